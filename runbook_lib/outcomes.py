@@ -1,0 +1,286 @@
+"""Outcomes and results: what a check says, and what a stage makes of it.
+
+Three outcomes, no booleans: PASS needs proof, FAIL is disproof, everything else is INCONCLUSIVE
+and blocks as well. Everything here is a frozen value that survives a round trip through JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from enum import IntEnum, StrEnum
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+
+Value = Annotated[
+    str | bool | int | Annotated[float, Field(allow_inf_nan=False)],
+    Field(union_mode="left_to_right"),
+]
+
+
+class Outcome(StrEnum):
+    PASS = "PASS"  # noqa: S105 - an outcome, not a password
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+class ExitCode(IntEnum):
+    """How a run ends. The order in which one outranks another is ``RANK``, not the number."""
+
+    PASSED = 0
+    REFUSED = 1
+    INCONCLUSIVE = 2
+    BROKEN = 3
+    WAITING = 4
+
+
+RANK = (
+    ExitCode.PASSED,
+    ExitCode.WAITING,
+    ExitCode.INCONCLUSIVE,
+    ExitCode.REFUSED,
+    ExitCode.BROKEN,
+)
+
+
+class Model(BaseModel):
+    """Frozen, strict about types, unknown keys refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants"
+    )
+
+
+class Row(Model):
+    """One thing looked at: who, what, what was expected, what was seen.
+
+    ``return_at`` is set when nothing is wrong and only time is missing ("not yet due").
+    """
+
+    subject: str
+    what: str
+    expected: Value
+    observed: Value
+    outcome: Outcome
+    unit: str = ""
+    return_at: AwareDatetime | None = None
+
+
+class CheckResult(Model):
+    """What one run of one item found.
+
+    ``inputs`` is the digest of the tape entries it was judged on; ``data`` holds what later items
+    and readers need (digests, frames by digest, figures), never secrets.
+    """
+
+    item: str
+    outcome: Outcome
+    reason: str
+    rows: tuple[Row, ...] = ()
+    started: AwareDatetime
+    ended: AwareDatetime
+    inputs: str = ""
+    data: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @property
+    def return_at(self) -> datetime | None:
+        """When to come back, if every row that is not PASS is merely not yet due."""
+        open_rows = [row for row in self.rows if row.outcome is not Outcome.PASS]
+        due = [row.return_at for row in open_rows if row.return_at is not None]
+        return max(due) if due and len(due) == len(open_rows) else None
+
+
+def check_row(
+    subject: str,
+    what: str,
+    expected: Value,
+    observed: Value,
+    ok: bool | Outcome,
+    *,
+    unit: str = "",
+    return_at: datetime | None = None,
+) -> Row:
+    """A row; ``ok`` is a comparison's truth value, or the outcome itself when there is no proof."""
+    outcome = ok if isinstance(ok, Outcome) else (Outcome.PASS if ok else Outcome.FAIL)
+    return Row(
+        subject=subject,
+        what=what,
+        expected=expected,
+        observed=observed,
+        outcome=outcome,
+        unit=unit,
+        return_at=return_at,
+    )
+
+
+def unknown_row(
+    subject: str,
+    what: str,
+    expected: Value,
+    problem: str,
+    *,
+    return_at: datetime | None = None,
+) -> Row:
+    """A row for what could not be determined: no data, an error, an unreadable answer."""
+    return check_row(
+        subject, what, expected, problem, Outcome.INCONCLUSIVE, return_at=return_at
+    )
+
+
+def worst(outcomes: Iterable[Outcome]) -> Outcome:
+    """FAIL outranks INCONCLUSIVE outranks PASS; of nothing, INCONCLUSIVE."""
+    seen = set(outcomes)
+    for outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS):
+        if outcome in seen:
+            return outcome
+    return Outcome.INCONCLUSIVE
+
+
+def explain(rows: Sequence[Row], passed: str, empty: str) -> str:
+    """One sentence: ``passed`` when all rows hold, else the worst row and how many are like it."""
+    if not rows:
+        return f"nothing to judge: {empty}"
+    outcome = worst(row.outcome for row in rows)
+    if outcome is Outcome.PASS:
+        return passed
+    bad = [row for row in rows if row.outcome is outcome]
+    first = bad[0]
+    unit = f" {first.unit}" if first.unit else ""
+    text = (
+        f"{first.subject}: {first.what}: expected {first.expected}{unit}, "
+        f"got {first.observed}{unit if first.outcome is Outcome.FAIL else ''}"
+    )
+    more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+    return text + more
+
+
+class EarlierTry(Model):
+    """A try that was replaced: shown for ever after."""
+
+    number: int
+    outcome: Outcome
+    reason: str
+    retry_reason: str = ""
+
+
+class WaivedRow(Model):
+    """One row that a recorded waiver accepts, and on whose word."""
+
+    subject: str
+    outcome: Outcome
+    reason: str
+    approved_by: tuple[str, ...]
+    self_approved: bool
+    expires: AwareDatetime
+
+
+class Standing(Model):
+    """Where one item of an attempt stands: its last try, the tries before it, its waivers.
+
+    ``state`` tells results from what is not one: ``planned`` (a change in plan mode and all that
+    follows it), ``not-reached`` (blocked by an earlier item), ``missing`` (never ran).
+    """
+
+    item: str
+    kind: Literal["check", "change", "attest"]
+    state: Literal["judged", "planned", "not-reached", "missing"]
+    reason: str = ""
+    result: CheckResult | None = None
+    number: int = 0
+    earlier: tuple[EarlierTry, ...] = ()
+    waived: tuple[WaivedRow, ...] = ()
+    due: AwareDatetime | None = None
+
+    @property
+    def open_rows(self) -> tuple[Row, ...]:
+        """Rows that are neither PASS nor covered by a waiver of their subject and outcome."""
+        if self.result is None:
+            return ()
+        covered = {(row.subject, row.outcome) for row in self.waived}
+        return tuple(
+            row
+            for row in self.result.rows
+            if row.outcome is not Outcome.PASS and (row.subject, row.outcome) not in covered
+        )
+
+    @property
+    def outcome(self) -> Outcome:
+        """The outcome that counts: PASS also when every row that is not PASS is waived."""
+        if self.state != "judged" or self.result is None:
+            return Outcome.INCONCLUSIVE
+        if self.result.outcome is Outcome.PASS or not self.waived:
+            return self.result.outcome
+        has_bad_rows = any(row.outcome is not Outcome.PASS for row in self.result.rows)
+        if has_bad_rows and not self.open_rows:
+            return Outcome.PASS
+        return worst(row.outcome for row in self.open_rows)
+
+    @property
+    def return_at(self) -> datetime | None:
+        """When to come back, if nothing is wrong and only time is missing."""
+        if self.state == "not-reached":
+            return self.due
+        due = [row.return_at for row in self.open_rows if row.return_at is not None]
+        return max(due) if due and len(due) == len(self.open_rows) else None
+
+
+class Verdict(Model):
+    """What a whole attempt amounts to. ``broken`` lists why the run cannot count at all."""
+
+    release: str
+    commit: str
+    stage: str
+    site: str
+    mode: Literal["plan", "apply"]
+    attempt: int
+    number: int
+    source: Literal["live", "rehearsal", "replay"]
+    run: Literal["interactive", "headless"]
+    operator: str
+    started: AwareDatetime
+    ended: AwareDatetime
+    items: tuple[Standing, ...]
+    broken: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> ExitCode:
+        codes = [ExitCode.BROKEN] if self.broken else [ExitCode.PASSED]
+        codes += [_code(standing, self.mode) for standing in self.items]
+        return max(codes, key=RANK.index)
+
+    @property
+    def outcome(self) -> Outcome:
+        """PASS only when nothing is open; a plan's PASS means ready to apply, not promoted."""
+        match self.exit_code:
+            case ExitCode.PASSED:
+                return Outcome.PASS
+            case ExitCode.REFUSED:
+                return Outcome.FAIL
+            case _:
+                return Outcome.INCONCLUSIVE
+
+    @property
+    def blocking(self) -> tuple[Standing, ...]:
+        """Items that stand in the way, in the playbook's order."""
+        return tuple(item for item in self.items if _code(item, self.mode) is not ExitCode.PASSED)
+
+    @property
+    def return_at(self) -> datetime | None:
+        """When to come back; only when waiting is all that is left to do."""
+        if self.exit_code is not ExitCode.WAITING:
+            return None
+        return max(item.return_at for item in self.blocking if item.return_at is not None)
+
+
+def _code(standing: Standing, mode: str) -> ExitCode:
+    if standing.state == "missing":
+        return ExitCode.BROKEN
+    if standing.state == "planned":
+        return ExitCode.PASSED if mode == "plan" else ExitCode.BROKEN
+    if standing.return_at is not None:
+        return ExitCode.WAITING
+    if standing.outcome is Outcome.PASS and standing.state == "judged":
+        return ExitCode.PASSED
+    return ExitCode.REFUSED if standing.outcome is Outcome.FAIL else ExitCode.INCONCLUSIVE
