@@ -119,9 +119,7 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         if not seconds >= 0:
-            raise ValueError(
-                f"clock: the offset only grows: expected >= 0 s, got {seconds}"
-            )
+            raise ValueError(f"clock: the offset only grows: expected >= 0 s, got {seconds}")
         document = {"offset_s": self.offset + seconds}
         write_atomically(self.path, json.dumps(document) + "\n")
 
@@ -138,9 +136,7 @@ class World:
     Events are kept in memory and in ``events.jsonl``; threads may append.
     """
 
-    def __init__(
-        self, root: Path, seed: int, clusters: Mapping[str, ClusterSpec]
-    ) -> None:
+    def __init__(self, root: Path, seed: int, clusters: Mapping[str, ClusterSpec]) -> None:
         self.root = root
         self.seed = seed
         self.clusters = dict(clusters)
@@ -162,9 +158,7 @@ class World:
                 what: tuple[tuple[EventKind, Mapping[str, Any]], ...]
                 what = (("build", build), ("config", config), ("up", {}))
                 for kind, data in what:
-                    self.append(
-                        Event(cluster.genesis, cluster.name, node.name, kind, data)
-                    )
+                    self.append(Event(cluster.genesis, cluster.name, node.name, kind, data))
 
     def events_of(self, cluster: str, node: str | None = None) -> list[Event]:
         """Events of a cluster in time order; with ``node``, its own and the cluster-wide ones."""

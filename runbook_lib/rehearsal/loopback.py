@@ -1,0 +1,151 @@
+"""Many HTTP listeners on loopback in one background thread.
+
+Each listener has its own address and its own ASGI application, and can be closed alone, with its
+connections, as when a process dies. uvicorn's protocol class does the HTTP; its ``Server`` is not
+used, because it cannot add or close a single socket while it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import threading
+from collections.abc import Callable, Coroutine, MutableMapping
+from typing import Any, TypeVar, cast
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+Scope = MutableMapping[str, Any]
+App = Callable[[Scope, Any, Any], Coroutine[Any, Any, None]]
+Address = tuple[str, int]
+T = TypeVar("T")
+
+
+class Loopback:
+    """Listeners by address. ``start`` and ``stop`` from any thread; all methods are thread-safe."""
+
+    def __init__(self) -> None:
+        self._apps: dict[Address, App] = {}
+        self._servers: dict[Address, asyncio.Server] = {}
+        self._state = ServerState()
+        self._config = uvicorn.Config(
+            self._dispatch,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            http="h11",
+            ws="none",
+        )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="rehearsal-http", daemon=True)
+
+    def start(self) -> None:
+        self._config.load()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close every listener and connection, end the thread. Nothing listens afterwards."""
+        if not self._thread.is_alive():
+            self._loop.close()
+            return
+        for address in list(self._servers):
+            self.close(address)
+        self.call(self._finish())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def listen(self, app: App, host: str = "127.0.0.1", port: int = 0) -> Address:
+        """Serve ``app``; port 0 picks a free one. Raises OSError when the address is not free."""
+        listener = bind(host, port)
+        address: Address = listener.getsockname()[:2]
+        self._apps[address] = app
+        self.call(self._listen(address, listener))
+        return address
+
+    def close(self, address: Address) -> None:
+        """Refuse connections from now on and drop those that are open."""
+        if address in self._servers:
+            self.call(self._close(address))
+
+    def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    async def hang_up(self, scope: Scope) -> None:
+        """Close the connection of a request whose answer is not complete."""
+        for connection in self._connections():
+            if connection.client == tuple(scope["client"]):
+                connection.transport.close()
+        await asyncio.sleep(0.01)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    async def _dispatch(self, scope: Scope, receive: Any, send: Any) -> None:
+        await self._apps[cast(Address, tuple(scope["server"]))](scope, receive, send)
+
+    async def _listen(self, address: Address, listener: socket.socket) -> None:
+        def protocol() -> asyncio.Protocol:
+            return H11Protocol(config=self._config, server_state=self._state, app_state={})
+
+        self._servers[address] = await self._loop.create_server(
+            protocol, sock=listener, backlog=512
+        )
+
+    async def _close(self, address: Address) -> None:
+        self._servers.pop(address).close()
+        for connection in self._connections():
+            if connection.server == address:
+                connection.transport.abort()
+
+    def _connections(self) -> list[H11Protocol]:
+        return [c for c in self._state.connections if isinstance(c, H11Protocol)]
+
+    async def _finish(self) -> None:
+        if self._state.tasks:
+            await asyncio.wait(self._state.tasks, timeout=5)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    # With the protocol given, asyncio sets TCP_NODELAY on what it accepts: without it a
+    # kept-alive connection pays 40 ms per answer.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def free_addresses(groups: list[list[str]]) -> list[list[Address]]:
+    """A free address per host, all on one port; on systems where 127/8 is not all loopback,
+    127.0.0.1 with a port each.
+
+    The sockets are closed again, so a listener may still find its address taken.
+    """
+    for _ in range(20):
+        held: list[socket.socket] = []
+        try:
+            port = 0
+            for host in (host for group in groups for host in group):
+                held.append(bind(host, port))
+                port = held[0].getsockname()[1]
+            return [[(host, port) for host in group] for group in groups]
+        except OSError as error:
+            if error.errno == errno.EADDRNOTAVAIL:
+                break
+        finally:
+            for listener in held:
+                listener.close()
+    held = [bind("127.0.0.1", 0) for group in groups for _ in group]
+    addresses = [listener.getsockname()[:2] for listener in held]
+    for listener in held:
+        listener.close()
+    rest = iter(addresses)
+    return [[next(rest) for _ in group] for group in groups]

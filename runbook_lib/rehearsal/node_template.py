@@ -1,0 +1,120 @@
+"""The configuration file a node of the rehearsal starts with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from .node_config import ADMISSION_TIERS
+from .world import GATES, ClusterSpec, NodeSpec
+
+
+def render(node: NodeSpec, cluster: ClusterSpec, channel: str, gates: Mapping[str, bool]) -> str:
+    """A node's commented configuration file, valid for the chain.
+
+    Every root scalar stands before the first table header.
+    """
+    gate_lines = "\n".join(f"{gate} = {str(gates[gate]).lower()}" for gate in GATES)
+    accounts = "\n".join(
+        f'\n[[genesis.accounts]]\naddress = "{peer.validator}"\nbalance = 1000000000\n'
+        f'stake = "{peer.stake}"'
+        for peer in cluster.nodes
+    )
+    defaults = "\n".join(
+        f'\n[network.admission.defaults.{topic}]\nsubscribe = "tl0"\npublish = "{tier}"'
+        for topic, tier in ADMISSION_TIERS.items()
+    )
+    return f"""\
+# {node.name}: validator of {cluster.chain_id}. Change it by deploying a new file, then restart.
+config_version = "1.0"
+
+data_dir = "./data"
+key_path = "./keys/node.toml"
+p2p_key_path = "./keys/p2p.toml"
+vrf_key_path = "./keys/vrf.toml"
+snapshot_dir = "./data/snapshots"
+proof_cache_dir = "./data/proofs"
+block_time_ms = {round(cluster.block_time_s * 1000)} # the whole cluster shares it
+max_block_transactions = 512
+max_block_identity_registrations = 32
+mempool_limit = 8192
+epoch_length = {cluster.epoch_length} # blocks
+target_validator_count = 100
+max_proof_size_bytes = 4194304
+
+[rollout]
+release_channel = "{channel}"
+
+# Gates graduate from development to mainnet; a restart makes a change effective.
+[rollout.feature_gates]
+{gate_lines}
+
+[rollout.telemetry]
+enabled = true
+endpoint = "http://collector.{cluster.name}.internal:4317"
+sample_interval_secs = 15 # validators are sampled more often than plain nodes
+
+[network.rpc]
+listen = "{node.host}:{node.port}"
+
+[network.limits.per_ip_token_bucket]
+enabled = true
+burst = 120
+replenish_per_minute = 60
+
+[network.p2p]
+listen_addr = "/ip4/{node.host}/tcp/7600"
+heartbeat_interval_ms = 3000 # faster than the default, for leader sync
+gossip_enabled = true
+
+[network.admission]
+policy_path = "./data/p2p/admission_policies.json"
+audit_retention_days = 30
+
+[network.admission.signing]
+enabled = false
+key_path = "./secrets/admission_signing.toml"
+active_key = "admission_dev"
+
+[network.admission.signing.trust_store]
+admission_dev = "{"0" * 64}"
+
+{_worm_export(channel, cluster)}
+{defaults}
+
+[admission_reconciler]
+cadence_secs = 60
+drift_alert_threshold = 1
+max_audit_lag_secs = 300
+
+[genesis]
+chain_id = "{cluster.chain_id}"
+{accounts}
+"""
+
+
+def _worm_export(channel: str, cluster: ClusterSpec) -> str:
+    if channel in ("development", "testnet"):
+        return """\
+[network.admission.worm_export]
+enabled = false
+required = false
+retention_days = 90
+require_signatures = true
+
+[network.admission.worm_export.target]
+kind = "command"
+program = "tools/worm-export/worm-export\""""
+    return f"""\
+# The node refuses this channel without an s3 target.
+[network.admission.worm_export]
+enabled = true
+required = true
+retention_days = 90
+require_signatures = true
+
+[network.admission.worm_export.target]
+kind = "s3"
+endpoint = "https://worm.{cluster.name}.internal"
+bucket = "admission-audit"
+access_key = "rehearsal"
+secret_key = "rehearsal-throwaway\""""
