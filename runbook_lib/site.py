@@ -1,0 +1,258 @@
+"""The site file: where the clusters are and how each part of that world is reached.
+
+``params/sites/example.yaml`` explains every key. Secrets are never values: keys that end in
+``_env`` name the environment variable that holds one.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from .params import Problems, Strict, parse_yaml, project_path, validate
+
+
+def _env_name(value: str) -> str:
+    if value and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+        raise ValueError("expected the name of an environment variable (never the secret itself)")
+    return value
+
+
+def _url(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#]*)?", value):
+        raise ValueError("expected an http(s) URL without credentials, query or fragment")
+    return value.rstrip("/")
+
+
+def _key(value: str) -> str:
+    if not value:
+        return value
+    scheme, _, text = value.partition(":")
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except ValueError:
+        raw = b""
+    if scheme != "ed25519" or len(raw) != 32:
+        raise ValueError("expected ed25519:BASE64 of a 32 byte public key")
+    return value
+
+
+EnvName = Annotated[str, AfterValidator(_env_name)]
+Url = Annotated[str, AfterValidator(_url)]
+PublicKey = Annotated[str, AfterValidator(_key)]
+
+
+class Clock(Strict):
+    """``utc``, or a file holding ``{"offset_s": N}``: the seconds a rehearsal's clock runs ahead."""
+
+    source: Literal["utc", "offset-file"] = "utc"
+    path: str = ""
+
+    @model_validator(mode="after")
+    def _path(self) -> Clock:
+        if (self.source == "offset-file") != bool(self.path):
+            raise ValueError("expected a path with offset-file, and none with utc")
+        return self
+
+
+class ClientCertificate(Strict):
+    certificate: str
+    key: str
+
+
+class Endpoint(Strict):
+    """How something that speaks HTTP is reached. Times in seconds."""
+
+    url: Url
+    token_env: EnvName = ""
+    timeout_s: float = Field(default=30.0, gt=0, le=600)
+    headers_env: dict[str, EnvName] = {}
+    ca: str = ""
+    client_certificate: ClientCertificate | None = None
+
+
+class Rpc(Strict):
+    """How the nodes of a cluster answer; limits are the node's own (requests per minute, burst)."""
+
+    token_env: EnvName = ""
+    timeout_s: float = Field(default=5.0, gt=0, le=600)
+    headers_env: dict[str, EnvName] = {}
+    ca: str = ""
+    client_certificate: ClientCertificate | None = None
+    per_minute: int = Field(default=60, gt=0)
+    burst: int = Field(default=120, gt=0)
+
+
+class Command(Strict):
+    """An argv without a shell; ``{placeholders}`` are filled in per element."""
+
+    argv: list[str] = Field(min_length=1)
+    timeout_s: float = Field(default=60.0, gt=0, le=86_400)
+
+
+class Node(Strict):
+    name: str = Field(min_length=1)
+    validator: str = ""
+    peer: str = ""
+    control: Literal["ours", "operator"] = "ours"
+    operator: str = ""
+    canary: bool = False
+    url: Url | None = None
+    rpc_command: Command | None = None
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Node:
+        if (self.url is None) == (self.rpc_command is None):
+            raise ValueError("expected either url or rpc_command")
+        if self.control == "operator" and not self.operator:
+            raise ValueError("expected the operator's account for an operator's node")
+        return self
+
+
+class Cluster(Strict):
+    chain_id: str
+    epoch_length: int = Field(default=720, gt=0)
+    block_time_ms: int = Field(default=5000, gt=0)
+    rpc: Rpc = Rpc()
+    nodes: list[Node] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _unique(self) -> Cluster:
+        for key in ("name", "validator", "peer"):
+            values = [getattr(node, key) for node in self.nodes if getattr(node, key)]
+            twice = sorted({value for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"expected every {key} once, got {', '.join(twice)} twice")
+        return self
+
+
+class Telemetry(Strict):
+    prometheus: Endpoint
+    alertmanager: Endpoint
+    matchers: dict[str, dict[str, str]] = {}
+    node_label: str = "instance"
+    watchdog: str = "Watchdog"
+    paging_severities: list[str] = ["critical", "page"]
+    backends: list[str] = Field(default=[], min_length=1)
+
+
+class Ci(Strict):
+    """CI whose checks must all be green: the reporting app and the names that must be there."""
+
+    app: str
+    required: list[str] = Field(min_length=1)
+
+
+class Forge(Strict):
+    kind: Literal["github"]
+    url: Url
+    repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    token_env: EnvName = ""
+    timeout_s: float = Field(default=30.0, gt=0, le=600)
+    headers_env: dict[str, EnvName] = {}
+    ca: str = ""
+    ci: Ci
+
+
+class Commands(Strict):
+    """The site's commands by purpose. The first block only reads; the second changes the world."""
+
+    version: Command | None = None
+    read_config: Command | None = None
+    dry_run: Command | None = None
+    probe: Command | None = None
+    revision: Command | None = None
+    tree_status: Command | None = None
+    suites: dict[str, Command] = {}
+
+    deploy: Command | None = None
+    restart: Command | None = None
+    provision: Command | None = None
+    deprovision: Command | None = None
+
+
+class Person(Strict):
+    """Somebody who may act: account on the forge, key of signed files, roles."""
+
+    name: str
+    account: str
+    key: PublicKey = ""
+    roles: list[str] = []
+
+
+class Bundle(Strict):
+    path: str
+
+
+class Site(Strict):
+    name: str
+    clock: Clock = Clock()
+    store: str
+    single_operator: bool = False
+    bundle: Bundle
+    people: list[Person] = Field(min_length=1)
+    stages: dict[Literal["development", "testnet", "canary", "mainnet"], str]
+    clusters: dict[str, Cluster]
+    telemetry: Telemetry
+    forge: Forge
+    commands: Commands
+    artifacts: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Site:
+        problems = [
+            f"stages.{stage}: expected one of {sorted(self.clusters)}, got {cluster!r}"
+            for stage, cluster in self.stages.items()
+            if cluster not in self.clusters
+        ]
+        problems += [
+            f"telemetry.matchers.{name}: expected a cluster, got {name!r}"
+            for name in self.telemetry.matchers
+            if name not in self.clusters
+        ]
+        accounts = [person.account for person in self.people]
+        if len(set(accounts)) != len(accounts):
+            problems.append("people: expected every account once")
+        if problems:
+            raise Problems(problems)
+        return self
+
+    @property
+    def store_path(self) -> Path:
+        return project_path(self.store)
+
+    def cluster_of(self, stage: str) -> Cluster:
+        """The cluster a stage works on. Raises KeyError for a stage the site has not."""
+        return self.clusters[self.stages[stage]]  # type: ignore[index]
+
+    def person(self, account: str) -> Person | None:
+        return next((person for person in self.people if person.account == account), None)
+
+    def secret_names(self) -> frozenset[str]:
+        """Every environment variable the file names as holding a secret."""
+        return frozenset(_secrets(self.model_dump()))
+
+
+def _secrets(value: Any) -> set[str]:
+    found: set[str] = set()
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key == "token_env" and inner:
+                found.add(inner)
+            elif key == "headers_env":
+                found.update(inner.values())
+            else:
+                found |= _secrets(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            found |= _secrets(inner)
+    return found
+
+
+def parse_site(text: bytes, where: str) -> Site:
+    """A site file's content. Raises ParameterError listing every problem."""
+    return validate(Site, parse_yaml(text, where), where)

@@ -1,0 +1,226 @@
+"""The one place that opens a socket: concurrent HTTP with the site's TLS, headers and limits.
+
+Measured for a fleet: a semaphore of 64 and no keep-alive pool is the fastest httpx gets; more
+connections or its own queue are slower (a pool of 500 takes ten times as long).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+
+from ..errors import ParameterError
+from .redact import Redactor
+
+Purpose = Literal["read", "change", "notify"]
+T = TypeVar("T")
+PARALLEL = 64
+MAX_BODY = 512 * 1024 * 1024
+KEPT_HEADERS = ("content-type", "retry-after", "link", "x-ratelimit-remaining", "x-ratelimit-reset")
+FAILURES = frozenset(
+    {
+        "ConnectError",
+        "ConnectTimeout",
+        "ReadError",
+        "ReadTimeout",
+        "WriteError",
+        "WriteTimeout",
+        "PoolTimeout",
+        "CloseError",
+        "RemoteProtocolError",
+        "LocalProtocolError",
+        "ProtocolError",
+        "ProxyError",
+        "UnsupportedProtocol",
+        "DecodingError",
+        "TooManyRedirects",
+        "TooLarge",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Tls:
+    """PEM paths of a private CA and a client certificate; empty for the system's own."""
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request. ``secrets`` maps a header to the environment name of its value.
+
+    ``pace`` is (per minute, burst) of the server's own rate limit; ``purpose`` tells reads from
+    changes and notifications, whatever the method is.
+    """
+
+    method: str
+    url: str
+    params: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    headers: tuple[tuple[str, str], ...] = ()
+    bearer: str = ""
+    secrets: tuple[tuple[str, str], ...] = ()
+    tls: Tls = Tls()
+    timeout_s: float = 30.0
+    pace: tuple[int, int] | None = None
+    purpose: Purpose = "read"
+    max_bytes: int = MAX_BODY
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back, whatever its status. ``headers`` are lower case and few."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """No answer: the kind of failure (one of FAILURES) and its text."""
+
+    kind: str
+    text: str
+
+
+class Loop:
+    """An event loop of our own in a thread: the kernel's main thread already runs one."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of ``work``; an interrupt cancels it."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, name="sources", daemon=True).start()
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._loop = None
+
+
+class Http:
+    """Sends requests for real. One client per TLS set-up and side of the loopback boundary."""
+
+    def __init__(
+        self, redactor: Redactor, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._redactor = redactor
+        self._transport = transport
+        self._clients: dict[tuple[Tls, bool], httpx.AsyncClient] = {}
+        self._slots = asyncio.Semaphore(PARALLEL)
+        self._paces: dict[str, _Pace] = {}
+
+    async def send(self, request: Request) -> Answer | Failure:
+        """One answer or failure. Raises ParameterError for an unset secret or unusable TLS file."""
+        headers = dict(request.headers)
+        if request.bearer:
+            headers["authorization"] = f"Bearer {self._redactor.secret(request.bearer)}"
+        for header, name in request.secrets:
+            headers[header] = self._redactor.secret(name)
+        async with self._slots:
+            if request.pace:
+                await self._pace(request)
+            try:
+                return await self._exchange(request, headers)
+            except (httpx.TransportError, httpx.DecodingError, httpx.TooManyRedirects) as error:
+                kind = type(error).__name__
+                return Failure(kind, self._redactor.clean_text(str(error) or kind))
+
+    async def _exchange(self, request: Request, headers: dict[str, str]) -> Answer | Failure:
+        client = self._client(request)
+        built = client.build_request(
+            request.method,
+            request.url,
+            params=list(request.params) or None,
+            content=request.body or None,
+            headers=headers,
+            timeout=httpx.Timeout(request.timeout_s, pool=None),
+        )
+        # httpx limits each read, not the whole: a server that drips bytes must not hold us.
+        try:
+            async with asyncio.timeout(request.timeout_s * 4):
+                response = await client.send(built, stream=True)
+                try:
+                    body = bytearray()
+                    async for chunk in response.aiter_bytes():
+                        body += chunk
+                        if len(body) > request.max_bytes:
+                            return Failure("TooLarge", f"more than {request.max_bytes} bytes")
+                finally:
+                    await response.aclose()
+        except TimeoutError:
+            return Failure("ReadTimeout", f"not complete after {request.timeout_s * 4:g} s")
+        kept = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
+        return Answer(response.status_code, bytes(body), kept)
+
+    def _client(self, request: Request) -> httpx.AsyncClient:
+        host = urlsplit(request.url).hostname or ""
+        loopback = host == "localhost" or host == "::1" or host.startswith("127.")
+        key = (request.tls, loopback)
+        if key not in self._clients:
+            self._clients[key] = httpx.AsyncClient(
+                transport=self._transport,
+                verify=_context(request.tls),
+                limits=httpx.Limits(max_connections=PARALLEL * 2, max_keepalive_connections=0),
+                trust_env=not loopback,  # a proxy never stands before loopback
+                # Compressing costs five times the time on loopback; a network is slower than gzip.
+                headers={"accept-encoding": "identity"} if loopback else {},
+            )
+        return self._clients[key]
+
+    async def _pace(self, request: Request) -> None:
+        assert request.pace is not None
+        host = urlsplit(request.url).netloc
+        pace = self._paces.setdefault(host, _Pace(*request.pace))
+        await asyncio.sleep(pace.wait())
+
+    async def close(self) -> None:
+        for client in self._clients.values():
+            await client.aclose()
+
+
+class _Pace:
+    """A token bucket as the node's own: ``burst`` at once, then ``per_minute``."""
+
+    def __init__(self, per_minute: int, burst: int) -> None:
+        self._rate, self._burst = per_minute / 60, burst
+        self._tokens, self._at = float(burst), time.monotonic()
+
+    def wait(self) -> float:
+        """Take a token; seconds to wait for it."""
+        now = time.monotonic()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate) - 1
+        self._at = now
+        return max(0.0, -self._tokens / self._rate)
+
+
+def _context(tls: Tls) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=tls.ca or None)
+        if tls.certificate:
+            context.load_cert_chain(tls.certificate, tls.key or None)
+    except (OSError, ssl.SSLError) as error:
+        files = ", ".join(path for path in (tls.ca, tls.certificate, tls.key) if path)
+        raise ParameterError(f"site: {files}: expected readable PEM files, got: {error}") from error
+    return context

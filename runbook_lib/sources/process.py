@@ -1,0 +1,111 @@
+"""The one place that starts a process: the site's commands, without a shell.
+
+A command that only reads is ended when its time is up. One that changes the world is not: it
+inherits the cluster's lock and writes to files, so that it neither dies with us nor is left
+unseen, and whoever comes next waits for it or sees that it is still at work.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from ..params import PROJECT
+
+MAX_OUTPUT = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended. ``code`` is None when it could not be started or did not end in time."""
+
+    code: int | None
+    stdout: bytes
+    stderr: bytes
+    problem: str = ""
+
+
+def _environment() -> dict[str, str]:
+    # `python3` in a site's command is the interpreter we run on.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    return {**os.environ, "PATH": path}
+
+
+def run(
+    argv: list[str],
+    *,
+    timeout_s: float,
+    stdin: bytes = b"",
+    lock: int | None = None,
+    outputs: Path | None = None,
+) -> Ended:
+    """Run ``argv`` in the project root. With ``lock`` (a descriptor) it is a changing command.
+
+    ``outputs`` is a path stem: a changing command writes to ``<stem>.out`` and ``<stem>.err``.
+    """
+    with tempfile.TemporaryDirectory(prefix="runbook-") as scratch:
+        stem = outputs or Path(scratch) / "command"
+        with (
+            stem.with_name(stem.name + ".out").open("w+b") as out,
+            stem.with_name(stem.name + ".err").open("w+b") as err,
+            tempfile.TemporaryFile() as into,
+        ):
+            into.write(stdin)
+            into.seek(0)
+            try:
+                process = subprocess.Popen(
+                    argv,
+                    stdin=into,
+                    stdout=out,
+                    stderr=err,
+                    cwd=PROJECT,
+                    env=_environment(),
+                    start_new_session=True,
+                    pass_fds=() if lock is None else (lock,),
+                )
+            except OSError as error:
+                return Ended(None, b"", b"", f"cannot be started: {error.strerror}")
+            return _wait(process, timeout_s, out, err, changing=lock is not None)
+
+
+def _wait(
+    process: subprocess.Popen[bytes],
+    timeout_s: float,
+    out: IO[bytes],
+    err: IO[bytes],
+    *,
+    changing: bool,
+) -> Ended:
+    problem = ""
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        if changing:
+            problem = f"still at work after {timeout_s:g} s (process {process.pid})"
+        else:
+            _end(process)
+            problem = f"ended by us after {timeout_s:g} s"
+    except BaseException:  # an interrupt: what only reads need not go on
+        if not changing:
+            _end(process)
+        raise
+    code = None if problem else process.returncode
+    return Ended(code, _head(out), _head(err), problem)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _head(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read(MAX_OUTPUT)

@@ -1,0 +1,84 @@
+"""Secrets are taken out before anything is written, shown or judged.
+
+A secret is the value of an environment variable that a site names, in any of the spellings it
+travels in, and whatever has the shape of a credential: user info in a URL, a bearer token, a
+private key.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+from collections.abc import Iterable
+from urllib.parse import quote
+
+from ..errors import ParameterError
+
+MARK = "[redacted]"
+SHORTEST = 8  # a shorter secret would blank out ordinary text, or be guessed from what is left
+_SHAPES = (
+    (b"://", re.compile(rb"(?<=://)[^\s/\"'<>@]+:[^\s/\"'<>@]*@"), MARK.encode() + b"@"),
+    (b"earer ", re.compile(rb"(?<=[Bb]earer )[A-Za-z0-9._~+/-]{8,}=*"), MARK.encode()),
+    (
+        b"PRIVATE KEY-----",
+        re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*KEY-----|\Z)", re.S),
+        MARK.encode(),
+    ),
+)
+
+
+class Redactor:
+    """Takes the named secrets out of bytes and text; remembers old values of a rotated one."""
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self._names = sorted(names)
+        self._known: dict[str, tuple[bytes, ...]] = {}
+
+    def secret(self, name: str) -> str:
+        """The value now in the environment. Raises ParameterError when unset or too short."""
+        value = os.environ.get(name, "")
+        if not value:
+            raise ParameterError(f"environment: {name}: expected a secret, got nothing; export it")
+        if len(value) < SHORTEST:
+            raise ParameterError(
+                f"environment: {name}: expected a secret of at least {SHORTEST} characters,"
+                f" got {len(value)}; it could not be kept out of the evidence"
+            )
+        self._learn(value)
+        return value
+
+    def clean(self, data: bytes) -> bytes:
+        """``data`` without secrets; the same object when there is none in it."""
+        for name in self._names:
+            value = os.environ.get(name, "")
+            if len(value) >= SHORTEST:
+                self._learn(value)
+        for spellings in self._known.values():
+            for spelling in spellings:
+                if spelling in data:
+                    data = data.replace(spelling, MARK.encode())
+        for hint, shape, instead in _SHAPES:
+            if hint in data:
+                data = shape.sub(instead, data)
+        return data
+
+    def clean_text(self, text: str) -> str:
+        return self.clean(text.encode("utf-8", "surrogateescape")).decode("utf-8", "replace")
+
+    def found_in(self, data: bytes) -> bool:
+        """Whether a secret stands in ``data``: what a finished notebook is scanned with."""
+        return self.clean(data) != data
+
+    def _learn(self, value: str) -> None:
+        if value not in self._known:
+            self._known[value] = _spellings(value)
+
+
+def _spellings(value: str) -> tuple[bytes, ...]:
+    raw = value.encode()
+    encoded = base64.b64encode(raw).rstrip(b"=")
+    spelt = {raw, quote(value, safe="").encode(), json.dumps(value)[1:-1].encode(), encoded}
+    # The longest first, or a short spelling would leave the rest of a longer one standing.
+    return tuple(sorted(spelt, key=lambda item: (-len(item), item)))
