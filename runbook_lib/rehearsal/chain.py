@@ -1,0 +1,384 @@
+"""The chain as a function of seed, events and time: heights, votes, rewards, gossip, latencies.
+
+Nothing is simulated step by step: every quantity at an instant is computed from the cluster's
+events and from seeded noise, so an hour skipped by the clock has happened like any other. Times
+are rehearsal seconds. Power, quorum and rewards follow the chain's own formulas
+(rpp/consensus/node.rs, rpp/storage/ledger.rs); unlike the real chain of today, rewards are
+credited and witness messages sent only where the running gate is on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .world import BASE_GATES, GATES, ClusterSpec, Event, NodeSpec, World
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+BASE_BLOCK_REWARD = 5
+LEADER_BONUS = 1  # 20 % of the base reward, rounded up
+MAX_TIMETOKE_HOURS = 720
+WITNESS_TOPICS = (
+    "WitnessProofs",
+    "WitnessMeta",
+)  # one message each per block and sender
+NOISE_STEP_S = 60.0
+REPLAY_PERIOD_S = 60.0
+
+# Typical latencies (median, ms) of a healthy cluster.
+ROUND_MS, QUORUM_MS, VOTE_MS = 400.0, 180.0, 90.0
+SLOWDOWN = 3.0  # what the fault consensus-slow multiplies them by
+
+
+@dataclass(frozen=True)
+class ValidatorState:
+    """One validator at an instant; ``rewards`` is what it was credited since genesis."""
+
+    spec: NodeSpec
+    up: bool
+    gates: Mapping[str, bool]
+    channel: str
+    build: Mapping[str, str]
+    up_since: float
+    power: int
+    rewards: int
+    witness_events: int
+
+    @property
+    def balance(self) -> int:
+        return self.spec.stake + self.rewards
+
+
+@dataclass(frozen=True)
+class ChainState:
+    """A cluster at an instant; powers in the chain's unit, latencies in ms."""
+
+    cluster: str
+    at: float
+    height: int
+    block_hash: str
+    block_time: float
+    epoch: int
+    epoch_nonce: str
+    proposer: str
+    round: int
+    total_power: int
+    quorum_threshold: int
+    pre_vote_power: int
+    pre_commit_power: int
+    commit_power: int
+    quorum_reached: bool
+    round_latencies_ms: tuple[int, ...]
+    quorum_latency_ms: int | None
+    leader_changes: int
+    failed_votes: int
+    slashing_events: int
+    vrf_participation: float
+    proofs_verified: int
+    proof_queue_depth: int
+    replay_success: int
+    replay_failure: int
+    validators: Mapping[str, ValidatorState]
+    faults: frozenset[str]
+
+    @property
+    def witness_events(self) -> int:
+        return sum(validator.witness_events for validator in self.validators.values())
+
+    def validator(self, address: str) -> ValidatorState:
+        """The validator of that chain address; KeyError when there is none."""
+        for state in self.validators.values():
+            if state.spec.validator == address:
+                return state
+        raise KeyError(address)
+
+
+def voting_power(spec: NodeSpec) -> int:
+    multiplier = round(spec.reputation * 1000) + 1000
+    return spec.stake * multiplier * (min(spec.timetoke_hours, MAX_TIMETOKE_HOURS) + 1)
+
+
+def quorum_of(total_power: int) -> int:
+    """ceil(2/3 of the total) + 1, as the chain counts it."""
+    return -(-2 * total_power // 3) + 1
+
+
+def state_at(world: World, cluster: str, at: float) -> ChainState:
+    """The cluster at rehearsal time ``at``."""
+    return Timeline(world, cluster).state(at)
+
+
+@dataclass(frozen=True)
+class _NodeState:
+    up: bool
+    since: float
+    config: Mapping[str, Any]
+    build: Mapping[str, str]
+
+    def after(self, event: Event) -> _NodeState:
+        match event.kind:
+            case "up":
+                return replace(self, up=True, since=event.at)
+            case "down":
+                return replace(self, up=False)
+            case "config":
+                return replace(self, config=event.data)
+            case "build":
+                return replace(self, build=event.data)
+        return self
+
+
+class Timeline:
+    """A cluster's events cut into segments in which nothing changes but time.
+
+    Row ``i`` of each array is the segment that begins at ``starts[i]``; columns are nodes.
+    """
+
+    def __init__(self, world: World, cluster: str) -> None:
+        self.spec: ClusterSpec = world.clusters[cluster]
+        self.seed = world.seed
+        self.names = [node.name for node in self.spec.nodes]
+        self.powers = [voting_power(node) for node in self.spec.nodes]
+        self.total_power = sum(self.powers)
+        self.quorum = quorum_of(self.total_power)
+        self._read(world)
+
+    def _read(self, world: World) -> None:
+        column = {name: index for index, name in enumerate(self.names)}
+        now = [_NodeState(False, self.spec.genesis, {}, {}) for _ in self.names]
+        faults: frozenset[tuple[str, str]] = frozenset()
+        rows: dict[float, tuple[list[_NodeState], frozenset[tuple[str, str]]]] = {}
+        for event in world.events_of(self.spec.name):
+            if event.kind == "fault-on":
+                faults |= {(str(event.data["name"]), event.node)}
+            elif event.kind == "fault-off":
+                faults -= {(str(event.data["name"]), event.node)}
+            elif event.node in column or not event.node:  # a provisioned node is no validator
+                touched = [column[event.node]] if event.node else list(column.values())
+                for index in touched:
+                    now[index] = now[index].after(event)
+            rows[event.at] = (list(now), faults)
+        states = [nodes for nodes, _ in rows.values()]
+        self.starts: Floats = np.array(list(rows))
+        self.up: Flags = np.array([[node.up for node in nodes] for nodes in states], dtype=bool)
+        self.up_since: Floats = np.array([[node.since for node in nodes] for nodes in states])
+        self.configs = [[node.config for node in nodes] for nodes in states]
+        self.builds = [[node.build for node in nodes] for nodes in states]
+        self.faults = [faults for _, faults in rows.values()]
+
+    def segment(self, at: Floats | float) -> npt.NDArray[np.intp]:
+        """Index of the segment that holds each instant; the first one for earlier instants."""
+        return np.maximum(np.searchsorted(self.starts, at, side="right") - 1, 0)
+
+    def fault(self, name: str, node: str = "") -> Flags:
+        """Per segment: whether the fault is on for the cluster, or for ``node``."""
+        return np.array([(name, "") in faults or (name, node) in faults for faults in self.faults])
+
+    def gate(self, name: str) -> Flags:
+        """Per segment and node: whether the gate is on in the running config."""
+        return np.array(
+            [[bool(c["gates"].get(name, name in BASE_GATES)) for c in row] for row in self.configs]
+        )
+
+    @cached_property
+    def advancing(self) -> Flags:
+        """Per segment: whether blocks are committed."""
+        powers = np.array([float(power) for power in self.powers])
+        enough: Flags = self.up @ powers >= float(self.quorum)
+        return enough & ~self.fault("consensus-stall")
+
+    def elapsed(self, active: Flags, at: Floats) -> Floats:
+        """Seconds since the first segment in which ``active`` (per segment) held, up to ``at``."""
+        lengths = np.diff(self.starts, append=np.inf)
+        lengths[-1] = 0.0
+        before = np.concatenate(([0.0], np.cumsum(lengths * active)[:-1]))
+        index = self.segment(at)
+        inside = np.maximum(at - self.starts[index], 0.0)
+        return before[index] + np.where(active[index], inside, 0.0)
+
+    def height(self, at: Floats) -> npt.NDArray[np.int64]:
+        seconds = self.elapsed(self.advancing, at)
+        return np.floor(seconds / self.spec.block_time_s + 1e-9).astype(np.int64)
+
+    def rewards(self, at: float) -> dict[str, int]:
+        """What each validator was credited up to ``at``.
+
+        Per block the n running validators whose rewards gate is on share the base reward: 5 // n
+        each, 5 % n of them one more in turn, and the leader, when among them, the bonus.
+        """
+        eligible = self.gate("timetoke_rewards") & self.up
+        credited = np.zeros(len(self.names), dtype=np.int64)
+        last = int(self.segment(at))
+        edges = np.append(self.starts[: last + 1], max(at, self.starts[0]))
+        heights = self.height(edges)
+        for row in range(last + 1):
+            members = np.flatnonzero(eligible[row])
+            first, end = int(heights[row]), int(heights[row + 1])
+            for rank, member in enumerate(members):
+                share, left = divmod(BASE_BLOCK_REWARD, len(members))
+                credited[member] += (
+                    share * (end - first)
+                    + _turns(end, len(members), rank, left)
+                    - _turns(first, len(members), rank, left)
+                    + LEADER_BONUS * _turns(end, len(self.names), -int(member), 1)
+                    - LEADER_BONUS * _turns(first, len(self.names), -int(member), 1)
+                )
+        return dict(zip(self.names, credited.tolist(), strict=True))
+
+    def witness_events(self, at: float) -> dict[str, int]:
+        """Witness messages each validator sent up to ``at``: one per topic and block."""
+        sending = self.gate("witness_network") & self.up & self.advancing[:, None]
+        instants = np.array([at])
+        return {
+            name: len(WITNESS_TOPICS)
+            * int(self.elapsed(sending[:, index], instants)[0] // self.spec.block_time_s)
+            for index, name in enumerate(self.names)
+        }
+
+    def slowdown(self, at: Floats) -> Floats:
+        """What faults and missing nodes multiply latencies by."""
+        index = self.segment(at)
+        missing = 1.0 - self.up[index].mean(axis=1)
+        slow = np.where(self.fault("consensus-slow")[index], SLOWDOWN, 1.0)
+        factor: Floats = slow * (1.0 + 0.5 * missing)
+        return factor
+
+    def level(self, key: str, typical: float, spread: float, at: Floats) -> Floats:
+        """A positive quantity that wanders by about ``spread`` (relative) around ``typical``."""
+        level: Floats = typical * np.exp(spread * noise(self.seed, f"{self.spec.name}/{key}", at))
+        return level
+
+    def participation(self, at: Floats) -> Floats:
+        """Share of the VRF pool whose submissions were verified, 0..1."""
+        index = self.segment(at)
+        wander = np.abs(noise(self.seed, f"{self.spec.name}/vrf", at))
+        low = np.where(self.fault("vrf-low")[index], 0.5, 1.0)
+        share: Floats = self.up[index].mean(axis=1) * low * (1.0 - 0.008 * wander)
+        return np.clip(share, 0.0, 1.0)
+
+    def queue_depth(self, at: Floats) -> Floats:
+        """Mean depth of the proof cache's queue, in jobs."""
+        index = self.segment(at)
+        jam = np.where(self.fault("proof-backlog")[index], 12.0, 1.0)
+        return jam * self.level("queue", 3.0, 0.25, at)
+
+    def state(self, at: float) -> ChainState:
+        instants = np.array([at])
+        row = int(self.segment(at))
+        height = int(self.height(instants)[0])
+        epoch = height // self.spec.epoch_length
+        voting = sum(p for p, up in zip(self.powers, self.up[row], strict=True) if up)
+        reached = bool(self.advancing[row])
+        slow = float(self.slowdown(instants)[0])
+        recent = at - self.spec.block_time_s * np.arange(8.0)[::-1]
+        rounds = self.level("round", ROUND_MS, 0.06, recent) * slow
+        quorum = float(self.level("quorum", QUORUM_MS, 0.06, instants)[0]) * slow
+        stalled = self.elapsed(~self.advancing, instants)[0]
+        replays = int(self.elapsed(~self.fault("replay-stall"), instants)[0] // REPLAY_PERIOD_S)
+        return ChainState(
+            cluster=self.spec.name,
+            at=at,
+            height=height,
+            block_hash=self._hash(f"block/{height}"),
+            block_time=self.time_of(height, at),
+            epoch=epoch,
+            epoch_nonce=self._hash(f"epoch/{epoch}"),
+            proposer=self.spec.nodes[height % len(self.names)].validator,
+            round=0 if reached else 1 + int((at - self.starts[row]) // 30),
+            total_power=self.total_power,
+            quorum_threshold=self.quorum,
+            pre_vote_power=voting,
+            pre_commit_power=voting if reached else 0,
+            commit_power=voting if reached else 0,
+            quorum_reached=reached,
+            round_latencies_ms=tuple(int(value) for value in rounds),
+            quorum_latency_ms=int(quorum) if reached else None,
+            leader_changes=height // 600 + int(stalled // 30),
+            failed_votes=height // 900 + int(stalled // 10),
+            slashing_events=0,
+            vrf_participation=float(self.participation(instants)[0]),
+            proofs_verified=2 * height,
+            proof_queue_depth=round(float(self.queue_depth(instants)[0])),
+            replay_success=replays,
+            replay_failure=0,
+            validators=self._validators(row, at),
+            faults=frozenset(name for name, _ in self.faults[row]),
+        )
+
+    def _validators(self, row: int, at: float) -> dict[str, ValidatorState]:
+        rewards, witness = self.rewards(at), self.witness_events(at)
+        return {
+            node.name: ValidatorState(
+                spec=node,
+                up=bool(self.up[row, index]),
+                gates={g: bool(self.gate(g)[row, index]) for g in GATES},
+                channel=str(self.configs[row][index]["channel"]),
+                build=self.builds[row][index],
+                up_since=float(self.up_since[row, index]),
+                power=self.powers[index],
+                rewards=rewards[node.name],
+                witness_events=witness[node.name],
+            )
+            for index, node in enumerate(self.spec.nodes)
+        }
+
+    def time_of(self, height: int, now: float) -> float:
+        """When the block of that height was committed, at most ``now``."""
+        low, high = float(self.starts[0]), now
+        for _ in range(50):
+            middle = (low + high) / 2
+            reached = int(self.height(np.array([middle]))[0]) >= height
+            low, high = (low, middle) if reached else (middle, high)
+        return high
+
+    def block_hash(self, height: int) -> str:
+        return self._hash(f"block/{height}")
+
+    def _hash(self, key: str) -> str:
+        return hashlib.sha256(f"{self.seed}/{self.spec.chain_id}/{key}".encode()).hexdigest()
+
+
+def _turns(height: int, cycle: int, offset: int, share: int) -> int:
+    """How many h up to ``height`` satisfy (h + offset) mod cycle < share, up to a constant."""
+    whole, rest = divmod(height + offset + 1, cycle)
+    return whole * share + min(rest, share)
+
+
+def noise(seed: int, key: str, at: Floats, memory: float = 0.9) -> Floats:
+    """A stationary AR(1) series of unit variance on a minute grid, read off at any instants.
+
+    The value depends on seed, key and time alone: windows that overlap agree.
+    """
+    grid = np.floor(at / NOISE_STEP_S).astype(np.int64)
+    first, last = int(grid.min()), int(grid.max())
+    weights = memory ** np.arange(64) * np.sqrt(1.0 - memory**2)
+    series = np.convolve(_normals(seed, key, first - 63, last), weights, mode="valid")
+    return series[grid - first]
+
+
+def _normals(seed: int, key: str, first: int, last: int) -> Floats:
+    """Independent standard normals for the integers first..last (counter based)."""
+    salt = int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:8], "big")
+    index = np.arange(first, last + 1, dtype=np.int64).astype(np.uint64)
+    halves = [_uniforms(index * np.uint64(2) + np.uint64(half), salt) for half in (0, 1)]
+    radius = np.sqrt(-2.0 * np.log(halves[0]))
+    normals: Floats = radius * np.cos(2.0 * np.pi * halves[1])
+    return normals
+
+
+def _uniforms(counter: npt.NDArray[np.uint64], salt: int) -> Floats:
+    """The splitmix64 hash of each counter as a float in (0, 1)."""
+    value = counter * np.uint64(0x9E3779B97F4A7C15) + np.uint64(salt)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    value ^= value >> np.uint64(31)
+    uniform: Floats = ((value >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+    return uniform
