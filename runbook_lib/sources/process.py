@@ -20,6 +20,8 @@ from typing import IO
 from ..params import PROJECT
 
 MAX_OUTPUT = 16 * 1024 * 1024
+# Leaves the command's exit code beside its output, also when nobody waits for it any more.
+_KEEP_CODE = '"$@"; code=$?; echo $code >"$0.tmp" && mv "$0.tmp" "$0.code"; exit $code'
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,11 @@ def run(
 ) -> Ended:
     """Run ``argv`` in the project root. With ``lock`` (a descriptor) it is a changing command.
 
-    ``outputs`` is a path stem: a changing command writes to ``<stem>.out`` and ``<stem>.err``.
+    ``outputs`` is a path stem: a changing command writes to ``<stem>.out`` and ``<stem>.err``, and
+    its exit code to ``<stem>.code`` even when we are gone before it ends.
     """
+    if lock is not None and outputs is not None:
+        argv = ["/bin/sh", "-c", _KEEP_CODE, str(outputs), *argv]
     with tempfile.TemporaryDirectory(prefix="runbook-") as scratch:
         stem = outputs or Path(scratch) / "command"
         with (

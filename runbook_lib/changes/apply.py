@@ -1,0 +1,180 @@
+"""Applying a change: one journal entry before each step and one after, so that any crash resumes.
+
+Done steps are verified and not repeated. A step with an intent and no end is inspected: its
+command leaves its exit code in a file even when we are gone, and the node is read back; nothing
+is assumed. Every changing command inherits the cluster's lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..context import Context
+from ..errors import SourceError
+from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..sources.process import Ended
+from .plan import NodePlan
+from .state import NodeState
+
+POLL_S = 0.5
+
+
+@dataclass(frozen=True)
+class Step:
+    """A changing command: ``run`` gets the lock's descriptor and a path stem for its outputs."""
+
+    node: str
+    name: str
+    run: Callable[[int, Path], Ended]
+
+
+@dataclass
+class Change:
+    """A change item: what it would do, and how it is done (under the cluster's lock)."""
+
+    item: str
+    plan: Callable[[Context], list[Row]]
+    apply: Callable[[Context, Applier], object]
+
+
+@dataclass
+class Applier:
+    """Runs steps of one change under the lock ``descriptor``, journalling each."""
+
+    context: Context
+    descriptor: int
+    rows: list[Row] = field(default_factory=list)
+
+    def step(self, step: Step) -> bool:
+        """Run a step unless the journal shows it done. False when the change must stop here."""
+        state, stem = self._journalled(step)
+        if state == "done":
+            return True
+        if state == "intent" and stem:
+            code = self._left_behind(stem)
+            if code == 0:
+                self._note(step, "done", stem, found=True)
+                return True
+        stem = f"{len(self.context.record.entries()):05d}-{step.node}-{step.name}"
+        folder = self.context.folder / "steps"
+        folder.mkdir(exist_ok=True)
+        self._note(step, "intent", stem)
+        ended = step.run(self.descriptor, folder / stem)
+        if ended.code == 0:
+            self._note(step, "done", stem)
+            return True
+        self._note(step, "failed", stem, code=ended.code, problem=ended.problem)
+        self.rows.append(failed_row(step, ended))
+        return False
+
+    def verified(self, node: str, state: NodeState) -> None:
+        """Journal a node's read-back state: what the next stage expects to find."""
+        self.context.record.append(
+            "state",
+            {
+                "item": self.context.item,
+                "node": node,
+                "state": state.model_dump(mode="json"),
+                "at": self.context.scope.reread().isoformat(),
+            },
+        )
+
+    def _note(self, step: Step, phase: str, stem: str, **more: object) -> None:
+        body = {"item": self.context.item, "node": step.node, "step": step.name}
+        at = self.context.scope.reread().isoformat()
+        self.context.record.append("step", {**body, "phase": phase, "stem": stem, "at": at, **more})
+
+    def _journalled(self, step: Step) -> tuple[str, str]:
+        phase, stem = "", ""
+        for entry in self.context.journal:
+            body = entry.body
+            if entry.kind == "step" and (body["item"], body["node"], body["step"]) == (
+                self.context.item,
+                step.node,
+                step.name,
+            ):
+                phase, stem = body["phase"], body["stem"]
+        return phase, stem
+
+    def _left_behind(self, stem: str) -> int | None:
+        """The exit code an earlier run's command left, when it ended after that run was gone."""
+        try:
+            text = self.context.scope.read(self.context.folder / "steps" / f"{stem}.code")
+        except SourceError:
+            return None
+        return int(text) if text.strip().isdigit() else None
+
+
+def failed_row(step: Step, ended: Ended) -> Row:
+    """The row of a command that failed, or that is still at work."""
+    said = ended.stderr.decode("utf-8", "replace").strip().splitlines()
+    text = ended.problem or f"exit {ended.code}: {said[-1] if said else 'no message'}"
+    if ended.code is None:
+        return unknown_row(step.node, step.name, "exit 0", text)
+    return check_row(step.node, step.name, "exit 0", text, ok=False)
+
+
+def read_back(context: Context, node: NodePlan, *, patience_s: float) -> list[Row]:
+    """Wait until the node answers, then compare gates, channel, binary and config with the plan."""
+    deadline = context.scope.reread().timestamp() + patience_s
+    while True:
+        rollout = context.fleet.rollout([node.node])[node.node]
+        if not isinstance(rollout, SourceError):
+            break
+        if context.scope.reread().timestamp() >= deadline:
+            text = f"no answer within {patience_s:g} s: {rollout.problem}"
+            return [check_row(node.node, "comes back", "answers /status/rollout", text, ok=False)]
+        context.scope.sleep(POLL_S)
+    after = node.after
+    rows = [
+        check_row(
+            node.node,
+            "rollout.release_channel",
+            after.channel,
+            rollout.release_channel,
+            rollout.release_channel == after.channel,
+        )
+    ]
+    gates = sorted({*after.gates, *rollout.feature_gates})
+    wrong = [gate for gate in gates if rollout.feature_gates.get(gate) != after.gates.get(gate)]
+    rows += [
+        check_row(
+            node.node,
+            f"rollout.feature_gates.{gate}",
+            after.gates.get(gate, "absent"),
+            rollout.feature_gates.get(gate, "absent"),
+            ok=False,
+        )
+        for gate in wrong
+    ]
+    if not wrong:
+        on = ", ".join(gate for gate in gates if after.gates[gate])
+        rows.append(check_row(node.node, "gates on", on, on, ok=True))
+    return [*rows, _binary(context, node), _config(context, node)]
+
+
+def _binary(context: Context, node: NodePlan) -> Row:
+    try:
+        build = context.commands.version(node.node)
+    except SourceError as error:
+        return unknown_row(node.node, "binary", node.after.binary, error.problem)
+    return check_row(
+        node.node, "binary", node.after.binary, build.digest, build.digest == node.after.binary
+    )
+
+
+def _config(context: Context, node: NodePlan) -> Row:
+    from ..canonical import digest_bytes
+
+    try:
+        found = digest_bytes(context.commands.read_config(node.node))
+    except SourceError as error:
+        return unknown_row(node.node, "config", node.after.config, error.problem)
+    return check_row(node.node, "config", node.after.config, found, found == node.after.config)
+
+
+def all_pass(rows: list[Row]) -> bool:
+    """Whether there are rows and all of them hold."""
+    return bool(rows) and all(row.outcome is Outcome.PASS for row in rows)

@@ -1,0 +1,123 @@
+"""Expected state: per node its gates, channel, binary and configuration, derived from journals.
+
+*Known* is what our journals last verified on each node: every live apply, drop, recovery and
+adoption in the store. Nothing else says what a cluster should be like before a stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ..canonical import canonical
+from ..errors import RecordDamaged, SourceError
+from ..evidence.record import Entry, parse
+from ..evidence.store import Store
+from ..outcomes import Model
+from ..sources.tape import Scope
+
+
+class NodeState(Model):
+    """What one node is: ``binary`` and ``config`` are ``sha256:HEX``; gates by name."""
+
+    gates: dict[str, bool]
+    channel: str
+    binary: str
+    config: str
+
+    def flat(self) -> dict[str, str | bool]:
+        """As key -> value, gates by their dotted key."""
+        gates: dict[str, str | bool] = {
+            f"rollout.feature_gates.{gate}": on for gate, on in sorted(self.gates.items())
+        }
+        return {
+            "rollout.release_channel": self.channel,
+            **gates,
+            "binary": self.binary,
+            "config": self.config,
+        }
+
+
+class Known(Model):
+    """A node's last verified state, when it was verified and by which attempt."""
+
+    state: NodeState
+    at: datetime
+    origin: str
+
+
+def known_map(scope: Scope, store: Store, cluster: str) -> dict[str, Known]:
+    """The last verified state of every node of ``cluster``; a node never seen is not in it.
+
+    Raises RecordDamaged when a record of the store contradicts itself.
+    """
+    found: dict[str, Known] = {}
+    for path in _records(scope, store.root):
+        entries, _ = parse(scope.read(path), str(path.relative_to(store.root)))
+        if not _counts(entries, cluster):
+            continue
+        for node, known in _states(entries, str(path.parent.relative_to(store.root))):
+            if node not in found or known.at >= found[node].at:
+                found[node] = known
+    return found
+
+
+def _records(scope: Scope, root: Path) -> Iterable[Path]:
+    for release in scope.listing(root):
+        if release in (".locks", ".baselines", ".incidents"):
+            continue
+        for stage in scope.listing(root / release):
+            for number in scope.listing(root / release / stage):
+                if number.isdigit():
+                    yield root / release / stage / number / "record.jsonl"
+
+
+def _counts(entries: list[Entry], cluster: str) -> bool:
+    """Only what really changed or looked at this cluster: never a plan, never a replay."""
+    if not entries or entries[0].kind != "opened":
+        return False
+    opened = entries[0].body
+    live = opened.get("source") in ("live", "rehearsal") and opened.get("mode") in (
+        "apply",
+        "adopt",
+    )
+    return live and opened.get("cluster") == cluster
+
+
+def _states(entries: list[Entry], origin: str) -> Iterable[tuple[str, Known]]:
+    for entry in entries:
+        if entry.kind == "state":
+            try:
+                state = NodeState.model_validate_json(canonical(entry.body["state"]))
+                at = datetime.fromisoformat(entry.body["at"])
+                yield entry.body["node"], Known(state=state, at=at, origin=origin)
+            except (ValidationError, KeyError, ValueError) as error:
+                raise RecordDamaged(
+                    f"{origin}: entry {entry.seq}: expected a node's state, got: {error}"
+                ) from error
+
+
+def differences(
+    expected: Mapping[str, str | bool], observed: Mapping[str, str | bool]
+) -> list[tuple[str, str | bool, str | bool]]:
+    """(key, expected, observed) of every key that differs; an absent side reads ``absent``."""
+    keys = sorted({*expected, *observed})
+    return [
+        (key, expected.get(key, "absent"), observed.get(key, "absent"))
+        for key in keys
+        if expected.get(key) != observed.get(key)
+    ]
+
+
+def require_known(known: Mapping[str, Known], node: str, cluster: str) -> NodeState:
+    """A node's known state. Raises SourceError telling how to take the cluster over."""
+    if node not in known:
+        raise SourceError(
+            node,
+            f"expected a known state in the store, got none; take {cluster} over as it is with"
+            " `runbook adopt`",
+        )
+    return known[node].state

@@ -1,0 +1,127 @@
+"""The record of an attempt: append-only, hash-chained, one fsync an entry, readable after kill -9.
+
+Each line is the canonical JSON of an entry; its hash is the sha256 of that line, and every entry
+holds the hash of the one before. A last line without its newline was never finished: it is no
+entry, and the next append keeps its bytes in an entry of kind ``torn``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ..canonical import canonical, digest_bytes
+from ..errors import RecordDamaged
+
+GENESIS = "sha256:" + "0" * 64
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line. ``at`` is the machine's clock; instants that are judged stand in ``body``."""
+
+    seq: int
+    prev: str
+    at: str
+    kind: str
+    body: dict[str, Any]
+    hash: str
+
+
+def parse(text: bytes, where: str) -> tuple[list[Entry], bytes]:
+    """Entries of a record's bytes, chain checked, and the unfinished rest. Raises RecordDamaged."""
+    *lines, rest = text.split(b"\n")
+    entries: list[Entry] = []
+    prev = GENESIS
+    for seq, line in enumerate(lines):
+        try:
+            value = json.loads(line)
+            entry = Entry(
+                seq=value["seq"],
+                prev=value["prev"],
+                at=value["at"],
+                kind=value["kind"],
+                body=value["body"],
+                hash=digest_bytes(line),
+            )
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise RecordDamaged(
+                f"{where}: line {seq + 1}: expected an entry, got: {error!r}"
+            ) from error
+        if entry.seq != seq or entry.prev != prev:
+            raise RecordDamaged(
+                f"{where}: line {seq + 1}: expected entry {seq} after {prev}, got {entry.seq!r}"
+                f" after {entry.prev}; the record was altered"
+            )
+        entries.append(entry)
+        prev = entry.hash
+    return entries, rest
+
+
+class Record:
+    """The record file of one attempt. Several processes may append; each re-reads the head."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._entries: list[Entry] = []
+        self._size = 0
+
+    def entries(self) -> list[Entry]:
+        """Every entry so far, the chain checked. Raises RecordDamaged."""
+        try:
+            size = self.path.stat().st_size
+        except FileNotFoundError:
+            return []
+        if size != self._size:
+            text = self.path.read_bytes()
+            self._entries, rest = parse(text, self.path.name)
+            self._size = len(text) - len(rest)
+        return list(self._entries)
+
+    @property
+    def head(self) -> str:
+        entries = self.entries()
+        return entries[-1].hash if entries else GENESIS
+
+    def append(self, kind: str, body: dict[str, Any]) -> Entry:
+        """Add an entry and wait until it is on disk."""
+        with self._locked() as descriptor:
+            self._keep_torn(descriptor)
+            entry = self._write(descriptor, kind, body)
+            os.fsync(descriptor)
+        return entry
+
+    @contextmanager
+    def _locked(self) -> Iterator[int]:
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _keep_torn(self, descriptor: int) -> None:
+        self.entries()
+        rest = os.pread(descriptor, os.fstat(descriptor).st_size - self._size, self._size)
+        if rest:
+            os.ftruncate(descriptor, self._size)
+            self._write(descriptor, "torn", {"text": rest.decode("utf-8", "replace")})
+
+    def _write(self, descriptor: int, kind: str, body: dict[str, Any]) -> Entry:
+        seq, prev = len(self._entries), self._entries[-1].hash if self._entries else GENESIS
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = canonical({"seq": seq, "prev": prev, "at": at, "kind": kind, "body": body})
+        data = line + b"\n"
+        os.pwrite(descriptor, data, self._size)
+        # What later readers get is what stands in the file, not the caller's object.
+        entry = Entry(seq, prev, at, kind, json.loads(line)["body"], digest_bytes(line))
+        self._entries.append(entry)
+        self._size += len(data)
+        return entry

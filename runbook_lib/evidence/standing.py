@@ -1,0 +1,178 @@
+"""What a record amounts to: where each item stands, whether the run is complete, the verdict.
+
+One function for everybody who asks: the enforce cell, the engine, ``runbook seal``, ``verify`` and
+``status`` all judge the same entries the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from .. import playbook
+from ..errors import RecordDamaged
+from ..outcomes import CheckResult, EarlierTry, Outcome, Standing, Verdict, WaivedRow
+from .record import Entry
+
+FINAL = ("result", "planned", "not-reached")
+
+
+def standings(entries: Sequence[Entry]) -> tuple[Standing, ...]:
+    """Where each declared item stands, in the playbook's order. Raises RecordDamaged."""
+    declared = entries[0].body["declared"]
+    return tuple(standing(entries, item) for item in declared)
+
+
+def standing(entries: Sequence[Entry], item: str) -> Standing:
+    """Where one item stands after its last try."""
+    kind = playbook.ITEMS[item].kind
+    mine = [e for e in entries if e.kind in ("started", *FINAL) and e.body.get("item") == item]
+    finals = [entry for entry in mine if entry.kind in FINAL]
+    results = [entry for entry in finals if entry.kind == "result"]
+    last = finals[-1] if finals else None
+    number = max((entry.body["number"] for entry in mine), default=0)
+    earlier = tuple(_earlier(entry) for entry in results if entry is not last)
+    if not mine or last is None or mine[-1] is not last:
+        reason = f"try {number} began and did not end" if mine else "has not run"
+        return Standing(
+            item=item, kind=kind, state="missing", reason=reason, number=number, earlier=earlier
+        )
+    body = last.body
+    if last.kind == "result":
+        return Standing(
+            item=item,
+            kind=kind,
+            state="judged",
+            reason=body["result"]["reason"],
+            result=load_result(body["result"]),
+            number=number,
+            earlier=earlier,
+            waived=_waived(entries, item),
+        )
+    due = datetime.fromisoformat(body["due"]) if body.get("due") else None
+    return Standing(
+        item=item,
+        kind=kind,
+        state="planned" if last.kind == "planned" else "not-reached",
+        reason=body["reason"],
+        number=number,
+        earlier=earlier,
+        due=due,
+    )
+
+
+def load_result(value: Any) -> CheckResult:
+    """A result out of a record. Raises RecordDamaged for anything else."""
+    try:
+        return CheckResult.model_validate_json(_json(value))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RecordDamaged(f"record: result: {where}: {first['msg']}") from error
+
+
+def verdict(entries: Sequence[Entry], broken: Sequence[str] = ()) -> Verdict:
+    """The verdict over a record. ``broken``: what whoever ran it knows beside (a dead kernel)."""
+    if not entries or entries[0].kind != "opened":
+        raise RecordDamaged("record: expected an opening entry, got none")
+    opened = entries[0].body
+    sessions = [entry for entry in entries if entry.kind == "session"]
+    session = sessions[-1].body if sessions else {}
+    items = standings(entries)
+    problems = [*broken, *incomplete(entries, items)]
+    return Verdict(
+        release=opened["release"],
+        commit=opened["commit"],
+        stage=opened["stage"],
+        site=opened["site"],
+        mode=opened["mode"],
+        attempt=opened["attempt"],
+        number=max(1, len(sessions)),
+        source=session.get("source", opened["source"]),
+        run=session.get("run", opened["run"]),
+        operator=session.get("operator", opened["operator"]),
+        started=datetime.fromisoformat(opened["now"]),
+        ended=_ended(items, datetime.fromisoformat(opened["now"])),
+        items=items,
+        broken=tuple(problems),
+        notes=tuple(_notes(entries)),
+    )
+
+
+def incomplete(entries: Sequence[Entry], items: Sequence[Standing]) -> list[str]:
+    """Why a record cannot count: an item without a final result, out of order, no enforce at the end."""
+    problems = []
+    opened = entries[0].body
+    declared = list(playbook.DECLARED.get(opened["stage"], ()))
+    if opened["declared"] != declared:
+        problems.append(
+            f"declared items: expected the playbook's {len(declared)}, got {len(opened['declared'])};"
+            " the record was made by another version of the tool"
+        )
+    missing = [standing for standing in items if standing.state == "missing"]
+    problems += [
+        f"{standing.item}: expected a final result, it {standing.reason}" for standing in missing
+    ]
+    firsts = [_first_judged(entries, standing.item) for standing in items]
+    seen = [seq for seq in firsts if seq is not None]
+    if seen != sorted(seen):
+        problems.append("order: expected the items in the playbook's order, got another")
+    finals = [entry.seq for entry in entries if entry.kind in FINAL]
+    enforced = [entry.seq for entry in entries if entry.kind == "enforced"]
+    if not enforced or (finals and max(finals) > max(enforced)):
+        problems.append("enforce: expected it to run last, it did not; run the last cell")
+    return problems
+
+
+def _first_judged(entries: Sequence[Entry], item: str) -> int | None:
+    seqs = (e.seq for e in entries if e.kind == "result" and e.body["item"] == item)
+    return next(seqs, None)
+
+
+def _earlier(entry: Entry) -> EarlierTry:
+    return EarlierTry(
+        number=entry.body["number"],
+        outcome=Outcome(entry.body["result"]["outcome"]),
+        reason=entry.body["result"]["reason"],
+        retry_reason=entry.body.get("retry_reason", ""),
+    )
+
+
+def _waived(entries: Sequence[Entry], item: str) -> tuple[WaivedRow, ...]:
+    """Rows of the newest session's waivers for ``item`` (a waiver dropped later no longer counts)."""
+    sessions = [entry.seq for entry in entries if entry.kind == "session"]
+    since = sessions[-1] if sessions else 0
+    rows = []
+    for entry in entries[since:]:
+        if entry.kind != "waiver" or entry.body["item"] != item:
+            continue
+        for subject in entry.body["subjects"]:
+            rows.append(
+                WaivedRow(
+                    subject=subject,
+                    outcome=Outcome(entry.body["outcome"]),
+                    reason=entry.body["reason"],
+                    approved_by=tuple(entry.body["approved_by"]),
+                    self_approved=entry.body["self_approved"],
+                    expires=datetime.fromisoformat(entry.body["expires"]),
+                )
+            )
+    return tuple(rows)
+
+
+def _ended(items: Sequence[Standing], opened: datetime) -> datetime:
+    ends = [standing.result.ended for standing in items if standing.result is not None]
+    return max([opened, *ends]).astimezone(UTC)
+
+
+def _notes(entries: Sequence[Entry]) -> list[str]:
+    return [entry.body["text"] for entry in entries if entry.kind == "note"]
+
+
+def _json(value: Any) -> bytes:
+    from ..canonical import canonical
+
+    return canonical(value)
