@@ -60,8 +60,9 @@ class Tls:
 class Request:
     """One request. ``secrets`` maps a header to the environment name of its value.
 
-    ``pace`` is (per minute, burst) of the server's own rate limit; ``purpose`` tells reads from
-    changes and notifications, whatever the method is.
+    ``pace`` is (server, per minute, burst): the rate limit of that server's own, which is not the
+    host's where a gateway stands before many. ``purpose`` tells reads from changes and
+    notifications, whatever the method is.
     """
 
     method: str
@@ -73,7 +74,7 @@ class Request:
     secrets: tuple[tuple[str, str], ...] = ()
     tls: Tls = Tls()
     timeout_s: float = 30.0
-    pace: tuple[int, int] | None = None
+    pace: tuple[str, int, int] | None = None
     purpose: Purpose = "read"
     max_bytes: int = MAX_BODY
 
@@ -138,9 +139,12 @@ class Http:
             headers["authorization"] = f"Bearer {self._redactor.secret(request.bearer)}"
         for header, name in request.secrets:
             headers[header] = self._redactor.secret(name)
+        if request.pace:
+            # Before a slot is taken: a server that limits us must not hold up the others.
+            server, per_minute, burst = request.pace
+            pace = self._paces.setdefault(server, _Pace(per_minute, burst))
+            await asyncio.sleep(pace.wait())
         async with self._slots:
-            if request.pace:
-                await self._pace(request)
             try:
                 return await self._exchange(request, headers)
             except (httpx.TransportError, httpx.DecodingError, httpx.TooManyRedirects) as error:
@@ -188,12 +192,6 @@ class Http:
                 headers={"accept-encoding": "identity"} if loopback else {},
             )
         return self._clients[key]
-
-    async def _pace(self, request: Request) -> None:
-        assert request.pace is not None
-        host = urlsplit(request.url).netloc
-        pace = self._paces.setdefault(host, _Pace(*request.pace))
-        await asyncio.sleep(pace.wait())
 
     async def close(self) -> None:
         for client in self._clients.values():

@@ -1,0 +1,259 @@
+"""The nodes' HTTP RPC: one question to a whole fleet at once, answers typed.
+
+Routes and shapes are those of rpp-node's router; a node is reached by its URL (a path prefix is
+kept) or by a command that prints the answer as ``curl --include`` does. One node that fails never
+hides the others: its place in the answer holds the error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field
+
+from ..errors import SourceError
+from ..site import Cluster, Command, Node
+from . import wire
+from .commands import execute, fill
+from .http import Answer, Failure
+from .tape import RETRIES, Scope
+from .wire import DecimalString, Wire
+
+COMMANDS_AT_ONCE = 16
+_HEAD = re.compile(rb"HTTP/[0-9.]+ ([1-5][0-9]{2})[^\r\n]*\r?\n((?:[^\r\n]+\r?\n)*)\r?\n")
+
+Count = Annotated[int, Field(ge=0)]
+Channel = Literal["development", "testnet", "canary", "mainnet"]
+
+
+class NodeTelemetry(Wire):
+    """How a node reports; ``last_observed_height`` is hard-coded null in the chain, so not read."""
+
+    enabled: bool
+    endpoint: str | None = None
+    sample_interval_secs: Count
+
+
+class Rollout(Wire):
+    """/status/rollout: the channel and gates of the configuration the node has loaded."""
+
+    release_channel: Channel
+    feature_gates: dict[str, bool]
+    telemetry: NodeTelemetry
+
+
+class VrfMetrics(Wire):
+    """The last VRF selection as a node saw it; rates between 0 and 1."""
+
+    target_validator_count: Count
+    verified_submissions: Count
+    accepted_validators: Count
+    rejected_candidates: Count
+    participation_rate: float = Field(allow_inf_nan=False)
+
+
+class Status(Wire):
+    """/status/node. ``height`` is the committed tip, ``epoch`` = height / epoch length."""
+
+    address: str
+    height: Count
+    last_hash: str
+    epoch: Count
+    vrf_metrics: VrfMetrics
+
+
+class Consensus(Wire):
+    """/status/consensus: the last round. Powers are stake-weighted votes; latencies in ms."""
+
+    height: Count
+    block_hash: str
+    round: Count
+    epoch: Count
+    total_power: DecimalString
+    quorum_threshold: DecimalString
+    commit_power: DecimalString
+    quorum_reached: bool
+    quorum_latency_ms: Count | None = None
+    round_latencies_ms: list[Count]
+    leader_changes: Count
+    witness_events: Count
+    slashing_events: Count
+    failed_votes: Count
+
+
+class Peer(Wire):
+    """What one peer advertises; the node leaves ``features`` out when it knows none."""
+
+    peer: str
+    version: str
+    features: dict[str, bool] = {}
+
+
+class Peers(Wire):
+    """/p2p/peers: the fleet as one node sees it."""
+
+    local_peer_id: str
+    peer_count: Count
+    block_height: Count
+    peers: list[Peer]
+
+
+class Validator(Wire):
+    """A validator as the ledger has it; ``stake`` in the chain's smallest unit."""
+
+    address: str
+    stake: DecimalString
+    reputation_score: float = Field(allow_inf_nan=False)
+    tier: str
+    timetoke_hours: Count
+
+
+class Observer(Wire):
+    address: str
+    tier: str
+
+
+class Membership(Wire):
+    """/ui/bft/membership: who votes, and who only watches."""
+
+    height: Count
+    epoch: Count
+    validators: list[Validator]
+    observers: list[Observer]
+
+
+class Slo(Wire):
+    healthy: bool
+    warnings: list[str]
+
+
+class Slos(Wire):
+    timetoke: Slo
+    uptime: Slo
+
+
+class Ready(Wire):
+    """/health/ready. An unready node says why in ``subsystems`` and ``slo``, with status 503."""
+
+    status: Literal["ok", "unavailable"]
+    ready: bool
+    role: str
+    subsystems: dict[str, bool]
+    slo: Slos
+
+
+T = TypeVar("T", bound=Wire)
+
+
+class Fleet:
+    """The nodes of one cluster, asked concurrently.
+
+    Every method takes the names of the nodes to ask (all by default) and answers by name, in the
+    site's order. An unknown name is a KeyError: names come from the same cluster.
+    """
+
+    def __init__(self, scope: Scope, cluster: Cluster) -> None:
+        self._scope, self._rpc = scope, cluster.rpc
+        self._nodes = {node.name: node for node in cluster.nodes}
+
+    def get(
+        self,
+        path: str,
+        model: type[T],
+        nodes: Sequence[str] | None = None,
+        *,
+        statuses: tuple[int, ...] = (200,),
+        retries: int = RETRIES,
+    ) -> dict[str, T | SourceError]:
+        """``GET path`` of every node as ``model``; what failed is a SourceError in its place."""
+        names = list(self._nodes) if nodes is None else list(dict.fromkeys(nodes))
+        asked = [self._nodes[name] for name in names]
+        by_url = [node for node in asked if node.url is not None]
+        by_command = [node for node in asked if node.url is None]
+        got: dict[str, Answer | Failure | SourceError] = {}
+        requests = [
+            wire.request(
+                self._rpc,
+                "GET",
+                f"{node.url}{path}",
+                pace=(node.name, self._rpc.per_minute, self._rpc.burst),
+            )
+            for node in by_url
+        ]
+        answers = self._scope.http(requests, retries=retries) if requests else []
+        got.update({node.name: answer for node, answer in zip(by_url, answers, strict=True)})
+        if by_command:
+            with ThreadPoolExecutor(COMMANDS_AT_ONCE) as pool:
+                printed = pool.map(lambda node: self._by_command(node, path), by_command)
+                got.update(
+                    {node.name: answer for node, answer in zip(by_command, printed, strict=True)}
+                )
+        return {name: _typed(f"{name} {path}", got[name], model, statuses) for name in names}
+
+    def rollout(self, nodes: Sequence[str] | None = None) -> dict[str, Rollout | SourceError]:
+        """Channel and gates in force."""
+        return self.get("/status/rollout", Rollout, nodes)
+
+    def status(self, nodes: Sequence[str] | None = None) -> dict[str, Status | SourceError]:
+        """Height, epoch and VRF selection."""
+        return self.get("/status/node", Status, nodes)
+
+    def consensus(self, nodes: Sequence[str] | None = None) -> dict[str, Consensus | SourceError]:
+        """The last round's votes and latencies."""
+        return self.get("/status/consensus", Consensus, nodes)
+
+    def peers(self, nodes: Sequence[str] | None = None) -> dict[str, Peers | SourceError]:
+        """What each node's peers advertise."""
+        return self.get("/p2p/peers", Peers, nodes)
+
+    def membership(self, nodes: Sequence[str] | None = None) -> dict[str, Membership | SourceError]:
+        """The validator set as each node knows it."""
+        return self.get("/ui/bft/membership", Membership, nodes)
+
+    def health_ready(self, nodes: Sequence[str] | None = None) -> dict[str, Ready | SourceError]:
+        """Readiness, asked once: 503 is an answer, and who waits for health asks again anyway."""
+        return self.get("/health/ready", Ready, nodes, statuses=(200, 503), retries=1)
+
+    def _by_command(self, node: Node, path: str) -> Answer | SourceError:
+        command = node.rpc_command
+        assert command is not None
+        source = f"{node.name} {path}"
+        argv = fill(f"nodes.{node.name}.rpc_command", command.argv, path=path, node=node.name)
+        try:
+            ended = execute(self._scope, source, Command(argv=argv, timeout_s=command.timeout_s))
+            return parse_printed(source, ended.stdout)
+        except SourceError as error:
+            return error
+
+
+def _typed(
+    source: str, got: Answer | Failure | SourceError, model: type[T], statuses: tuple[int, ...]
+) -> T | SourceError:
+    if isinstance(got, SourceError):
+        return got
+    try:
+        return wire.decode(source, wire.content(source, got, expected=statuses), model)
+    except SourceError as error:
+        return error
+
+
+def parse_printed(source: str, printed: bytes) -> Answer:
+    """An answer as ``curl --include`` prints it: status line, headers, blank line, body.
+
+    Interim and proxy answers printed before the last one are passed over. Raises SourceError.
+    """
+    status, headers, body = 0, dict[str, str](), printed
+    while found := _HEAD.match(body):
+        status, body = int(found[1]), body[found.end() :]
+        pairs = (line.partition(":") for line in found[2].decode("latin-1").splitlines())
+        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+    if not status:
+        text = printed[:60].decode("utf-8", "replace")
+        raise SourceError(source, f"expected output of curl --include, got {text!r}")
+    length = headers.get("content-length", "")
+    if length.isdigit() and len(body) < int(length):
+        raise SourceError(source, f"expected {length} bytes, got {len(body)}")
+    return Answer(status, body, headers)

@@ -1,0 +1,136 @@
+"""What all sources share: requests from the site's settings, answers to typed values or errors.
+
+Answers may hold keys we do not know (servers grow), but a key we read must be there and of the
+right type: valid JSON of another shape is a SourceError, never a default.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Protocol, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from ..errors import SourceError
+from ..params import project_path
+from ..site import ClientCertificate
+from .http import Answer, Failure, Purpose, Request, Tls
+
+
+class Wire(BaseModel):
+    """Part of an answer from outside: frozen, strict about types, unknown keys passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+M = TypeVar("M", bound=Wire)
+
+
+def _whole(value: object) -> object:
+    # u128 travels as a decimal string; anything but plain digits is another type.
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value)
+    raise ValueError("expected a decimal string")
+
+
+DecimalString = Annotated[int, BeforeValidator(_whole)]
+
+
+class Reach(Protocol):
+    """The part of a site's settings that every HTTP source has."""
+
+    @property
+    def token_env(self) -> str: ...
+    @property
+    def timeout_s(self) -> float: ...
+    @property
+    def headers_env(self) -> dict[str, str]: ...
+    @property
+    def ca(self) -> str: ...
+
+
+def request(
+    reach: Reach,
+    method: str,
+    url: str,
+    *,
+    params: tuple[tuple[str, str], ...] = (),
+    body: bytes = b"",
+    headers: tuple[tuple[str, str], ...] = (),
+    pace: tuple[str, int, int] | None = None,
+    purpose: Purpose = "read",
+) -> Request:
+    """A request with the token, headers, TLS files and time-out that the site names."""
+    pair: ClientCertificate | None = getattr(reach, "client_certificate", None)
+    return Request(
+        method,
+        url,
+        params=params,
+        body=body,
+        headers=headers,
+        bearer=reach.token_env,
+        secrets=tuple(sorted(reach.headers_env.items())),
+        tls=Tls(
+            ca=_path(reach.ca),
+            certificate=_path(pair.certificate) if pair else "",
+            key=_path(pair.key) if pair else "",
+        ),
+        timeout_s=reach.timeout_s,
+        pace=pace,
+        purpose=purpose,
+    )
+
+
+def _path(path: str) -> str:
+    return str(project_path(path)) if path else ""
+
+
+_HINTS = {
+    401: "; check the token",
+    403: "; check what the token may do",
+    404: "; check the URL",
+    429: "; it limits our rate, ask again later",
+}
+
+
+def content(source: str, got: Answer | Failure, *, expected: tuple[int, ...] = (200,)) -> bytes:
+    """The body of a good answer. Raises SourceError for any other status, or none at all."""
+    if isinstance(got, Failure):
+        raise SourceError(source, f"expected an answer, got {got.kind}: {got.text}")
+    if got.status not in expected:
+        text = " ".join(got.body[:300].decode("utf-8", "replace").split())
+        said = f": {text}" if text else ""
+        wanted = " or ".join(map(str, expected))
+        hint = _HINTS.get(got.status, "")
+        raise SourceError(source, f"expected status {wanted}, got {got.status}{said}{hint}")
+    return got.body
+
+
+def decode(source: str, body: bytes, model: type[M]) -> M:
+    """JSON bytes as ``model``. Raises SourceError naming the first key that does not fit."""
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise SourceError(source, complaint(error)) from error
+
+
+def complaint(error: ValidationError) -> str:
+    """The first problem as ``key: expected X, got Y``, and how many more there are."""
+    found = error.errors(include_url=False)
+    first = found[0]
+    if first["type"] == "json_invalid":
+        return f"expected JSON, got: {first['msg'].removeprefix('Invalid JSON: ')}"
+    key = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    expected = message if message.startswith("expected") else f"expected {message}"
+    if first["type"] == "missing":
+        text = "expected a value, got none"
+    else:
+        text = f"{expected}, got {_shown(first['input'])}"
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return f"{key}: {text}{more}" if key else f"{text}{more}"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str | int | float | None):
+        return repr(value)[:80]
+    return "an object" if isinstance(value, dict) else f"a {type(value).__name__}"
