@@ -1,0 +1,279 @@
+"""Cards: what a person sees of outcomes, in a notebook, on a forge, in a terminal.
+
+A card is a value with three forms of one content: HTML, text, and JSON for programs. It shows no
+time of day, path or name but those its value holds, so the same value gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runbook_lib import wording
+from runbook_lib.markup import (
+    Block,
+    Bullets,
+    Fold,
+    Heading,
+    Table,
+    Text,
+    cell,
+    code,
+    line,
+    numbers,
+    strong,
+    to_html,
+    to_text,
+    value_text,
+)
+from runbook_lib.outcomes import Outcome, Row, Standing, Value, Verdict
+from runbook_lib.wording import count, utc
+
+MIME = "application/vnd.rpp-runbook.v1+json"
+SHOWN = 20
+"""Rows shown before the rest is folded."""
+LISTED = 200
+"""Rows a fold lists; the rest is counted, and stands in the card's JSON."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What one output shows. With ``png`` there is no HTML: an output holds one image, no more."""
+
+    html: str
+    text: str
+    data: Mapping[str, Any]
+    png: bytes = b""
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        bundle = {"text/plain": self.text, MIME: dict(self.data)}
+        if self.png:
+            bundle["image/png"] = base64.b64encode(self.png).decode("ascii")
+            return bundle, {"image/png": {"alt": self.text}}
+        return bundle | {"text/html": self.html}, {}
+
+
+def result_card(standing: Standing) -> Card:
+    """Where one item stands: its outcome, why, and every row, the worst first."""
+    word, colour = wording.standing_word(standing)
+    kind = "" if standing.kind == "check" else f" ({standing.kind})"
+    tries = wording.tries(standing)
+    blocks: list[Block] = [
+        line(strong(word), " ", code(standing.item), kind, f" · {tries}" if tries else ""),
+        line(wording.reason(standing)),
+    ]
+    if standing.return_at is not None:
+        blocks.append(line("Only time is missing: return at ", strong(utc(standing.return_at))))
+    blocks += [line(said) for said in wording.history(standing) + wording.waivers(standing)]
+    if standing.result is not None:
+        blocks += _rows(standing, standing.result.rows)
+        blocks.append(line(f"Judged at {utc(standing.result.started)}"))
+    data = {"outcome": standing.outcome.value, "standing": _dump(standing)}
+    return _card("result", blocks, colour, data)
+
+
+def verdict_card(
+    verdict: Verdict, *, next_steps: Sequence[str] = (), recovery_link: str = ""
+) -> Card:
+    """What a whole attempt amounts to, what blocks it and what to do next.
+
+    ``recovery_link``: an ``https`` address, or the recovery notebook's path relative to this one.
+    """
+    word, colour = wording.verdict_word(verdict)
+    title = Heading(f"{word} · {verdict.stage} · {verdict.release}")
+    blocks: list[Block] = [*_source(verdict), title, _facts(verdict)]
+    if verdict.broken:
+        blocks += [line(strong("This run cannot count:")), _bullets(verdict.broken)]
+    if verdict.blocking:
+        blocks += [line(strong(f"What blocks ({len(verdict.blocking):,}):"))]
+        blocks += [_items(verdict.blocking)]
+    waived = [f"{i.item}: {said}" for i in verdict.items for said in wording.waivers(i)]
+    if waived:
+        blocks += [line(strong(f"Waived ({len(waived):,}):")), _bullets(waived)]
+    if verdict.return_at is not None:
+        blocks += [line("Only time is missing: return at ", strong(utc(verdict.return_at)))]
+    if next_steps:
+        blocks += [line(strong("What to do next:")), _bullets(next_steps)]
+    if recovery_link:
+        blocks += [line("If this must be undone: ", Text("recovery notebook", href=recovery_link))]
+    blocks += [line(f"Note: {note}") for note in verdict.notes]
+    states = wording.tally(wording.standing_word(item)[0] for item in verdict.items)
+    summary = f"{count(len(verdict.items), 'item')}: {states or 'none'}"
+    blocks += [Fold(summary, (_items(verdict.items),), open=not verdict.blocking)]
+    data = {**_verdict_data(verdict), "next_steps": list(next_steps)}
+    return _card("verdict", blocks, colour, data)
+
+
+def banner_card(verdict: Verdict, *, notice: str = "") -> Card:
+    """The opening cell: which attempt, what mode, live or replay, and where one stands."""
+    done = sum(item.outcome is Outcome.PASS for item in verdict.items)
+    following = [item.item for item in verdict.items if item.outcome is not Outcome.PASS]
+    began = any(item.state != "missing" for item in verdict.items)
+    where = f"{'resuming ' if began else ''}attempt {verdict.attempt}: {done} of "
+    where += f"{len(verdict.items)} done"
+    where += f", next {following[0]}" if following else ""
+    blocks = [*_source(verdict), *([line(strong(notice))] if notice else [])]
+    blocks += [line(strong(where)), _facts(verdict)]
+    blocks += [line(f"Note: {note}") for note in verdict.notes]
+    data = {"where": where, "notice": notice, **_verdict_data(verdict)}
+    return _card("banner", blocks, wording.GREY, data)
+
+
+def plan_card(
+    changes: Sequence[tuple[str, str, Value, Value]],
+    *,
+    digest: str,
+    facts: Sequence[tuple[str, Value]] = (),
+) -> Card:
+    """Per node every key before and after: ``changes`` are (node, key, before, after)."""
+    columns = ("node", "key", "before", "after")
+    rows = [(c, (c[0], code(c[1]), *numbers(c[2], c[3]))) for c in changes]
+    moved = [row for change, row in rows if _differ(change)]
+    same = [row for change, row in rows if not _differ(change)]
+    nodes = count(len({change[0] for change in changes if _differ(change)}), "node")
+    blocks: list[Block] = [line(strong("Plan "), code(digest))]
+    blocks += [Table((), tuple((strong(name), value_text(value)) for name, value in facts))]
+    blocks += _folded(f"{count(len(moved), 'key')} on {nodes} will change", columns, moved)
+    if same:
+        blocks += [Fold(f"{count(len(same), 'key')} will stay", _listed(columns, same))]
+    data = {"digest": digest, "facts": facts, "changes": changes}
+    return _card("plan", blocks, wording.GREY, data)
+
+
+def thresholds_card(rows: Sequence[tuple[str, str, Value]]) -> Card:
+    """What must hold, said before any data is read: (item, what must hold, threshold)."""
+    return table_card("What must hold", ("item", "what must hold", "threshold"), rows)
+
+
+def table_card(title: str, columns: Sequence[str], rows: Sequence[Sequence[Value]]) -> Card:
+    """Any table, its rows as given, numbers to the right."""
+    cells = [tuple(cell(value) for value in row) for row in rows]
+    blocks = [line(strong(title)), *_listed(columns, cells)]
+    data = {"title": title, "columns": columns, "rows": rows}
+    return _card("table", blocks, wording.GREY, data)
+
+
+def figure_card(png: bytes, text: str, data: Mapping[str, Any]) -> Card:
+    """One image; ``text`` says the same in words, ``data`` holds the digest of what is drawn."""
+    return Card("", text, _plain({"kind": "figure", **data}), png)
+
+
+def _card(kind: str, blocks: Sequence[Block], colour: str, data: Mapping[str, Any]) -> Card:
+    shown = [block for block in blocks if block not in (line(""), Table((), ()))]
+    return Card(to_html(shown, colour), to_text(shown), _plain({"kind": kind, **data}))
+
+
+def _bullets(said: Sequence[str]) -> Bullets:
+    """One bullet each; what stands between backticks is a command to copy."""
+    parts = [text.split("`") for text in said]
+    return Bullets(tuple(line(*(code(x) if i % 2 else x for i, x in enumerate(p))) for p in parts))
+
+
+def _source(verdict: Verdict) -> list[Block]:
+    notice = wording.SOURCE[verdict.source]
+    return [line(strong(notice))] if notice else []
+
+
+def _facts(verdict: Verdict) -> Table:
+    changes = (
+        "plan: nothing is changed, nothing is permitted" if verdict.mode == "plan" else "apply"
+    )
+    facts = (
+        ("release", f"{verdict.release} at {verdict.commit}"),
+        ("stage", f"{verdict.stage} on {verdict.site}"),
+        ("mode", f"{changes}, {verdict.source}, {verdict.run}"),
+        ("attempt", f"{verdict.attempt}, try {verdict.number}, by {verdict.operator}"),
+        ("time", f"{utc(verdict.started)} to {utc(verdict.ended)}"),
+    )
+    return Table((), tuple((strong(name), value) for name, value in facts))
+
+
+def _items(items: Sequence[Standing]) -> Table:
+    rows = []
+    for item in items:
+        tries = wording.tries(item)
+        said = wording.reason(item) + (f" ({tries})" if tries else "")
+        rows.append((strong(wording.standing_word(item)[0]), code(item.item), said))
+    return Table(("outcome", "item", "reason"), tuple(rows))
+
+
+def _rows(standing: Standing, rows: Sequence[Row]) -> list[Block]:
+    columns = ("outcome", "subject", "what", "expected", "observed")
+    waived = {(row.subject, row.outcome) for row in standing.waived}
+    good = [_row(row) for row in rows if row.outcome is Outcome.PASS]
+    bad = [row for row in wording.worst_first(rows) if row.outcome is not Outcome.PASS]
+    bad.sort(key=lambda row: (row.subject, row.outcome) in waived)
+    blocks: list[Block] = []
+    if bad:
+        whole = count(len({row.subject for row in rows}), "subject")
+        summary = f"{len(bad):,} of {count(len(rows), 'row')} not PASS, "
+        summary += f"on {len({row.subject for row in bad}):,} of {whole}"
+        said = [_row(row, (row.subject, row.outcome) in waived) for row in bad]
+        blocks += _folded(summary, columns, said)
+    if good:
+        summary = f"{len(good):,} of {count(len(rows), 'row')} PASS"
+        blocks += [Fold(summary, _listed(columns, good))]
+    return blocks
+
+
+def _row(row: Row, waived: bool = False) -> tuple[str | Text, ...]:
+    word = wording.outcome_word(row.outcome) + (", waived" if waived else "")
+    if row.return_at is not None:
+        word += f", due {utc(row.return_at)}"
+    return (word, row.subject, row.what, *numbers(row.expected, row.observed, row.unit))
+
+
+def _folded(
+    summary: str, columns: Sequence[str], rows: Sequence[tuple[str | Text, ...]]
+) -> list[Block]:
+    """An open part with the first rows, and the rest in a closed one inside it."""
+    blocks: tuple[Block, ...] = _listed(columns, rows[:SHOWN])
+    if rest := rows[SHOWN:]:
+        blocks += (Fold(f"{count(len(rest), 'more row')}", _listed(columns, rest)),)
+    return [Fold(summary, blocks, open=True)]
+
+
+def _listed(columns: Sequence[str], rows: Sequence[tuple[str | Text, ...]]) -> tuple[Block, ...]:
+    table = Table(tuple(columns), tuple(rows[:LISTED]))
+    if (left := len(rows) - LISTED) <= 0:
+        return (table,)
+    return (table, line(f"{count(left, 'more row')} not listed here, kept in this card's JSON"))
+
+
+def _differ(change: tuple[str, str, Value, Value]) -> bool:
+    _, _, before, after = change
+    return type(before) is not type(after) or before != after
+
+
+def _dump(standing: Standing) -> dict[str, Any]:
+    return standing.model_dump(mode="json", exclude_defaults=True)
+
+
+def _verdict_data(verdict: Verdict) -> dict[str, Any]:
+    """The verdict for programs; rows stay with the cards of their items."""
+    items = []
+    for item in verdict.items:
+        row = item.model_dump(mode="json", exclude={"result"}, exclude_defaults=True)
+        items.append(row | {"outcome": item.outcome.value, "reason": wording.reason(item)})
+    facts = verdict.model_dump(mode="json", exclude={"items"})
+    codes = {"outcome": verdict.outcome.value, "exit_code": int(verdict.exit_code)}
+    return {**facts, **codes, "items": items}
+
+
+def _plain(value: Any) -> Any:
+    """``value`` as every JSON reader takes it: no lone surrogates, no NaN, lists for tuples."""
+    if isinstance(value, Mapping):
+        return {_plain(str(key)): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,256 @@
+"""What a card says, written once as blocks and rendered twice: HTML that survives a forge, and text.
+
+Forges drop ``style``, ``class``, ``svg`` and ``script``, so meaning lives in words, symbols, bold,
+tables and ``<details>``; inline style is garnish. Both renderings hold the same content.
+"""
+
+from __future__ import annotations
+
+import html as _html
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from runbook_lib.outcomes import Value
+
+LONGEST = 300
+"""Characters of one string that a card shows; the whole string stays in its JSON."""
+LONGEST_CELL = 120
+
+_LEFT = ' align="left" style="text-align:left;vertical-align:top"'
+_RIGHT = ' align="right" style="text-align:right;vertical-align:top"'
+
+
+@dataclass(frozen=True)
+class Text:
+    """A run of text, or a table cell. ``right`` aligns a cell as numbers are."""
+
+    text: str
+    strong: bool = False
+    code: bool = False
+    right: bool = False
+    href: str = ""
+
+
+@dataclass(frozen=True)
+class Heading:
+    text: str
+
+
+@dataclass(frozen=True)
+class Line:
+    spans: tuple[str | Text, ...]
+
+
+@dataclass(frozen=True)
+class Bullets:
+    lines: tuple[Line, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """``columns`` may be empty: a table of facts has no header."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str | Text, ...], ...]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A part that opens on a click. Its ``summary`` counts what is inside."""
+
+    summary: str
+    blocks: tuple[Block, ...]
+    open: bool = False
+
+
+Block = Heading | Line | Bullets | Table | Fold
+
+
+def line(*spans: str | Text) -> Line:
+    return Line(spans)
+
+
+def strong(text: str) -> Text:
+    return Text(text, strong=True)
+
+
+def code(text: str) -> Text:
+    return Text(text, code=True)
+
+
+def visible(text: str, limit: int = LONGEST) -> str:
+    """``text`` on one line: what is not printable (controls, bidi marks, lone surrogates) as
+    escapes, and what exceeds ``limit`` characters cut, saying how long it was."""
+    cut = text if len(text) <= limit else text[:limit]
+    shown = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut
+    )
+    return shown if len(text) <= limit else f"{shown}… ({len(text):,} characters)"
+
+
+def value_text(value: Value, unit: str = "", *, exact: bool = False) -> str:
+    """A value with its unit; floats to six significant digits unless ``exact``."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        shown = f"{value:,}"
+    elif exact:
+        shown = repr(value)
+    else:
+        shown = f"{value:,.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:,.6g}"
+    return f"{shown} {unit}" if unit else shown
+
+
+def cell(value: Value | Text, unit: str = "", *, exact: bool = False) -> Text:
+    """A table cell: numbers to the right with their unit, everything else to the left."""
+    if isinstance(value, Text):
+        return value
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Text(value_text(value, unit, exact=exact), right=number)
+
+
+def numbers(expected: Value, observed: Value, unit: str = "") -> tuple[Text, Text]:
+    """Two cells to compare: with all their digits when rounding would make them look equal."""
+    left, right = cell(expected, unit), cell(observed, unit)
+    if left != right or expected == observed:
+        return left, right
+    return cell(expected, unit, exact=True), cell(observed, unit, exact=True)
+
+
+def to_html(blocks: Iterable[Block], colour: str) -> str:
+    """One line of HTML without a blank line, so that Markdown leaves it alone."""
+    body = "".join(_block_html(block) for block in blocks)
+    return (
+        f'<div style="border-left:4px solid {colour};padding:0.3em 0.9em;margin:0.3em 0">'
+        f"{body}</div>"
+    )
+
+
+def to_text(blocks: Iterable[Block]) -> str:
+    """The same content for a terminal or a diff."""
+    return "\n".join(row for block in blocks for row in _block_text(block))
+
+
+def _block_html(block: Block) -> str:
+    match block:
+        case Heading(text):
+            return f'<h4 style="margin:0.2em 0 0.4em"><strong>{_escape(text)}</strong></h4>'
+        case Line(spans):
+            return f"<div>{_spans_html(spans)}</div>"
+        case Bullets(lines):
+            return "<ul>" + "".join(f"<li>{_spans_html(x.spans)}</li>" for x in lines) + "</ul>"
+        case Table(columns, rows):
+            return _table_html(columns, rows)
+        case Fold(summary, blocks, is_open):
+            body = "".join(_block_html(inner) for inner in blocks)
+            tag = "<details open>" if is_open else "<details>"
+            return f"{tag}<summary>{_escape(summary)}</summary>{body}</details>"
+
+
+def _table_html(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> str:
+    head = "".join(_cell_html("th", name) for name in _header(columns, rows))
+    body = "".join(f"<tr>{''.join(_cell_html('td', x) for x in row)}</tr>" for row in rows)
+    thead = f"<thead><tr>{head}</tr></thead>" if columns else ""
+    return f'<table style="margin:0.3em 0">{thead}<tbody>{body}</tbody></table>'
+
+
+def _header(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> list[Text]:
+    """Column names, to the right where all their cells are."""
+    numeric = [bool(rows) and all(_is_right(row[i]) for row in rows) for i in range(len(columns))]
+    return [Text(name, right=right) for name, right in zip(columns, numeric, strict=True)]
+
+
+def _cell_html(tag: str, span: str | Text) -> str:
+    align = _RIGHT if _is_right(span) else _LEFT
+    return f"<{tag}{align}>{_span_html(_short(span))}</{tag}>"
+
+
+def _short(span: str | Text) -> str | Text:
+    if isinstance(span, str):
+        return visible(span, LONGEST_CELL)
+    return replace(span, text=visible(span.text, LONGEST_CELL))
+
+
+def _is_right(span: str | Text) -> bool:
+    return isinstance(span, Text) and span.right
+
+
+def _spans_html(spans: Iterable[str | Text]) -> str:
+    return "".join(_span_html(span) for span in spans)
+
+
+def _span_html(span: str | Text) -> str:
+    if isinstance(span, str):
+        return _escape(span)
+    out = _escape(span.text)
+    if span.code:
+        out = f"<code>{out}</code>"
+    if span.href and _is_safe(span.href):
+        out = f'<a href="{_html.escape(span.href)}">{out}</a>'
+    elif span.href:
+        out = f"{out} <code>{_escape(span.href)}</code>"
+    return f"<strong>{out}</strong>" if span.strong else out
+
+
+def _escape(text: str) -> str:
+    """For HTML. Long words may break, and ``$`` and backslashes stand apart, or a notebook would
+    typeset what is between them as mathematics."""
+    broken = re.sub(r"\S{40}(?=\S)", r"\g<0>\n", visible(text))  # visible() leaves no newline
+    apart = re.sub(r"[$\\]", r"<span>\g<0></span>", _html.escape(broken))
+    return apart.replace("\n", "<wbr>")
+
+
+def _is_safe(href: str) -> bool:
+    """Whether ``href`` is an ``https`` address or a plain relative path."""
+    return bool(re.fullmatch(r"(https://[^\s\\]+)|((?!//)[\w./%-]+(#[\w./%-]*)?)", href, re.ASCII))
+
+
+def _block_text(block: Block) -> list[str]:
+    match block:
+        case Heading(text):
+            return [visible(text)]
+        case Line(spans):
+            return [_spans_text(spans)]
+        case Bullets(lines):
+            return [f"- {_spans_text(item.spans)}" for item in lines]
+        case Table(columns, rows):
+            return _table_text(columns, rows)
+        case Fold(summary, blocks):
+            return [f"{visible(summary)}:", *(f"  {row}" for b in blocks for row in _block_text(b))]
+
+
+def _table_text(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> list[str]:
+    table = [_header(columns, rows), *rows] if columns else rows
+    cells = [[(_span_text(_short(x)), _is_right(x)) for x in row] for row in table]
+    widths = [max(_width(text) for text, _ in column) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(map(_pad, row, widths)).rstrip() for row in cells]
+    rule = ["  ".join("-" * width for width in widths)] if columns else []
+    return lines[: len(rule)] + rule + lines[len(rule) :]
+
+
+def _spans_text(spans: Iterable[str | Text]) -> str:
+    return "".join(_span_text(span) for span in spans)
+
+
+def _span_text(span: str | Text) -> str:
+    if isinstance(span, str):
+        return visible(span)
+    return visible(span.text) + (f" <{visible(span.href)}>" if span.href else "")
+
+
+def _pad(cell: tuple[str, bool], width: int) -> str:
+    text, right = cell
+    space = " " * (width - _width(text))
+    return space + text if right else text + space
+
+
+def _width(text: str) -> int:
+    """Columns ``text`` takes in a terminal: wide characters two, combining marks none."""
+    return sum(
+        0 if unicodedata.combining(c) else 1 + (unicodedata.east_asian_width(c) in "WF")
+        for c in text
+    )

@@ -1,0 +1,114 @@
+"""How outcomes are said: one word and symbol for every state an item or an attempt can be in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+from runbook_lib.outcomes import EarlierTry, ExitCode, Outcome, Row, Standing, Verdict, WaivedRow
+
+GREEN, RED, AMBER, GREY = "#2e7d32", "#c62828", "#b26a00", "#607d8b"
+RANK = (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS)
+SOURCE = {
+    "live": "",
+    "rehearsal": "REHEARSAL: a practice network; this never permits a promotion",
+    "replay": "REPLAY OF A RECORDING: nothing was asked or changed; this never permits a promotion",
+}
+
+_SYMBOL = {Outcome.PASS: "✓", Outcome.FAIL: "✗", Outcome.INCONCLUSIVE: "?"}
+_COLOUR = {Outcome.PASS: GREEN, Outcome.FAIL: RED, Outcome.INCONCLUSIVE: AMBER}
+_NOT_JUDGED = {
+    "planned": ("▷ PLANNED", GREY),
+    "not-reached": ("– NOT REACHED", AMBER),
+    "missing": ("! MISSING", RED),
+}
+
+
+def utc(moment: datetime) -> str:
+    """``2026-11-23 14:00:05 UTC``."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def count(n: int, noun: str) -> str:
+    """``1 row``, ``2,000 rows``."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def outcome_word(outcome: Outcome) -> str:
+    return f"{_SYMBOL[outcome]} {outcome.value}"
+
+
+def standing_word(standing: Standing) -> tuple[str, str]:
+    """Symbol and word of an item, and its colour."""
+    if standing.state != "judged" or standing.result is None:
+        word, colour = _NOT_JUDGED.get(standing.state, _NOT_JUDGED["missing"])
+        return (f"{word}, not yet due" if standing.return_at else word), colour
+    outcome = standing.outcome
+    if outcome is Outcome.PASS and standing.result.outcome is not Outcome.PASS:
+        return "✓ PASS by waiver", AMBER
+    if standing.return_at is not None:
+        return "◔ INCONCLUSIVE, not yet due", AMBER
+    return outcome_word(outcome), _COLOUR[outcome]
+
+
+def verdict_word(verdict: Verdict) -> tuple[str, str]:
+    """Symbol and word of an attempt, and its colour; a plan that is ready has not passed."""
+    match verdict.exit_code:
+        case ExitCode.PASSED:
+            return ("✓ PASS" if verdict.mode == "apply" else "▷ READY TO APPLY"), GREEN
+        case ExitCode.REFUSED:
+            return "✗ FAIL", RED
+        case ExitCode.BROKEN:
+            return "! BROKEN", RED
+        case ExitCode.WAITING:
+            return "◔ WAITING, not yet due", AMBER
+        case _:
+            return "? INCONCLUSIVE", AMBER
+
+
+def reason(standing: Standing) -> str:
+    """Why an item stands where it stands, in one sentence."""
+    if standing.result is not None and standing.state == "judged":
+        return standing.reason or standing.result.reason
+    return standing.reason or ("it never ran" if standing.state == "missing" else "")
+
+
+def tries(standing: Standing) -> str:
+    """``try 3, FAIL on try 1``; empty on a first try."""
+    failed = [str(t.number) for t in standing.earlier if t.outcome is Outcome.FAIL]
+    said = [f"try {standing.number}"] if standing.number > 1 or standing.earlier else []
+    said += [f"FAIL on try {' and '.join(failed)}"] if failed else []
+    return ", ".join(said)
+
+
+def history(standing: Standing) -> list[str]:
+    """One line for each earlier try: none is ever forgotten."""
+    return [_earlier(t) for t in standing.earlier]
+
+
+def waivers(standing: Standing) -> list[str]:
+    """One line for each waived row: who accepted it, until when and why."""
+    return [_waiver(row) for row in standing.waived]
+
+
+def _earlier(t: EarlierTry) -> str:
+    retried = f" (retried: {t.retry_reason})" if t.retry_reason else ""
+    return f"try {t.number}: {outcome_word(t.outcome)}: {t.reason}{retried}"
+
+
+def _waiver(row: WaivedRow) -> str:
+    by = " and ".join(row.approved_by) or "nobody"
+    own = ", self-approved" if row.self_approved else ""
+    until = utc(row.expires)
+    return f"{row.subject} ({row.outcome.value}) waived by {by} until {until}{own}: {row.reason}"
+
+
+def tally(words: Iterable[str]) -> str:
+    """``2 ✗ FAIL, 5 ✓ PASS``: how often each word stands there, in order of appearance."""
+    return ", ".join(f"{n:,} {word}" for word, n in Counter(words).items())
+
+
+def worst_first(rows: Sequence[Row]) -> list[Row]:
+    """FAIL, then INCONCLUSIVE, then what is merely not yet due, then PASS; else as they came."""
+    return sorted(rows, key=lambda row: (RANK.index(row.outcome), row.return_at is not None))
