@@ -1,0 +1,412 @@
+"""A subset of PromQL over numpy, for a rehearsal without a Prometheus.
+
+An expression is evaluated at all steps at once: a vector is a matrix of series by steps with a mask
+of what is present. The semantics are those of Prometheus 2 (5 min lookback, windows closed on both
+sides, its extrapolation of rates). What is not supported raises ``Unsupported``: an answer is
+either Prometheus' own or none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import promql_parser as pql
+
+from . import promql_functions as functions
+from .tsdb import Floats, Instants, Matches, Series, Store
+
+Flags = npt.NDArray[np.bool_]
+LOOKBACK_MS = 300_000
+_NAME = "__name__"
+
+
+class BadQuery(ValueError):
+    """The text is no PromQL."""
+
+
+class Unsupported(ValueError):
+    """PromQL this evaluator does not know, or operands that do not match."""
+
+
+@dataclass
+class Vector:
+    """Rows are series, columns are steps; a value counts only where ``present``."""
+
+    labels: list[dict[str, str]]
+    values: Floats
+    present: Flags
+
+    def rows(self) -> Iterable[tuple[dict[str, str], Floats, Flags]]:
+        return zip(self.labels, self.values, self.present, strict=True)
+
+    def without_names(self) -> Vector:
+        labels = [{k: v for k, v in row.items() if k != _NAME} for row in self.labels]
+        return Vector(labels, self.values, self.present)
+
+
+Value = Vector | Floats  # a scalar is an array of one value per step
+
+
+def parse(query: str) -> Any:
+    try:
+        return pql.parse(query)
+    except ValueError as error:
+        raise BadQuery(f"parse error: {error}") from None
+
+
+def evaluate(store: Store, query: str, steps: Instants) -> Value:
+    """The value of ``query`` at each step (ms). Raises BadQuery or Unsupported."""
+    with np.errstate(all="ignore"):
+        return _Evaluation(store, steps).value(parse(query))
+
+
+def window(store: Store, selector: Any, at: int) -> list[Series]:
+    """The raw samples of a range selector at one instant (ms)."""
+    lookup = selector.vector_selector
+    end = at - _ms(lookup.offset)
+    found = []
+    for series in _select(store, lookup):
+        low = np.searchsorted(series.times, end - _ms(selector.range), side="left")
+        high = np.searchsorted(series.times, end, side="right")
+        if high > low:
+            found.append(Series(series.labels, series.times[low:high], series.values[low:high]))
+    return found
+
+
+class _Evaluation:
+    def __init__(self, store: Store, steps: Instants) -> None:
+        self.store = store
+        self.steps = steps
+
+    def value(self, expr: Any) -> Value:
+        match expr:
+            case pql.NumberLiteral():
+                return np.full(len(self.steps), expr.val)
+            case pql.ParenExpr():
+                return self.value(expr.expr)
+            case pql.UnaryExpr():
+                return self._negated(self.value(expr.expr))
+            case pql.VectorSelector():
+                return self._instant(expr)[0]
+            case pql.AggregateExpr():
+                return self._aggregate(expr)
+            case pql.BinaryExpr():
+                return self._binary(expr)
+            case pql.Call():
+                return self._call(expr)
+        raise Unsupported(f"{type(expr).__name__} is not supported: {expr}")
+
+    def vector(self, expr: Any) -> Vector:
+        value = self.value(expr)
+        if isinstance(value, Vector):
+            return value
+        raise Unsupported(f"expected an instant vector, got a scalar: {expr}")
+
+    def scalar(self, expr: Any) -> Floats:
+        value = self.value(expr)
+        if isinstance(value, Vector):
+            raise Unsupported(f"expected a scalar, got an instant vector: {expr}")
+        return value
+
+    def _negated(self, value: Value) -> Value:
+        if isinstance(value, Vector):
+            return Vector(value.without_names().labels, -value.values, value.present)
+        return -value
+
+    def _instant(self, selector: Any) -> tuple[Vector, Floats]:
+        """The newest sample of the last five minutes per step, and its instant in ms."""
+        at = self.steps - _ms(selector.offset)
+        found = _select(self.store, selector)
+        shape = (len(found), len(at))
+        values, present, times = np.zeros(shape), np.zeros(shape, dtype=bool), np.zeros(shape)
+        for row, series in enumerate(found):
+            index = np.searchsorted(series.times, at, side="right") - 1
+            known = np.maximum(index, 0)
+            times[row] = series.times[known]
+            values[row] = series.values[known]
+            present[row] = (index >= 0) & (at - series.times[known] <= LOOKBACK_MS)
+        return Vector([dict(series.labels) for series in found], values, present), times
+
+    def _call(self, call: Any) -> Value:
+        name = call.func.name
+        if name in functions.RANGE:
+            return self._over_range(functions.RANGE[name], call.args[0])
+        if name in functions.ELEMENTWISE:
+            vector = self.vector(call.args[0]).without_names()
+            limits = [self.scalar(argument) for argument in call.args[1:]]
+            return Vector(
+                vector.labels, functions.ELEMENTWISE[name](vector.values, *limits), vector.present
+            )
+        match name:
+            case "time":
+                return self.steps / 1000.0
+            case "timestamp":
+                return self._timestamp(call.args[0])
+            case "vector":
+                value = self.scalar(call.args[0])[None, :]
+                return Vector([{}], value, np.ones(value.shape, dtype=bool))
+            case "scalar":
+                vector = self.vector(call.args[0])
+                alone = vector.present.sum(axis=0) == 1
+                return np.where(
+                    alone, np.where(vector.present, vector.values, 0).sum(axis=0), np.nan
+                )
+            case "absent":
+                return self._absent(call.args[0])
+            case "quantile_over_time":
+                rank = self.scalar(call.args[0])
+                return self._over_range(functions.quantile_over_time(float(rank[0])), call.args[1])
+            case "histogram_quantile":
+                return self._histogram_quantile(*call.args)
+        raise Unsupported(f"function {name}() is not supported")
+
+    def _over_range(self, function: functions.OverRange, selector: Any) -> Vector:
+        if not isinstance(selector, pql.MatrixSelector):
+            raise Unsupported(f"only plain range selectors are supported, got: {selector}")
+        lookup, length = selector.vector_selector, _ms(selector.range)
+        ends = self.steps - _ms(lookup.offset)
+        found = _select(self.store, lookup)
+        values = np.zeros((len(found), len(ends)))
+        present = np.zeros(values.shape, dtype=bool)
+        for row, series in enumerate(found):
+            low = np.searchsorted(series.times, ends - length, side="left")
+            high = np.searchsorted(series.times, ends, side="right")
+            values[row], present[row] = function(series, low, high, ends, length)
+        vector = Vector([dict(series.labels) for series in found], values, present)
+        keeps_name = function is functions.RANGE["last_over_time"]
+        return vector if keeps_name else _merged(vector.without_names())
+
+    def _timestamp(self, expr: Any) -> Vector:
+        if isinstance(expr, pql.VectorSelector):
+            vector, times = self._instant(expr)
+        else:
+            vector = self.vector(expr)
+            times = np.broadcast_to(self.steps.astype(float), vector.values.shape)
+        return Vector(vector.without_names().labels, times / 1000.0, vector.present)
+
+    def _absent(self, expr: Any) -> Vector:
+        present = ~_any(self.vector(expr).present)
+        labels = {}
+        if isinstance(expr, pql.VectorSelector):
+            equal = [m for m in expr.matchers.matchers if m.op == pql.MatchOp.Equal]
+            labels = {m.name: m.value for m in equal if m.name != _NAME}
+        return Vector([labels], np.ones((1, len(self.steps))), present[None, :])
+
+    def _histogram_quantile(self, rank: Any, buckets: Any) -> Vector:
+        ranks, vector = self.scalar(rank), self.vector(buckets)
+        rows = [row for row, labels in enumerate(vector.labels) if _bound(labels) is not None]
+        groups = _grouped([vector.labels[row] for row in rows], without=("le", _NAME))
+        out = []
+        for labels, members in groups:
+            chosen = [rows[member] for member in members]
+            bounds = np.array([_bound(vector.labels[row]) for row in chosen], dtype=float)
+            order = np.argsort(bounds, kind="stable")
+            index = np.array(chosen)[order]
+            present = vector.present[index]
+            values = functions.bucket_quantile(ranks, bounds[order], vector.values[index], present)
+            out.append((labels, values, _any(present)))
+        return self._vector(out)
+
+    def _aggregate(self, expr: Any) -> Vector:
+        operation = str(expr.op)
+        vector = self.vector(expr.expr)
+        if operation not in functions.AGGREGATE and operation != "quantile":
+            raise Unsupported(f"aggregation {operation} is not supported")
+        modifier = expr.modifier
+        if modifier is None:
+            groups = _grouped(vector.labels, by=())
+        elif modifier.type == pql.AggModifierType.By:
+            groups = _grouped(vector.labels, by=modifier.labels)
+        else:
+            groups = _grouped(vector.labels, without=(*modifier.labels, _NAME))
+        out = []
+        for labels, members in groups:
+            values, present = vector.values[members], vector.present[members]
+            if operation == "quantile":
+                result = functions.quantile(self.scalar(expr.param), values, present)
+            else:
+                result = functions.AGGREGATE[operation](values, present)
+            out.append((labels, result, _any(present)))
+        return self._vector(out)
+
+    def _binary(self, expr: Any) -> Value:
+        operation, modifier = str(expr.op), expr.modifier
+        left, right = self.value(expr.lhs), self.value(expr.rhs)
+        if isinstance(left, Vector) and isinstance(right, Vector):
+            if operation in ("and", "or", "unless"):
+                return self._set(operation, left, right, modifier)
+            return self._matched(operation, left, right, modifier)
+        returns_bool = modifier is not None and modifier.return_bool
+        if not isinstance(left, Vector) and not isinstance(right, Vector):
+            return functions.binary(operation, left, right)
+        vector = left if isinstance(left, Vector) else right
+        assert isinstance(vector, Vector)
+        operands = [side.values if isinstance(side, Vector) else side for side in (left, right)]
+        result = functions.binary(operation, operands[0], operands[1])
+        if operation in functions.COMPARISONS and not returns_bool:
+            return Vector(vector.labels, vector.values, vector.present & (result != 0))
+        return _merged(Vector(vector.without_names().labels, result, vector.present))
+
+    def _set(self, operation: str, left: Vector, right: Vector, modifier: Any) -> Vector:
+        key = _signature(modifier)
+        if operation == "or":
+            left, right = right, left  # what is left over of the right side is added
+        other: dict[object, Flags] = {}
+        for labels, _, present in right.rows():
+            other[key(labels)] = other.get(key(labels), np.zeros_like(present)) | present
+        nothing = np.zeros(len(self.steps), dtype=bool)
+        seen = np.array([other.get(key(labels), nothing) for labels in left.labels])
+        seen = seen.reshape(left.present.shape)
+        kept = left.present & (seen if operation == "and" else ~seen)
+        if operation != "or":
+            return Vector(left.labels, left.values, kept)
+        return _merged(
+            Vector(
+                right.labels + left.labels,
+                np.concatenate((right.values, left.values)),
+                np.concatenate((right.present, kept)),
+            )
+        )
+
+    def _matched(self, operation: str, left: Vector, right: Vector, modifier: Any) -> Vector:
+        key = _signature(modifier)
+        card = "OneToOne" if modifier is None else str(modifier.card).rpartition(".")[2]
+        if card not in ("OneToOne", "ManyToOne", "OneToMany"):
+            raise Unsupported(f"matching {card} is not supported")
+        many, one = (right, left) if card == "OneToMany" else (left, right)
+        singles: dict[object, tuple[dict[str, str], Floats, Flags]] = {}
+        for row in one.rows():
+            known = singles.get(key(row[0]))
+            singles[key(row[0])] = row if known is None else (row[0], *_overlaid(known, row))
+        out = []
+        for labels, values, present in many.rows():
+            if key(labels) not in singles:
+                continue
+            partner, other, available = singles[key(labels)]
+            both = present & available
+            pair = (other, values) if card == "OneToMany" else (values, other)
+            result = functions.binary(operation, *pair)
+            if operation in functions.COMPARISONS and not (modifier and modifier.return_bool):
+                result, both = pair[0], both & (result != 0)
+            out.append((_joined(labels, partner, operation, modifier, card), result, both))
+        return _merged(self._vector(out))
+
+    def _vector(self, rows: list[tuple[dict[str, str], Floats, Flags]]) -> Vector:
+        shape = (len(rows), len(self.steps))
+        return Vector(
+            [labels for labels, _, _ in rows],
+            np.array([values for _, values, _ in rows], dtype=float).reshape(shape),
+            np.array([present for _, _, present in rows], dtype=bool).reshape(shape),
+        )
+
+
+def _ms(span: timedelta | None) -> int:
+    return 0 if span is None else round(span.total_seconds() * 1000)
+
+
+def _any(present: Flags) -> Flags:
+    """Per step: whether any series is there."""
+    return np.asarray(present.any(axis=0))
+
+
+def _select(store: Store, selector: Any) -> list[Series]:
+    if selector.at is not None:
+        raise Unsupported("the @ modifier is not supported")
+    if selector.matchers.or_matchers:
+        raise Unsupported("alternatives between matchers are not supported")
+    name: str | None = selector.name
+    tests: dict[str, list[Matches]] = {}
+    for matcher in selector.matchers.matchers:
+        if matcher.name == _NAME and matcher.op == pql.MatchOp.Equal:
+            name = matcher.value
+        else:
+            tests.setdefault(matcher.name, []).append(_test(matcher))
+    return store.select(name, tests)
+
+
+def _test(matcher: Any) -> Matches:
+    value = str(matcher.value)
+    if matcher.op == pql.MatchOp.Equal:
+        return lambda text: text == value
+    if matcher.op == pql.MatchOp.NotEqual:
+        return lambda text: text != value
+    pattern = re.compile(value)
+    if matcher.op == pql.MatchOp.Re:
+        return lambda text: pattern.fullmatch(text) is not None
+    return lambda text: pattern.fullmatch(text) is None
+
+
+def _bound(labels: dict[str, str]) -> float | None:
+    try:
+        return float(labels["le"])
+    except (KeyError, ValueError):
+        return None
+
+
+def _grouped(
+    rows: list[dict[str, str]],
+    *,
+    by: Iterable[str] | None = None,
+    without: Iterable[str] = (),
+) -> list[tuple[dict[str, str], list[int]]]:
+    """Rows that agree on the kept labels, in order of first appearance."""
+    groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
+    for index, labels in enumerate(rows):
+        if by is not None:
+            kept = {name: labels[name] for name in by if labels.get(name)}
+        else:
+            kept = {name: value for name, value in labels.items() if name not in without}
+        groups.setdefault(tuple(sorted(kept.items())), []).append(index)
+    return [(dict(key), members) for key, members in groups.items()]
+
+
+def _signature(modifier: Any) -> Callable[[dict[str, str]], object]:
+    matching = None if modifier is None else modifier.matching
+    if matching is not None and str(matching.type).endswith("Include"):
+        names = tuple(matching.labels)
+        return lambda labels: tuple(labels.get(name, "") for name in names)
+    ignored = {_NAME, *(matching.labels if matching is not None else ())}
+    return lambda labels: frozenset((k, v) for k, v in labels.items() if k not in ignored)
+
+
+def _joined(
+    many: dict[str, str], one: dict[str, str], operation: str, modifier: Any, card: str
+) -> dict[str, str]:
+    """Labels of a result of vector matching."""
+    drops_name = operation not in functions.COMPARISONS or (modifier and modifier.return_bool)
+    labels = {k: v for k, v in many.items() if not (drops_name and k == _NAME)}
+    matching = None if modifier is None else modifier.matching
+    if card == "OneToOne" and matching is not None:
+        includes = str(matching.type).endswith("Include")
+        labels = {k: v for k, v in labels.items() if (k in matching.labels) == includes}
+    for name in (modifier.group_labels if modifier is not None else None) or ():
+        labels.pop(name, None)
+        if one.get(name):
+            labels[name] = one[name]
+    return labels
+
+
+def _overlaid(
+    first: tuple[dict[str, str], Floats, Flags], second: tuple[dict[str, str], Floats, Flags]
+) -> tuple[Floats, Flags]:
+    if (first[2] & second[2]).any():
+        raise Unsupported(f"several series match where one may: {first[0]} and {second[0]}")
+    return np.where(first[2], first[1], second[1]), first[2] | second[2]
+
+
+def _merged(vector: Vector) -> Vector:
+    """Rows of the same labels made one; at the same step there may be only one of them."""
+    rows: dict[tuple[tuple[str, str], ...], tuple[dict[str, str], Floats, Flags]] = {}
+    for row in vector.rows():
+        key = tuple(sorted(row[0].items()))
+        rows[key] = (row[0], *_overlaid(rows[key], row)) if key in rows else row
+    if len(rows) == len(vector.labels):
+        return vector
+    labels, values, present = zip(*rows.values(), strict=True)
+    return Vector(list(labels), np.array(values), np.array(present))
