@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import json
+import logging
 import os
 import time
 from collections import Counter
@@ -41,6 +42,9 @@ MAX_FILE = 64 * 1024 * 1024
 RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 RETRIES = 3
 LONGEST_WAIT_S = 20.0
+
+# Each retry is on the tape; on stderr it would stand in a notebook's output.
+logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 Meta = dict[str, Any]
 Slot = tuple[str, int, str, int]
@@ -263,8 +267,7 @@ class Scope:
         """A fresh reading of the clock, for deadlines and journals."""
 
         def ask() -> tuple[Meta, bytes]:
-            offset = _offset(self._clock)
-            instant = datetime.now(UTC) + timedelta(seconds=offset)
+            instant, offset = read_clock(self._clock)
             return {"utc": instant.isoformat(timespec="milliseconds"), "offset_s": offset}, b""
 
         meta, _ = self._ask("CLOCK", "read", ask)
@@ -459,18 +462,17 @@ def _from_entry(entry: Entry, body: bytes) -> Answer | Failure:
     return Answer(int(meta["status"]), body, dict(meta["headers"]))
 
 
-def _offset(clock: Clock) -> float:
-    if clock.source == "utc":
-        return 0.0
-    try:
-        value = json.loads((PROJECT / clock.path).read_bytes())["offset_s"]
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-        raise TypeError(f"expected a number of seconds, got {value!r}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SourceError(
-            "clock", f"{clock.path}: expected {{offset_s: N}}, got: {error}"
-        ) from error
+def read_clock(clock: Clock) -> tuple[datetime, float]:
+    """The instant now and how many seconds it runs ahead of UTC. Raises SourceError."""
+    offset = 0.0
+    if clock.source == "offset-file":
+        try:
+            offset = float(json.loads((PROJECT / clock.path).read_bytes())["offset_s"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SourceError(
+                "clock", f"{clock.path}: expected {{offset_s: SECONDS}}, got: {error!r}"
+            ) from error
+    return datetime.now(UTC) + timedelta(seconds=offset), offset
 
 
 def mutations(entries: Iterable[Entry]) -> list[Entry]:
