@@ -33,9 +33,11 @@ class Loopback:
         self._state = ServerState()
         self._config = uvicorn.Config(
             self._dispatch,
+            interface="asgi3",
             lifespan="off",
             log_config=None,
             access_log=False,
+            proxy_headers=False,
             http="h11",
             ws="none",
         )

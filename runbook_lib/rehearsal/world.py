@@ -194,7 +194,7 @@ def past(cluster: str) -> tuple[str, dict[str, bool]]:
 
 
 def make_cluster(
-    name: str, number: int, addresses: list[tuple[str, int]], seed: int, genesis: float
+    name: str, addresses: list[tuple[str, int]], seed: int, genesis: float
 ) -> ClusterSpec:
     """A cluster of ``len(addresses)`` validators whose powers differ by 10 % at most.
 

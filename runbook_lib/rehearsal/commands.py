@@ -1,0 +1,237 @@
+"""The site's commands of the rehearsal network, as an operator's automation would offer them.
+
+Run as a file, ``python -S -E commands.py --root ROOT VERB ...``: standard library only, because a
+stage runs dozens of them. Each prints one JSON object unless it stands in for a tool with another
+output; a failure goes to stderr with an exit code other than 0. What costs time to import is
+imported by the verb that needs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+if not __package__:
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+SUITES = {
+    "tests/pipeline": ["pipeline::wallet_to_block", "pipeline::proof_to_finality",
+                       "pipeline::reward_stage", "pipeline::backpressure"],
+    "tests/observability": ["metrics::consensus_round", "metrics::pipeline_stage",
+                            "metrics::snapshot_timetoke", "metrics::vrf_selection",
+                            "schema::telemetry_schema"],
+    "tests/firewood_lifecycle": ["lifecycle::ingest", "lifecycle::rollback",
+                                 "lifecycle::schema_bump"],
+}  # fmt: skip
+EXIT_TESTS_FAILED = 101
+SLOW_DEPLOY_S = 3.0
+
+
+def fail(message: str, code: int = 1) -> NoReturn:
+    sys.stderr.write(message + "\n")
+    raise SystemExit(code)
+
+
+def show(document: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(document) + "\n")
+
+
+class Site:
+    """The network's folder, as the commands see it from outside its process."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.network = json.loads((root / "network.json").read_text())
+
+    def directory(self, node: str) -> Path:
+        found = sorted(self.root.glob(f"clusters/*/{node}/config.toml"))
+        if not found:
+            fail(f"{node}: expected a node of this network, got an unknown name")
+        return found[0].parent
+
+    def is_on(self, fault: str, node: str = "") -> bool:
+        rows = json.loads((self.root / "faults.json").read_text())
+        return any(row["name"] == fault and node in ("", row["node"]) for row in rows)
+
+    def hang_while(self, fault: str) -> None:
+        # Not for ever: a stand-in must not outlive the network it belongs to.
+        while (self.root / "network.json").exists() and self.is_on(fault):
+            time.sleep(0.05)
+
+    def ask(self, path: str, body: dict[str, str]) -> dict[str, Any]:
+        """POST to the control API; a refusal ends the command with its message and exit code."""
+        from http.client import HTTPConnection
+
+        connection = HTTPConnection(self.network["control"].removeprefix("http://"), timeout=60)
+        try:
+            connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
+            response = connection.getresponse()
+            answer: dict[str, Any] = json.loads(response.read())
+        except OSError as error:
+            fail(f"rehearsal network: expected an answer at {path}, got {error}; is it running?")
+        finally:
+            connection.close()
+        if response.status != 200:
+            fail(str(answer["error"]), int(answer.get("exit_code", 1)))
+        return answer
+
+
+def version(site: Site, args: argparse.Namespace) -> None:
+    if site.is_on("version-unreadable", args.node):
+        fail(f"{args.node}: ssh: connection reset by peer", 255)
+    try:
+        show(json.loads((site.directory(args.node) / "running.json").read_text()))
+    except FileNotFoundError:
+        fail(f"{args.node}: the node is not running")
+
+
+def read_config(site: Site, args: argparse.Namespace) -> None:
+    if site.is_on("config-unreadable", args.node):
+        fail(f"{args.node}: ssh: connection reset by peer", 255)
+    sys.stdout.write((site.directory(args.node) / "config.toml").read_text())
+
+
+def dry_run(site: Site, args: argparse.Namespace) -> None:
+    from runbook_lib.rehearsal.node_config import EXIT_CONFIGURATION, ConfigurationError, parse
+
+    if site.is_on("dry-run-broken"):
+        fail("thread 'main' panicked at rpp/node/src/main.rs: out of memory")
+    try:
+        parse(args.config.read_text())
+    except ConfigurationError as error:
+        fail(str(error), EXIT_CONFIGURATION)
+    except OSError as error:
+        fail(f"configuration error: unable to read config: {error}", EXIT_CONFIGURATION)
+    show({"level": "INFO", "fields": {"message": "dry run completed"}})
+
+
+def deploy(site: Site, args: argparse.Namespace) -> None:
+    """Binary, then configuration, each put in place in one step; the node goes on as it runs."""
+    from runbook_lib.rehearsal.world import digest_of, write_atomically
+
+    directory = site.directory(args.node)
+    if site.is_on("deploy-fails", args.node):
+        fail(f"{args.node}: rsync: write failed: no space left on device (28)", 11)
+    try:
+        actual, config = digest_of(args.artifact), args.config.read_text()
+        binary = args.artifact.read_bytes()
+    except OSError as error:
+        fail(f"{args.node}: {error}")
+    if actual != args.digest:
+        fail(f"{args.artifact}: expected {args.digest}, got {actual}")
+    if site.is_on("wrong-binary", args.node):
+        binary += b"# patched\n"
+    write_atomically(directory / "bin" / "rpp-node", binary, 0o755)
+    if site.is_on("slow-deploy"):
+        time.sleep(SLOW_DEPLOY_S)
+    write_atomically(directory / "config.toml", config)
+    in_place = digest_of(directory / "config.toml")
+    show({"node": args.node, "digest": args.digest, "config": in_place})
+
+
+def restart(site: Site, args: argparse.Namespace) -> None:
+    show(site.ask("/restart", {"node": args.node}))
+
+
+def provision(site: Site, args: argparse.Namespace) -> None:
+    if site.is_on("provision-fails"):
+        fail(f"{args.name}: quota exceeded for instance type", 1)
+    try:
+        config = args.config.read_text()
+    except OSError as error:
+        fail(f"{args.name}: {error}")
+    show(site.ask("/provision", {"cluster": args.cluster, "name": args.name, "config": config}))
+
+
+def deprovision(site: Site, args: argparse.Namespace) -> None:
+    show(site.ask("/deprovision", {"cluster": args.cluster, "name": args.name}))
+
+
+def probe(site: Site, args: argparse.Namespace) -> None:
+    """Whether a backend's readiness page answers, and how fast (ms)."""
+    from http.client import HTTPConnection, HTTPException
+
+    site.hang_while("probe-hangs")
+    if site.is_on("probe-broken"):
+        fail("bastion: permission denied (publickey)", 255)
+    if site.is_on("probe-garbage"):
+        sys.stdout.write("<html><body>502 Bad Gateway</body></html>\n")
+        return
+    url = site.network["backends"].get(args.backend)
+    if url is None:
+        fail(f"probe: expected one of {sorted(site.network['backends'])}, got {args.backend!r}")
+    answer: dict[str, Any] = {"backend": args.backend, "reachable": False, "status": 0}
+    start = time.perf_counter()
+    try:
+        if site.is_on("backend-unreachable"):
+            raise ConnectionRefusedError(111, "Connection refused")
+        address, _, prefix = url.removeprefix("http://").partition("/")
+        connection = HTTPConnection(address, timeout=3)
+        connection.request("GET", f"/{prefix}/-/ready" if prefix else "/-/ready")
+        status = connection.getresponse().status
+        connection.close()
+        answer |= {"reachable": status == 200, "status": status}
+    except (OSError, HTTPException) as error:
+        answer["error"] = str(error)
+    show(answer | {"latency_ms": round((time.perf_counter() - start) * 1000, 3)})
+
+
+def suite(site: Site, args: argparse.Namespace) -> None:
+    """What ``cargo test`` prints for the suite, at the commit that is checked out."""
+    site.hang_while("suite-hangs")
+    tests = [] if site.is_on("suite-empty") else SUITES[args.name]
+    failing = tests[-1:] if site.is_on("suite-fails") else []
+    lines = [f"running {len(tests)} tests" if len(tests) != 1 else "running 1 test"]
+    if site.is_on("suite-skips"):
+        lines.append("skipping: cluster could not be started on this machine")
+    lines += [f"test {test} ... {'FAILED' if test in failing else 'ok'}" for test in tests]
+    if failing:
+        lines += ["", "failures:", "", *(f"    {test}" for test in failing)]
+    word = "FAILED" if failing else "ok"
+    counts = f"{len(tests) - len(failing)} passed; {len(failing)} failed"
+    summary = f"test result: {word}. {counts}; 0 ignored; 0 measured; 0 filtered out;"
+    if not site.is_on("suite-no-summary"):
+        lines += ["", f"{summary} finished in 0.41s", ""]
+    sys.stdout.write("\n".join(["", *lines]) + "\n")
+    if failing:
+        fail("error: test failed, to rerun pass `--test`", EXIT_TESTS_FAILED)
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="commands", description=(__doc__ or "").splitlines()[0])
+    top.add_argument("--root", type=Path, required=True, help="folder of the running network")
+    verbs = top.add_subparsers(dest="verb", required=True)
+    for run, operands in (
+        (version, ("node",)),
+        (read_config, ("node",)),
+        (restart, ("node",)),
+        (provision, ("cluster", "name", "config")),
+        (deprovision, ("cluster", "name")),
+        (deploy, ("node", "artifact", "digest", "config")),
+        (probe, ("backend",)),
+    ):
+        verb = verbs.add_parser(run.__name__.replace("_", "-"))
+        verb.set_defaults(run=run)
+        for operand in operands:
+            verb.add_argument(operand, type=Path if operand in ("config", "artifact") else str)
+    dry = verbs.add_parser("dry-run")
+    dry.add_argument("--config", type=Path, required=True)
+    dry.set_defaults(run=dry_run)
+    tests = verbs.add_parser("suite")
+    tests.add_argument("name", choices=SUITES)
+    tests.set_defaults(run=suite)
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    args.run(Site(args.root), args)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

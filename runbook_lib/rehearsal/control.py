@@ -1,0 +1,87 @@
+"""The control API: what the site's commands and the CLI ask of a running network."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from .loopback import App
+from .nodes import StartupError
+
+if TYPE_CHECKING:
+    from .network import RehearsalNetwork
+
+Json = dict[str, Any]
+
+
+def control_app(network: RehearsalNetwork, stop: Callable[[], None]) -> App:
+    """POST /fault /clear /fast-forward /restart /provision /deprovision /stop, GET /state.
+
+    An answer other than 200 is {"error", "exit_code"?}.
+    """
+
+    def restart(body: Json) -> Json:
+        running = network.fleet.restart(body["node"])
+        return {"node": body["node"], "digest": running.build.digest}
+
+    def provision(body: Json) -> Json:
+        spec = network.provision(body["cluster"], body["name"], body["config"])
+        return {"node": spec.name, "url": spec.url}
+
+    def deprovision(body: Json) -> Json:
+        network.fleet.deprovision(body["cluster"], body["name"])
+        return {"node": body["name"], "removed": True}
+
+    def fault(body: Json) -> Json:
+        network.fault(body["fault"])
+        return network.state()
+
+    def clear(body: Json) -> Json:
+        network.clear(body["name"])
+        return network.state()
+
+    def fast_forward(body: Json) -> Json:
+        network.fast_forward(float(body["seconds"]))
+        return network.state()
+
+    def end(body: Json) -> Json:
+        stop()
+        return {"stopping": True}
+
+    async def state(request: Request) -> Response:
+        return JSONResponse(network.state())
+
+    posts = {
+        "/restart": restart,
+        "/provision": provision,
+        "/deprovision": deprovision,
+        "/fault": fault,
+        "/clear": clear,
+        "/fast-forward": fast_forward,
+        "/stop": end,
+    }
+    routes = [Route(path, _post(action), methods=["POST"]) for path, action in posts.items()]
+    return Starlette(routes=[*routes, Route("/state", state)])
+
+
+def _post(action: Callable[[Json], Json]) -> Callable[[Request], Any]:
+    async def endpoint(request: Request) -> Response:
+        try:
+            body = json.loads(await request.body() or b"{}")
+            # In a thread: these wait for the loop that runs this very coroutine.
+            return JSONResponse(await asyncio.to_thread(action, body))
+        except StartupError as error:
+            return JSONResponse({"error": str(error), "exit_code": error.exit_code}, 409)
+        except KeyError as error:
+            return JSONResponse({"error": f"unknown or missing: {error}"}, 404)
+        except (ValueError, TypeError) as error:
+            return JSONResponse({"error": str(error)}, 400)
+
+    return endpoint

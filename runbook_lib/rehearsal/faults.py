@@ -1,0 +1,171 @@
+"""Faults by name: what each breaks, which item must notice, and with which outcome.
+
+``NAME@STAGE`` breaks the cluster of that stage; a fault of one node picks a default node, or the
+one given as ``NAME@STAGE/NODE``. What is on is mirrored to ``faults.json``, which the commands
+read. A fault without an entry in ``network.EFFECTS`` is acted out by the layer that it names.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from .world import STAGE_CLUSTERS, Event, World, write_atomically
+
+Layer = Literal["config", "rpc", "forge", "command", "chain", "telemetry"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``outcome`` is what ``item`` must come to; ``layer`` is the part that acts it out."""
+
+    name: str
+    item: str
+    outcome: Literal["PASS", "FAIL", "INCONCLUSIVE"]
+    text: str
+    layer: Layer
+
+
+_DRIFT = "preflight.config-drift"
+_CI = "development.ready.ci-green"
+_REACHABLE = "development.ready.telemetry-reachable"
+_PROVISION = "development.ready.provision"
+_DEPLOY = "development.activate.deploy"
+_SUITES = "development.activate.smoke-suites"
+_BASELINE = "development.activate.baseline"
+_WATCH = "mainnet.activate.watch"
+
+_ALL = (
+    Fault("gate-flipped", _DRIFT, "FAIL", "a node runs with a gate on", "config"),
+    Fault("channel-wrong", _DRIFT, "FAIL", "a node runs on another release channel", "config"),
+    Fault("config-edited", _DRIFT, "FAIL", "a node's file differs in another key", "config"),
+    Fault("extra-config-key", _DRIFT, "FAIL", "a node's file holds an unknown key", "config"),
+    Fault("peers-disagree", _DRIFT, "FAIL", "peers advertise another gate of a node", "rpc"),
+    Fault("node-down", _DRIFT, "INCONCLUSIVE", "a node refuses connections", "config"),
+    Fault("rpc-timeout", _DRIFT, "INCONCLUSIVE", "a node never answers", "rpc"),
+    Fault("rpc-401", _DRIFT, "INCONCLUSIVE", "a node refuses the token", "rpc"),
+    Fault("rpc-429", _DRIFT, "INCONCLUSIVE", "a node's rate limit is spent", "rpc"),
+    Fault("rpc-500", _DRIFT, "INCONCLUSIVE", "a node answers with an error", "rpc"),
+    Fault("rpc-truncated", _DRIFT, "INCONCLUSIVE", "a node's answers break off", "rpc"),
+    Fault("rpc-wrong-shape", _DRIFT, "INCONCLUSIVE", "a node's answers lack every field", "rpc"),
+    Fault("no-nodes-in-peers", _DRIFT, "INCONCLUSIVE", "a node is missing among peers", "rpc"),
+    Fault("config-unreadable", _DRIFT, "INCONCLUSIVE", "read-config fails", "command"),
+    Fault("dry-run-broken", _DRIFT, "INCONCLUSIVE", "the dry run itself breaks", "command"),
+    Fault("ci-red", _CI, "FAIL", "a required check failed", "forge"),
+    Fault("ci-status-red", _CI, "FAIL", "a commit status is a failure", "forge"),
+    Fault("ci-pending", _CI, "INCONCLUSIVE", "a required check still runs", "forge"),
+    Fault("ci-missing", _CI, "INCONCLUSIVE", "a required check never ran", "forge"),
+    Fault("ci-none", _CI, "INCONCLUSIVE", "no check ran at all", "forge"),
+    Fault("ci-skipped", _CI, "INCONCLUSIVE", "a required check was skipped", "forge"),
+    Fault("ci-neutral", _CI, "INCONCLUSIVE", "a required check is neutral", "forge"),
+    Fault("ci-cancelled", _CI, "INCONCLUSIVE", "a required check was cancelled", "forge"),
+    Fault("ci-wrong-app", _CI, "INCONCLUSIVE", "a required check is another app's", "forge"),
+    Fault("forge-down", _CI, "INCONCLUSIVE", "the forge refuses connections", "forge"),
+    Fault("forge-401", _CI, "INCONCLUSIVE", "the forge refuses the token", "forge"),
+    Fault("forge-429", _CI, "INCONCLUSIVE", "the forge's rate limit is spent", "forge"),
+    Fault("forge-500", _CI, "INCONCLUSIVE", "the forge answers with an error", "forge"),
+    Fault("forge-truncated", _CI, "INCONCLUSIVE", "the forge's answers break off", "forge"),
+    Fault("backend-unreachable", _REACHABLE, "FAIL", "a backend is unreachable", "command"),
+    Fault("probe-broken", _REACHABLE, "INCONCLUSIVE", "the probe ends with an error", "command"),
+    Fault("probe-garbage", _REACHABLE, "INCONCLUSIVE", "the probe prints no JSON", "command"),
+    Fault("probe-hangs", _REACHABLE, "INCONCLUSIVE", "the probe never ends", "command"),
+    Fault("provision-fails", _PROVISION, "FAIL", "the automation ends with an error", "command"),
+    Fault("provision-wrong-gates", _PROVISION, "FAIL", "the node has a gate on", "command"),
+    Fault("provision-no-answer", _PROVISION, "INCONCLUSIVE", "the node is silent", "command"),
+    Fault("deploy-fails", _DEPLOY, "FAIL", "the deploy command ends with an error", "command"),
+    Fault("wrong-binary", _DEPLOY, "FAIL", "another binary is put in place", "command"),
+    Fault("node-stays-down", _DEPLOY, "FAIL", "a node does not come back", "command"),
+    Fault("version-unreadable", _DEPLOY, "INCONCLUSIVE", "the version command fails", "command"),
+    Fault("slow-deploy", _DEPLOY, "PASS", "each deploy takes seconds", "command"),
+    Fault("suite-fails", _SUITES, "FAIL", "a test of the suite fails", "command"),
+    Fault("suite-skips", _SUITES, "FAIL", "the suite says it skipped its test", "command"),
+    Fault("suite-empty", _SUITES, "FAIL", "the suite ran no test", "command"),
+    Fault("suite-dirty-tree", _SUITES, "FAIL", "the tree under test is not clean", "command"),
+    Fault("suite-other-commit", _SUITES, "FAIL", "another commit is checked out", "command"),
+    Fault("suite-no-summary", _SUITES, "INCONCLUSIVE", "the output breaks off", "command"),
+    Fault("suite-hangs", _SUITES, "INCONCLUSIVE", "the suite never ends", "command"),
+    Fault("consensus-slow", _BASELINE, "FAIL", "rounds take three times as long", "chain"),
+    Fault("vrf-low", _BASELINE, "FAIL", "half of the VRF pool takes part", "chain"),
+    Fault("proof-backlog", _BASELINE, "FAIL", "the proof queue is jammed", "chain"),
+    Fault("prometheus-down", _BASELINE, "INCONCLUSIVE", "Prometheus is gone", "telemetry"),
+    Fault("metrics-missing", _BASELINE, "INCONCLUSIVE", "series do not exist", "telemetry"),
+    Fault("metrics-stale", _BASELINE, "INCONCLUSIVE", "series ended a while ago", "telemetry"),
+    Fault("metrics-nan", _BASELINE, "INCONCLUSIVE", "series hold NaN", "telemetry"),
+    Fault("metrics-gap", _BASELINE, "INCONCLUSIVE", "series have a hole", "telemetry"),
+    Fault("replay-stall", _WATCH, "FAIL", "timetoke replay stands still", "chain"),
+    Fault("consensus-stall", _WATCH, "FAIL", "no block is committed", "chain"),
+)
+FAULTS = {fault.name: fault for fault in _ALL}
+"""Every fault by name. Later stages add theirs above."""
+
+_NODES = {"development": "dev-2", "testnet": "test-2", "canary": "main-1", "mainnet": "main-3"}
+
+
+@dataclass(frozen=True)
+class Active:
+    """A fault that is on. ``node`` is the one it concerns, when it concerns one."""
+
+    name: str
+    stage: str
+    cluster: str
+    node: str
+
+
+class FaultBoard:
+    """The faults that are on; faults of the chain and its telemetry become events."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._active: dict[str, Active] = {}
+        self._save()
+
+    def __iter__(self) -> Iterator[Active]:
+        return iter(tuple(self._active.values()))
+
+    def switch_on(self, text: str) -> Active:
+        """Raises ValueError for an unknown fault, stage or node, listing what there is."""
+        active = parse(text, self._world)
+        self._active[active.name] = active
+        self._record("fault-on", active)
+        return active
+
+    def switch_off(self, name: str) -> Active | None:
+        active = self._active.pop(name, None)
+        if active is not None:
+            self._record("fault-off", active)
+        return active
+
+    def is_on(self, name: str, cluster: str = "", node: str = "") -> bool:
+        """Whether it is on, for this cluster and this node when they are given."""
+        active = self._active.get(name)
+        if active is None or (cluster and active.cluster != cluster):
+            return False
+        return not node or active.node == node
+
+    def _record(self, kind: Literal["fault-on", "fault-off"], active: Active) -> None:
+        if FAULTS[active.name].layer in ("chain", "telemetry"):
+            now = self._world.clock.now()
+            self._world.append(Event(now, active.cluster, "", kind, {"name": active.name}))
+        self._save()
+
+    def _save(self) -> None:
+        rows = [asdict(active) for active in self._active.values()]
+        write_atomically(self._world.root / "faults.json", json.dumps(rows, indent=1) + "\n")
+
+
+def parse(text: str, world: World) -> Active:
+    """``NAME@STAGE`` or ``NAME@STAGE/NODE``. Raises ValueError saying what would be known."""
+    name, _, place = text.partition("@")
+    stage, _, node = place.partition("/")
+    if name not in FAULTS:
+        raise ValueError(f"fault {text!r}: expected one of {', '.join(FAULTS)}, got {name!r}")
+    if stage not in STAGE_CLUSTERS:
+        raise ValueError(f"fault {text!r}: expected NAME@{'|'.join(STAGE_CLUSTERS)}, got {stage!r}")
+    cluster = STAGE_CLUSTERS[stage]
+    names = [spec.name for spec in world.clusters[cluster].nodes]
+    node = node or (_NODES[stage] if _NODES[stage] in names else names[0])
+    if node not in names:
+        raise ValueError(f"fault {text!r}: expected one of {', '.join(names)}, got {node!r}")
+    return Active(name, stage, cluster, node)

@@ -1,0 +1,377 @@
+"""A stand-in for the part of GitHub's REST API that a rollout uses, strict and in memory.
+
+Shapes, paging (``per_page`` up to 100, ``Link``), error bodies and rate-limit answers follow
+docs.github.com/rest. Whatever a client sends beyond what is documented is refused.
+"""
+
+from __future__ import annotations
+
+import hmac
+import itertools
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from .faults import FaultBoard
+from .layout import ISSUE, RELEASE, REPOSITORY, REQUIRED_CHECKS, Release
+from .loopback import App, Loopback, Scope
+from .world import Clock
+
+Json = dict[str, Any]
+MAX_BODY = 65536
+DOCUMENTATION = "https://docs.github.com/rest"
+BRANCHES = ("main", "release/v1.3", "hotfix/gossip-backoff", "hotfix/typo-in-metrics")
+LABELS = ("release", "low-risk")
+
+
+class Forge:
+    """One repository: its checks, statuses, branches, issues and comments."""
+
+    def __init__(
+        self, release: Release, clock: Clock, faults: FaultBoard, token: str, loopback: Loopback
+    ) -> None:
+        self.faults = faults
+        self._release, self._clock, self._token = release, clock, token
+        self._loopback = loopback
+        self._ids = itertools.count(1001)
+        self.comments: dict[int, Json] = {}
+        self.issues: dict[int, Json] = {
+            ISSUE: self._issue(ISSUE, f"Release {RELEASE}", "Progress of the rollout.", ["release"])
+        }
+        prefix = f"/repos/{REPOSITORY}"
+        self._app = Starlette(
+            routes=[
+                _route(f"{prefix}/commits/{{sha}}/check-runs", GET=self._check_runs),
+                _route(f"{prefix}/commits/{{sha}}/status", GET=self._combined_status),
+                _route(f"{prefix}/commits/{{sha}}/statuses", GET=self._statuses),
+                _route(f"{prefix}/commits/{{sha}}", GET=self._commit),
+                _route(f"{prefix}/branches/{{branch:path}}", GET=self._branch),
+                _route(f"{prefix}/branches", GET=self._branches),
+                _route(f"{prefix}/issues/comments/{{id:int}}",
+                       GET=self._comment, PATCH=self._update_comment),
+                _route(f"{prefix}/issues/{{number:int}}/comments",
+                       GET=self._issue_comments, POST=self._create_comment),
+                _route(f"{prefix}/issues/{{number:int}}",
+                       GET=self._one_issue, PATCH=self._update_issue),
+                _route(f"{prefix}/issues", GET=self._all_issues, POST=self._create_issue),
+            ],
+            exception_handlers={HTTPException: _error},
+        )  # fmt: skip
+
+    @property
+    def app(self) -> App:
+        return self._serve
+
+    async def _serve(self, scope: Scope, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        refusal = self._refusal(dict(scope["headers"]))
+        if refusal is not None:
+            await refusal(scope, receive, send)
+        elif self.faults.is_on("forge-truncated"):
+            await self._break_off(scope, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _refusal(self, headers: dict[bytes, bytes]) -> Response | None:
+        given = headers.get(b"authorization", b"").decode("latin-1")
+        scheme, _, rest = given.partition(" ")
+        known = scheme.lower() in ("bearer", "token") and hmac.compare_digest(
+            rest.encode(), self._token.encode()
+        )
+        if self.faults.is_on("forge-401") or not known:
+            return _problem(401, "Bad credentials")
+        if self.faults.is_on("forge-429"):
+            limit = {
+                "retry-after": "60",
+                "x-ratelimit-limit": "5000",
+                "x-ratelimit-remaining": "0",
+                "x-ratelimit-reset": str(int(self._clock.now()) + 60),
+            }
+            return _problem(429, "You have exceeded a secondary rate limit.", limit)
+        if self.faults.is_on("forge-500"):
+            return _problem(500, "Server Error")
+        return None
+
+    async def _break_off(self, scope: Scope, send: Any) -> None:
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"4096")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b'{"total_count": 3', "more_body": True})
+        await self._loopback.hang_up(scope)
+
+    # --- checks -------------------------------------------------------------------------------
+
+    def _runs(self) -> list[Json]:
+        """More than a page of green checks; the required ones stand on the last page."""
+        if self.faults.is_on("ci-none"):
+            return []
+        names = [f"build and test ({number})" for number in range(1, 120)]
+        runs = [self._run(number, name) for number, name in enumerate(names, start=1)]
+        for number, name in enumerate(REQUIRED_CHECKS, start=200):
+            runs.append(self._run(number, name))
+        last = runs[-1]
+        for fault, change in (
+            ("ci-red", {"conclusion": "failure"}),
+            ("ci-skipped", {"conclusion": "skipped"}),
+            ("ci-neutral", {"conclusion": "neutral"}),
+            ("ci-cancelled", {"conclusion": "cancelled"}),
+            ("ci-pending", {"conclusion": None, "status": "in_progress", "completed_at": None}),
+            ("ci-wrong-app", {"app": {"id": 99, "slug": "somebody-else", "name": "Other"}}),
+        ):
+            if self.faults.is_on(fault):
+                last.update(change)
+        return runs[:-1] if self.faults.is_on("ci-missing") else runs
+
+    def _run(self, number: int, name: str) -> Json:
+        return {
+            "id": number,
+            "name": name,
+            "head_sha": self._release.commit,
+            "status": "completed",
+            "conclusion": "success",
+            "started_at": "2026-01-01T00:00:00Z",
+            "completed_at": "2026-01-01T00:10:00Z",
+            "html_url": f"https://forge.invalid/{REPOSITORY}/runs/{number}",
+            "app": {"id": 15368, "slug": "github-actions", "name": "GitHub Actions"},
+        }
+
+    def _known_commit(self, request: Request) -> None:
+        sha = request.path_params["sha"]
+        if sha not in (self._release.commit, self._release.previous.commit):
+            raise HTTPException(422, f"No commit found for SHA: {sha}")
+
+    async def _check_runs(self, request: Request) -> Response:
+        _allow_query(request, "per_page", "page", "check_name", "status", "filter", "app_id")
+        self._known_commit(request)
+        runs = self._runs() if request.path_params["sha"] == self._release.commit else []
+        for key, field in (("check_name", "name"), ("status", "status")):
+            wanted = request.query_params.get(key)
+            runs = [run for run in runs if wanted in (None, run[field])]
+        page, links = _page(request, runs)
+        return JSONResponse({"total_count": len(runs), "check_runs": page}, headers=links)
+
+    def _all_statuses(self) -> list[Json]:
+        state = "failure" if self.faults.is_on("ci-status-red") else "success"
+        return [
+            {
+                "id": 1,
+                "context": "security/audit",
+                "state": state,
+                "description": "dependency audit",
+                "target_url": None,
+                "created_at": "2026-01-01T00:05:00Z",
+                "updated_at": "2026-01-01T00:05:00Z",
+            }
+        ]
+
+    async def _statuses(self, request: Request) -> Response:
+        _allow_query(request, "per_page", "page")
+        self._known_commit(request)
+        page, links = _page(request, self._all_statuses())
+        return JSONResponse(page, headers=links)
+
+    async def _combined_status(self, request: Request) -> Response:
+        _allow_query(request, "per_page", "page")
+        self._known_commit(request)
+        statuses = self._all_statuses()
+        page, links = _page(request, statuses)
+        document = {
+            "state": statuses[0]["state"],
+            "sha": request.path_params["sha"],
+            "total_count": len(statuses),
+            "statuses": page,
+        }
+        return JSONResponse(document, headers=links)
+
+    # --- branches and commits -----------------------------------------------------------------
+
+    async def _commit(self, request: Request) -> Response:
+        sha = request.path_params["sha"]
+        if sha in BRANCHES:
+            sha = self._release.commit
+        elif sha not in (self._release.commit, self._release.previous.commit):
+            raise HTTPException(422, f"No commit found for SHA: {sha}")
+        parents = [{"sha": self._release.previous.commit}] if sha == self._release.commit else []
+        return JSONResponse({"sha": sha, "commit": {"message": "Release"}, "parents": parents})
+
+    async def _branches(self, request: Request) -> Response:
+        _allow_query(request, "per_page", "page", "protected")
+        page, links = _page(request, [self._branch_of(name) for name in BRANCHES])
+        return JSONResponse(page, headers=links)
+
+    async def _branch(self, request: Request) -> Response:
+        name = request.path_params["branch"]
+        if name not in BRANCHES:
+            raise HTTPException(404, "Branch not found")
+        return JSONResponse(self._branch_of(name))
+
+    def _branch_of(self, name: str) -> Json:
+        return {"name": name, "commit": {"sha": self._release.commit}, "protected": name == "main"}
+
+    # --- issues and comments ------------------------------------------------------------------
+
+    def _now(self) -> str:
+        return datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def _issue(self, number: int, title: str, body: str, labels: list[str]) -> Json:
+        now = self._now()
+        return {
+            "id": next(self._ids),
+            "number": number,
+            "title": title,
+            "body": body,
+            "state": "open",
+            "user": {"login": "rehearsal"},
+            "labels": [{"name": label} for label in labels],
+            "created_at": now,
+            "updated_at": now,
+            "html_url": f"https://forge.invalid/{REPOSITORY}/issues/{number}",
+        }
+
+    def _find(self, table: dict[int, Json], key: int) -> Json:
+        if key not in table:
+            raise HTTPException(404, "Not Found")
+        return table[key]
+
+    async def _all_issues(self, request: Request) -> Response:
+        _allow_query(request, "per_page", "page", "state", "labels", "sort", "direction", "since")
+        state = request.query_params.get("state", "open")
+        labels = {label for label in request.query_params.get("labels", "").split(",") if label}
+        issues = [
+            issue
+            for issue in self.issues.values()
+            if state in ("all", issue["state"])
+            and labels <= {label["name"] for label in issue["labels"]}
+        ]
+        page, links = _page(request, issues)
+        return JSONResponse(page, headers=links)
+
+    async def _create_issue(self, request: Request) -> Response:
+        body = await _body(request, title=str, body=str, labels=list)
+        if not body.get("title"):
+            raise HTTPException(422, "Validation Failed")
+        number = max(self.issues) + 1
+        labels = [str(label) for label in body.get("labels", [])]
+        self.issues[number] = self._issue(number, body["title"], body.get("body", ""), labels)
+        return JSONResponse(self.issues[number], 201)
+
+    async def _one_issue(self, request: Request) -> Response:
+        return JSONResponse(self._find(self.issues, request.path_params["number"]))
+
+    async def _update_issue(self, request: Request) -> Response:
+        issue = self._find(self.issues, request.path_params["number"])
+        body = await _body(request, title=str, body=str, state=str, labels=list)
+        if body.get("state", "open") not in ("open", "closed"):
+            raise HTTPException(422, "Validation Failed")
+        if "labels" in body:
+            body["labels"] = [{"name": str(label)} for label in body["labels"]]
+        issue.update(body, updated_at=self._now())
+        return JSONResponse(issue)
+
+    async def _issue_comments(self, request: Request) -> Response:
+        _allow_query(request, "per_page", "page", "since")
+        number = self._find(self.issues, request.path_params["number"])["number"]
+        comments = [c for c in self.comments.values() if c["issue_url"].endswith(f"/{number}")]
+        page, links = _page(request, comments)
+        return JSONResponse(page, headers=links)
+
+    async def _create_comment(self, request: Request) -> Response:
+        issue = self._find(self.issues, request.path_params["number"])
+        text = await _comment_text(request)
+        key, now = next(self._ids), self._now()
+        self.comments[key] = {
+            "id": key,
+            "body": text,
+            "user": {"login": "rehearsal"},
+            "created_at": now,
+            "updated_at": now,
+            "issue_url": f"{_base(request)}/repos/{REPOSITORY}/issues/{issue['number']}",
+            "html_url": f"{issue['html_url']}#issuecomment-{key}",
+        }
+        return JSONResponse(self.comments[key], 201)
+
+    async def _comment(self, request: Request) -> Response:
+        return JSONResponse(self._find(self.comments, request.path_params["id"]))
+
+    async def _update_comment(self, request: Request) -> Response:
+        comment = self._find(self.comments, request.path_params["id"])
+        comment.update(body=await _comment_text(request), updated_at=self._now())
+        return JSONResponse(comment)
+
+
+def _route(path: str, **handlers: Callable[[Request], Any]) -> Route:
+    async def endpoint(request: Request) -> Response:
+        response: Response = await handlers[request.method](request)
+        return response
+
+    route = Route(path, endpoint, methods=list(handlers))
+    route.methods = set(handlers)  # no HEAD beside GET: nobody here asks for it
+    return route
+
+
+def _problem(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    document = {"message": message, "documentation_url": DOCUMENTATION, "status": str(status)}
+    return JSONResponse(document, status, headers)
+
+
+async def _error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _problem(error.status_code, error.detail, dict(error.headers or {}))
+
+
+def _base(request: Request) -> str:
+    return f"{request.url.scheme}://{request.url.netloc}"
+
+
+def _allow_query(request: Request, *known: str) -> None:
+    unknown = sorted(set(request.query_params) - set(known))
+    if unknown:
+        raise HTTPException(422, f"unknown query parameter(s): {', '.join(unknown)}")
+
+
+async def _body(request: Request, **fields: type) -> Json:
+    try:
+        body = json.loads(await request.body())
+    except ValueError as error:
+        raise HTTPException(400, "Problems parsing JSON") from error
+    if not isinstance(body, dict):
+        raise HTTPException(400, "Body should be a JSON object")
+    unknown = sorted(set(body) - set(fields))
+    if unknown or any(not isinstance(body[key], fields[key]) for key in body):
+        raise HTTPException(422, "Invalid request: unknown or mistyped field")
+    return body
+
+
+async def _comment_text(request: Request) -> str:
+    text = (await _body(request, body=str)).get("body", "")
+    if not text or len(text) > MAX_BODY:
+        raise HTTPException(422, f"body: expected 1 to {MAX_BODY} characters, got {len(text)}")
+    return str(text)
+
+
+def _page(request: Request, rows: list[Json]) -> tuple[list[Json], dict[str, str]]:
+    """One page of rows, and the Link header that leads to the others."""
+    try:
+        size = min(max(int(request.query_params.get("per_page", 30)), 1), 100)
+        number = max(int(request.query_params.get("page", 1)), 1)
+    except ValueError as error:
+        raise HTTPException(422, "per_page and page: expected integers") from error
+    last = max(-(-len(rows) // size), 1)
+    targets = {"prev": number - 1, "next": number + 1, "last": last, "first": 1}
+    if number >= last:
+        del targets["next"], targets["last"]
+    if number == 1:
+        del targets["prev"], targets["first"]
+    links = ", ".join(
+        f'<{request.url.include_query_params(page=page)}>; rel="{name}"'
+        for name, page in targets.items()
+    )
+    start = (number - 1) * size
+    return rows[start : start + size], {"link": links} if links else {}

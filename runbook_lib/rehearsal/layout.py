@@ -1,0 +1,276 @@
+"""The files of a rehearsal network: bundle, checkout, artifacts, nodes' folders, site, parameters."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .node_config import ADMISSION_TIERS
+from .node_template import render
+from .nodes import Build, read_build
+from .world import CHANNELS, ClusterSpec, World, past, profile
+
+RELEASE, PREVIOUS = "v1.4.0", "v1.3.0"
+ISSUE = 42
+REPOSITORY = "HUBId/chain"
+REQUIRED_CHECKS = ("integration tests", "property tests")
+_WINDOWS = ("daily", "twice-weekly", "weekly", "scheduled-maintenance")
+
+
+@dataclass(frozen=True)
+class Release:
+    """What is being promoted, and what ran before it."""
+
+    commit: str
+    artifact: Path
+    previous: Build
+
+
+def token(seed: int, name: str) -> str:
+    """A throwaway secret."""
+    return hashlib.sha256(f"rehearsal/{seed}/{name}".encode()).hexdigest()[:40]
+
+
+def write_release(root: Path, seed: int) -> Release:
+    """A repository with two commits, and an artifact of each."""
+    before, commit = _write_checkout(root / "checkout", seed)
+    previous = _write_artifact(root / "artifacts" / "previous", seed, PREVIOUS, before)
+    artifact = _write_artifact(root / "artifacts" / RELEASE, seed, RELEASE, commit)
+    return Release(commit, artifact, read_build(previous))
+
+
+def _write_artifact(folder: Path, seed: int, version: str, commit: str) -> Path:
+    folder.mkdir(parents=True)
+    path = folder / "rpp-node"
+    filler = "\n".join(f"# pad: {token(seed, f'{version}/{line}')}" for line in range(64))
+    path.write_text(
+        f"#!/bin/sh\n# A stand-in: only the rehearsal network can run it.\n"
+        f"# version: {version}\n# commit: {commit}\n{filler}\necho rpp-node {version}\n"
+    )
+    path.chmod(0o755)
+    return path
+
+
+def _write_checkout(path: Path, seed: int) -> tuple[str, str]:
+    """Two commits; the second, on ``main``, is the release's. Returns both."""
+    path.mkdir()
+    git(path, "init", "-q", "-b", "main")
+    commits = []
+    for version in (PREVIOUS, RELEASE):
+        (path / "VERSION").write_text(f"{version} {token(seed, version)}\n")
+        git(path, "add", "VERSION")
+        git(path, "commit", "-q", "-m", f"Release {version}")
+        commits.append(git(path, "rev-parse", "HEAD").strip())
+    return commits[0], commits[1]
+
+
+def git(path: Path, *args: str) -> str:
+    """git in that repository, free of the user's configuration. Raises CalledProcessError."""
+    date = "2026-01-01T00:00:00Z"
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "GIT_CONFIG_GLOBAL": os.devnull,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_AUTHOR_DATE": date,
+        "GIT_COMMITTER_DATE": date,
+        "GIT_AUTHOR_NAME": "Rehearsal",
+        "GIT_AUTHOR_EMAIL": "rehearsal@example.invalid",
+        "GIT_COMMITTER_NAME": "Rehearsal",
+        "GIT_COMMITTER_EMAIL": "rehearsal@example.invalid",
+    }
+    done = subprocess.run(
+        ["git", "-C", path, *args], env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def write_nodes(world: World, release: Release) -> None:
+    """Each node's folder: its configuration of the past, and the previous binary."""
+    binary = (release.artifact.parent.parent / "previous" / "rpp-node").read_bytes()
+    for cluster in world.clusters.values():
+        channel, gates = past(cluster.name)
+        for node in cluster.nodes:
+            folder = world.node_dir(cluster.name, node.name)
+            (folder / "bin").mkdir(parents=True)
+            (folder / "data").mkdir()
+            (folder / "config.toml").write_text(render(node, cluster, channel, gates))
+            (folder / "bin" / "rpp-node").write_bytes(binary)
+            (folder / "bin" / "rpp-node").chmod(0o755)
+
+
+def bundle() -> str:
+    """A rollout bundle of the chain's schema and gates."""
+    stages = "\n".join(_stage(*row) for row in zip(CHANNELS, _WINDOWS, strict=True))
+    tiers = "\n".join(
+        f'[network.admission.defaults.{topic}]\nsubscribe = "tl0"\npublish = "{tier}"\n'
+        for topic, tier in ADMISSION_TIERS.items()
+    )
+    return f"""\
+version = 1
+bundle = "mainnet-rollout"
+description = "Stages of a rollout to mainnet, as the rehearsal network practises it"
+node_template = "../validator.toml"
+wallet_template = "../wallet.toml"
+notes = ["Gates only ever turn on from one stage to the next."]
+
+{stages}
+[network.admission]
+policy_path = "./data/p2p/admission_policies.json"
+audit_retention_days = 30
+
+[network.admission.signing]
+enabled = false
+key_path = "./secrets/admission_signing.toml"
+active_key = "admission_dev"
+
+[network.admission.signing.trust_store]
+admission_dev = "{"0" * 64}"
+
+[network.admission.worm_export]
+enabled = false
+required = false
+retention_days = 90
+require_signatures = true
+
+[network.admission.worm_export.target]
+kind = "command"
+program = "tools/worm-export/worm-export"
+
+{tiers}
+[admission_reconciler]
+cadence_secs = 60
+drift_alert_threshold = 1
+max_audit_lag_secs = 300
+"""
+
+
+def _stage(stage: str, window: str) -> str:
+    gates = ", ".join(f"{gate} = {str(on).lower()}" for gate, on in profile(stage).items())
+    page = "docs/deployment/staged_rollout.md"
+    return f"""\
+[[stages]]
+name = "{stage}"
+release_channel = "{stage}"
+change_window = "{window}"
+feature_gates = {{ {gates} }}
+release_checks = ["{page}#{stage}-readiness", "{page}#common-preflight-checks"]
+recovery_playbook = "{page}#{stage}-recovery"
+"""
+
+
+def site(world: World, forge: str, prometheus: str, alertmanager: str) -> dict[str, Any]:
+    """The site file's content: how everything of this network is reached."""
+    root = world.root
+    return {
+        "name": "rehearsal",
+        "clock": {"source": "offset-file", "path": str(world.clock.path)},
+        "store": str(root / "store"),
+        "single_operator": True,
+        "bundle": {"path": str(root / "bundle" / "mainnet.toml")},
+        "people": [
+            {
+                "name": "Rehearsing Engineer",
+                "account": "rehearsal",
+                "roles": ["release-engineer", "release-commander", "governance-council"],
+            }
+        ],
+        "stages": {
+            "development": "development", "testnet": "testnet", "canary": "mainnet",
+            "mainnet": "mainnet",
+        },
+        "clusters": {name: _cluster(spec) for name, spec in world.clusters.items()},
+        "telemetry": {
+            "prometheus": {"url": prometheus, "timeout_s": 10.0},
+            "alertmanager": {"url": alertmanager, "timeout_s": 10.0},
+            "matchers": {name: {"cluster": name} for name in world.clusters},
+            "node_label": "instance",
+            "watchdog": "Watchdog",
+            "paging_severities": ["critical", "page"],
+            "backends": ["prometheus", "alertmanager"],
+        },
+        "forge": {
+            "kind": "github",
+            "url": forge,
+            "repository": REPOSITORY,
+            "token_env": "GITHUB_TOKEN",
+            "timeout_s": 5.0,
+            "ci": {"app": "github-actions", "required": list(REQUIRED_CHECKS)},
+        },
+        "commands": _commands(root),
+        "artifacts": {"node": str(root / "artifacts" / "{release}" / "rpp-node")},
+    }  # fmt: skip
+
+
+def _cluster(spec: ClusterSpec) -> dict[str, Any]:
+    nodes = []
+    for node in spec.nodes:
+        row = {
+            "name": node.name,
+            "validator": node.validator,
+            "peer": node.peer,
+            "control": node.control,
+            "url": node.url,
+        }
+        if node.operator:
+            row["operator"] = node.operator
+        if node.canary:
+            row["canary"] = True  # type: ignore[assignment]
+        nodes.append(row)
+    return {
+        "chain_id": spec.chain_id,
+        "epoch_length": spec.epoch_length,
+        "block_time_ms": round(spec.block_time_s * 1000),
+        "rpc": {"token_env": "RPP_RPC_TOKEN", "timeout_s": 2.0},
+        "nodes": nodes,
+    }
+
+
+def _commands(root: Path) -> dict[str, Any]:
+    script = [sys.executable, "-S", "-E", str(Path(__file__).with_name("commands.py"))]
+
+    def command(timeout_s: float, *words: str) -> dict[str, Any]:
+        return {"argv": [*script, "--root", str(root), *words], "timeout_s": timeout_s}
+
+    checkout = ["git", "-C", str(root / "checkout")]
+    return {
+        "version": command(10.0, "version", "{node}"),
+        "read_config": command(10.0, "read-config", "{node}"),
+        "dry_run": command(10.0, "dry-run", "--config", "{config}"),
+        "probe": command(5.0, "probe", "{backend}"),
+        "revision": {"argv": [*checkout, "rev-parse", "HEAD"], "timeout_s": 10.0},
+        "tree_status": {"argv": [*checkout, "status", "--porcelain"], "timeout_s": 10.0},
+        "suites": {
+            name: command(10.0, "suite", name)
+            for name in ("tests/pipeline", "tests/observability", "tests/firewood_lifecycle")
+        },
+        "deploy": command(60.0, "deploy", "{node}", "{artifact}", "{digest}", "{config}"),
+        "restart": command(60.0, "restart", "{node}"),
+        "provision": command(60.0, "provision", "{cluster}", "{name}", "{config}"),
+        "deprovision": command(60.0, "deprovision", "{cluster}", "{name}"),
+    }
+
+
+def development_parameters(world: World, release: Release) -> dict[str, Any]:
+    """The papermill parameter file of the development stage."""
+    return {
+        "site": str(world.root / "site.yaml"),
+        "release": RELEASE,
+        "commit": release.commit,
+        "mode": "apply",
+        "previous_release": PREVIOUS,
+        "issue": ISSUE,
+        "baseline_hours": 1.0,
+    }
+
+
+def write_yaml(path: Path, document: Mapping[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(yaml.safe_dump(dict(document), sort_keys=False))

@@ -1,0 +1,268 @@
+"""The rehearsal network: clusters, forge, telemetry and clock, started and stopped as one.
+
+``RehearsalNetwork`` lives in this process, on background threads; ``serve`` keeps one in the
+foreground until it is told to stop. Everything it writes lies under one folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from . import layout
+from .control import control_app
+from .effects import EFFECTS, Undo
+from .faults import FaultBoard
+from .forge import Forge
+from .loopback import Address, Loopback, Scope, free_addresses
+from .nodes import Fleet, StartupError
+from .rpc import Rpc
+from .world import HISTORY_S, SIZES, Clock, NodeSpec, World, make_cluster, write_atomically
+
+NOWHERE = "http://127.0.0.1:9"  # where telemetry is not wanted: nothing listens there
+
+
+class RehearsalNetwork:
+    """Three clusters of validators on loopback, with all that a rollout of them needs.
+
+    ``root`` must be new or empty. ``sizes`` overrides the number of nodes per cluster. Without
+    ``telemetry`` no metrics and no alerts are served. Use it as a context manager, or call
+    ``start`` and ``stop``; nothing runs or listens after ``stop``.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        seed: int = 1,
+        servers: Literal["auto", "real", "embedded"] = "auto",
+        faults: Sequence[str] = (),
+        sizes: Mapping[str, int] | None = None,
+        telemetry: bool = True,
+        bundle: Path | None = None,
+    ) -> None:
+        unknown = sorted(set(sizes or {}) - set(SIZES))
+        if unknown:
+            raise ValueError(f"sizes: expected some of {', '.join(SIZES)}, got {unknown[0]!r}")
+        self.root = root.absolute()
+        self.seed = seed
+        self.site = self.root / "site.yaml"
+        self.params = {"development": self.root / "params" / "development.yaml"}
+        self.env = {name: layout.token(seed, name) for name in ("RPP_RPC_TOKEN", "GITHUB_TOKEN")}
+        self.world: World
+        self.fleet: Fleet
+        self.release: layout.Release
+        self._servers, self._telemetry, self._bundle = servers, telemetry, bundle
+        self._sizes = dict(SIZES) | dict(sizes or {})
+        self._first_faults = tuple(faults)
+        self._undo: dict[str, Undo] = {}
+        self._stop_requested = threading.Event()
+
+    def __enter__(self) -> RehearsalNetwork:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    # --- life ---------------------------------------------------------------------------------
+
+    def start(self) -> RehearsalNetwork:
+        """Write the folder, open every listener. Raises FileExistsError for a folder in use."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        if any(self.root.iterdir()):
+            raise FileExistsError(f"{self.root}: expected a new or empty folder; choose another")
+        self._loopback = Loopback()
+        self._cleanup = contextlib.ExitStack()
+        try:
+            self._loopback.start()
+            self._cleanup.callback(self._loopback.stop)
+            self._start()
+            for fault in self._first_faults:
+                self.fault(fault)
+        except BaseException:
+            self._cleanup.close()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End every thread, process and listener; the folder stays."""
+        (self.root / "network.json").unlink(missing_ok=True)
+        self._cleanup.close()
+
+    def _start(self) -> None:
+        self.world = self._make_world()
+        self.release = layout.write_release(self.root, self.seed)
+        self._write_bundle()
+        layout.write_nodes(self.world, self.release)
+        previous = self.release.previous
+        self.world.begin(
+            {"digest": previous.digest, "commit": previous.commit, "version": previous.version}
+        )
+        self.faults = FaultBoard(self.world)
+        rpc = Rpc(self.env["RPP_RPC_TOKEN"], self._loopback)
+        self.fleet = rpc.fleet = Fleet(self.world, self._loopback, self.faults, rpc.app)
+        self.fleet.boot()
+        self.forge = Forge(
+            self.release, self.world.clock, self.faults, self.env["GITHUB_TOKEN"], self._loopback
+        )
+        self._forge_address: Address = ("127.0.0.1", 0)
+        self.open_forge()
+        control = control_app(self, self._stop_requested.set)
+        self.control = _url(self._loopback.listen(control))
+        self._write_files(NOWHERE, NOWHERE)
+
+    def _make_world(self) -> World:
+        hosts = [
+            [f"127.1.{number}.{index}" for index in range(1, self._sizes[name] + 1)]
+            for number, name in enumerate(SIZES, start=1)
+        ]
+        clock = Clock(self.root / "clock.json")
+        genesis = clock.now() - HISTORY_S
+        clusters = {
+            name: make_cluster(name, addresses, self.seed, genesis)
+            for name, addresses in zip(SIZES, free_addresses(hosts), strict=True)
+        }
+        return World(self.root, self.seed, clusters)
+
+    def _write_bundle(self) -> None:
+        (self.root / "bundle").mkdir()
+        text = self._bundle.read_text() if self._bundle else layout.bundle()
+        (self.root / "bundle" / "mainnet.toml").write_text(text)
+        (self.root / "store").mkdir()
+
+    def _write_files(self, prometheus: str, alertmanager: str) -> None:
+        forge = _url(self._forge_address)
+        layout.write_yaml(self.site, layout.site(self.world, forge, prometheus, alertmanager))
+        parameters = layout.development_parameters(self.world, self.release)
+        layout.write_yaml(self.params["development"], parameters)
+        exports = [f"export {name}={shlex.quote(value)}\n" for name, value in self.env.items()]
+        write_atomically(self.root / "env.sh", "".join(exports), 0o600)
+        description = {
+            "control": self.control,
+            "forge": forge,
+            "backends": {"prometheus": prometheus, "alertmanager": alertmanager},
+            "pid": os.getpid(),
+            "env": self.env,
+            "site": str(self.site),
+            "params": {stage: str(path) for stage, path in self.params.items()},
+            "nodes": {
+                node.name: node.url
+                for cluster in self.world.clusters.values()
+                for node in cluster.nodes
+            },
+        }
+        write_atomically(
+            self.root / "network.json", json.dumps(description, indent=1) + "\n", 0o600
+        )
+
+    # --- what happens to it -------------------------------------------------------------------
+
+    def fault(self, text: str) -> None:
+        """Break something: ``NAME@STAGE`` or ``NAME@STAGE/NODE``. Raises ValueError."""
+        active = self.faults.switch_on(text)
+        effect = EFFECTS.get(active.name)
+        if effect is not None and active.name not in self._undo:
+            self._undo[active.name] = effect(self, active)
+
+    def clear(self, name: str) -> None:
+        """Repair it; nothing when it is not broken."""
+        self.faults.switch_off(name.partition("@")[0])
+        undo = self._undo.pop(name.partition("@")[0], None)
+        if undo is not None:
+            undo()
+
+    def fast_forward(self, seconds: float) -> None:
+        """Let that much time pass at once."""
+        self.world.clock.advance(seconds)
+
+    def bring_up(self, name: str) -> None:
+        """Start a node that is down; one that its own files keep down stays so."""
+        if name not in self.fleet.running:
+            with contextlib.suppress(StartupError):
+                self.fleet.restart(name)
+
+    def provision(self, cluster: str, name: str, config: str) -> NodeSpec:
+        """A fresh node, or what the faults make of it. Raises ValueError, StartupError."""
+        if self.faults.is_on("provision-wrong-gates"):
+            config = config.replace("timetoke_rewards = false", "timetoke_rewards = true")
+        silent = self.faults.is_on("provision-no-answer")
+        return self.fleet.provision(cluster, name, config, silent=silent)
+
+    def open_forge(self) -> None:
+        self._forge_address = self._loopback.listen(self.forge.app, *self._forge_address)
+
+    def close_forge(self) -> None:
+        self._loopback.close(self._forge_address)
+
+    def state(self) -> dict[str, Any]:
+        """Clock, faults and nodes, as GET /state shows them."""
+        return {
+            "now": self.world.clock.now(),
+            "offset_s": self.world.clock.offset,
+            "faults": [f"{active.name}@{active.stage}" for active in self.faults],
+            "up": sorted(self.fleet.running),
+        }
+
+    def wait_until_stopped(self) -> None:
+        """Block until somebody asks the control API to stop."""
+        self._stop_requested.wait()
+
+    def request_stop(self) -> None:
+        self._stop_requested.set()
+
+
+def serve(root: Path, **options: Any) -> None:
+    """A network in the foreground until POST /stop, SIGINT or SIGTERM; options as the class."""
+    network = RehearsalNetwork(root, **options)
+    before = {
+        number: signal.signal(number, lambda *_: network.request_stop())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        with network:
+            network.wait_until_stopped()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def plain_listeners(count: int, delay_s: float) -> Iterator[list[str]]:
+    """URLs of listeners that answer /status/rollout after a delay, to measure a large fleet."""
+    import asyncio
+
+    body = b'{"release_channel":"testnet","feature_gates":{},"telemetry":{"enabled":false}}'
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+
+    async def app(scope: Scope, receive: Any, send: Any) -> None:
+        known = scope["path"] == "/status/rollout"
+        await asyncio.sleep(delay_s)
+        status = 200 if known else 404
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    hosts = [f"127.2.{number // 250}.{number % 250 + 1}" for number in range(count)]
+    loopback = Loopback()
+    loopback.start()
+    try:
+        addresses = free_addresses([hosts])[0]
+        yield [_url(loopback.listen(app, *address)) for address in addresses]
+    finally:
+        loopback.stop()
+
+
+def _url(address: Address) -> str:
+    return f"http://{address[0]}:{address[1]}"
