@@ -1,0 +1,305 @@
+"""Is the current window no worse than the baseline? PASS, FAIL or INCONCLUSIVE, with proof.
+
+Three-way non-inferiority: PASS when the confidence limits of the change lie inside the tolerance,
+FAIL when they lie beyond it, INCONCLUSIVE otherwise, saying how many points are still needed. The
+limits are those of ``intervals``: valid under autocorrelation, for the mean ("location") and the
+95th percentile ("tail").
+
+Error rates. A truth beyond the tolerance is judged PASS in at most ``RATE`` of all watches, and a
+truth inside it FAIL in at most ``RATE``, as long as no more than the declared ``looks`` are taken.
+By the union bound the looks share the rate: equally when the caller does not say which one it is;
+else the last has half of it and the earlier ones share the other half, which costs the decisive
+look little. One statistic's FAIL is enough for FAIL, so location and tail share that rate; PASS
+needs both, so each may use all of it (intersection-union). Metrics and validators are not
+corrected for each other: each has the stated rates.
+
+Fail closed: fewer than ``MIN_EFFECTIVE`` effective samples, constant or hardly moving series,
+identical windows, values outside their bounds, too many missing points, windows that are not
+whole cycles: INCONCLUSIVE. A missing point is every value its bounds allow (``windows``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from runbook_lib.metrics import intervals
+from runbook_lib.metrics.intervals import Level
+from runbook_lib.metrics.judgement import Comparison, Judgement, Rule, Side, Statistic
+from runbook_lib.metrics.longrun import MIN_POINTS, Floats
+from runbook_lib.metrics.windows import Window, observe
+from runbook_lib.outcomes import Outcome
+
+MIN_EFFECTIVE = 10.0
+"""Below this many independent samples a variance is a guess."""
+GAPPY_EFFECTIVE = 1.25 * MIN_EFFECTIVE
+"""The same where points are missing: the gaps may hide some of the movement."""
+NEVER = 100
+"""A window this many times as long is not worth waiting for."""
+
+
+def judge(baseline: ArrayLike, current: ArrayLike, rule: Rule, subject: str = "value") -> Judgement:
+    """Judge one series: samples in time order at a constant step, NaN where one is missing."""
+    before = observe(np.ravel(baseline), rule.range)
+    after = observe(np.ravel(current), rule.range)
+    return judge_all(before, after, rule, (subject,))[0]
+
+
+def judge_all(
+    baseline: Window, current: Window, rule: Rule, subjects: Sequence[str]
+) -> tuple[Judgement, ...]:
+    """Judge S series by one rule; both windows have S rows, in the order of ``subjects``.
+
+    Deterministic, and each series is judged on its own: neither order nor company matter.
+    """
+    rows = (len(baseline.middle), len(current.middle))
+    if rows != (len(subjects), len(subjects)):
+        raise ValueError(f"judge: rows: expected {len(subjects)} in both windows, got {rows}")
+    problems = [_problem(baseline, current, rule, row) for row in range(len(subjects))]
+    if all(problems):
+        changes = {}
+    else:
+        changes = {each: _change(each, baseline, current, rule) for each in rule.judged}
+
+    def compare(statistic: Statistic, row: int) -> Comparison:
+        if problems[row]:
+            return _unjudged(statistic, baseline, current, row, problems[row])
+        return _judged(statistic, changes[statistic], baseline, current, rule, row)
+
+    return tuple(
+        Judgement(
+            subject=subject,
+            rule=rule,
+            comparisons=tuple(compare(statistic, row) for statistic in rule.judged),
+        )
+        for row, subject in enumerate(subjects)
+    )
+
+
+def _problem(baseline: Window, current: Window, rule: Rule, row: int) -> str:
+    """Why a series cannot be judged at all, or ""."""
+    for name, window in (("baseline", baseline), ("current", current)):
+        problem = _window_problem(window, rule, row)
+        if problem:
+            return f"{name}: {problem}"
+    if _identical(baseline.middle[row], current.middle[row], rule):
+        return "both windows hold identical samples: was the same data read twice?"
+    return ""
+
+
+def _window_problem(window: Window, rule: Rule, row: int) -> str:
+    missing, points = int(window.missing[row]), window.points
+    if points < MIN_POINTS:
+        return f"expected at least {MIN_POINTS} points, got {points}"
+    if rule.cycle and points % rule.cycle:
+        return f"expected whole cycles of {rule.cycle} points, got {points / rule.cycle:.2f} cycles"
+    if missing > rule.max_missing * points:
+        return f"expected at most {rule.max_missing:.1%} of {points} points missing, got {missing}"
+    return window.problems[row]
+
+
+def _identical(baseline: Floats, current: Floats, rule: Rule) -> bool:
+    """Whether one window repeats the other. Two quiet counters may well be equal."""
+    if rule.kind != "gauge" and np.ptp(baseline) == 0:
+        return False
+    length = min(len(baseline), len(current))
+    return np.array_equal(baseline[:length], current[:length]) or np.array_equal(
+        baseline[-length:], current[-length:]
+    )
+
+
+@dataclass(frozen=True)
+class _Range:
+    """Levels of one window: with its gaps at their low bounds, interpolated, at their high ones."""
+
+    down: Level
+    middle: Level
+    up: Level
+
+
+@dataclass(frozen=True)
+class _Change:
+    """One statistic of S series; arrays have shape (S,)."""
+
+    baseline: _Range
+    current: _Range
+    estimate: Floats
+    low: Floats
+    high: Floats
+
+
+def _change(statistic: Statistic, baseline: Window, current: Window, rule: Rule) -> _Change:
+    contrast = intervals.ratio if rule.relative else intervals.difference
+    low, high = rule.rates
+    # The low limit of a change rests on the low limit of now and the high limit of before.
+    before = _levels(statistic, baseline, rule, high, low)
+    after = _levels(statistic, current, rule, low, high)
+    return _Change(
+        before,
+        after,
+        contrast(before.middle, after.middle)[0],
+        contrast(before.up, after.down)[1],
+        contrast(before.down, after.up)[2],
+    )
+
+
+def _levels(statistic: Statistic, window: Window, rule: Rule, low: float, high: float) -> _Range:
+    def measure(series: Floats) -> Level:
+        if statistic == "tail":
+            return intervals.tail_level(series, low, high, rule.cycle)
+        return intervals.mean_level(series, rule.kind, low, high, rule.cycle)
+
+    middle = measure(window.middle)
+    if window.low is window.middle:
+        return _Range(middle, middle, middle)
+    # No way to fill the gaps may make a series look calmer than another way does.
+    fills = (measure(window.low), middle, measure(window.high))
+    below = np.max([fill.estimate - fill.low for fill in fills], axis=0)
+    above = np.max([fill.high - fill.estimate for fill in fills], axis=0)
+    effective = np.min([fill.effective for fill in fills], axis=0)
+    sparse = np.any([fill.sparse for fill in fills], axis=0)
+    return _Range(
+        *(
+            Level(fill.estimate, fill.estimate - below, fill.estimate + above, effective, sparse)
+            for fill in fills
+        )
+    )
+
+
+def _judged(
+    statistic: Statistic,
+    change: _Change,
+    baseline: Window,
+    current: Window,
+    rule: Rule,
+    row: int,
+) -> Comparison:
+    low, high = float(change.low[row]), float(change.high[row])
+    estimate = float(change.estimate[row])
+    outcome, reason, more = _unfit(change, baseline, current, rule, row) or _verdict(
+        change, current.points, rule, row
+    )
+    return Comparison(
+        statistic=statistic,
+        outcome=outcome,
+        reason=f"{statistic} {reason}",
+        estimate=estimate if math.isfinite(estimate) else None,
+        interval=(low if math.isfinite(low) else None, high if math.isfinite(high) else None),
+        baseline=_side(baseline, row, change.baseline.middle),
+        current=_side(current, row, change.current.middle),
+        more_needed=more,
+    )
+
+
+def _unjudged(
+    statistic: Statistic, baseline: Window, current: Window, row: int, problem: str
+) -> Comparison:
+    return Comparison(
+        statistic=statistic,
+        outcome=Outcome.INCONCLUSIVE,
+        reason=f"{statistic} not judged: {problem}",
+        estimate=None,
+        interval=(None, None),
+        baseline=_side(baseline, row),
+        current=_side(current, row),
+    )
+
+
+def _side(window: Window, row: int, level: Level | None = None) -> Side:
+    return Side(
+        value=None if level is None else float(level.estimate[row]),
+        samples=window.points,
+        missing=int(window.missing[row]),
+        effective=0.0 if level is None else float(level.effective[row]),
+    )
+
+
+Decision = tuple[Outcome, str, int | None]
+
+
+def _unfit(
+    change: _Change, baseline: Window, current: Window, rule: Rule, row: int
+) -> Decision | None:
+    """What makes the numbers unfit for a verdict, whatever they say."""
+    sides = (
+        ("baseline", baseline, change.baseline.middle),
+        ("current", current, change.current.middle),
+    )
+    for name, window, level in sides:
+        if rule.kind == "gauge" and level.sparse[row]:
+            return Outcome.INCONCLUSIVE, f"not judged: {name} hardly ever moves", None
+        needed = GAPPY_EFFECTIVE if window.missing[row] else MIN_EFFECTIVE
+        effective = float(level.effective[row])
+        if effective < needed:
+            growth = needed / effective if effective > 0 else math.inf
+            more = _more(growth, window.points) if name == "current" else None
+            text = f"not judged: {name} has {effective:.1f} effective samples, needs {needed:g}"
+            return Outcome.INCONCLUSIVE, text + _advice(more), more
+    if rule.relative and not change.baseline.down.estimate[row] > 0:
+        text = (
+            "not judged: a relative tolerance needs a baseline above zero; declare an absolute one"
+        )
+        return Outcome.INCONCLUSIVE, text, None
+    return None
+
+
+def _verdict(change: _Change, points: int, rule: Rule, row: int) -> Decision:
+    low, high, tolerance = float(change.low[row]), float(change.high[row]), rule.tolerance
+    rise, fall = rule.direction != "higher", rule.direction != "lower"
+    seen = f"{_amount(float(change.estimate[row]), rule)} ({_amount(low, rule)} to {_amount(high, rule)})"
+    limit = f"{_amount(tolerance, rule).lstrip('+')} {_WORSE[rule.direction]}"
+    if (high < tolerance or not rise) and (low > -tolerance or not fall):
+        return Outcome.PASS, f"{seen}: proven less than {limit}", None
+    if (low > tolerance and rise) or (high < -tolerance and fall):
+        return Outcome.FAIL, f"{seen}: proven more than {limit}", None
+    more = _more(_growth(change, rule, row), points)
+    text = f"{seen}: neither more nor less than {limit} is proven"
+    return Outcome.INCONCLUSIVE, text + _advice(more), more
+
+
+_WORSE = {"lower": "higher", "higher": "lower", "either": "away"}
+
+
+def _growth(change: _Change, rule: Rule, row: int) -> float:
+    """How many times as long the current window must be to decide, if all stays as it looks.
+
+    Its share of the squared width falls with its length; the baseline's share stays.
+    """
+    before, after = change.baseline.middle, change.current.middle
+    rising = rule.direction == "lower" or (
+        rule.direction == "either" and float(change.estimate[row]) > 0
+    )
+    step = rule.tolerance if rising else -rule.tolerance
+    scale = 1 + step if rule.relative else 1.0
+    start = float(before.estimate[row])
+    gap = float(after.estimate[row]) - (scale * start if rule.relative else start + step)
+    if gap < 0:
+        own, other = after.high - after.estimate, before.estimate - before.low
+    else:
+        own, other = after.estimate - after.low, before.high - before.estimate
+    room = gap**2 - (scale * float(other[row])) ** 2
+    if not room > 0:
+        return math.inf
+    width = float(own[row])
+    # Without a limit there is no width to extrapolate: one more window of the same length.
+    return max(width**2 / room, 1.0) if math.isfinite(width) else 2.0
+
+
+def _more(growth: float, points: int) -> int | None:
+    return max(1, math.ceil((growth - 1) * points)) if growth < NEVER else None
+
+
+def _advice(more: int | None) -> str:
+    if more is None:
+        return "; no longer window would decide it"
+    return f"; about {more} more points would decide it"
+
+
+def _amount(value: float, rule: Rule) -> str:
+    if not math.isfinite(value):
+        return "unknown"
+    return f"{value:+.1%}" if rule.relative else f"{value:+.4g}"
