@@ -6,18 +6,23 @@ One context lives for one try of one item. Everything it learns of the outside g
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
+from .canonical import digest, digest_bytes
 from .errors import SourceError
 from .evidence.record import Entry, Record
 from .evidence.store import Store
 from .outcomes import CheckResult, Row, Standing, explain, unknown_row, worst
-from .site import Cluster, Site
+from .params import project_path
+from .progress import progress
+from .site import Cluster, Command, Site
 from .sources.tape import Scope
 
 if TYPE_CHECKING:
@@ -26,6 +31,9 @@ if TYPE_CHECKING:
     from .sources.forge import Forge
     from .sources.node import Fleet
     from .sources.prometheus import Prometheus
+
+T = TypeVar("T")
+AT_ONCE = 16
 
 
 @dataclass
@@ -87,6 +95,12 @@ class Context:
         """Labels that pick this cluster's series."""
         return self.site.telemetry.matchers.get(self.cluster_name, {})
 
+    def policy(self) -> str:
+        """The digest of what limits this stage: parameters, site and metric catalogue."""
+        catalogue = digest_bytes(self.scope.read(project_path("params/metrics.yaml")))
+        site = self.site.model_dump(mode="json")
+        return digest({"params": self.params.policy(), "site": site, "metrics": catalogue})
+
     def conclude(
         self,
         rows: Sequence[Row],
@@ -111,3 +125,61 @@ class Context:
     def unreadable(self, what: str, expected: str, error: SourceError) -> Row:
         """The row for a source that could not be read."""
         return unknown_row(error.source, what, expected, error.problem)
+
+    def each(self, ask: Callable[[str], T]) -> dict[str, T | SourceError]:
+        """``ask`` of every node by name, several at a time; what failed holds its error."""
+
+        def one(name: str) -> T | SourceError:
+            try:
+                return ask(name)
+            except SourceError as error:
+                return error
+
+        names = [node.name for node in self.cluster.nodes]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return dict(zip(names, pool.map(one, names), strict=True))
+
+    def wait_until(self, due: datetime, what: str) -> bool:
+        """Wait for ``due`` if the parameters say so; whether it has come."""
+        if self.now >= due:
+            return True
+        if not self.params.wait:
+            return False
+        clock, begun = self.site.clock, self.now
+        total = (due - begun).total_seconds()
+        with progress(f"waiting for {what}", total, live=self.scope.live) as advance:
+            while self.scope.renew() < due:
+                left = (due - self.now).total_seconds()
+                if clock.wait is None:
+                    self.scope.sleep(min(left, 10.0))
+                else:  # a rehearsal's clock is wound forward instead
+                    self._wind(clock.wait, left)
+                advance((self.now - begun).total_seconds())
+        return True
+
+    def _wind(self, command: Command, seconds: float) -> None:
+        from .sources.commands import fill, reason
+
+        argv = fill("clock.wait", command.argv, seconds=f"{math.ceil(seconds) + 1}")
+        ended = self.scope.run(argv, timeout_s=command.timeout_s)
+        if ended.code != 0:
+            raise SourceError("clock", f"expected it wound forward, got: {reason(ended)}")
+
+
+class Judge(Protocol):
+    """A check function; ``item`` is the playbook's id of what it judges."""
+
+    item: str
+
+    def __call__(self, context: Context) -> CheckResult: ...
+
+
+def judges(item: str) -> Callable[[Callable[[Context], CheckResult]], Judge]:
+    """Names the item a check function judges."""
+
+    def named(function: Callable[[Context], CheckResult]) -> Judge:
+        judge = cast(Judge, function)
+        judge.item = item
+        return judge
+
+    return named

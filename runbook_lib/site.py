@@ -46,19 +46,6 @@ Url = Annotated[str, AfterValidator(_url)]
 PublicKey = Annotated[str, AfterValidator(_key)]
 
 
-class Clock(Strict):
-    """``utc``, or a file holding ``{"offset_s": N}``: the seconds a rehearsal's clock runs ahead."""
-
-    source: Literal["utc", "offset-file"] = "utc"
-    path: str = ""
-
-    @model_validator(mode="after")
-    def _path(self) -> Clock:
-        if (self.source == "offset-file") != bool(self.path):
-            raise ValueError("expected a path with offset-file, and none with utc")
-        return self
-
-
 class ClientCertificate(Strict):
     certificate: str
     key: str
@@ -92,6 +79,25 @@ class Command(Strict):
 
     argv: list[str] = Field(min_length=1)
     timeout_s: float = Field(default=60.0, gt=0, le=86_400)
+
+
+class Clock(Strict):
+    """``utc``, or a file holding ``{"offset_s": N}``: the seconds a rehearsal's clock runs ahead.
+
+    ``wait`` winds such a clock forward by ``{seconds}``, where others would wait.
+    """
+
+    source: Literal["utc", "offset-file"] = "utc"
+    path: str = ""
+    wait: Command | None = None
+
+    @model_validator(mode="after")
+    def _path(self) -> Clock:
+        if (self.source == "offset-file") != bool(self.path):
+            raise ValueError("expected a path with offset-file, and none with utc")
+        if self.wait is not None and self.source == "utc":
+            raise ValueError("expected no wait command with utc: it cannot be wound forward")
+        return self
 
 
 class Node(Strict):

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..canonical import digest_bytes
 from ..context import Context
 from ..errors import SourceError
-from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..sources.process import Ended
 from .plan import NodePlan
 from .state import NodeState
@@ -36,7 +37,7 @@ class Change:
 
     item: str
     plan: Callable[[Context], list[Row]]
-    apply: Callable[[Context, Applier], object]
+    apply: Callable[[Context, Applier], CheckResult]
 
 
 @dataclass
@@ -46,6 +47,7 @@ class Applier:
     context: Context
     descriptor: int
     rows: list[Row] = field(default_factory=list)
+    _done: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def step(self, step: Step) -> bool:
         """Run a step unless the journal shows it done. False when the change must stop here."""
@@ -57,7 +59,7 @@ class Applier:
             if code == 0:
                 self._note(step, "done", stem, found=True)
                 return True
-        stem = f"{len(self.context.record.entries()):05d}-{step.node}-{step.name}"
+        stem = f"{step.node}-{step.name}-{self.context.scope.number}"
         folder = self.context.folder / "steps"
         folder.mkdir(exist_ok=True)
         self._note(step, "intent", stem)
@@ -81,10 +83,17 @@ class Applier:
             },
         )
 
+    def stem(self, step: Step) -> str:
+        """The path stem of a done step's outputs; empty when it is not done."""
+        phase, stem = self._journalled(step)
+        return stem if phase == "done" else self._done.get((step.node, step.name), "")
+
     def _note(self, step: Step, phase: str, stem: str, **more: object) -> None:
         body = {"item": self.context.item, "node": step.node, "step": step.name}
         at = self.context.scope.reread().isoformat()
         self.context.record.append("step", {**body, "phase": phase, "stem": stem, "at": at, **more})
+        if phase == "done":
+            self._done[step.node, step.name] = stem
 
     def _journalled(self, step: Step) -> tuple[str, str]:
         phase, stem = "", ""
@@ -166,8 +175,6 @@ def _binary(context: Context, node: NodePlan) -> Row:
 
 
 def _config(context: Context, node: NodePlan) -> Row:
-    from ..canonical import digest_bytes
-
     try:
         found = digest_bytes(context.commands.read_config(node.node))
     except SourceError as error:

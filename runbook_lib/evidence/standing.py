@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from .. import playbook
+from ..canonical import canonical
 from ..errors import RecordDamaged
 from ..outcomes import CheckResult, EarlierTry, Outcome, Standing, Verdict, WaivedRow
 from .record import Entry
@@ -34,7 +35,7 @@ def standing(entries: Sequence[Entry], item: str) -> Standing:
     results = [entry for entry in finals if entry.kind == "result"]
     last = finals[-1] if finals else None
     number = max((entry.body["number"] for entry in mine), default=0)
-    earlier = tuple(_earlier(entry) for entry in results if entry is not last)
+    earlier = tuple(_earlier(entry) for entry in results if entry.body["number"] < number)
     if not mine or last is None or mine[-1] is not last:
         reason = f"try {number} began and did not end" if mine else "has not run"
         return Standing(
@@ -67,7 +68,7 @@ def standing(entries: Sequence[Entry], item: str) -> Standing:
 def load_result(value: Any) -> CheckResult:
     """A result out of a record. Raises RecordDamaged for anything else."""
     try:
-        return CheckResult.model_validate_json(_json(value))
+        return CheckResult.model_validate_json(canonical(value))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -90,7 +91,7 @@ def verdict(entries: Sequence[Entry], broken: Sequence[str] = ()) -> Verdict:
         site=opened["site"],
         mode=opened["mode"],
         attempt=opened["attempt"],
-        number=max(1, len(sessions)),
+        number=session.get("number", 1),
         source=session.get("source", opened["source"]),
         run=session.get("run", opened["run"]),
         operator=session.get("operator", opened["operator"]),
@@ -170,9 +171,3 @@ def _ended(items: Sequence[Standing], opened: datetime) -> datetime:
 
 def _notes(entries: Sequence[Entry]) -> list[str]:
     return [entry.body["text"] for entry in entries if entry.kind == "note"]
-
-
-def _json(value: Any) -> bytes:
-    from ..canonical import canonical
-
-    return canonical(value)

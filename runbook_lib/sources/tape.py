@@ -238,7 +238,7 @@ class Scope:
         aliases: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.item, self.tape, self.outside = item, tape, outside
-        self._number = tape.number(item, number)
+        self.number = tape.number(item, number)
         self._clock = clock or Clock()
         self._aliases = sorted([*aliases, (str(PROJECT), "project")], key=lambda a: -len(a[0]))
         self._uses: Counter[str] = Counter()
@@ -261,6 +261,11 @@ class Scope:
         """The instant this try judges at: one reading, however often it is asked."""
         if self._now is None:
             self._now = self.reread()
+        return self._now
+
+    def renew(self) -> datetime:
+        """After a wait: judge at the instant it is now."""
+        self._now = self.reread()
         return self._now
 
     def reread(self) -> datetime:
@@ -413,7 +418,7 @@ class Scope:
 
     def _claim(self, key: str) -> Slot:
         self._uses[key] += 1
-        return (self.item, self._number, key, self._uses[key])
+        return (self.item, self.number, key, self._uses[key])
 
     def _ask(
         self, key: str, purpose: Purpose, ask: Callable[[], tuple[Meta, bytes]]

@@ -1,0 +1,105 @@
+"""A fresh node by the cluster's automation: made, read back, and removed whatever came of it."""
+
+from __future__ import annotations
+
+import re
+
+from ..context import Context
+from ..errors import SourceError
+from ..outcomes import Row, check_row, unknown_row
+from ..site import Node
+from ..sources.commands import Provisioned, provisioned
+from ..sources.config import CHANNEL_AT, GATES_AT, Profile, flatten, parse_toml, render
+from ..sources.node import Fleet
+from ..sources.process import Ended
+from .apply import POLL_S, Applier, Step
+from .targets import keep_target
+
+PATIENCE_S = 60.0
+
+
+def provision_and_remove(context: Context, applier: Applier, profile: Profile) -> list[Row]:
+    """Rows of one provisioning; the node is removed also when it came up wrong."""
+    name = "rehearsal-" + re.sub(r"[^a-z0-9]+", "-", context.attempt_name.lower()).strip("-")
+    cluster, commands = context.cluster_name, context.commands
+    config = keep_target(context, name, _config(context, profile))
+    make = Step(
+        name,
+        "provision",
+        lambda lock, outputs: commands.provision(cluster, name, config, lock=lock, outputs=outputs),
+    )
+    remove = Step(
+        name,
+        "deprovision",
+        lambda lock, outputs: commands.deprovision(cluster, name, lock=lock, outputs=outputs),
+    )
+    if applier.step(make):
+        applier.rows += _read_back(context, applier, make, profile)
+    if applier.step(remove):
+        applier.rows += _gone(context, applier, make)
+    return applier.rows
+
+
+def _config(context: Context, profile: Profile) -> bytes:
+    """The first node's TOML with exactly the profile's gates and channel."""
+    model = context.cluster.nodes[0].name
+    text = context.commands.read_config(model)
+    flat = flatten(parse_toml(text, model))
+    wanted = {f"{GATES_AT}.{gate}": on for gate, on in profile.feature_gates.items()}
+    wanted[CHANNEL_AT] = profile.release_channel  # type: ignore[assignment]
+    changes = {key: value for key, value in wanted.items() if flat.get(key) != value}
+    return render(text, changes, model) if changes else text
+
+
+def _made(context: Context, applier: Applier, make: Step) -> Provisioned:
+    stem = applier.stem(make)
+    out = context.scope.read(context.folder / "steps" / f"{stem}.out")
+    return provisioned(make.node, Ended(0, out, b""))
+
+
+def _fleet(context: Context, made: Provisioned) -> Fleet:
+    node = Node(name=made.node, url=made.url)
+    return Fleet(context.scope, context.cluster.model_copy(update={"nodes": [node]}))
+
+
+def _read_back(context: Context, applier: Applier, make: Step, profile: Profile) -> list[Row]:
+    try:
+        made = _made(context, applier, make)
+    except SourceError as error:
+        return [unknown_row(make.node, "provisioned", "its name and URL", error.problem)]
+    fleet = _fleet(context, made)
+    deadline = context.scope.reread().timestamp() + PATIENCE_S
+    while True:
+        found = fleet.rollout()[made.node]
+        if not isinstance(found, SourceError):
+            break
+        if context.scope.reread().timestamp() >= deadline:
+            return [unknown_row(made.node, "/status/rollout", "an answer", found.problem)]
+        context.scope.sleep(POLL_S)
+    rows = [
+        check_row(
+            made.node,
+            CHANNEL_AT,
+            profile.release_channel,
+            found.release_channel,
+            found.release_channel == profile.release_channel,
+        )
+    ]
+    for gate, on in profile.feature_gates.items():
+        seen = found.feature_gates.get(gate, "absent")
+        rows.append(check_row(made.node, f"{GATES_AT}.{gate}", on, seen, seen is on))
+    return rows
+
+
+def _gone(context: Context, applier: Applier, make: Step) -> list[Row]:
+    try:
+        made = _made(context, applier, make)
+    except SourceError:
+        return []
+    left = _fleet(context, made).rollout()[made.node]
+    ok = isinstance(left, SourceError) and "ConnectError" in left.problem
+    return [
+        check_row(
+            made.node, "removed again", "refuses connections", "gone" if ok else "answers", ok
+        )
+    ]

@@ -1,0 +1,297 @@
+"""The development stage: its readiness and activation items, in the playbook's order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .. import playbook
+from ..changes.apply import Applier, Change, Step, all_pass, read_back
+from ..changes.plan import NodePlan, Plan
+from ..changes.provisioning import provision_and_remove
+from ..changes.state import known_map, require_known
+from ..changes.targets import artifact, keep_target, read_bundle, target, target_path
+from ..context import Context, judges
+from ..errors import SourceError
+from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
+from ..params import project_path
+from ..sources.commands import SuiteRun
+from ..sources.forge import CheckRun, CommitStatus
+
+NOT_GREEN_YET = frozenset({"queued", "in_progress", "waiting", "requested", "pending"})
+RED = frozenset({"failure", "timed_out", "action_required", "startup_failure"})
+
+
+def expectations(context: Context) -> list[tuple[str, str, Value]]:
+    """What must hold, with its thresholds, before any data is read."""
+    site, params = context.site, context.params
+    required = ", ".join(site.forge.ci.required)
+    suites = ", ".join(playbook.DEVELOPMENT_SUITES)
+    backends = ", ".join(site.telemetry.backends)
+    return [
+        ("preflight.config-drift", "every node equals its last verified state", "0 differences"),
+        ("development.ready.ci-green", f"green for {params.commit[:12]}", required),
+        ("development.ready.telemetry-reachable", "answers inside the VPC", backends),
+        (
+            "development.ready.provision",
+            "a fresh node with the stage's gates, then removed",
+            "1 node",
+        ),
+        (
+            "development.activate.deploy",
+            "the release's binary runs, read back",
+            f"{len(context.cluster.nodes)} nodes",
+        ),
+        ("development.activate.smoke-suites", "0 failed, 0 skipped, more than 0 passed", suites),
+        (
+            "development.activate.baseline",
+            f"{params.baseline_hours:g} h after the deploy, inside the limits",
+            f"at most {params.max_missing:.0%} missing",
+        ),
+    ]
+
+
+# --- readiness ----------------------------------------------------------------------------------
+
+
+@judges("development.ready.ci-green")
+def ci_green(context: Context) -> CheckResult:
+    """CI's required checks are green for the commit, by the expected app. Playbook: readiness, 1.
+
+    Pending, missing, skipped, neutral and cancelled are not green; a red status is red whoever
+    reported it.
+    """
+    commit = context.params.commit
+    ci = context.site.forge.ci
+    runs, statuses = context.forge.check_runs(commit), context.forge.statuses(commit)
+    rows = [_required(name, ci.app, runs, statuses) for name in ci.required]
+    reported = {status.context for status in statuses}
+    rows += [_status(status) for status in statuses if status.context not in ci.required]
+    return context.conclude(
+        rows,
+        passed=f"{len(ci.required)} required checks are green for {commit[:12]}",
+        empty="the site requires no checks",
+        data={"check_runs": len(runs), "statuses": len(reported)},
+    )
+
+
+def _required(
+    name: str, app: str, runs: Sequence[CheckRun], statuses: Sequence[CommitStatus]
+) -> Row:
+    mine = [run for run in runs if run.name == name and run.app == app]
+    if mine:
+        newest = max(mine, key=lambda run: run.id)
+        return _run_row(name, newest)
+    for status in statuses:
+        if status.context == name:
+            return _status(status)
+    others = sorted({run.app for run in runs if run.name == name})
+    if others:
+        return unknown_row(name, f"check by {app}", "success", f"only by {', '.join(others)}")
+    return unknown_row(name, f"check by {app}", "success", "no such check for this commit")
+
+
+def _run_row(name: str, run: CheckRun) -> Row:
+    what = f"check by {run.app}"
+    if run.status != "completed":
+        return unknown_row(name, what, "success", f"not finished: {run.status}")
+    got = str(run.conclusion)
+    if got in RED:
+        return check_row(name, what, "success", got, ok=False)
+    return check_row(
+        name, what, "success", got, Outcome.PASS if got == "success" else Outcome.INCONCLUSIVE
+    )
+
+
+def _status(status: CommitStatus) -> Row:
+    outcome = {"success": Outcome.PASS, "pending": Outcome.INCONCLUSIVE}.get(
+        status.state, Outcome.FAIL
+    )
+    return check_row(status.context, "commit status", "success", status.state, outcome)
+
+
+@judges("development.ready.telemetry-reachable")
+def telemetry_reachable(context: Context) -> CheckResult:
+    """Every telemetry backend answers from inside the VPC. Playbook: readiness, 3."""
+    rows = []
+    for backend in context.site.telemetry.backends:
+        what, expected = "answers inside the VPC", "status 200"
+        try:
+            probe = context.commands.probe(backend)
+        except SourceError as error:
+            rows.append(unknown_row(backend, what, expected, error.problem))
+            continue
+        latency = f" in {probe.latency_ms:.1f} ms" if probe.latency_ms is not None else ""
+        got = f"status {probe.status}{latency}" if probe.reachable else "unreachable"
+        ok = probe.reachable and probe.status is not None and 200 <= probe.status < 300
+        rows.append(check_row(backend, what, expected, got, ok))
+    return context.conclude(
+        rows,
+        passed=f"{len(rows)} telemetry backends answer from inside the VPC",
+        empty="the site names no telemetry backends",
+    )
+
+
+def _plan_provision(context: Context) -> list[Row]:
+    profile = read_bundle(context).profile(context.stage)
+    off = [gate for gate, on in profile.feature_gates.items() if not on]
+    what = "would be provisioned, read back and removed"
+    return [check_row("a fresh node", what, "", f"off: {', '.join(off)}", Outcome.INCONCLUSIVE)]
+
+
+def _provision(context: Context, applier: Applier) -> CheckResult:
+    profile = read_bundle(context).profile(context.stage)
+    rows = provision_and_remove(context, applier, profile)
+    return context.conclude(
+        rows,
+        passed="a fresh node came up with the development gates and was removed again",
+        empty="nothing was provisioned",
+    )
+
+
+provision = Change("development.ready.provision", _plan_provision, _provision)
+
+
+# --- the plan -----------------------------------------------------------------------------------
+
+
+def plan(context: Context) -> Plan:
+    """Every node of the cluster gets the release's build, in a single wave."""
+    profile = read_bundle(context).profile(context.stage)
+    build = artifact(context)
+    known = known_map(context.scope, context.store, context.cluster_name)
+    nodes = []
+    for node in context.cluster.nodes:
+        before = require_known(known, node.name, context.cluster_name)
+        made = target(context, node.name, before, profile, build.digest)
+        keep_target(context, node.name, made.text)
+        nodes.append(
+            NodePlan(node=node.name, control=node.control, before=before, after=made.after)
+        )
+    return Plan(
+        stage=context.stage,
+        release=context.params.release,
+        commit=context.params.commit,
+        cluster=context.cluster_name,
+        chain_id=context.cluster.chain_id,
+        artifact=build,
+        nodes=tuple(nodes),
+        waves=(tuple(node.node for node in nodes),),
+        policy=context.policy(),
+    )
+
+
+# --- activation ---------------------------------------------------------------------------------
+
+
+def _plan_deploy(context: Context) -> list[Row]:
+    planned = context.plan.nodes if context.plan else ()
+    return [
+        check_row(node.node, key, before, after, Outcome.INCONCLUSIVE)
+        for node in planned
+        for key, before, after in node.changes()
+    ]
+
+
+def _deploy(context: Context, applier: Applier) -> CheckResult:
+    assert context.plan is not None
+    for name in (name for wave in context.plan.waves for name in wave):
+        if not _deploy_node(context, applier, context.plan.node(name)):
+            break  # a wave stops at the first node that is not healthy
+    digest = context.plan.artifact.digest
+    return context.conclude(
+        applier.rows,
+        passed=f"{len(context.plan.nodes)} nodes run {digest[:19]}, read back",
+        empty="the plan has no nodes",
+        data={"artifact": digest, "plan": context.plan.digest},
+    )
+
+
+def _deploy_node(context: Context, applier: Applier, node: NodePlan) -> bool:
+    assert context.plan is not None
+    release, commands = context.plan.artifact, context.commands
+    config, path = target_path(context, node.node), project_path(release.path)
+    if context.scope.file_digest(path) != release.digest:
+        got = "another content than was planned"
+        applier.rows.append(check_row(node.node, "artifact", release.digest, got, ok=False))
+        return False
+    if context.scope.file_digest(config) != node.after.config:
+        got = "another content than was planned"
+        applier.rows.append(check_row(node.node, "target TOML", node.after.config, got, ok=False))
+        return False
+    deliver = Step(
+        node.node,
+        "deliver",
+        lambda lock, outputs: commands.deploy(
+            node.node, path, release.digest, config, lock=lock, outputs=outputs
+        ),
+    )
+    restart = Step(
+        node.node,
+        "restart",
+        lambda lock, outputs: commands.restart(node.node, lock=lock, outputs=outputs),
+    )
+    if not (applier.step(deliver) and applier.step(restart)):
+        return False
+    patience = context.site.commands.restart
+    rows = read_back(context, node, patience_s=patience.timeout_s if patience else 0.0)
+    applier.rows += rows
+    if all_pass(rows):
+        applier.verified(node.node, node.after)
+    return all_pass(rows)
+
+
+deploy = Change("development.activate.deploy", _plan_deploy, _deploy)
+
+
+@judges("development.activate.smoke-suites")
+def smoke_suites(context: Context) -> CheckResult:
+    """The smoke suites pass on a clean tree of the very commit. Playbook: activation, 2.
+
+    Zero tests run, a test that says it skipped, and a commit that moved meanwhile are failures.
+    """
+    rows = _tree(context, "before the suites")
+    if not all_pass(rows):
+        return context.conclude(rows, passed="", empty="")
+    ran = []
+    for suite in playbook.DEVELOPMENT_SUITES:
+        try:
+            ran.append(run := context.commands.suite(suite))
+            rows += _suite_rows(suite, run)
+        except SourceError as error:
+            rows.append(unknown_row(suite, "runs", "to its end", error.problem))
+    rows += _tree(context, "after the suites")
+    passed = sum(run.passed for run in ran)
+    return context.conclude(
+        rows,
+        passed=f"{passed} tests of {len(ran)} suites passed at {context.params.commit[:12]}",
+        empty="no suite ran",
+        data={"commit": context.params.commit, "passed": passed},
+    )
+
+
+def _tree(context: Context, when: str) -> list[Row]:
+    try:
+        revision, status = context.commands.revision(), context.commands.tree_status()
+    except SourceError as error:
+        return [unknown_row("checkout", f"commit {when}", context.params.commit, error.problem)]
+    commit = context.params.commit
+    dirty = f"{len(status.splitlines())} changed files"
+    return [
+        check_row("checkout", f"commit {when}", commit, revision, revision == commit),
+        check_row("checkout", f"tree {when}", "clean", dirty if status else "clean", not status),
+    ]
+
+
+def _suite_rows(suite: str, run: SuiteRun) -> list[Row]:
+    rows = [
+        check_row(suite, "exit code", 0, run.code, run.code == 0),
+        check_row(suite, "tests failed", 0, run.failed, run.failed == 0),
+        check_row(suite, "tests passed", "more than 0", run.passed, run.passed > 0),
+        check_row(suite, "tests ignored", 0, run.ignored, run.ignored == 0),
+    ]
+    if run.skipped_lines:
+        rows.append(check_row(suite, "skipped its work", "never", run.skipped_lines[0], ok=False))
+    if not run.complete:
+        got = f"{run.announced} announced, {run.passed + run.failed + run.ignored} reported"
+        rows.append(check_row(suite, "every test reported", "all", got, ok=False))
+    return rows

@@ -1,0 +1,336 @@
+"""Opening a stage: a new attempt, a further try of one, or the replay of a recorded one.
+
+A live session reads the site, finds or creates the attempt in the store and records on its tape. A
+replayed one answers from a recorded attempt and writes only to a store of its own that goes away
+with it.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from . import playbook
+from .canonical import canonical, digest
+from .errors import ParameterError, RecordDamaged, StoreError
+from .evidence.record import Entry, Record
+from .evidence.store import Attempt, Store
+from .params import PER_TRY, PROJECT, STAGE_PARAMS, StageParams, project_path, stage_params
+from .site import Site, parse_site
+from .sources.redact import Redactor
+from .sources.tape import (
+    LiveTape,
+    Outside,
+    ReplayTape,
+    Scope,
+    Tape,
+    read_body,
+    read_clock,
+    read_entries,
+)
+
+VERSION = "0.1.0"
+RECORDINGS = PROJECT / "notebooks" / "recordings"
+OPEN = "stage.open"
+Source = Literal["live", "rehearsal", "replay"]
+
+
+@dataclass
+class Session:
+    """One opening of an attempt. ``recorded`` holds a replayed attempt's entries, else nothing."""
+
+    stage: str
+    site: Site
+    store: Store
+    attempt: Attempt
+    tape: Tape
+    outside: Outside
+    number: int
+    mode: Literal["plan", "apply"]
+    source: Source
+    operator: str
+    params: StageParams
+    recorded: Sequence[Entry] = ()
+    scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    @property
+    def replay(self) -> bool:
+        return self.source == "replay"
+
+    @property
+    def record(self) -> Record:
+        return self.attempt.record
+
+    def scope(self, item: str, number: int) -> Scope:
+        """The tape scope of one try of ``item``."""
+        return Scope(
+            self.tape,
+            self.outside,
+            item,
+            number,
+            clock=self.site.clock,
+            aliases=[(str(self.attempt.folder), "attempt"), (str(self.store.root), "store")],
+        )
+
+    def next_try(self, item: str) -> int:
+        """The number of the next try of ``item``; in replay, that of the recorded one."""
+        if self.replay:
+            return last_tries(self.recorded).get(item, 0)
+        numbers = [
+            entry.body["number"]
+            for entry in self.record.entries()
+            if entry.kind == "started" and entry.body["item"] == item
+        ]
+        return max(numbers, default=0) + 1
+
+    def journal(self, item: str, number: int) -> Sequence[Entry]:
+        """What a try may know of the past: in replay, the record as it was when the try began."""
+        if not self.replay:
+            return self.record.entries()
+        return self.recorded[: _began(self.recorded, item, number)]
+
+    def params_of(self, item: str, number: int) -> StageParams:
+        """The parameters in force for a try: a try may change some of them."""
+        if not self.replay:
+            return self.params
+        seq = _began(self.recorded, item, number)
+        sessions = [e for e in self.recorded[:seq] if e.kind == "session"]
+        values = {
+            **self.recorded[0].body["params"],
+            **(sessions[-1].body["params"] if sessions else {}),
+        }
+        return stage_params(self.stage, values, "recorded parameters")
+
+    def close(self) -> None:
+        self.outside.loop.close()
+        if self.scratch is not None:
+            self.scratch.cleanup()
+
+
+def last_tries(entries: Sequence[Entry]) -> dict[str, int]:
+    """Item -> number of its last try that ended."""
+    ended = ("result", "planned", "not-reached")
+    return {e.body["item"]: e.body["number"] for e in entries if e.kind in ended}
+
+
+def _began(entries: Sequence[Entry], item: str, number: int) -> int:
+    for entry in entries:
+        if entry.kind == "started" and (entry.body["item"], entry.body["number"]) == (item, number):
+            return entry.seq
+    return len(entries)
+
+
+# --- live ---------------------------------------------------------------------------------------
+
+
+def open_live(stage: str, given: Mapping[str, Any]) -> Session:
+    """A new attempt, or with ``attempt`` a further session of one. Raises ParameterError."""
+    where = os.environ.get("RUNBOOK_PARAMS_FILE") or f"{stage} parameters"
+    params = stage_params(stage, dict(given), where)
+    site = read_site(params.site)
+    if stage not in site.stages:
+        raise ParameterError(f"{params.site}: stages: expected a cluster for {stage}, got none")
+    operator = find_operator(site, params.mode)
+    store = Store(site.store_path)
+    redactor = Redactor(site.secret_names())
+    outside = Outside(redactor)
+    source: Source = "rehearsal" if site.clock.source == "offset-file" else "live"
+    attempt = _find(store, stage, params) or _create(store, stage, params, site, source, operator)
+    session = Session(
+        stage=stage,
+        site=site,
+        store=store,
+        attempt=attempt,
+        tape=LiveTape(attempt.folder / "tape", redactor),
+        outside=outside,
+        number=1 + sum(entry.kind == "session" for entry in attempt.record.entries()),
+        mode=params.mode,
+        source=source,
+        operator=operator,
+        params=params,
+    )
+    _begin_session(session, params)
+    return session
+
+
+def _begin_session(session: Session, params: StageParams) -> None:
+    scope = session.scope(OPEN, session.number)
+    site_file = project_path(params.site)
+    if parse_site(scope.read(site_file), params.site) != session.site:
+        raise ParameterError(f"{params.site}: expected one site, got it changed while opening")
+    session.tape.sync()
+    session.record.append(
+        "session",
+        {
+            "number": session.number,
+            "params": params.model_dump(mode="json", include=set(PER_TRY)),
+            "operator": session.operator,
+            "run": run_kind(),
+            "source": session.source,
+            "now": scope.now().isoformat(),
+            "version": VERSION,
+        },
+    )
+    hand_over(session)
+
+
+def read_site(path: str) -> Site:
+    """The site file at ``path``. Raises ParameterError, naming every problem."""
+    try:
+        text = project_path(path).read_bytes()
+    except OSError as error:
+        raise ParameterError(
+            f"{path}: expected a site file, got: {error.strerror};"
+            " copy params/sites/example.yaml and name yours in `site`"
+        ) from error
+    return parse_site(text, path)
+
+
+def find_operator(site: Site, mode: str) -> str:
+    """Who runs this: in CI the triggering actor. Raises ParameterError when unknown in apply."""
+    names = ("RUNBOOK_OPERATOR", "GITHUB_ACTOR", "GITLAB_USER_LOGIN")
+    account = next((os.environ[name] for name in names if os.environ.get(name)), getpass.getuser())
+    if mode == "apply" and site.person(account) is None:
+        known = ", ".join(person.account for person in site.people)
+        raise ParameterError(
+            f"operator: expected one of the site's people ({known}), got {account!r};"
+            " export RUNBOOK_OPERATOR"
+        )
+    return account
+
+
+def run_kind() -> Literal["headless", "interactive"]:
+    return "headless" if os.environ.get("RUNBOOK_HEADLESS") else "interactive"
+
+
+def _find(store: Store, stage: str, params: StageParams) -> Attempt | None:
+    if not params.attempt:
+        return None
+    attempt = store.attempt(params.release, stage, params.attempt)
+    store.check_heads(store.attempts(params.release))
+    fixed = store.opened(attempt)["params"]
+    differs = [
+        f"{key}: expected {fixed.get(key)!r} as attempt {params.attempt} was opened with, got {value!r}"
+        for key, value in params.fixed().items()
+        if fixed.get(key) != value
+    ]
+    if differs:
+        raise ParameterError(differs)
+    return attempt
+
+
+def _create(
+    store: Store, stage: str, params: StageParams, site: Site, source: Source, operator: str
+) -> Attempt:
+    now, _ = read_clock(site.clock)
+    return store.create(
+        params.release,
+        stage,
+        {
+            "stage": stage,
+            "release": params.release,
+            "commit": params.commit,
+            "site": site.name,
+            "cluster": site.stages[stage],  # type: ignore[index]
+            "chain_id": site.cluster_of(stage).chain_id,
+            "mode": params.mode,
+            "params": params.fixed(),
+            "policy": digest(params.policy()),
+            "declared": list(playbook.DECLARED[stage]),
+            "source": source,
+            "run": run_kind(),
+            "operator": operator,
+            "single_operator": site.single_operator,
+            "now": now.isoformat(),
+            "version": VERSION,
+        },
+    )
+
+
+# --- replay -------------------------------------------------------------------------------------
+
+
+def open_replay(stage: str, folder: Path) -> Session:
+    """Replay a recorded attempt into a store that goes away with the session."""
+    recorded = Record(folder / "record.jsonl").entries()
+    if not recorded or recorded[0].kind != "opened" or recorded[0].body["stage"] != stage:
+        raise RecordDamaged(f"{folder.name}: expected the record of a {stage} attempt, got none")
+    opened = recorded[0].body
+    sessions = [entry for entry in recorded if entry.kind == "session"]
+    if not sessions:
+        raise RecordDamaged(f"{folder.name}: expected a session in the record, got none")
+    tape = ReplayTape(folder / "tape", last_tries(recorded))
+    params = stage_params(stage, {**opened["params"], **sessions[-1].body["params"]}, "recording")
+    site = _recorded_site(folder, params.site)
+    scratch = tempfile.TemporaryDirectory(prefix="runbook-replay-")
+    store = Store(Path(scratch.name))
+    fresh = {key: value for key, value in opened.items() if key not in ("heads", "attempt")}
+    made = store.create(params.release, stage, {**fresh, "source": "replay"})
+    # The recorded attempt's own number is what its cards show.
+    attempt = Attempt(params.release, stage, opened["attempt"], made.folder, made.record)
+    session = Session(
+        stage=stage,
+        site=site,
+        store=store,
+        attempt=attempt,
+        tape=tape,
+        outside=Outside(Redactor()),
+        number=len(sessions),
+        mode=opened["mode"],
+        source="replay",
+        operator=sessions[-1].body["operator"],
+        params=params,
+        recorded=recorded,
+        scratch=scratch,
+    )
+    session.record.append(
+        "session", {**sessions[-1].body, "source": "replay", "run": run_kind(), "version": VERSION}
+    )
+    hand_over(session)
+    return session
+
+
+def _recorded_site(folder: Path, path: str) -> Site:
+    for entry in read_entries(folder / "tape"):
+        if entry.item == OPEN and entry.key.startswith("READ "):
+            return parse_site(read_body(folder / "tape", entry.body), path)
+    raise RecordDamaged(f"{folder.name}: tape: expected the site file, got none")
+
+
+def recording(stage: str) -> Path:
+    """The recording that ships with us. Raises StoreError when it is not there."""
+    folder = RECORDINGS / stage
+    if not (folder / "record.jsonl").exists():
+        raise StoreError(f"{stage}: expected a shipped recording, got none; run `make notebooks`")
+    return folder
+
+
+# --- both ---------------------------------------------------------------------------------------
+
+
+def hand_over(session: Session) -> None:
+    """Tell whoever started this kernel where the attempt is."""
+    target = os.environ.get("RUNBOOK_HANDOFF")
+    if target:
+        note = {"folder": str(session.attempt.folder), "attempt": session.attempt.number}
+        Path(target).write_bytes(canonical(note))
+
+
+def check_names(stage: str, given: Mapping[str, Any]) -> None:
+    """Every parameter passed, none misspelt. Raises ParameterError listing all that are not."""
+    known = set(STAGE_PARAMS[stage].model_fields)
+    problems = [
+        f"open_stage: {name}: expected no such keyword; {stage} has {', '.join(sorted(known))}"
+        for name in sorted(set(given) - known)
+    ]
+    problems += [
+        f"open_stage: {name}: expected it passed as {name}={name}, got nothing"
+        for name in sorted(known - set(given))
+    ]
+    if problems:
+        raise ParameterError(problems)

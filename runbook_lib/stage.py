@@ -1,0 +1,352 @@
+"""The facade a stage notebook imports: open a stage, check, plan, change, enforce.
+
+One rule guards every change, and every check that follows one: it runs only when all items before
+it are PASS or waived, and those whose truth ages are younger than ``valid_for``. Otherwise it is
+"not reached", and nothing is asked of the world on its behalf.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from . import display, playbook
+from .changes.apply import Applier, Change
+from .changes.approvals import accept_waivers
+from .changes.plan import Plan
+from .context import Context, Judge
+from .errors import LockHeld, RunbookError, SourceError, StageRefused
+from .evidence import standing as standings
+from .evidence.record import Entry
+from .outcomes import CheckResult, ExitCode, Outcome, Row, Standing, Value, Verdict, unknown_row
+from .session import Session, check_names, open_live, open_replay, recording
+
+PLAN = "stage.plan"
+EXPECT = "stage.expect"
+
+
+def open_stage(stage: str, /, **given: Any) -> Stage:
+    """Open ``stage`` with every parameter of its notebook passed as ``name=name``.
+
+    Without a site the recording that ships with us is replayed: nothing outside is asked, nothing
+    changed. Raises ParameterError for a wrong, missing or misspelt parameter.
+    """
+    check_names(stage, given)
+    replayed = os.environ.get("RUNBOOK_REPLAY")
+    if replayed:
+        return Stage(open_replay(stage, Path(replayed)))
+    if not given["site"]:
+        return Stage(open_replay(stage, recording(stage)))
+    session = open_live(stage, given)
+    return Stage(session)
+
+
+class Stage:
+    """An open stage. Its results go into the record as they happen."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._checks: dict[str, Judge] = {}
+        self._shown: set[str] = set()
+        self._plan = self._recorded_plan()
+        self._accept_waivers()
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
+        return display.banner_card(self.verdict(), notice=self._notice())._repr_mimebundle_()
+
+    def verdict(self) -> Verdict:
+        """What the attempt amounts to so far."""
+        return standings.verdict(self._session.record.entries())
+
+    # --- the cells of a notebook ----------------------------------------------------------------
+
+    def expect(self, rows: Callable[[Context], Sequence[tuple[str, str, Value]]]) -> display.Card:
+        """What must hold, with its thresholds, before any data is read."""
+        return display.thresholds_card(rows(self._context(EXPECT, self._session.number)))
+
+    def check(self, check: Judge) -> display.Card:
+        """Run a check, unless an item before it stands in the way, and show where it stands."""
+        self._checks[check.item] = check
+        return self._try(check.item, lambda: self._judge(check))
+
+    def plan(self, build: Callable[[Context], Plan]) -> display.Card:
+        """Make the plan, or show the one this attempt already has."""
+        context = self._context(PLAN, 1)
+        if self._plan is None:
+            try:
+                self._plan = build(context)
+            except SourceError as error:
+                return display.table_card("No plan could be made", ("why",), [(str(error),)])
+            self._session.tape.sync()
+            body = {"digest": self._plan.digest, "plan": self._plan.model_dump(mode="json")}
+            self._session.record.append("plan", body)
+        return _plan_card(self._plan)
+
+    def change(self, change: Change) -> display.Card:
+        """Plan or make a change, unless an item before it stands in the way."""
+        return self._try(change.item, lambda: self._change(change))
+
+    def plot(self, draw: Callable[[Context], tuple[bytes, str, dict[str, Any]]]) -> display.Card:
+        """A figure of what this attempt recorded."""
+        context = self._context(f"plot.{getattr(draw, '__name__', '')}", 1)
+        png, text, data = draw(context)
+        return display.figure_card(png, text, data)
+
+    def enforce(self) -> display.Card:
+        """The last cell: raises StageRefused unless everything holds."""
+        self._session.record.append("enforced", {"number": self._session.number})
+        verdict = self.verdict()
+        card = display.verdict_card(verdict, next_steps=next_steps(verdict))
+        if verdict.exit_code is not ExitCode.PASSED:
+            raise StageRefused(refusal(verdict), int(verdict.exit_code))
+        return card
+
+    # --- one try --------------------------------------------------------------------------------
+
+    def _try(self, item: str, run: Callable[[], None]) -> display.Card:
+        self._require_declared(item)
+        before = self._standing(item)
+        note = self._keep(item, before)
+        if note is None:
+            run()
+        self._shown.add(item)
+        standing = self._standing(item)
+        if note:
+            standing = standing.model_copy(update={"reason": f"{standing.reason} ({note})"})
+        return display.result_card(standing)
+
+    def _keep(self, item: str, before: Standing) -> str | None:
+        """Why the last try stands without a new one; None when a new one is due."""
+        if self._session.replay:
+            return None
+        if before.outcome is Outcome.PASS and item not in self._shown and not self._stale(before):
+            return f"judged by an earlier try, {before.number}"
+        if before.outcome is Outcome.FAIL and not self._session.params.retry_reason:
+            return "a FAIL stands; to try again, continue with a retry_reason"
+        return None
+
+    def _judge(self, check: Judge) -> None:
+        if not self._begin(check.item):
+            return
+        number = self._session.next_try(check.item)
+        context = self._started(check.item, number)
+        self._result(context, number, lambda: check(context))
+
+    def _change(self, change: Change) -> None:
+        session = self._session
+        if not self._begin(change.item):
+            return
+        number = session.next_try(change.item)
+        context = self._started(change.item, number)
+        if session.mode == "plan":
+            rows = change.plan(context)
+            session.tape.sync()
+            body = {"item": change.item, "number": number, "reason": "planned; nothing was changed"}
+            dumped = [row.model_dump(mode="json") for row in rows]
+            session.record.append("planned", {**body, "rows": dumped})
+            return
+        self._result(context, number, lambda: self._apply(change, context))
+
+    def _apply(self, change: Change, context: Context) -> CheckResult:
+        session = self._session
+        owner = f"{session.operator} ({session.attempt.name})"
+        try:
+            with session.store.cluster_lock(context.cluster_name, owner) as descriptor:
+                aged = self._judge_again(change.item, context)
+                if aged:
+                    return context.conclude(aged, passed="", empty="")
+                return change.apply(context, Applier(context, descriptor))
+        except LockHeld as held:
+            row = unknown_row(context.cluster_name, "lock", "free", str(held))
+            return context.conclude([row], passed="", empty="")
+
+    def _result(self, context: Context, number: int, run: Callable[[], CheckResult]) -> None:
+        session = self._session
+        try:
+            result = run()
+        except SourceError as error:
+            row = unknown_row(error.source, "readable", "an answer", error.problem)
+            result = context.conclude([row], passed="", empty="")
+        except RunbookError:
+            raise
+        except KeyboardInterrupt:
+            session.tape.sync()
+            session.record.append("stopped", {"item": context.item, "number": number})
+            raise
+        except Exception as error:
+            row = unknown_row(context.item, "completes", "a result", f"internal error: {error!r}")
+            text = session.outside.redactor.clean_text(traceback.format_exc())
+            result = context.conclude([row], passed="", empty="", data={"traceback": text})
+        session.tape.sync()
+        body = {"item": context.item, "number": number, "result": result.model_dump(mode="json")}
+        retry = session.params.retry_reason
+        session.record.append("result", {**body, **({"retry_reason": retry} if retry else {})})
+
+    def _started(self, item: str, number: int) -> Context:
+        session = self._session
+        self._copy_earlier(item, number)
+        session.record.append("started", {"item": item, "number": number})
+        return self._context(item, number)
+
+    def _context(self, item: str, number: int) -> Context:
+        session = self._session
+        return Context(
+            item=item,
+            stage=session.stage,
+            params=session.params_of(item, number),
+            site=session.site,
+            scope=session.scope(item, number),
+            store=session.store,
+            folder=session.attempt.folder,
+            record=session.record,
+            journal=session.journal(item, number),
+            standing=self._standing,
+            plan=self._plan,
+            attempt_name=session.attempt.name,
+        )
+
+    # --- the rule -------------------------------------------------------------------------------
+
+    def _begin(self, item: str) -> bool:
+        """Whether ``item`` may run; when not, that it was not reached is recorded."""
+        session = self._session
+        if session.replay and session.next_try(item) == 0:
+            self._not_reached(item, 0, "the recording ends before it", None)
+            return False
+        blocker = self._blocker(item)
+        if blocker is None:
+            return True
+        number = session.next_try(item)
+        self._copy_earlier(item, number)
+        session.record.append("started", {"item": item, "number": number})
+        if blocker.state == "planned" and session.mode == "plan":
+            reason = f"planned: follows {blocker.item}"
+            session.record.append("planned", {"item": item, "number": number, "reason": reason})
+        else:
+            self._not_reached(item, number, f"blocked by {blocker.item}", blocker.return_at)
+        return False
+
+    def _blocker(self, item: str) -> Standing | None:
+        """The first earlier item that stands in the way of ``item``."""
+        declared = playbook.DECLARED[self._session.stage]
+        before = declared[: declared.index(item)]
+        downstream = any(playbook.ITEMS[i].kind == "change" for i in (*before, item))
+        for earlier in before:
+            standing = self._standing(earlier)
+            if standing.state == "missing" or (downstream and standing.outcome is not Outcome.PASS):
+                return standing
+        if playbook.PLAN_BEFORE.get(self._session.stage) == item and self._plan is None:
+            return Standing(item="the plan", kind="check", state="missing", reason="none was made")
+        return None
+
+    def _not_reached(self, item: str, number: int, why: str, due: datetime | None) -> None:
+        body = {"item": item, "number": number, "reason": f"not reached: {why}"}
+        self._session.record.append(
+            "not-reached", {**body, "due": due.isoformat() if due else None}
+        )
+
+    def _judge_again(self, change: str, context: Context) -> list[Row]:
+        """Rows of aged guards that no longer hold; each judgement is recorded under the change."""
+        rows: list[Row] = []
+        declared = playbook.DECLARED[self._session.stage]
+        for item in declared[: declared.index(change)]:
+            standing = self._standing(item)
+            if not self._stale(standing, context.now) or item not in self._checks:
+                continue
+            number = self._session.next_try(change)
+            guard = self._context(f"{change}/{item}", number)
+            guard.item = item
+            result = self._checks[item](guard)
+            body = {"change": change, "item": item, "result": result.model_dump(mode="json")}
+            self._session.record.append("guard", body)
+            rows += [row for row in result.rows if row.outcome is not Outcome.PASS]
+        return rows
+
+    def _stale(self, standing: Standing, now: datetime | None = None) -> bool:
+        if playbook.ITEMS[standing.item].ages != "clock" or standing.result is None:
+            return False
+        at = now or self._session.scope(f"{standing.item}/age", self._session.number).now()
+        return at - standing.result.started > self._session.params.valid_for
+
+    # --- small things ---------------------------------------------------------------------------
+
+    def _standing(self, item: str) -> Standing:
+        return standings.standing(self._session.record.entries(), item)
+
+    def _require_declared(self, item: str) -> None:
+        if item not in playbook.DECLARED[self._session.stage]:
+            raise RunbookError(
+                f"{self._session.stage}: {item}: expected an item this stage declares, got another"
+            )
+
+    def _copy_earlier(self, item: str, number: int) -> None:
+        """In replay, show the recorded tries that came before the one that counts."""
+        session = self._session
+        if not session.replay or item in self._shown:
+            return
+        for entry in session.recorded:
+            body = entry.body
+            if entry.kind == "result" and body["item"] == item and body["number"] < number:
+                session.record.append("result", body)
+
+    def _recorded_plan(self) -> Plan | None:
+        if self._session.replay:
+            return None
+        plans = [e for e in self._session.record.entries() if e.kind == "plan"]
+        return _load_plan(plans[-1]) if plans else None
+
+    def _accept_waivers(self) -> None:
+        accept_waivers(self._session)
+
+    def _notice(self) -> str:
+        if self._session.replay:
+            return "This replays a recording: nothing outside is read, nothing is changed."
+        return ""
+
+
+def _load_plan(entry: Entry) -> Plan:
+    from .canonical import canonical
+
+    return Plan.model_validate_json(canonical(entry.body["plan"]))
+
+
+def _plan_card(plan: Plan) -> display.Card:
+    changes: list[tuple[str, str, Value, Value]] = [
+        (node.node, key, before, after)
+        for node in plan.nodes
+        for key, before, after in node.changes()
+    ]
+    facts = [
+        ("artifact", plan.artifact.digest),
+        ("waves", len(plan.waves)),
+        ("policy", plan.policy),
+    ]
+    return display.plan_card(changes, digest=plan.digest, facts=facts)
+
+
+def refusal(verdict: Verdict) -> str:
+    """One line a person can act on."""
+    blocking = verdict.blocking
+    first = f"; first: {blocking[0].item}: {blocking[0].reason}" if blocking else ""
+    broken = f"; {verdict.broken[0]}" if verdict.broken else ""
+    return f"{verdict.stage}: {verdict.outcome} (exit {int(verdict.exit_code)}){broken}{first}"
+
+
+def next_steps(verdict: Verdict) -> list[str]:
+    """What to do next, as commands."""
+    attempt = f"runbook run {verdict.stage} --continue -p attempt {verdict.attempt} -f PARAMS"
+    match verdict.exit_code:
+        case ExitCode.PASSED if verdict.mode == "plan":
+            return ["Have the plan approved, then run with mode: apply."]
+        case ExitCode.PASSED:
+            return []
+        case ExitCode.WAITING:
+            return [f"Come back then: {attempt}"]
+        case ExitCode.REFUSED:
+            return [f"Mend it, then: {attempt} -p retry_reason 'WHY'"]
+        case _:
+            return [f"Mend what could not be read, then: {attempt}"]
