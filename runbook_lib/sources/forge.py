@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -100,10 +101,6 @@ class _StatusPage(Wire):
     statuses: list[CommitStatus]
 
 
-class _CommentPage(Wire):
-    items: list[Comment]
-
-
 class Forge(Protocol):
     """What a stage asks of a forge. Every method raises SourceError."""
 
@@ -116,7 +113,10 @@ class Forge(Protocol):
     def comments(self, number: int) -> list[Comment]: ...
 
 
-Page = TypeVar("Page", bound=Wire)
+Page = TypeVar("Page")
+_check_runs = partial(wire.decode, model=_CheckRunPage)
+_statuses = partial(wire.decode, model=_StatusPage)
+_comments = partial(wire.decode_list, model=Comment)
 
 
 class GitHub:
@@ -129,7 +129,7 @@ class GitHub:
     def check_runs(self, commit: str) -> list[CheckRun]:
         """The latest run of every check of a commit, as many as the forge says there are."""
         source = f"forge: check runs of {commit[:12]}"
-        pages = self._pages(source, f"/commits/{commit}/check-runs", _CheckRunPage, filter="latest")
+        pages = self._pages(source, f"/commits/{commit}/check-runs", _check_runs, filter="latest")
         runs = [run for page in pages for run in page.check_runs]
         _complete(source, pages[-1].total_count, [run.id for run in runs])
         if strange := [run.name for run in runs if run.head_sha != commit]:
@@ -139,7 +139,7 @@ class GitHub:
     def statuses(self, commit: str) -> list[CommitStatus]:
         """The last status of every context of a commit."""
         source = f"forge: statuses of {commit[:12]}"
-        pages = self._pages(source, f"/commits/{commit}/status", _StatusPage)
+        pages = self._pages(source, f"/commits/{commit}/status", _statuses)
         statuses = [status for page in pages for status in page.statuses]
         _complete(source, pages[-1].total_count, [status.context for status in statuses])
         if any(page.sha != commit for page in pages):
@@ -157,20 +157,21 @@ class GitHub:
     def comments(self, number: int) -> list[Comment]:
         """All comments of an issue, oldest first."""
         source = f"forge: comments of issue {number}"
-        pages = self._pages(source, f"/issues/{number}/comments", _CommentPage)
-        comments = [comment for page in pages for comment in page.items]
+        pages = self._pages(source, f"/issues/{number}/comments", _comments)
+        comments = [comment for page in pages for comment in page]
         _complete(source, len(comments), [comment.id for comment in comments])
         return comments
 
-    def _pages(self, source: str, path: str, model: type[Page], **query: str) -> list[Page]:
+    def _pages(
+        self, source: str, path: str, read: Callable[[str, bytes], Page], **query: str
+    ) -> list[Page]:
         url, pages = f"{self._base}{path}", list[Page]()
         params = (*sorted(query.items()), ("per_page", str(PER_PAGE)))
         while url:
             if len(pages) == MAX_PAGES:
                 raise SourceError(source, f"expected at most {MAX_PAGES} pages, got more")
             got = self._get(source, url, params)
-            body = b'{"items":%b}' % got.body if model is _CommentPage else got.body
-            pages.append(wire.decode(source, body, model))
+            pages.append(read(source, got.body))
             url, params = self._next(source, got), ()
         return pages
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Protocol, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
 from ..errors import SourceError
 from ..params import project_path
@@ -109,6 +109,14 @@ def decode(source: str, body: bytes, model: type[M]) -> M:
     """JSON bytes as ``model``. Raises SourceError naming the first key that does not fit."""
     try:
         return model.model_validate_json(body)
+    except ValidationError as error:
+        raise SourceError(source, complaint(error)) from error
+
+
+def decode_list(source: str, body: bytes, model: type[M]) -> list[M]:
+    """A JSON list of ``model``. Raises SourceError as ``decode``."""
+    try:
+        return TypeAdapter(list[model]).validate_json(body)  # type: ignore[valid-type]
     except ValidationError as error:
         raise SourceError(source, complaint(error)) from error
 

@@ -1,0 +1,306 @@
+"""Prometheus' HTTP API: instant and range queries, rules, targets, Alertmanagers.
+
+Under a rehearsal's clock the store lives in wall time: instants are translated by the clock's
+offset on the way out and back, here, so that the tape holds what was really asked. Instants inside
+an expression (``@``, ``time()``, a bare ``timestamp()``) are not; ``freshness`` is what to ask.
+
+Rules and targets are *now* sources: they have no past.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Literal
+from urllib.parse import urlencode
+
+from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue
+
+from .. import site
+from ..errors import SourceError
+from . import wire
+from .http import Request
+from .tape import Scope
+from .wire import Wire
+
+if TYPE_CHECKING:
+    from .matrix import Matrix
+
+MAX_POINTS = 11_000
+NEVER = datetime(1, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|Inf)|NaN")
+
+
+def _number(value: object) -> object:
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return float(value)
+    raise ValueError("expected a number as text")
+
+
+Seconds = Annotated[float, Field(ge=0, lt=1e11)]
+
+
+class _Sample(Wire):
+    metric: dict[str, str]
+    value: tuple[Seconds, Annotated[float, BeforeValidator(_number)]] | None = None
+    histogram: JsonValue = None
+
+
+class _Data(Wire):
+    resultType: Literal["vector"]
+    result: list[_Sample]
+
+
+class _Answer(Wire):
+    status: Literal["success"]
+    data: _Data
+    warnings: list[str] = []
+    infos: list[str] = []
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One value of an instant answer; NaN and Inf are kept."""
+
+    labels: dict[str, str]
+    value: float
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Vector:
+    """An instant answer. With ``warnings`` it is partial: what is missing may be anything."""
+
+    samples: tuple[Sample, ...]
+    warnings: tuple[str, ...] = ()
+    infos: tuple[str, ...] = ()
+
+    @property
+    def partial(self) -> bool:
+        return bool(self.warnings)
+
+
+class ActiveAlert(Wire):
+    """An alert a rule holds now; pending ones wait for their ``for``."""
+
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    state: Literal["pending", "firing"]
+    active_at: Annotated[AwareDatetime, Field(validation_alias="activeAt")]
+
+
+class Rule(Wire):
+    """A loaded rule. ``group`` and ``file`` say where it came from; ``duration_s`` is its ``for``."""
+
+    name: str
+    kind: Annotated[Literal["alerting", "recording"], Field(validation_alias="type")]
+    query: str
+    health: Literal["ok", "err", "unknown"]
+    last_error: Annotated[str, Field(validation_alias="lastError")] = ""
+    last_evaluation: Annotated[AwareDatetime, Field(validation_alias="lastEvaluation")]
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    state: Literal["inactive", "pending", "firing"] | None = None
+    duration_s: Annotated[float, Field(validation_alias="duration")] = 0.0
+    alerts: list[ActiveAlert] = []
+    group: str = ""
+    file: str = ""
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether ``state`` means anything: evaluated at least once, the last time without error.
+
+        Before, Prometheus says ``inactive``, which looks like "no alert".
+        """
+        return self.health == "ok" and self.last_evaluation > NEVER
+
+
+class _Group(Wire):
+    name: str
+    file: str
+    rules: list[Rule]
+
+
+class _Groups(Wire):
+    groups: list[_Group]
+
+
+class _RulesAnswer(Wire):
+    status: Literal["success"]
+    data: _Groups
+
+
+class Target(Wire):
+    """A scrape target; ``health`` is unknown before the first scrape."""
+
+    labels: dict[str, str]
+    scrape_url: Annotated[str, Field(validation_alias="scrapeUrl")]
+    health: Literal["up", "down", "unknown"]
+    last_error: Annotated[str, Field(validation_alias="lastError")]
+    last_scrape: Annotated[AwareDatetime, Field(validation_alias="lastScrape")]
+
+
+class _Targets(Wire):
+    active: Annotated[list[Target], Field(validation_alias="activeTargets")]
+
+
+class _TargetsAnswer(Wire):
+    status: Literal["success"]
+    data: _Targets
+
+
+class _Alertmanager(Wire):
+    url: str
+
+
+class _Alertmanagers(Wire):
+    active: Annotated[list[_Alertmanager], Field(validation_alias="activeAlertmanagers")]
+
+
+class _AlertmanagersAnswer(Wire):
+    status: Literal["success"]
+    data: _Alertmanagers
+
+
+class Prometheus:
+    """One Prometheus-compatible endpoint. Every method raises SourceError."""
+
+    def __init__(self, scope: Scope, settings: site.Endpoint) -> None:
+        self._scope, self._settings = scope, settings
+
+    def instant(self, expr: str, at: datetime) -> Vector:
+        """The value of ``expr`` at an instant, which looks up to five minutes back."""
+        offset = self._offset()
+        body = self._ask(
+            [self._query("query", query=expr, time=_decimal(_to_ms(at - offset)))], expr
+        )[0]
+        source = _source(expr)
+        found = wire.decode(source, body, _Answer)
+        samples = []
+        for sample in found.data.result:
+            if sample.histogram is not None:
+                raise SourceError(source, "expected float samples, got a native histogram")
+            if sample.value is None:
+                raise SourceError(source, "expected a value, got none")
+            seconds, value = sample.value
+            instant = datetime.fromtimestamp(seconds, UTC) + offset
+            samples.append(Sample(sample.metric, value, instant))
+        return Vector(tuple(samples), tuple(found.warnings), tuple(found.infos))
+
+    def range(self, expr: str, start: datetime, end: datetime, step: timedelta) -> Matrix:
+        """``expr`` at start, start + step, ... up to end; windows over 11,000 points are split."""
+        from . import matrix
+
+        offset = self._offset()
+        shift, step_ms = offset // _MS, step // _MS
+        first, last = _to_ms(start) - shift, _to_ms(end) - shift
+        if step_ms <= 0 or last < first:
+            raise ValueError(f"expected end after start and a step, got {start}, {end}, {step}")
+        requests = [
+            self._query(
+                "query_range",
+                query=expr,
+                start=_decimal(begin),
+                end=_decimal(min(last, begin + (MAX_POINTS - 1) * step_ms)),
+                step=_decimal(step_ms),
+            )
+            for begin in range(first, last + 1, MAX_POINTS * step_ms)
+        ]
+        source = _source(expr)
+        parts = [matrix.parse(source, body) for body in self._ask(requests, expr)]
+        return matrix.shifted(matrix.merge(source, parts), shift)
+
+    def freshness(self, selector: str, at: datetime) -> Vector:
+        """When the newest sample of each series of ``selector`` was taken, in seconds since 1970.
+
+        Only of a plain selector: the timestamp of an expression is the instant of asking, which
+        is always fresh. Raises ValueError for anything else.
+        """
+        import promql_parser
+
+        is_plain = isinstance(promql_parser.parse(selector), promql_parser.VectorSelector)
+        if not is_plain:
+            raise ValueError(f"expected a plain selector, got {selector}")
+        found = self.instant(f"timestamp({selector})", at)
+        seconds = self._offset().total_seconds()
+        samples = [Sample(each.labels, each.value + seconds, each.at) for each in found.samples]
+        return Vector(tuple(samples), found.warnings, found.infos)
+
+    def rules(self) -> list[Rule]:
+        """Every loaded rule and the alerts it holds now."""
+        body = self._ask([self._get("rules")], "rules")[0]
+        groups = wire.decode("prometheus: rules", body, _RulesAnswer).data.groups
+        return [
+            self._translated(rule.model_copy(update={"group": group.name, "file": group.file}))
+            for group in groups
+            for rule in group.rules
+        ]
+
+    def targets(self) -> list[Target]:
+        """The active scrape targets."""
+        body = self._ask([self._get("targets", state="active")], "targets")[0]
+        offset = self._offset()
+        return [
+            target.model_copy(update={"last_scrape": _later(target.last_scrape, offset)})
+            for target in wire.decode("prometheus: targets", body, _TargetsAnswer).data.active
+        ]
+
+    def alertmanagers(self) -> list[str]:
+        """URLs of the Alertmanagers that alerts are sent to."""
+        body = self._ask([self._get("alertmanagers")], "alertmanagers")[0]
+        found = wire.decode("prometheus: alertmanagers", body, _AlertmanagersAnswer)
+        return [alertmanager.url for alertmanager in found.data.active]
+
+    # --- the machinery --------------------------------------------------------------------------
+
+    def _offset(self) -> timedelta:
+        self._scope.now()
+        # Queries are asked in milliseconds: a finer offset would put samples off the grid.
+        return self._scope.offset // _MS * _MS
+
+    def _translated(self, rule: Rule) -> Rule:
+        offset = self._offset()
+        alerts = [
+            alert.model_copy(update={"active_at": alert.active_at + offset})
+            for alert in rule.alerts
+        ]
+        return rule.model_copy(
+            update={"alerts": alerts, "last_evaluation": _later(rule.last_evaluation, offset)}
+        )
+
+    def _query(self, kind: str, **form: str) -> Request:
+        # A form: expressions outgrow what proxies take as a URL.
+        return wire.request(
+            self._settings,
+            "POST",
+            f"{self._settings.url}/api/v1/{kind}",
+            body=urlencode(form).encode(),
+            headers=(("content-type", "application/x-www-form-urlencoded"),),
+        )
+
+    def _get(self, kind: str, **params: str) -> Request:
+        url = f"{self._settings.url}/api/v1/{kind}"
+        return wire.request(self._settings, "GET", url, params=tuple(params.items()))
+
+    def _ask(self, requests: Sequence[Request], what: str) -> list[bytes]:
+        return [wire.content(_source(what), got) for got in self._scope.http(requests)]
+
+
+def _source(what: str) -> str:
+    return f"prometheus: {what}"
+
+
+def _to_ms(instant: datetime) -> int:
+    return (instant - datetime.fromtimestamp(0, UTC)) // _MS
+
+
+def _decimal(ms: int) -> str:
+    return f"{ms // 1000}.{ms % 1000:03d}"
+
+
+def _later(instant: datetime, offset: timedelta) -> datetime:
+    # Go's zero time says "never"; in another time zone it would say something else.
+    return instant + offset if instant > NEVER else instant
