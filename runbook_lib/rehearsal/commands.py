@@ -164,7 +164,8 @@ def probe(site: Site, args: argparse.Namespace) -> None:
     url = site.network["backends"].get(args.backend)
     if url is None:
         fail(f"probe: expected one of {sorted(site.network['backends'])}, got {args.backend!r}")
-    answer: dict[str, Any] = {"backend": args.backend, "reachable": False, "status": 0}
+    answer: dict[str, Any] = {"backend": args.backend, "reachable": False, "status": None}
+    answer["latency_ms"] = None
     start = time.perf_counter()
     try:
         if site.is_on("backend-unreachable"):
@@ -174,10 +175,11 @@ def probe(site: Site, args: argparse.Namespace) -> None:
         connection.request("GET", f"/{prefix}/-/ready" if prefix else "/-/ready")
         status = connection.getresponse().status
         connection.close()
-        answer |= {"reachable": status == 200, "status": status}
+        latency = round((time.perf_counter() - start) * 1000, 3)
+        answer |= {"reachable": status == 200, "status": status, "latency_ms": latency}
     except (OSError, HTTPException) as error:
         answer["error"] = str(error)
-    show(answer | {"latency_ms": round((time.perf_counter() - start) * 1000, 3)})
+    show(answer)
 
 
 def suite(site: Site, args: argparse.Namespace) -> None:

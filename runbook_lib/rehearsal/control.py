@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 
-def control_app(network: RehearsalNetwork, stop: Callable[[], None]) -> App:
+def control_app(network: RehearsalNetwork) -> App:
     """POST /fault /clear /fast-forward /restart /provision /deprovision /stop, GET /state.
 
     An answer other than 200 is {"error", "exit_code"?}.
@@ -52,7 +52,7 @@ def control_app(network: RehearsalNetwork, stop: Callable[[], None]) -> App:
         return network.state()
 
     def end(body: Json) -> Json:
-        stop()
+        network.request_stop()
         return {"stopping": True}
 
     async def state(request: Request) -> Response:

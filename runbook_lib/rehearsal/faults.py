@@ -65,6 +65,7 @@ _ALL = (
     Fault("forge-down", _CI, "INCONCLUSIVE", "the forge refuses connections", "forge"),
     Fault("forge-401", _CI, "INCONCLUSIVE", "the forge refuses the token", "forge"),
     Fault("forge-429", _CI, "INCONCLUSIVE", "the forge's rate limit is spent", "forge"),
+    Fault("forge-403", _CI, "INCONCLUSIVE", "the forge's hourly limit is spent", "forge"),
     Fault("forge-500", _CI, "INCONCLUSIVE", "the forge answers with an error", "forge"),
     Fault("forge-truncated", _CI, "INCONCLUSIVE", "the forge's answers break off", "forge"),
     Fault("backend-unreachable", _REACHABLE, "FAIL", "a backend is unreachable", "command"),

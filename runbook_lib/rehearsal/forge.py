@@ -88,14 +88,16 @@ class Forge:
         )
         if self.faults.is_on("forge-401") or not known:
             return _problem(401, "Bad credentials")
+        limit = {
+            "x-ratelimit-limit": "5000",
+            "x-ratelimit-remaining": "0",
+            "x-ratelimit-reset": str(int(self._clock.now()) + 60),
+        }
+        if self.faults.is_on("forge-403"):
+            return _problem(403, "API rate limit exceeded for user ID 1.", limit)
         if self.faults.is_on("forge-429"):
-            limit = {
-                "retry-after": "60",
-                "x-ratelimit-limit": "5000",
-                "x-ratelimit-remaining": "0",
-                "x-ratelimit-reset": str(int(self._clock.now()) + 60),
-            }
-            return _problem(429, "You have exceeded a secondary rate limit.", limit)
+            message = "You have exceeded a secondary rate limit."
+            return _problem(429, message, limit | {"retry-after": "60"})
         if self.faults.is_on("forge-500"):
             return _problem(500, "Server Error")
         return None

@@ -11,9 +11,9 @@ import json
 import os
 import shlex
 import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Literal
 
@@ -64,7 +64,7 @@ class RehearsalNetwork:
         self._sizes = dict(SIZES) | dict(sizes or {})
         self._first_faults = tuple(faults)
         self._undo: dict[str, Undo] = {}
-        self._stop_requested = threading.Event()
+        self._stop_requested: SimpleQueue[None] = SimpleQueue()  # put() is safe in a signal handler
 
     def __enter__(self) -> RehearsalNetwork:
         return self.start()
@@ -120,8 +120,7 @@ class RehearsalNetwork:
         )
         self._forge_address: Address = ("127.0.0.1", 0)
         self.open_forge()
-        control = control_app(self, self._stop_requested.set)
-        self.control = _url(self._loopback.listen(control))
+        self.control = _url(self._loopback.listen(control_app(self)))
         self._write_files(NOWHERE, NOWHERE)
 
     def _make_world(self) -> World:
@@ -218,14 +217,19 @@ class RehearsalNetwork:
 
     def wait_until_stopped(self) -> None:
         """Block until somebody asks the control API to stop."""
-        self._stop_requested.wait()
+        self._stop_requested.get()
 
     def request_stop(self) -> None:
-        self._stop_requested.set()
+        self._stop_requested.put(None)
 
 
-def serve(root: Path, **options: Any) -> None:
-    """A network in the foreground until POST /stop, SIGINT or SIGTERM; options as the class."""
+def serve(
+    root: Path, ready: Callable[[RehearsalNetwork], None] = lambda network: None, **options: Any
+) -> None:
+    """A network in the foreground until POST /stop, SIGINT or SIGTERM.
+
+    ``ready`` is called once it answers; ``options`` are those of ``RehearsalNetwork``.
+    """
     network = RehearsalNetwork(root, **options)
     before = {
         number: signal.signal(number, lambda *_: network.request_stop())
@@ -233,6 +237,7 @@ def serve(root: Path, **options: Any) -> None:
     }
     try:
         with network:
+            ready(network)
             network.wait_until_stopped()
     finally:
         for number, handler in before.items():

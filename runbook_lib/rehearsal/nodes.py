@@ -11,6 +11,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from .faults import FaultBoard
@@ -41,8 +42,8 @@ class Build:
 def read_build(path: Path) -> Build:
     """Raises StartupError when the file is not a node of this rehearsal."""
     try:
-        lines = path.read_text().splitlines()
-        said = dict(line[2:].split(": ", 1) for line in lines if line.startswith("# "))
+        comments = [line for line in path.read_text().splitlines() if line.startswith("# ")]
+        said = dict(line[2:].split(": ", 1) for line in comments if ": " in line)
         return Build(digest_of(path), said["commit"], said["version"])
     except (OSError, UnicodeDecodeError, ValueError, KeyError) as error:
         problem = "exec format error" if path.is_file() else "no such file or directory"
@@ -92,9 +93,11 @@ class Fleet:
         with self._lock:
             spec = self.spec(name)
             self.stop(name)
-            if self.faults.is_on("node-stays-down", spec.cluster, name):
-                raise StartupError("startup error: node did not become healthy", EXIT_STARTUP)
-            running = self._start(spec)
+            try:
+                running = self._start(spec)
+            except StartupError as error:
+                self._log(spec, str(error))
+                raise
             if name not in self._provisioned:
                 self._record("build", spec, asdict(running.build))
                 config = {"gates": dict(running.config.gates), "channel": running.config.channel}
@@ -112,6 +115,7 @@ class Fleet:
             self._loopback.close(address)
             del self.running[name]
             (self._directory(spec) / "running.json").unlink()
+            self._log(spec, "stopped")
             if name not in self._provisioned:
                 self._record("down", spec, {})
 
@@ -155,6 +159,8 @@ class Fleet:
 
     def _start(self, spec: NodeSpec) -> Running:
         directory = self._directory(spec)
+        if self.faults.is_on("node-stays-down", spec.cluster, spec.name):
+            raise StartupError("startup error: p2p listener: address in use", EXIT_STARTUP)
         try:
             config = parse((directory / "config.toml").read_text())
         except ConfigurationError as error:
@@ -165,6 +171,7 @@ class Fleet:
         self._listening[spec.name] = self._loopback.listen(app, spec.host, spec.port)
         self.running[spec.name] = running
         write_atomically(directory / "running.json", json.dumps(asdict(build)) + "\n")
+        self._log(spec, f"started {build.version} on channel {config.channel}")
         return running
 
     def _free(self, host: str, last: int) -> Address:
@@ -173,6 +180,11 @@ class Fleet:
 
     def _directory(self, spec: NodeSpec) -> Path:
         return self.world.node_dir(spec.cluster, spec.name)
+
+    def _log(self, spec: NodeSpec, text: str) -> None:
+        instant = datetime.fromtimestamp(self.world.clock.now(), UTC)
+        with (self._directory(spec) / "log").open("a") as file:
+            file.write(f"{instant.isoformat(timespec='milliseconds')} {text}\n")
 
     def _record(self, kind: EventKind, spec: NodeSpec, data: Mapping[str, object]) -> None:
         now = self.world.clock.now()

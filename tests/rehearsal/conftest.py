@@ -1,0 +1,70 @@
+"""One rehearsal network without telemetry for the tests of this folder."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from runbook_lib.rehearsal.network import RehearsalNetwork
+
+
+@dataclass
+class Visitor:
+    """Asks a network as a stage would: by HTTP with its tokens, and by the site's commands."""
+
+    network: RehearsalNetwork
+    site: Mapping[str, Any]
+    http: httpx.Client
+
+    def rpc(self, node: str, path: str, *, auth: str | None = None) -> httpx.Response:
+        token = auth if auth is not None else f"Bearer {self.network.env['RPP_RPC_TOKEN']}"
+        url = self.network.fleet.spec(node).url
+        return self.http.get(url + path, headers={"authorization": token}, timeout=2)
+
+    def forge(self, method: str, path: str, **options: Any) -> httpx.Response:
+        url = self.site["forge"]["url"] + "/repos/HUBId/chain" + path
+        headers = {"authorization": f"Bearer {self.network.env['GITHUB_TOKEN']}"}
+        return self.http.request(method, url, headers=headers, timeout=2, **options)
+
+    def command(self, purpose: str, **values: Any) -> subprocess.CompletedProcess[str]:
+        return self._run(self.site["commands"][purpose], values)
+
+    def suite(self, name: str) -> subprocess.CompletedProcess[str]:
+        return self._run(self.site["commands"]["suites"][name], {})
+
+    def _run(self, command: Any, values: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
+        argv = [word.format(**values) for word in command["argv"]]
+        return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+
+
+def visit(network: RehearsalNetwork, http: httpx.Client) -> Visitor:
+    return Visitor(network, yaml.safe_load(network.site.read_text()), http)
+
+
+@pytest.fixture(scope="session")
+def http() -> Iterator[httpx.Client]:
+    limits = httpx.Limits(max_keepalive_connections=0)
+    with httpx.Client(trust_env=False, limits=limits) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, http: httpx.Client) -> Iterator[Visitor]:
+    root = tmp_path_factory.mktemp("rehearsal") / "network"
+    with RehearsalNetwork(root, telemetry=False) as network:
+        yield visit(network, http)
+
+
+@pytest.fixture
+def visitor(shared: Visitor) -> Iterator[Visitor]:
+    """The shared network, whole again after each test, its rate limits refilled."""
+    shared.network.world.clock.advance(120)
+    yield shared
+    for active in list(shared.network.faults):
+        shared.network.clear(active.name)

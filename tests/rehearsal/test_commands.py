@@ -1,0 +1,294 @@
+"""The site's commands, run as a stage runs them: as processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from runbook_lib.rehearsal.world import digest_of
+
+from .conftest import Visitor
+
+UNKNOWN = "configuration error: unknown configuration key(s): "
+
+
+@pytest.fixture
+def artifact(visitor: Visitor) -> Path:
+    return visitor.network.release.artifact
+
+
+@pytest.fixture
+def config(visitor: Visitor, tmp_path: Path) -> Path:
+    """The configuration that dev-1 has, as a file of our own."""
+    path = tmp_path / "config.toml"
+    path.write_text(visitor.command("read_config", node="dev-1").stdout)
+    return path
+
+
+def test_version_names_the_running_build(visitor: Visitor) -> None:
+    """At the start that is the previous release, whatever lies on disk."""
+    (root := visitor.network.root)
+    previous = root / "artifacts" / "previous" / "rpp-node"
+    done = visitor.command("version", node="dev-3")
+
+    assert json.loads(done.stdout) == {
+        "digest": digest_of(previous),
+        "commit": visitor.network.release.previous.commit,
+        "version": "v1.3.0",
+    }
+
+
+def test_version_of_a_node_that_is_down(visitor: Visitor) -> None:
+    """Nothing runs there, so there is no version."""
+    visitor.network.fault("node-down@development")
+    done = visitor.command("version", node="dev-2")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "dev-2: the node is not running\n"
+
+
+def test_dry_run_speaks_as_the_chain(visitor: Visitor, config: Path) -> None:
+    """0 and a log line for a valid file; 2 and the chain's wording for unknown keys or no file."""
+    good = visitor.command("dry_run", config=config)
+    config.write_text("foo = 1\n" + config.read_text() + "\n[bar]\nx = 1\n")
+    bad = visitor.command("dry_run", config=config)
+    absent = visitor.command("dry_run", config=config / "none")
+
+    assert (good.returncode, json.loads(good.stdout)["fields"]["message"]) == (
+        0,
+        "dry run completed",
+    )
+    assert (bad.returncode, bad.stderr) == (2, f"{UNKNOWN}bar, foo\n")
+    assert absent.returncode == 2
+    assert absent.stderr.startswith("configuration error: unable to read config: ")
+
+
+def test_deploy_is_effective_after_a_restart(
+    visitor: Visitor, artifact: Path, config: Path
+) -> None:
+    """The running node keeps its build and its gates until it is restarted."""
+    config.write_text(
+        config.read_text().replace("witness_network = false", "witness_network = true")
+    )
+    digest = digest_of(artifact)
+
+    done = visitor.command("deploy", node="dev-1", artifact=artifact, digest=digest, config=config)
+    assert json.loads(done.stdout) == {
+        "node": "dev-1",
+        "digest": digest,
+        "config": digest_of(config),
+    }
+    assert json.loads(visitor.command("version", node="dev-1").stdout)["version"] == "v1.3.0"
+    assert not visitor.rpc("dev-1", "/status/rollout").json()["feature_gates"]["witness_network"]
+
+    assert json.loads(visitor.command("restart", node="dev-1").stdout)["digest"] == digest
+    assert json.loads(visitor.command("version", node="dev-1").stdout) == {
+        "digest": digest,
+        "commit": visitor.network.release.commit,
+        "version": "v1.4.0",
+    }
+    assert visitor.rpc("dev-1", "/status/rollout").json()["feature_gates"]["witness_network"]
+
+
+def test_deploy_refuses_another_digest(visitor: Visitor, artifact: Path, config: Path) -> None:
+    """Nothing is put in place when the artifact is not the one that was meant."""
+    place = visitor.network.world.node_dir("development", "dev-4") / "bin" / "rpp-node"
+    before = digest_of(place)
+    done = visitor.command(
+        "deploy", node="dev-4", artifact=artifact, digest="sha256:00", config=config
+    )
+
+    assert done.returncode == 1
+    assert done.stderr == f"{artifact}: expected sha256:00, got {digest_of(artifact)}\n"
+    assert digest_of(place) == before
+
+
+def test_restart_on_a_broken_file_leaves_the_node_down(
+    visitor: Visitor, artifact: Path, config: Path
+) -> None:
+    """Exit 2 in the chain's words, connections refused; a good file brings it back."""
+    good = config.read_text()
+    values = {"node": "test-3", "artifact": artifact, "digest": digest_of(artifact)}
+    config.write_text("gossip = 1\n" + good)
+    visitor.command("deploy", **values, config=config)
+
+    done = visitor.command("restart", node="test-3")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{UNKNOWN}gossip\n")
+    with pytest.raises(httpx.ConnectError):
+        visitor.rpc("test-3", "/health")
+
+    config.write_text(good)
+    visitor.command("deploy", **values, config=config)
+    assert visitor.command("restart", node="test-3").returncode == 0
+    assert visitor.rpc("test-3", "/health").json() == {"status": "ok"}
+
+
+def test_provision_makes_a_node_and_deprovision_removes_it(visitor: Visitor, config: Path) -> None:
+    """The fresh node answers and is a peer, votes for nothing, and leaves nothing behind."""
+    values = {"cluster": "development", "name": "dev-fresh"}
+    made = json.loads(visitor.command("provision", **values, config=config).stdout)
+
+    assert made["node"] == "dev-fresh"
+    assert visitor.rpc("dev-fresh", "/status/rollout").json()["release_channel"] == "development"
+    assert visitor.rpc("dev-1", "/p2p/peers").json()["peer_count"] == 4
+    assert len(visitor.rpc("dev-1", "/ui/bft/membership").json()["validators"]) == 4
+    again = visitor.command("provision", **values, config=config)
+    assert (again.returncode, again.stderr) == (
+        1,
+        "provision dev-fresh: expected a new name, got an existing node\n",
+    )
+
+    assert visitor.command("deprovision", **values).returncode == 0
+    with pytest.raises(httpx.ConnectError):
+        visitor.http.get(made["url"] + "/health")
+    assert not visitor.network.world.node_dir("development", "dev-fresh").exists()
+    gone = visitor.command("deprovision", **values)
+    assert (gone.returncode, gone.stderr) == (
+        1,
+        "deprovision dev-fresh: expected a node provisioned in development\n",
+    )
+
+
+def test_provision_with_a_broken_file_leaves_nothing(visitor: Visitor, config: Path) -> None:
+    """The chain's exit code and wording, and no half node."""
+    config.write_text("[p2p]\nx = 1\n" + config.read_text())
+    done = visitor.command("provision", cluster="development", name="dev-bad", config=config)
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("configuration error: ")
+    assert not visitor.network.world.node_dir("development", "dev-bad").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("tests/pipeline", 4), ("tests/observability", 5), ("tests/firewood_lifecycle", 3)],
+)
+def test_suites_print_what_libtest_prints(visitor: Visitor, name: str, count: int) -> None:
+    """A count, a line per test, a summary."""
+    done = visitor.suite(name)
+    lines = done.stdout.splitlines()
+
+    assert done.returncode == 0
+    assert lines[1] == f"running {count} tests"
+    assert len([line for line in lines if line.endswith("... ok")]) == count
+    assert lines[-2] == (
+        f"test result: ok. {count} passed; 0 failed; 0 ignored; 0 measured; "
+        "0 filtered out; finished in 0.41s"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "said", "unsaid"),
+    [
+        ("suite-fails", 101, "test result: FAILED. 3 passed; 1 failed;", "test result: ok"),
+        ("suite-skips", 0, "skipping: cluster could not be started", "FAILED"),
+        ("suite-empty", 0, "running 0 tests", "... ok"),
+        ("suite-no-summary", 0, "running 4 tests", "test result"),
+    ],
+)
+def test_suites_that_prove_nothing(
+    visitor: Visitor, fault: str, code: int, said: str, unsaid: str
+) -> None:
+    """A red suite, one that skipped its work, one without tests, one cut short."""
+    visitor.network.fault(f"{fault}@development")
+    done = visitor.suite("tests/pipeline")
+
+    assert done.returncode == code
+    assert said in done.stdout
+    assert unsaid not in done.stdout
+
+
+def test_probe_of_a_backend_that_is_not_there(visitor: Visitor) -> None:
+    """Without telemetry nothing listens; an unknown backend is an error of the caller."""
+    answer = json.loads(visitor.command("probe", backend="prometheus").stdout)
+    unknown = visitor.command("probe", backend="grafana")
+
+    assert answer == {
+        "backend": "prometheus",
+        "reachable": False,
+        "status": None,
+        "latency_ms": None,
+        "error": "[Errno 111] Connection refused",
+    }
+    assert (unknown.returncode, unknown.stderr) == (
+        1,
+        "probe: expected one of ['alertmanager', 'prometheus'], got 'grafana'\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "purpose", "values", "code", "stdout"),
+    [
+        ("version-unreadable", "version", {"node": "dev-2"}, 255, ""),
+        ("config-unreadable", "read_config", {"node": "dev-2"}, 255, ""),
+        ("dry-run-broken", "dry_run", {"config": "x"}, 1, ""),
+        ("probe-broken", "probe", {"backend": "prometheus"}, 255, ""),
+        (
+            "probe-garbage",
+            "probe",
+            {"backend": "prometheus"},
+            0,
+            "<html><body>502 Bad Gateway</body></html>\n",
+        ),
+        ("node-stays-down", "restart", {"node": "dev-2"}, 3, ""),
+    ],
+)
+def test_commands_break_as_the_faults_say(
+    visitor: Visitor, fault: str, purpose: str, values: dict[str, str], code: int, stdout: str
+) -> None:
+    """Exit code and output of each broken command."""
+    visitor.network.fault(f"{fault}@development")
+    done = visitor.command(purpose, **values)
+
+    assert (done.returncode, done.stdout) == (code, stdout)
+
+
+@pytest.mark.parametrize("fault", ["deploy-fails", "wrong-binary"])
+def test_deploys_that_go_wrong(visitor: Visitor, artifact: Path, config: Path, fault: str) -> None:
+    """One says so; the other looks fine until the running digest is read back."""
+    visitor.network.fault(f"{fault}@development")
+    values = {"node": "dev-2", "artifact": artifact, "digest": digest_of(artifact)}
+    done = visitor.command("deploy", **values, config=config)
+    visitor.command("restart", node="dev-2")
+    running = json.loads(visitor.command("version", node="dev-2").stdout)["digest"]
+
+    assert done.returncode == (11 if fault == "deploy-fails" else 0)
+    assert running != digest_of(artifact)
+
+
+@pytest.mark.parametrize(
+    "fault", ["provision-fails", "provision-wrong-gates", "provision-no-answer"]
+)
+def test_provisions_that_go_wrong(visitor: Visitor, config: Path, fault: str) -> None:
+    """An error; a gate nobody asked for; a node that never answers."""
+    visitor.network.fault(f"{fault}@development")
+    values = {"cluster": "development", "name": "dev-odd"}
+    done = visitor.command("provision", **values, config=config)
+
+    if fault == "provision-fails":
+        assert (done.returncode, done.stderr) == (1, "dev-odd: quota exceeded for instance type\n")
+        return
+    if fault == "provision-no-answer":
+        with pytest.raises(httpx.ConnectError):
+            visitor.rpc("dev-odd", "/health")
+    else:
+        gates = visitor.rpc("dev-odd", "/status/rollout").json()["feature_gates"]
+        assert gates["timetoke_rewards"] is True
+    assert visitor.command("deprovision", **values).returncode == 0
+
+
+def test_tree_and_revision_are_those_of_the_release(visitor: Visitor) -> None:
+    """Plain git: the commit under test, clean; faults make it dirty or another."""
+    commit = visitor.network.release.commit
+
+    assert visitor.command("revision").stdout.strip() == commit
+    assert visitor.command("tree_status").stdout == ""
+    visitor.network.fault("suite-dirty-tree@development")
+    assert visitor.command("tree_status").stdout == "?? local-change.patch\n"
+    visitor.network.fault("suite-other-commit@development")
+    assert visitor.command("revision").stdout.strip() == visitor.network.release.previous.commit
+    visitor.network.clear("suite-other-commit")
+    assert visitor.command("revision").stdout.strip() == commit

@@ -1,0 +1,211 @@
+"""The forge stand-in, held to GitHub's documented answers."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from .conftest import Visitor
+
+
+def checks(visitor: Visitor, page: int = 1) -> httpx.Response:
+    commit = visitor.network.release.commit
+    return visitor.forge("GET", f"/commits/{commit}/check-runs?per_page=100&page={page}")
+
+
+def required(visitor: Visitor) -> dict[str, dict[str, object]]:
+    runs = [run for page in (1, 2) for run in checks(visitor, page).json()["check_runs"]]
+    return {run["name"]: run for run in runs if run["name"].endswith(" tests")}
+
+
+def test_check_runs_span_pages(visitor: Visitor) -> None:
+    """The required ones stand on the last page, which only the Link header leads to."""
+    first, last = checks(visitor), checks(visitor, 2)
+
+    assert (first.json()["total_count"], len(first.json()["check_runs"])) == (121, 100)
+    assert 'page=2>; rel="next"' in first.headers["link"]
+    assert 'rel="next"' not in last.headers["link"]
+    assert 'page=1>; rel="first"' in last.headers["link"]
+    assert [run["name"] for run in last.json()["check_runs"]][-2:] == [
+        "integration tests",
+        "property tests",
+    ]
+
+
+def test_a_page_holds_at_most_a_hundred(visitor: Visitor) -> None:
+    """A larger per_page is cut, as GitHub cuts it; the default is 30."""
+    commit = visitor.network.release.commit
+    many = visitor.forge("GET", f"/commits/{commit}/check-runs?per_page=500").json()
+    default = visitor.forge("GET", f"/commits/{commit}/check-runs").json()
+
+    assert (len(many["check_runs"]), len(default["check_runs"])) == (100, 30)
+
+
+@pytest.mark.parametrize(
+    ("fault", "field", "value"),
+    [
+        ("ci-red", "conclusion", "failure"),
+        ("ci-skipped", "conclusion", "skipped"),
+        ("ci-neutral", "conclusion", "neutral"),
+        ("ci-cancelled", "conclusion", "cancelled"),
+        ("ci-pending", "status", "in_progress"),
+        ("ci-pending", "conclusion", None),
+        ("ci-wrong-app", "app", {"id": 99, "slug": "somebody-else", "name": "Other"}),
+    ],
+)
+def test_ci_faults_change_one_required_check(
+    visitor: Visitor, fault: str, field: str, value: object
+) -> None:
+    """The other one stays green."""
+    visitor.network.fault(f"{fault}@development")
+    runs = required(visitor)
+
+    assert runs["property tests"][field] == value
+    assert runs["integration tests"]["conclusion"] == "success"
+
+
+def test_missing_checks(visitor: Visitor) -> None:
+    """One absent, then all of them."""
+    visitor.network.fault("ci-missing@development")
+    assert list(required(visitor)) == ["integration tests"]
+    visitor.network.fault("ci-none@development")
+    assert checks(visitor).json() == {"total_count": 0, "check_runs": []}
+
+
+def test_commit_statuses(visitor: Visitor) -> None:
+    """The combined state follows the worst context."""
+    commit = visitor.network.release.commit
+    assert visitor.forge("GET", f"/commits/{commit}/status").json()["state"] == "success"
+    visitor.network.fault("ci-status-red@development")
+
+    combined = visitor.forge("GET", f"/commits/{commit}/status").json()
+    listed = visitor.forge("GET", f"/commits/{commit}/statuses").json()
+    assert (combined["state"], combined["sha"]) == ("failure", commit)
+    assert combined["statuses"] == listed
+
+
+def test_comments_are_created_updated_and_listed(visitor: Visitor) -> None:
+    """In order, by page, each under its issue."""
+    issue = visitor.forge("POST", "/issues", json={"title": "Rehearsal", "labels": ["release"]})
+    number = issue.json()["number"]
+    made = [
+        visitor.forge("POST", f"/issues/{number}/comments", json={"body": text}).json()
+        for text in ("one", "two", "three")
+    ]
+    visitor.network.world.clock.advance(60)
+    changed = visitor.forge("PATCH", f"/issues/comments/{made[0]['id']}", json={"body": "1"})
+
+    listed = visitor.forge("GET", f"/issues/{number}/comments?per_page=2")
+    assert (issue.status_code, changed.status_code) == (201, 200)
+    assert [comment["body"] for comment in listed.json()] == ["1", "two"]
+    assert 'page=2>; rel="next"' in listed.headers["link"]
+    assert changed.json()["updated_at"] > changed.json()["created_at"]
+    assert visitor.forge("GET", f"/issues/comments/{made[1]['id']}").json() == made[1]
+
+
+def test_issue_can_be_closed_and_found_by_label(visitor: Visitor) -> None:
+    """Open issues are listed by default; closed ones on demand."""
+    number = visitor.forge("POST", "/issues", json={"title": "x", "labels": ["low-risk"]}).json()[
+        "number"
+    ]
+    visitor.forge("PATCH", f"/issues/{number}", json={"state": "closed"})
+
+    assert visitor.forge("GET", "/issues?labels=low-risk").json() == []
+    closed = visitor.forge("GET", "/issues?labels=low-risk&state=closed").json()
+    assert [issue["number"] for issue in closed] == [number]
+
+
+def test_branches(visitor: Visitor) -> None:
+    """A name may hold a slash; an unknown one is 404."""
+    found = visitor.forge("GET", "/branches/hotfix/gossip-backoff").json()
+    absent = visitor.forge("GET", "/branches/nope")
+
+    assert found["commit"]["sha"] == visitor.network.release.commit
+    assert (absent.status_code, absent.json()["message"]) == (404, "Branch not found")
+    assert len(visitor.forge("GET", "/branches").json()) == 4
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "message"),
+    [
+        ("GET", "/nope", None, 404, "Not Found"),
+        ("GET", "/issues/9999", None, 404, "Not Found"),
+        ("GET", "/issues/9999/comments", None, 404, "Not Found"),
+        ("DELETE", "/issues/42", None, 405, "Method Not Allowed"),
+        ("GET", f"/commits/{'0' * 40}/check-runs", None, 422, f"No commit found for SHA: {'0' * 40}"),
+        ("GET", "/issues?colour=red", None, 422, "unknown query parameter(s): colour"),
+        ("GET", "/issues?page=x", None, 422, "per_page and page: expected integers"),
+        ("POST", "/issues/42/comments", {"body": ""}, 422, "body: expected 1 to 65536 characters, got 0"),
+        ("POST", "/issues/42/comments", {"text": "x"}, 422, "Invalid request: unknown or mistyped field"),
+        ("POST", "/issues/42/comments", {"body": 1}, 422, "Invalid request: unknown or mistyped field"),
+        ("POST", "/issues/42/comments", [], 400, "Body should be a JSON object"),
+        ("POST", "/issues", {"body": "x"}, 422, "Validation Failed"),
+        ("PATCH", "/issues/42", {"state": "gone"}, 422, "Validation Failed"),
+    ],
+)  # fmt: skip
+def test_whatever_is_not_documented_is_refused(
+    visitor: Visitor, method: str, path: str, body: object, status: int, message: str
+) -> None:
+    """Routes, methods, parameters and fields nobody promised."""
+    options = {} if body is None else {"json": body}
+    answer = visitor.forge(method, path, **options)
+
+    assert answer.status_code == status
+    assert answer.json()["message"] == message
+
+
+def test_broken_json_is_a_bad_request(visitor: Visitor) -> None:
+    """400, not 500."""
+    answer = visitor.forge("POST", "/issues/42/comments", content=b"{")
+
+    assert (answer.status_code, answer.json()["message"]) == (400, "Problems parsing JSON")
+
+
+@pytest.mark.parametrize("auth", [None, "Bearer wrong", "Basic eDp5"])
+def test_forge_wants_its_token(visitor: Visitor, auth: str | None) -> None:
+    """401 with GitHub's body."""
+    url = visitor.site["forge"]["url"] + "/repos/HUBId/chain/issues"
+    answer = visitor.http.get(url, headers={"authorization": auth} if auth else {})
+
+    assert answer.status_code == 401
+    assert answer.json() == {
+        "message": "Bad credentials",
+        "documentation_url": "https://docs.github.com/rest",
+        "status": "401",
+    }
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "headers"),
+    [
+        ("forge-401", 401, {}),
+        ("forge-403", 403, {"x-ratelimit-remaining": "0"}),
+        ("forge-429", 429, {"retry-after": "60", "x-ratelimit-remaining": "0"}),
+        ("forge-500", 500, {}),
+    ],
+)
+def test_forge_faults_answer_every_request(
+    visitor: Visitor, fault: str, status: int, headers: dict[str, str]
+) -> None:
+    """Status and headers of each."""
+    visitor.network.fault(f"{fault}@development")
+    answer = checks(visitor)
+
+    assert answer.status_code == status
+    assert {key: answer.headers[key] for key in headers} == headers
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [("forge-truncated", httpx.RemoteProtocolError), ("forge-down", httpx.ConnectError)],
+)
+def test_forge_faults_of_the_connection(
+    visitor: Visitor, fault: str, error: type[httpx.TransportError]
+) -> None:
+    """Half an answer, or nobody there; back at the same address afterwards."""
+    visitor.network.fault(f"{fault}@development")
+    with pytest.raises(error):
+        checks(visitor)
+
+    visitor.network.clear(fault)
+    assert checks(visitor).status_code == 200
