@@ -267,8 +267,9 @@ def open_replay(stage: str, folder: Path) -> Session:
     tape = ReplayTape(folder / "tape", last_tries(recorded))
     params = stage_params(stage, {**opened["params"], **sessions[-1].body["params"]}, "recording")
     site = _recorded_site(folder, params.site)
-    scratch = tempfile.TemporaryDirectory(prefix="runbook-replay-")
-    store = Store(Path(scratch.name))
+    given = os.environ.get("RUNBOOK_REPLAY_STORE")
+    scratch = None if given else tempfile.TemporaryDirectory(prefix="runbook-replay-")
+    store = Store(Path(scratch.name) if scratch else Path(str(given)))
     fresh = {key: value for key, value in opened.items() if key not in ("heads", "attempt")}
     made = store.create(params.release, stage, {**fresh, "source": "replay"})
     # The recorded attempt's own number is what its cards show.
@@ -314,11 +315,14 @@ def recording(stage: str) -> Path:
 
 
 def hand_over(session: Session) -> None:
-    """Tell whoever started this kernel where the attempt is."""
-    target = os.environ.get("RUNBOOK_HANDOFF")
-    if target:
-        note = {"folder": str(session.attempt.folder), "attempt": session.attempt.number}
-        Path(target).write_bytes(canonical(note))
+    """Tell whoever started this kernel, or follows it, where the attempt is."""
+    entries = len(session.record.entries())
+    note = {"folder": str(session.attempt.folder), "entries": entries}
+    for name in ("RUNBOOK_HANDOFF", "RUNBOOK_FOLLOW"):
+        if target := os.environ.get(name):
+            scratch = Path(f"{target}.new")
+            scratch.write_bytes(canonical(note))
+            scratch.rename(target)
 
 
 def check_names(stage: str, given: Mapping[str, Any]) -> None:

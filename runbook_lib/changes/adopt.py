@@ -1,0 +1,82 @@
+"""Taking a cluster over as it is: the first known state of nodes we have never changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..canonical import digest, digest_bytes
+from ..errors import SourceError
+from ..evidence.store import Attempt, Store
+from ..session import find_operator, read_site
+from ..site import Site
+from ..sources.commands import SiteCommands
+from ..sources.node import Fleet
+from ..sources.redact import Redactor
+from ..sources.tape import LiveTape, Outside, Scope
+from .approvals import approvals
+from .state import NodeState
+
+ADOPT = "adopt"
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """``approved_by`` is empty while nobody else has approved ``digest``: nothing was taken over."""
+
+    attempt: Attempt
+    digest: str
+    states: dict[str, NodeState]
+    approved_by: tuple[str, ...]
+    self_approved: bool
+
+
+def adopt(site_path: str, cluster: str, *, issue: int = 0, approval: str = "") -> Adoption:
+    """Read every node of ``cluster`` and record it as known, once somebody has approved it.
+
+    Raises SourceError when a node cannot be read whole: a state is taken over entirely or not.
+    """
+    site = read_site(site_path)
+    operator = find_operator(site, "apply")
+    store = Store(site.store_path)
+    redactor = Redactor(site.secret_names())
+    source = "rehearsal" if site.clock.source == "offset-file" else "live"
+    attempt = store.adopt(
+        cluster,
+        {
+            "cluster": cluster,
+            "mode": "adopt",
+            "source": source,
+            "site": site.name,
+            "operator": operator,
+        },
+    )
+    tape = LiveTape(attempt.folder / "tape", redactor)
+    scope = Scope(tape, Outside(redactor), ADOPT, 1, clock=site.clock)
+    states = _read(scope, site, cluster)
+    found = digest({name: state.model_dump(mode="json") for name, state in states.items()})
+    given = approvals(scope, site, found, issue=issue, file=approval)
+    others = tuple(one.account for one in given if one.account != operator)
+    approved = others or ((operator,) if site.single_operator else ())
+    tape.sync()
+    if approved:
+        attempt.record.append("adopted", {"digest": found, "approved_by": list(approved)})
+        at = scope.now().isoformat()
+        for name, state in states.items():
+            body = {"item": ADOPT, "node": name, "state": state.model_dump(mode="json"), "at": at}
+            attempt.record.append("state", body)
+    return Adoption(attempt, found, states, approved, bool(approved) and not others)
+
+
+def _read(scope: Scope, site: Site, cluster: str) -> dict[str, NodeState]:
+    commands = SiteCommands(scope, site.commands)
+    states = {}
+    for name, rollout in Fleet(scope, site.clusters[cluster]).rollout().items():
+        if isinstance(rollout, SourceError):
+            raise rollout
+        states[name] = NodeState(
+            gates=rollout.feature_gates,
+            channel=rollout.release_channel,
+            binary=commands.version(name).digest,
+            config=digest_bytes(commands.read_config(name)),
+        )
+    return states

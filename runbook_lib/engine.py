@@ -1,0 +1,305 @@
+"""The ``runbook`` papermill engine: a verdict that cannot be green by accident.
+
+papermill's exit code and metadata are not evidence: a ``sys.exit(0)`` in a cell, a failed shell
+line and a dead kernel all look like success there. So this engine validates before, watches
+during, judges afterwards by the record and by execution counts, seals, and leaves by SystemExit,
+always: a normal return would let papermill save once more over what was sealed.
+
+Steps, as numbered below: (1) parameters, (2) the notebook is ours, (3) run under limits and
+signals, (4) completeness, (5) card, scan, seal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from papermill.engines import NBClientEngine
+from papermill.iorw import write_ipynb
+
+from . import display, notebook
+from .errors import NotebookError, ParameterError, RunbookError
+from .evidence import seal, standing
+from .evidence.record import Record
+from .outcomes import ExitCode, Verdict
+from .params import stage_params
+from .playbook import NOTEBOOKS
+from .session import read_site, recording
+from .sources.redact import Redactor
+from .stage import next_steps
+
+CELL_LIMIT_S = 2 * 3600
+RUN_LIMIT_S = 6 * 3600
+WAITING_LIMIT_S = 80 * 3600  # with `wait: true` a stage sits out windows of up to 48 h
+
+
+class Finished(SystemExit):
+    """How a run ended: the exit code, and the report a launcher prints."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        super().__init__(int(report.exit_code))
+
+
+@dataclass
+class Report:
+    """What a run came to. ``folder`` is the attempt's, None when none was opened."""
+
+    exit_code: ExitCode
+    output: Path | None = None
+    folder: Path | None = None
+    verdict: Verdict | None = None
+    problems: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Run:
+    """What is known of a run before its first cell."""
+
+    stage: str
+    params: Mapping[str, Any]
+    wait: bool
+    redactor: Redactor
+
+
+class RunbookEngine(NBClientEngine):  # type: ignore[misc]
+    """``papermill --engine runbook``."""
+
+    @classmethod
+    def execute_notebook(
+        cls,
+        nb: Any,
+        kernel_name: str,
+        output_path: str | None = None,
+        progress_bar: bool = True,
+        log_output: bool = False,
+        autosave_cell_every: int = 30,
+        **kwargs: Any,
+    ) -> Any:
+        """Run and judge a parametrised notebook. Always raises Finished (a SystemExit)."""
+        try:
+            run = prepare(nb, output_path)
+        except RunbookError as error:
+            print(error, file=sys.stderr)  # noqa: T201 - this is the command's error output
+            raise Finished(Report(ExitCode.BROKEN, problems=[str(error)])) from None
+        assert output_path is not None
+
+        def execute() -> Any:
+            return super(RunbookEngine, cls).execute_notebook(
+                nb,
+                kernel_name,
+                output_path=output_path,
+                progress_bar=progress_bar,
+                log_output=log_output,
+                autosave_cell_every=autosave_cell_every,
+                **_limits(run, kwargs),
+            )
+
+        with _handoff() as handoff:
+            problems = _execute(run, execute)
+            report = _conclude(run, nb, Path(output_path), handoff(), problems)
+        for problem in report.problems:
+            print(problem, file=sys.stderr)  # noqa: T201
+        raise Finished(report)
+
+
+# --- (1), (2): before -----------------------------------------------------------------------------
+
+
+def prepare(nb: Any, output_path: str | None) -> Run:
+    """Validate parameters and notebook. Raises ParameterError or NotebookError; nothing has run."""
+    if output_path is None or output_path == "-":
+        raise ParameterError(
+            "output: expected a file that is saved after each cell, got none; name one, and leave"
+            " out --no-request-save-on-cell-execute"
+        )
+    stage = notebook.stage_of(nb)
+    if stage not in NOTEBOOKS:
+        raise NotebookError(f"notebook: expected one of {', '.join(NOTEBOOKS)}, got {stage!r}")
+    notebook.require_ours(nb, stage, NOTEBOOKS[stage])
+    given = nb.metadata.get("papermill", {}).get("parameters", {})
+    where = os.environ.get("RUNBOOK_PARAMS_FILE") or f"{stage} parameters"
+    notebook.check_passed(nb, given, where)
+    values = {p.name: p.default for p in notebook.parameters(nb)} | dict(given)
+    params = stage_params(stage, values, where)
+    if os.environ.get("RUNBOOK_REPLAY") or not params.site:
+        _require_replay_asked(stage)
+        return Run(stage, values, False, Redactor())
+    return Run(stage, values, params.wait, Redactor(read_site(params.site).secret_names()))
+
+
+def _require_replay_asked(stage: str) -> None:
+    if os.environ.get("RUNBOOK_REPLAY_OK") != "1":
+        raise ParameterError(
+            f"{stage} parameters: site: expected a site file, got none; pass -f PARAMS, or export"
+            " RUNBOOK_REPLAY_OK=1 to replay a recording on purpose"
+        )
+    if not os.environ.get("RUNBOOK_REPLAY"):
+        recording(stage)
+
+
+def _limits(run: Run, kwargs: dict[str, Any]) -> dict[str, Any]:
+    limits = dict(kwargs)
+    if limits.get("execution_timeout") is None:
+        limits["execution_timeout"] = WAITING_LIMIT_S if run.wait else CELL_LIMIT_S
+    # A kernel that ignores a polite shutdown would hold up the verdict by seconds.
+    limits.setdefault("shutdown_kernel", "immediate")
+    return limits
+
+
+# --- (3): during ----------------------------------------------------------------------------------
+
+
+class _Cancelled(KeyboardInterrupt):
+    pass
+
+
+class _TooLong(KeyboardInterrupt):
+    pass
+
+
+def _execute(run: Run, execute: Any) -> list[str]:
+    """Run the cells; what went wrong beside their own errors, in words."""
+    limit = WAITING_LIMIT_S if run.wait else RUN_LIMIT_S
+    try:
+        with _signals(limit):
+            execute()
+    except _TooLong:
+        return [f"run: expected an end within {limit} s, got none; it was stopped"]
+    except KeyboardInterrupt:
+        return ["run: it was cancelled before its end"]
+    except SystemExit as left:
+        return [f"run: expected every cell to run, got SystemExit({left.code})"]
+    except Exception as error:
+        name = type(error).__name__
+        match name:
+            case "DeadKernelError":
+                return ["run: the kernel died"]
+            case "CellTimeoutError":
+                return ["run: a cell took longer than its limit and was interrupted"]
+            case _:
+                return [f"run: {name}: {str(error).strip().splitlines()[0] if str(error) else ''}"]
+    return []
+
+
+@contextmanager
+def _signals(limit: float) -> Iterator[None]:
+    """SIGTERM, SIGINT (ignored in a background shell's job) and the run's time limit interrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise _TooLong if number == signal.SIGALRM else _Cancelled
+
+    before = {
+        s: signal.signal(s, interrupt) for s in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
+    }
+    signal.setitimer(signal.ITIMER_REAL, limit)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _handoff() -> Iterator[Any]:
+    """Environment through which the kernel tells where its attempt is."""
+    with tempfile.TemporaryDirectory(prefix="runbook-run-") as scratch:
+        note = Path(scratch) / "attempt.json"
+        ours = {
+            "RUNBOOK_HANDOFF": str(note),
+            "RUNBOOK_HEADLESS": "1",
+            "RUNBOOK_REPLAY_STORE": scratch,
+        }
+        before = {name: os.environ.get(name) for name in ours}
+        os.environ.update(ours)
+        try:
+            yield lambda: Path(json.loads(note.read_bytes())["folder"]) if note.exists() else None
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+
+
+# --- (4), (5): after ------------------------------------------------------------------------------
+
+
+def _conclude(run: Run, nb: Any, output: Path, folder: Path | None, problems: list[str]) -> Report:
+    problems = [*problems, *unexecuted(nb)]
+    if folder is None:
+        card = display.table_card(
+            "BROKEN: the stage was never opened",
+            ("why",),
+            [(p,) for p in problems] or [("unknown",)],
+        )
+        nb.cells = _nodes(seal.with_card(nb.cells, card))
+        write_ipynb(nb, str(output))
+        return Report(ExitCode.BROKEN, output=output, problems=problems)
+    record = Record(folder / "record.jsonl")
+    verdict = standing.verdict(record.entries(), problems)
+    data, leaked = _sealed_bytes(run, nb, verdict)
+    if leaked:
+        problems.append("notebook: a secret stood in an output and was taken out; find out how")
+        verdict = standing.verdict(record.entries(), problems)
+        data, _ = _sealed_bytes(run, nb, verdict)
+    name = NOTEBOOKS[run.stage]
+    seal.seal(folder, name, data, verdict, code=notebook.code_digest(nb), foreign=False)
+    output.write_bytes(data)
+    kept = None if verdict.source == "replay" else folder
+    report = Report(verdict.exit_code, output, kept, verdict, problems)
+    if os.environ.get("RUNBOOK_REPLAY_KEEP"):
+        shutil.copytree(folder, os.environ["RUNBOOK_REPLAY_KEEP"], dirs_exist_ok=True)
+    return report
+
+
+def _sealed_bytes(run: Run, nb: Any, verdict: Verdict) -> tuple[bytes, bool]:
+    card = display.verdict_card(verdict, next_steps=next_steps(verdict))
+    book = {**nb, "cells": seal.with_card(list(nb.cells), card)}
+    return seal.serialise(book, run.redactor)
+
+
+def _nodes(cells: list[Any]) -> list[Any]:
+    from nbformat import from_dict
+
+    return [from_dict(cell) for cell in cells]  # type: ignore[no-untyped-call]
+
+
+def unexecuted(nb: Any) -> list[str]:
+    """Cells that did not run, did not run in order, or ended in an error other than enforce's own.
+
+    Judged by execution counts: papermill marks cells that never ran as completed.
+    """
+    cells = [
+        cell for cell in nb.cells if cell["cell_type"] == "code" and notebook.source(cell).strip()
+    ]
+    cells = [cell for cell in cells if notebook.VERDICT not in notebook.tags(cell)]
+    problems = []
+    for number, cell in enumerate(cells, start=1):
+        errors = [out for out in cell["outputs"] if out["output_type"] == "error"]
+        named = f"cell {number} (`{notebook.source(cell).strip().splitlines()[0][:60]}`)"
+        if errors and errors[0]["ename"] != "StageRefused":
+            problems.append(f"{named}: {errors[0]['ename']}: {errors[0]['evalue'][:300]}")
+        if cell["execution_count"] is None:
+            problems.append(f"{named}: expected it to run, it did not, nor did any after it")
+            break
+        if cell["execution_count"] != number:
+            got = cell["execution_count"]
+            problems.append(f"{named}: expected it to run as number {number}, got {got}")
+            break
+    return problems

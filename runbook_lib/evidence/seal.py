@@ -1,0 +1,132 @@
+"""Sealing: the executed notebook is filed in the attempt, and a manifest lists every file's digest.
+
+The verdict card goes first into the notebook, the notebook is scanned for secrets, the record gets
+its ``sealed`` entry, and then the manifest is written over all of it. A later try is sealed again;
+the earlier notebook and manifest stay beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .. import display, notebook
+from ..canonical import canonical, digest_bytes, digest_file
+from ..errors import NotebookError
+from ..outcomes import Verdict
+from ..sources.redact import Redactor
+from .record import Record
+
+MANIFEST = "manifest.json"
+
+
+def with_card(cells: list[Any], card: display.Card) -> list[Any]:
+    """The cells with the verdict card first, an older one replaced."""
+    rest = [
+        cell
+        for cell in cells
+        if not (notebook.VERDICT in notebook.tags(cell) and cell["cell_type"] == "code")
+    ]
+    data, metadata = card._repr_mimebundle_()
+    output = {"output_type": "display_data", "data": data, "metadata": metadata}
+    first = {
+        "cell_type": "code",
+        "id": "verdict",
+        "metadata": {"tags": [notebook.VERDICT]},
+        "execution_count": None,
+        "source": notebook.VERDICT_SOURCE,
+        "outputs": [output],
+    }
+    return [first, *rest]
+
+
+def serialise(book: Mapping[str, Any], redactor: Redactor) -> tuple[bytes, bool]:
+    """The notebook's bytes without secrets, and whether one had to be taken out."""
+    text = json.dumps(book, ensure_ascii=False, indent=1, sort_keys=True).encode() + b"\n"
+    clean = redactor.clean(text)
+    return clean, clean != text
+
+
+def seal(
+    folder: Path, name: str, data: bytes, verdict: Verdict, *, code: str, foreign: bool
+) -> Path:
+    """File ``data`` as the executed notebook of an attempt and write the manifest over everything.
+
+    ``code`` is the digest of the notebook's code; ``foreign``: it is not one of ours.
+    """
+    target = folder / name
+    _keep_earlier(target)
+    _keep_earlier(folder / MANIFEST)
+    target.write_bytes(data)
+    record = Record(folder / "record.jsonl")
+    record.append(
+        "sealed",
+        {
+            "notebook": name,
+            "digest": digest_bytes(data),
+            "code": code,
+            "foreign": foreign,
+            "outcome": verdict.outcome.value,
+            "exit_code": int(verdict.exit_code),
+            "broken": list(verdict.broken),
+            "number": verdict.number,
+        },
+    )
+    write_manifest(folder, verdict, notebook_name=name, code=code, foreign=foreign)
+    return target
+
+
+def write_manifest(
+    folder: Path, verdict: Verdict, *, notebook_name: str, code: str, foreign: bool
+) -> None:
+    """``manifest.json``: the digest of every file of the attempt, and the record's head."""
+    record = Record(folder / "record.jsonl")
+    entries = record.entries()
+    body = {
+        "version": 1,
+        "release": verdict.release,
+        "commit": verdict.commit,
+        "stage": verdict.stage,
+        "attempt": verdict.attempt,
+        "mode": verdict.mode,
+        "source": verdict.source,
+        "run": verdict.run,
+        "outcome": verdict.outcome.value,
+        "exit_code": int(verdict.exit_code),
+        "broken": list(verdict.broken),
+        "notebook": notebook_name,
+        "code": code,
+        "foreign": foreign,
+        "record": {"entries": len(entries), "head": record.head},
+        "sealed_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "files": file_digests(folder),
+    }
+    scratch = folder / f".{MANIFEST}"
+    scratch.write_bytes(canonical(body) + b"\n")
+    scratch.rename(folder / MANIFEST)
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """Relative path -> digest of every file but the manifest itself. Raises NotebookError for links."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            raise NotebookError(f"{name}: expected a regular file in the evidence, got a link")
+        if path.is_file() and name != MANIFEST and not _passing(name):
+            found[name] = digest_file(path)
+    return found
+
+
+def _passing(name: str) -> bool:
+    """Files that Jupyter or a running command leaves for a moment."""
+    return ".ipynb_checkpoints/" in f"/{name}" or name.split("/")[-1].startswith(".")
+
+
+def _keep_earlier(path: Path) -> None:
+    if path.exists():
+        number = 1 + len(list(path.parent.glob(f"{path.stem}.try*{path.suffix}")))
+        path.rename(path.with_name(f"{path.stem}.try{number}{path.suffix}"))

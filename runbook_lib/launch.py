@@ -1,0 +1,102 @@
+"""Running a stage notebook headless from our own commands, with the engine papermill would use."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .evidence.record import Record
+from .evidence.standing import FINAL, standing
+from .notebook import NOTEBOOKS as FOLDER
+from .outcomes import ExitCode, Standing
+from .playbook import NOTEBOOKS
+
+Shown = Callable[[Standing], None]
+POLL_S = 0.2
+
+
+def run_stage(
+    stage: str,
+    params: Mapping[str, Any],
+    *,
+    params_file: str = "",
+    output: Path | None = None,
+    shown: Shown | None = None,
+) -> Any:
+    """Run ``stage`` through the engine; its Report. ``shown`` is told of each item as it ends."""
+    # A grammar that jsonschema would load costs 0.8 s and is never used here.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    import papermill
+
+    from .engine import Finished, Report
+
+    with tempfile.TemporaryDirectory(prefix="runbook-output-") as scratch:
+        target = output or Path(scratch) / NOTEBOOKS[stage]
+        with _environment(RUNBOOK_PARAMS_FILE=params_file), _followed(Path(scratch), shown):
+            try:
+                papermill.execute_notebook(
+                    str(FOLDER / NOTEBOOKS[stage]),
+                    str(target),
+                    parameters=dict(params),
+                    engine_name="runbook",
+                    progress_bar=False,
+                )
+            except Finished as finished:
+                report = finished.report
+                if output is None and report.folder is not None:
+                    report.output = report.folder / NOTEBOOKS[stage]
+                return report
+    return Report(ExitCode.BROKEN, problems=["papermill: expected the runbook engine to judge"])
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update({name: value for name, value in values.items() if value})
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            os.environ.pop(name, None)
+            if old is not None:
+                os.environ[name] = old
+
+
+@contextmanager
+def _followed(scratch: Path, shown: Shown | None) -> Iterator[None]:
+    """Tell ``shown`` of every item's result while the kernel works."""
+    if shown is None:
+        yield
+        return
+    note, done = scratch / "follow.json", threading.Event()
+    with _environment(RUNBOOK_FOLLOW=str(note)):
+        thread = threading.Thread(target=_follow, args=(note, done, shown), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+
+def _follow(note: Path, done: threading.Event, shown: Shown) -> None:
+    seen, record = 0, None
+    while True:
+        last_round = done.wait(POLL_S)
+        if record is None and note.exists():
+            record = Record(Path(json.loads(note.read_bytes())["folder"]) / "record.jsonl")
+            seen = json.loads(note.read_bytes())["entries"]
+        entries = record.entries() if record is not None else []
+        for entry in entries[seen:]:
+            if entry.kind in FINAL:
+                shown(standing(entries[: entry.seq + 1], entry.body["item"]))
+        seen = max(seen, len(entries))
+        if last_round:
+            return

@@ -1,0 +1,197 @@
+"""Our notebooks as files: their parameters read with ``ast``, their code known by digest.
+
+papermill's own parameter inference is a regular expression that loses ``dict(...)`` and several
+lines; a misspelt or mistyped parameter only warns there. Here both are errors before a cell runs.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .canonical import digest
+from .errors import NotebookError, ParameterError
+from .params import PROJECT
+
+NOTEBOOKS = PROJECT / "notebooks"
+DIGESTS = NOTEBOOKS / "digests.json"
+PARAMETERS, INJECTED, ENFORCE, VERDICT = "parameters", "injected-parameters", "enforce", "verdict"
+VERDICT_SOURCE = "# The verdict, written by the engine after the run."
+FORBIDDEN_TAGS = frozenset({"raises-exception", "skip-execution", "nbval-skip"})
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (float, int),
+    "bool": (bool,),
+    "list": (list,),
+    "dict": (dict,),
+}
+
+Cell = Mapping[str, Any]
+Notebook = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of the parameters cell."""
+
+    name: str
+    type: str
+    default: Any
+
+
+def tags(cell: Cell) -> frozenset[str]:
+    return frozenset(cell.get("metadata", {}).get("tags", ()))
+
+
+def source(cell: Cell) -> str:
+    text = cell["source"]
+    return text if isinstance(text, str) else "".join(text)
+
+
+def code_cells(notebook: Notebook) -> list[Cell]:
+    """Code cells that are part of the notebook: without injected parameters and verdict card."""
+    return [
+        cell
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code"
+        and INJECTED not in tags(cell)
+        and not (VERDICT in tags(cell) and source(cell) == VERDICT_SOURCE)
+    ]
+
+
+def parameters(notebook: Notebook) -> list[Parameter]:
+    """The parameters cell, line by line. Raises NotebookError unless it is all annotated literals."""
+    cells = [cell for cell in code_cells(notebook) if PARAMETERS in tags(cell)]
+    if len(cells) != 1:
+        raise NotebookError(f"notebook: expected one cell tagged parameters, got {len(cells)}")
+    found = []
+    for node in _parse(source(cells[0])).body:
+        match node:
+            case ast.AnnAssign(
+                target=ast.Name(id=name), annotation=note, value=ast.expr() as value
+            ):
+                found.append(
+                    Parameter(name, ast.unparse(note).split("[")[0], _literal(name, value))
+                )
+            case _:
+                raise NotebookError(
+                    f"parameters cell: expected `name: type = literal`, got `{ast.unparse(node)}`"
+                )
+    return found
+
+
+def passed_to_open(notebook: Notebook) -> list[str]:
+    """Names passed as ``name=name`` to ``open_stage``. Raises NotebookError for anything else."""
+    for cell in code_cells(notebook):
+        for node in ast.walk(_parse(source(cell))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "open_stage":
+                return [_keyword(word) for word in node.keywords]
+    raise NotebookError("notebook: expected a cell that calls open_stage, got none")
+
+
+def _keyword(word: ast.keyword) -> str:
+    if word.arg is None or not isinstance(word.value, ast.Name) or word.value.id != word.arg:
+        raise NotebookError(
+            f"open_stage: expected every parameter as name=name, got `{ast.unparse(word)}`"
+        )
+    return word.arg
+
+
+def stage_of(notebook: Notebook) -> str:
+    """The stage the notebook opens. Raises NotebookError."""
+    for cell in code_cells(notebook):
+        for node in ast.walk(_parse(source(cell))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "open_stage":
+                match node.args:
+                    case [ast.Constant(value=str(stage))]:
+                        return stage
+    raise NotebookError('notebook: expected open_stage("STAGE", ...), got none')
+
+
+def check_passed(notebook: Notebook, given: Mapping[str, Any], where: str) -> None:
+    """Passed parameters exist and have the right type. Raises ParameterError listing all problems."""
+    known = {parameter.name: parameter for parameter in parameters(notebook)}
+    problems = []
+    for name, value in given.items():
+        if name not in known:
+            problems.append(
+                f"{where}: {name}: expected one of {', '.join(known)}; check its spelling"
+            )
+        elif not _is(value, known[name].type):
+            problems.append(f"{where}: {name}: expected {known[name].type}, got {value!r}")
+    if problems:
+        raise ParameterError(problems)
+
+
+def _is(value: Any, kind: str) -> bool:
+    if isinstance(value, bool) and kind != "bool":
+        return False
+    return isinstance(value, _TYPES.get(kind, ()))
+
+
+def code_digest(notebook: Notebook) -> str:
+    """The digest of the code; parameter *values* left out, Markdown and outputs too."""
+    cells: list[Any] = []
+    for cell in code_cells(notebook):
+        if PARAMETERS in tags(cell):
+            cells.append([[p.name, p.type] for p in parameters(notebook)])
+        else:
+            cells.append([sorted(tags(cell)), source(cell).strip()])
+    return digest(cells)
+
+
+def known_digests() -> dict[str, str]:
+    """Notebook file -> digest of its code, as ``make notebooks`` wrote them."""
+    try:
+        return dict(json.loads(DIGESTS.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise NotebookError(
+            f"{DIGESTS.name}: expected it beside the notebooks, got: {error}"
+        ) from error
+
+
+def require_ours(notebook: Notebook, stage: str, expected: str) -> None:
+    """The notebook is one of ours with its code unaltered. Raises NotebookError saying what is not."""
+    forbidden = sorted({tag for cell in notebook["cells"] for tag in tags(cell)} & FORBIDDEN_TAGS)
+    if forbidden:
+        raise NotebookError(f"notebook: expected no cell tagged {', '.join(forbidden)}, got one")
+    names = [parameter.name for parameter in parameters(notebook)]
+    passed = passed_to_open(notebook)
+    if names != passed:
+        odd = sorted(set(names) ^ set(passed)) or ["their order"]
+        raise NotebookError(
+            f"open_stage: expected the parameters cell's names in its order, got: {', '.join(odd)}"
+        )
+    known = known_digests().get(expected)
+    found = code_digest(notebook)
+    if known != found:
+        raise NotebookError(
+            f"{expected}: expected the {stage} notebook as shipped, got altered code ({found});"
+            " undo the change, or run `make notebooks` if it is meant to ship"
+        )
+
+
+def tag_positions(cells: Sequence[Cell], tag: str) -> list[int]:
+    return [number for number, cell in enumerate(cells) if tag in tags(cell)]
+
+
+def _parse(text: str) -> ast.Module:
+    try:
+        return ast.parse(text)
+    except SyntaxError as error:
+        raise NotebookError(
+            f"notebook: expected Python in every code cell, got: {error}"
+        ) from error
+
+
+def _literal(name: str, value: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(value)
+    except ValueError as error:
+        raise NotebookError(
+            f"parameters cell: {name}: expected a literal, got an expression"
+        ) from error
