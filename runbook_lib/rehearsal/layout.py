@@ -5,24 +5,23 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .node_config import ADMISSION_TIERS
-from .node_template import render
 from .nodes import Build, read_build
-from .world import CHANNELS, ClusterSpec, World, past, profile
+from .templates import node_config
+from .world import ClusterSpec, World, past
 
 RELEASE, PREVIOUS = "v1.4.0", "v1.3.0"
 ISSUE = 42
+OPERATOR = "rehearsal"
 REPOSITORY = "HUBId/chain"
 REQUIRED_CHECKS = ("integration tests", "property tests")
-_WINDOWS = ("daily", "twice-weekly", "weekly", "scheduled-maintenance")
 
 
 @dataclass(frozen=True)
@@ -101,69 +100,9 @@ def write_nodes(world: World, release: Release) -> None:
             folder = world.node_dir(cluster.name, node.name)
             (folder / "bin").mkdir(parents=True)
             (folder / "data").mkdir()
-            (folder / "config.toml").write_text(render(node, cluster, channel, gates))
+            (folder / "config.toml").write_text(node_config(node, cluster, channel, gates))
             (folder / "bin" / "rpp-node").write_bytes(binary)
             (folder / "bin" / "rpp-node").chmod(0o755)
-
-
-def bundle() -> str:
-    """A rollout bundle of the chain's schema and gates."""
-    stages = "\n".join(_stage(*row) for row in zip(CHANNELS, _WINDOWS, strict=True))
-    tiers = "\n".join(
-        f'[network.admission.defaults.{topic}]\nsubscribe = "tl0"\npublish = "{tier}"\n'
-        for topic, tier in ADMISSION_TIERS.items()
-    )
-    return f"""\
-version = 1
-bundle = "mainnet-rollout"
-description = "Stages of a rollout to mainnet, as the rehearsal network practises it"
-node_template = "../validator.toml"
-wallet_template = "../wallet.toml"
-notes = ["Gates only ever turn on from one stage to the next."]
-
-{stages}
-[network.admission]
-policy_path = "./data/p2p/admission_policies.json"
-audit_retention_days = 30
-
-[network.admission.signing]
-enabled = false
-key_path = "./secrets/admission_signing.toml"
-active_key = "admission_dev"
-
-[network.admission.signing.trust_store]
-admission_dev = "{"0" * 64}"
-
-[network.admission.worm_export]
-enabled = false
-required = false
-retention_days = 90
-require_signatures = true
-
-[network.admission.worm_export.target]
-kind = "command"
-program = "tools/worm-export/worm-export"
-
-{tiers}
-[admission_reconciler]
-cadence_secs = 60
-drift_alert_threshold = 1
-max_audit_lag_secs = 300
-"""
-
-
-def _stage(stage: str, window: str) -> str:
-    gates = ", ".join(f"{gate} = {str(on).lower()}" for gate, on in profile(stage).items())
-    page = "docs/deployment/staged_rollout.md"
-    return f"""\
-[[stages]]
-name = "{stage}"
-release_channel = "{stage}"
-change_window = "{window}"
-feature_gates = {{ {gates} }}
-release_checks = ["{page}#{stage}-readiness", "{page}#common-preflight-checks"]
-recovery_playbook = "{page}#{stage}-recovery"
-"""
 
 
 def site(world: World, forge: str, prometheus: str, alertmanager: str) -> dict[str, Any]:
@@ -171,14 +110,18 @@ def site(world: World, forge: str, prometheus: str, alertmanager: str) -> dict[s
     root = world.root
     return {
         "name": "rehearsal",
-        "clock": {"source": "offset-file", "path": str(world.clock.path)},
-        "store": str(root / "store"),
+        "clock": {
+            "source": "offset-file",
+            "path": _shown(world.clock.path),
+            "wait": _command(root, 120.0, "fast-forward", "{seconds}"),
+        },
+        "store": _shown(root / "store"),
         "single_operator": True,
-        "bundle": {"path": str(root / "bundle" / "mainnet.toml")},
+        "bundle": {"path": _shown(root / "bundle" / "mainnet.toml")},
         "people": [
             {
                 "name": "Rehearsing Engineer",
-                "account": "rehearsal",
+                "account": OPERATOR,
                 "roles": ["release-engineer", "release-commander", "governance-council"],
             }
         ],
@@ -205,7 +148,7 @@ def site(world: World, forge: str, prometheus: str, alertmanager: str) -> dict[s
             "ci": {"app": "github-actions", "required": list(REQUIRED_CHECKS)},
         },
         "commands": _commands(root),
-        "artifacts": {"node": str(root / "artifacts" / "{release}" / "rpp-node")},
+        "artifacts": {"node": _shown(root / "artifacts" / "{release}" / "rpp-node")},
     }  # fmt: skip
 
 
@@ -233,13 +176,20 @@ def _cluster(spec: ClusterSpec) -> dict[str, Any]:
     }
 
 
+def _shown(path: Path) -> str:
+    """A path as the site file writes it: relative to the project, below which commands run."""
+    project = Path(__file__).resolve().parents[2]
+    return str(path.relative_to(project) if path.is_relative_to(project) else path)
+
+
+def _command(root: Path, timeout_s: float, *words: str) -> dict[str, Any]:
+    script = ["python3", "-S", "-E", _shown(Path(__file__).with_name("commands.py"))]
+    return {"argv": [*script, "--root", _shown(root), *words], "timeout_s": timeout_s}
+
+
 def _commands(root: Path) -> dict[str, Any]:
-    script = [sys.executable, "-S", "-E", str(Path(__file__).with_name("commands.py"))]
-
-    def command(timeout_s: float, *words: str) -> dict[str, Any]:
-        return {"argv": [*script, "--root", str(root), *words], "timeout_s": timeout_s}
-
-    checkout = ["git", "-C", str(root / "checkout")]
+    command = partial(_command, root)
+    checkout = ["git", "-C", _shown(root / "checkout")]
     return {
         "version": command(10.0, "version", "{node}"),
         "read_config": command(10.0, "read-config", "{node}"),
@@ -251,23 +201,24 @@ def _commands(root: Path) -> dict[str, Any]:
             name: command(10.0, "suite", name)
             for name in ("tests/pipeline", "tests/observability", "tests/firewood_lifecycle")
         },
-        "deploy": command(60.0, "deploy", "{node}", "{artifact}", "{digest}", "{config}"),
-        "restart": command(60.0, "restart", "{node}"),
-        "provision": command(60.0, "provision", "{cluster}", "{name}", "{config}"),
-        "deprovision": command(60.0, "deprovision", "{cluster}", "{name}"),
+        "deploy": command(30.0, "deploy", "{node}", "{artifact}", "{digest}", "{config}"),
+        "restart": command(10.0, "restart", "{node}"),
+        "provision": command(10.0, "provision", "{cluster}", "{name}", "{config}"),
+        "deprovision": command(10.0, "deprovision", "{cluster}", "{name}"),
     }
 
 
 def development_parameters(world: World, release: Release) -> dict[str, Any]:
     """The papermill parameter file of the development stage."""
     return {
-        "site": str(world.root / "site.yaml"),
+        "site": _shown(world.root / "site.yaml"),
         "release": RELEASE,
         "commit": release.commit,
         "mode": "apply",
         "previous_release": PREVIOUS,
         "issue": ISSUE,
         "baseline_hours": 1.0,
+        "wait": True,
     }
 
 

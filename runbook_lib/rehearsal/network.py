@@ -17,7 +17,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Literal
 
-from . import layout
+from . import layout, templates
 from .control import control_app
 from .effects import EFFECTS, Undo
 from .faults import FaultBoard
@@ -57,6 +57,7 @@ class RehearsalNetwork:
         self.site = self.root / "site.yaml"
         self.params = {"development": self.root / "params" / "development.yaml"}
         self.env = {name: layout.token(seed, name) for name in ("RPP_RPC_TOKEN", "GITHUB_TOKEN")}
+        self.env["RUNBOOK_OPERATOR"] = layout.OPERATOR
         self.world: World
         self.fleet: Fleet
         self.release: layout.Release
@@ -138,7 +139,7 @@ class RehearsalNetwork:
 
     def _write_bundle(self) -> None:
         (self.root / "bundle").mkdir()
-        text = self._bundle.read_text() if self._bundle else layout.bundle()
+        text = self._bundle.read_text() if self._bundle else templates.bundle()
         (self.root / "bundle" / "mainnet.toml").write_text(text)
         (self.root / "store").mkdir()
 

@@ -10,16 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.rehearsal import layout
+from runbook_lib.rehearsal import templates
 from runbook_lib.rehearsal.node_config import ConfigurationError, parse
-from runbook_lib.rehearsal.node_template import render
 from runbook_lib.rehearsal.world import CHANNELS, make_cluster, profile
 
 CLUSTER = make_cluster("mainnet", [("127.1.3.1", 7070), ("127.1.3.2", 7070)], 1, 0.0)
 
 
 def text(channel: str = "development") -> str:
-    return render(CLUSTER.nodes[0], CLUSTER, channel, profile(channel))
+    return templates.node_config(CLUSTER.nodes[0], CLUSTER, channel, profile(channel))
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
@@ -149,7 +148,7 @@ def test_bundle_has_the_tables_of_the_chains_own() -> None:
     folder = os.environ.get("RPP_CHAIN_DIR")
     if not folder:
         pytest.skip("RPP_CHAIN_DIR names no copy of the chain's files")
-    ours = tomllib.loads(layout.bundle())
+    ours = tomllib.loads(templates.bundle())
     theirs = tomllib.loads(Path(folder, "config/defaults/mainnet.toml").read_text())
     for key in ("description", "notes"):
         del ours[key], theirs[key]

@@ -1,27 +1,39 @@
-"""The configuration file a node of the rehearsal starts with."""
+"""The TOML files of the network: the nodes' configurations and the rollout bundle."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from .node_config import ADMISSION_TIERS
-from .world import GATES, ClusterSpec, NodeSpec
+from .world import CHANNELS, GATES, ClusterSpec, NodeSpec, profile
+
+_WINDOWS = ("daily", "twice-weekly", "weekly", "scheduled-maintenance")
+_NO_EXPORT = """\
+[network.admission.worm_export]
+enabled = false
+required = false
+retention_days = 90
+require_signatures = true
+
+[network.admission.worm_export.target]
+kind = "command"
+program = "tools/worm-export/worm-export"
+"""
 
 
-def render(node: NodeSpec, cluster: ClusterSpec, channel: str, gates: Mapping[str, bool]) -> str:
+def node_config(
+    node: NodeSpec, cluster: ClusterSpec, channel: str, gates: Mapping[str, bool]
+) -> str:
     """A node's commented configuration file, valid for the chain.
 
     Every root scalar stands before the first table header.
     """
     gate_lines = "\n".join(f"{gate} = {str(gates[gate]).lower()}" for gate in GATES)
+    export = _NO_EXPORT if channel in ("development", "testnet") else _s3_export(cluster)
     accounts = "\n".join(
-        f'\n[[genesis.accounts]]\naddress = "{peer.validator}"\nbalance = 1000000000\n'
-        f'stake = "{peer.stake}"'
+        f'[[genesis.accounts]]\naddress = "{peer.validator}"\nbalance = 1000000000\n'
+        f'stake = "{peer.stake}"\n'
         for peer in cluster.nodes
-    )
-    defaults = "\n".join(
-        f'\n[network.admission.defaults.{topic}]\nsubscribe = "tl0"\npublish = "{tier}"'
-        for topic, tier in ADMISSION_TIERS.items()
     )
     return f"""\
 # {node.name}: validator of {cluster.chain_id}. Change it by deploying a new file, then restart.
@@ -66,6 +78,51 @@ listen_addr = "/ip4/{node.host}/tcp/7600"
 heartbeat_interval_ms = 3000 # faster than the default, for leader sync
 gossip_enabled = true
 
+{_admission(export)}
+[genesis]
+chain_id = "{cluster.chain_id}"
+
+{accounts}"""
+
+
+def bundle() -> str:
+    """A rollout bundle of the chain's schema, gates and network tables.
+
+    Its worm_export table is the one that nodes refuse on canary and mainnet, as in the chain's own.
+    """
+    stages = "\n".join(_stage(*row) for row in zip(CHANNELS, _WINDOWS, strict=True))
+    return f"""\
+version = 1
+bundle = "mainnet-rollout"
+description = "Stages of a rollout to mainnet, as the rehearsal network practises it"
+node_template = "../validator.toml"
+wallet_template = "../wallet.toml"
+notes = ["Gates only ever turn on from one stage to the next."]
+
+{stages}
+{_admission(_NO_EXPORT)}"""
+
+
+def _stage(stage: str, window: str) -> str:
+    gates = ", ".join(f"{gate} = {str(on).lower()}" for gate, on in profile(stage).items())
+    page = "docs/deployment/staged_rollout.md"
+    return f"""\
+[[stages]]
+name = "{stage}"
+release_channel = "{stage}"
+change_window = "{window}"
+feature_gates = {{ {gates} }}
+release_checks = ["{page}#{stage}-readiness", "{page}#common-preflight-checks"]
+recovery_playbook = "{page}#{stage}-recovery"
+"""
+
+
+def _admission(worm_export: str) -> str:
+    topics = "\n".join(
+        f'[network.admission.defaults.{topic}]\nsubscribe = "tl0"\npublish = "{tier}"\n'
+        for topic, tier in ADMISSION_TIERS.items()
+    )
+    return f"""\
 [network.admission]
 policy_path = "./data/p2p/admission_policies.json"
 audit_retention_days = 30
@@ -78,32 +135,16 @@ active_key = "admission_dev"
 [network.admission.signing.trust_store]
 admission_dev = "{"0" * 64}"
 
-{_worm_export(channel, cluster)}
-{defaults}
-
+{worm_export}
+{topics}
 [admission_reconciler]
 cadence_secs = 60
 drift_alert_threshold = 1
 max_audit_lag_secs = 300
-
-[genesis]
-chain_id = "{cluster.chain_id}"
-{accounts}
 """
 
 
-def _worm_export(channel: str, cluster: ClusterSpec) -> str:
-    if channel in ("development", "testnet"):
-        return """\
-[network.admission.worm_export]
-enabled = false
-required = false
-retention_days = 90
-require_signatures = true
-
-[network.admission.worm_export.target]
-kind = "command"
-program = "tools/worm-export/worm-export\""""
+def _s3_export(cluster: ClusterSpec) -> str:
     return f"""\
 # The node refuses this channel without an s3 target.
 [network.admission.worm_export]
@@ -117,4 +158,5 @@ kind = "s3"
 endpoint = "https://worm.{cluster.name}.internal"
 bucket = "admission-audit"
 access_key = "rehearsal"
-secret_key = "rehearsal-throwaway\""""
+secret_key = "rehearsal-throwaway"
+"""
