@@ -1,0 +1,415 @@
+"""Figures: what was measured over time, its distribution, and what was made of it.
+
+Made to be read at 800 pixels, in grey and by the colour-blind: lines differ in dash and lightness,
+areas in hatching, outcomes in their marker and word. Gaps stay gaps with a strip under them, zeros
+are drawn as zeros, a lone sample is a dot. No pyplot; the same data give the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from runbook_lib.markup import visible
+from runbook_lib.metrics.plotdata import (
+    Change,
+    Comparison,
+    Floats,
+    Mark,
+    PlotSeries,
+    Times,
+    comparison_data,
+    comparison_words,
+    letter,
+    mark_words,
+    middle_and_furthest,
+    number,
+    percentiles,
+    plotted_digest,
+    quantity,
+    series_data,
+    series_words,
+)
+from runbook_lib.outcomes import Outcome
+from runbook_lib.wording import count, outcome_word
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+NAMED = 6
+"""Up to so many lines are told apart; more are drawn thin, with their median and the furthest."""
+
+_BLUE, _RED, _GREY, _MANY, _LIGHT = "#0072b2", "#d55e00", "#595959", "#8c8c8c", "#d9d9d9"
+_LINES: tuple[tuple[str, Any], ...] = (
+    ("#000000", "-"),
+    (_BLUE, (0, (5, 1.5))),
+    ("#e69f00", (0, (6, 1.5, 1, 1.5))),
+    ("#009e73", (0, (1, 1))),
+    ("#56b4e9", (0, (9, 2))),
+    ("#cc79a7", (0, (3, 1, 1, 1, 1, 1))),
+)
+_DENSE = 1000  # more samples than pixels: thinner lines
+_MARKERS = {
+    Outcome.PASS: ("o", "white"),
+    Outcome.FAIL: ("s", "black"),
+    Outcome.INCONCLUSIVE: ("D", "white"),
+}
+_WIDTH = 8.0  # inches; 800 pixels
+_STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "hatch.linewidth": 0.5,
+    "text.parse_math": False,  # a name with dollar signs is no formula
+}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure as ``display.figure_card`` takes it: PNG, the same in words, and for programs."""
+
+    png: bytes
+    text: str
+    data: dict[str, Any]
+
+
+def baseline_figure(series: Sequence[PlotSeries], *, marks: Sequence[Mark] = ()) -> Drawn:
+    """One panel per metric: lines over time, the p5 to p95 band, limit, distribution at the side."""
+
+    styles = _styles(series)
+
+    def draw(figure: Figure) -> None:
+        panels = _grid(figure, len(series), (5, 1))
+        for one, (left, right) in zip(series, panels, strict=True):
+            low, high = _time_panel(left, one, one.samples, styles)
+            _distribution(right, one.samples, low, high, filled=True)
+            _labels(right, percentiles(one.samples), low, high)
+        _time_axis([row[0] for row in panels], series, marks)
+        _key(figure, styles, "all samples", marks)
+
+    text = "\n".join([*map(series_words, series), *mark_words(marks)])
+    data = {"digest": plotted_digest(series, marks), "metrics": [series_data(s) for s in series]}
+    return Drawn(_png(draw, _height(series, marks)), text, data)
+
+
+def comparison_figure(comparisons: Sequence[Comparison], *, marks: Sequence[Mark] = ()) -> Drawn:
+    """One panel per metric: the current lines on the baseline's band, both distributions, and the
+    judged intervals against the tolerance."""
+    currents = [one.current for one in comparisons]
+    styles = _styles(currents)
+
+    def draw(figure: Figure) -> None:
+        panels = _grid(figure, len(comparisons), (5, 1, 3))
+        for one, (left, middle, right) in zip(comparisons, panels, strict=True):
+            low, high = _time_panel(left, one.current, one.baseline.samples, styles)
+            _distribution(middle, one.baseline.samples, low, high, filled=True)
+            _distribution(middle, one.current.samples, low, high, filled=False)
+            _intervals(one, right)
+        _time_axis([row[0] for row in panels], currents, marks)
+        _key(figure, styles, "grey: baseline, outline: current", marks)
+
+    text = "\n".join([*map(comparison_words, comparisons), *mark_words(marks)])
+    height = _height(currents, marks)
+    return Drawn(_png(draw, height), text, comparison_data(comparisons, marks))
+
+
+def overview_figure(comparisons: Sequence[Comparison]) -> Drawn:
+    """All metrics on one axis, their intervals in units of their tolerance, worse to the right."""
+
+    def draw(figure: Figure) -> None:
+        _overview(comparisons, figure.subplots())
+
+    text = "\n".join(comparison_words(one).split("\n")[0] for one in comparisons)
+    height = 0.9 + 0.27 * sum(len(one.changes) for one in comparisons)
+    return Drawn(_png(draw, height), text, comparison_data(comparisons, ()))
+
+
+def _png(draw: Callable[[Figure], None], height: float) -> bytes:
+    import matplotlib as mpl
+    from matplotlib.figure import Figure  # draws with agg, whatever backend is configured
+    from PIL import Image
+
+    out = io.BytesIO()
+    with mpl.rc_context(), warnings.catch_warnings():
+        # A name in a script without a glyph is drawn as boxes; the text form has it.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        mpl.rcdefaults()  # a user's matplotlibrc does not alter evidence
+        mpl.rcParams.update(_STYLE)
+        figure = Figure(figsize=(_WIDTH, height), dpi=100, layout="constrained")
+        draw(figure)
+        figure.savefig(out, format="raw")
+    pixels = out.getvalue()
+    width = round(_WIDTH * 100)
+    image = Image.frombytes("RGBA", (width, len(pixels) // width // 4), pixels).convert("RGB")
+    # 64 colours: a third of the bytes of every notebook, no difference to the eye.
+    small = io.BytesIO()
+    image.quantize(64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+        small, format="png", optimize=True
+    )
+    return small.getvalue()
+
+
+def _height(series: Sequence[PlotSeries], marks: Sequence[Mark]) -> float:
+    return 0.9 + 1.8 * len(series) + 0.15 * len(marks)
+
+
+def _grid(figure: Figure, rows: int, widths: tuple[int, ...]) -> list[list[Axes]]:
+    axes = figure.subplots(rows, len(widths), squeeze=False, width_ratios=widths)
+    for row in axes:
+        row[0].sharex(axes[0][0])
+        row[1].sharey(row[0])
+        row[1].tick_params(labelleft=False)
+        row[1].set_xticks([])
+    return [list(row) for row in axes]
+
+
+def _styles(series: Sequence[PlotSeries]) -> dict[str, tuple[str, Any]]:
+    """Colour and dash by name, the same in every panel; none when there are too many to tell."""
+    names = sorted({name for one in series for name in one.lines})
+    return dict(zip(names, _LINES, strict=False)) if len(names) <= NAMED else {}
+
+
+def _time_panel(
+    axes: Axes, series: PlotSeries, reference: Floats, styles: dict[str, tuple[str, Any]]
+) -> tuple[float, float]:
+    """Draw ``series`` on the band of ``reference``; returns the ends of the value axis."""
+    title = f"{visible(series.title)}: {count(series.samples.size, 'sample')}"
+    title += f", {series.missing:,} missing" if series.missing else ""
+    if not styles and len(series.lines) > 1:
+        title += f", furthest: {visible(middle_and_furthest(series.lines)[1], 30)}"
+    axes.set_title(title, loc="left", fontweight="bold")
+    axes.set_ylabel(visible(series.unit) or "count")
+    times, matrix = series.with_gaps()
+    days = _days(times)
+    low, high = _value_axis(series, reference)
+    axes.set_ylim(low, high)
+    _lines(axes, days, dict(zip(series.lines, matrix, strict=True)), styles)
+    _strip(axes, days, matrix, series.gap_step() / np.timedelta64(1, "D"))
+    if reference.size:
+        band = percentiles(reference)
+        axes.axhspan(band["p5"], band["p95"], color=_LIGHT, alpha=0.7, zorder=0, lw=0)
+        axes.axhline(band["p50"], color=_GREY, lw=1, ls=(0, (4, 2)), zorder=1)
+    if not series.samples.size:
+        axes.text(0.5, 0.5, "no samples", transform=axes.transAxes, ha="center", va="center",
+                  backgroundcolor="white")  # fmt: skip
+    if series.limit is not None:
+        _limit(axes, series, low, high)
+    return low, high
+
+
+def _value_axis(series: PlotSeries, reference: Floats) -> tuple[float, float]:
+    """From zero when the data come near it; with the limit when that is not far away."""
+    seen = np.concatenate([series.samples, reference])
+    if not seen.size:
+        return -0.05, 1.0
+    low, high = float(seen.min()), float(seen.max())
+    if low == high or 0 < low < 0.5 * high:  # a constant is seen against zero
+        low, high = min(low, 0.0), max(high, 0.0) or 1.0
+    if series.limit is not None and low - 2 * (high - low) <= series.limit <= 3 * high - 2 * low:
+        low, high = min(low, series.limit), max(high, series.limit)
+    room = (high - low) * 0.08
+    return low - room, high + room
+
+
+def _lines(
+    axes: Axes, days: Floats, lines: dict[str, Floats], styles: dict[str, tuple[str, Any]]
+) -> None:
+    thin = 0.6 if len(days) > _DENSE else 1.0
+    if styles or len(lines) == 1:
+        for name, line in lines.items():
+            colour, dash = styles.get(name, _LINES[0])
+            axes.plot(days, line, color=colour, ls=dash, lw=1.2 * thin)
+            _dots(axes, days, line, colour)
+    elif lines:
+        for line in lines.values():
+            axes.plot(days, line, color=_MANY, lw=0.5, alpha=0.6)
+            _dots(axes, days, line, _MANY)
+        middle, furthest = middle_and_furthest(lines)
+        axes.plot(days, lines[furthest], color=_BLUE, lw=1, ls=(0, (6, 1.5)))
+        axes.plot(days, middle, color="black", lw=1.6 * thin)
+        _dots(axes, days, middle, "black")
+
+
+def _days(times: Times) -> Floats:
+    """Days since 1970, the numbers of a date axis."""
+    days: Floats = times.astype("datetime64[ms]").astype(np.int64) / 86_400_000
+    return days
+
+
+def _dots(axes: Axes, days: Floats, line: Floats, colour: str) -> None:
+    """A sample without neighbours has no line through it."""
+    there = np.concatenate([[False], np.isfinite(line), [False]])
+    alone = there[1:-1] & ~there[:-2] & ~there[2:]
+    if alone.any():
+        axes.plot(days[alone], line[alone], ls="", marker="o", ms=4, color=colour)
+
+
+def _strip(axes: Axes, days: Floats, matrix: Floats, step: float) -> None:
+    """Under a gap: dark where every line is missing, light where some are."""
+    gone = ~np.isfinite(matrix)
+    for mask, colour in ((gone.any(axis=0), _MANY), (gone.all(axis=0), "black")):
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
+        starts, ends = days[edges[::2]], days[edges[1::2] - 1]
+        stretches = list(zip(starts - step / 2, ends - starts + step, strict=True))
+        at = axes.get_xaxis_transform()
+        axes.broken_barh(stretches, (0, 0.04), transform=at, color=colour, lw=0)
+
+
+def _limit(axes: Axes, series: PlotSeries, low: float, high: float) -> None:
+    assert series.limit is not None
+    said = f"limit {quantity(series.limit, visible(series.unit))}"
+    inside = low <= series.limit <= high
+    if inside:
+        axes.axhline(series.limit, color=_RED, lw=1.5, ls=(0, (8, 2)))
+    else:
+        said += ", above this axis" if series.limit > high else ", below this axis"
+    axes.set_title(said, loc="right", color=_RED)
+
+
+def _distribution(axes: Axes, samples: Floats, low: float, high: float, *, filled: bool) -> None:
+    if not samples.size:
+        return
+    look: dict[str, Any] = {"histtype": "stepfilled", "color": "#a6a6a6"}
+    if not filled:
+        look = {"histtype": "step", "color": "black", "linewidth": 1.2}
+    weights = np.full(samples.size, 1 / samples.size)
+    bins = np.linspace(low, high, 31).tolist()
+    axes.hist(samples, bins=bins, weights=weights, orientation="horizontal", **look)
+
+
+def _labels(axes: Axes, band: dict[str, float], low: float, high: float) -> None:
+    """Percentiles at their values, moved apart where they would overlap."""
+    if band and band["p5"] == band["p95"]:
+        band = {"p5–p95": band["p50"]}
+    at, room = -math.inf, (high - low) * 0.13
+    for name, value in band.items():
+        at, said = max(value, at + room), f"{name} {number(value)}"
+        axes.text(1.02, at, said, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+
+
+def _intervals(one: Comparison, axes: Axes) -> None:
+    scale = 100.0 if one.relative else 1.0
+    ends = [x * scale for c in one.changes for x in (c.low, c.high, c.estimate)]
+    reach = 1.3 * max([one.tolerance * scale, *(abs(x) for x in ends if math.isfinite(x))])
+    for row, change in enumerate(one.changes):
+        _beyond(axes, row, one.tolerance * scale, reach, one.direction)
+        _interval(axes, row, change, scale, one.outcome, reach)
+    _rows(axes, [change.name for change in one.changes], reach)
+    axes.set_xlabel(f"change ({'%' if one.relative else visible(one.current.unit) or 'count'})")
+    axes.set_title(outcome_word(one.outcome), loc="left", fontweight="bold")
+
+
+def _overview(comparisons: Sequence[Comparison], axes: Axes) -> None:
+    reach = 3.0
+    names: list[str] = []
+    for one, change in ((c, change) for c in comparisons for change in c.changes):
+        turned = -1 if one.direction == "higher" else 1
+        _beyond(axes, len(names), 1.0, reach, "either" if one.direction == "either" else "lower")
+        _interval(axes, len(names), change, turned / one.tolerance, one.outcome, reach)
+        names.append(
+            f"{visible(one.current.title, 60)}, {change.name}  {outcome_word(one.outcome)}"
+        )
+    _rows(axes, names, reach)
+    axes.set_xlabel("change, in units of each metric's tolerance; worse to the right")
+
+
+def _rows(axes: Axes, names: Sequence[str], reach: float) -> None:
+    axes.axvline(0, color=_GREY, lw=1, ls=":")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlim(-1.04 * reach, 1.04 * reach)
+
+
+def _beyond(axes: Axes, row: int, tolerance: float, reach: float, direction: str) -> None:
+    """Hatch what is worse than the tolerance."""
+    for side, harmless in ((1, "higher"), (-1, "lower")):
+        if direction != harmless:
+            axes.vlines(side * tolerance, row - 0.5, row + 0.5, color=_RED, lw=1.5)
+            width = side * (1.04 * reach - tolerance)
+            axes.barh(
+                row, width, 1, side * tolerance, color="none", ec="#bfbfbf", hatch="////", lw=0
+            )
+
+
+def _interval(
+    axes: Axes, row: int, change: Change, scale: float, outcome: Outcome, reach: float
+) -> None:
+    """A bar over the interval, its estimate marked; an end outside the axis is an arrow."""
+    low, high = sorted((change.low * scale, change.high * scale))
+    at = change.estimate * scale
+    if math.isnan(low) or math.isnan(high):
+        axes.text(0, row, "no interval", ha="center", va="center", backgroundcolor="white")
+        return
+    axes.hlines(row, max(low, -reach), min(high, reach), color="black", lw=2)
+    for end, side, arrow in ((low, -reach, "<"), (high, reach, ">")):
+        inside = abs(end) <= reach
+        marker, edge = ("|", 2.0) if inside else (arrow, 1.0)
+        axes.plot(end if inside else side, row, marker, ms=9, mew=edge, color="black")
+    if abs(at) <= reach:
+        marker, fill = _MARKERS[outcome]
+        axes.plot(at, row, marker, ms=7, color=fill, mec="black", mew=1.5)
+
+
+def _time_axis(panels: Sequence[Axes], series: Sequence[PlotSeries], marks: Sequence[Mark]) -> None:
+    """One axis of UTC times for all panels, with the marks and their letters."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    if any(one.grid.size for one in series):
+        locator = AutoDateLocator(tz=UTC, maxticks=7)  # type: ignore[no-untyped-call]
+        panels[0].xaxis.set_major_locator(locator)  # shared by all of them
+        formatter = ConciseDateFormatter(locator, tz=UTC)  # type: ignore[no-untyped-call]
+        panels[0].xaxis.set_major_formatter(formatter)
+    else:
+        panels[0].set_xticks([])
+    panels[-1].set_xlabel("time (UTC)")
+    for axes in panels:
+        axes.tick_params(labelbottom=axes is panels[-1])
+        for index, mark in enumerate(marks):
+            _mark(axes, mark, letter(index) if axes is panels[0] else "")
+
+
+def _mark(axes: Axes, mark: Mark, name: str) -> None:
+    start = mark.time.timestamp() / 86400
+    axes.axvline(start, color="black", lw=1, ls=":")
+    if mark.until is not None:
+        end = mark.until.timestamp() / 86400
+        axes.axvspan(start, end, facecolor="none", edgecolor=_MANY, hatch=r"\\\\\\", lw=0)
+    box = {"boxstyle": "square,pad=0.15", "facecolor": "white", "lw": 0.5}
+    if name:
+        at = axes.get_xaxis_transform()
+        axes.text(start, 0.97, name, transform=at, ha="center", va="top", fontsize=8, bbox=box)
+
+
+def _key(
+    figure: Figure, styles: dict[str, tuple[str, Any]], band: str, marks: Sequence[Mark]
+) -> None:
+    """What the lines, the band and the letters mean."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    many: dict[str, tuple[str, Any]] = {
+        "each series": (_MANY, "-"),
+        "their median": ("#000000", "-"),
+    }
+    many["furthest from it"] = (_BLUE, (0, (6, 1.5)))
+    handles: list[Any] = [
+        Line2D([], [], color=colour, ls=dash, label=visible(name, 30))
+        for name, (colour, dash) in (styles or many).items()
+        if name
+    ]
+    handles.append(Patch(color=_LIGHT, label=f"{band}; band: p5 to p95, dashed: p50"))
+    figure.legend(handles=handles, loc="outside upper left", ncols=4)
+    if marks:
+        said = "\n".join(visible(words, 120) for words in mark_words(marks))
+        figure.supxlabel(said, x=0.01, ha="left", fontsize=8)

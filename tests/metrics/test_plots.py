@@ -1,0 +1,275 @@
+"""Figures show what was measured: gaps, zeros and lone samples included, the same bytes each time."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from runbook_lib.display import figure_card
+from runbook_lib.metrics import plots
+from runbook_lib.metrics.plotdata import Change, Comparison, Mark, PlotSeries
+from runbook_lib.outcomes import Outcome
+
+START = np.datetime64("2026-11-23T13:00:00", "ms")
+NOON = datetime(2026, 11, 23, 13, 0, tzinfo=UTC)
+NAN = float("nan")
+
+
+def series(*values: float, title: str = "Latency", step: int = 15, **more: Any) -> PlotSeries:
+    times = START + np.arange(len(values)) * np.timedelta64(step, "s")
+    return PlotSeries(title, "ms", times, {"dev-1": values}, **more)
+
+
+def many(count: int, samples: int = 50) -> PlotSeries:
+    noise = np.random.default_rng(7).normal(400, 20, (count, samples))
+    noise[-1] += 200
+    times = START + np.arange(samples) * np.timedelta64(15, "s")
+    return PlotSeries("Latency", "ms", times, {f"val-{i:02}": noise[i] for i in range(count)})
+
+
+def comparison(outcome: Outcome = Outcome.PASS, **more: Any) -> Comparison:
+    facts: dict[str, Any] = {
+        "baseline": series(400, 410, 420),
+        "current": series(405, 415, 425),
+        "changes": (Change("median", 0.01, -0.02, 0.04), Change("p95", 0.02, -0.03, 0.07)),
+        "tolerance": 0.1,
+        "direction": "lower",
+        "relative": True,
+        "outcome": outcome,
+        "reason": "not worse",
+    }
+    return Comparison(**{**facts, **more})
+
+
+@pytest.fixture
+def figure_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """The figure that a plot function draws, before it becomes pixels."""
+
+    def catch(function: Callable[..., object], *args: object, **more: object) -> Figure:
+        figure = Figure()
+
+        def png(draw: Callable[[Figure], None], height: float) -> bytes:
+            draw(figure)
+            return b""
+
+        monkeypatch.setattr(plots, "_png", png)
+        function(*args, **more)
+        return figure
+
+    return catch
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        [series(400, 410, 420, limit=500)],
+        [series(0, 0, 0)],
+        [series(41.5, limit=60)],
+        [series(NAN, NAN), series(1, NAN, 3)],
+        [series()],
+        [PlotSeries("Nothing", "", [], {})],
+        [series(1, float("inf"), -5, limit=-1000)],
+        [many(25), many(3)],
+        [series(1, 2, title="$x^2$ \\(y\\) <b> \x1b[31m \u202e 漢字")],
+    ],
+)
+def test_every_kind_of_data_gives_one_image_of_800_pixels(made: list[PlotSeries]) -> None:
+    """Zeros, gaps, lone samples, nothing at all, hostile names: drawn without a warning."""
+    once, again = plots.baseline_figure(made), plots.baseline_figure(made)
+
+    assert once == again
+    assert Image.open(io.BytesIO(once.png)).width == 800
+
+
+def test_a_gap_is_not_bridged(figure_of: Callable[..., Any]) -> None:
+    """Neither over a NaN nor over times that were left out."""
+    times = START + np.array([0, 15, 30, 90, 105]) * np.timedelta64(1, "s")
+    gappy = PlotSeries("Latency", "ms", times, {"dev-1": [1, NAN, 3, 4, 5]})
+    line = figure_of(plots.baseline_figure, [gappy]).axes[0].lines[0]
+
+    np.testing.assert_array_equal(line.get_ydata(), [1, NAN, 3, NAN, NAN, 4, 5])
+
+
+def test_a_gap_has_a_strip_under_it(figure_of: Callable[..., Any]) -> None:
+    """The strip covers the missing samples, from half a step before to half a step after."""
+    axes = figure_of(plots.baseline_figure, [series(1, 2, NAN, NAN, 5)]).axes[0]
+    strips = [path.vertices[:, 0] for path in axes.collections[-1].get_paths()]
+    day = (START - np.datetime64(0, "ms")) / np.timedelta64(1, "D")
+
+    assert len(strips) == 1
+    seconds = sorted({round((x - day) * 86400, 3) for x in strips[0]})
+    assert seconds == pytest.approx([22.5, 52.5], abs=0.01)
+
+
+def test_a_lone_sample_is_a_dot(figure_of: Callable[..., Any]) -> None:
+    """A line through one point has no length."""
+    axes = figure_of(plots.baseline_figure, [series(1, NAN, 3, NAN, 5, 6)]).axes[0]
+    (dots,) = [line for line in axes.lines if line.get_marker() == "o"]
+
+    np.testing.assert_array_equal(dots.get_ydata(), [1, 3])
+
+
+def test_zeros_are_above_the_lower_edge(figure_of: Callable[..., Any]) -> None:
+    """A line of zeros must not hide in the frame."""
+    low, high = figure_of(plots.baseline_figure, [series(0, 0, 0)]).axes[0].get_ylim()
+
+    assert (low, high) == pytest.approx((-0.08, 1.08))
+
+
+@pytest.mark.parametrize(
+    ("limit", "said", "drawn"),
+    [
+        (500, "limit 500 ms", True),
+        (9000, "limit 9000 ms, above this axis", False),
+        (-9000, "limit -9000 ms, below this axis", False),
+    ],
+)
+def test_a_far_limit_is_said_instead_of_flattening_the_data(
+    figure_of: Callable[..., Any], limit: float, said: str, drawn: bool
+) -> None:
+    """The reader learns the limit, the data keep their panel."""
+    axes = figure_of(plots.baseline_figure, [series(400, 450, 480, limit=limit)]).axes[0]
+
+    assert axes.get_title(loc="right") == said
+    assert any(set(line.get_ydata()) == {limit} for line in axes.lines) is drawn
+
+
+def test_axes_name_unit_and_time_zone(figure_of: Callable[..., Any]) -> None:
+    """A number without a unit and a time without a zone are no evidence."""
+    axes = figure_of(plots.baseline_figure, [series(1, 2)]).axes[0]
+
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("ms", "time (UTC)")
+
+
+def test_many_lines_show_their_median_and_the_furthest(figure_of: Callable[..., Any]) -> None:
+    """Twenty-five nodes are one cloud; the one that left it is named."""
+    axes = figure_of(plots.baseline_figure, [many(25)]).axes[0]
+
+    assert axes.get_title(loc="left") == "Latency: 1,250 samples, furthest: val-24"
+    assert [line.get_linewidth() for line in axes.lines[25:27]] == [1, 1.6]
+
+
+def test_a_few_lines_differ_without_colour(figure_of: Callable[..., Any]) -> None:
+    """Each has a dash of its own."""
+    figure = figure_of(plots.baseline_figure, [many(6)])
+    dashes = {str(line._unscaled_dash_pattern) for line in figure.axes[0].lines[:6]}
+
+    assert len(dashes) == 6
+
+
+def test_marks_stand_in_the_figure_and_in_the_words(figure_of: Callable[..., Any]) -> None:
+    """Alerts and gate changes carry a letter, explained under the panels and in the text."""
+    marks = [
+        Mark(NOON, "gate on, dev-1"),
+        Mark(NOON, "alert Slow", until=NOON + timedelta(seconds=20)),
+    ]
+    words = [
+        "A 2026-11-23 13:00:00 UTC gate on, dev-1",
+        "B 2026-11-23 13:00:00 to 2026-11-23 13:00:20 UTC alert Slow",
+    ]
+    text = plots.baseline_figure([series(1, 2)], marks=marks).text
+    figure = figure_of(plots.baseline_figure, [series(1, 2)], marks=marks)
+
+    assert text.splitlines()[1:] == words
+    assert figure.get_supxlabel() == "\n".join(words)
+    assert [label.get_text() for label in figure.axes[0].texts] == ["A", "B"]
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_a_comparison_says_its_outcome(figure_of: Callable[..., Any], outcome: Outcome) -> None:
+    """In words above the interval, not by colour."""
+    axes = figure_of(plots.comparison_figure, [comparison(outcome)]).axes[2]
+
+    assert axes.get_title(loc="left").split()[1] == outcome.value
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["median", "p95"]
+    assert axes.get_xlabel() == "change (%)"
+
+
+@pytest.mark.parametrize(
+    ("direction", "hatched"),
+    [("lower", {"right"}), ("higher", {"left"}), ("either", {"left", "right"})],
+)
+def test_what_is_beyond_the_tolerance_is_hatched(
+    figure_of: Callable[..., Any], direction: str, hatched: set[str]
+) -> None:
+    """On the side that is worse, or on both."""
+    axes = figure_of(plots.comparison_figure, [comparison(direction=direction)]).axes[2]
+    sides = {"right" if p.get_x() + p.get_width() / 2 > 0 else "left" for p in axes.patches}
+
+    assert sides == hatched
+
+
+def test_an_interval_without_bounds_is_drawn_with_arrows(
+    figure_of: Callable[..., Any],
+) -> None:
+    """And none at all is said in words."""
+    inf = float("inf")
+    changes = (Change("median", NAN, -inf, inf), Change("p95", NAN, NAN, NAN))
+    axes = figure_of(plots.comparison_figure, [comparison(changes=changes)]).axes[2]
+
+    assert {line.get_marker() for line in axes.lines} >= {"<", ">"}
+    assert [text.get_text() for text in axes.texts] == ["no interval"]
+
+
+def test_the_overview_has_a_row_for_each_change_worse_to_the_right(
+    figure_of: Callable[..., Any],
+) -> None:
+    """A fall of what should be high points the same way as a rise of what should be low."""
+    change = (Change("mean", -3.0, -6.0, 0.0),)
+    falls = comparison(changes=change, tolerance=3.0, direction="higher", relative=False)
+    axes = figure_of(plots.overview_figure, [comparison(), falls]).axes[0]
+
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "Latency, median  ✓ PASS",
+        "Latency, p95  ✓ PASS",
+        "Latency, mean  ✓ PASS",
+    ]
+    assert [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"] == (
+        pytest.approx([0.1, 0.2, 1.0])
+    )
+
+
+@pytest.mark.parametrize("function", [plots.comparison_figure, plots.overview_figure])
+def test_comparisons_give_the_same_bytes_each_time(function: Callable[..., plots.Drawn]) -> None:
+    """Also without a current sample."""
+    made = [comparison(), comparison(Outcome.FAIL, current=series(NAN, NAN))]
+
+    assert function(made) == function(made)
+
+
+def test_a_configured_style_does_not_alter_evidence() -> None:
+    """Two readers' matplotlibrc give one image, and keep their settings."""
+    import matplotlib as mpl
+
+    plain = plots.baseline_figure([series(1, 2)])
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "black"}):
+        styled = plots.baseline_figure([series(1, 2)])
+        assert mpl.rcParams["font.size"] == 30
+
+    assert styled == plain
+
+
+def test_a_drawn_figure_is_what_a_figure_card_takes() -> None:
+    """One image, the words, and the digest of what was plotted."""
+    drawn = plots.baseline_figure([series(1, 2)])
+    card = figure_card(drawn.png, drawn.text, drawn.data)
+
+    assert card.data["digest"].startswith("sha256:")
+    assert card.text == drawn.text
+
+
+def test_importing_plots_does_not_import_matplotlib() -> None:
+    """A stage that draws nothing does not pay for it."""
+    code = "import sys, runbook_lib.metrics.plots; print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "False\n"
