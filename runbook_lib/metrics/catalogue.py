@@ -1,0 +1,189 @@
+"""The metric catalogue: what is watched, under which names, and how much worse is too much.
+
+``params/metrics.yaml`` explains every key. The chain exports the same thing under several names,
+so each metric lists candidate queries in order of preference; ``resolve`` picks the first that has
+fresh data on a cluster, and no candidate is an error, never an empty success.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from math import isnan
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from ..errors import ParameterError, SourceError
+from ..params import Problems, Strict, parse_yaml, validate
+from ..sources.prometheus import Prometheus
+from . import queries
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Query = Annotated[str, AfterValidator(queries.check)]
+
+
+class Tolerance(Strict):
+    """How much worse than the baseline is still fine: a share of it, or in the metric's unit."""
+
+    relative: Positive | None = None
+    absolute: Positive | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Tolerance:
+        if (self.relative is None) == (self.absolute is None):
+            raise ValueError("expected either relative or absolute")
+        return self
+
+    @property
+    def amount(self) -> float:
+        amount = self.absolute if self.relative is None else self.relative
+        assert amount is not None
+        return amount
+
+
+class Range(Strict):
+    """Bounds, both inclusive; one may be absent."""
+
+    min: Number | None = None
+    max: Number | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> Range:
+        if self.min is None and self.max is None:
+            raise ValueError("expected min, max or both")
+        if self.min is not None and self.max is not None and self.min >= self.max:
+            raise ValueError("expected min below max")
+        return self
+
+    def holds(self, value: float) -> bool:
+        """Whether ``value`` lies inside; NaN never does."""
+        above = self.min is None or value >= self.min
+        below = self.max is None or value <= self.max
+        return above and below and not isnan(value)
+
+
+class Metric(Strict):
+    """One metric. ``name`` is its key in the file.
+
+    ``limit`` is the absolute healthy range, baseline or not. ``bounds`` are values the metric
+    cannot leave: they stand in for missing points, the worst of them in a judged window and the
+    best in a baseline; without them no point may be missing.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    title: str = Field(min_length=1)
+    topic: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    family: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    unit: str
+    queries: list[Query] = Field(min_length=1)
+    direction: Literal["lower", "higher", "either"]
+    kind: Literal["gauge", "proportion", "count"] = "gauge"
+    tolerance: Tolerance
+    limit: Range | None = None
+    bounds: Range | None = None
+    critical: bool
+    per: Literal["aggregate", "validator"] = "aggregate"
+    label: str = ""
+    baseline: Literal["own", "rest", "development"] = "own"
+    max_age_s: Positive = 180.0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Metric:
+        problems = []
+        if (self.per == "validator") != bool(self.label):
+            problems.append("label: expected the validator's label with per: validator only")
+        wrong = {"lower": "min", "higher": "max"}.get(self.direction, "")
+        if self.limit is not None and wrong and getattr(self.limit, wrong) is not None:
+            problems.append(f"limit.{wrong}: expected none, as {self.direction} is better")
+        if len(set(self.queries)) != len(self.queries):
+            problems.append("queries: expected every candidate once")
+        if problems:
+            raise Problems(problems)
+        return self
+
+
+class Catalogue(Strict):
+    """All metrics, in the file's order."""
+
+    metrics: list[Metric] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _unique(self) -> Catalogue:
+        names = [metric.name for metric in self.metrics]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"expected every name once, got {', '.join(twice)} twice")
+        return self
+
+    def of_topic(self, topic: str) -> list[Metric]:
+        """The metrics of a topic. Raises ParameterError when there is none."""
+        found = [metric for metric in self.metrics if metric.topic == topic]
+        if not found:
+            raise ParameterError(f"metrics: expected a metric of topic {topic}, got none")
+        return found
+
+
+def parse_catalogue(text: bytes, where: str) -> Catalogue:
+    """A catalogue file. Raises ParameterError listing every problem."""
+    return validate(Catalogue, parse_yaml(text, where), where)
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A metric with the query that has data: every window of it must be asked with this one."""
+
+    metric: Metric
+    query: str
+    newest: datetime
+
+
+def narrow(metric: Metric, matchers: Mapping[str, str]) -> list[str]:
+    """The metric's candidates with a cluster's matchers in every selector. ParameterError."""
+    try:
+        return [queries.inject(query, matchers) for query in metric.queries]
+    except ValueError as error:
+        raise ParameterError(f"metrics: {metric.name}: {error}") from error
+
+
+def resolve(
+    prometheus: Prometheus, metric: Metric, matchers: Mapping[str, str], at: datetime
+) -> Resolved:
+    """The first candidate that has fresh data at an instant.
+
+    Fresh: each of its selectors has a sample not older than ``max_age_s``; a bare query would
+    look five minutes back in silence. Raises SourceError naming what is wrong with each.
+    """
+    wrong = []
+    for query in narrow(metric, matchers):
+        problem, newest = _look(prometheus, query, at, timedelta(seconds=metric.max_age_s))
+        if not problem and newest is not None:
+            return Resolved(metric, query, newest)
+        wrong.append(f"{query}: {problem}")
+    raise SourceError("prometheus", f"{metric.name}: no candidate has data: {'; '.join(wrong)}")
+
+
+def _look(
+    prometheus: Prometheus, query: str, at: datetime, max_age: timedelta
+) -> tuple[str, datetime | None]:
+    """(what is wrong, the newest sample of the selector whose newest sample is oldest)."""
+    answer = prometheus.instant(query, at)
+    if answer.partial:
+        return f"partial answer: {answer.warnings[0]}", None
+    if not answer.samples:
+        return "no series", None
+    newest = datetime.max.replace(tzinfo=UTC)
+    for selector in queries.selectors(query):
+        stamps = prometheus.freshness(selector, at)
+        if stamps.partial or not stamps.samples:
+            return f"{selector} has no samples", None
+        instant = datetime.fromtimestamp(max(sample.value for sample in stamps.samples), UTC)
+        newest = min(newest, instant)
+    age = at - newest
+    if age > max_age:
+        return (
+            f"newest sample is {age.total_seconds():.0f} s old, at most {max_age.total_seconds():g} s",
+            None,
+        )
+    return "", newest
