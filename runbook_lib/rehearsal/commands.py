@@ -66,7 +66,7 @@ class Site:
         """POST to the control API; a refusal ends the command with its message and exit code."""
         from http.client import HTTPConnection
 
-        connection = HTTPConnection(self.network["control"].removeprefix("http://"), timeout=60)
+        connection = HTTPConnection(self.network["control"].removeprefix("http://"), timeout=120)
         try:
             connection.request("POST", path, json.dumps(body), {"content-type": "application/json"})
             response = connection.getresponse()
@@ -93,6 +93,10 @@ def read_config(site: Site, args: argparse.Namespace) -> None:
     if site.is_on("config-unreadable", args.node):
         fail(f"{args.node}: ssh: connection reset by peer", 255)
     sys.stdout.write((site.directory(args.node) / "config.toml").read_text())
+
+
+def fast_forward(site: Site, args: argparse.Namespace) -> None:
+    show(site.ask("/fast-forward", {"seconds": args.seconds}))
 
 
 def dry_run(site: Site, args: argparse.Namespace) -> None:
@@ -215,6 +219,7 @@ def parser() -> argparse.ArgumentParser:
         (deprovision, ("cluster", "name")),
         (deploy, ("node", "artifact", "digest", "config")),
         (probe, ("backend",)),
+        (fast_forward, ("seconds",)),
     ):
         verb = verbs.add_parser(run.__name__.replace("_", "-"))
         verb.set_defaults(run=run)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from .chain import Timeline
+from .chain import ChainState, Timeline
 from .loopback import App, Loopback, Scope
 from .nodes import Fleet, Running
 from .views import View
@@ -53,6 +53,7 @@ class Rpc:
         self._token = token
         self._loopback = loopback
         self._buckets: dict[tuple[str, str], Bucket] = {}
+        self._chains: dict[str, tuple[tuple[int, int], Timeline, ChainState]] = {}
 
     def app(self, name: str) -> App:
         async def serve(scope: Scope, receive: Any, send: Any) -> None:
@@ -118,9 +119,19 @@ class Rpc:
             return 405, [("allow", "GET,HEAD")], _NO_BODY
         if on("rpc-wrong-shape"):
             return 200, [], {"status": "ok"}
-        timeline = Timeline(self.fleet.world, running.spec.cluster)
-        now = self.fleet.world.clock.now()
-        return ROUTES[route](View(self.fleet, running, timeline, timeline.state(now)), argument)
+        timeline, state = self._chain(running.spec.cluster)
+        return ROUTES[route](View(self.fleet, running, timeline, state), argument)
+
+    def _chain(self, cluster: str) -> tuple[Timeline, ChainState]:
+        # Computed once per second and event: a fleet is asked many things at one instant.
+        world = self.fleet.world
+        now = world.clock.now()
+        key = (len(world.events), int(now))
+        if self._chains.get(cluster, (None,))[0] != key:
+            timeline = Timeline(world, cluster)
+            self._chains[cluster] = (key, timeline, timeline.state(now))
+        _, timeline, state = self._chains[cluster]
+        return timeline, state
 
     def _authorize(self, scope: Scope, refuse: bool) -> None:
         given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1").strip()

@@ -38,6 +38,9 @@ class Visitor:
     def suite(self, name: str) -> subprocess.CompletedProcess[str]:
         return self._run(self.site["commands"]["suites"][name], {})
 
+    def wait(self, seconds: float) -> subprocess.CompletedProcess[str]:
+        return self._run(self.site["clock"]["wait"], {"seconds": seconds})
+
     def _run(self, command: Any, values: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
         argv = [word.format(**values) for word in command["argv"]]
         return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)

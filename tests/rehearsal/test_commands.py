@@ -30,8 +30,7 @@ def config(visitor: Visitor, tmp_path: Path) -> Path:
 
 def test_version_names_the_running_build(visitor: Visitor) -> None:
     """At the start that is the previous release, whatever lies on disk."""
-    (root := visitor.network.root)
-    previous = root / "artifacts" / "previous" / "rpp-node"
+    previous = visitor.network.root / "artifacts" / "previous" / "rpp-node"
     done = visitor.command("version", node="dev-3")
 
     assert json.loads(done.stdout) == {
@@ -292,3 +291,12 @@ def test_tree_and_revision_are_those_of_the_release(visitor: Visitor) -> None:
     assert visitor.command("revision").stdout.strip() == visitor.network.release.previous.commit
     visitor.network.clear("suite-other-commit")
     assert visitor.command("revision").stdout.strip() == commit
+
+
+def test_wait_winds_the_clock_forward(visitor: Visitor) -> None:
+    """Where another site's run would wait."""
+    before = visitor.network.world.clock.offset
+    answer = json.loads(visitor.wait(90).stdout)
+
+    assert answer["offset_s"] == before + 90
+    assert visitor.network.world.clock.offset == before + 90

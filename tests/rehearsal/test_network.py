@@ -23,6 +23,10 @@ from runbook_lib.site import parse_site
 from .conftest import Visitor, visit
 
 
+def tokens(network: RehearsalNetwork) -> set[str]:
+    return {network.env["RPP_RPC_TOKEN"], network.env["GITHUB_TOKEN"]}
+
+
 def test_nothing_runs_or_listens_after_stop(tmp_path: Path, http: httpx.Client) -> None:
     """Every address that answered refuses, every thread has ended."""
     threads = set(threading.enumerate())
@@ -86,7 +90,7 @@ def test_site_file_is_a_valid_site(visitor: Visitor) -> None:
         True,
     )
     assert [len(cluster.nodes) for cluster in site.clusters.values()] == [4, 7, 7]
-    assert site.secret_names() == set(visitor.network.env)
+    assert site.secret_names() == {"RPP_RPC_TOKEN", "GITHUB_TOKEN"}
 
 
 def test_parameter_file_names_the_release(visitor: Visitor) -> None:
@@ -101,6 +105,7 @@ def test_parameter_file_names_the_release(visitor: Visitor) -> None:
         "previous_release": "v1.3.0",
         "issue": 42,
         "baseline_hours": 1.0,
+        "wait": True,
     }
 
 
@@ -113,7 +118,7 @@ def test_secrets_are_readable_by_the_owner_alone(visitor: Visitor) -> None:
         path.name
         for path in root.rglob("*")
         if path.is_file()
-        and any(v in path.read_text("latin-1") for v in visitor.network.env.values())
+        and any(token in path.read_text("latin-1") for token in tokens(visitor.network))
     }
 
     assert found == {"env.sh", "network.json"}
@@ -127,7 +132,7 @@ def test_same_seed_makes_the_same_release(tmp_path: Path, visitor: Visitor) -> N
         assert again.env == visitor.network.env
     with RehearsalNetwork(tmp_path / "other", telemetry=False, seed=2) as other:
         assert other.release.commit != visitor.network.release.commit
-        assert set(other.env.values()).isdisjoint(visitor.network.env.values())
+        assert tokens(other).isdisjoint(tokens(visitor.network))
 
 
 def test_control_api_breaks_repairs_and_moves_the_clock(visitor: Visitor) -> None:
@@ -220,8 +225,9 @@ def test_plain_listeners_answer_after_their_delay(http: httpx.Client) -> None:
 
 
 def test_env_file_exports_the_tokens(visitor: Visitor) -> None:
-    """A shell that sources it has them."""
-    script = f'. {visitor.network.root / "env.sh"}; printf "%s %s" "$RPP_RPC_TOKEN" "$GITHUB_TOKEN"'
+    """A shell that sources it has them, and the operator's account."""
+    names = " ".join(f'"${name}"' for name in visitor.network.env)
+    script = f'. {visitor.network.root / "env.sh"}; printf "%s\\n" {names}'
     done = subprocess.run(
         ["sh", "-c", script], capture_output=True, text=True, check=True, env={"PATH": os.defpath}
     )
