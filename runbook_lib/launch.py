@@ -56,6 +56,22 @@ def run_stage(
     return Report(ExitCode.BROKEN, problems=["papermill: expected the runbook engine to judge"])
 
 
+def prepare_copy(stage: str, params: Mapping[str, Any], folder: Path) -> Path:
+    """A copy of the stage's notebook with ``params`` filled in, without outputs."""
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    import nbformat
+    from papermill.parameterize import parameterize_notebook
+
+    target = folder / NOTEBOOKS[stage]
+    book = nbformat.read(FOLDER / NOTEBOOKS[stage], as_version=4)
+    for cell in book.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    if not target.exists():  # one that was already stepped through is kept
+        nbformat.write(parameterize_notebook(book, dict(params)), target)
+    return target
+
+
 @contextmanager
 def _environment(**values: str) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in values}

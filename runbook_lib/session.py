@@ -158,6 +158,18 @@ def open_live(stage: str, given: Mapping[str, Any]) -> Session:
     return session
 
 
+def prepare_attempt(stage: str, given: Mapping[str, Any], where: str) -> Attempt:
+    """The attempt a person will step through: validated and created, no session begun yet."""
+    params = stage_params(stage, dict(given), where)
+    if not params.site:
+        raise ParameterError(f"{where}: site: expected a site file, got none")
+    site = read_site(params.site)
+    operator = find_operator(site, params.mode)
+    store = Store(site.store_path)
+    source: Source = "rehearsal" if site.clock.source == "offset-file" else "live"
+    return _find(store, stage, params) or _create(store, stage, params, site, source, operator)
+
+
 def _begin_session(session: Session, params: StageParams) -> None:
     scope = session.scope(OPEN, session.number)
     site_file = project_path(params.site)
@@ -266,7 +278,7 @@ def open_replay(stage: str, folder: Path) -> Session:
         raise RecordDamaged(f"{folder.name}: expected a session in the record, got none")
     tape = ReplayTape(folder / "tape", last_tries(recorded))
     params = stage_params(stage, {**opened["params"], **sessions[-1].body["params"]}, "recording")
-    site = _recorded_site(folder, params.site)
+    site = recorded_site(folder, params.site)
     given = os.environ.get("RUNBOOK_REPLAY_STORE")
     scratch = None if given else tempfile.TemporaryDirectory(prefix="runbook-replay-")
     store = Store(Path(scratch.name) if scratch else Path(str(given)))
@@ -296,7 +308,8 @@ def open_replay(stage: str, folder: Path) -> Session:
     return session
 
 
-def _recorded_site(folder: Path, path: str) -> Site:
+def recorded_site(folder: Path, path: str) -> Site:
+    """The site file as an attempt's tape holds it. Raises RecordDamaged."""
     for entry in read_entries(folder / "tape"):
         if entry.item == OPEN and entry.key.startswith("READ "):
             return parse_site(read_body(folder / "tape", entry.body), path)

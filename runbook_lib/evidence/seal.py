@@ -58,10 +58,12 @@ def seal(
     ``code`` is the digest of the notebook's code; ``foreign``: it is not one of ours.
     """
     target = folder / name
-    _keep_earlier(target)
+    record = Record(folder / "record.jsonl")
+    sealed = {entry.body["digest"] for entry in record.entries() if entry.kind == "sealed"}
+    if target.exists() and digest_file(target) in sealed:
+        _keep_earlier(target)
     _keep_earlier(folder / MANIFEST)
     target.write_bytes(data)
-    record = Record(folder / "record.jsonl")
     record.append(
         "sealed",
         {

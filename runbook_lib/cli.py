@@ -1,0 +1,128 @@
+"""``runbook``: thin commands over the library.
+
+Results go to stdout (``--json``: one document), errors to stderr as ``where: what: expected X,
+got Y``. Exit codes: 0 passed, 1 refused, 2 inconclusive, 3 broken or wrong usage, 4 waiting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from . import commands
+from .errors import RunbookError
+from .playbook import NOTEBOOKS
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors end with 3: 2 means inconclusive here."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(3, f"{self.prog}: error: {message}\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    top = _Parser(prog="runbook", description="Staged-rollout runbooks for rpp-chain.")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+    stages = sorted(NOTEBOOKS)
+
+    def verb(
+        name: str, run: Callable[[argparse.Namespace], int], text: str
+    ) -> argparse.ArgumentParser:
+        made = verbs.add_parser(name, help=text, description=text)
+        made.set_defaults(run=run)
+        made.add_argument("--json", action="store_true", help="one JSON document on stdout")
+        return made
+
+    def parameters(made: argparse.ArgumentParser) -> None:
+        made.add_argument("stage", choices=stages)
+        made.add_argument("-f", "--parameters-file", metavar="PARAMS", help="YAML parameter file")
+        made.add_argument(
+            "-p",
+            "--parameter",
+            nargs=2,
+            action="append",
+            default=[],
+            metavar=("NAME", "VALUE"),
+            help="a parameter; numbers and true/false are read as such",
+        )
+        made.add_argument(
+            "-r",
+            "--raw",
+            nargs=2,
+            action="append",
+            default=[],
+            metavar=("NAME", "TEXT"),
+            help="a parameter as text",
+        )
+
+    run = verb("run", commands.run, "run a stage headless and seal it")
+    parameters(run)
+    run.add_argument(
+        "--continue", dest="go_on", action="store_true", help="go on with the newest attempt"
+    )
+    run.add_argument("-o", "--output", type=Path, help="also write the executed notebook here")
+    lab = verb("lab", commands.lab, "open a stage in JupyterLab, parameters filled in")
+    parameters(lab)
+    lab.add_argument(
+        "--continue", dest="go_on", action="store_true", help="go on with the newest attempt"
+    )
+    lab.add_argument("--no-browser", action="store_true", help="only prepare and print the address")
+
+    rehearse = verb("rehearse", commands.rehearse, "practise on a network of our own")
+    rehearse.add_argument("--fault", action="append", default=[], metavar="NAME[@STAGE]")
+    rehearse.add_argument("--list-faults", action="store_true")
+    rehearse.add_argument("--serve", action="store_true", help="only keep the network up")
+    rehearse.add_argument("--root", type=Path, help="folder of the network (default: .rehearsal/)")
+    rehearse.add_argument("--seed", type=int, default=1)
+    rehearse.add_argument("--servers", choices=("auto", "real", "embedded"), default="auto")
+
+    adopt = verb("adopt", commands.adopt, "take a cluster over as it is")
+    adopt.add_argument("--site", required=True)
+    adopt.add_argument("--cluster", required=True)
+    adopt.add_argument("--issue", type=int, default=0, help="issue in which it is approved")
+    adopt.add_argument("--approval", default="", help="signed approval file")
+
+    for name, function, text in (
+        ("verify", commands.verify, "verify an attempt from its files alone"),
+        ("replay", commands.replay, "run our notebook over an attempt's tape and compare"),
+        ("seal", commands.seal, "seal an attempt that was stepped through by hand"),
+    ):
+        verb(name, function, text).add_argument("path", type=Path, help="folder of the attempt")
+    render = verb("render", commands.render, "an executed notebook as one HTML page")
+    render.add_argument("path", type=Path, help="folder of the attempt, or a notebook")
+    render.add_argument("-o", "--output", type=Path, help="the page (default: beside the notebook)")
+
+    status = verb("status", commands.status, "where a release stands")
+    status.add_argument("release")
+    status.add_argument("--site", required=True)
+    doctor = verb("doctor", commands.doctor, "is this machine and site able to run a stage")
+    doctor.add_argument("--site", default="")
+    schema = verb("schema", commands.schema, "JSON Schema of a file we read")
+    schema.add_argument("which", choices=("site", *stages))
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    try:
+        code: int = args.run(args)
+    except RunbookError as error:
+        print(error, file=sys.stderr)
+        code = error.exit_code
+        if args.json:
+            commands.print_json({"outcome": "INCONCLUSIVE", "exit_code": code, "error": str(error)})
+    except KeyboardInterrupt:
+        print("runbook: cancelled", file=sys.stderr)
+        code = 3
+    except BrokenPipeError:
+        code = 3
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

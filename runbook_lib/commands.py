@@ -1,0 +1,327 @@
+"""What the commands of ``cli`` do; each returns its exit code and prints a table or one document."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from . import display
+from .errors import NotebookError, ParameterError, StoreError
+from .outcomes import ExitCode, Outcome, Row, Standing, Value, Verdict, worst
+from .params import MAX_FILE, STAGE_PARAMS, StageParams, parse_yaml, stage_params
+from .playbook import NOTEBOOKS, STAGES
+
+# --- running a stage ------------------------------------------------------------------------------
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a stage headless; the verdict's exit code."""
+    from .launch import run_stage
+
+    params, where = read_parameters(args)
+    if args.go_on:
+        params["attempt"] = newest_attempt(args.stage, stage_params(args.stage, params, where))
+    report = run_stage(
+        args.stage,
+        params,
+        params_file=where,
+        output=args.output,
+        shown=None if args.json else print_standing,
+    )
+    return tell(report, as_json=args.json)
+
+
+def tell(report: Any, *, as_json: bool) -> int:
+    """Print how a run ended: the verdict, where the evidence is, what to do next."""
+    verdict: Verdict | None = report.verdict
+    if as_json:
+        print_json(report_document(report))
+    elif verdict is not None:
+        from .stage import next_steps
+
+        print(display.verdict_card(verdict, next_steps=next_steps(verdict)).text)
+        if report.folder is not None:
+            print(f"evidence  {report.folder}")
+    return int(report.exit_code)
+
+
+def report_document(report: Any) -> dict[str, Any]:
+    """The one JSON document of a run."""
+    verdict: Verdict | None = report.verdict
+    items = verdict.items if verdict is not None else ()
+    return {
+        "outcome": verdict.outcome.value if verdict is not None else "INCONCLUSIVE",
+        "exit_code": int(report.exit_code),
+        "return_at": verdict.return_at.isoformat() if verdict and verdict.return_at else None,
+        "items": [
+            {
+                "id": item.item,
+                "outcome": item.outcome.value,
+                "state": item.state,
+                "waived": bool(item.waived),
+                "reason": item.reason,
+            }
+            for item in items
+        ],
+        "evidence": str(report.folder) if report.folder is not None else None,
+        "problems": list(report.problems),
+    }
+
+
+def print_standing(standing: Standing) -> None:
+    """One line of progress."""
+    from .wording import standing_word
+
+    print(f"{standing_word(standing)[0]:<14} {standing.item}: {standing.reason}", flush=True)
+
+
+def read_parameters(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Parameters of a file and of ``-p``/``-r``, and where they come from. Raises ParameterError."""
+    values: dict[str, Any] = {}
+    where = args.parameters_file or "command line"
+    if args.parameters_file:
+        try:
+            with Path(args.parameters_file).open("rb") as file:
+                values = parse_yaml(file.read(MAX_FILE + 1), args.parameters_file)
+        except OSError as error:
+            raise ParameterError(
+                f"{args.parameters_file}: expected a parameter file, got: {error.strerror}"
+            ) from error
+    values |= {name: _typed(text) for name, text in args.parameter}
+    values |= dict(args.raw)
+    return values, where
+
+
+def _typed(text: str) -> Any:
+    """As papermill reads ``-p``: true/false, whole numbers and numbers; all else is text."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def newest_attempt(stage: str, params: StageParams) -> int:
+    """The number of the release's newest attempt at a stage. Raises StoreError for none."""
+    from .evidence.store import Store
+    from .session import read_site
+
+    attempts = Store(read_site(params.site).store_path).attempts(params.release, stage)
+    if not attempts:
+        raise StoreError(f"{params.release}/{stage}: expected an attempt to continue, got none yet")
+    return attempts[-1].number
+
+
+def lab(args: argparse.Namespace) -> int:
+    """A copy of the notebook in a new attempt's folder, parameters filled in, open in JupyterLab."""
+    from .launch import prepare_copy
+    from .session import prepare_attempt
+
+    params, where = read_parameters(args)
+    if args.go_on:
+        params["attempt"] = newest_attempt(args.stage, stage_params(args.stage, params, where))
+    attempt = prepare_attempt(args.stage, params, where)
+    path = prepare_copy(args.stage, {**params, "attempt": attempt.number}, attempt.folder)
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={path.parent}", path.name]
+    if args.json:
+        print_json({"attempt": attempt.number, "notebook": str(path), "command": command})
+        return 0
+    print(f"attempt {attempt.number}: {path}")
+    print(f"seal it afterwards with: runbook seal {path.parent}")
+    if args.no_browser:
+        print("open it with:", " ".join(command))
+        return 0
+    return subprocess.call(command)
+
+
+# --- evidence -------------------------------------------------------------------------------------
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Verify an attempt from its files alone."""
+    from .evidence.verify import verify as procedure
+
+    rows, verdict = procedure(args.path)
+    return tell_rows(
+        "verify",
+        rows,
+        args.json,
+        {
+            "verdict": verdict.outcome.value if verdict is not None else None,
+            "exit_code_of_run": int(verdict.exit_code) if verdict is not None else None,
+        },
+    )
+
+
+def replay(args: argparse.Namespace) -> int:
+    """Run our notebook over an attempt's tape, and compare every result."""
+    from .evidence.replay import replay as procedure
+    from .launch import run_stage
+    from .session import VERSION
+
+    rows, version = procedure(args.path, lambda stage: run_stage(stage, {}))
+    more = {"recorded_by": version, "replayed_by": VERSION}
+    return tell_rows("replay", rows, args.json, more)
+
+
+def seal(args: argparse.Namespace) -> int:
+    """Seal an attempt that was stepped through by hand."""
+    from .evidence.by_hand import seal_by_hand
+
+    verdict = seal_by_hand(args.path)
+    if args.json:
+        print_json({"outcome": verdict.outcome.value, "exit_code": int(verdict.exit_code)})
+    else:
+        print(display.verdict_card(verdict).text)
+    return int(verdict.exit_code)
+
+
+def render(args: argparse.Namespace) -> int:
+    """An executed notebook as one self-contained page."""
+    from .evidence.render import render as page
+
+    path = args.path
+    if path.is_dir():
+        found = [path / name for name in NOTEBOOKS.values() if (path / name).exists()]
+        if len(found) != 1:
+            raise NotebookError(f"{path.name}: expected one executed notebook, got {len(found)}")
+        path = found[0]
+    output = args.output or path.with_suffix(".html")
+    output.write_text(page(path), encoding="utf-8")
+    if args.json:
+        print_json({"page": str(output)})
+    else:
+        print(output)
+    return 0
+
+
+# --- the site -------------------------------------------------------------------------------------
+
+
+def adopt(args: argparse.Namespace) -> int:
+    """Take a cluster over as it is; 4 while the approval is missing."""
+    from .changes.adopt import adopt as take_over
+
+    done = take_over(args.site, args.cluster, issue=args.issue, approval=args.approval)
+    document = {
+        "cluster": args.cluster,
+        "digest": done.digest,
+        "nodes": {name: state.model_dump(mode="json") for name, state in done.states.items()},
+        "approved_by": list(done.approved_by),
+        "self_approved": done.self_approved,
+    }
+    if args.json:
+        print_json(document)
+    else:
+        rows: list[Sequence[Value]] = [
+            (
+                name,
+                state.channel,
+                ", ".join(g for g, on in state.gates.items() if on),
+                state.binary[:19],
+            )
+            for name, state in done.states.items()
+        ]
+        columns = ("node", "channel", "gates on", "binary")
+        print(display.table_card(f"{args.cluster}: {done.digest}", columns, rows).text)
+        by = ", ".join(done.approved_by)
+        print(
+            f"adopted, approved by {by}" if by else f"not adopted: comment `approve {done.digest}`"
+        )
+    return 0 if done.approved_by else int(ExitCode.WAITING)
+
+
+def status(args: argparse.Namespace) -> int:
+    """Where a release stands, computed from its attempts."""
+    from .evidence.standing import verdict
+    from .evidence.store import Store
+    from .session import read_site
+
+    store = Store(read_site(args.site).store_path)
+    attempts = store.attempts(args.release)
+    store.check_heads(attempts)
+    rows = []
+    for attempt in attempts:
+        entries = attempt.record.entries()
+        found = verdict(entries)
+        sealed = any(entry.kind == "sealed" for entry in entries)
+        blocking = found.blocking
+        first = f"{blocking[0].item}: {blocking[0].reason}" if blocking else ""
+        rows.append(
+            {
+                "stage": attempt.stage,
+                "attempt": attempt.number,
+                "mode": found.mode,
+                "source": found.source,
+                "outcome": found.outcome.value,
+                "exit_code": int(found.exit_code),
+                "sealed": sealed,
+                "blocks": found.broken[0] if found.broken else first,
+            }
+        )
+    if args.json:
+        print_json({"release": args.release, "attempts": rows})
+    else:
+        columns = ("stage", "attempt", "mode", "source", "outcome", "sealed", "blocks")
+        table = [[row[column] for column in columns] for row in rows]
+        print(display.table_card(args.release, columns, table or [("no attempt yet",)]).text)
+    passed = {row["stage"] for row in rows if row["exit_code"] == 0 and row["mode"] == "apply"}
+    return 0 if passed.issuperset(STAGES[: len(NOTEBOOKS)]) else int(ExitCode.INCONCLUSIVE)
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Is this machine, and this site, able to run a stage."""
+    from .doctor import examine
+
+    return tell_rows("doctor", examine(args.site), args.json, {})
+
+
+def schema(args: argparse.Namespace) -> int:
+    """The JSON Schema of a file we read, for editors to complete it."""
+    from .site import Site
+
+    model = Site if args.which == "site" else STAGE_PARAMS[args.which]
+    print_json(
+        {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
+    )
+    return 0
+
+
+def rehearse(args: argparse.Namespace) -> int:
+    """Practise on a network of our own."""
+    from .rehearse import rehearse as practise
+
+    return practise(args)
+
+
+# --- printing -------------------------------------------------------------------------------------
+
+
+def tell_rows(title: str, rows: Sequence[Row], as_json: bool, more: Mapping[str, Any]) -> int:
+    """Print rows as a table or a document; 0, 1 or 2 by the worst of them."""
+    outcome = worst(row.outcome for row in rows)
+    if as_json:
+        dumped = [row.model_dump(mode="json") for row in rows]
+        print_json({"outcome": outcome.value, "rows": dumped, **more})
+    else:
+        columns = ("outcome", "subject", "what", "expected", "observed")
+        table: list[Sequence[Value]] = [
+            (row.outcome.value, row.subject, row.what, row.expected, row.observed) for row in rows
+        ]
+        print(display.table_card(f"{title}: {outcome}", columns, table).text)
+    codes = {Outcome.PASS: ExitCode.PASSED, Outcome.FAIL: ExitCode.REFUSED}
+    return int(codes.get(outcome, ExitCode.INCONCLUSIVE))
+
+
+def print_json(document: Any) -> None:
+    """The one document that a command prints with ``--json``."""
+    sys.stdout.write(json.dumps(document, indent=2, ensure_ascii=False) + os.linesep)

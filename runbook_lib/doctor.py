@@ -1,0 +1,114 @@
+"""Is this machine able to run a stage, and can it reach the site: what is missing, how to get it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+
+from .errors import ParameterError
+from .outcomes import Outcome, Row, check_row, unknown_row
+from .session import find_operator, read_site
+from .site import Command, Endpoint, Forge, Site
+from .sources.http import Answer, Request
+from .sources.redact import SHORTEST, Redactor
+from .sources.tape import Outside
+
+
+def examine(site_path: str) -> list[Row]:
+    """Rows of everything looked at; a site only when one is named."""
+    rows = list(_machine())
+    if not site_path:
+        return rows
+    try:
+        site = read_site(site_path)
+    except ParameterError as error:
+        return [
+            *rows,
+            *(check_row(site_path, "readable", "valid", p, ok=False) for p in error.problems),
+        ]
+    return [
+        *rows,
+        *_secrets(site),
+        *_store(site),
+        *_people(site),
+        *_programs(site),
+        *_endpoints(site),
+    ]
+
+
+def _machine() -> Iterator[Row]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield check_row("python", "version", "3.11 or newer", version, sys.version_info >= (3, 11))
+    engines = importlib.metadata.entry_points(group="papermill.engine", name="runbook")
+    yield check_row(
+        "papermill",
+        "engine runbook",
+        "registered",
+        "registered" if engines else "missing: pip install --no-deps -e .",
+        bool(engines),
+    )
+    for program in ("prometheus", "promtool", "alertmanager", "amtool"):
+        found = shutil.which(program) or shutil.which(f"prometheus-{program}")
+        got = "found" if found else "not found; a rehearsal uses its embedded one"
+        yield check_row(program, "program (optional)", "found", got, Outcome.PASS)
+
+
+def _secrets(site: Site) -> Iterator[Row]:
+    for name in sorted(site.secret_names()):
+        length = len(os.environ.get(name, ""))
+        got = "not set; export it" if not length else f"{length} characters"
+        yield check_row(name, "secret", f"at least {SHORTEST} characters", got, length >= SHORTEST)
+
+
+def _store(site: Site) -> Iterator[Row]:
+    path = site.store_path
+    where = next((parent for parent in (path, *path.parents) if parent.exists()), path)
+    ok = os.access(where, os.W_OK)
+    yield check_row("store", "writable", "yes", "yes" if ok else f"no: {where}", ok)
+
+
+def _people(site: Site) -> Iterator[Row]:
+    try:
+        account = find_operator(site, "apply")
+        yield check_row("operator", "listed in people", "yes", account, ok=True)
+    except ParameterError as error:
+        yield check_row("operator", "listed in people", "yes", str(error), ok=False)
+
+
+def _programs(site: Site) -> Iterator[Row]:
+    commands: dict[str, Command] = {**site.commands.suites}
+    for purpose in type(site.commands).model_fields:
+        command = getattr(site.commands, purpose)
+        if isinstance(command, Command):
+            commands[purpose] = command
+        elif command is None:
+            yield unknown_row(purpose, "command", "named in the site file", "none")
+    for purpose, command in commands.items():
+        program = command.argv[0]
+        found = shutil.which(program) is not None
+        got = program if found else f"{program}: not on PATH"
+        yield check_row(purpose, "command", "on PATH", got, found)
+
+
+def _endpoints(site: Site) -> list[Row]:
+    outside = Outside(Redactor(site.secret_names()))
+    places: dict[str, Endpoint | Forge] = {
+        "prometheus": site.telemetry.prometheus,
+        "alertmanager": site.telemetry.alertmanager,
+        "forge": site.forge,
+    }
+    rows = []
+    for name, place in places.items():
+        request = Request("GET", place.url, timeout_s=min(place.timeout_s, 5.0))
+        try:
+            got = outside.loop.run(outside.http.send(request))
+        except ParameterError as error:
+            rows.append(check_row(name, "reachable", "an answer", str(error), ok=False))
+            continue
+        text = f"status {got.status}" if isinstance(got, Answer) else f"{got.kind}: {got.text}"
+        rows.append(check_row(name, "reachable", "an answer", text, isinstance(got, Answer)))
+    outside.loop.close()
+    return rows

@@ -1,0 +1,46 @@
+"""Sealing an attempt that a person stepped through: judged by the same rule as a headless one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .. import display, notebook, playbook
+from ..errors import NotebookError
+from ..outcomes import Verdict
+from ..session import recorded_site
+from ..sources.redact import Redactor
+from . import seal
+from .record import Record
+from .standing import verdict
+
+
+def seal_by_hand(folder: Path) -> Verdict:
+    """Put the verdict card on the notebook in ``folder`` and seal it. Raises NotebookError."""
+    import nbformat
+
+    entries = Record(folder / "record.jsonl").entries()
+    if not entries:
+        raise NotebookError(f"{folder.name}: expected an attempt's folder, got none")
+    name = playbook.NOTEBOOKS[entries[0].body["stage"]]
+    path = folder / name
+    if not path.is_file():
+        raise NotebookError(
+            f"{folder.name}: {name}: expected the notebook to seal, got none; save it"
+        )
+    book = nbformat.read(path, as_version=4)
+    code = notebook.code_digest(book)
+    foreign = code != notebook.known_digests()[name]
+    problems = ["notebook: its code is not the one we ship: foreign"] if foreign else []
+    found = verdict(entries, problems)
+    redactor = Redactor(recorded_site(folder, "recorded site").secret_names())
+    card = display.verdict_card(found)
+    data, leaked = seal.serialise(
+        {**book, "cells": seal.with_card(list(book.cells), card)}, redactor
+    )
+    if leaked:
+        found = verdict(entries, [*problems, "notebook: a secret stood in an output; taken out"])
+        card = display.verdict_card(found)
+        book["cells"] = seal.with_card(list(book.cells), card)
+        data, _ = seal.serialise(book, redactor)
+    seal.seal(folder, name, data, found, code=code, foreign=foreign)
+    return found

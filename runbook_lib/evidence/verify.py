@@ -1,0 +1,200 @@
+"""Verifying an attempt from its files alone: nothing altered, nothing missing, the same verdict.
+
+The procedure; each step is reported, and none is skipped for an earlier one that failed unless it
+cannot be done without it:
+
+(1) the manifest is there, canonical, and of a version we know
+(2) every file it lists has its digest, none is missing, none is there that it does not list
+(3) the record's entries form an unbroken chain up to the head the manifest names
+(4) the tape holds every body it speaks of, and results were judged on the entries they name
+(5) every declared item has its final result, in order, and enforce ran last
+(6) every change began only after all items before it passed or were waived
+(7) the verdict computed from the record is the one in the manifest and on the notebook's card
+(8) the notebook's code is one of ours
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import notebook, playbook
+from ..canonical import canonical, digest
+from ..display import MIME
+from ..errors import RunbookError
+from ..outcomes import Outcome, Row, Verdict, check_row, unknown_row
+from ..sources.tape import read_body, read_entries
+from . import seal
+from .record import Entry, parse
+from .standing import load_result, standing, verdict
+
+MAX_JSON = 256 * 1024 * 1024
+
+
+def verify(folder: Path) -> tuple[list[Row], Verdict | None]:
+    """The procedure's rows, and the verdict the record amounts to (None when it is unreadable)."""
+    report = _Report()
+    manifest = report.step("1 manifest", lambda: _manifest(folder)) or {}
+    report.step("2 files", lambda: _files(folder, manifest))
+    entries = report.step("3 record", lambda: _record(folder, manifest)) or []
+    report.step("4 tape", lambda: _tape(folder, entries))
+    final = report.step("5 completeness", lambda: _complete(entries, manifest))
+    report.step("6 the rule", lambda: _guarded(entries))
+    report.step("7 verdict", lambda: _agree(folder, manifest, final))
+    report.step("8 notebook", lambda: _ours(folder, manifest))
+    return report.rows, final
+
+
+class _Wrong(RunbookError):
+    """A step that does not hold; carries what was expected and what was found."""
+
+    def __init__(self, expected: str, found: str) -> None:
+        self.expected, self.found = expected, found
+        super().__init__(f"expected {expected}, got {found}")
+
+
+class _Report:
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def step(self, name: str, run: Callable[[], Any]) -> Any:
+        try:
+            value = run()
+        except _Wrong as wrong:
+            self.rows.append(check_row("evidence", name, wrong.expected, wrong.found, ok=False))
+            return None
+        except RunbookError as error:
+            self.rows.append(check_row("evidence", name, "holds", str(error), ok=False))
+            return None
+        except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+            problem = f"unreadable: {type(error).__name__}: {error}"
+            self.rows.append(unknown_row("evidence", name, "readable", problem[:300]))
+            return None
+        self.rows.append(check_row("evidence", name, "holds", "holds", ok=True))
+        return value
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / seal.MANIFEST
+    if not path.is_file():
+        raise _Wrong("a sealed attempt", "no manifest; seal it with `runbook seal`")
+    text = path.read_bytes()
+    if len(text) > MAX_JSON:
+        raise _Wrong(f"at most {MAX_JSON} bytes", f"{len(text)} bytes")
+    value = json.loads(text)
+    if value.get("version") != 1:
+        raise _Wrong("manifest version 1", repr(value.get("version")))
+    if canonical(value) + b"\n" != text:
+        raise _Wrong("its own canonical form", "other bytes")
+    return dict(value)
+
+
+def _files(folder: Path, manifest: dict[str, Any]) -> None:
+    listed, found = dict(manifest["files"]), seal.file_digests(folder)
+    # An earlier seal of the same attempt is listed as a file of its own.
+    missing = sorted(set(listed) - set(found))
+    extra = sorted(set(found) - set(listed))
+    altered = sorted(name for name in listed if name in found and listed[name] != found[name])
+    for what, names in (("missing", missing), ("not listed", extra), ("altered", altered)):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise _Wrong("every file as listed", f"{what}: {', '.join(names[:3])}{more}")
+
+
+def _record(folder: Path, manifest: dict[str, Any]) -> list[Entry]:
+    entries, rest = parse((folder / "record.jsonl").read_bytes(), "record.jsonl")
+    sealed = manifest["record"]
+    if rest:
+        raise _Wrong("a finished last entry", f"{len(rest)} bytes of an unfinished one")
+    if len(entries) != sealed["entries"] or not entries or entries[-1].hash != sealed["head"]:
+        got = f"{len(entries)} ending in {entries[-1].hash if entries else 'nothing'}"
+        raise _Wrong(f"{sealed['entries']} entries ending in {sealed['head']}", got)
+    return entries
+
+
+def _tape(folder: Path, entries: Sequence[Entry]) -> None:
+    tape = read_entries(folder / "tape")
+    for name in {entry.body for entry in tape}:
+        read_body(folder / "tape", name)
+    heard: dict[tuple[str, int], list[Any]] = {}
+    for entry in tape:
+        use = [entry.key, entry.n, entry.meta, entry.body]
+        heard.setdefault((entry.item, entry.number), []).append(use)
+    for result in (entry.body for entry in entries if entry.kind == "result"):
+        uses = heard.get((result["item"], result["number"]), [])
+        found = digest(sorted(uses, key=canonical))
+        if found != result["result"]["inputs"]:
+            where = f"{result['item']}, try {result['number']}"
+            raise _Wrong(f"{where}: inputs {result['result']['inputs']}", found)
+
+
+def _complete(entries: Sequence[Entry], manifest: dict[str, Any]) -> Verdict:
+    if not entries:
+        raise _Wrong("a record", "none that can be read")
+    broken = [why for why in manifest.get("broken", []) if why]
+    final = verdict(entries)
+    if final.broken:
+        raise _Wrong("a complete run", "; ".join(final.broken))
+    if broken:
+        raise _Wrong("an unbroken run", "; ".join(broken))
+    return final
+
+
+def _guarded(entries: Sequence[Entry]) -> None:
+    declared = entries[0].body["declared"]
+    for entry in entries:
+        if entry.kind != "step" or entry.body["phase"] != "intent":
+            continue
+        before = declared[: declared.index(entry.body["item"])]
+        for item in before:
+            was = standing(entries[: entry.seq], item)
+            if was.outcome is not Outcome.PASS:
+                got = f"it began while {item} was {was.outcome} ({was.state})"
+                raise _Wrong(f"{entry.body['item']} after every item before it", got)
+
+
+def _agree(folder: Path, manifest: dict[str, Any], final: Verdict | None) -> None:
+    if final is None:
+        raise _Wrong("a verdict from the record", "none")
+    said = (manifest["outcome"], manifest["exit_code"])
+    if said != (final.outcome.value, int(final.exit_code)):
+        raise _Wrong(f"{final.outcome} ({int(final.exit_code)})", f"{said[0]} ({said[1]})")
+    book = _book(folder, manifest)
+    shown = book["cells"][0]["outputs"][0]["data"][MIME]
+    if shown["verdict"]["outcome"] != final.outcome.value:
+        raise _Wrong(f"{final.outcome} on the card", str(shown["verdict"]["outcome"]))
+    for cell in book["cells"][1:]:
+        for output in cell.get("outputs", ()):
+            card = output.get("data", {}).get(MIME)
+            if isinstance(card, dict) and card.get("kind") == "result":
+                _same_result(card, final)
+
+
+def _same_result(card: dict[str, Any], final: Verdict) -> None:
+    shown = card["standing"]
+    mine = next((item for item in final.items if item.item == shown["item"]), None)
+    if mine is None or mine.result is None or shown.get("result") is None:
+        return
+    if load_result(shown["result"]) != mine.result and shown["number"] == mine.number:
+        raise _Wrong(f"{mine.item} as in the record", "another result in the notebook")
+
+
+def _ours(folder: Path, manifest: dict[str, Any]) -> None:
+    book = _book(folder, manifest)
+    found = notebook.code_digest(book)
+    if manifest["foreign"]:
+        raise _Wrong("a notebook of ours", "a foreign one; it never promotes")
+    if found != manifest["code"]:
+        raise _Wrong(f"code {manifest['code']}", found)
+    expected = notebook.known_digests().get(playbook.NOTEBOOKS[manifest["stage"]])
+    if found != expected:
+        raise _Wrong(f"this version's code {expected}", f"{found}, of another version")
+
+
+def _book(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
+    name = str(manifest["notebook"])
+    if "/" in name or name.startswith("."):
+        raise _Wrong("a file of the attempt", name)
+    return dict(json.loads((folder / name).read_bytes()))
