@@ -30,14 +30,14 @@ class PlotSeries:
     """One metric. ``values``: label (a node) to samples, each of the shape of ``times``.
 
     ``step`` is the expected distance of samples in seconds, by default the usual one seen;
-    ``limit`` is drawn as a line. Raises ValueError when shapes disagree or times do not ascend.
+    ``limits`` are drawn as lines. Raises ValueError when shapes disagree or times do not ascend.
     """
 
     title: str
     unit: str
     times: ArrayLike
     values: Mapping[str, ArrayLike]
-    limit: float | None = None
+    limits: tuple[float, ...] = ()
     step: float | None = None
     grid: Times = field(init=False, repr=False)
     lines: dict[str, Floats] = field(init=False, repr=False)
@@ -101,16 +101,32 @@ class Mark:
 
 @dataclass(frozen=True)
 class Change:
-    """An estimated change and its interval, in per cent or in the metric's unit."""
+    """An estimated change and its interval: shares of the baseline, or in the metric's unit.
+
+    An end that is not finite is unbounded; an estimate or an end that is NaN is unknown.
+    """
 
     name: str
     estimate: float
     low: float
     high: float
 
+    @classmethod
+    def judged(
+        cls, name: str, estimate: float | None, interval: tuple[float | None, float | None]
+    ) -> Change:
+        """From a judgement, where None is what the data do not give."""
+        low, high = interval
+        return cls(
+            name,
+            math.nan if estimate is None else estimate,
+            -math.inf if low is None else low,
+            math.inf if high is None else high,
+        )
+
 
 @dataclass(frozen=True)
-class Comparison:
+class PlotComparison:
     """A judged metric. ``direction`` says what is better; changes beyond ``tolerance`` are not.
 
     ``relative``: changes and tolerance are shares of the baseline (0.1 is 10 %).
@@ -176,18 +192,18 @@ def series_words(series: PlotSeries) -> str:
         said = f"every sample is {quantity(float(samples[0]), series.unit)}"
     else:
         said = ", ".join(f"{k} {quantity(v, series.unit)}" for k, v in percentiles(samples).items())
-    limit = f", limit {quantity(series.limit, series.unit)}" if series.limit is not None else ""
+    limits = "".join(f", limit {quantity(limit, series.unit)}" for limit in series.limits)
     first, last = (moment(t) for t in (series.grid[0], series.grid[-1]))
     plural = "" if len(series.lines) == 1 else f" of {len(series.lines)} series"
     if len(series.lines) > 1:
         plural += f" (furthest from their median: {middle_and_furthest(series.lines)[1]})"
     return (
-        f"{series.title}: {said}{limit}; {count(samples.size, 'sample')}{plural}, "
+        f"{series.title}: {said}{limits}; {count(samples.size, 'sample')}{plural}, "
         f"{series.missing:,} missing, {first} to {last} UTC"
     )
 
 
-def comparison_words(comparison: Comparison) -> str:
+def comparison_words(comparison: PlotComparison) -> str:
     """Verdict, changes with their intervals, tolerance; then both sides."""
     relative, unit = comparison.relative, comparison.current.unit
     said = [f"{comparison.current.title}: {comparison.outcome.value}: {comparison.reason}"]
@@ -228,7 +244,7 @@ def plotted_digest(series: Sequence[PlotSeries], marks: Sequence[Mark] = ()) -> 
     times (int64 milliseconds) and its lines (float64), little-endian; last the marks."""
     sha = hashlib.sha256()
     for one in series:
-        head = [one.title, one.unit, one.limit, one.step, list(one.lines), len(one.grid)]
+        head = [one.title, one.unit, list(one.limits), one.step, list(one.lines), len(one.grid)]
         sha.update(canonical(head))
         sha.update(one.grid.astype("<i8").tobytes())
         matrix = one.matrix
@@ -243,7 +259,7 @@ def series_data(series: PlotSeries) -> dict[str, Any]:
     return {
         "title": series.title,
         "unit": series.unit,
-        "limit": series.limit,
+        "limits": list(series.limits),
         "series": list(series.lines),
         "samples": int(series.samples.size),
         "missing": series.missing,
@@ -251,7 +267,7 @@ def series_data(series: PlotSeries) -> dict[str, Any]:
     }
 
 
-def comparison_data(comparisons: Sequence[Comparison], marks: Sequence[Mark]) -> dict[str, Any]:
+def comparison_data(comparisons: Sequence[PlotComparison], marks: Sequence[Mark]) -> dict[str, Any]:
     """The numbers of ``comparison_words`` for programs, and the digest of all that is drawn."""
     sides = [side for one in comparisons for side in (one.baseline, one.current)]
     judged = [

@@ -20,9 +20,9 @@ import numpy as np
 from runbook_lib.markup import visible
 from runbook_lib.metrics.plotdata import (
     Change,
-    Comparison,
     Floats,
     Mark,
+    PlotComparison,
     PlotSeries,
     Times,
     comparison_data,
@@ -63,6 +63,8 @@ _MARKERS = {
     Outcome.INCONCLUSIVE: ("D", "white"),
 }
 _WIDTH = 8.0  # inches; 800 pixels
+_COMPARED = [(0.75, 3.35, 0.0), (4.2, 0.7, 0.0), (5.7, 2.15, 0.35)]
+_TOP, _PANEL = 0.65, 1.75  # inches: room for the key, and of a panel with its title
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -90,7 +92,7 @@ def baseline_figure(series: Sequence[PlotSeries], *, marks: Sequence[Mark] = ())
     styles = _styles(series)
 
     def draw(figure: Figure) -> None:
-        panels = _grid(figure, len(series), (5, 1))
+        panels = _grid(figure, len(series), [(0.75, 5.35, 0.0), (6.2, 1.0, 0.0)])
         for one, (left, right) in zip(series, panels, strict=True):
             low, high = _time_panel(left, one, one.samples, styles)
             _distribution(right, one.samples, low, high, filled=True)
@@ -103,14 +105,16 @@ def baseline_figure(series: Sequence[PlotSeries], *, marks: Sequence[Mark] = ())
     return Drawn(_png(draw, _height(series, marks)), text, data)
 
 
-def comparison_figure(comparisons: Sequence[Comparison], *, marks: Sequence[Mark] = ()) -> Drawn:
+def comparison_figure(
+    comparisons: Sequence[PlotComparison], *, marks: Sequence[Mark] = ()
+) -> Drawn:
     """One panel per metric: the current lines on the baseline's band, both distributions, and the
     judged intervals against the tolerance."""
     currents = [one.current for one in comparisons]
     styles = _styles(currents)
 
     def draw(figure: Figure) -> None:
-        panels = _grid(figure, len(comparisons), (5, 1, 3))
+        panels = _grid(figure, len(comparisons), _COMPARED)
         for one, (left, middle, right) in zip(comparisons, panels, strict=True):
             low, high = _time_panel(left, one.current, one.baseline.samples, styles)
             _distribution(middle, one.baseline.samples, low, high, filled=True)
@@ -124,15 +128,15 @@ def comparison_figure(comparisons: Sequence[Comparison], *, marks: Sequence[Mark
     return Drawn(_png(draw, height), text, comparison_data(comparisons, marks))
 
 
-def overview_figure(comparisons: Sequence[Comparison]) -> Drawn:
+def overview_figure(comparisons: Sequence[PlotComparison]) -> Drawn:
     """All metrics on one axis, their intervals in units of their tolerance, worse to the right."""
+    rows = sum(len(one.changes) for one in comparisons)
 
     def draw(figure: Figure) -> None:
-        _overview(comparisons, figure.subplots())
+        _overview(comparisons, _axes(figure, 3.3, 0.5, 4.6, 0.27 * rows))
 
     text = "\n".join(comparison_words(one).split("\n")[0] for one in comparisons)
-    height = 0.9 + 0.27 * sum(len(one.changes) for one in comparisons)
-    return Drawn(_png(draw, height), text, comparison_data(comparisons, ()))
+    return Drawn(_png(draw, 0.6 + 0.27 * rows), text, comparison_data(comparisons, ()))
 
 
 def _png(draw: Callable[[Figure], None], height: float) -> bytes:
@@ -146,7 +150,7 @@ def _png(draw: Callable[[Figure], None], height: float) -> bytes:
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         mpl.rcdefaults()  # a user's matplotlibrc does not alter evidence
         mpl.rcParams.update(_STYLE)
-        figure = Figure(figsize=(_WIDTH, height), dpi=100, layout="constrained")
+        figure = Figure(figsize=(_WIDTH, height), dpi=100)
         draw(figure)
         figure.savefig(out, format="raw")
     pixels = out.getvalue()
@@ -161,17 +165,34 @@ def _png(draw: Callable[[Figure], None], height: float) -> bytes:
 
 
 def _height(series: Sequence[PlotSeries], marks: Sequence[Mark]) -> float:
-    return 0.9 + 1.8 * len(series) + 0.15 * len(marks)
+    return _TOP + _PANEL * len(series) + 0.15 + 0.15 * len(marks)
 
 
-def _grid(figure: Figure, rows: int, widths: tuple[int, ...]) -> list[list[Axes]]:
-    axes = figure.subplots(rows, len(widths), squeeze=False, width_ratios=widths)
-    for row in axes:
-        row[0].sharex(axes[0][0])
-        row[1].sharey(row[0])
-        row[1].tick_params(labelleft=False)
-        row[1].set_xticks([])
-    return [list(row) for row in axes]
+def _grid(
+    figure: Figure, rows: int, columns: Sequence[tuple[float, float, float]]
+) -> list[list[Axes]]:
+    """Rows of axes; ``columns`` are (left edge, width, room below) in inches: placed by hand, in
+    half the time that matplotlib's own layout takes. All share their times, a row its values."""
+    panels: list[list[Axes]] = []
+    for row in range(rows):
+        bottom = figure.get_figheight() - _TOP - (row + 1) * _PANEL + 0.35
+        axes = [
+            _axes(figure, left, bottom + below, width, _PANEL - 0.35 - below)
+            for left, width, below in columns
+        ]
+        if panels:
+            axes[0].sharex(panels[0][0])
+        axes[1].sharey(axes[0])
+        axes[1].tick_params(labelleft=False)
+        axes[1].set_xticks([])
+        panels.append(axes)
+    return panels
+
+
+def _axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Axes at a place given in inches."""
+    high = figure.get_figheight()
+    return figure.add_axes((left / _WIDTH, bottom / high, width / _WIDTH, height / high))
 
 
 def _styles(series: Sequence[PlotSeries]) -> dict[str, tuple[str, Any]]:
@@ -203,21 +224,21 @@ def _time_panel(
     if not series.samples.size:
         axes.text(0.5, 0.5, "no samples", transform=axes.transAxes, ha="center", va="center",
                   backgroundcolor="white")  # fmt: skip
-    if series.limit is not None:
-        _limit(axes, series, low, high)
+    _limits(axes, series, low, high)
     return low, high
 
 
 def _value_axis(series: PlotSeries, reference: Floats) -> tuple[float, float]:
-    """From zero when the data come near it; with the limit when that is not far away."""
+    """From zero when the data come near it; with the limits that are not far away."""
     seen = np.concatenate([series.samples, reference])
     if not seen.size:
         return -0.05, 1.0
     low, high = float(seen.min()), float(seen.max())
     if low == high or 0 < low < 0.5 * high:  # a constant is seen against zero
         low, high = min(low, 0.0), max(high, 0.0) or 1.0
-    if series.limit is not None and low - 2 * (high - low) <= series.limit <= 3 * high - 2 * low:
-        low, high = min(low, series.limit), max(high, series.limit)
+    near = low - 2 * (high - low), high + 2 * (high - low)
+    ends = [low, high, *(limit for limit in series.limits if near[0] <= limit <= near[1])]
+    low, high = min(ends), max(ends)
     room = (high - low) * 0.08
     return low - room, high + room
 
@@ -266,15 +287,16 @@ def _strip(axes: Axes, days: Floats, matrix: Floats, step: float) -> None:
         axes.broken_barh(stretches, (0, 0.04), transform=at, color=colour, lw=0)
 
 
-def _limit(axes: Axes, series: PlotSeries, low: float, high: float) -> None:
-    assert series.limit is not None
-    said = f"limit {quantity(series.limit, visible(series.unit))}"
-    inside = low <= series.limit <= high
-    if inside:
-        axes.axhline(series.limit, color=_RED, lw=1.5, ls=(0, (8, 2)))
-    else:
-        said += ", above this axis" if series.limit > high else ", below this axis"
-    axes.set_title(said, loc="right", color=_RED)
+def _limits(axes: Axes, series: PlotSeries, low: float, high: float) -> None:
+    """Lines where they lie within the axis; in words in any case."""
+    said = []
+    for limit in series.limits:
+        off = " (above)" if limit > high else " (below)" if limit < low else ""
+        said.append(quantity(limit, visible(series.unit)) + off)
+        if not off:
+            axes.axhline(limit, color=_RED, lw=1.5, ls=(0, (8, 2)))
+    if said:
+        axes.set_title(f"limit {' and '.join(said)}", loc="right", color=_RED)
 
 
 def _distribution(axes: Axes, samples: Floats, low: float, high: float, *, filled: bool) -> None:
@@ -298,7 +320,7 @@ def _labels(axes: Axes, band: dict[str, float], low: float, high: float) -> None
         axes.text(1.02, at, said, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
 
 
-def _intervals(one: Comparison, axes: Axes) -> None:
+def _intervals(one: PlotComparison, axes: Axes) -> None:
     scale = 100.0 if one.relative else 1.0
     ends = [x * scale for c in one.changes for x in (c.low, c.high, c.estimate)]
     reach = 1.3 * max([one.tolerance * scale, *(abs(x) for x in ends if math.isfinite(x))])
@@ -310,7 +332,7 @@ def _intervals(one: Comparison, axes: Axes) -> None:
     axes.set_title(outcome_word(one.outcome), loc="left", fontweight="bold")
 
 
-def _overview(comparisons: Sequence[Comparison], axes: Axes) -> None:
+def _overview(comparisons: Sequence[PlotComparison], axes: Axes) -> None:
     reach = 3.0
     names: list[str] = []
     for one, change in ((c, change) for c in comparisons for change in c.changes):
@@ -318,7 +340,7 @@ def _overview(comparisons: Sequence[Comparison], axes: Axes) -> None:
         _beyond(axes, len(names), 1.0, reach, "either" if one.direction == "either" else "lower")
         _interval(axes, len(names), change, turned / one.tolerance, one.outcome, reach)
         names.append(
-            f"{visible(one.current.title, 60)}, {change.name}  {outcome_word(one.outcome)}"
+            f"{visible(one.current.title, 30)}, {change.name}  {outcome_word(one.outcome)}"
         )
     _rows(axes, names, reach)
     axes.set_xlabel("change, in units of each metric's tolerance; worse to the right")
@@ -409,7 +431,7 @@ def _key(
         if name
     ]
     handles.append(Patch(color=_LIGHT, label=f"{band}; band: p5 to p95, dashed: p50"))
-    figure.legend(handles=handles, loc="outside upper left", ncols=4)
+    figure.legend(handles=handles, loc="upper left", ncols=4)
     if marks:
         said = "\n".join(visible(words, 120) for words in mark_words(marks))
-        figure.supxlabel(said, x=0.01, ha="left", fontsize=8)
+        figure.text(0.01, 0.05 / figure.get_figheight(), said, fontsize=8)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from runbook_lib.metrics.plotdata import (
     Change,
-    Comparison,
+    PlotComparison,
     PlotSeries,
     comparison_data,
     comparison_words,
@@ -37,7 +37,7 @@ def series(*values: float, **more: Any) -> PlotSeries:
 
 def test_words_name_percentiles_limit_samples_and_window() -> None:
     """Everything a panel shows, for who cannot see it."""
-    assert series_words(series(100, 200, NAN, 300, limit=500)) == (
+    assert series_words(series(100, 200, NAN, 300, limits=(500,))) == (
         "Latency: p5 110 ms, p50 200 ms, p95 290 ms, limit 500 ms; 3 samples, 1 missing, "
         "2026-11-23 13:00:00 to 2026-11-23 13:00:45 UTC"
     )
@@ -111,7 +111,7 @@ def test_data_that_cannot_be_drawn_are_refused(times: Any, values: Any, problem:
     assert str(caught.value) == problem
 
 
-def compared(**more: Any) -> Comparison:
+def compared(**more: Any) -> PlotComparison:
     facts: dict[str, Any] = {
         "baseline": series(100, 100),
         "current": series(110, 110),
@@ -122,7 +122,7 @@ def compared(**more: Any) -> Comparison:
         "outcome": Outcome.INCONCLUSIVE,
         "reason": "too few samples",
     }
-    return Comparison(**{**facts, **more})
+    return PlotComparison(**{**facts, **more})
 
 
 def test_a_comparison_in_words() -> None:
@@ -159,6 +159,12 @@ def test_a_tolerance_that_is_none_is_refused(tolerance: float) -> None:
         compared(tolerance=tolerance)
 
 
+def test_what_the_judge_cannot_give_is_unbounded_or_unknown() -> None:
+    """None is a word of the judge, not a number to draw."""
+    assert Change.judged("p95", 0.1, (None, 0.3)) == Change("p95", 0.1, -INF, 0.3)
+    assert number(Change.judged("p95", None, (0.1, None)).estimate) == "unknown"
+
+
 def test_data_for_programs_are_json_with_a_digest() -> None:
     """Unbounded and unknown are words there."""
     data = json.loads(json.dumps(comparison_data([compared()], ()), allow_nan=False))
@@ -175,7 +181,12 @@ def test_data_for_programs_are_json_with_a_digest() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [series(1, 2.5), series(1, NAN), series(1, 2, limit=3), PlotSeries("Latency", "ms", [], {})],
+    [
+        series(1, 2.5),
+        series(1, NAN),
+        series(1, 2, limits=(3,)),
+        PlotSeries("Latency", "ms", [], {}),
+    ],
 )
 def test_the_digest_is_of_what_is_plotted(other: PlotSeries) -> None:
     """Another sample, gap or limit is another digest."""

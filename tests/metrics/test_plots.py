@@ -16,7 +16,7 @@ from PIL import Image
 
 from runbook_lib.display import figure_card
 from runbook_lib.metrics import plots
-from runbook_lib.metrics.plotdata import Change, Comparison, Mark, PlotSeries
+from runbook_lib.metrics.plotdata import Change, Mark, PlotComparison, PlotSeries
 from runbook_lib.outcomes import Outcome
 
 START = np.datetime64("2026-11-23T13:00:00", "ms")
@@ -36,7 +36,7 @@ def many(count: int, samples: int = 50) -> PlotSeries:
     return PlotSeries("Latency", "ms", times, {f"val-{i:02}": noise[i] for i in range(count)})
 
 
-def comparison(outcome: Outcome = Outcome.PASS, **more: Any) -> Comparison:
+def comparison(outcome: Outcome = Outcome.PASS, **more: Any) -> PlotComparison:
     facts: dict[str, Any] = {
         "baseline": series(400, 410, 420),
         "current": series(405, 415, 425),
@@ -47,7 +47,7 @@ def comparison(outcome: Outcome = Outcome.PASS, **more: Any) -> Comparison:
         "outcome": outcome,
         "reason": "not worse",
     }
-    return Comparison(**{**facts, **more})
+    return PlotComparison(**{**facts, **more})
 
 
 @pytest.fixture
@@ -71,13 +71,13 @@ def figure_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     "made",
     [
-        [series(400, 410, 420, limit=500)],
+        [series(400, 410, 420, limits=(500,))],
         [series(0, 0, 0)],
-        [series(41.5, limit=60)],
+        [series(41.5, limits=(60,))],
         [series(NAN, NAN), series(1, NAN, 3)],
         [series()],
         [PlotSeries("Nothing", "", [], {})],
-        [series(1, float("inf"), -5, limit=-1000)],
+        [series(1, float("inf"), -5, limits=(-1000,))],
         [many(25), many(3)],
         [series(1, 2, title="$x^2$ \\(y\\) <b> \x1b[31m \u202e 漢字")],
     ],
@@ -129,18 +129,26 @@ def test_zeros_are_above_the_lower_edge(figure_of: Callable[..., Any]) -> None:
     ("limit", "said", "drawn"),
     [
         (500, "limit 500 ms", True),
-        (9000, "limit 9000 ms, above this axis", False),
-        (-9000, "limit -9000 ms, below this axis", False),
+        (9000, "limit 9000 ms (above)", False),
+        (-9000, "limit -9000 ms (below)", False),
     ],
 )
 def test_a_far_limit_is_said_instead_of_flattening_the_data(
     figure_of: Callable[..., Any], limit: float, said: str, drawn: bool
 ) -> None:
     """The reader learns the limit, the data keep their panel."""
-    axes = figure_of(plots.baseline_figure, [series(400, 450, 480, limit=limit)]).axes[0]
+    axes = figure_of(plots.baseline_figure, [series(400, 450, 480, limits=(limit,))]).axes[0]
 
     assert axes.get_title(loc="right") == said
     assert any(set(line.get_ydata()) == {limit} for line in axes.lines) is drawn
+
+
+def test_two_limits_are_two_lines(figure_of: Callable[..., Any]) -> None:
+    """A healthy range has two ends."""
+    axes = figure_of(plots.baseline_figure, [series(400, 450, limits=(380.0, 480.0))]).axes[0]
+
+    assert axes.get_title(loc="right") == "limit 380 ms and 480 ms"
+    assert {380.0, 480.0} <= {line.get_ydata()[0] for line in axes.lines}
 
 
 def test_axes_name_unit_and_time_zone(figure_of: Callable[..., Any]) -> None:
@@ -180,7 +188,7 @@ def test_marks_stand_in_the_figure_and_in_the_words(figure_of: Callable[..., Any
     figure = figure_of(plots.baseline_figure, [series(1, 2)], marks=marks)
 
     assert text.splitlines()[1:] == words
-    assert figure.get_supxlabel() == "\n".join(words)
+    assert [text.get_text() for text in figure.texts] == ["\n".join(words)]
     assert [label.get_text() for label in figure.axes[0].texts] == ["A", "B"]
 
 
