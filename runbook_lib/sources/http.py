@@ -101,12 +101,16 @@ class Loop:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """The result of ``work``; an interrupt cancels it."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="sources", daemon=True).start()
+            self._thread = threading.Thread(
+                target=self._loop.run_forever, name="sources", daemon=True
+            )
+            self._thread.start()
         future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result()
@@ -115,9 +119,17 @@ class Loop:
             raise
 
     def close(self) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._loop = None
+        """End what an interrupt left unfinished, then the thread."""
+        if self._loop is None:
+            return
+        loop, self._loop = self._loop, None
+        loop.call_soon_threadsafe(loop.stop)
+        self._thread.join()
+        unfinished = asyncio.all_tasks(loop)
+        for task in unfinished:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*unfinished, return_exceptions=True))
+        loop.close()
 
 
 class Http:
@@ -147,6 +159,8 @@ class Http:
         async with self._slots:
             try:
                 return await self._exchange(request, headers)
+            except httpx.InvalidURL as error:
+                return Failure("UnsupportedProtocol", self._redactor.clean_text(str(error)))
             except (httpx.TransportError, httpx.DecodingError, httpx.TooManyRedirects) as error:
                 kind = type(error).__name__
                 return Failure(kind, self._redactor.clean_text(str(error) or kind))
@@ -194,7 +208,8 @@ class Http:
         return self._clients[key]
 
     async def close(self) -> None:
-        for client in self._clients.values():
+        clients, self._clients = list(self._clients.values()), {}
+        for client in clients:
             await client.aclose()
 
 

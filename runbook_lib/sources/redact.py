@@ -37,7 +37,7 @@ class Redactor:
         self._known: dict[str, tuple[bytes, ...]] = {}
 
     def secret(self, name: str) -> str:
-        """The value now in the environment. Raises ParameterError when unset or too short."""
+        """The value now in the environment. Raises ParameterError unless it can be used and hidden."""
         value = os.environ.get(name, "")
         if not value:
             raise ParameterError(f"environment: {name}: expected a secret, got nothing; export it")
@@ -47,6 +47,11 @@ class Redactor:
                 f" got {len(value)}; it could not be kept out of the evidence"
             )
         self._learn(value)
+        if not (value.isascii() and value.isprintable()):
+            raise ParameterError(
+                f"environment: {name}: expected printable ASCII, as headers need it, got something"
+                " else; look for a line break at its end"
+            )
         return value
 
     def clean(self, data: bytes) -> bytes:
@@ -77,8 +82,8 @@ class Redactor:
 
 
 def _spellings(value: str) -> tuple[bytes, ...]:
-    raw = value.encode()
+    raw = os.fsencode(value)
     encoded = base64.b64encode(raw).rstrip(b"=")
-    spelt = {raw, quote(value, safe="").encode(), json.dumps(value)[1:-1].encode(), encoded}
+    spelt = {raw, quote(raw, safe="").encode(), json.dumps(value)[1:-1].encode(), encoded}
     # The longest first, or a short spelling would leave the rest of a longer one standing.
     return tuple(sorted(spelt, key=lambda item: (-len(item), item)))

@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 from urllib.parse import urlencode
 
 import stamina
@@ -171,9 +171,10 @@ class LiveTape:
         return name
 
     def _append(self, line: bytes) -> None:
-        with self._index.open("ab") as file:
+        with self._index.open("a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            os.write(file.fileno(), line)
+            _drop_unfinished_line(file)
+            file.write(line)
 
     def sync(self) -> None:
         """Make everything recorded so far survive a power cut; called before a result is."""
@@ -181,6 +182,17 @@ class LiveTape:
             with suppress(FileNotFoundError), path.open("rb") as file:
                 os.fsync(file.fileno())
         self._written.clear()
+
+
+def _drop_unfinished_line(file: IO[bytes]) -> None:
+    """What a power cut left of an entry; the next one must not become part of it."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        file.seek(end - 1)
+        if file.read(1) == b"\n":
+            break
+        end -= 1
+    file.truncate(end)
 
 
 class ReplayTape:
@@ -218,6 +230,11 @@ class Outside:
     def __init__(self, redactor: Redactor, http: Http | None = None) -> None:
         self.redactor, self.loop = redactor, Loop()
         self.http = http or Http(redactor)
+
+    def close(self) -> None:
+        """Give back sockets and thread; what is asked later opens them again."""
+        self.loop.run(self.http.close())
+        self.loop.close()
 
 
 class Scope:
@@ -403,11 +420,11 @@ class Scope:
         if not isinstance(error, _Again):
             return False
         wait = _retry_after(error.last)
+        if wait is not None and wait > LONGEST_WAIT_S:
+            return False
         if not self.live:
             return 0.0
-        if wait is None:
-            return True
-        return wait if wait <= LONGEST_WAIT_S else False
+        return True if wait is None else wait
 
     def _request_key(self, request: Request) -> str:
         query = "?" + urlencode(sorted(request.params)) if request.params else ""
