@@ -33,7 +33,7 @@ VALID_FOR = timedelta(minutes=60)  # a check that ages is judged again before a 
 NOW_SOURCE_LAG = timedelta(minutes=5)  # sources without a past cannot be asked about older instants
 MAX_MISSING = 0.02  # share of points a judged window may lack
 BASELINE_WINDOW = timedelta(hours=1)  # the shortest baseline worth pinning
-BASELINE_METRICS = ("consensus_latency", "proof_queue_depth", "vrf_participation")
+BASELINE_TOPICS = ("consensus_latency", "proof_queue_depth", "vrf_participation")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from . import display, playbook
 from .changes.apply import Applier, Change
@@ -27,6 +27,14 @@ from .session import Session, check_names, open_live, open_replay, recording
 
 PLAN = "stage.plan"
 EXPECT = "stage.expect"
+
+
+class Draw(Protocol):
+    """A figure of an attempt: PNG, the same in words, and for programs; None for nothing."""
+
+    __name__: str
+
+    def __call__(self, context: Context) -> tuple[bytes, str, dict[str, Any]] | None: ...
 
 
 def open_stage(stage: str, /, **given: Any) -> Stage:
@@ -90,10 +98,13 @@ class Stage:
         """Plan or make a change, unless an item before it stands in the way."""
         return self._try(change.item, lambda: self._change(change))
 
-    def plot(self, draw: Callable[[Context], tuple[bytes, str, dict[str, Any]]]) -> display.Card:
+    def plot(self, draw: Draw) -> display.Card:
         """A figure of what this attempt recorded."""
-        context = self._context(f"plot.{getattr(draw, '__name__', '')}", 1)
-        png, text, data = draw(context)
+        drawn = draw(self._context(f"stage.plot.{draw.__name__}", 1))
+        if drawn is None:
+            rows = [("nothing was recorded that could be drawn",)]
+            return display.table_card("No figure", ("why",), rows)
+        png, text, data = drawn
         return display.figure_card(png, text, data)
 
     def enforce(self) -> display.Card:

@@ -16,6 +16,19 @@ from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..params import project_path
 from ..sources.commands import SuiteRun
 from ..sources.forge import CheckRun, CommitStatus
+from .baselines import baseline, baseline_figure
+
+__all__ = [
+    "baseline",
+    "baseline_figure",
+    "ci_green",
+    "deploy",
+    "expectations",
+    "plan",
+    "provision",
+    "smoke_suites",
+    "telemetry_reachable",
+]
 
 NOT_GREEN_YET = frozenset({"queued", "in_progress", "waiting", "requested", "pending"})
 RED = frozenset({"failure", "timed_out", "action_required", "startup_failure"})

@@ -1,0 +1,95 @@
+"""The development baseline: captured after the deploy, pinned by digest, and drawn."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from .. import playbook
+from ..context import Context, judges
+from ..errors import SourceError
+from ..metrics.catalogue import Catalogue, parse_catalogue
+from ..outcomes import CheckResult, Outcome, unknown_row, worst
+from ..params import parse_instant, project_path
+
+CATALOGUE = "params/metrics.yaml"
+FILE = "metrics/baseline.parquet"
+DEPLOY = "development.activate.deploy"
+
+
+@judges("development.activate.baseline")
+def baseline(context: Context) -> CheckResult:
+    """Consensus latency, proof queue depth and VRF participation of the new build.
+
+    The window is anchored at the instant the journal says the last node took the build, past its
+    restart, so that a later return judges the same window. Playbook: activation, 3.
+    """
+    from ..metrics import baseline as capturing
+
+    start = _effect(context) + capturing.SETTLE
+    end = start + timedelta(hours=context.params.baseline_hours)
+    if not context.wait_until(end, "the baseline window"):
+        row = unknown_row(
+            "baseline", "window over", f"{end:%Y-%m-%d %H:%M:%S} UTC", "not yet", return_at=end
+        )
+        return context.conclude([row], passed="", empty="")
+    if context.params.as_of and parse_instant(context.params.as_of) < end:
+        raise SourceError(
+            "as_of", f"expected an instant after {end.isoformat()}, got an earlier one"
+        )
+    catalogue = read_catalogue(context)
+    captured, rows = capturing.capture(
+        context.prometheus, catalogue, playbook.BASELINE_TOPICS, context.matchers, start, end
+    )
+    for one in captured:
+        rows += capturing.judge(one, context.params.max_missing)
+    digest = capturing.content_digest(captured, start, end)
+    about = {
+        "release": context.params.release,
+        "cluster": context.cluster_name,
+        "start": start.isoformat(),
+        "end": end.isoformat(),
+        "digest": digest,
+        "epoch_length": context.cluster.epoch_length,
+        "validators": len(context.cluster.nodes),
+    }
+    path = context.folder / FILE
+    capturing.write(captured, path, about)
+    if worst(row.outcome for row in rows) is Outcome.PASS:
+        context.store.pin(context.cluster_name, digest, path)
+    return context.conclude(
+        rows,
+        passed=f"{len(captured)} metrics captured over {end - start}, pinned as {digest[:19]}",
+        empty="the catalogue names no metric of the playbook's topics",
+        data={**about, "metrics": {one.metric.name: one.query for one in captured}},
+    )
+
+
+def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | None:
+    """What was captured, each metric with its limit; None when nothing was."""
+    from ..metrics import baseline as capturing
+
+    path = context.folder / FILE
+    if not path.exists():
+        return None
+    drawn = capturing.draw(path, read_catalogue(context))
+    figures = context.folder / "figures"
+    figures.mkdir(exist_ok=True)
+    (figures / "baseline.png").write_bytes(drawn.png)
+    return drawn.png, drawn.text, drawn.data
+
+
+def read_catalogue(context: Context) -> Catalogue:
+    """The metric catalogue. Raises ParameterError, SourceError."""
+    return parse_catalogue(context.scope.read(project_path(CATALOGUE)), CATALOGUE)
+
+
+def _effect(context: Context) -> datetime:
+    """When the last node took the build, by the journal. Raises SourceError for none."""
+    instants = [
+        datetime.fromisoformat(entry.body["at"])
+        for entry in context.journal
+        if entry.kind == "state" and entry.body["item"] == DEPLOY
+    ]
+    if not instants:
+        raise SourceError("journal", f"expected a node that {DEPLOY} verified, got none")
+    return max(instants)

@@ -1,0 +1,158 @@
+"""Capturing a baseline: the frames of a window, whether they can be trusted, and their digest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..canonical import canonical, digest_bytes
+from ..errors import SourceError
+from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..sources.prometheus import Prometheus
+from .catalogue import Catalogue, Metric, resolve
+from .frames import Frame, fetch
+
+if TYPE_CHECKING:
+    from .plots import Drawn
+
+STEP = timedelta(seconds=60)
+SETTLE = timedelta(minutes=5)
+"""After a planned restart: the rates of the catalogue look three minutes back."""
+
+
+@dataclass(frozen=True)
+class Captured:
+    """One metric over a window: the query that had data, and what it gave."""
+
+    metric: Metric
+    query: str
+    frame: Frame
+
+
+def capture(
+    prometheus: Prometheus,
+    catalogue: Catalogue,
+    topics: Sequence[str],
+    matchers: Mapping[str, str],
+    start: datetime,
+    end: datetime,
+) -> tuple[list[Captured], list[Row]]:
+    """Frames of every metric of ``topics``; a metric that cannot be read is a row instead."""
+    captured, rows = [], []
+    for metric in (metric for topic in topics for metric in catalogue.of_topic(topic)):
+        try:
+            found = resolve(prometheus, metric, matchers, end)
+            frame = fetch(prometheus, found.query, start, end, STEP)
+            captured.append(Captured(metric, found.query, frame))
+        except SourceError as error:
+            rows.append(unknown_row(metric.name, "has data", "a fresh series", error.problem))
+    return captured, rows
+
+
+def judge(captured: Captured, max_missing: float) -> list[Row]:
+    """Rows of one metric: coverage of each series, and its median against the healthy limit."""
+    metric, frame = captured.metric, captured.frame
+    if frame.partial:
+        return [unknown_row(metric.name, "complete answer", "yes", frame.warnings[0])]
+    if not frame.tallies:
+        return [unknown_row(metric.name, "series", "at least one", "none in the window")]
+    rows = []
+    for column, tally in zip(frame.values.columns, frame.tallies, strict=True):
+        subject = f"{metric.name} {column}" if len(frame.tallies) > 1 else metric.name
+        lost = 1 - tally.finite / tally.points
+        if lost > max_missing:
+            got = f"{lost:.1%} of {tally.points} points missing"
+            rows.append(unknown_row(subject, "coverage", f"at most {max_missing:.0%} missing", got))
+            continue
+        values = frame.values[column].to_numpy()
+        rows.append(_level(subject, metric, float(np.median(values[np.isfinite(values)]))))
+    return rows
+
+
+def _level(subject: str, metric: Metric, median: float) -> Row:
+    shown = float(f"{median:.6g}")
+    if metric.limit is None:
+        return check_row(subject, "median", "any", shown, Outcome.PASS, unit=metric.unit)
+    low, high = metric.limit.min, metric.limit.max
+    parts = [f"at least {low:g}"] if low is not None else []
+    parts += [f"at most {high:g}"] if high is not None else []
+    ok = metric.limit.holds(median)
+    return check_row(subject, "median", " and ".join(parts), shown, ok, unit=metric.unit)
+
+
+def content_digest(captured: Sequence[Captured], start: datetime, end: datetime) -> str:
+    """The digest of what was captured: queries, window, series and every sample as float64."""
+    head = {
+        "start": start.isoformat(),
+        "end": end.isoformat(),
+        "step_s": STEP / timedelta(seconds=1),
+        "metrics": [
+            {"name": one.metric.name, "query": one.query, "series": list(one.frame.values.columns)}
+            for one in captured
+        ],
+    }
+    samples = [one.frame.values.to_numpy().astype("<f8").tobytes() for one in captured]
+    return digest_bytes(b"\n".join([canonical(head), *samples]))
+
+
+def write(captured: Sequence[Captured], path: Path, about: Mapping[str, Any]) -> None:
+    """The frames as one parquet file: metric, series, unit, time (UTC), value; ``about`` beside."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns: dict[str, list[Any]] = {
+        "metric": [],
+        "series": [],
+        "unit": [],
+        "time": [],
+        "value": [],
+    }
+    for one in captured:
+        for column, values in one.frame.values.items():
+            points = len(values)
+            columns["metric"] += [one.metric.name] * points
+            columns["series"] += [str(column)] * points
+            columns["unit"] += [one.metric.unit] * points
+            columns["time"] += list(values.index)
+            columns["value"] += list(values)
+    table = pa.table({**columns, "time": pa.array(columns["time"], pa.timestamp("ms", "UTC"))})
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(table.replace_schema_metadata({"baseline": json.dumps(about)}), path)
+
+
+def draw(path: Path, catalogue: Catalogue) -> Drawn:
+    """The figure of a captured baseline, each metric with its healthy limit."""
+    import pandas as pd
+
+    from .plotdata import PlotSeries
+    from .plots import baseline_figure
+
+    table = pd.read_parquet(path)
+    metrics = {metric.name: metric for metric in catalogue.metrics}
+    series = []
+    for name, rows in table.groupby("metric", sort=False):
+        wide = rows.pivot(index="time", columns="series", values="value")
+        metric = metrics[str(name)]
+        limit = metric.limit
+        limits = [v for v in (limit.min, limit.max) if v is not None] if limit is not None else []
+        series.append(
+            PlotSeries(
+                title=metric.title,
+                unit=metric.unit,
+                times=wide.index.tz_localize(None).to_numpy(),
+                values={_label(str(c)): wide[c].to_numpy() for c in wide.columns},
+                limits=tuple(limits),
+                step=STEP.total_seconds(),
+            )
+        )
+    return baseline_figure(series)
+
+
+def _label(series: str) -> str:
+    return "all nodes" if series == "{}" else series
