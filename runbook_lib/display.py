@@ -108,7 +108,7 @@ def verdict_card(
     states = wording.tally(wording.standing_word(item)[0] for item in verdict.items)
     summary = f"{count(len(verdict.items), 'item')}: {states or 'none'}"
     blocks += [Fold(summary, (_items(verdict.items),), open=not verdict.blocking)]
-    data = {**_verdict_data(verdict), "next_steps": list(next_steps)}
+    data = {"verdict": _verdict_data(verdict), "next_steps": next_steps}
     return _card("verdict", blocks, colour, data)
 
 
@@ -123,7 +123,7 @@ def banner_card(verdict: Verdict, *, notice: str = "") -> Card:
     blocks = [*_source(verdict), *([line(strong(notice))] if notice else [])]
     blocks += [line(strong(where)), _facts(verdict)]
     blocks += [line(f"Note: {note}") for note in verdict.notes]
-    data = {"where": where, "notice": notice, **_verdict_data(verdict)}
+    data = {"where": where, "notice": notice, "verdict": _verdict_data(verdict)}
     return _card("banner", blocks, wording.GREY, data)
 
 
@@ -154,8 +154,8 @@ def thresholds_card(rows: Sequence[tuple[str, str, Value]]) -> Card:
 
 
 def table_card(title: str, columns: Sequence[str], rows: Sequence[Sequence[Value]]) -> Card:
-    """Any table, its rows as given, numbers to the right."""
-    cells = [tuple(cell(value) for value in row) for row in rows]
+    """Any table, its rows as given, numbers to the right; a short row is filled up."""
+    cells = [(*map(cell, row), *[Text("")] * (len(columns) - len(row))) for row in rows]
     blocks = [line(strong(title)), *_listed(columns, cells)]
     data = {"title": title, "columns": columns, "rows": rows}
     return _card("table", blocks, wording.GREY, data)

@@ -314,7 +314,7 @@ Note: a note
   ✗ FAIL         preflight.config-drift  dev-2: p95 latency: expected 1200.0 ms, got 1250.5 ms
   – NOT REACHED  x.y                     blocked by preflight.config-drift"""
     )
-    assert (card.data["outcome"], card.data["exit_code"]) == ("FAIL", 1)
+    assert (card.data["verdict"]["outcome"], card.data["verdict"]["exit_code"]) == ("FAIL", 1)
 
 
 @pytest.mark.parametrize(
@@ -457,6 +457,13 @@ item                    what must hold          threshold
 ----------------------  ----------------------  ---------
 preflight.config-drift  deviating keys at most          0"""
     )
+
+
+def test_a_short_row_is_filled_up() -> None:
+    """One cell that says why there is no more."""
+    text = display.table_card("v1", ("stage", "attempt"), [("no attempt yet",)]).text
+
+    assert text.splitlines()[-1] == "no attempt yet"
 
 
 def test_numbers_that_differ_never_look_equal() -> None:

@@ -269,7 +269,7 @@ def test_a_configured_style_does_not_alter_evidence() -> None:
 def test_a_drawn_figure_is_what_a_figure_card_takes() -> None:
     """One image, the words, and the digest of what was plotted."""
     drawn = plots.baseline_figure([series(1, 2)])
-    card = figure_card(drawn.png, drawn.text, drawn.data)
+    card = figure_card(*drawn)
 
     assert card.data["digest"].startswith("sha256:")
     assert card.text == drawn.text
