@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from math import isfinite
 from pathlib import Path
 from typing import IO, Any, Protocol
 from urllib.parse import urlencode
@@ -489,7 +490,9 @@ def read_clock(clock: Clock) -> tuple[datetime, float]:
     offset = 0.0
     if clock.source == "offset-file":
         try:
-            offset = float(json.loads((PROJECT / clock.path).read_bytes())["offset_s"])
+            offset = json.loads((PROJECT / clock.path).read_bytes())["offset_s"]
+            if isinstance(offset, bool) or not isfinite(offset):
+                raise ValueError(offset)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise SourceError(
                 "clock", f"{clock.path}: expected {{offset_s: SECONDS}}, got: {error!r}"

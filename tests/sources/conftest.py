@@ -1,0 +1,115 @@
+"""Scopes whose world is a function, and small real servers on loopback."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+import stamina
+
+from runbook_lib.site import Clock
+from runbook_lib.sources.http import Http
+from runbook_lib.sources.redact import Redactor
+from runbook_lib.sources.tape import LiveTape, Outside, ReplayTape, Scope
+
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+def nobody(request: httpx.Request) -> httpx.Response:
+    raise AssertionError(f"expected no request, got {request.method} {request.url}")
+
+
+@dataclass
+class World:
+    """Makes scopes on one tape folder; ``asked`` lists the requests that went out."""
+
+    folder: Path
+    redactor: Redactor
+    asked: list[httpx.Request] = field(default_factory=list)
+    _outside: list[Outside] = field(default_factory=list)
+
+    def scope(
+        self,
+        handler: Handler | None = nobody,
+        *,
+        item: str = "item",
+        number: int = 1,
+        clock: Clock | None = None,
+        aliases: tuple[tuple[str, str], ...] = (),
+    ) -> Scope:
+        """A live scope; without ``handler`` it asks the real world."""
+        tape = LiveTape(self.folder, self.redactor)
+        outside = self._make(handler)
+        return Scope(tape, outside, item, number, clock=clock, aliases=aliases)
+
+    def replay(
+        self, *, item: str = "item", judged: int = 1, aliases: tuple[tuple[str, str], ...] = ()
+    ) -> Scope:
+        """A scope that answers from what the live ones recorded, and asks nobody."""
+        tape = ReplayTape(self.folder, {item: judged})
+        return Scope(tape, self._make(nobody), item, 9, aliases=aliases)
+
+    def close(self) -> None:
+        for outside in self._outside:
+            outside.close()
+
+    def _make(self, handler: Handler | None) -> Outside:
+        def answer(request: httpx.Request) -> httpx.Response:
+            self.asked.append(request)
+            assert handler is not None
+            return handler(request)
+
+        transport = httpx.MockTransport(answer) if handler is not None else None
+        outside = Outside(self.redactor, Http(self.redactor, transport))
+        self._outside.append(outside)
+        return outside
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    made = World(tmp_path / "tape", Redactor())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def no_waiting() -> Iterator[None]:
+    """Retries happen, without the pauses between them."""
+    with stamina.set_testing(True, attempts=9, cap=True):
+        yield
+
+
+Reply = Callable[[BaseHTTPRequestHandler], None]
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Reply], str]]:
+    """Starts a real HTTP server whose GET and POST are the function given; returns its URL."""
+    servers: list[tuple[ThreadingHTTPServer, threading.Thread]] = []
+
+    def start(reply: Reply) -> str:
+        class Handling(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                reply(self)
+
+            do_POST = do_GET
+
+            def log_message(self, format: str, *args: object) -> None:
+                """Silent."""
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handling)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        servers.append((server, thread))
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield start
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
