@@ -51,11 +51,14 @@ class Card:
     def __str__(self) -> str:
         return self.text
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
+    def _repr_mimebundle_(
+        self, include: object = None, exclude: object = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
         bundle = {"text/plain": self.text, MIME: dict(self.data)}
         if self.png:
-            return bundle | {"image/png": base64.b64encode(self.png).decode("ascii")}
-        return bundle | {"text/html": self.html}
+            bundle["image/png"] = base64.b64encode(self.png).decode("ascii")
+            return bundle, {"image/png": {"alt": self.text}}
+        return bundle | {"text/html": self.html}, {}
 
 
 def result_card(standing: Standing) -> Card:

@@ -236,11 +236,12 @@ def test_many_subjects_are_folded_with_exact_counts() -> None:
 def test_the_standing_survives_the_round_trip_through_the_card() -> None:
     """A program reads back from an output exactly what was judged."""
     standing = judged(GOOD, BAD, UNKNOWN)
-    bundle = display.result_card(standing)._repr_mimebundle_()
+    bundle, metadata = display.result_card(standing)._repr_mimebundle_()
     raw = json.dumps(bundle[display.MIME]["standing"])
 
     assert Standing.model_validate_json(raw) == standing
     assert sorted(bundle) == ["application/vnd.rpp-runbook.v1+json", "text/html", "text/plain"]
+    assert metadata == {}
 
 
 HOSTILE = (
@@ -475,13 +476,14 @@ def test_numbers_that_differ_never_look_equal() -> None:
 def test_a_figure_is_one_image_its_words_and_the_digest_of_its_data() -> None:
     """No HTML beside it, or a notebook would show one of the two and hide the other."""
     card = display.figure_card(b"\x89PNG", "p50 12 ms", {"data": "sha256:aa"})
-    bundle = card._repr_mimebundle_()
+    bundle, metadata = card._repr_mimebundle_()
 
     assert bundle == {
         "text/plain": "p50 12 ms",
         "image/png": base64.b64encode(b"\x89PNG").decode(),
         display.MIME: {"kind": "figure", "data": "sha256:aa"},
     }
+    assert metadata == {"image/png": {"alt": "p50 12 ms"}}
 
 
 def test_the_same_value_gives_the_same_bytes() -> None:
