@@ -18,10 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .world import BASE_GATES, GATES, ClusterSpec, Event, NodeSpec, World
-
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
+from .tsdb import Flags, Floats, Indices
+from .world import BASE_GATES, GATES, HISTORY_S, ClusterSpec, Event, NodeSpec, World
 
 BASE_BLOCK_REWARD = 5
 LEADER_BONUS = 1  # 20 % of the base reward, rounded up
@@ -36,6 +34,20 @@ REPLAY_PERIOD_S = 60.0
 # Typical latencies (median, ms) of a healthy cluster.
 ROUND_MS, QUORUM_MS, VOTE_MS = 400.0, 180.0, 90.0
 SLOWDOWN = 3.0  # what the fault consensus-slow multiplies them by
+
+# Faults of what is measured have been on for a while when they are declared, so that a window that
+# has just passed shows them; when cleared within ten minutes they leave no trace.
+LEAD_S = {
+    "consensus-slow": 7200.0,
+    "vrf-low": 7200.0,
+    "proof-backlog": 7200.0,
+    "replay-stall": 3600.0,
+    "metrics-missing": HISTORY_S,
+    "metrics-nan": 7200.0,
+    "metrics-gap": 2400.0,
+    "metrics-stale": 900.0,
+}
+TRACELESS_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -136,6 +148,28 @@ class _NodeState:
         return self
 
 
+def _effective(events: list[Event]) -> list[Event]:
+    """The events in time order, faults of what is measured moved as ``LEAD_S`` says."""
+    out: list[Event] = []
+    begun: dict[tuple[str, str], Event] = {}
+    for event in events:
+        name = str(event.data.get("name", ""))
+        if event.kind == "fault-on" and name in LEAD_S:
+            begun[name, event.node] = event
+            out.append(replace(event, at=event.at - LEAD_S[name]))
+        elif event.kind == "fault-off" and (name, event.node) in begun:
+            start = begun.pop((name, event.node))
+            if event.at - start.at < TRACELESS_S:
+                out.remove(replace(start, at=start.at - LEAD_S[name]))
+            else:
+                out.append(event)
+        else:
+            out.append(event)
+    first = events[0].at if events else 0.0
+    out = [replace(event, at=max(event.at, first)) for event in out]
+    return sorted(out, key=lambda event: event.at)
+
+
 class Timeline:
     """A cluster's events cut into segments in which nothing changes but time.
 
@@ -156,7 +190,7 @@ class Timeline:
         now = [_NodeState(False, self.spec.genesis, {}, {}) for _ in self.names]
         faults: frozenset[tuple[str, str]] = frozenset()
         rows: dict[float, tuple[list[_NodeState], frozenset[tuple[str, str]]]] = {}
-        for event in world.events_of(self.spec.name):
+        for event in _effective(world.events_of(self.spec.name)):
             if event.kind == "fault-on":
                 faults |= {(str(event.data["name"]), event.node)}
             elif event.kind == "fault-off":
@@ -174,7 +208,7 @@ class Timeline:
         self.builds = [[node.build for node in nodes] for nodes in states]
         self.faults = [faults for _, faults in rows.values()]
 
-    def segment(self, at: Floats | float) -> npt.NDArray[np.intp]:
+    def segment(self, at: Floats | float) -> Indices:
         """Index of the segment that holds each instant; the first one for earlier instants."""
         return np.maximum(np.searchsorted(self.starts, at, side="right") - 1, 0)
 

@@ -15,13 +15,11 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import promql_parser as pql
 
 from . import promql_functions as functions
-from .tsdb import Floats, Instants, Matches, Series, Store
+from .tsdb import Flags, Floats, Instants, Matches, Series, Store
 
-Flags = npt.NDArray[np.bool_]
 LOOKBACK_MS = 300_000
 _NAME = "__name__"
 
@@ -71,7 +69,7 @@ def window(store: Store, selector: Any, at: int) -> list[Series]:
     lookup = selector.vector_selector
     end = at - _ms(lookup.offset)
     found = []
-    for series in _select(store, lookup):
+    for series in (each.samples() for each in select(store, lookup)):
         low = np.searchsorted(series.times, end - _ms(selector.range), side="left")
         high = np.searchsorted(series.times, end, side="right")
         if high > low:
@@ -122,7 +120,7 @@ class _Evaluation:
     def _instant(self, selector: Any) -> tuple[Vector, Floats]:
         """The newest sample of the last five minutes per step, and its instant in ms."""
         at = self.steps - _ms(selector.offset)
-        found = _select(self.store, selector)
+        found = select(self.store, selector)
         shape = (len(found), len(at))
         values, present, times = np.zeros(shape), np.zeros(shape, dtype=bool), np.zeros(shape)
         for row, series in enumerate(found):
@@ -130,7 +128,8 @@ class _Evaluation:
             known = np.maximum(index, 0)
             times[row] = series.times[known]
             values[row] = series.values[known]
-            present[row] = (index >= 0) & (at - series.times[known] <= LOOKBACK_MS)
+            fresh = (index >= 0) & (at - series.times[known] <= LOOKBACK_MS)
+            present[row] = fresh & ~series.is_stale()[known]
         return Vector([dict(series.labels) for series in found], values, present), times
 
     def _call(self, call: Any) -> Value:
@@ -171,7 +170,7 @@ class _Evaluation:
             raise Unsupported(f"only plain range selectors are supported, got: {selector}")
         lookup, length = selector.vector_selector, _ms(selector.range)
         ends = self.steps - _ms(lookup.offset)
-        found = _select(self.store, lookup)
+        found = [series.samples() for series in select(self.store, lookup)]
         values = np.zeros((len(found), len(ends)))
         present = np.zeros(values.shape, dtype=bool)
         for row, series in enumerate(found):
@@ -315,7 +314,8 @@ def _any(present: Flags) -> Flags:
     return np.asarray(present.any(axis=0))
 
 
-def _select(store: Store, selector: Any) -> list[Series]:
+def select(store: Store, selector: Any) -> list[Series]:
+    """The series a selector names, with all their samples."""
     if selector.at is not None:
         raise Unsupported("the @ modifier is not supported")
     if selector.matchers.or_matchers:

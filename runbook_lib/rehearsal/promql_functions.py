@@ -7,12 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from .tsdb import Floats, Instants, Series
+from .tsdb import Flags, Floats, Indices, Instants, Series
 
-Flags = npt.NDArray[np.bool_]
-Indices = npt.NDArray[np.intp]
 # (series, first and past-the-end sample per step, window ends, window length in ms)
 OverRange = Callable[[Series, Indices, Indices, Instants, int], tuple[Floats, Flags]]
 

@@ -1,122 +1,202 @@
-"""The processes of a real Prometheus and Alertmanager: start, wait until ready, stop, backfill."""
+"""Prometheus and Alertmanager of the rehearsal, real or embedded, on the same data.
+
+History is laid from a fixed origin up to the wall's now, with what every loaded rule would have
+made of it; from then on the real Prometheus scrapes the nodes and the embedded one reads them. The
+sample of rehearsal time t lies at wall time t - offset.
+"""
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import time
-from pathlib import Path
+import json
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, Protocol
 
 import httpx
+import numpy as np
+import yaml
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
-from .tsdb import Store, write_openmetrics
+from . import backends, processes, rules
+from .alertmanager import default_config
+from .loopback import Loopback
+from .telemetry import Recorder
+from .tsdb import Store
+from .world import World
 
-READY_TIMEOUT_S = 20.0
-BINARIES = {
-    "prometheus": ("prometheus",),
-    "promtool": ("promtool",),
-    "alertmanager": ("alertmanager", "prometheus-alertmanager"),  # Debian's name
-}
-_LONG_BLOCKS = "--max-block-duration=240h"  # a hidden flag: 20 times faster, may vanish
-
-
-def binary(program: str) -> str | None:
-    """The path of a program under any of its names, None when it is not installed."""
-    found = (shutil.which(name) for name in BINARIES[program])
-    return next((path for path in found if path), None)
-
-
-def backfill(store: Store, data: Path) -> None:
-    """Write every sample of ``store`` as blocks into the empty directory ``data``."""
-    promtool = binary("promtool")
-    assert promtool is not None
-    shutil.rmtree(data, ignore_errors=True)
-    data.mkdir(parents=True)
-    text = data.with_suffix(".openmetrics")
-    with text.open("w") as file:
-        count = write_openmetrics(store, file)
-    command = [promtool, "tsdb", "create-blocks-from"]
-    target = ["openmetrics", str(text), str(data)]
-    try:
-        if count and not _runs([*command, _LONG_BLOCKS, *target]):
-            subprocess.run([*command, *target], check=True, capture_output=True)
-    finally:
-        text.unlink()
+SPAN_S = 6 * 3600.0
+STEP_S = 60.0
 
 
-def _runs(command: list[str]) -> bool:
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+class Backend(Protocol):
+    """What serves the data; ``name`` is prometheus or alertmanager."""
+
+    urls: dict[str, str]
+
+    def publish(self, store: Store, engine: rules.RuleEngine) -> None:
+        """Serve this history from now on."""
+
+    def up(self, name: str) -> None: ...
+
+    def down(self, name: str) -> None:
+        """Refuse connections; the URL stays the same."""
+
+    def stop(self) -> None: ...
 
 
-class Server:
-    """One server process on a loopback port; its output goes to a log file."""
+class TelemetryServers:
+    """Serves the world's telemetry under ``urls``; ``kind`` says by which servers.
 
-    def __init__(self, command: list[str], url: str, log: Path) -> None:
-        self.command = command
-        self.url = url
-        self.log = log
-        self._process: subprocess.Popen[bytes] | None = None
+    ``span_s`` is how much history there is at the start, with a sample each ``step_s``. The rule
+    files are all of ``<root>/prometheus/rules``; the rehearsal's own is written when it is missing.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        kind: Literal["auto", "real", "embedded"] = "auto",
+        *,
+        span_s: float = SPAN_S,
+        step_s: float = STEP_S,
+    ) -> None:
+        installed = all(processes.binary(name) for name in ("prometheus", "alertmanager"))
+        if kind == "real" and not installed:
+            raise FileNotFoundError("servers: expected prometheus and alertmanager on PATH")
+        self.kind: Literal["real", "embedded"] = "real" if installed else "embedded"
+        if kind == "embedded":
+            self.kind = "embedded"
+        self.world = world
+        self.step_s = step_s
+        genesis = min(cluster.genesis for cluster in world.clusters.values())
+        self.origin = max(world.clock.now() - span_s, genesis)
+        self._recorder = Recorder(world, self.origin)
+        self._loopback = Loopback()
+        self._down: set[str] = set()
+        self._lock = threading.RLock()
+        self._backend: Backend
+
+    @property
+    def urls(self) -> dict[str, str]:
+        """Where ``prometheus`` and ``alertmanager`` answer; the same until ``stop``."""
+        return dict(self._backend.urls)
 
     def start(self) -> None:
-        """Start and wait until it says it is ready. Raises RuntimeError with the log's end."""
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
-        deadline = time.monotonic() + READY_TIMEOUT_S
-        while not self._ready():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                tail = self.log.read_text(errors="replace")[-800:]
-                raise RuntimeError(f"{self.command[0]}: did not become ready: {tail}")
-            time.sleep(0.02)
+        """Write configurations and rules, lay the history, answer. Raises ValueError for a rule
+        that cannot be evaluated."""
+        root = self.world.root
+        for folder in ("prometheus/rules", "alertmanager/data"):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+        own_rules = root / "prometheus" / "rules" / "rehearsal.yaml"
+        if not own_rules.exists():
+            own_rules.write_text(yaml.safe_dump(rules.DEFAULT_RULES, sort_keys=False))
+        self._loopback.start()
+        host, port = self._loopback.listen(self._own_app())
+        own = f"http://{host}:{port}"
+        config = yaml.safe_dump(default_config(f"{own}/pager"), sort_keys=False)
+        (root / "alertmanager" / "alertmanager.yml").write_text(config)
+        try:
+            if self.kind == "real":
+                self._backend = backends.Real(self.world, own)
+            else:
+                self._backend = backends.Embedded(self._recorder, self._loopback, root)
+            self._lay()
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
-        if self._process is None:
-            return
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+        """End every process, thread and listener."""
+        if hasattr(self, "_backend"):
+            self._backend.stop()
+        self._loopback.stop()
 
-    def _ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/-/ready", timeout=1, trust_env=False).is_success
-        except httpx.TransportError:
-            return False
+    def relay(self, seconds: float = 0.0) -> None:
+        """Let the clock run ahead by ``seconds`` and lay the history again up to now.
 
+        With 0 it lays what has changed about the past: a fault of what is measured has been on for
+        a while when it is declared. Silences that ended meanwhile expire, and alerts that did are
+        posted as resolved. Raises ValueError before anything changes when a rule cannot be read.
+        """
+        with self._lock:
+            rules.check(self._rules())
+            self.world.clock.advance(seconds)
+            engine = self._lay()
+            if "alertmanager" not in self._down:
+                self._settle(seconds, engine)
 
-def prometheus(root: Path, port: int) -> Server:
-    """A Prometheus on ``root``: prometheus.yml, rules/ and data/ below it."""
-    program = binary("prometheus")
-    assert program is not None
-    command = [
-        program,
-        f"--config.file={root / 'prometheus.yml'}",
-        f"--storage.tsdb.path={root / 'data'}",
-        "--storage.tsdb.retention.time=60d",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--web.enable-lifecycle",
-        # An alert that was pending or firing before a restart is so at once again.
-        "--rules.alert.for-grace-period=0s",
-        "--log.level=warn",
-    ]
-    return Server(command, f"http://127.0.0.1:{port}", root / "log")
+    def down(self, name: str) -> None:
+        """Take ``prometheus`` or ``alertmanager`` away: connections are refused."""
+        with self._lock:
+            self._down.add(name)
+            self._backend.down(name)
 
+    def up(self, name: str) -> None:
+        """Bring it back, with the history it missed."""
+        with self._lock:
+            self._down.discard(name)
+            self._backend.up(name)
+            if name == "prometheus":
+                self._lay()
 
-def alertmanager(root: Path, port: int) -> Server:
-    """An Alertmanager on ``root``: alertmanager.yml and data/ below it; no gossip port."""
-    program = binary("alertmanager")
-    assert program is not None
-    command = [
-        program,
-        f"--config.file={root / 'alertmanager.yml'}",
-        f"--storage.path={root / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--cluster.listen-address=",
-        "--log.level=warn",
-    ]
-    return Server(command, f"http://127.0.0.1:{port}", root / "log")
+    def _rules(self) -> list[rules.Rule]:
+        return rules.load(self.world.root / "prometheus" / "rules")
+
+    def _lay(self) -> rules.RuleEngine:
+        """History and alerts from the origin to now, served unless Prometheus is down."""
+        engine, store = rules.RuleEngine(self._rules()), Store()
+        rules.check(engine.rules)
+        instants = np.arange(self.origin, self.world.clock.now(), self.step_s)
+        self._recorder.lay(store, instants)
+        wall = np.round((instants - self.world.clock.offset) * 1000.0).astype(np.int64)
+        engine.run(store, wall)
+        if "prometheus" not in self._down:
+            self._backend.publish(store, engine)
+        return engine
+
+    def _settle(self, seconds: float, engine: rules.RuleEngine) -> None:
+        """End at the Alertmanager what ended in the time skipped."""
+        now, skipped = datetime.now(UTC), timedelta(seconds=seconds)
+        firing = [alert.labels for alert in engine.active.values() if alert.firing]
+        known = {rule.name for rule in engine.rules}
+        api = self._backend.urls["alertmanager"] + "/api/v2"
+        with httpx.Client(base_url=api, trust_env=False, timeout=10) as client:
+            for silence in client.get("/silences").raise_for_status().json():
+                ends = datetime.fromisoformat(silence["endsAt"])
+                if silence["status"]["state"] != "expired" and ends - skipped <= now:
+                    client.delete(f"/silence/{silence['id']}").raise_for_status()
+            ended = [
+                {**alert, "endsAt": now.isoformat()}
+                for alert in client.get("/alerts").raise_for_status().json()
+                if (
+                    alert["labels"] not in firing
+                    if alert["labels"].get("alertname") in known
+                    else datetime.fromisoformat(alert["endsAt"]) - skipped <= now
+                )
+            ]
+            posted = ("labels", "annotations", "startsAt", "endsAt", "generatorURL")
+            body = [{key: alert[key] for key in posted if key in alert} for alert in ended]
+            client.post("/alerts", json=body).raise_for_status()
+
+    def _own_app(self) -> Starlette:
+        """What the servers themselves need: the nodes' metrics, and a pager that takes notes."""
+
+        async def metrics(request: Request) -> Response:
+            text = self._recorder.exposition(request.path_params["node"])
+            if text is None:
+                return PlainTextResponse("down", status_code=503)
+            return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+
+        async def pager(request: Request) -> Response:
+            page = json.loads(await request.body())
+            with (self.world.root / "alertmanager" / "pages.jsonl").open("a") as file:
+                file.write(json.dumps(page) + "\n")
+            return Response(status_code=200)
+
+        routes: list[Any] = [
+            Route("/metrics/{node}", metrics),
+            Route("/pager", pager, methods=["POST"]),
+        ]
+        return Starlette(routes=routes)

@@ -1,4 +1,4 @@
-"""Samples in memory, looked up as Prometheus looks them up; written out for promtool."""
+"""Samples in memory, looked up as Prometheus looks them up."""
 
 from __future__ import annotations
 
@@ -6,14 +6,17 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TextIO
 
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
-Instants = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.intp]
+Instants = npt.NDArray[np.int64]  # ms
 Labels = Mapping[str, str]
+STALE = np.array([0x7FF0000000000002], dtype=np.uint64).view(np.float64)[0]
+"""The value that ends a series (Prometheus' staleness marker): a NaN of its own."""
 Matches = Callable[[str], bool]
 
 
@@ -24,6 +27,15 @@ class Series:
     labels: dict[str, str]
     times: Instants
     values: Floats
+
+    def is_stale(self) -> Flags:
+        flags: Flags = self.values.view(np.uint64) == STALE.view(np.uint64)
+        return flags
+
+    def samples(self) -> Series:
+        """The series without its staleness markers."""
+        kept = ~self.is_stale()
+        return self if kept.all() else Series(self.labels, self.times[kept], self.values[kept])
 
     def extend(self, times: Instants, values: Floats) -> None:
         new = times > self.times[-1] if len(self.times) else np.ones(len(times), dtype=bool)
@@ -39,6 +51,7 @@ class Store:
         self._by_name: dict[str, dict[tuple[tuple[str, str], ...], Series]] = {}
 
     def append(self, labels: Labels, times: Instants, values: Floats) -> None:
+        """Add samples (ms, ascending)."""
         if not len(times):
             return
         family = self._by_name.setdefault(labels["__name__"], {})
@@ -47,6 +60,14 @@ class Store:
             family[key].extend(times, values)
         else:
             family[key] = Series(dict(labels), times, values)
+
+    def append_while(self, labels: Labels, times: Instants, values: Floats, there: Flags) -> None:
+        """Add the samples that are ``there``; each time the series ends, a staleness marker."""
+        known = self._by_name.get(labels["__name__"], {}).get(tuple(sorted(labels.items())))
+        open_before = known is not None and not bool(known.is_stale()[-1])
+        ends = ~there & np.concatenate(([open_before], there[:-1]))
+        kept = there | ends
+        self.append(labels, times[kept], np.where(ends, STALE, values)[kept])
 
     def select(self, name: str | None, matchers: Mapping[str, list[Matches]]) -> list[Series]:
         """Series of that metric name (all names when None) that satisfy every matcher.
@@ -94,19 +115,3 @@ def format_labels(labels: Labels) -> str:
         if key != "__name__"
     ]
     return "{" + ",".join(pairs) + "}" if pairs else ""
-
-
-def write_openmetrics(store: Store, file: TextIO) -> int:
-    """All samples as OpenMetrics text with timestamps in seconds; returns how many there are."""
-    seconds: dict[bytes, list[str]] = {}
-    count = 0
-    for series in store:
-        head = series.labels["__name__"] + format_labels(series.labels) + " "
-        key = series.times.tobytes()
-        if key not in seconds:
-            seconds[key] = [f" {t // 1000}.{t % 1000:03d}\n" for t in series.times.tolist()]
-        lines = zip(series.values.tolist(), seconds[key], strict=True)
-        file.write("".join([f"{head}{value}{stamp}" for value, stamp in lines]))
-        count += len(series.times)
-    file.write("# EOF\n")
-    return count

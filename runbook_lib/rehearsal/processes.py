@@ -1,0 +1,103 @@
+"""The processes of a real Prometheus and Alertmanager: start, wait until ready, stop."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+
+READY_TIMEOUT_S = 20.0
+KEEP = "90d"
+BINARIES = {
+    "prometheus": ("prometheus",),
+    "alertmanager": ("alertmanager", "prometheus-alertmanager"),  # Debian's name
+}
+
+
+def binary(program: str) -> str | None:
+    """The path of a program under any of its names, None when it is not installed."""
+    found = (shutil.which(name) for name in BINARIES[program])
+    return next((path for path in found if path), None)
+
+
+class Server:
+    """One server process on a loopback port; its output goes to a log file."""
+
+    def __init__(self, command: list[str], url: str, log: Path) -> None:
+        self.command = command
+        self.url = url
+        self.log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start and wait until it says it is ready. Raises RuntimeError with the log's end."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + READY_TIMEOUT_S
+        while not self._ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                tail = self.log.read_text(errors="replace")[-800:]
+                raise RuntimeError(f"{self.command[0]}: did not become ready: {tail}")
+            time.sleep(0.02)
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def _ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/-/ready", timeout=1, trust_env=False).is_success
+        except httpx.TransportError:
+            return False
+
+
+def prometheus(root: Path, port: int) -> Server:
+    """A Prometheus on ``root``: prometheus.yml, rules/ and data/ below it."""
+    program = binary("prometheus")
+    assert program is not None
+    command = [
+        program,
+        f"--config.file={root / 'prometheus.yml'}",
+        f"--storage.tsdb.path={root / 'data'}",
+        f"--storage.tsdb.retention.time={KEEP}",
+        # One block holds it all, so that samples may come in series by series.
+        f"--storage.tsdb.min-block-duration={KEEP}",
+        f"--storage.tsdb.max-block-duration={KEEP}",
+        "--web.enable-remote-write-receiver",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--web.enable-lifecycle",
+        # An alert that was pending or firing before a restart is so at once again.
+        "--rules.alert.for-grace-period=0s",
+        # The first notification comes before the Alertmanager is known, and is lost.
+        "--rules.alert.resend-delay=2s",
+        "--log.level=warn",
+    ]
+    return Server(command, f"http://127.0.0.1:{port}", root / "log")
+
+
+def alertmanager(root: Path, port: int) -> Server:
+    """An Alertmanager on ``root``: alertmanager.yml and data/ below it; no gossip port."""
+    program = binary("alertmanager")
+    assert program is not None
+    command = [
+        program,
+        f"--config.file={root / 'alertmanager.yml'}",
+        f"--storage.path={root / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
+        "--log.level=warn",
+    ]
+    return Server(command, f"http://127.0.0.1:{port}", root / "log")

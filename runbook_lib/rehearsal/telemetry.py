@@ -1,0 +1,349 @@
+"""The nodes' series under the chain's own names and labels, as a collector exports them.
+
+Names, units and labels are those of the chain (rpp/runtime/telemetry/metrics.rs, rpp/crypto-vrf/
+src/telemetry.rs, rpp/consensus/src/timetoke/replay.rs) behind an OpenTelemetry collector that drops
+the unbounded labels (height, round, epoch, slot, leader) and all but some bucket bounds. Every
+series carries ``job``, ``cluster`` and ``instance`` (the node's name). Counters begin at the
+origin of the history and again when a node restarts. Instants are rehearsal seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import pi, sin
+
+import numpy as np
+
+from .chain import (
+    QUORUM_MS,
+    REPLAY_PERIOD_S,
+    ROUND_MS,
+    VOTE_MS,
+    WITNESS_TOPICS,
+    Timeline,
+)
+from .tsdb import Flags, Floats, Indices, Instants, Store, format_labels, format_value
+from .world import World
+
+JOB = "rpp-node"
+MINUTE_S = 60.0
+AHEAD_S = 600.0  # how far series are computed ahead
+LATENCY_MS = (100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0)
+VOTE_BOUNDS_MS = (50.0, 75.0, 100.0, 250.0, 500.0)
+SMALL = (5.0, 10.0, 25.0, 50.0, 100.0)
+COARSE = (5.0,)  # all that the chain's default bounds have for shares and seconds
+STALL_WARNING_S, STALL_CRITICAL_S = 900.0, 1800.0
+PROVE_MS, VERIFY_S, REWARD_MS = 850.0, 0.045, 35.0  # typical: proving, verifying, rewarding
+REPLAY_ERROR = {"reason": "stalled"}
+_P = "rpp_runtime_consensus_"
+_PROOF = {"proof_backend": "stwo", "proof_kind": "consensus", "proof_circuit": "consensus"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A counter's value at each edge of the minutes, or a gauge's at the instants asked for."""
+
+    name: str
+    labels: Mapping[str, str]
+    values: Floats
+    whole: bool = False
+    gate: str = ""  # exists only while this gate is on
+    paced: bool = True  # a counter: moves with the blocks, not with the clock
+
+
+class NodeTelemetry:
+    """The series of one node from ``origin`` up to ``end``."""
+
+    def __init__(self, timeline: Timeline, index: int, origin: float, end: float) -> None:
+        self.timeline = timeline
+        self.index = index
+        self.origin = origin
+        self.end = end
+        self.name = timeline.names[index]
+        self.labels = {"job": JOB, "cluster": timeline.spec.name, "instance": self.name}
+        minutes = np.arange(origin // MINUTE_S, end // MINUTE_S + 2) * MINUTE_S
+        inner = timeline.starts[(timeline.starts > origin) & (timeline.starts < end)]
+        edges = np.union1d(minutes[minutes > origin], inner)
+        self._edges: Floats = np.concatenate(([origin], edges))
+
+    def up(self, at: Floats) -> Flags:
+        flags: Flags = self.timeline.up[self.timeline.segment(at), self.index]
+        return flags
+
+    def samples(self, at: Floats, offset: float) -> Iterator[tuple[Row, Floats, Flags]]:
+        """Each series with its values at the instants and where it has any.
+
+        ``offset`` is what the rehearsal's clock runs ahead: values that are instants are told in
+        wall time, like the samples' own.
+        """
+        segment = self.timeline.segment(at)
+        there = self.up(at) & ~self._withheld(at)
+        spoilt = self.timeline.fault("metrics-nan", self.name)[segment]
+        since = np.maximum(self.timeline.up_since[segment, self.index], self.origin)
+        places = {
+            paced: (
+                self._place(self._block_time(at) if paced else at),
+                self._place(self._block_time(since) if paced else since),
+            )
+            for paced in (True, False)
+        }
+        for row in self._counters:
+            now, begin = places[row.paced]
+            counted = _read(row.values, now) - _read(row.values, begin)
+            values = np.floor(counted + 1e-6) if row.whole else counted
+            yield row, np.where(spoilt, np.nan, values), there & self._open(row, segment)
+        for row in self._gauges(at, offset):
+            yield row, np.where(spoilt, np.nan, row.values), there & self._open(row, segment)
+
+    def _withheld(self, at: Floats) -> Flags:
+        """Where a fault keeps the series back: they never existed, ended, or have a hole."""
+        timeline = self.timeline
+        segment = timeline.segment(at)
+        gap = timeline.fault("metrics-gap", self.name)
+        hole = (timeline.elapsed(gap, at) < 1800.0) & gap[segment]
+        missing = timeline.fault("metrics-missing", self.name)
+        return missing[segment] | timeline.fault("metrics-stale", self.name)[segment] | hole
+
+    def _open(self, row: Row, segment: Indices) -> Flags | bool:
+        if not row.gate:
+            return True
+        flags: Flags = self.timeline.gate(row.gate)[segment, self.index]
+        return flags
+
+    def _block_time(self, at: Floats) -> Floats:
+        """When the node saw its latest block: sums and counts of observations move together."""
+        active = self.timeline.advancing & self.timeline.up[:, self.index]
+        period = self.timeline.spec.block_time_s
+        seconds = np.floor(self.timeline.elapsed(active, at) / period + 1e-9) * period
+        when: Floats = np.interp(seconds, self.timeline.elapsed(active, self._edges), self._edges)
+        return when
+
+    def _place(self, at: Floats) -> tuple[Indices, Floats]:
+        """The minute that holds each instant, and how far into it."""
+        index = np.searchsorted(self._edges, at, side="right") - 1
+        index = np.clip(index, 0, len(self._edges) - 2)
+        length = self._edges[index + 1] - self._edges[index]
+        return index, np.clip((at - self._edges[index]) / length, 0.0, 1.0)
+
+    @cached_property
+    def _counters(self) -> list[Row]:
+        """Every counter and histogram, summed up minute by minute."""
+        return [*self._consensus(), *self._vrf(), *self._proofs(), *self._traffic()]
+
+    def _per_minute(self, active: Flags) -> Floats:
+        """Seconds of each minute in which ``active`` (per segment) held and the node was up."""
+        own = active & self.timeline.up[:, self.index]
+        return np.diff(self.timeline.elapsed(own, self._edges))
+
+    @cached_property
+    def _blocks(self) -> Floats:
+        return self._per_minute(self.timeline.advancing) / self.timeline.spec.block_time_s
+
+    @cached_property
+    def _seconds(self) -> Floats:
+        return self._per_minute(np.ones(len(self.timeline.starts), dtype=bool))
+
+    def _consensus(self) -> Iterator[Row]:
+        blocks, slots = self._blocks, self._seconds / self.timeline.spec.block_time_s
+        lost, validator = slots - blocks, self.timeline.spec.nodes[self.index].validator
+        voter = {"validator": validator, "proof_backend": "stwo"}
+        for name, key, typical, bounds, labels in (
+            ("round_duration", "round", ROUND_MS, LATENCY_MS, {}),
+            ("round_quorum_latency", "quorum", QUORUM_MS, LATENCY_MS, {}),
+            ("vote_latency", "vote", VOTE_MS, VOTE_BOUNDS_MS, voter),
+        ):
+            values = self._ms(key, typical)
+            yield from _histogram(f"{_P}{name}_milliseconds", labels, bounds, blocks, values)
+        height = self.timeline.height(self._edges[:-1]).astype(float)
+        yield from _histogram("rpp_runtime_chain_block_height", {}, COARSE, blocks, height, None)
+        failed = blocks / 900 + lost / 2
+        yield _counter(f"{_P}failed_votes_total", {"reason": "timeout"}, failed, paced=False)
+        changes = blocks / 600 + lost / 6
+        yield _counter(f"{_P}round_leader_changes_total", {}, changes, paced=False)
+        yield _counter(f"{_P}block_schedule_slots_total", {}, slots, paced=False)
+        verifications = "consensus_quorum_verifications_total"
+        yield _counter(verifications, {"result": "success"}, blocks)
+        yield _counter(verifications, {"result": "failure"}, blocks * 0)
+        epochs = blocks / self.timeline.spec.epoch_length
+        yield _counter("validator_set_changes_total", {}, epochs)
+
+    def _vrf(self) -> Iterator[Row]:
+        blocks, pool = self._blocks, float(len(self.timeline.names))
+        share = self.timeline.participation(self._edges[:-1])
+        prefix, verified = "rpp_crypto_vrf_selection_", blocks * pool * share
+        yield from _histogram(f"{prefix}participation_rate", {}, COARSE, blocks, share, None)
+        entries = np.full(len(blocks), pool)
+        yield from _histogram(f"{prefix}pool_entries", {}, COARSE, blocks, entries, None)
+        yield _counter(f"{prefix}verified_total", {}, verified)
+        yield _counter(f"{prefix}accepted_total", {}, verified)
+        yield _counter(f"{prefix}rejected_total", {}, blocks * pool - verified)
+        yield _counter(f"{prefix}fallback_total", {}, blocks * 0)
+        taken = self._own("vrf-verify", 12.0, 0.08)
+        name = "consensus_vrf_verification_time_ms_milliseconds"
+        yield from _histogram(name, {"result": "success"}, SMALL, blocks, taken)
+        yield _counter("consensus_vrf_verifications_total", {"result": "success"}, blocks * pool)
+
+    def _proofs(self) -> Iterator[Row]:
+        blocks, depth = self._blocks, self.timeline.queue_depth(self._edges[:-1])
+        queue = {"cache": "proof", "backend": "stwo"}
+        waiting = depth * self._own("queue", 1.0, 0.1)
+        name = "rpp_runtime_proof_cache_queue_depth"
+        yield from _histogram(name, queue, SMALL, blocks, waiting, 3.0)
+        proving = self._own("prove", PROVE_MS, 0.05) * np.maximum(depth / 12.0, 1.0)
+        name = "rpp_runtime_proof_generation_duration_milliseconds"
+        yield from _histogram(name, {"backend": "stwo"}, LATENCY_MS, blocks, proving)
+        name = "rpp_stark_verify_duration_seconds"
+        verifying = self._own("verify", VERIFY_S, 0.06)
+        yield from _histogram(name, _PROOF, COARSE, 2 * blocks, verifying)
+        outcomes = "rpp_runtime_proof_verification_outcomes_total"
+        yield _counter(outcomes, {**_PROOF, "result": "ok"}, 2 * blocks)
+        yield _counter(outcomes, {**_PROOF, "result": "fail"}, blocks * 0)
+
+    def _traffic(self) -> Iterator[Row]:
+        """Peers, gossip, witness messages, rewards, transactions, timetoke replay."""
+        timeline, blocks, start = self.timeline, self._blocks, self._edges[:-1]
+        segment = timeline.segment(start)
+        peers = timeline.up[segment].sum(axis=1) - 1.0
+        name = "rpp_runtime_network_peer_count"
+        for row in _histogram(name, {}, COARSE, self._seconds / 15.0, peers, None):
+            yield replace(row, paced=False)
+        yield _counter("pipeline_gossip_events_total", {}, blocks * peers * 3)
+        witness = f"{_P}witness_events_total"
+        yield _counter(witness, {"topic": "blocks"}, blocks)
+        sent = blocks * timeline.gate("witness_network")[segment, self.index]
+        for topic in WITNESS_TOPICS:
+            yield _counter(witness, {"topic": topic}, sent, gate="witness_network")
+        stage, gate = {"stage": "rewards_distributed"}, "timetoke_rewards"
+        paid = blocks * timeline.gate(gate)[segment, self.index]
+        taken = paid * self._own("reward", REWARD_MS, 0.1)
+        yield _counter("pipeline_stage_latency_ms_count", stage, paid, gate=gate)
+        yield _counter("pipeline_stage_latency_ms_sum", stage, taken, gate=gate, whole=False)
+        transactions = blocks * self._own("submissions", 18.0, 0.2)
+        yield _counter("pipeline_submissions_total", {"reason": "accepted"}, transactions)
+        replaying = self._per_minute(~timeline.fault("replay-stall"))
+        failing = self._seconds - replaying
+        for what, labels, spent in (("success", {}, replaying), ("failure", REPLAY_ERROR, failing)):
+            yield _counter(
+                f"timetoke_replay_{what}_total", labels, spent / REPLAY_PERIOD_S, paced=False
+            )
+
+    def _gauges(self, at: Floats, offset: float) -> Iterator[Row]:
+        timeline = self.timeline
+        stalled = timeline.fault("replay-stall")
+        replaying = timeline.elapsed(~stalled, at)
+        segment = timeline.segment(at)
+        since = at - timeline.starts[segment]
+        age = np.where(stalled[segment], since, replaying % REPLAY_PERIOD_S)
+        yield Row("timetoke_replay_seconds_since_success", {}, age)
+        yield Row("timetoke_replay_last_success_timestamp", {}, at - age - offset)
+        for threshold, limit in (("warning", STALL_WARNING_S), ("critical", STALL_CRITICAL_S)):
+            flag = (age > limit).astype(float)
+            yield Row("timetoke_replay_stalled", {"threshold": threshold}, flag)
+        for quantile, factor in (("0.5", 1.0), ("0.95", 1.4), ("0.99", 1.7)):
+            labels = {"stage": "rewards_distributed", "quantile": quantile}
+            values = timeline.level(f"{self.name}/reward", REWARD_MS, 0.1, at) * factor
+            yield Row("pipeline_stage_latency_ms", labels, values, gate="timetoke_rewards")
+
+    def _own(self, key: str, typical: float, spread: float) -> Floats:
+        """A level of this node alone, minute by minute."""
+        return self.timeline.level(f"{self.name}/{key}", typical, spread, self._edges[:-1])
+
+    def _ms(self, key: str, typical: float) -> Floats:
+        """A latency the cluster has in common, each node a little off it."""
+        start = self._edges[:-1]
+        common = self.timeline.level(key, typical, 0.05, start) * self.timeline.slowdown(start)
+        return common * self._own(key, 1.0, 0.03)
+
+
+def _counter(
+    name: str,
+    labels: Mapping[str, str],
+    steps: Floats,
+    *,
+    gate: str = "",
+    whole: bool = True,
+    paced: bool = True,
+) -> Row:
+    return Row(name, labels, _summed(steps), whole, gate, paced)
+
+
+def _summed(steps: Floats) -> Floats:
+    return np.concatenate(([0.0], np.cumsum(steps)))
+
+
+def _histogram(
+    name: str,
+    labels: Mapping[str, str],
+    bounds: tuple[float, ...],
+    observations: Floats,
+    typical: Floats,
+    shape: float | None = 8.0,
+) -> Iterator[Row]:
+    """Log-logistic observations of that median and shape (larger is narrower; None: all equal)."""
+    for bound in bounds:
+        if shape is None:
+            share = (typical <= bound).astype(float)
+        else:
+            share = 1.0 / (1.0 + (typical / bound) ** shape) if bound else np.zeros(len(typical))
+        le = {**labels, "le": format_value(bound)}
+        yield Row(f"{name}_bucket", le, _summed(observations * share), True)
+    count = _summed(observations)
+    mean = 1.0 if shape is None else pi / shape / sin(pi / shape)
+    total = _summed(observations * typical * mean)
+    yield Row(f"{name}_bucket", {**labels, "le": "+Inf"}, count, True)
+    yield Row(f"{name}_sum", labels, total)
+    yield Row(f"{name}_count", labels, count, True)
+
+
+def _read(edges: Floats, place: tuple[Indices, Floats]) -> Floats:
+    index, part = place
+    values: Floats = edges[index] + part * (edges[index + 1] - edges[index])
+    return values
+
+
+class Recorder:
+    """All nodes' series since ``origin``, at any instants, in bulk or as one scrape reads them."""
+
+    def __init__(self, world: World, origin: float) -> None:
+        self.world = world
+        self.origin = origin
+        self._known: tuple[int, float, list[NodeTelemetry]] = (-1, 0.0, [])
+
+    def nodes(self, until: float) -> list[NodeTelemetry]:
+        """Computed anew when something has happened, or a while has passed."""
+        count, end, nodes = self._known
+        if count != len(self.world.events) or until > end:
+            count, end = len(self.world.events), until + AHEAD_S
+            nodes = [
+                NodeTelemetry(timeline, index, self.origin, end)
+                for timeline in (Timeline(self.world, name) for name in self.world.clusters)
+                for index in range(len(timeline.names))
+            ]
+            self._known = (count, end, nodes)
+        return nodes
+
+    def lay(self, store: Store, instants: Floats) -> None:
+        """Append every series at those rehearsal instants to ``store``, at their wall times."""
+        offset = self.world.clock.offset
+        wall: Instants = np.round((instants - offset) * 1000.0).astype(np.int64)
+        for node in self.nodes(float(instants[-1])):
+            up = {"__name__": "up", **node.labels}
+            store.append(up, wall, node.up(instants).astype(float))
+            for row, values, there in node.samples(instants, offset):
+                labels = {"__name__": row.name, **node.labels, **row.labels}
+                store.append_while(labels, wall, values, there)
+
+    def exposition(self, name: str) -> str | None:
+        """What a scrape of that node reads now, None when it is down. KeyError: no such node."""
+        now = self.world.clock.now()
+        instants = np.array([now])
+        node = {each.name: each for each in self.nodes(now)}[name]
+        if not node.up(instants)[0]:
+            return None
+        return "".join(
+            f"{row.name}{format_labels(row.labels)} {format_value(values[0])}\n"
+            for row, values, there in node.samples(instants, self.world.clock.offset)
+            if there[0]
+        )
