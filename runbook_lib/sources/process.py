@@ -21,7 +21,9 @@ from ..params import PROJECT
 
 MAX_OUTPUT = 16 * 1024 * 1024
 # Leaves the command's exit code beside its output, also when nobody waits for it any more.
-_KEEP_CODE = '"$@"; code=$?; echo $code >"$0.tmp" && mv "$0.tmp" "$0.code"; exit $code'
+_KEEP_CODE = (
+    'rm -f "$0.code"; "$@"; code=$?; echo $code >"$0.tmp" && mv "$0.tmp" "$0.code"; exit $code'
+)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,116 @@
+"""Commands: ended in time when they only read, never when they change the world."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.params import PROJECT
+from runbook_lib.sources.process import run
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", code]
+
+
+def until(holds: Callable[[], bool]) -> bool:
+    """Whether something becomes true within some seconds."""
+    for _ in range(1000):
+        if holds():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return True
+    return state == "Z"
+
+
+def test_a_commands_code_output_and_folder() -> None:
+    """Both streams apart, the exit code as it is, started in the project root."""
+    code = "import os,sys; print(os.getcwd()); print('bad', file=sys.stderr); sys.exit(3)"
+    ended = run(python(code), timeout_s=60)
+    assert (ended.code, ended.stdout, ended.stderr, ended.problem) == (
+        3,
+        f"{PROJECT}\n".encode(),
+        b"bad\n",
+        "",
+    )
+
+
+def test_standard_input_is_handed_on() -> None:
+    """And it ends, so that a command never waits for a terminal."""
+    ended = run(python("import sys; print(sys.stdin.read()[::-1])"), timeout_s=60, stdin=b"abc")
+    assert ended.stdout == b"cba\n"
+
+
+def test_a_command_that_does_not_exist_is_no_traceback() -> None:
+    """The problem is said in words."""
+    ended = run(["/no/such/command"], timeout_s=60)
+    assert (ended.code, ended.problem) == (None, "cannot be started: No such file or directory")
+
+
+def test_a_reading_command_is_ended_with_its_children() -> None:
+    """Nothing it started is left running."""
+    code = (
+        "import subprocess,sys,time\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print(child.pid, flush=True); time.sleep(60)"
+    )
+    ended = run(python(code), timeout_s=1)
+    assert (ended.code, ended.problem) == (None, "ended by us after 1 s")
+    assert until(lambda: is_gone(int(ended.stdout)))
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+def test_a_changing_command_is_left_to_finish_with_the_lock(tmp_path: Path) -> None:
+    """It keeps the lock's descriptor, and its files say how it ended after we have gone on."""
+    lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
+    code = (
+        f"import os, pathlib, sys, time\nos.fstat({lock})\nprint('working', flush=True)\n"
+        f"while not pathlib.Path({str(tmp_path / 'go')!r}).exists(): time.sleep(0.01)\nsys.exit(5)"
+    )
+    stem, left = tmp_path / "step", tmp_path / "step.code"
+    left.write_text("0\n")
+    ended = run(python(code), timeout_s=1, lock=lock, outputs=stem)
+    os.close(lock)
+    assert (ended.code, ended.stdout) == (None, b"working\n")
+    assert re.fullmatch(r"still at work after 1 s \(process \d+\)", ended.problem)
+    assert not left.exists()
+    (tmp_path / "go").touch()
+    assert until(left.exists)
+    assert left.read_text() == "5\n"
+
+
+def test_a_changing_command_that_does_not_exist_ends_with_the_shells_code(tmp_path: Path) -> None:
+    """127, and its words on stderr."""
+    lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
+    ended = run(["/no/such/command"], timeout_s=60, lock=lock, outputs=tmp_path / "step")
+    os.close(lock)
+    assert (ended.code, ended.problem) == (127, "")
+    assert b"/no/such/command" in ended.stderr
+
+
+def test_a_reading_command_has_no_descriptor_of_ours(tmp_path: Path) -> None:
+    """A lock it cannot hold is a lock it cannot keep."""
+    lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
+    os.set_inheritable(lock, True)
+    ended = run(python(f"import os; os.fstat({lock})"), timeout_s=60)
+    os.close(lock)
+    assert ended.code == 1
+
+
+def test_output_without_end_is_cut() -> None:
+    """The record keeps the first 16 MiB."""
+    ended = run(python("import sys; sys.stdout.write('x' * (17 << 20))"), timeout_s=60)
+    assert len(ended.stdout) == 16 << 20

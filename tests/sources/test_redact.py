@@ -1,0 +1,100 @@
+"""Secrets stay out, in whatever spelling they travel."""
+
+from __future__ import annotations
+
+import base64
+import json
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runbook_lib.errors import ParameterError
+from runbook_lib.sources.redact import Redactor
+
+TOO_SHORT = (
+    "expected a secret of at least 8 characters, got 5; it could not be kept out of the evidence"
+)
+NO_HEADER = (
+    "expected printable ASCII, as headers need it, got something else; look for a line break at"
+    " its end"
+)
+SECRET = 'p4ss "word"/+&'
+
+
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        SECRET.encode(),
+        quote(SECRET, safe="").encode(),
+        json.dumps(SECRET)[1:-1].encode(),
+        base64.b64encode(SECRET.encode()),
+        base64.b64encode(SECRET.encode()).rstrip(b"="),
+    ],
+    ids=["plain", "url", "json", "base64", "base64 without padding"],
+)
+def test_a_named_secret_is_taken_out_in_every_spelling(
+    spelt: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Headers, queries, JSON and basic credentials spell it differently."""
+    monkeypatch.setenv("TOKEN", SECRET)
+    redactor = Redactor(["TOKEN"])
+    cleaned = redactor.clean(b"before " + spelt + b" after")
+    assert cleaned.replace(b"[redacted]=", b"[redacted]") == b"before [redacted] after"
+    assert redactor.found_in(b"x" + spelt)
+
+
+def test_a_rotated_secret_stays_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was once sent may still come back in an answer."""
+    redactor = Redactor(["TOKEN"])
+    for value in ("first-secret", "second-secret"):
+        monkeypatch.setenv("TOKEN", value)
+        assert redactor.secret("TOKEN") == value
+    assert redactor.clean_text("first-secret second-secret") == "[redacted] [redacted]"
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("https://user:pw@host/x", "https://[redacted]@host/x"),
+        ("https://host/x?a@b", "https://host/x?a@b"),
+        ("Authorization: Bearer abcdefgh.ijkl==", "Authorization: Bearer [redacted]"),
+        ("the bearer of bad news", "the bearer of bad news"),
+        (
+            "a -----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY----- b",
+            "a [redacted] b",
+        ),
+        ("a -----BEGIN EC PRIVATE KEY-----\ncut", "a [redacted]"),
+    ],
+)
+def test_what_has_the_shape_of_a_credential_is_taken_out(text: str, cleaned: str) -> None:
+    """Nobody has to name it for that."""
+    assert Redactor().clean_text(text) == cleaned
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("", "expected a secret, got nothing; export it"),
+        ("short", TOO_SHORT),
+        ("with-a-break\n", NO_HEADER),
+        ("gehéimnis", NO_HEADER),
+    ],
+)
+def test_a_secret_that_cannot_be_used_or_hidden_is_refused(
+    value: str, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names the variable, never the value."""
+    monkeypatch.setenv("TOKEN", value)
+    with pytest.raises(ParameterError) as caught:
+        Redactor(["TOKEN"]).secret("TOKEN")
+    assert str(caught.value) == f"environment: TOKEN: {problem}"
+
+
+@given(st.binary())
+def test_data_without_secrets_is_the_same_object(data: bytes) -> None:
+    """Cleaning costs no copy and is idempotent."""
+    redactor = Redactor()
+    cleaned = redactor.clean(data)
+    assert redactor.clean(cleaned) is cleaned
