@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .faults import Active
@@ -24,25 +23,21 @@ def _edit(pattern: str, replacement: str, *, restart: bool) -> Effect:
     def effect(network: RehearsalNetwork, active: Active) -> Undo:
         path = network.world.node_dir(active.cluster, active.node) / "config.toml"
         before = path.read_text()
-        after, count = re.subn(pattern, replacement, before, count=1, flags=re.MULTILINE)
-        if not count:
-            raise ValueError(f"fault {active.name}: {active.node}: nothing to change in its file")
-        return _replace(network, active, path, before, after, restart)
+        after = re.sub(pattern, replacement, before, count=1, flags=re.MULTILINE)
+
+        def put(text: str) -> None:
+            write_atomically(path, text)
+            if restart:
+                network.fleet.restart(active.node)
+
+        def undo() -> None:
+            if path.read_text() == after:  # a file deployed meanwhile stays
+                put(before)
+
+        put(after)
+        return undo
 
     return effect
-
-
-def _replace(
-    network: RehearsalNetwork, active: Active, path: Path, before: str, after: str, restart: bool
-) -> Undo:
-    def put(text: str) -> None:
-        write_atomically(path, text)
-        if restart:
-            network.fleet.restart(active.node)
-
-    put(after)
-    # A run may have deployed another file meanwhile: that one stays.
-    return lambda: put(before) if path.read_text() == after else None
 
 
 def _node_down(network: RehearsalNetwork, active: Active) -> Undo:
@@ -63,12 +58,24 @@ def _dirty_tree(network: RehearsalNetwork, active: Active) -> Undo:
 def _other_commit(network: RehearsalNetwork, active: Active) -> Undo:
     checkout = network.root / "checkout"
     git(checkout, "checkout", "-q", "--detach", "HEAD~1")
-    return lambda: (git(checkout, "checkout", "-q", "main"), None)[1]
+
+    def back() -> None:
+        git(checkout, "checkout", "-q", "main")
+
+    return back
 
 
 def _forge_down(network: RehearsalNetwork, active: Active) -> Undo:
     network.close_forge()
     return network.open_forge
+
+
+def _prometheus_down(network: RehearsalNetwork, active: Active) -> Undo:
+    servers = network.telemetry
+    if servers is None:
+        return lambda: None
+    servers.down("prometheus")
+    return lambda: servers.up("prometheus")
 
 
 EFFECTS: dict[str, Effect] = {
@@ -83,4 +90,5 @@ EFFECTS: dict[str, Effect] = {
     "suite-dirty-tree": _dirty_tree,
     "suite-other-commit": _other_commit,
     "forge-down": _forge_down,
+    "prometheus-down": _prometheus_down,
 }

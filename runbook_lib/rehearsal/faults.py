@@ -126,8 +126,10 @@ class FaultBoard:
         return iter(tuple(self._active.values()))
 
     def switch_on(self, text: str) -> Active:
-        """Raises ValueError for an unknown fault, stage or node, listing what there is."""
+        """Raises ValueError for an unknown fault, stage or node, and for one that is on."""
         active = parse(text, self._world)
+        if active.name in self._active:
+            raise ValueError(f"fault {text!r}: expected one that is off; clear it first")
         self._active[active.name] = active
         self._record("fault-on", active)
         return active

@@ -171,7 +171,7 @@ def _cluster(spec: ClusterSpec) -> dict[str, Any]:
         "chain_id": spec.chain_id,
         "epoch_length": spec.epoch_length,
         "block_time_ms": round(spec.block_time_s * 1000),
-        "rpc": {"token_env": "RPP_RPC_TOKEN", "timeout_s": 2.0},
+        "rpc": {"token_env": "RPP_RPC_TOKEN", "timeout_s": 1.0},
         "nodes": nodes,
     }
 

@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import layout, templates
+from .chain import LEAD_S
 from .control import control_app
 from .effects import EFFECTS, Undo
 from .faults import FaultBoard
@@ -27,15 +28,20 @@ from .nodes import Fleet, StartupError
 from .rpc import Rpc
 from .world import HISTORY_S, SIZES, Clock, NodeSpec, World, make_cluster, write_atomically
 
+if TYPE_CHECKING:
+    from .servers import TelemetryServers
+
 NOWHERE = "http://127.0.0.1:9"  # where telemetry is not wanted: nothing listens there
 
 
 class RehearsalNetwork:
     """Three clusters of validators on loopback, with all that a rollout of them needs.
 
-    ``root`` must be new or empty. ``sizes`` overrides the number of nodes per cluster. Without
-    ``telemetry`` no metrics and no alerts are served. Use it as a context manager, or call
-    ``start`` and ``stop``; nothing runs or listens after ``stop``.
+    ``root`` must be new or empty. ``sizes`` overrides the number of nodes per cluster. ``servers``
+    chooses Prometheus and Alertmanager: the real ones, the embedded ones, or ``auto``, the real
+    ones when installed; they start with ``history_s`` of history. Without ``telemetry`` there are
+    none. ``bundle`` is a rollout bundle to use in place of our own. Use it as a context manager,
+    or call ``start`` and ``stop``; nothing runs or listens after ``stop``.
     """
 
     def __init__(
@@ -47,6 +53,7 @@ class RehearsalNetwork:
         faults: Sequence[str] = (),
         sizes: Mapping[str, int] | None = None,
         telemetry: bool = True,
+        history_s: float = 12 * 3600.0,
         bundle: Path | None = None,
     ) -> None:
         unknown = sorted(set(sizes or {}) - set(SIZES))
@@ -61,7 +68,12 @@ class RehearsalNetwork:
         self.world: World
         self.fleet: Fleet
         self.release: layout.Release
-        self._servers, self._telemetry, self._bundle = servers, telemetry, bundle
+        self.telemetry: TelemetryServers | None = None
+        self._kind, self._history_s, self._bundle = (
+            servers if telemetry else None,
+            history_s,
+            bundle,
+        )
         self._sizes = dict(SIZES) | dict(sizes or {})
         self._first_faults = tuple(faults)
         self._undo: dict[str, Undo] = {}
@@ -122,7 +134,18 @@ class RehearsalNetwork:
         self._forge_address: Address = ("127.0.0.1", 0)
         self.open_forge()
         self.control = _url(self._loopback.listen(control_app(self)))
-        self._write_files(NOWHERE, NOWHERE)
+        urls = self._start_telemetry()
+        self._write_files(urls["prometheus"], urls["alertmanager"])
+
+    def _start_telemetry(self) -> dict[str, str]:
+        if self._kind is None:
+            return {"prometheus": NOWHERE, "alertmanager": NOWHERE}
+        from .servers import TelemetryServers  # PromQL and its parser: only when wanted
+
+        self.telemetry = TelemetryServers(self.world, self._kind, span_s=self._history_s)
+        self.telemetry.start()
+        self._cleanup.callback(self.telemetry.stop)
+        return self.telemetry.urls
 
     def _make_world(self) -> World:
         hosts = [
@@ -174,19 +197,31 @@ class RehearsalNetwork:
         """Break something: ``NAME@STAGE`` or ``NAME@STAGE/NODE``. Raises ValueError."""
         active = self.faults.switch_on(text)
         effect = EFFECTS.get(active.name)
-        if effect is not None and active.name not in self._undo:
+        if effect is not None:
             self._undo[active.name] = effect(self, active)
+        self._show(active.name)
 
     def clear(self, name: str) -> None:
         """Repair it; nothing when it is not broken."""
-        self.faults.switch_off(name.partition("@")[0])
-        undo = self._undo.pop(name.partition("@")[0], None)
+        name = name.partition("@")[0]
+        if self.faults.switch_off(name) is None:
+            return
+        undo = self._undo.pop(name, None)
         if undo is not None:
             undo()
+        self._show(name)
+
+    def _show(self, fault: str) -> None:
+        # What is measured has been wrong for a while already: the history is laid again.
+        if self.telemetry is not None and fault in LEAD_S:
+            self.telemetry.relay()
 
     def fast_forward(self, seconds: float) -> None:
-        """Let that much time pass at once."""
-        self.world.clock.advance(seconds)
+        """Let that much time pass at once, for the chain, its telemetry and its alerts."""
+        if self.telemetry is None:
+            self.world.clock.advance(seconds)
+        else:
+            self.telemetry.relay(seconds)
 
     def bring_up(self, name: str) -> None:
         """Start a node that is down; one that its own files keep down stays so."""

@@ -63,7 +63,9 @@ class Rpc:
         return serve
 
     async def _serve(self, name: str, scope: Scope, receive: Any, send: Any) -> None:
-        running = self.fleet.running[name]
+        running = self.fleet.running.get(name)
+        if running is None:
+            return  # it went down with this request: the connection is gone
         on = self._faults(running)
         if on("rpc-timeout"):
             while (await receive())["type"] != "http.disconnect":

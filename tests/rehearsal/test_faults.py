@@ -122,6 +122,14 @@ def test_a_stall_stops_the_chain(visitor: Visitor) -> None:
     assert (after["quorum_reached"], after["commit_power"]) == (False, "0")
 
 
+def test_a_fault_is_switched_on_once(visitor: Visitor) -> None:
+    """On another node it would leave the first one broken."""
+    visitor.network.fault("gate-flipped@development/dev-1")
+
+    with pytest.raises(ValueError, match=r"expected one that is off; clear it first$"):
+        visitor.network.fault("gate-flipped@development/dev-2")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

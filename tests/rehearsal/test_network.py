@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -243,3 +244,63 @@ def test_network_file_describes_the_network(visitor: Visitor) -> None:
     assert document["pid"] == os.getpid()
     assert document["nodes"]["dev-1"] == visitor.network.world.node("dev-1").url
     assert document["env"] == visitor.network.env
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory, http: httpx.Client) -> Iterator[Visitor]:
+    root = tmp_path_factory.mktemp("measured") / "network"
+    with RehearsalNetwork(root, servers="embedded", history_s=3 * 3600.0) as network:
+        yield visit(network, http)
+
+
+def round_ms(visitor: Visitor, cluster: str) -> list[float]:
+    """The cluster's mean round duration of the last five minutes; empty without data."""
+    name = "rpp_runtime_consensus_round_duration_milliseconds"
+    sums = [f'sum(rate({name}_{part}{{cluster="{cluster}"}}[5m]))' for part in ("sum", "count")]
+    url = visitor.site["telemetry"]["prometheus"]["url"] + "/api/v1/query"
+    answer = visitor.http.get(url, params={"query": " / ".join(sums)}).json()
+    return [float(row["value"][1]) for row in answer["data"]["result"]]
+
+
+def test_probe_reaches_the_backends(measured: Visitor) -> None:
+    """Both answer 200 with a latency; a fault makes them unreachable."""
+    for backend in ("prometheus", "alertmanager"):
+        answer = json.loads(measured.command("probe", backend=backend).stdout)
+        assert (answer["reachable"], answer["status"]) == (True, 200)
+        assert answer["latency_ms"] > 0
+    measured.network.fault("backend-unreachable@development")
+    answer = json.loads(measured.command("probe", backend="prometheus").stdout)
+    measured.network.clear("backend-unreachable")
+
+    assert answer["reachable"] is False
+
+
+def test_faults_of_the_chain_show_in_the_metrics_of_their_cluster(measured: Visitor) -> None:
+    """At once, as if they had lasted, and not at all after they are cleared."""
+    before = round_ms(measured, "development")
+    measured.network.fault("consensus-slow@development")
+    slow, other = round_ms(measured, "development"), round_ms(measured, "testnet")
+    measured.network.clear("consensus-slow")
+
+    assert slow[0] > 2 * before[0]
+    assert other[0] < 1.5 * before[0]
+    assert round_ms(measured, "development")[0] < 1.5 * before[0]
+
+
+def test_prometheus_can_go_and_come_back(measured: Visitor) -> None:
+    """Refused in between, at the same address with its data afterwards."""
+    measured.network.fault("prometheus-down@development")
+    with pytest.raises(httpx.ConnectError):
+        round_ms(measured, "development")
+    measured.network.clear("prometheus-down")
+
+    assert round_ms(measured, "development")
+
+
+def test_metrics_follow_the_clock(measured: Visitor) -> None:
+    """Two hours skipped are two hours of history at the wall's now."""
+    height = measured.rpc("dev-1", "/status/node").json()["height"]
+    measured.network.fast_forward(7200)
+
+    assert measured.rpc("dev-1", "/status/node").json()["height"] - height in range(1440, 1450)
+    assert round_ms(measured, "development")

@@ -1,0 +1,91 @@
+"""Listeners on loopback: opened, closed alone, all gone at the end."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from runbook_lib.rehearsal import loopback as module
+from runbook_lib.rehearsal.loopback import Loopback, Scope, bind, free_addresses
+
+
+async def hello(scope: Scope, receive: Any, send: Any) -> None:
+    body = str(scope["server"][1]).encode()
+    headers = [(b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+@pytest.fixture
+def loopback() -> Iterator[Loopback]:
+    made = Loopback()
+    made.start()
+    yield made
+    made.stop()
+
+
+def test_each_listener_answers_at_its_own_address(loopback: Loopback) -> None:
+    """The application sees which one was asked."""
+    addresses = [loopback.listen(hello) for _ in range(3)]
+
+    texts = [httpx.get(f"http://{host}:{port}", trust_env=False).text for host, port in addresses]
+    assert texts == [str(port) for _, port in addresses]
+
+
+def test_closing_drops_kept_connections_too(loopback: Loopback) -> None:
+    """As when a process dies; the other listeners go on, and the address can be taken again."""
+    closed, other = loopback.listen(hello), loopback.listen(hello)
+    with httpx.Client(trust_env=False) as client:
+        url = f"http://127.0.0.1:{closed[1]}"
+        assert client.get(url).status_code == 200
+        loopback.close(closed)
+        with pytest.raises(httpx.TransportError):
+            client.get(url)
+        assert client.get(f"http://127.0.0.1:{other[1]}").status_code == 200
+        loopback.close(closed)
+        assert loopback.listen(hello, *closed) == closed
+        assert client.get(url).status_code == 200
+
+
+def test_an_address_in_use_is_an_error(loopback: Loopback) -> None:
+    """Nothing is left behind by the attempt."""
+    address = loopback.listen(hello)
+
+    with pytest.raises(OSError, match="in use"):
+        loopback.listen(hello, *address)
+
+
+def test_stop_without_start_is_quiet() -> None:
+    """A network that failed early can be stopped all the same."""
+    Loopback().stop()
+
+
+def test_free_addresses_share_a_port() -> None:
+    """One port on every host, in the order asked for."""
+    groups = free_addresses([["127.1.1.1", "127.1.1.2"], ["127.1.2.1"]])
+
+    assert [[host for host, _ in group] for group in groups] == [
+        ["127.1.1.1", "127.1.1.2"],
+        ["127.1.2.1"],
+    ]
+    assert len({port for group in groups for _, port in group}) == 1
+
+
+def test_systems_without_127_8_get_ports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each node its own port on 127.0.0.1."""
+
+    def only_localhost(host: str, port: int) -> socket.socket:
+        if host != "127.0.0.1":
+            raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+        return bind(host, port)
+
+    monkeypatch.setattr(module, "bind", only_localhost)
+    groups = free_addresses([["127.1.1.1", "127.1.1.2"], ["127.1.2.1"]])
+
+    assert [[host for host, _ in group] for group in groups] == [["127.0.0.1"] * 2, ["127.0.0.1"]]
+    assert len({port for group in groups for _, port in group}) == 3
