@@ -155,6 +155,8 @@ def _limits(run: Run, kwargs: dict[str, Any]) -> dict[str, Any]:
         limits["execution_timeout"] = WAITING_LIMIT_S if run.wait else CELL_LIMIT_S
     # A kernel that ignores a polite shutdown would hold up the verdict by seconds.
     limits.setdefault("shutdown_kernel", "immediate")
+    # The kernel warns of TCP at each start; it listens on loopback, behind a key of its own.
+    limits.setdefault("extra_arguments", ["--log-level=40"])
     return limits
 
 

@@ -1,0 +1,54 @@
+# The two commands a new maintainer needs: `make rehearse` and `make test`.
+# Everything installs into .venv from requirements.lock, hashes checked.
+PYTHON ?= python3
+BIN := .venv/bin
+FAULT ?=
+WORKERS ?= 2
+
+.PHONY: rehearse test torture bench notebooks recording lint format lock clean
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+# The development stage on a practice network: FAULT=NAME[@STAGE] shows a red run.
+rehearse: .venv/installed
+	$(BIN)/runbook rehearse $(foreach fault,$(FAULT),--fault $(fault))
+
+test: lint
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term:skip-covered -m "not torture"
+	$(BIN)/python -m pytest -p nbval --nbval --nbval-current-env notebooks -q
+
+torture: .venv/installed
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m torture
+
+bench: .venv/installed
+	$(BIN)/python bench/all.py
+
+# Re-run the committed notebooks over the shipped recordings and note the digests of their code.
+notebooks: .venv/installed
+	$(BIN)/python scripts/notebooks.py
+
+# Record a fresh run to ship; then `make notebooks`.
+recording: .venv/installed
+	$(BIN)/python scripts/recording.py
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Needs uv; the lock holds exact versions and hashes for every platform, and no index address.
+lock:
+	uv pip compile pyproject.toml --extra dev --universal --generate-hashes --no-emit-index-url \
+	  --no-header --python-version 3.11 --quiet -o requirements.lock
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,65 @@
+"""Re-run the committed notebooks over the shipped recordings; note the digests of their code.
+
+The committed outputs are exactly that run, byte-stable, so that nbval compares something real.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
+import nbformat
+from nbclient import NotebookClient
+
+from runbook_lib import notebook
+from runbook_lib.playbook import NOTEBOOKS
+
+LARGEST = 300_000
+KEPT = {"tags"}
+
+
+def main() -> int:
+    for name in [name for name in os.environ if name.startswith("RUNBOOK_")]:
+        del os.environ[name]
+    digests = {}
+    for name in NOTEBOOKS.values():
+        path = notebook.NOTEBOOKS / name
+        book = nbformat.read(path, as_version=4)
+        for cell in book.cells:
+            if cell.cell_type == "code":
+                cell.outputs, cell.execution_count = [], None
+        client = NotebookClient(
+            book,
+            kernel_name="python3",
+            timeout=300,
+            resources={"metadata": {"path": str(notebook.NOTEBOOKS)}},
+            extra_arguments=["--log-level=40"],
+        )
+        client.execute()
+        _tidy(book)
+        nbformat.write(book, path)
+        size = path.stat().st_size
+        if size > LARGEST:
+            raise SystemExit(f"{name}: expected at most {LARGEST} bytes, got {size}")
+        digests[name] = notebook.code_digest(book)
+        print(f"{name}: {size} bytes, code {digests[name]}")
+    notebook.DIGESTS.write_text(json.dumps(digests, indent=1, sort_keys=True) + "\n")
+    return 0
+
+
+def _tidy(book: Any) -> None:
+    """Drop what differs between machines and runs: timings, versions."""
+    book.metadata = {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in book.cells:
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key in KEPT}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
