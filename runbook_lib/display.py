@@ -27,9 +27,8 @@ from runbook_lib.markup import (
     strong,
     to_html,
     to_text,
-    value_text,
 )
-from runbook_lib.outcomes import Outcome, Row, Standing, Value, Verdict
+from runbook_lib.outcomes import Outcome, Row, Standing, Value, Verdict, value_text
 from runbook_lib.wording import count, utc
 
 MIME = "application/vnd.rpp-runbook.v1+json"

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from runbook_lib.outcomes import Value
+from runbook_lib.outcomes import Value, value_text
 
 LONGEST = 300
 """Characters of one string that a card shows; the whole string stays in its JSON."""
@@ -88,21 +88,6 @@ def visible(text: str, limit: int = LONGEST) -> str:
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut
     )
     return shown if len(text) <= limit else f"{shown}… ({len(text):,} characters)"
-
-
-def value_text(value: Value, unit: str = "", *, exact: bool = False) -> str:
-    """A value with its unit; floats to six significant digits unless ``exact``."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int):
-        shown = f"{value:,}"
-    elif exact:
-        shown = repr(value)
-    else:
-        shown = f"{value:,.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:,.6g}"
-    return f"{shown} {unit}" if unit else shown
 
 
 def cell(value: Value | Text, unit: str = "", *, exact: bool = False) -> Text:

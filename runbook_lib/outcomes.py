@@ -123,9 +123,7 @@ def unknown_row(
     return_at: datetime | None = None,
 ) -> Row:
     """A row for what could not be determined: no data, an error, an unreadable answer."""
-    return check_row(
-        subject, what, expected, problem, Outcome.INCONCLUSIVE, return_at=return_at
-    )
+    return check_row(subject, what, expected, problem, Outcome.INCONCLUSIVE, return_at=return_at)
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
@@ -137,6 +135,21 @@ def worst(outcomes: Iterable[Outcome]) -> Outcome:
     return Outcome.INCONCLUSIVE
 
 
+def value_text(value: Value, unit: str = "", *, exact: bool = False) -> str:
+    """A value with its unit; floats to six significant digits unless ``exact``."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int):
+        shown = f"{value:,}"
+    elif exact:
+        shown = repr(value)
+    else:
+        shown = f"{value:,.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:,.6g}"
+    return f"{shown} {unit}" if unit else shown
+
+
 def explain(rows: Sequence[Row], passed: str, empty: str) -> str:
     """One sentence: ``passed`` when all rows hold, else the worst row and how many are like it."""
     if not rows:
@@ -145,14 +158,18 @@ def explain(rows: Sequence[Row], passed: str, empty: str) -> str:
     if outcome is Outcome.PASS:
         return passed
     bad = [row for row in rows if row.outcome is outcome]
-    first = bad[0]
-    unit = f" {first.unit}" if first.unit else ""
-    text = (
-        f"{first.subject}: {first.what}: expected {first.expected}{unit}, "
-        f"got {first.observed}{unit if first.outcome is Outcome.FAIL else ''}"
-    )
+    text = _said(bad[0])
     more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
     return text + more
+
+
+def _said(row: Row) -> str:
+    where = f"{row.subject}: {row.what}"
+    observed = value_text(row.observed, row.unit if isinstance(row.observed, int | float) else "")
+    # A source's own problem already says what it expected.
+    if row.outcome is Outcome.INCONCLUSIVE and observed.startswith("expected "):
+        return f"{where}: {observed}"
+    return f"{where}: expected {value_text(row.expected, row.unit)}, got {observed}"
 
 
 class EarlierTry(Model):

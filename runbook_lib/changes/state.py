@@ -104,7 +104,7 @@ def differences(
     expected: Mapping[str, str | bool], observed: Mapping[str, str | bool]
 ) -> list[tuple[str, str | bool, str | bool]]:
     """(key, expected, observed) of every key that differs; an absent side reads ``absent``."""
-    keys = sorted({*expected, *observed})
+    keys = [*expected, *sorted(set(observed) - set(expected))]
     return [
         (key, expected.get(key, "absent"), observed.get(key, "absent"))
         for key in keys

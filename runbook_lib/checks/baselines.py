@@ -71,7 +71,8 @@ def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | 
     path = context.folder / FILE
     if not path.exists():
         return None
-    drawn = capturing.draw(path, read_catalogue(context))
+    names = {node.validator: node.name for node in context.cluster.nodes}
+    drawn = capturing.draw(path, read_catalogue(context), names)
     figures = context.folder / "figures"
     figures.mkdir(exist_ok=True)
     (figures / "baseline.png").write_bytes(drawn.png)

@@ -27,6 +27,7 @@ pre {{ overflow-x: auto; background: #f6f6f6; padding: .6rem .8rem; border-radiu
 table {{ border-collapse: collapse; font-size: .9rem; }}
 th, td {{ border-bottom: 1px solid #ccc; padding: .25rem .6rem; vertical-align: top;
   overflow-wrap: anywhere; }}
+th {{ white-space: nowrap; }}
 img {{ max-width: 100%; }}
 .prompt, .jp-InputPrompt, .jp-OutputPrompt, .anchor-link {{ display: none; }}
 .output_area, .jp-OutputArea {{ overflow-x: auto; }}

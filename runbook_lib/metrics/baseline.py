@@ -63,8 +63,9 @@ def judge(captured: Captured, max_missing: float) -> list[Row]:
     if not frame.tallies:
         return [unknown_row(metric.name, "series", "at least one", "none in the window")]
     rows = []
-    for column, tally in zip(frame.values.columns, frame.tallies, strict=True):
-        subject = f"{metric.name} {column}" if len(frame.tallies) > 1 else metric.name
+    named = zip(frame.values.columns, series_names(captured), frame.tallies, strict=True)
+    for column, name, tally in named:
+        subject = f"{metric.name} {name}" if len(frame.tallies) > 1 else metric.name
         lost = 1 - tally.finite / tally.points
         if lost > max_missing:
             got = f"{lost:.1%} of {tally.points} points missing"
@@ -101,6 +102,15 @@ def content_digest(captured: Sequence[Captured], start: datetime, end: datetime)
     return digest_bytes(b"\n".join([canonical(head), *samples]))
 
 
+def series_names(captured: Captured) -> list[str]:
+    """What a person calls each series: the validator it is of, or the whole cluster."""
+    label = captured.metric.label
+    return [
+        labels.get(label, "") or ", ".join(map(str, labels.values())) or "all nodes"
+        for labels in captured.frame.labels
+    ]
+
+
 def write(captured: Sequence[Captured], path: Path, about: Mapping[str, Any]) -> None:
     """The frames as one parquet file: metric, series, unit, time (UTC), value; ``about`` beside."""
     import pyarrow as pa
@@ -126,8 +136,11 @@ def write(captured: Sequence[Captured], path: Path, about: Mapping[str, Any]) ->
     pq.write_table(table.replace_schema_metadata({"baseline": json.dumps(about)}), path)
 
 
-def draw(path: Path, catalogue: Catalogue) -> Drawn:
-    """The figure of a captured baseline, each metric with its healthy limit."""
+def draw(path: Path, catalogue: Catalogue, names: Mapping[str, str]) -> Drawn:
+    """The figure of a captured baseline, each metric with its healthy limit.
+
+    ``names`` maps a validator's address to what the site calls its node.
+    """
     import pandas as pd
 
     from .plotdata import PlotSeries
@@ -146,13 +159,9 @@ def draw(path: Path, catalogue: Catalogue) -> Drawn:
                 title=metric.title,
                 unit=metric.unit,
                 times=wide.index.tz_localize(None).to_numpy(),
-                values={_label(str(c)): wide[c].to_numpy() for c in wide.columns},
+                values={names.get(str(c), str(c)): wide[c].to_numpy() for c in wide.columns},
                 limits=tuple(limits),
                 step=STEP.total_seconds(),
             )
         )
     return baseline_figure(series)
-
-
-def _label(series: str) -> str:
-    return "all nodes" if series == "{}" else series
