@@ -32,8 +32,8 @@ class Real:
         self._own = own_url.removeprefix("http://")
         self._root = world.root / "prometheus"
         self._servers = {
-            "prometheus": processes.prometheus(self._root, _free_port()),
-            "alertmanager": processes.alertmanager(world.root / "alertmanager", _free_port()),
+            "prometheus": processes.prometheus(self._root, free_port()),
+            "alertmanager": processes.alertmanager(world.root / "alertmanager", free_port()),
         }
         self.urls = {name: server.url for name, server in self._servers.items()}
         self.up("alertmanager")
@@ -161,7 +161,7 @@ class Embedded:
         }
 
 
-def _free_port() -> int:
+def free_port() -> int:
     listener = bind("127.0.0.1", 0)
     port: int = listener.getsockname()[1]
     listener.close()
