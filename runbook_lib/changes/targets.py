@@ -52,9 +52,8 @@ def artifact(context: Context) -> Artifact:
     return Artifact(path=path, digest=context.scope.file_digest(project_path(path)))
 
 
-def target(context: Context, node: str, before: NodeState, profile: Profile, binary: str) -> Target:
-    """The target of one node. Raises SourceError when its TOML cannot be read or rewritten."""
-    found = context.commands.read_config(node)
+def target(node: str, found: bytes, before: NodeState, profile: Profile, binary: str) -> Target:
+    """The target of a node whose TOML is ``found``. Raises SourceError when it cannot be rewritten."""
     wanted = {gate: True for gate, on in profile.feature_gates.items() if on}
     changes = {f"{GATES_AT}.{gate}": True for gate in wanted if not before.gates.get(gate)}
     flat = flatten(parse_toml(found, node))

@@ -172,10 +172,12 @@ def plan(context: Context) -> Plan:
     profile = read_bundle(context).profile(context.stage)
     build = artifact(context)
     known = known_map(context.scope, context.store, context.cluster_name)
-    nodes = []
+    configs, nodes = context.each(context.commands.read_config), []
     for node in context.cluster.nodes:
         before = require_known(known, node.name, context.cluster_name)
-        made = target(context, node.name, before, profile, build.digest)
+        if isinstance(found := configs[node.name], SourceError):
+            raise found
+        made = target(node.name, found, before, profile, build.digest)
         keep_target(context, node.name, made.text)
         nodes.append(
             NodePlan(node=node.name, control=node.control, before=before, after=made.after)

@@ -14,6 +14,9 @@ from ..sources.commands import Build
 from ..sources.config import GATES_AT, Bundle, Flat, Profile, diff, flatten, parse_toml
 from ..sources.node import Peers, Rollout
 
+Before = Mapping[str, NodeState | SourceError]
+Configs = Mapping[str, bytes | SourceError]
+
 
 @judges("preflight.config-drift")
 def config_drift(context: Context) -> CheckResult:
@@ -29,7 +32,9 @@ def config_drift(context: Context) -> CheckResult:
             before[node.name] = require_known(known, node.name, context.cluster_name)
         except SourceError as error:
             before[node.name] = error
-    rows = [*_live(context, before), *_advertised(context), *_targets(context, before)]
+    configs = context.each(context.commands.read_config)
+    rows = [*_live(context, before, configs), *_advertised(context)]
+    rows += _targets(context, before, configs)
     return context.conclude(
         rows,
         passed=f"{len(before)} nodes are as last verified; the target is the stage's profile",
@@ -38,10 +43,9 @@ def config_drift(context: Context) -> CheckResult:
     )
 
 
-def _live(context: Context, before: Mapping[str, NodeState | SourceError]) -> list[Row]:
+def _live(context: Context, before: Before, configs: Configs) -> list[Row]:
     rollouts = context.fleet.rollout()
     builds = context.each(context.commands.version)
-    configs = context.each(context.commands.read_config)
     rows: list[Row] = []
     for name, expected in before.items():
         if isinstance(expected, SourceError):
@@ -135,22 +139,26 @@ def _advert(
     return check_row(name, what, own, own, ok=True)
 
 
-def _targets(context: Context, before: Mapping[str, NodeState | SourceError]) -> list[Row]:
+def _targets(context: Context, before: Before, configs: Configs) -> list[Row]:
     bundle = read_bundle(context)
     profile = bundle.profile(context.stage)
     try:
         binary = artifact(context).digest
     except SourceError as error:
         return [unknown_row("release artifact", "digest", "readable", error.problem)]
+
+    def judge(name: str) -> list[Row]:
+        state, found = before[name], configs[name]
+        if isinstance(state, SourceError) or isinstance(found, SourceError):
+            return []  # said by its live state already
+        return _target(context, name, target(name, found, state, profile, binary), bundle, profile)
+
     rows: list[Row] = []
-    for name, state in before.items():
-        if isinstance(state, SourceError):
-            continue
-        try:
-            made = target(context, name, state, profile, binary)
-            rows += _target(context, name, made, bundle, profile)
-        except SourceError as error:
-            rows.append(unknown_row(name, "target", "rendered and valid", error.problem))
+    for name, judged in context.each(judge).items():
+        if isinstance(judged, SourceError):
+            rows.append(unknown_row(name, "target", "rendered and valid", judged.problem))
+        else:
+            rows += judged
     return rows
 
 
