@@ -19,13 +19,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from runbook_lib.metrics.longrun import Floats, block_means, long_run
 
+Flags = NDArray[np.bool_]
 Kind = Literal["gauge", "proportion", "count"]
 
 TAIL = 0.95
 MIN_EVENTS = 10
+MIN_BEYOND = 5
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,16 @@ class Level:
     """Where S series lie: estimate, one-sided limits and effective samples, each of shape (S,).
 
     A limit that the data cannot give is infinite. ``sparse`` marks series that hardly ever move
-    (fewer than ``MIN_EVENTS`` blocks): their variance is not an estimate of anything.
+    (in fewer than ``MIN_EVENTS`` blocks): their variance is not an estimate of anything.
+    ``drifting`` marks series whose level does not stay.
     """
 
     estimate: Floats
     low: Floats
     high: Floats
     effective: Floats
-    sparse: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    sparse: Flags
+    drifting: Flags
 
 
 def mean_level(series: Floats, kind: Kind, low: float, high: float, cycle: int) -> Level:
@@ -51,7 +56,8 @@ def mean_level(series: Floats, kind: Kind, low: float, high: float, cycle: int) 
     sparse = _moving_blocks(series) < MIN_EVENTS
     if kind == "gauge":
         error = np.sqrt(run.variance)
-        return Level(mean, mean - t_low * error, mean + t_high * error, run.effective, sparse)
+        low_limit, high_limit = mean - t_low * error, mean + t_high * error
+        return Level(mean, low_limit, high_limit, run.effective, sparse, run.drifting)
     score = _wilson if kind == "proportion" else _poisson
     spread = mean * (1 - mean) if kind == "proportion" else mean
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -59,27 +65,32 @@ def mean_level(series: Floats, kind: Kind, low: float, high: float, cycle: int) 
     # Where too little happened to measure clustering, one block is granted as one trial.
     dispersion = np.where(sparse, np.maximum(dispersion, 1 / run.blocks), dispersion)
     effective = np.where(sparse, float(run.blocks), run.effective)
-    low_limit = score(mean, dispersion, t_low)[0]
-    return Level(mean, low_limit, score(mean, dispersion, t_high)[1], effective, sparse)
+    low_limit, high_limit = score(mean, dispersion, t_low)[0], score(mean, dispersion, t_high)[1]
+    return Level(mean, low_limit, high_limit, effective, sparse, run.drifting & ~sparse)
 
 
 def tail_level(series: Floats, low: float, high: float, cycle: int) -> Level:
-    """Level of the 95th percentile of S series, shape (S, n)."""
+    """Level of the 95th percentile of S series, shape (S, n).
+
+    Its limits are known where at least ``MIN_BEYOND`` effective samples lie beyond it.
+    """
     ordered = np.sort(series, axis=-1)
     estimate = _read_off(ordered, np.full(len(series), TAIL))
     run = long_run((series <= estimate[:, None]).astype(np.float64), cycle)
-    centre = np.arcsin(np.sqrt(1 - TAIL))
-    scale = np.sqrt(run.variance) / (2 * np.sqrt(TAIL * (1 - TAIL)))
+    spread = TAIL * (1 - TAIL)
+    known = (1 - TAIL) * spread >= MIN_BEYOND * run.variance
+    centre, scale = np.arcsin(np.sqrt(1 - TAIL)), np.sqrt(run.variance / (4 * spread))
     above = centre - _quantile(run.freedom, high) * scale
     below = centre + _quantile(run.freedom, low) * scale
     high_limit = _read_off(ordered, 1 - np.sin(np.maximum(above, 0.0)) ** 2)
     low_limit = _read_off(ordered, 1 - np.sin(np.minimum(below, np.pi / 2)) ** 2)
     return Level(
         estimate,
-        np.where(below < np.pi / 2, low_limit, -np.inf),
-        np.where(above > 0, high_limit, np.inf),
+        np.where(known & (below < np.pi / 2), low_limit, -np.inf),
+        np.where(known & (above > 0), high_limit, np.inf),
         run.effective,
         _moving_blocks(series) < MIN_EVENTS,
+        run.drifting,
     )
 
 

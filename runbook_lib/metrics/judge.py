@@ -7,11 +7,10 @@ limits are those of ``intervals``: valid under autocorrelation, for the mean ("l
 
 Error rates. A truth beyond the tolerance is judged PASS in at most ``RATE`` of all watches, and a
 truth inside it FAIL in at most ``RATE``, as long as no more than the declared ``looks`` are taken.
-By the union bound the looks share the rate: equally when the caller does not say which one it is;
-else the last has half of it and the earlier ones share the other half, which costs the decisive
-look little. One statistic's FAIL is enough for FAIL, so location and tail share that rate; PASS
-needs both, so each may use all of it (intersection-union). Metrics and validators are not
-corrected for each other: each has the stated rates.
+Each look has an equal share of it (Bonferroni: looks may be taken at any time, in any order; they
+resemble each other, so the rates measured are well below). One statistic's FAIL is enough for
+FAIL, so location and tail share that rate; PASS needs both, so each may use all of it
+(intersection-union). Metrics and validators are not corrected for each other.
 
 Fail closed: fewer than ``MIN_EFFECTIVE`` effective samples, constant or hardly moving series,
 identical windows, values outside their bounds, too many missing points, windows that are not
@@ -41,6 +40,9 @@ GAPPY_EFFECTIVE = 1.25 * MIN_EFFECTIVE
 NEVER = 100
 """A window this many times as long is not worth waiting for."""
 
+Decision = tuple[Outcome, str, int | None]
+"""Outcome, reason, and how many more points would help."""
+
 
 def judge(baseline: ArrayLike, current: ArrayLike, rule: Rule, subject: str = "value") -> Judgement:
     """Judge one series: samples in time order at a constant step, NaN where one is missing."""
@@ -60,15 +62,17 @@ def judge_all(
     if rows != (len(subjects), len(subjects)):
         raise ValueError(f"judge: rows: expected {len(subjects)} in both windows, got {rows}")
     problems = [_problem(baseline, current, rule, row) for row in range(len(subjects))]
-    if all(problems):
-        changes = {}
-    else:
-        changes = {each: _change(each, baseline, current, rule) for each in rule.judged}
+    changes: dict[Statistic, _Change] = {}
+    if not all(problems):
+        # Location always: where the mean is not fit to be judged, the tail is not either.
+        needed: tuple[Statistic, ...] = ("location", *rule.judged)
+        changes = {each: _change(each, baseline, current, rule) for each in needed}
 
     def compare(statistic: Statistic, row: int) -> Comparison:
         if problems[row]:
             return _unjudged(statistic, baseline, current, row, problems[row])
-        return _judged(statistic, changes[statistic], baseline, current, rule, row)
+        unfit = _unfit(changes["location"], baseline, current, rule, row)
+        return _judged(statistic, changes[statistic], baseline, current, rule, row, unfit)
 
     return tuple(
         Judgement(
@@ -162,12 +166,13 @@ def _levels(statistic: Statistic, window: Window, rule: Rule, low: float, high: 
     above = np.max([fill.high - fill.estimate for fill in fills], axis=0)
     effective = np.min([fill.effective for fill in fills], axis=0)
     sparse = np.any([fill.sparse for fill in fills], axis=0)
-    return _Range(
-        *(
-            Level(fill.estimate, fill.estimate - below, fill.estimate + above, effective, sparse)
-            for fill in fills
-        )
-    )
+    drifting = np.any([fill.drifting for fill in fills], axis=0)
+
+    def widened(level: Level) -> Level:
+        low_limit, high_limit = level.estimate - below, level.estimate + above
+        return Level(level.estimate, low_limit, high_limit, effective, sparse, drifting)
+
+    return _Range(*map(widened, fills))
 
 
 def _judged(
@@ -177,12 +182,11 @@ def _judged(
     current: Window,
     rule: Rule,
     row: int,
+    unfit: Decision | None,
 ) -> Comparison:
     low, high = float(change.low[row]), float(change.high[row])
     estimate = float(change.estimate[row])
-    outcome, reason, more = _unfit(change, baseline, current, rule, row) or _verdict(
-        change, current.points, rule, row
-    )
+    outcome, reason, more = unfit or _verdict(change, current.points, rule, row)
     return Comparison(
         statistic=statistic,
         outcome=outcome,
@@ -218,9 +222,6 @@ def _side(window: Window, row: int, level: Level | None = None) -> Side:
     )
 
 
-Decision = tuple[Outcome, str, int | None]
-
-
 def _unfit(
     change: _Change, baseline: Window, current: Window, rule: Rule, row: int
 ) -> Decision | None:
@@ -232,6 +233,8 @@ def _unfit(
     for name, window, level in sides:
         if rule.kind == "gauge" and level.sparse[row]:
             return Outcome.INCONCLUSIVE, f"not judged: {name} hardly ever moves", None
+        if level.drifting[row]:
+            return Outcome.INCONCLUSIVE, f"not judged: {name} drifts or shifts its level", None
         needed = GAPPY_EFFECTIVE if window.missing[row] else MIN_EFFECTIVE
         effective = float(level.effective[row])
         if effective < needed:
@@ -295,7 +298,7 @@ def _more(growth: float, points: int) -> int | None:
 
 def _advice(more: int | None) -> str:
     if more is None:
-        return "; no longer window would decide it"
+        return "; a longer current window alone would not decide it"
     return f"; about {more} more points would decide it"
 
 

@@ -22,7 +22,7 @@ class Rule(Model):
     ``direction``: "lower" is better, "higher" is better, "either" change is worse.
     ``tolerance``: share of the baseline when ``relative``, else in the unit of the metric.
     ``cycle``: points of a daily cycle, 0 for none; windows must cover whole ones.
-    ``looks``: how often this watch is judged at most; ``look``: which one this is, from 1.
+    ``looks``: how often this watch is judged at most.
     """
 
     direction: Direction
@@ -34,12 +34,9 @@ class Rule(Model):
     max_missing: float = Field(default=0.02, ge=0, le=0.02)
     cycle: int = Field(default=0, ge=0)
     looks: int = Field(default=1, ge=1)
-    look: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> Rule:
-        if self.look is not None and self.look > self.looks:
-            raise ValueError(f"look: expected at most looks ({self.looks}), got {self.look}")
         if len(set(self.statistics)) != len(self.statistics):
             raise ValueError(f"statistics: expected each once, got {self.statistics}")
         return self
@@ -62,10 +59,7 @@ class Rule(Model):
     @property
     def rates(self) -> tuple[float, float]:
         """One-sided error rates of the low and of the high limit at this look."""
-        if self.look is None or self.looks == 1:
-            share = RATE / self.looks
-        else:
-            share = RATE / 2 / (1 if self.look == self.looks else self.looks - 1)
+        share = RATE / self.looks
         fail = share / len(self.judged)
         return {"lower": (fail, share), "higher": (share, fail), "either": (fail, fail)}[
             self.direction

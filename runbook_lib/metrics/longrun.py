@@ -10,6 +10,9 @@ counts is the long-run variance: the spectral density at frequency zero. It is e
 3. each ordinate prewhitened and recoloured by an AR(1) (Andrews and Monahan, Econometrica 1992)
    whose coefficient is bias-corrected (Kendall 1954), which undoes the bias of step 2 under strong
    autocorrelation; its own sampling error is taken off the degrees of freedom.
+
+All of it assumes a level that stays. Where it drifts or shifts, the mean of a window says little
+about the next one, and no variance within the window can tell how little; so that is tested.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ Floats = NDArray[np.float64]
 
 BLOCKS = 240
 MIN_POINTS = 20
+DRIFT_RATE = 1e-5
+"""Chance that a steady series is called drifting: small, as a stage judges hundreds of series."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +35,14 @@ class LongRun:
     """Precision of the means of S series; every array has shape (S,).
 
     ``variance`` is that of the mean (unit squared); ``freedom`` the degrees of freedom of that
-    variance; ``effective`` how many independent samples would give it, at most ``blocks``.
+    variance; ``effective`` how many independent samples would give it, at most ``blocks``;
+    ``drifting`` marks series whose level does not stay.
     """
 
     variance: Floats
     freedom: Floats
     effective: Floats
+    drifting: NDArray[np.bool_]
     blocks: int
 
 
@@ -49,25 +56,23 @@ def long_run(series: Floats, cycle: int = 0) -> LongRun:
     cycles = points // cycle if cycle and points >= 2 * cycle else 0
     blocks = block_means(_deseasonalised(series, cycles))
     count = blocks.shape[-1]
-    ordinates = max(4, count // 20)
-    bins = np.arange(1, 2 * ordinates + 2)
+    bins = np.arange(1, count // 2)
     bins = bins[bins % cycles != 0] if cycles else bins
-    bins = bins[bins <= count // 2][:ordinates]
     power = np.abs(np.fft.rfft(blocks)[..., bins]) ** 2 / count
-
-    variance = np.mean(blocks * blocks, axis=-1)
-    safe = np.where(variance > 0, variance, 1.0)
-    phi = np.sum(blocks[..., 1:] * blocks[..., :-1], axis=-1) / count / safe
-    # No sharpening by negative autocorrelation: a lucky anti-correlated stretch proves nothing.
-    phi = np.clip(phi + (1 + 3 * phi) / count, 0.0, 1 - 1 / count)
     bend = 2 - 2 * np.cos(2 * np.pi * bins / count)
-    density = np.mean(power * (1 + bend * (phi / (1 - phi) ** 2)[..., None]), axis=-1)
-    known = np.where(density > 0, density, 1.0)
+    drifting = _drifting(blocks, power, bend)
 
+    ordinates = max(4, count // 20)
+    power, bend = power[..., :ordinates], bend[:ordinates]
+    # No sharpening by negative autocorrelation: a lucky anti-correlated stretch proves nothing.
+    phi = _autocorrelation(blocks)
+    phi = np.clip(phi + (1 + 3 * phi) / count, 0.0, 1 - 1 / count)
+    density = np.mean(_recoloured(power, bend, phi), axis=-1)
+    known = np.where(density > 0, density, 1.0)
     slope = np.mean(power * bend, axis=-1) * (1 + phi) / (1 - phi) ** 3 / known
-    freedom = 2 / (1 / len(bins) + slope**2 * (1 - phi**2) / count)
-    effective = np.where(density > 0, np.minimum(count * variance / known, count), 0.0)
-    return LongRun(density / count, freedom, effective, count)
+    freedom = 2 / (1 / len(bend) + slope**2 * (1 - phi**2) / count)
+    effective = count * np.mean(blocks * blocks, axis=-1) / known
+    return LongRun(density / count, freedom, np.minimum(effective, count), drifting, count)
 
 
 def block_means(series: Floats) -> Floats:
@@ -90,3 +95,32 @@ def _deseasonalised(series: Floats, cycles: int) -> Floats:
     folded = centred.reshape(*series.shape[:-1], cycles, -1)
     profile = folded.mean(axis=-2, keepdims=True)
     return np.reshape(folded - profile, series.shape)
+
+
+def _drifting(blocks: Floats, power: Floats, bend: Floats) -> NDArray[np.bool_]:
+    """Whether the two lowest ordinates stick out of their neighbours, by an F test.
+
+    The neighbours are prewhitened by an AR(1) whose coefficient comes from the differences, where a
+    shift is one outlier and a drift is nothing, so that neither can pass itself off as
+    autocorrelation. (A pure random walk can; it has too few effective samples.)
+    """
+    from scipy.special import fdtri  # 0.1 s: only who judges pays it
+
+    reach = max(6, blocks.shape[-1] // 10)
+    phi = np.clip(1 + 2 * _autocorrelation(np.diff(blocks)), 0.0, 1 - 1 / blocks.shape[-1])
+    flat = _recoloured(power[..., :reach], bend[:reach], phi)
+    limit = fdtri(4, 2 * flat.shape[-1] - 4, 1 - DRIFT_RATE)
+    return np.asarray(flat[..., :2].mean(axis=-1) > limit * flat[..., 2:].mean(axis=-1))
+
+
+def _recoloured(power: Floats, bend: Floats, phi: Floats) -> Floats:
+    """Ordinates as they would be at frequency zero if an AR(1) shaped the spectrum."""
+    flat: Floats = power * (1 + bend * (phi / (1 - phi) ** 2)[..., None])
+    return flat
+
+
+def _autocorrelation(series: Floats) -> Floats:
+    """At lag one, of centred rows; zero for a constant row."""
+    total = np.sum(series * series, axis=-1)
+    lagged: Floats = np.sum(series[..., 1:] * series[..., :-1], axis=-1)
+    return lagged / np.where(total > 0, total, 1.0)
