@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from pathlib import Path
@@ -53,9 +54,13 @@ class Site:
             fail(f"{node}: expected a node of this network, got an unknown name")
         return found[0].parent
 
-    def is_on(self, fault: str, node: str = "") -> bool:
+    def is_on(self, fault: str, node: str = "", before: float = math.inf) -> bool:
+        """Whether it is on: for this node if given, and since before that wall instant."""
         rows = json.loads((self.root / "faults.json").read_text())
-        return any(row["name"] == fault and node in ("", row["node"]) for row in rows)
+        return any(
+            row["name"] == fault and node in ("", row["node"]) and row["since"] <= before
+            for row in rows
+        )
 
     def hang_while(self, fault: str) -> None:
         # Not for ever: a stand-in must not outlive the network it belongs to.
@@ -81,10 +86,12 @@ class Site:
 
 
 def version(site: Site, args: argparse.Namespace) -> None:
-    if site.is_on("version-unreadable", args.node):
-        fail(f"{args.node}: ssh: connection reset by peer", 255)
+    running = site.directory(args.node) / "running.json"
     try:
-        show(json.loads((site.directory(args.node) / "running.json").read_text()))
+        # Only once the node was restarted: the checks before a deploy read versions as well.
+        if site.is_on("version-unreadable", args.node, before=running.stat().st_mtime):
+            fail(f"{args.node}: ssh: connection reset by peer", 255)
+        show(json.loads(running.read_text()))
     except FileNotFoundError:
         fail(f"{args.node}: the node is not running")
 

@@ -8,6 +8,7 @@ read. A fault without an entry in ``network.EFFECTS`` is acted out by the layer 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Literal
@@ -78,7 +79,7 @@ _ALL = (
     Fault("deploy-fails", _DEPLOY, "FAIL", "the deploy command ends with an error", "command"),
     Fault("wrong-binary", _DEPLOY, "FAIL", "another binary is put in place", "command"),
     Fault("node-stays-down", _DEPLOY, "FAIL", "a node does not come back", "command"),
-    Fault("version-unreadable", _DEPLOY, "INCONCLUSIVE", "the version command fails", "command"),
+    Fault("version-unreadable", _DEPLOY, "INCONCLUSIVE", "no version after a restart", "command"),
     Fault("slow-deploy", _DEPLOY, "PASS", "each deploy takes seconds", "command"),
     Fault("suite-fails", _SUITES, "FAIL", "a test of the suite fails", "command"),
     Fault("suite-skips", _SUITES, "FAIL", "the suite says it skipped its test", "command"),
@@ -106,12 +107,13 @@ _NODES = {"development": "dev-2", "testnet": "test-2", "canary": "main-1", "main
 
 @dataclass(frozen=True)
 class Active:
-    """A fault that is on. ``node`` is the one it concerns, when it concerns one."""
+    """A fault that is on since a wall instant. ``node`` is the one it concerns, if any."""
 
     name: str
     stage: str
     cluster: str
     node: str
+    since: float
 
 
 class FaultBoard:
@@ -171,4 +173,4 @@ def parse(text: str, world: World) -> Active:
     node = node or (_NODES[stage] if _NODES[stage] in names else names[0])
     if node not in names:
         raise ValueError(f"fault {text!r}: expected one of {', '.join(names)}, got {node!r}")
-    return Active(name, stage, cluster, node)
+    return Active(name, stage, cluster, node, time.time())

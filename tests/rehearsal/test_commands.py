@@ -221,7 +221,6 @@ def test_probe_of_a_backend_that_is_not_there(visitor: Visitor) -> None:
 @pytest.mark.parametrize(
     ("fault", "purpose", "values", "code", "stdout"),
     [
-        ("version-unreadable", "version", {"node": "dev-2"}, 255, ""),
         ("config-unreadable", "read_config", {"node": "dev-2"}, 255, ""),
         ("dry-run-broken", "dry_run", {"config": "x"}, 1, ""),
         ("probe-broken", "probe", {"backend": "prometheus"}, 255, ""),
@@ -291,6 +290,16 @@ def test_tree_and_revision_are_those_of_the_release(visitor: Visitor) -> None:
     assert visitor.command("revision").stdout.strip() == visitor.network.release.previous.commit
     visitor.network.clear("suite-other-commit")
     assert visitor.command("revision").stdout.strip() == commit
+
+
+def test_version_becomes_unreadable_after_a_restart(visitor: Visitor) -> None:
+    """The node of the fault can be read until then, the others always."""
+    visitor.network.fault("version-unreadable@development")
+    assert visitor.command("version", node="dev-2").returncode == 0
+    visitor.command("restart", node="dev-2")
+
+    assert visitor.command("version", node="dev-2").returncode == 255
+    assert visitor.command("version", node="dev-1").returncode == 0
 
 
 def test_wait_winds_the_clock_forward(visitor: Visitor) -> None:
