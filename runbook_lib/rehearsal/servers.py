@@ -176,8 +176,8 @@ class TelemetryServers:
                     else datetime.fromisoformat(alert["endsAt"]) - skipped <= now
                 )
             ]
-            posted = ("labels", "annotations", "startsAt", "endsAt", "generatorURL")
-            body = [{key: alert[key] for key in posted if key in alert} for alert in ended]
+            posted = ("labels", "annotations", "endsAt", "generatorURL")
+            body = [{key: alert[key] for key in posted if alert.get(key)} for alert in ended]
             client.post("/alerts", json=body).raise_for_status()
 
     def _own_app(self) -> Starlette:
