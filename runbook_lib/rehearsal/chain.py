@@ -33,7 +33,7 @@ REPLAY_PERIOD_S = 60.0
 
 # Typical latencies (median, ms) of a healthy cluster.
 ROUND_MS, QUORUM_MS, VOTE_MS = 400.0, 180.0, 90.0
-SLOWDOWN = 3.0  # what the fault consensus-slow multiplies them by
+SLOWDOWN = 5.0  # what the fault consensus-slow multiplies them by
 
 # Faults of what is measured have been on for a while when they are declared, so that a window that
 # has just passed shows them; when cleared within ten minutes they leave no trace.
@@ -301,7 +301,7 @@ class Timeline:
     def queue_depth(self, at: Floats) -> Floats:
         """Mean depth of the proof cache's queue, in jobs."""
         index = self.segment(at)
-        jam = np.where(self.fault("proof-backlog")[index], 12.0, 1.0)
+        jam = np.where(self.fault("proof-backlog")[index], 40.0, 1.0)
         return jam * self.level("queue", 3.0, 0.25, at)
 
     def state(self, at: float) -> ChainState:

@@ -108,7 +108,7 @@ def test_a_fault_of_what_is_measured_has_been_on_for_a_while(world: World) -> No
     slow = Timeline(world, "mainnet").slowdown(before)
     happen(world, 20_200, "fault-off", name="consensus-slow")
 
-    assert (normal, slow) == ([1.0], [3.0])
+    assert (normal, slow) == ([1.0], [5.0])
     assert Timeline(world, "mainnet").slowdown(before) == [1.0]
 
 
