@@ -140,7 +140,7 @@ class Http:
     ) -> None:
         self._redactor = redactor
         self._transport = transport
-        self._clients: dict[tuple[Tls, bool], httpx.AsyncClient] = {}
+        self._clients: dict[tuple[Tls | None, bool], httpx.AsyncClient] = {}
         self._slots = asyncio.Semaphore(PARALLEL)
         self._paces: dict[str, _Pace] = {}
 
@@ -193,13 +193,14 @@ class Http:
         return Answer(response.status_code, bytes(body), kept)
 
     def _client(self, request: Request) -> httpx.AsyncClient:
-        host = urlsplit(request.url).hostname or ""
+        url = urlsplit(request.url)
+        host = url.hostname or ""
         loopback = host == "localhost" or host == "::1" or host.startswith("127.")
-        key = (request.tls, loopback)
+        key = (request.tls if url.scheme == "https" else None, loopback)
         if key not in self._clients:
             self._clients[key] = httpx.AsyncClient(
                 transport=self._transport,
-                verify=_context(request.tls),
+                verify=_context(key[0]),
                 limits=httpx.Limits(max_connections=PARALLEL * 2, max_keepalive_connections=0),
                 trust_env=not loopback,  # a proxy never stands before loopback
                 # Compressing costs five times the time on loopback; a network is slower than gzip.
@@ -228,7 +229,9 @@ class _Pace:
         return max(0.0, -self._tokens / self._rate)
 
 
-def _context(tls: Tls) -> ssl.SSLContext:
+def _context(tls: Tls | None) -> ssl.SSLContext:
+    if tls is None:  # plain HTTP: reading the system's CAs takes a tenth of a second
+        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
         context = ssl.create_default_context(cafile=tls.ca or None)
         if tls.certificate:

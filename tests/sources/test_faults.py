@@ -1,0 +1,178 @@
+"""Every source against every way of not answering: an error that names it, never a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from runbook_lib import site
+from runbook_lib.errors import SourceError
+from runbook_lib.sources.alertmanager import Alertmanager
+from runbook_lib.sources.forge import GitHub
+from runbook_lib.sources.node import Fleet
+from runbook_lib.sources.prometheus import Prometheus
+from runbook_lib.sources.tape import Scope
+
+from .conftest import World
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+COMMIT = "c" * 40
+ENDPOINT = site.Endpoint(url="http://server")
+CLUSTER = site.Cluster(chain_id="c", nodes=[site.Node(name="n1", url="http://n1")])
+FORGE = site.Forge(
+    kind="github",
+    url="http://forge",
+    repository="o/r",
+    ci=site.Ci(app="github-actions", required=["test"]),
+)
+
+
+def from_fleet(found: dict[str, Any]) -> Any:
+    if isinstance(found["n1"], SourceError):
+        raise found["n1"]
+    return found["n1"]
+
+
+ASK: dict[str, tuple[str, Callable[[Scope], Any]]] = {
+    "rollout": ("n1 /status/rollout", lambda s: from_fleet(Fleet(s, CLUSTER).rollout())),
+    "status": ("n1 /status/node", lambda s: from_fleet(Fleet(s, CLUSTER).status())),
+    "consensus": ("n1 /status/consensus", lambda s: from_fleet(Fleet(s, CLUSTER).consensus())),
+    "peers": ("n1 /p2p/peers", lambda s: from_fleet(Fleet(s, CLUSTER).peers())),
+    "membership": ("n1 /ui/bft/membership", lambda s: from_fleet(Fleet(s, CLUSTER).membership())),
+    "ready": ("n1 /health/ready", lambda s: from_fleet(Fleet(s, CLUSTER).health_ready())),
+    "instant": ("prometheus: up", lambda s: Prometheus(s, ENDPOINT).instant("up", AT)),
+    "range": (
+        "prometheus: up",
+        lambda s: Prometheus(s, ENDPOINT).range("up", AT, AT, timedelta(seconds=60)),
+    ),
+    "freshness": (
+        "prometheus: timestamp(up)",
+        lambda s: Prometheus(s, ENDPOINT).freshness("up", AT),
+    ),
+    "rules": ("prometheus: rules", lambda s: Prometheus(s, ENDPOINT).rules()),
+    "targets": ("prometheus: targets", lambda s: Prometheus(s, ENDPOINT).targets()),
+    "alertmanagers": (
+        "prometheus: alertmanagers",
+        lambda s: Prometheus(s, ENDPOINT).alertmanagers(),
+    ),
+    "am status": ("alertmanager: status", lambda s: Alertmanager(s, ENDPOINT).status()),
+    "am alerts": ("alertmanager: alerts", lambda s: Alertmanager(s, ENDPOINT).alerts()),
+    "am silences": ("alertmanager: silences", lambda s: Alertmanager(s, ENDPOINT).silences()),
+    "check runs": (
+        "forge: check runs of cccccccccccc",
+        lambda s: GitHub(s, FORGE).check_runs(COMMIT),
+    ),
+    "statuses": (
+        "forge: statuses of cccccccccccc",
+        lambda s: GitHub(s, FORGE).statuses(COMMIT),
+    ),
+    "issue": ("forge: issue 7", lambda s: GitHub(s, FORGE).issue(7)),
+    "comments": ("forge: comments of issue 7", lambda s: GitHub(s, FORGE).comments(7)),
+}
+FORGES = {"check runs", "statuses", "issue", "comments"}
+every_source = pytest.mark.parametrize("source", ASK)
+
+
+def problem(world: World, source: str, handler: Callable[[httpx.Request], httpx.Response]) -> str:
+    """What a source says is wrong, without its own name; the same live and in replay."""
+    name, ask = ASK[source]
+    said = []
+    for make in (lambda: world.scope(handler), world.replay):
+        with pytest.raises(SourceError) as caught:
+            ask(make())
+        assert caught.value.source == name
+        said.append(caught.value.problem)
+    assert said[0] == said[1]
+    return said[0]
+
+
+def failing(error: httpx.TransportError) -> Callable[[httpx.Request], httpx.Response]:
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise error
+
+    return fail
+
+
+@every_source
+@pytest.mark.usefixtures("no_waiting")
+@pytest.mark.parametrize(
+    "error",
+    [
+        httpx.ConnectError("refused"),
+        httpx.ReadTimeout("silent"),
+        httpx.RemoteProtocolError("cut"),
+        httpx.DecodingError("no gzip"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_no_answer(world: World, source: str, error: httpx.TransportError) -> None:
+    """Refused, silent, cut, garbled: the kind and the text."""
+    kind = type(error).__name__
+    said = problem(world, source, failing(error))
+    assert said == f"expected an answer, got {kind}: {error}"
+
+
+HINTS = {
+    401: ("; check the token", "; the token is wrong or expired"),
+    403: ("; check what the token may do", "; the token lacks a permission"),
+    404: ("; check the URL", "; it does not exist, or the token may not see it"),
+    500: ("", ""),
+    503: ("", ""),
+}
+
+
+@every_source
+@pytest.mark.usefixtures("no_waiting")
+@pytest.mark.parametrize("status", HINTS)
+def test_another_status(world: World, source: str, status: int) -> None:
+    """The status, the server's words, and what to look at."""
+    body = {"message": "no luck"}
+    said = problem(world, source, lambda _: httpx.Response(status, json=body))
+    if source == "ready" and status == 503:
+        assert said == "status: expected a value, got none (and 4 more)"
+    elif source in FORGES:
+        assert said == f"expected status 200, got {status}: no luck{HINTS[status][1]}"
+    else:
+        wanted = "200 or 503" if source == "ready" else "200"
+        text = f'expected status {wanted}, got {status}: {{"message":"no luck"}}'
+        assert said == text + HINTS[status][0]
+
+
+@every_source
+@pytest.mark.usefixtures("no_waiting")
+def test_a_rate_limit(world: World, source: str) -> None:
+    """Nobody waits for an hour: it is said instead."""
+    said = problem(world, source, lambda _: httpx.Response(429, headers={"retry-after": "3600"}))
+    if source in FORGES:
+        assert (
+            said == "expected status 200, got 429: the rate limit is used up; ask again in 3600 s"
+        )
+    else:
+        wanted = "200 or 503" if source == "ready" else "200"
+        text = f"expected status {wanted}, got 429; it limits our rate, ask again later"
+        assert said == text
+
+
+@every_source
+@pytest.mark.parametrize("body", [b"", b'{"status":"succ', b"<html>", b'[{"a":'])
+def test_an_answer_that_is_no_json(world: World, source: str, body: bytes) -> None:
+    """An empty answer, a cut one, a login page."""
+    said = problem(world, source, lambda _: httpx.Response(200, content=body))
+    assert said.startswith("expected JSON, got: ")
+
+
+@every_source
+@pytest.mark.parametrize("body", ["null", "[]", "{}", "7", '"text"', "[7]", '{"status":"success"}'])
+def test_json_of_another_shape(world: World, source: str, body: str) -> None:
+    """Valid JSON that is not the answer we asked for is no empty answer."""
+    if body == "[]" and source in ("am alerts", "am silences", "comments"):
+        _, ask = ASK[source]
+        assert ask(world.scope(lambda _: httpx.Response(200, text=body))) == []
+        return
+    said = problem(world, source, lambda _: httpx.Response(200, text=body))
+    assert "expected " in said
+    assert ", got " in said
