@@ -19,15 +19,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from runbook_lib.metrics.longrun import Floats, block_means, long_run
+from runbook_lib.metrics.longrun import Flags, Floats, long_run
 
-Flags = NDArray[np.bool_]
 Kind = Literal["gauge", "proportion", "count"]
 
 TAIL = 0.95
-MIN_EVENTS = 10
 MIN_BEYOND = 5
 
 
@@ -35,9 +32,8 @@ MIN_BEYOND = 5
 class Level:
     """Where S series lie: estimate, one-sided limits and effective samples, each of shape (S,).
 
-    A limit that the data cannot give is infinite. ``sparse`` marks series that hardly ever move
-    (in fewer than ``MIN_EVENTS`` blocks): their variance is not an estimate of anything.
-    ``drifting`` marks series whose level does not stay.
+    A limit that the data cannot give is infinite; ``effective``, ``sparse`` and ``drifting`` are
+    those of ``LongRun``.
     """
 
     estimate: Floats
@@ -53,11 +49,11 @@ def mean_level(series: Floats, kind: Kind, low: float, high: float, cycle: int) 
     run = long_run(series, cycle)
     mean = series.mean(axis=-1)
     t_low, t_high = _quantile(run.freedom, low), _quantile(run.freedom, high)
-    sparse = _moving_blocks(series) < MIN_EVENTS
+    sparse, drifting = run.sparse, run.drifting
     if kind == "gauge":
         error = np.sqrt(run.variance)
         low_limit, high_limit = mean - t_low * error, mean + t_high * error
-        return Level(mean, low_limit, high_limit, run.effective, sparse, run.drifting)
+        return Level(mean, low_limit, high_limit, run.effective, sparse, drifting)
     score = _wilson if kind == "proportion" else _poisson
     spread = mean * (1 - mean) if kind == "proportion" else mean
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -66,7 +62,7 @@ def mean_level(series: Floats, kind: Kind, low: float, high: float, cycle: int) 
     dispersion = np.where(sparse, np.maximum(dispersion, 1 / run.blocks), dispersion)
     effective = np.where(sparse, float(run.blocks), run.effective)
     low_limit, high_limit = score(mean, dispersion, t_low)[0], score(mean, dispersion, t_high)[1]
-    return Level(mean, low_limit, high_limit, effective, sparse, run.drifting & ~sparse)
+    return Level(mean, low_limit, high_limit, effective, sparse, drifting & ~sparse)
 
 
 def tail_level(series: Floats, low: float, high: float, cycle: int) -> Level:
@@ -89,7 +85,7 @@ def tail_level(series: Floats, low: float, high: float, cycle: int) -> Level:
         np.where(known & (below < np.pi / 2), low_limit, -np.inf),
         np.where(known & (above > 0), high_limit, np.inf),
         run.effective,
-        _moving_blocks(series) < MIN_EVENTS,
+        run.sparse,
         run.drifting,
     )
 
@@ -147,13 +143,6 @@ def _poisson(mean: Floats, dispersion: Floats, t: Floats) -> tuple[Floats, Float
     weight = dispersion * t**2
     half = t * np.sqrt(dispersion * mean + weight * dispersion / 4)
     return mean + weight / 2 - half, mean + weight / 2 + half
-
-
-def _moving_blocks(series: Floats) -> Floats:
-    """In how many blocks a series, shape (S, n), leaves its median at all."""
-    moved = series != np.median(series, axis=-1, keepdims=True)
-    counts: Floats = np.sum(block_means(moved.astype(np.float64)) > 0, axis=-1)
-    return counts
 
 
 def _read_off(ordered: Floats, share: Floats) -> Floats:

@@ -65,7 +65,7 @@ def judge_all(
     changes: dict[Statistic, _Change] = {}
     if not all(problems):
         # Location always: where the mean is not fit to be judged, the tail is not either.
-        needed: tuple[Statistic, ...] = ("location", *rule.judged)
+        needed = dict.fromkeys(("location", *rule.judged))
         changes = {each: _change(each, baseline, current, rule) for each in needed}
 
     def compare(statistic: Statistic, row: int) -> Comparison:
@@ -186,7 +186,8 @@ def _judged(
 ) -> Comparison:
     low, high = float(change.low[row]), float(change.high[row])
     estimate = float(change.estimate[row])
-    outcome, reason, more = unfit or _verdict(change, current.points, rule, row)
+    missing = int(baseline.missing[row] + current.missing[row])
+    outcome, reason, more = unfit or _verdict(change, missing, current.points, rule, row)
     return Comparison(
         statistic=statistic,
         outcome=outcome,
@@ -233,15 +234,17 @@ def _unfit(
     for name, window, level in sides:
         if rule.kind == "gauge" and level.sparse[row]:
             return Outcome.INCONCLUSIVE, f"not judged: {name} hardly ever moves", None
-        if level.drifting[row]:
-            return Outcome.INCONCLUSIVE, f"not judged: {name} drifts or shifts its level", None
         needed = GAPPY_EFFECTIVE if window.missing[row] else MIN_EFFECTIVE
         effective = float(level.effective[row])
         if effective < needed:
             growth = needed / effective if effective > 0 else math.inf
             more = _more(growth, window.points) if name == "current" else None
             text = f"not judged: {name} has {effective:.1f} effective samples, needs {needed:g}"
-            return Outcome.INCONCLUSIVE, text + _advice(more), more
+            if more is not None:
+                text += f"; about {more} more points would give them"
+            return Outcome.INCONCLUSIVE, text, more
+        if level.drifting[row]:
+            return Outcome.INCONCLUSIVE, f"not judged: {name} drifts or shifts its level", None
     if rule.relative and not change.baseline.down.estimate[row] > 0:
         text = (
             "not judged: a relative tolerance needs a baseline above zero; declare an absolute one"
@@ -250,7 +253,7 @@ def _unfit(
     return None
 
 
-def _verdict(change: _Change, points: int, rule: Rule, row: int) -> Decision:
+def _verdict(change: _Change, missing: int, points: int, rule: Rule, row: int) -> Decision:
     low, high, tolerance = float(change.low[row]), float(change.high[row]), rule.tolerance
     rise, fall = rule.direction != "higher", rule.direction != "lower"
     seen = f"{_amount(float(change.estimate[row]), rule)} ({_amount(low, rule)} to {_amount(high, rule)})"
@@ -259,9 +262,15 @@ def _verdict(change: _Change, points: int, rule: Rule, row: int) -> Decision:
         return Outcome.PASS, f"{seen}: proven less than {limit}", None
     if (low > tolerance and rise) or (high < -tolerance and fall):
         return Outcome.FAIL, f"{seen}: proven more than {limit}", None
-    more = _more(_growth(change, rule, row), points)
     text = f"{seen}: neither more nor less than {limit} is proven"
-    return Outcome.INCONCLUSIVE, text + _advice(more), more
+    if missing:
+        return Outcome.INCONCLUSIVE, f"{text}; {missing} missing points count against it", None
+    more = _more(_growth(change, rule, row), points)
+    if more is None:
+        text += "; a longer current window alone would not decide it"
+    else:
+        text += f"; about {more} more points would decide it"
+    return Outcome.INCONCLUSIVE, text, more
 
 
 _WORSE = {"lower": "higher", "higher": "lower", "either": "away"}
@@ -288,18 +297,13 @@ def _growth(change: _Change, rule: Rule, row: int) -> float:
     if not room > 0:
         return math.inf
     width = float(own[row])
-    # Without a limit there is no width to extrapolate: one more window of the same length.
-    return max(width**2 / room, 1.0) if math.isfinite(width) else 2.0
+    if not math.isfinite(width):
+        return 2.0  # no width to extrapolate: one more window of the same length
+    return width**2 / room
 
 
 def _more(growth: float, points: int) -> int | None:
     return max(1, math.ceil((growth - 1) * points)) if growth < NEVER else None
-
-
-def _advice(more: int | None) -> str:
-    if more is None:
-        return "; a longer current window alone would not decide it"
-    return f"; about {more} more points would decide it"
 
 
 def _amount(value: float, rule: Rule) -> str:

@@ -23,9 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 BLOCKS = 240
 MIN_POINTS = 20
+MIN_MOVES = 10
 DRIFT_RATE = 1e-5
 """Chance that a steady series is called drifting: small, as a stage judges hundreds of series."""
 
@@ -36,13 +38,15 @@ class LongRun:
 
     ``variance`` is that of the mean (unit squared); ``freedom`` the degrees of freedom of that
     variance; ``effective`` how many independent samples would give it, at most ``blocks``;
-    ``drifting`` marks series whose level does not stay.
+    ``drifting`` marks series whose level does not stay, ``sparse`` those that change in fewer than
+    ``MIN_MOVES`` blocks, whose variance is not an estimate of anything.
     """
 
     variance: Floats
     freedom: Floats
     effective: Floats
-    drifting: NDArray[np.bool_]
+    drifting: Flags
+    sparse: Flags
     blocks: int
 
 
@@ -72,7 +76,14 @@ def long_run(series: Floats, cycle: int = 0) -> LongRun:
     slope = np.mean(power * bend, axis=-1) * (1 + phi) / (1 - phi) ** 3 / known
     freedom = 2 / (1 / len(bend) + slope**2 * (1 - phi**2) / count)
     effective = count * np.mean(blocks * blocks, axis=-1) / known
-    return LongRun(density / count, freedom, np.minimum(effective, count), drifting, count)
+    return LongRun(
+        variance=density / count,
+        freedom=freedom,
+        effective=np.minimum(effective, count),
+        drifting=drifting,
+        sparse=_moves(series) < MIN_MOVES,
+        blocks=count,
+    )
 
 
 def block_means(series: Floats) -> Floats:
@@ -97,7 +108,14 @@ def _deseasonalised(series: Floats, cycles: int) -> Floats:
     return np.reshape(folded - profile, series.shape)
 
 
-def _drifting(blocks: Floats, power: Floats, bend: Floats) -> NDArray[np.bool_]:
+def _moves(series: Floats) -> Floats:
+    """In how many blocks a series changes at all."""
+    changes = np.diff(series, axis=-1) != 0
+    moves: Floats = np.sum(block_means(changes.astype(np.float64)) > 0, axis=-1)
+    return moves
+
+
+def _drifting(blocks: Floats, power: Floats, bend: Floats) -> Flags:
     """Whether the two lowest ordinates stick out of their neighbours, by an F test.
 
     The neighbours are prewhitened by an AR(1) whose coefficient comes from the differences, where a

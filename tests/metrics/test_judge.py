@@ -1,33 +1,55 @@
-"""The judge: outcomes on clean, regressed, gappy, constant and short data."""
+"""The judge: outcomes and reasons on clean, regressed, gappy, quiet, drifting and short data."""
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pydantic import ValidationError
+from scipy.signal import lfilter
 
-from runbook_lib.metrics.judge import judge
-from runbook_lib.metrics.judgement import Rule
+from runbook_lib.metrics.judge import judge, judge_all
+from runbook_lib.metrics.judgement import Judgement, Rule
+from runbook_lib.metrics.windows import observe
 from runbook_lib.outcomes import Outcome
+
+Floats = NDArray[np.float64]
 
 RULE = Rule(direction="lower", tolerance=0.1)
 LOCATION = Rule(direction="lower", tolerance=0.1, statistics=("location",))
+PROPORTION = Rule(direction="higher", tolerance=0.05, relative=False, kind="proportion")
+COUNT = Rule(direction="lower", tolerance=0.05, relative=False, kind="count")
 
 
-def ar1(seed: int, points: int = 2000, phi: float = 0.5, sd: float = 0.15) -> NDArray[np.float64]:
-    """An AR(1) series around 1."""
+def ar1(seed: int, points: int = 2000, phi: float = 0.5, sd: float = 0.15) -> Floats:
+    """An AR(1) series around 1, as it is after a while."""
     draws = np.random.default_rng(seed).standard_normal(points + 200)
-    level, series = 0.0, []
-    for draw in draws:
-        level = phi * level + np.sqrt(1 - phi**2) * draw
-        series.append(level)
-    return 1 + sd * np.array(series[200:])
+    series = lfilter([np.sqrt(1 - phi**2)], [1.0, -phi], draws)
+    return np.asarray(1 + sd * series[200:])
+
+
+def with_gaps(series: Floats, *places: int) -> Floats:
+    """A copy with NaN at ``places``."""
+    gappy = series.copy()
+    gappy[list(places)] = np.nan
+    return gappy
+
+
+def reason(verdict: Judgement) -> str:
+    """The reason of a series that must not have been decided."""
+    assert verdict.outcome is Outcome.INCONCLUSIVE
+    return verdict.reason
 
 
 def test_unchanged_series_pass() -> None:
-    """Two windows of one process pass, on location and on tail."""
+    """Two windows of one process pass, on location and on tail, saying by how much."""
     verdict = judge(ar1(1), ar1(2), RULE)
 
     assert verdict.outcome is Outcome.PASS
-    assert [each.statistic for each in verdict.comparisons] == ["location", "tail"]
+    assert verdict.reason == (
+        "location -1.3% (-2.9% to +0.1%): proven less than 10.0% higher; "
+        "tail -1.4% (-3.5% to +0.1%): proven less than 10.0% higher"
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,3 +69,394 @@ def test_direction_decides(direction: str, factor: float, outcome: Outcome) -> N
     rule = Rule.model_validate({"direction": direction, "tolerance": 0.1})
 
     assert judge(ar1(1), ar1(2) * factor, rule).outcome is outcome
+
+
+def test_tail_alone_fails() -> None:
+    """A regression of the slowest tenth, which the mean does not show, fails on the tail."""
+    slow = ar1(2)
+    slow[::10] *= 1.5
+
+    verdict = judge(ar1(1), slow, RULE)
+
+    assert verdict.outcome is Outcome.FAIL
+    assert [(each.statistic, each.outcome) for each in verdict.comparisons] == [
+        ("location", Outcome.PASS),
+        ("tail", Outcome.FAIL),
+    ]
+    assert verdict.decisive.statistic == "tail"
+
+
+def test_absolute_tolerance_is_in_the_unit_of_the_metric() -> None:
+    """An absolute tolerance works where the baseline is zero, a relative one does not."""
+    absolute = Rule(direction="lower", tolerance=0.05, relative=False, statistics=("location",))
+
+    assert judge(ar1(1) - 1, ar1(2) - 1, absolute).outcome is Outcome.PASS
+    assert judge(ar1(1) - 1, ar1(2) - 0.9, absolute).outcome is Outcome.FAIL
+    assert reason(judge(ar1(1) - 1.1, ar1(2) - 1.1, LOCATION)) == (
+        "location not judged: a relative tolerance needs a baseline above zero; "
+        "declare an absolute one"
+    )
+
+
+def test_undecided_says_how_much_longer() -> None:
+    """A window too short to decide says how many points would do, and with them it does."""
+    before, after = ar1(1, 20_000, 0.9), ar1(8, 20_000, 0.9) * 1.03
+
+    verdict = judge(before, after[:300], LOCATION)
+
+    assert verdict.more_needed == 436
+    assert reason(verdict) == (
+        "location +5.4% (-1.6% to +12.5%): neither more nor less than 10.0% higher is proven; "
+        "about 436 more points would decide it"
+    )
+    assert judge(before, after[:736], LOCATION).outcome is Outcome.PASS
+
+
+def test_change_at_the_tolerance_is_not_waited_for() -> None:
+    """Nothing is promised where no longer window would decide."""
+    after = ar1(2)
+    after *= 1.1 * ar1(1).mean() / after.mean()
+
+    verdict = judge(ar1(1), after, LOCATION)
+
+    assert verdict.more_needed is None
+    assert reason(verdict).endswith("; a longer current window alone would not decide it")
+
+
+def test_few_effective_samples_decide_nothing() -> None:
+    """240 points that move together are a handful of samples: no verdict, however good it looks."""
+    verdict = judge(ar1(1), ar1(1, 240, 0.97), LOCATION)
+
+    assert reason(verdict) == (
+        "location not judged: current has 3.5 effective samples, needs 10; "
+        "about 448 more points would give them"
+    )
+    assert verdict.more_needed == 448
+
+
+@pytest.mark.parametrize("points", [0, 1, 19])
+def test_short_windows_decide_nothing(points: int) -> None:
+    """Fewer than 20 points are not judged at all."""
+    verdict = judge(ar1(1), ar1(2)[:points], LOCATION)
+
+    assert reason(verdict) == (
+        f"location not judged: current: expected at least 20 points, got {points}"
+    )
+
+
+@pytest.mark.parametrize("shifted", [0, 500])
+def test_identical_windows_are_suspicious(shifted: int) -> None:
+    """The same samples twice, also as part of a longer window, are no comparison."""
+    series = ar1(1)
+
+    assert reason(judge(series, series[shifted:], LOCATION)) == (
+        "location not judged: both windows hold identical samples: was the same data read twice?"
+    )
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 1.05])
+def test_constant_series_prove_nothing(level: float) -> None:
+    """A gauge that never moves does not pass for never moving."""
+    assert reason(judge(ar1(1), np.full(2000, level), LOCATION)) == (
+        "location not judged: current hardly ever moves"
+    )
+
+
+def test_sparse_series_prove_nothing() -> None:
+    """A gauge with a few blips has no variance to go by."""
+    blips = np.ones(2000)
+    blips[[100, 900, 1500]] = 1.2
+
+    assert reason(judge(blips, ar1(1), LOCATION)) == (
+        "location not judged: baseline hardly ever moves"
+    )
+
+
+def test_drifting_series_prove_nothing() -> None:
+    """A level that shifts within its window is no level to compare."""
+    shifted = ar1(2) + np.where(np.arange(2000) < 1000, 0.0, 0.15)
+
+    assert reason(judge(ar1(1), shifted, LOCATION)) == (
+        "location not judged: current drifts or shifts its level"
+    )
+
+
+def test_random_walk_proves_nothing() -> None:
+    """Two random walks from the same level are never told apart, nor found the same."""
+    steps = np.random.default_rng(7).standard_normal((2, 20, 1000)).cumsum(axis=-1)
+    before, after = (observe(1 + 0.01 * part) for part in steps)
+
+    verdicts = judge_all(before, after, RULE, [str(row) for row in range(20)])
+
+    assert {each.outcome for each in verdicts} == {Outcome.INCONCLUSIVE}
+
+
+def test_quiet_proportion_passes_only_with_enough_data() -> None:
+    """Full participation throughout is proof in a long window and none in a short one."""
+    full = np.ones(2000)
+
+    assert judge(full, full, PROPORTION).outcome is Outcome.PASS
+    assert reason(judge(full[:40], full[:40], PROPORTION)).startswith(
+        "location +0 (-0.07957 to +0.07957): neither more nor less than 0.05 lower is proven"
+    )
+
+
+def test_proportion_regression_fails() -> None:
+    """Participation that falls from full to 80 % fails."""
+    voting = (np.random.default_rng(1).random(2000) < 0.8).astype(float)
+
+    assert judge(np.ones(2000), voting, PROPORTION).outcome is Outcome.FAIL
+
+
+def test_quiet_counts_are_judged_as_counts() -> None:
+    """No missed slot at all passes an absolute tolerance; many missed slots fail it."""
+    none = np.zeros(2000)
+    many = np.random.default_rng(1).poisson(0.5, 2000).astype(float)
+
+    assert judge(none, none, COUNT).outcome is Outcome.PASS
+    assert judge(none, many, COUNT).outcome is Outcome.FAIL
+    assert judge(many, none, COUNT).outcome is Outcome.PASS
+
+
+def test_counts_and_proportions_keep_their_range() -> None:
+    """A percentage where a share is expected, or a negative count, is a wrong unit."""
+    assert reason(judge(np.ones(100), np.full(100, 99.0), PROPORTION)) == (
+        "location not judged: current: a value above its declared bound 1: 99 (wrong unit?)"
+    )
+    assert reason(judge(np.full(100, -1.0), np.ones(100), COUNT)) == (
+        "location not judged: baseline: a value below its declared bound 0: -1 (wrong unit?)"
+    )
+
+
+def test_cycles_must_be_whole() -> None:
+    """A declared cycle is taken out; a window that cuts it is not judged."""
+    wave = 0.3 * np.sin(2 * np.pi * np.arange(2000) / 200)
+    rule = Rule(direction="lower", tolerance=0.1, cycle=200)
+
+    assert judge(ar1(1) + wave, ar1(2) + wave, rule).outcome is Outcome.PASS
+    assert reason(judge(ar1(1) + wave, (ar1(2) + wave)[:1900], rule)) == (
+        "location not judged: current: expected whole cycles of 200 points, got 9.50 cycles"
+    )
+
+
+def test_more_looks_need_more_proof() -> None:
+    """Declaring more looks widens the interval."""
+    (once,) = judge(ar1(1), ar1(2), LOCATION).comparisons
+    (often,) = judge(ar1(1), ar1(2), LOCATION.model_copy(update={"looks": 12})).comparisons
+
+    assert None not in once.interval + often.interval
+    assert often.interval[0] < once.interval[0] < once.interval[1] < often.interval[1]  # type: ignore[operator]
+
+
+def test_missing_point_without_bounds_blocks() -> None:
+    """One missing point of a metric without bounds is enough."""
+    assert reason(judge(ar1(1), with_gaps(ar1(2), 5), LOCATION)) == (
+        "location not judged: current: 1 of 2000 points missing "
+        "and no bounds declared to stand in for them"
+    )
+
+
+def test_missing_points_count_against_both_verdicts() -> None:
+    """Bounds stand in for missing points: neither PASS nor FAIL rests on what was not seen."""
+    rule = LOCATION.model_copy(update={"bounds": (0.0, 10.0)})
+    gaps = range(10, 20)
+
+    assert judge(ar1(1), with_gaps(ar1(2), 10), rule).outcome is Outcome.PASS
+    assert reason(judge(ar1(1), with_gaps(ar1(2), *gaps), rule)) == (
+        "location -1.2% (-9.5% to +11.0%): neither more nor less than 10.0% higher is proven; "
+        "10 missing points count against it"
+    )
+    assert judge(with_gaps(ar1(1), *gaps), ar1(2) * 1.25, rule).outcome is Outcome.INCONCLUSIVE
+
+
+def test_too_many_missing_points_block() -> None:
+    """More than 2 % missing is no window, bounds or not."""
+    rule = LOCATION.model_copy(update={"bounds": (0.0, 2.0)})
+
+    assert reason(judge(with_gaps(ar1(1), *range(41)), ar1(2), rule)) == (
+        "location not judged: baseline: expected at most 2.0% of 2000 points missing, got 41"
+    )
+
+
+def test_infinite_points_block() -> None:
+    """An infinite sample, as of a quantile beyond the last bucket, is not a number to average."""
+    series = ar1(2)
+    series[3] = np.inf
+
+    assert reason(judge(ar1(1), series, LOCATION)) == (
+        "location not judged: current: 1 of 2000 points are infinite"
+    )
+
+
+def test_no_data_blocks() -> None:
+    """A series of gaps is no data."""
+    assert reason(judge(np.full(2000, np.nan), ar1(2), LOCATION)).endswith(
+        "expected at most 2.0% of 2000 points missing, got 2000"
+    )
+
+
+def test_each_series_is_judged_on_its_own() -> None:
+    """Neither the order of series nor their company changes what is said of one."""
+    before = np.array([ar1(1), ar1(2), np.full(2000, np.nan)])
+    after = np.array([ar1(3), ar1(4) * 1.25, ar1(5)])
+
+    together = judge_all(observe(before), observe(after), RULE, ("a", "b", "c"))
+    reverse = judge_all(observe(before[::-1]), observe(after[::-1]), RULE, ("c", "b", "a"))
+
+    assert together == tuple(reversed(reverse))
+    assert together[1] == judge(ar1(2), ar1(4) * 1.25, RULE, "b")
+    assert [each.outcome for each in together] == [
+        Outcome.PASS,
+        Outcome.FAIL,
+        Outcome.INCONCLUSIVE,
+    ]
+
+
+def test_rows_must_match() -> None:
+    """Windows with different numbers of series are a programming error."""
+    with pytest.raises(
+        ValueError, match=r"^judge: rows: expected 2 in both windows, got \(1, 1\)$"
+    ):
+        judge_all(observe(ar1(1)), observe(ar1(2)), RULE, ("a", "b"))
+
+
+def test_judgement_survives_json() -> None:
+    """What the record keeps is what was judged."""
+    verdict = judge(ar1(1), ar1(2)[:100], RULE)
+
+    assert Judgement.model_validate_json(verdict.model_dump_json()) == verdict
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"direction": "up"},
+        {"tolerance": 0.0},
+        {"tolerance": float("nan")},
+        {"looks": 0},
+        {"max_missing": 0.5},
+        {"statistics": ()},
+        {"statistics": ("tail", "tail")},
+        {"tolerence": 0.1},
+    ],
+)
+def test_wrong_rules_are_refused(wrong: dict[str, object]) -> None:
+    """Unknown directions, empty tolerances and laxer limits do not parse."""
+    with pytest.raises(ValidationError):
+        Rule.model_validate({"direction": "lower", "tolerance": 0.1, **wrong})
+
+
+CHANGES = st.floats(0.85, 1.3)
+PHI = st.sampled_from([0.0, 0.5, 0.9])
+SEED = st.integers(0, 10_000)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=SEED, phi=PHI, change=CHANGES, scale=st.floats(1e-6, 1e6))
+def test_unit_does_not_matter(seed: int, phi: float, change: float, scale: float) -> None:
+    """Relative tolerances: seconds and milliseconds get the same outcome."""
+    before, after = ar1(seed, 300, phi), ar1(seed + 1, 300, phi) * change
+    plain, scaled = judge(before, after, RULE), judge(before * scale, after * scale, RULE)
+
+    assert scaled.outcome is plain.outcome
+    assert scaled.decisive.estimate == pytest.approx(plain.decisive.estimate, rel=1e-6, abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=SEED, phi=PHI, change=CHANGES, looks=st.integers(2, 50))
+def test_more_looks_never_decide_more(seed: int, phi: float, change: float, looks: int) -> None:
+    """A look that is repeated says the same; more declared looks only ever make it undecided."""
+    before, after = ar1(seed, 300, phi), ar1(seed + 1, 300, phi) * change
+    once, again = judge(before, after, RULE), judge(before, after, RULE)
+    often = judge(before, after, RULE.model_copy(update={"looks": looks}))
+
+    assert again == once
+    assert often.outcome in (once.outcome, Outcome.INCONCLUSIVE)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=SEED,
+    phi=PHI,
+    change=CHANGES,
+    direction=st.sampled_from(["lower", "higher", "either"]),
+    window=st.sampled_from(["baseline", "current", "both"]),
+    start=st.integers(0, 299),
+    length=st.integers(1, 8),
+    high=st.floats(2.5, 100.0),
+    bounded=st.booleans(),
+)
+def test_missing_points_never_help(
+    seed: int,
+    phi: float,
+    change: float,
+    direction: str,
+    window: str,
+    start: int,
+    length: int,
+    high: float,
+    bounded: bool,
+) -> None:
+    """NaN anywhere never turns FAIL or INCONCLUSIVE into PASS."""
+    bounds = (0.0, high) if bounded else (None, None)
+    rule = Rule.model_validate({"direction": direction, "tolerance": 0.1, "bounds": bounds})
+    before, after = ar1(seed, 300, phi).clip(0, 1.8), ar1(seed + 1, 300, phi).clip(0, 1.8) * change
+    places = [place % 300 for place in range(start, start + length)]
+    full = judge(before, after, rule)
+    gappy = judge(
+        before if window == "current" else with_gaps(before, *places),
+        after if window == "baseline" else with_gaps(after, *places),
+        rule,
+    )
+
+    assert full.outcome is Outcome.PASS or gappy.outcome is not Outcome.PASS
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    data=st.data(),
+    kind=st.sampled_from(["gauge", "proportion", "count"]),
+    relative=st.booleans(),
+    points=st.integers(0, 120),
+)
+def test_any_numbers_get_an_answer(
+    data: st.DataObject, kind: str, relative: bool, points: int
+) -> None:
+    """Whatever the numbers, the judge answers without a warning and with a finite document."""
+    number = st.floats(allow_nan=True, allow_infinity=True, width=32) | st.sampled_from([0.0, 1.0])
+    windows = [data.draw(st.lists(number, min_size=points, max_size=points)) for _ in range(2)]
+    rule = Rule.model_validate(
+        {"direction": "either", "tolerance": 0.1, "kind": kind, "relative": relative}
+    )
+
+    verdict = judge(windows[0], windows[1], rule)
+
+    assert Judgement.model_validate_json(verdict.model_dump_json()) == verdict
+    assert verdict.reason
+
+
+@pytest.mark.parametrize("phi", [0.0, 0.5, 0.9])
+def test_error_rates_hold_in_simulation(phi: float) -> None:
+    """Beside the tolerance, 400 pairs are judged wrong about as often as the nominal 5 %."""
+    before = np.array([ar1(seed, 240, phi) for seed in range(400)])
+    after = np.array([ar1(seed, 240, phi) for seed in range(400, 800)])
+    names = [str(row) for row in range(400)]
+
+    inside = judge_all(observe(before), observe(after * 1.099), LOCATION, names)
+    beyond = judge_all(observe(before), observe(after * 1.101), LOCATION, names)
+
+    assert sum(each.outcome is Outcome.FAIL for each in inside) <= 28
+    assert sum(each.outcome is Outcome.PASS for each in beyond) <= 28
+
+
+def test_power_holds_in_simulation() -> None:
+    """With phi 0.5 and 240 points, 95 % of unchanged pairs pass and of 25 % regressions fail."""
+    before = np.array([ar1(seed, 240) for seed in range(200)])
+    after = np.array([ar1(seed, 240) for seed in range(200, 400)])
+    names = [str(row) for row in range(200)]
+
+    same = judge_all(observe(before), observe(after), LOCATION, names)
+    worse = judge_all(observe(before), observe(after * 1.25), LOCATION, names)
+
+    assert sum(each.outcome is Outcome.PASS for each in same) >= 190
+    assert sum(each.outcome is Outcome.FAIL for each in worse) >= 190
