@@ -118,11 +118,9 @@ class EmbeddedAlertmanager:
                 Route(f"{api}/status", self._status),
                 Route(f"{api}/alerts", self._get_alerts),
                 Route(f"{api}/alerts", self._post_alerts, methods=["POST"]),
-                Route(f"{api}/alerts/groups", self._get_groups),
                 Route(f"{api}/receivers", self._get_receivers),
                 Route(f"{api}/silences", self._get_silences),
                 Route(f"{api}/silences", self._post_silence, methods=["POST"]),
-                Route(f"{api}/silence/{{id}}", self._get_silence),
                 Route(f"{api}/silence/{{id}}", self._delete_silence, methods=["DELETE"]),
                 Route("/-/ready", _ok),
                 Route("/-/healthy", _ok),
@@ -194,35 +192,11 @@ class EmbeddedAlertmanager:
             return JSONResponse(str(error), status_code=400)
         return Response(status_code=200)
 
-    async def _get_groups(self, request: Request) -> Response:
-        groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-        for alert in self._active(request):
-            labels = alert["labels"]
-            for receiver in alert["receivers"]:
-                key = (receiver["name"], labels.get("alertname", ""), labels.get("cluster", ""))
-                groups.setdefault(key, []).append(alert)
-        return JSONResponse(
-            [
-                {
-                    "alerts": alerts,
-                    "labels": {k: v for k, v in (("alertname", a), ("cluster", c)) if v},
-                    "receiver": {"name": name},
-                }
-                for (name, a, c), alerts in groups.items()
-            ]
-        )
-
     async def _get_receivers(self, request: Request) -> Response:
         return JSONResponse([{"name": r["name"]} for r in self._document()["receivers"]])
 
     async def _get_silences(self, request: Request) -> Response:
         return JSONResponse([_with_state(each) for each in self._silences.values()])
-
-    async def _get_silence(self, request: Request) -> Response:
-        silence = self._silences.get(request.path_params["id"])
-        if silence is None:
-            return Response(status_code=404)
-        return JSONResponse(_with_state(silence))
 
     async def _post_silence(self, request: Request) -> Response:
         try:

@@ -66,8 +66,6 @@ class EmbeddedPrometheus:
         queries: dict[str, Callable[[Form], Any]] = {
             "query": self._query,
             "query_range": self._query_range,
-            "series": self._series,
-            "labels": lambda form: sorted({k for s in self._matching(form) for k in s.labels}),
         }
         reads: dict[str, Callable[[Form], Any]] = {
             "rules": self._rules,
@@ -81,7 +79,6 @@ class EmbeddedPrometheus:
             for path, read in queries.items()
         ]
         routes += [Route(f"/api/v1/{path}", self._answer(read)) for path, read in reads.items()]
-        routes.append(Route("/api/v1/label/{name}/values", self._label_values))
         routes += [Route(f"/-/{word}", _word(word)) for word in ("ready", "healthy")]
         return Starlette(routes=routes)
 
@@ -140,26 +137,6 @@ class EmbeddedPrometheus:
             if present.any()
         ]
         return {"resultType": "matrix", "result": result}
-
-    def _matching(self, form: Form) -> list[Series]:
-        found: list[Series] = []
-        for text in form.get("match[]", ["{__name__=~'.+'}"]):
-            selector = promql.parse(text)
-            if not isinstance(selector, pql.VectorSelector):
-                raise BadData(f'invalid parameter "match[]": expected a selector, got {text}')
-            found += promql.select(self.store, selector)
-        return found
-
-    def _series(self, form: Form) -> Any:
-        if "match[]" not in form:
-            raise BadData("no match[] parameter provided")
-        return [series.labels for series in self._matching(form)]
-
-    async def _label_values(self, request: Request) -> Response:
-        form, name = parse_qs(request.url.query), request.path_params["name"]
-        return self._guarded(
-            lambda: sorted({s.labels[name] for s in self._matching(form) if name in s.labels})
-        )
 
     def _rules(self, form: Form) -> Any:
         groups: dict[tuple[str, str], list[Rule]] = {}

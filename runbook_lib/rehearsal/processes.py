@@ -11,6 +11,8 @@ import httpx
 
 READY_TIMEOUT_S = 20.0
 KEEP = "90d"
+# The program ends with us, however we end: a watcher kills it when our end of the pipe closes.
+_WATCHED = 'exec 3<&0; (read _line <&3; kill $$) & exec "$@" 3<&- </dev/null'
 BINARIES = {
     "prometheus": ("prometheus",),
     "alertmanager": ("alertmanager", "prometheus-alertmanager"),  # Debian's name
@@ -34,10 +36,9 @@ class Server:
 
     def start(self) -> None:
         """Start and wait until it says it is ready. Raises RuntimeError with the log's end."""
+        command = ["/bin/sh", "-c", _WATCHED, "sh", *self.command]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-            )
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
         deadline = time.monotonic() + READY_TIMEOUT_S
         while not self._ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -49,12 +50,11 @@ class Server:
     def stop(self) -> None:
         if self._process is None:
             return
-        self._process.terminate()
         try:
-            self._process.wait(timeout=5)
+            self._process.communicate(timeout=10)  # closes the pipe
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            self._process.communicate()
         self._process = None
 
     def _ready(self) -> bool:

@@ -1,4 +1,4 @@
-"""Alerting and recording rules: the rehearsal's own, and their evaluation over a stretch of time."""
+"""Alerting and recording rules, read from files and evaluated over a stretch of time."""
 
 from __future__ import annotations
 
@@ -15,82 +15,7 @@ import yaml
 from .promql import Value, Vector, evaluate
 from .tsdb import Flags, Instants, Store, format_value
 
-_P = "rpp_runtime_consensus"
-
-
-def _page(name: str, expr: str, wait: str, summary: str, severity: str = "critical") -> Any:
-    return {
-        "alert": name,
-        "expr": expr,
-        "for": wait,
-        "labels": {"severity": severity, "team": "consensus"},
-        "annotations": {"summary": summary},
-    }
-
-
-def _mean(name: str) -> str:
-    rate = "sum by (cluster) (rate({}_{}[5m]))"
-    return f"{rate.format(name, 'sum')} / {rate.format(name, 'count')}"
-
-
-DEFAULT_RULES = {
-    "groups": [
-        {
-            "name": "watchdog",
-            "rules": [
-                {
-                    "alert": "Watchdog",
-                    "expr": "vector(1)",
-                    "labels": {"severity": "none"},
-                    "annotations": {"summary": "Always fires: the proof that alerts work"},
-                }
-            ],
-        },
-        {
-            "name": "rehearsal",
-            "rules": [
-                _page(
-                    "ConsensusLivenessStall",
-                    "sum by (cluster) (increase(rpp_runtime_chain_block_height_count[2m])) <= 0",
-                    "1m",
-                    "No block was committed for two minutes",
-                ),
-                _page(
-                    "ConsensusRoundSlow",
-                    f"{_mean(f'{_P}_round_duration_milliseconds')} > 800",
-                    "5m",
-                    "Consensus rounds take more than 800 ms on average",
-                ),
-                _page(
-                    "ConsensusVRFParticipationLow",
-                    f"{_mean('rpp_crypto_vrf_selection_participation_rate')} < 0.66",
-                    "5m",
-                    "Less than 66 % of the VRF pool takes part",
-                ),
-                _page(
-                    "ConsensusQuorumVerificationFailure",
-                    'sum by (cluster) (increase(consensus_quorum_verifications_total{result="failure"}[2m])) > 0',
-                    "0s",
-                    "A consensus certificate was rejected",
-                    "page",
-                ),
-                _page(
-                    "ProofCacheQueueSaturation",
-                    f"{_mean('rpp_runtime_proof_cache_queue_depth')} > 25",
-                    "5m",
-                    "More than 25 jobs wait for a proof on average",
-                ),
-                _page(
-                    "TimetokeReplayStalled",
-                    'max by (cluster) (timetoke_replay_stalled{threshold="critical"}) > 0',
-                    "1m",
-                    "Timetoke replay has stood still for half an hour",
-                ),
-                _page("NodeDown", "up == 0", "2m", "A node cannot be scraped", "warning"),
-            ],
-        },
-    ]
-}
+OWN_RULES = Path(__file__).with_name("rules.yaml")
 
 
 @dataclass(frozen=True)

@@ -65,9 +65,8 @@ class TelemetryServers:
         installed = all(processes.binary(name) for name in ("prometheus", "alertmanager"))
         if kind == "real" and not installed:
             raise FileNotFoundError("servers: expected prometheus and alertmanager on PATH")
-        self.kind: Literal["real", "embedded"] = "real" if installed else "embedded"
-        if kind == "embedded":
-            self.kind = "embedded"
+        real = installed and kind != "embedded"
+        self.kind: Literal["real", "embedded"] = "real" if real else "embedded"
         self.world = world
         self.step_s = step_s
         genesis = min(cluster.genesis for cluster in world.clusters.values())
@@ -91,7 +90,7 @@ class TelemetryServers:
             (root / folder).mkdir(parents=True, exist_ok=True)
         own_rules = root / "prometheus" / "rules" / "rehearsal.yaml"
         if not own_rules.exists():
-            own_rules.write_text(yaml.safe_dump(rules.DEFAULT_RULES, sort_keys=False))
+            own_rules.write_bytes(rules.OWN_RULES.read_bytes())
         self._loopback.start()
         host, port = self._loopback.listen(self._own_app())
         own = f"http://{host}:{port}"

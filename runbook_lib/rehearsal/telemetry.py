@@ -30,7 +30,7 @@ from .world import World
 JOB = "rpp-node"
 MINUTE_S = 60.0
 AHEAD_S = 600.0  # how far series are computed ahead
-LATENCY_MS = (100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0)
+LATENCY_MS = (100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0)
 VOTE_BOUNDS_MS = (50.0, 75.0, 100.0, 250.0, 500.0)
 SMALL = (5.0, 10.0, 25.0, 50.0, 100.0)
 COARSE = (5.0,)  # all that the chain's default bounds have for shares and seconds
@@ -98,11 +98,12 @@ class NodeTelemetry:
             yield row, np.where(spoilt, np.nan, row.values), there & self._open(row, segment)
 
     def _withheld(self, at: Floats) -> Flags:
-        """Where a fault keeps the series back: they never existed, ended, or have a hole."""
+        """Where a fault keeps the series back: they never existed, ended, or have a hole of 30 min in
+        every 45."""
         timeline = self.timeline
         segment = timeline.segment(at)
         gap = timeline.fault("metrics-gap", self.name)
-        hole = (timeline.elapsed(gap, at) < 1800.0) & gap[segment]
+        hole = (timeline.elapsed(gap, at) % 2700.0 < 1800.0) & gap[segment]
         missing = timeline.fault("metrics-missing", self.name)
         return missing[segment] | timeline.fault("metrics-stale", self.name)[segment] | hole
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from runbook_lib.rehearsal.rules import DEFAULT_RULES, RuleEngine, check, load
+from runbook_lib.rehearsal.rules import OWN_RULES, RuleEngine, check, load
 from runbook_lib.rehearsal.tsdb import Store
 
 STEPS = 1_700_000_000_000 + np.arange(10) * 60_000
@@ -80,7 +80,7 @@ def test_a_recorded_series_can_be_alerted_on(tmp_path: Path) -> None:
 
 def test_the_rehearsals_own_rules_can_be_evaluated(tmp_path: Path) -> None:
     """With no data at all only the watchdog fires."""
-    (tmp_path / "own.yaml").write_text(yaml.safe_dump(DEFAULT_RULES))
+    (tmp_path / "own.yaml").write_bytes(OWN_RULES.read_bytes())
     rules = load(tmp_path)
     check(rules)
     engine = RuleEngine(rules)
