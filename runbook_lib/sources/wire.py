@@ -129,6 +129,7 @@ def complaint(error: ValidationError) -> str:
         return f"expected JSON, got: {first['msg'].removeprefix('Invalid JSON: ')}"
     key = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    message = message.replace("String should match pattern", "text matching")
     expected = message if message.startswith("expected") else f"expected {message}"
     if first["type"] == "missing":
         text = "expected a value, got none"

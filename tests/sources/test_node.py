@@ -1,0 +1,256 @@
+"""Fleets: everyone is asked, one failure hides nobody, shapes are the chain's."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import httpx
+import pytest
+
+from runbook_lib import site
+from runbook_lib.errors import ParameterError, SourceError
+from runbook_lib.sources.node import Fleet, Peer, Rollout, parse_printed
+
+from .conftest import World
+
+GATES = {"pruning": True, "malachite_consensus": False}
+ROLLOUT: dict[str, Any] = {
+    "release_channel": "canary",
+    "feature_gates": GATES,
+    "telemetry": {
+        "enabled": True,
+        "endpoint": "https://otlp.example:4317",
+        "sample_interval_secs": 15,
+        "last_observed_height": None,
+    },
+}
+CONSENSUS: dict[str, Any] = {
+    "height": 7200,
+    "block_hash": "ab",
+    "proposer": "addr2",
+    "round": 0,
+    "total_power": "340282366920938463463374607431768211455",
+    "quorum_threshold": "601",
+    "commit_power": "900",
+    "quorum_reached": True,
+    "epoch": 10,
+    "round_latencies_ms": [410, 395],
+    "leader_changes": 12,
+    "witness_events": 77,
+    "slashing_events": 0,
+    "failed_votes": 0,
+}
+READY: dict[str, Any] = {
+    "status": "unavailable",
+    "ready": False,
+    "role": "validator",
+    "backend": None,
+    "subsystems": {"zk_ready": False},
+    "slo": {
+        "timetoke": {"healthy": True, "warnings": []},
+        "uptime": {"healthy": False, "warnings": ["4 pending proofs"]},
+    },
+}
+
+
+def cluster(*nodes: site.Node, **rpc: Any) -> site.Cluster:
+    return site.Cluster(chain_id="c", nodes=list(nodes), rpc=site.Rpc(**rpc))
+
+
+def by_url(name: str) -> site.Node:
+    return site.Node(name=name, url=f"http://gateway/{name}")
+
+
+def printing(text: str, code: int = 0) -> site.Command:
+    program = "import sys; sys.stdout.write(sys.argv[1]); sys.exit(int(sys.argv[2]))"
+    return site.Command(argv=[sys.executable, "-c", program, text, str(code)], timeout_s=60)
+
+
+def as_json(value: Any) -> Any:
+    return lambda _: httpx.Response(200, json=value)
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_one_failing_node_never_hides_the_others(world: World) -> None:
+    """Its place in the answer holds the error; the order is the site's."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path.startswith("/b"):
+            raise httpx.ConnectError("refused")
+        if request.url.path.startswith("/c"):
+            return httpx.Response(200, content=b'{"release_channel":')
+        return httpx.Response(200, json=ROLLOUT)
+
+    fleet = Fleet(world.scope(answer), cluster(*map(by_url, "abcd")))
+    found = fleet.rollout()
+    assert list(found) == ["a", "b", "c", "d"]
+    assert [type(each) for each in found.values()] == [Rollout, SourceError, SourceError, Rollout]
+    assert str(found["b"]) == "b /status/rollout: expected an answer, got ConnectError: refused"
+    assert str(found["c"]) == (
+        "c /status/rollout: expected JSON, got: EOF while parsing a value at line 1 column 19"
+    )
+
+
+def test_the_path_prefix_of_a_gateway_is_kept(world: World) -> None:
+    """Many nodes behind one host are told apart by their prefix."""
+    fleet = Fleet(world.scope(as_json(ROLLOUT)), cluster(by_url("a"), by_url("b")))
+    fleet.rollout()
+    assert sorted(str(request.url) for request in world.asked) == [
+        "http://gateway/a/status/rollout",
+        "http://gateway/b/status/rollout",
+    ]
+
+
+def test_only_the_nodes_named_are_asked(world: World) -> None:
+    """Each once, however often it is named."""
+    fleet = Fleet(world.scope(as_json(ROLLOUT)), cluster(by_url("a"), by_url("b")))
+    assert list(fleet.rollout(["b", "b"])) == ["b"]
+    assert list(fleet.rollout([])) == []
+    assert len(world.asked) == 1
+
+
+def test_token_and_headers_come_from_the_environment(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the site names them."""
+    monkeypatch.setenv("RPC_TOKEN", "token-of-nodes")
+    monkeypatch.setenv("PROXY_TOKEN", "token-of-proxy")
+    rpc = {"token_env": "RPC_TOKEN", "headers_env": {"X-Proxy": "PROXY_TOKEN"}}
+    Fleet(world.scope(as_json(ROLLOUT)), cluster(by_url("a"), **rpc)).rollout()
+    [request] = world.asked
+    assert request.headers["authorization"] == "Bearer token-of-nodes"
+    assert request.headers["x-proxy"] == "token-of-proxy"
+
+
+def test_powers_are_decimal_strings_of_any_size(world: World) -> None:
+    """u128 does not fit a JSON number; an unknown quorum latency is left out."""
+    found = Fleet(world.scope(as_json(CONSENSUS)), cluster(by_url("a"))).consensus()["a"]
+    assert not isinstance(found, SourceError)
+    assert (found.total_power, found.quorum_threshold) == (2**128 - 1, 601)
+    assert found.quorum_latency_ms is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("total_power", 900, "total_power: expected a decimal string, got 900"),
+        ("total_power", "-1", "total_power: expected a decimal string, got '-1'"),
+        ("total_power", "1e3", "total_power: expected a decimal string, got '1e3'"),
+        ("height", "7200", "height: expected a valid integer, got '7200'"),
+        ("height", -1, "height: expected greater than or equal to 0, got -1"),
+        ("quorum_reached", 1, "quorum_reached: expected a valid boolean, got 1"),
+        ("round_latencies_ms", None, "round_latencies_ms: expected a valid array, got None"),
+    ],
+)
+def test_a_key_of_another_type_is_refused(world: World, key: str, value: Any, problem: str) -> None:
+    """No coercion: a number in quotes is not what the chain sends."""
+    fleet = Fleet(world.scope(as_json(CONSENSUS | {key: value})), cluster(by_url("a")))
+    assert str(fleet.consensus()["a"]) == f"a /status/consensus: {problem}"
+
+
+def test_a_missing_key_is_refused(world: World) -> None:
+    """What is not said is not assumed."""
+    body = {key: value for key, value in CONSENSUS.items() if key != "commit_power"}
+    fleet = Fleet(world.scope(as_json(body)), cluster(by_url("a")))
+    assert str(fleet.consensus()["a"]) == (
+        "a /status/consensus: commit_power: expected a value, got none"
+    )
+
+
+def test_peers_may_advertise_nothing(world: World) -> None:
+    """The node leaves the key out then."""
+    body = {
+        "local_peer_id": "me",
+        "peer_count": 2,
+        "block_height": 9,
+        "peers": [
+            {"peer": "p1", "version": "v", "features": GATES, "latency_ms": 3},
+            {"peer": "p2", "version": "v"},
+        ],
+    }
+    found = Fleet(world.scope(as_json(body)), cluster(by_url("a"))).peers()["a"]
+    assert not isinstance(found, SourceError)
+    assert found.peers == [
+        Peer(peer="p1", version="v", features=GATES),
+        Peer(peer="p2", version="v", features={}),
+    ]
+
+
+def test_unready_is_an_answer_and_asked_once(world: World) -> None:
+    """503 comes with the reasons; who waits asks again anyway."""
+    fleet = Fleet(world.scope(lambda _: httpx.Response(503, json=READY)), cluster(by_url("a")))
+    found = fleet.health_ready()["a"]
+    assert not isinstance(found, SourceError)
+    assert (found.ready, found.subsystems, found.slo.uptime.warnings) == (
+        False,
+        {"zk_ready": False},
+        ["4 pending proofs"],
+    )
+    assert len(world.asked) == 1
+
+
+# --- by a command -------------------------------------------------------------------------------
+
+PRINTED = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: b: c\r\n\r\n{}"
+
+
+def test_a_printed_answer_is_read_behind_interim_ones() -> None:
+    """As curl --include prints it, with either kind of line end."""
+    for text in (PRINTED, PRINTED.replace("\r\n", "\n")):
+        answer = parse_printed("n", text.encode())
+        assert (answer.status, answer.body) == (200, b"{}")
+        assert answer.headers == {"content-length": "2", "x-a": "b: c"}
+
+
+@pytest.mark.parametrize(
+    ("printed", "problem"),
+    [
+        ("", "expected output of curl --include, got ''"),
+        ("{}", "expected output of curl --include, got '{}'"),
+        (
+            "HTTP/1.1 200 OK\r\nA: b",
+            "expected output of curl --include, got 'HTTP/1.1 200 OK\\r\\nA: b'",
+        ),
+        ("HTTP/2 200\r\ncontent-length: 9\r\n\r\n{}", "expected 9 bytes, got 2"),
+    ],
+)
+def test_anything_else_printed_is_an_error(printed: str, problem: str) -> None:
+    """A cut answer is no shorter one."""
+    with pytest.raises(SourceError) as caught:
+        parse_printed("n", printed.encode())
+    assert str(caught.value) == f"n: {problem}"
+
+
+def test_nodes_by_command_and_by_url_answer_together(world: World) -> None:
+    """Three nodes whose RPC listens on loopback, one by URL; the replay runs no command."""
+    body = '{"release_channel": "canary", "feature_gates": {}, "telemetry": {"enabled": true, "sample_interval_secs": 15}}'
+    nodes = [
+        site.Node(name="a", rpc_command=printing(f"HTTP/1.1 200 OK\r\n\r\n{body}")),
+        site.Node(
+            name="b", rpc_command=printing("HTTP/1.1 401 Unauthorized\r\n\r\n{path} of {node}")
+        ),
+        site.Node(name="c", rpc_command=printing("", code=7)),
+        by_url("d"),
+    ]
+    said = []
+    for make in (lambda: world.scope(as_json(ROLLOUT)), world.replay):
+        found = Fleet(make(), cluster(*nodes)).rollout()
+        said.append({name: str(value) for name, value in found.items()})
+    assert said[0] == said[1]
+    assert said[0]["a"].startswith("release_channel='canary'")
+    assert said[0]["b"] == (
+        "b /status/rollout: expected status 200, got 401: /status/rollout of b; check the token"
+    )
+    assert said[0]["c"] == "c /status/rollout: expected exit code 0, got 7: it said nothing"
+    assert said[0]["d"].startswith("release_channel='canary'")
+
+
+def test_an_unknown_placeholder_is_the_users_mistake(world: World) -> None:
+    """It is named, with those there are."""
+    node = site.Node(name="a", rpc_command=printing("{port}"))
+    with pytest.raises(ParameterError) as caught:
+        Fleet(world.scope(), cluster(node)).rollout()
+    assert str(caught.value) == (
+        "site: nodes.a.rpc_command: expected placeholders among {node}, {path}, got {port}"
+    )
