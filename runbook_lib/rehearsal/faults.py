@@ -95,7 +95,7 @@ _ALL = (
     Fault("metrics-missing", _BASELINE, "INCONCLUSIVE", "series do not exist", "telemetry"),
     Fault("metrics-stale", _BASELINE, "INCONCLUSIVE", "series ended a while ago", "telemetry"),
     Fault("metrics-nan", _BASELINE, "INCONCLUSIVE", "series hold NaN", "telemetry"),
-    Fault("metrics-gap", _BASELINE, "INCONCLUSIVE", "series have a hole", "telemetry"),
+    Fault("metrics-gap", _BASELINE, "INCONCLUSIVE", "series have holes", "telemetry"),
     Fault("replay-stall", _WATCH, "FAIL", "timetoke replay stands still", "chain"),
     Fault("consensus-stall", _WATCH, "FAIL", "no block is committed", "chain"),
 )
