@@ -146,9 +146,13 @@ def _poisson(mean: Floats, dispersion: Floats, t: Floats) -> tuple[Floats, Float
 
 
 def _read_off(ordered: Floats, share: Floats) -> Floats:
-    """The quantile at ``share`` of each sorted row, linear between order statistics."""
-    place = share * (ordered.shape[-1] - 1)
-    index = np.minimum(place.astype(np.intp), ordered.shape[-1] - 2)
+    """The quantile at ``share`` of each sorted row, linear between order statistics.
+
+    The k-th of n stands for (k - 1/2) / n (Hazen), which is the continuity correction of a count.
+    """
+    last = ordered.shape[-1] - 1
+    place = np.clip(share * (last + 1) - 0.5, 0, last)
+    index = np.minimum(place.astype(np.intp), last - 1)
     rows = np.arange(len(ordered))
     below, above = ordered[rows, index], ordered[rows, index + 1]
     return np.asarray(below + (above - below) * (place - index), dtype=np.float64)

@@ -34,7 +34,7 @@ class Window:
 
     @property
     def points(self) -> int:
-        return self.middle.shape[-1]
+        return int(self.middle.shape[-1])
 
 
 def observe(values: ArrayLike, bounds: Bounds = (None, None)) -> Window:
@@ -42,7 +42,8 @@ def observe(values: ArrayLike, bounds: Bounds = (None, None)) -> Window:
 
     ``bounds`` are the lowest and highest value the metric can have, in its unit.
     """
-    seen = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    # Contiguous, so that sums come out the same to the last digit whatever the memory layout.
+    seen = np.ascontiguousarray(np.atleast_2d(np.asarray(values, dtype=np.float64)))
     gaps = np.isnan(seen)
     missing = gaps.sum(axis=-1)
     problems = tuple(
@@ -75,26 +76,39 @@ def pair(own: Window, rest: Window, *, relative: bool) -> Window:
     """
     if own.points != rest.points:
         raise ValueError(f"pair: points: expected {rest.points} as in the rest, got {own.points}")
-    others = [np.median(part, axis=0) for part in (rest.high, rest.middle, rest.low)]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        low, middle, high = (
-            mine / other if relative else mine - other
-            for mine, other in zip((own.low, own.middle, own.high), others, strict=True)
-        )
-    bad_rest = next((problem for problem in rest.problems if problem), "")
-    undefined = relative & (
-        (np.min(own.low, axis=-1) < 0) | (np.min(others[2]) <= 0) | (len(rest.low) == 0)
-    )
     problems = tuple(
-        problem
-        or (f"rest of the set: {bad_rest}" if bad_rest else "")
-        or ("ratio to the rest of the set needs positive values" if wrong else "")
-        for problem, wrong in zip(own.problems, undefined, strict=True)
+        problem or _rest_problem(rest, relative) or _own_problem(row, relative)
+        for problem, row in zip(own.problems, own.low, strict=True)
     )
-    usable = np.array([not problem for problem in problems])[:, None]
-    missing = own.missing + int(np.ceil(rest.missing.mean()))
-    low, middle, high = (np.where(usable, part, 0.0) for part in (low, middle, high))
+    usable = np.array([not problem for problem in problems], dtype=np.bool_)[:, None]
+
+    def against(mine: Floats, others: Floats) -> Floats:
+        if not usable.any():
+            return np.zeros_like(mine)
+        other = np.median(others, axis=0)
+        return np.where(usable, mine / other if relative else mine - other, 0.0)
+
+    middle = against(own.middle, rest.middle)
+    if own.low is own.middle and rest.low is rest.middle:
+        return Window(middle, middle, middle, own.missing, problems)
+    low, high = against(own.low, rest.high), against(own.high, rest.low)
+    missing = own.missing + int(np.ceil(rest.missing.sum() / max(1, len(rest.missing))))
     return Window(low, middle, high, missing, problems)
+
+
+def _rest_problem(rest: Window, relative: bool) -> str:
+    if not len(rest.low):
+        return "rest of the set: nobody to compare with"
+    for problem in rest.problems:
+        if problem:
+            return f"rest of the set: {problem}"
+    if relative and not np.median(rest.low, axis=0).min() > 0:
+        return "rest of the set: a ratio needs values above zero"
+    return ""
+
+
+def _own_problem(row: Floats, relative: bool) -> str:
+    return "a ratio needs values of zero or above" if relative and row.min() < 0 else ""
 
 
 def _problem(row: Floats, missing: int, bounds: Bounds) -> str:
