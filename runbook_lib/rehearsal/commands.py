@@ -115,7 +115,7 @@ def dry_run(site: Site, args: argparse.Namespace) -> None:
         parse(args.config.read_text())
     except ConfigurationError as error:
         fail(str(error), EXIT_CONFIGURATION)
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         fail(f"configuration error: unable to read config: {error}", EXIT_CONFIGURATION)
     show({"level": "INFO", "fields": {"message": "dry run completed"}})
 
@@ -128,8 +128,8 @@ def deploy(site: Site, args: argparse.Namespace) -> None:
     if site.is_on("deploy-fails", args.node):
         fail(f"{args.node}: rsync: write failed: no space left on device (28)", 11)
     try:
-        actual, config = digest_of(args.artifact), args.config.read_text()
-        binary = args.artifact.read_bytes()
+        actual, binary = digest_of(args.artifact), args.artifact.read_bytes()
+        config = args.config.read_bytes()
     except OSError as error:
         fail(f"{args.node}: {error}")
     if actual != args.digest:
@@ -153,7 +153,7 @@ def provision(site: Site, args: argparse.Namespace) -> None:
         fail(f"{args.name}: quota exceeded for instance type", 1)
     try:
         config = args.config.read_text()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         fail(f"{args.name}: {error}")
     show(site.ask("/provision", {"cluster": args.cluster, "name": args.name, "config": config}))
 

@@ -165,10 +165,16 @@ class Fleet:
             config = parse((directory / "config.toml").read_text())
         except ConfigurationError as error:
             raise StartupError(str(error), EXIT_CONFIGURATION) from error
+        except (OSError, UnicodeDecodeError) as error:
+            problem = f"configuration error: unable to read config: {error}"
+            raise StartupError(problem, EXIT_CONFIGURATION) from error
         build = read_build(directory / "bin" / "rpp-node")
         running = Running(spec, config, build)
         app = self._make_app(spec.name)
-        self._listening[spec.name] = self._loopback.listen(app, spec.host, spec.port)
+        try:
+            self._listening[spec.name] = self._loopback.listen(app, spec.host, spec.port)
+        except OSError as error:
+            raise StartupError(f"startup error: rpc listener: {error}", EXIT_STARTUP) from error
         self.running[spec.name] = running
         write_atomically(directory / "running.json", json.dumps(asdict(build)) + "\n")
         self._log(spec, f"started {build.version} on channel {config.channel}")

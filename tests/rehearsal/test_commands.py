@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 
 import httpx
@@ -123,6 +124,47 @@ def test_restart_on_a_broken_file_leaves_the_node_down(
     visitor.command("deploy", **values, config=config)
     assert visitor.command("restart", node="test-3").returncode == 0
     assert visitor.rpc("test-3", "/health").json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("binary", "config", "code", "said"),
+    [
+        (b"\x7fELF\xff", None, 3, "startup error: rpp-node: exec format error\n"),
+        (
+            None,
+            b"\xff",
+            2,
+            "configuration error: unable to read config: 'utf-8' codec can't decode",
+        ),
+    ],
+)
+def test_what_cannot_be_started_stays_down(
+    visitor: Visitor, binary: bytes | None, config: bytes | None, code: int, said: str
+) -> None:
+    """A binary that is none of ours and a file that is no text end a restart with a reason."""
+    directory = visitor.network.world.node_dir("testnet", "test-4")
+    place = directory / ("bin/rpp-node" if binary else "config.toml")
+    good = place.read_bytes()
+    place.write_bytes(binary or config or b"")
+
+    done = visitor.command("restart", node="test-4")
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr.startswith(said)
+    assert "test-4" not in visitor.network.fleet.running
+    place.write_bytes(good)
+    assert visitor.command("restart", node="test-4").returncode == 0
+
+
+def test_a_port_taken_by_somebody_else_keeps_a_node_down(visitor: Visitor) -> None:
+    """As an error of the startup, not of the configuration."""
+    spec = visitor.network.world.node("test-4")
+    visitor.network.fleet.stop("test-4")
+    with socket.create_server((spec.host, spec.port)):
+        done = visitor.command("restart", node="test-4")
+    assert visitor.command("restart", node="test-4").returncode == 0
+
+    assert done.returncode == 3
+    assert done.stderr.startswith("startup error: rpc listener: ")
 
 
 def test_provision_makes_a_node_and_deprovision_removes_it(visitor: Visitor, config: Path) -> None:
