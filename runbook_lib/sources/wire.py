@@ -133,6 +133,8 @@ def complaint(error: ValidationError) -> str:
     expected = message if message.startswith("expected") else f"expected {message}"
     if first["type"] == "missing":
         text = "expected a value, got none"
+    elif ", got " in expected:
+        text = expected
     else:
         text = f"{expected}, got {_shown(first['input'])}"
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""

@@ -1,0 +1,250 @@
+"""Configurations: compared by dotted key and type, rewritten with nothing else changed."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomlkit
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runbook_lib.errors import ParameterError, SourceError
+from runbook_lib.sources.config import (
+    GATES,
+    Difference,
+    diff,
+    flatten,
+    gates_turned_off,
+    parse_bundle,
+    parse_toml,
+    render,
+)
+
+NODE = b"""# kept
+data_dir = "./data"   # kept too
+block_time_ms = 5000
+
+[rollout]
+release_channel = "development"
+feature_gates = { pruning = true, recursive_proofs = true }
+
+# about telemetry
+[rollout.telemetry]
+enabled = true
+"""
+KEYS = st.text("abc.-_ ", min_size=1, max_size=4)
+SCALARS = st.one_of(
+    st.booleans(),
+    st.integers(-(2**60), 2**60),
+    st.text("ab\n\"'", max_size=4),
+    st.floats(allow_nan=False),
+)
+VALUES = st.one_of(SCALARS, st.lists(st.integers(0, 9), max_size=3))
+TABLES = st.recursive(
+    st.dictionaries(KEYS, VALUES, max_size=3),
+    lambda inner: st.dictionaries(
+        KEYS, st.one_of(VALUES, inner, st.lists(inner, max_size=2)), max_size=3
+    ),
+    max_leaves=6,
+)
+
+
+def test_values_have_dotted_keys() -> None:
+    """Elements of a list of tables are numbered, a key with a dot is quoted, emptiness is shown."""
+    table = tomllib.loads('a.b = 1\n"c.d" = 2\ne = [{f = 3}, {}]\ng = []\nh = [1, 2]\n[i]\n')
+    assert flatten(table) == {
+        "a.b": 1,
+        '"c.d"': 2,
+        "e[0].f": 3,
+        "e[1]": {},
+        "g": [],
+        "h": [1, 2],
+        "i": {},
+    }
+    assert flatten({}) == {}
+
+
+@given(TABLES)
+def test_a_configuration_does_not_differ_from_itself(table: dict[str, Any]) -> None:
+    """Written and read back, whatever is in it."""
+    read = parse_toml(tomlkit.dumps(table).encode(), "x")
+    assert diff(flatten(table), flatten(read)) == []
+
+
+@given(TABLES, TABLES)
+def test_every_difference_is_found_from_both_sides(a: dict[str, Any], b: dict[str, Any]) -> None:
+    """Missing here is extra there; equal means no difference."""
+    left, right = flatten(a), flatten(b)
+    there, back = diff(left, right), diff(right, left)
+    turned = {"missing": "extra", "extra": "missing"}
+    assert [(each.key, turned.get(each.kind, each.kind)) for each in there] == [
+        (each.key, each.kind) for each in back
+    ]
+    assert {each.key for each in there} == {
+        key
+        for key in left.keys() | right.keys()
+        if key not in left or key not in right or repr(left[key]) != repr(right[key])
+    }
+
+
+def test_kinds_of_difference() -> None:
+    """true is not 1 and 1 is not 1.0, in lists as well."""
+    expected = {"same": 1, "gone": 1, "value": 1, "type": True, "list": [1, 2]}
+    observed = {"same": 1, "new": 1, "value": 2, "type": 1, "list": [1, 2.0]}
+    assert diff(expected, observed) == [
+        Difference("gone", "missing", 1, None),
+        Difference("list", "wrong type", [1, 2], [1, 2.0]),
+        Difference("new", "extra", None, 1),
+        Difference("type", "wrong type", True, 1),
+        Difference("value", "different", 1, 2),
+    ]
+
+
+def test_rendering_changes_the_keys_named_and_keeps_the_rest() -> None:
+    """Comments, order and blanks stay; a gate the table leaves out is added to it."""
+    changes = {
+        "rollout.release_channel": "testnet",
+        "rollout.feature_gates.malachite_consensus": True,
+        "epoch_length": 720,
+    }
+    assert render(NODE, changes, "n1") == (
+        NODE.replace(b'"development"', b'"testnet"')
+        .replace(b"proofs = true }", b"proofs = true, malachite_consensus = true}")
+        .replace(b"5000\n", b"5000\nepoch_length = 720\n")
+    )
+
+
+def test_rendering_makes_the_tables_it_needs() -> None:
+    """A file without [rollout] gets one."""
+    rendered = render(b"a = 1\n", {"rollout.feature_gates.pruning": True}, "n1")
+    assert tomllib.loads(rendered.decode()) == {
+        "a": 1,
+        "rollout": {"feature_gates": {"pruning": True}},
+    }
+    assert tomllib.loads(render(b"a = {}\n", {"a.b": 1}, "n1").decode()) == {"a": {"b": 1}}
+
+
+GATE_CHANGES = st.dictionaries(
+    st.sampled_from([f"rollout.feature_gates.{gate}" for gate in GATES]), st.booleans()
+)
+
+
+@given(TABLES, GATE_CHANGES)
+def test_rendering_differs_in_exactly_the_changes(
+    table: dict[str, Any], changes: dict[str, bool]
+) -> None:
+    """Whatever else is in the file."""
+    text = tomlkit.dumps(table).encode()
+    after = flatten(parse_toml(render(text, dict(changes), "n1"), "n1"))
+    assert diff({**flatten(parse_toml(text, "n1")), **changes}, after) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "problem"),
+    [
+        (b"a = 1\n", {"a.b": 1}, "a.b: expected to be settable, got: "),
+        (b"a = 1\n", {"b[0]": 1}, "expected a plain dotted key to change, got b[0]"),
+        (b"a = \n", {"a": 1}, "expected TOML, got: Invalid value (at line 1, column 5)"),
+        (
+            b"\xff",
+            {"a": 1},
+            "expected TOML, got: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte",
+        ),
+        (b"[a]\nb = 1\n", {"a": 1}, "expected to change only a, got a.b too"),
+    ],
+)
+def test_what_cannot_be_rendered_is_an_error(
+    text: bytes, changes: dict[str, Any], problem: str
+) -> None:
+    """Never a file in which something else moved."""
+    with pytest.raises(SourceError) as caught:
+        render(text, changes, "n1")
+    assert str(caught.value).startswith(f"n1: {problem}")
+
+
+# --- the bundle ---------------------------------------------------------------------------------
+
+STAGE = """[[stages]]
+name = "{name}"
+release_channel = "{name}"
+change_window = "daily"
+feature_gates = {{ {gates} }}
+release_checks = ["a.md#{name}-readiness"]
+recovery_playbook = "a.md#{name}-recovery"
+"""
+
+
+def stage(name: str, *off: str) -> str:
+    gates = ", ".join(f"{gate} = {'false' if gate in off else 'true'}" for gate in GATES)
+    return STAGE.format(name=name, gates=gates)
+
+
+def bundle(*stages: str, head: str = 'version = 1\nbundle = "b"\n', tail: str = "") -> bytes:
+    return (head + "".join(stages) + tail).encode()
+
+
+def test_a_bundles_stages_and_its_tables_for_nodes() -> None:
+    """Gates in the chain's order; further tables flattened."""
+    text = bundle(
+        stage("development", "witness_network"),
+        stage("testnet"),
+        tail="[network.admission]\nx = 1\n",
+    )
+    found = parse_bundle(text, "bundle.toml")
+    assert (found.name, list(found.stages), found.other) == (
+        "b",
+        ["development", "testnet"],
+        {"network.admission.x": 1},
+    )
+    assert tuple(found.profile("development").feature_gates) == GATES
+    assert not found.profile("development").feature_gates["witness_network"]
+    with pytest.raises(ParameterError) as caught:
+        found.profile("mainnet")
+    assert str(caught.value) == "bundle b: stages: expected mainnet, got development, testnet"
+
+
+def test_a_gate_that_is_turned_off_on_the_way_is_found() -> None:
+    """Gates graduate from stage to stage; none goes back."""
+    text = bundle(stage("development"), stage("testnet", "pruning"), stage("canary", "pruning"))
+    assert gates_turned_off(parse_bundle(text, "b")) == [("testnet", "pruning")]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (bundle(stage("testnet").replace("pruning = true, ", "")), "stages.0.feature_gates: expected exactly the 7 gates, got ['pruning'] missing and [] unknown"),
+        (bundle(stage("testnet").replace("pruning", "prunning")), "stages.0.feature_gates: expected exactly the 7 gates, got ['pruning'] missing and ['prunning'] unknown"),
+        (bundle(stage("testnet").replace("pruning = true", "pruning = 1")), "stages.0.feature_gates.pruning: expected a valid boolean, got 1"),
+        (bundle(stage("testnet"), head='version = 2\nbundle = "b"\n'), "version: expected 1, got 2"),
+        (bundle(stage("testnet"), stage("testnet")), "stages: expected every name once, got one twice"),
+        (bundle(), "stages: expected a value, got none"),
+        (b"version = ", "expected TOML, got: Invalid value (at end of document)"),
+    ],
+)  # fmt: skip
+def test_a_wrong_bundle_is_the_users_mistake(text: bytes, problem: str) -> None:
+    """File and dotted key are named."""
+    with pytest.raises(ParameterError) as caught:
+        parse_bundle(text, "bundle.toml")
+    assert str(caught.value) == f"bundle.toml: {problem}"
+
+
+@pytest.mark.skipif("RPP_CHAIN_DIR" not in os.environ, reason="needs the chain's files")
+def test_the_chains_own_bundles_are_read() -> None:
+    """Four stages and two, monotonic, the gates the playbook says."""
+    folder = Path(os.environ["RPP_CHAIN_DIR"]) / "config" / "defaults"
+    mainnet, testnet = (
+        parse_bundle((folder / f"{name}.toml").read_bytes(), name)
+        for name in ("mainnet", "testnet")
+    )
+    assert (list(mainnet.stages), list(testnet.stages)) == (
+        ["development", "testnet", "canary", "mainnet"],
+        ["development", "testnet"],
+    )
+    assert gates_turned_off(mainnet) == gates_turned_off(testnet) == []
+    assert [gate for gate in GATES if not mainnet.profile("canary").feature_gates[gate]] == [
+        "witness_network"
+    ]

@@ -1,0 +1,304 @@
+"""Prometheus: translated clocks, split windows, and what an answer does not say."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import httpx
+import pytest
+
+from runbook_lib import site
+from runbook_lib.errors import SourceError
+from runbook_lib.sources.alertmanager import Alertmanager
+from runbook_lib.sources.prometheus import Prometheus
+
+from .conftest import World
+
+AT = datetime(2026, 1, 1, 12, 0, 0, 500_000, tzinfo=UTC)
+WALL = AT.timestamp()
+ENDPOINT = site.Endpoint(url="http://prom/path")
+MINUTE = timedelta(minutes=1)
+AHEAD = timedelta(days=2, seconds=0.25)
+Handler = Callable[[httpx.Request], httpx.Response]
+
+
+def vector(*samples: dict[str, Any], **more: Any) -> Handler:
+    body = {"status": "success", "data": {"resultType": "vector", "result": list(samples)}, **more}
+    return lambda _: httpx.Response(200, json=body)
+
+
+def sample(value: str, at: float = WALL, **labels: str) -> dict[str, Any]:
+    return {"metric": labels, "value": [at, value]}
+
+
+def form(request: httpx.Request) -> dict[str, str]:
+    return {key: value[0] for key, value in parse_qs(request.content.decode()).items()}
+
+
+@pytest.fixture
+def ahead(tmp_path: Path) -> site.Clock:
+    """A rehearsal's clock, two days and a quarter of a second ahead."""
+    file = tmp_path / "clock.json"
+    file.write_text(json.dumps({"offset_s": AHEAD.total_seconds()}))
+    return site.Clock(source="offset-file", path=str(file))
+
+
+def test_an_instant_query_is_a_form_and_keeps_nan_and_inf(world: World) -> None:
+    """Long expressions do not fit a URL; NaN and Inf are values."""
+    answer = vector(sample("NaN", a="1"), sample("+Inf", a="2"), sample("-Inf"), sample("1e3"))
+    found = Prometheus(world.scope(answer), ENDPOINT).instant("up", AT)
+    assert [math.isnan(each.value) or each.value for each in found.samples] == [
+        True,
+        math.inf,
+        -math.inf,
+        1000.0,
+    ]
+    assert (found.samples[0].labels, found.samples[0].at) == ({"a": "1"}, AT)
+    [request] = world.asked
+    assert (request.method, str(request.url)) == ("POST", "http://prom/path/api/v1/query")
+    assert form(request) == {"query": "up", "time": f"{WALL:.3f}"}
+
+
+def test_an_empty_answer_is_empty_and_a_warning_makes_it_partial(world: World) -> None:
+    """Empty is a fact; partial is none."""
+    found = Prometheus(world.scope(vector(warnings=["shard down"], infos=["x"])), ENDPOINT).instant(
+        "up", AT
+    )
+    assert (found.samples, found.partial, found.warnings, found.infos) == (
+        (),
+        True,
+        ("shard down",),
+        ("x",),
+    )
+    assert not Prometheus(world.scope(vector(), item="b"), ENDPOINT).instant("up", AT).partial
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (vector(sample("1_000")), "data.result.0.value.1: expected a number as text, got '1_000'"),
+        (vector(sample(" 1")), "data.result.0.value.1: expected a number as text, got ' 1'"),
+        (vector({"metric": {}, "value": [WALL, 1]}), "data.result.0.value.1: expected a number as text, got 1"),
+        (vector({"metric": {}, "value": [WALL]}), "data.result.0.value.1: expected a value, got none"),
+        (vector({"metric": {}}), "expected a value, got none"),
+        (vector({"metric": {}, "histogram": [WALL, {"count": "1"}]}), "expected float samples, got a native histogram"),
+        (lambda _: httpx.Response(200, json={"status": "success", "data": {"resultType": "scalar", "result": [WALL, "1"]}}), "data.resultType: expected 'vector', got 'scalar' (and 2 more)"),
+    ],
+)  # fmt: skip
+def test_an_unusable_vector_is_an_error(world: World, answer: Handler, problem: str) -> None:
+    """Named by the expression that was asked."""
+    with pytest.raises(SourceError) as caught:
+        Prometheus(world.scope(answer), ENDPOINT).instant("up", AT)
+    assert str(caught.value) == f"prometheus: up: {problem}"
+
+
+def test_a_rehearsals_clock_is_translated_both_ways(world: World, ahead: site.Clock) -> None:
+    """The store lives in wall time, the caller in the rehearsal's."""
+    wall = (AT - AHEAD).timestamp()
+    scope = world.scope(vector(sample("1", at=wall)), clock=ahead)
+    [found] = Prometheus(scope, ENDPOINT).instant("up", AT).samples
+    assert found.at == AT
+    assert form(world.asked[0])["time"] == f"{wall:.3f}"
+
+
+def test_freshness_translates_the_value_too(world: World, ahead: site.Clock) -> None:
+    """When a sample was taken, told in the caller's time."""
+    taken = AT - timedelta(seconds=30)
+    answer = vector(sample(str((taken - AHEAD).timestamp()), at=(AT - AHEAD).timestamp()))
+    [found] = Prometheus(world.scope(answer, clock=ahead), ENDPOINT).freshness("up", AT).samples
+    assert datetime.fromtimestamp(found.value, UTC) == taken
+    assert form(world.asked[0])["query"] == "timestamp(up)"
+
+
+def test_freshness_of_an_expression_is_refused(world: World) -> None:
+    """The timestamp of rate(x) is the instant of asking: always fresh, so no proof."""
+    with pytest.raises(ValueError) as caught:
+        Prometheus(world.scope(), ENDPOINT).freshness("rate(up[5m])", AT)
+    assert str(caught.value) == "expected a plain selector, got rate(up[5m])"
+
+
+def matrix_server(gap: range = range(0)) -> Handler:
+    """A series with the number of the minute as its value, and the server's limit of points."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked = form(request)
+        start, end, step = (round(float(asked[key]) * 1000) for key in ("start", "end", "step"))
+        times = range(start, end + 1, step)
+        if len(times) > 11_000:
+            return httpx.Response(400, json={"error": "exceeded maximum resolution"})
+        values = [[at / 1000, str(at // 60_000)] for at in times if at // 60_000 not in gap]
+        result = [{"metric": {"a": "b"}, "values": values}] if values else []
+        data = {"resultType": "matrix", "result": result}
+        return httpx.Response(200, json={"status": "success", "data": data})
+
+    return answer
+
+
+@pytest.mark.parametrize("points", [1, 2, 11_000, 11_001, 22_001])
+def test_windows_over_the_servers_limit_are_split_and_joined(world: World, points: int) -> None:
+    """Every point once, in order, whatever the number of requests."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    end = start + (points - 1) * MINUTE
+    [found] = (
+        Prometheus(world.scope(matrix_server()), ENDPOINT).range("up", start, end, MINUTE).series
+    )
+    first = round(start.timestamp())
+    assert found.times.tolist() == [(first + 60 * n) * 1000 for n in range(points)]
+    assert found.values.tolist() == [first // 60 + n for n in range(points)]
+    assert len(world.asked) == -(-points // 11_000)
+
+
+def test_a_series_may_be_absent_from_a_part_of_the_window(world: World) -> None:
+    """A gap at the border of two requests is a gap."""
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    first = round(start.timestamp()) // 60
+    server = matrix_server(gap=range(first + 10_990, first + 23_000))
+    found = Prometheus(world.scope(server), ENDPOINT).range(
+        "up", start, start + 21_999 * MINUTE, MINUTE
+    )
+    assert [len(series.times) for series in found.series] == [10_990]
+
+
+def test_a_range_is_translated_both_ways(world: World, ahead: site.Clock) -> None:
+    """The fraction of a rehearsal's offset does not put samples off the grid."""
+    scope = world.scope(matrix_server(), clock=ahead)
+    [found] = Prometheus(scope, ENDPOINT).range("up", AT - MINUTE, AT, MINUTE).series
+    assert found.times.tolist() == [round((WALL - 60) * 1000), round(WALL * 1000)]
+    assert form(world.asked[0])["end"] == f"{(AT - AHEAD).timestamp():.3f}"
+
+
+def test_a_window_that_ends_before_it_starts_is_a_mistake_of_ours(world: World) -> None:
+    """It would be an empty answer."""
+    with pytest.raises(ValueError):
+        Prometheus(world.scope(), ENDPOINT).range("up", AT, AT - MINUTE, MINUTE)
+
+
+def rules(**keys: Any) -> Handler:
+    rule = {
+        "type": "alerting",
+        "name": "Watchdog",
+        "query": "vector(1)",
+        "health": "ok",
+        "lastEvaluation": "2026-01-01T12:00:00.123456789Z",
+        "state": "firing",
+        "duration": 60,
+        "labels": {"severity": "page"},
+        "annotations": {},
+        "alerts": [
+            {
+                "labels": {"alertname": "Watchdog"},
+                "annotations": {},
+                "state": "firing",
+                "activeAt": "2026-01-01T11:00:00+01:00",
+                "value": "1e+00",
+            }
+        ],
+        **keys,
+    }
+    recording = {
+        "type": "recording",
+        "name": "a:b",
+        "query": "up",
+        "health": "ok",
+        "lastEvaluation": "2026-01-01T12:00:00Z",
+    }
+    groups = [{"name": "g", "file": "/rules.yml", "interval": 15, "rules": [rule, recording]}]
+    return lambda _: httpx.Response(200, json={"status": "success", "data": {"groups": groups}})
+
+
+def test_rules_with_their_alerts_in_the_callers_time(world: World, ahead: site.Clock) -> None:
+    """Nanoseconds and other zones are read; instants are translated."""
+    watchdog, recording = Prometheus(world.scope(rules(), clock=ahead), ENDPOINT).rules()
+    assert (watchdog.group, watchdog.file, watchdog.duration_s) == ("g", "/rules.yml", 60)
+    assert watchdog.last_evaluation == datetime(2026, 1, 3, 12, 0, 0, 373456, tzinfo=UTC)
+    assert watchdog.alerts[0].active_at == datetime(2026, 1, 1, 10, tzinfo=UTC) + AHEAD
+    assert watchdog.is_evaluated
+    assert (recording.kind, recording.state, recording.alerts) == ("recording", None, [])
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"health": "unknown", "lastEvaluation": "0001-01-01T00:00:00Z", "state": "inactive"},
+        {"health": "ok", "lastEvaluation": "0001-01-01T00:00:00Z", "state": "inactive"},
+        {"health": "unknown", "state": "inactive"},
+        {"health": "err", "lastError": "many-to-many", "state": "inactive"},
+    ],
+    ids=["never", "zero time", "unknown", "broken"],
+)
+def test_a_rule_that_was_not_evaluated_says_so(
+    world: World, ahead: site.Clock, keys: dict[str, Any]
+) -> None:
+    """It looks like "no alert" and is not; its zero time is not translated into a real one."""
+    rule = Prometheus(world.scope(rules(alerts=[], **keys), clock=ahead), ENDPOINT).rules()[0]
+    assert not rule.is_evaluated
+
+
+def test_targets_and_alertmanagers(world: World, ahead: site.Clock) -> None:
+    """Who is scraped and how it went; whom alerts are sent to."""
+    target = {
+        "labels": {"instance": "n1"},
+        "scrapeUrl": "http://n1/metrics",
+        "health": "down",
+        "lastError": "refused",
+        "lastScrape": "2026-01-01T12:00:00Z",
+    }
+    bodies = {
+        "targets": {"activeTargets": [target], "droppedTargets": []},
+        "alertmanagers": {"activeAlertmanagers": [{"url": "http://am/api/v2/alerts"}]},
+    }
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        data = bodies[request.url.path.rsplit("/", 1)[1]]
+        return httpx.Response(200, json={"status": "success", "data": data})
+
+    prometheus = Prometheus(world.scope(answer, clock=ahead), ENDPOINT)
+    [found] = prometheus.targets()
+    assert (found.health, found.last_error) == ("down", "refused")
+    assert found.last_scrape == datetime(2026, 1, 1, 12, tzinfo=UTC) + AHEAD
+    assert prometheus.alertmanagers() == ["http://am/api/v2/alerts"]
+
+
+def test_alertmanagers_alerts_silences_and_status(world: World, ahead: site.Clock) -> None:
+    """In the caller's time; a suppressed alert says by whom."""
+    times = {"startsAt": "2026-01-01T12:00:00Z", "endsAt": "2026-01-01T13:00:00Z"}
+    bodies = {
+        "status": {"versionInfo": {"version": "0.25.0"}, "config": {"original": "route: {}"}},
+        "alerts": [
+            {
+                "labels": {"alertname": "A"},
+                "annotations": {},
+                "status": {"state": "suppressed", "silencedBy": ["s1"], "inhibitedBy": []},
+                "receivers": [{"name": "pager"}],
+                "fingerprint": "f",
+                **times,
+            }
+        ],
+        "silences": [
+            {
+                "id": "s1",
+                "status": {"state": "active"},
+                "matchers": [{"name": "alertname", "value": "A", "isRegex": False}],
+                "createdBy": "ada",
+                "comment": "works",
+                **times,
+            }
+        ],
+    }
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json=bodies[request.url.path.rsplit("/", 1)[1]])
+
+    alertmanager = Alertmanager(world.scope(answer, clock=ahead), ENDPOINT)
+    [alert], [silence] = alertmanager.alerts(), alertmanager.silences()
+    assert (alert.status.silenced_by, alert.receivers[0].name) == (["s1"], "pager")
+    assert alert.starts_at == datetime(2026, 1, 1, 12, tzinfo=UTC) + AHEAD
+    assert silence.ends_at == datetime(2026, 1, 1, 13, tzinfo=UTC) + AHEAD
+    assert silence.matchers[0].is_equal
+    assert alertmanager.status().version.version == "0.25.0"
