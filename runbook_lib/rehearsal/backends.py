@@ -22,6 +22,7 @@ from .tsdb import Store
 from .world import World
 
 TICK_S = 1.0
+HOLDS = timedelta(minutes=3)  # how long an alert is active without being posted again
 
 
 class Real:
@@ -144,21 +145,22 @@ class Embedded:
         now = datetime.now(UTC)
         before, self._notified = self._notified, {str(sorted(a.labels.items())): a for a in firing}
         ended = [alert for key, alert in before.items() if key not in self._notified]
-        later = now + timedelta(minutes=3)
         self._alertmanager.post(
-            [self._posted(alert, later) for alert in firing]
-            + [self._posted(alert, now) for alert in ended]
+            [posted(alert, now, self.urls) for alert in firing]
+            + [{**posted(alert, now, self.urls), "endsAt": now.isoformat()} for alert in ended]
         )
 
-    def _posted(self, alert: Alert, ends: datetime) -> dict[str, Any]:
-        starts = datetime.fromtimestamp(alert.since / 1000 + alert.rule.wait_s, UTC)
-        return {
-            "labels": alert.labels,
-            "annotations": alert.annotations(),
-            "startsAt": starts.isoformat(),
-            "endsAt": ends.isoformat(),
-            "generatorURL": f"{self.urls['prometheus']}/graph",
-        }
+
+def posted(alert: Alert, now: datetime, urls: dict[str, str]) -> dict[str, Any]:
+    """A firing alert as Prometheus posts it: over in a while unless it is posted again."""
+    starts = datetime.fromtimestamp(alert.since / 1000 + alert.rule.wait_s, UTC)
+    return {
+        "labels": alert.labels,
+        "annotations": alert.annotations(),
+        "startsAt": starts.isoformat(),
+        "endsAt": (now + HOLDS).isoformat(),
+        "generatorURL": f"{urls['prometheus']}/graph",
+    }
 
 
 def free_port() -> int:

@@ -29,10 +29,10 @@ WITNESS_TOPICS = (
     "WitnessMeta",
 )  # one message each per block and sender
 NOISE_STEP_S = 60.0
-REPLAY_PERIOD_S = 60.0
+REPLAY_PERIOD_S = 45.0
 
 # Typical latencies (median, ms) of a healthy cluster.
-ROUND_MS, QUORUM_MS, VOTE_MS = 400.0, 180.0, 90.0
+ROUND_MS, QUORUM_MS, VOTE_MS = 400.0, 160.0, 90.0
 SLOWDOWN = 5.0  # what the fault consensus-slow multiplies them by
 
 # Faults of what is measured have been on for a while when they are declared, so that a window that
@@ -386,15 +386,15 @@ def _turns(height: int, cycle: int, offset: int, share: int) -> int:
     return whole * share + min(rest, share)
 
 
-def noise(seed: int, key: str, at: Floats, memory: float = 0.9) -> Floats:
+def noise(seed: int, key: str, at: Floats, memory: float = 0.6) -> Floats:
     """A stationary AR(1) series of unit variance on a minute grid, read off at any instants.
 
     The value depends on seed, key and time alone: windows that overlap agree.
     """
     grid = np.floor(at / NOISE_STEP_S).astype(np.int64)
     first, last = int(grid.min()), int(grid.max())
-    weights = memory ** np.arange(64) * np.sqrt(1.0 - memory**2)
-    series = np.convolve(_normals(seed, key, first - 63, last), weights, mode="valid")
+    weights = memory ** np.arange(32) * np.sqrt(1.0 - memory**2)
+    series = np.convolve(_normals(seed, key, first - 31, last), weights, mode="valid")
     return series[grid - first]
 
 

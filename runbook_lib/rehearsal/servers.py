@@ -101,7 +101,7 @@ class TelemetryServers:
                 self._backend = backends.Real(self.world, own)
             else:
                 self._backend = backends.Embedded(self._recorder, self._loopback, root)
-            self._lay()
+            self._settle(0.0, self._lay())
         except BaseException:
             self.stop()
             raise
@@ -156,28 +156,34 @@ class TelemetryServers:
         return engine
 
     def _settle(self, seconds: float, engine: rules.RuleEngine) -> None:
-        """End at the Alertmanager what ended in the time skipped."""
+        """Tell the Alertmanager what ended in the time skipped, and what fires.
+
+        The latter it would hear from Prometheus too, but not before Prometheus has found it.
+        """
         now, skipped = datetime.now(UTC), timedelta(seconds=seconds)
-        firing = [alert.labels for alert in engine.active.values() if alert.firing]
+        firing = [alert for alert in engine.active.values() if alert.firing]
+        fires = [alert.labels for alert in firing]
         known = {rule.name for rule in engine.rules}
+
+        def ended(alert: dict[str, Any]) -> bool:
+            if alert["labels"].get("alertname") in known:
+                return alert["labels"] not in fires
+            return datetime.fromisoformat(alert["endsAt"]) - skipped <= now
+
         api = self._backend.urls["alertmanager"] + "/api/v2"
         with httpx.Client(base_url=api, trust_env=False, timeout=10) as client:
             for silence in client.get("/silences").raise_for_status().json():
                 ends = datetime.fromisoformat(silence["endsAt"])
                 if silence["status"]["state"] != "expired" and ends - skipped <= now:
                     client.delete(f"/silence/{silence['id']}").raise_for_status()
-            ended = [
-                {**alert, "endsAt": now.isoformat()}
-                for alert in client.get("/alerts").raise_for_status().json()
-                if (
-                    alert["labels"] not in firing
-                    if alert["labels"].get("alertname") in known
-                    else datetime.fromisoformat(alert["endsAt"]) - skipped <= now
-                )
+            there = client.get("/alerts").raise_for_status().json()
+            over = [
+                {"labels": alert["labels"], "endsAt": now.isoformat()}
+                for alert in there
+                if ended(alert)
             ]
-            posted = ("labels", "annotations", "endsAt", "generatorURL")
-            body = [{key: alert[key] for key in posted if alert.get(key)} for alert in ended]
-            client.post("/alerts", json=body).raise_for_status()
+            holds = [backends.posted(alert, now, self._backend.urls) for alert in firing]
+            client.post("/alerts", json=over + holds).raise_for_status()
 
     def _own_app(self) -> Starlette:
         """What the servers themselves need: the nodes' metrics, and a pager that takes notes."""

@@ -116,9 +116,14 @@ class NodeTelemetry:
     def _block_time(self, at: Floats) -> Floats:
         """When the node saw its latest block: sums and counts of observations move together."""
         active = self.timeline.advancing & self.timeline.up[:, self.index]
-        period = self.timeline.spec.block_time_s
+        return self._latest(active, self.timeline.spec.block_time_s, at)
+
+    def _latest(self, active: Flags, period: float, at: Floats) -> Floats:
+        """When something last happened that happens once a ``period`` of ``active`` time."""
+        passed = self.timeline.elapsed(active, self._edges)
         seconds = np.floor(self.timeline.elapsed(active, at) / period + 1e-9) * period
-        when: Floats = np.interp(seconds, self.timeline.elapsed(active, self._edges), self._edges)
+        index = np.minimum(np.searchsorted(passed, seconds), len(passed) - 1)
+        when: Floats = self._edges[index] - (passed[index] - seconds)
         return when
 
     def _place(self, at: Floats) -> tuple[Indices, Floats]:
@@ -232,11 +237,7 @@ class NodeTelemetry:
 
     def _gauges(self, at: Floats, offset: float) -> Iterator[Row]:
         timeline = self.timeline
-        stalled = timeline.fault("replay-stall")
-        replaying = timeline.elapsed(~stalled, at)
-        segment = timeline.segment(at)
-        since = at - timeline.starts[segment]
-        age = np.where(stalled[segment], since, replaying % REPLAY_PERIOD_S)
+        age = at - self._latest(~timeline.fault("replay-stall"), REPLAY_PERIOD_S, at)
         yield Row("timetoke_replay_seconds_since_success", {}, age)
         yield Row("timetoke_replay_last_success_timestamp", {}, at - age - offset)
         for threshold, limit in (("warning", STALL_WARNING_S), ("critical", STALL_CRITICAL_S)):

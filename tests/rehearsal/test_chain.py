@@ -119,5 +119,5 @@ def test_noise_depends_on_the_instant_alone() -> None:
 
     assert np.array_equal(whole[10:100], part)
     assert whole.std() == pytest.approx(1.0, abs=0.05)
-    assert np.corrcoef(whole[1:], whole[:-1])[0, 1] == pytest.approx(0.9, abs=0.02)
+    assert np.corrcoef(whole[1:], whole[:-1])[0, 1] == pytest.approx(0.6, abs=0.02)
     assert not np.array_equal(part, noise(2, "key", GENESIS + np.arange(600.0, 6000.0, 60)))

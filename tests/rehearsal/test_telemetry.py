@@ -58,7 +58,7 @@ def mean(name: str) -> str:
     [
         (mean(ROUNDS), 330, 520),
         (f"histogram_quantile(0.95, sum by (le) (rate({ROUNDS}_bucket[1h])))", 500, 750),
-        (mean("rpp_runtime_consensus_round_quorum_latency_milliseconds"), 140, 240),
+        (mean("rpp_runtime_consensus_round_quorum_latency_milliseconds"), 130, 200),
         (mean("rpp_runtime_consensus_vote_latency_milliseconds"), 70, 120),
         (mean("rpp_crypto_vrf_selection_participation_rate"), 0.97, 1),
         (mean("rpp_runtime_proof_cache_queue_depth"), 2, 6),
@@ -137,7 +137,7 @@ def test_gated_series_exist_only_where_the_gate_is_on(world: World) -> None:
         ("consensus-slow", mean(ROUNDS), 1700, 2700),
         ("vrf-low", mean("rpp_crypto_vrf_selection_participation_rate"), 0.45, 0.5),
         ("proof-backlog", mean("rpp_runtime_proof_cache_queue_depth"), 80, 200),
-        ("replay-stall", "min(timetoke_replay_seconds_since_success)", 3600, 3600),
+        ("replay-stall", "min(timetoke_replay_seconds_since_success)", 3600, 3645),
         ("replay-stall", 'min(timetoke_replay_stalled{threshold="critical"})', 1, 1),
     ],
 )
