@@ -1,0 +1,178 @@
+"""The catalogue: strict reading, the shipped file, and which candidate is used."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import yaml
+
+from runbook_lib import playbook
+from runbook_lib.errors import ParameterError, SourceError
+from runbook_lib.metrics.catalogue import Range, Resolved, narrow, parse_catalogue, resolve
+from runbook_lib.params import PROJECT
+from runbook_lib.sources.prometheus import Prometheus, Sample, Vector
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+METRIC: dict[str, Any] = {
+    "name": "latency",
+    "title": "Latency",
+    "topic": "consensus_latency",
+    "family": "consensus",
+    "unit": "ms",
+    "queries": ["avg(new)", "avg(old) / avg(count)"],
+    "direction": "lower",
+    "tolerance": {"relative": 0.1},
+    "critical": True,
+}
+
+
+def catalogue(*metrics: dict[str, Any]) -> bytes:
+    return yaml.safe_dump({"metrics": [deepcopy(metric) for metric in metrics]}).encode()
+
+
+def test_the_shipped_catalogue_covers_every_topic() -> None:
+    """What a stage must watch has a metric, and the baseline's topics are among them."""
+    path = PROJECT / "params" / "metrics.yaml"
+    found = parse_catalogue(path.read_bytes(), "params/metrics.yaml")
+    topics = {metric.topic for metric in found.metrics}
+    assert topics == {
+        "consensus_latency",
+        "block_production",
+        "missed_slots",
+        "finality_lag",
+        "proof_latency",
+        "proof_queue_depth",
+        "vrf_participation",
+        "witness_gossip",
+        "reward_distribution",
+        "network_churn",
+        "telemetry_freshness",
+    }
+    assert set(playbook.BASELINE_TOPICS) <= topics
+    for metric in found.metrics:
+        for query in narrow(metric, {"cluster": "dev"}):
+            assert 'cluster="dev"' in query
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"queries": []}, "queries: expected List should have at least 1 item after validation, not 0, got list"),
+        ({"queries": ["sum("]}, "queries.0: expected PromQL, got 'sum(': unclosed left parenthesis"),
+        ({"queries": ["up", "up"]}, "queries: expected every candidate once"),
+        ({"direction": "down"}, "direction: expected 'lower', 'higher' or 'either', got 'down'"),
+        ({"tolerance": {}}, "tolerance: expected either relative or absolute, got dict"),
+        ({"tolerance": {"relative": 0.1, "absolute": 1.0}}, "tolerance: expected either relative or absolute, got dict"),
+        ({"tolerance": {"relative": 0.0}}, "tolerance.relative: expected greater than 0, got 0.0"),
+        ({"limit": {"min": 1.0}}, "limit.min: expected none, as lower is better"),
+        ({"limit": {}}, "limit: expected min, max or both, got dict"),
+        ({"bounds": {"min": 2.0, "max": 1.0}}, "bounds: expected min below max, got dict"),
+        ({"bounds": {"max": float("nan")}}, "bounds.max: expected a finite number, got nan"),
+        ({"per": "validator"}, "label: expected the validator's label with per: validator only"),
+        ({"label": "validator"}, "label: expected the validator's label with per: validator only"),
+        ({"colour": "red"}, "colour: expected no such key; remove it or correct its spelling"),
+        ({"name": "Latency"}, "name: expected String should match pattern '^[a-z][a-z0-9_]*$', got 'Latency'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_metric_is_the_users_mistake(changes: dict[str, Any], problem: str) -> None:
+    """File and dotted key are named."""
+    with pytest.raises(ParameterError) as caught:
+        parse_catalogue(catalogue(METRIC | changes), "m.yaml")
+    path = "metrics.0." if not problem.startswith("metrics") else ""
+    assert str(caught.value) == f"m.yaml: {path}{problem}"
+
+
+def test_a_name_may_stand_once() -> None:
+    """Two metrics of one name would be told apart by nobody."""
+    with pytest.raises(ParameterError) as caught:
+        parse_catalogue(catalogue(METRIC, METRIC), "m.yaml")
+    assert str(caught.value) == "m.yaml: expected every name once, got latency twice"
+
+
+def test_a_topic_without_metric_is_the_users_mistake() -> None:
+    """An empty set of metrics is nothing to judge."""
+    found = parse_catalogue(catalogue(METRIC), "m.yaml")
+    assert [metric.name for metric in found.of_topic("consensus_latency")] == ["latency"]
+    with pytest.raises(ParameterError) as caught:
+        found.of_topic("weather")
+    assert str(caught.value) == "metrics: expected a metric of topic weather, got none"
+
+
+def test_nan_is_in_no_range() -> None:
+    """Bounds are inclusive; NaN is not healthy."""
+    assert [Range(min=0.0, max=1.0).holds(value) for value in (0.0, 1.0, 1.1, -0.1)] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert not Range(max=1.0).holds(float("nan"))
+    assert Range(min=1.0).holds(float("inf"))
+
+
+# --- which candidate ----------------------------------------------------------------------------
+
+
+@dataclass
+class Store(Prometheus):
+    """Answers queries from a table: query text to age of the newest samples in seconds."""
+
+    ages: dict[str, list[float]]
+    warnings: tuple[str, ...] = ()
+    asked: list[str] = field(default_factory=list)
+
+    def instant(self, expr: str, at: datetime) -> Vector:
+        self.asked.append(expr)
+        return Vector(tuple(Sample({}, 1.0, at) for _ in self.ages.get(expr, [])), self.warnings)
+
+    def freshness(self, selector: str, at: datetime) -> Vector:
+        stamps = [at.timestamp() - age for age in self.ages.get(selector, [])]
+        return Vector(tuple(Sample({}, stamp, at) for stamp in stamps))
+
+
+NEW, OLD = 'avg(new{c="x"})', 'avg(old{c="x"}) / avg(count{c="x"})'
+NEW_SAMPLES, OLD_SAMPLES = 'new{c="x"}', 'old{c="x"}'
+COUNT_SAMPLES = 'count{c="x"}'
+
+
+def pick(store: Store) -> Resolved:
+    [metric] = parse_catalogue(catalogue(METRIC), "m").metrics
+    return resolve(store, metric, {"c": "x"}, AT)
+
+
+def test_the_first_candidate_with_fresh_data_is_used() -> None:
+    """Its newest sample is that of the staler selector."""
+    assert pick(Store({NEW: [0], NEW_SAMPLES: [10, 400]})).query == NEW
+    found = pick(Store({OLD: [0], OLD_SAMPLES: [10], COUNT_SAMPLES: [20]}))
+    assert (found.query, (AT - found.newest).total_seconds()) == (OLD, 20)
+
+
+@pytest.mark.parametrize(
+    ("store", "new", "old"),
+    [
+        (Store({}), "no series", "no series"),
+        (Store({NEW: [0], NEW_SAMPLES: [200]}), "newest sample is 200 s old, at most 180 s", "no series"),
+        (Store({OLD: [0], OLD_SAMPLES: [10]}), "no series", 'count{c="x"} has no samples'),
+        (Store({NEW: [0], NEW_SAMPLES: [1], OLD: [0]}, warnings=("shard down",)), "partial answer: shard down", "partial answer: shard down"),
+    ],
+    ids=["nothing", "stale", "half", "partial"],
+)  # fmt: skip
+def test_no_candidate_is_an_error_that_says_why_of_each(store: Store, new: str, old: str) -> None:
+    """A bare query looks five minutes back in silence: that is no data."""
+    with pytest.raises(SourceError) as caught:
+        pick(store)
+    assert str(caught.value) == (
+        f"prometheus: latency: no candidate has data: {NEW}: {new}; {OLD}: {old}"
+    )
+
+
+def test_a_contradicting_site_matcher_is_the_users_mistake() -> None:
+    """The metric is named."""
+    [metric] = parse_catalogue(catalogue(METRIC | {"queries": ['up{c="y"}']}), "m").metrics
+    with pytest.raises(ParameterError) as caught:
+        narrow(metric, {"c": "x"})
+    assert str(caught.value) == ('metrics: latency: expected c="x", got the selector up{c="y"}')
