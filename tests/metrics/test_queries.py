@@ -44,7 +44,7 @@ EXPRESSIONS = st.recursive(
     SELECTORS,
     lambda inner: st.one_of(
         st.builds("({} + {})".format, inner, inner),
-        st.builds("{} / on (job) {}".format, SELECTORS, SELECTORS),
+        st.builds("({} / on (job) {})".format, SELECTORS, SELECTORS),
         st.builds("sum by (job) ({})".format, inner),
         st.builds("quantile(0.95, {})".format, inner),
         st.builds("clamp_min({}, 0)".format, inner),
