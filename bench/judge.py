@@ -156,7 +156,7 @@ def table(title: str, heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -
         print(f"| {' | '.join(row)} |", flush=True)
 
 
-def share(value: float) -> str:
+def percent(value: float) -> str:
     return f"{value:.1%}"
 
 
@@ -186,12 +186,12 @@ def rates(
         )
         yield (
             process.name,
-            share(same.ever_fail),
-            share(inside.ever_fail),
-            share(beyond.ever_pass),
-            share(same.passed),
-            share(worse.ever_fail),
-            share(same.undecided),
+            percent(same.ever_fail),
+            percent(inside.ever_fail),
+            percent(beyond.ever_pass),
+            percent(same.passed),
+            percent(worse.ever_fail),
+            percent(same.undecided),
         )
 
 
@@ -220,6 +220,56 @@ def rough(trials: int) -> None:
         table(title, HEADS, rates(processes, points, (points,), statistics, 1, trials))
 
 
+def episodes(rng: np.random.Generator, points: int, share: float, length: float) -> Floats:
+    """Zeros with episodes of ones, ``share`` of the time, ``length`` points each on average."""
+    leave = 1 / max(length, 1 / (1 - share))
+    enter = leave * share / (1 - share)
+    state, series = rng.random(CHUNK) < share, np.empty((CHUNK, points))
+    for point, draw in enumerate(rng.random((points, CHUNK))):
+        series[:, point] = state
+        state = np.where(state, draw >= leave, draw < enter)
+    return series
+
+
+def events(trials: int) -> None:
+    """Proportions: how much of the time something was wrong, 5 points more being tolerated."""
+    rule = Rule(direction="lower", tolerance=0.05, relative=False, kind="proportion")
+
+    def decided(points: int, length: int, share: float, change: float) -> tuple[float, float]:
+        rng, seen = np.random.default_rng(3), list[str]()
+        for _ in range(trials // CHUNK):
+            before = episodes(rng, points, share, length)
+            seen += judged(before, episodes(rng, points, share + change, length), rule)
+        return seen.count(Outcome.PASS) / len(seen), seen.count(Outcome.FAIL) / len(seen)
+
+    table(
+        "Shares of time, one look: tolerated +5 points",
+        (
+            "n",
+            "points an episode",
+            "baseline",
+            "FAIL at +4.95",
+            "PASS at +5.05",
+            "PASS at 0",
+            "FAIL at +15",
+        ),
+        (
+            (
+                f"{points}",
+                f"{length}",
+                f"{base:.0%}",
+                percent(decided(points, length, base, 0.0495)[1]),
+                percent(decided(points, length, base, 0.0505)[0]),
+                percent(decided(points, length, base, 0.0)[0]),
+                percent(decided(points, length, base, 0.15)[1]),
+            )
+            for points in (SHORT, 2000)
+            for length in (1, 10)
+            for base in (0.0, 0.01, 0.05, 0.2)
+        ),
+    )
+
+
 def stage(trials: int) -> None:
     """A healthy stage: every series of it must pass."""
     seeds, healthy = min(trials, 200), {12: 0, 312: 0}
@@ -230,7 +280,7 @@ def stage(trials: int) -> None:
         seen = np.concatenate([judged(*pair, rule) for pair in pairs])
         for size in healthy:
             healthy[size] += bool((seen[:size] == Outcome.PASS).all())
-    rows = ((f"{size}", f"{seeds}", share(count / seeds)) for size, count in healthy.items())
+    rows = ((f"{size}", f"{seeds}", percent(count / seeds)) for size, count in healthy.items())
     table(
         f"Healthy stage: phi 0.9, 7 days at 60 s, {LOOKS} looks declared, location and tail",
         ("series in the stage", "seeds", "all PASS"),
@@ -275,7 +325,7 @@ def kayenta(trials: int) -> None:
                 any(mann_whitney(before, after[:end]) for end in ends)
                 for before, after in zip(baseline, current, strict=True)
             )
-        return share(theirs / count), share(ours / count)
+        return percent(theirs / count), percent(ours / count)
 
     once, often = (SHORT,), tuple(SHORT * look // LOOKS for look in range(1, LOOKS + 1))
     table(
@@ -320,6 +370,7 @@ PARTS = {
     "short": short,
     "long": long,
     "rough": rough,
+    "events": events,
     "stage": stage,
     "kayenta": kayenta,
 }

@@ -26,6 +26,8 @@ Kind = Literal["gauge", "proportion", "count"]
 
 TAIL = 0.95
 MIN_BEYOND = 5
+MIN_TRIAL = 10
+"""Points: an event that was never seen may last as long."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,10 @@ def mean_level(series: Floats, kind: Kind, low: float, high: float, cycle: int) 
     spread = mean * (1 - mean) if kind == "proportion" else mean
     with np.errstate(divide="ignore", invalid="ignore"):
         dispersion = np.where(spread > 0, run.variance / spread, 0.0)
-    # Where too little happened to measure clustering, one block is granted as one trial.
-    dispersion = np.where(sparse, np.maximum(dispersion, 1 / run.blocks), dispersion)
-    effective = np.where(sparse, float(run.blocks), run.effective)
+    # Where too little happened to measure how long events last, a trial is granted a block each.
+    trials = min(run.blocks, series.shape[-1] / MIN_TRIAL)
+    dispersion = np.where(sparse, np.maximum(dispersion, 1 / trials), dispersion)
+    effective = np.where(sparse, trials, run.effective)
     low_limit, high_limit = score(mean, dispersion, t_low)[0], score(mean, dispersion, t_high)[1]
     return Level(mean, low_limit, high_limit, effective, sparse, drifting & ~sparse)
 

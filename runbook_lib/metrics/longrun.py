@@ -26,8 +26,9 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 BLOCKS = 240
-MIN_POINTS = 20
-MIN_MOVES = 10
+MIN_POINTS = 30
+MIN_MOVES = 20
+"""Ten events, each of which begins and ends."""
 DRIFT_RATE = 1e-5
 """Chance that a steady series is called drifting: small, as a stage judges hundreds of series."""
 

@@ -65,8 +65,8 @@ def test_tail_of_few_samples_is_unknown() -> None:
 
 
 def test_nothing_happened_is_not_never_happens() -> None:
-    """No event in 240 blocks leaves an upper limit near 3 / 240, the rule of three."""
-    quiet = mean_level(np.zeros((1, 240)), "proportion", 0.05, 0.05, 0)
+    """No event in 2400 points, 240 trials, leaves a limit near 3 / 240: the rule of three."""
+    quiet = mean_level(np.zeros((1, 2400)), "proportion", 0.05, 0.05, 0)
 
     assert quiet.low[0] == pytest.approx(0, abs=1e-12)
     assert quiet.high[0] == pytest.approx(3 / 240, rel=0.1)
