@@ -9,8 +9,7 @@ either Prometheus' own or none.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
@@ -18,7 +17,11 @@ import numpy as np
 import promql_parser as pql
 
 from . import promql_functions as functions
+from . import promql_matching as matching
+from .promql_matching import Unsupported, Vector
 from .tsdb import Flags, Floats, Instants, Matches, Series, Store
+
+__all__ = ["BadQuery", "Unsupported", "Value", "Vector", "evaluate", "parse", "select", "window"]
 
 LOOKBACK_MS = 300_000
 _NAME = "__name__"
@@ -26,26 +29,6 @@ _NAME = "__name__"
 
 class BadQuery(ValueError):
     """The text is no PromQL."""
-
-
-class Unsupported(ValueError):
-    """PromQL this evaluator does not know, or operands that do not match."""
-
-
-@dataclass
-class Vector:
-    """Rows are series, columns are steps; a value counts only where ``present``."""
-
-    labels: list[dict[str, str]]
-    values: Floats
-    present: Flags
-
-    def rows(self) -> Iterable[tuple[dict[str, str], Floats, Flags]]:
-        return zip(self.labels, self.values, self.present, strict=True)
-
-    def without_names(self) -> Vector:
-        labels = [{k: v for k, v in row.items() if k != _NAME} for row in self.labels]
-        return Vector(labels, self.values, self.present)
 
 
 Value = Vector | Floats  # a scalar is an array of one value per step
@@ -114,7 +97,7 @@ class _Evaluation:
 
     def _negated(self, value: Value) -> Value:
         if isinstance(value, Vector):
-            return Vector(value.without_names().labels, -value.values, value.present)
+            return value.computed(-value.values)
         return -value
 
     def _instant(self, selector: Any) -> tuple[Vector, Floats]:
@@ -137,11 +120,11 @@ class _Evaluation:
         if name in functions.RANGE:
             return self._over_range(functions.RANGE[name], call.args[0])
         if name in functions.ELEMENTWISE:
-            vector = self.vector(call.args[0]).without_names()
+            vector = self.vector(call.args[0])
             limits = [self.scalar(argument) for argument in call.args[1:]]
-            return Vector(
-                vector.labels, functions.ELEMENTWISE[name](vector.values, *limits), vector.present
-            )
+            if name == "clamp" and (limits[0] > limits[1]).any():
+                raise Unsupported("clamp() with a minimum above the maximum is not supported")
+            return vector.computed(functions.ELEMENTWISE[name](vector.values, *limits))
         match name:
             case "time":
                 return self.steps / 1000.0
@@ -179,7 +162,7 @@ class _Evaluation:
             values[row], present[row] = function(series, low, high, ends, length)
         vector = Vector([dict(series.labels) for series in found], values, present)
         keeps_name = function is functions.RANGE["last_over_time"]
-        return vector if keeps_name else _merged(vector.without_names())
+        return vector if keeps_name else vector.computed(vector.values)
 
     def _timestamp(self, expr: Any) -> Vector:
         if isinstance(expr, pql.VectorSelector):
@@ -187,7 +170,7 @@ class _Evaluation:
         else:
             vector = self.vector(expr)
             times = np.broadcast_to(self.steps.astype(float), vector.values.shape)
-        return Vector(vector.without_names().labels, times / 1000.0, vector.present)
+        return vector.computed(times / 1000.0)
 
     def _absent(self, expr: Any) -> Vector:
         present = ~_any(self.vector(expr).present)
@@ -210,7 +193,7 @@ class _Evaluation:
             present = vector.present[index]
             values = functions.bucket_quantile(ranks, bounds[order], vector.values[index], present)
             out.append((labels, values, _any(present)))
-        return self._vector(out)
+        return Vector.of(out, len(self.steps))
 
     def _aggregate(self, expr: Any) -> Vector:
         operation = str(expr.op)
@@ -232,15 +215,15 @@ class _Evaluation:
             else:
                 result = functions.AGGREGATE[operation](values, present)
             out.append((labels, result, _any(present)))
-        return self._vector(out)
+        return Vector.of(out, len(self.steps))
 
     def _binary(self, expr: Any) -> Value:
         operation, modifier = str(expr.op), expr.modifier
         left, right = self.value(expr.lhs), self.value(expr.rhs)
         if isinstance(left, Vector) and isinstance(right, Vector):
             if operation in ("and", "or", "unless"):
-                return self._set(operation, left, right, modifier)
-            return self._matched(operation, left, right, modifier)
+                return matching.combined(operation, left, right, modifier)
+            return matching.matched(operation, left, right, modifier)
         returns_bool = modifier is not None and modifier.return_bool
         if not isinstance(left, Vector) and not isinstance(right, Vector):
             return functions.binary(operation, left, right)
@@ -250,59 +233,7 @@ class _Evaluation:
         result = functions.binary(operation, operands[0], operands[1])
         if operation in functions.COMPARISONS and not returns_bool:
             return Vector(vector.labels, vector.values, vector.present & (result != 0))
-        return _merged(Vector(vector.without_names().labels, result, vector.present))
-
-    def _set(self, operation: str, left: Vector, right: Vector, modifier: Any) -> Vector:
-        key = _signature(modifier)
-        if operation == "or":
-            left, right = right, left  # what is left over of the right side is added
-        other: dict[object, Flags] = {}
-        for labels, _, present in right.rows():
-            other[key(labels)] = other.get(key(labels), np.zeros_like(present)) | present
-        nothing = np.zeros(len(self.steps), dtype=bool)
-        seen = np.array([other.get(key(labels), nothing) for labels in left.labels])
-        seen = seen.reshape(left.present.shape)
-        kept = left.present & (seen if operation == "and" else ~seen)
-        if operation != "or":
-            return Vector(left.labels, left.values, kept)
-        return _merged(
-            Vector(
-                right.labels + left.labels,
-                np.concatenate((right.values, left.values)),
-                np.concatenate((right.present, kept)),
-            )
-        )
-
-    def _matched(self, operation: str, left: Vector, right: Vector, modifier: Any) -> Vector:
-        key = _signature(modifier)
-        card = "OneToOne" if modifier is None else str(modifier.card).rpartition(".")[2]
-        if card not in ("OneToOne", "ManyToOne", "OneToMany"):
-            raise Unsupported(f"matching {card} is not supported")
-        many, one = (right, left) if card == "OneToMany" else (left, right)
-        singles: dict[object, tuple[dict[str, str], Floats, Flags]] = {}
-        for row in one.rows():
-            known = singles.get(key(row[0]))
-            singles[key(row[0])] = row if known is None else (row[0], *_overlaid(known, row))
-        out = []
-        for labels, values, present in many.rows():
-            if key(labels) not in singles:
-                continue
-            partner, other, available = singles[key(labels)]
-            both = present & available
-            pair = (other, values) if card == "OneToMany" else (values, other)
-            result = functions.binary(operation, *pair)
-            if operation in functions.COMPARISONS and not (modifier and modifier.return_bool):
-                result, both = pair[0], both & (result != 0)
-            out.append((_joined(labels, partner, operation, modifier, card), result, both))
-        return _merged(self._vector(out))
-
-    def _vector(self, rows: list[tuple[dict[str, str], Floats, Flags]]) -> Vector:
-        shape = (len(rows), len(self.steps))
-        return Vector(
-            [labels for labels, _, _ in rows],
-            np.array([values for _, values, _ in rows], dtype=float).reshape(shape),
-            np.array([present for _, _, present in rows], dtype=bool).reshape(shape),
-        )
+        return vector.computed(result)
 
 
 def _ms(span: timedelta | None) -> int:
@@ -364,49 +295,3 @@ def _grouped(
             kept = {name: value for name, value in labels.items() if name not in without}
         groups.setdefault(tuple(sorted(kept.items())), []).append(index)
     return [(dict(key), members) for key, members in groups.items()]
-
-
-def _signature(modifier: Any) -> Callable[[dict[str, str]], object]:
-    matching = None if modifier is None else modifier.matching
-    if matching is not None and str(matching.type).endswith("Include"):
-        names = tuple(matching.labels)
-        return lambda labels: tuple(labels.get(name, "") for name in names)
-    ignored = {_NAME, *(matching.labels if matching is not None else ())}
-    return lambda labels: frozenset((k, v) for k, v in labels.items() if k not in ignored)
-
-
-def _joined(
-    many: dict[str, str], one: dict[str, str], operation: str, modifier: Any, card: str
-) -> dict[str, str]:
-    """Labels of a result of vector matching."""
-    drops_name = operation not in functions.COMPARISONS or (modifier and modifier.return_bool)
-    labels = {k: v for k, v in many.items() if not (drops_name and k == _NAME)}
-    matching = None if modifier is None else modifier.matching
-    if card == "OneToOne" and matching is not None:
-        includes = str(matching.type).endswith("Include")
-        labels = {k: v for k, v in labels.items() if (k in matching.labels) == includes}
-    for name in (modifier.group_labels if modifier is not None else None) or ():
-        labels.pop(name, None)
-        if one.get(name):
-            labels[name] = one[name]
-    return labels
-
-
-def _overlaid(
-    first: tuple[dict[str, str], Floats, Flags], second: tuple[dict[str, str], Floats, Flags]
-) -> tuple[Floats, Flags]:
-    if (first[2] & second[2]).any():
-        raise Unsupported(f"several series match where one may: {first[0]} and {second[0]}")
-    return np.where(first[2], first[1], second[1]), first[2] | second[2]
-
-
-def _merged(vector: Vector) -> Vector:
-    """Rows of the same labels made one; at the same step there may be only one of them."""
-    rows: dict[tuple[tuple[str, str], ...], tuple[dict[str, str], Floats, Flags]] = {}
-    for row in vector.rows():
-        key = tuple(sorted(row[0].items()))
-        rows[key] = (row[0], *_overlaid(rows[key], row)) if key in rows else row
-    if len(rows) == len(vector.labels):
-        return vector
-    labels, values, present = zip(*rows.values(), strict=True)
-    return Vector(list(labels), np.array(values), np.array(present))

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runbook_lib.rehearsal.chain import Timeline, noise, quorum_of, state_at, voting_power
+from runbook_lib.rehearsal.chain import Timeline, quorum_of, state_at, voting_power
+from runbook_lib.rehearsal.noise import noise
 from runbook_lib.rehearsal.world import Event, World, make_cluster, profile
 
 GENESIS = 1_790_000_000.0
