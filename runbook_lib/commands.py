@@ -249,7 +249,7 @@ def status(args: argparse.Namespace) -> int:
     store = Store(read_site(args.site).store_path)
     attempts = store.attempts(args.release)
     store.check_heads(attempts)
-    rows = []
+    rows: list[dict[str, Value]] = []
     for attempt in attempts:
         entries = attempt.record.entries()
         found = verdict(entries)
@@ -272,7 +272,7 @@ def status(args: argparse.Namespace) -> int:
         print_json({"release": args.release, "attempts": rows})
     else:
         columns = ("stage", "attempt", "mode", "source", "outcome", "sealed", "blocks")
-        table = [[row[column] for column in columns] for row in rows]
+        table: list[Sequence[Value]] = [[row[column] for column in columns] for row in rows]
         print(display.table_card(args.release, columns, table or [("no attempt yet",)]).text)
     passed = {row["stage"] for row in rows if row["exit_code"] == 0 and row["mode"] == "apply"}
     return 0 if passed.issuperset(STAGES[: len(NOTEBOOKS)]) else int(ExitCode.INCONCLUSIVE)

@@ -95,6 +95,12 @@ class Context:
         """Labels that pick this cluster's series."""
         return self.site.telemetry.matchers.get(self.cluster_name, {})
 
+    @property
+    def patience_s(self) -> float:
+        """How long a node may take to answer after a restart: what the site allows the restart."""
+        restart = self.site.commands.restart
+        return restart.timeout_s if restart is not None else 60.0
+
     def policy(self) -> str:
         """The digest of what limits this stage: parameters, site and metric catalogue."""
         catalogue = digest_bytes(self.scope.read(project_path("params/metrics.yaml")))

@@ -279,7 +279,7 @@ def _sealed_bytes(run: Run, nb: Any, verdict: Verdict) -> tuple[bytes, bool]:
 def _nodes(cells: list[Any]) -> list[Any]:
     from nbformat import from_dict
 
-    return [from_dict(cell) for cell in cells]  # type: ignore[no-untyped-call]
+    return [from_dict(cell) for cell in cells]
 
 
 def unexecuted(nb: Any) -> list[str]:

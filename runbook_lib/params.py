@@ -71,7 +71,8 @@ def parse_yaml(text: bytes, where: str) -> dict[str, Any]:
         for event in yaml.parse(text, yaml.CSafeLoader):
             if isinstance(event, yaml.AliasEvent):
                 raise yaml.MarkedYAMLError(
-                    problem="an alias; write it out", problem_mark=event.start_mark
+                    problem="an alias; write it out",
+                    problem_mark=event.start_mark,  # type: ignore[arg-type]
                 )
         value = yaml.load(text, _UniqueKeys)  # noqa: S506 - derives from the safe loader
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError, ValueError) as error:

@@ -66,6 +66,11 @@ class Stage:
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
         return display.banner_card(self.verdict(), notice=self._notice())._repr_mimebundle_()
 
+    @property
+    def folder(self) -> Path:
+        """The attempt's folder in the store."""
+        return self._session.attempt.folder
+
     def verdict(self) -> Verdict:
         """What the attempt amounts to so far."""
         return standings.verdict(self._session.record.entries())
@@ -331,7 +336,7 @@ def _plan_card(plan: Plan) -> display.Card:
         for node in plan.nodes
         for key, before, after in node.changes()
     ]
-    facts = [
+    facts: list[tuple[str, Value]] = [
         ("artifact", plan.artifact.digest),
         ("waves", len(plan.waves)),
         ("policy", plan.policy),

@@ -125,15 +125,15 @@ def failed_row(step: Step, ended: Ended) -> Row:
     return check_row(step.node, step.name, "exit 0", text, ok=False)
 
 
-def read_back(context: Context, node: NodePlan, *, patience_s: float) -> list[Row]:
+def read_back(context: Context, node: NodePlan) -> list[Row]:
     """Wait until the node answers, then compare gates, channel, binary and config with the plan."""
-    deadline = context.scope.reread().timestamp() + patience_s
+    deadline = context.scope.reread().timestamp() + context.patience_s
     while True:
         rollout = context.fleet.rollout([node.node])[node.node]
         if not isinstance(rollout, SourceError):
             break
         if context.scope.reread().timestamp() >= deadline:
-            text = f"no answer within {patience_s:g} s: {rollout.problem}"
+            text = f"no answer within {context.patience_s:g} s: {rollout.problem}"
             return [check_row(node.node, "comes back", "answers /status/rollout", text, ok=False)]
         context.scope.sleep(POLL_S)
     after = node.after

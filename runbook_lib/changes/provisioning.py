@@ -15,8 +15,6 @@ from ..sources.process import Ended
 from .apply import POLL_S, Applier, Step
 from .targets import keep_target
 
-PATIENCE_S = 60.0
-
 
 def provision_and_remove(context: Context, applier: Applier, profile: Profile) -> list[Row]:
     """Rows of one provisioning; the node is removed also when it came up wrong."""
@@ -68,7 +66,7 @@ def _read_back(context: Context, applier: Applier, make: Step, profile: Profile)
     except SourceError as error:
         return [unknown_row(make.node, "provisioned", "its name and URL", error.problem)]
     fleet = _fleet(context, made)
-    deadline = context.scope.reread().timestamp() + PATIENCE_S
+    deadline = context.scope.reread().timestamp() + context.patience_s
     while True:
         found = fleet.rollout()[made.node]
         if not isinstance(found, SourceError):

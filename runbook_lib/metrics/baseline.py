@@ -158,7 +158,7 @@ def draw(path: Path, catalogue: Catalogue, names: Mapping[str, str]) -> Drawn:
             PlotSeries(
                 title=metric.title,
                 unit=metric.unit,
-                times=wide.index.tz_localize(None).to_numpy(),
+                times=pd.DatetimeIndex(wide.index).tz_localize(None).to_numpy(),
                 values={names.get(str(c), str(c)): wide[c].to_numpy() for c in wide.columns},
                 limits=tuple(limits),
                 step=STEP.total_seconds(),

@@ -1,0 +1,111 @@
+"""Every named fault against the stage it breaks: the declared item notices, with the declared outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runbook_lib import playbook
+from runbook_lib.changes.adopt import adopt
+from runbook_lib.checks import development, preflight
+from runbook_lib.errors import StageRefused
+from runbook_lib.outcomes import Outcome, Verdict
+from runbook_lib.params import STAGE_PARAMS, parse_yaml
+from runbook_lib.rehearsal.faults import FAULTS, Fault
+from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.stage import open_stage
+
+DECLARED = playbook.DECLARED["development"]
+MINE = [f for f in FAULTS.values() if f.item in DECLARED and f.outcome != "PASS"]
+EXIT = {"FAIL": 1, "INCONCLUSIVE": 2}
+
+
+def first_of_each(faults: list[Fault]) -> set[str]:
+    """One fault per outcome per item: what the everyday suite runs."""
+    chosen: dict[tuple[str, str], str] = {}
+    for fault in faults:
+        chosen.setdefault((fault.item, fault.outcome), fault.name)
+    return set(chosen.values())
+
+
+EVERYDAY = first_of_each(MINE)
+CASES = [
+    pytest.param(fault, id=fault.name, marks=[] if fault.name in EVERYDAY else pytest.mark.torture)
+    for fault in MINE
+]
+pytestmark = pytest.mark.xdist_group("faults")
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        RehearsalNetwork(tmp_path_factory.mktemp("faults") / "network", servers="embedded") as net,
+    ):
+        for name, value in net.env.items():
+            patch.setenv(name, value)
+        yield net
+
+
+def run(network: RehearsalNetwork) -> tuple[Verdict, Path]:
+    """The development stage, cell by cell as its notebook has them; its verdict and folder."""
+    file = network.params["development"]
+    given = STAGE_PARAMS["development"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
+    stage = open_stage("development", **given)
+    stage.check(preflight.config_drift)
+    stage.check(development.ci_green)
+    stage.check(development.telemetry_reachable)
+    stage.change(development.provision)
+    stage.plan(development.plan)
+    stage.change(development.deploy)
+    stage.check(development.smoke_suites)
+    stage.check(development.baseline)
+    verdict = stage.verdict()
+    try:
+        stage.enforce()
+    except StageRefused as refused:
+        verdict = stage.verdict()
+        assert refused.exit_code == verdict.exit_code
+    return stage.verdict(), stage.folder
+
+
+@pytest.mark.parametrize("fault", CASES)
+def test_a_fault_comes_to_its_declared_outcome(network: RehearsalNetwork, fault: Fault) -> None:
+    """The declared item is the first that blocks, nothing after it is reached or changed."""
+    adopt(str(network.site), "development")
+    network.fault(f"{fault.name}@development")
+    try:
+        verdict, folder = run(network)
+    finally:
+        network.clear(fault.name)
+
+    items = {item.item: item for item in verdict.items}
+    assert (items[fault.item].outcome.value, items[fault.item].state) == (fault.outcome, "judged")
+    assert verdict.blocking[0].item == fault.item
+    assert verdict.exit_code == EXIT[fault.outcome]
+    later = DECLARED[DECLARED.index(fault.item) + 1 :]
+    changes = [item for item in later if playbook.ITEMS[item].kind == "change"]
+    if changes:
+        after = [items[item].state for item in later[later.index(changes[0]) :]]
+        assert set(after) == {"not-reached"}
+    changed = {entry.item for entry in mutations(read_entries(folder / "tape"))}
+    assert changed.isdisjoint(later)
+
+
+def test_every_declared_item_has_a_fault_for_each_way_it_can_block() -> None:
+    """FAIL and INCONCLUSIVE both are rehearsed for every item of the stage."""
+    assert {(fault.item, fault.outcome) for fault in MINE} >= {
+        (item, outcome) for item in DECLARED for outcome in ("FAIL", "INCONCLUSIVE")
+    }
+
+
+def test_without_a_fault_the_stage_passes(network: RehearsalNetwork) -> None:
+    """The network on which every fault is noticed is a healthy one without them."""
+    adopt(str(network.site), "development")
+
+    verdict, _ = run(network)
+
+    assert verdict.outcome is Outcome.PASS
