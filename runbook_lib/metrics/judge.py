@@ -63,14 +63,15 @@ def judge_all(
         raise ValueError(f"judge: rows: expected {len(subjects)} in both windows, got {rows}")
     problems = [_problem(baseline, current, rule, row) for row in range(len(subjects))]
     changes: dict[Statistic, _Change] = {}
-    if not all(problems):
+    if None in problems:
         # Location always: where the mean is not fit to be judged, the tail is not either.
         needed = dict.fromkeys(("location", *rule.judged))
         changes = {each: _change(each, baseline, current, rule) for each in needed}
 
     def compare(statistic: Statistic, row: int) -> Comparison:
-        if problems[row]:
-            return _unjudged(statistic, baseline, current, row, problems[row])
+        problem = problems[row]
+        if problem:
+            return _unjudged(statistic, baseline, current, row, problem)
         unfit = _unfit(changes["location"], baseline, current, rule, row)
         return _judged(statistic, changes[statistic], baseline, current, rule, row, unfit)
 
@@ -84,26 +85,33 @@ def judge_all(
     )
 
 
-def _problem(baseline: Window, current: Window, rule: Rule, row: int) -> str:
-    """Why a series cannot be judged at all, or ""."""
+def _problem(baseline: Window, current: Window, rule: Rule, row: int) -> Decision | None:
+    """Why a series cannot be judged at all."""
     for name, window in (("baseline", baseline), ("current", current)):
-        problem = _window_problem(window, rule, row)
-        if problem:
-            return f"{name}: {problem}"
+        text, more = _window_problem(window, rule, row)
+        if text:
+            more = more if name == "current" else None
+            return Outcome.INCONCLUSIVE, f"not judged: {name}: {text}", more
     if _identical(baseline.middle[row], current.middle[row], rule):
-        return "both windows hold identical samples: was the same data read twice?"
-    return ""
+        text = "both windows hold identical samples: was the same data read twice?"
+        return Outcome.INCONCLUSIVE, f"not judged: {text}", None
+    return None
 
 
-def _window_problem(window: Window, rule: Rule, row: int) -> str:
+def _window_problem(window: Window, rule: Rule, row: int) -> tuple[str, int | None]:
+    """What is wrong with a window, or "", and how many more points would mend it."""
     missing, points = int(window.missing[row]), window.points
     if points < MIN_POINTS:
-        return f"expected at least {MIN_POINTS} points, got {points}"
+        text = f"expected at least {MIN_POINTS} points, got {points}"
+        return text, _whole(MIN_POINTS, rule) - points
     if rule.cycle and points % rule.cycle:
-        return f"expected whole cycles of {rule.cycle} points, got {points / rule.cycle:.2f} cycles"
+        cycles = f"{points / rule.cycle:.2f}"
+        text = f"expected whole cycles of {rule.cycle} points, got {cycles} cycles"
+        return text, _whole(points, rule) - points
     if missing > rule.max_missing * points:
-        return f"expected at most {rule.max_missing:.1%} of {points} points missing, got {missing}"
-    return window.problems[row]
+        text = f"expected at most {rule.max_missing:.1%} of {points} points missing, got {missing}"
+        return text, None
+    return window.problems[row], None
 
 
 def _identical(baseline: Floats, current: Floats, rule: Rule) -> bool:
@@ -184,16 +192,14 @@ def _judged(
     row: int,
     unfit: Decision | None,
 ) -> Comparison:
-    low, high = float(change.low[row]), float(change.high[row])
-    estimate = float(change.estimate[row])
     missing = int(baseline.missing[row] + current.missing[row])
     outcome, reason, more = unfit or _verdict(change, missing, current.points, rule, row)
     return Comparison(
         statistic=statistic,
         outcome=outcome,
         reason=f"{statistic} {reason}",
-        estimate=estimate if math.isfinite(estimate) else None,
-        interval=(low if math.isfinite(low) else None, high if math.isfinite(high) else None),
+        estimate=_number(change.estimate[row]),
+        interval=(_number(change.low[row]), _number(change.high[row])),
         baseline=_side(baseline, row, change.baseline.middle),
         current=_side(current, row, change.current.middle),
         more_needed=more,
@@ -201,26 +207,33 @@ def _judged(
 
 
 def _unjudged(
-    statistic: Statistic, baseline: Window, current: Window, row: int, problem: str
+    statistic: Statistic, baseline: Window, current: Window, row: int, problem: Decision
 ) -> Comparison:
+    outcome, reason, more = problem
     return Comparison(
         statistic=statistic,
-        outcome=Outcome.INCONCLUSIVE,
-        reason=f"{statistic} not judged: {problem}",
+        outcome=outcome,
+        reason=f"{statistic} {reason}",
         estimate=None,
         interval=(None, None),
         baseline=_side(baseline, row),
         current=_side(current, row),
+        more_needed=more,
     )
 
 
 def _side(window: Window, row: int, level: Level | None = None) -> Side:
     return Side(
-        value=None if level is None else float(level.estimate[row]),
+        value=None if level is None else _number(level.estimate[row]),
         samples=window.points,
         missing=int(window.missing[row]),
-        effective=0.0 if level is None else float(level.effective[row]),
+        effective=0.0 if level is None else _number(level.effective[row]) or 0.0,
     )
+
+
+def _number(value: float) -> float | None:
+    """Nine digits: the same on every machine, whose last digits differ with its vector units."""
+    return float(f"{value:.9g}") if math.isfinite(value) else None
 
 
 def _unfit(
@@ -238,7 +251,7 @@ def _unfit(
         effective = float(level.effective[row])
         if effective < needed:
             growth = needed / effective if effective > 0 else math.inf
-            more = _more(growth, window.points) if name == "current" else None
+            more = _more(growth, window.points, rule) if name == "current" else None
             text = f"not judged: {name} has {effective:.1f} effective samples, needs {needed:g}"
             if more is not None:
                 text += f"; about {more} more points would give them"
@@ -265,7 +278,7 @@ def _verdict(change: _Change, missing: int, points: int, rule: Rule, row: int) -
     text = f"{seen}: neither more nor less than {limit} is proven"
     if missing:
         return Outcome.INCONCLUSIVE, f"{text}; {missing} missing points count against it", None
-    more = _more(_growth(change, rule, row), points)
+    more = _more(_growth(change, rule, row), points, rule)
     if more is None:
         text += "; a longer current window alone would not decide it"
     else:
@@ -302,8 +315,15 @@ def _growth(change: _Change, rule: Rule, row: int) -> float:
     return width**2 / room
 
 
-def _more(growth: float, points: int) -> int | None:
-    return max(1, math.ceil((growth - 1) * points)) if growth < NEVER else None
+def _more(growth: float, points: int, rule: Rule) -> int | None:
+    if not growth < NEVER:
+        return None
+    return _whole(max(points + 1, math.ceil(growth * points)), rule) - points
+
+
+def _whole(points: int, rule: Rule) -> int:
+    """Rounded up to whole cycles."""
+    return math.ceil(points / rule.cycle) * rule.cycle if rule.cycle else points
 
 
 def _amount(value: float, rule: Rule) -> str:

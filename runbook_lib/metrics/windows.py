@@ -16,6 +16,9 @@ from runbook_lib.metrics.longrun import Floats
 
 Bounds = tuple[float | None, float | None]
 
+LARGEST = 1e100
+"""No metric is larger, and the square of what is smaller can be computed with."""
+
 
 @dataclass(frozen=True)
 class Window:
@@ -115,8 +118,9 @@ def _problem(row: Floats, missing: int, bounds: Bounds) -> str:
     low, high = bounds
     if missing == len(row):
         return "no data"
-    if np.isinf(row).any():
-        return f"{int(np.isinf(row).sum())} of {len(row)} points are infinite"
+    infinite = int(np.sum(np.abs(row) > LARGEST))
+    if infinite:
+        return f"{infinite} of {len(row)} points are infinite"
     if missing and (low is None or high is None):
         return f"{missing} of {len(row)} points missing and no bounds declared to stand in for them"
     if low is not None and np.nanmin(row) < low:

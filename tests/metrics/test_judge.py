@@ -142,6 +142,7 @@ def test_short_windows_decide_nothing(points: int) -> None:
     assert reason(verdict) == (
         f"location not judged: current: expected at least 30 points, got {points}"
     )
+    assert verdict.more_needed == 30 - points
 
 
 @pytest.mark.parametrize("shifted", [0, 500])
@@ -235,9 +236,11 @@ def test_cycles_must_be_whole() -> None:
     rule = Rule(direction="lower", tolerance=0.1, cycle=200)
 
     assert judge(ar1(1) + wave, ar1(2) + wave, rule).outcome is Outcome.PASS
-    assert reason(judge(ar1(1) + wave, (ar1(2) + wave)[:1900], rule)) == (
+    cut = judge(ar1(1) + wave, (ar1(2) + wave)[:1900], rule)
+    assert reason(cut) == (
         "location not judged: current: expected whole cycles of 200 points, got 9.50 cycles"
     )
+    assert cut.more_needed == 100
 
 
 def test_more_looks_need_more_proof() -> None:
@@ -415,6 +418,33 @@ def test_missing_points_never_help(
 
 @settings(max_examples=100, deadline=None)
 @given(
+    seed=SEED,
+    share=st.floats(0.0, 0.2),
+    change=st.floats(-0.1, 0.2),
+    window=st.sampled_from(["baseline", "current"]),
+    start=st.integers(0, 599),
+    length=st.integers(1, 12),
+)
+def test_missing_points_never_help_a_proportion(
+    seed: int, share: float, change: float, window: str, start: int, length: int
+) -> None:
+    """NaN in a share of time never turns FAIL or INCONCLUSIVE into PASS."""
+    rule = Rule(direction="lower", tolerance=0.08, relative=False, kind="proportion")
+    draws = np.random.default_rng(seed).random((2, 600))
+    before, after = (draws < [[share], [share + change]]).astype(float)
+    places = [place % 600 for place in range(start, start + length)]
+    full = judge(before, after, rule)
+    gappy = judge(
+        with_gaps(before, *places) if window == "baseline" else before,
+        with_gaps(after, *places) if window == "current" else after,
+        rule,
+    )
+
+    assert full.outcome is Outcome.PASS or gappy.outcome is not Outcome.PASS
+
+
+@settings(max_examples=100, deadline=None)
+@given(
     data=st.data(),
     kind=st.sampled_from(["gauge", "proportion", "count"]),
     relative=st.booleans(),
@@ -424,7 +454,7 @@ def test_any_numbers_get_an_answer(
     data: st.DataObject, kind: str, relative: bool, points: int
 ) -> None:
     """Whatever the numbers, the judge answers without a warning and with a finite document."""
-    number = st.floats(allow_nan=True, allow_infinity=True, width=32) | st.sampled_from([0.0, 1.0])
+    number = st.floats(allow_nan=True, allow_infinity=True, width=64) | st.sampled_from([0.0, 1.0])
     windows = [data.draw(st.lists(number, min_size=points, max_size=points)) for _ in range(2)]
     rule = Rule.model_validate(
         {"direction": "either", "tolerance": 0.1, "kind": kind, "relative": relative}
