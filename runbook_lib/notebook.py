@@ -10,6 +10,7 @@ import ast
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .canonical import digest
@@ -50,6 +51,17 @@ def tags(cell: Cell) -> frozenset[str]:
 def source(cell: Cell) -> str:
     text = cell["source"]
     return text if isinstance(text, str) else "".join(text)
+
+
+def read(path: Path) -> Any:
+    """A notebook file as nbformat 4. Raises NotebookError for what is none."""
+    import nbformat
+
+    try:
+        return nbformat.read(path, as_version=4)
+    except Exception as error:  # nbformat raises many kinds for what is no notebook
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise NotebookError(f"{path.name}: expected a notebook, got: {first[:200]}") from error
 
 
 def code_cells(notebook: Notebook) -> list[Cell]:
@@ -134,7 +146,11 @@ def _is(value: Any, kind: str) -> bool:
 
 
 def code_digest(notebook: Notebook) -> str:
-    """The digest of the code; parameter *values* left out, Markdown and outputs too."""
+    """The digest of the code; parameter *values* left out, Markdown and outputs too.
+
+    Raises NotebookError when the injected cell holds more than values, or none would use them.
+    """
+    _check_injected(notebook)
     cells: list[Any] = []
     for cell in code_cells(notebook):
         if PARAMETERS in tags(cell):
@@ -142,6 +158,26 @@ def code_digest(notebook: Notebook) -> str:
         else:
             cells.append([sorted(tags(cell)), source(cell).strip()])
     return digest(cells)
+
+
+def _check_injected(notebook: Notebook) -> None:
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    injected = tag_positions(code, INJECTED)
+    if not injected:
+        return
+    if injected != [position + 1 for position in tag_positions(code, PARAMETERS)]:
+        raise NotebookError(
+            f"notebook: expected one cell tagged {INJECTED}, right after the parameters cell"
+        )
+    known = {parameter.name for parameter in parameters(notebook)}
+    for node in _parse(source(code[injected[0]])).body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in known:
+                _literal(name, value)
+            case _:
+                raise NotebookError(
+                    f"injected parameters: expected `name = literal`, got `{ast.unparse(node)}`"
+                )
 
 
 def known_digests() -> dict[str, str]:
@@ -182,7 +218,7 @@ def tag_positions(cells: Sequence[Cell], tag: str) -> list[int]:
 def _parse(text: str) -> ast.Module:
     try:
         return ast.parse(text)
-    except SyntaxError as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise NotebookError(
             f"notebook: expected Python in every code cell, got: {error}"
         ) from error
@@ -191,7 +227,7 @@ def _parse(text: str) -> ast.Module:
 def _literal(name: str, value: ast.expr) -> Any:
     try:
         return ast.literal_eval(value)
-    except ValueError as error:
+    except (ValueError, TypeError, RecursionError, MemoryError) as error:
         raise NotebookError(
             f"parameters cell: {name}: expected a literal, got an expression"
         ) from error

@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
+_EXACT = 2**53 - 1  # canonical JSON holds no larger whole number
 Value = Annotated[
-    str | bool | int | Annotated[float, Field(allow_inf_nan=False)],
+    str
+    | bool
+    | Annotated[int, Field(ge=-_EXACT, le=_EXACT)]
+    | Annotated[float, Field(allow_inf_nan=False)],
     Field(union_mode="left_to_right"),
 ]
 
@@ -83,12 +87,17 @@ class CheckResult(Model):
     inputs: str = ""
     data: dict[str, JsonValue] = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _follows_from_rows(self) -> Self:
+        expected = worst(row.outcome for row in self.rows)
+        if self.outcome is not expected:
+            raise ValueError(f"expected {expected}, the worst of its rows, got {self.outcome}")
+        return self
+
     @property
     def return_at(self) -> datetime | None:
         """When to come back, if every row that is not PASS is merely not yet due."""
-        open_rows = [row for row in self.rows if row.outcome is not Outcome.PASS]
-        due = [row.return_at for row in open_rows if row.return_at is not None]
-        return max(due) if due and len(due) == len(open_rows) else None
+        return _due([row for row in self.rows if row.outcome is not Outcome.PASS])
 
 
 def check_row(
@@ -148,6 +157,16 @@ def value_text(value: Value, unit: str = "", *, exact: bool = False) -> str:
     else:
         shown = f"{value:,.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:,.6g}"
     return f"{shown} {unit}" if unit else shown
+
+
+def _due(rows: Sequence[Row]) -> datetime | None:
+    """The latest instant at which ``rows`` are due, if time is all that each of them lacks."""
+    due = [
+        row.return_at
+        for row in rows
+        if row.return_at is not None and row.outcome is Outcome.INCONCLUSIVE
+    ]
+    return max(due) if due and len(due) == len(rows) else None
 
 
 def explain(rows: Sequence[Row], passed: str, empty: str) -> str:
@@ -238,8 +257,7 @@ class Standing(Model):
         """When to come back, if nothing is wrong and only time is missing."""
         if self.state == "not-reached":
             return self.due
-        due = [row.return_at for row in self.open_rows if row.return_at is not None]
-        return max(due) if due and len(due) == len(self.open_rows) else None
+        return _due(self.open_rows)
 
 
 class Verdict(Model):

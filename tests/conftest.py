@@ -1,9 +1,252 @@
-"""Settings all tests share."""
+"""What all tests share: their settings, and a stage on a site of plain files.
+
+What the checks of such a stage find and what its changes do is said by the test.
+"""
 
 from __future__ import annotations
 
+import base64
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import settings
+
+from runbook_lib import open_stage, playbook
+from runbook_lib.canonical import canonical
+from runbook_lib.changes.apply import Applier, Change, Step
+from runbook_lib.changes.plan import Artifact, NodePlan, Plan
+from runbook_lib.changes.state import NodeState
+from runbook_lib.context import Context, Judge, judges
+from runbook_lib.evidence.by_hand import seal_by_hand
+from runbook_lib.evidence.record import Entry
+from runbook_lib.evidence.store import Store
+from runbook_lib.notebook import NOTEBOOKS
+from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row
+from runbook_lib.params import DevelopmentParams
+from runbook_lib.sources.tape import Entry as TapeEntry
+from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.stage import Stage
 
 # A first example pays for imports, and machines are shared: time is no property to test here.
 settings.register_profile("runbooks", deadline=None)
 settings.load_profile("runbooks")
+
+DECLARED = playbook.DECLARED["development"]
+NOWHERE = "http://127.0.0.1:9"
+ALICE, BOB = "alice", "bob"
+
+
+class Practice:
+    """A site, its store and its clock below ``root``, and stages opened on them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.site = root, root / "site.yaml"
+        self.clock, self.world, self.ledger = root / "clock", root / "world", root / "ledger"
+        self.key = Ed25519PrivateKey.from_private_bytes(b"b" * 32)
+        self.params: dict[str, Any] = {
+            **DevelopmentParams().model_dump(),
+            "site": str(self.site),
+            "release": "v1.4.0",
+            "commit": "c0ffee" * 6 + "abcd",
+            "mode": "apply",
+        }
+        self._open: list[Stage] = []
+        self.wind(0)
+        self.world.write_text("all is well")
+        self.write_site()
+
+    # --- the world ------------------------------------------------------------------------------
+
+    def write_site(self, **changes: Any) -> None:
+        public = base64.b64encode(self.key.public_key().public_bytes_raw()).decode()
+        site = {
+            "name": "practice",
+            "clock": {"source": "offset-file", "path": str(self.clock)},
+            "store": str(self.root / "store"),
+            "bundle": {"path": str(self.root / "bundle.toml")},
+            "people": [
+                {"name": "Alice", "account": ALICE},
+                {"name": "Bob", "account": BOB, "key": f"ed25519:{public}"},
+            ],
+            "stages": {"development": "development"},
+            "clusters": {
+                "development": {
+                    "chain_id": "rpp-practice",
+                    "nodes": [{"name": "dev-1", "url": NOWHERE}],
+                }
+            },
+            "telemetry": {
+                "prometheus": {"url": NOWHERE},
+                "alertmanager": {"url": NOWHERE},
+                "backends": ["prometheus"],
+            },
+            "forge": {
+                "kind": "github",
+                "url": NOWHERE,
+                "repository": "practice/chain",
+                "token_env": "GITHUB_TOKEN",
+                "ci": {"app": "ci", "required": ["tests"]},
+            },
+            "commands": {},
+        }
+        self.site.write_text(yaml.safe_dump({**site, **changes}))
+
+    def wind(self, seconds: float) -> None:
+        """Set the clock that much ahead of UTC."""
+        self.clock.write_text(json.dumps({"offset_s": seconds}))
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=json.loads(self.clock.read_text())["offset_s"])
+
+    def approve(self, digest: str, account: str = BOB) -> str:
+        """Bob's signed approval of ``digest``, as ``account`` says it is; the file's path."""
+        at = datetime.now(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
+        statement = {"approve": digest, "account": account, "at": at}
+        signature = base64.b64encode(self.key.sign(canonical(statement))).decode()
+        path = self.root / f"approval-{digest[-8:]}.json"
+        path.write_text(json.dumps({"statement": statement, "signature": signature}))
+        return str(path)
+
+    @property
+    def made(self) -> list[str]:
+        """The changes that were really made, in order."""
+        return self.ledger.read_text().split() if self.ledger.exists() else []
+
+    # --- checks and changes ---------------------------------------------------------------------
+
+    def check(
+        self, item: str, outcome: Outcome | BaseException = Outcome.PASS, **more: Any
+    ) -> Judge:
+        """A check of ``item`` that reads the world and finds one row (an exception is raised)."""
+
+        @judges(item)
+        def check(context: Context) -> CheckResult:
+            context.scope.read(self.world)
+            if isinstance(outcome, BaseException):
+                raise outcome
+            return context.conclude([self.row(outcome, **more)], passed="it holds", empty="none")
+
+        return check
+
+    def change(self, item: str, code: int | BaseException = 0) -> Change:
+        """A change of ``item``: one step, a command that writes to the ledger."""
+
+        def apply(context: Context, applier: Applier) -> CheckResult:
+            def run(lock: int, outputs: Path) -> Any:
+                script = f"echo {item} >>{self.ledger}; exit {code if isinstance(code, int) else 0}"
+                argv = ["/bin/sh", "-c", script]
+                ended = context.scope.run(
+                    argv, timeout_s=10, purpose="change", lock=lock, outputs=outputs
+                )
+                if isinstance(code, BaseException):
+                    raise code
+                return ended
+
+            if applier.step(Step("dev-1", "touch", run)):
+                applier.rows.append(self.row(Outcome.PASS))
+            return context.conclude(applier.rows, passed="made", empty="no step")
+
+        return Change(item, lambda context: [self.row(Outcome.INCONCLUSIVE)], apply)
+
+    @staticmethod
+    def row(outcome: Outcome, subject: str = "dev-1", **more: Any) -> Row:
+        return check_row(subject, "height", 1, 1 if outcome is Outcome.PASS else 2, outcome, **more)
+
+    @staticmethod
+    def plan(context: Context) -> Plan:
+        before = NodeState(gates={}, channel="development", binary="sha256:1", config="sha256:1")
+        after = before.model_copy(update={"binary": "sha256:2"})
+        return Plan(
+            stage=context.stage,
+            release=context.params.release,
+            commit=context.params.commit,
+            cluster=context.cluster_name,
+            chain_id=context.cluster.chain_id,
+            artifact=Artifact(path="rpp-node", digest="sha256:2"),
+            nodes=(NodePlan(node="dev-1", control="ours", before=before, after=after),),
+            waves=(("dev-1",),),
+            policy=context.policy(),
+        )
+
+    # --- a stage --------------------------------------------------------------------------------
+
+    def open(self, **changes: Any) -> Stage:
+        stage = open_stage("development", **{**self.params, **changes})
+        self._open.append(stage)
+        return stage
+
+    def item(self, stage: Stage, item: str, outcome: Any = None) -> Any:
+        """Run the cell of one item, with the plan before the item that needs it; its card."""
+        if item == playbook.PLAN_BEFORE["development"]:
+            stage.plan(self.plan)
+        if playbook.ITEMS[item].kind == "change":
+            return stage.change(self.change(item, 0 if outcome is None else outcome))
+        return stage.check(self.check(item, Outcome.PASS if outcome is None else outcome))
+
+    def walk(self, stage: Stage, **outcomes: Any) -> list[Any]:
+        """Every item's cell, in order; ``outcomes`` by the last word of an item, ``-`` as ``_``."""
+        return [
+            self.item(stage, item, outcomes.get(item.split(".")[-1].replace("-", "_")))
+            for item in DECLARED
+        ]
+
+    def sealed(self) -> Path:
+        """The folder of an attempt in which everything passed, sealed by hand."""
+        stage = self.open()
+        self.write_notebook(self.walk(stage), stage.enforce())
+        folder = self.folder()
+        seal_by_hand(folder)
+        return folder
+
+    def write_notebook(self, cards: list[Any], verdict: Any = None) -> Path:
+        """The shipped notebook in the newest attempt's folder, with the cards of its items."""
+        path = self.folder() / "10_development.ipynb"
+        book = nbformat.read(NOTEBOOKS / path.name, as_version=4)
+        waiting = list(cards)
+        for cell in book.cells:
+            if cell.cell_type == "code" and cell.source.startswith(("stage.check", "stage.change")):
+                cell.outputs = [_output(waiting.pop(0))]
+            elif "enforce" in cell.metadata.get("tags", ()) and verdict is not None:
+                cell.outputs = [_output(verdict)]
+        nbformat.write(book, path)
+        return path
+
+    def folder(self, number: int | None = None) -> Path:
+        attempts = Store(self.root / "store").attempts("v1.4.0", "development")
+        return attempts[-1 if number is None else number - 1].folder
+
+    def entries(self, kind: str | None = None) -> list[Entry]:
+        found = Store(self.root / "store").attempts("v1.4.0", "development")[-1].record.entries()
+        return [entry for entry in found if kind in (None, entry.kind)]
+
+    def mutations(self) -> list[TapeEntry]:
+        return mutations(read_entries(self.folder() / "tape"))
+
+    def close(self) -> None:
+        for stage in self._open:
+            stage._session.close()
+
+
+def _output(card: Any) -> Any:
+    data, metadata = card._repr_mimebundle_()
+    return nbformat.v4.new_output("display_data", data, metadata=metadata)
+
+
+@pytest.fixture
+def practice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Practice]:
+    for name in ("HEADLESS", "REPLAY", "REPLAY_OK", "REPLAY_STORE", "PARAMS_FILE", "HANDOFF"):
+        monkeypatch.delenv(f"RUNBOOK_{name}", raising=False)
+    monkeypatch.setenv("RUNBOOK_OPERATOR", ALICE)
+    monkeypatch.setenv("GITHUB_TOKEN", "practice-token-of-no-worth")
+    root = tmp_path / "practice"
+    root.mkdir()
+    made = Practice(root)
+    yield made
+    made.close()

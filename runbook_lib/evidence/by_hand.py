@@ -16,20 +16,19 @@ from .standing import verdict
 
 def seal_by_hand(folder: Path) -> Verdict:
     """Put the verdict card on the notebook in ``folder`` and seal it. Raises NotebookError."""
-    import nbformat
-
     entries = Record(folder / "record.jsonl").entries()
-    if not entries:
+    stage = entries[0].body.get("stage") if entries else None
+    if stage not in playbook.NOTEBOOKS:
         raise NotebookError(f"{folder.name}: expected an attempt's folder, got none")
-    name = playbook.NOTEBOOKS[entries[0].body["stage"]]
+    name = playbook.NOTEBOOKS[stage]
     path = folder / name
     if not path.is_file():
         raise NotebookError(
             f"{folder.name}: {name}: expected the notebook to seal, got none; save it"
         )
-    book = nbformat.read(path, as_version=4)
+    book = notebook.read(path)
     code = notebook.code_digest(book)
-    foreign = code != notebook.known_digests()[name]
+    foreign = code != notebook.known_digests().get(name)
     problems = ["notebook: its code is not the one we ship: foreign"] if foreign else []
     found = verdict(entries, problems)
     redactor = Redactor(recorded_site(folder, "recorded site").secret_names())

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..canonical import canonical, digest_bytes
-from ..errors import RecordDamaged
+from ..errors import RecordDamaged, StoreError
 
 GENESIS = "sha256:" + "0" * 64
 
@@ -51,6 +51,8 @@ def parse(text: bytes, where: str) -> tuple[list[Entry], bytes]:
                 body=value["body"],
                 hash=digest_bytes(line),
             )
+            if not isinstance(entry.kind, str) or not isinstance(entry.body, dict):
+                raise TypeError("its kind is no text or its body no object")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RecordDamaged(
                 f"{where}: line {seq + 1}: expected an entry, got: {error!r}"
@@ -119,7 +121,11 @@ class Record:
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = canonical({"seq": seq, "prev": prev, "at": at, "kind": kind, "body": body})
         data = line + b"\n"
-        os.pwrite(descriptor, data, self._size)
+        if os.pwrite(descriptor, data, self._size) != len(data):
+            raise StoreError(
+                f"{self.path.name}: expected room for an entry of {len(data)} bytes, got less;"
+                " the disk is full"
+            )
         # What later readers get is what stands in the file, not the caller's object.
         entry = Entry(seq, prev, at, kind, json.loads(line)["body"], digest_bytes(line))
         self._entries.append(entry)

@@ -6,17 +6,23 @@ stands in it is shown and nothing runs.
 
 from __future__ import annotations
 
+import re
 from html import escape
 from pathlib import Path
 
-from ..errors import NotebookError
+from .. import notebook
 
+# A page's policy stops scripts and requests, not a <meta> that leads elsewhere.
+_ACTIVE = re.compile(
+    r"<(?=/?(?:script|meta|base|link|iframe|frame|object|embed|form|input|button)\b)", re.I
+)
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none';
+ base-uri 'none'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
@@ -42,13 +48,8 @@ img {{ max-width: 100%; }}
 
 def render(path: Path) -> str:
     """The page. Raises NotebookError when the file is no notebook."""
-    import nbformat
     from nbconvert import HTMLExporter
 
-    try:
-        book = nbformat.read(path, as_version=4)
-    except Exception as error:  # nbformat raises many kinds for what is no notebook
-        raise NotebookError(f"{path.name}: expected a notebook, got: {error}") from error
     exporter = HTMLExporter(template_name="basic")
-    body, _ = exporter.from_notebook_node(book)
-    return _PAGE.format(title=escape(path.stem), body=body)
+    body, _ = exporter.from_notebook_node(notebook.read(path))
+    return _PAGE.format(title=escape(path.stem), body=_ACTIVE.sub("&lt;", body))

@@ -8,19 +8,21 @@ the earlier notebook and manifest stay beside it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .. import display, notebook
 from ..canonical import canonical, digest_bytes, digest_file
-from ..errors import NotebookError
+from ..errors import NotebookError, RecordDamaged
 from ..outcomes import Verdict
 from ..sources.redact import Redactor
-from .record import Record
+from .record import Entry, Record
+from .standing import verdict as verdict_of
 
 MANIFEST = "manifest.json"
+SEALED = ("outcome", "exit_code", "broken", "notebook", "code", "foreign")
+"""What the ``sealed`` entry and the manifest both say."""
 
 
 def with_card(cells: list[Any], card: display.Card) -> list[Any]:
@@ -77,38 +79,35 @@ def seal(
             "number": verdict.number,
         },
     )
-    write_manifest(folder, verdict, notebook_name=name, code=code, foreign=foreign)
+    scratch = folder / f".{MANIFEST}"
+    scratch.write_bytes(canonical(manifest(record.entries(), file_digests(folder))) + b"\n")
+    scratch.rename(folder / MANIFEST)
     return target
 
 
-def write_manifest(
-    folder: Path, verdict: Verdict, *, notebook_name: str, code: str, foreign: bool
-) -> None:
-    """``manifest.json``: the digest of every file of the attempt, and the record's head."""
-    record = Record(folder / "record.jsonl")
-    entries = record.entries()
-    body = {
+def manifest(entries: Sequence[Entry], files: Mapping[str, str]) -> dict[str, Any]:
+    """What stands in ``manifest.json``: nothing that does not follow from the record and the files.
+
+    ``entries`` end with the ``sealed`` one. Raises RecordDamaged when they do not.
+    """
+    if not entries or entries[-1].kind != "sealed":
+        raise RecordDamaged("record: expected it to end with its seal, it does not")
+    sealed = entries[-1].body
+    final = verdict_of(entries)
+    return {
         "version": 1,
-        "release": verdict.release,
-        "commit": verdict.commit,
-        "stage": verdict.stage,
-        "attempt": verdict.attempt,
-        "mode": verdict.mode,
-        "source": verdict.source,
-        "run": verdict.run,
-        "outcome": verdict.outcome.value,
-        "exit_code": int(verdict.exit_code),
-        "broken": list(verdict.broken),
-        "notebook": notebook_name,
-        "code": code,
-        "foreign": foreign,
-        "record": {"entries": len(entries), "head": record.head},
-        "sealed_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "files": file_digests(folder),
+        "release": final.release,
+        "commit": final.commit,
+        "stage": final.stage,
+        "attempt": final.attempt,
+        "mode": final.mode,
+        "source": final.source,
+        "run": final.run,
+        **{key: sealed[key] for key in SEALED},
+        "record": {"entries": len(entries), "head": entries[-1].hash},
+        "sealed_at": entries[-1].at,
+        "files": dict(files),
     }
-    scratch = folder / f".{MANIFEST}"
-    scratch.write_bytes(canonical(body) + b"\n")
-    scratch.rename(folder / MANIFEST)
 
 
 def file_digests(folder: Path) -> dict[str, str]:
@@ -116,16 +115,19 @@ def file_digests(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_symlink():
-            raise NotebookError(f"{name}: expected a regular file in the evidence, got a link")
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise NotebookError(
+                f"{name}: expected a regular file in the evidence, got another kind"
+            )
         if path.is_file() and name != MANIFEST and not _passing(name):
             found[name] = digest_file(path)
     return found
 
 
 def _passing(name: str) -> bool:
-    """Files that Jupyter or a running command leaves for a moment."""
-    return ".ipynb_checkpoints/" in f"/{name}" or name.split("/")[-1].startswith(".")
+    """What Jupyter leaves beside a notebook that was looked at, and a manifest half written."""
+    jupyter = ".ipynb_checkpoints/" in f"/{name}" or name.split("/")[-1].startswith(".~")
+    return jupyter or name == f".{MANIFEST}"
 
 
 def _keep_earlier(path: Path) -> None:

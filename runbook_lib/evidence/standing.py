@@ -6,6 +6,7 @@ One function for everybody who asks: the enforce cell, the engine, ``runbook sea
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -13,12 +14,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from .. import playbook
-from ..canonical import canonical
 from ..errors import RecordDamaged
 from ..outcomes import CheckResult, EarlierTry, Outcome, Standing, Verdict, WaivedRow
 from .record import Entry
 
 FINAL = ("result", "planned", "not-reached")
+OPENING = ("opened", "session", "waiver")
 
 
 def standings(entries: Sequence[Entry]) -> tuple[Standing, ...]:
@@ -68,7 +69,7 @@ def standing(entries: Sequence[Entry], item: str) -> Standing:
 def load_result(value: Any) -> CheckResult:
     """A result out of a record. Raises RecordDamaged for anything else."""
     try:
-        return CheckResult.model_validate_json(canonical(value))
+        return CheckResult.model_validate_json(json.dumps(value))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -121,9 +122,10 @@ def incomplete(entries: Sequence[Entry], items: Sequence[Standing]) -> list[str]
     seen = [seq for seq in firsts if seq is not None]
     if seen != sorted(seen):
         problems.append("order: expected the items in the playbook's order, got another")
-    finals = [entry.seq for entry in entries if entry.kind in FINAL]
+    # Opening the attempt again, a waiver and a result all change what enforce would say.
+    judged = max(entry.seq for entry in entries if entry.kind in (*FINAL, *OPENING))
     enforced = [entry.seq for entry in entries if entry.kind == "enforced"]
-    if not enforced or (finals and max(finals) > max(enforced)):
+    if not enforced or judged > max(enforced):
         problems.append("enforce: expected it to run last, it did not; run the last cell")
     return problems
 

@@ -15,9 +15,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from ..errors import LockHeld, RecordDamaged, StoreError
 from ..playbook import STAGES
@@ -82,7 +83,7 @@ class Store:
     def _create(self, release: str, stage: str, number: int, opened: dict[str, Any]) -> Attempt:
         folder = self.root / release / stage / f"{number:04d}"
         # Complete or not there at all: a crash leaves no attempt without its first entry.
-        scratch = folder.with_name(f".new-{os.getpid()}-{number}")
+        scratch = folder.with_name(f".new-{uuid4().hex}")
         scratch.mkdir(parents=True)
         Record(scratch / "record.jsonl").append("opened", {**opened, "attempt": number})
         scratch.rename(folder)
@@ -185,7 +186,7 @@ def _held(cluster: str, text: bytes) -> str:
         note = json.loads(text)
         since = datetime.fromisoformat(note["since"])
         age = datetime.now(UTC) - since
-        who = f"{note['owner']} since {since:%Y-%m-%d %H:%M:%S} UTC ({age.seconds // 60} min ago)"
+        who = f"{note['owner']} since {since:%Y-%m-%d %H:%M:%S} UTC ({age // timedelta(minutes=1)} min ago)"
     except (ValueError, KeyError, TypeError):
         who = "somebody unknown"
     return (

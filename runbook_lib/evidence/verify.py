@@ -9,7 +9,7 @@ cannot be done without it:
 (4) the tape holds every body it speaks of, and results were judged on the entries they name
 (5) every declared item has its final result, in order, and enforce ran last
 (6) every change began only after all items before it passed or were waived
-(7) the verdict computed from the record is the one in the manifest and on the notebook's card
+(7) the manifest says what the record says; the verdict computed from it is the one on the card
 (8) the notebook's code is one of ours
 """
 
@@ -34,7 +34,7 @@ MAX_JSON = 256 * 1024 * 1024
 
 
 def verify(folder: Path) -> tuple[list[Row], Verdict | None]:
-    """The procedure's rows, and the verdict the record amounts to (None when it is unreadable)."""
+    """The procedure's rows, and the verdict the record amounts to (None when it is unreadable or broken)."""
     report = _Report()
     manifest = report.step("1 manifest", lambda: _manifest(folder)) or {}
     report.step("2 files", lambda: _files(folder, manifest))
@@ -42,7 +42,7 @@ def verify(folder: Path) -> tuple[list[Row], Verdict | None]:
     report.step("4 tape", lambda: _tape(folder, entries))
     final = report.step("5 completeness", lambda: _complete(entries, manifest))
     report.step("6 the rule", lambda: _guarded(entries))
-    report.step("7 verdict", lambda: _agree(folder, manifest, final))
+    report.step("7 verdict", lambda: _agree(folder, manifest, entries, final))
     report.step("8 notebook", lambda: _ours(folder, manifest))
     return report.rows, final
 
@@ -68,7 +68,7 @@ class _Report:
         except RunbookError as error:
             self.rows.append(check_row("evidence", name, "holds", str(error), ok=False))
             return None
-        except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        except Exception as error:  # files are hostile: whatever we stumble over proves nothing
             problem = f"unreadable: {type(error).__name__}: {error}"
             self.rows.append(unknown_row("evidence", name, "readable", problem[:300]))
             return None
@@ -143,6 +143,8 @@ def _complete(entries: Sequence[Entry], manifest: dict[str, Any]) -> Verdict:
 
 
 def _guarded(entries: Sequence[Entry]) -> None:
+    if not entries:
+        raise _Wrong("a record", "none that can be read")
     declared = entries[0].body["declared"]
     for entry in entries:
         if entry.kind != "step" or entry.body["phase"] != "intent":
@@ -155,12 +157,20 @@ def _guarded(entries: Sequence[Entry]) -> None:
                 raise _Wrong(f"{entry.body['item']} after every item before it", got)
 
 
-def _agree(folder: Path, manifest: dict[str, Any], final: Verdict | None) -> None:
+def _agree(
+    folder: Path, manifest: dict[str, Any], entries: Sequence[Entry], final: Verdict | None
+) -> None:
     if final is None:
         raise _Wrong("a verdict from the record", "none")
     said = (manifest["outcome"], manifest["exit_code"])
     if said != (final.outcome.value, int(final.exit_code)):
         raise _Wrong(f"{final.outcome} ({int(final.exit_code)})", f"{said[0]} ({said[1]})")
+    expected = seal.manifest(entries, manifest["files"])
+    for key in {**expected, **manifest}:
+        if expected.get(key) != manifest.get(key):
+            raise _Wrong(f"{key} {expected.get(key)!r}", repr(manifest.get(key)))
+    if manifest["files"].get(manifest["notebook"]) != entries[-1].body["digest"]:
+        raise _Wrong("the notebook that was sealed", "another one")
     book = _book(folder, manifest)
     shown = book["cells"][0]["outputs"][0]["data"][MIME]
     if shown["verdict"]["outcome"] != final.outcome.value:

@@ -1,0 +1,432 @@
+"""Where items stand and what a record amounts to: the last try counts, nothing is forgotten."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runbook_lib import playbook
+from runbook_lib.errors import RecordDamaged
+from runbook_lib.evidence.record import GENESIS, Entry
+from runbook_lib.evidence.standing import incomplete, load_result, standing, standings, verdict
+from runbook_lib.outcomes import CheckResult, ExitCode, Outcome, Row, check_row, worst
+
+NOW = datetime(2026, 11, 23, 14, 0, 0, tzinfo=UTC)
+DECLARED = playbook.DECLARED["development"]
+DRIFT, CI, REACHABLE, PROVISION, DEPLOY, SUITES, BASELINE = DECLARED
+OUTCOMES = st.sampled_from(Outcome)
+
+
+class Story:
+    """Entries of a record, told one by one."""
+
+    def __init__(self, mode: str = "apply", **opened: Any) -> None:
+        self.entries: list[Entry] = []
+        facts = {
+            "stage": "development", "release": "v1", "commit": "c0ffee", "site": "practice",
+            "mode": mode, "attempt": 1, "source": "live", "run": "headless", "operator": "alice",
+            "now": NOW.isoformat(), "declared": list(DECLARED),
+        }  # fmt: skip
+        self.tell("opened", **{**facts, **opened})
+
+    def tell(self, kind: str, **body: Any) -> Story:
+        entry = Entry(len(self.entries), GENESIS, "", kind, body, f"sha256:{len(self.entries)}")
+        self.entries.append(entry)
+        return self
+
+    def session(self, number: int = 1) -> Story:
+        return self.tell("session", number=number, source="live", run="headless", operator="alice")
+
+    def started(self, item: str, number: int = 1) -> Story:
+        return self.tell("started", item=item, number=number)
+
+    def judged(self, item: str, *rows: Row | Outcome, number: int = 1, **more: Any) -> Story:
+        made = tuple(row if isinstance(row, Row) else found(row) for row in rows)
+        result = CheckResult(
+            item=item,
+            outcome=worst(row.outcome for row in made),
+            reason=f"because of {item}",
+            rows=made,
+            started=NOW,
+            ended=NOW + timedelta(minutes=len(self.entries)),
+        )
+        self.started(item, number)
+        dumped = result.model_dump(mode="json")
+        return self.tell("result", item=item, number=number, result=dumped, **more)
+
+    def blocked(self, item: str, due: datetime | None = None) -> Story:
+        self.started(item)
+        return self.tell(
+            "not-reached",
+            item=item,
+            number=1,
+            reason="not reached",
+            due=due.isoformat() if due else None,
+        )
+
+    def planned(self, item: str) -> Story:
+        self.started(item)
+        return self.tell("planned", item=item, number=1, reason="planned")
+
+    def waive(self, item: str, outcome: Outcome, *subjects: str) -> Story:
+        return self.tell(
+            "waiver", item=item, outcome=outcome.value, subjects=list(subjects),
+            reason="a known risk", approved_by=["bob"], self_approved=False,
+            expires=(NOW + timedelta(days=1)).isoformat(),
+        )  # fmt: skip
+
+    def all_pass(self, *but: str) -> Story:
+        for item in DECLARED:
+            if item not in but:
+                self.judged(item, Outcome.PASS)
+        return self
+
+    def enforced(self) -> Story:
+        return self.tell("enforced", number=1)
+
+
+def found(outcome: Outcome, subject: str = "dev-1", **more: Any) -> Row:
+    return check_row(subject, "height", 1, 2, outcome, **more)
+
+
+def code(story: Story) -> ExitCode:
+    return verdict(story.entries).exit_code
+
+
+# --- one item ---------------------------------------------------------------------------------------
+
+
+def test_an_item_that_never_ran_is_missing() -> None:
+    """It has no try, no result, and does not pass."""
+    found = standing(Story().entries, DRIFT)
+
+    assert (found.state, found.reason, found.number) == ("missing", "has not run", 0)
+    assert found.outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_try_that_did_not_end_is_missing() -> None:
+    """Whatever an earlier try found, one that was cut off proves nothing."""
+    story = Story().judged(DRIFT, Outcome.PASS).started(DRIFT, 2)
+    found = standing(story.entries, DRIFT)
+
+    assert (found.state, found.reason) == ("missing", "try 2 began and did not end")
+    assert [(t.number, t.outcome) for t in found.earlier] == [(1, Outcome.PASS)]
+    assert code(story.enforced()) is ExitCode.BROKEN
+
+
+def test_the_last_try_counts_and_the_others_are_kept() -> None:
+    """With why it was tried again."""
+    story = Story().judged(DRIFT, Outcome.FAIL)
+    story.judged(DRIFT, Outcome.INCONCLUSIVE, number=2, retry_reason="the disk was swapped")
+    story.judged(DRIFT, Outcome.PASS, number=3, retry_reason="the link is back")
+    found = standing(story.entries, DRIFT)
+
+    assert (found.state, found.number, found.outcome) == ("judged", 3, Outcome.PASS)
+    assert found.reason == f"because of {DRIFT}"
+    assert [(t.number, t.outcome, t.retry_reason) for t in found.earlier] == [
+        (1, Outcome.FAIL, ""),
+        (2, Outcome.INCONCLUSIVE, "the disk was swapped"),
+    ]
+
+
+def test_what_was_not_reached_says_when_it_is_due() -> None:
+    """Behind an item that is merely not yet due, it is itself not yet due."""
+    due = NOW + timedelta(hours=1)
+
+    assert standing(Story().blocked(CI, due).entries, CI).return_at == due
+    assert standing(Story().blocked(CI).entries, CI).return_at is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, [], "PASS", {"outcome": "PASS"}, {"item": 1}],
+)
+def test_a_result_that_is_none_is_damage(value: Any) -> None:
+    """It is never read as something else."""
+    with pytest.raises(RecordDamaged, match=r"^record: result: "):
+        load_result(value)
+
+
+def test_large_numbers_survive_the_record() -> None:
+    """A float above 2**53 is written as a whole number, and comes back as the float it was."""
+    row = check_row("dev-1", "stake", 1e17, 4.379854137272574e16, ok=False)
+    story = Story().judged(DRIFT, row)
+    result = standing(story.entries, DRIFT).result
+
+    assert result is not None
+    assert result.rows == (row,)
+
+
+# --- the verdict ------------------------------------------------------------------------------------
+
+
+def test_everything_passed() -> None:
+    """All items judged PASS in order, enforce last: exit 0."""
+    found = verdict(Story().session().all_pass().enforced().entries)
+
+    assert (found.exit_code, found.outcome, found.broken) == (ExitCode.PASSED, Outcome.PASS, ())
+    assert found.blocking == ()
+    assert found.ended == max(item.result.ended for item in found.items if item.result)
+
+
+@pytest.mark.parametrize("entries", [[], Story().entries[1:], Story().tell("x").entries[1:]])
+def test_a_record_without_its_opening_is_damage(entries: list[Entry]) -> None:
+    """Nothing can be said about it."""
+    with pytest.raises(RecordDamaged, match="expected an opening entry, got none"):
+        verdict(entries)
+
+
+ROWS = {
+    ExitCode.PASSED: found(Outcome.PASS),
+    ExitCode.REFUSED: found(Outcome.FAIL),
+    ExitCode.INCONCLUSIVE: found(Outcome.INCONCLUSIVE),
+    ExitCode.WAITING: found(Outcome.INCONCLUSIVE, return_at=NOW + timedelta(hours=2)),
+}
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        ([ExitCode.PASSED], ExitCode.PASSED),
+        ([ExitCode.WAITING, ExitCode.PASSED], ExitCode.WAITING),
+        ([ExitCode.WAITING, ExitCode.INCONCLUSIVE], ExitCode.INCONCLUSIVE),
+        ([ExitCode.INCONCLUSIVE, ExitCode.REFUSED, ExitCode.WAITING], ExitCode.REFUSED),
+        ([ExitCode.REFUSED, ExitCode.BROKEN], ExitCode.BROKEN),
+        ([ExitCode.WAITING, ExitCode.BROKEN, ExitCode.INCONCLUSIVE], ExitCode.BROKEN),
+    ],
+)
+def test_3_outweighs_1_outweighs_2_outweighs_4(codes: list[ExitCode], expected: ExitCode) -> None:
+    """Whatever the order in which they occur; missing is broken."""
+    for order in (codes, codes[::-1]):
+        story = Story().session()
+        for item, one in zip(DECLARED, order, strict=False):
+            if one is not ExitCode.BROKEN:
+                story.judged(item, ROWS[one])
+        for item in DECLARED[len(order) :]:
+            story.judged(item, Outcome.PASS)
+        assert code(story.enforced()) is expected
+
+
+def test_waiting_goes_through_what_is_not_reached() -> None:
+    """Behind an item not yet due, everything waits, and the verdict says until when."""
+    due = NOW + timedelta(hours=48)
+    story = Story().session().judged(DRIFT, found(Outcome.INCONCLUSIVE, return_at=due))
+    for item in DECLARED[1:]:
+        story.blocked(item, due)
+    made = verdict(story.enforced().entries)
+
+    assert (made.exit_code, made.return_at) == (ExitCode.WAITING, due)
+    assert [item.item for item in made.blocking] == list(DECLARED)
+
+
+def test_one_row_that_is_wrong_ends_the_waiting() -> None:
+    """Waiting means that nothing is wrong: a row that time does not cure is INCONCLUSIVE or FAIL."""
+    due = found(Outcome.INCONCLUSIVE, return_at=NOW)
+    for outcome, expected in (
+        (Outcome.INCONCLUSIVE, ExitCode.INCONCLUSIVE),
+        (Outcome.FAIL, ExitCode.REFUSED),
+    ):
+        story = Story().session().judged(DRIFT, due, found(outcome, "dev-2")).all_pass(DRIFT)
+        assert code(story.enforced()) is expected
+        assert verdict(story.entries).return_at is None
+
+
+def test_a_fail_is_never_merely_not_yet_due() -> None:
+    """A row that FAILs counts as FAIL, also when it says when to return."""
+    late = found(Outcome.FAIL, return_at=NOW + timedelta(hours=1))
+    story = Story().session().judged(DRIFT, late).all_pass(DRIFT)
+
+    assert code(story.enforced()) is ExitCode.REFUSED
+
+
+@given(outcomes=st.lists(OUTCOMES, min_size=len(DECLARED), max_size=len(DECLARED)))
+def test_only_all_pass_passes(outcomes: list[Outcome]) -> None:
+    """FAIL outranks INCONCLUSIVE outranks PASS, item by item."""
+    story = Story().session()
+    for item, outcome in zip(DECLARED, outcomes, strict=True):
+        story.judged(item, outcome)
+    expected = {
+        Outcome.PASS: ExitCode.PASSED,
+        Outcome.FAIL: ExitCode.REFUSED,
+        Outcome.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
+    }[worst(outcomes)]
+
+    assert code(story.enforced()) is expected
+
+
+# --- completeness -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("item", DECLARED)
+def test_an_item_without_a_result_breaks_the_run(item: str) -> None:
+    """Each declared item has exactly one final result."""
+    story = Story().session().all_pass(item).enforced()
+
+    assert verdict(story.entries).broken == (f"{item}: expected a final result, it has not run",)
+    assert code(story) is ExitCode.BROKEN
+
+
+def test_enforce_must_have_run() -> None:
+    """A run without its last cell is broken, whatever it shows."""
+    assert verdict(Story().session().all_pass().entries).broken == (
+        "enforce: expected it to run last, it did not; run the last cell",
+    )
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        lambda story: story.judged(DRIFT, Outcome.PASS, number=2),
+        lambda story: story.session(2),
+        lambda story: story.session(2).waive(DRIFT, Outcome.FAIL, "dev-1"),
+        lambda story: story.planned(BASELINE),
+        lambda story: story.blocked(BASELINE),
+    ],
+)
+def test_enforce_must_be_last(after: Any) -> None:
+    """What was opened, waived or judged after it, it never saw."""
+    story = Story().session().all_pass().enforced()
+    after(story)
+
+    assert "enforce: expected it to run last" in verdict(story.entries).broken[-1]
+    assert code(story) is ExitCode.BROKEN
+    assert not verdict(story.enforced().entries).broken
+
+
+def test_items_out_of_order_break_the_run() -> None:
+    """The playbook's order is the order of the first results."""
+    story = Story().session().judged(CI, Outcome.PASS).judged(DRIFT, Outcome.PASS)
+    story.all_pass(CI, DRIFT).enforced()
+
+    assert verdict(story.entries).broken == (
+        "order: expected the items in the playbook's order, got another",
+    )
+
+
+def test_a_later_try_of_an_earlier_item_is_in_order() -> None:
+    """Only first results are ordered: a guard may be judged again later."""
+    story = Story().session().all_pass().judged(DRIFT, Outcome.PASS, number=2).enforced()
+
+    assert verdict(story.entries).broken == ()
+
+
+def test_another_versions_items_do_not_count() -> None:
+    """A record that declares fewer items than the playbook is not complete."""
+    story = Story(declared=list(DECLARED[:3])).session()
+    for item in DECLARED[:3]:
+        story.judged(item, Outcome.PASS)
+
+    assert verdict(story.enforced().entries).broken == (
+        (
+            "declared items: expected the playbook's 7, got 3;"
+            " the record was made by another version of the tool"
+        ),
+    )
+
+
+def test_a_stage_without_notebook_is_incomplete() -> None:
+    """Items of no known stage are not the playbook's."""
+    story = Story(stage="holiday").session().all_pass().enforced()
+
+    assert incomplete(story.entries, standings(story.entries)) == [
+        (
+            "declared items: expected the playbook's 0, got 7;"
+            " the record was made by another version of the tool"
+        )
+    ]
+
+
+def test_what_the_runner_knows_breaks_the_run() -> None:
+    """A dead kernel is in no record."""
+    story = Story().session().all_pass().enforced()
+    made = verdict(story.entries, ["run: the kernel died"])
+
+    assert (made.exit_code, made.broken) == (ExitCode.BROKEN, ("run: the kernel died",))
+
+
+def test_a_plan_is_ready_when_everything_is_planned() -> None:
+    """In plan mode planned items are as they should be; in apply mode they break the run."""
+    for mode, expected in (("plan", ExitCode.PASSED), ("apply", ExitCode.BROKEN)):
+        story = Story(mode).session().judged(DRIFT, Outcome.PASS).judged(CI, Outcome.PASS)
+        story.judged(REACHABLE, Outcome.PASS)
+        for item in (PROVISION, DEPLOY, SUITES, BASELINE):
+            story.planned(item)
+        assert code(story.enforced()) is expected
+
+
+# --- waivers ----------------------------------------------------------------------------------------
+
+
+def test_a_waived_row_lets_its_item_pass_and_shows() -> None:
+    """Who accepted it, and until when, stays on the item."""
+    story = Story().session().waive(CI, Outcome.FAIL, "dev-1")
+    story.judged(DRIFT, Outcome.PASS).judged(CI, Outcome.FAIL).all_pass(DRIFT, CI).enforced()
+    made = verdict(story.entries)
+
+    assert made.exit_code is ExitCode.PASSED
+    assert [(w.subject, w.outcome, w.approved_by) for w in made.items[1].waived] == [
+        ("dev-1", Outcome.FAIL, ("bob",))
+    ]
+    assert made.items[1].result is not None
+    assert made.items[1].result.outcome is Outcome.FAIL
+
+
+def test_a_waiver_dropped_in_a_later_session_no_longer_counts() -> None:
+    """Only the newest session's waivers are in force."""
+    story = Story().session().waive(CI, Outcome.FAIL, "dev-1")
+    story.judged(DRIFT, Outcome.PASS).judged(CI, Outcome.FAIL).all_pass(DRIFT, CI)
+
+    assert code(story.session(2).enforced()) is ExitCode.REFUSED
+
+
+SUBJECTS = st.sampled_from(["dev-1", "dev-2", "dev-3"])
+
+
+@given(
+    rows=st.lists(st.tuples(SUBJECTS, OUTCOMES), min_size=1, max_size=5),
+    waivers=st.lists(
+        st.tuples(
+            st.sampled_from([CI, DRIFT]),
+            st.sampled_from([Outcome.FAIL, Outcome.INCONCLUSIVE]),
+            st.lists(SUBJECTS, min_size=1, max_size=2),
+        ),
+        max_size=4,
+    ),
+)
+def test_a_waiver_never_covers_a_row_it_does_not_name(
+    rows: list[tuple[str, Outcome]], waivers: list[tuple[str, Outcome, list[str]]]
+) -> None:
+    """The item passes exactly when every row that is not PASS is named, with its outcome."""
+    story = Story().session()
+    for item, outcome, subjects in waivers:
+        story.waive(item, outcome, *subjects)
+    story.judged(CI, *(found(outcome, subject) for subject, outcome in rows))
+    named = {(s, outcome) for item, outcome, subjects in waivers if item == CI for s in subjects}
+    left = [
+        outcome
+        for subject, outcome in rows
+        if outcome is not Outcome.PASS and (subject, outcome) not in named
+    ]
+
+    made = standing(story.entries, CI)
+
+    assert [row.outcome for row in made.open_rows] == left
+    assert made.outcome is (worst(left) if left else Outcome.PASS)
+
+
+def test_a_waiver_lifts_no_result_without_rows() -> None:
+    """Of an empty set nothing can be accepted."""
+    story = Story().session().waive(CI, Outcome.INCONCLUSIVE, "dev-1").judged(CI)
+
+    assert standing(story.entries, CI).outcome is Outcome.INCONCLUSIVE
+
+
+def test_notes_travel_with_the_verdict() -> None:
+    """What was noted in the record stands on the card."""
+    story = Story().session().tell("note", text="the runner was replaced")
+
+    assert verdict(story.entries).notes == ("the runner was replaced",)

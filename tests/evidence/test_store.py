@@ -1,0 +1,254 @@
+"""The store numbers attempts without a gap, misses what was removed, and lends one lock a cluster."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.errors import LockHeld, RecordDamaged, StoreError
+from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.store import Store
+from runbook_lib.sources import process
+
+RELEASE, STAGE = "v1.4.0", "development"
+CREATE = """
+import sys
+from pathlib import Path
+from runbook_lib.evidence.store import Store
+for _ in range(8):
+    Store(Path(sys.argv[1])).create("v1.4.0", "development", {"stage": "development"})
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def test_attempts_are_numbered_from_one(store: Store) -> None:
+    """Each is a directory of its own whose record opens with its number."""
+    made = [store.create(RELEASE, STAGE, {"stage": STAGE}) for _ in range(3)]
+
+    assert [attempt.name for attempt in made] == [
+        "v1.4.0/development/0001",
+        "v1.4.0/development/0002",
+        "v1.4.0/development/0003",
+    ]
+    assert [store.opened(attempt)["attempt"] for attempt in made] == [1, 2, 3]
+    assert [attempt.number for attempt in store.attempts(RELEASE)] == [1, 2, 3]
+    assert store.records() == [attempt.folder / "record.jsonl" for attempt in made]
+
+
+def test_an_attempt_opens_on_the_heads_of_all_earlier_ones(store: Store) -> None:
+    """Of every stage of the release, so that a removed one is missed."""
+    first = store.create(RELEASE, "development", {})
+    first.record.append("note", {})
+    second = store.create(RELEASE, "testnet", {})
+
+    assert store.opened(second)["heads"] == {first.name: first.record.head}
+
+
+def test_an_unknown_attempt_is_named_beside_the_known_ones(store: Store) -> None:
+    """The error says which exist."""
+    with pytest.raises(StoreError) as none:
+        store.attempt(RELEASE, STAGE, 1)
+    store.create(RELEASE, STAGE, {})
+    with pytest.raises(StoreError) as another:
+        store.attempt(RELEASE, STAGE, 2)
+
+    assert str(none.value) == "v1.4.0/development: attempt: expected one of none yet, got 1"
+    assert str(another.value) == "v1.4.0/development: attempt: expected one of [1], got 2"
+
+
+def test_a_removed_attempt_is_noticed_by_the_gap(store: Store) -> None:
+    """Nothing can be opened in a store that lost an attempt in the middle."""
+    for _ in range(3):
+        store.create(RELEASE, STAGE, {})
+    store.attempt(RELEASE, STAGE, 2).folder.rename(store.root / "gone")
+
+    with pytest.raises(StoreError) as caught:
+        store.create(RELEASE, STAGE, {})
+
+    assert str(caught.value) == (
+        "v1.4.0/development: expected attempts 1 to 2 without a gap, got [1, 3];"
+        " an attempt was removed from the store: restore it"
+    )
+
+
+def test_a_removed_last_attempt_is_noticed_by_those_that_opened_on_it(store: Store) -> None:
+    """A gap is not needed: later attempts of other stages hold its head."""
+    first = store.create(RELEASE, "development", {})
+    store.create(RELEASE, "testnet", {})
+    first.folder.rename(store.root / "gone")
+
+    with pytest.raises(StoreError) as caught:
+        store.check_heads(store.attempts(RELEASE))
+
+    assert str(caught.value) == (
+        "v1.4.0/testnet/0001: expected the earlier attempt v1.4.0/development/0001 in the store,"
+        " got none; it was removed: restore it"
+    )
+
+
+def test_a_replaced_record_is_noticed(store: Store) -> None:
+    """Another history, however well it is chained, does not hold the head that was seen."""
+    first = store.create(RELEASE, STAGE, {})
+    head = first.record.head
+    second = store.create(RELEASE, STAGE, {})
+    path = first.folder / "record.jsonl"
+    path.unlink()
+    Record(path).append("opened", {"heads": {}, "attempt": 1, "forged": True})
+
+    with pytest.raises(RecordDamaged) as caught:
+        store.check_heads(store.attempts(RELEASE))
+
+    assert second.number == 2
+    assert str(caught.value) == (
+        f"v1.4.0/development/0001: expected its record to hold {head}, got another history;"
+        " the record was replaced: restore it"
+    )
+
+
+def test_a_folder_without_its_opening_entry_is_damaged(store: Store) -> None:
+    """A directory alone is no attempt."""
+    (store.root / RELEASE / STAGE / "0001").mkdir(parents=True)
+
+    with pytest.raises(RecordDamaged) as caught:
+        store.check_heads(store.attempts(RELEASE))
+
+    assert str(caught.value) == "v1.4.0/development/0001: expected an opening entry, got none"
+
+
+def test_two_processes_create_different_attempts(store: Store) -> None:
+    """Sixteen attempts of two processes have sixteen numbers, each opened on all before it."""
+    argv = [sys.executable, "-c", CREATE, str(store.root)]
+    both = [subprocess.Popen(argv) for _ in range(2)]
+    assert [one.wait() for one in both] == [0, 0]
+    attempts = store.attempts(RELEASE)
+
+    assert [attempt.number for attempt in attempts] == list(range(1, 17))
+    assert [len(store.opened(attempt)["heads"]) for attempt in attempts] == list(range(16))
+    assert [p.name for p in (store.root / RELEASE / STAGE).glob(".*")] == []
+
+
+def test_adoptions_are_numbered_apart(store: Store) -> None:
+    """A state taken over is a record of its cluster, not an attempt of a release."""
+    made = [store.adopt("development", {"cluster": "development"}) for _ in range(2)]
+
+    assert [attempt.name for attempt in made] == [
+        ".adopted/development/0001",
+        ".adopted/development/0002",
+    ]
+    assert store.attempts(RELEASE) == []
+
+
+def test_a_held_lock_names_owner_and_age(store: Store) -> None:
+    """The second run learns who holds the cluster and since when."""
+    with (
+        store.cluster_lock("development", "alice (v1.4.0/development/0001)") as descriptor,
+        pytest.raises(LockHeld) as caught,
+        store.cluster_lock("development", "bob"),
+    ):
+        raise AssertionError(descriptor)
+
+    since = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
+    text = str(caught.value)
+    assert text.startswith(
+        "development: lock: expected it free, got held by alice (v1.4.0/development/0001) since "
+    )
+    assert since[:13] in text
+    assert text.endswith(
+        " (0 min ago); a run or one of its commands is still at work: wait for it, or recover"
+    )
+
+
+def test_the_age_of_a_lock_counts_days(store: Store) -> None:
+    """A lock of two days ago was taken 2,880 minutes ago."""
+    since = (datetime.now(UTC) - timedelta(days=2)).isoformat(timespec="seconds")
+    with store.cluster_lock("development", "alice"):
+        path = store.root / ".locks" / "development.lock"
+        path.write_text(json.dumps({"owner": "alice", "since": since}))
+        with (
+            pytest.raises(LockHeld, match=r"\(2880 min ago\)"),
+            store.cluster_lock("development", "bob"),
+        ):
+            pass
+
+
+@pytest.mark.parametrize("note", ["", "{}", '{"owner": "x", "since": "2026-01-01"}', "[]"])
+def test_a_lock_without_a_readable_note_is_still_held(store: Store, note: str) -> None:
+    """Who holds it may be unknown; that it is held is not."""
+    with store.cluster_lock("development", "alice"):
+        (store.root / ".locks" / "development.lock").write_text(note)
+        with (
+            pytest.raises(LockHeld, match="got held by somebody unknown;"),
+            store.cluster_lock("development", "bob"),
+        ):
+            pass
+
+
+def test_clusters_are_locked_apart_and_released(store: Store) -> None:
+    """Another cluster's lock is free, and so is this one after its run."""
+    with store.cluster_lock("development", "alice"), store.cluster_lock("testnet", "alice"):
+        pass
+    with store.cluster_lock("development", "bob"):
+        pass
+
+
+@pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
+def test_a_command_that_outlives_its_run_keeps_the_lock(store: Store, tmp_path: Path) -> None:
+    """A changing command inherits the lock: it is free only when the command is gone."""
+    go_on = tmp_path / "fifo"
+    script = f"mkfifo {go_on}; read line <{go_on}"
+    with store.cluster_lock("development", "alice") as lock:
+        ended = process.run(
+            ["/bin/sh", "-c", script], timeout_s=0.2, lock=lock, outputs=tmp_path / "step"
+        )
+    with pytest.raises(LockHeld), store.cluster_lock("development", "bob"):
+        pass
+
+    go_on.write_text("go on\n")
+    _until_free(store)
+
+    assert ended.code is None
+    assert ended.problem.startswith("still at work after 0.2 s")
+    assert (tmp_path / "step.code").read_text() == "0\n"
+
+
+def _until_free(store: Store) -> None:
+    deadline = datetime.now(UTC) + timedelta(seconds=20)
+    while datetime.now(UTC) < deadline:
+        try:
+            with store.cluster_lock("development", "bob"):
+                return
+        except LockHeld:
+            continue
+    raise AssertionError("the lock was never released")
+
+
+def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """A file in the way of the store is an error of the store, not a traceback."""
+    (tmp_path / "store").write_text("")
+
+    with pytest.raises(StoreError) as caught:
+        Store(tmp_path / "store").create(RELEASE, STAGE, {})
+
+    assert str(caught.value) == "store: store: expected a writable directory, got: Not a directory"
+
+
+def test_a_baseline_is_pinned_once_under_its_digest(store: Store, tmp_path: Path) -> None:
+    """The same digest is the same file; it is never overwritten."""
+    source = tmp_path / "baseline.parquet"
+    source.write_bytes(b"frames")
+    pinned = store.pin("development", "sha256:abc", source)
+    source.write_bytes(b"others")
+
+    assert store.pin("development", "sha256:abc", source) == pinned
+    assert pinned == store.root / ".baselines" / "development" / "abc.parquet"
+    assert pinned.read_bytes() == b"frames"
+    assert [path.name for path in pinned.parent.iterdir()] == ["abc.parquet"]
