@@ -95,6 +95,7 @@ class Embedded:
         self._addresses: dict[str, Address] = dict.fromkeys(
             ("prometheus", "alertmanager"), ("127.0.0.1", 0)
         )
+        self._listening: set[str] = set()
         self.urls: dict[str, str] = {}
         self._prometheus: EmbeddedPrometheus | None = None
         self._notified: dict[str, Alert] = {}
@@ -107,8 +108,9 @@ class Embedded:
         prometheus = EmbeddedPrometheus(self._recorder, engine, store, url)
         self._apps["prometheus"] = prometheus.app()
         self._prometheus = prometheus
-        if "prometheus" not in self.urls:
+        if "prometheus" not in self._listening:
             self.up("prometheus")
+        if not self._thread.is_alive():
             self._thread.start()
 
     def up(self, name: str) -> None:
@@ -116,11 +118,13 @@ class Embedded:
             await self._apps[name](scope, receive, send)
 
         self._addresses[name] = self._loopback.listen(app, *self._addresses[name])
+        self._listening.add(name)
         host, port = self._addresses[name]
         self.urls[name] = f"http://{host}:{port}"
 
     def down(self, name: str) -> None:
         self._loopback.close(self._addresses[name])
+        self._listening.discard(name)
 
     def stop(self) -> None:
         self._stopping.set()

@@ -37,7 +37,7 @@ class Backend(Protocol):
     urls: dict[str, str]
 
     def publish(self, store: Store, engine: rules.RuleEngine) -> None:
-        """Serve this history from now on."""
+        """Serve this history from now on, also when Prometheus was down."""
 
     def up(self, name: str) -> None: ...
 
@@ -50,7 +50,7 @@ class Backend(Protocol):
 class TelemetryServers:
     """Serves the world's telemetry under ``urls``; ``kind`` says by which servers.
 
-    ``span_s`` is how much history there is at the start, with a sample each ``step_s``. The rule
+    History begins at ``origin``, by default ``span_s`` ago, with a sample each ``step_s``. The rule
     files are all of ``<root>/prometheus/rules``; the rehearsal's own is written when it is missing.
     """
 
@@ -61,6 +61,7 @@ class TelemetryServers:
         *,
         span_s: float = SPAN_S,
         step_s: float = STEP_S,
+        origin: float | None = None,
     ) -> None:
         installed = all(processes.binary(name) for name in ("prometheus", "alertmanager"))
         if kind == "real" and not installed:
@@ -70,7 +71,7 @@ class TelemetryServers:
         self.world = world
         self.step_s = step_s
         genesis = min(cluster.genesis for cluster in world.clusters.values())
-        self.origin = max(world.clock.now() - span_s, genesis)
+        self.origin = max(world.clock.now() - span_s if origin is None else origin, genesis)
         self._recorder = Recorder(world, self.origin)
         self._loopback = Loopback()
         self._down: set[str] = set()
@@ -136,9 +137,10 @@ class TelemetryServers:
         """Bring it back, with the history it missed."""
         with self._lock:
             self._down.discard(name)
-            self._backend.up(name)
             if name == "prometheus":
                 self._lay()
+            else:
+                self._backend.up(name)
 
     def _rules(self) -> list[rules.Rule]:
         return rules.load(self.world.root / "prometheus" / "rules")
