@@ -149,7 +149,8 @@ class TelemetryServers:
         """History and alerts from the origin to now, served unless Prometheus is down."""
         engine, store = rules.RuleEngine(self._rules()), Store()
         rules.check(engine.rules)
-        instants = np.arange(self.origin, self.world.clock.now(), self.step_s)
+        now = self.world.clock.now()
+        instants = np.append(np.arange(self.origin, now - 1.0, self.step_s), now)
         self._recorder.lay(store, instants)
         wall = np.round((instants - self.world.clock.offset) * 1000.0).astype(np.int64)
         engine.run(store, wall)

@@ -98,8 +98,10 @@ class NodeTelemetry:
             yield row, np.where(spoilt, np.nan, row.values), there & self._open(row, segment)
 
     def _withheld(self, at: Floats) -> Flags:
-        """Where a fault keeps the series back: they never existed, ended, or have a hole of 30 min in
-        every 45."""
+        """Where a fault keeps the series back.
+
+        They never existed, they ended, or half an hour of every 45 minutes is missing.
+        """
         timeline = self.timeline
         segment = timeline.segment(at)
         gap = timeline.fault("metrics-gap", self.name)
