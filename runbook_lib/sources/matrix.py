@@ -28,6 +28,8 @@ SECOND_DIGITS = 10  # from 2001 to 2286
 
 Times = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
+Bytes = npt.NDArray[np.uint8]
+Places = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -85,12 +87,10 @@ def parse(source: str, body: bytes) -> Matrix:
         raise SourceError(source, "expected one list of samples per series, got another number")
     if len({label_text(series.metric) for series in found}) != len(found):
         raise SourceError(source, "expected every series once, got one twice")
-    columns, shared = [], np.empty(0, np.int64)
+    columns, clock = [], _Clock()
     for series, (start, end) in zip(found, spans, strict=True):
-        times, values = _samples(source, body, start, end)
-        # Most series have the same times: kept once, they cost nothing.
-        shared = shared if np.array_equal(shared, times) else times
-        columns.append(Series(series.metric, shared, values))
+        times, values = _samples(source, body, start, end, clock)
+        columns.append(Series(series.metric, times, values))
     return Matrix(tuple(columns), tuple(envelope.warnings), tuple(envelope.infos))
 
 
@@ -158,7 +158,31 @@ def _skeleton(body: bytes, spans: list[tuple[int, int]]) -> bytes:
     return b"".join([*pieces, body[at:]])
 
 
-def _samples(source: str, body: bytes, start: int, end: int) -> tuple[Times, Values]:
+class _Clock:
+    """Reads times. Most series have those of the one before: read once, kept once."""
+
+    def __init__(self) -> None:
+        self._texts: tuple[int, bytes] = (0, b"")
+        self._times: Times = np.empty(0, np.int64)
+
+    def read(self, source: str, text: Bytes, begins: Places, ends: Places) -> Times | None:
+        """Decimal seconds in ``text[begins:ends]`` as ms; None when one is something else."""
+        lengths = ends - begins
+        length = int(lengths[0])
+        if not (lengths == length).all():
+            self._texts = (0, b"")
+            return _increasing(source, _milliseconds(text, begins, lengths))
+        view = np.ndarray((len(text) - length + 1,), f"S{length}", text, strides=(1,))
+        texts = (length, view[begins].tobytes())
+        if texts != self._texts:
+            times = _increasing(source, _milliseconds(text, begins, lengths))
+            if times is None:
+                return None
+            self._texts, self._times = texts, times
+        return self._times
+
+
+def _samples(source: str, body: bytes, start: int, end: int, clock: _Clock) -> tuple[Times, Values]:
     """The numbers in ``body[start:end]``, which reads ``T,"V"],[T,"V"],[T,"V"``."""
     text = np.frombuffer(body, np.uint8, end - start, start)
     quotes = np.flatnonzero(text == _QUOTE)
@@ -175,23 +199,17 @@ def _samples(source: str, body: bytes, start: int, end: int) -> tuple[Times, Val
         and (text[between + 3] == _OPEN).all()
     ):
         raise _unexpected(source, body[start:end])
-    times = _milliseconds(text, begins, opened - 1)
+    times = clock.read(source, text, begins, opened - 1)
     values = _floats(memoryview(body)[start:end], opened + 1, closed)
     if times is None or values is None:
         raise _unexpected(source, body[start:end])
-    _increasing(source, times)
     return times, values
 
 
-def _milliseconds(
-    text: npt.NDArray[np.uint8], begins: npt.NDArray[np.intp], ends: npt.NDArray[np.intp]
-) -> Times | None:
-    """Decimal seconds in ``text[begins:ends]`` as ms; None when one is something else."""
-    lengths = ends - begins
+def _milliseconds(text: Bytes, begins: Places, lengths: Places) -> Times | None:
     times = np.empty(len(begins), np.int64)
-    alike = bool((lengths == lengths[0]).all())
-    for length in lengths[:1] if alike else np.unique(lengths):
-        chosen = ... if alike else np.flatnonzero(lengths == length)
+    for length in np.unique(lengths):
+        chosen = np.flatnonzero(lengths == length)
         at = begins[chosen]
         decimals = int(length) - SECOND_DIGITS - 1
         if length < SECOND_DIGITS or decimals == 0 or decimals > 9:
@@ -207,9 +225,7 @@ def _milliseconds(
     return times
 
 
-def _digits(
-    text: npt.NDArray[np.uint8], at: npt.NDArray[np.intp], count: int
-) -> npt.NDArray[np.int64] | None:
+def _digits(text: Bytes, at: Places, count: int) -> npt.NDArray[np.int64] | None:
     number = np.zeros(len(at), np.int64)
     for place in range(count):
         digit = text[at + place] - np.uint8(_ZERO)  # below "0" it wraps round to more than 9
@@ -219,9 +235,7 @@ def _digits(
     return number
 
 
-def _floats(
-    text: memoryview, begins: npt.NDArray[np.intp], ends: npt.NDArray[np.intp]
-) -> Values | None:
+def _floats(text: memoryview, begins: Places, ends: Places) -> Values | None:
     """The numbers in ``text[begins:ends]``, NaN and Inf as such; None when one is none."""
     import pyarrow as pa
 
@@ -239,9 +253,10 @@ def _floats(
     return values
 
 
-def _increasing(source: str, times: Times) -> None:
-    if not (np.diff(times) > 0).all():
+def _increasing(source: str, times: Times | None) -> Times | None:
+    if times is not None and not (np.diff(times) > 0).all():
         raise SourceError(source, "expected times that increase, got one twice or out of order")
+    return times
 
 
 def _unexpected(source: str, span: bytes) -> SourceError:
