@@ -38,7 +38,10 @@ AT_ONCE = 16
 
 @dataclass
 class Context:
-    """``journal`` holds the record's entries this try may rely on; ``record`` is where it writes."""
+    """``journal`` holds the record's entries this try may rely on; ``record`` is where it writes.
+
+    ``private`` is a folder of ours alone, outside the evidence, for files that hold secrets.
+    """
 
     item: str
     stage: str
@@ -52,6 +55,7 @@ class Context:
     standing: Callable[[str], Standing]
     plan: Plan | None = None
     attempt_name: str = ""
+    private: Path = Path()
 
     @property
     def cluster_name(self) -> str:

@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,6 +58,7 @@ class Session:
     params: StageParams
     recorded: Sequence[Entry] = ()
     scratch: tempfile.TemporaryDirectory[str] | None = None
+    _private: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def replay(self) -> bool:
@@ -67,15 +69,31 @@ class Session:
         return self.attempt.record
 
     def scope(self, item: str, number: int) -> Scope:
-        """The tape scope of one try of ``item``."""
+        """The tape scope of one try of ``item``; a guard's try asked under its change."""
+        for entry in self.recorded:
+            if entry.kind == "result" and (entry.body["item"], entry.body["number"]) == (
+                item,
+                number,
+            ):
+                item, number = entry.body.get("under", (item, number))
         return Scope(
             self.tape,
             self.outside,
             item,
             number,
             clock=self.site.clock,
-            aliases=[(str(self.attempt.folder), "attempt"), (str(self.store.root), "store")],
+            aliases=[
+                (str(self.attempt.folder), "attempt"),
+                (str(self.store.root), "store"),
+                (str(self.private), "private"),
+            ],
         )
+
+    @cached_property
+    def private(self) -> Path:
+        """A folder only we can read, for what a command must be handed and nobody may keep."""
+        self._private = tempfile.TemporaryDirectory(prefix="runbook-private-")
+        return Path(self._private.name)
 
     def next_try(self, item: str) -> int:
         """The number of the next try of ``item``; in replay, that of the recorded one."""
@@ -87,6 +105,13 @@ class Session:
             if entry.kind == "started" and entry.body["item"] == item
         ]
         return max(numbers, default=0) + 1
+
+    def may_judge_again(self, change: str, item: str, number: int) -> bool:
+        """Whether a guard can be judged under a try of ``change``; in replay, if it was."""
+        asked = {"change": change, "item": item, "number": number}
+        return not self.replay or any(
+            entry.kind == "guard" and asked.items() <= entry.body.items() for entry in self.recorded
+        )
 
     def journal(self, item: str, number: int) -> Sequence[Entry]:
         """What a try may know of the past: in replay, the record as it was when the try began."""
@@ -107,7 +132,7 @@ class Session:
         return stage_params(self.stage, values, "recorded parameters")
 
     def close(self) -> None:
-        self.outside.loop.close()
+        self.outside.close()
         if self.scratch is not None:
             self.scratch.cleanup()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..canonical import digest, digest_bytes
+from ..canonical import digest
 from ..errors import SourceError
 from ..evidence.store import Attempt, Store
 from ..session import find_operator, read_site
@@ -77,6 +77,6 @@ def _read(scope: Scope, site: Site, cluster: str) -> dict[str, NodeState]:
             gates=rollout.feature_gates,
             channel=rollout.release_channel,
             binary=commands.version(name).digest,
-            config=digest_bytes(commands.read_config(name)),
+            config=commands.read_config(name).digest,
         )
     return states

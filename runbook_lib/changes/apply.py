@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..canonical import digest_bytes
 from ..context import Context
 from ..errors import SourceError
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
@@ -109,8 +108,11 @@ class Applier:
 
     def _left_behind(self, stem: str) -> int | None:
         """The exit code an earlier run's command left, when it ended after that run was gone."""
+        left = self.context.folder / "steps" / stem
+        if self.context.scope.live:
+            self.context.scope.clean_files(left)
         try:
-            text = self.context.scope.read(self.context.folder / "steps" / f"{stem}.code")
+            text = self.context.scope.read(left.with_name(f"{stem}.code"))
         except SourceError:
             return None
         return int(text) if text.strip().isdigit() else None
@@ -176,7 +178,7 @@ def _binary(context: Context, node: NodePlan) -> Row:
 
 def _config(context: Context, node: NodePlan) -> Row:
     try:
-        found = digest_bytes(context.commands.read_config(node.node))
+        found = context.commands.read_config(node.node).digest
     except SourceError as error:
         return unknown_row(node.node, "config", node.after.config, error.problem)
     return check_row(node.node, "config", node.after.config, found, found == node.after.config)

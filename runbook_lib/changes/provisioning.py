@@ -9,18 +9,18 @@ from ..errors import SourceError
 from ..outcomes import Row, check_row, unknown_row
 from ..site import Node
 from ..sources.commands import Provisioned, provisioned
-from ..sources.config import CHANNEL_AT, GATES_AT, Profile, flatten, parse_toml, render
+from ..sources.config import CHANNEL_AT, GATES_AT, Flat, Profile, flatten, parse_toml
 from ..sources.node import Fleet
 from ..sources.process import Ended
 from .apply import POLL_S, Applier, Step
-from .targets import keep_target
+from .targets import keep_target, rendered
 
 
 def provision_and_remove(context: Context, applier: Applier, profile: Profile) -> list[Row]:
     """Rows of one provisioning; the node is removed also when it came up wrong."""
     name = "rehearsal-" + re.sub(r"[^a-z0-9]+", "-", context.attempt_name.lower()).strip("-")
     cluster, commands = context.cluster_name, context.commands
-    config = keep_target(context, name, _config(context, profile))
+    config = keep_target(context, name, *_config(context, profile))
     make = Step(
         name,
         "provision",
@@ -38,15 +38,16 @@ def provision_and_remove(context: Context, applier: Applier, profile: Profile) -
     return applier.rows
 
 
-def _config(context: Context, profile: Profile) -> bytes:
+def _config(context: Context, profile: Profile) -> tuple[bytes, bytes | None]:
     """The first node's TOML with exactly the profile's gates and channel."""
     model = context.cluster.nodes[0].name
-    text = context.commands.read_config(model)
-    flat = flatten(parse_toml(text, model))
-    wanted = {f"{GATES_AT}.{gate}": on for gate, on in profile.feature_gates.items()}
-    wanted[CHANNEL_AT] = profile.release_channel  # type: ignore[assignment]
+    found = context.commands.read_config(model)
+    flat = flatten(parse_toml(found.text, model))
+    wanted: Flat = {f"{GATES_AT}.{gate}": on for gate, on in profile.feature_gates.items()}
+    wanted[CHANNEL_AT] = profile.release_channel
     changes = {key: value for key, value in wanted.items() if flat.get(key) != value}
-    return render(text, changes, model) if changes else text
+    text, raw, _ = rendered(context, model, found, changes)
+    return text, raw
 
 
 def _made(context: Context, applier: Applier, make: Step) -> Provisioned:

@@ -6,34 +6,42 @@ build. A forward stage never turns a gate off; a gate ahead of the profile stays
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..canonical import digest_bytes
 from ..context import Context
 from ..errors import ParameterError, SourceError
 from ..params import project_path
+from ..sources.commands import NodeConfig
 from ..sources.config import (
     CHANNEL_AT,
     GATES_AT,
     Bundle,
+    Flat,
     Profile,
     flatten,
     parse_bundle,
     parse_toml,
     render,
 )
+from ..sources.redact import MARK
 from .plan import Artifact
 from .state import NodeState
 
 
 @dataclass(frozen=True)
 class Target:
-    """``text`` is the node's TOML as it must become, ``found`` as it is."""
+    """``found`` is a node's TOML as it is, ``text`` as it must become, both without secrets.
+
+    ``raw`` is the target with its secrets, in memory only; None in a replay, and where ``text``
+    is the whole of it.
+    """
 
     found: bytes
     text: bytes
     after: NodeState
+    raw: bytes | None = field(default=None, repr=False)
 
 
 def read_bundle(context: Context) -> Bundle:
@@ -52,35 +60,60 @@ def artifact(context: Context) -> Artifact:
     return Artifact(path=path, digest=context.scope.file_digest(project_path(path)))
 
 
-def target(node: str, found: bytes, before: NodeState, profile: Profile, binary: str) -> Target:
-    """The target of a node whose TOML is ``found``. Raises SourceError when it cannot be rewritten."""
+def target(
+    context: Context,
+    node: str,
+    config: NodeConfig,
+    before: NodeState,
+    profile: Profile,
+    binary: str,
+) -> Target:
+    """The target of a node. Raises SourceError when its TOML cannot be rewritten."""
     wanted = {gate: True for gate, on in profile.feature_gates.items() if on}
-    changes = {f"{GATES_AT}.{gate}": True for gate in wanted if not before.gates.get(gate)}
-    flat = flatten(parse_toml(found, node))
-    if flat.get(CHANNEL_AT) != profile.release_channel:
-        changes = {**changes, CHANNEL_AT: profile.release_channel}  # type: ignore[dict-item]
-    text = render(found, changes, node) if changes else found
+    changes: Flat = {f"{GATES_AT}.{gate}": True for gate in wanted if not before.gates.get(gate)}
+    if flatten(parse_toml(config.text, node)).get(CHANNEL_AT) != profile.release_channel:
+        changes[CHANNEL_AT] = profile.release_channel
+    text, raw, digest = rendered(context, node, config, changes)
     after = NodeState(
         gates={**before.gates, **wanted},
         channel=profile.release_channel,
         binary=binary,
-        config=digest_bytes(text),
+        config=digest,
     )
-    return Target(found, text, after)
+    return Target(config.text, text, after, raw)
 
 
-def target_path(context: Context, node: str) -> Path:
-    """Where a node's rendered TOML lies in the attempt."""
-    return context.folder / "targets" / f"{node}.toml"
+def rendered(
+    context: Context, node: str, config: NodeConfig, changes: Flat
+) -> tuple[bytes, bytes | None, str]:
+    """A node's TOML with ``changes``: without secrets, with them (live), and the latter's digest."""
+    text = render(config.text, changes, node) if changes else config.text
+    if not config.secret:
+        return text, None, digest_bytes(text)
+    raw = None
+    if config.raw is not None:
+        raw = render(config.raw, changes, node) if changes else config.raw
+    whole = raw or b""
+    return text, raw, context.scope.derive(f"target {node}", lambda: digest_bytes(whole))
 
 
-def keep_target(context: Context, node: str, text: bytes) -> Path:
-    """Write a node's rendered TOML into the attempt, once; another text is a SourceError."""
-    path = target_path(context, node)
+def keep_target(context: Context, node: str, text: bytes, raw: bytes | None) -> Path:
+    """Write a node's rendered TOML into the attempt, once, and return the file to deliver.
+
+    That is another, outside the evidence, when the TOML holds secrets. Raises SourceError when
+    this attempt already rendered another text.
+    """
+    path = context.folder / "targets" / f"{node}.toml"
     path.parent.mkdir(exist_ok=True)
     if path.exists() and path.read_bytes() != text:
         raise SourceError(
             node, "expected the target this attempt already rendered, got another; start a new one"
         )
     path.write_bytes(text)
-    return path
+    if raw is None and MARK.encode() not in text:
+        return path
+    private = context.private / f"{node}.toml"
+    if raw is not None:
+        private.touch(0o600)
+        private.write_bytes(raw)
+    return private

@@ -9,7 +9,7 @@ from ..changes.apply import Applier, Change, Step, all_pass, read_back
 from ..changes.plan import NodePlan, Plan
 from ..changes.provisioning import provision_and_remove
 from ..changes.state import known_map, require_known
-from ..changes.targets import artifact, keep_target, read_bundle, target, target_path
+from ..changes.targets import artifact, keep_target, read_bundle, target
 from ..context import Context, judges
 from ..errors import SourceError
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
@@ -177,8 +177,8 @@ def plan(context: Context) -> Plan:
         before = require_known(known, node.name, context.cluster_name)
         if isinstance(found := configs[node.name], SourceError):
             raise found
-        made = target(node.name, found, before, profile, build.digest)
-        keep_target(context, node.name, made.text)
+        made = target(context, node.name, found, before, profile, build.digest)
+        keep_target(context, node.name, made.text, made.raw)
         nodes.append(
             NodePlan(node=node.name, control=node.control, before=before, after=made.after)
         )
@@ -224,15 +224,18 @@ def _deploy(context: Context, applier: Applier) -> CheckResult:
 def _deploy_node(context: Context, applier: Applier, node: NodePlan) -> bool:
     assert context.plan is not None
     release, commands = context.plan.artifact, context.commands
-    config, path = target_path(context, node.node), project_path(release.path)
+    profile, path = read_bundle(context).profile(context.stage), project_path(release.path)
     if context.scope.file_digest(path) != release.digest:
         got = "another content than was planned"
         applier.rows.append(check_row(node.node, "artifact", release.digest, got, ok=False))
         return False
-    if context.scope.file_digest(config) != node.after.config:
-        got = "another content than was planned"
+    found = commands.read_config(node.node)
+    made = target(context, node.node, found, node.before, profile, release.digest)
+    if made.after.config != node.after.config:
+        got = "its file moved since the plan"
         applier.rows.append(check_row(node.node, "target TOML", node.after.config, got, ok=False))
         return False
+    config = keep_target(context, node.node, made.text, made.raw)
     deliver = Step(
         node.node,
         "deliver",

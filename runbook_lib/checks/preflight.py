@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..canonical import digest_bytes
 from ..changes.state import NodeState, differences, known_map, require_known
 from ..changes.targets import Target, artifact, keep_target, read_bundle, target
 from ..context import Context, judges
 from ..errors import SourceError
 from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
-from ..sources.commands import Build
+from ..sources.commands import Build, NodeConfig
 from ..sources.config import GATES_AT, Bundle, Flat, Profile, diff, flatten, parse_toml
 from ..sources.node import Peers, Rollout
 
 Before = Mapping[str, NodeState | SourceError]
-Configs = Mapping[str, bytes | SourceError]
+Configs = Mapping[str, NodeConfig | SourceError]
 
 
 @judges("preflight.config-drift")
@@ -60,7 +59,7 @@ def _node(
     expected: NodeState,
     rollout: Rollout | SourceError,
     build: Build | SourceError,
-    config: bytes | SourceError,
+    config: NodeConfig | SourceError,
 ) -> list[Row]:
     seen: dict[str, str | bool] = {}
     wanted = expected.flat()
@@ -75,10 +74,10 @@ def _node(
         if isinstance(source, SourceError):
             rows.append(unknown_row(name, what, wanted.pop(what), source.problem))
         else:
-            seen[what] = source.digest if isinstance(source, Build) else digest_bytes(source)
+            seen[what] = source.digest
     rows += [check_row(name, *found, ok=False) for found in differences(wanted, seen)]
     if not isinstance(config, SourceError) and not isinstance(rollout, SourceError):
-        rows += _disk_against_rpc(name, config, rollout)
+        rows += _disk_against_rpc(name, config.text, rollout)
     if not rows:
         text = f"{len(wanted)} keys as last verified"
         rows.append(check_row(name, "live state", text, text, ok=True))
@@ -151,7 +150,8 @@ def _targets(context: Context, before: Before, configs: Configs) -> list[Row]:
         state, found = before[name], configs[name]
         if isinstance(state, SourceError) or isinstance(found, SourceError):
             return []  # said by its live state already
-        return _target(context, name, target(name, found, state, profile, binary), bundle, profile)
+        made = target(context, name, found, state, profile, binary)
+        return _target(context, name, made, bundle, profile)
 
     rows: list[Row] = []
     for name, judged in context.each(judge).items():
@@ -166,7 +166,7 @@ def _target(
     context: Context, name: str, made: Target, bundle: Bundle, profile: Profile
 ) -> list[Row]:
     """The rendered target: valid to the chain, the profile's, and changed by the stage alone."""
-    path = keep_target(context, name, made.text)
+    path = keep_target(context, name, made.text, made.raw)
     verdict = context.commands.dry_run(path)
     rows = []
     if verdict.unknown_keys:

@@ -8,13 +8,14 @@ returns how the command ended, for the journal, whatever its exit code.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field
 
 from .. import site
+from ..canonical import digest_bytes
 from ..errors import ParameterError, SourceError
 from . import wire
 from .process import Ended
@@ -54,6 +55,24 @@ class Provisioned(Wire):
 
     node: str
     url: site.Url
+
+
+@dataclass(frozen=True)
+class NodeConfig:
+    """A node's TOML. ``text`` is without its secrets, ``digest`` that of the file as it is.
+
+    ``raw`` is the file itself: in memory, for rendering, never written into the evidence; a
+    replay has none.
+    """
+
+    text: bytes
+    digest: str
+    raw: bytes | None = field(default=None, repr=False)
+
+    @property
+    def secret(self) -> bool:
+        """Whether the file holds what the evidence may not."""
+        return digest_bytes(self.text) != self.digest
 
 
 @dataclass(frozen=True)
@@ -98,10 +117,15 @@ def fill(where: str, argv: list[str], **values: str) -> list[str]:
 
 
 def execute(
-    scope: Scope, source: str, command: site.Command, *, codes: tuple[int, ...] | None = (0,)
+    scope: Scope,
+    source: str,
+    command: site.Command,
+    *,
+    codes: tuple[int, ...] | None = (0,),
+    private: bool = False,
 ) -> Ended:
     """Run a command that only reads. Raises SourceError unless it ended with one of ``codes``."""
-    ended = scope.run(command.argv, timeout_s=command.timeout_s)
+    ended = scope.run(command.argv, timeout_s=command.timeout_s, private=private)
     if ended.code is None:
         raise SourceError(source, f"expected the command to end, got: {ended.problem}")
     if codes is not None and ended.code not in codes:
@@ -128,9 +152,10 @@ class SiteCommands:
         """The build that runs on a node, by the site's own inspection."""
         return wire.decode(f"version {node}", self._read("version", node, node=node).stdout, Build)
 
-    def read_config(self, node: str) -> bytes:
+    def read_config(self, node: str) -> NodeConfig:
         """The node's TOML as it lies on its disk."""
-        return self._read("read_config", node, node=node).stdout
+        ended = self._read("read_config", node, node=node, private=True)
+        return NodeConfig(ended.stdout, ended.digest, ended.raw)
 
     def dry_run(self, config: Path) -> DryRun:
         """The chain's own verdict on a file: exit 0 valid, 2 with its wording invalid.
@@ -215,9 +240,12 @@ class SiteCommands:
         argv = fill(f"commands.{purpose}", command.argv, **values)
         return command.model_copy(update={"argv": argv})
 
-    def _read(self, purpose: str, subject: str = "", **values: str) -> Ended:
+    def _read(
+        self, purpose: str, subject: str = "", *, private: bool = False, **values: str
+    ) -> Ended:
         source = f"{purpose} {subject}".strip()
-        return execute(self._scope, source, self._command(purpose, source, **values))
+        command = self._command(purpose, source, **values)
+        return execute(self._scope, source, command, private=private)
 
     def _change(
         self, purpose: str, subject: str, lock: int, outputs: Path, /, **values: str

@@ -34,7 +34,6 @@ class NodeTelemetry(Wire):
 
     enabled: bool
     endpoint: str | None = None
-    sample_interval_secs: Count
 
 
 class Rollout(Wire):

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -28,12 +28,17 @@ _KEEP_CODE = (
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended. ``code`` is None when it could not be started or did not end in time."""
+    """How a command ended. ``code`` is None when it could not be started or did not end in time.
+
+    ``digest`` is that of stdout with its secrets, where somebody asked to keep it.
+    """
 
     code: int | None
     stdout: bytes
     stderr: bytes
     problem: str = ""
+    digest: str = ""
+    raw: bytes | None = field(default=None, repr=False)
 
 
 def _environment() -> dict[str, str]:

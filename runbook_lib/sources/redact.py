@@ -2,7 +2,7 @@
 
 A secret is the value of an environment variable that a site names, in any of the spellings it
 travels in, and whatever has the shape of a credential: user info in a URL, a bearer token, a
-private key.
+private key, and the values that a node's TOML or a JSON document names as one.
 """
 
 from __future__ import annotations
@@ -25,6 +25,14 @@ _SHAPES = (
         b"PRIVATE KEY-----",
         re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*KEY-----|\Z)", re.S),
         MARK.encode(),
+    ),
+    *(
+        (
+            hint,
+            re.compile(rb"(\b" + hint + rb"\"?\s*[=:]\s*)\"[^\"\n]+\""),
+            rb'\1"' + MARK.encode() + b'"',
+        )
+        for hint in (b"auth_token", b"secret_key", b"access_key", b"password")
     ),
 )
 

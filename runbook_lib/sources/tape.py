@@ -355,20 +355,44 @@ class Scope:
         stdin: bytes = b"",
         lock: int | None = None,
         outputs: Path | None = None,
+        private: bool = False,
     ) -> Ended:
-        """Run a command of the site. A changing one needs the cluster's ``lock``."""
+        """Run a command of the site. A changing one needs the cluster's ``lock``.
+
+        ``private``: stdout may hold secrets that belong there (a node's TOML). Its digest goes on
+        the tape, and live its raw bytes come along, for memory only; a replay has none.
+        """
+        raw: list[bytes] = []
 
         def ask() -> tuple[Meta, bytes]:
             ended = process.run(argv, timeout_s=timeout_s, stdin=stdin, lock=lock, outputs=outputs)
+            raw.append(ended.stdout)
+            if outputs is not None:
+                self.clean_files(outputs)
             # Redacted one by one: the split between the two must still be right on the tape.
             out, err = map(self.outside.redactor.clean, (ended.stdout, ended.stderr))
-            return {"code": ended.code, "problem": ended.problem, "out": len(out)}, out + err
+            meta: Meta = {"code": ended.code, "problem": ended.problem, "out": len(out)}
+            return meta | ({"digest": digest_bytes(ended.stdout)} if private else {}), out + err
 
         shown = [self._alias(word) for word in argv]
         key = f"RUN {json.dumps(shown)}" + (f" < {digest_bytes(stdin)}" if stdin else "")
         meta, body = self._ask(key, purpose, ask)
         split = meta["out"]
-        return Ended(meta["code"], body[:split], body[split:], meta["problem"])
+        kept = raw[0] if private and raw else None
+        digest = meta.get("digest", "")
+        return Ended(meta["code"], body[:split], body[split:], meta["problem"], digest, kept)
+
+    def clean_files(self, stem: Path) -> None:
+        """Take the secrets out of what an ended command left in ``<stem>.out`` and ``.err``."""
+        for suffix in (".out", ".err"):
+            path = stem.with_name(stem.name + suffix)
+            if path.exists() and (text := path.read_bytes()) != self.outside.redactor.clean(text):
+                path.write_bytes(self.outside.redactor.clean(text))
+
+    def derive(self, what: str, compute: Callable[[], str]) -> str:
+        """A value computed from what may not be recorded; a replay has only the value."""
+        meta, _ = self._ask(f"DERIVE {what}", "read", lambda: ({"value": compute()}, b""))
+        return str(meta["value"])
 
     # --- HTTP -----------------------------------------------------------------------------------
 

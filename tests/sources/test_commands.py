@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib import site
+from runbook_lib.canonical import digest_bytes
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.sources.commands import (
     Build,
@@ -84,7 +85,26 @@ def test_a_command_that_hangs_is_an_error(world: World) -> None:
 
 def test_a_config_is_kept_byte_for_byte(world: World) -> None:
     """Line ends and blanks matter to a digest."""
-    assert commands(world, read_config=says("a = 1\r\n \n")).read_config("n1") == b"a = 1\r\n \n"
+    text = b"a = 1\r\n \n"
+    found = commands(world, read_config=says(text.decode())).read_config("n1")
+
+    assert (found.text, found.raw, found.digest) == (text, text, digest_bytes(text))
+    assert not found.secret
+
+
+def test_the_secrets_of_a_config_stay_off_the_tape(world: World) -> None:
+    """Its digest is that of the whole file; what is recorded and compared is without them."""
+    text = b'[network.rpc]\nauth_token = "do-not-tell-anyone"\n'
+    found = commands(world, read_config=says(text.decode())).read_config("n1")
+
+    assert found.text == b'[network.rpc]\nauth_token = "[redacted]"\n'
+    assert (found.raw, found.digest, found.secret) == (text, digest_bytes(text), True)
+    bodies = [path for path in world.folder.rglob("*") if path.is_file()]
+    assert not [
+        path
+        for path in bodies
+        if path.name != "index.jsonl" and b"do-not-tell" in path.read_bytes()
+    ]
 
 
 @pytest.mark.parametrize(
