@@ -1,0 +1,61 @@
+"""`/status/rollout` of 500 nodes that each answer after 20 ms, against asking one after the other."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import httpx
+
+from runbook_lib import site
+from runbook_lib.errors import SourceError
+from runbook_lib.rehearsal.network import plain_listeners
+from runbook_lib.sources.node import Fleet
+from runbook_lib.sources.redact import Redactor
+from runbook_lib.sources.tape import LiveTape, Outside, Scope
+
+NODES, DELAY_S, RUNS = 500, 0.02, 5
+AIM = 12.0
+
+
+def ours(cluster: site.Cluster) -> float:
+    """As a stage does it, the tape included."""
+    redactor = Redactor()
+    outside = Outside(redactor)
+    with tempfile.TemporaryDirectory() as folder:
+        begin = time.perf_counter()
+        scope = Scope(LiveTape(Path(folder), redactor), outside, "bench", 1)
+        found = Fleet(scope, cluster).rollout()
+        taken = time.perf_counter() - begin
+    outside.close()
+    failed = [str(each) for each in found.values() if isinstance(each, SourceError)]
+    assert not failed, failed[0]
+    return taken
+
+
+def one_at_a_time(urls: list[str]) -> float:
+    with httpx.Client(trust_env=False) as client:
+        begin = time.perf_counter()
+        for url in urls:
+            client.get(f"{url}/status/rollout").json()
+        return time.perf_counter() - begin
+
+
+def main() -> bool:
+    with plain_listeners(NODES, DELAY_S) as urls:
+        nodes = [site.Node(name=f"n{number}", url=url) for number, url in enumerate(urls)]
+        cluster = site.Cluster(chain_id="bench", nodes=nodes)
+        ours(cluster)
+        fleet = statistics.median(ours(cluster) for _ in range(RUNS))
+        serial = one_at_a_time(urls)
+    print(f"{NODES} nodes, {DELAY_S * 1000:g} ms each; median of {RUNS} against one run:")
+    print(f"  ours             {fleet:6.2f} s")
+    print(f"  one at a time    {serial:6.2f} s")
+    print(f"  {serial / fleet:.1f}x as fast (aim at least {AIM:g})")
+    return serial / fleet >= AIM
+
+
+if __name__ == "__main__":
+    main()
