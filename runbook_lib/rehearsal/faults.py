@@ -1,19 +1,16 @@
 """Faults by name: what each breaks, which item must notice, and with which outcome.
 
 ``NAME@STAGE`` breaks the cluster of that stage; a fault of one node picks a default node, or the
-one given as ``NAME@STAGE/NODE``. What is on is mirrored to ``faults.json``, which the commands
-read. A fault without an entry in ``network.EFFECTS`` is acted out by the layer that it names.
+one given as ``NAME@STAGE/NODE``. What is on is mirrored to files, which the commands look at. A fault without an entry in ``network.EFFECTS`` is acted out by the layer that it names.
 """
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
-from .world import STAGE_CLUSTERS, Event, World, write_atomically
+from .world import STAGE_CLUSTERS, Event, World
 
 Layer = Literal["config", "rpc", "forge", "command", "chain", "telemetry"]
 
@@ -107,13 +104,12 @@ _NODES = {"development": "dev-2", "testnet": "test-2", "canary": "main-1", "main
 
 @dataclass(frozen=True)
 class Active:
-    """A fault that is on since a wall instant. ``node`` is the one it concerns, if any."""
+    """A fault that is on; ``node`` is the one it concerns."""
 
     name: str
     stage: str
     cluster: str
     node: str
-    since: float
 
 
 class FaultBoard:
@@ -156,8 +152,15 @@ class FaultBoard:
         self._save()
 
     def _save(self) -> None:
-        rows = [asdict(active) for active in self._active.values()]
-        write_atomically(self._world.root / "faults.json", json.dumps(rows, indent=1) + "\n")
+        """The faults as files ``NAME.NODE``: a shell script must be able to look."""
+        folder = self._world.root / "faults"
+        folder.mkdir(exist_ok=True)
+        wanted = {f"{active.name}.{active.node}" for active in self._active.values()}
+        there = {path.name for path in folder.iterdir()}
+        for name in there - wanted:
+            (folder / name).unlink()
+        for name in wanted - there:
+            (folder / name).touch()
 
 
 def parse(text: str, world: World) -> Active:
@@ -173,4 +176,4 @@ def parse(text: str, world: World) -> Active:
     node = node or (_NODES[stage] if _NODES[stage] in names else names[0])
     if node not in names:
         raise ValueError(f"fault {text!r}: expected one of {', '.join(names)}, got {node!r}")
-    return Active(name, stage, cluster, node, time.time())
+    return Active(name, stage, cluster, node)

@@ -189,10 +189,11 @@ def _command(root: Path, timeout_s: float, *words: str) -> dict[str, Any]:
 
 def _commands(root: Path) -> dict[str, Any]:
     command = partial(_command, root)
+    script = ["sh", _shown(Path(__file__).with_name("commands.sh")), _shown(root)]
     checkout = ["git", "-C", _shown(root / "checkout")]
     return {
-        "version": command(10.0, "version", "{node}"),
-        "read_config": command(10.0, "read-config", "{node}"),
+        "version": {"argv": [*script, "version", "{node}"], "timeout_s": 10.0},
+        "read_config": {"argv": [*script, "read-config", "{node}"], "timeout_s": 10.0},
         "dry_run": command(10.0, "dry-run", "--config", "{config}"),
         "probe": command(5.0, "probe", "{backend}"),
         "revision": {"argv": [*checkout, "rev-parse", "HEAD"], "timeout_s": 10.0},

@@ -1,0 +1,31 @@
+#!/bin/sh
+# version NODE and read-config NODE of the rehearsal network: a stage asks them dozens of times, and
+# starting Python for each costs more than everything else. Faults are files: <root>/faults/NAME.NODE.
+root=$1 verb=$2 node=$3
+
+fail() {
+  echo "$node: $1" >&2
+  exit "$2"
+}
+
+for home in "$root"/clusters/*/"$node"; do
+  [ -f "$home/config.toml" ] && break
+  fail "expected a node of this network, got an unknown name" 1
+done
+
+case $verb in
+version)
+  [ -f "$home/running.json" ] || fail "the node is not running" 1
+  unreadable=$root/faults/version-unreadable.$node
+  # Only once the node was restarted: the checks before a deploy read versions as well.
+  if [ -e "$unreadable" ] && [ "$home/running.json" -nt "$unreadable" ]; then
+    fail "ssh: connection reset by peer" 255
+  fi
+  cat "$home/running.json"
+  ;;
+read-config)
+  [ -e "$root/faults/config-unreadable.$node" ] && fail "ssh: connection reset by peer" 255
+  cat "$home/config.toml"
+  ;;
+*) fail "expected version or read-config, got $verb" 1 ;;
+esac
