@@ -19,7 +19,8 @@ from .http import Answer, Failure, Purpose, Request, Tls
 class Wire(BaseModel):
     """Part of an answer from outside: frozen, strict about types, unknown keys passed over."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    # Built when first used: a stage reads through few of the models it imports.
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, defer_build=True)
 
 
 M = TypeVar("M", bound=Wire)
