@@ -180,17 +180,18 @@ class Http:
             async with asyncio.timeout(request.timeout_s * 4):
                 response = await client.send(built, stream=True)
                 try:
-                    body = bytearray()
+                    chunks, size = [], 0
                     async for chunk in response.aiter_bytes():
-                        body += chunk
-                        if len(body) > request.max_bytes:
+                        chunks.append(chunk)
+                        size += len(chunk)
+                        if size > request.max_bytes:
                             return Failure("TooLarge", f"more than {request.max_bytes} bytes")
                 finally:
                     await response.aclose()
         except TimeoutError:
             return Failure("ReadTimeout", f"not complete after {request.timeout_s * 4:g} s")
         kept = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
-        return Answer(response.status_code, bytes(body), kept)
+        return Answer(response.status_code, b"".join(chunks), kept)
 
     def _client(self, request: Request) -> httpx.AsyncClient:
         url = urlsplit(request.url)

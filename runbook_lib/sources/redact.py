@@ -18,17 +18,27 @@ from ..errors import ParameterError
 
 MARK = "[redacted]"
 SHORTEST = 8  # a shorter secret would blank out ordinary text, or be guessed from what is left
+# What must all be there before a shape is looked for. A rare single byte comes first: it is found
+# missing ten times faster than a word, and a range answer has a hundred megabytes.
 _SHAPES = (
-    (b"://", re.compile(rb"(?<=://)[^\s/\"'<>@]+:[^\s/\"'<>@]*@"), MARK.encode() + b"@"),
-    (b"earer ", re.compile(rb"(?<=[Bb]earer )[A-Za-z0-9._~+/-]{8,}=*"), MARK.encode()),
     (
-        b"PRIVATE KEY-----",
+        (b"@", b"://"),
+        re.compile(rb"(?<=://)[^\s/\"'<>@]+:[^\s/\"'<>@]*@"),
+        MARK.encode() + b"@",
+    ),
+    (
+        (b" ", b"earer "),
+        re.compile(rb"(?<=[Bb]earer )[A-Za-z0-9._~+/-]{8,}=*"),
+        MARK.encode(),
+    ),
+    (
+        (b" ", b"PRIVATE KEY-----"),
         re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*KEY-----|\Z)", re.S),
         MARK.encode(),
     ),
     *(
         (
-            hint,
+            (hint,),
             re.compile(rb"(\b" + hint + rb"\"?\s*[=:]\s*)\"[^\"\n]+\""),
             rb'\1"' + MARK.encode() + b'"',
         )
@@ -72,8 +82,8 @@ class Redactor:
             for spelling in spellings:
                 if spelling in data:
                     data = data.replace(spelling, MARK.encode())
-        for hint, shape, instead in _SHAPES:
-            if hint in data:
+        for hints, shape, instead in _SHAPES:
+            if all(hint in data for hint in hints):
                 data = shape.sub(instead, data)
         return data
 

@@ -244,6 +244,18 @@ def test_anything_else_is_an_error_that_says_what_it_got(body: bytes, problem: s
     assert str(caught.value) == f"prometheus: {problem}"
 
 
+def test_a_large_answer_is_read_like_a_small_one() -> None:
+    """Some threads share the work; the order of series is the answer's."""
+    values = ",".join(f'[{1764500000 + n},"{n / 7!r}"]' for n in range(20_000))
+    body = answer(*(series(f"[{values}]", f'{{"n":"{n}"}}') for n in range(9)))
+    assert len(body) > matrix.LARGE
+    found = matrix.parse("prometheus", body).series
+    assert [each.labels["n"] for each in found] == list("012345678")
+    expected = np.arange(20_000) / 7
+    assert all(np.array_equal(each.values, expected) for each in found)
+    assert all(each.times[-1] == 1764519999000 for each in found)
+
+
 def test_windows_that_follow_each_other_are_joined_by_series() -> None:
     """A series that only one window has keeps its own samples; warnings of all are kept."""
     early = matrix.parse(

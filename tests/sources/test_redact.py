@@ -65,6 +65,8 @@ def test_a_rotated_secret_stays_secret(monkeypatch: pytest.MonkeyPatch) -> None:
             "a -----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY----- b",
             "a [redacted] b",
         ),
+        ('auth_token = "abc" # x', 'auth_token = "[redacted]" # x'),
+        ('{"password": "abc"}', '{"password": "[redacted]"}'),
         ("a -----BEGIN EC PRIVATE KEY-----\ncut", "a [redacted]"),
     ],
 )
