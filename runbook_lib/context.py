@@ -19,7 +19,7 @@ from .canonical import digest, digest_bytes
 from .errors import SourceError
 from .evidence.record import Entry, Record
 from .evidence.store import Store
-from .outcomes import CheckResult, Row, Standing, explain, unknown_row, worst
+from .outcomes import CheckResult, Row, explain, unknown_row, worst
 from .params import project_path
 from .progress import progress
 from .site import Cluster, Command, Site
@@ -52,7 +52,6 @@ class Context:
     folder: Path
     record: Record
     journal: Sequence[Entry]
-    standing: Callable[[str], Standing]
     plan: Plan | None = None
     attempt_name: str = ""
     private: Path = Path()

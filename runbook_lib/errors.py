@@ -24,6 +24,10 @@ class RunbookError(Exception):
 
     exit_code = 3
 
+    def _render_traceback_(self) -> list[str]:
+        """What Jupyter shows in place of a traceback: a person's mistake needs none."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class ParameterError(RunbookError):
     """Wrong input of a user; ``problems`` lists every one found, not only the first."""

@@ -20,6 +20,7 @@ from . import playbook
 from .canonical import canonical, digest
 from .errors import ParameterError, RecordDamaged, StoreError
 from .evidence.record import Entry, Record
+from .evidence.standing import FINAL
 from .evidence.store import Attempt, Store
 from .params import PER_TRY, PROJECT, STAGE_PARAMS, StageParams, project_path, stage_params
 from .site import Site, parse_site
@@ -119,6 +120,15 @@ class Session:
             return self.record.entries()
         return self.recorded[: _began(self.recorded, item, number)]
 
+    def aftermath(self, item: str, number: int) -> Sequence[Entry]:
+        """What is known when a try ends; in replay, the record as it was then."""
+        if not self.replay:
+            return self.record.entries()
+        for entry in self.recorded:
+            if entry.kind in FINAL and (entry.body["item"], entry.body["number"]) == (item, number):
+                return self.recorded[: entry.seq]
+        return self.recorded
+
     def params_of(self, item: str, number: int) -> StageParams:
         """The parameters in force for a try: a try may change some of them."""
         if not self.replay:
@@ -133,14 +143,14 @@ class Session:
 
     def close(self) -> None:
         self.outside.close()
-        if self.scratch is not None:
-            self.scratch.cleanup()
+        for folder in (self._private, self.scratch):
+            if folder is not None:
+                folder.cleanup()
 
 
 def last_tries(entries: Sequence[Entry]) -> dict[str, int]:
     """Item -> number of its last try that ended."""
-    ended = ("result", "planned", "not-reached")
-    return {e.body["item"]: e.body["number"] for e in entries if e.kind in ended}
+    return {e.body["item"]: e.body["number"] for e in entries if e.kind in FINAL}
 
 
 def _began(entries: Sequence[Entry], item: str, number: int) -> int:
@@ -179,7 +189,11 @@ def open_live(stage: str, given: Mapping[str, Any]) -> Session:
         operator=operator,
         params=params,
     )
-    _begin_session(session, params)
+    try:
+        _begin_session(session, params)
+    except BaseException:
+        session.close()
+        raise
     return session
 
 
@@ -231,7 +245,7 @@ def read_site(path: str) -> Site:
 def find_operator(site: Site, mode: str) -> str:
     """Who runs this: in CI the triggering actor. Raises ParameterError when unknown in apply."""
     names = ("RUNBOOK_OPERATOR", "GITHUB_ACTOR", "GITLAB_USER_LOGIN")
-    account = next((os.environ[name] for name in names if os.environ.get(name)), getpass.getuser())
+    account = next((os.environ[name] for name in names if os.environ.get(name)), _user())
     if mode == "apply" and site.person(account) is None:
         known = ", ".join(person.account for person in site.people)
         raise ParameterError(
@@ -239,6 +253,13 @@ def find_operator(site: Site, mode: str) -> str:
             " export RUNBOOK_OPERATOR"
         )
     return account
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without an entry for its user
+        return "unknown"
 
 
 def run_kind() -> Literal["headless", "interactive"]:
@@ -295,7 +316,7 @@ def _create(
 def open_replay(stage: str, folder: Path) -> Session:
     """Replay a recorded attempt into a store that goes away with the session."""
     recorded = Record(folder / "record.jsonl").entries()
-    if not recorded or recorded[0].kind != "opened" or recorded[0].body["stage"] != stage:
+    if not recorded or recorded[0].kind != "opened" or recorded[0].body.get("stage") != stage:
         raise RecordDamaged(f"{folder.name}: expected the record of a {stage} attempt, got none")
     opened = recorded[0].body
     sessions = [entry for entry in recorded if entry.kind == "session"]

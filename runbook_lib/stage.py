@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +23,7 @@ from .context import Context, Judge
 from .errors import LockHeld, RunbookError, SourceError, StageRefused
 from .evidence import standing as standings
 from .evidence.record import Entry
-from .outcomes import CheckResult, ExitCode, Outcome, Row, Standing, Value, Verdict, unknown_row
+from .outcomes import CheckResult, ExitCode, Outcome, Standing, Value, Verdict, unknown_row
 from .session import Session, check_names, open_live, open_replay, recording
 
 PLAN = "stage.plan"
@@ -46,11 +47,16 @@ def open_stage(stage: str, /, **given: Any) -> Stage:
     check_names(stage, given)
     replayed = os.environ.get("RUNBOOK_REPLAY")
     if replayed:
-        return Stage(open_replay(stage, Path(replayed)))
-    if not given["site"]:
-        return Stage(open_replay(stage, recording(stage)))
-    session = open_live(stage, given)
-    return Stage(session)
+        session = open_replay(stage, Path(replayed))
+    elif not given["site"]:
+        session = open_replay(stage, recording(stage))
+    else:
+        session = open_live(stage, given)
+    try:
+        return Stage(session)
+    except BaseException:
+        session.close()
+        raise
 
 
 class Stage:
@@ -89,6 +95,8 @@ class Stage:
     def plan(self, build: Callable[[Context], Plan]) -> display.Card:
         """Make the plan, or show the one this attempt already has."""
         context = self._context(PLAN, 1)
+        if self._session.replay and not self._has_plan(self._session.recorded):
+            return display.table_card("No plan was made", ("why",), [("the recording has none",)])
         if self._plan is None:
             try:
                 self._plan = build(context)
@@ -141,7 +149,9 @@ class Stage:
             return None
         if before.outcome is Outcome.PASS and item not in self._shown and not self._stale(before):
             return f"judged by an earlier try, {before.number}"
-        if before.outcome is Outcome.FAIL and not self._session.params.retry_reason:
+        last = before.result or (before.earlier[-1] if before.earlier else None)
+        failed = last is not None and last.outcome is Outcome.FAIL
+        if failed and not self._session.params.retry_reason:
             return "a FAIL stands; to try again, continue with a retry_reason"
         return None
 
@@ -158,49 +168,60 @@ class Stage:
             return
         number = session.next_try(change.item)
         context = self._started(change.item, number)
-        if session.mode == "plan":
-            rows = change.plan(context)
-            session.tape.sync()
-            body = {"item": change.item, "number": number, "reason": "planned; nothing was changed"}
-            dumped = [row.model_dump(mode="json") for row in rows]
-            session.record.append("planned", {**body, "rows": dumped})
-            return
-        self._result(context, number, lambda: self._apply(change, context))
+        make = self._plan_change if session.mode == "plan" else self._apply
+        self._result(context, number, lambda: make(change, context))
 
-    def _apply(self, change: Change, context: Context) -> CheckResult:
+    def _plan_change(self, change: Change, context: Context) -> None:
+        rows = [row.model_dump(mode="json") for row in change.plan(context)]
+        self._session.tape.sync()
+        body = {"item": change.item, "number": context.scope.number, "rows": rows}
+        self._session.record.append("planned", {**body, "reason": "planned; nothing was changed"})
+
+    def _apply(self, change: Change, context: Context) -> CheckResult | None:
+        """The change's result; None when a guard no longer held and it was not reached."""
         session = self._session
         owner = f"{session.operator} ({session.attempt.name})"
         try:
             with session.store.cluster_lock(context.cluster_name, owner) as descriptor:
-                aged = self._judge_again(change.item, context)
-                if aged:
-                    return context.conclude(aged, passed="", empty="")
+                if not self._still_guarded(change.item, context):
+                    return None
                 return change.apply(context, Applier(context, descriptor))
         except LockHeld as held:
             row = unknown_row(context.cluster_name, "lock", "free", str(held))
             return context.conclude([row], passed="", empty="")
 
-    def _result(self, context: Context, number: int, run: Callable[[], CheckResult]) -> None:
+    def _result(self, context: Context, number: int, run: Callable[[], CheckResult | None]) -> None:
+        """Record what ``run`` came to; nothing when it recorded its own end."""
+        result = self._ended(context, run)
+        if result is not None:
+            self._judged(context.item, number, result)
+
+    def _judged(self, item: str, number: int, result: CheckResult, **more: Any) -> None:
+        self._session.tape.sync()
+        if self._session.params.retry_reason:
+            more["retry_reason"] = self._session.params.retry_reason
+        body = {"item": item, "number": number, "result": result.model_dump(mode="json")}
+        self._session.record.append("result", {**body, **more})
+
+    def _ended(self, context: Context, run: Callable[[], CheckResult | None]) -> CheckResult | None:
+        """What ``run`` comes to; what cannot be read, or breaks within us, is INCONCLUSIVE."""
         session = self._session
         try:
-            result = run()
+            return run()
         except SourceError as error:
             row = unknown_row(error.source, "readable", "an answer", error.problem)
-            result = context.conclude([row], passed="", empty="")
+            return context.conclude([row], passed="", empty="")
         except RunbookError:
             raise
         except KeyboardInterrupt:
             session.tape.sync()
-            session.record.append("stopped", {"item": context.item, "number": number})
+            body = {"item": context.item, "number": context.scope.number}
+            session.record.append("stopped", body)
             raise
         except Exception as error:
             row = unknown_row(context.item, "completes", "a result", f"internal error: {error!r}")
             text = session.outside.redactor.clean_text(traceback.format_exc())
-            result = context.conclude([row], passed="", empty="", data={"traceback": text})
-        session.tape.sync()
-        body = {"item": context.item, "number": number, "result": result.model_dump(mode="json")}
-        retry = session.params.retry_reason
-        session.record.append("result", {**body, **({"retry_reason": retry} if retry else {})})
+            return context.conclude([row], passed="", empty="", data={"traceback": text})
 
     def _started(self, item: str, number: int) -> Context:
         session = self._session
@@ -220,9 +241,9 @@ class Stage:
             folder=session.attempt.folder,
             record=session.record,
             journal=session.journal(item, number),
-            standing=self._standing,
             plan=self._plan,
             attempt_name=session.attempt.name,
+            private=session.private,
         )
 
     # --- the rule -------------------------------------------------------------------------------
@@ -251,11 +272,12 @@ class Stage:
         declared = playbook.DECLARED[self._session.stage]
         before = declared[: declared.index(item)]
         downstream = any(playbook.ITEMS[i].kind == "change" for i in (*before, item))
+        known = self._session.journal(item, self._session.next_try(item))
         for earlier in before:
-            standing = self._standing(earlier)
+            standing = standings.standing(known, earlier)
             if standing.state == "missing" or (downstream and standing.outcome is not Outcome.PASS):
                 return standing
-        if playbook.PLAN_BEFORE.get(self._session.stage) == item and self._plan is None:
+        if playbook.PLAN_BEFORE.get(self._session.stage) == item and not self._has_plan(known):
             return Standing(item="the plan", kind="check", state="missing", reason="none was made")
         return None
 
@@ -265,22 +287,40 @@ class Stage:
             "not-reached", {**body, "due": due.isoformat() if due else None}
         )
 
-    def _judge_again(self, change: str, context: Context) -> list[Row]:
-        """Rows of aged guards that no longer hold; each judgement is recorded under the change."""
-        rows: list[Row] = []
-        declared = playbook.DECLARED[self._session.stage]
+    def _still_guarded(self, change: str, context: Context) -> bool:
+        """Whether all guards of ``change`` hold now; those that have aged are judged again.
+
+        Such a judgement is recorded under the change. One that is not PASS becomes a try of its own
+        item; unless a waiver covers it, the change is not reached.
+        """
+        session, number = self._session, context.scope.number
+        declared = playbook.DECLARED[session.stage]
         for item in declared[: declared.index(change)]:
-            standing = self._standing(item)
-            if not self._stale(standing, context.now) or item not in self._checks:
+            if not self._stale(standings.standing(context.journal, item), context.now):
                 continue
-            number = self._session.next_try(change)
-            guard = self._context(f"{change}/{item}", number)
-            guard.item = item
-            result = self._checks[item](guard)
-            body = {"change": change, "item": item, "result": result.model_dump(mode="json")}
-            self._session.record.append("guard", body)
-            rows += [row for row in result.rows if row.outcome is not Outcome.PASS]
-        return rows
+            if item not in self._checks or not session.may_judge_again(change, item, number):
+                self._not_reached(change, number, f"{item} is too old; run its cell again", None)
+                return False
+            self._judge_again(change, item, context)
+            now = standings.standing(session.aftermath(change, number), item)
+            if now.outcome is not Outcome.PASS:
+                self._not_reached(change, number, f"blocked by {item}", now.return_at)
+                return False
+        return True
+
+    def _judge_again(self, change: str, item: str, context: Context) -> None:
+        session, number = self._session, context.scope.number
+        under, check = f"{change}/{item}", self._checks[item]
+        guard = replace(context, item=item, scope=session.scope(under, number))
+        result = self._ended(guard, lambda: check(guard))
+        assert result is not None
+        session.tape.sync()
+        body = {"change": change, "item": item, "number": number}
+        session.record.append("guard", {**body, "result": result.model_dump(mode="json")})
+        if result.outcome is not Outcome.PASS and not session.replay:
+            again = session.next_try(item)
+            session.record.append("started", {"item": item, "number": again})
+            self._judged(item, again, result, under=[under, number])
 
     def _stale(self, standing: Standing, now: datetime | None = None) -> bool:
         if playbook.ITEMS[standing.item].ages != "clock" or standing.result is None:
@@ -308,6 +348,10 @@ class Stage:
             body = entry.body
             if entry.kind == "result" and body["item"] == item and body["number"] < number:
                 session.record.append("result", body)
+
+    @staticmethod
+    def _has_plan(entries: Sequence[Entry]) -> bool:
+        return any(entry.kind == "plan" for entry in entries)
 
     def _recorded_plan(self) -> Plan | None:
         if self._session.replay:

@@ -123,7 +123,8 @@ def _tape(folder: Path, entries: Sequence[Entry]) -> None:
         use = [entry.key, entry.n, entry.meta, entry.body]
         heard.setdefault((entry.item, entry.number), []).append(use)
     for result in (entry.body for entry in entries if entry.kind == "result"):
-        uses = heard.get((result["item"], result["number"]), [])
+        item, number = result.get("under", (result["item"], result["number"]))
+        uses = heard.get((item, number), [])
         found = digest(sorted(uses, key=canonical))
         if found != result["result"]["inputs"]:
             where = f"{result['item']}, try {result['number']}"
