@@ -90,10 +90,9 @@ def parse(source: str, body: bytes) -> Matrix:
         raise SourceError(source, "expected one list of samples per series, got another number")
     if len({label_text(series.metric) for series in found}) != len(found):
         raise SourceError(source, "expected every series once, got one twice")
-    columns = _columns(source, body, spans)
-    columns_of = zip(found, columns, strict=True)
-    series = tuple(Series(each.metric, times, values) for each, (times, values) in columns_of)
-    return Matrix(series, tuple(envelope.warnings), tuple(envelope.infos))
+    columns = zip(found, _columns(source, body, spans), strict=True)
+    read = tuple(Series(each.metric, times, values) for each, (times, values) in columns)
+    return Matrix(read, tuple(envelope.warnings), tuple(envelope.infos))
 
 
 def merge(source: str, parts: Sequence[Matrix]) -> Matrix:

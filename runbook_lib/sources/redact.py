@@ -38,11 +38,16 @@ _SHAPES = (
     ),
     *(
         (
-            (hint,),
+            (rare, hint),
             re.compile(rb"(\b" + hint + rb"\"?\s*[=:]\s*)\"[^\"\n]+\""),
             rb'\1"' + MARK.encode() + b'"',
         )
-        for hint in (b"auth_token", b"secret_key", b"access_key", b"password")
+        for rare, hint in (
+            (b"k", b"auth_token"),
+            (b"k", b"secret_key"),
+            (b"k", b"access_key"),
+            (b"w", b"password"),
+        )
     ),
 )
 
