@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     )
     lab.add_argument("--no-browser", action="store_true", help="only prepare and print the address")
 
-    rehearse = verb("rehearse", commands.rehearse, "practise on a network of our own")
+    rehearse = verb("rehearse", _rehearse, "practise on a network of our own")
     rehearse.add_argument("--fault", action="append", default=[], metavar="NAME[@STAGE]")
     rehearse.add_argument("--list-faults", action="store_true")
     rehearse.add_argument("--serve", action="store_true", help="only keep the network up")
@@ -105,6 +105,12 @@ def parser() -> argparse.ArgumentParser:
     schema = verb("schema", commands.schema, "JSON Schema of a file we read")
     schema.add_argument("which", choices=("site", *stages))
     return top
+
+
+def _rehearse(args: argparse.Namespace) -> int:
+    from .rehearse import rehearse  # servers and simulation: only when wanted
+
+    return rehearse(args)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -296,13 +296,6 @@ def schema(args: argparse.Namespace) -> int:
     return 0
 
 
-def rehearse(args: argparse.Namespace) -> int:
-    """Practise on a network of our own."""
-    from .rehearse import rehearse as practise
-
-    return practise(args)
-
-
 # --- printing -------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,185 @@
+"""Imports point one way, and what is heavy or dangerous stays where it belongs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import runbook_lib
+
+PACKAGE = Path(runbook_lib.__file__).parent
+# Each line may import from the lines above it and from its own; lower lines never from higher ones.
+LAYERS = (
+    ("errors", "outcomes", "canonical"),
+    ("playbook", "wording", "markup", "progress"),
+    ("display", "params"),
+    ("site",),
+    ("sources.redact", "sources.process", "sources.wire", "sources.http"),
+    ("sources.tape",),
+    ("sources",),
+    ("metrics", "notebook"),
+    ("evidence.record", "evidence.store", "evidence.standing", "evidence.seal", "evidence.render"),
+    ("session",),
+    ("evidence",),
+    ("context",),
+    ("changes",),
+    ("checks",),
+    ("stage",),
+    ("engine", "launch", "doctor"),
+    ("commands",),
+    ("rehearse",),
+    ("cli", "__init__"),
+)
+MODULES = sorted(
+    path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".")
+    for path in PACKAGE.rglob("*.py")
+)
+OURS = [module for module in MODULES if not module.startswith("rehearsal")]
+
+
+def layer(module: str) -> int:
+    """The line of the longest name that covers ``module``."""
+    names = {name: number for number, line in enumerate(LAYERS) for name in line}
+    parts = module.split(".")
+    for length in range(len(parts), 0, -1):
+        if (name := ".".join(parts[:length])) in names:
+            return names[name]
+    raise AssertionError(f"{module}: expected it in LAYERS; say where it belongs")
+
+
+def imports(module: str, *, at_run_time: bool = False) -> Iterator[str]:
+    """Dotted names that ``module`` imports, ours without the package's name as ``.name``."""
+    path = PACKAGE / f"{module.replace('.', '/')}.py"
+    tree = ast.parse(path.read_text())
+    typing_only = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    package = module.split(".")[:-1]
+    for node in ast.walk(tree):
+        if at_run_time and id(node) in typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (_ours(alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package[: len(package) - (node.level - 1)]
+                base = "." + ".".join([*above, *filter(None, [base])])
+            else:
+                base = _ours(base)
+            for alias in node.names:
+                inner = f"{base}.{alias.name}" if base != "." else f".{alias.name}"
+                yield inner if inner.removeprefix(".") in MODULES else base
+
+
+def _ours(name: str) -> str:
+    return (
+        "." + name.removeprefix("runbook_lib").lstrip(".")
+        if name.startswith("runbook_lib")
+        else name
+    )
+
+
+def outside(module: str) -> set[str]:
+    return {name.split(".")[0] for name in imports(module) if not name.startswith(".")}
+
+
+def inside(module: str, *, at_run_time: bool = True) -> set[str]:
+    found = imports(module, at_run_time=at_run_time)
+    return {name.removeprefix(".") for name in found if name.startswith(".") and name != "."}
+
+
+@pytest.mark.parametrize("module", OURS)
+def test_imports_point_one_way(module: str) -> None:
+    """No module imports one of a higher layer; names for type checkers alone do not count."""
+    wrong = {
+        other
+        for other in inside(module)
+        if not other.startswith("rehearsal") and layer(other) > layer(module)
+    }
+
+    assert wrong == set()
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    """Within a line, too: the graph of imports has no cycle."""
+    graph = {module: inside(module) & set(OURS) for module in OURS}
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, " -> ".join((*path, module))
+        if module not in done:
+            for other in sorted(graph[module]):
+                visit(other, (*path, module))
+            done.add(module)
+
+    for module in OURS:
+        visit(module, ())
+
+
+@pytest.mark.parametrize(
+    ("library", "allowed"),
+    [
+        ("httpx", lambda m: m.startswith(("sources.", "rehearsal."))),
+        ("matplotlib", lambda m: m.startswith("metrics.plot")),
+        ("papermill", lambda m: m in ("engine", "launch")),
+        ("starlette", lambda m: m.startswith("rehearsal.")),
+        ("uvicorn", lambda m: m.startswith("rehearsal.")),
+        ("subprocess", lambda m: m in ("sources.process", "commands") or m[:9] == "rehearsal"),
+        ("socket", lambda m: m.startswith("rehearsal.")),
+    ],
+)
+def test_a_library_stays_where_it_belongs(library: str, allowed: object) -> None:
+    """One place asks the world, one draws, one runs notebooks, one starts processes."""
+    assert [m for m in MODULES if library in outside(m) and not allowed(m)] == []  # type: ignore[operator]
+
+
+def test_nothing_imports_the_rehearsal_but_its_command() -> None:
+    """A promotion must not depend on what it is practised on."""
+    users = {m for m in OURS if any(other.startswith("rehearsal") for other in inside(m))}
+
+    assert users <= {"rehearse"}
+
+
+def test_the_rehearsal_imports_none_of_the_judging_code() -> None:
+    """It must not know the answers."""
+    wrong = {
+        module: {other for other in inside(module, at_run_time=False) if other[:9] != "rehearsal"}
+        for module in MODULES
+        if module.startswith("rehearsal")
+    }
+
+    assert {module: others for module, others in wrong.items() if others} == {}
+
+
+def test_opening_a_stage_pays_for_nothing_heavy() -> None:
+    """What a stage notebook imports before its first check draws nothing and frames nothing."""
+    code = (
+        "import sys\nfrom runbook_lib import open_stage\n"
+        "from runbook_lib.checks import development, preflight\n"
+        "heavy = {'pandas', 'matplotlib', 'scipy', 'pyarrow', 'papermill', 'starlette', 'uvicorn'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert found.stdout.strip() == "[]"
+
+
+def test_the_command_line_starts_light() -> None:
+    """Help and usage errors load no notebook machinery."""
+    code = (
+        "import sys\nfrom runbook_lib import cli\ncli.parser()\n"
+        "heavy = {'pandas', 'matplotlib', 'papermill', 'nbformat', 'httpx', 'starlette'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert found.stdout.strip() == "[]"
