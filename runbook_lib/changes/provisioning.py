@@ -10,7 +10,7 @@ from ..outcomes import Row, check_row, unknown_row
 from ..site import Node
 from ..sources.commands import Provisioned, provisioned
 from ..sources.config import CHANNEL_AT, GATES_AT, Flat, Profile, flatten, parse_toml
-from ..sources.node import Fleet
+from ..sources.node import Fleet, Rollout
 from ..sources.process import Ended
 from .apply import POLL_S, Applier, Step
 from .targets import keep_target, rendered
@@ -95,7 +95,8 @@ def _gone(context: Context, applier: Applier, make: Step) -> list[Row]:
         made = _made(context, applier, make)
     except SourceError:
         return []
-    left = _fleet(context, made).rollout()[made.node]
+    # Asked once: a refusal is what is hoped for, not a passing fault.
+    left = _fleet(context, made).get("/status/rollout", Rollout, retries=1)[made.node]
     ok = isinstance(left, SourceError) and "ConnectError" in left.problem
     return [
         check_row(

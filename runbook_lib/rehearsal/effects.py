@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .faults import Active
+from .files import write_atomically
 from .layout import git
-from .world import write_atomically
 
 if TYPE_CHECKING:
     from .network import RehearsalNetwork

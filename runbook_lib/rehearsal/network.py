@@ -22,11 +22,12 @@ from .chain import LEAD_S
 from .control import control_app
 from .effects import EFFECTS, Undo
 from .faults import FaultBoard
+from .files import write_atomically
 from .forge import Forge
 from .loopback import Address, Loopback, Scope, free_addresses
 from .nodes import Fleet, StartupError
 from .rpc import Rpc
-from .world import HISTORY_S, SIZES, Clock, NodeSpec, World, make_cluster, write_atomically
+from .world import HISTORY_S, SIZES, Clock, NodeSpec, World, make_cluster
 
 if TYPE_CHECKING:
     from .servers import TelemetryServers

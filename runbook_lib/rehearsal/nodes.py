@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .faults import FaultBoard
+from .files import digest_of, write_atomically
 from .loopback import Address, App, Loopback, free_addresses
 from .node_config import EXIT_CONFIGURATION, ConfigurationError, NodeConfig, parse
-from .world import Event, EventKind, NodeSpec, World, digest_of, write_atomically
+from .world import Event, EventKind, NodeSpec, World
 
 EXIT_STARTUP = 3
 

@@ -6,9 +6,7 @@ and its telemetry are functions of the seed and the events, so that a skipped ho
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import random
 import time
 from collections.abc import Mapping
@@ -16,6 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
+
+from .files import write_atomically
 
 GATES = (
     "pruning",
@@ -92,14 +92,6 @@ class Event:
     node: str
     kind: EventKind
     data: Mapping[str, Any] = field(default_factory=dict)
-
-
-def write_atomically(path: Path, data: bytes | str, mode: int = 0o644) -> None:
-    """Replace a file in one step: a reader sees the old content or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    temporary.write_bytes(data.encode() if isinstance(data, str) else data)
-    temporary.chmod(mode)
-    temporary.replace(path)
 
 
 class Clock:
@@ -228,8 +220,3 @@ def _owner(cluster: str, index: int, size: int) -> str:
     if cluster == "development" or size < 5 or index <= size - len(OPERATORS):
         return ""
     return OPERATORS[index - 1 - (size - len(OPERATORS))]
-
-
-def digest_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from runbook_lib.rehearsal.world import digest_of
+from runbook_lib.rehearsal.files import digest_of
 
 from .conftest import Visitor
 
