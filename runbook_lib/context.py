@@ -20,7 +20,8 @@ from .errors import SourceError
 from .evidence.record import Entry, Record
 from .evidence.store import Store
 from .outcomes import CheckResult, Row, explain, unknown_row, worst
-from .params import project_path
+from .params import parse_instant, project_path
+from .playbook import NOW_SOURCE_LAG
 from .progress import progress
 from .site import Cluster, Command, Site
 from .sources.tape import Scope
@@ -71,8 +72,15 @@ class Context:
 
     @cached_property
     def fleet(self) -> Fleet:
+        """The cluster's nodes. They have no past: SourceError when ``as_of`` asks for one."""
         from .sources.node import Fleet
 
+        as_of = self.params.as_of
+        if as_of and self.now - parse_instant(as_of) > NOW_SOURCE_LAG:
+            raise SourceError(
+                "as_of",
+                f"expected an instant of the last {NOW_SOURCE_LAG}, got {as_of}: nodes have no past",
+            )
         return Fleet(self.scope, self.cluster)
 
     @cached_property
