@@ -1,0 +1,22 @@
+"""`make bench`: every benchmark in turn, each in a process of its own; figures and ratios, no verdict."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+BENCHES = ("stage", "fleet", "frames", "judge")
+
+
+def main() -> int:
+    worst = 0
+    for name in BENCHES:
+        print(f"== {name}", flush=True)
+        worst = max(worst, subprocess.run([sys.executable, str(HERE / f"{name}.py")]).returncode)
+    return worst
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
