@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -180,18 +181,17 @@ class Http:
             async with asyncio.timeout(request.timeout_s * 4):
                 response = await client.send(built, stream=True)
                 try:
-                    chunks, size = [], 0
+                    body = BytesIO()  # its value is its buffer: no second copy in memory
                     async for chunk in response.aiter_bytes():
-                        chunks.append(chunk)
-                        size += len(chunk)
-                        if size > request.max_bytes:
+                        body.write(chunk)
+                        if body.tell() > request.max_bytes:
                             return Failure("TooLarge", f"more than {request.max_bytes} bytes")
                 finally:
                     await response.aclose()
         except TimeoutError:
             return Failure("ReadTimeout", f"not complete after {request.timeout_s * 4:g} s")
         kept = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
-        return Answer(response.status_code, b"".join(chunks), kept)
+        return Answer(response.status_code, body.getvalue(), kept)
 
     def _client(self, request: Request) -> httpx.AsyncClient:
         url = urlsplit(request.url)
