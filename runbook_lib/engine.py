@@ -127,10 +127,10 @@ def prepare(nb: Any, output_path: str | None) -> Run:
     stage = notebook.stage_of(nb)
     if stage not in NOTEBOOKS:
         raise NotebookError(f"notebook: expected one of {', '.join(NOTEBOOKS)}, got {stage!r}")
-    notebook.require_ours(nb, stage, NOTEBOOKS[stage])
     given = nb.metadata.get("papermill", {}).get("parameters", {})
     where = os.environ.get("RUNBOOK_PARAMS_FILE") or f"{stage} parameters"
     notebook.check_passed(nb, given, where)
+    notebook.require_ours(nb, stage, NOTEBOOKS[stage])
     values = {p.name: p.default for p in notebook.parameters(nb)} | dict(given)
     params = stage_params(stage, values, where)
     if os.environ.get("RUNBOOK_REPLAY") or not params.site:
@@ -219,13 +219,13 @@ def _signals(limit: float) -> Iterator[None]:
 
 @contextmanager
 def _handoff() -> Iterator[Any]:
-    """Environment through which the kernel tells where its attempt is."""
+    """Environment that tells the kernel where to say which attempt is its, and where to scribble."""
     with tempfile.TemporaryDirectory(prefix="runbook-run-") as scratch:
         note = Path(scratch) / "attempt.json"
         ours = {
             "RUNBOOK_HANDOFF": str(note),
             "RUNBOOK_HEADLESS": "1",
-            "RUNBOOK_REPLAY_STORE": scratch,
+            "RUNBOOK_SCRATCH": scratch,
         }
         before = {name: os.environ.get(name) for name in ours}
         os.environ.update(ours)

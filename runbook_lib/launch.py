@@ -60,10 +60,11 @@ def prepare_copy(stage: str, params: Mapping[str, Any], folder: Path) -> Path:
     """A copy of the stage's notebook with ``params`` filled in, without outputs."""
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     import nbformat
+    from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
     target = folder / NOTEBOOKS[stage]
-    book = nbformat.read(FOLDER / NOTEBOOKS[stage], as_version=4)
+    book = load_notebook_node(str(FOLDER / NOTEBOOKS[stage]))
     for cell in book.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None

@@ -93,7 +93,9 @@ class Session:
     @cached_property
     def private(self) -> Path:
         """A folder only we can read, for what a command must be handed and nobody may keep."""
-        self._private = tempfile.TemporaryDirectory(prefix="runbook-private-")
+        # Below the engine's own where there is one: a kernel that is killed cleans nothing up.
+        parent = os.environ.get("RUNBOOK_SCRATCH")
+        self._private = tempfile.TemporaryDirectory(prefix="runbook-private-", dir=parent)
         return Path(self._private.name)
 
     def next_try(self, item: str) -> int:
@@ -325,7 +327,7 @@ def open_replay(stage: str, folder: Path) -> Session:
     tape = ReplayTape(folder / "tape", last_tries(recorded))
     params = stage_params(stage, {**opened["params"], **sessions[-1].body["params"]}, "recording")
     site = recorded_site(folder, params.site)
-    given = os.environ.get("RUNBOOK_REPLAY_STORE")
+    given = os.environ.get("RUNBOOK_SCRATCH")
     scratch = None if given else tempfile.TemporaryDirectory(prefix="runbook-replay-")
     store = Store(Path(scratch.name) if scratch else Path(str(given)))
     fresh = {key: value for key, value in opened.items() if key not in ("heads", "attempt")}

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,19 @@ from runbook_lib.stage import Stage
 # A first example pays for imports, and machines are shared: time is no property to test here.
 settings.register_profile("runbooks", deadline=None)
 settings.load_profile("runbooks")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where servers and a browser are required, a test skipped for want of one fails."""
+    report = yield
+    required = os.environ.get("RUNBOOK_REQUIRE_SERVERS") == "1"
+    if required and report.skipped and {"servers", "browser"} & {m.name for m in item.iter_markers()}:
+        report.outcome, report.longrepr = "failed", f"required here: {report.longrepr[2]}"
+    return report
+
 
 DECLARED = playbook.DECLARED["development"]
 NOWHERE = "http://127.0.0.1:9"
@@ -241,7 +255,7 @@ def _output(card: Any) -> Any:
 
 @pytest.fixture
 def practice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Practice]:
-    for name in ("HEADLESS", "REPLAY", "REPLAY_OK", "REPLAY_STORE", "PARAMS_FILE", "HANDOFF"):
+    for name in ("HEADLESS", "REPLAY", "REPLAY_OK", "SCRATCH", "PARAMS_FILE", "HANDOFF"):
         monkeypatch.delenv(f"RUNBOOK_{name}", raising=False)
     monkeypatch.setenv("RUNBOOK_OPERATOR", ALICE)
     monkeypatch.setenv("GITHUB_TOKEN", "practice-token-of-no-worth")

@@ -1,0 +1,143 @@
+"""A rehearsal network for whole runs, and our commands as a person starts them: as processes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib.changes.adopt import adopt
+from runbook_lib.notebook import NOTEBOOKS
+from runbook_lib.rehearsal.network import RehearsalNetwork
+
+NOTEBOOK = "10_development.ipynb"
+BIN = Path(sys.executable).parent
+
+
+@dataclass
+class Operator:
+    """Somebody with a shell, a home and a temporary directory of their own."""
+
+    home: Path
+    secrets: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
+    network: RehearsalNetwork | None = None
+    _releases: count[int] = field(default_factory=lambda: count(1))
+
+    @property
+    def temporary(self) -> Path:
+        return self.home / "tmp"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        ours = {k: v for k, v in os.environ.items() if not k.startswith("RUNBOOK_")}
+        self.temporary.mkdir(exist_ok=True)
+        path = os.pathsep.join([str(BIN), ours["PATH"]])
+        return {
+            **ours,
+            "PATH": path,
+            "TMPDIR": str(self.temporary),
+            "JUPYTER_RUNTIME_DIR": str(self.home / "runtime"),
+            **self.env,
+        }
+
+    def run(self, *argv: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(word) for word in argv],
+            cwd=self.home,
+            env=self.environment | env,
+            capture_output=True,
+            text=True,
+            timeout=150,
+            check=False,
+        )
+
+    def start(self, *argv: str | Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [str(word) for word in argv],
+            cwd=self.home,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def papermill(self, output: str, *more: str | Path, **env: str) -> Any:
+        argv = ("papermill", "--engine", "runbook", NOTEBOOKS / NOTEBOOK, output)
+        return self.run(*argv, *more, **env)
+
+    # --- on a network ---------------------------------------------------------------------------
+
+    @property
+    def params(self) -> Path:
+        assert self.network is not None
+        return self.network.params["development"]
+
+    def release(self) -> str:
+        """The network's release under a name of its own, so that runs have nothing in common."""
+        assert self.network is not None
+        name = f"v1.4.0-{next(self._releases)}"
+        artifacts = self.network.root / "artifacts"
+        shutil.copytree(artifacts / "v1.4.0", artifacts / name)
+        return name
+
+    def attempt(self, release: str, number: int = 1) -> Path:
+        assert self.network is not None
+        return self.network.root / "store" / release / "development" / f"{number:04d}"
+
+    @contextlib.contextmanager
+    def fault(self, name: str) -> Iterator[None]:
+        assert self.network is not None
+        self.network.fault(f"{name}@development")
+        try:
+            yield
+        finally:
+            self.network.clear(name)
+
+
+@contextlib.contextmanager
+def operating(root: Path) -> Iterator[Operator]:
+    """An operator whose development cluster is up and adopted."""
+    home = root / "home"
+    home.mkdir(parents=True)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        RehearsalNetwork(root / "network", servers="embedded") as network,
+    ):
+        for name, value in network.env.items():
+            patch.setenv(name, value)
+        adopt(str(network.site), "development")
+        secrets = tuple(network.env[name] for name in ("RPP_RPC_TOKEN", "GITHUB_TOKEN"))
+        yield Operator(home, secrets, dict(network.env), network)
+
+
+def entries(attempt: Path) -> list[dict[str, Any]]:
+    """The record's entries, read as plain lines."""
+    lines = (attempt / "record.jsonl").read_bytes().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def left_in(operator: Operator) -> list[str]:
+    """What runs left in the temporary and Jupyter's runtime directories."""
+    places = (operator.temporary, operator.home / "runtime")
+    return sorted(p.name for place in places if place.exists() for p in place.rglob("*"))
+
+
+def processes_of(operator: Operator) -> list[int]:
+    """Processes that an operator's runs started, by their environment."""
+    mark, found = f"TMPDIR={operator.temporary}".encode(), []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if mark in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
