@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -43,8 +48,25 @@ def one_at_a_time(urls: list[str]) -> float:
         return time.perf_counter() - begin
 
 
-def main() -> bool:
+@contextmanager
+def listeners() -> Iterator[list[str]]:
+    """URLs of nodes in a process of their own, which ends with our end of its input."""
+    argv = [sys.executable, __file__, "serve"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())
+        process.stdin.close()
+
+
+def serve() -> None:
     with plain_listeners(NODES, DELAY_S) as urls:
+        print(json.dumps(urls), flush=True)
+        sys.stdin.read()
+
+
+def main() -> bool:
+    with listeners() as urls:
         nodes = [site.Node(name=f"n{number}", url=url) for number, url in enumerate(urls)]
         cluster = site.Cluster(chain_id="bench", nodes=nodes)
         ours(cluster)
@@ -58,4 +80,4 @@ def main() -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    serve() if sys.argv[1:] == ["serve"] else main()
