@@ -115,27 +115,35 @@ def run(
     process: Process,
     change: float,
     points: int,
-    ends: Iterable[int],
+    ends: tuple[int, ...],
     statistics: tuple[Statistic, ...],
-    looks: int,
     trials: int,
     seed: int,
 ) -> Trial:
-    """Judge ``trials`` pairs of windows, the current one as far as each of ``ends``."""
+    """Judge ``trials`` pairs of windows, the current one at a look at each of ``ends``."""
     rng = np.random.default_rng(seed)
-    rule = Rule(
-        direction="lower",
-        tolerance=0.1,
-        statistics=statistics,
-        looks=looks,
-        cycle=process.cycle,
-    )
+    rules = [
+        Rule(
+            direction="lower",
+            tolerance=0.1,
+            statistics=statistics,
+            looks=len(ends),
+            look=look,
+            cycle=process.cycle,
+        )
+        for look in range(1, len(ends) + 1)
+    ]
     counts = np.zeros(4)
     for _ in range(trials // CHUNK):
         baseline, before = process.draw(rng, points)
         current, after = process.draw(rng, points)
         current = current * ((1 + change) * before / after)[:, None]
-        seen = np.array([judged(baseline, current[:, :end], rule) for end in ends])
+        seen = np.array(
+            [
+                judged(baseline, current[:, :end], rule)
+                for end, rule in zip(ends, rules, strict=True)
+            ]
+        )
         passed, failed = seen == Outcome.PASS, seen == Outcome.FAIL
         counts += [
             each.sum() for each in (passed.any(axis=0), failed.any(axis=0), passed[-1], failed[-1])
@@ -176,12 +184,11 @@ def rates(
     points: int,
     ends: tuple[int, ...],
     statistics: tuple[Statistic, ...],
-    looks: int,
     trials: int,
 ) -> Iterable[tuple[str, ...]]:
     for seed, process in enumerate(processes):
         same, inside, beyond, worse = (
-            run(process, change, points, ends, statistics, looks, trials, seed)
+            run(process, change, points, ends, statistics, trials, seed)
             for change in (0.0, 0.099, 0.101, 0.25)
         )
         yield (
@@ -197,13 +204,13 @@ def rates(
 
 def short(trials: int) -> None:
     title = f"n = {SHORT} a side, one look, location"
-    table(title, HEADS, rates(map(ar1, PHIS), SHORT, (SHORT,), LOCATION, 1, trials))
+    table(title, HEADS, rates(map(ar1, PHIS), SHORT, (SHORT,), LOCATION, trials))
 
 
 def long(trials: int) -> None:
     ends = tuple(LONG * look // LOOKS for look in range(1, LOOKS + 1))
     title = f"n = {LONG} a side, {LOOKS} looks declared and taken, location and tail"
-    table(title, HEADS, rates(map(ar1, PHIS), LONG, ends, BOTH, LOOKS, trials))
+    table(title, HEADS, rates(map(ar1, PHIS), LONG, ends, BOTH, trials))
 
 
 def rough(trials: int) -> None:
@@ -217,7 +224,7 @@ def rough(trials: int) -> None:
             *map(heavy, phis),
         ]
         title = f"Not AR(1): n = {points} a side, one look, {' and '.join(statistics)}"
-        table(title, HEADS, rates(processes, points, (points,), statistics, 1, trials))
+        table(title, HEADS, rates(processes, points, (points,), statistics, trials))
 
 
 def episodes(rng: np.random.Generator, points: int, share: float, length: float) -> Floats:
@@ -273,7 +280,7 @@ def events(trials: int) -> None:
 def stage(trials: int) -> None:
     """A healthy stage: every series of it must pass."""
     seeds, healthy = min(trials, 200), {12: 0, 312: 0}
-    rule = Rule(direction="lower", tolerance=0.1, looks=LOOKS)
+    rule = Rule(direction="lower", tolerance=0.1, looks=LOOKS, look=LOOKS)
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
         pairs = [(ar1(0.9).draw(rng, LONG)[0], ar1(0.9).draw(rng, LONG)[0]) for _ in range(4)]
@@ -282,7 +289,7 @@ def stage(trials: int) -> None:
             healthy[size] += bool((seen[:size] == Outcome.PASS).all())
     rows = ((f"{size}", f"{seeds}", percent(count / seeds)) for size, count in healthy.items())
     table(
-        f"Healthy stage: phi 0.9, 7 days at 60 s, {LOOKS} looks declared, location and tail",
+        f"Healthy stage: phi 0.9, 7 days at 60 s, last of {LOOKS} looks, location and tail",
         ("series in the stage", "seeds", "all PASS"),
         rows,
     )

@@ -7,10 +7,11 @@ limits are those of ``intervals``: valid under autocorrelation, for the mean ("l
 
 Error rates. A truth beyond the tolerance is judged PASS in at most ``RATE`` of all watches, and a
 truth inside it FAIL in at most ``RATE``, as long as no more than the declared ``looks`` are taken.
-Each look has an equal share of it (Bonferroni: looks may be taken at any time, in any order; they
-resemble each other, so the rates measured are well below). One statistic's FAIL is enough for
-FAIL, so location and tail share that rate; PASS needs both, so each may use all of it
-(intersection-union). Metrics and validators are not corrected for each other.
+The looks share it by the union bound, so they may be taken at any time. When the caller says which
+look this is, the last has half of it and the earlier ones share the other half, which costs the
+decisive look little; else each has an equal share. One statistic's FAIL is enough for FAIL, so
+location and tail share that rate; PASS needs both, so each may use all of it (intersection-union).
+Metrics and validators are not corrected for each other.
 
 Fail closed: fewer than ``MIN_EFFECTIVE`` effective samples, constant or hardly moving series,
 identical windows, values outside their bounds, too many missing points, windows that are not

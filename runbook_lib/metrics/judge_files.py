@@ -72,6 +72,7 @@ def judge_files(
     relative: bool = True,
     column: str | None = None,
     looks: int = 1,
+    look: int | None = None,
     statistics: Sequence[Statistic] = ("location",),
 ) -> JudgeReport:
     """Judge ``current`` against ``baseline``, every series or the one named ``column``.
@@ -85,6 +86,7 @@ def judge_files(
         tolerance=tolerance,
         relative=relative,
         looks=looks,
+        look=look,
         statistics=tuple(statistics),
         cycle=_daily_cycle(before, after),
     )
@@ -115,6 +117,7 @@ def _document(judgement: Judgement, step: float) -> dict[str, JsonValue]:
         "direction": judgement.rule.direction,
         "relative": judgement.rule.relative,
         "looks": judgement.rule.looks,
+        "look": judgement.rule.look,
         "baseline": decisive.baseline.model_dump(mode="json"),
         "current": decisive.current.model_dump(mode="json"),
         "more_needed": more,

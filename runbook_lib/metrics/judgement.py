@@ -22,7 +22,8 @@ class Rule(Model):
     ``direction``: "lower" is better, "higher" is better, "either" change is worse.
     ``tolerance``: share of the baseline when ``relative``, else in the unit of the metric.
     ``cycle``: points of a daily cycle, 0 for none; windows must cover whole ones.
-    ``looks``: how often this watch is judged at most.
+    ``looks``: how often this watch is judged at most; ``look``: which one this is, counted from 1;
+    a caller says so at every look of a watch or at none.
     """
 
     direction: Direction
@@ -34,11 +35,14 @@ class Rule(Model):
     max_missing: float = Field(default=0.02, ge=0, le=0.02)
     cycle: int = Field(default=0, ge=0)
     looks: int = Field(default=1, ge=1)
+    look: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> Rule:
         if len(set(self.statistics)) != len(self.statistics):
             raise ValueError(f"statistics: expected each once, got {self.statistics}")
+        if self.look is not None and self.look > self.looks:
+            raise ValueError(f"look: expected at most the {self.looks} declared, got {self.look}")
         return self
 
     @property
@@ -59,7 +63,12 @@ class Rule(Model):
     @property
     def rates(self) -> tuple[float, float]:
         """One-sided error rates of the low and of the high limit at this look."""
-        share = RATE / self.looks
+        if self.look is None or self.looks == 1:
+            share = RATE / self.looks
+        elif self.look == self.looks:
+            share = RATE / 2
+        else:
+            share = RATE / 2 / (self.looks - 1)
         fail = share / len(self.judged)
         return {"lower": (fail, share), "higher": (share, fail), "either": (fail, fail)}[
             self.direction

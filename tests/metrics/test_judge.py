@@ -243,13 +243,15 @@ def test_cycles_must_be_whole() -> None:
     assert cut.more_needed == 100
 
 
-def test_more_looks_need_more_proof() -> None:
-    """Declaring more looks widens the interval."""
-    (once,) = judge(ar1(1), ar1(2), LOCATION).comparisons
-    (often,) = judge(ar1(1), ar1(2), LOCATION.model_copy(update={"looks": 12})).comparisons
+def test_looks_share_the_error_rate() -> None:
+    """The last look has half of the rate; nothing is spent beyond what was declared."""
+    rules = [LOCATION.model_copy(update={"looks": 12, "look": look}) for look in range(1, 13)]
+    undeclared = LOCATION.model_copy(update={"looks": 12})
 
-    assert None not in once.interval + often.interval
-    assert often.interval[0] < once.interval[0] < once.interval[1] < often.interval[1]  # type: ignore[operator]
+    assert sum(rule.rates[1] for rule in rules) == pytest.approx(0.05)
+    assert rules[-1].rates == (0.025, 0.025)
+    assert undeclared.rates == pytest.approx((0.05 / 12, 0.05 / 12))
+    assert RULE.rates == (0.025, 0.05)
 
 
 def test_missing_point_without_bounds_blocks() -> None:
@@ -338,6 +340,7 @@ def test_judgement_survives_json() -> None:
         {"tolerance": 0.0},
         {"tolerance": float("nan")},
         {"looks": 0},
+        {"looks": 2, "look": 3},
         {"max_missing": 0.5},
         {"statistics": ()},
         {"statistics": ("tail", "tail")},

@@ -117,6 +117,7 @@ def test_document_tells_all(tmp_path: Path, good: Path) -> None:
         "direction",
         "relative",
         "looks",
+        "look",
         "baseline",
         "current",
         "more_needed",
