@@ -14,7 +14,7 @@ def main() -> int:
     worst = 0
     for name in BENCHES:
         print(f"== {name}", flush=True)
-        worst = max(worst, subprocess.run([sys.executable, str(HERE / f"{name}.py")]).returncode)
+        worst = max(worst, subprocess.call([sys.executable, str(HERE / f"{name}.py")]))
     return worst
 
 
