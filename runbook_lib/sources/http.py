@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from io import BytesIO
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -22,10 +20,6 @@ import httpx
 
 from ..errors import ParameterError
 from .redact import Redactor
-
-if find_spec("sniffio") is None:
-    # httpcore looks for it all along the path at every request: a third of what a request costs.
-    sys.modules["sniffio"] = None  # type: ignore[assignment]
 
 Purpose = Literal["read", "change", "notify"]
 T = TypeVar("T")
