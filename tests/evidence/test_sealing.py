@@ -1,0 +1,269 @@
+"""Sealing by hand, rendering and replaying: what a person does with an attempt afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nbformat
+import pytest
+
+from runbook_lib.errors import NotebookError, RecordDamaged, StageRefused
+from runbook_lib.evidence.by_hand import seal_by_hand
+from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.render import render
+from runbook_lib.evidence.replay import replay
+from runbook_lib.evidence.verify import verify
+from runbook_lib.outcomes import ExitCode, Outcome
+
+BOOK = "10_development.ipynb"
+
+
+def red(folder: Path) -> set[str]:
+    return {row.what for row in verify(folder)[0] if row.outcome is not Outcome.PASS}
+
+
+# --- by hand ----------------------------------------------------------------------------------------
+
+
+def test_a_stepped_through_attempt_is_judged_by_the_same_rule(practice: Any) -> None:
+    """The card comes first in its notebook, and it verifies."""
+    folder = practice.sealed()
+    book = nbformat.read(folder / BOOK, as_version=4)
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+
+    assert "✓ PASS" in book.cells[0].outputs[0].data["text/plain"]
+    assert (manifest["run"], manifest["outcome"], manifest["foreign"]) == (
+        "interactive",
+        "PASS",
+        False,
+    )
+    assert red(folder) == set()
+
+
+def test_an_attempt_without_enforce_is_broken(practice: Any) -> None:
+    """Sealed all the same: what there is stays readable."""
+    stage = practice.open()
+    practice.write_notebook(practice.walk(stage))
+    verdict = seal_by_hand(practice.folder())
+
+    assert verdict.exit_code is ExitCode.BROKEN
+    assert red(practice.folder()) >= {"5 completeness"}
+
+
+def test_a_later_try_is_sealed_again_and_the_earlier_kept(practice: Any) -> None:
+    """Notebook and manifest of the first seal stand beside the second."""
+    stage = practice.open()
+    cards = practice.walk(stage, smoke_suites=Outcome.INCONCLUSIVE)
+    with pytest.raises(StageRefused):
+        stage.enforce()
+    practice.write_notebook(cards)
+    first = seal_by_hand(practice.folder())
+    again = practice.open(attempt=1)
+    cards = practice.walk(again)
+    again.enforce()
+    practice.write_notebook(cards)
+    second = seal_by_hand(practice.folder())
+
+    assert (first.exit_code, second.exit_code) == (ExitCode.INCONCLUSIVE, ExitCode.PASSED)
+    assert sorted(path.name for path in practice.folder().glob("manifest*")) == [
+        "manifest.json",
+        "manifest.try1.json",
+    ]
+    assert red(practice.folder()) == set()
+
+
+def test_sealing_twice_keeps_both_notebooks(practice: Any) -> None:
+    """The sealed one is never overwritten."""
+    folder = practice.sealed()
+    before = (folder / BOOK).read_bytes()
+    seal_by_hand(folder)
+
+    assert (folder / "10_development.try1.ipynb").read_bytes() == before
+    assert red(folder) == set()
+
+
+def test_a_secret_in_an_output_breaks_the_attempt(practice: Any) -> None:
+    """It is taken out, and the card says so."""
+    stage = practice.open()
+    path = practice.write_notebook(practice.walk(stage), stage.enforce())
+    book = nbformat.read(path, as_version=4)
+    code = next(cell for cell in book.cells if cell.cell_type == "code")
+    code.outputs = [nbformat.v4.new_output("stream", text=os.environ["GITHUB_TOKEN"])]
+    nbformat.write(book, path)
+    verdict = seal_by_hand(practice.folder())
+
+    assert verdict.broken == ("notebook: a secret stood in an output; taken out",)
+    assert os.environ["GITHUB_TOKEN"] not in path.read_text()
+    assert "a secret stood in an output" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (None, "0001: 10_development.ipynb: expected the notebook to seal, got none; save it"),
+        ("{}", "10_development.ipynb: expected a notebook, got: "),
+        ("no JSON", "10_development.ipynb: expected a notebook, got: "),
+    ],
+)
+def test_without_a_notebook_nothing_is_sealed(
+    practice: Any, content: str | None, problem: str
+) -> None:
+    """The error names the file."""
+    practice.walk(practice.open())
+    if content is not None:
+        (practice.folder() / BOOK).write_text(content)
+    with pytest.raises(NotebookError) as caught:
+        seal_by_hand(practice.folder())
+
+    assert str(caught.value).startswith(problem)
+    assert practice.entries("sealed") == []
+
+
+@pytest.mark.parametrize("opened", [None, {"cluster": "development"}, {"stage": "holiday"}])
+def test_a_folder_of_another_kind_is_refused(tmp_path: Path, opened: Any) -> None:
+    """An empty one, an adoption, a stage without a notebook."""
+    if opened is not None:
+        Record(tmp_path / "record.jsonl").append("opened", opened)
+    with pytest.raises(NotebookError) as caught:
+        seal_by_hand(tmp_path)
+
+    assert str(caught.value) == f"{tmp_path.name}: expected an attempt's folder, got none"
+
+
+# --- render -----------------------------------------------------------------------------------------
+
+HOSTILE = """
+<script>alert(1)</script><SCRIPT src="http://evil.example/x.js"></SCRIPT>
+<meta http-equiv="refresh" content="0;url=http://evil.example"><base href="http://evil.example">
+<iframe src="http://evil.example"></iframe><form action="http://evil.example"><input><button>x
+</button></form><link rel="stylesheet" href="http://evil.example"><object data="x"></object>
+<embed src="x"><details><summary>kept</summary><table><tr><td align="right">7</td></tr></table>
+</details>
+"""
+
+
+class Tags(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.csp = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append(tag)
+        if tag == "meta" and ("http-equiv", "Content-Security-Policy") in attrs:
+            self.csp = " ".join((dict(attrs)["content"] or "").split())
+
+
+def test_a_hostile_notebook_renders_inert(tmp_path: Path) -> None:
+    """No script, no request, no way elsewhere, from an output or from Markdown; the rest is kept."""
+    output = nbformat.v4.new_output("display_data", {"text/html": HOSTILE})
+    code = nbformat.v4.new_code_cell("1", outputs=[output], execution_count=1)
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(HOSTILE), code])
+    nbformat.write(book, tmp_path / "evil<b>.ipynb")
+    page = Tags(render(tmp_path / "evil<b>.ipynb"))
+    active = {"script", "base", "iframe", "form", "input", "button", "link", "object", "embed"}
+
+    assert set(page.found) & active == set()
+    assert page.found.count("meta") == 3
+    assert page.found.count("b") == 0
+    assert page.found.count("details") == 2
+    assert page.csp == (
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none';"
+        " base-uri 'none'"
+    )
+
+
+def test_an_executed_notebook_renders_whole(practice: Any) -> None:
+    """The cards of its results are all there, and nothing is loaded from elsewhere."""
+    page = render(practice.sealed() / BOOK)
+
+    assert page.count("preflight.config-drift") >= 2
+    assert "://" not in page.replace("http://127.0.0.1:9", "").replace("https://www.w3.org", "")
+
+
+def test_what_is_no_notebook_is_named(tmp_path: Path) -> None:
+    """Not a traceback of the reader's."""
+    (tmp_path / "x.ipynb").write_text("[]")
+    with pytest.raises(NotebookError, match=r"^x\.ipynb: expected a notebook, got: "):
+        render(tmp_path / "x.ipynb")
+    with pytest.raises(NotebookError, match=r"^none\.ipynb: expected a notebook, got: "):
+        render(tmp_path / "none.ipynb")
+
+
+# --- replay -----------------------------------------------------------------------------------------
+
+
+def again(practice: Any, **outcomes: Any) -> Any:
+    """Runs the practice stage as ``replay`` has our notebook run; what it did is kept for it."""
+
+    def run(stage: str) -> SimpleNamespace:
+        assert stage == "development"
+        assert os.environ["RUNBOOK_REPLAY_OK"] == "1"
+        opened = practice.open()
+        practice.walk(opened, **outcomes)
+        kept = Path(os.environ["RUNBOOK_REPLAY_KEEP"])
+        (kept / "record.jsonl").write_bytes((opened.folder / "record.jsonl").read_bytes())
+        return SimpleNamespace(problems=[])
+
+    return run
+
+
+def test_a_replay_compares_every_item(practice: Any) -> None:
+    """One row each, the same; the environment is left as it was."""
+    folder = practice.sealed()
+    rows, version = replay(folder, again(practice))
+
+    assert [row.outcome for row in rows] == [Outcome.PASS] * 7
+    assert [row.observed for row in rows] == ["the same"] * 7
+    assert version == "0.1.0"
+    assert "RUNBOOK_REPLAY" not in os.environ
+
+
+def test_a_replay_shows_what_differs(practice: Any) -> None:
+    """A check that judges otherwise today is a FAIL that quotes both."""
+    folder = practice.sealed()
+    rows, _ = replay(folder, again(practice, ci_green=Outcome.FAIL))
+
+    assert rows[1].outcome is Outcome.FAIL
+    assert rows[1].expected == "PASS (judged): it holds"
+    assert str(rows[1].observed).startswith("FAIL (judged): dev-1: height: expected 1, got 2")
+
+
+def test_a_replay_that_did_not_run_proves_nothing(practice: Any) -> None:
+    """INCONCLUSIVE, with what the runner said."""
+    folder = practice.sealed()
+    report = SimpleNamespace(problems=["the kernel died"])
+    rows, _ = replay(folder, lambda stage: report)
+
+    assert [(row.outcome, row.observed) for row in rows] == [
+        (Outcome.INCONCLUSIVE, "the kernel died")
+    ]
+
+
+def test_problems_of_a_replay_are_rows(practice: Any) -> None:
+    """Also when every item came out the same."""
+    folder = practice.sealed()
+    inner = again(practice)
+
+    def run(stage: str) -> SimpleNamespace:
+        report = inner(stage)
+        report.problems = ["cell 9: it did not run"]
+        return report
+
+    rows, _ = replay(folder, run)
+
+    assert [row.outcome for row in rows] == [Outcome.PASS] * 7 + [Outcome.INCONCLUSIVE]
+
+
+def test_a_folder_without_a_record_cannot_be_replayed(tmp_path: Path) -> None:
+    """It is named."""
+    with pytest.raises(RecordDamaged) as caught:
+        replay(tmp_path, lambda stage: None)
+
+    assert str(caught.value) == f"{tmp_path.name}: expected the record of an attempt, got none"
