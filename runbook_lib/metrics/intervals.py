@@ -27,7 +27,7 @@ Kind = Literal["gauge", "proportion", "count"]
 TAIL = 0.95
 MIN_BEYOND = 5
 MIN_TRIAL = 10
-"""Points: an event that was never seen may last as long."""
+"""Points an event may last that was never seen, or too rarely."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,14 @@ class Level:
     drifting: Flags
 
 
-def mean_level(series: Floats, kind: Kind, low: float, high: float, cycle: int) -> Level:
-    """Level of the mean of S series, shape (S, n); ``low`` and ``high`` are error rates."""
+def mean_level(
+    series: Floats, kind: Kind, low: float, high: float, cycle: int, largest: Floats
+) -> Level:
+    """Level of the mean of S series, shape (S, n); ``low`` and ``high`` are error rates.
+
+    ``largest`` is the size of an event that was never seen, shape (S,): the largest value that a
+    count can have at one point, 1 for a proportion; a gauge has no use for it.
+    """
     run = long_run(series, cycle)
     mean = series.mean(axis=-1)
     t_low, t_high = _quantile(run.freedom, low), _quantile(run.freedom, high)
@@ -60,9 +66,9 @@ def mean_level(series: Floats, kind: Kind, low: float, high: float, cycle: int) 
     spread = mean * (1 - mean) if kind == "proportion" else mean
     with np.errstate(divide="ignore", invalid="ignore"):
         dispersion = np.where(spread > 0, run.variance / spread, 0.0)
-    # Where too little happened to measure how long events last, a trial is granted a block each.
-    trials = min(run.blocks, series.shape[-1] / MIN_TRIAL)
-    dispersion = np.where(sparse, np.maximum(dispersion, 1 / trials), dispersion)
+    # Where too little happened to measure events, each trial grants one as large as they can be.
+    trials = series.shape[-1] / MIN_TRIAL
+    dispersion = np.where(sparse, np.maximum(dispersion, largest / trials), dispersion)
     effective = np.where(sparse, trials, run.effective)
     low_limit, high_limit = score(mean, dispersion, t_low)[0], score(mean, dispersion, t_high)[1]
     return Level(mean, low_limit, high_limit, effective, sparse, drifting & ~sparse)

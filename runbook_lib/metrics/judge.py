@@ -149,8 +149,9 @@ def _change(statistic: Statistic, baseline: Window, current: Window, rule: Rule)
     contrast = intervals.ratio if rule.relative else intervals.difference
     low, high = rule.rates
     # The low limit of a change rests on the low limit of now and the high limit of before.
-    before = _levels(statistic, baseline, rule, high, low)
-    after = _levels(statistic, current, rule, low, high)
+    largest = _largest(baseline, current, rule)
+    before = _levels(statistic, baseline, rule, high, low, largest)
+    after = _levels(statistic, current, rule, low, high, largest)
     return _Change(
         before,
         after,
@@ -160,11 +161,21 @@ def _change(statistic: Statistic, baseline: Window, current: Window, rule: Rule)
     )
 
 
-def _levels(statistic: Statistic, window: Window, rule: Rule, low: float, high: float) -> _Range:
+def _largest(baseline: Window, current: Window, rule: Rule) -> Floats:
+    """The largest value of each series: as declared, or as seen in either window."""
+    bound = rule.range[1]
+    if bound is not None:
+        return np.full(len(current.high), bound)
+    return np.maximum(baseline.high.max(axis=-1), current.high.max(axis=-1))
+
+
+def _levels(
+    statistic: Statistic, window: Window, rule: Rule, low: float, high: float, largest: Floats
+) -> _Range:
     def measure(series: Floats) -> Level:
         if statistic == "tail":
             return intervals.tail_level(series, low, high, rule.cycle)
-        return intervals.mean_level(series, rule.kind, low, high, rule.cycle)
+        return intervals.mean_level(series, rule.kind, low, high, rule.cycle, largest)
 
     middle = measure(window.middle)
     if window.low is window.middle:
@@ -259,6 +270,10 @@ def _unfit(
             return Outcome.INCONCLUSIVE, text, more
         if level.drifting[row]:
             return Outcome.INCONCLUSIVE, f"not judged: {name} drifts or shifts its level", None
+    unbounded = rule.kind == "count" and rule.range[1] is None
+    if unbounded and not (baseline.high[row].any() or current.high[row].any()):
+        text = "not judged: no event in either window and no upper bound says how large one can be"
+        return Outcome.INCONCLUSIVE, text, None
     if rule.relative and not change.baseline.down.estimate[row] > 0:
         text = (
             "not judged: a relative tolerance needs a baseline above zero; declare an absolute one"

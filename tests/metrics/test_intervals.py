@@ -42,7 +42,7 @@ def test_autocorrelation_counts() -> None:
 
 def test_limits_cover_the_mean_at_their_rate() -> None:
     """Each one-sided limit misses the truth about as often as asked."""
-    found = mean_level(white(2, 4000, 240), "gauge", 0.05, 0.01, 0)
+    found = mean_level(white(2, 4000, 240), "gauge", 0.05, 0.01, 0, np.ones(4000))
 
     assert (found.low > 1).mean() == pytest.approx(0.05, abs=0.01)
     assert (found.high < 1).mean() == pytest.approx(0.01, abs=0.005)
@@ -66,7 +66,7 @@ def test_tail_of_few_samples_is_unknown() -> None:
 
 def test_nothing_happened_is_not_never_happens() -> None:
     """No event in 2400 points, 240 trials, leaves a limit near 3 / 240: the rule of three."""
-    quiet = mean_level(np.zeros((1, 2400)), "proportion", 0.05, 0.05, 0)
+    quiet = mean_level(np.zeros((1, 2400)), "proportion", 0.05, 0.05, 0, np.ones(1))
 
     assert quiet.low[0] == pytest.approx(0, abs=1e-12)
     assert quiet.high[0] == pytest.approx(3 / 240, rel=0.1)
@@ -76,7 +76,7 @@ def test_nothing_happened_is_not_never_happens() -> None:
 def test_limits_stay_in_range(kind: str) -> None:
     """Neither shares nor counts are ever below zero, nor shares above one."""
     rare = (np.random.default_rng(1).random((200, 240)) < 0.02).astype(float)
-    found = mean_level(rare, kind, 0.001, 0.001, 0)  # type: ignore[arg-type]
+    found = mean_level(rare, kind, 0.001, 0.001, 0, np.ones(200))  # type: ignore[arg-type]
 
     assert found.low.min() >= 0
     assert found.high.max() <= 1

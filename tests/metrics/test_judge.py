@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 RULE = Rule(direction="lower", tolerance=0.1)
 LOCATION = Rule(direction="lower", tolerance=0.1, statistics=("location",))
 PROPORTION = Rule(direction="higher", tolerance=0.05, relative=False, kind="proportion")
-COUNT = Rule(direction="lower", tolerance=0.05, relative=False, kind="count")
+COUNT = Rule(direction="lower", tolerance=0.05, relative=False, kind="count", bounds=(0.0, 2.0))
 
 
 def ar1(seed: int, points: int = 2000, phi: float = 0.5, sd: float = 0.15) -> Floats:
@@ -216,8 +216,29 @@ def test_quiet_counts_are_judged_as_counts() -> None:
     many = np.random.default_rng(1).poisson(0.5, 2000).astype(float)
 
     assert judge(none, none, COUNT).outcome is Outcome.PASS
-    assert judge(none, many, COUNT).outcome is Outcome.FAIL
-    assert judge(many, none, COUNT).outcome is Outcome.PASS
+    assert judge(none, many.clip(0, 2), COUNT).outcome is Outcome.FAIL
+    assert judge(many.clip(0, 2), none, COUNT).outcome is Outcome.PASS
+
+
+def test_quiet_counts_need_a_bound() -> None:
+    """Where no event was ever seen, only a declared bound says how large one can be."""
+    none, unbounded = np.zeros(2000), COUNT.model_copy(update={"bounds": (None, None)})
+
+    assert reason(judge(none, none, unbounded)) == (
+        "location not judged: no event in either window "
+        "and no upper bound says how large one can be"
+    )
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 3600.0])
+def test_unit_of_a_count_does_not_matter(unit: float) -> None:
+    """Events per second and per hour get the same outcome."""
+    few = np.zeros((2, 2000))
+    few[0, [50, 700, 1500]] = few[1, [20, 300, 900, 1300]] = unit
+    rule = Rule(direction="lower", tolerance=0.02 * unit, relative=False, kind="count")
+
+    assert judge(few[0], few[1], rule).outcome is Outcome.PASS
+    assert judge(few[0][:500], few[1][:500], rule).outcome is Outcome.INCONCLUSIVE
 
 
 def test_counts_and_proportions_keep_their_range() -> None:
