@@ -260,7 +260,7 @@ class DevelopmentParams(StageParams):
     """Development: which build was there before, and how long a baseline to pin."""
 
     previous_release: Name = ""
-    baseline_hours: float = Field(default=_BASELINE_HOURS, ge=_BASELINE_HOURS)
+    baseline_hours: float = Field(default=_BASELINE_HOURS, ge=_BASELINE_HOURS, le=30 * 24)
 
 
 STAGE_PARAMS: dict[str, type[StageParams]] = {"development": DevelopmentParams}

@@ -18,13 +18,17 @@ from .params import Problems, Strict, parse_yaml, project_path, validate
 
 def _env_name(value: str) -> str:
     if value and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
-        raise ValueError("expected the name of an environment variable (never the secret itself)")
+        # Whoever put the secret itself here must not find it in the message too.
+        raise ValueError("expected the name of an environment variable, got something else")
     return value
 
 
 def _url(value: str) -> str:
     if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#]*)?", value):
-        raise ValueError("expected an http(s) URL without credentials, query or fragment")
+        got = "one with credentials" if "@" in value else repr(value)
+        raise ValueError(
+            f"expected an http(s) URL without credentials, query or fragment, got {got}"
+        )
     return value.rstrip("/")
 
 

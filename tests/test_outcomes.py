@@ -1,0 +1,176 @@
+"""Outcomes: INCONCLUSIVE never passes, and the worst decides the exit code."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runbook_lib.outcomes import (
+    RANK,
+    CheckResult,
+    ExitCode,
+    Outcome,
+    Row,
+    Standing,
+    Verdict,
+    WaivedRow,
+    check_row,
+    explain,
+    unknown_row,
+    worst,
+)
+
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+PASS, FAIL, OPEN = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
+State = Literal["judged", "planned", "not-reached", "missing"]
+
+
+def row(outcome: Outcome, subject: str = "n1", due: datetime | None = None) -> Row:
+    return check_row(subject, "height", 7, 8, outcome, unit="blocks", return_at=due)
+
+
+def result(*rows: Row) -> CheckResult:
+    outcome = worst(each.outcome for each in rows)
+    return CheckResult(item="i", outcome=outcome, reason="r", rows=rows, started=AT, ended=AT)
+
+
+def standing(*rows: Row, state: State = "judged", **keys: Any) -> Standing:
+    judged = result(*rows) if state == "judged" else None
+    return Standing(item="i", kind="check", state=state, result=judged, number=1, **keys)
+
+
+def waiver(subject: str, outcome: Outcome) -> WaivedRow:
+    return WaivedRow(
+        subject=subject,
+        outcome=outcome,
+        reason="known",
+        approved_by=("grace",),
+        self_approved=False,
+        expires=AT,
+    )
+
+
+def verdict(*items: Standing, mode: Literal["plan", "apply"] = "apply", **keys: Any) -> Verdict:
+    return Verdict(
+        release="v1", commit="c" * 40, stage="development", site="s", mode=mode, attempt=1,
+        number=1, source="live", run="headless", operator="ada", started=AT, ended=AT,
+        items=items, **keys,
+    )  # fmt: skip
+
+
+def test_nothing_to_judge_is_inconclusive() -> None:
+    """An empty set of subjects proves nothing."""
+    assert worst([]) is OPEN
+    assert explain([], "all well", "no nodes") == "nothing to judge: no nodes"
+
+
+@given(st.lists(st.sampled_from(Outcome), min_size=1))
+def test_the_worst_outcome_decides(outcomes: list[Outcome]) -> None:
+    """FAIL over INCONCLUSIVE over PASS, in any order."""
+    expected = FAIL if FAIL in outcomes else OPEN if OPEN in outcomes else PASS
+    assert worst(outcomes) is worst(reversed(outcomes)) is expected
+
+
+def test_a_reason_is_the_worst_row_and_how_many_are_like_it() -> None:
+    """One sentence; a problem has no unit."""
+    bad = [row(FAIL), row(FAIL, "n2"), row(PASS, "n3")]
+    assert explain(bad, "well", "") == "n1: height: expected 7 blocks, got 8 blocks (and 1 more)"
+    unknown = [unknown_row("n1", "height", 7, "no answer"), row(PASS)]
+    assert explain(unknown, "well", "") == "n1: height: expected 7, got no answer"
+    assert explain([row(PASS)], "well", "") == "well"
+
+
+def test_a_result_survives_json_with_its_types() -> None:
+    """true is not 1 and 1 is not 1.0 after a round trip."""
+    rows = tuple(
+        check_row("s", "w", value, value, True) for value in (True, 1, 1.5, "1", "true", False, 0)
+    )
+    again = CheckResult.model_validate_json(result(*rows).model_dump_json())
+    assert again == result(*rows)
+    assert [type(each.observed) for each in again.rows] == [bool, int, float, str, str, bool, int]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_row_holds_no_nan(value: float) -> None:
+    """It would be neither more nor less than any limit."""
+    with pytest.raises(ValueError):
+        check_row("s", "w", 1, value, True)
+
+
+def test_time_would_cure_it_only_when_nothing_else_is_open() -> None:
+    """The latest instant of those that are merely not yet due."""
+    later = AT + timedelta(hours=1)
+    assert result(row(OPEN, due=AT), row(OPEN, "n2", due=later), row(PASS)).return_at == later
+    assert result(row(OPEN, due=AT), row(OPEN, "n2")).return_at is None
+    assert result(row(OPEN, due=AT), row(FAIL, "n2")).return_at is None
+    assert result(row(PASS)).return_at is None
+
+
+def test_a_waiver_covers_its_subject_and_outcome_and_nothing_else() -> None:
+    """Rows it does not name still block; what got worse is not covered."""
+    assert standing(row(FAIL), waived=(waiver("n1", FAIL),)).outcome is PASS
+    assert standing(row(FAIL), row(OPEN, "n2"), waived=(waiver("n1", FAIL),)).outcome is OPEN
+    assert standing(row(FAIL), waived=(waiver("n1", OPEN),)).outcome is FAIL
+    assert standing(row(FAIL), waived=(waiver("n2", FAIL),)).outcome is FAIL
+    assert standing(row(PASS), waived=(waiver("n1", FAIL),)).outcome is PASS
+
+
+@pytest.mark.parametrize(("said", "rows"), [(PASS, (row(FAIL),)), (FAIL, ()), (PASS, ())])
+def test_an_outcome_that_does_not_follow_from_its_rows_is_refused(
+    said: Outcome, rows: tuple[Row, ...]
+) -> None:
+    """Nobody passes by word alone, and a bare FAIL could not be waived."""
+    with pytest.raises(ValueError, match="the worst of its rows"):
+        CheckResult(item="i", outcome=said, reason="r", rows=rows, started=AT, ended=AT)
+
+
+@pytest.mark.parametrize(
+    ("items", "mode", "keys", "code", "outcome"),
+    [
+        ([standing(row(PASS))], "apply", {}, ExitCode.PASSED, PASS),
+        ([standing(row(PASS)), standing(row(FAIL))], "apply", {}, ExitCode.REFUSED, FAIL),
+        ([standing(row(OPEN)), standing(row(FAIL))], "apply", {}, ExitCode.REFUSED, FAIL),
+        ([standing(row(OPEN)), standing(row(OPEN, due=AT))], "apply", {}, ExitCode.INCONCLUSIVE, OPEN),
+        ([standing(row(OPEN, due=AT)), standing(row(PASS))], "apply", {}, ExitCode.WAITING, OPEN),
+        ([standing(row(OPEN, due=AT)), standing(state="not-reached", due=AT)], "apply", {}, ExitCode.WAITING, OPEN),
+        ([standing(row(PASS)), standing(state="not-reached")], "apply", {}, ExitCode.INCONCLUSIVE, OPEN),
+        ([standing(state="missing"), standing(row(FAIL))], "apply", {}, ExitCode.BROKEN, OPEN),
+        ([standing(row(PASS)), standing(state="planned")], "plan", {}, ExitCode.PASSED, PASS),
+        ([standing(row(PASS)), standing(state="planned")], "apply", {}, ExitCode.BROKEN, OPEN),
+        ([standing(row(PASS))], "apply", {"broken": ("altered",)}, ExitCode.BROKEN, OPEN),
+    ],
+)  # fmt: skip
+def test_the_exit_code_is_that_of_the_worst_item(
+    items: list[Standing],
+    mode: Literal["plan", "apply"],
+    keys: dict[str, Any],
+    code: ExitCode,
+    outcome: Outcome,
+) -> None:
+    """3 over 1 over 2 over 4 over 0."""
+    found = verdict(*items, mode=mode, **keys)
+    assert (found.exit_code, found.outcome) == (code, outcome)
+    assert (found.return_at is not None) == (code is ExitCode.WAITING)
+
+
+@given(
+    st.permutations(
+        [standing(row(FAIL)), standing(row(OPEN)), standing(row(PASS)), standing(row(OPEN, due=AT))]
+    )
+)
+def test_the_order_of_items_does_not_matter(items: list[Standing]) -> None:
+    """And adding a worse item never makes it better."""
+    codes = [verdict(*items[: n + 1]).exit_code for n in range(len(items))]
+    ranks = [RANK.index(code) for code in codes]
+    assert ranks == sorted(ranks)
+    assert codes[-1] is ExitCode.REFUSED
+
+
+def test_a_verdict_survives_json() -> None:
+    """As it stands in notebook and attestation."""
+    found = verdict(standing(row(FAIL), row(OPEN, "n2", due=AT), waived=(waiver("n1", FAIL),)))
+    assert Verdict.model_validate_json(found.model_dump_json()) == found

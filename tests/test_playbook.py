@@ -1,0 +1,48 @@
+"""The playbook: its items, its numbers, and what a stage declares of them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from runbook_lib import playbook
+
+
+def test_the_playbook_has_its_41_items() -> None:
+    """Each once, named by where it stands; changes are never waived."""
+    assert len(playbook.ITEMS) == 41
+    for item in playbook.ITEMS.values():
+        group = item.id.split(".")[0]
+        assert group in ("preflight", *playbook.STAGES)
+        assert not (item.kind == "change" and item.waivable)
+    assert not playbook.ITEMS["preflight.binary-verification"].waivable
+
+
+NUMBERS = {
+    "SOAK": timedelta(hours=48),
+    "TESTNET_EPOCHS": 10,
+    "CANARY_OBSERVE_EPOCHS": 3,
+    "CANARY_CLEAN_EPOCHS": 7,
+    "CANARY_POWER_BELOW": 1 / 3,
+    "MAINNET_WATCH": timedelta(hours=24),
+    "PAGING_SEVERITIES": {"page", "critical"},
+    "DEVELOPMENT_SUITES": ("tests/pipeline", "tests/observability"),
+    "TESTNET_SUITES": ("tests/firewood_lifecycle",),
+    "VALID_FOR": timedelta(minutes=60),
+    "MAX_MISSING": 0.02,
+}
+
+
+def test_the_playbooks_numbers() -> None:
+    """As the playbook writes them; whoever changes one changes this."""
+    assert {name: getattr(playbook, name) for name in NUMBERS} == NUMBERS
+
+
+def test_stages_declare_items_in_order_with_checks_before_changes() -> None:
+    """Each item once, known, its own stage's or common; preflight stands first."""
+    for stage, items in playbook.DECLARED.items():
+        assert stage in playbook.STAGES
+        assert len(set(items)) == len(items)
+        assert set(items) <= set(playbook.ITEMS)
+        assert {item.split(".")[0] for item in items} <= {"preflight", stage}
+        groups = [item.split(".")[0] for item in items]
+        assert groups == sorted(groups, key=lambda group: group != "preflight")

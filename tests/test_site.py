@@ -1,0 +1,93 @@
+"""The site file: strict, consistent, and without secrets in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+
+from runbook_lib.errors import ParameterError
+from runbook_lib.params import PROJECT
+from runbook_lib.site import Site, parse_site
+
+EXAMPLE = PROJECT / "params" / "sites" / "example.yaml"
+
+
+def example() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(EXAMPLE.read_bytes())
+    return loaded
+
+
+def parse(values: dict[str, Any]) -> Site:
+    return parse_site(yaml.safe_dump(values).encode(), "s.yaml")
+
+
+def test_the_example_is_a_site_and_names_its_secrets() -> None:
+    """Every key in it is one we read; what holds secrets is known by name."""
+    site = parse_site(EXAMPLE.read_bytes(), "example.yaml")
+    assert site.secret_names() == {
+        "RPP_RPC_TOKEN",
+        "PROXY_TOKEN",
+        "PROMETHEUS_TOKEN",
+        "TENANT",
+        "GITHUB_TOKEN",
+    }
+    assert site.cluster_of("canary") is site.clusters["mainnet"]
+    person = site.person("ada")
+    assert person is not None
+    assert (person.name, site.person("nobody")) == ("Ada Lovelace", None)
+
+
+def change(values: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    """``values`` with one dotted key set; numbers are places in lists."""
+    at: Any = values
+    *path, last = key.split(".")
+    for word in path:
+        at = at[int(word)] if isinstance(at, list) else at[word]
+    at[int(last) if isinstance(at, list) else last] = value
+    return values
+
+
+URL = "expected an http(s) URL without credentials, query or fragment"
+ENV = "expected the name of an environment variable, got something else"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("telemetry.prometheus.url", "https://user:pw@host", f"telemetry.prometheus.url: {URL}, got one with credentials"),
+        ("forge.url", "ftp://host", f"forge.url: {URL}, got 'ftp://host'"),
+        ("forge.token_env", "ghp_secret-token!", f"forge.token_env: {ENV}"),
+        ("stages.canary", "main", "stages.canary: expected one of ['development', 'mainnet', 'testnet'], got 'main'"),
+        ("telemetry.matchers", {"prod": {}}, "telemetry.matchers.prod: expected a cluster, got 'prod'"),
+        ("people.1.account", "ada", "people: expected every account once"),
+        ("people.0.key", "ed25519:AAAA", "people.0.key: expected ed25519:BASE64 of a 32 byte public key, got 'ed25519:AAAA'"),
+        ("clock", {"source": "offset-file"}, "clock: expected a path with offset-file, and none with utc, got dict"),
+        ("clusters.development.nodes.1.name", "dev-1", "clusters.development: expected every name once, got dev-1 twice"),
+        ("clusters.development.nodes.1.url", "http://host", "clusters.development.nodes.1: expected either url or rpc_command, got dict"),
+        ("clusters.development.nodes.1.operator", "", "clusters.development.nodes.1: expected the operator's account for an operator's node, got dict"),
+        ("clusters.development.epoch_length", 0, "clusters.development.epoch_length: expected greater than 0, got 0"),
+        ("telemetry.prometheus.timeout_s", "30", "telemetry.prometheus.timeout_s: expected a number, got '30'"),
+        ("commands.version.shell", True, "commands.version.shell: expected no such key; remove it or correct its spelling"),
+    ],
+)  # fmt: skip
+def test_a_wrong_site_is_refused_naming_the_key(key: str, value: Any, problem: str) -> None:
+    """Every problem with its dotted key."""
+    with pytest.raises(ParameterError) as caught:
+        parse(change(example(), key, value))
+    assert str(caught.value) == f"s.yaml: {problem}"
+
+
+def test_an_empty_set_of_people_or_nodes_is_refused() -> None:
+    """Nobody to approve, nothing to look at."""
+    for key in ("people", "clusters.testnet.nodes", "forge.ci.required", "telemetry.backends"):
+        with pytest.raises(ParameterError) as caught:
+            parse(change(example(), key, []))
+        assert str(caught.value).startswith(f"s.yaml: {key}: expected ")
+
+
+def test_trailing_slashes_do_not_make_another_url() -> None:
+    """A path prefix is kept, its last slash is not."""
+    site = parse(change(example(), "telemetry.prometheus.url", "https://host/path/"))
+    assert site.telemetry.prometheus.url == "https://host/path"
