@@ -27,7 +27,7 @@ Kind = Literal["gauge", "proportion", "count"]
 TAIL = 0.95
 MIN_BEYOND = 5
 MIN_TRIAL = 10
-"""Points an event may last that was never seen, or too rarely."""
+"""Points that an event which was never seen may last at least, also in a short window."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def mean_level(
     spread = mean * (1 - mean) if kind == "proportion" else mean
     with np.errstate(divide="ignore", invalid="ignore"):
         dispersion = np.where(spread > 0, run.variance / spread, 0.0)
-    # Where too little happened to measure events, each trial grants one as large as they can be.
-    trials = series.shape[-1] / MIN_TRIAL
+    # Where too little happened to measure events, one may fill a block, as large as it can be.
+    trials = min(run.blocks, series.shape[-1] / MIN_TRIAL)
     dispersion = np.where(sparse, np.maximum(dispersion, largest / trials), dispersion)
     effective = np.where(sparse, trials, run.effective)
     low_limit, high_limit = score(mean, dispersion, t_low)[0], score(mean, dispersion, t_high)[1]

@@ -166,7 +166,8 @@ def _largest(baseline: Window, current: Window, rule: Rule) -> Floats:
     bound = rule.range[1]
     if bound is not None:
         return np.full(len(current.high), bound)
-    return np.maximum(baseline.high.max(axis=-1), current.high.max(axis=-1))
+    largest: Floats = np.maximum(baseline.high.max(axis=-1), current.high.max(axis=-1))
+    return largest
 
 
 def _levels(
