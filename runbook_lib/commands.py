@@ -146,11 +146,18 @@ def lab(args: argparse.Namespace) -> int:
 # --- evidence -------------------------------------------------------------------------------------
 
 
+def attempt_folder(path: Path) -> Path:
+    """``path``, which must be a folder. Raises ParameterError."""
+    if not path.is_dir():
+        raise ParameterError(f"{path}: expected the folder of an attempt, got none")
+    return path
+
+
 def verify(args: argparse.Namespace) -> int:
     """Verify an attempt from its files alone."""
     from .evidence.verify import verify as procedure
 
-    rows, verdict = procedure(args.path)
+    rows, verdict = procedure(attempt_folder(args.path))
     return tell_rows(
         "verify",
         rows,
@@ -168,7 +175,7 @@ def replay(args: argparse.Namespace) -> int:
     from .launch import run_stage
     from .session import VERSION
 
-    rows, version = procedure(args.path, lambda stage: run_stage(stage, {}))
+    rows, version = procedure(attempt_folder(args.path), lambda stage: run_stage(stage, {}))
     more = {"recorded_by": version, "replayed_by": VERSION}
     return tell_rows("replay", rows, args.json, more)
 
@@ -177,7 +184,7 @@ def seal(args: argparse.Namespace) -> int:
     """Seal an attempt that was stepped through by hand."""
     from .evidence.by_hand import seal_by_hand
 
-    verdict = seal_by_hand(args.path)
+    verdict = seal_by_hand(attempt_folder(args.path))
     if args.json:
         print_json({"outcome": verdict.outcome.value, "exit_code": int(verdict.exit_code)})
     else:
@@ -196,7 +203,13 @@ def render(args: argparse.Namespace) -> int:
             raise NotebookError(f"{path.name}: expected one executed notebook, got {len(found)}")
         path = found[0]
     output = args.output or path.with_suffix(".html")
-    output.write_text(page(path), encoding="utf-8")
+    text = page(path)
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ParameterError(
+            f"{output}: expected a file that can be written, got: {error.strerror}"
+        ) from error
     if args.json:
         print_json({"page": str(output)})
     else:

@@ -110,5 +110,5 @@ def _endpoints(site: Site) -> list[Row]:
             continue
         text = f"status {got.status}" if isinstance(got, Answer) else f"{got.kind}: {got.text}"
         rows.append(check_row(name, "reachable", "an answer", text, isinstance(got, Answer)))
-    outside.loop.close()
+    outside.close()
     return rows

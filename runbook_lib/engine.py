@@ -108,7 +108,10 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc]
 
         with _handoff() as handoff:
             problems = _execute(run, execute)
-            report = _conclude(run, nb, Path(output_path), handoff(), problems)
+            try:
+                report = _conclude(run, nb, Path(output_path), handoff(), problems)
+            except (RunbookError, OSError) as error:
+                report = Report(ExitCode.BROKEN, problems=[*problems, f"seal: {error}"])
         for problem in report.problems:
             print(problem, file=sys.stderr)  # noqa: T201
         raise Finished(report)

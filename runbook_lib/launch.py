@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from .errors import ParameterError
 from .evidence.record import Record
 from .evidence.standing import FINAL, standing
 from .notebook import NOTEBOOKS as FOLDER
@@ -37,6 +38,8 @@ def run_stage(
 
     from .engine import Finished, Report
 
+    if output is not None and not output.parent.is_dir():
+        raise ParameterError(f"{output}: expected a folder that exists, got {output.parent}")
     with tempfile.TemporaryDirectory(prefix="runbook-output-") as scratch:
         target = output or Path(scratch) / NOTEBOOKS[stage]
         with _environment(RUNBOOK_PARAMS_FILE=params_file), _followed(Path(scratch), shown):

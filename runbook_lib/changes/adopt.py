@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..canonical import digest
-from ..errors import SourceError
+from ..errors import ParameterError, SourceError
 from ..evidence.store import Attempt, Store
 from ..session import find_operator, read_site
 from ..site import Site
@@ -36,6 +36,9 @@ def adopt(site_path: str, cluster: str, *, issue: int = 0, approval: str = "") -
     Raises SourceError when a node cannot be read whole: a state is taken over entirely or not.
     """
     site = read_site(site_path)
+    if cluster not in site.clusters:
+        known = ", ".join(site.clusters)
+        raise ParameterError(f"{site_path}: clusters: expected one of {known}, got {cluster!r}")
     operator = find_operator(site, "apply")
     store = Store(site.store_path)
     redactor = Redactor(site.secret_names())
@@ -50,14 +53,30 @@ def adopt(site_path: str, cluster: str, *, issue: int = 0, approval: str = "") -
             "operator": operator,
         },
     )
-    tape = LiveTape(attempt.folder / "tape", redactor)
-    scope = Scope(tape, Outside(redactor), ADOPT, 1, clock=site.clock)
+    tape, outside = LiveTape(attempt.folder / "tape", redactor), Outside(redactor)
+    try:
+        scope = Scope(tape, outside, ADOPT, 1, clock=site.clock)
+        return _adopt(attempt, scope, site, cluster, operator, issue=issue, approval=approval)
+    finally:
+        outside.close()
+
+
+def _adopt(
+    attempt: Attempt,
+    scope: Scope,
+    site: Site,
+    cluster: str,
+    operator: str,
+    *,
+    issue: int,
+    approval: str,
+) -> Adoption:
     states = _read(scope, site, cluster)
     found = digest({name: state.model_dump(mode="json") for name, state in states.items()})
     given = approvals(scope, site, found, issue=issue, file=approval)
     others = tuple(one.account for one in given if one.account != operator)
     approved = others or ((operator,) if site.single_operator else ())
-    tape.sync()
+    scope.tape.sync()
     if approved:
         attempt.record.append("adopted", {"digest": found, "approved_by": list(approved)})
         at = scope.now().isoformat()

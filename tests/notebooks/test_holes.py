@@ -1,0 +1,193 @@
+"""Runs with a real kernel that papermill alone would call a success: the engine judges them.
+
+The notebooks are broken ones that pretend to be shipped, so that the second line of defence is
+tested and not the first.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import pytest
+import yaml
+
+from runbook_lib.evidence.by_hand import seal_by_hand
+from runbook_lib.evidence.verify import verify
+from runbook_lib.outcomes import ExitCode, Outcome
+
+OPEN, ENFORCE = "from runbook_lib", "stage.enforce"
+
+
+def after_open(*sources: str) -> Callable[[Any], None]:
+    """Keep parameters, open and enforce; ``sources`` are the cells between."""
+
+    def edit(book: Any) -> None:
+        code = [cell for cell in book.cells if cell.cell_type == "code"]
+        opening, last = code[1], code[-1]
+        assert opening.source.startswith(OPEN)
+        assert last.source.startswith(ENFORCE)
+        between = [nbformat.v4.new_code_cell(source) for source in sources]
+        book.cells = [code[0], opening, *between, last]
+
+    return edit
+
+
+def wrong(folder: Path) -> set[str]:
+    return {row.what for row in verify(folder)[0] if row.outcome is not Outcome.PASS}
+
+
+@pytest.mark.parametrize(
+    ("cells", "problem"),
+    [
+        pytest.param(
+            ["import sys\nsys.exit(0)"], "cell 4 (`import sys`): SystemExit: 0", id="sys.exit"
+        ),
+        pytest.param(["import os\nos._exit(0)"], "run: the kernel died", id="dead kernel"),
+        pytest.param(
+            ["import time\ntime.sleep(60)"],
+            "run: a cell took longer than its limit and was interrupted",
+            id="timeout",
+        ),
+    ],
+)
+def test_a_run_that_stopped_is_broken_and_says_where(
+    bench: Any, capfd: pytest.CaptureFixture[str], cells: list[str], problem: str
+) -> None:
+    """Exit 3; the executed notebook is kept, with a card that says so, and the record as far."""
+    path = bench.as_shipped(bench.book(after_open(*cells)))
+    report = bench.run(path, execution_timeout=5)
+    folder = bench.practice.folder()
+
+    assert report.exit_code is ExitCode.BROKEN
+    assert report.problems[0] == problem
+    assert problem in capfd.readouterr().err
+    assert report.folder == folder
+    assert report.output == bench.out
+    assert "BROKEN" in bench.card()
+    assert problem.replace("`", "") in bench.card()
+    assert (folder / "10_development.ipynb").read_bytes() == bench.out.read_bytes()
+    assert [e.kind for e in bench.practice.entries()][-1] == "sealed"
+    assert wrong(folder) >= {"5 completeness"}
+
+
+def test_what_runs_after_enforce_breaks_the_run(bench: Any) -> None:
+    """The last judgement must be the last."""
+
+    def edit(book: Any) -> None:
+        after_open("from runbook_lib.checks import preflight")(book)
+        enforce = book.cells.pop()
+        enforce.metadata["tags"] = ["enforce"]
+        enforce.source = "try:\n    stage.enforce()\nexcept Exception as error:\n    print(error)"
+        book.cells += [enforce, nbformat.v4.new_code_cell("stage.check(preflight.config_drift)")]
+
+    report = bench.run(bench.as_shipped(bench.book(edit)))
+
+    assert report.exit_code is ExitCode.BROKEN
+    assert report.verdict is not None
+    assert report.verdict.broken[-1].startswith("enforce: expected it to run last, it did not")
+
+
+def test_a_stage_that_never_opened_is_broken(bench: Any) -> None:
+    """The executed notebook is kept and says why, without a traceback."""
+    site = yaml.safe_load(bench.practice.site.read_text())
+    bench.practice.write_site(people=site["people"][1:])
+    report = bench.run(bench.book())
+    text = nbformat.writes(bench.executed())
+
+    assert report.exit_code is ExitCode.BROKEN
+    assert (report.verdict, report.folder, report.output) == (None, None, bench.out)
+    assert report.problems[0].startswith("cell 3 (`from runbook_lib import open_stage`): Parameter")
+    assert "got 'alice'; export RUNBOOK_OPERATOR" in report.problems[0]
+    assert "BROKEN: the stage was never opened" in bench.card()
+    assert "Traceback" not in text
+    assert "session.py" not in text
+
+
+def test_the_shipped_notebook_is_judged_and_sealed(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against a world that does not answer: INCONCLUSIVE, complete, verified, and no secret in it."""
+    report = bench.run(bench.book())
+    folder = bench.practice.folder()
+    text = (folder / "10_development.ipynb").read_text()
+
+    assert report.problems == []
+    assert report.exit_code is ExitCode.INCONCLUSIVE
+    assert report.verdict is not None
+    assert [item.state for item in report.verdict.items] == ["judged"] * 3 + ["not-reached"] * 4
+    assert report.verdict.run == "headless"
+    assert wrong(folder) == set()
+    assert bench.practice.mutations() == []
+    assert os.environ["GITHUB_TOKEN"] not in text
+    assert "Traceback" not in text
+
+
+def test_a_secret_in_an_output_is_taken_out_and_breaks_the_run(bench: Any) -> None:
+    """Whatever else passed: it stood there, and somebody must find out how."""
+    cells = ["import os\nprint('token', os.environ['GITHUB_TOKEN'])"]
+    report = bench.run(bench.as_shipped(bench.book(after_open(*cells))))
+    text = bench.out.read_text()
+
+    assert report.exit_code is ExitCode.BROKEN
+    assert report.problems[-1] == (
+        "notebook: a secret stood in an output and was taken out; find out how"
+    )
+    assert os.environ["GITHUB_TOKEN"] not in text
+    assert "token [redacted]" in text
+    assert report.problems[-1] in bench.card()
+
+
+def test_plain_papermill_runs_it_unsealed(bench: Any) -> None:
+    """Its output is evidence of nothing until it is sealed, and then judged by the same rule."""
+    with pytest.raises(papermill.PapermillExecutionError, match="StageRefused"):
+        papermill.execute_notebook(
+            str(bench.book()), str(bench.out), parameters=bench.params, progress_bar=False
+        )
+    folder = bench.practice.folder()
+
+    assert bench.practice.entries("session")[0].body["run"] == "interactive"
+    assert "1 manifest" in wrong(folder)
+
+    (folder / "10_development.ipynb").write_bytes(bench.out.read_bytes())
+    verdict = seal_by_hand(folder)
+
+    assert verdict.exit_code is ExitCode.INCONCLUSIVE
+    assert wrong(folder) == set()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_a_killed_run_leaves_a_readable_record(bench: Any, number: signal.Signals) -> None:
+    """SIGTERM and SIGINT: exit 3, judged, sealed and clean. SIGKILL: the record says where it was."""
+    go_on = bench.folder / "fifo"
+    os.mkfifo(go_on)
+    bench.practice.write_site(
+        commands={"version": {"argv": ["/bin/cat", str(go_on)], "timeout_s": 60}}
+    )
+    params = bench.folder / "params.yaml"
+    params.write_text(yaml.safe_dump(bench.params))
+    argv = [sys.executable, "-m", "papermill", "--engine", "runbook", "--no-progress-bar"]
+    argv += [str(bench.book()), str(bench.out), "-f", str(params)]
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+    with go_on.open("w"):  # opens once the check's command reads from it
+        process.send_signal(number)
+        error = process.communicate(timeout=60)[1]
+    kinds = [entry.kind for entry in bench.practice.entries()]
+
+    assert "Traceback" not in error
+    if number is signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+        assert kinds[:3] == ["opened", "session", "started"]
+        return
+    assert process.returncode == 3
+    assert "run: it was cancelled before its end" in error
+    assert kinds[-1] == "sealed"
+    assert "run: it was cancelled before its end" in bench.card()
+    assert wrong(bench.practice.folder()) >= {"5 completeness"}

@@ -1,0 +1,304 @@
+"""Notebooks and parameters that are refused before a cell runs: exit 3, and nothing is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import nbformat
+import pytest
+
+from runbook_lib.outcomes import ExitCode
+
+Edit = Callable[[Any], Any]
+code = nbformat.v4.new_code_cell
+
+
+def find(book: Any, text: str) -> int:
+    """The position of the first code cell that starts with ``text``."""
+    return next(
+        number
+        for number, cell in enumerate(book.cells)
+        if cell.cell_type == "code" and cell.source.startswith(text)
+    )
+
+
+def cell(book: Any, text: str) -> Any:
+    return book.cells[find(book, text)]
+
+
+def insert(text: str, source: str, **metadata: Any) -> Edit:
+    def edit(book: Any) -> None:
+        book.cells.insert(find(book, text), code(source, metadata=metadata))
+
+    return edit
+
+
+def replace(text: str, old: str, new: str) -> Edit:
+    def edit(book: Any) -> None:
+        found = cell(book, text)
+        assert old in found.source
+        found.source = found.source.replace(old, new)
+
+    return edit
+
+
+def tag(text: str, name: str) -> Edit:
+    def edit(book: Any) -> None:
+        cell(book, text).metadata.setdefault("tags", []).append(name)
+
+    return edit
+
+
+def remove(text: str) -> Edit:
+    return lambda book: book.cells.pop(find(book, text))
+
+
+def untag(book: Any) -> None:
+    cell(book, "site: str").metadata["tags"] = []
+
+
+def enforce_first(book: Any) -> None:
+    book.cells.insert(find(book, "stage.check"), book.cells.pop(find(book, "stage.enforce")))
+
+
+def refused(bench: Any, path: Any, capsys: pytest.CaptureFixture[str], **options: Any) -> list[str]:
+    """The problems of a run that must be refused: said once on stderr, no output, no attempt."""
+    report = bench.run(path, **options)
+    assert report.exit_code is ExitCode.BROKEN
+    assert (report.verdict, report.folder, report.output) == (None, None, None)
+    assert not (bench.practice.root / "store").exists()
+    assert capsys.readouterr().err.strip() == "\n".join(report.problems)
+    return list(report.problems)
+
+
+ALTERED = "10_development.ipynb: expected the development notebook as shipped, got altered code"
+
+
+@pytest.mark.parametrize(
+    ("edit", "problem"),
+    [
+        pytest.param(insert("stage.plan", "import sys; sys.exit(0)"), ALTERED, id="sys.exit"),
+        pytest.param(insert("stage.plan", "quit()"), ALTERED, id="quit"),
+        pytest.param(insert("stage.plan", "import os; os._exit(0)"), ALTERED, id="dead kernel"),
+        pytest.param(
+            insert("stage.plan", "!exit 4"),
+            ALTERED,
+            id="shell line",
+        ),
+        pytest.param(
+            insert("stage.plan", "%%bash\nexit 4"),
+            ALTERED,
+            id="shell cell",
+        ),
+        pytest.param(
+            insert("from runbook_lib", "%matplotlib inline"),
+            "notebook: expected Python in every code cell, got: invalid syntax",
+            id="magic",
+        ),
+        pytest.param(insert("stage.plan", "print('hello')"), ALTERED, id="cell added"),
+        pytest.param(remove("stage.check"), ALTERED, id="cell removed"),
+        pytest.param(remove("stage.enforce"), ALTERED, id="enforce removed"),
+        pytest.param(enforce_first, ALTERED, id="enforce not last"),
+        pytest.param(
+            replace("stage.check(preflight", "config_drift", "config_drift;"), ALTERED, id="altered"
+        ),
+        pytest.param(
+            tag("stage.check", "raises-exception"),
+            "notebook: expected no cell tagged raises-exception, got one",
+            id="raises-exception",
+        ),
+        pytest.param(
+            tag("stage.change", "skip-execution"),
+            "notebook: expected no cell tagged skip-execution, got one",
+            id="skip-execution",
+        ),
+        pytest.param(
+            untag,
+            "notebook: expected one cell tagged parameters, got 0",
+            id="no parameters cell",
+        ),
+        pytest.param(
+            tag("stage.check", "parameters"),
+            "notebook: expected one cell tagged parameters, got 2",
+            id="two parameters cells",
+        ),
+        pytest.param(
+            replace("site: str", "baseline_hours: float = 1.0", "baseline_hours: float = 1.0 * 2"),
+            "parameters cell: baseline_hours: expected a literal, got an expression",
+            id="expression",
+        ),
+        pytest.param(
+            replace("site: str", "wait: bool = False", "wait = False"),
+            "parameters cell: expected `name: type = literal`, got `wait = False`",
+            id="without a type",
+        ),
+        pytest.param(
+            replace("site: str", "wait: bool = False", "wait: bool = False\nimport os"),
+            "parameters cell: expected `name: type = literal`, got `import os`",
+            id="code among parameters",
+        ),
+        pytest.param(
+            replace("from runbook_lib", "wait=wait,", ""),
+            "open_stage: expected the parameters cell's names in its order, got: wait",
+            id="parameter not passed",
+        ),
+        pytest.param(
+            replace("from runbook_lib", "wait=wait,", "wait=True,"),
+            "open_stage: expected every parameter as name=name, got `wait=True`",
+            id="parameter fixed",
+        ),
+        pytest.param(
+            replace("from runbook_lib", "wait=wait,", "**{'wait': wait},"),
+            "open_stage: expected every parameter as name=name, got `**{'wait': wait}`",
+            id="parameters in a dict",
+        ),
+        pytest.param(
+            replace("from runbook_lib", '"development",\n', '"canary",\n'),
+            "notebook: expected one of development, got 'canary'",
+            id="another stage",
+        ),
+        pytest.param(
+            replace("from runbook_lib", '"development",\n', "str(),\n"),
+            'notebook: expected open_stage("STAGE", ...), got none',
+            id="no stage",
+        ),
+        pytest.param(
+            remove("from runbook_lib"),
+            'notebook: expected open_stage("STAGE", ...), got none',
+            id="never opened",
+        ),
+        pytest.param(
+            insert("stage.plan", "import os", tags=["injected-parameters"]),
+            "notebook: expected one cell tagged injected-parameters, right after the parameters",
+            id="code injected late",
+        ),
+    ],
+)
+def test_an_altered_notebook_is_refused(
+    bench: Any, capsys: pytest.CaptureFixture[str], edit: Edit, problem: str
+) -> None:
+    """Whatever was added, removed, moved, tagged or rewritten: none of its cells runs."""
+    problems = refused(bench, bench.book(edit), capsys)
+
+    assert len(problems) == 1
+    assert problems[0].startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("position", "source", "problem"),
+    [
+        ("stage.plan", "wait = True", "right after the parameters cell"),
+        ("site: str", "wait = True", "right after the parameters cell"),
+        (
+            "from runbook_lib",
+            "import os; os._exit(0)",
+            "expected `name = literal`, got `import os`",
+        ),
+        ("from runbook_lib", "wait = print()", "wait: expected a literal, got an expression"),
+        ("from runbook_lib", "stage = None", "expected `name = literal`, got `stage = None`"),
+    ],
+)
+def test_an_injected_cell_holds_values_alone(
+    bench: Any,
+    capsys: pytest.CaptureFixture[str],
+    position: str,
+    source: str,
+    problem: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A cell that calls itself injected is no way past the digest, nor to overwritten values."""
+    path = bench.book(insert(position, source, tags=["injected-parameters"]))
+    bench.params = {}
+    monkeypatch.setenv("RUNBOOK_REPLAY_OK", "1")
+    monkeypatch.setattr("runbook_lib.engine.recording", lambda stage: bench.folder)
+    problems = refused(bench, path, capsys)
+
+    assert problem in problems[0]
+
+
+def test_an_engineers_own_markdown_is_allowed(bench: Any) -> None:
+    """Notes between the cells, and values of the parameters cell, are no code."""
+    from runbook_lib import notebook
+
+    def edit(book: Any) -> None:
+        book.cells.insert(3, nbformat.v4.new_markdown_cell("I was here."))
+        cell(book, "site: str").source = cell(book, "site: str").source.replace(
+            'release: str = ""', 'release: str = "v1"'
+        )
+
+    changed = notebook.code_digest(notebook.read(bench.book(edit)))
+
+    assert changed == notebook.known_digests()["10_development.ipynb"]
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"relase": "v1"}, "relase: expected one of site, release, commit, mode,"),
+        ({"release": 3}, "release: expected str, got 3"),
+        ({"wait": "yes"}, "wait: expected bool, got 'yes'"),
+        ({"wait": 1}, "wait: expected bool, got 1"),
+        ({"issue": True}, "issue: expected int, got True"),
+        ({"baseline_hours": "high"}, "baseline_hours: expected float, got 'high'"),
+        ({"waivers": "none"}, "waivers: expected list, got 'none'"),
+        ({"baseline_hours": 0.5}, "baseline_hours: expected greater than or equal to 1"),
+        ({"commit": "main"}, "commit: expected 40 lowercase hex digits of a commit, got 'main'"),
+        ({"release": "../v1"}, "release: expected a name of letters, digits"),
+    ],
+)
+def test_wrong_parameters_are_refused(
+    bench: Any, capsys: pytest.CaptureFixture[str], given: dict[str, Any], problem: str
+) -> None:
+    """Misspelt, mistyped, laxer than the playbook: said by name, where papermill only warns."""
+    problems = refused(bench, bench.book(), capsys, **given)
+
+    assert problems[0].startswith(f"development parameters: {problem}")
+
+
+def test_every_wrong_parameter_is_named_at_once(
+    bench: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not only the first."""
+    problems = refused(bench, bench.book(), capsys, relase="v1", issue="12")
+
+    assert problems[0].count("development parameters: ") == 2
+
+
+def test_a_missing_site_is_refused(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the file's name, and what to do."""
+    problems = refused(bench, bench.book(), capsys, site="nowhere.yaml")
+
+    assert problems[0].startswith("nowhere.yaml: expected a site file, got: No such file")
+
+
+def test_a_replay_that_was_not_asked_for_is_refused(
+    bench: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A job that forgets its parameters must not be green on the shipped recording."""
+    bench.params = {}
+    problems = refused(bench, bench.book(), capsys)
+
+    assert problems == [
+        "development parameters: site: expected a site file, got none; pass -f PARAMS, or export"
+        " RUNBOOK_REPLAY_OK=1 to replay a recording on purpose"
+    ]
+
+
+def test_an_output_that_is_not_kept_is_refused(
+    bench: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is printed to the terminal is no evidence."""
+    problems = refused(bench, bench.book(), capsys, output="-")
+
+    assert problems[0].startswith("output: expected a file that is saved after each cell, got none")
+
+
+def test_notebooks_without_their_digests_are_refused(
+    bench: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkout that lost the list of digests runs nothing."""
+    monkeypatch.setattr("runbook_lib.notebook.DIGESTS", bench.folder / "digests.json")
+    problems = refused(bench, bench.book(), capsys)
+
+    assert problems[0].startswith("digests.json: expected it beside the notebooks, got: ")
