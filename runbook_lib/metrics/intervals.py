@@ -20,7 +20,7 @@ from typing import Literal
 
 import numpy as np
 
-from runbook_lib.metrics.longrun import Flags, Floats, long_run
+from .longrun import Flags, Floats, long_run
 
 Kind = Literal["gauge", "proportion", "count"]
 

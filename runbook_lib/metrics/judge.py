@@ -27,12 +27,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from runbook_lib.metrics import intervals
-from runbook_lib.metrics.intervals import Level
-from runbook_lib.metrics.judgement import Comparison, Judgement, Rule, Side, Statistic
-from runbook_lib.metrics.longrun import MIN_POINTS, Floats
-from runbook_lib.metrics.windows import Window, observe
-from runbook_lib.outcomes import Outcome
+from ..outcomes import Outcome
+from . import intervals
+from .intervals import Level
+from .judgement import Comparison, Judgement, Rule, Side, Statistic
+from .longrun import MIN_POINTS, Floats
+from .windows import Window, observe
 
 MIN_EFFECTIVE = 10.0
 """Below this many independent samples a variance is a guess."""

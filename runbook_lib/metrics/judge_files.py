@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from pydantic import Field, JsonValue, ValidationError
 
-from runbook_lib.errors import ParameterError
-from runbook_lib.metrics.judge import judge_all
-from runbook_lib.metrics.judgement import Direction, Judgement, Rule, Statistic
-from runbook_lib.metrics.longrun import Floats
-from runbook_lib.metrics.windows import observe
-from runbook_lib.outcomes import ExitCode, Model, Outcome, worst
+from ..errors import ParameterError
+from ..outcomes import ExitCode, Model, Outcome, worst
+from .judge import judge_all
+from .judgement import Direction, Judgement, Rule, Statistic
+from .longrun import Floats
+from .windows import observe
 
 TIME = "time"
 DAY = 86_400

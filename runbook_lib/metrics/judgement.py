@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from runbook_lib.metrics.intervals import Kind
-from runbook_lib.outcomes import Model, Outcome, worst
+from ..outcomes import Model, Outcome, worst
+from ..playbook import MAX_MISSING
+from .intervals import Kind
 
 Direction = Literal["lower", "higher", "either"]
 Statistic = Literal["location", "tail"]
@@ -32,7 +33,7 @@ class Rule(Model):
     kind: Kind = "gauge"
     statistics: tuple[Statistic, ...] = Field(default=("location", "tail"), min_length=1)
     bounds: tuple[float | None, float | None] = (None, None)
-    max_missing: float = Field(default=0.02, ge=0, le=0.02)
+    max_missing: float = Field(default=MAX_MISSING, ge=0, le=MAX_MISSING)
     cycle: int = Field(default=0, ge=0)
     looks: int = Field(default=1, ge=1)
     look: int | None = Field(default=None, ge=1)

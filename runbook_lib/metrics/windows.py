@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from runbook_lib.metrics.longrun import Floats
+from .longrun import Floats
 
 Bounds = tuple[float | None, float | None]
 
