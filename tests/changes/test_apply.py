@@ -1,0 +1,246 @@
+"""Steps are journalled before and after, done ones are not repeated, and nothing is assumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib.changes.adopt import adopt
+from runbook_lib.changes.apply import Applier, Step, all_pass, failed_row
+from runbook_lib.changes.plan import Plan
+from runbook_lib.changes.state import NodeState, differences, known_map, require_known
+from runbook_lib.errors import ParameterError, RecordDamaged, SourceError
+from runbook_lib.evidence.store import Store
+from runbook_lib.outcomes import Outcome
+from runbook_lib.sources.process import Ended
+
+DEPLOY = "development.activate.deploy"
+GOOD = NodeState(gates={"a": True}, channel="development", binary="sha256:1", config="sha256:2")
+
+
+class Work:
+    """An applier of one change, and a step whose command says how it ends."""
+
+    def __init__(self, practice: Any) -> None:
+        self.stage = practice.open()
+        self.runs: list[Path] = []
+        self.ended = Ended(0, b"", b"")
+
+    def applier(self, number: int = 1) -> Applier:
+        return Applier(self.stage._context(DEPLOY, number), 7)
+
+    def step(self, name: str = "restart") -> Step:
+        def run(lock: int, outputs: Path) -> Ended:
+            assert lock == 7
+            self.runs.append(outputs)
+            return self.ended
+
+        return Step("dev-1", name, run)
+
+    def phases(self) -> list[tuple[str, str]]:
+        entries = self.stage._session.record.entries()
+        return [(e.body["phase"], e.body["stem"]) for e in entries if e.kind == "step"]
+
+
+@pytest.fixture
+def work(practice: Any) -> Work:
+    return Work(practice)
+
+
+def test_a_step_is_journalled_before_and_after(work: Work) -> None:
+    """The intent is on disk before the command starts; its outputs lie under its stem."""
+    applier = work.applier()
+
+    assert applier.step(work.step())
+    assert work.phases() == [("intent", "dev-1-restart-1"), ("done", "dev-1-restart-1")]
+    assert work.runs == [applier.context.folder / "steps" / "dev-1-restart-1"]
+    assert applier.stem(work.step()) == "dev-1-restart-1"
+    assert applier.rows == []
+
+
+def test_a_done_step_is_not_repeated(work: Work) -> None:
+    """Not by a later try either; another step of the node is another matter."""
+    work.applier(1).step(work.step())
+    later = work.applier(2)
+
+    assert later.step(work.step())
+    assert later.stem(work.step()) == "dev-1-restart-1"
+    assert later.stem(work.step("deliver")) == ""
+    assert later.step(work.step("deliver"))
+    assert [path.name for path in work.runs] == ["dev-1-restart-1", "dev-1-deliver-2"]
+
+
+@pytest.mark.parametrize(
+    ("ended", "observed", "outcome"),
+    [
+        (Ended(3, b"", b"one\nno room\n"), "exit 3: no room", Outcome.FAIL),
+        (Ended(1, b"", b""), "exit 1: no message", Outcome.FAIL),
+        (Ended(None, b"", b"", "still at work after 9 s"), "still at work", Outcome.INCONCLUSIVE),
+        (Ended(None, b"", b"", "cannot be started: gone"), "cannot be", Outcome.INCONCLUSIVE),
+    ],
+)
+def test_a_failed_step_stops_the_change(
+    work: Work, ended: Ended, observed: str, outcome: Outcome
+) -> None:
+    """With a row that quotes the command; a later try does it again."""
+    work.ended = ended
+    applier = work.applier()
+
+    assert not applier.step(work.step())
+    assert applier.rows == [failed_row(work.step(), ended)]
+    assert str(applier.rows[0].observed).startswith(observed)
+    assert applier.rows[0].outcome is outcome
+    assert not all_pass(applier.rows)
+    assert work.phases()[-1][0] == "failed"
+
+    work.ended = Ended(0, b"", b"")
+    assert work.applier(2).step(work.step())
+    assert len(work.runs) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "runs"), [("0\n", 0), ("4\n", 1), ("", 1), ("garbage", 1), (None, 1)]
+)
+def test_a_half_done_step_is_inspected(work: Work, code: str | None, runs: int) -> None:
+    """The exit code its command left says whether it was done; without one it is done again."""
+    applier = work.applier()
+    applier._note(work.step(), "intent", "dev-1-restart-1")
+    steps = applier.context.folder / "steps"
+    steps.mkdir()
+    if code is not None:
+        (steps / "dev-1-restart-1.code").write_text(code)
+
+    assert work.applier(2).step(work.step())
+    assert len(work.runs) == runs
+    assert work.phases()[-1][0] == "done"
+
+
+def test_no_rows_are_no_proof() -> None:
+    """An empty read-back does not hold."""
+    assert not all_pass([])
+
+
+# --- known state and the plan -----------------------------------------------------------------------
+
+
+def known(work: Work) -> dict[str, Any]:
+    context = work.stage._context("known", 1)
+    return known_map(context.scope, context.store, "development")
+
+
+def test_the_last_verified_state_is_known(work: Work) -> None:
+    """By which attempt, and when."""
+    newer = GOOD.model_copy(update={"binary": "sha256:9"})
+    work.applier().verified("dev-1", GOOD)
+    work.applier().verified("dev-1", newer)
+    found = known(work)
+
+    assert found["dev-1"].state == newer
+    assert found["dev-1"].origin == "v1.4.0/development/0001"
+    assert require_known(found, "dev-1", "development") == newer
+    with pytest.raises(SourceError) as caught:
+        require_known(found, "dev-2", "development")
+    assert str(caught.value) == (
+        "dev-2: expected a known state in the store, got none; take development over as it is"
+        " with `runbook adopt`"
+    )
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        {"source": "replay", "mode": "apply", "cluster": "development"},
+        {"source": "live", "mode": "plan", "cluster": "development"},
+        {"source": "live", "mode": "apply", "cluster": "testnet"},
+    ],
+)
+def test_plans_replays_and_other_clusters_make_nothing_known(
+    practice: Any, work: Work, opened: dict[str, str]
+) -> None:
+    """Only what was really verified on this cluster counts."""
+    made = Store(practice.root / "store").create("v1.5.0", "development", opened)
+    body = {"item": DEPLOY, "node": "dev-1", "state": GOOD.model_dump(), "at": "2026-01-01T00:00Z"}
+    made.record.append("state", body)
+
+    assert known(work) == {}
+
+
+def test_a_state_that_is_none_damages_its_record(practice: Any, work: Work) -> None:
+    """It is named by attempt and entry."""
+    opened = {"source": "live", "mode": "apply", "cluster": "development"}
+    made = Store(practice.root / "store").create("v1.5.0", "development", opened)
+    made.record.append("state", {"node": "dev-1", "state": {"gates": 1}, "at": "2026-01-01"})
+    with pytest.raises(
+        RecordDamaged, match=r"^v1\.5\.0/development/0001: entry 1: expected a node"
+    ):
+        known(work)
+
+
+def test_differences_name_the_absent_side() -> None:
+    """What was expected first, in its order."""
+    assert differences({"b": 1, "a": "x", "same": True}, {"c": False, "a": "y", "same": True}) == [
+        ("b", 1, "absent"),
+        ("a", "x", "y"),
+        ("c", "absent", False),
+    ]
+
+
+def test_a_plans_digest_covers_its_intent(practice: Any, work: Work) -> None:
+    """The same plan has the same digest; any word of it changed has another."""
+    plan: Plan = practice.plan(work.stage._context("stage.plan", 1))
+
+    assert plan.digest == Plan.model_validate(plan.model_dump()).digest
+    assert plan.digest != Plan(**{**plan.model_dump(), "waves": ()}).digest
+    assert plan.node("dev-1").changes() == [("binary", "sha256:1", "sha256:2")]
+
+
+# --- adopting ---------------------------------------------------------------------------------------
+
+
+def test_an_unknown_cluster_cannot_be_adopted(practice: Any) -> None:
+    """The site's clusters are named, and nothing is created."""
+    with pytest.raises(ParameterError) as caught:
+        adopt(str(practice.site), "mainnet")
+
+    assert str(caught.value) == (
+        f"{practice.site}: clusters: expected one of development, got 'mainnet'"
+    )
+    assert not (practice.root / "store").exists()
+
+
+def test_a_cluster_that_does_not_answer_is_not_adopted(practice: Any) -> None:
+    """A state is taken over entirely or not."""
+    with pytest.raises(SourceError) as caught:
+        adopt(str(practice.site), "development")
+
+    assert caught.value.source == "dev-1 /status/rollout"
+
+
+def test_a_cluster_is_taken_over_on_somebody_elses_word(
+    practice: Any, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then nothing is known; the digest that must be quoted is that of its state."""
+    monkeypatch.setattr("runbook_lib.changes.adopt._read", lambda *asked: {"dev-1": GOOD})
+    unapproved = adopt(str(practice.site), "development")
+
+    assert (unapproved.approved_by, unapproved.self_approved) == ((), False)
+    assert known(work) == {}
+
+    approval = practice.approve(unapproved.digest)
+    approved = adopt(str(practice.site), "development", approval=approval)
+
+    assert (approved.approved_by, approved.self_approved) == (("bob",), False)
+    assert known(Work(practice))["dev-1"].origin == ".adopted/development/0002"
+
+
+def test_a_single_operator_adopts_alone_and_it_says_so(
+    practice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Self-approved, by the operator's own account."""
+    monkeypatch.setattr("runbook_lib.changes.adopt._read", lambda *asked: {"dev-1": GOOD})
+    practice.write_site(single_operator=True)
+    done = adopt(str(practice.site), "development")
+
+    assert (done.approved_by, done.self_approved) == (("alice",), True)

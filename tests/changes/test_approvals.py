@@ -1,0 +1,177 @@
+"""A person's word counts when a listed account gave it for exactly this digest."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from runbook_lib.changes.approvals import approvals
+from runbook_lib.errors import SourceError
+from runbook_lib.session import read_site
+from runbook_lib.sources.http import Http
+from runbook_lib.sources.redact import Redactor
+from runbook_lib.sources.tape import LiveTape, Outside, Scope
+
+DIGEST = "sha256:" + "a" * 64
+OTHER = "sha256:" + "b" * 64
+AT = "2026-11-23T12:00:00Z"
+
+
+class Asking:
+    """Asks for approvals of ``DIGEST`` in a release issue made of ``comments``."""
+
+    def __init__(self, practice: Any) -> None:
+        self.comments: list[dict[str, Any]] = []
+        self.site = read_site(str(practice.site))
+        redactor = Redactor(self.site.secret_names())
+        transport = httpx.MockTransport(self._answer)
+        self.outside = Outside(redactor, Http(redactor, transport))
+        self.scope = Scope(LiveTape(practice.root / "tape", redactor), self.outside, "approvals", 1)
+
+    def say(self, body: str, by: str = "bob", edited: str = AT) -> None:
+        number = len(self.comments) + 1
+        self.comments.append(
+            {
+                "id": number,
+                "body": body,
+                "user": {"login": by},
+                "created_at": AT,
+                "updated_at": edited,
+                "html_url": f"http://127.0.0.1:9/{number}",
+            }
+        )
+
+    def accounts(self, *, issue: int = 1, file: str = "") -> list[str]:
+        found = approvals(self.scope, self.site, DIGEST, issue=issue, file=file)
+        return [approval.account for approval in found]
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        assert request.url.path == "/repos/practice/chain/issues/1/comments"
+        return httpx.Response(200, json=self.comments)
+
+
+@pytest.fixture
+def asking(practice: Any) -> Any:
+    made = Asking(practice)
+    yield made
+    made.outside.close()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f"approve {DIGEST}",
+        f"/approve {DIGEST}",
+        f"Looked at it twice.\n\n  Approve   {DIGEST}  \nThank you",
+        f"approve {OTHER}\napprove {DIGEST}",
+        f"approve {DIGEST.upper().replace('SHA', 'sha')}",
+    ],
+)
+def test_a_line_of_a_listed_account_approves(asking: Asking, body: str) -> None:
+    """Whatever else stands in the comment."""
+    asking.say(body)
+
+    assert asking.accounts() == ["bob"]
+
+
+@pytest.mark.parametrize(
+    ("body", "by", "edited"),
+    [
+        (f"approve {OTHER}", "bob", AT),
+        (f"I do not approve {DIGEST}", "bob", AT),
+        (f"approve {DIGEST} later", "bob", AT),
+        (f"> approve {DIGEST}", "bob", AT),
+        (DIGEST, "bob", AT),
+        (f"approve {DIGEST[:-1]}", "bob", AT),
+        (f"approve {DIGEST}0", "bob", AT),
+        (f"approve {DIGEST}", "mallory", AT),
+        (f"approve {DIGEST}", "Bob", AT),
+        (f"approve {DIGEST}", "bob", "2026-11-23T12:00:01Z"),
+    ],
+)
+def test_anything_else_does_not(asking: Asking, body: str, by: str, edited: str) -> None:
+    """Another digest, a quotation, a stranger, a comment edited since."""
+    asking.say(body, by, edited)
+
+    assert asking.accounts() == []
+
+
+def test_without_an_issue_nobody_is_asked(asking: Asking) -> None:
+    """No request goes out."""
+    assert asking.accounts(issue=0) == []
+
+
+def test_a_signed_file_approves_beside_comments(asking: Asking, practice: Any) -> None:
+    """Its account, its instant, its name."""
+    asking.say(f"approve {DIGEST}", "alice")
+    path = practice.approve(DIGEST)
+    found = approvals(asking.scope, asking.site, DIGEST, issue=1, file=path)
+
+    assert [approval.account for approval in found] == ["bob", "alice"]
+    assert found[0].grounds == Path(path).name
+    assert found[1].at == datetime(2026, 11, 23, 12, tzinfo=UTC)
+    assert found[1].grounds == "http://127.0.0.1:9/1"
+
+
+def _forge(change: Any) -> Any:
+    def edit(path: Path) -> None:
+        signed = json.loads(path.read_text())
+        change(signed)
+        path.write_text(json.dumps(signed))
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("edit", "problem"),
+    [
+        (
+            _forge(lambda s: s["statement"].update(approve=OTHER)),
+            f"expected an approval of {DIGEST}",
+        ),
+        (
+            _forge(lambda s: s["statement"].update(at=AT)),
+            "expected a signature by bob, got another",
+        ),
+        (
+            _forge(lambda s: s["statement"].update(account="alice")),
+            "expected a listed person with a key, got 'alice'",
+        ),
+        (
+            _forge(lambda s: s["statement"].update(account="mallory")),
+            "expected a listed person with a key, got 'mallory'",
+        ),
+        (
+            _forge(lambda s: s.update(signature=base64.b64encode(b"x" * 64).decode())),
+            "expected a signature by bob, got another",
+        ),
+        (
+            _forge(lambda s: s.update(signature="no base64")),
+            "expected a signature by bob, got another",
+        ),
+        (_forge(lambda s: s.update(more=1)), "expected a signed approval, got: Extra inputs"),
+        (
+            _forge(lambda s: s["statement"].update(at="now")),
+            "expected a signed approval, got: Input",
+        ),
+        (lambda path: path.write_text("{"), "expected a signed approval, got: Invalid JSON"),
+        (lambda path: path.write_text("[]"), "expected a signed approval, got: Input should be"),
+        (lambda path: path.unlink(), "expected a readable file, got: No such file or directory"),
+    ],
+)
+def test_a_file_that_proves_nothing_is_an_error(
+    asking: Asking, practice: Any, edit: Any, problem: str
+) -> None:
+    """Altered, forged, of another person or digest, or no approval at all."""
+    path = Path(practice.approve(DIGEST))
+    edit(path)
+    with pytest.raises(SourceError) as caught:
+        asking.accounts(file=str(path))
+
+    assert caught.value.problem.startswith(problem)
