@@ -132,7 +132,7 @@ class Cluster(Strict):
 
     @model_validator(mode="after")
     def _unique(self) -> Cluster:
-        for key in ("name", "validator", "peer"):
+        for key in ("name", "validator", "peer", "url"):
             values = [getattr(node, key) for node in self.nodes if getattr(node, key)]
             twice = sorted({value for value in values if values.count(value) > 1})
             if twice:

@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from typing import Any
-
-sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 import nbformat
 from nbclient import NotebookClient
