@@ -1,0 +1,146 @@
+"""The engine's own parts: limits, what did not run, and a seal that cannot be written."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import papermill
+import pytest
+from nbformat import v4
+
+from runbook_lib import engine
+from runbook_lib.outcomes import ExitCode
+from runbook_lib.sources.redact import Redactor
+
+assert papermill.__version__  # it loads the engine: the other way round is a circle
+
+
+def ran(source: str, count: int | None, error: str = "") -> Any:
+    cell = v4.new_code_cell(source, execution_count=count)
+    if error:
+        cell.outputs = [v4.new_output("error", ename=error, evalue="why", traceback=[])]
+    return cell
+
+
+def run(wait: bool = False) -> engine.Run:
+    return engine.Run("development", {}, wait, Redactor())
+
+
+def test_cells_that_ran_in_order_are_no_problem() -> None:
+    """Empty cells, Markdown, the verdict and enforce's own refusal are none either."""
+    verdict = v4.new_code_cell("# verdict", metadata={"tags": ["verdict"]})
+    book = v4.new_notebook(
+        cells=[verdict, ran("a", 1), v4.new_markdown_cell("x"), ran(" ", None), ran("b", 2),
+               ran("stage.enforce()", 3, "StageRefused")]
+    )  # fmt: skip
+
+    assert engine.unexecuted(book) == []
+
+
+@pytest.mark.parametrize(
+    ("cells", "problems"),
+    [
+        (
+            [ran("a", 1), ran("b", None), ran("c", None)],
+            ["cell 2 (`b`): expected it to run, it did not, nor did any after it"],
+        ),
+        ([ran("a", 1), ran("b", 3)], ["cell 2 (`b`): expected it to run as number 2, got 3"]),
+        (
+            [ran("first\nsecond", 1, "ValueError"), ran("b", None)],
+            [
+                "cell 1 (`first`): ValueError: why",
+                "cell 2 (`b`): expected it to run, it did not, nor did any after it",
+            ],
+        ),
+        ([ran("a", 1, "ValueError"), ran("b", 2)], ["cell 1 (`a`): ValueError: why"]),
+    ],
+)
+def test_execution_counts_say_what_did_not_run(cells: list[Any], problems: list[str]) -> None:
+    """papermill marks cells that never ran as completed: its word is not asked."""
+    assert engine.unexecuted(v4.new_notebook(cells=cells)) == problems
+
+
+def test_a_cell_has_a_limit_unless_a_caller_sets_another() -> None:
+    """A stage that sits out its windows has a longer one."""
+    assert engine._limits(run(), {})["execution_timeout"] == 2 * 3600
+    assert engine._limits(run(wait=True), {})["execution_timeout"] == 80 * 3600
+    assert engine._limits(run(), {"execution_timeout": 5})["execution_timeout"] == 5
+    assert engine._limits(run(), {})["shutdown_kernel"] == "immediate"
+
+
+class DeadKernelError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        (DeadKernelError("x"), "run: the kernel died"),
+        (SystemExit(0), "run: expected every cell to run, got SystemExit(0)"),
+        (KeyboardInterrupt(), "run: it was cancelled before its end"),
+        (ValueError("one\ntwo"), "run: ValueError: one"),
+        (ValueError(), "run: ValueError: "),
+    ],
+)
+def test_how_the_cells_ended_is_said_in_words(error: BaseException, problem: str) -> None:
+    """Whatever papermill raises, and however."""
+
+    def execute() -> None:
+        raise error
+
+    assert engine._execute(run(), execute) == [problem]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_cancel_and_the_handlers_are_put_back(number: signal.Signals) -> None:
+    """Also where a shell has SIGINT ignored."""
+    before = signal.getsignal(number)
+
+    assert engine._execute(run(), lambda: os.kill(os.getpid(), number)) == [
+        "run: it was cancelled before its end"
+    ]
+    assert signal.getsignal(number) is before
+
+
+def test_a_run_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is stopped when its time is up."""
+    monkeypatch.setattr(engine, "RUN_LIMIT_S", 0.05)
+
+    assert engine._execute(run(), signal.pause) == [
+        "run: expected an end within 0.05 s, got none; it was stopped"
+    ]
+
+
+def test_a_seal_that_cannot_be_written_is_broken(
+    practice: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+) -> None:
+    """A damaged record or a full disk is exit 3 and a sentence, not a traceback and exit 1."""
+    practice.open()
+    folder = practice.folder()
+    (folder / "record.jsonl").write_text("garbage\n")
+
+    class Quick(engine.RunbookEngine):
+        pass
+
+    monkeypatch.setattr(engine, "prepare", lambda nb, output: run())
+    monkeypatch.setattr(engine, "_execute", lambda run, execute: [])
+    monkeypatch.setattr(engine, "_handoff", _handed(folder))
+    with pytest.raises(engine.Finished) as caught:
+        Quick.execute_notebook(v4.new_notebook(), "python3", str(tmp_path / "out.ipynb"))
+
+    assert caught.value.code == int(ExitCode.BROKEN) == 3
+    assert caught.value.report.problems[0].startswith("seal: record.jsonl: line 1: expected an")
+    assert capsys.readouterr().err.startswith("seal: record.jsonl: line 1: ")
+
+
+def _handed(folder: Path) -> Any:
+    from contextlib import contextmanager
+
+    @contextmanager
+    def handoff() -> Any:
+        yield lambda: folder
+
+    return handoff

@@ -1,0 +1,152 @@
+"""Our notebooks are read with ``ast`` and known by the digest of their code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runbook_lib import notebook
+from runbook_lib.errors import NotebookError, ParameterError
+from runbook_lib.playbook import NOTEBOOKS
+
+CHECK = {"cell_type": "code", "source": "stage.check(x)", "metadata": {}}
+OPEN = {"cell_type": "code", "source": 'stage = open_stage("development", a=a)', "metadata": {}}
+
+
+def parameters(source: str = "a: int = 1") -> dict[str, Any]:
+    return {"cell_type": "code", "source": source, "metadata": {"tags": ["parameters"]}}
+
+
+def injected(source: str) -> dict[str, Any]:
+    return {"cell_type": "code", "source": source, "metadata": {"tags": ["injected-parameters"]}}
+
+
+def book(*cells: dict[str, Any]) -> dict[str, Any]:
+    return {"cells": list(cells)}
+
+
+def test_parameters_are_read_whole() -> None:
+    """Several lines, nested values and comments; papermill's own inference loses some of them."""
+    source = (
+        "a: int = 1  # one\nb: list[str] = [\n    'x',  # why\n    'y',\n]\n"
+        "c: dict = {'k': [1, 2]}\nd: float = -0.5\ne: str = ''\n"
+    )
+    found = notebook.parameters(book(parameters(source)))
+
+    assert [(p.name, p.type, p.default) for p in found] == [
+        ("a", "int", 1),
+        ("b", "list", ["x", "y"]),
+        ("c", "dict", {"k": [1, 2]}),
+        ("d", "float", -0.5),
+        ("e", "str", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["a = 1", "a: int", "import os", "a: int = b", "a: dict = dict(x=1)", "a: int = 1 + 1j * f()",
+     "a.b: int = 1", "a: list = [*x]", "a: dict = {[]: 1}", "a: int = (", "a: str = '\0'"],
+)  # fmt: skip
+def test_anything_but_annotated_literals_is_refused(line: str) -> None:
+    """Derived defaults keep the old value when a parameter is passed: there are none."""
+    with pytest.raises(NotebookError):
+        notebook.parameters(book(parameters(line)))
+
+
+def test_bottomless_code_is_refused() -> None:
+    """A hostile cell is an error, not a crash."""
+    with pytest.raises(NotebookError, match=r"^notebook: expected Python in every code cell, got:"):
+        notebook.parameters(book(parameters("a: int = " + "(" * 10_000)))
+
+
+@given(
+    st.dictionaries(
+        st.from_regex(r"[a-z]{1,8}", fullmatch=True),
+        st.one_of(st.integers(), st.booleans(), st.text(max_size=9), st.lists(st.integers())),
+        min_size=1,
+    )
+)
+def test_what_is_written_is_what_is_read(values: dict[str, Any]) -> None:
+    """Any literal under any name; one of another type is refused."""
+    values = {f"p_{name}": value for name, value in values.items()}
+    lines = [f"{name}: {type(value).__name__} = {value!r}" for name, value in values.items()]
+    made = book(parameters("\n".join(lines)))
+
+    assert {p.name: p.default for p in notebook.parameters(made)} == values
+    notebook.check_passed(made, values, "x")
+    with pytest.raises(ParameterError):
+        notebook.check_passed(made, dict.fromkeys(values, None), "x")
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "ok"),
+    [
+        ("float", 1, True), ("float", 1.5, True), ("float", True, False), ("float", "1", False),
+        ("int", 1.0, False), ("int", True, False), ("bool", True, True), ("bool", 0, False),
+        ("str", None, False), ("list", (), False), ("dict", {}, True), ("set", {1}, False),
+    ],
+)  # fmt: skip
+def test_types_are_strict(kind: str, value: Any, ok: bool) -> None:
+    """A whole number is a number; nothing else is taken for something else."""
+    made = book(parameters(f"a: {kind} = {value!r}"))
+    if ok:
+        notebook.check_passed(made, {"a": value}, "x")
+    else:
+        with pytest.raises(ParameterError, match=f"^x: a: expected {kind}, got "):
+            notebook.check_passed(made, {"a": value}, "x")
+
+
+def test_the_digest_is_of_the_code_alone() -> None:
+    """Values, Markdown, outputs, an injected cell of values and the verdict's cell leave it alone."""
+    plain = notebook.code_digest(book(parameters(), OPEN, CHECK))
+    verdict = {
+        "cell_type": "code", "source": notebook.VERDICT_SOURCE, "metadata": {"tags": ["verdict"]},
+    }  # fmt: skip
+    text = {"cell_type": "markdown", "source": "# Note", "metadata": {}}
+    more = book(
+        verdict,
+        text,
+        parameters("a: int = 7"),
+        injected("# Parameters\na = 2\n"),
+        OPEN,
+        CHECK,
+        text,
+    )
+
+    assert notebook.code_digest(more) == plain
+    assert notebook.code_digest(
+        book(parameters(), OPEN, {**CHECK, "source": ["stage.", "check(x)"]})
+    )
+    for other in (
+        book(parameters(), OPEN),
+        book(parameters(), CHECK, OPEN),
+        book(parameters("b: int = 1"), OPEN, CHECK),
+        book(parameters("a: str = '1'"), OPEN, CHECK),
+        book(parameters(), OPEN, {**CHECK, "source": "stage.check(y)"}),
+        book(parameters(), OPEN, {**CHECK, "metadata": {"tags": ["enforce"]}}),
+        book({**verdict, "source": "import os"}, parameters(), OPEN, CHECK),
+    ):
+        assert notebook.code_digest(other) != plain
+
+
+def test_the_shipped_notebooks_are_their_digests() -> None:
+    """What ``make notebooks`` wrote is what lies beside them."""
+    for stage, name in NOTEBOOKS.items():
+        shipped = notebook.read(notebook.NOTEBOOKS / name)
+        notebook.require_ours(shipped, stage, name)
+        assert notebook.stage_of(shipped) == stage
+
+
+def test_a_shipped_notebook_reads_like_the_playbook() -> None:
+    """Small cells, no machinery: parameters, open, one item a cell, enforce last."""
+    for name in NOTEBOOKS.values():
+        cells = notebook.code_cells(notebook.read(notebook.NOTEBOOKS / name))
+        for cell in cells[2:]:
+            assert len(notebook.source(cell).splitlines()) <= 5
+            for word in ("def ", "for ", "try:", "print(", "import ", "%", "!"):
+                assert word not in notebook.source(cell)
+        assert notebook.source(cells[-1]).strip() == "stage.enforce()"
+        assert notebook.ENFORCE in notebook.tags(cells[-1])
