@@ -90,7 +90,8 @@ def judge_files(
         statistics=tuple(statistics),
         cycle=_daily_cycle(before, after),
     )
-    judgements = judge_all(observe(before.values), observe(after.values), rule, before.names)
+    order = [after.names.index(name) for name in before.names]
+    judgements = judge_all(observe(before.values), observe(after.values[order]), rule, before.names)
     return JudgeReport(
         baseline=str(baseline), current=str(current), step=before.step, judgements=judgements
     )
@@ -152,8 +153,6 @@ def _check_alike(first: Path, before: _Samples, second: Path, after: _Samples) -
             f"{name!r} only in {first if name in before.names else second}" for name in missing
         )
         raise ParameterError(f"{second}: columns: expected those of {first}, got {where}")
-    if before.names != after.names:
-        raise ParameterError(f"{second}: columns: expected the order of {first}")
     if not np.isclose(before.step, after.step, rtol=1e-3):
         raise ParameterError(
             f"{second}: {TIME}: expected a step of {before.step:g} s as in {first}, "

@@ -50,6 +50,7 @@ def test_unchanged_series_pass() -> None:
         "location -1.3% (-2.9% to +0.1%): proven less than 10.0% higher; "
         "tail -1.4% (-3.5% to +0.1%): proven less than 10.0% higher"
     )
+    assert verdict.more_needed is None
 
 
 @pytest.mark.parametrize(
@@ -69,6 +70,14 @@ def test_direction_decides(direction: str, factor: float, outcome: Outcome) -> N
     rule = Rule.model_validate({"direction": direction, "tolerance": 0.1})
 
     assert judge(ar1(1), ar1(2) * factor, rule).outcome is outcome
+
+
+def test_regression_says_by_how_much() -> None:
+    """A FAIL names the statistic, the change, its limits and the tolerance; nothing is awaited."""
+    verdict = judge(ar1(1), ar1(2) * 1.25, LOCATION)
+
+    assert verdict.reason == ("location +23.4% (+21.7% to +25.2%): proven more than 10.0% higher")
+    assert verdict.more_needed is None
 
 
 def test_tail_alone_fails() -> None:

@@ -151,6 +151,14 @@ def test_one_column_can_be_chosen(tmp_path: Path) -> None:
     assert judged(before, after).outcome is Outcome.FAIL
 
 
+def test_order_of_columns_does_not_matter(tmp_path: Path) -> None:
+    """Series are matched by name."""
+    before = write(tmp_path / "before.csv", a=noise(1), b=10 * noise(2))
+    after = write(tmp_path / "after.csv", b=10 * noise(4), a=noise(3))
+
+    assert judged(before, after).outcome is Outcome.PASS
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -176,6 +184,10 @@ def test_one_column_can_be_chosen(tmp_path: Path) -> None:
         (
             "time,value\n1770000000000,1\n1770000060000,1\n",
             "{path}: time: expected seconds since 1970, not milliseconds, none missing",
+        ),
+        (
+            "time,value\n0,1\n1,1\n2,1\n20000000,1\n",
+            "{path}: time: expected at most 10000000 steps of 1 s",
         ),
         ("time,value,value\n0,1,1\n", "{path}: expected each column once, got value twice"),
         (
