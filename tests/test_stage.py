@@ -11,9 +11,11 @@ import pytest
 from runbook_lib import playbook
 from runbook_lib.errors import ParameterError, RunbookError, SourceError, StageRefused, StoreError
 from runbook_lib.evidence.by_hand import seal_by_hand
+from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.replay import compare
 from runbook_lib.evidence.verify import verify
 from runbook_lib.outcomes import ExitCode, Outcome
+from runbook_lib.params import Waiver
 from runbook_lib.sources.tape import read_entries
 
 DECLARED = playbook.DECLARED["development"]
@@ -228,7 +230,7 @@ def test_a_second_run_is_told_who_holds_the_cluster(practice: Any) -> None:
     with stage._session.store.cluster_lock("development", "carol (v1/development/0007)"):
         card = practice.item(stage, PROVISION)
 
-    assert "expected it free, got held by carol (v1/development/0007)" in text(card)
+    assert "got held by carol (v1/development/0007)" in text(card)
     assert stage.verdict().items[3].outcome is INCONCLUSIVE
     assert practice.made == []
 
@@ -611,8 +613,6 @@ def waiver(practice: Any, **changes: Any) -> dict[str, Any]:
 
 
 def approved(practice: Any, **changes: Any) -> dict[str, Any]:
-    from runbook_lib.params import Waiver
-
     made = waiver(practice, **changes)
     digest = Waiver(**made).digest("v1.4.0", "development")
     return {**made, "approval": practice.approve(digest)}
@@ -840,10 +840,45 @@ def test_what_is_no_recording_cannot_be_replayed(
     practice: Any, monkeypatch: pytest.MonkeyPatch, kind: str, tmp_path: Path
 ) -> None:
     """An empty folder and a record of another kind are refused."""
-    from runbook_lib.evidence.record import Record
-
     if kind == "adopted":
         Record(tmp_path / "record.jsonl").append("opened", {"cluster": "development"})
     monkeypatch.setenv("RUNBOOK_REPLAY", str(tmp_path))
     with pytest.raises(StoreError, match="expected the record of a development attempt, got none"):
         practice.open()
+
+
+def test_without_a_recording_there_is_nothing_to_replay(
+    practice: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A checkout that lost it says how to make it."""
+    monkeypatch.setattr("runbook_lib.session.RECORDINGS", tmp_path)
+    with pytest.raises(StoreError) as caught:
+        practice.open(site="")
+
+    assert str(caught.value) == (
+        "development: expected a shipped recording, got none; run `make notebooks`"
+    )
+
+
+@pytest.mark.parametrize("lost", ["session", "site file"])
+def test_a_damaged_recording_is_not_replayed(
+    practice: Any, monkeypatch: pytest.MonkeyPatch, lost: str, tmp_path: Path
+) -> None:
+    """Without a session or its site file nobody knows what was recorded."""
+    practice.open()
+    kept = practice.entries("opened") if lost == "session" else practice.entries()
+    record = Record(tmp_path / "record.jsonl")
+    for entry in kept:
+        record.append(entry.kind, entry.body)
+    monkeypatch.setenv("RUNBOOK_REPLAY", str(tmp_path))
+    with pytest.raises(StoreError, match=f"expected (a session|the {lost}).*, got none"):
+        practice.open()
+
+
+def test_a_person_and_a_mistake_need_no_traceback() -> None:
+    """Jupyter shows our errors as the sentence they are."""
+    error = ParameterError(["release: expected a value", "commit: expected a value"])
+
+    assert error._render_traceback_() == [
+        "ParameterError: release: expected a value\ncommit: expected a value"
+    ]

@@ -66,7 +66,8 @@ def _compare(was: Standing, now: Standing) -> Row:
     if was.state == "missing":
         text = f"{was.state}: {was.reason}"
         return check_row(was.item, "result", text, text, ok=now.state != "judged")
-    same = (was.state, was.outcome, was.result) == (now.state, now.outcome, now.result)
+    keys = ("state", "outcome", "reason", "result")
+    same = all(getattr(was, key) == getattr(now, key) for key in keys)
     return check_row(was.item, "result", _short(was), "the same" if same else _short(now), same)
 
 

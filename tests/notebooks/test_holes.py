@@ -21,6 +21,7 @@ import yaml
 
 from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.verify import verify
+from runbook_lib.launch import run_stage
 from runbook_lib.outcomes import ExitCode, Outcome
 
 OPEN, ENFORCE = "from runbook_lib", "stage.enforce"
@@ -111,11 +112,10 @@ def test_a_stage_that_never_opened_is_broken(bench: Any) -> None:
     assert "session.py" not in text
 
 
-def test_the_shipped_notebook_is_judged_and_sealed(
-    bench: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_shipped_notebook_is_judged_and_sealed(bench: Any) -> None:
     """Against a world that does not answer: INCONCLUSIVE, complete, verified, and no secret in it."""
-    report = bench.run(bench.book())
+    shown: list[Any] = []
+    report = run_stage("development", bench.params, shown=shown.append)
     folder = bench.practice.folder()
     text = (folder / "10_development.ipynb").read_text()
 
@@ -124,6 +124,8 @@ def test_the_shipped_notebook_is_judged_and_sealed(
     assert report.verdict is not None
     assert [item.state for item in report.verdict.items] == ["judged"] * 3 + ["not-reached"] * 4
     assert report.verdict.run == "headless"
+    assert report.output == folder / "10_development.ipynb"
+    assert shown == list(report.verdict.items)
     assert wrong(folder) == set()
     assert bench.practice.mutations() == []
     assert os.environ["GITHUB_TOKEN"] not in text
