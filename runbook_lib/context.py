@@ -165,13 +165,14 @@ class Context:
         clock, begun = self.site.clock, self.now
         total = (due - begun).total_seconds()
         with progress(f"waiting for {what}", total, live=self.scope.live) as advance:
+            seen = begun
             while self.scope.renew() < due:
-                left = (due - self.now).total_seconds()
+                advance((self.now - seen).total_seconds())
+                seen, left = self.now, (due - self.now).total_seconds()
                 if clock.wait is None:
                     self.scope.sleep(min(left, 10.0))
                 else:  # a rehearsal's clock is wound forward instead
                     self._wind(clock.wait, left)
-                advance((self.now - begun).total_seconds())
         return True
 
     def _wind(self, command: Command, seconds: float) -> None:

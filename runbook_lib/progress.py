@@ -1,8 +1,9 @@
-"""A bar for long work in a live run. Its output is never the same twice, so a replay shows none."""
+"""A bar for long work that somebody watches. Its output is never the same twice."""
 
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -13,15 +14,16 @@ def progress(
 ) -> Iterator[Callable[[float], None]]:
     """A bar for long work; yields a function to be told how much further the work is.
 
-    Not ``live`` (a replay): no output at all, as a bar's output is never the same twice.
+    Not ``live`` (a replay), or headless: no output at all. What nobody watches would only stay
+    behind in the executed notebook.
     """
-    if not live:
+    if not live or os.environ.get("RUNBOOK_HEADLESS"):
         yield lambda amount: None
         return
     from tqdm import tqdm
 
     layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit}, {remaining} left"
-    # At most some 200 updates: a headless run stores every one of them in its notebook.
+    # At most some 200 updates: the notebook stores every one of them.
     with tqdm(
         desc=what,
         total=total,

@@ -187,7 +187,8 @@ class Stage:
                     return None
                 return change.apply(context, Applier(context, descriptor))
         except LockHeld as held:
-            row = unknown_row(context.cluster_name, "lock", "free", str(held))
+            held_by = str(held).partition(", got ")[2]
+            row = unknown_row(context.cluster_name, "lock", "free", held_by)
             return context.conclude([row], passed="", empty="")
 
     def _result(self, context: Context, number: int, run: Callable[[], CheckResult | None]) -> None:
@@ -398,15 +399,15 @@ def refusal(verdict: Verdict) -> str:
 
 def next_steps(verdict: Verdict) -> list[str]:
     """What to do next, as commands."""
-    attempt = f"runbook run {verdict.stage} --continue -p attempt {verdict.attempt} -f PARAMS"
+    again = f"runbook run {verdict.stage} -f PARAMS -p attempt {verdict.attempt}"
     match verdict.exit_code:
         case ExitCode.PASSED if verdict.mode == "plan":
             return ["Have the plan approved, then run with mode: apply."]
         case ExitCode.PASSED:
             return []
         case ExitCode.WAITING:
-            return [f"Come back then: {attempt}"]
+            return [f"Come back then: `{again}`"]
         case ExitCode.REFUSED:
-            return [f"Mend it, then: {attempt} -p retry_reason 'WHY'"]
+            return [f"Mend it, then: `{again} -p retry_reason 'WHY'`"]
         case _:
-            return [f"Mend what could not be read, then: {attempt}"]
+            return [f"Mend what could not be read, then: `{again}`"]

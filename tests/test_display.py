@@ -115,7 +115,7 @@ def test_a_failed_check_shows_its_worst_row_first_and_folds_what_passed() -> Non
         card.text
         == """\
 ✗ FAIL preflight.config-drift
-dev-2: p95 latency: expected 1200.0 ms, got 1250.5 ms
+dev-2: p95 latency: expected 1,200 ms, got 1,250.5 ms
 2 of 3 rows not PASS, on 2 of 3 subjects:
   outcome         subject  what         expected    observed
   --------------  -------  -----------  ----------  ------------------
@@ -301,7 +301,7 @@ time     2026-11-23 14:00:05 UTC to 2026-11-23 14:04:05 UTC
 What blocks (2):
 outcome        item                    reason
 -------------  ----------------------  -----------------------------------------------------
-✗ FAIL         preflight.config-drift  dev-2: p95 latency: expected 1200.0 ms, got 1250.5 ms
+✗ FAIL         preflight.config-drift  dev-2: p95 latency: expected 1,200 ms, got 1,250.5 ms
 – NOT REACHED  x.y                     blocked by preflight.config-drift
 What to do next:
 - restart dev-2, then runbook run development --continue
@@ -311,7 +311,7 @@ Note: a note
   outcome        item                    reason
   -------------  ----------------------  -----------------------------------------------------
   ✓ PASS         a.b                     every node is as expected
-  ✗ FAIL         preflight.config-drift  dev-2: p95 latency: expected 1200.0 ms, got 1250.5 ms
+  ✗ FAIL         preflight.config-drift  dev-2: p95 latency: expected 1,200 ms, got 1,250.5 ms
   – NOT REACHED  x.y                     blocked by preflight.config-drift"""
     )
     assert (card.data["verdict"]["outcome"], card.data["verdict"]["exit_code"]) == ("FAIL", 1)

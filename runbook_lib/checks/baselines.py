@@ -28,9 +28,8 @@ def baseline(context: Context) -> CheckResult:
     start = _effect(context) + capturing.SETTLE
     end = start + timedelta(hours=context.params.baseline_hours)
     if not context.wait_until(end, "the baseline window"):
-        row = unknown_row(
-            "baseline", "window over", f"{end:%Y-%m-%d %H:%M:%S} UTC", "not yet", return_at=end
-        )
+        expected = f"over at {end:%Y-%m-%d %H:%M:%S} UTC"
+        row = unknown_row("baseline", "window", expected, "still open", return_at=end)
         return context.conclude([row], passed="", empty="")
     if context.params.as_of and parse_instant(context.params.as_of) < end:
         raise SourceError(

@@ -28,12 +28,12 @@ _PAGE = """<!doctype html>
 <style>
 body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif;
   color: #1a1a1a; background: #fff; }}
-pre {{ overflow-x: auto; background: #f6f6f6; padding: .6rem .8rem; border-radius: 4px;
+pre {{ white-space: pre-wrap; overflow-wrap: break-word; background: #f6f6f6; padding: .6rem .8rem; border-radius: 4px;
   font-size: .85rem; line-height: 1.4; }}
 table {{ border-collapse: collapse; font-size: .9rem; }}
 th, td {{ border-bottom: 1px solid #ccc; padding: .25rem .6rem; vertical-align: top;
-  overflow-wrap: anywhere; }}
-th {{ white-space: nowrap; }}
+  overflow-wrap: break-word; }}
+th, td strong {{ white-space: nowrap; }}
 img {{ max-width: 100%; }}
 .prompt, .jp-InputPrompt, .jp-OutputPrompt, .anchor-link {{ display: none; }}
 .output_area, .jp-OutputArea {{ overflow-x: auto; }}

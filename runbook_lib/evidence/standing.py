@@ -116,7 +116,9 @@ def incomplete(entries: Sequence[Entry], items: Sequence[Standing]) -> list[str]
         )
     missing = [standing for standing in items if standing.state == "missing"]
     problems += [
-        f"{standing.item}: expected a final result, it {standing.reason}" for standing in missing
+        f"{standing.item}: expected a final result,"
+        f" {'its' if standing.number else 'it'} {standing.reason}"
+        for standing in missing
     ]
     firsts = [_first_judged(entries, standing.item) for standing in items]
     seen = [seq for seq in firsts if seq is not None]

@@ -159,9 +159,15 @@ def draw(path: Path, catalogue: Catalogue, names: Mapping[str, str]) -> Drawn:
                 title=metric.title,
                 unit=metric.unit,
                 times=pd.DatetimeIndex(wide.index).tz_localize(None).to_numpy(),
-                values={names.get(str(c), str(c)): wide[c].to_numpy() for c in wide.columns},
+                values={_called(str(c), names): wide[c].to_numpy() for c in wide.columns},
                 limits=tuple(limits),
                 step=STEP.total_seconds(),
             )
         )
     return baseline_figure(series)
+
+
+def _called(series: str, names: Mapping[str, str]) -> str:
+    """What a figure calls a series: the site's name of its node, or the whole cluster."""
+    found = (name for address, name in names.items() if address and f'"{address}"' in series)
+    return next(found, "all nodes" if series == "{}" else series)

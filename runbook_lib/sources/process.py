@@ -62,29 +62,34 @@ def run(
     """
     if lock is not None and outputs is not None:
         argv = ["/bin/sh", "-c", _KEEP_CODE, str(outputs), *argv]
-    with tempfile.TemporaryDirectory(prefix="runbook-") as scratch:
-        stem = outputs or Path(scratch) / "command"
-        with (
-            stem.with_name(stem.name + ".out").open("w+b") as out,
-            stem.with_name(stem.name + ".err").open("w+b") as err,
-            tempfile.TemporaryFile() as into,
-        ):
-            into.write(stdin)
-            into.seek(0)
-            try:
-                process = subprocess.Popen(
-                    argv,
-                    stdin=into,
-                    stdout=out,
-                    stderr=err,
-                    cwd=PROJECT,
-                    env=_environment(),
-                    start_new_session=True,
-                    pass_fds=() if lock is None else (lock,),
-                )
-            except OSError as error:
-                return Ended(None, b"", b"", f"cannot be started: {error.strerror}")
-            return _wait(process, timeout_s, out, err, changing=lock is not None)
+    with (
+        _output(outputs, ".out") as out,
+        _output(outputs, ".err") as err,
+        tempfile.TemporaryFile() as into,
+    ):
+        into.write(stdin)
+        into.seek(0)
+        try:
+            process = subprocess.Popen(
+                argv,
+                stdin=into,
+                stdout=out,
+                stderr=err,
+                cwd=PROJECT,
+                env=_environment(),
+                start_new_session=True,
+                pass_fds=() if lock is None else (lock,),
+            )
+        except OSError as error:
+            return Ended(None, b"", b"", f"cannot be started: {error.strerror}")
+        return _wait(process, timeout_s, out, err, changing=lock is not None)
+
+
+def _output(stem: Path | None, suffix: str) -> IO[bytes]:
+    """A file to keep, or one without a name, of which nothing is left even when we are killed."""
+    if stem is None:
+        return tempfile.TemporaryFile()
+    return stem.with_name(stem.name + suffix).open("w+b")
 
 
 def _wait(

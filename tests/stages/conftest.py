@@ -83,6 +83,11 @@ class Operator:
         assert self.network is not None
         return self.network.params["development"]
 
+    @property
+    def site(self) -> Path:
+        assert self.network is not None
+        return self.network.site
+
     def release(self) -> str:
         """The network's release under a name of its own, so that runs have nothing in common."""
         assert self.network is not None

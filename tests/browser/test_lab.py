@@ -1,0 +1,45 @@
+"""The notebook out of the box, in a real JupyterLab: open it, Run All, read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from playwright.sync_api import expect
+
+from runbook_lib.notebook import NOTEBOOKS
+
+from .conftest import TOKEN, Watched
+
+NOTEBOOK = "10_development.ipynb"
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+
+
+def test_run_all_replays_the_recording(lab: tuple[Path, str], watched: Watched) -> None:
+    """No edit, no server, no network: every cell runs, the banner says replay, the verdict shows."""
+    root, address = lab
+    book = nbformat.read(NOTEBOOKS / NOTEBOOK, as_version=4)
+    for cell in book.cells:
+        if cell.cell_type == "code":  # what shows afterwards is of this run
+            cell.outputs, cell.execution_count = [], None
+    nbformat.write(book, root / NOTEBOOK)
+    page = watched.page
+
+    page.goto(f"{address}/{NOTEBOOK}?token={TOKEN}&reset")
+    page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()  # else it asks for a kernel
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.locator("li[data-command='runmenu:run-all']").click()
+    prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
+    count = sum(cell.cell_type == "code" for cell in book.cells)
+    expect(prompts).to_have_text([f"[{n}]:" for n in range(1, count + 1)], timeout=60_000)
+
+    outputs = page.locator(".jp-CodeCell .jp-OutputArea-output")
+    notice = "REPLAY OF A RECORDING: nothing was asked or changed"
+    expect(outputs.filter(has_text=notice)).to_have_count(2)
+    verdict = outputs.last.get_by_text("✓ PASS · development · v1.4.0")
+    verdict.scroll_into_view_if_needed()
+    expect(verdict).to_be_in_viewport()
+    page.screenshot(path=root.parent / "verdict.png")
+    assert (watched.outside, watched.errors) == ([], [])

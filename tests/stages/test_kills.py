@@ -1,0 +1,132 @@
+"""Killed in the middle of a changing command: the record says where, and the attempt goes on from there."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import Operator, entries, left_in, operating, processes_of
+
+DEPLOY = "development.activate.deploy"
+NODES = ("dev-1", "dev-2", "dev-3", "dev-4")
+pytestmark = pytest.mark.xdist_group("kills")
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    with operating(tmp_path_factory.mktemp("kills")) as made, made.fault("slow-deploy"):
+        yield made
+
+
+def until(holds: Callable[[], Any], what: str, within: float = 60.0) -> Any:
+    deadline = time.monotonic() + within
+    while not (found := holds()):
+        assert time.monotonic() < deadline, f"expected within {within:g} s: {what}"
+        time.sleep(0.02)
+    return found
+
+
+def running(operator: Operator, *words: str) -> list[int]:
+    """The operator's processes with all of ``words`` in their command line."""
+    found = []
+    for pid in processes_of(operator):
+        try:
+            argv = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+        except OSError:  # it has just ended
+            continue
+        if set(words) <= set(argv):
+            found.append(pid)
+    return found
+
+
+@contextmanager
+def held_up(operator: Operator) -> Iterator[None]:
+    """The delivery at work stands still until the end, so that no test depends on its speed."""
+    pids = until(lambda: running(operator, "deploy", "dev-1"), "a delivery at work")
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        until(lambda: not running(operator, "deploy", "dev-1"), "the end of the delivery")
+
+
+def kill(operator: Operator, process: subprocess.Popen[str], how: signal.Signals | None) -> None:
+    """Kill the run, or (None) the kernel below it."""
+    if how is not None:
+        process.send_signal(how)
+        return
+    for pid in running(operator, "-m", "ipykernel_launcher"):
+        os.kill(pid, signal.SIGKILL)
+
+
+def steps(attempt: Path) -> list[dict[str, Any]]:
+    found = [entry["body"] for entry in entries(attempt) if entry["kind"] == "step"]
+    return [step for step in found if step["item"] == DEPLOY]
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "said"),
+    [
+        (signal.SIGTERM, 3, "run: it was cancelled before its end"),
+        (signal.SIGINT, 3, "run: it was cancelled before its end"),
+        (None, 3, "run: the kernel died"),
+        (signal.SIGKILL, -9, ""),
+    ],
+    ids=["sigterm", "sigint", "kernel", "sigkill"],
+)
+def test_a_killed_run_goes_on_where_it_stopped(
+    operator: Operator, how: signal.Signals | None, code: int, said: str
+) -> None:
+    """The record is readable and names the step; to continue repeats no step and never works
+    beside a command that outlived its run.
+    """
+    release = operator.release()
+    attempt = operator.attempt(release)
+    run = ("runbook", "run", "development", "-f", operator.params, "-r", "release", release)
+    with operator.start(*run) as process, held_up(operator):
+        kill(operator, process, how)
+        _, err = process.communicate(timeout=60)
+        until(lambda: not running(operator, "-m", "ipykernel_launcher"), "the end of the kernel")
+        stopped = steps(attempt)
+        standing = operator.run("runbook", "status", release, "--site", operator.site, "--json")
+        # One early return is enough: how the run ended makes no difference to the lock.
+        early = operator.run(*run, "--continue") if how is signal.SIGKILL else None
+        beside = steps(attempt)
+    later = operator.run(*run, "--continue")
+
+    assert (process.returncode, said in err, "Traceback" in err) == (code, True, False)
+    assert [(s["node"], s["step"], s["phase"]) for s in stopped] == [("dev-1", "deliver", "intent")]
+    row = json.loads(standing.stdout)["attempts"][0]
+    assert (row["exit_code"], row["blocks"]) == (
+        3,
+        f"{DEPLOY}: expected a final result, its try 1 began and did not end",
+    )
+    if early is not None:
+        assert early.returncode == 2, early.stdout
+        holder = f"held by rehearsal ({release}/development/0001)"
+        assert f"development: lock: expected free, got {holder}" in early.stdout
+        assert beside == stopped
+    assert later.returncode == 0, later.stdout + later.stderr
+    done = [s for s in steps(attempt) if s["phase"] == "done"]
+    intents = Counter((s["node"], s["step"]) for s in steps(attempt) if s["phase"] == "intent")
+    assert [(s["node"], s["step"]) for s in done] == [
+        (node, step) for node in NODES for step in ("deliver", "restart")
+    ]
+    assert intents == dict.fromkeys(intents, 1)
+    assert [bool(s.get("found")) for s in done] == [True] + [False] * (len(done) - 1)
+    assert operator.run("runbook", "verify", attempt).returncode == 0
+    if how is not signal.SIGKILL:
+        assert left_in(operator) == []
