@@ -177,7 +177,8 @@ def test_a_killed_run_leaves_a_readable_record(bench: Any, number: signal.Signal
     params.write_text(yaml.safe_dump(bench.params))
     argv = [sys.executable, "-m", "papermill", "--engine", "runbook", "--no-progress-bar"]
     argv += [str(bench.book()), str(bench.out), "-f", str(params)]
-    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, "TMPDIR": str(bench.folder)}  # what a killed kernel leaves, too
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=environment)
     with go_on.open("w"):  # opens once the check's command reads from it
         process.send_signal(number)
         error = process.communicate(timeout=60)[1]
