@@ -47,7 +47,11 @@ def pytest_runtest_makereport(
     """Where servers and a browser are required, a test skipped for want of one fails."""
     report = yield
     required = os.environ.get("RUNBOOK_REQUIRE_SERVERS") == "1"
-    if required and report.skipped and {"servers", "browser"} & {m.name for m in item.iter_markers()}:
+    if (
+        required
+        and report.skipped
+        and {"servers", "browser"} & {m.name for m in item.iter_markers()}
+    ):
         report.outcome, report.longrepr = "failed", f"required here: {report.longrepr[2]}"
     return report
 
