@@ -111,7 +111,7 @@ def verdict_card(
     return _card("verdict", blocks, colour, data)
 
 
-def banner_card(verdict: Verdict, *, notice: str = "") -> Card:
+def banner_card(verdict: Verdict) -> Card:
     """The opening cell: which attempt, what mode, live or replay, and where one stands."""
     done = sum(item.outcome is Outcome.PASS for item in verdict.items)
     following = [item.item for item in verdict.items if item.outcome is not Outcome.PASS]
@@ -119,10 +119,9 @@ def banner_card(verdict: Verdict, *, notice: str = "") -> Card:
     where = f"{'resuming ' if began else ''}attempt {verdict.attempt}: {done} of "
     where += f"{len(verdict.items)} done"
     where += f", next {following[0]}" if following else ""
-    blocks = [*_source(verdict), *([line(strong(notice))] if notice else [])]
-    blocks += [line(strong(where)), _facts(verdict)]
+    blocks = [*_source(verdict), line(strong(where)), _facts(verdict)]
     blocks += [line(f"Note: {note}") for note in verdict.notes]
-    data = {"where": where, "notice": notice, "verdict": _verdict_data(verdict)}
+    data = {"where": where, "verdict": _verdict_data(verdict)}
     return _card("banner", blocks, wording.GREY, data)
 
 

@@ -184,7 +184,7 @@ def _span_html(span: str | Text) -> str:
 def _escape(text: str) -> str:
     """For HTML. Long words may break, and ``$`` and backslashes stand apart, or a notebook would
     typeset what is between them as mathematics."""
-    broken = re.sub(r"\S{40}(?=\S)", r"\g<0>\n", visible(text))  # visible() leaves no newline
+    broken = re.sub(r"\S{36}(?=\S)", r"\g<0>\n", visible(text))  # visible() leaves no newline
     apart = re.sub(r"[$\\]", r"<span>\g<0></span>", _html.escape(broken))
     return apart.replace("\n", "<wbr>")
 

@@ -70,7 +70,7 @@ class Stage:
         self._accept_waivers()
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
-        return display.banner_card(self.verdict(), notice=self._notice())._repr_mimebundle_()
+        return display.banner_card(self.verdict())._repr_mimebundle_()
 
     @property
     def folder(self) -> Path:
@@ -362,11 +362,6 @@ class Stage:
 
     def _accept_waivers(self) -> None:
         accept_waivers(self._session)
-
-    def _notice(self) -> str:
-        if self._session.replay:
-            return "This replays a recording: nothing outside is read, nothing is changed."
-        return ""
 
 
 def _load_plan(entry: Entry) -> Plan:

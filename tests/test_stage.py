@@ -742,7 +742,7 @@ def test_a_replay_asks_nobody_and_finds_the_same(
     assert practice.made == [PROVISION, DEPLOY]
     assert "✓ PASS" in text(stage.enforce())
     assert stage.verdict().source == "replay"
-    assert "replays a recording" in stage._repr_mimebundle_()[0]["text/plain"]
+    assert "REPLAY OF A RECORDING" in stage._repr_mimebundle_()[0]["text/plain"]
 
 
 def test_a_replay_follows_tries_sessions_and_waivers(
