@@ -77,6 +77,10 @@ class Stage:
         """The attempt's folder in the store."""
         return self._session.attempt.folder
 
+    def close(self) -> None:
+        """Let go of connections and scratch folders; a kernel's end does so as well."""
+        self._session.close()
+
     def verdict(self) -> Verdict:
         """What the attempt amounts to so far."""
         return standings.verdict(self._session.record.entries())

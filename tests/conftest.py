@@ -249,7 +249,7 @@ class Practice:
 
     def close(self) -> None:
         for stage in self._open:
-            stage._session.close()
+            stage.close()
 
 
 def _output(card: Any) -> Any:

@@ -63,13 +63,16 @@ def run(network: RehearsalNetwork) -> tuple[Verdict, Path]:
     stage.change(development.deploy)
     stage.check(development.smoke_suites)
     stage.check(development.baseline)
-    verdict = stage.verdict()
     try:
         stage.enforce()
+        code = 0
     except StageRefused as refused:
-        verdict = stage.verdict()
-        assert refused.exit_code == verdict.exit_code
-    return stage.verdict(), stage.folder
+        code = refused.exit_code
+    verdict = stage.verdict()
+    stage.close()
+
+    assert code == verdict.exit_code
+    return verdict, stage.folder
 
 
 @pytest.mark.parametrize("fault", CASES)
