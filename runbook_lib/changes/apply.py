@@ -23,11 +23,16 @@ POLL_S = 0.5
 
 @dataclass(frozen=True)
 class Step:
-    """A changing command: ``run`` gets the lock's descriptor and a path stem for its outputs."""
+    """A changing command: ``run`` gets the lock's descriptor and a path stem for its outputs.
+
+    ``inspect`` tells from the node itself whether the step was done: asked when a run was
+    interrupted and its command left no exit code either.
+    """
 
     node: str
     name: str
     run: Callable[[int, Path], Ended]
+    inspect: Callable[[], bool] = lambda: False
 
 
 @dataclass
@@ -50,14 +55,12 @@ class Applier:
 
     def step(self, step: Step) -> bool:
         """Run a step unless the journal shows it done. False when the change must stop here."""
-        state, stem = self._journalled(step)
-        if state == "done":
+        phase, stem = self._journalled(step)
+        if phase == "done":
             return True
-        if state == "intent" and stem:
-            code = self._left_behind(stem)
-            if code == 0:
-                self._note(step, "done", stem, found=True)
-                return True
+        if phase and self._found_done(step, stem):
+            self._note(step, "done", stem, found=True)
+            return True
         stem = f"{step.node}-{step.name}-{self.context.scope.number}"
         folder = self.context.folder / "steps"
         folder.mkdir(exist_ok=True)
@@ -106,6 +109,14 @@ class Applier:
                 phase, stem = body["phase"], body["stem"]
         return phase, stem
 
+    def _found_done(self, step: Step, stem: str) -> bool:
+        """Whether an interrupted step was done after all: by its exit code, else by the node."""
+        code = self._left_behind(stem)
+        done = step.inspect() if code is None else code == 0
+        if not done:
+            self._note(step, "inspected", stem, code=code, found=False)
+        return done
+
     def _left_behind(self, stem: str) -> int | None:
         """The exit code an earlier run's command left, when it ended after that run was gone."""
         left = self.context.folder / "steps" / stem
@@ -125,6 +136,18 @@ def failed_row(step: Step, ended: Ended) -> Row:
     if ended.code is None:
         return unknown_row(step.node, step.name, "exit 0", text)
     return check_row(step.node, step.name, "exit 0", text, ok=False)
+
+
+def runs_as_planned(context: Context, node: NodePlan) -> bool:
+    """Whether a node already is what the plan makes of it; a node that cannot be read is not."""
+    rollout = context.fleet.rollout([node.node])[node.node]
+    if isinstance(rollout, SourceError):
+        return False
+    gates = (rollout.feature_gates, rollout.release_channel) == (
+        node.after.gates,
+        node.after.channel,
+    )
+    return gates and all_pass([_binary(context, node), _config(context, node)])
 
 
 def read_back(context: Context, node: NodePlan) -> list[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import playbook
-from ..changes.apply import Applier, Change, Step, all_pass, read_back
+from ..changes.apply import Applier, Change, Step, all_pass, read_back, runs_as_planned
 from ..changes.plan import NodePlan, Plan
 from ..changes.provisioning import provision_and_remove
 from ..changes.state import known_map, require_known
@@ -242,11 +242,13 @@ def _deploy_node(context: Context, applier: Applier, node: NodePlan) -> bool:
         lambda lock, outputs: commands.deploy(
             node.node, path, release.digest, config, lock=lock, outputs=outputs
         ),
+        lambda: runs_as_planned(context, node),
     )
     restart = Step(
         node.node,
         "restart",
         lambda lock, outputs: commands.restart(node.node, lock=lock, outputs=outputs),
+        lambda: runs_as_planned(context, node),
     )
     if not (applier.step(deliver) and applier.step(restart)):
         return False

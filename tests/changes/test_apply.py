@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,28 @@ def test_a_half_done_step_is_inspected(work: Work, code: str | None, runs: int) 
     assert work.applier(2).step(work.step())
     assert len(work.runs) == runs
     assert work.phases()[-1][0] == "done"
+
+
+@pytest.mark.parametrize(("shows", "runs"), [(True, 0), (False, 1)])
+def test_without_an_exit_code_the_node_itself_is_asked(work: Work, shows: bool, runs: int) -> None:
+    """A command that was killed leaves no exit code: what the node shows decides."""
+    work.applier()._note(work.step(), "intent", "dev-1-restart-1")
+    step = replace(work.step(), inspect=lambda: shows)
+
+    assert work.applier(2).step(step)
+    assert len(work.runs) == runs
+    assert ("inspected" in [phase for phase, _ in work.phases()]) is not shows
+
+
+def test_a_command_that_ended_after_we_gave_up_on_it_is_found_done(work: Work) -> None:
+    """It was still at work when its time was up; the exit code it left since is what counts."""
+    work.ended = Ended(None, b"", b"", "still at work after 9 s (process 7)")
+    applier = work.applier()
+    assert not applier.step(work.step())
+    (applier.context.folder / "steps" / "dev-1-restart-1.code").write_text("0\n")
+
+    assert work.applier(2).step(work.step())
+    assert len(work.runs) == 1
 
 
 def test_no_rows_are_no_proof() -> None:
