@@ -33,7 +33,7 @@ pre {{ white-space: pre-wrap; overflow-wrap: break-word; background: #f6f6f6; pa
 table {{ border-collapse: collapse; font-size: .9rem; }}
 th, td {{ border-bottom: 1px solid #ccc; padding: .25rem .6rem; vertical-align: top;
   overflow-wrap: break-word; }}
-th, td strong {{ white-space: nowrap; }}
+th, td strong, td:first-child:not(:last-child) {{ white-space: nowrap; }}
 img {{ max-width: 100%; }}
 .prompt, .jp-InputPrompt, .jp-OutputPrompt, .anchor-link {{ display: none; }}
 .output_area, .jp-OutputArea {{ overflow-x: auto; }}
