@@ -1,0 +1,131 @@
+"""The rows of the development checks, answer by answer."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from runbook_lib.checks.development import _required, _status, _suite_rows
+from runbook_lib.outcomes import Outcome, worst
+from runbook_lib.sources.commands import SuiteRun
+from runbook_lib.sources.forge import CheckRun, CommitStatus
+
+APP = "github-actions"
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
+
+
+def run(conclusion: str | None, *, number: int = 1, app: str = APP, **more: Any) -> CheckRun:
+    return CheckRun.model_validate(
+        {
+            "id": number,
+            "name": "property tests",
+            "app": {"slug": app},
+            "head_sha": "c" * 40,
+            "status": "completed",
+            "conclusion": conclusion,
+            "started_at": datetime.now(UTC),
+            **more,
+        }
+    )
+
+
+def status(state: str) -> CommitStatus:
+    return CommitStatus.model_validate({"context": "property tests", "state": state})
+
+
+@pytest.mark.parametrize(
+    ("conclusion", "outcome"),
+    [
+        ("success", PASS),
+        ("failure", FAIL),
+        ("timed_out", FAIL),
+        ("action_required", FAIL),
+        ("startup_failure", FAIL),
+        ("neutral", INCONCLUSIVE),
+        ("skipped", INCONCLUSIVE),
+        ("cancelled", INCONCLUSIVE),
+        ("stale", INCONCLUSIVE),
+        ("a word of the future", INCONCLUSIVE),
+        (None, INCONCLUSIVE),
+    ],
+)
+def test_only_success_is_green(conclusion: str | None, outcome: Outcome) -> None:
+    """Whatever else a completed check says, it is no proof."""
+    assert _required("property tests", APP, [run(conclusion)], []).outcome is outcome
+
+
+@pytest.mark.parametrize("state", ["queued", "in_progress", "waiting", "requested", "pending"])
+def test_a_check_that_is_not_finished_is_not_green(state: str) -> None:
+    """Also when an earlier run left its conclusion behind."""
+    row = _required("property tests", APP, [run("success", status=state)], [])
+
+    assert (row.outcome, row.observed) == (INCONCLUSIVE, f"not finished: {state}")
+
+
+def test_the_newest_run_of_a_check_counts() -> None:
+    """A re-run replaces what came before it, for better and worse."""
+    green, red = run("success", number=2), run("failure", number=1)
+
+    assert _required("property tests", APP, [green, red], []).outcome is PASS
+    worse = [run("success", number=1), run("failure", number=2)]
+    assert _required("property tests", APP, worse, []).outcome is FAIL
+
+
+def test_another_apps_green_check_proves_nothing() -> None:
+    """Anybody may report a check of that name."""
+    row = _required("property tests", APP, [run("success", app="impostor")], [])
+
+    assert (row.outcome, row.observed) == (INCONCLUSIVE, "only by impostor")
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome"),
+    [("success", PASS), ("pending", INCONCLUSIVE), ("failure", FAIL), ("error", FAIL)],
+)
+def test_a_required_name_may_be_a_commit_status(state: str, outcome: Outcome) -> None:
+    """CI that reports by statuses has no check run."""
+    assert _required("property tests", APP, [], [status(state)]).outcome is outcome
+    assert _status(status(state)).outcome is outcome
+
+
+def test_a_required_check_nobody_reported_is_missing() -> None:
+    """An empty list of checks is no green CI."""
+    row = _required("property tests", APP, [], [])
+
+    assert (row.outcome, row.observed) == (INCONCLUSIVE, "no such check for this commit")
+
+
+def suite(**changes: Any) -> SuiteRun:
+    fine: dict[str, Any] = {
+        "code": 0,
+        "announced": 4,
+        "passed": 4,
+        "failed": 0,
+        "ignored": 0,
+        "complete": True,
+        "skipped_lines": (),
+    }
+    return SuiteRun(**(fine | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        ({}, PASS),
+        ({"code": 101}, FAIL),
+        ({"failed": 1, "passed": 3}, FAIL),
+        ({"announced": 0, "passed": 0}, FAIL),
+        ({"ignored": 1, "passed": 3}, FAIL),
+        ({"skipped_lines": ("cluster not available, skipping",)}, FAIL),
+        ({"passed": 0, "complete": False}, INCONCLUSIVE),
+        ({"passed": 2, "complete": False}, INCONCLUSIVE),
+        ({"passed": 0, "complete": False, "code": 1}, FAIL),
+    ],
+)
+def test_a_suite_passes_only_whole(changes: dict[str, Any], outcome: Outcome) -> None:
+    """No test run, one ignored and one that skips its work are failures; half a report is neither."""
+    rows = _suite_rows("tests/pipeline", suite(**changes))
+
+    assert worst(row.outcome for row in rows) is outcome
