@@ -97,6 +97,21 @@ def parser() -> argparse.ArgumentParser:
     render.add_argument("path", type=Path, help="folder of the attempt, or a notebook")
     render.add_argument("-o", "--output", type=Path, help="the page (default: beside the notebook)")
 
+    judge = verb("judge", commands.judge, "judge a file of samples against its baseline")
+    judge.add_argument("--baseline", type=Path, required=True, help=".csv or .parquet")
+    judge.add_argument("--current", type=Path, required=True, help=".csv or .parquet")
+    judge.add_argument(
+        "--direction", choices=("lower", "higher", "either"), required=True, help="what is better"
+    )
+    judge.add_argument("--tolerance", type=float, required=True, help="how much worse is fine")
+    judge.add_argument(
+        "--absolute", action="store_true", help="tolerance in the series' unit, not as a share"
+    )
+    judge.add_argument("--column", help="judge this series alone (default: all)")
+    judge.add_argument("--looks", type=int, default=1, help="how often this watch is judged")
+    judge.add_argument("--look", type=int, help="which of them this is, from 1")
+    judge.add_argument("--tail", action="store_true", help="judge the 95th percentile as well")
+
     status = verb("status", commands.status, "where a release stands")
     status.add_argument("release")
     status.add_argument("--site", required=True)

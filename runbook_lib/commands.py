@@ -217,6 +217,30 @@ def render(args: argparse.Namespace) -> int:
     return 0
 
 
+def judge(args: argparse.Namespace) -> int:
+    """Judge a file of samples against its baseline, every series they have in common."""
+    from .metrics.judge_files import judge_files
+
+    report = judge_files(
+        args.baseline,
+        args.current,
+        direction=args.direction,
+        tolerance=args.tolerance,
+        relative=not args.absolute,
+        column=args.column,
+        looks=args.looks,
+        look=args.look,
+        statistics=("location", "tail") if args.tail else ("location",),
+    )
+    if args.json:
+        print_json(report.document())
+    else:
+        rows = [(each.outcome.value, each.subject, each.reason) for each in report.judgements]
+        title = f"judge: {report.outcome}"
+        print(display.table_card(title, ("outcome", "series", "reason"), rows).text)
+    return int(report.exit_code)
+
+
 # --- the site -------------------------------------------------------------------------------------
 
 
