@@ -97,6 +97,22 @@ def parser() -> argparse.ArgumentParser:
     render.add_argument("path", type=Path, help="folder of the attempt, or a notebook")
     render.add_argument("-o", "--output", type=Path, help="the page (default: beside the notebook)")
 
+    artifact = verb(
+        "verify-artifact", commands.verify_artifact, "verify a release artifact's signature"
+    )
+    artifact.add_argument("--artifact", required=True, metavar="F|sha256:HEX")
+    artifact.add_argument("--bundle", type=Path, help="sigstore bundle")
+    artifact.add_argument("--signature", type=Path, help="detached signature")
+    artifact.add_argument("--certificate", type=Path, help="certificate of a detached signature")
+    artifact.add_argument("--key", type=Path, help="PEM public key, in place of an identity")
+    artifact.add_argument("--identity", default="", help="who must have signed (exact)")
+    artifact.add_argument("--issuer", default="", help="who must have vouched for the identity")
+    artifact.add_argument("--trusted-root", type=Path, help="default: the one sigstore ships")
+    artifact.add_argument("--provenance", type=Path, help="in-toto statement, or a bundle of one")
+    artifact.add_argument("--sbom", type=Path, help="CycloneDX JSON, with its signature beside it")
+    artifact.add_argument("--commit", default="", help="commit that it must be built from")
+    artifact.add_argument("--offline", action="store_true", help="look nothing up in a log")
+
     judge = verb("judge", commands.judge, "judge a file of samples against its baseline")
     judge.add_argument("--baseline", type=Path, required=True, help=".csv or .parquet")
     judge.add_argument("--current", type=Path, required=True, help=".csv or .parquet")

@@ -217,6 +217,39 @@ def render(args: argparse.Namespace) -> int:
     return 0
 
 
+def verify_artifact(args: argparse.Namespace) -> int:
+    """Verify a release artifact against the signer that is named."""
+    from .sources.artifacts import Request, examine, read_document
+    from .sources.rekor import finder
+    from .sources.signatures import Material, Policy
+
+    given = {name for name in ("bundle", "signature", "certificate", "key") if getattr(args, name)}
+    forms = ({"bundle"}, {"bundle", "key"}, {"signature", "certificate"}, {"signature", "key"})
+    if given not in forms:
+        raise ParameterError(
+            "verify-artifact: expected --bundle, --signature and --certificate, or --signature "
+            f"and --key, got {' '.join(f'--{name}' for name in sorted(given)) or 'none'}"
+        )
+
+    def read(path: Path | None) -> bytes:
+        if path is None:
+            return b""
+        if not (data := read_document(path)):
+            raise ParameterError(f"{path}: expected a file with content, got an empty one")
+        return data
+
+    request = Request(
+        artifact=args.artifact,
+        material=Material(read(args.bundle), read(args.signature), read(args.certificate)),
+        policy=Policy(args.identity, args.issuer, read(args.key), read(args.trusted_root)),
+        provenance=args.provenance,
+        sbom=args.sbom,
+        commit=args.commit,
+        find=None if args.offline else finder(),
+    )
+    return tell_rows("verify-artifact", examine(request), args.json, {})
+
+
 def judge(args: argparse.Namespace) -> int:
     """Judge a file of samples against its baseline, every series they have in common."""
     from .metrics.judge_files import judge_files
