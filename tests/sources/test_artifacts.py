@@ -1,0 +1,712 @@
+"""Good material is accepted, bad material never, and nothing ends in a traceback."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runbook_lib import cli
+from runbook_lib.errors import ParameterError, SourceError
+from runbook_lib.outcomes import Row
+from runbook_lib.sources.artifacts import Request, examine
+from runbook_lib.sources.signatures import Find, Material, Policy
+
+from .sigstore_authority import (
+    COMMIT,
+    IDENTITY,
+    ISSUER,
+    SHA256,
+    SIGNED,
+    Authority,
+    b64,
+    bundle,
+    envelope,
+    hashedrekord,
+    message,
+    new_key,
+    pem,
+    statement,
+    v1_answer,
+)
+
+DATA = b"a release artifact\n"
+HEX = hashlib.sha256(DATA).hexdigest()
+SIGNER = f"{IDENTITY} ({ISSUER})"
+OTHER = hashlib.sha256(b"another file").hexdigest()
+KEYED_LOGS = ("dsse/0.0.1", "intoto/0.0.2", "hashedrekord/0.0.2")
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("release") / "rpp-node-x86_64.tar.gz"
+    path.write_bytes(DATA)
+    return path
+
+
+@pytest.fixture(scope="module")
+def policy(authority: Authority) -> Policy:
+    return Policy(IDENTITY, ISSUER, root=authority.root)
+
+
+def rows(
+    file: Path | str, policy: Policy, material: dict[str, Any] | bytes | Material, **more: Any
+) -> list[Row]:
+    if isinstance(material, dict):
+        material = json.dumps(material).encode()
+    if isinstance(material, bytes):
+        material = Material(bundle=material)
+    return examine(Request(str(file), material, policy, **more))
+
+
+def one(*args: Any, **more: Any) -> tuple[str, str]:
+    """Outcome and observed value of the one row."""
+    (row,) = rows(*args, **more)
+    return row.outcome.value, str(row.observed)
+
+
+# --- keyless bundles --------------------------------------------------------------------------------
+
+
+def test_a_good_bundle_proves_the_signer(authority: Authority, file: Path, policy: Policy) -> None:
+    """Over the file, and over nothing but its digest."""
+    signed = authority.sign(DATA)
+
+    assert one(file, policy, signed) == ("PASS", SIGNER)
+    assert one(f"sha256:{HEX}", policy, signed) == ("PASS", SIGNER)
+
+
+def test_a_signed_statement_proves_its_subject(
+    authority: Authority, file: Path, policy: Policy
+) -> None:
+    """An envelope whose statement names the artifact."""
+    assert one(file, policy, authority.attest(statement(HEX))) == ("PASS", SIGNER)
+
+
+@pytest.mark.parametrize(
+    ("made", "problem"),
+    [
+        (lambda a: a.sign(DATA, identity=IDENTITY + "x"), "Certificate's SANs do not match"),
+        (lambda a: a.sign(DATA, issuer="https://issuer.example"), "OIDCIssuer does not match"),
+        (lambda a: a.sign(DATA, at=SIGNED + timedelta(hours=1)), "not valid at"),
+        (lambda a: a.sign(DATA, at=SIGNED - timedelta(hours=1)), "not valid at"),
+        (lambda a: a.sign(b"another file"), "Bundle message digest mismatch"),
+        (lambda a: a.attest(statement(OTHER)), f"a statement about sha256:{OTHER}, not this"),
+        (lambda a: a.attest(statement(HEX), "text/plain"), "envelope of 'text/plain', expected"),
+        (lambda a: a.attest(statement(HEX, _type="x")), "_type: expected https://in-toto.io/"),
+        (lambda a: a.attest(b"[1]"), "expected one JSON object, got list"),
+        (lambda a: a.attest(b"\xff"), "expected one JSON object, got: "),
+        (lambda a: a.attest(b"[" * 100_000), "expected one JSON object, got: "),
+        (lambda a: a.attest(statement(HEX, subject=[])), "expected a sha256 digest, got none"),
+        (lambda a: a.attest(statement(HEX, subject=7)), "expected a sha256 digest, got none"),
+        (lambda a: a.sign_with(new_key(), DATA), "expected certificate in bundle"),
+        (lambda a: Authority().sign(DATA), "failed to build timestamp certificate chain"),
+    ],
+)
+def test_a_wrong_bundle_is_refused(
+    authority: Authority,
+    file: Path,
+    policy: Policy,
+    made: Callable[[Authority], dict[str, Any]],
+    problem: str,
+) -> None:
+    """Wrong signer, time, content, statement, kind or authority: FAIL, and it says which."""
+    outcome, observed = one(file, policy, made(authority))
+
+    assert outcome == "FAIL"
+    assert problem in observed
+
+
+def tamper(signed: dict[str, Any], *path: str | int, value: Any = None) -> dict[str, Any]:
+    """A copy in which one byte of the base64 value at ``path`` is another, or ``value`` is there."""
+    import base64
+
+    changed = copy.deepcopy(signed)
+    inner: Any = changed
+    for step in path[:-1]:
+        inner = inner[step]
+    if value is None:
+        raw = bytearray(base64.b64decode(inner[path[-1]]))
+        raw[len(raw) // 2] ^= 1
+        value = b64(bytes(raw))
+    inner[path[-1]] = value
+    return changed
+
+
+ENTRY = ("verificationMaterial", "tlogEntries", 0)
+PROOF = (*ENTRY, "inclusionProof")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("messageSignature", "signature"),
+        ("messageSignature", "messageDigest", "digest"),
+        ("verificationMaterial", "certificate", "rawBytes"),
+        (*ENTRY, "canonicalizedBody"),
+        (*ENTRY, "inclusionPromise", "signedEntryTimestamp"),
+        (*PROOF, "rootHash"),
+        (*PROOF, "hashes", 0),
+    ],
+)
+def test_one_changed_bit_is_refused(
+    authority: Authority, file: Path, policy: Policy, path: tuple[str | int, ...]
+) -> None:
+    """Wherever it is: signature, digest, certificate, entry, promise or proof."""
+    assert one(file, policy, tamper(authority.sign(DATA), *path))[0] == "FAIL"
+
+
+def test_the_certificate_must_be_in_its_log(
+    authority: Authority, file: Path, policy: Policy
+) -> None:
+    """A timestamp of another certificate log is none."""
+    stranger = Authority()
+    stranger.ca, stranger.ca_key = authority.ca, authority.ca_key
+    stranger.log_key = authority.log_key
+
+    outcome, observed = one(file, policy, stranger.sign(DATA))
+
+    assert (outcome, "SCT" in observed) == ("FAIL", True)
+
+
+def test_the_log_must_be_ours(authority: Authority, file: Path, policy: Policy) -> None:
+    """A right certificate with an entry of a log that nobody trusts."""
+    stranger = Authority()
+    stranger.ca, stranger.ca_key = authority.ca, authority.ca_key
+    stranger.ct_key = authority.ct_key
+
+    outcome, observed = one(file, policy, stranger.sign(DATA))
+
+    assert (outcome, "invalid log entry" in observed) == ("FAIL", True)
+
+
+def test_another_signatures_entry_is_refused(
+    authority: Authority, file: Path, policy: Policy
+) -> None:
+    """A genuine entry of the same file that records another certificate."""
+    signed, other = authority.sign(DATA), authority.sign(DATA)
+    entry = other["verificationMaterial"]["tlogEntries"][0]
+
+    assert one(file, policy, tamper(signed, *ENTRY, value=entry)) == (
+        "FAIL",
+        "transparency log entry is inconsistent with other materials",
+    )
+
+
+def test_a_bundle_without_a_log_entry_is_no_proof(
+    authority: Authority, file: Path, policy: Policy
+) -> None:
+    """INCONCLUSIVE: nothing is disproved."""
+    signed = tamper(authority.sign(DATA), "verificationMaterial", "tlogEntries", value=[])
+
+    assert one(file, policy, signed) == (
+        "INCONCLUSIVE",
+        "no log entry in the bundle: no proof of signing time",
+    )
+
+
+def test_the_shipped_root_does_not_know_a_throwaway(authority: Authority, file: Path) -> None:
+    """Without --trusted-root the one sigstore embeds counts, with no network."""
+    assert one(file, Policy(IDENTITY, ISSUER), authority.sign(DATA))[0] == "FAIL"
+
+
+# --- public keys ------------------------------------------------------------------------------------
+
+
+def test_a_bundle_of_the_right_key_is_proof(authority: Authority, file: Path) -> None:
+    """Over a file, and over a statement however it was logged."""
+    key = new_key()
+    policy = Policy(key=pem(key), root=authority.root)
+
+    assert one(file, policy, authority.sign_with(key, DATA)) == ("PASS", policy.signer)
+    for log in KEYED_LOGS:
+        signed = authority.attest_with(key, statement(HEX), log)
+        assert one(file, policy, signed) == ("PASS", policy.signer)
+
+
+@pytest.mark.parametrize("log", KEYED_LOGS)
+def test_a_keyed_statement_is_judged_like_any(authority: Authority, file: Path, log: str) -> None:
+    """Another subject, type or key is refused in each kind of entry."""
+    key = new_key()
+    policy = Policy(key=pem(key), root=authority.root)
+    bad = (
+        authority.attest_with(key, statement(OTHER), log),
+        authority.attest_with(key, statement(HEX, _type=""), log),
+        authority.attest_with(new_key(), statement(HEX), log),
+        authority.sign(DATA),
+        Authority().attest_with(key, statement(HEX), log),
+    )
+
+    assert [one(file, policy, each)[0] for each in bad] == ["FAIL"] * 5
+
+
+def test_the_entry_of_a_key_must_agree_with_its_bundle(authority: Authority, file: Path) -> None:
+    """Another signature, another key, another file or another kind in the entry is refused."""
+    key = new_key()
+    policy = Policy(key=pem(key), root=authority.root)
+    signature = key.sign(DATA, SHA256)
+    second = key.sign(DATA, SHA256)
+    entries = (
+        authority.entry("hashedrekord/0.0.1", hashedrekord(pem(key), second, DATA)),
+        authority.entry("hashedrekord/0.0.1", hashedrekord(pem(new_key()), signature, DATA)),
+        authority.entry("hashedrekord/0.0.1", hashedrekord(pem(key), signature, b"another")),
+        authority.entry("hashedrekord/0.0.1", {"data": []}),
+        authority.entry("hashedrekord/0.0.2", {"hashedRekordV002": None}),
+        authority.entry("rekord/0.0.1", hashedrekord(pem(key), signature, DATA)),
+    )
+
+    for entry in entries:
+        signed = bundle({"publicKey": {"hint": "x"}}, entry) | message(signature, DATA)
+        assert one(file, policy, signed)[0] == "FAIL"
+
+
+def test_a_keyed_bundle_needs_its_log_entry(authority: Authority, file: Path) -> None:
+    """As a keyless one does."""
+    key = new_key()
+    signed = authority.sign_with(key, DATA)
+    signed["verificationMaterial"]["tlogEntries"] = []
+
+    assert one(file, Policy(key=pem(key), root=authority.root), signed)[0] == "INCONCLUSIVE"
+
+
+def test_an_envelope_holds_one_signature(authority: Authority, file: Path) -> None:
+    """A second one could be anybody's."""
+    key = new_key()
+    signed = authority.attest_with(key, statement(HEX), "dsse/0.0.1")
+    signatures = signed["dsseEnvelope"]["signatures"]
+    signatures.append(signatures[0])
+
+    assert one(file, Policy(key=pem(key), root=authority.root), signed) == (
+        "FAIL",
+        "2 signatures in the envelope, expected 1",
+    )
+
+
+@pytest.mark.parametrize("kind", ["ecdsa", "rsa", "ed25519"])
+def test_a_detached_signature_by_a_key(file: Path, kind: str) -> None:
+    """Raw or in base64; a key does not expire, so no log is asked."""
+    key: Any = {
+        "ecdsa": new_key,
+        "rsa": lambda: rsa.generate_private_key(65537, 2048),
+        "ed25519": ed25519.Ed25519PrivateKey.generate,
+    }[kind]()
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+    from cryptography.hazmat.primitives.hashes import SHA256 as Sha256
+
+    how: dict[str, tuple[Any, ...]] = {"ecdsa": (SHA256,), "rsa": (PKCS1v15(), Sha256())}
+    signature = key.sign(DATA, *how.get(kind, ()))
+    policy, wrong = Policy(key=pem(key)), Policy(key=pem(new_key()))
+
+    assert one(file, policy, Material(signature=signature)) == ("PASS", policy.signer)
+    in_text = Material(signature=b64(signature).encode() + b"\n")
+    assert one(file, policy, in_text) == ("PASS", policy.signer)
+    assert one(file, wrong, in_text)[0] == "FAIL"
+    assert one(file, policy, Material(signature=b"\0" + signature))[0] == "FAIL"
+
+
+def test_an_ed25519_signature_needs_the_file() -> None:
+    """It is over all of it, not over a digest."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    with pytest.raises(ParameterError) as caught:
+        one(f"sha256:{HEX}", Policy(key=pem(key)), Material(signature=key.sign(DATA)))
+
+    assert str(caught.value) == "artifact: expected the file: an Ed25519 key signs all of it"
+
+
+# --- a detached signature with its certificate --------------------------------------------------------
+
+
+class Detached:
+    """A signature and certificate as the chain publishes them, and a log that knows them."""
+
+    def __init__(self, authority: Authority, data: bytes = DATA, **certificate: str) -> None:
+        self.authority, key = authority, new_key()
+        found = authority.certificate(key, **certificate)
+        self.pem = found.public_bytes(Encoding.PEM)
+        self.signature = key.sign(data, SHA256)
+        self.entry = authority.file_entry(self.pem, self.signature, data, SIGNED)
+        self.asked: list[str] = []
+
+    @property
+    def material(self) -> Material:
+        return Material(signature=b64(self.signature).encode(), certificate=self.pem)
+
+    def find(self, log: str, entry: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(f"{log} {entry['spec']['data']['hash']['value']}")
+        return v1_answer(self.entry)
+
+
+def test_a_detached_signature_with_its_log_entry_is_proof(
+    authority: Authority, file: Path, policy: Policy
+) -> None:
+    """The log is asked for the artifact's digest; the certificate may be in base64, too."""
+    made = Detached(authority)
+    encoded = Material(signature=made.signature, certificate=b64(made.pem).encode())
+
+    assert one(file, policy, made.material, find=made.find) == ("PASS", SIGNER)
+    assert one(file, policy, encoded, find=made.find) == ("PASS", SIGNER)
+    assert made.asked == [f"https://log.example {HEX}"] * 2
+
+
+def _down(log: str, entry: dict[str, Any]) -> None:
+    raise SourceError(log, "expected the log's answer, got ConnectError: refused")
+
+
+@pytest.mark.parametrize(
+    ("find", "problem"),
+    [
+        (None, "no log entry beside a detached signature: no proof of signing time"),
+        (
+            lambda log, entry: None,
+            "the log has no entry of this signature: no proof of signing time",
+        ),
+        (
+            _down,
+            "no proof of signing time: https://log.example: expected the log's answer, got "
+            "ConnectError: refused",
+        ),
+    ],
+)
+def test_a_detached_signature_without_its_log_entry_is_no_proof(
+    authority: Authority, file: Path, policy: Policy, find: Find | None, problem: str
+) -> None:
+    """Offline, unknown to the log, or the log does not answer: INCONCLUSIVE."""
+    made = Detached(authority)
+
+    assert one(file, policy, made.material, find=find) == ("INCONCLUSIVE", problem)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"x": {}},
+        {"x": None},
+        {"x": {"body": 7}},
+        {"a": {}, "b": {}},
+    ],
+)
+def test_what_a_log_answers_is_not_believed(
+    authority: Authority, file: Path, policy: Policy, answer: dict[str, Any]
+) -> None:
+    """Nonsense is refused, as is a genuine entry of another signature."""
+    made, other = Detached(authority), Detached(authority)
+
+    assert one(file, policy, made.material, find=lambda log, entry: answer)[0] == "FAIL"
+    assert one(file, policy, made.material, find=other.find)[0] == "FAIL"
+
+
+def test_what_is_wrong_offline_is_refused_offline(
+    authority: Authority, file: Path, policy: Policy
+) -> None:
+    """Another signer, issuer or file needs no log to be disproved."""
+    for made in (
+        Detached(authority, identity="https://x.example"),
+        Detached(authority, issuer="https://x.example"),
+        Detached(authority, b"another file"),
+    ):
+        assert one(file, policy, made.material)[0] == "FAIL"
+
+
+# --- provenance, commit, SBOM -----------------------------------------------------------------------
+
+
+def write(folder: Path, name: str, data: bytes, signed: dict[str, Any] | None = None) -> Path:
+    path = folder / name
+    path.write_bytes(data)
+    if signed is not None:
+        path.with_name(f"{name}.sigstore.json").write_text(json.dumps(signed))
+    return path
+
+
+def outcomes(found: list[Row]) -> list[tuple[str, str]]:
+    return [(row.what, row.outcome.value) for row in found[1:]]
+
+
+def test_the_commit_is_the_certificates(authority: Authority, file: Path, policy: Policy) -> None:
+    """Right, wrong, and unknown where the signature itself is not proven."""
+    good, other = authority.sign(DATA), authority.sign(b"another file")
+
+    assert outcomes(rows(file, policy, good, commit=COMMIT)) == [("commit", "PASS")]
+    assert outcomes(rows(file, policy, good, commit="f" * 40)) == [("commit", "FAIL")]
+    assert outcomes(rows(file, policy, other, commit=COMMIT)) == [("commit", "INCONCLUSIVE")]
+
+
+def test_a_provenance_must_be_signed_and_about_the_artifact(
+    authority: Authority, file: Path, policy: Policy, tmp_path: Path
+) -> None:
+    """The chain publishes a plain statement with its signature beside it; a bundle does as well."""
+    good, about, wrong = authority.sign(DATA), statement(HEX), statement(OTHER)
+
+    def judged(data: bytes, signed: dict[str, Any] | None) -> list[str]:
+        path = write(tmp_path, f"{len(list(tmp_path.iterdir()))}.intoto.jsonl", data, signed)
+        return [row.outcome.value for row in rows(file, policy, good, provenance=path)[1:]]
+
+    assert judged(about, authority.sign(about)) == ["PASS", "PASS"]
+    assert judged(about, None) == ["PASS", "INCONCLUSIVE"]
+    assert judged(about, authority.sign(wrong)) == ["PASS", "FAIL"]
+    assert judged(wrong, authority.sign(wrong)) == ["FAIL", "PASS"]
+    assert judged(json.dumps(authority.attest(about)).encode(), None) == ["PASS"]
+    assert judged(json.dumps(authority.attest(wrong)).encode(), None) == ["FAIL"]
+    assert judged(json.dumps(good).encode(), None) == ["FAIL"]
+
+
+@pytest.mark.parametrize("commit", [COMMIT, "f" * 40])
+def test_a_key_learns_the_commit_from_a_signed_provenance(
+    authority: Authority, file: Path, tmp_path: Path, commit: str
+) -> None:
+    """Its own signature is detached; an unsigned one says nothing."""
+    key = new_key()
+    sources = [{"uri": "git+https://x.example", "digest": {"gitCommit": COMMIT}}]
+    data = statement(HEX, predicate={"buildDefinition": {"resolvedDependencies": sources}})
+    path = write(tmp_path, "node.intoto.jsonl", data)
+    material = Material(signature=key.sign(DATA, SHA256))
+    policy = Policy(key=pem(key))
+
+    def judged() -> str:
+        return rows(file, policy, material, provenance=path, commit=commit)[-1].outcome.value
+
+    assert judged() == "INCONCLUSIVE"
+    write(tmp_path, "node.intoto.jsonl.sig", key.sign(data, SHA256))
+    assert judged() == ("PASS" if commit == COMMIT else "FAIL")
+
+
+def sbom(schema: str = "1.5", **component: Any) -> dict[str, Any]:
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": schema,
+        "version": 1,
+        "metadata": {"component": {"type": "application", "name": "rpp-node", **component}},
+        "components": [],
+    }
+
+
+def hashes(hex_digest: str) -> list[dict[str, str]]:
+    return [{"alg": "SHA-256", "content": hex_digest}]
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        *((sbom(f"1.{n}", version="1"), ["PASS", "PASS", "PASS"]) for n in range(2, 8)),
+        (sbom(hashes=hashes(HEX)), ["PASS", "PASS", "PASS"]),
+        (sbom(hashes=hashes(OTHER)), ["PASS", "PASS", "FAIL"]),
+        (sbom(name="rpp-wallet"), ["PASS", "PASS", "FAIL"]),
+        (sbom(name="rpp"), ["PASS", "PASS", "PASS"]),
+        (sbom(type="holiday"), ["FAIL", "PASS", "PASS"]),
+        (sbom() | {"more": 1}, ["FAIL", "PASS", "PASS"]),
+        ({**sbom(), "metadata": {}}, ["PASS", "PASS", "INCONCLUSIVE"]),
+    ],
+)
+def test_an_sbom_is_valid_signed_and_about_the_artifact(
+    authority: Authority,
+    file: Path,
+    policy: Policy,
+    tmp_path: Path,
+    document: dict[str, Any],
+    expected: list[str],
+) -> None:
+    """By the schema of its own version, from 1.2 to the newest."""
+    data = json.dumps(document).encode()
+    path = write(tmp_path, "sbom.json", data, authority.sign(data))
+
+    found = rows(file, policy, authority.sign(DATA), sbom=path)
+
+    assert [row.outcome.value for row in found[1:]] == expected
+
+
+def test_an_unsigned_sbom_is_no_proof(
+    authority: Authority, file: Path, policy: Policy, tmp_path: Path
+) -> None:
+    """Anybody could have written it."""
+    path = write(tmp_path, "sbom.json", json.dumps(sbom()).encode())
+
+    assert outcomes(rows(file, policy, authority.sign(DATA), sbom=path)) == [
+        ("CycloneDX schema", "PASS"),
+        ("signature", "INCONCLUSIVE"),
+        ("is about", "PASS"),
+    ]
+
+
+# --- hostile input ----------------------------------------------------------------------------------
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Every path in a JSON value."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    found = [(*path, key) for key, _ in inner]
+    nested = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, each in nested:
+        if isinstance(each, dict | list):
+            found += places(each, (*path, key))
+    return found
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_no_mutation_passes_or_escapes(
+    authority: Authority, file: Path, policy: Policy, data: st.DataObject
+) -> None:
+    """Any one value of a bundle replaced: refused, unproven or malformed, never a traceback."""
+    key = new_key()
+    good, judge = data.draw(
+        st.sampled_from(
+            [
+                (authority.sign(DATA), policy),
+                (authority.attest(statement(HEX)), policy),
+                (authority.sign_with(key, DATA), Policy(key=pem(key), root=authority.root)),
+            ]
+        )
+    )
+    path = data.draw(st.sampled_from(places(good)))
+    value = data.draw(JSON)
+    # What the log does not sign and no step reads may be anything: a hint, a key id, a position.
+    free = ("hint", "keyid", "logIndex", "keyId", "publicKey", "messageDigest", "inclusionPromise")
+    mutated = tamper(good, *path, value=value if value is not None else {})
+    try:
+        outcome, _ = one(file, judge, mutated)
+    except ParameterError:
+        return
+    if path[-1] not in free:
+        assert outcome != "PASS"
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(value=JSON)
+def test_no_document_escapes(
+    authority: Authority, file: Path, policy: Policy, tmp_path: Path, value: Any
+) -> None:
+    """A bundle, provenance, SBOM or root of any JSON is an error of ours or a row."""
+    good, junk = authority.sign(DATA), json.dumps(value).encode()
+    path = write(tmp_path, "junk.json", junk)
+    for call in (
+        lambda: rows(file, policy, junk),
+        lambda: rows(file, policy, good, provenance=path),
+        lambda: rows(file, policy, good, sbom=path),
+        lambda: rows(file, Policy(IDENTITY, ISSUER, root=junk), good),
+    ):
+        with pytest.raises(ParameterError):
+            call()
+
+
+# --- the command ------------------------------------------------------------------------------------
+
+
+class Shell:
+    """Files of a release in one folder, and the command on them."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self._capsys, self.out, self.err = folder, capsys, "", ""
+
+    def write(self, **files: bytes) -> None:
+        for name, data in files.items():
+            (self.folder / name).write_bytes(data)
+
+    def run(self, *argv: str) -> int:
+        code = cli.main(["verify-artifact", *argv])
+        self.out, self.err = self._capsys.readouterr()
+        return code
+
+
+@pytest.fixture
+def shell(
+    authority: Authority,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Shell:
+    monkeypatch.chdir(tmp_path)
+    made = Shell(tmp_path, capsys)
+    detached = Detached(authority)
+    made.write(
+        node=DATA,
+        bundle=json.dumps(authority.sign(DATA)).encode(),
+        other=json.dumps(authority.sign(b"another file")).encode(),
+        root=authority.root,
+        sig=detached.signature,
+        pem=detached.pem,
+        junk=b"{",
+        deep=b"[" * 100_000,
+        empty=b"",
+    )
+    return made
+
+
+WHO = ("--identity", IDENTITY, "--issuer", ISSUER, "--trusted-root", "root", "--offline")
+
+
+@pytest.mark.parametrize(
+    ("argv", "code"),
+    [
+        (("--artifact", "node", "--bundle", "bundle", *WHO), 0),
+        (("--artifact", f"sha256:{HEX}", "--bundle", "bundle", *WHO), 0),
+        (("--artifact", "node", "--bundle", "other", *WHO), 1),
+        (("--artifact", f"sha256:{OTHER}", "--bundle", "bundle", *WHO), 1),
+        (("--artifact", "node", "--signature", "sig", "--certificate", "pem", *WHO), 2),
+        (("--artifact", "node", "--bundle", "junk", *WHO), 3),
+        (("--artifact", "node", "--bundle", "deep", *WHO), 3),
+        (("--artifact", "node", "--bundle", "empty", *WHO), 3),
+        (("--artifact", "node", "--bundle", "none", *WHO), 3),
+        (("--artifact", "none", "--bundle", "bundle", *WHO), 3),
+        (("--artifact", ".", "--bundle", "bundle", *WHO), 3),
+        (("--artifact", "sha256:12", "--bundle", "bundle", *WHO), 3),
+        (("--artifact", "node", "--bundle", "bundle"), 3),
+        (("--artifact", "node", "--bundle", "bundle", "--identity", IDENTITY), 3),
+        (("--artifact", "node", "--bundle", "bundle", "--issuer", ISSUER), 3),
+        (("--artifact", "node", "--bundle", "bundle", "--key", "pem", *WHO), 3),
+        (("--artifact", "node", "--bundle", "bundle", "--key", "junk"), 3),
+        (("--artifact", "node", "--signature", "sig", *WHO), 3),
+        (("--artifact", "node", "--bundle", "bundle", "--commit", "v1", *WHO), 3),
+        (("--artifact", "node", "--bundle", "bundle", *WHO[:4], "--trusted-root", "junk"), 3),
+        (("--artifact", "node", "--signature", "sig", "--certificate", "junk", *WHO), 3),
+        (("--artifact", "node", "--bundle", "bundle", *WHO, "--sbom", "junk"), 3),
+        (("--artifact", "node", "--bundle", "bundle", *WHO, "--provenance", "junk"), 3),
+    ],
+)
+def test_the_command_ends_with_what_it_found(
+    shell: Shell, argv: tuple[str, ...], code: int
+) -> None:
+    """0 verified, 1 refused, 2 no proof, 3 malformed or wrong usage, said on stderr."""
+    assert shell.run(*argv) == code
+    assert ("expected" in shell.err) == (code == 3)
+    assert "Traceback" not in shell.err + shell.out
+
+
+def test_the_command_prints_one_document(shell: Shell) -> None:
+    """With --json: the outcome and every row."""
+    shell.run("--artifact", "node", "--bundle", "bundle", *WHO, "--commit", COMMIT, "--json")
+    document = json.loads(shell.out)
+
+    assert document["outcome"] == "PASS"
+    assert [row["what"] for row in document["rows"]] == ["signature", "commit"]
+
+
+def test_an_envelope_of_a_file_signature_is_refused(
+    authority: Authority, file: Path, policy: Policy
+) -> None:
+    """A bundle holds one of the two: with both it is malformed."""
+    both = authority.sign(DATA) | envelope(statement(HEX), b"x")
+    with pytest.raises(ParameterError, match=r"bundle: expected sigstore's JSON, got: "):
+        rows(file, policy, both)
