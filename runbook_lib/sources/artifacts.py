@@ -13,11 +13,12 @@ from pathlib import Path
 
 from ..canonical import digest_file
 from ..errors import ParameterError
+from ..markup import visible
 from ..outcomes import Row, check_row, unknown_row
 from .signatures import Find, Material, Policy, Refused, Signed, Unproven, verify
 from .statements import Sbom, Statement, parse_sbom, parse_statement
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DIGEST = re.compile(r"sha256:[0-9a-fA-F]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 MAX_DOCUMENT = 64 * 1024 * 1024
 
@@ -65,12 +66,12 @@ def examine(request: Request) -> list[Row]:
 def _artifact(text: str) -> Artifact:
     path = Path(text)
     if _DIGEST.fullmatch(text) and not path.exists():
-        return Artifact(text[:19], text, None)
+        return Artifact(text[:19], text.lower(), None)
     try:
-        return Artifact(path.name, digest_file(path), path)
+        return Artifact(visible(path.name), digest_file(path), path)
     except OSError as error:
         raise ParameterError(
-            f"{text}: expected a file or sha256: and 64 hex digits, got: {error.strerror}"
+            f"{visible(text)}: expected a file or sha256: and 64 hex digits, got: {error.strerror}"
         ) from error
     except ValueError as error:  # a path that no system takes
         raise ParameterError(f"artifact: expected a file, got: {error}") from error
@@ -82,9 +83,13 @@ def read_document(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(MAX_DOCUMENT + 1)
     except (OSError, ValueError) as error:
-        raise ParameterError(f"{path}: expected a readable file, got: {error}") from error
+        raise ParameterError(
+            f"{visible(str(path))}: expected a readable file, got: {error}"
+        ) from error
     if len(data) > MAX_DOCUMENT:
-        raise ParameterError(f"{path}: expected at most {MAX_DOCUMENT} bytes, got more")
+        raise ParameterError(
+            f"{visible(str(path))}: expected at most {MAX_DOCUMENT} bytes, got more"
+        )
     return data
 
 
@@ -121,7 +126,7 @@ def _covered(path: Path, request: Request) -> Row:
     document = _artifact(str(path))
     if (material := _beside(path, request.policy)) is None:
         forms = ".sig" if request.policy.key else ".sig and .pem"
-        problem = f"no {path.name}.sigstore.json or {forms} beside it"
+        problem = f"no {document.name}.sigstore.json or {forms} beside it"
         return unknown_row(document.name, "signature", request.policy.signer, problem)
     return _signature(document, material, request)[0][0]
 
@@ -130,17 +135,17 @@ def _provenance(
     artifact: Artifact, path: Path, request: Request
 ) -> tuple[list[Row], Statement | None]:
     """Its own signature, and that it names this artifact; the statement when both hold."""
-    data = read_document(path)
+    data, name = read_document(path), visible(path.name)
     if b'"verificationMaterial"' in data:  # a bundle: the envelope in it is what was signed
-        rows, signed = _signature(replace(artifact, name=path.name), Material(bundle=data), request)
+        rows, signed = _signature(replace(artifact, name=name), Material(bundle=data), request)
         if signed is not None and signed.statement is None:
             what = "a signature of the file"
-            rows = [check_row(path.name, "statement", "signed provenance", what, ok=False)]
+            rows = [check_row(name, "statement", "signed provenance", what, ok=False)]
         return rows, signed.statement if signed is not None else None
-    statement = parse_statement(data, path.name)
+    statement = parse_statement(data, name)
     named = artifact.digest in statement.subjects
     rows = [
-        check_row(path.name, "subject", artifact.digest, statement.subjects_text, ok=named),
+        check_row(name, "subject", artifact.digest, statement.subjects_text, ok=named),
         _covered(path, request),
     ]
     proven = all(row.outcome == "PASS" for row in rows)
@@ -165,10 +170,11 @@ def _commit(
 
 def _sbom(artifact: Artifact, path: Path, request: Request) -> list[Row]:
     """Valid by its own schema, signed, and about this artifact."""
-    sbom: Sbom = parse_sbom(read_document(path), path.name)
+    name = visible(path.name)
+    sbom: Sbom = parse_sbom(read_document(path), name)
     rows = [
         check_row(
-            path.name,
+            name,
             "CycloneDX schema",
             f"valid {sbom.version}",
             sbom.problem or f"valid {sbom.version}",
@@ -177,14 +183,14 @@ def _sbom(artifact: Artifact, path: Path, request: Request) -> list[Row]:
         _covered(path, request),
     ]
     if sbom.digests:
-        shown = ", ".join(sbom.digests)
+        shown = visible(", ".join(sbom.digests))
         ok = artifact.digest in sbom.digests
-        rows.append(check_row(path.name, "is about", artifact.digest, shown, ok=ok))
+        rows.append(check_row(name, "is about", artifact.digest, shown, ok=ok))
     elif artifact.path is None or not sbom.name:
         problem = "no digest of its subject, and no file name to compare"
-        rows.append(unknown_row(path.name, "is about", artifact.digest, problem))
+        rows.append(unknown_row(name, "is about", artifact.digest, problem))
     else:
         # cargo-cyclonedx writes the package's name and no digest; the file's name starts with it.
         ok = re.match(re.escape(sbom.name) + r"([-_.]|$)", artifact.name) is not None
-        rows.append(check_row(path.name, "is about", artifact.name, sbom.name, ok=ok))
+        rows.append(check_row(name, "is about", artifact.name, visible(sbom.name), ok=ok))
     return rows

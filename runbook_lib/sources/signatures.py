@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ParameterError, SourceError
+from ..markup import visible
 from .statements import Statement, parse_statement
 
 if TYPE_CHECKING:
@@ -71,7 +72,10 @@ class Policy:
 
     @property
     def signer(self) -> str:
-        return key_name(public_key(self.key)) if self.key else f"{self.identity} ({self.issuer})"
+        """Who it is, in words."""
+        if self.key:
+            return key_name(public_key(self.key))
+        return visible(f"{self.identity} ({self.issuer})", 500)
 
 
 @dataclass(frozen=True)
@@ -390,6 +394,11 @@ def _statement_about(payload: bytes, digest: bytes) -> Statement:
 
 
 def _said(error: Exception) -> str:
-    """An error of a library as one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:200]}..."
+    """An error of a library as one line: of a model's, the first thing wrong and where."""
+    from pydantic import ValidationError
+
+    text = str(error)
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        text = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+    return visible(" ".join(text.split()) or type(error).__name__, 200)

@@ -44,6 +44,7 @@ def parse_object(data: bytes, where: str) -> dict[str, Any]:
     """A JSON object in which no key stands twice. Raises ParameterError."""
     try:
         value = json.loads(data, object_pairs_hook=_once, parse_constant=_no_constant)
+        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is no text
     except (ValueError, RecursionError) as error:
         raise ParameterError(f"{where}: expected one JSON object, got: {error}") from error
     if not isinstance(value, dict):

@@ -611,6 +611,24 @@ def test_no_document_escapes(
             call()
 
 
+def test_what_cannot_be_shown_is_escaped(
+    authority: Authority, policy: Policy, tmp_path: Path
+) -> None:
+    """Control characters and broken text in names and documents reach no terminal."""
+    odd = tmp_path / "no\udcffde\x1b[2J"
+    odd.write_bytes(DATA)
+    document = json.dumps(sbom(name="\x1b[2J")).encode()
+    path = write(tmp_path, "sbom.json", document, authority.sign(document))
+
+    found = rows(odd, policy, authority.sign(DATA), sbom=path)
+
+    assert found[0].subject == r"no\udcffde\x1b[2J"
+    assert found[-1].observed == r"\x1b[2J"
+    broken = write(tmp_path, "broken.json", json.dumps(sbom(name="\ud800")).encode())
+    with pytest.raises(ParameterError, match="surrogates not allowed"):
+        rows(odd, policy, authority.sign(DATA), sbom=broken)
+
+
 # --- the command ------------------------------------------------------------------------------------
 
 
