@@ -14,7 +14,7 @@ from typing import Any
 from . import display
 from .errors import NotebookError, ParameterError, StoreError
 from .outcomes import ExitCode, Outcome, Row, Standing, Value, Verdict, worst
-from .params import MAX_FILE, STAGE_PARAMS, StageParams, parse_yaml, stage_params
+from .params import MAX_FILE, PROJECT, STAGE_PARAMS, StageParams, parse_yaml, stage_params
 from .playbook import NOTEBOOKS, STAGES
 
 # --- running a stage ------------------------------------------------------------------------------
@@ -353,6 +353,23 @@ def doctor(args: argparse.Namespace) -> int:
     from .doctor import examine
 
     return tell_rows("doctor", examine(args.site), args.json, {})
+
+
+def lint_rules(args: argparse.Namespace) -> int:
+    """Judge rule files offline; 1 when one of them would not load, warnings alone are 0."""
+    from .checks.lint_rules import catalogue_names, lint, names_of
+
+    emitted = catalogue_names((PROJECT / "params/metrics.yaml").read_bytes(), "params/metrics.yaml")
+    if args.series is not None:
+        emitted |= names_of(args.series)
+    linted = lint(args.path, emitted)
+    if args.json:
+        print_json(linted.document())
+    else:
+        for finding in linted.findings:
+            print(finding)
+        print(linted.summary())
+    return int(ExitCode.REFUSED if linted.refused else ExitCode.PASSED)
 
 
 def schema(args: argparse.Namespace) -> int:
