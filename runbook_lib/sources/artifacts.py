@@ -15,7 +15,8 @@ from ..canonical import digest_file
 from ..errors import ParameterError
 from ..markup import visible
 from ..outcomes import Row, check_row, unknown_row
-from .signatures import Find, Material, Policy, Refused, Signed, Unproven, verify
+from .keys import Refused
+from .signatures import Find, Material, Policy, Signed, Unproven, verify
 from .statements import Sbom, Statement, parse_sbom, parse_statement
 
 _DIGEST = re.compile(r"sha256:[0-9a-fA-F]{64}")

@@ -275,6 +275,40 @@ def test_the_entry_of_a_key_must_agree_with_its_bundle(authority: Authority, fil
         assert one(file, policy, signed)[0] == "FAIL"
 
 
+def test_a_key_needs_no_certificate_authority(authority: Authority, file: Path) -> None:
+    """A trusted root of a log alone is enough for a key, and is no root for an identity."""
+    root = json.loads(authority.root) | {"certificateAuthorities": [], "ctlogs": []}
+    alone, key = json.dumps(root).encode(), new_key()
+
+    assert one(file, Policy(key=pem(key), root=alone), authority.sign_with(key, DATA))[0] == "PASS"
+    with pytest.raises(ParameterError, match="trusted root: expected a usable one"):
+        one(file, Policy(IDENTITY, ISSUER, root=alone), authority.sign(DATA))
+
+
+def test_a_bundle_of_two_log_entries_is_refused(authority: Authority, file: Path) -> None:
+    """Nobody says which of them counts."""
+    key = new_key()
+    signed = authority.sign_with(key, DATA)
+    signed["verificationMaterial"]["tlogEntries"] *= 2
+
+    assert one(file, Policy(key=pem(key), root=authority.root), signed) == (
+        "FAIL",
+        "2 log entries in the bundle, expected 1",
+    )
+
+
+def test_the_digest_in_a_keyed_bundle_must_be_the_files(authority: Authority, file: Path) -> None:
+    """Even where the signature would hold."""
+    key = new_key()
+    signed = authority.sign_with(key, DATA)
+    signed["messageSignature"]["messageDigest"]["digest"] = b64(bytes(32))
+
+    assert one(file, Policy(key=pem(key), root=authority.root), signed) == (
+        "FAIL",
+        "the bundle's digest is another file's",
+    )
+
+
 def test_a_keyed_bundle_needs_its_log_entry(authority: Authority, file: Path) -> None:
     """As a keyless one does."""
     key = new_key()

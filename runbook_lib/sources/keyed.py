@@ -1,0 +1,99 @@
+"""Bundles over a public key, which sigstore's own verifier does not cover.
+
+The steps of its client specification for a key: (1) the entry is in the log, (2) the signature is
+the key's over this content, (3) the entry is about this signature, key and content. The library's
+parts prove (1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .envelopes import require_in_toto, statement_about
+from .keys import Refused, check_signature, public_key, said, spki
+from .logged import read_entry
+from .statements import Statement
+
+if TYPE_CHECKING:
+    from sigstore.models import TransparencyLogEntry, TrustedRoot
+    from sigstore_models.bundle.v1 import Bundle
+    from sigstore_models.intoto import Envelope
+
+
+def by_key(
+    bundle: Bundle, digest: bytes, path: Path | None, key: bytes, root: TrustedRoot
+) -> Statement | None:
+    """What ``key`` (PEM) signed: a statement about the artifact, or (None) the artifact itself.
+
+    ``digest`` is the artifact's sha256. Raises Refused, ParameterError.
+    """
+    if bundle.verification_material.public_key is None:
+        raise Refused("a certificate, no public key, in the bundle")
+    entry = _included(bundle, root)  # (1)
+    if (envelope := bundle.dsse_envelope) is not None:
+        return _statement(envelope, entry, digest, key)
+    signed = bundle.message_signature
+    assert signed is not None  # the model holds one of the two
+    if signed.message_digest is not None and signed.message_digest.digest != digest:
+        raise Refused("the bundle's digest is another file's")
+    check_signature(key, signed.signature, digest, path)  # (2)
+    _agrees(entry, {digest}, signed.signature, key, enveloped=False)  # (3)
+    return None
+
+
+def _statement(
+    envelope: Envelope, entry: TransparencyLogEntry, digest: bytes, key: bytes
+) -> Statement:
+    from sigstore.dsse import _pae
+
+    if len(envelope.signatures) != 1:
+        raise Refused(f"{len(envelope.signatures)} signatures in the envelope, expected 1")
+    require_in_toto(envelope.payload_type)
+    encoded = _pae(envelope.payload_type, envelope.payload)
+    hashed, signature = hashlib.sha256(encoded).digest(), envelope.signatures[0].sig
+    check_signature(key, signature, hashed, encoded)  # (2)
+    # Logs record the payload's digest, newer ones that of the encoding.
+    logged = {hashed, hashlib.sha256(envelope.payload).digest()}
+    _agrees(entry, logged, signature, key, enveloped=True)  # (3)
+    return statement_about(envelope.payload, digest)
+
+
+def _included(bundle: Bundle, root: TrustedRoot) -> TransparencyLogEntry:
+    """The one log entry, its inclusion proof, checkpoint and promise verified. Raises Refused."""
+    from sigstore._internal.trust import KeyringPurpose
+    from sigstore.models import TransparencyLogEntry
+
+    entries = bundle.verification_material.tlog_entries
+    if len(entries) != 1:
+        raise Refused(f"{len(entries)} log entries in the bundle, expected 1")
+    try:
+        entry = TransparencyLogEntry(entries[0])
+        entry._verify(root.rekor_keyring(KeyringPurpose.VERIFY))
+    except Exception as error:
+        raise Refused(said(error)) from error
+    return entry
+
+
+def _agrees(
+    entry: TransparencyLogEntry,
+    digests: set[bytes],
+    signature: bytes,
+    key: bytes,
+    *,
+    enveloped: bool,
+) -> None:
+    inner = entry._inner
+    kind = f"{inner.kind_version.kind}/{inner.kind_version.version}"
+    try:
+        found = read_entry(kind, inner.canonicalized_body, enveloped=enveloped)
+        same = (
+            found.digest in digests
+            and found.signature == signature
+            and spki(found.key) == spki(public_key(key))
+        )
+    except Exception as error:
+        raise Refused(f"log entry {kind}: {said(error)}") from error
+    if not same:
+        raise Refused("the log entry is about another signature, key or content")
