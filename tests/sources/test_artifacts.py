@@ -467,6 +467,16 @@ def write(folder: Path, name: str, data: bytes, signed: dict[str, Any] | None = 
     return path
 
 
+def sbom(schema: str = "1.5", **component: Any) -> dict[str, Any]:
+    return {
+        "bomFormat": "CycloneDX",
+        "specVersion": schema,
+        "version": 1,
+        "metadata": {"component": {"type": "application", "name": "rpp-node", **component}},
+        "components": [],
+    }
+
+
 def outcomes(found: list[Row]) -> list[tuple[str, str]]:
     return [(row.what, row.outcome.value) for row in found[1:]]
 
@@ -499,6 +509,37 @@ def test_a_provenance_must_be_signed_and_about_the_artifact(
     assert judged(json.dumps(good).encode(), None) == ["FAIL"]
 
 
+def test_a_document_may_be_signed_as_the_chain_signs(
+    authority: Authority, file: Path, policy: Policy, tmp_path: Path
+) -> None:
+    """A signature and a certificate beside it: proof with the log's entry, none without."""
+    about = statement(HEX)
+    path, made = write(tmp_path, "node.intoto.jsonl", about), Detached(authority, about)
+    write(tmp_path, "node.intoto.jsonl.sig", made.signature)
+    write(tmp_path, "node.intoto.jsonl.pem", made.pem)
+
+    def judged(**more: Any) -> list[str]:
+        found = rows(file, policy, authority.sign(DATA), provenance=path, **more)
+        return [row.outcome.value for row in found[1:]]
+
+    assert judged(find=made.find) == ["PASS", "PASS"]
+    assert judged() == ["PASS", "INCONCLUSIVE"]
+
+
+@pytest.mark.parametrize("document", [{"bomFormat": "SPDX"}, sbom("1.1"), sbom("9.9")])
+def test_another_kind_of_sbom_is_named(
+    authority: Authority, file: Path, policy: Policy, tmp_path: Path, document: dict[str, Any]
+) -> None:
+    """Older than 1.2, newer than the schemas at hand, or no CycloneDX."""
+    path = write(tmp_path, "sbom.json", json.dumps(document).encode())
+    with pytest.raises(ParameterError) as caught:
+        rows(file, policy, authority.sign(DATA), sbom=path)
+
+    version = document.get("specVersion")
+    known = "1.2, 1.3, 1.4, 1.5, 1.6, 1.7"
+    assert str(caught.value) == f"sbom.json: expected CycloneDX JSON {known}, got {version!r}"
+
+
 @pytest.mark.parametrize("commit", [COMMIT, "f" * 40])
 def test_a_key_learns_the_commit_from_a_signed_provenance(
     authority: Authority, file: Path, tmp_path: Path, commit: str
@@ -517,16 +558,6 @@ def test_a_key_learns_the_commit_from_a_signed_provenance(
     assert judged() == "INCONCLUSIVE"
     write(tmp_path, "node.intoto.jsonl.sig", key.sign(data, SHA256))
     assert judged() == ("PASS" if commit == COMMIT else "FAIL")
-
-
-def sbom(schema: str = "1.5", **component: Any) -> dict[str, Any]:
-    return {
-        "bomFormat": "CycloneDX",
-        "specVersion": schema,
-        "version": 1,
-        "metadata": {"component": {"type": "application", "name": "rpp-node", **component}},
-        "components": [],
-    }
 
 
 def hashes(hex_digest: str) -> list[dict[str, str]]:
