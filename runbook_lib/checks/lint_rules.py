@@ -177,7 +177,9 @@ def _check(paths: list[Path], promtool: str) -> tuple[bool | None, str]:
         said = said.replace(f"{path}: ", "")
     if ended.code == 0:
         return True, ""
-    return (False, said) if "FAILED:" in ended.stderr.decode(errors="replace") else (None, said)
+    if any("FAILED:" in line for line in lines):
+        return False, said
+    return None, said or f"no word, exit code {ended.code}"
 
 
 def parse(expr: str) -> tuple[frozenset[str], str]:

@@ -35,6 +35,9 @@ _UNITS_MS = {
 _DURATION = re.compile("".join(rf"(?:([0-9]+){unit})?" for unit in _UNITS_MS))
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_NUMBER = re.compile(
+    r"[-+]?(\d[\d_]*(\.\d*)?([eE][-+]?\d+)?|0[xX][0-9a-fA-F_]+|0o?[0-7_]+)", re.ASCII
+)
 _KINDS = {
     yaml.ScalarNode: "a scalar",
     yaml.SequenceNode: "a list",
@@ -222,8 +225,9 @@ class _Reader:
         seen.add(name)
         place = name or "(no name)"
         self._duration(fields.get("interval"), place, "interval")
-        if not _whole(limit := self._text(fields.get("limit"), place, "limit")):
-            self._add(fields["limit"], place, "limit", "a whole number", shown(limit))
+        limit = fields.get("limit")
+        if limit is not None and not _is_null(limit) and not _whole(limit):
+            self._add(limit, place, "limit", "a whole number", _kind(limit))
         if "rules" in fields:
             for number, rule in enumerate(self._items(fields["rules"], place, "rules"), 1):
                 self._rule(rule, place, number)
@@ -372,9 +376,7 @@ def _line(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1 if node.start_mark else 0
 
 
-def _whole(text: str) -> bool:
+def _whole(node: yaml.Node) -> bool:
     """What Go's YAML takes for an integer; of a number with a fraction it keeps the whole part."""
-    return (
-        not text
-        or re.fullmatch(r"[-+]?(\d[\d_]*(\.\d*)?|0[xX][0-9a-fA-F_]+|0o?[0-7_]+)", text) is not None
-    )
+    plain = isinstance(node, yaml.ScalarNode) and not node.style  # in quotes it is text
+    return plain and _NUMBER.fullmatch(node.value) is not None
