@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import display, playbook
 from .changes.apply import Applier, Change
@@ -26,8 +26,42 @@ from .evidence.record import Entry
 from .outcomes import CheckResult, ExitCode, Outcome, Standing, Value, Verdict, unknown_row
 from .session import Session, check_names, open_live, open_replay, recording
 
+if TYPE_CHECKING:
+    from .metrics.compare import Compared
+
 PLAN = "stage.plan"
 EXPECT = "stage.expect"
+
+
+class Compare(Protocol):
+    """Compares two windows metric by metric. Raises SourceError where there is nothing to compare."""
+
+    __name__: str
+
+    def __call__(self, context: Context) -> Sequence[Compared]: ...
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison shows: a table, and with ``plot`` the figure of the same."""
+
+    card: display.Card
+    folder: Path
+    compared: Sequence[Compared] = ()
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
+        return self.card._repr_mimebundle_()
+
+    def plot(self) -> display.Card:
+        """The figure, kept in the attempt as well; without a comparison, why there is none."""
+        if not self.compared:
+            return self.card
+        from .metrics.compare import comparison_figure
+
+        png, text, data = comparison_figure(self.compared)
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / "comparison.png").write_bytes(png)
+        return display.figure_card(png, text, data)
 
 
 class Draw(Protocol):
@@ -123,6 +157,18 @@ class Stage:
             return display.table_card("No figure", ("why",), rows)
         png, text, data = drawn
         return display.figure_card(png, text, data)
+
+    def compare(self, compare: Compare) -> Comparison:
+        """Two windows side by side. It is shown, and judges no item."""
+        context, folder = self._context(f"stage.compare.{compare.__name__}", 1), self.folder
+        try:
+            compared = compare(context)
+        except SourceError as error:
+            card = display.table_card("Nothing to compare with", ("why",), [(str(error),)])
+            return Comparison(card, folder / "figures")
+        columns = ("metric", "change", "interval", "tolerance", "outcome", "reason")
+        card = display.table_card("Now against before", columns, [one.row() for one in compared])
+        return Comparison(card, folder / "figures", compared)
 
     def enforce(self) -> display.Card:
         """The last cell: raises StageRefused unless everything holds."""

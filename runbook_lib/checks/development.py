@@ -17,6 +17,7 @@ from ..params import project_path
 from ..sources.commands import SuiteRun
 from ..sources.forge import CheckRun, CommitStatus
 from .baselines import baseline, baseline_figure
+from .comparisons import previous_release
 
 __all__ = [
     "baseline",
@@ -25,6 +26,7 @@ __all__ = [
     "deploy",
     "expectations",
     "plan",
+    "previous_release",
     "provision",
     "smoke_suites",
     "telemetry_reachable",

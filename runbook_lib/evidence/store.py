@@ -171,14 +171,17 @@ class Store:
 
     def pin(self, cluster: str, digest: str, source: Path) -> Path:
         """Keep a baseline file under its digest; the same digest is the same file."""
-        folder = self.root / ".baselines" / cluster
-        folder.mkdir(parents=True, exist_ok=True)
-        target = folder / (digest.removeprefix("sha256:") + source.suffix)
+        target = self.pinned(cluster, digest, source.suffix)
+        target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             scratch = target.with_name(f".{target.name}.{os.getpid()}")
             scratch.write_bytes(source.read_bytes())
             scratch.rename(target)
         return target
+
+    def pinned(self, cluster: str, digest: str, suffix: str) -> Path:
+        """Where the baseline of a digest is kept."""
+        return self.root / ".baselines" / cluster / (digest.removeprefix("sha256:") + suffix)
 
 
 def _held(cluster: str, text: bytes) -> str:

@@ -19,6 +19,8 @@ from .catalogue import Catalogue, Metric, resolve
 from .frames import Frame, fetch
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from .plots import Drawn
 
 STEP = timedelta(seconds=60)
@@ -89,16 +91,23 @@ def _level(subject: str, metric: Metric, median: float) -> Row:
 
 def content_digest(captured: Sequence[Captured], start: datetime, end: datetime) -> str:
     """The digest of what was captured: queries, window, series and every sample as float64."""
+    return digest_of([(c.metric.name, c.query, c.frame.values) for c in captured], start, end)
+
+
+def digest_of(
+    parts: Sequence[tuple[str, str, pd.DataFrame]], start: datetime, end: datetime
+) -> str:
+    """``content_digest`` of (metric's name, query, frame)."""
     head = {
         "start": start.isoformat(),
         "end": end.isoformat(),
         "step_s": STEP / timedelta(seconds=1),
         "metrics": [
-            {"name": one.metric.name, "query": one.query, "series": list(one.frame.values.columns)}
-            for one in captured
+            {"name": name, "query": query, "series": list(frame.columns)}
+            for name, query, frame in parts
         ],
     }
-    samples = [one.frame.values.to_numpy().astype("<f8").tobytes() for one in captured]
+    samples = [frame.to_numpy().astype("<f8").tobytes() for _, _, frame in parts]
     return digest_bytes(b"\n".join([canonical(head), *samples]))
 
 
@@ -159,7 +168,7 @@ def draw(path: Path, catalogue: Catalogue, names: Mapping[str, str]) -> Drawn:
                 title=metric.title,
                 unit=metric.unit,
                 times=pd.DatetimeIndex(wide.index).tz_localize(None).to_numpy(),
-                values={_called(str(c), names): wide[c].to_numpy() for c in wide.columns},
+                values={called(str(c), names): wide[c].to_numpy() for c in wide.columns},
                 limits=tuple(limits),
                 step=STEP.total_seconds(),
             )
@@ -167,7 +176,7 @@ def draw(path: Path, catalogue: Catalogue, names: Mapping[str, str]) -> Drawn:
     return baseline_figure(series)
 
 
-def _called(series: str, names: Mapping[str, str]) -> str:
+def called(series: str, names: Mapping[str, str]) -> str:
     """What a figure calls a series: the site's name of its node, or the whole cluster."""
     found = (name for address, name in names.items() if address and f'"{address}"' in series)
     return next(found, "all nodes" if series == "{}" else series)

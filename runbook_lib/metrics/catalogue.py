@@ -70,7 +70,8 @@ class Metric(Strict):
 
     ``limit`` is the absolute healthy range, baseline or not. ``bounds`` are values the metric
     cannot leave: they stand in for missing points, the worst of them in a judged window and the
-    best in a baseline; without them no point may be missing.
+    best in a baseline; without them no point may be missing. ``cycle_hours`` declares a cycle:
+    judged windows must then cover whole ones.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -89,6 +90,7 @@ class Metric(Strict):
     label: str = ""
     baseline: Literal["own", "rest", "development"] = "own"
     max_age_s: Positive = 180.0
+    cycle_hours: Positive | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Metric:

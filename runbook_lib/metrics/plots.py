@@ -386,7 +386,8 @@ def _time_axis(panels: Sequence[Axes], series: Sequence[PlotSeries], marks: Sequ
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
     if any(one.grid.size for one in series):
-        locator = AutoDateLocator(tz=UTC, maxticks=7)  # type: ignore[no-untyped-call]
+        # Three at least: with more, no interval fits some lengths, and matplotlib warns.
+        locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
         panels[0].xaxis.set_major_locator(locator)  # shared by all of them
         formatter = ConciseDateFormatter(locator, tz=UTC)  # type: ignore[no-untyped-call]
         panels[0].xaxis.set_major_formatter(formatter)

@@ -1,0 +1,227 @@
+"""Baseline against current, metric by metric: judged where the two are comparable, and drawn."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from math import nan
+from typing import TYPE_CHECKING
+
+from ..outcomes import Outcome, worst
+from .baseline import STEP, called
+from .catalogue import Catalogue, Metric
+from .judge import judge_all
+from .judgement import Judgement, Rule
+from .pinned import Measured
+from .plotdata import Change, PlotComparison, PlotSeries, share
+from .windows import observe
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .plots import Drawn
+
+Stretch = tuple[datetime, datetime]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One metric. ``incomparable`` says why it was not judged; else ``judgements`` has its series."""
+
+    metric: Metric
+    plotted: tuple[PlotSeries, PlotSeries]
+    judgements: tuple[Judgement, ...] = ()
+    incomparable: str = ""
+
+    @property
+    def outcome(self) -> Outcome:
+        return worst(each.outcome for each in self.judgements)
+
+    @property
+    def decisive(self) -> Judgement | None:
+        """The judgement that made the outcome: the first of the worst."""
+        worst_ones = (each for each in self.judgements if each.outcome is self.outcome)
+        return next(worst_ones, None)
+
+    @property
+    def reason(self) -> str:
+        if self.decisive is None:
+            return f"not comparable: {self.incomparable}"
+        several = len(self.judgements) > 1
+        return (f"{self.decisive.subject}: " if several else "") + self.decisive.reason
+
+    def row(self) -> tuple[str, str, str, str, str, str]:
+        """Metric, estimate, interval, tolerance, outcome, reason: as a person reads them."""
+        metric, relative = self.metric, self.metric.tolerance.absolute is None
+        first = self._changes()[self._deciding()]
+        estimate, low, high = (
+            share(value, relative, metric.unit) for value in (first.estimate, first.low, first.high)
+        )
+        sign = {"lower": "+", "higher": "-", "either": "±"}[metric.direction]
+        tolerance = share(metric.tolerance.amount, relative, metric.unit).lstrip("+")
+        # The estimate and its interval have columns of their own.
+        reason = re.sub(r"(location|tail) \S+ \(.*?\): ", r"\1 ", self.reason)
+        return (
+            metric.title,
+            estimate,
+            f"{low} to {high}",
+            sign + tolerance,
+            self.outcome.value,
+            reason,
+        )
+
+    def plot(self) -> PlotComparison:
+        """What the figure draws of it."""
+        return PlotComparison(
+            baseline=self.plotted[0],
+            current=self.plotted[1],
+            changes=self._changes(),
+            tolerance=self.metric.tolerance.amount,
+            direction=self.metric.direction,
+            relative=self.metric.tolerance.absolute is None,
+            outcome=self.outcome,
+            reason=self.reason,
+        )
+
+    def _changes(self) -> tuple[Change, ...]:
+        if self.decisive is None:
+            return (Change("location", nan, nan, nan),)
+        return tuple(
+            Change.judged(each.statistic, each.estimate, each.interval)
+            for each in self.decisive.comparisons
+        )
+
+    def _deciding(self) -> int:
+        found = self.decisive
+        return 0 if found is None else found.comparisons.index(found.decisive)
+
+
+def compare(
+    catalogue: Catalogue,
+    baseline: Measured,
+    current: Measured,
+    *,
+    max_missing: float,
+    names: Mapping[str, str],
+    looks: int = 1,
+    look: int | None = None,
+    restarts: Sequence[Stretch] = (),
+) -> list[Compared]:
+    """Every metric that either window holds, in the catalogue's order.
+
+    ``names`` maps a validator's address to what the site calls its node; ``restarts`` are planned
+    ones, cut out of the current window. A metric whose windows were not measured alike is not
+    judged, hence INCONCLUSIVE.
+    """
+    return [
+        _compare(metric, baseline, current, names, restarts, max_missing, looks, look)
+        for metric in catalogue.metrics
+        if metric.name in baseline.frames or metric.name in current.frames
+    ]
+
+
+def _compare(
+    metric: Metric,
+    baseline: Measured,
+    current: Measured,
+    names: Mapping[str, str],
+    restarts: Sequence[Stretch],
+    max_missing: float,
+    looks: int,
+    look: int | None,
+) -> Compared:
+    rule = rule_of(metric, max_missing=max_missing, looks=looks, look=look)
+    before = _window(baseline.frames.get(metric.name), rule)
+    after = cut(_window(current.frames.get(metric.name), rule), restarts)
+    plotted = (_plotted(metric, before, names), _plotted(metric, after, names))
+    problem = incomparable(metric.name, baseline, current)
+    if problem:
+        return Compared(metric, plotted, incomparable=problem)
+    series = list(before.columns)
+    judgements = judge_all(
+        observe(before.to_numpy().T, rule.range),
+        observe(after[series].to_numpy().T, rule.range),
+        rule,
+        [called(name, names) for name in series],
+    )
+    return Compared(metric, plotted, judgements)
+
+
+def rule_of(metric: Metric, *, max_missing: float, looks: int = 1, look: int | None = None) -> Rule:
+    """The judge's rule for a metric of the catalogue, sampled at ``STEP``."""
+    bounds = (metric.bounds.min, metric.bounds.max) if metric.bounds else (None, None)
+    cycle = timedelta(hours=metric.cycle_hours or 0) // STEP
+    return Rule(
+        direction=metric.direction,
+        tolerance=metric.tolerance.amount,
+        relative=metric.tolerance.absolute is None,
+        kind=metric.kind,
+        bounds=bounds,
+        max_missing=max_missing,
+        cycle=cycle,
+        looks=looks,
+        look=look,
+    )
+
+
+def incomparable(metric: str, baseline: Measured, current: Measured) -> str:
+    """Why a metric's two windows do not measure the same thing, or ""."""
+    then, now = baseline.about, current.about
+    facts = {
+        "cluster": (then.cluster, now.cluster),
+        "validators": (then.validators, now.validators),
+        "epoch length": (then.epoch_length, now.epoch_length),
+        "query": (baseline.queries.get(metric, "none"), current.queries.get(metric, "none")),
+    }
+    for what, (before, after) in facts.items():
+        if before != after:
+            return f"{what}: {before} in the baseline, {after} now"
+    before, after = (set(side.frames[metric].columns) for side in (baseline, current))
+    if before != after:
+        return (
+            f"series: {_few(before - after)} only in the baseline, {_few(after - before)} only now"
+        )
+    return ""
+
+
+def cut(frame: pd.DataFrame, stretches: Sequence[Stretch]) -> pd.DataFrame:
+    """``frame`` without the points of planned restarts: they say nothing of the release."""
+    for start, end in stretches:
+        frame = frame[(frame.index < start) | (frame.index >= end)]
+    return frame
+
+
+def comparison_figure(compared: Sequence[Compared]) -> Drawn:
+    """The figure of all of them: over time, as distributions, and as judged."""
+    from .plots import comparison_figure as draw
+
+    return draw([each.plot() for each in compared])
+
+
+def _window(frame: pd.DataFrame | None, rule: Rule) -> pd.DataFrame:
+    """A frame to judge; a capture's last point begins the next cycle, so it is left out of one."""
+    import pandas as pd
+
+    if frame is None:
+        return pd.DataFrame(index=pd.DatetimeIndex([], tz="UTC"))
+    return frame.iloc[:-1] if rule.cycle and len(frame) % rule.cycle == 1 else frame
+
+
+def _plotted(metric: Metric, frame: pd.DataFrame, names: Mapping[str, str]) -> PlotSeries:
+    import pandas as pd
+
+    return PlotSeries(
+        title=metric.title,
+        unit=metric.unit,
+        times=pd.DatetimeIndex(frame.index).tz_localize(None).to_numpy(),
+        values={called(str(c), names): frame[c].to_numpy() for c in frame.columns},
+        step=STEP.total_seconds(),
+    )
+
+
+def _few(names: set[str]) -> str:
+    shown = sorted(names)[:3]
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return (", ".join(shown) + more) or "none"

@@ -1,0 +1,312 @@
+"""Comparing two windows: what is comparable, by which rule, and what the table and figure say."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.typing import NDArray
+
+from runbook_lib.errors import SourceError
+from runbook_lib.metrics import pinned
+from runbook_lib.metrics.baseline import STEP, Captured, content_digest, write
+from runbook_lib.metrics.catalogue import Catalogue, Metric, parse_catalogue
+from runbook_lib.metrics.compare import Compared, compare, comparison_figure, cut, rule_of
+from runbook_lib.metrics.frames import Frame, Tally
+from runbook_lib.metrics.judge import judge
+from runbook_lib.metrics.pinned import About, Measured
+from runbook_lib.outcomes import Outcome
+from runbook_lib.params import PROJECT
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+WEEK = 10_080
+NAME = "round_duration"
+CATALOGUE = parse_catalogue((PROJECT / "params/metrics.yaml").read_bytes(), "params/metrics.yaml")
+METRICS = {metric.name: metric for metric in CATALOGUE.metrics}
+# A healthy cluster's levels, in each metric's unit.
+LEVELS = {
+    "round_duration": 400.0,
+    "quorum_latency": 160.0,
+    "vote_latency": 97.0,
+    "block_production": 0.97,
+    "missed_slots": 6.0,
+    "finality_lag": 2.0,
+    "proof_latency": 200.0,
+    "proof_queue_depth": 4.0,
+    "vrf_participation": 0.95,
+    "witness_gossip": 3.0,
+    "reward_distribution": 0.2,
+    "peers": 0.95,
+    "validator_set_changes": 1.0,
+    "telemetry_freshness": 8.0,
+}
+
+
+def noise(seed: int, level: float = 400.0, points: int = 481) -> NDArray[np.float64]:
+    """White noise with a sd of 5 % of ``level``."""
+    return level * (1 + 0.05 * np.random.default_rng(seed).standard_normal(points))
+
+
+def measured(seed: int, level: float = 400.0, *, series: str = "{}", **about: object) -> Measured:
+    values = noise(seed, level)
+    grid = pd.date_range(START, periods=len(values), freq=STEP, unit="ms")
+    facts = About(
+        release="v1",
+        cluster="development",
+        start=START,
+        end=START + STEP * (len(values) - 1),
+        digest="sha256:0",
+        epoch_length=720,
+        validators=4,
+    )
+    frame = pd.DataFrame({series: values}, index=grid)
+    return Measured(facts.model_copy(update=about), {NAME: "up"}, {NAME: frame})
+
+
+def compared(baseline: Measured, current: Measured) -> Compared:
+    [found] = compare(CATALOGUE, baseline, current, max_missing=0.02, names={})
+    return found
+
+
+# --- judged ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("level", "outcome", "said"),
+    [
+        (400.0, Outcome.PASS, "proven less than 10.0% higher"),
+        (600.0, Outcome.FAIL, "location proven more than 10.0% higher"),
+    ],
+)
+def test_comparable_windows_are_judged(level: float, outcome: Outcome, said: str) -> None:
+    """The row says change, interval and tolerance; the reason does not say them again."""
+    found = compared(measured(1), measured(2, level))
+
+    title, _, interval, tolerance, word, reason = found.row()
+    assert (title, tolerance, word) == ("Duration of a consensus round", "+10 %", outcome.value)
+    assert found.outcome is outcome
+    assert " to " in interval
+    assert reason.endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("about", "why"),
+    [
+        ({"validators": 5}, "validators: 4 in the baseline, 5 now"),
+        ({"epoch_length": 360}, "epoch length: 720 in the baseline, 360 now"),
+        ({"cluster": "testnet"}, "cluster: development in the baseline, testnet now"),
+    ],
+)
+def test_another_world_is_not_judged_but_drawn(about: dict[str, Any], why: str) -> None:
+    """A regression or not, windows that were not measured alike prove nothing."""
+    found = compared(measured(1), measured(2, **about))
+
+    assert found.row()[4:] == ("INCONCLUSIVE", f"not comparable: {why}")
+    drawn = comparison_figure([found])
+    assert drawn.png.startswith(b"\x89PNG")
+    assert f"INCONCLUSIVE: not comparable: {why}" in drawn.text
+
+
+def test_another_query_or_series_is_not_judged() -> None:
+    """The chain exports the same thing under several names, which need not agree."""
+    other = measured(2)
+    by_name = replace(other, queries={NAME: "old"})
+
+    assert compared(measured(1), by_name).reason == (
+        "not comparable: query: up in the baseline, old now"
+    )
+    assert compared(measured(1), measured(2, series='{node="a"}')).reason == (
+        'not comparable: series: {} only in the baseline, {node="a"} only now'
+    )
+
+
+def test_a_metric_of_one_side_alone_is_not_dropped() -> None:
+    """What vanished is said, not left out."""
+    gone = replace(measured(2), queries={}, frames={})
+
+    assert compared(measured(1), gone).row()[4:] == (
+        "INCONCLUSIVE",
+        "not comparable: query: up in the baseline, none now",
+    )
+
+
+def test_a_gap_never_helps() -> None:
+    """More than 2 % missing is INCONCLUSIVE, however good the rest."""
+    gappy = measured(2, 300.0)
+    gappy.frames[NAME].iloc[:20] = np.nan
+
+    assert compared(measured(1), gappy).outcome is Outcome.INCONCLUSIVE
+
+
+def test_planned_restarts_are_cut_out() -> None:
+    """Their points are gone, the others stay."""
+    frame = measured(1).frames[NAME]
+    stretch = (START + 10 * STEP, START + 15 * STEP)
+
+    assert len(cut(frame, [stretch])) == len(frame) - 5
+    spoiled = measured(2)
+    spoiled.frames[NAME].iloc[10:15] = 9999.0
+    [found] = compare(
+        CATALOGUE, measured(1), spoiled, max_missing=0.02, names={}, restarts=[stretch]
+    )
+    assert found.outcome is Outcome.PASS
+
+
+# --- the shipped catalogue ------------------------------------------------------------------------
+
+
+def autocorrelated(seed: int, metric: Metric) -> NDArray[np.float64]:
+    """A week of AR(1), phi 0.9, sd 15 %, inside the metric's bounds."""
+    from scipy.signal import lfilter
+
+    shocks = np.random.default_rng(seed).standard_normal(WEEK) * np.sqrt(1 - 0.9**2)
+    values = LEVELS[metric.name] * (1 + 0.15 * lfilter([1.0], [1.0, -0.9], shocks))
+    bounds = (metric.bounds.min, metric.bounds.max) if metric.bounds else (None, None)
+    return np.asarray(np.clip(values, *bounds) if metric.bounds else values)
+
+
+@pytest.mark.parametrize("metric", CATALOGUE.metrics, ids=lambda metric: metric.name)
+def test_a_healthy_week_passes(metric: Metric) -> None:
+    """Every metric of the catalogue at the last of twelve looks."""
+    rule = rule_of(metric, max_missing=0.02, looks=12, look=12)
+
+    found = judge(autocorrelated(1, metric), autocorrelated(2, metric), rule, metric.name)
+
+    assert found.outcome is Outcome.PASS, found.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("block_production", 1.0),
+        ("missed_slots", 0.0),
+        ("finality_lag", 0.0),
+        ("proof_queue_depth", 0.0),
+        ("vrf_participation", 1.0),
+        ("peers", 1.0),
+        ("validator_set_changes", 0.0),
+        ("telemetry_freshness", 15.0),
+    ],
+)
+def test_what_stands_still_when_healthy_passes_in_a_week(name: str, value: float) -> None:
+    """By its kind and bounds, which say what one event not seen could amount to."""
+    rule = rule_of(METRICS[name], max_missing=0.02, looks=12, look=12)
+    week, hour = np.full(WEEK, value), np.full(61, value)
+
+    assert judge(week, week, rule, name).outcome is Outcome.PASS
+    assert judge(hour, hour, rule, name).outcome is Outcome.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("name", ["round_duration", "proof_latency", "witness_gossip"])
+@pytest.mark.parametrize("value", [0.0, 5.0])
+def test_what_should_move_and_does_not_never_passes(name: str, value: float) -> None:
+    """A dead exporter and a gate without effect look constant."""
+    still = np.full(WEEK, value)
+
+    found = judge(still, still, rule_of(METRICS[name], max_missing=0.02), name)
+
+    assert found.outcome is Outcome.INCONCLUSIVE
+
+
+def test_a_declared_cycle_is_judged_in_whole_ones() -> None:
+    """A capture holds both ends of its window: the last point begins the next cycle."""
+    metric = METRICS[NAME].model_copy(update={"cycle_hours": 4.0})
+    assert rule_of(metric, max_missing=0.02).cycle == 240
+
+    [found] = compare(
+        Catalogue(metrics=[metric]), measured(1), measured(2), max_missing=0.02, names={}
+    )
+
+    assert found.judgements[0].comparisons[0].current.samples == 480
+
+
+# --- a pinned file --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A baseline of two series as a capture writes it."""
+    grid = pd.date_range(START, periods=61, freq=STEP, unit="ms", name="time")
+    values = pd.DataFrame({"{b}": noise(1, points=61), "{a}": noise(2, points=61)}, index=grid)
+    frame = Frame(values, ({"n": "b"}, {"n": "a"}), (Tally(61, 0, 0, 0),) * 2, ())
+    captured = [Captured(METRICS[NAME], "up", frame)]
+    end = START + timedelta(hours=1)
+    about = {
+        "release": "v1",
+        "cluster": "development",
+        "start": START.isoformat(),
+        "end": end.isoformat(),
+        "digest": content_digest(captured, START, end),
+        "epoch_length": 720,
+        "validators": 2,
+    }
+    path = tmp_path / "baseline.parquet"
+    write(captured, path, about)
+    return path
+
+
+def pinned_digest(file: Path) -> str:
+    """What the file says of itself."""
+    import pyarrow.parquet as pq
+
+    return str(json.loads(pq.read_schema(file).metadata[b"baseline"])["digest"])
+
+
+def test_a_pinned_baseline_reads_back(file: Path) -> None:
+    """Frames, in the order captured, and what they are of."""
+    found = pinned.read(file.read_bytes(), pinned_digest(file), {NAME: "up"}, "v1: baseline")
+
+    assert list(found.frames[NAME].columns) == ["{b}", "{a}"]
+    assert (found.frames[NAME]["{a}"].to_numpy() == noise(2, points=61)).all()
+    assert found.about.validators == 2
+
+
+@pytest.mark.parametrize(
+    ("queries", "problem"),
+    [
+        ({NAME: "down"}, "expected content sha256:"),
+        ({}, "expected metrics , got round_duration"),
+    ],
+)
+def test_another_record_is_not_its_baseline(
+    file: Path, queries: dict[str, str], problem: str
+) -> None:
+    """The digest covers the queries, which stand in the record."""
+    with pytest.raises(SourceError) as caught:
+        pinned.read(file.read_bytes(), pinned_digest(file), queries, "v1: baseline")
+    assert caught.value.problem.startswith(problem)
+
+
+def test_a_baseline_under_anothers_name_is_refused(file: Path) -> None:
+    """Whole and unaltered, but not the one that the record names."""
+    with pytest.raises(SourceError) as caught:
+        pinned.read(file.read_bytes(), "sha256:0", {NAME: "up"}, "v1: baseline")
+    assert caught.value.problem == f"expected content sha256:0, got {pinned_digest(file)}"
+
+
+def test_an_altered_sample_is_refused(file: Path) -> None:
+    """One sample of another value has another digest."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(file)
+    frame = table.to_pandas()
+    frame.loc[7, "value"] += 1e-9
+    import pyarrow as pa
+
+    altered = pa.Table.from_pandas(frame, schema=table.schema, preserve_index=False)
+    pq.write_table(altered, file)
+    with pytest.raises(SourceError, match="v1: baseline: expected content sha256:"):
+        pinned.read(file.read_bytes(), pinned_digest(file), {NAME: "up"}, "v1: baseline")
+
+
+@pytest.mark.parametrize("body", [b"", b"PAR1", b"time,value\n"])
+def test_what_is_no_baseline_is_refused(body: bytes) -> None:
+    """A cut, empty or foreign file is a source that cannot be read."""
+    with pytest.raises(SourceError, match="v1: baseline: expected a pinned baseline, got: "):
+        pinned.read(body, "sha256:0", {NAME: "up"}, "v1: baseline")
