@@ -23,6 +23,7 @@ from .outcomes import Outcome
 
 PROJECT = Path(__file__).resolve().parent.parent
 MAX_FILE = 1_000_000
+MAX_DEPTH = 50
 VOLATILE = frozenset(
     {"mode", "approved_plan", "attempt", "wait", "waivers", "retry_reason", "as_of", "site"}
 )
@@ -67,13 +68,7 @@ def parse_yaml(text: bytes, where: str) -> dict[str, Any]:
     if len(text) > MAX_FILE:
         raise ParameterError(f"{where}: expected at most {MAX_FILE} bytes, got {len(text)}")
     try:
-        # Aliases hide what a file says, and a few lines of them expand without bound.
-        for event in yaml.parse(text, yaml.CSafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                raise yaml.MarkedYAMLError(
-                    problem="an alias; write it out",
-                    problem_mark=event.start_mark,  # type: ignore[arg-type]
-                )
+        _refuse_traps(text)
         value = yaml.load(text, _UniqueKeys)  # noqa: S506 - derives from the safe loader
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError, ValueError) as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
@@ -83,6 +78,22 @@ def parse_yaml(text: bytes, where: str) -> dict[str, Any]:
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ParameterError(f"{where}: expected a mapping of names, got {type(value).__name__}")
     return value
+
+
+def _refuse_traps(text: bytes) -> None:
+    """Aliases hide what a file says and expand without bound; the loader crashes on deep nesting."""
+    depth = 0
+    for event in yaml.parse(text, yaml.CSafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
+            trap = (
+                f"nesting deeper than {MAX_DEPTH}"
+                if depth > MAX_DEPTH
+                else "an alias; write it out"
+            )
+            mark = event.start_mark
+            raise yaml.MarkedYAMLError(problem=trap, problem_mark=mark)  # type: ignore[arg-type]
 
 
 def validate(model: type[M], value: dict[str, Any], where: str) -> M:

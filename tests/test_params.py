@@ -198,3 +198,11 @@ def test_instants_are_utc_and_paths_start_at_the_project() -> None:
     assert parse_instant("2026-01-31T14:00:00+02:00") == expected
     assert project_path("params") == PROJECT / "params"
     assert str(project_path("/srv/store")) == "/srv/store"
+
+
+def test_yaml_nested_without_end_is_refused_and_crashes_nothing() -> None:
+    """The loader's own recursion would end the process."""
+    with pytest.raises(ParameterError) as caught:
+        parse_yaml(b"a: " + b"[" * 100_000, "p.yaml")
+
+    assert str(caught.value) == "p.yaml: line 1: expected YAML, got: nesting deeper than 50"

@@ -96,3 +96,11 @@ def test_a_query_without_selectors_is_refused(query: str) -> None:
     with pytest.raises(ValueError) as caught:
         queries.check(query)
     assert str(caught.value) == f"expected a query with a selector, got '{query}'"
+
+
+def test_a_query_too_long_for_the_parser_is_refused() -> None:
+    """Its recursion would end the process."""
+    with pytest.raises(
+        ValueError, match=r"^expected at most 8000 characters of PromQL, got 60001$"
+    ):
+        queries.check("1+" * 30_000 + "1")
