@@ -158,6 +158,16 @@ def test_axes_name_unit_and_time_zone(figure_of: Callable[..., Any]) -> None:
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("ms", "time (UTC)")
 
 
+@pytest.mark.parametrize("minutes", [2, 61, 179, 241, 299, 400, 2900, 10_080, 43_200, 130_000])
+def test_a_window_of_any_length_has_a_readable_axis(
+    figure_of: Callable[..., Any], minutes: int
+) -> None:
+    """No warning, and no more ticks than have room."""
+    figure = figure_of(plots.baseline_figure, [series(1.0, 2.0, 1.5, step=30 * minutes)])
+
+    assert 1 <= len(figure.axes[0].get_xticks()) <= 9
+
+
 def test_many_lines_show_their_median_and_the_furthest(figure_of: Callable[..., Any]) -> None:
     """Twenty-five nodes are one cloud; the one that left it is named."""
     axes = figure_of(plots.baseline_figure, [many(25)]).axes[0]
