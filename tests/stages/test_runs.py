@@ -257,7 +257,7 @@ def test_nbval_notices_a_changed_result(visitor: Operator) -> None:
 
     assert changed != text
     assert ended.returncode == 1
-    assert "2 failed, 11 passed" in ended.stdout.splitlines()[-1]
+    assert ended.stdout.splitlines()[-1].startswith("2 failed, ")
 
 
 @pytest.mark.servers
