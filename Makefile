@@ -35,6 +35,7 @@ notebooks: .venv/installed
 
 # Record a fresh run to ship; then `make notebooks`.
 recording: .venv/installed
+	$(BIN)/python scripts/notebooks.py --digests
 	$(BIN)/python scripts/recording.py
 
 lint: .venv/installed

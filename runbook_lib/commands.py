@@ -345,7 +345,11 @@ def status(args: argparse.Namespace) -> int:
         table: list[Sequence[Value]] = [[row[column] for column in columns] for row in rows]
         print(display.table_card(args.release, columns, table or [("no attempt yet",)]).text)
     passed = {row["stage"] for row in rows if row["exit_code"] == 0 and row["mode"] == "apply"}
-    return 0 if passed.issuperset(STAGES[: len(NOTEBOOKS)]) else int(ExitCode.INCONCLUSIVE)
+    return (
+        0
+        if passed.issuperset(stage for stage in STAGES if stage in NOTEBOOKS)
+        else int(ExitCode.INCONCLUSIVE)
+    )
 
 
 def doctor(args: argparse.Namespace) -> int:

@@ -274,7 +274,22 @@ class DevelopmentParams(StageParams):
     baseline_hours: float = Field(default=_BASELINE_HOURS, ge=_BASELINE_HOURS, le=30 * 24)
 
 
-STAGE_PARAMS: dict[str, type[StageParams]] = {"development": DevelopmentParams}
+class PreflightParams(StageParams):
+    """The common preflight of ``stage``, run on its own: always a plan."""
+
+    stage: Literal["development", "testnet", "canary", "mainnet"] = "development"
+    mode: Literal["plan"] = "plan"
+
+
+STAGE_PARAMS: dict[str, type[StageParams]] = {
+    playbook.PREFLIGHT: PreflightParams,
+    "development": DevelopmentParams,
+}
+
+
+def promoted(runbook: str, params: StageParams) -> str:
+    """The playbook's stage that a runbook is about: the preflight's is a parameter."""
+    return params.stage if isinstance(params, PreflightParams) else runbook
 
 
 def stage_params(stage: str, values: dict[str, Any], where: str) -> StageParams:

@@ -106,8 +106,14 @@ _ALL = (
 ITEMS: dict[str, Item] = {item.id: item for item in _ALL}
 
 STAGES = ("development", "testnet", "canary", "mainnet")
-NOTEBOOKS: dict[str, str] = {"development": "10_development.ipynb"}
+PREFLIGHT = "preflight"
+"""The runbook of the common preflight alone, for any stage: it plans, and changes nothing."""
+NOTEBOOKS: dict[str, str] = {
+    PREFLIGHT: "00_preflight.ipynb",
+    "development": "10_development.ipynb",
+}
 DECLARED: dict[str, tuple[str, ...]] = {
+    PREFLIGHT: ("preflight.config-drift",),
     "development": (
         "preflight.config-drift",
         "development.ready.ci-green",

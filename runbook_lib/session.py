@@ -22,7 +22,15 @@ from .errors import ParameterError, RecordDamaged, StoreError
 from .evidence.record import Entry, Record
 from .evidence.standing import FINAL
 from .evidence.store import Attempt, Store
-from .params import PER_TRY, PROJECT, STAGE_PARAMS, StageParams, project_path, stage_params
+from .params import (
+    PER_TRY,
+    PROJECT,
+    STAGE_PARAMS,
+    StageParams,
+    project_path,
+    promoted,
+    stage_params,
+)
 from .site import Site, parse_site
 from .sources.redact import Redactor
 from .sources.tape import (
@@ -64,6 +72,11 @@ class Session:
     @property
     def replay(self) -> bool:
         return self.source == "replay"
+
+    @property
+    def promoted(self) -> str:
+        """The playbook's stage this runbook is about."""
+        return promoted(self.stage, self.params)
 
     @property
     def record(self) -> Record:
@@ -170,8 +183,8 @@ def open_live(stage: str, given: Mapping[str, Any]) -> Session:
     where = os.environ.get("RUNBOOK_PARAMS_FILE") or f"{stage} parameters"
     params = stage_params(stage, dict(given), where)
     site = read_site(params.site)
-    if stage not in site.stages:
-        raise ParameterError(f"{params.site}: stages: expected a cluster for {stage}, got none")
+    if (about := promoted(stage, params)) not in site.stages:
+        raise ParameterError(f"{params.site}: stages: expected a cluster for {about}, got none")
     operator = find_operator(site, params.mode)
     store = Store(site.store_path)
     redactor = Redactor(site.secret_names())
@@ -288,6 +301,7 @@ def _create(
     store: Store, stage: str, params: StageParams, site: Site, source: Source, operator: str
 ) -> Attempt:
     now, _ = read_clock(site.clock)
+    about = promoted(stage, params)
     return store.create(
         params.release,
         stage,
@@ -296,8 +310,8 @@ def _create(
             "release": params.release,
             "commit": params.commit,
             "site": site.name,
-            "cluster": site.stages[stage],  # type: ignore[index]
-            "chain_id": site.cluster_of(stage).chain_id,
+            "cluster": site.stages[about],  # type: ignore[index]
+            "chain_id": site.cluster_of(about).chain_id,
             "mode": params.mode,
             "params": params.fixed(),
             "policy": digest(params.policy()),

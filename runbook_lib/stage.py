@@ -284,7 +284,7 @@ class Stage:
         session = self._session
         return Context(
             item=item,
-            stage=session.stage,
+            stage=session.promoted,
             params=session.params_of(item, number),
             site=session.site,
             scope=session.scope(item, number),
@@ -444,6 +444,8 @@ def refusal(verdict: Verdict) -> str:
 
 def next_steps(verdict: Verdict) -> list[str]:
     """What to do next, as commands."""
+    if verdict.stage == playbook.PREFLIGHT and verdict.exit_code is ExitCode.PASSED:
+        return ["Nothing of the preflight stands in the way of opening the stage."]
     again = f"runbook run {verdict.stage} -f PARAMS -p attempt {verdict.attempt}"
     match verdict.exit_code:
         case ExitCode.PASSED if verdict.mode == "plan":

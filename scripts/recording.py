@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.launch import run_stage
 from runbook_lib.params import PROJECT, parse_yaml
@@ -28,25 +29,34 @@ def main() -> int:
     with RehearsalNetwork(ROOT, seed=1, servers="embedded") as network:
         os.environ.update(network.env)
         adopt(str(network.site), "development")
-        file = network.params["development"]
-        params = {**parse_yaml(file.read_bytes(), file.name), "baseline_hours": HOURS}
+        params = {**read(network, "development"), "baseline_hours": HOURS}
         before = params["previous_release"]
         shutil.copytree(ROOT / "artifacts" / "previous", ROOT / "artifacts" / before)
-        record({**params, "release": before, "previous_release": ""})
-        folder = record(params)
-        target = RECORDINGS / "development"
-        shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(folder / "tape", target / "tape")
-        shutil.copy(folder / "record.jsonl", target)
+        record("development", {**params, "release": before, "previous_release": ""})
+        ship(playbook.PREFLIGHT, record(playbook.PREFLIGHT, read(network, playbook.PREFLIGHT)))
+        ship("development", record("development", params))
     return 0
 
 
-def record(params: Mapping[str, Any]) -> Path:
+def read(network: RehearsalNetwork, stage: str) -> dict[str, Any]:
+    file = network.params[stage]
+    return parse_yaml(file.read_bytes(), file.name)
+
+
+def record(stage: str, params: Mapping[str, Any]) -> Path:
     """The folder of a run that passed."""
-    report = run_stage("development", dict(params))
+    report = run_stage(stage, dict(params))
     if report.exit_code != 0 or report.folder is None:
-        raise SystemExit(f"development: expected a passing run, got {report}")
+        raise SystemExit(f"{stage}: expected a passing run, got {report}")
     return Path(report.folder)
+
+
+def ship(stage: str, folder: Path) -> None:
+    """Keep a run as the recording its notebook replays."""
+    target = RECORDINGS / stage
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(folder / "tape", target / "tape")
+    shutil.copy(folder / "record.jsonl", target)
 
 
 if __name__ == "__main__":

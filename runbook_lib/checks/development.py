@@ -16,6 +16,7 @@ from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..params import project_path
 from ..sources.commands import SuiteRun
 from ..sources.forge import CheckRun, CommitStatus
+from . import preflight
 from .baselines import baseline, baseline_figure
 from .comparisons import previous_release
 
@@ -43,7 +44,7 @@ def expectations(context: Context) -> list[tuple[str, str, Value]]:
     suites = ", ".join(playbook.DEVELOPMENT_SUITES)
     backends = ", ".join(site.telemetry.backends)
     return [
-        ("preflight.config-drift", "every node equals its last verified state", "0 differences"),
+        *preflight.expectations(context),
         ("development.ready.ci-green", f"green for {params.commit[:12]}", required),
         ("development.ready.telemetry-reachable", "answers inside the VPC", backends),
         (

@@ -209,18 +209,26 @@ def _commands(root: Path) -> dict[str, Any]:
     }
 
 
-def development_parameters(world: World, release: Release) -> dict[str, Any]:
-    """The papermill parameter file of the development stage."""
+def _common(world: World, release: Release) -> dict[str, Any]:
     return {
         "site": _shown(world.root / "site.yaml"),
         "release": RELEASE,
         "commit": release.commit,
-        "mode": "apply",
-        "previous_release": PREVIOUS,
         "issue": ISSUE,
-        "baseline_hours": 1.0,
-        "wait": True,
     }
+
+
+def _preflight(world: World, release: Release) -> dict[str, Any]:
+    return {**_common(world, release), "stage": "development"}
+
+
+def _development(world: World, release: Release) -> dict[str, Any]:
+    stage = {"mode": "apply", "previous_release": PREVIOUS, "baseline_hours": 1.0, "wait": True}
+    return {**_common(world, release), **stage}
+
+
+PARAMETERS = {"preflight": _preflight, "development": _development}
+"""The papermill parameter file of every runbook."""
 
 
 def write_yaml(path: Path, document: Mapping[str, Any]) -> None:

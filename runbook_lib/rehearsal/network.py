@@ -63,7 +63,7 @@ class RehearsalNetwork:
         self.root = root.absolute()
         self.seed = seed
         self.site = self.root / "site.yaml"
-        self.params = {"development": self.root / "params" / "development.yaml"}
+        self.params = {stage: self.root / "params" / f"{stage}.yaml" for stage in layout.PARAMETERS}
         self.env = {name: layout.token(seed, name) for name in ("RPP_RPC_TOKEN", "GITHUB_TOKEN")}
         self.env["RUNBOOK_OPERATOR"] = layout.OPERATOR
         self.world: World
@@ -170,8 +170,8 @@ class RehearsalNetwork:
     def _write_files(self, prometheus: str, alertmanager: str) -> None:
         forge = _url(self._forge_address)
         layout.write_yaml(self.site, layout.site(self.world, forge, prometheus, alertmanager))
-        parameters = layout.development_parameters(self.world, self.release)
-        layout.write_yaml(self.params["development"], parameters)
+        for stage, parameters in layout.PARAMETERS.items():
+            layout.write_yaml(self.params[stage], parameters(self.world, self.release))
         exports = [f"export {name}={shlex.quote(value)}\n" for name, value in self.env.items()]
         write_atomically(self.root / "env.sh", "".join(exports), 0o600)
         description = {

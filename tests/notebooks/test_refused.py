@@ -155,7 +155,7 @@ ALTERED = "10_development.ipynb: expected the development notebook as shipped, g
         ),
         pytest.param(
             replace("from runbook_lib", '"development",\n', '"canary",\n'),
-            "notebook: expected one of development, got 'canary'",
+            "notebook: expected one of preflight, development, got 'canary'",
             id="another stage",
         ),
         pytest.param(

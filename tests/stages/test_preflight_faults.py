@@ -1,0 +1,107 @@
+"""Every fault of the common preflight: the declared item notices, with the declared outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runbook_lib import playbook
+from runbook_lib.changes.adopt import adopt
+from runbook_lib.changes.apply import Change
+from runbook_lib.checks import preflight
+from runbook_lib.errors import StageRefused
+from runbook_lib.outcomes import Outcome, Verdict
+from runbook_lib.params import STAGE_PARAMS, parse_yaml
+from runbook_lib.rehearsal.faults import FAULTS, Fault
+from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.stage import open_stage
+
+CHECKS = [item for item in preflight.RUNS if playbook.ITEMS[item].kind == "check"]
+MINE = [f for f in FAULTS.values() if f.item in CHECKS and f.outcome != "PASS"]
+EXIT = {"FAIL": 1, "INCONCLUSIVE": 2}
+
+
+def first_of_each(faults: list[Fault]) -> set[str]:
+    """One fault per outcome per item: what the everyday suite runs."""
+    chosen: dict[tuple[str, str], str] = {}
+    for fault in faults:
+        chosen.setdefault((fault.item, fault.outcome), fault.name)
+    return set(chosen.values())
+
+
+EVERYDAY = first_of_each(MINE)
+CASES = [
+    pytest.param(fault, id=fault.name, marks=[] if fault.name in EVERYDAY else pytest.mark.torture)
+    for fault in MINE
+]
+pytestmark = pytest.mark.xdist_group("preflight-faults")
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
+    root = tmp_path_factory.mktemp("preflight-faults") / "network"
+    with pytest.MonkeyPatch.context() as patch, RehearsalNetwork(root, servers="embedded") as net:
+        for name, value in net.env.items():
+            patch.setenv(name, value)
+        yield net
+
+
+def run(network: RehearsalNetwork, **changes: str) -> tuple[Verdict, Path]:
+    """The preflight, cell by cell as its notebook has them; its verdict and folder."""
+    file = network.params["preflight"]
+    given = STAGE_PARAMS["preflight"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
+    opened = open_stage("preflight", **{**given, **changes})
+    for item in playbook.DECLARED["preflight"]:
+        run = preflight.RUNS[item]
+        if isinstance(run, Change):
+            opened.change(run)
+        else:
+            opened.check(run)
+    try:
+        opened.enforce()
+        code = 0
+    except StageRefused as refused:
+        code = refused.exit_code
+    verdict = opened.verdict()
+    opened.close()
+
+    assert code == verdict.exit_code
+    return verdict, opened.folder
+
+
+@pytest.mark.parametrize("fault", CASES)
+def test_a_fault_comes_to_its_declared_outcome(network: RehearsalNetwork, fault: Fault) -> None:
+    """The declared item is the first that blocks; nothing was changed."""
+    adopt(str(network.site), "development")
+    network.fault(f"{fault.name}@development")
+    try:
+        verdict, folder = run(network)
+    finally:
+        network.clear(fault.name)
+
+    items = {item.item: item for item in verdict.items}
+    assert (items[fault.item].outcome.value, items[fault.item].state) == (fault.outcome, "judged")
+    assert verdict.blocking[0].item == fault.item
+    assert verdict.exit_code == EXIT[fault.outcome]
+    assert mutations(read_entries(folder / "tape")) == []
+
+
+def test_every_common_check_has_a_fault_for_each_way_it_can_block() -> None:
+    """FAIL and INCONCLUSIVE both are rehearsed for every common check."""
+    assert {(fault.item, fault.outcome) for fault in MINE} >= {
+        (item, outcome) for item in CHECKS for outcome in ("FAIL", "INCONCLUSIVE")
+    }
+
+
+@pytest.mark.parametrize("stage", ["development", "testnet"])
+def test_without_a_fault_the_preflight_passes(network: RehearsalNetwork, stage: str) -> None:
+    """The network on which every fault is noticed is a healthy one without them, for each stage."""
+    cluster = {"canary": "mainnet"}.get(stage, stage)
+    adopt(str(network.site), cluster)
+
+    verdict, _ = run(network, stage=stage)
+
+    assert (verdict.outcome, verdict.mode) == (Outcome.PASS, "plan")
