@@ -28,6 +28,7 @@ from .sources.tape import Scope
 
 if TYPE_CHECKING:
     from .changes.plan import Plan
+    from .evidence.order import Earlier
     from .sources.commands import SiteCommands
     from .sources.forge import Forge
     from .sources.node import Fleet
@@ -55,6 +56,7 @@ class Context:
     journal: Sequence[Entry]
     plan: Plan | None = None
     attempt_name: str = ""
+    source: str = "live"
     private: Path = Path()
 
     @property
@@ -100,6 +102,16 @@ class Context:
         from .sources.prometheus import Prometheus
 
         return Prometheus(self.scope, self.site.telemetry.prometheus)
+
+    @cached_property
+    def earlier_stage(self) -> Earlier:
+        """The attempt of the stage before that permits this one. Raises SourceError for none."""
+        from .evidence.order import permitted
+
+        params = self.params
+        return permitted(
+            self.scope, self.store, params.release, params.commit, self.stage, self.source
+        )
 
     @property
     def matchers(self) -> Mapping[str, str]:

@@ -25,7 +25,17 @@ PROJECT = Path(__file__).resolve().parent.parent
 MAX_FILE = 1_000_000
 MAX_DEPTH = 50
 VOLATILE = frozenset(
-    {"mode", "approved_plan", "attempt", "wait", "waivers", "retry_reason", "as_of", "site"}
+    {
+        "mode",
+        "approved_plan",
+        "approvals",
+        "attempt",
+        "wait",
+        "waivers",
+        "retry_reason",
+        "as_of",
+        "site",
+    }
 )
 """Parameters that are not intent: left out of the policy digest."""
 
@@ -184,12 +194,24 @@ def _severities(value: list[str]) -> list[str]:
     return sorted(set(value))
 
 
+def _digest(value: str) -> str:
+    if value and not re.fullmatch(r"sha256:[0-9a-f]{64}", value):
+        raise ValueError("expected sha256: and 64 hex digits of a plan")
+    return value
+
+
+_HOUR = timedelta(hours=1)
 _VALID_FOR = playbook.VALID_FOR / timedelta(minutes=1)
-_BASELINE_HOURS = playbook.BASELINE_WINDOW / timedelta(hours=1)
+_BASELINE_HOURS = playbook.BASELINE_WINDOW / _HOUR
+_SOAK_HOURS = playbook.SOAK / _HOUR
+_WATCH_HOURS = playbook.MAINNET_WATCH / _HOUR
+_LOOK_MINUTES = playbook.WATCH_LOOK_EVERY / timedelta(minutes=1)
+_ENGAGE_MINUTES = playbook.ENGAGE_WITHIN / timedelta(minutes=1)
 Severities = Annotated[list[str], AfterValidator(_severities)]
 Commit = Annotated[str, AfterValidator(_hex40)]
 Name = Annotated[str, AfterValidator(_name)]
 Instant = Annotated[str, AfterValidator(_instant)]
+Digest = Annotated[str, AfterValidator(_digest)]
 
 
 class Waiver(Strict):
@@ -274,6 +296,78 @@ class DevelopmentParams(StageParams):
     baseline_hours: float = Field(default=_BASELINE_HOURS, ge=_BASELINE_HOURS, le=30 * 24)
 
 
+class RolloutParams(StageParams):
+    """Stages on clusters that others rely on: inside a window, by a plan that others approved."""
+
+    previous_release: Name = ""
+    approved_plan: Digest = ""
+    approvals: list[str] = []
+    window_start: Instant = ""
+    window_end: Instant = ""
+    notice_hours: float = Field(default=playbook.NOTICE / _HOUR, ge=0, le=60 * 24)
+    minutes_per_node: float = Field(default=playbook.MINUTES_PER_NODE, gt=0, le=24 * 60)
+    max_down: float = Field(default=playbook.MAX_DOWN, gt=0, lt=1 / 3)
+
+    @model_validator(mode="after")
+    def _rollout(self) -> RolloutParams:
+        if not self.site:
+            return self
+        problems = [
+            f"{key}: expected an instant with a site, got none"
+            for key in ("window_start", "window_end")
+            if not getattr(self, key)
+        ]
+        if not problems and parse_instant(self.window_end) <= parse_instant(self.window_start):
+            problems.append(f"window_end: expected it after the start, got {self.window_end}")
+        if self.mode == "apply" and not self.approved_plan:
+            problems.append(
+                "approved_plan: expected the digest of an approved plan with mode: apply, got none;"
+                " run with mode: plan first and have its digest approved"
+            )
+        if problems:
+            raise Problems(problems)
+        return self
+
+    @property
+    def window(self) -> tuple[datetime, datetime]:
+        """The change window, in UTC."""
+        return parse_instant(self.window_start), parse_instant(self.window_end)
+
+
+class TestnetParams(RolloutParams):
+    """Testnet: how long development must have soaked, and the epochs gossip is watched for."""
+
+    __test__ = False  # its name is no test's
+
+    soak_hours: float = Field(default=_SOAK_HOURS, ge=_SOAK_HOURS, le=60 * 24)
+    gossip_epochs: int = Field(default=1, ge=1, le=100)
+
+
+class CanaryParams(RolloutParams):
+    """Canary: the epochs testnet must have finalized, and those rewards are observed for."""
+
+    clean_epochs: int = Field(default=playbook.TESTNET_EPOCHS, ge=playbook.TESTNET_EPOCHS, le=1000)
+    observe_epochs: int = Field(
+        default=playbook.CANARY_OBSERVE_EPOCHS, ge=playbook.CANARY_OBSERVE_EPOCHS, le=1000
+    )
+
+
+class MainnetParams(RolloutParams):
+    """Mainnet: the canary epochs without a regression, and the watch that follows."""
+
+    regression_epochs: int = Field(
+        default=playbook.CANARY_CLEAN_EPOCHS, ge=playbook.CANARY_CLEAN_EPOCHS, le=1000
+    )
+    epochs_after_change: int = Field(
+        default=playbook.CANARY_EPOCHS_AFTER_LAST_CHANGE,
+        ge=playbook.CANARY_EPOCHS_AFTER_LAST_CHANGE,
+        le=1000,
+    )
+    watch_hours: float = Field(default=_WATCH_HOURS, ge=_WATCH_HOURS, le=60 * 24)
+    look_minutes: float = Field(default=_LOOK_MINUTES, gt=0, le=_LOOK_MINUTES)
+    engage_minutes: float = Field(default=_ENGAGE_MINUTES, gt=0, le=_ENGAGE_MINUTES)
+
+
 class PreflightParams(StageParams):
     """The common preflight of ``stage``, run on its own: always a plan."""
 
@@ -284,6 +378,9 @@ class PreflightParams(StageParams):
 STAGE_PARAMS: dict[str, type[StageParams]] = {
     playbook.PREFLIGHT: PreflightParams,
     "development": DevelopmentParams,
+    "testnet": TestnetParams,
+    "canary": CanaryParams,
+    "mainnet": MainnetParams,
 }
 
 

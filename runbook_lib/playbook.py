@@ -33,6 +33,9 @@ VALID_FOR = timedelta(minutes=60)  # a check that ages is judged again before a 
 NOW_SOURCE_LAG = timedelta(minutes=5)  # sources without a past cannot be asked about older instants
 MAX_MISSING = 0.02  # share of points a judged window may lack
 BASELINE_WINDOW = timedelta(hours=1)  # the shortest baseline worth pinning
+MAX_DOWN = 0.3  # share of the voting power that one wave may take down
+MINUTES_PER_NODE = 10.0  # what a node's restart and read-back may take, until a site knows better
+NOTICE = timedelta(hours=24)  # how long before a window validators must have been told
 BASELINE_TOPICS = ("consensus_latency", "proof_queue_depth", "vrf_participation")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import stat
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any, Literal
 from . import playbook
 from .canonical import canonical, digest
 from .errors import ParameterError, RecordDamaged, StoreError
+from .evidence.order import BEFORE, find_earlier
 from .evidence.record import Entry, Record
 from .evidence.standing import FINAL
 from .evidence.store import Attempt, Store
@@ -77,6 +79,11 @@ class Session:
     def promoted(self) -> str:
         """The playbook's stage this runbook is about."""
         return promoted(self.stage, self.params)
+
+    @property
+    def world(self) -> str:
+        """Where the run was made: live or rehearsal, a replay's as it was recorded."""
+        return str(self.recorded[0].body["source"]) if self.recorded else self.source
 
     @property
     def record(self) -> Record:
@@ -190,6 +197,7 @@ def open_live(stage: str, given: Mapping[str, Any]) -> Session:
     redactor = Redactor(site.secret_names())
     outside = Outside(redactor)
     source: Source = "rehearsal" if site.clock.source == "offset-file" else "live"
+    require_shared(store, site)
     attempt = _find(store, stage, params) or _create(store, stage, params, site, source, operator)
     session = Session(
         stage=stage,
@@ -212,6 +220,28 @@ def open_live(stage: str, given: Mapping[str, Any]) -> Session:
     return session
 
 
+def require_order(store: Store, stage: str, params: StageParams, source: Source) -> None:
+    """An apply opens only on the stage before it, passed and proven. Raises StoreError."""
+    if params.mode != "apply" or stage not in BEFORE:
+        return
+    found = find_earlier(store, params.release, params.commit, stage, source)
+    if found.problem:
+        raise StoreError(f"{params.release}/{found.stage}: {found.problem}; {stage} cannot open")
+
+
+def require_shared(store: Store, site: Site) -> None:
+    """A store that only its owner can write to must say so. Raises ParameterError."""
+    if site.single_operator:
+        return
+    there = store.root.is_dir()
+    if not there or not store.root.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        got = "one for its owner alone" if there else "none"
+        raise ParameterError(
+            f"{site.name}: store: expected a directory that all operators can write to, got {got};"
+            " make one that is shared (chmod g+ws), or say single_operator: true"
+        )
+
+
 def prepare_attempt(stage: str, given: Mapping[str, Any], where: str) -> Attempt:
     """The attempt a person will step through: validated and created, no session begun yet."""
     params = stage_params(stage, dict(given), where)
@@ -220,6 +250,7 @@ def prepare_attempt(stage: str, given: Mapping[str, Any], where: str) -> Attempt
     site = read_site(params.site)
     operator = find_operator(site, params.mode)
     store = Store(site.store_path)
+    require_shared(store, site)
     source: Source = "rehearsal" if site.clock.source == "offset-file" else "live"
     return _find(store, stage, params) or _create(store, stage, params, site, source, operator)
 
@@ -300,6 +331,7 @@ def _find(store: Store, stage: str, params: StageParams) -> Attempt | None:
 def _create(
     store: Store, stage: str, params: StageParams, site: Site, source: Source, operator: str
 ) -> Attempt:
+    require_order(store, stage, params, source)
     now, _ = read_clock(site.clock)
     about = promoted(stage, params)
     return store.create(

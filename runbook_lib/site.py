@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from .params import Problems, Strict, parse_yaml, project_path, validate
+from .params import Instant, Problems, Strict, parse_yaml, project_path, validate
 
 
 def _env_name(value: str) -> str:
@@ -198,6 +198,14 @@ class Bundle(Strict):
     path: str
 
 
+class Freeze(Strict):
+    """A time in which no change window may lie."""
+
+    start: Instant = Field(min_length=1)
+    end: Instant = Field(min_length=1)
+    reason: str
+
+
 class Site(Strict):
     name: str
     clock: Clock = Clock()
@@ -211,6 +219,7 @@ class Site(Strict):
     forge: Forge
     commands: Commands
     artifacts: dict[str, str] = {}
+    freezes: list[Freeze] = []
 
     @model_validator(mode="after")
     def _consistent(self) -> Site:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,12 +18,23 @@ from typing import TYPE_CHECKING, Any, Protocol
 from . import display, playbook
 from .changes.apply import Applier, Change
 from .changes.approvals import accept_waivers
+from .changes.approved import Ruling, needs_approval, rule
 from .changes.plan import Plan
 from .context import Context, Judge
-from .errors import LockHeld, RunbookError, SourceError, StageRefused
+from .errors import LockHeld, ParameterError, RunbookError, SourceError, StageRefused
 from .evidence import standing as standings
 from .evidence.record import Entry
-from .outcomes import CheckResult, ExitCode, Outcome, Standing, Value, Verdict, unknown_row
+from .guards import Guard, stale
+from .outcomes import (
+    CheckResult,
+    ExitCode,
+    Outcome,
+    Standing,
+    Value,
+    Verdict,
+    explain,
+    unknown_row,
+)
 from .session import Session, check_names, open_live, open_replay, recording
 
 if TYPE_CHECKING:
@@ -131,19 +142,45 @@ class Stage:
         return self._try(check.item, lambda: self._judge(check))
 
     def plan(self, build: Callable[[Context], Plan]) -> display.Card:
-        """Make the plan, or show the one this attempt already has."""
-        context = self._context(PLAN, 1)
-        if self._session.replay and not self._has_plan(self._session.recorded):
+        """Make the plan, or show the one this attempt has; in apply, one that others approved."""
+        session = self._session
+        if session.replay and not _plans(session.recorded):
             return display.table_card("No plan was made", ("why",), [("the recording has none",)])
-        if self._plan is None:
-            try:
-                self._plan = build(context)
-            except SourceError as error:
-                return display.table_card("No plan could be made", ("why",), [(str(error),)])
-            self._session.tape.sync()
-            body = {"digest": self._plan.digest, "plan": self._plan.model_dump(mode="json")}
-            self._session.record.append("plan", body)
-        return _plan_card(self._plan)
+        if self._plan is not None:
+            return _plan_card(self._plan)
+        before = _plans(session.recorded if session.replay else session.record.entries())
+        context = self._context(PLAN, len(before) + (0 if session.replay else 1))
+        try:
+            made = build(context)
+            ruling = rule(context, made) if needs_approval(context) else Ruling(made)
+        except (SourceError, ParameterError) as error:
+            return display.table_card("No plan could be made", ("why",), [(str(error),)])
+        session.tape.sync()
+        return self._ruled(ruling)
+
+    def _ruled(self, ruling: Ruling) -> display.Card:
+        session, plan = self._session, ruling.plan
+        rows = [row.model_dump(mode="json") for row in ruling.rows]
+        if plan is None or (rows and ruling.outcome is not Outcome.PASS):
+            reason = explain(ruling.rows, "", "")
+            body = {"rows": rows, "reason": reason, "outcome": ruling.outcome.value}
+            session.record.append("plan-refused", body)
+            shown = [(row.outcome.value, row.subject, row.what, row.expected, row.observed)
+                     for row in ruling.rows]  # fmt: skip
+            columns = ("outcome", "subject", "what", "expected", "observed")
+            return display.table_card(f"{ruling.outcome}: the plan is refused", columns, shown)
+        self._plan = plan
+        session.record.append(
+            "plan",
+            {
+                "digest": plan.digest,
+                "plan": plan.model_dump(mode="json"),
+                "author": ruling.author or session.operator,
+                "approved_by": list(ruling.approved_by),
+                "rows": rows,
+            },
+        )
+        return _plan_card(plan, ruling.approved_by)
 
     def change(self, change: Change) -> display.Card:
         """Plan or make a change, unless an item before it stands in the way."""
@@ -221,11 +258,16 @@ class Stage:
         make = self._plan_change if session.mode == "plan" else self._apply
         self._result(context, number, lambda: make(change, context))
 
-    def _plan_change(self, change: Change, context: Context) -> None:
-        rows = [row.model_dump(mode="json") for row in change.plan(context)]
+    def _plan_change(self, change: Change, context: Context) -> CheckResult | None:
+        """Its rows, planned; what already fails is a result."""
+        found = change.plan(context)
+        if any(row.outcome is Outcome.FAIL for row in found):
+            return context.conclude(found, passed="", empty="")
         self._session.tape.sync()
+        rows = [row.model_dump(mode="json") for row in found]
         body = {"item": change.item, "number": context.scope.number, "rows": rows}
         self._session.record.append("planned", {**body, "reason": "planned; nothing was changed"})
+        return None
 
     def _apply(self, change: Change, context: Context) -> CheckResult | None:
         """The change's result; None when a guard no longer held and it was not reached."""
@@ -233,9 +275,14 @@ class Stage:
         owner = f"{session.operator} ({session.attempt.name})"
         try:
             with session.store.cluster_lock(context.cluster_name, owner) as descriptor:
-                if not self._still_guarded(change.item, context):
+                guard = Guard(self._session, self._checks, change.item, context, self._again)
+                if refused := guard():
+                    self._not_reached(change.item, context.scope.number, refused, guard.due)
                     return None
-                return change.apply(context, Applier(context, descriptor))
+                result = change.apply(context, Applier(context, descriptor, guard))
+            if change.observe is not None and result.outcome is Outcome.PASS:
+                return change.observe(context, result)
+            return result
         except LockHeld as held:
             held_by = str(held).partition(", got ")[2]
             row = unknown_row(context.cluster_name, "lock", "free", held_by)
@@ -246,6 +293,21 @@ class Stage:
         result = self._ended(context, run)
         if result is not None:
             self._judged(context.item, number, result)
+
+    def _again(self, context: Context, check: Judge, under: str) -> CheckResult:
+        """A guard judged again; what is not PASS becomes a try of its item."""
+        session = self._session
+        result = self._ended(context, lambda: check(context))
+        assert result is not None
+        session.tape.sync()
+        number = context.scope.number
+        body = {"change": under.partition("/")[0], "item": check.item, "number": number}
+        session.record.append("guard", {**body, "result": result.model_dump(mode="json")})
+        if result.outcome is not Outcome.PASS and not session.replay:
+            tried = session.next_try(check.item)
+            session.record.append("started", {"item": check.item, "number": tried})
+            self._judged(check.item, tried, result, under=[under, number])
+        return result
 
     def _judged(self, item: str, number: int, result: CheckResult, **more: Any) -> None:
         self._session.tape.sync()
@@ -294,6 +356,7 @@ class Stage:
             journal=session.journal(item, number),
             plan=self._plan,
             attempt_name=session.attempt.name,
+            source=session.world,
             private=session.private,
         )
 
@@ -315,7 +378,8 @@ class Stage:
             reason = f"planned: follows {blocker.item}"
             session.record.append("planned", {"item": item, "number": number, "reason": reason})
         else:
-            self._not_reached(item, number, f"blocked by {blocker.item}", blocker.return_at)
+            why = f" {blocker.reason}" if blocker.item == "the plan" and blocker.reason else ""
+            self._not_reached(item, number, f"blocked by {blocker.item}{why}", blocker.return_at)
         return False
 
     def _blocker(self, item: str) -> Standing | None:
@@ -328,9 +392,20 @@ class Stage:
             standing = standings.standing(known, earlier)
             if standing.state == "missing" or (downstream and standing.outcome is not Outcome.PASS):
                 return standing
-        if playbook.PLAN_BEFORE.get(self._session.stage) == item and not self._has_plan(known):
-            return Standing(item="the plan", kind="check", state="missing", reason="none was made")
-        return None
+        return self._plan_missing(known) if self._needs_plan(item, before) else None
+
+    def _needs_plan(self, item: str, before: Sequence[str]) -> bool:
+        first = playbook.PLAN_BEFORE.get(self._session.stage)
+        return first == item or first in before
+
+    @staticmethod
+    def _plan_missing(known: Sequence[Entry]) -> Standing | None:
+        """What stands in the way of whatever needs the plan: none was made, or it is refused."""
+        plans = _plans(known)
+        if plans and plans[-1].kind == "plan":
+            return None
+        reason = f"refused: {plans[-1].body['reason']}" if plans else "none was made"
+        return Standing(item="the plan", kind="check", state="missing", reason=reason)
 
     def _not_reached(self, item: str, number: int, why: str, due: datetime | None) -> None:
         body = {"item": item, "number": number, "reason": f"not reached: {why}"}
@@ -338,46 +413,9 @@ class Stage:
             "not-reached", {**body, "due": due.isoformat() if due else None}
         )
 
-    def _still_guarded(self, change: str, context: Context) -> bool:
-        """Whether all guards of ``change`` hold now; those that have aged are judged again.
-
-        Such a judgement is recorded under the change. One that is not PASS becomes a try of its own
-        item; unless a waiver covers it, the change is not reached.
-        """
-        session, number = self._session, context.scope.number
-        declared = playbook.DECLARED[session.stage]
-        for item in declared[: declared.index(change)]:
-            if not self._stale(standings.standing(context.journal, item), context.now):
-                continue
-            if item not in self._checks or not session.may_judge_again(change, item, number):
-                self._not_reached(change, number, f"{item} is too old; run its cell again", None)
-                return False
-            self._judge_again(change, item, context)
-            now = standings.standing(session.aftermath(change, number), item)
-            if now.outcome is not Outcome.PASS:
-                self._not_reached(change, number, f"blocked by {item}", now.return_at)
-                return False
-        return True
-
-    def _judge_again(self, change: str, item: str, context: Context) -> None:
-        session, number = self._session, context.scope.number
-        under, check = f"{change}/{item}", self._checks[item]
-        guard = replace(context, item=item, scope=session.scope(under, number))
-        result = self._ended(guard, lambda: check(guard))
-        assert result is not None
-        session.tape.sync()
-        body = {"change": change, "item": item, "number": number}
-        session.record.append("guard", {**body, "result": result.model_dump(mode="json")})
-        if result.outcome is not Outcome.PASS and not session.replay:
-            again = session.next_try(item)
-            session.record.append("started", {"item": item, "number": again})
-            self._judged(item, again, result, under=[under, number])
-
-    def _stale(self, standing: Standing, now: datetime | None = None) -> bool:
-        if playbook.ITEMS[standing.item].ages != "clock" or standing.result is None:
-            return False
-        at = now or self._session.scope(f"{standing.item}/age", self._session.number).now()
-        return at - standing.result.started > self._session.params.valid_for
+    def _stale(self, standing: Standing) -> bool:
+        now = self._session.scope(f"{standing.item}/age", self._session.number).now()
+        return stale(standing, now, self._session.params.valid_for)
 
     # --- small things ---------------------------------------------------------------------------
 
@@ -400,10 +438,6 @@ class Stage:
             if entry.kind == "result" and body["item"] == item and body["number"] < number:
                 session.record.append("result", body)
 
-    @staticmethod
-    def _has_plan(entries: Sequence[Entry]) -> bool:
-        return any(entry.kind == "plan" for entry in entries)
-
     def _recorded_plan(self) -> Plan | None:
         if self._session.replay:
             return None
@@ -420,17 +454,25 @@ def _load_plan(entry: Entry) -> Plan:
     return Plan.model_validate_json(canonical(entry.body["plan"]))
 
 
-def _plan_card(plan: Plan) -> display.Card:
+def _plans(entries: Sequence[Entry]) -> list[Entry]:
+    return [entry for entry in entries if entry.kind in ("plan", "plan-refused")]
+
+
+def _plan_card(plan: Plan, approved_by: Sequence[str] = ()) -> display.Card:
     changes: list[tuple[str, str, Value, Value]] = [
         (node.node, key, before, after)
-        for node in plan.nodes
+        for _, node in plan.changes()
         for key, before, after in node.changes()
     ]
     facts: list[tuple[str, Value]] = [
         ("artifact", plan.artifact.digest),
-        ("waves", len(plan.waves)),
+        ("waves", sum(len(phase.waves) for phase in plan.phases)),
         ("policy", plan.policy),
     ]
+    if plan.window:
+        facts.append(("window", " to ".join(plan.window)))
+    if approved_by:
+        facts.append(("approved by", ", ".join(approved_by)))
     return display.plan_card(changes, digest=plan.digest, facts=facts)
 
 

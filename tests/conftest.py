@@ -22,7 +22,7 @@ from hypothesis import settings
 from runbook_lib import open_stage, playbook
 from runbook_lib.canonical import canonical
 from runbook_lib.changes.apply import Applier, Change, Step
-from runbook_lib.changes.plan import Artifact, NodePlan, Plan
+from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
 from runbook_lib.changes.state import NodeState
 from runbook_lib.context import Context, Judge, judges
 from runbook_lib.evidence.by_hand import seal_by_hand
@@ -76,6 +76,8 @@ class Practice:
             "mode": "apply",
         }
         self._open: list[Stage] = []
+        (root / "store").mkdir()
+        (root / "store").chmod(0o2775)
         self.wind(0)
         self.world.write_text("all is well")
         self.write_site()
@@ -188,8 +190,14 @@ class Practice:
             cluster=context.cluster_name,
             chain_id=context.cluster.chain_id,
             artifact=Artifact(path="rpp-node", digest="sha256:2"),
-            nodes=(NodePlan(node="dev-1", control="ours", before=before, after=after),),
-            waves=(("dev-1",),),
+            phases=(
+                Phase(
+                    item=playbook.PLAN_BEFORE["development"],
+                    name="build",
+                    nodes=(NodePlan(node="dev-1", control="ours", before=before, after=after),),
+                    waves=(("dev-1",),),
+                ),
+            ),
             policy=context.policy(),
         )
 

@@ -443,7 +443,7 @@ def test_wrong_and_laxer_parameters_open_nothing(
         practice.open(**changes)
 
     assert caught.value.problems[0].startswith(f"development parameters: {problem}")
-    assert not (practice.root / "store").exists()
+    assert list((practice.root / "store").iterdir()) == []
 
 
 def test_a_missing_site_file_is_named(practice: Any) -> None:

@@ -37,25 +37,34 @@ class Step:
 
 @dataclass
 class Change:
-    """A change item: what it would do, and how it is done (under the cluster's lock)."""
+    """A change item: what it would do, and how it is done (under the cluster's lock).
+
+    A row of ``plan`` that fails refuses the plan. ``observe`` judges what came of a change that
+    was made, once the lock is free.
+    """
 
     item: str
     plan: Callable[[Context], list[Row]]
     apply: Callable[[Context, Applier], CheckResult]
+    observe: Callable[[Context, CheckResult], CheckResult] | None = None
 
 
 @dataclass
 class Applier:
-    """Runs steps of one change under the lock ``descriptor``, journalling each."""
+    """Runs steps of one change under the lock ``descriptor``, journalling each.
+
+    ``guarded`` says what stands in the way now: guards that have aged are judged again.
+    """
 
     context: Context
     descriptor: int
+    guarded: Callable[[], str] = lambda: ""
     rows: list[Row] = field(default_factory=list)
     _done: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def step(self, step: Step) -> bool:
         """Run a step unless the journal shows it done. False when the change must stop here."""
-        phase, stem = self._journalled(step)
+        phase, stem = self._journalled(step.node, step.name)
         if phase == "done":
             return True
         if phase and self._found_done(step, stem):
@@ -73,13 +82,26 @@ class Applier:
         self.rows.append(failed_row(step, ended))
         return False
 
-    def verified(self, node: str, state: NodeState) -> None:
-        """Journal a node's read-back state: what the next stage expects to find."""
+    def verified(self, node: str, state: NodeState, phase: str = "") -> None:
+        """Journal a node's read-back state: what the next stage expects to find.
+
+        Once a phase: the first read-back is the instant at which it took effect.
+        """
+        last = [
+            (entry.body["state"], entry.body.get("phase", ""))
+            for entry in self.context.record.entries()
+            if entry.kind == "state"
+            and entry.body["node"] == node
+            and entry.body["item"] == self.context.item
+        ]
+        if last and last[-1] == (state.model_dump(mode="json"), phase):
+            return
         self.context.record.append(
             "state",
             {
                 "item": self.context.item,
                 "node": node,
+                "phase": phase,
                 "state": state.model_dump(mode="json"),
                 "at": self.context.scope.reread().isoformat(),
             },
@@ -87,8 +109,12 @@ class Applier:
 
     def stem(self, step: Step) -> str:
         """The path stem of a done step's outputs; empty when it is not done."""
-        phase, stem = self._journalled(step)
-        return stem if phase == "done" else self._done.get((step.node, step.name), "")
+        return self.done(step.node, step.name)
+
+    def done(self, node: str, name: str) -> str:
+        """The same, of a step by its node and name."""
+        phase, stem = self._journalled(node, name)
+        return stem if phase == "done" else self._done.get((node, name), "")
 
     def _note(self, step: Step, phase: str, stem: str, **more: object) -> None:
         body = {"item": self.context.item, "node": step.node, "step": step.name}
@@ -97,14 +123,14 @@ class Applier:
         if phase == "done":
             self._done[step.node, step.name] = stem
 
-    def _journalled(self, step: Step) -> tuple[str, str]:
+    def _journalled(self, node: str, name: str) -> tuple[str, str]:
         phase, stem = "", ""
         for entry in self.context.journal:
             body = entry.body
             if entry.kind == "step" and (body["item"], body["node"], body["step"]) == (
                 self.context.item,
-                step.node,
-                step.name,
+                node,
+                name,
             ):
                 phase, stem = body["phase"], body["stem"]
         return phase, stem

@@ -1,12 +1,14 @@
 """The plan: what a stage will do to which node, and nothing that merely varies.
 
-Its digest covers intent only: nodes, keys before and after, artifact, waves, policy. Heights,
-latencies and times are judged again when it is applied.
+Its digest covers intent only: nodes, keys before and after, artifact, waves, window, limits, the way
+back, policy. Heights, latencies and margins are judged again when it is applied.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
+from typing import Literal
 
 from ..canonical import digest
 from ..outcomes import Model
@@ -14,14 +16,33 @@ from .state import NodeState, differences
 
 
 class NodePlan(Model):
+    """One node in one phase. An operator's node is changed by its operator, on our instruction."""
+
     node: str
-    control: str
+    control: Literal["ours", "operator"]
+    operator: str = ""
     before: NodeState
     after: NodeState
 
     def changes(self) -> list[tuple[str, str | bool, str | bool]]:
         """(key, before, after) of what will differ."""
         return differences(self.before.flat(), self.after.flat())
+
+
+class Phase(Model):
+    """What one change item does: nodes, wave by wave. ``name`` tells phases of one item apart."""
+
+    item: str
+    name: str
+    nodes: tuple[NodePlan, ...]
+    waves: tuple[tuple[str, ...], ...]
+
+    def node(self, name: str) -> NodePlan:
+        """The plan of a node. Raises KeyError."""
+        for node in self.nodes:
+            if node.node == name:
+                return node
+        raise KeyError(name)
 
 
 class Artifact(Model):
@@ -32,7 +53,12 @@ class Artifact(Model):
 
 
 class Plan(Model):
-    """``waves`` are node names in the order they are changed; ``policy`` the digest of the limits."""
+    """Phases in the order in which they are made.
+
+    ``untouched`` are the known states of the cluster's other nodes, ``window`` two instants (ISO
+    8601, UTC) or empty, ``max_down`` the share of voting power that one wave may take down,
+    ``policy`` the digest of all limits. The way back is the state before, node by node.
+    """
 
     stage: str
     release: str
@@ -40,13 +66,112 @@ class Plan(Model):
     cluster: str
     chain_id: str
     artifact: Artifact
-    nodes: tuple[NodePlan, ...]
-    waves: tuple[tuple[str, ...], ...]
+    phases: tuple[Phase, ...]
+    untouched: dict[str, NodeState] = {}
+    window: tuple[str, ...] = ()
+    max_down: float = 1.0
     policy: str
 
     @cached_property
     def digest(self) -> str:
         return digest(self.model_dump(mode="json"))
 
-    def node(self, name: str) -> NodePlan:
-        return next(node for node in self.nodes if node.node == name)
+    def of(self, item: str) -> tuple[Phase, ...]:
+        """The phases that a change item makes."""
+        return tuple(phase for phase in self.phases if phase.item == item)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Every node that some phase changes, once, in the order of the phases."""
+        return tuple(dict.fromkeys(node.node for phase in self.phases for node in phase.nodes))
+
+    def recovery(self) -> dict[str, NodeState]:
+        """What each changed node was before: the state that recovery goes back to."""
+        back: dict[str, NodeState] = {}
+        for phase in self.phases:
+            for node in phase.nodes:
+                back.setdefault(node.node, node.before)
+        return back
+
+    def changes(self) -> Iterator[tuple[Phase, NodePlan]]:
+        """Every node of every phase, in order."""
+        for phase in self.phases:
+            for node in phase.nodes:
+                yield phase, node
+
+    def without(self, node: str) -> Plan:
+        """The plan after a node was dropped: it only shrinks; the node keeps the state it has."""
+        kept = (_shrunk(phase, node) for phase in self.phases)
+        back = self.recovery()
+        left = {node: back[node]} if node in back else {}
+        return self.model_copy(
+            update={
+                "phases": tuple(phase for phase in kept if phase.nodes),
+                "untouched": {**self.untouched, **left},
+            }
+        )
+
+
+def _shrunk(phase: Phase, node: str) -> Phase:
+    waves = (tuple(name for name in wave if name != node) for wave in phase.waves)
+    return phase.model_copy(
+        update={
+            "nodes": tuple(one for one in phase.nodes if one.node != node),
+            "waves": tuple(wave for wave in waves if wave),
+        }
+    )
+
+
+def moved(planned: Plan, now: Plan) -> list[tuple[str, str, str, str]]:
+    """(subject, what, planned, now) of everything in which a fresh plan differs from an older one."""
+    found = [
+        (name, "its state before", _states(differences(was.flat(), became.flat()), 1),
+         _states(differences(was.flat(), became.flat()), 2))
+        for name, was, became in _both(_before(planned), _before(now))
+        if was != became
+    ]  # fmt: skip
+    found += [
+        (name, "its state after", _states(differences(was.flat(), became.flat()), 1),
+         _states(differences(was.flat(), became.flat()), 2))
+        for name, was, became in _both(_after(planned), _after(now))
+        if was != became
+    ]  # fmt: skip
+    for name in sorted(set(_before(planned)) ^ set(_before(now))):
+        there = name in _before(planned)
+        found.append((name, "a node of the plan", str(there).lower(), str(not there).lower()))
+    old, new = planned.model_dump(mode="json"), now.model_dump(mode="json")
+    for key in ("stage", "release", "commit", "cluster", "chain_id", "artifact", "window",
+                "max_down", "policy"):  # fmt: skip
+        if old[key] != new[key]:
+            found.append(("the plan", key, str(old[key]), str(new[key])))
+    waves = [[p.item, p.name, p.waves] for p in planned.phases]
+    if not found and waves != [[p.item, p.name, p.waves] for p in now.phases]:
+        found.append(("the plan", "order and waves", _shape(planned), _shape(now)))
+    if not found and planned.digest != now.digest:
+        found.append(("the plan", "digest", planned.digest, now.digest))
+    return found
+
+
+def _before(plan: Plan) -> dict[str, NodeState]:
+    return {**plan.untouched, **plan.recovery()}
+
+
+def _after(plan: Plan) -> dict[str, NodeState]:
+    return {node.node: node.after for _, node in plan.changes()}
+
+
+def _both(
+    left: dict[str, NodeState], right: dict[str, NodeState]
+) -> Iterator[tuple[str, NodeState, NodeState]]:
+    return ((name, left[name], right[name]) for name in left if name in right)
+
+
+def _states(found: list[tuple[str, str | bool, str | bool]], side: int) -> str:
+    return ", ".join(f"{each[0]}={str(each[side]).lower()}" for each in found)
+
+
+def _shape(plan: Plan) -> str:
+    return "; ".join(
+        f"{phase.item} {phase.name}: " + " | ".join(" ".join(wave) for wave in phase.waves)
+        for phase in plan.phases
+    )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from .. import playbook
 from ..context import Context, judges
 from ..errors import SourceError
+from ..evidence.order import effect
 from ..metrics.catalogue import Catalogue, parse_catalogue
 from ..outcomes import CheckResult, Outcome, unknown_row, worst
 from ..params import parse_instant, project_path
@@ -25,7 +26,7 @@ def baseline(context: Context) -> CheckResult:
     """
     from ..metrics import baseline as capturing
 
-    start = _effect(context) + capturing.SETTLE
+    start = effect(context.journal, DEPLOY) + capturing.SETTLE
     end = start + timedelta(hours=context.params.baseline_hours)
     if not context.wait_until(end, "the baseline window"):
         expected = f"over at {end:%Y-%m-%d %H:%M:%S} UTC"
@@ -81,15 +82,3 @@ def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | 
 def read_catalogue(context: Context) -> Catalogue:
     """The metric catalogue. Raises ParameterError, SourceError."""
     return parse_catalogue(context.scope.read(project_path(CATALOGUE)), CATALOGUE)
-
-
-def _effect(context: Context) -> datetime:
-    """When the last node took the build, by the journal. Raises SourceError for none."""
-    instants = [
-        datetime.fromisoformat(entry.body["at"])
-        for entry in context.journal
-        if entry.kind == "state" and entry.body["item"] == DEPLOY
-    ]
-    if not instants:
-        raise SourceError("journal", f"expected a node that {DEPLOY} verified, got none")
-    return max(instants)

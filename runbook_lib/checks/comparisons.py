@@ -98,7 +98,7 @@ def restarts(journal: Sequence[Entry]) -> list[Stretch]:
     found: list[Stretch] = []
     begun: dict[str, datetime] = {}
     for entry in journal:
-        if entry.kind == "step" and entry.body["step"] == "restart":
+        if entry.kind == "step" and entry.body["step"].startswith("restart"):
             at = datetime.fromisoformat(entry.body["at"])
             start = begun.setdefault(entry.body["node"], at)
             if entry.body["phase"] != "intent":

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import playbook
-from ..changes.apply import Applier, Change, Step, all_pass, read_back, runs_as_planned
-from ..changes.plan import NodePlan, Plan
+from ..changes.apply import Applier, Change, all_pass
+from ..changes.phases import make_plan as plan
 from ..changes.provisioning import provision_and_remove
-from ..changes.state import known_map, require_known
-from ..changes.targets import artifact, keep_target, read_bundle, target
+from ..changes.roll import planned_rows, roll
+from ..changes.targets import read_bundle
 from ..context import Context, judges
 from ..errors import SourceError
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
-from ..params import project_path
 from ..sources.commands import SuiteRun
 from ..sources.forge import CheckRun, CommitStatus
 from . import preflight
@@ -33,6 +32,7 @@ __all__ = [
     "telemetry_reachable",
 ]
 
+DEPLOY = "development.activate.deploy"
 NOT_GREEN_YET = frozenset({"queued", "in_progress", "waiting", "requested", "pending"})
 RED = frozenset({"failure", "timed_out", "action_required", "startup_failure"})
 
@@ -167,54 +167,17 @@ def _provision(context: Context, applier: Applier) -> CheckResult:
 provision = Change("development.ready.provision", _plan_provision, _provision)
 
 
-# --- the plan -----------------------------------------------------------------------------------
-
-
-def plan(context: Context) -> Plan:
-    """Every node of the cluster gets the release's build, in a single wave."""
-    profile = read_bundle(context).profile(context.stage)
-    build = artifact(context)
-    known = known_map(context.scope, context.store, context.cluster_name)
-    configs, nodes = context.each(context.commands.read_config), []
-    for node in context.cluster.nodes:
-        before = require_known(known, node.name, context.cluster_name)
-        if isinstance(found := configs[node.name], SourceError):
-            raise found
-        made = target(context, node.name, found, before, profile, build.digest)
-        keep_target(context, node.name, made.text, made.raw)
-        nodes.append(
-            NodePlan(node=node.name, control=node.control, before=before, after=made.after)
-        )
-    return Plan(
-        stage=context.stage,
-        release=context.params.release,
-        commit=context.params.commit,
-        cluster=context.cluster_name,
-        chain_id=context.cluster.chain_id,
-        artifact=build,
-        nodes=tuple(nodes),
-        waves=(tuple(node.node for node in nodes),),
-        policy=context.policy(),
-    )
-
-
 # --- activation ---------------------------------------------------------------------------------
 
 
 def _plan_deploy(context: Context) -> list[Row]:
-    planned = context.plan.nodes if context.plan else ()
-    return [
-        check_row(node.node, key, before, after, Outcome.INCONCLUSIVE)
-        for node in planned
-        for key, before, after in node.changes()
-    ]
+    return planned_rows(context, DEPLOY)
 
 
 def _deploy(context: Context, applier: Applier) -> CheckResult:
     assert context.plan is not None
-    for name in (name for wave in context.plan.waves for name in wave):
-        if not _deploy_node(context, applier, context.plan.node(name)):
-            break  # a wave stops at the first node that is not healthy
+    for phase in context.plan.of(DEPLOY):
+        roll(context, applier, phase)
     digest = context.plan.artifact.digest
     return context.conclude(
         applier.rows,
@@ -224,45 +187,7 @@ def _deploy(context: Context, applier: Applier) -> CheckResult:
     )
 
 
-def _deploy_node(context: Context, applier: Applier, node: NodePlan) -> bool:
-    assert context.plan is not None
-    release, commands = context.plan.artifact, context.commands
-    profile, path = read_bundle(context).profile(context.stage), project_path(release.path)
-    if context.scope.file_digest(path) != release.digest:
-        got = "another content than was planned"
-        applier.rows.append(check_row(node.node, "artifact", release.digest, got, ok=False))
-        return False
-    found = commands.read_config(node.node)
-    made = target(context, node.node, found, node.before, profile, release.digest)
-    if made.after.config != node.after.config:
-        got = "its file moved since the plan"
-        applier.rows.append(check_row(node.node, "target TOML", node.after.config, got, ok=False))
-        return False
-    config = keep_target(context, node.node, made.text, made.raw)
-    deliver = Step(
-        node.node,
-        "deliver",
-        lambda lock, outputs: commands.deploy(
-            node.node, path, release.digest, config, lock=lock, outputs=outputs
-        ),
-        lambda: runs_as_planned(context, node),
-    )
-    restart = Step(
-        node.node,
-        "restart",
-        lambda lock, outputs: commands.restart(node.node, lock=lock, outputs=outputs),
-        lambda: runs_as_planned(context, node),
-    )
-    if not (applier.step(deliver) and applier.step(restart)):
-        return False
-    rows = read_back(context, node)
-    applier.rows += rows
-    if all_pass(rows):
-        applier.verified(node.node, node.after)
-    return all_pass(rows)
-
-
-deploy = Change("development.activate.deploy", _plan_deploy, _deploy)
+deploy = Change(DEPLOY, _plan_deploy, _deploy)
 
 
 @judges("development.activate.smoke-suites")

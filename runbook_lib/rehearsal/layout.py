@@ -91,18 +91,18 @@ def git(path: Path, *args: str) -> str:
     return done.stdout
 
 
-def write_nodes(world: World, release: Release) -> None:
+def write_nodes(world: World, release: Release, cluster: str) -> None:
     """Each node's folder: its configuration of the past, and the previous binary."""
     binary = (release.artifact.parent.parent / "previous" / "rpp-node").read_bytes()
-    for cluster in world.clusters.values():
-        channel, gates = past(cluster.name)
-        for node in cluster.nodes:
-            folder = world.node_dir(cluster.name, node.name)
-            (folder / "bin").mkdir(parents=True)
-            (folder / "data").mkdir()
-            (folder / "config.toml").write_text(node_config(node, cluster, channel, gates))
-            (folder / "bin" / "rpp-node").write_bytes(binary)
-            (folder / "bin" / "rpp-node").chmod(0o755)
+    spec = world.clusters[cluster]
+    channel, gates = past(cluster)
+    for node in spec.nodes:
+        folder = world.node_dir(cluster, node.name)
+        for part in ("bin", "data"):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+        (folder / "config.toml").write_text(node_config(node, spec, channel, gates))
+        (folder / "bin" / "rpp-node").write_bytes(binary)
+        (folder / "bin" / "rpp-node").chmod(0o755)
 
 
 def site(world: World, forge: str, prometheus: str, alertmanager: str) -> dict[str, Any]:

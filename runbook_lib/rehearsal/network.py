@@ -120,7 +120,8 @@ class RehearsalNetwork:
         self.world = self._make_world()
         self.release = layout.write_release(self.root, self.seed)
         self._write_bundle()
-        layout.write_nodes(self.world, self.release)
+        for cluster in self.world.clusters:
+            layout.write_nodes(self.world, self.release, cluster)
         previous = self.release.previous
         self.world.begin(
             {"digest": previous.digest, "commit": previous.commit, "version": previous.version}
@@ -229,6 +230,20 @@ class RehearsalNetwork:
         if name not in self.fleet.running:
             with contextlib.suppress(StartupError):
                 self.fleet.restart(name)
+
+    def reinstall(self, cluster: str) -> None:
+        """Put every node of a cluster back to what it began as, and restart those that differ."""
+        folders = {n.name: self.world.node_dir(cluster, n.name) for n in self._nodes(cluster)}
+        files = [f / name for f in folders.values() for name in ("config.toml", "bin/rpp-node")]
+        before = {path: path.read_bytes() for path in files}
+        layout.write_nodes(self.world, self.release, cluster)
+        for name, folder in folders.items():
+            moved = any(p.read_bytes() != was for p, was in before.items() if folder in p.parents)
+            if moved or name not in self.fleet.running:
+                self.fleet.restart(name)
+
+    def _nodes(self, cluster: str) -> Sequence[NodeSpec]:
+        return self.world.clusters[cluster].nodes
 
     def provision(self, cluster: str, name: str, config: str) -> NodeSpec:
         """A fresh node, or what the faults make of it. Raises ValueError, StartupError."""

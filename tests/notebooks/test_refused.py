@@ -67,7 +67,7 @@ def refused(bench: Any, path: Any, capsys: pytest.CaptureFixture[str], **options
     report = bench.run(path, **options)
     assert report.exit_code is ExitCode.BROKEN
     assert (report.verdict, report.folder, report.output) == (None, None, None)
-    assert not (bench.practice.root / "store").exists()
+    assert list((bench.practice.root / "store").iterdir()) == []
     assert capsys.readouterr().err.strip() == "\n".join(report.problems)
     return list(report.problems)
 

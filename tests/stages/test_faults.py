@@ -82,6 +82,7 @@ def run(network: RehearsalNetwork) -> tuple[Verdict, Path]:
 @pytest.mark.parametrize("fault", CASES)
 def test_a_fault_comes_to_its_declared_outcome(network: RehearsalNetwork, fault: Fault) -> None:
     """The declared item is the first that blocks, nothing after it is reached or changed."""
+    network.reinstall("development")
     adopt(str(network.site), "development")
     network.fault(f"{fault.name}@development")
     try:

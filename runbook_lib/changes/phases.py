@@ -1,0 +1,190 @@
+"""The phases of a stage: which change takes which nodes from what to what.
+
+What each change turns on is the playbook's (``TURNS``); a forward stage never turns a gate off. A
+node on which nothing differs stays in its phase: it is read back, and that is the release's anchor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..context import Context
+from ..errors import SourceError
+from ..params import RolloutParams
+from ..site import Node
+from ..sources.commands import NodeConfig
+from ..sources.config import CHANNEL_AT, GATES_AT, Flat, Profile, flatten, parse_toml
+from .plan import Artifact, NodePlan, Phase, Plan
+from .power import cut, powers
+from .state import NodeState, known_map, require_known
+from .targets import artifact, keep_target, read_bundle, rendered
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one change does to each of its nodes. ``gates`` None are all of the stage's profile."""
+
+    item: str
+    name: str
+    who: Literal["all", "canaries"]
+    gates: tuple[str, ...] | None = ()
+    channel: bool = False
+
+
+TURNS: dict[str, tuple[Turn, ...]] = {
+    "development": (Turn("development.activate.deploy", "build", "all", None, channel=True),),
+    "testnet": (
+        Turn("testnet.activate.deploy", "build", "all", channel=True),
+        Turn("testnet.activate.gate", "gates", "all", None),
+    ),
+    "canary": (
+        Turn("canary.activate.rewards-gate", "gates", "canaries", None, channel=True),
+        # Named: the canary profile has it off, the playbook turns it on for the canaries at the end.
+        Turn("canary.activate.witness-clients", "witness", "canaries", ("witness_network",)),
+    ),
+    "mainnet": (
+        Turn("mainnet.activate.witness-gate", "build", "all"),
+        Turn("mainnet.activate.witness-gate", "gates", "all", None, channel=True),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A node's configuration and state after a phase."""
+
+    config: NodeConfig
+    after: NodeState
+
+
+def make_plan(context: Context) -> Plan:
+    """The stage's plan, from the world as it is. Raises SourceError, ParameterError."""
+    build = artifact(context)
+    known = known_map(context.scope, context.store, context.cluster_name)
+    states = {
+        node.name: require_known(known, node.name, context.cluster_name)
+        for node in context.cluster.nodes
+    }
+    phases = _phases(context, build, states)
+    params = context.params
+    rollout = isinstance(params, RolloutParams)
+    touched = {node.node for phase in phases for node in phase.nodes}
+    return Plan(
+        stage=context.stage,
+        release=params.release,
+        commit=params.commit,
+        cluster=context.cluster_name,
+        chain_id=context.cluster.chain_id,
+        artifact=build,
+        phases=tuple(phases),
+        untouched={name: state for name, state in states.items() if name not in touched},
+        window=tuple(instant.isoformat() for instant in params.window) if rollout else (),
+        max_down=params.max_down if rollout else 1.0,
+        policy=context.policy(),
+    )
+
+
+def _phases(context: Context, build: Artifact, known: dict[str, NodeState]) -> list[Phase]:
+    profile = read_bundle(context).profile(context.stage)
+    nodes = in_order(context.cluster.nodes)
+    found = context.each(context.commands.read_config)
+    at: dict[str, Rendered] = {}
+    phases = []
+    for turn in TURNS[context.stage]:
+        chosen = [node for node in nodes if turn.who == "all" or node.canary]
+        if not chosen:
+            raise SourceError("site", f"expected {turn.who} on {context.cluster_name}, got none")
+        plans = []
+        for node in chosen:
+            if node.name not in at:
+                at[node.name] = _begin(context, node, found[node.name], known[node.name], build)
+            before = at[node.name]
+            after = advance(context, node.name, before, turn, profile, build)
+            keep_phase(context, node.name, turn.name, after.config)
+            plans.append(
+                NodePlan(
+                    node=node.name,
+                    control=node.control,
+                    operator=node.operator,
+                    before=before.after,
+                    after=after.after,
+                )
+            )
+            at[node.name] = after
+        phases.append(
+            Phase(item=turn.item, name=turn.name, nodes=tuple(plans), waves=_waves(context, plans))
+        )
+    return phases
+
+
+def _begin(
+    context: Context, node: Node, found: NodeConfig | SourceError, known: NodeState, build: Artifact
+) -> Rendered:
+    if isinstance(found, SourceError):
+        raise found
+    if context.stage == "canary" and node.canary:
+        # Their operators installed the candidate already: canary.ready.candidate-installed proves it.
+        known = known.model_copy(update={"binary": build.digest})
+    return Rendered(found, known)
+
+
+def in_order(nodes: Sequence[Node]) -> list[Node]:
+    """Our own nodes first: operators follow what has been seen to work."""
+    return sorted(nodes, key=lambda node: node.control == "operator")
+
+
+def _waves(context: Context, plans: Sequence[NodePlan]) -> tuple[tuple[str, ...], ...]:
+    names = [plan.node for plan in plans]
+    if not isinstance(context.params, RolloutParams):
+        return (tuple(names),)
+    return cut(names, powers(context), context.params.max_down)
+
+
+def advance(
+    context: Context, node: str, before: Rendered, turn: Turn, profile: Profile, build: Artifact
+) -> Rendered:
+    """A node's configuration and state after one turn. Raises SourceError."""
+    was = before.after
+    wanted = [gate for gate, on in profile.feature_gates.items() if on]
+    gates = wanted if turn.gates is None else list(turn.gates)
+    changes: Flat = {f"{GATES_AT}.{gate}": True for gate in gates if not was.gates.get(gate)}
+    channel = profile.release_channel if turn.channel else was.channel
+    if flatten(parse_toml(before.config.text, node)).get(CHANNEL_AT) != channel:
+        changes[CHANNEL_AT] = channel
+    text, raw, digest = rendered(context, node, before.config, changes)
+    after = NodeState(
+        gates={**was.gates, **dict.fromkeys(gates, True)},
+        channel=channel,
+        binary=build.digest,
+        config=digest,
+    )
+    return Rendered(NodeConfig(text, digest, raw), after)
+
+
+def reproduce(context: Context, node: NodePlan, found: NodeConfig) -> NodeConfig:
+    """A node's target out of its TOML as it lies there now, before the phase or after it.
+
+    Raises SourceError when it is not what was planned: the file moved.
+    """
+    changes: Flat = {
+        f"{GATES_AT}.{gate}": on
+        for gate, on in node.after.gates.items()
+        if node.before.gates.get(gate) != on
+    }
+    if node.before.channel != node.after.channel:
+        changes[CHANNEL_AT] = node.after.channel
+    text, raw, digest = rendered(context, node.node, found, changes)
+    if digest != node.after.config:
+        raise SourceError(
+            node.node,
+            f"expected a file that becomes {node.after.config}, got one that becomes {digest}:"
+            " it moved since the plan",
+        )
+    return NodeConfig(text, digest, raw)
+
+
+def keep_phase(context: Context, node: str, phase: str, config: NodeConfig) -> None:
+    """Keep a phase's target beside the attempt."""
+    keep_target(context, f"{node}.{phase}", config.text, config.raw)

@@ -1,0 +1,166 @@
+"""Rolling a phase over its nodes: wave by wave, stopping at the first node that is not healthy.
+
+Before each wave: its window, its guards, its margin. After each: every node read back, and the
+chain still committing. What is done already is read back, and not repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+from ..context import Context
+from ..errors import SourceError
+from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..params import RolloutParams, project_path
+from ..sources.process import Ended
+from .apply import POLL_S, Applier, Step, all_pass, read_back, runs_as_planned
+from .phases import reproduce
+from .plan import NodePlan, Phase
+from .power import Margin, margins, powers
+from .targets import keep_target
+from .windows import window_rows
+
+Before = Callable[[], list[Row]]
+BEHIND = 3
+"""Blocks a node may be behind the others when it is called healthy."""
+
+
+def roll(context: Context, applier: Applier, phase: Phase, before_wave: Before = list) -> bool:
+    """Make a phase. False when it stopped, with the rows that say why."""
+    for number, wave in enumerate(phase.waves):
+        left = [name for name in wave if not _done(applier, phase, name)]
+        if left and not _may_begin(context, applier, phase, number, before_wave):
+            return False
+        for name in wave:
+            if not _node(context, applier, phase, phase.node(name)):
+                return False
+        if left and isinstance(context.params, RolloutParams):
+            rows = healthy(context, wave)
+            applier.rows += rows
+            if not all_pass(rows):
+                return False
+    return True
+
+
+def planned_rows(context: Context, item: str) -> list[Row]:
+    """What a change item would do, for a card in plan mode."""
+    return [
+        check_row(node.node, key, before, after, Outcome.INCONCLUSIVE)
+        for phase in (context.plan.of(item) if context.plan else ())
+        for node in phase.nodes
+        for key, before, after in node.changes()
+    ]
+
+
+def _done(applier: Applier, phase: Phase, name: str) -> bool:
+    node = phase.node(name)
+    return node.before == node.after or bool(applier.done(name, _step("restart", phase)))
+
+
+def _may_begin(
+    context: Context, applier: Applier, phase: Phase, number: int, before_wave: Before
+) -> bool:
+    """Whether a wave may begin: nothing is begun that could not be ended."""
+    rows = before_wave()
+    if isinstance(context.params, RolloutParams):
+        left = sum(len(wave) for wave in phase.waves[number:])
+        rows += window_rows(context, left, at=context.scope.reread())
+        rows += margin_rows(context, phase, number)
+    bad = [row for row in rows if row.outcome is not Outcome.PASS]
+    if not bad and (why := applier.guarded()):
+        bad.append(unknown_row(f"wave {number + 1}", "every guard still holds", "holds", why))
+    applier.rows += bad
+    return not bad
+
+
+def margin_rows(context: Context, phase: Phase, number: int) -> list[Row]:
+    """Whether the quorum stands while a wave is down, nodes already down subtracted."""
+    what = f"power during {phase.name}, wave {number + 1}"
+    try:
+        found = powers(context)
+    except SourceError as error:
+        return [context.unreadable(what, "a quorum stays up", error)]
+    asked = context.fleet.status()
+    down = [name for name, answer in asked.items() if isinstance(answer, SourceError)]
+    margin: Margin = margins(phase, found, down)[number]
+    share = found.share([*{*phase.waves[number], *down}])
+    got = f"{found.total - margin.down} of {found.total} up, {share:.1%} down"
+    also = f" ({', '.join(down)} down already)" if down else ""
+    return [check_row("quorum", what, f"at least {found.quorum} up", got + also, margin.quorate)]
+
+
+def _step(what: str, phase: Phase) -> str:
+    """A step's name in the journal: a change may take a node through several phases."""
+    return what if phase.name == "build" else f"{what}-{phase.name}"
+
+
+def _node(context: Context, applier: Applier, phase: Phase, node: NodePlan) -> bool:
+    """Change one node of ours, or see it changed by its operator; read it back."""
+    if node.before != node.after and not _change(context, applier, phase, node):
+        return False
+    rows = read_back(context, node)
+    applier.rows += rows
+    if all_pass(rows):
+        applier.verified(node.node, node.after, phase.name)
+    return all_pass(rows)
+
+
+def _change(context: Context, applier: Applier, phase: Phase, node: NodePlan) -> bool:
+    assert context.plan is not None
+    release, commands = context.plan.artifact, context.commands
+    path = project_path(release.path)
+    if context.scope.file_digest(path) != release.digest:
+        got = "another content than was planned"
+        applier.rows.append(check_row(node.node, "artifact", release.digest, got, ok=False))
+        return False
+    try:
+        made = reproduce(context, node, commands.read_config(node.node))
+    except SourceError as error:
+        moved = error.problem.startswith("expected a file that becomes")
+        outcome = Outcome.FAIL if moved else Outcome.INCONCLUSIVE
+        row = check_row(node.node, "target TOML", node.after.config, error.problem, outcome)
+        applier.rows.append(row)
+        return False
+    config = keep_target(context, f"{node.node}.{phase.name}", made.text, made.raw)
+    inspect = partial(runs_as_planned, context, node)
+
+    def deliver(lock: int, outputs: Path) -> Ended:
+        return commands.deploy(node.node, path, release.digest, config, lock=lock, outputs=outputs)
+
+    def restart(lock: int, outputs: Path) -> Ended:
+        return commands.restart(node.node, lock=lock, outputs=outputs)
+
+    steps = [
+        Step(node.node, _step(what, phase), run, inspect)
+        for what, run in (("deliver", deliver), ("restart", restart))
+    ]
+    return all(applier.step(step) for step in steps)
+
+
+def healthy(context: Context, nodes: Sequence[str]) -> list[Row]:
+    """Whether the nodes of a wave are with the chain again: caught up, and it commits."""
+    deadline = context.scope.reread().timestamp() + context.patience_s
+    while True:
+        rows = _healthy(context, nodes)
+        if all_pass(rows) or context.scope.reread().timestamp() >= deadline:
+            return rows
+        context.scope.sleep(POLL_S)
+
+
+def _healthy(context: Context, nodes: Sequence[str]) -> list[Row]:
+    answers = context.fleet.consensus()
+    heights = [a.height for a in answers.values() if not isinstance(a, SourceError)]
+    rows = []
+    for name in nodes:
+        answer = answers[name]
+        if isinstance(answer, SourceError):
+            rows.append(context.unreadable("healthy after its wave", "an answer", answer))
+            continue
+        behind = max(heights) - answer.height
+        rows.append(check_row(name, "blocks behind", f"at most {BEHIND}", behind, behind <= BEHIND))
+        power = f"{answer.commit_power} of {answer.quorum_threshold} committed"
+        ok = answer.quorum_reached and int(answer.commit_power) >= int(answer.quorum_threshold)
+        rows.append(check_row(name, "its last round", "reached the quorum", power, ok))
+    return rows or [unknown_row("wave", "nodes", "at least one", "none")]

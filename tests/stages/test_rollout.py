@@ -1,0 +1,268 @@
+"""A plan, its approval and its apply on the testnet cluster: what moves it and what refuses it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from runbook_lib import playbook
+from runbook_lib import session as sessions
+from runbook_lib.canonical import canonical
+from runbook_lib.changes.adopt import adopt
+from runbook_lib.checks import testnet
+from runbook_lib.errors import ParameterError, StageRefused, StoreError
+from runbook_lib.evidence.store import Store
+from runbook_lib.outcomes import ExitCode, Outcome, Verdict
+from runbook_lib.params import TestnetParams
+from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.sources.tape import Entry, mutations, read_entries
+from runbook_lib.stage import Stage, open_stage
+
+GATES, DEPLOY, GATE = "testnet.ready.gates", "testnet.activate.deploy", "testnet.activate.gate"
+DECLARED = (GATES, DEPLOY, GATE)
+ALICE, BOB, MALLORY = "alice", "bob", "mallory"
+pytestmark = pytest.mark.xdist_group("rollout")
+
+
+@dataclass
+class Team:
+    """Two people, their keys, and the parameters they promote with."""
+
+    network: RehearsalNetwork
+    patch: pytest.MonkeyPatch
+    key: Ed25519PrivateKey
+
+    @property
+    def params(self) -> dict[str, Any]:
+        now = datetime.fromtimestamp(self.network.world.clock.now(), UTC).replace(microsecond=0)
+        return {
+            **TestnetParams().model_dump(),
+            "site": str(self.network.site),
+            "release": self.release,
+            "commit": self.network.release.commit,
+            "window_start": (now - timedelta(hours=1)).isoformat(),
+            "window_end": (now + timedelta(hours=8)).isoformat(),
+        }
+
+    release = "v1.4.0"
+
+    @contextmanager
+    def opened(self, who: str = ALICE, **changes: Any) -> Iterator[Stage]:
+        self.patch.setenv("RUNBOOK_OPERATOR", who)
+        stage = open_stage("testnet", **{**self.params, **changes})
+        try:
+            yield stage
+        finally:
+            stage.close()
+
+    def walk(self, who: str = ALICE, **changes: Any) -> tuple[Verdict, Path]:
+        """Every cell of the stage; its verdict and folder."""
+        with self.opened(who, **changes) as stage:
+            stage.check(testnet.gates)
+            stage.plan(testnet.plan)
+            stage.change(testnet.deploy)
+            stage.change(testnet.gate)
+            with suppress(StageRefused):
+                stage.enforce()
+            return stage.verdict(), stage.folder
+
+    def planned(self, **changes: Any) -> tuple[str, dict[str, Any]]:
+        """A plan by Alice: its digest, and the window it is for."""
+        params = self.params
+        window = {key: params[key] for key in ("window_start", "window_end")} | changes
+        verdict, folder = self.walk(mode="plan", **window)
+        assert verdict.exit_code is ExitCode.PASSED
+        return self.plan_of(folder), window
+
+    def plan_of(self, folder: Path) -> str:
+        lines = (folder / "record.jsonl").read_text().splitlines()
+        return next(e["body"]["digest"] for e in map(json.loads, lines) if e["kind"] == "plan")
+
+    def approve(self, digest: str, account: str = BOB) -> str:
+        statement = {"account": account, "approve": digest, "at": "2026-01-01T00:00:00Z"}
+        signature = base64.b64encode(self.key.sign(canonical(statement))).decode()
+        path = self.network.root / f"approval-{account}-{digest[-8:]}.json"
+        path.write_text(json.dumps({"statement": statement, "signature": signature}))
+        return str(path)
+
+    def changed(self, folder: Path) -> list[Entry]:
+        return mutations(read_entries(folder / "tape"))
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
+    root = tmp_path_factory.mktemp("rollout") / "network"
+    with RehearsalNetwork(root, telemetry=False) as made:
+        yield made
+
+
+@pytest.fixture
+def team(network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator[Team]:
+    for name, value in network.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(playbook.DECLARED, "testnet", DECLARED)
+    monkeypatch.setitem(playbook.PLAN_BEFORE, "testnet", DEPLOY)
+    monkeypatch.setattr(sessions, "require_order", lambda *given: None)
+    network.reinstall("testnet")
+    key = Ed25519PrivateKey.generate()
+    site = yaml.safe_load(network.site.read_text())
+    before = network.site.read_text()
+    public = base64.b64encode(key.public_key().public_bytes_raw()).decode()
+    site["single_operator"] = False
+    site["people"] = [
+        {"name": "Alice", "account": ALICE, "roles": ["release-engineer"]},
+        {"name": "Bob", "account": BOB, "key": f"ed25519:{public}", "roles": ["release-commander"]},
+    ]
+    site["commands"]["probe"]["timeout_s"] = 5.0
+    network.site.write_text(yaml.safe_dump(site))
+    store = network.root / "store"
+    store.chmod(0o2775)
+    made = Team(network, monkeypatch, key)
+    made.release = f"v1.4.0-{len(list((network.root / 'artifacts').iterdir()))}"
+    (network.root / "artifacts" / made.release).symlink_to(network.root / "artifacts" / "v1.4.0")
+    monkeypatch.setenv("RUNBOOK_OPERATOR", ALICE)
+    _adopt(network, site)
+    yield made
+    for fault in list(network.faults):
+        network.clear(fault.name)
+    network.site.write_text(before)
+
+
+def _adopt(network: RehearsalNetwork, site: dict[str, Any]) -> None:
+    text = network.site.read_text()
+    network.site.write_text(yaml.safe_dump({**site, "single_operator": True}))
+    adopt(str(network.site), "testnet")
+    network.site.write_text(text)
+
+
+def test_an_approved_plan_is_applied_wave_by_wave(team: Team) -> None:
+    """Planned by one, approved by another: every node gets the build, then the gate."""
+    digest, window = team.planned()
+
+    verdict, folder = team.walk(
+        mode="apply", approved_plan=digest, approvals=[team.approve(digest)], **window
+    )
+
+    assert verdict.exit_code is ExitCode.PASSED, [i.reason for i in verdict.blocking]
+    for node in team.network.world.clusters["testnet"].nodes:
+        running = team.network.fleet.running[node.name]
+        assert running.config.gates["malachite_consensus"]
+        assert running.build.digest != team.network.release.previous.digest
+    done = [entry.key for entry in team.changed(folder)]
+    assert len(done) == 2 * 2 * 7
+
+
+def test_a_plan_changes_nothing(team: Team) -> None:
+    """Not one changing call; its end is 0: ready to apply."""
+    _, folder = team.walk(mode="plan")
+
+    assert team.changed(folder) == []
+
+
+def test_an_apply_needs_a_plan(team: Team) -> None:
+    """Without its digest nothing opens."""
+    with pytest.raises(
+        ParameterError, match="approved_plan: expected the digest of an approved plan"
+    ):
+        team.walk(mode="apply")
+
+
+@pytest.mark.parametrize(
+    ("refuse", "why"),
+    [
+        ("nobody", "approval: approved: nobody"),
+        ("other", "a plan run in the store: expected sha256:"),
+        ("unlisted", "expected a listed person with a key, got 'mallory'"),
+    ],
+)
+def test_what_was_not_approved_by_another_is_refused(team: Team, refuse: str, why: str) -> None:
+    """Before any change, saying who must approve what."""
+    digest, window = team.planned()
+    given: dict[str, Any] = {"approved_plan": digest}
+    if refuse == "other":
+        given["approved_plan"] = "sha256:" + "0" * 64
+    if refuse == "unlisted":
+        given["approvals"] = [team.approve(digest, MALLORY)]
+
+    verdict, folder = team.walk(mode="apply", **given, **window)
+
+    assert verdict.exit_code is not ExitCode.PASSED
+    assert team.changed(folder) == []
+
+
+def test_a_plan_is_refused_when_a_node_moved(team: Team) -> None:
+    """Naming the node and what moved."""
+    digest, window = team.planned()
+    approval = team.approve(digest)
+    team.network.fault("config-edited@testnet/test-3")
+    _adopt(team.network, yaml.safe_load(team.network.site.read_text()))
+
+    verdict, folder = team.walk(mode="apply", approved_plan=digest, approvals=[approval], **window)
+
+    blocked = next(item for item in verdict.items if item.item == DEPLOY)
+    assert "test-3: its state before (planned, now): expected config=sha256:" in blocked.reason
+    assert team.changed(folder) == []
+
+
+def test_a_node_that_stays_down_stops_the_rollout(team: Team) -> None:
+    """In its wave; no later node is touched, and the gate is not reached."""
+    digest, window = team.planned()
+    team.network.fault("node-stays-down@testnet/test-3")
+
+    verdict, folder = team.walk(
+        mode="apply", approved_plan=digest, approvals=[team.approve(digest)], **window
+    )
+
+    items = {item.item: item for item in verdict.items}
+    assert items[DEPLOY].outcome is Outcome.FAIL
+    assert items[GATE].state == "not-reached"
+    touched = {json.loads(e.key.removeprefix("RUN "))[-1] for e in team.changed(folder)}
+    assert not touched & {"test-4", "test-5", "test-6", "test-7"}
+
+
+def test_before_its_window_a_change_waits(team: Team) -> None:
+    """Exit 4, and when to return; after it the plan has expired."""
+    start = datetime.fromtimestamp(team.network.world.clock.now(), UTC) + timedelta(hours=2)
+    window = {
+        "window_start": start.isoformat(),
+        "window_end": (start + timedelta(hours=4)).isoformat(),
+    }
+    digest, window = team.planned(**window)
+
+    verdict, folder = team.walk(
+        mode="apply", approved_plan=digest, approvals=[team.approve(digest)], **window
+    )
+
+    assert (verdict.exit_code, verdict.return_at) == (ExitCode.WAITING, start)
+    assert team.changed(folder) == []
+
+
+def test_an_apply_opens_only_on_the_stage_before(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Testnet without a passed development attempt is refused, and nothing is created."""
+    digest, window = team.planned()
+    monkeypatch.undo()
+    for name, value in team.network.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RUNBOOK_OPERATOR", ALICE)
+    monkeypatch.setitem(playbook.DECLARED, "testnet", DECLARED)
+    store = Store(team.network.root / "store")
+    before = len(store.attempts(team.release))
+
+    with pytest.raises(
+        StoreError, match="development: expected an attempt that applied and passed"
+    ):
+        open_stage("testnet", **{**team.params, **window, "mode": "apply", "approved_plan": digest})
+
+    assert len(store.attempts(team.release)) == before
