@@ -311,45 +311,54 @@ def adopt(args: argparse.Namespace) -> int:
 
 
 def status(args: argparse.Namespace) -> int:
-    """Where a release stands, computed from its attempts."""
-    from .evidence.standing import verdict
+    """Where a release stands, computed from its attempts, and when the next stage can open."""
+    from .evidence.status import attempts_of, next_opening
     from .evidence.store import Store
     from .session import read_site
 
-    store = Store(read_site(args.site).store_path)
-    attempts = store.attempts(args.release)
-    store.check_heads(attempts)
-    rows: list[dict[str, Value]] = []
-    for attempt in attempts:
-        entries = attempt.record.entries()
-        found = verdict(entries)
-        sealed = any(entry.kind == "sealed" for entry in entries)
-        blocking = found.blocking
-        first = f"{blocking[0].item}: {blocking[0].reason}" if blocking else ""
-        rows.append(
-            {
-                "stage": attempt.stage,
-                "attempt": attempt.number,
-                "mode": found.mode,
-                "source": found.source,
-                "outcome": found.outcome.value,
-                "exit_code": int(found.exit_code),
-                "sealed": sealed,
-                "blocks": found.broken[0] if found.broken else first,
-            }
-        )
+    site = read_site(args.site)
+    store = Store(site.store_path)
+    found = attempts_of(store, args.release)
+    rows: list[dict[str, Value]] = [
+        {
+            "stage": one.attempt.stage,
+            "attempt": one.attempt.number,
+            "mode": one.verdict.mode,
+            "source": one.verdict.source,
+            "outcome": one.verdict.outcome.value,
+            "exit_code": int(one.verdict.exit_code),
+            "sealed": one.sealed,
+            "blocks": one.blocks,
+            "since": one.since.isoformat(timespec="seconds") if one.since else "",
+        }
+        for one in found
+    ]
+    opening = next_opening(store, site, args.release)
+    following: dict[str, Any] | None = None
+    if opening is not None:
+        at = opening.at.isoformat(timespec="seconds") if opening.at else None
+        following = {
+            "stage": opening.stage,
+            "earliest": at,
+            "item": opening.item,
+            "why": opening.why,
+            "missing": list(opening.missing),
+        }
     if args.json:
-        print_json({"release": args.release, "attempts": rows})
+        print_json({"release": args.release, "attempts": rows, "next": following})
     else:
-        columns = ("stage", "attempt", "mode", "source", "outcome", "sealed", "blocks")
+        columns = ("stage", "attempt", "mode", "source", "outcome", "sealed", "blocks", "since")
         table: list[Sequence[Value]] = [[row[column] for column in columns] for row in rows]
         print(display.table_card(args.release, columns, table or [("no attempt yet",)]).text)
-    passed = {row["stage"] for row in rows if row["exit_code"] == 0 and row["mode"] == "apply"}
-    return (
-        0
-        if passed.issuperset(stage for stage in STAGES if stage in NOTEBOOKS)
-        else int(ExitCode.INCONCLUSIVE)
-    )
+        if opening is not None and following is not None:
+            when = following["earliest"] or "not before that is mended"
+            print(f"next: {opening.stage}, at the earliest {when}: {opening.item}: {opening.why}")
+            for line in opening.missing[: display.SHOWN]:
+                print(f"  missing  {line}")
+    newest = {one.attempt.stage: one for one in found if one.verdict.mode == "apply"}
+    passed = {stage for stage, one in newest.items() if one.passed}
+    built = {stage for stage in STAGES if stage in NOTEBOOKS}
+    return 0 if passed.issuperset(built) else int(ExitCode.INCONCLUSIVE)
 
 
 def doctor(args: argparse.Namespace) -> int:

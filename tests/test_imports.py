@@ -26,6 +26,7 @@ LAYERS = (
     ("evidence.record", "evidence.store", "evidence.standing", "evidence.seal", "evidence.render"),
     ("evidence.verify",),
     ("evidence.order",),
+    ("evidence.status",),
     ("session",),
     ("evidence",),
     ("context",),

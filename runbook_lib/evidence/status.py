@@ -1,0 +1,130 @@
+"""Where a release stands: its attempts, what blocks each and since when, and when the next can open.
+
+Computed from the attempts in the store. The earliest opening is a bound, not a promise: the
+playbook's windows from the instants the journals say, epochs at the chain's nominal pace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from .. import playbook
+from ..errors import SourceError
+from ..outcomes import ExitCode, Outcome, Verdict
+from ..site import Site
+from .order import BEFORE, effect, find_earlier
+from .record import Entry
+from .standing import verdict
+from .store import Attempt, Store
+
+
+@dataclass(frozen=True)
+class AttemptStatus:
+    """One attempt; ``since`` is when what blocks it was last judged."""
+
+    attempt: Attempt
+    verdict: Verdict
+    sealed: bool
+    blocks: str
+    since: datetime | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether it applied and passed."""
+        return self.verdict.exit_code is ExitCode.PASSED and self.verdict.mode == "apply"
+
+
+@dataclass(frozen=True)
+class Opening:
+    """The next stage: the earliest instant it can open, the item that sets it, and what is missing."""
+
+    stage: str
+    at: datetime | None
+    item: str
+    why: str
+    missing: tuple[str, ...] = ()
+
+
+def attempts_of(store: Store, release: str) -> list[AttemptStatus]:
+    """Every attempt of a release in the playbook's order. Raises StoreError."""
+    attempts = store.attempts(release)
+    store.check_heads(attempts)
+    return [_status(attempt, attempt.record.entries()) for attempt in attempts]
+
+
+def _status(attempt: Attempt, entries: Sequence[Entry]) -> AttemptStatus:
+    found = verdict(entries)
+    first = found.blocking[0] if found.blocking else None
+    blocks = found.broken[0] if found.broken else ""
+    since = None
+    if first is not None:
+        blocks = blocks or f"{first.item}: {first.reason}"
+        since = first.result.started if first.result is not None else None
+    sealed = any(entry.kind == "sealed" for entry in entries)
+    return AttemptStatus(attempt, found, sealed, blocks, since)
+
+
+def next_opening(store: Store, site: Site, release: str) -> Opening | None:
+    """The stage after the last one that passed; None when all have, or the first has not begun."""
+    newest = {one.attempt.stage: one for one in attempts_of(store, release) if _applied(one)}
+    passed = [stage for stage in playbook.STAGES if stage in newest and newest[stage].passed]
+    if not passed or passed[-1] == playbook.STAGES[-1]:
+        return None
+    last = newest[passed[-1]]
+    stage = playbook.STAGES[playbook.STAGES.index(passed[-1]) + 1]
+    found = last.verdict
+    problem = find_earlier(store, release, found.commit, stage, found.source).problem
+    if problem:
+        return Opening(stage, None, "the stage before", problem)
+    item, at, why = _earliest(last.attempt.record.entries(), site, stage)
+    return Opening(stage, at, item, why, _missing(store, release, stage))
+
+
+def _applied(one: AttemptStatus) -> bool:
+    return one.verdict.mode == "apply" and one.verdict.source != "replay"
+
+
+def _earliest(before: Sequence[Entry], site: Site, stage: str) -> tuple[str, datetime | None, str]:
+    """(item, instant, why) of the window that the playbook demands before a stage."""
+    cluster = site.cluster_of(BEFORE[stage])
+    epoch = timedelta(milliseconds=cluster.epoch_length * cluster.block_time_ms)
+    item, change, span, why = {
+        "testnet": (
+            "testnet.ready.soak",
+            "development.activate.deploy",
+            playbook.SOAK,
+            "development must have soaked for 48 h",
+        ),
+        "canary": (
+            "canary.ready.epochs-clean",
+            "testnet.activate.gate",
+            epoch * (playbook.TESTNET_EPOCHS + 1),
+            f"{playbook.TESTNET_EPOCHS} whole epochs after the testnet gate",
+        ),
+        "mainnet": (
+            "mainnet.ready.no-regression",
+            "canary.activate.rewards-gate",
+            epoch * (playbook.CANARY_CLEAN_EPOCHS + 1),
+            f"{playbook.CANARY_CLEAN_EPOCHS} whole epochs with rewards on the canaries",
+        ),
+    }[stage]
+    try:
+        return item, effect(before, change) + span, why
+    except SourceError as error:
+        return item, None, error.problem
+
+
+def _missing(store: Store, release: str, stage: str) -> tuple[str, ...]:
+    """Who or what the newest try at the stage still misses, row by row."""
+    attempts = store.attempts(release, stage)
+    if not attempts:
+        return ()
+    rows = [
+        f"{row.subject}: {row.what}"
+        for item in verdict(attempts[-1].record.entries()).items
+        if item.result is not None and item.outcome is not Outcome.PASS
+        for row in item.open_rows
+    ]
+    return tuple(rows)
