@@ -25,7 +25,7 @@ def site(practice: Any) -> Any:
     practice.write_site(
         stages={"development": "development", "testnet": "testnet", "canary": "mainnet",
                 "mainnet": "mainnet"},
-        clusters=dict.fromkeys(names, cluster),
+        clusters={name: cluster() for name in names},
     )  # fmt: skip
     return read_site(str(practice.site))
 
