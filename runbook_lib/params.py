@@ -375,7 +375,14 @@ class PreflightParams(StageParams):
     mode: Literal["plan"] = "plan"
 
 
+class ReportParams(StageParams):
+    """The report of a release: always a plan, as it changes nothing."""
+
+    mode: Literal["plan"] = "plan"
+
+
 STAGE_PARAMS: dict[str, type[StageParams]] = {
+    playbook.REPORT: ReportParams,
     playbook.PREFLIGHT: PreflightParams,
     "development": DevelopmentParams,
     "testnet": TestnetParams,
@@ -386,6 +393,8 @@ STAGE_PARAMS: dict[str, type[StageParams]] = {
 
 def promoted(runbook: str, params: StageParams) -> str:
     """The playbook's stage that a runbook is about: the preflight's is a parameter."""
+    if isinstance(params, ReportParams):
+        return playbook.STAGES[-1]
     return params.stage if isinstance(params, PreflightParams) else runbook
 
 

@@ -111,11 +111,14 @@ ITEMS: dict[str, Item] = {item.id: item for item in _ALL}
 STAGES = ("development", "testnet", "canary", "mainnet")
 PREFLIGHT = "preflight"
 """The runbook of the common preflight alone, for any stage: it plans, and changes nothing."""
+REPORT = "report"
+"""The runbook that shows a release's stages on one page: it declares no item and judges nothing."""
 NOTEBOOKS: dict[str, str] = {
     PREFLIGHT: "00_preflight.ipynb",
     "development": "10_development.ipynb",
 }
 DECLARED: dict[str, tuple[str, ...]] = {
+    REPORT: (),
     PREFLIGHT: ("preflight.config-drift",),
     "development": (
         "preflight.config-drift",

@@ -75,6 +75,14 @@ class Comparison:
         return display.figure_card(png, text, data)
 
 
+class Show(Protocol):
+    """A card over what the store holds. Raises SourceError where it holds nothing."""
+
+    __name__: str
+
+    def __call__(self, context: Context) -> display.Card: ...
+
+
 class Draw(Protocol):
     """A figure of an attempt: PNG, the same in words, and for programs; None for nothing."""
 
@@ -185,6 +193,13 @@ class Stage:
     def change(self, change: Change) -> display.Card:
         """Plan or make a change, unless an item before it stands in the way."""
         return self._try(change.item, lambda: self._change(change))
+
+    def show(self, show: Show) -> display.Card:
+        """A page of the release report."""
+        try:
+            return show(self._context(f"stage.show.{show.__name__}", 1))
+        except SourceError as error:
+            return display.table_card("Nothing to show", ("why",), [(str(error),)])
 
     def plot(self, draw: Draw) -> display.Card:
         """A figure of what this attempt recorded."""

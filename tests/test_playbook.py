@@ -40,7 +40,7 @@ def test_the_playbooks_numbers() -> None:
 def test_stages_declare_items_in_order_with_checks_before_changes() -> None:
     """Each item once, known, its own stage's or common; preflight stands first."""
     for stage, items in playbook.DECLARED.items():
-        assert stage in (playbook.PREFLIGHT, *playbook.STAGES)
+        assert stage in (playbook.PREFLIGHT, playbook.REPORT, *playbook.STAGES)
         assert len(set(items)) == len(items)
         assert set(items) <= set(playbook.ITEMS)
         assert {item.split(".")[0] for item in items} <= {"preflight", stage}

@@ -21,7 +21,7 @@ from typing import Any
 from uuid import uuid4
 
 from ..errors import LockHeld, RecordDamaged, StoreError
-from ..playbook import PREFLIGHT, STAGES
+from ..playbook import PREFLIGHT, REPORT, STAGES
 from .record import Record
 
 ADOPTED = ".adopted"
@@ -51,7 +51,7 @@ class Store:
     def attempts(self, release: str, stage: str | None = None) -> list[Attempt]:
         """Attempts of a release in order of stage and number. Raises StoreError for a gap."""
         found = []
-        for name in [stage] if stage else [PREFLIGHT, *STAGES]:
+        for name in [stage] if stage else [PREFLIGHT, *STAGES, REPORT]:
             folder = self.root / release / name
             numbers = sorted(int(p.name) for p in folder.glob("[0-9]*") if p.name.isdigit())
             if numbers != list(range(1, len(numbers) + 1)):

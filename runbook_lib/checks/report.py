@@ -1,0 +1,216 @@
+"""The release report: the four stages of a release on one page, out of their attempts.
+
+Nothing is judged here. Everything is read from the store through the tape, so that a replay shows
+the same page.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..changes.state import known_map
+from ..context import Context
+from ..display import Card, table_card
+from ..errors import SourceError
+from ..evidence.record import Entry, parse
+from ..evidence.standing import verdict
+from ..outcomes import Outcome, Value, Verdict
+from ..playbook import STAGES
+from ..wording import utc
+
+EVENTS = {
+    "plan": "plan made",
+    "plan-refused": "plan refused",
+    "waiver": "waiver accepted",
+    "stopped": "stopped by a person",
+    "sealed": "sealed",
+    "dropped": "node dropped",
+}
+"""Entries of a record that stand in the timeline beside results and changes of nodes."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """One attempt: its record and what it amounts to."""
+
+    stage: str
+    number: int
+    entries: Sequence[Entry]
+    verdict: Verdict
+
+
+def attempts(context: Context) -> list[Told]:
+    """Every attempt at a stage of the release, oldest first within a stage. Raises SourceError."""
+    scope, root, release = context.scope, context.store.root, context.params.release
+    found = []
+    for stage in STAGES:
+        for number in scope.listing(root / release / stage):
+            if number.isdigit():
+                where = f"{release}/{stage}/{number}"
+                text = scope.read(root / release / stage / number / "record.jsonl")
+                entries, _ = parse(text, where)
+                found.append(Told(stage, int(number), entries, verdict(entries)))
+    if not found:
+        raise SourceError(release, "expected an attempt at a stage in the store, got none")
+    return found
+
+
+def verdicts(context: Context) -> Card:
+    """Every attempt's verdict, with who ran it, when, and what blocked it."""
+    rows: list[Sequence[Value]] = []
+    for told in attempts(context):
+        v = told.verdict
+        blocking = f"{v.blocking[0].item}: {v.blocking[0].reason}" if v.blocking else ""
+        rows.append(
+            (
+                told.stage,
+                told.number,
+                v.mode,
+                v.outcome.value,
+                v.operator,
+                utc(v.started),
+                utc(v.ended),
+                blocking or (v.broken[0] if v.broken else ""),
+            )
+        )
+    columns = ("stage", "attempt", "mode", "outcome", "by", "began", "ended", "what blocked it")
+    return table_card(f"Verdicts of {context.params.release}", columns, rows)
+
+
+def timeline(context: Context) -> Card:
+    """What happened, in order: plans, changes of nodes, results, waivers, interventions."""
+    rows = [
+        (at, f"{told.stage} {told.number}", what)
+        for told in attempts(context)
+        for at, what in _events(told)
+    ]
+    rows.sort()
+    columns = ("time", "attempt", "what happened")
+    return table_card("Timeline", columns, rows)
+
+
+def _events(told: Told) -> Iterator[tuple[str, str]]:
+    nodes: dict[str, list[str]] = {}
+    for entry in told.entries:
+        body = entry.body
+        if entry.kind == "result":
+            result = body["result"]
+            yield result["ended"], f"{body['item']}: {result['outcome']}: {result['reason']}"
+        elif entry.kind == "state":
+            nodes.setdefault(f"{body['item']} {body.get('phase', '')}".strip(), []).append(
+                body["at"]
+            )
+        elif entry.kind in EVENTS:
+            yield entry.at, _said(entry)
+    for what, instants in nodes.items():
+        last = max(instants)
+        yield last, f"{what}: {len(instants)} nodes changed and read back since {min(instants)}"
+
+
+def _said(entry: Entry) -> str:
+    body = entry.body
+    match entry.kind:
+        case "plan":
+            by = ", ".join(body.get("approved_by", ()))
+            more = f", approved by {by}" if by else ""
+            return f"{EVENTS[entry.kind]} by {body['author']}: {body['digest'][:19]}{more}"
+        case "plan-refused":
+            return f"{EVENTS[entry.kind]}: {body['reason']}"
+        case "waiver":
+            return f"{EVENTS[entry.kind]}: {body['item']} on {', '.join(body['subjects'])}"
+        case "sealed":
+            return f"{EVENTS[entry.kind]}: {body['outcome']}"
+        case _:
+            return f"{EVENTS[entry.kind]}: {body.get('item') or body.get('node', '')}"
+
+
+def gates(context: Context) -> Card:
+    """Every node's gates, channel and build as last verified, cluster by cluster."""
+    rows: list[Sequence[Value]] = []
+    for name, cluster in context.site.clusters.items():
+        known = known_map(context.scope, context.store, name)
+        for node in cluster.nodes:
+            if node.name not in known:
+                rows.append((name, node.name, "never verified"))
+                continue
+            one = known[node.name]
+            on = ", ".join(gate for gate, value in one.state.gates.items() if value) or "none"
+            binary = one.state.binary[:19]
+            rows.append((name, node.name, on, one.state.channel, binary, one.origin, utc(one.at)))
+    columns = ("cluster", "node", "gates on", "channel", "build", "verified by", "at")
+    return table_card("Gates, as last verified", columns, rows)
+
+
+def waivers(context: Context) -> Card:
+    """Every accepted risk: on whose word, why, until when."""
+    rows: list[Sequence[Value]] = [
+        (
+            f"{told.stage} {told.number}",
+            entry.body["item"],
+            ", ".join(entry.body["subjects"]),
+            entry.body["reason"],
+            ", ".join(entry.body["approved_by"])
+            + (" (self-approved)" if entry.body["self_approved"] else ""),
+            entry.body["expires"],
+        )
+        for told in attempts(context)
+        for entry in told.entries
+        if entry.kind == "waiver"
+    ]
+    columns = ("attempt", "item", "rows", "why", "approved by", "until")
+    return table_card("Waivers", columns, rows or [("none",)])
+
+
+def tries(context: Context) -> Card:
+    """Every try that did not pass, and every intervention of a person."""
+    rows: list[Sequence[Value]] = []
+    for told in attempts(context):
+        where = f"{told.stage} {told.number}"
+        for entry in told.entries:
+            body = entry.body
+            if entry.kind == "result" and body["result"]["outcome"] != Outcome.PASS.value:
+                result = body["result"]
+                why = body.get("retry_reason", "")
+                rows.append((where, body["item"], body["number"], result["outcome"],
+                             result["reason"], why))  # fmt: skip
+            elif entry.kind in ("stopped", "plan-refused", "dropped"):
+                said = body.get("item") or body.get("node", "the plan")
+                rows.append((where, said, "", EVENTS[entry.kind], body.get("reason", ""), ""))
+    columns = ("attempt", "item", "try", "outcome", "reason", "why it was tried again")
+    return table_card("Tries that did not pass, and interventions", columns, rows or [("none",)])
+
+
+def metrics(context: Context) -> Card:
+    """The median of every baseline metric, stage by stage, out of the pinned frames."""
+    pinned = list(_pinned(context))
+    units = {name: unit for _, values in pinned for name, (_, unit) in values.items()}
+    rows: list[Sequence[Value]] = []
+    for name, unit in units.items():
+        row: list[Value] = [f"{name} ({unit})" if unit else name]
+        row += [values[name][0] if name in values else "" for _, values in pinned]
+        rows.append(row)
+    columns = ("metric", *(where for where, _ in pinned))
+    return table_card("Baseline metrics across the stages", columns, rows or [("none pinned",)])
+
+
+def _pinned(context: Context) -> Iterator[tuple[str, dict[str, tuple[float, str]]]]:
+    """(attempt, metric -> (median, unit)) of every baseline an attempt pinned and passed with."""
+    for told in attempts(context):
+        for entry in told.entries:
+            result = entry.body.get("result") if entry.kind == "result" else None
+            data: dict[str, Any] = result["data"] if result else {}
+            if result and result["outcome"] == "PASS" and {"digest", "metrics"} <= set(data):
+                path = context.store.pinned(str(data["cluster"]), str(data["digest"]), ".parquet")
+                yield f"{told.stage} {told.number}", _medians(context.scope.read(path))
+
+
+def _medians(parquet: bytes) -> dict[str, tuple[float, str]]:
+    import pandas as pd
+
+    table = pd.read_parquet(io.BytesIO(parquet))
+    grouped = table.groupby("metric", sort=False)
+    medians, units = grouped["value"].median(), grouped["unit"].first()
+    return {str(name): (float(f"{medians[name]:.6g}"), str(units[name])) for name in medians.index}

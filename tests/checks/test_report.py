@@ -1,0 +1,81 @@
+"""The release report: attempts of the store on one page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runbook_lib import open_stage
+from runbook_lib.checks import report
+from runbook_lib.errors import StageRefused
+from runbook_lib.outcomes import ExitCode, Outcome
+from runbook_lib.params import ReportParams
+from runbook_lib.stage import Stage
+
+
+@pytest.fixture
+def page(practice: Any) -> Any:
+    cluster = {"chain_id": "rpp", "nodes": [{"name": "main-1", "url": "http://127.0.0.1:9"}]}
+    development = {"chain_id": "rpp", "nodes": [{"name": "dev-1", "url": "http://127.0.0.1:9"}]}
+    practice.write_site(
+        stages={"development": "development", "mainnet": "mainnet"},
+        clusters={"development": development, "mainnet": cluster},
+    )
+    opened: list[Stage] = []
+
+    def open_page() -> Stage:
+        given = ReportParams().model_dump()
+        given |= {key: practice.params[key] for key in ("site", "release", "commit")}
+        opened.append(open_stage("report", **given))
+        return opened[-1]
+
+    yield open_page
+    for stage in opened:
+        stage.close()
+
+
+def test_without_an_attempt_there_is_nothing_to_show(page: Any) -> None:
+    """Said, not shown as an empty success."""
+    stage = page()
+
+    assert (
+        "expected an attempt at a stage in the store, got none" in stage.show(report.verdicts).text
+    )
+
+
+def test_every_attempt_stands_on_the_page_with_what_blocked_it(practice: Any, page: Any) -> None:
+    """A failed one and a passed one, the tries, the waivers, and the nodes nobody verified."""
+    first = practice.open()
+    practice.walk(first, ci_green=Outcome.FAIL)
+    with pytest.raises(StageRefused):
+        first.enforce()
+    practice.sealed()
+    stage = page()
+
+    verdicts = stage.show(report.verdicts).data["rows"]
+    assert [(row[0], row[1], row[3]) for row in verdicts] == [
+        ("development", 1, "FAIL"),
+        ("development", 2, "PASS"),
+    ]
+    assert verdicts[0][7].startswith("development.ready.ci-green: dev-1")
+    tries = stage.show(report.tries).data["rows"]
+    assert [(row[1], row[3]) for row in tries] == [("development.ready.ci-green", "FAIL")]
+    assert stage.show(report.waivers).data["rows"] == [["none"]]
+    assert stage.show(report.gates).data["rows"][0][1:3] == ["dev-1", "never verified"]
+    assert stage.show(report.metrics).data["rows"] == [["none pinned"]]
+    timeline = stage.show(report.timeline).data["rows"]
+    assert timeline == sorted(timeline)
+    assert any("plan made by alice" in row[2] for row in timeline)
+
+
+def test_a_report_passes_whole_and_promotes_nothing(practice: Any, page: Any) -> None:
+    """It has no item, changes nothing, and is always a plan."""
+    practice.sealed()
+    stage = page()
+    stage.show(report.verdicts)
+    stage.enforce()
+
+    verdict = stage.verdict()
+
+    assert (verdict.exit_code, verdict.mode, verdict.items) == (ExitCode.PASSED, "plan", ())
