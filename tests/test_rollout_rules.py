@@ -15,6 +15,7 @@ from runbook_lib.checks.lint_rules import catalogue_names, lint
 from runbook_lib.params import PROJECT
 from runbook_lib.playbook import PAGING_SEVERITIES
 from runbook_lib.rehearsal.rules import SHIPPED_RULES, RuleEngine, check, load
+from runbook_lib.rehearsal.ruletests import Refused, failures
 from runbook_lib.rehearsal.telemetry import Recorder
 from runbook_lib.rehearsal.tsdb import Store
 from runbook_lib.rehearsal.world import Event, World, make_cluster, profile
@@ -38,6 +39,42 @@ def test_promtool_runs_their_unit_tests() -> None:
     )
 
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_rehearsals_stand_in_says_the_same(tmp_path: Path) -> None:
+    """The queries of the same tests, where promtool is not installed."""
+    document = yaml.safe_load(UNIT_TESTS.read_text())
+    document["rule_files"] = [str(SHIPPED_RULES)]
+    for test in document["tests"]:
+        test.pop("alert_rule_test", None)
+    (tmp_path / "tests.yaml").write_text(yaml.safe_dump(document))
+    assert failures(tmp_path / "tests.yaml") == []
+
+    document["tests"][2]["promql_expr_test"][1]["exp_samples"].pop()
+    (tmp_path / "tests.yaml").write_text(yaml.safe_dump(document))
+    (failed,) = failures(tmp_path / "tests.yaml")
+    assert "time: 150m," in failed
+    assert "got: " in failed
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"alert_rule_test": []}, "alert_rule_test"),
+        ({"external_labels": {}}, "external_labels"),
+        ({"input_series": [{"series": "x", "values": "1e3"}]}, "'1e3'"),
+    ],
+)
+def test_the_stand_in_refuses_what_it_does_not_read(
+    tmp_path: Path, changes: dict[str, object], problem: str
+) -> None:
+    """Never a success over something that it left out."""
+    test = {"interval": "1m", "input_series": [], "promql_expr_test": [], **changes}
+    (tmp_path / "t.yaml").write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}))
+
+    with pytest.raises(Refused) as caught:
+        failures(tmp_path / "t.yaml")
+    assert problem in str(caught.value)
 
 
 def test_every_rule_has_a_unit_test_in_which_it_fires() -> None:

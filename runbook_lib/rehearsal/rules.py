@@ -52,12 +52,16 @@ def load(folder: Path) -> list[Rule]:
     """The rules of all files of a folder, in order. Raises ValueError naming the file."""
     rules: list[Rule] = []
     for path in sorted(folder.glob("*.y*ml")):
-        try:
-            document = yaml.safe_load(path.read_text())
-            rules.extend(_read(path, document))
-        except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: expected Prometheus rule groups, got {error}") from error
+        rules.extend(read(path))
     return rules
+
+
+def read(path: Path) -> list[Rule]:
+    """The rules of a file, in order. Raises ValueError naming it."""
+    try:
+        return list(_read(path, yaml.safe_load(path.read_text())))
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected Prometheus rule groups, got {error}") from error
 
 
 def _read(path: Path, document: Any) -> Iterator[Rule]:

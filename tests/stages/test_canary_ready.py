@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,11 +27,7 @@ FAULTY = [
     for f in MINE
 ]
 EXIT = {"FAIL": 1, "INCONCLUSIVE": 2}
-pytestmark = [
-    pytest.mark.xdist_group("canary-ready"),
-    pytest.mark.servers,
-    pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed"),
-]
+pytestmark = pytest.mark.xdist_group("canary-ready")
 
 
 @pytest.fixture(scope="module")
