@@ -72,17 +72,21 @@ class Context:
         """The instant this try judges at."""
         return self.scope.now()
 
+    def require_now(self, what: str) -> None:
+        """Raises SourceError when ``as_of`` asks for the past of what has none."""
+        as_of = self.params.as_of
+        if as_of and self.now - parse_instant(as_of) > NOW_SOURCE_LAG:
+            raise SourceError(
+                "as_of",
+                f"expected an instant of the last {NOW_SOURCE_LAG}, got {as_of}: {what} have no past",
+            )
+
     @cached_property
     def fleet(self) -> Fleet:
         """The cluster's nodes. They have no past: SourceError when ``as_of`` asks for one."""
         from .sources.node import Fleet
 
-        as_of = self.params.as_of
-        if as_of and self.now - parse_instant(as_of) > NOW_SOURCE_LAG:
-            raise SourceError(
-                "as_of",
-                f"expected an instant of the last {NOW_SOURCE_LAG}, got {as_of}: nodes have no past",
-            )
+        self.require_now("nodes")
         return Fleet(self.scope, self.cluster)
 
     @cached_property

@@ -175,6 +175,7 @@ class Commands(Strict):
     read_config: Command | None = None
     dry_run: Command | None = None
     probe: Command | None = None
+    test_rules: Command | None = None
     revision: Command | None = None
     tree_status: Command | None = None
     suites: dict[str, Command] = {}

@@ -104,15 +104,24 @@ def keep_target(context: Context, node: str, text: bytes, raw: bytes | None) -> 
     this attempt already rendered another text.
     """
     path = context.folder / "targets" / f"{node}.toml"
-    path.parent.mkdir(exist_ok=True)
     if path.exists() and path.read_bytes() != text:
         raise SourceError(
             node, "expected the target this attempt already rendered, got another; start a new one"
         )
+    return keep(context, node, "targets", text, raw)
+
+
+def keep(context: Context, name: str, folder: str, text: bytes, raw: bytes | None) -> Path:
+    """Write a TOML into a folder of the attempt; the file to hand to a command.
+
+    That is another, outside the evidence, when the TOML holds secrets.
+    """
+    path = context.folder / folder / f"{name}.toml"
+    path.parent.mkdir(exist_ok=True)
     path.write_bytes(text)
     if raw is None and MARK.encode() not in text:
         return path
-    private = context.private / f"{node}.toml"
+    private = context.private / f"{name}.toml"
     if raw is not None:
         private.touch(0o600)
         private.write_bytes(raw)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ParameterError, SourceError
+from ..metrics import queries
 from ..metrics.catalogue import parse_catalogue
 from ..sources import process
 from ..sources.rulefiles import MAX_FILE, METRIC, Finding, Rule, RuleFile, read_rules, shown
@@ -24,7 +25,6 @@ SUFFIXES = frozenset({".yaml", ".yml", ".rules"})
 ALWAYS = frozenset({"ALERTS", "ALERTS_FOR_STATE", "up"})
 """Series that Prometheus makes itself."""
 
-MAX_EXPRESSION = 8_000  # the parser recurses without a limit of its own: more may end the process
 PROMTOOL_S = 30.0
 _REASON = re.compile(r"^(\d+):\d+: group .*: could not parse expression: (.*)$", re.MULTILINE)
 Parsed = dict[str, tuple[frozenset[str], str]]
@@ -189,23 +189,17 @@ def parse(expr: str) -> tuple[frozenset[str], str]:
     """
     import promql_parser as promql
 
-    if len(expr) > MAX_EXPRESSION:
-        return frozenset(), f"more than {MAX_EXPRESSION} characters"
     try:
-        tree = promql.parse(expr)
+        found = queries.selected(expr)
     except ValueError as error:
-        return frozenset(), f"{shown(' '.join(expr.split()))}: {' '.join(str(error).split())}"
-    names: set[str] = set()
-    pending: list[Any] = [tree]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, promql.VectorSelector):
-            names |= {node.name} if node.name else set()
-            matchers = [each for each in node.matchers.matchers if each.name == "__name__"]
-            names |= {each.value for each in matchers if each.op == promql.MatchOp.Equal}
-        for inner in ("vector_selector", "expr", "param", "lhs", "rhs", "args"):
-            value = getattr(node, inner, None)
-            pending += value if isinstance(value, list) else [value] if value is not None else []
+        said = " ".join(str(error).split())
+        if len(expr) > queries.MAX_LENGTH:
+            return frozenset(), said
+        return frozenset(), f"{shown(' '.join(expr.split()))}: {said}"
+    names = {selector.name for selector in found if selector.name}
+    for selector in found:
+        matchers = [each for each in selector.matchers.matchers if each.name == "__name__"]
+        names |= {each.value for each in matchers if each.op == promql.MatchOp.Equal}
     return frozenset(names), ""
 
 

@@ -9,7 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-MAX_LENGTH = 8_000
+MAX_LENGTH = 8_000  # the parser recurses without a limit of its own: more may end the process
+_INNER = ("vector_selector", "expr", "param", "lhs", "rhs", "args")
+
+
+def selected(expr: str) -> list[Any]:
+    """Every vector selector of an expression of others, for reading only. Raises ValueError."""
+    import promql_parser as promql
+
+    if len(expr) > MAX_LENGTH:
+        raise ValueError(f"more than {MAX_LENGTH} characters")
+    found: list[Any] = []
+    pending: list[Any] = [promql.parse(expr)]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, promql.VectorSelector):
+            found.append(node)
+        for inner in _INNER:
+            value = getattr(node, inner, None)
+            pending += value if isinstance(value, list) else [value] if value is not None else []
+    return found
 
 
 def check(query: str) -> str:
@@ -63,7 +82,7 @@ def selectors(query: str) -> list[str]:
 def _parsed(query: str) -> Any:
     import promql_parser as promql
 
-    if len(query) > MAX_LENGTH:  # the parser overflows its stack on very long ones
+    if len(query) > MAX_LENGTH:
         raise ValueError(f"expected at most {MAX_LENGTH} characters of PromQL, got {len(query)}")
     try:
         tree = promql.parse(query)

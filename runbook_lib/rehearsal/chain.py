@@ -248,7 +248,8 @@ class Timeline:
         Per block the n running validators whose rewards gate is on share the base reward: 5 // n
         each, 5 % n of them one more in turn, and the leader, when among them, the bonus.
         """
-        eligible = self.gate("timetoke_rewards") & self.up
+        stalled = self.fault("rewards-stall")[:, None]
+        eligible = self.gate("timetoke_rewards") & self.up & ~stalled
         credited = np.zeros(len(self.names), dtype=np.int64)
         last = int(self.segment(at))
         edges = np.append(self.starts[: last + 1], max(at, self.starts[0]))
@@ -269,7 +270,8 @@ class Timeline:
 
     def witness_events(self, at: float) -> dict[str, int]:
         """Witness messages each validator sent up to ``at``: one per topic and block."""
-        sending = self.gate("witness_network") & self.up & self.advancing[:, None]
+        active = self.advancing & ~self.fault("witness-silent")
+        sending = self.gate("witness_network") & self.up & active[:, None]
         instants = np.array([at])
         return {
             name: len(WITNESS_TOPICS)

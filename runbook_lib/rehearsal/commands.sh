@@ -1,12 +1,19 @@
 #!/bin/sh
-# version NODE and read-config NODE of the rehearsal network: a stage asks them dozens of times, and
-# starting Python for each costs more than everything else. Faults are files: <root>/faults/NAME.NODE.
+# version NODE, read-config NODE and test-rules FILE of the rehearsal network: a stage asks them dozens
+# of times, and starting Python for each costs more than everything else. Faults are files:
+# <root>/faults/NAME.NODE.
 root=$1 verb=$2 node=$3
 
 fail() {
   echo "$node: $1" >&2
   exit "$2"
 }
+
+if [ "$verb" = test-rules ]; then
+  ls "$root"/faults/promtool-missing.* >/dev/null 2>&1 && fail "promtool: not found" 127
+  command -v promtool >/dev/null && exec promtool test rules "$node"
+  exec python3 -m runbook_lib.rehearsal.ruletests "$node"
+fi
 
 for home in "$root"/clusters/*/"$node"; do
   [ -f "$home/config.toml" ] && break
@@ -16,6 +23,7 @@ done
 case $verb in
 version)
   [ -f "$home/running.json" ] || fail "the node is not running" 1
+  [ -e "$root/faults/candidate-unreadable.$node" ] && fail "ssh: connection reset by peer" 255
   unreadable=$root/faults/version-unreadable.$node
   # Only once the node was restarted: the checks before a deploy read versions as well.
   if [ -e "$unreadable" ] && [ "$home/running.json" -nt "$unreadable" ]; then
@@ -27,5 +35,5 @@ read-config)
   [ -e "$root/faults/config-unreadable.$node" ] && fail "ssh: connection reset by peer" 255
   cat "$home/config.toml"
   ;;
-*) fail "expected version or read-config, got $verb" 1 ;;
+*) fail "expected version, read-config or test-rules, got $verb" 1 ;;
 esac

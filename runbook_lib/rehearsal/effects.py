@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from .faults import Active
 from .files import write_atomically
@@ -78,6 +80,51 @@ def _prometheus_down(network: RehearsalNetwork, active: Active) -> Undo:
     return lambda: servers.up("prometheus")
 
 
+def _rules(mutate: Callable[[dict[str, Any]], bool]) -> Effect:
+    """Load the shipped rules mutated; those for which ``mutate`` is false are left out."""
+
+    def effect(network: RehearsalNetwork, active: Active) -> Undo:
+        servers, path = network.telemetry, network.root / "prometheus" / "rules" / "rollout.yaml"
+        if servers is None:
+            return lambda: None
+        before = path.read_text()
+
+        def put(text: str) -> None:
+            path.write_text(text)
+            servers.relay()
+
+        groups = yaml.safe_load(before)["groups"]
+        for group in groups:
+            group["rules"] = [rule for rule in group["rules"] if mutate(rule)]
+        put(yaml.safe_dump({"groups": groups}, sort_keys=False))
+        return lambda: put(before)
+
+    return effect
+
+
+def _replaced(key: str, old: str, new: str) -> Effect:
+    """Rules with one thing replaced in ``key``: ``severity``, or the expression."""
+
+    def mutate(rule: dict[str, Any]) -> bool:
+        place = rule if key == "expr" else rule["labels"]
+        place[key] = place[key].replace(old, new)
+        return True
+
+    return _rules(mutate)
+
+
+def _previous_build(network: RehearsalNetwork, active: Active) -> Undo:
+    path = network.world.node_dir(active.cluster, active.node) / "bin" / "rpp-node"
+    before = path.read_bytes()
+
+    def put(binary: bytes) -> None:
+        write_atomically(path, binary, 0o755)
+        network.fleet.restart(active.node)
+
+    put((network.root / "artifacts" / "previous" / "rpp-node").read_bytes())
+    return lambda: put(before)
+
+
 EFFECTS: dict[str, Effect] = {
     "gate-flipped": _edit(r"^timetoke_rewards = \w+", "timetoke_rewards = true", restart=True),
     "channel-wrong": _edit(
@@ -85,6 +132,14 @@ EFFECTS: dict[str, Effect] = {
     ),
     "config-edited": _edit(r"^mempool_limit = \d+", "mempool_limit = 4096", restart=False),
     "extra-config-key": _edit(r"^(gossip_enabled = .*)$", r"\1\ngossip_fanout = 8", restart=False),
+    "candidate-missing": _previous_build,
+    "candidate-dry-run-fails": _edit(r"^mempool_limit = \d+", "mempool_limit = 0", restart=False),
+    "alert-never-fires": _replaced("expr", "== 0", "== -1"),
+    "alert-without-guard": _rules(lambda rule: "Absent" not in rule["alert"]),
+    "alert-not-paging": _replaced("severity", "critical", "warning"),
+    # Several series meet several: Prometheus loads the rule, and fails to evaluate it.
+    "alert-unhealthy": _replaced("expr", "== 0", "== 0 and on () up * on (cluster) up"),
+    "alerts-not-loaded": _rules(lambda rule: False),
     "node-down": _node_down,
     "node-stays-down": _stays_down,
     "suite-dirty-tree": _dirty_tree,

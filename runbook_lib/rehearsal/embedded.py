@@ -159,11 +159,13 @@ class EmbeddedPrometheus:
         }
 
     def _rule(self, rule: Rule, evaluated: str) -> Any:
+        error = self.engine.errors.get(self.engine.rules.index(rule), "")
         shown = {
             "name": rule.name,
             "query": rule.expr,
             "labels": dict(rule.labels),
-            "health": "ok",
+            "health": "err" if error else "ok",
+            **({"lastError": error} if error else {}),
             "evaluationTime": 0.001,
             "lastEvaluation": evaluated,
         }

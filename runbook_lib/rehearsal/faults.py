@@ -33,6 +33,10 @@ _PROVISION = "development.ready.provision"
 _DEPLOY = "development.activate.deploy"
 _SUITES = "development.activate.smoke-suites"
 _BASELINE = "development.activate.baseline"
+_CANDIDATE = "canary.ready.candidate-installed"
+_ALERTS = "canary.ready.alerts-active"
+_OBSERVE = "canary.activate.observe"
+_CLIENTS = "canary.activate.witness-clients"
 _WATCH = "mainnet.activate.watch"
 
 _ALL = (
@@ -93,6 +97,17 @@ _ALL = (
     Fault("metrics-stale", _BASELINE, "INCONCLUSIVE", "series ended a while ago", "telemetry"),
     Fault("metrics-nan", _BASELINE, "INCONCLUSIVE", "series hold NaN", "telemetry"),
     Fault("metrics-gap", _BASELINE, "INCONCLUSIVE", "series have holes", "telemetry"),
+    Fault("candidate-missing", _CANDIDATE, "FAIL", "a canary runs the build before", "config"),
+    Fault("candidate-dry-run-fails", _CANDIDATE, "FAIL", "a canary's file is invalid", "config"),
+    Fault("candidate-unreadable", _CANDIDATE, "INCONCLUSIVE", "a canary tells no build", "command"),
+    Fault("alert-never-fires", _ALERTS, "FAIL", "a paging alert can never fire", "telemetry"),
+    Fault("alert-without-guard", _ALERTS, "FAIL", "no alert sees series vanish", "telemetry"),
+    Fault("alert-not-paging", _ALERTS, "FAIL", "the alerts are mere warnings", "telemetry"),
+    Fault("alert-unhealthy", _ALERTS, "FAIL", "an alert cannot be evaluated", "telemetry"),
+    Fault("alerts-not-loaded", _ALERTS, "INCONCLUSIVE", "no such alert is loaded", "telemetry"),
+    Fault("promtool-missing", _ALERTS, "INCONCLUSIVE", "no program tests the rules", "command"),
+    Fault("rewards-stall", _OBSERVE, "INCONCLUSIVE", "no reward is credited", "chain"),
+    Fault("witness-silent", _CLIENTS, "INCONCLUSIVE", "no witness message is sent", "chain"),
     Fault("replay-stall", _WATCH, "FAIL", "timetoke replay stands still", "chain"),
     Fault("consensus-stall", _WATCH, "FAIL", "no block is committed", "chain"),
 )

@@ -17,6 +17,7 @@ from .nodes import Build, read_build
 from .templates import node_config
 from .world import ClusterSpec, World, past
 
+PROJECT = Path(__file__).resolve().parents[2]
 RELEASE, PREVIOUS = "v1.4.0", "v1.3.0"
 ISSUE = 42
 OPERATOR = "rehearsal"
@@ -178,8 +179,7 @@ def _cluster(spec: ClusterSpec) -> dict[str, Any]:
 
 def _shown(path: Path) -> str:
     """A path as the site file writes it: relative to the project, below which commands run."""
-    project = Path(__file__).resolve().parents[2]
-    return str(path.relative_to(project) if path.is_relative_to(project) else path)
+    return str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path)
 
 
 def _command(root: Path, timeout_s: float, *words: str) -> dict[str, Any]:
@@ -196,6 +196,7 @@ def _commands(root: Path) -> dict[str, Any]:
         "read_config": {"argv": [*script, "read-config", "{node}"], "timeout_s": 10.0},
         "dry_run": command(10.0, "dry-run", "--config", "{config}"),
         "probe": command(5.0, "probe", "{backend}"),
+        "test_rules": {"argv": [*script, "test-rules", "{file}"], "timeout_s": 30.0},
         "revision": {"argv": [*checkout, "rev-parse", "HEAD"], "timeout_s": 10.0},
         "tree_status": {"argv": [*checkout, "status", "--porcelain"], "timeout_s": 10.0},
         "suites": {

@@ -22,7 +22,7 @@ from .chain import LEAD_S
 from .control import control_app
 from .effects import EFFECTS, Undo
 from .faults import FaultBoard
-from .files import write_atomically
+from .files import digest_of, write_atomically
 from .forge import Forge
 from .loopback import Address, Loopback, Scope, free_addresses
 from .nodes import Fleet, StartupError
@@ -244,6 +244,26 @@ class RehearsalNetwork:
 
     def _nodes(self, cluster: str) -> Sequence[NodeSpec]:
         return self.world.clusters[cluster].nodes
+
+    def install_candidate(self) -> list[str]:
+        """The canaries' operators install the release, by the site's own commands.
+
+        Each canary keeps its configuration and is restarted. Returns their names. Raises
+        CalledProcessError.
+        """
+        import subprocess
+
+        artifact = self.release.artifact
+        commands = layout.site(self.world, NOWHERE, NOWHERE, NOWHERE)["commands"]
+        canaries = [spec for spec in self._nodes("mainnet") if spec.canary]
+        for spec in canaries:
+            config = self.world.node_dir(spec.cluster, spec.name) / "config.toml"
+            values = {"node": spec.name, "artifact": artifact, "config": config}
+            values["digest"] = digest_of(artifact)
+            for purpose in ("deploy", "restart"):
+                argv = [word.format(**values) for word in commands[purpose]["argv"]]
+                subprocess.run(argv, check=True, capture_output=True, cwd=layout.PROJECT)
+        return [spec.name for spec in canaries]
 
     def provision(self, cluster: str, name: str, config: str) -> NodeSpec:
         """A fresh node, or what the faults make of it. Raises ValueError, StartupError."""

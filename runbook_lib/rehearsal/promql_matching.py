@@ -54,7 +54,7 @@ def combined(operation: str, left: Vector, right: Vector, modifier: Any) -> Vect
     for labels, _, present in right.rows():
         other[key(labels)] = other.get(key(labels), np.zeros_like(present)) | present
     nothing = np.zeros(left.values.shape[1], dtype=bool)
-    seen = np.array([other.get(key(labels), nothing) for labels in left.labels])
+    seen = np.array([other.get(key(labels), nothing) for labels in left.labels], dtype=bool)
     seen = seen.reshape(left.present.shape)
     kept = left.present & (seen if operation == "and" else ~seen)
     if operation != "or":

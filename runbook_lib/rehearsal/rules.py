@@ -12,10 +12,11 @@ import numpy as np
 import promql_parser as pql
 import yaml
 
-from .promql import Value, Vector, evaluate
+from .promql import Unsupported, Value, Vector, evaluate
 from .tsdb import Flags, Instants, Store, format_value
 
 OWN_RULES = Path(__file__).with_name("rules.yaml")
+SHIPPED_RULES = Path(__file__).resolve().parents[2] / "params" / "rules" / "rollout.yaml"
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,16 @@ def load(folder: Path) -> list[Rule]:
     """The rules of all files of a folder, in order. Raises ValueError naming the file."""
     rules: list[Rule] = []
     for path in sorted(folder.glob("*.y*ml")):
-        try:
-            document = yaml.safe_load(path.read_text())
-            rules.extend(_read(path, document))
-        except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: expected Prometheus rule groups, got {error}") from error
+        rules.extend(read(path))
     return rules
+
+
+def read(path: Path) -> list[Rule]:
+    """The rules of a file, in order. Raises ValueError naming it."""
+    try:
+        return list(_read(path, yaml.safe_load(path.read_text())))
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected Prometheus rule groups, got {error}") from error
 
 
 def _read(path: Path, document: Any) -> Iterator[Rule]:
@@ -90,9 +95,13 @@ def check(rules: list[Rule]) -> None:
 
 @dataclass
 class RuleEngine:
-    """Evaluates rules at instants in order, carrying over which alerts are active."""
+    """Evaluates rules at instants in order, carrying over which alerts are active.
+
+    ``errors`` says why a rule could not be evaluated the last time, by its place among the rules.
+    """
 
     rules: list[Rule]
+    errors: dict[int, str] = field(default_factory=dict)
     active: dict[tuple[int, tuple[tuple[str, str], ...]], Alert] = field(default_factory=dict)
 
     def run(self, store: Store, steps: Instants) -> None:
@@ -100,8 +109,13 @@ class RuleEngine:
         if not len(steps):
             return
         before, self.active = self.active, {}
+        self.errors = {}
         for number, rule in enumerate(self.rules):
-            vector = _as_vector(evaluate(store, rule.expr, steps))
+            try:
+                vector = _as_vector(evaluate(store, rule.expr, steps))
+            except Unsupported as error:  # operands that do not match: the other rules go on
+                self.errors[number] = str(error)
+                continue
             for found, values, present in vector.rows():
                 if not rule.alert:
                     labels = {**found, **rule.labels, "__name__": rule.name}

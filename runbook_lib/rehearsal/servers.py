@@ -51,7 +51,8 @@ class TelemetryServers:
     """Serves the world's telemetry under ``urls``; ``kind`` says by which servers.
 
     History begins at ``origin``, by default ``span_s`` ago, with a sample each ``step_s``. The rule
-    files are all of ``<root>/prometheus/rules``; the rehearsal's own is written when it is missing.
+    files are all of ``<root>/prometheus/rules``; the rehearsal's own and the one that we ship for a
+    rollout are written when they are missing.
     """
 
     def __init__(
@@ -89,9 +90,10 @@ class TelemetryServers:
         root = self.world.root
         for folder in ("prometheus/rules", "alertmanager/data"):
             (root / folder).mkdir(parents=True, exist_ok=True)
-        own_rules = root / "prometheus" / "rules" / "rehearsal.yaml"
-        if not own_rules.exists():
-            own_rules.write_bytes(rules.OWN_RULES.read_bytes())
+        for name, source in (("rehearsal", rules.OWN_RULES), ("rollout", rules.SHIPPED_RULES)):
+            loaded = root / "prometheus" / "rules" / f"{name}.yaml"
+            if not loaded.exists():
+                loaded.write_bytes(source.read_bytes())
         self._loopback.start()
         host, port = self._loopback.listen(self._own_app())
         own = f"http://{host}:{port}"

@@ -220,11 +220,13 @@ class NodeTelemetry:
         yield _counter("pipeline_gossip_events_total", {}, blocks * peers * 3)
         witness = f"{_P}witness_events_total"
         yield _counter(witness, {"topic": "blocks"}, blocks)
-        sent = blocks * timeline.gate("witness_network")[segment, self.index]
+        heard = blocks * ~timeline.fault("witness-silent")[segment]
+        sent = heard * timeline.gate("witness_network")[segment, self.index]
         for topic in WITNESS_TOPICS:
             yield _counter(witness, {"topic": topic}, sent, gate="witness_network")
         stage, gate = {"stage": "rewards_distributed"}, "timetoke_rewards"
-        paid = blocks * timeline.gate(gate)[segment, self.index]
+        due = blocks * ~timeline.fault("rewards-stall")[segment]
+        paid = due * timeline.gate(gate)[segment, self.index]
         taken = paid * self._own("reward", REWARD_MS, 0.1)
         yield _counter("pipeline_stage_latency_ms_count", stage, paid, gate=gate)
         yield _counter("pipeline_stage_latency_ms_sum", stage, taken, gate=gate, whole=False)

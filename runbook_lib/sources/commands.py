@@ -85,6 +85,14 @@ class DryRun:
 
 
 @dataclass(frozen=True)
+class RuleTest:
+    """Whether unit tests of alert rules hold; ``text`` is what promtool said."""
+
+    ok: bool
+    text: str
+
+
+@dataclass(frozen=True)
 class SuiteRun:
     """libtest's own count over all test binaries of a suite.
 
@@ -174,6 +182,26 @@ class SiteCommands:
             source,
             f"expected exit code 0, or 2 with 'configuration error:', got {ended.code}:"
             f" {reason(ended)}",
+        )
+
+    def test_rules(self, file: Path) -> RuleTest:
+        """promtool's verdict on the unit tests of a rule file.
+
+        It says "FAILED:" of a file that it cannot read as well: only what it saw (``got:``) against
+        what was asked of it is a disproof.
+        """
+        source = "test_rules"
+        command = self._command("test_rules", source, file=str(file))
+        ended = execute(self._scope, source, command, codes=None)
+        text = b"\n".join((ended.stderr, ended.stdout)).decode("utf-8", "replace").strip()
+        if ended.code == 0 and "SUCCESS" in text:
+            return RuleTest(True, text)
+        if ended.code == 1 and "FAILED:" in text and "got:" in text:
+            return RuleTest(False, text)
+        raise SourceError(
+            source,
+            f"expected promtool's SUCCESS or FAILED, got {ended.code}: {reason(ended)}; install"
+            " promtool where commands.test_rules runs",
         )
 
     def probe(self, backend: str) -> Probe:

@@ -49,6 +49,7 @@ def test_the_shipped_catalogue_covers_every_topic() -> None:
         "vrf_participation",
         "witness_gossip",
         "reward_distribution",
+        "timetoke_replay",
         "network_churn",
         "telemetry_freshness",
     }

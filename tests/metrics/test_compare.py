@@ -42,6 +42,7 @@ LEVELS = {
     "vrf_participation": 0.95,
     "witness_gossip": 3.0,
     "reward_distribution": 0.2,
+    "timetoke_replay": 0.02,
     "peers": 0.95,
     "validator_set_changes": 1.0,
     "telemetry_freshness": 8.0,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
+import sys
 from pathlib import Path
 
 import httpx
 import pytest
 
+from runbook_lib.params import PROJECT
 from runbook_lib.rehearsal.files import digest_of
 
 from .conftest import Visitor
@@ -351,3 +354,37 @@ def test_wait_winds_the_clock_forward(visitor: Visitor) -> None:
 
     assert answer["offset_s"] == before + 90
     assert visitor.network.world.clock.offset == before + 90
+
+
+def test_rules_are_tested_where_promtool_is_missing_too(
+    visitor: Visitor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in answers for it, and says so; the fault takes both away."""
+    (tmp_path / "rules.yaml").write_text(
+        "groups: [{name: g, rules: [{alert: A, expr: x == 0, labels: {severity: page}}]}]\n"
+    )
+    tests = tmp_path / "test.yaml"
+    tests.write_text(
+        "{rule_files: [rules.yaml], tests: [{interval: 1m,"
+        " input_series: [{series: 'x{a=\"b\"}', values: 1 0x5}], promql_expr_test:"
+        " [{expr: 'count(ALERTS{alertstate=\"firing\"})', eval_time: 3m,"
+        " exp_samples: [{labels: '{}', value: 1}]}]}]}\n"
+    )
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "python3").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (programs / "python3").chmod(0o755)
+    for name in ("sh", "ls"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+
+    answer = visitor.command("test_rules", file=tests)
+    assert (answer.returncode, answer.stdout) == (0, "  SUCCESS (without promtool)\n")
+    tests.write_text(tests.read_text().replace("1 0x5", "1x5"))
+    answer = visitor.command("test_rules", file=tests)
+    assert (answer.returncode, "got: nil" in answer.stdout) == (1, True)
+    tests.write_text(tests.read_text().replace("1x5", "1e5"))
+    assert visitor.command("test_rules", file=tests).returncode == 2
+    visitor.network.fault("promtool-missing@canary")
+    assert visitor.command("test_rules", file=tests).returncode == 127

@@ -89,6 +89,9 @@ g > on (instance) h
 g > bool ignoring (cluster, zone) h
 g and on (instance) h{zone="y"}
 g unless on (instance) h{zone="y"}
+missing unless missing
+missing or g
+missing and g
 g{cluster="b"} or h
 g or on (instance) h
 sum(g) or vector(0)

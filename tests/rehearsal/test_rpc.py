@@ -103,6 +103,32 @@ def test_account_of_a_validator_and_of_nobody(visitor: Visitor) -> None:
     assert visitor.rpc("dev-1", "/accounts/nobody").json() is None
 
 
+def test_only_accounts_of_nodes_whose_rewards_gate_is_on_grow(visitor: Visitor) -> None:
+    """Over an epoch they share the base reward of its blocks, and lead some of them themselves."""
+    network = visitor.network
+    nodes = {node.name: node.validator for node in network.world.clusters["development"].nodes}
+
+    def balances() -> dict[str, int]:
+        answers = {n: visitor.rpc("dev-4", f"/accounts/{address}") for n, address in nodes.items()}
+        return {name: answer.json()["balance"] for name, answer in answers.items()}
+
+    before = balances()
+    for name in ("dev-1", "dev-2"):
+        path = network.world.node_dir("development", name) / "config.toml"
+        path.write_text(
+            path.read_text().replace("timetoke_rewards = false", "timetoke_rewards = true")
+        )
+        network.fleet.restart(name)
+    network.world.clock.advance(3600)
+    after = balances()
+
+    gained = {name: after[name] - before[name] for name in nodes}
+    assert (gained["dev-3"], gained["dev-4"]) == (0, 0)
+    shared, led = 720 * 5, 720 * 2 // 4
+    assert gained["dev-1"] + gained["dev-2"] == pytest.approx(shared + led, abs=10)
+    assert gained["dev-1"] == pytest.approx(gained["dev-2"], abs=10)
+
+
 def test_chain_advances_with_the_clock(visitor: Visitor) -> None:
     """An hour that is skipped is an epoch that happened."""
     before = visitor.rpc("dev-1", "/status/node").json()

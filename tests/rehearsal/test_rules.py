@@ -100,6 +100,23 @@ def test_a_rule_beyond_the_subset_is_refused_by_name(tmp_path: Path) -> None:
     assert str(caught.value) == f"{path}: rule Top: aggregation topk is not supported"
 
 
+def test_a_rule_that_fails_is_unhealthy_and_leaves_the_others_alone(tmp_path: Path) -> None:
+    """As in Prometheus, where operands that do not match are seen when they are evaluated."""
+    wrong = {"alert": "Wrong", "expr": "broken * on (job) broken"}
+    store = broken()
+    store.append({"__name__": "broken", "instance": "n2"}, STEPS, np.ones(10))
+    engine = RuleEngine(load(folder(tmp_path, wrong, DOWN)))
+    check(engine.rules)
+
+    engine.run(store, STEPS)
+
+    assert list(engine.errors) == [0]
+    assert "several series match where one may" in engine.errors[0]
+    assert {alert.rule.name for alert in engine.active.values()} == {"Down"}
+    engine.run(Store(), STEPS)
+    assert engine.errors == {}
+
+
 def test_a_file_that_holds_no_rules_is_refused(tmp_path: Path) -> None:
     """The file is named."""
     (tmp_path / "rules.yaml").write_text("spec: {}\n")

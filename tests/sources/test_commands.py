@@ -20,6 +20,7 @@ from runbook_lib.sources.commands import (
     DryRun,
     Probe,
     Provisioned,
+    RuleTest,
     SiteCommands,
     SuiteRun,
     fill,
@@ -152,6 +153,37 @@ def test_a_probe_reports_what_it_saw(world: World) -> None:
     with pytest.raises(SourceError) as caught:
         asked.probe("alertmanager")
     assert str(caught.value) == "probe alertmanager: expected 'alertmanager', got 'prometheus'"
+
+
+def test_promtools_verdict_on_the_tests_of_a_rule(world: World, tmp_path: Path) -> None:
+    """Passed, or failed with what was seen in place of what was asked for."""
+    passed = says("  SUCCESS", "Unit Testing:  t.yaml", 0, "{file}")
+    failed = "  FAILED:\n    expr: x, time: 2h30m,\n        exp: {} 1E+00\n        got: nil"
+
+    assert commands(world, test_rules=passed).test_rules(tmp_path / "t.yaml").ok
+    found = commands(world, test_rules=says("", failed, 1)).test_rules(tmp_path / "t.yaml")
+    assert found == RuleTest(False, failed.strip())
+
+
+@pytest.mark.parametrize(
+    ("command", "got"),
+    [
+        (says(err="  FAILED:\n1:89: parse error", code=1), "1: 1:89: parse error"),
+        (says(err="promtool: not found", code=127), "127: promtool: not found"),
+        (says(err="no such flag", code=0), "0: no such flag"),
+        (says(), "0: it said nothing"),
+    ],
+)
+def test_other_ends_of_a_rule_test_are_no_verdict(
+    world: World, command: site.Command, got: str
+) -> None:
+    """Exit code 1 alone is no disproof, exit code 0 alone no proof."""
+    with pytest.raises(SourceError) as caught:
+        commands(world, test_rules=command).test_rules(Path("t.yaml"))
+    assert caught.value.problem == (
+        f"expected promtool's SUCCESS or FAILED, got {got};"
+        " install promtool where commands.test_rules runs"
+    )
 
 
 def test_revision_and_tree(world: World) -> None:

@@ -1,0 +1,190 @@
+"""The rows of canary.ready.alerts-active, answer by answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from runbook_lib.checks.alerts import SHIPPED, _topic
+from runbook_lib.errors import SourceError
+from runbook_lib.metrics.catalogue import parse_catalogue
+from runbook_lib.outcomes import Outcome, Row, worst
+from runbook_lib.params import PROJECT
+from runbook_lib.sources.commands import RuleTest
+from runbook_lib.sources.prometheus import NEVER, Rule
+
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+CATALOGUE = parse_catalogue((PROJECT / "params/metrics.yaml").read_bytes(), "params/metrics.yaml")
+REWARDS = 'pipeline_stage_latency_ms_count{stage="rewards_distributed"}'
+STOPS, VANISHES = "alert when it stops", "alert when it vanishes (absent guard)"
+LATE = "  FAILED:\n    expr: x, time: 4h30m,\n        exp: {} 1E+00\n        got: nil"
+EARLY = "  FAILED:\n    expr: x, time: 2h30m,\n        exp: nil\n        got: {} 1E+00"
+
+
+def alert(name: str, severity: str = "critical", **changes: Any) -> Rule:
+    return Rule.model_validate(
+        {
+            "name": name,
+            "type": "alerting",
+            "query": f"increase({REWARDS}[5m]) == {len(name)}",
+            "health": "ok",
+            "lastEvaluation": NOW - timedelta(seconds=10),
+            "labels": {"severity": severity} if severity else {},
+            **changes,
+        }
+    )
+
+
+def fires(*names: str) -> Mapping[str, RuleTest | SourceError]:
+    """promtool's words by what is tested: ``NAME/SCENARIO``."""
+    return dict.fromkeys(names, RuleTest(True, "SUCCESS"))
+
+
+def judged(
+    folder: Path,
+    *rules: Rule,
+    says: Mapping[str, RuleTest | SourceError] | None = None,
+    matchers: Mapping[str, str] | None = None,
+) -> list[Row]:
+    """The rows of reward distribution; what ``says`` does not name does not fire."""
+    by_expr = {rule.query: rule.name for rule in rules}
+
+    def test_rules(file: Path) -> RuleTest:
+        document = yaml.safe_load(file.read_bytes())
+        (loaded,) = yaml.safe_load((folder / "alerts" / document["rule_files"][0]).read_bytes())[
+            "groups"
+        ][0]["rules"]
+        scenario = "vanishes" if "stale" in file.read_text() else "stops"
+        verdict = (says or {}).get(f"{by_expr[loaded['expr']]}/{scenario}", RuleTest(False, LATE))
+        if isinstance(verdict, SourceError):
+            raise verdict
+        return verdict
+
+    context: Any = SimpleNamespace(
+        now=NOW,
+        folder=folder,
+        matchers=matchers or {},
+        params=SimpleNamespace(paging_severities=["critical", "page"]),
+        site=SimpleNamespace(
+            telemetry=SimpleNamespace(paging_severities=["sms"], node_label="instance")
+        ),
+        commands=SimpleNamespace(test_rules=test_rules),
+    )
+    return _topic(context, "reward_distribution", CATALOGUE, rules)
+
+
+def found(rows: list[Row], what: str) -> tuple[Outcome, object]:
+    return next((row.outcome, row.observed) for row in rows if row.what == what)
+
+
+def test_an_alert_that_fires_and_a_guard_pass(tmp_path: Path) -> None:
+    """The two may be one rule, or two; the guard may be a warning."""
+    one = judged(tmp_path, alert("Both"), says=fires("Both/stops", "Both/vanishes"))
+    two = judged(
+        tmp_path,
+        alert("Stalled", "sms"),
+        alert("Absent", "warning"),
+        says=fires("Stalled/stops", "Absent/vanishes"),
+    )
+
+    assert worst(row.outcome for row in one) is PASS
+    assert [(row.what, row.observed) for row in two] == [
+        ("Stalled (sms) evaluated", "healthy"),
+        ("Absent (warning) evaluated", "healthy"),
+        (STOPS, "Stalled (sms) fires"),
+        (VANISHES, "Absent (warning) fires"),
+    ]
+    assert worst(row.outcome for row in two) is PASS
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [],
+        [alert("Other", query='pipeline_stage_latency_ms_count{stage="wallet"} == 0')],
+        [alert("Loose", query="pipeline_stage_latency_ms_count == 0")],
+        [alert("Testnet", query=REWARDS.replace("}", ',cluster="testnet"}'))],
+    ],
+)
+def test_without_an_alert_of_the_topic_it_names_what_to_load(
+    tmp_path: Path, rules: list[Rule]
+) -> None:
+    """Nothing of this cluster's topic was found: no proof, no disproof."""
+    (row,) = judged(tmp_path, *rules, matchers={"cluster": "mainnet"})
+
+    assert (row.subject, row.outcome) == ("reward distribution", INCONCLUSIVE)
+    assert row.observed == (
+        f"none asks for {REWARDS}, rpp_node_pipeline_stage_total"
+        f'{{stage="rewards_distributed"}}; load {SHIPPED} into Prometheus'
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome", "observed"),
+    [
+        ({"health": "err", "lastError": "many-to-many"}, FAIL, "many-to-many"),
+        ({"health": "err"}, FAIL, "an error"),
+        ({"health": "unknown"}, INCONCLUSIVE, "never yet"),
+        ({"lastEvaluation": NEVER}, INCONCLUSIVE, "never yet"),
+        ({"lastEvaluation": NOW - timedelta(seconds=301)}, INCONCLUSIVE, "301 s ago"),
+    ],
+)
+def test_an_alert_that_is_not_evaluated_is_not_armed(
+    tmp_path: Path, changes: dict[str, Any], outcome: Outcome, observed: str
+) -> None:
+    """It is not put to the test either, and blocks beside one that is healthy."""
+    says = fires("Sick/stops", "Sick/vanishes")
+    alone = judged(tmp_path, alert("Sick", **changes), says=says)
+    beside = judged(
+        tmp_path,
+        alert("Sick", **changes),
+        alert("Sound"),
+        says={**says, **fires("Sound/stops", "Sound/vanishes")},
+    )
+
+    assert found(alone, "Sick (critical) evaluated") == (outcome, observed)
+    assert found(alone, STOPS) == (INCONCLUSIVE, "no healthy alert to test")
+    assert found(alone, VANISHES) == (INCONCLUSIVE, "no healthy alert to test")
+    assert found(beside, STOPS) == (PASS, "Sound (critical) fires")
+    assert worst(row.outcome for row in beside) is outcome
+
+
+@pytest.mark.parametrize(("severity", "shown"), [("warning", "warning"), ("", "no severity")])
+def test_an_alert_that_nobody_is_paged_for_is_a_failure(
+    tmp_path: Path, severity: str, shown: str
+) -> None:
+    """Whether it would fire then does not matter."""
+    rows = judged(tmp_path, alert("Mild", severity), says=fires("Mild/stops", "Mild/vanishes"))
+
+    assert found(rows, "alert that pages") == (FAIL, f"Mild ({shown})")
+
+
+@pytest.mark.parametrize("what", [STOPS, VANISHES])
+def test_alerts_that_do_not_fire_are_a_failure(tmp_path: Path, what: str) -> None:
+    """Each is named: one that never fires, one that fires while all is well."""
+    scenario = "stops" if what == STOPS else "vanishes"
+    other = "vanishes" if what == STOPS else "stops"
+    says = {**fires(f"Deaf/{other}"), f"Noisy/{scenario}": RuleTest(False, EARLY)}
+    rows = judged(tmp_path, alert("Deaf"), alert("Noisy"), says=says)
+
+    assert found(rows, what) == (
+        FAIL,
+        "Deaf (critical) does not fire; Noisy (critical) fires before",
+    )
+
+
+def test_without_a_test_nothing_is_proven(tmp_path: Path) -> None:
+    """promtool is missing for one: another proves it; for all: no proof."""
+    missing = SourceError("test_rules", "promtool: not found")
+    says = {"A/stops": missing, "A/vanishes": missing, **fires("Bee/stops")}
+    rows = judged(tmp_path, alert("A"), alert("Bee"), says=says)
+
+    assert found(rows, STOPS) == (PASS, "Bee (critical) fires")
+    assert found(rows, VANISHES) == (INCONCLUSIVE, "A (critical): promtool: not found")

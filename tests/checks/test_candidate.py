@@ -1,0 +1,98 @@
+"""The rows of canary.ready.candidate-installed, answer by answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from runbook_lib.canonical import digest_bytes
+from runbook_lib.checks.candidate import _build, _dry
+from runbook_lib.errors import SourceError
+from runbook_lib.outcomes import Outcome
+from runbook_lib.sources.commands import Build, DryRun, NodeConfig
+from runbook_lib.sources.redact import MARK
+
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
+WANTED, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+TOML = b"block_time_ms = 5000\n"
+PLAIN = NodeConfig(TOML, digest_bytes(TOML), TOML)
+
+
+def build(digest: str) -> Build:
+    return Build(digest=digest, commit="c" * 40, version="v1")
+
+
+def context(tmp_path: Path, **answers: Any) -> Any:
+    """A context whose commands give these answers; an error is raised."""
+
+    def answer(purpose: str) -> Any:
+        def given(subject: Any) -> Any:
+            answered.append((purpose, subject))
+            if isinstance(answers[purpose], SourceError):
+                raise answers[purpose]
+            return answers[purpose]
+
+        return given
+
+    answered: list[tuple[str, Any]] = []
+    for folder in ("attempt", "private"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+    commands = SimpleNamespace(**{purpose: answer(purpose) for purpose in answers})
+    return SimpleNamespace(
+        commands=commands,
+        folder=tmp_path / "attempt",
+        private=tmp_path / "private",
+        answered=answered,
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome", "observed"),
+    [
+        (build(WANTED), PASS, WANTED),
+        (build(OTHER), FAIL, OTHER),
+        (SourceError("version main-1", "expected exit code 0, got 255"), INCONCLUSIVE, None),
+    ],
+)
+def test_a_canary_runs_the_candidate_or_not(
+    tmp_path: Path, answer: Any, outcome: Outcome, observed: str | None
+) -> None:
+    """By the digest of what runs; unknown is no proof."""
+    row = _build(context(tmp_path, version=answer), "main-1", WANTED)
+
+    assert (row.subject, row.outcome) == ("main-1", outcome)
+    assert row.observed == (observed or "expected exit code 0, got 255")
+
+
+@pytest.mark.parametrize(
+    ("config", "verdict", "outcome", "observed"),
+    [
+        (PLAIN, DryRun(True, (), "dry run completed"), PASS, "valid"),
+        (PLAIN, DryRun(False, ("a.b",), "configuration error: a.b"), FAIL, "configuration error: a.b"),
+        (SourceError("read_config main-1", "no answer"), DryRun(True, (), ""), INCONCLUSIVE, "no answer"),
+        (PLAIN, SourceError("dry_run main-1", "it broke"), INCONCLUSIVE, "it broke"),
+    ],
+)  # fmt: skip
+def test_its_configuration_is_valid_or_not(
+    tmp_path: Path, config: Any, verdict: Any, outcome: Outcome, observed: str
+) -> None:
+    """By the chain's own word on the file that lies on the node."""
+    row = _dry(context(tmp_path, read_config=config, dry_run=verdict), "main-1")
+
+    assert (row.subject, row.outcome, row.observed) == ("main-1", outcome, observed)
+
+
+def test_a_configuration_with_secrets_is_judged_outside_the_evidence(tmp_path: Path) -> None:
+    """The dry run gets the whole file, the attempt keeps what may be shown."""
+    raw, text = b'secret_key = "hunter22"\n', f'secret_key = "{MARK}"\n'.encode()
+    config = NodeConfig(text, digest_bytes(raw), raw)
+    made = context(tmp_path, read_config=config, dry_run=DryRun(True, (), ""))
+
+    assert _dry(made, "main-1").outcome is PASS
+    file = made.answered[-1][1]
+    assert file.parent == tmp_path / "private"
+    assert (file.read_bytes(), file.stat().st_mode & 0o777) == (raw, 0o600)
+    assert (tmp_path / "attempt" / "candidates" / "candidate-main-1.toml").read_bytes() == text

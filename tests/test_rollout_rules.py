@@ -1,0 +1,206 @@
+"""The alert rules we ship: loadable, tested by promtool, quiet on a healthy network, loud on a broken one."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from runbook_lib.checks.lint_rules import catalogue_names, lint
+from runbook_lib.params import PROJECT
+from runbook_lib.playbook import PAGING_SEVERITIES
+from runbook_lib.rehearsal.rules import SHIPPED_RULES, RuleEngine, check, load
+from runbook_lib.rehearsal.ruletests import Refused, failures
+from runbook_lib.rehearsal.telemetry import Recorder
+from runbook_lib.rehearsal.tsdb import Store
+from runbook_lib.rehearsal.world import Event, World, make_cluster, profile
+
+UNIT_TESTS = PROJECT / "tests" / "rules" / "rollout_test.yaml"
+RULES = [r for g in yaml.safe_load(SHIPPED_RULES.read_text())["groups"] for r in g["rules"]]
+NAMES = {rule["alert"] for rule in RULES}
+GENESIS = 4_000_000_000.0
+HOUR = 3600.0
+ON = 2 * HOUR  # after genesis
+
+
+@pytest.mark.servers
+def test_promtool_runs_their_unit_tests() -> None:
+    """Every rule fires on the series it is about, and on no others."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    done = subprocess.run(
+        [promtool, "test", "rules", UNIT_TESTS], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_rehearsals_stand_in_says_the_same(tmp_path: Path) -> None:
+    """The queries of the same tests, where promtool is not installed."""
+    document = yaml.safe_load(UNIT_TESTS.read_text())
+    document["rule_files"] = [str(SHIPPED_RULES)]
+    for test in document["tests"]:
+        test.pop("alert_rule_test", None)
+    (tmp_path / "tests.yaml").write_text(yaml.safe_dump(document))
+    assert failures(tmp_path / "tests.yaml") == []
+
+    document["tests"][2]["promql_expr_test"][1]["exp_samples"].pop()
+    (tmp_path / "tests.yaml").write_text(yaml.safe_dump(document))
+    (failed,) = failures(tmp_path / "tests.yaml")
+    assert "time: 150m," in failed
+    assert "got: " in failed
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"alert_rule_test": []}, "alert_rule_test"),
+        ({"external_labels": {}}, "external_labels"),
+        ({"input_series": [{"series": "x", "values": "1e3"}]}, "'1e3'"),
+    ],
+)
+def test_the_stand_in_refuses_what_it_does_not_read(
+    tmp_path: Path, changes: dict[str, object], problem: str
+) -> None:
+    """Never a success over something that it left out."""
+    test = {"interval": "1m", "input_series": [], "promql_expr_test": [], **changes}
+    (tmp_path / "t.yaml").write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}))
+
+    with pytest.raises(Refused) as caught:
+        failures(tmp_path / "t.yaml")
+    assert problem in str(caught.value)
+
+
+def test_every_rule_has_a_unit_test_in_which_it_fires() -> None:
+    """A rule without one could lose its meaning unseen."""
+    tests = yaml.safe_load(UNIT_TESTS.read_text())["tests"]
+    fired = {
+        name
+        for test in tests
+        for query in test["promql_expr_test"]
+        for sample in query["exp_samples"]
+        for name in re.findall(r'alertname="(\w+)"', sample["labels"])
+    }
+
+    assert fired == NAMES
+
+
+def test_they_pass_the_lint_on_the_catalogues_names() -> None:
+    """No finding at all, promtool's included where it is installed."""
+    path = PROJECT / "params" / "metrics.yaml"
+    linted = lint(SHIPPED_RULES.parent, catalogue_names(path.read_bytes(), "params/metrics.yaml"))
+
+    assert [str(finding) for finding in linted.findings] == []
+    assert {rule.name for file in linted.files for rule in file.rules} == NAMES
+
+
+def test_they_follow_the_chains_conventions() -> None:
+    """A severity of the chain's set, a team, a summary, a page of the chain's documents."""
+    for rule in RULES:
+        assert rule["labels"]["severity"] in {"info", "warning", "critical", "page"}
+        assert rule["labels"]["team"] in {"consensus", "networking"}
+        assert set(rule["annotations"]) == {"summary", "runbook_url"}
+        assert rule["annotations"]["runbook_url"].startswith(
+            "https://github.com/HUBId/chain/blob/main/docs/deployment/staged_rollout.md#"
+        )
+
+
+# --- on the rehearsal's chain -------------------------------------------------------------------
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    """A cluster of four whose past has every gate of the rollout off."""
+    addresses = [(f"127.1.4.{index}", 7070) for index in range(1, 5)]
+    world = World(tmp_path, 1, {"mainnet": make_cluster("mainnet", addresses, 1, GENESIS)})
+    world.begin({"digest": "sha256:0", "commit": "c0ffee", "version": "v1.3.0"})
+    return world
+
+
+def happen(world: World, at: float, kind: str, node: str = "", **data: object) -> None:
+    world.append(Event(GENESIS + at, "mainnet", node, kind, data))  # type: ignore[arg-type]
+
+
+def turn(world: World, at: float, stage: str, *nodes: str) -> None:
+    """Nodes restarted on the gates of a stage's profile."""
+    for number, node in enumerate(nodes or ("main-1", "main-2", "main-3", "main-4")):
+        happen(world, at + 60 * number, "down", node)
+        happen(world, at + 60 * number + 20, "config", node, gates=profile(stage), channel=stage)
+        happen(world, at + 60 * number + 20, "up", node)
+
+
+def fired(world: World, until: float = 5 * HOUR) -> dict[str, set[str]]:
+    """The shipped alerts that fired, with the nodes they name."""
+    store, instants = Store(), np.arange(GENESIS, GENESIS + until, 60.0)
+    Recorder(world, GENESIS).lay(store, instants)
+    rules = load(SHIPPED_RULES.parent)
+    check(rules)
+    offset = world.clock.offset
+    RuleEngine(rules).run(store, np.round((instants - offset) * 1000.0).astype(np.int64))
+    found: dict[str, set[str]] = {}
+    for series in store:
+        if (series.labels["__name__"], series.labels.get("alertstate")) == ("ALERTS", "firing"):
+            named = found.setdefault(series.labels["alertname"], set())
+            named |= {series.labels["instance"]} if "instance" in series.labels else set()
+    return found
+
+
+@pytest.mark.parametrize("stage", ["development", "canary", "mainnet"])
+def test_they_are_quiet_on_a_healthy_network(world: World, stage: str) -> None:
+    """With the gates off, and before, while and after they are turned on node by node."""
+    turn(world, ON, stage)
+
+    assert fired(world) == {}
+
+
+def test_they_are_quiet_when_only_canaries_have_the_gates(world: World) -> None:
+    """Two of four nodes."""
+    turn(world, ON, "mainnet", "main-1", "main-2")
+
+    assert fired(world) == {}
+
+
+@pytest.mark.parametrize(
+    ("fault", "alerts"),
+    [
+        ("rewards-stall", {"RewardDistributionStalled", "RewardDistributionNodeStalled"}),
+        (
+            "witness-silent",
+            {"WitnessGossipSilent", "WitnessGossipNodeSilent", "WitnessGossipDrops"},
+        ),
+        ("replay-stall", {"RewardReplayFailing"}),
+    ],
+)
+def test_they_fire_under_the_fault_that_they_are_about(
+    world: World, fault: str, alerts: set[str]
+) -> None:
+    """And no others do."""
+    turn(world, ON, "mainnet")
+    happen(world, 4 * HOUR, "fault-on", name=fault)
+
+    assert set(fired(world)) == alerts
+
+
+def test_the_guards_fire_when_what_was_there_is_gone(world: World) -> None:
+    """One node loses its gates: it is named. All do: somebody is paged."""
+    turn(world, ON, "mainnet", "main-1", "main-2")
+    turn(world, 3 * HOUR, "testnet", "main-2")
+    node = fired(world)
+    turn(world, 4 * HOUR, "testnet", "main-1")
+
+    assert node == {
+        "RewardDistributionNodeAbsent": {"main-2"},
+        "WitnessGossipNodeAbsent": {"main-2"},
+    }
+    gone = fired(world)
+    assert set(gone) == {*node, "RewardDistributionAbsent", "WitnessGossipAbsent"}
+    severities = {rule["alert"]: rule["labels"]["severity"] for rule in RULES}
+    assert {severities[f"{topic}Absent"] for topic in ("RewardDistribution", "WitnessGossip")} <= (
+        PAGING_SEVERITIES
+    )
