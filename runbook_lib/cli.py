@@ -66,6 +66,11 @@ def parser() -> argparse.ArgumentParser:
         "--continue", dest="go_on", action="store_true", help="go on with the newest attempt"
     )
     run.add_argument("-o", "--output", type=Path, help="also write the executed notebook here")
+    run.add_argument(
+        "--drop", action="append", default=[], metavar="NODE", help="leave a node out of the plan"
+    )
+    run.add_argument("--reason", default="", help="why a node is left out")
+    run.add_argument("--approval", default="", metavar="FILE", help="a signed approval of that")
     lab = verb("lab", commands.lab, "open a stage in JupyterLab, parameters filled in")
     parameters(lab)
     lab.add_argument(

@@ -25,6 +25,11 @@ def run(args: argparse.Namespace) -> int:
     from .launch import run_stage
 
     params, where = read_parameters(args)
+    if args.drop:
+        dropped = [{"node": node, "reason": args.reason, "approval": args.approval}
+                   for node in args.drop]  # fmt: skip
+        params["drops"] = [*params.get("drops", []), *dropped]
+        params.setdefault("retry_reason", args.reason)
     if args.go_on:
         params["attempt"] = newest_attempt(args.stage, stage_params(args.stage, params, where))
     report = run_stage(

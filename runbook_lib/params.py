@@ -32,6 +32,7 @@ VOLATILE = frozenset(
         "attempt",
         "wait",
         "waivers",
+        "drops",
         "retry_reason",
         "as_of",
         "site",
@@ -39,7 +40,7 @@ VOLATILE = frozenset(
 )
 """Parameters that are not intent: left out of the policy digest."""
 
-PER_TRY = frozenset({"wait", "waivers", "retry_reason", "as_of"})
+PER_TRY = frozenset({"wait", "waivers", "drops", "retry_reason", "as_of"})
 """Parameters a try may change; an attempt fixes all others."""
 
 
@@ -249,6 +250,22 @@ class Waiver(Strict):
         return Outcome(self.outcome)
 
 
+class Drop(Strict):
+    """A node left out of a plan under way, for a reason, on somebody else's word.
+
+    Its digest is what the approval must quote, as a waiver's.
+    """
+
+    node: str = Field(min_length=1)
+    reason: str = Field(min_length=10)
+    approval: str = ""
+
+    def digest(self, plan: str, release: str, stage: str) -> str:
+        """What an approval quotes: the node and the reason, bound to one plan."""
+        body = self.model_dump(exclude={"approval"})
+        return digest({"drop": body, "plan": plan, "release": release, "stage": stage})
+
+
 class StageParams(Strict):
     """Parameters every stage has. Empty ``site`` replays the recording that ships with us."""
 
@@ -307,6 +324,7 @@ class RolloutParams(StageParams):
     notice_hours: float = Field(default=playbook.NOTICE / _HOUR, ge=0, le=60 * 24)
     minutes_per_node: float = Field(default=playbook.MINUTES_PER_NODE, gt=0, le=24 * 60)
     max_down: float = Field(default=playbook.MAX_DOWN, gt=0, lt=1 / 3)
+    drops: list[Drop] = []
 
     @model_validator(mode="after")
     def _rollout(self) -> RolloutParams:

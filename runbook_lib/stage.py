@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from . import display, playbook
 from .changes.apply import Applier, Change
-from .changes.approvals import accept_waivers
+from .changes.approvals import accept_drops, accept_waivers
 from .changes.approved import Ruling, needs_approval, rule
 from .changes.plan import Plan
+from .changes.power import margin_facts
 from .context import Context, Judge
 from .errors import LockHeld, ParameterError, RunbookError, SourceError, StageRefused
 from .evidence import standing as standings
@@ -155,7 +156,9 @@ class Stage:
         if session.replay and not _plans(session.recorded):
             return display.table_card("No plan was made", ("why",), [("the recording has none",)])
         if self._plan is not None:
-            return _plan_card(self._plan)
+            made_at = _plans(session.record.entries())[-1].body
+            approved_by, margins = made_at["approved_by"], made_at["margins"]
+            return _plan_card(self._plan, approved_by, [(str(a), str(b)) for a, b in margins])
         before = _plans(session.recorded if session.replay else session.record.entries())
         context = self._context(PLAN, len(before) + (0 if session.replay else 1))
         try:
@@ -163,10 +166,11 @@ class Stage:
             ruling = rule(context, made) if needs_approval(context) else Ruling(made)
         except (SourceError, ParameterError) as error:
             return display.table_card("No plan could be made", ("why",), [(str(error),)])
+        margins = margin_facts(context, made) if made.window else []
         session.tape.sync()
-        return self._ruled(ruling)
+        return self._ruled(ruling, margins)
 
-    def _ruled(self, ruling: Ruling) -> display.Card:
+    def _ruled(self, ruling: Ruling, margins: list[tuple[str, str]]) -> display.Card:
         session, plan = self._session, ruling.plan
         rows = [row.model_dump(mode="json") for row in ruling.rows]
         if plan is None or (rows and ruling.outcome is not Outcome.PASS):
@@ -177,7 +181,7 @@ class Stage:
                      for row in ruling.rows]  # fmt: skip
             columns = ("outcome", "subject", "what", "expected", "observed")
             return display.table_card(f"{ruling.outcome}: the plan is refused", columns, shown)
-        self._plan = plan
+        self._plan = accept_drops(session, plan) if session.replay else plan
         session.record.append(
             "plan",
             {
@@ -185,10 +189,11 @@ class Stage:
                 "plan": plan.model_dump(mode="json"),
                 "author": ruling.author or session.operator,
                 "approved_by": list(ruling.approved_by),
+                "margins": margins,
                 "rows": rows,
             },
         )
-        return _plan_card(plan, ruling.approved_by)
+        return _plan_card(plan, ruling.approved_by, margins)
 
     def change(self, change: Change) -> display.Card:
         """Plan or make a change, unless an item before it stands in the way."""
@@ -457,7 +462,7 @@ class Stage:
         if self._session.replay:
             return None
         plans = [e for e in self._session.record.entries() if e.kind == "plan"]
-        return _load_plan(plans[-1]) if plans else None
+        return accept_drops(self._session, _load_plan(plans[-1])) if plans else None
 
     def _accept_waivers(self) -> None:
         accept_waivers(self._session)
@@ -473,7 +478,9 @@ def _plans(entries: Sequence[Entry]) -> list[Entry]:
     return [entry for entry in entries if entry.kind in ("plan", "plan-refused")]
 
 
-def _plan_card(plan: Plan, approved_by: Sequence[str] = ()) -> display.Card:
+def _plan_card(
+    plan: Plan, approved_by: Sequence[str], margins: Sequence[tuple[str, str]]
+) -> display.Card:
     changes: list[tuple[str, str, Value, Value]] = [
         (node.node, key, before, after)
         for _, node in plan.changes()
@@ -488,6 +495,7 @@ def _plan_card(plan: Plan, approved_by: Sequence[str] = ()) -> display.Card:
         facts.append(("window", " to ".join(plan.window)))
     if approved_by:
         facts.append(("approved by", ", ".join(approved_by)))
+    facts += margins
     return display.plan_card(changes, digest=plan.digest, facts=facts)
 
 
@@ -497,6 +505,19 @@ def refusal(verdict: Verdict) -> str:
     first = f"; first: {blocking[0].item}: {blocking[0].reason}" if blocking else ""
     broken = f"; {verdict.broken[0]}" if verdict.broken else ""
     return f"{verdict.stage}: {verdict.outcome} (exit {int(verdict.exit_code)}){broken}{first}"
+
+
+def _drops(verdict: Verdict) -> list[str]:
+    """Leaving out a node that stops a rollout; only a plan that others approved can shrink."""
+    first = verdict.blocking[0]
+    if first.kind != "change" or verdict.stage == "development" or first.result is None:
+        return []
+    nodes = {row.subject for row in first.open_rows if row.outcome is Outcome.FAIL}
+    again = f"runbook run {verdict.stage} --continue -f PARAMS"
+    return [
+        f"Or leave {node} out, with an approval: `{again} --drop {node} --reason 'WHY'`"
+        for node in sorted(nodes)[:3]
+    ]
 
 
 def next_steps(verdict: Verdict) -> list[str]:
@@ -512,6 +533,6 @@ def next_steps(verdict: Verdict) -> list[str]:
         case ExitCode.WAITING:
             return [f"Come back then: `{again}`"]
         case ExitCode.REFUSED:
-            return [f"Mend it, then: `{again} -p retry_reason 'WHY'`"]
+            return [f"Mend it, then: `{again} -p retry_reason 'WHY'`", *_drops(verdict)]
         case _:
             return [f"Mend what could not be read, then: `{again}`"]

@@ -19,11 +19,12 @@ from .. import playbook
 from ..canonical import canonical
 from ..errors import ParameterError, SourceError
 from ..outcomes import Model
-from ..params import Waiver, parse_instant, project_path
+from ..params import Drop, Waiver, parse_instant, project_path
 from ..session import OPEN, Session
 from ..site import Site
 from ..sources.forge import GitHub
 from ..sources.tape import Scope
+from .plan import Plan
 
 _LINE = re.compile(r"^\s*/?approve\s+(sha256:[0-9a-f]{64})\s*$", re.MULTILINE | re.IGNORECASE)
 
@@ -104,6 +105,63 @@ def accept_waivers(session: Session) -> None:
     for number, waiver in enumerate(session.params.waivers):
         session.record.append("waiver", _accepted(session, scope, waiver, f"waivers.{number}"))
     session.tape.sync()
+
+
+def accept_drops(session: Session, plan: Plan) -> Plan:
+    """``plan`` without the nodes that this attempt dropped. Raises ParameterError.
+
+    It only shrinks, once somebody else approved that; a dropped node stays dropped in every later
+    session of the attempt.
+    """
+    entries = session.recorded if session.replay else session.record.entries()
+    dropped = [entry.body["node"] for entry in entries if entry.kind == "dropped"]
+    if not session.replay:
+        scope = session.scope(f"{OPEN}/drops", session.number)
+        for number, drop in enumerate(getattr(session.params, "drops", [])):
+            if drop.node not in dropped:
+                body = _dropped(session, scope, drop, plan, f"drops.{number}")
+                session.record.append("dropped", body)
+                dropped.append(drop.node)
+        session.tape.sync()
+    for node in dropped:
+        plan = plan.without(node)
+    return plan
+
+
+def _dropped(
+    session: Session, scope: Scope, drop: Drop, plan: Plan, where: str
+) -> dict[str, object]:
+    if drop.node not in plan.nodes:
+        known = ", ".join(plan.nodes)
+        raise ParameterError(f"{where}.node: expected one of {known}, got {drop.node!r}")
+    digest = drop.digest(plan.digest, session.params.release, session.stage)
+    names = _by_another(session, scope, digest, drop.approval, where)
+    return {
+        "node": drop.node,
+        "reason": drop.reason,
+        "digest": digest,
+        "plan": plan.digest,
+        "approved_by": list(names) or [session.operator],
+        "self_approved": not names,
+    }
+
+
+def _by_another(
+    session: Session, scope: Scope, digest: str, file: str, where: str
+) -> tuple[str, ...]:
+    """Who else approved ``digest``; empty where a lone operator may. Raises ParameterError."""
+    try:
+        given = approvals(scope, session.site, digest, issue=session.params.issue, file=file)
+    except SourceError as error:
+        raise ParameterError(f"{where}.approval: {error}") from error
+    others = tuple(one.account for one in given if one.account != session.operator)
+    if not others and not session.site.single_operator:
+        raise ParameterError(
+            f"{where}: expected an approval of {digest} by somebody other than {session.operator},"
+            f" got {'only their own' if given else 'none'}; comment `approve {digest}` in the"
+            " release issue"
+        )
+    return others
 
 
 def _accepted(session: Session, scope: Scope, waiver: Waiver, where: str) -> dict[str, object]:

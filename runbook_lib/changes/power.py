@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ..context import Context
 from ..errors import SourceError
 from ..sources.node import Membership, Validator
-from .plan import Phase
+from .plan import Phase, Plan
 
 TIMETOKE_CAP_HOURS = 720
 
@@ -100,6 +100,25 @@ def _membership(context: Context) -> tuple[Membership, str]:
     if not seen:
         raise problems[0] if problems else SourceError("cluster", "expected nodes, got none")
     return next(iter(seen.values()))
+
+
+def margin_facts(context: Context, plan: Plan) -> list[tuple[str, str]]:
+    """Per wave of a plan, the power on the new side, on the old one, and down. For people to read."""
+    try:
+        found = powers(context)
+    except SourceError as error:
+        return [("voting power", f"unknown: {error}")]
+    facts = []
+    for phase in plan.phases:
+        for margin in margins(phase, found):
+            new, old, down = (
+                f"{part / found.total:.1%}" for part in (margin.new, margin.old, margin.down)
+            )
+            said = f"new {new}, old {old}, down {down}"
+            said += "" if margin.quorate else "; NO QUORUM while it is down"
+            said += "; neither side has a quorum of its own" if margin.split else ""
+            facts.append((f"power, {phase.name}, {margin.where}", said))
+    return facts
 
 
 def cut(nodes: Sequence[str], found: Powers, max_down: float) -> tuple[tuple[str, ...], ...]:

@@ -18,7 +18,7 @@ from ..sources.process import Ended
 from .apply import POLL_S, Applier, Step, all_pass, read_back, runs_as_planned
 from .phases import reproduce
 from .plan import NodePlan, Phase
-from .power import Margin, margins, powers
+from .power import powers
 from .targets import keep_target
 from .windows import window_rows
 
@@ -84,11 +84,17 @@ def margin_rows(context: Context, phase: Phase, number: int) -> list[Row]:
         return [context.unreadable(what, "a quorum stays up", error)]
     asked = context.fleet.status()
     down = [name for name, answer in asked.items() if isinstance(answer, SourceError)]
-    margin: Margin = margins(phase, found, down)[number]
-    share = found.share([*{*phase.waves[number], *down}])
-    got = f"{found.total - margin.down} of {found.total} up, {share:.1%} down"
-    also = f" ({', '.join(down)} down already)" if down else ""
-    return [check_row("quorum", what, f"at least {found.quorum} up", got + also, margin.quorate)]
+    wave = [name for name in phase.waves[number] if name not in down]
+    # Nodes of a wave are restarted one after the other: where they could not all be down together,
+    # the heaviest alone must still leave a quorum.
+    heaviest = max((found.of.get(name, 0) for name in wave), default=0)
+    up = found.total - sum(found.of.get(name, 0) for name in down)
+    together = up - sum(found.of.get(name, 0) for name in wave)
+    left, how = (together, "") if together >= found.quorum else (up - heaviest, ", one at a time")
+    got = f"{left} of {found.total} up{how}" + (
+        f" ({', '.join(down)} down already)" if down else ""
+    )
+    return [check_row("quorum", what, f"at least {found.quorum} up", got, left >= found.quorum)]
 
 
 def _step(what: str, phase: Phase) -> str:

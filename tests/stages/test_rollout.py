@@ -26,7 +26,7 @@ from runbook_lib.outcomes import ExitCode, Outcome, Verdict
 from runbook_lib.params import TestnetParams
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import Entry, mutations, read_entries
-from runbook_lib.stage import Stage, open_stage
+from runbook_lib.stage import Stage, next_steps, open_stage
 
 GATES, DEPLOY, GATE = "testnet.ready.gates", "testnet.activate.deploy", "testnet.activate.gate"
 DECLARED = (GATES, DEPLOY, GATE)
@@ -228,6 +228,34 @@ def test_a_node_that_stays_down_stops_the_rollout(team: Team) -> None:
     assert items[GATE].state == "not-reached"
     touched = {json.loads(e.key.removeprefix("RUN "))[-1] for e in team.changed(folder)}
     assert not touched & {"test-4", "test-5", "test-6", "test-7"}
+
+
+def test_a_dropped_node_lets_the_rollout_finish_without_it(team: Team) -> None:
+    """On another's word; the others get the release, and it stays as it is known."""
+    digest, window = team.planned()
+    team.network.fault("node-stays-down@testnet/test-3")
+    given = {"approved_plan": digest, "approvals": [team.approve(digest)], **window}
+    verdict, folder = team.walk(mode="apply", **given)
+    assert "--drop test-3" in " ".join(next_steps(verdict))
+    drop = {"node": "test-3", "reason": "its disk died, a spare is ordered", "approval": ""}
+    again = {**given, "attempt": verdict.attempt, "retry_reason": "test-3 is left out"}
+    with pytest.raises(
+        ParameterError, match=r"drops.0: expected an approval of sha256:"
+    ) as refused:
+        team.walk(mode="apply", drops=[drop], **again)
+    wanted = str(refused.value).partition("approval of ")[2].split()[0]
+
+    verdict, folder = team.walk(
+        mode="apply", drops=[{**drop, "approval": team.approve(wanted)}], **again
+    )
+
+    assert verdict.exit_code is ExitCode.PASSED, [i.reason for i in verdict.blocking]
+    running = team.network.fleet.running
+    assert "test-3" not in running
+    others = [n.name for n in team.network.world.clusters["testnet"].nodes if n.name != "test-3"]
+    assert all(running[name].config.gates["malachite_consensus"] for name in others)
+    delivered = [e.key for e in team.changed(folder) if '"deploy"' in e.key]
+    assert len(delivered) == len(set(delivered))
 
 
 def test_before_its_window_a_change_waits(team: Team) -> None:
