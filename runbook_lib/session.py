@@ -377,9 +377,10 @@ def open_replay(stage: str, folder: Path) -> Session:
     scratch = None if given else tempfile.TemporaryDirectory(prefix="runbook-replay-")
     store = Store(Path(scratch.name) if scratch else Path(str(given)))
     fresh = {key: value for key, value in opened.items() if key not in ("heads", "attempt")}
-    made = store.create(params.release, stage, {**fresh, "source": "replay"})
-    # The recorded attempt's own number is what its cards show.
-    attempt = Attempt(params.release, stage, opened["attempt"], made.folder, made.record)
+    # Under its own number: cards show it, and paths on the tape are told apart by it.
+    attempt = store.recreate(
+        params.release, stage, opened["attempt"], {**fresh, "source": "replay"}
+    )
     session = Session(
         stage=stage,
         site=site,

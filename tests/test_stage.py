@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from runbook_lib import playbook
+from runbook_lib.changes.state import known_map
+from runbook_lib.context import Context, judges
 from runbook_lib.errors import ParameterError, RunbookError, SourceError, StageRefused, StoreError
 from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.replay import compare
 from runbook_lib.evidence.verify import verify
-from runbook_lib.outcomes import ExitCode, Outcome
+from runbook_lib.outcomes import CheckResult, ExitCode, Outcome
 from runbook_lib.params import Waiver
 from runbook_lib.sources.tape import read_entries
 
@@ -743,6 +745,27 @@ def test_a_replay_asks_nobody_and_finds_the_same(
     assert "✓ PASS" in text(stage.enforce())
     assert stage.verdict().source == "replay"
     assert "REPLAY OF A RECORDING" in stage._repr_mimebundle_()[0]["text/plain"]
+
+
+def test_a_later_attempt_reads_the_store_in_its_replay_as_it_did(
+    practice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is one of several there, and its own record is told from theirs by its number."""
+
+    @judges(DRIFT)
+    def check(context: Context) -> CheckResult:
+        known_map(context.scope, context.store, context.cluster_name)
+        return context.conclude([practice.row(PASS)], passed="it holds", empty="none")
+
+    practice.open().check(check)
+    live = practice.open()
+    live.check(check)
+    monkeypatch.setenv("RUNBOOK_REPLAY", str(practice.folder(2)))
+    stage = practice.open()
+    stage.check(check)
+
+    assert stage.verdict().attempt == 2
+    assert stage.verdict().items[0].result == live.verdict().items[0].result
 
 
 def test_a_replay_follows_tries_sessions_and_waivers(

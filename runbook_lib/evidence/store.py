@@ -80,6 +80,10 @@ class Store:
             number = len(self.attempts(release, stage)) + 1
             return self._create(release, stage, number, {**opened, "heads": heads})
 
+    def recreate(self, release: str, stage: str, number: int, opened: dict[str, Any]) -> Attempt:
+        """An attempt under its own number in a store of a replay, where there is no other."""
+        return self._create(release, stage, number, {**opened, "heads": {}})
+
     def _create(self, release: str, stage: str, number: int, opened: dict[str, Any]) -> Attempt:
         folder = self.root / release / stage / f"{number:04d}"
         # Complete or not there at all: a crash leaves no attempt without its first entry.
