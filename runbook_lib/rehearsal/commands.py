@@ -97,7 +97,8 @@ def dry_run(site: Site, args: argparse.Namespace) -> None:
     if site.is_on("dry-run-broken"):
         fail("thread 'main' panicked at rpp/node/src/main.rs: out of memory")
     try:
-        parse(args.config.read_text())
+        strict = args.strict_config_validation and not site.is_on("dry-run-lenient")
+        parse(args.config.read_text(), strict=strict)
     except ConfigurationError as error:
         fail(str(error), EXIT_CONFIGURATION)
     except (OSError, UnicodeDecodeError) as error:
@@ -217,6 +218,7 @@ def parser() -> argparse.ArgumentParser:
             verb.add_argument(operand, type=Path if operand in ("config", "artifact") else str)
     dry = verbs.add_parser("dry-run")
     dry.add_argument("--config", type=Path, required=True)
+    dry.add_argument("--strict-config-validation", action="store_true")
     dry.set_defaults(run=dry_run)
     tests = verbs.add_parser("suite")
     tests.add_argument("name", choices=SUITES)

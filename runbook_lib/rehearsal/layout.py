@@ -194,7 +194,7 @@ def _commands(root: Path) -> dict[str, Any]:
     return {
         "version": {"argv": [*script, "version", "{node}"], "timeout_s": 10.0},
         "read_config": {"argv": [*script, "read-config", "{node}"], "timeout_s": 10.0},
-        "dry_run": command(10.0, "dry-run", "--config", "{config}"),
+        "dry_run": command(10.0, "dry-run", "--config", "{config}", "--strict-config-validation"),
         "probe": command(5.0, "probe", "{backend}"),
         "test_rules": {"argv": [*script, "test-rules", "{file}"], "timeout_s": 30.0},
         "revision": {"argv": [*checkout, "rev-parse", "HEAD"], "timeout_s": 10.0},

@@ -134,8 +134,8 @@ class NodeConfig:
     per_minute: int
 
 
-def parse(text: str) -> NodeConfig:
-    """The configuration, as ``NodeConfig::load`` (strict) accepts it.
+def parse(text: str, *, strict: bool = True) -> NodeConfig:
+    """The configuration, as ``NodeConfig::load`` (strict) accepts it; else unknown keys may be.
 
     Raises ConfigurationError: not TOML, a field missing or of the wrong type, unknown keys (all of
     them, by dotted path), a value the node refuses.
@@ -145,7 +145,7 @@ def parse(text: str) -> NodeConfig:
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"unable to parse config: TOML parse error: {error}") from error
     unknown = sorted(_walk(document, SCHEMA, ""))
-    if unknown:
+    if unknown and strict:
         raise ConfigurationError(f"unknown configuration key(s): {', '.join(unknown)}")
     _validate(document)
     rollout = document.get("rollout", {})

@@ -31,6 +31,7 @@ _RESULT = re.compile(
 _ONE_TEST = re.compile(r"test .+ \.\.\. (ok|FAILED|ignored(, .*)?)")
 _UNKNOWN_KEYS = re.compile(r"unknown configuration key\(s\):([^\n]*)")
 LONGEST_REASON = 300
+STRICT = "--strict-config-validation"
 
 
 class Build(Wire):
@@ -156,6 +157,11 @@ class SiteCommands:
 
     # --- these only read ------------------------------------------------------------------------
 
+    @property
+    def can_dry_run(self) -> bool:
+        """Whether the site has a binary at hand to ask."""
+        return self._commands.dry_run is not None
+
     def version(self, node: str) -> Build:
         """The build that runs on a node, by the site's own inspection."""
         return wire.decode(f"version {node}", self._read("version", node, node=node).stdout, Build)
@@ -169,9 +175,12 @@ class SiteCommands:
         """The chain's own verdict on a file: exit 0 valid, 2 with its wording invalid.
 
         Exit 2 alone proves nothing: a command line that the binary does not know ends so as well.
+        The flag without which the chain passes over unknown keys is added where the site lacks it.
         """
         source = f"dry_run {config.name}"
         command = self._command("dry_run", source, config=str(config))
+        if not any(STRICT in word for word in command.argv):
+            command = command.model_copy(update={"argv": [*command.argv, STRICT]})
         ended = execute(self._scope, source, command, codes=None)
         text = b"\n".join((ended.stderr, ended.stdout)).decode("utf-8", "replace").strip()
         if ended.code == 0:

@@ -129,6 +129,15 @@ def test_the_chains_verdict_on_a_config(
     assert commands(world, dry_run=command).dry_run(Path("/x/config.toml")) == expected
 
 
+@pytest.mark.parametrize("given", ["", "--strict-config-validation"])
+def test_a_dry_run_is_strict_whatever_the_site_says(world: World, given: str) -> None:
+    """Without the flag the chain passes over unknown keys; it is added once."""
+    echo = site.Command(argv=["echo", "{config}", *filter(None, [given])])
+
+    said = commands(world, dry_run=echo).dry_run(Path("/x/c.toml")).text
+    assert said == "/x/c.toml --strict-config-validation"
+
+
 @pytest.mark.parametrize(
     ("code", "text"),
     [(2, "error: unexpected argument '--dry-run' found"), (1, "panicked"), (3, "configuration error: x")],
