@@ -109,6 +109,13 @@ _ALL = (
 ITEMS: dict[str, Item] = {item.id: item for item in _ALL}
 
 STAGES = ("development", "testnet", "canary", "mainnet")
+GATE_STEPS: dict[str, tuple[str, ...]] = {
+    "development": (),
+    "testnet": ("malachite_consensus",),
+    "canary": ("timetoke_rewards", "witness_network"),
+    "mainnet": ("timetoke_rewards", "witness_network"),
+}
+"""The gates that a sentence of a stage's activation turns on."""
 PREFLIGHT = "preflight"
 """The runbook of the common preflight alone, for any stage: it plans, and changes nothing."""
 REPORT = "report"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from runbook_lib import playbook
+from runbook_lib.sources.config import GATES
 
 
 def test_the_playbook_has_its_41_items() -> None:
@@ -46,3 +47,9 @@ def test_stages_declare_items_in_order_with_checks_before_changes() -> None:
         assert {item.split(".")[0] for item in items} <= {"preflight", stage}
         groups = [item.split(".")[0] for item in items]
         assert groups == sorted(groups, key=lambda group: group != "preflight")
+
+
+def test_gates_of_the_playbooks_sentences_are_the_chains() -> None:
+    """For every stage, development's none."""
+    assert tuple(playbook.GATE_STEPS) == playbook.STAGES
+    assert {gate for steps in playbook.GATE_STEPS.values() for gate in steps} == set(GATES[4:])

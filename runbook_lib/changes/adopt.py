@@ -9,12 +9,12 @@ from ..errors import ParameterError, SourceError
 from ..evidence.store import Attempt, Store
 from ..session import find_operator, read_site
 from ..site import Site
-from ..sources.commands import SiteCommands
+from ..sources.commands import NodeConfig, SiteCommands
 from ..sources.node import Fleet
 from ..sources.redact import Redactor
 from ..sources.tape import LiveTape, Outside, Scope
 from .approvals import approvals
-from .state import NodeState
+from .state import NodeState, kept_config
 
 ADOPT = "adopt"
 
@@ -71,7 +71,8 @@ def _adopt(
     issue: int,
     approval: str,
 ) -> Adoption:
-    states = _read(scope, site, cluster)
+    read = _read(scope, site, cluster)
+    states = {name: state for name, (state, _) in read.items()}
     found = digest({name: state.model_dump(mode="json") for name, state in states.items()})
     given = approvals(scope, site, found, issue=issue, file=approval)
     others = tuple(one.account for one in given if one.account != operator)
@@ -80,22 +81,27 @@ def _adopt(
     if approved:
         attempt.record.append("adopted", {"digest": found, "approved_by": list(approved)})
         at = scope.now().isoformat()
-        for name, state in states.items():
+        for name, (state, config) in read.items():
+            path = kept_config(attempt.folder, name)
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(config.text)
             body = {"item": ADOPT, "node": name, "state": state.model_dump(mode="json"), "at": at}
             attempt.record.append("state", body)
     return Adoption(attempt, found, states, approved, bool(approved) and not others)
 
 
-def _read(scope: Scope, site: Site, cluster: str) -> dict[str, NodeState]:
+def _read(scope: Scope, site: Site, cluster: str) -> dict[str, tuple[NodeState, NodeConfig]]:
     commands = SiteCommands(scope, site.commands)
     states = {}
     for name, rollout in Fleet(scope, site.clusters[cluster]).rollout().items():
         if isinstance(rollout, SourceError):
             raise rollout
-        states[name] = NodeState(
+        binary, config = commands.version(name).digest, commands.read_config(name)
+        state = NodeState(
             gates=rollout.feature_gates,
             channel=rollout.release_channel,
-            binary=commands.version(name).digest,
-            config=commands.read_config(name).digest,
+            binary=binary,
+            config=config.digest,
         )
+        states[name] = state, config
     return states

@@ -1,54 +1,35 @@
 """The phases of a stage: which change takes which nodes from what to what.
 
-What each change turns on is the playbook's (``TURNS``); a forward stage never turns a gate off. A
-node on which nothing differs stays in its phase: it is read back, and that is the release's anchor.
+What each change turns on is the playbook's (``targets.TURNS``). A node on which nothing differs stays
+in its phase: it is read back, and that is the release's anchor.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from ..context import Context
 from ..errors import SourceError
 from ..params import RolloutParams
 from ..site import Node
 from ..sources.commands import NodeConfig
-from ..sources.config import CHANNEL_AT, GATES_AT, Flat, Profile, flatten, parse_toml
+from ..sources.config import CHANNEL_AT, GATES_AT, Flat, Profile
 from .plan import Artifact, NodePlan, Phase, Plan
 from .power import cut, powers
 from .state import NodeState, known_map, require_known
-from .targets import artifact, keep_target, read_bundle, rendered
-
-
-@dataclass(frozen=True)
-class Turn:
-    """What one change does to each of its nodes. ``gates`` None are all of the stage's profile."""
-
-    item: str
-    name: str
-    who: Literal["all", "canaries"]
-    gates: tuple[str, ...] | None = ()
-    channel: bool = False
-
-
-TURNS: dict[str, tuple[Turn, ...]] = {
-    "development": (Turn("development.activate.deploy", "build", "all", None, channel=True),),
-    "testnet": (
-        Turn("testnet.activate.deploy", "build", "all", channel=True),
-        Turn("testnet.activate.gate", "gates", "all", None),
-    ),
-    "canary": (
-        Turn("canary.activate.rewards-gate", "gates", "canaries", None, channel=True),
-        # Named: the canary profile has it off, the playbook turns it on for the canaries at the end.
-        Turn("canary.activate.witness-clients", "witness", "canaries", ("witness_network",)),
-    ),
-    "mainnet": (
-        Turn("mainnet.activate.witness-gate", "build", "all"),
-        Turn("mainnet.activate.witness-gate", "gates", "all", None, channel=True),
-    ),
-}
+from .targets import (
+    INSTALLED_AHEAD,
+    TURNS,
+    Turn,
+    artifact,
+    keep_target,
+    members_of,
+    read_bundle,
+    rendered,
+    target,
+    turned,
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +45,7 @@ def make_plan(context: Context) -> Plan:
     build = artifact(context)
     known = known_map(context.scope, context.store, context.cluster_name)
     states = {
-        node.name: require_known(known, node.name, context.cluster_name)
+        node.name: require_known(known, node.name, context.cluster_name).state
         for node in context.cluster.nodes
     }
     phases = _phases(context, build, states)
@@ -93,11 +74,9 @@ def _phases(context: Context, build: Artifact, known: dict[str, NodeState]) -> l
     at: dict[str, Rendered] = {}
     phases = []
     for turn in TURNS[context.stage]:
-        chosen = [node for node in nodes if turn.who == "all" or node.canary]
-        if not chosen:
-            raise SourceError("site", f"expected {turn.who} on {context.cluster_name}, got none")
+        members = members_of(context, turn)
         plans = []
-        for node in chosen:
+        for node in (node for node in nodes if node.name in members):
             if node.name not in at:
                 at[node.name] = _begin(context, node, found[node.name], known[node.name], build)
             before = at[node.name]
@@ -124,7 +103,7 @@ def _begin(
 ) -> Rendered:
     if isinstance(found, SourceError):
         raise found
-    if context.stage == "canary" and node.canary:
+    if context.stage in INSTALLED_AHEAD and node.canary:
         # Their operators installed the candidate already: canary.ready.candidate-installed proves it.
         known = known.model_copy(update={"binary": build.digest})
     return Rendered(found, known)
@@ -146,21 +125,9 @@ def advance(
     context: Context, node: str, before: Rendered, turn: Turn, profile: Profile, build: Artifact
 ) -> Rendered:
     """A node's configuration and state after one turn. Raises SourceError."""
-    was = before.after
-    wanted = [gate for gate, on in profile.feature_gates.items() if on]
-    gates = wanted if turn.gates is None else list(turn.gates)
-    changes: Flat = {f"{GATES_AT}.{gate}": True for gate in gates if not was.gates.get(gate)}
-    channel = profile.release_channel if turn.channel else was.channel
-    if flatten(parse_toml(before.config.text, node)).get(CHANNEL_AT) != channel:
-        changes[CHANNEL_AT] = channel
-    text, raw, digest = rendered(context, node, before.config, changes)
-    after = NodeState(
-        gates={**was.gates, **dict.fromkeys(gates, True)},
-        channel=channel,
-        binary=build.digest,
-        config=digest,
-    )
-    return Rendered(NodeConfig(text, digest, raw), after)
+    delta = turned(turn, profile, build.digest)
+    made = target(context, node, before.config, before.after, delta)
+    return Rendered(NodeConfig(made.text, made.after.config, made.raw), made.after)
 
 
 def reproduce(context: Context, node: NodePlan, found: NodeConfig) -> NodeConfig:

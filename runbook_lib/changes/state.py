@@ -42,11 +42,20 @@ class NodeState(Model):
 
 
 class Known(Model):
-    """A node's last verified state, when it was verified and by which attempt."""
+    """A node's last verified state, when it was verified and by which attempt.
+
+    ``kept`` is where in the store its TOML lies, without secrets; older attempts have none.
+    """
 
     state: NodeState
     at: datetime
     origin: str
+    kept: str
+
+
+def kept_config(folder: Path, node: str, phase: str = "") -> Path:
+    """Where an attempt keeps the TOML it made or found of a node, without its secrets."""
+    return folder / "targets" / (f"{node}.{phase}.toml" if phase else f"{node}.toml")
 
 
 def known_map(scope: Scope, store: Store, cluster: str) -> dict[str, Known]:
@@ -93,7 +102,9 @@ def _states(entries: list[Entry], origin: str) -> Iterable[tuple[str, Known]]:
             try:
                 state = NodeState.model_validate_json(canonical(entry.body["state"]))
                 at = datetime.fromisoformat(entry.body["at"])
-                yield entry.body["node"], Known(state=state, at=at, origin=origin)
+                node, phase = entry.body["node"], entry.body.get("phase", "")
+                kept = str(kept_config(Path(origin), node, phase))
+                yield node, Known(state=state, at=at, origin=origin, kept=kept)
             except (ValidationError, KeyError, ValueError) as error:
                 raise RecordDamaged(
                     f"{origin}: entry {entry.seq}: expected a node's state, got: {error}"
@@ -112,7 +123,7 @@ def differences(
     ]
 
 
-def require_known(known: Mapping[str, Known], node: str, cluster: str) -> NodeState:
+def require_known(known: Mapping[str, Known], node: str, cluster: str) -> Known:
     """A node's known state. Raises SourceError telling how to take the cluster over."""
     if node not in known:
         raise SourceError(
@@ -120,4 +131,4 @@ def require_known(known: Mapping[str, Known], node: str, cluster: str) -> NodeSt
             f"expected a known state in the store, got none; take {cluster} over as it is with"
             " `runbook adopt`",
         )
-    return known[node].state
+    return known[node]

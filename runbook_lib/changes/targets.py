@@ -1,13 +1,16 @@
 """What each node's configuration and build must become: the map *after*, and its TOML.
 
-After = before, with the gates of the stage's profile turned on, its channel and the release's
-build. A forward stage never turns a gate off; a gate ahead of the profile stays, and is shown.
+Which nodes a stage touches, in which changes and how, is data: ``TURNS``. After = before, with the
+gates of the stage's profile turned on, its channel and the release's build. A forward stage never
+turns a gate off; a gate ahead of the profile stays, and is shown. The canary stage goes beyond its
+profile in one gate, witness_network, which the playbook turns on in its last step.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from ..canonical import digest_bytes
 from ..context import Context
@@ -16,18 +19,97 @@ from ..params import project_path
 from ..sources.commands import NodeConfig
 from ..sources.config import (
     CHANNEL_AT,
+    GATES,
     GATES_AT,
     Bundle,
     Flat,
     Profile,
-    flatten,
     parse_bundle,
-    parse_toml,
     render,
 )
 from ..sources.redact import MARK
 from .plan import Artifact
-from .state import NodeState
+from .state import NodeState, kept_config
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one change makes of each of its nodes, beside the release's build.
+
+    ``gates`` None are all of the stage's profile.
+    """
+
+    item: str
+    name: str
+    who: Literal["all", "canaries"]
+    gates: tuple[str, ...] | None = ()
+    channel: bool = False
+
+
+TURNS: dict[str, tuple[Turn, ...]] = {
+    "development": (Turn("development.activate.deploy", "build", "all"),),
+    "testnet": (
+        Turn("testnet.activate.deploy", "build", "all", channel=True),
+        Turn("testnet.activate.gate", "gates", "all", None),
+    ),
+    "canary": (
+        Turn("canary.activate.rewards-gate", "gates", "canaries", None, channel=True),
+        # Named: the canary profile has it off, the playbook turns it on for the canaries at the end.
+        Turn("canary.activate.witness-clients", "witness", "canaries", ("witness_network",)),
+    ),
+    "mainnet": (
+        Turn("mainnet.activate.witness-gate", "build", "all"),
+        Turn("mainnet.activate.witness-gate", "gates", "all", None, channel=True),
+    ),
+}
+"""The changes of a stage, in order; together they are its delta."""
+
+INSTALLED_AHEAD = frozenset({"canary"})
+"""Stages before which the members' operators install the release: they may run it already."""
+
+
+@dataclass(frozen=True)
+class Delta:
+    """What a stage makes of one node; an empty one leaves it as it is.
+
+    ``gates`` are on afterwards, in the chain's order; those that were on stay on. ``installed``:
+    the node may run ``binary`` already, before the stage.
+    """
+
+    gates: tuple[str, ...] = ()
+    channel: str = ""
+    binary: str = ""
+    installed: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.binary)
+
+    def then(self, later: Delta) -> Delta:
+        """This one and a later one together."""
+        gates = {*self.gates, *later.gates}
+        return Delta(
+            tuple(gate for gate in GATES if gate in gates),
+            later.channel or self.channel,
+            later.binary or self.binary,
+        )
+
+    def changes(self, before: NodeState) -> Flat:
+        """The dotted keys of the node's TOML that are set, with their values."""
+        keys: Flat = {
+            f"{GATES_AT}.{gate}": True for gate in self.gates if not before.gates.get(gate)
+        }
+        if self.channel and before.channel != self.channel:
+            keys[CHANNEL_AT] = self.channel
+        return keys
+
+    def after(self, before: NodeState, config: str) -> NodeState:
+        """The map after, for a node whose TOML then has the digest ``config``."""
+        return NodeState(
+            gates={**before.gates, **dict.fromkeys(self.gates, True)},
+            channel=self.channel or before.channel,
+            binary=self.binary or before.binary,
+            config=config,
+        )
 
 
 @dataclass(frozen=True)
@@ -60,27 +142,44 @@ def artifact(context: Context) -> Artifact:
     return Artifact(path=path, digest=context.scope.file_digest(project_path(path)))
 
 
+def members_of(context: Context, turn: Turn) -> set[str]:
+    """The nodes that a change is about. Raises SourceError when there are none."""
+    nodes = context.cluster.nodes
+    found = {node.name for node in nodes if turn.who == "all" or node.canary}
+    if not found:
+        where = f"site: clusters.{context.cluster_name}.nodes"
+        raise SourceError(where, "expected a node with canary: true, got none")
+    return found
+
+
+def turned(turn: Turn, profile: Profile, binary: str) -> Delta:
+    """What one change makes of each of its nodes; ``binary`` is the release's digest."""
+    on = profile.on if turn.gates is None else set(turn.gates)
+    channel = profile.release_channel if turn.channel else ""
+    return Delta(tuple(gate for gate in GATES if gate in on), channel, binary)
+
+
+def deltas(context: Context, bundle: Bundle, binary: str) -> dict[str, Delta]:
+    """What all changes of the context's stage together make of each node of its cluster.
+
+    Raises SourceError when the stage has no members, and ParameterError when the bundle lacks it.
+    Design: section 7, expected state.
+    """
+    found = {node.name: Delta() for node in context.cluster.nodes}
+    for turn in TURNS[context.stage]:
+        made = turned(turn, bundle.profile(context.stage), binary)
+        for name in members_of(context, turn):
+            found[name] = found[name].then(made)
+    ahead = context.stage in INSTALLED_AHEAD
+    return {name: replace(delta, installed=ahead and bool(delta)) for name, delta in found.items()}
+
+
 def target(
-    context: Context,
-    node: str,
-    config: NodeConfig,
-    before: NodeState,
-    profile: Profile,
-    binary: str,
+    context: Context, node: str, config: NodeConfig, before: NodeState, delta: Delta
 ) -> Target:
     """The target of a node. Raises SourceError when its TOML cannot be rewritten."""
-    wanted = {gate: True for gate, on in profile.feature_gates.items() if on}
-    changes: Flat = {f"{GATES_AT}.{gate}": True for gate in wanted if not before.gates.get(gate)}
-    if flatten(parse_toml(config.text, node)).get(CHANNEL_AT) != profile.release_channel:
-        changes[CHANNEL_AT] = profile.release_channel
-    text, raw, digest = rendered(context, node, config, changes)
-    after = NodeState(
-        gates={**before.gates, **wanted},
-        channel=profile.release_channel,
-        binary=binary,
-        config=digest,
-    )
-    return Target(config.text, text, after, raw)
+    text, raw, digest = rendered(context, node, config, delta.changes(before))
+    return Target(config.text, text, delta.after(before, digest), raw)
 
 
 def rendered(
@@ -103,12 +202,12 @@ def keep_target(context: Context, node: str, text: bytes, raw: bytes | None) -> 
     That is another, outside the evidence, when the TOML holds secrets. Raises SourceError when
     this attempt already rendered another text.
     """
-    path = context.folder / "targets" / f"{node}.toml"
+    path = kept_config(context.folder, node)
     if path.exists() and path.read_bytes() != text:
         raise SourceError(
             node, "expected the target this attempt already rendered, got another; start a new one"
         )
-    return keep(context, node, "targets", text, raw)
+    return keep(context, node, path.parent.name, text, raw)
 
 
 def keep(context: Context, name: str, folder: str, text: bytes, raw: bytes | None) -> Path:

@@ -11,6 +11,7 @@ import yaml
 from .faults import Active
 from .files import write_atomically
 from .layout import git
+from .templates import NO_EXPORT
 
 if TYPE_CHECKING:
     from .network import RehearsalNetwork
@@ -40,6 +41,30 @@ def _edit(pattern: str, replacement: str, *, restart: bool) -> Effect:
         return undo
 
     return effect
+
+
+def _write(name: str, change: Callable[[str], str]) -> Effect:
+    """Rewrite a file below the network's root."""
+
+    def effect(network: RehearsalNetwork, active: Active) -> Undo:
+        path = network.root / name
+        before = path.read_text()
+        write_atomically(path, change(before))
+        return lambda: write_atomically(path, before)
+
+    return effect
+
+
+def _without_dry_run(text: str) -> str:
+    site = yaml.safe_load(text)
+    del site["commands"]["dry_run"]
+    return yaml.safe_dump(site, sort_keys=False)
+
+
+def _turned_off(text: str) -> str:
+    """From the testnet stage on a base gate is off again."""
+    head, name, tail = text.partition('name = "testnet"')
+    return head + name + tail.replace("reconstruction = true", "reconstruction = false")
 
 
 def _node_down(network: RehearsalNetwork, active: Active) -> Undo:
@@ -140,6 +165,12 @@ EFFECTS: dict[str, Effect] = {
     # Several series meet several: Prometheus loads the rule, and fails to evaluate it.
     "alert-unhealthy": _replaced("expr", "== 0", "== 0 and on () up * on (cluster) up"),
     "alerts-not-loaded": _rules(lambda rule: False),
+    "misplaced-scalar": _edit(
+        r"^(mempool_limit = .*\n)((?:.*\n)*?\[rollout\]\n)", r"\2\1", restart=False
+    ),
+    "bundle-not-monotonic": _write("bundle/mainnet.toml", _turned_off),
+    "worm-contradiction": _write("bundle/mainnet.toml", lambda text: text + "\n" + NO_EXPORT),
+    "no-dry-run": _write("site.yaml", _without_dry_run),
     "node-down": _node_down,
     "node-stays-down": _stays_down,
     "suite-dirty-tree": _dirty_tree,

@@ -17,13 +17,17 @@ Layer = Literal["config", "rpc", "forge", "command", "chain", "telemetry"]
 
 @dataclass(frozen=True)
 class Fault:
-    """``outcome`` is what ``item`` must come to; ``layer`` is the part that acts it out."""
+    """``outcome`` is what ``item`` must come to; ``layer`` is the part that acts it out.
+
+    ``stage`` is one at which it shows.
+    """
 
     name: str
     item: str
     outcome: Literal["PASS", "FAIL", "INCONCLUSIVE"]
     text: str
     layer: Layer
+    stage: str = "development"
 
 
 _DRIFT = "preflight.config-drift"
@@ -44,6 +48,9 @@ _ALL = (
     Fault("channel-wrong", _DRIFT, "FAIL", "a node runs on another release channel", "config"),
     Fault("config-edited", _DRIFT, "FAIL", "a node's file differs in another key", "config"),
     Fault("extra-config-key", _DRIFT, "FAIL", "a node's file holds an unknown key", "config"),
+    Fault("misplaced-scalar", _DRIFT, "FAIL", "a scalar fell into the table above", "config"),
+    Fault("bundle-not-monotonic", _DRIFT, "FAIL", "the bundle turns a gate off again", "config"),
+    Fault("worm-contradiction", _DRIFT, "FAIL", "no node can obey the bundle", "config", "canary"),
     Fault("peers-disagree", _DRIFT, "FAIL", "peers advertise another gate of a node", "rpc"),
     Fault("node-down", _DRIFT, "INCONCLUSIVE", "a node refuses connections", "config"),
     Fault("rpc-timeout", _DRIFT, "INCONCLUSIVE", "a node never answers", "rpc"),
@@ -55,6 +62,8 @@ _ALL = (
     Fault("no-nodes-in-peers", _DRIFT, "INCONCLUSIVE", "a node is missing among peers", "rpc"),
     Fault("config-unreadable", _DRIFT, "INCONCLUSIVE", "read-config fails", "command"),
     Fault("dry-run-broken", _DRIFT, "INCONCLUSIVE", "the dry run itself breaks", "command"),
+    Fault("dry-run-lenient", _DRIFT, "INCONCLUSIVE", "the dry run takes any key", "command"),
+    Fault("no-dry-run", _DRIFT, "INCONCLUSIVE", "no binary to ask about a table's keys", "command"),
     Fault("ci-red", _CI, "FAIL", "a required check failed", "forge"),
     Fault("ci-status-red", _CI, "FAIL", "a commit status is a failure", "forge"),
     Fault("ci-pending", _CI, "INCONCLUSIVE", "a required check still runs", "forge"),

@@ -8,7 +8,7 @@ from .node_config import ADMISSION_TIERS
 from .world import CHANNELS, GATES, ClusterSpec, NodeSpec, profile
 
 _WINDOWS = ("daily", "twice-weekly", "weekly", "scheduled-maintenance")
-_NO_EXPORT = """\
+NO_EXPORT = """\
 [network.admission.worm_export]
 enabled = false
 required = false
@@ -29,7 +29,7 @@ def node_config(
     Every root scalar stands before the first table header.
     """
     gate_lines = "\n".join(f"{gate} = {str(gates[gate]).lower()}" for gate in GATES)
-    export = _NO_EXPORT if channel in ("development", "testnet") else _s3_export(cluster)
+    export = NO_EXPORT if channel in ("development", "testnet") else _s3_export(cluster)
     accounts = "\n".join(
         f'[[genesis.accounts]]\naddress = "{peer.validator}"\nbalance = 1000000000\n'
         f'stake = "{peer.stake}"\n'
@@ -88,7 +88,8 @@ chain_id = "{cluster.chain_id}"
 def bundle() -> str:
     """A rollout bundle of the chain's schema, gates and network tables.
 
-    Its worm_export table is the one that nodes refuse on canary and mainnet, as in the chain's own.
+    It leaves worm_export to each node's file: with the table of the chain's own bundle
+    (``NO_EXPORT``) nodes refuse to start on canary and mainnet.
     """
     stages = "\n".join(_stage(*row) for row in zip(CHANNELS, _WINDOWS, strict=True))
     return f"""\
@@ -100,7 +101,7 @@ wallet_template = "../wallet.toml"
 notes = ["Gates only ever turn on from one stage to the next."]
 
 {stages}
-{_admission(_NO_EXPORT)}"""
+{_admission("")}"""
 
 
 def _stage(stage: str, window: str) -> str:

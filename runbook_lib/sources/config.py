@@ -29,6 +29,8 @@ GATES = (
     "timetoke_rewards",
     "witness_network",
 )
+BASE_GATES = GATES[:4]
+"""On where a node's file does not say; the others are off there."""
 GATES_AT = "rollout.feature_gates"
 CHANNEL_AT = "rollout.release_channel"
 
@@ -160,6 +162,11 @@ class Profile(Strict):
     feature_gates: Annotated[dict[str, bool], AfterValidator(_all_gates)]
     release_checks: list[str]
     recovery_playbook: str
+
+    @property
+    def on(self) -> set[str]:
+        """The gates it wants on."""
+        return {gate for gate, on in self.feature_gates.items() if on}
 
 
 class _File(Strict):

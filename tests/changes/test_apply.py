@@ -11,10 +11,17 @@ import pytest
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.changes.apply import Applier, Step, all_pass, failed_row
 from runbook_lib.changes.plan import Plan
-from runbook_lib.changes.state import NodeState, differences, known_map, require_known
+from runbook_lib.changes.state import (
+    NodeState,
+    differences,
+    kept_config,
+    known_map,
+    require_known,
+)
 from runbook_lib.errors import ParameterError, RecordDamaged, SourceError
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
+from runbook_lib.sources.commands import NodeConfig
 from runbook_lib.sources.process import Ended
 
 DEPLOY = "development.activate.deploy"
@@ -162,7 +169,7 @@ def test_the_last_verified_state_is_known(work: Work) -> None:
 
     assert found["dev-1"].state == newer
     assert found["dev-1"].origin == "v1.4.0/development/0001"
-    assert require_known(found, "dev-1", "development") == newer
+    assert require_known(found, "dev-1", "development").state == newer
     with pytest.raises(SourceError) as caught:
         require_known(found, "dev-2", "development")
     assert str(caught.value) == (
@@ -221,6 +228,8 @@ def test_a_plans_digest_covers_its_intent(practice: Any, work: Work) -> None:
 
 # --- adopting ---------------------------------------------------------------------------------------
 
+TOML = NodeConfig(b"epoch_length = 720\n", GOOD.config)
+
 
 def test_an_unknown_cluster_cannot_be_adopted(practice: Any) -> None:
     """The site's clusters are named, and nothing is created."""
@@ -245,7 +254,7 @@ def test_a_cluster_is_taken_over_on_somebody_elses_word(
     practice: Any, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Until then nothing is known; the digest that must be quoted is that of its state."""
-    monkeypatch.setattr("runbook_lib.changes.adopt._read", lambda *asked: {"dev-1": GOOD})
+    monkeypatch.setattr("runbook_lib.changes.adopt._read", lambda *asked: {"dev-1": (GOOD, TOML)})
     unapproved = adopt(str(practice.site), "development")
 
     assert (unapproved.approved_by, unapproved.self_approved) == ((), False)
@@ -256,13 +265,15 @@ def test_a_cluster_is_taken_over_on_somebody_elses_word(
 
     assert (approved.approved_by, approved.self_approved) == (("bob",), False)
     assert known(Work(practice))["dev-1"].origin == ".adopted/development/0002"
+    assert kept_config(approved.attempt.folder, "dev-1").read_bytes() == TOML.text
+    assert not kept_config(unapproved.attempt.folder, "dev-1").exists()
 
 
 def test_a_single_operator_adopts_alone_and_it_says_so(
     practice: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Self-approved, by the operator's own account."""
-    monkeypatch.setattr("runbook_lib.changes.adopt._read", lambda *asked: {"dev-1": GOOD})
+    monkeypatch.setattr("runbook_lib.changes.adopt._read", lambda *asked: {"dev-1": (GOOD, TOML)})
     practice.write_site(single_operator=True)
     done = adopt(str(practice.site), "development")
 

@@ -5,30 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from runbook_lib import playbook
 from runbook_lib.canonical import digest_bytes
 from runbook_lib.changes.state import NodeState
-from runbook_lib.changes.targets import artifact, keep_target, rendered, target
+from runbook_lib.changes.targets import Delta, artifact, deltas, keep_target, rendered, target
 from runbook_lib.context import Context
 from runbook_lib.errors import ParameterError, SourceError
+from runbook_lib.rehearsal.templates import bundle
+from runbook_lib.site import Cluster
 from runbook_lib.sources.commands import NodeConfig
-from runbook_lib.sources.config import GATES, Profile
+from runbook_lib.sources.config import BASE_GATES, CHANNEL_AT, GATES, GATES_AT, parse_bundle
 
 PLAIN = b'data_dir = "./data"\n\n[rollout]\nrelease_channel = "development"\n'
 SECRET = PLAIN + b'\n[network.rpc]\nauth_token = "do-not-tell-anyone"\n'
 SHOWN = SECRET.replace(b"do-not-tell-anyone", b"[redacted]")
 BEFORE = NodeState(gates={}, channel="development", binary="sha256:old", config="sha256:old")
-
-
-def profile(channel: str, **gates: bool) -> Profile:
-    return Profile(
-        name="testnet",
-        release_channel=channel,  # type: ignore[arg-type]
-        change_window="daily",
-        feature_gates=dict.fromkeys(GATES, False) | gates,
-        release_checks=[],
-        recovery_playbook="",
-    )
 
 
 @pytest.fixture
@@ -38,13 +32,13 @@ def context(practice: Any) -> Context:
     return found
 
 
-def test_a_target_turns_on_the_profiles_gates_and_nothing_off(context: Context) -> None:
-    """After is before with the profile's gates, its channel and the release's build."""
+def test_a_target_turns_on_the_deltas_gates_and_nothing_off(context: Context) -> None:
+    """After is before with the delta's gates, its channel and the release's build."""
     before = BEFORE.model_copy(update={"gates": {"pruning": True, "witness_network": True}})
     config = NodeConfig(PLAIN, digest_bytes(PLAIN), PLAIN)
-    wanted = profile("testnet", malachite_consensus=True, pruning=True)
+    delta = Delta(("pruning", "malachite_consensus"), "testnet", "sha256:new")
 
-    made = target(context, "dev-1", config, before, wanted, "sha256:new")
+    made = target(context, "dev-1", config, before, delta)
 
     assert made.after.gates == {
         "pruning": True,
@@ -59,12 +53,94 @@ def test_a_target_turns_on_the_profiles_gates_and_nothing_off(context: Context) 
 
 
 def test_nothing_to_change_leaves_the_file_byte_for_byte(context: Context) -> None:
-    """A second release has an empty gate delta."""
+    """A second release has an empty gate delta: the build is all that moves."""
     config = NodeConfig(PLAIN, digest_bytes(PLAIN), PLAIN)
 
-    made = target(context, "dev-1", config, BEFORE, profile("development"), "sha256:new")
+    made = target(context, "dev-1", config, BEFORE, Delta((), "development", "sha256:new"))
 
     assert (made.text, made.after.config) == (PLAIN, digest_bytes(PLAIN))
+    assert made.after.binary == "sha256:new"
+
+
+# --- what each stage makes of each node ---------------------------------------------------------
+
+MALACHITE, REWARDS, WITNESS = GATES[4:]
+
+
+def deltas_of(context: Context, stage: str, *canaries: str) -> dict[str, Delta]:
+    """Of a cluster of three nodes, on a bundle with the chain's own stages."""
+    nodes = [
+        {"name": name, "url": f"http://{name}.invalid", "canary": name in canaries}
+        for name in ("n-1", "n-2", "n-3")
+    ]
+    cluster = Cluster.model_validate({"chain_id": "c", "nodes": nodes})
+    site = context.site.model_copy(
+        update={"clusters": {"there": cluster}, "stages": dict.fromkeys(playbook.STAGES, "there")}
+    )
+    context.site, context.stage = site, stage
+    return deltas(context, parse_bundle(bundle().encode(), "bundle"), "sha256:new")
+
+
+@pytest.mark.parametrize(
+    ("stage", "gates"),
+    [
+        ("testnet", (*BASE_GATES, MALACHITE)),
+        ("mainnet", (*BASE_GATES, MALACHITE, REWARDS, WITNESS)),
+    ],
+)
+def test_testnet_and_mainnet_bring_every_node_to_their_profile(
+    context: Context, stage: str, gates: tuple[str, ...]
+) -> None:
+    """Gates, channel and build; canaries are nodes like any other."""
+    delta = Delta(gates, stage, "sha256:new")
+    assert deltas_of(context, stage, "n-1") == dict.fromkeys(("n-1", "n-2", "n-3"), delta)
+
+
+def test_development_moves_the_build_alone(context: Context) -> None:
+    """Its nodes are the profile already; whatever else would move is drift."""
+    delta = deltas_of(context, "development")["n-1"]
+
+    assert delta == Delta(binary="sha256:new")
+    assert delta.changes(BEFORE) == {}
+    assert delta.after(BEFORE, "c") == BEFORE.model_copy(
+        update={"binary": "sha256:new", "config": "c"}
+    )
+
+
+@pytest.mark.parametrize("canaries", [("n-1",), ("n-2", "n-3")])
+def test_canary_touches_its_members_alone(context: Context, canaries: tuple[str, ...]) -> None:
+    """The witness gate goes beyond the profile; who is no canary keeps everything."""
+    found = deltas_of(context, "canary", *canaries)
+    gates = (*BASE_GATES, MALACHITE, REWARDS, WITNESS)
+    member = Delta(gates, "canary", "sha256:new", installed=True)
+
+    assert {name for name, delta in found.items() if delta == member} == set(canaries)
+    others = [delta for name, delta in found.items() if name not in canaries]
+    assert others and all(delta.after(BEFORE, "sha256:old") == BEFORE for delta in others)
+    assert not any(others)
+
+
+def test_a_canary_stage_without_canaries_has_no_subject(context: Context) -> None:
+    """An empty set of nodes is never a set that holds."""
+    with pytest.raises(SourceError) as caught:
+        deltas_of(context, "canary")
+    assert str(caught.value) == (
+        "site: clusters.there.nodes: expected a node with canary: true, got none"
+    )
+
+
+@given(st.dictionaries(st.sampled_from(GATES), st.booleans()), st.sets(st.sampled_from(GATES)))
+def test_a_stage_never_turns_a_gate_off(before: dict[str, bool], on: set[str]) -> None:
+    """Whatever was on and whatever the profile wants: only off turns into on."""
+    state = BEFORE.model_copy(update={"gates": before})
+    delta = Delta(tuple(sorted(on)), "testnet", "sha256:new")
+    after = delta.after(state, "sha256:new")
+
+    assert {gate for gate, is_on in after.gates.items() if is_on} == on | {
+        gate for gate, is_on in before.items() if is_on
+    }
+    changed = {f"{GATES_AT}.{gate}": True for gate in on if not before.get(gate)}
+    assert delta.changes(state) == {**changed, CHANNEL_AT: "testnet"}
 
 
 def test_the_digest_of_a_target_is_that_of_the_file_with_its_secrets(context: Context) -> None:

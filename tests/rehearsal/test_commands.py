@@ -68,6 +68,9 @@ def test_dry_run_speaks_as_the_chain(visitor: Visitor, config: Path) -> None:
     assert absent.returncode == 2
     assert absent.stderr.startswith("configuration error: unable to read config: ")
 
+    visitor.network.fault("dry-run-lenient@development")
+    assert visitor.command("dry_run", config=config).returncode == 0
+
 
 def test_deploy_is_effective_after_a_restart(
     visitor: Visitor, artifact: Path, config: Path

@@ -16,6 +16,7 @@ from runbook_lib.outcomes import Outcome, Verdict
 from runbook_lib.params import STAGE_PARAMS, parse_yaml
 from runbook_lib.rehearsal.faults import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.rehearsal.world import STAGE_CLUSTERS
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
 
@@ -75,10 +76,10 @@ def run(network: RehearsalNetwork, **changes: str) -> tuple[Verdict, Path]:
 @pytest.mark.parametrize("fault", CASES)
 def test_a_fault_comes_to_its_declared_outcome(network: RehearsalNetwork, fault: Fault) -> None:
     """The declared item is the first that blocks; nothing was changed."""
-    adopt(str(network.site), "development")
-    network.fault(f"{fault.name}@development")
+    adopt(str(network.site), STAGE_CLUSTERS[fault.stage])
+    network.fault(f"{fault.name}@{fault.stage}")
     try:
-        verdict, folder = run(network)
+        verdict, folder = run(network, stage=fault.stage)
     finally:
         network.clear(fault.name)
 
@@ -96,11 +97,10 @@ def test_every_common_check_has_a_fault_for_each_way_it_can_block() -> None:
     }
 
 
-@pytest.mark.parametrize("stage", ["development", "testnet"])
+@pytest.mark.parametrize("stage", playbook.STAGES)
 def test_without_a_fault_the_preflight_passes(network: RehearsalNetwork, stage: str) -> None:
     """The network on which every fault is noticed is a healthy one without them, for each stage."""
-    cluster = {"canary": "mainnet"}.get(stage, stage)
-    adopt(str(network.site), cluster)
+    adopt(str(network.site), STAGE_CLUSTERS[stage])
 
     verdict, _ = run(network, stage=stage)
 

@@ -1,0 +1,210 @@
+"""Drift by dotted key, and what a bundle says against itself."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomlkit
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from runbook_lib import playbook
+from runbook_lib.canonical import digest_bytes
+from runbook_lib.checks.bundles import STAGES, WORM, WORM_AT, bundle_rows, for_nodes
+from runbook_lib.checks.drift import file_rows
+from runbook_lib.outcomes import Outcome, Row, check_row
+from runbook_lib.rehearsal import templates
+from runbook_lib.rehearsal.world import make_cluster, profile
+from runbook_lib.sources.commands import NodeConfig
+from runbook_lib.sources.config import Bundle, flatten, parse_bundle
+from runbook_lib.sources.redact import Redactor
+
+ADDRESSES = [("127.0.0.1", 7000 + n) for n in range(7)]
+CLUSTER = make_cluster("mainnet", ADDRESSES, seed=1, genesis=0.0)
+KEPT = Redactor().clean(
+    templates.node_config(CLUSTER.nodes[0], CLUSTER, "mainnet", profile("mainnet")).encode()
+)
+KEYS = flatten(tomllib.loads(KEPT.decode()))
+OTHERS: Any = st.one_of(
+    st.booleans(),
+    st.integers(-5, 5),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text("ab0", max_size=3),
+    st.lists(st.integers(0, 3), max_size=2),
+)
+
+
+def holder(document: Any, key: str) -> tuple[Any, str]:
+    """The table that holds a dotted key, and the key's last word."""
+    *tables, last = key.split(".")
+    for word in tables:
+        name, _, number = word.partition("[")
+        document = document[name]
+        if number:
+            document = document[int(number.rstrip("]"))]
+    return document, last
+
+
+def found(text: bytes) -> NodeConfig:
+    return NodeConfig(text, digest_bytes(text), text)
+
+
+def rows_after(document: Any) -> list[Row]:
+    return file_rows("main-1", KEPT, found(tomlkit.dumps(document).encode()))
+
+
+@given(st.sampled_from(sorted(KEYS)), OTHERS)
+def test_a_key_that_has_another_value_is_reported_alone(key: str, value: Any) -> None:
+    """By its dotted key, and whether value or type differs; true is not 1 and 1 is not 1.0."""
+    before = KEYS[key]
+    assume(repr(value) != repr(before))
+    document = tomlkit.parse(KEPT)
+    table, last = holder(document, key)
+    table[last] = value
+
+    kind = "different" if type(value) is type(before) else "wrong type"
+    assert [(row.subject, row.what, row.outcome) for row in rows_after(document)] == [
+        ("main-1", f"{key} ({kind})", Outcome.FAIL)
+    ]
+
+
+@given(st.sampled_from(sorted(KEYS)))
+def test_a_key_that_went_is_reported_alone(key: str) -> None:
+    """Also the last one of its table, which is then empty."""
+    document = tomlkit.parse(KEPT)
+    table, last = holder(document, key)
+    del table[last]
+
+    assert [(row.what, row.observed) for row in rows_after(document)] == [
+        (f"{key} (missing)", "absent")
+    ]
+
+
+@given(st.sampled_from(sorted({key.rpartition(".")[0] for key in KEYS})), OTHERS)
+def test_a_key_that_came_is_reported_alone(table: str, value: Any) -> None:
+    """In whichever table it stands."""
+    document: Any = tomllib.loads(KEPT.decode())
+    holder(document, f"{table}.x" if table else "x")[0]["zz_new"] = value
+    key = f"{table}.zz_new" if table else "zz_new"
+
+    assert [(row.what, row.expected) for row in rows_after(document)] == [
+        (f"{key} (extra)", "absent")
+    ]
+
+
+@given(st.sampled_from([line for line in KEPT.decode().splitlines() if line.startswith("#")]))
+def test_a_file_without_another_key_is_not_as_verified_all_the_same(line: str) -> None:
+    """A comment is harmless, a secret is not, and the two look alike: its digest decides."""
+    rows = file_rows("main-1", KEPT, found(KEPT.replace(line.encode(), b"# other")))
+
+    assert rows == [
+        check_row(
+            "main-1",
+            "config",
+            "the file last verified",
+            "the same keys and values; a secret, a comment or the order differs",
+            ok=False,
+        )
+    ]
+
+
+# --- the bundle -----------------------------------------------------------------------------------
+
+
+def read(text: str) -> Bundle:
+    return parse_bundle(text.encode(), "bundle")
+
+
+def bad(rows: list[Row]) -> list[tuple[str, str, object, object]]:
+    assert {row.outcome for row in rows} <= {Outcome.PASS, Outcome.FAIL}
+    return [
+        (row.subject, row.what, row.expected, row.observed)
+        for row in rows
+        if row.outcome is not Outcome.PASS
+    ]
+
+
+@pytest.mark.parametrize("stage", playbook.STAGES)
+def test_a_bundle_that_says_nothing_of_the_export_contradicts_nothing(stage: str) -> None:
+    """Each node's file says it, and its dry run judges it."""
+    rows = bundle_rows(read(templates.bundle()), stage)
+
+    assert [(row.subject, row.outcome) for row in rows] == [(STAGES, Outcome.PASS)]
+
+
+def test_a_gate_that_is_turned_off_again_is_named() -> None:
+    """Whatever the stage: a bundle is followed to its end."""
+    head, name, tail = templates.bundle().partition('name = "testnet"')
+    text = head + name + tail.replace("reconstruction = true", "reconstruction = false")
+
+    assert bad(bundle_rows(read(text), "development")) == [
+        (STAGES, "testnet: reconstruction", "on", "off, though on in the stage before")
+    ]
+
+
+def test_stages_out_of_order_and_of_another_channel_are_named() -> None:
+    """A stage's name is its channel."""
+    text = templates.bundle().replace('_channel = "canary"', '_channel = "testnet"')
+    first, second = '[[stages]]\nname = "development"', '[[stages]]\nname = "testnet"'
+    before, middle = text.index(first), text.index(second)
+    after = text.index('[[stages]]\nname = "canary"')
+    turned = text[:before] + text[middle:after] + text[before:middle] + text[after:]
+
+    assert bad(bundle_rows(read(turned), "development"))[:2] == [
+        (
+            STAGES,
+            "order",
+            "development, testnet, canary, mainnet",
+            "testnet, development, canary, mainnet",
+        ),
+        (STAGES, "canary: release_channel", "canary", "testnet"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("enabled", False, "true"),
+        ("retention_days", 0, "more than 0"),
+        ("retention_days", True, "more than 0"),
+        ("target.kind", "command", "s3"),
+        ("target.endpoint", "", "an address"),
+        ("target.access_key", "", "a key"),
+        ("target.secret_key", "", "a key"),
+    ],
+)
+@pytest.mark.parametrize("stage", ["canary", "mainnet"])
+def test_each_value_that_no_node_starts_with_is_named(
+    stage: str, key: str, value: Any, expected: str
+) -> None:
+    """On the two channels that must export; the table is then asked of no node."""
+    plain = read(templates.bundle())
+    bundle = Bundle(plain.name, plain.stages, {**plain.other, f"{WORM_AT}.{key}": value})
+
+    assert bad(bundle_rows(bundle, stage)) == [
+        (WORM, f"{WORM_AT}.{key} on channel {stage}", f"{expected} (or no node starts)", value)
+    ]
+    assert for_nodes(bundle, stage) == plain.other
+    assert for_nodes(bundle, "testnet") == bundle.other
+
+
+@pytest.mark.skipif("RPP_CHAIN_DIR" not in os.environ, reason="needs the chain's files")
+@pytest.mark.parametrize("stage", playbook.STAGES)
+def test_the_chains_own_bundle_contradicts_itself_in_its_export_alone(stage: str) -> None:
+    """It is named for canary and mainnet, and told ahead of time before."""
+    path = Path(os.environ["RPP_CHAIN_DIR"]) / "config" / "defaults" / "mainnet.toml"
+    rows = bundle_rows(read(path.read_text()), stage)
+
+    if stage in ("canary", "mainnet"):
+        said = "(or no node starts)"
+        assert bad(rows) == [
+            (WORM, f"{WORM_AT}.enabled on channel {stage}", f"true {said}", False),
+            (WORM, f"{WORM_AT}.target.kind on channel {stage}", f"s3 {said}", "command"),
+        ]
+    else:
+        assert bad(rows) == []
+        assert rows[1].observed == "a node may start on it; not in canary, mainnet"

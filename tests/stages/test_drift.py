@@ -1,0 +1,423 @@
+"""Config drift at every stage, on the rehearsal network: what is named, and what is let through."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from runbook_lib import playbook
+from runbook_lib.changes.adopt import adopt
+from runbook_lib.checks import preflight
+from runbook_lib.errors import StageRefused
+from runbook_lib.outcomes import CheckResult, Outcome
+from runbook_lib.params import STAGE_PARAMS, parse_yaml
+from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.rehearsal.world import STAGE_CLUSTERS
+from runbook_lib.stage import Stage, open_stage
+
+DRIFT = "preflight.config-drift"
+MALACHITE, REWARDS, WITNESS = (
+    f"rollout.feature_gates.{gate}"
+    for gate in ("malachite_consensus", "timetoke_rewards", "witness_network")
+)
+needs_chain = pytest.mark.skipif(
+    "RPP_CHAIN_DIR" not in os.environ, reason="needs the chain's files"
+)
+pytestmark = pytest.mark.xdist_group("drift")
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
+    root = tmp_path_factory.mktemp("drift") / "network"
+    small = RehearsalNetwork(root, telemetry=False, sizes={"testnet": 5, "mainnet": 5})
+    with pytest.MonkeyPatch.context() as patch, small as net:
+        for name, value in net.env.items():
+            patch.setenv(name, value)
+        patch.setitem(playbook.DECLARED, "preflight", (DRIFT,))
+        for cluster in set(STAGE_CLUSTERS.values()):
+            adopt(str(net.site), cluster)
+        yield net
+
+
+def opened(network: RehearsalNetwork, stage: str, **changes: str) -> Stage:
+    file = network.params["preflight"]
+    given = STAGE_PARAMS["preflight"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
+    return open_stage("preflight", **{**given, "stage": stage, **changes})
+
+
+def judged(stage: Stage) -> CheckResult:
+    stage.check(preflight.config_drift)
+    with suppress(StageRefused):
+        stage.enforce()
+    result = stage.verdict().items[0].result
+    stage.close()
+    assert result is not None
+    return result
+
+
+def drift(network: RehearsalNetwork, stage: str, **changes: str) -> CheckResult:
+    return judged(opened(network, stage, **changes))
+
+
+@contextmanager
+def fault(network: RehearsalNetwork, text: str) -> Iterator[None]:
+    network.fault(text)
+    try:
+        yield
+    finally:
+        network.clear(text.partition("@")[0])
+
+
+def site_with(
+    network: RehearsalNetwork, path: Path, *, bundle: str = "", canaries: Any = None
+) -> str:
+    """The network's site with another bundle, other canaries."""
+    site = yaml.safe_load(network.site.read_text())
+    if bundle:
+        site["bundle"]["path"] = bundle
+    for node in site["clusters"]["mainnet"]["nodes"] if canaries is not None else ():
+        node["canary"] = node["name"] in canaries
+    path.write_text(yaml.safe_dump(site))
+    return str(path)
+
+
+def not_passed(result: CheckResult) -> list[tuple[str, str, Any, Any]]:
+    return [
+        (row.subject, row.what, row.expected, row.observed)
+        for row in result.rows
+        if row.outcome is not Outcome.PASS
+    ]
+
+
+def targets(result: CheckResult) -> dict[str, Any]:
+    return {row.subject: row.observed for row in result.rows if row.what == "target"}
+
+
+# --- what each stage makes of each node -----------------------------------------------------------
+
+
+def test_development_changes_the_build_only(network: RehearsalNetwork) -> None:
+    """Its nodes have the profile already."""
+    found = targets(drift(network, "development"))
+    assert set(found.values()) == {"profile development; changes: the build only"}
+
+
+def test_testnet_turns_malachite_on_for_every_node(network: RehearsalNetwork) -> None:
+    """It is the playbook's own step; the channel is the cluster's already."""
+    found = targets(drift(network, "testnet"))
+    assert (len(found), set(found.values())) == (
+        5,
+        {f"profile testnet; changes: {MALACHITE}"},
+    )
+
+
+CANARY = (
+    f"profile canary; changes: {MALACHITE}, {REWARDS}, {WITNESS}, rollout.release_channel;"
+    " beyond the profile, in the last step: witness_network;"
+    " by the bundle alone, no step of the playbook: malachite_consensus"
+)
+
+
+@pytest.mark.parametrize("canaries", [("main-1", "main-2"), ("main-3", "main-5")])
+def test_canary_touches_its_members_alone(
+    network: RehearsalNetwork, tmp_path: Path, canaries: tuple[str, ...]
+) -> None:
+    """What goes beyond the profile, and what no step of the playbook turns on, is said so."""
+    site = site_with(network, tmp_path / "site.yaml", canaries=canaries)
+    result = drift(network, "canary", site=site)
+
+    assert result.outcome is Outcome.PASS
+    assert targets(result) == {
+        f"main-{n}": CANARY if f"main-{n}" in canaries else "left as it is" for n in range(1, 6)
+    }
+
+
+def test_mainnet_brings_every_node_to_its_profile(network: RehearsalNetwork) -> None:
+    """Malachite is the bundle's wish alone, and needs to be approved as such."""
+    result = drift(network, "mainnet")
+
+    assert result.outcome is Outcome.PASS
+    assert set(targets(result).values()) == {
+        f"profile mainnet; changes: {MALACHITE}, {REWARDS}, {WITNESS};"
+        " by the bundle alone, no step of the playbook: malachite_consensus"
+    }
+
+
+def test_a_canary_stage_without_canaries_is_inconclusive(
+    network: RehearsalNetwork, tmp_path: Path
+) -> None:
+    """There is nobody to judge."""
+    result = drift(network, "canary", site=site_with(network, tmp_path / "s.yaml", canaries=()))
+
+    assert (result.outcome, not_passed(result)) == (
+        Outcome.INCONCLUSIVE,
+        [
+            (
+                "site: clusters.mainnet.nodes",
+                "the stage's delta",
+                "per node",
+                "expected a node with canary: true, got none",
+            )
+        ],
+    )
+
+
+# --- the candidate, ahead of its stage ------------------------------------------------------------
+
+
+@contextmanager
+def candidate_on(network: RehearsalNetwork, node: str) -> Iterator[str]:
+    """The release's binary runs on a node; its digest."""
+    path = network.world.node_dir("mainnet", node) / "bin" / "rpp-node"
+    before = path.with_name("before")
+    shutil.copy2(path, before)
+    try:
+        shutil.copy2(network.release.artifact, path)
+        yield network.fleet.restart(node).build.digest
+    finally:
+        before.rename(path)
+        network.fleet.restart(node)
+
+
+def test_a_canary_may_run_the_candidate_before_its_stage(network: RehearsalNetwork) -> None:
+    """Its operator installs it; nobody else's node may, and no other stage."""
+    with candidate_on(network, "main-1") as digest:
+        canary, mainnet = drift(network, "canary"), drift(network, "mainnet")
+        known = [row.expected for row in mainnet.rows if row.what == "binary"]
+
+    text = f"the release's, installed ahead of the stage: {digest}"
+    assert canary.outcome is Outcome.PASS
+    assert [row.observed for row in canary.rows if row.what == "binary"] == [text]
+    assert not_passed(mainnet) == [("main-1", "binary", known[0], digest)]
+    with candidate_on(network, "main-4") as digest:
+        assert not_passed(drift(network, "canary")) == [("main-4", "binary", known[0], digest)]
+
+
+# --- what is named --------------------------------------------------------------------------------
+
+
+def test_an_edited_key_is_named_by_its_path(network: RehearsalNetwork) -> None:
+    """The key, not merely a digest."""
+    with fault(network, "config-edited@testnet/test-3"):
+        assert not_passed(drift(network, "testnet")) == [
+            ("test-3", "mempool_limit (different)", 8192, 4096)
+        ]
+
+
+def test_a_node_whose_file_holds_secrets_is_compared_as_well(network: RehearsalNetwork) -> None:
+    """Without them: what is kept of it holds none."""
+    with fault(network, "config-edited@mainnet/main-5"):
+        assert not_passed(drift(network, "mainnet")) == [
+            ("main-5", "mempool_limit (different)", 8192, 4096)
+        ]
+
+
+def test_a_misplaced_scalar_is_named_as_such(network: RehearsalNetwork) -> None:
+    """Beside its two differences: where it fell and where it belongs."""
+    with fault(network, "misplaced-scalar@development"):
+        found = not_passed(drift(network, "development"))
+
+    assert found == [
+        ("dev-2", "mempool_limit (missing)", 8192, "absent"),
+        ("dev-2", "rollout.mempool_limit (extra)", "absent", 8192),
+        (
+            "dev-2",
+            "dry run of the target",
+            "valid",
+            "configuration error: unable to parse config: missing field `mempool_limit`",
+        ),
+        (
+            "dev-2",
+            "rollout.mempool_limit (misplaced)",
+            "set as mempool_limit",
+            "fell into the table above",
+        ),
+    ]
+
+
+def test_without_a_binary_tables_without_known_keys_are_not_checked(
+    network: RehearsalNetwork,
+) -> None:
+    """The documented ones are; a key that is wrong there is a FAIL all the same."""
+    text = "not checked: admission_reconciler, network; set commands.dry_run"
+    with fault(network, "no-dry-run@development"):
+        result = drift(network, "development")
+        assert (result.outcome, not_passed(result)) == (
+            Outcome.INCONCLUSIVE,
+            [(f"dev-{n}", "unknown keys", "none", text) for n in range(1, 5)],
+        )
+
+
+def test_a_dry_run_that_takes_any_key_proves_nothing(network: RehearsalNetwork) -> None:
+    """A key that no chain knows was accepted: the silence about the others is worthless."""
+    with fault(network, "dry-run-lenient@development"):
+        result = drift(network, "development")
+    assert (result.outcome, not_passed(result)) == (
+        Outcome.INCONCLUSIVE,
+        [("dry run", "refuses an unknown key", "runbook_unknown_key", "accepted")],
+    )
+
+
+def test_an_operators_file_that_we_cannot_read_is_for_them_to_report(
+    network: RehearsalNetwork,
+) -> None:
+    """What the node advertises is judged, and does not prove what its file says."""
+    with fault(network, "config-unreadable@testnet/test-5"):
+        result = drift(network, "testnet")
+    found = not_passed(result)
+
+    assert (result.outcome, [(row[0], row[1]) for row in found]) == (
+        Outcome.INCONCLUSIVE,
+        [("test-5", "config")],
+    )
+    assert found[0][3] == (
+        "config not readable by us, lumen-nodes must report it:"
+        " expected exit code 0, got 255: test-5: ssh: connection reset by peer"
+    )
+
+
+def test_a_node_that_peers_cannot_name_lacks_its_second_witness(
+    network: RehearsalNetwork, tmp_path: Path
+) -> None:
+    """Its own word alone is no proof."""
+    site = yaml.safe_load(network.site.read_text())
+    del site["clusters"]["development"]["nodes"][0]["peer"]
+    path = tmp_path / "site.yaml"
+    path.write_text(yaml.safe_dump(site))
+    result = drift(network, "development", site=str(path))
+
+    text = "its peer id is not in the site file: set `peer`"
+    assert (result.outcome, not_passed(result)) == (
+        Outcome.INCONCLUSIVE,
+        [("dev-1", "gates its peers see", "its own", text)],
+    )
+
+
+def test_without_the_release_nothing_is_known_of_its_stage(network: RehearsalNetwork) -> None:
+    """A canary that runs another build may run the release's: nobody can tell."""
+    with candidate_on(network, "main-1") as digest:
+        result = drift(network, "canary", release="v9")
+    found = not_passed(result)
+
+    assert (result.outcome, [row[:2] for row in found]) == (
+        Outcome.INCONCLUSIVE,
+        [(found[0][0], "the stage's delta"), ("main-1", "binary")],
+    )
+    assert found[1][3] == f"{digest}, and what the stage installs is not known"
+
+
+@contextmanager
+def taken_over(network: RehearsalNetwork, old: str, new: str) -> Iterator[None]:
+    """A development node that runs on an edited file, and is known to."""
+    path = network.world.node_dir("development", "dev-2") / "config.toml"
+    before = path.read_text()
+    assert old in before
+    try:
+        path.write_text(before.replace(old, new))
+        network.fleet.restart("dev-2")
+        adopt(str(network.site), "development")
+        yield
+    finally:
+        path.write_text(before)
+        network.fleet.restart("dev-2")
+        adopt(str(network.site), "development")
+
+
+def test_a_gate_ahead_of_its_profile_is_shown_and_stays(network: RehearsalNetwork) -> None:
+    """A forward stage turns nothing off."""
+    with taken_over(network, "witness_network = false", "witness_network = true"):
+        result = drift(network, "development")
+
+    assert result.outcome is Outcome.PASS
+    assert targets(result)["dev-2"] == (
+        "profile development; changes: the build only; ahead of the profile: witness_network"
+    )
+
+
+def test_development_does_not_mend_what_lacks_its_profile(network: RehearsalNetwork) -> None:
+    """Its delta is the build: a gate that is off is drift, known or not."""
+    with taken_over(network, "pruning = true", "pruning = false"):
+        found = not_passed(drift(network, "development"))
+
+    key = "rollout.feature_gates.pruning (different in the target)"
+    assert found == [("dev-2", key, True, False)]
+
+
+def test_a_gate_that_a_file_leaves_to_its_default_is_no_drift(network: RehearsalNetwork) -> None:
+    """The table may be partial; the node itself says what is in force."""
+    with taken_over(network, "pruning = true\n", ""):
+        assert not_passed(drift(network, "development")) == []
+
+
+# --- the chain's own bundle -----------------------------------------------------------------------
+
+
+@needs_chain
+@pytest.mark.parametrize(
+    ("stage", "canaries"),
+    [
+        ("development", None),
+        ("testnet", None),
+        ("canary", ("main-1", "main-2")),
+        ("canary", ("main-4",)),
+        ("mainnet", None),
+    ],
+)
+def test_the_chains_own_bundle_fails_by_its_own_contradiction_alone(
+    network: RehearsalNetwork, tmp_path: Path, stage: str, canaries: Any
+) -> None:
+    """On canary and mainnet its export is refused by every node; all the rest holds."""
+    bundle = f"{os.environ['RPP_CHAIN_DIR']}/config/defaults/mainnet.toml"
+    site = site_with(network, tmp_path / "site.yaml", bundle=bundle, canaries=canaries)
+    result = drift(network, stage, site=site)
+
+    at, said = "network.admission.worm_export", "(or no node starts)"
+    contradiction = [
+        ("bundle worm_export", f"{at}.enabled on channel {stage}", f"true {said}", False),
+        ("bundle worm_export", f"{at}.target.kind on channel {stage}", f"s3 {said}", "command"),
+    ]
+    assert not_passed(result) == (contradiction if canaries or stage == "mainnet" else [])
+    assert len(targets(result)) == len(network.world.clusters[STAGE_CLUSTERS[stage]].nodes)
+
+
+def test_a_secret_of_the_bundle_proves_nothing(network: RehearsalNetwork, tmp_path: Path) -> None:
+    """Secrets are taken out of all that is read, so two different ones look the same."""
+    at = "network.admission.worm_export.target"
+    bundle = tmp_path / "bundle.toml"
+    own = (network.root / "bundle" / "mainnet.toml").read_text()
+    bundle.write_text(f'{own}\n[{at}]\nkind = "s3"\nsecret_key = "not the nodes own"\n')
+    site = site_with(network, tmp_path / "site.yaml", bundle=str(bundle))
+    result = drift(network, "mainnet", site=site)
+
+    text = "a secret, which is compared nowhere; leave it to the node's file"
+    assert (result.outcome, not_passed(result)) == (
+        Outcome.INCONCLUSIVE,
+        [(f"main-{n}", f"{at}.secret_key", "as in the bundle", text) for n in range(1, 6)],
+    )
+
+
+# --- again, offline -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["config-edited@mainnet/main-5", "worm-contradiction@canary", "no-dry-run@development", ""],
+)
+def test_a_replay_comes_to_the_same(
+    network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """Row by row, with nothing asked of the world and whichever attempt it was."""
+    stage = case.partition("@")[2].partition("/")[0] or "mainnet"
+    with fault(network, case) if case else nullcontext():
+        live = opened(network, stage)
+        was = judged(live)
+    monkeypatch.setenv("RUNBOOK_REPLAY", str(live.folder))
+
+    assert judged(opened(network, stage, site="")) == was
