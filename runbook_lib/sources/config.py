@@ -34,6 +34,11 @@ BASE_GATES = GATES[:4]
 GATES_AT = "rollout.feature_gates"
 CHANNEL_AT = "rollout.release_channel"
 
+DEEPEST = 64
+# The parser takes longer and longer for each part of a dotted key, and whoever walks the table
+# runs out of stack.
+_DEEP = re.compile(rb"(?<![\w\"'.-])(?:[\w\"'-]+[ \t]*\.[ \t]*){%d}" % DEEPEST)
+
 Flat = dict[str, Any]
 Kind = Literal["missing", "extra", "wrong type", "different"]
 
@@ -43,6 +48,8 @@ Kind = Literal["missing", "extra", "wrong type", "different"]
 
 def parse_toml(text: bytes, where: str) -> dict[str, Any]:
     """TOML bytes as a table. Raises SourceError naming ``where`` and the line."""
+    if _DEEP.search(text):
+        raise SourceError(where, f"expected TOML, got: tables more than {DEEPEST} deep")
     try:
         return tomllib.loads(text.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
