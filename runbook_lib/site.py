@@ -180,6 +180,12 @@ class Commands(Strict):
     tree_status: Command | None = None
     suites: dict[str, Command] = {}
 
+    announced: Command | None = None
+    proposals: Command | None = None
+
+    announce: Command | None = None
+    freeze_proposals: Command | None = None
+    unfreeze_proposals: Command | None = None
     deploy: Command | None = None
     restart: Command | None = None
     provision: Command | None = None

@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -56,6 +57,24 @@ class Site:
     def is_on(self, fault: str, node: str = "") -> bool:
         """Whether it is on: for this node if given."""
         return any((self.root / "faults").glob(f"{fault}.{node or '*'}"))
+
+    def now(self) -> str:
+        """The rehearsal's time, as text."""
+        from datetime import UTC, datetime
+
+        offset = json.loads((self.root / "clock.json").read_text())["offset_s"]
+        return datetime.fromtimestamp(time.time() + offset, UTC).isoformat()
+
+    def board(self, name: str, change: Callable[[Any], Any], empty: Any) -> Any:
+        """Something the site remembers, after ``change``."""
+        from runbook_lib.rehearsal.files import write_atomically
+
+        path = self.root / f"{name}.json"
+        before = json.loads(path.read_text()) if path.exists() else empty
+        after = change(before)
+        if after != before:
+            write_atomically(path, json.dumps(after))
+        return after
 
     def hang_while(self, fault: str) -> None:
         # Not for ever: a stand-in must not outlive the network it belongs to.
@@ -148,6 +167,42 @@ def deprovision(site: Site, args: argparse.Namespace) -> None:
     show(site.ask("/deprovision", {"cluster": args.cluster, "name": args.name}))
 
 
+def announce(site: Site, args: argparse.Namespace) -> None:
+    """Put a window on the board that validators read."""
+    if site.is_on("announce-fails"):
+        fail("channel: 503 Service Unavailable", 22)
+    keys = ("release", "stage", "start", "end")
+    entry = {key: getattr(args, key) for key in keys} | {"at": site.now()}
+    text = Path(args.text).read_text()
+    if not site.is_on("announce-lost"):
+        site.board("announced", lambda board: [*board, entry | {"text": text}], [])
+
+
+def announced(site: Site, args: argparse.Namespace) -> None:
+    show({"announced": site.board("announced", lambda board: board, [])})
+
+
+def freeze(site: Site, args: argparse.Namespace) -> None:
+    if site.is_on("freeze-fails"):
+        fail("governance: multisig refused", 4)
+    if not site.is_on("freeze-lost"):
+        site.board("frozen", lambda since: since or site.now(), "")
+
+
+def unfreeze(site: Site, args: argparse.Namespace) -> None:
+    site.board("frozen", lambda since: "", "")
+
+
+def proposals(site: Site, args: argparse.Namespace) -> None:
+    if site.is_on("proposals-unreadable"):
+        fail("explorer: 502 Bad Gateway", 22)
+    since = site.board("frozen", lambda known: known, "")
+    found = [{"id": "rpp-41", "created_at": "2026-01-01T00:00:00+00:00"}]
+    if since and site.is_on("proposal-slips-in"):
+        found.append({"id": "rpp-42", "created_at": site.now()})
+    show({"frozen": bool(since), "since": since or None, "open": found})
+
+
 def probe(site: Site, args: argparse.Namespace) -> None:
     """Whether a backend's readiness page answers, and how fast (ms)."""
     from http.client import HTTPConnection, HTTPException
@@ -211,6 +266,11 @@ def parser() -> argparse.ArgumentParser:
         (deploy, ("node", "artifact", "digest", "config")),
         (probe, ("backend",)),
         (fast_forward, ("seconds",)),
+        (announce, ("release", "stage", "start", "end", "text")),
+        (announced, ()),
+        (freeze, ("release",)),
+        (unfreeze, ("release",)),
+        (proposals, ()),
     ):
         verb = verbs.add_parser(run.__name__.replace("_", "-"))
         verb.set_defaults(run=run)

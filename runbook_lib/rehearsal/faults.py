@@ -42,6 +42,8 @@ _ALERTS = "canary.ready.alerts-active"
 _OBSERVE = "canary.activate.observe"
 _CLIENTS = "canary.activate.witness-clients"
 _WATCH = "mainnet.activate.watch"
+_ANNOUNCE = "mainnet.activate.announce"
+_WITNESS = "mainnet.activate.witness-gate"
 
 _ALL = (
     Fault("gate-flipped", _DRIFT, "FAIL", "a node runs with a gate on", "config"),
@@ -117,6 +119,12 @@ _ALL = (
     Fault("promtool-missing", _ALERTS, "INCONCLUSIVE", "no program tests the rules", "command"),
     Fault("rewards-stall", _OBSERVE, "INCONCLUSIVE", "no reward is credited", "chain"),
     Fault("witness-silent", _CLIENTS, "INCONCLUSIVE", "no witness message is sent", "chain"),
+    Fault("announce-fails", _ANNOUNCE, "FAIL", "the channel refuses the announcement", "command"),
+    Fault("announce-lost", _ANNOUNCE, "FAIL", "the announcement never shows", "command"),
+    Fault("freeze-fails", _ANNOUNCE, "FAIL", "the freeze is refused", "command"),
+    Fault("freeze-lost", _ANNOUNCE, "FAIL", "the freeze never shows", "command"),
+    Fault("proposals-unreadable", _ANNOUNCE, "INCONCLUSIVE", "proposals are unreadable", "command"),
+    Fault("proposal-slips-in", _WITNESS, "FAIL", "a proposal came after the freeze", "command"),
     Fault("replay-stall", _WATCH, "FAIL", "timetoke replay stands still", "chain"),
     Fault("consensus-stall", _WATCH, "FAIL", "no block is committed", "chain"),
 )

@@ -203,6 +203,11 @@ def _commands(root: Path) -> dict[str, Any]:
             name: command(10.0, "suite", name)
             for name in ("tests/pipeline", "tests/observability", "tests/firewood_lifecycle")
         },
+        "announced": command(5.0, "announced"),
+        "proposals": command(5.0, "proposals"),
+        "announce": command(5.0, "announce", "{release}", "{stage}", "{start}", "{end}", "{text}"),
+        "freeze_proposals": command(5.0, "freeze", "{release}"),
+        "unfreeze_proposals": command(5.0, "unfreeze", "{release}"),
         "deploy": command(30.0, "deploy", "{node}", "{artifact}", "{digest}", "{config}"),
         "restart": command(10.0, "restart", "{node}"),
         "provision": command(10.0, "provision", "{cluster}", "{name}", "{config}"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -255,6 +256,25 @@ class SiteCommands:
     def restart(self, node: str, *, lock: int, outputs: Path) -> Ended:
         """Restart a node on what is in place."""
         return self._change("restart", node, lock, outputs, node=node)
+
+    def announce(
+        self,
+        release: str,
+        stage: str,
+        start: datetime,
+        end: datetime,
+        text: Path,
+        *,
+        lock: int,
+        outputs: Path,
+    ) -> Ended:
+        """Tell the validators of a window, in the words of a file."""
+        span = {"start": start.isoformat(), "end": end.isoformat(), "text": str(text)}
+        return self._change("announce", "", lock, outputs, release=release, stage=stage, **span)
+
+    def freeze_proposals(self, release: str, *, lock: int, outputs: Path) -> Ended:
+        """Take no new governance proposals from now on."""
+        return self._change("freeze_proposals", "", lock, outputs, release=release)
 
     def provision(
         self, cluster: str, name: str, config: Path, *, lock: int, outputs: Path
