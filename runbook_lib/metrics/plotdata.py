@@ -116,12 +116,11 @@ class Change:
         cls, name: str, estimate: float | None, interval: tuple[float | None, float | None]
     ) -> Change:
         """From a judgement, where None is what the data do not give."""
+        if estimate is None:
+            return cls(name, math.nan, math.nan, math.nan)
         low, high = interval
         return cls(
-            name,
-            math.nan if estimate is None else estimate,
-            -math.inf if low is None else low,
-            math.inf if high is None else high,
+            name, estimate, -math.inf if low is None else low, math.inf if high is None else high
         )
 
 

@@ -55,6 +55,11 @@ _LINES: tuple[tuple[str, Any], ...] = (
     ("#56b4e9", (0, (9, 2))),
     ("#cc79a7", (0, (3, 1, 1, 1, 1, 1))),
 )
+_PALETTE = (
+    *("#ffffff", "#e8e8e8", _LIGHT, "#bfbfbf", "#a6a6a6", _MANY, _GREY, "#2b2b2b"),
+    *(colour for colour, _ in _LINES),
+    _RED,
+)
 _DENSE = 1000  # more samples than pixels: thinner lines
 _MARKERS = {
     Outcome.PASS: ("o", "white"),
@@ -63,7 +68,7 @@ _MARKERS = {
 }
 _WIDTH = 8.0  # inches; 800 pixels
 _COMPARED = [(0.75, 3.35, 0.0), (4.2, 0.7, 0.0), (5.7, 2.15, 0.35)]
-_TOP, _PANEL = 0.65, 1.75  # inches: room for the key, and of a panel with its title
+_TOP, _PANEL = 0.65, 1.5  # inches: room for the key, and of a panel with its title
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -131,16 +136,16 @@ def overview_figure(comparisons: Sequence[PlotComparison]) -> Drawn:
     rows = sum(len(one.changes) for one in comparisons)
 
     def draw(figure: Figure) -> None:
-        _overview(comparisons, _axes(figure, 3.3, 0.5, 4.6, 0.27 * rows))
+        _overview(comparisons, _axes(figure, 3.9, 0.5, 3.95, 0.22 * rows))
 
     text = "\n".join(comparison_words(one).split("\n")[0] for one in comparisons)
-    return Drawn(_png(draw, 0.6 + 0.27 * rows), text, comparison_data(comparisons, ()))
+    return Drawn(_png(draw, 0.6 + 0.22 * rows), text, comparison_data(comparisons, ()))
 
 
 def _png(draw: Callable[[Figure], None], height: float) -> bytes:
     import matplotlib as mpl
     from matplotlib.figure import Figure  # draws with agg, whatever backend is configured
-    from PIL import Image
+    from PIL import Image, ImageColor
 
     out = io.BytesIO()
     with mpl.rc_context(), warnings.catch_warnings():
@@ -154,11 +159,11 @@ def _png(draw: Callable[[Figure], None], height: float) -> bytes:
     pixels = out.getvalue()
     width = round(_WIDTH * 100)
     image = Image.frombytes("RGBA", (width, len(pixels) // width // 4), pixels).convert("RGB")
-    # 64 colours: a third of the bytes of every notebook, no difference to the eye.
+    # Few and always the same colours: small, and no hue is merged with another.
+    few = Image.new("P", (1, 1))
+    few.putpalette([part for colour in _PALETTE for part in ImageColor.getrgb(colour)])
     small = io.BytesIO()
-    image.quantize(64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
-        small, format="png", optimize=True
-    )
+    image.quantize(palette=few, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
     return small.getvalue()
 
 
@@ -205,9 +210,12 @@ def _time_panel(
     """Draw ``series`` on the band of ``reference``; returns the ends of the value axis."""
     title = f"{visible(series.title)}: {count(series.samples.size, 'sample')}"
     title += f", {series.missing:,} missing" if series.missing else ""
-    if not styles and len(series.lines) > 1:
-        title += f", furthest: {visible(middle_and_furthest(series.lines)[1], 30)}"
     axes.set_title(title, loc="left", fontweight="bold")
+    if not styles and len(series.lines) > 1:
+        named = f"furthest: {visible(middle_and_furthest(series.lines)[1], 30)}"
+        box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "lw": 0}
+        at = axes.transAxes
+        axes.text(1, 0.98, named, transform=at, ha="right", va="top", fontsize=8, bbox=box)
     axes.set_ylabel(visible(series.unit) or "count")
     times, matrix = series.with_gaps()
     days = _days(times)
@@ -327,21 +335,24 @@ def _intervals(one: PlotComparison, axes: Axes) -> None:
         _interval(axes, row, change, scale, one.outcome, reach)
     _rows(axes, [change.name for change in one.changes], reach)
     axes.set_xlabel(f"change ({'%' if one.relative else visible(one.current.unit) or 'count'})")
-    axes.set_title(outcome_word(one.outcome), loc="left", fontweight="bold")
+    axes.set_title(outcome_word(one.outcome), loc="right", fontweight="bold")
 
 
 def _overview(comparisons: Sequence[PlotComparison], axes: Axes) -> None:
-    reach = 3.0
+    estimates = [c.estimate / one.tolerance for one in comparisons for c in one.changes]
+    far = max([abs(x) for x in estimates if math.isfinite(x)], default=0.0)
+    reach = min(max(2.0, 1.3 * far), 10.0)
     names: list[str] = []
     for one, change in ((c, change) for c in comparisons for change in c.changes):
         turned = -1 if one.direction == "higher" else 1
         _beyond(axes, len(names), 1.0, reach, "either" if one.direction == "either" else "lower")
         _interval(axes, len(names), change, turned / one.tolerance, one.outcome, reach)
         names.append(
-            f"{visible(one.current.title, 30)}, {change.name}  {outcome_word(one.outcome)}"
+            f"{visible(one.current.title, 40)}, {change.name}  {outcome_word(one.outcome)}"
         )
+    axes.tick_params(axis="y", labelsize=8)
     _rows(axes, names, reach)
-    axes.set_xlabel("change, in units of each metric's tolerance; worse to the right")
+    axes.set_xlabel("change, in tolerances of each metric; worse to the right")
 
 
 def _rows(axes: Axes, names: Sequence[str], reach: float) -> None:
@@ -369,7 +380,8 @@ def _interval(
     low, high = sorted((change.low * scale, change.high * scale))
     at = change.estimate * scale
     if math.isnan(low) or math.isnan(high):
-        axes.text(0, row, "no interval", ha="center", va="center", backgroundcolor="white")
+        box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "lw": 0}
+        axes.text(0, row, "no interval", ha="center", va="center", bbox=box)
         return
     axes.hlines(row, max(low, -reach), min(high, reach), color="black", lw=2)
     for end, side, arrow in ((low, -reach, "<"), (high, reach, ">")):
