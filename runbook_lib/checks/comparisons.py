@@ -14,7 +14,7 @@ from .baselines import FILE, baseline, read_catalogue
 
 if TYPE_CHECKING:
     from ..metrics.compare import Compared, Stretch
-    from ..metrics.pinned import Measured
+    from ..metrics.pinned import About, Measured
 
 
 def previous_release(context: Context) -> Sequence[Compared]:
@@ -55,9 +55,9 @@ def _previous(context: Context) -> Measured:
         result = _last(entries)
         if result is None or not _same_place(entries, context):
             continue
-        digest, queries = _captured(result)
-        pinned = store.pinned(context.cluster_name, digest, ".parquet")
-        return read(scope.read(pinned), digest, queries, f"{where}: baseline")
+        about, queries = _captured(result)
+        pinned = store.pinned(context.cluster_name, about.digest, ".parquet")
+        return read(scope.read(pinned), about, queries, f"{where}: baseline")
     raise SourceError(release, f"expected a baseline pinned for {context.cluster_name}, got none")
 
 
@@ -76,13 +76,25 @@ def _last(entries: Sequence[Entry]) -> CheckResult | None:
     return last if last.outcome is Outcome.PASS else None
 
 
-def _captured(result: CheckResult) -> tuple[str, dict[str, str]]:
-    """The digest of what was captured, and by metric its query. Raises SourceError."""
-    digest, queries = result.data.get("digest"), result.data.get("metrics")
-    if not isinstance(digest, str) or not isinstance(queries, dict):
+def _captured(result: CheckResult) -> tuple[About, dict[str, str]]:
+    """What was captured, and by metric its query. Raises SourceError."""
+    from pydantic import ValidationError
+
+    from ..canonical import canonical
+    from ..metrics.pinned import About
+
+    about, queries = dict(result.data), result.data.get("metrics")
+    about.pop("metrics", None)
+    try:
+        if not isinstance(queries, dict):
+            raise TypeError("metrics")
+        found = About.model_validate_json(canonical(about))
+    except (TypeError, ValidationError) as error:
         got = ", ".join(sorted(result.data)) or "none"
-        raise SourceError(result.item, f"expected a digest and metrics in its data, got {got}")
-    return digest, {metric: str(query) for metric, query in queries.items()}
+        raise SourceError(
+            result.item, f"expected a digest and metrics in its data, got {got}"
+        ) from error
+    return found, {metric: str(query) for metric, query in queries.items()}
 
 
 def _same_place(entries: Sequence[Entry], context: Context) -> bool:

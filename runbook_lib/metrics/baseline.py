@@ -89,6 +89,18 @@ def _level(subject: str, metric: Metric, median: float) -> Row:
     return check_row(subject, "median", " and ".join(parts), shown, ok, unit=metric.unit)
 
 
+def mean(captured: Captured, max_missing: float) -> float | None:
+    """The mean of a metric of one series; None where the answer is partial or has too many holes."""
+    frame = captured.frame
+    if frame.partial or len(frame.tallies) != 1:
+        return None
+    [tally] = frame.tallies
+    if tally.finite < (1 - max_missing) * tally.points:
+        return None
+    values = frame.values.to_numpy()
+    return float(f"{np.mean(values[np.isfinite(values)]):.6g}")
+
+
 def content_digest(captured: Sequence[Captured], start: datetime, end: datetime) -> str:
     """The digest of what was captured: queries, window, series and every sample as float64."""
     return digest_of([(c.metric.name, c.query, c.frame.values) for c in captured], start, end)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from ..outcomes import Outcome, worst
 from .baseline import STEP, called
-from .catalogue import Catalogue, Metric
+from .catalogue import LOAD, Catalogue, Metric
 from .judge import judge_all
 from .judgement import Judgement, Rule
 from .pinned import Measured
-from .plotdata import Change, PlotComparison, PlotSeries, share
+from .plotdata import Change, PlotComparison, PlotSeries, quantity, share
 from .windows import observe
 
 if TYPE_CHECKING:
@@ -109,16 +109,18 @@ def compare(
     look: int | None = None,
     restarts: Sequence[Stretch] = (),
 ) -> list[Compared]:
-    """Every metric that either window holds, in the catalogue's order.
+    """Every metric that either window holds but its load, in the catalogue's order.
 
     ``names`` maps a validator's address to what the site calls its node; ``restarts`` are planned
-    ones, cut out of the current window. A metric whose windows were not measured alike is not
-    judged, hence INCONCLUSIVE.
+    ones, cut out of the current window. A metric whose windows were not measured alike, or not
+    under the same load, is not judged, hence INCONCLUSIVE.
     """
+    unlike = unlike_load(catalogue.load, baseline, current)
     return [
-        _compare(metric, baseline, current, names, restarts, max_missing, looks, look)
+        _compare(metric, baseline, current, names, restarts, max_missing, looks, look, unlike)
         for metric in catalogue.metrics
-        if metric.name in baseline.frames or metric.name in current.frames
+        if metric.topic != LOAD
+        and (metric.name in baseline.frames or metric.name in current.frames)
     ]
 
 
@@ -131,12 +133,13 @@ def _compare(
     max_missing: float,
     looks: int,
     look: int | None,
+    unlike: str,
 ) -> Compared:
     rule = rule_of(metric, max_missing=max_missing, looks=looks, look=look)
     before = _window(baseline.frames.get(metric.name), rule)
     after = cut(_window(current.frames.get(metric.name), rule), restarts)
     plotted = (_plotted(metric, before, names), _plotted(metric, after, names))
-    problem = incomparable(metric.name, baseline, current)
+    problem = incomparable(metric, baseline, current) or unlike
     if problem:
         return Compared(metric, plotted, incomparable=problem)
     series = list(before.columns)
@@ -166,19 +169,43 @@ def rule_of(metric: Metric, *, max_missing: float, looks: int = 1, look: int | N
     )
 
 
-def incomparable(metric: str, baseline: Measured, current: Measured) -> str:
+def unlike_load(load: Metric | None, baseline: Measured, current: Measured) -> str:
+    """Why two windows were not asked to do the same, or "".
+
+    Their loads are compared as they were, not as samples of something: what was asked for is known.
+    """
+    if load is None:
+        return f"load: expected a metric of topic {LOAD} in the catalogue, got none"
+    then, now = baseline.about.load, current.about.load
+    queries = [side.queries.get(load.name, "none") for side in (baseline, current)]
+    if then is None or now is None:
+        before, after = ("unknown" if x is None else quantity(x, load.unit) for x in (then, now))
+        return f"load: {before} in the baseline, {after} now"
+    if queries[0] != queries[1]:
+        return f"load: measured by {queries[0]} in the baseline, by {queries[1]} now"
+    allowed, relative = load.tolerance.amount, load.tolerance.absolute is None
+    if abs(now - then) <= allowed * (then if relative else 1.0):
+        return ""
+    apart = share(allowed, relative, load.unit).lstrip("+")
+    before, after = quantity(then, load.unit), quantity(now, load.unit)
+    return f"load: {before} in the baseline, {after} now, more than {apart} apart"
+
+
+def incomparable(metric: Metric, baseline: Measured, current: Measured) -> str:
     """Why a metric's two windows do not measure the same thing, or ""."""
-    then, now = baseline.about, current.about
+    then, now, name = baseline.about, current.about, metric.name
     facts = {
         "cluster": (then.cluster, now.cluster),
         "validators": (then.validators, now.validators),
         "epoch length": (then.epoch_length, now.epoch_length),
-        "query": (baseline.queries.get(metric, "none"), current.queries.get(metric, "none")),
+        "query": (baseline.queries.get(name, "none"), current.queries.get(name, "none")),
     }
+    if metric.baseline == "development":
+        del facts["cluster"]  # that of another cluster, by declaration
     for what, (before, after) in facts.items():
         if before != after:
             return f"{what}: {before} in the baseline, {after} now"
-    before, after = (set(side.frames[metric].columns) for side in (baseline, current))
+    before, after = (set(side.frames[name].columns) for side in (baseline, current))
     if before != after:
         return (
             f"series: {_few(before - after)} only in the baseline, {_few(after - before)} only now"

@@ -21,7 +21,10 @@ COLUMNS = ("metric", "series", "unit", "time", "value")
 
 
 class About(Model):
-    """Where and when a baseline was captured, and what makes two of them comparable."""
+    """Where and when a baseline was captured, and what makes two of them comparable.
+
+    ``load`` is the mean of the catalogue's load metric, in its unit; None where it is not known.
+    """
 
     release: str
     cluster: str
@@ -30,6 +33,7 @@ class About(Model):
     digest: str
     epoch_length: Annotated[int, Field(gt=0)]
     validators: Annotated[int, Field(gt=0)]
+    load: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
 @dataclass(frozen=True)
@@ -45,17 +49,17 @@ class Measured:
     frames: Mapping[str, pd.DataFrame]
 
 
-def read(body: bytes, digest: str, queries: Mapping[str, str], where: str) -> Measured:
-    """A baseline as ``baseline.write`` wrote it; its record says ``digest`` and, by metric, the query.
+def read(body: bytes, about: About, queries: Mapping[str, str], where: str) -> Measured:
+    """A baseline as ``baseline.write`` wrote it; its record says what it is and, by metric, the query.
 
-    Raises SourceError when it is no such file, or not the one the digest names.
+    Raises SourceError when it is no such file, or not the one that the record tells of.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         table = pq.read_table(io.BytesIO(body))
-        about = About.model_validate_json((table.schema.metadata or {})[b"baseline"])
+        told = About.model_validate_json((table.schema.metadata or {})[b"baseline"])
     except (pa.ArrowException, OSError, KeyError, ValidationError) as error:
         raise SourceError(where, f"expected a pinned baseline, got: {error!r:.200}") from error
     if tuple(table.column_names) != COLUMNS:
@@ -67,8 +71,10 @@ def read(body: bytes, digest: str, queries: Mapping[str, str], where: str) -> Me
         raise SourceError(where, f"expected metrics {', '.join(sorted(queries))}, got {got}")
     parts = [(name, queries[name], frame) for name, frame in frames.items()]
     found = digest_of(parts, about.start, about.end)
-    if {found, about.digest} != {digest}:
-        raise SourceError(where, f"expected content {digest}, got {found}")
+    if found != about.digest:
+        raise SourceError(where, f"expected content {about.digest}, got {found}")
+    if told != about:
+        raise SourceError(where, f"expected {about!r} as recorded, got {told!r}")
     return Measured(about, dict(queries), frames)
 
 

@@ -30,7 +30,7 @@ CATALOGUE = parse_catalogue((PROJECT / "params/metrics.yaml").read_bytes(), "par
 [METRIC] = [metric for metric in CATALOGUE.metrics if metric.name == "round_duration"]
 
 
-def capture(seed: int, level: float, validators: int = 1) -> Judge:
+def capture(seed: int, level: float, validators: int = 1, load: float = 18.0) -> Judge:
     """A baseline check that finds noise around ``level``, keeps and pins it as the real one does."""
 
     @judges(ITEM)
@@ -51,6 +51,7 @@ def capture(seed: int, level: float, validators: int = 1) -> Judge:
             "digest": digest,
             "epoch_length": 720,
             "validators": validators,
+            "load": load,
         }
         path = context.folder / "metrics" / "baseline.parquet"
         capturing.write(captured, path, about)
@@ -123,6 +124,16 @@ def test_another_validator_set_is_inconclusive(practice: Any) -> None:
         "not comparable: validators: 4 in the baseline, 1 now",
     ]
     assert comparison.plot().png
+
+
+def test_another_load_is_inconclusive(practice: Any) -> None:
+    """A cluster that is asked for more may well be slower, or a faster release hide behind less."""
+    carried(practice, BEFORE, capture(1, 400.0, load=60.0))
+
+    assert rows(compared(practice))[0][4:] == [
+        "INCONCLUSIVE",
+        "not comparable: load: 60 tx/s in the baseline, 18 tx/s now, more than 25 % apart",
+    ]
 
 
 def nothing(practice: Any, why: str, comparison: Comparison) -> None:
