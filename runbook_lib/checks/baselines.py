@@ -96,14 +96,18 @@ def _load(context: Context, catalogue: Catalogue, start: datetime, end: datetime
 
 
 def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | None:
-    """What was captured, each metric with its limit; None when nothing was."""
+    """What was captured, each metric with its limit, and what happened; None when nothing was."""
     from ..metrics import baseline as capturing
+    from ..metrics import pinned
+    from .marks import happened
 
     path = context.folder / FILE
     if not path.exists():
         return None
     names = {node.validator: node.name for node in context.cluster.nodes}
-    drawn = capturing.draw(path, read_catalogue(context), names)
+    about = pinned.about(path.read_bytes(), str(FILE))
+    marks, note = happened(context, about.start, about.end)
+    drawn = capturing.draw(path, read_catalogue(context), names, marks, note)
     figures = context.folder / "figures"
     figures.mkdir(exist_ok=True)
     (figures / "baseline.png").write_bytes(drawn.png)

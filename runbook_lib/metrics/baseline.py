@@ -21,6 +21,7 @@ from .frames import Frame, fetch
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .plotdata import Mark
     from .plots import Drawn
 
 STEP = timedelta(seconds=60)
@@ -157,10 +158,17 @@ def write(captured: Sequence[Captured], path: Path, about: Mapping[str, Any]) ->
     pq.write_table(table.replace_schema_metadata({"baseline": json.dumps(about)}), path)
 
 
-def draw(path: Path, catalogue: Catalogue, names: Mapping[str, str]) -> Drawn:
+def draw(
+    path: Path,
+    catalogue: Catalogue,
+    names: Mapping[str, str],
+    marks: Sequence[Mark] = (),
+    note: str = "",
+) -> Drawn:
     """The figure of a captured baseline, each metric with its healthy limit.
 
-    ``names`` maps a validator's address to what the site calls its node.
+    ``names`` maps a validator's address to what the site calls its node; ``marks`` and ``note``
+    say what happened meanwhile.
     """
     import pandas as pd
 
@@ -185,7 +193,7 @@ def draw(path: Path, catalogue: Catalogue, names: Mapping[str, str]) -> Drawn:
                 step=STEP.total_seconds(),
             )
         )
-    return baseline_figure(series)
+    return baseline_figure(series, marks=marks, note=note)
 
 
 def called(series: str, names: Mapping[str, str]) -> str:

@@ -15,7 +15,7 @@ from .catalogue import LOAD, Catalogue, Metric
 from .judge import judge_all
 from .judgement import Judgement, Rule
 from .pinned import Measured
-from .plotdata import Change, PlotComparison, PlotSeries, quantity, share
+from .plotdata import Change, Mark, PlotComparison, PlotSeries, quantity, share
 from .windows import observe
 
 if TYPE_CHECKING:
@@ -178,17 +178,26 @@ def unlike_load(load: Metric | None, baseline: Measured, current: Measured) -> s
         return f"load: expected a metric of topic {LOAD} in the catalogue, got none"
     then, now = baseline.about.load, current.about.load
     queries = [side.queries.get(load.name, "none") for side in (baseline, current)]
+    said = load_words(load, baseline, current)
     if then is None or now is None:
-        before, after = ("unknown" if x is None else quantity(x, load.unit) for x in (then, now))
-        return f"load: {before} in the baseline, {after} now"
+        return said
     if queries[0] != queries[1]:
         return f"load: measured by {queries[0]} in the baseline, by {queries[1]} now"
     allowed, relative = load.tolerance.amount, load.tolerance.absolute is None
     if abs(now - then) <= allowed * (then if relative else 1.0):
         return ""
-    apart = share(allowed, relative, load.unit).lstrip("+")
-    before, after = quantity(then, load.unit), quantity(now, load.unit)
-    return f"load: {before} in the baseline, {after} now, more than {apart} apart"
+    return f"{said}, more than {share(allowed, relative, load.unit).lstrip('+')} apart"
+
+
+def load_words(load: Metric | None, baseline: Measured, current: Measured) -> str:
+    """What the cluster was asked to do in either window."""
+    then, now = (
+        "unknown"
+        if side.about.load is None
+        else quantity(side.about.load, load.unit if load else "")
+        for side in (baseline, current)
+    )
+    return f"load: {then} in the baseline, {now} now"
 
 
 def incomparable(metric: Metric, baseline: Measured, current: Measured) -> str:
@@ -220,11 +229,26 @@ def cut(frame: pd.DataFrame, stretches: Sequence[Stretch]) -> pd.DataFrame:
     return frame
 
 
-def comparison_figure(compared: Sequence[Compared]) -> Drawn:
-    """The figure of all of them: over time, as distributions, and as judged."""
-    from .plots import comparison_figure as draw
+@dataclass(frozen=True)
+class Windows:
+    """Two windows compared, with what happened around the current one: ``note`` says it of all."""
 
-    return draw([each.plot() for each in compared])
+    compared: Sequence[Compared]
+    marks: Sequence[Mark] = ()
+    note: str = ""
+
+    def figure(self) -> Drawn:
+        """All metrics over time, as distributions, and as judged."""
+        from .plots import comparison_figure
+
+        plotted = [each.plot() for each in self.compared]
+        return comparison_figure(plotted, marks=self.marks, note=self.note)
+
+    def overview(self) -> Drawn:
+        """All of them on one axis, as judged."""
+        from .plots import overview_figure
+
+        return overview_figure([each.plot() for each in self.compared])
 
 
 def _window(frame: pd.DataFrame | None, rule: Rule) -> pd.DataFrame:

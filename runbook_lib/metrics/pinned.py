@@ -49,7 +49,19 @@ class Measured:
     frames: Mapping[str, pd.DataFrame]
 
 
-def read(body: bytes, about: About, queries: Mapping[str, str], where: str) -> Measured:
+def about(body: bytes, where: str) -> About:
+    """What a baseline file says of itself, its samples unread. Raises SourceError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        metadata = pq.read_schema(io.BytesIO(body)).metadata or {}
+        return About.model_validate_json(metadata[b"baseline"])
+    except (pa.ArrowException, OSError, KeyError, ValidationError) as error:
+        raise SourceError(where, f"expected a pinned baseline, got: {error!r:.200}") from error
+
+
+def read(body: bytes, expected: About, queries: Mapping[str, str], where: str) -> Measured:
     """A baseline as ``baseline.write`` wrote it; its record says what it is and, by metric, the query.
 
     Raises SourceError when it is no such file, or not the one that the record tells of.
@@ -57,25 +69,25 @@ def read(body: bytes, about: About, queries: Mapping[str, str], where: str) -> M
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    told = about(body, where)
     try:
         table = pq.read_table(io.BytesIO(body))
-        told = About.model_validate_json((table.schema.metadata or {})[b"baseline"])
-    except (pa.ArrowException, OSError, KeyError, ValidationError) as error:
+    except (pa.ArrowException, OSError) as error:
         raise SourceError(where, f"expected a pinned baseline, got: {error!r:.200}") from error
     if tuple(table.column_names) != COLUMNS:
         got = ", ".join(table.column_names)
         raise SourceError(where, f"expected columns {', '.join(COLUMNS)}, got {got}")
-    frames = _frames(table.to_pandas(), about, where)
+    frames = _frames(table.to_pandas(), expected, where)
     if set(frames) != set(queries):
         got = f"{', '.join(sorted(frames)) or 'none'}"
         raise SourceError(where, f"expected metrics {', '.join(sorted(queries))}, got {got}")
     parts = [(name, queries[name], frame) for name, frame in frames.items()]
-    found = digest_of(parts, about.start, about.end)
-    if found != about.digest:
-        raise SourceError(where, f"expected content {about.digest}, got {found}")
-    if told != about:
-        raise SourceError(where, f"expected {about!r} as recorded, got {told!r}")
-    return Measured(about, dict(queries), frames)
+    found = digest_of(parts, expected.start, expected.end)
+    if found != expected.digest:
+        raise SourceError(where, f"expected content {expected.digest}, got {found}")
+    if told != expected:
+        raise SourceError(where, f"expected {expected!r} as recorded, got {told!r}")
+    return Measured(expected, dict(queries), frames)
 
 
 def _frames(table: pd.DataFrame, about: About, where: str) -> dict[str, pd.DataFrame]:

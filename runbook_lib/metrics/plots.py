@@ -89,10 +89,14 @@ class Drawn(NamedTuple):
     data: dict[str, Any]
 
 
-def baseline_figure(series: Sequence[PlotSeries], *, marks: Sequence[Mark] = ()) -> Drawn:
-    """One panel per metric: lines over time, the p5 to p95 band, limit, distribution at the side."""
+def baseline_figure(
+    series: Sequence[PlotSeries], *, marks: Sequence[Mark] = (), note: str = ""
+) -> Drawn:
+    """One panel per metric: lines over time, the p5 to p95 band, limit, distribution at the side.
 
-    styles = _styles(series)
+    ``note`` is a last line under the panels and in the text.
+    """
+    styles, said = _styles(series), mark_words(marks, note)
 
     def draw(figure: Figure) -> None:
         panels = _grid(figure, len(series), [(0.75, 5.35, 0.0), (6.2, 1.0, 0.0)])
@@ -101,20 +105,20 @@ def baseline_figure(series: Sequence[PlotSeries], *, marks: Sequence[Mark] = ())
             _distribution(right, one.samples, low, high, filled=True)
             _labels(right, percentiles(one.samples), low, high)
         _time_axis([row[0] for row in panels], series, marks)
-        _key(figure, styles, "all samples", marks)
+        _key(figure, styles, "all samples", said)
 
-    text = "\n".join([*map(series_words, series), *mark_words(marks)])
-    data = {"digest": plotted_digest(series, marks), "metrics": [series_data(s) for s in series]}
-    return Drawn(_png(draw, _height(series, marks)), text, data)
+    text = "\n".join([*map(series_words, series), *said])
+    data = {"digest": plotted_digest(series, said), "metrics": [series_data(s) for s in series]}
+    return Drawn(_png(draw, _height(series, said)), text, data)
 
 
 def comparison_figure(
-    comparisons: Sequence[PlotComparison], *, marks: Sequence[Mark] = ()
+    comparisons: Sequence[PlotComparison], *, marks: Sequence[Mark] = (), note: str = ""
 ) -> Drawn:
     """One panel per metric: the current lines on the baseline's band, both distributions, and the
     judged intervals against the tolerance."""
     currents = [one.current for one in comparisons]
-    styles = _styles(currents)
+    styles, said = _styles(currents), mark_words(marks, note)
 
     def draw(figure: Figure) -> None:
         panels = _grid(figure, len(comparisons), _COMPARED)
@@ -124,11 +128,10 @@ def comparison_figure(
             _distribution(middle, one.current.samples, low, high, filled=False)
             _intervals(one, right)
         _time_axis([row[0] for row in panels], currents, marks)
-        _key(figure, styles, "grey: baseline, outline: current", marks)
+        _key(figure, styles, "grey: baseline, outline: current", said)
 
-    text = "\n".join([*map(comparison_words, comparisons), *mark_words(marks)])
-    height = _height(currents, marks)
-    return Drawn(_png(draw, height), text, comparison_data(comparisons, marks))
+    text = "\n".join([*map(comparison_words, comparisons), *said])
+    return Drawn(_png(draw, _height(currents, said)), text, comparison_data(comparisons, said))
 
 
 def overview_figure(comparisons: Sequence[PlotComparison]) -> Drawn:
@@ -139,7 +142,7 @@ def overview_figure(comparisons: Sequence[PlotComparison]) -> Drawn:
         _overview(comparisons, _axes(figure, 3.9, 0.5, 3.95, 0.22 * rows))
 
     text = "\n".join(comparison_words(one).split("\n")[0] for one in comparisons)
-    return Drawn(_png(draw, 0.6 + 0.22 * rows), text, comparison_data(comparisons, ()))
+    return Drawn(_png(draw, 0.6 + 0.22 * rows), text, comparison_data(comparisons))
 
 
 def _png(draw: Callable[[Figure], None], height: float) -> bytes:
@@ -167,8 +170,8 @@ def _png(draw: Callable[[Figure], None], height: float) -> bytes:
     return small.getvalue()
 
 
-def _height(series: Sequence[PlotSeries], marks: Sequence[Mark]) -> float:
-    return _TOP + _PANEL * len(series) + 0.15 + 0.15 * len(marks)
+def _height(series: Sequence[PlotSeries], said: Sequence[str]) -> float:
+    return _TOP + _PANEL * len(series) + 0.15 + 0.15 * len(said)
 
 
 def _grid(
@@ -425,7 +428,7 @@ def _mark(axes: Axes, mark: Mark, name: str) -> None:
 
 
 def _key(
-    figure: Figure, styles: dict[str, tuple[str, Any]], band: str, marks: Sequence[Mark]
+    figure: Figure, styles: dict[str, tuple[str, Any]], band: str, said: Sequence[str]
 ) -> None:
     """What the lines, the band and the letters mean."""
     from matplotlib.lines import Line2D
@@ -443,6 +446,6 @@ def _key(
     ]
     handles.append(Patch(color=_LIGHT, label=f"{band}; band: p5 to p95, dashed: p50"))
     figure.legend(handles=handles, loc="upper left", ncols=4)
-    if marks:
-        said = "\n".join(visible(words, 120) for words in mark_words(marks))
-        figure.text(0.01, 0.05 / figure.get_figheight(), said, fontsize=8)
+    if said:
+        lines = "\n".join(visible(words, 120) for words in said)
+        figure.text(0.01, 0.05 / figure.get_figheight(), lines, fontsize=8)

@@ -16,7 +16,7 @@ from runbook_lib.errors import SourceError
 from runbook_lib.metrics import pinned
 from runbook_lib.metrics.baseline import STEP, Captured, content_digest, write
 from runbook_lib.metrics.catalogue import LOAD, Catalogue, Metric, parse_catalogue
-from runbook_lib.metrics.compare import Compared, compare, comparison_figure, cut, rule_of
+from runbook_lib.metrics.compare import Compared, Windows, compare, cut, rule_of
 from runbook_lib.metrics.frames import Frame, Tally
 from runbook_lib.metrics.judge import judge
 from runbook_lib.metrics.pinned import About, Measured
@@ -113,7 +113,7 @@ def test_another_world_is_not_judged_but_drawn(about: dict[str, Any], why: str) 
     found = compared(measured(1), measured(2, **about))
 
     assert found.row()[4:] == ("INCONCLUSIVE", f"not comparable: {why}")
-    drawn = comparison_figure([found])
+    drawn = Windows([found]).figure()
     assert drawn.png.startswith(b"\x89PNG")
     assert f"INCONCLUSIVE: not comparable: {why}" in drawn.text
 

@@ -12,7 +12,7 @@ import pytest
 
 from runbook_lib import playbook
 from runbook_lib.checks import development
-from runbook_lib.checks.comparisons import restarts
+from runbook_lib.checks.marks import restarts
 from runbook_lib.context import Context, Judge, judges
 from runbook_lib.evidence.record import Entry
 from runbook_lib.metrics import baseline as capturing
@@ -87,7 +87,7 @@ def rows(comparison: Comparison) -> Any:
 def test_the_table_says_what_moved_and_the_figure_shows_it(
     practice: Any, level: float, outcome: str
 ) -> None:
-    """One row a metric; the plot is one image, kept in the attempt too."""
+    """One row a metric; each figure is one image, kept in the attempt too."""
     carried(practice, BEFORE, capture(1, 400.0))
 
     comparison = compared(practice, capture(2, level))
@@ -97,8 +97,16 @@ def test_the_table_says_what_moved_and_the_figure_shows_it(
     ]
     bundle, _ = comparison.plot()._repr_mimebundle_()
     assert [kind for kind in bundle if kind.startswith("image/")] == ["image/png"]
-    kept = practice.folder() / "figures" / "comparison.png"
-    assert kept.read_bytes() == comparison.plot().png
+    kept = practice.folder() / "figures"
+    assert (kept / "comparison.png").read_bytes() == comparison.plot().png
+    assert (
+        comparison.plot()
+        .text.splitlines()[-1]
+        .startswith("load: 18 tx/s in the baseline, 18 tx/s now; alerts: unknown: ")
+    )
+    overview = comparison.overview()
+    assert (kept / "overview.png").read_bytes() == overview.png
+    assert overview.text.startswith(f"Duration of a consensus round: {outcome}: ")
 
 
 def test_a_comparison_that_fails_blocks_nothing(practice: Any) -> None:
@@ -138,7 +146,7 @@ def test_another_load_is_inconclusive(practice: Any) -> None:
 
 def nothing(practice: Any, why: str, comparison: Comparison) -> None:
     assert (comparison.card.data["title"], rows(comparison)) == ("Nothing to compare with", [[why]])
-    assert comparison.plot() is comparison.card
+    assert comparison.plot() is comparison.overview() is comparison.card
 
 
 def test_without_a_previous_release_it_says_so(practice: Any) -> None:
