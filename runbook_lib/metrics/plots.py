@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 NAMED = 6
 """Up to so many lines are told apart; more are drawn thin, with their median and the furthest."""
 
-_BLUE, _RED, _GREY, _MANY, _LIGHT = "#0072b2", "#d55e00", "#595959", "#8c8c8c", "#d9d9d9"
+_BLUE, _RED, _GREY, _MANY, _LIGHT = "#0072b2", "#d55e00", "#595959", "#a6a6a6", "#e8e8e8"
 _LINES: tuple[tuple[str, Any], ...] = (
     ("#000000", "-"),
     (_BLUE, (0, (5, 1.5))),
@@ -55,11 +55,8 @@ _LINES: tuple[tuple[str, Any], ...] = (
     ("#56b4e9", (0, (9, 2))),
     ("#cc79a7", (0, (3, 1, 1, 1, 1, 1))),
 )
-_PALETTE = (
-    *("#ffffff", "#e8e8e8", _LIGHT, "#bfbfbf", "#a6a6a6", _MANY, _GREY, "#2b2b2b"),
-    *(colour for colour, _ in _LINES),
-    _RED,
-)
+_HATCH = "#bfbfbf"
+_PALETTE = ("#ffffff", _LIGHT, _HATCH, _MANY, _GREY, *(colour for colour, _ in _LINES), _RED)
 _DENSE = 1000  # more samples than pixels: thinner lines
 _MARKERS = {
     Outcome.PASS: ("o", "white"),
@@ -162,7 +159,7 @@ def _png(draw: Callable[[Figure], None], height: float) -> bytes:
     pixels = out.getvalue()
     width = round(_WIDTH * 100)
     image = Image.frombytes("RGBA", (width, len(pixels) // width // 4), pixels).convert("RGB")
-    # Few and always the same colours: small, and no hue is merged with another.
+    # Few and always the same colours: half the bytes, and no hue is merged with another.
     few = Image.new("P", (1, 1))
     few.putpalette([part for colour in _PALETTE for part in ImageColor.getrgb(colour)])
     small = io.BytesIO()
@@ -228,7 +225,7 @@ def _time_panel(
     _strip(axes, days, matrix, series.gap_step() / np.timedelta64(1, "D"))
     if reference.size:
         band = percentiles(reference)
-        axes.axhspan(band["p5"], band["p95"], color=_LIGHT, alpha=0.7, zorder=0, lw=0)
+        axes.axhspan(band["p5"], band["p95"], color=_LIGHT, zorder=0, lw=0)
         axes.axhline(band["p50"], color=_GREY, lw=1, ls=(0, (4, 2)), zorder=1)
     if not series.samples.size:
         axes.text(0.5, 0.5, "no samples", transform=axes.transAxes, ha="center", va="center",
@@ -305,13 +302,13 @@ def _limits(axes: Axes, series: PlotSeries, low: float, high: float) -> None:
         if not off:
             axes.axhline(limit, color=_RED, lw=1.5, ls=(0, (8, 2)))
     if said:
-        axes.set_title(f"limit {' and '.join(said)}", loc="right", color=_RED)
+        axes.set_title(f"limit {' and '.join(said)}", loc="right")
 
 
 def _distribution(axes: Axes, samples: Floats, low: float, high: float, *, filled: bool) -> None:
     if not samples.size:
         return
-    look: dict[str, Any] = {"histtype": "stepfilled", "color": "#a6a6a6"}
+    look: dict[str, Any] = {"histtype": "stepfilled", "color": _MANY}
     if not filled:
         look = {"histtype": "step", "color": "black", "linewidth": 1.2}
     weights = np.full(samples.size, 1 / samples.size)
@@ -371,9 +368,7 @@ def _beyond(axes: Axes, row: int, tolerance: float, reach: float, direction: str
         if direction != harmless:
             axes.vlines(side * tolerance, row - 0.5, row + 0.5, color=_RED, lw=1.5)
             width = side * (1.04 * reach - tolerance)
-            axes.barh(
-                row, width, 1, side * tolerance, color="none", ec="#bfbfbf", hatch="////", lw=0
-            )
+            axes.barh(row, width, 1, side * tolerance, color="none", ec=_HATCH, hatch="////", lw=0)
 
 
 def _interval(
@@ -412,10 +407,15 @@ def _time_axis(panels: Sequence[Axes], series: Sequence[PlotSeries], marks: Sequ
     for axes in panels:
         axes.tick_params(labelbottom=axes is panels[-1])
         for index, mark in enumerate(marks):
-            _mark(axes, mark, letter(index) if axes is panels[0] else "")
+            _mark(axes, mark, letter(index) if axes is panels[0] else "", 0.97 - 0.17 * (index % 3))
+    instants = {one.grid[at] for one in series if one.grid.size for at in (0, -1)}
+    if len(instants) == 1 and not marks:  # matplotlib would show years around a lone instant
+        [at] = _days(np.array(list(instants)))
+        panels[0].set_xlim(at - 300 / 86400, at + 300 / 86400)
 
 
-def _mark(axes: Axes, mark: Mark, name: str) -> None:
+def _mark(axes: Axes, mark: Mark, name: str, high: float) -> None:
+    """A line, or a hatched stretch; its letter at the height ``high``, off its neighbours' letters."""
     start = mark.time.timestamp() / 86400
     axes.axvline(start, color="black", lw=1, ls=":")
     if mark.until is not None:
@@ -424,7 +424,7 @@ def _mark(axes: Axes, mark: Mark, name: str) -> None:
     box = {"boxstyle": "square,pad=0.15", "facecolor": "white", "lw": 0.5}
     if name:
         at = axes.get_xaxis_transform()
-        axes.text(start, 0.97, name, transform=at, ha="center", va="top", fontsize=8, bbox=box)
+        axes.text(start, high, name, transform=at, ha="center", va="top", fontsize=8, bbox=box)
 
 
 def _key(

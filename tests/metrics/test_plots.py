@@ -176,6 +176,13 @@ def test_a_window_of_any_length_has_a_readable_axis(
     assert 1 <= len(figure.axes[0].get_xticks()) <= 9
 
 
+def test_a_lone_instant_has_a_readable_axis(figure_of: Callable[..., Any]) -> None:
+    """Minutes around it, not years."""
+    low, high = figure_of(plots.baseline_figure, [series(1.0)]).axes[0].get_xlim()
+
+    assert (high - low) * 1440 == pytest.approx(10)
+
+
 def test_many_lines_show_their_median_and_the_furthest(figure_of: Callable[..., Any]) -> None:
     """Twenty-five nodes are one cloud; the one that left it is named."""
     axes = figure_of(plots.baseline_figure, [many(25)]).axes[0]
@@ -208,7 +215,9 @@ def test_marks_stand_in_the_figure_and_in_the_words(figure_of: Callable[..., Any
 
     assert text.splitlines()[1:] == words
     assert [text.get_text() for text in figure.texts] == ["\n".join(words)]
-    assert [label.get_text() for label in figure.axes[0].texts] == ["A", "B"]
+    letters = figure.axes[0].texts
+    assert [label.get_text() for label in letters] == ["A", "B"]
+    assert len({label.get_position() for label in letters}) == 2
 
 
 @pytest.mark.parametrize("outcome", Outcome)
