@@ -69,9 +69,16 @@ class Comparison:
         """All metrics on one axis, each against its tolerance; without a comparison, why not."""
         return self._figure("overview", lambda windows: windows.overview())
 
-    def plot(self) -> display.Card:
-        """Each metric over time and as judged; without a comparison, why there is none."""
-        return self._figure("comparison", lambda windows: windows.figure())
+    def plot(self, family: str = "") -> display.Card:
+        """Each metric, or each of a family, over time and as judged; without a comparison, why not.
+
+        Raises ParameterError for a family that no compared metric is of.
+        """
+        if family and self.windows is not None and family not in self.windows.families:
+            known = ", ".join(self.windows.families) or "none"
+            raise ParameterError(f"plot: family: expected one of {known}, got {family}")
+        name = f"comparison-{family}" if family else "comparison"
+        return self._figure(name, lambda windows: windows.figure(family))
 
     def _figure(self, name: str, draw: Callable[[Windows], Drawn]) -> display.Card:
         """The figure, kept in the attempt as well."""

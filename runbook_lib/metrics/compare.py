@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import nan
@@ -16,7 +16,7 @@ from .judge import judge_all
 from .judgement import Judgement, Rule
 from .pinned import Measured
 from .plotdata import Change, Mark, PlotComparison, PlotSeries, quantity, share
-from .windows import observe
+from .windows import Window, observe, pair
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +50,9 @@ class Compared:
         if self.decisive is None:
             return f"not comparable: {self.incomparable}"
         several = len(self.judgements) > 1
-        return (f"{self.decisive.subject}: " if several else "") + self.decisive.reason
+        more = self.decisive.more_needed
+        time = f" ({more * STEP / timedelta(hours=1):.3g} h)" if more else ""
+        return (f"{self.decisive.subject}: " if several else "") + self.decisive.reason + time
 
     def row(self) -> tuple[str, str, str, str, str, str]:
         """Metric, estimate, interval, tolerance, outcome, reason: as a person reads them."""
@@ -108,16 +110,22 @@ def compare(
     looks: int = 1,
     look: int | None = None,
     restarts: Sequence[Stretch] = (),
+    canaries: Collection[str] = (),
 ) -> list[Compared]:
     """Every metric that either window holds but its load, in the catalogue's order.
 
     ``names`` maps a validator's address to what the site calls its node; ``restarts`` are planned
     ones, cut out of the current window. A metric whose windows were not measured alike, or not
     under the same load, is not judged, hence INCONCLUSIVE.
+
+    With ``canaries``, names of nodes, a metric of each validator is judged of them alone: where its
+    baseline is the rest, against the other validators at the same instants, then as now.
     """
     unlike = unlike_load(catalogue.load, baseline, current)
     return [
-        _compare(metric, baseline, current, names, restarts, max_missing, looks, look, unlike)
+        _compare(
+            metric, baseline, current, names, restarts, canaries, max_missing, looks, look, unlike
+        )
         for metric in catalogue.metrics
         if metric.topic != LOAD
         and (metric.name in baseline.frames or metric.name in current.frames)
@@ -130,6 +138,7 @@ def _compare(
     current: Measured,
     names: Mapping[str, str],
     restarts: Sequence[Stretch],
+    canaries: Collection[str],
     max_missing: float,
     looks: int,
     look: int | None,
@@ -142,14 +151,27 @@ def _compare(
     problem = incomparable(metric, baseline, current) or unlike
     if problem:
         return Compared(metric, plotted, incomparable=problem)
-    series = list(before.columns)
-    judgements = judge_all(
-        observe(before.to_numpy().T, rule.range),
-        observe(after[series].to_numpy().T, rule.range),
-        rule,
-        [called(name, names) for name in series],
-    )
-    return Compared(metric, plotted, judgements)
+    every = list(before.columns)
+    chosen = [each for each in every if called(each, names) in canaries]
+    series = chosen if canaries and metric.per == "validator" else every
+    if not series:
+        return Compared(metric, plotted, incomparable="canaries: none of the series is of one")
+
+    bounds, paired = rule.range, bool(canaries) and metric.baseline == "rest"
+
+    def seen(frame: pd.DataFrame) -> Window:
+        own = observe(frame[series].to_numpy().T, bounds)
+        if not paired:
+            return own
+        others = [each for each in every if each not in series]
+        rest = observe(frame[others].to_numpy().T, bounds)
+        return pair(own, rest, relative=rule.relative)
+
+    if paired:
+        # A ratio or a difference is no proportion or count, and has bounds of its own.
+        rule = rule.model_copy(update={"kind": "gauge", "bounds": (None, None)})
+    subjects = [called(name, names) for name in series]
+    return Compared(metric, plotted, judge_all(seen(before), seen(after), rule, subjects))
 
 
 def rule_of(metric: Metric, *, max_missing: float, looks: int = 1, look: int | None = None) -> Rule:
@@ -237,11 +259,16 @@ class Windows:
     marks: Sequence[Mark] = ()
     note: str = ""
 
-    def figure(self) -> Drawn:
-        """All metrics over time, as distributions, and as judged."""
+    @property
+    def families(self) -> list[str]:
+        """Families of metrics, in the catalogue's order."""
+        return list(dict.fromkeys(each.metric.family for each in self.compared))
+
+    def figure(self, family: str = "") -> Drawn:
+        """The metrics of a family, or all, over time, as distributions, and as judged."""
         from .plots import comparison_figure
 
-        plotted = [each.plot() for each in self.compared]
+        plotted = [c.plot() for c in self.compared if family in ("", c.metric.family)]
         return comparison_figure(plotted, marks=self.marks, note=self.note)
 
     def overview(self) -> Drawn:

@@ -179,6 +179,16 @@ def test_a_metric_of_one_side_alone_is_not_dropped() -> None:
     )
 
 
+def test_what_only_time_would_decide_says_how_much() -> None:
+    """In points and in hours."""
+    short = measured(2)
+    short.frames[NAME] = short.frames[NAME].iloc[:60]  # type: ignore[index]
+
+    assert compared(measured(1), short).reason.endswith(
+        "about 60 more points would decide it (1 h)"
+    )
+
+
 def test_a_gap_never_helps() -> None:
     """More than 2 % missing is INCONCLUSIVE, however good the rest."""
     gappy = measured(2, 300.0)
@@ -199,6 +209,51 @@ def test_planned_restarts_are_cut_out() -> None:
         CATALOGUE, measured(1), spoiled, max_missing=0.02, names={}, restarts=[stretch]
     )
     assert found.outcome is Outcome.PASS
+
+
+# --- canaries -------------------------------------------------------------------------------------
+
+
+def votes(seed: int, changed: float = 1.0, weather: float = 1.0) -> Measured:
+    """Vote latencies of five validators, the first's ``changed``, in the same weather."""
+    values = [noise(seed + number, 97.0) * weather for number in range(5)]
+    values[0] = values[0] * changed
+    grid = pd.date_range(START, periods=len(values[0]), freq=STEP, unit="ms")
+    frame = pd.DataFrame(
+        {f'{{validator="v{number}"}}': each for number, each in enumerate(values)}, index=grid
+    )
+    return Measured(measured(1).about, {"vote_latency": "up"}, {"vote_latency": frame})
+
+
+def canary(baseline: Measured, current: Measured, *canaries: str) -> Compared:
+    names = {f"v{number}": f"node-{number}" for number in range(5)}
+    [found] = compare(
+        CATALOGUE, baseline, current, max_missing=0.02, names=names, canaries=canaries
+    )
+    return found
+
+
+@pytest.mark.parametrize(("changed", "outcome"), [(1.0, Outcome.PASS), (1.3, Outcome.FAIL)])
+def test_a_canary_is_judged_against_the_rest_at_the_same_time(
+    changed: float, outcome: Outcome
+) -> None:
+    """What slows all validators alike is not the canary's doing; what slows it alone is."""
+    found = canary(votes(1), votes(20, changed, weather=1.3), "node-0")
+
+    assert [each.subject for each in found.judgements] == ["node-0"]
+    assert found.outcome is outcome
+
+
+def test_canaries_that_are_nowhere_are_no_pass() -> None:
+    """Neither are canaries without anybody to compare them with."""
+    everyone = [f"node-{number}" for number in range(5)]
+
+    assert canary(votes(1), votes(20), "node-9").reason == (
+        "not comparable: canaries: none of the series is of one"
+    )
+    assert canary(votes(1), votes(20), *everyone).decisive.reason == (  # type: ignore[union-attr]
+        "location not judged: baseline: rest of the set: nobody to compare with"
+    )
 
 
 # --- the shipped catalogue ------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from runbook_lib import playbook
 from runbook_lib.checks import development
 from runbook_lib.checks.marks import restarts
 from runbook_lib.context import Context, Judge, judges
+from runbook_lib.errors import ParameterError
 from runbook_lib.evidence.record import Entry
 from runbook_lib.metrics import baseline as capturing
 from runbook_lib.metrics.catalogue import parse_catalogue
@@ -104,6 +105,9 @@ def test_the_table_says_what_moved_and_the_figure_shows_it(
         .text.splitlines()[-1]
         .startswith("load: 18 tx/s in the baseline, 18 tx/s now; alerts: unknown: ")
     )
+    assert comparison.plot("consensus").png == comparison.plot().png
+    with pytest.raises(ParameterError, match="expected one of consensus, got weather"):
+        comparison.plot("weather")
     overview = comparison.overview()
     assert (kept / "overview.png").read_bytes() == overview.png
     assert overview.text.startswith(f"Duration of a consensus round: {outcome}: ")
