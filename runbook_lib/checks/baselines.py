@@ -105,9 +105,9 @@ def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | 
     if not path.exists():
         return None
     names = {node.validator: node.name for node in context.cluster.nodes}
-    about = pinned.about(path.read_bytes(), str(FILE))
+    about, frames = pinned.parse(path.read_bytes(), FILE)
     marks, note = happened(context, about.start, about.end)
-    drawn = capturing.draw(path, read_catalogue(context), names, marks, note)
+    drawn = capturing.draw(frames, read_catalogue(context), names, marks, note)
     figures = context.folder / "figures"
     figures.mkdir(exist_ok=True)
     (figures / "baseline.png").write_bytes(drawn.png)

@@ -21,7 +21,7 @@ from .frames import Frame, fetch
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .plotdata import Mark
+    from .plotdata import Mark, PlotSeries
     from .plots import Drawn
 
 STEP = timedelta(seconds=60)
@@ -159,7 +159,7 @@ def write(captured: Sequence[Captured], path: Path, about: Mapping[str, Any]) ->
 
 
 def draw(
-    path: Path,
+    frames: Mapping[str, pd.DataFrame],
     catalogue: Catalogue,
     names: Mapping[str, str],
     marks: Sequence[Mark] = (),
@@ -170,30 +170,34 @@ def draw(
     ``names`` maps a validator's address to what the site calls its node; ``marks`` and ``note``
     say what happened meanwhile.
     """
+    from .plots import baseline_figure
+
+    metrics = {metric.name: metric for metric in catalogue.metrics}
+    series = []
+    for name, frame in frames.items():
+        limit = metrics[name].limit
+        ends = () if limit is None else (limit.min, limit.max)
+        limits = tuple(end for end in ends if end is not None)
+        series.append(plotted(metrics[name], frame, names, limits))
+    return baseline_figure(series, marks=marks, note=note)
+
+
+def plotted(
+    metric: Metric, frame: pd.DataFrame, names: Mapping[str, str], limits: tuple[float, ...] = ()
+) -> PlotSeries:
+    """A frame as a figure draws it."""
     import pandas as pd
 
     from .plotdata import PlotSeries
-    from .plots import baseline_figure
 
-    table = pd.read_parquet(path)
-    metrics = {metric.name: metric for metric in catalogue.metrics}
-    series = []
-    for name, rows in table.groupby("metric", sort=False):
-        wide = rows.pivot(index="time", columns="series", values="value")
-        metric = metrics[str(name)]
-        limit = metric.limit
-        limits = [v for v in (limit.min, limit.max) if v is not None] if limit is not None else []
-        series.append(
-            PlotSeries(
-                title=metric.title,
-                unit=metric.unit,
-                times=pd.DatetimeIndex(wide.index).tz_localize(None).to_numpy(),
-                values={called(str(c), names): wide[c].to_numpy() for c in wide.columns},
-                limits=tuple(limits),
-                step=STEP.total_seconds(),
-            )
-        )
-    return baseline_figure(series, marks=marks, note=note)
+    return PlotSeries(
+        title=metric.title,
+        unit=metric.unit,
+        times=pd.DatetimeIndex(frame.index).tz_localize(None).to_numpy(),
+        values={called(str(c), names): frame[c].to_numpy() for c in frame.columns},
+        limits=limits,
+        step=STEP.total_seconds(),
+    )
 
 
 def called(series: str, names: Mapping[str, str]) -> str:

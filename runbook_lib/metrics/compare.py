@@ -10,7 +10,7 @@ from math import nan
 from typing import TYPE_CHECKING
 
 from ..outcomes import Outcome, worst
-from .baseline import STEP, called
+from .baseline import STEP, called, plotted
 from .catalogue import LOAD, Catalogue, Metric
 from .judge import judge_all
 from .judgement import Judgement, Rule
@@ -124,7 +124,14 @@ def compare(
     unlike = unlike_load(catalogue.load, baseline, current)
     return [
         _compare(
-            metric, baseline, current, names, restarts, canaries, max_missing, looks, look, unlike
+            metric,
+            rule_of(metric, max_missing=max_missing, looks=looks, look=look),
+            baseline,
+            current,
+            names,
+            restarts,
+            canaries,
+            unlike,
         )
         for metric in catalogue.metrics
         if metric.topic != LOAD
@@ -134,28 +141,25 @@ def compare(
 
 def _compare(
     metric: Metric,
+    rule: Rule,
     baseline: Measured,
     current: Measured,
     names: Mapping[str, str],
     restarts: Sequence[Stretch],
     canaries: Collection[str],
-    max_missing: float,
-    looks: int,
-    look: int | None,
     unlike: str,
 ) -> Compared:
-    rule = rule_of(metric, max_missing=max_missing, looks=looks, look=look)
     before = _window(baseline.frames.get(metric.name), rule)
     after = cut(_window(current.frames.get(metric.name), rule), restarts)
-    plotted = (_plotted(metric, before, names), _plotted(metric, after, names))
+    drawn = (plotted(metric, before, names), plotted(metric, after, names))
     problem = incomparable(metric, baseline, current) or unlike
     if problem:
-        return Compared(metric, plotted, incomparable=problem)
+        return Compared(metric, drawn, incomparable=problem)
     every = list(before.columns)
     chosen = [each for each in every if called(each, names) in canaries]
     series = chosen if canaries and metric.per == "validator" else every
     if not series:
-        return Compared(metric, plotted, incomparable="canaries: none of the series is of one")
+        return Compared(metric, drawn, incomparable="canaries: none of the series is of one")
 
     bounds, paired = rule.range, bool(canaries) and metric.baseline == "rest"
 
@@ -171,7 +175,7 @@ def _compare(
         # A ratio or a difference is no proportion or count, and has bounds of its own.
         rule = rule.model_copy(update={"kind": "gauge", "bounds": (None, None)})
     subjects = [called(name, names) for name in series]
-    return Compared(metric, plotted, judge_all(seen(before), seen(after), rule, subjects))
+    return Compared(metric, drawn, judge_all(seen(before), seen(after), rule, subjects))
 
 
 def rule_of(metric: Metric, *, max_missing: float, looks: int = 1, look: int | None = None) -> Rule:
@@ -285,18 +289,6 @@ def _window(frame: pd.DataFrame | None, rule: Rule) -> pd.DataFrame:
     if frame is None:
         return pd.DataFrame(index=pd.DatetimeIndex([], tz="UTC"))
     return frame.iloc[:-1] if rule.cycle and len(frame) % rule.cycle == 1 else frame
-
-
-def _plotted(metric: Metric, frame: pd.DataFrame, names: Mapping[str, str]) -> PlotSeries:
-    import pandas as pd
-
-    return PlotSeries(
-        title=metric.title,
-        unit=metric.unit,
-        times=pd.DatetimeIndex(frame.index).tz_localize(None).to_numpy(),
-        values={called(str(c), names): frame[c].to_numpy() for c in frame.columns},
-        step=STEP.total_seconds(),
-    )
 
 
 def _few(names: set[str]) -> str:

@@ -49,35 +49,31 @@ class Measured:
     frames: Mapping[str, pd.DataFrame]
 
 
-def about(body: bytes, where: str) -> About:
-    """What a baseline file says of itself, its samples unread. Raises SourceError."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def parse(body: bytes, where: str) -> tuple[About, dict[str, pd.DataFrame]]:
+    """What a file as ``baseline.write`` wrote it says of itself, and its frames by metric.
 
-    try:
-        metadata = pq.read_schema(io.BytesIO(body)).metadata or {}
-        return About.model_validate_json(metadata[b"baseline"])
-    except (pa.ArrowException, OSError, KeyError, ValidationError) as error:
-        raise SourceError(where, f"expected a pinned baseline, got: {error!r:.200}") from error
-
-
-def read(body: bytes, expected: About, queries: Mapping[str, str], where: str) -> Measured:
-    """A baseline as ``baseline.write`` wrote it; its record says what it is and, by metric, the query.
-
-    Raises SourceError when it is no such file, or not the one that the record tells of.
+    Nothing vouches for either. Raises SourceError when it is no such file.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    told = about(body, where)
     try:
         table = pq.read_table(io.BytesIO(body))
-    except (pa.ArrowException, OSError) as error:
+        about = About.model_validate_json((table.schema.metadata or {})[b"baseline"])
+    except (pa.ArrowException, OSError, KeyError, ValidationError) as error:
         raise SourceError(where, f"expected a pinned baseline, got: {error!r:.200}") from error
     if tuple(table.column_names) != COLUMNS:
         got = ", ".join(table.column_names)
         raise SourceError(where, f"expected columns {', '.join(COLUMNS)}, got {got}")
-    frames = _frames(table.to_pandas(), expected, where)
+    return about, _frames(table.to_pandas(), about, where)
+
+
+def read(body: bytes, expected: About, queries: Mapping[str, str], where: str) -> Measured:
+    """A baseline of which a record says what it is and, by metric, the query.
+
+    Raises SourceError when it is no such file, or not the one that the record tells of.
+    """
+    told, frames = parse(body, where)
     if set(frames) != set(queries):
         got = f"{', '.join(sorted(frames)) or 'none'}"
         raise SourceError(where, f"expected metrics {', '.join(sorted(queries))}, got {got}")
