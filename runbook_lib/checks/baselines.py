@@ -106,6 +106,8 @@ def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | 
         return None
     names = {node.validator: node.name for node in context.cluster.nodes}
     about, frames = pinned.parse(path.read_bytes(), FILE)
+    if not frames:
+        return None
     marks, note = happened(context, about.start, about.end)
     drawn = capturing.draw(frames, read_catalogue(context), names, marks, note)
     figures = context.folder / "figures"

@@ -420,7 +420,7 @@ def _mark(axes: Axes, mark: Mark, name: str, high: float) -> None:
     axes.axvline(start, color="black", lw=1, ls=":")
     if mark.until is not None:
         end = mark.until.timestamp() / 86400
-        axes.axvspan(start, end, facecolor="none", edgecolor=_MANY, hatch=r"\\\\\\", lw=0)
+        axes.axvspan(start, end, facecolor="none", edgecolor=_HATCH, hatch=r"\\\\", lw=0)
     box = {"boxstyle": "square,pad=0.15", "facecolor": "white", "lw": 0.5}
     if name:
         at = axes.get_xaxis_transform()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,8 +15,10 @@ import pytest
 from runbook_lib.changes.plan import NodePlan, Phase, Plan
 from runbook_lib.changes.state import NodeState
 from runbook_lib.checks import marks
+from runbook_lib.checks.baselines import baseline_figure
 from runbook_lib.errors import SourceError
 from runbook_lib.evidence.record import Entry
+from runbook_lib.metrics.baseline import write
 from runbook_lib.metrics.plotdata import Mark
 from runbook_lib.sources.matrix import Matrix, Series
 
@@ -148,3 +151,14 @@ def test_a_planned_restart_inside_the_window_is_marked() -> None:
     found, _ = marks.happened(context(quiet(), journal), START, END)
 
     assert found == [Mark(minute(10), "planned restart, left out", minute(17))]
+
+
+def test_a_baseline_of_nothing_is_no_figure(tmp_path: Path) -> None:
+    """Every metric was missing: the notebook says so and goes on."""
+    about = {"start": START.isoformat(), "end": END.isoformat(), "epoch_length": 1, "validators": 1}
+    facts = {**about, "release": "v1", "cluster": "dev", "digest": "sha256:0"}
+    write([], tmp_path / "metrics" / "baseline.parquet", facts)
+    empty = context(quiet())
+    empty.folder, empty.cluster = tmp_path, SimpleNamespace(nodes=[])
+
+    assert baseline_figure(empty) is None
