@@ -119,12 +119,19 @@ def parser() -> argparse.ArgumentParser:
     artifact.add_argument("--offline", action="store_true", help="look nothing up in a log")
 
     judge = verb("judge", commands.judge, "judge a file of samples against its baseline")
+    judge.epilog = (
+        "A file has a column time (ISO 8601, or seconds since 1970) at a constant step and a column "
+        "for each series; a missing point is never passed over. Exit code: 0 every series is proven "
+        "no worse, 1 one is proven worse, 2 neither is proven, 3 a file or an argument is wrong."
+    )
     judge.add_argument("--baseline", type=Path, required=True, help=".csv or .parquet")
     judge.add_argument("--current", type=Path, required=True, help=".csv or .parquet")
     judge.add_argument(
         "--direction", choices=("lower", "higher", "either"), required=True, help="what is better"
     )
-    judge.add_argument("--tolerance", type=float, required=True, help="how much worse is fine")
+    judge.add_argument(
+        "--tolerance", type=float, required=True, help="how much worse is fine: 0.1 is 10 %%"
+    )
     judge.add_argument(
         "--absolute", action="store_true", help="tolerance in the series' unit, not as a share"
     )

@@ -39,7 +39,8 @@ from .outcomes import (
 from .session import Session, check_names, open_live, open_replay, recording
 
 if TYPE_CHECKING:
-    from .metrics.compare import Compared
+    from .metrics.compare import Windows
+    from .metrics.plots import Drawn
 
 PLAN = "stage.plan"
 EXPECT = "stage.expect"
@@ -50,29 +51,42 @@ class Compare(Protocol):
 
     __name__: str
 
-    def __call__(self, context: Context) -> Sequence[Compared]: ...
+    def __call__(self, context: Context) -> Windows: ...
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison shows: a table, and with ``plot`` the figure of the same."""
+    """What a comparison shows: a table, and the same as figures: ``overview`` and ``plot``."""
 
     card: display.Card
     folder: Path
-    compared: Sequence[Compared] = ()
+    windows: Windows | None = None
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
         return self.card._repr_mimebundle_()
 
-    def plot(self) -> display.Card:
-        """The figure, kept in the attempt as well; without a comparison, why there is none."""
-        if not self.compared:
-            return self.card
-        from .metrics.compare import comparison_figure
+    def overview(self) -> display.Card:
+        """All metrics on one axis, each against its tolerance; without a comparison, why not."""
+        return self._figure("overview", lambda windows: windows.overview())
 
-        png, text, data = comparison_figure(self.compared)
+    def plot(self, family: str = "") -> display.Card:
+        """Each metric, or each of a family, over time and as judged; without a comparison, why not.
+
+        Raises ParameterError for a family that no compared metric is of.
+        """
+        if family and self.windows is not None and family not in self.windows.families:
+            known = ", ".join(self.windows.families) or "none"
+            raise ParameterError(f"plot: family: expected one of {known}, got {family}")
+        name = f"comparison-{family}" if family else "comparison"
+        return self._figure(name, lambda windows: windows.figure(family))
+
+    def _figure(self, name: str, draw: Callable[[Windows], Drawn]) -> display.Card:
+        """The figure, kept in the attempt as well."""
+        if self.windows is None or not self.windows.compared:
+            return self.card
+        png, text, data = draw(self.windows)
         self.folder.mkdir(exist_ok=True)
-        (self.folder / "comparison.png").write_bytes(png)
+        (self.folder / f"{name}.png").write_bytes(png)
         return display.figure_card(png, text, data)
 
 
@@ -219,13 +233,14 @@ class Stage:
         """Two windows side by side. It is shown, and judges no item."""
         context, folder = self._context(f"stage.compare.{compare.__name__}", 1), self.folder
         try:
-            compared = compare(context)
+            windows = compare(context)
         except SourceError as error:
             card = display.table_card("Nothing to compare with", ("why",), [(str(error),)])
             return Comparison(card, folder / "figures")
         columns = ("metric", "change", "interval", "tolerance", "outcome", "reason")
-        card = display.table_card("Now against before", columns, [one.row() for one in compared])
-        return Comparison(card, folder / "figures", compared)
+        rows = [one.row() for one in windows.compared]
+        card = display.table_card("Now against before", columns, rows)
+        return Comparison(card, folder / "figures", windows)
 
     def enforce(self) -> display.Card:
         """The last cell: raises StageRefused unless everything holds."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 from .. import playbook
 from ..context import Context, judges
@@ -11,6 +12,9 @@ from ..evidence.order import effect
 from ..metrics.catalogue import Catalogue, parse_catalogue
 from ..outcomes import CheckResult, Outcome, unknown_row, worst
 from ..params import parse_instant, project_path
+
+if TYPE_CHECKING:
+    from ..metrics.baseline import Captured
 
 CATALOGUE = "params/metrics.yaml"
 FILE = "metrics/baseline.parquet"
@@ -42,8 +46,10 @@ def baseline(context: Context) -> CheckResult:
     )
     for one in captured:
         rows += capturing.judge(one, context.params.max_missing)
+    load = _load(context, catalogue, start, end)
+    captured += load
     digest = capturing.content_digest(captured, start, end)
-    about = {
+    about: dict[str, Any] = {
         "release": context.params.release,
         "cluster": context.cluster_name,
         "start": start.isoformat(),
@@ -52,27 +58,58 @@ def baseline(context: Context) -> CheckResult:
         "epoch_length": context.cluster.epoch_length,
         "validators": len(context.cluster.nodes),
     }
+    if load:
+        about["load"] = capturing.mean(load[0], context.params.max_missing)
     path = context.folder / FILE
     capturing.write(captured, path, about)
     if worst(row.outcome for row in rows) is Outcome.PASS:
         context.store.pin(context.cluster_name, digest, path)
+    unknown = (
+        ""
+        if load or catalogue.load is None
+        else "; its load is unknown, so that it compares with none"
+    )
     return context.conclude(
         rows,
-        passed=f"{len(captured)} metrics captured over {end - start}, pinned as {digest[:19]}",
+        passed=f"{len(captured)} metrics captured over {end - start}, pinned as {digest[:19]}{unknown}",
         empty="the catalogue names no metric of the playbook's topics",
         data={**about, "metrics": {one.metric.name: one.query for one in captured}},
     )
 
 
-def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | None:
-    """What was captured, each metric with its limit; None when nothing was."""
+def _load(context: Context, catalogue: Catalogue, start: datetime, end: datetime) -> list[Captured]:
+    """What the cluster was asked to do; nothing where that cannot be told.
+
+    No item of the playbook asks for it, so that its absence blocks nothing: it only leaves the
+    baseline comparable with no other.
+    """
     from ..metrics import baseline as capturing
+    from ..metrics.catalogue import LOAD
+
+    if catalogue.load is None:
+        return []
+    found, _ = capturing.capture(
+        context.prometheus, catalogue, (LOAD,), context.matchers, start, end
+    )
+    allowed = context.params.max_missing
+    return [one for one in found if capturing.mean(one, allowed) is not None]
+
+
+def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | None:
+    """What was captured, each metric with its limit, and what happened; None when nothing was."""
+    from ..metrics import baseline as capturing
+    from ..metrics import pinned
+    from .marks import happened
 
     path = context.folder / FILE
     if not path.exists():
         return None
     names = {node.validator: node.name for node in context.cluster.nodes}
-    drawn = capturing.draw(path, read_catalogue(context), names)
+    about, frames = pinned.parse(path.read_bytes(), FILE)
+    if not frames:
+        return None
+    marks, note = happened(context, about.start, about.end)
+    drawn = capturing.draw(frames, read_catalogue(context), names, marks, note)
     figures = context.folder / "figures"
     figures.mkdir(exist_ok=True)
     (figures / "baseline.png").write_bytes(drawn.png)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ..context import Context
@@ -11,18 +10,19 @@ from ..errors import SourceError
 from ..evidence.record import Entry, parse
 from ..outcomes import CheckResult, Outcome
 from .baselines import FILE, baseline, read_catalogue
+from .marks import happened, restarts
 
 if TYPE_CHECKING:
-    from ..metrics.compare import Compared, Stretch
-    from ..metrics.pinned import Measured
+    from ..metrics.compare import Windows
+    from ..metrics.pinned import About, Measured
 
 
-def previous_release(context: Context) -> Sequence[Compared]:
+def previous_release(context: Context) -> Windows:
     """This attempt's baseline judged against that of the release that ran here before.
 
     Raises SourceError where there is nothing to compare, saying what is missing.
     """
-    from ..metrics.compare import compare
+    from ..metrics.compare import Windows, compare, load_words
     from ..metrics.pinned import read
 
     now = _last(context.journal)
@@ -31,14 +31,18 @@ def previous_release(context: Context) -> Sequence[Compared]:
         raise SourceError("this attempt", "expected a captured baseline, got none")
     # Our own evidence, which a replay writes again: it is no input of the tape.
     current = read(path.read_bytes(), *_captured(now), "this attempt's baseline")
-    return compare(
-        read_catalogue(context),
-        _previous(context),
+    catalogue, before = read_catalogue(context), _previous(context)
+    compared = compare(
+        catalogue,
+        before,
         current,
         max_missing=context.params.max_missing,
         names={node.validator: node.name for node in context.cluster.nodes},
         restarts=restarts(context.journal),
     )
+    marks, note = happened(context, current.about.start, current.about.end)
+    loads = load_words(catalogue.load, before, current)
+    return Windows(compared, tuple(marks), f"{loads}; {note}" if note else loads)
 
 
 def _previous(context: Context) -> Measured:
@@ -55,9 +59,9 @@ def _previous(context: Context) -> Measured:
         result = _last(entries)
         if result is None or not _same_place(entries, context):
             continue
-        digest, queries = _captured(result)
-        pinned = store.pinned(context.cluster_name, digest, ".parquet")
-        return read(scope.read(pinned), digest, queries, f"{where}: baseline")
+        about, queries = _captured(result)
+        pinned = store.pinned(context.cluster_name, about.digest, ".parquet")
+        return read(scope.read(pinned), about, queries, f"{where}: baseline")
     raise SourceError(release, f"expected a baseline pinned for {context.cluster_name}, got none")
 
 
@@ -76,32 +80,28 @@ def _last(entries: Sequence[Entry]) -> CheckResult | None:
     return last if last.outcome is Outcome.PASS else None
 
 
-def _captured(result: CheckResult) -> tuple[str, dict[str, str]]:
-    """The digest of what was captured, and by metric its query. Raises SourceError."""
-    digest, queries = result.data.get("digest"), result.data.get("metrics")
-    if not isinstance(digest, str) or not isinstance(queries, dict):
+def _captured(result: CheckResult) -> tuple[About, dict[str, str]]:
+    """What was captured, and by metric its query. Raises SourceError."""
+    from pydantic import ValidationError
+
+    from ..canonical import canonical
+    from ..metrics.pinned import About
+
+    about, queries = dict(result.data), result.data.get("metrics")
+    about.pop("metrics", None)
+    try:
+        if not isinstance(queries, dict):
+            raise TypeError("metrics")
+        found = About.model_validate_json(canonical(about))
+    except (TypeError, ValidationError) as error:
         got = ", ".join(sorted(result.data)) or "none"
-        raise SourceError(result.item, f"expected a digest and metrics in its data, got {got}")
-    return digest, {metric: str(query) for metric, query in queries.items()}
+        raise SourceError(
+            result.item, f"expected a digest and metrics in its data, got {got}"
+        ) from error
+    return found, {metric: str(query) for metric, query in queries.items()}
 
 
 def _same_place(entries: Sequence[Entry], context: Context) -> bool:
     """Whether a record is of a live run on this cluster."""
     opened = entries[0].body
     return bool(opened["source"] != "replay" and opened["cluster"] == context.cluster_name)
-
-
-def restarts(journal: Sequence[Entry]) -> list[Stretch]:
-    """From the intent to restart a node until its rates have settled, by the journal."""
-    from ..metrics.baseline import SETTLE
-
-    found: list[Stretch] = []
-    begun: dict[str, datetime] = {}
-    for entry in journal:
-        if entry.kind == "step" and entry.body["step"].startswith("restart"):
-            at = datetime.fromisoformat(entry.body["at"])
-            start = begun.setdefault(entry.body["node"], at)
-            if entry.body["phase"] != "intent":
-                found.append((start, at + SETTLE))
-                del begun[entry.body["node"]]
-    return found

@@ -21,6 +21,7 @@ from .frames import Frame, fetch
 if TYPE_CHECKING:
     import pandas as pd
 
+    from .plotdata import Mark, PlotSeries
     from .plots import Drawn
 
 STEP = timedelta(seconds=60)
@@ -89,6 +90,18 @@ def _level(subject: str, metric: Metric, median: float) -> Row:
     return check_row(subject, "median", " and ".join(parts), shown, ok, unit=metric.unit)
 
 
+def mean(captured: Captured, max_missing: float) -> float | None:
+    """The mean of a metric of one series; None where the answer is partial or has too many holes."""
+    frame = captured.frame
+    if frame.partial or len(frame.tallies) != 1:
+        return None
+    [tally] = frame.tallies
+    if tally.finite < (1 - max_missing) * tally.points:
+        return None
+    values = frame.values.to_numpy()
+    return float(f"{np.mean(values[np.isfinite(values)]):.6g}")
+
+
 def content_digest(captured: Sequence[Captured], start: datetime, end: datetime) -> str:
     """The digest of what was captured: queries, window, series and every sample as float64."""
     return digest_of([(c.metric.name, c.query, c.frame.values) for c in captured], start, end)
@@ -145,35 +158,46 @@ def write(captured: Sequence[Captured], path: Path, about: Mapping[str, Any]) ->
     pq.write_table(table.replace_schema_metadata({"baseline": json.dumps(about)}), path)
 
 
-def draw(path: Path, catalogue: Catalogue, names: Mapping[str, str]) -> Drawn:
+def draw(
+    frames: Mapping[str, pd.DataFrame],
+    catalogue: Catalogue,
+    names: Mapping[str, str],
+    marks: Sequence[Mark] = (),
+    note: str = "",
+) -> Drawn:
     """The figure of a captured baseline, each metric with its healthy limit.
 
-    ``names`` maps a validator's address to what the site calls its node.
+    ``names`` maps a validator's address to what the site calls its node; ``marks`` and ``note``
+    say what happened meanwhile.
     """
+    from .plots import baseline_figure
+
+    metrics = {metric.name: metric for metric in catalogue.metrics}
+    series = []
+    for name, frame in frames.items():
+        limit = metrics[name].limit
+        ends = () if limit is None else (limit.min, limit.max)
+        limits = tuple(end for end in ends if end is not None)
+        series.append(plotted(metrics[name], frame, names, limits))
+    return baseline_figure(series, marks=marks, note=note)
+
+
+def plotted(
+    metric: Metric, frame: pd.DataFrame, names: Mapping[str, str], limits: tuple[float, ...] = ()
+) -> PlotSeries:
+    """A frame as a figure draws it."""
     import pandas as pd
 
     from .plotdata import PlotSeries
-    from .plots import baseline_figure
 
-    table = pd.read_parquet(path)
-    metrics = {metric.name: metric for metric in catalogue.metrics}
-    series = []
-    for name, rows in table.groupby("metric", sort=False):
-        wide = rows.pivot(index="time", columns="series", values="value")
-        metric = metrics[str(name)]
-        limit = metric.limit
-        limits = [v for v in (limit.min, limit.max) if v is not None] if limit is not None else []
-        series.append(
-            PlotSeries(
-                title=metric.title,
-                unit=metric.unit,
-                times=pd.DatetimeIndex(wide.index).tz_localize(None).to_numpy(),
-                values={called(str(c), names): wide[c].to_numpy() for c in wide.columns},
-                limits=tuple(limits),
-                step=STEP.total_seconds(),
-            )
-        )
-    return baseline_figure(series)
+    return PlotSeries(
+        title=metric.title,
+        unit=metric.unit,
+        times=pd.DatetimeIndex(frame.index).tz_localize(None).to_numpy(),
+        values={called(str(c), names): frame[c].to_numpy() for c in frame.columns},
+        limits=limits,
+        step=STEP.total_seconds(),
+    )
 
 
 def called(series: str, names: Mapping[str, str]) -> str:

@@ -20,6 +20,9 @@ from ..params import Problems, Strict, parse_yaml, validate
 from ..sources.prometheus import Prometheus
 from . import queries
 
+LOAD = "load"
+"""The topic of what a cluster was asked to do: it makes windows comparable, and is not judged."""
+
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Query = Annotated[str, AfterValidator(queries.check)]
@@ -117,7 +120,15 @@ class Catalogue(Strict):
         names = [metric.name for metric in self.metrics]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"expected every name once, got {', '.join(twice)} twice")
+        loads = [metric for metric in self.metrics if metric.topic == LOAD]
+        if len(loads) > 1 or any(each.per == "validator" for each in loads):
+            raise ValueError(f"expected one aggregate metric of topic {LOAD} at most")
         return self
+
+    @property
+    def load(self) -> Metric | None:
+        """The metric of what a cluster was asked to do, where one is declared."""
+        return next((metric for metric in self.metrics if metric.topic == LOAD), None)
 
     def of_topic(self, topic: str) -> list[Metric]:
         """The metrics of a topic. Raises ParameterError when there is none."""

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import nan
 from typing import TYPE_CHECKING
 
 from ..outcomes import Outcome, worst
-from .baseline import STEP, called
-from .catalogue import Catalogue, Metric
+from .baseline import STEP, called, plotted
+from .catalogue import LOAD, Catalogue, Metric
 from .judge import judge_all
 from .judgement import Judgement, Rule
 from .pinned import Measured
-from .plotdata import Change, PlotComparison, PlotSeries, share
-from .windows import observe
+from .plotdata import Change, Mark, PlotComparison, PlotSeries, quantity, share
+from .windows import Window, observe, pair
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +50,9 @@ class Compared:
         if self.decisive is None:
             return f"not comparable: {self.incomparable}"
         several = len(self.judgements) > 1
-        return (f"{self.decisive.subject}: " if several else "") + self.decisive.reason
+        more = self.decisive.more_needed
+        time = f" ({more * STEP / timedelta(hours=1):.3g} h)" if more else ""
+        return (f"{self.decisive.subject}: " if several else "") + self.decisive.reason + time
 
     def row(self) -> tuple[str, str, str, str, str, str]:
         """Metric, estimate, interval, tolerance, outcome, reason: as a person reads them."""
@@ -108,45 +110,72 @@ def compare(
     looks: int = 1,
     look: int | None = None,
     restarts: Sequence[Stretch] = (),
+    canaries: Collection[str] = (),
 ) -> list[Compared]:
-    """Every metric that either window holds, in the catalogue's order.
+    """Every metric that either window holds but its load, in the catalogue's order.
 
     ``names`` maps a validator's address to what the site calls its node; ``restarts`` are planned
-    ones, cut out of the current window. A metric whose windows were not measured alike is not
-    judged, hence INCONCLUSIVE.
+    ones, cut out of the current window. A metric whose windows were not measured alike, or not
+    under the same load, is not judged, hence INCONCLUSIVE.
+
+    With ``canaries``, names of nodes, a metric of each validator is judged of them alone: where its
+    baseline is the rest, against the other validators at the same instants, then as now.
     """
+    unlike = unlike_load(catalogue.load, baseline, current)
     return [
-        _compare(metric, baseline, current, names, restarts, max_missing, looks, look)
+        _compare(
+            metric,
+            rule_of(metric, max_missing=max_missing, looks=looks, look=look),
+            baseline,
+            current,
+            names,
+            restarts,
+            canaries,
+            unlike,
+        )
         for metric in catalogue.metrics
-        if metric.name in baseline.frames or metric.name in current.frames
+        if metric.topic != LOAD
+        and (metric.name in baseline.frames or metric.name in current.frames)
     ]
 
 
 def _compare(
     metric: Metric,
+    rule: Rule,
     baseline: Measured,
     current: Measured,
     names: Mapping[str, str],
     restarts: Sequence[Stretch],
-    max_missing: float,
-    looks: int,
-    look: int | None,
+    canaries: Collection[str],
+    unlike: str,
 ) -> Compared:
-    rule = rule_of(metric, max_missing=max_missing, looks=looks, look=look)
     before = _window(baseline.frames.get(metric.name), rule)
     after = cut(_window(current.frames.get(metric.name), rule), restarts)
-    plotted = (_plotted(metric, before, names), _plotted(metric, after, names))
-    problem = incomparable(metric.name, baseline, current)
+    drawn = (plotted(metric, before, names), plotted(metric, after, names))
+    problem = incomparable(metric, baseline, current) or unlike
     if problem:
-        return Compared(metric, plotted, incomparable=problem)
-    series = list(before.columns)
-    judgements = judge_all(
-        observe(before.to_numpy().T, rule.range),
-        observe(after[series].to_numpy().T, rule.range),
-        rule,
-        [called(name, names) for name in series],
-    )
-    return Compared(metric, plotted, judgements)
+        return Compared(metric, drawn, incomparable=problem)
+    every = list(before.columns)
+    chosen = [each for each in every if called(each, names) in canaries]
+    series = chosen if canaries and metric.per == "validator" else every
+    if not series:
+        return Compared(metric, drawn, incomparable="canaries: none of the series is of one")
+
+    bounds, paired = rule.range, bool(canaries) and metric.baseline == "rest"
+
+    def seen(frame: pd.DataFrame) -> Window:
+        own = observe(frame[series].to_numpy().T, bounds)
+        if not paired:
+            return own
+        others = [each for each in every if each not in series]
+        rest = observe(frame[others].to_numpy().T, bounds)
+        return pair(own, rest, relative=rule.relative)
+
+    if paired:
+        # A ratio or a difference is no proportion or count, and has bounds of its own.
+        rule = rule.model_copy(update={"kind": "gauge", "bounds": (None, None)})
+    subjects = [called(name, names) for name in series]
+    return Compared(metric, drawn, judge_all(seen(before), seen(after), rule, subjects))
 
 
 def rule_of(metric: Metric, *, max_missing: float, looks: int = 1, look: int | None = None) -> Rule:
@@ -166,19 +195,52 @@ def rule_of(metric: Metric, *, max_missing: float, looks: int = 1, look: int | N
     )
 
 
-def incomparable(metric: str, baseline: Measured, current: Measured) -> str:
+def unlike_load(load: Metric | None, baseline: Measured, current: Measured) -> str:
+    """Why two windows were not asked to do the same, or "".
+
+    Their loads are compared as they were, not as samples of something: what was asked for is known.
+    """
+    if load is None:
+        return f"load: expected a metric of topic {LOAD} in the catalogue, got none"
+    then, now = baseline.about.load, current.about.load
+    queries = [side.queries.get(load.name, "none") for side in (baseline, current)]
+    said = load_words(load, baseline, current)
+    if then is None or now is None:
+        return said
+    if queries[0] != queries[1]:
+        return f"load: measured by {queries[0]} in the baseline, by {queries[1]} now"
+    allowed, relative = load.tolerance.amount, load.tolerance.absolute is None
+    if abs(now - then) <= allowed * (then if relative else 1.0):
+        return ""
+    return f"{said}, more than {share(allowed, relative, load.unit).lstrip('+')} apart"
+
+
+def load_words(load: Metric | None, baseline: Measured, current: Measured) -> str:
+    """What the cluster was asked to do in either window."""
+    then, now = (
+        "unknown"
+        if side.about.load is None
+        else quantity(side.about.load, load.unit if load else "")
+        for side in (baseline, current)
+    )
+    return f"load: {then} in the baseline, {now} now"
+
+
+def incomparable(metric: Metric, baseline: Measured, current: Measured) -> str:
     """Why a metric's two windows do not measure the same thing, or ""."""
-    then, now = baseline.about, current.about
+    then, now, name = baseline.about, current.about, metric.name
     facts = {
         "cluster": (then.cluster, now.cluster),
         "validators": (then.validators, now.validators),
         "epoch length": (then.epoch_length, now.epoch_length),
-        "query": (baseline.queries.get(metric, "none"), current.queries.get(metric, "none")),
+        "query": (baseline.queries.get(name, "none"), current.queries.get(name, "none")),
     }
+    if metric.baseline == "development":
+        del facts["cluster"]  # that of another cluster, by declaration
     for what, (before, after) in facts.items():
         if before != after:
             return f"{what}: {before} in the baseline, {after} now"
-    before, after = (set(side.frames[metric].columns) for side in (baseline, current))
+    before, after = (set(side.frames[name].columns) for side in (baseline, current))
     if before != after:
         return (
             f"series: {_few(before - after)} only in the baseline, {_few(after - before)} only now"
@@ -193,11 +255,31 @@ def cut(frame: pd.DataFrame, stretches: Sequence[Stretch]) -> pd.DataFrame:
     return frame
 
 
-def comparison_figure(compared: Sequence[Compared]) -> Drawn:
-    """The figure of all of them: over time, as distributions, and as judged."""
-    from .plots import comparison_figure as draw
+@dataclass(frozen=True)
+class Windows:
+    """Two windows compared, with what happened around the current one: ``note`` says it of all."""
 
-    return draw([each.plot() for each in compared])
+    compared: Sequence[Compared]
+    marks: Sequence[Mark] = ()
+    note: str = ""
+
+    @property
+    def families(self) -> list[str]:
+        """Families of metrics, in the catalogue's order."""
+        return list(dict.fromkeys(each.metric.family for each in self.compared))
+
+    def figure(self, family: str = "") -> Drawn:
+        """The metrics of a family, or all, over time, as distributions, and as judged."""
+        from .plots import comparison_figure
+
+        plotted = [c.plot() for c in self.compared if family in ("", c.metric.family)]
+        return comparison_figure(plotted, marks=self.marks, note=self.note)
+
+    def overview(self) -> Drawn:
+        """All of them on one axis, as judged."""
+        from .plots import overview_figure
+
+        return overview_figure([each.plot() for each in self.compared])
 
 
 def _window(frame: pd.DataFrame | None, rule: Rule) -> pd.DataFrame:
@@ -207,18 +289,6 @@ def _window(frame: pd.DataFrame | None, rule: Rule) -> pd.DataFrame:
     if frame is None:
         return pd.DataFrame(index=pd.DatetimeIndex([], tz="UTC"))
     return frame.iloc[:-1] if rule.cycle and len(frame) % rule.cycle == 1 else frame
-
-
-def _plotted(metric: Metric, frame: pd.DataFrame, names: Mapping[str, str]) -> PlotSeries:
-    import pandas as pd
-
-    return PlotSeries(
-        title=metric.title,
-        unit=metric.unit,
-        times=pd.DatetimeIndex(frame.index).tz_localize(None).to_numpy(),
-        values={called(str(c), names): frame[c].to_numpy() for c in frame.columns},
-        step=STEP.total_seconds(),
-    )
 
 
 def _few(names: set[str]) -> str:

@@ -21,7 +21,10 @@ COLUMNS = ("metric", "series", "unit", "time", "value")
 
 
 class About(Model):
-    """Where and when a baseline was captured, and what makes two of them comparable."""
+    """Where and when a baseline was captured, and what makes two of them comparable.
+
+    ``load`` is the mean of the catalogue's load metric, in its unit; None where it is not known.
+    """
 
     release: str
     cluster: str
@@ -30,6 +33,7 @@ class About(Model):
     digest: str
     epoch_length: Annotated[int, Field(gt=0)]
     validators: Annotated[int, Field(gt=0)]
+    load: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,10 @@ class Measured:
     frames: Mapping[str, pd.DataFrame]
 
 
-def read(body: bytes, digest: str, queries: Mapping[str, str], where: str) -> Measured:
-    """A baseline as ``baseline.write`` wrote it; its record says ``digest`` and, by metric, the query.
+def parse(body: bytes, where: str) -> tuple[About, dict[str, pd.DataFrame]]:
+    """What a file as ``baseline.write`` wrote it says of itself, and its frames by metric.
 
-    Raises SourceError when it is no such file, or not the one the digest names.
+    Nothing vouches for either. Raises SourceError when it is no such file.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -61,15 +65,25 @@ def read(body: bytes, digest: str, queries: Mapping[str, str], where: str) -> Me
     if tuple(table.column_names) != COLUMNS:
         got = ", ".join(table.column_names)
         raise SourceError(where, f"expected columns {', '.join(COLUMNS)}, got {got}")
-    frames = _frames(table.to_pandas(), about, where)
+    return about, _frames(table.to_pandas(), about, where)
+
+
+def read(body: bytes, expected: About, queries: Mapping[str, str], where: str) -> Measured:
+    """A baseline of which a record says what it is and, by metric, the query.
+
+    Raises SourceError when it is no such file, or not the one that the record tells of.
+    """
+    told, frames = parse(body, where)
     if set(frames) != set(queries):
         got = f"{', '.join(sorted(frames)) or 'none'}"
         raise SourceError(where, f"expected metrics {', '.join(sorted(queries))}, got {got}")
     parts = [(name, queries[name], frame) for name, frame in frames.items()]
-    found = digest_of(parts, about.start, about.end)
-    if {found, about.digest} != {digest}:
-        raise SourceError(where, f"expected content {digest}, got {found}")
-    return Measured(about, dict(queries), frames)
+    found = digest_of(parts, expected.start, expected.end)
+    if found != expected.digest:
+        raise SourceError(where, f"expected content {expected.digest}, got {found}")
+    if told != expected:
+        raise SourceError(where, f"expected {expected!r} as recorded, got {told!r}")
+    return Measured(expected, dict(queries), frames)
 
 
 def _frames(table: pd.DataFrame, about: About, where: str) -> dict[str, pd.DataFrame]:

@@ -116,12 +116,11 @@ class Change:
         cls, name: str, estimate: float | None, interval: tuple[float | None, float | None]
     ) -> Change:
         """From a judgement, where None is what the data do not give."""
+        if estimate is None:
+            return cls(name, math.nan, math.nan, math.nan)
         low, high = interval
         return cls(
-            name,
-            math.nan if estimate is None else estimate,
-            -math.inf if low is None else low,
-            math.inf if high is None else high,
+            name, estimate, -math.inf if low is None else low, math.inf if high is None else high
         )
 
 
@@ -220,9 +219,10 @@ def comparison_words(comparison: PlotComparison) -> str:
     return "\n".join(said)
 
 
-def mark_words(marks: Sequence[Mark]) -> list[str]:
-    """``A 2026-11-23 14:05:00 gate on dev-1``: the letters that stand in the figure."""
-    return [f"{letter(i)} {_span(mark)} {mark.label}" for i, mark in enumerate(marks)]
+def mark_words(marks: Sequence[Mark], note: str = "") -> list[str]:
+    """``A 2026-11-23 14:05:00 gate on dev-1``: the letters that stand in the figure; last the note."""
+    said = [f"{letter(i)} {_span(mark)} {mark.label}" for i, mark in enumerate(marks)]
+    return [*said, note] if note else said
 
 
 def letter(index: int) -> str:
@@ -239,9 +239,9 @@ def _span(mark: Mark) -> str:
     return " to ".join(f"{t:%Y-%m-%d %H:%M:%S}" for t in times) + " UTC"
 
 
-def plotted_digest(series: Sequence[PlotSeries], marks: Sequence[Mark] = ()) -> str:
+def plotted_digest(series: Sequence[PlotSeries], said: Sequence[str] = ()) -> str:
     """``sha256:HEX`` over all that is drawn: for each series the canonical JSON of its head, its
-    times (int64 milliseconds) and its lines (float64), little-endian; last the marks."""
+    times (int64 milliseconds) and its lines (float64), little-endian; last the marks in words."""
     sha = hashlib.sha256()
     for one in series:
         head = [one.title, one.unit, list(one.limits), one.step, list(one.lines), len(one.grid)]
@@ -250,7 +250,7 @@ def plotted_digest(series: Sequence[PlotSeries], marks: Sequence[Mark] = ()) -> 
         matrix = one.matrix
         matrix[np.isnan(matrix)] = np.nan  # a NaN's payload is no data
         sha.update(matrix.astype("<f8").tobytes())
-    sha.update(canonical(mark_words(marks)))
+    sha.update(canonical(list(said)))
     return "sha256:" + sha.hexdigest()
 
 
@@ -267,7 +267,9 @@ def series_data(series: PlotSeries) -> dict[str, Any]:
     }
 
 
-def comparison_data(comparisons: Sequence[PlotComparison], marks: Sequence[Mark]) -> dict[str, Any]:
+def comparison_data(
+    comparisons: Sequence[PlotComparison], said: Sequence[str] = ()
+) -> dict[str, Any]:
     """The numbers of ``comparison_words`` for programs, and the digest of all that is drawn."""
     sides = [side for one in comparisons for side in (one.baseline, one.current)]
     judged = [
@@ -290,7 +292,7 @@ def comparison_data(comparisons: Sequence[PlotComparison], marks: Sequence[Mark]
         {**said, "baseline": series_data(one.baseline), "current": series_data(one.current)}
         for said, one in zip(judged, comparisons, strict=True)
     ]
-    return {"digest": digest([plotted_digest(sides, marks), judged]), "metrics": metrics}
+    return {"digest": digest([plotted_digest(sides, said), judged]), "metrics": metrics}
 
 
 def _finite(value: float) -> float | str:

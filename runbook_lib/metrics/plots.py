@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 NAMED = 6
 """Up to so many lines are told apart; more are drawn thin, with their median and the furthest."""
 
-_BLUE, _RED, _GREY, _MANY, _LIGHT = "#0072b2", "#d55e00", "#595959", "#8c8c8c", "#d9d9d9"
+_BLUE, _RED, _GREY, _MANY, _LIGHT = "#0072b2", "#d55e00", "#595959", "#a6a6a6", "#e8e8e8"
 _LINES: tuple[tuple[str, Any], ...] = (
     ("#000000", "-"),
     (_BLUE, (0, (5, 1.5))),
@@ -55,6 +55,8 @@ _LINES: tuple[tuple[str, Any], ...] = (
     ("#56b4e9", (0, (9, 2))),
     ("#cc79a7", (0, (3, 1, 1, 1, 1, 1))),
 )
+_HATCH = "#bfbfbf"
+_PALETTE = ("#ffffff", _LIGHT, _HATCH, _MANY, _GREY, *(colour for colour, _ in _LINES), _RED)
 _DENSE = 1000  # more samples than pixels: thinner lines
 _MARKERS = {
     Outcome.PASS: ("o", "white"),
@@ -63,7 +65,7 @@ _MARKERS = {
 }
 _WIDTH = 8.0  # inches; 800 pixels
 _COMPARED = [(0.75, 3.35, 0.0), (4.2, 0.7, 0.0), (5.7, 2.15, 0.35)]
-_TOP, _PANEL = 0.65, 1.75  # inches: room for the key, and of a panel with its title
+_TOP, _PANEL = 0.65, 1.5  # inches: room for the key, and of a panel with its title
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -84,10 +86,14 @@ class Drawn(NamedTuple):
     data: dict[str, Any]
 
 
-def baseline_figure(series: Sequence[PlotSeries], *, marks: Sequence[Mark] = ()) -> Drawn:
-    """One panel per metric: lines over time, the p5 to p95 band, limit, distribution at the side."""
+def baseline_figure(
+    series: Sequence[PlotSeries], *, marks: Sequence[Mark] = (), note: str = ""
+) -> Drawn:
+    """One panel per metric: lines over time, the p5 to p95 band, limit, distribution at the side.
 
-    styles = _styles(series)
+    ``note`` is a last line under the panels and in the text.
+    """
+    styles, said = _styles(series), mark_words(marks, note)
 
     def draw(figure: Figure) -> None:
         panels = _grid(figure, len(series), [(0.75, 5.35, 0.0), (6.2, 1.0, 0.0)])
@@ -96,20 +102,20 @@ def baseline_figure(series: Sequence[PlotSeries], *, marks: Sequence[Mark] = ())
             _distribution(right, one.samples, low, high, filled=True)
             _labels(right, percentiles(one.samples), low, high)
         _time_axis([row[0] for row in panels], series, marks)
-        _key(figure, styles, "all samples", marks)
+        _key(figure, styles, "all samples", said)
 
-    text = "\n".join([*map(series_words, series), *mark_words(marks)])
-    data = {"digest": plotted_digest(series, marks), "metrics": [series_data(s) for s in series]}
-    return Drawn(_png(draw, _height(series, marks)), text, data)
+    text = "\n".join([*map(series_words, series), *said])
+    data = {"digest": plotted_digest(series, said), "metrics": [series_data(s) for s in series]}
+    return Drawn(_png(draw, _height(series, said)), text, data)
 
 
 def comparison_figure(
-    comparisons: Sequence[PlotComparison], *, marks: Sequence[Mark] = ()
+    comparisons: Sequence[PlotComparison], *, marks: Sequence[Mark] = (), note: str = ""
 ) -> Drawn:
     """One panel per metric: the current lines on the baseline's band, both distributions, and the
     judged intervals against the tolerance."""
     currents = [one.current for one in comparisons]
-    styles = _styles(currents)
+    styles, said = _styles(currents), mark_words(marks, note)
 
     def draw(figure: Figure) -> None:
         panels = _grid(figure, len(comparisons), _COMPARED)
@@ -119,11 +125,10 @@ def comparison_figure(
             _distribution(middle, one.current.samples, low, high, filled=False)
             _intervals(one, right)
         _time_axis([row[0] for row in panels], currents, marks)
-        _key(figure, styles, "grey: baseline, outline: current", marks)
+        _key(figure, styles, "grey: baseline, outline: current", said)
 
-    text = "\n".join([*map(comparison_words, comparisons), *mark_words(marks)])
-    height = _height(currents, marks)
-    return Drawn(_png(draw, height), text, comparison_data(comparisons, marks))
+    text = "\n".join([*map(comparison_words, comparisons), *said])
+    return Drawn(_png(draw, _height(currents, said)), text, comparison_data(comparisons, said))
 
 
 def overview_figure(comparisons: Sequence[PlotComparison]) -> Drawn:
@@ -131,16 +136,16 @@ def overview_figure(comparisons: Sequence[PlotComparison]) -> Drawn:
     rows = sum(len(one.changes) for one in comparisons)
 
     def draw(figure: Figure) -> None:
-        _overview(comparisons, _axes(figure, 3.3, 0.5, 4.6, 0.27 * rows))
+        _overview(comparisons, _axes(figure, 3.9, 0.5, 3.95, 0.22 * rows))
 
     text = "\n".join(comparison_words(one).split("\n")[0] for one in comparisons)
-    return Drawn(_png(draw, 0.6 + 0.27 * rows), text, comparison_data(comparisons, ()))
+    return Drawn(_png(draw, 0.6 + 0.22 * rows), text, comparison_data(comparisons))
 
 
 def _png(draw: Callable[[Figure], None], height: float) -> bytes:
     import matplotlib as mpl
     from matplotlib.figure import Figure  # draws with agg, whatever backend is configured
-    from PIL import Image
+    from PIL import Image, ImageColor
 
     out = io.BytesIO()
     with mpl.rc_context(), warnings.catch_warnings():
@@ -154,16 +159,16 @@ def _png(draw: Callable[[Figure], None], height: float) -> bytes:
     pixels = out.getvalue()
     width = round(_WIDTH * 100)
     image = Image.frombytes("RGBA", (width, len(pixels) // width // 4), pixels).convert("RGB")
-    # 64 colours: a third of the bytes of every notebook, no difference to the eye.
+    # Few and always the same colours: half the bytes, and no hue is merged with another.
+    few = Image.new("P", (1, 1))
+    few.putpalette([part for colour in _PALETTE for part in ImageColor.getrgb(colour)])
     small = io.BytesIO()
-    image.quantize(64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
-        small, format="png", optimize=True
-    )
+    image.quantize(palette=few, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
     return small.getvalue()
 
 
-def _height(series: Sequence[PlotSeries], marks: Sequence[Mark]) -> float:
-    return _TOP + _PANEL * len(series) + 0.15 + 0.15 * len(marks)
+def _height(series: Sequence[PlotSeries], said: Sequence[str]) -> float:
+    return _TOP + _PANEL * len(series) + 0.15 + 0.15 * len(said)
 
 
 def _grid(
@@ -205,9 +210,12 @@ def _time_panel(
     """Draw ``series`` on the band of ``reference``; returns the ends of the value axis."""
     title = f"{visible(series.title)}: {count(series.samples.size, 'sample')}"
     title += f", {series.missing:,} missing" if series.missing else ""
-    if not styles and len(series.lines) > 1:
-        title += f", furthest: {visible(middle_and_furthest(series.lines)[1], 30)}"
     axes.set_title(title, loc="left", fontweight="bold")
+    if not styles and len(series.lines) > 1:
+        named = f"furthest: {visible(middle_and_furthest(series.lines)[1], 30)}"
+        box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "lw": 0}
+        at = axes.transAxes
+        axes.text(1, 0.98, named, transform=at, ha="right", va="top", fontsize=8, bbox=box)
     axes.set_ylabel(visible(series.unit) or "count")
     times, matrix = series.with_gaps()
     days = _days(times)
@@ -217,7 +225,7 @@ def _time_panel(
     _strip(axes, days, matrix, series.gap_step() / np.timedelta64(1, "D"))
     if reference.size:
         band = percentiles(reference)
-        axes.axhspan(band["p5"], band["p95"], color=_LIGHT, alpha=0.7, zorder=0, lw=0)
+        axes.axhspan(band["p5"], band["p95"], color=_LIGHT, zorder=0, lw=0)
         axes.axhline(band["p50"], color=_GREY, lw=1, ls=(0, (4, 2)), zorder=1)
     if not series.samples.size:
         axes.text(0.5, 0.5, "no samples", transform=axes.transAxes, ha="center", va="center",
@@ -294,13 +302,13 @@ def _limits(axes: Axes, series: PlotSeries, low: float, high: float) -> None:
         if not off:
             axes.axhline(limit, color=_RED, lw=1.5, ls=(0, (8, 2)))
     if said:
-        axes.set_title(f"limit {' and '.join(said)}", loc="right", color=_RED)
+        axes.set_title(f"limit {' and '.join(said)}", loc="right")
 
 
 def _distribution(axes: Axes, samples: Floats, low: float, high: float, *, filled: bool) -> None:
     if not samples.size:
         return
-    look: dict[str, Any] = {"histtype": "stepfilled", "color": "#a6a6a6"}
+    look: dict[str, Any] = {"histtype": "stepfilled", "color": _MANY}
     if not filled:
         look = {"histtype": "step", "color": "black", "linewidth": 1.2}
     weights = np.full(samples.size, 1 / samples.size)
@@ -327,21 +335,24 @@ def _intervals(one: PlotComparison, axes: Axes) -> None:
         _interval(axes, row, change, scale, one.outcome, reach)
     _rows(axes, [change.name for change in one.changes], reach)
     axes.set_xlabel(f"change ({'%' if one.relative else visible(one.current.unit) or 'count'})")
-    axes.set_title(outcome_word(one.outcome), loc="left", fontweight="bold")
+    axes.set_title(outcome_word(one.outcome), loc="right", fontweight="bold")
 
 
 def _overview(comparisons: Sequence[PlotComparison], axes: Axes) -> None:
-    reach = 3.0
+    estimates = [c.estimate / one.tolerance for one in comparisons for c in one.changes]
+    far = max([abs(x) for x in estimates if math.isfinite(x)], default=0.0)
+    reach = min(max(2.0, 1.3 * far), 10.0)
     names: list[str] = []
     for one, change in ((c, change) for c in comparisons for change in c.changes):
         turned = -1 if one.direction == "higher" else 1
         _beyond(axes, len(names), 1.0, reach, "either" if one.direction == "either" else "lower")
         _interval(axes, len(names), change, turned / one.tolerance, one.outcome, reach)
         names.append(
-            f"{visible(one.current.title, 30)}, {change.name}  {outcome_word(one.outcome)}"
+            f"{visible(one.current.title, 40)}, {change.name}  {outcome_word(one.outcome)}"
         )
+    axes.tick_params(axis="y", labelsize=8)
     _rows(axes, names, reach)
-    axes.set_xlabel("change, in units of each metric's tolerance; worse to the right")
+    axes.set_xlabel("change, in tolerances of each metric; worse to the right")
 
 
 def _rows(axes: Axes, names: Sequence[str], reach: float) -> None:
@@ -357,9 +368,7 @@ def _beyond(axes: Axes, row: int, tolerance: float, reach: float, direction: str
         if direction != harmless:
             axes.vlines(side * tolerance, row - 0.5, row + 0.5, color=_RED, lw=1.5)
             width = side * (1.04 * reach - tolerance)
-            axes.barh(
-                row, width, 1, side * tolerance, color="none", ec="#bfbfbf", hatch="////", lw=0
-            )
+            axes.barh(row, width, 1, side * tolerance, color="none", ec=_HATCH, hatch="////", lw=0)
 
 
 def _interval(
@@ -369,7 +378,8 @@ def _interval(
     low, high = sorted((change.low * scale, change.high * scale))
     at = change.estimate * scale
     if math.isnan(low) or math.isnan(high):
-        axes.text(0, row, "no interval", ha="center", va="center", backgroundcolor="white")
+        box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "lw": 0}
+        axes.text(0, row, "no interval", ha="center", va="center", bbox=box)
         return
     axes.hlines(row, max(low, -reach), min(high, reach), color="black", lw=2)
     for end, side, arrow in ((low, -reach, "<"), (high, reach, ">")):
@@ -397,23 +407,28 @@ def _time_axis(panels: Sequence[Axes], series: Sequence[PlotSeries], marks: Sequ
     for axes in panels:
         axes.tick_params(labelbottom=axes is panels[-1])
         for index, mark in enumerate(marks):
-            _mark(axes, mark, letter(index) if axes is panels[0] else "")
+            _mark(axes, mark, letter(index) if axes is panels[0] else "", 0.97 - 0.17 * (index % 3))
+    instants = {one.grid[at] for one in series if one.grid.size for at in (0, -1)}
+    if len(instants) == 1 and not marks:  # matplotlib would show years around a lone instant
+        [at] = _days(np.array(list(instants)))
+        panels[0].set_xlim(at - 300 / 86400, at + 300 / 86400)
 
 
-def _mark(axes: Axes, mark: Mark, name: str) -> None:
+def _mark(axes: Axes, mark: Mark, name: str, high: float) -> None:
+    """A line, or a hatched stretch; its letter at the height ``high``, off its neighbours' letters."""
     start = mark.time.timestamp() / 86400
     axes.axvline(start, color="black", lw=1, ls=":")
     if mark.until is not None:
         end = mark.until.timestamp() / 86400
-        axes.axvspan(start, end, facecolor="none", edgecolor=_MANY, hatch=r"\\\\\\", lw=0)
+        axes.axvspan(start, end, facecolor="none", edgecolor=_HATCH, hatch=r"\\\\", lw=0)
     box = {"boxstyle": "square,pad=0.15", "facecolor": "white", "lw": 0.5}
     if name:
         at = axes.get_xaxis_transform()
-        axes.text(start, 0.97, name, transform=at, ha="center", va="top", fontsize=8, bbox=box)
+        axes.text(start, high, name, transform=at, ha="center", va="top", fontsize=8, bbox=box)
 
 
 def _key(
-    figure: Figure, styles: dict[str, tuple[str, Any]], band: str, marks: Sequence[Mark]
+    figure: Figure, styles: dict[str, tuple[str, Any]], band: str, said: Sequence[str]
 ) -> None:
     """What the lines, the band and the letters mean."""
     from matplotlib.lines import Line2D
@@ -431,6 +446,6 @@ def _key(
     ]
     handles.append(Patch(color=_LIGHT, label=f"{band}; band: p5 to p95, dashed: p50"))
     figure.legend(handles=handles, loc="upper left", ncols=4)
-    if marks:
-        said = "\n".join(visible(words, 120) for words in mark_words(marks))
-        figure.text(0.01, 0.05 / figure.get_figheight(), said, fontsize=8)
+    if said:
+        lines = "\n".join(visible(words, 120) for words in said)
+        figure.text(0.01, 0.05 / figure.get_figheight(), lines, fontsize=8)

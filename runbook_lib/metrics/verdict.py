@@ -27,6 +27,8 @@ def problem(baseline: Window, current: Window, rule: Rule, row: int) -> Decision
     """Why a series cannot be judged at all."""
     for name, window in (("baseline", baseline), ("current", current)):
         text, more = _window_problem(window, rule, row)
+        if not text and rule.kind == "gauge" and _repeats(window.middle[row]):
+            text = "holds the same samples over and over: was the same data read twice?"
         if text:
             more = more if name == "current" else None
             return Outcome.INCONCLUSIVE, f"not judged: {name}: {text}", more
@@ -50,6 +52,18 @@ def _window_problem(window: Window, rule: Rule, row: int) -> tuple[str, int | No
         text = f"expected at most {rule.max_missing:.1%} of {points} points missing, got {missing}"
         return text, None
     return window.problems[row], None
+
+
+def _repeats(series: Floats) -> bool:
+    """Whether a series that moves is one stretch repeated: it would look better known than it is."""
+    if np.ptp(series) == 0:
+        return False
+    again = np.flatnonzero(series[: len(series) // 2 + 1] == series[0])[1:]
+    return any(
+        np.array_equal(series[at : at + 8], series[:8])  # most are told apart by a glance
+        and np.array_equal(series[at:], series[:-at])
+        for at in again
+    )
 
 
 def _identical(baseline: Floats, current: Floats, rule: Rule) -> bool:

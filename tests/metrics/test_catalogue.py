@@ -12,7 +12,7 @@ import yaml
 
 from runbook_lib import playbook
 from runbook_lib.errors import ParameterError, SourceError
-from runbook_lib.metrics.catalogue import Range, Resolved, narrow, parse_catalogue, resolve
+from runbook_lib.metrics.catalogue import LOAD, Range, Resolved, narrow, parse_catalogue, resolve
 from runbook_lib.params import PROJECT
 from runbook_lib.sources.prometheus import Prometheus, Sample, Vector
 
@@ -52,6 +52,7 @@ def test_the_shipped_catalogue_covers_every_topic() -> None:
         "timetoke_replay",
         "network_churn",
         "telemetry_freshness",
+        LOAD,
     }
     assert set(playbook.BASELINE_TOPICS) <= topics
     for metric in found.metrics:
@@ -92,6 +93,22 @@ def test_a_name_may_stand_once() -> None:
     with pytest.raises(ParameterError) as caught:
         parse_catalogue(catalogue(METRIC, METRIC), "m.yaml")
     assert str(caught.value) == "m.yaml: expected every name once, got latency twice"
+
+
+@pytest.mark.parametrize(
+    "loads",
+    [
+        (METRIC | {"topic": LOAD}, METRIC | {"topic": LOAD, "name": "other"}),
+        (METRIC | {"topic": LOAD, "per": "validator", "label": "validator"},),
+    ],
+)
+def test_there_is_one_load_at_most(loads: tuple[dict[str, Any], ...]) -> None:
+    """Windows are comparable by one number of the whole cluster."""
+    with pytest.raises(ParameterError) as caught:
+        parse_catalogue(catalogue(*loads), "m.yaml")
+    assert str(caught.value).startswith(
+        "m.yaml: expected one aggregate metric of topic load at most"
+    )
 
 
 def test_a_topic_without_metric_is_the_users_mistake() -> None:

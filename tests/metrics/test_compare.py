@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 from runbook_lib.errors import SourceError
 from runbook_lib.metrics import pinned
 from runbook_lib.metrics.baseline import STEP, Captured, content_digest, write
-from runbook_lib.metrics.catalogue import Catalogue, Metric, parse_catalogue
-from runbook_lib.metrics.compare import Compared, compare, comparison_figure, cut, rule_of
+from runbook_lib.metrics.catalogue import LOAD, Catalogue, Metric, parse_catalogue
+from runbook_lib.metrics.compare import Compared, Windows, compare, cut, rule_of
 from runbook_lib.metrics.frames import Frame, Tally
 from runbook_lib.metrics.judge import judge
 from runbook_lib.metrics.pinned import About, Measured
@@ -26,7 +25,7 @@ from runbook_lib.params import PROJECT
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 WEEK = 10_080
-NAME = "round_duration"
+NAME, LOADED = "round_duration", "transaction_load"
 CATALOGUE = parse_catalogue((PROJECT / "params/metrics.yaml").read_bytes(), "params/metrics.yaml")
 METRICS = {metric.name: metric for metric in CATALOGUE.metrics}
 # A healthy cluster's levels, in each metric's unit.
@@ -65,9 +64,11 @@ def measured(seed: int, level: float = 400.0, *, series: str = "{}", **about: ob
         digest="sha256:0",
         epoch_length=720,
         validators=4,
+        load=18.0,
     )
     frame = pd.DataFrame({series: values}, index=grid)
-    return Measured(facts.model_copy(update=about), {NAME: "up"}, {NAME: frame})
+    queries = {NAME: "up", LOADED: "asked"}
+    return Measured(facts.model_copy(update=about), queries, {NAME: frame})
 
 
 def compared(baseline: Measured, current: Measured) -> Compared:
@@ -102,6 +103,9 @@ def test_comparable_windows_are_judged(level: float, outcome: Outcome, said: str
         ({"validators": 5}, "validators: 4 in the baseline, 5 now"),
         ({"epoch_length": 360}, "epoch length: 720 in the baseline, 360 now"),
         ({"cluster": "testnet"}, "cluster: development in the baseline, testnet now"),
+        ({"load": None}, "load: 18 tx/s in the baseline, unknown now"),
+        ({"load": 23.0}, "load: 18 tx/s in the baseline, 23 tx/s now, more than 25 % apart"),
+        ({"load": 13.0}, "load: 18 tx/s in the baseline, 13 tx/s now, more than 25 % apart"),
     ],
 )
 def test_another_world_is_not_judged_but_drawn(about: dict[str, Any], why: str) -> None:
@@ -109,7 +113,7 @@ def test_another_world_is_not_judged_but_drawn(about: dict[str, Any], why: str) 
     found = compared(measured(1), measured(2, **about))
 
     assert found.row()[4:] == ("INCONCLUSIVE", f"not comparable: {why}")
-    drawn = comparison_figure([found])
+    drawn = Windows([found]).figure()
     assert drawn.png.startswith(b"\x89PNG")
     assert f"INCONCLUSIVE: not comparable: {why}" in drawn.text
 
@@ -127,6 +131,44 @@ def test_another_query_or_series_is_not_judged() -> None:
     )
 
 
+def test_a_load_by_another_name_is_not_compared() -> None:
+    """Two instruments count two things."""
+    other = replace(measured(2), queries={NAME: "up", LOADED: "counted"})
+
+    assert compared(measured(1), other).reason == (
+        "not comparable: load: measured by asked in the baseline, by counted now"
+    )
+
+
+def test_without_a_load_in_the_catalogue_nothing_is_judged() -> None:
+    """Nobody can say that the windows are alike."""
+    bare = Catalogue(metrics=[METRICS[NAME]])
+
+    [found] = compare(bare, measured(1), measured(2), max_missing=0.02, names={})
+
+    assert found.reason == (
+        "not comparable: load: expected a metric of topic load in the catalogue, got none"
+    )
+
+
+def test_a_load_within_its_tolerance_is_alike_and_no_row_of_its_own() -> None:
+    """It is what makes the others comparable."""
+    now = measured(2, load=22.0)
+    now.frames[LOADED] = now.frames[NAME]  # type: ignore[index]
+
+    assert compared(measured(1), now).outcome is Outcome.PASS
+
+
+def test_a_development_baseline_may_come_from_another_cluster() -> None:
+    """A metric that says so is judged against it, when the rest is alike."""
+    metric = METRICS[NAME].model_copy(update={"baseline": "development"})
+    both = Catalogue(metrics=[metric, METRICS[LOADED]])
+
+    [found] = compare(both, measured(1), measured(2, cluster="x"), max_missing=0.02, names={})
+
+    assert found.outcome is Outcome.PASS
+
+
 def test_a_metric_of_one_side_alone_is_not_dropped() -> None:
     """What vanished is said, not left out."""
     gone = replace(measured(2), queries={}, frames={})
@@ -134,6 +176,16 @@ def test_a_metric_of_one_side_alone_is_not_dropped() -> None:
     assert compared(measured(1), gone).row()[4:] == (
         "INCONCLUSIVE",
         "not comparable: query: up in the baseline, none now",
+    )
+
+
+def test_what_only_time_would_decide_says_how_much() -> None:
+    """In points and in hours."""
+    short = measured(2)
+    short.frames[NAME] = short.frames[NAME].iloc[:60]  # type: ignore[index]
+
+    assert compared(measured(1), short).reason.endswith(
+        "about 60 more points would decide it (1 h)"
     )
 
 
@@ -159,6 +211,51 @@ def test_planned_restarts_are_cut_out() -> None:
     assert found.outcome is Outcome.PASS
 
 
+# --- canaries -------------------------------------------------------------------------------------
+
+
+def votes(seed: int, changed: float = 1.0, weather: float = 1.0) -> Measured:
+    """Vote latencies of five validators, the first's ``changed``, in the same weather."""
+    values = [noise(seed + number, 97.0) * weather for number in range(5)]
+    values[0] = values[0] * changed
+    grid = pd.date_range(START, periods=len(values[0]), freq=STEP, unit="ms")
+    frame = pd.DataFrame(
+        {f'{{validator="v{number}"}}': each for number, each in enumerate(values)}, index=grid
+    )
+    return Measured(measured(1).about, {"vote_latency": "up"}, {"vote_latency": frame})
+
+
+def canary(baseline: Measured, current: Measured, *canaries: str) -> Compared:
+    names = {f"v{number}": f"node-{number}" for number in range(5)}
+    [found] = compare(
+        CATALOGUE, baseline, current, max_missing=0.02, names=names, canaries=canaries
+    )
+    return found
+
+
+@pytest.mark.parametrize(("changed", "outcome"), [(1.0, Outcome.PASS), (1.3, Outcome.FAIL)])
+def test_a_canary_is_judged_against_the_rest_at_the_same_time(
+    changed: float, outcome: Outcome
+) -> None:
+    """What slows all validators alike is not the canary's doing; what slows it alone is."""
+    found = canary(votes(1), votes(20, changed, weather=1.3), "node-0")
+
+    assert [each.subject for each in found.judgements] == ["node-0"]
+    assert found.outcome is outcome
+
+
+def test_canaries_that_are_nowhere_are_no_pass() -> None:
+    """Neither are canaries without anybody to compare them with."""
+    everyone = [f"node-{number}" for number in range(5)]
+
+    assert canary(votes(1), votes(20), "node-9").reason == (
+        "not comparable: canaries: none of the series is of one"
+    )
+    assert canary(votes(1), votes(20), *everyone).decisive.reason == (  # type: ignore[union-attr]
+        "location not judged: baseline: rest of the set: nobody to compare with"
+    )
+
+
 # --- the shipped catalogue ------------------------------------------------------------------------
 
 
@@ -172,7 +269,11 @@ def autocorrelated(seed: int, metric: Metric) -> NDArray[np.float64]:
     return np.asarray(np.clip(values, *bounds) if metric.bounds else values)
 
 
-@pytest.mark.parametrize("metric", CATALOGUE.metrics, ids=lambda metric: metric.name)
+@pytest.mark.parametrize(
+    "metric",
+    [metric for metric in CATALOGUE.metrics if metric.topic != LOAD],
+    ids=lambda metric: metric.name,
+)
 def test_a_healthy_week_passes(metric: Metric) -> None:
     """Every metric of the catalogue at the last of twelve looks."""
     rule = rule_of(metric, max_missing=0.02, looks=12, look=12)
@@ -221,7 +322,11 @@ def test_a_declared_cycle_is_judged_in_whole_ones() -> None:
     assert rule_of(metric, max_missing=0.02).cycle == 240
 
     [found] = compare(
-        Catalogue(metrics=[metric]), measured(1), measured(2), max_missing=0.02, names={}
+        Catalogue(metrics=[metric, METRICS[LOADED]]),
+        measured(1),
+        measured(2),
+        max_missing=0.02,
+        names={},
     )
 
     assert found.judgements[0].comparisons[0].current.samples == 480
@@ -252,16 +357,17 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def pinned_digest(file: Path) -> str:
-    """What the file says of itself."""
+def told(file: Path, **changes: object) -> About:
+    """What the file says of itself, and the record of it."""
     import pyarrow.parquet as pq
 
-    return str(json.loads(pq.read_schema(file).metadata[b"baseline"])["digest"])
+    about = About.model_validate_json(pq.read_schema(file).metadata[b"baseline"])
+    return about.model_copy(update=changes)
 
 
 def test_a_pinned_baseline_reads_back(file: Path) -> None:
     """Frames, in the order captured, and what they are of."""
-    found = pinned.read(file.read_bytes(), pinned_digest(file), {NAME: "up"}, "v1: baseline")
+    found = pinned.read(file.read_bytes(), told(file), {NAME: "up"}, "v1: baseline")
 
     assert list(found.frames[NAME].columns) == ["{b}", "{a}"]
     assert (found.frames[NAME]["{a}"].to_numpy() == noise(2, points=61)).all()
@@ -280,22 +386,29 @@ def test_another_record_is_not_its_baseline(
 ) -> None:
     """The digest covers the queries, which stand in the record."""
     with pytest.raises(SourceError) as caught:
-        pinned.read(file.read_bytes(), pinned_digest(file), queries, "v1: baseline")
+        pinned.read(file.read_bytes(), told(file), queries, "v1: baseline")
     assert caught.value.problem.startswith(problem)
 
 
 def test_a_baseline_under_anothers_name_is_refused(file: Path) -> None:
     """Whole and unaltered, but not the one that the record names."""
+    other = told(file, digest="sha256:0")
     with pytest.raises(SourceError) as caught:
-        pinned.read(file.read_bytes(), "sha256:0", {NAME: "up"}, "v1: baseline")
-    assert caught.value.problem == f"expected content sha256:0, got {pinned_digest(file)}"
+        pinned.read(file.read_bytes(), other, {NAME: "up"}, "v1: baseline")
+    assert caught.value.problem == f"expected content sha256:0, got {told(file).digest}"
+
+
+def test_a_baseline_that_tells_of_itself_otherwise_than_the_record_is_refused(file: Path) -> None:
+    """The digest covers the samples; what makes them comparable stands in the record."""
+    with pytest.raises(SourceError, match=r"expected .*validators=3.* as recorded"):
+        pinned.read(file.read_bytes(), told(file, validators=3), {NAME: "up"}, "v1: baseline")
 
 
 def test_an_altered_sample_is_refused(file: Path) -> None:
     """One sample of another value has another digest."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(file)
+    about, table = told(file), pq.read_table(file)
     frame = table.to_pandas()
     frame.loc[7, "value"] += 1e-9
     import pyarrow as pa
@@ -303,11 +416,11 @@ def test_an_altered_sample_is_refused(file: Path) -> None:
     altered = pa.Table.from_pandas(frame, schema=table.schema, preserve_index=False)
     pq.write_table(altered, file)
     with pytest.raises(SourceError, match="v1: baseline: expected content sha256:"):
-        pinned.read(file.read_bytes(), pinned_digest(file), {NAME: "up"}, "v1: baseline")
+        pinned.read(file.read_bytes(), about, {NAME: "up"}, "v1: baseline")
 
 
 @pytest.mark.parametrize("body", [b"", b"PAR1", b"time,value\n"])
 def test_what_is_no_baseline_is_refused(body: bytes) -> None:
     """A cut, empty or foreign file is a source that cannot be read."""
     with pytest.raises(SourceError, match="v1: baseline: expected a pinned baseline, got: "):
-        pinned.read(body, "sha256:0", {NAME: "up"}, "v1: baseline")
+        pinned.read(body, measured(1).about, {NAME: "up"}, "v1: baseline")

@@ -164,6 +164,17 @@ def test_identical_windows_are_suspicious(shifted: int) -> None:
     )
 
 
+@pytest.mark.parametrize("times", [2, 3.5])
+def test_a_look_repeated_within_a_window_is_suspicious(times: float) -> None:
+    """The same samples again are no more data."""
+    once = ar1(1, 300)
+    often = np.tile(once, 4)[: round(300 * times)]
+    said = "holds the same samples over and over: was the same data read twice?"
+
+    for before, after, name in ((often, ar1(2), "baseline"), (ar1(2), often, "current")):
+        assert reason(judge(before, after, RULE)) == f"location not judged: {name}: {said}"
+
+
 @pytest.mark.parametrize("level", [0.0, 1.0, 1.05])
 def test_constant_series_prove_nothing(level: float) -> None:
     """A gauge that never moves does not pass for never moving."""
@@ -397,6 +408,26 @@ def test_unit_does_not_matter(seed: int, phi: float, change: float, scale: float
 
     assert scaled.outcome is plain.outcome
     assert scaled.decisive.estimate == pytest.approx(plain.decisive.estimate, rel=1e-6, abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=SEED, phi=PHI, change=CHANGES, data=st.data())
+def test_order_of_series_does_not_matter(
+    seed: int, phi: float, change: float, data: st.DataObject
+) -> None:
+    """Each series gets the outcome it gets alone."""
+    before = np.array([ar1(seed + row, 300, phi) for row in range(4)])
+    after = np.array([ar1(seed + 10 + row, 300, phi) for row in range(4)])
+    after *= np.array([[1.0], [change], [1.0], [change**2]])
+    order = data.draw(st.permutations(range(4)))
+    names = list("abcd")
+    plain = judge_all(observe(before), observe(after), RULE, names)
+
+    mixed = judge_all(
+        observe(before[order]), observe(after[order]), RULE, [names[row] for row in order]
+    )
+
+    assert mixed == tuple(plain[row] for row in order)
 
 
 @settings(max_examples=60, deadline=None)

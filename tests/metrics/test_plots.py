@@ -90,6 +90,14 @@ def test_every_kind_of_data_gives_one_image_of_800_pixels(made: list[PlotSeries]
     assert Image.open(io.BytesIO(once.png)).width == 800
 
 
+def test_an_image_keeps_the_colours_of_its_lines_and_no_other() -> None:
+    """Small, but no line takes the colour of another."""
+    image = Image.open(io.BytesIO(plots.baseline_figure([many(6)]).png)).convert("RGB")
+    colours = {"#" + bytes(pixel).hex() for _, pixel in image.getcolors() or []}
+
+    assert {colour for colour, _ in plots._LINES} <= colours <= set(plots._PALETTE)
+
+
 def test_a_gap_is_not_bridged(figure_of: Callable[..., Any]) -> None:
     """Neither over a NaN nor over times that were left out."""
     times = START + np.array([0, 15, 30, 90, 105]) * np.timedelta64(1, "s")
@@ -168,11 +176,19 @@ def test_a_window_of_any_length_has_a_readable_axis(
     assert 1 <= len(figure.axes[0].get_xticks()) <= 9
 
 
+def test_a_lone_instant_has_a_readable_axis(figure_of: Callable[..., Any]) -> None:
+    """Minutes around it, not years."""
+    low, high = figure_of(plots.baseline_figure, [series(1.0)]).axes[0].get_xlim()
+
+    assert (high - low) * 1440 == pytest.approx(10)
+
+
 def test_many_lines_show_their_median_and_the_furthest(figure_of: Callable[..., Any]) -> None:
     """Twenty-five nodes are one cloud; the one that left it is named."""
     axes = figure_of(plots.baseline_figure, [many(25)]).axes[0]
 
-    assert axes.get_title(loc="left") == "Latency: 1,250 samples, furthest: val-24"
+    assert axes.get_title(loc="left") == "Latency: 1,250 samples"
+    assert [text.get_text() for text in axes.texts] == ["furthest: val-24"]
     assert [line.get_linewidth() for line in axes.lines[25:27]] == [1, 1.6]
 
 
@@ -199,7 +215,9 @@ def test_marks_stand_in_the_figure_and_in_the_words(figure_of: Callable[..., Any
 
     assert text.splitlines()[1:] == words
     assert [text.get_text() for text in figure.texts] == ["\n".join(words)]
-    assert [label.get_text() for label in figure.axes[0].texts] == ["A", "B"]
+    letters = figure.axes[0].texts
+    assert [label.get_text() for label in letters] == ["A", "B"]
+    assert len({label.get_position() for label in letters}) == 2
 
 
 @pytest.mark.parametrize("outcome", Outcome)
@@ -207,7 +225,7 @@ def test_a_comparison_says_its_outcome(figure_of: Callable[..., Any], outcome: O
     """In words above the interval, not by colour."""
     axes = figure_of(plots.comparison_figure, [comparison(outcome)]).axes[2]
 
-    assert axes.get_title(loc="left").split()[1] == outcome.value
+    assert axes.get_title(loc="right").split()[1] == outcome.value
     assert [label.get_text() for label in axes.get_yticklabels()] == ["median", "p95"]
     assert axes.get_xlabel() == "change (%)"
 

@@ -12,8 +12,9 @@ import pytest
 
 from runbook_lib import playbook
 from runbook_lib.checks import development
-from runbook_lib.checks.comparisons import restarts
+from runbook_lib.checks.marks import restarts
 from runbook_lib.context import Context, Judge, judges
+from runbook_lib.errors import ParameterError
 from runbook_lib.evidence.record import Entry
 from runbook_lib.metrics import baseline as capturing
 from runbook_lib.metrics.catalogue import parse_catalogue
@@ -30,7 +31,7 @@ CATALOGUE = parse_catalogue((PROJECT / "params/metrics.yaml").read_bytes(), "par
 [METRIC] = [metric for metric in CATALOGUE.metrics if metric.name == "round_duration"]
 
 
-def capture(seed: int, level: float, validators: int = 1) -> Judge:
+def capture(seed: int, level: float, validators: int = 1, load: float = 18.0) -> Judge:
     """A baseline check that finds noise around ``level``, keeps and pins it as the real one does."""
 
     @judges(ITEM)
@@ -51,6 +52,7 @@ def capture(seed: int, level: float, validators: int = 1) -> Judge:
             "digest": digest,
             "epoch_length": 720,
             "validators": validators,
+            "load": load,
         }
         path = context.folder / "metrics" / "baseline.parquet"
         capturing.write(captured, path, about)
@@ -86,7 +88,7 @@ def rows(comparison: Comparison) -> Any:
 def test_the_table_says_what_moved_and_the_figure_shows_it(
     practice: Any, level: float, outcome: str
 ) -> None:
-    """One row a metric; the plot is one image, kept in the attempt too."""
+    """One row a metric; each figure is one image, kept in the attempt too."""
     carried(practice, BEFORE, capture(1, 400.0))
 
     comparison = compared(practice, capture(2, level))
@@ -96,8 +98,19 @@ def test_the_table_says_what_moved_and_the_figure_shows_it(
     ]
     bundle, _ = comparison.plot()._repr_mimebundle_()
     assert [kind for kind in bundle if kind.startswith("image/")] == ["image/png"]
-    kept = practice.folder() / "figures" / "comparison.png"
-    assert kept.read_bytes() == comparison.plot().png
+    kept = practice.folder() / "figures"
+    assert (kept / "comparison.png").read_bytes() == comparison.plot().png
+    assert (
+        comparison.plot()
+        .text.splitlines()[-1]
+        .startswith("load: 18 tx/s in the baseline, 18 tx/s now; alerts: unknown: ")
+    )
+    assert comparison.plot("consensus").png == comparison.plot().png
+    with pytest.raises(ParameterError, match="expected one of consensus, got weather"):
+        comparison.plot("weather")
+    overview = comparison.overview()
+    assert (kept / "overview.png").read_bytes() == overview.png
+    assert overview.text.startswith(f"Duration of a consensus round: {outcome}: ")
 
 
 def test_a_comparison_that_fails_blocks_nothing(practice: Any) -> None:
@@ -125,9 +138,19 @@ def test_another_validator_set_is_inconclusive(practice: Any) -> None:
     assert comparison.plot().png
 
 
+def test_another_load_is_inconclusive(practice: Any) -> None:
+    """A cluster that is asked for more may well be slower, or a faster release hide behind less."""
+    carried(practice, BEFORE, capture(1, 400.0, load=60.0))
+
+    assert rows(compared(practice))[0][4:] == [
+        "INCONCLUSIVE",
+        "not comparable: load: 60 tx/s in the baseline, 18 tx/s now, more than 25 % apart",
+    ]
+
+
 def nothing(practice: Any, why: str, comparison: Comparison) -> None:
     assert (comparison.card.data["title"], rows(comparison)) == ("Nothing to compare with", [[why]])
-    assert comparison.plot() is comparison.card
+    assert comparison.plot() is comparison.overview() is comparison.card
 
 
 def test_without_a_previous_release_it_says_so(practice: Any) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from runbook_lib import playbook
@@ -101,6 +103,19 @@ def test_a_fault_comes_to_its_declared_outcome(network: RehearsalNetwork, fault:
         assert set(after) == {"not-reached"}
     changed = {entry.item for entry in mutations(read_entries(folder / "tape"))}
     assert changed.isdisjoint(later)
+
+
+def test_a_healthy_run_pins_a_baseline_with_its_load(network: RehearsalNetwork) -> None:
+    """Without the load a later baseline could be compared with nothing."""
+    adopt(str(network.site), "development")
+    verdict, folder = run(network)
+
+    [baseline] = [item for item in verdict.items if item.item == "development.activate.baseline"]
+    assert baseline.result is not None
+    assert verdict.exit_code == 0
+    about = json.loads(pq.read_schema(folder / "metrics/baseline.parquet").metadata[b"baseline"])
+    assert about == {name: baseline.result.data[name] for name in about}
+    assert about["load"] == pytest.approx(0.8 * 18, rel=0.2)  # blocks/s of all nodes, 18 each
 
 
 def test_every_declared_item_has_a_fault_for_each_way_it_can_block() -> None:
