@@ -406,14 +406,13 @@ class Stage:
         blocker = self._blocker(item)
         if blocker is None:
             return True
-        if session.mode == "plan" and blocker.state == "planned":
-            # A change behind another can still be planned; what it would find cannot be judged.
-            if playbook.ITEMS[item].kind == "change":
-                return True
+        planned = session.mode == "plan" and blocker.state == "planned"
+        if planned and playbook.ITEMS[item].kind == "change":
+            return True  # behind another it can still be planned
         number = session.next_try(item)
         self._copy_earlier(item, number)
         session.record.append("started", {"item": item, "number": number})
-        if blocker.state == "planned" and session.mode == "plan":
+        if planned:
             reason = f"planned: follows {blocker.item}"
             session.record.append("planned", {"item": item, "number": number, "reason": reason})
         else:

@@ -1,0 +1,142 @@
+"""Mainnet's announcement and freeze: in time, read back, owned; and what refuses it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from runbook_lib import playbook
+from runbook_lib import session as sessions
+from runbook_lib.changes.adopt import adopt
+from runbook_lib.checks import mainnet
+from runbook_lib.checks.announce import ITEM
+from runbook_lib.errors import StageRefused
+from runbook_lib.outcomes import ExitCode, Verdict
+from runbook_lib.params import MainnetParams
+from runbook_lib.rehearsal.faults import FAULTS
+from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.stage import open_stage
+
+pytestmark = pytest.mark.xdist_group("announce")
+MINE = [fault for fault in FAULTS.values() if fault.item == ITEM]
+EXIT = {"FAIL": ExitCode.REFUSED, "INCONCLUSIVE": ExitCode.INCONCLUSIVE}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
+    root = tmp_path_factory.mktemp("announce") / "network"
+    with RehearsalNetwork(root, telemetry=False) as network:
+        yield network
+
+
+@pytest.fixture
+def network(made: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator[RehearsalNetwork]:
+    for name, value in made.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(playbook.DECLARED, "mainnet", (ITEM,))
+    monkeypatch.delitem(playbook.PLAN_BEFORE, "mainnet", raising=False)
+    monkeypatch.setattr(sessions, "require_order", lambda *given: None)
+    adopt(str(made.site), "mainnet")
+    for board in ("announced.json", "frozen.json"):
+        (made.root / board).unlink(missing_ok=True)
+    yield made
+    for fault in list(made.faults):
+        made.clear(fault.name)
+
+
+def run(network: RehearsalNetwork, hours: float = 30.0, **changes: Any) -> tuple[Verdict, Path]:
+    """The announcement of a window that begins in ``hours``."""
+    now = datetime.fromtimestamp(network.world.clock.now(), UTC).replace(microsecond=0)
+    start = now + timedelta(hours=hours)
+    given = {
+        **MainnetParams().model_dump(),
+        "site": str(network.site),
+        "release": "v1.4.0",
+        "commit": network.release.commit,
+        "mode": "apply",
+        "approved_plan": "sha256:" + "0" * 64,
+        "window_start": start.isoformat(),
+        "window_end": (start + timedelta(hours=8)).isoformat(),
+        **changes,
+    }
+    stage = open_stage("mainnet", **given)
+    stage.change(mainnet.announce)
+    with suppress(StageRefused):
+        stage.enforce()
+    verdict = stage.verdict()
+    stage.close()
+    return verdict, stage.folder
+
+
+def test_a_window_is_announced_and_proposals_are_frozen(network: RehearsalNetwork) -> None:
+    """Both read back from elsewhere; lifting the freeze is somebody's, and the verdict says whose."""
+    verdict, folder = run(network)
+
+    assert verdict.exit_code is ExitCode.PASSED, verdict.items[0].reason
+    (told,) = json.loads((network.root / "announced.json").read_text())
+    assert (told["release"], told["stage"]) == ("v1.4.0", "mainnet")
+    assert "New governance proposals are frozen" in told["text"]
+    assert json.loads((network.root / "frozen.json").read_text())
+    assert len(verdict.notes) == 1
+    assert verdict.notes[0].endswith("unfreeze governance proposals")
+    assert len(mutations(read_entries(folder / "tape"))) == 2
+
+
+def test_too_little_notice_announces_nothing(network: RehearsalNetwork) -> None:
+    """A window in three hours cannot be announced a day before."""
+    verdict, folder = run(network, hours=3.0)
+
+    assert verdict.exit_code is ExitCode.REFUSED
+    assert "announcement: notice: expected at least 1 day" in verdict.items[0].reason
+    assert mutations(read_entries(folder / "tape")) == []
+
+
+def test_a_freeze_nobody_must_lift_is_not_begun(network: RehearsalNetwork) -> None:
+    """The duty has an owner before it exists."""
+    before = network.site.read_text()
+    site = yaml.safe_load(before)
+    for person in site["people"]:
+        person["roles"] = ["release-engineer"]
+    network.site.write_text(yaml.safe_dump(site))
+    try:
+        verdict, folder = run(network)
+    finally:
+        network.site.write_text(before)
+
+    assert verdict.exit_code is ExitCode.INCONCLUSIVE
+    assert "somebody with the role governance-council" in verdict.items[0].reason
+    assert mutations(read_entries(folder / "tape")) == []
+
+
+def test_announcing_again_repeats_nothing(network: RehearsalNetwork) -> None:
+    """On return both are read back."""
+    first, folder = run(network)
+    params = json.loads((folder / "record.jsonl").read_text().splitlines()[0])["body"]["params"]
+
+    again, _ = run(
+        network,
+        attempt=first.attempt,
+        window_start=params["window_start"],
+        window_end=params["window_end"],
+    )
+
+    assert again.exit_code is ExitCode.PASSED
+    assert len(mutations(read_entries(folder / "tape"))) == 2
+
+
+@pytest.mark.parametrize("fault", MINE, ids=lambda fault: fault.name)
+def test_a_fault_comes_to_its_declared_outcome(network: RehearsalNetwork, fault: Any) -> None:
+    """What was not read back was not announced."""
+    network.fault(f"{fault.name}@mainnet")
+
+    verdict, _ = run(network)
+
+    assert verdict.exit_code is EXIT[fault.outcome], verdict.items[0].reason
