@@ -1,0 +1,237 @@
+"""Snapshot bundles: their files, what they say of themselves, and whose signature is on them.
+
+A bundle is a folder as the chain's own tools read it, and two files of the site's backup:
+
+    manifest/chunks.json      {"version": 1, "checksum_algorithm"?, "segments": [{"segment_name",
+                              "size_bytes", "checksum" (or "sha256")}]}
+    manifest/chunks.json.sig  Ed25519 over the manifest's bytes
+    chunks/<segment_name>
+    snapshot-<height>.json    the pruning checkpoint, where there is one: {"metadata": {"height"}}
+    bundle.json               {"version": 1, "chain_id", "height", "created_at" (unix s), "manifest":
+                              "sha256:HEX of chunks.json"}
+    bundle.json.sig           Ed25519 over its bytes
+
+Neither the manifest nor a checkpoint names a chain, and a manifest has no height or instant. So
+the backup must say them in ``bundle.json``, bound to its manifest by digest and signed by the same
+key; what it does not say is not provable. Signatures come in the chain's two spellings: hex or
+base64 of 64 bytes (``snapshot-verify`` reads these), and ``VERSION:BASE64`` (the node reads this).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from ..canonical import digest_bytes
+from ..errors import SourceError
+from . import wire
+from .hashing import Algorithm
+from .keys import Refused
+from .tape import Scope
+from .wire import Wire
+
+MANIFEST = "manifest/chunks.json"
+ABOUT = "bundle.json"
+MAX_SEGMENTS = 100_000
+MAX_BUNDLES = 1000
+_SIGNED = re.compile(rb"(?:([0-9]{1,9}):)?([0-9A-Za-z+/]{86}==|[0-9A-Fa-f]{128})")
+_CHECKPOINT = re.compile(r"snapshot-([0-9]{1,20})\.json")
+_SIZE = 2**53 - 1
+
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+class Segment(Wire):
+    """One chunk: a plain file name, its bytes, and its checksum as hex."""
+
+    segment_name: Annotated[str, Field(min_length=1, max_length=255)]
+    size_bytes: Annotated[int, Field(ge=0, le=_SIZE)]
+    checksum: str = ""
+    sha256: str = ""
+
+    @model_validator(mode="after")
+    def _plain(self) -> Self:
+        name = self.segment_name
+        if name in (".", "..") or not name.isprintable() or {*name} & {"/", "\\"}:
+            raise ValueError(f"expected a plain file name, got {name!r}")
+        if not re.fullmatch("[0-9a-fA-F]{64}", self.checksum or self.sha256):
+            raise ValueError("expected a checksum of 64 hex digits, got another")
+        return self
+
+
+class Manifest(Wire):
+    """The chunks of a snapshot; without ``checksum_algorithm`` they are sha256, the node's default."""
+
+    version: Literal[1]
+    checksum_algorithm: Algorithm = "sha256"
+    segments: Annotated[list[Segment], Field(min_length=1, max_length=MAX_SEGMENTS)]
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        if len({segment.segment_name for segment in self.segments}) != len(self.segments):
+            raise ValueError("expected every segment_name once, got one twice")
+        return self
+
+    @property
+    def size(self) -> int:
+        """Bytes of all chunks."""
+        return sum(segment.size_bytes for segment in self.segments)
+
+    def expected(self, segment: Segment) -> str:
+        """A chunk's digest as ``ALGORITHM:HEX``; the older key is always sha256."""
+        if segment.checksum:
+            return f"{self.checksum_algorithm}:{segment.checksum.lower()}"
+        return f"sha256:{segment.sha256.lower()}"
+
+
+class About(Wire):
+    """What the backup says of its bundle; ``created_at`` in unix seconds."""
+
+    version: Literal[1]
+    chain_id: Annotated[str, Field(min_length=1, max_length=200)]
+    height: Annotated[int, Field(ge=0, le=_SIZE)]
+    created_at: Annotated[int, Field(ge=0, le=253_402_300_799)]
+    manifest: Digest
+
+
+class _Metadata(Wire):
+    height: Annotated[int, Field(ge=0, le=_SIZE)]
+
+
+class _Checkpoint(Wire):
+    metadata: _Metadata
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder with a manifest in it. What could not be read of it is its error."""
+
+    path: Path
+    about: About | SourceError
+    signed: str | SourceError | Refused
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.parent.name}/{self.path.name}"
+
+
+Keys = Mapping[int, str]
+"""Public keys, ``ed25519:BASE64``, by the version that the chain numbers them with."""
+
+
+def find_bundles(scope: Scope, folder: Path, keys: Keys) -> list[Bundle]:
+    """Every bundle in ``folder``, or the one it is itself. Raises SourceError for far too many."""
+    names = scope.listing(folder)
+    if len(names) > MAX_BUNDLES:
+        raise SourceError(
+            folder.name, f"expected at most {MAX_BUNDLES} bundles, got {len(names)} names"
+        )
+    inside = [folder] if "manifest" in names else [folder / name for name in names]
+    found = [path for path in inside if "chunks.json" in scope.listing(path / "manifest")]
+    return [_bundle(scope, path, keys) for path in found]
+
+
+def _bundle(scope: Scope, path: Path, keys: Keys) -> Bundle:
+    try:
+        text = scope.read(path / ABOUT)
+        about: About | SourceError = decode(ABOUT, text, About)
+    except SourceError as error:
+        return Bundle(path, error, error)
+    return Bundle(path, about, signature(scope, path / ABOUT, text, keys))
+
+
+def read_manifest(scope: Scope, bundle: Bundle) -> tuple[bytes, Manifest]:
+    """A bundle's manifest, raw and typed. Raises SourceError."""
+    text = scope.read(bundle.path / MANIFEST)
+    return text, decode(MANIFEST, text, Manifest)
+
+
+def checkpoint_height(scope: Scope, bundle: Bundle) -> int | None:
+    """The height of the pruning checkpoint beside the chunks, if there is one. Raises SourceError."""
+    names = [name for name in scope.listing(bundle.path) if _CHECKPOINT.fullmatch(name)]
+    if not names:
+        return None
+    if len(names) > 1:
+        raise SourceError(bundle.name, f"expected one pruning checkpoint, got {', '.join(names)}")
+    height = decode(names[0], scope.read(bundle.path / names[0]), _Checkpoint).metadata.height
+    if names[0] != f"snapshot-{height}.json":
+        raise SourceError(names[0], f"expected the height of its name, got {height}")
+    return height
+
+
+def signature(scope: Scope, path: Path, content: bytes, keys: Keys) -> str | SourceError | Refused:
+    """Whose signature lies beside a file: the key's version as text, or what is wrong with it."""
+    beside = path.with_name(f"{path.name}.sig")
+    try:
+        version, raw = parse_signature(scope.read(beside), beside.name)
+        return verified_by(content, version, raw, keys)
+    except (SourceError, Refused) as error:
+        return error
+
+
+def parse_signature(text: bytes, where: str) -> tuple[int | None, bytes]:
+    """Key version (None where it is not said) and the signature's 64 bytes. Raises SourceError."""
+    found = _SIGNED.fullmatch(text.strip())
+    if found is None or (found[1] and len(found[2]) != 88):
+        raise SourceError(
+            where, "expected 64 bytes in hex or base64, or VERSION:BASE64, got something else"
+        )
+    try:
+        hexadecimal = len(found[2]) == 128
+        raw = bytes.fromhex(found[2].decode()) if hexadecimal else base64.b64decode(found[2])
+    except ValueError as error:  # pragma: no cover - the pattern leaves none
+        raise SourceError(where, f"expected hex or base64, got: {error}") from error
+    return (int(found[1]) if found[1] else None), raw
+
+
+def verified_by(content: bytes, version: int | None, raw: bytes, keys: Keys) -> str:
+    """The version of the key that signed ``content``. Raises Refused, or SourceError for no keys."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    if not keys:
+        raise SourceError("rollback.keys", "expected the public key of snapshots, got none")
+    if version is not None and version not in keys:
+        known = ", ".join(map(str, sorted(keys)))
+        raise Refused(f"signed with key version {version}, expected one of {known}")
+    for number in sorted(keys) if version is None else [version]:
+        key = Ed25519PublicKey.from_public_bytes(
+            base64.b64decode(keys[number].removeprefix("ed25519:"))
+        )
+        try:
+            key.verify(raw, content)
+            return f"key version {number}"
+        except InvalidSignature:
+            continue
+    raise Refused("the signature is no listed key's over this content")
+
+
+def decode(where: str, text: bytes, model: type[wire.M]) -> wire.M:
+    """JSON as ``model``; a key that stands twice is refused, as its readers might disagree.
+
+    Raises SourceError.
+    """
+
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        if len({key for key, _ in pairs}) != len(pairs):
+            raise ValueError("expected every key once, got one twice")
+        return dict(pairs)
+
+    found = wire.decode(where, text, model)
+    try:
+        json.loads(text, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(where, str(error)) from error
+    return found
+
+
+def manifest_digest(text: bytes) -> str:
+    """What a bundle is known by: its manifest's ``sha256:HEX``, which binds every chunk."""
+    return digest_bytes(text)
