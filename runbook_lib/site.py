@@ -146,6 +146,9 @@ class Rollback(Strict):
         versions = [key.version for key in self.keys]
         if len(set(versions)) != len(versions):
             raise ValueError("expected every key version once")
+        unknown = set(re.findall(r"\{(.*?)\}", self.release)) - {"cluster", "digest"}
+        if unknown:  # a candidate's release or commit is none of it
+            raise ValueError(f"expected {{cluster}} and {{digest}}, got {{{min(unknown)}}}")
         if not self.binary.strip("/") or ".." in self.binary.split("/"):
             raise ValueError(f"expected binary as a path inside the image, got {self.binary!r}")
         return self

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Annotated, cast
 
-from pydantic import Field, RootModel
+from pydantic import Field
 
 from ..canonical import digest_bytes
 from ..errors import SourceError
@@ -86,8 +86,8 @@ class _Saved(Wire):
     layers: Annotated[list[str], Field(alias="Layers", min_length=1, max_length=MAX_LAYERS)]
 
 
-class _SavedList(RootModel[list[_Saved]]):
-    pass
+class _SavedList(Wire):
+    images: list[_Saved]
 
 
 def inspect(path: Path, binary: str, advance: Advance) -> Staged:
@@ -160,6 +160,8 @@ class _Archive:
             for member in members(stream):
                 if member.kind != REGULAR:
                     continue
+                if member.sparse:
+                    raise SourceError("archive", "expected plain files, got a sparse one")
                 if member.name in places or len(places) >= MAX_BLOBS:
                     raise SourceError("archive", "expected every name once, and fewer of them")
                 places[member.name] = (file.tell(), member.size)
@@ -219,7 +221,14 @@ def _image(files: _Folder | _Archive, whole: str, binary: str, advance: Advance)
     reading = _Reading(files, advance)
     if files.has("index.json"):
         kind, known_as, layers = "OCI layout", *_oci(reading)
-    elif files.has("manifest.json"):
+        # Which of the two a runtime loads is its own choice: they must be one image.
+        if (
+            whole
+            and files.has("manifest.json")
+            and (saved := _docker(reading)[0][0]) not in known_as
+        ):
+            raise SourceError("manifest.json", f"expected the image of index.json, got {saved}")
+    elif whole and files.has("manifest.json"):
         kind, known_as, layers = "docker save", *_docker(reading)
     else:
         raise SourceError("image", "expected index.json of an OCI layout, got none")
@@ -242,15 +251,17 @@ def _oci(reading: _Reading) -> tuple[list[str], list[_Layer]]:
     """Digests of manifest and configuration, and the layers. Raises SourceError."""
     index = reading.document("index.json")
     for _ in range(3):  # builders nest one index in another
-        listed = [one for one in wire.decode("index.json", index, _Index).manifests if one.is_image]
+        listed = [
+            one for one in wire.decode_once("index.json", index, _Index).manifests if one.is_image
+        ]
         if len(listed) != 1:
             raise SourceError("index.json", f"expected one image, got {len(listed)}")
         index = reading.document(_blob(listed[0].digest), listed[0].digest)
         if "index" not in listed[0].media_type and "manifest.list" not in listed[0].media_type:
             break
-    manifest = wire.decode("image manifest", index, _Manifest)
+    manifest = wire.decode_once("image manifest", index, _Manifest)
     config = reading.document(_blob(manifest.config.digest), manifest.config.digest)
-    contents = wire.decode("image configuration", config, _Config).rootfs.diff_ids
+    contents = wire.decode_once("image configuration", config, _Config).rootfs.diff_ids
     if len(contents) != len(manifest.layers):
         raise SourceError("image", f"expected {len(manifest.layers)} diff_ids, got {len(contents)}")
     layers = [
@@ -261,14 +272,12 @@ def _oci(reading: _Reading) -> tuple[list[str], list[_Layer]]:
 
 
 def _docker(reading: _Reading) -> tuple[list[str], list[_Layer]]:
-    try:
-        saved = _SavedList.model_validate_json(reading.document("manifest.json")).root
-    except ValueError as error:
-        raise SourceError("manifest.json", "expected docker save's list of images") from error
+    text = b'{"images":' + reading.document("manifest.json") + b"}"
+    saved = wire.decode_once("manifest.json", text, _SavedList).images
     if len(saved) != 1:
         raise SourceError("manifest.json", f"expected one image, got {len(saved)}")
     config = reading.document(saved[0].config)
-    contents = wire.decode("image configuration", config, _Config).rootfs.diff_ids
+    contents = wire.decode_once("image configuration", config, _Config).rootfs.diff_ids
     if len(contents) != len(saved[0].layers):
         raise SourceError("image", f"expected {len(saved[0].layers)} diff_ids, got {len(contents)}")
     layers = [

@@ -20,7 +20,6 @@ base64 of 64 bytes (``snapshot-verify`` reads these), and ``VERSION:BASE64`` (th
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -141,7 +140,7 @@ def find_bundles(scope: Scope, folder: Path, keys: Keys) -> list[Bundle]:
 def _bundle(scope: Scope, path: Path, keys: Keys) -> Bundle:
     try:
         text = scope.read(path / ABOUT)
-        about: About | SourceError = decode(ABOUT, text, About)
+        about: About | SourceError = wire.decode_once(ABOUT, text, About)
     except SourceError as error:
         return Bundle(path, error, error)
     return Bundle(path, about, signature(scope, path / ABOUT, text, keys))
@@ -150,7 +149,7 @@ def _bundle(scope: Scope, path: Path, keys: Keys) -> Bundle:
 def read_manifest(scope: Scope, bundle: Bundle) -> tuple[bytes, Manifest]:
     """A bundle's manifest, raw and typed. Raises SourceError."""
     text = scope.read(bundle.path / MANIFEST)
-    return text, decode(MANIFEST, text, Manifest)
+    return text, wire.decode_once(MANIFEST, text, Manifest)
 
 
 def checkpoint_height(scope: Scope, bundle: Bundle) -> int | None:
@@ -160,7 +159,9 @@ def checkpoint_height(scope: Scope, bundle: Bundle) -> int | None:
         return None
     if len(names) > 1:
         raise SourceError(bundle.name, f"expected one pruning checkpoint, got {', '.join(names)}")
-    height = decode(names[0], scope.read(bundle.path / names[0]), _Checkpoint).metadata.height
+    height = wire.decode_once(
+        names[0], scope.read(bundle.path / names[0]), _Checkpoint
+    ).metadata.height
     if names[0] != f"snapshot-{height}.json":
         raise SourceError(names[0], f"expected the height of its name, got {height}")
     return height
@@ -211,25 +212,6 @@ def verified_by(content: bytes, version: int | None, raw: bytes, keys: Keys) -> 
         except InvalidSignature:
             continue
     raise Refused("the signature is no listed key's over this content")
-
-
-def decode(where: str, text: bytes, model: type[wire.M]) -> wire.M:
-    """JSON as ``model``; a key that stands twice is refused, as its readers might disagree.
-
-    Raises SourceError.
-    """
-
-    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        if len({key for key, _ in pairs}) != len(pairs):
-            raise ValueError("expected every key once, got one twice")
-        return dict(pairs)
-
-    found = wire.decode(where, text, model)
-    try:
-        json.loads(text, object_pairs_hook=once)
-    except (ValueError, RecursionError) as error:
-        raise SourceError(where, str(error)) from error
-    return found
 
 
 def manifest_digest(text: bytes) -> str:

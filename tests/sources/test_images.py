@@ -238,6 +238,8 @@ WRONG = {
     "zstd": (layout(ZSTD), "image: expected layers as tar or gzip, got zstd; save it otherwise"),
     "no tar in it": (layout(b"?" * 1024), "archive: expected a well-formed tar archive, got: a number is not octal"),
     "leaves its folder": (layout(tar(("../../etc/passwd", EVIL))), "archive: expected a well-formed tar archive, got: an entry's name leaves its folder"),
+    "two kinds of image": (damaged(files=saved(tar((BINARY, EVIL)))), "manifest.json: expected the image of index.json, got sha256:"),
+    "a key in two cases": (damaged(files={"index.json": b'{"manifests": [], "Manifests": []}'}), "index.json: expected every key once, got one twice"),
     "docker without images": ({"manifest.json": b"[]"}, "manifest.json: expected one image, got 0"),
 }  # fmt: skip
 
@@ -249,6 +251,15 @@ def test_a_damaged_image_is_an_error(tmp_path: Path, files: Any, problem: str) -
         seen(tmp_path / "i", files)
 
     assert str(caught.value).startswith(problem)
+
+
+def test_a_folder_of_docker_names_no_files_outside(tmp_path: Path) -> None:
+    """Its lists hold any path; a folder is read as an OCI layout only."""
+    files = saved(tar((BINARY, NODE)))
+    with pytest.raises(
+        SourceError, match=r"^image: expected index.json of an OCI layout, got none$"
+    ):
+        seen(tmp_path / "folder", files, folder=True)
 
 
 def test_a_damaged_gzip_layer_is_an_error(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from runbook_lib.errors import SourceError
 from runbook_lib.sources import snapshots
 from runbook_lib.sources.keys import Refused
-from runbook_lib.sources.snapshots import About, Manifest, decode, parse_signature, verified_by
+from runbook_lib.sources.snapshots import About, Manifest, parse_signature, verified_by
+from runbook_lib.sources.wire import decode_once
 
 from .conftest import World
 
@@ -62,7 +63,7 @@ def test_a_chunks_checksum_is_of_the_manifests_algorithm(
     changes: dict[str, Any], expected: str
 ) -> None:
     """sha256 unless it says otherwise; the older key says so itself."""
-    found = decode("m", manifest(**changes), Manifest)
+    found = decode_once("m", manifest(**changes), Manifest)
 
     assert found.expected(found.segments[0]) == expected
 
@@ -85,24 +86,24 @@ def test_a_chunks_checksum_is_of_the_manifests_algorithm(
 def test_a_manifest_of_another_shape_is_refused(changes: dict[str, Any], problem: str) -> None:
     """No name leaves its folder, no size or checksum is guessed."""
     with pytest.raises(SourceError) as caught:
-        decode("m", manifest(**changes), Manifest)
+        decode_once("m", manifest(**changes), Manifest)
 
     assert str(caught.value) == f"m: {problem}"
 
 
 def test_a_key_that_stands_twice_is_refused() -> None:
     """Whoever reads the first and whoever reads the last would restore two things."""
-    text = manifest().replace(b'"version": 1', b'"version": 1, "version": 1')
-
-    with pytest.raises(SourceError, match=r"^m: expected every key once, got one twice$"):
-        decode("m", text, Manifest)
+    for twice in (b'"version": 1, "version": 1', b'"Version": 2, "version": 1'):
+        text = manifest().replace(b'"version": 1', twice)
+        with pytest.raises(SourceError, match=r"^m: expected every key once, got one twice$"):
+            decode_once("m", text, Manifest)
 
 
 @given(st.binary(max_size=300) | st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["version", "segments", "segment_name", "size_bytes", "checksum"]), inner)).map(lambda value: json.dumps(value).encode()))  # fmt: skip
 def test_any_bytes_are_a_manifest_or_an_error(text: bytes) -> None:
     """Never another exception; what is accepted has chunks with plain names."""
     try:
-        found = decode("m", text, Manifest)
+        found = decode_once("m", text, Manifest)
     except SourceError:
         return
     assert all("/" not in segment.segment_name for segment in found.segments)
@@ -111,7 +112,7 @@ def test_any_bytes_are_a_manifest_or_an_error(text: bytes) -> None:
 def test_deep_nesting_is_an_error() -> None:
     """Not the end of the interpreter."""
     with pytest.raises(SourceError):
-        decode("m", b'{"version": 1, "x": ' + b"[" * 100_000, Manifest)
+        decode_once("m", b'{"version": 1, "x": ' + b"[" * 100_000, Manifest)
 
 
 # --- signatures -------------------------------------------------------------------------------------
