@@ -21,7 +21,7 @@ from ..errors import SourceError
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..params import project_path
 from ..site import Rollback
-from ..sources import images, snapshots, wire
+from ..sources import images, pruning, snapshots, wire
 from ..sources.hashing import on_all_cores
 from ..sources.keys import Refused
 from ..sources.snapshots import About, Bundle, Manifest
@@ -225,13 +225,32 @@ def _about(context: Context, limits: Rollback, bundle: Bundle, tip: int | None) 
         lag = tip - about.height
         ok = 0 <= lag <= limits.max_lag_blocks
         rows.append(check_row(name, "behind the chain", most, lag, ok, unit="blocks"))
+    return [*rows, *_pruning(context, bundle, about.height)]
+
+
+def _pruning(context: Context, bundle: Bundle, height: int) -> list[Row]:
+    """The chain's own word on the height, and its pruning proofs, where the bundle has them."""
+    name, rows = bundle.name, []
     try:
-        beside = snapshots.checkpoint_height(context.scope, bundle)
+        beside = pruning.checkpoint_height(context.scope, bundle)
+        proofs = pruning.proofs(context.scope, bundle)
     except SourceError as error:
-        return [*rows, unknown_row(name, "pruning checkpoint", about.height, error.problem)]
+        return [unknown_row(name, f"pruning data ({error.source})", height, error.problem)]
     if beside is not None:
-        ok = beside == about.height
-        rows.append(check_row(name, "pruning checkpoint", about.height, beside, ok))
+        rows.append(check_row(name, "pruning checkpoint", height, beside, beside == height))
+    if not proofs:
+        return rows
+    newest = proofs[-1].height
+    rows.append(
+        check_row(name, "newest pruning proof", f"at most {height:,}", newest, newest <= height)
+    )
+    seen = context.scope.file_digests([proof.path for proof in proofs])
+    for proof, got in zip(proofs, seen, strict=True):
+        what = f"pruning proof {proof.path.name}"
+        if isinstance(got, SourceError):
+            rows.append(unknown_row(name, what, proof.digest, got.problem))
+        elif got.digest != proof.digest:
+            rows.append(check_row(name, what, proof.digest, got.digest, ok=False))
     return rows
 
 

@@ -6,7 +6,7 @@ A bundle is a folder as the chain's own tools read it, and two files of the site
                               "size_bytes", "checksum" (or "sha256")}]}
     manifest/chunks.json.sig  Ed25519 over the manifest's bytes
     chunks/<segment_name>
-    snapshot-<height>.json    the pruning checkpoint, where there is one: {"metadata": {"height"}}
+    snapshot-<height>.json, manifests/, proofs/    the chain's own pruning data (``pruning``), if any
     bundle.json               {"version": 1, "chain_id", "height", "created_at" (unix s), "manifest":
                               "sha256:HEX of chunks.json"}
     bundle.json.sig           Ed25519 over its bytes
@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from ..canonical import digest_bytes
 from ..errors import SourceError
@@ -41,25 +41,30 @@ ABOUT = "bundle.json"
 MAX_SEGMENTS = 100_000
 MAX_BUNDLES = 1000
 _SIGNED = re.compile(rb"(?:([0-9]{1,9}):)?([0-9A-Za-z+/]{86}==|[0-9A-Fa-f]{128})")
-_CHECKPOINT = re.compile(r"snapshot-([0-9]{1,20})\.json")
-_SIZE = 2**53 - 1
+MOST = 2**53 - 1
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+def _plain(name: str) -> str:
+    if name in ("", ".", "..") or not name.isprintable() or {*name} & {"/", "\\"}:
+        raise ValueError(f"expected a plain file name, got {name!r}")
+    return name
+
+
+PlainName = Annotated[str, Field(max_length=255), AfterValidator(_plain)]
 
 
 class Segment(Wire):
     """One chunk: a plain file name, its bytes, and its checksum as hex."""
 
-    segment_name: Annotated[str, Field(min_length=1, max_length=255)]
-    size_bytes: Annotated[int, Field(ge=0, le=_SIZE)]
+    segment_name: PlainName
+    size_bytes: Annotated[int, Field(ge=0, le=MOST)]
     checksum: str = ""
     sha256: str = ""
 
     @model_validator(mode="after")
-    def _plain(self) -> Self:
-        name = self.segment_name
-        if name in (".", "..") or not name.isprintable() or {*name} & {"/", "\\"}:
-            raise ValueError(f"expected a plain file name, got {name!r}")
+    def _checksum(self) -> Self:
         if not re.fullmatch("[0-9a-fA-F]{64}", self.checksum or self.sha256):
             raise ValueError("expected a checksum of 64 hex digits, got another")
         return self
@@ -95,17 +100,9 @@ class About(Wire):
 
     version: Literal[1]
     chain_id: Annotated[str, Field(min_length=1, max_length=200)]
-    height: Annotated[int, Field(ge=0, le=_SIZE)]
+    height: Annotated[int, Field(ge=0, le=MOST)]
     created_at: Annotated[int, Field(ge=0, le=253_402_300_799)]
     manifest: Digest
-
-
-class _Metadata(Wire):
-    height: Annotated[int, Field(ge=0, le=_SIZE)]
-
-
-class _Checkpoint(Wire):
-    metadata: _Metadata
 
 
 @dataclass(frozen=True)
@@ -150,21 +147,6 @@ def read_manifest(scope: Scope, bundle: Bundle) -> tuple[bytes, Manifest]:
     """A bundle's manifest, raw and typed. Raises SourceError."""
     text = scope.read(bundle.path / MANIFEST)
     return text, wire.decode_once(MANIFEST, text, Manifest)
-
-
-def checkpoint_height(scope: Scope, bundle: Bundle) -> int | None:
-    """The height of the pruning checkpoint beside the chunks, if there is one. Raises SourceError."""
-    names = [name for name in scope.listing(bundle.path) if _CHECKPOINT.fullmatch(name)]
-    if not names:
-        return None
-    if len(names) > 1:
-        raise SourceError(bundle.name, f"expected one pruning checkpoint, got {', '.join(names)}")
-    height = wire.decode_once(
-        names[0], scope.read(bundle.path / names[0]), _Checkpoint
-    ).metadata.height
-    if names[0] != f"snapshot-{height}.json":
-        raise SourceError(names[0], f"expected the height of its name, got {height}")
-    return height
 
 
 def signature(scope: Scope, path: Path, content: bytes, keys: Keys) -> str | SourceError | Refused:

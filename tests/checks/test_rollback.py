@@ -379,6 +379,33 @@ def test_the_checkpoint_must_agree(staging: Staging, height: int, wrong: object)
     assert staging.wrong() == wrong
 
 
+def test_pruning_proofs_must_be_whole_and_of_the_past(staging: Staging) -> None:
+    """Where the bundle has them: what the chain's restore would refuse half way is refused here."""
+    for folder in ("manifests", "proofs"):
+        (staging.bundle / folder).mkdir()
+
+    def prune(height: int, proof: bytes, checksum: str) -> None:
+        said = {"block_height": height, "proof_file": f"{height}.bin", "proof_checksum": checksum}
+        (staging.bundle / "manifests" / f"{height:020d}.json").write_text(json.dumps(said))
+        (staging.bundle / "proofs" / f"{height}.bin").write_bytes(proof)
+
+    prune(500, b"proof", sha(b"proof")[7:])
+    assert staging.wrong() == []
+
+    prune(501, b"proof", sha(b"other")[7:])
+    prune(TIP - 9, b"", sha(b"")[7:])
+    (staging.bundle / "proofs" / "500.bin").unlink()
+    missing = "expected a readable file, got: No such file or directory"
+    assert staging.wrong() == [
+        (ONE, "newest pruning proof", TIP - 9, FAIL),
+        (ONE, "pruning proof 500.bin", missing, INCONCLUSIVE),
+        (ONE, "pruning proof 501.bin", sha(b"proof"), FAIL),
+    ]
+    (staging.bundle / "manifests" / "notes.txt").touch()
+    problem = "expected a height of 20 digits, got another name"
+    assert staging.wrong() == [(ONE, "pruning data (manifests/notes.txt)", problem, INCONCLUSIVE)]
+
+
 def test_a_bundle_bound_to_another_manifest_is_refused(staging: Staging) -> None:
     """A young bundle.json beside an old snapshot."""
     manifest = staging.bundle / "manifest" / "chunks.json"

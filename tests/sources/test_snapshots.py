@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.errors import SourceError
-from runbook_lib.sources import snapshots
+from runbook_lib.sources import pruning, snapshots
 from runbook_lib.sources.keys import Refused
 from runbook_lib.sources.snapshots import About, Manifest, parse_signature, verified_by
 from runbook_lib.sources.wire import decode_once
@@ -74,9 +74,9 @@ def test_a_chunks_checksum_is_of_the_manifests_algorithm(
         ({"version": 2}, "version: expected 1, got 2"),
         ({"segments": []}, "segments: expected List should have at least 1 item after validation, not 0, got a list"),
         ({"checksum_algorithm": "md5"}, "checksum_algorithm: expected 'sha256' or 'blake2b', got 'md5'"),
-        ({"segments": segments(segment_name="../../etc/passwd")}, "segments.0: expected a plain file name, got '../../etc/passwd'"),
-        ({"segments": segments(segment_name="..")}, "segments.0: expected a plain file name, got '..'"),
-        ({"segments": segments(segment_name="a\0b")}, r"segments.0: expected a plain file name, got 'a\x00b'"),
+        ({"segments": segments(segment_name="../../etc/passwd")}, "segments.0.segment_name: expected a plain file name, got '../../etc/passwd'"),
+        ({"segments": segments(segment_name="..")}, "segments.0.segment_name: expected a plain file name, got '..'"),
+        ({"segments": segments(segment_name="a\0b")}, r"segments.0.segment_name: expected a plain file name, got 'a\x00b'"),
         ({"segments": segments(checksum="ab")}, "segments.0: expected a checksum of 64 hex digits, got another"),
         ({"segments": segments(size_bytes=-1)}, "segments.0.size_bytes: expected greater than or equal to 0, got -1"),
         ({"segments": segments(size_bytes=True)}, "segments.0.size_bytes: expected a valid integer, got True"),
@@ -241,8 +241,55 @@ def test_a_pruning_checkpoint_tells_its_height(
     scope = world.scope()
     [bundle] = snapshots.find_bundles(scope, tmp_path, KEYS)
     try:
-        got: object = snapshots.checkpoint_height(scope, bundle)
+        got: object = pruning.checkpoint_height(scope, bundle)
     except SourceError as error:
         got = str(error).replace(bundle.name, "{name}")
 
     assert got == found
+
+
+PROOF = {
+    "layout_version": 1,
+    "block_height": 5,
+    "proof_file": "5.bin",
+    "proof_checksum": HEX.upper(),
+}
+NAME = f"{5:020d}.json"
+
+
+@pytest.mark.parametrize(("manifests", "folder"), pruning.PAIRS)
+def test_pruning_proofs_are_named_by_their_manifests(
+    world: World, tmp_path: Path, manifests: str, folder: str
+) -> None:
+    """As Firewood keeps them, and as its backup script copies them."""
+    (write(tmp_path / "one") / manifests).mkdir()
+    (tmp_path / "one" / manifests / NAME).write_text(json.dumps(PROOF))
+    scope = world.scope()
+    [bundle] = snapshots.find_bundles(scope, tmp_path, KEYS)
+
+    assert pruning.proofs(scope, bundle) == [
+        pruning.Proof(5, tmp_path / "one" / folder / "5.bin", f"sha256:{HEX}")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "problem"),
+    [
+        (NAME, {"block_height": 6}, f"manifests/{NAME}: expected the height of its name, got 6"),
+        (NAME, {"proof_file": "../x"}, f"manifests/{NAME}: proof_file: expected a plain file name, got '../x'"),
+        (NAME, {"proof_checksum": "ab"}, f"manifests/{NAME}: proof_checksum: expected text matching '^[0-9a-fA-F]{{64}}$', got 'ab'"),
+        ("5.json", {}, "manifests/5.json: expected a height of 20 digits, got another name"),
+    ],
+)  # fmt: skip
+def test_other_pruning_manifests_are_refused(
+    world: World, tmp_path: Path, name: str, changes: dict[str, Any], problem: str
+) -> None:
+    """Nothing is guessed from a name, and no name leads elsewhere."""
+    (write(tmp_path / "one") / "manifests").mkdir()
+    (tmp_path / "one" / "manifests" / name).write_text(json.dumps({**PROOF, **changes}))
+    scope = world.scope()
+    [bundle] = snapshots.find_bundles(scope, tmp_path, KEYS)
+
+    with pytest.raises(SourceError) as caught:
+        pruning.proofs(scope, bundle)
+    assert str(caught.value) == problem
