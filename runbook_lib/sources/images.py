@@ -10,9 +10,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Annotated, cast
 
@@ -23,16 +23,15 @@ from ..errors import SourceError
 from ..markup import visible
 from . import wire
 from .hashing import Advance, hash_file, open_regular
-from .tarfiles import CHUNK, DIRECTORY, REGULAR, SYMLINK, Member, Readable, members
+from .layers import Search
+from .tarfiles import CHUNK, REGULAR, Readable, members
 from .wire import Wire
 
 MAX_DOCUMENT = 16 * 1024 * 1024
 MAX_UNPACKED = 64 * 1024**3
 MAX_LAYERS = 500
 MAX_BLOBS = 10_000
-MAX_NOTED = 16 * 1024 * 1024
 DOCUMENTS = frozenset({"index.json", "manifest.json"})
-OPAQUE, WHITEOUT = ".wh..wh..opq", ".wh."
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
@@ -232,7 +231,7 @@ def _image(files: _Folder | _Archive, whole: str, binary: str, advance: Advance)
         kind, known_as, layers = "docker save", *_docker(reading)
     else:
         raise SourceError("image", "expected index.json of an OCI layout, got none")
-    search = _Search(binary)
+    search = Search(binary)
     for layer in layers:
         _read_layer(reading, layer, search)
     found, problem = search.result()
@@ -338,7 +337,7 @@ class _Unpacked:
         raise NotImplementedError  # always read through a hash
 
 
-def _read_layer(reading: _Reading, layer: _Layer, search: _Search) -> None:
+def _read_layer(reading: _Reading, layer: _Layer, search: Search) -> None:
     with reading.files.open(layer.name) as raw:
         magic = raw.read(4)
     reading.size += raw.size
@@ -358,81 +357,3 @@ def _read_layer(reading: _Reading, layer: _Layer, search: _Search) -> None:
             raise SourceError("image", f"expected a layer of content {layer.content}, got {found}")
         if layer.blob and (found := blob.digest()) != layer.blob:  # also what follows the content
             raise SourceError("image", f"expected a blob {layer.blob}, got {found}")
-
-
-# --- one path through the layers --------------------------------------------------------------------
-
-
-@dataclass
-class _Search:
-    """Follows one path through the layers, lowest first: its digest after the last one."""
-
-    target: str
-    digest: str = ""
-    problem: str = ""
-    _links: set[str] = field(default_factory=set)
-    _near: set[str] = field(default_factory=set)
-    _noted: int = 0
-
-    def __post_init__(self) -> None:
-        self.target = "/".join(part for part in self.target.split("/") if part not in ("", "."))
-        parts = self.target.split("/")
-        self._parts = set(parts)
-        self._above = {"/".join(parts[:depth]) for depth in range(1, len(parts))}
-        folders = ["", *(f"{above}/" for above in self._above)]
-        self._hides = {folder + OPAQUE for folder in folders} | {
-            f"{path.rpartition('/')[0]}/{WHITEOUT}{path.rpartition('/')[2]}".lstrip("/")
-            for path in (*self._above, self.target)
-        }
-
-    def layer(self, entries: Iterable[Member]) -> None:
-        """What a layer does to the path: a whiteout hides what lies below it, never its own."""
-        found, hidden = "", False
-        for entry in entries:
-            if entry.kind == SYMLINK:
-                self._note(self._links, entry.name)
-            if entry.name == self.target:
-                if found:
-                    self.problem = self.problem or "stands twice in one layer"
-                found = self._file(entry)
-            elif entry.name in self._hides:
-                hidden = True
-            elif entry.name in self._above:
-                if entry.kind != DIRECTORY:
-                    self.problem = self.problem or "lies below a link or file"
-            elif self._could_be(entry.name):
-                self._note(self._near, entry.name)
-        self.digest = found or ("" if hidden else self.digest)
-
-    def _file(self, entry: Member) -> str:
-        if entry.kind != REGULAR or entry.sparse:
-            self.problem = self.problem or "is a link or a special file"
-            return ""
-        hashed = hashlib.sha256()
-        for data in entry.content():
-            hashed.update(data)
-        return "sha256:" + hashed.hexdigest()
-
-    def _could_be(self, name: str) -> bool:
-        """Whether an entry, written through a link, could be a part of the path or hide one."""
-        last = name.rpartition("/")[2]
-        return "/" in name and (last == OPAQUE or last.removeprefix(WHITEOUT) in self._parts)
-
-    def _note(self, notes: set[str], name: str) -> None:
-        self._noted += 0 if name in notes else len(name) + 64
-        if self._noted > MAX_NOTED:
-            raise SourceError("image", f"expected at most {MAX_NOTED} bytes of links, got more")
-        notes.add(name)
-
-    def result(self) -> tuple[str, str]:
-        """The digest of the path's file, or "" and why there is none that is proven."""
-        for name in self._near:
-            parts = name.split("/")
-            above = {"/".join(parts[:depth]) for depth in range(1, len(parts))}
-            if above & self._links:
-                return "", f"{self.target}: expected a plain path, got an entry through a link"
-        if self.problem:
-            return "", f"{self.target}: expected a plain file, got one that {self.problem}"
-        if not self.digest:
-            return "", f"{self.target}: expected it in the image, got none"
-        return self.digest, ""

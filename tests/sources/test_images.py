@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.errors import SourceError
-from runbook_lib.sources import images, tarfiles
+from runbook_lib.sources import images, layers, tarfiles
 from runbook_lib.sources.images import Staged, inspect
 
 BINARY = "usr/local/bin/rpp-node"
@@ -280,7 +280,7 @@ def test_a_bomb_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_links_without_end_are_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What must be remembered of an image is bounded."""
-    monkeypatch.setattr(images, "MAX_NOTED", 1000)
+    monkeypatch.setattr(layers, "MAX_NOTED", 1000)
     links: list[tuple[str, str]] = [(f"link-{number}", "->x") for number in range(20)]
 
     with pytest.raises(
