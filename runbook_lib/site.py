@@ -123,11 +123,43 @@ class Node(Strict):
         return self
 
 
+class SnapshotKey(Strict):
+    """A public key of snapshot signatures, and the number the chain knows it by."""
+
+    version: int = Field(default=1, ge=0, lt=2**31)
+    key: PublicKey = Field(min_length=1)
+
+
+class Rollback(Strict):
+    """What a cluster falls back on: the previous release, snapshot bundles, and their limits."""
+
+    release: str
+    binary: str = "usr/local/bin/rpp-node"
+    snapshots: list[str] = Field(min_length=1)
+    keys: list[SnapshotKey] = Field(min_length=1)
+    at_least: int = Field(default=1, ge=1, le=100)
+    max_age_hours: float = Field(default=24.0, gt=0, le=8760)
+    max_lag_blocks: int = Field(default=17_280, gt=0)
+
+    @model_validator(mode="after")
+    def _usable(self) -> Rollback:
+        versions = [key.version for key in self.keys]
+        if len(set(versions)) != len(versions):
+            raise ValueError("expected every key version once")
+        unknown = set(re.findall(r"\{(.*?)\}", self.release)) - {"cluster", "digest"}
+        if unknown:  # a candidate's release or commit is none of it
+            raise ValueError(f"expected {{cluster}} and {{digest}}, got {{{min(unknown)}}}")
+        if not self.binary.strip("/") or ".." in self.binary.split("/"):
+            raise ValueError(f"expected binary as a path inside the image, got {self.binary!r}")
+        return self
+
+
 class Cluster(Strict):
     chain_id: str
     epoch_length: int = Field(default=720, gt=0)
     block_time_ms: int = Field(default=5000, gt=0)
     rpc: Rpc = Rpc()
+    rollback: Rollback | None = None
     nodes: list[Node] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -176,6 +208,7 @@ class Commands(Strict):
     dry_run: Command | None = None
     probe: Command | None = None
     test_rules: Command | None = None
+    assets: Command | None = None
     revision: Command | None = None
     tree_status: Command | None = None
     suites: dict[str, Command] = {}

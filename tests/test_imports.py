@@ -19,7 +19,7 @@ LAYERS = (
     ("playbook", "wording", "markup", "progress"),
     ("display", "params"),
     ("site",),
-    ("sources.redact", "sources.process", "sources.wire", "sources.http"),
+    ("sources.redact", "sources.process", "sources.wire", "sources.http", "sources.hashing"),
     ("sources.tape",),
     ("sources",),
     ("metrics", "notebook"),

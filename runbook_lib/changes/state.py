@@ -1,12 +1,13 @@
 """Expected state: per node its gates, channel, binary and configuration, derived from journals.
 
 *Known* is what our journals last verified on each node: every live apply, drop, recovery and
-adoption in the store. Nothing else says what a cluster should be like before a stage.
+adoption in the store. Nothing else says what a cluster should be like before a stage. *Good* is
+what an attempt that passed, or an adoption, left on each node: where a rollback leads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from pydantic import ValidationError
 from ..canonical import canonical
 from ..errors import RecordDamaged, SourceError
 from ..evidence.record import Entry, parse
+from ..evidence.standing import passed
 from ..evidence.store import Store
 from ..outcomes import Model
 from ..sources.tape import Scope
@@ -63,10 +65,27 @@ def known_map(scope: Scope, store: Store, cluster: str) -> dict[str, Known]:
 
     Raises RecordDamaged when a record of the store contradicts itself.
     """
+    return _latest(scope, store, lambda entries: _counts(entries, cluster))
+
+
+def good_map(scope: Scope, store: Store, cluster: str) -> dict[str, Known]:
+    """The last good state of every node of ``cluster``, of whatever release.
+
+    Good is what the last attempt that passed (complete, applied, live) left, or an approved
+    adoption took over; a node of neither is not in it. Raises RecordDamaged, SourceError.
+    """
+
+    def good(entries: list[Entry]) -> bool:
+        return _counts(entries, cluster) and (entries[0].body["mode"] == "adopt" or passed(entries))
+
+    return _latest(scope, store, good)
+
+
+def _latest(scope: Scope, store: Store, counts: Callable[[list[Entry]], bool]) -> dict[str, Known]:
     found: dict[str, Known] = {}
     for path in _records(scope, store.root):
         entries, _ = parse(scope.read(path), str(path.relative_to(store.root)))
-        if not _counts(entries, cluster):
+        if not counts(entries):
             continue
         for node, known in _states(entries, str(path.parent.relative_to(store.root))):
             if node not in found or known.at >= found[node].at:

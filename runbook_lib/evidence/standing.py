@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from .. import playbook
-from ..errors import RecordDamaged
+from ..errors import RecordDamaged, SourceError
 from ..outcomes import CheckResult, EarlierTry, Outcome, Standing, Verdict, WaivedRow
 from .record import Entry
 
@@ -114,6 +114,26 @@ def incomplete(entries: Sequence[Entry], items: Sequence[Standing]) -> list[str]
             f"declared items: expected the playbook's {len(declared)}, got {len(opened['declared'])};"
             " the record was made by another version of the tool"
         )
+    return problems + _unfinished(entries, items)
+
+
+def passed(entries: Sequence[Entry]) -> bool:
+    """Whether a record ended with every item it declared passed (or waived), enforced last.
+
+    What a later version of the playbook declares does not undo it. Raises SourceError for items
+    that this version does not know: an older state must not take its place.
+    """
+    opened = entries[0].body
+    if unknown := sorted(set(opened["declared"]) - set(playbook.ITEMS)):
+        where = f"{opened['release']}/{opened['stage']}/{opened['attempt']:04d}"
+        raise SourceError(where, f"expected items of this version's playbook, got {unknown[0]!r}")
+    items = standings(entries)
+    good = all(one.state == "judged" and one.outcome is Outcome.PASS for one in items)
+    return bool(items) and good and not _unfinished(entries, items)
+
+
+def _unfinished(entries: Sequence[Entry], items: Sequence[Standing]) -> list[str]:
+    problems = []
     missing = [standing for standing in items if standing.state == "missing"]
     problems += [
         f"{standing.item}: expected a final result,"

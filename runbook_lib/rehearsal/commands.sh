@@ -1,6 +1,6 @@
 #!/bin/sh
-# version NODE, read-config NODE and test-rules FILE of the rehearsal network: a stage asks them dozens
-# of times, and starting Python for each costs more than everything else. Faults are files:
+# version, read-config and assets NODE, and test-rules FILE of the rehearsal network: a stage asks them
+# dozens of times, and starting Python for each costs more than everything else. Faults are files:
 # <root>/faults/NAME.NODE.
 root=$1 verb=$2 node=$3
 
@@ -35,5 +35,13 @@ read-config)
   [ -e "$root/faults/config-unreadable.$node" ] && fail "ssh: connection reset by peer" 255
   cat "$home/config.toml"
   ;;
-*) fail "expected version, read-config or test-rules, got $verb" 1 ;;
+assets)
+  [ -e "$root/faults/assets-probe-broken.$node" ] && fail "fetch: permission denied" 13
+  cluster=${home%/*} free=64000000000
+  fetchable=$(cat "$root/rollback/${cluster##*/}/fetchable")
+  [ -e "$root/faults/assets-not-fetchable.$node" ] && fetchable="[]"
+  [ -e "$root/faults/assets-no-space.$node" ] && free=8192
+  echo "{\"node\": \"$node\", \"fetchable\": $fetchable, \"free_bytes\": $free}"
+  ;;
+*) fail "expected version, read-config, assets or test-rules, got $verb" 1 ;;
 esac

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from .asset_effects import ASSET_EFFECTS, Effect, Undo
 from .faults import Active
 from .files import write_atomically
 from .layout import git
@@ -15,9 +16,6 @@ from .templates import NO_EXPORT
 
 if TYPE_CHECKING:
     from .network import RehearsalNetwork
-
-Undo = Callable[[], None]
-Effect = Callable[["RehearsalNetwork", Active], Undo]
 
 
 def _edit(pattern: str, replacement: str, *, restart: bool) -> Effect:
@@ -151,6 +149,7 @@ def _previous_build(network: RehearsalNetwork, active: Active) -> Undo:
 
 
 EFFECTS: dict[str, Effect] = {
+    **ASSET_EFFECTS,
     "gate-flipped": _edit(r"^timetoke_rewards = \w+", "timetoke_rewards = true", restart=True),
     "channel-wrong": _edit(
         r'^release_channel = "\w+"', 'release_channel = "testnet"', restart=True

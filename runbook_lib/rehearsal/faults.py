@@ -12,7 +12,7 @@ from typing import Literal
 
 from .world import STAGE_CLUSTERS, Event, World
 
-Layer = Literal["config", "rpc", "forge", "command", "chain", "telemetry"]
+Layer = Literal["config", "rpc", "forge", "command", "chain", "telemetry", "assets"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Fault:
 
 
 _DRIFT = "preflight.config-drift"
+_ASSETS = "preflight.rollback-assets"
 _CI = "development.ready.ci-green"
 _REACHABLE = "development.ready.telemetry-reachable"
 _PROVISION = "development.ready.provision"
@@ -66,6 +67,39 @@ _ALL = (
     Fault("dry-run-broken", _DRIFT, "INCONCLUSIVE", "the dry run itself breaks", "command"),
     Fault("dry-run-lenient", _DRIFT, "INCONCLUSIVE", "the dry run takes any key", "command"),
     Fault("no-dry-run", _DRIFT, "INCONCLUSIVE", "no binary to ask about a table's keys", "command"),
+    Fault("archive-missing", _ASSETS, "INCONCLUSIVE", "no previous release is staged", "assets"),
+    Fault("archive-damaged", _ASSETS, "INCONCLUSIVE", "the previous release breaks off", "assets"),
+    Fault(
+        "archive-of-candidate",
+        _ASSETS,
+        "FAIL",
+        "the candidate is staged as the previous release",
+        "assets",
+    ),
+    Fault(
+        "archive-other-build",
+        _ASSETS,
+        "FAIL",
+        "another build is staged as the previous release",
+        "assets",
+    ),
+    Fault("snapshots-missing", _ASSETS, "INCONCLUSIVE", "there is no snapshot", "assets"),
+    Fault("snapshot-unsigned", _ASSETS, "INCONCLUSIVE", "a manifest has no signature", "assets"),
+    Fault(
+        "snapshot-nameless", _ASSETS, "INCONCLUSIVE", "a bundle does not say its chain", "assets"
+    ),
+    Fault("snapshot-forged", _ASSETS, "FAIL", "a manifest is signed by another key", "assets"),
+    Fault("snapshot-chunk-missing", _ASSETS, "FAIL", "a chunk is missing", "assets"),
+    Fault("snapshot-chunk-corrupt", _ASSETS, "FAIL", "a chunk's content is damaged", "assets"),
+    Fault("snapshot-chunk-short", _ASSETS, "FAIL", "a chunk breaks off", "assets"),
+    Fault("snapshot-too-old", _ASSETS, "FAIL", "the newest snapshot is days old", "assets"),
+    Fault(
+        "snapshot-behind", _ASSETS, "FAIL", "the newest snapshot is far behind the chain", "assets"
+    ),
+    Fault("snapshot-other-chain", _ASSETS, "FAIL", "the snapshot is another chain's", "assets"),
+    Fault("assets-not-fetchable", _ASSETS, "FAIL", "a node can fetch nothing", "command"),
+    Fault("assets-no-space", _ASSETS, "FAIL", "a node has no room for a restore", "command"),
+    Fault("assets-probe-broken", _ASSETS, "INCONCLUSIVE", "the assets probe fails", "command"),
     Fault("ci-red", _CI, "FAIL", "a required check failed", "forge"),
     Fault("ci-status-red", _CI, "FAIL", "a commit status is a failure", "forge"),
     Fault("ci-pending", _CI, "INCONCLUSIVE", "a required check still runs", "forge"),

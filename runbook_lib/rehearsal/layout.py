@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from . import assets
 from .nodes import Build, read_build
 from .templates import node_config
 from .world import ClusterSpec, World, past
@@ -32,6 +33,10 @@ class Release:
     commit: str
     artifact: Path
     previous: Build
+
+    @property
+    def previous_artifact(self) -> Path:
+        return self.artifact.parent.parent / "previous" / "rpp-node"
 
 
 def token(seed: int, name: str) -> str:
@@ -94,7 +99,7 @@ def git(path: Path, *args: str) -> str:
 
 def write_nodes(world: World, release: Release, cluster: str) -> None:
     """Each node's folder: its configuration of the past, and the previous binary."""
-    binary = (release.artifact.parent.parent / "previous" / "rpp-node").read_bytes()
+    binary = release.previous_artifact.read_bytes()
     spec = world.clusters[cluster]
     channel, gates = past(cluster)
     for node in spec.nodes:
@@ -130,7 +135,7 @@ def site(world: World, forge: str, prometheus: str, alertmanager: str) -> dict[s
             "development": "development", "testnet": "testnet", "canary": "mainnet",
             "mainnet": "mainnet",
         },
-        "clusters": {name: _cluster(spec) for name, spec in world.clusters.items()},
+        "clusters": {name: _cluster(world, spec) for name, spec in world.clusters.items()},
         "telemetry": {
             "prometheus": {"url": prometheus, "timeout_s": 10.0},
             "alertmanager": {"url": alertmanager, "timeout_s": 10.0},
@@ -153,7 +158,7 @@ def site(world: World, forge: str, prometheus: str, alertmanager: str) -> dict[s
     }  # fmt: skip
 
 
-def _cluster(spec: ClusterSpec) -> dict[str, Any]:
+def _cluster(world: World, spec: ClusterSpec) -> dict[str, Any]:
     nodes = []
     for node in spec.nodes:
         row = {
@@ -173,6 +178,7 @@ def _cluster(spec: ClusterSpec) -> dict[str, Any]:
         "epoch_length": spec.epoch_length,
         "block_time_ms": round(spec.block_time_s * 1000),
         "rpc": {"token_env": "RPP_RPC_TOKEN", "timeout_s": 1.0},
+        "rollback": assets.section(world, spec.name, _shown),
         "nodes": nodes,
     }
 
@@ -197,6 +203,7 @@ def _commands(root: Path) -> dict[str, Any]:
         "dry_run": command(10.0, "dry-run", "--config", "{config}", "--strict-config-validation"),
         "probe": command(5.0, "probe", "{backend}"),
         "test_rules": {"argv": [*script, "test-rules", "{file}"], "timeout_s": 30.0},
+        "assets": {"argv": [*script, "assets", "{node}"], "timeout_s": 10.0},
         "revision": {"argv": [*checkout, "rev-parse", "HEAD"], "timeout_s": 10.0},
         "tree_status": {"argv": [*checkout, "status", "--porcelain"], "timeout_s": 10.0},
         "suites": {

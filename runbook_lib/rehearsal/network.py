@@ -18,10 +18,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import layout, templates
+from .asset_effects import Undo
+from .assets import Assets
 from .chain import LEAD_S
 from .control import control_app
-from .effects import EFFECTS, Undo
-from .faults import FaultBoard
+from .effects import EFFECTS
+from .faults import FAULTS, FaultBoard
 from .files import digest_of, write_atomically
 from .forge import Forge
 from .loopback import Address, Loopback, Scope, free_addresses
@@ -69,6 +71,7 @@ class RehearsalNetwork:
         self.world: World
         self.fleet: Fleet
         self.release: layout.Release
+        self.assets: Assets
         self.telemetry: TelemetryServers | None = None
         self._kind, self._history_s, self._bundle = (
             servers if telemetry else None,
@@ -130,6 +133,9 @@ class RehearsalNetwork:
         rpc = Rpc(self.env["RPP_RPC_TOKEN"], self._loopback)
         self.fleet = rpc.fleet = Fleet(self.world, self._loopback, self.faults, rpc.app)
         self.fleet.boot()
+        self.assets = Assets(self.world, self.release.previous_artifact, self.release.artifact)
+        for cluster in self.world.clusters:
+            self.assets.write(cluster)
         self.forge = Forge(
             self.release, self.world.clock, self.faults, self.env["GITHUB_TOKEN"], self._loopback
         )
@@ -224,6 +230,9 @@ class RehearsalNetwork:
             self.world.clock.advance(seconds)
         else:
             self.telemetry.relay(seconds)
+        broken = {one.cluster for one in self.faults if FAULTS[one.name].layer == "assets"}
+        for cluster in self.world.clusters.keys() - broken:
+            self.assets.back_up(cluster)
 
     def bring_up(self, name: str) -> None:
         """Start a node that is down; one that its own files keep down stays so."""

@@ -33,12 +33,13 @@ _ONE_TEST = re.compile(r"test .+ \.\.\. (ok|FAILED|ignored(, .*)?)")
 _UNKNOWN_KEYS = re.compile(r"unknown configuration key\(s\):([^\n]*)")
 LONGEST_REASON = 300
 STRICT = "--strict-config-validation"
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
 class Build(Wire):
     """What really runs on a node: digest of the binary or image, its commit and version."""
 
-    digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+    digest: Digest
     commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
     version: str
 
@@ -50,6 +51,14 @@ class Probe(Wire):
     reachable: bool
     status: int | None
     latency_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+
+
+class Assets(Wire):
+    """What a node can fetch, by digest, each only when whole; free bytes where it would go."""
+
+    node: str
+    fetchable: Annotated[list[Digest], Field(max_length=10_000)]
+    free_bytes: Annotated[int, Field(ge=0)]
 
 
 class Provisioned(Wire):
@@ -221,6 +230,14 @@ class SiteCommands:
         )
         if found.backend != backend:
             raise SourceError(f"probe {backend}", f"expected {backend!r}, got {found.backend!r}")
+        return found
+
+    def assets(self, node: str) -> Assets:
+        """What a node can fetch for a rollback; a mix-up of nodes is an error."""
+        source = f"assets {node}"
+        found = wire.decode(source, self._read("assets", node, node=node).stdout, Assets)
+        if found.node != node:
+            raise SourceError(source, f"expected {node!r}, got {found.node!r}")
         return found
 
     def revision(self) -> str:

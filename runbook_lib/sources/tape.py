@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from pathlib import Path
+from threading import get_ident
 from typing import IO, Any, Protocol
 from urllib.parse import urlencode
 
@@ -35,6 +36,7 @@ from ..errors import RecordDamaged, SourceError, TapeMiss
 from ..params import PROJECT
 from ..site import Clock
 from . import process
+from .hashing import Advance, Algorithm, hash_file, on_all_cores
 from .http import FAILURES, Answer, Failure, Http, Loop, Purpose, Request
 from .process import Ended
 from .redact import Redactor
@@ -78,6 +80,14 @@ class Asked:
     purpose: Purpose
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
     clock: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True)
+class FileDigest:
+    """``ALGORITHM:HEX`` of a file, and how many bytes it has."""
+
+    digest: str
+    size: int
 
 
 def read_entries(folder: Path) -> list[Entry]:
@@ -165,7 +175,7 @@ class LiveTape:
         path = self._folder / text[:2] / text
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
-            scratch = path.with_name(f".{text}.{os.getpid()}.{id(body)}")
+            scratch = path.with_name(f".{text}.{os.getpid()}.{get_ident()}")
             scratch.write_bytes(body)
             scratch.rename(path)
             self._written.add(path)
@@ -343,6 +353,32 @@ class Scope:
         if "error" in meta:
             raise SourceError(self._alias(str(path)), meta["error"])
         return str(meta["digest"])
+
+    def file_digests(
+        self, paths: Sequence[Path], algorithm: Algorithm = "sha256"
+    ) -> list[FileDigest | SourceError]:
+        """Digest and size of many files, on all cores; what could not be read is its error.
+
+        Only digests are recorded, one entry a file. A path must not be given twice.
+        """
+        if len(set(paths)) != len(paths):
+            raise ValueError("identical concurrent questions cannot be told apart on the tape")
+
+        def one(path: Path, advance: Advance) -> FileDigest | SourceError:
+            def ask() -> tuple[Meta, bytes]:
+                try:
+                    digest, size = hash_file(path, algorithm, advance)
+                    return {"digest": digest, "bytes": size}, b""
+                except (OSError, ValueError) as error:
+                    said = getattr(error, "strerror", None) or error
+                    return {"error": f"expected a readable file, got: {said}"}, b""
+
+            meta, _ = self._ask(f"DIGEST {algorithm} {self._alias(str(path))}", "read", ask)
+            if "error" in meta:
+                return SourceError(self._alias(str(path)), meta["error"])
+            return FileDigest(meta["digest"], meta["bytes"])
+
+        return on_all_cores(one, paths, live=self.live)
 
     # --- commands -------------------------------------------------------------------------------
 

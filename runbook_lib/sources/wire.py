@@ -6,6 +6,7 @@ right type: valid JSON of another shape is a SourceError, never a default.
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Protocol, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
@@ -112,6 +113,24 @@ def decode(source: str, body: bytes, model: type[M]) -> M:
         return model.model_validate_json(body)
     except ValidationError as error:
         raise SourceError(source, complaint(error)) from error
+
+
+def decode_once(source: str, body: bytes, model: type[M]) -> M:
+    """As ``decode``, of what other readers read as well: a key that stands twice is refused.
+
+    Some take the first and some the last, some tell case apart and some do not. Raises SourceError.
+    """
+
+    def once(pairs: list[tuple[str, object]]) -> None:
+        if len({key.casefold() for key, _ in pairs}) != len(pairs):
+            raise ValueError("expected every key once, got one twice")
+
+    found = decode(source, body, model)
+    try:
+        json.loads(body, object_pairs_hook=once)
+    except (ValueError, RecursionError) as error:
+        raise SourceError(source, str(error)) from error
+    return found
 
 
 def decode_list(source: str, body: bytes, model: type[M]) -> list[M]:

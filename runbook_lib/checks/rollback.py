@@ -1,0 +1,351 @@
+"""preflight.rollback-assets: what a rollback needs is staged, whole, signed, fresh and fetchable.
+
+Where a rollback leads is the good state: what the last attempt that passed left on each node, or an
+adoption. The archive must hold that state's build: its own digest, that of its manifest or
+configuration, or that of the binary in its layers. A node whose good build is the candidate's very
+own has nothing older to go back to: there the release artifact is its asset. The newest bundles are
+judged whole, as many as the site wants; so is each that does not say how new it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..canonical import canonical
+from ..changes.state import good_map
+from ..changes.targets import artifact
+from ..context import Context, judges
+from ..errors import SourceError
+from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
+from ..params import project_path
+from ..site import Rollback
+from ..sources import images, pruning, snapshots, wire
+from ..sources.hashing import on_all_cores
+from ..sources.keys import Refused
+from ..sources.snapshots import About, Bundle, Manifest
+from ..sources.tape import FileDigest
+from ..wording import count
+
+SHOWN = 20
+AHEAD_S = 300
+
+
+@dataclass(frozen=True)
+class Asset:
+    """Something to fetch: by what digest, how large, and for which nodes (none: for all)."""
+
+    name: str
+    digest: str
+    size: int
+    nodes: frozenset[str] = frozenset()
+
+
+@dataclass
+class Found:
+    """What was seen so far."""
+
+    rows: list[Row] = field(default_factory=list)
+    releases: list[Asset] = field(default_factory=list)
+    bundles: list[Asset] = field(default_factory=list)
+
+
+def expected(context: Context) -> tuple[str, Value]:
+    """What must hold, and its threshold."""
+    limits = context.cluster.rollback
+    what = "previous release and snapshots are staged, whole, signed and fetchable by every node"
+    if limits is None:
+        return what, f"clusters.{context.cluster_name}.rollback in the site file: missing"
+    age, lag = limits.max_age_hours, limits.max_lag_blocks
+    return what, f"{limits.at_least} of at most {age:g} h and {lag:,} blocks"
+
+
+@judges("preflight.rollback-assets")
+def rollback_assets(context: Context) -> CheckResult:
+    """The last good build and enough snapshots of this chain could be restored without a rebuild.
+
+    Playbook: common preflight, 4.
+    """
+    settings, found = context.cluster.rollback, Found()
+    if settings is None:
+        key = f"clusters.{context.cluster_name}.rollback"
+        found.rows.append(
+            unknown_row("rollback assets", "settings", "in the site file", f"none; set {key}")
+        )
+    else:
+        _releases(context, settings, found)
+        _bundles(context, settings, found)
+        _fetchable(context, found)
+    return context.conclude(
+        found.rows,
+        passed=f"{count(len(found.releases), 'build')} and {count(len(found.bundles), 'snapshot')}"
+        f" staged whole, signed, and fetchable by {count(len(context.cluster.nodes), 'node')}",
+        empty="nothing is staged",
+        data={
+            "releases": [asset.digest for asset in found.releases],
+            "snapshots": [asset.digest for asset in found.bundles],
+        },
+    )
+
+
+# --- the previous release ---------------------------------------------------------------------------
+
+
+def _releases(context: Context, settings: Rollback, found: Found) -> None:
+    """One archive for each build of the good state."""
+    good = good_map(context.scope, context.store, context.cluster_name)
+    wanted: dict[str, list[str]] = {}
+    for node in context.cluster.nodes:
+        if node.name in good:
+            wanted.setdefault(good[node.name].state.binary, []).append(node.name)
+        else:
+            text = f"none; take {context.cluster_name} over with `runbook adopt`"
+            found.rows.append(unknown_row(node.name, "last good state", "in the store", text))
+    try:
+        candidate = artifact(context)
+    except SourceError as error:
+        found.rows.append(context.unreadable("digest of the candidate", "readable", error))
+        return
+    for build, nodes in wanted.items():
+        own = build == candidate.digest
+        template = candidate.path if own else settings.release
+        path = template.replace("{cluster}", context.cluster_name)
+        path = path.replace("{digest}", build.removeprefix("sha256:"))
+        name = Path(path).name
+        try:
+            staged = _inspect(context, path, settings.binary)
+        except SourceError as error:
+            what = f"build of the last good state of {', '.join(nodes)}"
+            found.rows.append(unknown_row(name, what, build, error.problem))
+            continue
+        found.rows.append(_build_row(name, staged, build, candidate.digest))
+        found.releases.append(Asset(name, staged.digest, staged.size, frozenset(nodes)))
+
+
+def _inspect(context: Context, path: str, binary: str) -> images.Staged:
+    """What lies at ``path``, read once; the tape keeps what was found. Raises SourceError."""
+
+    def look() -> str:
+        try:
+            staged, *_ = on_all_cores(
+                lambda at, advance: images.inspect(at, binary, advance),
+                [project_path(path)],
+                live=True,
+            )
+            return staged.model_dump_json()
+        except SourceError as error:
+            return canonical({"error": f"{error.source}: {error.problem}"}).decode()
+
+    text = context.scope.derive(f"image {path} {binary}", look).encode()
+    try:
+        return wire.decode(path, text, images.Staged)
+    except SourceError:
+        raise SourceError(path, wire.decode(path, text, _Problem).error) from None
+
+
+class _Problem(wire.Wire):
+    error: str
+
+
+def _build_row(name: str, staged: images.Staged, build: str, candidate: str) -> Row:
+    what = f"build of the last good state ({staged.kind})"
+    digests = {*staged.known_as, staged.binary} - {""}
+    if candidate != build and candidate in digests:
+        return check_row(name, what, build, f"{candidate}: the candidate's own", ok=False)
+    if build in digests:
+        return check_row(name, what, build, build, ok=True)
+    if staged.problem:
+        return unknown_row(name, what, build, staged.problem)
+    return check_row(name, what, build, staged.binary, ok=False)
+
+
+# --- snapshots --------------------------------------------------------------------------------------
+
+
+def _bundles(context: Context, settings: Rollback, found: Found) -> None:
+    keys = {key.version: key.key for key in settings.keys}
+    bundles: list[Bundle] = []
+    for folder in settings.snapshots:
+        try:
+            bundles += snapshots.find_bundles(context.scope, project_path(folder), keys)
+        except SourceError as error:
+            found.rows.append(context.unreadable("snapshot bundles", "a folder of them", error))
+    least = settings.at_least
+    places = ", ".join(Path(folder).name for folder in settings.snapshots)
+    if not bundles:
+        found.rows.append(unknown_row(places, "snapshot bundles", f"at least {least}", "none"))
+    elif len(bundles) < least:
+        text = f"at least {least}"
+        found.rows.append(check_row(places, "snapshot bundles", text, len(bundles), ok=False))
+    silent = [bundle for bundle in bundles if isinstance(bundle.about, SourceError)]
+    ordered = sorted((b for b in bundles if b not in silent), key=_newness, reverse=True)
+    tip = _tip(context, found)
+    for bundle in [*silent, *ordered[:least]]:
+        found.rows += _about(context, settings, bundle, tip)
+        found.rows += _whole(context, bundle, keys, found)
+
+
+def _newness(bundle: Bundle) -> tuple[int, int]:
+    assert isinstance(bundle.about, About)
+    return (bundle.about.height, bundle.about.created_at)
+
+
+def _tip(context: Context, found: Found) -> int | None:
+    """The chain's height: the highest any node tells; None when one does not answer."""
+    heights: list[int] = []
+    for name, status in context.fleet.status().items():
+        if isinstance(status, SourceError):
+            found.rows.append(unknown_row(name, "height", "an answer", status.problem))
+        else:
+            heights.append(status.height)
+    return max(heights) if len(heights) == len(context.cluster.nodes) else None
+
+
+def _about(context: Context, limits: Rollback, bundle: Bundle, tip: int | None) -> list[Row]:
+    """Whose the bundle is, and how old."""
+    name, about, chain = bundle.name, bundle.about, context.cluster.chain_id
+    if isinstance(about, SourceError):
+        what = "chain, height and instant (bundle.json)"
+        return [unknown_row(name, what, chain, about.problem)]
+    rows = [_signature_row(name, snapshots.ABOUT, bundle.signed)]
+    rows.append(check_row(name, "chain", chain, about.chain_id, about.chain_id == chain))
+    age_s = context.now.timestamp() - about.created_at
+    oldest = limits.max_age_hours
+    if age_s < -AHEAD_S:
+        text = f"expected an instant of the past, got one {-age_s / 3600:.1f} h ahead"
+        rows.append(unknown_row(name, "age", oldest, text))
+    else:
+        age = round(max(age_s, 0.0) / 3600, 2)
+        rows.append(check_row(name, "age", f"at most {oldest:g} h", age, age <= oldest, unit="h"))
+    most = f"0 to {limits.max_lag_blocks:,} blocks"
+    if tip is None:
+        rows.append(unknown_row(name, "behind the chain", most, "the chain's height is unknown"))
+    else:
+        lag = tip - about.height
+        ok = 0 <= lag <= limits.max_lag_blocks
+        rows.append(check_row(name, "behind the chain", most, lag, ok, unit="blocks"))
+    return [*rows, *_pruning(context, bundle, about.height)]
+
+
+def _pruning(context: Context, bundle: Bundle, height: int) -> list[Row]:
+    """The chain's own word on the height, and its pruning proofs, where the bundle has them."""
+    name, rows = bundle.name, []
+    try:
+        beside = pruning.checkpoint_height(context.scope, bundle)
+        proofs = pruning.proofs(context.scope, bundle)
+    except SourceError as error:
+        return [unknown_row(name, f"pruning data ({error.source})", height, error.problem)]
+    if beside is not None:
+        rows.append(check_row(name, "pruning checkpoint", height, beside, beside == height))
+    if not proofs:
+        return rows
+    newest = proofs[-1].height
+    rows.append(
+        check_row(name, "newest pruning proof", f"at most {height:,}", newest, newest <= height)
+    )
+    seen = context.scope.file_digests([proof.path for proof in proofs])
+    for proof, got in zip(proofs, seen, strict=True):
+        what = f"pruning proof {proof.path.name}"
+        if isinstance(got, SourceError):
+            rows.append(unknown_row(name, what, proof.digest, got.problem))
+        elif got.digest != proof.digest:
+            rows.append(check_row(name, what, proof.digest, got.digest, ok=False))
+    return rows
+
+
+def _signature_row(name: str, what: str, signed: str | SourceError | Refused) -> Row:
+    what, wanted = f"signature of {what}", "a listed key's"
+    if isinstance(signed, SourceError):
+        return unknown_row(name, what, wanted, signed.problem)
+    if isinstance(signed, Refused):
+        return check_row(name, what, wanted, str(signed), ok=False)
+    return check_row(name, what, wanted, signed, ok=True)
+
+
+def _whole(context: Context, bundle: Bundle, keys: snapshots.Keys, found: Found) -> list[Row]:
+    """The manifest, whose it is, and every chunk it names."""
+    name = bundle.name
+    path = bundle.path / snapshots.MANIFEST
+    try:
+        text, manifest = snapshots.read_manifest(context.scope, bundle)
+    except SourceError as error:
+        return [unknown_row(name, "manifest", "readable", error.problem)]
+    digest = snapshots.manifest_digest(text)
+    found.bundles.append(Asset(name, digest, manifest.size))
+    rows = [
+        _signature_row(
+            name, snapshots.MANIFEST, snapshots.signature(context.scope, path, text, keys)
+        )
+    ]
+    if isinstance(bundle.about, About):
+        bound = bundle.about.manifest
+        rows.append(
+            check_row(name, "manifest named by bundle.json", bound, digest, bound == digest)
+        )
+    bad = _chunks(context, bundle.path / "chunks", manifest, name)
+    if not bad:
+        what = f"{len(manifest.segments):,} chunks of {manifest.size:,} bytes"
+        return [*rows, check_row(name, "chunks", what, what, ok=True)]
+    rows += bad[:SHOWN]
+    if left := bad[SHOWN:]:
+        fails = any(row.outcome is Outcome.FAIL for row in left)
+        outcome = Outcome.FAIL if fails else Outcome.INCONCLUSIVE
+        rows.append(check_row(name, "further chunks", "whole", f"{len(left):,} are not", outcome))
+    return rows
+
+
+def _chunks(context: Context, folder: Path, manifest: Manifest, name: str) -> list[Row]:
+    """A row for each chunk that is missing, unreadable, or not what the manifest says."""
+    there = set(context.scope.listing(folder))
+    rows = [
+        check_row(name, f"chunk {segment.segment_name}", "there", "missing", ok=False)
+        for segment in manifest.segments
+        if segment.segment_name not in there
+    ]
+    wanted = [one for one in manifest.segments if one.segment_name in there]
+    for algorithm in ("sha256", "blake2b"):
+        mine = [one for one in wanted if manifest.expected(one).startswith(f"{algorithm}:")]
+        paths = [folder / one.segment_name for one in mine]
+        got = context.scope.file_digests(paths, algorithm)
+        for segment, seen in zip(mine, got, strict=True):
+            rows += _chunk(name, segment, manifest.expected(segment), seen)
+    return rows
+
+
+def _chunk(
+    name: str, segment: snapshots.Segment, expected: str, seen: FileDigest | SourceError
+) -> Iterable[Row]:
+    what = f"chunk {segment.segment_name}"
+    if isinstance(seen, SourceError):
+        yield unknown_row(name, what, expected, seen.problem)
+    elif seen.size != segment.size_bytes:
+        yield check_row(name, what, segment.size_bytes, seen.size, ok=False, unit="bytes")
+    elif seen.digest != expected:
+        yield check_row(name, what, expected, seen.digest, ok=False)
+
+
+# --- from where each node is ------------------------------------------------------------------------
+
+
+def _fetchable(context: Context, found: Found) -> None:
+    """Every node can fetch its build and every judged bundle, and has room for them."""
+    largest = max((bundle.size for bundle in found.bundles), default=0)
+    for name, probed in context.each(context.commands.assets).items():
+        mine = [asset for asset in found.releases if name in asset.nodes]
+        needed: Sequence[Asset] = [*mine, *found.bundles]
+        if isinstance(probed, SourceError):
+            found.rows.append(unknown_row(name, "fetchable", "an answer", probed.problem))
+            continue
+        if not mine or not found.bundles:
+            found.rows.append(unknown_row(name, "fetchable", "a build and a snapshot", "no asset"))
+            continue
+        lacking = [asset.name for asset in needed if asset.digest not in probed.fetchable]
+        wanted = f"{len(needed)} assets"
+        got = f"not {', '.join(lacking)}" if lacking else wanted
+        found.rows.append(check_row(name, "fetchable", wanted, got, ok=not lacking))
+        # The old data is kept while a snapshot is restored: both must fit beside it.
+        room = largest + sum(asset.size for asset in mine)
+        free = probed.free_bytes
+        least = f"at least {room:,} bytes"
+        found.rows.append(check_row(name, "free space", least, free, free >= room, unit="bytes"))

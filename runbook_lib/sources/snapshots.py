@@ -1,0 +1,201 @@
+"""Snapshot bundles: their files, what they say of themselves, and whose signature is on them.
+
+A bundle is a folder as the chain's own tools read it, and two files of the site's backup:
+
+    manifest/chunks.json      {"version": 1, "checksum_algorithm"?, "segments": [{"segment_name",
+                              "size_bytes", "checksum" (or "sha256")}]}
+    manifest/chunks.json.sig  Ed25519 over the manifest's bytes
+    chunks/<segment_name>
+    snapshot-<height>.json, manifests/, proofs/    the chain's own pruning data (``pruning``), if any
+    bundle.json               {"version": 1, "chain_id", "height", "created_at" (unix s), "manifest":
+                              "sha256:HEX of chunks.json"}
+    bundle.json.sig           Ed25519 over its bytes
+
+Neither the manifest nor a checkpoint names a chain, and a manifest has no height or instant. So
+the backup must say them in ``bundle.json``, bound to its manifest by digest and signed by the same
+key; what it does not say is not provable. Signatures come in the chain's two spellings: hex or
+base64 of 64 bytes (``snapshot-verify`` reads these), and ``VERSION:BASE64`` (the node reads this).
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from ..canonical import digest_bytes
+from ..errors import SourceError
+from . import wire
+from .hashing import Algorithm
+from .keys import Refused
+from .tape import Scope
+from .wire import Wire
+
+MANIFEST = "manifest/chunks.json"
+ABOUT = "bundle.json"
+MAX_SEGMENTS = 100_000
+MAX_BUNDLES = 1000
+_SIGNED = re.compile(rb"(?:([0-9]{1,9}):)?([0-9A-Za-z+/]{86}==|[0-9A-Fa-f]{128})")
+MOST = 2**53 - 1
+
+Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+
+
+def _plain(name: str) -> str:
+    if name in ("", ".", "..") or not name.isprintable() or {*name} & {"/", "\\"}:
+        raise ValueError(f"expected a plain file name, got {name!r}")
+    return name
+
+
+PlainName = Annotated[str, Field(max_length=255), AfterValidator(_plain)]
+
+
+class Segment(Wire):
+    """One chunk: a plain file name, its bytes, and its checksum as hex."""
+
+    segment_name: PlainName
+    size_bytes: Annotated[int, Field(ge=0, le=MOST)]
+    checksum: str = ""
+    sha256: str = ""
+
+    @model_validator(mode="after")
+    def _checksum(self) -> Self:
+        if not re.fullmatch("[0-9a-fA-F]{64}", self.checksum or self.sha256):
+            raise ValueError("expected a checksum of 64 hex digits, got another")
+        return self
+
+
+class Manifest(Wire):
+    """The chunks of a snapshot; without ``checksum_algorithm`` they are sha256, the node's default."""
+
+    version: Literal[1]
+    checksum_algorithm: Algorithm = "sha256"
+    segments: Annotated[list[Segment], Field(min_length=1, max_length=MAX_SEGMENTS)]
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        if len({segment.segment_name for segment in self.segments}) != len(self.segments):
+            raise ValueError("expected every segment_name once, got one twice")
+        return self
+
+    @property
+    def size(self) -> int:
+        """Bytes of all chunks."""
+        return sum(segment.size_bytes for segment in self.segments)
+
+    def expected(self, segment: Segment) -> str:
+        """A chunk's digest as ``ALGORITHM:HEX``; the older key is always sha256."""
+        if segment.checksum:
+            return f"{self.checksum_algorithm}:{segment.checksum.lower()}"
+        return f"sha256:{segment.sha256.lower()}"
+
+
+class About(Wire):
+    """What the backup says of its bundle; ``created_at`` in unix seconds."""
+
+    version: Literal[1]
+    chain_id: Annotated[str, Field(min_length=1, max_length=200)]
+    height: Annotated[int, Field(ge=0, le=MOST)]
+    created_at: Annotated[int, Field(ge=0, le=253_402_300_799)]
+    manifest: Digest
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder with a manifest in it. What could not be read of it is its error."""
+
+    path: Path
+    about: About | SourceError
+    signed: str | SourceError | Refused
+
+    @property
+    def name(self) -> str:
+        return f"{self.path.parent.name}/{self.path.name}"
+
+
+Keys = Mapping[int, str]
+"""Public keys, ``ed25519:BASE64``, by the version that the chain numbers them with."""
+
+
+def find_bundles(scope: Scope, folder: Path, keys: Keys) -> list[Bundle]:
+    """Every bundle in ``folder``, or the one it is itself. Raises SourceError for far too many."""
+    names = scope.listing(folder)
+    if len(names) > MAX_BUNDLES:
+        raise SourceError(
+            folder.name, f"expected at most {MAX_BUNDLES} bundles, got {len(names)} names"
+        )
+    inside = [folder] if "manifest" in names else [folder / name for name in names]
+    found = [path for path in inside if "chunks.json" in scope.listing(path / "manifest")]
+    return [_bundle(scope, path, keys) for path in found]
+
+
+def _bundle(scope: Scope, path: Path, keys: Keys) -> Bundle:
+    try:
+        text = scope.read(path / ABOUT)
+        about: About | SourceError = wire.decode_once(ABOUT, text, About)
+    except SourceError as error:
+        return Bundle(path, error, error)
+    return Bundle(path, about, signature(scope, path / ABOUT, text, keys))
+
+
+def read_manifest(scope: Scope, bundle: Bundle) -> tuple[bytes, Manifest]:
+    """A bundle's manifest, raw and typed. Raises SourceError."""
+    text = scope.read(bundle.path / MANIFEST)
+    return text, wire.decode_once(MANIFEST, text, Manifest)
+
+
+def signature(scope: Scope, path: Path, content: bytes, keys: Keys) -> str | SourceError | Refused:
+    """Whose signature lies beside a file: the key's version as text, or what is wrong with it."""
+    beside = path.with_name(f"{path.name}.sig")
+    try:
+        version, raw = parse_signature(scope.read(beside), beside.name)
+        return verified_by(content, version, raw, keys)
+    except (SourceError, Refused) as error:
+        return error
+
+
+def parse_signature(text: bytes, where: str) -> tuple[int | None, bytes]:
+    """Key version (None where it is not said) and the signature's 64 bytes. Raises SourceError."""
+    found = _SIGNED.fullmatch(text.strip())
+    if found is None or (found[1] and len(found[2]) != 88):
+        raise SourceError(
+            where, "expected 64 bytes in hex or base64, or VERSION:BASE64, got something else"
+        )
+    try:
+        hexadecimal = len(found[2]) == 128
+        raw = bytes.fromhex(found[2].decode()) if hexadecimal else base64.b64decode(found[2])
+    except ValueError as error:  # pragma: no cover - the pattern leaves none
+        raise SourceError(where, f"expected hex or base64, got: {error}") from error
+    return (int(found[1]) if found[1] else None), raw
+
+
+def verified_by(content: bytes, version: int | None, raw: bytes, keys: Keys) -> str:
+    """The version of the key that signed ``content``. Raises Refused, or SourceError for no keys."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    if not keys:
+        raise SourceError("rollback.keys", "expected the public key of snapshots, got none")
+    if version is not None and version not in keys:
+        known = ", ".join(map(str, sorted(keys)))
+        raise Refused(f"signed with key version {version}, expected one of {known}")
+    for number in sorted(keys) if version is None else [version]:
+        key = Ed25519PublicKey.from_public_bytes(
+            base64.b64decode(keys[number].removeprefix("ed25519:"))
+        )
+        try:
+            key.verify(raw, content)
+            return f"key version {number}"
+        except InvalidSignature:
+            continue
+    raise Refused("the signature is no listed key's over this content")
+
+
+def manifest_digest(text: bytes) -> str:
+    """What a bundle is known by: its manifest's ``sha256:HEX``, which binds every chunk."""
+    return digest_bytes(text)

@@ -1,0 +1,139 @@
+"""The good state: what a passed attempt or an adoption left, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runbook_lib import playbook
+from runbook_lib.changes.state import NodeState, good_map, known_map
+from runbook_lib.errors import SourceError
+from runbook_lib.evidence.store import Store
+
+OLD = NodeState(gates={}, channel="development", binary="sha256:1", config="sha256:1")
+NEW = OLD.model_copy(update={"binary": "sha256:2"})
+RELEASE = "v1.3.0"
+
+
+class Journals:
+    """Attempts written by hand: what their records say is all that counts."""
+
+    def __init__(self, practice: Any) -> None:
+        self.stage = practice.open()
+        self.scope = self.stage._session.scope("preflight.rollback-assets", 1)
+        self.store: Store = self.stage._session.store
+
+    def attempt(self, state: NodeState, hour: int, outcome: str = "PASS", **opened: Any) -> None:
+        """An attempt that changed dev-1 and ended with ``outcome`` for its only item."""
+        item = "development.activate.deploy"
+        about = {
+            "release": RELEASE,
+            "stage": "development",
+            "cluster": "development",
+            "mode": "apply",
+            "source": "rehearsal",
+            "declared": [item],
+            **opened,
+        }
+        record = self.store.create(RELEASE, "development", about).record
+        at = f"2026-11-23T{hour:02d}:00:00+00:00"
+        record.append("session", {"number": 1})
+        record.append("started", {"item": item, "number": 1})
+        body = {"item": item, "node": "dev-1", "state": state.model_dump(mode="json"), "at": at}
+        record.append("state", body)
+        row = {"subject": "dev-1", "what": "x", "expected": 1, "observed": 1, "outcome": outcome}
+        result = {"item": item, "outcome": outcome, "reason": "", "rows": [row]}
+        result |= {"started": at, "ended": at}
+        record.append("result", {"item": item, "number": 1, "result": result})
+        if opened.get("enforced", True):
+            record.append("enforced", {"number": 1})
+
+    def adopted(self, state: NodeState, hour: int) -> None:
+        opened = {"cluster": "development", "mode": "adopt", "source": "rehearsal"}
+        record = self.store.adopt("development", opened).record
+        at = f"2026-11-23T{hour:02d}:00:00+00:00"
+        body = {"item": "adopt", "node": "dev-1", "state": state.model_dump(mode="json"), "at": at}
+        record.append("state", body)
+
+    def good(self) -> dict[str, NodeState]:
+        found = good_map(self.scope, self.store, "development")
+        return {node: known.state for node, known in found.items()}
+
+    def known(self) -> NodeState:
+        return known_map(self.scope, self.store, "development")["dev-1"].state
+
+
+@pytest.fixture
+def journals(practice: Any) -> Journals:
+    return Journals(practice)
+
+
+def test_a_passed_attempt_leaves_a_good_state(journals: Journals) -> None:
+    """The last one counts, whatever an adoption before it said."""
+    journals.adopted(OLD, 1)
+    journals.attempt(NEW, 2)
+
+    assert journals.good() == {"dev-1": NEW}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "opened"),
+    [
+        ("FAIL", {}),
+        ("INCONCLUSIVE", {}),
+        ("PASS", {"enforced": False}),
+        ("PASS", {"declared": ["development.activate.deploy", "development.activate.baseline"]}),
+        ("PASS", {"mode": "plan"}),
+        ("PASS", {"source": "replay"}),
+        ("PASS", {"cluster": "testnet"}),
+    ],
+)
+def test_what_did_not_pass_whole_and_live_is_not_good(
+    journals: Journals, outcome: str, opened: dict[str, Any]
+) -> None:
+    """The older good state stays the one to go back to."""
+    journals.adopted(OLD, 1)
+    journals.attempt(NEW, 2, outcome, **opened)
+
+    assert journals.good() == {"dev-1": OLD}
+
+
+def test_a_failed_attempt_is_known_but_not_good(journals: Journals) -> None:
+    """Where nodes stand, and where they would be led back to, are two things."""
+    journals.adopted(OLD, 1)
+    journals.attempt(NEW, 2, "FAIL")
+
+    assert (journals.known(), journals.good()["dev-1"]) == (NEW, OLD)
+
+
+def test_a_later_adoption_replaces_an_older_pass(journals: Journals) -> None:
+    """By the instant each was verified at."""
+    journals.attempt(NEW, 1)
+    journals.adopted(OLD, 2)
+
+    assert journals.good() == {"dev-1": OLD}
+
+
+def test_nothing_passed_is_no_good_state(journals: Journals) -> None:
+    """Not the state the nodes happen to be in."""
+    journals.attempt(NEW, 1, "FAIL")
+
+    assert journals.good() == {}
+
+
+def test_a_playbook_that_grew_does_not_undo_a_pass(
+    journals: Journals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a record declared is what it is judged by; an item nobody knows is no ground to skip it."""
+    journals.attempt(NEW, 1)
+    monkeypatch.setitem(playbook.DECLARED, "development", ())
+    assert journals.good() == {"dev-1": NEW}
+
+    journals.attempt(OLD, 2, declared=["development.activate.renamed"])
+    with pytest.raises(SourceError) as caught:
+        journals.good()
+    assert str(caught.value) == (
+        "v1.3.0/development/0002: expected items of this version's playbook, got"
+        " 'development.activate.renamed'"
+    )

@@ -1,0 +1,295 @@
+"""Snapshot bundles: their manifests, both spellings of signatures, and what they say of themselves."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runbook_lib.errors import SourceError
+from runbook_lib.sources import pruning, snapshots
+from runbook_lib.sources.keys import Refused
+from runbook_lib.sources.snapshots import About, Manifest, parse_signature, verified_by
+from runbook_lib.sources.wire import decode_once
+
+from .conftest import World
+
+KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
+OTHER = Ed25519PrivateKey.from_private_bytes(b"o" * 32)
+HEX = "ab" * 32
+
+
+def public(key: Ed25519PrivateKey) -> str:
+    return "ed25519:" + base64.b64encode(key.public_key().public_bytes_raw()).decode()
+
+
+KEYS = {1: public(KEY), 2: public(OTHER)}
+
+
+def manifest(**changes: Any) -> bytes:
+    segment = {"segment_name": "chunk-0", "size_bytes": 7, "checksum": HEX}
+    return json.dumps({"version": 1, "segments": [segment], **changes}).encode()
+
+
+def segments(**changes: Any) -> list[dict[str, Any]]:
+    return [{"segment_name": "chunk-0", "size_bytes": 7, "checksum": HEX, **changes}]
+
+
+# --- manifests --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, f"sha256:{HEX}"),
+        ({"checksum_algorithm": "blake2b"}, f"blake2b:{HEX}"),
+        ({"segments": segments(checksum=HEX.upper())}, f"sha256:{HEX}"),
+        (
+            {
+                "checksum_algorithm": "blake2b",
+                "segments": [{"segment_name": "c", "size_bytes": 1, "sha256": HEX}],
+            },
+            f"sha256:{HEX}",
+        ),
+    ],
+)
+def test_a_chunks_checksum_is_of_the_manifests_algorithm(
+    changes: dict[str, Any], expected: str
+) -> None:
+    """sha256 unless it says otherwise; the older key says so itself."""
+    found = decode_once("m", manifest(**changes), Manifest)
+
+    assert found.expected(found.segments[0]) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"version": 2}, "version: expected 1, got 2"),
+        ({"segments": []}, "segments: expected List should have at least 1 item after validation, not 0, got a list"),
+        ({"checksum_algorithm": "md5"}, "checksum_algorithm: expected 'sha256' or 'blake2b', got 'md5'"),
+        ({"segments": segments(segment_name="../../etc/passwd")}, "segments.0.segment_name: expected a plain file name, got '../../etc/passwd'"),
+        ({"segments": segments(segment_name="..")}, "segments.0.segment_name: expected a plain file name, got '..'"),
+        ({"segments": segments(segment_name="a\0b")}, r"segments.0.segment_name: expected a plain file name, got 'a\x00b'"),
+        ({"segments": segments(checksum="ab")}, "segments.0: expected a checksum of 64 hex digits, got another"),
+        ({"segments": segments(size_bytes=-1)}, "segments.0.size_bytes: expected greater than or equal to 0, got -1"),
+        ({"segments": segments(size_bytes=True)}, "segments.0.size_bytes: expected a valid integer, got True"),
+        ({"segments": segments() * 2}, "expected every segment_name once, got one twice"),
+    ],
+)  # fmt: skip
+def test_a_manifest_of_another_shape_is_refused(changes: dict[str, Any], problem: str) -> None:
+    """No name leaves its folder, no size or checksum is guessed."""
+    with pytest.raises(SourceError) as caught:
+        decode_once("m", manifest(**changes), Manifest)
+
+    assert str(caught.value) == f"m: {problem}"
+
+
+def test_a_key_that_stands_twice_is_refused() -> None:
+    """Whoever reads the first and whoever reads the last would restore two things."""
+    for twice in (b'"version": 1, "version": 1', b'"Version": 2, "version": 1'):
+        text = manifest().replace(b'"version": 1', twice)
+        with pytest.raises(SourceError, match=r"^m: expected every key once, got one twice$"):
+            decode_once("m", text, Manifest)
+
+
+@given(st.binary(max_size=300) | st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["version", "segments", "segment_name", "size_bytes", "checksum"]), inner)).map(lambda value: json.dumps(value).encode()))  # fmt: skip
+def test_any_bytes_are_a_manifest_or_an_error(text: bytes) -> None:
+    """Never another exception; what is accepted has chunks with plain names."""
+    try:
+        found = decode_once("m", text, Manifest)
+    except SourceError:
+        return
+    assert all("/" not in segment.segment_name for segment in found.segments)
+
+
+def test_deep_nesting_is_an_error() -> None:
+    """Not the end of the interpreter."""
+    with pytest.raises(SourceError):
+        decode_once("m", b'{"version": 1, "x": ' + b"[" * 100_000, Manifest)
+
+
+# --- signatures -------------------------------------------------------------------------------------
+
+
+@given(content=st.binary(max_size=50), spelling=st.sampled_from(["hex", "HEX", "base64", "1:"]))
+def test_both_spellings_of_a_signature_are_read(content: bytes, spelling: str) -> None:
+    """snapshot-verify's, and the node's with the key's version before it."""
+    raw = KEY.sign(content)
+    encoded = base64.b64encode(raw).decode()
+    text = {"hex": raw.hex(), "HEX": raw.hex().upper(), "base64": encoded, "1:": f"1:{encoded}"}
+
+    version, found = parse_signature(text[spelling].encode() + b"\n", "s")
+
+    assert (version, found) == (1 if spelling == "1:" else None, raw)
+    assert verified_by(content, version, found, KEYS) == "key version 1"
+
+
+@given(content=st.binary(min_size=1, max_size=50), flip=st.integers(0, 511))
+def test_no_altered_signature_or_content_is_accepted(content: bytes, flip: int) -> None:
+    """One bit is enough."""
+    raw = bytearray(KEY.sign(content))
+    raw[flip // 8] ^= 1 << flip % 8
+    with pytest.raises(Refused):
+        verified_by(content, None, bytes(raw), KEYS)
+    with pytest.raises(Refused):
+        verified_by(content + b"x", None, KEY.sign(content), KEYS)
+
+
+def test_a_signature_counts_for_the_version_it_names() -> None:
+    """A listed key under another number is another key."""
+    raw = OTHER.sign(b"content")
+
+    assert verified_by(b"content", 2, raw, KEYS) == "key version 2"
+    with pytest.raises(Refused, match=r"^the signature is no listed key's over this content$"):
+        verified_by(b"content", 1, raw, KEYS)
+    with pytest.raises(Refused, match=r"^signed with key version 7, expected one of 1, 2$"):
+        verified_by(b"content", 7, raw, KEYS)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_signature_or_an_error(text: bytes) -> None:
+    """64 bytes, or SourceError."""
+    try:
+        _, raw = parse_signature(text, "s")
+    except SourceError as error:
+        assert "expected 64 bytes in hex or base64" in str(error)
+    else:
+        assert len(raw) == 64
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1:" + "ab" * 64, "-1:" + "A" * 86 + "==", "ab" * 63, "1:2:x"]
+)
+def test_other_spellings_are_refused(text: str) -> None:
+    """No number that is not one, no hex after a version."""
+    with pytest.raises(SourceError):
+        parse_signature(text.encode(), "s")
+
+
+# --- folders ----------------------------------------------------------------------------------------
+
+
+def write(folder: Path, **about: Any) -> Path:
+    """A signed bundle."""
+    (folder / "manifest").mkdir(parents=True)
+    (folder / "manifest" / "chunks.json").write_bytes(manifest())
+    said = {
+        "version": 1,
+        "chain_id": "c",
+        "height": 5,
+        "created_at": 9,
+        "manifest": f"sha256:{HEX}",
+    }
+    text = json.dumps({**said, **about}).encode()
+    (folder / "bundle.json").write_bytes(text)
+    (folder / "bundle.json.sig").write_text(KEY.sign(text).hex())
+    return folder
+
+
+def test_bundles_are_found_in_a_folder_or_are_it(world: World, tmp_path: Path) -> None:
+    """What holds no manifest is none; what a bundle says counts with whose word it is."""
+    one = write(tmp_path / "all" / "one")
+    (tmp_path / "all" / "notes").mkdir()
+    [found] = snapshots.find_bundles(world.scope(), tmp_path / "all", KEYS)
+    [itself] = snapshots.find_bundles(world.scope(), one, KEYS)
+
+    assert found == itself
+    assert (found.name, found.signed) == ("all/one", "key version 1")
+    assert isinstance(found.about, About)
+    assert (found.about.chain_id, found.about.height) == ("c", 5)
+    assert snapshots.find_bundles(world.scope(), tmp_path / "none", KEYS) == []
+
+
+def test_what_a_bundle_lacks_is_its_error(world: World, tmp_path: Path) -> None:
+    """Unsigned, unsaid, or of another shape: never a bundle that says nothing."""
+    write(tmp_path / "a")
+    (tmp_path / "a" / "bundle.json.sig").unlink()
+    write(tmp_path / "b", height="5")
+    write(tmp_path / "c")
+    (tmp_path / "c" / "bundle.json").write_bytes(b"{}")
+    unsigned, shape, empty = snapshots.find_bundles(world.scope(), tmp_path, KEYS)
+
+    assert isinstance(unsigned.signed, SourceError)
+    assert str(shape.about) == "bundle.json: height: expected a valid integer, got '5'"
+    assert isinstance(empty.about, SourceError)
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ({}, None),
+        ({"snapshot-5.json": '{"plan": {}, "metadata": {"height": 5, "timestamp": 1}}'}, 5),
+        ({"snapshot-6.json": '{"metadata": {"height": 5}}'}, "snapshot-6.json: expected the height of its name, got 5"),
+        ({"snapshot-5.json": "[]"}, "snapshot-5.json: expected an object, got a list"),
+        ({"snapshot-5.json": "", "snapshot-6.json": ""}, "{name}: expected one pruning checkpoint, got snapshot-5.json, snapshot-6.json"),
+    ],
+)  # fmt: skip
+def test_a_pruning_checkpoint_tells_its_height(
+    world: World, tmp_path: Path, files: dict[str, str], found: object
+) -> None:
+    """The chain's own file, where there is one; one that contradicts its name tells nothing."""
+    write(tmp_path / "one")
+    for name, text in files.items():
+        (tmp_path / "one" / name).write_text(text)
+    scope = world.scope()
+    [bundle] = snapshots.find_bundles(scope, tmp_path, KEYS)
+    try:
+        got: object = pruning.checkpoint_height(scope, bundle)
+    except SourceError as error:
+        got = str(error).replace(bundle.name, "{name}")
+
+    assert got == found
+
+
+PROOF = {
+    "layout_version": 1,
+    "block_height": 5,
+    "proof_file": "5.bin",
+    "proof_checksum": HEX.upper(),
+}
+NAME = f"{5:020d}.json"
+
+
+@pytest.mark.parametrize(("manifests", "folder"), pruning.PAIRS)
+def test_pruning_proofs_are_named_by_their_manifests(
+    world: World, tmp_path: Path, manifests: str, folder: str
+) -> None:
+    """As Firewood keeps them, and as its backup script copies them."""
+    (write(tmp_path / "one") / manifests).mkdir()
+    (tmp_path / "one" / manifests / NAME).write_text(json.dumps(PROOF))
+    scope = world.scope()
+    [bundle] = snapshots.find_bundles(scope, tmp_path, KEYS)
+
+    assert pruning.proofs(scope, bundle) == [
+        pruning.Proof(5, tmp_path / "one" / folder / "5.bin", f"sha256:{HEX}")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "problem"),
+    [
+        (NAME, {"block_height": 6}, f"manifests/{NAME}: expected the height of its name, got 6"),
+        (NAME, {"proof_file": "../x"}, f"manifests/{NAME}: proof_file: expected a plain file name, got '../x'"),
+        (NAME, {"proof_checksum": "ab"}, f"manifests/{NAME}: proof_checksum: expected text matching '^[0-9a-fA-F]{{64}}$', got 'ab'"),
+        ("5.json", {}, "manifests/5.json: expected a height of 20 digits, got another name"),
+    ],
+)  # fmt: skip
+def test_other_pruning_manifests_are_refused(
+    world: World, tmp_path: Path, name: str, changes: dict[str, Any], problem: str
+) -> None:
+    """Nothing is guessed from a name, and no name leads elsewhere."""
+    (write(tmp_path / "one") / "manifests").mkdir()
+    (tmp_path / "one" / "manifests" / name).write_text(json.dumps({**PROOF, **changes}))
+    scope = world.scope()
+    [bundle] = snapshots.find_bundles(scope, tmp_path, KEYS)
+
+    with pytest.raises(SourceError) as caught:
+        pruning.proofs(scope, bundle)
+    assert str(caught.value) == problem
