@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -240,7 +241,34 @@ def _development(world: World, release: Release) -> dict[str, Any]:
     return {**_common(world, release), **stage}
 
 
-PARAMETERS = {"preflight": _preflight, "development": _development}
+def rollout(
+    world: World, release: Release, start: datetime, end: datetime, **more: Any
+) -> dict[str, Any]:
+    """Parameters of testnet, canary and mainnet, for a change window."""
+    window = {"window_start": start.isoformat(), "window_end": end.isoformat()}
+    stage = {"mode": "plan", "previous_release": PREVIOUS, "minutes_per_node": 5.0, "wait": True}
+    return {**_common(world, release), **stage, **window, **more}
+
+
+def _in_hours(hours: float) -> Callable[[World, Release], dict[str, Any]]:
+    """Parameters for a window that begins in so many hours."""
+
+    def parameters(world: World, release: Release) -> dict[str, Any]:
+        now = datetime.fromtimestamp(world.clock.now(), UTC).replace(microsecond=0)
+        start = now + timedelta(hours=hours)
+        return rollout(world, release, start, start + WINDOW)
+
+    return parameters
+
+
+WINDOW = timedelta(hours=8)
+PARAMETERS: dict[str, Callable[[World, Release], dict[str, Any]]] = {
+    "preflight": _preflight,
+    "development": _development,
+    "testnet": _in_hours(50.0),
+    "canary": _in_hours(72.0),
+    "mainnet": _in_hours(120.0),
+}
 """The papermill parameter file of every runbook."""
 
 

@@ -1,0 +1,123 @@
+"""A release carried through the stages of a rehearsal as a team would.
+
+Development in one run; then for each stage the operators' words, a plan run, the approval of
+another person, and the apply run. Time passes where the playbook wants it to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from .launch import Shown, run_stage
+from .outcomes import ExitCode
+from .params import parse_yaml
+from .playbook import SOAK, STAGES
+from .rehearsal import layout
+from .rehearsal.network import RehearsalNetwork
+
+NOTICE = timedelta(hours=25)
+"""How long before its window a rehearsal tells the validators: a little more than the notice."""
+EPOCHS = {"canary": 11, "mainnet": 8}
+"""Whole epochs that must have passed since the stage before, the one under way not counted."""
+
+
+@dataclass(frozen=True)
+class Carried:
+    """One run of a stage, and its report."""
+
+    stage: str
+    mode: str
+    report: Any
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.report.exit_code == ExitCode.PASSED)
+
+
+@dataclass
+class Promotion:
+    """Carries one release through the stages of ``network``; ``tell`` hears what is going on."""
+
+    network: RehearsalNetwork
+    tell: Callable[[str], None]
+    shown: Shown | None = None
+    release: str = layout.RELEASE
+
+    def carry(self, stages: tuple[str, ...] = STAGES) -> list[Carried]:
+        """Every run up to the last stage, or up to the first that did not pass."""
+        runs: list[Carried] = []
+        for stage in stages:
+            runs += self._development() if stage == STAGES[0] else self._rollout(stage)
+            if not runs[-1].passed:
+                break
+        return runs
+
+    def _development(self) -> list[Carried]:
+        file = self.network.params["development"]
+        params = parse_yaml(file.read_bytes(), file.name) | {"release": self.release}
+        self.tell("development: running the notebook headless")
+        return [self._run("development", params, str(file))]
+
+    def _rollout(self, stage: str) -> list[Carried]:
+        start, end = self._window(stage)
+        world, release = self.network.world, self.network.release
+        params = layout.rollout(world, release, start, end, release=self.release)
+        if stage == "canary":
+            self.network.install_candidate()
+        if stage == "testnet":
+            self.network.speak("acknowledge", stage, start, end)
+        self._let_pass(stage, start)
+        self.tell(f"{stage}: planning")
+        planned = self._run(stage, {**params, "mode": "plan"})
+        if planned.report.exit_code not in (ExitCode.PASSED, ExitCode.WAITING):
+            return [planned]
+        digest = plan_digest(planned.report.folder)
+        if stage == "mainnet":
+            self.network.speak("sign-off", stage, start, end, digest)
+        self._approve(stage, digest)
+        self.tell(f"{stage}: applying the plan that was approved")
+        apply = {**params, "mode": "apply", "approved_plan": digest}
+        return [planned, self._run(stage, apply)]
+
+    def _window(self, stage: str) -> tuple[datetime, datetime]:
+        now = self._now()
+        ahead = {"testnet": SOAK + timedelta(hours=1), "mainnet": self._epochs(stage) + NOTICE}
+        start = now + ahead.get(stage, self._epochs(stage))
+        return start, start + layout.WINDOW
+
+    def _epochs(self, stage: str) -> timedelta:
+        spec = self.network.world.clusters["mainnet"]
+        seconds = EPOCHS.get(stage, 0) * spec.epoch_length * spec.block_time_s
+        return timedelta(seconds=seconds) + timedelta(minutes=10)
+
+    def _let_pass(self, stage: str, start: datetime) -> None:
+        """The time the playbook wants before a stage; on mainnet the notice is still to come."""
+        until = start - (NOTICE if stage == "mainnet" else timedelta())
+        left = (until - self._now()).total_seconds()
+        if left > 0:
+            self.tell(f"{stage}: {timedelta(seconds=round(left))} pass")
+            self.network.fast_forward(left)
+
+    def _approve(self, stage: str, digest: str) -> None:
+        people = [layout.COMMANDER, *([layout.SECOND] if stage == "mainnet" else [])]
+        for account in people:
+            self.tell(f"{stage}: {account} approves {digest[:19]}")
+            self.network.say(account, f"approve {digest}")
+
+    def _run(self, stage: str, params: Mapping[str, Any], file: str = "") -> Carried:
+        report = run_stage(stage, params, params_file=file, shown=self.shown)
+        return Carried(stage, str(params["mode"]), report)
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self.network.world.clock.now(), UTC).replace(microsecond=0)
+
+
+def plan_digest(folder: Any) -> str:
+    """The digest of the plan an attempt made."""
+    from .evidence.record import Record
+
+    plans = [e for e in Record(folder / "record.jsonl").entries() if e.kind == "plan"]
+    return str(plans[-1].body["digest"])
