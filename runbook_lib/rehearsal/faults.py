@@ -45,6 +45,9 @@ _CLIENTS = "canary.activate.witness-clients"
 _WATCH = "mainnet.activate.watch"
 _ANNOUNCE = "mainnet.activate.announce"
 _WITNESS = "mainnet.activate.witness-gate"
+_ACK = "testnet.ready.validators-acknowledged"
+_SIGN = "mainnet.ready.validators-signed-off"
+_HOTFIX = "mainnet.ready.hotfix-branches"
 
 _ALL = (
     Fault("gate-flipped", _DRIFT, "FAIL", "a node runs with a gate on", "config"),
@@ -159,6 +162,15 @@ _ALL = (
     Fault("freeze-lost", _ANNOUNCE, "FAIL", "the freeze never shows", "command"),
     Fault("proposals-unreadable", _ANNOUNCE, "INCONCLUSIVE", "proposals are unreadable", "command"),
     Fault("proposal-slips-in", _WITNESS, "FAIL", "a proposal came after the freeze", "command"),
+    Fault("ack-missing", _ACK, "INCONCLUSIVE", "an operator says nothing", "forge"),
+    Fault("ack-late", _ACK, "INCONCLUSIVE", "an operator acknowledges after the window", "forge"),
+    Fault("ack-other-window", _ACK, "INCONCLUSIVE", "an operator names the next day", "forge"),
+    Fault("ack-withdrawn", _ACK, "FAIL", "an operator takes its word back", "forge"),
+    Fault("ack-forged", _ACK, "FAIL", "a validator's word is signed by another key", "forge"),
+    Fault("signoff-missing", _SIGN, "INCONCLUSIVE", "an operator says nothing", "forge"),
+    Fault("signoff-other-plan", _SIGN, "INCONCLUSIVE", "an operator quotes another plan", "forge"),
+    Fault("signoff-withdrawn", _SIGN, "FAIL", "an operator takes its word back", "forge"),
+    Fault("signoff-forged", _SIGN, "FAIL", "a validator's word has another key", "forge"),
     Fault("replay-stall", _WATCH, "FAIL", "timetoke replay stands still", "chain"),
     Fault("consensus-stall", _WATCH, "FAIL", "no block is committed", "chain"),
 )

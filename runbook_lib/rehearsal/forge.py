@@ -217,6 +217,29 @@ class Forge:
     def _branch_of(self, name: str) -> Json:
         return {"name": name, "commit": {"sha": self._release.commit}, "protected": name == "main"}
 
+    # --- people -------------------------------------------------------------------------------
+
+    def say(self, account: str, text: str, *, at: datetime | None = None, issue: int) -> int:
+        """A comment by ``account``, now or as of ``at``; its id. KeyError for no such issue."""
+        when = at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else self._now()
+        key = next(self._ids)
+        self.comments[key] = {
+            "id": key,
+            "body": text,
+            "user": {"login": account},
+            "created_at": when,
+            "updated_at": when,
+            "issue_url": f"https://forge.invalid/repos/{REPOSITORY}/issues/{issue}",
+            "html_url": f"{self.issues[issue]['html_url']}#issuecomment-{key}",
+        }
+        return key
+
+    def edit(self, comment: int, text: str) -> None:
+        """Its author writes a comment anew, at the earliest a second after it was written."""
+        before = datetime.fromisoformat(self.comments[comment]["created_at"]).timestamp()
+        now = datetime.fromtimestamp(max(self._clock.now(), before + 1), UTC)
+        self.comments[comment].update(body=text, updated_at=now.strftime("%Y-%m-%dT%H:%M:%SZ"))
+
     # --- issues and comments ------------------------------------------------------------------
 
     def _now(self) -> str:
