@@ -303,6 +303,11 @@ class Site(Strict):
         """Where signed words about a release lie; None when the site names no such folder."""
         return project_path(self.words.replace("{release}", release)) if self.words else None
 
+    @property
+    def words_root(self) -> Path:
+        """The folder that must be there, whether or not a release has words already."""
+        return project_path(self.words.partition("{release}")[0] + "_").parent
+
     def secret_names(self) -> frozenset[str]:
         """Every environment variable the file names as holding a secret."""
         return frozenset(_secrets(self.model_dump()))

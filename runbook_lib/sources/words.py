@@ -67,7 +67,7 @@ def read_words(scope: Scope, site: Site, *, issue: int, release: str) -> Heard:
         for comment in GitHub(scope, site.forge).comments(issue):
             found += _comment(site, comment)
     if folder is not None:
-        for name in _names(scope, folder):
+        for name in _names(scope, site.words_root, folder):
             found.append(_file(scope, site, folder / name))
     once = tuple(dict.fromkeys(found))
     words = [one for one in once if isinstance(one, Word)]
@@ -107,10 +107,10 @@ def _nodes(site: Site) -> Iterator[Node]:
         yield from cluster.nodes
 
 
-def _names(scope: Scope, folder: Path) -> list[str]:
+def _names(scope: Scope, root: Path, folder: Path) -> list[str]:
     # A folder that is not there may be one that is not mounted: a withdrawal may lie in it.
-    if folder.name not in scope.listing(folder.parent):
-        raise SourceError(str(folder), "expected a folder, even an empty one; create or mount it")
+    if root.name not in scope.listing(root.parent):
+        raise SourceError(str(root), "expected a folder, even an empty one; create or mount it")
     names = [n for n in scope.listing(folder) if n.endswith(".json") and not n.startswith(".")]
     if len(names) > MAX_FILES:
         raise SourceError(str(folder), f"expected at most {MAX_FILES} files, got {len(names)}")
