@@ -190,6 +190,19 @@ class Ci(Strict):
     required: list[str] = Field(min_length=1)
 
 
+class Risk(Strict):
+    """Labels of issues: the one of low risk, and those above it."""
+
+    low: str = Field(min_length=1)
+    above: list[str] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _apart(self) -> Risk:
+        if self.low in self.above:
+            raise ValueError(f"expected {self.low!r} to be low or above it, got both")
+        return self
+
+
 class Forge(Strict):
     kind: Literal["github"]
     url: Url
@@ -199,6 +212,7 @@ class Forge(Strict):
     headers_env: dict[str, EnvName] = {}
     ca: str = ""
     ci: Ci
+    risk: Risk | None = None
 
 
 class Commands(Strict):

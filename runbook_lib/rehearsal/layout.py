@@ -157,6 +157,7 @@ def site(
             "token_env": "GITHUB_TOKEN",
             "timeout_s": 5.0,
             "ci": {"app": "github-actions", "required": list(REQUIRED_CHECKS)},
+            "risk": {"low": "low-risk", "above": ["medium-risk", "high-risk"]},
         },
         "commands": commands(root),
         "artifacts": {"node": _shown(root / "artifacts" / "{release}" / "rpp-node")},
