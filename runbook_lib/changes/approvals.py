@@ -8,7 +8,8 @@ approver.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -39,16 +40,24 @@ def approvals(
 
     With ``release`` the site's folder of signed words is read as well.
     """
-    given = [_signed(scope, site, digest, file)] if file else []
+    files = [file] if file else []
+    heard = hear(scope, site, digest, issue=issue, files=files, release=release)
+    found = in_force(site, heard, digest)
+    return [Approval(word.account, word.at, word.grounds) for word in found]
+
+
+def hear(
+    scope: Scope, site: Site, digest: str, *, issue: int, files: Sequence[str], release: str
+) -> Heard:
+    """What was said, and the signed approvals of ``digest`` in ``files``.
+
+    Raises SourceError when a place cannot be read, and for a file that approves anything else.
+    """
+    given = tuple(_signed(scope, site, digest, file) for file in files)
     heard = Heard()
     if issue or (release and site.words):
         heard = read_words(scope, site, issue=issue, release=release)
-    mine = (*given, *in_force(site, heard, digest))
-    return [
-        Approval(word.account, word.at, word.grounds)
-        for word in mine
-        if withdrawn(word, heard) is None
-    ]
+    return replace(heard, words=(*given, *heard.words))
 
 
 def in_force(site: Site, heard: Heard, digest: str) -> list[Word]:

@@ -11,7 +11,7 @@ from ..site import Site
 from ..sources.words import Heard
 from .approvals import in_force, withdrawn
 
-WHAT = "approval"
+SUBJECT = "approval"
 
 
 def approved(site: Site, heard: Heard, author: str, stage: str, *, digest: str) -> list[Row]:
@@ -22,14 +22,16 @@ def approved(site: Site, heard: Heard, author: str, stage: str, *, digest: str) 
     """
     policy = playbook.APPROVERS.get(stage)
     if policy is None:
-        return [unknown_row(stage, WHAT, "a policy that says who approves", "none for this stage")]
+        return [
+            unknown_row(SUBJECT, stage, "a policy that says who approves", "none for this stage")
+        ]
     given = {word.account: word.grounds for word in in_force(site, heard, digest)}
     alone = set(given) <= {author}
     if not policy.author or alone:
         given.pop(author, None)
     seated = _seat(site, policy, list(given))
     rows = [
-        _row(site, seat, account, given, author, f"seat {number} of {len(seated)}")
+        _row(site, seat, account, given, author, f"seat {number} of {len(seated)}", digest)
         for number, (seat, account) in enumerate(zip(policy.seats, seated, strict=True), 1)
     ]
     return rows + _objections(site, heard, digest, full=all(seated))
@@ -57,20 +59,23 @@ def _row(
     account: str,
     given: Mapping[str, str],
     author: str,
-    subject: str,
+    what: str,
+    digest: str,
 ) -> Row:
     expected = f"by {' or '.join(sorted(seat))}, not {author} alone"
     if account:
-        return check_row(subject, WHAT, expected, f"{account} ({given[account]})", ok=True)
+        return check_row(SUBJECT, what, expected, f"{account} ({given[account]})", ok=True)
     if site.single_operator:
-        return check_row(subject, WHAT, expected, f"self-approved by {author}", ok=True)
+        return check_row(SUBJECT, what, expected, f"{author} (self-approved)", ok=True)
     can = sorted(p.account for p in site.people if seat & set(p.roles) and p.account != author)
-    return unknown_row(subject, WHAT, expected, f"nobody yet; ask {', '.join(can) or 'nobody can'}")
+    how = f"`approve {digest}` in the release issue, or `runbook approve`"
+    got = f"nobody yet; {how}, by {' or '.join(can) or 'somebody the site must list'}"
+    return unknown_row(SUBJECT, what, expected, got)
 
 
 def _objections(site: Site, heard: Heard, digest: str, *, full: bool) -> list[Row]:
     rows = [
-        check_row(one.who, WHAT, "signed with its own key", f"forged: {one.grounds}", ok=False)
+        check_row(SUBJECT, one.who, "signed with its own key", f"forged: {one.grounds}", ok=False)
         for one in heard.refused
         if one.fault == "forged" and one.said is not None
         if (one.said.kind, one.said.plan) == ("approve", digest)
@@ -81,5 +86,7 @@ def _objections(site: Site, heard: Heard, digest: str, *, full: bool) -> list[Ro
         back = withdrawn(word, heard)
         if mine and back is not None and word.account not in standing:
             got = f"withdrawn: {back.grounds}"
-            rows.append(check_row(word.account, WHAT, "an approval that stands", got, Outcome.FAIL))
+            rows.append(
+                check_row(SUBJECT, word.account, "an approval that stands", got, Outcome.FAIL)
+            )
     return rows

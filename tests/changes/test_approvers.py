@@ -106,13 +106,13 @@ def test_who_filled_a_seat_and_who_could(voting: Voting) -> None:
     rows = voting.rows("mainnet", "carol")
 
     assert [(row.subject, row.what, row.expected, row.observed) for row in rows] == [
-        ("seat 1 of 2", "approval", "by release-commander, not eve alone", "carol (#carol0)"),
+        ("approval", "seat 1 of 2", "by release-commander, not eve alone", "carol (#carol0)"),
         (
-            "seat 2 of 2",
             "approval",
+            "seat 2 of 2",
             "by governance-council or release-commander or release-engineer or security-steward"
             " or sre-lead, not eve alone",
-            "nobody yet; ask carol, ed, gus",
+            f"nobody yet; `approve {PLAN}` in the release issue, or `runbook approve`, by carol or ed or gus",
         ),
     ]
 
@@ -122,8 +122,8 @@ def test_a_single_operator_approves_their_own_and_it_says_so(voting: Voting) -> 
     lonely = voting.rows("mainnet", author="eve", alone=True)
     helped = voting.rows("mainnet", "carol", author="eve", alone=True)
 
-    assert [row.observed for row in lonely] == ["self-approved by eve"] * 2
-    assert [row.observed for row in helped] == ["carol (#carol0)", "self-approved by eve"]
+    assert [row.observed for row in lonely] == ["eve (self-approved)"] * 2
+    assert [row.observed for row in helped] == ["carol (#carol0)", "eve (self-approved)"]
     withdrew = ("ed", word("ed", withdraws=True, minute=1))
     assert voting.outcome("testnet", *withdrew, alone=True) is FAIL
 
