@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from . import commands
 from .errors import RunbookError
-from .playbook import NOTEBOOKS
+from .playbook import NOTEBOOKS, STAGES
 
 
 class _Parser(argparse.ArgumentParser):
@@ -92,6 +92,25 @@ def parser() -> argparse.ArgumentParser:
     adopt.add_argument("--issue", type=int, default=0, help="issue in which it is approved")
     adopt.add_argument("--approval", default="", help="signed approval file")
 
+    approve = verb("approve", _approve, "sign an approval, acknowledgement or sign-off")
+    approve.add_argument("digest", nargs="?", default="", help="of the plan, waiver or state")
+    kinds = approve.add_mutually_exclusive_group()
+    for flag, text in (
+        ("--acknowledge", "a validator knows the window"),
+        ("--sign-off", "a validator accepts window and plan"),
+    ):
+        kinds.add_argument(flag, dest="kind", action="store_const", const=flag[2:], help=text)
+    approve.set_defaults(kind="approve")
+    approve.add_argument("--withdraw", action="store_true", help="take back what was said")
+    approve.add_argument("--site", required=True)
+    approve.add_argument("--key", type=Path, required=True, help="Ed25519 private key: PEM or raw")
+    approve.add_argument("--passphrase-env", default="", help="variable that holds its passphrase")
+    approve.add_argument("--release", default="")
+    approve.add_argument("--stage", default="", choices=STAGES)
+    approve.add_argument("--window", default="", metavar="START/END", help="ISO 8601 instants")
+    approve.add_argument("--validator", default="", help="node or address, of several with one key")
+    approve.add_argument("-o", "--output", type=Path, help="the file (default: the site's folder)")
+
     for name, function, text in (
         ("verify", commands.verify, "verify an attempt from its files alone"),
         ("replay", commands.replay, "run our notebook over an attempt's tape and compare"),
@@ -151,6 +170,12 @@ def parser() -> argparse.ArgumentParser:
     schema = verb("schema", commands.schema, "JSON Schema of a file we read")
     schema.add_argument("which", choices=("site", *stages))
     return top
+
+
+def _approve(args: argparse.Namespace) -> int:
+    from .approve import approve
+
+    return approve(args)
 
 
 def _rehearse(args: argparse.Namespace) -> int:

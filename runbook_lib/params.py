@@ -162,9 +162,12 @@ def _hex40(value: str) -> str:
     return value
 
 
+# It becomes a folder of the store: no separators, no leading dot.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
+
+
 def _name(value: str) -> str:
-    # It becomes a folder of the store: no separators, no leading dot.
-    if value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}", value):
+    if value and not NAME.fullmatch(value):
         raise ValueError("expected a name of letters, digits, '.', '_', '+' or '-'")
     return value
 

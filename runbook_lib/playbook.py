@@ -39,6 +39,30 @@ NOTICE = timedelta(hours=24)  # how long before a window validators must have be
 BASELINE_TOPICS = ("consensus_latency", "proof_queue_depth", "vrf_participation")
 
 
+# --- whose word counts --------------------------------------------------------------------------
+COMMANDER, ENGINEER = "release-commander", "release-engineer"
+SPEAKS_FOR_OURS = ENGINEER  # for nodes of ours that name no operator
+
+
+@dataclass(frozen=True)
+class Approvers:
+    """Seats that different people must fill, each with one of its roles.
+
+    ``author``: whether the plan's author may fill one; never all of them.
+    """
+
+    seats: tuple[frozenset[str], ...]
+    author: bool = False
+
+
+_ANY = frozenset({COMMANDER, ENGINEER, "governance-council", "sre-lead", "security-steward"})
+APPROVERS: dict[str, Approvers] = {
+    "testnet": Approvers((frozenset({COMMANDER, ENGINEER}),)),
+    "canary": Approvers((frozenset({COMMANDER, ENGINEER}),)),
+    "mainnet": Approvers((frozenset({COMMANDER}), _ANY), author=True),
+}
+
+
 @dataclass(frozen=True)
 class Item:
     """One sentence of the playbook. ``ages`` says when a PASS must be judged again."""

@@ -110,6 +110,7 @@ class Node(Strict):
     peer: str = ""
     control: Literal["ours", "operator"] = "ours"
     operator: str = ""
+    signoff_key: PublicKey = ""
     canary: bool = False
     url: Url | None = None
     rpc_command: Command | None = None
@@ -189,6 +190,19 @@ class Ci(Strict):
     required: list[str] = Field(min_length=1)
 
 
+class Risk(Strict):
+    """Labels of issues: the one of low risk, and those above it."""
+
+    low: str = Field(min_length=1)
+    above: list[str] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _apart(self) -> Risk:
+        if self.low in self.above:
+            raise ValueError(f"expected {self.low!r} to be low or above it, got both")
+        return self
+
+
 class Forge(Strict):
     kind: Literal["github"]
     url: Url
@@ -198,6 +212,7 @@ class Forge(Strict):
     headers_env: dict[str, EnvName] = {}
     ca: str = ""
     ci: Ci
+    risk: Risk | None = None
 
 
 class Commands(Strict):
@@ -253,6 +268,7 @@ class Site(Strict):
     single_operator: bool = False
     bundle: Bundle
     people: list[Person] = Field(min_length=1)
+    words: str = ""
     stages: dict[Literal["development", "testnet", "canary", "mainnet"], str]
     clusters: dict[str, Cluster]
     telemetry: Telemetry
@@ -273,9 +289,15 @@ class Site(Strict):
             for name in self.telemetry.matchers
             if name not in self.clusters
         ]
-        accounts = [person.account for person in self.people]
-        if len(set(accounts)) != len(accounts):
-            problems.append("people: expected every account once")
+        # A forge tells no accounts apart by case, and two people with one key would be one approver.
+        for key, values in (
+            ("account", [person.account.casefold() for person in self.people]),
+            ("key", [person.key for person in self.people if person.key]),
+        ):
+            if len(set(values)) != len(values):
+                problems.append(f"people: expected every {key} once")
+        if self.words and "{release}" not in self.words:
+            problems.append(f"words: expected a folder with {{release}} in it, got {self.words!r}")
         if problems:
             raise Problems(problems)
         return self
@@ -290,6 +312,15 @@ class Site(Strict):
 
     def person(self, account: str) -> Person | None:
         return next((person for person in self.people if person.account == account), None)
+
+    def words_folder(self, release: str) -> Path | None:
+        """Where signed words about a release lie; None when the site names no such folder."""
+        return project_path(self.words.replace("{release}", release)) if self.words else None
+
+    @property
+    def words_root(self) -> Path:
+        """The folder that must be there, whether or not a release has words already."""
+        return project_path(self.words.partition("{release}")[0] + "_").parent
 
     def secret_names(self) -> frozenset[str]:
         """Every environment variable the file names as holding a secret."""

@@ -36,6 +36,7 @@ LAYERS = (
     ("stage",),
     ("engine", "launch", "doctor"),
     ("commands",),
+    ("approve",),
     ("rehearse",),
     ("cli", "__init__"),
 )

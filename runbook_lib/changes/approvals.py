@@ -2,31 +2,26 @@
 
 A comment counts when a listed account wrote it, a line of it reads ``approve sha256:...``, and it
 was not edited since. A signed file counts when the Ed25519 key of a listed person signed exactly
-that digest. Account and key of one person are one approver.
+that digest. An approval that was withdrawn counts no more. Account and key of one person are one
+approver.
 """
 
 from __future__ import annotations
 
-import base64
-import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import AwareDatetime, ValidationError
-
 from .. import playbook
-from ..canonical import canonical
 from ..errors import ParameterError, SourceError
-from ..outcomes import Model
 from ..params import Drop, Waiver, parse_instant, project_path
 from ..session import OPEN, Session
 from ..site import Site
-from ..sources.forge import GitHub
 from ..sources.tape import Scope
+from ..sources.wordforms import MAX_FILE, Word, parse_signed
+from ..sources.words import Heard, Refused, read_words, taken_back, verify
 from .plan import Plan
-
-_LINE = re.compile(r"^\s*/?approve\s+(sha256:[0-9a-f]{64})\s*$", re.MULTILINE | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -38,57 +33,63 @@ class Approval:
     grounds: str
 
 
-class Statement(Model):
-    approve: str
-    account: str
-    at: AwareDatetime
+def approvals(
+    scope: Scope, site: Site, digest: str, *, issue: int, file: str, release: str = ""
+) -> list[Approval]:
+    """Every valid approval of ``digest``. Raises SourceError when a place cannot be read.
+
+    With ``release`` the site's folder of signed words is read as well.
+    """
+    files = [file] if file else []
+    heard = hear(scope, site, digest, issue=issue, files=files, release=release)
+    found = in_force(site, heard, digest)
+    return [Approval(word.account, word.at, word.grounds) for word in found]
 
 
-class SignedApproval(Model):
-    """An approval file: the statement, and an Ed25519 signature over its canonical JSON (base64)."""
+def hear(
+    scope: Scope, site: Site, digest: str, *, issue: int, files: Sequence[str], release: str
+) -> Heard:
+    """What was said, and the signed approvals of ``digest`` in ``files``.
 
-    statement: Statement
-    signature: str
+    Raises SourceError when a place cannot be read, and for a file that approves anything else.
+    """
+    given = tuple(_signed(scope, site, digest, file) for file in files)
+    heard = Heard()
+    if issue or (release and site.words):
+        heard = read_words(scope, site, issue=issue, release=release)
+    return replace(heard, words=(*given, *heard.words))
 
 
-def approvals(scope: Scope, site: Site, digest: str, *, issue: int, file: str) -> list[Approval]:
-    """Every valid approval of ``digest``. Raises SourceError when a place cannot be read."""
-    found = [_signed(scope, site, digest, file)] if file else []
-    if issue:
-        for comment in GitHub(scope, site.forge).comments(issue):
-            quoted = {text.lower() for text in _LINE.findall(comment.body)}
-            listed = site.person(comment.author) is not None
-            if listed and digest in quoted and comment.updated_at == comment.created_at:
-                found.append(Approval(comment.author, comment.created_at, comment.html_url))
+def in_force(site: Site, heard: Heard, digest: str) -> list[Word]:
+    """Approvals of ``digest`` by listed people that nobody took back."""
+    return [
+        word
+        for word in heard.words
+        if (word.kind, word.plan) == ("approve", digest)
+        and site.person(word.account) is not None
+        and withdrawn(word, heard) is None
+    ]
+
+
+def withdrawn(word: Word, heard: Heard) -> Word | None:
+    """The withdrawal by which the same account took its approval back."""
+    return taken_back(word, [one for one in heard.withdrawals if one.account == word.account])
+
+
+def _signed(scope: Scope, site: Site, digest: str, file: str) -> Word:
+    try:
+        signed = parse_signed(scope.read(project_path(file), limit=MAX_FILE))
+        said = signed.statement.said()
+        if said.kind != "approve" or said.withdraws:
+            raise ValueError(f"a signed {'withdrawal' if said.withdraws else said.kind}")
+    except ValueError as error:
+        raise SourceError(file, f"expected a signed approval, got: {error}") from error
+    if said.plan != digest and site.person(signed.statement.account):
+        raise SourceError(file, f"expected an approval of {digest}, got of {said.plan}")
+    found = verify(site, signed, Path(file).name, scope.now())
+    if isinstance(found, Refused):
+        raise SourceError(file, found.why)
     return found
-
-
-def _signed(scope: Scope, site: Site, digest: str, file: str) -> Approval:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-    try:
-        signed = SignedApproval.model_validate_json(scope.read(project_path(file)))
-    except ValidationError as error:
-        raise SourceError(
-            file, f"expected a signed approval, got: {error.errors()[0]['msg']}"
-        ) from error
-    person = site.person(signed.statement.account)
-    if person is None or not person.key:
-        raise SourceError(
-            file, f"expected a listed person with a key, got {signed.statement.account!r}"
-        )
-    if signed.statement.approve != digest:
-        raise SourceError(
-            file, f"expected an approval of {digest}, got of {signed.statement.approve}"
-        )
-    key = Ed25519PublicKey.from_public_bytes(base64.b64decode(person.key.removeprefix("ed25519:")))
-    try:
-        signature = base64.b64decode(signed.signature, validate=True)
-        key.verify(signature, canonical(signed.statement.model_dump(mode="json")))
-    except (InvalidSignature, ValueError) as error:
-        raise SourceError(file, f"expected a signature by {person.account}, got another") from error
-    return Approval(person.account, signed.statement.at, Path(file).name)
 
 
 def accept_waivers(session: Session) -> None:
@@ -135,26 +136,29 @@ def _dropped(
         known = ", ".join(plan.nodes)
         raise ParameterError(f"{where}.node: expected one of {known}, got {drop.node!r}")
     digest = drop.digest(plan.digest, session.params.release, session.stage)
-    names = _by_another(session, scope, digest, drop.approval, where)
+    others = _by_another(session, scope, digest, drop.approval, where)
     return {
         "node": drop.node,
         "reason": drop.reason,
         "digest": digest,
         "plan": plan.digest,
-        "approved_by": list(names) or [session.operator],
-        "self_approved": not names,
+        "approved_by": [one.account for one in others] or [session.operator],
+        "self_approved": not others,
     }
 
 
 def _by_another(
     session: Session, scope: Scope, digest: str, file: str, where: str
-) -> tuple[str, ...]:
-    """Who else approved ``digest``; empty where a lone operator may. Raises ParameterError."""
+) -> tuple[Approval, ...]:
+    """What others approved ``digest``; empty where a lone operator may. Raises ParameterError."""
+    params = session.params
     try:
-        given = approvals(scope, session.site, digest, issue=session.params.issue, file=file)
+        given = approvals(
+            scope, session.site, digest, issue=params.issue, file=file, release=params.release
+        )
     except SourceError as error:
         raise ParameterError(f"{where}.approval: {error}") from error
-    others = tuple(one.account for one in given if one.account != session.operator)
+    others = tuple(one for one in given if one.account != session.operator)
     if not others and not session.site.single_operator:
         raise ParameterError(
             f"{where}: expected an approval of {digest} by somebody other than {session.operator},"
@@ -171,23 +175,12 @@ def _accepted(session: Session, scope: Scope, waiver: Waiver, where: str) -> dic
     if parse_instant(waiver.expires) <= scope.now():
         raise ParameterError(f"{where}.expires: expected an instant to come, got {waiver.expires}")
     digest = waiver.digest(params.release, stage)
-    try:
-        given = approvals(scope, session.site, digest, issue=params.issue, file=waiver.approval)
-    except SourceError as error:
-        raise ParameterError(f"{where}.approval: {error}") from error
-    by_others = [one for one in given if one.account != session.operator]
-    if not by_others and not session.site.single_operator:
-        raise ParameterError(
-            f"{where}: expected an approval of {digest} by somebody other than {session.operator},"
-            f" got {'only their own' if given else 'none'}; comment `approve {digest}` in the"
-            " release issue"
-        )
-    names = [one.account for one in by_others] or [session.operator]
+    by_others = _by_another(session, scope, digest, waiver.approval, where)
     return {
         **waiver.model_dump(mode="json", exclude={"approval"}),
         "expires": parse_instant(waiver.expires).isoformat(),
         "digest": digest,
-        "approved_by": names,
+        "approved_by": [one.account for one in by_others] or [session.operator],
         "self_approved": not by_others,
         "grounds": [one.grounds for one in by_others],
     }

@@ -13,9 +13,10 @@ from ..canonical import canonical
 from ..context import Context
 from ..errors import RecordDamaged, SourceError
 from ..evidence.record import parse
-from ..outcomes import Outcome, Row, check_row, unknown_row, worst
+from ..outcomes import Outcome, Row, check_row, worst
 from ..params import RolloutParams
-from .approvals import approvals
+from .approvals import hear, in_force
+from .approvers import approved
 from .plan import Plan, moved
 
 
@@ -63,21 +64,17 @@ def rule(context: Context, fresh: Plan) -> Ruling:
 def approval(context: Context, digest: str, author: str) -> tuple[tuple[str, ...], list[Row]]:
     """Who approved ``digest``, and whether that is enough for this stage."""
     params, site = context.params, context.site
-    found = []
-    for file in params.approvals or [""]:
-        found += approvals(context.scope, site, digest, issue=params.issue, file=file)
-    names = tuple(dict.fromkeys(one.account for one in found))
-    others = [name for name in names if name != author]
-    what, got = "approved", ", ".join(names) or "nobody"
-    if site.single_operator and not others:
-        return (author,), [
-            check_row("approval", what, "anybody", f"{author} (self-approved)", True)
-        ]
-    if not others:
-        problem = f"{got}; comment `approve {digest}` in the release issue, or `runbook approve`"
-        expected = f"by somebody other than {author}"
-        return names, [unknown_row("approval", what, expected, problem)]
-    return names, [check_row("approval", what, f"by others than {author}", got, ok=True)]
+    heard = hear(
+        context.scope,
+        site,
+        digest,
+        issue=params.issue,
+        files=params.approvals,
+        release=params.release,
+    )
+    names = tuple(dict.fromkeys(word.account for word in in_force(site, heard, digest)))
+    rows = approved(site, heard, author, context.stage, digest=digest)
+    return names or ((author,) if site.single_operator else ()), rows
 
 
 def _stored(context: Context, wanted: str) -> tuple[Plan, str] | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from .. import playbook
 from ..changes.apply import Applier, Change, all_pass
 from ..changes.phases import make_plan as plan
@@ -14,9 +12,9 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..sources.commands import SuiteRun
-from ..sources.forge import CheckRun, CommitStatus
 from . import preflight
 from .baselines import baseline, baseline_figure
+from .ci import ci_rows
 from .comparisons import previous_release
 
 __all__ = [
@@ -33,8 +31,6 @@ __all__ = [
 ]
 
 DEPLOY = "development.activate.deploy"
-NOT_GREEN_YET = frozenset({"queued", "in_progress", "waiting", "requested", "pending"})
-RED = frozenset({"failure", "timed_out", "action_required", "startup_failure"})
 
 
 def expectations(context: Context) -> list[tuple[str, str, Value]]:
@@ -79,50 +75,14 @@ def ci_green(context: Context) -> CheckResult:
     commit = context.params.commit
     ci = context.site.forge.ci
     runs, statuses = context.forge.check_runs(commit), context.forge.statuses(commit)
-    rows = [_required(name, ci.app, runs, statuses) for name in ci.required]
+    rows = ci_rows(ci, runs, statuses)
     reported = {status.context for status in statuses}
-    rows += [_status(status) for status in statuses if status.context not in ci.required]
     return context.conclude(
         rows,
         passed=f"{len(ci.required)} required checks are green for {commit[:12]}",
         empty="the site requires no checks",
         data={"check_runs": len(runs), "statuses": len(reported)},
     )
-
-
-def _required(
-    name: str, app: str, runs: Sequence[CheckRun], statuses: Sequence[CommitStatus]
-) -> Row:
-    mine = [run for run in runs if run.name == name and run.app == app]
-    if mine:
-        newest = max(mine, key=lambda run: run.id)
-        return _run_row(name, newest)
-    for status in statuses:
-        if status.context == name:
-            return _status(status)
-    others = sorted({run.app for run in runs if run.name == name})
-    if others:
-        return unknown_row(name, f"check by {app}", "success", f"only by {', '.join(others)}")
-    return unknown_row(name, f"check by {app}", "success", "no such check for this commit")
-
-
-def _run_row(name: str, run: CheckRun) -> Row:
-    what = f"check by {run.app}"
-    if run.status != "completed":
-        return unknown_row(name, what, "success", f"not finished: {run.status}")
-    got = str(run.conclusion)
-    if got in RED:
-        return check_row(name, what, "success", got, ok=False)
-    return check_row(
-        name, what, "success", got, Outcome.PASS if got == "success" else Outcome.INCONCLUSIVE
-    )
-
-
-def _status(status: CommitStatus) -> Row:
-    outcome = {"success": Outcome.PASS, "pending": Outcome.INCONCLUSIVE}.get(
-        status.state, Outcome.FAIL
-    )
-    return check_row(status.context, "commit status", "success", status.state, outcome)
 
 
 @judges("development.ready.telemetry-reachable")

@@ -12,6 +12,7 @@ from .asset_effects import ASSET_EFFECTS, Effect, Undo
 from .faults import Active
 from .files import write_atomically
 from .layout import git
+from .people import Verb, forged_file
 from .templates import NO_EXPORT
 
 if TYPE_CHECKING:
@@ -88,6 +89,15 @@ def _other_commit(network: RehearsalNetwork, active: Active) -> Undo:
         git(checkout, "checkout", "-q", "main")
 
     return back
+
+
+def _forged(verb: Verb) -> Effect:
+    """The file is put there when operators speak; nobody else may trip over it later."""
+
+    def effect(network: RehearsalNetwork, active: Active) -> Undo:
+        return lambda: forged_file(network.root, verb, active.node).unlink(missing_ok=True)
+
+    return effect
 
 
 def _forge_down(network: RehearsalNetwork, active: Active) -> Undo:
@@ -174,6 +184,8 @@ EFFECTS: dict[str, Effect] = {
     "node-stays-down": _stays_down,
     "suite-dirty-tree": _dirty_tree,
     "suite-other-commit": _other_commit,
+    "ack-forged": _forged("acknowledge"),
+    "signoff-forged": _forged("sign-off"),
     "forge-down": _forge_down,
     "prometheus-down": _prometheus_down,
 }

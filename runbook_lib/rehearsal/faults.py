@@ -45,6 +45,9 @@ _CLIENTS = "canary.activate.witness-clients"
 _WATCH = "mainnet.activate.watch"
 _ANNOUNCE = "mainnet.activate.announce"
 _WITNESS = "mainnet.activate.witness-gate"
+_ACK = "testnet.ready.validators-acknowledged"
+_SIGN = "mainnet.ready.validators-signed-off"
+_HOTFIX = "mainnet.ready.hotfix-branches"
 
 _ALL = (
     Fault("gate-flipped", _DRIFT, "FAIL", "a node runs with a gate on", "config"),
@@ -159,6 +162,23 @@ _ALL = (
     Fault("freeze-lost", _ANNOUNCE, "FAIL", "the freeze never shows", "command"),
     Fault("proposals-unreadable", _ANNOUNCE, "INCONCLUSIVE", "proposals are unreadable", "command"),
     Fault("proposal-slips-in", _WITNESS, "FAIL", "a proposal came after the freeze", "command"),
+    Fault("ack-missing", _ACK, "INCONCLUSIVE", "an operator says nothing", "forge"),
+    Fault("ack-late", _ACK, "INCONCLUSIVE", "an operator acknowledges after the window", "forge"),
+    Fault("ack-other-window", _ACK, "INCONCLUSIVE", "an operator names the next day", "forge"),
+    Fault("ack-withdrawn", _ACK, "FAIL", "an operator takes its word back", "forge"),
+    Fault("ack-forged", _ACK, "FAIL", "a validator's word is signed by another key", "forge"),
+    Fault("signoff-missing", _SIGN, "INCONCLUSIVE", "an operator says nothing", "forge"),
+    Fault("signoff-other-plan", _SIGN, "INCONCLUSIVE", "an operator quotes another plan", "forge"),
+    Fault("signoff-withdrawn", _SIGN, "FAIL", "an operator takes its word back", "forge"),
+    Fault("signoff-forged", _SIGN, "FAIL", "a validator's word has another key", "forge"),
+    Fault("hotfix-branch-missing", _HOTFIX, "FAIL", "a hotfix branch does not exist", "forge"),
+    Fault("hotfix-not-low-risk", _HOTFIX, "FAIL", "an open issue is of high risk", "forge"),
+    Fault("hotfix-diverged", _HOTFIX, "FAIL", "a hotfix branch lacks the release", "forge"),
+    Fault("hotfix-ci-red", _HOTFIX, "FAIL", "a hotfix branch's check failed", "forge"),
+    Fault("hotfix-ci-pending", _HOTFIX, "INCONCLUSIVE", "a hotfix's check still runs", "forge"),
+    Fault("hotfix-unlabelled", _HOTFIX, "INCONCLUSIVE", "an open issue has no risk", "forge"),
+    Fault("hotfix-unlinked", _HOTFIX, "INCONCLUSIVE", "an open issue names no branch", "forge"),
+    Fault("milestone-missing", _HOTFIX, "INCONCLUSIVE", "the release has no milestone", "forge"),
     Fault("replay-stall", _WATCH, "FAIL", "timetoke replay stands still", "chain"),
     Fault("consensus-stall", _WATCH, "FAIL", "no block is committed", "chain"),
 )

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from .backlog import HOTFIXES, MILESTONE, PULL_REQUEST, Backlog, of_milestone
 from .faults import FaultBoard
 from .layout import ISSUE, RELEASE, REPOSITORY, REQUIRED_CHECKS, Release
 from .loopback import App, Loopback, Scope
@@ -45,6 +46,8 @@ class Forge:
         self.issues: dict[int, Json] = {
             ISSUE: self._issue(ISSUE, f"Release {RELEASE}", "Progress of the rollout.", ["release"])
         }
+        self.backlog = Backlog(release, faults)
+        self._leave_open()
         prefix = f"/repos/{REPOSITORY}"
         self._app = Starlette(
             routes=[
@@ -54,6 +57,8 @@ class Forge:
                 _route(f"{prefix}/commits/{{sha}}", GET=self._commit),
                 _route(f"{prefix}/branches/{{branch:path}}", GET=self._branch),
                 _route(f"{prefix}/branches", GET=self._branches),
+                _route(f"{prefix}/compare/{{base}}...{{head}}", GET=self._compare),
+                _route(f"{prefix}/milestones", GET=self._milestones),
                 _route(f"{prefix}/issues/comments/{{id:int}}",
                        GET=self._comment, PATCH=self._update_comment),
                 _route(f"{prefix}/issues/{{number:int}}/comments",
@@ -146,13 +151,17 @@ class Forge:
 
     def _known_commit(self, request: Request) -> None:
         sha = request.path_params["sha"]
-        if sha not in (self._release.commit, self._release.previous.commit):
+        known = (self._release.commit, self._release.previous.commit)
+        if sha not in (*known, *self.backlog.heads.values()):
             raise HTTPException(422, f"No commit found for SHA: {sha}")
 
     async def _check_runs(self, request: Request) -> Response:
         _allow_query(request, "per_page", "page", "check_name", "status", "filter", "app_id")
         self._known_commit(request)
-        runs = self._runs() if request.path_params["sha"] == self._release.commit else []
+        sha = request.path_params["sha"]
+        runs = self._runs() if sha != self._release.previous.commit else []
+        if sha in self.backlog.heads.values():
+            runs = self.backlog.runs([{**run, "head_sha": sha} for run in runs], sha)
         for key, field in (("check_name", "name"), ("status", "status")):
             wanted = request.query_params.get(key)
             runs = [run for run in runs if wanted in (None, run[field])]
@@ -192,6 +201,31 @@ class Forge:
         }
         return JSONResponse(document, headers=links)
 
+    # --- what the release leaves open ---------------------------------------------------------
+
+    def _leave_open(self) -> None:
+        for number, (title, branch) in HOTFIXES.items():
+            body = f"Not worth a new candidate.\n\nbranch: {branch}\n"
+            self.issues[number] = self._issue(number, title, body, ["low-risk"])
+        self.issues[PULL_REQUEST] = self._issue(PULL_REQUEST, "Back off faster", "", [])
+        self.issues[PULL_REQUEST]["pull_request"] = {"url": "https://forge.invalid/pull"}
+        for number in (*HOTFIXES, PULL_REQUEST):
+            self.issues[number]["milestone"] = {"number": MILESTONE, "title": RELEASE}
+
+    async def _milestones(self, request: Request) -> Response:
+        _allow_query(request, "per_page", "page", "state", "sort", "direction")
+        state = request.query_params.get("state", "open")
+        found = self.backlog.milestones(self.issues)
+        page, links = _page(request, [one for one in found if state in ("all", one["state"])])
+        return JSONResponse(page, headers=links)
+
+    async def _compare(self, request: Request) -> Response:
+        _allow_query(request, "per_page", "page")
+        found = self.backlog.compare(request.path_params["base"], request.path_params["head"])
+        if found is None:
+            raise HTTPException(404, "Not Found")
+        return JSONResponse(found)
+
     # --- branches and commits -----------------------------------------------------------------
 
     async def _commit(self, request: Request) -> Response:
@@ -205,17 +239,43 @@ class Forge:
 
     async def _branches(self, request: Request) -> Response:
         _allow_query(request, "per_page", "page", "protected")
-        page, links = _page(request, [self._branch_of(name) for name in BRANCHES])
+        page, links = _page(
+            request, [self._branch_of(name) for name in BRANCHES if self.backlog.exists(name)]
+        )
         return JSONResponse(page, headers=links)
 
     async def _branch(self, request: Request) -> Response:
         name = request.path_params["branch"]
-        if name not in BRANCHES:
+        if name not in BRANCHES or not self.backlog.exists(name):
             raise HTTPException(404, "Branch not found")
         return JSONResponse(self._branch_of(name))
 
     def _branch_of(self, name: str) -> Json:
-        return {"name": name, "commit": {"sha": self._release.commit}, "protected": name == "main"}
+        sha = self.backlog.heads.get(name, self._release.commit)
+        return {"name": name, "commit": {"sha": sha}, "protected": name == "main"}
+
+    # --- people -------------------------------------------------------------------------------
+
+    def say(self, account: str, text: str, *, at: datetime | None = None, issue: int) -> int:
+        """A comment by ``account``, now or as of ``at``; its id. KeyError for no such issue."""
+        when = at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else self._now()
+        key = next(self._ids)
+        self.comments[key] = {
+            "id": key,
+            "body": text,
+            "user": {"login": account},
+            "created_at": when,
+            "updated_at": when,
+            "issue_url": f"https://forge.invalid/repos/{REPOSITORY}/issues/{issue}",
+            "html_url": f"{self.issues[issue]['html_url']}#issuecomment-{key}",
+        }
+        return key
+
+    def edit(self, comment: int, text: str) -> None:
+        """Its author writes a comment anew, at the earliest a second after it was written."""
+        before = datetime.fromisoformat(self.comments[comment]["created_at"]).timestamp()
+        now = datetime.fromtimestamp(max(self._clock.now(), before + 1), UTC)
+        self.comments[comment].update(body=text, updated_at=now.strftime("%Y-%m-%dT%H:%M:%SZ"))
 
     # --- issues and comments ------------------------------------------------------------------
 
@@ -243,12 +303,14 @@ class Forge:
         return table[key]
 
     async def _all_issues(self, request: Request) -> Response:
-        _allow_query(request, "per_page", "page", "state", "labels", "sort", "direction", "since")
+        _allow_query(request, "per_page", "page", "state", "labels", "sort", "direction", "since",
+                     "milestone")  # fmt: skip
         state = request.query_params.get("state", "open")
         labels = {label for label in request.query_params.get("labels", "").split(",") if label}
+        shown = [self.backlog.shown(issue) for issue in self.issues.values()]
         issues = [
             issue
-            for issue in self.issues.values()
+            for issue in of_milestone(shown, request.query_params.get("milestone"))
             if state in ("all", issue["state"])
             and labels <= {label["name"] for label in issue["labels"]}
         ]

@@ -22,7 +22,7 @@ from .world import ClusterSpec, World, past
 PROJECT = Path(__file__).resolve().parents[2]
 RELEASE, PREVIOUS = "v1.4.0", "v1.3.0"
 ISSUE = 42
-OPERATOR = "rehearsal"
+OPERATOR, COMMANDER, SECOND = "rehearsal", "rehearsal-commander", "rehearsal-second"
 REPOSITORY = "HUBId/chain"
 REQUIRED_CHECKS = ("integration tests", "property tests")
 
@@ -112,8 +112,18 @@ def write_nodes(world: World, release: Release, cluster: str) -> None:
         (folder / "bin" / "rpp-node").chmod(0o755)
 
 
-def site(world: World, forge: str, prometheus: str, alertmanager: str) -> dict[str, Any]:
-    """The site file's content: how everything of this network is reached."""
+def site(
+    world: World,
+    forge: str,
+    prometheus: str,
+    alertmanager: str,
+    people: list[dict[str, Any]],
+    keys: Mapping[str, str],
+) -> dict[str, Any]:
+    """The site file's content: how everything of this network is reached.
+
+    ``keys`` are the validators' public keys, by node.
+    """
     root = world.root
     return {
         "name": "rehearsal",
@@ -125,18 +135,13 @@ def site(world: World, forge: str, prometheus: str, alertmanager: str) -> dict[s
         "store": _shown(root / "store"),
         "single_operator": True,
         "bundle": {"path": _shown(root / "bundle" / "mainnet.toml")},
-        "people": [
-            {
-                "name": "Rehearsing Engineer",
-                "account": OPERATOR,
-                "roles": ["release-engineer", "release-commander", "governance-council"],
-            }
-        ],
+        "people": people,
+        "words": _shown(root / "words" / "{release}"),
         "stages": {
             "development": "development", "testnet": "testnet", "canary": "mainnet",
             "mainnet": "mainnet",
         },
-        "clusters": {name: _cluster(world, spec) for name, spec in world.clusters.items()},
+        "clusters": {name: _cluster(world, spec, keys) for name, spec in world.clusters.items()},
         "telemetry": {
             "prometheus": {"url": prometheus, "timeout_s": 10.0},
             "alertmanager": {"url": alertmanager, "timeout_s": 10.0},
@@ -153,13 +158,14 @@ def site(world: World, forge: str, prometheus: str, alertmanager: str) -> dict[s
             "token_env": "GITHUB_TOKEN",
             "timeout_s": 5.0,
             "ci": {"app": "github-actions", "required": list(REQUIRED_CHECKS)},
+            "risk": {"low": "low-risk", "above": ["medium-risk", "high-risk"]},
         },
-        "commands": _commands(root),
+        "commands": commands(root),
         "artifacts": {"node": _shown(root / "artifacts" / "{release}" / "rpp-node")},
     }  # fmt: skip
 
 
-def _cluster(world: World, spec: ClusterSpec) -> dict[str, Any]:
+def _cluster(world: World, spec: ClusterSpec, keys: Mapping[str, str]) -> dict[str, Any]:
     nodes = []
     for node in spec.nodes:
         row = {
@@ -167,6 +173,7 @@ def _cluster(world: World, spec: ClusterSpec) -> dict[str, Any]:
             "validator": node.validator,
             "peer": node.peer,
             "control": node.control,
+            "signoff_key": keys[node.name],
             "url": node.url,
         }
         if node.operator:
@@ -194,7 +201,8 @@ def _command(root: Path, timeout_s: float, *words: str) -> dict[str, Any]:
     return {"argv": [*script, "--root", _shown(root), *words], "timeout_s": timeout_s}
 
 
-def _commands(root: Path) -> dict[str, Any]:
+def commands(root: Path) -> dict[str, Any]:
+    """The site's commands, as they act on the network in ``root``."""
     command = partial(_command, root)
     script = ["sh", _shown(Path(__file__).with_name("commands.sh")), _shown(root)]
     checkout = ["git", "-C", _shown(root / "checkout")]

@@ -12,12 +12,13 @@ import os
 import shlex
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import layout, templates
+from . import layout, people, templates
 from .asset_effects import Undo
 from .assets import Assets
 from .chain import LEAD_S
@@ -176,7 +177,14 @@ class RehearsalNetwork:
 
     def _write_files(self, prometheus: str, alertmanager: str) -> None:
         forge = _url(self._forge_address)
-        layout.write_yaml(self.site, layout.site(self.world, forge, prometheus, alertmanager))
+        nodes = [node for cluster in self.world.clusters.values() for node in cluster.nodes]
+        people.write_keys(self.root, self.seed, nodes)
+        (self.root / "words" / layout.RELEASE).mkdir(parents=True)
+        listed = people.people(self.seed)
+        keys = {node.name: people.public_key(self.seed, node.name) for node in nodes}
+        layout.write_yaml(
+            self.site, layout.site(self.world, forge, prometheus, alertmanager, listed, keys)
+        )
         for stage, parameters in layout.PARAMETERS.items():
             layout.write_yaml(self.params[stage], parameters(self.world, self.release))
         exports = [f"export {name}={shlex.quote(value)}\n" for name, value in self.env.items()]
@@ -234,6 +242,18 @@ class RehearsalNetwork:
         for cluster in self.world.clusters.keys() - broken:
             self.assets.back_up(cluster)
 
+    def say(
+        self, account: str, text: str, *, at: datetime | None = None, issue: int = layout.ISSUE
+    ) -> int:
+        """A comment by ``account`` in the release issue, now or as of ``at``; its id."""
+        return self.forge.say(account, text, at=at, issue=issue)
+
+    def speak(
+        self, verb: people.Verb, stage: str, start: datetime, end: datetime, plan: str = ""
+    ) -> None:
+        """All operators acknowledge a window, or sign off on it and a plan, as the faults have it."""
+        people.speak(self, verb, stage, start, end, plan)
+
     def bring_up(self, name: str) -> None:
         """Start a node that is down; one that its own files keep down stays so."""
         if name not in self.fleet.running:
@@ -263,7 +283,7 @@ class RehearsalNetwork:
         import subprocess
 
         artifact = self.release.artifact
-        commands = layout.site(self.world, NOWHERE, NOWHERE, NOWHERE)["commands"]
+        commands = layout.commands(self.root)
         canaries = [spec for spec in self._nodes("mainnet") if spec.canary]
         for spec in canaries:
             config = self.world.node_dir(spec.cluster, spec.name) / "config.toml"

@@ -185,7 +185,15 @@ class GitHub:
             raise SourceError(source, f"expected the next page at {ours.netloc}, got {found[1]}")
         return found[1]
 
-    def _get(self, source: str, url: str, params: tuple[tuple[str, str], ...] = ()) -> Answer:
+    def _get(
+        self,
+        source: str,
+        url: str,
+        params: tuple[tuple[str, str], ...] = (),
+        *,
+        absent: bool = False,
+    ) -> Answer:
+        """The answer of status 200; with ``absent`` also of 404."""
         request = wire.request(
             self._settings,
             "GET",
@@ -201,6 +209,8 @@ class GitHub:
         if isinstance(got, Failure) or got.status == 200:
             wire.content(source, got)
             assert isinstance(got, Answer)
+            return got
+        if absent and got.status == 404:
             return got
         raise SourceError(source, f"expected status 200, got {got.status}: {_why(got)}")
 

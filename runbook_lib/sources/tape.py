@@ -17,6 +17,7 @@ import fcntl
 import json
 import logging
 import os
+import stat
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -314,14 +315,12 @@ class Scope:
 
     # --- files ----------------------------------------------------------------------------------
 
-    def read(self, path: Path) -> bytes:
-        """A file's content. Raises SourceError when it cannot be read or is larger than 64 MiB."""
+    def read(self, path: Path, *, limit: int = MAX_FILE, follow: bool = True) -> bytes:
+        """A file's content, of at most ``limit`` bytes; ``follow`` a link or not. Raises SourceError."""
 
         def ask() -> tuple[Meta, bytes]:
             try:
-                if (size := path.stat().st_size) > MAX_FILE:
-                    return {"error": f"expected at most {MAX_FILE} bytes, got {size}"}, b""
-                return {}, path.read_bytes()
+                return _read(path, limit, follow)
             except OSError as error:
                 return {"error": f"expected a readable file, got: {error.strerror}"}, b""
 
@@ -543,6 +542,21 @@ def _from_entry(entry: Entry, body: bytes) -> Answer | Failure:
             raise RecordDamaged(f"tape: expected a known failure, got {meta['failure']!r}")
         return Failure(meta["failure"], meta["text"])
     return Answer(int(meta["status"]), body, dict(meta["headers"]))
+
+
+def _read(path: Path, limit: int, follow: bool) -> tuple[Meta, bytes]:
+    # Judged by what was opened: a name may be given to another file meanwhile, a pipe would block.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW))
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            return {"error": "expected a readable file, got: not a regular file"}, b""
+        if found.st_size > limit:
+            return {"error": f"expected at most {limit} bytes, got {found.st_size}"}, b""
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return {}, file.read(limit)
+    finally:
+        os.close(descriptor)
 
 
 def read_clock(clock: Clock) -> tuple[datetime, float]:

@@ -102,6 +102,37 @@ def test_anything_else_does_not(asking: Asking, body: str, by: str, edited: str)
     assert asking.accounts() == []
 
 
+@pytest.mark.parametrize(
+    ("second", "by", "counts"),
+    [
+        (f"withdraw approve {DIGEST}", "bob", []),
+        ("withdraw", "bob", []),
+        ("withdraw approve that", "bob", []),
+        (f"withdraw approve {OTHER}", "bob", ["bob"]),
+        (f"withdraw approve {DIGEST}", "alice", ["bob"]),
+        (f"withdraw approve {DIGEST}", "mallory", ["bob"]),
+    ],
+)
+def test_an_approval_that_was_withdrawn_counts_no_more(
+    asking: Asking, second: str, by: str, counts: list[str]
+) -> None:
+    """By its own account alone; what cannot be read takes back more rather than less."""
+    asking.say(f"approve {DIGEST}")
+    asking.say(second, by)
+
+    assert asking.accounts() == counts
+
+
+def test_a_comment_takes_back_a_signed_file(asking: Asking, practice: Any) -> None:
+    """Account and key are one person."""
+    path = practice.approve(DIGEST)
+    asking.say("withdraw approve")
+    for comment in asking.comments:
+        comment["created_at"] = comment["updated_at"] = "2100-01-01T00:00:00Z"
+
+    assert asking.accounts(file=path) == []
+
+
 def test_without_an_issue_nobody_is_asked(asking: Asking) -> None:
     """No request goes out."""
     assert asking.accounts(issue=0) == []
@@ -159,6 +190,10 @@ def _forge(change: Any) -> Any:
         (
             _forge(lambda s: s["statement"].update(at="now")),
             "expected a signed approval, got: Input",
+        ),
+        (
+            _forge(lambda s: s["statement"].update(withdraw=True)),
+            "expected a signed approval, got: a signed withdrawal",
         ),
         (lambda path: path.write_text("{"), "expected a signed approval, got: Invalid JSON"),
         (lambda path: path.write_text("[]"), "expected a signed approval, got: Input should be"),

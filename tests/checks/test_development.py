@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.checks.development import _required, _status, _suite_rows
+from runbook_lib.checks.ci import required_row, status_row
+from runbook_lib.checks.development import _suite_rows
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.sources.commands import SuiteRun
 from runbook_lib.sources.forge import CheckRun, CommitStatus
@@ -53,13 +54,13 @@ def status(state: str) -> CommitStatus:
 )
 def test_only_success_is_green(conclusion: str | None, outcome: Outcome) -> None:
     """Whatever else a completed check says, it is no proof."""
-    assert _required("property tests", APP, [run(conclusion)], []).outcome is outcome
+    assert required_row("property tests", APP, [run(conclusion)], []).outcome is outcome
 
 
 @pytest.mark.parametrize("state", ["queued", "in_progress", "waiting", "requested", "pending"])
 def test_a_check_that_is_not_finished_is_not_green(state: str) -> None:
     """Also when an earlier run left its conclusion behind."""
-    row = _required("property tests", APP, [run("success", status=state)], [])
+    row = required_row("property tests", APP, [run("success", status=state)], [])
 
     assert (row.outcome, row.observed) == (INCONCLUSIVE, f"not finished: {state}")
 
@@ -68,14 +69,14 @@ def test_the_newest_run_of_a_check_counts() -> None:
     """A re-run replaces what came before it, for better and worse."""
     green, red = run("success", number=2), run("failure", number=1)
 
-    assert _required("property tests", APP, [green, red], []).outcome is PASS
+    assert required_row("property tests", APP, [green, red], []).outcome is PASS
     worse = [run("success", number=1), run("failure", number=2)]
-    assert _required("property tests", APP, worse, []).outcome is FAIL
+    assert required_row("property tests", APP, worse, []).outcome is FAIL
 
 
 def test_another_apps_green_check_proves_nothing() -> None:
     """Anybody may report a check of that name."""
-    row = _required("property tests", APP, [run("success", app="impostor")], [])
+    row = required_row("property tests", APP, [run("success", app="impostor")], [])
 
     assert (row.outcome, row.observed) == (INCONCLUSIVE, "only by impostor")
 
@@ -86,13 +87,13 @@ def test_another_apps_green_check_proves_nothing() -> None:
 )
 def test_a_required_name_may_be_a_commit_status(state: str, outcome: Outcome) -> None:
     """CI that reports by statuses has no check run."""
-    assert _required("property tests", APP, [], [status(state)]).outcome is outcome
-    assert _status(status(state)).outcome is outcome
+    assert required_row("property tests", APP, [], [status(state)]).outcome is outcome
+    assert status_row(status(state)).outcome is outcome
 
 
 def test_a_required_check_nobody_reported_is_missing() -> None:
     """An empty list of checks is no green CI."""
-    row = _required("property tests", APP, [], [])
+    row = required_row("property tests", APP, [], [])
 
     assert (row.outcome, row.observed) == (INCONCLUSIVE, "no such check for this commit")
 

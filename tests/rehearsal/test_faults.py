@@ -29,6 +29,9 @@ def test_every_fault_belongs_to_an_item_of_the_playbook() -> None:
         "development.activate.deploy",
         "development.activate.smoke-suites",
         "development.activate.baseline",
+        "testnet.ready.validators-acknowledged",
+        "mainnet.ready.validators-signed-off",
+        "mainnet.ready.hotfix-branches",
     ],
 )
 def test_every_item_can_fail_and_be_inconclusive(item: str) -> None:

@@ -110,7 +110,8 @@ def test_issue_can_be_closed_and_found_by_label(visitor: Visitor) -> None:
     ]
     visitor.forge("PATCH", f"/issues/{number}", json={"state": "closed"})
 
-    assert visitor.forge("GET", "/issues?labels=low-risk").json() == []
+    listed = visitor.forge("GET", "/issues?labels=low-risk").json()
+    assert [issue["number"] for issue in listed] == [43, 44]
     closed = visitor.forge("GET", "/issues?labels=low-risk&state=closed").json()
     assert [issue["number"] for issue in closed] == [number]
 
@@ -120,9 +121,48 @@ def test_branches(visitor: Visitor) -> None:
     found = visitor.forge("GET", "/branches/hotfix/gossip-backoff").json()
     absent = visitor.forge("GET", "/branches/nope")
 
-    assert found["commit"]["sha"] == visitor.network.release.commit
+    head = visitor.network.forge.backlog.heads["hotfix/gossip-backoff"]
+    assert found["commit"]["sha"] == head != visitor.network.release.commit
     assert (absent.status_code, absent.json()["message"]) == (404, "Branch not found")
     assert len(visitor.forge("GET", "/branches").json()) == 4
+
+
+def test_milestones_and_their_issues(visitor: Visitor) -> None:
+    """Counted with pull requests, as GitHub counts; closed ones on demand."""
+    listed = visitor.forge("GET", "/milestones").json()
+    every = visitor.forge("GET", "/milestones?state=all").json()
+
+    def numbers(query: str) -> list[int]:
+        return [one["number"] for one in visitor.forge("GET", f"/issues?{query}").json()]
+
+    assert [(one["title"], one["number"], one["open_issues"]) for one in listed] == [
+        ("v1.4.0", 2, 3)
+    ]
+    assert [one["title"] for one in every] == ["v1.4.0", "v1.3.0"]
+    assert (numbers("milestone=2"), numbers("milestone=1")) == ([43, 44, 45], [])
+    assert set(numbers("milestone=*")) & set(numbers("milestone=none")) == set()
+    visitor.network.fault("milestone-missing@mainnet")
+    assert visitor.forge("GET", "/milestones").json() == []
+
+
+def test_a_hotfix_branch_is_ahead_of_the_release(visitor: Visitor) -> None:
+    """It has checks of its own, and lacks the release's commit under a fault."""
+    commit = visitor.network.release.commit
+    head = visitor.network.forge.backlog.heads["hotfix/gossip-backoff"]
+
+    def compared(base: str, head: str) -> tuple[str, int, int]:
+        found = visitor.forge("GET", f"/compare/{base}...{head}").json()
+        return found["status"], found["ahead_by"], found["behind_by"]
+
+    runs = visitor.forge("GET", f"/commits/{head}/check-runs").json()["check_runs"]
+    assert {run["head_sha"] for run in runs} == {head}
+    assert (compared(commit, head), compared(commit, commit)) == (
+        ("ahead", 1, 0),
+        ("identical", 0, 0),
+    )
+    visitor.network.fault("hotfix-diverged@mainnet")
+    assert compared(commit, head) == ("diverged", 1, 1)
+    assert visitor.forge("GET", f"/compare/{commit}...{'0' * 40}").status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def test_an_apply_needs_a_plan(team: Team) -> None:
 @pytest.mark.parametrize(
     ("refuse", "why"),
     [
-        ("nobody", "approval: approved: nobody"),
+        ("nobody", "approval: seat 1 of 1: "),
         ("other", "a plan run in the store: expected sha256:"),
         ("unlisted", "expected a listed person with a key, got 'mallory'"),
     ],

@@ -1,0 +1,157 @@
+"""``runbook approve``: a signed file of somebody's word; a comment is written by hand.
+
+What is written is read back by the reader that will judge it, so that it counts or is refused here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .canonical import canonical, digest
+from .commands import print_json
+from .errors import ParameterError
+from .sources.wordforms import parse_signed
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from .site import Node, Site
+
+
+def approve(args: argparse.Namespace) -> int:
+    """Sign an approval, acknowledgement, sign-off or withdrawal. Raises ParameterError."""
+    from .session import read_site
+    from .sources.tape import read_clock
+    from .sources.words import Refused, verify
+
+    site, key = read_site(args.site), private_key(args.key, args.passphrase_env)
+    now, _ = read_clock(site.clock)
+    said = {
+        "kind": args.kind,
+        "withdraw": args.withdraw,
+        "release": args.release,
+        "stage": args.stage,
+        "window": args.window,
+        "plan": args.digest.lower(),
+        **_speaker(site, args, _public(key)),
+        "at": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
+    }
+    statement = {name: value for name, value in said.items() if value}
+    signature = base64.b64encode(key.sign(canonical(statement))).decode()
+    data = canonical({"statement": statement, "signature": signature})
+    try:
+        signed = parse_signed(data)
+    except ValueError as error:
+        raise ParameterError(f"approve: {error}") from error
+    word = verify(site, signed, str(args.key), now)
+    if isinstance(word, Refused):
+        raise ParameterError(f"{args.key}: {word.why}")
+    path = args.output or _place(site, statement)
+    _write(path, data + b"\n")
+    who = statement.get("account") or statement["validator"]
+    if args.json:
+        print_json({"path": str(path), "said": str(word), "by": who, "statement": statement})
+    else:
+        print(f"wrote {path}\n{word}\nby {who} at {statement['at']}")
+    return 0
+
+
+def private_key(path: Path, passphrase_env: str) -> Ed25519PrivateKey:
+    """An Ed25519 key of a PEM file, or of its 32 raw bytes. Raises ParameterError."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    expected = f"{path}: expected an Ed25519 private key, PEM or 32 raw bytes"
+    passphrase = os.environ.get(passphrase_env, "") if passphrase_env else ""
+    if passphrase_env and not passphrase:
+        raise ParameterError(
+            f"{passphrase_env}: expected the passphrase of {path}, got none; export it"
+        )
+    try:
+        with path.open("rb") as file:
+            data = file.read(65_537)
+        if len(data) == 32:
+            return Ed25519PrivateKey.from_private_bytes(data)
+        key = load_pem_private_key(data, passphrase.encode() or None)
+    except OSError as error:
+        raise ParameterError(f"{expected}, got: {error.strerror}") from error
+    except TypeError as error:  # encrypted and no passphrase, or the other way round
+        hint = (
+            "a plain one" if passphrase else "an encrypted one; name its variable, --passphrase-env"
+        )
+        raise ParameterError(f"{expected}, got {hint}") from error
+    except Exception as error:
+        # No word of the library: what it could not read may be a secret.
+        raise ParameterError(f"{expected}, got one that cannot be read") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ParameterError(f"{expected}, got a key of another kind")
+    return key
+
+
+def _public(key: Ed25519PrivateKey) -> str:
+    return f"ed25519:{base64.b64encode(key.public_key().public_bytes_raw()).decode()}"
+
+
+def _speaker(site: Site, args: argparse.Namespace, public: str) -> dict[str, Any]:
+    """Whose key it is: a person's for an approval, else a validator's, or its operator's."""
+    accounts = [person.account for person in site.people if person.key == public]
+    nodes = [] if args.kind == "approve" else _nodes(site, args.stage, args.validator, public)
+    if len(nodes) > 1:
+        names = ", ".join(node.name for node in nodes)
+        raise ParameterError(f"--validator: expected one of {names}: all have this key, got none")
+    if nodes:
+        return {"validator": nodes[0].validator}
+    if accounts and not args.validator:
+        return {"account": accounts[0]}
+    known = "people" if args.kind == "approve" else f"people or of {args.validator or 'validators'}"
+    raise ParameterError(
+        f"{args.key}: expected a key of the site's {known}, got nobody's: {public}"
+    )
+
+
+def _nodes(site: Site, stage: str, wanted: str, public: str) -> list[Node]:
+    clusters = [site.clusters[name] for at, name in site.stages.items() if at == stage]
+    return [
+        node
+        for cluster in clusters
+        for node in cluster.nodes
+        if node.signoff_key == public and node.validator
+        if wanted in ("", node.name, node.validator)
+    ]
+
+
+def _place(site: Site, statement: dict[str, Any]) -> Path:
+    """In the site's folder of that release, else here; named by what it says."""
+    who = re.sub(r"[^\w.-]", "_", statement.get("account") or statement["validator"])
+    name = f"{statement['kind']}-{who}-{digest(statement)[7:15]}.json"
+    folder = site.words_folder(statement.get("release", "")) if "release" in statement else None
+    if folder is None:
+        return Path(name)
+    if not site.words_root.is_dir():
+        raise ParameterError(
+            f"{site.words_root}: expected the site's folder of words, got none;"
+            " mount it, or write elsewhere with --output"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / name
+
+
+def _write(path: Path, data: bytes) -> None:
+    # Whole or not at all: half a file would be read as one that nobody signed.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        temporary.write_bytes(data)
+        path.hardlink_to(temporary)
+    except FileExistsError as error:
+        raise ParameterError(f"{path}: expected a new file, got one that is there") from error
+    except OSError as error:
+        raise ParameterError(f"{path}: expected to write it, got: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()

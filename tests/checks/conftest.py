@@ -1,0 +1,132 @@
+"""A rehearsal network without telemetry, and checks judged on it as a stage would judge them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from runbook_lib.context import Context, Judge
+from runbook_lib.errors import SourceError
+from runbook_lib.evidence.store import Store
+from runbook_lib.outcomes import CheckResult, Row, unknown_row
+from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.session import read_site
+from runbook_lib.sources.redact import Redactor
+from runbook_lib.sources.tape import LiveTape, Outside, ReplayTape, Scope
+from runbook_lib.sources.wordforms import Window
+
+PLAN = "sha256:" + "a" * 64
+
+
+class Bench:
+    """``window`` is one nobody spoke of before; ``params`` and ``plan`` are what a check is given."""
+
+    def __init__(self, network: RehearsalNetwork, root: Path, number: int) -> None:
+        self.network, self.root = network, root
+        now = datetime.fromtimestamp(network.world.clock.now(), UTC).replace(microsecond=0)
+        start = now + timedelta(hours=2 + number)
+        self.window = Window(start, start + timedelta(hours=4))
+        self.site = read_site(str(network.site))
+        self.plan: Any = SimpleNamespace(digest=PLAN)
+        self.params: dict[str, Any] = {
+            "release": "v1.4.0",
+            "commit": network.release.commit,
+            "issue": 42,
+            "window_start": start.isoformat(),
+            "window_end": self.window.end.isoformat(),
+            "notice_hours": 1.0,
+            "as_of": "",
+        }
+        self._tries = count(1)
+        self._outside: list[Outside] = []
+
+    def change_site(self, **changes: Any) -> None:
+        self.site = self.site.model_copy(update=changes)
+
+    def pass_time(self, *, until: datetime) -> None:
+        self.network.fast_forward((until.timestamp() - self.network.world.clock.now()) + 1)
+
+    def judge(self, check: Judge, stage: str) -> CheckResult:
+        """What the check comes to, and that its replay comes to the same."""
+        number = next(self._tries)
+        redactor = Redactor(self.site.secret_names())
+        outside = Outside(redactor)
+        self._outside.append(outside)
+        tape = LiveTape(self.root / "tape", redactor)
+        scope = Scope(tape, outside, check.item, number, clock=self.site.clock)
+        live = _result(check, self._context(check, stage, scope))
+        replayed = Scope(
+            ReplayTape(self.root / "tape", {check.item: number}), outside, check.item, number
+        )
+        assert _result(check, self._context(check, stage, replayed)) == live
+        return live
+
+    def _context(self, check: Judge, stage: str, scope: Scope) -> Context:
+        return Context(
+            item=check.item,
+            stage=stage,
+            params=SimpleNamespace(**self.params),
+            site=self.site,
+            scope=scope,
+            store=Store(self.site.store_path),
+            folder=self.root,
+            record=cast(Any, None),
+            journal=(),
+            plan=self.plan,
+        )
+
+    def close(self) -> None:
+        for outside in self._outside:
+            outside.close()
+
+
+def _result(check: Judge, context: Context) -> CheckResult:
+    try:
+        return check(context)
+    except SourceError as error:  # as a stage does
+        row = unknown_row(error.source, "readable", "an answer", error.problem)
+        return context.conclude([row], passed="", empty="")
+
+
+def row(result: CheckResult, subject: str) -> Row:
+    """The one row about ``subject``."""
+    (found,) = [row for row in result.rows if row.subject == subject]
+    return found
+
+
+@pytest.fixture(scope="session")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
+    with RehearsalNetwork(
+        tmp_path_factory.mktemp("checks") / "network", telemetry=False
+    ) as network:
+        yield network
+
+
+@pytest.fixture(scope="session")
+def numbers() -> Iterator[int]:
+    return count(1)
+
+
+@pytest.fixture
+def bench(
+    network: RehearsalNetwork,
+    numbers: Iterator[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Bench]:
+    for name, value in network.env.items():
+        monkeypatch.setenv(name, value)
+    made = Bench(network, tmp_path, next(numbers))
+    yield made
+    made.close()
+    for active in list(network.faults):
+        network.clear(active.name)
+    network.forge.comments.clear()
+    for path in (network.root / "words" / "v1.4.0").iterdir():
+        path.unlink()

@@ -1,0 +1,305 @@
+"""Validators' words: all of them, in time, for this window, release and plan."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from runbook_lib.canonical import canonical
+from runbook_lib.checks.validators import validators_acknowledged, validators_signed_off
+from runbook_lib.outcomes import Outcome
+from runbook_lib.rehearsal.faults import FAULTS
+from runbook_lib.rehearsal.people import private_key
+from runbook_lib.rehearsal.views import View
+
+from .conftest import PLAN, Bench, row
+
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
+CHECKS = {
+    "testnet": ("acknowledge", validators_acknowledged),
+    "mainnet": ("sign-off", validators_signed_off),
+}
+MINE = [
+    fault for fault in FAULTS.values() if fault.item in {check.item for _, check in CHECKS.values()}
+]
+pytestmark = pytest.mark.xdist_group("checks")
+HARBOR = {"testnet": "test-6", "mainnet": "main-6"}
+
+
+def judge(bench: Bench, stage: str = "testnet") -> Any:
+    return bench.judge(CHECKS[stage][1], stage)
+
+
+def speak(bench: Bench, stage: str = "testnet") -> None:
+    verb: Any = CHECKS[stage][0]
+    plan = PLAN if verb == "sign-off" else ""
+    bench.network.speak(verb, stage, bench.window.start, bench.window.end, plan)
+
+
+def line(bench: Bench, verb: str = "acknowledge", stage: str = "testnet") -> str:
+    return f"{verb} v1.4.0 {stage} {bench.window} {PLAN if verb == 'sign-off' else ''}".rstrip()
+
+
+@pytest.mark.parametrize("stage", CHECKS)
+def test_all_validators_in_time_pass(bench: Bench, stage: str) -> None:
+    """One row each with its share of the stake, and how many they are."""
+    speak(bench, stage)
+    result = judge(bench, stage)
+    what = {"testnet": "acknowledged the window", "mainnet": "signed off"}[stage]
+    node = HARBOR[stage]
+
+    assert (result.outcome, len(result.rows)) == (PASS, 8)
+    assert row(result, node).what.startswith(f"{what} (14.")
+    assert " by harbor-stake: https://forge.invalid/" in str(row(result, node).observed)
+    observed = f"7 of 7 validators, 100.0% of stake, {what}"
+    assert row(result, "validator set").observed == observed
+    assert result.reason == f"{observed}: {line(bench, CHECKS[stage][0], stage)}"
+    assert result.data["call"] == []
+
+
+@pytest.mark.parametrize("fault", MINE, ids=lambda fault: fault.name)
+def test_a_fault_comes_to_its_declared_outcome(bench: Bench, fault: Any) -> None:
+    """The validator's row says so, and names the operator to call; the others stand."""
+    stage = "testnet" if fault.name.startswith("ack") else "mainnet"
+    node = HARBOR[stage]
+    bench.network.fault(f"{fault.name}@{stage}/{node}")
+    speak(bench, stage)
+    bench.pass_time(until=bench.window.start)
+    result = judge(bench, stage)
+    bad = [row for row in result.rows if row.outcome is not PASS]
+
+    assert [one.subject for one in bad] == [node]
+    assert (result.outcome.value, bad[0].return_at) == (fault.outcome, None)
+    assert str(bad[0].observed).endswith("; call harbor-stake")
+    begins = {"missing": "missing", "late": "late, ", "window": "for another window: ",
+              "withdrawn": "withdrawn ", "forged": "forged: ", "plan": "for another plan: "}  # fmt: skip
+    assert str(bad[0].observed).startswith(begins[fault.name.split("-")[-1]])
+    assert result.data["call"] == ["harbor-stake"]
+    assert str(row(result, "validator set").observed).startswith("6 of 7 validators, 85.")
+
+
+@pytest.mark.parametrize(
+    ("stage", "notice"), [("testnet", timedelta(hours=1)), ("mainnet", timedelta())]
+)
+def test_a_missing_word_is_not_yet_due_until_its_deadline(
+    bench: Bench, stage: str, notice: timedelta
+) -> None:
+    """Acknowledgements until the notice before the window, sign-offs until it starts."""
+    before, deadline = judge(bench, stage), bench.window.start - notice
+    bench.pass_time(until=deadline)
+    after = judge(bench, stage)
+
+    assert (before.outcome, before.return_at) == (INCONCLUSIVE, deadline)
+    assert (after.outcome, after.return_at) == (INCONCLUSIVE, None)
+
+
+def test_an_acknowledgement_within_the_notice_is_late(bench: Bench) -> None:
+    """Before the window, and too late all the same."""
+    bench.pass_time(until=bench.window.start - timedelta(minutes=30))
+    speak(bench)
+
+    assert str(row(judge(bench), "test-6").observed).startswith("late, ")
+
+
+def sign(bench: Bench, key: str, node: str = "test-6", **changes: Any) -> None:
+    validator = bench.network.world.node(node).validator
+    at = bench.window.start - timedelta(days=1)
+    statement = {"kind": "acknowledge", "release": "v1.4.0", "stage": "testnet",
+                 "window": str(bench.window), "validator": validator, "at": at.isoformat(),
+                 **changes}  # fmt: skip
+    signature = private_key(bench.network.seed, key).sign(canonical(statement))
+    document = {"statement": statement, "signature": base64.b64encode(signature).decode()}
+    (bench.network.root / "words" / "v1.4.0" / f"{key}.json").write_text(json.dumps(document))
+
+
+def test_a_signed_file_speaks_for_its_validator_alone(bench: Bench) -> None:
+    """Whichever account its operator has."""
+    bench.network.fault("ack-missing@testnet/test-6")
+    speak(bench)
+    sign(bench, "test-6")
+    result = judge(bench)
+
+    assert result.outcome is PASS
+    assert " by its key (rpp1" in str(row(result, "test-6").observed)
+
+
+def test_a_forged_file_fails_a_validator_that_also_spoke(bench: Bench) -> None:
+    """Somebody holds themselves out to be it: nobody may go on before that is cleared up."""
+    speak(bench)
+    sign(bench, "mallory")
+
+    assert row(judge(bench), "test-6").outcome is FAIL
+
+
+def test_an_unreadable_file_may_be_a_withdrawal(bench: Bench) -> None:
+    """It is a row of its own, which a waiver can name."""
+    speak(bench)
+    (bench.network.root / "words" / "v1.4.0" / "torn.json").write_text('{"statement')
+    found = row(judge(bench), "torn.json")
+
+    assert (found.outcome, found.what) == (INCONCLUSIVE, "signed word")
+
+
+@pytest.mark.parametrize(
+    ("account", "body", "observed"),
+    [
+        ("lumen-nodes", "{line}", "missing; call harbor-stake"),
+        ("mallory", "{line}", "missing; call harbor-stake"),
+        ("harbor-stake", "> {line}", "missing; call harbor-stake"),
+        ("harbor-stake", "acknowledge it", "malformed: 'acknowledge it': expected"),
+        ("harbor-stake", "acknowledge v1.3.0 testnet {window}", "for another release: acknowledge"),
+        ("harbor-stake", "acknowledge v1.4.0 canary {window}", "for another stage: acknowledge"),
+        ("harbor-stake", "approve " + PLAN, "missing; call harbor-stake"),
+        ("harbor-stake", "{line}\nwithdraw", "withdrawn "),
+        ("harbor-stake", "{line}\nwithdraw sign-off", "20"),
+    ],
+)
+def test_only_its_own_operators_plain_word_counts(
+    bench: Bench, account: str, body: str, observed: str
+) -> None:
+    """What was said in its place is shown."""
+    bench.network.fault("ack-missing@testnet/test-6")
+    speak(bench)
+    bench.network.say(account, body.format(line=line(bench), window=bench.window))
+
+    assert str(row(judge(bench), "test-6").observed).startswith(observed)
+
+
+def test_an_edited_word_does_not_count_until_it_is_said_again(bench: Bench) -> None:
+    """Nobody can tell what it said when it was read."""
+    bench.network.fault("ack-missing@testnet/test-6")
+    speak(bench)
+    comment = bench.network.say("harbor-stake", line(bench))
+    bench.network.forge.edit(comment, line(bench))
+    edited = row(judge(bench), "test-6")
+    bench.network.say("harbor-stake", line(bench))
+
+    assert str(edited.observed).startswith("edited: edited since, at 20")
+    assert edited.outcome is INCONCLUSIVE
+    assert row(judge(bench), "test-6").outcome is PASS
+
+
+# --- what cannot be judged ----------------------------------------------------------------------
+
+
+def _no_window(bench: Bench) -> None:
+    bench.params["window_start"] = ""
+
+
+def _upside_down(bench: Bench) -> None:
+    bench.params["window_end"] = bench.params["window_start"]
+
+
+def _nowhere(bench: Bench) -> None:
+    bench.params["issue"] = 0
+    bench.change_site(words="")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (_no_window, "window: scheduled: expected a window of this stage, got none; set window_start and window_end"),
+        (_upside_down, "window: scheduled: expected a window that ends after it starts, got"),
+        (_nowhere, "words: readable: expected a release issue (issue) or the site's folder (words)"),
+        (lambda bench: bench.network.fault("forge-down@testnet"), "forge: comments of issue 42: readable: expected an answer, got "),
+        (lambda bench: bench.network.fault("forge-500@testnet"), "forge: comments of issue 42: readable: expected status 200, got 500"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("stage", CHECKS)
+def test_what_cannot_be_read_is_inconclusive(
+    bench: Bench, stage: str, change: Any, reason: str
+) -> None:
+    """Nobody agreed to what nobody can show."""
+    speak(bench, stage)
+    change(bench)
+    result = judge(bench, stage)
+
+    assert result.outcome is INCONCLUSIVE
+    assert result.reason.startswith(reason)
+
+
+def test_sign_offs_wait_for_the_plan(bench: Bench) -> None:
+    """Not yet due before the window starts; after it, there is nothing to wait for."""
+    bench.plan = None
+    early = judge(bench, "mainnet")
+    bench.pass_time(until=bench.window.start)
+    late = judge(bench, "mainnet")
+
+    assert (
+        early.reason
+        == "plan: signed off: expected this stage's plan, got no plan yet that could be signed off"
+    )
+    assert (early.return_at, late.return_at) == (bench.window.start, None)
+    assert late.outcome is INCONCLUSIVE
+
+
+def test_a_changed_plan_asks_for_new_words(bench: Bench) -> None:
+    """All of them quoted the one before."""
+    speak(bench, "mainnet")
+    bench.plan = SimpleNamespace(digest=PLAN.replace("a", "b"))
+    result = judge(bench, "mainnet")
+
+    assert (result.outcome, result.return_at) == (INCONCLUSIVE, bench.window.start)
+    assert str(row(result, "main-6").observed).startswith("for another plan: sign-off v1.4.0")
+    assert result.data["call"] == [
+        "harbor-stake", "lumen-nodes", "north-validators", "rehearsal", "rehearsal-second",
+    ]  # fmt: skip
+
+
+def test_a_validator_the_site_does_not_list_is_inconclusive(bench: Bench) -> None:
+    """Nobody to call, and nobody may speak for it."""
+    speak(bench)
+    cluster = bench.site.clusters["testnet"]
+    unknown = cluster.nodes[5]
+    nodes = [*cluster.nodes[:5], unknown.model_copy(update={"validator": ""}), cluster.nodes[6]]
+    clusters = {**bench.site.clusters, "testnet": cluster.model_copy(update={"nodes": nodes})}
+    bench.change_site(clusters=clusters)
+    found = row(judge(bench), unknown.validator)
+
+    assert (found.outcome, found.observed) == (INCONCLUSIVE, "a validator the site does not list")
+
+
+@pytest.mark.parametrize(
+    ("change", "observed"),
+    [
+        (lambda views: {name: {**v, "validators": []} for name, v in views.items()}, "0 without any"),
+        (
+            lambda views: {**views, "test-2": {**views["test-2"], "validators": views["test-2"]["validators"][1:]}},
+            "another one by test-2",
+        ),
+        (
+            lambda views: {name: {} if name != "test-1" else v for name, v in views.items()},
+            "1 of 7 nodes answer (test-2 /ui/bft/membership: height: expected a value, got none (and 3 more))",
+        ),
+    ],
+)  # fmt: skip
+def test_a_disputed_validator_set_is_inconclusive(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, change: Any, observed: str
+) -> None:
+    """Empty, different on one node, or known from a minority."""
+    speak(bench)
+    plain = View.membership
+    monkeypatch.setattr(
+        View,
+        "membership",
+        lambda self: change({n: plain(self) for n in (f"test-{i}" for i in range(1, 8))})[
+            self.running.spec.name
+        ],
+    )
+    result = judge(bench)
+    found = row(result, "validator set")
+
+    assert (result.outcome, found.outcome, found.observed) == (INCONCLUSIVE, INCONCLUSIVE, observed)
+
+
+def test_one_silent_node_disputes_nothing(bench: Bench) -> None:
+    """The others say who the validators are."""
+    speak(bench)
+    bench.network.fault("node-down@testnet")
+
+    assert judge(bench).outcome is PASS

@@ -1,0 +1,257 @@
+"""``runbook approve``: what it writes is read as that person's word, or nothing is written."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
+
+from runbook_lib.changes.approvals import approvals
+from runbook_lib.cli import main
+from runbook_lib.session import read_site
+from runbook_lib.sources.redact import Redactor
+from runbook_lib.sources.tape import LiveTape, Outside, Scope
+from runbook_lib.sources.words import read_words
+
+DIGEST = "sha256:" + "a" * 64
+WINDOW = "2026-12-01T12:00:00Z/2026-12-01T16:00:00Z"
+NODE = Ed25519PrivateKey.from_private_bytes(b"n" * 32)
+PASSPHRASE = "correct horse"
+
+
+def pem(key: Any, passphrase: str = "") -> bytes:
+    encryption: Any = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
+    data: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+    return data
+
+
+class Desk:
+    """A person at a terminal with a key file, on Bob's site with one validator."""
+
+    def __init__(self, practice: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        self.practice, self._capsys = practice, capsys
+        self.root, self.key = practice.root, practice.root / "key"
+        self.key.write_bytes(pem(practice.key))
+        (self.root / "words").mkdir()
+        self.write_site()
+        self.outside = Outside(Redactor())
+
+    def write_site(self, **changes: Any) -> None:
+        raw = base64.b64encode(NODE.public_key().public_bytes_raw()).decode()
+        node = {"name": "dev-1", "url": "http://127.0.0.1:9", "validator": "rpp1a",
+                "signoff_key": f"ed25519:{raw}", **changes}  # fmt: skip
+        more = {"name": "dev-2", "url": "http://127.0.0.1:8", "validator": "rpp1b", **changes}
+        clusters = {"development": {"chain_id": "rpp", "nodes": [node, more]}}
+        self.practice.write_site(words=str(self.root / "words" / "{release}"), clusters=clusters)
+
+    def run(self, *words: str, key: Path | None = None) -> tuple[int, str, str]:
+        code = main(
+            ["approve", *words, "--site", str(self.practice.site), "--key", str(key or self.key)]
+        )
+        out, err = self._capsys.readouterr()
+        return code, out, err
+
+    def refused(self, *words: str) -> str:
+        """The message of a command that ends with 3 and writes nothing."""
+        before = sorted(self.root.rglob("*"))
+        code, out, err = self.run(*words)
+        assert (code, out, sorted(self.root.rglob("*"))) == (3, "", before)
+        return err
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(LiveTape(self.root / "tape", Redactor()), self.outside, "words", 1)
+
+
+@pytest.fixture
+def desk(
+    practice: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Desk]:
+    monkeypatch.chdir(practice.root)
+    made = Desk(practice, capsys)
+    yield made
+    made.outside.close()
+
+
+def test_an_approval_is_written_and_counts(desk: Desk) -> None:
+    """Here, when no release is named; it says where."""
+    code, out, _ = desk.run(DIGEST)
+    written = Path(out.splitlines()[0].removeprefix("wrote "))
+    found = approvals(
+        desk.scope,
+        read_site(str(desk.practice.site)),
+        DIGEST,
+        issue=0,
+        file=str(written.absolute()),
+    )
+
+    assert (code, out.splitlines()[1]) == (0, f"approve {DIGEST}")
+    assert out.splitlines()[2].startswith("by bob at 20")
+    assert [one.account for one in found] == ["bob"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--acknowledge", "--window", WINDOW], f"acknowledge v1.4.0 development {WINDOW}"),
+        (
+            ["--sign-off", DIGEST, "--window", WINDOW],
+            f"sign-off v1.4.0 development {WINDOW} {DIGEST}",
+        ),
+        (["--sign-off", "--withdraw"], "withdraw sign-off v1.4.0 development"),
+    ],
+)
+def test_a_validators_word_lies_in_the_sites_folder(
+    desk: Desk, words: list[str], said: str
+) -> None:
+    """Named by what it says; the reader of the checks finds it there."""
+    desk.key.write_bytes(NODE.private_bytes_raw())
+    code, out, _ = desk.run(*words, "--release", "v1.4.0", "--stage", "development", "--json")
+    document = json.loads(out)
+    heard = read_words(desk.scope, read_site(str(desk.practice.site)), issue=0, release="v1.4.0")
+    (found,) = (*heard.words, *heard.withdrawals)
+
+    assert (code, document["said"], document["by"]) == (0, said, "rpp1a")
+    assert Path(document["path"]).parent == desk.root / "words" / "v1.4.0"
+    assert (str(found), found.validator, found.grounds) == (
+        said,
+        "rpp1a",
+        Path(document["path"]).name,
+    )
+    assert heard.refused == ()
+
+
+def test_an_approval_with_a_release_is_found_by_it(desk: Desk) -> None:
+    """In the folder, beside comments."""
+    desk.run(DIGEST, "--release", "v1.4.0", "--stage", "development")
+    site = read_site(str(desk.practice.site))
+    given = approvals(desk.scope, site, DIGEST, issue=0, file="", release="v1.4.0")
+
+    assert [one.account for one in given] == ["bob"]
+
+
+def test_a_listed_operator_may_sign_with_their_own_key(desk: Desk) -> None:
+    """Then it is their account's word."""
+    words = ("--acknowledge", "--window", WINDOW, "--release", "v1.4.0", "--stage", "development")
+    _, out, _ = desk.run(*words, "--json")
+
+    assert json.loads(out)["by"] == "bob"
+
+
+def test_an_encrypted_key_takes_its_passphrase_from_the_environment(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never from the command line, and it is printed nowhere."""
+    desk.key.write_bytes(pem(desk.practice.key, PASSPHRASE))
+    without = desk.refused(DIGEST)
+    unset = desk.refused(DIGEST, "--passphrase-env", "KEY_PASSPHRASE")
+    monkeypatch.setenv("KEY_PASSPHRASE", "wrong")
+    wrong = desk.refused(DIGEST, "--passphrase-env", "KEY_PASSPHRASE")
+    monkeypatch.setenv("KEY_PASSPHRASE", PASSPHRASE)
+    code, out, _ = desk.run(DIGEST, "--passphrase-env", "KEY_PASSPHRASE")
+
+    expected = f"{desk.key}: expected an Ed25519 private key, PEM or 32 raw bytes"
+    assert without == f"{expected}, got an encrypted one; name its variable, --passphrase-env\n"
+    assert unset == f"KEY_PASSPHRASE: expected the passphrase of {desk.key}, got none; export it\n"
+    assert wrong == f"{expected}, got one that cannot be read\n"
+    assert code == 0
+    assert PASSPHRASE not in out
+
+
+@pytest.mark.parametrize(
+    ("content", "got"),
+    [
+        (b"", "got one that cannot be read"),
+        (b"x" * 33, "got one that cannot be read"),
+        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "got one that cannot be read"),
+        (pem(generate_private_key(SECP256R1())), "got a key of another kind"),
+        (None, "got: No such file or directory"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_such_key_is_refused(desk: Desk, content: bytes | None, got: str) -> None:
+    """In one line, without a word of its content."""
+    desk.key.unlink() if content is None else desk.key.write_bytes(content)
+    expected = f"{desk.key}: expected an Ed25519 private key, PEM or 32 raw bytes, {got}\n"
+
+    assert desk.refused(DIGEST) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ([], "approve: expected sha256: and 64 hex digits, got '' in `approve sha256:DIGEST` (statement)"),
+        (["sha256:12"], "approve: expected sha256: and 64 hex digits, got 'sha256:12' in `approve sha256:DIGEST` (statement)"),
+        (["--acknowledge", "--stage", "development"], "approve: expected the name of a release, got '' in `acknowledge RELEASE STAGE START/END` (statement)"),
+        (["--acknowledge", "--release", "v1.4.0", "--stage", "development", "--window", "now"], "approve: expected START/END, got 'now' in `acknowledge RELEASE STAGE START/END` (statement)"),
+        ([DIGEST, "--release", "../x"], "approve: expected a name of letters, digits, '.', '_', '+' or '-' (statement.release)"),
+    ],
+)  # fmt: skip
+def test_what_is_no_word_is_not_signed(desk: Desk, words: list[str], problem: str) -> None:
+    """The reader's own complaint."""
+    assert desk.refused(*words) == f"{problem}\n"
+
+
+def test_a_key_of_nobody_is_refused(desk: Desk) -> None:
+    """For an approval a validator's key is nobody's; it names the public key to list."""
+    desk.key.write_bytes(NODE.private_bytes_raw())
+    public = base64.b64encode(NODE.public_key().public_bytes_raw()).decode()
+
+    assert desk.refused(DIGEST) == (
+        f"{desk.key}: expected a key of the site's people, got nobody's: ed25519:{public}\n"
+    )
+
+
+def test_a_key_of_several_validators_asks_which(desk: Desk) -> None:
+    """One file speaks for one of them."""
+    raw = base64.b64encode(NODE.public_key().public_bytes_raw()).decode()
+    desk.write_site(signoff_key=f"ed25519:{raw}")
+    desk.key.write_bytes(NODE.private_bytes_raw())
+    words = ("--acknowledge", "--window", WINDOW, "--release", "v1.4.0", "--stage", "development")
+
+    said = "--validator: expected one of dev-1, dev-2: all have this key, got none\n"
+    assert desk.refused(*words) == said
+    _, out, _ = desk.run(*words, "--validator", "dev-2", "--json")
+    assert json.loads(out)["by"] == "rpp1b"
+    assert "validators, got nobody's" not in out
+    assert "people or of dev-3, got nobody's" in desk.refused(*words, "--validator", "dev-3")
+
+
+def test_no_file_is_written_over(desk: Desk) -> None:
+    """What somebody signed stays as it was; nothing half-written is left."""
+    target = desk.root / "mine.json"
+    target.write_text("before")
+
+    said = f"{target}: expected a new file, got one that is there\n"
+    assert desk.refused(DIGEST, "--output", str(target)) == said
+    assert target.read_text() == "before"
+
+
+def test_a_folder_that_is_not_mounted_is_not_made(desk: Desk) -> None:
+    """A word that nobody finds is no word."""
+    (desk.root / "words").rmdir()
+    said = desk.refused(DIGEST, "--release", "v1.4.0")
+
+    assert said == (
+        f"{desk.root / 'words'}: expected the site's folder of words, got none;"
+        " mount it, or write elsewhere with --output\n"
+    )
+
+
+def test_kinds_exclude_each_other(desk: Desk) -> None:
+    """A usage error."""
+    with pytest.raises(SystemExit) as caught:
+        desk.run("--acknowledge", "--sign-off")
+
+    assert caught.value.code == 3
