@@ -23,6 +23,7 @@ RELEASE, PREVIOUS = "v1.4.0", "v1.3.0"
 ISSUE = 42
 OPERATOR = "rehearsal"
 REPOSITORY = "HUBId/chain"
+SECRETS = ("RPP_RPC_TOKEN", "GITHUB_TOKEN", "GRAFANA_TOKEN")
 REQUIRED_CHECKS = ("integration tests", "property tests")
 
 
@@ -111,7 +112,9 @@ def write_nodes(world: World, release: Release, cluster: str) -> None:
         (folder / "bin" / "rpp-node").chmod(0o755)
 
 
-def site(world: World, forge: str, prometheus: str, alertmanager: str) -> dict[str, Any]:
+def site(
+    world: World, forge: str, prometheus: str, alertmanager: str, grafana: str
+) -> dict[str, Any]:
     """The site file's content: how everything of this network is reached."""
     root = world.root
     return {
@@ -143,7 +146,18 @@ def site(world: World, forge: str, prometheus: str, alertmanager: str) -> dict[s
             "node_label": "instance",
             "watchdog": "Watchdog",
             "paging_severities": ["critical", "page"],
+            "paging_labels": {"team": "consensus"},
+            "rules": [_shown(root / "prometheus" / "rules")],
             "backends": ["prometheus", "alertmanager"],
+        },
+        "dashboards": {
+            "grafana": {"url": grafana, "token_env": "GRAFANA_TOKEN", "timeout_s": 5.0},
+            "topics": {
+                "consensus_health": ["consensus-health"],
+                "proof_latency": ["proof-latency"],
+                "vrf_participation": ["vrf-participation"],
+                "network_churn": ["params/dashboards/network_churn.json"],
+            },
         },
         "forge": {
             "kind": "github",
