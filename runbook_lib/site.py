@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import base64
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from .params import Instant, Problems, Strict, parse_yaml, project_path, validate
+from .playbook import MAINNET_WATCH
 
 
 def _env_name(value: str) -> str:
@@ -45,6 +47,7 @@ def _key(value: str) -> str:
     return value
 
 
+_ARMED_HOURS = MAINNET_WATCH / timedelta(hours=1)  # the longest watch: alerts must reach us for it
 EnvName = Annotated[str, AfterValidator(_env_name)]
 Url = Annotated[str, AfterValidator(_url)]
 PublicKey = Annotated[str, AfterValidator(_key)]
@@ -180,7 +183,23 @@ class Telemetry(Strict):
     node_label: str = "instance"
     watchdog: str = "Watchdog"
     paging_severities: list[str] = ["critical", "page"]
+    paging_labels: dict[str, str] = {}
+    alertmanager_as: str = ""
+    armed_hours: float = Field(default=_ARMED_HOURS, ge=_ARMED_HOURS, le=7 * 24)
+    rules: list[str] = []
     backends: list[str] = Field(default=[], min_length=1)
+
+
+Topic = Literal["consensus_health", "proof_latency", "vrf_participation", "network_churn"]
+
+
+class Dashboards(Strict):
+    """Dashboards by topic: uids in Grafana, or JSON files, whose names end in ``.json``."""
+
+    grafana: Endpoint | None = None
+    topics: dict[Topic, Annotated[list[str], Field(min_length=1)]] = {}
+    variables: dict[str, str | list[str]] = {}
+    max_age_s: float = Field(default=180.0, gt=0, le=300)
 
 
 class Ci(Strict):
@@ -272,6 +291,7 @@ class Site(Strict):
     stages: dict[Literal["development", "testnet", "canary", "mainnet"], str]
     clusters: dict[str, Cluster]
     telemetry: Telemetry
+    dashboards: Dashboards = Dashboards()
     forge: Forge
     commands: Commands
     artifacts: dict[str, str] = {}

@@ -9,19 +9,30 @@ from ..changes.apply import Change
 from ..context import Context, Judge
 from ..outcomes import Value
 from . import drift, rollback
+from . import observability as observing
 from .drift import config_drift
+from .observability import observability
 from .rollback import rollback_assets
 
-__all__ = ["EXPECTED", "RUNS", "config_drift", "expectations", "rollback_assets"]
+__all__ = [
+    "EXPECTED",
+    "RUNS",
+    "config_drift",
+    "expectations",
+    "observability",
+    "rollback_assets",
+]
 
 RUNS: dict[str, Judge | Change] = {
     "preflight.config-drift": config_drift,
+    "preflight.observability": observability,
     "preflight.rollback-assets": rollback_assets,
 }
 """The common items that are built, in the playbook's order."""
 
 EXPECTED: dict[str, Callable[[Context], tuple[str, Value]]] = {
     "preflight.config-drift": drift.expected,
+    "preflight.observability": observing.expected,
     "preflight.rollback-assets": rollback.expected,
 }
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from .world import STAGE_CLUSTERS, Event, World
 
-Layer = Literal["config", "rpc", "forge", "command", "chain", "telemetry", "assets"]
+Layer = Literal["config", "rpc", "forge", "command", "chain", "telemetry", "assets", "grafana"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Fault:
 
 
 _DRIFT = "preflight.config-drift"
+_WATCHED = "preflight.observability"
 _ASSETS = "preflight.rollback-assets"
 _CI = "development.ready.ci-green"
 _REACHABLE = "development.ready.telemetry-reachable"
@@ -70,6 +71,30 @@ _ALL = (
     Fault("dry-run-broken", _DRIFT, "INCONCLUSIVE", "the dry run itself breaks", "command"),
     Fault("dry-run-lenient", _DRIFT, "INCONCLUSIVE", "the dry run takes any key", "command"),
     Fault("no-dry-run", _DRIFT, "INCONCLUSIVE", "no binary to ask about a table's keys", "command"),
+    Fault("panel-red", _WATCHED, "FAIL", "a panel is in a red step", "grafana"),
+    Fault("panel-no-data", _WATCHED, "INCONCLUSIVE", "a panel asks what nobody emits", "grafana"),
+    Fault("panel-stale", _WATCHED, "INCONCLUSIVE", "a panel's series ended", "telemetry"),
+    Fault("panel-parse-error", _WATCHED, "INCONCLUSIVE", "a panel's query is none", "grafana"),
+    Fault("panel-variable-unset", _WATCHED, "INCONCLUSIVE", "a variable has no value", "grafana"),
+    Fault("dashboard-missing", _WATCHED, "INCONCLUSIVE", "Grafana lacks a dashboard", "grafana"),
+    Fault("dashboard-empty", _WATCHED, "INCONCLUSIVE", "a dashboard has no panel", "grafana"),
+    Fault("topic-cannot-be-red", _WATCHED, "INCONCLUSIVE", "no panel has a limit", "grafana"),
+    Fault("grafana-down", _WATCHED, "INCONCLUSIVE", "Grafana refuses connections", "grafana"),
+    Fault("grafana-unwell", _WATCHED, "INCONCLUSIVE", "Grafana's database fails", "grafana"),
+    Fault("grafana-401", _WATCHED, "INCONCLUSIVE", "Grafana refuses the token", "grafana"),
+    Fault("rule-not-loaded", _WATCHED, "FAIL", "a shipped rule is not loaded", "telemetry"),
+    Fault("rule-unhealthy", _WATCHED, "FAIL", "a rule cannot be evaluated", "telemetry"),
+    Fault("rule-never-evaluated", _WATCHED, "INCONCLUSIVE", "rules await evaluation", "telemetry"),
+    Fault("paging-alert-firing", _WATCHED, "FAIL", "a paging alert fires", "telemetry"),
+    Fault("watchdog-missing", _WATCHED, "INCONCLUSIVE", "no watchdog fires", "telemetry"),
+    Fault("alertmanager-not-in-prometheus", _WATCHED, "FAIL", "alerts go elsewhere", "telemetry"),
+    Fault("alertmanager-down", _WATCHED, "INCONCLUSIVE", "it refuses connections", "telemetry"),
+    Fault("watchdog-stale", _WATCHED, "INCONCLUSIVE", "it is not told anew", "telemetry"),
+    Fault("route-to-nowhere", _WATCHED, "FAIL", "pages go to the dashboard", "telemetry"),
+    Fault("receiver-without-notifier", _WATCHED, "FAIL", "the pager has no way out", "telemetry"),
+    Fault("silence-on-paging", _WATCHED, "FAIL", "pages of the cluster are silenced", "telemetry"),
+    Fault("mute-interval", _WATCHED, "FAIL", "pages are muted for some hours", "telemetry"),
+    Fault("inhibited-by-watchdog", _WATCHED, "FAIL", "an alert keeps pages back", "telemetry"),
     Fault("archive-missing", _ASSETS, "INCONCLUSIVE", "no previous release is staged", "assets"),
     Fault("archive-damaged", _ASSETS, "INCONCLUSIVE", "the previous release breaks off", "assets"),
     Fault(

@@ -23,6 +23,7 @@ RELEASE, PREVIOUS = "v1.4.0", "v1.3.0"
 ISSUE = 42
 OPERATOR, COMMANDER, SECOND = "rehearsal", "rehearsal-commander", "rehearsal-second"
 REPOSITORY = "HUBId/chain"
+SECRETS = ("RPP_RPC_TOKEN", "GITHUB_TOKEN", "GRAFANA_TOKEN")
 REQUIRED_CHECKS = ("integration tests", "property tests")
 
 
@@ -116,6 +117,7 @@ def site(
     forge: str,
     prometheus: str,
     alertmanager: str,
+    grafana: str,
     people: list[dict[str, Any]],
     keys: Mapping[str, str],
 ) -> dict[str, Any]:
@@ -148,7 +150,18 @@ def site(
             "node_label": "instance",
             "watchdog": "Watchdog",
             "paging_severities": ["critical", "page"],
+            "paging_labels": {"team": "consensus"},
+            "rules": [_shown(root / "prometheus" / "rules")],
             "backends": ["prometheus", "alertmanager"],
+        },
+        "dashboards": {
+            "grafana": {"url": grafana, "token_env": "GRAFANA_TOKEN", "timeout_s": 5.0},
+            "topics": {
+                "consensus_health": ["consensus-health"],
+                "proof_latency": ["proof-latency"],
+                "vrf_participation": ["vrf-participation"],
+                "network_churn": ["params/dashboards/network_churn.json"],
+            },
         },
         "forge": {
             "kind": "github",
