@@ -9,20 +9,24 @@ from ..changes.apply import Change
 from ..context import Context, Judge
 from ..outcomes import Value
 from . import drift, rollback
+from . import release_issue as issue
 from .drift import config_drift
+from .release_issue import release_issue
 from .rollback import rollback_assets
 
-__all__ = ["EXPECTED", "RUNS", "config_drift", "expectations", "rollback_assets"]
+__all__ = ["EXPECTED", "RUNS", "config_drift", "expectations", "release_issue", "rollback_assets"]
 
 RUNS: dict[str, Judge | Change] = {
     "preflight.config-drift": config_drift,
     "preflight.rollback-assets": rollback_assets,
+    "preflight.release-issue": release_issue,
 }
 """The common items that are built, in the playbook's order."""
 
 EXPECTED: dict[str, Callable[[Context], tuple[str, Value]]] = {
     "preflight.config-drift": drift.expected,
     "preflight.rollback-assets": rollback.expected,
+    "preflight.release-issue": issue.expected,
 }
 
 
