@@ -143,7 +143,12 @@ def _body(context: Context, found: Found) -> str:
         head=known[-1].hash,
         plan=plan_digest(known),
         previous=previous_stage(
-            context.scope, context.store, context.params.release, context.stage
+            context.scope,
+            context.store,
+            context.params.release,
+            context.params.commit,
+            context.stage,
+            context.source,
         ),
         sealed=False,
     )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..canonical import digest_bytes
 from ..errors import SourceError, SourceRefused
 from ..outcomes import Row, check_row
-from ..playbook import STAGES
 from ..sources.forge import Comment, Forge
 from ..sources.tape import Scope
 from .comment import Section, code, compose, is_marked, lines, plain, sections
+from .order import BEFORE, earlier
 from .record import Entry
 from .store import Store
 
@@ -103,19 +102,16 @@ def plan_digest(entries: Sequence[Entry]) -> str:
     return str(plans[-1]) if plans else ""
 
 
-def previous_stage(scope: Scope, store: Store, release: str, stage: str) -> str:
-    """Verdict and digest of the newest sealed apply of the stage before, as Markdown."""
-    if STAGES.index(stage) == 0:
+def previous_stage(
+    scope: Scope, store: Store, release: str, commit: str, stage: str, source: str
+) -> str:
+    """Verdict and manifest of the applied attempt of the stage before, as Markdown."""
+    if stage not in BEFORE:
         return f"none: {stage} is the first"
-    before = STAGES[STAGES.index(stage) - 1]
-    folder = store.root / release / before
-    for name in reversed([name for name in scope.listing(folder) if name.isdigit()]):
-        try:
-            text = scope.read(folder / name / "manifest.json")
-            manifest = json.loads(text)
-            if manifest["mode"] == "apply":
-                verdict = f"{before}, attempt {int(name)}: {plain(str(manifest['outcome']), 20)}"
-                return f"{verdict}, {code(digest_bytes(text))}"
-        except (SourceError, ValueError, KeyError, TypeError, RecursionError):
-            continue  # not sealed, or no manifest of ours: an older attempt may be
-    return f"{before}: no sealed apply in the store"
+    found = earlier(scope, store, release, commit, stage, source)
+    said = (
+        f"{found.stage}, attempt {found.attempt}: {found.outcome}" if found.attempt else found.stage
+    )
+    manifest = f", manifest {code(found.manifest)}" if found.manifest else ""
+    problem = f"; {plain(found.problem, 300)}" if found.problem else ""
+    return f"{said}{manifest}{problem}"
