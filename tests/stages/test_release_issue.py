@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.checks import preflight
+from runbook_lib import playbook
+from runbook_lib.changes.adopt import adopt
+from runbook_lib.checks import development, preflight
 from runbook_lib.evidence.comment import marker, sections
 from runbook_lib.evidence.record import Record
 from runbook_lib.outcomes import Outcome, Standing
+from runbook_lib.params import STAGE_PARAMS, parse_yaml
 from runbook_lib.rehearsal.faults import FAULTS, Fault
 from runbook_lib.rehearsal.layout import ISSUE
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
-from runbook_lib.stage import Stage
+from runbook_lib.stage import Stage, open_stage
 
 from .conftest import issuing, ready_to_post
 
@@ -299,3 +302,87 @@ def test_a_replay_posts_nothing_and_finds_the_same(
 def test_every_way_it_can_block_is_rehearsed() -> None:
     """FAIL and INCONCLUSIVE, and a write that only looks lost."""
     assert {fault.outcome for fault in MINE} == {"FAIL", "INCONCLUSIVE", "PASS"}
+
+
+# --- in its place among the stage's items -----------------------------------------------------------
+
+ORDER = (
+    "preflight.config-drift",
+    "development.ready.ci-green",
+    "development.ready.provision",
+    ITEM,
+    "development.activate.deploy",
+)
+
+
+def walked(network: RehearsalNetwork, mode: str) -> tuple[dict[str, Standing], Stage]:
+    """Readiness, the plan, the release issue and the deploy, in the playbook's order."""
+    adopt(str(network.site), "development")
+    file = network.params["development"]
+    given = STAGE_PARAMS["development"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
+    stage = open_stage("development", **{**given, "mode": mode})
+    try:
+        stage.check(preflight.config_drift)
+        stage.check(development.ci_green)
+        stage.change(development.provision)
+        stage.plan(development.plan)
+        stage.change(preflight.release_issue)
+        stage.change(development.deploy)
+        return {item.item: item for item in stage.verdict().items}, stage
+    finally:
+        stage.close()
+
+
+def test_it_stands_between_readiness_and_activation(
+    network: RehearsalNetwork, forge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red readiness: nothing is posted. All well: posted with what held so far, then deployed."""
+    monkeypatch.setitem(playbook.DECLARED, "development", ORDER)
+    network.fault("provision-fails@development")
+    red, _ = walked(network, "apply")
+    posted = len(forge.comments)
+    network.clear("provision-fails")
+    green, stage = walked(network, "apply")
+    (comment,) = forge.comments.values()
+
+    assert (red[ITEM].reason, posted) == ("not reached: blocked by development.ready.provision", 0)
+    assert {item.outcome for item in green.values()} == {Outcome.PASS}
+    assert [item for item in ORDER if f"`{item}`" in comment["body"]] == list(ORDER[:3])
+    order = [entry.item for entry in mutations(read_entries(stage.folder / "tape"))]
+    assert list(dict.fromkeys(order)) == [ORDER[2], ITEM, ORDER[4]]
+
+
+def test_a_plan_drafts_the_comment_behind_a_planned_change(
+    network: RehearsalNetwork, forge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Provisioning is only planned, and the draft is shown all the same, with the plan's digest."""
+    monkeypatch.setitem(playbook.DECLARED, "development", ORDER)
+    planned, stage = walked(network, "plan")
+    record = Record(stage.folder / "record.jsonl").entries()
+    digest = next(entry.body["digest"] for entry in record if entry.kind == "plan")
+
+    assert [item.state for item in planned.values()] == ["judged"] * 2 + ["planned"] * 3
+    draft = planned[ITEM].planned[-1].observed
+    assert f"| plan | `{digest}` |" in str(draft)
+    assert "**▷ PLANNED** | `development.ready.provision` |" in str(draft)
+    assert forge.comments == {}
+    assert mutations(read_entries(stage.folder / "tape")) == []
+
+
+def test_no_change_follows_an_issue_that_cannot_be_reached(
+    practice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a site whose forge is nowhere: what stands behind it is not reached, and says why."""
+    monkeypatch.setitem(playbook.DECLARED, "development", ("preflight.config-drift", *ORDER[3:]))
+    monkeypatch.setitem(playbook.PLAN_BEFORE, "development", ITEM)
+    stage = practice.open(issue=ISSUE)
+    practice.item(stage, "preflight.config-drift")
+    stage.plan(practice.plan)
+    stage.change(preflight.release_issue)
+    practice.item(stage, ORDER[4])
+    items = stage.verdict().items
+
+    assert [item.outcome for item in items] == [Outcome.PASS, *[Outcome.INCONCLUSIVE] * 2]
+    assert items[1].reason.startswith(f"forge: issue {ISSUE}: readable: expected an answer, got")
+    assert items[2].reason == f"not reached: blocked by {ITEM}"
+    assert practice.made == []
