@@ -223,10 +223,13 @@ class Risk(Strict):
 
 
 class Forge(Strict):
+    """``account`` is whose token it is, for one that may not ask (an app's)."""
+
     kind: Literal["github"]
     url: Url
     repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
     token_env: EnvName = ""
+    account: str = ""
     timeout_s: float = Field(default=30.0, gt=0, le=600)
     headers_env: dict[str, EnvName] = {}
     ca: str = ""

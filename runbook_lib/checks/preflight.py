@@ -10,8 +10,10 @@ from ..context import Context, Judge
 from ..outcomes import Value
 from . import drift, rollback
 from . import observability as observing
+from . import release_issue as issue
 from .drift import config_drift
 from .observability import observability
+from .release_issue import release_issue
 from .rollback import rollback_assets
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "config_drift",
     "expectations",
     "observability",
+    "release_issue",
     "rollback_assets",
 ]
 
@@ -27,6 +30,7 @@ RUNS: dict[str, Judge | Change] = {
     "preflight.config-drift": config_drift,
     "preflight.observability": observability,
     "preflight.rollback-assets": rollback_assets,
+    "preflight.release-issue": release_issue,
 }
 """The common items that are built, in the playbook's order."""
 
@@ -34,6 +38,7 @@ EXPECTED: dict[str, Callable[[Context], tuple[str, Value]]] = {
     "preflight.config-drift": drift.expected,
     "preflight.observability": observing.expected,
     "preflight.rollback-assets": rollback.expected,
+    "preflight.release-issue": issue.expected,
 }
 
 

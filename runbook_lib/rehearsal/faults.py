@@ -33,6 +33,7 @@ class Fault:
 _DRIFT = "preflight.config-drift"
 _WATCHED = "preflight.observability"
 _ASSETS = "preflight.rollback-assets"
+_ISSUE = "preflight.release-issue"
 _CI = "development.ready.ci-green"
 _REACHABLE = "development.ready.telemetry-reachable"
 _PROVISION = "development.ready.provision"
@@ -128,6 +129,13 @@ _ALL = (
     Fault("assets-not-fetchable", _ASSETS, "FAIL", "a node can fetch nothing", "command"),
     Fault("assets-no-space", _ASSETS, "FAIL", "a node has no room for a restore", "command"),
     Fault("assets-probe-broken", _ASSETS, "INCONCLUSIVE", "the assets probe fails", "command"),
+    Fault("issue-locked", _ISSUE, "FAIL", "the release issue is locked", "forge"),
+    Fault("comment-refused", _ISSUE, "FAIL", "the token may not comment", "forge"),
+    Fault("comment-edited", _ISSUE, "FAIL", "somebody edits the comment at once", "forge"),
+    Fault("issue-missing", _ISSUE, "INCONCLUSIVE", "there is no such issue", "forge"),
+    Fault("comments-limited", _ISSUE, "INCONCLUSIVE", "writes exceed a rate limit", "forge"),
+    Fault("forge-dies-after-write", _ISSUE, "INCONCLUSIVE", "no answer after a write", "forge"),
+    Fault("comment-answer-lost", _ISSUE, "PASS", "a write lands, its answer does not", "forge"),
     Fault("ci-red", _CI, "FAIL", "a required check failed", "forge"),
     Fault("ci-status-red", _CI, "FAIL", "a commit status is a failure", "forge"),
     Fault("ci-pending", _CI, "INCONCLUSIVE", "a required check still runs", "forge"),
