@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runbook_lib import cli
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.outcomes import Row
+from runbook_lib.rehearsal.authority import SHA256, b64, hashedrekord, new_key, pem, v1_answer
 from runbook_lib.sources.artifacts import Request, examine
 from runbook_lib.sources.signatures import Find, Material, Policy
 
@@ -26,18 +26,12 @@ from .sigstore_authority import (
     COMMIT,
     IDENTITY,
     ISSUER,
-    SHA256,
     SIGNED,
     Authority,
-    b64,
     bundle,
     envelope,
-    hashedrekord,
     message,
-    new_key,
-    pem,
     statement,
-    v1_answer,
 )
 
 DATA = b"a release artifact\n"
@@ -369,11 +363,8 @@ class Detached:
     """A signature and certificate as the chain publishes them, and a log that knows them."""
 
     def __init__(self, authority: Authority, data: bytes = DATA, **certificate: str) -> None:
-        self.authority, key = authority, new_key()
-        found = authority.certificate(key, **certificate)
-        self.pem = found.public_bytes(Encoding.PEM)
-        self.signature = key.sign(data, SHA256)
-        self.entry = authority.file_entry(self.pem, self.signature, data, SIGNED)
+        made = authority.detach(data, **certificate)
+        self.pem, self.signature, self.entry = made.certificate, made.signature, made.entry
         self.asked: list[str] = []
 
     @property
