@@ -8,10 +8,10 @@ parts prove (1).
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .envelopes import require_in_toto, statement_about
+from .files import Whole
 from .keys import Refused, check_signature, public_key, said, spki
 from .logged import read_entry
 from .statements import Statement
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def by_key(
-    bundle: Bundle, digest: bytes, path: Path | None, key: bytes, root: TrustedRoot
+    bundle: Bundle, digest: bytes, content: Whole | None, key: bytes, root: TrustedRoot
 ) -> Statement | None:
     """What ``key`` (PEM) signed: a statement about the artifact, or (None) the artifact itself.
 
@@ -38,7 +38,7 @@ def by_key(
     assert signed is not None  # the model holds one of the two
     if signed.message_digest is not None and signed.message_digest.digest != digest:
         raise Refused("the bundle's digest is another file's")
-    check_signature(key, signed.signature, digest, path)  # (2)
+    check_signature(key, signed.signature, digest, content)  # (2)
     _agrees(entry, {digest}, signed.signature, key, enveloped=False)  # (3)
     return None
 

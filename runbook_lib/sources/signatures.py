@@ -11,12 +11,12 @@ import base64
 import binascii
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ParameterError, SourceError
 from ..markup import visible
 from .envelopes import require_in_toto, statement_about
+from .files import Whole
 from .keyed import by_key
 from .keys import Refused, check_signature, key_name, public_key, said
 from .statements import Statement
@@ -84,11 +84,11 @@ class Signed:
 
 
 def verify(
-    digest: str, path: Path | None, material: Material, policy: Policy, find: Find | None
+    digest: str, content: Whole | None, material: Material, policy: Policy, find: Find | None
 ) -> Signed:
-    """Prove that ``policy`` signed the artifact of ``digest`` (``sha256:HEX``; ``path`` if at hand).
+    """Prove that ``policy`` signed the artifact of ``digest`` (``sha256:HEX``; ``content`` if at hand).
 
-    Raises Refused, Unproven, and ParameterError for malformed input.
+    Raises Refused, Unproven, SourceError, and ParameterError for malformed input.
     """
     hashed = bytes.fromhex(digest.removeprefix("sha256:"))
     if material.bundle:
@@ -97,11 +97,11 @@ def verify(
             raise Unproven("no log entry in the bundle: no proof of signing time")
         if policy.key:
             root = trusted_root(policy.root)
-            return Signed(policy.signer, by_key(model, hashed, path, policy.key, root))
+            return Signed(policy.signer, by_key(model, hashed, content, policy.key, root))
         return _keyless(lambda: _bundle(model), hashed, policy)
     signature = _signature(material.signature)
     if policy.key:
-        check_signature(policy.key, signature, hashed, path)
+        check_signature(policy.key, signature, hashed, content)
         return Signed(policy.signer)
     return _detached(signature, material.certificate, hashed, policy, find)
 
