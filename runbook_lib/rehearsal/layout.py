@@ -23,6 +23,8 @@ RELEASE, PREVIOUS = "v1.4.0", "v1.3.0"
 ISSUE = 42
 OPERATOR = "rehearsal"
 REPOSITORY = "HUBId/chain"
+IDENTITY = f"https://github.com/{REPOSITORY}/.github/workflows/release.yml@refs/heads/main"
+ISSUER = "https://token.actions.githubusercontent.com"
 REQUIRED_CHECKS = ("integration tests", "property tests")
 
 
@@ -111,7 +113,7 @@ def write_nodes(world: World, release: Release, cluster: str) -> None:
         (folder / "bin" / "rpp-node").chmod(0o755)
 
 
-def site(world: World, forge: str, prometheus: str, alertmanager: str) -> dict[str, Any]:
+def site(world: World, forge: str, prometheus: str, alertmanager: str, log: str) -> dict[str, Any]:
     """The site file's content: how everything of this network is reached."""
     root = world.root
     return {
@@ -155,7 +157,26 @@ def site(world: World, forge: str, prometheus: str, alertmanager: str) -> dict[s
         },
         "commands": _commands(root),
         "artifacts": {"node": _shown(root / "artifacts" / "{release}" / "rpp-node")},
+        "signing": _signing(root, log),
     }  # fmt: skip
+
+
+def trusted_root(root: Path) -> Path:
+    """The file that says which authority and log a verifier is to trust."""
+    return root / "signing" / "trusted_root.json"
+
+
+def _signing(root: Path, log: str) -> dict[str, Any]:
+    release = root / "artifacts" / "{release}"
+    return {
+        "identity": IDENTITY,
+        "issuer": ISSUER,
+        "trusted_root": _shown(trusted_root(root)),
+        "log": {"url": log, "timeout_s": 5.0},
+        "manifest": _shown(release / "SHA256SUMS.txt"),
+        "provenance": "{path}.intoto.jsonl",
+        "sbom": _shown(release / "sbom-rpp-node.json"),
+    }
 
 
 def _cluster(world: World, spec: ClusterSpec) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from .world import HISTORY_S, SIZES, Clock, NodeSpec, World, make_cluster
 
 if TYPE_CHECKING:
     from .servers import TelemetryServers
+    from .signed import SignedRelease
 
 NOWHERE = "http://127.0.0.1:9"  # where telemetry is not wanted: nothing listens there
 
@@ -72,6 +73,7 @@ class RehearsalNetwork:
         self.fleet: Fleet
         self.release: layout.Release
         self.assets: Assets
+        self.signed: SignedRelease
         self.telemetry: TelemetryServers | None = None
         self._kind, self._history_s, self._bundle = (
             servers if telemetry else None,
@@ -141,9 +143,16 @@ class RehearsalNetwork:
         )
         self._forge_address: Address = ("127.0.0.1", 0)
         self.open_forge()
+        self._sign_release()
         self.control = _url(self._loopback.listen(control_app(self)))
         urls = self._start_telemetry()
         self._write_files(urls["prometheus"], urls["alertmanager"])
+
+    def _sign_release(self) -> None:
+        from .signed import SignedRelease  # cryptography: only when something starts
+
+        self.signed = SignedRelease(self.release, self.faults, self._loopback)
+        self.signed.publish(layout.trusted_root(self.root))
 
     def _start_telemetry(self) -> dict[str, str]:
         if self._kind is None:
@@ -176,7 +185,8 @@ class RehearsalNetwork:
 
     def _write_files(self, prometheus: str, alertmanager: str) -> None:
         forge = _url(self._forge_address)
-        layout.write_yaml(self.site, layout.site(self.world, forge, prometheus, alertmanager))
+        site = layout.site(self.world, forge, prometheus, alertmanager, self.signed.log)
+        layout.write_yaml(self.site, site)
         for stage, parameters in layout.PARAMETERS.items():
             layout.write_yaml(self.params[stage], parameters(self.world, self.release))
         exports = [f"export {name}={shlex.quote(value)}\n" for name, value in self.env.items()]
@@ -263,7 +273,7 @@ class RehearsalNetwork:
         import subprocess
 
         artifact = self.release.artifact
-        commands = layout.site(self.world, NOWHERE, NOWHERE, NOWHERE)["commands"]
+        commands = layout.site(self.world, NOWHERE, NOWHERE, NOWHERE, NOWHERE)["commands"]
         canaries = [spec for spec in self._nodes("mainnet") if spec.canary]
         for spec in canaries:
             config = self.world.node_dir(spec.cluster, spec.name) / "config.toml"

@@ -66,6 +66,12 @@ class Policy:
         if keyless == bool(self.key) or (self.key and (self.identity or self.issuer)):
             raise ParameterError("signer: expected a key, or an identity and its issuer")
 
+    def check(self) -> None:
+        """Raises ParameterError for a key or trusted root that nothing could be verified by."""
+        if self.key:
+            public_key(self.key)
+        trusted_root(self.root)
+
     @property
     def signer(self) -> str:
         """Who it is, in words."""
