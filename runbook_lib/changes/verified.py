@@ -9,7 +9,7 @@ from ..context import Context
 from ..errors import SourceError
 from ..evidence.record import Entry
 from ..evidence.standing import standing
-from ..outcomes import Outcome
+from ..outcomes import Outcome, Row, check_row, unknown_row
 from .plan import Plan
 
 ITEM = "preflight.binary-verification"
@@ -30,11 +30,13 @@ def verified_digest(journal: Sequence[Entry], name: str = "node") -> str:
     return found
 
 
-def required_digest(context: Context, plan: Plan) -> str:
-    """The digest that nodes must run: the verified one where the stage verifies, else the plan's.
-
-    Raises SourceError as ``verified_digest``.
-    """
+def digest_rows(context: Context, plan: Plan) -> list[Row]:
+    """Whether the plan's artifact is the verified one; nothing where the stage verifies none."""
     if ITEM not in playbook.DECLARED.get(context.stage, ()):
-        return plan.artifact.digest
-    return verified_digest(context.journal)
+        return []
+    what, planned = "digest of the plan", plan.artifact.digest
+    try:
+        verified = verified_digest(context.journal)
+    except SourceError as error:
+        return [unknown_row("release artifact", what, "verified", error.problem)]
+    return [check_row("release artifact", what, verified, planned, planned == verified)]

@@ -97,4 +97,4 @@ def said(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         text = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
-    return visible(" ".join(text.split()) or type(error).__name__, 200)
+    return visible(" ".join(text.split()) or type(error).__name__, 400)
