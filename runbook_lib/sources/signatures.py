@@ -19,16 +19,17 @@ from .envelopes import require_in_toto, statement_about
 from .files import Whole
 from .keyed import by_key
 from .keys import Refused, check_signature, key_name, public_key, said
+from .roots import trusted_root
 from .statements import Statement
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
     from sigstore.hashes import Hashed
-    from sigstore.models import Bundle, TrustedRoot
-    from sigstore.verify import Verifier
+    from sigstore.models import Bundle
     from sigstore_models.bundle.v1 import Bundle as BundleModel
 
-_PRODUCTION = "https://tuf-repo-cdn.sigstore.dev"
+    from .keyless import Keyless
+
 _COMMITS = ("1.3.6.1.4.1.57264.1.3", "1.3.6.1.4.1.57264.1.13")
 """Fulcio's extensions of the workflow's commit (raw text) and the source's (DER UTF8String)."""
 
@@ -99,10 +100,12 @@ def verify(
     hashed = bytes.fromhex(digest.removeprefix("sha256:"))
     if material.bundle:
         model = _bundle_model(material.bundle)
-        if not model.verification_material.tlog_entries:
+        root = trusted_root(policy.root)
+        # A key does not expire: where no log is trusted, its signature alone is proof.
+        needed = bool(root._inner.tlogs) or not policy.key
+        if needed and not model.verification_material.tlog_entries:
             raise Unproven("no log entry in the bundle: no proof of signing time")
         if policy.key:
-            root = trusted_root(policy.root)
             return Signed(policy.signer, by_key(model, hashed, content, policy.key, root))
         return _keyless(lambda: _bundle(model), hashed, policy)
     signature = _signature(material.signature)
@@ -127,7 +130,7 @@ def _keyless(load: Callable[[], Bundle], digest: bytes, policy: Policy) -> Signe
             verifier.verify_artifact(_hashed(digest), bundle, who)
             payload = None
         else:
-            kind, payload = verifier.verify_dsse(bundle, who)
+            kind, payload = verifier.statement(bundle, who)
             require_in_toto(kind)
     except Refused:
         raise
@@ -156,6 +159,8 @@ def _detached(
     if find is None:
         raise Unproven("no log entry beside a detached signature: no proof of signing time")
     root = trusted_root(policy.root)
+    if not root._inner.tlogs:
+        raise ParameterError("trusted root: expected a transparency log, got none")
     wanted = _hashedrekord_from_parts(certificate, signature, _hashed(digest))
     try:
         answer = find(root._inner.tlogs[0].base_url, wanted.model_dump(mode="json", by_alias=True))
@@ -171,31 +176,14 @@ def _detached(
     return _keyless(load, digest, policy)
 
 
-def _verifier(root: bytes) -> Verifier:
-    from sigstore.verify import Verifier
+def _verifier(root: bytes) -> Keyless:
+    from .keyless import Keyless
 
     found = trusted_root(root)
     try:
-        return Verifier(trusted_root=found)
+        return Keyless(trusted_root=found)
     except Exception as error:
         raise ParameterError(f"trusted root: expected a usable one, got: {said(error)}") from error
-
-
-def trusted_root(data: bytes) -> TrustedRoot:
-    """A sigstore trusted root; of no bytes, the one embedded in the library: no network, no cache."""
-    from sigstore._utils import read_embedded
-    from sigstore.models import TrustedRoot
-    from sigstore_models.trustroot.v1 import TrustedRoot as Model
-
-    try:
-        root = TrustedRoot(Model.from_json(data or read_embedded("trusted_root.json", _PRODUCTION)))
-        if not root._inner.tlogs:
-            raise ValueError("no transparency log")
-    except Exception as error:
-        raise ParameterError(
-            f"trusted root: expected sigstore's JSON, got: {said(error)}"
-        ) from error
-    return root
 
 
 def commits(certificate: Certificate) -> tuple[str, ...]:

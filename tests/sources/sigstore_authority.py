@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from runbook_lib.rehearsal import authority
-from runbook_lib.rehearsal.authority import SHA256, b64, der, new_key, pem
+from runbook_lib.rehearsal.authority import SHA256, b64, der, hashedrekord, new_key, pem
 
 IDENTITY = "https://github.com/owner/chain/.github/workflows/release.yml@refs/tags/v1.2.0"
 ISSUER = "https://token.actions.githubusercontent.com"
@@ -55,14 +55,25 @@ class Authority(authority.Authority):
         entry = self.file_entry(found.public_bytes(Encoding.PEM), signature, data, at)
         return bundle({"certificate": _raw(found)}, entry) | message(signature, data)
 
-    def attest(self, payload: bytes, kind: str = IN_TOTO) -> Json:
-        """A keyless bundle over a statement."""
+    def attest(self, payload: bytes, kind: str = IN_TOTO, log: str = "dsse/0.0.1") -> Json:
+        """A keyless bundle over a statement, logged in one of three kinds."""
         key = new_key()
         found = self.certificate(key)
         signature = key.sign(pae(payload, kind), SHA256)
-        spec = dsse(found.public_bytes(Encoding.PEM), signature, payload)
-        entry = self.entry("dsse/0.0.1", spec)
+        verifier = found.public_bytes(Encoding.PEM)
+        entry = self.envelope_entry(log, verifier, signature, payload, kind)
         return bundle({"certificate": _raw(found)}, entry) | envelope(payload, signature, kind)
+
+    def envelope_entry(
+        self, log: str, verifier: bytes, signature: bytes, payload: bytes, kind: str = IN_TOTO
+    ) -> Json:
+        """The entry of an envelope signed by a certificate or key (PEM)."""
+        specs: dict[str, Json] = {
+            "dsse/0.0.1": dsse(verifier, signature, payload),
+            "intoto/0.0.2": intoto(verifier, signature, payload),
+            "hashedrekord/0.0.1": hashedrekord(verifier, signature, pae(payload, kind)),
+        }
+        return self.entry(log, specs[log])
 
     def sign_with(self, key: Any, data: bytes) -> Json:
         """A bundle over a file by a public key."""
@@ -71,14 +82,12 @@ class Authority(authority.Authority):
         return bundle({"publicKey": {"hint": "x"}}, entry) | message(signature, data)
 
     def attest_with(self, key: Any, payload: bytes, log: str) -> Json:
-        """A bundle over a statement by a public key, logged in one of three kinds."""
+        """A bundle over a statement by a public key, logged in one of four kinds."""
         signature = key.sign(pae(payload), SHA256)
-        specs: dict[str, Json] = {
-            "dsse/0.0.1": dsse(pem(key), signature, payload),
-            "intoto/0.0.2": intoto(pem(key), signature, payload),
-            "hashedrekord/0.0.2": hashedrekord_v2(der(key), signature, pae(payload)),
-        }
-        entry = self.entry(log, specs[log])
+        if log == "hashedrekord/0.0.2":
+            entry = self.entry(log, hashedrekord_v2(der(key), signature, pae(payload)))
+        else:
+            entry = self.envelope_entry(log, pem(key), signature, payload)
         return bundle({"publicKey": {"hint": "x"}}, entry) | envelope(payload, signature)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import hashlib
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.outcomes import Row
 from runbook_lib.rehearsal.authority import SHA256, b64, hashedrekord, new_key, pem, v1_answer
 from runbook_lib.sources.artifacts import Request, examine
+from runbook_lib.sources.roots import trusted_root
 from runbook_lib.sources.signatures import Find, Material, Policy
 
 from .sigstore_authority import (
@@ -37,8 +39,10 @@ from .sigstore_authority import (
 DATA = b"a release artifact\n"
 HEX = hashlib.sha256(DATA).hexdigest()
 SIGNER = f"{IDENTITY} ({ISSUER})"
+ROOT = "application/vnd.dev.sigstore.trustedroot+json;version=0.1"
 OTHER = hashlib.sha256(b"another file").hexdigest()
-KEYED_LOGS = ("dsse/0.0.1", "intoto/0.0.2", "hashedrekord/0.0.2")
+ENVELOPE_LOGS = ("dsse/0.0.1", "intoto/0.0.2", "hashedrekord/0.0.1")
+KEYED_LOGS = (*ENVELOPE_LOGS, "hashedrekord/0.0.2")
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +132,6 @@ def test_a_wrong_bundle_is_refused(
 
 def tamper(signed: dict[str, Any], *path: str | int, value: Any = None) -> dict[str, Any]:
     """A copy in which one byte of the base64 value at ``path`` is another, or ``value`` is there."""
-    import base64
-
     changed = copy.deepcopy(signed)
     inner: Any = changed
     for step in path[:-1]:
@@ -217,6 +219,109 @@ def test_a_bundle_without_a_log_entry_is_no_proof(
 def test_the_shipped_root_does_not_know_a_throwaway(authority: Authority, file: Path) -> None:
     """Without --trusted-root the one sigstore embeds counts, with no network."""
     assert one(file, Policy(IDENTITY, ISSUER), authority.sign(DATA))[0] == "FAIL"
+
+
+@pytest.mark.parametrize("log", ENVELOPE_LOGS)
+def test_an_envelope_may_be_logged_in_several_kinds(
+    authority: Authority, file: Path, policy: Policy, log: str
+) -> None:
+    """Each is compared with signature, certificate and content; another's entry is refused."""
+    about = statement(HEX)
+    good, second = authority.attest(about, log=log), authority.attest(about, log=log)
+    entry = second["verificationMaterial"]["tlogEntries"][0]
+
+    assert one(file, policy, good) == ("PASS", SIGNER)
+    assert one(file, policy, authority.attest(statement(OTHER), log=log))[0] == "FAIL"
+    assert one(file, policy, tamper(good, *ENTRY, value=entry))[0] == "FAIL"
+    assert one(file, policy, tamper(good, "dsseEnvelope", "signatures", 0, "sig"))[0] == "FAIL"
+    payload = b64(statement(HEX, predicate={"more": 1}))
+    assert one(file, policy, tamper(good, "dsseEnvelope", "payload", value=payload))[0] == "FAIL"
+
+
+def test_an_entry_of_another_content_is_refused(
+    authority: Authority, file: Path, policy: Policy
+) -> None:
+    """A hashedrekord of an envelope is about its encoding, not about its payload alone."""
+    about = statement(HEX)
+    good = authority.attest(about, log="hashedrekord/0.0.1")
+    raw = good["verificationMaterial"]["certificate"]["rawBytes"]
+    lines = "\n".join(raw[n : n + 64] for n in range(0, len(raw), 64))
+    verifier = f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n".encode()
+    signature = base64.b64decode(good["dsseEnvelope"]["signatures"][0]["sig"])
+    entry = authority.file_entry(verifier, signature, about)
+
+    assert one(file, policy, tamper(good, *ENTRY, value=entry)) == (
+        "FAIL",
+        "the log entry is about another signature, key or content",
+    )
+
+
+# --- validity ---------------------------------------------------------------------------------------
+
+EARLY = SIGNED - timedelta(days=30)
+LATE = SIGNED + timedelta(days=30)
+
+
+def instant(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
+
+
+@pytest.mark.parametrize("part", ["tlogs", "certificateAuthorities"])
+@pytest.mark.parametrize(
+    ("start", "end", "outcome"),
+    [
+        (EARLY, LATE, "PASS"),
+        (SIGNED, SIGNED, "PASS"),
+        (EARLY, SIGNED - timedelta(seconds=1), "FAIL"),
+        (SIGNED + timedelta(seconds=1), LATE, "FAIL"),
+    ],
+)
+def test_a_validity_is_closed_and_binds(
+    authority: Authority, file: Path, part: str, start: datetime, end: datetime, outcome: str
+) -> None:
+    """A log and an authority count at times at which the trusted root says so, ends included."""
+    root = json.loads(authority.root)
+    inner = root[part][0]["publicKey"] if part == "tlogs" else root[part][0]
+    inner["validFor"] = {"start": instant(start), "end": instant(end)}
+    data = json.dumps(root).encode()
+    key = new_key()
+
+    for signed in (authority.sign(DATA), authority.attest(statement(HEX), log="intoto/0.0.2")):
+        assert one(file, Policy(IDENTITY, ISSUER, root=data), signed)[0] == outcome
+    keyed = one(file, Policy(key=pem(key), root=data), authority.sign_with(key, DATA))
+    assert keyed[0] == (outcome if part == "tlogs" else "PASS")
+
+
+def test_what_was_not_valid_is_named(authority: Authority, file: Path) -> None:
+    """And when it would have had to be."""
+    root = json.loads(authority.root)
+    root["tlogs"][0]["publicKey"]["validFor"]["end"] = instant(EARLY)
+    policy = Policy(IDENTITY, ISSUER, root=json.dumps(root).encode())
+
+    assert one(file, policy, authority.sign(DATA)) == (
+        "FAIL",
+        f"no log of the trusted root was valid at {SIGNED.isoformat()}",
+    )
+
+
+def test_a_validity_needs_its_start(authority: Authority, file: Path) -> None:
+    """A trusted root that leaves it out is malformed, not unbounded."""
+    root = json.loads(authority.root)
+    del root["tlogs"][0]["publicKey"]["validFor"]["start"]
+    with pytest.raises(ParameterError, match="trusted root: expected sigstore's JSON, got: tlogs"):
+        one(file, Policy(IDENTITY, ISSUER, root=json.dumps(root).encode()), authority.sign(DATA))
+
+
+def test_a_timestamp_at_its_authoritys_end_is_in_time(authority: Authority) -> None:
+    """The library compares with "before the end"; the end it is given lies just behind."""
+    root = json.loads(authority.root)
+    issuer = root["certificateAuthorities"][0]
+    window = {"start": instant(EARLY), "end": instant(SIGNED)}
+    root["timestampAuthorities"] = [{**issuer, "validFor": window}]
+
+    (found,) = trusted_root(json.dumps(root).encode()).get_timestamp_authorities()
+
+    assert found.validity_period_end == SIGNED + timedelta(microseconds=1)
 
 
 # --- public keys ------------------------------------------------------------------------------------
@@ -310,6 +415,25 @@ def test_a_keyed_bundle_needs_its_log_entry(authority: Authority, file: Path) ->
     signed["verificationMaterial"]["tlogEntries"] = []
 
     assert one(file, Policy(key=pem(key), root=authority.root), signed)[0] == "INCONCLUSIVE"
+
+
+def test_where_no_log_is_trusted_a_keys_signature_is_proof(file: Path) -> None:
+    """A root that names no log: there is none whose entry could be missing."""
+    key, root = new_key(), json.dumps({"mediaType": ROOT}).encode()
+    authority, policy = Authority(), Policy(key=pem(key), root=root)
+    for signed in (
+        authority.sign_with(key, DATA),
+        authority.attest_with(key, statement(HEX), "dsse/0.0.1"),
+    ):
+        with_entry = copy.deepcopy(signed)
+        signed["verificationMaterial"]["tlogEntries"] = []
+
+        assert one(file, policy, signed) == ("PASS", policy.signer)
+        assert one(file, Policy(key=pem(new_key()), root=root), signed)[0] == "FAIL"
+        assert one(file, policy, with_entry)[0] == "FAIL"
+    keyless = authority.sign(DATA)
+    keyless["verificationMaterial"]["tlogEntries"] = []
+    assert one(file, Policy(IDENTITY, ISSUER, root=root), keyless)[0] == "INCONCLUSIVE"
 
 
 def test_an_envelope_holds_one_signature(authority: Authority, file: Path) -> None:
