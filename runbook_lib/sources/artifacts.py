@@ -15,6 +15,7 @@ from pathlib import Path
 from ..errors import ParameterError
 from ..markup import visible
 from ..outcomes import Outcome, Row, check_row, unknown_row
+from .envelopes import is_about
 from .files import Disk, Files, Whole
 from .keys import Refused
 from .signatures import Find, Material, Policy, Signed, Unproven, verify
@@ -149,7 +150,8 @@ class Examination:
             self.statement = signed.statement if signed is not None else self.statement
             return [row]
         statement = parse_statement(data, name)
-        ok = self.artifact.digest in statement.subjects
+        digest = bytes.fromhex(self.artifact.digest.removeprefix("sha256:"))
+        ok = is_about(statement, digest, self.artifact.content(self.trust.files))
         rows = [
             check_row(name, "subject", self.artifact.digest, statement.subjects_text, ok=ok),
             self.covered(path),

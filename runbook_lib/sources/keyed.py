@@ -36,7 +36,8 @@ def by_key(
     logged = bool(bundle.verification_material.tlog_entries or root._inner.tlogs)
     entry = _included(bundle, root) if logged else None  # (1)
     if (envelope := bundle.dsse_envelope) is not None:
-        return _statement(envelope, entry, digest, key)
+        payload = _signed(envelope, entry, key)
+        return statement_about(payload, digest, content)
     signed = bundle.message_signature
     assert signed is not None  # the model holds one of the two
     if signed.message_digest is not None and signed.message_digest.digest != digest:
@@ -47,9 +48,8 @@ def by_key(
     return None
 
 
-def _statement(
-    envelope: Envelope, entry: TransparencyLogEntry | None, digest: bytes, key: bytes
-) -> Statement:
+def _signed(envelope: Envelope, entry: TransparencyLogEntry | None, key: bytes) -> bytes:
+    """The payload that the key signed."""
     from sigstore.dsse import _pae
 
     if len(envelope.signatures) != 1:
@@ -60,7 +60,7 @@ def _statement(
     check_signature(key, signature, hashed, encoded)  # (2)
     if entry is not None:
         agree(entry, hashed, envelope.payload, signature, spki(public_key(key)))  # (3)
-    return statement_about(envelope.payload, digest)
+    return bytes(envelope.payload)
 
 
 def _included(bundle: Bundle, root: TrustedRoot) -> TransparencyLogEntry:

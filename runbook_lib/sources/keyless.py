@@ -1,7 +1,8 @@
 """Keyless bundles: sigstore's own procedure, and where it stops short of its specification.
 
-A log or certificate authority counts only at times at which the trusted root says so; an envelope
-may be logged as hashedrekord/0.0.1 or intoto/0.0.2, too. Everything else is the library's.
+A log or certificate authority counts only at times at which the trusted root says so; every
+timestamp that came along must hold; a chain holds no root of its own; an envelope may be logged in
+other kinds, too. Everything else is the library's.
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_der_x509_certificate
 from sigstore import dsse
 from sigstore._internal.timestamp import TimestampSource, TimestampVerificationResult
+from sigstore._utils import cert_is_root_ca
 from sigstore.models import Bundle
 from sigstore.verify import Verifier
 
+from .keys import Refused
 from .logged import agree, kind_of
 from .roots import valid_at
 
 if TYPE_CHECKING:
+    from sigstore.hashes import Hashed
     from sigstore.verify.policy import VerificationPolicy
 
 LIBRARYS = ("dsse/0.0.1", "hashedrekord/0.0.2")
@@ -29,8 +34,14 @@ LIBRARYS = ("dsse/0.0.1", "hashedrekord/0.0.2")
 class Keyless(Verifier):
     """Verifies one bundle, once."""
 
+    def file(self, digest: Hashed, bundle: Bundle, who: VerificationPolicy) -> None:
+        """That the bundle signs the file of that digest. Raises whatever is wrong with it."""
+        _require_no_root(bundle)
+        self.verify_artifact(digest, bundle, who)
+
     def statement(self, bundle: Bundle, who: VerificationPolicy) -> tuple[str, bytes]:
         """Kind and payload of the bundle's envelope. Raises whatever is wrong with it."""
+        _require_no_root(bundle)
         envelope = bundle._dsse_envelope
         if kind_of(bundle.log_entry) in LIBRARYS or envelope is None:
             return self.verify_dsse(bundle, who)
@@ -50,11 +61,41 @@ class Keyless(Verifier):
         self._fulcio_certificate_chain = self._trusted_root.get_fulcio_certs()
         return times
 
+    def _verify_timestamp_authority(self, bundle: Bundle) -> list[TimestampVerificationResult]:
+        """As the library, but one that does not hold is not passed over."""
+        found = super()._verify_timestamp_authority(bundle)
+        given = bundle.verification_material.timestamp_verification_data
+        if given is not None and len(found) != len(given.rfc3161_timestamps):
+            raise Refused("a timestamp is of no authority that the trusted root knows at its time")
+        return found
+
     def _logged_time(self, bundle: Bundle) -> list[TimestampVerificationResult]:
         """The time of an entry of a kind that the library knows no time of; its promise signs it."""
-        entry, times = bundle.log_entry._inner, self._verify_timestamp_authority(bundle)
+        entry, times = bundle.log_entry._inner, []
+        if self._trusted_root.get_timestamp_authorities():
+            times = self._verify_timestamp_authority(bundle)
+        else:
+            _require_in_validity(bundle)
         if entry.integrated_time and entry.inclusion_promise:
             time = datetime.fromtimestamp(entry.integrated_time, UTC)
             source = TimestampSource.TRANSPARENCY_SERVICE
             times.append(TimestampVerificationResult(source, time))
         return times
+
+
+def _require_in_validity(bundle: Bundle) -> None:
+    """Timestamps of nobody prove nothing, but one outside the certificate speaks against it."""
+    given = bundle.verification_material.timestamp_verification_data
+    certificate = bundle.signing_certificate
+    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    for each in given.rfc3161_timestamps if given is not None else ():
+        if not first <= each.tst_info.gen_time <= last:
+            raise Refused("a timestamp outside the validity of the certificate")
+
+
+def _require_no_root(bundle: Bundle) -> None:
+    """Roots come from the trusted root alone: one in the bundle invites to trust the bundle."""
+    chain = bundle._inner.verification_material.x509_certificate_chain
+    for each in chain.certificates if chain is not None else ():
+        if cert_is_root_ca(load_der_x509_certificate(each.raw_bytes)):
+            raise Refused("a root certificate in the bundle's chain")

@@ -1,7 +1,7 @@
 """What an entry of a transparency log says was signed: digest, signature, and by what.
 
 Source: the types of Rekor v1 (hashedrekord and dsse 0.0.1, intoto 0.0.2) and v2 (hashedrekord
-0.0.2). Any other kind, shape or algorithm is an error: KeyError, TypeError or ValueError.
+and dsse 0.0.2). Any other kind, shape or algorithm is an error: KeyError, TypeError or ValueError.
 """
 
 from __future__ import annotations
@@ -71,15 +71,21 @@ def read_entry(kind: str, body: bytes, *, enveloped: bool) -> Logged:
         return Logged(_hex(spec["data"]["hash"]), _bytes(signature["content"]), verifier)
     if kind == "hashedrekord/0.0.2":
         record = spec["hashedRekordV002"]
-        if record["data"]["algorithm"] != "SHA2_256":
-            raise ValueError(f"expected SHA2_256, got {record['data']['algorithm']!r}")
-        signature = record["signature"]
-        verifier = _bytes(signature["verifier"]["publicKey"]["rawBytes"])
-        return Logged(_bytes(record["data"]["digest"]), _bytes(signature["content"]), verifier)
+        signature, verifier = record["signature"], _raw(record["signature"]["verifier"])
+        return Logged(_sha2_256(record["data"]), _bytes(signature["content"]), verifier)
     if kind == "dsse/0.0.1" and enveloped:
         (signature,) = spec["signatures"]
         verifier, sig = _pem(signature["verifier"]), _bytes(signature["signature"])
         return Logged(_hex(spec["payloadHash"]), sig, verifier, of_payload=True)
+    if kind == "dsse/0.0.2" and enveloped:
+        record = spec["dsseV002"]
+        (signature,) = record["signatures"]
+        return Logged(
+            _sha2_256(record["payloadHash"]),
+            _bytes(signature["content"]),
+            _raw(signature["verifier"]),
+            of_payload=True,
+        )
     if kind == "intoto/0.0.2" and enveloped:
         content = spec["content"]
         (signature,) = content["envelope"]["signatures"]
@@ -93,6 +99,18 @@ def _hex(value: dict[str, str]) -> bytes:
     if value["algorithm"] != "sha256":
         raise ValueError(f"expected sha256, got {value['algorithm']!r}")
     return bytes.fromhex(value["value"])
+
+
+def _sha2_256(value: dict[str, str]) -> bytes:
+    if value["algorithm"] != "SHA2_256":
+        raise ValueError(f"expected SHA2_256, got {value['algorithm']!r}")
+    return _bytes(value["digest"])
+
+
+def _raw(verifier: dict[str, dict[str, str]]) -> bytes:
+    """The DER of a public key or certificate of v2."""
+    (key,) = {"publicKey", "x509Certificate"} & set(verifier)
+    return _bytes(verifier[key]["rawBytes"])
 
 
 def _bytes(text: str | bytes) -> bytes:

@@ -107,7 +107,7 @@ def verify(
             raise Unproven("no log entry in the bundle: no proof of signing time")
         if policy.key:
             return Signed(policy.signer, by_key(model, hashed, content, policy.key, root))
-        return _keyless(lambda: _bundle(model), hashed, policy)
+        return _keyless(lambda: _bundle(model), hashed, content, policy)
     signature = _signature(material.signature)
     if policy.key:
         check_signature(policy.key, signature, hashed, content)
@@ -118,7 +118,9 @@ def verify(
 # --- keyless: the library's procedure ---------------------------------------------------------------
 
 
-def _keyless(load: Callable[[], Bundle], digest: bytes, policy: Policy) -> Signed:
+def _keyless(
+    load: Callable[[], Bundle], digest: bytes, content: Whole | None, policy: Policy
+) -> Signed:
     from sigstore.verify.policy import Identity
 
     verifier = _verifier(policy.root)
@@ -127,7 +129,7 @@ def _keyless(load: Callable[[], Bundle], digest: bytes, policy: Policy) -> Signe
     try:
         bundle = load()
         if bundle._inner.dsse_envelope is None:
-            verifier.verify_artifact(_hashed(digest), bundle, who)
+            verifier.file(_hashed(digest), bundle, who)
             payload = None
         else:
             kind, payload = verifier.statement(bundle, who)
@@ -136,7 +138,7 @@ def _keyless(load: Callable[[], Bundle], digest: bytes, policy: Policy) -> Signe
         raise
     except Exception as error:
         raise Refused(said(error)) from error
-    statement = statement_about(payload, digest) if payload is not None else None
+    statement = statement_about(payload, digest, content) if payload is not None else None
     return Signed(policy.signer, statement, commits(bundle.signing_certificate))
 
 
@@ -173,7 +175,7 @@ def _detached(
         entry = TransparencyLogEntry._from_v1_response(answer)
         return Bundle.from_parts(certificate, signature, entry)
 
-    return _keyless(load, digest, policy)
+    return _keyless(load, digest, None, policy)
 
 
 def _verifier(root: bytes) -> Keyless:

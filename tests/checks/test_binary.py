@@ -313,7 +313,7 @@ def test_a_silent_log_is_asked_about_one_file_only(candidate: Candidate) -> None
         (
             {"trusted_root": "{root}/site.yaml"},
             ("site", "signing", "INCONCLUSIVE",
-             "trusted root: expected sigstore's JSON, got: Invalid JSON:"),
+             "trusted root: expected one JSON object, got: Expecting value"),
         ),
         (
             {"artifacts": {}},

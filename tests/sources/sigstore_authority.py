@@ -82,10 +82,12 @@ class Authority(authority.Authority):
         return bundle({"publicKey": {"hint": "x"}}, entry) | message(signature, data)
 
     def attest_with(self, key: Any, payload: bytes, log: str) -> Json:
-        """A bundle over a statement by a public key, logged in one of four kinds."""
+        """A bundle over a statement by a public key, logged in one of five kinds."""
         signature = key.sign(pae(payload), SHA256)
-        if log == "hashedrekord/0.0.2":
-            entry = self.entry(log, hashedrekord_v2(der(key), signature, pae(payload)))
+        specs = {"hashedrekord/0.0.2": hashedrekord_v2, "dsse/0.0.2": dsse_v2}
+        if log in specs:
+            signed = payload if log == "dsse/0.0.2" else pae(payload)
+            entry = self.entry(log, specs[log](der(key), signature, signed))
         else:
             entry = self.envelope_entry(log, pem(key), signature, payload)
         return bundle({"publicKey": {"hint": "x"}}, entry) | envelope(payload, signature)
@@ -116,6 +118,13 @@ def hashedrekord_v2(key: bytes, signature: bytes, data: bytes) -> Json:
             "signature": {"content": b64(signature), "verifier": verifier},
         }
     }
+
+
+def dsse_v2(key: bytes, signature: bytes, payload: bytes) -> Json:
+    verifier = {"publicKey": {"rawBytes": b64(key)}, "keyDetails": "PKIX_ECDSA_P256_SHA_256"}
+    hashed = {"algorithm": "SHA2_256", "digest": b64(hashlib.sha256(payload).digest())}
+    signatures = [{"content": b64(signature), "verifier": verifier}]
+    return {"dsseV002": {"payloadHash": hashed, "signatures": signatures}}
 
 
 def dsse(verifier: bytes, signature: bytes, payload: bytes) -> Json:

@@ -9,10 +9,12 @@ import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -40,9 +42,19 @@ DATA = b"a release artifact\n"
 HEX = hashlib.sha256(DATA).hexdigest()
 SIGNER = f"{IDENTITY} ({ISSUER})"
 ROOT = "application/vnd.dev.sigstore.trustedroot+json;version=0.1"
+
+
+class Stamp:
+    """A timestamp as the library decodes it."""
+
+    def __init__(self, at: datetime) -> None:
+        self.tst_info = SimpleNamespace(gen_time=at)
+
+
+NOBODY = SimpleNamespace(certificates=lambda allow_expired: [])
 OTHER = hashlib.sha256(b"another file").hexdigest()
 ENVELOPE_LOGS = ("dsse/0.0.1", "intoto/0.0.2", "hashedrekord/0.0.1")
-KEYED_LOGS = (*ENVELOPE_LOGS, "hashedrekord/0.0.2")
+KEYED_LOGS = (*ENVELOPE_LOGS, "hashedrekord/0.0.2", "dsse/0.0.2")
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +122,8 @@ def test_a_signed_statement_proves_its_subject(
         (lambda a: a.attest(b"[1]"), "expected one JSON object, got list"),
         (lambda a: a.attest(b"\xff"), "expected one JSON object, got: "),
         (lambda a: a.attest(b"[" * 100_000), "expected one JSON object, got: "),
-        (lambda a: a.attest(statement(HEX, subject=[])), "expected a sha256 digest, got none"),
-        (lambda a: a.attest(statement(HEX, subject=7)), "expected a sha256 digest, got none"),
+        (lambda a: a.attest(statement(HEX, subject=[])), "expected a sha256 or sha512 digest"),
+        (lambda a: a.attest(statement(HEX, subject=7)), "expected a sha256 or sha512 digest"),
         (lambda a: a.sign_with(new_key(), DATA), "expected certificate in bundle"),
         (lambda a: Authority().sign(DATA), "failed to build timestamp certificate chain"),
     ],
@@ -254,6 +266,62 @@ def test_an_entry_of_another_content_is_refused(
         "FAIL",
         "the log entry is about another signature, key or content",
     )
+
+
+def test_a_statement_may_name_a_longer_digest(
+    authority: Authority, file: Path, policy: Policy
+) -> None:
+    """By sha512 alone, which takes the file itself."""
+    right, wrong = (
+        statement("", subject=[{"digest": {"sha512": hashlib.sha512(data).hexdigest()}}])
+        for data in (DATA, b"another file")
+    )
+
+    assert one(file, policy, authority.attest(right)) == ("PASS", SIGNER)
+    assert one(file, policy, authority.attest(wrong))[0] == "FAIL"
+    assert one(f"sha256:{HEX}", policy, authority.attest(right))[0] == "FAIL"
+
+
+def test_a_chain_holds_no_root(authority: Authority, file: Path, policy: Policy) -> None:
+    """Bundles of older kinds carry a chain; who is trusted is not theirs to say."""
+    signed = authority.sign(DATA)
+    material = signed["verificationMaterial"]
+    leaf, root = (
+        material.pop("certificate"),
+        {"rawBytes": b64(authority.ca.public_bytes(Encoding.DER))},
+    )
+    old = {**signed, "mediaType": "application/vnd.dev.sigstore.bundle+json;version=0.2"}
+
+    material["x509CertificateChain"] = {"certificates": [leaf]}
+    assert one(file, policy, old) == ("PASS", SIGNER)
+    material["x509CertificateChain"] = {"certificates": [leaf, root]}
+    assert one(file, policy, old) == ("FAIL", "a root certificate in the bundle's chain")
+
+
+def test_no_timestamp_is_passed_over(
+    authority: Authority, file: Path, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that no trusted authority made spoils the bundle, though its promise gives a time."""
+    from sigstore.models import TrustedRoot, VerificationMaterial
+
+    given = [Stamp(SIGNED + timedelta(hours=1))]
+    data = SimpleNamespace(rfc3161_timestamps=given)
+    monkeypatch.setattr(VerificationMaterial, "timestamp_verification_data", data)
+    signed = authority.sign(DATA)
+    logged = authority.attest(statement(HEX), log="intoto/0.0.2")
+
+    assert one(file, policy, logged) == (
+        "FAIL",
+        "a timestamp outside the validity of the certificate",
+    )
+    given[:] = [Stamp(SIGNED)]
+    assert one(file, policy, logged) == ("PASS", SIGNER)
+    monkeypatch.setattr(TrustedRoot, "get_timestamp_authorities", lambda self: [NOBODY])
+    for each in (signed, logged):
+        assert one(file, policy, each) == (
+            "FAIL",
+            "a timestamp is of no authority that the trusted root knows at its time",
+        )
 
 
 # --- validity ---------------------------------------------------------------------------------------
