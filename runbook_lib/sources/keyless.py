@@ -8,6 +8,7 @@ other kinds, too. Everything else is the library's.
 from __future__ import annotations
 
 import hashlib
+import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,9 @@ from .roots import valid_at
 if TYPE_CHECKING:
     from sigstore.hashes import Hashed
     from sigstore.verify.policy import VerificationPolicy
+
+# What the library remarks on a bundle would stand in a notebook's output; we refuse or say it.
+logging.getLogger("sigstore").addHandler(logging.NullHandler())
 
 LIBRARYS = ("dsse/0.0.1", "hashedrekord/0.0.2")
 """The kinds of an envelope's entry that the library compares itself."""
@@ -71,26 +75,12 @@ class Keyless(Verifier):
 
     def _logged_time(self, bundle: Bundle) -> list[TimestampVerificationResult]:
         """The time of an entry of a kind that the library knows no time of; its promise signs it."""
-        entry, times = bundle.log_entry._inner, []
-        if self._trusted_root.get_timestamp_authorities():
-            times = self._verify_timestamp_authority(bundle)
-        else:
-            _require_in_validity(bundle)
+        entry, times = bundle.log_entry._inner, self._verify_timestamp_authority(bundle)
         if entry.integrated_time and entry.inclusion_promise:
             time = datetime.fromtimestamp(entry.integrated_time, UTC)
             source = TimestampSource.TRANSPARENCY_SERVICE
             times.append(TimestampVerificationResult(source, time))
         return times
-
-
-def _require_in_validity(bundle: Bundle) -> None:
-    """Timestamps of nobody prove nothing, but one outside the certificate speaks against it."""
-    given = bundle.verification_material.timestamp_verification_data
-    certificate = bundle.signing_certificate
-    first, last = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    for each in given.rfc3161_timestamps if given is not None else ():
-        if not first <= each.tst_info.gen_time <= last:
-            raise Refused("a timestamp outside the validity of the certificate")
 
 
 def _require_no_root(bundle: Bundle) -> None:

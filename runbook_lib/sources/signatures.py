@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from .files import Whole
 from .keyed import by_key
 from .keys import Refused, check_signature, key_name, public_key, said
 from .roots import trusted_root
-from .statements import Statement
+from .statements import Statement, parse_object
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -233,8 +234,12 @@ def _signature(data: bytes) -> bytes:
 def _bundle_model(data: bytes) -> BundleModel:
     from sigstore_models.bundle.v1 import Bundle as Model
 
+    value = parse_object(data, "bundle")
+    material = value.get("verificationMaterial")
+    if isinstance(material, dict):  # protobuf leaves empty lists out, the model wants them
+        material.setdefault("tlogEntries", [])
     try:
-        return Model.from_json(data)
+        return Model.from_json(json.dumps(value))
     except (ValueError, RecursionError, OverflowError) as error:
         raise ParameterError(f"bundle: expected sigstore's JSON, got: {said(error)}") from error
 
