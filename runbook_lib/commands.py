@@ -234,7 +234,8 @@ def render(args: argparse.Namespace) -> int:
 
 def verify_artifact(args: argparse.Namespace) -> int:
     """Verify a release artifact against the signer that is named."""
-    from .sources.artifacts import Request, examine, read_document
+    from .sources.artifacts import Request, examine
+    from .sources.files import Disk
     from .sources.rekor import finder
     from .sources.signatures import Material, Policy
 
@@ -249,7 +250,7 @@ def verify_artifact(args: argparse.Namespace) -> int:
     def read(path: Path | None) -> bytes:
         if path is None:
             return b""
-        if not (data := read_document(path)):
+        if not (data := Disk().read(path)):
             raise ParameterError(f"{path}: expected a file with content, got an empty one")
         return data
 

@@ -283,6 +283,55 @@ class Freeze(Strict):
     reason: str
 
 
+def _template(*known: str) -> AfterValidator:
+    """A text whose ``{placeholders}`` are among ``known``."""
+
+    def check(value: str) -> str:
+        unknown = sorted(set(re.findall(r"\{(.*?)\}", value)) - set(known))
+        if unknown:
+            among = ", ".join(f"{{{name}}}" for name in known)
+            raise ValueError(f"expected placeholders among {among}, got {{{unknown[0]}}}")
+        return value
+
+    return AfterValidator(check)
+
+
+ReleaseText = Annotated[str, _template("release", "commit")]
+OfArtifact = Annotated[str, _template("release", "commit", "name", "path")]
+Beside = Annotated[str, _template("path")]
+
+
+class Signing(Strict):
+    """Who signs releases, and which files prove it. Nobody is trusted by default.
+
+    ``identity`` is exact; ``manifest``, ``provenance`` and ``sbom`` are of one artifact; the last
+    three lie beside any signed file.
+    """
+
+    identity: ReleaseText = ""
+    issuer: str = ""
+    key: str = ""
+    trusted_root: str = ""
+    log: Endpoint | None = None
+    manifest: OfArtifact = ""
+    provenance: OfArtifact = ""
+    sbom: OfArtifact = ""
+    bundle: Beside = "{path}.sigstore.json"
+    signature: Beside = "{path}.sig"
+    certificate: Beside = "{path}.pem"
+
+    @model_validator(mode="after")
+    def _one_signer(self) -> Signing:
+        if bool(self.identity) != bool(self.issuer):
+            raise ValueError("expected identity and issuer together")
+        if self.key and self.identity:
+            raise ValueError("expected a key, or identity and issuer, not both")
+        for name in ("bundle", "signature", "certificate"):
+            if "{path}" not in getattr(self, name):
+                raise ValueError(f"expected {{path}} in {name}")
+        return self
+
+
 class Site(Strict):
     name: str
     clock: Clock = Clock()
@@ -297,7 +346,8 @@ class Site(Strict):
     dashboards: Dashboards = Dashboards()
     forge: Forge
     commands: Commands
-    artifacts: dict[str, str] = {}
+    artifacts: dict[str, ReleaseText] = {}
+    signing: Signing = Signing()
     freezes: list[Freeze] = []
 
     @model_validator(mode="after")

@@ -81,6 +81,13 @@ ENV = "expected the name of an environment variable, got something else"
         ("clusters.development.rollback.release", "/srv/{release}/node", "clusters.development.rollback: expected {cluster} and {digest}, got {release}"),
         ("clusters.development.rollback.at_least", 0, "clusters.development.rollback.at_least: expected greater than or equal to 1, got 0"),
         ("clusters.development.rollback.max_age_hours", float("inf"), "clusters.development.rollback.max_age_hours: expected less than or equal to 8760, got inf"),
+        ("artifacts.node", "/srv/{version}/node", "artifacts.node: expected placeholders among {release}, {commit}, got {version}"),
+        ("signing.identity", "", "signing: expected identity and issuer together, got dict"),
+        ("signing.issuer", "", "signing: expected identity and issuer together, got dict"),
+        ("signing.key", "release.pub", "signing: expected a key, or identity and issuer, not both, got dict"),
+        ("signing.signature", "node.sig", "signing: expected {path} in signature, got dict"),
+        ("signing.sbom", "{tag}/sbom.json", "signing.sbom: expected placeholders among {release}, {commit}, {name}, {path}, got {tag}"),
+        ("signing.log.url", "log.example", f"signing.log.url: {URL}, got 'log.example'"),
         ("commands.version.shell", True, "commands.version.shell: expected no such key; remove it or correct its spelling"),
     ],
 )  # fmt: skip

@@ -8,9 +8,10 @@ from .. import playbook
 from ..changes.apply import Change
 from ..context import Context, Judge
 from ..outcomes import Value
-from . import drift, rollback
+from . import binary, drift, rollback
 from . import observability as observing
 from . import release_issue as issue
+from .binary import binary_verification
 from .drift import config_drift
 from .observability import observability
 from .release_issue import release_issue
@@ -19,6 +20,7 @@ from .rollback import rollback_assets
 __all__ = [
     "EXPECTED",
     "RUNS",
+    "binary_verification",
     "config_drift",
     "expectations",
     "observability",
@@ -28,6 +30,7 @@ __all__ = [
 
 RUNS: dict[str, Judge | Change] = {
     "preflight.config-drift": config_drift,
+    "preflight.binary-verification": binary_verification,
     "preflight.observability": observability,
     "preflight.rollback-assets": rollback_assets,
     "preflight.release-issue": release_issue,
@@ -36,6 +39,7 @@ RUNS: dict[str, Judge | Change] = {
 
 EXPECTED: dict[str, Callable[[Context], tuple[str, Value]]] = {
     "preflight.config-drift": drift.expected,
+    "preflight.binary-verification": binary.expected,
     "preflight.observability": observing.expected,
     "preflight.rollback-assets": rollback.expected,
     "preflight.release-issue": issue.expected,

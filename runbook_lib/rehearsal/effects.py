@@ -78,14 +78,17 @@ def _stays_down(network: RehearsalNetwork, active: Active) -> Undo:
 
 
 def _dirty_tree(network: RehearsalNetwork, active: Active) -> Undo:
+    """At once, or by the suite itself when it runs."""
     path = network.root / "checkout" / "local-change.patch"
-    path.write_text("not committed\n")
-    return path.unlink
+    if active.name == "tree-dirty":
+        path.write_text("not committed\n")
+    return lambda: path.unlink(missing_ok=True)
 
 
 def _other_commit(network: RehearsalNetwork, active: Active) -> Undo:
     checkout = network.root / "checkout"
-    git(checkout, "checkout", "-q", "--detach", "HEAD~1")
+    if active.name == "tree-other-commit":
+        git(checkout, "checkout", "-q", "--detach", "main~1")
 
     def back() -> None:
         git(checkout, "checkout", "-q", "main")
@@ -105,6 +108,17 @@ def _forged(verb: Verb) -> Effect:
 def _forge_down(network: RehearsalNetwork, active: Active) -> Undo:
     network.close_forge()
     return network.open_forge
+
+
+def _bad_release(network: RehearsalNetwork, active: Active) -> Undo:
+    from .bad_releases import bad_release  # cryptography: only when wanted
+
+    return bad_release(network, active)
+
+
+def _log_down(network: RehearsalNetwork, active: Active) -> Undo:
+    network.signed.close_log()
+    return network.signed.open_log
 
 
 def _server_down(name: str) -> Effect:
@@ -277,8 +291,19 @@ def _previous_build(network: RehearsalNetwork, active: Active) -> Undo:
     return lambda: put(before)
 
 
+BAD_RELEASES = (
+    "artifact-tampered", "artifact-wrong-identity", "artifact-wrong-issuer",
+    "artifact-other-commit", "signature-tampered", "signature-missing", "manifest-wrong-digest",
+    "manifest-line-missing", "manifest-missing", "manifest-unsigned", "provenance-other-subject",
+    "provenance-missing", "provenance-unsigned", "sbom-invalid", "sbom-other-artifact",
+    "sbom-missing", "sbom-unsigned",
+)  # fmt: skip
 EFFECTS: dict[str, Effect] = {
     **ASSET_EFFECTS,
+    **dict.fromkeys(BAD_RELEASES, _bad_release),
+    "log-down": _log_down,
+    "tree-dirty": _dirty_tree,
+    "tree-other-commit": _other_commit,
     "gate-flipped": _edit(r"^timetoke_rewards = \w+", "timetoke_rewards = true", restart=True),
     "channel-wrong": _edit(
         r'^release_channel = "\w+"', 'release_channel = "testnet"', restart=True

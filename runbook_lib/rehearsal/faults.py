@@ -12,7 +12,9 @@ from typing import Literal
 
 from .world import STAGE_CLUSTERS, Event, World
 
-Layer = Literal["config", "rpc", "forge", "command", "chain", "telemetry", "assets", "grafana"]
+Layer = Literal[
+    "config", "rpc", "forge", "command", "chain", "telemetry", "assets", "grafana", "release"
+]
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Fault:
 
 
 _DRIFT = "preflight.config-drift"
+_BINARY = "preflight.binary-verification"
 _WATCHED = "preflight.observability"
 _ASSETS = "preflight.rollback-assets"
 _ISSUE = "preflight.release-issue"
@@ -72,6 +75,27 @@ _ALL = (
     Fault("dry-run-broken", _DRIFT, "INCONCLUSIVE", "the dry run itself breaks", "command"),
     Fault("dry-run-lenient", _DRIFT, "INCONCLUSIVE", "the dry run takes any key", "command"),
     Fault("no-dry-run", _DRIFT, "INCONCLUSIVE", "no binary to ask about a table's keys", "command"),
+    Fault("artifact-tampered", _BINARY, "FAIL", "the artifact was patched", "release"),
+    Fault("artifact-wrong-identity", _BINARY, "FAIL", "another workflow signed it", "release"),
+    Fault("artifact-wrong-issuer", _BINARY, "FAIL", "another issuer vouched for it", "release"),
+    Fault("artifact-other-commit", _BINARY, "FAIL", "it was built of another commit", "release"),
+    Fault("signature-tampered", _BINARY, "FAIL", "its signature is of something else", "release"),
+    Fault("signature-missing", _BINARY, "INCONCLUSIVE", "it has no signature", "release"),
+    Fault("manifest-wrong-digest", _BINARY, "FAIL", "its checksum is another", "release"),
+    Fault("manifest-line-missing", _BINARY, "FAIL", "no checksum is of it", "release"),
+    Fault("manifest-missing", _BINARY, "INCONCLUSIVE", "there are no checksums", "release"),
+    Fault("manifest-unsigned", _BINARY, "INCONCLUSIVE", "checksums are unsigned", "release"),
+    Fault("provenance-other-subject", _BINARY, "FAIL", "provenance of another file", "release"),
+    Fault("provenance-missing", _BINARY, "INCONCLUSIVE", "there is no provenance", "release"),
+    Fault("provenance-unsigned", _BINARY, "INCONCLUSIVE", "provenance is unsigned", "release"),
+    Fault("sbom-invalid", _BINARY, "FAIL", "the SBOM breaks its schema", "release"),
+    Fault("sbom-other-artifact", _BINARY, "FAIL", "the SBOM is of another file", "release"),
+    Fault("sbom-missing", _BINARY, "INCONCLUSIVE", "there is no SBOM", "release"),
+    Fault("sbom-unsigned", _BINARY, "INCONCLUSIVE", "the SBOM is unsigned", "release"),
+    Fault("log-down", _BINARY, "INCONCLUSIVE", "the log refuses connections", "release"),
+    Fault("log-entry-missing", _BINARY, "INCONCLUSIVE", "the log knows no signature", "release"),
+    Fault("tree-dirty", _BINARY, "FAIL", "the checkout is not clean", "release"),
+    Fault("tree-other-commit", _BINARY, "FAIL", "another commit is checked out", "release"),
     Fault("panel-red", _WATCHED, "FAIL", "a panel is in a red step", "grafana"),
     Fault("panel-no-data", _WATCHED, "INCONCLUSIVE", "a panel asks what nobody emits", "grafana"),
     Fault("panel-stale", _WATCHED, "INCONCLUSIVE", "a panel's series ended", "telemetry"),
@@ -167,8 +191,8 @@ _ALL = (
     Fault("suite-fails", _SUITES, "FAIL", "a test of the suite fails", "command"),
     Fault("suite-skips", _SUITES, "FAIL", "the suite says it skipped its test", "command"),
     Fault("suite-empty", _SUITES, "FAIL", "the suite ran no test", "command"),
-    Fault("suite-dirty-tree", _SUITES, "FAIL", "the tree under test is not clean", "command"),
-    Fault("suite-other-commit", _SUITES, "FAIL", "another commit is checked out", "command"),
+    Fault("suite-dirty-tree", _SUITES, "FAIL", "the suite leaves the tree dirty", "command"),
+    Fault("suite-other-commit", _SUITES, "FAIL", "the suite checks out another commit", "command"),
     Fault("suite-no-summary", _SUITES, "INCONCLUSIVE", "the output breaks off", "command"),
     Fault("suite-hangs", _SUITES, "INCONCLUSIVE", "the suite never ends", "command"),
     Fault("consensus-slow", _BASELINE, "FAIL", "rounds take five times as long", "chain"),

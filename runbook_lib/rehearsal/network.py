@@ -35,6 +35,7 @@ from .world import HISTORY_S, SIZES, Clock, NodeSpec, World, make_cluster
 
 if TYPE_CHECKING:
     from .servers import TelemetryServers
+    from .signed import SignedRelease
 
 NOWHERE = "http://127.0.0.1:9"  # where telemetry is not wanted: nothing listens there
 
@@ -74,6 +75,7 @@ class RehearsalNetwork:
         self.fleet: Fleet
         self.release: layout.Release
         self.assets: Assets
+        self.signed: SignedRelease
         self.telemetry: TelemetryServers | None = None
         self._kind, self._history_s, self._bundle = (
             servers if telemetry else None,
@@ -145,9 +147,16 @@ class RehearsalNetwork:
         self.open_forge()
         self._grafana_address: Address = ("127.0.0.1", 0)
         self.open_grafana()
+        self._sign_release()
         self.control = _url(self._loopback.listen(control_app(self)))
         urls = self._start_telemetry()
         self._write_files(urls["prometheus"], urls["alertmanager"])
+
+    def _sign_release(self) -> None:
+        from .signed import SignedRelease  # cryptography: only when something starts
+
+        self.signed = SignedRelease(self.release, self.faults, self._loopback)
+        self.signed.publish(layout.trusted_root(self.root))
 
     def _start_telemetry(self) -> dict[str, str]:
         if self._kind is None:
@@ -185,7 +194,7 @@ class RehearsalNetwork:
         (self.root / "words" / layout.RELEASE).mkdir(parents=True)
         listed = people.people(self.seed)
         keys = {node.name: people.public_key(self.seed, node.name) for node in nodes}
-        urls = (forge, prometheus, alertmanager, grafana)
+        urls = (forge, prometheus, alertmanager, grafana, self.signed.log)
         layout.write_yaml(self.site, layout.site(self.world, *urls, listed, keys))
         for stage, parameters in layout.PARAMETERS.items():
             layout.write_yaml(self.params[stage], parameters(self.world, self.release))
