@@ -57,7 +57,7 @@ class Card:
         bundle = {"text/plain": self.text, MIME: dict(self.data)}
         if self.png:
             bundle["image/png"] = base64.b64encode(self.png).decode("ascii")
-            return bundle, {"image/png": {"alt": self.text}}
+            return bundle, {"image/png": {"alt": self.text.partition("\n")[0]}}
         return bundle | {"text/html": self.html}, {}
 
 

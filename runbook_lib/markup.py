@@ -20,8 +20,8 @@ LONGEST_CELL = 120
 VERBATIM, VERBATIM_WIDTH = 200, 2_000
 """Lines of a text that a card shows, and characters of each."""
 
-_LEFT = ' align="left" style="text-align:left;vertical-align:top"'
-_RIGHT = ' align="right" style="text-align:right;vertical-align:top"'
+_LEFT = ' align="left" style="text-align:left"'
+_RIGHT = ' align="right" style="text-align:right"'
 
 
 @dataclass(frozen=True)
