@@ -115,6 +115,7 @@ def parser() -> argparse.ArgumentParser:
         ("verify", commands.verify, "verify an attempt from its files alone"),
         ("replay", commands.replay, "run our notebook over an attempt's tape and compare"),
         ("seal", commands.seal, "seal an attempt that was stepped through by hand"),
+        ("publish", commands.publish, "attach a sealed apply to its release, update its issue"),
     ):
         verb(name, function, text).add_argument("path", type=Path, help="folder of the attempt")
     render = verb("render", commands.render, "an executed notebook as one HTML page")

@@ -188,13 +188,23 @@ def replay(args: argparse.Namespace) -> int:
 def seal(args: argparse.Namespace) -> int:
     """Seal an attempt that was stepped through by hand."""
     from .evidence.by_hand import seal_by_hand
+    from .evidence.publish import at_sealing
 
     verdict = seal_by_hand(attempt_folder(args.path))
+    for problem in at_sealing(args.path):
+        print(problem, file=sys.stderr)
     if args.json:
         print_json({"outcome": verdict.outcome.value, "exit_code": int(verdict.exit_code)})
     else:
         print(display.verdict_card(verdict).text)
     return int(verdict.exit_code)
+
+
+def publish(args: argparse.Namespace) -> int:
+    """Attach a sealed apply's files to its release, and update its section in the release issue."""
+    from .evidence.publish import publish as procedure
+
+    return tell_rows("publish", procedure(attempt_folder(args.path)), args.json, {})
 
 
 def render(args: argparse.Namespace) -> int:
@@ -224,7 +234,8 @@ def render(args: argparse.Namespace) -> int:
 
 def verify_artifact(args: argparse.Namespace) -> int:
     """Verify a release artifact against the signer that is named."""
-    from .sources.artifacts import Request, examine, read_document
+    from .sources.artifacts import Request, examine
+    from .sources.files import Disk
     from .sources.rekor import finder
     from .sources.signatures import Material, Policy
 
@@ -239,7 +250,7 @@ def verify_artifact(args: argparse.Namespace) -> int:
     def read(path: Path | None) -> bytes:
         if path is None:
             return b""
-        if not (data := read_document(path)):
+        if not (data := Disk().read(path)):
             raise ParameterError(f"{path}: expected a file with content, got an empty one")
         return data
 

@@ -29,6 +29,7 @@ from .sources.tape import Scope
 if TYPE_CHECKING:
     from .changes.plan import Plan
     from .evidence.order import Earlier
+    from .sources.alertmanager import Alertmanager
     from .sources.commands import SiteCommands
     from .sources.forge import Forge
     from .sources.node import Fleet
@@ -89,6 +90,11 @@ class Context:
         self.require_now("nodes")
         return Fleet(self.scope, self.cluster)
 
+    @property
+    def at(self) -> datetime:
+        """The instant to judge metrics at."""
+        return parse_instant(self.params.as_of) if self.params.as_of else self.now
+
     @cached_property
     def commands(self) -> SiteCommands:
         from .sources.commands import SiteCommands
@@ -116,6 +122,14 @@ class Context:
         return permitted(
             self.scope, self.store, params.release, params.commit, self.stage, self.source
         )
+
+    @cached_property
+    def alertmanager(self) -> Alertmanager:
+        """Where alerts go. It has no past: SourceError when ``as_of`` asks for one."""
+        from .sources.alertmanager import Alertmanager
+
+        self.require_now("alerts")
+        return Alertmanager(self.scope, self.site.telemetry.alertmanager)
 
     @property
     def matchers(self) -> Mapping[str, str]:

@@ -20,6 +20,7 @@ from runbook_lib.markup import (
     Heading,
     Table,
     Text,
+    Verbatim,
     cell,
     code,
     line,
@@ -56,7 +57,7 @@ class Card:
         bundle = {"text/plain": self.text, MIME: dict(self.data)}
         if self.png:
             bundle["image/png"] = base64.b64encode(self.png).decode("ascii")
-            return bundle, {"image/png": {"alt": self.text}}
+            return bundle, {"image/png": {"alt": self.text.partition("\n")[0]}}
         return bundle | {"text/html": self.html}, {}
 
 
@@ -72,6 +73,7 @@ def result_card(standing: Standing) -> Card:
     if standing.return_at is not None:
         blocks.append(line("Only time is missing: return at ", strong(utc(standing.return_at))))
     blocks += [line(said) for said in wording.history(standing) + wording.waivers(standing)]
+    blocks += _planned(standing.planned)
     if standing.result is not None:
         blocks += _rows(standing, standing.result.rows)
         blocks.append(line(f"Judged at {utc(standing.result.started)}"))
@@ -203,6 +205,26 @@ def _items(items: Sequence[Standing]) -> Table:
     return Table(("outcome", "item", "reason"), tuple(rows))
 
 
+def _planned(rows: Sequence[Row]) -> list[Block]:
+    """What a change would do; a text of several lines (a comment's draft) as it would stand."""
+    short = [row for row in rows if not _is_text(row)]
+    columns = ("subject", "what", "before", "after")
+    cells = [
+        (row.subject, row.what, *numbers(row.expected, row.observed, row.unit)) for row in short
+    ]
+    blocks = _folded(f"{count(len(short), 'row')} planned", columns, cells) if short else []
+    for row in rows:
+        if _is_text(row):
+            text = str(row.observed)
+            summary = f"{row.subject}: {row.what}, {count(len(text.splitlines()), 'line')}"
+            blocks.append(Fold(summary, (Verbatim(text),), open=True))
+    return blocks
+
+
+def _is_text(row: Row) -> bool:
+    return isinstance(row.observed, str) and "\n" in row.observed
+
+
 def _rows(standing: Standing, rows: Sequence[Row]) -> list[Block]:
     columns = ("outcome", "subject", "what", "expected", "observed")
     waived = {(row.subject, row.outcome) for row in standing.waived}
@@ -259,7 +281,7 @@ def _verdict_data(verdict: Verdict) -> dict[str, Any]:
     """The verdict for programs; rows stay with the cards of their items."""
     items = []
     for item in verdict.items:
-        row = item.model_dump(mode="json", exclude={"result"}, exclude_defaults=True)
+        row = item.model_dump(mode="json", exclude={"result", "planned"}, exclude_defaults=True)
         items.append(row | {"outcome": item.outcome.value, "reason": wording.reason(item)})
     facts = verdict.model_dump(mode="json", exclude={"items"})
     codes = {"outcome": verdict.outcome.value, "exit_code": int(verdict.exit_code)}

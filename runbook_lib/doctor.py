@@ -100,6 +100,8 @@ def _endpoints(site: Site) -> list[Row]:
         "alertmanager": site.telemetry.alertmanager,
         "forge": site.forge,
     }
+    if site.dashboards.grafana is not None:
+        places["grafana"] = site.dashboards.grafana
     rows = []
     for name, place in places.items():
         request = Request("GET", place.url, timeout_s=min(place.timeout_s, 5.0))

@@ -6,7 +6,7 @@ during, judges afterwards by the record and by execution counts, seals, and leav
 always: a normal return would let papermill save once more over what was sealed.
 
 Steps, as numbered below: (1) parameters, (2) the notebook is ours, (3) run under limits and
-signals, (4) completeness, (5) card, scan, seal.
+signals, (4) completeness, (5) card, scan, seal, publish.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from papermill.iorw import write_ipynb
 
 from . import display, notebook
 from .errors import NotebookError, ParameterError, RunbookError
-from .evidence import seal, standing
+from .evidence import publish, seal, standing
 from .evidence.record import Record
 from .outcomes import ExitCode, Verdict
 from .params import stage_params
@@ -41,6 +41,7 @@ from .stage import next_steps
 
 CELL_LIMIT_S = 2 * 3600
 RUN_LIMIT_S = 6 * 3600
+PUBLISH_LIMIT_S = 300
 WAITING_LIMIT_S = 80 * 3600  # with `wait: true` a stage sits out windows of up to 48 h
 
 
@@ -270,6 +271,9 @@ def _conclude(run: Run, nb: Any, output: Path, folder: Path | None, problems: li
     report = Report(verdict.exit_code, output, kept, verdict, problems)
     if os.environ.get("RUNBOOK_REPLAY_KEEP"):
         shutil.copytree(folder, os.environ["RUNBOOK_REPLAY_KEEP"], dirs_exist_ok=True)
+    if kept is not None:  # last, and of no weight: what was sealed is judged
+        with _signals(PUBLISH_LIMIT_S):
+            report.problems = [*problems, *publish.at_sealing(kept)]
     return report
 
 

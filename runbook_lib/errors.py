@@ -4,6 +4,7 @@
   * ParameterError    parameters, site, catalogue or command line are wrong: exit 3, nothing ran
   * NotebookError     the notebook is not one of ours, or its code was altered: exit 3
   * SourceError       something outside could not be read: the check is INCONCLUSIVE
+    * SourceRefused   something outside said no: what was asked of it was not done
   * TapeMiss          replay asked for an answer that was never recorded: exit 3, never retried
   * StoreError        the store or an attempt in it cannot be used: exit 3
     * LockHeld        somebody else is changing this cluster
@@ -58,6 +59,10 @@ class SourceError(RunbookError):
 
     def __reduce__(self) -> tuple[type[SourceError], tuple[str, str]]:
         return type(self), (self.source, self.problem)
+
+
+class SourceRefused(SourceError):
+    """A source understood what it should do, and will not."""
 
 
 class TapeMiss(RunbookError):

@@ -17,9 +17,11 @@ from runbook_lib.outcomes import Value, value_text
 LONGEST = 300
 """Characters of one string that a card shows; the whole string stays in its JSON."""
 LONGEST_CELL = 120
+VERBATIM, VERBATIM_WIDTH = 200, 2_000
+"""Lines of a text that a card shows, and characters of each."""
 
-_LEFT = ' align="left" style="text-align:left;vertical-align:top"'
-_RIGHT = ' align="right" style="text-align:right;vertical-align:top"'
+_LEFT = ' align="left" style="text-align:left"'
+_RIGHT = ' align="right" style="text-align:right"'
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,14 @@ class Fold:
     open: bool = False
 
 
-Block = Heading | Line | Bullets | Table | Fold
+@dataclass(frozen=True)
+class Verbatim:
+    """Text of several lines as it is written."""
+
+    text: str
+
+
+Block = Heading | Line | Bullets | Table | Fold | Verbatim
 
 
 def line(*spans: str | Text) -> Line:
@@ -130,6 +139,10 @@ def _block_html(block: Block) -> str:
             return "<ul>" + "".join(f"<li>{_spans_html(x.spans)}</li>" for x in lines) + "</ul>"
         case Table(columns, rows):
             return _table_html(columns, rows)
+        case Verbatim(text):
+            # A blank line would end the block of HTML for Markdown: line ends travel as entities.
+            shown = (_escape(row, VERBATIM_WIDTH) for row in _verbatim(text))
+            return f'<pre style="white-space:pre-wrap">{"&#10;".join(shown)}</pre>'
         case Fold(summary, blocks, is_open):
             body = "".join(_block_html(inner) for inner in blocks)
             tag = "<details open>" if is_open else "<details>"
@@ -181,10 +194,12 @@ def _span_html(span: str | Text) -> str:
     return f"<strong>{out}</strong>" if span.strong else out
 
 
-def _escape(text: str) -> str:
+def _escape(text: str, limit: int = LONGEST) -> str:
     """For HTML. Long words may break, and ``$`` and backslashes stand apart, or a notebook would
     typeset what is between them as mathematics."""
-    broken = re.sub(r"\S{36}(?=\S)", r"\g<0>\n", visible(text))  # visible() leaves no newline
+    broken = re.sub(
+        r"\S{36}(?=\S)", r"\g<0>\n", visible(text, limit)
+    )  # visible() leaves no newline
     apart = re.sub(r"[$\\]", r"<span>\g<0></span>", _html.escape(broken))
     return apart.replace("\n", "<wbr>")
 
@@ -204,6 +219,8 @@ def _block_text(block: Block) -> list[str]:
             return [f"- {_spans_text(item.spans)}" for item in lines]
         case Table(columns, rows):
             return _table_text(columns, rows)
+        case Verbatim(text):
+            return _verbatim(text)
         case Fold(summary, blocks):
             return [f"{visible(summary)}:", *(f"  {row}" for b in blocks for row in _block_text(b))]
 
@@ -215,6 +232,13 @@ def _table_text(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) ->
     lines = ["  ".join(map(_pad, row, widths)).rstrip() for row in cells]
     rule = ["  ".join("-" * width for width in widths)] if columns else []
     return lines[: len(rule)] + rule + lines[len(rule) :]
+
+
+def _verbatim(text: str) -> list[str]:
+    rows = text.split("\n")
+    left = len(rows) - VERBATIM
+    more = [f"{left:,} more lines not shown here, kept in this card's JSON"] if left > 0 else []
+    return [visible(row, VERBATIM_WIDTH) for row in rows[:VERBATIM]] + more
 
 
 def _spans_text(spans: Iterable[str | Text]) -> str:

@@ -215,7 +215,8 @@ class Standing(Model):
     """Where one item of an attempt stands: its last try, the tries before it, its waivers.
 
     ``state`` tells results from what is not one: ``planned`` (a change in plan mode and all that
-    follows it), ``not-reached`` (blocked by an earlier item), ``missing`` (never ran).
+    follows it), ``not-reached`` (blocked by an earlier item), ``missing`` (never ran). ``planned``
+    rows say what a change would do.
     """
 
     item: str
@@ -223,6 +224,7 @@ class Standing(Model):
     state: Literal["judged", "planned", "not-reached", "missing"]
     reason: str = ""
     result: CheckResult | None = None
+    planned: tuple[Row, ...] = ()
     number: int = 0
     earlier: tuple[EarlierTry, ...] = ()
     waived: tuple[WaivedRow, ...] = ()

@@ -148,18 +148,28 @@ NOTEBOOKS: dict[str, str] = {
     PREFLIGHT: "00_preflight.ipynb",
     "development": "10_development.ipynb",
 }
+COMMON = (
+    "preflight.config-drift",
+    "preflight.binary-verification",
+    "preflight.observability",
+    "preflight.rollback-assets",
+)
+"""The checks that open every stage."""
+DOCUMENT = "preflight.release-issue"
+"""Documents the checks so far; it stands between readiness and activation, after the plan."""
 DECLARED: dict[str, tuple[str, ...]] = {
     REPORT: (),
-    PREFLIGHT: ("preflight.config-drift",),
+    PREFLIGHT: (*COMMON, DOCUMENT),
     "development": (
-        "preflight.config-drift",
+        *COMMON,
         "development.ready.ci-green",
         "development.ready.telemetry-reachable",
         "development.ready.provision",
+        DOCUMENT,
         "development.activate.deploy",
         "development.activate.smoke-suites",
         "development.activate.baseline",
     ),
 }
-PLAN_BEFORE: dict[str, str] = {"development": "development.activate.deploy"}
+PLAN_BEFORE: dict[str, str] = {"development": DOCUMENT}
 """The change that may not start without the stage's plan."""

@@ -68,6 +68,7 @@ def _prepare(network: RehearsalNetwork, faults: Sequence[str]) -> None:
         adopt(str(network.site), cluster)
     for fault in faults:
         network.fault(fault)
+    network.settle()
 
 
 def _serve(args: argparse.Namespace, faults: Sequence[str]) -> int:

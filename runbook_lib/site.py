@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import base64
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from .params import Instant, Problems, Strict, parse_yaml, project_path, validate
+from .playbook import MAINNET_WATCH
 
 
 def _env_name(value: str) -> str:
@@ -45,6 +47,7 @@ def _key(value: str) -> str:
     return value
 
 
+_ARMED_HOURS = MAINNET_WATCH / timedelta(hours=1)  # the longest watch: alerts must reach us for it
 EnvName = Annotated[str, AfterValidator(_env_name)]
 Url = Annotated[str, AfterValidator(_url)]
 PublicKey = Annotated[str, AfterValidator(_key)]
@@ -180,7 +183,23 @@ class Telemetry(Strict):
     node_label: str = "instance"
     watchdog: str = "Watchdog"
     paging_severities: list[str] = ["critical", "page"]
+    paging_labels: dict[str, str] = {}
+    alertmanager_as: str = ""
+    armed_hours: float = Field(default=_ARMED_HOURS, ge=_ARMED_HOURS, le=7 * 24)
+    rules: list[str] = []
     backends: list[str] = Field(default=[], min_length=1)
+
+
+Topic = Literal["consensus_health", "proof_latency", "vrf_participation", "network_churn"]
+
+
+class Dashboards(Strict):
+    """Dashboards by topic: uids in Grafana, or JSON files, whose names end in ``.json``."""
+
+    grafana: Endpoint | None = None
+    topics: dict[Topic, Annotated[list[str], Field(min_length=1)]] = {}
+    variables: dict[str, str | list[str]] = {}
+    max_age_s: float = Field(default=180.0, gt=0, le=300)
 
 
 class Ci(Strict):
@@ -204,10 +223,13 @@ class Risk(Strict):
 
 
 class Forge(Strict):
+    """``account`` is whose token it is, for one that may not ask (an app's)."""
+
     kind: Literal["github"]
     url: Url
     repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
     token_env: EnvName = ""
+    account: str = ""
     timeout_s: float = Field(default=30.0, gt=0, le=600)
     headers_env: dict[str, EnvName] = {}
     ca: str = ""
@@ -261,6 +283,55 @@ class Freeze(Strict):
     reason: str
 
 
+def _template(*known: str) -> AfterValidator:
+    """A text whose ``{placeholders}`` are among ``known``."""
+
+    def check(value: str) -> str:
+        unknown = sorted(set(re.findall(r"\{(.*?)\}", value)) - set(known))
+        if unknown:
+            among = ", ".join(f"{{{name}}}" for name in known)
+            raise ValueError(f"expected placeholders among {among}, got {{{unknown[0]}}}")
+        return value
+
+    return AfterValidator(check)
+
+
+ReleaseText = Annotated[str, _template("release", "commit")]
+OfArtifact = Annotated[str, _template("release", "commit", "name", "path")]
+Beside = Annotated[str, _template("path")]
+
+
+class Signing(Strict):
+    """Who signs releases, and which files prove it. Nobody is trusted by default.
+
+    ``identity`` is exact; ``manifest``, ``provenance`` and ``sbom`` are of one artifact; the last
+    three lie beside any signed file.
+    """
+
+    identity: ReleaseText = ""
+    issuer: str = ""
+    key: str = ""
+    trusted_root: str = ""
+    log: Endpoint | None = None
+    manifest: OfArtifact = ""
+    provenance: OfArtifact = ""
+    sbom: OfArtifact = ""
+    bundle: Beside = "{path}.sigstore.json"
+    signature: Beside = "{path}.sig"
+    certificate: Beside = "{path}.pem"
+
+    @model_validator(mode="after")
+    def _one_signer(self) -> Signing:
+        if bool(self.identity) != bool(self.issuer):
+            raise ValueError("expected identity and issuer together")
+        if self.key and self.identity:
+            raise ValueError("expected a key, or identity and issuer, not both")
+        for name in ("bundle", "signature", "certificate"):
+            if "{path}" not in getattr(self, name):
+                raise ValueError(f"expected {{path}} in {name}")
+        return self
+
+
 class Site(Strict):
     name: str
     clock: Clock = Clock()
@@ -272,9 +343,11 @@ class Site(Strict):
     stages: dict[Literal["development", "testnet", "canary", "mainnet"], str]
     clusters: dict[str, Cluster]
     telemetry: Telemetry
+    dashboards: Dashboards = Dashboards()
     forge: Forge
     commands: Commands
-    artifacts: dict[str, str] = {}
+    artifacts: dict[str, ReleaseText] = {}
+    signing: Signing = Signing()
     freezes: list[Freeze] = []
 
     @model_validator(mode="after")

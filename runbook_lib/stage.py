@@ -425,9 +425,13 @@ class Stage:
         declared = playbook.DECLARED[self._session.stage]
         before = declared[: declared.index(item)]
         downstream = any(playbook.ITEMS[i].kind == "change" for i in (*before, item))
+        # What a change would do can be said while those before it are planned, too.
+        drafts = self._session.mode == "plan" and playbook.ITEMS[item].kind == "change"
         known = self._session.journal(item, self._session.next_try(item))
         for earlier in before:
             standing = standings.standing(known, earlier)
+            if drafts and standing.state == "planned":
+                continue
             if standing.state == "missing" or (downstream and standing.outcome is not Outcome.PASS):
                 return standing
         return self._plan_missing(known) if self._needs_plan(item, before) else None

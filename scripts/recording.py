@@ -31,8 +31,10 @@ def main() -> int:
         adopt(str(network.site), "development")
         params = {**read(network, "development"), "baseline_hours": HOURS}
         before = params["previous_release"]
-        shutil.copytree(ROOT / "artifacts" / "previous", ROOT / "artifacts" / before)
+        shutil.copytree(ROOT / "artifacts" / params["release"], ROOT / "artifacts" / before)
         record("development", {**params, "release": before, "previous_release": ""})
+        network.reinstall("development")
+        adopt(str(network.site), "development")
         ship(playbook.PREFLIGHT, record(playbook.PREFLIGHT, read(network, playbook.PREFLIGHT)))
         ship("development", record("development", params))
     return 0
@@ -47,7 +49,9 @@ def record(stage: str, params: Mapping[str, Any]) -> Path:
     """The folder of a run that passed."""
     report = run_stage(stage, dict(params))
     if report.exit_code != 0 or report.folder is None:
-        raise SystemExit(f"{stage}: expected a passing run, got {report}")
+        blocking = report.verdict.blocking if report.verdict is not None else ()
+        why = [*report.problems, *(f"{item.item}: {item.reason}" for item in blocking)]
+        raise SystemExit(f"{stage}: expected a passing run, got: {'; '.join(why)}")
     return Path(report.folder)
 
 

@@ -394,7 +394,8 @@ def test_doctor_says_what_is_missing(terminal: Terminal, practice: Any, monkeypa
         "version": {"argv": ["no-such-program-anywhere"]},
         "suites": {"tests/pipeline": {"argv": ["true"]}},
     }
-    practice.write_site(commands=commands_of_site)
+    grafana = {"grafana": {"url": "http://127.0.0.1:9"}}
+    practice.write_site(commands=commands_of_site, dashboards=grafana)
     document = terminal.json("doctor", "--site", practice.site)
     rows = {row["subject"]: row for row in document["rows"]}
 
@@ -410,7 +411,7 @@ def test_doctor_says_what_is_missing(terminal: Terminal, practice: Any, monkeypa
     assert rows["tests/pipeline"]["outcome"] == "PASS"
     assert rows["deploy"]["outcome"] == "INCONCLUSIVE"
     assert rows["prometheus"]["observed"].startswith("ConnectError")
-    assert rows["forge"]["outcome"] == "FAIL"
+    assert rows["forge"]["outcome"] == rows["grafana"]["outcome"] == "FAIL"
 
 
 def test_doctor_names_every_problem_of_a_site(terminal: Terminal, practice: Any) -> None:

@@ -209,6 +209,45 @@ def test_what_is_no_result_is_said_in_words(state: Any, reason: str, lines: list
     assert card.data["outcome"] == "INCONCLUSIVE"
 
 
+def test_a_planned_change_shows_what_it_would_do() -> None:
+    """Short values in a table; a text of several lines as it would stand, no line of HTML lost."""
+    draft = "## Title\n\n| a | b |\n<script>\n" + "x" * 400
+    rows = (
+        check_row("node-1", "binary", "old", "new", Outcome.INCONCLUSIVE),
+        check_row("issue 42", "text", "", draft, Outcome.INCONCLUSIVE),
+    )
+    standing = Standing(item="x.y", kind="change", state="planned", reason="r", planned=rows)
+    card = display.result_card(standing)
+
+    assert card.text.splitlines() == [
+        "▷ PLANNED x.y (change)",
+        "r",
+        "1 row planned:",
+        "  subject  what    before  after",
+        "  -------  ------  ------  -----",
+        "  node-1   binary  old     new",
+        "issue 42: text, 5 lines:",
+        "  ## Title",
+        "  ",
+        "  | a | b |",
+        "  <script>",
+        "  " + "x" * 400,
+    ]
+    assert ">## Title&#10;&#10;| a | b |&#10;&lt;script&gt;&#10;xxx" in card.html
+    assert "\n" not in card.html
+    assert card.data["standing"]["planned"][1]["observed"] == draft
+
+
+def test_a_long_text_is_cut_and_counted() -> None:
+    """Two hundred lines are shown; the card's JSON holds all of them."""
+    row = check_row("issue 42", "text", "", "line\n" * 250, Outcome.INCONCLUSIVE)
+    standing = Standing(item="x.y", kind="change", state="planned", planned=(row,))
+    card = display.result_card(standing)
+
+    assert card.text.splitlines()[-1] == "  51 more lines not shown here, kept in this card's JSON"
+    assert card.text.count("line\n") == 200
+
+
 def test_an_empty_result_says_that_there_was_nothing_to_judge() -> None:
     """No rows are no proof."""
     card = display.result_card(judged())

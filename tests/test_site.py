@@ -31,6 +31,7 @@ def test_the_example_is_a_site_and_names_its_secrets() -> None:
         "PROXY_TOKEN",
         "PROMETHEUS_TOKEN",
         "TENANT",
+        "GRAFANA_TOKEN",
         "GITHUB_TOKEN",
     }
     assert site.cluster_of("canary") is site.clusters["mainnet"]
@@ -71,6 +72,8 @@ ENV = "expected the name of an environment variable, got something else"
         ("clusters.development.nodes.1.url", "http://host", "clusters.development.nodes.1: expected either url or rpc_command, got dict"),
         ("clusters.development.nodes.1.operator", "", "clusters.development.nodes.1: expected the operator's account for an operator's node, got dict"),
         ("clusters.development.epoch_length", 0, "clusters.development.epoch_length: expected greater than 0, got 0"),
+        ("telemetry.armed_hours", 1.0, "telemetry.armed_hours: expected greater than or equal to 24, got 1.0"),
+        ("dashboards.topics.consensus_health", [], "dashboards.topics.consensus_health: expected List should have at least 1 item after validation, not 0, got list"),
         ("telemetry.prometheus.timeout_s", "30", "telemetry.prometheus.timeout_s: expected a number, got '30'"),
         ("clusters.development.rollback.keys", [], "clusters.development.rollback.keys: expected List should have at least 1 item after validation, not 0, got list"),
         ("clusters.development.rollback.keys.0.key", "", "clusters.development.rollback.keys.0.key: expected String should have at least 1 character, got ''"),
@@ -78,6 +81,13 @@ ENV = "expected the name of an environment variable, got something else"
         ("clusters.development.rollback.release", "/srv/{release}/node", "clusters.development.rollback: expected {cluster} and {digest}, got {release}"),
         ("clusters.development.rollback.at_least", 0, "clusters.development.rollback.at_least: expected greater than or equal to 1, got 0"),
         ("clusters.development.rollback.max_age_hours", float("inf"), "clusters.development.rollback.max_age_hours: expected less than or equal to 8760, got inf"),
+        ("artifacts.node", "/srv/{version}/node", "artifacts.node: expected placeholders among {release}, {commit}, got {version}"),
+        ("signing.identity", "", "signing: expected identity and issuer together, got dict"),
+        ("signing.issuer", "", "signing: expected identity and issuer together, got dict"),
+        ("signing.key", "release.pub", "signing: expected a key, or identity and issuer, not both, got dict"),
+        ("signing.signature", "node.sig", "signing: expected {path} in signature, got dict"),
+        ("signing.sbom", "{tag}/sbom.json", "signing.sbom: expected placeholders among {release}, {commit}, {name}, {path}, got {tag}"),
+        ("signing.log.url", "log.example", f"signing.log.url: {URL}, got 'log.example'"),
         ("commands.version.shell", True, "commands.version.shell: expected no such key; remove it or correct its spelling"),
     ],
 )  # fmt: skip

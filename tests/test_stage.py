@@ -570,6 +570,26 @@ def test_a_plan_behind_a_failed_check_is_refused(practice: Any) -> None:
     assert stage.verdict().exit_code is ExitCode.REFUSED
 
 
+def test_every_change_says_what_it_would_do(practice: Any) -> None:
+    """Also one that follows another: what it would do can be said before that is done."""
+    stage = practice.open(mode="plan")
+    practice.walk(stage)
+    planned = {item.item: len(item.planned) for item in stage.verdict().items if item.planned}
+
+    assert planned == {PROVISION: 1, DEPLOY: 1}
+
+
+def test_without_its_plan_a_change_is_not_planned_either(practice: Any) -> None:
+    """A plan run in which no plan could be made is not ready to apply."""
+    stage = practice.open(mode="plan")
+    for item in (DRIFT, CI, REACHABLE, PROVISION):
+        practice.item(stage, item)
+    stage.change(practice.change(DEPLOY))
+
+    assert states(stage)[DEPLOY] == "not-reached"
+    assert stage.verdict().items[4].reason == "not reached: blocked by the plan none was made"
+
+
 def test_a_change_that_cannot_be_planned_is_inconclusive(practice: Any) -> None:
     """An unreadable bundle is a row on its card, not a traceback."""
     stage = practice.open(mode="plan")

@@ -26,13 +26,14 @@ class Step:
     """A changing command: ``run`` gets the lock's descriptor and a path stem for its outputs.
 
     ``inspect`` tells from the node itself whether the step was done: asked when a run was
-    interrupted and its command left no exit code either.
+    interrupted and its command left no exit code either. ``expected`` says what a good end is.
     """
 
     node: str
     name: str
     run: Callable[[int, Path], Ended]
     inspect: Callable[[], bool] = lambda: False
+    expected: str = "exit 0"
 
 
 @dataclass
@@ -81,6 +82,20 @@ class Applier:
         self._note(step, "failed", stem, code=ended.code, problem=ended.problem)
         self.rows.append(failed_row(step, ended))
         return False
+
+    def settle(self, inspect: Callable[[str], bool]) -> None:
+        """Journal of each step of this change that began and has no good end whether it was done.
+
+        For steps that a later try does not take up again; ``inspect`` gets the step's name.
+        """
+        mine = [entry.body for entry in self.context.journal if entry.kind == "step"]
+        for node, name in dict.fromkeys(
+            (body["node"], body["step"]) for body in mine if body["item"] == self.context.item
+        ):
+            step = Step(node, name, _never, lambda name=name: inspect(name))  # type: ignore[misc]
+            phase, stem = self._journalled(node, name)
+            if phase in ("intent", "failed") and self._found_done(step, stem):
+                self._note(step, "done", stem, found=True)
 
     def verified(self, node: str, state: NodeState, phase: str = "") -> None:
         """Journal a node's read-back state: what the next stage expects to find.
@@ -155,13 +170,17 @@ class Applier:
         return int(text) if text.strip().isdigit() else None
 
 
+def _never(lock: int, outputs: Path) -> Ended:
+    raise AssertionError("a step that is settled is not run")
+
+
 def failed_row(step: Step, ended: Ended) -> Row:
     """The row of a command that failed, or that is still at work."""
     said = ended.stderr.decode("utf-8", "replace").strip().splitlines()
     text = ended.problem or f"exit {ended.code}: {said[-1] if said else 'no message'}"
     if ended.code is None:
-        return unknown_row(step.node, step.name, "exit 0", text)
-    return check_row(step.node, step.name, "exit 0", text, ok=False)
+        return unknown_row(step.node, step.name, step.expected, text)
+    return check_row(step.node, step.name, step.expected, text, ok=False)
 
 
 def runs_as_planned(context: Context, node: NodePlan) -> bool:

@@ -20,6 +20,7 @@ from .phases import reproduce
 from .plan import NodePlan, Phase
 from .power import powers
 from .targets import keep_target
+from .verified import digest_rows
 from .windows import window_rows
 
 Before = Callable[[], list[Row]]
@@ -63,7 +64,8 @@ def _may_begin(
     context: Context, applier: Applier, phase: Phase, number: int, before_wave: Before
 ) -> bool:
     """Whether a wave may begin: nothing is begun that could not be ended."""
-    rows = before_wave()
+    assert context.plan is not None
+    rows = [*before_wave(), *digest_rows(context, context.plan)]
     if isinstance(context.params, RolloutParams):
         left = sum(len(wave) for wave in phase.waves[number:])
         rows += window_rows(context, left, at=context.scope.reread())

@@ -16,7 +16,7 @@ from ..canonical import digest_bytes
 from ..context import Context
 from ..errors import ParameterError, SourceError
 from ..params import project_path
-from ..sources.commands import NodeConfig
+from ..sources.commands import NodeConfig, fill
 from ..sources.config import (
     CHANNEL_AT,
     GATES,
@@ -132,13 +132,17 @@ def read_bundle(context: Context) -> Bundle:
     return parse_bundle(context.scope.read(project_path(path)), path)
 
 
+def of_release(context: Context) -> dict[str, str]:
+    """What the site's templates of a release are filled with."""
+    return {"release": context.params.release, "commit": context.params.commit}
+
+
 def artifact(context: Context) -> Artifact:
     """The node artifact of the release, with its digest. Raises ParameterError, SourceError."""
     template = context.site.artifacts.get("node")
     if template is None:
         raise ParameterError("site: artifacts.node: expected the path of the release, got none")
-    path = template.replace("{release}", context.params.release)
-    path = path.replace("{commit}", context.params.commit)
+    (path,) = fill("artifacts.node", [template], **of_release(context))
     return Artifact(path=path, digest=context.scope.file_digest(project_path(path)))
 
 

@@ -14,6 +14,7 @@ from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..sources.commands import SuiteRun
 from . import preflight
 from .baselines import baseline, baseline_figure
+from .checkout import checkout
 from .ci import ci_rows
 from .comparisons import previous_release
 
@@ -156,7 +157,7 @@ def smoke_suites(context: Context) -> CheckResult:
 
     Zero tests run, a test that says it skipped, and a commit that moved meanwhile are failures.
     """
-    rows = _tree(context, "before the suites")
+    rows = checkout(context, "before the suites")
     if not all_pass(rows):
         return context.conclude(rows, passed="", empty="")
     ran = []
@@ -166,7 +167,7 @@ def smoke_suites(context: Context) -> CheckResult:
             rows += _suite_rows(suite, run)
         except SourceError as error:
             rows.append(unknown_row(suite, "runs", "to its end", error.problem))
-    rows += _tree(context, "after the suites")
+    rows += checkout(context, "after the suites")
     passed = sum(run.passed for run in ran)
     return context.conclude(
         rows,
@@ -174,19 +175,6 @@ def smoke_suites(context: Context) -> CheckResult:
         empty="no suite ran",
         data={"commit": context.params.commit, "passed": passed},
     )
-
-
-def _tree(context: Context, when: str) -> list[Row]:
-    try:
-        revision, status = context.commands.revision(), context.commands.tree_status()
-    except SourceError as error:
-        return [unknown_row("checkout", f"commit {when}", context.params.commit, error.problem)]
-    commit = context.params.commit
-    dirty = f"{len(status.splitlines())} changed files"
-    return [
-        check_row("checkout", f"commit {when}", commit, revision, revision == commit),
-        check_row("checkout", f"tree {when}", "clean", dirty if status else "clean", not status),
-    ]
 
 
 def _suite_rows(suite: str, run: SuiteRun) -> list[Row]:

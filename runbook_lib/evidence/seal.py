@@ -21,6 +21,8 @@ from .record import Entry, Record
 from .standing import verdict as verdict_of
 
 MANIFEST = "manifest.json"
+OUTBOX = "outbox/release-issue.json"
+"""What is still to be published: written after the seal, and no part of the evidence."""
 SEALED = ("outcome", "exit_code", "broken", "notebook", "code", "foreign")
 """What the ``sealed`` entry and the manifest both say."""
 
@@ -125,9 +127,9 @@ def file_digests(folder: Path) -> dict[str, str]:
 
 
 def _passing(name: str) -> bool:
-    """What Jupyter leaves beside a notebook that was looked at, and a manifest half written."""
+    """What Jupyter leaves beside a notebook that was looked at, a manifest half written, the outbox."""
     jupyter = ".ipynb_checkpoints/" in f"/{name}" or name.split("/")[-1].startswith(".~")
-    return jupyter or name == f".{MANIFEST}"
+    return jupyter or name in (f".{MANIFEST}", OUTBOX)
 
 
 def _keep_earlier(path: Path) -> None:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from .. import playbook
 from ..errors import RecordDamaged, SourceError
-from ..outcomes import CheckResult, EarlierTry, Outcome, Standing, Verdict, WaivedRow
+from ..outcomes import CheckResult, EarlierTry, Model, Outcome, Row, Standing, Verdict, WaivedRow
 from .record import Entry
 
+M = TypeVar("M", bound=Model)
 FINAL = ("result", "planned", "not-reached")
 OPENING = ("opened", "session", "waiver")
 
@@ -60,6 +61,7 @@ def standing(entries: Sequence[Entry], item: str) -> Standing:
         kind=kind,
         state="planned" if last.kind == "planned" else "not-reached",
         reason=body["reason"],
+        planned=tuple(_row(row) for row in body.get("rows", ())),
         number=number,
         earlier=earlier,
         due=due,
@@ -68,12 +70,20 @@ def standing(entries: Sequence[Entry], item: str) -> Standing:
 
 def load_result(value: Any) -> CheckResult:
     """A result out of a record. Raises RecordDamaged for anything else."""
+    return _load(CheckResult, "result", value)
+
+
+def _row(value: Any) -> Row:
+    return _load(Row, "planned", value)
+
+
+def _load(model: type[M], what: str, value: Any) -> M:
     try:
-        return CheckResult.model_validate_json(json.dumps(value))
+        return model.model_validate_json(json.dumps(value))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise RecordDamaged(f"record: result: {where}: {first['msg']}") from error
+        raise RecordDamaged(f"record: {what}: {where}: {first['msg']}") from error
 
 
 def verdict(entries: Sequence[Entry], broken: Sequence[str] = ()) -> Verdict:

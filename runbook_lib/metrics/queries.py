@@ -38,10 +38,11 @@ def check(query: str) -> str:
     return query
 
 
-def inject(query: str, matchers: Mapping[str, str]) -> str:
+def inject(query: str, matchers: Mapping[str, str], *, beside: bool = False) -> str:
     """``query`` with ``label="value"`` in every selector.
 
-    Raises ValueError when a selector already matches one of the labels in another way.
+    Raises ValueError when a selector already matches one of the labels in another way; with
+    ``beside`` only when it wants another value, as a dashboard's ``label=~"$variable"`` may stay.
     """
     import promql_parser as promql
 
@@ -53,9 +54,10 @@ def inject(query: str, matchers: Mapping[str, str]) -> str:
             if any(character in value for character in '"\\\n'):
                 raise ValueError(f"expected a plain value of {label}, got {value!r}")
             there = [each for each in own if each.name == label]
-            if any(each.op != promql.MatchOp.Equal or each.value != value for each in there):
+            equal = [each for each in there if each.op == promql.MatchOp.Equal]
+            if any(each.value != value for each in equal) or (there != equal and not beside):
                 raise ValueError(f'expected {label}="{value}", got the selector {selector}')
-            if not there:
+            if not equal:
                 own.append(promql.Matcher(promql.MatchOp.Equal, label, value))
         selector.matchers = promql.Matchers(own)
     injected = str(tree)

@@ -1,7 +1,6 @@
 """The part of Alertmanager's v2 API that runbooks use: alerts, routes, silences, receivers.
 
-Grouping is one notification per alert, inhibition and mute intervals are not there. Shapes are
-Alertmanager's own. Here every instant is wall time.
+Grouping is one notification per alert, mute intervals are not there. Shapes are Alertmanager's own. Here every instant is wall time.
 """
 
 from __future__ import annotations
@@ -100,7 +99,8 @@ class EmbeddedAlertmanager:
             }
             for fingerprint, alert in list(self._alerts.items()):
                 firing = alert.ends > _now()
-                if firing != (fingerprint in self._paged) and not self._silencers(alert.labels):
+                kept_back = self._silencers(alert.labels) or self._inhibitors(alert)
+                if firing != (fingerprint in self._paged) and not kept_back:
                     (self._paged.add if firing else self._paged.discard)(fingerprint)
                     pages += [
                         (url, _page(name, alert, firing))
@@ -122,6 +122,7 @@ class EmbeddedAlertmanager:
                 Route(f"{api}/silences", self._get_silences),
                 Route(f"{api}/silences", self._post_silence, methods=["POST"]),
                 Route(f"{api}/silence/{{id}}", self._delete_silence, methods=["DELETE"]),
+                Route("/-/reload", _ok, methods=["POST"]),  # the file is read anew each time
                 Route("/-/ready", _ok),
                 Route("/-/healthy", _ok),
             ]
@@ -141,7 +142,7 @@ class EmbeddedAlertmanager:
         ]
 
     def _shown(self, alert: _Alert) -> dict[str, Any]:
-        silenced = self._silencers(alert.labels)
+        silenced, inhibited = self._silencers(alert.labels), self._inhibitors(alert)
         return {
             "annotations": alert.annotations,
             "endsAt": _text(alert.ends),
@@ -149,14 +150,34 @@ class EmbeddedAlertmanager:
             "receivers": [{"name": name} for name in self._receivers(alert.labels)],
             "startsAt": _text(alert.starts),
             "status": {
-                "inhibitedBy": [],
+                "inhibitedBy": inhibited,
                 "silencedBy": silenced,
-                "state": "suppressed" if silenced else "active",
+                "state": "suppressed" if silenced or inhibited else "active",
             },
-            "updatedAt": _text(alert.updated),
+            "updatedAt": _text(alert.updated - self._late(alert)),
             "generatorURL": alert.generator,
             "labels": alert.labels,
         }
+
+    def _late(self, alert: _Alert) -> timedelta:
+        """How long the watchdog was not told of, with the fault that says so."""
+        faulty = any((self.config.parents[1] / "faults").glob("watchdog-stale.*"))
+        watchdog = alert.labels.get("alertname") == "Watchdog"
+        return timedelta(hours=1) if faulty and watchdog else timedelta()
+
+    def _inhibitors(self, alert: _Alert) -> list[str]:
+        """Fingerprints of the alerts that keep this one back."""
+        rules = self._document().get("inhibit_rules", ())
+        return [
+            other.fingerprint
+            for rule in rules
+            if _all_match([_matcher(t) for t in rule["target_matchers"]], alert.labels)
+            for other in self._alerts.values()
+            if other is not alert
+            and other.ends > _now()
+            and _all_match([_matcher(t) for t in rule["source_matchers"]], other.labels)
+            and all(other.labels.get(k) == alert.labels.get(k) for k in rule.get("equal", ()))
+        ]
 
     def _active(self, request: Request) -> list[dict[str, Any]]:
         matchers = [_matcher(text) for text in request.query_params.getlist("filter")]

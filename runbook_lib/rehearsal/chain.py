@@ -46,6 +46,7 @@ LEAD_S = {
     "metrics-nan": 7200.0,
     "metrics-gap": 2400.0,
     "metrics-stale": 900.0,
+    "panel-stale": 900.0,
 }
 TRACELESS_S = 600.0
 

@@ -237,6 +237,14 @@ def probe(site: Site, args: argparse.Namespace) -> None:
 def suite(site: Site, args: argparse.Namespace) -> None:
     """What ``cargo test`` prints for the suite, at the commit that is checked out."""
     site.hang_while("suite-hangs")
+    checkout = site.root / "checkout"
+    if site.is_on("suite-dirty-tree"):
+        (checkout / "local-change.patch").write_text("not committed\n")
+    if site.is_on("suite-other-commit"):
+        import subprocess
+
+        argv = ["git", "-C", str(checkout), "checkout", "-q", "--detach", "main~1"]
+        subprocess.run(argv, check=True)
     tests = [] if site.is_on("suite-empty") else SUITES[args.name]
     failing = tests[-1:] if site.is_on("suite-fails") else []
     lines = [f"running {len(tests)} tests" if len(tests) != 1 else "running 1 test"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import yaml
 
 from .asset_effects import ASSET_EFFECTS, Effect, Undo
@@ -76,14 +78,17 @@ def _stays_down(network: RehearsalNetwork, active: Active) -> Undo:
 
 
 def _dirty_tree(network: RehearsalNetwork, active: Active) -> Undo:
+    """At once, or by the suite itself when it runs."""
     path = network.root / "checkout" / "local-change.patch"
-    path.write_text("not committed\n")
-    return path.unlink
+    if active.name == "tree-dirty":
+        path.write_text("not committed\n")
+    return lambda: path.unlink(missing_ok=True)
 
 
 def _other_commit(network: RehearsalNetwork, active: Active) -> Undo:
     checkout = network.root / "checkout"
-    git(checkout, "checkout", "-q", "--detach", "HEAD~1")
+    if active.name == "tree-other-commit":
+        git(checkout, "checkout", "-q", "--detach", "main~1")
 
     def back() -> None:
         git(checkout, "checkout", "-q", "main")
@@ -105,12 +110,140 @@ def _forge_down(network: RehearsalNetwork, active: Active) -> Undo:
     return network.open_forge
 
 
-def _prometheus_down(network: RehearsalNetwork, active: Active) -> Undo:
-    servers = network.telemetry
-    if servers is None:
-        return lambda: None
-    servers.down("prometheus")
-    return lambda: servers.up("prometheus")
+def _bad_release(network: RehearsalNetwork, active: Active) -> Undo:
+    from .bad_releases import bad_release  # cryptography: only when wanted
+
+    return bad_release(network, active)
+
+
+def _log_down(network: RehearsalNetwork, active: Active) -> Undo:
+    network.signed.close_log()
+    return network.signed.open_log
+
+
+def _server_down(name: str) -> Effect:
+    def effect(network: RehearsalNetwork, active: Active) -> Undo:
+        servers = network.telemetry
+        if servers is None:
+            return _nothing
+        servers.down(name)
+        return lambda: servers.up(name)
+
+    return effect
+
+
+def _grafana_down(network: RehearsalNetwork, active: Active) -> Undo:
+    network.close_grafana()
+    return network.open_grafana
+
+
+def _nothing() -> None:
+    """Without telemetry there is nothing to break."""
+
+
+def _own_rules(change: Callable[[str, str], str], *, loaded: bool = True) -> Effect:
+    """Rewrite the rule file, given the cluster; unless ``loaded`` the server does not hear of it."""
+
+    def effect(network: RehearsalNetwork, active: Active) -> Undo:
+        servers = network.telemetry
+        if servers is None:
+            return _nothing
+        path = network.root / "prometheus" / "rules" / "rehearsal.yaml"
+        before = path.read_text()
+
+        def put(text: str) -> None:
+            write_atomically(path, text)
+            if loaded:
+                servers.relay()
+
+        put(change(before, active.cluster))
+        return lambda: put(before)
+
+    return effect
+
+
+_PAGE = 'max by (cluster) (up{cluster="CLUSTER"}) > 0'
+_BROKEN = "up * on (cluster) up"  # several series meet several: loaded, never evaluated
+
+
+def _added(expr: str) -> Callable[[str, str], str]:
+    """One more rule that pages."""
+
+    def change(text: str, cluster: str) -> str:
+        return text + (
+            "      - alert: RehearsedPage\n"
+            f"        expr: {expr.replace('CLUSTER', cluster)}\n"
+            "        labels: {severity: page, team: consensus}\n"
+        )
+
+    return change
+
+
+def _without_watchdog(text: str, cluster: str) -> str:
+    return re.sub(r"  - name: watchdog\n(?:    .*\n)+", "", text)
+
+
+def _routing(change: Callable[[dict[str, Any]], None]) -> Effect:
+    """Rewrite Alertmanager's configuration and have it read again."""
+
+    def effect(network: RehearsalNetwork, active: Active) -> Undo:
+        servers = network.telemetry
+        if servers is None:
+            return _nothing
+        path = network.root / "alertmanager" / "alertmanager.yml"
+        before = path.read_text()
+
+        def put(text: str) -> None:
+            write_atomically(path, text)
+            url = f"{servers.urls['alertmanager']}/-/reload"
+            httpx.post(url, timeout=10, trust_env=False).raise_for_status()
+
+        document = yaml.safe_load(before)
+        change(document)
+        put(yaml.safe_dump(document, sort_keys=False))
+        return lambda: put(before)
+
+    return effect
+
+
+def _no_routes(document: dict[str, Any]) -> None:
+    document["route"]["routes"] = []
+
+
+def _no_notifier(document: dict[str, Any]) -> None:
+    document["receivers"] = [{"name": receiver["name"]} for receiver in document["receivers"]]
+
+
+def _muted(document: dict[str, Any]) -> None:
+    noon = [{"times": [{"start_time": "11:00", "end_time": "13:00"}]}]
+    document["time_intervals"] = [{"name": "lunch", "time_intervals": noon}]
+    document["route"]["routes"][0]["mute_time_intervals"] = ["lunch"]
+
+
+def _inhibited(document: dict[str, Any]) -> None:
+    sides = {"source_matchers": ["alertname=Watchdog"], "target_matchers": ["severity=critical"]}
+    document["inhibit_rules"] = [sides]
+
+
+def _silence(network: RehearsalNetwork, active: Active) -> Undo:
+    if network.telemetry is None:
+        return _nothing
+    api, now = network.telemetry.urls["alertmanager"] + "/api/v2", datetime.now(UTC)
+    texts = {"severity": "page|critical", "cluster": active.cluster}
+    silence = {
+        "comment": "works on the racks",
+        "createdBy": "somebody",
+        "startsAt": now.isoformat(),
+        "endsAt": (now + timedelta(hours=2)).isoformat(),
+        "matchers": [{"name": k, "value": v, "isRegex": True} for k, v in texts.items()],
+    }
+    posted = httpx.post(f"{api}/silences", json=silence, timeout=10, trust_env=False)
+    key = posted.raise_for_status().json()["silenceID"]
+
+    def undo() -> None:
+        httpx.delete(f"{api}/silence/{key}", timeout=10, trust_env=False).raise_for_status()
+
+    return undo
 
 
 def _rules(mutate: Callable[[dict[str, Any]], bool]) -> Effect:
@@ -158,8 +291,19 @@ def _previous_build(network: RehearsalNetwork, active: Active) -> Undo:
     return lambda: put(before)
 
 
+BAD_RELEASES = (
+    "artifact-tampered", "artifact-wrong-identity", "artifact-wrong-issuer",
+    "artifact-other-commit", "signature-tampered", "signature-missing", "manifest-wrong-digest",
+    "manifest-line-missing", "manifest-missing", "manifest-unsigned", "provenance-other-subject",
+    "provenance-missing", "provenance-unsigned", "sbom-invalid", "sbom-other-artifact",
+    "sbom-missing", "sbom-unsigned",
+)  # fmt: skip
 EFFECTS: dict[str, Effect] = {
     **ASSET_EFFECTS,
+    **dict.fromkeys(BAD_RELEASES, _bad_release),
+    "log-down": _log_down,
+    "tree-dirty": _dirty_tree,
+    "tree-other-commit": _other_commit,
     "gate-flipped": _edit(r"^timetoke_rewards = \w+", "timetoke_rewards = true", restart=True),
     "channel-wrong": _edit(
         r'^release_channel = "\w+"', 'release_channel = "testnet"', restart=True
@@ -187,5 +331,16 @@ EFFECTS: dict[str, Effect] = {
     "ack-forged": _forged("acknowledge"),
     "signoff-forged": _forged("sign-off"),
     "forge-down": _forge_down,
-    "prometheus-down": _prometheus_down,
+    "prometheus-down": _server_down("prometheus"),
+    "alertmanager-down": _server_down("alertmanager"),
+    "grafana-down": _grafana_down,
+    "rule-not-loaded": _own_rules(_added(_PAGE), loaded=False),
+    "paging-alert-firing": _own_rules(_added(_PAGE)),
+    "rule-unhealthy": _own_rules(_added(_BROKEN)),
+    "watchdog-missing": _own_rules(_without_watchdog),
+    "route-to-nowhere": _routing(_no_routes),
+    "receiver-without-notifier": _routing(_no_notifier),
+    "mute-interval": _routing(_muted),
+    "inhibited-by-watchdog": _routing(_inhibited),
+    "silence-on-paging": _silence,
 }

@@ -160,11 +160,14 @@ class EmbeddedPrometheus:
 
     def _rule(self, rule: Rule, evaluated: str) -> Any:
         error = self.engine.errors.get(self.engine.rules.index(rule), "")
+        health = "err" if error else "ok"
+        if self._faulty("rule-never-evaluated") and rule.name != "Watchdog":
+            health, evaluated = "unknown", "0001-01-01T00:00:00Z"
         shown = {
             "name": rule.name,
             "query": rule.expr,
             "labels": dict(rule.labels),
-            "health": "err" if error else "ok",
+            "health": health,
             **({"lastError": error} if error else {}),
             "evaluationTime": 0.001,
             "lastEvaluation": evaluated,
@@ -206,8 +209,13 @@ class EmbeddedPrometheus:
         }
 
     def _alertmanagers(self, form: Form) -> Any:
-        active = [{"url": f"{self.alertmanager}/api/v2/alerts"}]
+        elsewhere = self._faulty("alertmanager-not-in-prometheus")
+        url = "http://127.0.0.1:9" if elsewhere else self.alertmanager
+        active = [{"url": f"{url}/api/v2/alerts"}]
         return {"activeAlertmanagers": active, "droppedAlertmanagers": []}
+
+    def _faulty(self, name: str) -> bool:
+        return any((self.recorder.world.root / "faults").glob(f"{name}.*"))
 
     def _now(self) -> int:
         clock = self.recorder.world.clock

@@ -12,7 +12,9 @@ from typing import Literal
 
 from .world import STAGE_CLUSTERS, Event, World
 
-Layer = Literal["config", "rpc", "forge", "command", "chain", "telemetry", "assets"]
+Layer = Literal[
+    "config", "rpc", "forge", "command", "chain", "telemetry", "assets", "grafana", "release"
+]
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,10 @@ class Fault:
 
 
 _DRIFT = "preflight.config-drift"
+_BINARY = "preflight.binary-verification"
+_WATCHED = "preflight.observability"
 _ASSETS = "preflight.rollback-assets"
+_ISSUE = "preflight.release-issue"
 _CI = "development.ready.ci-green"
 _REACHABLE = "development.ready.telemetry-reachable"
 _PROVISION = "development.ready.provision"
@@ -70,6 +75,51 @@ _ALL = (
     Fault("dry-run-broken", _DRIFT, "INCONCLUSIVE", "the dry run itself breaks", "command"),
     Fault("dry-run-lenient", _DRIFT, "INCONCLUSIVE", "the dry run takes any key", "command"),
     Fault("no-dry-run", _DRIFT, "INCONCLUSIVE", "no binary to ask about a table's keys", "command"),
+    Fault("artifact-tampered", _BINARY, "FAIL", "the artifact was patched", "release"),
+    Fault("artifact-wrong-identity", _BINARY, "FAIL", "another workflow signed it", "release"),
+    Fault("artifact-wrong-issuer", _BINARY, "FAIL", "another issuer vouched for it", "release"),
+    Fault("artifact-other-commit", _BINARY, "FAIL", "it was built of another commit", "release"),
+    Fault("signature-tampered", _BINARY, "FAIL", "its signature is of something else", "release"),
+    Fault("signature-missing", _BINARY, "INCONCLUSIVE", "it has no signature", "release"),
+    Fault("manifest-wrong-digest", _BINARY, "FAIL", "its checksum is another", "release"),
+    Fault("manifest-line-missing", _BINARY, "FAIL", "no checksum is of it", "release"),
+    Fault("manifest-missing", _BINARY, "INCONCLUSIVE", "there are no checksums", "release"),
+    Fault("manifest-unsigned", _BINARY, "INCONCLUSIVE", "checksums are unsigned", "release"),
+    Fault("provenance-other-subject", _BINARY, "FAIL", "provenance of another file", "release"),
+    Fault("provenance-missing", _BINARY, "INCONCLUSIVE", "there is no provenance", "release"),
+    Fault("provenance-unsigned", _BINARY, "INCONCLUSIVE", "provenance is unsigned", "release"),
+    Fault("sbom-invalid", _BINARY, "FAIL", "the SBOM breaks its schema", "release"),
+    Fault("sbom-other-artifact", _BINARY, "FAIL", "the SBOM is of another file", "release"),
+    Fault("sbom-missing", _BINARY, "INCONCLUSIVE", "there is no SBOM", "release"),
+    Fault("sbom-unsigned", _BINARY, "INCONCLUSIVE", "the SBOM is unsigned", "release"),
+    Fault("log-down", _BINARY, "INCONCLUSIVE", "the log refuses connections", "release"),
+    Fault("log-entry-missing", _BINARY, "INCONCLUSIVE", "the log knows no signature", "release"),
+    Fault("tree-dirty", _BINARY, "FAIL", "the checkout is not clean", "release"),
+    Fault("tree-other-commit", _BINARY, "FAIL", "another commit is checked out", "release"),
+    Fault("panel-red", _WATCHED, "FAIL", "a panel is in a red step", "grafana"),
+    Fault("panel-no-data", _WATCHED, "INCONCLUSIVE", "a panel asks what nobody emits", "grafana"),
+    Fault("panel-stale", _WATCHED, "INCONCLUSIVE", "a panel's series ended", "telemetry"),
+    Fault("panel-parse-error", _WATCHED, "INCONCLUSIVE", "a panel's query is none", "grafana"),
+    Fault("panel-variable-unset", _WATCHED, "INCONCLUSIVE", "a variable has no value", "grafana"),
+    Fault("dashboard-missing", _WATCHED, "INCONCLUSIVE", "Grafana lacks a dashboard", "grafana"),
+    Fault("dashboard-empty", _WATCHED, "INCONCLUSIVE", "a dashboard has no panel", "grafana"),
+    Fault("topic-cannot-be-red", _WATCHED, "INCONCLUSIVE", "no panel has a limit", "grafana"),
+    Fault("grafana-down", _WATCHED, "INCONCLUSIVE", "Grafana refuses connections", "grafana"),
+    Fault("grafana-unwell", _WATCHED, "INCONCLUSIVE", "Grafana's database fails", "grafana"),
+    Fault("grafana-401", _WATCHED, "INCONCLUSIVE", "Grafana refuses the token", "grafana"),
+    Fault("rule-not-loaded", _WATCHED, "FAIL", "a shipped rule is not loaded", "telemetry"),
+    Fault("rule-unhealthy", _WATCHED, "FAIL", "a rule cannot be evaluated", "telemetry"),
+    Fault("rule-never-evaluated", _WATCHED, "INCONCLUSIVE", "rules await evaluation", "telemetry"),
+    Fault("paging-alert-firing", _WATCHED, "FAIL", "a paging alert fires", "telemetry"),
+    Fault("watchdog-missing", _WATCHED, "INCONCLUSIVE", "no watchdog fires", "telemetry"),
+    Fault("alertmanager-not-in-prometheus", _WATCHED, "FAIL", "alerts go elsewhere", "telemetry"),
+    Fault("alertmanager-down", _WATCHED, "INCONCLUSIVE", "it refuses connections", "telemetry"),
+    Fault("watchdog-stale", _WATCHED, "INCONCLUSIVE", "it is not told anew", "telemetry"),
+    Fault("route-to-nowhere", _WATCHED, "FAIL", "pages go to the dashboard", "telemetry"),
+    Fault("receiver-without-notifier", _WATCHED, "FAIL", "the pager has no way out", "telemetry"),
+    Fault("silence-on-paging", _WATCHED, "FAIL", "pages of the cluster are silenced", "telemetry"),
+    Fault("mute-interval", _WATCHED, "FAIL", "pages are muted for some hours", "telemetry"),
+    Fault("inhibited-by-watchdog", _WATCHED, "FAIL", "an alert keeps pages back", "telemetry"),
     Fault("archive-missing", _ASSETS, "INCONCLUSIVE", "no previous release is staged", "assets"),
     Fault("archive-damaged", _ASSETS, "INCONCLUSIVE", "the previous release breaks off", "assets"),
     Fault(
@@ -103,6 +153,13 @@ _ALL = (
     Fault("assets-not-fetchable", _ASSETS, "FAIL", "a node can fetch nothing", "command"),
     Fault("assets-no-space", _ASSETS, "FAIL", "a node has no room for a restore", "command"),
     Fault("assets-probe-broken", _ASSETS, "INCONCLUSIVE", "the assets probe fails", "command"),
+    Fault("issue-locked", _ISSUE, "FAIL", "the release issue is locked", "forge"),
+    Fault("comment-refused", _ISSUE, "FAIL", "the token may not comment", "forge"),
+    Fault("comment-edited", _ISSUE, "FAIL", "somebody edits the comment at once", "forge"),
+    Fault("issue-missing", _ISSUE, "INCONCLUSIVE", "there is no such issue", "forge"),
+    Fault("comments-limited", _ISSUE, "INCONCLUSIVE", "writes exceed a rate limit", "forge"),
+    Fault("forge-dies-after-write", _ISSUE, "INCONCLUSIVE", "no answer after a write", "forge"),
+    Fault("comment-answer-lost", _ISSUE, "PASS", "a write lands, its answer does not", "forge"),
     Fault("ci-red", _CI, "FAIL", "a required check failed", "forge"),
     Fault("ci-status-red", _CI, "FAIL", "a commit status is a failure", "forge"),
     Fault("ci-pending", _CI, "INCONCLUSIVE", "a required check still runs", "forge"),
@@ -134,8 +191,8 @@ _ALL = (
     Fault("suite-fails", _SUITES, "FAIL", "a test of the suite fails", "command"),
     Fault("suite-skips", _SUITES, "FAIL", "the suite says it skipped its test", "command"),
     Fault("suite-empty", _SUITES, "FAIL", "the suite ran no test", "command"),
-    Fault("suite-dirty-tree", _SUITES, "FAIL", "the tree under test is not clean", "command"),
-    Fault("suite-other-commit", _SUITES, "FAIL", "another commit is checked out", "command"),
+    Fault("suite-dirty-tree", _SUITES, "FAIL", "the suite leaves the tree dirty", "command"),
+    Fault("suite-other-commit", _SUITES, "FAIL", "the suite checks out another commit", "command"),
     Fault("suite-no-summary", _SUITES, "INCONCLUSIVE", "the output breaks off", "command"),
     Fault("suite-hangs", _SUITES, "INCONCLUSIVE", "the suite never ends", "command"),
     Fault("consensus-slow", _BASELINE, "FAIL", "rounds take five times as long", "chain"),

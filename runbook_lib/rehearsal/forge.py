@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import hmac
 import itertools
-import json
-from collections.abc import Callable
+from collections import deque
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,17 +16,27 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from .backlog import HOTFIXES, MILESTONE, PULL_REQUEST, Backlog, of_milestone
+from .documented import (
+    Json,
+    allow_query,
+    base,
+    comment_text,
+    error,
+    json_body,
+    page_of,
+    problem,
+    route,
+)
 from .faults import FaultBoard
 from .layout import ISSUE, RELEASE, REPOSITORY, REQUIRED_CHECKS, Release
 from .loopback import App, Loopback, Scope
+from .releases import Releases
 from .world import Clock
 
-Json = dict[str, Any]
-MAX_BODY = 65536
-DOCUMENTATION = "https://docs.github.com/rest"
+ACCOUNT = "rehearsal"  # whose token it is
+WRITES_A_MINUTE = 80  # the secondary limit of requests that make content
 BRANCHES = ("main", "release/v1.3", "hotfix/gossip-backoff", "hotfix/typo-in-metrics")
 LABELS = ("release", "low-risk")
 
@@ -42,32 +51,37 @@ class Forge:
         self._release, self._clock, self._token = release, clock, token
         self._loopback = loopback
         self._ids = itertools.count(1001)
+        self._writes: deque[float] = deque()
+        self._died = False
         self.comments: dict[int, Json] = {}
         self.issues: dict[int, Json] = {
             ISSUE: self._issue(ISSUE, f"Release {RELEASE}", "Progress of the rollout.", ["release"])
         }
         self.backlog = Backlog(release, faults)
         self._leave_open()
+        self.releases = Releases(REPOSITORY, self._now, self._ids)
         prefix = f"/repos/{REPOSITORY}"
         self._app = Starlette(
             routes=[
-                _route(f"{prefix}/commits/{{sha}}/check-runs", GET=self._check_runs),
-                _route(f"{prefix}/commits/{{sha}}/status", GET=self._combined_status),
-                _route(f"{prefix}/commits/{{sha}}/statuses", GET=self._statuses),
-                _route(f"{prefix}/commits/{{sha}}", GET=self._commit),
-                _route(f"{prefix}/branches/{{branch:path}}", GET=self._branch),
-                _route(f"{prefix}/branches", GET=self._branches),
-                _route(f"{prefix}/compare/{{base}}...{{head}}", GET=self._compare),
-                _route(f"{prefix}/milestones", GET=self._milestones),
-                _route(f"{prefix}/issues/comments/{{id:int}}",
+                route(f"{prefix}/commits/{{sha}}/check-runs", GET=self._check_runs),
+                route(f"{prefix}/commits/{{sha}}/status", GET=self._combined_status),
+                route(f"{prefix}/commits/{{sha}}/statuses", GET=self._statuses),
+                route(f"{prefix}/commits/{{sha}}", GET=self._commit),
+                route(f"{prefix}/branches/{{branch:path}}", GET=self._branch),
+                route(f"{prefix}/branches", GET=self._branches),
+                route(f"{prefix}/compare/{{base}}...{{head}}", GET=self._compare),
+                route(f"{prefix}/milestones", GET=self._milestones),
+                route(f"{prefix}/issues/comments/{{id:int}}",
                        GET=self._comment, PATCH=self._update_comment),
-                _route(f"{prefix}/issues/{{number:int}}/comments",
+                route(f"{prefix}/issues/{{number:int}}/comments",
                        GET=self._issue_comments, POST=self._create_comment),
-                _route(f"{prefix}/issues/{{number:int}}",
+                route(f"{prefix}/issues/{{number:int}}",
                        GET=self._one_issue, PATCH=self._update_issue),
-                _route(f"{prefix}/issues", GET=self._all_issues, POST=self._create_issue),
+                route(f"{prefix}/issues", GET=self._all_issues, POST=self._create_issue),
+                *self.releases.routes(),
+                route("/user", GET=self._user),
             ],
-            exception_handlers={HTTPException: _error},
+            exception_handlers={HTTPException: error},
         )  # fmt: skip
 
     @property
@@ -77,34 +91,52 @@ class Forge:
     async def _serve(self, scope: Scope, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
-        refusal = self._refusal(dict(scope["headers"]))
+        writes = scope["method"] != "GET"
+        refusal = self._refusal(dict(scope["headers"]), writes)
+        self._died = self._died and self.faults.is_on("forge-dies-after-write")
         if refusal is not None:
             await refusal(scope, receive, send)
+        elif self._died:
+            await self._loopback.hang_up(scope)
         elif self.faults.is_on("forge-truncated"):
             await self._break_off(scope, send)
+        elif writes and self.faults.is_on("comment-answer-lost"):
+            await self._app(scope, receive, _nowhere)
+            await self._loopback.hang_up(scope)
         else:
             await self._app(scope, receive, send)
+            self._died = writes and self.faults.is_on("forge-dies-after-write")
 
-    def _refusal(self, headers: dict[bytes, bytes]) -> Response | None:
+    def _refusal(self, headers: dict[bytes, bytes], writes: bool) -> Response | None:
         given = headers.get(b"authorization", b"").decode("latin-1")
         scheme, _, rest = given.partition(" ")
         known = scheme.lower() in ("bearer", "token") and hmac.compare_digest(
             rest.encode(), self._token.encode()
         )
         if self.faults.is_on("forge-401") or not known:
-            return _problem(401, "Bad credentials")
+            return problem(401, "Bad credentials")
         limit = {
             "x-ratelimit-limit": "5000",
             "x-ratelimit-remaining": "0",
             "x-ratelimit-reset": str(int(self._clock.now()) + 60),
         }
         if self.faults.is_on("forge-403"):
-            return _problem(403, "API rate limit exceeded for user ID 1.", limit)
+            return problem(403, "API rate limit exceeded for user ID 1.", limit)
         if self.faults.is_on("forge-429"):
             message = "You have exceeded a secondary rate limit."
-            return _problem(429, message, limit | {"retry-after": "60"})
+            return problem(429, message, limit | {"retry-after": "60"})
         if self.faults.is_on("forge-500"):
-            return _problem(500, "Server Error")
+            return problem(500, "Server Error")
+        return self._too_many_writes() if writes else None
+
+    def _too_many_writes(self) -> Response | None:
+        now = self._clock.now()
+        while self._writes and self._writes[0] <= now - 60:
+            self._writes.popleft()
+        if len(self._writes) >= WRITES_A_MINUTE or self.faults.is_on("comments-limited"):
+            message = "You have exceeded a secondary rate limit and have been temporarily blocked."
+            return problem(403, message, {"retry-after": "60"})
+        self._writes.append(now)
         return None
 
     async def _break_off(self, scope: Scope, send: Any) -> None:
@@ -156,7 +188,7 @@ class Forge:
             raise HTTPException(422, f"No commit found for SHA: {sha}")
 
     async def _check_runs(self, request: Request) -> Response:
-        _allow_query(request, "per_page", "page", "check_name", "status", "filter", "app_id")
+        allow_query(request, "per_page", "page", "check_name", "status", "filter", "app_id")
         self._known_commit(request)
         sha = request.path_params["sha"]
         runs = self._runs() if sha != self._release.previous.commit else []
@@ -165,7 +197,7 @@ class Forge:
         for key, field in (("check_name", "name"), ("status", "status")):
             wanted = request.query_params.get(key)
             runs = [run for run in runs if wanted in (None, run[field])]
-        page, links = _page(request, runs)
+        page, links = page_of(request, runs)
         return JSONResponse({"total_count": len(runs), "check_runs": page}, headers=links)
 
     def _all_statuses(self) -> list[Json]:
@@ -183,16 +215,16 @@ class Forge:
         ]
 
     async def _statuses(self, request: Request) -> Response:
-        _allow_query(request, "per_page", "page")
+        allow_query(request, "per_page", "page")
         self._known_commit(request)
-        page, links = _page(request, self._all_statuses())
+        page, links = page_of(request, self._all_statuses())
         return JSONResponse(page, headers=links)
 
     async def _combined_status(self, request: Request) -> Response:
-        _allow_query(request, "per_page", "page")
+        allow_query(request, "per_page", "page")
         self._known_commit(request)
         statuses = self._all_statuses()
-        page, links = _page(request, statuses)
+        page, links = page_of(request, statuses)
         document = {
             "state": statuses[0]["state"],
             "sha": request.path_params["sha"],
@@ -213,14 +245,14 @@ class Forge:
             self.issues[number]["milestone"] = {"number": MILESTONE, "title": RELEASE}
 
     async def _milestones(self, request: Request) -> Response:
-        _allow_query(request, "per_page", "page", "state", "sort", "direction")
+        allow_query(request, "per_page", "page", "state", "sort", "direction")
         state = request.query_params.get("state", "open")
         found = self.backlog.milestones(self.issues)
-        page, links = _page(request, [one for one in found if state in ("all", one["state"])])
+        page, links = page_of(request, [one for one in found if state in ("all", one["state"])])
         return JSONResponse(page, headers=links)
 
     async def _compare(self, request: Request) -> Response:
-        _allow_query(request, "per_page", "page")
+        allow_query(request, "per_page", "page")
         found = self.backlog.compare(request.path_params["base"], request.path_params["head"])
         if found is None:
             raise HTTPException(404, "Not Found")
@@ -238,8 +270,8 @@ class Forge:
         return JSONResponse({"sha": sha, "commit": {"message": "Release"}, "parents": parents})
 
     async def _branches(self, request: Request) -> Response:
-        _allow_query(request, "per_page", "page", "protected")
-        page, links = _page(
+        allow_query(request, "per_page", "page", "protected")
+        page, links = page_of(
             request, [self._branch_of(name) for name in BRANCHES if self.backlog.exists(name)]
         )
         return JSONResponse(page, headers=links)
@@ -290,7 +322,8 @@ class Forge:
             "title": title,
             "body": body,
             "state": "open",
-            "user": {"login": "rehearsal"},
+            "locked": False,
+            "user": {"login": ACCOUNT},
             "labels": [{"name": label} for label in labels],
             "created_at": now,
             "updated_at": now,
@@ -303,8 +336,8 @@ class Forge:
         return table[key]
 
     async def _all_issues(self, request: Request) -> Response:
-        _allow_query(request, "per_page", "page", "state", "labels", "sort", "direction", "since",
-                     "milestone")  # fmt: skip
+        allow_query(request, "per_page", "page", "state", "labels", "sort", "direction", "since",
+                    "milestone")  # fmt: skip
         state = request.query_params.get("state", "open")
         labels = {label for label in request.query_params.get("labels", "").split(",") if label}
         shown = [self.backlog.shown(issue) for issue in self.issues.values()]
@@ -314,11 +347,11 @@ class Forge:
             if state in ("all", issue["state"])
             and labels <= {label["name"] for label in issue["labels"]}
         ]
-        page, links = _page(request, issues)
+        page, links = page_of(request, issues)
         return JSONResponse(page, headers=links)
 
     async def _create_issue(self, request: Request) -> Response:
-        body = await _body(request, title=str, body=str, labels=list)
+        body = await json_body(request, title=str, body=str, labels=list)
         if not body.get("title"):
             raise HTTPException(422, "Validation Failed")
         number = max(self.issues) + 1
@@ -326,12 +359,18 @@ class Forge:
         self.issues[number] = self._issue(number, body["title"], body.get("body", ""), labels)
         return JSONResponse(self.issues[number], 201)
 
+    def _issue_of(self, request: Request) -> Json:
+        if self.faults.is_on("issue-missing"):
+            raise HTTPException(404, "Not Found")
+        return self._find(self.issues, request.path_params["number"])
+
     async def _one_issue(self, request: Request) -> Response:
-        return JSONResponse(self._find(self.issues, request.path_params["number"]))
+        locked = self.faults.is_on("issue-locked")
+        return JSONResponse(self._issue_of(request) | ({"locked": True} if locked else {}))
 
     async def _update_issue(self, request: Request) -> Response:
-        issue = self._find(self.issues, request.path_params["number"])
-        body = await _body(request, title=str, body=str, state=str, labels=list)
+        issue = self._issue_of(request)
+        body = await json_body(request, title=str, body=str, state=str, labels=list)
         if body.get("state", "open") not in ("open", "closed"):
             raise HTTPException(422, "Validation Failed")
         if "labels" in body:
@@ -340,102 +379,52 @@ class Forge:
         return JSONResponse(issue)
 
     async def _issue_comments(self, request: Request) -> Response:
-        _allow_query(request, "per_page", "page", "since")
-        number = self._find(self.issues, request.path_params["number"])["number"]
+        allow_query(request, "per_page", "page", "since")
+        number = self._issue_of(request)["number"]
         comments = [c for c in self.comments.values() if c["issue_url"].endswith(f"/{number}")]
-        page, links = _page(request, comments)
+        page, links = page_of(request, comments)
         return JSONResponse(page, headers=links)
 
+    async def _user(self, request: Request) -> Response:
+        return JSONResponse({"login": ACCOUNT, "id": 1, "type": "User"})
+
     async def _create_comment(self, request: Request) -> Response:
-        issue = self._find(self.issues, request.path_params["number"])
-        text = await _comment_text(request)
+        issue = self._issue_of(request)
+        self._may_comment()
+        if self.faults.is_on("issue-locked"):
+            raise HTTPException(403, "Unable to create comment because issue is locked.")
+        text = await comment_text(request)
         key, now = next(self._ids), self._now()
         self.comments[key] = {
             "id": key,
             "body": text,
-            "user": {"login": "rehearsal"},
+            "user": {"login": ACCOUNT},
             "created_at": now,
             "updated_at": now,
-            "issue_url": f"{_base(request)}/repos/{REPOSITORY}/issues/{issue['number']}",
+            "issue_url": f"{base(request)}/repos/{REPOSITORY}/issues/{issue['number']}",
             "html_url": f"{issue['html_url']}#issuecomment-{key}",
         }
-        return JSONResponse(self.comments[key], 201)
+        return self._written(key, 201)
 
     async def _comment(self, request: Request) -> Response:
         return JSONResponse(self._find(self.comments, request.path_params["id"]))
 
     async def _update_comment(self, request: Request) -> Response:
         comment = self._find(self.comments, request.path_params["id"])
-        comment.update(body=await _comment_text(request), updated_at=self._now())
-        return JSONResponse(comment)
+        self._may_comment()
+        comment.update(body=await comment_text(request), updated_at=self._now())
+        return self._written(comment["id"], 200)
+
+    def _may_comment(self) -> None:
+        if self.faults.is_on("comment-refused"):
+            raise HTTPException(403, "Resource not accessible by personal access token")
+
+    def _written(self, key: int, status: int) -> Response:
+        answer = JSONResponse(self.comments[key], status)
+        if self.faults.is_on("comment-edited"):  # by somebody who has just read it
+            self.comments[key]["body"] += "\n\nAll good, go ahead."
+        return answer
 
 
-def _route(path: str, **handlers: Callable[[Request], Any]) -> Route:
-    async def endpoint(request: Request) -> Response:
-        response: Response = await handlers[request.method](request)
-        return response
-
-    route = Route(path, endpoint, methods=list(handlers))
-    route.methods = set(handlers)  # no HEAD beside GET: nobody here asks for it
-    return route
-
-
-def _problem(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
-    document = {"message": message, "documentation_url": DOCUMENTATION, "status": str(status)}
-    return JSONResponse(document, status, headers)
-
-
-async def _error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    return _problem(error.status_code, error.detail, dict(error.headers or {}))
-
-
-def _base(request: Request) -> str:
-    return f"{request.url.scheme}://{request.url.netloc}"
-
-
-def _allow_query(request: Request, *known: str) -> None:
-    unknown = sorted(set(request.query_params) - set(known))
-    if unknown:
-        raise HTTPException(422, f"unknown query parameter(s): {', '.join(unknown)}")
-
-
-async def _body(request: Request, **fields: type) -> Json:
-    try:
-        body = json.loads(await request.body())
-    except ValueError as error:
-        raise HTTPException(400, "Problems parsing JSON") from error
-    if not isinstance(body, dict):
-        raise HTTPException(400, "Body should be a JSON object")
-    unknown = sorted(set(body) - set(fields))
-    if unknown or any(not isinstance(body[key], fields[key]) for key in body):
-        raise HTTPException(422, "Invalid request: unknown or mistyped field")
-    return body
-
-
-async def _comment_text(request: Request) -> str:
-    text = (await _body(request, body=str)).get("body", "")
-    if not text or len(text) > MAX_BODY:
-        raise HTTPException(422, f"body: expected 1 to {MAX_BODY} characters, got {len(text)}")
-    return str(text)
-
-
-def _page(request: Request, rows: list[Json]) -> tuple[list[Json], dict[str, str]]:
-    """One page of rows, and the Link header that leads to the others."""
-    try:
-        size = min(max(int(request.query_params.get("per_page", 30)), 1), 100)
-        number = max(int(request.query_params.get("page", 1)), 1)
-    except ValueError as error:
-        raise HTTPException(422, "per_page and page: expected integers") from error
-    last = max(-(-len(rows) // size), 1)
-    targets = {"prev": number - 1, "next": number + 1, "last": last, "first": 1}
-    if number >= last:
-        del targets["next"], targets["last"]
-    if number == 1:
-        del targets["prev"], targets["first"]
-    links = ", ".join(
-        f'<{request.url.include_query_params(page=page)}>; rel="{name}"'
-        for name, page in targets.items()
-    )
-    start = (number - 1) * size
-    return rows[start : start + size], {"link": links} if links else {}
+async def _nowhere(message: Any) -> None:
+    """Where an answer goes that gets lost."""

@@ -24,6 +24,9 @@ RELEASE, PREVIOUS = "v1.4.0", "v1.3.0"
 ISSUE = 42
 OPERATOR, COMMANDER, SECOND = "rehearsal", "rehearsal-commander", "rehearsal-second"
 REPOSITORY = "HUBId/chain"
+SECRETS = ("RPP_RPC_TOKEN", "GITHUB_TOKEN", "GRAFANA_TOKEN")
+IDENTITY = f"https://github.com/{REPOSITORY}/.github/workflows/release.yml@refs/heads/main"
+ISSUER = "https://token.actions.githubusercontent.com"
 REQUIRED_CHECKS = ("integration tests", "property tests")
 
 
@@ -117,6 +120,8 @@ def site(
     forge: str,
     prometheus: str,
     alertmanager: str,
+    grafana: str,
+    log: str,
     people: list[dict[str, Any]],
     keys: Mapping[str, str],
 ) -> dict[str, Any]:
@@ -149,7 +154,18 @@ def site(
             "node_label": "instance",
             "watchdog": "Watchdog",
             "paging_severities": ["critical", "page"],
+            "paging_labels": {"team": "consensus"},
+            "rules": [_shown(root / "prometheus" / "rules")],
             "backends": ["prometheus", "alertmanager"],
+        },
+        "dashboards": {
+            "grafana": {"url": grafana, "token_env": "GRAFANA_TOKEN", "timeout_s": 5.0},
+            "topics": {
+                "consensus_health": ["consensus-health"],
+                "proof_latency": ["proof-latency"],
+                "vrf_participation": ["vrf-participation"],
+                "network_churn": ["params/dashboards/network_churn.json"],
+            },
         },
         "forge": {
             "kind": "github",
@@ -162,7 +178,26 @@ def site(
         },
         "commands": commands(root),
         "artifacts": {"node": _shown(root / "artifacts" / "{release}" / "rpp-node")},
+        "signing": _signing(root, log),
     }  # fmt: skip
+
+
+def trusted_root(root: Path) -> Path:
+    """The file that says which authority and log a verifier is to trust."""
+    return root / "signing" / "trusted_root.json"
+
+
+def _signing(root: Path, log: str) -> dict[str, Any]:
+    release = root / "artifacts" / "{release}"
+    return {
+        "identity": IDENTITY,
+        "issuer": ISSUER,
+        "trusted_root": _shown(trusted_root(root)),
+        "log": {"url": log, "timeout_s": 5.0},
+        "manifest": _shown(release / "SHA256SUMS.txt"),
+        "provenance": "{path}.intoto.jsonl",
+        "sbom": _shown(release / "sbom-rpp-node.json"),
+    }
 
 
 def _cluster(world: World, spec: ClusterSpec, keys: Mapping[str, str]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from .effects import EFFECTS
 from .faults import FAULTS, FaultBoard
 from .files import digest_of, write_atomically
 from .forge import Forge
+from .grafana import grafana_app
 from .loopback import Address, Loopback, Scope, free_addresses
 from .nodes import Fleet, StartupError
 from .rpc import Rpc
@@ -34,6 +35,7 @@ from .world import HISTORY_S, SIZES, Clock, NodeSpec, World, make_cluster
 
 if TYPE_CHECKING:
     from .servers import TelemetryServers
+    from .signed import SignedRelease
 
 NOWHERE = "http://127.0.0.1:9"  # where telemetry is not wanted: nothing listens there
 
@@ -67,12 +69,13 @@ class RehearsalNetwork:
         self.seed = seed
         self.site = self.root / "site.yaml"
         self.params = {stage: self.root / "params" / f"{stage}.yaml" for stage in layout.PARAMETERS}
-        self.env = {name: layout.token(seed, name) for name in ("RPP_RPC_TOKEN", "GITHUB_TOKEN")}
+        self.env = {name: layout.token(seed, name) for name in layout.SECRETS}
         self.env["RUNBOOK_OPERATOR"] = layout.OPERATOR
         self.world: World
         self.fleet: Fleet
         self.release: layout.Release
         self.assets: Assets
+        self.signed: SignedRelease
         self.telemetry: TelemetryServers | None = None
         self._kind, self._history_s, self._bundle = (
             servers if telemetry else None,
@@ -142,9 +145,18 @@ class RehearsalNetwork:
         )
         self._forge_address: Address = ("127.0.0.1", 0)
         self.open_forge()
+        self._grafana_address: Address = ("127.0.0.1", 0)
+        self.open_grafana()
+        self._sign_release()
         self.control = _url(self._loopback.listen(control_app(self)))
         urls = self._start_telemetry()
         self._write_files(urls["prometheus"], urls["alertmanager"])
+
+    def _sign_release(self) -> None:
+        from .signed import SignedRelease  # cryptography: only when something starts
+
+        self.signed = SignedRelease(self.release, self.faults, self._loopback)
+        self.signed.publish(layout.trusted_root(self.root))
 
     def _start_telemetry(self) -> dict[str, str]:
         if self._kind is None:
@@ -176,15 +188,14 @@ class RehearsalNetwork:
         (self.root / "store").mkdir()
 
     def _write_files(self, prometheus: str, alertmanager: str) -> None:
-        forge = _url(self._forge_address)
+        forge, grafana = _url(self._forge_address), _url(self._grafana_address)
         nodes = [node for cluster in self.world.clusters.values() for node in cluster.nodes]
         people.write_keys(self.root, self.seed, nodes)
         (self.root / "words" / layout.RELEASE).mkdir(parents=True)
         listed = people.people(self.seed)
         keys = {node.name: people.public_key(self.seed, node.name) for node in nodes}
-        layout.write_yaml(
-            self.site, layout.site(self.world, forge, prometheus, alertmanager, listed, keys)
-        )
+        urls = (forge, prometheus, alertmanager, grafana, self.signed.log)
+        layout.write_yaml(self.site, layout.site(self.world, *urls, listed, keys))
         for stage, parameters in layout.PARAMETERS.items():
             layout.write_yaml(self.params[stage], parameters(self.world, self.release))
         exports = [f"export {name}={shlex.quote(value)}\n" for name, value in self.env.items()]
@@ -241,6 +252,12 @@ class RehearsalNetwork:
         broken = {one.cluster for one in self.faults if FAULTS[one.name].layer == "assets"}
         for cluster in self.world.clusters.keys() - broken:
             self.assets.back_up(cluster)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until alerts would arrive; a real Prometheus needs some seconds for that."""
+        if self.telemetry is not None:
+            self.telemetry.settle()
 
     def say(
         self, account: str, text: str, *, at: datetime | None = None, issue: int = layout.ISSUE
@@ -306,6 +323,13 @@ class RehearsalNetwork:
 
     def close_forge(self) -> None:
         self._loopback.close(self._forge_address)
+
+    def open_grafana(self) -> None:
+        app = grafana_app(self.faults, self.env["GRAFANA_TOKEN"])
+        self._grafana_address = self._loopback.listen(app, *self._grafana_address)
+
+    def close_grafana(self) -> None:
+        self._loopback.close(self._grafana_address)
 
     def state(self) -> dict[str, Any]:
         """Clock, faults and nodes, as GET /state shows them."""

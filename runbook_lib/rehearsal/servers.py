@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol
 
@@ -29,6 +30,7 @@ from .world import World
 
 SPAN_S = 6 * 3600.0
 STEP_S = 60.0
+SETTLED_S = 15.0
 
 
 class Backend(Protocol):
@@ -128,6 +130,21 @@ class TelemetryServers:
             engine = self._lay()
             if "alertmanager" not in self._down:
                 self._settle(seconds, engine)
+
+    def settle(self) -> None:
+        """Wait until a real Prometheus has found its Alertmanager and evaluated its rules.
+
+        For some seconds after a start it sends alerts to nobody.
+        """
+        deadline = time.monotonic() + SETTLED_S
+        while self.kind == "real" and not self._down and time.monotonic() < deadline:
+            api = f"{self._backend.urls['prometheus']}/api/v1"
+            with httpx.Client(trust_env=False, timeout=5) as client:
+                known = client.get(f"{api}/alertmanagers").json()["data"]["activeAlertmanagers"]
+                groups = client.get(f"{api}/rules").json()["data"]["groups"]
+            if known and all(r["health"] != "unknown" for g in groups for r in g["rules"]):
+                return
+            time.sleep(0.2)
 
     def down(self, name: str) -> None:
         """Take ``prometheus`` or ``alertmanager`` away: connections are refused."""

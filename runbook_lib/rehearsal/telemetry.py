@@ -81,6 +81,7 @@ class NodeTelemetry:
         segment = self.timeline.segment(at)
         there = self.up(at) & ~self._withheld(at)
         spoilt = self.timeline.fault("metrics-nan", self.name)[segment]
+        ended = self.timeline.fault("panel-stale")[segment]
         since = np.maximum(self.timeline.up_since[segment, self.index], self.origin)
         places = {
             paced: (
@@ -93,7 +94,13 @@ class NodeTelemetry:
             now, begin = places[row.paced]
             counted = _read(row.values, now) - _read(row.values, begin)
             values = np.floor(counted + 1e-6) if row.whole else counted
-            yield row, np.where(spoilt, np.nan, values), there & self._open(row, segment)
+            yield (
+                row,
+                np.where(spoilt, np.nan, values),
+                there
+                & self._open(row, segment)
+                & ~(ended & row.name.startswith("rpp_crypto_vrf_")),
+            )
         for row in self._gauges(at, offset):
             yield row, np.where(spoilt, np.nan, row.values), there & self._open(row, segment)
 

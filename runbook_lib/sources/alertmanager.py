@@ -1,14 +1,20 @@
-"""Alertmanager's v2 API: what it holds and silences now. A *now* source: it has no past."""
+"""Alertmanager's v2 API: what it holds and silences now, and a test alert for it.
+
+A *now* source: it has no past.
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
 from .. import site
 from . import wire
+from .routes import Matcher
 from .tape import Scope
 from .wire import Wire
 
@@ -32,17 +38,9 @@ class Alert(Wire):
     annotations: dict[str, str]
     starts_at: Annotated[AwareDatetime, Field(validation_alias="startsAt")]
     ends_at: Annotated[AwareDatetime, Field(validation_alias="endsAt")]
+    updated_at: Annotated[AwareDatetime, Field(validation_alias="updatedAt")]
     status: AlertState
     receivers: list[_Receiver]
-
-
-class Matcher(Wire):
-    """``is_equal`` false turns the comparison round; older servers leave it out."""
-
-    name: str
-    value: str
-    is_regex: Annotated[bool, Field(validation_alias="isRegex")]
-    is_equal: Annotated[bool, Field(validation_alias="isEqual")] = True
 
 
 class SilenceState(Wire):
@@ -89,12 +87,39 @@ class Alertmanager:
     def alerts(self) -> list[Alert]:
         """All alerts it holds, silenced and inhibited ones too."""
         found = wire.decode_list("alertmanager: alerts", self._get("alerts"), Alert)
-        return [alert.model_copy(update=self._times(alert)) for alert in found]
+        return [
+            alert.model_copy(
+                update=self._times(alert) | {"updated_at": alert.updated_at + self._scope.offset}
+            )
+            for alert in found
+        ]
 
     def silences(self) -> list[Silence]:
         """All silences it remembers, expired ones too."""
         found = wire.decode_list("alertmanager: silences", self._get("silences"), Silence)
         return [silence.model_copy(update=self._times(silence)) for silence in found]
+
+    def post(
+        self, labels: Mapping[str, str], annotations: Mapping[str, str], ends: datetime
+    ) -> None:
+        """Post an alert that begins now and is over at ``ends``: a notification, never a change."""
+        starts = self._scope.now()
+        alert = {
+            "labels": dict(labels),
+            "annotations": dict(annotations),
+            "startsAt": (starts - self._scope.offset).isoformat(),
+            "endsAt": (ends - self._scope.offset).isoformat(),
+        }
+        request = wire.request(
+            self._settings,
+            "POST",
+            f"{self._settings.url}/api/v2/alerts",
+            body=json.dumps([alert]).encode(),
+            headers=(("content-type", "application/json"),),
+            purpose="notify",
+        )
+        # It answers 200 with an empty body.
+        wire.content("alertmanager: post", self._scope.http([request])[0])
 
     def _times(self, found: Alert | Silence) -> dict[str, AwareDatetime]:
         self._scope.now()

@@ -1,40 +1,69 @@
-"""A release artifact and what comes beside it: signature, signer, provenance, commit, SBOM.
+"""A release artifact and what comes beside it: checksums, signature, provenance, commit, SBOM.
 
-``examine`` answers with one row per question. A document that came beside the artifact (its
-provenance, its SBOM) counts only when it is signed by the same signer. Malformed or unreadable
-input is a ParameterError; nothing here reads the network but ``Request.find``.
+``Examination`` answers each question with rows. A document that came beside the artifact (its
+manifest, its provenance, its SBOM) counts only when it is signed by the same signer. Malformed
+input is a ParameterError; nothing here reads the network but ``Trust.find``.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..canonical import digest_file
 from ..errors import ParameterError
 from ..markup import visible
-from ..outcomes import Row, check_row, unknown_row
+from ..outcomes import Outcome, Row, check_row, unknown_row
+from .envelopes import is_about
+from .files import Disk, Files, Whole
 from .keys import Refused
 from .signatures import Find, Material, Policy, Signed, Unproven, verify
-from .statements import Sbom, Statement, parse_sbom, parse_statement
+from .statements import Statement, parse_sbom, parse_statement
 
 _DIGEST = re.compile(r"sha256:[0-9a-fA-F]{64}")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-MAX_DOCUMENT = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to verify, and by whose word. ``find`` looks a detached signature up in a log."""
+class Trust:
+    """By whose word, and where what proves it lies: names beside a file, ``{path}`` being it.
 
-    artifact: str
-    material: Material
+    ``find`` looks a detached signature up in a log.
+    """
+
     policy: Policy
-    provenance: Path | None = None
-    sbom: Path | None = None
-    commit: str = ""
+    files: Files
     find: Find | None = None
+    bundle: str = "{path}.sigstore.json"
+    signature: str = "{path}.sig"
+    certificate: str = "{path}.pem"
+
+    def beside(self, path: Path) -> Material | None:
+        """The signature beside a file: a bundle if there is one, else detached."""
+        bundle, signature, certificate = (
+            Path(template.replace("{path}", str(path)))
+            for template in (self.bundle, self.signature, self.certificate)
+        )
+        if self.files.exists(bundle):
+            return Material(bundle=self.files.read(bundle))
+        if not self.files.exists(signature):
+            return None
+        if self.policy.key:
+            return Material(signature=self.files.read(signature))
+        if not self.files.exists(certificate):
+            return None
+        return Material(
+            signature=self.files.read(signature), certificate=self.files.read(certificate)
+        )
+
+    @property
+    def forms(self) -> str:
+        """What ``beside`` looks for, in words."""
+        names = (self.bundle, self.signature, self.certificate)
+        bundle, signature, certificate = (n.replace("{path}", "").rpartition("/")[2] for n in names)
+        detached = signature if self.policy.key else f"{signature} and {certificate}"
+        return f"{bundle} or {detached}"
 
 
 @dataclass(frozen=True)
@@ -45,153 +74,155 @@ class Artifact:
     digest: str
     path: Path | None
 
+    def content(self, files: Files) -> Whole | None:
+        return files.whole(self.path) if self.path is not None else None
+
+
+def read_artifact(text: str, files: Files) -> Artifact:
+    """The artifact at a path, or the one of a digest. Raises ParameterError, SourceError."""
+    path = Path(text)
+    if _DIGEST.fullmatch(text) and not files.exists(path):
+        return Artifact(text[:19], text.lower(), None)
+    return Artifact(visible(path.name), files.digest(path), path)
+
+
+@dataclass
+class Examination:
+    """What is proven of one artifact. ``commit`` knows what was asked before it.
+
+    Every question raises ParameterError for malformed input, SourceError for an unreadable one.
+    """
+
+    artifact: Artifact
+    trust: Trust
+    signed: Signed | None = None
+    statement: Statement | None = None
+
+    def listed(self, checksums: Mapping[str, frozenset[str]], where: str) -> Row:
+        """Whether the manifest of that name lists the artifact's digest."""
+        name, digest = self.artifact.name, self.artifact.digest
+        said = checksums.get(name, frozenset())
+        if not said:
+            return check_row(name, f"listed in {where}", digest, "not listed", ok=False)
+        shown = ", ".join(sorted(said))
+        if len(said) > 1 and digest in said:  # two files of that name: nobody says which is ours
+            return check_row(name, f"listed in {where}", digest, shown, Outcome.INCONCLUSIVE)
+        return check_row(name, f"listed in {where}", digest, shown, ok=digest in said)
+
+    def signature(self, material: Material | None = None) -> Row:
+        """Whether the signer that the policy names signed it; by default by what lies beside it."""
+        row, self.signed = self._signature(self.artifact, material)
+        if self.statement is None and self.signed is not None:
+            self.statement = self.signed.statement
+        return row
+
+    def covered(self, path: Path) -> Row:
+        """Whether a document is itself signed by the signer of the artifact."""
+        return self._signature(read_artifact(str(path), self.trust.files), None)[0]
+
+    def _signature(
+        self, artifact: Artifact, material: Material | None
+    ) -> tuple[Row, Signed | None]:
+        trust, name = self.trust, artifact.name
+        expected = trust.policy.signer
+        if material is None and artifact.path is not None:
+            material = trust.beside(artifact.path)
+        if material is None:
+            return unknown_row(name, "signature", expected, f"no {trust.forms} beside it"), None
+        content = artifact.content(trust.files)
+        try:
+            signed = verify(artifact.digest, content, material, trust.policy, trust.find)
+        except Refused as refused:
+            return check_row(name, "signature", expected, str(refused), ok=False), None
+        except Unproven as unproven:
+            return unknown_row(name, "signature", expected, str(unproven)), None
+        return check_row(name, "signature", expected, signed.signer, ok=True), signed
+
+    def provenance(self, path: Path) -> list[Row]:
+        """Its own signature, and that it names this artifact."""
+        data, name = self.trust.files.read(path), visible(path.name)
+        if b'"verificationMaterial"' in data:  # a bundle: the envelope in it is what was signed
+            named = replace(self.artifact, name=name)
+            row, signed = self._signature(named, Material(bundle=data))
+            if signed is not None and signed.statement is None:
+                what = "a signature of the file"
+                row = check_row(name, "statement", "signed provenance", what, ok=False)
+            self.statement = signed.statement if signed is not None else self.statement
+            return [row]
+        statement = parse_statement(data, name)
+        digest = bytes.fromhex(self.artifact.digest.removeprefix("sha256:"))
+        ok = is_about(statement, digest, self.artifact.content(self.trust.files))
+        rows = [
+            check_row(name, "subject", self.artifact.digest, statement.subjects_text, ok=ok),
+            self.covered(path),
+        ]
+        if all(row.outcome is Outcome.PASS for row in rows):
+            self.statement = statement
+        return rows
+
+    def commit(self, expected: str) -> Row:
+        """The certificate's commit, else the one of a signed provenance; both where both speak."""
+        name = self.artifact.name
+        found = set(self.signed.commits) if self.signed is not None else set()
+        if found - {expected}:
+            return check_row(name, "commit", expected, ", ".join(sorted(found)), ok=False)
+        sources = set(self.statement.commits) if self.statement is not None else set()
+        if not found and not sources:
+            problem = "neither a proven certificate nor a signed provenance names one"
+            return unknown_row(name, "commit", expected, problem)
+        # A provenance lists every source that went in: ours must be one of them.
+        ok = expected in sources if sources else True
+        return check_row(name, "commit", expected, ", ".join(sorted(found | sources)), ok=ok)
+
+    def sbom(self, path: Path) -> list[Row]:
+        """Valid by its own schema, signed, and about this artifact."""
+        name, artifact = visible(path.name), self.artifact
+        sbom = parse_sbom(self.trust.files.read(path), name)
+        valid = f"valid {sbom.version}"
+        rows = [
+            check_row(name, "CycloneDX schema", valid, sbom.problem or valid, ok=not sbom.problem),
+            self.covered(path),
+        ]
+        if sbom.digests:
+            shown = visible(", ".join(sbom.digests))
+            ok = artifact.digest in sbom.digests
+            rows.append(check_row(name, "is about", artifact.digest, shown, ok=ok))
+        elif artifact.path is None or not sbom.name:
+            problem = "no digest of its subject, and no file name to compare"
+            rows.append(unknown_row(name, "is about", artifact.digest, problem))
+        else:
+            # cargo-cyclonedx writes the package's name and no digest; the file's name starts with it.
+            ok = re.match(re.escape(sbom.name) + r"([-_.]|$)", artifact.name) is not None
+            rows.append(check_row(name, "is about", artifact.name, visible(sbom.name), ok=ok))
+        return rows
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command is asked to verify, and by whose word."""
+
+    artifact: str
+    material: Material
+    policy: Policy
+    provenance: Path | None = None
+    sbom: Path | None = None
+    commit: str = ""
+    find: Find | None = None
+
 
 def examine(request: Request) -> list[Row]:
-    """One row per question about the artifact. Raises ParameterError."""
+    """One row per question about an artifact on this disk. Raises ParameterError."""
     if request.commit and not _COMMIT.fullmatch(request.commit):
         raise ParameterError(f"commit: expected 40 or 64 hex digits, got {request.commit!r}")
-    artifact = _artifact(request.artifact)
-    rows, signed = _signature(artifact, request.material, request)
-    statement = signed.statement if signed is not None else None
+    files = Disk()
+    found = Examination(
+        read_artifact(request.artifact, files), Trust(request.policy, files, request.find)
+    )
+    rows = [found.signature(request.material)]
     if request.provenance is not None:
-        more, provenance = _provenance(artifact, request.provenance, request)
-        rows += more
-        statement = provenance or statement
+        rows += found.provenance(request.provenance)
     if request.commit:
-        rows.append(_commit(artifact, request.commit, signed, statement))
+        rows.append(found.commit(request.commit))
     if request.sbom is not None:
-        rows += _sbom(artifact, request.sbom, request)
-    return rows
-
-
-def _artifact(text: str) -> Artifact:
-    path = Path(text)
-    if _DIGEST.fullmatch(text) and not path.exists():
-        return Artifact(text[:19], text.lower(), None)
-    try:
-        return Artifact(visible(path.name), digest_file(path), path)
-    except OSError as error:
-        raise ParameterError(
-            f"{visible(text)}: expected a file or sha256: and 64 hex digits, got: {error.strerror}"
-        ) from error
-    except ValueError as error:  # a path that no system takes
-        raise ParameterError(f"artifact: expected a file, got: {error}") from error
-
-
-def read_document(path: Path) -> bytes:
-    """A small file's bytes. Raises ParameterError."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_DOCUMENT + 1)
-    except (OSError, ValueError) as error:
-        raise ParameterError(
-            f"{visible(str(path))}: expected a readable file, got: {error}"
-        ) from error
-    if len(data) > MAX_DOCUMENT:
-        raise ParameterError(
-            f"{visible(str(path))}: expected at most {MAX_DOCUMENT} bytes, got more"
-        )
-    return data
-
-
-def _signature(
-    artifact: Artifact, material: Material, request: Request
-) -> tuple[list[Row], Signed | None]:
-    """Whether the signer that the policy names signed this artifact, provably in time."""
-    expected = request.policy.signer
-    try:
-        signed = verify(artifact.digest, artifact.path, material, request.policy, request.find)
-    except Refused as refused:
-        return [check_row(artifact.name, "signature", expected, str(refused), ok=False)], None
-    except Unproven as unproven:
-        return [unknown_row(artifact.name, "signature", expected, str(unproven))], None
-    return [check_row(artifact.name, "signature", expected, signed.signer, ok=True)], signed
-
-
-def _beside(path: Path, policy: Policy) -> Material | None:
-    """The signature that lies beside a document, in the forms in which releases publish one."""
-    bundle = path.with_name(path.name + ".sigstore.json")
-    signature = path.with_name(path.name + ".sig")
-    certificate = path.with_name(path.name + ".pem")
-    if bundle.exists():
-        return Material(bundle=read_document(bundle))
-    if signature.exists() and policy.key:
-        return Material(signature=read_document(signature))
-    if signature.exists() and certificate.exists():
-        return Material(signature=read_document(signature), certificate=read_document(certificate))
-    return None
-
-
-def _covered(path: Path, request: Request) -> Row:
-    """Whether a document is itself signed by the signer of the artifact."""
-    document = _artifact(str(path))
-    if (material := _beside(path, request.policy)) is None:
-        forms = ".sig" if request.policy.key else ".sig and .pem"
-        problem = f"no {document.name}.sigstore.json or {forms} beside it"
-        return unknown_row(document.name, "signature", request.policy.signer, problem)
-    return _signature(document, material, request)[0][0]
-
-
-def _provenance(
-    artifact: Artifact, path: Path, request: Request
-) -> tuple[list[Row], Statement | None]:
-    """Its own signature, and that it names this artifact; the statement when both hold."""
-    data, name = read_document(path), visible(path.name)
-    if b'"verificationMaterial"' in data:  # a bundle: the envelope in it is what was signed
-        rows, signed = _signature(replace(artifact, name=name), Material(bundle=data), request)
-        if signed is not None and signed.statement is None:
-            what = "a signature of the file"
-            rows = [check_row(name, "statement", "signed provenance", what, ok=False)]
-        return rows, signed.statement if signed is not None else None
-    statement = parse_statement(data, name)
-    named = artifact.digest in statement.subjects
-    rows = [
-        check_row(name, "subject", artifact.digest, statement.subjects_text, ok=named),
-        _covered(path, request),
-    ]
-    proven = all(row.outcome == "PASS" for row in rows)
-    return rows, statement if proven else None
-
-
-def _commit(
-    artifact: Artifact, expected: str, signed: Signed | None, statement: Statement | None
-) -> Row:
-    """The certificate's commit, else the one of a signed provenance; both where both speak."""
-    found = set(signed.commits) if signed is not None else set()
-    if found - {expected}:
-        return check_row(artifact.name, "commit", expected, ", ".join(sorted(found)), ok=False)
-    sources = set(statement.commits) if statement is not None else set()
-    if not found and not sources:
-        problem = "neither a proven certificate nor a signed provenance names one"
-        return unknown_row(artifact.name, "commit", expected, problem)
-    # A provenance lists every source that went in: ours must be one of them.
-    ok = expected in sources if sources else True
-    return check_row(artifact.name, "commit", expected, ", ".join(sorted(found | sources)), ok=ok)
-
-
-def _sbom(artifact: Artifact, path: Path, request: Request) -> list[Row]:
-    """Valid by its own schema, signed, and about this artifact."""
-    name = visible(path.name)
-    sbom: Sbom = parse_sbom(read_document(path), name)
-    rows = [
-        check_row(
-            name,
-            "CycloneDX schema",
-            f"valid {sbom.version}",
-            sbom.problem or f"valid {sbom.version}",
-            ok=not sbom.problem,
-        ),
-        _covered(path, request),
-    ]
-    if sbom.digests:
-        shown = visible(", ".join(sbom.digests))
-        ok = artifact.digest in sbom.digests
-        rows.append(check_row(name, "is about", artifact.digest, shown, ok=ok))
-    elif artifact.path is None or not sbom.name:
-        problem = "no digest of its subject, and no file name to compare"
-        rows.append(unknown_row(name, "is about", artifact.digest, problem))
-    else:
-        # cargo-cyclonedx writes the package's name and no digest; the file's name starts with it.
-        ok = re.match(re.escape(sbom.name) + r"([-_.]|$)", artifact.name) is not None
-        rows.append(check_row(name, "is about", artifact.name, visible(sbom.name), ok=ok))
+        rows += found.sbom(request.sbom)
     return rows

@@ -1,28 +1,33 @@
-"""The forge: checks of a commit, an issue and its comments. GitHub first, others behind ``Forge``.
+"""The forge: checks of a commit, an issue and its comments, releases and their assets.
 
-Every list is read to its last page; a list that cannot be is an error, never a shorter list.
+GitHub first, others behind ``Forge``. Every list is read to its last page; a list that cannot be is
+an error, never a shorter list. A write goes out once: whether one whose answer was lost took place
+is for the caller to look up.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, Literal, Protocol, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from pydantic import AwareDatetime, BeforeValidator, Field
 
 from .. import site
-from ..errors import SourceError
+from ..canonical import canonical
+from ..errors import SourceError, SourceRefused
 from . import wire
-from .http import Answer, Failure
+from .http import Answer, Failure, Purpose
 from .tape import Scope
 from .wire import Wire
 
 MAX_PAGES = 100
+REFUSED = frozenset({403, 404, 410, 413, 422})
+"""Answers to a write that say it was not done and will not be."""
 PER_PAGE = 100
 _NEXT = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?')
 
@@ -90,6 +95,32 @@ class Issue(Wire):
     html_url: str
 
 
+class Release(Wire):
+    """A release of the repository; ``upload_url`` is a template that ends in ``{?name,label}``."""
+
+    id: int
+    tag_name: str
+    prerelease: bool
+    upload_url: str
+    html_url: str
+
+
+class Asset(Wire):
+    """A file of a release. ``digest`` is ``sha256:HEX`` where the forge tells it."""
+
+    id: int
+    name: str
+    label: str | None = None
+    state: str
+    size: int
+    digest: str | None = None
+    browser_download_url: str
+
+
+class _User(Wire):
+    login: str
+
+
 class _CheckRunPage(Wire):
     total_count: Annotated[int, Field(ge=0)]
     check_runs: list[CheckRun]
@@ -102,7 +133,9 @@ class _StatusPage(Wire):
 
 
 class Forge(Protocol):
-    """What a stage asks of a forge. Every method raises SourceError."""
+    """What a stage asks of a forge. Every method raises SourceError; a write that the forge will
+    not do raises SourceRefused.
+    """
 
     def check_runs(self, commit: str) -> list[CheckRun]: ...
 
@@ -112,18 +145,35 @@ class Forge(Protocol):
 
     def comments(self, number: int) -> list[Comment]: ...
 
+    def me(self) -> str: ...
+
+    def comment(self, id: int) -> Comment: ...
+
+    def create_comment(self, number: int, body: str) -> Comment: ...
+
+    def update_comment(self, id: int, body: str) -> Comment: ...
+
+    def release(self, tag: str) -> Release | None: ...
+
+    def create_release(self, tag: str, commit: str, name: str, body: str) -> Release: ...
+
+    def assets(self, release: Release) -> list[Asset]: ...
+
+    def upload(self, release: Release, name: str, label: str, data: bytes, kind: str) -> Asset: ...
+
 
 Page = TypeVar("Page")
 _check_runs = partial(wire.decode, model=_CheckRunPage)
 _statuses = partial(wire.decode, model=_StatusPage)
 _comments = partial(wire.decode_list, model=Comment)
+_assets = partial(wire.decode_list, model=Asset)
 
 
 class GitHub:
     """GitHub's REST API, version 2022-11-28."""
 
-    def __init__(self, scope: Scope, settings: site.Forge) -> None:
-        self._scope, self._settings = scope, settings
+    def __init__(self, scope: Scope, settings: site.Forge, *, writes: Purpose = "change") -> None:
+        self._scope, self._settings, self._writes = scope, settings, writes
         self._base = f"{settings.url}/repos/{settings.repository}"
 
     def check_runs(self, commit: str) -> list[CheckRun]:
@@ -162,6 +212,83 @@ class GitHub:
         _complete(source, len(comments), [comment.id for comment in comments])
         return comments
 
+    def me(self) -> str:
+        """The account whose token it is: what the site says, else what the forge says."""
+        if self._settings.account:
+            return self._settings.account
+        source = "forge: whose token it is"
+        try:
+            got = self._get(source, f"{self._settings.url}/user")
+        except SourceError as error:
+            hint = "; or set forge.account in the site file"
+            raise SourceError(source, error.problem + hint) from error
+        return wire.decode(source, got.body, _User).login
+
+    def comment(self, id: int) -> Comment:
+        """A comment as it now is."""
+        source = f"forge: comment {id}"
+        got = self._get(source, f"{self._base}/issues/comments/{id}")
+        return wire.decode(source, got.body, Comment)
+
+    def create_comment(self, number: int, body: str) -> Comment:
+        """A new comment in an issue."""
+        source = f"forge: a comment in issue {number}"
+        path = f"{self._base}/issues/{number}/comments"
+        return wire.decode(source, self._write(source, "POST", path, {"body": body}), Comment)
+
+    def update_comment(self, id: int, body: str) -> Comment:
+        """Another text for a comment."""
+        source = f"forge: comment {id}"
+        path = f"{self._base}/issues/comments/{id}"
+        return wire.decode(source, self._write(source, "PATCH", path, {"body": body}), Comment)
+
+    def release(self, tag: str) -> Release | None:
+        """The release of a tag; None when there is none."""
+        source = f"forge: release {tag}"
+        url = f"{self._base}/releases/tags/{quote(tag, safe='')}"
+        got = self._get(source, url, absent=True)
+        return None if got.status == 404 else wire.decode(source, got.body, Release)
+
+    def create_release(self, tag: str, commit: str, name: str, body: str) -> Release:
+        """A pre-release with a tag of its own at ``commit``; it never becomes the latest."""
+        source = f"forge: release {tag}"
+        given = {
+            "tag_name": tag,
+            "target_commitish": commit,
+            "name": name,
+            "body": body,
+            "prerelease": True,
+            "make_latest": "false",
+        }
+        return wire.decode(
+            source, self._write(source, "POST", f"{self._base}/releases", given), Release
+        )
+
+    def assets(self, release: Release) -> list[Asset]:
+        """All files of a release."""
+        source = f"forge: assets of {release.tag_name}"
+        pages = self._pages(source, f"/releases/{release.id}/assets", _assets)
+        assets = [asset for page in pages for asset in page]
+        _complete(source, len(assets), [asset.id for asset in assets])
+        return assets
+
+    def upload(self, release: Release, name: str, label: str, data: bytes, kind: str) -> Asset:
+        """Add a file of media type ``kind`` to a release."""
+        source = f"forge: asset {name}"
+        url, ours = urlsplit(release.upload_url.partition("{")[0]), urlsplit(self._settings.url)
+        # The token goes along, and github.com takes uploads at a host of their own.
+        hosts = {ours.netloc, f"uploads.{ours.netloc.removeprefix('api.')}"}
+        if url.scheme != ours.scheme or url.netloc not in hosts:
+            expected = f"expected an upload address at {ours.netloc}, got {release.upload_url}"
+            raise SourceError(source, expected)
+        params = (("label", label), ("name", name))
+        got = self._write(source, "POST", url.geturl(), data, params=params, kind=kind)
+        asset = wire.decode(source, got, Asset)
+        if (asset.name, asset.size, asset.state) != (name, len(data), "uploaded"):
+            found = f"{asset.name} of {asset.size} bytes, {asset.state}"
+            raise SourceError(source, f"expected {len(data)} bytes uploaded, got {found}")
+        return asset
+
     def _pages(
         self, source: str, path: str, read: Callable[[str, bytes], Page], **query: str
     ) -> list[Page]:
@@ -194,18 +321,7 @@ class GitHub:
         absent: bool = False,
     ) -> Answer:
         """The answer of status 200; with ``absent`` also of 404."""
-        request = wire.request(
-            self._settings,
-            "GET",
-            url,
-            params=params,
-            headers=(
-                ("accept", "application/vnd.github+json"),
-                ("x-github-api-version", "2022-11-28"),
-                ("user-agent", "rpp-runbooks"),
-            ),
-        )
-        got = self._scope.http([request])[0]
+        got = self._send("GET", url, params=params)
         if isinstance(got, Failure) or got.status == 200:
             wire.content(source, got)
             assert isinstance(got, Answer)
@@ -214,11 +330,61 @@ class GitHub:
             return got
         raise SourceError(source, f"expected status 200, got {got.status}: {_why(got)}")
 
+    def _write(
+        self,
+        source: str,
+        method: str,
+        url: str,
+        body: Mapping[str, object] | bytes,
+        *,
+        params: tuple[tuple[str, str], ...] = (),
+        kind: str = "application/json",
+    ) -> bytes:
+        data = body if isinstance(body, bytes) else canonical(body)
+        got = self._send(method, url, params=params, body=data, kind=kind)
+        if isinstance(got, Failure) or got.status in (200, 201):
+            return wire.content(source, got, expected=(200, 201))
+        refused = got.status in REFUSED and not _limited(got)
+        error = SourceRefused if refused else SourceError
+        raise error(source, f"expected it written, got {got.status}: {_why(got)}")
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: tuple[tuple[str, str], ...] = (),
+        body: bytes = b"",
+        kind: str = "",
+    ) -> Answer | Failure:
+        headers = (
+            ("accept", "application/vnd.github+json"),
+            ("x-github-api-version", "2022-11-28"),
+            ("user-agent", "rpp-runbooks"),
+            *((("content-type", kind),) if kind else ()),
+        )
+        request = wire.request(
+            self._settings,
+            method,
+            url,
+            params=params,
+            body=body,
+            headers=headers,
+            purpose="read" if method == "GET" else self._writes,
+        )
+        return self._scope.http([request])[0]
+
+
+def _limited(got: Answer) -> bool:
+    """GitHub says 403 for a used-up rate limit too."""
+    left, retry = got.headers.get("x-ratelimit-remaining"), got.headers.get("retry-after")
+    return got.status == 429 or (got.status == 403 and bool(left == "0" or retry))
+
 
 def _why(got: Answer) -> str:
-    """GitHub says 403 for a used-up rate limit too, and 404 for what a token may not see."""
-    left, retry = got.headers.get("x-ratelimit-remaining"), got.headers.get("retry-after")
-    if got.status in (403, 429) and (left == "0" or retry or got.status == 429):
+    """What was said, and what to do. GitHub says 404 for what a token may not see."""
+    if _limited(got):
+        retry = got.headers.get("retry-after")
         reset = got.headers.get("x-ratelimit-reset", "")
         if retry:
             return f"the rate limit is used up; ask again in {retry} s"
@@ -233,14 +399,17 @@ def _why(got: Answer) -> str:
             return f"{message}; the token lacks a permission"
         case 404:
             return f"{message}; it does not exist, or the token may not see it"
+        case 410:
+            return f"{message}; it was deleted, or issues are switched off"
     return message
 
 
 def _message(body: bytes) -> str:
     try:
         found: Any = json.loads(body)
-        return str(found["message"])[:200]
-    except (ValueError, KeyError, TypeError):
+        errors = [each.get("message") or each["code"] for each in found.get("errors", ())]
+        return ": ".join(map(str, [found["message"], *errors[:1]]))[:200]
+    except (ValueError, KeyError, TypeError, AttributeError):
         return " ".join(body[:200].decode("utf-8", "replace").split()) or "no message"
 
 

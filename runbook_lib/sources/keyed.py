@@ -2,18 +2,20 @@
 
 The steps of its client specification for a key: (1) the entry is in the log, (2) the signature is
 the key's over this content, (3) the entry is about this signature, key and content. The library's
-parts prove (1).
+parts prove (1). Where the trusted root names no log, (1) and (3) have nothing to be about.
 """
 
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from .envelopes import require_in_toto, statement_about
+from .files import Whole
 from .keys import Refused, check_signature, public_key, said, spki
-from .logged import read_entry
+from .logged import agree
+from .roots import valid_at
 from .statements import Statement
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def by_key(
-    bundle: Bundle, digest: bytes, path: Path | None, key: bytes, root: TrustedRoot
+    bundle: Bundle, digest: bytes, content: Whole | None, key: bytes, root: TrustedRoot
 ) -> Statement | None:
     """What ``key`` (PEM) signed: a statement about the artifact, or (None) the artifact itself.
 
@@ -31,21 +33,23 @@ def by_key(
     """
     if bundle.verification_material.public_key is None:
         raise Refused("a certificate, no public key, in the bundle")
-    entry = _included(bundle, root)  # (1)
+    logged = bool(bundle.verification_material.tlog_entries or root._inner.tlogs)
+    entry = _included(bundle, root) if logged else None  # (1)
     if (envelope := bundle.dsse_envelope) is not None:
-        return _statement(envelope, entry, digest, key)
+        payload = _signed(envelope, entry, key)
+        return statement_about(payload, digest, content)
     signed = bundle.message_signature
     assert signed is not None  # the model holds one of the two
     if signed.message_digest is not None and signed.message_digest.digest != digest:
         raise Refused("the bundle's digest is another file's")
-    check_signature(key, signed.signature, digest, path)  # (2)
-    _agrees(entry, {digest}, signed.signature, key, enveloped=False)  # (3)
+    check_signature(key, signed.signature, digest, content)  # (2)
+    if entry is not None:
+        agree(entry, digest, None, signed.signature, spki(public_key(key)))  # (3)
     return None
 
 
-def _statement(
-    envelope: Envelope, entry: TransparencyLogEntry, digest: bytes, key: bytes
-) -> Statement:
+def _signed(envelope: Envelope, entry: TransparencyLogEntry | None, key: bytes) -> bytes:
+    """The payload that the key signed."""
     from sigstore.dsse import _pae
 
     if len(envelope.signatures) != 1:
@@ -54,10 +58,9 @@ def _statement(
     encoded = _pae(envelope.payload_type, envelope.payload)
     hashed, signature = hashlib.sha256(encoded).digest(), envelope.signatures[0].sig
     check_signature(key, signature, hashed, encoded)  # (2)
-    # Logs record the payload's digest, newer ones that of the encoding.
-    logged = {hashed, hashlib.sha256(envelope.payload).digest()}
-    _agrees(entry, logged, signature, key, enveloped=True)  # (3)
-    return statement_about(envelope.payload, digest)
+    if entry is not None:
+        agree(entry, hashed, envelope.payload, signature, spki(public_key(key)))  # (3)
+    return bytes(envelope.payload)
 
 
 def _included(bundle: Bundle, root: TrustedRoot) -> TransparencyLogEntry:
@@ -70,30 +73,11 @@ def _included(bundle: Bundle, root: TrustedRoot) -> TransparencyLogEntry:
         raise Refused(f"{len(entries)} log entries in the bundle, expected 1")
     try:
         entry = TransparencyLogEntry(entries[0])
+        if entry._inner.inclusion_promise and (seconds := entry._inner.integrated_time):
+            root = valid_at(root, [datetime.fromtimestamp(seconds, UTC)], authorities=False)
         entry._verify(root.rekor_keyring(KeyringPurpose.VERIFY))
+    except Refused:
+        raise
     except Exception as error:
         raise Refused(said(error)) from error
     return entry
-
-
-def _agrees(
-    entry: TransparencyLogEntry,
-    digests: set[bytes],
-    signature: bytes,
-    key: bytes,
-    *,
-    enveloped: bool,
-) -> None:
-    inner = entry._inner
-    kind = f"{inner.kind_version.kind}/{inner.kind_version.version}"
-    try:
-        found = read_entry(kind, inner.canonicalized_body, enveloped=enveloped)
-        same = (
-            found.digest in digests
-            and found.signature == signature
-            and spki(found.key) == spki(public_key(key))
-        )
-    except Exception as error:
-        raise Refused(f"log entry {kind}: {said(error)}") from error
-    if not same:
-        raise Refused("the log entry is about another signature, key or content")

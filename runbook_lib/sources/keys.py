@@ -7,11 +7,11 @@ Ed25519 signs the content itself.
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 from ..errors import ParameterError
 from ..markup import visible
+from .files import Whole
 
 
 class Refused(Exception):
@@ -19,9 +19,9 @@ class Refused(Exception):
 
 
 def check_signature(
-    pem: bytes, signature: bytes, digest: bytes, content: bytes | Path | None
+    pem: bytes, signature: bytes, digest: bytes, content: bytes | Whole | None
 ) -> None:
-    """A signature by a key over what has this sha256. Raises Refused, ParameterError."""
+    """A signature by a key over what has this sha256. Raises Refused, ParameterError, SourceError."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
     from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
@@ -34,15 +34,35 @@ def check_signature(
         elif isinstance(key, rsa.RSAPublicKey):
             key.verify(signature, digest, padding.PKCS1v15(), hashed)
         elif isinstance(key, ed25519.Ed25519PublicKey):
-            if content is None:
-                raise ParameterError("artifact: expected the file: an Ed25519 key signs all of it")
-            key.verify(signature, content.read_bytes() if isinstance(content, Path) else content)
+            _check_content(key, signature, digest, content)
         else:
             raise ParameterError(f"key: expected ECDSA, RSA or Ed25519, got {type(key).__name__}")
     except InvalidSignature:
         raise Refused("the signature is not this key's over this content") from None
     except ValueError as error:
         raise Refused(f"the signature cannot be read: {error}") from error
+
+
+def _check_content(
+    key: Any, signature: bytes, digest: bytes, content: bytes | Whole | None
+) -> None:
+    from cryptography.exceptions import InvalidSignature
+
+    def judge(data: bytes) -> str:
+        if hashlib.sha256(data).digest() != digest:
+            return "its content changed while it was judged"
+        try:
+            key.verify(signature, data)
+        except InvalidSignature:
+            return "the signature is not this key's over this content"
+        return ""
+
+    if content is None:
+        raise ParameterError("artifact: expected the file: an Ed25519 key signs all of it")
+    name = f"{key_name(key)} {hashlib.sha256(signature).hexdigest()}"
+    problem = judge(content) if isinstance(content, bytes) else content(name, judge)
+    if problem:
+        raise Refused(problem)
 
 
 def public_key(pem: bytes) -> Any:
@@ -77,4 +97,4 @@ def said(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
         text = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
-    return visible(" ".join(text.split()) or type(error).__name__, 200)
+    return visible(" ".join(text.split()) or type(error).__name__, 400)

@@ -10,8 +10,8 @@ Rules and targets are *now* sources: they have no past.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlencode
@@ -93,7 +93,10 @@ class ActiveAlert(Wire):
 
 
 class Rule(Wire):
-    """A loaded rule. ``group`` and ``file`` say where it came from; ``duration_s`` is its ``for``."""
+    """A loaded rule. ``group`` and ``file`` say where it came from, ``interval_s`` how often.
+
+    ``duration_s`` is its ``for``.
+    """
 
     name: str
     kind: Annotated[Literal["alerting", "recording"], Field(validation_alias="type")]
@@ -108,6 +111,7 @@ class Rule(Wire):
     alerts: list[ActiveAlert] = []
     group: str = ""
     file: str = ""
+    interval_s: float = 0.0
 
     @property
     def is_evaluated(self) -> bool:
@@ -121,6 +125,7 @@ class Rule(Wire):
 class _Group(Wire):
     name: str
     file: str
+    interval: float = 60.0
     rules: list[Rule]
 
 
@@ -173,22 +178,24 @@ class Prometheus:
 
     def instant(self, expr: str, at: datetime) -> Vector:
         """The value of ``expr`` at an instant, which looks up to five minutes back."""
-        offset = self._offset()
-        body = self._ask(
-            [self._query("query", query=expr, time=_decimal(_to_ms(at - offset)))], expr
-        )[0]
-        source = _source(expr)
-        found = wire.decode(source, body, _Answer)
-        samples = []
-        for sample in found.data.result:
-            if sample.histogram is not None:
-                raise SourceError(source, "expected float samples, got a native histogram")
-            if sample.value is None:
-                raise SourceError(source, "expected a value, got none")
-            seconds, value = sample.value
-            instant = datetime.fromtimestamp(seconds, UTC) + offset
-            samples.append(Sample(sample.metric, value, instant))
-        return Vector(tuple(samples), tuple(found.warnings), tuple(found.infos))
+        found = self.instants([expr], at)[expr]
+        if isinstance(found, SourceError):
+            raise found
+        return found
+
+    def instants(self, exprs: Iterable[str], at: datetime) -> dict[str, Vector | SourceError]:
+        """As ``instant``, many at once; what failed holds its error."""
+        offset, asked = self._offset(), list(dict.fromkeys(exprs))
+        time = _decimal(_to_ms(at - offset))
+        answers = self._scope.http([self._query("query", query=expr, time=time) for expr in asked])
+        found: dict[str, Vector | SourceError] = {}
+        for expr, got in zip(asked, answers, strict=True):
+            source = _source(expr)
+            try:
+                found[expr] = _vector(source, wire.content(source, got), offset)
+            except SourceError as error:
+                found[expr] = error
+        return found
 
     def range(self, expr: str, start: datetime, end: datetime, step: timedelta) -> Matrix:
         """``expr`` at start, start + step, ... up to end; windows over 11,000 points are split."""
@@ -219,22 +226,46 @@ class Prometheus:
         Only of a plain selector: the timestamp of an expression is the instant of asking, which
         is always fresh. Raises ValueError for anything else.
         """
+        found = self.newest([selector], at)[selector]
+        if isinstance(found, SourceError):
+            raise found
+        return found
+
+    def newest(self, selectors: Iterable[str], at: datetime) -> dict[str, Vector | SourceError]:
+        """As ``freshness``, many at once; what failed holds its error."""
         import promql_parser
 
-        is_plain = isinstance(promql_parser.parse(selector), promql_parser.VectorSelector)
-        if not is_plain:
-            raise ValueError(f"expected a plain selector, got {selector}")
-        found = self.instant(f"timestamp({selector})", at)
+        asked = {}
+        for selector in selectors:
+            is_plain = isinstance(promql_parser.parse(selector), promql_parser.VectorSelector)
+            if not is_plain:
+                raise ValueError(f"expected a plain selector, got {selector}")
+            asked[selector] = f"timestamp({selector})"
+        answers = self.instants(asked.values(), at)
         seconds = self._offset().total_seconds()
-        samples = [Sample(each.labels, each.value + seconds, each.at) for each in found.samples]
-        return Vector(tuple(samples), found.warnings, found.infos)
+
+        def translated(found: Vector | SourceError) -> Vector | SourceError:
+            if isinstance(found, SourceError):
+                return found
+            samples = [replace(each, value=each.value + seconds) for each in found.samples]
+            return replace(found, samples=tuple(samples))
+
+        return {selector: translated(answers[query]) for selector, query in asked.items()}
 
     def rules(self) -> list[Rule]:
         """Every loaded rule and the alerts it holds now."""
         body = self._ask([self._get("rules")], "rules")[0]
         groups = wire.decode("prometheus: rules", body, _RulesAnswer).data.groups
         return [
-            self._translated(rule.model_copy(update={"group": group.name, "file": group.file}))
+            self._translated(
+                rule.model_copy(
+                    update={
+                        "group": group.name,
+                        "file": group.file,
+                        "interval_s": group.interval,
+                    }
+                )
+            )
             for group in groups
             for rule in group.rules
         ]
@@ -287,6 +318,19 @@ class Prometheus:
 
     def _ask(self, requests: Sequence[Request], what: str) -> list[bytes]:
         return [wire.content(_source(what), got) for got in self._scope.http(requests)]
+
+
+def _vector(source: str, body: bytes, offset: timedelta) -> Vector:
+    found = wire.decode(source, body, _Answer)
+    samples = []
+    for sample in found.data.result:
+        if sample.histogram is not None:
+            raise SourceError(source, "expected float samples, got a native histogram")
+        if sample.value is None:
+            raise SourceError(source, "expected a value, got none")
+        seconds, value = sample.value
+        samples.append(Sample(sample.metric, value, datetime.fromtimestamp(seconds, UTC) + offset))
+    return Vector(tuple(samples), tuple(found.warnings), tuple(found.infos))
 
 
 def _source(what: str) -> str:

@@ -23,8 +23,13 @@ SHORTEST = 8  # a shorter secret would blank out ordinary text, or be guessed fr
 _SHAPES = (
     (
         (b"@", b"://"),
-        re.compile(rb"(?<=://)[^\s/\"'<>@]+:[^\s/\"'<>@]*@"),
+        re.compile(rb"(?<=://)[^\s/\"'<>@:]*:[^\s/\"'<>?#]*@"),
         MARK.encode() + b"@",
+    ),
+    (  # a token alone before the host; a short name such as git@ is none
+        (b"@", b"://"),
+        re.compile(rb"(?<=://)[A-Za-z0-9_.~%-]{16,}(?=@)"),
+        MARK.encode(),
     ),
     (
         (b" ", b"earer "),

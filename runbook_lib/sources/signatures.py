@@ -9,26 +9,28 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ParameterError, SourceError
 from ..markup import visible
 from .envelopes import require_in_toto, statement_about
+from .files import Whole
 from .keyed import by_key
 from .keys import Refused, check_signature, key_name, public_key, said
-from .statements import Statement
+from .roots import trusted_root
+from .statements import Statement, parse_object
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
     from sigstore.hashes import Hashed
-    from sigstore.models import Bundle, TrustedRoot
-    from sigstore.verify import Verifier
+    from sigstore.models import Bundle
     from sigstore_models.bundle.v1 import Bundle as BundleModel
 
-_PRODUCTION = "https://tuf-repo-cdn.sigstore.dev"
+    from .keyless import Keyless
+
 _COMMITS = ("1.3.6.1.4.1.57264.1.3", "1.3.6.1.4.1.57264.1.13")
 """Fulcio's extensions of the workflow's commit (raw text) and the source's (DER UTF8String)."""
 
@@ -66,6 +68,12 @@ class Policy:
         if keyless == bool(self.key) or (self.key and (self.identity or self.issuer)):
             raise ParameterError("signer: expected a key, or an identity and its issuer")
 
+    def check(self) -> None:
+        """Raises ParameterError for a key or trusted root that nothing could be verified by."""
+        if self.key:
+            public_key(self.key)
+        trusted_root(self.root)
+
     @property
     def signer(self) -> str:
         """Who it is, in words."""
@@ -84,24 +92,26 @@ class Signed:
 
 
 def verify(
-    digest: str, path: Path | None, material: Material, policy: Policy, find: Find | None
+    digest: str, content: Whole | None, material: Material, policy: Policy, find: Find | None
 ) -> Signed:
-    """Prove that ``policy`` signed the artifact of ``digest`` (``sha256:HEX``; ``path`` if at hand).
+    """Prove that ``policy`` signed the artifact of ``digest`` (``sha256:HEX``; ``content`` if at hand).
 
-    Raises Refused, Unproven, and ParameterError for malformed input.
+    Raises Refused, Unproven, SourceError, and ParameterError for malformed input.
     """
     hashed = bytes.fromhex(digest.removeprefix("sha256:"))
     if material.bundle:
         model = _bundle_model(material.bundle)
-        if not model.verification_material.tlog_entries:
+        root = trusted_root(policy.root)
+        # A key does not expire: where no log is trusted, its signature alone is proof.
+        needed = bool(root._inner.tlogs) or not policy.key
+        if needed and not model.verification_material.tlog_entries:
             raise Unproven("no log entry in the bundle: no proof of signing time")
         if policy.key:
-            root = trusted_root(policy.root)
-            return Signed(policy.signer, by_key(model, hashed, path, policy.key, root))
-        return _keyless(lambda: _bundle(model), hashed, policy)
+            return Signed(policy.signer, by_key(model, hashed, content, policy.key, root))
+        return _keyless(lambda: _bundle(model), hashed, content, policy)
     signature = _signature(material.signature)
     if policy.key:
-        check_signature(policy.key, signature, hashed, path)
+        check_signature(policy.key, signature, hashed, content)
         return Signed(policy.signer)
     return _detached(signature, material.certificate, hashed, policy, find)
 
@@ -109,7 +119,9 @@ def verify(
 # --- keyless: the library's procedure ---------------------------------------------------------------
 
 
-def _keyless(load: Callable[[], Bundle], digest: bytes, policy: Policy) -> Signed:
+def _keyless(
+    load: Callable[[], Bundle], digest: bytes, content: Whole | None, policy: Policy
+) -> Signed:
     from sigstore.verify.policy import Identity
 
     verifier = _verifier(policy.root)
@@ -118,16 +130,16 @@ def _keyless(load: Callable[[], Bundle], digest: bytes, policy: Policy) -> Signe
     try:
         bundle = load()
         if bundle._inner.dsse_envelope is None:
-            verifier.verify_artifact(_hashed(digest), bundle, who)
+            verifier.file(_hashed(digest), bundle, who)
             payload = None
         else:
-            kind, payload = verifier.verify_dsse(bundle, who)
+            kind, payload = verifier.statement(bundle, who)
             require_in_toto(kind)
     except Refused:
         raise
     except Exception as error:
         raise Refused(said(error)) from error
-    statement = statement_about(payload, digest) if payload is not None else None
+    statement = statement_about(payload, digest, content) if payload is not None else None
     return Signed(policy.signer, statement, commits(bundle.signing_certificate))
 
 
@@ -150,6 +162,8 @@ def _detached(
     if find is None:
         raise Unproven("no log entry beside a detached signature: no proof of signing time")
     root = trusted_root(policy.root)
+    if not root._inner.tlogs:
+        raise ParameterError("trusted root: expected a transparency log, got none")
     wanted = _hashedrekord_from_parts(certificate, signature, _hashed(digest))
     try:
         answer = find(root._inner.tlogs[0].base_url, wanted.model_dump(mode="json", by_alias=True))
@@ -162,34 +176,17 @@ def _detached(
         entry = TransparencyLogEntry._from_v1_response(answer)
         return Bundle.from_parts(certificate, signature, entry)
 
-    return _keyless(load, digest, policy)
+    return _keyless(load, digest, None, policy)
 
 
-def _verifier(root: bytes) -> Verifier:
-    from sigstore.verify import Verifier
+def _verifier(root: bytes) -> Keyless:
+    from .keyless import Keyless
 
     found = trusted_root(root)
     try:
-        return Verifier(trusted_root=found)
+        return Keyless(trusted_root=found)
     except Exception as error:
         raise ParameterError(f"trusted root: expected a usable one, got: {said(error)}") from error
-
-
-def trusted_root(data: bytes) -> TrustedRoot:
-    """A sigstore trusted root; of no bytes, the one embedded in the library: no network, no cache."""
-    from sigstore._utils import read_embedded
-    from sigstore.models import TrustedRoot
-    from sigstore_models.trustroot.v1 import TrustedRoot as Model
-
-    try:
-        root = TrustedRoot(Model.from_json(data or read_embedded("trusted_root.json", _PRODUCTION)))
-        if not root._inner.tlogs:
-            raise ValueError("no transparency log")
-    except Exception as error:
-        raise ParameterError(
-            f"trusted root: expected sigstore's JSON, got: {said(error)}"
-        ) from error
-    return root
 
 
 def commits(certificate: Certificate) -> tuple[str, ...]:
@@ -237,8 +234,12 @@ def _signature(data: bytes) -> bytes:
 def _bundle_model(data: bytes) -> BundleModel:
     from sigstore_models.bundle.v1 import Bundle as Model
 
+    value = parse_object(data, "bundle")
+    material = value.get("verificationMaterial")
+    if isinstance(material, dict):  # protobuf leaves empty lists out, the model wants them
+        material.setdefault("tlogEntries", [])
     try:
-        return Model.from_json(data)
+        return Model.from_json(json.dumps(value))
     except (ValueError, RecursionError, OverflowError) as error:
         raise ParameterError(f"bundle: expected sigstore's JSON, got: {said(error)}") from error
 

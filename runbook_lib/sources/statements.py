@@ -13,13 +13,13 @@ from typing import Any
 from ..errors import ParameterError
 
 STATEMENTS = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
-_HEX = re.compile(r"[0-9a-f]{64}")
+_HEX = re.compile(r"[0-9a-f]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
 class Statement:
-    """Digests (``sha256:HEX``) a statement is about, and source commits its predicate names."""
+    """Digests (``sha256:HEX`` or ``sha512:HEX``) a statement is about, and source commits its predicate names."""
 
     subjects: tuple[str, ...]
     commits: tuple[str, ...]
@@ -64,19 +64,22 @@ def _no_constant(text: str) -> Any:
 
 
 def parse_statement(data: bytes, where: str) -> Statement:
-    """An in-toto statement about at least one sha256 digest. Raises ParameterError."""
+    """An in-toto statement about at least one digest. Raises ParameterError."""
     value = parse_object(data, where)
     kind = value.get("_type")
     if kind not in STATEMENTS:
         raise ParameterError(f"{where}: _type: expected {STATEMENTS[0]}, got {kind!r}")
     if not isinstance(value.get("predicateType"), str) or not value["predicateType"]:
         raise ParameterError(f"{where}: predicateType: expected a URI, got none")
-    subjects = [
-        _inner(subject, "digest").get("sha256") for subject in _objects(value.get("subject"))
-    ]
-    named = tuple(f"sha256:{text}" for text in subjects if _matches(_HEX, text))
+    digests = [_inner(subject, "digest") for subject in _objects(value.get("subject"))]
+    named = tuple(
+        f"{kind}:{digest[kind]}"
+        for digest in digests
+        for kind, length in (("sha256", 64), ("sha512", 128))
+        if _matches(_HEX, digest.get(kind)) and len(digest[kind]) == length
+    )
     if not named:
-        raise ParameterError(f"{where}: subject: expected a sha256 digest, got none")
+        raise ParameterError(f"{where}: subject: expected a sha256 or sha512 digest, got none")
     return Statement(named, _commits(_inner(value, "predicate")))
 
 

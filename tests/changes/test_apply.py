@@ -109,6 +109,33 @@ def test_a_failed_step_stops_the_change(
 
 
 @pytest.mark.parametrize(
+    ("phase", "done", "phases"),
+    [
+        ("intent", True, ["intent", "done"]),
+        ("intent", False, ["intent", "inspected"]),
+        ("failed", True, ["failed", "done"]),
+        ("failed", False, ["failed", "inspected"]),
+        ("done", True, ["done"]),
+    ],
+)
+def test_a_step_that_is_not_taken_up_again_is_settled(
+    work: Work, phase: str, done: bool, phases: list[str]
+) -> None:
+    """Whether it was done is looked up and journalled; it is not run again."""
+    work.applier()._note(work.step(), phase, "dev-1-restart-1")
+    asked: list[str] = []
+
+    def inspect(name: str) -> bool:
+        asked.append(name)
+        return done
+
+    work.applier(2).settle(inspect)
+    assert [each for each, _ in work.phases()] == phases
+    assert asked == ([] if phase == "done" else ["restart"])
+    assert work.runs == []
+
+
+@pytest.mark.parametrize(
     ("code", "runs"), [("0\n", 0), ("4\n", 1), ("", 1), ("garbage", 1), (None, 1)]
 )
 def test_a_half_done_step_is_inspected(work: Work, code: str | None, runs: int) -> None:

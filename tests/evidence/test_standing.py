@@ -348,6 +348,19 @@ def test_what_the_runner_knows_breaks_the_run() -> None:
     assert (made.exit_code, made.broken) == (ExitCode.BROKEN, ("run: the kernel died",))
 
 
+def test_what_a_change_would_do_is_kept() -> None:
+    """The rows of a planned item; anything else in their place is damage."""
+    row = found(Outcome.INCONCLUSIVE)
+    story = Story("plan").session().started(DEPLOY)
+    story.tell("planned", item=DEPLOY, number=1, reason="r", rows=[row.model_dump(mode="json")])
+
+    assert standing(story.entries, DEPLOY).planned == (row,)
+    story.tell("planned", item=DEPLOY, number=1, reason="r", rows=[{"subject": 1}])
+    with pytest.raises(RecordDamaged) as caught:
+        standing(story.entries, DEPLOY)
+    assert str(caught.value).startswith("record: planned: ")
+
+
 def test_a_plan_is_ready_when_everything_is_planned() -> None:
     """In plan mode planned items are as they should be; in apply mode they break the run."""
     for mode, expected in (("plan", ExitCode.PASSED), ("apply", ExitCode.BROKEN)):

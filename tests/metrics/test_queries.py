@@ -33,6 +33,17 @@ def test_matchers_go_into_every_selector(query: str, expected: str) -> None:
     assert queries.inject(query, MATCHERS) == expected
 
 
+def test_a_dashboards_own_matchers_may_stay_beside_ours() -> None:
+    """What was narrowed by a variable is narrowed to the cluster as well, never to another."""
+    query = 'sum(up{cluster=~"dev|test"}) + up{cluster!="x"}'
+
+    assert queries.inject(query, MATCHERS, beside=True) == (
+        'sum(up{cluster=~"dev|test",cluster="dev"}) + up{cluster!="x",cluster="dev"}'
+    )
+    with pytest.raises(ValueError, match='expected cluster="dev", got the selector'):
+        queries.inject('up{cluster="test"}', MATCHERS, beside=True)
+
+
 NAMES = st.sampled_from(["a", "b_total", "c:d"])
 SELECTORS = st.builds(
     lambda name, label, value: name + (f'{{{label}="{value}"}}' if label else ""),

@@ -332,12 +332,29 @@ def test_tree_and_revision_are_those_of_the_release(visitor: Visitor) -> None:
 
     assert visitor.command("revision").stdout.strip() == commit
     assert visitor.command("tree_status").stdout == ""
-    visitor.network.fault("suite-dirty-tree@development")
+    visitor.network.fault("tree-dirty@development")
     assert visitor.command("tree_status").stdout == "?? local-change.patch\n"
-    visitor.network.fault("suite-other-commit@development")
+    visitor.network.fault("tree-other-commit@development")
     assert visitor.command("revision").stdout.strip() == visitor.network.release.previous.commit
-    visitor.network.clear("suite-other-commit")
+    visitor.network.clear("tree-other-commit")
     assert visitor.command("revision").stdout.strip() == commit
+
+
+def test_a_suite_may_leave_another_tree_than_it_found(visitor: Visitor) -> None:
+    """Clean until it runs; whatever it did is undone with its fault."""
+    network = visitor.network
+    for fault in ("suite-dirty-tree", "suite-other-commit"):
+        network.fault(f"{fault}@development")
+    assert visitor.command("tree_status").stdout == ""
+    for _ in range(2):
+        assert visitor.suite("tests/pipeline").returncode == 0
+
+    assert visitor.command("tree_status").stdout == "?? local-change.patch\n"
+    assert visitor.command("revision").stdout.strip() == network.release.previous.commit
+    for fault in ("suite-dirty-tree", "suite-other-commit"):
+        network.clear(fault)
+    assert visitor.command("tree_status").stdout == ""
+    assert visitor.command("revision").stdout.strip() == network.release.commit
 
 
 def test_version_becomes_unreadable_after_a_restart(visitor: Visitor) -> None:

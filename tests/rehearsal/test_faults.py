@@ -22,7 +22,9 @@ def test_every_fault_belongs_to_an_item_of_the_playbook() -> None:
     "item",
     [
         "preflight.config-drift",
+        "preflight.observability",
         "preflight.rollback-assets",
+        "preflight.release-issue",
         "development.ready.ci-green",
         "development.ready.telemetry-reachable",
         "development.ready.provision",

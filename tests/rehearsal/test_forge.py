@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 import pytest
 
@@ -175,12 +177,20 @@ def test_a_hotfix_branch_is_ahead_of_the_release(visitor: Visitor) -> None:
         ("GET", f"/commits/{'0' * 40}/check-runs", None, 422, f"No commit found for SHA: {'0' * 40}"),
         ("GET", "/issues?colour=red", None, 422, "unknown query parameter(s): colour"),
         ("GET", "/issues?page=x", None, 422, "per_page and page: expected integers"),
-        ("POST", "/issues/42/comments", {"body": ""}, 422, "body: expected 1 to 65536 characters, got 0"),
+        ("POST", "/issues/42/comments", {"body": ""}, 422, "Validation Failed"),
         ("POST", "/issues/42/comments", {"text": "x"}, 422, "Invalid request: unknown or mistyped field"),
         ("POST", "/issues/42/comments", {"body": 1}, 422, "Invalid request: unknown or mistyped field"),
         ("POST", "/issues/42/comments", [], 400, "Body should be a JSON object"),
         ("POST", "/issues", {"body": "x"}, 422, "Validation Failed"),
         ("PATCH", "/issues/42", {"state": "gone"}, 422, "Validation Failed"),
+        ("PATCH", "/issues/comments/1", {"body": "x"}, 404, "Not Found"),
+        ("DELETE", "/releases", None, 405, "Method Not Allowed"),
+        ("GET", "/releases/tags/nope", None, 404, "Not Found"),
+        ("GET", "/releases/9999/assets", None, 404, "Not Found"),
+        ("POST", "/releases", {"name": "x"}, 422, "Validation Failed"),
+        ("POST", "/releases", {"tag_name": "a b"}, 422, "Validation Failed"),
+        ("POST", "/releases", {"tag_name": "x", "prerelease": "yes"}, 422, "Invalid request: unknown or mistyped field"),
+        ("POST", "/releases", {"tag_name": "x", "prerelease": True, "make_latest": "true"}, 422, "Validation Failed"),
     ],
 )  # fmt: skip
 def test_whatever_is_not_documented_is_refused(
@@ -249,3 +259,169 @@ def test_forge_faults_of_the_connection(
 
     visitor.network.clear(fault)
     assert checks(visitor).status_code == 200
+
+
+def errors(answer: httpx.Response) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = answer.json()["errors"]
+    return found
+
+
+def test_a_comment_is_limited_in_size(visitor: Visitor) -> None:
+    """65,536 characters and not one more; the refusal says so as GitHub does."""
+    fits = visitor.forge("POST", "/issues/42/comments", json={"body": "é" * 65536})
+    too_long = visitor.forge("POST", "/issues/42/comments", json={"body": "é" * 65537})
+
+    assert (fits.status_code, too_long.status_code) == (201, 422)
+    assert errors(too_long) == [
+        {
+            "resource": "IssueComment",
+            "code": "unprocessable",
+            "field": "data",
+            "message": "Body is too long (maximum is 65536 characters)",
+        }
+    ]
+
+
+def test_writes_have_a_rate_limit_of_their_own(visitor: Visitor) -> None:
+    """80 a minute; reads go on, and a minute later so do writes."""
+    one = {"json": {"body": "x"}}
+    for _ in range(80):
+        assert visitor.forge("POST", "/issues/42/comments", **one).status_code == 201
+    refused = visitor.forge("POST", "/issues/42/comments", **one)
+    read = visitor.forge("GET", "/issues/42")
+    visitor.network.world.clock.advance(61)
+
+    assert (refused.status_code, refused.headers["retry-after"]) == (403, "60")
+    assert refused.json()["message"].startswith("You have exceeded a secondary rate limit")
+    assert read.status_code == 200
+    assert visitor.forge("POST", "/issues/42/comments", **one).status_code == 201
+
+
+def test_whose_token_it_is(visitor: Visitor) -> None:
+    """The account that every comment of the token bears."""
+    headers = {"authorization": f"Bearer {visitor.network.env['GITHUB_TOKEN']}"}
+    user = visitor.http.get(visitor.site["forge"]["url"] + "/user", headers=headers).json()
+    made = visitor.forge("POST", "/issues/42/comments", json={"body": "x"}).json()
+
+    assert user["login"] == made["user"]["login"] == "rehearsal"
+
+
+def release(visitor: Visitor, tag: str) -> dict[str, Any]:
+    body = {"tag_name": tag, "name": "Evidence", "prerelease": True, "make_latest": "false"}
+    answer = visitor.forge("POST", "/releases", json=body)
+    assert answer.status_code == 201
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def upload(visitor: Visitor, made: dict[str, Any], query: str, data: bytes, **more: Any) -> Any:
+    headers = {
+        "authorization": f"Bearer {visitor.network.env['GITHUB_TOKEN']}",
+        "content-type": "text/plain",
+    }
+    url = made["upload_url"].removesuffix("{?name,label}") + query
+    return visitor.http.post(url, content=data, headers={**headers, **more})
+
+
+def test_a_release_is_found_by_its_tag(visitor: Visitor) -> None:
+    """Once: a second of the same tag is refused."""
+    made = release(visitor, "evidence-a")
+    twice = visitor.forge("POST", "/releases", json={"tag_name": "evidence-a"})
+
+    assert visitor.forge("GET", "/releases/tags/evidence-a").json() == made
+    assert (made["prerelease"], made["draft"]) == (True, False)
+    assert made["id"] in [each["id"] for each in visitor.forge("GET", "/releases").json()]
+    assert (twice.status_code, errors(twice)) == (
+        422,
+        [{"resource": "Release", "code": "already_exists", "field": "tag_name"}],
+    )
+
+
+def test_assets_are_uploaded_and_listed(visitor: Visitor) -> None:
+    """With size, digest and label; special characters of a name become dots."""
+    made = release(visitor, "evidence-b")
+    answer = upload(visitor, made, "?name=a%20b%2Bc.txt.&label=what%20it%20is", b"hello")
+    listed = visitor.forge("GET", f"/releases/{made['id']}/assets?per_page=100").json()
+
+    assert answer.status_code == 201
+    assert listed == [answer.json()]
+    assert {key: listed[0][key] for key in ("name", "label", "state", "size", "digest")} == {
+        "name": "a.b.c.txt",
+        "label": "what it is",
+        "state": "uploaded",
+        "size": 5,
+        "digest": "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "data", "more", "status", "message"),
+    [
+        ("?name=there", b"x", {}, 422, "Validation Failed"),
+        ("?label=x", b"x", {}, 422, "Validation Failed"),
+        ("?name=x&size=1", b"x", {}, 422, "unknown query parameter(s): size"),
+        ("?name=x", b"x", {"content-type": ""}, 422, "Validation Failed"),
+        ("?name=x", b"", {}, 400, "Bad Content-Length: 0"),
+        ("?name=x", b"x", {"authorization": "Bearer wrong"}, 401, "Bad credentials"),
+    ],
+)
+def test_an_upload_that_breaks_the_rules_is_refused(
+    visitor: Visitor, query: str, data: bytes, more: dict[str, str], status: int, message: str
+) -> None:
+    """A name that is taken or missing, no type, no content, no right."""
+    made = release(visitor, f"evidence-{len(visitor.network.forge.releases.releases)}")
+    upload(visitor, made, "?name=there", b"first")
+    answer = upload(visitor, made, query, data, **more)
+
+    assert (answer.status_code, answer.json()["message"]) == (status, message)
+    assert len(visitor.forge("GET", f"/releases/{made['id']}/assets").json()) == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "message"),
+    [
+        ("issue-missing", 404, "Not Found"),
+        ("issue-locked", 403, "Unable to create comment because issue is locked."),
+        ("comment-refused", 403, "Resource not accessible by personal access token"),
+        ("comments-limited", 403, "You have exceeded a secondary rate limit and have been"),
+    ],
+)
+def test_a_comment_can_be_refused(visitor: Visitor, fault: str, status: int, message: str) -> None:
+    """Nothing is written, and reading goes on where the issue is there."""
+    before = dict(visitor.network.forge.comments)
+    visitor.network.fault(f"{fault}@development")
+    answer = visitor.forge("POST", "/issues/42/comments", json={"body": "x"})
+
+    assert answer.status_code == status
+    assert answer.json()["message"].startswith(message)
+    assert visitor.network.forge.comments == before
+
+
+def test_a_comment_can_be_edited_meanwhile(visitor: Visitor) -> None:
+    """The answer is what was written; what is read back is not."""
+    visitor.network.fault("comment-edited@development")
+    made = visitor.forge("POST", "/issues/42/comments", json={"body": "x"}).json()
+    again = visitor.forge("GET", f"/issues/comments/{made['id']}").json()
+
+    assert (made["body"], again["body"]) == ("x", "x\n\nAll good, go ahead.")
+
+
+@pytest.mark.parametrize(
+    ("fault", "dead"), [("comment-answer-lost", False), ("forge-dies-after-write", True)]
+)
+def test_a_write_can_land_unseen(visitor: Visitor, fault: str, dead: bool) -> None:
+    """The answer is lost, or the forge is gone right after it; the comment is there."""
+    before = len(visitor.network.forge.comments)
+    visitor.network.fault(f"{fault}@development")
+    if dead:
+        visitor.forge("POST", "/issues/42/comments", json={"body": "x"})
+        with pytest.raises(httpx.TransportError):
+            visitor.forge("GET", "/issues/42")
+    else:
+        with pytest.raises(httpx.TransportError):
+            visitor.forge("POST", "/issues/42/comments", json={"body": "x"})
+        assert visitor.forge("GET", "/issues/42").status_code == 200
+    visitor.network.clear(fault)
+
+    assert len(visitor.network.forge.comments) == before + 1
+    assert visitor.forge("GET", "/issues/42").status_code == 200

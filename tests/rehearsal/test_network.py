@@ -91,7 +91,7 @@ def test_site_file_is_a_valid_site(visitor: Visitor) -> None:
         True,
     )
     assert [len(cluster.nodes) for cluster in site.clusters.values()] == [4, 7, 7]
-    assert site.secret_names() == {"RPP_RPC_TOKEN", "GITHUB_TOKEN"}
+    assert site.secret_names() == {"RPP_RPC_TOKEN", "GITHUB_TOKEN", "GRAFANA_TOKEN"}
 
 
 def test_parameter_file_names_the_release(visitor: Visitor) -> None:

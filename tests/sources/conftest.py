@@ -15,7 +15,11 @@ import stamina
 from runbook_lib.site import Clock
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
+from runbook_lib.sources.signatures import Policy
 from runbook_lib.sources.tape import LiveTape, Outside, ReplayTape, Scope
+
+from .sigstore_authority import IDENTITY, ISSUER, Authority
+from .verifying import DATA
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -113,3 +117,20 @@ def serve() -> Iterator[Callable[[Reply], str]]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("release") / "rpp-node-x86_64.tar.gz"
+    path.write_bytes(DATA)
+    return path
+
+
+@pytest.fixture(scope="module")
+def policy(authority: Authority) -> Policy:
+    return Policy(IDENTITY, ISSUER, root=authority.root)

@@ -1,23 +1,17 @@
-"""A throwaway signing authority: CA, certificate log and transparency log, with its trusted root.
-
-Written from the formats' own specifications (RFC 6962, signed notes, Rekor entries, sigstore's
-bundle), not from the code under test.
-"""
+"""Bundles of every kind, good and bad, by the rehearsal's throwaway authority."""
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
-import struct
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from runbook_lib.rehearsal import authority
+from runbook_lib.rehearsal.authority import SHA256, b64, der, hashedrekord, new_key, pem
 
 IDENTITY = "https://github.com/owner/chain/.github/workflows/release.yml@refs/tags/v1.2.0"
 ISSUER = "https://token.actions.githubusercontent.com"
@@ -25,28 +19,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 IN_TOTO = "application/vnd.in-toto+json"
 SIGNED = datetime(2026, 3, 1, 12, tzinfo=UTC)
-SHA256 = ec.ECDSA(hashes.SHA256())
 Json = dict[str, Any]
-
-
-def b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-
-
-def new_key() -> ec.EllipticCurvePrivateKey:
-    return ec.generate_private_key(ec.SECP256R1())
-
-
-def der(key: Any) -> bytes:
-    return key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-
-def pem(key: Any) -> bytes:
-    return key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def pae(payload: bytes, kind: str = IN_TOTO) -> bytes:
@@ -63,138 +36,16 @@ def statement(digest: str, **more: Any) -> bytes:
     return json.dumps(value | more).encode()
 
 
-class Authority:
-    """Issues certificates and log entries; ``root`` is what a verifier must be told to trust it."""
+class Authority(authority.Authority):
+    """Signs and attests for one identity unless told otherwise."""
 
     def __init__(self) -> None:
-        self.ca_key, self.ct_key, self.log_key = new_key(), new_key(), new_key()
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "throwaway")])
-        public = self.ca_key.public_key()
-        self.ca = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(name)
-            .public_key(public)
-            .serial_number(1)
-            .not_valid_before(SIGNED - timedelta(days=30))
-            .not_valid_after(SIGNED + timedelta(days=3000))
-            .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-            .add_extension(_usage(signs_certificates=True), critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-            .sign(self.ca_key, hashes.SHA256())
-        )
-
-    @property
-    def root(self) -> bytes:
-        """The trusted root as sigstore writes it."""
-        since = {"start": "2026-01-01T00:00:00Z"}
-        logs = [
-            {
-                "baseUrl": "https://log.example",
-                "hashAlgorithm": "SHA2_256",
-                "publicKey": {
-                    "rawBytes": b64(der(key)),
-                    "keyDetails": "PKIX_ECDSA_P256_SHA_256",
-                    "validFor": since,
-                },
-                "logId": {"keyId": b64(_key_id(key))},
-            }
-            for key in (self.log_key, self.ct_key)
-        ]
-        authority = {
-            "subject": {"organization": "throwaway", "commonName": "throwaway"},
-            "uri": "https://ca.example",
-            "certChain": {"certificates": [{"rawBytes": b64(self.ca.public_bytes(Encoding.DER))}]},
-            "validFor": since,
-        }
-        return json.dumps(
-            {
-                "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
-                "tlogs": logs[:1],
-                "certificateAuthorities": [authority],
-                "ctlogs": logs[1:],
-                "timestampAuthorities": [],
-            }
-        ).encode()
+        super().__init__(SIGNED, "https://log.example")
 
     def certificate(
         self, key: Any, identity: str = IDENTITY, issuer: str = ISSUER, commit: str = COMMIT
     ) -> x509.Certificate:
-        """Ten minutes long, with a signed certificate timestamp of the certificate log."""
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([]))
-            .issuer_name(self.ca.subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(SIGNED - timedelta(minutes=5))
-            .not_valid_after(SIGNED + timedelta(minutes=5))
-            .add_extension(
-                x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity)]),
-                critical=True,
-            )
-            .add_extension(_usage(), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.ca_key.public_key()),
-                critical=False,
-            )
-            .add_extension(_fulcio("1.1", issuer.encode()), critical=False)
-            .add_extension(_fulcio("1.3", commit.encode()), critical=False)
-            .add_extension(
-                _fulcio("1.13", b"\x0c" + bytes([len(commit)]) + commit.encode()), critical=False
-            )
-        )
-        unlogged = builder.sign(self.ca_key, hashes.SHA256())
-        timestamp = self._timestamp(unlogged.tbs_certificate_bytes)
-        oid = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")
-        extension = x509.UnrecognizedExtension(oid, timestamp)
-        return builder.add_extension(extension, critical=False).sign(self.ca_key, hashes.SHA256())
-
-    def _timestamp(self, tbs: bytes) -> bytes:
-        """RFC 6962 section 3.2 and 3.3: the list of one timestamp as a DER octet string."""
-        at = struct.pack("!Q", int(SIGNED.timestamp() * 1000))
-        entry = _key_id(self.ca_key) + len(tbs).to_bytes(3) + tbs
-        signature = self.ct_key.sign(b"\0\0" + at + b"\0\1" + entry + b"\0\0", SHA256)
-        one = b"\0" + _key_id(self.ct_key) + at + b"\0\0" + b"\4\3" + _sized(signature)
-        listed = _sized(_sized(one))
-        return b"\x04" + bytes([len(listed)]) + listed
-
-    def entry(self, kind: str, body: Json, at: datetime = SIGNED) -> Json:
-        """A log entry: second of two leaves, with proof, checkpoint and promise."""
-        name, version = kind.split("/")
-        raw = canonical({"kind": name, "apiVersion": version, "spec": body})
-        sibling = hashlib.sha256(b"\0another entry").digest()
-        top = hashlib.sha256(b"\1" + sibling + hashlib.sha256(b"\0" + raw).digest()).digest()
-        log = _key_id(self.log_key)
-        note = f"log.example - 1\n2\n{b64(top)}\n".encode()
-        seal = b64(log[:4] + self.log_key.sign(note, SHA256))
-        promise = canonical(
-            {
-                "body": b64(raw),
-                "integratedTime": int(at.timestamp()),
-                "logID": log.hex(),
-                "logIndex": 1,
-            }
-        )
-        return {
-            "logIndex": "1",
-            "logId": {"keyId": b64(log)},
-            "kindVersion": {"kind": name, "version": version},
-            "integratedTime": str(int(at.timestamp())),
-            "inclusionPromise": {"signedEntryTimestamp": b64(self.log_key.sign(promise, SHA256))},
-            "inclusionProof": {
-                "logIndex": "1",
-                "rootHash": b64(top),
-                "treeSize": "2",
-                "hashes": [b64(sibling)],
-                "checkpoint": {"envelope": f"{note.decode()}\n— log.example {seal}\n"},
-            },
-            "canonicalizedBody": b64(raw),
-        }
-
-    def file_entry(self, verifier: bytes, signature: bytes, data: bytes, at: datetime) -> Json:
-        return self.entry("hashedrekord/0.0.1", hashedrekord(verifier, signature, data), at)
+        return super().certificate(key, identity, issuer, commit)
 
     def sign(self, data: bytes, *, at: datetime = SIGNED, **certificate: str) -> Json:
         """A keyless bundle over a file."""
@@ -204,14 +55,25 @@ class Authority:
         entry = self.file_entry(found.public_bytes(Encoding.PEM), signature, data, at)
         return bundle({"certificate": _raw(found)}, entry) | message(signature, data)
 
-    def attest(self, payload: bytes, kind: str = IN_TOTO) -> Json:
-        """A keyless bundle over a statement."""
+    def attest(self, payload: bytes, kind: str = IN_TOTO, log: str = "dsse/0.0.1") -> Json:
+        """A keyless bundle over a statement, logged in one of three kinds."""
         key = new_key()
         found = self.certificate(key)
         signature = key.sign(pae(payload, kind), SHA256)
-        spec = dsse(found.public_bytes(Encoding.PEM), signature, payload)
-        entry = self.entry("dsse/0.0.1", spec)
+        verifier = found.public_bytes(Encoding.PEM)
+        entry = self.envelope_entry(log, verifier, signature, payload, kind)
         return bundle({"certificate": _raw(found)}, entry) | envelope(payload, signature, kind)
+
+    def envelope_entry(
+        self, log: str, verifier: bytes, signature: bytes, payload: bytes, kind: str = IN_TOTO
+    ) -> Json:
+        """The entry of an envelope signed by a certificate or key (PEM)."""
+        specs: dict[str, Json] = {
+            "dsse/0.0.1": dsse(verifier, signature, payload),
+            "intoto/0.0.2": intoto(verifier, signature, payload),
+            "hashedrekord/0.0.1": hashedrekord(verifier, signature, pae(payload, kind)),
+        }
+        return self.entry(log, specs[log])
 
     def sign_with(self, key: Any, data: bytes) -> Json:
         """A bundle over a file by a public key."""
@@ -220,14 +82,14 @@ class Authority:
         return bundle({"publicKey": {"hint": "x"}}, entry) | message(signature, data)
 
     def attest_with(self, key: Any, payload: bytes, log: str) -> Json:
-        """A bundle over a statement by a public key, logged in one of three kinds."""
+        """A bundle over a statement by a public key, logged in one of five kinds."""
         signature = key.sign(pae(payload), SHA256)
-        specs: dict[str, Json] = {
-            "dsse/0.0.1": dsse(pem(key), signature, payload),
-            "intoto/0.0.2": intoto(pem(key), signature, payload),
-            "hashedrekord/0.0.2": hashedrekord_v2(der(key), signature, pae(payload)),
-        }
-        entry = self.entry(log, specs[log])
+        specs = {"hashedrekord/0.0.2": hashedrekord_v2, "dsse/0.0.2": dsse_v2}
+        if log in specs:
+            signed = payload if log == "dsse/0.0.2" else pae(payload)
+            entry = self.entry(log, specs[log](der(key), signature, signed))
+        else:
+            entry = self.envelope_entry(log, pem(key), signature, payload)
         return bundle({"publicKey": {"hint": "x"}}, entry) | envelope(payload, signature)
 
 
@@ -248,13 +110,6 @@ def envelope(payload: bytes, signature: bytes, kind: str = IN_TOTO) -> Json:
     return {"dsseEnvelope": {"payload": b64(payload), "payloadType": kind, "signatures": signed}}
 
 
-def hashedrekord(verifier: bytes, signature: bytes, data: bytes) -> Json:
-    return {
-        "data": {"hash": _hash(data)},
-        "signature": {"content": b64(signature), "publicKey": {"content": b64(verifier)}},
-    }
-
-
 def hashedrekord_v2(key: bytes, signature: bytes, data: bytes) -> Json:
     verifier = {"publicKey": {"rawBytes": b64(key)}, "keyDetails": "PKIX_ECDSA_P256_SHA_256"}
     return {
@@ -263,6 +118,13 @@ def hashedrekord_v2(key: bytes, signature: bytes, data: bytes) -> Json:
             "signature": {"content": b64(signature), "verifier": verifier},
         }
     }
+
+
+def dsse_v2(key: bytes, signature: bytes, payload: bytes) -> Json:
+    verifier = {"publicKey": {"rawBytes": b64(key)}, "keyDetails": "PKIX_ECDSA_P256_SHA_256"}
+    hashed = {"algorithm": "SHA2_256", "digest": b64(hashlib.sha256(payload).digest())}
+    signatures = [{"content": b64(signature), "verifier": verifier}]
+    return {"dsseV002": {"payloadHash": hashed, "signatures": signatures}}
 
 
 def dsse(verifier: bytes, signature: bytes, payload: bytes) -> Json:
@@ -284,59 +146,9 @@ def intoto(verifier: bytes, signature: bytes, payload: bytes) -> Json:
     }
 
 
-def v1_answer(entry: Json) -> Json:
-    """An entry of a bundle as the log's API v1 answers it."""
-    proof = entry["inclusionProof"]
-    return {
-        "24296fb24b8ad77a": {
-            "body": entry["canonicalizedBody"],
-            "integratedTime": int(entry["integratedTime"]),
-            "logID": base64.b64decode(entry["logId"]["keyId"]).hex(),
-            "logIndex": int(entry["logIndex"]),
-            "verification": {
-                "inclusionProof": {
-                    "checkpoint": proof["checkpoint"]["envelope"],
-                    "hashes": [base64.b64decode(each).hex() for each in proof["hashes"]],
-                    "logIndex": int(proof["logIndex"]),
-                    "rootHash": base64.b64decode(proof["rootHash"]).hex(),
-                    "treeSize": int(proof["treeSize"]),
-                },
-                "signedEntryTimestamp": entry["inclusionPromise"]["signedEntryTimestamp"],
-            },
-        }
-    }
-
-
 def _hash(data: bytes) -> Json:
     return {"algorithm": "sha256", "value": hashlib.sha256(data).hexdigest()}
 
 
 def _raw(certificate: x509.Certificate) -> Json:
     return {"rawBytes": b64(certificate.public_bytes(Encoding.DER))}
-
-
-def _key_id(key: Any) -> bytes:
-    return hashlib.sha256(der(key)).digest()
-
-
-def _sized(data: bytes) -> bytes:
-    return struct.pack("!H", len(data)) + data
-
-
-def _fulcio(number: str, value: bytes) -> x509.UnrecognizedExtension:
-    oid = x509.ObjectIdentifier(f"1.3.6.1.4.1.57264.{number}")
-    return x509.UnrecognizedExtension(oid, value)
-
-
-def _usage(*, signs_certificates: bool = False) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        encipher_only=False,
-        decipher_only=False,
-    )

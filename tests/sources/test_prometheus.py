@@ -16,7 +16,8 @@ import pytest
 from runbook_lib import site
 from runbook_lib.errors import SourceError
 from runbook_lib.sources.alertmanager import Alertmanager
-from runbook_lib.sources.prometheus import Prometheus
+from runbook_lib.sources.prometheus import Prometheus, Vector
+from runbook_lib.sources.tape import read_entries
 
 from .conftest import World
 
@@ -277,6 +278,7 @@ def test_alertmanagers_alerts_silences_and_status(world: World, ahead: site.Cloc
                 "status": {"state": "suppressed", "silencedBy": ["s1"], "inhibitedBy": []},
                 "receivers": [{"name": "pager"}],
                 "fingerprint": "f",
+                "updatedAt": "2026-01-01T12:30:00Z",
                 **times,
             }
         ],
@@ -301,4 +303,55 @@ def test_alertmanagers_alerts_silences_and_status(world: World, ahead: site.Cloc
     assert alert.starts_at == datetime(2026, 1, 1, 12, tzinfo=UTC) + AHEAD
     assert silence.ends_at == datetime(2026, 1, 1, 13, tzinfo=UTC) + AHEAD
     assert silence.matchers[0].is_equal
+    assert alert.updated_at == datetime(2026, 1, 1, 12, 30, tzinfo=UTC) + AHEAD
     assert alertmanager.status().version.version == "0.25.0"
+
+
+def test_many_instants_are_asked_at_once_and_one_may_fail(world: World) -> None:
+    """Each expression once; the error of one is no other's."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if form(request)["query"] == "broken(":
+            return httpx.Response(400, json={"error": "parse error"})
+        return vector(sample("1"))(request)
+
+    found = Prometheus(world.scope(answer), ENDPOINT).instants(["up", "broken(", "up"], AT)
+    assert list(found) == ["up", "broken("]
+    assert isinstance(found["up"], Vector) and found["up"].samples[0].value == 1.0
+    assert str(found["broken("]) == (
+        'prometheus: broken(: expected status 200, got 400: {"error":"parse error"}'
+    )
+    assert len(world.asked) == 2
+
+
+def test_a_test_alert_is_a_notification_in_wall_time(world: World, ahead: site.Clock) -> None:
+    """Its empty answer is no JSON; the tape knows it is no change."""
+    scope = world.scope(lambda _: httpx.Response(200), clock=ahead)
+    now = scope.now()
+    Alertmanager(scope, ENDPOINT).post({"alertname": "T"}, {"summary": "s"}, now + MINUTE)
+    [posted] = json.loads(world.asked[0].content)
+    assert (posted["labels"], posted["annotations"]) == ({"alertname": "T"}, {"summary": "s"})
+    assert datetime.fromisoformat(posted["startsAt"]) == now - AHEAD
+    assert datetime.fromisoformat(posted["endsAt"]) == now - AHEAD + MINUTE
+    assert read_entries(world.folder)[-1].purpose == "notify"
+
+
+def test_a_refused_test_alert_is_an_error(world: World) -> None:
+    """Never retried, and never taken for posted."""
+    refused = world.scope(lambda _: httpx.Response(400, json="at least one label pair required"))
+    with pytest.raises(SourceError, match="alertmanager: post: expected status 200, got 400"):
+        Alertmanager(refused, ENDPOINT).post({}, {}, AT)
+    assert len(world.asked) == 1
+
+
+def test_user_info_in_a_webhook_never_reaches_the_tape(world: World) -> None:
+    """Alertmanager masks its own credentials, and shows those in a webhook's URL."""
+    webhook = "route: {}\nreceivers:\n- url: {}\n"
+    urls = ("http://user:pw@host/a", "https://0123456789abcdef-token@host/b")
+    original = "".join(webhook.format("{}", url) for url in urls)
+    body = {"versionInfo": {"version": "0.25.0"}, "config": {"original": original}}
+    status = Alertmanager(world.scope(lambda _: httpx.Response(200, json=body)), ENDPOINT).status()
+    hidden = ("http://[redacted]@host/a", "https://[redacted]@host/b")
+    assert status.config.original == "".join(webhook.format("{}", url) for url in hidden)
+    kept = b"".join(p.read_bytes() for p in world.folder.rglob("*") if p.is_file())
+    assert b"user:pw" not in kept and b"0123456789abcdef" not in kept

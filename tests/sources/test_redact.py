@@ -58,6 +58,10 @@ def test_a_rotated_secret_stays_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     ("text", "cleaned"),
     [
         ("https://user:pw@host/x", "https://[redacted]@host/x"),
+        ("https://user:p@ss:w@host/x?a=b@c", "https://[redacted]@host/x?a=b@c"),
+        ("https://host:443/x@y https://host:80?a@b", "https://host:443/x@y https://host:80?a@b"),
+        ("https://0123456789abcdef@host/x", "https://[redacted]@host/x"),
+        ("ssh://git@host/x", "ssh://git@host/x"),
         ("https://host/x?a@b", "https://host/x?a@b"),
         ("Authorization: Bearer abcdefgh.ijkl==", "Authorization: Bearer [redacted]"),
         ("the bearer of bad news", "the bearer of bad news"),

@@ -16,9 +16,13 @@ from typing import Any
 
 import pytest
 
+from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
+from runbook_lib.checks import development, preflight
 from runbook_lib.notebook import NOTEBOOKS
+from runbook_lib.params import STAGE_PARAMS, parse_yaml
 from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.stage import Stage, open_stage
 
 NOTEBOOK = "10_development.ipynb"
 BIN = Path(sys.executable).parent
@@ -124,6 +128,37 @@ def operating(root: Path) -> Iterator[Operator]:
         adopt(str(network.site), "development")
         secrets = tuple(network.env[name] for name in ("RPP_RPC_TOKEN", "GITHUB_TOKEN"))
         yield Operator(home, secrets, dict(network.env), network)
+
+
+@contextlib.contextmanager
+def issuing(root: Path) -> Iterator[RehearsalNetwork]:
+    """A small network, and a development stage of two items: drift, and the release issue."""
+    sizes = {"development": 2, "testnet": 1, "mainnet": 2}
+    items = ("preflight.config-drift", "preflight.release-issue")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        RehearsalNetwork(root / "network", telemetry=False, sizes=sizes) as network,
+    ):
+        for name, value in network.env.items():
+            patch.setenv(name, value)
+        patch.setitem(playbook.DECLARED, "development", items)
+        patch.setitem(playbook.PLAN_BEFORE, "development", items[1])
+        adopt(str(network.site), "development")
+        yield network
+
+
+@contextlib.contextmanager
+def ready_to_post(network: RehearsalNetwork, **changes: Any) -> Iterator[Stage]:
+    """The stage of ``issuing`` with drift judged and its plan made."""
+    file = network.params["development"]
+    given = STAGE_PARAMS["development"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
+    stage = open_stage("development", **{**given, **changes})
+    try:
+        stage.check(preflight.config_drift)
+        stage.plan(development.plan)
+        yield stage
+    finally:
+        stage.close()
 
 
 def entries(attempt: Path) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ import pytest
 
 from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
+from runbook_lib.changes.apply import Change
 from runbook_lib.checks import development, preflight
 from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import Outcome, Verdict
@@ -56,19 +57,35 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
         yield net
 
 
-def run(network: RehearsalNetwork) -> tuple[Verdict, Path]:
-    """The development stage, cell by cell as its notebook has them; its verdict and folder."""
+CELLS = {
+    **preflight.RUNS,
+    "development.ready.ci-green": development.ci_green,
+    "development.ready.telemetry-reachable": development.telemetry_reachable,
+    "development.ready.provision": development.provision,
+    "development.activate.deploy": development.deploy,
+    "development.activate.smoke-suites": development.smoke_suites,
+    "development.activate.baseline": development.baseline,
+}
+
+
+def run(network: RehearsalNetwork, fault: str = "") -> tuple[Verdict, Path]:
+    """The development stage, cell by cell as its notebook has them; its verdict and folder.
+
+    ``fault`` is switched on just before the cell of its item: the preflight would notice many.
+    """
     file = network.params["development"]
     given = STAGE_PARAMS["development"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
     stage = open_stage("development", **given)
-    stage.check(preflight.config_drift)
-    stage.check(development.ci_green)
-    stage.check(development.telemetry_reachable)
-    stage.change(development.provision)
-    stage.plan(development.plan)
-    stage.change(development.deploy)
-    stage.check(development.smoke_suites)
-    stage.check(development.baseline)
+    for item in DECLARED:
+        if item == playbook.PLAN_BEFORE["development"]:
+            stage.plan(development.plan)
+        if fault and item == FAULTS[fault].item:
+            network.fault(f"{fault}@development")
+        cell = CELLS[item]
+        if isinstance(cell, Change):
+            stage.change(cell)
+        else:
+            stage.check(cell)
     try:
         stage.enforce()
         code = 0
@@ -86,9 +103,8 @@ def test_a_fault_comes_to_its_declared_outcome(network: RehearsalNetwork, fault:
     """The declared item is the first that blocks, nothing after it is reached or changed."""
     network.reinstall("development")
     adopt(str(network.site), "development")
-    network.fault(f"{fault.name}@development")
     try:
-        verdict, folder = run(network)
+        verdict, folder = run(network, fault.name)
     finally:
         network.clear(fault.name)
 

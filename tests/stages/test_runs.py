@@ -75,6 +75,22 @@ def test_a_pass_verifies(operator: Operator, passed: tuple[Any, Path, Path]) -> 
     assert {row["outcome"] for row in document["rows"]} == {"PASS"}
 
 
+def test_a_run_is_published_when_it_is_sealed(
+    operator: Operator, passed: tuple[Any, Path, Path]
+) -> None:
+    """Its notebook is an asset of the release's evidence, and its verdict stands in the issue."""
+    assert operator.network is not None
+    forge, attempt = operator.network.forge, passed[2]
+    told = [c["body"] for c in forge.comments.values() if "release=v1.4.0 " in c["body"]]
+    (release,) = (r for r in forge.releases.releases.values() if r["tag_name"] == "evidence-v1.4.0")
+    files = [forge.releases.contents[each["id"]] for each in forge.releases.assets[release["id"]]]
+
+    assert len(told) == 1
+    assert "### ✓ PASS · development · attempt 1" in told[0]
+    assert (attempt / NOTEBOOK).read_bytes() in files
+    assert not (attempt / "outbox").exists()
+
+
 def test_a_run_leaves_nothing_behind(operator: Operator, passed: tuple[Any, Path, Path]) -> None:
     """No temporary file, no connection file, no process."""
     assert left_in(operator) == []
@@ -119,7 +135,7 @@ def test_a_wrong_parameter_is_refused_before_any_cell(
     ("fault", "item", "code", "outcome"),
     [
         ("ci-red", "development.ready.ci-green", 1, "FAIL"),
-        ("probe-broken", "development.ready.telemetry-reachable", 2, "INCONCLUSIVE"),
+        ("forge-down", "development.ready.ci-green", 2, "INCONCLUSIVE"),
     ],
 )
 def test_a_refused_run_keeps_its_evidence(
@@ -141,6 +157,11 @@ def test_a_refused_run_keeps_its_evidence(
     )
     judged = [e["body"] for e in entries(attempt) if e["kind"] == "result"]
     assert {(b["item"], b["result"]["outcome"]) for b in judged} >= {(item, outcome)}
+    # It is told in the release issue, too; with the forge down that is left to be done.
+    unsent = (attempt / "outbox" / "release-issue.json").exists()
+    assert (unsent, "runbook publish" in ended.stderr) == ((fault == "forge-down"),) * 2
+    assert operator.run("runbook", "publish", attempt).returncode == 0
+    assert not (attempt / "outbox").exists()
 
 
 def test_plain_papermill_is_recognised_as_unsealed(operator: Operator) -> None:

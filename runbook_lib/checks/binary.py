@@ -1,0 +1,140 @@
+"""preflight.binary-verification: the release's artifacts are ours, and of the commit under test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ..changes.targets import of_release
+from ..changes.verified import ITEM
+from ..context import Context, judges
+from ..errors import ParameterError, SourceError
+from ..outcomes import CheckResult, Outcome, Row, Value, unknown_row, worst
+from ..params import project_path
+from ..sources.artifacts import Examination, Trust, read_artifact
+from ..sources.checksums import parse_checksums
+from ..sources.commands import fill
+from ..sources.files import Taped
+from .checkout import checkout
+
+Checksums = Mapping[str, frozenset[str]]
+
+
+def expected(context: Context) -> tuple[str, Value]:
+    """What must hold, and its threshold."""
+    what = "checksum, signer, provenance, commit and SBOM of each release artifact"
+    return what, ", ".join(context.site.artifacts) or "the site names none"
+
+
+@judges(ITEM)
+def binary_verification(context: Context) -> CheckResult:
+    """Each artifact is listed, signed by the site's signer, and built from the commit under test.
+
+    Its provenance names it; its SBOM is valid CycloneDX and about it; manifest, provenance and SBOM
+    are signed by the same signer. ``data`` holds the digests of artifacts of which all of this
+    holds: what later read-backs must name. Playbook: common preflight, 2.
+    """
+    rows = checkout(context, "under test")
+    digests: dict[str, str] = {}
+    try:
+        trust = _trust(context)
+    except (SourceError, ParameterError) as error:
+        rows.append(unknown_row("site", "signing", "a signer to trust", _problem(error)))
+    else:
+        release = _Release(context, trust)
+        for name in context.site.artifacts:
+            found, digest = release.artifact(name)
+            rows += found
+            if digest and worst(row.outcome for row in found) is Outcome.PASS:
+                digests[name] = digest
+        if not context.site.artifacts:
+            problem = "expected artifacts in the site file, got none"
+            rows.append(unknown_row("site", "artifacts", "at least one", problem))
+    return context.conclude(
+        rows,
+        passed=f"{len(digests)} artifacts are signed by {_signer(context)}, of the commit under test",
+        empty="nothing was verified",
+        data={"digests": digests, "commit": context.params.commit},
+    )
+
+
+def _signer(context: Context) -> str:
+    return context.site.signing.identity or context.site.signing.key
+
+
+def _problem(error: SourceError | ParameterError) -> str:
+    return error.problem if isinstance(error, SourceError) else str(error)
+
+
+def _trust(context: Context) -> Trust:
+    """Whom the site trusts, and by what. Raises SourceError, ParameterError."""
+    from ..sources.rekor import taped
+    from ..sources.signatures import Policy
+
+    signing, files = context.site.signing, Taped(context.scope)
+    if not (signing.identity or signing.key):
+        wanted = "signing.identity with signing.issuer, or signing.key"
+        raise SourceError("site", f"expected {wanted} in the site file, got neither")
+    (identity,) = fill("signing.identity", [signing.identity], **of_release(context))
+    policy = Policy(
+        identity=identity,
+        issuer=signing.issuer,
+        key=files.read(project_path(signing.key)) if signing.key else b"",
+        root=files.read(project_path(signing.trusted_root)) if signing.trusted_root else b"",
+    )
+    policy.check()
+    find = taped(context.scope, signing.log)
+    return Trust(policy, files, find, signing.bundle, signing.signature, signing.certificate)
+
+
+class _Release:
+    """The artifacts of one release; a manifest of several of them is read and verified once."""
+
+    def __init__(self, context: Context, trust: Trust) -> None:
+        self._context, self._trust = context, trust
+        self._manifests: dict[Path, Checksums] = {}
+
+    def artifact(self, name: str) -> tuple[list[Row], str]:
+        """Every row about the artifact of that name, and its digest if the file could be read."""
+        context = self._context
+        (template,) = fill(
+            f"artifacts.{name}", [context.site.artifacts[name]], **of_release(context)
+        )
+        path = project_path(template)
+        try:
+            found = Examination(read_artifact(str(path), self._trust.files), self._trust)
+        except (SourceError, ParameterError) as error:
+            return [unknown_row(name, "artifact", "readable", _problem(error))], ""
+
+        def beside(what: str, template: str, ask: Callable[[Path], list[Row]]) -> list[Row]:
+            if not template:
+                problem = f"expected signing.{what} in the site file, got none"
+                return [unknown_row(found.artifact.name, what, "in the site file", problem)]
+            values = {"name": name, "path": str(path), **of_release(context)}
+            (filled,) = fill(f"signing.{what}", [template], **values)
+            return self._asked(found, what, lambda: ask(project_path(filled)))
+
+        signing = context.site.signing
+        return [
+            *beside("manifest", signing.manifest, lambda at: self._listed(found, at)),
+            *self._asked(found, "signature", lambda: [found.signature()]),
+            *beside("provenance", signing.provenance, found.provenance),
+            found.commit(context.params.commit),
+            *beside("sbom", signing.sbom, found.sbom),
+        ], found.artifact.digest
+
+    def _listed(self, found: Examination, path: Path) -> list[Row]:
+        """Whether the manifest lists the artifact; its own signature when it is first read."""
+        rows = []
+        if path not in self._manifests:
+            self._manifests[path] = parse_checksums(self._trust.files.read(path), path.name)
+            rows += self._asked(found, "manifest", lambda: [found.covered(path)])
+        return [found.listed(self._manifests[path], path.name), *rows]
+
+    @staticmethod
+    def _asked(found: Examination, what: str, ask: Callable[[], list[Row]]) -> list[Row]:
+        """What a question answers; what cannot be read or understood is INCONCLUSIVE."""
+        try:
+            return ask()
+        except (SourceError, ParameterError) as error:
+            return [unknown_row(found.artifact.name, what, "readable", str(error))]

@@ -1,0 +1,162 @@
+"""preflight.release-issue: the release issue holds the checks so far, read back, before apply."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from .. import playbook
+from ..changes.apply import Applier, Change, Step, all_pass
+from ..context import Context
+from ..errors import SourceError, SourceRefused
+from ..evidence.posting import (
+    Found,
+    digest,
+    find,
+    plan_digest,
+    previous_stage,
+    read_back,
+    with_section,
+    write,
+)
+from ..evidence.record import Entry
+from ..evidence.section import Account, section
+from ..evidence.standing import verdict
+from ..outcomes import CheckResult, Outcome, Row, Value, check_row
+from ..sources.forge import Comment
+from ..sources.process import Ended
+
+ITEM = "preflight.release-issue"
+
+
+def expected(context: Context) -> tuple[str, Value]:
+    """What must hold, and its threshold."""
+    return "the checks so far stand in the release issue, read back", f"issue {_named(context)}"
+
+
+def _named(context: Context) -> str:
+    return str(context.params.issue or "(none named)")
+
+
+def _plan(context: Context) -> list[Row]:
+    """The comment that would be posted. Only reads."""
+    number = _issue(context)
+    rows, found = _state(context, number)
+    what = f"comment {found.ours.id} is updated" if found.ours else "a new comment"
+    where = f"issue {number}"
+    rows.append(check_row(where, "would get", "", what, Outcome.INCONCLUSIVE))
+    rows.append(check_row(where, "text", "", _body(context, found), Outcome.INCONCLUSIVE))
+    return rows
+
+
+def _apply(context: Context, applier: Applier) -> CheckResult:
+    """Post preflight and readiness, plan, previous verdict and head; read back. Playbook: preflight.
+
+    The text follows from the journal, the plan and the store. Fails when the forge refuses, or what
+    is read back is not what was written; without an answer it is INCONCLUSIVE, and the next try
+    looks first.
+    """
+    number = _issue(context)
+    applier.rows, found = _state(context, number)
+    applier.settle(lambda name: found.ours is not None and name == _step_name(found.ours.body))
+    body = _body(context, found)
+    if context.scope.derive("a secret in the comment", lambda: _secret(context, body)):
+        row = check_row("comment", "secrets", "none", "one; find out how it came there", ok=False)
+        applier.rows.append(row)
+    made: list[Comment] = []
+    if all_pass(applier.rows) and applier.step(_step(context, number, found, body, made)):
+        # A step that was done before has left its comment where it was found.
+        comment = made[0] if made else found.ours
+        assert comment is not None
+        applier.rows += read_back(context.forge, found.me, comment, body)
+        made = [comment]
+    return context.conclude(
+        applier.rows,
+        passed=f"posted to issue {number} and read back",
+        empty="nothing was posted",
+        data={"digest": digest(body), **({"comment": made[0].html_url} if made else {})},
+    )
+
+
+release_issue = Change(ITEM, _plan, _apply)
+
+
+def _issue(context: Context) -> int:
+    number: int = context.params.issue
+    if not number:
+        raise SourceError(
+            "parameters",
+            "expected the number of the release issue, got 0: no release issue named; set `issue`",
+        )
+    return number
+
+
+def _state(context: Context, number: int) -> tuple[list[Row], Found]:
+    """The issue as it is, and the comments in it that bear the release's marker."""
+    issue = context.forge.issue(number)
+    found = find(context.forge, number, context.params.release)
+    rows = [check_row(f"issue {number}", "state", "open", issue.state, issue.state == "open")]
+    rows += [
+        check_row(
+            f"section of {each.stage}",
+            "text",
+            "as we wrote it",
+            f"edited since; write it anew: runbook publish its attempt {each.attempt}",
+            ok=False,
+        )
+        for each in found.sections
+        if each.altered and each.stage != context.stage
+    ]
+    return [*rows, *found.rows()], found
+
+
+def _step(context: Context, number: int, found: Found, body: str, made: list[Comment]) -> Step:
+    def run(lock: int, outputs: Path) -> Ended:
+        try:
+            made.append(write(context.forge, number, context.params.release, found, body))
+        except SourceRefused as refused:
+            return Ended(1, b"", b"", refused.problem.partition(", got ")[2])
+        except SourceError as error:
+            return Ended(None, b"", b"", error.problem)
+        return Ended(0, b"", b"")
+
+    return Step(f"issue {number}", _step_name(body), run, expected="written")
+
+
+def _step_name(body: str) -> str:
+    return f"comment {digest(body).removeprefix('sha256:')[:12]}"
+
+
+def _secret(context: Context, body: str) -> str:
+    return "yes" if context.scope.outside.redactor.found_in(body.encode()) else ""
+
+
+def _body(context: Context, found: Found) -> str:
+    known = _known(context)
+    so_far = verdict(known)
+    mine = playbook.DECLARED[so_far.stage].index(ITEM)
+    account = Account(
+        verdict=so_far.model_copy(
+            update={"stage": context.stage, "items": so_far.items[:mine], "broken": ()}
+        ),
+        name=context.attempt_name,
+        head=known[-1].hash,
+        plan=plan_digest(known),
+        previous=previous_stage(
+            context.scope,
+            context.store,
+            context.params.release,
+            context.params.commit,
+            context.stage,
+            context.source,
+        ),
+        sealed=False,
+    )
+    return with_section(found, context.params.release, lambda level: section(account, level))
+
+
+def _known(context: Context) -> Sequence[Entry]:
+    """What was recorded before this try began; a live journal holds its beginning as well."""
+    last = context.journal[-1]
+    begun = last.kind == "started" and last.body["item"] == context.item
+    return context.journal[:-1] if begun else context.journal

@@ -1,0 +1,258 @@
+"""Publishing a sealed apply: its files attached to the release's evidence, its section updated.
+
+A notification outside item, guard and tape: whatever becomes of it, the verdict and its exit code
+stand. Until all of it is done a note lies in the attempt's outbox, which no seal covers;
+``runbook publish`` tries again. Everything is looked up before it is written, so that trying again
+adds nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..canonical import canonical, digest_bytes
+from ..errors import ParameterError, RunbookError, SourceError, StoreError
+from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..session import recorded_site
+from ..site import Site
+from ..sources.forge import Asset, Forge, GitHub, Release
+from ..sources.http import Http
+from ..sources.redact import Redactor
+from ..sources.tape import LiveTape, Outside, Scope
+from .posting import find, plan_digest, previous_stage, read_back, with_section, write
+from .record import Entry, Record
+from .seal import MANIFEST, OUTBOX
+from .section import Account, Filed, section
+from .standing import verdict
+from .store import Store
+
+KINDS = {".ipynb": "application/x-ipynb+json", ".json": "application/json"}
+MAX_ASSET = 2 * 1024**3
+PUBLISHED = ("live", "rehearsal")
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A sealed apply as its folder holds it."""
+
+    folder: Path
+    entries: list[Entry]
+    manifest: dict[str, Any]
+    site: Site
+    issue: int
+
+    @property
+    def name(self) -> str:
+        facts = self.manifest
+        return f"{facts['release']}/{facts['stage']}/{facts['attempt']:04d}"
+
+
+def at_sealing(folder: Path, http: Http | None = None) -> list[str]:
+    """Publish what was just sealed, if it is a live apply with a release issue; what went wrong.
+
+    Raises nothing: a failure of any kind leaves the note in the outbox, for ``runbook publish``.
+    """
+    try:
+        opened = Record(folder / "record.jsonl").entries()[0].body
+        publishes = opened["source"] in PUBLISHED and opened["mode"] == "apply"
+        if not (publishes and opened["params"].get("issue")):
+            return []
+        rows = publish(folder, http)
+    except (Exception, KeyboardInterrupt) as error:  # the verdict stands, whatever becomes of this
+        said = str(error) if isinstance(error, RunbookError | OSError) else repr(error)
+        interrupted = isinstance(error, KeyboardInterrupt)
+        return [_later(folder, "it was interrupted" if interrupted else said)]
+    open_rows = [row for row in rows if row.outcome is not Outcome.PASS]
+    return [_later(folder, f"{row.subject}: {row.what}: {row.observed}") for row in open_rows[:1]]
+
+
+def _later(folder: Path, problem: str) -> str:
+    return f"publish: {problem}; the outbox keeps it: runbook publish {folder}"
+
+
+def publish(folder: Path, http: Http | None = None) -> list[Row]:
+    """Attach the files of a sealed apply and update its section; one row for each thing done.
+
+    Raises ParameterError when there is nothing to publish, StoreError, and OSError for an outbox
+    that cannot be written. ``http`` may be given a transport by tests.
+    """
+    attempt = _attempt(folder)
+    _note(folder, {"issue": attempt.issue, "problem": "it was begun and did not end"})
+    redactor = Redactor(attempt.site.secret_names())
+    outside = Outside(redactor, http)
+    with tempfile.TemporaryDirectory(prefix="runbook-publish-") as scratch:
+        # A tape of its own that goes away: nothing of this is evidence.
+        scope = Scope(LiveTape(Path(scratch), redactor), outside, "publish", 1)
+        try:
+            forge = GitHub(scope, attempt.site.forge, writes="notify")
+            rows, files = _attach(forge, attempt, redactor)
+            rows += _post(scope, forge, attempt, files, redactor)
+        finally:
+            outside.close()
+    bad = [row for row in rows if row.outcome is not Outcome.PASS]
+    if bad:
+        _note(folder, {"issue": attempt.issue, "problem": f"{bad[0].subject}: {bad[0].observed}"})
+    else:
+        (folder / OUTBOX).unlink(missing_ok=True)
+        with suppress(OSError):  # something else lies there
+            (folder / OUTBOX).parent.rmdir()
+    return rows
+
+
+def _attempt(folder: Path) -> Attempt:
+    entries = Record(folder / "record.jsonl").entries()
+    opened = entries[0].body if entries else {}
+    if opened.get("source") not in PUBLISHED or opened.get("mode") != "apply":
+        got = " ".join(str(opened.get(key, "")) for key in ("source", "mode")).strip()
+        raise ParameterError(
+            f"{folder.name}: expected a live apply, got {got or 'no record'}; nothing else is published"
+        )
+    if not (issue := opened["params"].get("issue")):
+        raise ParameterError(
+            f"{folder.name}: issue: expected the release issue the attempt was opened with, got none"
+        )
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        sealed = (manifest["record"]["head"], manifest["release"], manifest["stage"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise StoreError(
+            f"{folder.name}: {MANIFEST}: expected a sealed attempt, got: {error!r}; seal it first"
+        ) from error
+    if sealed != (entries[-1].hash, opened["release"], opened["stage"]):
+        raise StoreError(
+            f"{folder.name}: expected it as sealed, got more in its record; seal it again"
+        )
+    site = recorded_site(folder, "recorded site")
+    home = site.store_path / opened["release"] / opened["stage"] / f"{opened['attempt']:04d}"
+    if home.resolve() != folder.resolve():
+        # A folder from elsewhere would say where the token goes.
+        raise ParameterError(
+            f"{folder}: expected an attempt in its own store, {home}, got another place"
+        )
+    return Attempt(folder, entries, manifest, site, issue)
+
+
+def _note(folder: Path, body: dict[str, Any]) -> None:
+    path = folder / OUTBOX
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(canonical({"what": "release-issue", **body}) + b"\n")
+
+
+# --- files --------------------------------------------------------------------------------------------
+
+
+def _attach(forge: Forge, attempt: Attempt, redactor: Redactor) -> tuple[list[Row], list[Filed]]:
+    """The notebook and the manifest as assets of the release's evidence; rows, and where they are."""
+    names = [str(attempt.manifest["notebook"]), MANIFEST, "attestation.json"]
+    found = {
+        name: (attempt.folder / name).read_bytes()
+        for name in names
+        if (attempt.folder / name).is_file()
+    }
+    files = {name: Filed(name, digest_bytes(data)) for name, data in found.items()}
+    try:
+        release = _release(forge, attempt)
+        assets = forge.assets(release)
+    except SourceError as error:
+        return [_unsent("evidence", "release", error)], list(files.values())
+    rows = []
+    for name, data in found.items():
+        try:
+            _may_be_sent(attempt, name, data, redactor)
+            asset = _asset(forge, release, assets, _asset_name(attempt, name), data)
+        except SourceError as error:
+            rows.append(_unsent(name, "attached", error))
+            continue
+        files[name] = Filed(asset.name, files[name].digest, asset.browser_download_url)
+        rows.append(check_row(name, "attached", files[name].digest, asset.name, ok=True))
+    return rows, list(files.values())
+
+
+def _unsent(subject: str, what: str, error: SourceError) -> Row:
+    return unknown_row(subject, what, "done", f"{error.source}: {error.problem}")
+
+
+def _may_be_sent(attempt: Attempt, name: str, data: bytes, redactor: Redactor) -> None:
+    listed = attempt.manifest["files"].get(name)
+    if name != MANIFEST and listed != digest_bytes(data):
+        raise SourceError(name, f"expected it as sealed, {listed}, got {digest_bytes(data)}")
+    if redactor.found_in(data):
+        raise SourceError(name, "expected no secret in it, got one; find out how it came there")
+    if not 0 < len(data) < MAX_ASSET:
+        raise SourceError(name, f"expected 1 to {MAX_ASSET - 1} bytes, got {len(data)}")
+
+
+def _release(forge: Forge, attempt: Attempt) -> Release:
+    release, commit = str(attempt.manifest["release"]), str(attempt.manifest["commit"])
+    tag = f"evidence-{release}"
+    found = forge.release(tag)
+    if found is None:
+        text = f"Executed runbooks of the rollout of `{release}`. Not a release to install."
+        found = forge.create_release(tag, commit, f"Evidence of {release}", text)
+    if not found.prerelease:
+        raise SourceError(f"forge: release {tag}", "expected a pre-release, got a release")
+    return found
+
+
+def _asset_name(attempt: Attempt, name: str) -> str:
+    return f"{attempt.manifest['stage']}-{attempt.manifest['attempt']:04d}-{name}"
+
+
+def _asset(forge: Forge, release: Release, assets: list[Asset], name: str, data: bytes) -> Asset:
+    """The asset with this content; another one of the name (a later try's) is kept beside it."""
+    digest, stem, suffix = digest_bytes(data), Path(name).stem, Path(name).suffix
+    taken = {asset.name: asset for asset in assets}
+    number = 1
+    while (there := taken.get(name)) is not None:
+        # A forge that tells no digest still tells the label, which ends in ours.
+        known = there.digest or (there.label or "").rpartition(" ")[2]
+        if (there.state, known, there.size) == ("uploaded", digest, len(data)):
+            return there
+        number += 1
+        name = f"{stem}.{number}{suffix}"
+    kind = KINDS.get(suffix, "application/octet-stream")
+    return forge.upload(release, name, f"{name} {digest}", data, kind)
+
+
+# --- the comment --------------------------------------------------------------------------------------
+
+
+def _post(
+    scope: Scope, forge: Forge, attempt: Attempt, files: list[Filed], redactor: Redactor
+) -> list[Row]:
+    where = f"issue {attempt.issue}"
+    try:
+        found = find(forge, attempt.issue, str(attempt.manifest["release"]))
+        shown = next((s for s in found.sections if s.stage == attempt.manifest["stage"]), None)
+        if shown is not None and shown.attempt > attempt.manifest["attempt"]:
+            kept = f"attempt {shown.attempt} stays, it is later"
+            return [*found.rows(), check_row(where, "section", kept, kept, ok=True)]
+        account = _account(scope, attempt, files)
+        release = str(attempt.manifest["release"])
+        body = with_section(found, release, lambda level: section(account, level))
+        body = redactor.clean_text(body)
+        comment = write(forge, attempt.issue, release, found, body)
+        return [*found.rows(), *read_back(forge, found.me, comment, body)]
+    except SourceError as error:
+        return [_unsent(where, "section", error)]
+
+
+def _account(scope: Scope, attempt: Attempt, files: list[Filed]) -> Account:
+    facts, found = attempt.manifest, verdict(attempt.entries)
+    store = Store(attempt.site.store_path)
+    named = (str(facts[key]) for key in ("release", "commit", "stage", "source"))
+    broken = dict.fromkeys([*facts["broken"], *found.broken])
+    return Account(
+        verdict=found.model_copy(update={"broken": tuple(broken)}),
+        name=attempt.name,
+        head=str(facts["record"]["head"]),
+        plan=plan_digest(attempt.entries),
+        previous=previous_stage(scope, store, *named),
+        sealed=True,
+        files=tuple(files),
+    )

@@ -1,0 +1,403 @@
+"""What the binary verification says of a good release, and of each way in which one is not ours."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
+from runbook_lib.checks import binary
+from runbook_lib.checks.binary import binary_verification
+from runbook_lib.context import Context
+from runbook_lib.outcomes import CheckResult, Outcome, Row
+from runbook_lib.rehearsal.authority import SHA256, new_key, pem
+from runbook_lib.rehearsal.bad_releases import BREAKS, OTHER
+from runbook_lib.rehearsal.layout import IDENTITY, ISSUER, Release
+from runbook_lib.rehearsal.loopback import Loopback
+from runbook_lib.rehearsal.nodes import Build
+from runbook_lib.rehearsal.signed import SignedRelease, beside
+from runbook_lib.sources.http import Http
+from runbook_lib.sources.redact import Redactor
+from runbook_lib.sources.tape import Outside, ReplayTape, Scope, mutations, read_entries
+
+ITEM = "preflight.binary-verification"
+SIGNER = f"{IDENTITY} ({ISSUER})"
+UNSIGNED = "no .sigstore.json or .sig and .pem beside it"
+GOOD = [
+    ("checkout", "commit under test"),
+    ("checkout", "tree under test"),
+    ("rpp-node", "listed in SHA256SUMS.txt"),
+    ("SHA256SUMS.txt", "signature"),
+    ("rpp-node", "signature"),
+    ("rpp-node.intoto.jsonl", "subject"),
+    ("rpp-node.intoto.jsonl", "signature"),
+    ("rpp-node", "commit"),
+    ("sbom-rpp-node.json", "CycloneDX schema"),
+    ("sbom-rpp-node.json", "signature"),
+    ("sbom-rpp-node.json", "is about"),
+]
+
+
+class Candidate:
+    """A signed release below the folder of a practice site, and the check of it."""
+
+    def __init__(self, practice: Any, loopback: Loopback) -> None:
+        self.practice, self.faults = practice, set[str]()
+        self.commit: str = practice.params["commit"]
+        artifact = practice.root / "artifacts" / "v1.4.0" / "rpp-node"
+        artifact.parent.mkdir(parents=True)
+        artifact.write_bytes(b"a release artifact\n")
+        release = Release(self.commit, artifact, Build("sha256:0", "0" * 40, "v1.3.0"))
+        board: Any = SimpleNamespace(is_on=lambda name: name in self.faults)
+        self.signed = SignedRelease(release, board, loopback)
+        self.signed.publish(practice.root / "trusted_root.json")
+        self.revision, self.status = self.commit, ""
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self.signed.digest(self.signed.artifact)}"
+
+    def site(self, artifacts: dict[str, str] | None = None, **signing: Any) -> None:
+        folder = self.practice.root / "artifacts" / "{release}"
+        wanted = {
+            "identity": IDENTITY,
+            "issuer": ISSUER,
+            "trusted_root": str(self.practice.root / "trusted_root.json"),
+            "log": {"url": self.signed.log},
+            "manifest": f"{folder}/SHA256SUMS.txt",
+            "provenance": "{path}.intoto.jsonl",
+            "sbom": f"{folder}/sbom-rpp-node.json",
+            **signing,
+        }
+        self.practice.write_site(
+            artifacts={"node": f"{folder}/rpp-node"} if artifacts is None else artifacts,
+            signing={key: value for key, value in wanted.items() if value is not None},
+            commands={
+                "revision": {"argv": ["echo", self.revision]},
+                "tree_status": {"argv": ["printf", "%s", self.status]},
+            },
+        )
+
+    def sign_by(self, key: Any, *how: Any) -> None:
+        """Everything signed by a key in place of certificates; the site says which."""
+        public = self.practice.root / "release.pub"
+        public.write_bytes(pem(key))
+        self.site(key=str(public), identity=None, issuer=None)
+        signed = self.signed
+        for path in (signed.artifact, signed.manifest, signed.provenance, signed.sbom):
+            signature, certificate = beside(path)
+            signature.write_bytes(key.sign(path.read_bytes(), *how))
+            certificate.unlink()
+
+    def context(self) -> Context:
+        found: Context = self.practice.open()._context(ITEM, 1)
+        return found
+
+    def judge(self) -> CheckResult:
+        return binary_verification(self.context())
+
+
+@pytest.fixture(scope="module")
+def loopback() -> Iterator[Loopback]:
+    made = Loopback()
+    made.start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def candidate(practice: Any, loopback: Loopback) -> Iterator[Candidate]:
+    made = Candidate(practice, loopback)
+    made.site()
+    yield made
+    made.signed.close_log()
+
+
+def bad(result: CheckResult) -> list[tuple[str, str, str, str]]:
+    return [said(row) for row in result.rows if row.outcome is not Outcome.PASS]
+
+
+def said(row: Row) -> tuple[str, str, str, str]:
+    return row.subject, row.what, row.outcome.value, str(row.observed)
+
+
+def again(context: Context) -> CheckResult:
+    """The same check from its tape alone."""
+    outside = Outside(Redactor(), Http(Redactor()))
+    tape = ReplayTape(context.folder / "tape", {ITEM: 1})
+    scope = Scope(tape, outside, ITEM, 9, clock=context.site.clock, aliases=context.scope._aliases)
+    return binary_verification(replace(context, scope=scope))
+
+
+# --- a good release -----------------------------------------------------------------------------
+
+
+def test_a_good_release_passes_and_names_its_digests(candidate: Candidate) -> None:
+    """Every question has a row; the digests are those that nodes must run."""
+    result = candidate.judge()
+
+    assert [(row.subject, row.what) for row in result.rows] == GOOD
+    assert bad(result) == []
+    assert result.reason == f"1 artifacts are signed by {IDENTITY}, of the commit under test"
+    assert result.data == {"digests": {"node": candidate.digest}, "commit": candidate.commit}
+    assert binary.expected(candidate.context()) == (
+        "checksum, signer, provenance, commit and SBOM of each release artifact",
+        "node",
+    )
+
+
+def test_a_replay_finds_the_same_with_nothing_left(candidate: Candidate) -> None:
+    """No file, no log: the tape has all of it, and nothing on it changed the world."""
+    context = candidate.context()
+    live = binary_verification(context)
+    candidate.signed.close_log()
+    shutil.rmtree(candidate.practice.root / "artifacts")
+
+    replayed = again(context)
+
+    assert (replayed.rows, replayed.data, replayed.inputs) == (live.rows, live.data, live.inputs)
+    assert live.outcome is Outcome.PASS
+    entries = read_entries(context.folder / "tape")
+    assert mutations(entries) == []
+    assert len([e for e in entries if e.key.startswith(f"POST {candidate.signed.log}")]) == 4
+
+
+@pytest.mark.parametrize("kind", ["ecdsa", "ed25519"])
+def test_a_key_may_sign_in_place_of_an_identity(candidate: Candidate, kind: str) -> None:
+    """The commit is then a signed provenance's; an Ed25519 key signs the bytes, which replay too."""
+    if kind == "ecdsa":
+        candidate.sign_by(new_key(), SHA256)
+    else:
+        candidate.sign_by(ed25519.Ed25519PrivateKey.generate())
+    context = candidate.context()
+
+    live = binary_verification(context)
+    candidate.signed.artifact.unlink()
+
+    unknown = "neither a proven certificate nor a signed provenance names one"
+    assert bad(live) == [("rpp-node", "commit", "INCONCLUSIVE", unknown)]
+    assert again(context).rows == live.rows
+
+
+def test_a_bundle_beside_a_file_counts_before_its_signature(candidate: Candidate) -> None:
+    """One that cannot be read is no proof, whatever else lies there."""
+    path = candidate.signed.artifact
+    path.with_name(f"{path.name}.sigstore.json").write_bytes(b"{}")
+
+    problem = "bundle: expected sigstore's JSON, got: mediaType: Field required"
+    assert ("rpp-node", "signature", "INCONCLUSIVE", problem) in bad(candidate.judge())
+
+
+# --- not ours -----------------------------------------------------------------------------------
+
+MALLORY = IDENTITY.replace("HUBId", "mallory")
+NONE = "expected a readable file, got: No such file or directory"
+
+
+def _missing(what: str, name: str) -> tuple[str, str, str, str]:
+    problem = f"{{root}}/artifacts/v1.4.0/{name}: {NONE}"
+    return "rpp-node", what, "INCONCLUSIVE", problem
+
+
+EXPECTED: dict[str, list[tuple[str, str, str, str]]] = {
+    "artifact-wrong-identity": [
+        ("rpp-node", "signature", "FAIL",
+         f"Certificate's SANs do not match {IDENTITY}; actual SANs: {{'{MALLORY}'}}"),
+        ("rpp-node", "commit", "INCONCLUSIVE",
+         "neither a proven certificate nor a signed provenance names one"),
+    ],
+    "artifact-other-commit": [("rpp-node", "commit", "FAIL", "0" * 40)],
+    "signature-tampered": [
+        ("rpp-node", "signature", "FAIL", "the signature is not this key's over this content"),
+        ("rpp-node", "commit", "INCONCLUSIVE",
+         "neither a proven certificate nor a signed provenance names one"),
+    ],
+    "signature-missing": [
+        ("rpp-node", "signature", "INCONCLUSIVE", UNSIGNED),
+        ("rpp-node", "commit", "INCONCLUSIVE",
+         "neither a proven certificate nor a signed provenance names one"),
+    ],
+    "manifest-wrong-digest": [
+        ("rpp-node", "listed in SHA256SUMS.txt", "FAIL", f"sha256:{OTHER}")
+    ],
+    "manifest-line-missing": [("rpp-node", "listed in SHA256SUMS.txt", "FAIL", "not listed")],
+    "manifest-missing": [_missing("manifest", "SHA256SUMS.txt")],
+    "manifest-unsigned": [("SHA256SUMS.txt", "signature", "INCONCLUSIVE", UNSIGNED)],
+    "provenance-other-subject": [
+        ("rpp-node.intoto.jsonl", "subject", "FAIL", f"sha256:{OTHER}")
+    ],
+    "provenance-missing": [_missing("provenance", "rpp-node.intoto.jsonl")],
+    "provenance-unsigned": [("rpp-node.intoto.jsonl", "signature", "INCONCLUSIVE", UNSIGNED)],
+    "sbom-invalid": [("sbom-rpp-node.json", "CycloneDX schema", "FAIL", "'holiday' is not one of")],
+    "sbom-other-artifact": [("sbom-rpp-node.json", "is about", "FAIL", f"sha256:{OTHER}")],
+    "sbom-missing": [_missing("sbom", "sbom-rpp-node.json")],
+    "sbom-unsigned": [("sbom-rpp-node.json", "signature", "INCONCLUSIVE", UNSIGNED)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_bad_release_is_refused_saying_why(candidate: Candidate, name: str) -> None:
+    """The row in question and those that hang on it, nothing else; no digest is verified."""
+    BREAKS[name](candidate.signed)
+
+    result = candidate.judge()
+
+    root = str(candidate.practice.root)
+    for row, (subject, what, outcome, text) in zip(bad(result), EXPECTED[name], strict=True):
+        assert row[:3] == (subject, what, outcome)
+        assert row[3].startswith(text.replace("{root}", root))
+    assert result.data["digests"] == {}
+
+
+def test_a_patched_artifact_fits_nothing_that_was_said_of_it(candidate: Candidate) -> None:
+    """Its checksum, signature, provenance and SBOM are all of the good one."""
+    BREAKS["artifact-tampered"](candidate.signed)
+
+    assert [row[:3] for row in bad(candidate.judge())] == [
+        ("rpp-node", "listed in SHA256SUMS.txt", "FAIL"),
+        ("rpp-node", "signature", "FAIL"),
+        ("rpp-node.intoto.jsonl", "subject", "FAIL"),
+        ("rpp-node", "commit", "INCONCLUSIVE"),
+        ("sbom-rpp-node.json", "is about", "FAIL"),
+    ]
+
+
+# --- no proof -----------------------------------------------------------------------------------
+
+
+def test_a_log_without_the_entries_is_no_proof(candidate: Candidate) -> None:
+    """A detached signature alone does not say when it was made."""
+    candidate.faults.add("log-entry-missing")
+
+    found = [row for row in bad(candidate.judge()) if row[1] == "signature"]
+
+    problem = "the log has no entry of this signature: no proof of signing time"
+    assert found == [
+        (name, "signature", "INCONCLUSIVE", problem)
+        for name in ("SHA256SUMS.txt", "rpp-node", "rpp-node.intoto.jsonl", "sbom-rpp-node.json")
+    ]
+
+
+def test_a_silent_log_is_asked_about_one_file_only(candidate: Candidate) -> None:
+    """Three tries for the first signature, none for the others."""
+    candidate.signed.close_log()
+    context = candidate.context()
+
+    found = [row for row in bad(binary_verification(context)) if row[1] == "signature"]
+
+    start = f"no proof of signing time: {candidate.signed.log}: expected the log's answer, got"
+    assert len(found) == 4
+    assert all(row[2] == "INCONCLUSIVE" and row[3].startswith(start) for row in found)
+    entries = read_entries(context.folder / "tape")
+    assert len([e for e in entries if e.key.startswith("POST")]) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "row"),
+    [
+        (
+            {"identity": None, "issuer": None},
+            ("site", "signing", "INCONCLUSIVE",
+             "expected signing.identity with signing.issuer, or signing.key in the site file,"
+             " got neither"),
+        ),
+        (
+            {"trusted_root": "{root}/none.json"},
+            ("site", "signing", "INCONCLUSIVE", NONE),
+        ),
+        (
+            {"trusted_root": "{root}/site.yaml"},
+            ("site", "signing", "INCONCLUSIVE",
+             "trusted root: expected one JSON object, got: Expecting value"),
+        ),
+        (
+            {"artifacts": {}},
+            ("site", "artifacts", "INCONCLUSIVE",
+             "expected artifacts in the site file, got none"),
+        ),
+        (
+            {"artifacts": {"node": "{root}/none"}},
+            ("node", "artifact", "INCONCLUSIVE", NONE),
+        ),
+        *(
+            (
+                {key: None},
+                ("rpp-node", key, "INCONCLUSIVE",
+                 f"expected signing.{key} in the site file, got none"),
+            )
+            for key in ("manifest", "provenance", "sbom")
+        ),
+    ],
+)  # fmt: skip
+def test_what_the_site_does_not_say_is_no_proof(
+    candidate: Candidate, change: dict[str, Any], row: tuple[str, ...]
+) -> None:
+    """Nobody is trusted, and nothing taken for granted, by default."""
+
+    def placed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: placed(inner) for key, inner in value.items()}
+        return value.replace("{root}", str(candidate.practice.root)) if value else value
+
+    candidate.site(**placed(change))
+
+    result = candidate.judge()
+
+    assert result.outcome is Outcome.INCONCLUSIVE
+    (found,) = bad(result)
+    assert (found[:3], found[3].startswith(row[3])) == (row[:3], True)
+    assert result.data["digests"] == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "row"),
+    [
+        (
+            lambda c: setattr(c, "status", "?? local.patch"),
+            ("checkout", "tree under test", "FAIL", "1 changed files"),
+        ),
+        (
+            lambda c: setattr(c, "revision", "f" * 40),
+            ("checkout", "commit under test", "FAIL", "f" * 40),
+        ),
+        (
+            lambda c: setattr(c, "revision", "fatal"),
+            ("checkout", "commit under test", "INCONCLUSIVE",
+             "expected 40 hex digits, got 'fatal'"),
+        ),
+    ],
+)  # fmt: skip
+def test_the_commit_under_test_must_be_the_releases(
+    candidate: Candidate, change: Callable[[Candidate], None], row: tuple[str, ...]
+) -> None:
+    """A dirty tree, another commit, or none: the suites would prove nothing of this release."""
+    change(candidate)
+    candidate.site()
+
+    assert bad(candidate.judge()) == [row]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("SHA256SUMS.txt", b"\xff", "manifest"),
+        ("rpp-node.intoto.jsonl", b"[" * 100_000, "provenance"),
+        ("sbom-rpp-node.json", b'{"bomFormat": "SPDX"}', "sbom"),
+        ("rpp-node.pem", b"junk", "signature"),
+    ],
+)
+def test_a_document_that_cannot_be_read_is_no_proof(
+    candidate: Candidate, name: str, content: bytes, what: str
+) -> None:
+    """Malformed is not disproved; neither ends in a traceback."""
+    (candidate.signed.artifact.parent / name).write_bytes(content)
+
+    found = bad(candidate.judge())
+
+    assert ("rpp-node", what, "INCONCLUSIVE") in [row[:3] for row in found]
+    assert all("expected" in row[3] or row[1] == "commit" for row in found)

@@ -1,0 +1,159 @@
+"""What comes beside an artifact: its provenance, its commit, its SBOM."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib.errors import ParameterError
+from runbook_lib.outcomes import Row
+from runbook_lib.rehearsal.authority import SHA256, new_key, pem
+from runbook_lib.sources.signatures import Material, Policy
+
+from .sigstore_authority import (
+    COMMIT,
+    Authority,
+    statement,
+)
+from .verifying import (
+    DATA,
+    HEX,
+    OTHER,
+    Detached,
+    rows,
+    sbom,
+    write,
+)
+
+
+def outcomes(found: list[Row]) -> list[tuple[str, str]]:
+    return [(row.what, row.outcome.value) for row in found[1:]]
+
+
+def test_the_commit_is_the_certificates(authority: Authority, file: Path, policy: Policy) -> None:
+    """Right, wrong, and unknown where the signature itself is not proven."""
+    good, other = authority.sign(DATA), authority.sign(b"another file")
+
+    assert outcomes(rows(file, policy, good, commit=COMMIT)) == [("commit", "PASS")]
+    assert outcomes(rows(file, policy, good, commit="f" * 40)) == [("commit", "FAIL")]
+    assert outcomes(rows(file, policy, other, commit=COMMIT)) == [("commit", "INCONCLUSIVE")]
+
+
+def test_a_provenance_must_be_signed_and_about_the_artifact(
+    authority: Authority, file: Path, policy: Policy, tmp_path: Path
+) -> None:
+    """The chain publishes a plain statement with its signature beside it; a bundle does as well."""
+    good, about, wrong = authority.sign(DATA), statement(HEX), statement(OTHER)
+
+    def judged(data: bytes, signed: dict[str, Any] | None) -> list[str]:
+        path = write(tmp_path, f"{len(list(tmp_path.iterdir()))}.intoto.jsonl", data, signed)
+        return [row.outcome.value for row in rows(file, policy, good, provenance=path)[1:]]
+
+    assert judged(about, authority.sign(about)) == ["PASS", "PASS"]
+    assert judged(about, None) == ["PASS", "INCONCLUSIVE"]
+    assert judged(about, authority.sign(wrong)) == ["PASS", "FAIL"]
+    assert judged(wrong, authority.sign(wrong)) == ["FAIL", "PASS"]
+    assert judged(json.dumps(authority.attest(about)).encode(), None) == ["PASS"]
+    assert judged(json.dumps(authority.attest(wrong)).encode(), None) == ["FAIL"]
+    assert judged(json.dumps(good).encode(), None) == ["FAIL"]
+
+
+def test_a_document_may_be_signed_as_the_chain_signs(
+    authority: Authority, file: Path, policy: Policy, tmp_path: Path
+) -> None:
+    """A signature and a certificate beside it: proof with the log's entry, none without."""
+    about = statement(HEX)
+    path, made = write(tmp_path, "node.intoto.jsonl", about), Detached(authority, about)
+    write(tmp_path, "node.intoto.jsonl.sig", made.signature)
+    write(tmp_path, "node.intoto.jsonl.pem", made.pem)
+
+    def judged(**more: Any) -> list[str]:
+        found = rows(file, policy, authority.sign(DATA), provenance=path, **more)
+        return [row.outcome.value for row in found[1:]]
+
+    assert judged(find=made.find) == ["PASS", "PASS"]
+    assert judged() == ["PASS", "INCONCLUSIVE"]
+
+
+@pytest.mark.parametrize("document", [{"bomFormat": "SPDX"}, sbom("1.1"), sbom("9.9")])
+def test_another_kind_of_sbom_is_named(
+    authority: Authority, file: Path, policy: Policy, tmp_path: Path, document: dict[str, Any]
+) -> None:
+    """Older than 1.2, newer than the schemas at hand, or no CycloneDX."""
+    path = write(tmp_path, "sbom.json", json.dumps(document).encode())
+    with pytest.raises(ParameterError) as caught:
+        rows(file, policy, authority.sign(DATA), sbom=path)
+
+    version = document.get("specVersion")
+    known = "1.2, 1.3, 1.4, 1.5, 1.6, 1.7"
+    assert str(caught.value) == f"sbom.json: expected CycloneDX JSON {known}, got {version!r}"
+
+
+@pytest.mark.parametrize("commit", [COMMIT, "f" * 40])
+def test_a_key_learns_the_commit_from_a_signed_provenance(
+    authority: Authority, file: Path, tmp_path: Path, commit: str
+) -> None:
+    """Its own signature is detached; an unsigned one says nothing."""
+    key = new_key()
+    sources = [{"uri": "git+https://x.example", "digest": {"gitCommit": COMMIT}}]
+    data = statement(HEX, predicate={"buildDefinition": {"resolvedDependencies": sources}})
+    path = write(tmp_path, "node.intoto.jsonl", data)
+    material = Material(signature=key.sign(DATA, SHA256))
+    policy = Policy(key=pem(key))
+
+    def judged() -> str:
+        return rows(file, policy, material, provenance=path, commit=commit)[-1].outcome.value
+
+    assert judged() == "INCONCLUSIVE"
+    write(tmp_path, "node.intoto.jsonl.sig", key.sign(data, SHA256))
+    assert judged() == ("PASS" if commit == COMMIT else "FAIL")
+
+
+def hashes(hex_digest: str) -> list[dict[str, str]]:
+    return [{"alg": "SHA-256", "content": hex_digest}]
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        *((sbom(f"1.{n}", version="1"), ["PASS", "PASS", "PASS"]) for n in range(2, 8)),
+        (sbom(hashes=hashes(HEX)), ["PASS", "PASS", "PASS"]),
+        (sbom(hashes=hashes(OTHER)), ["PASS", "PASS", "FAIL"]),
+        (sbom(name="rpp-wallet"), ["PASS", "PASS", "FAIL"]),
+        (sbom(name="rpp"), ["PASS", "PASS", "PASS"]),
+        (sbom(type="holiday"), ["FAIL", "PASS", "PASS"]),
+        (sbom() | {"more": 1}, ["FAIL", "PASS", "PASS"]),
+        ({**sbom(), "metadata": {}}, ["PASS", "PASS", "INCONCLUSIVE"]),
+    ],
+)
+def test_an_sbom_is_valid_signed_and_about_the_artifact(
+    authority: Authority,
+    file: Path,
+    policy: Policy,
+    tmp_path: Path,
+    document: dict[str, Any],
+    expected: list[str],
+) -> None:
+    """By the schema of its own version, from 1.2 to the newest."""
+    data = json.dumps(document).encode()
+    path = write(tmp_path, "sbom.json", data, authority.sign(data))
+
+    found = rows(file, policy, authority.sign(DATA), sbom=path)
+
+    assert [row.outcome.value for row in found[1:]] == expected
+
+
+def test_an_unsigned_sbom_is_no_proof(
+    authority: Authority, file: Path, policy: Policy, tmp_path: Path
+) -> None:
+    """Anybody could have written it."""
+    path = write(tmp_path, "sbom.json", json.dumps(sbom()).encode())
+
+    assert outcomes(rows(file, policy, authority.sign(DATA), sbom=path)) == [
+        ("CycloneDX schema", "PASS"),
+        ("signature", "INCONCLUSIVE"),
+        ("is about", "PASS"),
+    ]

@@ -1,0 +1,115 @@
+"""No mutation of good material passes, and nothing ends in a traceback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from runbook_lib.errors import ParameterError
+from runbook_lib.rehearsal.authority import new_key, pem
+from runbook_lib.sources.signatures import Policy
+
+from .sigstore_authority import (
+    IDENTITY,
+    ISSUER,
+    Authority,
+    statement,
+)
+from .verifying import (
+    DATA,
+    HEX,
+    one,
+    rows,
+    sbom,
+    tamper,
+    write,
+)
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Every path in a JSON value."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    found = [(*path, key) for key, _ in inner]
+    nested = value.items() if isinstance(value, dict) else enumerate(value)
+    for key, each in nested:
+        if isinstance(each, dict | list):
+            found += places(each, (*path, key))
+    return found
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_no_mutation_passes_or_escapes(
+    authority: Authority, file: Path, policy: Policy, data: st.DataObject
+) -> None:
+    """Any one value of a bundle replaced: refused, unproven or malformed, never a traceback."""
+    key = new_key()
+    good, judge = data.draw(
+        st.sampled_from(
+            [
+                (authority.sign(DATA), policy),
+                (authority.attest(statement(HEX)), policy),
+                (authority.sign_with(key, DATA), Policy(key=pem(key), root=authority.root)),
+            ]
+        )
+    )
+    path = data.draw(st.sampled_from(places(good)))
+    value = data.draw(JSON)
+    # What the log does not sign and no step reads may be anything: a hint, a key id, a position.
+    free = ("hint", "keyid", "logIndex", "keyId", "publicKey", "messageDigest", "inclusionPromise")
+    mutated = tamper(good, *path, value=value if value is not None else {})
+    try:
+        outcome, _ = one(file, judge, mutated)
+    except ParameterError:
+        return
+    if path[-1] not in free:
+        assert outcome != "PASS"
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(value=JSON)
+def test_no_document_escapes(
+    authority: Authority, file: Path, policy: Policy, tmp_path: Path, value: Any
+) -> None:
+    """A bundle, provenance, SBOM or root of any JSON is an error of ours or a row."""
+    good, junk = authority.sign(DATA), json.dumps(value).encode()
+    path = write(tmp_path, "junk.json", junk)
+    for call in (
+        lambda: rows(file, policy, junk),
+        lambda: rows(file, policy, good, provenance=path),
+        lambda: rows(file, policy, good, sbom=path),
+        lambda: rows(file, Policy(IDENTITY, ISSUER, root=junk), good),
+    ):
+        with pytest.raises(ParameterError):
+            call()
+
+
+def test_what_cannot_be_shown_is_escaped(
+    authority: Authority, policy: Policy, tmp_path: Path
+) -> None:
+    """Control characters and broken text in names and documents reach no terminal."""
+    odd = tmp_path / "no\udcffde\x1b[2J"
+    odd.write_bytes(DATA)
+    document = json.dumps(sbom(name="\x1b[2J")).encode()
+    path = write(tmp_path, "sbom.json", document, authority.sign(document))
+
+    found = rows(odd, policy, authority.sign(DATA), sbom=path)
+
+    assert found[0].subject == r"no\udcffde\x1b[2J"
+    assert found[-1].observed == r"\x1b[2J"
+    broken = write(tmp_path, "broken.json", json.dumps(sbom(name="\ud800")).encode())
+    with pytest.raises(ParameterError, match="surrogates not allowed"):
+        rows(odd, policy, authority.sign(DATA), sbom=broken)

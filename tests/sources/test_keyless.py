@@ -1,0 +1,321 @@
+"""Keyless bundles: a good one proves its signer, a bad one is refused, saying why."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from runbook_lib.errors import ParameterError
+from runbook_lib.rehearsal.authority import b64, new_key, pem
+from runbook_lib.sources.roots import trusted_root
+from runbook_lib.sources.signatures import Policy
+
+from .sigstore_authority import (
+    IDENTITY,
+    ISSUER,
+    SIGNED,
+    Authority,
+    envelope,
+    statement,
+)
+from .verifying import (
+    DATA,
+    ENTRY,
+    ENVELOPE_LOGS,
+    HEX,
+    OTHER,
+    PROOF,
+    SIGNER,
+    one,
+    rows,
+    tamper,
+)
+
+
+def test_a_good_bundle_proves_the_signer(authority: Authority, file: Path, policy: Policy) -> None:
+    """Over the file, and over nothing but its digest."""
+    signed = authority.sign(DATA)
+
+    assert one(file, policy, signed) == ("PASS", SIGNER)
+    assert one(f"sha256:{HEX}", policy, signed) == ("PASS", SIGNER)
+
+
+def test_a_signed_statement_proves_its_subject(
+    authority: Authority, file: Path, policy: Policy
+) -> None:
+    """An envelope whose statement names the artifact."""
+    assert one(file, policy, authority.attest(statement(HEX))) == ("PASS", SIGNER)
+
+
+@pytest.mark.parametrize(
+    ("made", "problem"),
+    [
+        (lambda a: a.sign(DATA, identity=IDENTITY + "x"), "Certificate's SANs do not match"),
+        (lambda a: a.sign(DATA, issuer="https://issuer.example"), "OIDCIssuer does not match"),
+        (lambda a: a.sign(DATA, at=SIGNED + timedelta(hours=1)), "not valid at"),
+        (lambda a: a.sign(DATA, at=SIGNED - timedelta(hours=1)), "not valid at"),
+        (lambda a: a.sign(b"another file"), "Bundle message digest mismatch"),
+        (lambda a: a.attest(statement(OTHER)), f"a statement about sha256:{OTHER}, not this"),
+        (lambda a: a.attest(statement(HEX), "text/plain"), "envelope of 'text/plain', expected"),
+        (lambda a: a.attest(statement(HEX, _type="x")), "_type: expected https://in-toto.io/"),
+        (lambda a: a.attest(b"[1]"), "expected one JSON object, got list"),
+        (lambda a: a.attest(b"\xff"), "expected one JSON object, got: "),
+        (lambda a: a.attest(b"[" * 100_000), "expected one JSON object, got: "),
+        (lambda a: a.attest(statement(HEX, subject=[])), "expected a sha256 or sha512 digest"),
+        (lambda a: a.attest(statement(HEX, subject=7)), "expected a sha256 or sha512 digest"),
+        (lambda a: a.sign_with(new_key(), DATA), "expected certificate in bundle"),
+        (lambda a: Authority().sign(DATA), "failed to build timestamp certificate chain"),
+    ],
+)
+def test_a_wrong_bundle_is_refused(
+    authority: Authority,
+    file: Path,
+    policy: Policy,
+    made: Callable[[Authority], dict[str, Any]],
+    problem: str,
+) -> None:
+    """Wrong signer, time, content, statement, kind or authority: FAIL, and it says which."""
+    outcome, observed = one(file, policy, made(authority))
+
+    assert outcome == "FAIL"
+    assert problem in observed
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("messageSignature", "signature"),
+        ("messageSignature", "messageDigest", "digest"),
+        ("verificationMaterial", "certificate", "rawBytes"),
+        (*ENTRY, "canonicalizedBody"),
+        (*ENTRY, "inclusionPromise", "signedEntryTimestamp"),
+        (*PROOF, "rootHash"),
+        (*PROOF, "hashes", 0),
+    ],
+)
+def test_one_changed_bit_is_refused(
+    authority: Authority, file: Path, policy: Policy, path: tuple[str | int, ...]
+) -> None:
+    """Wherever it is: signature, digest, certificate, entry, promise or proof."""
+    assert one(file, policy, tamper(authority.sign(DATA), *path))[0] == "FAIL"
+
+
+def test_the_certificate_must_be_in_its_log(
+    authority: Authority, file: Path, policy: Policy
+) -> None:
+    """A timestamp of another certificate log is none."""
+    stranger = Authority()
+    stranger.ca, stranger.ca_key = authority.ca, authority.ca_key
+    stranger.log_key = authority.log_key
+
+    outcome, observed = one(file, policy, stranger.sign(DATA))
+
+    assert (outcome, "SCT" in observed) == ("FAIL", True)
+
+
+def test_the_log_must_be_ours(authority: Authority, file: Path, policy: Policy) -> None:
+    """A right certificate with an entry of a log that nobody trusts."""
+    stranger = Authority()
+    stranger.ca, stranger.ca_key = authority.ca, authority.ca_key
+    stranger.ct_key = authority.ct_key
+
+    outcome, observed = one(file, policy, stranger.sign(DATA))
+
+    assert (outcome, "invalid log entry" in observed) == ("FAIL", True)
+
+
+def test_another_signatures_entry_is_refused(
+    authority: Authority, file: Path, policy: Policy
+) -> None:
+    """A genuine entry of the same file that records another certificate."""
+    signed, other = authority.sign(DATA), authority.sign(DATA)
+    entry = other["verificationMaterial"]["tlogEntries"][0]
+
+    assert one(file, policy, tamper(signed, *ENTRY, value=entry)) == (
+        "FAIL",
+        "transparency log entry is inconsistent with other materials",
+    )
+
+
+def test_a_bundle_without_a_log_entry_is_no_proof(
+    authority: Authority, file: Path, policy: Policy
+) -> None:
+    """INCONCLUSIVE: nothing is disproved."""
+    signed = tamper(authority.sign(DATA), "verificationMaterial", "tlogEntries", value=[])
+
+    assert one(file, policy, signed) == (
+        "INCONCLUSIVE",
+        "no log entry in the bundle: no proof of signing time",
+    )
+
+
+def test_the_shipped_root_does_not_know_a_throwaway(authority: Authority, file: Path) -> None:
+    """Without --trusted-root the one sigstore embeds counts, with no network."""
+    assert one(file, Policy(IDENTITY, ISSUER), authority.sign(DATA))[0] == "FAIL"
+
+
+@pytest.mark.parametrize("log", ENVELOPE_LOGS)
+def test_an_envelope_may_be_logged_in_several_kinds(
+    authority: Authority, file: Path, policy: Policy, log: str
+) -> None:
+    """Each is compared with signature, certificate and content; another's entry is refused."""
+    about = statement(HEX)
+    good, second = authority.attest(about, log=log), authority.attest(about, log=log)
+    entry = second["verificationMaterial"]["tlogEntries"][0]
+
+    assert one(file, policy, good) == ("PASS", SIGNER)
+    assert one(file, policy, authority.attest(statement(OTHER), log=log))[0] == "FAIL"
+    assert one(file, policy, tamper(good, *ENTRY, value=entry))[0] == "FAIL"
+    assert one(file, policy, tamper(good, "dsseEnvelope", "signatures", 0, "sig"))[0] == "FAIL"
+    payload = b64(statement(HEX, predicate={"more": 1}))
+    assert one(file, policy, tamper(good, "dsseEnvelope", "payload", value=payload))[0] == "FAIL"
+
+
+def test_an_entry_of_another_content_is_refused(
+    authority: Authority, file: Path, policy: Policy
+) -> None:
+    """A hashedrekord of an envelope is about its encoding, not about its payload alone."""
+    about = statement(HEX)
+    good = authority.attest(about, log="hashedrekord/0.0.1")
+    raw = good["verificationMaterial"]["certificate"]["rawBytes"]
+    lines = "\n".join(raw[n : n + 64] for n in range(0, len(raw), 64))
+    verifier = f"-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n".encode()
+    signature = base64.b64decode(good["dsseEnvelope"]["signatures"][0]["sig"])
+    entry = authority.file_entry(verifier, signature, about)
+
+    assert one(file, policy, tamper(good, *ENTRY, value=entry)) == (
+        "FAIL",
+        "the log entry is about another signature, key or content",
+    )
+
+
+def test_a_statement_may_name_a_longer_digest(
+    authority: Authority, file: Path, policy: Policy
+) -> None:
+    """By sha512 alone, which takes the file itself."""
+    right, wrong = (
+        statement("", subject=[{"digest": {"sha512": hashlib.sha512(data).hexdigest()}}])
+        for data in (DATA, b"another file")
+    )
+
+    assert one(file, policy, authority.attest(right)) == ("PASS", SIGNER)
+    assert one(file, policy, authority.attest(wrong))[0] == "FAIL"
+    assert one(f"sha256:{HEX}", policy, authority.attest(right))[0] == "FAIL"
+
+
+def test_a_chain_holds_no_root(authority: Authority, file: Path, policy: Policy) -> None:
+    """Bundles of older kinds carry a chain; who is trusted is not theirs to say."""
+    signed = authority.sign(DATA)
+    material = signed["verificationMaterial"]
+    leaf, root = (
+        material.pop("certificate"),
+        {"rawBytes": b64(authority.ca.public_bytes(Encoding.DER))},
+    )
+    old = {**signed, "mediaType": "application/vnd.dev.sigstore.bundle+json;version=0.2"}
+
+    material["x509CertificateChain"] = {"certificates": [leaf]}
+    assert one(file, policy, old) == ("PASS", SIGNER)
+    material["x509CertificateChain"] = {"certificates": [leaf, root]}
+    assert one(file, policy, old) == ("FAIL", "a root certificate in the bundle's chain")
+
+
+def test_no_timestamp_is_passed_over(
+    authority: Authority, file: Path, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that no trusted authority made spoils the bundle, though its promise gives a time."""
+    from sigstore.models import TrustedRoot, VerificationMaterial
+
+    data = SimpleNamespace(rfc3161_timestamps=[object()])
+    monkeypatch.setattr(VerificationMaterial, "timestamp_verification_data", data)
+    nobody = SimpleNamespace(certificates=lambda allow_expired: [])
+    monkeypatch.setattr(TrustedRoot, "get_timestamp_authorities", lambda self: [nobody])
+
+    for log in ("dsse/0.0.1", "intoto/0.0.2"):
+        assert one(file, policy, authority.attest(statement(HEX), log=log)) == (
+            "FAIL",
+            "a timestamp is of no authority that the trusted root knows at its time",
+        )
+
+
+def test_an_envelope_of_a_file_signature_is_refused(
+    authority: Authority, file: Path, policy: Policy
+) -> None:
+    """A bundle holds one of the two: with both it is malformed."""
+    both = authority.sign(DATA) | envelope(statement(HEX), b"x")
+    with pytest.raises(ParameterError, match=r"bundle: expected sigstore's JSON, got: "):
+        rows(file, policy, both)
+
+
+EARLY = SIGNED - timedelta(days=30)
+LATE = SIGNED + timedelta(days=30)
+
+
+def instant(at: datetime) -> str:
+    return at.isoformat().replace("+00:00", "Z")
+
+
+@pytest.mark.parametrize("part", ["tlogs", "certificateAuthorities"])
+@pytest.mark.parametrize(
+    ("start", "end", "outcome"),
+    [
+        (EARLY, LATE, "PASS"),
+        (SIGNED, SIGNED, "PASS"),
+        (EARLY, SIGNED - timedelta(seconds=1), "FAIL"),
+        (SIGNED + timedelta(seconds=1), LATE, "FAIL"),
+    ],
+)
+def test_a_validity_is_closed_and_binds(
+    authority: Authority, file: Path, part: str, start: datetime, end: datetime, outcome: str
+) -> None:
+    """A log and an authority count at times at which the trusted root says so, ends included."""
+    root = json.loads(authority.root)
+    inner = root[part][0]["publicKey"] if part == "tlogs" else root[part][0]
+    inner["validFor"] = {"start": instant(start), "end": instant(end)}
+    data = json.dumps(root).encode()
+    key = new_key()
+
+    for signed in (authority.sign(DATA), authority.attest(statement(HEX), log="intoto/0.0.2")):
+        assert one(file, Policy(IDENTITY, ISSUER, root=data), signed)[0] == outcome
+    keyed = one(file, Policy(key=pem(key), root=data), authority.sign_with(key, DATA))
+    assert keyed[0] == (outcome if part == "tlogs" else "PASS")
+
+
+def test_what_was_not_valid_is_named(authority: Authority, file: Path) -> None:
+    """And when it would have had to be."""
+    root = json.loads(authority.root)
+    root["tlogs"][0]["publicKey"]["validFor"]["end"] = instant(EARLY)
+    policy = Policy(IDENTITY, ISSUER, root=json.dumps(root).encode())
+
+    assert one(file, policy, authority.sign(DATA)) == (
+        "FAIL",
+        f"no log of the trusted root was valid at {SIGNED.isoformat()}",
+    )
+
+
+def test_a_validity_needs_its_start(authority: Authority, file: Path) -> None:
+    """A trusted root that leaves it out is malformed, not unbounded."""
+    root = json.loads(authority.root)
+    del root["tlogs"][0]["publicKey"]["validFor"]["start"]
+    with pytest.raises(ParameterError, match="trusted root: expected sigstore's JSON, got: tlogs"):
+        one(file, Policy(IDENTITY, ISSUER, root=json.dumps(root).encode()), authority.sign(DATA))
+
+
+def test_a_timestamp_at_its_authoritys_end_is_in_time(authority: Authority) -> None:
+    """The library compares with "before the end"; the end it is given lies just behind."""
+    root = json.loads(authority.root)
+    issuer = root["certificateAuthorities"][0]
+    window = {"start": instant(EARLY), "end": instant(SIGNED)}
+    root["timestampAuthorities"] = [{**issuer, "validFor": window}]
+
+    (found,) = trusted_root(json.dumps(root).encode()).get_timestamp_authorities()
+
+    assert found.validity_period_end == SIGNED + timedelta(microseconds=1)

@@ -1,0 +1,372 @@
+"""Publishing a sealed apply: attached, told in the issue, kept in the outbox when it cannot be."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import nbformat
+import pytest
+
+from runbook_lib import cli
+from runbook_lib.canonical import digest_file
+from runbook_lib.checks import preflight
+from runbook_lib.errors import ParameterError, StageRefused, StoreError
+from runbook_lib.evidence import publish as publishing
+from runbook_lib.evidence.by_hand import seal_by_hand
+from runbook_lib.evidence.comment import marker, sections
+from runbook_lib.evidence.publish import at_sealing, publish
+from runbook_lib.evidence.verify import verify
+from runbook_lib.notebook import NOTEBOOKS
+from runbook_lib.outcomes import Outcome
+from runbook_lib.rehearsal.layout import ISSUE
+from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.sources.http import Http
+from runbook_lib.sources.redact import Redactor
+
+from .conftest import NOTEBOOK, issuing, ready_to_post
+
+RELEASE, OUTBOX = "v1.4.0", "outbox/release-issue.json"
+pytestmark = pytest.mark.xdist_group("publish")
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
+    with issuing(tmp_path_factory.mktemp("publish")) as made:
+        yield made
+
+
+@pytest.fixture
+def forge(network: RehearsalNetwork) -> Iterator[Any]:
+    """The forge with an empty issue and no releases, whole again afterwards."""
+    network.forge.comments.clear()
+    network.forge.releases.releases.clear()
+    network.world.clock.advance(61)
+    yield network.forge
+    for active in list(network.faults):
+        network.clear(active.name)
+
+
+def seal_again(folder: Path) -> Path:
+    """The shipped notebook without outputs, sealed by hand."""
+    book = nbformat.read(NOTEBOOKS / NOTEBOOK, as_version=4)
+    for cell in book.cells:
+        if cell.cell_type == "code":
+            cell.outputs = []
+    nbformat.write(book, folder / NOTEBOOK)
+    seal_by_hand(folder)
+    return folder
+
+
+def sealed(network: RehearsalNetwork, **changes: Any) -> Path:
+    """The folder of an attempt, sealed and not yet published."""
+    with ready_to_post(network, **changes) as stage:
+        stage.change(preflight.release_issue)
+        with contextlib.suppress(StageRefused):
+            stage.enforce()
+    return seal_again(stage.folder)
+
+
+def assets(forge: Any) -> dict[str, bytes]:
+    (release,) = forge.releases.releases.values()
+    listed = forge.releases.assets[release["id"]]
+    return {asset["name"]: forge.releases.contents[asset["id"]] for asset in listed}
+
+
+def green(folder: Path) -> bool:
+    return {row.outcome for row in verify(folder)[0]} == {Outcome.PASS}
+
+
+def test_a_sealed_apply_is_attached_and_told(network: RehearsalNetwork, forge: Any) -> None:
+    """Notebook and manifest are assets of a pre-release; the section links to them; it verifies."""
+    folder = sealed(network)
+    number = int(folder.name)
+    problems = at_sealing(folder)
+    (comment,) = forge.comments.values()
+    (section,) = sections(comment["body"])
+    (release,) = forge.releases.releases.values()
+    names = [f"development-{number:04d}-{name}" for name in (NOTEBOOK, "manifest.json")]
+
+    assert problems == []
+    assert (release["tag_name"], release["prerelease"]) == (f"evidence-{RELEASE}", True)
+    assert release["target_commitish"] == network.release.commit
+    assert assets(forge) == {
+        names[0]: (folder / NOTEBOOK).read_bytes(),
+        names[1]: (folder / "manifest.json").read_bytes(),
+    }
+    assert section.title == f"### ✓ PASS · development · attempt {number}"
+    for name, path in zip(names, (folder / NOTEBOOK, folder / "manifest.json"), strict=True):
+        assert f"/evidence-{RELEASE}/{name})" in section.text
+        assert f"`{digest_file(path)}`" in section.text
+    assert not (folder / "outbox").exists()
+    assert green(folder)
+
+
+def test_to_publish_again_adds_nothing(network: RehearsalNetwork, forge: Any) -> None:
+    """The same assets, the same comment, by the command as well."""
+    folder = sealed(network)
+    at_sealing(folder)
+    before = assets(forge), dict(forge.comments)
+    rows = publish(folder)
+
+    assert {row.outcome for row in rows} == {Outcome.PASS}
+    assert cli.main(["publish", str(folder)]) == 0
+    assert (assets(forge), dict(forge.comments)) == before
+
+
+def test_a_later_seal_is_kept_beside_the_earlier(network: RehearsalNetwork, forge: Any) -> None:
+    """An asset of the same name with another content is never replaced."""
+    folder = sealed(network)
+    at_sealing(folder)
+    first = assets(forge)
+    seal_again(folder)
+    at_sealing(folder)
+    number, second = int(folder.name), assets(forge)
+
+    assert set(second) - set(first) == {f"development-{number:04d}-manifest.2.json"}
+    assert {name: second[name] for name in first} == first
+    (comment,) = forge.comments.values()
+    assert f"development-{number:04d}-manifest.2.json)" in comment["body"]
+
+
+def test_a_refused_run_is_documented_too(network: RehearsalNetwork, forge: Any) -> None:
+    """Release-issue was never reached; the section is there all the same, what blocks first."""
+    network.fault("config-edited@development")
+    folder = sealed(network)
+    network.clear("config-edited")
+    problems = at_sealing(folder)
+    (comment,) = forge.comments.values()
+    (section,) = sections(comment["body"])
+
+    assert problems == []
+    assert section.title.startswith("### ✗ FAIL · development")
+    assert "**What blocks (2 of 2 items):**" in section.text
+    assert "| **– NOT REACHED** | `preflight.release-issue` |" in section.text
+    assert len(assets(forge)) == 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "attached"),
+    [
+        ("forge-down", 0),
+        ("forge-500", 0),
+        ("forge-401", 0),
+        ("comment-refused", 2),
+        ("issue-missing", 2),
+        ("comment-edited", 2),
+        ("comments-limited", 0),
+        ("forge-dies-after-write", 0),
+    ],
+)
+def test_what_cannot_be_sent_lies_in_the_outbox(
+    network: RehearsalNetwork, forge: Any, fault: str, attached: int
+) -> None:
+    """One line says so, the evidence verifies with it, and the command sends it later, once."""
+    folder = sealed(network)
+    forge.comments.clear()
+    network.fault(f"{fault}@development")
+    (problem,) = at_sealing(folder)
+    there = len(assets(forge)) if forge.releases.releases else 0
+    kept = json.loads((folder / OUTBOX).read_bytes())
+    verified = green(folder)
+    network.clear(fault)
+    code = cli.main(["publish", str(folder)])
+
+    assert problem.startswith("publish: ")
+    assert problem.endswith(f"; the outbox keeps it: runbook publish {folder}")
+    assert "\n" not in problem
+    assert (there, kept["what"], kept["issue"]) == (attached, "release-issue", ISSUE)
+    assert verified
+    assert (code, (folder / "outbox").exists()) == (0, False)
+    assert (len(assets(forge)), len(forge.comments)) == (2, 1)
+    (comment,) = forge.comments.values()
+    assert "All good" not in comment["body"]
+
+
+def test_an_answer_that_is_lost_adds_nothing_twice(network: RehearsalNetwork, forge: Any) -> None:
+    """Each write lands and looks lost: what landed is found again, until all of it is there."""
+    folder = sealed(network)
+    forge.comments.clear()
+    network.fault("comment-answer-lost@development")
+    for _ in range(4):
+        at_sealing(folder)
+    network.clear("comment-answer-lost")
+
+    assert publish(folder)
+    assert (len(forge.releases.releases), len(assets(forge)), len(forge.comments)) == (1, 2, 1)
+    assert green(folder)
+
+
+def test_a_missing_token_leaves_it_in_the_outbox(
+    network: RehearsalNetwork, forge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run's own verdict stands."""
+    folder = sealed(network)
+    monkeypatch.delenv("GITHUB_TOKEN")
+    (problem,) = at_sealing(folder)
+
+    assert problem.startswith("publish: environment: GITHUB_TOKEN: expected a secret, got nothing")
+    assert (folder / OUTBOX).exists()
+    assert green(folder)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyboardInterrupt(), OSError("full")])
+def test_nothing_that_goes_wrong_is_raised_at_sealing(
+    network: RehearsalNetwork,
+    forge: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+) -> None:
+    """Not a mistake of ours, and not an interrupt either; the note is there from the beginning."""
+    folder = sealed(network)
+
+    def broken(*given: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(publishing, "_attach", broken)
+    (problem,) = at_sealing(folder)
+
+    assert any(word in problem for word in ("a bug", "interrupted", "full"))
+    assert json.loads((folder / OUTBOX).read_bytes())["problem"] == "it was begun and did not end"
+
+
+@pytest.mark.parametrize("changes", [{"mode": "plan"}, {"issue": 0}])
+def test_a_plan_or_an_attempt_without_issue_is_never_published(
+    network: RehearsalNetwork, forge: Any, changes: dict[str, Any]
+) -> None:
+    """At sealing silently; by hand the command says why."""
+    folder = sealed(network, **changes)
+
+    assert at_sealing(folder) == []
+    with pytest.raises(ParameterError):
+        publish(folder)
+    assert (forge.comments, forge.releases.releases) == ({}, {})
+    assert not (folder / "outbox").exists()
+
+
+def test_the_section_of_a_later_attempt_stays(network: RehearsalNetwork, forge: Any) -> None:
+    """What lay in the outbox for long must not hide what came since; its files are attached."""
+    first = sealed(network)
+    second = sealed(network)
+    at_sealing(second)
+    rows = publish(first)
+    (comment,) = forge.comments.values()
+
+    assert {row.outcome for row in rows} == {Outcome.PASS}
+    assert rows[-1].observed == f"attempt {int(second.name)} stays, it is later"
+    assert [each.attempt for each in sections(comment["body"])] == [int(second.name)]
+    assert len(assets(forge)) == 4
+
+
+def test_a_comment_of_somebody_else_is_left_alone(network: RehearsalNetwork, forge: Any) -> None:
+    """It bears the marker, and is said to be ignored."""
+    folder = sealed(network)
+    (comment,) = forge.comments.values()
+    comment.update(user={"login": "mallory"}, body=f"{marker(RELEASE)}\nAll is well.")
+    rows = publish(folder)
+
+    assert comment["body"] == f"{marker(RELEASE)}\nAll is well."
+    assert len(forge.comments) == 2
+    assert "by mallory, not rehearsal: ignored" in [row.observed for row in rows]
+
+
+def altered_notebook(folder: Path) -> None:
+    (folder / NOTEBOOK).write_text("{}")
+
+
+def secret_in_notebook(folder: Path) -> None:
+    path = folder / NOTEBOOK
+    path.write_text(path.read_text() + os.environ["GITHUB_TOKEN"])
+    manifest = json.loads((folder / "manifest.json").read_bytes())
+    manifest["files"][NOTEBOOK] = digest_file(path)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (altered_notebook, "expected it as sealed, sha256:"),
+        (secret_in_notebook, "expected no secret in it, got one"),
+    ],
+)
+def test_a_file_that_must_not_be_sent_is_not(
+    network: RehearsalNetwork, forge: Any, break_it: Callable[[Path], None], said: str
+) -> None:
+    """Altered since the seal, or with a secret in it: the rest is published, and it is said."""
+    folder = sealed(network)
+    break_it(folder)
+    (problem,) = at_sealing(folder)
+
+    assert said in problem
+    assert [name for name in assets(forge) if name.endswith(".ipynb")] == []
+    (comment,) = forge.comments.values()
+    assert "not attached yet: `runbook publish" in comment["body"]
+
+
+def test_what_is_not_sealed_is_not_published(network: RehearsalNetwork, forge: Any) -> None:
+    """Nor an attempt that went on after its seal."""
+    with ready_to_post(network) as stage:
+        stage.change(preflight.release_issue)
+    with pytest.raises(StoreError) as caught:
+        publish(stage.folder)
+    assert str(caught.value).endswith("; seal it first")
+
+    folder = sealed(network)
+    with ready_to_post(network, attempt=int(folder.name)):
+        pass
+    with pytest.raises(StoreError) as caught:
+        publish(folder)
+    assert str(caught.value).endswith("seal it again")
+
+
+def test_a_folder_from_elsewhere_is_not_published(
+    network: RehearsalNetwork, forge: Any, tmp_path: Path
+) -> None:
+    """Its recorded site would say where the token goes."""
+    copy = shutil.copytree(sealed(network), tmp_path / "0001")
+    with pytest.raises(ParameterError) as caught:
+        publish(copy)
+    assert "expected an attempt in its own store" in str(caught.value)
+
+
+def test_nothing_but_the_note_is_allowed_in_the_outbox(
+    network: RehearsalNetwork, forge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is outside the seal, so it must not become a place to hide things."""
+    folder = sealed(network)
+    monkeypatch.delenv("GITHUB_TOKEN")
+    at_sealing(folder)
+    (folder / "outbox" / "more.json").write_text("{}")
+    rows = [row for row in verify(folder)[0] if row.outcome is not Outcome.PASS]
+
+    assert [row.observed for row in rows] == ["not listed: outbox/more.json"]
+
+
+def test_a_release_that_is_no_evidence_is_not_added_to(
+    network: RehearsalNetwork, forge: Any
+) -> None:
+    """Somebody has made a real release of the tag."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "/releases/tags/" in request.url.path:
+            found = {
+                "id": 1,
+                "tag_name": "x",
+                "prerelease": False,
+                "upload_url": "x",
+                "html_url": "x",
+            }
+            return httpx.Response(200, json=found)
+        return httpx.Response(404, json={"message": "Not Found"})
+
+    folder = sealed(network)
+    rows = publish(folder, Http(Redactor(), httpx.MockTransport(answer)))
+
+    assert rows[0].outcome is Outcome.INCONCLUSIVE
+    assert str(rows[0].observed).endswith("expected a pre-release, got a release")

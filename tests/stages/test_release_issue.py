@@ -1,0 +1,388 @@
+"""The release issue in the development stage: posted, read back, and every way in which it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from runbook_lib import playbook
+from runbook_lib.changes.adopt import adopt
+from runbook_lib.checks import development, preflight
+from runbook_lib.evidence.comment import marker, sections
+from runbook_lib.evidence.record import Record
+from runbook_lib.outcomes import Outcome, Standing
+from runbook_lib.params import STAGE_PARAMS, parse_yaml
+from runbook_lib.rehearsal.faults import FAULTS, Fault
+from runbook_lib.rehearsal.layout import ISSUE
+from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.stage import Stage, open_stage
+
+from .conftest import issuing, ready_to_post
+
+ITEM = "preflight.release-issue"
+MINE = [fault for fault in FAULTS.values() if fault.item == ITEM]
+RELEASE = "v1.4.0"
+pytestmark = pytest.mark.xdist_group("release-issue")
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
+    with issuing(tmp_path_factory.mktemp("release-issue")) as made:
+        yield made
+
+
+@pytest.fixture
+def forge(network: RehearsalNetwork) -> Iterator[Any]:
+    """The forge with an empty issue, whole again afterwards."""
+    network.forge.comments.clear()
+    network.world.clock.advance(61)
+    yield network.forge
+    for active in list(network.faults):
+        network.clear(active.name)
+
+
+def post(network: RehearsalNetwork, **changes: Any) -> tuple[Standing, Stage]:
+    """Where release-issue stands after its cell."""
+    with ready_to_post(network, **changes) as stage:
+        stage.change(preflight.release_issue)
+        return stage.verdict().items[1], stage
+
+
+def observed(standing: Standing) -> dict[str, object]:
+    assert standing.result is not None
+    return {f"{row.subject}: {row.what}": row.observed for row in standing.result.rows}
+
+
+def test_the_checks_so_far_are_posted_and_read_back(network: RehearsalNetwork, forge: Any) -> None:
+    """One comment with verdict, plan digest, head of the record and previous stage; one write."""
+    standing, stage = post(network)
+    (comment,) = forge.comments.values()
+    entries = Record(stage.folder / "record.jsonl").entries()
+    begun = next(e for e in entries if e.kind == "started" and e.body["item"] == ITEM)
+    plan = next(entry.body["digest"] for entry in entries if entry.kind == "plan")
+
+    assert standing.outcome is Outcome.PASS
+    assert standing.reason == f"posted to issue {ISSUE} and read back"
+    assert comment["body"].startswith(marker(RELEASE))
+    (section,) = sections(comment["body"])
+    assert section.title == "### ▷ CHECKS HOLD, apply begins · development · attempt 1"
+    assert "| **✓ PASS** | `preflight.config-drift` |" in section.text
+    assert f"| record head | `{begun.prev}` |" in section.text
+    assert f"| plan | `{plan}` |" in section.text
+    assert "| previous stage | none: development is the first |" in section.text
+    changes = mutations(read_entries(stage.folder / "tape"))
+    assert [(entry.item, entry.key.split(" ")[0]) for entry in changes] == [(ITEM, "POST")]
+    steps = [e.body["phase"] for e in entries if e.kind == "step"]
+    assert steps == ["intent", "done"]
+
+
+def test_a_second_attempt_updates_the_comment(network: RehearsalNetwork, forge: Any) -> None:
+    """In place: still one comment, one section, of the later attempt."""
+    _, first = post(network)
+    standing, second = post(network)
+    (comment,) = forge.comments.values()
+
+    assert standing.outcome is Outcome.PASS
+    assert [each.attempt for each in sections(comment["body"])] == [second.verdict().attempt]
+    assert second.verdict().attempt == first.verdict().attempt + 1
+    changes = mutations(read_entries(second.folder / "tape"))
+    assert [entry.key.split(" ")[0] for entry in changes] == ["PATCH"]
+
+
+@pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in MINE])
+def test_a_fault_comes_to_its_declared_outcome(
+    network: RehearsalNetwork, forge: Any, fault: Fault
+) -> None:
+    """Whatever it is, there is at most one comment; repaired and tried again, one complete one."""
+    network.fault(f"{fault.name}@development")
+    standing, stage = post(network)
+    left = len(forge.comments)
+    network.clear(fault.name)
+    number = stage.verdict().attempt
+    again, _ = post(network, attempt=number, retry_reason="it is repaired")
+
+    assert (standing.state, standing.outcome.value) == ("judged", fault.outcome)
+    assert left <= 1
+    assert again.outcome is Outcome.PASS
+    (comment,) = forge.comments.values()
+    assert [each.attempt for each in sections(comment["body"])] == [number]
+    assert "All good, go ahead" not in comment["body"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("issue-locked", {f"issue {ISSUE}: comment": "403: Unable to create comment because issue is locked.; the token lacks a permission"}),
+        ("comment-refused", {f"issue {ISSUE}: comment": "403: Resource not accessible by personal access token; the token lacks a permission"}),
+        ("issue-missing", {f"forge: issue {ISSUE}: readable": "expected status 200, got 404: Not Found; it does not exist, or the token may not see it"}),
+        ("comments-limited", {f"issue {ISSUE}: comment": "expected it written, got 403: the rate limit is used up; ask again in 60 s"}),
+    ],
+)  # fmt: skip
+def test_a_refusal_says_what_to_do(
+    network: RehearsalNetwork, forge: Any, fault: str, said: dict[str, str]
+) -> None:
+    """The forge's own words, and what they mean."""
+    network.fault(f"{fault}@development")
+    standing, _ = post(network)
+    found = {
+        key.partition(" comment")[0] + (" comment" if " comment" in key else ""): value
+        for key, value in observed(standing).items()
+        if not key.endswith(": state")
+    }
+
+    assert found == said
+
+
+def test_a_forge_that_is_down_is_inconclusive(network: RehearsalNetwork, forge: Any) -> None:
+    """Nothing is known of the issue, and nothing was written."""
+    network.fault("forge-down@development")
+    standing, stage = post(network)
+
+    assert standing.outcome is Outcome.INCONCLUSIVE
+    assert mutations(read_entries(stage.folder / "tape")) == []
+
+
+def test_a_comment_whose_answer_was_lost_is_found_by_the_next_try(
+    network: RehearsalNetwork, forge: Any
+) -> None:
+    """The journal says that the half-done step was done after all, and nothing is written twice."""
+    network.fault("forge-dies-after-write@development")
+    standing, stage = post(network)
+    made = dict(forge.comments)
+    network.clear("forge-dies-after-write")
+    again, _ = post(network, attempt=stage.verdict().attempt)
+
+    assert (standing.outcome, again.outcome) == (Outcome.INCONCLUSIVE, Outcome.PASS)
+    assert (len(made), list(made)) == (1, list(forge.comments))
+
+
+def test_a_half_done_step_is_looked_up(network: RehearsalNetwork, forge: Any) -> None:
+    """Killed between intent and end: the comment that stands there says it was done."""
+    _, stage = post(network)
+    path = stage.folder / "record.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = next(n for n, line in enumerate(lines) if b'"phase":"intent"' in line)
+    path.write_bytes(b"".join(lines[: kept + 1]))
+    again, _ = post(network, attempt=stage.verdict().attempt)
+    steps = [e.body for e in Record(path).entries() if e.kind == "step"]
+
+    assert again.outcome is Outcome.PASS
+    assert len(forge.comments) == 1
+    assert [(step["phase"], step.get("found")) for step in steps] == [
+        ("intent", None),
+        ("done", True),
+        ("intent", None),
+        ("done", None),
+    ]
+
+
+@pytest.mark.parametrize("mode", ["plan", "apply"])
+def test_without_an_issue_it_is_inconclusive(
+    network: RehearsalNetwork, forge: Any, mode: str
+) -> None:
+    """The parameter is named, and nobody is asked."""
+    standing, stage = post(network, issue=0, mode=mode)
+
+    assert (standing.state, standing.outcome) == ("judged", Outcome.INCONCLUSIVE)
+    assert standing.reason == (
+        "parameters: readable: expected the number of the release issue, got 0: no release issue"
+        " named; set `issue`"
+    )
+    tape = read_entries(stage.folder / "tape")
+    assert {entry.key for entry in tape if entry.item == ITEM} == {"CLOCK"}
+
+
+def test_a_plan_only_drafts(network: RehearsalNetwork, forge: Any) -> None:
+    """The card shows the comment as it would stand; the tape holds no write."""
+    with ready_to_post(network, mode="plan") as stage:
+        card = stage.change(preflight.release_issue)
+        verdict = stage.verdict()
+
+    assert verdict.items[1].state == "planned"
+    assert forge.comments == {}
+    assert mutations(read_entries(stage.folder / "tape")) == []
+    assert "would get" in card.text and "a new comment" in card.text
+    assert "### ▷ CHECKS HOLD, apply begins · development · attempt" in card.text
+    assert "<pre " in card.html and "\n" not in card.html
+
+
+def test_a_comment_of_somebody_else_is_neither_edited_nor_trusted(
+    network: RehearsalNetwork, forge: Any
+) -> None:
+    """Though it bears the marker; of two of ours the older is kept, and both are said."""
+    body = f"{marker(RELEASE)}\nAll is well."
+    for number, author in ((1, "mallory"), (2, "Rehearsal"), (3, "rehearsal")):
+        forge.comments[number] = {
+            "id": number,
+            "body": body,
+            "user": {"login": author},
+            "created_at": f"2026-01-0{number}T00:00:00Z",
+            "updated_at": f"2026-01-0{number}T00:00:00Z",
+            "issue_url": f"x/{ISSUE}",
+            "html_url": f"https://forge.invalid/{number}",
+        }
+    standing, _ = post(network)
+
+    assert standing.outcome is Outcome.PASS
+    assert [forge.comments[number]["body"] == body for number in (1, 2, 3)] == [True, False, True]
+    said = observed(standing)
+    assert said["comment 1: bears the marker too"] == "by mallory, not rehearsal: ignored"
+    assert said["comment 3: bears the marker too"] == (
+        "ours as well; the older one is kept, delete this"
+    )
+
+
+def test_a_closed_issue_stops_the_stage(network: RehearsalNetwork, forge: Any) -> None:
+    """Somebody has called the release off, or it is another's issue."""
+    forge.issues[ISSUE]["state"] = "closed"
+    try:
+        standing, stage = post(network)
+    finally:
+        forge.issues[ISSUE]["state"] = "open"
+
+    assert standing.outcome is Outcome.FAIL
+    assert standing.reason == f"issue {ISSUE}: state: expected open, got closed"
+    assert mutations(read_entries(stage.folder / "tape")) == []
+
+
+def test_a_section_that_was_edited_stops_the_stage(network: RehearsalNetwork, forge: Any) -> None:
+    """Another stage's is kept as it is, so it must be as we wrote it."""
+    post(network)
+    (comment,) = forge.comments.values()
+    moved = comment["body"].replace("=development", "=testnet")
+    comment["body"] = moved
+    unchanged, _ = post(network)
+    comment["body"] = moved.replace("attempt", "ATTEMPT ", 2).replace("ATTEMPT ", "attempt", 1)
+    edited, _ = post(network)
+
+    assert unchanged.outcome is Outcome.PASS
+    assert edited.outcome is Outcome.FAIL
+    assert edited.reason.startswith("section of testnet: text: expected as we wrote it, got edited")
+
+
+def test_a_secret_is_never_posted(
+    network: RehearsalNetwork, forge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that came into a reason stops the post."""
+    with ready_to_post(network) as stage:
+        context = stage._context(ITEM, 1)
+        monkeypatch.setenv("RPP_RPC_TOKEN", context.params.commit)
+        stage.change(preflight.release_issue)
+        standing = stage.verdict().items[1]
+
+    assert forge.comments == {}
+    assert standing.outcome is Outcome.FAIL, standing.reason
+    assert standing.reason.startswith("comment: secrets: expected none, got one")
+
+
+def test_a_replay_posts_nothing_and_finds_the_same(
+    network: RehearsalNetwork, forge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A first try that failed, then one that passed: the very text again, from the record alone."""
+    network.fault("issue-locked@development")
+    _, stage = post(network)
+    network.clear("issue-locked")
+    number = stage.verdict().attempt
+    live, _ = post(network, attempt=number, retry_reason="it is unlocked")
+    forge.comments.clear()
+    monkeypatch.setenv("RUNBOOK_REPLAY", str(stage.folder))
+    for name in network.env:
+        monkeypatch.delenv(name)
+    with ready_to_post(network) as replayed:
+        replayed.change(preflight.release_issue)
+        again = replayed.verdict().items[1]
+
+    assert (again.outcome, again.result) == (Outcome.PASS, live.result)
+    assert forge.comments == {}
+
+
+def test_every_way_it_can_block_is_rehearsed() -> None:
+    """FAIL and INCONCLUSIVE, and a write that only looks lost."""
+    assert {fault.outcome for fault in MINE} == {"FAIL", "INCONCLUSIVE", "PASS"}
+
+
+# --- in its place among the stage's items -----------------------------------------------------------
+
+ORDER = (
+    "preflight.config-drift",
+    "development.ready.ci-green",
+    "development.ready.provision",
+    ITEM,
+    "development.activate.deploy",
+)
+
+
+def walked(network: RehearsalNetwork, mode: str) -> tuple[dict[str, Standing], Stage]:
+    """Readiness, the plan, the release issue and the deploy, in the playbook's order."""
+    adopt(str(network.site), "development")
+    file = network.params["development"]
+    given = STAGE_PARAMS["development"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
+    stage = open_stage("development", **{**given, "mode": mode})
+    try:
+        stage.check(preflight.config_drift)
+        stage.check(development.ci_green)
+        stage.change(development.provision)
+        stage.plan(development.plan)
+        stage.change(preflight.release_issue)
+        stage.change(development.deploy)
+        return {item.item: item for item in stage.verdict().items}, stage
+    finally:
+        stage.close()
+
+
+def test_it_stands_between_readiness_and_activation(
+    network: RehearsalNetwork, forge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red readiness: nothing is posted. All well: posted with what held so far, then deployed."""
+    monkeypatch.setitem(playbook.DECLARED, "development", ORDER)
+    network.fault("provision-fails@development")
+    red, _ = walked(network, "apply")
+    posted = len(forge.comments)
+    network.clear("provision-fails")
+    green, stage = walked(network, "apply")
+    (comment,) = forge.comments.values()
+
+    assert (red[ITEM].reason, posted) == ("not reached: blocked by development.ready.provision", 0)
+    assert {item.outcome for item in green.values()} == {Outcome.PASS}
+    assert [item for item in ORDER if f"`{item}`" in comment["body"]] == list(ORDER[:3])
+    order = [entry.item for entry in mutations(read_entries(stage.folder / "tape"))]
+    assert list(dict.fromkeys(order)) == [ORDER[2], ITEM, ORDER[4]]
+
+
+def test_a_plan_drafts_the_comment_behind_a_planned_change(
+    network: RehearsalNetwork, forge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Provisioning is only planned, and the draft is shown all the same, with the plan's digest."""
+    monkeypatch.setitem(playbook.DECLARED, "development", ORDER)
+    planned, stage = walked(network, "plan")
+    record = Record(stage.folder / "record.jsonl").entries()
+    digest = next(entry.body["digest"] for entry in record if entry.kind == "plan")
+
+    assert [item.state for item in planned.values()] == ["judged"] * 2 + ["planned"] * 3
+    draft = planned[ITEM].planned[-1].observed
+    assert f"| plan | `{digest}` |" in str(draft)
+    assert "**▷ PLANNED** | `development.ready.provision` |" in str(draft)
+    assert forge.comments == {}
+    assert mutations(read_entries(stage.folder / "tape")) == []
+
+
+def test_no_change_follows_an_issue_that_cannot_be_reached(
+    practice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a site whose forge is nowhere: what stands behind it is not reached, and says why."""
+    monkeypatch.setitem(playbook.DECLARED, "development", ("preflight.config-drift", *ORDER[3:]))
+    monkeypatch.setitem(playbook.PLAN_BEFORE, "development", ITEM)
+    stage = practice.open(issue=ISSUE)
+    practice.item(stage, "preflight.config-drift")
+    stage.plan(practice.plan)
+    stage.change(preflight.release_issue)
+    practice.item(stage, ORDER[4])
+    items = stage.verdict().items
+
+    assert [item.outcome for item in items] == [Outcome.PASS, *[Outcome.INCONCLUSIVE] * 2]
+    assert items[1].reason.startswith(f"forge: issue {ISSUE}: readable: expected an answer, got")
+    assert items[2].reason == f"not reached: blocked by {ITEM}"
+    assert practice.made == []
