@@ -81,6 +81,9 @@ def parser() -> argparse.ArgumentParser:
     rehearse = verb("rehearse", _rehearse, "practise on a network of our own")
     rehearse.add_argument("--fault", action="append", default=[], metavar="NAME[@STAGE]")
     rehearse.add_argument("--list-faults", action="store_true")
+    rehearse.add_argument(
+        "--until", choices=[s for s in STAGES if s in NOTEBOOKS], default="", help="last stage"
+    )
     rehearse.add_argument("--serve", action="store_true", help="only keep the network up")
     rehearse.add_argument("--root", type=Path, help="folder of the network (default: .rehearsal/)")
     rehearse.add_argument("--seed", type=int, default=1)

@@ -6,7 +6,7 @@ another person, and the apply run. Time passes where the playbook wants it to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -44,12 +44,16 @@ class Promotion:
     network: RehearsalNetwork
     tell: Callable[[str], None]
     shown: Shown | None = None
+    faults: Sequence[str] = ()
     release: str = layout.RELEASE
 
     def carry(self, stages: tuple[str, ...] = STAGES) -> list[Carried]:
         """Every run up to the last stage, or up to the first that did not pass."""
         runs: list[Carried] = []
         for stage in stages:
+            for fault in self.faults:
+                if fault.partition("@")[2].partition("/")[0] == stage:
+                    self.network.fault(fault)
             runs += self._development() if stage == STAGES[0] else self._rollout(stage)
             if not runs[-1].passed:
                 break
@@ -64,7 +68,7 @@ class Promotion:
     def _rollout(self, stage: str) -> list[Carried]:
         start, end = self._window(stage)
         world, release = self.network.world, self.network.release
-        params = layout.rollout(world, release, start, end, release=self.release)
+        params = {**layout.rollout(world, release, start, end), "release": self.release}
         if stage == "canary":
             self.network.install_candidate()
         if stage == "testnet":
@@ -106,6 +110,12 @@ class Promotion:
         for account in people:
             self.tell(f"{stage}: {account} approves {digest[:19]}")
             self.network.say(account, f"approve {digest}")
+
+    def report(self) -> Any:
+        """The release report over what the store now holds."""
+        commit = self.network.release.commit
+        params = {"site": str(self.network.site), "release": self.release, "commit": commit}
+        return self._run("report", {**params, "mode": "plan"}).report
 
     def _run(self, stage: str, params: Mapping[str, Any], file: str = "") -> Carried:
         report = run_stage(stage, params, params_file=file, shown=self.shown)

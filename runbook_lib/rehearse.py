@@ -14,13 +14,16 @@ from typing import Any
 from . import commands
 from .changes.adopt import adopt
 from .errors import ParameterError
-from .launch import run_stage
-from .params import PROJECT, parse_yaml
+from .params import PROJECT
+from .playbook import NOTEBOOKS, STAGES
+from .promote import Carried, Promotion
 from .rehearsal.faults import FAULTS
+from .rehearsal.layout import COMMANDER, ISSUE
 from .rehearsal.network import RehearsalNetwork, serve
 
 HOME = PROJECT / ".rehearsal"
 SERVED = HOME / "network"
+HISTORY_S = 36 * 3600.0
 
 
 def rehearse(args: argparse.Namespace) -> int:
@@ -33,23 +36,44 @@ def rehearse(args: argparse.Namespace) -> int:
     root = args.root or _fresh(HOME / "run")
     say = _Quiet() if args.json else _Say()
     say("starting the rehearsal network ...")
-    with RehearsalNetwork(root, seed=args.seed, servers=args.servers) as network:
+    with RehearsalNetwork(
+        root, seed=args.seed, servers=args.servers, history_s=HISTORY_S, team=True
+    ) as network:
         os.environ.update(network.env)
-        _prepare(network, faults)
+        _prepare(network, [])
         say(
             f"network up: {', '.join(network.world.clusters)}; faults: {', '.join(faults) or 'none'}"
         )
-        say("development: running the notebook headless")
-        file = network.params["development"]
-        report = run_stage(
-            "development",
-            parse_yaml(file.read_bytes(), str(file)),
-            params_file=str(file),
-            shown=None if args.json else commands.print_standing,
-        )
-        code = commands.tell(report, as_json=args.json)
+        shown = None if args.json else commands.print_standing
+        runs = Promotion(network, say, shown, faults).carry(_until(args.until))
+        code = _tell(runs, as_json=args.json)
+        if runs[-1].passed and runs[-1].stage == STAGES[-1]:
+            say("report: the stages on one page")
+            report = Promotion(network, say, shown).report()
+            if not args.json:
+                print(f"report  {report.output}")
     say("network down")
     return code
+
+
+def _until(stage: str) -> tuple[str, ...]:
+    built = [name for name in STAGES if name in NOTEBOOKS]
+    return tuple(built[: built.index(stage) + 1] if stage else built)
+
+
+def _tell(runs: Sequence[Carried], *, as_json: bool) -> int:
+    """How the runs ended; the exit code is the last one's."""
+    if as_json:
+        documents = [
+            {"stage": run.stage, "mode": run.mode, **commands.report_document(run.report)}
+            for run in runs
+        ]
+        commands.print_json({**documents[-1], "runs": documents})
+        return int(runs[-1].report.exit_code)
+    for run in runs[:-1]:
+        verdict = run.report.verdict
+        print(f"{run.stage} ({run.mode}): {verdict.outcome} {run.report.folder}")
+    return commands.tell(runs[-1].report, as_json=False)
 
 
 class _Say:
@@ -65,7 +89,10 @@ class _Quiet(_Say):
 def _prepare(network: RehearsalNetwork, faults: Sequence[str]) -> None:
     """A rehearsal starts adopted: its clusters are known before anything breaks."""
     for cluster in network.world.clusters:
-        adopt(str(network.site), cluster)
+        found = adopt(str(network.site), cluster, issue=ISSUE)
+        if not found.approved_by:
+            network.say(COMMANDER, f"approve {found.digest}")
+            adopt(str(network.site), cluster, issue=ISSUE)
     for fault in faults:
         network.fault(fault)
     network.settle()

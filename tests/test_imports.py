@@ -37,6 +37,7 @@ LAYERS = (
     ("engine", "launch", "doctor"),
     ("commands",),
     ("approve",),
+    ("promote",),
     ("rehearse",),
     ("cli", "__init__"),
 )

@@ -46,7 +46,8 @@ class RehearsalNetwork:
     ``root`` must be new or empty. ``sizes`` overrides the number of nodes per cluster. ``servers``
     chooses Prometheus and Alertmanager: the real ones, the embedded ones, or ``auto``, the real
     ones when installed; they start with ``history_s`` of history. Without ``telemetry`` there are
-    none. ``bundle`` is a rollout bundle to use in place of our own. Use it as a context manager,
+    none. ``bundle`` is a rollout bundle to use in place of our own. With ``team`` nobody may approve
+    their own. Use it as a context manager,
     or call ``start`` and ``stop``; nothing runs or listens after ``stop``.
     """
 
@@ -61,6 +62,7 @@ class RehearsalNetwork:
         telemetry: bool = True,
         history_s: float = 12 * 3600.0,
         bundle: Path | None = None,
+        team: bool = False,
     ) -> None:
         unknown = sorted(set(sizes or {}) - set(SIZES))
         if unknown:
@@ -82,6 +84,7 @@ class RehearsalNetwork:
             history_s,
             bundle,
         )
+        self._team = team
         self._sizes = dict(SIZES) | dict(sizes or {})
         self._first_faults = tuple(faults)
         self._undo: dict[str, Undo] = {}
@@ -186,6 +189,7 @@ class RehearsalNetwork:
         text = self._bundle.read_text() if self._bundle else templates.bundle()
         (self.root / "bundle" / "mainnet.toml").write_text(text)
         (self.root / "store").mkdir()
+        (self.root / "store").chmod(0o2775 if self._team else 0o755)
 
     def _write_files(self, prometheus: str, alertmanager: str) -> None:
         forge, grafana = _url(self._forge_address), _url(self._grafana_address)
@@ -195,7 +199,8 @@ class RehearsalNetwork:
         listed = people.people(self.seed)
         keys = {node.name: people.public_key(self.seed, node.name) for node in nodes}
         urls = (forge, prometheus, alertmanager, grafana, self.signed.log)
-        layout.write_yaml(self.site, layout.site(self.world, *urls, listed, keys))
+        site = layout.site(self.world, *urls, listed, keys)
+        layout.write_yaml(self.site, {**site, "single_operator": not self._team})
         for stage, parameters in layout.PARAMETERS.items():
             layout.write_yaml(self.params[stage], parameters(self.world, self.release))
         exports = [f"export {name}={shlex.quote(value)}\n" for name, value in self.env.items()]
