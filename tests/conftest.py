@@ -56,9 +56,24 @@ def pytest_runtest_makereport(
     return report
 
 
-DECLARED = playbook.DECLARED["development"]
+SMALL = (
+    "preflight.config-drift",
+    "development.ready.ci-green",
+    "development.ready.telemetry-reachable",
+    "development.ready.provision",
+    "development.activate.deploy",
+    "development.activate.smoke-suites",
+    "development.activate.baseline",
+)
+"""A development stage small enough to reason about: what its machinery is tested with."""
 NOWHERE = "http://127.0.0.1:9"
 ALICE, BOB = "alice", "bob"
+CELLS = (
+    "stage.check(preflight.config_drift",
+    "stage.check(development.",
+    "stage.change(development.",
+)
+"""The cells of the shipped notebook whose items the small stage has."""
 
 
 class Practice:
@@ -220,7 +235,7 @@ class Practice:
         """Every item's cell, in order; ``outcomes`` by the last word of an item, ``-`` as ``_``."""
         return [
             self.item(stage, item, outcomes.get(item.split(".")[-1].replace("-", "_")))
-            for item in DECLARED
+            for item in playbook.DECLARED["development"]
         ]
 
     def sealed(self) -> Path:
@@ -237,7 +252,7 @@ class Practice:
         book = nbformat.read(NOTEBOOKS / path.name, as_version=4)
         waiting = list(cards)
         for cell in book.cells:
-            if cell.cell_type == "code" and cell.source.startswith(("stage.check", "stage.change")):
+            if cell.cell_type == "code" and cell.source.startswith(CELLS):
                 cell.outputs = [_output(waiting.pop(0))]
             elif "enforce" in cell.metadata.get("tags", ()) and verdict is not None:
                 cell.outputs = [_output(verdict)]
@@ -266,7 +281,14 @@ def _output(card: Any) -> Any:
 
 
 @pytest.fixture
-def practice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Practice]:
+def declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The development stage is the small one."""
+    monkeypatch.setitem(playbook.DECLARED, "development", SMALL)
+    monkeypatch.setitem(playbook.PLAN_BEFORE, "development", SMALL[4])
+
+
+@pytest.fixture
+def practice(declared: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Practice]:
     for name in ("HEADLESS", "REPLAY", "REPLAY_OK", "SCRATCH", "PARAMS_FILE", "HANDOFF"):
         monkeypatch.delenv(f"RUNBOOK_{name}", raising=False)
     monkeypatch.setenv("RUNBOOK_OPERATOR", ALICE)

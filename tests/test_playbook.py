@@ -45,8 +45,12 @@ def test_stages_declare_items_in_order_with_checks_before_changes() -> None:
         assert len(set(items)) == len(items)
         assert set(items) <= set(playbook.ITEMS)
         assert {item.split(".")[0] for item in items} <= {"preflight", stage}
-        groups = [item.split(".")[0] for item in items]
+        groups = [item.split(".")[0] for item in items if item != playbook.DOCUMENT]
         assert groups == sorted(groups, key=lambda group: group != "preflight")
+        if stage in playbook.STAGES:
+            place = items.index(playbook.DOCUMENT)
+            assert all(".activate." in item for item in items[place + 1 :])
+            assert not any(".activate." in item for item in items[:place])
 
 
 def test_gates_of_the_playbooks_sentences_are_the_chains() -> None:

@@ -20,7 +20,9 @@ from runbook_lib.outcomes import CheckResult, ExitCode, Outcome
 from runbook_lib.params import Waiver
 from runbook_lib.sources.tape import read_entries
 
-DECLARED = playbook.DECLARED["development"]
+from .conftest import SMALL
+
+DECLARED = SMALL
 DRIFT, CI, REACHABLE, PROVISION, DEPLOY, SUITES, BASELINE = DECLARED
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from runbook_lib import playbook
-from runbook_lib.changes.approvals import _LINE as APPROVES
 from runbook_lib.evidence.comment import (
     LEVELS,
     LIMIT,
@@ -27,6 +26,7 @@ from runbook_lib.evidence.comment import (
 from runbook_lib.evidence.section import Account, Filed, section
 from runbook_lib.markup import visible
 from runbook_lib.outcomes import CheckResult, Outcome, Standing, Verdict, WaivedRow, check_row
+from runbook_lib.sources.wordforms import lines
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 DIGEST = "sha256:" + "ab" * 32
@@ -129,7 +129,7 @@ def test_a_hostile_reason_changes_nothing_but_its_cell(reason: str, operator: st
     assert [t for t in page.tags if t != "span"] == calm_page.tags
     assert page.links == calm_page.links == []
     assert [(s.stage, s.attempt, s.altered) for s in sections(text)] == [("development", 2, False)]
-    assert APPROVES.findall(text) == []
+    assert list(lines(text)) == []
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_what_blocks_comes_first_and_the_rest_is_folded() -> None:
         "Apply of `v1.4.0` at `c0ffeec0ffee` on practice by alice, headless,"
         " 2026-01-31 12:00:00 UTC to 2026-01-31 13:00:00 UTC"
     )
-    assert lines[2] == "**What blocks (1 of 7 items):**"
+    assert lines[2] == "**What blocks (1 of 11 items):**"
     assert lines[5] == f"| **? INCONCLUSIVE** | `{DECLARED[1]}` | no data |"
     assert lines[6] == "**Evidence:** not attached yet: `runbook publish v1.4.0/development/0002`"
     assert lines[7] == "<details><summary>6 of 7 items: 6 ✓ PASS</summary>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,10 +16,20 @@ from runbook_lib.evidence.record import GENESIS, Entry
 from runbook_lib.evidence.standing import incomplete, load_result, standing, standings, verdict
 from runbook_lib.outcomes import CheckResult, ExitCode, Outcome, Row, check_row, worst
 
+from ..conftest import SMALL
+
 NOW = datetime(2026, 11, 23, 14, 0, 0, tzinfo=UTC)
-DECLARED = playbook.DECLARED["development"]
+DECLARED = SMALL
 DRIFT, CI, REACHABLE, PROVISION, DEPLOY, SUITES, BASELINE = DECLARED
 OUTCOMES = st.sampled_from(Outcome)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small() -> Iterator[None]:
+    """The development stage is the small one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(playbook.DECLARED, "development", SMALL)
+        yield
 
 
 class Story:

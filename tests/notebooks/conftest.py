@@ -71,6 +71,11 @@ class Bench:
 
 
 @pytest.fixture
+def declared() -> None:
+    """The kernel runs the whole stage: so do these tests."""
+
+
+@pytest.fixture
 def bench(practice: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.delenv("RUNBOOK_FOLLOW", raising=False)
     return Bench(practice, tmp_path, monkeypatch)

@@ -122,7 +122,8 @@ def test_the_shipped_notebook_is_judged_and_sealed(bench: Any) -> None:
     assert report.problems == []
     assert report.exit_code is ExitCode.INCONCLUSIVE
     assert report.verdict is not None
-    assert [item.state for item in report.verdict.items] == ["judged"] * 3 + ["not-reached"] * 4
+    states = [item.state for item in report.verdict.items]
+    assert states == ["judged"] * 6 + ["not-reached"] * 5
     assert report.verdict.run == "headless"
     assert report.output == folder / "10_development.ipynb"
     assert shown == list(report.verdict.items)
@@ -171,7 +172,7 @@ def test_a_killed_run_leaves_a_readable_record(bench: Any, number: signal.Signal
     go_on = bench.folder / "fifo"
     os.mkfifo(go_on)
     bench.practice.write_site(
-        commands={"version": {"argv": ["/bin/cat", str(go_on)], "timeout_s": 60}}
+        commands={"revision": {"argv": ["/bin/cat", str(go_on)], "timeout_s": 60}}
     )
     params = bench.folder / "params.yaml"
     params.write_text(yaml.safe_dump(bench.params))
