@@ -138,7 +138,7 @@ def test_a_quiet_soak_passes_and_a_replay_says_the_same(
     verdict, result, folder = judged(soaked)
 
     assert verdict.exit_code is ExitCode.PASSED, result.reason
-    assert result.reason == "52 h of soak without a page or a hole"
+    assert result.reason.endswith(" h of soak without a page or a hole")
     assert {(row.subject, row.what) for row in result.rows} == {
         ("Watchdog", "fires throughout"),
         *(
