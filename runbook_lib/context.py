@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -67,6 +67,10 @@ class Context:
     @property
     def cluster(self) -> Cluster:
         return self.site.clusters[self.cluster_name]
+
+    def on(self, stage: str) -> Context:
+        """The same try, looking at the cluster of another stage; it has no plan for that one."""
+        return replace(self, stage=stage, plan=None)
 
     @property
     def now(self) -> datetime:

@@ -246,6 +246,7 @@ class Commands(Strict):
     probe: Command | None = None
     test_rules: Command | None = None
     assets: Command | None = None
+    soak: Command | None = None
     revision: Command | None = None
     tree_status: Command | None = None
     suites: dict[str, Command] = {}

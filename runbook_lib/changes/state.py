@@ -7,7 +7,7 @@ what an attempt that passed, or an adoption, left on each node: where a rollback
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -65,7 +65,7 @@ def known_map(scope: Scope, store: Store, cluster: str) -> dict[str, Known]:
 
     Raises RecordDamaged when a record of the store contradicts itself.
     """
-    return _latest(scope, store, lambda entries: _counts(entries, cluster))
+    return _latest(journals(scope, store, cluster))
 
 
 def good_map(scope: Scope, store: Store, cluster: str) -> dict[str, Known]:
@@ -75,22 +75,32 @@ def good_map(scope: Scope, store: Store, cluster: str) -> dict[str, Known]:
     adoption took over; a node of neither is not in it. Raises RecordDamaged, SourceError.
     """
 
-    def good(entries: list[Entry]) -> bool:
-        return _counts(entries, cluster) and (entries[0].body["mode"] == "adopt" or passed(entries))
+    found = journals(scope, store, cluster)
+    return _latest(
+        (origin, entries)
+        for origin, entries in found
+        if entries[0].body["mode"] == "adopt" or passed(entries)
+    )
 
-    return _latest(scope, store, good)
 
-
-def _latest(scope: Scope, store: Store, counts: Callable[[list[Entry]], bool]) -> dict[str, Known]:
+def _latest(records: Iterable[tuple[str, list[Entry]]]) -> dict[str, Known]:
     found: dict[str, Known] = {}
-    for path in _records(scope, store.root):
-        entries, _ = parse(scope.read(path), str(path.relative_to(store.root)))
-        if not counts(entries):
-            continue
-        for node, known in _states(entries, str(path.parent.relative_to(store.root))):
+    for origin, entries in records:
+        for node, known in states(entries, origin):
             if node not in found or known.at >= found[node].at:
                 found[node] = known
     return found
+
+
+def journals(scope: Scope, store: Store, cluster: str) -> Iterator[tuple[str, list[Entry]]]:
+    """(attempt, record) of everything that really changed or looked at ``cluster``.
+
+    Raises RecordDamaged.
+    """
+    for path in _records(scope, store.root):
+        entries, _ = parse(scope.read(path), str(path.relative_to(store.root)))
+        if _counts(entries, cluster):
+            yield str(path.parent.relative_to(store.root)), entries
 
 
 def _records(scope: Scope, root: Path) -> Iterable[Path]:
@@ -115,7 +125,8 @@ def _counts(entries: list[Entry], cluster: str) -> bool:
     return live and opened.get("cluster") == cluster
 
 
-def _states(entries: list[Entry], origin: str) -> Iterable[tuple[str, Known]]:
+def states(entries: list[Entry], origin: str) -> Iterator[tuple[str, Known]]:
+    """(node, state) as a record says they were verified. Raises RecordDamaged."""
     for entry in entries:
         if entry.kind == "state":
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import playbook
-from ..changes.apply import Applier, Change, all_pass
+from ..changes.apply import Applier, Change
 from ..changes.phases import make_plan as plan
 from ..changes.provisioning import provision_and_remove
 from ..changes.roll import planned_rows, roll
@@ -11,12 +11,11 @@ from ..changes.targets import read_bundle
 from ..context import Context, judges
 from ..errors import SourceError
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
-from ..sources.commands import SuiteRun
 from . import preflight
 from .baselines import baseline, baseline_figure
-from .checkout import checkout
 from .ci import ci_rows
 from .comparisons import previous_release
+from .suites import run_suites
 
 __all__ = [
     "baseline",
@@ -153,42 +152,5 @@ deploy = Change(DEPLOY, _plan_deploy, _deploy)
 
 @judges("development.activate.smoke-suites")
 def smoke_suites(context: Context) -> CheckResult:
-    """The smoke suites pass on a clean tree of the very commit. Playbook: activation, 2.
-
-    Zero tests run, a test that says it skipped, and a commit that moved meanwhile are failures.
-    """
-    rows = checkout(context, "before the suites")
-    if not all_pass(rows):
-        return context.conclude(rows, passed="", empty="")
-    ran = []
-    for suite in playbook.DEVELOPMENT_SUITES:
-        try:
-            ran.append(run := context.commands.suite(suite))
-            rows += _suite_rows(suite, run)
-        except SourceError as error:
-            rows.append(unknown_row(suite, "runs", "to its end", error.problem))
-    rows += checkout(context, "after the suites")
-    passed = sum(run.passed for run in ran)
-    return context.conclude(
-        rows,
-        passed=f"{passed} tests of {len(ran)} suites passed at {context.params.commit[:12]}",
-        empty="no suite ran",
-        data={"commit": context.params.commit, "passed": passed},
-    )
-
-
-def _suite_rows(suite: str, run: SuiteRun) -> list[Row]:
-    rows = [check_row(suite, "exit code", 0, run.code, run.code == 0)]
-    if not run.complete:
-        # It broke off: what it did not report is neither passed nor failed.
-        got = f"{run.announced} announced, {run.passed + run.failed + run.ignored} reported"
-        rows.append(check_row(suite, "every test reported", "all", got, Outcome.INCONCLUSIVE))
-    else:
-        rows.append(check_row(suite, "tests passed", "more than 0", run.passed, run.passed > 0))
-    rows += [
-        check_row(suite, "tests failed", 0, run.failed, run.failed == 0),
-        check_row(suite, "tests ignored", 0, run.ignored, run.ignored == 0),
-    ]
-    if run.skipped_lines:
-        rows.append(check_row(suite, "skipped its work", "never", run.skipped_lines[0], ok=False))
-    return rows
+    """The smoke suites pass on a clean tree of the very commit. Playbook: activation, 2."""
+    return run_suites(context, playbook.DEVELOPMENT_SUITES)

@@ -4,14 +4,36 @@ from __future__ import annotations
 
 from ..changes.phases import make_plan as plan
 from ..context import Context, judges
-from ..outcomes import CheckResult, Row, check_row
+from ..outcomes import CheckResult, Row, Value, check_row
+from ..playbook import TESTNET_SUITES
 from ..sources.config import GATES_AT
+from . import gossip
+from . import soak as soaking
 from .rollouts import rollout
+from .soak import soak
+from .suites import run_suites
 
-__all__ = ["deploy", "gate", "gates", "plan"]
+__all__ = ["deploy", "expectations", "gate", "gates", "plan", "regression_suites", "soak"]
 
 ONLY = "malachite_consensus"
 STAY_OFF = ("timetoke_rewards", "witness_network")
+
+
+def expectations(context: Context) -> list[tuple[str, str, Value]]:
+    """What must hold, with its thresholds, before any data is read."""
+    nodes = f"{len(context.cluster.nodes)} nodes"
+    epochs = f"at least {context.params.gossip_epochs} whole epoch(s)"
+    return [
+        (soak.item, *soaking.expected(context)),
+        (gates.item, f"gates that change: {ONLY}, or none", nodes),
+        (deploy.item, "the release's binary runs, read back", nodes),
+        (gate.item, f"{ONLY} on, then gossip no worse than before", epochs),
+        (
+            regression_suites.item,
+            "0 failed, 0 skipped, more than 0 passed",
+            ", ".join(TESTNET_SUITES),
+        ),
+    ]
 
 
 @judges("testnet.ready.gates")
@@ -40,4 +62,10 @@ def gates(context: Context) -> CheckResult:
 
 
 deploy = rollout("testnet.activate.deploy", "{nodes} run the release, read back")
-gate = rollout("testnet.activate.gate", f"{{nodes}} have {ONLY} on")
+gate = rollout("testnet.activate.gate", f"{{nodes}} have {ONLY} on", after=gossip.after_gate)
+
+
+@judges("testnet.activate.regression-suites")
+def regression_suites(context: Context) -> CheckResult:
+    """The witness and proof suites pass at the commit. Playbook: testnet activation, 3."""
+    return run_suites(context, TESTNET_SUITES)

@@ -47,6 +47,8 @@ LEAD_S = {
     "metrics-gap": 2400.0,
     "metrics-stale": 900.0,
     "panel-stale": 900.0,
+    "no-transactions": 7200.0,
+    "halt-during-epochs": 1200.0,
 }
 TRACELESS_S = 600.0
 
@@ -228,7 +230,8 @@ class Timeline:
         """Per segment: whether blocks are committed."""
         powers = np.array([float(power) for power in self.powers])
         enough: Flags = self.up @ powers >= float(self.quorum)
-        return enough & ~self.fault("consensus-stall")
+        halted = self.fault("consensus-stall") | self.fault("halt-during-epochs")
+        return enough & ~halted
 
     def elapsed(self, active: Flags, at: Floats) -> Floats:
         """Seconds since the first segment in which ``active`` (per segment) held, up to ``at``."""

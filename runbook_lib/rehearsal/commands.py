@@ -263,6 +263,23 @@ def suite(site: Site, args: argparse.Namespace) -> None:
         fail("error: test failed, to rerun pass `--test`", EXIT_TESTS_FAILED)
 
 
+def soak(site: Site, args: argparse.Namespace) -> None:
+    """The newest soak job: it began when the development cluster last took a build."""
+    from datetime import UTC, datetime
+
+    if site.is_on("soak-job-missing"):
+        fail("soak: no job has run on this cluster")
+    lines = (site.root / "events.jsonl").read_text().splitlines()
+    events = [json.loads(line) for line in lines]
+    builds = [e for e in events if (e["cluster"], e["kind"]) == ("development", "build")]
+    newest = max(builds, key=lambda event: float(event["at"]))
+    offset = json.loads((site.root / "clock.json").read_text())["offset_s"]
+    commit = "0" * 40 if site.is_on("soak-job-other-commit") else newest["data"]["commit"]
+    times = {"started": newest["at"], "ended": time.time() + offset}
+    shown = {key: datetime.fromtimestamp(at, UTC).isoformat() for key, at in times.items()}
+    show({"commit": commit, "passed": not site.is_on("soak-job-failed"), **shown})
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="commands", description=(__doc__ or "").splitlines()[0])
     top.add_argument("--root", type=Path, required=True, help="folder of the running network")
@@ -279,6 +296,7 @@ def parser() -> argparse.ArgumentParser:
         (freeze, ("release",)),
         (unfreeze, ("release",)),
         (proposals, ()),
+        (soak, ()),
     ):
         verb = verbs.add_parser(run.__name__.replace("_", "-"))
         verb.set_defaults(run=run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from .files import write_atomically
 from .layout import git
 from .people import Verb, forged_file
 from .templates import NO_EXPORT
+from .world import Event, EventKind
 
 if TYPE_CHECKING:
     from .network import RehearsalNetwork
@@ -279,6 +281,67 @@ def _replaced(key: str, old: str, new: str) -> Effect:
     return _rules(mutate)
 
 
+def _before(network: RehearsalNetwork, events: list[Event]) -> Undo:
+    """These events have happened already: the history is laid again with them, or without."""
+
+    def relay() -> None:
+        if network.telemetry is not None:
+            network.telemetry.relay()
+
+    def undo() -> None:
+        for event in events:
+            network.world.events.remove(event)
+        relay()
+
+    network.world.events.extend(events)
+    relay()
+    return undo
+
+
+def _once(name: str, begun_s: float, over_s: float) -> Effect:
+    """Another fault was on for a while: from so many seconds ago until so many seconds ago."""
+
+    def effect(network: RehearsalNetwork, active: Active) -> Undo:
+        now, data = network.world.clock.now(), {"name": name}
+        times: tuple[tuple[EventKind, float], ...]
+        times = (("fault-on", begun_s), ("fault-off", over_s))
+        return _before(
+            network, [Event(now - ago, active.cluster, "", kind, data) for kind, ago in times]
+        )
+
+    return effect
+
+
+def _since_restart(network: RehearsalNetwork, active: Active) -> Undo:
+    """The fault has been on since the cluster's last restart, as if that had brought it."""
+    ups = [e.at for e in network.world.events_of(active.cluster) if e.kind == "up"]
+    event = Event(max(ups), active.cluster, "", "fault-on", {"name": active.name})
+    return _before(network, [event])
+
+
+def _restarted(nodes: int) -> Effect:
+    """The last nodes of the cluster were down for four minutes, half an hour ago."""
+
+    def effect(network: RehearsalNetwork, active: Active) -> Undo:
+        now = network.world.clock.now()
+        names = [spec.name for spec in network.world.clusters[active.cluster].nodes[-nodes:]]
+        times: tuple[tuple[EventKind, float], ...] = (("down", 1800.0), ("up", 1560.0))
+        return _before(
+            network,
+            [Event(now - ago, active.cluster, n, kind) for n in names for kind, ago in times],
+        )
+
+    return effect
+
+
+def _another_binary(network: RehearsalNetwork, active: Active) -> Undo:
+    path = network.world.node_dir(active.cluster, active.node) / "running.json"
+    before = path.read_text()
+    build = json.loads(before)
+    write_atomically(path, json.dumps({**build, "digest": "sha256:" + "0" * 64}) + "\n")
+    return lambda: write_atomically(path, before)
+
+
 def _previous_build(network: RehearsalNetwork, active: Active) -> Undo:
     path = network.world.node_dir(active.cluster, active.node) / "bin" / "rpp-node"
     before = path.read_bytes()
@@ -324,6 +387,22 @@ EFFECTS: dict[str, Effect] = {
     "bundle-not-monotonic": _write("bundle/mainnet.toml", _turned_off),
     "worm-contradiction": _write("bundle/mainnet.toml", lambda text: text + "\n" + NO_EXPORT),
     "no-dry-run": _write("site.yaml", _without_dry_run),
+    "page-during-soak": _once("consensus-slow", 3600.0, 1800.0),
+    "telemetry-gap-during-soak": _once("metrics-gap", 3600.0, 1800.0),
+    "watchdog-missing-in-window": _own_rules(_without_watchdog),
+    "restart-during-soak": _restarted(1),
+    "binary-changed": _another_binary,
+    "silence-during-soak": _silence,
+    "gossip-silent": _since_restart,
+    "gossip-drops": _since_restart,
+    "gossip-slow": _since_restart,
+    "halted-once": _once("consensus-stall", 5400.0, 4200.0),
+    "mass-restart": _restarted(2),
+    "gap-during-epochs": _once("metrics-gap", 3600.0, 1800.0),
+    "silence-during-epochs": _silence,
+    "gate-reversed": _edit(
+        r"^malachite_consensus = \w+", "malachite_consensus = false", restart=True
+    ),
     "node-down": _node_down,
     "node-stays-down": _stays_down,
     "suite-dirty-tree": _dirty_tree,

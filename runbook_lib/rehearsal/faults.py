@@ -43,6 +43,9 @@ _PROVISION = "development.ready.provision"
 _DEPLOY = "development.activate.deploy"
 _SUITES = "development.activate.smoke-suites"
 _BASELINE = "development.activate.baseline"
+_SOAK = "testnet.ready.soak"
+_GATE = "testnet.activate.gate"
+_EPOCHS = "canary.ready.epochs-clean"
 _CANDIDATE = "canary.ready.candidate-installed"
 _ALERTS = "canary.ready.alerts-active"
 _OBSERVE = "canary.activate.observe"
@@ -202,6 +205,25 @@ _ALL = (
     Fault("metrics-stale", _BASELINE, "INCONCLUSIVE", "series ended a while ago", "telemetry"),
     Fault("metrics-nan", _BASELINE, "INCONCLUSIVE", "series hold NaN", "telemetry"),
     Fault("metrics-gap", _BASELINE, "INCONCLUSIVE", "series have holes", "telemetry"),
+    Fault("soak-job-failed", _SOAK, "FAIL", "the soak job did not pass", "command"),
+    Fault("soak-job-other-commit", _SOAK, "FAIL", "the soak job ran another commit", "command"),
+    Fault("soak-job-missing", _SOAK, "INCONCLUSIVE", "no soak job has run", "command"),
+    Fault("page-during-soak", _SOAK, "FAIL", "rounds were slow for an hour", "chain"),
+    Fault("no-transactions", _SOAK, "FAIL", "nobody submits a transaction", "chain"),
+    Fault("binary-changed", _SOAK, "FAIL", "a node runs another binary", "command"),
+    Fault("silence-during-soak", _SOAK, "FAIL", "pages of the cluster are silenced", "telemetry"),
+    Fault("telemetry-gap-during-soak", _SOAK, "INCONCLUSIVE", "series had a hole", "telemetry"),
+    Fault("watchdog-missing-in-window", _SOAK, "INCONCLUSIVE", "no watchdog fires", "telemetry"),
+    Fault("restart-during-soak", _SOAK, "INCONCLUSIVE", "a node restarted by itself", "chain"),
+    Fault("gossip-silent", _GATE, "FAIL", "no gossip is seen", "chain"),
+    Fault("gossip-drops", _GATE, "FAIL", "gossip is dropped", "chain"),
+    Fault("gossip-slow", _GATE, "FAIL", "votes take three times as long", "chain"),
+    Fault("halt-during-epochs", _EPOCHS, "FAIL", "no block is committed any more", "chain"),
+    Fault("gate-reversed", _EPOCHS, "FAIL", "a node has malachite_consensus off", "config"),
+    Fault("halted-once", _EPOCHS, "INCONCLUSIVE", "no block for twenty minutes", "chain"),
+    Fault("mass-restart", _EPOCHS, "INCONCLUSIVE", "two nodes restarted at once", "chain"),
+    Fault("gap-during-epochs", _EPOCHS, "INCONCLUSIVE", "series had a hole", "telemetry"),
+    Fault("silence-during-epochs", _EPOCHS, "INCONCLUSIVE", "pages are silenced", "telemetry"),
     Fault("candidate-missing", _CANDIDATE, "FAIL", "a canary runs the build before", "config"),
     Fault("candidate-dry-run-fails", _CANDIDATE, "FAIL", "a canary's file is invalid", "config"),
     Fault("candidate-unreadable", _CANDIDATE, "INCONCLUSIVE", "a canary tells no build", "command"),

@@ -248,6 +248,7 @@ def commands(root: Path) -> dict[str, Any]:
         "probe": command(5.0, "probe", "{backend}"),
         "test_rules": {"argv": [*script, "test-rules", "{file}"], "timeout_s": 30.0},
         "assets": {"argv": [*script, "assets", "{node}"], "timeout_s": 10.0},
+        "soak": command(10.0, "soak"),
         "revision": {"argv": [*checkout, "rev-parse", "HEAD"], "timeout_s": 10.0},
         "tree_status": {"argv": [*checkout, "status", "--porcelain"], "timeout_s": 10.0},
         "suites": {

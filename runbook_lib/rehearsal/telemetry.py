@@ -25,7 +25,7 @@ from .chain import (
     Timeline,
 )
 from .tsdb import Flags, Floats, Indices, Instants, Store, format_labels, format_value
-from .world import World
+from .world import Event, World
 
 JOB = "rpp-node"
 MINUTE_S = 60.0
@@ -36,6 +36,7 @@ SMALL = (5.0, 10.0, 25.0, 50.0, 100.0)
 COARSE = (5.0,)  # all that the chain's default bounds have for shares and seconds
 STALL_WARNING_S, STALL_CRITICAL_S = 900.0, 1800.0
 PROVE_MS, VERIFY_S, REWARD_MS = 850.0, 0.045, 35.0  # typical: proving, verifying, rewarding
+SLOW_GOSSIP, DROP_PERIOD_S = 3.0, 120.0  # under faults: factor of latencies, pace of drops per node
 REPLAY_ERROR = {"reason": "stalled"}
 _P = "rpp_runtime_consensus_"
 _PROOF = {"proof_backend": "stwo", "proof_kind": "consensus", "proof_circuit": "consensus"}
@@ -164,12 +165,15 @@ class NodeTelemetry:
         blocks, slots = self._blocks, self._seconds / self.timeline.spec.block_time_s
         lost, validator = slots - blocks, self.timeline.spec.nodes[self.index].validator
         voter = {"validator": validator, "proof_backend": "stwo"}
+        slow = self.timeline.fault("gossip-slow")[self.timeline.segment(self._edges[:-1])]
         for name, key, typical, bounds, labels in (
             ("round_duration", "round", ROUND_MS, LATENCY_MS, {}),
             ("round_quorum_latency", "quorum", QUORUM_MS, LATENCY_MS, {}),
             ("vote_latency", "vote", VOTE_MS, VOTE_BOUNDS_MS, voter),
         ):
             values = self._ms(key, typical)
+            if key != "round":  # votes travel by gossip
+                values = values * np.where(slow, SLOW_GOSSIP, 1.0)
             yield from _histogram(f"{_P}{name}_milliseconds", labels, bounds, blocks, values)
         height = self.timeline.height(self._edges[:-1]).astype(float)
         yield from _histogram("rpp_runtime_chain_block_height", {}, COARSE, blocks, height, None)
@@ -224,7 +228,11 @@ class NodeTelemetry:
         name = "rpp_runtime_network_peer_count"
         for row in _histogram(name, {}, COARSE, self._seconds / 15.0, peers, None):
             yield replace(row, paced=False)
-        yield _counter("pipeline_gossip_events_total", {}, blocks * peers * 3)
+        said = blocks * peers * self._own("gossip", 3.0, 0.1)
+        spoken = said * ~timeline.fault("gossip-silent")[segment]
+        yield _counter("pipeline_gossip_events_total", {}, spoken)
+        dropped = self._seconds * timeline.fault("gossip-drops")[segment] / DROP_PERIOD_S
+        yield _counter("pipeline_errors_total", {"stage": "gossip"}, dropped, paced=False)
         witness = f"{_P}witness_events_total"
         yield _counter(witness, {"topic": "blocks"}, blocks)
         heard = blocks * ~timeline.fault("witness-silent")[segment]
@@ -238,6 +246,7 @@ class NodeTelemetry:
         yield _counter("pipeline_stage_latency_ms_count", stage, paid, gate=gate)
         yield _counter("pipeline_stage_latency_ms_sum", stage, taken, gate=gate, whole=False)
         transactions = blocks * self._own("submissions", 18.0, 0.2)
+        transactions = transactions * ~timeline.fault("no-transactions")[segment]
         yield _counter("pipeline_submissions_total", {"reason": "accepted"}, transactions)
         replaying = self._per_minute(~timeline.fault("replay-stall"))
         failing = self._seconds - replaying
@@ -322,19 +331,19 @@ class Recorder:
     def __init__(self, world: World, origin: float) -> None:
         self.world = world
         self.origin = origin
-        self._known: tuple[int, float, list[NodeTelemetry]] = (-1, 0.0, [])
+        self._known: tuple[list[Event], float, list[NodeTelemetry]] = ([], 0.0, [])
 
     def nodes(self, until: float) -> list[NodeTelemetry]:
         """Computed anew when something has happened, or a while has passed."""
-        count, end, nodes = self._known
-        if count != len(self.world.events) or until > end:
-            count, end = len(self.world.events), until + AHEAD_S
+        events, end, nodes = self._known
+        if events != self.world.events or until > end:
+            events, end = list(self.world.events), until + AHEAD_S
             nodes = [
                 NodeTelemetry(timeline, index, self.origin, end)
                 for timeline in (Timeline(self.world, name) for name in self.world.clusters)
                 for index in range(len(timeline.names))
             ]
-            self._known = (count, end, nodes)
+            self._known = (events, end, nodes)
         return nodes
 
     def lay(self, store: Store, instants: Floats) -> None:

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from .. import site
 from ..canonical import digest_bytes
@@ -59,6 +59,15 @@ class Assets(Wire):
     node: str
     fetchable: Annotated[list[Digest], Field(max_length=10_000)]
     free_bytes: Annotated[int, Field(ge=0)]
+
+
+class SoakJob(Wire):
+    """The newest soak job that ended: its commit, whether it passed, and when it ran."""
+
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+    passed: bool
+    started: AwareDatetime
+    ended: AwareDatetime
 
 
 class Provisioned(Wire):
@@ -239,6 +248,10 @@ class SiteCommands:
         if found.node != node:
             raise SourceError(source, f"expected {node!r}, got {found.node!r}")
         return found
+
+    def soak(self) -> SoakJob:
+        """The site's newest soak job of the development cluster."""
+        return wire.decode("soak", self._read("soak").stdout, SoakJob)
 
     def revision(self) -> str:
         """The commit that is checked out: 40 hex digits."""

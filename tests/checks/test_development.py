@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.checks.ci import required_row, status_row
-from runbook_lib.checks.development import _suite_rows
+from runbook_lib.checks.suites import suite_rows
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.sources.commands import SuiteRun
 from runbook_lib.sources.forge import CheckRun, CommitStatus
@@ -127,6 +127,6 @@ def suite(**changes: Any) -> SuiteRun:
 )
 def test_a_suite_passes_only_whole(changes: dict[str, Any], outcome: Outcome) -> None:
     """No test run, one ignored and one that skips its work are failures; half a report is neither."""
-    rows = _suite_rows("tests/pipeline", suite(**changes))
+    rows = suite_rows("tests/pipeline", suite(**changes))
 
     assert worst(row.outcome for row in rows) is outcome

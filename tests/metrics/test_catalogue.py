@@ -48,6 +48,8 @@ def test_the_shipped_catalogue_covers_every_topic() -> None:
         "proof_queue_depth",
         "vrf_participation",
         "witness_gossip",
+        "validator_gossip",
+        "gossip_drops",
         "reward_distribution",
         "timetoke_replay",
         "network_churn",

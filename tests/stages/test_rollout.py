@@ -113,6 +113,8 @@ def team(network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setitem(playbook.DECLARED, "testnet", DECLARED)
     monkeypatch.setitem(playbook.PLAN_BEFORE, "testnet", DEPLOY)
     monkeypatch.setattr(sessions, "require_order", lambda *given: None)
+    # What is observed afterwards needs telemetry, which this network has not.
+    monkeypatch.setattr(testnet.gate, "observe", None)
     network.reinstall("testnet")
     key = Ed25519PrivateKey.generate()
     site = yaml.safe_load(network.site.read_text())

@@ -1,0 +1,314 @@
+"""Whether a window of a cluster was quiet: covered by data first, then without a page or a halt.
+
+Silences do not hide an alert from the metrics store, so that what fired is known from there; a
+silence is a break because nobody was called. Alertmanager forgets expired ones after its retention
+(120 h unless it says otherwise): older ones cannot be known, and the row says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from ..changes.state import journals
+from ..context import Context
+from ..errors import SourceError
+from ..metrics import queries
+from ..metrics.catalogue import resolve
+from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..sources.alertmanager import Silence
+from ..sources.routes import Matcher
+from ..wording import utc
+from .baselines import read_catalogue
+from .marks import restarts as journalled
+
+if TYPE_CHECKING:
+    from ..metrics.coverage import Flags, Stretch, Watched
+
+ALERTS = 'present_over_time(ALERTS{alertstate="firing"}[2m])'
+HEIGHTS = "rpp_runtime_chain_block_height_count"
+HALT_BLOCKS, HALT = 36, timedelta(minutes=3)
+"""No block for so many block times, and at least so long, is a halt."""
+IDLE = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class Break:
+    """What was not quiet, from when to when; not ``proven`` means that nothing is known of it.
+
+    ``ended`` is whether its end is known otherwise than by what the newest data say.
+    """
+
+    start: datetime
+    end: datetime
+    text: str
+    proven: bool
+    ended: bool = False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One thing looked at over a window. ``known`` is false when it could not be read at all."""
+
+    subject: str
+    what: str
+    expected: str
+    observed: str = ""
+    breaks: tuple[Break, ...] = ()
+    known: bool = True
+
+    def rows(self) -> list[Row]:
+        """PASS with what was seen, or a row a break."""
+        if not self.known:
+            return [unknown_row(self.subject, self.what, self.expected, self.observed)]
+        outcome = {True: Outcome.FAIL, False: Outcome.INCONCLUSIVE}
+        return [
+            check_row(self.subject, self.what, self.expected, told(each), outcome[each.proven])
+            for each in self.breaks
+        ] or [check_row(self.subject, self.what, self.expected, self.observed, ok=True)]
+
+
+def told(found: Break) -> str:
+    """A break as a row says it."""
+    until = f" to {utc(found.end)}" if found.end > found.start else ""
+    return f"{found.text}, {utc(found.start)}{until}"
+
+
+@dataclass
+class Window:
+    """A cluster (that of ``context``) from ``start`` to ``end``; ``planned`` restarts are cut out."""
+
+    context: Context
+    start: datetime
+    end: datetime
+    planned: tuple[Stretch, ...] = ()
+
+    @cached_property
+    def paging(self) -> set[str]:
+        """Severities that page: those of the parameters and those of the site."""
+        telemetry = self.context.site.telemetry
+        return {*self.context.params.paging_severities, *telemetry.paging_severities}
+
+    @cached_property
+    def firing(self) -> Watched:
+        """Every alert that fired: the watchdog's proof and what it proves, in one answer."""
+        return self.read(ALERTS, narrow=False)
+
+    @cached_property
+    def up(self) -> Watched:
+        """Per node: whether it could be scraped."""
+        return self.read(f"max by ({self.label}) (max_over_time(up[2m]))")
+
+    @property
+    def label(self) -> str:
+        return self.context.site.telemetry.node_label
+
+    def read(self, query: str, *, narrow: bool = True) -> Watched:
+        """``query`` over the window, of this cluster alone unless not ``narrow``. SourceError."""
+        from ..metrics.coverage import read
+
+        asked = queries.inject(query, self.context.matchers) if narrow else query
+        return read(self.context.prometheus, asked, self.start, self.end, self.planned)
+
+    def concerns(self, labels: Mapping[str, str]) -> bool:
+        """Whether an alert may be this cluster's: one without its labels counts for every cluster."""
+        return all(labels.get(name, v) == v for name, v in self.context.matchers.items())
+
+
+def window(context: Context, start: datetime, end: datetime) -> Window:
+    """A window on the context's cluster, the restarts of every journal there cut out."""
+    stretches = [
+        stretch
+        for _, entries in journals(context.scope, context.store, context.cluster_name)
+        for stretch in journalled(entries)
+        if stretch[0] < end and stretch[1] > start
+    ]
+    return Window(context, start, end, tuple(stretches))
+
+
+Look = Callable[[Window], Iterable[Seen]]
+
+
+def look(over: Window, *looks: Look) -> list[Seen]:
+    """What each sees; one whose source cannot be read is a finding that is not known."""
+    found: list[Seen] = []
+    for each in looks:
+        try:
+            found += each(over)
+        except SourceError as error:
+            unread = Seen(error.source, "readable", "an answer", error.problem, known=False)
+            found.append(unread)
+    return found
+
+
+def coverage(over: Window) -> Iterator[Seen]:
+    """The watchdog fired and every node told its height throughout: else silence is not quiet."""
+    import numpy as np
+
+    watchdog = over.context.site.telemetry.watchdog
+    fired = np.zeros(len(over.firing.instants), dtype=bool)
+    for labels, values in zip(over.firing.labels, over.firing.values, strict=True):
+        if labels.get("alertname") == watchdog and over.concerns(labels):
+            fired |= ~np.isnan(values)
+    yield _covered(over, over.firing, watchdog, "fires throughout", ~fired)
+    heights = over.read(f"max by ({over.label}) (present_over_time({HEIGHTS}[2m]))")
+    for node in over.context.cluster.nodes:
+        up = over.up.of(over.label, node.name)
+        untold = np.isnan(heights.of(over.label, node.name))
+        # A node that is known to be down tells nothing; that is no hole in what is known.
+        yield _covered(over, over.up, node.name, "telemetry", np.isnan(up) | (untold & (up != 0)))
+
+
+def _covered(over: Window, watched: Watched, subject: str, what: str, missing: Flags) -> Seen:
+    from ..metrics.coverage import LONGEST
+
+    allowed = over.context.params.max_missing
+    lost = int((missing & watched.kept).sum())
+    breaks = tuple(
+        Break(start, end, f"no data ({lost} of {watched.points} min missing)", proven=False)
+        for start, end in watched.holes(missing, allowed)
+    )
+    minutes = LONGEST // timedelta(minutes=1)
+    expected = f"at most {allowed:.0%} missing, no hole over {minutes} min"
+    return Seen(subject, what, expected, f"{lost} of {watched.points} min missing", breaks)
+
+
+def pages(over: Window) -> Iterator[Seen]:
+    """No alert of a paging severity fired at any point of the window, by the metrics store."""
+    import numpy as np
+
+    expected, what = " or ".join(sorted(over.paging)), "paging alerts"
+    fired = False
+    for labels, values in zip(over.firing.labels, over.firing.values, strict=True):
+        if labels.get("severity") not in over.paging or not over.concerns(labels):
+            continue
+        breaks = tuple(
+            Break(start, end, _named(over, labels), proven=True)
+            for start, end in over.firing.runs(~np.isnan(values))
+        )
+        if breaks:
+            fired = True
+            name = labels.get("alertname", "an alert without a name")
+            yield Seen(name, what, f"none of severity {expected}", breaks=breaks)
+    if not fired:
+        cluster = over.context.cluster_name
+        yield Seen(cluster, what, f"none of severity {expected}", "none fired")
+
+
+def _named(over: Window, labels: Mapping[str, str]) -> str:
+    node = labels.get(over.label)
+    return f"fired ({labels['severity']})" + (f" on {node}" if node else "")
+
+
+def silences(over: Window) -> Iterator[Seen]:
+    """No silence that could keep a page of this cluster back overlaps the window."""
+    context = over.context
+    found = context.alertmanager.silences()
+    hiding = [
+        each
+        for each in found
+        if each.starts_at < over.end and each.ends_at > over.start and _hides(over, each)
+    ]
+    what, expected = "silences on paging alerts", "none in the window"
+    for each in hiding:
+        said = f"{each.status.state}, by {each.created_by}: {each.comment}"[:200]
+        yield Seen(
+            f"silence {each.id}",
+            what,
+            expected,
+            breaks=(Break(each.starts_at, each.ends_at, said, proven=True, ended=True),),
+        )
+    if not hiding:
+        others = f"none among the {len(found)} that Alertmanager remembers"
+        yield Seen(context.cluster_name, what, expected, f"{others} (120 h unless configured)")
+
+
+def _hides(over: Window, silence: Silence) -> bool:
+    """Whether a paging alert of this cluster could match; what a matcher leaves open, it could."""
+    fixed = {name: {value} for name, value in over.context.matchers.items()}
+    possible: dict[str, set[str]] = {**fixed, "severity": over.paging}
+    watchdog = over.context.site.telemetry.watchdog
+    return all(
+        _may_match(each, possible.get(each.name)) for each in silence.matchers
+    ) and not _only(silence, "alertname", watchdog)
+
+
+def _only(silence: Silence, label: str, value: str) -> bool:
+    return any(
+        (m.name, m.value, m.is_regex, m.is_equal) == (label, value, False, True)
+        for m in silence.matchers
+    )
+
+
+def _may_match(matcher: Matcher, values: set[str] | None) -> bool:
+    if values is None:
+        return True
+    try:
+        return any(matcher.matches({matcher.name: value}) for value in values)
+    except SourceError:
+        return True  # an expression of another kind: nothing is known of what it matches
+
+
+def halts(over: Window) -> Iterator[Seen]:
+    """Blocks were committed throughout: by the nodes' own counts, whichever saw the most."""
+    cluster = over.context.cluster
+    span = max(HALT, HALT_BLOCKS * timedelta(milliseconds=cluster.block_time_ms))
+    seconds = span // timedelta(seconds=1)
+    watched = over.read(f"max(increase({HEIGHTS}[{seconds}s]))")
+    breaks = tuple(
+        Break(start - span, end, "no block", proven=True)
+        for start, end in watched.runs(watched.only() <= 0)
+    )
+    name, expected = over.context.cluster_name, f"no halt of {seconds} s"
+    yield Seen(name, "blocks committed", expected, "none stood still", breaks)
+
+
+def load(over: Window) -> Iterator[Seen]:
+    """Transactions were submitted in every ten minutes: an idle cluster soaks nothing."""
+    import numpy as np
+
+    context = over.context
+    metric = read_catalogue(context).load
+    if metric is None:
+        raise SourceError("metrics", "expected a metric of topic load in the catalogue, got none")
+    found = resolve(context.prometheus, metric, context.matchers, over.end)
+    watched = over.read(found.query, narrow=False)
+    values = watched.only()
+    idle, unknown = values <= 0, np.isnan(values)
+    breaks = [
+        Break(start, end, "no transaction", proven=not unknown[_inside(watched, start, end)].any())
+        for start, end in watched.runs(idle | unknown, IDLE)
+    ]
+    expected = f"some in every {IDLE // timedelta(minutes=1)} min"
+    seen = float(f"{np.nanmean(values[watched.kept]):.3g}") if not breaks else 0.0
+    yield Seen(context.cluster_name, "transactions", expected, f"{seen:g} tx/s", tuple(breaks))
+
+
+def _inside(watched: Watched, start: datetime, end: datetime) -> list[int]:
+    return [i for i, instant in enumerate(watched.instants) if start <= instant < end]
+
+
+def restarts(over: Window) -> dict[str, list[Break]]:
+    """By node, when it restarted or was down and no journal of ours planned it. SourceError.
+
+    Counters that begin again are restarts: nothing exports when a process began.
+    """
+    import numpy as np
+
+    resets = over.read(f"max by ({over.label}) (resets({HEIGHTS}[5m]))")
+    found: dict[str, list[Break]] = {}
+    for node in over.context.cluster.nodes:
+        down = over.up.runs(over.up.of(over.label, node.name) == 0)
+        again = resets.runs(np.nan_to_num(resets.of(over.label, node.name)) > 0)
+        # A node that comes back begins its counters again: one event, not two.
+        alone = [at for at, _ in again if not any(s - IDLE < at < e + IDLE for s, e in down)]
+        events = [Break(start, end, "down", proven=True) for start, end in down]
+        events += [
+            Break(at, at, "its counters began again", proven=True, ended=True) for at in alone
+        ]
+        if events:
+            found[node.name] = sorted(events, key=lambda event: event.start)
+    return found

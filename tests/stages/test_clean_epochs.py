@@ -1,0 +1,326 @@
+"""Gossip after testnet's gate, and its epochs counted for canary, on one network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib import playbook
+from runbook_lib import session as sessions
+from runbook_lib.changes.adopt import adopt
+from runbook_lib.changes.apply import Change
+from runbook_lib.checks import canary, clean_epochs, gossip, testnet
+from runbook_lib.context import Context, Judge, judges
+from runbook_lib.errors import StageRefused
+from runbook_lib.evidence import order
+from runbook_lib.outcomes import CheckResult, ExitCode, Outcome, Row, Verdict
+from runbook_lib.params import CanaryParams, TestnetParams
+from runbook_lib.rehearsal.faults import FAULTS, Fault
+from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.stage import open_stage
+
+GATE, EPOCHS = testnet.gate.item, canary.epochs_clean.item
+WAITING = {"halted-once", "mass-restart", "gap-during-epochs", "silence-during-epochs"}
+# What no undo takes back comes last: silences are remembered, a gate is turned by a restart.
+LATE = ("silence-during-epochs", "gate-reversed")
+MINE = [f for f in FAULTS.values() if f.item == EPOCHS]
+MINE.sort(key=lambda fault: LATE.index(fault.name) if fault.name in LATE else -1)
+EVERYDAY = {"halt-during-epochs", "halted-once"}
+TESTNET = (testnet.deploy.item, GATE)
+pytestmark = pytest.mark.xdist_group("clean-epochs")
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
+    root = tmp_path_factory.mktemp("epochs") / "network"
+    sizes = {"development": 1, "testnet": 7, "mainnet": 2}
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        RehearsalNetwork(root, servers="embedded", sizes=sizes, history_s=10 * 3600.0) as net,
+    ):
+        for name, value in net.env.items():
+            patch.setenv(name, value)
+        patch.setitem(playbook.DECLARED, "testnet", TESTNET)
+        patch.setitem(playbook.PLAN_BEFORE, "testnet", testnet.deploy.item)
+        patch.setitem(playbook.DECLARED, "canary", (EPOCHS,))
+        # The stages before these, and the engine that seals them, are other tests' matter.
+        patch.setattr(sessions, "require_order", lambda *given: None)
+        patch.setattr(order, "verify", lambda folder: ([], None))
+        adopt(str(net.site), "testnet")
+        yield net
+
+
+def instant(network: RehearsalNetwork) -> datetime:
+    return datetime.fromtimestamp(network.world.clock.now(), UTC).replace(microsecond=0)
+
+
+def given(network: RehearsalNetwork, **changes: Any) -> dict[str, Any]:
+    now = instant(network)
+    return {
+        "site": str(network.site),
+        "release": "v1.4.0",
+        "commit": network.release.commit,
+        "window_start": (now - timedelta(hours=1)).isoformat(),
+        "window_end": (now + timedelta(hours=8)).isoformat(),
+        **changes,
+    }
+
+
+def walk(stage: str, *items: Judge | Change, **params: Any) -> tuple[Verdict, Path]:
+    opened = open_stage(stage, **params)
+    try:
+        if stage == "testnet":
+            opened.plan(testnet.plan)
+        for item in items:
+            if isinstance(item, Change):
+                opened.change(item)
+            else:
+                opened.check(item)
+        with suppress(StageRefused):
+            opened.enforce()
+        return opened.verdict(), opened.folder
+    finally:
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def activated(network: RehearsalNetwork) -> dict[str, Any]:
+    """The parameters of the attempt that rolled testnet, and whose epoch of gossip is not over."""
+    params = {**TestnetParams().model_dump(), **given(network)}
+    _, folder = walk("testnet", testnet.deploy, testnet.gate, **params)
+    lines = (folder / "record.jsonl").read_text().splitlines()
+    digest = next(e["body"]["digest"] for e in map(json.loads, lines) if e["kind"] == "plan")
+    params |= {"mode": "apply", "approved_plan": digest}
+    verdict, folder = walk("testnet", testnet.deploy, testnet.gate, **params)
+    assert verdict.exit_code is ExitCode.WAITING, [i.reason for i in verdict.blocking]
+    assert verdict.blocking[0].reason.startswith("testnet: whole epochs: expected at least 1 since")
+    return {**params, "attempt": int(folder.name)}
+
+
+def observed(network: RehearsalNetwork, activated: dict[str, Any], **more: Any) -> Verdict:
+    return walk("testnet", testnet.deploy, testnet.gate, **(activated | more))[0]
+
+
+@pytest.fixture(scope="module")
+def epoch_later(network: RehearsalNetwork, activated: dict[str, Any]) -> dict[str, Any]:
+    network.fast_forward(2 * 3600 + 600)
+    return activated
+
+
+@pytest.mark.parametrize("name", ["gossip-silent", "gossip-drops", "gossip-slow"])
+def test_gossip_that_is_worse_than_before_fails_the_gate(
+    network: RehearsalNetwork, epoch_later: dict[str, Any], name: str
+) -> None:
+    """Traffic, drops and latency each can; the gate was rolled, and stays."""
+    network.fault(f"{name}@testnet")
+    try:
+        verdict = observed(network, epoch_later, retry_reason="the fault before is cleared")
+    finally:
+        network.clear(name)
+
+    result = verdict.items[-1].result
+    assert result is not None
+    assert result.outcome is Outcome.FAIL, result.reason
+    wrong = {"gossip-silent": "gossip traffic"}.get(name, "not worse than before")
+    assert wrong in {row.what for row in result.rows if row.outcome is Outcome.FAIL}
+
+
+@pytest.fixture(scope="module")
+def gated(network: RehearsalNetwork, epoch_later: dict[str, Any]) -> Path:
+    """The attempt's folder once its gossip has been stable for whole epochs."""
+    again = {**epoch_later, "retry_reason": "the faults are cleared"}
+    verdict, folder = walk("testnet", testnet.deploy, testnet.gate, **again)
+    assert verdict.exit_code is ExitCode.PASSED, [i.reason for i in verdict.blocking]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def counted(network: RehearsalNetwork, gated: Path) -> None:
+    """Ten epochs and one more have passed since the gate."""
+    network.fast_forward(max(11.5 * 3600 - network.world.clock.offset, 0.0))
+
+
+def last_result(folder: Path) -> CheckResult:
+    lines = map(json.loads, (folder / "record.jsonl").read_text().splitlines())
+    bodies = [entry["body"]["result"] for entry in lines if entry["kind"] == "result"]
+    return CheckResult.model_validate_json(json.dumps(bodies[-1]))
+
+
+def test_stable_gossip_passes_the_gate_after_whole_epochs(gated: Path) -> None:
+    """Nothing is rolled again; every node's traffic and each metric is a row."""
+    result = last_result(gated)
+
+    assert (result.item, result.outcome) == (GATE, Outcome.PASS)
+    assert [row.subject for row in result.rows if row.what == "not worse than before"] == [
+        "validator_gossip", "gossip_drops", "quorum_latency",
+    ]  # fmt: skip
+    assert {row.subject for row in result.rows if row.what == "gossip traffic"} == {
+        f"test-{n}" for n in range(1, 8)
+    }
+
+
+def test_a_replay_judges_the_same_epochs(gated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Anchored at the first read-back of each node, whichever try it was in."""
+    monkeypatch.setenv("RUNBOOK_REPLAY", str(gated))
+    monkeypatch.setenv("RUNBOOK_REPLAY_OK", "1")
+
+    verdict, _ = walk("testnet", testnet.deploy, testnet.gate, **TestnetParams().model_dump())
+
+    assert verdict.items[-1].result == last_result(gated)
+
+
+def test_relays_are_judged_before_the_witness_clients(
+    network: RehearsalNetwork, gated: Path
+) -> None:
+    """Over the epochs since the rewards gate, by the same rows; a plan has none to look at."""
+    found: list[list[Row]] = []
+
+    @judges(EPOCHS)
+    def look(context: Context) -> CheckResult:
+        at = {"at": (context.now - timedelta(hours=5)).isoformat(), "node": "main-1"}
+        item = {"item": "canary.activate.rewards-gate"}
+        context.record.append("step", {**item, **at, "step": "restart", "phase": "intent"})
+        context.record.append("state", {**item, **at, "phase": "gates", "state": {}})
+        applied = context.params.model_copy(update={"mode": "apply"})
+        found.extend([gossip.relays(context), gossip.relays(replace(context, params=applied))])
+        return context.conclude(found[1], passed="stable", empty="none")
+
+    params = {**CanaryParams().model_dump(), **given(network)}
+    verdict, _ = walk("canary", look, **params)
+
+    assert verdict.items[0].outcome is Outcome.PASS, verdict.items[0].reason
+    assert found[0] == []
+    assert [(row.subject, row.what) for row in found[1]] == [
+        ("mainnet", "whole epochs"),
+        ("main-1", "gossip traffic"),
+        ("main-2", "gossip traffic"),
+        ("validator_gossip", "not worse than before"),
+        ("gossip_drops", "not worse than before"),
+        ("quorum_latency", "not worse than before"),
+    ]
+
+
+def epochs(network: RehearsalNetwork, **changes: Any) -> tuple[Verdict, CheckResult]:
+    params = {**CanaryParams().model_dump(), **given(network, **changes)}
+    verdict, _ = walk("canary", canary.epochs_clean, **params)
+    result = verdict.items[0].result
+    assert result is not None
+    return verdict, result
+
+
+def test_too_few_epochs_are_not_yet_due(network: RehearsalNetwork, gated: Path) -> None:
+    """It says when the last of them will be over, and that comes true."""
+    verdict, result = epochs(network)
+
+    assert verdict.exit_code is ExitCode.WAITING, result.reason
+    assert result.reason.startswith(
+        "testnet: whole epochs undisturbed: expected at least 10 of 720"
+    )
+    assert verdict.return_at is not None
+    network.fast_forward((verdict.return_at - instant(network)).total_seconds() + 1)
+    verdict, result = epochs(network)
+    assert verdict.exit_code is ExitCode.PASSED, result.reason
+    assert result.reason.startswith("10 whole epochs since ")
+
+
+def test_an_incident_breaks_the_count_and_an_open_one_refuses(
+    network: RehearsalNetwork, counted: None
+) -> None:
+    """One of this release, by its file in the store; an unreadable file is not quiet."""
+    folder = network.root / "store" / ".incidents"
+    folder.mkdir()
+    file = folder / "2026-7.json"
+    now = instant(network)
+    times = {"opened": (now - timedelta(hours=2)).isoformat(), "closed": now.isoformat()}
+    try:
+        file.write_text(json.dumps({"release": "v1.4.0", **times}))
+        closed, _ = epochs(network)
+        file.write_text(json.dumps({"release": "v1.4.0", **times, "closed": ""}))
+        opened, refused = epochs(network)
+        file.write_text(json.dumps({"release": "v1.3.0", **times, "closed": ""}))
+        others, _ = epochs(network)
+        file.write_text("[]")
+        unread, unreadable = epochs(network)
+    finally:
+        file.unlink()
+        folder.rmdir()
+
+    assert (closed.exit_code, others.exit_code) == (ExitCode.WAITING, ExitCode.PASSED)
+    assert opened.exit_code is ExitCode.REFUSED
+    assert refused.reason.startswith(
+        "testnet: incidents of this release: expected none, got 2026-7.json is open, "
+    )
+    assert unread.exit_code is ExitCode.INCONCLUSIVE
+    assert ".incidents/2026-7.json" in {row.subject for row in unreadable.rows}
+
+
+def test_a_node_that_restarts_alone_breaks_nothing_where_its_power_is_small(
+    network: RehearsalNetwork, counted: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is listed; with a seventh of the power here, the same restart begins the count again."""
+    network.fault("restart-during-soak@testnet")
+    try:
+        large, _ = epochs(network)
+        monkeypatch.setattr(clean_epochs, "MASS", 0.2)
+        small, result = epochs(network)
+    finally:
+        network.clear("restart-during-soak")
+
+    assert large.exit_code is ExitCode.WAITING
+    assert small.exit_code is ExitCode.PASSED, result.reason
+    [row] = [row for row in result.rows if row.what == "restarts not planned"]
+    assert str(row.observed).startswith("test-7 (down, ")
+
+
+def test_the_suites_are_judged_by_what_they_report(
+    network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Witness and proof suites pass whole, or not at all."""
+    suites = testnet.regression_suites
+    monkeypatch.setitem(playbook.DECLARED, "testnet", (suites.item,))
+    found = {}
+    for name in ("", "suite-skips", "suite-empty", "suite-no-summary"):
+        if name:
+            network.fault(f"{name}@testnet")
+        try:
+            verdict, _ = walk("testnet", suites, **TestnetParams().model_dump() | given(network))
+        finally:
+            network.clear(name)
+        found[name] = verdict.items[0].outcome
+    assert found == {
+        "": Outcome.PASS,
+        "suite-skips": Outcome.FAIL,
+        "suite-empty": Outcome.FAIL,
+        "suite-no-summary": Outcome.INCONCLUSIVE,
+    }
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(f, id=f.name, marks=[] if f.name in EVERYDAY else pytest.mark.torture)
+        for f in MINE
+    ],
+)
+def test_a_fault_comes_to_its_declared_outcome(
+    network: RehearsalNetwork, counted: None, fault: Fault
+) -> None:
+    """What still breaks the count fails; what is over begins it again, and says when to return."""
+    network.fault(f"{fault.name}@testnet")
+    try:
+        verdict, result = epochs(network)
+    finally:
+        network.clear(fault.name)
+
+    assert result.outcome.value == fault.outcome, result.reason
+    code = ExitCode.WAITING if fault.name in WAITING else ExitCode.REFUSED
+    assert verdict.exit_code is code, result.reason
+    if fault.name in WAITING:
+        assert ", after " in result.reason

@@ -1,0 +1,252 @@
+"""The development soak on a network where two days have passed since the deploy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from runbook_lib import playbook
+from runbook_lib.changes.adopt import adopt
+from runbook_lib.checks import development
+from runbook_lib.checks.soak import soak
+from runbook_lib.errors import StageRefused
+from runbook_lib.evidence import order
+from runbook_lib.evidence.store import Store
+from runbook_lib.outcomes import CheckResult, ExitCode, Outcome, Verdict
+from runbook_lib.params import STAGE_PARAMS, TestnetParams, parse_yaml
+from runbook_lib.rehearsal.faults import FAULTS, Fault
+from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.stage import open_stage
+
+SOAK = soak.item
+# An Alertmanager remembers a silence that is over: those come last.
+MINE = sorted(
+    (fault for fault in FAULTS.values() if fault.item == SOAK), key=lambda f: "silence" in f.name
+)
+FIRST = {(fault.outcome): fault.name for fault in reversed(MINE)}
+pytestmark = pytest.mark.xdist_group("soak")
+
+
+def deploy(network: RehearsalNetwork) -> None:
+    """The development stage as far as the soak needs it: its deploy, applied and passed."""
+    adopt(str(network.site), "development")
+    file = network.params["development"]
+    given = STAGE_PARAMS["development"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
+    stage = open_stage("development", **given)
+    stage.plan(development.plan)
+    stage.change(development.deploy)
+    stage.enforce()
+    stage.close()
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
+    root = tmp_path_factory.mktemp("soak") / "network"
+    sizes = {"development": 3, "testnet": 1, "mainnet": 1}
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        RehearsalNetwork(root, servers="embedded", sizes=sizes, history_s=3600.0) as net,
+    ):
+        for name, value in net.env.items():
+            patch.setenv(name, value)
+        patch.setitem(playbook.DECLARED, "development", (development.DEPLOY,))
+        patch.setitem(playbook.DECLARED, "testnet", (SOAK,))
+        # The attempt is sealed by the engine, which no test of this module runs.
+        patch.setattr(order, "verify", lambda folder: ([], None))
+        deploy(net)
+        yield net
+
+
+@pytest.fixture
+def soaked(network: RehearsalNetwork) -> RehearsalNetwork:
+    """The network once the soak is over."""
+    if network.world.clock.offset < 48 * 3600:
+        network.fast_forward(48 * 3600 + 600)
+    return network
+
+
+@pytest.fixture
+def soaking(network: RehearsalNetwork) -> RehearsalNetwork:
+    """The network some hours after the deploy."""
+    if network.world.clock.offset < 4 * 3600:
+        network.fast_forward(4 * 3600)
+    return network
+
+
+def params(network: RehearsalNetwork, **changes: Any) -> dict[str, Any]:
+    now = datetime.fromtimestamp(network.world.clock.now(), UTC)
+    return {
+        **TestnetParams().model_dump(),
+        "site": str(network.site),
+        "release": "v1.4.0",
+        "commit": network.release.commit,
+        "window_start": now.isoformat(),
+        "window_end": (now + timedelta(hours=8)).isoformat(),
+        **changes,
+    }
+
+
+def judged(network: RehearsalNetwork, **changes: Any) -> tuple[Verdict, CheckResult, Path]:
+    """The soak alone, in plan mode."""
+    stage = open_stage("testnet", **params(network, **changes))
+    try:
+        stage.check(soak)
+        with suppress(StageRefused):
+            stage.enforce()
+        verdict = stage.verdict()
+    finally:
+        stage.close()
+    result = verdict.items[0].result
+    assert result is not None
+    assert mutations(read_entries(stage.folder / "tape")) == []
+    return verdict, result, stage.folder
+
+
+def test_before_its_end_the_soak_is_not_yet_due(soaking: RehearsalNetwork) -> None:
+    """Nothing is wrong, and it says when to return: the exit code is 4."""
+    verdict, result, _ = judged(soaking)
+
+    anchor = datetime.fromisoformat(str(result.data["anchor"]))
+    assert verdict.exit_code is ExitCode.WAITING, result.reason
+    assert verdict.return_at == anchor + timedelta(hours=48)
+    assert result.reason.startswith("soak: window: expected over at ")
+
+
+def test_what_is_wrong_already_is_said_before_the_end(soaking: RehearsalNetwork) -> None:
+    """Nobody waits two days for what failed in the first hours."""
+    soaking.fault("page-during-soak@development")
+    try:
+        verdict, result, _ = judged(soaking)
+    finally:
+        soaking.clear("page-during-soak")
+
+    assert verdict.exit_code is ExitCode.REFUSED
+    assert result.reason.startswith("ConsensusRoundSlow: paging alerts: expected none of severity")
+
+
+def test_a_quiet_soak_passes_and_a_replay_says_the_same(
+    soaked: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every node is covered, and nothing is asked of anybody the second time."""
+    verdict, result, folder = judged(soaked)
+
+    assert verdict.exit_code is ExitCode.PASSED, result.reason
+    assert result.reason.endswith(" h of soak without a page or a hole")
+    assert {(row.subject, row.what) for row in result.rows} == {
+        ("Watchdog", "fires throughout"),
+        *(
+            (f"dev-{n}", what)
+            for n in (1, 2, 3)
+            for what in ("telemetry", "binary", "restarted since the deploy")
+        ),
+        *(
+            ("development", what)
+            for what in (
+                "paging alerts",
+                "silences on paging alerts",
+                "blocks committed",
+                "transactions",
+                "changes of development by others",
+            )
+        ),
+        *(("soak job", what) for what in ("commit", "passed", "time on this build")),
+    }
+    monkeypatch.setenv("RUNBOOK_REPLAY", str(folder))
+    monkeypatch.setenv("RUNBOOK_REPLAY_OK", "1")
+    again = open_stage("testnet", **TestnetParams().model_dump())
+    try:
+        again.check(soak)
+        assert again.verdict().items[0].result == result
+    finally:
+        again.close()
+
+
+def test_waiting_winds_the_clock_to_the_end(soaked: RehearsalNetwork) -> None:
+    """With ``wait: true`` the check itself sits the time out."""
+    verdict, _, _ = judged(soaked, soak_hours=49.0, wait=True)
+
+    assert verdict.exit_code is ExitCode.PASSED
+
+
+@contextmanager
+def site(network: RehearsalNetwork, change: Any) -> Iterator[None]:
+    before = network.site.read_text()
+    document = yaml.safe_load(before)
+    change(document)
+    network.site.write_text(yaml.safe_dump(document))
+    try:
+        yield
+    finally:
+        network.site.write_text(before)
+
+
+def test_a_site_without_a_soak_job_is_told_which_key_to_set(soaked: RehearsalNetwork) -> None:
+    """It cannot be known whether the job passed."""
+    with site(soaked, lambda document: document["commands"].pop("soak")):
+        verdict, result, _ = judged(soaked)
+
+    assert verdict.exit_code is ExitCode.INCONCLUSIVE
+    assert result.reason == "soak: soak job: expected commands.soak in the site file, got none"
+
+
+def test_another_attempts_change_is_no_soak(soaked: RehearsalNetwork) -> None:
+    """Whoever changed the cluster meanwhile is named."""
+    store = Store(soaked.root / "store")
+    attempts = store.attempts("v1.4.0", "development")
+    opened = {**store.opened(attempts[-1]), "release": "v9.9.9"}
+    del opened["attempt"], opened["heads"]
+    other = store.create("v9.9.9", "development", opened)
+    at = datetime.fromtimestamp(soaked.world.clock.now(), UTC).isoformat()
+    step = {"item": development.DEPLOY, "node": "dev-1", "step": "deliver", "phase": "intent"}
+    other.record.append("step", {**step, "stem": "x", "at": at})
+    try:
+        verdict, result, _ = judged(soaked)
+    finally:
+        other.folder.rename(soaked.root / "v9.9.9")
+
+    assert verdict.exit_code is ExitCode.REFUSED
+    assert result.reason == (
+        "v9.9.9/development/0001: changes of development by others: expected none,"
+        f" got dev-1: deliver at {at} (of 1)"
+    )
+
+
+def test_without_a_development_attempt_nothing_is_known(
+    soaked: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A soak is anchored at a deploy of this release, or at nothing."""
+    (soaked.root / "artifacts" / "v1.5.0").symlink_to(soaked.root / "artifacts" / "v1.4.0")
+
+    verdict, result, _ = judged(soaked, release="v1.5.0")
+
+    assert verdict.exit_code is ExitCode.INCONCLUSIVE
+    assert result.reason == (
+        "v1.5.0/development: readable: expected an attempt that applied and passed, got none yet"
+    )
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(f, id=f.name, marks=[] if f.name in FIRST.values() else pytest.mark.torture)
+        for f in MINE
+    ],
+)
+def test_a_fault_comes_to_its_declared_outcome(soaked: RehearsalNetwork, fault: Fault) -> None:
+    """A gap, a silence and a restart nobody planned are not quiet."""
+    soaked.fault(f"{fault.name}@development")
+    try:
+        verdict, result, _ = judged(soaked)
+    finally:
+        soaked.clear(fault.name)
+
+    assert result.outcome.value == fault.outcome, result.reason
+    assert verdict.exit_code == {"FAIL": 1, "INCONCLUSIVE": 2}[fault.outcome]
+    assert Outcome.PASS is not result.outcome
