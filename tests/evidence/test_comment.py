@@ -166,7 +166,7 @@ def test_what_blocks_comes_first_and_the_rest_is_folded() -> None:
     assert lines[2] == "**What blocks (1 of 11 items):**"
     assert lines[5] == f"| **? INCONCLUSIVE** | `{DECLARED[1]}` | no data |"
     assert lines[6] == "**Evidence:** not attached yet: `runbook publish v1.4.0/development/0002`"
-    assert lines[7] == "<details><summary>6 of 7 items: 6 ✓ PASS</summary>"
+    assert lines[7] == "<details><summary>10 of 11 items: 10 ✓ PASS</summary>"
     assert f"| record head | `{DIGEST}` |" in lines
 
 

@@ -185,7 +185,7 @@ def test_an_executed_notebook_renders_whole(practice: Any) -> None:
     page = render(practice.sealed() / BOOK)
 
     assert page.count("preflight.config-drift") >= 2
-    assert re.search(r"src=[\"']?(?!data:)|<link|@import|url\(", page) is None
+    assert re.search(r"src=[\"'](?!data:)|<link|@import|url\(", page) is None
 
 
 def test_what_is_no_notebook_is_named(tmp_path: Path) -> None:
