@@ -147,6 +147,7 @@ REPORT = "report"
 NOTEBOOKS: dict[str, str] = {
     PREFLIGHT: "00_preflight.ipynb",
     "development": "10_development.ipynb",
+    "testnet": "20_testnet.ipynb",
 }
 COMMON = (
     "preflight.config-drift",
@@ -170,6 +171,16 @@ DECLARED: dict[str, tuple[str, ...]] = {
         "development.activate.smoke-suites",
         "development.activate.baseline",
     ),
+    "testnet": (
+        *COMMON,
+        "testnet.ready.soak",
+        "testnet.ready.validators-acknowledged",
+        "testnet.ready.gates",
+        DOCUMENT,
+        "testnet.activate.deploy",
+        "testnet.activate.gate",
+        "testnet.activate.regression-suites",
+    ),
 }
-PLAN_BEFORE: dict[str, str] = {"development": DOCUMENT}
+PLAN_BEFORE: dict[str, str] = {"development": DOCUMENT, "testnet": DOCUMENT}
 """The change that may not start without the stage's plan."""

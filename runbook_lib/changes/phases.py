@@ -40,15 +40,18 @@ class Rendered:
     after: NodeState
 
 
-def make_plan(context: Context) -> Plan:
-    """The stage's plan, from the world as it is. Raises SourceError, ParameterError."""
+def make_plan(context: Context, *, keep: bool = True) -> Plan:
+    """The stage's plan, from the world as it is. Raises SourceError, ParameterError.
+
+    Unless ``keep``, what it renders is not kept in the attempt: it is only looked at.
+    """
     build = artifact(context)
     known = known_map(context.scope, context.store, context.cluster_name)
     states = {
         node.name: require_known(known, node.name, context.cluster_name).state
         for node in context.cluster.nodes
     }
-    phases = _phases(context, build, states)
+    phases = _phases(context, build, states, keep)
     params = context.params
     rollout = isinstance(params, RolloutParams)
     touched = {node.node for phase in phases for node in phase.nodes}
@@ -67,7 +70,9 @@ def make_plan(context: Context) -> Plan:
     )
 
 
-def _phases(context: Context, build: Artifact, known: dict[str, NodeState]) -> list[Phase]:
+def _phases(
+    context: Context, build: Artifact, known: dict[str, NodeState], keep: bool
+) -> list[Phase]:
     profile = read_bundle(context).profile(context.stage)
     nodes = in_order(context.cluster.nodes)
     found = context.each(context.commands.read_config)
@@ -81,7 +86,8 @@ def _phases(context: Context, build: Artifact, known: dict[str, NodeState]) -> l
                 at[node.name] = _begin(context, node, found[node.name], known[node.name], build)
             before = at[node.name]
             after = advance(context, node.name, before, turn, profile, build)
-            keep_phase(context, node.name, turn.name, after.config)
+            if keep:
+                keep_phase(context, node.name, turn.name, after.config)
             plans.append(
                 NodePlan(
                     node=node.name,

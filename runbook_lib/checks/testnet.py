@@ -7,13 +7,23 @@ from ..context import Context, judges
 from ..outcomes import CheckResult, Row, Value, check_row
 from ..playbook import TESTNET_SUITES
 from ..sources.config import GATES_AT
-from . import gossip
+from . import gossip, preflight
 from . import soak as soaking
 from .rollouts import rollout
 from .soak import soak
 from .suites import run_suites
+from .validators import validators_acknowledged
 
-__all__ = ["deploy", "expectations", "gate", "gates", "plan", "regression_suites", "soak"]
+__all__ = [
+    "deploy",
+    "expectations",
+    "gate",
+    "gates",
+    "plan",
+    "regression_suites",
+    "soak",
+    "validators_acknowledged",
+]
 
 ONLY = "malachite_consensus"
 STAY_OFF = ("timetoke_rewards", "witness_network")
@@ -24,7 +34,13 @@ def expectations(context: Context) -> list[tuple[str, str, Value]]:
     nodes = f"{len(context.cluster.nodes)} nodes"
     epochs = f"at least {context.params.gossip_epochs} whole epoch(s)"
     return [
+        *preflight.expectations(context),
         (soak.item, *soaking.expected(context)),
+        (
+            validators_acknowledged.item,
+            "every validator knows the window",
+            "all, by stake and count",
+        ),
         (gates.item, f"gates that change: {ONLY}, or none", nodes),
         (deploy.item, "the release's binary runs, read back", nodes),
         (gate.item, f"{ONLY} on, then gossip no worse than before", epochs),
@@ -42,7 +58,7 @@ def gates(context: Context) -> CheckResult:
 
     Playbook: testnet readiness, 3.
     """
-    made = plan(context)
+    made = plan(context, keep=False)
     rows: list[Row] = []
     for name, before in made.recovery().items():
         after = [node.after for _, node in made.changes() if node.node == name][-1]
