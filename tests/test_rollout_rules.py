@@ -14,6 +14,7 @@ import yaml
 from runbook_lib.checks.lint_rules import catalogue_names, lint
 from runbook_lib.params import PROJECT
 from runbook_lib.playbook import PAGING_SEVERITIES
+from runbook_lib.rehearsal.chain import LEAD_S
 from runbook_lib.rehearsal.rules import SHIPPED_RULES, RuleEngine, check, load
 from runbook_lib.rehearsal.ruletests import Refused, failures
 from runbook_lib.rehearsal.telemetry import Recorder
@@ -182,7 +183,7 @@ def test_they_fire_under_the_fault_that_they_are_about(
 ) -> None:
     """And no others do."""
     turn(world, ON, "mainnet")
-    happen(world, 4 * HOUR, "fault-on", name=fault)
+    happen(world, 4 * HOUR + LEAD_S[fault], "fault-on", name=fault)
 
     assert set(fired(world)) == alerts
 

@@ -42,6 +42,14 @@ LEAD_S = {
     "vrf-low": 7200.0,
     "proof-backlog": 7200.0,
     "replay-stall": 3600.0,
+    "rewards-stall": 7200.0,
+    "witness-silent": 7200.0,
+    "reward-on-other-node": 7200.0,
+    "reward-too-large": 7200.0,
+    "canary-does-not-vote": 7200.0,
+    "relay-drops": HISTORY_S,
+    "canary-slow": HISTORY_S,
+    "canary-noisy": HISTORY_S,
     "metrics-missing": HISTORY_S,
     "metrics-nan": 7200.0,
     "metrics-gap": 2400.0,
@@ -225,6 +233,14 @@ class Timeline:
             [[bool(c["gates"].get(name, name in BASE_GATES)) for c in row] for row in self.configs]
         )
 
+    def at_work(self, gate: str) -> Flags:
+        """Per segment and node: where a gate's work is done, as it is on or a fault does it anyway."""
+        flags = self.gate(gate)
+        if gate == "timetoke_rewards":
+            strays = [self.fault("reward-on-other-node", name) for name in self.names]
+            flags |= np.stack(strays, axis=1)
+        return flags
+
     @cached_property
     def advancing(self) -> Flags:
         """Per segment: whether blocks are committed."""
@@ -253,7 +269,8 @@ class Timeline:
         each, 5 % n of them one more in turn, and the leader, when among them, the bonus.
         """
         stalled = self.fault("rewards-stall")[:, None]
-        eligible = self.gate("timetoke_rewards") & self.up & ~stalled
+        eligible = self.at_work("timetoke_rewards") & self.up & ~stalled
+        base = np.where(self.fault("reward-too-large"), 3, 1) * BASE_BLOCK_REWARD
         credited = np.zeros(len(self.names), dtype=np.int64)
         last = int(self.segment(at))
         edges = np.append(self.starts[: last + 1], max(at, self.starts[0]))
@@ -262,7 +279,7 @@ class Timeline:
             members = np.flatnonzero(eligible[row])
             first, end = int(heights[row]), int(heights[row + 1])
             for rank, member in enumerate(members):
-                share, left = divmod(BASE_BLOCK_REWARD, len(members))
+                share, left = divmod(int(base[row]), len(members))
                 credited[member] += (
                     share * (end - first)
                     + _turns(end, len(members), rank, left)
@@ -315,7 +332,11 @@ class Timeline:
         row = int(self.segment(at))
         height = int(self.height(instants)[0])
         epoch = height // self.spec.epoch_length
-        voting = sum(p for p, up in zip(self.powers, self.up[row], strict=True) if up)
+        voting = sum(
+            power
+            for name, power, up in zip(self.names, self.powers, self.up[row], strict=True)
+            if up and not self.fault("canary-does-not-vote", name)[row]
+        )
         reached = bool(self.advancing[row])
         slow = float(self.slowdown(instants)[0])
         recent = at - self.spec.block_time_s * np.arange(8.0)[::-1]
@@ -343,7 +364,7 @@ class Timeline:
             quorum_latency_ms=int(quorum) if reached else None,
             leader_changes=height // 600 + int(stalled // 30),
             failed_votes=height // 900 + int(stalled // 10),
-            slashing_events=0,
+            slashing_events=int(self.fault("slashing")[row]),
             vrf_participation=float(self.participation(instants)[0]),
             proofs_verified=2 * height,
             proof_queue_depth=round(float(self.queue_depth(instants)[0])),

@@ -21,7 +21,8 @@ Layer = Literal[
 class Fault:
     """``outcome`` is what ``item`` must come to; ``layer`` is the part that acts it out.
 
-    ``stage`` is one at which it shows.
+    ``stage`` is one at which it shows. One of the chain or its telemetry is the whole cluster's,
+    unless ``node`` names the one that it is about by default.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Fault:
     text: str
     layer: Layer
     stage: str = "development"
+    node: str = ""
 
 
 _DRIFT = "preflight.config-drift"
@@ -50,6 +52,7 @@ _CANDIDATE = "canary.ready.candidate-installed"
 _ALERTS = "canary.ready.alerts-active"
 _OBSERVE = "canary.activate.observe"
 _CLIENTS = "canary.activate.witness-clients"
+_REGRESSION = "mainnet.ready.no-regression"
 _WATCH = "mainnet.activate.watch"
 _ANNOUNCE = "mainnet.activate.announce"
 _WITNESS = "mainnet.activate.witness-gate"
@@ -233,8 +236,24 @@ _ALL = (
     Fault("alert-unhealthy", _ALERTS, "FAIL", "an alert cannot be evaluated", "telemetry"),
     Fault("alerts-not-loaded", _ALERTS, "INCONCLUSIVE", "no such alert is loaded", "telemetry"),
     Fault("promtool-missing", _ALERTS, "INCONCLUSIVE", "no program tests the rules", "command"),
-    Fault("rewards-stall", _OBSERVE, "INCONCLUSIVE", "no reward is credited", "chain"),
-    Fault("witness-silent", _CLIENTS, "INCONCLUSIVE", "no witness message is sent", "chain"),
+    Fault("rewards-stall", _OBSERVE, "INCONCLUSIVE", "no reward is credited", "chain", "canary"),
+    Fault(
+        "reward-on-other-node", _OBSERVE, "FAIL", "gate off, rewarded", "chain", "canary", "main-3"
+    ),
+    Fault(
+        "reward-too-large", _OBSERVE, "FAIL", "rewards are three times theirs", "chain", "canary"
+    ),
+    Fault(
+        "canary-does-not-vote", _OBSERVE, "FAIL", "its vote is missing", "chain", "canary", "main-1"
+    ),
+    Fault("hash-split", _OBSERVE, "FAIL", "a node has another block", "rpc", "canary"),
+    Fault("slashing", _OBSERVE, "FAIL", "a validator is slashed", "chain", "canary"),
+    Fault("witness-silent", _CLIENTS, "INCONCLUSIVE", "no witness message", "chain", "canary"),
+    Fault("relay-drops", _CLIENTS, "FAIL", "a relay drops gossip", "telemetry", "canary", "main-2"),
+    Fault("canary-slow", _REGRESSION, "FAIL", "slower by half", "telemetry", "mainnet", "main-1"),
+    Fault(
+        "canary-noisy", _REGRESSION, "INCONCLUSIVE", "it swings", "telemetry", "mainnet", "main-1"
+    ),
     Fault("announce-fails", _ANNOUNCE, "FAIL", "the channel refuses the announcement", "command"),
     Fault("announce-lost", _ANNOUNCE, "FAIL", "the announcement never shows", "command"),
     Fault("freeze-fails", _ANNOUNCE, "FAIL", "the freeze is refused", "command"),
@@ -313,7 +332,8 @@ class FaultBoard:
     def _record(self, kind: Literal["fault-on", "fault-off"], active: Active) -> None:
         if FAULTS[active.name].layer in ("chain", "telemetry"):
             now = self._world.clock.now()
-            self._world.append(Event(now, active.cluster, "", kind, {"name": active.name}))
+            node = active.node if FAULTS[active.name].node else ""
+            self._world.append(Event(now, active.cluster, node, kind, {"name": active.name}))
         self._save()
 
     def _save(self) -> None:
@@ -338,7 +358,8 @@ def parse(text: str, world: World) -> Active:
         raise ValueError(f"fault {text!r}: expected NAME@{'|'.join(STAGE_CLUSTERS)}, got {stage!r}")
     cluster = STAGE_CLUSTERS[stage]
     names = [spec.name for spec in world.clusters[cluster].nodes]
-    node = node or (_NODES[stage] if _NODES[stage] in names else names[0])
+    usual = FAULTS[name].node or _NODES[stage]
+    node = node or (usual if usual in names else names[0])
     if node not in names:
         raise ValueError(f"fault {text!r}: expected one of {', '.join(names)}, got {node!r}")
     return Active(name, stage, cluster, node)

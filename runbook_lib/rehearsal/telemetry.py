@@ -35,6 +35,7 @@ VOTE_BOUNDS_MS = (50.0, 75.0, 100.0, 250.0, 500.0)
 SMALL = (5.0, 10.0, 25.0, 50.0, 100.0)
 COARSE = (5.0,)  # all that the chain's default bounds have for shares and seconds
 STALL_WARNING_S, STALL_CRITICAL_S = 900.0, 1800.0
+SWING_S = 4 * 3600.0  # the period of a latency that comes and goes
 PROVE_MS, VERIFY_S, REWARD_MS = 850.0, 0.045, 35.0  # typical: proving, verifying, rewarding
 SLOW_GOSSIP, DROP_PERIOD_S = 3.0, 120.0  # under faults: factor of latencies, pace of drops per node
 REPLAY_ERROR = {"reason": "stalled"}
@@ -120,7 +121,7 @@ class NodeTelemetry:
     def _open(self, row: Row, segment: Indices) -> Flags | bool:
         if not row.gate:
             return True
-        flags: Flags = self.timeline.gate(row.gate)[segment, self.index]
+        flags: Flags = self.timeline.at_work(row.gate)[segment, self.index]
         return flags
 
     def _block_time(self, at: Floats) -> Floats:
@@ -166,15 +167,16 @@ class NodeTelemetry:
         lost, validator = slots - blocks, self.timeline.spec.nodes[self.index].validator
         voter = {"validator": validator, "proof_backend": "stwo"}
         slow = self.timeline.fault("gossip-slow")[self.timeline.segment(self._edges[:-1])]
+        votes = blocks * ~self._faulty("canary-does-not-vote")
         for name, key, typical, bounds, labels in (
             ("round_duration", "round", ROUND_MS, LATENCY_MS, {}),
             ("round_quorum_latency", "quorum", QUORUM_MS, LATENCY_MS, {}),
             ("vote_latency", "vote", VOTE_MS, VOTE_BOUNDS_MS, voter),
         ):
-            values = self._ms(key, typical)
+            values, seen = self._ms(key, typical), votes if key == "vote" else blocks
             if key != "round":  # votes travel by gossip
                 values = values * np.where(slow, SLOW_GOSSIP, 1.0)
-            yield from _histogram(f"{_P}{name}_milliseconds", labels, bounds, blocks, values)
+            yield from _histogram(f"{_P}{name}_milliseconds", labels, bounds, seen, values)
         height = self.timeline.height(self._edges[:-1]).astype(float)
         yield from _histogram("rpp_runtime_chain_block_height", {}, COARSE, blocks, height, None)
         failed = blocks / 900 + lost / 2
@@ -232,6 +234,7 @@ class NodeTelemetry:
         spoken = said * ~timeline.fault("gossip-silent")[segment]
         yield _counter("pipeline_gossip_events_total", {}, spoken)
         dropped = self._seconds * timeline.fault("gossip-drops")[segment] / DROP_PERIOD_S
+        dropped = dropped + 3 * blocks * (self._faulty("relay-drops") & self._rewarded())
         yield _counter("pipeline_errors_total", {"stage": "gossip"}, dropped, paced=False)
         witness = f"{_P}witness_events_total"
         yield _counter(witness, {"topic": "blocks"}, blocks)
@@ -241,7 +244,7 @@ class NodeTelemetry:
             yield _counter(witness, {"topic": topic}, sent, gate="witness_network")
         stage, gate = {"stage": "rewards_distributed"}, "timetoke_rewards"
         due = blocks * ~timeline.fault("rewards-stall")[segment]
-        paid = due * timeline.gate(gate)[segment, self.index]
+        paid = due * timeline.at_work(gate)[segment, self.index]
         taken = paid * self._own("reward", REWARD_MS, 0.1)
         yield _counter("pipeline_stage_latency_ms_count", stage, paid, gate=gate)
         yield _counter("pipeline_stage_latency_ms_sum", stage, taken, gate=gate, whole=False)
@@ -276,7 +279,26 @@ class NodeTelemetry:
         """A latency the cluster has in common, each node a little off it."""
         start = self._edges[:-1]
         common = self.timeline.level(key, typical, 0.05, start) * self.timeline.slowdown(start)
-        return common * self._own(key, 1.0, 0.03)
+        return common * self._own(key, 1.0, 0.03) * self._burden()
+
+    def _burden(self) -> Floats:
+        """What rewards cost a canary under a fault: half as much time again, or a slow swing."""
+        gated = self._rewarded()
+        swing = np.exp(0.4 * np.sin(2 * pi * self._edges[:-1] / SWING_S))
+        slow = np.where(gated & self._faulty("canary-slow"), 1.5, 1.0)
+        burden: Floats = slow * np.where(gated & self._faulty("canary-noisy"), swing, 1.0)
+        return burden
+
+    def _rewarded(self) -> Flags:
+        """Per minute: whether this node has the rewards gate on."""
+        segment = self.timeline.segment(self._edges[:-1])
+        flags: Flags = self.timeline.gate("timetoke_rewards")[segment, self.index]
+        return flags
+
+    def _faulty(self, name: str) -> Flags:
+        """Per minute: whether this node has the fault."""
+        flags: Flags = self.timeline.fault(name, self.name)[self.timeline.segment(self._edges[:-1])]
+        return flags
 
 
 def _counter(

@@ -16,6 +16,13 @@ class View:
     ) -> None:
         self.fleet, self.running, self.timeline, self.state = fleet, running, timeline, state
 
+    @property
+    def block_hash(self) -> str:
+        """Of the tip, as this node has it."""
+        spec = self.running.spec
+        split = self.fleet.faults.is_on("hash-split", spec.cluster, spec.name)
+        return self.state.block_hash[::-1] if split else self.state.block_hash
+
     def node(self) -> dict[str, Any]:
         state = self.state
         verifier = {
@@ -25,7 +32,7 @@ class View:
         return {
             "address": self.running.spec.validator,
             "height": state.height,
-            "last_hash": state.block_hash,
+            "last_hash": self.block_hash,
             "epoch": state.epoch,
             "epoch_nonce": state.epoch_nonce,
             "pending_block_proposals": 0,
@@ -74,7 +81,7 @@ class View:
         }  # fmt: skip
         return {
             "height": state.height,
-            "block_hash": state.block_hash,
+            "block_hash": self.block_hash,
             "proposer": state.proposer,
             "round": state.round,
             "total_power": str(state.total_power),
