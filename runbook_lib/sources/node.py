@@ -8,7 +8,7 @@ hides the others: its place in the answer holds the error.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Literal, TypeVar
 
@@ -110,6 +110,13 @@ class Validator(Wire):
     timetoke_hours: Count
 
 
+class Account(Wire):
+    """/accounts/:address: ``balance`` in the chain's smallest unit."""
+
+    address: str
+    balance: Count
+
+
 class Observer(Wire):
     address: str
     tier: str
@@ -160,16 +167,20 @@ class Fleet:
 
     def get(
         self,
-        path: str,
+        path: str | Callable[[Node], str],
         model: type[T],
         nodes: Sequence[str] | None = None,
         *,
         statuses: tuple[int, ...] = (200,),
         retries: int = RETRIES,
     ) -> dict[str, T | SourceError]:
-        """``GET path`` of every node as ``model``; what failed is a SourceError in its place."""
+        """``GET path`` of every node as ``model``; what failed is a SourceError in its place.
+
+        ``path`` may differ from node to node.
+        """
         names = list(self._nodes) if nodes is None else list(dict.fromkeys(nodes))
         asked = [self._nodes[name] for name in names]
+        paths = {node.name: path if isinstance(path, str) else path(node) for node in asked}
         by_url = [node for node in asked if node.url is not None]
         by_command = [node for node in asked if node.url is None]
         got: dict[str, Answer | Failure | SourceError] = {}
@@ -177,7 +188,7 @@ class Fleet:
             wire.request(
                 self._rpc,
                 "GET",
-                f"{node.url}{path}",
+                f"{node.url}{paths[node.name]}",
                 pace=(node.name, self._rpc.per_minute, self._rpc.burst),
             )
             for node in by_url
@@ -186,11 +197,13 @@ class Fleet:
         got.update({node.name: answer for node, answer in zip(by_url, answers, strict=True)})
         if by_command:
             with ThreadPoolExecutor(COMMANDS_AT_ONCE) as pool:
-                printed = pool.map(lambda node: self._by_command(node, path), by_command)
+                printed = pool.map(
+                    lambda node: self._by_command(node, paths[node.name]), by_command
+                )
                 got.update(
                     {node.name: answer for node, answer in zip(by_command, printed, strict=True)}
                 )
-        return {name: _typed(f"{name} {path}", got[name], model, statuses) for name in names}
+        return {name: _typed(f"{name} {paths[name]}", got[name], model, statuses) for name in names}
 
     def rollout(self, nodes: Sequence[str] | None = None) -> dict[str, Rollout | SourceError]:
         """Channel and gates in force."""
@@ -211,6 +224,12 @@ class Fleet:
     def membership(self, nodes: Sequence[str] | None = None) -> dict[str, Membership | SourceError]:
         """The validator set as each node knows it."""
         return self.get("/ui/bft/membership", Membership, nodes)
+
+    def accounts(self, nodes: Sequence[str] | None = None) -> dict[str, Account | SourceError]:
+        """Each validator's own account in the ledger that its node holds; others are left out."""
+        asked = self._nodes if nodes is None else nodes
+        validators = [name for name in asked if self._nodes[name].validator]
+        return self.get(lambda node: f"/accounts/{node.validator}", Account, validators)
 
     def health_ready(self, nodes: Sequence[str] | None = None) -> dict[str, Ready | SourceError]:
         """Readiness, asked once: 503 is an answer, and who waits for health asks again anyway."""

@@ -10,7 +10,7 @@ import pytest
 
 from runbook_lib import site
 from runbook_lib.errors import ParameterError, SourceError
-from runbook_lib.sources.node import Fleet, Peer, Rollout, parse_printed
+from runbook_lib.sources.node import Account, Fleet, Peer, Rollout, parse_printed
 
 from .conftest import World
 
@@ -190,8 +190,25 @@ def test_unready_is_an_answer_and_asked_once(world: World) -> None:
     assert len(world.asked) == 1
 
 
+def test_each_validator_is_asked_for_its_own_account(world: World) -> None:
+    """Nodes that are none are left out; an account the ledger lacks is an error in its place."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        address = request.url.path.rpartition("/")[2]
+        known = {"address": address, "balance": 7, "nonce": 0}
+        return httpx.Response(200, json=known if address == "rpp1a" else None)
+
+    nodes = [by_url(name).model_copy(update={"validator": v}) for name, v in VALIDATORS.items()]
+    found = Fleet(world.scope(answer), cluster(*nodes)).accounts()
+
+    assert found["a"] == Account(address="rpp1a", balance=7)
+    assert isinstance(found["b"], SourceError)
+    assert list(found) == ["a", "b"]
+
+
 # --- by a command -------------------------------------------------------------------------------
 
+VALIDATORS = {"a": "rpp1a", "b": "rpp1b", "c": ""}
 PRINTED = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: b: c\r\n\r\n{}"
 
 
