@@ -13,7 +13,7 @@ from ..outcomes import Outcome, worst
 from .baseline import STEP, called, plotted
 from .catalogue import LOAD, Catalogue, Metric
 from .judge import judge_all
-from .judgement import Judgement, Rule
+from .judgement import Judgement, Rule, Statistic
 from .pinned import Measured
 from .plotdata import Change, Mark, PlotComparison, PlotSeries, quantity, share
 from .windows import Window, observe, pair
@@ -111,6 +111,7 @@ def compare(
     look: int | None = None,
     restarts: Sequence[Stretch] = (),
     canaries: Collection[str] = (),
+    statistics: tuple[Statistic, ...] = ("location", "tail"),
 ) -> list[Compared]:
     """Every metric that either window holds but its load, in the catalogue's order.
 
@@ -120,12 +121,15 @@ def compare(
 
     With ``canaries``, names of nodes, a metric of each validator is judged of them alone: where its
     baseline is the rest, against the other validators at the same instants, then as now.
+    ``statistics`` are those that a gauge is judged by.
     """
     unlike = unlike_load(catalogue.load, baseline, current)
     return [
         _compare(
             metric,
-            rule_of(metric, max_missing=max_missing, looks=looks, look=look),
+            rule_of(metric, max_missing=max_missing, looks=looks, look=look).model_copy(
+                update={"statistics": statistics}
+            ),
             baseline,
             current,
             names,

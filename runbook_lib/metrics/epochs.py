@@ -19,6 +19,9 @@ from .catalogue import Metric, resolve
 from .frames import Frame, fetch
 
 STEP = timedelta(seconds=60)
+FALL = 0.1
+"""Share of an epoch that the mean may fall back by: a node that restarts forgets some of the three
+minutes, so that its mean runs ahead of the others' for a while. It never passes the true height."""
 _SUM, _COUNT = "rpp_runtime_chain_block_height_sum", "rpp_runtime_chain_block_height_count"
 HEIGHT = Metric.model_validate(
     {
@@ -91,7 +94,7 @@ def crossings(
     """
     finite = np.isfinite(heights)
     seen, at = heights[finite], [instants[i] for i in np.flatnonzero(finite)]
-    if (np.diff(seen) < -1.0).any():
+    if (np.maximum.accumulate(seen) - seen > FALL * epoch_length).any():
         raise SourceError("prometheus", "height: expected it to grow, got it falling back")
     numbers = np.floor(np.maximum.accumulate(seen) / epoch_length).astype(int)
     found: list[Epoch] = []

@@ -158,6 +158,9 @@ def _growth(change: Change, rule: Rule, row: int) -> float:
     width = float(own[row])
     if not math.isfinite(width):
         return 2.0  # no width to extrapolate: one more window of the same length
+    if after.sparse[row]:
+        # Where nothing happens, the width falls with the length; as long as needed is not enough.
+        return 1.1 * width / math.sqrt(room)
     return width**2 / room
 
 

@@ -45,6 +45,8 @@ LEVELS = {
     "peers": 0.95,
     "validator_set_changes": 1.0,
     "telemetry_freshness": 8.0,
+    "gossip_drops": 2.0,
+    "validator_gossip": 30.0,
 }
 
 
@@ -294,6 +296,7 @@ def test_a_healthy_week_passes(metric: Metric) -> None:
         ("peers", 1.0),
         ("validator_set_changes", 0.0),
         ("telemetry_freshness", 15.0),
+        ("gossip_drops", 0.0),
     ],
 )
 def test_what_stands_still_when_healthy_passes_in_a_week(name: str, value: float) -> None:

@@ -46,6 +46,13 @@ def test_a_chain_that_falls_back_is_an_error() -> None:
         crossings(np.array([10.0, 20.0, 12.0]), minutes(0, 1, 2), 5)
 
 
+def test_a_mean_that_ran_ahead_after_a_restart_is_no_fall() -> None:
+    """By less than a tenth of an epoch; the boundary stays where it was first seen."""
+    heights = np.array([90.0, 101.0, 97.0, 110.0, 201.0])
+
+    assert crossings(heights, minutes(*range(5)), 100) == [Epoch(1, *minutes(1, 4))]
+
+
 def test_the_next_boundaries_are_due_at_the_chains_pace() -> None:
     """And three minutes for the mean to show them."""
     assert due(2, 15.0, 10, 60.0, T0) == T0 + timedelta(minutes=15 + 3)

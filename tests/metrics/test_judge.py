@@ -219,7 +219,7 @@ def test_quiet_proportion_passes_only_with_enough_data() -> None:
     assert judge(full, full, PROPORTION).outcome is Outcome.PASS
     assert reason(judge(full[:300], full[:300], PROPORTION)) == (
         "location +0 (-0.08761 to +0.08761): neither more nor less than 0.05 lower is proven; "
-        "about 622 more points would decide it"
+        "about 279 more points would decide it"
     )
 
 
