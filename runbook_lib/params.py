@@ -327,6 +327,8 @@ class RolloutParams(StageParams):
     notice_hours: float = Field(default=playbook.NOTICE / _HOUR, ge=0, le=60 * 24)
     minutes_per_node: float = Field(default=playbook.MINUTES_PER_NODE, gt=0, le=24 * 60)
     max_down: float = Field(default=playbook.MAX_DOWN, gt=0, lt=1 / 3)
+    # An hour is a floor: how bad a bad minute usually is (p95) takes several to tell.
+    baseline_hours: float = Field(default=8.0, ge=_BASELINE_HOURS, le=30 * 24)
     drops: list[Drop] = []
 
     @model_validator(mode="after")

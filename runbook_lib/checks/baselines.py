@@ -46,7 +46,7 @@ def baseline(context: Context) -> CheckResult:
     )
     for one in captured:
         rows += capturing.judge(one, context.params.max_missing)
-    load = _load(context, catalogue, start, end)
+    load = load_of(context, catalogue, start, end)
     captured += load
     digest = capturing.content_digest(captured, start, end)
     about: dict[str, Any] = {
@@ -77,7 +77,9 @@ def baseline(context: Context) -> CheckResult:
     )
 
 
-def _load(context: Context, catalogue: Catalogue, start: datetime, end: datetime) -> list[Captured]:
+def load_of(
+    context: Context, catalogue: Catalogue, start: datetime, end: datetime
+) -> list[Captured]:
     """What the cluster was asked to do; nothing where that cannot be told.
 
     No item of the playbook asks for it, so that its absence blocks nothing: it only leaves the

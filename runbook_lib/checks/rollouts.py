@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ..changes.apply import Applier, Change, all_pass
 from ..changes.plan import Phase
 from ..changes.roll import planned_rows, roll
+from ..changes.state import differences
 from ..changes.windows import await_window, window_rows
 from ..context import Context
+from ..errors import SourceError
+from ..evidence.record import Entry
 from ..outcomes import CheckResult, Row, check_row
 
 Look = Callable[[Context], list[Row]]
+Capture = Callable[[Context], tuple[list[Row], Mapping[str, Any]]]
 
 
 def nothing(context: Context) -> list[Row]:
@@ -26,11 +31,13 @@ def rollout(
     before: Look = nothing,
     each_wave: Look = nothing,
     after: Look | None = None,
+    capture: Capture | None = None,
 ) -> Change:
     """A change that rolls the plan's phases of ``item`` inside the window.
 
     ``before`` and ``each_wave`` must hold for a wave to begin; ``after`` is judged once everything
-    is rolled and the cluster's lock is free again. ``passed`` may name ``{nodes}``.
+    is rolled and the cluster's lock is free again. ``capture`` keeps what was before the first step,
+    once an attempt, in the result's data. ``passed`` may name ``{nodes}``.
     """
 
     def plan(context: Context) -> list[Row]:
@@ -39,7 +46,10 @@ def rollout(
 
     def apply(context: Context, applier: Applier) -> CheckResult:
         await_window(context)
-        rows = before(context)
+        rows, kept = before(context), dict[str, Any]()
+        if capture is not None and (not rows or all_pass(rows)):
+            more, kept = _once(context, item, capture)
+            rows = rows + more
         applier.rows += rows
         if not rows or all_pass(rows):
             for phase in _phases(context, item):
@@ -50,7 +60,7 @@ def rollout(
             applier.rows,
             passed=passed.format(nodes=f"{len(nodes)} nodes"),
             empty="the plan has no node for it",
-            data={"plan": context.plan.digest if context.plan else ""},
+            data={"plan": context.plan.digest if context.plan else "", **kept},
         )
 
     return Change(item, plan, apply, _observing(passed, after) if after is not None else None)
@@ -65,6 +75,39 @@ def _observing(passed: str, after: Look) -> Callable[[Context, CheckResult], Che
     return observe
 
 
+def _once(context: Context, item: str, capture: Capture) -> tuple[list[Row], dict[str, Any]]:
+    """What ``capture`` found before the first step; a later try must not look again."""
+    if (kept := captured(context.journal, item)) is not None:
+        return [], kept
+    rows, found = capture(context)
+    if all_pass(rows):
+        context.record.append("captured", {"item": item, "data": dict(found)})
+    return rows, dict(found)
+
+
+def captured(journal: Sequence[Entry], item: str) -> dict[str, Any] | None:
+    """What an attempt kept before the first step of a change; None when it kept nothing."""
+    bodies = [e.body for e in journal if e.kind == "captured" and e.body["item"] == item]
+    return dict(bodies[-1]["data"]) if bodies else None
+
+
+def others_unchanged(context: Context) -> list[Row]:
+    """Every node that the plan does not touch has the gates and the channel that it had."""
+    assert context.plan is not None
+    expected = context.plan.untouched
+    rows = []
+    for name, answer in context.fleet.rollout(list(expected)).items():
+        if isinstance(answer, SourceError):
+            rows.append(context.unreadable("stays as it is", "an answer", answer))
+            continue
+        was: dict[str, str | bool] = {"channel": expected[name].channel, **expected[name].gates}
+        now: dict[str, str | bool] = {"channel": answer.release_channel, **answer.feature_gates}
+        moved = [f"{k}={str(now.get(k, 'absent')).lower()}" for k, _, _ in differences(was, now)]
+        same = "as before"
+        rows.append(check_row(name, "gates, untouched", same, ", ".join(moved) or same, not moved))
+    return rows
+
+
 def _phases(context: Context, item: str) -> tuple[Phase, ...]:
     return context.plan.of(item) if context.plan is not None else ()
 
@@ -72,7 +115,6 @@ def _phases(context: Context, item: str) -> tuple[Phase, ...]:
 def canary_selection(context: Context) -> list[Row]:
     """The canaries stay under a third of the voting power, and there is at least one."""
     from ..changes.power import powers
-    from ..errors import SourceError
     from ..playbook import CANARY_POWER_BELOW
 
     names = [node.name for node in context.cluster.nodes if node.canary]
