@@ -1,0 +1,169 @@
+"""canary.activate.observe: rewards reach the canaries alone, and they go on voting, for whole epochs.
+
+Per epoch from the metrics store, so that nothing is lost when a kernel dies: the last stage of the
+chain's pipeline counts rewards on each node, its vote latencies count votes. Balances, hashes and
+slashing have no past: they are read now, and held to what was recorded before the gate was turned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from statistics import median
+
+from ..changes.roll import healthy
+from ..context import Context, judges
+from ..errors import SourceError
+from ..evidence.order import effect
+from ..evidence.record import Entry
+from ..metrics.epochs import Epoch
+from ..outcomes import CheckResult, Row, check_row, unknown_row
+from ..sources.node import Consensus
+from . import ledger
+from .effects import Span, counters, effect_rows, gated, traffic
+from .rollouts import captured
+from .spans import whole_epochs
+
+REWARDS = "canary.activate.rewards-gate"
+GATE = "timetoke_rewards"
+VOTES_OF_MEDIAN = 0.9
+"""A canary votes as often as the others: at least this share of the median validator's votes."""
+LOOKS = 3
+
+Answers = dict[str, Consensus | SourceError]
+
+
+@judges("canary.activate.observe")
+def observe(context: Context) -> CheckResult:
+    """At least three whole epochs since the last canary took the gate, by the journal.
+
+    The window is the first of them, whenever it is judged. Until it is over, what is over already
+    is judged. Playbook: canary, activation, 2.
+    """
+    assert context.plan is not None
+    before = captured(context.journal, REWARDS)
+    if before is None:
+        raise SourceError(REWARDS, "expected balances recorded before the change, got none")
+    since, wanted = effect(context.journal, REWARDS), context.params.observe_epochs
+    found, rows = whole_epochs(
+        context, since, lambda seen: wanted - len(seen), "rewards and votes observed"
+    )
+    window, over = found[:wanted], len(found) >= wanted
+    on, beside, off = gated(context.plan, REWARDS, GATE)
+    if not on:
+        got = "none by the plan"
+        rows.append(unknown_row("canaries", "nodes with the gate on", "at least one", got))
+    if window:
+        spans = [Span(f"epoch {each.number}", each.start, each.end) for each in window]
+        rows += effect_rows(context, GATE, on, off, spans)
+        rows += votes(context, on, spans)
+    rows += ledger.credited(context, before, on, beside, off, due=bool(window))
+    rows += agreement(context, int(before["slashing"]))
+    rows += healthy(context, [node.name for node in context.cluster.nodes])
+    return context.conclude(
+        rows,
+        passed=f"{wanted} whole epochs: {len(on)} canaries rewarded and voting, nobody else rewarded",
+        empty="",
+        data={"since": since.isoformat(), "over": over, "epochs": [_told(each) for each in window]},
+    )
+
+
+def observed(journal: Sequence[Entry]) -> tuple[datetime, datetime]:
+    """From when to when the observed epochs went, by an attempt's record. Raises SourceError."""
+    results = [
+        entry.body["result"]
+        for entry in journal
+        if entry.kind == "result" and entry.body["item"] == observe.item
+    ]
+    epochs = results[-1]["data"].get("epochs") if results else None
+    if not epochs:
+        raise SourceError(observe.item, "expected epochs that were observed, got none")
+    ends = epochs[0]["start"], epochs[-1]["end"]
+    return datetime.fromisoformat(ends[0]), datetime.fromisoformat(ends[1])
+
+
+def _told(epoch: Epoch) -> dict[str, str | int]:
+    start, end = epoch.start.isoformat(), epoch.end.isoformat()
+    return {"number": epoch.number, "start": start, "end": end}
+
+
+def votes(context: Context, canaries: Sequence[str], spans: Sequence[Span]) -> list[Row]:
+    """Each canary's votes in each epoch beside the median validator's. Raises SourceError."""
+    latency = next(name for name in counters(context, "consensus_latency") if "vote" in name)
+    seen = traffic(context, [latency], "validator", spans[0].start, spans[-1].end)
+    addresses = {node.name: node.validator for node in context.cluster.nodes}
+    rows = []
+    for span in spans:
+        counted = {
+            name: seen.of(address, span, context.params.max_missing)
+            for name, address in addresses.items()
+        }
+        usual = median(each.amount for each in counted.values())
+        for name in canaries:
+            own, what = counted[name], f"votes, {span.name}"
+            least = round(VOTES_OF_MEDIAN * usual, 1)
+            expected = f"at least {least:g}, {VOTES_OF_MEDIAN:.0%} of the median validator's"
+            if not usual > 0 or not own.covered:
+                got = "too many points missing" if usual > 0 else "nobody's votes are counted"
+                rows.append(unknown_row(name, what, expected, got))
+            else:
+                rows.append(check_row(name, what, expected, own.amount, own.amount >= least))
+    return rows
+
+
+def agreement(context: Context, slashed: int) -> list[Row]:
+    """Every node has the block that the others have at its height, and nobody new was slashed.
+
+    Nodes are asked up to three times until each was seen at the same height as another.
+    """
+    compared: set[str] = set()
+    names, rows = [node.name for node in context.cluster.nodes], list[Row]()
+    answers: Answers = {}
+    for look in range(LOOKS):
+        if look:
+            context.scope.sleep(context.cluster.block_time_ms / 3000)
+        answers = context.fleet.consensus()
+        split, alike = _hashes(answers)
+        rows, compared = rows + split, compared | alike
+        if split or compared == set(names):
+            break
+    rows = list({row.subject: row for row in rows}.values())
+    for name in names:
+        answer = answers[name]
+        if isinstance(answer, SourceError):
+            rows.append(context.unreadable("its block", "the others'", answer))
+        elif name not in compared and name not in {row.subject for row in rows}:
+            got = f"nobody else at height {answer.height}"
+            rows.append(unknown_row(name, "its block", "the others'", got))
+    if not rows:
+        got = f"{len(names)} nodes alike"
+        rows.append(check_row("nodes", "block at a height", "the same hash", got, ok=True))
+    return [*rows, *_slashing(answers, slashed)]
+
+
+def _hashes(answers: Answers) -> tuple[list[Row], set[str]]:
+    """A row for each node whose block is not the one most have; and the nodes that are alike."""
+    at: dict[int, dict[str, list[str]]] = {}
+    for name, answer in answers.items():
+        if not isinstance(answer, SourceError):
+            at.setdefault(answer.height, {}).setdefault(answer.block_hash, []).append(name)
+    rows, alike = [], set[str]()
+    for height, blocks in at.items():
+        ranked = sorted(blocks.items(), key=lambda item: -len(item[1]))
+        usual = ranked[0][1]
+        if len(usual) > 1:
+            alike |= set(usual)
+        for digest, names in ranked[1:]:
+            what, expected = f"block {height}", ranked[0][0]
+            rows += [check_row(name, what, expected, digest, ok=False) for name in names]
+    return rows, alike
+
+
+def _slashing(answers: Answers, before: int) -> list[Row]:
+    seen = [a.slashing_events for a in answers.values() if not isinstance(a, SourceError)]
+    what, expected = "slashing events", f"{before}, as before the change"
+    if not seen:
+        return [unknown_row("slashing", what, expected, "no node answers")]
+    if max(seen) < before:
+        return [unknown_row("slashing", what, expected, f"{max(seen)}: the count went back")]
+    return [check_row("slashing", what, expected, max(seen), max(seen) == before)]

@@ -1,0 +1,252 @@
+"""mainnet.ready.no-regression: the canaries are proven no worse, metric by metric.
+
+Against their own past, which the canary stage pinned before its first change, and what moves by
+itself against the validators that are no canaries, at the same instants, then as now. Aggregates
+are judged node by node. What is not critical is drawn, and judges nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from ..context import Context, judges
+from ..errors import SourceError
+from ..evidence.order import effect, entries_of
+from ..evidence.record import Entry
+from ..metrics.epochs import Epoch
+from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
+from .baselines import read_catalogue
+from .marks import happened, restarts
+from .observe import REWARDS, observed
+from .pinning import measure, names_of, pinned_before
+from .spans import LATE, whole_epochs
+
+if TYPE_CHECKING:
+    from ..metrics.catalogue import Metric
+    from ..metrics.compare import Compared, Windows
+
+LOOKS = 3
+"""How often the same watch may be judged before the chance of a lucky look is spent."""
+PAST, REST = "against its own past", "against the rest"
+
+
+@judges("mainnet.ready.no-regression")
+def no_regression(context: Context) -> CheckResult:
+    """At least seven whole epochs with rewards, the last three of them after the last change.
+
+    Every whole epoch until now is judged: an INCONCLUSIVE look may be taken again later, with more
+    of them, ``LOOKS`` times. Playbook: mainnet, readiness, 1.
+    """
+    entries = entries_of(context.scope, context.store, context.earlier_stage)
+    rows, told = list[Row](), dict[str, str | int]()
+    for look in range(1 + _taken(context), LOOKS + 1):
+        start, end, epochs, early = _window(context, entries)
+        if early:
+            return context.conclude(
+                early, passed="", empty="", data={"epochs": len(epochs), **told}
+            )
+        rows = [_counted(epochs), *_judged(context, entries, start, end, look)]
+        told = {"look": look, "start": start.isoformat(), "end": end.isoformat()}
+        due = [row.return_at for row in rows if row.outcome is not Outcome.PASS]
+        later = [at for at in due if at is not None]
+        if not due or len(later) < len(due) or not context.wait_until(max(later), "more epochs"):
+            break
+    if not rows:
+        raise SourceError("looks", f"expected at most {LOOKS} at one watch, got one more")
+    return context.conclude(
+        rows,
+        passed=f"{len(rows) - 1} judgements: the canaries are proven no worse; {rows[0].observed}",
+        empty="",
+        data=told,
+    )
+
+
+def _judged(
+    context: Context, entries: Sequence[Entry], start: datetime, end: datetime, look: int
+) -> list[Row]:
+    compared = Canaries(context, entries).judge(start, end, look)
+    # After the last look, more data are of no use.
+    until = end if look < LOOKS else None
+    cluster = context.cluster
+    epoch = timedelta(milliseconds=cluster.epoch_length * cluster.block_time_ms)
+    rows = [
+        row
+        for kind, ones in compared.items()
+        for row in judged_rows(ones, kind, until=until, epoch=epoch)
+    ]
+    judged = {each.metric.name for ones in compared.values() for each in ones}
+    return rows + [
+        unknown_row(metric.name, "no regression", "a baseline", "the canary stage pinned none")
+        for metric in _critical(context)
+        if metric.name not in judged
+    ]
+
+
+def _window(
+    context: Context, entries: Sequence[Entry]
+) -> tuple[datetime, datetime, tuple[Epoch, ...], list[Row]]:
+    gate, enough = effect(entries, REWARDS), int(context.params.regression_epochs)
+    enough_after = int(context.params.epochs_after_change)
+    changed = max(datetime.fromisoformat(e.body["at"]) for e in entries if e.kind == "state")
+
+    def missing(found: Sequence[Epoch]) -> int:
+        after = sum(epoch.start >= changed for epoch in found)
+        return max(enough - len(found), enough_after - after)
+
+    what = "canaries with rewards on"
+    epochs, rows = whole_epochs(context, gate, missing, what)
+    if rows:
+        return gate, gate, epochs, rows
+    return epochs[0].start, epochs[-1].end, epochs, []
+
+
+def _counted(epochs: Sequence[Epoch]) -> Row:
+    said = f"{len(epochs)} epochs ({epochs[0].number} to {epochs[-1].number})"
+    return check_row("epochs", "whole, with rewards on", "enough", said, ok=True)
+
+
+def _taken(context: Context) -> int:
+    """How many looks earlier tries have spent."""
+    spent = [
+        int(entry.body["result"]["data"].get("look", 0))
+        for entry in context.journal
+        if entry.kind == "result" and entry.body["item"] == context.item
+    ]
+    return max(spent, default=0)
+
+
+def _critical(context: Context) -> list[Metric]:
+    """What must be judged of the canaries: single validators, nodes, and what only all can show."""
+    from ..metrics.bynode import CLUSTER_WIDE, of_nodes
+
+    catalogue = read_catalogue(context)
+    single = of_nodes(catalogue, context.site.telemetry.node_label)
+    return [metric for metric in single if metric.critical] + [
+        metric
+        for metric in catalogue.metrics
+        if metric.critical and (metric.per == "validator" or metric.topic in CLUSTER_WIDE)
+    ]
+
+
+@dataclass(frozen=True)
+class Canaries:
+    """The canaries of an attempt, by its record, and what is known of their past."""
+
+    context: Context
+    entries: Sequence[Entry]
+
+    @property
+    def nodes(self) -> set[str]:
+        """The nodes that took the rewards gate."""
+        return {
+            e.body["node"] for e in self.entries if e.kind == "state" and e.body["item"] == REWARDS
+        }
+
+    def judge(
+        self, start: datetime, end: datetime, look: int | None = None, *, everything: bool = False
+    ) -> dict[str, list[Compared]]:
+        """Critical metrics, or everything, against the canaries' past and, gauges, the rest."""
+        from ..metrics.catalogue import LOAD, Catalogue
+        from ..metrics.compare import compare
+
+        context, metrics = self.context, _critical(self.context)
+        catalogue = read_catalogue(context)
+        if everything:
+            metrics += [m for m in catalogue.metrics if not m.critical and m.topic != LOAD]
+        before = pinned_before(context, self.entries, REWARDS)
+        metrics = [metric for metric in metrics if metric.name in before.queries]
+        now = measure(context, before, metrics, start, end)
+        load = [metric for metric in (catalogue.load,) if metric is not None]
+        beside = [m for m in metrics if m.per == "validator" and m.kind == "gauge"]
+
+        def compared(of: Sequence[Metric], baseline: str) -> list[Compared]:
+            declared = [metric.model_copy(update={"baseline": baseline}) for metric in of]
+            return compare(
+                Catalogue(metrics=[*declared, *load]),
+                before,
+                now,
+                max_missing=context.params.max_missing,
+                names=names_of(context),
+                looks=LOOKS if look else 1,
+                look=look,
+                restarts=restarts(self.entries),
+                canaries=self.nodes,
+                # Bad minutes are judged against the past alone: two tails tell too little together.
+                statistics=("location",) if baseline == "rest" else ("location", "tail"),
+            )
+
+        found = {PAST: compared(metrics, "own")}
+        if beside:
+            found[REST] = compared(beside, "rest")
+        told = {metric.name for metric in (*metrics, *load)}
+        return {
+            kind: [each for each in ones if each.metric.name in told]
+            for kind, ones in found.items()
+            if ones
+        }
+
+
+def judged_rows(
+    compared: Sequence[Compared],
+    kind: str,
+    until: datetime | None = None,
+    epoch: timedelta = timedelta(hours=1),
+) -> list[Row]:
+    """A row a judgement, with estimate, interval and tolerance; ``until`` is the window's end.
+
+    With it, what only more data could decide is due when as many whole epochs will be over.
+    """
+    from ..metrics.baseline import STEP
+
+    rows = []
+    for each in compared:
+        _, _, _, tolerance, _, reason = each.row()
+        if not each.judgements:
+            rows.append(unknown_row(each.metric.name, kind, tolerance, reason))
+        for one in each.judgements:
+            due = None
+            if until is not None and one.more_needed:
+                due = until + math.ceil(one.more_needed * STEP / epoch) * epoch + LATE
+            subject = f"{each.metric.name} {one.subject}"
+            waiting = one.outcome is Outcome.INCONCLUSIVE
+            rows.append(
+                check_row(
+                    subject, kind, f"proven within {tolerance}", one.reason, one.outcome,
+                    return_at=due if waiting else None,
+                )
+            )  # fmt: skip
+    return rows
+
+
+def _shown(context: Context, entries: Sequence[Entry], start: datetime, end: datetime) -> Windows:
+    from ..metrics.compare import Windows
+
+    judged = Canaries(context, entries).judge(start, end, everything=True)
+    compared = [
+        replace(
+            each, metric=each.metric.model_copy(update={"title": f"{each.metric.title}, {kind}"})
+        )
+        for kind, ones in judged.items()
+        for each in ones
+    ]
+    marks, note = happened(replace(context, journal=entries), start, end)
+    return Windows(compared, tuple(marks), note)
+
+
+def canary_comparison(context: Context) -> Windows:
+    """The observed epochs beside the canaries' past and the rest. Raises SourceError."""
+    start, end = observed(context.journal)
+    return _shown(context, context.journal, start, end)
+
+
+def mainnet_comparison(context: Context) -> Windows:
+    """All whole epochs of the canary beside the canaries' past and the rest. Raises SourceError."""
+    entries = entries_of(context.scope, context.store, context.earlier_stage)
+    start, end, _, early = _window(context, entries)
+    if early:
+        raise SourceError("epochs", f"{early[0].expected} are not over: {early[0].observed}")
+    return _shown(context, entries, start, end)

@@ -1,0 +1,177 @@
+"""What the canary's checks make of numbers: credits, hashes, slashing, traffic, who has the gate."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
+from runbook_lib.changes.state import NodeState
+from runbook_lib.checks.effects import Counted, Span, Traffic, _off, _on, gated
+from runbook_lib.checks.ledger import PER_BLOCK, _gain
+from runbook_lib.checks.observe import _hashes, _slashing
+from runbook_lib.errors import SourceError
+from runbook_lib.outcomes import Outcome
+from runbook_lib.sources.node import Consensus
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+EPOCH = Span("epoch 7", START, START + timedelta(hours=1))
+GATE = "timetoke_rewards"
+
+
+def consensus(height: int, digest: str, slashed: int = 0) -> Consensus:
+    return Consensus(
+        height=height, block_hash=digest, round=0, epoch=1, total_power="9", quorum_threshold="7",
+        commit_power="9", quorum_reached=True, round_latencies_ms=[], leader_changes=0,
+        witness_events=0, slashing_events=slashed, failed_votes=0,
+    )  # fmt: skip
+
+
+# --- the ledger -----------------------------------------------------------------------------------
+
+
+@given(gain=st.integers(-1000, 1000), blocks=st.integers(0, 100), off=st.booleans())
+def test_no_credit_passes_that_the_formula_does_not_allow(
+    gain: int, blocks: int, off: bool
+) -> None:
+    """None without the gate, at most base reward and bonus a block with it; a fall proves nothing."""
+    [row] = _gain("n", "credited", gain, blocks * PER_BLOCK, blocks, off, wanted=True)
+
+    if gain < 0:
+        assert row.outcome is Outcome.INCONCLUSIVE
+    elif off:
+        assert row.outcome is (Outcome.FAIL if gain else Outcome.PASS)
+    elif gain == 0:
+        assert (row.outcome, row.observed) == (Outcome.INCONCLUSIVE, "0: no effect")
+    else:
+        assert row.outcome is (Outcome.PASS if gain <= blocks * PER_BLOCK else Outcome.FAIL)
+
+
+def test_before_an_epoch_is_over_no_credit_is_wanted() -> None:
+    """Nothing to say yet of a canary that was credited nothing."""
+    assert _gain("n", "credited", 0, 60, 10, off=False, wanted=False) == []
+
+
+# --- blocks and slashing --------------------------------------------------------------------------
+
+
+def test_the_node_with_another_block_is_named() -> None:
+    """At one height; nodes at other heights are not compared with it."""
+    rows, alike = _hashes(
+        {
+            "a": consensus(9, "x"),
+            "b": consensus(9, "x"),
+            "c": consensus(9, "y"),
+            "d": consensus(8, "w"),
+            "e": SourceError("e", "down"),
+        }
+    )
+
+    assert [(r.subject, r.what, r.expected, r.observed, r.outcome) for r in rows] == [
+        ("c", "block 9", "x", "y", Outcome.FAIL)
+    ]
+    assert alike == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("now", "outcome"),
+    [(2, Outcome.PASS), (3, Outcome.FAIL), (1, Outcome.INCONCLUSIVE)],
+)
+def test_slashing_is_counted_since_the_change(now: int, outcome: Outcome) -> None:
+    """More is disproof; a count that went back proves nothing."""
+    [row] = _slashing({"a": consensus(9, "x", now), "b": consensus(9, "x", min(now, 2))}, 2)
+
+    assert row.outcome is outcome
+
+
+def test_slashing_nobody_tells_of_is_unknown() -> None:
+    """No answer is no proof."""
+    [row] = _slashing({"a": SourceError("a", "down")}, 0)
+
+    assert row.outcome is Outcome.INCONCLUSIVE
+
+
+# --- traffic --------------------------------------------------------------------------------------
+
+
+def rates(values: list[float]) -> Traffic:
+    index = pd.date_range(START, periods=len(values), freq="60s")
+    return Traffic(pd.DataFrame({"n": values}, index=index))
+
+
+def test_a_count_is_of_the_whole_span() -> None:
+    """Points that look back beyond its start do not count."""
+    assert rates([9.0] * 3 + [0.2] * 58).of("n", EPOCH, 0.02) == Counted(720.0, True, True)
+
+
+@pytest.mark.parametrize(
+    ("values", "counted"),
+    [
+        ([np.nan] * 61, Counted(0.0, False, False)),
+        ([0.2] * 50 + [np.nan] * 11, Counted(720.0, False, True)),
+        ([0.0] * 61, Counted(0.0, True, True)),
+    ],
+)
+def test_what_is_missing_is_not_covered(values: list[float], counted: Counted) -> None:
+    """A series without samples is as none; a zero is one."""
+    assert rates(values).of("n", EPOCH, 0.02) == counted
+    assert rates(values).of("other", EPOCH, 0.02) == Counted(0.0, False, False)
+
+
+@pytest.mark.parametrize(
+    ("seen", "outcome", "observed"),
+    [
+        (Counted(700.0, True, True), Outcome.PASS, 700.0),
+        (Counted(700.0, False, True), Outcome.INCONCLUSIVE, "too many points missing"),
+        (Counted(0.0, True, True), Outcome.INCONCLUSIVE, f"0: {GATE} is on without effect"),
+        (Counted(0.0, False, False), Outcome.INCONCLUSIVE, f"no series: {GATE} is on without effect"),
+    ],
+)  # fmt: skip
+def test_a_flag_is_not_a_feature(seen: Counted, outcome: Outcome, observed: object) -> None:
+    """Gate on: only traffic that was seen is proof."""
+    row = _on("n", GATE, EPOCH, seen)
+
+    assert (row.outcome, row.observed) == (outcome, observed)
+
+
+@pytest.mark.parametrize(
+    ("seen", "told", "outcome"),
+    [
+        (Counted(0.0, False, False), Counted(720.0, True, True), Outcome.PASS),
+        (Counted(0.0, False, False), Counted(720.0, False, True), Outcome.INCONCLUSIVE),
+        (Counted(1.0, False, True), Counted(0.0, False, False), Outcome.FAIL),
+    ],
+)
+def test_silence_of_a_gate_that_is_off_needs_a_node_that_tells(
+    seen: Counted, told: Counted, outcome: Outcome
+) -> None:
+    """Absent series prove nothing of a node whose telemetry is absent too; traffic disproves."""
+    assert _off("n", GATE, EPOCH, seen, told).outcome is outcome
+
+
+# --- who has the gate -----------------------------------------------------------------------------
+
+
+def state(on: bool) -> NodeState:
+    return NodeState(gates={GATE: on}, channel="canary", binary="sha256:b", config="sha256:c")
+
+
+def test_who_has_a_gate_is_the_plans_to_say() -> None:
+    """Nodes of the change, others that had it before, and those that are off: the control."""
+    nodes = tuple(
+        NodePlan(node=name, control="ours", before=state(False), after=state(name != "c"))
+        for name in ("a", "b", "c")
+    )
+    phase = Phase(item="x", name="gates", nodes=nodes, waves=(("a", "b", "c"),))
+    plan = Plan(
+        stage="canary", release="r", commit="c", cluster="m", chain_id="m",
+        artifact=Artifact(path="p", digest="d"), phases=(phase,),
+        untouched={"d": state(True), "e": state(False)}, policy="p",
+    )  # fmt: skip
+
+    assert gated(plan, "x", GATE) == (["a", "b"], ["d"], ["e", "c"])

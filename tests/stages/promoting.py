@@ -1,0 +1,145 @@
+"""A canary promotion on a rehearsal network, cell by cell as its notebook has them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib import playbook
+from runbook_lib import session as sessions
+from runbook_lib.changes.adopt import adopt
+from runbook_lib.checks import canary
+from runbook_lib.errors import StageRefused
+from runbook_lib.outcomes import CheckResult, Verdict
+from runbook_lib.params import STAGE_PARAMS
+from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.sources.tape import Entry, mutations, read_entries
+from runbook_lib.stage import Stage, open_stage
+
+CANDIDATE, REWARDS = "canary.ready.candidate-installed", "canary.activate.rewards-gate"
+OBSERVE, CLIENTS = "canary.activate.observe", "canary.activate.witness-clients"
+DECLARED = (CANDIDATE, REWARDS, OBSERVE, CLIENTS)
+CANARIES = ("main-1", "main-2")
+RELEASE = "v1.4.0"
+SIZES = {"development": 1, "testnet": 1}  # history of those does not matter
+
+
+@dataclass
+class Promotion:
+    """One canary attempt, tried as often as its windows need."""
+
+    network: RehearsalNetwork
+    given: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.network.world.clock.now(), UTC)
+
+    def forward(self, to: datetime) -> None:
+        """A minute past an instant."""
+        self.network.fast_forward((to - self.now).total_seconds() + 60)
+
+    def plan(self) -> None:
+        """The plan, approved as a single operator does: by naming its digest."""
+        window = {
+            "window_start": (self.now - timedelta(hours=1)).isoformat(),
+            "window_end": (self.now + timedelta(hours=40)).isoformat(),
+        }
+        with self.opened(mode="plan", **window) as stage:
+            verdict, folder = self.walk(stage), stage.folder
+        assert verdict.exit_code == 0, verdict.blocking
+        digest = next(e["body"]["digest"] for e in lines(folder) if e["kind"] == "plan")
+        self.given = {**window, "mode": "apply", "approved_plan": digest}
+
+    @contextmanager
+    def opened(self, **given: Any) -> Iterator[Stage]:
+        params = {
+            **STAGE_PARAMS["canary"]().model_dump(),
+            "site": str(self.network.site),
+            "release": RELEASE,
+            "commit": self.network.release.commit,
+            "baseline_hours": 11.0,
+            **self.given,
+            **given,
+        }
+        stage = open_stage("canary", **params)
+        try:
+            yield stage
+        finally:
+            stage.close()
+
+    def walk(self, stage: Stage) -> Verdict:
+        stage.check(canary.candidate_installed)
+        stage.plan(canary.plan)
+        stage.change(canary.rewards_gate)
+        stage.check(canary.observe)
+        stage.change(canary.witness_clients)
+        with suppress(StageRefused):
+            stage.enforce()
+        return stage.verdict()
+
+    def go_on(self, **given: Any) -> tuple[Verdict, Path]:
+        """A session of the attempt: its first, or `--continue`."""
+        with self.opened(**given) as stage:
+            verdict = self.walk(stage)
+            self.given["attempt"] = verdict.attempt
+            return verdict, stage.folder
+
+    def tried(self, fault: str, item: str) -> CheckResult:
+        """What one more try of ``item`` comes to while the network has ``fault``."""
+        cells = {OBSERVE: canary.observe, CLIENTS: canary.witness_clients}
+        with self.opened(retry_reason=f"rehearsing {fault or 'nothing'}") as stage:
+            stage.check(canary.candidate_installed)
+            stage.plan(canary.plan)
+            stage.change(canary.rewards_gate)
+            before = tries(stage.folder, item)
+            if item == CLIENTS:
+                stage.check(canary.observe)
+            if fault:
+                self.network.fault(fault)
+            try:
+                while tries(stage.folder, item) == before:
+                    cell: Any = cells[item]
+                    (stage.change if item == CLIENTS else stage.check)(cell)
+            finally:
+                if fault:
+                    self.network.clear(fault)
+            return result(stage.verdict(), item)
+
+
+def promotion(root: Path, patch: pytest.MonkeyPatch) -> Iterator[Promotion]:
+    """A network whose canaries' operators have installed the candidate, taken over as it is."""
+    with RehearsalNetwork(root, servers="embedded", sizes=SIZES) as network:
+        for name, value in network.env.items():
+            patch.setenv(name, value)
+        patch.setitem(playbook.DECLARED, "canary", DECLARED)
+        patch.setitem(playbook.PLAN_BEFORE, "canary", REWARDS)
+        patch.setattr(sessions, "require_order", lambda *given: None)
+        network.install_candidate()
+        adopt(str(network.site), "mainnet")
+        yield Promotion(network)
+
+
+def lines(folder: Path) -> list[Any]:
+    return [json.loads(line) for line in (folder / "record.jsonl").read_text().splitlines()]
+
+
+def tries(folder: Path, item: str) -> int:
+    return sum(e["kind"] == "result" and e["body"]["item"] == item for e in lines(folder))
+
+
+def result(verdict: Verdict, item: str) -> CheckResult:
+    found = next(each.result for each in verdict.items if each.item == item)
+    assert found is not None
+    return found
+
+
+def changed(folder: Path) -> list[Entry]:
+    return mutations(read_entries(folder / "tape"))
