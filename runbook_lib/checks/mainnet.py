@@ -7,9 +7,11 @@ from ..context import Context
 from ..outcomes import Row, check_row
 from ..sources.config import GATES_AT
 from .announce import announce, frozen_row
+from .regression import mainnet_comparison as comparison
+from .regression import no_regression
 from .rollouts import rollout
 
-__all__ = ["announce", "plan", "witness_gate"]
+__all__ = ["announce", "comparison", "no_regression", "plan", "witness_gate"]
 
 
 def _each_wave(context: Context) -> list[Row]:

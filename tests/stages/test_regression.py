@@ -1,0 +1,202 @@
+"""Mainnet's first question: are the canaries proven no worse, metric by metric?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from runbook_lib import playbook
+from runbook_lib.checks import mainnet
+from runbook_lib.errors import StageRefused
+from runbook_lib.evidence import order
+from runbook_lib.outcomes import CheckResult, ExitCode, Outcome, Verdict
+from runbook_lib.params import STAGE_PARAMS
+from runbook_lib.rehearsal.faults import FAULTS, Fault
+from runbook_lib.stage import Stage, open_stage
+
+from .promoting import (
+    CANDIDATE,
+    CLIENTS,
+    RELEASE,
+    Promotion,
+    changed,
+    lines,
+    promotion,
+    result,
+)
+
+ITEM = "mainnet.ready.no-regression"
+MINE = [fault for fault in FAULTS.values() if fault.item == ITEM]
+pytestmark = pytest.mark.xdist_group("regression")
+
+
+@dataclass
+class Watch:
+    """A canary stage that passed, and what mainnet makes of it."""
+
+    promotion: Promotion
+    verdict: Verdict
+    folder: Path
+
+    @contextmanager
+    def opened(self, **given: Any) -> Iterator[Stage]:
+        network = self.promotion.network
+        params = {
+            **STAGE_PARAMS["mainnet"]().model_dump(),
+            "site": str(network.site),
+            "release": RELEASE,
+            "commit": network.release.commit,
+            **{key: self.promotion.given[key] for key in ("window_start", "window_end")},
+            **given,
+        }
+        stage = open_stage("mainnet", **params)
+        try:
+            yield stage
+        finally:
+            stage.close()
+
+    def judged(self, **given: Any) -> tuple[CheckResult, Verdict, Path]:
+        with self.opened(**given) as stage:
+            stage.check(mainnet.no_regression)
+            with suppress(StageRefused):
+                stage.enforce()
+            verdict = stage.verdict()
+            return result(verdict, ITEM), verdict, stage.folder
+
+
+@pytest.fixture(scope="module")
+def watch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
+    """The canary stage in one session that waits in its cells."""
+    root = tmp_path_factory.mktemp("regression") / "network"
+    with pytest.MonkeyPatch.context() as patch:
+        for made in promotion(root, patch):
+            made.plan()
+            verdict, folder = made.go_on(wait=True)
+            name = f"{RELEASE}/canary/{verdict.attempt:04d}"
+            earlier = order.Earlier(stage="canary", attempt=verdict.attempt, name=name)
+            patch.setattr(order, "permitted", Mock(return_value=earlier))
+            patch.setitem(playbook.DECLARED, "mainnet", (ITEM,))
+            yield Watch(made, verdict, folder)
+
+
+@pytest.fixture(scope="module")
+def seven(watch: Watch) -> Watch:
+    """Seven epochs later."""
+    early, verdict, _ = watch.judged()
+    assert (verdict.exit_code, early.outcome) == (ExitCode.WAITING, Outcome.INCONCLUSIVE)
+    assert early.reason == (
+        "epochs: canaries with rewards on: expected 7 whole epochs, got 3 so far"
+    )
+    assert verdict.return_at is not None
+    watch.promotion.forward(verdict.return_at)
+    return watch
+
+
+def test_a_canary_stage_that_waits_ends_in_one_session(watch: Watch) -> None:
+    """Hours pass in its cells: the guard that aged meanwhile is judged again under the change."""
+    assert watch.verdict.exit_code is ExitCode.PASSED, watch.verdict.blocking
+    guards = [e["body"] for e in lines(watch.folder) if e["kind"] == "guard"]
+    assert {(g["change"], g["item"], g["result"]["outcome"]) for g in guards} == {
+        (CLIENTS, CANDIDATE, "PASS")
+    }
+    assert len(changed(watch.folder)) == 8
+
+
+@pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in MINE])
+def test_a_fault_comes_to_its_declared_outcome(seven: Watch, fault: Fault) -> None:
+    """Seen since rewards came on, whatever the cluster as a whole shows; nothing is changed."""
+    network = seven.promotion.network
+    network.fault(f"{fault.name}@{fault.stage}")
+    try:
+        found, verdict, folder = seven.judged()
+    finally:
+        network.clear(fault.name)
+
+    assert found.outcome.value == fault.outcome, found.reason
+    assert verdict.exit_code is not ExitCode.PASSED
+    blamed = {row.subject for row in found.rows if row.outcome.value == fault.outcome}
+    assert f"vote_latency {fault.node}" in blamed
+    assert changed(folder) == []
+
+
+def test_holes_in_the_telemetry_prove_nothing(seven: Watch) -> None:
+    """More than two in a hundred points are missing."""
+    network = seven.promotion.network
+    network.fault("metrics-gap@mainnet")
+    try:
+        found, _, _ = seven.judged()
+    finally:
+        network.clear("metrics-gap")
+
+    assert found.outcome is Outcome.INCONCLUSIVE
+    assert found.return_at is None
+
+
+def test_quiet_metrics_need_more_epochs_and_then_pass(seven: Watch) -> None:
+    """The first look says when to return; the second has enough. Each row tells what was judged."""
+    first, verdict, folder = seven.judged()
+    assert verdict.exit_code is ExitCode.WAITING, first.reason
+    assert first.data["look"] == 1
+    assert verdict.return_at is not None
+    seven.promotion.forward(verdict.return_at)
+
+    found, verdict, _ = seven.judged(attempt=verdict.attempt)
+
+    assert found.outcome is Outcome.PASS, found.reason
+    assert found.data["look"] == 2
+    assert found.data["start"] == first.data["start"]
+    row = next(
+        r for r in found.rows if (r.subject, r.what) == ("vote_latency main-1", "against the rest")
+    )
+    assert row.expected == "proven within +10 %"
+    assert "proven less than 10.0% higher" in str(row.observed)
+    told = {(row.subject, row.what) for row in found.rows}
+    for name in ("main-1", "main-2"):
+        assert (f"round_duration_by_node {name}", "against its own past") in told
+        assert (f"round_duration_by_node {name}", "against the rest") in told
+    assert not any("main-3" in subject for subject, _ in told)
+    again = replayed(folder)
+    assert again == found
+
+
+def replayed(folder: Path) -> CheckResult:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUNBOOK_REPLAY", str(folder))
+        patch.setenv("RUNBOOK_REPLAY_OK", "1")
+        stage = open_stage("mainnet", **STAGE_PARAMS["mainnet"]().model_dump())
+        try:
+            stage.check(mainnet.no_regression)
+            return result(stage.verdict(), ITEM)
+        finally:
+            stage.close()
+
+
+def test_the_last_three_epochs_must_follow_the_last_change(watch: Watch) -> None:
+    """Seven epochs would be over earlier; the clients were turned on after the third."""
+    found, _, _ = watch.judged()
+    clients = max(
+        datetime.fromisoformat(e["body"]["at"])
+        for e in lines(watch.folder)
+        if e["kind"] == "state" and e["body"]["item"] == CLIENTS
+    )
+
+    end = found.data.get("end")
+    assert isinstance(end, str)
+    assert datetime.fromisoformat(end) - clients > timedelta(hours=3)
+
+
+def test_the_comparison_draws_what_is_not_judged_too(seven: Watch) -> None:
+    """Metrics that are not critical are shown beside those that are."""
+    with seven.opened() as stage:
+        shown: Any = stage.compare(mainnet.comparison).card.data["rows"]
+
+    titles = {row[0] for row in shown}
+    assert "Changes of the validator set, against its own past" in titles
+    assert "Duration of a consensus round, by node, against the rest" in titles
