@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from ..changes.phases import make_plan as plan
 from ..context import Context
+from ..evidence.order import effect
 from ..outcomes import Row, check_row
 from ..sources.config import GATES_AT
 from .announce import announce, frozen_row
+from .effects import proven
+from .pinning import pin_before
 from .regression import mainnet_comparison as comparison
 from .regression import no_regression
 from .rollouts import rollout
 
 __all__ = ["announce", "comparison", "no_regression", "plan", "witness_gate"]
+
+
+WITNESS = "mainnet.activate.witness-gate"
 
 
 def _each_wave(context: Context) -> list[Row]:
@@ -40,9 +46,20 @@ def _profile(context: Context) -> list[Row]:
     return rows
 
 
+def _on(context: Context) -> list[Row]:
+    """The profile everywhere, and on every node the traffic that shows each gate at work."""
+    at = effect([*context.journal, *context.record.entries()], WITNESS)
+    gates = ("timetoke_rewards", "witness_network")
+    return [
+        *_profile(context),
+        *(row for gate in gates for row in proven(context, WITNESS, gate, at)),
+    ]
+
+
 witness_gate = rollout(
-    "mainnet.activate.witness-gate",
+    WITNESS,
     "{nodes} run the release on the mainnet profile, every gate read back",
     each_wave=_each_wave,
-    after=_profile,
+    after=_on,
+    capture=pin_before,
 )

@@ -9,6 +9,7 @@ from ..playbook import TESTNET_SUITES
 from ..sources.config import GATES_AT
 from . import gossip, preflight
 from . import soak as soaking
+from .pinning import pin_before
 from .rollouts import rollout
 from .soak import soak
 from .suites import run_suites
@@ -77,7 +78,9 @@ def gates(context: Context) -> CheckResult:
     )
 
 
-deploy = rollout("testnet.activate.deploy", "{nodes} run the release, read back")
+deploy = rollout(
+    "testnet.activate.deploy", "{nodes} run the release, read back", capture=pin_before
+)
 gate = rollout("testnet.activate.gate", f"{{nodes}} have {ONLY} on", after=gossip.after_gate)
 
 

@@ -49,6 +49,7 @@ class Team:
             **TestnetParams().model_dump(),
             "site": str(self.network.site),
             "release": self.release,
+            "baseline_hours": 1.0,
             "commit": self.network.release.commit,
             "window_start": (now - timedelta(hours=1)).isoformat(),
             "window_end": (now + timedelta(hours=8)).isoformat(),
@@ -102,7 +103,8 @@ class Team:
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
     root = tmp_path_factory.mktemp("rollout") / "network"
-    with RehearsalNetwork(root, telemetry=False) as made:
+    sizes = {"development": 1, "mainnet": 1}  # history of those does not matter
+    with RehearsalNetwork(root, servers="embedded", sizes=sizes, history_s=2 * 3600.0) as made:
         yield made
 
 
