@@ -148,6 +148,7 @@ NOTEBOOKS: dict[str, str] = {
     PREFLIGHT: "00_preflight.ipynb",
     "development": "10_development.ipynb",
     "testnet": "20_testnet.ipynb",
+    "canary": "30_canary.ipynb",
 }
 COMMON = (
     "preflight.config-drift",
@@ -181,6 +182,16 @@ DECLARED: dict[str, tuple[str, ...]] = {
         "testnet.activate.gate",
         "testnet.activate.regression-suites",
     ),
+    "canary": (
+        *COMMON,
+        "canary.ready.epochs-clean",
+        "canary.ready.candidate-installed",
+        "canary.ready.alerts-active",
+        DOCUMENT,
+        "canary.activate.rewards-gate",
+        "canary.activate.observe",
+        "canary.activate.witness-clients",
+    ),
 }
-PLAN_BEFORE: dict[str, str] = {"development": DOCUMENT, "testnet": DOCUMENT}
+PLAN_BEFORE: dict[str, str] = {stage: DOCUMENT for stage in STAGES if stage in DECLARED}
 """The change that may not start without the stage's plan."""

@@ -11,7 +11,7 @@ from ..changes.phases import make_plan as plan
 from ..context import Context
 from ..evidence.order import effect
 from ..outcomes import Row, Value
-from . import alerts, candidate, clean_epochs, gossip, ledger
+from . import alerts, candidate, clean_epochs, gossip, ledger, preflight
 from .alerts import alerts_active
 from .candidate import candidate_installed
 from .clean_epochs import epochs_clean
@@ -71,6 +71,7 @@ def expectations(context: Context) -> list[tuple[str, str, Value]]:
     epochs = f"{context.params.observe_epochs} whole epochs"
     votes = f"{VOTES_OF_MEDIAN:.0%} of the median's votes"
     return [
+        *preflight.expectations(context),
         (epochs_clean.item, *clean_epochs.expected(context)),
         (candidate_installed.item, *candidate.expected(context)),
         (alerts_active.item, *alerts.expected(context)),
