@@ -373,7 +373,7 @@ def status(args: argparse.Namespace) -> int:
                 print(f"  missing  {line}")
     newest = {one.attempt.stage: one for one in found if one.verdict.mode == "apply"}
     passed = {stage for stage, one in newest.items() if one.passed}
-    built = {stage for stage in STAGES if stage in NOTEBOOKS}
+    built = {stage for stage in STAGES if stage in NOTEBOOKS and stage in site.stages}
     return 0 if passed.issuperset(built) else int(ExitCode.INCONCLUSIVE)
 
 

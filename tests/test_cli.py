@@ -67,7 +67,7 @@ def params(practice: Any, tmp_path: Path) -> Path:
         [],
         ["holiday"],
         ["run"],
-        ["run", "testnet"],
+        ["run", "moon"],
         ["run", DEVELOPMENT, "-p", "release"],
         ["verify"],
         ["adopt", "--site", "x"],

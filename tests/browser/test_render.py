@@ -48,7 +48,7 @@ def test_the_verdict_stands_on_the_first_screen(executed: Path, watched: Watched
 
     page = watched.page
     expect(page.get_by_text("✓ PASS · development · v1.4.0").first).to_be_in_viewport(ratio=1)
-    expect(page.get_by_text("7 items: 7 ✓ PASS").first).to_be_in_viewport(ratio=1)
+    expect(page.get_by_text("11 items: 11 ✓ PASS").first).to_be_in_viewport(ratio=1)
     page.screenshot(path=executed.with_suffix(".png"))
     assert (watched.outside, watched.errors) == ([], [])
 

@@ -154,8 +154,8 @@ ALTERED = "10_development.ipynb: expected the development notebook as shipped, g
             id="parameters in a dict",
         ),
         pytest.param(
-            replace("from runbook_lib", '"development",\n', '"canary",\n'),
-            "notebook: expected one of preflight, development, got 'canary'",
+            replace("from runbook_lib", '"development",\n', '"moon",\n'),
+            "notebook: expected one of preflight, development, testnet, canary",
             id="another stage",
         ),
         pytest.param(

@@ -290,7 +290,8 @@ def test_real_and_embedded_servers_come_to_the_same_outcomes(visitor: Operator) 
     documents = []
     for kind in ("real", "embedded"):
         root = visitor.home / f"network-{kind}"
-        ended = visitor.run("runbook", "rehearse", "--json", "--servers", kind, "--root", root)
+        ended = visitor.run("runbook", "rehearse", "--json", "--until", "development",
+                            "--servers", kind, "--root", root)  # fmt: skip
         assert ended.returncode == 0, ended.stderr
         documents.append(json.loads(ended.stdout))
         assert Path(documents[-1]["evidence"]).is_relative_to(root)
