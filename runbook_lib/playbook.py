@@ -149,6 +149,7 @@ NOTEBOOKS: dict[str, str] = {
     "development": "10_development.ipynb",
     "testnet": "20_testnet.ipynb",
     "canary": "30_canary.ipynb",
+    REPORT: "50_release_report.ipynb",
 }
 COMMON = (
     "preflight.config-drift",

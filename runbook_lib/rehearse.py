@@ -86,13 +86,17 @@ class _Quiet(_Say):
         """With --json stdout is the document alone."""
 
 
-def _prepare(network: RehearsalNetwork, faults: Sequence[str]) -> None:
-    """A rehearsal starts adopted: its clusters are known before anything breaks."""
+def take_over(network: RehearsalNetwork) -> None:
+    """A rehearsal starts adopted, on another person's word where it is a team's."""
     for cluster in network.world.clusters:
         found = adopt(str(network.site), cluster, issue=ISSUE)
         if not found.approved_by:
             network.say(COMMANDER, f"approve {found.digest}")
             adopt(str(network.site), cluster, issue=ISSUE)
+
+
+def _prepare(network: RehearsalNetwork, faults: Sequence[str]) -> None:
+    take_over(network)
     for fault in faults:
         network.fault(fault)
     network.settle()

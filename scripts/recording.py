@@ -15,7 +15,10 @@ from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.launch import run_stage
 from runbook_lib.params import PROJECT, parse_yaml
+from runbook_lib.playbook import NOTEBOOKS
+from runbook_lib.promote import Promotion
 from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.rehearse import HISTORY_S, take_over
 from runbook_lib.session import RECORDINGS
 
 # Below the project, so that the recording holds no path of the machine it was made on.
@@ -37,7 +40,30 @@ def main() -> int:
         adopt(str(network.site), "development")
         ship(playbook.PREFLIGHT, record(playbook.PREFLIGHT, read(network, playbook.PREFLIGHT)))
         ship("development", record("development", params))
+    carried()
     return 0
+
+
+def carried() -> None:
+    """A release through the stages after development, as a team carries it; each ships its end."""
+    root = ROOT.with_name("recording-stages")
+    shutil.rmtree(root, ignore_errors=True)
+    with RehearsalNetwork(
+        root, seed=1, servers="embedded", history_s=HISTORY_S, team=True
+    ) as network:
+        os.environ.update(network.env)
+        take_over(network)
+        promotion = Promotion(network, print)
+        runs = promotion.carry(tuple(stage for stage in playbook.STAGES if stage in NOTEBOOKS))
+        if not runs[-1].passed:
+            raise SystemExit(
+                f"{runs[-1].stage}: expected it to pass, got {runs[-1].report.problems}"
+            )
+        for run in runs:
+            if run.mode == "apply" and run.stage != "development":
+                ship(run.stage, Path(run.report.folder))
+        if playbook.REPORT in NOTEBOOKS:
+            ship(playbook.REPORT, Path(promotion.report().folder))
 
 
 def read(network: RehearsalNetwork, stage: str) -> dict[str, Any]:

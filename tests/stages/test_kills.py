@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from runbook_lib.changes.adopt import adopt
+
 from .conftest import Operator, entries, left_in, operating, processes_of
 
 DEPLOY = "development.activate.deploy"
@@ -93,6 +95,9 @@ def test_a_killed_run_goes_on_where_it_stopped(
     """The record is readable and names the step; to continue repeats no step and never works
     beside a command that outlived its run.
     """
+    assert operator.network is not None
+    operator.network.reinstall("development")
+    adopt(str(operator.site), "development")
     release = operator.release()
     attempt = operator.attempt(release)
     run = ("runbook", "run", "development", "-f", operator.params, "-r", "release", release)
