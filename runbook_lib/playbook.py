@@ -149,6 +149,7 @@ NOTEBOOKS: dict[str, str] = {
     "development": "10_development.ipynb",
     "testnet": "20_testnet.ipynb",
     "canary": "30_canary.ipynb",
+    "mainnet": "40_mainnet.ipynb",
     REPORT: "50_release_report.ipynb",
 }
 COMMON = (
@@ -192,6 +193,16 @@ DECLARED: dict[str, tuple[str, ...]] = {
         "canary.activate.rewards-gate",
         "canary.activate.observe",
         "canary.activate.witness-clients",
+    ),
+    "mainnet": (
+        *COMMON,
+        "mainnet.ready.no-regression",
+        "mainnet.ready.validators-signed-off",
+        "mainnet.ready.hotfix-branches",
+        DOCUMENT,
+        "mainnet.activate.announce",
+        "mainnet.activate.witness-gate",
+        "mainnet.activate.watch",
     ),
 }
 PLAN_BEFORE: dict[str, str] = {stage: DOCUMENT for stage in STAGES if stage in DECLARED}

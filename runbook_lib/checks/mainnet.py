@@ -7,12 +7,15 @@ from ..context import Context
 from ..evidence.order import effect
 from ..outcomes import Row, Value, check_row
 from ..sources.config import GATES_AT
+from . import preflight
 from .announce import announce, frozen_row
 from .effects import proven
+from .hotfixes import hotfix_branches
 from .pinning import pin_before
 from .regression import mainnet_comparison as comparison
 from .regression import no_regression
 from .rollouts import rollout
+from .validators import validators_signed_off
 from .watch import expected as watched_for
 from .watch import watch
 
@@ -20,8 +23,10 @@ __all__ = [
     "announce",
     "comparison",
     "expectations",
+    "hotfix_branches",
     "no_regression",
     "plan",
+    "validators_signed_off",
     "watch",
     "witness_gate",
 ]
@@ -77,4 +82,9 @@ witness_gate = rollout(
 
 def expectations(context: Context) -> list[tuple[str, str, Value]]:
     """What must hold, with its thresholds, before any data is read."""
-    return [(watch.item, *watched_for(context))]
+    return [
+        *preflight.expectations(context),
+        (validators_signed_off.item, "every validator signed off on window and plan", "all"),
+        (hotfix_branches.item, "every open issue low-risk, its branch queued and green", "all"),
+        (watch.item, *watched_for(context)),
+    ]
