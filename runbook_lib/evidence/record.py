@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -96,6 +96,22 @@ class Record:
         """Add an entry and wait until it is on disk."""
         with self._locked() as descriptor:
             self._keep_torn(descriptor)
+            entry = self._write(descriptor, kind, body)
+            os.fsync(descriptor)
+        return entry
+
+    def append_if(
+        self, kind: str, make: Callable[[list[Entry]], dict[str, Any] | None]
+    ) -> Entry | None:
+        """Add what ``make`` says of the entries so far; None for nothing to add.
+
+        Both happen under the record's lock: of several processes that would add the same, one does.
+        """
+        with self._locked() as descriptor:
+            self._keep_torn(descriptor)
+            body = make(list(self._entries))
+            if body is None:
+                return None
             entry = self._write(descriptor, kind, body)
             os.fsync(descriptor)
         return entry

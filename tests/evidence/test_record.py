@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from runbook_lib.canonical import digest_bytes
 from runbook_lib.errors import RecordDamaged, StoreError
-from runbook_lib.evidence.record import GENESIS, Record, parse
+from runbook_lib.evidence.record import GENESIS, Entry, Record, parse
 
 APPENDER = """
 import sys
@@ -221,3 +221,26 @@ def test_a_body_that_json_cannot_hold_leaves_nothing_behind(record: Record) -> N
         record.append("note", {"x": float("nan")})
 
     assert json.dumps([entry.kind for entry in record.entries()]) == "[]"
+
+
+def test_what_is_there_already_is_not_added_again(record: Record) -> None:
+    """Looked at under the lock, by a record that had not read it yet."""
+    other = Record(record.path)
+    assert other.entries() == []
+    record.append("note", {"text": "first"})
+
+    def once(entries: list[Entry]) -> dict[str, Any] | None:
+        return None if entries else {"text": "second"}
+
+    assert other.append_if("note", once) is None
+    assert [entry.body["text"] for entry in record.entries()] == ["first"]
+
+
+def test_what_is_added_may_count_what_is_there(record: Record) -> None:
+    """The entry that was written comes back, chained like any other."""
+    record.append("note", {})
+    added = record.append_if("note", lambda entries: {"number": len(entries)})
+
+    assert added == record.entries()[-1]
+    assert added is not None
+    assert (added.body, added.prev) == ({"number": 1}, record.entries()[0].hash)
