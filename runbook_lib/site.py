@@ -179,6 +179,7 @@ class Cluster(Strict):
 class Telemetry(Strict):
     prometheus: Endpoint
     alertmanager: Endpoint
+    notify: Endpoint | None = None
     matchers: dict[str, dict[str, str]] = {}
     node_label: str = "instance"
     watchdog: str = "Watchdog"
@@ -238,7 +239,10 @@ class Forge(Strict):
 
 
 class Commands(Strict):
-    """The site's commands by purpose. The first block only reads; the second changes the world."""
+    """The site's commands by purpose. The first block only reads; the second changes the world.
+
+    ``notify`` tells people, and does neither.
+    """
 
     version: Command | None = None
     read_config: Command | None = None
@@ -261,6 +265,8 @@ class Commands(Strict):
     restart: Command | None = None
     provision: Command | None = None
     deprovision: Command | None = None
+
+    notify: Command | None = None
 
 
 class Person(Strict):

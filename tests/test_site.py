@@ -32,6 +32,7 @@ def test_the_example_is_a_site_and_names_its_secrets() -> None:
         "PROMETHEUS_TOKEN",
         "TENANT",
         "GRAFANA_TOKEN",
+        "PAGER_TOKEN",
         "GITHUB_TOKEN",
     }
     assert site.cluster_of("canary") is site.clusters["mainnet"]

@@ -1,0 +1,43 @@
+"""Telling people what was found: by the site's command, a webhook, a comment in the release issue."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import site
+from ..canonical import canonical
+from ..errors import SourceError
+from . import wire
+from .commands import fill, reason
+from .forge import GitHub
+from .tape import Scope
+
+
+def by_command(scope: Scope, command: site.Command, role: str, subject: str, text: Path) -> None:
+    """Tell a role by the site's command. Raises SourceError when it does not end well."""
+    values = {"role": role, "subject": subject, "text": str(text)}
+    argv = fill("commands.notify", command.argv, **values)
+    ended = scope.run(argv, timeout_s=command.timeout_s, purpose="notify")
+    if ended.code != 0:
+        got = ended.problem or f"{ended.code}: {reason(ended)}"
+        raise SourceError("commands.notify", f"expected exit code 0, got {got}")
+
+
+def by_webhook(scope: Scope, endpoint: site.Endpoint, document: Mapping[str, Any]) -> None:
+    """Post a document as JSON. Raises SourceError for a status that takes nothing."""
+    request = wire.request(
+        endpoint,
+        "POST",
+        endpoint.url,
+        body=canonical(document),
+        headers=(("content-type", "application/json"),),
+        purpose="notify",
+    )
+    wire.content("telemetry.notify", scope.http([request])[0], expected=(200, 201, 202, 204))
+
+
+def by_comment(scope: Scope, forge: site.Forge, issue: int, text: str) -> None:
+    """A comment in the release issue. Raises SourceError when it is not taken."""
+    GitHub(scope, forge, writes="notify").create_comment(issue, text)

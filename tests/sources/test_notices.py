@@ -1,0 +1,91 @@
+"""Telling people: by a command, a webhook, a comment; and what is said when it fails."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from runbook_lib.errors import ParameterError, SourceError
+from runbook_lib.site import Command, Endpoint
+from runbook_lib.sources import notices
+from runbook_lib.sources.http import Http
+from runbook_lib.sources.redact import Redactor
+from runbook_lib.sources.tape import LiveTape, Outside, Scope, read_entries
+
+
+@pytest.fixture
+def asked() -> list[httpx.Request]:
+    return []
+
+
+def scope(root: Path, asked: list[httpx.Request], status: int = 200) -> Scope:
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(status, text="busy" if status >= 400 else "")
+
+    redactor = Redactor(frozenset({"PAGER_TOKEN"}))
+    outside = Outside(redactor, Http(redactor, httpx.MockTransport(answer)))
+    return Scope(LiveTape(root / "tape", redactor), outside, "item", 1)
+
+
+def test_a_command_is_given_role_subject_and_text(
+    tmp_path: Path, asked: list[httpx.Request]
+) -> None:
+    """As a notification on the tape: it changes nothing."""
+    told = tmp_path / "told"
+    argv = ["sh", "-c", 'printf "%s|%s|" "$1" "$2" >"$0"; cat "$3" >>"$0"', str(told)]
+    command = Command(argv=[*argv, "{role}", "{subject}", "{text}"])
+    text = tmp_path / "text"
+    text.write_text("what was seen")
+
+    notices.by_command(scope(tmp_path, asked), command, "release-commander", "A $(x)", text)
+
+    assert told.read_text() == "release-commander|A $(x)|what was seen"
+    assert [entry.purpose for entry in read_entries(tmp_path / "tape")] == ["notify"]
+
+
+def test_a_command_that_fails_has_told_nobody(tmp_path: Path, asked: list[httpx.Request]) -> None:
+    command = Command(argv=["sh", "-c", "echo no route >&2; exit 7"])
+
+    with pytest.raises(
+        SourceError, match=r"^commands.notify: expected exit code 0, got 7: no route$"
+    ):
+        notices.by_command(scope(tmp_path, asked), command, "r", "s", tmp_path)
+
+
+def test_a_placeholder_that_is_unknown_is_named(tmp_path: Path, asked: list[httpx.Request]) -> None:
+    command = Command(argv=["page", "{who}"])
+
+    with pytest.raises(
+        ParameterError, match=r"expected placeholders among \{role\}, \{subject\}, \{text\}"
+    ):
+        notices.by_command(scope(tmp_path, asked), command, "r", "s", tmp_path)
+
+
+def test_a_webhook_gets_json_and_its_token(
+    tmp_path: Path, asked: list[httpx.Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The token travels, and stays out of the tape."""
+    monkeypatch.setenv("PAGER_TOKEN", "pager-token-of-no-worth")
+    endpoint = Endpoint(url="https://pager.example/hooks", token_env="PAGER_TOKEN")
+
+    notices.by_webhook(scope(tmp_path, asked, 202), endpoint, {"id": "A1", "roles": ["x"]})
+
+    [request] = asked
+    assert json.loads(request.content) == {"id": "A1", "roles": ["x"]}
+    assert request.headers["authorization"] == "Bearer pager-token-of-no-worth"
+    assert b"of-no-worth" not in (tmp_path / "tape" / "index.jsonl").read_bytes()
+    assert [entry.purpose for entry in read_entries(tmp_path / "tape")] == ["notify"]
+
+
+def test_a_webhook_that_is_busy_is_asked_once(tmp_path: Path, asked: list[httpx.Request]) -> None:
+    """It is asked again with the next look, not at once: whoever it told was told."""
+    endpoint = Endpoint(url="https://pager.example/hooks")
+
+    with pytest.raises(SourceError, match=r"^telemetry.notify: expected status 200 or .*, got 503"):
+        notices.by_webhook(scope(tmp_path, asked, 503), endpoint, {})
+
+    assert len(asked) == 1
