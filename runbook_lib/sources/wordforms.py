@@ -5,6 +5,8 @@ A line begins with the verb (any case, a ``/`` before it allowed) and holds noth
     acknowledge RELEASE STAGE START/END                  a validator knows the window
     sign-off    RELEASE STAGE START/END sha256:PLAN      a validator accepts window and plan
     approve     sha256:DIGEST                            a person approves a plan, waiver or state
+    acknowledge-anomaly ID                               the commander knows of an anomaly
+    decide      ID continue|restart|recover REASON       and decides what becomes of the watch
     withdraw    [VERB [what was said, or its beginning]] takes back all earlier words like it
 
 START and END are ISO 8601 instants with their offset. A withdrawal that cannot be read takes back
@@ -12,7 +14,7 @@ all that its readable beginning covers. Lines in fenced blocks and hidden commen
 
 A file is ``{"statement": {...}, "signature": BASE64}``: Ed25519 over the canonical JSON of the
 statement, which holds ``kind`` (the verb), ``release``, ``stage``, ``window`` (START/END),
-``plan``, ``withdraw`` (true for a withdrawal), ``at`` (instant), and one of ``account``
+``plan``, ``anomaly``, ``decision``, ``reason``, ``withdraw`` (true for a withdrawal), ``at`` (instant), and one of ``account``
 (signed with that person's key) and ``validator`` (an address; signed with its ``signoff_key``).
 What a kind does not need may be left out. ``{"approve": DIGEST, "account", "at"}`` is short for an
 approval.
@@ -35,15 +37,32 @@ from ..outcomes import Model
 from ..params import NAME, Name, parse_instant
 from ..playbook import STAGES
 
-Kind = Literal["acknowledge", "sign-off", "approve"]
+Kind = Literal["acknowledge", "sign-off", "approve", "acknowledge-anomaly", "decide"]
+DECISIONS = ("continue", "restart", "recover")
 FORMS: dict[str, tuple[str, ...]] = {
     "acknowledge": ("release", "stage", "window"),
     "sign-off": ("release", "stage", "window", "plan"),
     "approve": ("plan",),
+    "acknowledge-anomaly": ("anomaly",),
+    "decide": ("anomaly", "decision", "reason"),
 }
 MAX_FILE = 64 * 1024
-_PLACES = {"release": "RELEASE", "stage": "STAGE", "window": "START/END", "plan": "sha256:DIGEST"}
-_LINE = re.compile(r"\s*/?(acknowledge|sign-off|approve|withdraw)(?!\S)(.*)", re.I | re.S)
+LONGEST_REASON = 500
+_PLACES = {
+    "release": "RELEASE",
+    "stage": "STAGE",
+    "window": "START/END",
+    "plan": "sha256:DIGEST",
+    "anomaly": "ID",
+    "decision": "|".join(DECISIONS),
+    "reason": "REASON",
+}
+_ANOMALY = r"A[0-9a-f]{8}"
+# "decide" is a word that people use: it is ours only before an anomaly's id.
+_LINE = re.compile(
+    rf"\s*/?(acknowledge(?:-anomaly)?|sign-off|approve|withdraw|decide(?=\s+{_ANOMALY}\s))(?!\S)(.*)",
+    re.I | re.S,
+)
 _HIDDEN = re.compile(r"<!--.*?(?:-->|\Z)|^ {0,3}(`{3,}|~{3,}).*?(?:^ {0,3}\1|\Z)", re.S | re.M)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
@@ -73,9 +92,13 @@ class Said:
     stage: str = ""
     window: Window | None = None
     plan: str = ""
+    anomaly: str = ""
+    decision: str = ""
+    reason: str = ""
 
     def __str__(self) -> str:
-        words = (self.kind, self.release, self.stage, str(self.window or ""), self.plan)
+        place = (self.release, self.stage, str(self.window or ""), self.plan)
+        words = (self.kind, *place, self.anomaly, self.decision, self.reason)
         return " ".join(filter(None, ("withdraw" if self.withdraws else "", *words)))
 
     def covers(self, other: Said) -> bool:
@@ -88,6 +111,8 @@ class Said:
                 (self.stage, other.stage),
                 (self.window, other.window),
                 (self.plan, other.plan),
+                (self.anomaly, other.anomaly),
+                (self.decision, other.decision),
             )
         )
 
@@ -127,6 +152,16 @@ def _field(name: str, text: str) -> Any:
     match name:
         case "window":
             return parse_window(text)
+        case "anomaly" if not re.fullmatch(_ANOMALY, text, re.I):
+            raise ValueError(f"expected A and 8 hex digits, got {shown!r}")
+        case "anomaly":
+            return "A" + text[1:].lower()
+        case "decision" if text.lower() not in DECISIONS:
+            raise ValueError(f"expected one of {', '.join(DECISIONS)}, got {shown!r}")
+        case "decision":
+            return text.lower()
+        case "reason":
+            return visible(text.strip(), LONGEST_REASON)
         case "plan" if not _DIGEST.fullmatch(text.lower()):
             raise ValueError(f"expected sha256: and 64 hex digits, got {shown!r}")
         case "plan":
@@ -141,6 +176,7 @@ def _field(name: str, text: str) -> Any:
 def parse_said(kind: str, words: list[str]) -> Said:
     """What a verb and the words after it say. Raises ValueError with the form expected."""
     form = FORMS[kind]
+    words = _joined(form, words)
     expected = f"`{kind} {' '.join(_PLACES[name] for name in form)}`"
     if len(words) != len(form):
         raise ValueError(f"expected {expected}, got {len(words)} words after {kind}")
@@ -148,6 +184,13 @@ def parse_said(kind: str, words: list[str]) -> Said:
         return Said(kind, **{n: _field(n, word) for n, word in zip(form, words, strict=True)})
     except ValueError as error:
         raise ValueError(f"{error} in {expected}") from error
+
+
+def _joined(form: tuple[str, ...], words: list[str]) -> list[str]:
+    """A reason is all the words that are left."""
+    if form[-1:] != ("reason",) or len(words) <= len(form):
+        return words
+    return [*words[: len(form) - 1], " ".join(words[len(form) - 1 :])]
 
 
 def lines(body: str) -> Iterator[Said | Malformed]:
@@ -173,6 +216,7 @@ def lines(body: str) -> Iterator[Said | Malformed]:
 def _withdrawal(text: str, words: list[str]) -> Iterator[Said | Malformed]:
     kind = words[0].lower() if words else ""
     form, fields = FORMS.get(kind, ()), dict[str, Any]()
+    words = [*words[:1], *_joined(form, words[1:])]
     problem = "" if kind in ("", *FORMS) else f"expected one of {', '.join(FORMS)}, got {kind!r}"
     for name, word in zip(form, words[1:], strict=False):
         try:
@@ -199,6 +243,9 @@ class Statement(Model):
     stage: Literal["", "development", "testnet", "canary", "mainnet"] = ""
     window: str = ""
     plan: str = ""
+    anomaly: str = ""
+    decision: str = ""
+    reason: str = ""
     account: str = ""
     validator: str = ""
     at: AwareDatetime
@@ -209,6 +256,8 @@ class Statement(Model):
             raise ValueError("expected either account or validator")
         if self.kind == "approve" and not self.account:
             raise ValueError("expected the account of a person who approves")
+        if "anomaly" in FORMS[self.kind] and not self.account:
+            raise ValueError("expected the account of a release commander")
         self.said()
         return self
 
@@ -217,7 +266,8 @@ class Statement(Model):
         if self.withdraw:
             window = parse_window(self.window) if self.window else None
             plan = _field("plan", self.plan) if self.plan else ""
-            return Said(self.kind, True, self.release, self.stage, window, plan)
+            anomaly = _field("anomaly", self.anomaly) if self.anomaly else ""
+            return Said(self.kind, True, self.release, self.stage, window, plan, anomaly)
         return parse_said(self.kind, [getattr(self, name) for name in FORMS[self.kind]])
 
 

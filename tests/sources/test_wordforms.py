@@ -41,6 +41,12 @@ APPROVE = Said("approve", plan=PLAN)
         ("withdraw sign-off", Said("sign-off", True)),
         ("withdraw sign-off v1.4.0 mainnet", Said("sign-off", True, "v1.4.0", "mainnet")),
         ("withdraw", Said("", True)),
+        ("Acknowledge-Anomaly a0B1c2d3e", Said("acknowledge-anomaly", anomaly="A0b1c2d3e")),
+        (
+            "decide A0b1c2d3e RESTART the pool  was moved",
+            Said("decide", anomaly="A0b1c2d3e", decision="restart", reason="the pool was moved"),
+        ),
+        ("withdraw decide A0b1c2d3e", Said("decide", True, anomaly="A0b1c2d3e")),
     ],
 )
 def test_a_line_says_exactly_its_form(body: str, said: Said) -> None:
@@ -61,6 +67,9 @@ def test_a_line_says_exactly_its_form(body: str, said: Said) -> None:
         (f"sign-off v1.4.0 mainnet {TEXT}", "expected `sign-off RELEASE STAGE START/END sha256:DIGEST`, got 3 words after sign-off"),
         (f"sign-off v1.4.0 mainnet {TEXT} {PLAN[:-1]}", f"expected sha256: and 64 hex digits, got '{PLAN[:-1]}' in `sign-off RELEASE STAGE START/END sha256:DIGEST`"),
         (f"approve {PLAN} later", "expected `approve sha256:DIGEST`, got 2 words after approve"),
+        ("decide A0b1c2d3e wait a little", "expected one of continue, restart, recover, got 'wait' in `decide ID continue|restart|recover REASON`"),
+        ("decide A0b1c2d3e restart", "expected `decide ID continue|restart|recover REASON`, got 2 words after decide"),
+        ("acknowledge-anomaly yes", "expected A and 8 hex digits, got 'yes' in `acknowledge-anomaly ID`"),
         ("Approve of it", "expected `approve sha256:DIGEST`, got 2 words after approve"),
     ],
 )  # fmt: skip
@@ -72,7 +81,7 @@ def test_a_line_with_a_verb_and_no_form_is_named(line: str, why: str) -> None:
 @pytest.mark.parametrize(
     ("line", "said", "why"),
     [
-        ("withdraw my objection", Said("", True), "expected one of acknowledge, sign-off, approve, got 'my'"),
+        ("withdraw my objection", Said("", True), "expected one of acknowledge, sign-off, approve, acknowledge-anomaly, decide, got 'my'"),
         ("withdraw approve this", Said("approve", True), "expected sha256: and 64 hex digits, got 'this'"),
         (f"withdraw approve {PLAN} now", Said("approve", True, plan=PLAN), "expected at most 1 words after approve"),
         ("withdraw sign-off v1 nowhere", Said("sign-off", True, "v1"), "expected one of development, testnet, canary, mainnet, got 'nowhere'"),
@@ -91,6 +100,7 @@ def test_a_withdrawal_that_cannot_be_read_withdraws_more(line: str, said: Said, 
         f"`approve {PLAN}`",
         f"approved {PLAN}",
         f"sign-offs {PLAN}",
+        "decide when we go on",
         f"not this line\u2028approve {PLAN}",
         f"not this line\x0bapprove {PLAN}",
         "",
@@ -183,10 +193,11 @@ def test_a_file_says_what_a_line_says() -> None:
         (b"x" * (MAX_FILE + 1), f"at most {MAX_FILE} bytes, got {MAX_FILE + 1}"),
         (b"null", "Input should be an object"),
         (b"{}", "Field required (statement)"),
-        (signed(kind="waive"), "Input should be 'acknowledge', 'sign-off' or 'approve' (statement.kind)"),
+        (signed(kind="waive"), "Input should be 'acknowledge', 'sign-off', 'approve', 'acknowledge-anomaly' or 'decide' (statement.kind)"),
         (signed(account="bob"), "expected either account or validator (statement)"),
         (signed(validator=None), "expected either account or validator (statement)"),
         (signed(kind="approve", plan=PLAN), "expected the account of a person who approves (statement)"),
+        (signed(kind="decide", anomaly="A0b1c2d3e"), "expected the account of a release commander (statement)"),
         (signed(window=None), "expected START/END, got '' in `acknowledge RELEASE STAGE START/END` (statement)"),
         (signed(kind="sign-off"), "expected sha256: and 64 hex digits, got '' in"),
         (signed(release="../x"), "expected a name of letters"),
