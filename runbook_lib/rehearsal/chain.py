@@ -50,6 +50,11 @@ LEAD_S = {
     "relay-drops": HISTORY_S,
     "canary-slow": HISTORY_S,
     "canary-noisy": HISTORY_S,
+    "participation-dip": 720.0,
+    "commander-silent": 720.0,
+    "notify-down": 720.0,
+    "proof-slow": 720.0,
+    "telemetry-gap-in-watch": 1800.0,
     "metrics-missing": HISTORY_S,
     "metrics-nan": 7200.0,
     "metrics-gap": 2400.0,
@@ -59,6 +64,8 @@ LEAD_S = {
     "halt-during-epochs": 1200.0,
 }
 TRACELESS_S = 600.0
+DIPS = ("participation-dip", "commander-silent", "notify-down")
+"""Faults that bring an anomaly of participation, whatever else they do."""
 
 
 @dataclass(frozen=True)
@@ -318,6 +325,8 @@ class Timeline:
         index = self.segment(at)
         wander = np.abs(noise(self.seed, f"{self.spec.name}/vrf", at))
         low = np.where(self.fault("vrf-low")[index], 0.5, 1.0)
+        for name in DIPS:
+            low = np.where(self.fault(name)[index], 0.5, low)
         share: Floats = self.up[index].mean(axis=1) * low * (1.0 - 0.008 * wander)
         return np.clip(share, 0.0, 1.0)
 

@@ -203,6 +203,14 @@ def proposals(site: Site, args: argparse.Namespace) -> None:
     show({"frozen": bool(since), "since": since or None, "open": found})
 
 
+def notify(site: Site, args: argparse.Namespace) -> None:
+    """Page somebody."""
+    if site.is_on("notify-down"):
+        fail("pager: 503 Service Unavailable", 22)
+    text = Path(args.text).read_text()
+    show(site.ask("/notify", {"role": args.role, "subject": args.subject, "text": text}))
+
+
 def probe(site: Site, args: argparse.Namespace) -> None:
     """Whether a backend's readiness page answers, and how fast (ms)."""
     from http.client import HTTPConnection, HTTPException
@@ -293,6 +301,7 @@ def parser() -> argparse.ArgumentParser:
         (fast_forward, ("seconds",)),
         (announce, ("release", "stage", "start", "end", "text")),
         (announced, ()),
+        (notify, ("role", "subject", "text")),
         (freeze, ("release",)),
         (unfreeze, ("release",)),
         (proposals, ()),

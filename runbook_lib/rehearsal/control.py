@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from .commander import notified
 from .loopback import App
 from .nodes import StartupError
 
@@ -22,7 +23,7 @@ Json = dict[str, Any]
 
 
 def control_app(network: RehearsalNetwork) -> App:
-    """POST /fault /clear /fast-forward /restart /provision /deprovision /stop, GET /state.
+    """POST /fault /clear /fast-forward /notify /restart /provision /deprovision /stop, GET /state.
 
     An answer other than 200 is {"error", "exit_code"?}.
     """
@@ -51,6 +52,10 @@ def control_app(network: RehearsalNetwork) -> App:
         network.fast_forward(float(body["seconds"]))
         return network.state()
 
+    def told(body: Json) -> Json:
+        notified(network, body["role"], body["subject"], body["text"])
+        return {"told": body["role"]}
+
     def end(body: Json) -> Json:
         network.request_stop()
         return {"stopping": True}
@@ -65,6 +70,7 @@ def control_app(network: RehearsalNetwork) -> App:
         "/fault": fault,
         "/clear": clear,
         "/fast-forward": fast_forward,
+        "/notify": told,
         "/stop": end,
     }
     routes = [Route(path, _post(action), methods=["POST"]) for path, action in posts.items()]

@@ -279,6 +279,11 @@ _ALL = (
     Fault("milestone-missing", _HOTFIX, "INCONCLUSIVE", "the release has no milestone", "forge"),
     Fault("replay-stall", _WATCH, "FAIL", "timetoke replay stands still", "chain"),
     Fault("consensus-stall", _WATCH, "FAIL", "no block is committed", "chain"),
+    Fault("proof-slow", _WATCH, "FAIL", "proofs take a second and more for a while", "chain"),
+    Fault("participation-dip", _WATCH, "INCONCLUSIVE", "half of the VRF pool is away", "chain"),
+    Fault("commander-silent", _WATCH, "FAIL", "a dip, and nobody acknowledges it", "chain"),
+    Fault("notify-down", _WATCH, "FAIL", "a dip, and the pager is broken", "chain"),
+    Fault("telemetry-gap-in-watch", _WATCH, "INCONCLUSIVE", "no proof metrics", "telemetry"),
 )
 FAULTS = {fault.name: fault for fault in _ALL}
 """Every fault by name. Later stages add theirs above."""

@@ -260,6 +260,7 @@ def commands(root: Path) -> dict[str, Any]:
         "announce": command(5.0, "announce", "{release}", "{stage}", "{start}", "{end}", "{text}"),
         "freeze_proposals": command(5.0, "freeze", "{release}"),
         "unfreeze_proposals": command(5.0, "unfreeze", "{release}"),
+        "notify": command(5.0, "notify", "{role}", "{subject}", "{text}"),
         "deploy": command(30.0, "deploy", "{node}", "{artifact}", "{digest}", "{config}"),
         "restart": command(10.0, "restart", "{node}"),
         "provision": command(10.0, "provision", "{cluster}", "{name}", "{config}"),

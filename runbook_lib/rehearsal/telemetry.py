@@ -38,6 +38,7 @@ STALL_WARNING_S, STALL_CRITICAL_S = 900.0, 1800.0
 SWING_S = 4 * 3600.0  # the period of a latency that comes and goes
 PROVE_MS, VERIFY_S, REWARD_MS = 850.0, 0.045, 35.0  # typical: proving, verifying, rewarding
 SLOW_GOSSIP, DROP_PERIOD_S = 3.0, 120.0  # under faults: factor of latencies, pace of drops per node
+SLOW_PROOFS = 40.0  # what the fault proof-slow multiplies verifying by
 REPLAY_ERROR = {"reason": "stalled"}
 _P = "rpp_runtime_consensus_"
 _PROOF = {"proof_backend": "stwo", "proof_kind": "consensus", "proof_circuit": "consensus"}
@@ -119,9 +120,13 @@ class NodeTelemetry:
         return missing[segment] | timeline.fault("metrics-stale", self.name)[segment] | hole
 
     def _open(self, row: Row, segment: Indices) -> Flags | bool:
+        flags: Flags
+        if row.name.startswith("rpp_stark_verify"):
+            flags = ~self.timeline.fault("telemetry-gap-in-watch")[segment]
+            return flags
         if not row.gate:
             return True
-        flags: Flags = self.timeline.at_work(row.gate)[segment, self.index]
+        flags = self.timeline.at_work(row.gate)[segment, self.index]
         return flags
 
     def _block_time(self, at: Floats) -> Floats:
@@ -216,7 +221,8 @@ class NodeTelemetry:
         name = "rpp_runtime_proof_generation_duration_milliseconds"
         yield from _histogram(name, {"backend": "stwo"}, LATENCY_MS, blocks, proving)
         name = "rpp_stark_verify_duration_seconds"
-        verifying = self._own("verify", VERIFY_S, 0.06)
+        slow = self.timeline.fault("proof-slow")[self.timeline.segment(self._edges[:-1])]
+        verifying = self._own("verify", VERIFY_S, 0.06) * np.where(slow, SLOW_PROOFS, 1.0)
         yield from _histogram(name, _PROOF, COARSE, 2 * blocks, verifying)
         outcomes = "rpp_runtime_proof_verification_outcomes_total"
         yield _counter(outcomes, {**_PROOF, "result": "ok"}, 2 * blocks)

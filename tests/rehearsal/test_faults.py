@@ -31,6 +31,7 @@ def test_every_fault_belongs_to_an_item_of_the_playbook() -> None:
         "development.activate.deploy",
         "development.activate.smoke-suites",
         "development.activate.baseline",
+        "mainnet.activate.watch",
         "testnet.ready.validators-acknowledged",
         "mainnet.ready.validators-signed-off",
         "mainnet.ready.hotfix-branches",
