@@ -196,6 +196,11 @@ class Context:
             return True
         if not self.params.wait:
             return False
+        self.hold_until(due, what)
+        return True
+
+    def hold_until(self, due: datetime, what: str) -> None:
+        """Wait for ``due`` whatever the parameters say, and judge from then on."""
         clock, begun = self.site.clock, self.now
         total = (due - begun).total_seconds()
         with progress(f"waiting for {what}", total, live=self.scope.live) as advance:
@@ -207,7 +212,6 @@ class Context:
                     self.scope.sleep(min(left, 10.0))
                 else:  # a rehearsal's clock is wound forward instead
                     self._wind(clock.wait, left)
-        return True
 
     def _wind(self, command: Command, seconds: float) -> None:
         from .sources.commands import fill, reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..changes.phases import make_plan as plan
 from ..context import Context
 from ..evidence.order import effect
-from ..outcomes import Row, check_row
+from ..outcomes import Row, Value, check_row
 from ..sources.config import GATES_AT
 from .announce import announce, frozen_row
 from .effects import proven
@@ -13,8 +13,18 @@ from .pinning import pin_before
 from .regression import mainnet_comparison as comparison
 from .regression import no_regression
 from .rollouts import rollout
+from .watch import expected as watched_for
+from .watch import watch
 
-__all__ = ["announce", "comparison", "no_regression", "plan", "witness_gate"]
+__all__ = [
+    "announce",
+    "comparison",
+    "expectations",
+    "no_regression",
+    "plan",
+    "watch",
+    "witness_gate",
+]
 
 
 WITNESS = "mainnet.activate.witness-gate"
@@ -63,3 +73,8 @@ witness_gate = rollout(
     after=_on,
     capture=pin_before,
 )
+
+
+def expectations(context: Context) -> list[tuple[str, str, Value]]:
+    """What must hold, with its thresholds, before any data is read."""
+    return [(watch.item, *watched_for(context))]

@@ -1,0 +1,169 @@
+"""Anomalies of a watch: what is wrong, who knows of it, and what was decided.
+
+A finding of a look (or of the judged window) is part of the anomaly of its subject that is open;
+once that is decided, a finding that begins anew is a new one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ..canonical import digest
+from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..wording import utc
+from .watchlog import Body, Log
+
+
+@dataclass(frozen=True)
+class Decided:
+    """``kind`` is continue, restart or recover."""
+
+    kind: str
+    by: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """Who said that they know, and when."""
+
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Anomaly:
+    """``at`` is the look that found it, ``opened`` when the commander was first to be told."""
+
+    id: str
+    subject: str
+    query: str
+    at: datetime
+    opened: datetime
+    row: Row
+    acknowledged: Acknowledged | None = None
+    escalated: datetime | None = None
+    decided: Decided | None = None
+
+    @property
+    def summary(self) -> str:
+        row = self.row
+        return f"{row.subject}: {row.what}: expected {row.expected}, got {row.observed} {row.unit}"
+
+    def rows(self, trouble: str) -> list[Row]:
+        """The finding, until a decision restarts the watch, and who decided what of it.
+
+        ``trouble`` says what could not be sent or read. That the watch goes on needs a waiver of
+        the finding.
+        """
+        subject, what, expected = f"anomaly {self.id}", "decided", "continue, restart or recover"
+        finding = self.row.model_copy(update={"what": f"{self.row.what} ({utc(self.at)})"})
+        done = self.decided
+        if done is None:
+            known = self.acknowledged
+            word = f"acknowledged by {known.by} {utc(known.at)}" if known else "not acknowledged"
+            if self.escalated:
+                word += f", escalated {utc(self.escalated)}"
+            got = f"undecided, {word}" + (f"; {trouble}" if trouble else "")
+            return [finding, unknown_row(subject, what, expected, got)]
+        got = f"{done.kind} by {done.by} {utc(done.at)}: {done.reason}"
+        decision = check_row(subject, what, expected, got, done.kind != "recover")
+        if done.kind != "restart":
+            return [finding, decision]
+        # Named for ever; the window that it spoilt is no longer judged.
+        got = f"{finding.observed} {finding.unit}, the watch was restarted"
+        past = check_row(finding.subject, finding.what, finding.expected, got, Outcome.PASS)
+        return [past, decision]
+
+
+def known(log: Log) -> list[Anomaly]:
+    """Every anomaly of the attempt, in the order of its looks."""
+    acknowledged = {
+        body["id"]: Acknowledged(body["by"], datetime.fromisoformat(body["at"]))
+        for body in log.of("acknowledged")
+    }
+    escalated = {body["id"]: datetime.fromisoformat(body["at"]) for body in log.of("escalated")}
+    decided = {body["id"]: _decided(body) for body in log.of("decided")}
+    found = [
+        Anomaly(
+            id=body["id"],
+            subject=body["subject"],
+            query=body["query"],
+            at=datetime.fromisoformat(body["at"]),
+            opened=datetime.fromisoformat(body["opened"]),
+            row=load_row(body["row"]),
+            acknowledged=acknowledged.get(body["id"]),
+            escalated=escalated.get(body["id"]),
+            decided=decided.get(body["id"]),
+        )
+        for body in log.of("anomaly")
+    ]
+    return sorted(found, key=lambda each: (each.at, each.subject))
+
+
+def _decided(body: Body) -> Decided:
+    at = datetime.fromisoformat(body["at"])
+    return Decided(body["decision"], body["by"], body["reason"], at)
+
+
+def load_row(value: Any) -> Row:
+    import json
+
+    return Row.model_validate_json(json.dumps(value))
+
+
+def rows_of(body: Body) -> list[Row]:
+    return [load_row(row) for row in body["rows"]]
+
+
+def open_new(log: Log, attempt: str, now: datetime, queries: Mapping[str, str]) -> list[str]:
+    """An anomaly for every finding that is part of none, of any look and of judged windows.
+
+    ``queries`` by subject, for a person to look with. The ids of those that we opened.
+    """
+    opened = []
+    looks = sorted([*log.of("look")], key=lambda body: (body["at"], body["made"]))
+    before: set[str] = set()
+    for body in [*looks, *log.of("watched")]:
+        at = datetime.fromisoformat(body["at"])
+        failing = [row for row in rows_of(body) if row.outcome is Outcome.FAIL]
+        for row in failing:
+            if not _part(known(log), row.subject, at, before, whole="start" in body):
+                opened += _open(log, attempt, row, at, now, queries)
+        before = {row.subject for row in failing}
+    return opened
+
+
+def _part(
+    anomalies: Sequence[Anomaly], subject: str, at: datetime, before: set[str], *, whole: bool
+) -> bool:
+    """Whether a finding is part of what is known; one of a whole window is of any in it."""
+    last = next((each for each in reversed(anomalies) if each.subject == subject), None)
+    if last is None:
+        return False
+    if last.decided is None or at <= last.decided.at:
+        return True
+    return last.decided.kind == "continue" and (whole or subject in before)
+
+
+def _open(
+    log: Log, attempt: str, row: Row, at: datetime, now: datetime, queries: Mapping[str, str]
+) -> list[str]:
+    key = {"attempt": attempt, "subject": row.subject, "at": at.isoformat()}
+    name = "A" + digest(key).removeprefix("sha256:")[:8]
+    first, _, rest = row.subject.partition(" ")
+    alert = f'ALERTS{{alertstate="firing",alertname="{rest}"}}'
+    query = alert if first == "alert" else queries.get(first, f"{row.what}, by its own source")
+    body = {
+        "id": name,
+        "subject": row.subject,
+        "query": query,
+        "at": at.isoformat(),
+        "opened": now.isoformat(),
+        "row": row.model_dump(mode="json"),
+    }
+    return [name] if log.add("anomaly", name, body) else []

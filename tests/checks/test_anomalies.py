@@ -1,0 +1,155 @@
+"""Anomalies of a watch: one for what goes on, another for what begins anew, and what is decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from runbook_lib.checks.anomalies import known, open_new
+from runbook_lib.checks.watchlog import Log
+from runbook_lib.context import Context
+from runbook_lib.evidence.record import Record
+from runbook_lib.outcomes import Outcome, Row, check_row
+
+BEGUN = datetime(2026, 12, 1, 12, tzinfo=UTC)
+
+
+def log_on(record: Record) -> Log:
+    """A log as a live try has it."""
+
+    def derive(what: str, compute: Callable[[], str]) -> str:
+        return compute()
+
+    scope = SimpleNamespace(derive=derive, live=True)
+    return Log(cast(Context, SimpleNamespace(scope=scope, record=record, journal=record.entries())))
+
+
+@pytest.fixture
+def record(tmp_path: Path) -> Record:
+    return Record(tmp_path / "record.jsonl")
+
+
+@pytest.fixture
+def log(record: Record) -> Log:
+    return log_on(record)
+
+
+def finding(ok: bool) -> Row:
+    return check_row("vrf_participation", "level", "at least 0.66", 0.9 if ok else 0.4, ok)
+
+
+def looked(log: Log, *healthy: bool, first: int = 1) -> None:
+    """Looks a quarter of an hour apart, and what they open."""
+    for number, ok in enumerate(healthy, start=first):
+        at = (BEGUN + timedelta(minutes=15 * number)).isoformat()
+        rows = [finding(ok).model_dump(mode="json")]
+        log.add("look", str(number), {"at": at, "made": at, "rows": rows})
+    open_new(log, "v1/mainnet/0001", BEGUN, {"vrf_participation": "avg(share)"})
+
+
+def decide(log: Log, kind: str, minutes: float) -> None:
+    """The commander's decision on the newest anomaly."""
+    name, at = known(log)[-1].id, BEGUN + timedelta(minutes=minutes)
+    body = {"id": name, "by": "carol", "at": at.isoformat(), "grounds": "", "reason": "seen"}
+    log.add("decided", name, {**body, "decision": kind})
+
+
+def found_at(log: Log) -> list[int]:
+    """The looks that opened an anomaly, by number."""
+    return [int((each.at - BEGUN) / timedelta(minutes=15)) for each in known(log)]
+
+
+def test_what_goes_on_is_one_anomaly(log: Log) -> None:
+    """Also when it pauses, as long as nobody has decided."""
+    looked(log, True, False, False, True, False)
+
+    assert found_at(log) == [2]
+    assert known(log)[0].query == "avg(share)"
+
+
+@pytest.mark.parametrize(
+    ("kind", "after", "opened"),
+    [
+        ("continue", (False, False), [1]),
+        ("continue", (False, True, False), [1, 4]),
+        ("restart", (False,), [1, 2]),
+        ("recover", (False,), [1, 2]),
+    ],
+)
+def test_after_a_decision_what_begins_anew_is_another(
+    log: Log, kind: str, after: tuple[bool, ...], opened: list[int]
+) -> None:
+    """To continue covers what goes on without a pause; to restart covers nothing that follows."""
+    looked(log, False)
+    decide(log, kind, 16)
+    looked(log, *after, first=2)
+
+    assert found_at(log) == opened
+
+
+def test_a_judged_window_adds_nothing_to_what_was_decided(log: Log) -> None:
+    """Its finding is of the same minutes; of those after a restart it is not."""
+    looked(log, False, True)
+    decide(log, "continue", 16)
+    rows = [finding(ok=False).model_dump(mode="json")]
+    body: dict[str, Any] = {"start": BEGUN.isoformat(), "rows": rows}
+    log.add("watched", "a", {**body, "at": (BEGUN + timedelta(hours=24)).isoformat()})
+    looked(log)
+    assert found_at(log) == [1]
+
+
+def test_the_same_finding_has_the_same_name_for_everybody(record: Record) -> None:
+    """Two at once open one anomaly; another attempt's has another name."""
+    one, other = log_on(record), log_on(record)
+    looked(one, False)
+    other.refresh()
+    looked(other)
+
+    assert [e.kind for e in record.entries()] == ["look", "anomaly"]
+    [name] = [each.id for each in known(other)]
+    elsewhere = log_on(Record(record.path.with_name("other.jsonl")))
+    at = (BEGUN + timedelta(minutes=15)).isoformat()
+    rows = [finding(ok=False).model_dump(mode="json")]
+    elsewhere.add("look", "1", {"at": at, "made": at, "rows": rows})
+    open_new(elsewhere, "v1/mainnet/0002", BEGUN, {})
+    assert known(elsewhere)[0].id != name
+
+
+def test_of_two_who_look_at_once_one_is_recorded(record: Record) -> None:
+    """The other takes what the first has seen."""
+    one, other = log_on(record), log_on(record)
+
+    assert one.add("look", "1", {"who": "one"})
+    assert not other.add("look", "1", {"who": "other"})
+    assert [body["who"] for body in other.of("look")] == ["one"]
+    one.refresh()
+    assert [body["who"] for body in one.of("look")] == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "outcomes"),
+    [
+        ("", (Outcome.FAIL, Outcome.INCONCLUSIVE)),
+        ("continue", (Outcome.FAIL, Outcome.PASS)),
+        ("restart", (Outcome.PASS, Outcome.PASS)),
+        ("recover", (Outcome.FAIL, Outcome.FAIL)),
+    ],
+)
+def test_what_an_anomaly_comes_to(log: Log, kind: str, outcomes: tuple[Outcome, ...]) -> None:
+    """The finding, until the watch begins anew (it is named for ever), and the decision."""
+    looked(log, False)
+    if kind:
+        decide(log, kind, 16)
+    finding, decision = known(log)[0].rows("")
+
+    assert (finding.outcome, decision.outcome) == outcomes
+    assert finding.subject == "vrf_participation"
+    said = (
+        f"{kind} by carol 2026-12-01 12:16:00 UTC: seen" if kind else "undecided, not acknowledged"
+    )
+    assert decision.observed == said

@@ -1,0 +1,410 @@
+"""The 24 hours after mainnet's activation: looks, what they find, and who decides of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from runbook_lib import playbook
+from runbook_lib import session as sessions
+from runbook_lib.checks.baselines import read_catalogue
+from runbook_lib.checks.looks import TOPICS
+from runbook_lib.checks.watch import ITEM, watch
+from runbook_lib.checks.watched import GATE
+from runbook_lib.metrics.baseline import capture, content_digest, mean, write
+from runbook_lib.metrics.catalogue import LOAD
+from runbook_lib.outcomes import Outcome, Row, Standing
+from runbook_lib.params import MainnetParams
+from runbook_lib.rehearsal.faults import FAULTS, Fault
+from runbook_lib.rehearsal.layout import ISSUE
+from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.stage import Stage, open_stage
+
+pytestmark = pytest.mark.xdist_group("watch")
+HOURS = 49
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
+    """Mainnet with more than a day of history."""
+    root = tmp_path_factory.mktemp("watch") / "network"
+    sizes = {"development": 1, "testnet": 1, "mainnet": 4}
+    with RehearsalNetwork(root, servers="embedded", sizes=sizes, history_s=HOURS * 3600.0) as made:
+        yield made
+
+
+@dataclass
+class Watch:
+    """Mainnet attempts whose gate took effect when a test says."""
+
+    network: RehearsalNetwork
+    release: str = "v1.4.0"
+    _window: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.network.world.clock.now(), UTC)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        now = self.now.replace(microsecond=0)
+        return {
+            **MainnetParams().model_dump(),
+            "site": str(self.network.site),
+            "release": self.release,
+            "commit": self.network.release.commit,
+            "issue": ISSUE,
+            "mode": "apply",
+            "approved_plan": "sha256:" + "0" * 64,
+            "window_start": (now - timedelta(days=2)).isoformat(),
+            "window_end": (now - timedelta(days=1)).isoformat(),
+        }
+
+    @property
+    def window(self) -> dict[str, Any]:
+        """What an attempt fixes, as it was opened."""
+        return self._window
+
+    def told(self) -> list[dict[str, str]]:
+        """What the site's pager was given."""
+        path = self.network.root / "notifications.json"
+        return json.loads(path.read_text()) if path.exists() else []
+
+    def comments(self) -> list[str]:
+        return [comment["body"] for comment in self.network.forge.comments.values()]
+
+    @contextmanager
+    def opened(self, activated: timedelta | None = None, **changes: Any) -> Iterator[Stage]:
+        """A stage whose gate took effect so long ago; without, one of an attempt that goes on."""
+        given = {**self.params, **changes}
+        self._window = {key: given[key] for key in ("window_start", "window_end")}
+        stage = open_stage("mainnet", **given)
+        if activated is not None:
+            body = {"item": GATE, "node": "main-1", "at": (self.now - activated).isoformat()}
+            stage._session.record.append("state", body)
+        try:
+            yield stage
+        finally:
+            stage.close()
+
+
+@pytest.fixture
+def mainnet(network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+    for name, value in network.env.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setitem(playbook.DECLARED, "mainnet", (ITEM,))
+    monkeypatch.setattr(sessions, "require_order", lambda *given: None)
+    (network.root / "notifications.json").unlink(missing_ok=True)
+    network.forge.comments.clear()
+    store = network.root / "store"
+    yield Watch(network, f"v1.4.0-{len(list(store.iterdir()))}")
+    for fault in list(network.faults):
+        network.clear(fault.name)
+
+
+def judged(stage: Stage) -> Standing:
+    stage.check(watch)
+    return next(item for item in stage.verdict().items if item.item == ITEM)
+
+
+def mainnet_anchor(stage: Stage) -> datetime:
+    return datetime.fromisoformat(recorded(stage, "state")[0]["at"])
+
+
+def rows(found: Standing) -> dict[tuple[str, str], Row]:
+    assert found.result is not None
+    return {
+        (row.subject.partition(" A")[0], row.what.partition(" (")[0]): row
+        for row in found.result.rows
+    }
+
+
+def recorded(stage: Stage, kind: str) -> list[dict[str, Any]]:
+    return [entry.body for entry in stage._session.record.entries() if entry.kind == kind]
+
+
+def pin(watch: Watch, stage: Stage) -> None:
+    """A baseline of the hours up to a day ago, pinned as before an activation."""
+    context = stage._context("baseline", 1)
+    until = watch.now.replace(microsecond=0) - timedelta(hours=24, minutes=5)
+    start, catalogue = until - timedelta(hours=24), read_catalogue(context)
+    topics = (*TOPICS, LOAD)
+    taken, _ = capture(context.prometheus, catalogue, topics, context.matchers, start, until)
+    about: dict[str, Any] = {
+        "release": watch.release, "cluster": "mainnet", "start": start.isoformat(),
+        "end": until.isoformat(), "digest": content_digest(taken, start, until),
+        "epoch_length": context.cluster.epoch_length, "validators": len(context.cluster.nodes),
+        "load": mean(taken[-1], 0.02),
+    }  # fmt: skip
+    path = stage.folder / "metrics" / "before.parquet"
+    write(taken, path, about)
+    context.store.pin("mainnet", about["digest"], path)
+    queries = {one.metric.name: one.query for one in taken}
+    kept = {"item": GATE, "data": {**about, "metrics": queries}}
+    stage._session.record.append("captured", kept)
+
+
+@pytest.fixture
+def later(mainnet: Watch) -> Iterator[Watch]:
+    """Time passes after it: what a test did to the chain lies behind the next one."""
+    yield mainnet
+    for fault in list(mainnet.network.faults):
+        mainnet.network.clear(fault.name)
+    mainnet.network.fast_forward(2 * 3600.0)
+
+
+# --- looks ----------------------------------------------------------------------------------------
+
+
+def test_a_healthy_watch_is_waiting_for_its_next_look(mainnet: Watch) -> None:
+    """Looks that were missed are seen late; whoever comes back within the same minutes adds none."""
+    with mainnet.opened(timedelta(hours=1, minutes=1)) as stage:
+        found = judged(stage)
+        looks = recorded(stage, "look")
+        assert [look["seen"] for look in looks] == ["late", "late", "late", "live"]
+        again = judged(stage)
+        assert recorded(stage, "look") == looks
+        statuses = recorded(stage, "status")
+
+    begun = datetime.fromisoformat(looks[0]["at"]) - timedelta(minutes=15)
+    assert found.return_at == again.return_at == begun + timedelta(minutes=75)
+    made = rows(found)["looks", "made"].observed
+    times = [f"{begun + timedelta(minutes=15 * n):%H:%M}" for n in (1, 2, 3)]
+    assert made == f"4 of 96 made, 3 seen late ({', '.join(times)})"
+    assert [row for row in found.open_rows if row.return_at is None] == []
+    [status] = statuses
+    assert "participation 9" in status["text"]
+    assert status["text"].endswith("open incidents: none")
+    assert f"height {looks[-1]['height']:,}" in status["text"]
+
+
+def test_a_day_without_an_anomaly_passes_and_replays(
+    mainnet: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every look made, the whole window judged against what was pinned before; offline the same.
+
+    Without a baseline it is INCONCLUSIVE, and says which is missing.
+    """
+    with mainnet.opened(timedelta(hours=24, minutes=1)) as stage:
+        found = judged(stage)
+        assert [(row.subject, row.what, row.observed) for row in found.open_rows] == [
+            (GATE, "comparison", "expected a baseline pinned before it, got none")
+        ]
+        assert recorded(stage, "watched") == []
+        pin(mainnet, stage)
+        live = judged(stage)
+        assert live.outcome is Outcome.PASS, live.reason
+        assert live.reason == "24 h watched in 96 looks, nothing left undecided"
+        assert len(recorded(stage, "look")) == 96
+        assert len(recorded(stage, "status")) == 24
+        [whole] = recorded(stage, "watched")
+        assert len(whole["rows"]) == 8 + 1 + 8
+        assert mutations(read_entries(stage.folder / "tape")) == []
+        folder = stage.folder
+
+    monkeypatch.setenv("RUNBOOK_REPLAY", str(folder))
+    replay = open_stage("mainnet", **MainnetParams().model_dump())
+    again = judged(replay)
+    replay.close()
+    assert again.result == live.result
+
+
+def test_a_waiting_cell_looks_to_the_end(mainnet: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same loop inside the cell: live looks, then the judgement; a replay waits for nothing."""
+    with mainnet.opened(timedelta(hours=23, minutes=31), wait=True) as stage:
+        live = judged(stage)
+        looks = recorded(stage, "look")
+        folder = stage.folder
+    assert [look["seen"] for look in looks[-3:]] == ["live", "live", "live"]
+    assert len(looks) == 96
+    assert [row.subject for row in live.open_rows] == [GATE]
+
+    monkeypatch.setenv("RUNBOOK_REPLAY", str(folder))
+    replay = open_stage("mainnet", **MainnetParams().model_dump())
+    again = judged(replay)
+    replay.close()
+    assert again.result == live.result
+
+
+def test_a_look_without_the_store_is_made_up_later(mainnet: Watch) -> None:
+    """Meanwhile the watch is INCONCLUSIVE, and not merely waiting."""
+    mainnet.network.fault("prometheus-down@mainnet")
+    with mainnet.opened(timedelta(minutes=16)) as stage:
+        dark = judged(stage)
+        assert (dark.outcome, dark.return_at) == (Outcome.INCONCLUSIVE, None)
+        assert recorded(stage, "look") == []
+        mainnet.network.clear("prometheus-down")
+        assert judged(stage).return_at is not None
+        assert len(recorded(stage, "look")) == 1
+
+
+def test_before_the_gate_took_effect_there_is_nothing_to_watch(mainnet: Watch) -> None:
+    """The journal says since when; without it there is no window."""
+    with mainnet.opened() as stage:
+        found = judged(stage)
+
+    assert found.outcome is Outcome.INCONCLUSIVE
+    assert found.reason.endswith(f"expected a node that {GATE} verified, got none")
+
+
+# --- faults ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fault", [f for f in FAULTS.values() if f.item == ITEM], ids=lambda f: f.name
+)
+def test_a_fault_comes_to_its_declared_outcome(later: Watch, fault: Fault) -> None:
+    """Found by the next look; nothing is changed, whatever is found."""
+    later.network.fault(f"{fault.name}@mainnet")
+    if fault.name == "consensus-stall":
+        later.network.fast_forward(900)
+    with later.opened(timedelta(hours=1, minutes=1)) as stage:
+        found = judged(stage)
+        changed = mutations(read_entries(stage.folder / "tape"))
+
+    assert found.outcome.value == fault.outcome, found.reason
+    assert changed == []
+
+
+def test_a_gap_in_telemetry_is_no_anomaly(later: Watch) -> None:
+    """Nobody is paged for it, and no look passes without data."""
+    later.network.fault("telemetry-gap-in-watch@mainnet")
+    with later.opened(timedelta(hours=1, minutes=1)) as stage:
+        found = judged(stage)
+        anomalies = recorded(stage, "anomaly")
+
+    assert anomalies == []
+    assert "no data" in str(rows(found)["proof_latency", "data at every look"].observed)
+    assert found.return_at is None
+
+
+# --- people ---------------------------------------------------------------------------------------
+
+
+def test_an_anomaly_is_told_once_with_figure_and_query(later: Watch) -> None:
+    """By the site's command and a comment; acknowledged, decided, and both recorded."""
+    later.network.fault("participation-dip@mainnet")
+    with later.opened(timedelta(hours=1, minutes=1)) as stage:
+        begun = mainnet_anchor(stage)
+        found = judged(stage)
+        judged(stage)
+        anomalies = recorded(stage, "anomaly")
+        decided, folder = recorded(stage, "decided"), stage.folder
+    told = later.told()
+
+    assert [each["role"] for each in told] == ["release-commander"] * len(anomalies)
+    dip = next(each for each in anomalies if each["subject"] == "vrf_participation")
+    text = next(each["text"] for each in told if dip["id"] in each["text"])
+    assert "got 0.4" in text
+    assert dip["query"] in text
+    assert f"figure: figures/anomaly-{dip['id']}.png" in text
+    assert (folder / f"figures/anomaly-{dip['id']}.png").read_bytes()[1:4] == b"PNG"
+    assert any(f"`acknowledge-anomaly {dip['id']}`" in body for body in later.comments())
+    assert {each["decision"] for each in decided} == {"restart"}
+    window = rows(found)["window", "watched"]
+    assert window.return_at is not None
+    assert str(window.observed).endswith("(restarted)")
+    assert rows(found)["vrf_participation", "level since the look before"].outcome is Outcome.PASS
+    assert datetime.fromisoformat(found.result.data["anchor"]) > begun  # type: ignore[union-attr,arg-type]
+
+
+def test_nobody_acknowledging_is_escalated_to_everybody(later: Watch) -> None:
+    """After engage_minutes, not before, to the council and the engineers; once."""
+    later.network.fault("commander-silent@mainnet")
+    with later.opened(timedelta(hours=1, minutes=1)) as stage:
+        found = judged(stage)
+        count = len(recorded(stage, "anomaly"))
+        assert recorded(stage, "escalated") == []
+        window = rows(found)["window", "watched"]
+        opened = datetime.fromisoformat(recorded(stage, "anomaly")[0]["opened"])
+        assert window.return_at == opened + timedelta(minutes=5)
+        number = stage.verdict().attempt
+    later.network.fast_forward(301)
+    with later.opened(attempt=number, retry_reason="nobody has answered", **later.window) as stage:
+        found = judged(stage)
+        assert len(recorded(stage, "escalated")) == count
+
+    roles = [each["role"] for each in later.told()]
+    assert sorted(set(roles)) == ["governance-council", "release-commander", "release-engineer"]
+    assert len(roles) == 3 * count
+    assert "escalated" in str(rows(found)["anomaly", "decided"].observed)
+
+
+def test_what_cannot_be_sent_waits_in_the_outbox(later: Watch) -> None:
+    """And goes out with the next look; what went out another way is not repeated."""
+    later.network.fault("notify-down@mainnet")
+    with later.opened(timedelta(hours=1, minutes=1)) as stage:
+        found = judged(stage)
+        count, outbox = len(recorded(stage, "anomaly")), stage.folder / "outbox"
+        assert len(list(outbox.iterdir())) == count
+        assert "waits in the outbox: commands.notify: expected exit code 0, got 22" in str(
+            rows(found)["anomaly", "decided"].observed
+        )
+        comments = len(later.comments())
+        number = stage.verdict().attempt
+    later.network.clear("notify-down")
+    with later.opened(attempt=number, retry_reason="the pager is back", **later.window) as stage:
+        judged(stage)
+        assert list(outbox.iterdir()) == []
+
+    assert len(later.told()) == count
+    assert len([text for text in later.comments() if "An anomaly" in text]) == comments
+
+
+def test_going_on_needs_a_waiver_of_what_was_found(later: Watch) -> None:
+    """A decision to continue alone lets nothing pass; the waiver's rows stay shown."""
+    later.network.fault("proof-slow@mainnet")
+    with later.opened(timedelta(hours=1, minutes=1)) as stage:
+        found = judged(stage)
+        number, subjects = stage.verdict().attempt, {row.subject for row in found.open_rows}
+    assert found.outcome is Outcome.FAIL
+    assert subjects == {"proof_latency", "window"}
+    waiver = {
+        "item": ITEM, "subjects": ["proof_latency"], "outcome": "FAIL",
+        "reason": "one batch of large proofs, over by now",
+        "expires": (later.now + timedelta(days=2)).isoformat(),
+    }  # fmt: skip
+    with later.opened(
+        attempt=number, retry_reason="decided to go on", waivers=[waiver], **later.window
+    ) as stage:
+        waived = judged(stage)
+
+    assert [row.subject for row in waived.open_rows] == ["window"]
+    assert waived.return_at is not None
+
+
+def test_only_a_commanders_standing_word_counts(later: Watch) -> None:
+    """Not a stranger's, nor an engineer's, nor one that was edited or taken back."""
+    later.network.fault("commander-silent@mainnet")
+    with later.opened(timedelta(hours=1, minutes=1)) as stage:
+        judged(stage)
+        number, name = stage.verdict().attempt, recorded(stage, "anomaly")[0]["id"]
+        commander = "rehearsal-commander"
+        later.network.say("north-validators", f"decide {name} recover it is bad")
+        later.network.say("rehearsal", f"acknowledge-anomaly {name}")
+        later.network.say(commander, f"decide {name} recover it is bad")
+        later.network.say(commander, f"withdraw decide {name}")
+        edited = later.network.say(commander, f"decide {name} restart now")
+        later.network.forge.edit(edited, f"decide {name} recover now")
+    with later.opened(attempt=number, retry_reason="hear them", **later.window) as stage:
+        judged(stage)
+        assert recorded(stage, "acknowledged") == recorded(stage, "decided") == []
+        at = later.now + timedelta(seconds=2)  # a word of the same second is withdrawn as well
+        later.network.say(commander, f"decide {name} recover enough of it", at=at)
+    with later.opened(attempt=number, retry_reason="hear them", **later.window) as stage:
+        found = judged(stage)
+        [decided] = recorded(stage, "decided")
+
+    assert (decided["by"], decided["decision"], decided["reason"]) == (
+        commander,
+        "recover",
+        "enough of it",
+    )
+    assert found.outcome is Outcome.FAIL
