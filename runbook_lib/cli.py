@@ -166,6 +166,15 @@ def parser() -> argparse.ArgumentParser:
     status = verb("status", commands.status, "where a release stands")
     status.add_argument("release")
     status.add_argument("--site", required=True)
+    watch = verb("watch", commands.watch, "one look of mainnet's watch")
+    watch.add_argument("what", metavar="RELEASE|mainnet", help="a release, or mainnet with -f")
+    watch.add_argument("--site", default="", help="site file, where no parameter file names it")
+    watch.add_argument(
+        "-f", "--parameters-file", default="", metavar="PARAMS", help="of the watched attempt"
+    )
+    watch.add_argument(
+        "--continue", dest="go_on", action="store_true", help="as for run: it always goes on"
+    )
     rules = verb("lint-rules", commands.lint_rules, "would Prometheus load these rule files")
     rules.add_argument("path", type=Path, metavar="DIR", help="folder of rule files, or one file")
     rules.add_argument("--series", type=Path, help="names of emitted series, one a line")

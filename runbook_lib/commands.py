@@ -16,6 +16,7 @@ from .errors import NotebookError, ParameterError, StoreError
 from .outcomes import ExitCode, Outcome, Row, Standing, Value, Verdict, worst
 from .params import MAX_FILE, PROJECT, STAGE_PARAMS, StageParams, parse_yaml, stage_params
 from .playbook import NOTEBOOKS, STAGES
+from .wording import standing_word, utc
 
 # --- running a stage ------------------------------------------------------------------------------
 
@@ -38,6 +39,7 @@ def run(args: argparse.Namespace) -> int:
         params_file=where,
         output=args.output,
         shown=None if args.json else print_standing,
+        told=None if args.json else print_line,
     )
     return tell(report, as_json=args.json)
 
@@ -81,9 +83,12 @@ def report_document(report: Any) -> dict[str, Any]:
 
 def print_standing(standing: Standing) -> None:
     """One line of progress."""
-    from .wording import standing_word
-
     print(f"{standing_word(standing)[0]:<14} {standing.item}: {standing.reason}", flush=True)
+
+
+def print_line(text: str) -> None:
+    """What a watch says every hour."""
+    print(f"{'':<14} {text}", flush=True)
 
 
 def read_parameters(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -382,6 +387,41 @@ def doctor(args: argparse.Namespace) -> int:
     from .doctor import examine
 
     return tell_rows("doctor", examine(args.site), args.json, {})
+
+
+def watch(args: argparse.Namespace) -> int:
+    """One look of mainnet's watch; 4 when nothing is wrong and it is not over."""
+    from .watching import look
+
+    site, release = args.site, args.what
+    if args.parameters_file:
+        if args.what != "mainnet" or args.site:
+            raise ParameterError("watch: expected `mainnet -f PARAMS` or `--site SITE RELEASE`")
+        args.parameter, args.raw = [], []
+        values, where = read_parameters(args)
+        params = stage_params("mainnet", values, where)
+        site, release = params.site, params.release
+    if not site:
+        raise ParameterError("watch: expected --site or a parameter file that names one, got none")
+    found = look(site, release)
+    result, due = found.standing.result, found.standing.return_at
+    if args.json:
+        rows = result.rows if result is not None else ()
+        document = {
+            "attempt": found.attempt.name,
+            "outcome": found.standing.outcome.value,
+            "exit_code": int(found.exit_code),
+            "return_at": due.isoformat() if due else None,
+            "status": found.line,
+            "rows": [row.model_dump(mode="json") for row in rows],
+        }
+        print_json(document)
+    else:
+        print(found.line)
+        print_standing(found.standing)
+        if due is not None:
+            print(f"look again at {utc(due)}")
+    return int(found.exit_code)
 
 
 def lint_rules(args: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ from .outcomes import ExitCode, Standing
 from .playbook import NOTEBOOKS
 
 Shown = Callable[[Standing], None]
+Told = Callable[[str], None]
 POLL_S = 0.2
 
 
@@ -30,8 +31,12 @@ def run_stage(
     params_file: str = "",
     output: Path | None = None,
     shown: Shown | None = None,
+    told: Told | None = None,
 ) -> Any:
-    """Run ``stage`` through the engine; its Report. ``shown`` is told of each item as it ends."""
+    """Run ``stage`` through the engine; its Report.
+
+    ``shown`` is told of each item as it ends, ``told`` each line that a watch says meanwhile.
+    """
     # A grammar that jsonschema would load costs 0.8 s and is never used here.
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     import papermill
@@ -42,7 +47,7 @@ def run_stage(
         raise ParameterError(f"{output}: expected a folder that exists, got {output.parent}")
     with tempfile.TemporaryDirectory(prefix="runbook-output-") as scratch:
         target = output or Path(scratch) / NOTEBOOKS[stage]
-        with _environment(RUNBOOK_PARAMS_FILE=params_file), _followed(Path(scratch), shown):
+        with _environment(RUNBOOK_PARAMS_FILE=params_file), _followed(Path(scratch), shown, told):
             try:
                 papermill.execute_notebook(
                     str(FOLDER / NOTEBOOKS[stage]),
@@ -90,14 +95,14 @@ def _environment(**values: str) -> Iterator[None]:
 
 
 @contextmanager
-def _followed(scratch: Path, shown: Shown | None) -> Iterator[None]:
+def _followed(scratch: Path, shown: Shown | None, told: Told | None) -> Iterator[None]:
     """Tell ``shown`` of every item's result while the kernel works."""
     if shown is None:
         yield
         return
     note, done = scratch / "follow.json", threading.Event()
     with _environment(RUNBOOK_FOLLOW=str(note)):
-        thread = threading.Thread(target=_follow, args=(note, done, shown), daemon=True)
+        thread = threading.Thread(target=_follow, args=(note, done, shown, told), daemon=True)
         thread.start()
         try:
             yield
@@ -106,7 +111,7 @@ def _followed(scratch: Path, shown: Shown | None) -> Iterator[None]:
             thread.join()
 
 
-def _follow(note: Path, done: threading.Event, shown: Shown) -> None:
+def _follow(note: Path, done: threading.Event, shown: Shown, told: Told | None) -> None:
     seen, record = 0, None
     while True:
         last_round = done.wait(POLL_S)
@@ -117,6 +122,8 @@ def _follow(note: Path, done: threading.Event, shown: Shown) -> None:
         for entry in entries[seen:]:
             if entry.kind in FINAL:
                 shown(standing(entries[: entry.seq + 1], entry.body["item"]))
+            elif entry.kind == "status" and told is not None:
+                told(entry.body["text"])
         seen = max(seen, len(entries))
         if last_round:
             return

@@ -152,7 +152,7 @@ def test_run_prints_the_verdict_and_where_the_evidence_is(
 ) -> None:
     """Progress item by item, the card, the folder; with --json one document. The exit code fits."""
 
-    def run_stage(stage: str, values: Any, *, params_file: str, output: Any, shown: Any) -> Any:
+    def run_stage(stage: str, values: Any, *, shown: Any, **given: Any) -> Any:
         opened = practice.open(**values)
         practice.walk(opened, ci_green=Outcome.FAIL)
         with pytest.raises(StageRefused):

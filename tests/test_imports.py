@@ -34,7 +34,7 @@ LAYERS = (
     ("checks",),
     ("guards",),
     ("stage",),
-    ("engine", "launch", "doctor"),
+    ("engine", "launch", "doctor", "watching"),
     ("commands",),
     ("approve",),
     ("promote",),

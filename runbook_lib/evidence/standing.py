@@ -53,7 +53,7 @@ def standing(entries: Sequence[Entry], item: str) -> Standing:
             result=load_result(body["result"]),
             number=number,
             earlier=earlier,
-            waived=_waived(entries, item),
+            waived=waived_rows(entries, item),
         )
     due = datetime.fromisoformat(body["due"]) if body.get("due") else None
     return Standing(
@@ -176,7 +176,7 @@ def _earlier(entry: Entry) -> EarlierTry:
     )
 
 
-def _waived(entries: Sequence[Entry], item: str) -> tuple[WaivedRow, ...]:
+def waived_rows(entries: Sequence[Entry], item: str) -> tuple[WaivedRow, ...]:
     """Rows of the newest session's waivers for ``item`` (a waiver dropped later no longer counts)."""
     sessions = [entry.seq for entry in entries if entry.kind == "session"]
     since = sessions[-1] if sessions else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from runbook_lib.checks.baselines import read_catalogue
 from runbook_lib.checks.looks import TOPICS
 from runbook_lib.checks.watch import ITEM, watch
 from runbook_lib.checks.watched import GATE
+from runbook_lib.cli import main
 from runbook_lib.metrics.baseline import capture, content_digest, mean, write
 from runbook_lib.metrics.catalogue import LOAD
 from runbook_lib.outcomes import Outcome, Row, Standing
@@ -26,6 +28,7 @@ from runbook_lib.rehearsal.layout import ISSUE
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import Stage, open_stage
+from runbook_lib.watching import look
 
 pytestmark = pytest.mark.xdist_group("watch")
 HOURS = 49
@@ -214,6 +217,22 @@ def test_a_day_without_an_anomaly_passes_and_replays(
     again = judged(replay)
     replay.close()
     assert again.result == live.result
+
+
+def test_the_command_says_that_the_end_is_judged_elsewhere(mainnet: Watch) -> None:
+    """Over is not passed: 4, and the command that judges; then the item's own outcome, unchanged."""
+    with mainnet.opened(timedelta(hours=24, minutes=1)) as stage:
+        site = str(mainnet.network.site)
+        over = look(site, mainnet.release)
+        pin(mainnet, stage)
+        judged(stage)
+        entries = len(stage._session.record.entries())
+        passed = look(site, mainnet.release)
+        assert len(stage._session.record.entries()) == entries
+
+    assert over.exit_code == 4
+    assert "not judged yet: runbook run mainnet --continue" in over.standing.reason
+    assert (passed.exit_code, passed.line) == (0, "the watch is over, and passed")
 
 
 def test_a_waiting_cell_looks_to_the_end(mainnet: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,3 +427,69 @@ def test_only_a_commanders_standing_word_counts(later: Watch) -> None:
         "enough of it",
     )
     assert found.outcome is Outcome.FAIL
+
+
+# --- runbook watch --------------------------------------------------------------------------------
+
+
+def test_the_command_looks_once_and_is_waiting(
+    mainnet: Watch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One look, no try of the item and no session; 4, and when to look again."""
+    with mainnet.opened(timedelta(minutes=16)) as stage:
+        kinds = [entry.kind for entry in stage._session.record.entries()]
+        argv = ["watch", "--site", str(mainnet.network.site), mainnet.release]
+        code = main(argv)
+        text = capsys.readouterr().out
+        assert main([*argv, "--json"]) == code == 4
+        document = json.loads(capsys.readouterr().out)
+        added = [entry.kind for entry in stage._session.record.entries()][len(kinds) :]
+
+    assert added == ["watching", "look", "watching"]
+    assert "participation 9" in text.splitlines()[0]
+    assert text.splitlines()[2].startswith("look again at ")
+    assert document["outcome"] == "INCONCLUSIVE"
+    assert document["return_at"] is not None
+
+
+def test_several_commands_at_once_add_one_look(mainnet: Watch) -> None:
+    """Beside an open stage as well; its try takes the look for made."""
+    with mainnet.opened(timedelta(minutes=16)) as stage:
+        with ThreadPoolExecutor(3) as pool:
+            site = str(mainnet.network.site)
+            found = list(pool.map(lambda _: look(site, mainnet.release), range(3)))
+        judged(stage)
+        assert len(recorded(stage, "look")) == 1
+        numbers = [entry["number"] for entry in recorded(stage, "watching")]
+        slots = [entry.slot for entry in read_entries(stage.folder / "tape")]
+
+    assert [one.exit_code for one in found] == [4, 4, 4]
+    assert numbers == [1, 2, 3]
+    assert len(slots) == len(set(slots))
+
+
+def test_the_command_does_not_leave_before_somebody_answers_or_all_are_told(later: Watch) -> None:
+    """From cron the next look would come too late to escalate in five minutes."""
+    later.network.fault("commander-silent@mainnet")
+    with later.opened(timedelta(hours=1, minutes=1), engage_minutes=0.5) as stage:
+        found = look(str(later.network.site), later.release)
+        assert len(recorded(stage, "escalated")) == len(recorded(stage, "anomaly")) > 0
+
+    assert found.exit_code == 1
+
+
+def test_the_command_needs_an_attempt_that_reached_the_watch(
+    mainnet: Watch, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is missing is said, and ends with 3."""
+    argv = ["watch", "--site", str(mainnet.network.site), mainnet.release]
+    assert main(argv) == 3
+    assert capsys.readouterr().err == (
+        f"{mainnet.release}/mainnet: expected an attempt that applied, got none yet\n"
+    )
+    monkeypatch.setitem(playbook.DECLARED, "mainnet", (GATE, ITEM))
+    with mainnet.opened(timedelta(minutes=16)):
+        assert main(argv) == 3
+    assert f"expected every item before the watch passed, got {GATE}" in capsys.readouterr().err
+    assert main(["watch", "mainnet"]) == 3
+    assert "expected --site or a parameter file" in capsys.readouterr().err

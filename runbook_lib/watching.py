@@ -1,0 +1,166 @@
+"""``runbook watch``: one look of mainnet's watch, from cron or CI, without running the notebook.
+
+It adds looks to the newest applied attempt and judges nothing: that is the notebook's, with
+``--continue``. Several at once, beside an open notebook, are safe: of two looks at the same minutes
+one is recorded. Its questions lie on the attempt's tape under a name of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from .checks.engaging import deadline
+from .checks.rounds import Watching
+from .checks.watch import ITEM
+from .checks.watchrows import line
+from .context import Context
+from .errors import SourceError, StoreError
+from .evidence.record import Entry
+from .evidence.standing import standing, waived_rows
+from .evidence.store import Attempt, Store
+from .outcomes import ExitCode, Outcome, Row, Standing, unknown_row
+from .params import StageParams, stage_params
+from .session import Session, find_operator, read_site, require_shared, run_kind
+from .sources.redact import Redactor
+from .sources.tape import LiveTape, Outside
+
+STAGE = "mainnet"
+LOOK = f"{ITEM}/look"
+POLL = timedelta(seconds=15)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a look came to; ``line`` is the status line."""
+
+    attempt: Attempt
+    standing: Standing
+    line: str
+
+    @property
+    def exit_code(self) -> ExitCode:
+        found = self.standing
+        if found.return_at is not None:
+            return ExitCode.WAITING
+        codes = {Outcome.PASS: ExitCode.PASSED, Outcome.FAIL: ExitCode.REFUSED}
+        return codes.get(found.outcome, ExitCode.INCONCLUSIVE)
+
+
+def look(site_path: str, release: str) -> Looked:
+    """Look once at the newest applied mainnet attempt of a release.
+
+    An anomaly that is new is not left before it is acknowledged or escalated. Raises StoreError when
+    there is no such attempt, or nothing in it to watch yet.
+    """
+    site = read_site(site_path)
+    store = Store(site.store_path)
+    require_shared(store, site)
+    attempt = _newest(store, release)
+    entries = attempt.record.entries()
+    done = standing(entries, ITEM)
+    if done.state == "judged" and done.outcome is Outcome.PASS:
+        return Looked(attempt, done, "the watch is over, and passed")
+    _require_reached(attempt, entries)
+    params = _params(entries)
+    redactor = Redactor(site.secret_names())
+    session = Session(
+        stage=STAGE,
+        site=site,
+        store=store,
+        attempt=attempt,
+        tape=LiveTape(attempt.folder / "tape", redactor),
+        outside=Outside(redactor),
+        number=0,
+        mode="apply",
+        source="rehearsal" if site.clock.source == "offset-file" else "live",
+        operator=find_operator(site, "plan"),
+        params=params,
+    )
+    try:
+        return _look(session)
+    finally:
+        session.close()
+
+
+def _newest(store: Store, release: str) -> Attempt:
+    attempts = store.attempts(release, STAGE)
+    store.check_heads(store.attempts(release))
+    applied = [one for one in attempts if store.opened(one)["mode"] == "apply"]
+    if not applied:
+        raise StoreError(f"{release}/{STAGE}: expected an attempt that applied, got none yet")
+    return applied[-1]
+
+
+def _require_reached(attempt: Attempt, entries: list[Entry]) -> None:
+    declared = entries[0].body["declared"]
+    before = declared[: declared.index(ITEM)] if ITEM in declared else []
+    for item in before:
+        found = standing(entries, item)
+        if found.outcome is not Outcome.PASS:
+            raise StoreError(
+                f"{attempt.name}: expected every item before the watch passed, got {item}:"
+                f" {found.reason or found.outcome}; go on with runbook run {STAGE} --continue"
+            )
+
+
+def _params(entries: list[Entry]) -> StageParams:
+    """Those of the attempt, and of its last session what a try may change; never waiting."""
+    sessions = [entry.body["params"] for entry in entries if entry.kind == "session"]
+    values = {**entries[0].body["params"], **(sessions[-1] if sessions else {})}
+    return stage_params(STAGE, {**values, "wait": False, "as_of": ""}, "recorded parameters")
+
+
+def _look(session: Session) -> Looked:
+    scope = session.scope(LOOK, _claim(session))
+    context = Context(
+        item=ITEM,
+        stage=STAGE,
+        params=session.params,
+        site=session.site,
+        scope=scope,
+        store=session.store,
+        folder=session.attempt.folder,
+        record=session.record,
+        journal=session.record.entries(),
+        attempt_name=session.attempt.name,
+        source=session.source,
+        private=session.private,
+    )
+    said = "no look yet"
+    try:
+        watching = Watching(context)
+        rows = watching.look(judge=False)
+        while due := deadline(context, watching.log):
+            context.hold_until(min(due, context.now + POLL), "an acknowledgement")
+            rows = watching.look(judge=False)
+        said = line(watching)
+    except SourceError as error:
+        rows = [unknown_row(error.source, "readable", "an answer", error.problem)]
+    session.tape.sync()
+    return Looked(session.attempt, _standing(session, context, rows), said)
+
+
+def _claim(session: Session) -> int:
+    """A number on the tape that no other look has."""
+
+    def make(entries: list[Entry]) -> dict[str, object]:
+        taken = [entry.body["number"] for entry in entries if entry.kind == "watching"]
+        number = 1 + max(taken, default=0)
+        return {"number": number, "operator": session.operator, "run": run_kind()}
+
+    entry = session.record.append_if("watching", make)
+    assert entry is not None
+    return int(entry.body["number"])
+
+
+def _standing(session: Session, context: Context, rows: list[Row]) -> Standing:
+    result = context.conclude(rows, passed="", empty="no look")
+    return Standing(
+        item=ITEM,
+        kind="check",
+        state="judged",
+        reason=result.reason,
+        result=result,
+        waived=waived_rows(session.record.entries(), ITEM),
+    )

@@ -1,0 +1,32 @@
+"""What is told while a kernel works: items as they end, and what a watch says every hour."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from runbook_lib.canonical import canonical
+from runbook_lib.evidence.record import Record
+from runbook_lib.launch import _follow
+from runbook_lib.outcomes import Standing
+
+
+def test_the_hourly_lines_of_a_watch_are_told(tmp_path: Path) -> None:
+    """Those of this run alone, beside the items that end."""
+    record = Record(tmp_path / "record.jsonl")
+    record.append("status", {"text": "said before"})
+    note, done = tmp_path / "note.json", threading.Event()
+    note.write_bytes(canonical({"folder": str(tmp_path), "entries": 1}))
+    record.append("look", {})
+    record.append("status", {"text": "height 7"})
+    body = {"item": "mainnet.activate.watch", "number": 1, "reason": "r", "due": None}
+    record.append("started", body)
+    record.append("not-reached", body)
+    done.set()
+    items: list[Standing] = []
+    told: list[str] = []
+
+    _follow(note, done, items.append, told.append)
+
+    assert told == ["height 7"]
+    assert [item.item for item in items] == ["mainnet.activate.watch"]
