@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,6 +164,18 @@ def later(mainnet: Watch) -> Iterator[Watch]:
     mainnet.network.fast_forward(2 * 3600.0)
 
 
+def replayed(folder: Path, patch: pytest.MonkeyPatch) -> Standing:
+    """The same cell over an attempt's tape, with nothing outside."""
+    with patch.context() as inside:
+        inside.setenv("RUNBOOK_REPLAY", str(folder))
+        inside.setenv("PATH", "/nowhere")
+        stage = open_stage("mainnet", **MainnetParams().model_dump())
+        try:
+            return judged(stage)
+        finally:
+            stage.close()
+
+
 # --- looks ----------------------------------------------------------------------------------------
 
 
@@ -212,11 +225,7 @@ def test_a_day_without_an_anomaly_passes_and_replays(
         assert mutations(read_entries(stage.folder / "tape")) == []
         folder = stage.folder
 
-    monkeypatch.setenv("RUNBOOK_REPLAY", str(folder))
-    replay = open_stage("mainnet", **MainnetParams().model_dump())
-    again = judged(replay)
-    replay.close()
-    assert again.result == live.result
+    assert replayed(folder, monkeypatch).result == live.result
 
 
 def test_the_command_says_that_the_end_is_judged_elsewhere(mainnet: Watch) -> None:
@@ -245,11 +254,7 @@ def test_a_waiting_cell_looks_to_the_end(mainnet: Watch, monkeypatch: pytest.Mon
     assert len(looks) == 96
     assert [row.subject for row in live.open_rows] == [GATE]
 
-    monkeypatch.setenv("RUNBOOK_REPLAY", str(folder))
-    replay = open_stage("mainnet", **MainnetParams().model_dump())
-    again = judged(replay)
-    replay.close()
-    assert again.result == live.result
+    assert replayed(folder, monkeypatch).result == live.result
 
 
 def test_a_look_without_the_store_is_made_up_later(mainnet: Watch) -> None:
@@ -279,8 +284,10 @@ def test_before_the_gate_took_effect_there_is_nothing_to_watch(mainnet: Watch) -
 @pytest.mark.parametrize(
     "fault", [f for f in FAULTS.values() if f.item == ITEM], ids=lambda f: f.name
 )
-def test_a_fault_comes_to_its_declared_outcome(later: Watch, fault: Fault) -> None:
-    """Found by the next look; nothing is changed, whatever is found."""
+def test_a_fault_comes_to_its_declared_outcome(
+    later: Watch, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found by the next look; nothing is changed, whatever is found. A replay tells nobody again."""
     later.network.fault(f"{fault.name}@mainnet")
     if fault.name == "consensus-stall":
         later.network.fast_forward(900)
@@ -288,8 +295,11 @@ def test_a_fault_comes_to_its_declared_outcome(later: Watch, fault: Fault) -> No
         found = judged(stage)
         changed = mutations(read_entries(stage.folder / "tape"))
 
+    told = later.told()
     assert found.outcome.value == fault.outcome, found.reason
     assert changed == []
+    assert replayed(stage.folder, monkeypatch).result == found.result
+    assert later.told() == told
 
 
 def test_a_gap_in_telemetry_is_no_anomaly(later: Watch) -> None:
@@ -334,7 +344,9 @@ def test_an_anomaly_is_told_once_with_figure_and_query(later: Watch) -> None:
     assert datetime.fromisoformat(found.result.data["anchor"]) > begun  # type: ignore[union-attr,arg-type]
 
 
-def test_nobody_acknowledging_is_escalated_to_everybody(later: Watch) -> None:
+def test_nobody_acknowledging_is_escalated_to_everybody(
+    later: Watch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After engage_minutes, not before, to the council and the engineers; once."""
     later.network.fault("commander-silent@mainnet")
     with later.opened(timedelta(hours=1, minutes=1)) as stage:
@@ -354,6 +366,7 @@ def test_nobody_acknowledging_is_escalated_to_everybody(later: Watch) -> None:
     assert sorted(set(roles)) == ["governance-council", "release-commander", "release-engineer"]
     assert len(roles) == 3 * count
     assert "escalated" in str(rows(found)["anomaly", "decided"].observed)
+    assert replayed(stage.folder, monkeypatch).result == found.result
 
 
 def test_what_cannot_be_sent_waits_in_the_outbox(later: Watch) -> None:
