@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from ..context import Context
 from ..errors import SourceError
 from ..metrics.catalogue import Catalogue, Metric
-from ..outcomes import Row, check_row, unknown_row
+from ..outcomes import Outcome, Row, check_row, unknown_row
+from . import quiet
 from .anomalies import Anomaly
 from .engaging import figure_name
-from .looks import TOPICS, Slots, alert_rows, beyond, limit_words, shown
-from .marks import ALERTS, restarts
+from .looks import TOPICS, Slots, beyond, limit_words, shown, subject_of
+from .marks import restarts
 from .pinning import measure, names_of, pinned_before
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def whole(context: Context, catalogue: Catalogue, slots: Slots) -> list[Row]:
     )
     for one in captured:
         rows += _limits(one, slots, context.params.max_missing)
-    rows += quiet(context, start, end)
+    rows += _quiet(context, start, end)
     try:
         return rows + _compared(context, catalogue, slots)
     except SourceError as error:
@@ -59,15 +60,15 @@ def draw(context: Context, metric: Metric, anomaly: Anomaly, folder: Path) -> No
     (folder / figure_name(anomaly)).write_bytes(drawn.png)
 
 
-def quiet(context: Context, start: datetime, end: datetime) -> list[Row]:
-    """Whether an alert that pages fired in the window."""
-    from ..metrics.baseline import STEP
-
-    try:
-        matrix = context.prometheus.range(ALERTS, start + STEP, end, STEP)
-    except SourceError as error:
-        return [context.unreadable("alerts that page", "none over the window", error)]
-    return alert_rows(context, matrix, start, end, STEP)
+def _quiet(context: Context, start: datetime, end: datetime) -> list[Row]:
+    """Covered, without a page, a silence or a halt; alerts under the name that looks give them."""
+    over = quiet.window(context, start, end)
+    looks = (quiet.coverage, quiet.silences, quiet.halts)
+    rows = [row for seen in quiet.look(over, *looks) for row in seen.rows()]
+    for row in [row for seen in quiet.look(over, quiet.pages) for row in seen.rows()]:
+        failed = row.outcome is Outcome.FAIL
+        rows.append(row.model_copy(update={"subject": subject_of(row.subject)}) if failed else row)
+    return rows
 
 
 def _limits(captured: Captured, slots: Slots, max_missing: float) -> list[Row]:
