@@ -61,7 +61,9 @@ def validators_signed_off(context: Context) -> CheckResult:
     window = _window(context)
     if isinstance(window, Row):
         return context.conclude([window], passed="", empty="")
-    plan = context.plan.digest if context.plan is not None else ""
+    # An apply names the plan it is about, before its cell has found it.
+    named = getattr(context.params, "approved_plan", "")
+    plan = context.plan.digest if context.plan is not None else named
     said = Said("sign-off", False, context.params.release, context.stage, window, plan)
     asked = _Asked(said, "signed off", window.start, context.now)
     if not plan:
