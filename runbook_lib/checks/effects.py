@@ -112,10 +112,9 @@ def counters(context: Context, topic: str) -> list[str]:
 def gated(plan: Plan, item: str, gate: str) -> tuple[list[str], list[str], list[str]]:
     """(nodes of the change, other nodes whose gate is on, nodes whose gate is off) after ``item``."""
     after = {name: state.gates for name, state in plan.untouched.items()}
-    for phase in plan.phases:
+    own = [number for number, phase in enumerate(plan.phases) if phase.item == item]
+    for phase in plan.phases[: own[-1] + 1]:  # a change may have several
         after |= {node.node: node.after.gates for node in phase.nodes}
-        if phase.item == item:
-            break
     mine = [node.node for phase in plan.of(item) for node in phase.nodes]
     on = [name for name, gates in after.items() if gates.get(gate) and name not in mine]
     off = [name for name, gates in after.items() if not gates.get(gate)]
