@@ -155,7 +155,7 @@ ALTERED = "10_development.ipynb: expected the development notebook as shipped, g
         ),
         pytest.param(
             replace("from runbook_lib", '"development",\n', '"moon",\n'),
-            "notebook: expected one of preflight, development, testnet, canary",
+            "notebook: expected one of preflight, development, testnet, canary, mainnet, report",
             id="another stage",
         ),
         pytest.param(
