@@ -258,6 +258,7 @@ def commands(root: Path) -> dict[str, Any]:
         "announced": command(5.0, "announced"),
         "proposals": command(5.0, "proposals"),
         "announce": command(5.0, "announce", "{release}", "{stage}", "{start}", "{end}", "{text}"),
+        "notify": command(5.0, "notify", "{operator}", "{file}"),
         "freeze_proposals": command(5.0, "freeze", "{release}"),
         "unfreeze_proposals": command(5.0, "unfreeze", "{release}"),
         "deploy": command(30.0, "deploy", "{node}", "{artifact}", "{digest}", "{config}"),
