@@ -138,8 +138,8 @@ class RehearsalNetwork:
             {"digest": previous.digest, "commit": previous.commit, "version": previous.version}
         )
         self.faults = FaultBoard(self.world)
-        rpc = Rpc(self.env["RPP_RPC_TOKEN"], self._loopback)
-        self.fleet = rpc.fleet = Fleet(self.world, self._loopback, self.faults, rpc.app)
+        self.rpc = Rpc(self.env["RPP_RPC_TOKEN"], self._loopback)
+        self.fleet = self.rpc.fleet = Fleet(self.world, self._loopback, self.faults, self.rpc.app)
         self.fleet.boot()
         self.assets = Assets(self.world, self.release.previous_artifact, self.release.artifact)
         for cluster in self.world.clusters:
@@ -287,6 +287,7 @@ class RehearsalNetwork:
     def reinstall(self, cluster: str) -> None:
         """Put every node of a cluster back to what it began as, and restart those that differ."""
         self.operators.forget()
+        self.rpc.refill()
         folders = {n.name: self.world.node_dir(cluster, n.name) for n in self._nodes(cluster)}
         files = [f / name for f in folders.values() for name in ("config.toml", "bin/rpp-node")]
         before = {path: path.read_bytes() for path in files}

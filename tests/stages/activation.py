@@ -22,6 +22,7 @@ from runbook_lib import session as sessions
 from runbook_lib.checks import testnet
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence.record import Entry, Record
+from runbook_lib.params import PROJECT
 from runbook_lib.stage import open_stage
 
 DECLARED = ("testnet.ready.gates", "testnet.activate.deploy", "testnet.activate.gate")
@@ -71,7 +72,8 @@ def main() -> int:
     finally:
         stage.close()
     reasons = {item.item: item.reason for item in verdict.items}
-    print(json.dumps({"exit_code": int(verdict.exit_code), "reasons": reasons}))
+    said = {"exit_code": int(verdict.exit_code), "reasons": reasons, "project": str(PROJECT)}
+    print(json.dumps(said))
     return 0
 
 

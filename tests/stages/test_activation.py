@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import pytest
 
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.evidence.record import parse
-from runbook_lib.params import TestnetParams
+from runbook_lib.params import PROJECT, TestnetParams
 from runbook_lib.rehearsal.network import RehearsalNetwork
 
 from .conftest import entries
@@ -156,31 +157,34 @@ def test_killed_beside_a_command_that_goes_on(activation: Activation) -> None:
     activation.require_done()
 
 
-@pytest.mark.parametrize("at", [8, 13])
-def test_stopped_by_hand_it_goes_on(activation: Activation, at: int) -> None:
-    """Ctrl-C between waves or inside one: recorded as stopped, and resumed like any other end."""
-    stopped = activation.run({"STOP_AT": str(at)})
+def test_stopped_by_hand_it_goes_on(activation: Activation) -> None:
+    """Ctrl-C inside a wave, then between two: recorded as stopped, and resumed like any other end."""
+    stopped = [activation.run({"STOP_AT": at}) for at in ("8", "9")]
     kinds = [entry["kind"] for entry in entries(activation.folder)]
     found = activation.run()
 
-    assert (stopped["code"], "KeyboardInterrupt" in stopped["err"]) == (-signal.SIGINT, True)
+    assert [run["code"] for run in stopped] == [-signal.SIGINT] * 2
+    assert kinds.count("stopped") == 2
     assert kinds[-1] == "stopped"
     assert found["exit_code"] == 0, found
     activation.require_done()
 
 
-def test_two_applies_at_once_one_runs(activation: Activation) -> None:
-    """From two processes and one store: the other says who holds the cluster's lock."""
+def test_two_applies_at_once_one_runs(activation: Activation, tmp_path: Path) -> None:
+    """From two clones and one store: the other says who holds the cluster's lock."""
+    for part in ("runbook_lib", "params"):
+        shutil.copytree(PROJECT / part, tmp_path / part)
     with activation.started({"PAUSE_AT": "6"}) as first:
         assert first.stdout is not None
         assert first.stdin is not None
         assert first.stdout.readline() == "paused\n"
-        other = activation.run(mode="apply")
+        other = activation.run({"PYTHONPATH": str(tmp_path)}, mode="apply")
         first.stdin.write("\n")
         first.stdin.flush()
         out, err = first.communicate(timeout=120)
 
     assert other["exit_code"] == 2
+    assert other["project"] == str(tmp_path)
     held = f"held by rehearsal ({activation.release}/testnet/0002)"
     assert f"testnet: lock: expected free, got {held}" in other["reasons"][DEPLOY]
     assert json.loads(out)["exit_code"] == 0, out + err
