@@ -16,7 +16,7 @@ from ..site import Node
 from ..sources.commands import NodeConfig
 from ..sources.config import CHANNEL_AT, GATES_AT, Flat, Profile
 from .plan import Artifact, NodePlan, Phase, Plan
-from .power import cut, powers
+from .power import Powers, cut, powers
 from .state import Known, NodeState, known_map, require_known
 from .targets import (
     INSTALLED_AHEAD,
@@ -71,12 +71,12 @@ def make_plan(context: Context, *, keep: bool = True) -> Plan:
     )
 
 
-def _phases(
-    context: Context, build: Artifact, known: dict[str, Known], keep: bool
-) -> list[Phase]:
+def _phases(context: Context, build: Artifact, known: dict[str, Known], keep: bool) -> list[Phase]:
     profile = read_bundle(context).profile(context.stage)
     nodes = in_order(context.cluster.nodes)
     found = context.each(context.commands.read_config)
+    rollout = isinstance(context.params, RolloutParams)
+    power = powers(context) if rollout else None
     at: dict[str, Rendered] = {}
     phases = []
     for turn in TURNS[context.stage]:
@@ -100,7 +100,12 @@ def _phases(
             )
             at[node.name] = after
         phases.append(
-            Phase(item=turn.item, name=turn.name, nodes=tuple(plans), waves=_waves(context, plans))
+            Phase(
+                item=turn.item,
+                name=turn.name,
+                nodes=tuple(plans),
+                waves=_waves(context, plans, power),
+            )
         )
     return phases
 
@@ -124,13 +129,15 @@ def in_order(nodes: Sequence[Node]) -> list[Node]:
     return sorted(nodes, key=lambda node: node.control == "operator")
 
 
-def _waves(context: Context, plans: Sequence[NodePlan]) -> tuple[tuple[str, ...], ...]:
+def _waves(
+    context: Context, plans: Sequence[NodePlan], found: Powers | None
+) -> tuple[tuple[str, ...], ...]:
     ours = [plan.node for plan in plans if plan.control == "ours"]
     theirs = [plan.node for plan in plans if plan.control == "operator"]
     groups = [group for group in (ours, theirs) if group]  # no wave is mixed
-    if not isinstance(context.params, RolloutParams):
+    if found is None:
         return tuple(tuple(group) for group in groups)
-    found, most = powers(context), context.params.max_down
+    most = context.params.max_down
     return tuple(wave for group in groups for wave in cut(group, found, most))
 
 
