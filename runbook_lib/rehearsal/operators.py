@@ -30,7 +30,7 @@ from .people import private_key
 if TYPE_CHECKING:
     from .network import RehearsalNetwork
 
-SLOW_S = 1.0
+SLOW_S, TRIES = 1.0, 3
 _DOCUMENT = re.compile(r'^```json\n(\{"artifact".*?)\n```$', re.S | re.M)
 _TARGET = re.compile(r"^#### (\S+)\.toml\n\n(`{4,})toml\n(.*?)\n\2$", re.S | re.M)
 OPERATOR_FAULTS = (
@@ -97,15 +97,15 @@ class Operators:
     def _act(self, key: str) -> None:
         if (seen := self._seen.get(key)) is None:
             return
-        text, came_by = seen
-        try:
-            done = self._follow(text, came_by)
-        except (OSError, KeyError, ValueError, subprocess.CalledProcessError) as error:
-            done = False
-            self._log(f"gave up: {error}")
-        if done:
-            self._seen.pop(key, None)
-            self._done.add(key)
+        for _ in range(TRIES):
+            try:
+                if self._follow(*seen):
+                    self._seen.pop(key, None)
+                    self._done.add(key)
+                return
+            except (OSError, KeyError, ValueError, subprocess.CalledProcessError) as error:
+                self._log(f"failed: {error}")
+                time.sleep(SLOW_S)
 
     def _follow(self, text: str, came_by: str) -> bool:
         """Whether all was done as told."""

@@ -69,6 +69,12 @@ def test_operators_are_instructed_and_their_nodes_read_back(team: Team) -> None:
         f" advertises the target: waiting for {LUMEN}"
     )
     assert done.exit_code is ExitCode.PASSED, [one.reason for one in done.blocking]
+    team.patch.setenv("RUNBOOK_REPLAY", str(folder))
+    replayed, _ = team.walk()
+    team.patch.delenv("RUNBOOK_REPLAY")
+    assert [(i.item, i.outcome, i.reason) for i in replayed.items] == [
+        (i.item, i.outcome, i.reason) for i in done.items
+    ]
     told = [step for step in steps(folder) if step[0] in OPERATORS]
     assert told == [(who, f"notify-{phase}") for phase in ("build", "gates") for who in OPERATORS]
     touched = {node for node, step in steps(folder) if step.startswith(("deliver", "restart"))}
