@@ -20,6 +20,7 @@ from typing import Any
 from runbook_lib import playbook
 from runbook_lib import session as sessions
 from runbook_lib.checks import testnet
+from runbook_lib.checks.rollouts import rollout
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence.record import Entry, Record
 from runbook_lib.params import PROJECT
@@ -58,15 +59,15 @@ def main() -> int:
     playbook.DECLARED["testnet"] = DECLARED
     playbook.PLAN_BEFORE["testnet"] = DECLARED[1]
     sessions.require_order = lambda *given: None  # type: ignore[assignment]
-    testnet.gate.observe = None  # it needs telemetry, which this network has not
     params = json.loads(Path(sys.argv[1]).read_text())
     stage = open_stage("testnet", **params)
     watch_appends()
     try:
         stage.check(testnet.gates)
         stage.plan(testnet.plan)
-        stage.change(testnet.deploy)
-        stage.change(testnet.gate)
+        # What is captured before and observed after needs telemetry, which this network has not.
+        stage.change(rollout(DECLARED[1], "{nodes} run the release"))
+        stage.change(rollout(DECLARED[2], "{nodes} have the gate on"))
         with suppress(StageRefused):
             stage.enforce()
         verdict = stage.verdict()
