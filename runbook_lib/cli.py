@@ -114,6 +114,8 @@ def parser() -> argparse.ArgumentParser:
     approve.add_argument("--validator", default="", help="node or address, of several with one key")
     approve.add_argument("-o", "--output", type=Path, help="the file (default: the site's folder)")
 
+    _node_report_options(verb("node-report", _node_report, "sign a report of a node of yours"))
+
     for name, function, text in (
         ("verify", commands.verify, "verify an attempt from its files alone"),
         ("replay", commands.replay, "run our notebook over an attempt's tape and compare"),
@@ -183,6 +185,36 @@ def parser() -> argparse.ArgumentParser:
     schema = verb("schema", commands.schema, "JSON Schema of a file we read")
     schema.add_argument("which", choices=("site", *stages))
     return top
+
+
+def _node_report_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--node", required=True, help="its name, as the instruction has it")
+    made.add_argument("--url", required=True, help="of its RPC")
+    made.add_argument("--token-env", default="", help="variable that holds the RPC's token")
+    made.add_argument("--config", type=Path, required=True, help="the TOML that it runs on")
+    made.add_argument("--binary", type=Path, required=True, help="the binary that it runs")
+    made.add_argument("--target", type=Path, required=True, help="the TOML it was to run on")
+    made.add_argument("--key", type=Path, required=True, help="the validator's sign-off key")
+    made.add_argument("--passphrase-env", default="", help="variable that holds its passphrase")
+    made.add_argument("--release", required=True)
+    made.add_argument("--stage", required=True, choices=STAGES)
+    made.add_argument("--plan", default="", help="digest of the plan (outside a rollout: none)")
+    made.add_argument("--phase", default="", help="of the plan")
+    made.add_argument("--clock", type=Path, help="a rehearsal's clock file")
+    made.add_argument("-o", "--output", type=Path, help="a file (default: print a comment)")
+    made.add_argument(
+        "--dry-run",
+        nargs=argparse.REMAINDER,
+        default=[],
+        metavar="CMD",
+        help="last: the chain's dry run, {config} where the target goes; made strict",
+    )
+
+
+def _node_report(args: argparse.Namespace) -> int:
+    from .node_report import node_report
+
+    return node_report(args)
 
 
 def _approve(args: argparse.Namespace) -> int:

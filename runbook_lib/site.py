@@ -112,7 +112,7 @@ class Node(Strict):
     validator: str = ""
     peer: str = ""
     control: Literal["ours", "operator"] = "ours"
-    operator: str = ""
+    operator: str = Field(default="", pattern=r"^([A-Za-z0-9][\w.@\[\]-]{0,79})?$")
     signoff_key: PublicKey = ""
     canary: bool = False
     url: Url | None = None
@@ -259,6 +259,7 @@ class Commands(Strict):
     proposals: Command | None = None
 
     announce: Command | None = None
+    instruct: Command | None = None
     freeze_proposals: Command | None = None
     unfreeze_proposals: Command | None = None
     deploy: Command | None = None

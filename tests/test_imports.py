@@ -38,6 +38,7 @@ LAYERS = (
     ("commands",),
     ("approve",),
     ("promote",),
+    ("node_report",),
     ("rehearse",),
     ("cli", "__init__"),
 )

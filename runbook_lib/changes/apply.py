@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..context import Context
 from ..errors import SourceError
@@ -62,6 +63,7 @@ class Applier:
     guarded: Callable[[], str] = lambda: ""
     rows: list[Row] = field(default_factory=list)
     _done: dict[tuple[str, str], str] = field(default_factory=dict)
+    _noted: list[dict[str, Any]] = field(default_factory=list)
 
     def step(self, step: Step) -> bool:
         """Run a step unless the journal shows it done. False when the change must stop here."""
@@ -82,6 +84,11 @@ class Applier:
         self._note(step, "failed", stem, code=ended.code, problem=ended.problem)
         self.rows.append(failed_row(step, ended))
         return False
+
+    def steps(self) -> list[dict[str, Any]]:
+        """The journal of this change's steps so far: earlier tries, then this one."""
+        journal = (entry.body for entry in self.context.journal if entry.kind == "step")
+        return [*(body for body in journal if body["item"] == self.context.item), *self._noted]
 
     def settle(self, inspect: Callable[[str], bool]) -> None:
         """Journal of each step of this change that began and has no good end whether it was done.
@@ -135,7 +142,9 @@ class Applier:
     def _note(self, step: Step, phase: str, stem: str, **more: object) -> None:
         body = {"item": self.context.item, "node": step.node, "step": step.name}
         at = self.context.scope.reread().isoformat()
-        self.context.record.append("step", {**body, "phase": phase, "stem": stem, "at": at, **more})
+        noted = {**body, "phase": phase, "stem": stem, "at": at, **more}
+        self.context.record.append("step", noted)
+        self._noted.append(noted)
         if phase == "done":
             self._done[step.node, step.name] = stem
 

@@ -16,14 +16,15 @@ from ..site import Node
 from ..sources.commands import NodeConfig
 from ..sources.config import CHANNEL_AT, GATES_AT, Flat, Profile
 from .plan import Artifact, NodePlan, Phase, Plan
-from .power import cut, powers
-from .state import NodeState, known_map, require_known
+from .power import Powers, cut, powers
+from .state import Known, NodeState, known_map, require_known
 from .targets import (
     INSTALLED_AHEAD,
     TURNS,
     Turn,
     artifact,
     keep_target,
+    kept_toml,
     members_of,
     read_bundle,
     rendered,
@@ -47,11 +48,11 @@ def make_plan(context: Context, *, keep: bool = True) -> Plan:
     """
     build = artifact(context)
     known = known_map(context.scope, context.store, context.cluster_name)
-    states = {
-        node.name: require_known(known, node.name, context.cluster_name).state
+    before = {
+        node.name: require_known(known, node.name, context.cluster_name)
         for node in context.cluster.nodes
     }
-    phases = _phases(context, build, states, keep)
+    phases = _phases(context, build, before, keep)
     params = context.params
     rollout = isinstance(params, RolloutParams)
     touched = {node.node for phase in phases for node in phase.nodes}
@@ -63,19 +64,19 @@ def make_plan(context: Context, *, keep: bool = True) -> Plan:
         chain_id=context.cluster.chain_id,
         artifact=build,
         phases=tuple(phases),
-        untouched={name: state for name, state in states.items() if name not in touched},
+        untouched={name: last.state for name, last in before.items() if name not in touched},
         window=tuple(instant.isoformat() for instant in params.window) if rollout else (),
         max_down=params.max_down if rollout else 1.0,
         policy=context.policy(),
     )
 
 
-def _phases(
-    context: Context, build: Artifact, known: dict[str, NodeState], keep: bool
-) -> list[Phase]:
+def _phases(context: Context, build: Artifact, known: dict[str, Known], keep: bool) -> list[Phase]:
     profile = read_bundle(context).profile(context.stage)
     nodes = in_order(context.cluster.nodes)
     found = context.each(context.commands.read_config)
+    rollout = isinstance(context.params, RolloutParams)
+    power = powers(context) if rollout else None
     at: dict[str, Rendered] = {}
     phases = []
     for turn in TURNS[context.stage]:
@@ -99,16 +100,24 @@ def _phases(
             )
             at[node.name] = after
         phases.append(
-            Phase(item=turn.item, name=turn.name, nodes=tuple(plans), waves=_waves(context, plans))
+            Phase(
+                item=turn.item,
+                name=turn.name,
+                nodes=tuple(plans),
+                waves=_waves(context, plans, power),
+            )
         )
     return phases
 
 
 def _begin(
-    context: Context, node: Node, found: NodeConfig | SourceError, known: NodeState, build: Artifact
+    context: Context, node: Node, found: NodeConfig | SourceError, last: Known, build: Artifact
 ) -> Rendered:
+    known = last.state
     if isinstance(found, SourceError):
-        raise found
+        if node.control == "ours":
+            raise found
+        found = kept_toml(context, last)  # that it still lies there is config-drift's to prove
     if context.stage in INSTALLED_AHEAD and node.canary:
         # Their operators installed the candidate already: canary.ready.candidate-installed proves it.
         known = known.model_copy(update={"binary": build.digest})
@@ -120,11 +129,16 @@ def in_order(nodes: Sequence[Node]) -> list[Node]:
     return sorted(nodes, key=lambda node: node.control == "operator")
 
 
-def _waves(context: Context, plans: Sequence[NodePlan]) -> tuple[tuple[str, ...], ...]:
-    names = [plan.node for plan in plans]
-    if not isinstance(context.params, RolloutParams):
-        return (tuple(names),)
-    return cut(names, powers(context), context.params.max_down)
+def _waves(
+    context: Context, plans: Sequence[NodePlan], found: Powers | None
+) -> tuple[tuple[str, ...], ...]:
+    ours = [plan.node for plan in plans if plan.control == "ours"]
+    theirs = [plan.node for plan in plans if plan.control == "operator"]
+    groups = [group for group in (ours, theirs) if group]  # no wave is mixed
+    if found is None:
+        return tuple(tuple(group) for group in groups)
+    most = context.params.max_down
+    return tuple(wave for group in groups for wave in cut(group, found, most))
 
 
 def advance(

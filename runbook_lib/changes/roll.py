@@ -16,9 +16,10 @@ from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams, project_path
 from ..sources.process import Ended
 from .apply import POLL_S, Applier, Step, all_pass, read_back, runs_as_planned
+from .margin import Turns, margin
+from .operators import instructed, is_theirs, roll_theirs
 from .phases import reproduce
 from .plan import NodePlan, Phase
-from .power import powers
 from .targets import keep_target
 from .verified import digest_rows
 from .windows import window_rows
@@ -31,12 +32,15 @@ BEHIND = 3
 def roll(context: Context, applier: Applier, phase: Phase, before_wave: Before = list) -> bool:
     """Make a phase. False when it stopped, with the rows that say why."""
     for number, wave in enumerate(phase.waves):
-        left = [name for name in wave if not _done(applier, phase, name)]
-        if left and not _may_begin(context, applier, phase, number, before_wave):
+        left = _left(context, applier, phase, wave)
+        turns: Turns = [wave]
+        if left and not (turns := _begin(context, applier, phase, number, before_wave)):
             return False
-        for name in wave:
-            if not _node(context, applier, phase, phase.node(name)):
+        if is_theirs(phase, wave):
+            if not all(roll_theirs(context, applier, phase, turn) for turn in turns):
                 return False
+        elif not all(_node(context, applier, phase, phase.node(name)) for name in wave):
+            return False
         if left and isinstance(context.params, RolloutParams):
             rows = healthy(context, wave)
             applier.rows += rows
@@ -55,48 +59,35 @@ def planned_rows(context: Context, item: str) -> list[Row]:
     ]
 
 
+def _left(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> list[str]:
+    """The nodes of a wave that are still to be changed: operators', until they were instructed."""
+    if is_theirs(phase, wave):
+        return [] if instructed(context, applier, phase, wave) else list(wave)
+    return [name for name in wave if not _done(applier, phase, name)]
+
+
 def _done(applier: Applier, phase: Phase, name: str) -> bool:
     node = phase.node(name)
     return node.before == node.after or bool(applier.done(name, _step("restart", phase)))
 
 
-def _may_begin(
+def _begin(
     context: Context, applier: Applier, phase: Phase, number: int, before_wave: Before
-) -> bool:
-    """Whether a wave may begin: nothing is begun that could not be ended."""
+) -> Turns:
+    """The turns in which a wave may begin; none when it may not, as it could not be ended."""
     assert context.plan is not None
     rows = [*before_wave(), *digest_rows(context, context.plan)]
+    turns: Turns = [phase.waves[number]]
     if isinstance(context.params, RolloutParams):
         left = sum(len(wave) for wave in phase.waves[number:])
         rows += window_rows(context, left, at=context.scope.reread())
-        rows += margin_rows(context, phase, number)
+        row, turns = margin(context, phase, number)
+        rows.append(row)
     bad = [row for row in rows if row.outcome is not Outcome.PASS]
     if not bad and (why := applier.guarded()):
         bad.append(unknown_row(f"wave {number + 1}", "every guard still holds", "holds", why))
     applier.rows += bad
-    return not bad
-
-
-def margin_rows(context: Context, phase: Phase, number: int) -> list[Row]:
-    """Whether the quorum stands while a wave is down, nodes already down subtracted."""
-    what = f"power during {phase.name}, wave {number + 1}"
-    try:
-        found = powers(context)
-    except SourceError as error:
-        return [context.unreadable(what, "a quorum stays up", error)]
-    asked = context.fleet.status()
-    down = [name for name, answer in asked.items() if isinstance(answer, SourceError)]
-    wave = [name for name in phase.waves[number] if name not in down]
-    # Nodes of a wave are restarted one after the other: where they could not all be down together,
-    # the heaviest alone must still leave a quorum.
-    heaviest = max((found.of.get(name, 0) for name in wave), default=0)
-    up = found.total - sum(found.of.get(name, 0) for name in down)
-    together = up - sum(found.of.get(name, 0) for name in wave)
-    left, how = (together, "") if together >= found.quorum else (up - heaviest, ", one at a time")
-    got = f"{left} of {found.total} up{how}" + (
-        f" ({', '.join(down)} down already)" if down else ""
-    )
-    return [check_row("quorum", what, f"at least {found.quorum} up", got, left >= found.quorum)]
+    return [] if bad else turns
 
 
 def _step(what: str, phase: Phase) -> str:
@@ -105,7 +96,7 @@ def _step(what: str, phase: Phase) -> str:
 
 
 def _node(context: Context, applier: Applier, phase: Phase, node: NodePlan) -> bool:
-    """Change one node of ours, or see it changed by its operator; read it back."""
+    """Change one node of ours and read it back."""
     if node.before != node.after and not _change(context, applier, phase, node):
         return False
     rows = read_back(context, node)
@@ -161,7 +152,13 @@ def _healthy(context: Context, nodes: Sequence[str]) -> list[Row]:
     answers = context.fleet.consensus()
     heights = [a.height for a in answers.values() if not isinstance(a, SourceError)]
     rows = []
-    for name in nodes:
+    theirs = {node.name for node in context.cluster.nodes if node.control == "operator"}
+    silent = {name for name in theirs if isinstance(answers[name], SourceError)}
+    # An operator's node may not answer us at all: then ours tell how the chain does.
+    names = [name for name in nodes if name not in silent] or [
+        n for n in answers if n not in theirs
+    ]
+    for name in names:
         answer = answers[name]
         if isinstance(answer, SourceError):
             rows.append(context.unreadable("healthy after its wave", "an answer", answer))

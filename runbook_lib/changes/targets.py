@@ -29,7 +29,7 @@ from ..sources.config import (
 )
 from ..sources.redact import MARK
 from .plan import Artifact
-from .state import NodeState, kept_config
+from .state import Known, NodeState, kept_config
 
 
 @dataclass(frozen=True)
@@ -144,6 +144,18 @@ def artifact(context: Context) -> Artifact:
         raise ParameterError("site: artifacts.node: expected the path of the release, got none")
     (path,) = fill("artifacts.node", [template], **of_release(context))
     return Artifact(path=path, digest=context.scope.file_digest(project_path(path)))
+
+
+def kept_toml(context: Context, known: Known) -> NodeConfig:
+    """A node's TOML as last verified, from the store. Raises SourceError; so it does where the
+    file holds secrets: what becomes of it could not be told.
+    """
+    text = context.scope.read(context.store.root / known.kept)
+    if digest_bytes(text) != known.state.config:
+        raise SourceError(
+            known.kept, "expected the file as it was verified, got it without secrets"
+        )
+    return NodeConfig(text, known.state.config)
 
 
 def members_of(context: Context, turn: Turn) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from ..canonical import digest_bytes
 from ..changes.state import Known, differences, known_map, require_known
@@ -11,7 +12,7 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
 from ..site import Node
-from ..sources.commands import Build, NodeConfig
+from ..sources.commands import NodeConfig
 from ..sources.config import (
     Flat,
     diff,
@@ -22,6 +23,7 @@ from ..sources.node import Rollout
 from ..sources.redact import MARK
 from .bundles import bundle_rows
 from .rendered import shown, target_rows
+from .standins import stand_in
 from .witnesses import advertised, disk_against_rpc, in_force
 
 
@@ -30,7 +32,7 @@ class Seen:
     """What the witnesses say of one node; a silent one holds its error."""
 
     rollout: Rollout | SourceError
-    build: Build | SourceError
+    build: str | SourceError
     config: NodeConfig | SourceError
 
 
@@ -45,7 +47,8 @@ def config_drift(context: Context) -> CheckResult:
 
     Three witnesses per node: its RPC, the TOML on its disk, and what its peers say it advertises.
     Any two that disagree are a FAIL; one that is silent is INCONCLUSIVE. An operator's node is no
-    exception: where the site cannot read its file, what it advertises alone proves nothing.
+    exception: where the site cannot read its file or build, what it advertises alone proves
+    nothing, and a fresh node report stands in for them.
     Playbook: common preflight, 1.
     """
     bundle = read_bundle(context)
@@ -57,8 +60,9 @@ def config_drift(context: Context) -> CheckResult:
         wanted = error
         rows.append(unknown_row(error.source, "the stage's delta", "per node", error.problem))
     before = _before(context)
-    rollouts, builds = context.fleet.rollout(), context.each(context.commands.version)
+    rollouts, builds = context.fleet.rollout(), context.each(partial(_binary, context))
     configs = context.each(context.commands.read_config)
+    rows += stand_in(context, before, rollouts, builds, configs)
     for node in context.cluster.nodes:
         name, known = node.name, before[node.name]
         if isinstance(known, SourceError):
@@ -76,6 +80,10 @@ def config_drift(context: Context) -> CheckResult:
         empty="the cluster has no nodes",
         data={"nodes": len(before)},
     )
+
+
+def _binary(context: Context, name: str) -> str:
+    return context.commands.version(name).digest
 
 
 def _before(context: Context) -> dict[str, Known | SourceError]:
@@ -112,21 +120,21 @@ def _running(name: str, known: Known, rollout: Rollout | SourceError) -> list[Ro
 
 
 def _build(
-    node: Node, known: Known, build: Build | SourceError, delta: Delta | SourceError
+    node: Node, known: Known, build: str | SourceError, delta: Delta | SourceError
 ) -> list[Row]:
     """The verified build runs, or the release's, where the stage has operators install it first."""
     before = known.state.binary
     if isinstance(build, SourceError):
         return [unknown_row(node.name, "binary", before, _whose(node, "binary", build))]
-    if build.digest == before:
+    if build == before:
         return []
     if isinstance(delta, SourceError):
-        text = f"{build.digest}, and what the stage installs is not known"
+        text = f"{build}, and what the stage installs is not known"
         return [unknown_row(node.name, "binary", before, text)]
-    if delta.installed and build.digest == delta.binary:
-        text = f"the release's, installed ahead of the stage: {build.digest}"
+    if delta.installed and build == delta.binary:
+        text = f"the release's, installed ahead of the stage: {build}"
         return [check_row(node.name, "binary", "the verified or the release's", text, ok=True)]
-    return [check_row(node.name, "binary", before, build.digest, ok=False)]
+    return [check_row(node.name, "binary", before, build, ok=False)]
 
 
 def _whose(node: Node, what: str, error: SourceError) -> str:

@@ -54,6 +54,12 @@ class Site:
             fail(f"{node}: expected a node of this network, got an unknown name")
         return found[0].parent
 
+    def require(self, node: str, by: str) -> None:
+        """A node belongs to who runs it: an operator's refuses everybody else, and ours operators."""
+        owner = self.network["operators"].get(node, "")
+        if owner != by:
+            fail(f"{node}: permission denied: it is run by {owner or 'us'}", 13)
+
     def is_on(self, fault: str, node: str = "") -> bool:
         """Whether it is on: for this node if given."""
         return any((self.root / "faults").glob(f"{fault}.{node or '*'}"))
@@ -130,6 +136,7 @@ def deploy(site: Site, args: argparse.Namespace) -> None:
     from runbook_lib.rehearsal.files import digest_of, write_atomically
 
     directory = site.directory(args.node)
+    site.require(args.node, args.by)
     if site.is_on("deploy-fails", args.node):
         fail(f"{args.node}: rsync: write failed: no space left on device (28)", 11)
     try:
@@ -150,7 +157,14 @@ def deploy(site: Site, args: argparse.Namespace) -> None:
 
 
 def restart(site: Site, args: argparse.Namespace) -> None:
+    site.require(args.node, args.by)
     show(site.ask("/restart", {"node": args.node}))
+
+
+def instruct(site: Site, args: argparse.Namespace) -> None:
+    """Hand an operator the instruction in a file."""
+    file = str(args.file.absolute())
+    show(site.ask("/instruct", {"operator": args.operator, "file": file}))
 
 
 def provision(site: Site, args: argparse.Namespace) -> None:
@@ -291,12 +305,14 @@ def soak(site: Site, args: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="commands", description=(__doc__ or "").splitlines()[0])
     top.add_argument("--root", type=Path, required=True, help="folder of the running network")
+    top.add_argument("--by", default="", help="the operator who calls, of a node of theirs")
     verbs = top.add_subparsers(dest="verb", required=True)
     for run, operands in (
         (restart, ("node",)),
         (provision, ("cluster", "name", "config")),
         (deprovision, ("cluster", "name")),
         (deploy, ("node", "artifact", "digest", "config")),
+        (instruct, ("operator", "file")),
         (probe, ("backend",)),
         (fast_forward, ("seconds",)),
         (announce, ("release", "stage", "start", "end", "text")),
@@ -310,7 +326,9 @@ def parser() -> argparse.ArgumentParser:
         verb = verbs.add_parser(run.__name__.replace("_", "-"))
         verb.set_defaults(run=run)
         for operand in operands:
-            verb.add_argument(operand, type=Path if operand in ("config", "artifact") else str)
+            verb.add_argument(
+                operand, type=Path if operand in ("config", "artifact", "file") else str
+            )
     dry = verbs.add_parser("dry-run")
     dry.add_argument("--config", type=Path, required=True)
     dry.add_argument("--strict-config-validation", action="store_true")

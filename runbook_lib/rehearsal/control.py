@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -23,7 +24,7 @@ Json = dict[str, Any]
 
 
 def control_app(network: RehearsalNetwork) -> App:
-    """POST /fault /clear /fast-forward /notify /restart /provision /deprovision /stop, GET /state.
+    """POST /fault /clear /fast-forward /instruct /notify /restart /provision /deprovision /stop, GET /state.
 
     An answer other than 200 is {"error", "exit_code"?}.
     """
@@ -31,6 +32,10 @@ def control_app(network: RehearsalNetwork) -> App:
     def restart(body: Json) -> Json:
         running = network.fleet.restart(body["node"])
         return {"node": body["node"], "digest": running.build.digest}
+
+    def instruct(body: Json) -> Json:
+        network.operators.see(Path(body["file"]).read_text(), "notify")
+        return {"operator": body["operator"]}
 
     def provision(body: Json) -> Json:
         spec = network.provision(body["cluster"], body["name"], body["config"])
@@ -65,6 +70,7 @@ def control_app(network: RehearsalNetwork) -> App:
 
     posts = {
         "/restart": restart,
+        "/instruct": instruct,
         "/provision": provision,
         "/deprovision": deprovision,
         "/fault": fault,

@@ -15,6 +15,7 @@ from .asset_effects import ASSET_EFFECTS, Effect, Undo
 from .faults import Active
 from .files import write_atomically
 from .layout import git
+from .operators import OPERATOR_FAULTS
 from .people import Verb, forged_file
 from .templates import NO_EXPORT
 from .world import Event, EventKind
@@ -361,7 +362,14 @@ BAD_RELEASES = (
     "provenance-missing", "provenance-unsigned", "sbom-invalid", "sbom-other-artifact",
     "sbom-missing", "sbom-unsigned",
 )  # fmt: skip
+
+
+def _think_better(network: RehearsalNetwork, active: Active) -> Undo:
+    return network.operators.again
+
+
 EFFECTS: dict[str, Effect] = {
+    **dict.fromkeys(OPERATOR_FAULTS, _think_better),
     **ASSET_EFFECTS,
     **dict.fromkeys(BAD_RELEASES, _bad_release),
     "log-down": _log_down,

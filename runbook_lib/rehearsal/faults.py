@@ -13,7 +13,16 @@ from typing import Literal
 from .world import STAGE_CLUSTERS, Event, World
 
 Layer = Literal[
-    "config", "rpc", "forge", "command", "chain", "telemetry", "assets", "grafana", "release"
+    "config",
+    "rpc",
+    "forge",
+    "command",
+    "chain",
+    "telemetry",
+    "assets",
+    "grafana",
+    "release",
+    "operator",
 ]
 
 
@@ -53,6 +62,7 @@ _ALERTS = "canary.ready.alerts-active"
 _OBSERVE = "canary.activate.observe"
 _CLIENTS = "canary.activate.witness-clients"
 _REGRESSION = "mainnet.ready.no-regression"
+_ROLLED = "testnet.activate.deploy"
 _WATCH = "mainnet.activate.watch"
 _ANNOUNCE = "mainnet.activate.announce"
 _WITNESS = "mainnet.activate.witness-gate"
@@ -277,6 +287,11 @@ _ALL = (
     Fault("hotfix-unlabelled", _HOTFIX, "INCONCLUSIVE", "an open issue has no risk", "forge"),
     Fault("hotfix-unlinked", _HOTFIX, "INCONCLUSIVE", "an open issue names no branch", "forge"),
     Fault("milestone-missing", _HOTFIX, "INCONCLUSIVE", "the release has no milestone", "forge"),
+    Fault("operator-silent", _ROLLED, "INCONCLUSIVE", "an operator does nothing", "operator"),
+    Fault("operator-no-report", _ROLLED, "INCONCLUSIVE", "an operator reports nothing", "operator"),
+    Fault("report-forged", _ROLLED, "FAIL", "a node report has another key", "operator"),
+    Fault("report-other-binary", _ROLLED, "FAIL", "a report names another binary", "operator"),
+    Fault("operator-slow", _ROLLED, "PASS", "an operator takes their time", "operator"),
     Fault("replay-stall", _WATCH, "FAIL", "timetoke replay stands still", "chain"),
     Fault("consensus-stall", _WATCH, "FAIL", "no block is committed", "chain"),
     Fault("proof-slow", _WATCH, "FAIL", "proofs take a second and more for a while", "chain"),
@@ -363,7 +378,8 @@ def parse(text: str, world: World) -> Active:
         raise ValueError(f"fault {text!r}: expected NAME@{'|'.join(STAGE_CLUSTERS)}, got {stage!r}")
     cluster = STAGE_CLUSTERS[stage]
     names = [spec.name for spec in world.clusters[cluster].nodes]
-    usual = FAULTS[name].node or _NODES[stage]
+    theirs = names[-1] if FAULTS[name].layer == "operator" else _NODES[stage]
+    usual = FAULTS[name].node or theirs
     node = node or (usual if usual in names else names[0])
     if node not in names:
         raise ValueError(f"fault {text!r}: expected one of {', '.join(names)}, got {node!r}")

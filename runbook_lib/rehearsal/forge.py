@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import itertools
 from collections import deque
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -59,6 +60,7 @@ class Forge:
         }
         self.backlog = Backlog(release, faults)
         self._leave_open()
+        self.on_comment: Callable[[str], None] = lambda text: None
         self.releases = Releases(REPOSITORY, self._now, self._ids)
         prefix = f"/repos/{REPOSITORY}"
         self._app = Starlette(
@@ -404,6 +406,7 @@ class Forge:
             "issue_url": f"{base(request)}/repos/{REPOSITORY}/issues/{issue['number']}",
             "html_url": f"{issue['html_url']}#issuecomment-{key}",
         }
+        self.on_comment(text)
         return self._written(key, 201)
 
     async def _comment(self, request: Request) -> Response:

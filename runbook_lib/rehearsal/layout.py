@@ -258,6 +258,7 @@ def commands(root: Path) -> dict[str, Any]:
         "announced": command(5.0, "announced"),
         "proposals": command(5.0, "proposals"),
         "announce": command(5.0, "announce", "{release}", "{stage}", "{start}", "{end}", "{text}"),
+        "instruct": command(5.0, "instruct", "{operator}", "{file}"),
         "freeze_proposals": command(5.0, "freeze", "{release}"),
         "unfreeze_proposals": command(5.0, "unfreeze", "{release}"),
         "notify": command(5.0, "notify", "{role}", "{subject}", "{text}"),

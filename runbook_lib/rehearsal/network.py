@@ -30,6 +30,7 @@ from .forge import Forge
 from .grafana import grafana_app
 from .loopback import Address, Loopback, Scope, free_addresses
 from .nodes import Fleet, StartupError
+from .operators import Operators
 from .rpc import Rpc
 from .world import HISTORY_S, SIZES, Clock, NodeSpec, World, make_cluster
 
@@ -137,8 +138,8 @@ class RehearsalNetwork:
             {"digest": previous.digest, "commit": previous.commit, "version": previous.version}
         )
         self.faults = FaultBoard(self.world)
-        rpc = Rpc(self.env["RPP_RPC_TOKEN"], self._loopback)
-        self.fleet = rpc.fleet = Fleet(self.world, self._loopback, self.faults, rpc.app)
+        self.rpc = Rpc(self.env["RPP_RPC_TOKEN"], self._loopback)
+        self.fleet = self.rpc.fleet = Fleet(self.world, self._loopback, self.faults, self.rpc.app)
         self.fleet.boot()
         self.assets = Assets(self.world, self.release.previous_artifact, self.release.artifact)
         for cluster in self.world.clusters:
@@ -146,6 +147,10 @@ class RehearsalNetwork:
         self.forge = Forge(
             self.release, self.world.clock, self.faults, self.env["GITHUB_TOKEN"], self._loopback
         )
+        self.operators = Operators(self)
+        self.operators.start()
+        self._cleanup.callback(self.operators.stop)
+        self.forge.on_comment = lambda text: self.operators.see(text, "comment")
         self._forge_address: Address = ("127.0.0.1", 0)
         self.open_forge()
         self._grafana_address: Address = ("127.0.0.1", 0)
@@ -213,11 +218,8 @@ class RehearsalNetwork:
             "env": self.env,
             "site": str(self.site),
             "params": {stage: str(path) for stage, path in self.params.items()},
-            "nodes": {
-                node.name: node.url
-                for cluster in self.world.clusters.values()
-                for node in cluster.nodes
-            },
+            "nodes": {node.name: node.url for node in nodes},
+            "operators": {node.name: node.operator for node in nodes if node.operator},
         }
         write_atomically(
             self.root / "network.json", json.dumps(description, indent=1) + "\n", 0o600
@@ -284,6 +286,8 @@ class RehearsalNetwork:
 
     def reinstall(self, cluster: str) -> None:
         """Put every node of a cluster back to what it began as, and restart those that differ."""
+        self.operators.forget()
+        self.rpc.refill()
         folders = {n.name: self.world.node_dir(cluster, n.name) for n in self._nodes(cluster)}
         files = [f / name for f in folders.values() for name in ("config.toml", "bin/rpp-node")]
         before = {path: path.read_bytes() for path in files}

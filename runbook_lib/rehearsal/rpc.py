@@ -93,6 +93,10 @@ class Rpc:
         spec = running.spec
         return lambda name: self.fleet.faults.is_on(name, spec.cluster, spec.name)
 
+    def refill(self) -> None:
+        """Every node's rate limit starts afresh."""
+        self._buckets.clear()
+
     def _limit(self, running: Running, client: str) -> list[tuple[str, str]]:
         # The bucket refills in rehearsal time: hours skipped by the clock have passed for it too.
         config, now = running.config, self.fleet.world.clock.now()

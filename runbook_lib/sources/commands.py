@@ -302,6 +302,11 @@ class SiteCommands:
         span = {"start": start.isoformat(), "end": end.isoformat(), "text": str(text)}
         return self._change("announce", "", lock, outputs, release=release, stage=stage, **span)
 
+    def instruct(self, operator: str, file: Path, *, lock: int, outputs: Path) -> Ended:
+        """Hand an operator the instruction in a file."""
+        values = {"operator": operator, "file": str(file)}
+        return self._change("instruct", operator, lock, outputs, **values)
+
     def freeze_proposals(self, release: str, *, lock: int, outputs: Path) -> Ended:
         """Take no new governance proposals from now on."""
         return self._change("freeze_proposals", "", lock, outputs, release=release)

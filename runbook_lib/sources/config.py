@@ -79,6 +79,13 @@ def _word(key: str) -> str:
     return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"'
 
 
+_HEADER = re.compile(rb"\[([A-Za-z0-9_.-]+)\][ \t]*\r?")
+_SCALAR = re.compile(
+    rb"(([A-Za-z0-9_-]+)[ \t]*=[ \t]*)(true|false|\"[A-Za-z0-9_-]*\")([ \t]*(?:#.*)?\r?)"
+)
+_BARE = re.compile(r"[A-Za-z0-9_-]*")
+
+
 @dataclass(frozen=True)
 class Difference:
     """One key on which two configurations differ; a side that lacks it holds None."""
@@ -119,6 +126,8 @@ def render(text: bytes, changes: Flat, where: str) -> bytes:
 
     The result is read back: it must differ from ``text`` in exactly these keys, or SourceError.
     """
+    if (edited := _in_place(text, changes, where)) is not None:
+        return edited
     import tomlkit
     from tomlkit.exceptions import TOMLKitError
 
@@ -145,6 +154,36 @@ def render(text: bytes, changes: Flat, where: str) -> bytes:
         keys = ", ".join(difference.key for difference in unexpected)
         raise SourceError(where, f"expected to change only {', '.join(changes)}, got {keys} too")
     return rendered
+
+
+def _in_place(text: bytes, changes: Flat, where: str) -> bytes | None:
+    """The same where each key stands on a line of its own, many times faster; else None.
+
+    Read back as well: the whole must be equal, types and order too, but for these keys.
+    """
+    wanted, table, left = parse_toml(text, where), "", dict(changes)
+    lines = text.split(b"\n")
+    for number, line in enumerate(lines):
+        if header := _HEADER.fullmatch(line):
+            table = header[1].decode()
+        elif line.lstrip().startswith(b"["):
+            table = ""  # of an array, or written in another way
+        elif (found := _SCALAR.fullmatch(line)) and (key := f"{table}.{found[2].decode()}") in left:
+            value = left.pop(key)
+            if not isinstance(value, bool) and not _BARE.fullmatch(str(value)):
+                return None
+            new = str(value).lower() if isinstance(value, bool) else f'"{value}"'
+            lines[number] = found[1] + new.encode() + found[4]
+            at: Any = wanted
+            *tables, last = key.split(".")
+            for name in tables:
+                at = at.get(name) if isinstance(at, dict) else None
+            if not isinstance(at, dict):
+                return None  # not where it looks: text of a long string
+            at[last] = value
+    edited = b"\n".join(lines)
+    same = not left and repr(parse_toml(edited, where)) == repr(wanted)
+    return edited if same else None
 
 
 # --- the rollout bundle -------------------------------------------------------------------------

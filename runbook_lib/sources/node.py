@@ -203,7 +203,12 @@ class Fleet:
                 got.update(
                     {node.name: answer for node, answer in zip(by_command, printed, strict=True)}
                 )
-        return {name: _typed(f"{name} {paths[name]}", got[name], model, statuses) for name in names}
+        # Large fleets say the same in many places: what is equal is decoded once.
+        known: dict[bytes, T] = {}
+        return {
+            name: _typed(f"{name} {paths[name]}", got[name], model, statuses, known)
+            for name in names
+        }
 
     def rollout(self, nodes: Sequence[str] | None = None) -> dict[str, Rollout | SourceError]:
         """Channel and gates in force."""
@@ -248,12 +253,19 @@ class Fleet:
 
 
 def _typed(
-    source: str, got: Answer | Failure | SourceError, model: type[T], statuses: tuple[int, ...]
+    source: str,
+    got: Answer | Failure | SourceError,
+    model: type[T],
+    statuses: tuple[int, ...],
+    known: dict[bytes, T],
 ) -> T | SourceError:
     if isinstance(got, SourceError):
         return got
     try:
-        return wire.decode(source, wire.content(source, got, expected=statuses), model)
+        body = wire.content(source, got, expected=statuses)
+        if body not in known:
+            known[body] = wire.decode(source, body, model)
+        return known[body]
     except SourceError as error:
         return error
 

@@ -421,3 +421,35 @@ def test_a_replay_comes_to_the_same(
     monkeypatch.setenv("RUNBOOK_REPLAY", str(live.folder))
 
     assert judged(opened(network, stage, site="")) == was
+
+
+@pytest.mark.parametrize(
+    ("lies", "outcome", "said"),
+    [
+        (None, Outcome.INCONCLUSIVE, "lumen-nodes must report it"),
+        ({}, Outcome.PASS, ""),
+        ({"config": "sha256:" + "0" * 64}, Outcome.FAIL, "test-5: config (reported): expected"),
+        ({"binary": "sha256:" + "0" * 64}, Outcome.FAIL, "test-5: binary: expected"),
+        ({"channel": "mainnet"}, Outcome.FAIL, "test-5: rollout.release_channel (reported, as it"),
+        ({"at": "2026-01-01T00:00:00Z"}, Outcome.INCONCLUSIVE, "lumen-nodes must report it"),
+    ],
+    ids=["none", "fresh", "other-config", "other-binary", "not-as-it-runs", "stale"],
+)
+def test_a_fresh_report_stands_in_for_what_we_cannot_read(
+    network: RehearsalNetwork, lies: dict[str, str] | None, outcome: Outcome, said: str
+) -> None:
+    """The file and the build of an operator's node; it must be young, and agree with the rest."""
+    folder = network.root / "words" / "v1.4.0" / "reports"
+    if lies is not None:
+        network.operators.report("test-5", "testnet", **lies)
+    unread = "config-unreadable", "candidate-unreadable"
+    try:
+        with (
+            fault(network, f"{unread[0]}@testnet/test-5"),
+            fault(network, f"{unread[1]}@testnet/test-5"),
+        ):
+            result = drift(network, "testnet")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+    assert (result.outcome, said in result.reason) == (outcome, True), result.reason

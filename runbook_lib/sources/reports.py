@@ -1,0 +1,184 @@
+"""Node reports: what an operator says of a node that only they can look into, signed with its key.
+
+A report is ``{"statement": {...}, "signature": BASE64}``: Ed25519 over the canonical JSON of the
+statement, by the node's ``signoff_key``. It lies as a ``.json`` file in ``reports`` below the
+site's folder of words for the release, or stands in a comment of the release issue, in a fenced
+block that is named ``node-report``. A comment counts only by the operator's own or a listed account:
+a stranger could stop a rollout otherwise.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, ValidationError
+
+from ..canonical import canonical
+from ..errors import SourceError
+from ..markup import visible
+from ..outcomes import Model
+from ..playbook import NOW_SOURCE_LAG
+from ..site import Node, Site
+from .forge import GitHub
+from .tape import Scope
+
+MAX_REPORT = 64 * 1024
+MAX_FILES = 2000
+FOLDER, FENCE = "reports", "node-report"
+_BLOCK = re.compile(rf"^```{FENCE}[ \t]*\r?\n(.*?)\r?\n```[ \t]*$", re.S | re.M)
+_Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+_Short = Annotated[str, Field(max_length=200)]
+
+
+class NodeReport(Model):
+    """What runs on a node, said beside it. ``plan`` and ``phase`` are empty outside a rollout.
+
+    ``target`` is the file that ``dry_run``, strict, was about; None: it was not run.
+    """
+
+    kind: Literal["node-report"] = "node-report"
+    node: _Short
+    release: _Short
+    stage: Literal["development", "testnet", "canary", "mainnet"]
+    plan: _Digest | Literal[""] = ""
+    phase: _Short = ""
+    channel: _Short
+    gates: dict[_Short, bool] = Field(max_length=100)
+    config: _Digest
+    binary: _Digest
+    target: _Digest
+    dry_run: bool | None
+    at: AwareDatetime
+
+
+class _Envelope(Model):
+    statement: NodeReport
+    signature: str
+
+
+@dataclass(frozen=True)
+class Received:
+    """A report and where it was found; ``fault`` is empty when its node's key signed it."""
+
+    report: NodeReport
+    grounds: str
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Reports:
+    """All reports of a release; ``unreadable`` says of the rest where they are and why."""
+
+    received: tuple[Received, ...] = ()
+    unreadable: tuple[tuple[str, str], ...] = ()
+
+    def of(self, node: str, stage: str) -> list[Received]:
+        """Those in a node's name, oldest first."""
+        mine = [r for r in self.received if (r.report.node, r.report.stage) == (node, stage)]
+        return sorted(mine, key=lambda one: one.report.at)
+
+
+def parse_report(data: bytes) -> tuple[NodeReport, bytes, str]:
+    """A report, the bytes that were signed, the signature. Raises ValueError, in one line."""
+    if len(data) > MAX_REPORT:
+        raise ValueError(f"at most {MAX_REPORT} bytes, got {len(data)}")
+    try:
+        raw = json.loads(data, object_pairs_hook=_once)
+        envelope = _Envelope.model_validate_json(json.dumps(raw))
+        return envelope.statement, canonical(raw["statement"]), envelope.signature
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(visible(f"{first['msg']} ({where})", 250)) from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"Invalid JSON: {visible(str(error), 200)}") from error
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("expected every key once, got one twice")
+    return found
+
+
+def comment_text(data: bytes) -> str:
+    """A report as the text of a comment."""
+    return f"```{FENCE}\n{data.decode().strip()}\n```\n"
+
+
+def read_reports(scope: Scope, site: Site, *, issue: int, release: str) -> Reports:
+    """Every node report of a release. Raises SourceError when a place cannot be read."""
+    received: list[Received] = []
+    unreadable: list[tuple[str, str]] = []
+    for grounds, data in _places(scope, site, issue, release):
+        try:
+            report, content, signature = parse_report(data)
+        except ValueError as error:
+            unreadable.append((grounds, f"expected a node report, got: {error}"))
+            continue
+        if report.release == release:
+            fault = _fault(site, report, content, signature, scope.now())
+            received.append(Received(report, grounds, fault))
+    return Reports(tuple(received), tuple(unreadable))
+
+
+def _places(scope: Scope, site: Site, issue: int, release: str) -> Iterator[tuple[str, bytes]]:
+    if issue:
+        for comment in GitHub(scope, site.forge).comments(issue):
+            if _may_speak(site, comment.author):
+                for text in _BLOCK.findall(comment.body):
+                    yield comment.html_url, text.encode("utf-8", "backslashreplace")
+    folder = site.words_folder(release)
+    if folder is None:
+        return
+    names = [name for name in scope.listing(folder / FOLDER) if name.endswith(".json")]
+    if len(names) > MAX_FILES:
+        raise SourceError(FOLDER, f"expected at most {MAX_FILES} files, got {len(names)}")
+    for name in names:
+        shown = visible(name, 120)
+        try:
+            yield shown, scope.read(folder / FOLDER / name, limit=MAX_REPORT, follow=False)
+        except SourceError as error:
+            yield shown, error.problem.encode()
+
+
+def _may_speak(site: Site, account: str) -> bool:
+    operators = {node.operator for cluster in site.clusters.values() for node in cluster.nodes}
+    return bool(account) and (account in operators or site.person(account) is not None)
+
+
+def _fault(site: Site, report: NodeReport, content: bytes, signature: str, now: datetime) -> str:
+    """Why a report does not count; empty when it does."""
+    node = _node(site, report)
+    if node is None or not node.signoff_key:
+        return "no signoff_key: expected one for this node in the site file, got none"
+    if not _signed(node.signoff_key, content, signature):
+        return "forged: expected the signature of this node's signoff_key, got another"
+    if report.at > now + NOW_SOURCE_LAG:
+        return f"ahead: expected an instant that has come, got {report.at.isoformat()}"
+    return ""
+
+
+def _node(site: Site, report: NodeReport) -> Node | None:
+    if report.stage not in site.stages:
+        return None
+    nodes: Iterable[Node] = site.cluster_of(report.stage).nodes
+    return next((node for node in nodes if node.name == report.node), None)
+
+
+def _signed(key: str, content: bytes, signature: str) -> bool:
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    public = Ed25519PublicKey.from_public_bytes(base64.b64decode(key.removeprefix("ed25519:")))
+    try:
+        public.verify(base64.b64decode(signature, validate=True), content)
+    except (InvalidSignature, ValueError):
+        return False
+    return True

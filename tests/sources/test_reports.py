@@ -1,0 +1,163 @@
+"""Node reports: signed beside the node, read from comments and files, or refused with why."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runbook_lib.canonical import canonical, digest_file
+from runbook_lib.cli import main
+from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.session import read_site
+from runbook_lib.sources.redact import Redactor
+from runbook_lib.sources.reports import comment_text, parse_report, read_reports
+from runbook_lib.sources.tape import LiveTape, Outside, Scope
+
+KEY = Ed25519PrivateKey.from_private_bytes(b"n" * 32)
+DIGEST = "sha256:" + "a" * 64
+
+
+def report(key: Ed25519PrivateKey = KEY, **changes: Any) -> bytes:
+    said = {
+        "kind": "node-report", "node": "dev-1", "release": "v1.4.0", "stage": "development",
+        "plan": DIGEST, "phase": "build", "channel": "development", "gates": {"pruning": True},
+        "config": DIGEST, "binary": DIGEST, "target": DIGEST, "dry_run": True,
+        "at": datetime.now(UTC).isoformat(), **changes,
+    }  # fmt: skip
+    signature = base64.b64encode(key.sign(canonical(said))).decode()
+    return json.dumps({"statement": said, "signature": signature}).encode()
+
+
+@pytest.fixture
+def read(practice: Any) -> Iterator[Any]:
+    """What is found of reports that lie as files in the site's folder."""
+    raw = base64.b64encode(KEY.public_key().public_bytes_raw()).decode()
+    node = {"name": "dev-1", "url": "http://127.0.0.1:9", "signoff_key": f"ed25519:{raw}"}
+    clusters = {"development": {"chain_id": "rpp", "nodes": [node]}}
+    practice.write_site(words=str(practice.root / "words" / "{release}"), clusters=clusters)
+    outside = Outside(Redactor())
+
+    def found(*files: bytes) -> Any:
+        folder = practice.root / "words" / "v1.4.0" / "reports"
+        folder.mkdir(parents=True)
+        for number, data in enumerate(files):
+            (folder / f"{number}.json").write_bytes(data)
+        scope = Scope(LiveTape(practice.root / "tape", Redactor()), outside, "test", 1)
+        return read_reports(scope, read_site(str(practice.site)), issue=0, release="v1.4.0")
+
+    yield found
+    outside.close()
+
+
+def test_a_signed_report_counts(read: Any) -> None:
+    """Under its node and stage, oldest first; another release's is none of ours."""
+    older = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    reports = read(report(), report(at=older), report(release="v1.3.0"))
+
+    mine = reports.of("dev-1", "development")
+    assert [(one.fault, one.grounds) for one in mine] == [("", "1.json"), ("", "0.json")]
+
+
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        (
+            report(Ed25519PrivateKey.from_private_bytes(b"m" * 32)),
+            "forged: expected the signature of this node's signoff_key, got another",
+        ),
+        (
+            report(node="dev-9"),
+            "no signoff_key: expected one for this node in the site file, got none",
+        ),
+        (report(at="2099-01-01T00:00:00Z"), "ahead: expected an instant that has come, got 2099"),
+    ],
+    ids=["forged", "stranger", "ahead"],
+)
+def test_what_does_not_count_says_why(read: Any, data: bytes, fault: str) -> None:
+    """A signature by another key, a node without one, an instant to come."""
+    found = read(data)
+
+    assert found.received[0].fault.startswith(fault)
+
+
+def test_an_unreadable_report_is_named(read: Any) -> None:
+    """It may be the one that is missing."""
+    found = read(b"{", report(gates={"pruning": 1}))
+
+    assert [where for where, _ in found.unreadable] == ["0.json", "1.json"]
+    assert found.unreadable[1][1].startswith("expected a node report, got: Input should be a valid")
+
+
+@given(
+    st.binary()
+    | st.recursive(st.none() | st.text(), st.lists).map(lambda v: json.dumps(v).encode())
+)
+def test_no_content_breaks_the_reader(data: bytes) -> None:
+    """Anything that is no report is a ValueError in one line."""
+    with pytest.raises(ValueError, match=r"\A[^\n]*\Z"):
+        parse_report(data)
+
+
+def test_the_command_signs_what_runs_beside_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No site file: RPC, files, the dry run of the target; a comment, or the file itself."""
+    with RehearsalNetwork(tmp_path / "network", telemetry=False) as network:
+        for name, value in network.env.items():
+            monkeypatch.setenv(name, value)
+        spec = network.world.node("test-6")
+        folder = network.world.node_dir("testnet", "test-6")
+        site = read_site(str(network.site))
+        assert site.commands.dry_run is not None
+        (network.root / "refused.toml").write_text("no = such_key")
+
+        def run(target: Path, *more: str) -> tuple[int, str]:
+            words = [
+                "node-report", "--node", spec.name, "--url", spec.url,
+                "--token-env", "RPP_RPC_TOKEN", "--config", str(folder / "config.toml"),
+                "--binary", str(folder / "bin" / "rpp-node"), "--target", str(target),
+                "--key", str(network.root / "keys" / "test-6.pem"), "--release", "v1.4.0",
+                "--stage", "testnet", "--plan", DIGEST, "--phase", "build",
+                "--clock", str(network.world.clock.path), *more,
+            ]  # fmt: skip
+            code = main(words)
+            got = capsys.readouterr()
+            return code, got.out + got.err
+
+        dry = ("--dry-run", *site.commands.dry_run.argv)
+        code, text = run(folder / "config.toml", *dry)
+        network.say(spec.operator, text)
+        refused, bad = run(network.root / "refused.toml", *dry)
+        nowhere, said = run(folder / "config.toml", "--dry-run", "rpp-node")
+        outside = Outside(Redactor())
+        scope = Scope(LiveTape(tmp_path / "tape", Redactor()), outside, "test", 1, clock=site.clock)
+        found = read_reports(scope, site, issue=42, release="v1.4.0").of("test-6", "testnet")
+        outside.close()
+
+    assert (code, refused) == (0, 0)
+    assert [one.fault for one in found] == [""]
+    told = found[0].report
+    assert (told.dry_run, told.channel) == (True, "testnet")
+    assert told.config == told.target == digest_file(folder / "config.toml")
+    assert '"dry_run":false' in bad
+    assert (nowhere, said) == (
+        3,
+        "--dry-run: expected {config} where the target goes, got none\n",
+    )
+
+
+def test_a_comment_holds_the_report_in_a_block_of_its_own() -> None:
+    """So that no word of it is taken for an approval."""
+    text = comment_text(report())
+
+    assert text.startswith("```node-report\n{")
+    assert text.endswith("}\n```\n")

@@ -1,0 +1,144 @@
+"""Nodes that belong to operators: instructed, read back by two witnesses, and never touched by us."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.checks import testnet
+from runbook_lib.outcomes import ExitCode, Outcome, Standing, Verdict
+from runbook_lib.rehearsal.layout import ISSUE
+from runbook_lib.rehearsal.world import OPERATORS
+
+from .conftest import entries
+from .test_rollout import DEPLOY, GATE, Team, network, team  # noqa: F401 - fixtures
+
+NORTH, HARBOR, LUMEN = OPERATORS
+pytestmark = pytest.mark.xdist_group("rollout")
+
+
+def item(verdict: Verdict, name: str) -> Standing:
+    return next(one for one in verdict.items if one.item == name)
+
+
+def steps(folder: Path) -> list[tuple[str, str]]:
+    """(node or operator, step) of what was done, in order."""
+    bodies = [entry["body"] for entry in entries(folder) if entry["kind"] == "step"]
+    return [(body["node"], body["step"]) for body in bodies if body["phase"] == "done"]
+
+
+def test_operators_are_instructed_and_their_nodes_read_back(team: Team) -> None:  # noqa: F811
+    """Two at once, the third when they are back; silence, then no report, is not yet due and names
+    who is waited for. We touch no node of theirs, and tell each operator once a phase.
+    """
+    digest, window = team.planned()
+    given = {
+        "mode": "apply",
+        "approved_plan": digest,
+        "approvals": [team.approve(digest)],
+        **window,
+    }
+    network = team.network  # noqa: F811
+    network.fault("operator-silent@testnet/test-5")
+
+    verdict, folder = team.walk(**given)
+    network.operators.settle()
+    again = {**given, "attempt": verdict.attempt}
+    silent, _ = team.walk(**again)
+    network.clear("operator-silent")
+    with team.opened(**{**again, "wait": True}) as stage:
+        stage.change(testnet.deploy)
+    network.fault("operator-no-report@testnet/test-7")
+    for _ in range(3):  # both waves are told, and look
+        unreported, _ = team.walk(**again)
+        network.operators.settle()
+    network.clear("operator-no-report")
+    done, _ = team.walk(**{**again, "wait": True})
+
+    waits = (verdict.exit_code, silent.exit_code, unreported.exit_code)
+    assert waits == (ExitCode.WAITING,) * 3
+    assert item(silent, DEPLOY).reason == (
+        "test-5: node report: expected by north-validators, of this plan and phase, got none:"
+        f" waiting for {NORTH}"
+    )
+    assert item(unreported, DEPLOY).outcome is Outcome.PASS
+    assert item(unreported, GATE).reason == (
+        "test-7: node report: expected by lumen-nodes, of this plan and phase, got none, though it"
+        f" advertises the target: waiting for {LUMEN}"
+    )
+    assert done.exit_code is ExitCode.PASSED, [one.reason for one in done.blocking]
+    team.patch.setenv("RUNBOOK_REPLAY", str(folder))
+    replayed, _ = team.walk()
+    team.patch.delenv("RUNBOOK_REPLAY")
+    assert [(i.item, i.outcome, i.reason) for i in replayed.items] == [
+        (i.item, i.outcome, i.reason) for i in done.items
+    ]
+    told = [step for step in steps(folder) if step[0] in OPERATORS]
+    assert told == [(who, f"notify-{phase}") for phase in ("build", "gates") for who in OPERATORS]
+    touched = {node for node, step in steps(folder) if step.startswith(("deliver", "restart"))}
+    assert touched == {"test-1", "test-2", "test-3", "test-4"}
+    assert len(list((folder / "instructions").iterdir())) == 2 * 3
+    for name in ("test-5", "test-6", "test-7"):
+        assert network.fleet.running[name].config.gates["malachite_consensus"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [
+        ("report-forged", "forged: expected the signature of this node's signoff_key, got another"),
+        ("report-other-binary", "test-5: binary (reported): expected sha256:"),
+    ],
+)
+def test_a_report_that_lies_fails(team: Team, fault: str, why: str) -> None:  # noqa: F811
+    """Naming the node and the key; the next operator hears nothing. By comments as by files."""
+    digest, window = team.planned(issue=ISSUE)
+    team.network.fault(f"{fault}@testnet/test-5")
+
+    given = {"approved_plan": digest, "approvals": [team.approve(digest)], **window}
+    verdict, folder = team.walk(mode="apply", wait=True, **given)
+
+    assert verdict.exit_code is ExitCode.REFUSED
+    assert why in item(verdict, DEPLOY).reason
+    told = [step for step in steps(folder) if step[0] in OPERATORS]
+    assert told == [
+        (who, f"{how}-build") for who in (NORTH, HARBOR) for how in ("instruct", "notify")
+    ]
+    comments = [one["body"] for one in team.network.forge.comments.values()]
+    mine = [body for body in comments if f"attempt={verdict.release}" in body.splitlines()[0]]
+    assert [f"for `{who}`" in body for who, body in zip((NORTH, HARBOR), mine, strict=True)] == [
+        True,
+        True,
+    ]
+
+
+def test_the_sites_commands_refuse_us_an_operators_node(team: Team) -> None:  # noqa: F811
+    """What shows that no other test changed one of theirs by itself."""
+    import subprocess
+
+    import yaml
+
+    site = yaml.safe_load(team.network.site.read_text())
+    argv = [word.format(node="test-7") for word in site["commands"]["restart"]["argv"]]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (
+        13,
+        f"test-7: permission denied: it is run by {LUMEN}\n",
+    )
+
+
+def test_an_instruction_says_all_there_is_to_do(team: Team) -> None:  # noqa: F811
+    """Until when, which keys, the whole target without secrets, and how to report."""
+    digest, window = team.planned()
+    team.network.fault("operator-silent@testnet/test-5")
+    given = {"approved_plan": digest, "approvals": [team.approve(digest)], **window}
+    _, folder = team.walk(mode="apply", **given)
+
+    text = (folder / "instructions" / f"{NORTH}.build.md").read_text()
+    document = json.loads(text.partition("```json\n")[2].partition("\n```")[0])
+    assert (document["deadline"], document["plan"]) == (window["window_end"], digest)
+    assert "| `test-5` | `binary` |" in text
+    assert (folder / "targets" / "test-5.build.toml").read_text().rstrip() in text
+    assert f"--plan {digest} --phase build" in text
