@@ -292,7 +292,8 @@ def rollout(
 ) -> dict[str, Any]:
     """Parameters of testnet, canary and mainnet, for a change window."""
     window = {"window_start": start.isoformat(), "window_end": end.isoformat()}
-    stage = {"mode": "plan", "previous_release": PREVIOUS, "minutes_per_node": 5.0, "wait": True}
+    stage = {"mode": "plan", "previous_release": PREVIOUS, "minutes_per_node": 5.0, "wait": True,
+             "baseline_hours": 24.0}  # fmt: skip
     return {**_common(world, release), **stage, **window, **more}
 
 

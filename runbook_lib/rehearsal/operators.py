@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -137,6 +138,8 @@ class Operators:
     def _change(self, document: dict[str, Any], node: str, target: str) -> None:
         """With the site's own automation, as the node's operator."""
         artifact = document["artifact"]
+        folder = self._network.world.node_dir(self._network.fleet.spec(node).cluster, node)
+        target = _with_own_secrets(target, (folder / "config.toml").read_text())
         with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
             file.write(target)
             file.flush()
@@ -192,3 +195,17 @@ class Operators:
     def _log(self, text: str) -> None:
         with suppress(OSError), (self._network.root / "operators.log").open("a") as file:
             file.write(text + "\n")
+
+
+def _with_own_secrets(target: str, own: str) -> str:
+    """An instruction holds no secrets: an operator keeps its own, key by key."""
+    mine: dict[str, list[str]] = {}
+    for line in own.splitlines():
+        mine.setdefault(line.partition(" =")[0], []).append(line)
+    lines, seen = [], Counter[str]()
+    for line in target.splitlines():
+        key = line.partition(" =")[0]
+        number, seen[key] = seen[key], seen[key] + 1
+        hidden = "[redacted]" in line and number < len(mine.get(key, ()))
+        lines.append(mine[key][number] if hidden else line)
+    return "\n".join(lines) + "\n"
