@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 from runbook_lib import notebook
 from runbook_lib.playbook import NOTEBOOKS
 
-LARGEST = 300_000
+LARGEST = 400_000
 KEPT = {"tags"}
 
 
