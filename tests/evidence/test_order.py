@@ -1,0 +1,143 @@
+"""What opens the next stage: an attempt that applied and passed in this world, and nothing like it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runbook_lib.errors import StoreError
+from runbook_lib.evidence.by_hand import seal_by_hand
+from runbook_lib.evidence.order import find_earlier
+from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.store import Store
+from runbook_lib.outcomes import Outcome, Verdict
+from runbook_lib.params import TestnetParams
+from runbook_lib.session import require_order
+
+RELEASE = "v1.4.0"
+NONE_YET = "expected an attempt that applied and passed, got none yet"
+
+
+def problem(practice: Any, source: str = "rehearsal", **changes: Any) -> str:
+    """Why testnet cannot open; empty when it can. ``require_order`` says the same."""
+    store, commit = Store(practice.root / "store"), practice.params["commit"]
+    found = find_earlier(store, RELEASE, changes.get("commit", commit), "testnet", source).problem
+    params = TestnetParams(release=RELEASE, commit=changes.get("commit", commit))
+    applies: Any = params.model_copy(update={"mode": "apply"})
+    if found:
+        with pytest.raises(StoreError) as refused:
+            require_order(store, "testnet", applies, source)  # type: ignore[arg-type]
+        said = f"{RELEASE}/development: {found}; testnet cannot open"
+        assert str(refused.value) == said
+    else:
+        require_order(store, "testnet", applies, source)  # type: ignore[arg-type]
+    return found
+
+
+def carried(practice: Any, **changes: Any) -> Verdict:
+    """An attempt in which everything passed, sealed."""
+    stage = practice.open(**changes)
+    practice.write_notebook(practice.walk(stage), stage.enforce())
+    seal_by_hand(practice.folder())
+    verdict: Verdict = stage.verdict()
+    return verdict
+
+
+def test_an_applied_sealed_pass_opens_the_next_stage(practice: Any) -> None:
+    """The positive control of all that is refused below."""
+    practice.sealed()
+
+    assert problem(practice) == ""
+
+
+def test_a_plan_opens_nothing(practice: Any) -> None:
+    """It passed and is sealed; it changed nothing, and permits nothing."""
+    verdict = carried(practice, mode="plan")
+
+    assert (verdict.outcome, verdict.mode) == (Outcome.PASS, "plan")
+    assert problem(practice) == NONE_YET
+
+
+def test_a_plan_does_not_stand_in_for_a_failed_apply(practice: Any) -> None:
+    """The apply that failed is the newest that counts, whatever was planned after it."""
+    stage = practice.open()
+    practice.walk(stage, deploy=1)
+    carried(practice, mode="plan")
+
+    assert problem(practice).startswith("expected attempt 1 PASS, got ")
+
+
+def test_a_replay_opens_nothing(practice: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even in the very store that it was written to."""
+    folder = practice.sealed()
+    monkeypatch.setenv("RUNBOOK_REPLAY", str(folder))
+    monkeypatch.setenv("RUNBOOK_SCRATCH", str(practice.root / "scratch"))
+    stage = practice.open()
+    practice.walk(stage)
+    stage.enforce()
+    monkeypatch.delenv("RUNBOOK_REPLAY")
+    record = Record(stage.folder / "record.jsonl").entries()
+    assert (stage.verdict().outcome, record[0].body["mode"]) == (Outcome.PASS, "apply")
+
+    for source in ("live", "rehearsal"):
+        found = find_earlier(
+            Store(practice.root / "scratch"), RELEASE, practice.params["commit"], "testnet", source
+        )
+        assert found.problem == NONE_YET
+
+
+def test_a_rehearsal_opens_nothing_on_a_site_without_its_clock(practice: Any) -> None:
+    """The same store and release: what was practised is not what was done."""
+    practice.sealed()
+
+    said = "expected attempt 1 made live, got it made rehearsal"
+    assert problem(practice, "live") == said
+
+
+def test_what_was_done_live_opens_nothing_in_a_rehearsal(practice: Any) -> None:
+    """Nor the other way round: a rehearsal practises its own order."""
+    practice.write_site(clock={"source": "utc"})
+    practice.sealed()
+
+    assert problem(practice, "live") == ""
+    assert problem(practice) == "expected attempt 1 made rehearsal, got it made live"
+
+
+def test_another_commit_opens_nothing(practice: Any) -> None:
+    """The release may have been built again since."""
+    practice.sealed()
+
+    commit = practice.params["commit"]
+    said = f"expected commit {'d' * 40}, got {commit} in attempt 1"
+    assert problem(practice, commit="d" * 40) == said
+
+
+def test_an_older_pass_behind_a_newer_failure_opens_nothing(practice: Any) -> None:
+    """The newest attempt that applied is the one that counts."""
+    practice.sealed()
+    stage = practice.open()
+    practice.walk(stage, ci_green=Outcome.FAIL)
+
+    assert problem(practice).startswith("expected attempt 2 PASS, got ")
+
+
+def test_an_unsealed_pass_opens_nothing(practice: Any) -> None:
+    """Nobody could verify it."""
+    stage = practice.open()
+    practice.walk(stage)
+    stage.enforce()
+
+    assert problem(practice) == (
+        "expected attempt 1 to verify, got: evidence: 1 manifest: expected a sealed attempt, got no"
+        " manifest; seal it with `runbook seal` (and 3 more)"
+    )
+
+
+def test_an_altered_pass_opens_nothing(practice: Any) -> None:
+    """It was sealed, and is not what was sealed."""
+    folder = practice.sealed()
+    index = folder / "tape" / "index.jsonl"
+    index.write_bytes(index.read_bytes().replace(b'"read"', b'"look"', 1))
+
+    assert problem(practice).startswith("expected attempt 1 to verify, got: ")
