@@ -10,9 +10,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runbook_lib import playbook
 from runbook_lib.errors import ParameterError
 from runbook_lib.outcomes import Outcome
-from runbook_lib.params import PROJECT, parse_instant, parse_yaml, project_path, stage_params
+from runbook_lib.params import (
+    PROJECT,
+    STAGE_PARAMS,
+    parse_instant,
+    parse_yaml,
+    project_path,
+    stage_params,
+)
 
 LIVE: dict[str, Any] = {"site": "s.yaml", "release": "v1.4.0", "commit": "c" * 40}
 WAIVER: dict[str, Any] = {
@@ -24,29 +32,163 @@ WAIVER: dict[str, Any] = {
 }
 
 
-def refused(values: dict[str, Any]) -> str:
+WINDOW: dict[str, Any] = {
+    "window_start": "2026-01-31T08:00:00Z",
+    "window_end": "2026-01-31T16:00:00Z",
+}
+
+
+def refused(values: dict[str, Any], stage: str = "development") -> str:
+    window = WINDOW if "window_start" in STAGE_PARAMS[stage].model_fields else {}
     with pytest.raises(ParameterError) as caught:
-        stage_params("development", {**LIVE, **values}, "p.yaml")
+        stage_params(stage, {**LIVE, **window, **values}, "p.yaml")
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("values", "problem"),
-    [
-        ({"valid_for_minutes": 61.0}, "valid_for_minutes: expected less than or equal to 60, got 61.0"),
-        ({"valid_for_minutes": 0.0}, "valid_for_minutes: expected greater than 0, got 0.0"),
-        ({"max_missing": 0.021}, "max_missing: expected less than or equal to 0.02, got 0.021"),
-        ({"max_missing": float("nan")}, "max_missing: expected less than or equal to 0.02, got nan"),
-        ({"baseline_hours": 0.99}, "baseline_hours: expected greater than or equal to 1, got 0.99"),
-        ({"baseline_hours": float("inf")}, "baseline_hours: expected less than or equal to 720, got inf"),
-        ({"paging_severities": ["page"]}, "paging_severities: expected at least ['critical', 'page'], got none of ['critical']"),
-    ],
-)  # fmt: skip
-def test_a_value_laxer_than_the_playbooks_floor_is_refused(
-    values: dict[str, Any], problem: str
-) -> None:
-    """Parameters tighten, they never loosen."""
-    assert refused(values) == f"p.yaml: {problem}"
+FLOORS: dict[str, tuple[str, Any, str]] = {
+    "SOAK": ("soak_hours", 47.99, "greater than or equal to 48"),
+    "TESTNET_EPOCHS": ("clean_epochs", 9, "greater than or equal to 10"),
+    "CANARY_OBSERVE_EPOCHS": ("observe_epochs", 2, "greater than or equal to 3"),
+    "CANARY_CLEAN_EPOCHS": ("regression_epochs", 6, "greater than or equal to 7"),
+    "CANARY_EPOCHS_AFTER_LAST_CHANGE": (
+        "epochs_after_change", 2, "greater than or equal to 3",
+    ),
+    "MAINNET_WATCH": ("watch_hours", 23.99, "greater than or equal to 24"),
+    "WATCH_LOOK_EVERY": ("look_minutes", 15.01, "less than or equal to 15"),
+    "ENGAGE_WITHIN": ("engage_minutes", 5.01, "less than or equal to 5"),
+    "PAGING_SEVERITIES": (
+        "paging_severities", ["page"], "at least ['critical', 'page'], got none of ['critical']",
+    ),
+    "VALID_FOR": ("valid_for_minutes", 60.01, "less than or equal to 60"),
+    "MAX_MISSING": ("max_missing", 0.0201, "less than or equal to 0.02"),
+    "BASELINE_WINDOW": ("baseline_hours", 0.99, "greater than or equal to 1"),
+}  # fmt: skip
+"""The playbook's numbers that parameters may tighten: parameter, a laxer value, what is said."""
+CONSTANT = {
+    "COUNCIL_WITHIN": "no parameter touches it",
+    "CANARY_POWER_BELOW": "no parameter touches it",
+    "DEVELOPMENT_SUITES": "no parameter touches it",
+    "TESTNET_SUITES": "no parameter touches it",
+    "BASELINE_TOPICS": "no parameter touches it",
+    "NOW_SOURCE_LAG": "no parameter touches it",
+    "NOTICE": "ours, a site's own notice counts",
+    "MINUTES_PER_NODE": "ours, an estimate",
+    "MAX_DOWN": "ours; the chain's quorum bounds it, see BEYOND",
+}
+BEYOND: dict[str, dict[str, tuple[Any, str]]] = {
+    "issue": {"minimum": (-1, "greater than or equal to 0")},
+    "attempt": {"minimum": (-1, "greater than or equal to 0")},
+    "valid_for_minutes": {
+        "maximum": (60.01, "less than or equal to 60"), "exclusiveMinimum": (0.0, "greater than 0"),
+    },
+    "max_missing": {
+        "maximum": (0.0201, "less than or equal to 0.02"),
+        "minimum": (-0.01, "greater than or equal to 0"),
+    },
+    "baseline_hours": {
+        "minimum": (0.99, "greater than or equal to 1"),
+        "maximum": (720.1, "less than or equal to 720"),
+    },
+    "notice_hours": {
+        "minimum": (-0.1, "greater than or equal to 0"),
+        "maximum": (1440.1, "less than or equal to 1440"),
+    },
+    "minutes_per_node": {
+        "exclusiveMinimum": (0.0, "greater than 0"),
+        "maximum": (1440.1, "less than or equal to 1440"),
+    },
+    "max_down": {
+        "exclusiveMaximum": (1 / 3, "less than 0.3333333333333333"),
+        "exclusiveMinimum": (0.0, "greater than 0"),
+    },
+    "soak_hours": {
+        "minimum": (47.99, "greater than or equal to 48"),
+        "maximum": (1440.1, "less than or equal to 1440"),
+    },
+    "gossip_epochs": {
+        "minimum": (0, "greater than or equal to 1"), "maximum": (101, "less than or equal to 100"),
+    },
+    "clean_epochs": {
+        "minimum": (9, "greater than or equal to 10"),
+        "maximum": (1001, "less than or equal to 1000"),
+    },
+    "observe_epochs": {
+        "minimum": (2, "greater than or equal to 3"),
+        "maximum": (1001, "less than or equal to 1000"),
+    },
+    "regression_epochs": {
+        "minimum": (6, "greater than or equal to 7"),
+        "maximum": (1001, "less than or equal to 1000"),
+    },
+    "epochs_after_change": {
+        "minimum": (2, "greater than or equal to 3"),
+        "maximum": (1001, "less than or equal to 1000"),
+    },
+    "watch_hours": {
+        "minimum": (23.99, "greater than or equal to 24"),
+        "maximum": (1440.1, "less than or equal to 1440"),
+    },
+    "look_minutes": {
+        "maximum": (15.01, "less than or equal to 15"), "exclusiveMinimum": (0.0, "greater than 0"),
+    },
+    "engage_minutes": {
+        "maximum": (5.01, "less than or equal to 5"), "exclusiveMinimum": (0.0, "greater than 0"),
+    },
+}  # fmt: skip
+"""A value beyond each bound of each parameter: parameter, bound, value, what is said."""
+BOUNDS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+BOUNDED = [
+    (stage, name, bound)
+    for stage, model in STAGE_PARAMS.items()
+    for name, schema in model.model_json_schema()["properties"].items()
+    for bound in BOUNDS
+    if bound in schema
+]
+"""Every bound that a stage's parameters have, out of their own schema."""
+
+
+def _numbers() -> set[str]:
+    """The numbers and lists of playbook.py that limit something."""
+    return {
+        name
+        for name, value in vars(playbook).items()
+        if name.isupper() and not name.startswith("_")
+        if isinstance(value, timedelta | int | float | frozenset)
+        or name.endswith(("_SUITES", "_TOPICS"))
+    }
+
+
+def test_every_number_of_the_playbook_is_a_floor_or_out_of_reach() -> None:
+    """A new one is put here, with a laxer value that is refused, or why there can be none."""
+    assert _numbers() == FLOORS.keys() | CONSTANT.keys()
+    assert not FLOORS.keys() & CONSTANT.keys()
+
+
+@pytest.mark.parametrize("floor", sorted(_numbers() - CONSTANT.keys()))
+def test_a_value_laxer_than_the_playbooks_floor_is_refused(floor: str) -> None:
+    """In every stage that has the parameter, with the whole message."""
+    name, laxer, said = FLOORS[floor]
+    stages = [stage for stage, model in STAGE_PARAMS.items() if name in model.model_fields]
+    got = "" if ", got" in said else f", got {laxer}"
+
+    assert stages
+    for stage in stages:
+        assert refused({name: laxer}, stage) == f"p.yaml: {name}: expected {said}{got}"
+
+
+@pytest.mark.parametrize(("stage", "name", "bound"), BOUNDED)
+def test_a_value_beyond_a_bound_is_refused(stage: str, name: str, bound: str) -> None:
+    """One red value for each bound of each parameter; one without a value here fails."""
+    value, said = BEYOND[name][bound]
+
+    assert refused({name: value}, stage) == f"p.yaml: {name}: expected {said}, got {value!r}"
+
+
+@pytest.mark.parametrize(("stage", "name"), sorted({(stage, name) for stage, name, _ in BOUNDED}))
+def test_no_bound_is_passed_by_what_is_no_number(stage: str, name: str) -> None:
+    """NaN compares with nothing, infinity is beyond each upper bound, and text is not read as one."""
+    for value in (float("nan"), float("inf"), "48"):
+        assert refused({name: value}, stage).startswith(f"p.yaml: {name}: expected ")
 
 
 def test_stricter_values_are_accepted() -> None:
