@@ -21,7 +21,7 @@ rehearse: .venv/installed
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term:skip-covered -m "not torture"
-	$(BIN)/python -m pytest -p nbval --nbval --nbval-current-env notebooks -q
+	$(BIN)/python -m pytest -p nbval --nbval --nbval-current-env -q $$($(BIN)/python scripts/notebooks.py --recorded)
 
 torture: .venv/installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m torture

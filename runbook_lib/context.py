@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from .canonical import digest, digest_bytes
-from .errors import SourceError
+from .errors import SourceError, Stopped
 from .evidence.record import Entry, Record
 from .evidence.store import Store
 from .outcomes import CheckResult, Row, explain, unknown_row, worst
@@ -44,6 +44,7 @@ class Context:
     """``journal`` holds the record's entries this try may rely on; ``record`` is where it writes.
 
     ``private`` is a folder of ours alone, outside the evidence, for files that hold secrets.
+    ``undone`` says which recovery undoes this attempt, if one does.
     """
 
     item: str
@@ -59,6 +60,7 @@ class Context:
     attempt_name: str = ""
     source: str = "live"
     private: Path = Path()
+    undone: Callable[[], str] = lambda: ""
 
     @property
     def cluster_name(self) -> str:
@@ -190,6 +192,11 @@ class Context:
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return dict(zip(names, pool.map(one, names), strict=True))
 
+    def require_going_on(self) -> None:
+        """Raises Stopped once a recovery undoes this attempt."""
+        if by := self.undone():
+            raise Stopped(f"stopped: recovery {by}")
+
     def wait_until(self, due: datetime, what: str) -> bool:
         """Wait for ``due`` if the parameters say so; whether it has come."""
         if self.now >= due:
@@ -206,6 +213,7 @@ class Context:
         with progress(f"waiting for {what}", total, live=self.scope.live) as advance:
             seen = begun
             while self.scope.renew() < due:
+                self.require_going_on()
                 advance((self.now - seen).total_seconds())
                 seen, left = self.now, (due - self.now).total_seconds()
                 if clock.wait is None:

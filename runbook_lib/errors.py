@@ -9,6 +9,7 @@
   * StoreError        the store or an attempt in it cannot be used: exit 3
     * LockHeld        somebody else is changing this cluster
     * RecordDamaged   a record or tape contradicts its own digests
+  * Stopped           a recovery undoes this attempt: no more of it is begun
   * StageRefused      raised by ``stage.enforce()`` alone; carries the exit code
 
 A failed check is a value (``outcomes.CheckResult``), never an exception.
@@ -79,6 +80,10 @@ class LockHeld(StoreError):
 
 class RecordDamaged(StoreError):
     """A record, tape or manifest does not match its own digests."""
+
+
+class Stopped(RunbookError):
+    """A recovery undoes the attempt at work: it stops before its next step."""
 
 
 class StageRefused(RunbookError):

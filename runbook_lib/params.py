@@ -36,11 +36,19 @@ VOLATILE = frozenset(
         "retry_reason",
         "as_of",
         "site",
+        "takeover_minutes",
+        "summary",
+        "impact",
+        "mitigations",
+        "next_steps",
     }
 )
 """Parameters that are not intent: left out of the policy digest."""
 
-PER_TRY = frozenset({"wait", "waivers", "drops", "retry_reason", "as_of"})
+PER_TRY = frozenset(
+    {"wait", "waivers", "drops", "retry_reason", "as_of"}
+    | {"takeover_minutes", "summary", "impact", "mitigations", "next_steps"}
+)
 """Parameters a try may change; an attempt fixes all others."""
 
 
@@ -391,6 +399,35 @@ class MainnetParams(RolloutParams):
     engage_minutes: float = Field(default=_ENGAGE_MINUTES, gt=0, le=_ENGAGE_MINUTES)
 
 
+class RecoveryParams(StageParams):
+    """The way back from an apply: which one, which nodes, and what people are told.
+
+    ``nodes`` empty are all that the plan changed, ``undoes`` 0 the newest apply; ``break_glass`` is
+    the reason for what nobody approved beforehand. No item of a recovery can be waived.
+    """
+
+    previous_release: Name = ""
+    nodes: list[str] = []
+    undoes: int = Field(default=0, ge=0)
+    break_glass: str = ""
+    takeover_minutes: float = Field(default=10.0, gt=0, le=24 * 60)
+    summary: str = ""
+    impact: str = ""
+    mitigations: list[str] = []
+    next_steps: list[str] = []
+
+    @model_validator(mode="after")
+    def _recovery(self) -> RecoveryParams:
+        problems = []
+        if self.break_glass and len(self.break_glass.strip()) < 10:
+            problems.append("break_glass: expected a reason of at least 10 characters, got less")
+        if len(set(self.nodes)) != len(self.nodes):
+            problems.append("nodes: expected every node once, got one twice")
+        if problems:
+            raise Problems(problems)
+        return self
+
+
 class PreflightParams(StageParams):
     """The common preflight of ``stage``, run on its own: always a plan."""
 
@@ -411,6 +448,7 @@ STAGE_PARAMS: dict[str, type[StageParams]] = {
     "testnet": TestnetParams,
     "canary": CanaryParams,
     "mainnet": MainnetParams,
+    **dict.fromkeys(playbook.RECOVERY, RecoveryParams),
 }
 
 
@@ -418,7 +456,9 @@ def promoted(runbook: str, params: StageParams) -> str:
     """The playbook's stage that a runbook is about: the preflight's is a parameter."""
     if isinstance(params, ReportParams):
         return playbook.STAGES[-1]
-    return params.stage if isinstance(params, PreflightParams) else runbook
+    if isinstance(params, PreflightParams):
+        return params.stage
+    return playbook.RECOVERY.get(runbook, runbook)
 
 
 def stage_params(stage: str, values: dict[str, Any], where: str) -> StageParams:

@@ -144,12 +144,18 @@ PREFLIGHT = "preflight"
 """The runbook of the common preflight alone, for any stage: it plans, and changes nothing."""
 REPORT = "report"
 """The runbook that shows a release's stages on one page: it declares no item and judges nothing."""
+RECOVERY: dict[str, str] = {f"{stage}_recovery": stage for stage in STAGES}
+"""The runbook of a stage's recovery section -> that stage."""
 NOTEBOOKS: dict[str, str] = {
     PREFLIGHT: "00_preflight.ipynb",
     "development": "10_development.ipynb",
+    "development_recovery": "15_development_recovery.ipynb",
     "testnet": "20_testnet.ipynb",
+    "testnet_recovery": "25_testnet_recovery.ipynb",
     "canary": "30_canary.ipynb",
+    "canary_recovery": "35_canary_recovery.ipynb",
     "mainnet": "40_mainnet.ipynb",
+    "mainnet_recovery": "45_mainnet_recovery.ipynb",
     REPORT: "50_release_report.ipynb",
 }
 COMMON = (
@@ -204,6 +210,10 @@ DECLARED: dict[str, tuple[str, ...]] = {
         "mainnet.activate.witness-gate",
         "mainnet.activate.watch",
     ),
+    **{
+        runbook: tuple(item for item in ITEMS if item.startswith(f"{stage}.recover."))
+        for runbook, stage in RECOVERY.items()
+    },
 }
 PLAN_BEFORE: dict[str, str] = {stage: DOCUMENT for stage in STAGES if stage in DECLARED}
 """The change that may not start without the stage's plan."""

@@ -24,10 +24,12 @@ from .evidence.order import BEFORE, find_earlier
 from .evidence.record import Entry, Record
 from .evidence.standing import FINAL
 from .evidence.store import Attempt, Store
+from .evidence.undoing import what_to_undo
 from .params import (
     PER_TRY,
     PROJECT,
     STAGE_PARAMS,
+    RecoveryParams,
     StageParams,
     project_path,
     promoted,
@@ -74,6 +76,11 @@ class Session:
     @property
     def replay(self) -> bool:
         return self.source == "replay"
+
+    @property
+    def recovery(self) -> bool:
+        """Whether this runbook is the way back of a stage: its items block nothing."""
+        return self.stage in playbook.RECOVERY
 
     @property
     def promoted(self) -> str:
@@ -197,7 +204,8 @@ def open_live(stage: str, given: Mapping[str, Any]) -> Session:
     redactor = Redactor(site.secret_names())
     outside = Outside(redactor)
     source: Source = "rehearsal" if site.clock.source == "offset-file" else "live"
-    require_shared(store, site)
+    if stage not in playbook.RECOVERY:
+        require_shared(store, site)
     attempt = _find(store, stage, params) or _create(store, stage, params, site, source, operator)
     session = Session(
         stage=stage,
@@ -250,7 +258,8 @@ def prepare_attempt(stage: str, given: Mapping[str, Any], where: str) -> Attempt
     site = read_site(params.site)
     operator = find_operator(site, params.mode)
     store = Store(site.store_path)
-    require_shared(store, site)
+    if stage not in playbook.RECOVERY:
+        require_shared(store, site)
     source: Source = "rehearsal" if site.clock.source == "offset-file" else "live"
     return _find(store, stage, params) or _create(store, stage, params, site, source, operator)
 
@@ -316,7 +325,8 @@ def _find(store: Store, stage: str, params: StageParams) -> Attempt | None:
     if not params.attempt:
         return None
     attempt = store.attempt(params.release, stage, params.attempt)
-    store.check_heads(store.attempts(params.release))
+    if stage not in playbook.RECOVERY:
+        store.check_heads(store.attempts(params.release))
     fixed = store.opened(attempt)["params"]
     differs = [
         f"{key}: expected {fixed.get(key)!r} as attempt {params.attempt} was opened with, got {value!r}"
@@ -334,10 +344,14 @@ def _create(
     require_order(store, stage, params, source)
     now, _ = read_clock(site.clock)
     about = promoted(stage, params)
+    undoes = {}
+    if isinstance(params, RecoveryParams):
+        undoes = {"undoes": _undoes(store, about, params, source)}
     return store.create(
         params.release,
         stage,
         {
+            **undoes,
             "stage": stage,
             "release": params.release,
             "commit": params.commit,
@@ -355,7 +369,21 @@ def _create(
             "now": now.isoformat(),
             "version": VERSION,
         },
+        whatever=bool(undoes),
     )
+
+
+def _undoes(
+    store: Store, about: str, params: RecoveryParams, source: Source
+) -> dict[str, Any] | None:
+    """What a recovery undoes. Raises ParameterError for what nobody approved, without a reason."""
+    found, why = what_to_undo(store, params.release, about, source, params.undoes)
+    if why and params.mode == "apply" and not params.break_glass:
+        raise ParameterError(
+            f"break_glass: {why}; to go on without an approval, which the governance council must"
+            " ratify within 24 h, give the reason: --reason 'WHY'"
+        )
+    return found
 
 
 # --- replay -------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -21,15 +21,18 @@ from .changes.approvals import accept_drops, accept_waivers
 from .changes.approved import Ruling, needs_approval, rule
 from .changes.plan import Plan
 from .changes.power import margin_facts
+from .changes.takeover import cluster_lock
 from .context import Context, Judge
-from .errors import LockHeld, ParameterError, RunbookError, SourceError, StageRefused
+from .errors import LockHeld, ParameterError, RunbookError, SourceError, StageRefused, Stopped
 from .evidence import standing as standings
 from .evidence.record import Entry
+from .evidence.undoing import undone_by
 from .guards import Guard, stale
 from .outcomes import (
     CheckResult,
     ExitCode,
     Outcome,
+    Row,
     Standing,
     Value,
     Verdict,
@@ -306,15 +309,17 @@ class Stage:
 
     def _apply(self, change: Change, context: Context) -> CheckResult | None:
         """The change's result; None when a guard no longer held and it was not reached."""
-        session = self._session
+        session, rows = self._session, list[Row]()
         owner = f"{session.operator} ({session.attempt.name})"
+        context = replace(context, undone=lambda: self._undone(context))
         try:
-            with session.store.cluster_lock(context.cluster_name, owner) as descriptor:
+            with cluster_lock(context, owner, change, waits=session.recovery) as descriptor:
+                context.require_going_on()
                 guard = Guard(self._session, self._checks, change.item, context, self._again)
                 if refused := guard():
                     self._not_reached(change.item, context.scope.number, refused, guard.due)
                     return None
-                result = change.apply(context, Applier(context, descriptor, guard))
+                result = change.apply(context, Applier(context, descriptor, guard, rows))
             if change.observe is not None and result.outcome is Outcome.PASS:
                 return change.observe(context, result)
             return result
@@ -322,6 +327,21 @@ class Stage:
             held_by = str(held).partition(", got ")[2]
             row = unknown_row(context.cluster_name, "lock", "free", held_by)
             return context.conclude([row], passed="", empty="")
+        except Stopped as stopped:
+            what, expected = "goes on", "no recovery of this attempt"
+            row = unknown_row(context.cluster_name, what, expected, str(stopped))
+            return context.conclude([*rows, row], passed="", empty="")
+
+    def _undone(self, context: Context) -> str:
+        """By which recovery this attempt is undone; a recovery itself never is."""
+        session, attempt = self._session, self._session.attempt
+        if session.recovery:
+            return ""
+
+        def look() -> str:
+            return undone_by(session.store, attempt.release, attempt.stage, attempt.number)
+
+        return context.scope.notice("recovery of this attempt", look)
 
     def _result(self, context: Context, number: int, run: Callable[[], CheckResult | None]) -> None:
         """Record what ``run`` came to; nothing when it recorded its own end."""
@@ -421,7 +441,9 @@ class Stage:
         return False
 
     def _blocker(self, item: str) -> Standing | None:
-        """The first earlier item that stands in the way of ``item``."""
+        """The first earlier item that stands in the way of ``item``; in a recovery none does."""
+        if self._session.recovery:
+            return None
         declared = playbook.DECLARED[self._session.stage]
         before = declared[: declared.index(item)]
         downstream = any(playbook.ITEMS[i].kind == "change" for i in (*before, item))

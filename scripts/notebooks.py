@@ -2,6 +2,7 @@
 
 The committed outputs are exactly that run, byte-stable, so that nbval compares something real.
 ``--digests`` notes the digests alone: a fresh recording needs them before there is one to replay.
+``--recorded`` only names the notebooks that have a recording to replay.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from nbclient import NotebookClient
 
 from runbook_lib import notebook
 from runbook_lib.playbook import NOTEBOOKS
+from runbook_lib.session import RECORDINGS
 
 LARGEST = 400_000
 KEPT = {"tags"}
@@ -24,11 +26,19 @@ KEPT = {"tags"}
 def main() -> int:
     for name in [name for name in os.environ if name.startswith("RUNBOOK_")]:
         del os.environ[name]
+    if "--recorded" in sys.argv[1:]:
+        print(
+            *(notebook.NOTEBOOKS / name for runbook, name in NOTEBOOKS.items() if recorded(runbook))
+        )
+        return 0
     write_digests()
     if "--digests" in sys.argv[1:]:
         return 0
-    for name in NOTEBOOKS.values():
+    for runbook, name in NOTEBOOKS.items():
         path = notebook.NOTEBOOKS / name
+        if not recorded(runbook):
+            print(f"{name}: no recording is shipped; `make recording` makes one")
+            continue
         book = nbformat.read(path, as_version=4)
         for cell in book.cells:
             if cell.cell_type == "code":
@@ -50,6 +60,10 @@ def main() -> int:
             raise SystemExit(f"{name}: expected at most {LARGEST} bytes, got {size}")
         print(f"{name}: {size} bytes")
     return 0
+
+
+def recorded(runbook: str) -> bool:
+    return (RECORDINGS / runbook / "record.jsonl").is_file()
 
 
 def write_digests() -> None:

@@ -25,6 +25,7 @@ LAYERS = (
     ("metrics", "notebook"),
     ("evidence.record", "evidence.store", "evidence.standing", "evidence.seal", "evidence.render"),
     ("evidence.verify",),
+    ("evidence.undoing",),
     ("evidence.order",),
     ("evidence.status",),
     ("session",),

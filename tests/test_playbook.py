@@ -41,10 +41,11 @@ def test_the_playbooks_numbers() -> None:
 def test_stages_declare_items_in_order_with_checks_before_changes() -> None:
     """Each item once, known, its own stage's or common; preflight stands first."""
     for stage, items in playbook.DECLARED.items():
-        assert stage in (playbook.PREFLIGHT, playbook.REPORT, *playbook.STAGES)
+        assert stage in playbook.NOTEBOOKS
         assert len(set(items)) == len(items)
         assert set(items) <= set(playbook.ITEMS)
-        assert {item.split(".")[0] for item in items} <= {"preflight", stage}
+        about = playbook.RECOVERY.get(stage, stage)
+        assert {item.split(".")[0] for item in items} <= {"preflight", about}
         groups = [item.split(".")[0] for item in items if item != playbook.DOCUMENT]
         assert groups == sorted(groups, key=lambda group: group != "preflight")
         if stage in playbook.STAGES:
@@ -57,3 +58,13 @@ def test_gates_of_the_playbooks_sentences_are_the_chains() -> None:
     """For every stage, development's none."""
     assert tuple(playbook.GATE_STEPS) == playbook.STAGES
     assert {gate for steps in playbook.GATE_STEPS.values() for gate in steps} == set(GATES[4:])
+
+
+def test_a_recovery_declares_its_stages_three_items_and_nothing_of_the_normal_path() -> None:
+    """In the playbook's order; they are changes all, and no plan stands before them."""
+    assert set(playbook.RECOVERY.values()) == set(playbook.STAGES)
+    for runbook, stage in playbook.RECOVERY.items():
+        items = playbook.DECLARED[runbook]
+        assert [item.split(".")[:2] for item in items] == [[stage, "recover"]] * 3
+        assert {playbook.ITEMS[item].kind for item in items} == {"change"}
+        assert runbook not in playbook.PLAN_BEFORE

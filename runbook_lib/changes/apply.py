@@ -42,13 +42,15 @@ class Change:
     """A change item: what it would do, and how it is done (under the cluster's lock).
 
     A row of ``plan`` that fails refuses the plan. ``observe`` judges what came of a change that
-    was made, once the lock is free.
+    was made, once the lock is free. Not ``exclusive`` is one that alters no node: it does not wait
+    for the cluster's lock.
     """
 
     item: str
     plan: Callable[[Context], list[Row]]
     apply: Callable[[Context, Applier], CheckResult]
     observe: Callable[[Context, CheckResult], CheckResult] | None = None
+    exclusive: bool = True
 
 
 @dataclass
@@ -73,6 +75,7 @@ class Applier:
         if phase and self._found_done(step, stem):
             self._note(step, "done", stem, found=True)
             return True
+        self.context.require_going_on()
         stem = f"{step.node}-{step.name}-{self.context.scope.number}"
         folder = self.context.folder / "steps"
         folder.mkdir(exist_ok=True)

@@ -140,6 +140,7 @@ def _await(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]
     waiting = f"waiting for {', '.join(_operators(phase, wave))}"
     with progress(waiting, total, live=context.scope.live and context.params.wait) as advance:
         while True:
+            context.require_going_on()
             now = context.scope.reread()
             look = Look(context, phase, since, now, deadline)
             rows = [row for name in wave for row in look.node(phase.node(name))]

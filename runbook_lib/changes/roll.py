@@ -76,6 +76,7 @@ def _begin(
 ) -> Turns:
     """The turns in which a wave may begin; none when it may not, as it could not be ended."""
     assert context.plan is not None
+    context.require_going_on()
     rows = [*before_wave(), *digest_rows(context, context.plan)]
     turns: Turns = [phase.waves[number]]
     if isinstance(context.params, RolloutParams):

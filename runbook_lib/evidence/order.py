@@ -20,6 +20,7 @@ from .record import Entry, parse
 from .seal import MANIFEST
 from .standing import verdict
 from .store import Attempt, Store
+from .undoing import undone_by
 from .verify import verify
 
 BEFORE = dict(zip(STAGES[1:], STAGES, strict=False))
@@ -122,11 +123,13 @@ def _judged(store: Store, attempt: Attempt, commit: str, source: str) -> Earlier
         outcome=found.outcome.value,
         ended=found.ended.isoformat(),
     )
-    return told.model_copy(update={"problem": _problem(attempt, opened, found, commit, source)})
+    return told.model_copy(
+        update={"problem": _problem(store, attempt, opened, found, commit, source)}
+    )
 
 
 def _problem(
-    attempt: Attempt, opened: dict[str, str], found: Verdict, commit: str, source: str
+    store: Store, attempt: Attempt, opened: dict[str, str], found: Verdict, commit: str, source: str
 ) -> str:
     if opened["source"] != source:
         return f"expected attempt {attempt.number} made {source}, got it made {opened['source']}"
@@ -137,6 +140,8 @@ def _problem(
         if found.blocking:
             why = f"{found.blocking[0].item}: {found.blocking[0].reason}"
         return f"expected attempt {attempt.number} PASS, got {found.outcome}: {why}"
+    if by := undone_by(store, attempt.release, attempt.stage, attempt.number):
+        return f"expected attempt {attempt.number} still in force, got it undone: {by}"
     rows, _ = verify(attempt.folder)
     if any(row.outcome is not Outcome.PASS for row in rows):
         return f"expected attempt {attempt.number} to verify, got: {explain(rows, '', '')}"

@@ -21,10 +21,16 @@ from typing import Any
 from uuid import uuid4
 
 from ..errors import LockHeld, RecordDamaged, StoreError
-from ..playbook import PREFLIGHT, REPORT, STAGES
+from ..playbook import PREFLIGHT, RECOVERY, REPORT, STAGES
 from .record import Record
 
 ADOPTED = ".adopted"
+RUNBOOKS = (
+    PREFLIGHT,
+    *(name for pair in zip(STAGES, RECOVERY, strict=True) for name in pair),
+    REPORT,
+)
+"""The runbooks of a release, in the order in which attempts are listed."""
 
 
 @dataclass(frozen=True)
@@ -51,9 +57,8 @@ class Store:
     def attempts(self, release: str, stage: str | None = None) -> list[Attempt]:
         """Attempts of a release in order of stage and number. Raises StoreError for a gap."""
         found = []
-        for name in [stage] if stage else [PREFLIGHT, *STAGES, REPORT]:
-            folder = self.root / release / name
-            numbers = sorted(int(p.name) for p in folder.glob("[0-9]*") if p.name.isdigit())
+        for name in [stage] if stage else RUNBOOKS:
+            numbers = self._numbers(release, name)
             if numbers != list(range(1, len(numbers) + 1)):
                 raise StoreError(
                     f"{release}/{name}: expected attempts 1 to {len(numbers)} without a gap, got"
@@ -71,14 +76,48 @@ class Store:
             )
         return self._attempt(release, stage, number)
 
-    def create(self, release: str, stage: str, opened: dict[str, Any]) -> Attempt:
-        """A new attempt whose record opens with ``opened`` and the heads of all earlier ones."""
+    def create(
+        self, release: str, stage: str, opened: dict[str, Any], *, whatever: bool = False
+    ) -> Attempt:
+        """A new attempt whose record opens with ``opened`` and the heads of all earlier ones.
+
+        ``whatever`` is wrong with those: it is then named in ``damage``, and nothing is required.
+        """
         with self._release_lock(release):
-            earlier = self.attempts(release)
-            self.check_heads(earlier)
+            if whatever:
+                earlier, damage = self.readable(release)
+                opened = {**opened, "damage": damage}
+            else:
+                earlier = self.attempts(release)
+                self.check_heads(earlier)
             heads = {attempt.name: attempt.record.head for attempt in earlier}
-            number = len(self.attempts(release, stage)) + 1
+            number = max(self._numbers(release, stage), default=0) + 1
             return self._create(release, stage, number, {**opened, "heads": heads})
+
+    def readable(self, release: str, stage: str | None = None) -> tuple[list[Attempt], list[str]]:
+        """The attempts that can be read, and what is wrong with the others. Raises nothing."""
+        found, problems = [], []
+        for name in [stage] if stage else RUNBOOKS:
+            try:
+                self.attempts(release, name)
+            except StoreError as error:
+                problems.append(str(error))
+            for number in self._numbers(release, name):
+                attempt = self._attempt(release, name, number)
+                try:
+                    self.opened(attempt)
+                    found.append(attempt)
+                except (StoreError, OSError) as error:
+                    problems.append(str(error))
+        try:
+            self.check_heads(found)
+        except (StoreError, OSError) as error:
+            problems.append(str(error))
+        return found, problems
+
+    def _numbers(self, release: str, stage: str) -> list[int]:
+        folder = self.root / release / stage
+        return sorted(int(p.name) for p in folder.glob("[0-9]*") if p.name.isdigit())
 
     def recreate(self, release: str, stage: str, number: int, opened: dict[str, Any]) -> Attempt:
         """An attempt under its own number in a store of a replay, where there is no other."""

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +22,7 @@ from ..params import PROJECT
 
 MAX_OUTPUT = 16 * 1024 * 1024
 # Leaves the command's exit code beside its output, also when nobody waits for it any more.
-_KEEP_CODE = (
-    'rm -f "$0.code"; "$@"; code=$?; echo $code >"$0.tmp" && mv "$0.tmp" "$0.code"; exit $code'
-)
+_KEEP_CODE = 'echo $$ >"$0.pid"; rm -f "$0.code"; "$@"; code=$?; echo $code >"$0.tmp" && mv "$0.tmp" "$0.code"; exit $code'
 
 
 @dataclass(frozen=True)
@@ -121,6 +120,36 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def end_left_behind(stems: Sequence[str]) -> list[int]:
+    """End the changing commands with these path stems that are still at work here; their ids.
+
+    A process counts only when its command line names the stem: an id may be another's by now.
+    """
+    ended = []
+    for stem in stems:
+        try:
+            pid = int(Path(f"{stem}.pid").read_text())
+        except (OSError, ValueError):
+            continue
+        if stem in _command_line(pid):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+                ended.append(pid)
+    return ended
+
+
+def _command_line(pid: int) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+    except OSError:
+        argv = ["ps", "-o", "command=", "-p", str(pid)]  # no /proc here
+    try:
+        shown = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+    except OSError:
+        return []
+    return shown.split()
 
 
 def _head(file: IO[bytes]) -> bytes:

@@ -129,6 +129,8 @@ class Tape(Protocol):
 
     def number(self, item: str, number: int) -> int: ...
 
+    def holds(self, slot: Slot) -> bool: ...
+
     def recall(self, slot: Slot) -> tuple[Entry, bytes] | None: ...
 
     def record(self, slot: Slot, asked: Asked, meta: Meta, body: bytes) -> tuple[Entry, bytes]: ...
@@ -149,6 +151,9 @@ class LiveTape:
 
     def number(self, item: str, number: int) -> int:
         return number
+
+    def holds(self, slot: Slot) -> bool:
+        return False
 
     def recall(self, slot: Slot) -> tuple[Entry, bytes] | None:
         return None
@@ -218,6 +223,9 @@ class ReplayTape:
 
     def number(self, item: str, number: int) -> int:
         return self._judged.get(item, number)
+
+    def holds(self, slot: Slot) -> bool:
+        return slot in self._entries
 
     def recall(self, slot: Slot) -> tuple[Entry, bytes] | None:
         entry = self._entries.get(slot)
@@ -428,6 +436,19 @@ class Scope:
         """A value computed from what may not be recorded; a replay has only the value."""
         meta, _ = self._ask(f"DERIVE {what}", "read", lambda: ({"value": compute()}, b""))
         return str(meta["value"])
+
+    def notice(self, what: str, look: Callable[[], str]) -> str:
+        """What ``look`` saw of our own store, on the tape only when it saw something."""
+        slot = self._claim(f"NOTICE {what}")
+        if self.live:
+            seen = look()
+            found = self.tape.record(slot, Asked("read"), {"value": seen}, b"") if seen else None
+        else:
+            found = self.tape.recall(slot) if self.tape.holds(slot) else None
+        if found is None:
+            return ""
+        self._entries.append(found[0])
+        return str(found[0].meta["value"])
 
     # --- HTTP -----------------------------------------------------------------------------------
 

@@ -1,0 +1,90 @@
+"""The recovery of each stage, in the playbook's order: three changes a stage, none blocks another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .. import playbook
+from ..changes.apply import Applier, Change
+from ..changes.back import make_back_plan as plan
+from ..context import Context
+from ..outcomes import CheckResult, Value, unknown_row
+
+__all__ = [
+    "RUNS",
+    "council",
+    "disable_gates",
+    "expectations",
+    "governance_incident",
+    "halt",
+    "halt_fallback",
+    "incident",
+    "plan",
+    "public_report",
+    "restore",
+    "restore_state",
+    "revert_build",
+    "stall",
+    "storage",
+]
+
+
+def _not_built(item: str) -> Change:
+    """A change that is still to be built: it proves nothing."""
+    row = unknown_row(item, "is built", "a way to do it", "none yet: do it by hand")
+
+    def apply(context: Context, applier: Applier) -> CheckResult:
+        return context.conclude([row], passed="", empty="")
+
+    return Change(item, lambda context: [row], apply)
+
+
+revert_build = _not_built("development.recover.revert-build")
+restore_state = _not_built("development.recover.restore-state")
+incident = _not_built("development.recover.incident")
+halt = _not_built("testnet.recover.halt")
+storage = _not_built("testnet.recover.storage")
+governance_incident = _not_built("testnet.recover.governance-incident")
+disable_gates = _not_built("canary.recover.disable-gates")
+halt_fallback = _not_built("canary.recover.halt-fallback")
+public_report = _not_built("canary.recover.public-report")
+stall = _not_built("mainnet.recover.stall")
+restore = _not_built("mainnet.recover.restore")
+council = _not_built("mainnet.recover.council")
+
+_ALL: Sequence[Change] = (
+    revert_build, restore_state, incident, halt, storage, governance_incident,
+    disable_gates, halt_fallback, public_report, stall, restore, council,
+)  # fmt: skip
+RUNS: dict[str, tuple[Change, ...]] = {
+    runbook: tuple(change for change in _ALL if change.item in playbook.DECLARED[runbook])
+    for runbook in playbook.RECOVERY
+}
+"""The changes of each recovery, in the playbook's order."""
+
+EXPECTED: dict[str, tuple[str, Value]] = {
+    "development.recover.revert-build": ("the previous build runs, read back", "every node"),
+    "development.recover.restore-state": ("snapshot restored, WAL replayed, roots equal", "all"),
+    "development.recover.incident": ("an incident is open and blocks promotion", "1"),
+    "testnet.recover.halt": (
+        "halt announced, previous release redeployed, read back",
+        "every node",
+    ),
+    "testnet.recover.storage": (
+        "corrupted snapshots restored, roots equal",
+        "all, or none corrupt",
+    ),
+    "testnet.recover.governance-incident": ("incident filed with impact and gates, read back", "1"),
+    "canary.recover.disable-gates": ("rewards and witness off, previous bundle", "affected nodes"),
+    "canary.recover.halt-fallback": ("prior snapshot, proofs replayed", "all, or no halt"),
+    "canary.recover.public-report": ("mitigations and next steps, filed, read back", "none empty"),
+    "mainnet.recover.stall": ("rewards and witness off, canary configuration", "every node"),
+    "mainnet.recover.restore": ("snapshot restored, proofs verified before blocks", "all"),
+    "mainnet.recover.council": ("convened, its decision recorded", "within 24 h"),
+}
+
+
+def expectations(context: Context) -> list[tuple[str, str, Value]]:
+    """What must hold after this stage's recovery, before any data is read."""
+    prefix = f"{context.stage}.recover."
+    return [(item, *said) for item, said in EXPECTED.items() if item.startswith(prefix)]

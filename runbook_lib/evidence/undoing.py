@@ -1,0 +1,65 @@
+"""Which apply a recovery undoes, and by which recovery an apply was undone.
+
+The opened recovery attempt itself is the request to stop: an apply that finds one begins nothing
+more, now or later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import RunbookError
+from ..playbook import APPROVERS, RECOVERY
+from .record import Entry
+from .store import Attempt, Store
+
+
+def undone_by(store: Store, release: str, stage: str, attempt: int) -> str:
+    """``RECOVERY by OPERATOR`` of the first recovery that undoes an apply; empty for none."""
+    for runbook in (name for name, about in RECOVERY.items() if about == stage):
+        if not (store.root / release / runbook).is_dir():
+            continue
+        for one in store.readable(release, runbook)[0]:
+            opened = store.opened(one)
+            undoes = opened.get("undoes") or {}
+            if opened["mode"] == "apply" and undoes.get("attempt") == attempt:
+                return f"{one.name} by {opened['operator']}"
+    return ""
+
+
+def what_to_undo(
+    store: Store, release: str, stage: str, source: str, number: int = 0
+) -> tuple[dict[str, Any] | None, str]:
+    """The apply that a recovery of ``stage`` undoes, and why that was not approved (or is none).
+
+    ``number`` 0 is the newest that began a change, else the newest that has a plan.
+    """
+    found = []
+    for attempt in store.readable(release, stage)[0]:
+        opened, entries = store.opened(attempt), _entries(attempt)
+        if opened["mode"] != "apply" or opened["source"] != source:
+            continue
+        if number in (0, attempt.number) and (plan := plan_of(entries)) is not None:
+            found.append((any(entry.kind == "step" for entry in entries), attempt, plan))
+    if not found:
+        which = f"apply attempt {number}" if number else "apply attempt"
+        return None, f"expected an {which} of {release}/{stage} with a plan, got none"
+    _, attempt, plan = max(found, key=lambda one: (one[0], one[1].number))
+    undoes = {"attempt": attempt.number, "plan": plan.body["digest"], "name": attempt.name}
+    if stage in APPROVERS and not plan.body["approved_by"]:
+        return undoes, f"expected the plan of {attempt.name} approved, got nobody's approval"
+    return undoes, ""
+
+
+def plan_of(entries: Sequence[Entry]) -> Entry | None:
+    """The entry of the plan that an attempt has."""
+    plans = [entry for entry in entries if entry.kind == "plan"]
+    return plans[-1] if plans else None
+
+
+def _entries(attempt: Attempt) -> list[Entry]:
+    try:
+        return attempt.record.entries()
+    except (RunbookError, OSError):
+        return []
