@@ -227,16 +227,15 @@ def _is_text(row: Row) -> bool:
 
 def _rows(standing: Standing, rows: Sequence[Row]) -> list[Block]:
     columns = ("outcome", "subject", "what", "expected", "observed")
-    waived = {(row.subject, row.outcome) for row in standing.waived}
     good = [_row(row) for row in rows if row.outcome is Outcome.PASS]
     bad = [row for row in wording.worst_first(rows) if row.outcome is not Outcome.PASS]
-    bad.sort(key=lambda row: (row.subject, row.outcome) in waived)
+    bad.sort(key=standing.covers)
     blocks: list[Block] = []
     if bad:
         whole = count(len({row.subject for row in rows}), "subject")
         summary = f"{len(bad):,} of {count(len(rows), 'row')} not PASS, "
         summary += f"on {len({row.subject for row in bad}):,} of {whole}"
-        said = [_row(row, (row.subject, row.outcome) in waived) for row in bad]
+        said = [_row(row, standing.covers(row)) for row in bad]
         blocks += _folded(summary, columns, said)
     if good:
         summary = f"{len(good):,} of {count(len(rows), 'row')} PASS"
@@ -246,6 +245,7 @@ def _rows(standing: Standing, rows: Sequence[Row]) -> list[Block]:
 
 def _row(row: Row, waived: bool = False) -> tuple[str | Text, ...]:
     word = wording.outcome_word(row.outcome) + (", waived" if waived else "")
+    word += "" if row.waivable else ", never waivable"
     if row.return_at is not None:
         word += f", due {utc(row.return_at)}"
     return (word, row.subject, row.what, *numbers(row.expected, row.observed, row.unit))

@@ -59,7 +59,8 @@ class Model(BaseModel):
 class Row(Model):
     """One thing looked at: who, what, what was expected, what was seen.
 
-    ``return_at`` is set when nothing is wrong and only time is missing ("not yet due").
+    ``return_at`` is set when nothing is wrong and only time is missing ("not yet due"). No waiver
+    covers a row that is not ``waivable``: a wrong signature or digest, a forged word.
     """
 
     subject: str
@@ -69,6 +70,7 @@ class Row(Model):
     outcome: Outcome
     unit: str = ""
     return_at: AwareDatetime | None = None
+    waivable: bool = Field(default=True, exclude_if=lambda waivable: waivable is True)
 
 
 class CheckResult(Model):
@@ -109,6 +111,7 @@ def check_row(
     *,
     unit: str = "",
     return_at: datetime | None = None,
+    waivable: bool = True,
 ) -> Row:
     """A row; ``ok`` is a comparison's truth value, or the outcome itself when there is no proof."""
     outcome = ok if isinstance(ok, Outcome) else (Outcome.PASS if ok else Outcome.FAIL)
@@ -120,6 +123,7 @@ def check_row(
         outcome=outcome,
         unit=unit,
         return_at=return_at,
+        waivable=waivable or outcome is Outcome.PASS,
     )
 
 
@@ -130,9 +134,18 @@ def unknown_row(
     problem: str,
     *,
     return_at: datetime | None = None,
+    waivable: bool = True,
 ) -> Row:
     """A row for what could not be determined: no data, an error, an unreadable answer."""
-    return check_row(subject, what, expected, problem, Outcome.INCONCLUSIVE, return_at=return_at)
+    return check_row(
+        subject,
+        what,
+        expected,
+        problem,
+        Outcome.INCONCLUSIVE,
+        return_at=return_at,
+        waivable=waivable,
+    )
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
@@ -232,15 +245,16 @@ class Standing(Model):
 
     @property
     def open_rows(self) -> tuple[Row, ...]:
-        """Rows that are neither PASS nor covered by a waiver of their subject and outcome."""
+        """Rows that are neither PASS nor covered by a waiver."""
         if self.result is None:
             return ()
-        covered = {(row.subject, row.outcome) for row in self.waived}
-        return tuple(
-            row
-            for row in self.result.rows
-            if row.outcome is not Outcome.PASS and (row.subject, row.outcome) not in covered
-        )
+        rows = self.result.rows
+        return tuple(r for r in rows if r.outcome is not Outcome.PASS and not self.covers(r))
+
+    def covers(self, row: Row) -> bool:
+        """Whether a waiver names the row's subject and outcome, and the row may be waived at all."""
+        named = any((one.subject, one.outcome) == (row.subject, row.outcome) for one in self.waived)
+        return named and row.waivable
 
     @property
     def outcome(self) -> Outcome:

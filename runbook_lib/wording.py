@@ -88,8 +88,8 @@ def history(standing: Standing) -> list[str]:
 
 
 def waivers(standing: Standing) -> list[str]:
-    """One line for each waived row: who accepted it, until when and why."""
-    return [_waiver(row) for row in standing.waived]
+    """One line for each waived row: who accepted it, until when and why, and what that leaves out."""
+    return [_waiver(row) + _left_out(standing, row) for row in standing.waived]
 
 
 def _earlier(t: EarlierTry) -> str:
@@ -102,6 +102,13 @@ def _waiver(row: WaivedRow) -> str:
     own = ", self-approved" if row.self_approved else ""
     until = utc(row.expires)
     return f"{row.subject} ({row.outcome.value}) waived by {by} until {until}{own}: {row.reason}"
+
+
+def _left_out(standing: Standing, waiver: WaivedRow) -> str:
+    rows = standing.result.rows if standing.result is not None else ()
+    named = [r for r in rows if (r.subject, r.outcome) == (waiver.subject, waiver.outcome)]
+    never = ", ".join(row.what for row in named if not row.waivable)
+    return f"; never waivable: {never}" if never else ""
 
 
 def tally(words: Iterable[str]) -> str:

@@ -182,6 +182,27 @@ def test_a_waiver_says_who_until_when_and_that_it_is_self_approved() -> None:
     assert lines[6].startswith("  ✗ FAIL, waived  dev-2")
 
 
+def test_a_row_that_is_never_waivable_says_so_and_blocks() -> None:
+    """A waiver that names its subject covers the other row of it, and the card says which it does not."""
+    forged = check_row("dev-2", "signature", "a listed key's", "another", ok=False, waivable=False)
+    waived = WaivedRow(
+        subject="dev-2",
+        outcome=Outcome.FAIL,
+        reason="spare node",
+        approved_by=("grace",),
+        self_approved=False,
+        expires=NOW,
+    )
+    standing = judged(GOOD, BAD, forged, waived=(waived,))
+    lines = display.result_card(standing).text.splitlines()
+
+    assert (standing.outcome, standing.open_rows) == (Outcome.FAIL, (forged,))
+    assert lines[0] == "✗ FAIL preflight.config-drift"
+    assert lines[2].endswith(" UTC: spare node; never waivable: signature")
+    assert lines[6].startswith("  ✗ FAIL, never waivable  dev-2")
+    assert lines[7].startswith("  ✗ FAIL, waived          dev-2")
+
+
 def test_what_only_lacks_time_says_when_to_return() -> None:
     """Not yet due reads otherwise than inconclusive, and names the instant in UTC."""
     due = NOW.astimezone(tz=None) + timedelta(hours=2)

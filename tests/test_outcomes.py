@@ -174,3 +174,21 @@ def test_a_verdict_survives_json() -> None:
     """As it stands in notebook and attestation."""
     found = verdict(standing(row(FAIL), row(OPEN, "n2", due=AT), waived=(waiver("n1", FAIL),)))
     assert Verdict.model_validate_json(found.model_dump_json()) == found
+
+
+def test_only_what_is_never_waivable_says_so_in_a_record() -> None:
+    """Records made before rows could say it read the same, and are written the same."""
+    plain = row(FAIL)
+    never = check_row("n1", "digest", "a", "b", ok=False, waivable=False)
+
+    assert "waivable" not in plain.model_dump(mode="json")
+    assert never.model_dump(mode="json")["waivable"] is False
+    assert [Row.model_validate_json(one.model_dump_json()) for one in (plain, never)] == [
+        plain,
+        never,
+    ]
+
+
+def test_what_passes_needs_no_waiver() -> None:
+    """The mark is of what is wrong: a digest that is right carries none."""
+    assert check_row("n1", "digest", "a", "a", ok=True, waivable=False).waivable

@@ -134,7 +134,7 @@ def _build(
     if delta.installed and build == delta.binary:
         text = f"the release's, installed ahead of the stage: {build}"
         return [check_row(node.name, "binary", "the verified or the release's", text, ok=True)]
-    return [check_row(node.name, "binary", before, build, ok=False)]
+    return [check_row(node.name, "binary", before, build, ok=False, waivable=False)]
 
 
 def _whose(node: Node, what: str, error: SourceError) -> str:

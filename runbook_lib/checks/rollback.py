@@ -117,7 +117,9 @@ def _releases(context: Context, settings: Rollback, found: Found) -> None:
             staged = _inspect(context, path, settings.binary)
         except SourceError as error:
             what = f"build of the last good state of {', '.join(nodes)}"
-            found.rows.append(unknown_row(name, what, build, error.problem))
+            waivable = not isinstance(error, images.WrongDigest)
+            row = unknown_row(name, what, build, error.problem, waivable=waivable)
+            found.rows.append(row)
             continue
         found.rows.append(_build_row(name, staged, build, candidate.digest))
         found.releases.append(Asset(name, staged.digest, staged.size, frozenset(nodes)))
@@ -135,29 +137,34 @@ def _inspect(context: Context, path: str, binary: str) -> images.Staged:
             )
             return staged.model_dump_json()
         except SourceError as error:
-            return canonical({"error": f"{error.source}: {error.problem}"}).decode()
+            wrong = {"wrong": True} if isinstance(error, images.WrongDigest) else {}
+            return canonical({"error": f"{error.source}: {error.problem}", **wrong}).decode()
 
     text = context.scope.derive(f"image {path} {binary}", look).encode()
     try:
         return wire.decode(path, text, images.Staged)
     except SourceError:
-        raise SourceError(path, wire.decode(path, text, _Problem).error) from None
+        found = wire.decode(path, text, _Problem)
+        kind = images.WrongDigest if found.wrong else SourceError
+        raise kind(path, found.error) from None
 
 
 class _Problem(wire.Wire):
     error: str
+    wrong: bool = False
 
 
 def _build_row(name: str, staged: images.Staged, build: str, candidate: str) -> Row:
     what = f"build of the last good state ({staged.kind})"
     digests = {*staged.known_as, staged.binary} - {""}
     if candidate != build and candidate in digests:
-        return check_row(name, what, build, f"{candidate}: the candidate's own", ok=False)
+        own = f"{candidate}: the candidate's own"
+        return check_row(name, what, build, own, ok=False, waivable=False)
     if build in digests:
         return check_row(name, what, build, build, ok=True)
     if staged.problem:
         return unknown_row(name, what, build, staged.problem)
-    return check_row(name, what, build, staged.binary, ok=False)
+    return check_row(name, what, build, staged.binary, ok=False, waivable=False)
 
 
 # --- snapshots --------------------------------------------------------------------------------------
@@ -250,16 +257,17 @@ def _pruning(context: Context, bundle: Bundle, height: int) -> list[Row]:
         if isinstance(got, SourceError):
             rows.append(unknown_row(name, what, proof.digest, got.problem))
         elif got.digest != proof.digest:
-            rows.append(check_row(name, what, proof.digest, got.digest, ok=False))
+            rows.append(check_row(name, what, proof.digest, got.digest, ok=False, waivable=False))
     return rows
 
 
 def _signature_row(name: str, what: str, signed: str | SourceError | Refused) -> Row:
+    # Nor is one that is not there waived: whoever cannot forge it could take it away.
     what, wanted = f"signature of {what}", "a listed key's"
     if isinstance(signed, SourceError):
-        return unknown_row(name, what, wanted, signed.problem)
+        return unknown_row(name, what, wanted, signed.problem, waivable=False)
     if isinstance(signed, Refused):
-        return check_row(name, what, wanted, str(signed), ok=False)
+        return check_row(name, what, wanted, str(signed), ok=False, waivable=False)
     return check_row(name, what, wanted, signed, ok=True)
 
 
@@ -280,9 +288,8 @@ def _whole(context: Context, bundle: Bundle, keys: snapshots.Keys, found: Found)
     ]
     if isinstance(bundle.about, About):
         bound = bundle.about.manifest
-        rows.append(
-            check_row(name, "manifest named by bundle.json", bound, digest, bound == digest)
-        )
+        what = "manifest named by bundle.json"
+        rows.append(check_row(name, what, bound, digest, bound == digest, waivable=False))
     bad = _chunks(context, bundle.path / "chunks", manifest, name)
     if not bad:
         what = f"{len(manifest.segments):,} chunks of {manifest.size:,} bytes"
@@ -291,7 +298,9 @@ def _whole(context: Context, bundle: Bundle, keys: snapshots.Keys, found: Found)
     if left := bad[SHOWN:]:
         fails = any(row.outcome is Outcome.FAIL for row in left)
         outcome = Outcome.FAIL if fails else Outcome.INCONCLUSIVE
-        rows.append(check_row(name, "further chunks", "whole", f"{len(left):,} are not", outcome))
+        waivable = all(row.waivable for row in left)
+        got = f"{len(left):,} are not"
+        rows.append(check_row(name, "further chunks", "whole", got, outcome, waivable=waivable))
     return rows
 
 
@@ -320,9 +329,10 @@ def _chunk(
     if isinstance(seen, SourceError):
         yield unknown_row(name, what, expected, seen.problem)
     elif seen.size != segment.size_bytes:
-        yield check_row(name, what, segment.size_bytes, seen.size, ok=False, unit="bytes")
+        size = segment.size_bytes
+        yield check_row(name, what, size, seen.size, ok=False, unit="bytes", waivable=False)
     elif seen.digest != expected:
-        yield check_row(name, what, expected, seen.digest, ok=False)
+        yield check_row(name, what, expected, seen.digest, ok=False, waivable=False)
 
 
 # --- from where each node is ------------------------------------------------------------------------

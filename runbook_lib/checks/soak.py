@@ -77,7 +77,7 @@ def _window(context: Context, wanted: dict[str, NodeState], over: quiet.Window) 
             yield unknown_row(name, "binary", state.binary, build.problem)
             continue
         same = build.digest == state.binary
-        yield check_row(name, "binary", state.binary, build.digest, same)
+        yield check_row(name, "binary", state.binary, build.digest, same, waivable=False)
         events = "; ".join(quiet.told(each) for each in restarted.get(name, []))
         # A digest cannot be seen in the past: only a process that never restarted kept its own.
         got = f"{events}; what ran before cannot be known" if events else "never"

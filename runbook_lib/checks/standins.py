@@ -71,7 +71,8 @@ def _fresh(context: Context, node: Node, reports: Reports) -> NodeReport | Row |
     for one in mine:
         if one.fault.startswith("forged"):
             got = f"{one.grounds}: {one.fault}"
-            return check_row(node.name, WHAT, f"by {node.operator}", got, ok=False)
+            by = f"by {node.operator}"
+            return check_row(node.name, WHAT, by, got, ok=False, waivable=False)
     good = [one.report for one in mine if not one.fault]
     if good and context.now - good[-1].at <= context.params.valid_for:
         return good[-1]

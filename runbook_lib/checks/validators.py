@@ -134,7 +134,7 @@ def _row(voice: Voice, asked: _Asked, heard: Heard) -> Row:
     for one in refused:
         if one.fault == "forged":
             got = f"forged: {one.grounds}: {one.why}{call}"
-            return check_row(voice.name, what, asked.expected, got, ok=False)
+            return check_row(voice.name, what, asked.expected, got, ok=False, waivable=False)
     words = [w for w in heard.words if w.kind == asked.said.kind and voice.says(w)]
     mine = [w for w in words if not _differs(w, asked.said)]
     back = [w for w in heard.withdrawals if voice.says(w)]

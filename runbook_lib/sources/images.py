@@ -36,6 +36,10 @@ DOCUMENTS = frozenset({"index.json", "manifest.json"})
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
 
+class WrongDigest(SourceError):
+    """A blob or layer is not what it is named by."""
+
+
 class Staged(Wire):
     """``digest``: of the file, of a layout's manifest; ``known_as``: every digest it answers to.
 
@@ -212,7 +216,7 @@ class _Reading:
             data = b"".join(iter(lambda: blob.read(CHUNK), b""))
         self.size += len(data)
         if digest and digest_bytes(data) != digest:
-            raise SourceError("image", f"expected a blob {digest}, got {digest_bytes(data)}")
+            raise WrongDigest("image", f"expected a blob {digest}, got {digest_bytes(data)}")
         return data
 
 
@@ -342,7 +346,7 @@ def _read_layer(reading: _Reading, layer: _Layer, search: Search) -> None:
         magic = raw.read(4)
     reading.size += raw.size
     if layer.size not in (None, raw.size):
-        raise SourceError("image", f"expected a layer of {layer.size} bytes, got {raw.size}")
+        raise WrongDigest("image", f"expected a layer of {layer.size} bytes, got {raw.size}")
     if magic.startswith(b"\x28\xb5\x2f\xfd"):
         raise SourceError("image", "expected layers as tar or gzip, got zstd; save it otherwise")
     with reading.files.open(layer.name) as raw:
@@ -354,6 +358,6 @@ def _read_layer(reading: _Reading, layer: _Layer, search: Search) -> None:
         found = content.digest()
         reading.unpacked += content.read_so_far
         if found != layer.content:
-            raise SourceError("image", f"expected a layer of content {layer.content}, got {found}")
+            raise WrongDigest("image", f"expected a layer of content {layer.content}, got {found}")
         if layer.blob and (found := blob.digest()) != layer.blob:  # also what follows the content
-            raise SourceError("image", f"expected a blob {layer.blob}, got {found}")
+            raise WrongDigest("image", f"expected a blob {layer.blob}, got {found}")

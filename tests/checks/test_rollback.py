@@ -152,6 +152,12 @@ class Staging:
             if row.outcome is not PASS
         ]
 
+    def never(self) -> list[str]:
+        """What of the rows that are not PASS no waiver can cover."""
+        rows = self.judge().rows
+        assert all(row.waivable for row in rows if row.outcome is PASS)
+        return [row.what.partition(" (")[0] for row in rows if not row.waivable]
+
 
 @pytest.fixture
 def staging(practice: Any) -> Staging:
@@ -561,3 +567,63 @@ def test_what_is_expected_names_the_limits(staging: Staging) -> None:
         "previous release and snapshots are staged, whole, signed and fetchable by every node",
         "1 of at most 24 h and 17,280 blocks",
     )
+
+
+# --- what no waiver covers --------------------------------------------------------------------------
+
+
+def bind_another(staging: Staging) -> None:
+    """A manifest that is signed, and not the one that bundle.json names."""
+    path = staging.bundle / "manifest" / "chunks.json"
+    staging.sign(path, path.read_bytes() + b"\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "never"),
+    [
+        (lambda s: s.release.write_bytes(CANDIDATE), [BUILD[:28]]),
+        (lambda s: s.release.write_bytes(b"another"), [BUILD[:28]]),
+        (lambda s: s.release.write_bytes(image(b"another")), [BUILD[:28]]),
+        (
+            lambda s: s.release.write_bytes(image(PREVIOUS).replace(b"amd64", b"arm64")),
+            [f"{BUILD[:28]} of dev-1, dev-2"],
+        ),
+        (lambda s: (s.bundle / "bundle.json.sig").unlink(), ["signature of bundle.json"]),
+        (
+            lambda s: (s.bundle / "manifest" / "chunks.json.sig").write_text("1:" + "A" * 88),
+            ["signature of manifest/chunks.json"],
+        ),
+        (bind_another, ["manifest named by bundle.json"]),
+        (
+            lambda s: (s.bundle / "chunks" / "chunk-1").write_bytes(b"eno" * 100),
+            ["chunk chunk-1"],
+        ),
+        (lambda s: (s.bundle / "chunks" / "chunk-1").write_bytes(b"one"), ["chunk chunk-1"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_signature_or_digest_is_never_waivable(
+    staging: Staging, spoil: Any, never: list[str]
+) -> None:
+    """Whatever else of the way back somebody accepts to be without."""
+    staging.context()
+    spoil(staging)
+
+    assert staging.never() == never
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda s: s.release.unlink(),
+        lambda s: (s.bundle / "chunks" / "chunk-0").unlink(),
+        lambda s: s.heights.update({"dev-2": None}),
+        lambda s: s.probe("dev-1", free_bytes=0),
+    ],
+)
+def test_what_is_missing_may_be_accepted(staging: Staging, spoil: Any) -> None:
+    """A risk that somebody else may take on, row by row."""
+    staging.context()
+    spoil(staging)
+
+    assert staging.wrong()
+    assert staging.never() == []

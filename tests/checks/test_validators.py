@@ -134,7 +134,24 @@ def test_a_forged_file_fails_a_validator_that_also_spoke(bench: Bench) -> None:
     speak(bench)
     sign(bench, "mallory")
 
-    assert row(judge(bench), "test-6").outcome is FAIL
+    found = row(judge(bench), "test-6")
+    assert (found.outcome, found.waivable) == (FAIL, False)
+
+
+@pytest.mark.parametrize("stage", CHECKS)
+def test_a_missing_word_may_be_waived_a_forged_one_never(bench: Bench, stage: str) -> None:
+    """Of all that can be wrong with a validator's word, that alone nobody may accept."""
+    prefix = {"testnet": "ack", "mainnet": "signoff"}[stage]
+    bench.network.fault(f"{prefix}-forged@{stage}/{HARBOR[stage]}")
+    speak(bench, stage)
+    forged = judge(bench, stage)
+    assert [one.subject for one in forged.rows if not one.waivable] == [HARBOR[stage]]
+
+    bench.network.clear(f"{prefix}-forged")
+    for path in (bench.network.root / "words" / "v1.4.0").iterdir():
+        path.unlink()
+    missing = judge(bench, stage)
+    assert (missing.outcome, {one.waivable for one in missing.rows}) == (INCONCLUSIVE, {True})
 
 
 def test_an_unreadable_file_may_be_a_withdrawal(bench: Bench) -> None:

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 from runbook_lib import playbook
 from runbook_lib.errors import RecordDamaged
 from runbook_lib.evidence.record import GENESIS, Entry
-from runbook_lib.evidence.standing import incomplete, load_result, standing, standings, verdict
+from runbook_lib.evidence.standing import (
+    incomplete,
+    load_result,
+    standing,
+    standings,
+    verdict,
+    waived_rows,
+)
 from runbook_lib.outcomes import CheckResult, ExitCode, Outcome, Row, check_row, worst
 
 from ..conftest import SMALL
@@ -411,7 +418,7 @@ SUBJECTS = st.sampled_from(["dev-1", "dev-2", "dev-3"])
 
 
 @given(
-    rows=st.lists(st.tuples(SUBJECTS, OUTCOMES), min_size=1, max_size=5),
+    rows=st.lists(st.tuples(SUBJECTS, OUTCOMES, st.booleans()), min_size=1, max_size=5),
     waivers=st.lists(
         st.tuples(
             st.sampled_from([CI, DRIFT]),
@@ -422,24 +429,60 @@ SUBJECTS = st.sampled_from(["dev-1", "dev-2", "dev-3"])
     ),
 )
 def test_a_waiver_never_covers_a_row_it_does_not_name(
-    rows: list[tuple[str, Outcome]], waivers: list[tuple[str, Outcome, list[str]]]
+    rows: list[tuple[str, Outcome, bool]], waivers: list[tuple[str, Outcome, list[str]]]
 ) -> None:
-    """The item passes exactly when every row that is not PASS is named, with its outcome."""
+    """The item passes exactly when every row that is not PASS is named, with its outcome.
+
+    And may be waived at all: naming a row that is never waivable covers nothing.
+    """
     story = Story().session()
     for item, outcome, subjects in waivers:
         story.waive(item, outcome, *subjects)
-    story.judged(CI, *(found(outcome, subject) for subject, outcome in rows))
+    story.judged(CI, *(found(outcome, subject, waivable=may) for subject, outcome, may in rows))
     named = {(s, outcome) for item, outcome, subjects in waivers if item == CI for s in subjects}
     left = [
         outcome
-        for subject, outcome in rows
-        if outcome is not Outcome.PASS and (subject, outcome) not in named
+        for subject, outcome, may in rows
+        if outcome is not Outcome.PASS and not (may and (subject, outcome) in named)
     ]
 
     made = standing(story.entries, CI)
+    given = {w.subject for w in made.waived}
+    assert given == {s for item, _, subjects in waivers if item == CI for s in subjects}
 
     assert [row.outcome for row in made.open_rows] == left
     assert made.outcome is (worst(left) if left else Outcome.PASS)
+
+
+@given(
+    waivers=st.lists(
+        st.tuples(
+            st.integers(1, 3),
+            st.sampled_from([CI, DRIFT]),
+            st.sampled_from([Outcome.FAIL, Outcome.INCONCLUSIVE]),
+            st.lists(SUBJECTS, min_size=1, max_size=2),
+        ),
+        max_size=6,
+    )
+)
+def test_the_waived_rows_are_those_the_newest_session_named(
+    waivers: list[tuple[int, str, Outcome, list[str]]],
+) -> None:
+    """Item, subject and outcome, one by one; nothing of another item or an earlier session."""
+    story = Story()
+    for session in (1, 2, 3):
+        story.session(session)
+        for when, item, outcome, subjects in waivers:
+            if when == session:
+                story.waive(item, outcome, *subjects)
+
+    for item in DECLARED:
+        assert [(row.subject, row.outcome) for row in waived_rows(story.entries, item)] == [
+            (subject, outcome)
+            for when, about, outcome, subjects in waivers
+            if (when, about) == (3, item)
+            for subject in subjects
+        ]
 
 
 def test_a_waiver_lifts_no_result_without_rows() -> None:

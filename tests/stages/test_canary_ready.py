@@ -80,6 +80,8 @@ def test_a_fault_comes_to_its_declared_outcome(network: RehearsalNetwork, fault:
     ]
     assert verdict.exit_code == EXIT[fault.outcome]
     assert mutations(read_entries(folder / "tape")) == []
+    never = [row.what for row in verdict.blocking[0].open_rows if not row.waivable]
+    assert never == (["binary"] if fault.name == "candidate-missing" else [])
 
 
 def test_each_item_can_block_in_either_way() -> None:

@@ -196,6 +196,7 @@ def test_a_canary_may_run_the_candidate_before_its_stage(network: RehearsalNetwo
     assert canary.outcome is Outcome.PASS
     assert [row.observed for row in canary.rows if row.what == "binary"] == [text]
     assert not_passed(mainnet) == [("main-1", "binary", known[0], digest)]
+    assert [row.waivable for row in mainnet.rows if row.outcome is not Outcome.PASS] == [False]
     with candidate_on(network, "main-4") as digest:
         assert not_passed(drift(network, "canary")) == [("main-4", "binary", known[0], digest)]
 
