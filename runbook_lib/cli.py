@@ -168,6 +168,7 @@ def parser() -> argparse.ArgumentParser:
     status = verb("status", commands.status, "where a release stands")
     status.add_argument("release")
     status.add_argument("--site", required=True)
+    _incident_options(verb("incident", _incident, "what became of incidents; end one"))
     watch = verb("watch", commands.watch, "one look of mainnet's watch")
     watch.add_argument("what", metavar="RELEASE|mainnet", help="a release, or mainnet with -f")
     watch.add_argument("--site", default="", help="site file, where no parameter file names it")
@@ -185,6 +186,29 @@ def parser() -> argparse.ArgumentParser:
     schema = verb("schema", commands.schema, "JSON Schema of a file we read")
     schema.add_argument("which", choices=("site", *stages))
     return top
+
+
+def _incident_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("what", metavar="ID|RELEASE")
+    made.add_argument("--site", required=True)
+    steps = made.add_mutually_exclusive_group()
+    for step, text in (
+        ("acknowledge", "somebody is at it"),
+        ("mitigated", "its harm is contained"),
+        ("close", "it is over, for the --reason given"),
+        ("sign-off", "record somebody else's approval of its closing"),
+        ("ratify", "record the council's approval of its break-glass"),
+    ):
+        steps.add_argument(f"--{step}", dest="step", action="store_const", const=step, help=text)
+    made.add_argument("--reason", default="", help="why it is over")
+    made.add_argument("--issue", type=int, default=0, help="a further issue to read words in")
+    made.add_argument("--approval", default="", metavar="FILE", help="a signed approval")
+
+
+def _incident(args: argparse.Namespace) -> int:
+    from .incident import incident
+
+    return incident(args)
 
 
 def _node_report_options(made: argparse.ArgumentParser) -> None:

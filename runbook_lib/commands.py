@@ -333,6 +333,7 @@ def adopt(args: argparse.Namespace) -> int:
 
 def status(args: argparse.Namespace) -> int:
     """Where a release stands, computed from its attempts, and when the next stage can open."""
+    from .evidence.incidents import blocking, incidents_of
     from .evidence.status import attempts_of, next_opening
     from .evidence.store import Store
     from .session import read_site
@@ -365,12 +366,28 @@ def status(args: argparse.Namespace) -> int:
             "why": opening.why,
             "missing": list(opening.missing),
         }
+    open_ones = blocking(store, args.release, single_operator=site.single_operator)
+    problems = {one.name: one.problem for one in open_ones}
+    known = {one.id: one.standing for one in incidents_of(store, args.release)}
+    incidents = [
+        {"id": name, "standing": known.get(name, "missing"), "blocks": problems.get(name, "")}
+        for name in dict.fromkeys([*known, *problems])
+    ]
     if args.json:
-        print_json({"release": args.release, "attempts": rows, "next": following})
+        print_json(
+            {
+                "release": args.release,
+                "attempts": rows,
+                "incidents": incidents,
+                "next": following,
+            }
+        )
     else:
         columns = ("stage", "attempt", "mode", "source", "outcome", "sealed", "blocks", "since")
         table: list[Sequence[Value]] = [[row[column] for column in columns] for row in rows]
         print(display.table_card(args.release, columns, table or [("no attempt yet",)]).text)
+        for one in incidents:
+            print(f"incident  {one['id']}: {one['blocks'] or one['standing']}")
         if opening is not None and following is not None:
             when = following["earliest"] or "not before that is mended"
             print(f"next: {opening.stage}, at the earliest {when}: {opening.item}: {opening.why}")
@@ -379,7 +396,8 @@ def status(args: argparse.Namespace) -> int:
     newest = {one.attempt.stage: one for one in found if one.verdict.mode == "apply"}
     passed = {stage for stage, one in newest.items() if one.passed}
     built = {stage for stage in STAGES if stage in NOTEBOOKS and stage in site.stages}
-    return 0 if passed.issuperset(built) else int(ExitCode.INCONCLUSIVE)
+    whole = passed.issuperset(built) and not problems
+    return 0 if whole else int(ExitCode.INCONCLUSIVE)
 
 
 def doctor(args: argparse.Namespace) -> int:

@@ -41,6 +41,7 @@ BASELINE_TOPICS = ("consensus_latency", "proof_queue_depth", "vrf_participation"
 
 # --- whose word counts --------------------------------------------------------------------------
 COMMANDER, ENGINEER = "release-commander", "release-engineer"
+COUNCIL = "governance-council"
 SPEAKS_FOR_OURS = ENGINEER  # for nodes of ours that name no operator
 
 
@@ -55,7 +56,7 @@ class Approvers:
     author: bool = False
 
 
-_ANY = frozenset({COMMANDER, ENGINEER, "governance-council", "sre-lead", "security-steward"})
+_ANY = frozenset({COMMANDER, ENGINEER, COUNCIL, "sre-lead", "security-steward"})
 APPROVERS: dict[str, Approvers] = {
     "testnet": Approvers((frozenset({COMMANDER, ENGINEER}),)),
     "canary": Approvers((frozenset({COMMANDER, ENGINEER}),)),

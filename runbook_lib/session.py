@@ -20,6 +20,7 @@ from typing import Any, Literal
 from . import playbook
 from .canonical import canonical, digest
 from .errors import ParameterError, RecordDamaged, StoreError
+from .evidence.incidents import blocking
 from .evidence.order import BEFORE, find_earlier
 from .evidence.record import Entry, Record
 from .evidence.standing import FINAL
@@ -206,6 +207,7 @@ def open_live(stage: str, given: Mapping[str, Any]) -> Session:
     source: Source = "rehearsal" if site.clock.source == "offset-file" else "live"
     if stage not in playbook.RECOVERY:
         require_shared(store, site)
+    require_resolved(store, stage, params, site)
     attempt = _find(store, stage, params) or _create(store, stage, params, site, source, operator)
     session = Session(
         stage=stage,
@@ -237,6 +239,22 @@ def require_order(store: Store, stage: str, params: StageParams, source: Source)
         raise StoreError(f"{params.release}/{found.stage}: {found.problem}; {stage} cannot open")
 
 
+def require_resolved(store: Store, stage: str, params: StageParams, site: Site) -> None:
+    """An apply goes on only while no incident of the release is open. Raises StoreError.
+
+    An attempt of the incident's own stage may be continued: what was stopped is still to be read
+    back and sealed, and its recovery keeps it from changing anything.
+    """
+    if params.mode != "apply" or stage not in playbook.STAGES:
+        return
+    for block in blocking(store, params.release, single_operator=site.single_operator):
+        if not (params.attempt and block.stage == stage):
+            raise StoreError(
+                f"{block.name}: {block.problem}; {stage} cannot open:"
+                f" runbook incident {params.release} --site {params.site}"
+            )
+
+
 def require_shared(store: Store, site: Site) -> None:
     """A store that only its owner can write to must say so. Raises ParameterError."""
     if site.single_operator:
@@ -261,6 +279,7 @@ def prepare_attempt(stage: str, given: Mapping[str, Any], where: str) -> Attempt
     if stage not in playbook.RECOVERY:
         require_shared(store, site)
     source: Source = "rehearsal" if site.clock.source == "offset-file" else "live"
+    require_resolved(store, stage, params, site)
     return _find(store, stage, params) or _create(store, stage, params, site, source, operator)
 
 

@@ -13,12 +13,12 @@ from ..context import Context
 from ..errors import SourceError
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
+from ..playbook import COUNCIL
 from ..sources.governance import Announcement, Governance
 from ..sources.process import Ended
 from ..wording import utc
 
 ITEM = "mainnet.activate.announce"
-COUNCIL = "governance-council"
 
 
 def _text(context: Context) -> str:

@@ -5,7 +5,6 @@ A break does not refuse for ever: the count begins again behind it. What breaks 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,10 +12,10 @@ from datetime import datetime, timedelta
 from ..changes.power import powers
 from ..changes.state import journals, states
 from ..context import Context, judges
-from ..errors import SourceError
+from ..errors import RecordDamaged, SourceError
+from ..evidence.incidents import FOLDER, SUFFIX, parse_incident
 from ..evidence.order import effect, entries_of
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row, worst
-from ..params import parse_instant
 from ..wording import count, utc
 from . import quiet
 from .quiet import Break, Seen
@@ -182,21 +181,19 @@ def _restarts(over: quiet.Window) -> Iterator[Seen]:
 def _incidents(over: quiet.Window) -> Iterator[Seen]:
     """No incident of this release was open, by the store's incident files."""
     context = over.context
-    folder, what = context.store.root / ".incidents", "incidents of this release"
+    folder, what = context.store.root / FOLDER, "incidents of this release"
     breaks = []
     for name in context.scope.listing(folder):
-        if not name.endswith(".json"):
+        if not name.endswith(SUFFIX):
             continue
         try:
-            incident = json.loads(context.scope.read(folder / name))
-            release, opened = str(incident["release"]), parse_instant(incident["opened"])
-            closed = incident.get("closed") or ""
-            ended = parse_instant(closed) if closed else over.end
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            got = f"{type(error).__name__}: {error}"[:200]
-            expected = "JSON with release, opened and closed"
-            raise SourceError(f".incidents/{name}", f"expected {expected}, got {got}") from error
-        if release == context.params.release and ended > over.start and opened < over.end:
-            text = name + ("" if closed else " is open")
-            breaks.append(Break(opened, ended, text, proven=True, ended=bool(closed)))
+            incident = parse_incident(context.scope.read(folder / name), name)
+        except RecordDamaged as error:
+            raise SourceError(f"{FOLDER}/{name}", str(error).partition(": ")[2]) from error
+        opened, closed = incident.when("opened"), incident.when("closed")
+        assert opened is not None
+        ended = closed or over.end
+        if incident.release == context.params.release and ended > over.start and opened < over.end:
+            text = incident.id + ("" if closed else " is open")
+            breaks.append(Break(opened, ended, text, proven=True, ended=closed is not None))
     yield Seen(context.cluster_name, what, "none", "none", tuple(breaks))

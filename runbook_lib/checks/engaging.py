@@ -13,7 +13,7 @@ from ..context import Context
 from ..errors import SourceError
 from ..markup import visible
 from ..outcomes import Row, check_row, unknown_row
-from ..playbook import COMMANDER, ENGINEER
+from ..playbook import COMMANDER, COUNCIL, ENGINEER
 from ..sources import notices
 from ..sources.wordforms import Word
 from ..sources.words import read_words, taken_back
@@ -21,7 +21,7 @@ from ..wording import utc
 from .anomalies import Anomaly, known
 from .watchlog import Log
 
-ESCALATED_TO = ("governance-council", ENGINEER)
+ESCALATED_TO = (COUNCIL, ENGINEER)
 FIGURES = "figures"
 ROLES = {"opened": (COMMANDER,), "escalated": ESCALATED_TO}
 

@@ -14,6 +14,7 @@ from .. import playbook
 from ..errors import SourceError
 from ..outcomes import ExitCode, Outcome, Verdict
 from ..site import Site
+from .incidents import blocking
 from .order import BEFORE, effect, find_earlier
 from .record import Entry
 from .standing import verdict
@@ -75,6 +76,8 @@ def next_opening(store: Store, site: Site, release: str) -> Opening | None:
     last = newest[passed[-1]]
     stage = playbook.STAGES[playbook.STAGES.index(passed[-1]) + 1]
     found = last.verdict
+    for block in blocking(store, release, single_operator=site.single_operator):
+        return Opening(stage, None, block.name, block.problem)
     problem = find_earlier(store, release, found.commit, stage, found.source).problem
     if problem:
         return Opening(stage, None, "the stage before", problem)

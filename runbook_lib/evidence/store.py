@@ -83,7 +83,7 @@ class Store:
 
         ``whatever`` is wrong with those: it is then named in ``damage``, and nothing is required.
         """
-        with self._release_lock(release):
+        with self.release_lock(release):
             if whatever:
                 earlier, damage = self.readable(release)
                 opened = {**opened, "damage": damage}
@@ -163,7 +163,7 @@ class Store:
 
     def adopt(self, cluster: str, opened: dict[str, Any]) -> Attempt:
         """The record of a state taken over as it is."""
-        with self._release_lock(ADOPTED):
+        with self.release_lock(ADOPTED):
             folder = self.root / ADOPTED / cluster
             number = 1 + len(list(folder.glob("[0-9]*")))
             return self._create(ADOPTED, cluster, number, {**opened, "heads": {}})
@@ -175,7 +175,7 @@ class Store:
     # --- locks ----------------------------------------------------------------------------------
 
     @contextmanager
-    def _release_lock(self, release: str) -> Iterator[None]:
+    def release_lock(self, release: str) -> Iterator[None]:
         with self._lock_file(f"release-{release}").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield

@@ -20,6 +20,8 @@ from runbook_lib.checks import canary, clean_epochs, gossip, testnet
 from runbook_lib.context import Context, Judge, judges
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
+from runbook_lib.evidence.incidents import add, open_incident, path_of, statement
+from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, ExitCode, Outcome, Row, Verdict
 from runbook_lib.params import CanaryParams, TestnetParams
 from runbook_lib.rehearsal.faults import FAULTS, Fault
@@ -239,31 +241,34 @@ def test_an_incident_breaks_the_count_and_an_open_one_refuses(
     network: RehearsalNetwork, counted: None
 ) -> None:
     """One of this release, by its file in the store; an unreadable file is not quiet."""
-    folder = network.root / "store" / ".incidents"
-    folder.mkdir()
-    file = folder / "2026-7.json"
+    store = Store(network.root / "store")
     now = instant(network)
-    times = {"opened": (now - timedelta(hours=2)).isoformat(), "closed": now.isoformat()}
+    opened_at = {"by": "rehearsal", "at": (now - timedelta(hours=2)).isoformat()}
+    body = {"stage": "testnet", "author": "rehearsal", "attempt": "x", **opened_at}
+    ours, _ = open_incident(store, {**body, "release": "v1.4.0"}, lambda one: False)
+    file = path_of(store, ours.id)
     try:
-        file.write_text(json.dumps({"release": "v1.4.0", **times}))
-        closed, _ = epochs(network)
-        file.write_text(json.dumps({"release": "v1.4.0", **times, "closed": ""}))
         opened, refused = epochs(network)
-        file.write_text(json.dumps({"release": "v1.3.0", **times, "closed": ""}))
-        others, _ = epochs(network)
-        file.write_text("[]")
+        closing = statement(ours, "it is over", "rehearsal", now.isoformat())
+        add(store, ours.id, "closed", {**closing, "digest": "sha256:1"})
+        closed, _ = epochs(network)
+        file.write_text("[]\n")
         unread, unreadable = epochs(network)
+        file.unlink()
+        theirs, _ = open_incident(store, {**body, "release": "v1.3.0"}, lambda one: False)
+        file = path_of(store, theirs.id)
+        others, _ = epochs(network)
     finally:
         file.unlink()
-        folder.rmdir()
+        file.parent.rmdir()
 
     assert (closed.exit_code, others.exit_code) == (ExitCode.WAITING, ExitCode.PASSED)
     assert opened.exit_code is ExitCode.REFUSED
     assert refused.reason.startswith(
-        "testnet: incidents of this release: expected none, got 2026-7.json is open, "
+        "testnet: incidents of this release: expected none, got v1.4.0-testnet-001 is open, "
     )
     assert unread.exit_code is ExitCode.INCONCLUSIVE
-    assert ".incidents/2026-7.json" in {row.subject for row in unreadable.rows}
+    assert ".incidents/v1.4.0-testnet-001.jsonl" in {row.subject for row in unreadable.rows}
 
 
 def test_a_node_that_restarts_alone_breaks_nothing_where_its_power_is_small(

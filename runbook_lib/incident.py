@@ -1,0 +1,217 @@
+"""``runbook incident``: what became of an incident, and the steps that end it.
+
+Acknowledged, mitigated and closed by whoever runs the command; signed off by somebody else's
+approval of the closing statement's digest, in an issue or a signed file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import display
+from .canonical import digest
+from .commands import print_json
+from .errors import ParameterError, StoreError
+from .evidence import incidents
+from .evidence.incidents import Incident
+from .evidence.store import Store
+from .outcomes import ExitCode
+from .wording import utc
+
+if TYPE_CHECKING:
+    from .site import Site
+    from .sources.tape import Scope
+
+MIN_REASON = 10
+
+
+def incident(args: argparse.Namespace) -> int:
+    """Show incidents, or take one a step further; 4 while somebody's word is missing."""
+    from .session import find_operator, read_site
+    from .sources.tape import read_clock
+
+    site = read_site(args.site)
+    store = Store(site.store_path)
+    found = _find(store, args.what)
+    if not args.step:
+        return _show(found, store, site, args)
+    if len(found) != 1:
+        names = ", ".join(one.id for one in found) or "none"
+        raise ParameterError(f"{args.what}: expected one incident, got {names}; name it")
+    operator, now = find_operator(site, "apply"), read_clock(site.clock)[0]
+    changed = _take(store, site, found[0], operator, now, args)
+    code = ExitCode.PASSED if changed is not None else ExitCode.WAITING
+    _show([changed or found[0]], store, site, args)
+    return int(code)
+
+
+def _find(store: Store, what: str) -> list[Incident]:
+    if incidents.is_id(what) and incidents.path_of(store, what).exists():
+        return [incidents.load(store, what)]
+    return incidents.incidents_of(store, what)
+
+
+def _take(
+    store: Store,
+    site: Site,
+    one: Incident,
+    operator: str,
+    now: datetime,
+    args: argparse.Namespace,
+) -> Incident | None:
+    """The incident after the step; None while a word is missing. Raises StoreError."""
+    at = now.isoformat()
+    told = {"by": operator, "at": at}
+    match args.step:
+        case "acknowledge":
+            return incidents.add(store, one.id, "acknowledged", told, first=True)
+        case "mitigated":
+            return incidents.add(store, one.id, "mitigated", told, after="acknowledged", first=True)
+        case "close":
+            if len(args.reason.strip()) < MIN_REASON:
+                raise ParameterError(
+                    f"--reason: expected why it is over, in {MIN_REASON} characters or more,"
+                    f" got {args.reason!r}"
+                )
+            said = incidents.statement(one, args.reason.strip(), operator, at)
+            body = {**said, "digest": digest(said)}
+            return incidents.add(store, one.id, "closed", body, after="mitigated")
+        case "ratify":
+            return _ratify(store, site, one, args)
+    return _sign_off(store, site, one, operator, now, args)
+
+
+def _sign_off(
+    store: Store,
+    site: Site,
+    one: Incident,
+    operator: str,
+    now: datetime,
+    args: argparse.Namespace,
+) -> Incident | None:
+    from .changes.approvals import in_force
+
+    closed = one.last("closed")
+    if closed is None:
+        raise StoreError(f"{one.id}: expected it closed first, got it {one.standing}")
+    with _reading(site) as scope:
+        heard = _heard(scope, site, one, closed["digest"], args)
+        words = in_force(site, heard, closed["digest"])
+    others = [w for w in words if w.account.casefold() != one.author.casefold()]
+    body = {"digest": closed["digest"], "recorded_by": operator}
+    if others:
+        first = min(others, key=lambda word: word.at)
+        signed = {"by": first.account, "account": first.account, "at": first.at.isoformat()}
+        body |= {**signed, "grounds": first.grounds}
+    elif site.single_operator and operator == one.author:
+        body |= {"by": operator, "account": operator, "at": now.isoformat(), "self_approved": True}
+    else:
+        return None
+    return incidents.add(store, one.id, "signed-off", body, after="closed")
+
+
+def _ratify(store: Store, site: Site, one: Incident, args: argparse.Namespace) -> Incident | None:
+    from .changes.council import count_votes, decision
+
+    if one.break_glass is None:
+        raise StoreError(f"{one.id}: expected a break-glass to ratify, got none")
+    wanted = incidents.to_ratify(one)
+    with _reading(site) as scope:
+        votes = count_votes(site, _heard(scope, site, one, wanted, args), wanted)
+    body = decision(one, votes, wanted, ratifies=True)
+    if body is None:
+        return one if one.ratified else None
+    return incidents.add(store, one.id, "decision", body)
+
+
+def _heard(scope: Scope, site: Site, one: Incident, wanted: str, args: argparse.Namespace) -> Any:
+    from .changes.council import hear_all
+
+    issues = [args.issue, int(one.opened.get("issue", 0)), *incidents.filed(one)]
+    return hear_all(scope, site, wanted, issues=issues, file=args.approval, release=one.release)
+
+
+@contextmanager
+def _reading(site: Site) -> Iterator[Scope]:
+    """A scope whose tape goes away: what counts is kept in the incident."""
+    from .sources.redact import Redactor
+    from .sources.tape import LiveTape, Outside, Scope
+
+    redactor = Redactor(site.secret_names())
+    outside = Outside(redactor)
+    with tempfile.TemporaryDirectory(prefix="runbook-incident-") as scratch:
+        try:
+            yield Scope(LiveTape(Path(scratch), redactor), outside, "incident", 1, clock=site.clock)
+        finally:
+            outside.close()
+
+
+# --- showing them -------------------------------------------------------------------------------
+
+
+def _show(found: list[Incident], store: Store, site: Site, args: argparse.Namespace) -> int:
+    """Print them, and what the store misses of a release's; 2 while anything blocks."""
+    told = [document(one, site) for one in found]
+    release = found[0].release if found else args.what
+    only = {one.id for one in found} if found and args.what != release else None
+    blocks = [
+        {"id": block.name, "problem": block.problem}
+        for block in incidents.blocking(store, release, single_operator=site.single_operator)
+        if only is None or block.name in only
+    ]
+    if args.json:
+        print_json({"incidents": told, "blocks": blocks})
+    else:
+        columns = ("incident", "standing", "what", "when", "who")
+        rows = [
+            (one.id, one.standing, what, utc(at), by) for one in found for what, at, by in one.times
+        ]
+        print(display.table_card(release, columns, rows or [("none yet",)]).text)
+        for each in blocks:
+            print(f"blocks  {each['id']}: {each['problem']}")
+        for one in found:
+            for line in missing(one, site, args.site):
+                print(line)
+    return int(ExitCode.INCONCLUSIVE if blocks else ExitCode.PASSED)
+
+
+def document(one: Incident, site: Site) -> dict[str, Any]:
+    """An incident as ``--json`` prints it."""
+    closed = one.last("closed")
+    return {
+        "id": one.id,
+        "stage": one.opened["stage"],
+        "standing": one.standing,
+        "author": one.author,
+        "attempt": one.opened["attempt"],
+        "times": [{"what": w, "at": at.isoformat(), "by": by} for w, at, by in one.times],
+        "issues": incidents.filed(one),
+        "closing": closed["digest"] if closed else None,
+        "ratify": incidents.to_ratify(one) if one.break_glass else None,
+        "problem": one.problem(site.single_operator),
+    }
+
+
+def missing(one: Incident, site: Site, path: str) -> list[str]:
+    """What is to be said or done next, as lines to copy."""
+    again = f"runbook incident {one.id} --site {path}"
+    lines = []
+    if one.break_glass and one.ratified is None:
+        lines.append(
+            f"ratify  the council, until {utc(incidents.ratify_until(one))}:"
+            f" comment `approve {incidents.to_ratify(one)}`, then {again} --ratify"
+        )
+    step = {"opened": "--acknowledge", "acknowledged": "--mitigated", "mitigated": "--close"}
+    if one.step in step:
+        reason = " --reason WHY" if one.step == "mitigated" else ""
+        lines.append(f"next  {again} {step[one.step]}{reason}")
+    if one.step == "closed" and (closed := one.last("closed")):
+        who = "anybody" if site.single_operator else f"somebody other than {one.author}"
+        lines.append(f"next  {who}: comment `approve {closed['digest']}`, then {again} --sign-off")
+    return lines

@@ -1,0 +1,365 @@
+"""Incidents: what they come to, what they block, and what cannot be taken from under them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib import cli, playbook
+from runbook_lib.errors import RecordDamaged, StoreError
+from runbook_lib.evidence import incidents
+from runbook_lib.evidence.incidents import Incident, add, blocking, open_incident, path_of
+from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.status import next_opening
+from runbook_lib.evidence.store import Store
+from runbook_lib.session import read_site
+
+RELEASE, ID = "v1.4.0", "v1.4.0-canary-001"
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+HELD = "expected it closed and signed off by somebody other than alice, got it"
+
+
+def opened(store: Store, **more: Any) -> Incident:
+    """An incident that a recovery's record names."""
+    body = {"release": RELEASE, "stage": "canary", "author": "alice", "by": "alice"}
+    body |= {"attempt": f"{RELEASE}/canary_recovery/0001", "at": AT.isoformat(), **more}
+    found, _ = open_incident(store, body, lambda one: False)
+    recovery(store, found)
+    return found
+
+
+def recovery(store: Store, names: Incident | None, number: int = 1) -> None:
+    folder = store.root / RELEASE / "canary_recovery" / f"{number:04d}"
+    folder.mkdir(parents=True)
+    record = Record(folder / "record.jsonl")
+    facts = {"release": RELEASE, "stage": "canary_recovery", "attempt": number, "mode": "apply"}
+    facts |= {"commit": "c0ffee", "site": "practice", "source": "live", "run": "headless"}
+    made = {"operator": "alice", "now": AT.isoformat(), "declared": [], "heads": {}}
+    record.append("opened", {**facts, **made})
+    if names is not None:
+        record.append("incident", {"id": names.id, "hash": names.entries[0].hash})
+
+
+def over(store: Store, id: str = ID, by: str = "bob") -> None:
+    """Taken through all its steps."""
+    for step in ("acknowledged", "mitigated"):
+        add(store, id, step, {"by": "alice", "at": AT.isoformat()})
+    said = incidents.statement(incidents.load(store, id), "it is over", "alice", AT.isoformat())
+    add(store, id, "closed", {**said, "digest": "sha256:1"})
+    signed = {"by": by, "account": by, "at": AT.isoformat(), "digest": "sha256:1"}
+    add(store, id, "signed-off", signed)
+
+
+@pytest.fixture
+def store(practice: Any) -> Store:
+    return Store(practice.root / "store")
+
+
+def problems(store: Store, single: bool = False) -> list[str]:
+    return [one.problem for one in blocking(store, RELEASE, single_operator=single)]
+
+
+def test_an_incident_blocks_until_it_is_signed_off(store: Store) -> None:
+    """With where it stands, and since when."""
+    opened(store)
+    assert problems(store) == [f"{HELD} open since 2026-01-01 00:00:00 UTC"]
+
+    over(store)
+
+    assert problems(store) == []
+    assert incidents.load(store, ID).standing == "signed off"
+
+
+def test_its_author_does_not_sign_it_off(store: Store) -> None:
+    """Whatever the case of the account; alone on a site of one they do."""
+    opened(store)
+    over(store, by="Alice")
+
+    said = "expected it signed off by somebody other than alice, got their own"
+    assert problems(store) == [said]
+    assert problems(store, single=True) == []
+
+
+def test_a_sign_off_of_an_earlier_closing_is_none(store: Store) -> None:
+    """What was approved is the statement with that digest."""
+    opened(store)
+    over(store)
+    record = Record(path_of(store, ID))
+    record.append("closed", {"by": "alice", "at": AT.isoformat(), "digest": "sha256:2"})
+
+    assert problems(store) == [f"{HELD} closed since 2026-01-01 00:00:00 UTC"]
+
+
+def test_a_break_glass_blocks_until_it_is_ratified(store: Store) -> None:
+    """The closing does not stand in for the council."""
+    found = opened(store, break_glass={"by": "alice", "reason": "no time"})
+    over(store)
+    assert problems(store) == [
+        "expected its break-glass ratified by the council until 2026-01-02 00:00:00 UTC,"
+        " got no decision"
+    ]
+
+    decision = {"by": "gus", "at": AT.isoformat(), "ratifies": True, "late": False}
+    Record(path_of(store, ID)).append(
+        "decision", {**decision, "digest": incidents.to_ratify(found)}
+    )
+
+    assert problems(store) == []
+
+
+def test_a_deleted_incident_is_noticed(store: Store) -> None:
+    """By the record of the recovery that names it; its number is not given again."""
+    opened(store)
+    over(store)
+    path_of(store, ID).unlink()
+    assert problems(store) == [
+        "expected the incident that v1.4.0/canary_recovery/0001 opened, got none; it was removed"
+        " from the store: restore .incidents/v1.4.0-canary-001.jsonl"
+    ]
+
+    body = {"release": RELEASE, "stage": "canary", "author": "alice", "attempt": "x"}
+    other, _ = open_incident(store, {**body, "by": "alice", "at": AT.isoformat()}, lambda _: False)
+
+    assert other.id == "v1.4.0-canary-002"
+
+
+def test_another_in_its_place_is_noticed(store: Store) -> None:
+    """One that was written anew has another first entry."""
+    opened(store)
+    path_of(store, ID).unlink()
+    body = {"id": ID, "release": RELEASE, "stage": "canary", "author": "bob", "attempt": "x"}
+    Record(path_of(store, ID)).append("opened", {**body, "by": "bob", "at": AT.isoformat()})
+    over(store)
+
+    assert problems(store) == [
+        "expected the incident that v1.4.0/canary_recovery/0001 opened, got another in its place:"
+        " restore it",
+        "expected it signed off by somebody other than bob, got their own",
+    ]
+
+
+def test_a_recovery_without_an_incident_blocks(store: Store) -> None:
+    """Until it, or a later one of the stage, opens it."""
+    recovery(store, None)
+    assert problems(store) == [
+        "expected it to open an incident, got none yet: continue the recovery"
+    ]
+
+    body = {"release": RELEASE, "stage": "canary", "author": "alice", "attempt": "x"}
+    found, _ = open_incident(store, {**body, "by": "alice", "at": AT.isoformat()}, lambda _: False)
+    recovery(store, found, 2)
+
+    assert problems(store) == [f"{HELD} open since 2026-01-01 00:00:00 UTC"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (lambda text: text.replace(b"alice", b"carol", 1), "the record was altered"),
+        (lambda text: b"[]\n" + text, "expected an entry"),
+        (lambda text: b"", "expected the record of an incident"),
+        (lambda text: text.replace(b'"opened"', b'"openend"', 1), "opens another incident"),
+    ],
+    ids=["altered", "no entry", "empty", "not opened"],
+)
+def test_a_damaged_incident_blocks(
+    store: Store, spoil: Callable[[bytes], bytes], problem: str
+) -> None:
+    """What cannot be read is not over."""
+    opened(store)
+    if problem == "the record was altered":
+        over(store)
+    path = path_of(store, ID)
+    path.write_bytes(spoil(path.read_bytes()))
+
+    (said,) = problems(store)
+
+    assert problem in said
+
+
+def test_the_same_incident_is_opened_once(store: Store) -> None:
+    """A second recovery of one stopped attempt joins it."""
+    first = opened(store)
+    joined, new = open_incident(store, {**first.opened}, lambda one: one.id == ID)
+
+    assert (joined.id, new) == (ID, False)
+
+
+def test_steps_come_in_order(store: Store) -> None:
+    """And none after the last."""
+    opened(store)
+    told = {"by": "bob", "at": AT.isoformat()}
+    with pytest.raises(StoreError, match="expected it acknowledged first, got it open"):
+        add(store, ID, "mitigated", told, after="acknowledged")
+    over(store)
+    with pytest.raises(StoreError, match="expected one that is not over, got it signed off"):
+        add(store, ID, "closed", told, after="mitigated")
+
+
+def test_an_unknown_incident_is_an_error(store: Store) -> None:
+    with pytest.raises(StoreError, match="expected an incident in the store, got none"):
+        incidents.load(store, "v1.4.0-canary-009")
+    with pytest.raises(RecordDamaged):
+        incidents.parse_incident(b"{}\n", f"{ID}.jsonl")
+
+
+# --- promotion ------------------------------------------------------------------------------------
+
+
+def test_no_apply_opens_while_an_incident_is_open(practice: Any, store: Store) -> None:
+    """A plan does, and so does the apply once it is over."""
+    opened(store)
+    with pytest.raises(StoreError) as refused:
+        practice.open()
+    assert str(refused.value) == (
+        f"{ID}: {HELD} open since 2026-01-01 00:00:00 UTC; development cannot open:"
+        f" runbook incident v1.4.0 --site {practice.site}"
+    )
+    assert not (store.root / RELEASE / "development").exists()
+    practice.open(mode="plan")
+
+    over(store)
+
+    practice.open()
+
+
+def test_what_was_stopped_may_be_continued(practice: Any, store: Store) -> None:
+    """To be read back and sealed; an attempt at another stage may not."""
+    practice.open().close()
+    opened(store)
+    with pytest.raises(StoreError, match="development cannot open"):
+        practice.open(attempt=1)
+
+    over(store)
+    body = {**incidents.load(store, ID).opened, "stage": "development"}
+    open_incident(store, body, lambda _: False)
+    practice.open(attempt=1)
+
+
+def test_status_says_what_blocks(
+    practice: Any, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The next stage does not open before that; exit 2."""
+    practice.sealed()
+    opened(store)
+    opening = next_opening(store, read_site(str(practice.site)), RELEASE)
+
+    assert opening is not None
+    assert (opening.item, opening.at) == (ID, None)
+    assert cli.main(["status", RELEASE, "--site", str(practice.site)]) == 2
+    assert f"incident  {ID}: {HELD} open since" in capsys.readouterr().out
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(
+    practice: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    def run(*words: str, what: str = ID, by: str = "alice") -> tuple[int, str]:
+        monkeypatch.setenv("RUNBOOK_OPERATOR", by)
+        capsys.readouterr()
+        code = cli.main(["incident", what, "--site", str(practice.site), *words])
+        said = capsys.readouterr()
+        return code, said.out + said.err
+
+    return run
+
+
+def test_an_incident_is_taken_to_its_end(
+    practice: Any, store: Store, command: Callable[..., tuple[int, str]]
+) -> None:
+    """By its author, but for the last word, which is somebody's approval of the closing."""
+    opened(store)
+    assert command(what=RELEASE)[0] == 2
+    assert command("--sign-off")[1].strip() == f"{ID}: expected it closed first, got it open"
+    assert [command("--acknowledge")[0], command("--mitigated")[0]] == [0, 0]
+    code, said = command("--close", "--reason", "short")
+    assert (code, "in 10 characters or more" in said) == (3, True)
+    code, said = command("--close", "--reason", "the gate is off, cause found", "--json")
+    closing = json.loads(said)["incidents"][0]["closing"]
+    assert (code, closing[:7]) == (0, "sha256:")
+
+    assert command("--sign-off")[0] == 4
+    approval = practice.approve(closing)
+    assert command("--sign-off", "--approval", approval)[0] == 0
+    assert command(what=RELEASE)[0] == 0
+    entries = incidents.load(store, ID).entries
+    assert [entry.kind for entry in entries] == list(incidents.STEPS)
+    assert entries[-1].body["account"] == "bob"
+
+
+def test_an_approval_of_another_statement_is_refused(
+    practice: Any, store: Store, command: Callable[..., tuple[int, str]]
+) -> None:
+    """It quotes what it is about."""
+    opened(store)
+    for words in (["--acknowledge"], ["--mitigated"], ["--close", "--reason", "all is well again"]):
+        command(*words)
+    code, said = command("--sign-off", "--approval", practice.approve("sha256:" + "0" * 64))
+
+    assert code == 2
+    assert "expected an approval of sha256:" in said
+
+
+def test_the_authors_own_approval_does_not_count(
+    practice: Any, store: Store, command: Callable[..., tuple[int, str]]
+) -> None:
+    """Bob's incident is signed off by another than Bob."""
+    opened(store, author="bob")
+    for words in (["--acknowledge"], ["--mitigated"], ["--close", "--reason", "all is well again"]):
+        command(*words, by="bob")
+    closed = incidents.load(store, ID).last("closed")
+    assert closed is not None
+
+    code, _ = command("--sign-off", "--approval", practice.approve(closed["digest"]))
+
+    assert code == 4
+    assert incidents.load(store, ID).standing == "closed"
+
+
+def test_the_council_ratifies_a_break_glass(
+    practice: Any, store: Store, command: Callable[..., tuple[int, str]]
+) -> None:
+    """Two thirds of it; here of one member. Too late it counts, and the closing says so."""
+    practice.write_site(people=[{**person, "roles": [playbook.COUNCIL]} if person["account"] == "bob"
+                                else person for person in _people(practice)])  # fmt: skip
+    found = opened(store, break_glass={"by": "alice", "reason": "no time to ask"})
+    wanted = incidents.to_ratify(found)
+
+    assert command("--ratify")[0] == 4
+    assert command("--ratify", "--approval", practice.approve(wanted))[0] == 0
+    ratified = incidents.load(store, ID).ratified
+    assert ratified is not None
+    assert (ratified["by"], ratified["late"]) == ("bob", datetime.now(UTC) - AT > timedelta(days=1))
+
+
+def _people(practice: Any) -> list[dict[str, Any]]:
+    site = read_site(str(practice.site))
+    return [person.model_dump() for person in site.people]
+
+
+def test_an_operator_nobody_knows_takes_no_step(
+    store: Store, command: Callable[..., tuple[int, str]]
+) -> None:
+    opened(store)
+    code, said = command("--acknowledge", by="mallory")
+
+    assert code == 3
+    assert "expected one of the site's people" in said
+
+
+def test_a_name_is_no_path(
+    store: Store, command: Callable[..., tuple[int, str]], tmp_path: Path
+) -> None:
+    """What is no incident is taken for a release; of none there is nothing to end."""
+    code, said = command("--acknowledge", what="../../etc/passwd")
+
+    assert code == 3
+    assert "expected one incident, got none" in said
