@@ -179,8 +179,10 @@ class Context:
         """The row for a source that could not be read."""
         return unknown_row(error.source, what, expected, error.problem)
 
-    def each(self, ask: Callable[[str], T]) -> dict[str, T | SourceError]:
-        """``ask`` of every node by name, several at a time; what failed holds its error."""
+    def each(
+        self, ask: Callable[[str], T], names: Sequence[str] | None = None
+    ) -> dict[str, T | SourceError]:
+        """``ask`` of every node (or of ``names``), several at a time; what failed holds its error."""
 
         def one(name: str) -> T | SourceError:
             try:
@@ -188,7 +190,8 @@ class Context:
             except SourceError as error:
                 return error
 
-        names = [node.name for node in self.cluster.nodes]
+        if names is None:
+            names = [node.name for node in self.cluster.nodes]
         with ThreadPoolExecutor(AT_ONCE) as pool:
             return dict(zip(names, pool.map(one, names), strict=True))
 

@@ -19,6 +19,7 @@ from . import display, playbook
 from .changes.apply import Applier, Change
 from .changes.approvals import accept_drops, accept_waivers
 from .changes.approved import Ruling, needs_approval, rule
+from .changes.back import ruling as ruling_back
 from .changes.plan import Plan
 from .changes.power import margin_facts
 from .changes.takeover import cluster_lock
@@ -180,12 +181,17 @@ class Stage:
         context = self._context(PLAN, len(before) + (0 if session.replay else 1))
         try:
             made = build(context)
-            ruling = rule(context, made) if needs_approval(context) else Ruling(made)
+            ruling = self._rule(context, made)
         except (SourceError, ParameterError) as error:
             return display.table_card("No plan could be made", ("why",), [(str(error),)])
         margins = margin_facts(context, made) if made.window else []
         session.tape.sync()
         return self._ruled(ruling, margins)
+
+    def _rule(self, context: Context, made: Plan) -> Ruling:
+        if self._session.mode == "apply" and self._session.recovery:
+            return ruling_back(context, made)
+        return rule(context, made) if needs_approval(context) else Ruling(made)
 
     def _ruled(self, ruling: Ruling, margins: list[tuple[str, str]]) -> display.Card:
         session, plan = self._session, ruling.plan

@@ -208,8 +208,11 @@ def runs_as_planned(context: Context, node: NodePlan) -> bool:
     return gates and all_pass([_binary(context, node), _config(context, node)])
 
 
-def read_back(context: Context, node: NodePlan) -> list[Row]:
-    """Wait until the node answers, then compare gates, channel, binary and config with the plan."""
+def read_back(context: Context, node: NodePlan, *, silent: Outcome = Outcome.FAIL) -> list[Row]:
+    """Wait until the node answers, then compare gates, channel, binary and config with the plan.
+
+    ``silent`` is what a node that does not come back amounts to.
+    """
     deadline = context.scope.reread().timestamp() + context.patience_s
     while True:
         rollout = context.fleet.rollout([node.node])[node.node]
@@ -217,7 +220,7 @@ def read_back(context: Context, node: NodePlan) -> list[Row]:
             break
         if context.scope.reread().timestamp() >= deadline:
             text = f"no answer within {context.patience_s:g} s: {rollout.problem}"
-            return [check_row(node.node, "comes back", "answers /status/rollout", text, ok=False)]
+            return [check_row(node.node, "comes back", "answers /status/rollout", text, silent)]
         context.scope.sleep(POLL_S)
     after = node.after
     rows = [

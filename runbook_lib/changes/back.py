@@ -1,12 +1,298 @@
-"""The way back: every node to the state before the apply that is undone."""
+"""The way back: every node to the state before the apply that is undone.
+
+Whatever cannot be reached is passed over, tried again at the end, and named; nothing waits for it.
+A node is looked at when its turn comes, so that what is back already is only read back. Operators
+are instructed about their nodes. On mainnet rewards and witness networking go off everywhere.
+"""
 
 from __future__ import annotations
 
-from ..context import Context
-from ..errors import SourceError
-from .plan import Plan
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from .. import playbook
+from ..context import AT_ONCE, Context
+from ..errors import ParameterError, SourceError
+from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..params import project_path
+from ..site import Node
+from ..sources.commands import NodeConfig
+from ..sources.node import Rollout
+from ..sources.process import Ended
+from .apply import Applier, Step, all_pass, read_back, runs_as_planned
+from .approved import Ruling
+from .operators import look, tell
+from .phases import keep_phase
+from .plan import Artifact, NodePlan, Phase, Plan
+from .power import cut, powers
+from .previous import artifact_of
+from .state import NodeState, good_map, require_known
+from .targets import keep
+from .undone import Undone, file_of, turned_back, undone
+
+BACK = "back"
+"""The name of the one phase of a way back."""
+OFF_IN_A_STALL = playbook.GATE_STEPS["mainnet"]
+
+
+# --- the plan -----------------------------------------------------------------------------------
 
 
 def make_back_plan(context: Context) -> Plan:
-    """The plan of the way back. Raises SourceError."""
-    raise SourceError("plan", "expected the way back to be built, got none yet")
+    """The plan of the way back, whatever can be read. Raises SourceError, ParameterError."""
+    made = undone(context)
+    goals = _goals(context, made)
+    names = list(goals)
+    rollouts = context.fleet.get("/status/rollout", Rollout, names, retries=1)
+    configs = context.each(context.commands.read_config, names)
+    builds = context.each(context.commands.version, names)
+    nodes = []
+    for node in (node for node in context.cluster.nodes if node.name in goals):
+        name, config = node.name, configs[node.name]
+        after = _after(context, node, goals[name], config)
+        before = (made.last(name) if made is not None else None) or goals[name]
+        seen, build = rollouts[name], builds[name]
+        if not isinstance(seen, SourceError):
+            update = {"gates": seen.feature_gates, "channel": seen.release_channel}
+            before = before.model_copy(update=update)
+        if not isinstance(build, SourceError):
+            before = before.model_copy(update={"binary": build.digest})
+        if not isinstance(config, SourceError):
+            before = before.model_copy(update={"config": config.digest})
+        nodes.append(
+            NodePlan(
+                node=name,
+                control=node.control,
+                operator=node.operator,
+                before=before,
+                after=after,
+            )
+        )
+    digest = nodes[0].after.binary
+    artifact = artifact_of(context, digest) or Artifact(path="", digest=digest)
+    item = playbook.DECLARED[f"{context.stage}_recovery"][0]
+    phase = Phase(item=item, name=BACK, nodes=tuple(nodes), waves=_waves(context, nodes))
+    return Plan(
+        stage=context.stage,
+        release=context.params.release,
+        commit=context.params.commit,
+        cluster=context.cluster_name,
+        chain_id=context.cluster.chain_id,
+        artifact=artifact,
+        phases=(phase,),
+        policy=context.policy(),
+    )
+
+
+def _goals(context: Context, made: Undone | None) -> dict[str, NodeState]:
+    """Node -> the state it goes back to."""
+    back = made.plan.recovery() if made is not None else {}
+    names = context.params.nodes or list(back)
+    known = {node.name for node in context.cluster.nodes}
+    if wrong := sorted(set(names) - known):
+        raise ParameterError(f"nodes: expected nodes of {context.cluster_name}, got {wrong[0]!r}")
+    if not names:
+        raise ParameterError(
+            "nodes: expected the nodes to take back, as no apply is undone, got none"
+        )
+    beyond = sorted(set(names) - set(back))
+    good = good_map(context.scope, context.store, context.cluster_name) if beyond else {}
+    for name in beyond:
+        back[name] = require_known(good, name, context.cluster_name).state
+    return {name: back[name] for name in names}
+
+
+def _after(
+    context: Context, node: Node, goal: NodeState, found: NodeConfig | SourceError
+) -> NodeState:
+    """What a node becomes, its file kept; after a stall with both gates off: a named deviation."""
+    there = None if isinstance(found, SourceError) else found
+    file = file_of(context, node.name, there, goal)
+    if context.stage == "mainnet" and any(goal.gates.get(gate) for gate in OFF_IN_A_STALL):
+        gates = {gate: on and gate not in OFF_IN_A_STALL for gate, on in goal.gates.items()}
+        goal = goal.model_copy(update={"gates": gates})
+        if file is not None:
+            file = turned_back(context, node.name, file, goal)
+            goal = goal.model_copy(update={"config": file.digest})
+    if file is not None:
+        keep_phase(context, node.name, BACK, file)
+    return goal
+
+
+def _waves(context: Context, nodes: Sequence[NodePlan]) -> tuple[tuple[str, ...], ...]:
+    """Ours by voting power, so that a chain that runs goes on; operators' nodes all at once."""
+    ours = [node.node for node in nodes if node.control == "ours"]
+    theirs = tuple(node.node for node in nodes if node.control == "operator")
+    try:
+        waves = cut(ours, powers(context), playbook.MAX_DOWN)
+    except SourceError:  # not known: a share of the nodes instead
+        share = max(1, int(len(ours) * playbook.MAX_DOWN))
+        waves = tuple(tuple(ours[at : at + share]) for at in range(0, len(ours), share))
+    return (*waves, theirs) if theirs else waves
+
+
+def ruling(context: Context, plan: Plan) -> Ruling:
+    """Whether this way back was approved with the plan that it undoes, or is break-glass."""
+    made, reason = undone(context), context.params.break_glass
+    beyond = sorted(set(plan.nodes) - set(made.plan.recovery() if made is not None else ()))
+    approved = made is not None and (made.approved_by or context.stage not in playbook.APPROVERS)
+    author = made.author if made is not None else ""
+    what, expected = "the way back", "approved together with the plan it undoes"
+    if made is not None and approved and not beyond:
+        got = f"{made.plan.digest}, by {', '.join(made.approved_by) or author}"
+        return Ruling(
+            plan, author, [check_row("approval", what, expected, got, ok=True)], made.approved_by
+        )
+    why = f"it goes beyond it on {', '.join(beyond)}" if beyond else "nobody's approval"
+    if reason:
+        got = f"{why}; break-glass: {reason}; to be ratified within 24 h"
+        return Ruling(plan, author, [check_row("approval", what, expected, got, ok=True)])
+    got = f"{why}; give a reason (--reason) for break-glass"
+    return Ruling(plan, author, [check_row("approval", what, expected, got, ok=False)])
+
+
+# --- going back ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Builds:
+    """The file of each build by digest; None where the site has none. ``now`` is the undone one."""
+
+    files: dict[str, Artifact | None]
+    now: Artifact | None
+
+
+def go_back(context: Context, applier: Applier) -> list[Row]:
+    """Take every node of the plan back; a row for each thing seen, the whole of it in node order."""
+    if context.plan is None:
+        return [unknown_row("the plan", "made", "a way back", "none; see the plan's card")]
+    (phase,) = context.plan.phases
+    made = undone(context)
+    digests = {node.after.binary for node in phase.nodes if node.control == "ours"}
+    builds = Builds(
+        {digest: artifact_of(context, digest) for digest in sorted(digests)},
+        made.plan.artifact if made is not None else None,
+    )
+    context.scope.now()
+    ours = [wave for wave in phase.waves if phase.node(wave[0]).control == "ours"]
+    theirs = [wave for wave in phase.waves if phase.node(wave[0]).control == "operator"]
+    found: dict[str, list[Row]] = {}
+    for wave in ours:
+        found |= _wave(context, applier, phase, wave, builds)
+    told = [row for wave in theirs for row in tell(context, applier, phase, wave)]
+    left = [name for name, rows in found.items() if _unreached(rows)]
+    found |= _wave(context, applier, phase, left, builds, again=True) if left else {}
+    told += [row for wave in theirs for row in look(context, applier, phase, wave)]
+    rows = [row for node in phase.nodes for row in found.get(node.node, ())]
+    return [*_inspected(context, made, found), *rows, *told]
+
+
+def _wave(
+    context: Context,
+    applier: Applier,
+    phase: Phase,
+    wave: Sequence[str],
+    builds: Builds,
+    *,
+    again: bool = False,
+) -> dict[str, list[Row]]:
+    """Several nodes at a time, each in a lane of its own, so that a replay tells them apart."""
+
+    def one(name: str) -> list[Row]:
+        lane = context.scope.lane(f"{name}, again" if again else name)
+        mine = replace(context, scope=lane)
+        rows = _node(mine, replace(applier, context=mine, rows=[]), phase.node(name), builds)
+        return [_tried(row) for row in rows] if again else rows
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(zip(wave, pool.map(one, wave), strict=True))
+
+
+def _unreached(rows: Sequence[Row]) -> bool:
+    return not rows or any(row.outcome is Outcome.INCONCLUSIVE for row in rows)
+
+
+def _tried(row: Row) -> Row:
+    if row.outcome is not Outcome.INCONCLUSIVE:
+        return row
+    return row.model_copy(update={"observed": f"{row.observed}; passed over, tried again"})
+
+
+def _node(context: Context, applier: Applier, node: NodePlan, builds: Builds) -> list[Row]:
+    """Take one node of ours back, unless it is; what cannot be done is a row."""
+    if runs_as_planned(context, node):
+        rows = read_back(context, node)
+        applier.verified(node.node, node.after, BACK)
+        return rows
+    there: NodeConfig | None = None
+    try:
+        there = context.commands.read_config(node.node)
+    except SourceError as error:
+        unread: SourceError | None = error
+    file = file_of(context, node.node, there, node.after)
+    if file is None:
+        why = unread.problem if there is None and unread is not None else "none of that digest"
+        return [unknown_row(node.node, "previous file", node.after.config, why)]
+    build, rows = builds.files[node.after.binary], list[Row]()
+    if build is None:
+        got = "previous artifact missing; set previous_release, or put it where the site says"
+        rows.append(check_row(node.node, "previous artifact", node.after.binary, got, ok=False))
+        if (build := builds.now) is None:
+            return rows
+    if not _steps(context, applier, node, file, build):
+        return [*rows, *(_passed_over(row) for row in applier.rows)]
+    seen = read_back(context, node, silent=Outcome.INCONCLUSIVE)
+    if all_pass(seen):
+        applier.verified(node.node, node.after, BACK)
+    return [*rows, *seen]
+
+
+def _passed_over(row: Row) -> Row:
+    """A command that fails on a node says that it could not be reached, not what it is."""
+    return row.model_copy(update={"outcome": Outcome.INCONCLUSIVE})
+
+
+def _steps(
+    context: Context, applier: Applier, node: NodePlan, file: NodeConfig, build: Artifact
+) -> bool:
+    commands, path = context.commands, project_path(build.path)
+    name = node.node
+    config = keep(context, f"{name}.{BACK}", "targets", file.text, file.raw)
+    inspect = partial(runs_as_planned, context, node)
+
+    def deliver(lock: int, outputs: Path) -> Ended:
+        return commands.deploy(name, path, build.digest, config, lock=lock, outputs=outputs)
+
+    def restart(lock: int, outputs: Path) -> Ended:
+        return commands.restart(name, lock=lock, outputs=outputs)
+
+    return all(
+        applier.step(Step(name, _free(applier, name, f"{what}-{BACK}"), run, inspect))
+        for what, run in (("deliver", deliver), ("restart", restart))
+    )
+
+
+def _free(applier: Applier, node: str, step: str) -> str:
+    """The step's name; a further one where it was done, and the node is not what it made of it."""
+    number, name = 1, step
+    while applier.done(node, name):
+        number += 1
+        name = f"{step}-{number}"
+    return name
+
+
+def _inspected(context: Context, made: Undone | None, found: dict[str, list[Row]]) -> list[Row]:
+    """What became of the steps that the undone apply had begun: never assumed, seen on the node."""
+    rows = list[Row]()
+    if made is None:
+        return rows
+    for _, node, step in made.half_done():
+        if node in found:
+            seen = "the node was read and taken back" if all_pass(found[node]) else "see its rows"
+            outcome = Outcome.PASS if all_pass(found[node]) else Outcome.INCONCLUSIVE
+            expected = "inspected, as it began and did not end"
+            rows.append(check_row(node, f"{step} of {made.name}", expected, seen, outcome))
+    return rows

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -54,19 +54,40 @@ def instructed(context: Context, applier: Applier, phase: Phase, wave: Sequence[
 def roll_theirs(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> bool:
     """Instruct the operators of a wave, once, and wait for their nodes. False: not all are there."""
     for made in _instructions(context, phase, wave):
-        steps = _steps(context, made)
-        made.file.parent.mkdir(exist_ok=True)
-        made.file.write_text(made.text, "utf-8")
-        if not steps:
-            problem = "neither: set `issue` in the parameters or commands.instruct in the site file"
-            row = unknown_row(made.operator, "told", "by an issue or commands.instruct", problem)
-            applier.rows.append(row)
-            return False
-        if not all(applier.step(step) for step in steps):
+        if not _told_all(context, applier, made):
             return False
     rows = _await(context, applier, phase, wave)
     applier.rows += rows
     return all_pass(rows)
+
+
+def tell(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> list[Row]:
+    """Instruct the operators of a wave by every way there is; rows of the ways that failed."""
+    mine = replace(applier, rows=[])
+    for made in _instructions(context, phase, wave):
+        _told_all(context, mine, made, all_ways=True)
+    return [row.model_copy(update={"outcome": Outcome.INCONCLUSIVE}) for row in mine.rows]
+
+
+def look(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> list[Row]:
+    """What became of a wave that was told; waits for it as long as a takeover would."""
+    until = context.scope.reread() + timedelta(minutes=context.params.takeover_minutes)
+    return _await(context, applier, phase, wave, until)
+
+
+def _told_all(
+    context: Context, applier: Applier, made: Instruction, *, all_ways: bool = False
+) -> bool:
+    steps = _steps(context, made)
+    made.file.parent.mkdir(exist_ok=True)
+    made.file.write_text(made.text, "utf-8")
+    if not steps:
+        problem = "neither: set `issue` in the parameters or commands.instruct in the site file"
+        row = unknown_row(made.operator, "told", "by an issue or commands.instruct", problem)
+        applier.rows.append(row)
+        return False
+    told = (applier.step(step) for step in steps)
+    return all(list(told)) if all_ways else all(told)
 
 
 def seen(context: Context, names: Sequence[str]) -> dict[str, dict[str, dict[str, bool]]]:
@@ -131,8 +152,17 @@ def _comment(context: Context, made: Instruction) -> Step:
 # --- reading back -------------------------------------------------------------------------------
 
 
-def _await(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> list[Row]:
-    """Look until every node of the wave is there; only with ``wait``, and until the deadline."""
+def _await(
+    context: Context,
+    applier: Applier,
+    phase: Phase,
+    wave: Sequence[str],
+    until: datetime | None = None,
+) -> list[Row]:
+    """Look until every node of the wave is there; only with ``wait``, and until the deadline.
+
+    ``until``: no longer than that, though nodes may well be there later.
+    """
     deadline = _deadline(context)
     since = _told(applier, context)
     pause, begun = POLL_S, context.scope.reread()
@@ -146,7 +176,7 @@ def _await(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]
             rows = [row for name in wave for row in look.node(phase.node(name))]
             _journal(applier, phase, wave, rows)
             open_ = [row for row in rows if row.outcome is not Outcome.PASS]
-            over = deadline is not None and now >= deadline
+            over = any(end is not None and now >= end for end in (deadline, until))
             failed = any(row.outcome is Outcome.FAIL for row in open_)
             if not open_ or failed or over or not context.params.wait:
                 return rows

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .. import playbook
 from ..changes.apply import Applier, Change
+from ..changes.back import go_back
 from ..changes.back import make_back_plan as plan
+from ..changes.roll import planned_rows
 from ..context import Context
-from ..outcomes import CheckResult, Value, unknown_row
+from ..outcomes import CheckResult, Row, Value, unknown_row
+from ..wording import count
 
 __all__ = [
     "RUNS",
@@ -29,6 +32,9 @@ __all__ = [
 ]
 
 
+Do = Callable[[Context, Applier], list[Row]]
+
+
 def _not_built(item: str) -> Change:
     """A change that is still to be built: it proves nothing."""
     row = unknown_row(item, "is built", "a way to do it", "none yet: do it by hand")
@@ -39,16 +45,45 @@ def _not_built(item: str) -> Change:
     return Change(item, lambda context: [row], apply)
 
 
-revert_build = _not_built("development.recover.revert-build")
+def _back(item: str, passed: str, *, first: Do | None = None, then: Do | None = None) -> Change:
+    """A change that takes the plan's nodes back; ``first`` and ``then`` are what else it does."""
+
+    def plan_it(context: Context) -> list[Row]:
+        return planned_rows(context, item)
+
+    def apply(context: Context, applier: Applier) -> CheckResult:
+        rows = list(first(context, applier)) if first is not None else []
+        rows += go_back(context, applier)
+        rows += then(context, applier) if then is not None else []
+        nodes = len(context.plan.nodes) if context.plan is not None else 0
+        return context.conclude(
+            rows,
+            passed=passed.format(nodes=count(nodes, "node")),
+            empty="the plan has no node",
+            data={"plan": context.plan.digest if context.plan is not None else ""},
+        )
+
+    return Change(item, plan_it, apply)
+
+
+revert_build = _back(
+    "development.recover.revert-build", "{nodes} run the previous build again, read back"
+)
 restore_state = _not_built("development.recover.restore-state")
 incident = _not_built("development.recover.incident")
-halt = _not_built("testnet.recover.halt")
+halt = _back("testnet.recover.halt", "{nodes} run the previous release again, read back")
 storage = _not_built("testnet.recover.storage")
 governance_incident = _not_built("testnet.recover.governance-incident")
-disable_gates = _not_built("canary.recover.disable-gates")
+disable_gates = _back(
+    "canary.recover.disable-gates",
+    "{nodes} have rewards and witness off again, on their previous configuration",
+)
 halt_fallback = _not_built("canary.recover.halt-fallback")
 public_report = _not_built("canary.recover.public-report")
-stall = _not_built("mainnet.recover.stall")
+stall = _back(
+    "mainnet.recover.stall",
+    "{nodes} have rewards and witness off, on the canary configuration; that deviation is named",
+)
 restore = _not_built("mainnet.recover.restore")
 council = _not_built("mainnet.recover.council")
 

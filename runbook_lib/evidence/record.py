@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,18 +75,20 @@ class Record:
         self.path = path
         self._entries: list[Entry] = []
         self._size = 0
+        self._mutex = threading.RLock()  # nodes are taken back several at a time
 
     def entries(self) -> list[Entry]:
         """Every entry so far, the chain checked. Raises RecordDamaged."""
-        try:
-            size = self.path.stat().st_size
-        except FileNotFoundError:
-            return []
-        if size != self._size:
-            text = self.path.read_bytes()
-            self._entries, rest = parse(text, self.path.name)
-            self._size = len(text) - len(rest)
-        return list(self._entries)
+        with self._mutex:
+            try:
+                size = self.path.stat().st_size
+            except FileNotFoundError:
+                return []
+            if size != self._size:
+                text = self.path.read_bytes()
+                self._entries, rest = parse(text, self.path.name)
+                self._size = len(text) - len(rest)
+            return list(self._entries)
 
     @property
     def head(self) -> str:
@@ -118,12 +121,13 @@ class Record:
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield descriptor
-        finally:
-            os.close(descriptor)
+        with self._mutex:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                yield descriptor
+            finally:
+                os.close(descriptor)
 
     def _keep_torn(self, descriptor: int) -> None:
         self.entries()

@@ -351,7 +351,7 @@ def _previous_build(network: RehearsalNetwork, active: Active) -> Undo:
         write_atomically(path, binary, 0o755)
         network.fleet.restart(active.node)
 
-    put((network.root / "artifacts" / "previous" / "rpp-node").read_bytes())
+    put(network.release.previous_artifact.read_bytes())
     return lambda: put(before)
 
 

@@ -40,7 +40,7 @@ class Release:
 
     @property
     def previous_artifact(self) -> Path:
-        return self.artifact.parent.parent / "previous" / "rpp-node"
+        return self.artifact.parent.parent / PREVIOUS / "rpp-node"
 
 
 def token(seed: int, name: str) -> str:
@@ -51,7 +51,7 @@ def token(seed: int, name: str) -> str:
 def write_release(root: Path, seed: int) -> Release:
     """A repository with two commits, and an artifact of each."""
     before, commit = _write_checkout(root / "checkout", seed)
-    previous = _write_artifact(root / "artifacts" / "previous", seed, PREVIOUS, before)
+    previous = _write_artifact(root / "artifacts" / PREVIOUS, seed, PREVIOUS, before)
     artifact = _write_artifact(root / "artifacts" / RELEASE, seed, RELEASE, commit)
     return Release(commit, artifact, read_build(previous))
 

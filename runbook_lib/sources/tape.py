@@ -13,6 +13,7 @@ many-th use of that request in that try; paths below the store and the project a
 from __future__ import annotations
 
 import asyncio
+import copy
 import fcntl
 import json
 import logging
@@ -282,6 +283,13 @@ class Scope:
         self._entries: list[Entry] = []
         self._now: datetime | None = None
         self.offset = timedelta()
+        self._lane = ""
+
+    def lane(self, name: str) -> Scope:
+        """The same try for one thread of several: its questions are told apart by ``name``."""
+        made = copy.copy(self)
+        made._lane, made._uses = f" in {name}", Counter()
+        return made
 
     @property
     def live(self) -> bool:
@@ -515,6 +523,7 @@ class Scope:
     # --- the machinery --------------------------------------------------------------------------
 
     def _claim(self, key: str) -> Slot:
+        key += self._lane
         self._uses[key] += 1
         return (self.item, self.number, key, self._uses[key])
 

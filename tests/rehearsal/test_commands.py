@@ -34,7 +34,7 @@ def config(visitor: Visitor, tmp_path: Path) -> Path:
 
 def test_version_names_the_running_build(visitor: Visitor) -> None:
     """At the start that is the previous release, whatever lies on disk."""
-    previous = visitor.network.root / "artifacts" / "previous" / "rpp-node"
+    previous = visitor.network.release.previous_artifact
     done = visitor.command("version", node="dev-3")
 
     assert json.loads(done.stdout) == {

@@ -1,0 +1,132 @@
+"""What a recovery undoes, and the files that each node had before it."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..canonical import canonical, digest_bytes
+from ..context import Context
+from ..errors import RecordDamaged, SourceError
+from ..evidence.record import Entry, parse
+from ..evidence.undoing import plan_of
+from ..sources.commands import NodeConfig
+from ..sources.config import CHANNEL_AT, GATES_AT, Flat
+from .plan import Plan
+from .state import NodeState, states
+from .targets import rendered
+
+
+@dataclass(frozen=True)
+class Undone:
+    """The apply that a recovery undoes: its plan, who approved that, and its record."""
+
+    name: str
+    plan: Plan
+    author: str
+    approved_by: tuple[str, ...]
+    entries: Sequence[Entry]
+
+    def last(self, node: str) -> NodeState | None:
+        """The state that the apply last verified on a node."""
+        found = [
+            known.state for name, known in states(list(self.entries), self.name) if name == node
+        ]
+        return found[-1] if found else None
+
+    def half_done(self) -> list[tuple[str, str, str]]:
+        """(item, node, step) of every step that began and has no end in its journal."""
+        phases: dict[tuple[str, str, str], str] = {}
+        for entry in self.entries:
+            if entry.kind == "step":
+                body = entry.body
+                phases[body["item"], body["node"], body["step"]] = body["phase"]
+        return [key for key, phase in phases.items() if phase == "intent"]
+
+
+def undone(context: Context) -> Undone | None:
+    """The apply that this attempt undoes; None where there is none. Raises SourceError."""
+    undoes = context.record.entries()[0].body.get("undoes")
+    if not undoes:
+        return None
+    name = str(undoes["name"])
+    try:
+        entries, _ = parse(context.scope.read(context.store.root / name / "record.jsonl"), name)
+    except RecordDamaged as error:
+        raise SourceError(name, f"expected its record whole, got: {error}") from error
+    made = plan_of(entries)
+    if made is None or made.body["digest"] != undoes["plan"]:
+        raise SourceError(name, f"expected its plan {undoes['plan']}, got another")
+    try:
+        plan = Plan.model_validate_json(canonical(made.body["plan"]))
+    except ValueError as error:
+        raise SourceError(name, f"expected a plan of this version, got: {error}") from error
+    by = tuple(made.body["approved_by"])
+    return Undone(name, plan, str(made.body["author"]), by, entries)
+
+
+def gates_of(config: NodeConfig, where: str) -> dict[str, Any]:
+    """The gates as a TOML holds them. Raises SourceError."""
+    try:
+        return dict(tomllib.loads(config.text.decode())["rollout"]["feature_gates"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SourceError(where, f"expected a TOML with {GATES_AT}, got: {error!r}") from error
+
+
+def turned_back(context: Context, node: str, found: NodeConfig, goal: NodeState) -> NodeConfig:
+    """A node's TOML as it lies there with the gates and channel of ``goal``. Raises SourceError."""
+    held = gates_of(found, node)
+    changes: Flat = {
+        f"{GATES_AT}.{gate}": on
+        for gate, on in goal.gates.items()
+        if bool(held.get(gate, False)) != on
+    }
+    with suppress(KeyError, ValueError):
+        if tomllib.loads(found.text.decode())["rollout"]["release_channel"] != goal.channel:
+            changes[CHANNEL_AT] = goal.channel
+    text, raw, digest = rendered(context, node, found, changes)
+    return NodeConfig(text, digest, raw)
+
+
+def file_of(
+    context: Context, node: str, found: NodeConfig | None, goal: NodeState
+) -> NodeConfig | None:
+    """The file that makes a node ``goal``: what lies there, that turned back, or one that was kept.
+
+    Where none has the digest of ``goal``, what lies there turned back (its digest differs); None
+    where nothing can be had.
+    """
+    if found is not None and found.digest == goal.config:
+        return found
+    made = None
+    if found is not None:
+        with suppress(SourceError):
+            made = turned_back(context, node, found, goal)
+    if made is not None and made.digest == goal.config:
+        return made
+    for path in _kept(context, node, goal.config):
+        with suppress(SourceError):
+            text = context.scope.read(path)
+            if digest_bytes(text) == goal.config:
+                return NodeConfig(text, goal.config)
+    return made
+
+
+def _kept(context: Context, node: str, config: str) -> Iterator[Path]:
+    """Where the store kept a node's TOML with that digest. What cannot be read is passed over."""
+    scope, root = context.scope, context.store.root
+    for release in scope.listing(root):
+        for stage in (
+            scope.listing(root / release) if release[:1] != "." or release == ".adopted" else ()
+        ):
+            for number in scope.listing(root / release / stage):
+                origin = f"{release}/{stage}/{number}"
+                with suppress(SourceError, RecordDamaged):
+                    entries, _ = parse(scope.read(root / origin / "record.jsonl"), origin)
+                    for name, known in states(entries, origin):
+                        if name == node and known.state.config == config:
+                            yield root / known.kept

@@ -1,0 +1,189 @@
+"""An apply on a small rehearsal network without telemetry, and its recovery, cell by cell.
+
+``python recovering.py STAGE PARAMS.json`` does the same in a process of its own, which a test kills
+or holds up as in ``activation.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib import playbook
+from runbook_lib import session as sessions
+from runbook_lib.changes.adopt import adopt
+from runbook_lib.changes.phases import make_plan
+from runbook_lib.changes.targets import TURNS
+from runbook_lib.checks import recovery
+from runbook_lib.checks.rollouts import rollout
+from runbook_lib.errors import StageRefused
+from runbook_lib.outcomes import CheckResult, Verdict
+from runbook_lib.params import PROJECT, STAGE_PARAMS
+from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.stage import Stage, open_stage
+
+SIZES = {"development": 2, "testnet": 4, "mainnet": 4}
+GATES = ("timetoke_rewards", "witness_network")
+PATIENCE_S = 2.0
+
+
+def declared(stage: str) -> tuple[str, ...]:
+    """The changes of a stage alone: what they need of telemetry this network has not."""
+    return tuple(dict.fromkeys(turn.item for turn in TURNS[stage]))
+
+
+def declare(patch: pytest.MonkeyPatch) -> None:
+    for stage in playbook.STAGES:
+        patch.setitem(playbook.DECLARED, stage, declared(stage))
+        patch.setitem(playbook.PLAN_BEFORE, stage, declared(stage)[0])
+    patch.setattr(sessions, "require_order", lambda *given: None)
+
+
+@dataclass
+class Recovering:
+    """A release on a network; each test has a release of its own."""
+
+    network: RehearsalNetwork
+    release: str
+
+    def params(self, runbook: str, **given: Any) -> dict[str, Any]:
+        now = datetime.fromtimestamp(self.network.world.clock.now(), UTC).replace(microsecond=0)
+        window = {
+            "window_start": (now - timedelta(hours=1)).isoformat(),
+            "window_end": (now + timedelta(hours=8)).isoformat(),
+        }
+        model = STAGE_PARAMS[runbook]
+        rollout = window if "window_start" in model.model_fields else {}
+        return {
+            **model().model_dump(),
+            "site": str(self.network.site),
+            "release": self.release,
+            "commit": self.network.release.commit,
+            "previous_release": "v1.3.0",
+            **rollout,
+            **given,
+        }
+
+    @contextmanager
+    def opened(self, runbook: str, **given: Any) -> Iterator[Stage]:
+        stage = open_stage(runbook, **self.params(runbook, **given))
+        try:
+            yield stage
+        finally:
+            stage.close()
+
+    def planned(self, stage: str) -> dict[str, Any]:
+        """What an apply of the stage's plan is opened with."""
+        if stage == "development":
+            return self.params(stage, mode="apply")
+        given = self.params(stage, mode="plan")
+        with self.opened(stage, **given) as plan:
+            plan.plan(make_plan)
+            found = [e for e in records(plan.folder) if e["kind"] == "plan"]
+        return {**given, "mode": "apply", "approved_plan": found[0]["body"]["digest"], "wait": True}
+
+    def apply(self, stage: str, **given: Any) -> tuple[Verdict, Path]:
+        """The stage's changes made."""
+        with self.opened(stage, **{**self.planned(stage), **given}) as opened:
+            return walk(opened, stage), opened.folder
+
+    def recover(self, stage: str, **given: Any) -> tuple[Verdict, Path]:
+        """The first item of the stage's recovery: the way back."""
+        with self.opened(f"{stage}_recovery", **{"mode": "apply", **given}) as opened:
+            opened.expect(recovery.expectations)
+            opened.plan(recovery.plan)
+            for change in recovery.RUNS[f"{stage}_recovery"][:1]:
+                opened.change(change)
+            return opened.verdict(), opened.folder
+
+    def gates(self, cluster: str) -> dict[str, bool]:
+        """Node -> whether any of the two gates is on, of those that run."""
+        running = self.network.fleet.running
+        names = [node.name for node in self.network.world.clusters[cluster].nodes]
+        return {
+            name: any(running[name].config.gates[gate] for gate in GATES)
+            for name in names
+            if name in running
+        }
+
+
+def walk(stage: Stage, name: str) -> Verdict:
+    stage.plan(make_plan)
+    for item in declared(name):
+        stage.change(rollout(item, "{nodes} made"))
+    with suppress(StageRefused):
+        stage.enforce()
+    return stage.verdict()
+
+
+def back(verdict: Verdict) -> CheckResult:
+    """What the way back came to."""
+    found = verdict.items[0].result
+    assert found is not None, verdict.items[0].reason
+    return found
+
+
+def records(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "record.jsonl").read_text().splitlines()]
+
+
+def steps(folder: Path, phase: str = "done") -> list[tuple[str, str]]:
+    """(node, step) of the journal's steps that came to ``phase``."""
+    bodies = [e["body"] for e in records(folder) if e["kind"] == "step"]
+    return [(b["node"], b["step"]) for b in bodies if b["phase"] == phase]
+
+
+@contextmanager
+def recovering(root: Path, patch: pytest.MonkeyPatch) -> Iterator[RehearsalNetwork]:
+    with RehearsalNetwork(root, telemetry=False, sizes=SIZES) as network:
+        for name, value in network.env.items():
+            patch.setenv(name, value)
+        declare(patch)
+        yield network
+
+
+def fresh(network: RehearsalNetwork, cluster: str, number: int) -> Recovering:
+    """The cluster as it began, taken over, and a release under a name of its own."""
+    network.reinstall(cluster)
+    release = f"v1.4.0-{number}"
+    artifacts = network.root / "artifacts"
+    (artifacts / release).symlink_to(artifacts / "v1.4.0")
+    if cluster == "mainnet":
+        network.install_candidate()
+    adopt(str(network.site), cluster)
+    return Recovering(network, release)
+
+
+def main() -> int:
+    from activation import watch_appends  # beside this file
+
+    with pytest.MonkeyPatch.context() as patch:
+        declare(patch)
+        runbook, params = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
+        stage = open_stage(runbook, **params)
+        print("opened", flush=True)
+        watch_appends()
+        try:
+            if runbook in playbook.RECOVERY:
+                stage.plan(recovery.plan)
+                stage.change(recovery.RUNS[runbook][0])
+                verdict = stage.verdict()
+            else:
+                verdict = walk(stage, runbook)
+        finally:
+            stage.close()
+    reasons = {item.item: item.reason for item in verdict.items}
+    print(json.dumps({"exit_code": int(verdict.exit_code), "reasons": reasons, "project": str(PROJECT)}))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
