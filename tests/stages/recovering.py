@@ -22,7 +22,7 @@ from runbook_lib import session as sessions
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.changes.phases import make_plan
 from runbook_lib.changes.targets import TURNS
-from runbook_lib.checks import recovery
+from runbook_lib.checks import development, recovery
 from runbook_lib.checks.rollouts import rollout
 from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import CheckResult, Verdict
@@ -30,7 +30,7 @@ from runbook_lib.params import PROJECT, STAGE_PARAMS
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import Stage, open_stage
 
-SIZES = {"development": 2, "testnet": 4, "mainnet": 4}
+SIZES = {"development": 2, "testnet": 6, "mainnet": 4}
 GATES = ("timetoke_rewards", "witness_network")
 PATIENCE_S = 2.0
 
@@ -118,7 +118,8 @@ class Recovering:
 def walk(stage: Stage, name: str) -> Verdict:
     stage.plan(make_plan)
     for item in declared(name):
-        stage.change(rollout(item, "{nodes} made"))
+        made = rollout(item, "{nodes} made")
+        stage.change(development.deploy if name == "development" else made)
     with suppress(StageRefused):
         stage.enforce()
     return stage.verdict()
@@ -181,7 +182,11 @@ def main() -> int:
         finally:
             stage.close()
     reasons = {item.item: item.reason for item in verdict.items}
-    print(json.dumps({"exit_code": int(verdict.exit_code), "reasons": reasons, "project": str(PROJECT)}))
+    print(
+        json.dumps(
+            {"exit_code": int(verdict.exit_code), "reasons": reasons, "project": str(PROJECT)}
+        )
+    )
     return 0
 
 
