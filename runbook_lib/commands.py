@@ -53,6 +53,8 @@ def tell(report: Any, *, as_json: bool) -> int:
         from .stage import next_steps
 
         print(display.verdict_card(verdict, next_steps=next_steps(verdict)).text)
+        if plan := _plan_of(report):
+            print(f"plan      {plan}")
         if report.folder is not None:
             print(f"evidence  {report.folder}")
     return int(report.exit_code)
@@ -76,9 +78,20 @@ def report_document(report: Any) -> dict[str, Any]:
             }
             for item in items
         ],
+        "plan": _plan_of(report),
         "evidence": str(report.folder) if report.folder is not None else None,
         "problems": list(report.problems),
     }
+
+
+def _plan_of(report: Any) -> str | None:
+    """The digest of the plan that a run made or applied: what an approval quotes."""
+    from .evidence.posting import plan_digest
+    from .evidence.record import Record
+
+    if report.folder is None:
+        return None
+    return plan_digest(Record(report.folder / "record.jsonl").entries()) or None
 
 
 def print_standing(standing: Standing) -> None:
@@ -121,14 +134,20 @@ def _typed(text: str) -> Any:
 
 
 def newest_attempt(stage: str, params: StageParams) -> int:
-    """The number of the release's newest attempt at a stage. Raises StoreError for none."""
+    """The number of the release's newest attempt at a stage in this mode. Raises StoreError.
+
+    A plan made meanwhile does not hide the apply that waits.
+    """
     from .evidence.store import Store
     from .session import read_site
 
-    attempts = Store(read_site(params.site).store_path).attempts(params.release, stage)
-    if not attempts:
-        raise StoreError(f"{params.release}/{stage}: expected an attempt to continue, got none yet")
-    return attempts[-1].number
+    store = Store(read_site(params.site).store_path)
+    attempts = store.attempts(params.release, stage)
+    mine = [one for one in attempts if store.opened(one)["mode"] == params.mode]
+    if not mine:
+        what = f"expected an attempt with mode: {params.mode} to continue, got none yet"
+        raise StoreError(f"{params.release}/{stage}: {what}")
+    return mine[-1].number
 
 
 def lab(args: argparse.Namespace) -> int:

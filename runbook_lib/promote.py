@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+from .errors import RunbookError
+from .evidence.posting import plan_digest
+from .evidence.record import Record
 from .launch import Shown, run_stage
 from .outcomes import ExitCode
 from .params import parse_yaml
@@ -81,7 +85,7 @@ class Promotion:
         planned = self._run(stage, {**params, "mode": "plan"})
         if planned.report.exit_code not in (ExitCode.PASSED, ExitCode.WAITING):
             return [planned]
-        digest = plan_digest(planned.report.folder)
+        digest = _digest_of(planned.report.folder)
         if stage == "mainnet":
             self.network.speak("sign-off", stage, start, end, digest)
         self._approve(stage, digest)
@@ -139,9 +143,9 @@ class Promotion:
         return datetime.fromtimestamp(self.network.world.clock.now(), UTC).replace(microsecond=0)
 
 
-def plan_digest(folder: Any) -> str:
-    """The digest of the plan an attempt made."""
-    from .evidence.record import Record
-
-    plans = [e for e in Record(folder / "record.jsonl").entries() if e.kind == "plan"]
-    return str(plans[-1].body["digest"])
+def _digest_of(folder: Path) -> str:
+    """The digest of the plan an attempt made. Raises RunbookError where it could make none."""
+    digest = plan_digest(Record(folder / "record.jsonl").entries())
+    if not digest:
+        raise RunbookError(f"{folder}: expected a plan, got none")
+    return digest

@@ -17,7 +17,7 @@ import yaml
 from runbook_lib import cli, commands, launch
 from runbook_lib.errors import ParameterError, StageRefused
 from runbook_lib.outcomes import ExitCode, Outcome
-from runbook_lib.params import PROJECT
+from runbook_lib.params import PROJECT, stage_params
 
 DEVELOPMENT = "development"
 
@@ -168,7 +168,8 @@ def test_run_prints_the_verdict_and_where_the_evidence_is(
 
     assert terminal.run("run", DEVELOPMENT, "-f", params) == 1
     assert terminal.out.startswith("✗ FAIL         development.ready.ci-green: dev-1: height:")
-    assert f"evidence  {practice.folder(1)}" in terminal.out
+    plan = practice.entries("plan")[-1].body["digest"]
+    assert f"\nplan      {plan}\nevidence  {practice.folder(1)}\n" in terminal.out
     assert "-p retry_reason 'WHY'" in terminal.out
 
     document = terminal.json("run", DEVELOPMENT, "-f", params)
@@ -177,6 +178,8 @@ def test_run_prints_the_verdict_and_where_the_evidence_is(
     assert document["outcome"] == "FAIL"
     assert document["evidence"] == str(practice.folder(2))
     assert document["problems"] == ["odd"]
+    plan = practice.entries("plan")[-1].body["digest"]
+    assert document["plan"] == plan
     assert [item["state"] for item in document["items"]] == ["judged"] * 3 + ["not-reached"] * 4
     assert document["items"][1] == {
         "id": "development.ready.ci-green",
@@ -202,6 +205,7 @@ def test_a_run_that_never_opened_is_a_document_too(terminal: Terminal, monkeypat
         "exit_code": 3,
         "return_at": None,
         "items": [],
+        "plan": None,
         "evidence": None,
         "problems": ["x"],
     }
@@ -219,7 +223,27 @@ def test_an_output_in_no_folder_is_refused(terminal: Terminal, params: Path) -> 
 def test_nothing_to_continue_is_said(terminal: Terminal, params: Path) -> None:
     """A release without an attempt cannot be continued."""
     assert terminal.run("run", DEVELOPMENT, "-f", params, "--continue") == 3
-    assert terminal.err == "v1.4.0/development: expected an attempt to continue, got none yet\n"
+    assert terminal.err == (
+        "v1.4.0/development: expected an attempt with mode: apply to continue, got none yet\n"
+    )
+
+
+def test_a_plan_made_meanwhile_does_not_hide_the_apply_that_waits(
+    practice: Any, params: Path
+) -> None:
+    """Each mode goes on with its own newest attempt."""
+    for mode in ("apply", "plan", "apply", "plan"):
+        practice.open(mode=mode)
+    given = {key: practice.params[key] for key in ("site", "release", "commit")}
+
+    newest = {
+        mode: commands.newest_attempt(
+            DEVELOPMENT, stage_params(DEVELOPMENT, {**given, "mode": mode}, "p")
+        )
+        for mode in ("plan", "apply")
+    }
+
+    assert newest == {"plan": 4, "apply": 3}
 
 
 @pytest.mark.parametrize(
