@@ -250,6 +250,9 @@ class Commands(Strict):
     probe: Command | None = None
     test_rules: Command | None = None
     assets: Command | None = None
+    stopped: Command | None = None
+    inspect_wal: Command | None = None
+    verify_snapshot: Command | None = None
     soak: Command | None = None
     revision: Command | None = None
     tree_status: Command | None = None
@@ -264,6 +267,11 @@ class Commands(Strict):
     unfreeze_proposals: Command | None = None
     deploy: Command | None = None
     restart: Command | None = None
+    stop: Command | None = None
+    keep_data: Command | None = None
+    restore_snapshot: Command | None = None
+    replay_proofs: Command | None = None
+    start: Command | None = None
     provision: Command | None = None
     deprovision: Command | None = None
 

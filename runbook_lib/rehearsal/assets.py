@@ -21,12 +21,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import storage
 from .chain import state_at
 from .files import digest_of, write_atomically
 from .world import World
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from .faults import FaultBoard
 
 BINARY = "usr/local/bin/rpp-node"
 CHUNKS, CHUNK_BYTES = 3, 4096
@@ -97,6 +100,7 @@ class Assets:
         now = self._world.clock.now()
         height = state_at(self._world, cluster, now).height
         chain = self._world.clusters[cluster].chain_id
+        key_ = storage.key_of(self._world.seed, chain)
         folder = self._world.root / "snapshots" / cluster
         scratch = folder.with_name(f".{cluster}")
         shutil.rmtree(folder, ignore_errors=True)
@@ -107,9 +111,11 @@ class Assets:
             "height": height,
             "created_at": int(now),
             "manifest": "sha256:" + hashlib.sha256(manifest).hexdigest(),
+            "state_root": storage.root_of(key_, height),
             **about,
         }
         bundle = scratch / f"backup-{height}"
+        storage.pruning(bundle / "manifests", bundle / "proofs", key_, height)
         self.sign(bundle / "bundle.json", json.dumps(written).encode(), versioned=True)
         metadata = {"height": written["height"], "timestamp": int(now), "backend": "firewood"}
         checkpoint = json.dumps({"plan": {"chunks": []}, "metadata": metadata}).encode()
@@ -134,6 +140,34 @@ class Assets:
         manifest = json.dumps(document, indent=1).encode()
         self.sign(bundle / "manifest" / "chunks.json", manifest, versioned=False)
         return manifest
+
+    def verified(self, bundle: Path, faults: FaultBoard, node: str) -> dict[str, Any]:
+        """What snapshot-verify says of a bundle as a node has it, and its exit code."""
+        from cryptography.exceptions import InvalidSignature
+
+        report: dict[str, Any] = {"manifest": str(bundle / "manifest" / "chunks.json")}
+        errors, code = list[str](), 0
+        try:
+            text = (bundle / "manifest" / "chunks.json").read_bytes()
+            signature = bytes.fromhex((bundle / "manifest" / "chunks.json.sig").read_text())
+            segments = json.loads(text)["segments"]
+            if faults.is_on("snapshot-verify-breaks", node=node):
+                raise OSError("input/output error")
+        except (OSError, ValueError) as error:
+            return {**report, "errors": [f"fatal: {error}"], "exit_code": 1}
+        try:
+            self._key.public_key().verify(signature, text)
+            if faults.is_on("snapshot-forged-at-node", node=node):
+                raise InvalidSignature
+        except InvalidSignature:
+            errors, code = ["manifest signature is invalid"], 2
+        for segment in segments:
+            path = bundle / "chunks" / segment["segment_name"]
+            good = path.exists() and digest_of(path) == f"sha256:{segment['checksum']}"
+            if not good or faults.is_on("snapshot-corrupt-at-node", node=node):
+                errors.append(f"chunk {path.name}: checksum mismatch")
+                code = 3
+        return {**report, "errors": errors, "exit_code": code}
 
     def sign(self, path: Path, content: bytes, *, versioned: bool) -> None:
         """A file and its signature, spelt for the node (``versioned``) or for snapshot-verify."""

@@ -64,6 +64,8 @@ LEAD_S = {
     "halt-during-epochs": 1200.0,
 }
 TRACELESS_S = 600.0
+HALTS = ("chain-halt", "consensus-stall")
+"""Faults that end when a quorum of the nodes was restored to one state."""
 DIPS = ("participation-dip", "commander-silent", "notify-down")
 """Faults that bring an anomaly of participation, whatever else they do."""
 
@@ -253,7 +255,9 @@ class Timeline:
         """Per segment: whether blocks are committed."""
         powers = np.array([float(power) for power in self.powers])
         enough: Flags = self.up @ powers >= float(self.quorum)
-        halted = self.fault("consensus-stall") | self.fault("halt-during-epochs")
+        halted = self.fault("halt-during-epochs")
+        for name in HALTS:
+            halted = halted | self.fault(name)
         return enough & ~halted
 
     def elapsed(self, active: Flags, at: Floats) -> Floats:

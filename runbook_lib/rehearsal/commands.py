@@ -161,6 +161,89 @@ def restart(site: Site, args: argparse.Namespace) -> None:
     show(site.ask("/restart", {"node": args.node}))
 
 
+def stop(site: Site, args: argparse.Namespace) -> None:
+    """End a node's process; nothing when it has ended already."""
+    site.require(args.node, args.by)
+    if site.is_on("stop-fails", args.node):
+        fail(f"{args.node}: systemctl: job timed out", 5)
+    show(site.ask("/stop-node", {"node": args.node}))
+
+
+def start(site: Site, args: argparse.Namespace) -> None:
+    """Start a node on what is in place; nothing when it runs."""
+    site.require(args.node, args.by)
+    show(site.ask("/start-node", {"node": args.node}))
+
+
+def stopped(site: Site, args: argparse.Namespace) -> None:
+    """Whether a node's process is gone."""
+    if site.is_on("stopped-unreadable", args.node):
+        fail(f"{args.node}: ssh: connection reset by peer", 255)
+    running = (site.directory(args.node) / "running.json").exists()
+    show({"node": args.node, "stopped": not running})
+
+
+def verify_snapshot(site: Site, args: argparse.Namespace) -> None:
+    """As the chain's snapshot-verify: 0 whole, 1 fatal, 2 signature, 3 chunks."""
+    report = site.ask("/verify-snapshot", {"node": args.node, "bundle": str(args.bundle)})
+    show(report)
+    if report["exit_code"]:
+        fail("; ".join(report["errors"]), report["exit_code"])
+
+
+def stored(what: Callable[..., object], site: Site, args: argparse.Namespace, *given: Any) -> Any:
+    """A command on a node's data, logged with whether the node ran meanwhile."""
+    from runbook_lib.rehearsal.storage import StorageError
+
+    home = site.directory(args.node)
+    site.require(args.node, args.by)
+    line = {"verb": args.verb, "node": args.node, "running": (home / "running.json").exists()}
+    with (site.root / "storage.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    try:
+        return what(home, *given)
+    except (StorageError, OSError) as error:
+        fail(f"{args.node}: {error}")
+
+
+def inspect_wal(site: Site, args: argparse.Namespace) -> None:
+    from runbook_lib.rehearsal import storage
+
+    if site.is_on("wal-unreadable", args.node):
+        fail(f"{args.node}: {storage.WAL}: input/output error", 5)
+    show({"node": args.node, **stored(storage.inspect_wal, site, args)})
+
+
+def keep_data(site: Site, args: argparse.Namespace) -> None:
+    from runbook_lib.rehearsal import storage
+
+    show({"node": args.node, "kept": stored(storage.keep, site, args, args.label)})
+
+
+def restore_snapshot(site: Site, args: argparse.Namespace) -> None:
+    from runbook_lib.rehearsal import storage
+
+    if site.is_on("restore-command-fails", args.node):
+        fail(f"{args.node}: no space left on device (28)", 11)
+    done = stored(storage.restore, site, args, args.bundle, args.label)
+    show({"node": args.node, "height": done["height"]})
+
+
+def replay_proofs(site: Site, args: argparse.Namespace) -> None:
+    """The chain's firewood_recovery report, and the height that was reached."""
+    from runbook_lib.rehearsal import storage
+
+    report = stored(storage.replay, site, args, int(args.height))
+    if site.is_on("replay-unreadable", args.node):
+        sys.stdout.write("thread 'main' panicked\n")
+        return
+    if site.is_on("proof-replay-fails", args.node):
+        report["pruning_proof_verified"] = False
+    if site.is_on("wrong-state-root", args.node):  # and it does not know it
+        report |= {"restored_root": "0" * 64, "commitment_root": "0" * 64}
+    show({"node": args.node, **report})
+
+
 def instruct(site: Site, args: argparse.Namespace) -> None:
     """Hand an operator the instruction in a file."""
     file = str(args.file.absolute())
@@ -312,6 +395,14 @@ def parser() -> argparse.ArgumentParser:
         (provision, ("cluster", "name", "config")),
         (deprovision, ("cluster", "name")),
         (deploy, ("node", "artifact", "digest", "config")),
+        (stop, ("node",)),
+        (start, ("node",)),
+        (stopped, ("node",)),
+        (verify_snapshot, ("node", "bundle")),
+        (inspect_wal, ("node",)),
+        (keep_data, ("node", "label")),
+        (restore_snapshot, ("node", "bundle", "label")),
+        (replay_proofs, ("node", "height")),
         (instruct, ("operator", "file")),
         (probe, ("backend",)),
         (fast_forward, ("seconds",)),
@@ -327,7 +418,7 @@ def parser() -> argparse.ArgumentParser:
         verb.set_defaults(run=run)
         for operand in operands:
             verb.add_argument(
-                operand, type=Path if operand in ("config", "artifact", "file") else str
+                operand, type=Path if operand in ("config", "artifact", "file", "bundle") else str
             )
     dry = verbs.add_parser("dry-run")
     dry.add_argument("--config", type=Path, required=True)

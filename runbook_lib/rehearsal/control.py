@@ -24,7 +24,8 @@ Json = dict[str, Any]
 
 
 def control_app(network: RehearsalNetwork) -> App:
-    """POST /fault /clear /fast-forward /instruct /notify /restart /provision /deprovision /stop, GET /state.
+    """POST /fault /clear /fast-forward /instruct /notify /restart /stop-node /start-node
+    /verify-snapshot /provision /deprovision /stop, GET /state.
 
     An answer other than 200 is {"error", "exit_code"?}.
     """
@@ -32,6 +33,17 @@ def control_app(network: RehearsalNetwork) -> App:
     def restart(body: Json) -> Json:
         running = network.fleet.restart(body["node"])
         return {"node": body["node"], "digest": running.build.digest}
+
+    def stop_node(body: Json) -> Json:
+        network.fleet.stop(network.fleet.spec(body["node"]).name)
+        return {"node": body["node"]}
+
+    def start_node(body: Json) -> Json:
+        network.start_node(body["node"])
+        return {"node": body["node"]}
+
+    def verify_snapshot(body: Json) -> Json:
+        return network.assets.verified(Path(body["bundle"]), network.faults, body["node"])
 
     def instruct(body: Json) -> Json:
         network.operators.see(Path(body["file"]).read_text(), "notify")
@@ -70,6 +82,9 @@ def control_app(network: RehearsalNetwork) -> App:
 
     posts = {
         "/restart": restart,
+        "/stop-node": stop_node,
+        "/start-node": start_node,
+        "/verify-snapshot": verify_snapshot,
         "/instruct": instruct,
         "/provision": provision,
         "/deprovision": deprovision,

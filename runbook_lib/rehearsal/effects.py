@@ -14,7 +14,7 @@ import yaml
 from .asset_effects import ASSET_EFFECTS, Effect, Undo
 from .faults import Active
 from .files import write_atomically
-from .layout import git
+from .layout import git, write_data
 from .operators import OPERATOR_FAULTS
 from .people import Verb, forged_file
 from .templates import NO_EXPORT
@@ -78,6 +78,21 @@ def _node_down(network: RehearsalNetwork, active: Active) -> Undo:
 
 def _stays_down(network: RehearsalNetwork, active: Active) -> Undo:
     return lambda: network.bring_up(active.node)
+
+
+def _wal_corrupt(network: RehearsalNetwork, active: Active) -> Undo:
+    """Its log breaks off: the node went down, and cannot start again."""
+    network.fleet.stop(active.node)
+    folder = network.world.node_dir(active.cluster, active.node)
+    wal = folder / "data" / "firewood.wal"
+    wal.write_bytes(wal.read_bytes()[:-7])
+
+    def undo() -> None:
+        if active.node not in network.fleet.running:
+            write_data(network.world, active.cluster, folder)
+            network.bring_up(active.node)
+
+    return undo
 
 
 def _dirty_tree(network: RehearsalNetwork, active: Active) -> Undo:
@@ -412,6 +427,9 @@ EFFECTS: dict[str, Effect] = {
         r"^malachite_consensus = \w+", "malachite_consensus = false", restart=True
     ),
     "node-down": _node_down,
+    "wal-corrupt": _wal_corrupt,
+    "node-will-not-start": _stays_down,
+    "node-half-stopped": _stays_down,
     "node-stays-down": _stays_down,
     "suite-dirty-tree": _dirty_tree,
     "suite-other-commit": _other_commit,

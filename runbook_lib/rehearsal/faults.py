@@ -66,6 +66,10 @@ _ROLLED = "testnet.activate.deploy"
 _WATCH = "mainnet.activate.watch"
 _ANNOUNCE = "mainnet.activate.announce"
 _WITNESS = "mainnet.activate.witness-gate"
+_RESTORE = "development.recover.restore-state"
+_STORAGE = "testnet.recover.storage"
+_FALLBACK = "canary.recover.halt-fallback"
+_AGAIN = "mainnet.recover.restore"
 _ACK = "testnet.ready.validators-acknowledged"
 _SIGN = "mainnet.ready.validators-signed-off"
 _HOTFIX = "mainnet.ready.hotfix-branches"
@@ -298,6 +302,21 @@ _ALL = (
     Fault("participation-dip", _WATCH, "INCONCLUSIVE", "half of the VRF pool is away", "chain"),
     Fault("commander-silent", _WATCH, "FAIL", "a dip, and nobody acknowledges it", "chain"),
     Fault("notify-down", _WATCH, "FAIL", "a dip, and the pager is broken", "chain"),
+    Fault("wal-corrupt", _RESTORE, "PASS", "a node's log breaks off, it is down", "command"),
+    Fault("node-will-not-stop", _RESTORE, "FAIL", "a node runs on after a stop", "command"),
+    Fault("node-half-stopped", _RESTORE, "FAIL", "a silent node's process lives on", "command"),
+    Fault("node-will-not-start", _RESTORE, "FAIL", "a restored node does not start", "command"),
+    Fault("stop-fails", _RESTORE, "FAIL", "the stop command ends with an error", "command"),
+    Fault("stopped-unreadable", _RESTORE, "INCONCLUSIVE", "nobody can tell if it runs", "command"),
+    Fault("snapshot-corrupt-at-node", _STORAGE, "FAIL", "a node fetched damaged chunks", "command"),
+    Fault("snapshot-forged-at-node", _STORAGE, "FAIL", "a node fetched a forged one", "command"),
+    Fault("snapshot-verify-breaks", _STORAGE, "INCONCLUSIVE", "a node cannot verify it", "command"),
+    Fault("chain-halt", _FALLBACK, "PASS", "no block until a quorum is restored", "chain"),
+    Fault("restore-command-fails", _FALLBACK, "FAIL", "a restore ends with an error", "command"),
+    Fault("wal-unreadable", _FALLBACK, "INCONCLUSIVE", "a node's log is unreadable", "command"),
+    Fault("wrong-state-root", _AGAIN, "FAIL", "a restored node has another root", "command"),
+    Fault("proof-replay-fails", _AGAIN, "FAIL", "a node's proofs do not verify", "command"),
+    Fault("replay-unreadable", _AGAIN, "INCONCLUSIVE", "a replay prints no report", "command"),
     Fault("telemetry-gap-in-watch", _WATCH, "INCONCLUSIVE", "no proof metrics", "telemetry"),
 )
 FAULTS = {fault.name: fault for fault in _ALL}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from . import assets
+from . import assets, storage
 from .nodes import Build, read_build
 from .templates import node_config
 from .world import ClusterSpec, World, past
@@ -108,11 +109,21 @@ def write_nodes(world: World, release: Release, cluster: str) -> None:
     channel, gates = past(cluster)
     for node in spec.nodes:
         folder = world.node_dir(cluster, node.name)
-        for part in ("bin", "data"):
-            (folder / part).mkdir(parents=True, exist_ok=True)
+        (folder / "bin").mkdir(parents=True, exist_ok=True)
         (folder / "config.toml").write_text(node_config(node, spec, channel, gates))
         (folder / "bin" / "rpp-node").write_bytes(binary)
         (folder / "bin" / "rpp-node").chmod(0o755)
+        write_data(world, cluster, folder)
+
+
+def write_data(world: World, cluster: str, folder: Path) -> None:
+    """A node's data, as those of one that has followed its chain; whole ones stay."""
+    spec, data = world.clusters[cluster], folder / "data"
+    shutil.rmtree(folder / "kept", ignore_errors=True)
+    if storage.problem(data) or (data / storage.RESTORED).exists():
+        shutil.rmtree(data, ignore_errors=True)
+        height = int((world.clock.now() - spec.genesis) / spec.block_time_s)
+        storage.write(data, storage.key_of(world.seed, spec.chain_id), height)
 
 
 def site(
@@ -248,6 +259,9 @@ def commands(root: Path) -> dict[str, Any]:
         "probe": command(5.0, "probe", "{backend}"),
         "test_rules": {"argv": [*script, "test-rules", "{file}"], "timeout_s": 30.0},
         "assets": {"argv": [*script, "assets", "{node}"], "timeout_s": 10.0},
+        "stopped": command(10.0, "stopped", "{node}"),
+        "inspect_wal": command(10.0, "inspect-wal", "{node}"),
+        "verify_snapshot": command(10.0, "verify-snapshot", "{node}", "{bundle}"),
         "soak": command(10.0, "soak"),
         "revision": {"argv": [*checkout, "rev-parse", "HEAD"], "timeout_s": 10.0},
         "tree_status": {"argv": [*checkout, "status", "--porcelain"], "timeout_s": 10.0},
@@ -264,6 +278,11 @@ def commands(root: Path) -> dict[str, Any]:
         "notify": command(5.0, "notify", "{role}", "{subject}", "{text}"),
         "deploy": command(30.0, "deploy", "{node}", "{artifact}", "{digest}", "{config}"),
         "restart": command(10.0, "restart", "{node}"),
+        "stop": command(10.0, "stop", "{node}"),
+        "keep_data": command(10.0, "keep-data", "{node}", "{label}"),
+        "restore_snapshot": command(10.0, "restore-snapshot", "{node}", "{bundle}", "{label}"),
+        "replay_proofs": command(10.0, "replay-proofs", "{node}", "{height}"),
+        "start": command(10.0, "start", "{node}"),
         "provision": command(10.0, "provision", "{cluster}", "{name}", "{config}"),
         "deprovision": command(10.0, "deprovision", "{cluster}", "{name}"),
     }

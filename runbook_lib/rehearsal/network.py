@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from . import layout, people, templates
 from .asset_effects import Undo
 from .assets import Assets
-from .chain import LEAD_S
+from .chain import HALTS, LEAD_S, quorum_of, voting_power
 from .control import control_app
 from .effects import EFFECTS
 from .faults import FAULTS, FaultBoard
@@ -230,6 +230,8 @@ class RehearsalNetwork:
     def fault(self, text: str) -> None:
         """Break something: ``NAME@STAGE`` or ``NAME@STAGE/NODE``. Raises ValueError."""
         active = self.faults.switch_on(text)
+        if active.name in HALTS:
+            self.fleet.restored.clear()
         effect = EFFECTS.get(active.name)
         if effect is not None:
             self._undo[active.name] = effect(self, active)
@@ -283,6 +285,24 @@ class RehearsalNetwork:
         if name not in self.fleet.running:
             with contextlib.suppress(StartupError):
                 self.fleet.restart(name)
+
+    def start_node(self, name: str) -> None:
+        """Start a node that is down. A chain goes on once a quorum of it starts from one state."""
+        if name not in self.fleet.running:
+            self.fleet.restart(name)
+        cluster = self.fleet.spec(name).cluster
+        for active in list(self.faults):
+            if active.name in HALTS and active.cluster == cluster and self._restored(cluster):
+                self.clear(active.name)
+
+    def _restored(self, cluster: str) -> bool:
+        power: dict[tuple[int, str], int] = {}
+        for spec in self._nodes(cluster):
+            state = self.fleet.restored.get(spec.name)
+            if state is not None and spec.name in self.fleet.running:
+                power[state] = power.get(state, 0) + voting_power(spec)
+        total = sum(voting_power(spec) for spec in self._nodes(cluster))
+        return max(power.values(), default=0) >= quorum_of(total)
 
     def reinstall(self, cluster: str) -> None:
         """Put every node of a cluster back to what it began as, and restart those that differ."""

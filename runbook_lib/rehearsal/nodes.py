@@ -14,6 +14,10 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
+from . import storage
+from .chain import Timeline
 from .faults import FaultBoard
 from .files import digest_of, write_atomically
 from .loopback import Address, App, Loopback, free_addresses
@@ -21,6 +25,7 @@ from .node_config import EXIT_CONFIGURATION, ConfigurationError, NodeConfig, par
 from .world import Event, EventKind, NodeSpec, World
 
 EXIT_STARTUP = 3
+STAYS_DOWN = ("node-stays-down", "node-will-not-start")
 
 
 class StartupError(Exception):
@@ -67,6 +72,7 @@ class Fleet:
         self, world: World, loopback: Loopback, faults: FaultBoard, make_app: Callable[[str], App]
     ) -> None:
         self.running: dict[str, Running] = {}
+        self.restored: dict[str, tuple[int, str]] = {}  # height and root a node was started on
         self.world = world
         self.faults = faults
         self._loopback = loopback
@@ -113,9 +119,14 @@ class Fleet:
             if address is None:
                 return
             spec = self.spec(name)
+            if self.faults.is_on("node-will-not-stop", spec.cluster, name):
+                self._listening[name] = address
+                return
             self._loopback.close(address)
             del self.running[name]
-            (self._directory(spec) / "running.json").unlink()
+            self._flush(spec)
+            if not self.faults.is_on("node-half-stopped", spec.cluster, name):
+                (self._directory(spec) / "running.json").unlink()
             self._log(spec, "stopped")
             if name not in self._provisioned:
                 self._record("down", spec, {})
@@ -160,7 +171,7 @@ class Fleet:
 
     def _start(self, spec: NodeSpec) -> Running:
         directory = self._directory(spec)
-        if self.faults.is_on("node-stays-down", spec.cluster, spec.name):
+        if any(self.faults.is_on(n, spec.cluster, spec.name) for n in STAYS_DOWN):
             raise StartupError("startup error: p2p listener: address in use", EXIT_STARTUP)
         try:
             config = parse((directory / "config.toml").read_text())
@@ -170,6 +181,8 @@ class Fleet:
             problem = f"configuration error: unable to read config: {error}"
             raise StartupError(problem, EXIT_CONFIGURATION) from error
         build = read_build(directory / "bin" / "rpp-node")
+        if spec.name not in self._provisioned and (problem := storage.problem(directory / "data")):
+            raise StartupError(f"startup error: {problem}", EXIT_STARTUP)
         running = Running(spec, config, build)
         app = self._make_app(spec.name)
         try:
@@ -177,9 +190,19 @@ class Fleet:
         except OSError as error:
             raise StartupError(f"startup error: rpc listener: {error}", EXIT_STARTUP) from error
         self.running[spec.name] = running
+        if restored := storage.take_up(directory / "data"):
+            self.restored[spec.name] = restored
         write_atomically(directory / "running.json", json.dumps(asdict(build)) + "\n")
         self._log(spec, f"started {build.version} on channel {config.channel}")
         return running
+
+    def _flush(self, spec: NodeSpec) -> None:
+        """A node that stops writes what it has; a provisioned one has nothing yet."""
+        if spec.name not in self._provisioned:
+            now = np.array([self.world.clock.now()])
+            height = int(Timeline(self.world, spec.cluster).height(now)[0])
+            key = storage.key_of(self.world.seed, self.world.clusters[spec.cluster].chain_id)
+            storage.flush(self._directory(spec) / "data", key, height)
 
     def _free(self, host: str, last: int) -> Address:
         prefix = host.rpartition(".")[0]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .network import RehearsalNetwork
 
 SLOW_S, TRIES = 1.0, 3
-_DOCUMENT = re.compile(r'^```json\n(\{"artifact".*?)\n```$', re.S | re.M)
+_DOCUMENT = re.compile(r'^```json\n(\{"(?:artifact|bundle)".*?)\n```$', re.S | re.M)
 _TARGET = re.compile(r"^#### (\S+)\.toml\n\n(`{4,})toml\n(.*?)\n\2$", re.S | re.M)
 OPERATOR_FAULTS = (
     "operator-silent", "operator-no-report", "operator-slow", "report-forged",
@@ -122,6 +122,9 @@ class Operators:
                 continue
             if "operator-slow" in on:
                 time.sleep(SLOW_S)
+            if "bundle" in document:
+                self._restore(document, node)
+                continue
             if wanted["changes"]:
                 self._change(document, node, targets[node])
             if "operator-no-report" in on:
@@ -147,12 +150,26 @@ class Operators:
                 ["deploy", node, artifact["path"], artifact["digest"], file.name],
                 ["restart", node],
             ):
-                script = str(Path(__file__).with_name("commands.py"))
-                argv = [sys.executable, "-S", "-E", script, "--root", str(self._network.root)]
-                subprocess.run(
-                    [*argv, "--by", document["operator"], *verb],
-                    check=True, capture_output=True, cwd=layout.PROJECT, timeout=60,
-                )  # fmt: skip
+                self._run(document, *verb)
+
+    def _restore(self, document: dict[str, Any], node: str) -> None:
+        """Back to a snapshot; a node that comes to another state root stays down."""
+        label = document["label"]
+        self._run(document, "stop", node)
+        self._run(document, "keep-data", node, label)
+        self._run(document, "restore-snapshot", node, document["bundle"], label)
+        report = json.loads(self._run(document, "replay-proofs", node, str(document["height"])))
+        if report["commitment_root"] != document["state_root"]:
+            raise ValueError(f"{node}: another state root: {report['commitment_root']}")
+        self._run(document, "start", node)
+
+    def _run(self, document: dict[str, Any], *verb: str) -> bytes:
+        script = str(Path(__file__).with_name("commands.py"))
+        argv = [sys.executable, "-S", "-E", script, "--root", str(self._network.root)]
+        return subprocess.run(
+            [*argv, "--by", document["operator"], *verb],
+            check=True, capture_output=True, cwd=layout.PROJECT, timeout=60,
+        ).stdout  # fmt: skip
 
     def _report(self, document: dict[str, Any], node: str) -> dict[str, Any]:
         network = self._network

@@ -18,7 +18,7 @@ from pydantic import AwareDatetime, Field
 from .. import site
 from ..canonical import digest_bytes
 from ..errors import ParameterError, SourceError
-from . import wire
+from . import storage, wire
 from .process import Ended
 from .tape import Scope
 from .wire import Wire
@@ -249,6 +249,19 @@ class SiteCommands:
             raise SourceError(source, f"expected {node!r}, got {found.node!r}")
         return found
 
+    def stopped(self, node: str) -> bool:
+        """Whether a node's process is gone."""
+        printed = self._read("stopped", node, node=node).stdout
+        return storage.answer("stopped", node, printed, storage.Stopped).stopped
+
+    def inspect_wal(self, node: str, *, outputs: Path) -> Ended:
+        """Look at a stopped node's write-ahead log; what it prints is kept as well."""
+        return self._look("inspect_wal", node, outputs, node=node)
+
+    def verify_snapshot(self, node: str, bundle: Path, *, outputs: Path) -> Ended:
+        """snapshot-verify on a bundle as the node fetches it: 0, 1 fatal, 2 signature, 3 chunks."""
+        return self._look("verify_snapshot", node, outputs, node=node, bundle=str(bundle))
+
     def soak(self) -> SoakJob:
         """The site's newest soak job of the development cluster."""
         return wire.decode("soak", self._read("soak").stdout, SoakJob)
@@ -286,6 +299,29 @@ class SiteCommands:
     def restart(self, node: str, *, lock: int, outputs: Path) -> Ended:
         """Restart a node on what is in place."""
         return self._change("restart", node, lock, outputs, node=node)
+
+    def stop(self, node: str, *, lock: int, outputs: Path) -> Ended:
+        """End a node's process; a good end as well when it has ended already."""
+        return self._change("stop", node, lock, outputs, node=node)
+
+    def keep_data(self, node: str, label: str, *, lock: int, outputs: Path) -> Ended:
+        """Put a stopped node's data aside under a name with ``label`` in it, never over another."""
+        return self._change("keep_data", node, lock, outputs, node=node, label=label)
+
+    def restore_snapshot(
+        self, node: str, bundle: Path, label: str, *, lock: int, outputs: Path
+    ) -> Ended:
+        """Put a snapshot in place; a good end as well when it was, under this label."""
+        values = {"bundle": str(bundle), "label": label}
+        return self._change("restore_snapshot", node, lock, outputs, node=node, **values)
+
+    def replay_proofs(self, node: str, height: int, *, lock: int, outputs: Path) -> Ended:
+        """Verify the restored proofs and replay the kept log up to ``height``."""
+        return self._change("replay_proofs", node, lock, outputs, node=node, height=str(height))
+
+    def start(self, node: str, *, lock: int, outputs: Path) -> Ended:
+        """Start a node on what is in place; a good end as well when it runs."""
+        return self._change("start", node, lock, outputs, node=node)
 
     def announce(
         self,
@@ -338,6 +374,10 @@ class SiteCommands:
         source = f"{purpose} {subject}".strip()
         command = self._command(purpose, source, **values)
         return execute(self._scope, source, command, private=private)
+
+    def _look(self, purpose: str, subject: str, outputs: Path, /, **values: str) -> Ended:
+        command = self._command(purpose, f"{purpose} {subject}", **values)
+        return self._scope.run(command.argv, timeout_s=command.timeout_s, outputs=outputs)
 
     def _change(
         self, purpose: str, subject: str, lock: int, outputs: Path, /, **values: str

@@ -8,7 +8,7 @@ A bundle is a folder as the chain's own tools read it, and two files of the site
     chunks/<segment_name>
     snapshot-<height>.json, manifests/, proofs/    the chain's own pruning data (``pruning``), if any
     bundle.json               {"version": 1, "chain_id", "height", "created_at" (unix s), "manifest":
-                              "sha256:HEX of chunks.json"}
+                              "sha256:HEX of chunks.json", "state_root"?: 64 hex digits}
     bundle.json.sig           Ed25519 over its bytes
 
 Neither the manifest nor a checkpoint names a chain, and a manifest has no height or instant. So
@@ -103,6 +103,7 @@ class About(Wire):
     height: Annotated[int, Field(ge=0, le=MOST)]
     created_at: Annotated[int, Field(ge=0, le=253_402_300_799)]
     manifest: Digest
+    state_root: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
 
 
 @dataclass(frozen=True)

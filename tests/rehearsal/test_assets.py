@@ -128,7 +128,9 @@ def picture(visitor: Visitor) -> dict[str, bytes]:
     return {
         path.name: path.read_bytes()
         for path in files
-        if path.is_file() and not path.name.startswith(("bundle.json", "snapshot-"))
+        if path.is_file()
+        and not path.name.startswith(("bundle.json", "snapshot-"))
+        and path.parent.name not in ("manifests", "proofs")
     }
 
 
