@@ -40,25 +40,7 @@ def parser() -> argparse.ArgumentParser:
 
     def parameters(made: argparse.ArgumentParser) -> None:
         made.add_argument("stage", choices=stages)
-        made.add_argument("-f", "--parameters-file", metavar="PARAMS", help="YAML parameter file")
-        made.add_argument(
-            "-p",
-            "--parameter",
-            nargs=2,
-            action="append",
-            default=[],
-            metavar=("NAME", "VALUE"),
-            help="a parameter; numbers and true/false are read as such",
-        )
-        made.add_argument(
-            "-r",
-            "--raw",
-            nargs=2,
-            action="append",
-            default=[],
-            metavar=("NAME", "TEXT"),
-            help="a parameter as text",
-        )
+        _parameter_options(made)
 
     run = verb("run", commands.run, "run a stage headless and seal it")
     parameters(run)
@@ -71,6 +53,7 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--reason", default="", help="why a node is left out")
     run.add_argument("--approval", default="", metavar="FILE", help="a signed approval of that")
+    _recover_options(verb("recover", _recover, "take an apply back"))
     lab = verb("lab", commands.lab, "open a stage in JupyterLab, parameters filled in")
     parameters(lab)
     lab.add_argument(
@@ -209,6 +192,44 @@ def _incident(args: argparse.Namespace) -> int:
     from .incident import incident
 
     return incident(args)
+
+
+def _parameter_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("-f", "--parameters-file", metavar="PARAMS", help="YAML parameter file")
+    made.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="a parameter; numbers and true/false are read as such",
+    )
+    made.add_argument(
+        "-r",
+        "--raw",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "TEXT"),
+        help="a parameter as text",
+    )
+
+
+def _recover_options(made: argparse.ArgumentParser) -> None:
+    made.add_argument("stage", choices=STAGES)
+    _parameter_options(made)
+    made.add_argument(
+        "--nodes", action="append", default=[], metavar="NODE,...", help="only these (default: all)"
+    )
+    made.add_argument("--reason", default="", help="break-glass: why without an approval")
+    made.add_argument("-o", "--output", type=Path, help="also write the executed notebook here")
+
+
+def _recover(args: argparse.Namespace) -> int:
+    from .recover import recover
+
+    return recover(args)
 
 
 def _node_report_options(made: argparse.ArgumentParser) -> None:

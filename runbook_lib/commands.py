@@ -50,9 +50,9 @@ def tell(report: Any, *, as_json: bool) -> int:
     if as_json:
         print_json(report_document(report))
     elif verdict is not None:
-        from .stage import next_steps
+        from .stage import verdict_card
 
-        print(display.verdict_card(verdict, next_steps=next_steps(verdict)).text)
+        print(verdict_card(verdict, report.folder).text)
         if plan := _plan_of(report):
             print(f"plan      {plan}")
         if report.folder is not None:

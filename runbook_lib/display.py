@@ -166,6 +166,13 @@ def figure_card(png: bytes, text: str, data: Mapping[str, Any]) -> Card:
     return Card("", text, _plain({"kind": "figure", **data}), png)
 
 
+def marked(card: Card, notice: str) -> Card:
+    """A card under a notice that nobody may overlook."""
+    block = [line(strong(notice))]
+    html = to_html(block, wording.RED) + card.html if card.html else ""
+    return Card(html, f"{to_text(block)}\n{card.text}", {**card.data, "notice": notice}, card.png)
+
+
 def _card(kind: str, blocks: Sequence[Block], colour: str, data: Mapping[str, Any]) -> Card:
     shown = [block for block in blocks if block not in (line(""), Table((), ()))]
     return Card(to_html(shown, colour), to_text(shown), _plain({"kind": kind, **data}))
@@ -178,7 +185,7 @@ def _bullets(said: Sequence[str]) -> Bullets:
 
 
 def _source(verdict: Verdict) -> list[Block]:
-    notice = wording.SOURCE[verdict.source]
+    notice = wording.source(verdict)
     return [line(strong(notice))] if notice else []
 
 

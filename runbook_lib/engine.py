@@ -37,7 +37,7 @@ from .params import stage_params
 from .playbook import NOTEBOOKS
 from .session import read_site, recording
 from .sources.redact import Redactor
-from .stage import next_steps
+from .stage import verdict_card
 
 CELL_LIMIT_S = 2 * 3600
 RUN_LIMIT_S = 6 * 3600
@@ -259,11 +259,11 @@ def _conclude(run: Run, nb: Any, output: Path, folder: Path | None, problems: li
         return Report(ExitCode.BROKEN, output=output, problems=problems)
     record = Record(folder / "record.jsonl")
     verdict = standing.verdict(record.entries(), problems)
-    data, leaked = _sealed_bytes(run, nb, verdict)
+    data, leaked = _sealed_bytes(run, nb, verdict, folder)
     if leaked:
         problems.append("notebook: a secret stood in an output and was taken out; find out how")
         verdict = standing.verdict(record.entries(), problems)
-        data, _ = _sealed_bytes(run, nb, verdict)
+        data, _ = _sealed_bytes(run, nb, verdict, folder)
     name = NOTEBOOKS[run.stage]
     seal.seal(folder, name, data, verdict, code=notebook.code_digest(nb), foreign=False)
     output.write_bytes(data)
@@ -277,8 +277,8 @@ def _conclude(run: Run, nb: Any, output: Path, folder: Path | None, problems: li
     return report
 
 
-def _sealed_bytes(run: Run, nb: Any, verdict: Verdict) -> tuple[bytes, bool]:
-    card = display.verdict_card(verdict, next_steps=next_steps(verdict))
+def _sealed_bytes(run: Run, nb: Any, verdict: Verdict, folder: Path) -> tuple[bytes, bool]:
+    card = verdict_card(verdict, None if verdict.source == "replay" else folder)
     book = {**nb, "cells": seal.with_card(list(nb.cells), card)}
     return seal.serialise(book, run.redactor)
 

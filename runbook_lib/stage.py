@@ -8,6 +8,7 @@ it are PASS or waived, and those whose truth ages are younger than ``valid_for``
 from __future__ import annotations
 
 import os
+import shlex
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import display, playbook
+from . import display, playbook, wording
 from .changes.apply import Applier, Change
 from .changes.approvals import accept_drops, accept_waivers
 from .changes.approved import Ruling, needs_approval, rule
@@ -23,10 +24,11 @@ from .changes.back import ruling as ruling_back
 from .changes.plan import Plan
 from .changes.power import margin_facts
 from .changes.takeover import cluster_lock
+from .changes.wayback import FOLDER, laid_ready, prepare
 from .context import Context, Judge
 from .errors import LockHeld, ParameterError, RunbookError, SourceError, StageRefused, Stopped
 from .evidence import standing as standings
-from .evidence.record import Entry
+from .evidence.record import Entry, Record
 from .evidence.undoing import undone_by
 from .guards import Guard, stale
 from .outcomes import (
@@ -161,7 +163,8 @@ class Stage:
 
     def expect(self, rows: Callable[[Context], Sequence[tuple[str, str, Value]]]) -> display.Card:
         """What must hold, with its thresholds, before any data is read."""
-        return display.thresholds_card(rows(self._context(EXPECT, self._session.number)))
+        said = rows(self._context(EXPECT, self._session.number))
+        return self._marked(display.thresholds_card(said))
 
     def check(self, check: Judge) -> display.Card:
         """Run a check, unless an item before it stands in the way, and show where it stands."""
@@ -170,6 +173,9 @@ class Stage:
 
     def plan(self, build: Callable[[Context], Plan]) -> display.Card:
         """Make the plan, or show the one this attempt has; in apply, one that others approved."""
+        return self._marked(self._make_plan(build))
+
+    def _make_plan(self, build: Callable[[Context], Plan]) -> display.Card:
         session = self._session
         if session.replay and not _plans(session.recorded):
             return display.table_card("No plan was made", ("why",), [("the recording has none",)])
@@ -255,7 +261,8 @@ class Stage:
         """The last cell: raises StageRefused unless everything holds."""
         self._session.record.append("enforced", {"number": self._session.number})
         verdict = self.verdict()
-        card = display.verdict_card(verdict, next_steps=next_steps(verdict))
+        folder = None if self._session.replay else self.folder
+        card = verdict_card(verdict, folder)
         if verdict.exit_code is not ExitCode.PASSED:
             raise StageRefused(refusal(verdict), int(verdict.exit_code))
         return card
@@ -272,7 +279,12 @@ class Stage:
         standing = self._standing(item)
         if note:
             standing = standing.model_copy(update={"reason": f"{standing.reason} ({note})"})
-        return display.result_card(standing)
+        return self._marked(display.result_card(standing))
+
+    def _marked(self, card: display.Card) -> display.Card:
+        """A recorded recovery must not be taken for one that is under way."""
+        recorded = self._session.replay and self._session.recovery
+        return display.marked(card, wording.RECORDING) if recorded else card
 
     def _keep(self, item: str, before: Standing) -> str | None:
         """Why the last try stands without a new one; None when a new one is due."""
@@ -325,6 +337,8 @@ class Stage:
                 if refused := guard():
                     self._not_reached(change.item, context.scope.number, refused, guard.due)
                     return None
+                if missing := self._prepare_way_back(change, context):
+                    return context.conclude(missing, passed="", empty="")
                 result = change.apply(context, Applier(context, descriptor, guard, rows))
             if change.observe is not None and result.outcome is Outcome.PASS:
                 return change.observe(context, result)
@@ -348,6 +362,16 @@ class Stage:
             return undone_by(session.store, attempt.release, attempt.stage, attempt.number)
 
         return context.scope.notice("recovery of this attempt", look)
+
+    def _prepare_way_back(self, change: Change, context: Context) -> list[Row]:
+        """Before the first step that the plan is needed for: the way back, or what hinders it."""
+        stage = self._session.stage
+        if stage not in playbook.STAGES or change.item == playbook.DOCUMENT:
+            return []
+        declared = playbook.DECLARED[stage]
+        if self._needs_plan(change.item, declared[: declared.index(change.item)]):
+            prepare(context)
+        return []
 
     def _result(self, context: Context, number: int, run: Callable[[], CheckResult | None]) -> None:
         """Record what ``run`` came to; nothing when it recorded its own end."""
@@ -570,8 +594,36 @@ def _drops(verdict: Verdict) -> list[str]:
     ]
 
 
-def next_steps(verdict: Verdict) -> list[str]:
-    """What to do next, as commands."""
+def verdict_card(verdict: Verdict, folder: Path | None) -> display.Card:
+    """The card of an attempt in ``folder``; of a replay, which has none that lasts, without links."""
+    ready = folder is not None and laid_ready(folder) is not None
+    link = f"{FOLDER}/{playbook.NOTEBOOKS[f'{verdict.stage}_recovery']}" if ready else ""
+    steps = next_steps(verdict, folder)
+    return display.verdict_card(verdict, next_steps=steps, recovery_link=link)
+
+
+def _ways_back(verdict: Verdict, folder: Path | None) -> list[str]:
+    """The commands that undo an apply which began a change, or go on with that."""
+    if folder is None or verdict.exit_code in (ExitCode.PASSED, ExitCode.WAITING):
+        return []
+    stage = playbook.RECOVERY.get(verdict.stage, verdict.stage)
+    if stage != verdict.stage:
+        undoes = Record(folder / "record.jsonl").entries()[0].body.get("undoes") or {"name": ""}
+        folder = folder.parents[2] / undoes["name"]
+    path = laid_ready(folder)
+    if path is None:
+        return []
+    command = f"runbook recover {stage} -f {shlex.quote(str(path))}"
+    if stage != verdict.stage:
+        return [f"Once what is named can be reached: `{command}`"]
+    return [f"Or take all of it back: `{command}`", f"Or some nodes only: `{command} --nodes NODE`"]
+
+
+def next_steps(verdict: Verdict, folder: Path | None = None) -> list[str]:
+    """What to do next, as commands; ``folder`` is the attempt's, where it lasts."""
+    back = _ways_back(verdict, folder)
+    if verdict.stage in playbook.RECOVERY and back:
+        return back
     if verdict.stage == playbook.PREFLIGHT and verdict.exit_code is ExitCode.PASSED:
         return ["Nothing of the preflight stands in the way of opening the stage."]
     again = f"runbook run {verdict.stage} -f PARAMS -p attempt {verdict.attempt}"
@@ -583,6 +635,6 @@ def next_steps(verdict: Verdict) -> list[str]:
         case ExitCode.WAITING:
             return [f"Come back then: `{again}`"]
         case ExitCode.REFUSED:
-            return [f"Mend it, then: `{again} -p retry_reason 'WHY'`", *_drops(verdict)]
+            return [f"Mend it, then: `{again} -p retry_reason 'WHY'`", *_drops(verdict), *back]
         case _:
-            return [f"Mend what could not be read, then: `{again}`"]
+            return [f"Mend what could not be read, then: `{again}`", *back]

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 from runbook_lib.outcomes import EarlierTry, ExitCode, Outcome, Row, Standing, Verdict, WaivedRow
+from runbook_lib.playbook import RECOVERY
 
 GREEN, RED, AMBER, GREY = "#2e7d32", "#c62828", "#b26a00", "#607d8b"
 RANK = (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS)
@@ -16,6 +17,8 @@ SOURCE = {
     "replay": "REPLAY OF A RECORDING: nothing was asked or changed; this never permits a promotion",
 }
 
+RECORDING = "REHEARSAL RECORDING: NOTHING WILL BE CHANGED"
+
 _SYMBOL = {Outcome.PASS: "✓", Outcome.FAIL: "✗", Outcome.INCONCLUSIVE: "?"}
 _COLOUR = {Outcome.PASS: GREEN, Outcome.FAIL: RED, Outcome.INCONCLUSIVE: AMBER}
 _NOT_JUDGED = {
@@ -23,6 +26,13 @@ _NOT_JUDGED = {
     "not-reached": ("– NOT REACHED", AMBER),
     "missing": ("! MISSING", RED),
 }
+
+
+def source(verdict: Verdict) -> str:
+    """What must be said first of where a run was made; a recovery's recording is no recovery."""
+    if verdict.source == "replay" and verdict.stage in RECOVERY:
+        return RECORDING
+    return SOURCE[verdict.source]
 
 
 def utc(moment: datetime) -> str:

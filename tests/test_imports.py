@@ -37,7 +37,7 @@ LAYERS = (
     ("stage",),
     ("engine", "launch", "doctor", "watching"),
     ("commands",),
-    ("approve", "incident"),
+    ("approve", "recover", "incident"),
     ("promote",),
     ("node_report",),
     ("rehearse",),

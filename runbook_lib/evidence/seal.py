@@ -127,9 +127,11 @@ def file_digests(folder: Path) -> dict[str, str]:
 
 
 def _passing(name: str) -> bool:
-    """What Jupyter leaves beside a notebook that was looked at, a manifest half written, the outbox."""
+    """What Jupyter leaves beside a notebook that was looked at, a manifest half written, the outbox,
+    and the way back that lies ready to be used.
+    """
     jupyter = ".ipynb_checkpoints/" in f"/{name}" or name.split("/")[-1].startswith(".~")
-    return jupyter or name in (f".{MANIFEST}", OUTBOX)
+    return jupyter or name.startswith("recovery/") or name in (f".{MANIFEST}", OUTBOX)
 
 
 def _keep_earlier(path: Path) -> None:
