@@ -262,6 +262,7 @@ class Commands(Strict):
     proposals: Command | None = None
 
     announce: Command | None = None
+    announce_halt: Command | None = None
     instruct: Command | None = None
     freeze_proposals: Command | None = None
     unfreeze_proposals: Command | None = None

@@ -59,7 +59,7 @@ def count_votes(site: Site, heard: Heard, digest: str) -> Votes:
     accounts = {person.account for person in seated}
     words = sorted(in_force(site, heard, digest), key=lambda word: word.at)
     first = {word.account: word for word in reversed(words) if word.account in accounts}
-    given = sorted(first.values(), key=lambda word: word.at)
+    given = sorted(first.values(), key=lambda word: (word.at, word.account))
     votes = Votes(
         seated,
         tuple(word.account for word in given),

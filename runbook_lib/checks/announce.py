@@ -68,9 +68,9 @@ def _standing(context: Context) -> datetime | None:
 def _announced(context: Context) -> Announcement | None:
     params: RolloutParams = context.params
     start, end = params.window
-    mine = (params.release, context.stage, start, end)
+    mine = ("window", params.release, context.stage, start, end)
     for one in Governance(context.scope, context.site.commands).announced():
-        if (one.release, one.stage, one.start, one.end) == mine:
+        if (one.kind, one.release, one.stage, one.start, one.end) == mine:
             return one
     return None
 

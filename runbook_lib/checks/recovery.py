@@ -12,6 +12,7 @@ from ..changes.roll import planned_rows
 from ..context import Context
 from ..outcomes import CheckResult, Row, Value, unknown_row
 from ..wording import count
+from .incidents import council, governance_incident, incident, public_report
 
 __all__ = [
     "RUNS",
@@ -70,22 +71,18 @@ revert_build = _back(
     "development.recover.revert-build", "{nodes} run the previous build again, read back"
 )
 restore_state = _not_built("development.recover.restore-state")
-incident = _not_built("development.recover.incident")
 halt = _back("testnet.recover.halt", "{nodes} run the previous release again, read back")
 storage = _not_built("testnet.recover.storage")
-governance_incident = _not_built("testnet.recover.governance-incident")
 disable_gates = _back(
     "canary.recover.disable-gates",
     "{nodes} have rewards and witness off again, on their previous configuration",
 )
 halt_fallback = _not_built("canary.recover.halt-fallback")
-public_report = _not_built("canary.recover.public-report")
 stall = _back(
     "mainnet.recover.stall",
     "{nodes} have rewards and witness off, on the canary configuration; that deviation is named",
 )
 restore = _not_built("mainnet.recover.restore")
-council = _not_built("mainnet.recover.council")
 
 _ALL: Sequence[Change] = (
     revert_build, restore_state, incident, halt, storage, governance_incident,

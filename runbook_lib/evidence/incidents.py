@@ -10,6 +10,7 @@ approval of the digest of the closing statement. Nothing in it is ever overwritt
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -105,9 +106,13 @@ class Incident:
         return ""
 
 
+def opened_at(incident: Incident) -> datetime:
+    return datetime.fromisoformat(incident.opened["at"])
+
+
 def ratify_until(incident: Incident) -> datetime:
     """When the council's word on the recovery is due."""
-    return datetime.fromisoformat(incident.opened["at"]) + COUNCIL_WITHIN
+    return opened_at(incident) + COUNCIL_WITHIN
 
 
 def statement(incident: Incident, reason: str, by: str, at: str) -> dict[str, Any]:
@@ -187,6 +192,15 @@ def incidents_of(store: Store, release: str) -> list[Incident]:
     return sorted(mine, key=lambda one: (str(one.opened["at"]), one.id))
 
 
+def _readable(store: Store, release: str) -> list[Incident]:
+    """Those that are not damaged: a recovery opens its own whatever became of others."""
+    found = []
+    for path in sorted((store.root / FOLDER).glob(f"{release}-*{SUFFIX}")):
+        with suppress(StoreError):
+            found.append(load(store, path.name.removesuffix(SUFFIX)))
+    return [one for one in found if one.release == release]
+
+
 def open_incident(
     store: Store, body: dict[str, Any], same: Callable[[Incident], bool]
 ) -> tuple[Incident, bool]:
@@ -196,17 +210,22 @@ def open_incident(
     """
     release, stage = str(body["release"]), str(body["stage"])
     with store.release_lock(release):
-        known = incidents_of(store, release)
-        for one in reversed(known):
+        for one in reversed(_readable(store, release)):
             if same(one):
                 return one, False
         stem, number = f"{release}-{stage}-", 1
-        named = {name for _, _, name, _ in _recoveries(store, release)}
+        named = _named(store, release)
         while path_of(store, name := f"{stem}{number:03d}").exists() or name in named:
             number += 1  # the number of one that was deleted is not given again
         path_of(store, name).parent.mkdir(exist_ok=True)
         Record(path_of(store, name)).append("opened", {**body, "id": name})
         return load(store, name), True
+
+
+def _named(store: Store, release: str) -> set[str]:
+    with suppress(RunbookError, OSError):
+        return {name for _, _, name, _ in _recoveries(store, release)}
+    return set()
 
 
 def add(
@@ -302,7 +321,7 @@ def _recoveries(store: Store, release: str) -> Iterator[tuple[str, str, str, str
 
 def late(incident: Incident, at: datetime) -> bool:
     """Whether a decision of that instant comes later than the playbook allows."""
-    return at - datetime.fromisoformat(incident.opened["at"]) > COUNCIL_WITHIN
+    return at > ratify_until(incident)
 
 
 def decided(incident: Incident, digest: str) -> dict[str, Any] | None:

@@ -18,12 +18,15 @@ from typing import Any
 from ..canonical import canonical, digest_bytes
 from ..errors import ParameterError, RunbookError, SourceError, StoreError
 from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..playbook import RECOVERY
 from ..session import recorded_site
 from ..site import Site
 from ..sources.forge import Asset, Forge, GitHub, Release
 from ..sources.http import Http
 from ..sources.redact import Redactor
 from ..sources.tape import LiveTape, Outside, Scope
+from . import outbox
+from .later import send
 from .posting import find, plan_digest, previous_stage, read_back, with_section, write
 from .record import Entry, Record
 from .seal import MANIFEST, OUTBOX
@@ -60,7 +63,10 @@ def at_sealing(folder: Path, http: Http | None = None) -> list[str]:
     try:
         opened = Record(folder / "record.jsonl").entries()[0].body
         publishes = opened["source"] in PUBLISHED and opened["mode"] == "apply"
-        if not (publishes and opened["params"].get("issue")):
+        due = opened["params"].get("issue")
+        if opened["stage"] in RECOVERY:
+            due = outbox.pending(folder)
+        if not (publishes and due):
             return []
         rows = publish(folder, http)
     except (Exception, KeyboardInterrupt) as error:  # the verdict stands, whatever becomes of this
@@ -81,6 +87,8 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
     Raises ParameterError when there is nothing to publish, StoreError, and OSError for an outbox
     that cannot be written. ``http`` may be given a transport by tests.
     """
+    if (opened := _opened(folder)).get("stage") in RECOVERY:
+        return send(folder, _recorded(folder, opened), opened, http)
     attempt = _attempt(folder)
     _note(folder, {"issue": attempt.issue, "problem": "it was begun and did not end"})
     redactor = Redactor(attempt.site.secret_names())
@@ -105,13 +113,8 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
 
 
 def _attempt(folder: Path) -> Attempt:
+    opened = _opened(folder)
     entries = Record(folder / "record.jsonl").entries()
-    opened = entries[0].body if entries else {}
-    if opened.get("source") not in PUBLISHED or opened.get("mode") != "apply":
-        got = " ".join(str(opened.get(key, "")) for key in ("source", "mode")).strip()
-        raise ParameterError(
-            f"{folder.name}: expected a live apply, got {got or 'no record'}; nothing else is published"
-        )
     if not (issue := opened["params"].get("issue")):
         raise ParameterError(
             f"{folder.name}: issue: expected the release issue the attempt was opened with, got none"
@@ -127,6 +130,23 @@ def _attempt(folder: Path) -> Attempt:
         raise StoreError(
             f"{folder.name}: expected it as sealed, got more in its record; seal it again"
         )
+    return Attempt(folder, entries, manifest, _recorded(folder, opened), issue)
+
+
+def _opened(folder: Path) -> dict[str, Any]:
+    """What a live apply was opened with. Raises ParameterError for any other."""
+    entries = Record(folder / "record.jsonl").entries()
+    opened = entries[0].body if entries else {}
+    if opened.get("source") not in PUBLISHED or opened.get("mode") != "apply":
+        got = " ".join(str(opened.get(key, "")) for key in ("source", "mode")).strip()
+        raise ParameterError(
+            f"{folder.name}: expected a live apply, got {got or 'no record'}; nothing else is published"
+        )
+    return opened
+
+
+def _recorded(folder: Path, opened: dict[str, Any]) -> Site:
+    """The site of an attempt that lies in its own store. Raises ParameterError."""
     site = recorded_site(folder, "recorded site")
     home = site.store_path / opened["release"] / opened["stage"] / f"{opened['attempt']:04d}"
     if home.resolve() != folder.resolve():
@@ -134,7 +154,7 @@ def _attempt(folder: Path) -> Attempt:
         raise ParameterError(
             f"{folder}: expected an attempt in its own store, {home}, got another place"
         )
-    return Attempt(folder, entries, manifest, site, issue)
+    return site
 
 
 def _note(folder: Path, body: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from ..canonical import canonical, digest_bytes, digest_file
 from ..errors import NotebookError, RecordDamaged
 from ..outcomes import Verdict
 from ..sources.redact import Redactor
+from . import outbox
 from .record import Entry, Record
 from .standing import verdict as verdict_of
 
@@ -131,7 +132,8 @@ def _passing(name: str) -> bool:
     and the way back that lies ready to be used.
     """
     jupyter = ".ipynb_checkpoints/" in f"/{name}" or name.split("/")[-1].startswith(".~")
-    return jupyter or name.startswith("recovery/") or name in (f".{MANIFEST}", OUTBOX)
+    ours = name.startswith("recovery/") or outbox.is_ours(name)
+    return jupyter or ours or name in (f".{MANIFEST}", OUTBOX)
 
 
 def _keep_earlier(path: Path) -> None:

@@ -275,6 +275,17 @@ def announce(site: Site, args: argparse.Namespace) -> None:
         site.board("announced", lambda board: [*board, entry | {"text": text}], [])
 
 
+def announce_halt(site: Site, args: argparse.Namespace) -> None:
+    """Put the halt of a rollout on the same board."""
+    if site.is_on("halt-announce-fails"):
+        fail("channel: 503 Service Unavailable", 22)
+    keys = ("release", "stage", "reference")
+    entry = {"kind": "halt", "at": site.now()} | {key: getattr(args, key) for key in keys}
+    text = Path(args.text).read_text()
+    if not site.is_on("halt-announce-lost"):
+        site.board("announced", lambda board: [*board, entry | {"text": text}], [])
+
+
 def announced(site: Site, args: argparse.Namespace) -> None:
     show({"announced": site.board("announced", lambda board: board, [])})
 
@@ -407,6 +418,7 @@ def parser() -> argparse.ArgumentParser:
         (probe, ("backend",)),
         (fast_forward, ("seconds",)),
         (announce, ("release", "stage", "start", "end", "text")),
+        (announce_halt, ("release", "stage", "reference", "text")),
         (announced, ()),
         (notify, ("role", "subject", "text")),
         (freeze, ("release",)),

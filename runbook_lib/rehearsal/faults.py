@@ -73,6 +73,11 @@ _AGAIN = "mainnet.recover.restore"
 _ACK = "testnet.ready.validators-acknowledged"
 _SIGN = "mainnet.ready.validators-signed-off"
 _HOTFIX = "mainnet.ready.hotfix-branches"
+_INCIDENT = "development.recover.incident"
+_HALT = "testnet.recover.halt"
+_GOVERNANCE = "testnet.recover.governance-incident"
+_REPORT = "canary.recover.public-report"
+_COUNCIL = "mainnet.recover.council"
 
 _ALL = (
     Fault("gate-flipped", _DRIFT, "FAIL", "a node runs with a gate on", "config"),
@@ -317,6 +322,16 @@ _ALL = (
     Fault("wrong-state-root", _AGAIN, "FAIL", "a restored node has another root", "command"),
     Fault("proof-replay-fails", _AGAIN, "FAIL", "a node's proofs do not verify", "command"),
     Fault("replay-unreadable", _AGAIN, "INCONCLUSIVE", "a replay prints no report", "command"),
+    Fault("incident-issue-refused", _INCIDENT, "FAIL", "the token may file no issue", "forge"),
+    Fault("incident-issue-limited", _INCIDENT, "INCONCLUSIVE", "issues exceed a limit", "forge"),
+    Fault("halt-announce-lost", _HALT, "FAIL", "the halt never shows in the channel", "command"),
+    Fault("halt-announce-fails", _HALT, "INCONCLUSIVE", "the channel takes no halt", "command"),
+    Fault("incident-issue-edited", _GOVERNANCE, "FAIL", "somebody edits it at once", "forge"),
+    Fault("incident-issue-unavailable", _GOVERNANCE, "INCONCLUSIVE", "issues are off", "forge"),
+    Fault("report-lost", _REPORT, "FAIL", "the report is taken, and not there", "forge"),
+    Fault("report-unsent", _REPORT, "INCONCLUSIVE", "the report is not taken", "forge"),
+    Fault("council-late", _COUNCIL, "FAIL", "the council decides after 25 hours", "forge"),
+    Fault("council-silent", _COUNCIL, "INCONCLUSIVE", "the council says nothing", "forge"),
     Fault("telemetry-gap-in-watch", _WATCH, "INCONCLUSIVE", "no proof metrics", "telemetry"),
 )
 FAULTS = {fault.name: fault for fault in _ALL}

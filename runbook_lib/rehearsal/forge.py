@@ -20,6 +20,8 @@ from starlette.responses import JSONResponse, Response
 
 from .backlog import HOTFIXES, MILESTONE, PULL_REQUEST, Backlog, of_milestone
 from .documented import (
+    MAX_BODY,
+    Invalid,
     Json,
     allow_query,
     base,
@@ -37,6 +39,7 @@ from .releases import Releases
 from .world import Clock
 
 ACCOUNT = "rehearsal"  # whose token it is
+LONGEST_TITLE = 256
 WRITES_A_MINUTE = 80  # the secondary limit of requests that make content
 BRANCHES = ("main", "release/v1.3", "hotfix/gossip-backoff", "hotfix/typo-in-metrics")
 LABELS = ("release", "low-risk")
@@ -342,7 +345,12 @@ class Forge:
                     "milestone")  # fmt: skip
         state = request.query_params.get("state", "open")
         labels = {label for label in request.query_params.get("labels", "").split(",") if label}
-        shown = [self.backlog.shown(issue) for issue in self.issues.values()]
+        since = _instant(request.query_params.get("since", ""))
+        shown = [
+            self.backlog.shown(issue)
+            for issue in self.issues.values()
+            if not since or datetime.fromisoformat(issue["updated_at"]) >= since
+        ]
         issues = [
             issue
             for issue in of_milestone(shown, request.query_params.get("milestone"))
@@ -354,12 +362,44 @@ class Forge:
 
     async def _create_issue(self, request: Request) -> Response:
         body = await json_body(request, title=str, body=str, labels=list)
-        if not body.get("title"):
-            raise HTTPException(422, "Validation Failed")
+        self._may_file()
+        if not body.get("title", "").strip():
+            raise Invalid("Issue", "title", "missing_field")
+        if len(body["title"]) > LONGEST_TITLE:
+            said = f"title is too long (maximum is {LONGEST_TITLE} characters)"
+            raise Invalid("Issue", "title", "custom", said)
+        text = self._fitting(body.get("body", ""))
         number = max(self.issues) + 1
         labels = [str(label) for label in body.get("labels", [])]
-        self.issues[number] = self._issue(number, body["title"], body.get("body", ""), labels)
-        return JSONResponse(self.issues[number], 201)
+        made = self._issue(number, body["title"], text, labels)
+        if not self.faults.is_on("report-lost"):
+            self.issues[number] = made
+            self._read_by_others(number)
+        return JSONResponse(made, 201)
+
+    def _may_file(self) -> None:
+        if self.faults.is_on("incident-issue-refused"):
+            raise HTTPException(403, "Resource not accessible by personal access token")
+        if self.faults.is_on("incident-issue-limited"):
+            message = "You have exceeded a secondary rate limit."
+            raise HTTPException(403, message, {"retry-after": "60"})
+        for fault, status, message in (
+            ("incident-issue-unavailable", 503, "Service Unavailable"),
+            ("report-unsent", 502, "Bad Gateway"),
+        ):
+            if self.faults.is_on(fault):
+                raise HTTPException(status, message)
+
+    def _read_by_others(self, number: int) -> None:
+        if self.faults.is_on("incident-issue-edited"):
+            self.issues[number] |= {"body": self.issues[number]["body"] + "\n\nNot so bad."}
+
+    @staticmethod
+    def _fitting(text: str) -> str:
+        if len(text) > MAX_BODY:
+            said = f"body is too long (maximum is {MAX_BODY} characters)"
+            raise Invalid("Issue", "body", "custom", said)
+        return text
 
     def _issue_of(self, request: Request) -> Json:
         if self.faults.is_on("issue-missing"):
@@ -373,12 +413,16 @@ class Forge:
     async def _update_issue(self, request: Request) -> Response:
         issue = self._issue_of(request)
         body = await json_body(request, title=str, body=str, state=str, labels=list)
+        self._may_file()
+        self._fitting(body.get("body", ""))
         if body.get("state", "open") not in ("open", "closed"):
             raise HTTPException(422, "Validation Failed")
         if "labels" in body:
             body["labels"] = [{"name": str(label)} for label in body["labels"]]
         issue.update(body, updated_at=self._now())
-        return JSONResponse(issue)
+        answer = JSONResponse(issue)
+        self._read_by_others(issue["number"])
+        return answer
 
     async def _issue_comments(self, request: Request) -> Response:
         allow_query(request, "per_page", "page", "since")
@@ -427,6 +471,13 @@ class Forge:
         if self.faults.is_on("comment-edited"):  # by somebody who has just read it
             self.comments[key]["body"] += "\n\nAll good, go ahead."
         return answer
+
+
+def _instant(text: str) -> datetime | None:
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError as error:
+        raise HTTPException(422, "since: expected an ISO 8601 instant") from error
 
 
 async def _nowhere(message: Any) -> None:

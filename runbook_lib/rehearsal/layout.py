@@ -24,6 +24,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 RELEASE, PREVIOUS = "v1.4.0", "v1.3.0"
 ISSUE = 42
 OPERATOR, COMMANDER, SECOND = "rehearsal", "rehearsal-commander", "rehearsal-second"
+COUNCILLORS = ("rehearsal-council-a", "rehearsal-council-b")
 REPOSITORY = "HUBId/chain"
 SECRETS = ("RPP_RPC_TOKEN", "GITHUB_TOKEN", "GRAFANA_TOKEN")
 IDENTITY = f"https://github.com/{REPOSITORY}/.github/workflows/release.yml@refs/heads/main"
@@ -272,6 +273,9 @@ def commands(root: Path) -> dict[str, Any]:
         "announced": command(5.0, "announced"),
         "proposals": command(5.0, "proposals"),
         "announce": command(5.0, "announce", "{release}", "{stage}", "{start}", "{end}", "{text}"),
+        "announce_halt": command(
+            5.0, "announce-halt", "{release}", "{stage}", "{reference}", "{text}"
+        ),
         "instruct": command(5.0, "instruct", "{operator}", "{file}"),
         "freeze_proposals": command(5.0, "freeze", "{release}"),
         "unfreeze_proposals": command(5.0, "unfreeze", "{release}"),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .files import write_atomically
-from .layout import COMMANDER, OPERATOR, RELEASE, SECOND
+from .layout import COMMANDER, COUNCILLORS, OPERATOR, RELEASE, SECOND
 from .world import STAGE_CLUSTERS, NodeSpec
 
 if TYPE_CHECKING:
@@ -41,11 +41,12 @@ def public_key(seed: int, name: str) -> str:
 
 
 def people(seed: int) -> list[dict[str, Any]]:
-    """The site's people: an engineer, the release commander, a second engineer."""
+    """The site's people: an engineer, the release commander, a second engineer, the council."""
     listed = (
         ("Rehearsing Engineer", OPERATOR, ["release-engineer", "governance-council"]),
         ("Rehearsing Commander", COMMANDER, ["release-commander"]),
         ("Second Engineer", SECOND, ["release-engineer"]),
+        *(("Council Member", account, ["governance-council"]) for account in COUNCILLORS),
     )
     return [
         {"name": name, "account": account, "key": public_key(seed, account), "roles": roles}
@@ -62,7 +63,7 @@ def write_keys(root: Path, seed: int, nodes: Iterable[NodeSpec]) -> None:
     )
 
     (root / "keys").mkdir()
-    for name in (OPERATOR, COMMANDER, SECOND, *(node.name for node in nodes)):
+    for name in (OPERATOR, COMMANDER, SECOND, *COUNCILLORS, *(node.name for node in nodes)):
         pem = private_key(seed, name).private_bytes(
             Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
         )

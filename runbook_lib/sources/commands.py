@@ -338,6 +338,15 @@ class SiteCommands:
         span = {"start": start.isoformat(), "end": end.isoformat(), "text": str(text)}
         return self._change("announce", "", lock, outputs, release=release, stage=stage, **span)
 
+    def announce_halt(
+        self, release: str, stage: str, reference: str, text: Path, *, lock: int, outputs: Path
+    ) -> Ended:
+        """Tell the validators, in the words of a file, that a rollout is halted."""
+        values = {"reference": reference, "text": str(text)}
+        return self._change(
+            "announce_halt", "", lock, outputs, release=release, stage=stage, **values
+        )
+
     def instruct(self, operator: str, file: Path, *, lock: int, outputs: Path) -> Ended:
         """Hand an operator the instruction in a file."""
         values = {"operator": operator, "file": str(file)}

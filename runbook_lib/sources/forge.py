@@ -143,6 +143,14 @@ class Forge(Protocol):
 
     def issue(self, number: int) -> Issue: ...
 
+    def issue_if_there(self, number: int) -> Issue | None: ...
+
+    def issues(self, since: datetime) -> list[Issue]: ...
+
+    def create_issue(self, title: str, body: str) -> Issue: ...
+
+    def update_issue(self, number: int, body: str) -> Issue: ...
+
     def comments(self, number: int) -> list[Comment]: ...
 
     def me(self) -> str: ...
@@ -166,6 +174,7 @@ Page = TypeVar("Page")
 _check_runs = partial(wire.decode, model=_CheckRunPage)
 _statuses = partial(wire.decode, model=_StatusPage)
 _comments = partial(wire.decode_list, model=Comment)
+_issues = partial(wire.decode_list, model=Issue)
 _assets = partial(wire.decode_list, model=Asset)
 
 
@@ -198,11 +207,43 @@ class GitHub:
 
     def issue(self, number: int) -> Issue:
         """An issue as it now is."""
+        found = self._issue(number, absent=False)
+        assert found is not None
+        return found
+
+    def issue_if_there(self, number: int) -> Issue | None:
+        """The same; None for one that does not exist, or that the token may not see."""
+        return self._issue(number, absent=True)
+
+    def _issue(self, number: int, *, absent: bool) -> Issue | None:
         source = f"forge: issue {number}"
-        found = wire.decode(source, self._get(source, f"{self._base}/issues/{number}").body, Issue)
+        got = self._get(source, f"{self._base}/issues/{number}", absent=absent)
+        if got.status == 404:
+            return None
+        found = wire.decode(source, got.body, Issue)
         if found.number != number:
             raise SourceError(source, f"expected issue {number}, got {found.number}")
         return found
+
+    def issues(self, since: datetime) -> list[Issue]:
+        """Issues (and pull requests), open or closed, updated at ``since`` or later."""
+        source, at = "forge: issues", since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        # By number: what is updated meanwhile does not change its place.
+        order = {"sort": "created", "direction": "asc"}
+        pages = self._pages(source, "/issues", _issues, state="all", since=at, **order)
+        return [issue for page in pages for issue in page]
+
+    def create_issue(self, title: str, body: str) -> Issue:
+        """A new issue."""
+        source, given = "forge: a new issue", {"title": title, "body": body}
+        return wire.decode(
+            source, self._write(source, "POST", f"{self._base}/issues", given), Issue
+        )
+
+    def update_issue(self, number: int, body: str) -> Issue:
+        """Another text for an issue."""
+        source, path = f"forge: issue {number}", f"{self._base}/issues/{number}"
+        return wire.decode(source, self._write(source, "PATCH", path, {"body": body}), Issue)
 
     def comments(self, number: int) -> list[Comment]:
         """All comments of an issue, oldest first."""

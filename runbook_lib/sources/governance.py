@@ -6,9 +6,9 @@ from elsewhere than where it wrote them.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, model_validator
 
 from .. import site
 from ..errors import SourceError
@@ -19,13 +19,24 @@ from .wire import Wire
 
 
 class Announcement(Wire):
-    """A window that validators were told of; ``at`` is when."""
+    """A window, or the halt of a rollout, that validators were told of; ``at`` is when.
 
+    A halt has no window; its ``reference`` says what was halted.
+    """
+
+    kind: Literal["window", "halt"] = "window"
     release: str
     stage: str
-    start: AwareDatetime
-    end: AwareDatetime
+    start: AwareDatetime | None = None
+    end: AwareDatetime | None = None
+    reference: str = ""
     at: AwareDatetime
+
+    @model_validator(mode="after")
+    def _whole(self) -> Announcement:
+        if self.kind == "window" and (self.start is None or self.end is None):
+            raise ValueError("expected start and end of a window")
+        return self
 
 
 class _Announced(Wire):

@@ -35,6 +35,11 @@ def test_every_fault_belongs_to_an_item_of_the_playbook() -> None:
         "testnet.ready.validators-acknowledged",
         "mainnet.ready.validators-signed-off",
         "mainnet.ready.hotfix-branches",
+        "development.recover.incident",
+        "testnet.recover.halt",
+        "testnet.recover.governance-incident",
+        "canary.recover.public-report",
+        "mainnet.recover.council",
     ],
 )
 def test_every_item_can_fail_and_be_inconclusive(item: str) -> None:

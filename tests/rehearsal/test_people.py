@@ -34,8 +34,11 @@ def test_everybody_has_a_key_that_the_site_knows(visitor: Visitor) -> None:
     known = {account: person["key"] for account, person in people.items()}
     known |= {node["name"]: node["signoff_key"] for node in nodes}
 
-    assert list(people) == ["rehearsal", "rehearsal-commander", "rehearsal-second"]
-    assert len(known) == len(set(known.values())) == 21
+    assert list(people) == [
+        "rehearsal", "rehearsal-commander", "rehearsal-second",
+        "rehearsal-council-a", "rehearsal-council-b",
+    ]  # fmt: skip
+    assert len(known) == len(set(known.values())) == 23
     for name, key in known.items():
         path = visitor.network.root / "keys" / f"{name}.pem"
         pem = load_pem_private_key(path.read_bytes(), None)

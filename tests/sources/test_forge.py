@@ -218,6 +218,54 @@ def test_a_comment_is_written_once_and_as_a_change(world: World) -> None:
     assert [entry.purpose for entry in read_entries(world.folder)] == ["change", "change"]
 
 
+def issue(number: int, **keys: Any) -> dict[str, Any]:
+    return {**comment(number), "number": number, "title": "t", "state": "open", **keys}
+
+
+def test_an_issue_is_written_once_and_as_a_change(world: World) -> None:
+    """By what is documented of it, nothing else."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(201 if request.method == "POST" else 200, json=issue(7))
+
+    forge = GitHub(world.scope(answer), SETTINGS)
+    assert forge.create_issue("title", "text").number == 7
+    assert forge.update_issue(7, "more").number == 7
+    assert [(r.method, r.url.path, r.content) for r in world.asked] == [
+        ("POST", "/api/repos/o/r/issues", b'{"body":"text","title":"title"}'),
+        ("PATCH", "/api/repos/o/r/issues/7", b'{"body":"more"}'),
+    ]
+    assert [entry.purpose for entry in read_entries(world.folder)] == ["change", "change"]
+
+
+def test_issues_since_an_instant_are_read_to_the_last_page(world: World) -> None:
+    """Open and closed, in an order that does not change meanwhile."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        last = request.url.params.get("page") == "2"
+        link = {} if last else {"link": f'<{request.url}&page=2>; rel="next"'}
+        return httpx.Response(200, headers=link, json=[issue(2 if last else 1, body=None)])
+
+    found = GitHub(world.scope(answer), SETTINGS).issues(datetime(2026, 1, 1, tzinfo=UTC))
+
+    assert [one.number for one in found] == [1, 2]
+    assert dict(world.asked[0].url.params) == {
+        "direction": "asc", "per_page": "100", "since": "2026-01-01T00:00:00Z",
+        "sort": "created", "state": "all",
+    }  # fmt: skip
+
+
+def test_an_issue_that_is_not_there_is_none(world: World) -> None:
+    """Anything else that is no answer is an error."""
+    gone = GitHub(
+        world.scope(lambda _: httpx.Response(404, json={"message": "Not Found"})), SETTINGS
+    )
+    assert gone.issue_if_there(7) is None
+    down = GitHub(world.scope(lambda _: httpx.Response(500)), SETTINGS)
+    with pytest.raises(SourceError):
+        down.issue_if_there(7)
+
+
 @pytest.mark.parametrize(
     ("status", "headers", "kind"),
     [

@@ -1,0 +1,169 @@
+"""Convening the governance council: told of the incident, its decision heard and recorded.
+
+What it decides on is the measures of this recovery, by their digest; two thirds of its members
+approve it within 24 h of the recovery, in an issue or by signed files.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..canonical import digest
+from ..context import Context
+from ..errors import RunbookError, SourceError
+from ..evidence import incidents, outbox
+from ..evidence.comment import code, plain
+from ..evidence.incidents import Incident
+from ..markup import visible
+from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..params import RecoveryParams
+from ..playbook import COUNCIL
+from ..sources import notices
+from ..wording import utc
+from .apply import Applier
+from .council import count_votes, decision, hear_all, members
+from .incident import file_incident, keep, note, opened, opened_row, texts
+from .incident_text import Facts, render, said
+
+NEEDED = ("summary", "impact", "mitigations")
+
+
+def measures(context: Context, found: Incident) -> str:
+    """The digest of what is to be decided: the same on every try that proposes the same."""
+    params: RecoveryParams = context.params
+    return digest(
+        {
+            "decides": found.id,
+            "opened": found.entries[0].hash,
+            "undoes": found.opened["undoes"],
+            "break_glass": found.break_glass,
+            "mitigations": params.mitigations,
+            "next_steps": params.next_steps,
+        }
+    )
+
+
+def plan_council(context: Context) -> list[Row]:
+    """Whom it would convene. Only reads."""
+    rows = [*texts(context, NEEDED), _seated(context)]
+    if any(row.outcome is Outcome.FAIL for row in rows):
+        return rows
+    would = "told, and asked for a decision within 24 h"
+    return [*rows, check_row("council", "would be", "", would, Outcome.INCONCLUSIVE)]
+
+
+def convene(context: Context, applier: Applier) -> list[Row]:
+    """Tell the council, hear it, record its decision. Playbook: mainnet recovery, 3."""
+    rows = [*texts(context, NEEDED), _seated(context)]
+    if any(row.outcome is not Outcome.PASS for row in rows):
+        return rows
+    told = opened(context)
+    if isinstance(told, str):
+        return [*rows, unknown_row("incident", "opened in the store", "one", told)]
+    found, wanted = told[0], measures(context, told[0])
+    text = _text(context, found, wanted)
+    rows += [opened_row(found), *file_incident(context, applier, "governance", (found, text))]
+    rows += [*_tell(context, found, wanted), *_decided(context, found, wanted)]
+    # The texts and the incident were looked at twice.
+    return list(dict.fromkeys(rows))
+
+
+def _seated(context: Context) -> Row:
+    seated = [person.account for person in members(context.site)]
+    expected = f"people with the role {COUNCIL}"
+    if not seated:
+        got = "nobody in the site's people has it"
+        return unknown_row("council", "members", expected, got)
+    return check_row("council", "members", expected, ", ".join(seated), ok=True)
+
+
+def _text(context: Context, found: Incident, wanted: str) -> str:
+    params: RecoveryParams = context.params
+    seated = members(context.site)
+    glass = found.break_glass
+    values = {
+        "release": params.release,
+        "cluster": plain(context.cluster_name, 80),
+        "incident": found.id,
+        "opened": utc(incidents.opened_at(found)),
+        "measures": said([*params.mitigations, *params.next_steps]),
+        "break_glass": f"Break-glass by {plain(glass['by'], 80)}: {plain(glass['reason'], 500)}"
+        if glass
+        else "It does what was approved together with the plan it takes back.",
+        "needed": str(-(-2 * len(seated) // 3)),
+        "members": str(len(seated)),
+        "names": ", ".join(f"@{person.account}" for person in seated),
+        "digest": wanted,
+        "due": utc(incidents.ratify_until(found)),
+    }
+    return render(context, "decision.md", Facts(), values) + "\n"
+
+
+def _tell(context: Context, found: Incident, wanted: str) -> list[Row]:
+    """Page the council, once for each thing to decide."""
+    what, command = "told", context.site.commands.notify
+    sent = [e.body for e in context.journal if e.kind == "convened"]
+    if any(body["digest"] == wanted for body in sent):
+        return [check_row("council", what, "once", "once", ok=True)]
+    subject = f"council convened: {found.id} on {context.cluster_name}"
+    text = (
+        f"{context.cluster.chain_id}, {context.params.release}: {visible(context.params.summary)}\n"
+        f"to be decided until {utc(incidents.ratify_until(found))}\n"
+        f"in the issue of {code(found.id)} or the release issue, by a comment that says just\n"
+        f"  `approve {wanted}`\n"
+    )
+    path = context.folder / "council.txt"
+    path.write_text(text)
+    try:
+        if command is None:
+            raise SourceError("commands.notify", "expected commands.notify in the site, got none")
+        notices.by_command(context.scope, command, COUNCIL, subject, Path(path))
+    except SourceError as error:
+        document = {"kind": "notice", "role": COUNCIL, "subject": subject, "text": text}
+        return [keep(context, "council-notice", {**document, "digest": wanted}, error)]
+    outbox.drop(context.folder, "council-notice")
+    context.record.append("convened", {"digest": wanted, "at": context.now.isoformat()})
+    return [check_row("council", what, "once", "once", ok=True)]
+
+
+def _decided(context: Context, found: Incident, wanted: str) -> list[Row]:
+    what, due = "decided", incidents.ratify_until(found)
+    expected = f"by two thirds until {utc(due)}"
+    filed = [*incidents.filed(found), *_filed_now(context, found)]
+    try:
+        heard = hear_all(
+            context.scope,
+            context.site,
+            wanted,
+            issues=[context.params.issue, *filed],
+            file="",
+            release=context.params.release,
+        )
+    except SourceError as error:
+        return [unknown_row("council", what, expected, str(error))]
+    votes = count_votes(context.site, heard, wanted)
+    body = decision(found, votes, wanted, ratifies=found.break_glass is not None)
+    if body is not None and (problem := note(context, found, "decision", body)):
+        return [unknown_row("council", "decision recorded", found.id, problem)]
+    if votes.at is None:
+        late = context.now > due
+        got = f"{votes}{'; later than 24 h after the recovery' if late else ''}"
+        if late:
+            return [check_row("council", what, expected, got, ok=False)]
+        return [unknown_row("council", what, expected, got, return_at=due)]
+    got = f"{votes}, at {utc(votes.at)}"
+    if votes.at > due:
+        got += ", later than 24 h after the recovery"
+    return [check_row("council", what, expected, got, votes.at <= due)]
+
+
+def _filed_now(context: Context, found: Incident) -> list[int]:
+    """The issue of this try, which the incident as it was read does not name yet."""
+
+    def look() -> str:
+        try:
+            return " ".join(map(str, incidents.filed(incidents.load(context.store, found.id))))
+        except RunbookError:  # removed meanwhile: promotion notices that
+            return ""
+
+    return [int(number) for number in context.scope.derive("issues of it", look).split()]

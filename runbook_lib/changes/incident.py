@@ -1,0 +1,397 @@
+"""What a recovery tells people: the incident and its report, the halt, the council's decision.
+
+The incident lies in the store whatever else fails. What cannot be sent is kept in the attempt's
+outbox, for ``runbook publish``; the next try looks first whether it is there by now.
+"""
+
+from __future__ import annotations
+
+import json
+import string
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from ..canonical import canonical
+from ..context import Context
+from ..errors import RunbookError, SourceError, SourceRefused
+from ..evidence import incidents, outbox
+from ..evidence.comment import code, plain
+from ..evidence.filing import Found, Report, find, read_back, write
+from ..evidence.incidents import Incident, open_incident
+from ..evidence.record import Entry
+from ..markup import visible
+from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..params import RecoveryParams
+from ..sources.governance import Governance
+from ..sources.process import Ended
+from ..wording import utc
+from .apply import Applier, Step
+from .incident_text import NOTHING, Facts, collect, one_line, render, said
+
+Audience = Literal["internal", "governance", "public"]
+NEEDED: dict[Audience, tuple[str, ...]] = {
+    "internal": ("summary",),
+    "governance": ("summary", "impact"),
+    "public": ("summary", "impact", "mitigations", "next_steps"),
+}
+"""The texts that an audience's report cannot be without."""
+_TITLES: dict[Audience, str] = {
+    "internal": "Incident",
+    "governance": "Governance incident",
+    "public": "Incident report",
+}
+_BLANKS = frozenset({"", "tbd", "todo", "fixme", "na", "none", "nothing"})
+
+
+# --- texts ----------------------------------------------------------------------------------------
+
+
+def texts(context: Context, needed: tuple[str, ...]) -> list[Row]:
+    """Each text that is needed, FAIL for one that says nothing."""
+    params: RecoveryParams = context.params
+    rows = []
+    for name in needed:
+        value = getattr(params, name)
+        lines = value if isinstance(value, list) else [value]
+        empty = not lines or any(_blank(line) for line in lines)
+        got = "nothing said; set it and give a retry_reason" if empty else "there"
+        rows.append(check_row(name, "text", "not empty", got, not empty))
+    return rows
+
+
+def _blank(line: str) -> bool:
+    kept = line.translate(str.maketrans("", "", string.punctuation + string.whitespace))
+    return kept.casefold() in _BLANKS
+
+
+def plan_incident(context: Context, audience: Audience) -> list[Row]:
+    """What would be filed. Only reads; an incident is not opened by a plan."""
+    rows = texts(context, NEEDED[audience])
+    if any(row.outcome is Outcome.FAIL for row in rows):
+        return rows
+    would = f"an incident of {context.params.release} is opened, its {audience} report filed"
+    return [*rows, check_row("incident", "would be", "", would, Outcome.INCONCLUSIVE)]
+
+
+# --- the incident in the store --------------------------------------------------------------------
+
+
+def opened(context: Context) -> tuple[Incident, bool] | str:
+    """This recovery's incident and whether it was new; what is wrong where there can be none.
+
+    A later recovery of the same stopped apply joins the incident of an earlier one.
+    """
+    facts, begun = context.params, context.journal[0].body
+    undoes = begun.get("undoes")
+    body = {
+        "release": facts.release,
+        "commit": facts.commit,
+        "stage": context.stage,
+        "cluster": context.cluster_name,
+        "attempt": context.attempt_name,
+        "undoes": undoes,
+        "author": begun["operator"],
+        "by": begun["operator"],
+        "at": begun["now"],
+        "issue": facts.issue,
+        "break_glass": {"by": begun["operator"], "reason": facts.break_glass}
+        if facts.break_glass
+        else None,
+    }
+
+    def ours(one: Incident) -> bool:
+        again = undoes is not None and one.opened.get("undoes") == undoes
+        joins = again and not body["break_glass"] and one.last("closed") is None
+        return one.opened["attempt"] == context.attempt_name or joins
+
+    def compute() -> str:
+        try:
+            found, new = open_incident(context.store, body, ours)
+        except (RunbookError, OSError) as error:
+            return canonical({"problem": str(error)}).decode()
+        kept = [vars(entry) for entry in found.entries]
+        return canonical({"id": found.id, "entries": kept, "new": new}).decode()
+
+    told = json.loads(context.scope.derive("the incident of this recovery", compute))
+    if "problem" in told:
+        return str(told["problem"])
+    found = Incident(told["id"], [Entry(**entry) for entry in told["entries"]])
+    named = {"id": found.id, "hash": found.entries[0].hash}
+    if not any(e.kind == "incident" and e.body == named for e in context.journal):
+        context.record.append("incident", named)
+    return found, bool(told["new"])
+
+
+def note(context: Context, found: Incident, kind: str, body: dict[str, Any]) -> str:
+    """Add to the incident, once; what went wrong with that, else nothing."""
+    known = {key: value for key, value in body.items() if key != "at"}
+    if any(e.kind == kind and known.items() <= e.body.items() for e in found.entries):
+        return ""
+
+    def write_it() -> str:
+        try:
+            incidents.add(context.store, found.id, kind, body)
+        except (RunbookError, OSError) as error:
+            return str(error)
+        return ""
+
+    return context.scope.derive(f"{kind} in {found.id}", write_it)
+
+
+# --- filing it ------------------------------------------------------------------------------------
+
+
+def file_incident(
+    context: Context,
+    applier: Applier,
+    audience: Audience,
+    more: tuple[Incident, str] | None = None,
+) -> list[Row]:
+    """Open the incident, file its report in the forge, read it back. Playbook: recovery.
+
+    ``more`` is an incident that is opened already, and a text to put first.
+    """
+    rows = texts(context, NEEDED[audience])
+    mine = more or _open(context, rows)
+    if mine is None:
+        return rows
+    found, first = mine
+    facts = collect(context)
+    rows += _collected(facts, len(context.cluster.nodes))
+    if any(row.outcome is Outcome.FAIL for row in rows):
+        return rows
+    report = _report(context, found, audience, facts, first)
+    return [*rows, *_file(context, applier, found, report)]
+
+
+def _open(context: Context, rows: list[Row]) -> tuple[Incident, str] | None:
+    told = opened(context)
+    if isinstance(told, str):
+        rows.append(unknown_row("incident", "opened in the store", "one", told))
+        return None
+    rows.append(opened_row(told[0]))
+    return told[0], ""
+
+
+def opened_row(found: Incident) -> Row:
+    return check_row("incident", "opened in the store", found.id, found.id, ok=True)
+
+
+def _collected(facts: Facts, nodes: int) -> list[Row]:
+    """What the report tells of metrics and gates; the next try fetches what is missing."""
+    later = "; the next try collects them"
+    figures = [f"{what}: {why}" for what, why in facts.missing if what.startswith("figure")]
+    rows = []
+    if figures or not facts.figures:
+        shown = f"{len(facts.figures)} collected; {''.join(figures[:1])}{later}"
+        rows.append(unknown_row("figures", "collected", "every metric", shown))
+    else:
+        shown = f"{len(facts.figures)} metrics"
+        rows.append(check_row("figures", "collected", shown, shown, ok=True))
+    if facts.unread:
+        names = ", ".join(facts.unread)
+        rows.append(unknown_row("gates", "read", f"{nodes} nodes", f"not of {names}{later}"))
+    else:
+        rows.append(check_row("gates", "read", f"{nodes} nodes", f"{nodes} nodes", ok=True))
+    return rows
+
+
+def _report(
+    context: Context, found: Incident, audience: Audience, facts: Facts, first: str
+) -> Report:
+    params: RecoveryParams = context.params
+    values = {
+        "incident": found.id,
+        "release": params.release,
+        "cluster": plain(context.cluster_name, 80),
+        "summary": one_line(params.summary),
+        "impact": one_line(params.impact) or NOTHING,
+        "mitigations": said(params.mitigations),
+        "next_steps": said(params.next_steps),
+        "facts": _facts(context, found),
+        "ending": _ending(found),
+    }
+    template = "public_report.md" if audience == "public" else "incident.md"
+    text = first + render(context, template, facts, values)
+    title = f"{_TITLES[audience]} {found.id}: {visible(' '.join(params.summary.split()), 120)}"
+    since = datetime.fromisoformat(found.opened["at"])
+    return Report(found.id, audience, title, text, since)
+
+
+def _facts(context: Context, found: Incident) -> str:
+    body, glass = found.opened, found.break_glass
+    undoes = body["undoes"] or {}
+    rows = [
+        ("release", f"{code(body['release'])} at {code(body['commit'])}"),
+        ("cluster", f"{plain(context.cluster_name, 80)}, {code(context.cluster.chain_id)}"),
+        ("taken back", code(undoes["name"]) if undoes else "nothing that was planned"),
+        ("its plan", code(undoes["plan"]) if undoes else "none"),
+        ("recovery", f"{code(body['attempt'])} by {plain(found.author, 80)}"),
+        ("opened", utc(datetime.fromisoformat(body["at"]))),
+    ]
+    if glass:
+        why = f"by {plain(glass['by'], 80)}: {plain(glass['reason'], 500)}"
+        rows.append(("break-glass", why))
+    return "\n".join(f"| {what} | {text} |" for what, text in rows)
+
+
+def _ending(found: Incident) -> str:
+    """What is to be done with it; no line begins with a verb that counts as somebody's word."""
+    lines = [
+        "No apply of this release opens until the incident is acknowledged, mitigated, closed, and"
+        f" signed off by somebody other than {plain(found.author, 80)}:"
+        f" {code(f'runbook incident {found.id}')}."
+    ]
+    if found.break_glass:
+        due = utc(incidents.ratify_until(found))
+        lines.append(
+            f"Its break-glass is to be ratified by the governance council until {due}: a comment"
+            f" here that says just `approve {incidents.to_ratify(found)}`."
+        )
+    return "\n\n".join(lines)
+
+
+def _file(context: Context, applier: Applier, found: Incident, report: Report) -> list[Row]:
+    kind = f"{report.audience}-report"
+    document = {**vars(report), "kind": "issue", "since": report.since.isoformat()}
+    if context.scope.derive(f"a secret in the {kind}", lambda: _secret(context, report)):
+        return [check_row(kind, "secrets", "none", "one; take it out of the texts", ok=False)]
+    try:
+        there = find(context.forge, report)
+    except SourceError as error:
+        return [_kept(context, kind, document, error)]
+    made = [there.ours.number] if there.ours is not None and there.holds(report) else []
+    name = f"{kind}-{report.digest.removeprefix('sha256:')[:12]}"
+    applier.settle(lambda step: bool(made) and step.startswith(name))
+    # By its try: one that was done, and does not stand there any more, is done anew.
+    step = _filing(context, there, report, f"{name}-{context.scope.number}", made)
+    if not made and not applier.step(step):
+        _kept(context, kind, document, None)
+        return []
+    try:
+        rows = [*there.rows(), *read_back(context.forge, there.me, made[0], report)]
+    except SourceError as error:
+        return [unknown_row("forge", f"{kind} read back", report.digest, str(error))]
+    if all(row.outcome is Outcome.PASS for row in rows):
+        outbox.drop(context.folder, kind)
+        by = str(context.journal[0].body["operator"])
+        body = {"audience": report.audience, "number": made[0], "by": by}
+        note(context, found, "filed", {**body, "at": context.now.isoformat()})
+    return rows
+
+
+def _secret(context: Context, report: Report) -> str:
+    return "yes" if context.scope.outside.redactor.found_in(report.body.encode()) else ""
+
+
+def _filing(context: Context, there: Found, report: Report, name: str, made: list[int]) -> Step:
+    def run(lock: int, outputs: Path) -> Ended:
+        try:
+            made.append(write(context.forge, report, there).number)
+        except SourceRefused as refused:
+            said = refused.problem.partition(", got ")[2]
+            return Ended(1, b"", b"", f"{said}; {_later(context)}")
+        except SourceError as error:
+            return Ended(None, b"", b"", f"{error.problem}; {_later(context)}")
+        return Ended(0, b"", b"")
+
+    return Step("forge", name, run, expected="filed")
+
+
+# --- the halt -------------------------------------------------------------------------------------
+
+
+def halted(context: Context) -> str:
+    """What was halted: the attempt that is undone, else this recovery's own name."""
+    undoes = context.journal[0].body.get("undoes")
+    return str(undoes["name"]) if undoes else context.attempt_name
+
+
+def halt_text(context: Context) -> str:
+    """The announcement. Raises SourceError for a template that cannot be filled."""
+    params: RecoveryParams = context.params
+    values = {
+        "chain": context.cluster.chain_id,
+        "cluster": context.cluster_name,
+        "release": params.release,
+        "commit": params.commit,
+        "halted": halted(context),
+    }
+    return render(context, "halt.txt", Facts(), values)
+
+
+def plan_halt(context: Context) -> list[Row]:
+    """What would be announced. Only reads."""
+    return [check_row("halt", "would say", "", halt_text(context), Outcome.INCONCLUSIVE)]
+
+
+def announce_halt(context: Context, applier: Applier) -> list[Row]:
+    """Tell the validators that the rollout is halted, and read it back. Playbook: testnet."""
+    text, reference = halt_text(context), halted(context)
+    path = context.folder / "halt.txt"
+    path.write_text(text)
+    values = {"release": context.params.release, "stage": context.stage, "reference": reference}
+    document = {"kind": "halt", "values": values, "text": text}
+
+    def run(lock: int, outputs: Path) -> Ended:
+        try:
+            ended = context.commands.announce_halt(
+                context.params.release, context.stage, reference, path, lock=lock, outputs=outputs
+            )
+        except SourceError as error:
+            return Ended(None, b"", b"", f"{error.problem}; {_later(context)}")
+        if ended.code == 0:
+            return ended
+        last = ended.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"]
+        why = ended.problem or f"exit {ended.code}: {last[-1]}"
+        return Ended(None, ended.stdout, ended.stderr, f"{why}; {_later(context)}")
+
+    try:
+        there = announced(context)
+    except SourceError:
+        there = False  # the read-back says so
+    if there:
+        outbox.drop(context.folder, "halt")
+        return [check_row("halt", "stands in the channel", reference, reference, ok=True)]
+    # By its try: one that was sent, and does not stand there, is sent anew.
+    name = f"announce-halt-{context.scope.number}"
+    if not applier.step(Step("channel", name, run, expected="sent")):
+        _kept(context, "halt", document, None)
+        return []
+    outbox.drop(context.folder, "halt")
+    try:
+        got = reference if announced(context) else "not among those that stand"
+    except SourceError as error:
+        return [context.unreadable("halt stands in the channel", reference, error)]
+    return [check_row("halt", "stands in the channel", reference, got, got == reference)]
+
+
+def announced(context: Context) -> bool:
+    """Whether the halt stands where validators read. Raises SourceError."""
+    wanted = ("halt", context.params.release, context.stage, halted(context))
+    found = Governance(context.scope, context.site.commands).announced()
+    return wanted in [(one.kind, one.release, one.stage, one.reference) for one in found]
+
+
+# --- what cannot be sent --------------------------------------------------------------------------
+
+
+def _later(context: Context) -> str:
+    return f"kept in the outbox: runbook publish {context.attempt_name}"
+
+
+def _kept(
+    context: Context, kind: str, document: Mapping[str, Any], error: SourceError | None
+) -> Row:
+    """Keep what could not be sent; the row that says so."""
+    earlier = sum(entry.kind == "outbox" for entry in context.journal)
+    own = sum(entry.kind == "outbox" for entry in context.record.entries()[len(context.journal) :])
+    number = 1 + earlier + (own if context.scope.live else 0)
+    context.record.append("outbox", outbox.keep(context.folder, kind, number, document))
+    why = f"{error}; " if error is not None else ""
+    return unknown_row(kind, "sent", "and read back", f"{why}{_later(context)}")
+
+
+keep = _kept

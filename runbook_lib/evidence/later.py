@@ -1,0 +1,126 @@
+"""Sending what a recovery kept in its outbox: in order, each once, whatever becomes of the others.
+
+Outside item, guard and tape: the recovery's own result changes with its next try, which reads back
+what stands there.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ..errors import ParameterError, RunbookError, SourceError
+from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..site import Site
+from ..sources import notices
+from ..sources.commands import fill, reason
+from ..sources.forge import GitHub
+from ..sources.governance import Governance
+from ..sources.http import Http
+from ..sources.redact import Redactor
+from ..sources.tape import LiveTape, Outside, Scope, read_clock
+from . import incidents, outbox
+from .filing import Report, find, read_back, write
+from .record import Record
+from .store import Store
+
+
+def send(
+    folder: Path, site: Site, opened: Mapping[str, Any], http: Http | None = None
+) -> list[Row]:
+    """Send all that is kept; one row for each. Raises nothing for what cannot be sent."""
+    redactor, rows = Redactor(site.secret_names()), list[Row]()
+    outside = Outside(redactor, http)
+    with tempfile.TemporaryDirectory(prefix="runbook-outbox-") as scratch:
+        # A tape of its own that goes away: nothing of this is evidence.
+        scope = Scope(LiveTape(Path(scratch), redactor), outside, "publish", 1, clock=site.clock)
+        try:
+            for path in outbox.pending(folder):
+                rows += _one(scope, site, folder, path, str(opened["operator"]))
+        finally:
+            outside.close()
+    return rows or [check_row("outbox", "kept", "nothing", "nothing", ok=True)]
+
+
+def _one(scope: Scope, site: Site, folder: Path, path: Path, by: str) -> list[Row]:
+    try:
+        document = outbox.read(path, Record(folder / "record.jsonl").entries())
+        what = {"issue": _issue, "halt": _halt, "notice": _notice}[document["kind"]]
+        rows = what(scope, site, document, by)
+    except SourceError as error:
+        return [unknown_row(path.name, "sent", "done", str(error))]
+    except (ValueError, KeyError, TypeError, OSError, ParameterError) as error:
+        return [check_row(path.name, "sent", "what the record names", str(error), ok=False)]
+    if all(row.outcome is Outcome.PASS for row in rows):
+        outbox.drop(folder, outbox.kind_of(path))
+    return rows
+
+
+def _issue(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:
+    report = Report(
+        incident=str(document["incident"]),
+        audience=str(document["audience"]),
+        title=str(document["title"]),
+        text=str(document["text"]),
+        since=datetime.fromisoformat(document["since"]),
+    )
+    forge = GitHub(scope, site.forge, writes="notify")
+    found = find(forge, report)
+    number = write(forge, report, found).number
+    rows = [*found.rows(), *read_back(forge, found.me, number, report)]
+    if all(row.outcome is Outcome.PASS for row in rows):
+        rows += _filed(site, report, number, by)
+    return rows
+
+
+def _filed(site: Site, report: Report, number: int, by: str) -> list[Row]:
+    """Say so in the incident."""
+    store, at = Store(site.store_path), read_clock(site.clock)[0].isoformat()
+    body = {"audience": report.audience, "number": number, "by": by, "at": at}
+    try:
+        if number not in incidents.filed(incidents.load(store, report.incident)):
+            incidents.add(store, report.incident, "filed", body)
+    except RunbookError as error:
+        return [unknown_row(report.incident, "says where", f"issue {number}", str(error))]
+    return []
+
+
+def _halt(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:
+    values = {name: str(document["values"][name]) for name in ("release", "stage", "reference")}
+    wanted = ("halt", *values.values())
+
+    def stands() -> bool:
+        found = Governance(scope, site.commands).announced()
+        return wanted in [(one.kind, one.release, one.stage, one.reference) for one in found]
+
+    if not stands():
+        command = site.commands.announce_halt
+        if command is None:
+            raise SourceError(
+                "announce_halt", "expected commands.announce_halt in the site, got none"
+            )
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as text:
+            text.write(str(document["text"]))
+            text.flush()
+            argv = fill("commands.announce_halt", command.argv, **values, text=text.name)
+            ended = scope.run(argv, timeout_s=command.timeout_s, purpose="notify")
+        if ended.code != 0:
+            got = ended.problem or f"{ended.code}: {reason(ended)}"
+            raise SourceError("announce_halt", f"expected exit code 0, got {got}")
+    there = stands()
+    got = values["reference"] if there else "not among those that stand"
+    return [check_row("halt", "stands in the channel", values["reference"], got, there)]
+
+
+def _notice(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:
+    role, subject = str(document["role"]), str(document["subject"])
+    if site.commands.notify is None:
+        raise SourceError("commands.notify", "expected commands.notify in the site, got none")
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as text:
+        text.write(str(document["text"]))
+        text.flush()
+        notices.by_command(scope, site.commands.notify, role, subject, Path(text.name))
+    return [check_row(role, "told", subject, subject, ok=True)]

@@ -1,0 +1,69 @@
+"""What a recovery could not send: kept in its folder, sent once by ``runbook publish``.
+
+    <attempt>/outbox/01-incident.json     one document each, in the order of their numbers
+
+No part of a seal, as it goes away; the record names each with its digest, and nothing else is sent.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from ..canonical import canonical, digest_bytes
+from .record import Entry
+
+FOLDER = "outbox"
+_NAME = re.compile(r"\d\d+-([a-z-]+)\.json")
+
+
+def keep(folder: Path, kind: str, number: int, document: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a document in place of an older one of its kind; what the record says of it."""
+    drop(folder, kind)
+    data, path = canonical(document) + b"\n", folder / FOLDER / f"{number:02d}-{kind}.json"
+    path.parent.mkdir(exist_ok=True)
+    scratch = path.with_suffix(".new")
+    scratch.write_bytes(data)
+    scratch.rename(path)
+    return {"name": path.name, "kind": kind, "digest": digest_bytes(data)}
+
+
+def drop(folder: Path, kind: str) -> None:
+    """Nothing of that kind is to be sent any more."""
+    for path in pending(folder):
+        if kind_of(path) == kind:
+            path.unlink(missing_ok=True)
+    with suppress(OSError):  # something else lies there, or nothing
+        (folder / FOLDER).rmdir()
+
+
+def pending(folder: Path) -> list[Path]:
+    """What is to be sent, in order."""
+    found = [path for path in (folder / FOLDER).glob("*.json") if _NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(path.name.partition("-")[0]))
+
+
+def kind_of(path: Path) -> str:
+    found = _NAME.fullmatch(path.name)
+    return found[1] if found else ""
+
+
+def is_ours(name: str) -> bool:
+    """Whether a path of an attempt is one of these."""
+    folder, _, rest = name.partition("/")
+    return folder == FOLDER and _NAME.fullmatch(rest) is not None
+
+
+def read(path: Path, entries: Sequence[Entry]) -> dict[str, Any]:
+    """A document as the record names it. Raises ValueError for any other, OSError."""
+    data = path.read_bytes()
+    named = [
+        e.body["digest"] for e in entries if e.kind == "outbox" and e.body["name"] == path.name
+    ]
+    if digest_bytes(data) not in named[-1:]:
+        raise ValueError(f"expected what the record names, {named[-1:] or 'nothing'}, got another")
+    return dict(json.loads(data))
