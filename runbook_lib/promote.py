@@ -1,7 +1,8 @@
-"""A release carried through the stages of a rehearsal as a team would.
+"""A release carried through the stages of a rehearsal as a team would, and back.
 
 Development in one run; then for each stage the operators' words, a plan run, the approval of
-another person, and the apply run. Time passes where the playbook wants it to.
+another person, and the apply run. Time passes where the playbook wants it to. A fault that calls
+for recovery comes once the stage has changed its nodes; then the stage is taken back.
 """
 
 from __future__ import annotations
@@ -20,15 +21,33 @@ from .outcomes import ExitCode
 from .params import parse_yaml
 from .playbook import SOAK, STAGES
 from .rehearsal import layout
+from .rehearsal.chain import HALTS
+from .rehearsal.faults import FAULTS
 from .rehearsal.network import RehearsalNetwork
 
 NOTICE = timedelta(hours=25)
 """How long before its window a rehearsal tells the validators: a little more than the notice."""
+PEOPLE_TAKE = timedelta(minutes=30)
+"""How long people take to do what a recovery asked of them."""
 RETURNS = 8
 """How often somebody comes back to a stage that is merely not yet due."""
 EPOCHS = {"canary": 11, "mainnet": 31}
 """Whole epochs that pass since the stage before; on mainnet more than the playbook wants, as quiet
 counters need them to prove that nothing got worse."""
+
+TOLD = {
+    "summary": "Rehearsed: the release is taken back after its change took effect.",
+    "impact": "Blocks were late or missing on the affected cluster; no funds were at risk.",
+    "mitigations": ["gates off on the affected nodes", "previous configuration redeployed"],
+    "next_steps": ["find the cause on development", "carry the release from the start"],
+}
+"""What a rehearsal's commander tells people of an incident."""
+
+
+def calls_for_recovery(fault: str) -> bool:
+    """Whether a fault (``NAME@STAGE``) comes after the change, and ends in the stage's recovery."""
+    name = fault.partition("@")[0]
+    return name in HALTS or ".recover." in FAULTS[name].item
 
 
 @dataclass(frozen=True)
@@ -55,16 +74,48 @@ class Promotion:
     release: str = layout.RELEASE
 
     def carry(self, stages: tuple[str, ...] = STAGES) -> list[Carried]:
-        """Every run up to the last stage, or up to the first that did not pass."""
+        """Every run up to the last stage, or up to the first that did not pass or was taken back."""
         runs: list[Carried] = []
         for stage in stages:
-            for fault in self.faults:
-                if fault.partition("@")[2].partition("/")[0] == stage:
-                    self.network.fault(fault)
+            self._break(stage, late=False)
             runs += self._development() if stage == STAGES[0] else self._rollout(stage)
+            if stage == STAGES[0]:
+                self._break(stage, late=True)
+            if runs[-1].mode == "apply" and self._faults(stage, late=True):
+                runs += self.recover(stage)
+                break
             if not runs[-1].passed:
                 break
         return runs
+
+    def recover(self, stage: str) -> list[Carried]:
+        """The stage taken back: the recovery, and again once people acted on what it asked for."""
+        params = {
+            "site": str(self.network.site),
+            "release": self.release,
+            "commit": self.network.release.commit,
+            "mode": "apply",
+            "issue": layout.ISSUE,
+            "previous_release": layout.PREVIOUS,
+            **TOLD,
+        }
+        self.tell(f"{stage}: recovering")
+        runs = [self._run(f"{stage}_recovery", params)]
+        while runs[-1].report.exit_code == ExitCode.WAITING and len(runs) < RETURNS:
+            self.network.fast_forward(PEOPLE_TAKE.total_seconds())
+            self.tell(f"{stage}: people had {PEOPLE_TAKE}; the recovery goes on")
+            attempt = runs[-1].report.verdict.attempt
+            runs.append(self._run(f"{stage}_recovery", {**params, "attempt": attempt}))
+        return runs
+
+    def _faults(self, stage: str, *, late: bool) -> list[str]:
+        mine = (fault for fault in self.faults if fault.partition("@")[2].split("/")[0] == stage)
+        return [fault for fault in mine if calls_for_recovery(fault) is late]
+
+    def _break(self, stage: str, *, late: bool) -> None:
+        for fault in self._faults(stage, late=late):
+            self.tell(f"{stage}: {fault} begins")
+            self.network.fault(fault)
 
     def _development(self) -> list[Carried]:
         file = self.network.params["development"]
@@ -100,6 +151,11 @@ class Promotion:
             verdict = runs[-1].report.verdict
             left = (verdict.return_at - self._now()).total_seconds()
             self.tell(f"{stage}: only time is missing; {timedelta(seconds=round(left))} pass")
+            if len(runs) == 1:
+                self._break(stage, late=True)
+                late = self._faults(stage, late=True)
+                if late and not any(fault.partition("@")[0] in HALTS for fault in late):
+                    return runs  # what is rehearsed is the way back, whatever becomes of the stage
             self.network.fast_forward(max(left, 0.0) + 1.0)
             runs.append(self._run(stage, {**params, "attempt": verdict.attempt}))
         return runs

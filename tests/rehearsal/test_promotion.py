@@ -1,0 +1,74 @@
+"""A rehearsed release: which faults come when, and what they lead to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runbook_lib.promote import Carried, Promotion, calls_for_recovery
+
+
+@pytest.mark.parametrize(
+    ("fault", "late"),
+    [
+        ("consensus-stall@canary", True),
+        ("chain-halt@mainnet", True),
+        ("wrong-state-root@mainnet/main-2", True),
+        ("vrf-low@development", False),
+        ("rewards-stall@canary", False),
+    ],
+)
+def test_a_halt_and_what_breaks_a_recovery_come_after_the_change(fault: str, late: bool) -> None:
+    """A chain that stood still from the start would never be changed, nor taken back."""
+    assert calls_for_recovery(fault) is late
+
+
+class _Stages(Promotion):
+    """A promotion whose stages all pass, told instead of run."""
+
+    def _development(self) -> list[Carried]:
+        return [_passed("development")]
+
+    def _rollout(self, stage: str) -> list[Carried]:
+        return [_passed(stage)]
+
+    def recover(self, stage: str) -> list[Carried]:
+        return [_passed(f"{stage}_recovery")]
+
+
+class _Passed:
+    exit_code = 0
+
+
+def _passed(stage: str) -> Carried:
+    return Carried(stage, "apply", _Passed())
+
+
+class _Network:
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+
+    def fault(self, text: str) -> None:
+        self.faults.append(text)
+
+
+def _carry(*faults: str) -> tuple[list[str], list[str]]:
+    network: Any = _Network()
+    runs = _Stages(network, lambda text: None, faults=faults).carry(("development", "testnet"))
+    return [run.stage for run in runs], network.faults
+
+
+def test_without_a_fault_that_calls_for_it_nothing_is_taken_back() -> None:
+    assert _carry("vrf-low@development", "rewards-stall@canary") == (
+        ["development", "testnet"],
+        ["vrf-low@development"],
+    )
+
+
+def test_a_stage_that_is_taken_back_is_the_last() -> None:
+    """What follows it would open on a release that is no longer there."""
+    assert _carry("wal-corrupt@development") == (
+        ["development", "development_recovery"],
+        ["wal-corrupt@development"],
+    )
