@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
+from runbook_lib import cli
+from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.record import Entry
 from runbook_lib.evidence.status import _earliest, attempts_of, next_opening
 from runbook_lib.evidence.store import Store
@@ -86,3 +89,45 @@ def test_after_the_last_pass_the_next_stage_is_named(practice: Any) -> None:
 
     assert opening is not None
     assert (opening.stage, opening.item) == ("testnet", "testnet.ready.soak")
+
+
+def test_the_command_says_from_when_the_next_stage_can_open(
+    practice: Any, site: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two days after the last node of the deploy; in words, and as a document."""
+    stage = practice.open()
+    cards = practice.walk(stage)
+    for minutes in (0, 7):
+        body = {"item": "development.activate.deploy", "node": "dev-1",
+                "at": (AT + timedelta(minutes=minutes)).isoformat()}  # fmt: skip
+        stage._session.record.append("state", body)
+    practice.write_notebook(cards, stage.enforce())
+    seal_by_hand(stage.folder)
+    words = ["status", "v1.4.0", "--site", str(practice.site)]
+
+    assert cli.main(words) == 2
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "next: testnet, at the earliest 2026-01-03T00:07:00+00:00: testnet.ready.soak:"
+        " development must have soaked for 48 h"
+    )
+    assert cli.main([*words, "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["next"] == {
+        "stage": "testnet",
+        "earliest": "2026-01-03T00:07:00+00:00",
+        "item": "testnet.ready.soak",
+        "why": "development must have soaked for 48 h",
+        "missing": [],
+    }
+
+
+def test_a_stage_that_was_not_proven_promises_no_next_one(practice: Any, site: Any) -> None:
+    """Passed, and never sealed: the reason stands in place of the instant."""
+    stage = practice.open()
+    practice.walk(stage)
+    stage.enforce()
+
+    opening = next_opening(Store(practice.root / "store"), site, "v1.4.0")
+
+    assert opening is not None
+    assert (opening.stage, opening.at, opening.item) == ("testnet", None, "the stage before")
+    assert opening.why.startswith("expected attempt 1 to verify, got: ")
