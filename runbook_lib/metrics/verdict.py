@@ -67,12 +67,12 @@ def _repeats(series: Floats) -> bool:
 
 
 def _identical(baseline: Floats, current: Floats, rule: Rule) -> bool:
-    """Whether one window repeats the other. Two quiet counters may well be equal."""
-    if rule.kind != "gauge" and np.ptp(baseline) == 0:
-        return False
+    """Whether one window repeats the other. Two stretches that stand still may well be equal."""
     length = min(len(baseline), len(current))
-    return np.array_equal(baseline[:length], current[:length]) or np.array_equal(
-        baseline[-length:], current[-length:]
+    stretches = ((baseline[:length], current[:length]), (baseline[-length:], current[-length:]))
+    return any(
+        np.array_equal(before, now) and (rule.kind == "gauge" or np.ptp(before) > 0)
+        for before, now in stretches
     )
 
 

@@ -15,10 +15,10 @@ import yaml
 from . import processes, remote_write
 from .alertmanager import EmbeddedAlertmanager
 from .embedded import EmbeddedPrometheus
+from .history import History
 from .loopback import Address, Loopback, Scope, bind
-from .rules import Alert, RuleEngine
-from .telemetry import JOB, Recorder
-from .tsdb import Store
+from .rules import Alert
+from .telemetry import JOB
 from .world import World
 
 TICK_S = 1.0
@@ -39,14 +39,14 @@ class Real:
         self.urls = {name: server.url for name, server in self._servers.items()}
         self.up("alertmanager")
 
-    def publish(self, store: Store, engine: RuleEngine) -> None:
+    def publish(self, history: History) -> None:
         """Take the history in first, alone: rules evaluated on half of it would be wrong."""
         server = self._servers["prometheus"]
         server.stop()
         shutil.rmtree(self._root / "data", ignore_errors=True)
         (self._root / "prometheus.yml").write_text("{}\n")
         server.start()
-        remote_write.push(store, server.url)
+        remote_write.push(history.store, server.url)
         server.stop()
         config = yaml.safe_dump(self._config(), sort_keys=False)
         (self._root / "prometheus.yml").write_text(config)
@@ -87,8 +87,7 @@ class Real:
 class Embedded:
     """Both APIs in this process, and a thread that scrapes, evaluates, notifies and pages."""
 
-    def __init__(self, recorder: Recorder, loopback: Loopback, root: Path) -> None:
-        self._recorder = recorder
+    def __init__(self, loopback: Loopback, root: Path) -> None:
         self._loopback = loopback
         self._alertmanager = EmbeddedAlertmanager(root / "alertmanager" / "alertmanager.yml")
         self._apps: dict[str, Any] = {"alertmanager": self._alertmanager.app()}
@@ -103,11 +102,10 @@ class Embedded:
         self._thread = threading.Thread(target=self._run, name="rehearsal-rules", daemon=True)
         self.up("alertmanager")
 
-    def publish(self, store: Store, engine: RuleEngine) -> None:
-        url = self.urls["alertmanager"]
-        prometheus = EmbeddedPrometheus(self._recorder, engine, store, url)
-        self._apps["prometheus"] = prometheus.app()
-        self._prometheus = prometheus
+    def publish(self, history: History) -> None:
+        if self._prometheus is None or self._prometheus.history is not history:
+            self._prometheus = EmbeddedPrometheus(history, self.urls["alertmanager"])
+            self._apps["prometheus"] = self._prometheus.app()
         if "prometheus" not in self._listening:
             self.up("prometheus")
         if not self._thread.is_alive():

@@ -10,7 +10,7 @@ credited and witness messages sent only where the running gate is on.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -203,6 +203,7 @@ class Timeline:
         self.powers = [voting_power(node) for node in self.spec.nodes]
         self.total_power = sum(self.powers)
         self.quorum = quorum_of(self.total_power)
+        self._flags: dict[tuple[str, str, str], Flags] = {}
         self._read(world)
 
     def _read(self, world: World) -> None:
@@ -234,21 +235,37 @@ class Timeline:
 
     def fault(self, name: str, node: str = "") -> Flags:
         """Per segment: whether the fault is on for the cluster, or for ``node``."""
-        return np.array([(name, "") in faults or (name, node) in faults for faults in self.faults])
+        return self._known(
+            ("fault", name, node),
+            lambda: np.array([(name, "") in on or (name, node) in on for on in self.faults]),
+        )
 
     def gate(self, name: str) -> Flags:
         """Per segment and node: whether the gate is on in the running config."""
-        return np.array(
-            [[bool(c["gates"].get(name, name in BASE_GATES)) for c in row] for row in self.configs]
+        default = name in BASE_GATES
+        return self._known(
+            ("gate", name, ""),
+            lambda: np.array(
+                [[bool(c["gates"].get(name, default)) for c in row] for row in self.configs]
+            ),
         )
 
     def at_work(self, gate: str) -> Flags:
         """Per segment and node: where a gate's work is done, as it is on or a fault does it anyway."""
-        flags = self.gate(gate)
-        if gate == "timetoke_rewards":
+
+        def work() -> Flags:
+            if gate != "timetoke_rewards":
+                return self.gate(gate)
             strays = [self.fault("reward-on-other-node", name) for name in self.names]
-            flags |= np.stack(strays, axis=1)
-        return flags
+            return self.gate(gate) | np.stack(strays, axis=1)
+
+        return self._known(("work", gate, ""), work)
+
+    def _known(self, what: tuple[str, str, str], find: Callable[[], Flags]) -> Flags:
+        """Flags found once, as a timeline does not change; not to be written to."""
+        if what not in self._flags:
+            self._flags[what] = find()
+        return self._flags[what]
 
     @cached_property
     def advancing(self) -> Flags:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from threading import RLock
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -20,9 +20,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from . import promql
-from .rules import Alert, Rule, RuleEngine
-from .telemetry import JOB, Recorder
-from .tsdb import Instants, Series, Store, format_value
+from .history import History
+from .rules import Alert, Rule
+from .telemetry import JOB
+from .tsdb import Instants, Series, format_value
 
 MAX_POINTS = 11_000
 SCRAPE_MS = 5000
@@ -37,29 +38,17 @@ class BadData(ValueError):
 class EmbeddedPrometheus:
     """Series, rules and their state; ``advance`` scrapes and evaluates what time has passed."""
 
-    def __init__(
-        self, recorder: Recorder, engine: RuleEngine, store: Store, alertmanager: str
-    ) -> None:
-        self.recorder = recorder
-        self.engine = engine
-        self.store = store
-        self.alertmanager = alertmanager
-        self._last = store.last
-        self._lock = RLock()
+    def __init__(self, history: History, alertmanager: str) -> None:
+        self.history, self.alertmanager = history, alertmanager
+        self.recorder, self.engine = history.recorder, history.engine
+        self.store = history.store
 
     def advance(self) -> None:
         """Scrape and evaluate each few seconds since the last time, up to now."""
-        with self._lock:
-            clock = self.recorder.world.clock
-            now = round(clock.to_wall(clock.now()) * 1000)
-            steps: Instants = np.arange(self._last + SCRAPE_MS, now + 1, SCRAPE_MS)
-            if len(steps):
-                self.recorder.lay(self.store, clock.offset + steps / 1000.0)
-                self.engine.run(self.store, steps)
-                self._last = int(steps[-1])
+        self.history.scrape(SCRAPE_MS)
 
     def firing(self) -> list[Alert]:
-        with self._lock:
+        with self.history.lock:
             return [alert for alert in self.engine.active.values() if alert.firing]
 
     def app(self) -> Starlette:
@@ -92,7 +81,7 @@ class EmbeddedPrometheus:
 
     def _guarded(self, read: Callable[[], Any]) -> Response:
         try:
-            with self._lock:
+            with self.history.lock:
                 self.advance()
                 return JSONResponse({"status": "success", "data": read()})
         except (BadData, promql.BadQuery) as error:
@@ -142,12 +131,13 @@ class EmbeddedPrometheus:
         groups: dict[tuple[str, str], list[Rule]] = {}
         for rule in self.engine.rules:
             groups.setdefault((rule.file, rule.group), []).append(rule)
-        evaluated = _rfc3339(self._last)
+        evaluated = _rfc3339(self.history.last)
+        root = self.recorder.world.root
         return {
             "groups": [
                 {
                     "name": group,
-                    "file": file,
+                    "file": str(Path(file).relative_to(root)),
                     "rules": [self._rule(rule, evaluated) for rule in rules],
                     "interval": rules[0].interval_s,
                     "limit": 0,
@@ -196,7 +186,7 @@ class EmbeddedPrometheus:
                     "scrapeUrl": f"http://{node.name}/metrics",
                     "globalUrl": f"http://{node.name}/metrics",
                     "lastError": "" if up else "server returned HTTP status 503",
-                    "lastScrape": _rfc3339(self._last),
+                    "lastScrape": _rfc3339(self.history.last),
                     "lastScrapeDuration": 0.001,
                     "health": "up" if up else "down",
                     "scrapeInterval": "5s",

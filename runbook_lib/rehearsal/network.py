@@ -260,7 +260,7 @@ class RehearsalNetwork:
             self.telemetry.relay(seconds)
         broken = {one.cluster for one in self.faults if FAULTS[one.name].layer == "assets"}
         for cluster in self.world.clusters.keys() - broken:
-            self.assets.back_up(cluster)
+            self.assets.back_up_when_due(cluster)
         self.settle()
 
     def settle(self) -> None:

@@ -52,12 +52,17 @@ def window(store: Store, selector: Any, at: int) -> list[Series]:
     lookup = selector.vector_selector
     end = at - _ms(lookup.offset)
     found = []
-    for series in (each.samples() for each in select(store, lookup)):
-        low = np.searchsorted(series.times, end - _ms(selector.range), side="left")
-        high = np.searchsorted(series.times, end, side="right")
-        if high > low:
-            found.append(Series(series.labels, series.times[low:high], series.values[low:high]))
+    for series in _reached(select(store, lookup), np.array([end]), _ms(selector.range)):
+        kept = series.samples()
+        if len(kept.times):
+            found.append(kept)
     return found
+
+
+def _reached(found: list[Series], ends: Instants, length: int) -> list[Series]:
+    """Of each series the samples that windows of ``length`` (ms) before the ends can hold."""
+    first, last = int(ends.min()) - length, int(ends.max())
+    return [series.between(first, last) for series in found]
 
 
 class _Evaluation:
@@ -103,10 +108,12 @@ class _Evaluation:
     def _instant(self, selector: Any) -> tuple[Vector, Floats]:
         """The newest sample of the last five minutes per step, and its instant in ms."""
         at = self.steps - _ms(selector.offset)
-        found = select(self.store, selector)
+        found = _reached(select(self.store, selector), at, LOOKBACK_MS)
         shape = (len(found), len(at))
         values, present, times = np.zeros(shape), np.zeros(shape, dtype=bool), np.zeros(shape)
         for row, series in enumerate(found):
+            if not len(series.times):
+                continue
             index = np.searchsorted(series.times, at, side="right") - 1
             known = np.maximum(index, 0)
             times[row] = series.times[known]
@@ -153,7 +160,7 @@ class _Evaluation:
             raise Unsupported(f"only plain range selectors are supported, got: {selector}")
         lookup, length = selector.vector_selector, _ms(selector.range)
         ends = self.steps - _ms(lookup.offset)
-        found = [series.samples() for series in select(self.store, lookup)]
+        found = [each.samples() for each in _reached(select(self.store, lookup), ends, length)]
         values = np.zeros((len(found), len(ends)))
         present = np.zeros(values.shape, dtype=bool)
         for row, series in enumerate(found):

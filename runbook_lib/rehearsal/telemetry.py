@@ -29,7 +29,7 @@ from .world import Event, World
 
 JOB = "rpp-node"
 MINUTE_S = 60.0
-AHEAD_S = 600.0  # how far series are computed ahead
+AHEAD_S = 24 * 3600.0  # how far series are computed ahead
 LATENCY_MS = (100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0)
 VOTE_BOUNDS_MS = (50.0, 75.0, 100.0, 250.0, 500.0)
 SMALL = (5.0, 10.0, 25.0, 50.0, 100.0)
@@ -39,6 +39,7 @@ SWING_S = 4 * 3600.0  # the period of a latency that comes and goes
 PROVE_MS, VERIFY_S, REWARD_MS = 850.0, 0.045, 35.0  # typical: proving, verifying, rewarding
 SLOW_GOSSIP, DROP_PERIOD_S = 3.0, 120.0  # under faults: factor of latencies, pace of drops per node
 SLOW_PROOFS = 40.0  # what the fault proof-slow multiplies verifying by
+LAST_SUCCESS = "timetoke_replay_last_success_timestamp"
 REPLAY_ERROR = {"reason": "stalled"}
 _P = "rpp_runtime_consensus_"
 _PROOF = {"proof_backend": "stwo", "proof_kind": "consensus", "proof_circuit": "consensus"}
@@ -131,12 +132,26 @@ class NodeTelemetry:
 
     def _block_time(self, at: Floats) -> Floats:
         """When the node saw its latest block: sums and counts of observations move together."""
-        active = self.timeline.advancing & self.timeline.up[:, self.index]
-        return self._latest(active, self.timeline.spec.block_time_s, at)
+        active, passed = self._producing
+        return self._latest(active, passed, self.timeline.spec.block_time_s, at)
 
-    def _latest(self, active: Flags, period: float, at: Floats) -> Floats:
-        """When something last happened that happens once a ``period`` of ``active`` time."""
-        passed = self.timeline.elapsed(active, self._edges)
+    @cached_property
+    def _producing(self) -> tuple[Flags, Floats]:
+        """Per segment whether the node sees blocks, and for how long it had up to each edge."""
+        active = self.timeline.advancing & self.timeline.up[:, self.index]
+        return active, self.timeline.elapsed(active, self._edges)
+
+    @cached_property
+    def _replaying(self) -> tuple[Flags, Floats]:
+        """The same of timetoke's replay."""
+        active = ~self.timeline.fault("replay-stall")
+        return active, self.timeline.elapsed(active, self._edges)
+
+    def _latest(self, active: Flags, passed: Floats, period: float, at: Floats) -> Floats:
+        """When something last happened that happens once a ``period`` of ``active`` time.
+
+        ``passed`` is how much of that there had been at each edge.
+        """
         seconds = np.floor(self.timeline.elapsed(active, at) / period + 1e-9) * period
         index = np.minimum(np.searchsorted(passed, seconds), len(passed) - 1)
         when: Floats = self._edges[index] - (passed[index] - seconds)
@@ -266,9 +281,9 @@ class NodeTelemetry:
 
     def _gauges(self, at: Floats, offset: float) -> Iterator[Row]:
         timeline = self.timeline
-        age = at - self._latest(~timeline.fault("replay-stall"), REPLAY_PERIOD_S, at)
+        age = at - self._latest(*self._replaying, REPLAY_PERIOD_S, at)
         yield Row("timetoke_replay_seconds_since_success", {}, age)
-        yield Row("timetoke_replay_last_success_timestamp", {}, at - age - offset)
+        yield Row(LAST_SUCCESS, {}, at - age - offset)
         for threshold, limit in (("warning", STALL_WARNING_S), ("critical", STALL_CRITICAL_S)):
             flag = (age > limit).astype(float)
             yield Row("timetoke_replay_stalled", {"threshold": threshold}, flag)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +98,8 @@ def _commits(predicate: dict[str, Any]) -> tuple[str, ...]:
 
 def parse_sbom(data: bytes, where: str) -> Sbom:
     """A CycloneDX document and whether its schema holds. Raises ParameterError for another kind."""
+    # jsonschema would load a grammar for the format of links: a second, for what is only a hint.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     from cyclonedx.exception import MissingOptionalDependencyException
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator

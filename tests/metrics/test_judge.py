@@ -164,6 +164,15 @@ def test_identical_windows_are_suspicious(shifted: int) -> None:
     )
 
 
+def test_stretches_that_stand_still_may_be_equal() -> None:
+    """All is well for hours in both windows, but for a restart that one of them began with."""
+    quiet = np.ones(1440)
+    begun = np.concatenate(([0.98], quiet))
+
+    assert judge(quiet, begun, PROPORTION).outcome is Outcome.PASS
+    assert judge(begun, quiet, PROPORTION).outcome is Outcome.PASS
+
+
 @pytest.mark.parametrize("times", [2, 3.5])
 def test_a_look_repeated_within_a_window_is_suspicious(times: float) -> None:
     """The same samples again are no more data."""
