@@ -187,8 +187,8 @@ class Promotion:
 
     def report(self) -> Any:
         """The release report over what the store now holds."""
-        commit = self.network.release.commit
-        params = {"site": str(self.network.site), "release": self.release, "commit": commit}
+        about = layout.PARAMETERS["preflight"](self.network.world, self.network.release)
+        params = {"site": about["site"], "release": self.release, "commit": about["commit"]}
         return self._run("report", {**params, "mode": "plan"}).report
 
     def _run(self, stage: str, params: Mapping[str, Any], file: str = "") -> Carried:

@@ -410,6 +410,7 @@ class Scope:
     ) -> Ended:
         """Run a command of the site. A changing one needs the cluster's ``lock``.
 
+        Of our own folders it is told by name, it may say the path back: that is written as in keys.
         ``private``: stdout may hold secrets that belong there (a node's TOML). Its digest goes on
         the tape, and live its raw bytes come along, for memory only; a replay has none.
         """
@@ -421,7 +422,10 @@ class Scope:
             if outputs is not None:
                 self.clean_files(outputs)
             # Redacted one by one: the split between the two must still be right on the tape.
-            out, err = map(self.outside.redactor.clean, (ended.stdout, ended.stderr))
+            out, err = (
+                self._named(self.outside.redactor.clean(said), argv)
+                for said in (ended.stdout, ended.stderr)
+            )
             meta: Meta = {"code": ended.code, "problem": ended.problem, "out": len(out)}
             return meta | ({"digest": digest_bytes(ended.stdout)} if private else {}), out + err
 
@@ -536,6 +540,13 @@ class Scope:
             found = self.tape.record(slot, asked, *ask())
         self._entries.append(found[0])
         return found[0].meta, found[1]
+
+    def _named(self, said: bytes, argv: list[str]) -> bytes:
+        """What a command said, with the folders that its words gave away under their names."""
+        for path, name in self._aliases:
+            if any(path in word for word in argv):
+                said = said.replace(path.encode(), f"{{{name}}}".encode())
+        return said
 
     def _alias(self, text: str) -> str:
         for path, name in self._aliases:

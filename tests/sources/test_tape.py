@@ -58,6 +58,20 @@ def test_replay_gives_every_answer_again_and_asks_nobody(world: World, tmp_path:
     assert len(world.asked) == 3
 
 
+def test_a_command_says_a_folder_it_was_told_by_its_name(world: World, tmp_path: Path) -> None:
+    """The same elsewhere; a path that it was not told stands as it was said."""
+    live = world.scope(aliases=((str(tmp_path), "attempt"),))
+    told = ["echo", f"testing {tmp_path}/a.yaml"]
+    untold = ["sh", "-c", 'echo "$(dirname /elsewhere/a)"']
+
+    assert live.run(told, timeout_s=60).stdout == b"testing {attempt}/a.yaml\n"
+    assert live.run(untold, timeout_s=60).stdout == b"/elsewhere\n"
+    replay = world.replay(aliases=(("/elsewhere", "attempt"),))
+    assert replay.run(["echo", "testing /elsewhere/a.yaml"], timeout_s=60).stdout == (
+        b"testing {attempt}/a.yaml\n"
+    )
+
+
 def test_each_use_of_a_request_has_its_own_answer(world: World) -> None:
     """Polling the same URL gives a new answer each time, and the same ones again in replay."""
     live = world.scope(counting())  # type: ignore[arg-type]
