@@ -114,6 +114,7 @@ class Session:
             aliases=[
                 (str(self.attempt.folder), "attempt"),
                 (str(self.store.root), "store"),
+                (str(self.site.kits_path), "kits"),
                 (str(self.private), "private"),
             ],
         )

@@ -353,6 +353,7 @@ class Site(Strict):
     name: str
     clock: Clock = Clock()
     store: str
+    kits: str = ".kits"
     single_operator: bool = False
     bundle: Bundle
     people: list[Person] = Field(min_length=1)
@@ -388,9 +389,16 @@ class Site(Strict):
                 problems.append(f"people: expected every {key} once")
         if self.words and "{release}" not in self.words:
             problems.append(f"words: expected a folder with {{release}} in it, got {self.words!r}")
+        if self.kits_path.resolve().is_relative_to(self.store_path.resolve()):
+            problems.append(f"kits: expected a folder outside the store, got {self.kits!r}")
         if problems:
             raise Problems(problems)
         return self
+
+    @property
+    def kits_path(self) -> Path:
+        """Where recovery kits lie: they must be there when the store is not."""
+        return project_path(self.kits)
 
     @property
     def store_path(self) -> Path:

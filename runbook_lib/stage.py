@@ -21,6 +21,7 @@ from .changes.apply import Applier, Change
 from .changes.approvals import accept_drops, accept_waivers
 from .changes.approved import Ruling, needs_approval, rule
 from .changes.back import ruling as ruling_back
+from .changes.kit import write_kit
 from .changes.plan import Plan
 from .changes.power import margin_facts
 from .changes.takeover import cluster_lock
@@ -369,9 +370,10 @@ class Stage:
         if stage not in playbook.STAGES or change.item == playbook.DOCUMENT:
             return []
         declared = playbook.DECLARED[stage]
-        if self._needs_plan(change.item, declared[: declared.index(change.item)]):
-            prepare(context)
-        return []
+        if not self._needs_plan(change.item, declared[: declared.index(change.item)]):
+            return []
+        prepare(context)
+        return write_kit(context)
 
     def _result(self, context: Context, number: int, run: Callable[[], CheckResult | None]) -> None:
         """Record what ``run`` came to; nothing when it recorded its own end."""

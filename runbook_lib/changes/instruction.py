@@ -101,9 +101,14 @@ def _head(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> str:
 
 def _target(context: Context, phase: Phase, node: NodePlan) -> str:
     text = kept_config(context.folder, node.node, phase.name).read_text("utf-8")
+    return fenced(node.node, "its target file", text)
+
+
+def fenced(node: str, what: str, text: str) -> str:
+    """A node's TOML in Markdown, whatever it holds."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(4, longest + 1)
     return (
-        f"\n<details><summary>{code(node.node)}: its target file</summary>\n\n"
-        f"#### {node.node}.toml\n\n{fence}toml\n{text.rstrip()}\n{fence}\n\n</details>\n"
+        f"\n<details><summary>{code(node)}: {what}</summary>\n\n"
+        f"#### {node}.toml\n\n{fence}toml\n{text.rstrip()}\n{fence}\n\n</details>\n"
     )

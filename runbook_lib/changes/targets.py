@@ -8,6 +8,7 @@ profile in one gate, witness_network, which the playbook turns on in its last st
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -156,6 +157,14 @@ def kept_toml(context: Context, known: Known) -> NodeConfig:
             known.kept, "expected the file as it was verified, got it without secrets"
         )
     return NodeConfig(text, known.state.config)
+
+
+def kept_as(context: Context, known: Known | None, digest: str) -> NodeConfig:
+    """A node's TOML with ``digest`` as last verified; without text where the store has none."""
+    with suppress(SourceError):
+        if known is not None and known.state.config == digest:
+            return kept_toml(context, known)
+    return NodeConfig(b"", digest)
 
 
 def members_of(context: Context, turn: Turn) -> set[str]:

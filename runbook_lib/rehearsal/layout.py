@@ -150,6 +150,7 @@ def site(
             "wait": _command(root, 120.0, "fast-forward", "{seconds}"),
         },
         "store": _shown(root / "store"),
+        "kits": _shown(root / "kits"),
         "single_operator": True,
         "bundle": {"path": _shown(root / "bundle" / "mainnet.toml")},
         "people": people,

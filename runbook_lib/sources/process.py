@@ -8,6 +8,7 @@ unseen, and whoever comes next waits for it or sees that it is still at work.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,6 +49,11 @@ def _environment() -> dict[str, str]:
     # `python3` in a site's command is the interpreter we run on.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     return {**os.environ, "PATH": path}
+
+
+def program(name: str) -> str:
+    """Where a command's program lies; as it was named when it is not found."""
+    return name if os.sep in name else shutil.which(name, path=_environment()["PATH"]) or name
 
 
 def run(

@@ -1,0 +1,194 @@
+"""The recovery kit: the way back as plain files and a shell script, outside the store.
+
+Written before the first change of an apply. It needs no store, telemetry, forge or Python, only
+the site's own commands.
+
+    <kits>/<release>-<stage>-<attempt>/
+      README.md  recover.sh  plan.json  targets/NODE.toml  targets-stall/NODE.toml
+      operators/OPERATOR.md  journal.tsv (the script's own)
+
+A target is the node's file as it was, secrets included: of it the record and the tape know only
+the digest. Nodes are spelt percent-encoded in file names and in the script's journal.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from ..canonical import canonical, digest_bytes
+from ..context import Context
+from ..errors import SourceError
+from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..playbook import GATE_STEPS
+from ..sources.commands import NodeConfig
+from ..sources.config import GATES_AT, Flat
+from .kit_model import FOLDERS, JOURNAL, Kit, KitNode, Variant, folder_of, key_of
+from .kit_script import script
+from .kit_texts import instruction, page
+from .plan import Artifact, NodePlan, Plan
+from .previous import artifact_of
+from .state import NodeState, known_map
+from .targets import kept_as, rendered
+
+STALL_OFF = GATE_STEPS["mainnet"]
+
+
+@dataclass(frozen=True)
+class _Before:
+    """A node's TOML as it lies there, and what the stall variant makes of it."""
+
+    plan: NodePlan
+    config: NodeConfig
+    stalled: NodeConfig
+
+
+def write_kit(context: Context) -> list[Row]:
+    """Write the kit of this attempt, once. Rows say what stands in its way; none when it is there."""
+    if context.plan is None or any(entry.kind == "kit" for entry in context.journal):
+        return []
+    before, rows = _before(context, context.plan)
+    builds = {one.plan.before.binary for one in before}
+    artifacts = {build: artifact_of(context, build) for build in sorted(builds)}
+    nodes = tuple(_node(context, one, artifacts[one.plan.before.binary], rows) for one in before)
+    if rows:
+        return rows
+    kit = Kit(
+        name=context.attempt_name,
+        release=context.params.release,
+        stage=context.stage,
+        cluster=context.cluster_name,
+        made=context.scope.reread().isoformat(),
+        digest=context.plan.digest,
+        plan=context.plan,
+        nodes=nodes,
+    )
+    folder = folder_of(context.site, context.attempt_name)
+    # What is written holds secrets: a replay has only what came of it.
+    found = json.loads(context.scope.derive("kit", lambda: _write(context, kit, before, folder)))
+    if "error" in found:
+        return [unknown_row("recovery kit", "written", folder.name, found["error"])]
+    body = {"folder": f"{{kits}}/{folder.name}", "plan": kit.digest, **found}
+    context.record.append("kit", body)
+    return []
+
+
+def _before(context: Context, plan: Plan) -> tuple[list[_Before], list[Row]]:
+    """Each node that the plan changes with its TOML, and rows of those that cannot be kept."""
+    first: dict[str, NodePlan] = {}
+    for _, node in plan.changes():
+        first.setdefault(node.node, node)
+    found, rows = [], list[Row]()
+    answers = context.each(context.commands.read_config, list(first))
+    theirs = {
+        name
+        for name, answer in answers.items()
+        if first[name].control == "operator"
+        and (isinstance(answer, SourceError) or answer.digest != first[name].before.config)
+    }
+    known = known_map(context.scope, context.store, context.cluster_name) if theirs else {}
+    for name, answer in answers.items():
+        node = first[name]
+        # Their operator has the file; what we once verified is sent along where we have it.
+        config = kept_as(context, known.get(name), node.before.config) if name in theirs else answer
+        if isinstance(config, SourceError):
+            rows.append(context.unreadable("its TOML, kept for the way back", "its file", config))
+            continue
+        if config.digest != node.before.config:
+            what = "its TOML, kept for the way back"
+            wanted = node.before.config
+            rows.append(check_row(name, what, wanted, config.digest, Outcome.FAIL))
+            continue
+        found.append(_Before(node, config, _stalled(context, node, config)))
+    return found, rows
+
+
+def _stalled(context: Context, node: NodePlan, config: NodeConfig) -> NodeConfig:
+    gates = [gate for gate in STALL_OFF if node.before.gates.get(gate)]
+    if context.stage != "mainnet" or not gates or not config.text:
+        return config
+    changes: Flat = {f"{GATES_AT}.{gate}": False for gate in gates}
+    text, raw, digest = rendered(context, node.node, config, changes)
+    return NodeConfig(text, digest, raw)
+
+
+def _node(context: Context, one: _Before, artifact: Artifact | None, rows: list[Row]) -> KitNode:
+    before = one.plan.before
+    states: dict[Variant, NodeState] = {"back": before}
+    if context.stage == "mainnet":
+        gates = {gate: on and gate not in STALL_OFF for gate, on in before.gates.items()}
+        states["stall"] = before.model_copy(update={"gates": gates, "config": one.stalled.digest})
+    if artifact is None and one.plan.control == "ours":
+        got = "no file with that digest; set `previous_release`"
+        rows.append(unknown_row(one.plan.node, "its build, for the way back", before.binary, got))
+    return KitNode(
+        node=one.plan.node,
+        key=key_of(one.plan.node),
+        control=one.plan.control,
+        operator=one.plan.operator,
+        states=states,
+        artifact=artifact,
+    )
+
+
+# --- the files ----------------------------------------------------------------------------------
+
+
+def _files(context: Context, kit: Kit, before: list[_Before]) -> dict[str, bytes]:
+    texts = {one.plan.node: one.config.text for one in before}
+    files = {
+        "plan.json": canonical(kit.model_dump(mode="json")),
+        "recover.sh": script(kit, context.site),
+        "README.md": page(kit).encode(),
+    }
+    for operator, nodes in kit.operators.items():
+        files[f"operators/{key_of(operator)}.md"] = instruction(
+            kit, operator, nodes, texts
+        ).encode()
+    for one in before:
+        if one.plan.control == "ours":
+            for variant in kit.variants:
+                config = one.config if variant == "back" else one.stalled
+                raw = config.text if config.raw is None else config.raw
+                files[f"{FOLDERS[variant]}/{key_of(one.plan.node)}.toml"] = raw
+    return files
+
+
+def _write(context: Context, kit: Kit, before: list[_Before], folder: Path) -> str:
+    """What came of it, as text: the digest of every file, or the error."""
+    try:
+        files = _files(context, kit, before)
+        _put(folder, files)
+    except (OSError, SourceError) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        return canonical({"error": f"{said}; see `kits` in the site file"}).decode()
+    return canonical({"files": {name: digest_bytes(data) for name, data in files.items()}}).decode()
+
+
+def _put(folder: Path, files: Mapping[str, bytes]) -> None:
+    """The whole kit or none of it, on disk. Raises OSError, and SourceError for one that was used."""
+    if (folder / JOURNAL).exists():
+        raise SourceError(folder.name, f"expected no kit that was used already, got its {JOURNAL}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = folder.with_name(f".new-{uuid4().hex}")
+    try:
+        scratch.mkdir(0o700)
+        for name, data in files.items():
+            path = scratch / name
+            path.parent.mkdir(0o700, exist_ok=True)
+            mode = 0o700 if name.endswith(".sh") else 0o600
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        if folder.exists():  # of a run that ended before it could note it: nothing was changed yet
+            shutil.rmtree(folder)
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
