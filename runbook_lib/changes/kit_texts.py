@@ -30,8 +30,8 @@ delivers both with the site's `deploy`, then restarts the node with `restart`. A
 passed over and tried once more at the end. Run it as often as you like: what its journal says was
 done is not done again.
 
-| node | build | file |
-|---|---|---|
+| node | build | its digest | digest of the file |
+|---|---|---|---|
 {nodes}
 
 It ends with 0 when every node it was to put back is back, with 2 when one is not (it says which),
@@ -63,14 +63,15 @@ def page(kit: Kit) -> str:
     rows = []
     for node in kit.ours:
         assert node.artifact is not None
-        build, file = f"{node.artifact.path} ({node.artifact.digest})", node.states["back"].config
-        rows.append(f"| {code(node.key)} | {code(build)} | {code(file)} |")
+        build, file = node.artifact, node.states["back"].config
+        at = code(build.path)
+        rows.append(f"| {code(node.key)} | {at} | {code(build.digest)} | {code(file)} |")
     first = [node.key for node in kit.ours[:2]]
     return _PAGE.format(
         name=code(kit.name),
         example=",".join(first) or "NODE",
         stall=_STALL if "stall" in kit.variants else "",
-        nodes="\n".join(rows) or "| none of ours | | |",
+        nodes="\n".join(rows) or "| none of ours | | | |",
         operators=_operators(kit),
         stage=kit.stage,
     )

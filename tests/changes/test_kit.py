@@ -1,0 +1,379 @@
+"""The recovery kit: rendered from a plan, quoted for a shell, and run by one with nothing of ours."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runbook_lib.canonical import canonical, digest_bytes
+from runbook_lib.changes.kit_model import Kit, KitNode, key_of, read_kit, target_file
+from runbook_lib.changes.kit_script import quoted, script
+from runbook_lib.changes.kit_texts import instruction, page
+from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
+from runbook_lib.changes.state import NodeState
+from runbook_lib.errors import SourceError
+from runbook_lib.site import Command, Commands, Site
+
+TOOLS = ("sh", "dirname", "date", "tr", "cut", "tail", "cat", "mkdir", "rm", "uname", "sleep")
+FAKE = """#!/bin/sh
+# Stands in for a site's automation: says what it was asked, and fails while a file says so.
+for word in "$@"; do printf '<%s>' "$word" >>"$0.ledger"; done
+echo >>"$0.ledger"
+if [ -e "$0.fail-$2" ]; then echo "no route to $2" >&2; exit 7; fi
+"""
+
+
+def state(config: bytes, binary: bytes = b"build", *, on: bool = False) -> NodeState:
+    gates = {"timetoke_rewards": on, "witness_network": on}
+    made = {"binary": digest_bytes(binary), "config": digest_bytes(config)}
+    return NodeState(gates=gates, channel="canary", **made)
+
+
+@dataclass
+class Made:
+    """A kit on disk, for nodes of these names, and a shell that has no Python."""
+
+    root: Path
+    names: tuple[str, ...]
+    theirs: tuple[str, ...] = ()
+    stage: str = "canary"
+    tools: tuple[str, ...] = (*TOOLS, "sha256sum", "timeout")
+    kit: Kit = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.automation = self.root / "it's $(automation)"
+        self.automation.write_text(FAKE)
+        self.automation.chmod(0o755)
+        self.artifact = self.root / "a build; $HOME"
+        self.artifact.write_bytes(b"build")
+        self.folder = self.root / "kit `of` it"
+        plans = tuple(self.plan_of(name) for name in (*self.names, *self.theirs))
+        artifact = Artifact(path=str(self.artifact), digest=digest_bytes(b"build"))
+        waves = tuple((plan.node,) for plan in plans)
+        plan = Plan(
+            stage=self.stage,
+            release="v1.4.0",
+            commit="c" * 40,
+            cluster="mainnet",
+            chain_id="rpp",
+            artifact=artifact,
+            phases=(Phase(item="canary.activate.rewards-gate", name="gates", nodes=plans, waves=waves),),
+            policy="sha256:0",
+        )  # fmt: skip
+        nodes = tuple(self.kit_node(one, artifact) for one in plans)
+        self.kit = Kit(
+            name="v1.4.0/canary/0002",
+            release="v1.4.0",
+            stage=self.stage,
+            cluster="mainnet",
+            made="2026-01-31T12:00:00+00:00",
+            digest=plan.digest,
+            plan=plan,
+            nodes=nodes,
+        )
+        self.write()
+
+    def plan_of(self, name: str) -> NodePlan:
+        operator = "an operator" if name in self.theirs else ""
+        before, after = state(f"before {name}".encode()), state(b"after", on=True)
+        control: Any = "operator" if operator else "ours"
+        return NodePlan(node=name, control=control, operator=operator, before=before, after=after)
+
+    def kit_node(self, one: NodePlan, artifact: Artifact) -> KitNode:
+        states: Any = {"back": one.before}
+        if self.stage == "mainnet":
+            states["stall"] = state(f"stall {one.node}".encode())
+        return KitNode(
+            node=one.node,
+            key=key_of(one.node),
+            control=one.control,
+            operator=one.operator,
+            states=states,
+            artifact=artifact,
+        )
+
+    def write(self) -> None:
+        words = [str(self.automation)]
+        deploy = Command(argv=[*words, "deploy", "{node}", "{artifact}", "--config={config}"])
+        restart = Command(argv=[*words, "restart", "{node}"])
+        site = Site.model_construct(commands=Commands(deploy=deploy, restart=restart))
+        self.folder.mkdir()
+        (self.folder / "recover.sh").write_bytes(script(self.kit, site))
+        for node in self.kit.ours:
+            for variant in self.kit.variants:
+                path = target_file(self.folder, node.node, variant)
+                path.parent.mkdir(exist_ok=True)
+                word = "before" if variant == "back" else variant
+                path.write_text(f"{word} {node.node}")
+
+    def run(self, *options: str) -> subprocess.CompletedProcess[str]:
+        tools = self.root / "tools"
+        if not tools.exists():
+            tools.mkdir()
+            for name in self.tools:
+                (tools / name).symlink_to(str(shutil.which(name)))
+        return subprocess.run(
+            [tools / "sh", self.folder / "recover.sh", *options],
+            env={"PATH": str(tools)},
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def fails(self, node: str) -> Path:
+        """While this file is there, the automation does not reach the node."""
+        path = self.automation.with_name(f"{self.automation.name}.fail-{node}")
+        path.touch()
+        return path
+
+    @property
+    def asked(self) -> list[str]:
+        path = self.automation.with_name(f"{self.automation.name}.ledger")
+        return path.read_text().splitlines() if path.exists() else []
+
+    @property
+    def journal(self) -> list[tuple[str, ...]]:
+        lines = (self.folder / "journal.tsv").read_text().splitlines()
+        return [tuple(line.split("\t")[1:]) for line in lines]
+
+
+def done(node: str, variant: str = "back") -> list[tuple[str, ...]]:
+    return [
+        (node, f"{step}-{variant}", phase, code)
+        for step in ("deliver", "restart")
+        for phase, code in (("intent", "-"), ("done", "0"))
+    ]
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Made:
+    return Made(tmp_path / "made", ("main-1", "main-2"))
+
+
+# --- quoting --------------------------------------------------------------------------------------
+
+
+@settings(max_examples=25)
+@given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8")), min_size=1))
+def test_the_shell_reads_back_every_word(words: list[str]) -> None:
+    """Quotes, dollars, line breaks, control characters: nothing of a word is ever executed."""
+    line = "kit=/nowhere; printf '%s\\0' " + " ".join(map(quoted, words))
+    found = subprocess.run(["sh", "-c", line], capture_output=True, check=True).stdout
+
+    assert found.decode().split("\0")[:-1] == words
+
+
+@given(st.lists(st.text(min_size=1), unique=True))
+def test_a_nodes_name_becomes_one_plain_word(names: list[str]) -> None:
+    """As a file's name, a pattern and a journal's field; no two nodes share one."""
+    keys = [key_of(name) for name in names if name.isprintable() or name.isascii()]
+
+    assert len(set(keys)) == len(keys)
+    assert not set("".join(keys)) & set("/ \t\n'\"$`*?[]\\|&;<>()")
+
+
+def test_hostile_names_and_paths_are_words_to_the_script(tmp_path: Path) -> None:
+    """A node named like a command, folders with quotes and dollars: all are handed on whole."""
+    hostile = "main'; touch pwned; $(touch pwned)\n`touch pwned` *"
+    made = Made(tmp_path / "it's", (hostile, "../up"))
+    found = made.run()
+
+    assert (found.returncode, found.stderr) == (0, "")
+    assert not list(tmp_path.rglob("pwned"))
+    assert "".join(made.asked).count(f"<{hostile}>".replace("\n", "")) == 2
+    config = f"<--config={made.folder}/targets/..%2Fup.toml>"
+    assert f"<deploy><../up><{made.artifact}>{config}" in made.asked
+
+
+# --- the script -----------------------------------------------------------------------------------
+
+
+def test_it_is_a_script_of_any_posix_shell(made: Made) -> None:
+    """Each shell that is here parses it, and it needs no Python."""
+    path = made.folder / "recover.sh"
+    for shell in ("sh", "dash", "bash", "ksh", "busybox"):
+        if program := shutil.which(shell):
+            words = [program, "sh"] if shell == "busybox" else [program]
+            subprocess.run([*words, "-n", path], check=True)
+    assert "[[" not in path.read_text() and "python" not in path.read_text()
+
+
+def test_every_node_is_delivered_and_restarted_in_order(made: Made) -> None:
+    """With the site's own commands, a line of the journal before and after each."""
+    found = made.run()
+
+    assert (found.returncode, found.stderr) == (0, "")
+    assert made.journal == [*done("main-1"), *done("main-2")]
+    config = f"<--config={made.folder}/targets/main-1.toml>"
+    assert made.asked[:2] == [f"<deploy><main-1><{made.artifact}>{config}", "<restart><main-1>"]
+    assert found.stdout.splitlines()[-2:] == ["back      main-1", "back      main-2"]
+
+
+def test_a_second_run_changes_nothing(made: Made) -> None:
+    """What the journal says was done is not done again."""
+    made.run()
+    before = made.asked, made.journal
+    again = made.run()
+
+    assert again.returncode == 0
+    assert (made.asked, made.journal) == before
+    assert "main-1: deliver: done already" in again.stdout
+
+
+def test_a_node_that_fails_is_passed_over_and_tried_once_more(made: Made) -> None:
+    """The others are put back; it is named, with the command's words; a later run mends it."""
+    failing = made.fails("main-1")
+    found = made.run()
+    failing.unlink()
+    later = made.run()
+
+    failed = [("main-1", "deliver-back", "intent", "-"), ("main-1", "deliver-back", "failed", "7")]
+    assert found.returncode == 2
+    assert "main-1: deliver: failed, exit 7: no route to main-1" in found.stdout
+    assert found.stdout.splitlines()[-2:] == ["NOT BACK  main-1", "back      main-2"]
+    assert later.returncode == 0
+    assert made.journal == [*failed, *done("main-2"), *failed, *done("main-1")]
+
+
+def test_chosen_nodes_alone_are_put_back(made: Made) -> None:
+    """A name that it does not know is wrong usage, before anything is done."""
+    wrong = made.run("--nodes", "main-1,main-9")
+    found = made.run("--nodes", "main-2")
+
+    assert (wrong.returncode, wrong.stderr) == (
+        3,
+        "recover.sh: main-9: expected one of: main-1 main-2\n",
+    )
+    assert found.returncode == 0
+    assert made.journal == done("main-2")
+
+
+@pytest.mark.parametrize("options", [("--nodes",), ("--nodes", ""), ("--stall",), ("--all",)])
+def test_wrong_usage_does_nothing(made: Made, options: tuple[str, ...]) -> None:
+    """Neither half an option nor targets that this kit has not."""
+    assert made.run(*options).returncode == 3
+    assert made.asked == []
+
+
+@pytest.mark.parametrize("what", ["target", "artifact", "missing"])
+def test_files_that_are_not_what_was_kept_are_not_delivered(made: Made, what: str) -> None:
+    """A tampered or missing target or build: that node is not touched."""
+    path = made.artifact if what == "artifact" else target_file(made.folder, "main-1")
+    wanted = digest_bytes(path.read_bytes())
+    if what == "missing":
+        path.unlink()
+        said = f"{path}: expected a readable file, got none"
+    else:
+        path.write_bytes(b"tampered")
+        said = f"{path}: expected {wanted}, got {digest_bytes(b'tampered').partition(':')[2]}"
+    found = made.run("--nodes", "main-1")
+
+    assert (found.returncode, made.asked) == (2, [])
+    assert f"main-1: deliver: failed, exit 65: {said}" in found.stdout
+
+
+def test_without_a_way_to_compute_a_digest_nothing_is_delivered(tmp_path: Path) -> None:
+    """shasum will do; with neither, no file is trusted."""
+    other = Made(tmp_path / "shasum", ("main-1",), tools=(*TOOLS, "shasum"))
+    none = Made(tmp_path / "none", ("main-1",), tools=TOOLS)
+
+    assert (other.run().returncode, len(other.asked)) == (0, 2)
+    found = none.run()
+    assert (found.returncode, none.asked) == (2, [])
+    assert "got neither sha256sum nor shasum" in found.stdout
+
+
+def test_two_runs_at_once_are_one(made: Made) -> None:
+    """The second says who is at work; the lock of a run that ended is gone."""
+    (made.folder / "lock").mkdir()
+    (made.folder / "lock" / "owner").write_text("4711 on elsewhere\n")
+    held = made.run()
+    shutil.rmtree(made.folder / "lock")
+    free = made.run()
+
+    assert (held.returncode, free.returncode) == (3, 0)
+    assert "another run is at work (process 4711 on elsewhere)" in held.stderr
+    assert not (made.folder / "lock").exists()
+
+
+def test_a_step_that_was_cut_off_is_done_again(made: Made) -> None:
+    """Killed after the intent, or with half a line written: that is no end."""
+    at = "2026-01-31T12:00:00Z"
+    (made.folder / "journal.tsv").write_text(f"{at}\tmain-1\tdeliver-back\tintent\t-\n{at}\tmai")
+    found = made.run("--nodes", "main-1")
+
+    assert found.returncode == 0
+    assert made.journal == [("main-1", "deliver-back", "intent", "-"), ("mai",), *done("main-1")]
+
+
+def test_after_a_stall_the_other_targets_are_delivered(tmp_path: Path) -> None:
+    """Mainnet's kit has both; what one of them did is no excuse for the other."""
+    made = Made(tmp_path / "made", ("main-1",), stage="mainnet")
+    codes = [made.run(*options).returncode for options in ((), ("--stall",), ("--stall",), ())]
+
+    assert codes == [0, 0, 0, 0]
+    assert made.journal == [*done("main-1"), *done("main-1", "stall"), *done("main-1")]
+    folders = [line.split("/")[-2] for line in made.asked if "deploy" in line]
+    assert folders == ["targets", "targets-stall", "targets"]
+
+
+# --- what lies beside it --------------------------------------------------------------------------
+
+
+def test_the_page_says_what_it_does_and_what_it_cannot(tmp_path: Path) -> None:
+    """In the script's order, with builds, files and operators."""
+    made = Made(tmp_path / "made", ("main-2", "main-1"), theirs=("main-7",), stage="mainnet")
+    text = page(made.kit)
+
+    assert text.index("`main-2`") < text.index("`main-1`")
+    assert "sh recover.sh --stall" in text and "## What it cannot do" in text
+    assert "- `an operator`: send `operators/an%20operator.md`, for `main-7`" in text
+    assert digest_bytes(b"build") in text
+
+
+def test_an_operator_is_told_what_their_node_was(tmp_path: Path) -> None:
+    """Keys from what the release made of it to what it was, and its file where we have it."""
+    made = Made(tmp_path / "made", (), theirs=("main-7",))
+    nodes = made.kit.operators["an operator"]
+    told = instruction(made.kit, "an operator", nodes, {"main-7": b"x = '````'\n"})
+    brief = instruction(made.kit, "an operator", nodes, {"main-7": b""})
+
+    assert "| `main-7` |  | `rollout.feature_gates.timetoke_rewards` | `True` | `False` |" in told
+    assert "`````toml\nx = '````'\n`````" in told
+    assert "```" not in brief
+    assert made.run().returncode == 3  # none of them is ours
+
+
+def test_a_kit_is_read_strictly(made: Made) -> None:
+    """Another plan under the same digest, an unknown key or no JSON at all is no kit."""
+    body = made.kit.model_dump(mode="json")
+    assert read_kit(made.folder, canonical(body)) == made.kit
+
+    other = {**body, "digest": "sha256:" + "0" * 64}
+    for text in (b"", b"[]", canonical({**body, "more": 1}), canonical(other)):
+        with pytest.raises(SourceError, match=r"plan\.json: expected"):
+            read_kit(made.folder, text)
+
+
+def test_an_unwritable_folder_is_said(made: Made) -> None:
+    """Without a journal nothing is begun."""
+    if os.geteuid() == 0:
+        (made.folder / "journal.tsv").mkdir()
+    else:
+        made.folder.chmod(0o500)
+    found = made.run()
+    made.folder.chmod(0o700)
+
+    assert (found.returncode, made.asked) == (3, [])
+    assert "expected a folder that can be written" in found.stderr
