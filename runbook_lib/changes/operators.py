@@ -54,7 +54,7 @@ def instructed(context: Context, applier: Applier, phase: Phase, wave: Sequence[
 def roll_theirs(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> bool:
     """Instruct the operators of a wave, once, and wait for their nodes. False: not all are there."""
     for made in _instructions(context, phase, wave):
-        if not _told_all(context, applier, made):
+        if not tell_all(context, applier, made):
             return False
     rows = _await(context, applier, phase, wave)
     applier.rows += rows
@@ -65,7 +65,7 @@ def tell(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) 
     """Instruct the operators of a wave by every way there is; rows of the ways that failed."""
     mine = replace(applier, rows=[])
     for made in _instructions(context, phase, wave):
-        _told_all(context, mine, made, all_ways=True)
+        tell_all(context, mine, made, all_ways=True)
     return [row.model_copy(update={"outcome": Outcome.INCONCLUSIVE}) for row in mine.rows]
 
 
@@ -75,7 +75,7 @@ def look(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) 
     return _await(context, applier, phase, wave, until)
 
 
-def _told_all(
+def tell_all(
     context: Context, applier: Applier, made: Instruction, *, all_ways: bool = False
 ) -> bool:
     steps = _steps(context, made)

@@ -9,26 +9,24 @@ judged whole, as many as the site wants; so is each that does not say how new it
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..canonical import canonical
+from ..changes.manifests import signature_row, whole
 from ..changes.state import good_map
 from ..changes.targets import artifact
 from ..context import Context, judges
 from ..errors import SourceError
-from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
+from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
 from ..params import project_path
 from ..site import Rollback
 from ..sources import images, pruning, snapshots, wire
 from ..sources.hashing import on_all_cores
-from ..sources.keys import Refused
-from ..sources.snapshots import About, Bundle, Manifest
-from ..sources.tape import FileDigest
+from ..sources.snapshots import About, Bundle
 from ..wording import count
 
-SHOWN = 20
 AHEAD_S = 300
 
 
@@ -190,7 +188,10 @@ def _bundles(context: Context, settings: Rollback, found: Found) -> None:
     tip = _tip(context, found)
     for bundle in [*silent, *ordered[:least]]:
         found.rows += _about(context, settings, bundle, tip)
-        found.rows += _whole(context, bundle, keys, found)
+        seen = whole(context, bundle, keys)
+        found.rows += seen.rows
+        if seen.digest:
+            found.bundles.append(Asset(bundle.name, seen.digest, seen.size))
 
 
 def _newness(bundle: Bundle) -> tuple[int, int]:
@@ -215,7 +216,7 @@ def _about(context: Context, limits: Rollback, bundle: Bundle, tip: int | None) 
     if isinstance(about, SourceError):
         what = "chain, height and instant (bundle.json)"
         return [unknown_row(name, what, chain, about.problem)]
-    rows = [_signature_row(name, snapshots.ABOUT, bundle.signed)]
+    rows = [signature_row(name, snapshots.ABOUT, bundle.signed)]
     rows.append(check_row(name, "chain", chain, about.chain_id, about.chain_id == chain))
     age_s = context.now.timestamp() - about.created_at
     oldest = limits.max_age_hours
@@ -259,80 +260,6 @@ def _pruning(context: Context, bundle: Bundle, height: int) -> list[Row]:
         elif got.digest != proof.digest:
             rows.append(check_row(name, what, proof.digest, got.digest, ok=False, waivable=False))
     return rows
-
-
-def _signature_row(name: str, what: str, signed: str | SourceError | Refused) -> Row:
-    # Nor is one that is not there waived: whoever cannot forge it could take it away.
-    what, wanted = f"signature of {what}", "a listed key's"
-    if isinstance(signed, SourceError):
-        return unknown_row(name, what, wanted, signed.problem, waivable=False)
-    if isinstance(signed, Refused):
-        return check_row(name, what, wanted, str(signed), ok=False, waivable=False)
-    return check_row(name, what, wanted, signed, ok=True)
-
-
-def _whole(context: Context, bundle: Bundle, keys: snapshots.Keys, found: Found) -> list[Row]:
-    """The manifest, whose it is, and every chunk it names."""
-    name = bundle.name
-    path = bundle.path / snapshots.MANIFEST
-    try:
-        text, manifest = snapshots.read_manifest(context.scope, bundle)
-    except SourceError as error:
-        return [unknown_row(name, "manifest", "readable", error.problem)]
-    digest = snapshots.manifest_digest(text)
-    found.bundles.append(Asset(name, digest, manifest.size))
-    rows = [
-        _signature_row(
-            name, snapshots.MANIFEST, snapshots.signature(context.scope, path, text, keys)
-        )
-    ]
-    if isinstance(bundle.about, About):
-        bound = bundle.about.manifest
-        what = "manifest named by bundle.json"
-        rows.append(check_row(name, what, bound, digest, bound == digest, waivable=False))
-    bad = _chunks(context, bundle.path / "chunks", manifest, name)
-    if not bad:
-        what = f"{len(manifest.segments):,} chunks of {manifest.size:,} bytes"
-        return [*rows, check_row(name, "chunks", what, what, ok=True)]
-    rows += bad[:SHOWN]
-    if left := bad[SHOWN:]:
-        fails = any(row.outcome is Outcome.FAIL for row in left)
-        outcome = Outcome.FAIL if fails else Outcome.INCONCLUSIVE
-        waivable = all(row.waivable for row in left)
-        got = f"{len(left):,} are not"
-        rows.append(check_row(name, "further chunks", "whole", got, outcome, waivable=waivable))
-    return rows
-
-
-def _chunks(context: Context, folder: Path, manifest: Manifest, name: str) -> list[Row]:
-    """A row for each chunk that is missing, unreadable, or not what the manifest says."""
-    there = set(context.scope.listing(folder))
-    rows = [
-        check_row(name, f"chunk {segment.segment_name}", "there", "missing", ok=False)
-        for segment in manifest.segments
-        if segment.segment_name not in there
-    ]
-    wanted = [one for one in manifest.segments if one.segment_name in there]
-    for algorithm in ("sha256", "blake2b"):
-        mine = [one for one in wanted if manifest.expected(one).startswith(f"{algorithm}:")]
-        paths = [folder / one.segment_name for one in mine]
-        got = context.scope.file_digests(paths, algorithm)
-        for segment, seen in zip(mine, got, strict=True):
-            rows += _chunk(name, segment, manifest.expected(segment), seen)
-    return rows
-
-
-def _chunk(
-    name: str, segment: snapshots.Segment, expected: str, seen: FileDigest | SourceError
-) -> Iterable[Row]:
-    what = f"chunk {segment.segment_name}"
-    if isinstance(seen, SourceError):
-        yield unknown_row(name, what, expected, seen.problem)
-    elif seen.size != segment.size_bytes:
-        size = segment.size_bytes
-        yield check_row(name, what, size, seen.size, ok=False, unit="bytes", waivable=False)
-    elif seen.digest != expected:
-        yield check_row(name, what, expected, seen.digest, ok=False, waivable=False)
 
 
 # --- from where each node is ------------------------------------------------------------------------

@@ -175,14 +175,6 @@ def start(site: Site, args: argparse.Namespace) -> None:
     show(site.ask("/start-node", {"node": args.node}))
 
 
-def stopped(site: Site, args: argparse.Namespace) -> None:
-    """Whether a node's process is gone."""
-    if site.is_on("stopped-unreadable", args.node):
-        fail(f"{args.node}: ssh: connection reset by peer", 255)
-    running = (site.directory(args.node) / "running.json").exists()
-    show({"node": args.node, "stopped": not running})
-
-
 def verify_snapshot(site: Site, args: argparse.Namespace) -> None:
     """As the chain's snapshot-verify: 0 whole, 1 fatal, 2 signature, 3 chunks."""
     report = site.ask("/verify-snapshot", {"node": args.node, "bundle": str(args.bundle)})
@@ -408,7 +400,6 @@ def parser() -> argparse.ArgumentParser:
         (deploy, ("node", "artifact", "digest", "config")),
         (stop, ("node",)),
         (start, ("node",)),
-        (stopped, ("node",)),
         (verify_snapshot, ("node", "bundle")),
         (inspect_wal, ("node",)),
         (keep_data, ("node", "label")),

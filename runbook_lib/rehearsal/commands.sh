@@ -1,5 +1,5 @@
 #!/bin/sh
-# version, read-config and assets NODE, and test-rules FILE of the rehearsal network: a stage asks them
+# version, read-config, stopped and assets NODE, and test-rules FILE of the rehearsal network: a stage asks them
 # dozens of times, and starting Python for each costs more than everything else. Faults are files:
 # <root>/faults/NAME.NODE.
 root=$1 verb=$2 node=$3
@@ -35,6 +35,12 @@ read-config)
   [ -e "$root/faults/config-unreadable.$node" ] && fail "ssh: connection reset by peer" 255
   cat "$home/config.toml"
   ;;
+stopped)
+  [ -e "$root/faults/stopped-unreadable.$node" ] && fail "ssh: connection reset by peer" 255
+  gone=true
+  [ -e "$home/running.json" ] && gone=false
+  echo "{\"node\": \"$node\", \"stopped\": $gone}"
+  ;;
 assets)
   [ -e "$root/faults/assets-probe-broken.$node" ] && fail "fetch: permission denied" 13
   cluster=${home%/*} free=64000000000
@@ -43,5 +49,5 @@ assets)
   [ -e "$root/faults/assets-no-space.$node" ] && free=8192
   echo "{\"node\": \"$node\", \"fetchable\": $fetchable, \"free_bytes\": $free}"
   ;;
-*) fail "expected version, read-config, assets or test-rules, got $verb" 1 ;;
+*) fail "expected version, read-config, stopped, assets or test-rules, got $verb" 1 ;;
 esac

@@ -261,7 +261,7 @@ def commands(root: Path) -> dict[str, Any]:
         "probe": command(5.0, "probe", "{backend}"),
         "test_rules": {"argv": [*script, "test-rules", "{file}"], "timeout_s": 30.0},
         "assets": {"argv": [*script, "assets", "{node}"], "timeout_s": 10.0},
-        "stopped": command(10.0, "stopped", "{node}"),
+        "stopped": {"argv": [*script, "stopped", "{node}"], "timeout_s": 10.0},
         "inspect_wal": command(10.0, "inspect-wal", "{node}"),
         "verify_snapshot": command(10.0, "verify-snapshot", "{node}", "{bundle}"),
         "soak": command(10.0, "soak"),

@@ -99,7 +99,12 @@ class Loopback:
         )
 
     async def _close(self, address: Address) -> None:
-        self._servers.pop(address).close()
+        server = self._servers.pop(address)
+        for listener in server.sockets:
+            self._loop.remove_reader(listener.fileno())
+        for _ in range(3):  # what was accepted just now must become a connection to be dropped
+            await asyncio.sleep(0)
+        server.close()
         for connection in self._connections():
             if connection.server == address:
                 connection.transport.abort()

@@ -254,11 +254,11 @@ class SiteCommands:
         printed = self._read("stopped", node, node=node).stdout
         return storage.answer("stopped", node, printed, storage.Stopped).stopped
 
-    def inspect_wal(self, node: str, *, outputs: Path) -> Ended:
+    def inspect_wal(self, node: str, *, outputs: Path | None = None) -> Ended:
         """Look at a stopped node's write-ahead log; what it prints is kept as well."""
         return self._look("inspect_wal", node, outputs, node=node)
 
-    def verify_snapshot(self, node: str, bundle: Path, *, outputs: Path) -> Ended:
+    def verify_snapshot(self, node: str, bundle: Path, *, outputs: Path | None = None) -> Ended:
         """snapshot-verify on a bundle as the node fetches it: 0, 1 fatal, 2 signature, 3 chunks."""
         return self._look("verify_snapshot", node, outputs, node=node, bundle=str(bundle))
 
@@ -384,7 +384,7 @@ class SiteCommands:
         command = self._command(purpose, source, **values)
         return execute(self._scope, source, command, private=private)
 
-    def _look(self, purpose: str, subject: str, outputs: Path, /, **values: str) -> Ended:
+    def _look(self, purpose: str, subject: str, outputs: Path | None, /, **values: str) -> Ended:
         command = self._command(purpose, f"{purpose} {subject}", **values)
         return self._scope.run(command.argv, timeout_s=command.timeout_s, outputs=outputs)
 

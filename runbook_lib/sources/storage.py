@@ -11,6 +11,7 @@ from typing import Annotated, TypeVar
 from pydantic import Field
 
 from ..errors import SourceError
+from .process import Ended
 from .snapshots import MOST
 from .wire import Wire, decode
 
@@ -67,3 +68,12 @@ def answer(purpose: str, node: str, printed: bytes, model: type[T]) -> T:
     if found.node != node:
         raise SourceError(source, f"expected {node!r}, got {found.node!r}")
     return found
+
+
+def wal_of(node: str, ended: Ended) -> Wal:
+    """What ``inspect_wal`` printed. Raises SourceError when it failed, or printed something else."""
+    if ended.code != 0:
+        said = ended.stderr.decode("utf-8", "replace").strip().splitlines()
+        got = ended.problem or f"exit {ended.code}: {said[-1] if said else 'no message'}"
+        raise SourceError(f"inspect_wal {node}", f"expected its log, got {got}")
+    return answer("inspect_wal", node, ended.stdout, Wal)

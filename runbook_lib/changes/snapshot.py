@@ -1,0 +1,146 @@
+"""Which snapshot a cluster goes back to: the newest whole one of before the apply that is undone.
+
+It is chosen once an attempt and journalled: nodes restored by different tries must agree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from ..context import Context
+from ..errors import SourceError
+from ..outcomes import Model, Outcome, Row, check_row, unknown_row
+from ..params import project_path
+from ..sources import snapshots
+from ..sources.snapshots import About, Bundle
+from .manifests import signature_row, whole
+from .undone import undone
+
+CHOSEN = "snapshot"
+"""The kind of the record's entry."""
+
+
+class Chosen(Model):
+    """A bundle as the site names it, the height and state root that it must lead to."""
+
+    path: str
+    name: str
+    height: int
+    root: str
+    label: str
+
+    @property
+    def folder(self) -> Path:
+        return project_path(self.path)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A bundle, and what was seen of it."""
+
+    path: str
+    bundle: Bundle
+    rows: list[Row]
+
+    @property
+    def whole(self) -> bool:
+        return all(row.outcome is Outcome.PASS for row in self.rows)
+
+    @property
+    def name(self) -> str:
+        return self.bundle.name
+
+    @property
+    def folder(self) -> Path:
+        return project_path(self.path)
+
+
+def staged(context: Context) -> list[Staged]:
+    """Every bundle of the cluster, the newest first, judged; no bundle is one that is missing."""
+    limits = context.cluster.rollback
+    if limits is None:
+        key = f"clusters.{context.cluster_name}.rollback"
+        raise SourceError("snapshots", f"expected settings in the site file, got none; set {key}")
+    keys = {key.version: key.key for key in limits.keys}
+    found = []
+    for folder in limits.snapshots:
+        for bundle in snapshots.find_bundles(context.scope, project_path(folder), keys):
+            inside = bundle.path == project_path(folder)
+            path = folder if inside else f"{folder.rstrip('/')}/{bundle.path.name}"
+            found.append(Staged(path, bundle, _rows(context, bundle, keys)))
+    if not found:
+        raise SourceError("snapshots", "expected at least one bundle, got none")
+    return sorted(found, key=_newness, reverse=True)
+
+
+def _newness(staged: Staged) -> tuple[int, int]:
+    about = staged.bundle.about
+    return (-1, -1) if isinstance(about, SourceError) else (about.height, about.created_at)
+
+
+def _rows(context: Context, bundle: Bundle, keys: snapshots.Keys) -> list[Row]:
+    """One row for a bundle that is whole; else what is wrong with it."""
+    about, chain = bundle.about, context.cluster.chain_id
+    if isinstance(about, SourceError):
+        return [unknown_row(bundle.name, "bundle.json", "readable", about.problem)]
+    rows = [
+        signature_row(bundle.name, snapshots.ABOUT, bundle.signed),
+        check_row(bundle.name, "chain", chain, about.chain_id, about.chain_id == chain),
+        *whole(context, bundle, keys).rows,
+    ]
+    if wrong := [row for row in rows if row.outcome is not Outcome.PASS]:
+        return wrong
+    got = f"whole, signed, of height {about.height:,}"
+    return [check_row(bundle.name, "snapshot", "whole, signed, of this chain", got, ok=True)]
+
+
+def choose(context: Context) -> tuple[Chosen | None, list[Row]]:
+    """The attempt's snapshot, and the rows that say why that one, or why none."""
+    kept = _chosen(context)
+    if kept is not None:
+        return kept, [_row(kept, "chosen by this attempt before")]
+    bundles = staged(context)
+    good = [one for one in bundles if one.whole]
+    if not good:
+        return None, [row for one in bundles for row in one.rows]
+    since = _since(context)
+    older = [one for one in good if since is not None and _created(one) < since.timestamp()]
+    taken = (older or good)[0]
+    about = taken.bundle.about
+    assert isinstance(about, About)
+    made = Chosen(
+        path=taken.path,
+        name=taken.name,
+        height=about.height,
+        root=about.state_root,
+        label=f"{context.params.release}-{context.stage}-{about.height}",
+    )
+    context.record.append(CHOSEN, {"item": context.item, "chosen": made.model_dump(mode="json")})
+    passed = [one.name for one in bundles if not one.whole]
+    why = "of before the apply" if older or since is None else "none is of before the apply"
+    return made, [_row(made, f"{why}; not whole: {', '.join(passed)}" if passed else why)]
+
+
+def _row(chosen: Chosen, why: str) -> Row:
+    got = f"{chosen.name}, height {chosen.height:,} ({why})"
+    return check_row("snapshot", "to go back to", "whole, signed, of this chain", got, ok=True)
+
+
+def _created(staged: Staged) -> int:
+    about = staged.bundle.about
+    assert isinstance(about, About)
+    return about.created_at
+
+
+def _since(context: Context) -> datetime | None:
+    """When the apply that is undone began its first step."""
+    made = undone(context)
+    steps = [e.body["at"] for e in made.entries if e.kind == "step"] if made is not None else []
+    return datetime.fromisoformat(steps[0]) if steps else None
+
+
+def _chosen(context: Context) -> Chosen | None:
+    found = [entry.body["chosen"] for entry in context.journal if entry.kind == CHOSEN]
+    return Chosen.model_validate(found[-1]) if found else None
