@@ -90,7 +90,12 @@ def recover_storage(
     rows += [row.model_copy(update={"outcome": Outcome.INCONCLUSIVE}) for row in told]
     follows = [*started, *(node.name for node in theirs)]
     whole = len(started) == len(nodes)
-    return [*rows, *(_followers(context, follows, whole=whole) if started else [])]
+    if not started:
+        return rows
+    patience = timedelta(seconds=context.patience_s)
+    if theirs:
+        patience = timedelta(minutes=context.params.takeover_minutes)
+    return [*rows, *_followers(context, follows, patience, whole=whole)]
 
 
 def _finalized(work: _Work, down: Sequence[str]) -> int:
@@ -120,11 +125,10 @@ def _agreed(work: _Work, ready: Sequence[str], height: int) -> list[str]:
     return [name for name in sound if work.rows[name][-1].outcome is Outcome.PASS]
 
 
-def _followers(context: Context, names: Sequence[str], *, whole: bool) -> list[Row]:
+def _followers(
+    context: Context, names: Sequence[str], patience: timedelta, *, whole: bool
+) -> list[Row]:
     """Every node is seen to follow the chain again; what waits for others is not yet due."""
-    patience = timedelta(minutes=context.params.takeover_minutes)
-    if whole:
-        patience = timedelta(seconds=context.patience_s)
     deadline = context.scope.reread() + patience
     while True:
         rows = [one.row for one in follow(context, names).values()]

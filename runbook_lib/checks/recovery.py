@@ -10,9 +10,10 @@ from ..changes.back import go_back
 from ..changes.back import make_back_plan as plan
 from ..changes.roll import planned_rows
 from ..context import Context
-from ..outcomes import CheckResult, Row, Value, unknown_row
+from ..outcomes import CheckResult, Row, Value
 from ..wording import count
 from .incidents import council, governance_incident, incident, public_report
+from .restoring import halt_fallback, restore, restore_state, storage, storage_rows
 
 __all__ = [
     "RUNS",
@@ -34,16 +35,6 @@ __all__ = [
 
 
 Do = Callable[[Context, Applier], list[Row]]
-
-
-def _not_built(item: str) -> Change:
-    """A change that is still to be built: it proves nothing."""
-    row = unknown_row(item, "is built", "a way to do it", "none yet: do it by hand")
-
-    def apply(context: Context, applier: Applier) -> CheckResult:
-        return context.conclude([row], passed="", empty="")
-
-    return Change(item, lambda context: [row], apply)
 
 
 def _back(item: str, passed: str, *, first: Do | None = None, then: Do | None = None) -> Change:
@@ -70,19 +61,16 @@ def _back(item: str, passed: str, *, first: Do | None = None, then: Do | None = 
 revert_build = _back(
     "development.recover.revert-build", "{nodes} run the previous build again, read back"
 )
-restore_state = _not_built("development.recover.restore-state")
 halt = _back("testnet.recover.halt", "{nodes} run the previous release again, read back")
-storage = _not_built("testnet.recover.storage")
 disable_gates = _back(
     "canary.recover.disable-gates",
     "{nodes} have rewards and witness off again, on their previous configuration",
 )
-halt_fallback = _not_built("canary.recover.halt-fallback")
 stall = _back(
     "mainnet.recover.stall",
     "{nodes} have rewards and witness off, on the canary configuration; that deviation is named",
+    then=storage_rows,
 )
-restore = _not_built("mainnet.recover.restore")
 
 _ALL: Sequence[Change] = (
     revert_build, restore_state, incident, halt, storage, governance_incident,

@@ -17,7 +17,7 @@ from runbook_lib.rehearsal.faults import FAULTS
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import open_stage
 
-SIZES = {"development": 3, "testnet": 2, "mainnet": 5}
+SIZES = {"development": 4, "testnet": 2, "mainnet": 5}
 CHANGES = {
     "development": restoring.restore_state,
     "testnet": restoring.storage,
@@ -128,12 +128,12 @@ def test_development_goes_back_and_replays_what_was_finalized(site: Site) -> Non
     result, folder = site.recover("development")
 
     assert (result.outcome, wrong(result)) == (PASS, [])
-    assert result.reason == "3 nodes restored, state roots equal, following the chain"
+    assert result.reason == "4 nodes restored, state roots equal, following the chain"
     replayed = {row.observed for row in result.rows if row.what == "replayed to"}
     assert len(replayed) == 1 and min(replayed) > snapshot["height"]
     assert site.up("development") == site.ours("development")
     label = f"{site.release}-development-{snapshot['height']}"
-    assert [site.kept(name) for name in site.ours("development")] == [[label]] * 3
+    assert [site.kept(name) for name in site.ours("development")] == [[label]] * 4
     record = [json.loads(line) for line in (folder / "record.jsonl").read_text().splitlines()]
     done = [e["body"] for e in record if e["kind"] == "step" and e["body"]["phase"] == "done"]
     assert [one["step"] for one in done if one["node"] == "dev-1"] == [
