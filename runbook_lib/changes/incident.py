@@ -269,7 +269,7 @@ def _file(context: Context, applier: Applier, found: Incident, report: Report) -
     step = _filing(context, there, report, f"{name}-{context.scope.number}", made)
     if not made and not applier.step(step):
         _kept(context, kind, document, None)
-        return []
+        return [applier.rows.pop()]  # the step's own
     try:
         rows = [*there.rows(), *read_back(context.forge, there.me, made[0], report)]
     except SourceError as error:
@@ -329,7 +329,10 @@ def plan_halt(context: Context) -> list[Row]:
 
 def announce_halt(context: Context, applier: Applier) -> list[Row]:
     """Tell the validators that the rollout is halted, and read it back. Playbook: testnet."""
-    text, reference = halt_text(context), halted(context)
+    try:
+        text, reference = halt_text(context), halted(context)
+    except SourceError as error:
+        return [context.unreadable("halt announced", "the template filled", error)]
     path = context.folder / "halt.txt"
     path.write_text(text)
     values = {"release": context.params.release, "stage": context.stage, "reference": reference}
@@ -359,7 +362,7 @@ def announce_halt(context: Context, applier: Applier) -> list[Row]:
     name = f"announce-halt-{context.scope.number}"
     if not applier.step(Step("channel", name, run, expected="sent")):
         _kept(context, "halt", document, None)
-        return []
+        return [applier.rows.pop()]  # the step's own
     outbox.drop(context.folder, "halt")
     try:
         got = reference if announced(context) else "not among those that stand"

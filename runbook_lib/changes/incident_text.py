@@ -12,7 +12,7 @@ from datetime import datetime
 from string import Template
 
 from ..context import Context
-from ..errors import RecordDamaged, SourceError
+from ..errors import ParameterError, RecordDamaged, SourceError
 from ..evidence.comment import LIMIT, code, fold, plain
 from ..evidence.record import Entry, parse
 from ..evidence.standing import verdict
@@ -163,7 +163,7 @@ def _figures(context: Context, facts: Facts, begun: datetime) -> None:
         queries = list(dict.fromkeys(query for many in asked.values() for query in many))
         then = context.prometheus.instants(queries, begun)
         now = context.prometheus.instants(queries, context.at)
-    except SourceError as error:
+    except (SourceError, ParameterError) as error:
         facts.miss("figures", str(error))
         return
     for metric in metrics:

@@ -18,16 +18,22 @@ from dataclasses import dataclass
 
 from ..canonical import digest_bytes
 from ..markup import visible
-from ..playbook import STAGES
+from ..playbook import RECOVERY, STAGES
 
 LIMIT = 65_536
 """Characters of a comment, GitHub's limit; counted as UTF-16 units, of which there are never fewer."""
+ORDER = tuple(
+    name
+    for stage in STAGES
+    for name in (stage, *(runbook for runbook, about in RECOVERY.items() if about == stage))
+)
+"""Sections, oldest first: a stage's recovery comes after it."""
 LEVELS = ((300, 200), (120, 40), (60, 12))
 """Ever briefer: characters of a reason, rows of a table."""
 
 _TAG = "rpp-runbook"
 _SECTION = re.compile(
-    rf"<!-- {_TAG} section=(?P<stage>[a-z]+) attempt=(?P<attempt>\d{{1,9}}) -->\n"
+    rf"<!-- {_TAG} section=(?P<stage>[a-z_]+) attempt=(?P<attempt>\d{{1,9}}) -->\n"
     rf"(?P<text>.*?)\n<!-- {_TAG} end=(?P=stage) sha256=(?P<digest>[0-9a-f]{{16}}) -->",
     re.DOTALL,
 )
@@ -112,7 +118,7 @@ def sections(body: str) -> list[Section]:
     found: dict[str, Section] = {}
     for match in _SECTION.finditer(lines(body)):
         stage, text = match["stage"], match["text"]
-        if stage in STAGES and stage not in found:
+        if stage in ORDER and stage not in found:
             altered = match["digest"] != _short_digest(text)
             found[stage] = Section(stage, int(match["attempt"]), text, altered)
     return list(found.values())
@@ -126,7 +132,7 @@ def compose(release: str, render: Callable[[int], Section], others: Sequence[Sec
     """
     mine = render(0)
     kept = {section.stage: section for section in others if section.stage != mine.stage}
-    oldest_first = [stage for stage in STAGES if stage in kept]
+    oldest_first = [stage for stage in ORDER if stage in kept]
     steps: list[Callable[[], None]] = [
         lambda stage=stage: kept.update({stage: _without_details(kept[stage])})  # type: ignore[misc]
         for stage in oldest_first
@@ -151,7 +157,7 @@ def compose(release: str, render: Callable[[int], Section], others: Sequence[Sec
 
 
 def _whole(release: str, parts: Sequence[Section]) -> str:
-    newest_first = sorted(parts, key=lambda part: -STAGES.index(part.stage))
+    newest_first = sorted(parts, key=lambda part: -ORDER.index(part.stage))
     marked = [part.marked() for part in newest_first]
     return "\n\n".join([f"{marker(release)}\n## Rollout of {code(release)}", *marked]) + "\n"
 

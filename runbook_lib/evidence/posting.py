@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..canonical import digest_bytes
 from ..errors import SourceError, SourceRefused
 from ..outcomes import Row, check_row
+from ..playbook import RECOVERY
 from ..sources.forge import Comment, Forge
 from ..sources.tape import Scope
 from .comment import Section, code, compose, is_marked, lines, plain, sections
@@ -106,6 +107,8 @@ def previous_stage(
     scope: Scope, store: Store, release: str, commit: str, stage: str, source: str
 ) -> str:
     """Verdict and manifest of the applied attempt of the stage before, as Markdown."""
+    if stage in RECOVERY:
+        return f"{RECOVERY[stage]}, which it takes back"
     if stage not in BEFORE:
         return f"none: {stage} is the first"
     found = earlier(scope, store, release, commit, stage, source)

@@ -1,5 +1,7 @@
 """Publishing a sealed apply: its files attached to the release's evidence, its section updated.
 
+A recovery's outbox is sent first, sealed or not.
+
 A notification outside item, guard and tape: whatever becomes of it, the verdict and its exit code
 stand. Until all of it is done a note lies in the attempt's outbox, which no seal covers;
 ``runbook publish`` tries again. Everything is looked up before it is written, so that trying again
@@ -64,8 +66,7 @@ def at_sealing(folder: Path, http: Http | None = None) -> list[str]:
         opened = Record(folder / "record.jsonl").entries()[0].body
         publishes = opened["source"] in PUBLISHED and opened["mode"] == "apply"
         due = opened["params"].get("issue")
-        if opened["stage"] in RECOVERY:
-            due = outbox.pending(folder)
+        due = due or (opened["stage"] in RECOVERY and outbox.pending(folder))
         if not (publishes and due):
             return []
         rows = publish(folder, http)
@@ -87,8 +88,10 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
     Raises ParameterError when there is nothing to publish, StoreError, and OSError for an outbox
     that cannot be written. ``http`` may be given a transport by tests.
     """
-    if (opened := _opened(folder)).get("stage") in RECOVERY:
-        return send(folder, _recorded(folder, opened), opened, http)
+    opened = _opened(folder)
+    kept = _send_kept(folder, opened, http)
+    if kept and not ((folder / MANIFEST).exists() and opened["params"].get("issue")):
+        return kept  # a recovery that is not sealed yet, or has no release issue
     attempt = _attempt(folder)
     _note(folder, {"issue": attempt.issue, "problem": "it was begun and did not end"})
     redactor = Redactor(attempt.site.secret_names())
@@ -109,7 +112,14 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
         (folder / OUTBOX).unlink(missing_ok=True)
         with suppress(OSError):  # something else lies there
             (folder / OUTBOX).parent.rmdir()
-    return rows
+    return [*kept, *rows]
+
+
+def _send_kept(folder: Path, opened: dict[str, Any], http: Http | None) -> list[Row]:
+    """What a recovery could not send, first of all; of any other attempt nothing."""
+    if opened["stage"] not in RECOVERY:
+        return []
+    return send(folder, _recorded(folder, opened), opened, http)
 
 
 def _attempt(folder: Path) -> Attempt:

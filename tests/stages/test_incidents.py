@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import pytest
 
 from runbook_lib import cli, playbook
@@ -18,9 +19,12 @@ from runbook_lib.changes.incident import announce_halt, plan_halt
 from runbook_lib.checks import incidents as telling
 from runbook_lib.context import Context
 from runbook_lib.errors import StageRefused
+from runbook_lib.evidence.by_hand import seal_by_hand
+from runbook_lib.evidence.comment import sections
 from runbook_lib.evidence.incidents import Incident, blocking, incidents_of, path_of
-from runbook_lib.evidence.publish import publish
+from runbook_lib.evidence.publish import at_sealing, publish
 from runbook_lib.evidence.store import Store
+from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.outcomes import CheckResult, ExitCode, Outcome, Row, Verdict
 from runbook_lib.params import RecoveryParams
 from runbook_lib.rehearsal.faults import FAULTS, Fault
@@ -44,8 +48,7 @@ CLUSTERS = {
 
 
 def _halt(context: Context, applier: Applier) -> CheckResult:
-    rows = announce_halt(context, applier)
-    return context.conclude([*applier.rows, *rows], passed="announced", empty="nothing")
+    return context.conclude(announce_halt(context, applier), passed="announced", empty="nothing")
 
 
 HALT = Change("testnet.recover.halt", plan_halt, _halt, exclusive=False)
@@ -364,6 +367,27 @@ def test_a_fault_comes_to_its_declared_outcome(network: RehearsalNetwork, fault:
     _, result = recovery.run()
 
     assert result.outcome == fault.outcome, result.reason
+
+
+def test_a_sealed_recovery_is_published(network: RehearsalNetwork) -> None:
+    """As a section of its own, its files attached; what its outbox kept goes out first."""
+    recovery = Recovery(network, telling.public_report)
+    network.fault("forge-down@canary")
+    recovery.run()
+    network.clear("forge-down")
+    book = nbformat.read(NOTEBOOKS / "35_canary_recovery.ipynb", as_version=4)
+    nbformat.write(book, recovery.folder / "35_canary_recovery.ipynb")
+    seal_by_hand(recovery.folder)
+
+    problems = at_sealing(recovery.folder)
+
+    assert problems == []
+    assert recovery.issue["state"] == "open"
+    (comment,) = network.forge.comments.values()
+    (section,) = sections(comment["body"])
+    assert section.title == "### ? INCONCLUSIVE · canary_recovery · attempt 1"
+    assert "canary, which it takes back" in section.text
+    assert not (recovery.folder / "outbox").exists()
 
 
 # --- the halt -------------------------------------------------------------------------------------
