@@ -8,6 +8,7 @@ from .. import playbook
 from ..changes.apply import Applier, Change
 from ..changes.back import go_back
 from ..changes.back import make_back_plan as plan
+from ..changes.incident import announce_halt, plan_halt
 from ..changes.roll import planned_rows
 from ..context import Context
 from ..outcomes import CheckResult, Row, Value
@@ -37,11 +38,21 @@ __all__ = [
 Do = Callable[[Context, Applier], list[Row]]
 
 
-def _back(item: str, passed: str, *, first: Do | None = None, then: Do | None = None) -> Change:
-    """A change that takes the plan's nodes back; ``first`` and ``then`` are what else it does."""
+def _back(
+    item: str,
+    passed: str,
+    *,
+    would: Callable[[Context], list[Row]] = lambda context: [],
+    first: Do | None = None,
+    then: Do | None = None,
+) -> Change:
+    """A change that takes the plan's nodes back; ``first`` and ``then`` are what else it does.
+
+    ``would`` plans what comes first.
+    """
 
     def plan_it(context: Context) -> list[Row]:
-        return planned_rows(context, item)
+        return [*would(context), *planned_rows(context, item)]
 
     def apply(context: Context, applier: Applier) -> CheckResult:
         rows = list(first(context, applier)) if first is not None else []
@@ -61,7 +72,12 @@ def _back(item: str, passed: str, *, first: Do | None = None, then: Do | None = 
 revert_build = _back(
     "development.recover.revert-build", "{nodes} run the previous build again, read back"
 )
-halt = _back("testnet.recover.halt", "{nodes} run the previous release again, read back")
+halt = _back(
+    "testnet.recover.halt",
+    "the halt is announced, {nodes} run the previous release again, read back",
+    would=plan_halt,
+    first=announce_halt,
+)
 disable_gates = _back(
     "canary.recover.disable-gates",
     "{nodes} have rewards and witness off again, on their previous configuration",
