@@ -22,6 +22,7 @@ from .power import powers
 from .snapshot import Staged, staged
 
 BLOCKS = 2
+FOLLOWS = "follows its chain"
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def follow(context: Context, names: Sequence[str] | None = None) -> dict[str, Fo
 def _followed(
     name: str, first: Consensus | SourceError, second: Consensus | SourceError
 ) -> Followed:
-    what, expected = "follows its chain", f"{BLOCKS} blocks on, committed by a quorum"
+    what, expected = FOLLOWS, f"{BLOCKS} blocks on, committed by a quorum"
     if isinstance(first, SourceError) or isinstance(second, SourceError):
         failed = first if isinstance(first, SourceError) else second
         assert isinstance(failed, SourceError)

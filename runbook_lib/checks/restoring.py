@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from ..changes.apply import Applier, Change, all_pass
-from ..changes.halting import Need, corrupted, halted
+from ..changes.halting import FOLLOWS, Need, corrupted, halted
 from ..changes.storage import plan_storage, recover_storage
 from ..context import Context
-from ..outcomes import CheckResult, Row
+from ..outcomes import CheckResult, Outcome, Row
 
 AGAIN = "mainnet.recover.restore"
 
@@ -18,24 +18,36 @@ def _always(context: Context) -> Need:
     return Need([], tuple(node.name for node in context.cluster.nodes))
 
 
-def _began(context: Context, item: str) -> tuple[str, ...]:
-    """The nodes that this attempt has begun to restore: they are finished whatever is seen now."""
-    mine = [e.body for e in context.journal if e.kind == "step" and e.body["item"] == item]
-    done = {b["node"] for b in mine if b["step"] in ("stop", "keep-aside", "restore", "start")}
-    return tuple(node.name for node in context.cluster.nodes if node.name in done)
+def _corrupted_or_halted(context: Context) -> Need:
+    """A chain that stands still goes back whole: nothing tells which of its stores is sound."""
+    found = corrupted(context)
+    if found.nodes or any(
+        row.what == FOLLOWS and row.outcome is Outcome.PASS for row in found.rows
+    ):
+        return found
+    stopped = halted(context)
+    return stopped if stopped.nodes else found
+
+
+def _begun(context: Context) -> tuple[str, ...]:
+    """The nodes that this attempt set out to restore: they are finished whatever is seen now."""
+    mine = [
+        e.body for e in context.journal if e.kind == "restore" and e.body["item"] == context.item
+    ]
+    return tuple(mine[-1]["nodes"]) if mine else ()
 
 
 def _rows(
     context: Context, applier: Applier, need: Callable[[Context], Need], *, log: bool = False
 ) -> tuple[list[Row], int]:
     """Rows, and how many nodes were to be restored."""
-    begun = _began(context, context.item)
-    found = need(context) if not begun else Need([], begun)
-    if begun and need is not corrupted:  # a cluster goes back together
-        found = _always(context)
+    begun = _begun(context)
+    found = Need([], begun) if begun else need(context)
     names = [name for name in found.nodes if name in (context.params.nodes or found.nodes)]
     if not names:
         return found.rows, 0
+    if not begun:
+        context.record.append("restore", {"item": context.item, "nodes": names})
     return [*found.rows, *recover_storage(context, applier, names, log=log)], len(names)
 
 
@@ -61,6 +73,6 @@ def _change(
 
 _GOES_ON = "every node follows the chain, every snapshot verifies"
 restore_state = _change("development.recover.restore-state", _always, "", log=True)
-storage = _change("testnet.recover.storage", corrupted, f"{_GOES_ON}, everywhere")
+storage = _change("testnet.recover.storage", _corrupted_or_halted, f"{_GOES_ON}, everywhere")
 halt_fallback = _change("canary.recover.halt-fallback", halted, _GOES_ON)
 restore = _change(AGAIN, halted, _GOES_ON)
