@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from . import layout, people, templates
 from .asset_effects import Undo
 from .assets import Assets
-from .chain import HALTS, LEAD_S, quorum_of, voting_power
+from .chain import HALTS, LEAD_S, quorum_of, state_at, voting_power
 from .control import control_app
 from .effects import EFFECTS
 from .faults import FAULTS, FaultBoard
@@ -287,12 +287,19 @@ class RehearsalNetwork:
                 self.fleet.restart(name)
 
     def start_node(self, name: str) -> None:
-        """Start a node that is down. A chain goes on once a quorum of it starts from one state."""
+        """Start a node that is down. A chain goes on once a quorum of it starts from one state.
+
+        Whoever still runs on other data stays behind.
+        """
         if name not in self.fleet.running:
             self.fleet.restart(name)
         cluster = self.fleet.spec(name).cluster
         for active in list(self.faults):
             if active.name in HALTS and active.cluster == cluster and self._restored(cluster):
+                height = state_at(self.world, cluster, self.world.clock.now()).height
+                others = [n.name for n in self._nodes(cluster) if n.name in self.fleet.running]
+                others = [n for n in others if n not in self.fleet.restored]
+                self.fleet.stuck |= dict.fromkeys(others, height)
                 self.clear(active.name)
 
     def _restored(self, cluster: str) -> bool:
@@ -307,6 +314,7 @@ class RehearsalNetwork:
     def reinstall(self, cluster: str) -> None:
         """Put every node of a cluster back to what it began as, and restart those that differ."""
         self.operators.forget()
+        self.fleet.stuck.clear()
         self.rpc.refill()
         folders = {n.name: self.world.node_dir(cluster, n.name) for n in self._nodes(cluster)}
         files = [f / name for f in folders.values() for name in ("config.toml", "bin/rpp-node")]

@@ -73,6 +73,7 @@ class Fleet:
     ) -> None:
         self.running: dict[str, Running] = {}
         self.restored: dict[str, tuple[int, str]] = {}  # height and root a node was started on
+        self.stuck: dict[str, int] = {}  # height at which a node stands that was not restored
         self.world = world
         self.faults = faults
         self._loopback = loopback
@@ -192,6 +193,7 @@ class Fleet:
         self.running[spec.name] = running
         if restored := storage.take_up(directory / "data"):
             self.restored[spec.name] = restored
+            self.stuck.pop(spec.name, None)
         write_atomically(directory / "running.json", json.dumps(asdict(build)) + "\n")
         self._log(spec, f"started {build.version} on channel {config.channel}")
         return running

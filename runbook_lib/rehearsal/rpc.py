@@ -10,6 +10,7 @@ import hmac
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from .chain import ChainState, Timeline
@@ -126,6 +127,8 @@ class Rpc:
         if on("rpc-wrong-shape"):
             return 200, [], {"status": "ok"}
         timeline, state = self._chain(running.spec.cluster)
+        if (height := self.fleet.stuck.get(running.spec.name)) is not None:
+            state = replace(state, height=height, quorum_reached=False, commit_power=0)
         return ROUTES[route](View(self.fleet, running, timeline, state), argument)
 
     def _chain(self, cluster: str) -> tuple[Timeline, ChainState]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +14,26 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.checks import restoring
+from runbook_lib.changes.apply import Applier, Change
+from runbook_lib.changes.storage import plan_storage
+from runbook_lib.checks.restoring import storage_rows
+from runbook_lib.context import Context
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import RecoveryParams
+from runbook_lib.rehearsal import storage
 from runbook_lib.rehearsal.faults import FAULTS
 from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.rehearsal.world import OPERATORS
 from runbook_lib.stage import open_stage
 
+from .conftest import entries
+from .restoring import CHANGES
+
 SIZES = {"development": 4, "testnet": 2, "mainnet": 5}
-CHANGES = {
-    "development": restoring.restore_state,
-    "testnet": restoring.storage,
-    "canary": restoring.halt_fallback,
-    "mainnet": restoring.restore,
-}
+STEPS = [
+    "verify-snapshot", "stop", "prove-stopped", "inspect-wal",
+    "keep-aside", "restore", "replay-proofs", "start",
+]  # fmt: skip
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 pytestmark = pytest.mark.xdist_group("restoring")
 
@@ -134,12 +144,9 @@ def test_development_goes_back_and_replays_what_was_finalized(site: Site) -> Non
     assert site.up("development") == site.ours("development")
     label = f"{site.release}-development-{snapshot['height']}"
     assert [site.kept(name) for name in site.ours("development")] == [[label]] * 4
-    record = [json.loads(line) for line in (folder / "record.jsonl").read_text().splitlines()]
-    done = [e["body"] for e in record if e["kind"] == "step" and e["body"]["phase"] == "done"]
-    assert [one["step"] for one in done if one["node"] == "dev-1"] == [
-        "verify-snapshot", "stop", "prove-stopped", "inspect-wal",
-        "keep-aside", "restore", "replay-proofs", "start",
-    ]  # fmt: skip
+    steps = [e["body"] for e in entries(folder) if e["kind"] == "step"]
+    done = [step for step in steps if step["phase"] == "done"]
+    assert [one["step"] for one in done if one["node"] == "dev-1"] == STEPS
     last_replay = max(i for i, one in enumerate(done) if one["step"] == "replay-proofs")
     assert all(i > last_replay for i, one in enumerate(done) if one["step"] == "start")
 
@@ -206,3 +213,180 @@ def test_a_fault_has_its_declared_outcome(site: Site, name: str) -> None:
 RESTORED = (
     "node-will-not-start", "wrong-state-root", "proof-replay-fails", "replay-unreadable",
 )  # fmt: skip
+
+
+# --- killed ---------------------------------------------------------------------------------------
+
+PAIR = ["dev-1", "dev-2"]
+LAST = 36  # entries that such a recovery appends
+
+
+def killed(site: Site, tmp_path: Path, at: int) -> int:
+    """A recovery of two nodes, killed as its entry ``at`` is on disk; its process' exit code."""
+    params = tmp_path / "params.json"
+    params.write_text(json.dumps(site.params("development", nodes=PAIR)))
+    script = str(Path(__file__).with_name("restoring.py"))
+    done = subprocess.run(
+        [sys.executable, script, "development", str(params)],
+        env={**os.environ, "KILL_AT": str(at)}, capture_output=True, check=False, timeout=120,
+    )  # fmt: skip
+    return done.returncode
+
+
+@pytest.mark.parametrize(
+    "at",
+    [pytest.param(n, marks=[] if n in (9, 21, 29) else pytest.mark.torture)
+     for n in range(1, LAST + 1)],
+)  # fmt: skip
+def test_a_killed_recovery_goes_on_where_it_stopped(site: Site, tmp_path: Path, at: int) -> None:
+    """One end whatever was killed: each node restored once, its old data kept once, and whole."""
+    code = killed(site, tmp_path, at)
+    result, folder = site.recover("development", nodes=PAIR, attempt=1)
+
+    assert (code, result.outcome, wrong(result)) == (-9, PASS, [])
+    assert sorted(site.restores()) == PAIR
+    assert site.up("development") == site.ours("development")
+    for node in PAIR:
+        [label] = site.kept(node)
+        kept = site.data(node).with_name("kept") / label
+        records, problem = storage.read_wal(kept / storage.WAL)
+        assert (len(records), problem) == (storage.RECORDS, "")
+    journal = [e["body"] for e in entries(folder) if e["kind"] == "step"]
+    done = Counter((e["node"], e["step"]) for e in journal if e["phase"] == "done")
+    assert done == {(node, step): 1 for node in PAIR for step in STEPS}
+
+
+def test_a_recovery_of_another_attempt_loses_nothing(site: Site, tmp_path: Path) -> None:
+    """It knows nothing of the one that was killed, and finds what it left behind."""
+    killed(site, tmp_path, 25)
+    kept = {node: site.kept(node) for node in PAIR}
+    result, _ = site.recover("development", nodes=PAIR)
+
+    assert (result.outcome, wrong(result)) == (PASS, [])
+    assert all(set(kept[node]) <= set(site.kept(node)) for node in PAIR)
+
+
+# --- not needed, undecided, together ----------------------------------------------------------------
+
+
+def test_a_chain_that_goes_on_needs_no_fallback(site: Site) -> None:
+    """Every node was reached and follows it, every snapshot verifies: PASS, nothing touched."""
+    result, _ = site.recover("canary")
+
+    assert (result.outcome, site.touched) == (PASS, [])
+    assert result.reason == ("not needed: every node follows the chain, every snapshot verifies")
+    assert {row.subject for row in result.rows} >= set(site.ours("canary"))
+
+
+@pytest.mark.parametrize(
+    ("fault", "subject", "what"),
+    [
+        ("node-down@canary/main-4", "main-4", "follows its chain"),
+        ("snapshot-chunk-missing@canary", "", "chunk chunk-00001.bin"),
+        ("snapshots-missing@canary", "snapshots", "readable"),
+    ],
+)
+def test_what_is_not_disproved_is_no_reason_to_touch_data(
+    site: Site, fault: str, subject: str, what: str
+) -> None:
+    """One silent node, or a bad snapshot, must not cost the others their data."""
+    site.network.fault(fault)
+    result, _ = site.recover("canary")
+
+    assert result.outcome is (FAIL if "chunk" in fault else INCONCLUSIVE)
+    [(found, row, _)] = wrong(result)
+    assert (subject in found, row) == (True, what)
+    assert site.touched == []
+
+
+def test_nodes_that_are_down_are_no_halt(site: Site) -> None:
+    """Half of the power is away: no block, but no restore would bring them back."""
+    for name in ("main-2", "main-4", "main-5"):
+        site.network.fleet.stop(name)
+    result, _ = site.recover("canary")
+
+    assert result.outcome is FAIL  # those that answer do not follow
+    assert ("the chain", "power that is up") in [(s, w) for s, w, _ in wrong(result)]
+    assert site.touched == []
+
+
+def test_a_node_that_somebody_started_is_not_touched(site: Site, tmp_path: Path) -> None:
+    """Proven stopped once is not proven now: it is looked at before each command on its data."""
+    site.network.fault("stopped-unreadable@development/dev-2")
+    first, _ = site.recover("development", nodes=["dev-2"])
+    assert first.outcome is INCONCLUSIVE
+    site.network.clear("stopped-unreadable")
+    site.network.start_node("dev-2")
+
+    result, _ = site.recover("development", nodes=["dev-2"], attempt=1)
+
+    assert wrong(result) == [("dev-2", "prove-stopped", wrong(result)[0][2])]
+    assert (result.outcome, site.touched) == (FAIL, [])
+
+
+def test_operators_restore_theirs_by_instruction(site: Site) -> None:
+    """They are told the snapshot and the root; nobody's command but their own touches their data."""
+    site.network.fault("chain-halt@mainnet")
+    result, folder = site.recover("mainnet")
+
+    assert (result.outcome, wrong(result)) == (PASS, [])
+    told = sorted(path.name for path in (folder / "instructions").iterdir())
+    assert told == [f"{name}.restore.md" for name in sorted(OPERATORS)]
+    assert sorted(site.restores()) == site.ours("mainnet")
+
+
+def test_a_silent_operator_is_waited_for(site: Site) -> None:
+    """The chain goes on without its node, which stays behind: not yet due, until it is restored."""
+    site.network.fault("chain-halt@mainnet")
+    site.network.fault("operator-silent@mainnet/main-3")
+    result, _ = site.recover("mainnet", takeover_minutes=0.5)
+
+    assert result.outcome is INCONCLUSIVE
+    assert [(s, w) for s, w, _ in wrong(result)] == [("main-3", "follows its chain")]
+    assert result.return_at is not None
+    assert not [one for one in site.touched if one["node"] == "main-3"]
+
+    site.network.clear("operator-silent")
+    site.network.operators.settle()
+    later, _ = site.recover("mainnet", attempt=1)
+    assert (later.outcome, wrong(later)) == (PASS, [])
+    assert sorted(site.restores()) == site.ours("mainnet")
+
+
+def test_what_a_stall_restored_is_not_restored_again(site: Site) -> None:
+    """The storage part of mainnet.recover.stall; the item after it finds it done, and proves it."""
+
+    def apply(context: Context, applier: Applier) -> CheckResult:
+        return context.conclude(storage_rows(context, applier), passed="done", empty="nothing")
+
+    site.network.fault("consensus-stall@mainnet")
+    opened = open_stage("mainnet_recovery", **site.params("mainnet"))
+    try:
+        for change in (Change("mainnet.recover.stall", plan_storage, apply), CHANGES["mainnet"]):
+            opened.change(change)
+        items = {item.item: item for item in opened.verdict().items}
+    finally:
+        opened.close()
+
+    outcomes = [items[f"mainnet.recover.{name}"].outcome for name in ("stall", "restore")]
+    assert outcomes == [PASS, PASS]
+    assert sorted(site.restores()) == site.ours("mainnet")
+    last = items["mainnet.recover.restore"].result
+    assert last is not None
+    assert {row.subject for row in last.rows if row.what == "state roots"} == {"main-1", "main-2"}
+
+
+def test_a_recovery_replays(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its tape alone, row by row, with nothing asked of the network."""
+    site.network.fault("wrong-state-root@development")
+    result, folder = site.recover("development")
+    touched = len(site.touched)
+    monkeypatch.setenv("RUNBOOK_REPLAY", str(folder))
+    monkeypatch.setenv("RUNBOOK_REPLAY_OK", "1")
+    monkeypatch.setenv("RUNBOOK_SCRATCH", str(site.network.root / f"scratch-{site.release}"))
+    (site.network.root / f"scratch-{site.release}").mkdir()
+    again, _ = site.recover("development")
+
+    assert again.outcome is result.outcome is FAIL
+    assert again.rows == result.rows
+    assert len(site.touched) == touched
