@@ -136,9 +136,15 @@ def take_up(data: Path) -> tuple[int, str] | None:
 
 
 def inspect_wal(home: Path) -> dict[str, Any]:
-    """Its whole records, the last one's height and root, and whether it is corrupt."""
+    """Its whole records, the last one's height and root, and whether it is corrupt.
+
+    Where the data were put aside and nothing is restored yet, those of the log that was kept last.
+    """
+    folder = home / "data"
+    if not folder.exists():
+        folder = max((home / "kept").glob("*"), default=folder, key=lambda p: p.stat().st_ctime_ns)
     try:
-        found, wrong = read_wal(home / "data" / WAL)
+        found, wrong = read_wal(folder / WAL)
     except OSError as error:
         raise StorageError(f"{WAL}: {error.strerror}") from error
     last = found[-1] if found else {"height": None, "state_root": ""}

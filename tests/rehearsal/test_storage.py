@@ -147,6 +147,7 @@ def test_a_restore_needs_the_place_free(node: Node) -> None:
     )
     assert node.do("replay_proofs").stderr == "dev-3: nothing was restored here\n"
     node.said("keep_data")
+    assert node.said("inspect_wal")["records"] == storage.RECORDS  # of what was kept
     assert node.do("keep_data", label="another").stderr == "dev-3: no data to keep\n"
     node.said("restore_snapshot")
     assert (
