@@ -218,7 +218,7 @@ RESTORED = (
 # --- killed ---------------------------------------------------------------------------------------
 
 PAIR = ["dev-1", "dev-2"]
-LAST = 36  # entries that such a recovery appends
+LAST = 37  # entries that such a recovery appends
 
 
 def killed(site: Site, tmp_path: Path, at: int) -> int:
@@ -276,6 +276,15 @@ def test_a_chain_that_goes_on_needs_no_fallback(site: Site) -> None:
     assert (result.outcome, site.touched) == (PASS, [])
     assert result.reason == ("not needed: every node follows the chain, every snapshot verifies")
     assert {row.subject for row in result.rows} >= set(site.ours("canary"))
+
+
+def test_a_halted_testnet_goes_back_whole(site: Site) -> None:
+    """Nothing tells which of its stores is sound."""
+    site.network.fault("chain-halt@testnet")
+    result, _ = site.recover("testnet")
+
+    assert (result.outcome, wrong(result)) == (PASS, [])
+    assert sorted(site.restores()) == site.ours("testnet")
 
 
 @pytest.mark.parametrize(
