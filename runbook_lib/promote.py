@@ -71,7 +71,10 @@ class Promotion:
     tell: Callable[[str], None]
     shown: Shown | None = None
     faults: Sequence[str] = ()
-    release: str = layout.RELEASE
+
+    @property
+    def release(self) -> str:
+        return self.network.release.version
 
     def carry(self, stages: tuple[str, ...] = STAGES) -> list[Carried]:
         """Every run up to the last stage, or up to the first that did not pass or was taken back."""

@@ -6,7 +6,7 @@ import hashlib
 from typing import Any
 
 from .faults import FaultBoard
-from .layout import PREVIOUS, RELEASE, REPOSITORY, Release
+from .layout import REPOSITORY, Release
 
 Json = dict[str, Any]
 MILESTONE, BEFORE = 2, 1
@@ -32,14 +32,15 @@ class Backlog:
 
     def milestones(self, issues: dict[int, Json]) -> list[Json]:
         """Of this release and the one before, with how many issues each has."""
-        numbers = {RELEASE: MILESTONE, PREVIOUS: BEFORE}
+        ours = self._release.version
+        numbers = {ours: MILESTONE, self._release.previous.version: BEFORE}
         if self._faults.is_on("milestone-missing"):
-            del numbers[RELEASE]
+            del numbers[ours]
         return [
             {
                 "number": number,
                 "title": title,
-                "state": "open" if title == RELEASE else "closed",
+                "state": "open" if title == ours else "closed",
                 **{
                     f"{state}_issues": sum(
                         issue["state"] == state and _in(issue, number) for issue in issues.values()

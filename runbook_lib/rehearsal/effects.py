@@ -118,7 +118,7 @@ def _forged(verb: Verb) -> Effect:
     """The file is put there when operators speak; nobody else may trip over it later."""
 
     def effect(network: RehearsalNetwork, active: Active) -> Undo:
-        return lambda: forged_file(network.root, verb, active.node).unlink(missing_ok=True)
+        return lambda: forged_file(network, verb, active.node).unlink(missing_ok=True)
 
     return effect
 

@@ -33,7 +33,7 @@ from .documented import (
     route,
 )
 from .faults import FaultBoard
-from .layout import ISSUE, RELEASE, REPOSITORY, REQUIRED_CHECKS, Release
+from .layout import ISSUE, REPOSITORY, REQUIRED_CHECKS, Release
 from .loopback import App, Loopback, Scope
 from .releases import Releases
 from .world import Clock
@@ -52,17 +52,16 @@ class Forge:
         self, release: Release, clock: Clock, faults: FaultBoard, token: str, loopback: Loopback
     ) -> None:
         self.faults = faults
-        self._release, self._clock, self._token = release, clock, token
+        self._clock, self._token = clock, token
         self._loopback = loopback
         self._ids = itertools.count(1001)
         self._writes: deque[float] = deque()
         self._died = False
         self.comments: dict[int, Json] = {}
         self.issues: dict[int, Json] = {
-            ISSUE: self._issue(ISSUE, f"Release {RELEASE}", "Progress of the rollout.", ["release"])
+            ISSUE: self._issue(ISSUE, "Release", "Progress of the rollout.", ["release"])
         }
-        self.backlog = Backlog(release, faults)
-        self._leave_open()
+        self.follow(release)
         self.on_comment: Callable[[str], None] = lambda text: None
         self.releases = Releases(REPOSITORY, self._now, self._ids)
         prefix = f"/repos/{REPOSITORY}"
@@ -88,6 +87,12 @@ class Forge:
             ],
             exception_handlers={HTTPException: error},
         )  # fmt: skip
+
+    def follow(self, release: Release) -> None:
+        """A release as the repository has it: its checks, its milestone, what it leaves open."""
+        self._release, self.backlog = release, Backlog(release, self.faults)
+        self.issues[ISSUE]["title"] = f"Release {release.version}"
+        self._leave_open()
 
     @property
     def app(self) -> App:
@@ -247,7 +252,8 @@ class Forge:
         self.issues[PULL_REQUEST] = self._issue(PULL_REQUEST, "Back off faster", "", [])
         self.issues[PULL_REQUEST]["pull_request"] = {"url": "https://forge.invalid/pull"}
         for number in (*HOTFIXES, PULL_REQUEST):
-            self.issues[number]["milestone"] = {"number": MILESTONE, "title": RELEASE}
+            milestone = {"number": MILESTONE, "title": self._release.version}
+            self.issues[number]["milestone"] = milestone
 
     async def _milestones(self, request: Request) -> Response:
         allow_query(request, "per_page", "page", "state", "sort", "direction")

@@ -39,10 +39,11 @@ class Release:
     commit: str
     artifact: Path
     previous: Build
+    version: str = RELEASE
 
     @property
     def previous_artifact(self) -> Path:
-        return self.artifact.parent.parent / PREVIOUS / "rpp-node"
+        return self.artifact.parent.parent / self.previous.version / "rpp-node"
 
 
 def token(seed: int, name: str) -> str:
@@ -56,6 +57,13 @@ def write_release(root: Path, seed: int) -> Release:
     previous = _write_artifact(root / "artifacts" / PREVIOUS, seed, PREVIOUS, before)
     artifact = _write_artifact(root / "artifacts" / RELEASE, seed, RELEASE, commit)
     return Release(commit, artifact, read_build(previous))
+
+
+def write_next_release(root: Path, seed: int, before: Release, version: str) -> Release:
+    """The release after ``before``: one more commit, checked out, and an artifact of it."""
+    commit = _commit(root / "checkout", seed, version)
+    artifact = _write_artifact(root / "artifacts" / version, seed, version, commit)
+    return Release(commit, artifact, read_build(before.artifact), version)
 
 
 def _write_artifact(folder: Path, seed: int, version: str, commit: str) -> Path:
@@ -74,13 +82,14 @@ def _write_checkout(path: Path, seed: int) -> tuple[str, str]:
     """Two commits; the second, on ``main``, is the release's. Returns both."""
     path.mkdir()
     git(path, "init", "-q", "-b", "main")
-    commits = []
-    for version in (PREVIOUS, RELEASE):
-        (path / "VERSION").write_text(f"{version} {token(seed, version)}\n")
-        git(path, "add", "VERSION")
-        git(path, "commit", "-q", "-m", f"Release {version}")
-        commits.append(git(path, "rev-parse", "HEAD").strip())
-    return commits[0], commits[1]
+    return _commit(path, seed, PREVIOUS), _commit(path, seed, RELEASE)
+
+
+def _commit(path: Path, seed: int, version: str) -> str:
+    (path / "VERSION").write_text(f"{version} {token(seed, version)}\n")
+    git(path, "add", "VERSION")
+    git(path, "commit", "-q", "-m", f"Release {version}")
+    return git(path, "rev-parse", "HEAD").strip()
 
 
 def git(path: Path, *args: str) -> str:
@@ -296,7 +305,7 @@ def commands(root: Path) -> dict[str, Any]:
 def _common(world: World, release: Release) -> dict[str, Any]:
     return {
         "site": _shown(world.root / "site.yaml"),
-        "release": RELEASE,
+        "release": release.version,
         "commit": release.commit,
         "issue": ISSUE,
     }
@@ -307,7 +316,8 @@ def _preflight(world: World, release: Release) -> dict[str, Any]:
 
 
 def _development(world: World, release: Release) -> dict[str, Any]:
-    stage = {"mode": "apply", "previous_release": PREVIOUS, "baseline_hours": 1.0, "wait": True}
+    before = release.previous.version
+    stage = {"mode": "apply", "previous_release": before, "baseline_hours": 1.0, "wait": True}
     return {**_common(world, release), **stage}
 
 
@@ -316,8 +326,8 @@ def rollout(
 ) -> dict[str, Any]:
     """Parameters of testnet, canary and mainnet, for a change window."""
     window = {"window_start": start.isoformat(), "window_end": end.isoformat()}
-    stage = {"mode": "plan", "previous_release": PREVIOUS, "minutes_per_node": 5.0, "wait": True,
-             "baseline_hours": 24.0}  # fmt: skip
+    stage = {"mode": "plan", "previous_release": release.previous.version, "minutes_per_node": 5.0,
+             "wait": True, "baseline_hours": 24.0}  # fmt: skip
     return {**_common(world, release), **stage, **window, **more}
 
 

@@ -160,6 +160,20 @@ class RehearsalNetwork:
         urls = self._start_telemetry()
         self._write_files(urls["prometheus"], urls["alertmanager"])
 
+    def next_release(self, version: str) -> layout.Release:
+        """One more release, built, signed and green, on the clusters as they are now.
+
+        What it follows is staged for the way back, and parameter files are about it.
+        """
+        self.release = layout.write_next_release(self.root, self.seed, self.release, version)
+        self.assets = Assets(self.world, self.release.previous_artifact, self.release.artifact)
+        for cluster in self.world.clusters:
+            self.assets.write(cluster)
+        self.forge.follow(self.release)
+        self.signed.publish_next(self.release)
+        self._write_release_files()
+        return self.release
+
     def _sign_release(self) -> None:
         from .signed import SignedRelease  # cryptography: only when something starts
 
@@ -200,14 +214,12 @@ class RehearsalNetwork:
         forge, grafana = _url(self._forge_address), _url(self._grafana_address)
         nodes = [node for cluster in self.world.clusters.values() for node in cluster.nodes]
         people.write_keys(self.root, self.seed, nodes)
-        (self.root / "words" / layout.RELEASE).mkdir(parents=True)
         listed = people.people(self.seed)
         keys = {node.name: people.public_key(self.seed, node.name) for node in nodes}
         urls = (forge, prometheus, alertmanager, grafana, self.signed.log)
         site = layout.site(self.world, *urls, listed, keys)
         layout.write_yaml(self.site, {**site, "single_operator": not self._team})
-        for stage, parameters in layout.PARAMETERS.items():
-            layout.write_yaml(self.params[stage], parameters(self.world, self.release))
+        self._write_release_files()
         exports = [f"export {name}={shlex.quote(value)}\n" for name, value in self.env.items()]
         write_atomically(self.root / "env.sh", "".join(exports), 0o600)
         description = {
@@ -224,6 +236,11 @@ class RehearsalNetwork:
         write_atomically(
             self.root / "network.json", json.dumps(description, indent=1) + "\n", 0o600
         )
+
+    def _write_release_files(self) -> None:
+        (self.root / "words" / self.release.version).mkdir(parents=True)
+        for stage, parameters in layout.PARAMETERS.items():
+            layout.write_yaml(self.params[stage], parameters(self.world, self.release))
 
     # --- what happens to it -------------------------------------------------------------------
 

@@ -77,7 +77,8 @@ class Operators:
 
     def report(self, node: str, stage: str, **lies: Any) -> None:
         """A node's report outside any rollout, as a file, with ``lies`` in place of the truth."""
-        document = {"release": layout.RELEASE, "stage": stage, "plan": "", "phase": ""}
+        release = self._network.release.version
+        document = {"release": release, "stage": stage, "plan": "", "phase": ""}
         self._send(document, self._report(document, node) | lies, node, "file")
 
     def forget(self) -> None:

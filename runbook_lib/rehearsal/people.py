@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .files import write_atomically
-from .layout import COMMANDER, COUNCILLORS, OPERATOR, RELEASE, SECOND
+from .layout import COMMANDER, COUNCILLORS, OPERATOR, SECOND
 from .world import STAGE_CLUSTERS, NodeSpec
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ def _say(
     faults: dict[str, str],
 ) -> None:
     start, end = window
-    line = _line(verb, stage, start, end, plan)
+    release = network.release.version
+    line = _line(verb, release, stage, start, end, plan)
     at = datetime.fromtimestamp(network.world.clock.now(), UTC).replace(microsecond=0)
     if "forged" in faults:
         _forge(network, network.world.node(faults["forged"]), verb, stage, line, at)
@@ -105,18 +106,18 @@ def _say(
         network.say(account, line, at=start + timedelta(minutes=1))
     elif "other-window" in faults:
         day = timedelta(days=1)
-        network.say(account, _line(verb, stage, start + day, end + day, plan), at=at)
+        network.say(account, _line(verb, release, stage, start + day, end + day, plan), at=at)
     elif "other-plan" in faults:
-        network.say(account, _line(verb, stage, start, end, "sha256:" + "0" * 64), at=at)
+        network.say(account, _line(verb, release, stage, start, end, "sha256:" + "0" * 64), at=at)
     elif "missing" not in faults:
         network.say(account, line, at=at)
     if "withdrawn" in faults:
         network.say(account, f"withdraw {line}", at=at)
 
 
-def _line(verb: Verb, stage: str, start: datetime, end: datetime, plan: str) -> str:
+def _line(verb: Verb, release: str, stage: str, start: datetime, end: datetime, plan: str) -> str:
     window = f"{_text(start)}/{_text(end)}"
-    return f"{verb} {RELEASE} {stage} {window} {plan}".rstrip()
+    return f"{verb} {release} {stage} {window} {plan}".rstrip()
 
 
 def _text(instant: datetime) -> str:
@@ -127,16 +128,16 @@ def _forge(
     network: RehearsalNetwork, node: NodeSpec, verb: Verb, stage: str, line: str, at: datetime
 ) -> None:
     """A file in the validator's name, signed by somebody else."""
-    _, _, _, window, *plan = line.split()
+    _, release, _, window, *plan = line.split()
     statement = {
-        "kind": verb, "release": RELEASE, "stage": stage, "window": window,
+        "kind": verb, "release": release, "stage": stage, "window": window,
         "plan": "".join(plan), "validator": node.validator, "at": _text(at),
     }  # fmt: skip
     content = json.dumps(statement, sort_keys=True, separators=(",", ":")).encode()
     signature = base64.b64encode(private_key(network.seed, "mallory").sign(content)).decode()
     document = {"statement": statement, "signature": signature}
-    write_atomically(forged_file(network.root, verb, node.name), json.dumps(document))
+    write_atomically(forged_file(network, verb, node.name), json.dumps(document))
 
 
-def forged_file(root: Path, verb: Verb, node: str) -> Path:
-    return root / "words" / RELEASE / f"{verb}-{node}.json"
+def forged_file(network: RehearsalNetwork, verb: Verb, node: str) -> Path:
+    return network.root / "words" / network.release.version / f"{verb}-{node}.json"

@@ -32,16 +32,19 @@ class SignedRelease:
     """A release's artifact, what lies beside it, and the log of its signatures."""
 
     def __init__(self, release: Release, faults: FaultBoard, loopback: Loopback) -> None:
-        self.artifact, self.commit = release.artifact, release.commit
-        folder, name = self.artifact.parent, self.artifact.name
-        self.manifest = folder / "SHA256SUMS.txt"
-        self.provenance = folder / f"{name}.intoto.jsonl"
-        self.sbom = folder / f"sbom-{name}.json"
+        self._about(release)
         self._faults, self._loopback = faults, loopback
         self._entries: dict[tuple[str, str], Json] = {}
         self._address: Address = ("127.0.0.1", 0)
         self.open_log()
         self.authority = Authority(datetime.now(UTC), self.log)
+
+    def _about(self, release: Release) -> None:
+        self.artifact, self.commit = release.artifact, release.commit
+        folder, name = self.artifact.parent, self.artifact.name
+        self.manifest = folder / "SHA256SUMS.txt"
+        self.provenance = folder / f"{name}.intoto.jsonl"
+        self.sbom = folder / f"sbom-{name}.json"
 
     @property
     def log(self) -> str:
@@ -61,6 +64,14 @@ class SignedRelease:
         """Write and sign everything, and what a verifier must be told to trust."""
         trusted_root.parent.mkdir(parents=True, exist_ok=True)
         trusted_root.write_bytes(self.authority.root)
+        self._publish()
+
+    def publish_next(self, release: Release) -> None:
+        """The same for a later release, by the same authority; what was signed stays so."""
+        self._about(release)
+        self._publish()
+
+    def _publish(self) -> None:
         self.sign(self.artifact)
         self.write_provenance(self.digest(self.artifact))
         self.write_sbom()

@@ -1,0 +1,178 @@
+"""A second release on clusters that have every gate: new builds, and not one gate to turn."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib import playbook
+from runbook_lib import session as sessions
+from runbook_lib.changes.adopt import adopt
+from runbook_lib.changes.plan import Plan
+from runbook_lib.checks import canary, mainnet, testnet
+from runbook_lib.checks.rollouts import rollout
+from runbook_lib.errors import StageRefused
+from runbook_lib.evidence.record import Record
+from runbook_lib.outcomes import ExitCode, Verdict
+from runbook_lib.params import STAGE_PARAMS
+from runbook_lib.promote import Promotion
+from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.rehearsal.templates import node_config
+from runbook_lib.rehearsal.world import profile
+from runbook_lib.rehearse import HISTORY_S, take_over
+from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.stage import open_stage
+
+FIRST, SECOND = "v1.4.0", "v1.5.0"
+DEPLOY, GATE = testnet.deploy.item, testnet.gate.item
+PLANS: dict[str, Any] = {"testnet": testnet.plan, "canary": canary.plan, "mainnet": mainnet.plan}
+pytestmark = pytest.mark.xdist_group("two-releases")
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
+    """Where the first release has been everywhere, and the second has just been built."""
+    root = tmp_path_factory.mktemp("two-releases") / "network"
+    sizes = {"development": 1, "testnet": 4, "mainnet": 4}  # all ours: no operators to wait for
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        RehearsalNetwork(root, telemetry=False, sizes=sizes) as net,
+    ):
+        for name, value in net.env.items():
+            patch.setenv(name, value)
+        patch.setattr(sessions, "require_order", lambda *given: None)
+        for cluster in ("testnet", "mainnet"):
+            finish(net, cluster)
+            adopt(str(net.site), cluster)
+        net.next_release(SECOND)
+        net.install_candidate()
+        yield net
+
+
+def finish(network: RehearsalNetwork, cluster: str) -> None:
+    """Every node of a cluster as the first release's last stage there left it."""
+    spec = network.world.clusters[cluster]
+    for node in spec.nodes:
+        folder = network.world.node_dir(cluster, node.name)
+        text = node_config(node, spec, cluster, profile(cluster))
+        (folder / "config.toml").write_text(text)
+        (folder / "bin" / "rpp-node").write_bytes(network.release.artifact.read_bytes())
+        network.fleet.restart(node.name)
+
+
+def params(network: RehearsalNetwork, stage: str, **changes: Any) -> dict[str, Any]:
+    now = datetime.fromtimestamp(network.world.clock.now(), UTC).replace(microsecond=0)
+    window = {
+        "window_start": (now - timedelta(hours=1)).isoformat(),
+        "window_end": (now + timedelta(hours=40)).isoformat(),
+    }
+    given = {"site": str(network.site), "release": SECOND, "commit": network.release.commit}
+    return {**STAGE_PARAMS[stage]().model_dump(), **given, **window, **changes}
+
+
+def plan_of(folder: Path) -> Plan:
+    (found,) = [e for e in Record(folder / "record.jsonl").entries() if e.kind == "plan"]
+    return Plan.model_validate_json(json.dumps(found.body["plan"]))
+
+
+def gates(plan: Plan) -> list[tuple[str, str]]:
+    """The gates that a plan would turn: node and key."""
+    return [
+        (node.node, key)
+        for _, node in plan.changes()
+        for key, *_ in node.changes()
+        if "feature_gates" in key
+    ]
+
+
+@pytest.mark.parametrize("stage", PLANS)
+def test_a_second_release_turns_no_gate(network: RehearsalNetwork, stage: str) -> None:
+    """Its build goes to every node that has it not; every phase leaves the gates as they are."""
+    opened = open_stage(stage, **params(network, stage))
+    opened.plan(PLANS[stage])
+    opened.close()
+
+    plan = plan_of(opened.folder)
+
+    assert gates(plan) == []
+    assert all(node.before.gates == node.after.gates for p in plan.phases for node in p.nodes)
+    moved = {(node.node, key) for _, node in plan.changes() for key, *_ in node.changes()}
+    assert moved == {(node.name, key) for node, key in wanted(network, stage)}
+
+
+def wanted(network: RehearsalNetwork, stage: str) -> list[tuple[Any, str]]:
+    """What does move: each node's build; on a canary, which has it, the channel of its file."""
+    nodes = network.world.clusters["testnet" if stage == "testnet" else "mainnet"].nodes
+    keys = ("rollout.release_channel", "config") if stage == "canary" else ("binary",)
+    return [(node, key) for node in nodes if node.canary or stage != "canary" for key in keys]
+
+
+def walk(network: RehearsalNetwork, **changes: Any) -> tuple[Verdict, Path]:
+    stage = open_stage("testnet", **params(network, "testnet", **changes))
+    try:
+        stage.plan(testnet.plan)
+        # What is captured before and observed after needs telemetry, which this network has not.
+        stage.change(rollout(DEPLOY, "{nodes} run the release"))
+        stage.change(rollout(GATE, "{nodes} have the gate on"))
+        with suppress(StageRefused):
+            stage.enforce()
+        return stage.verdict(), stage.folder
+    finally:
+        stage.close()
+
+
+def test_a_gate_that_is_on_already_is_verified_and_not_touched(
+    network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its change makes no step: the journal holds what was read back of every node, twice."""
+    monkeypatch.setitem(playbook.DECLARED, "testnet", (DEPLOY, GATE))
+    monkeypatch.setitem(playbook.PLAN_BEFORE, "testnet", DEPLOY)
+    given = params(network, "testnet")
+    window = {key: given[key] for key in ("window_start", "window_end")}
+    _, folder = walk(network, **window)
+    digest = plan_of(folder).digest
+
+    verdict, folder = walk(network, mode="apply", approved_plan=digest, **window)
+
+    assert verdict.exit_code is ExitCode.PASSED, [item.reason for item in verdict.blocking]
+    entries = Record(folder / "record.jsonl").entries()
+    states = {
+        (e.body["item"], e.body["node"]): e.body["state"] for e in entries if e.kind == "state"
+    }
+    steps = Counter(e.body["item"] for e in entries if e.kind == "step")
+    everyone = [node.name for node in network.world.clusters["testnet"].nodes]
+    assert set(states) == {(item, n) for item in (DEPLOY, GATE) for n in everyone}
+    assert all(states[DEPLOY, n] == states[GATE, n] for n in everyone)
+    assert all(states[GATE, n]["gates"]["malachite_consensus"] for n in everyone)
+    assert set(steps) == {DEPLOY}
+    assert {entry.item for entry in mutations(read_entries(folder / "tape"))} == {DEPLOY}
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(3600)
+def test_two_releases_in_a_row_go_green(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both from development to mainnet, as a team carries them, on the same clusters."""
+    with RehearsalNetwork(
+        tmp_path / "network", servers="embedded", history_s=HISTORY_S, team=True
+    ) as network:
+        for name, value in network.env.items():
+            monkeypatch.setenv(name, value)
+        take_over(network)
+        network.settle()
+        told: list[str] = []
+        for version in (FIRST, SECOND):
+            if version != FIRST:
+                network.next_release(version)
+            runs = Promotion(network, told.append).carry()
+
+            assert (runs[-1].stage, runs[-1].passed) == ("mainnet", True), told
+            plans = {run.stage: plan_of(run.report.folder) for run in runs}
+            turned = {stage for stage, plan in plans.items() if gates(plan)}
+            assert turned == (set(PLANS) if version == FIRST else set())
