@@ -35,6 +35,6 @@ def progress(
     ) as bar:
 
         def advance(amount: float) -> None:
-            bar.update(amount)
+            bar.update(min(amount, bar.total - bar.n))  # beyond its end it knows no total
 
         yield advance

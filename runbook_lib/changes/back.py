@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .. import playbook
 from ..context import AT_ONCE, Context
-from ..errors import ParameterError, SourceError
+from ..errors import ParameterError, RecordDamaged, SourceError
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import project_path
 from ..site import Node
@@ -72,7 +72,7 @@ def make_back_plan(context: Context) -> Plan:
             )
         )
     digest = nodes[0].after.binary
-    artifact = artifact_of(context, digest) or Artifact(path="", digest=digest)
+    artifact = _artifact(context, digest) or Artifact(path="", digest=digest)
     item = playbook.DECLARED[f"{context.stage}_recovery"][0]
     phase = Phase(item=item, name=BACK, nodes=tuple(nodes), waves=_waves(context, nodes))
     return Plan(
@@ -165,6 +165,14 @@ class Builds:
     now: Artifact | None
 
 
+def _artifact(context: Context, digest: str) -> Artifact | None:
+    """The file of a build; a record of the store that is damaged tells of none."""
+    try:
+        return artifact_of(context, digest)
+    except RecordDamaged:
+        return None
+
+
 def go_back(context: Context, applier: Applier) -> list[Row]:
     """Take every node of the plan back; a row for each thing seen, the whole of it in node order."""
     if context.plan is None:
@@ -173,7 +181,7 @@ def go_back(context: Context, applier: Applier) -> list[Row]:
     made = undone(context)
     digests = {node.after.binary for node in phase.nodes if node.control == "ours"}
     builds = Builds(
-        {digest: artifact_of(context, digest) for digest in sorted(digests)},
+        {digest: _artifact(context, digest) for digest in sorted(digests)},
         made.plan.artifact if made is not None else None,
     )
     context.scope.now()

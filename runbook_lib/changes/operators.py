@@ -166,7 +166,8 @@ def _await(
     deadline = _deadline(context)
     since = _told(applier, context)
     pause, begun = POLL_S, context.scope.reread()
-    total = (deadline - begun).total_seconds() if deadline else 1.0
+    end = deadline or until
+    total = max((end - begun).total_seconds(), 1.0) if end else 1.0
     waiting = f"waiting for {', '.join(_operators(phase, wave))}"
     with progress(waiting, total, live=context.scope.live and context.params.wait) as advance:
         while True:

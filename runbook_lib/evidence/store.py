@@ -108,7 +108,7 @@ class Store:
                     self.opened(attempt)
                     found.append(attempt)
                 except (StoreError, OSError) as error:
-                    problems.append(str(error))
+                    problems.append(f"{attempt.name}: {error}")
         try:
             self.check_heads(found)
         except (StoreError, OSError) as error:

@@ -56,6 +56,8 @@ class Site:
 
     def require(self, node: str, by: str) -> None:
         """A node belongs to who runs it: an operator's refuses everybody else, and ours operators."""
+        if self.is_on("node-cut-off", node):
+            fail(f"ssh: connect to host {node} port 22: No route to host", 255)
         owner = self.network["operators"].get(node, "")
         if owner != by:
             fail(f"{node}: permission denied: it is run by {owner or 'us'}", 13)
@@ -148,10 +150,12 @@ def deploy(site: Site, args: argparse.Namespace) -> None:
         fail(f"{args.artifact}: expected {args.digest}, got {actual}")
     if site.is_on("wrong-binary", args.node):
         binary += b"# patched\n"
-    write_atomically(directory / "bin" / "rpp-node", binary, 0o755)
+    if not site.is_on("build-sticks", args.node):
+        write_atomically(directory / "bin" / "rpp-node", binary, 0o755)
     if site.is_on("slow-deploy"):
         time.sleep(SLOW_DEPLOY_S)
-    write_atomically(directory / "config.toml", config)
+    if not site.is_on("gate-sticks", args.node):
+        write_atomically(directory / "config.toml", config)
     in_place = digest_of(directory / "config.toml")
     show({"node": args.node, "digest": args.digest, "config": in_place})
 

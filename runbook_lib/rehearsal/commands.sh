@@ -20,6 +20,7 @@ for home in "$root"/clusters/*/"$node"; do
   fail "expected a node of this network, got an unknown name" 1
 done
 
+[ -e "$root/faults/node-cut-off.$node" ] && fail "ssh: no route to host" 255
 case $verb in
 version)
   [ -f "$home/running.json" ] || fail "the node is not running" 1

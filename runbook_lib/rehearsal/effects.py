@@ -134,6 +134,17 @@ def _bad_release(network: RehearsalNetwork, active: Active) -> Undo:
     return bad_release(network, active)
 
 
+def _previous_missing(network: RehearsalNetwork, active: Active) -> Undo:
+    folder = network.release.previous_artifact.parent
+    aside = network.root / f"{folder.name}.gone"
+    folder.rename(aside)
+
+    def back() -> None:
+        aside.rename(folder)
+
+    return back
+
+
 def _log_down(network: RehearsalNetwork, active: Active) -> Undo:
     network.signed.close_log()
     return network.signed.open_log
@@ -388,6 +399,8 @@ EFFECTS: dict[str, Effect] = {
     **ASSET_EFFECTS,
     **dict.fromkeys(BAD_RELEASES, _bad_release),
     "log-down": _log_down,
+    "previous-artifact-missing": _previous_missing,
+    "node-cut-off": _node_down,
     "tree-dirty": _dirty_tree,
     "tree-other-commit": _other_commit,
     "gate-flipped": _edit(r"^timetoke_rewards = \w+", "timetoke_rewards = true", restart=True),

@@ -78,6 +78,9 @@ _HALT = "testnet.recover.halt"
 _GOVERNANCE = "testnet.recover.governance-incident"
 _REPORT = "canary.recover.public-report"
 _COUNCIL = "mainnet.recover.council"
+_REVERT = "development.recover.revert-build"
+_GATES_OFF = "canary.recover.disable-gates"
+_STALL = "mainnet.recover.stall"
 
 _ALL = (
     Fault("gate-flipped", _DRIFT, "FAIL", "a node runs with a gate on", "config"),
@@ -307,6 +310,10 @@ _ALL = (
     Fault("participation-dip", _WATCH, "INCONCLUSIVE", "half of the VRF pool is away", "chain"),
     Fault("commander-silent", _WATCH, "FAIL", "a dip, and nobody acknowledges it", "chain"),
     Fault("notify-down", _WATCH, "FAIL", "a dip, and the pager is broken", "chain"),
+    Fault("previous-artifact-missing", _REVERT, "FAIL", "the build before is gone", "command"),
+    Fault("build-sticks", _HALT, "FAIL", "a node keeps the new binary", "command"),
+    Fault("node-cut-off", _GATES_OFF, "INCONCLUSIVE", "a host cannot be reached", "command"),
+    Fault("gate-sticks", _STALL, "FAIL", "a node keeps its configuration", "command"),
     Fault("wal-corrupt", _RESTORE, "PASS", "a node's log breaks off, it is down", "command"),
     Fault("node-will-not-stop", _RESTORE, "FAIL", "a node runs on after a stop", "command"),
     Fault("node-half-stopped", _RESTORE, "FAIL", "a silent node's process lives on", "command"),

@@ -7,6 +7,7 @@ or holds up as in ``activation.py``.
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -152,8 +153,11 @@ def recovering(root: Path, patch: pytest.MonkeyPatch) -> Iterator[RehearsalNetwo
 
 
 def fresh(network: RehearsalNetwork, cluster: str, number: int) -> Recovering:
-    """The cluster as it began, taken over, and a release under a name of its own."""
+    """The cluster as it began, taken over into an empty store, and a release under a name of its own."""
     network.reinstall(cluster)
+    # Every record of a store is read at each plan: one that grows would slow the later tests down.
+    shutil.rmtree(network.root / "store")
+    (network.root / "store").mkdir()
     release = f"v1.4.0-{number}"
     artifacts = network.root / "artifacts"
     (artifacts / release).symlink_to(artifacts / "v1.4.0")

@@ -1,0 +1,478 @@
+"""The way back of each stage: what it does, what stops it, what it passes over, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from runbook_lib import playbook, wording
+from runbook_lib.checks import recovery
+from runbook_lib.errors import ParameterError
+from runbook_lib.evidence.order import find_earlier
+from runbook_lib.evidence.store import Store
+from runbook_lib.notebook import code_digest, filled_in, known_digests, read
+from runbook_lib.outcomes import Outcome
+from runbook_lib.params import PROJECT, parse_yaml
+from runbook_lib.rehearsal.faults import FAULTS
+from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.session import open_replay
+from runbook_lib.stage import Stage, next_steps
+
+from .recovering import Recovering, back, fresh, records, recovering, steps, walk
+
+pytestmark = pytest.mark.xdist_group("recovery")
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
+CLUSTER = {"development": "development", "testnet": "testnet"}
+OPERATORS = ("north-validators", "harbor-stake", "lumen-nodes")
+_RELEASES = count(1)
+PLAYER = Path(__file__).with_name("recovering.py")
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
+    root = tmp_path_factory.mktemp("recovery") / "network"
+    with pytest.MonkeyPatch.context() as patch, recovering(root, patch) as made:
+        yield made
+
+
+@pytest.fixture
+def prepare(network: RehearsalNetwork) -> Iterator[Callable[[str], Recovering]]:
+    yield lambda stage: fresh(network, CLUSTER.get(stage, "mainnet"), next(_RELEASES))
+    for fault in list(network.faults):
+        network.clear(fault.name)
+
+
+@contextmanager
+def fault(network: RehearsalNetwork, text: str) -> Iterator[None]:
+    network.fault(text)
+    try:
+        yield
+    finally:
+        network.clear(text)
+
+
+def applied(made: Recovering, stage: str) -> Path:
+    verdict, folder = made.apply(stage)
+    assert int(verdict.exit_code) == 0, [item.reason for item in verdict.blocking]
+    return folder
+
+
+def until(holds: Callable[[], Any], what: str, within: float = 60.0) -> None:
+    deadline = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < deadline, f"expected within {within:g} s: {what}"
+        time.sleep(0.05)
+
+
+# --- going back -------------------------------------------------------------------------------------
+
+
+def before(network: RehearsalNetwork, cluster: str) -> dict[str, tuple[Any, str]]:
+    """Node -> its gates and the digest of its build."""
+    running = network.fleet.running
+    nodes = network.world.clusters[cluster].nodes
+    return {n.name: (running[n.name].config.gates, running[n.name].build.digest) for n in nodes}
+
+
+@pytest.mark.parametrize("stage", ["development", "canary"])
+def test_every_node_is_again_what_it_was(
+    prepare: Callable[[str], Recovering], network: RehearsalNetwork, stage: str
+) -> None:
+    """Gates, build and file, read back. Once more changes nothing."""
+    made, cluster = prepare(stage), CLUSTER.get(stage, "mainnet")
+    was = before(network, cluster)
+    applied(made, stage)
+    assert before(network, cluster) != was
+
+    verdict, folder = made.recover(stage)
+
+    assert back(verdict).outcome is PASS, back(verdict).reason
+    assert before(network, cluster) == was
+    done = steps(folder)
+    again, second = made.recover(stage)
+    assert (back(again).outcome, steps(second)) == (PASS, [])
+    ours = [node.name for node in network.world.clusters[cluster].nodes if not node.operator]
+    changed = ours[:2] if stage == "canary" else ours
+    assert [s for s in done if s[0] in ours] == sorted(
+        (node, step) for node in changed for step in ("deliver-back", "restart-back")
+    )
+
+
+def test_after_a_stall_both_gates_are_off_everywhere(
+    prepare: Callable[[str], Recovering], network: RehearsalNetwork
+) -> None:
+    """On the canaries as well, which had them on before: the canary configuration but for that."""
+    made = prepare("canary")
+    applied(made, "canary")
+    verdict, _ = made.apply("mainnet")
+    assert int(verdict.exit_code) == 0
+    assert set(made.gates("mainnet").values()) == {True}
+
+    verdict, folder = made.recover("mainnet")
+
+    assert back(verdict).outcome is PASS, back(verdict).reason
+    assert set(made.gates("mainnet").values()) == {False}
+    plan = next(e["body"]["plan"] for e in records(folder) if e["kind"] == "plan")
+    after = {node["node"]: node["after"]["gates"] for node in plan["phases"][0]["nodes"]}
+    assert after["main-1"] == dict.fromkeys(after["main-1"], True) | {
+        "timetoke_rewards": False,
+        "witness_network": False,
+    }
+
+
+def test_some_nodes_only(prepare: Callable[[str], Recovering]) -> None:
+    """Approved with the whole; the others keep what they have."""
+    made = prepare("canary")
+    applied(made, "canary")
+
+    verdict, _ = made.recover("canary", nodes=["main-2"])
+
+    assert back(verdict).outcome is PASS
+    assert made.gates("mainnet")["main-1"] and not made.gates("mainnet")["main-2"]
+
+
+# --- what cannot be reached, and what is wrong --------------------------------------------------------
+
+
+def test_a_node_that_is_cut_off_is_passed_over_tried_again_and_named(
+    prepare: Callable[[str], Recovering], network: RehearsalNetwork
+) -> None:
+    """The other one is back all the same; once it can be reached, one more try finishes."""
+    made = prepare("canary")
+    applied(made, "canary")
+    with fault(network, "node-cut-off@canary/main-1"):
+        verdict, folder = made.recover("canary")
+        assert made.gates("mainnet") == {"main-2": False, "main-3": False, "main-4": False}
+    found = back(verdict)
+    assert found.outcome is INCONCLUSIVE
+    (row,) = [row for row in found.rows if row.outcome is not PASS]
+    assert (row.subject, row.what) == ("main-1", "previous file")
+    assert str(row.observed).endswith("ssh: no route to host; passed over, tried again")
+
+    verdict, folder = made.recover("canary", attempt=verdict.attempt)
+
+    assert back(verdict).outcome is PASS, back(verdict).reason
+    assert made.gates("mainnet")["main-1"] is False
+    assert steps(folder).count(("main-2", "restart-back")) == 1
+
+
+def test_a_node_that_does_not_start_again_is_named(
+    prepare: Callable[[str], Recovering], network: RehearsalNetwork
+) -> None:
+    """Nothing waits for it."""
+    made = prepare("canary")
+    applied(made, "canary")
+    with fault(network, "node-stays-down@canary/main-1"):
+        verdict, _ = made.recover("canary")
+
+    assert back(verdict).outcome is INCONCLUSIVE
+    assert {row.subject for row in back(verdict).rows if row.outcome is not PASS} == {"main-1"}
+    assert made.gates("mainnet")["main-2"] is False
+
+
+def test_without_the_previous_artifact_the_gates_are_off_all_the_same(
+    prepare: Callable[[str], Recovering], network: RehearsalNetwork
+) -> None:
+    """What is missing is FAIL; the configuration does not wait for it."""
+    made = prepare("mainnet")
+    applied(made, "mainnet")
+    with fault(network, "previous-artifact-missing@mainnet"):
+        verdict, _ = made.recover("mainnet", nodes=["main-3"])
+
+    rows = {row.what: row for row in back(verdict).rows}
+    assert back(verdict).outcome is FAIL
+    assert str(rows["previous artifact"].observed).startswith("previous artifact missing; ")
+    assert rows["config"].outcome is PASS
+    assert made.gates("mainnet")["main-3"] is False
+
+
+@pytest.mark.parametrize("name", ["build-sticks", "gate-sticks", "previous-artifact-missing"])
+def test_what_is_proven_wrong_fails(
+    prepare: Callable[[str], Recovering], network: RehearsalNetwork, name: str
+) -> None:
+    """As the table of faults declares it, of the item that it names."""
+    stage = FAULTS[name].item.partition(".")[0]
+    made = prepare(stage)
+    applied(made, stage)
+    with fault(network, f"{name}@{stage}"):
+        verdict, _ = made.recover(stage)
+
+    assert back(verdict).item == FAULTS[name].item
+    assert back(verdict).outcome.value == FAULTS[name].outcome, back(verdict).reason
+
+
+def test_operators_are_told_by_what_works(
+    prepare: Callable[[str], Recovering], network: RehearsalNetwork
+) -> None:
+    """With the forge down the site's command tells them; the comment that is missing is named."""
+    made = prepare("testnet")
+    was = before(network, "testnet")
+    applied(made, "testnet")
+    given = {"issue": 42, "wait": True, "takeover_minutes": 0.05}
+    with fault(network, "forge-down@testnet"):
+        verdict, folder = made.recover("testnet", **given)
+
+    open_ = {(row.subject, row.what) for row in back(verdict).rows if row.outcome is not PASS}
+    assert open_ > {(operator, "instruct-back") for operator in OPERATORS}
+    assert [s for s in steps(folder) if s[0] in OPERATORS] == [
+        (o, "notify-back") for o in OPERATORS
+    ]
+    until(lambda: before(network, "testnet") == was, "every node to be back")
+
+    again, folder = made.recover(
+        "testnet", attempt=verdict.attempt, retry_reason="x", **given | {"takeover_minutes": 1.0}
+    )
+
+    assert back(again).outcome is PASS, back(again).reason
+    assert [step for node, step in steps(folder) if node in OPERATORS].count("notify-back") == 3
+
+
+# --- who may ----------------------------------------------------------------------------------------
+
+
+def test_what_nobody_approved_needs_a_reason(prepare: Callable[[str], Recovering]) -> None:
+    """Without an apply to undo, only break-glass leads back: to the last good state."""
+    made = prepare("canary")
+
+    with pytest.raises(ParameterError, match=r"^break_glass: expected an apply attempt of .* none"):
+        made.recover("canary")
+    verdict, folder = made.recover(
+        "canary", break_glass="the canaries misbehave, nobody knows why", nodes=["main-1"]
+    )
+
+    assert back(verdict).outcome is PASS
+    assert records(folder)[0]["body"]["undoes"] is None
+
+
+def test_more_than_the_plan_is_refused_without_a_reason(
+    prepare: Callable[[str], Recovering],
+) -> None:
+    """A node that the apply did not touch was not approved to be touched."""
+    made = prepare("canary")
+    applied(made, "canary")
+
+    verdict, folder = made.recover("canary", nodes=["main-1", "main-3"])
+
+    refused = [e["body"]["reason"] for e in records(folder) if e["kind"] == "plan-refused"]
+    assert len(refused) == 1
+    assert "it goes beyond it on main-3; give a reason (--reason) for break-glass" in refused[0]
+    assert (back(verdict).outcome, steps(folder)) == (INCONCLUSIVE, [])
+
+
+def test_a_plan_of_the_way_back_changes_nothing(prepare: Callable[[str], Recovering]) -> None:
+    """It needs no approval, and stops no apply."""
+    made = prepare("canary")
+    folder = applied(made, "canary")
+
+    verdict, planned = made.recover("canary", mode="plan")
+
+    assert (verdict.items[0].state, steps(planned, "intent")) == ("planned", [])
+    assert made.gates("mainnet")["main-1"]
+    assert find_earlier(Store(folder.parents[2]), made.release, "", "mainnet", "rehearsal").problem
+
+
+# --- stop and takeover --------------------------------------------------------------------------------
+
+
+def start(made: Recovering, runbook: str, **env: str) -> subprocess.Popen[str]:
+    """A runbook's changes in a process of its own."""
+    given = (
+        made.planned(runbook) if runbook in playbook.STAGES else made.params(runbook, mode="apply")
+    )
+    path = made.network.root / f"given-{next(_RELEASES)}.json"
+    path.write_text(json.dumps(given))
+    path_ = os.pathsep.join([str(PROJECT), str(PLAYER.parent)])
+    return subprocess.Popen(
+        [sys.executable, str(PLAYER), runbook, str(path)],
+        env={**os.environ, "PYTHONPATH": path_, **env},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_live_apply_stops_before_its_next_step(prepare: Callable[[str], Recovering]) -> None:
+    """The recovery waits for it, and nothing of that attempt is ever changed again."""
+    made = prepare("canary")
+    # Its plan, its start, and its first node's delivery: then it is held up.
+    with start(made, "canary", PAUSE_AT="4") as apply:
+        assert apply.stdout is not None and apply.stdin is not None
+        while apply.stdout.readline().strip() != "paused":
+            assert apply.poll() is None
+        with start(made, "canary_recovery") as recover:
+            folder = made.network.root / "store" / made.release / "canary_recovery" / "0001"
+            until(folder.exists, "the recovery to be opened")
+            until(
+                lambda: any(e["kind"] == "status" for e in records(folder)),
+                "it to wait for the lock",
+            )
+            apply.stdin.write("\n")
+            apply.stdin.flush()
+            said = json.loads(apply.communicate(timeout=60)[0].splitlines()[-1])
+            ended = json.loads(recover.communicate(timeout=60)[0].splitlines()[-1])
+
+    by = f"stopped: recovery {made.release}/canary_recovery/0001 by rehearsal"
+    assert by in said["reasons"]["canary.activate.rewards-gate"]
+    assert "rewards and witness off again" in ended["reasons"]["canary.recover.disable-gates"]
+    assert not any(made.gates("mainnet").values())
+    forward = folder.parents[1] / "canary" / "0002"
+    changed = len(steps(forward, "intent"))
+    given = {**records(forward)[0]["body"]["params"], "attempt": 2, "retry_reason": "once more"}
+    with made.opened("canary", **given) as stage:
+        verdict = walk(stage, "canary")
+    assert by in verdict.items[0].reason
+    assert len(steps(forward, "intent")) == changed
+
+
+@pytest.mark.parametrize("entry", [3, pytest.param(6, marks=pytest.mark.torture)])
+def test_a_killed_apply_is_taken_over_and_its_half_done_step_inspected(
+    prepare: Callable[[str], Recovering], entry: int
+) -> None:
+    """The step that began and has no end is named, and the node is what it was."""
+    made = prepare("canary")
+    with start(made, "canary", KILL_AT=str(entry)) as apply:
+        apply.communicate(timeout=60)
+    forward = made.network.root / "store" / made.release / "canary" / "0002"
+    half = sorted(set(steps(forward, "intent")) - set(steps(forward)))
+
+    verdict, _ = made.recover("canary")
+
+    found = back(verdict)
+    assert (apply.returncode, found.outcome) == (-9, PASS), found.reason
+    inspected = [
+        row.what for row in found.rows if row.expected == "inspected, as it began and did not end"
+    ]
+    assert inspected == [f"{step} of {made.release}/canary/0002" for _, step in half]
+    assert not any(made.gates("mainnet").values())
+
+
+def points() -> list[Any]:
+    """Journal entries of a recovery: one in `make test`, all of them in torture."""
+    quick = {2, 5}
+    torture = pytest.mark.torture
+    return [n if n in quick else pytest.param(n, marks=torture) for n in range(1, 13)]
+
+
+@pytest.mark.parametrize("entry", points())
+def test_a_killed_recovery_goes_on(prepare: Callable[[str], Recovering], entry: int) -> None:
+    """At whatever entry: one end state, and what was done is read back, not done again."""
+    made = prepare("canary")
+    applied(made, "canary")
+    with start(made, "canary_recovery", KILL_AT=str(entry)) as killed:
+        killed.communicate(timeout=60)
+
+    verdict, folder = made.recover("canary", attempt=1)
+
+    assert (killed.returncode, back(verdict).outcome) == (-9, PASS), back(verdict).reason
+    assert not any(made.gates("mainnet").values())
+    assert len(set(steps(folder))) == len(steps(folder))
+
+
+def test_a_hung_command_of_the_apply_is_ended(prepare: Callable[[str], Recovering]) -> None:
+    """Once the patience for it is used up; the record says which."""
+    made = prepare("canary")
+    held = fault(made.network, "slow-deploy@canary")
+    with held, start(made, "canary") as apply:
+        stem = made.network.root / "store" / made.release / "canary" / "0002" / "steps"
+        until(lambda: list(stem.glob("*.pid")), "a delivery at work")
+        pid = int(next(stem.glob("*.pid")).read_text())
+        os.killpg(pid, signal.SIGSTOP)
+        apply.kill()
+        apply.communicate(timeout=60)
+
+        verdict, folder = made.recover("canary", takeover_minutes=0.01)
+
+    (taken,) = [e["body"] for e in records(folder) if e["kind"] == "takeover"]
+    assert taken["ended"] == [pid]
+    assert back(verdict).outcome is PASS, back(verdict).reason
+
+
+# --- what the store and the apply hold ----------------------------------------------------------------
+
+
+def test_a_damaged_record_of_another_attempt_is_named_and_not_required(
+    prepare: Callable[[str], Recovering],
+) -> None:
+    """Nothing of the normal path stands in the way back."""
+    made = prepare("canary")
+    folder = applied(made, "canary")
+    plan = folder.parent / "0001" / "record.jsonl"
+    plan.write_bytes(plan.read_bytes().replace(b"opened", b"opened!", 1))
+
+    verdict, recovery_folder = made.recover("canary")
+
+    assert back(verdict).outcome is PASS, back(verdict).reason
+    damage = records(recovery_folder)[0]["body"]["damage"]
+    assert damage and f"{made.release}/canary/0001" in damage[0]
+
+
+def test_what_was_undone_permits_nothing(prepare: Callable[[str], Recovering]) -> None:
+    """The next stage does not open on it, whatever it passed."""
+    made = prepare("canary")
+    folder = applied(made, "canary")
+    store, commit = Store(folder.parents[2]), made.network.release.commit
+    made.recover("canary")
+
+    problem = find_earlier(store, made.release, commit, "mainnet", "rehearsal").problem
+
+    assert problem.startswith("expected attempt 2 still in force, got it undone: ")
+
+
+def test_an_apply_lays_its_way_back_ready(prepare: Callable[[str], Recovering]) -> None:
+    """Before its first change: parameters for the command, and a notebook of ours filled in."""
+    made = prepare("canary")
+    with fault(made.network, "deploy-fails@canary"):
+        verdict, folder = made.apply("canary")
+    ready = folder / "recovery"
+
+    params = parse_yaml((ready / "params.yaml").read_bytes(), "params.yaml")
+    name = playbook.NOTEBOOKS["canary_recovery"]
+    book = read(ready / name)
+
+    assert (params["mode"], params["undoes"], params["release"]) == ("apply", 2, made.release)
+    assert code_digest(book) == known_digests()[name]
+    nbformat.validate(book)
+    command = f"`runbook recover canary -f {ready / 'params.yaml'}`"
+    assert any(command in step for step in next_steps(verdict, folder))
+    assert filled_in(ready / name, {})  # it can be laid ready again
+
+
+# --- evidence -----------------------------------------------------------------------------------------
+
+
+def test_a_recovery_replays_under_its_notice(
+    prepare: Callable[[str], Recovering], network: RehearsalNetwork
+) -> None:
+    """The same result without the world; no card of a recording can be taken for a recovery."""
+    made = prepare("canary")
+    applied(made, "canary")
+    with fault(network, "node-cut-off@canary/main-1"):
+        verdict, folder = made.recover("canary")
+    stage = Stage(open_replay("canary_recovery", folder))
+    try:
+        cards: list[Any] = [
+            stage.expect(recovery.expectations),
+            stage.plan(recovery.plan),
+            stage.change(recovery.disable_gates),
+        ]
+        cards.append(stage)
+        again = stage.verdict()
+        texts = [card._repr_mimebundle_()[0]["text/plain"] for card in cards]
+    finally:
+        stage.close()
+
+    assert back(again) == back(verdict)
+    assert all(text.startswith(wording.RECORDING) for text in texts)
