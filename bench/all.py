@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BENCHES = ("stage", "rehearsal", "fleet", "plan", "frames", "judge", "rollback")
+BENCHES = ("stage", "rehearsal", "fleet", "plan", "frames", "judge", "rollback", "recover")
 
 
 def main() -> int:

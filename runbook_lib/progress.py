@@ -33,8 +33,11 @@ def progress(
         maxinterval=math.inf,
         leave=False,
     ) as bar:
+        left = total
 
         def advance(amount: float) -> None:
-            bar.update(min(amount, bar.total - bar.n))  # beyond its end it knows no total
+            nonlocal left
+            bar.update(min(amount, left))  # beyond its end a bar knows no total
+            left -= min(amount, left)
 
         yield advance

@@ -65,6 +65,12 @@ def carried() -> None:
                 ship(run.stage, Path(run.report.folder))
         if playbook.REPORT in NOTEBOOKS:
             ship(playbook.REPORT, Path(promotion.report().folder))
+        # Each stage is taken back once all of them are recorded, the last one first.
+        for stage in reversed(playbook.STAGES):
+            run = promotion.recover(stage)[-1]
+            if not run.passed:
+                raise SystemExit(f"{run.stage}: expected it to pass, got {blocking(run.report)}")
+            ship(run.stage, Path(run.report.folder))
 
 
 def read(network: RehearsalNetwork, stage: str) -> dict[str, Any]:
@@ -72,13 +78,17 @@ def read(network: RehearsalNetwork, stage: str) -> dict[str, Any]:
     return parse_yaml(file.read_bytes(), file.name)
 
 
+def blocking(report: Any) -> str:
+    """Why a run did not pass."""
+    items = report.verdict.blocking if report.verdict is not None else ()
+    return "; ".join([*report.problems, *(f"{item.item}: {item.reason}" for item in items)])
+
+
 def record(stage: str, params: Mapping[str, Any]) -> Path:
     """The folder of a run that passed."""
     report = run_stage(stage, dict(params))
     if report.exit_code != 0 or report.folder is None:
-        blocking = report.verdict.blocking if report.verdict is not None else ()
-        why = [*report.problems, *(f"{item.item}: {item.reason}" for item in blocking)]
-        raise SystemExit(f"{stage}: expected a passing run, got: {'; '.join(why)}")
+        raise SystemExit(f"{stage}: expected a passing run, got: {blocking(report)}")
     return Path(report.folder)
 
 
