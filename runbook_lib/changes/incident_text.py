@@ -211,6 +211,8 @@ def _tables(facts: Facts, limit: int) -> dict[str, str]:
     missing = [f"{plain(what, 80)}: {plain(why, CHARS)}" for what, why in facts.missing]
     columns = ("node", "run by", *(f"`{gate}`" for gate in GATES), "channel", "seen")
     figures = table(("metric", "when the apply began", "now"), facts.figures, limit, right=2)
+    if not facts.figures:
+        figures = "none was collected"
     timeline = table(("when", "what", "happened"), facts.timeline, limit, newest=True)
     tries = table(("attempt", "item", "outcome", "try", "why"), facts.tries, limit)
     return {

@@ -14,6 +14,7 @@ import nbformat
 import pytest
 
 from runbook_lib import cli, playbook
+from runbook_lib import session as sessions
 from runbook_lib.changes.apply import Applier, Change
 from runbook_lib.changes.incident import announce_halt, plan_halt
 from runbook_lib.checks import incidents as telling
@@ -29,6 +30,7 @@ from runbook_lib.outcomes import CheckResult, ExitCode, Outcome, Row, Verdict
 from runbook_lib.params import RecoveryParams
 from runbook_lib.rehearsal.faults import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.session import read_site
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import Stage, open_stage
 
@@ -489,6 +491,48 @@ def test_a_pager_that_is_down_keeps_the_notice(network: RehearsalNetwork) -> Non
     verdict, result = recovery.run()
 
     assert verdict.exit_code is ExitCode.PASSED, result.reason
+
+
+# --- its end --------------------------------------------------------------------------------------
+
+
+def test_an_incident_ends_with_somebody_elses_word_in_its_issue(
+    network: RehearsalNetwork, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stranger's, a withdrawn and an edited one do not count; then the release goes on."""
+    recovery = Recovery(network, telling.incident)
+    recovery.run()
+    name, number = recovery.incident.id, recovery.issue["number"]
+
+    def take(*words: str) -> int:
+        return cli.main(["incident", name, "--site", str(network.site), *words])
+
+    for words in (["--acknowledge"], ["--mitigated"], ["--close", "--reason", "cause was mended"]):
+        assert take(*words) == 0
+    closed = recovery.incident.last("closed")
+    assert closed is not None
+    word = f"approve {closed['digest']}"
+    network.say("mallory", word, issue=number)
+    network.say("rehearsal-second", word, issue=number)
+    network.say("rehearsal-second", f"withdraw {word}", issue=number)
+    edited = network.say("rehearsal-commander", word, issue=number)
+    network.forge.edit(edited, word + " ")
+    site = read_site(str(network.site)).model_copy(update={"single_operator": False})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sessions, "read_site", lambda path: site)
+        assert take("--sign-off") == 4
+
+    network.say("rehearsal-council-a", word, issue=number)
+    capsys.readouterr()
+
+    assert take("--sign-off") == 0
+    signed = recovery.incident.last("signed-off")
+    assert signed is not None
+    assert (signed["account"], f"issues/{number}#" in signed["grounds"]) == (
+        "rehearsal-council-a",
+        True,
+    )
+    assert blocking(recovery.store, recovery.release, single_operator=False) == []
 
 
 # --- one incident ---------------------------------------------------------------------------------
