@@ -22,8 +22,9 @@ from ..sources import notices
 from ..wording import utc
 from .apply import Applier
 from .council import count_votes, decision, hear_all, members
-from .incident import file_incident, keep, note, opened, opened_row, texts
+from .incident import file_incident, note, opened, opened_row, texts
 from .incident_text import Facts, render, said
+from .unsent import keep
 
 NEEDED = ("summary", "impact", "mitigations")
 

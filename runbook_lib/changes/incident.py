@@ -1,4 +1,4 @@
-"""What a recovery tells people: the incident and its report, the halt, the council's decision.
+"""What a recovery tells people: its incident, kept in the store, and the report of it in the forge.
 
 The incident lies in the store whatever else fails. What cannot be sent is kept in the attempt's
 outbox, for ``runbook publish``; the next try looks first whether it is there by now.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import string
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -24,11 +23,11 @@ from ..evidence.record import Entry
 from ..markup import visible
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RecoveryParams
-from ..sources.governance import Governance
 from ..sources.process import Ended
 from ..wording import utc
 from .apply import Applier, Step
 from .incident_text import NOTHING, Facts, collect, one_line, render, said
+from .unsent import keep, later
 
 Audience = Literal["internal", "governance", "public"]
 NEEDED: dict[Audience, tuple[str, ...]] = {
@@ -261,14 +260,14 @@ def _file(context: Context, applier: Applier, found: Incident, report: Report) -
     try:
         there = find(context.forge, report)
     except SourceError as error:
-        return [_kept(context, kind, document, error)]
+        return [keep(context, kind, document, error)]
     made = [there.ours.number] if there.ours is not None and there.holds(report) else []
     name = f"{kind}-{report.digest.removeprefix('sha256:')[:12]}"
     applier.settle(lambda step: bool(made) and step.startswith(name))
     # By its try: one that was done, and does not stand there any more, is done anew.
     step = _filing(context, there, report, f"{name}-{context.scope.number}", made)
     if not made and not applier.step(step):
-        _kept(context, kind, document, None)
+        keep(context, kind, document, None)
         return [applier.rows.pop()]  # the step's own
     try:
         rows = [*there.rows(), *read_back(context.forge, there.me, made[0], report)]
@@ -292,109 +291,9 @@ def _filing(context: Context, there: Found, report: Report, name: str, made: lis
             made.append(write(context.forge, report, there).number)
         except SourceRefused as refused:
             said = refused.problem.partition(", got ")[2]
-            return Ended(1, b"", b"", f"{said}; {_later(context)}")
+            return Ended(1, b"", b"", f"{said}; {later(context)}")
         except SourceError as error:
-            return Ended(None, b"", b"", f"{error.problem}; {_later(context)}")
+            return Ended(None, b"", b"", f"{error.problem}; {later(context)}")
         return Ended(0, b"", b"")
 
     return Step("forge", name, run, expected="filed")
-
-
-# --- the halt -------------------------------------------------------------------------------------
-
-
-def halted(context: Context) -> str:
-    """What was halted: the attempt that is undone, else this recovery's own name."""
-    undoes = context.journal[0].body.get("undoes")
-    return str(undoes["name"]) if undoes else context.attempt_name
-
-
-def halt_text(context: Context) -> str:
-    """The announcement. Raises SourceError for a template that cannot be filled."""
-    params: RecoveryParams = context.params
-    values = {
-        "chain": context.cluster.chain_id,
-        "cluster": context.cluster_name,
-        "release": params.release,
-        "commit": params.commit,
-        "halted": halted(context),
-    }
-    return render(context, "halt.txt", Facts(), values)
-
-
-def plan_halt(context: Context) -> list[Row]:
-    """What would be announced. Only reads."""
-    return [check_row("halt", "would say", "", halt_text(context), Outcome.INCONCLUSIVE)]
-
-
-def announce_halt(context: Context, applier: Applier) -> list[Row]:
-    """Tell the validators that the rollout is halted, and read it back. Playbook: testnet."""
-    try:
-        text, reference = halt_text(context), halted(context)
-    except SourceError as error:
-        return [context.unreadable("halt announced", "the template filled", error)]
-    path = context.folder / "halt.txt"
-    path.write_text(text)
-    values = {"release": context.params.release, "stage": context.stage, "reference": reference}
-    document = {"kind": "halt", "values": values, "text": text}
-
-    def run(lock: int, outputs: Path) -> Ended:
-        try:
-            ended = context.commands.announce_halt(
-                context.params.release, context.stage, reference, path, lock=lock, outputs=outputs
-            )
-        except SourceError as error:
-            return Ended(None, b"", b"", f"{error.problem}; {_later(context)}")
-        if ended.code == 0:
-            return ended
-        last = ended.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"]
-        why = ended.problem or f"exit {ended.code}: {last[-1]}"
-        return Ended(None, ended.stdout, ended.stderr, f"{why}; {_later(context)}")
-
-    try:
-        there = announced(context)
-    except SourceError:
-        there = False  # the read-back says so
-    if there:
-        outbox.drop(context.folder, "halt")
-        return [check_row("halt", "stands in the channel", reference, reference, ok=True)]
-    # By its try: one that was sent, and does not stand there, is sent anew.
-    name = f"announce-halt-{context.scope.number}"
-    if not applier.step(Step("channel", name, run, expected="sent")):
-        _kept(context, "halt", document, None)
-        return [applier.rows.pop()]  # the step's own
-    outbox.drop(context.folder, "halt")
-    try:
-        got = reference if announced(context) else "not among those that stand"
-    except SourceError as error:
-        return [context.unreadable("halt stands in the channel", reference, error)]
-    return [check_row("halt", "stands in the channel", reference, got, got == reference)]
-
-
-def announced(context: Context) -> bool:
-    """Whether the halt stands where validators read. Raises SourceError."""
-    wanted = ("halt", context.params.release, context.stage, halted(context))
-    found = Governance(context.scope, context.site.commands).announced()
-    return wanted in [(one.kind, one.release, one.stage, one.reference) for one in found]
-
-
-# --- what cannot be sent --------------------------------------------------------------------------
-
-
-def _later(context: Context) -> str:
-    return f"kept in the outbox: runbook publish {context.attempt_name}"
-
-
-def _kept(
-    context: Context, kind: str, document: Mapping[str, Any], error: SourceError | None
-) -> Row:
-    """Keep what could not be sent; the row that says so."""
-    earlier = sum(entry.kind == "outbox" for entry in context.journal)
-    own = sum(entry.kind == "outbox" for entry in context.record.entries()[len(context.journal) :])
-    number = 1 + earlier + (own if context.scope.live else 0)
-    context.record.append("outbox", outbox.keep(context.folder, kind, number, document))
-    why = f"{error}; " if error is not None else ""
-    return unknown_row(kind, "sent", "and read back", f"{why}{_later(context)}")
-
-
-keep = _kept

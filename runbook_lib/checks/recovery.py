@@ -8,7 +8,7 @@ from .. import playbook
 from ..changes.apply import Applier, Change
 from ..changes.back import go_back
 from ..changes.back import make_back_plan as plan
-from ..changes.incident import announce_halt, plan_halt
+from ..changes.halt import announce_halt, plan_halt
 from ..changes.roll import planned_rows
 from ..context import Context
 from ..outcomes import CheckResult, Row, Value

@@ -117,7 +117,9 @@ def ratify_until(incident: Incident) -> datetime:
 
 def statement(incident: Incident, reason: str, by: str, at: str) -> dict[str, Any]:
     """What a sign-off approves the digest of: the whole incident up to its closing, and why."""
-    late = [e.body["digest"] for e in incident.entries if e.kind == "decision" and e.body["late"]]
+    late = [
+        e.body["digest"] for e in incident.entries if e.kind == "decision" and e.body.get("late")
+    ]
     return {
         "closes": incident.id,
         "opened": incident.entries[0].hash,
@@ -152,6 +154,8 @@ def parse_incident(data: bytes, name: str) -> Incident:
                 raise ValueError(f"entry {entry.seq}: an instant without its offset")
             if entry.kind in ("closed", "signed-off", "decision"):
                 entry.body["digest"]
+            if entry.kind == "filed":
+                int(entry.body["number"])
             if entry.kind == "signed-off" and not isinstance(entry.body["account"], str):
                 raise TypeError("account is no text")
     except (IndexError, KeyError, ValueError, TypeError, AttributeError) as error:

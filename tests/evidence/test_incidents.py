@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runbook_lib import cli, playbook
 from runbook_lib.errors import RecordDamaged, StoreError
@@ -363,3 +366,30 @@ def test_a_name_is_no_path(
 
     assert code == 3
     assert "expected one incident, got none" in said
+
+
+@given(st.binary(max_size=400) | st.text(max_size=200).map(str.encode))
+def test_any_bytes_are_an_incident_or_damaged(data: bytes) -> None:
+    """Nothing else comes of a file, whoever wrote it."""
+    with pytest.raises(RecordDamaged):
+        incidents.parse_incident(data, f"{ID}.jsonl")
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["id", "release", "stage", "author", "attempt", "at", "by"]),
+        st.none() | st.integers(0, 9) | st.text(max_size=8) | st.just(AT.isoformat()) | st.just(ID),
+    )
+)
+def test_an_odd_opening_is_an_incident_or_damaged(body: dict[str, Any]) -> None:
+    """What parses can be asked where it stands."""
+    with tempfile.TemporaryDirectory() as folder:
+        record = Record(Path(folder) / f"{ID}.jsonl")
+        record.append("opened", body)
+        data = record.path.read_bytes()
+    try:
+        found = incidents.parse_incident(data, f"{ID}.jsonl")
+    except RecordDamaged:
+        return
+    assert found.standing == "open"
+    assert found.problem(single_operator=False).startswith("expected it closed and signed off")

@@ -16,7 +16,7 @@ import pytest
 from runbook_lib import cli, playbook
 from runbook_lib import session as sessions
 from runbook_lib.changes.apply import Applier, Change
-from runbook_lib.changes.incident import announce_halt, plan_halt
+from runbook_lib.changes.halt import announce_halt, plan_halt
 from runbook_lib.checks import incidents as telling
 from runbook_lib.context import Context
 from runbook_lib.errors import StageRefused
