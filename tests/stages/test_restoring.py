@@ -218,7 +218,7 @@ RESTORED = (
 # --- killed ---------------------------------------------------------------------------------------
 
 PAIR = ["dev-1", "dev-2"]
-LAST = 37  # entries that such a recovery appends
+LAST = 36  # entries that such a recovery appends
 
 
 def killed(site: Site, tmp_path: Path, at: int) -> int:
