@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
-from . import commands
+from . import commands, kits
+from .errors import ParameterError
 from .evidence.standing import verdict
-from .evidence.store import Store
+from .evidence.store import Attempt, Store
 from .evidence.undoing import what_to_undo
 from .outcomes import ExitCode
 from .params import STAGE_PARAMS, RecoveryParams, StageParams, stage_params
@@ -23,7 +25,20 @@ def recover(args: argparse.Namespace) -> int:
     from .launch import run_stage
 
     runbook = f"{args.stage}_recovery"
+    if args.no_store != (args.kit is not None) or (args.no_store and args.imported):
+        raise ParameterError("recover: expected --no-store with --kit KIT, or --import KIT alone")
+    if args.no_store:
+        found, _ = commands.read_parameters(args)
+        args.raw += [("site", str(kits.without_store(args.stage, args.kit, found)))]
     params, where = parameters(args)
+    refused: tuple[str, ...] = ()
+    if args.imported is not None:
+        brought = kits.bring_in(args.stage, args.imported, params, where)
+        params["attempt"], refused = brought.attempt.number, brought.refused
+        said = [f"imported {brought.added} entries into {brought.attempt.name}", *refused]
+        sys.stderr.write("\n".join([*said, ""]))
+        params |= {key: value for key, value in _fixed(brought.attempt).items() if key != "site"}
+        params.setdefault("retry_reason", GOES_ON)
     report = run_stage(
         runbook,
         params,
@@ -32,7 +47,13 @@ def recover(args: argparse.Namespace) -> int:
         shown=None if args.json else commands.print_standing,
         told=None if args.json else commands.print_line,
     )
-    return commands.tell(report, as_json=args.json)
+    code = commands.tell(report, as_json=args.json)
+    return code or (int(ExitCode.INCONCLUSIVE) if refused else 0)
+
+
+def _fixed(attempt: Attempt) -> dict[str, Any]:
+    """The parameters that an attempt was opened with."""
+    return dict(attempt.record.entries()[0].body["params"])
 
 
 def parameters(args: argparse.Namespace) -> tuple[dict[str, Any], str]:

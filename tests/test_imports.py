@@ -44,6 +44,7 @@ LAYERS = (
     ("stage",),
     ("engine", "launch", "doctor", "watching"),
     ("commands",),
+    ("kits",),
     ("approve", "recover", "incident"),
     ("promote",),
     ("node_report",),

@@ -88,6 +88,11 @@ ENV = "expected the name of an environment variable, got something else"
         ("signing.key", "release.pub", "signing: expected a key, or identity and issuer, not both, got dict"),
         ("signing.signature", "node.sig", "signing: expected {path} in signature, got dict"),
         ("signing.sbom", "{tag}/sbom.json", "signing.sbom: expected placeholders among {release}, {commit}, {name}, {path}, got {tag}"),
+        (
+            "kits",
+            "/srv/releases/store/../store/kits",
+            "kits: expected a folder outside the store, got '/srv/releases/store/../store/kits'",
+        ),
         ("signing.log.url", "log.example", f"signing.log.url: {URL}, got 'log.example'"),
         ("commands.version.shell", True, "commands.version.shell: expected no such key; remove it or correct its spelling"),
     ],

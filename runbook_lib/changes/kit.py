@@ -24,6 +24,7 @@ from uuid import uuid4
 from ..canonical import canonical, digest_bytes
 from ..context import Context
 from ..errors import SourceError
+from ..evidence.undoing import plan_of
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..playbook import GATE_STEPS
 from ..sources.commands import NodeConfig
@@ -58,7 +59,11 @@ def write_kit(context: Context) -> list[Row]:
     nodes = tuple(_node(context, one, artifacts[one.plan.before.binary], rows) for one in before)
     if rows:
         return rows
+    # In replay the plan stands in the replay's own record.
+    planned = plan_of([*context.journal, *context.record.entries()])
     kit = Kit(
+        author=planned.body["author"] if planned else "",
+        approved_by=tuple(planned.body["approved_by"]) if planned else (),
         name=context.attempt_name,
         release=context.params.release,
         stage=context.stage,
@@ -72,7 +77,7 @@ def write_kit(context: Context) -> list[Row]:
     # What is written holds secrets: a replay has only what came of it.
     found = json.loads(context.scope.derive("kit", lambda: _write(context, kit, before, folder)))
     if "error" in found:
-        return [unknown_row("recovery kit", "written", folder.name, found["error"])]
+        return [unknown_row("recovery kit", "kept outside the store", "written", found["error"])]
     body = {"folder": f"{{kits}}/{folder.name}", "plan": kit.digest, **found}
     context.record.append("kit", body)
     return []

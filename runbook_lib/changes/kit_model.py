@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
 from pydantic import ValidationError
 
+from ..canonical import digest_bytes
+from ..context import Context
 from ..errors import SourceError
 from ..outcomes import Model
 from ..site import Site
+from ..sources.commands import NodeConfig
 from .plan import Artifact, Plan
 from .state import NodeState
 
@@ -39,6 +43,8 @@ class Kit(Model):
     stage: str
     cluster: str
     made: str
+    author: str
+    approved_by: tuple[str, ...]
     digest: str
     plan: Plan
     nodes: tuple[KitNode, ...]
@@ -92,3 +98,17 @@ def read_kit(folder: Path, text: bytes) -> Kit:
 def target_file(folder: Path, node: str, variant: Variant = "back") -> Path:
     """Where a kit keeps a node's TOML."""
     return folder / FOLDERS[variant] / f"{key_of(node)}.toml"
+
+
+def kept_in_kit(context: Context, attempt: str, node: str, digest: str) -> NodeConfig | None:
+    """A node's file as the kit of ``attempt`` kept it; None where that has none with ``digest``."""
+    path, raw = target_file(folder_of(context.site, attempt), node), list[bytes]()
+
+    def look() -> str:  # it holds secrets: the tape keeps its digest, and the text without them
+        with suppress(OSError):
+            raw.append(path.read_bytes())
+        return digest_bytes(raw[0]) if raw else ""
+
+    if context.scope.derive(f"kit target {key_of(node)}", look) != digest:
+        return None
+    return NodeConfig(context.scope.read(path), digest, raw[0] if raw else None)

@@ -16,6 +16,7 @@ from ..evidence.record import Entry, parse
 from ..evidence.undoing import plan_of
 from ..sources.commands import NodeConfig
 from ..sources.config import CHANNEL_AT, GATES_AT, Flat
+from .kit_model import kept_in_kit
 from .plan import Plan
 from .state import NodeState, states
 from .targets import rendered
@@ -108,6 +109,9 @@ def file_of(
             made = turned_back(context, node, found, goal)
     if made is not None and made.digest == goal.config:
         return made
+    undoes = context.record.entries()[0].body.get("undoes") or {}
+    if undoes and (kept := kept_in_kit(context, str(undoes["name"]), node, goal.config)):
+        return kept
     for path in _kept(context, node, goal.config):
         with suppress(SourceError):
             text = context.scope.read(path)

@@ -95,6 +95,33 @@ def _wal_corrupt(network: RehearsalNetwork, active: Active) -> Undo:
     return undo
 
 
+def _store_gone(network: RehearsalNetwork, active: Active) -> Undo:
+    """Nothing is lost for ever: it comes back as it was."""
+    store, aside = network.root / "store", network.root / "store.gone"
+    store.rename(aside)
+
+    def back() -> None:
+        if not store.exists():
+            aside.rename(store)
+
+    return back
+
+
+def _kit_tampered(network: RehearsalNetwork, active: Active) -> Undo:
+    """The node's file in every kit says something else."""
+    found = {
+        path: path.read_bytes() for path in network.root.glob(f"kits/*/targets*/{active.node}.toml")
+    }
+    for path, data in found.items():
+        path.write_bytes(data + b"# edited\n")
+
+    def undo() -> None:
+        for path, data in found.items():
+            path.write_bytes(data)
+
+    return undo
+
+
 def _dirty_tree(network: RehearsalNetwork, active: Active) -> Undo:
     """At once, or by the suite itself when it runs."""
     path = network.root / "checkout" / "local-change.patch"
@@ -410,6 +437,8 @@ EFFECTS: dict[str, Effect] = {
     "config-edited": _edit(r"^mempool_limit = \d+", "mempool_limit = 4096", restart=False),
     "extra-config-key": _edit(r"^(gossip_enabled = .*)$", r"\1\ngossip_fanout = 8", restart=False),
     "candidate-missing": _previous_build,
+    "store-gone": _store_gone,
+    "kit-target-tampered": _kit_tampered,
     "candidate-dry-run-fails": _edit(r"^mempool_limit = \d+", "mempool_limit = 0", restart=False),
     "alert-never-fires": _replaced("expr", "== 0", "== -1"),
     "alert-without-guard": _rules(lambda rule: "Absent" not in rule["alert"]),

@@ -340,6 +340,22 @@ _ALL = (
     Fault("council-late", _COUNCIL, "FAIL", "the council decides after 25 hours", "forge"),
     Fault("council-silent", _COUNCIL, "INCONCLUSIVE", "the council says nothing", "forge"),
     Fault("telemetry-gap-in-watch", _WATCH, "INCONCLUSIVE", "no proof metrics", "telemetry"),
+    Fault(
+        "store-gone",
+        "canary.recover.disable-gates",
+        "PASS",
+        "the store is away",
+        "config",
+        "canary",
+    ),
+    Fault(
+        "kit-target-tampered",
+        "canary.recover.disable-gates",
+        "PASS",
+        "a file in the recovery kit was edited",
+        "config",
+        "canary",
+    ),
 )
 FAULTS = {fault.name: fault for fault in _ALL}
 """Every fault by name. Later stages add theirs above."""

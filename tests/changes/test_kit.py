@@ -76,6 +76,8 @@ class Made:
             stage=self.stage,
             cluster="mainnet",
             made="2026-01-31T12:00:00+00:00",
+            author="ada",
+            approved_by=("grace",),
             digest=plan.digest,
             plan=plan,
             nodes=nodes,
