@@ -8,7 +8,7 @@ for recovery comes once the stage has changed its nodes; then the stage is taken
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,9 @@ NOTICE = timedelta(hours=25)
 """How long before its window a rehearsal tells the validators: a little more than the notice."""
 PEOPLE_TAKE = timedelta(minutes=30)
 """How long people take to do what a recovery asked of them."""
+OPEN = (ExitCode.WAITING, ExitCode.INCONCLUSIVE)
+TRIES = 3
+"""How often a recovery is run while something is open: operators and the council need time."""
 RETURNS = 8
 """How often somebody comes back to a stage that is merely not yet due."""
 EPOCHS = {"canary": 11, "mainnet": 31}
@@ -71,6 +74,7 @@ class Promotion:
     tell: Callable[[str], None]
     shown: Shown | None = None
     faults: Sequence[str] = ()
+    _begun: set[str] = field(default_factory=set)
 
     @property
     def release(self) -> str:
@@ -82,9 +86,8 @@ class Promotion:
         for stage in stages:
             self._break(stage, late=False)
             runs += self._development() if stage == STAGES[0] else self._rollout(stage)
-            if stage == STAGES[0]:
-                self._break(stage, late=True)
             if runs[-1].mode == "apply" and self._faults(stage, late=True):
+                self._break(stage, late=True)
                 runs += self.recover(stage)
                 break
             if not runs[-1].passed:
@@ -104,7 +107,7 @@ class Promotion:
         }
         self.tell(f"{stage}: recovering")
         runs = [self._run(f"{stage}_recovery", params)]
-        while runs[-1].report.exit_code == ExitCode.WAITING and len(runs) < RETURNS:
+        while runs[-1].report.exit_code in OPEN and len(runs) < TRIES:
             self.network.fast_forward(PEOPLE_TAKE.total_seconds())
             self.tell(f"{stage}: people had {PEOPLE_TAKE}; the recovery goes on")
             attempt = runs[-1].report.verdict.attempt
@@ -117,8 +120,10 @@ class Promotion:
 
     def _break(self, stage: str, *, late: bool) -> None:
         for fault in self._faults(stage, late=late):
-            self.tell(f"{stage}: {fault} begins")
-            self.network.fault(fault)
+            if fault not in self._begun:
+                self.tell(f"{stage}: {fault} begins")
+                self.network.fault(fault)
+                self._begun.add(fault)
 
     def _development(self) -> list[Carried]:
         file = self.network.params["development"]
