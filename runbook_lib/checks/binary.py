@@ -15,6 +15,7 @@ from ..sources.artifacts import Examination, Trust, read_artifact
 from ..sources.checksums import parse_checksums
 from ..sources.commands import fill
 from ..sources.files import Taped
+from ..wording import count
 from .checkout import checkout
 
 Checksums = Mapping[str, frozenset[str]]
@@ -52,7 +53,7 @@ def binary_verification(context: Context) -> CheckResult:
             rows.append(unknown_row("site", "artifacts", "at least one", problem))
     return context.conclude(
         rows,
-        passed=f"{len(digests)} artifacts are signed by {_signer(context)}, of the commit under test",
+        passed=f"signed by {_signer(context)}, of the commit under test: {count(len(digests), 'artifact')}",
         empty="nothing was verified",
         data={"digests": digests, "commit": context.params.commit},
     )

@@ -9,6 +9,7 @@ from ..context import Context
 from ..errors import SourceError
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..sources.commands import SuiteRun
+from ..wording import count
 from .checkout import checkout
 
 
@@ -31,7 +32,7 @@ def run_suites(context: Context, suites: Sequence[str]) -> CheckResult:
     passed = sum(run.passed for run in ran)
     return context.conclude(
         rows,
-        passed=f"{passed} tests of {len(ran)} suites passed at {context.params.commit[:12]}",
+        passed=f"{count(passed, 'test')} of {count(len(ran), 'suite')} passed at {context.params.commit[:12]}",
         empty="no suite ran",
         data={"commit": context.params.commit, "passed": passed},
     )

@@ -2,9 +2,11 @@
 
     <!-- rpp-runbook release=v1.4.0 -->
     ## Rollout of v1.4.0
-    <!-- rpp-runbook section=development attempt=2 -->
+    development ✓ PASS → testnet ✗ FAIL
+    <!-- rpp-runbook section=testnet attempt=1 -->
+    ### ✗ FAIL · testnet · attempt 1
     ...
-    <!-- rpp-runbook end=development sha256=0123456789abcdef -->
+    <!-- rpp-runbook end=testnet sha256=0123456789abcdef -->
 
 What others wrote into a result goes through ``plain``: it can neither format, link, mention, refer
 to an issue nor close a marker.
@@ -57,6 +59,13 @@ class Section:
     @property
     def title(self) -> str:
         return self.text.partition("\n")[0]
+
+    @property
+    def standing(self) -> str:
+        """Stage and verdict in a few words; what somebody else wrote is not repeated."""
+        word, stage, _ = (*self.title.removeprefix("### ").split(" · "), "", "")[:3]
+        known = not self.altered and stage == self.stage
+        return f"{self.stage} **{word if known else '? ALTERED by hand'}**"
 
     def marked(self) -> str:
         """The section between its markers; one that was altered stays so until it is written anew."""
@@ -159,7 +168,9 @@ def compose(release: str, render: Callable[[int], Section], others: Sequence[Sec
 def _whole(release: str, parts: Sequence[Section]) -> str:
     newest_first = sorted(parts, key=lambda part: -ORDER.index(part.stage))
     marked = [part.marked() for part in newest_first]
-    return "\n\n".join([f"{marker(release)}\n## Rollout of {code(release)}", *marked]) + "\n"
+    stands = " → ".join(part.standing for part in reversed(newest_first))
+    head = f"{marker(release)}\n## Rollout of {code(release)}\n\n{stands}"
+    return "\n\n".join([head, *marked]) + "\n"
 
 
 def _fits(body: str) -> bool:

@@ -10,8 +10,6 @@ from ..outcomes import Outcome, Standing, Verdict
 from ..wording import count, utc
 from .comment import LEVELS, Section, code, fold, link, plain
 
-ITEMS = ("outcome", "item", "reason")
-
 
 @dataclass(frozen=True)
 class Filed:
@@ -51,9 +49,7 @@ def section(account: Account, level: int = 0) -> Section:
         broken = [[plain(why, chars)] for why in verdict.broken]
         parts.append(f"**This run cannot count:**\n\n{_table(('why',), broken, rows)}")
     if account.sealed and verdict.blocking:
-        blocking = _items(verdict.blocking, chars, rows)
-        whole = count(len(verdict.items), "item")
-        parts.append(f"**What blocks ({len(verdict.blocking)} of {whole}):**\n\n{blocking}")
+        parts += _blocking(verdict, chars, rows)
     waived = [
         [code(item.item), plain(said, chars)]
         for item in verdict.items
@@ -111,20 +107,36 @@ def _digests(account: Account) -> str:
     )
 
 
+def _blocking(verdict: Verdict, chars: int, limit: int) -> list[str]:
+    """What blocks by itself, then the names of what was not reached behind it."""
+    behind = [item for item in verdict.blocking if item.state == "not-reached"]
+    first = [item for item in verdict.blocking if item not in behind] or behind
+    whole = count(len(verdict.items), "item")
+    parts = [f"**What blocks ({len(first)} of {whole}):**\n\n{_items(first, chars, limit)}"]
+    if behind and first is not behind:
+        named = ", ".join(code(item.item) for item in behind)
+        parts.append(f"**Not reached behind it ({len(behind)}):** {named}")
+    return parts
+
+
 def _items(items: Sequence[Standing], chars: int, limit: int) -> str:
-    cells = []
-    for item in items:
+    """A list, as a table's last column is cut off where a reason holds a long name."""
+    said = []
+    for item in items[:limit]:
         tries = wording.tries(item)
-        said = wording.reason(item) + (f" ({tries})" if tries else "")
+        why = wording.reason(item) + (f" ({tries})" if tries else "")
         due = f", return at {utc(item.return_at)}" if item.return_at is not None else ""
         word = wording.standing_word(item)[0]
-        cells.append([f"**{word}**", code(item.item), plain(said + due, chars)])
-    return _table(ITEMS, cells, limit)
+        said.append(f"- **{word}** {code(item.item)}: {plain(why + due, chars)}")
+    return "\n".join(said) + _more(len(items) - limit)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], limit: int) -> str:
     """A Markdown table of cells that are Markdown; rows beyond the limit are counted."""
     listed = [columns, [":--"] * len(columns), *rows[:limit]]
     table = "\n".join(f"| {' | '.join(row)} |" for row in listed)
-    left = len(rows) - limit
-    return table if left <= 0 else f"{table}\n\n{count(left, 'more row')}; see the evidence"
+    return table + _more(len(rows) - limit)
+
+
+def _more(left: int) -> str:
+    return f"\n\n{count(left, 'more row')}; see the evidence" if left > 0 else ""

@@ -143,7 +143,7 @@ def test_a_good_release_passes_and_names_its_digests(candidate: Candidate) -> No
 
     assert [(row.subject, row.what) for row in result.rows] == GOOD
     assert bad(result) == []
-    assert result.reason == f"1 artifacts are signed by {IDENTITY}, of the commit under test"
+    assert result.reason == f"signed by {IDENTITY}, of the commit under test: 1 artifact"
     assert result.data == {"digests": {"node": candidate.digest}, "commit": candidate.commit}
     assert binary.expected(candidate.context()) == (
         "checksum, signer, provenance, commit and SBOM of each release artifact",

@@ -164,10 +164,26 @@ def test_what_blocks_comes_first_and_the_rest_is_folded() -> None:
         " 2026-01-31 12:00:00 UTC to 2026-01-31 13:00:00 UTC"
     )
     assert lines[2] == "**What blocks (1 of 11 items):**"
-    assert lines[5] == f"| **? INCONCLUSIVE** | `{DECLARED[1]}` | no data |"
-    assert lines[6] == "**Evidence:** not attached yet: `runbook publish v1.4.0/development/0002`"
-    assert lines[7] == "<details><summary>10 of 11 items: 10 ✓ PASS</summary>"
+    assert lines[3] == f"- **? INCONCLUSIVE** `{DECLARED[1]}`: no data"
+    assert lines[4] == "**Evidence:** not attached yet: `runbook publish v1.4.0/development/0002`"
+    assert lines[5] == "<details><summary>10 of 11 items: 10 ✓ PASS</summary>"
     assert f"| record head | `{DIGEST}` |" in lines
+
+
+def test_what_was_not_reached_is_no_cause() -> None:
+    """It is named after what blocks; where nothing else blocks, it is listed itself."""
+    behind = Standing(
+        item=DECLARED[2],
+        kind=playbook.ITEMS[DECLARED[2]].kind,
+        state="not-reached",
+        reason=f"not reached: blocked by {DECLARED[1]}",
+    )
+    text = section(account(judged(DECLARED[1], FAIL, "wrong"), behind)).text
+    alone = section(account(behind)).text
+
+    assert f"**What blocks (1 of 2 items):**\n\n- **✗ FAIL** `{DECLARED[1]}`: wrong\n\n" in text
+    assert f"**Not reached behind it (1):** `{DECLARED[2]}`\n\n" in text
+    assert f"**What blocks (1 of 1 item):**\n\n- **– NOT REACHED** `{DECLARED[2]}`: " in alone
 
 
 def test_before_apply_it_says_that_the_checks_hold() -> None:
@@ -232,6 +248,16 @@ def test_one_section_is_put_in_place_and_the_others_stay() -> None:
     assert sections(text)[2] == made
     assert sections(text)[1] == other("testnet")
     assert compose("v1.4.0", lambda _: made, sections(text)) == text
+
+
+def test_where_each_stage_stands_is_said_first() -> None:
+    """In the order of a promotion; what somebody wrote into a section is not repeated there."""
+    text = body(account(judged(DECLARED[0], FAIL), stage="canary"), other("testnet"))
+    edited = text.replace("✓ PASS · testnet", "✓ PASS by me · testnet")
+    again = compose("v1.4.0", lambda level: other("canary"), sections(edited))
+
+    assert text.split("\n\n")[1] == "testnet **✓ PASS** → canary **✗ FAIL**"
+    assert again.split("\n\n")[1] == "testnet **? ALTERED by hand** → canary **✓ PASS**"
 
 
 def test_a_comment_is_known_by_its_first_line() -> None:

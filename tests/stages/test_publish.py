@@ -146,8 +146,8 @@ def test_a_refused_run_is_documented_too(network: RehearsalNetwork, forge: Any) 
 
     assert problems == []
     assert section.title.startswith("### ✗ FAIL · development")
-    assert "**What blocks (2 of 2 items):**" in section.text
-    assert "| **– NOT REACHED** | `preflight.release-issue` |" in section.text
+    assert "**What blocks (1 of 2 items):**" in section.text
+    assert "**Not reached behind it (1):** `preflight.release-issue`" in section.text
     assert len(assets(forge)) == 2
 
 

@@ -69,7 +69,7 @@ def test_the_checks_so_far_are_posted_and_read_back(network: RehearsalNetwork, f
     assert comment["body"].startswith(marker(RELEASE))
     (section,) = sections(comment["body"])
     assert section.title == "### ▷ CHECKS HOLD, apply begins · development · attempt 1"
-    assert "| **✓ PASS** | `preflight.config-drift` |" in section.text
+    assert "- **✓ PASS** `preflight.config-drift`: " in section.text
     assert f"| record head | `{begun.prev}` |" in section.text
     assert f"| plan | `{plan}` |" in section.text
     assert "| previous stage | none: development is the first |" in section.text
@@ -364,7 +364,7 @@ def test_a_plan_drafts_the_comment_behind_a_planned_change(
     assert [item.state for item in planned.values()] == ["judged"] * 2 + ["planned"] * 3
     draft = planned[ITEM].planned[-1].observed
     assert f"| plan | `{digest}` |" in str(draft)
-    assert "**▷ PLANNED** | `development.ready.provision` |" in str(draft)
+    assert "- **▷ PLANNED** `development.ready.provision`: " in str(draft)
     assert forge.comments == {}
     assert mutations(read_entries(stage.folder / "tape")) == []
 
