@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import re
+import runpy
 from collections import Counter
 
 import pytest
 
 from runbook_lib import notebook, playbook
+from runbook_lib.params import PROJECT
 
 CELL = re.compile(r"(?:stage|run)\.(?:check|change)\((\w+)\.(\w+)\)")
 
@@ -36,3 +38,11 @@ def test_every_item_but_the_common_ones_stands_in_exactly_one_notebook() -> None
     wanted = [i for i in playbook.ITEMS if not i.startswith("preflight.")]
 
     assert {item: counted[item] for item in wanted} == dict.fromkeys(wanted, 1)
+
+
+def test_the_page_of_items_is_current() -> None:
+    """All 41, out of the playbook and the faults; `python scripts/items.py` writes it anew."""
+    made = runpy.run_path(str(PROJECT / "scripts" / "items.py"))["table"]()
+
+    assert (PROJECT / "docs" / "items.md").read_text("utf-8") == made
+    assert sum(line.startswith("| `") for line in made.splitlines()) == 41

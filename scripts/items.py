@@ -1,0 +1,48 @@
+"""Write docs/items.md: every item of the playbook, its notebook, and the faults that prove it."""
+
+from __future__ import annotations
+
+from runbook_lib import playbook
+from runbook_lib.params import PROJECT
+from runbook_lib.rehearsal.faults import FAULTS
+
+PATH = PROJECT / "docs" / "items.md"
+HEAD = """# The playbook's items
+
+Made by `python scripts/items.py` out of `runbook_lib/playbook.py` and `runbook_lib/rehearsal/faults.py`;
+a test keeps it current. A fault is switched on with `runbook rehearse --fault NAME@STAGE` and must
+bring the item to the outcome beside it. A preflight item stands at the head of every stage's notebook
+as well. Where no fault is about an item alone (`-`), tests of its own make it red.
+"""
+
+
+def table() -> str:
+    """The page: one row an item, in the playbook's order."""
+    lines = [HEAD, "| item | kind | notebook | what | faults and their outcomes |"]
+    lines.append("|---|---|---|---|---|")
+    for item in playbook.ITEMS.values():
+        faults = [f for f in FAULTS.values() if f.item == item.id]
+        shown = "<br>".join(f"`{f.name}` ({f.text}): {f.outcome}" for f in faults)
+        cells = (f"`{item.id}`", item.kind, notebook_of(item.id), item.title, shown or "-")
+        lines.append("| " + " | ".join(cells) + " |")
+    used = {fault.item for fault in FAULTS.values()}
+    lines += ["", f"{len(playbook.ITEMS)} items, {len(used)} of them with faults of their own;"
+              f" {len(FAULTS)} faults.", ""]  # fmt: skip
+    return "\n".join(lines)
+
+
+def notebook_of(item: str) -> str:
+    """The notebook in which an item stands; of the preflight's, its own."""
+    found = [name for name, items in playbook.DECLARED.items() if item in items]
+    if item.startswith(f"{playbook.PREFLIGHT}."):
+        found = [playbook.PREFLIGHT]
+    return ", ".join(f"`{playbook.NOTEBOOKS[name]}`" for name in found)
+
+
+def main() -> int:
+    PATH.write_text(table(), "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
