@@ -19,6 +19,8 @@ LONGEST = 300
 LONGEST_CELL = 120
 VERBATIM, VERBATIM_WIDTH = 200, 2_000
 """Lines of a text that a card shows, and characters of each."""
+WIDEST = 72
+"""Columns of a terminal that a column of a text table is filled up to: a digest fits."""
 
 _LEFT = ' align="left" style="text-align:left"'
 _RIGHT = ' align="right" style="text-align:right"'
@@ -228,7 +230,10 @@ def _block_text(block: Block) -> list[str]:
 def _table_text(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> list[str]:
     table = [_header(columns, rows), *rows] if columns else rows
     cells = [[(_span_text(_short(x)), _is_right(x)) for x in row] for row in table]
-    widths = [max(_width(text) for text, _ in column) for column in zip(*cells, strict=True)]
+    # One long cell must not push the next column of every row out of sight.
+    widths = [
+        min(max(_width(text) for text, _ in column), WIDEST) for column in zip(*cells, strict=True)
+    ]
     lines = ["  ".join(map(_pad, row, widths)).rstrip() for row in cells]
     rule = ["  ".join("-" * width for width in widths)] if columns else []
     return lines[: len(rule)] + rule + lines[len(rule) :]

@@ -34,9 +34,9 @@ TRIES = 3
 """How often a recovery is run while something is open: operators and the council need time."""
 RETURNS = 8
 """How often somebody comes back to a stage that is merely not yet due."""
-EPOCHS = {"canary": 11, "mainnet": 31}
-"""Whole epochs that pass since the stage before; on mainnet more than the playbook wants, as quiet
-counters need them to prove that nothing got worse."""
+EPOCHS = {"canary": 11, "mainnet": 12}
+"""Whole epochs that pass since the stage before; on mainnet more than the playbook wants, as what
+hardly ever moves needs them to prove that nothing got worse."""
 
 TOLD = {
     "summary": "Rehearsed: the release is taken back after its change took effect.",

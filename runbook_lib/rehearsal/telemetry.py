@@ -24,16 +24,19 @@ from .chain import (
     WITNESS_TOPICS,
     Timeline,
 )
+from .noise import noise
 from .tsdb import Flags, Floats, Indices, Instants, Store, format_labels, format_value
 from .world import Event, World
 
 JOB = "rpp-node"
 MINUTE_S = 60.0
+SCRAPED_S = 10.0
 AHEAD_S = 24 * 3600.0  # how far series are computed ahead
 LATENCY_MS = (100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0)
 VOTE_BOUNDS_MS = (50.0, 75.0, 100.0, 250.0, 500.0)
 SMALL = (5.0, 10.0, 25.0, 50.0, 100.0)
 COARSE = (5.0,)  # all that the chain's default bounds have for shares and seconds
+BLOCKS_PER_CHANGE = 600.0  # between changes of a round's leader
 STALL_WARNING_S, STALL_CRITICAL_S = 900.0, 1800.0
 SWING_S = 4 * 3600.0  # the period of a latency that comes and goes
 PROVE_MS, VERIFY_S, REWARD_MS = 850.0, 0.045, 35.0  # typical: proving, verifying, rewarding
@@ -197,13 +200,14 @@ class NodeTelemetry:
             if key != "round":  # votes travel by gossip
                 values = values * np.where(slow, SLOW_GOSSIP, 1.0)
             yield from _histogram(f"{_P}{name}_milliseconds", labels, bounds, seen, values)
-        height = self.timeline.height(self._edges[:-1]).astype(float)
+        height = np.maximum(self.timeline.height(self._edges[:-1]) - self._late(), 0.0)
         yield from _histogram("rpp_runtime_chain_block_height", {}, COARSE, blocks, height, None)
         failed = blocks / 900 + lost / 2
         yield _counter(f"{_P}failed_votes_total", {"reason": "timeout"}, failed, paced=False)
-        changes = blocks / 600 + lost / 6
-        yield _counter(f"{_P}round_leader_changes_total", {}, changes, paced=False)
-        yield _counter(f"{_P}block_schedule_slots_total", {}, slots, paced=False)
+        changed = blocks / BLOCKS_PER_CHANGE
+        yield _counter(f"{_P}round_leader_changes_total", {}, changed + lost / 6, paced=False)
+        # Where the leader changes, a slot goes by without its block.
+        yield _counter(f"{_P}block_schedule_slots_total", {}, slots + changed, paced=False)
         verifications = "consensus_quorum_verifications_total"
         yield _counter(verifications, {"result": "success"}, blocks)
         yield _counter(verifications, {"result": "failure"}, blocks * 0)
@@ -302,6 +306,11 @@ class NodeTelemetry:
         common = self.timeline.level(key, typical, 0.05, start) * self.timeline.slowdown(start)
         return common * self._own(key, 1.0, 0.03) * self._burden()
 
+    def _late(self) -> Floats:
+        """By how many blocks the node is behind: now and then by one or two."""
+        behind = noise(self.timeline.seed, f"{self.name}/late", self._edges[:-1])
+        return np.floor(np.clip(1.5 * behind, 0.0, 3.0))
+
     def _burden(self) -> Floats:
         """What rewards cost a canary under a fault: half as much time again, or a slow swing."""
         gated = self._rewarded()
@@ -393,9 +402,12 @@ class Recorder:
         """Append every series at those rehearsal instants to ``store``, at their wall times."""
         offset = self.world.clock.offset
         wall: Instants = np.round((instants - offset) * 1000.0).astype(np.int64)
+        # Scrapes come oftener than what they bring is laid: their age is small whenever one asks.
+        scrapes = np.union1d(instants, np.arange(instants[0], instants[-1], SCRAPED_S))
+        scraped: Instants = np.round((scrapes - offset) * 1000.0).astype(np.int64)
         for node in self.nodes(float(instants[-1])):
             up = {"__name__": "up", **node.labels}
-            store.append(up, wall, node.up(instants).astype(float))
+            store.append(up, scraped, node.up(scrapes).astype(float))
             for row, values, there in node.samples(instants, offset):
                 labels = {"__name__": row.name, **node.labels, **row.labels}
                 store.append_while(labels, wall, values, there)
