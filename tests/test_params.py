@@ -78,6 +78,11 @@ CONSTANT = {
 BEYOND: dict[str, dict[str, tuple[Any, str]]] = {
     "issue": {"minimum": (-1, "greater than or equal to 0")},
     "attempt": {"minimum": (-1, "greater than or equal to 0")},
+    "undoes": {"minimum": (-1, "greater than or equal to 0")},
+    "takeover_minutes": {
+        "exclusiveMinimum": (0.0, "greater than 0"),
+        "maximum": (1440.1, "less than or equal to 1440"),
+    },
     "valid_for_minutes": {
         "maximum": (60.01, "less than or equal to 60"), "exclusiveMinimum": (0.0, "greater than 0"),
     },

@@ -30,7 +30,8 @@ READS = frozenset({
 })  # fmt: skip
 ACTS = frozenset({
     "announce", "instruct", "freeze_proposals", "unfreeze_proposals", "deploy", "restart",
-    "provision", "deprovision", "notify",
+    "provision", "deprovision", "notify", "announce_halt", "stop", "keep_data", "restore_snapshot",
+    "replay_proofs", "start",
 })  # fmt: skip
 LOCAL = ("CLOCK", "READ ", "LIST ", "DIGEST ", "DERIVE ")
 pytestmark = pytest.mark.xdist_group("plan-mode")
@@ -57,6 +58,8 @@ def run(network: RehearsalNetwork, runbook: str) -> Stage:
     book = notebook.read(notebook.NOTEBOOKS / playbook.NOTEBOOKS[runbook])
     file = network.params.get(runbook, network.params["preflight"])
     given = parse_yaml(file.read_bytes(), file.name) | {"mode": "plan", "wait": False}
+    given |= {"summary": "it was practised", "impact": "blocks came late for a minute"}
+    given |= {"mitigations": ["gates are off"], "next_steps": ["find the cause"]}
     known = {one.name for one in notebook.parameters(book)}
     names: dict[str, Any] = {}
     parameters, *cells = notebook.code_cells(book)
