@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,8 @@ def file_of(
     where nothing can be had.
     """
     if found is not None and found.digest == goal.config:
-        return found
+        # As a rendered one: the raw file only where it holds what the evidence may not.
+        return found if found.secret else replace(found, raw=None)
     made = None
     if found is not None:
         with suppress(SourceError):
