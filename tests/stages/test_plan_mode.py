@@ -26,7 +26,7 @@ from runbook_lib.stage import Stage
 
 READS = frozenset({
     "version", "read_config", "dry_run", "probe", "test_rules", "assets", "soak", "revision",
-    "tree_status", "suites", "announced", "proposals",
+    "tree_status", "suites", "announced", "proposals", "stopped", "inspect_wal", "verify_snapshot",
 })  # fmt: skip
 ACTS = frozenset({
     "announce", "instruct", "freeze_proposals", "unfreeze_proposals", "deploy", "restart",
