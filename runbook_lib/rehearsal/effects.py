@@ -71,6 +71,12 @@ def _turned_off(text: str) -> str:
     return head + name + tail.replace("reconstruction = true", "reconstruction = false")
 
 
+def _rewards_early(text: str) -> str:
+    """The testnet stage turns on what is the canaries' alone."""
+    head, name, tail = text.partition('name = "testnet"')
+    return head + name + tail.replace("timetoke_rewards = false", "timetoke_rewards = true", 1)
+
+
 def _node_down(network: RehearsalNetwork, active: Active) -> Undo:
     network.fleet.stop(active.node)
     return lambda: network.bring_up(active.node)
@@ -450,6 +456,7 @@ EFFECTS: dict[str, Effect] = {
         r"^(mempool_limit = .*\n)((?:.*\n)*?\[rollout\]\n)", r"\2\1", restart=False
     ),
     "bundle-not-monotonic": _write("bundle/mainnet.toml", _turned_off),
+    "bundle-rewards-early": _write("bundle/mainnet.toml", _rewards_early),
     "worm-contradiction": _write("bundle/mainnet.toml", lambda text: text + "\n" + NO_EXPORT),
     "no-dry-run": _write("site.yaml", _without_dry_run),
     "page-during-soak": _once("consensus-slow", 3600.0, 1800.0),

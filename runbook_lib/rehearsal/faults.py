@@ -31,7 +31,8 @@ class Fault:
     """``outcome`` is what ``item`` must come to; ``layer`` is the part that acts it out.
 
     ``stage`` is one at which it shows. One of the chain or its telemetry is the whole cluster's,
-    unless ``node`` names the one that it is about by default.
+    unless ``node`` names the one that it is about by default. ``also`` are items that must notice
+    it too, with the same outcome, each at its own stage.
     """
 
     name: str
@@ -41,6 +42,12 @@ class Fault:
     layer: Layer
     stage: str = "development"
     node: str = ""
+    also: tuple[str, ...] = ()
+
+    @property
+    def items(self) -> tuple[str, ...]:
+        """Every item that must notice it, the one that it is about first."""
+        return (self.item, *self.also)
 
 
 _DRIFT = "preflight.config-drift"
@@ -62,6 +69,9 @@ _ALERTS = "canary.ready.alerts-active"
 _OBSERVE = "canary.activate.observe"
 _CLIENTS = "canary.activate.witness-clients"
 _REGRESSION = "mainnet.ready.no-regression"
+_GATES = "testnet.ready.gates"
+_AFTER_GATE = "testnet.activate.regression-suites"
+_REWARDS = "canary.activate.rewards-gate"
 _ROLLED = "testnet.activate.deploy"
 _WATCH = "mainnet.activate.watch"
 _ANNOUNCE = "mainnet.activate.announce"
@@ -99,7 +109,9 @@ _ALL = (
     Fault("rpc-truncated", _DRIFT, "INCONCLUSIVE", "a node's answers break off", "rpc"),
     Fault("rpc-wrong-shape", _DRIFT, "INCONCLUSIVE", "a node's answers lack every field", "rpc"),
     Fault("no-nodes-in-peers", _DRIFT, "INCONCLUSIVE", "a node is missing among peers", "rpc"),
-    Fault("config-unreadable", _DRIFT, "INCONCLUSIVE", "read-config fails", "command"),
+    Fault(
+        "config-unreadable", _DRIFT, "INCONCLUSIVE", "read-config fails", "command", also=(_GATES,)
+    ),
     Fault("dry-run-broken", _DRIFT, "INCONCLUSIVE", "the dry run itself breaks", "command"),
     Fault("dry-run-lenient", _DRIFT, "INCONCLUSIVE", "the dry run takes any key", "command"),
     Fault("no-dry-run", _DRIFT, "INCONCLUSIVE", "no binary to ask about a table's keys", "command"),
@@ -211,17 +223,54 @@ _ALL = (
     Fault("provision-fails", _PROVISION, "FAIL", "the automation ends with an error", "command"),
     Fault("provision-wrong-gates", _PROVISION, "FAIL", "the node has a gate on", "command"),
     Fault("provision-no-answer", _PROVISION, "INCONCLUSIVE", "the node is silent", "command"),
-    Fault("deploy-fails", _DEPLOY, "FAIL", "the deploy command ends with an error", "command"),
+    Fault(
+        "deploy-fails",
+        _DEPLOY,
+        "FAIL",
+        "the deploy command ends with an error",
+        "command",
+        also=(_REWARDS, _WITNESS),
+    ),
     Fault("wrong-binary", _DEPLOY, "FAIL", "another binary is put in place", "command"),
-    Fault("node-stays-down", _DEPLOY, "FAIL", "a node does not come back", "command"),
-    Fault("version-unreadable", _DEPLOY, "INCONCLUSIVE", "no version after a restart", "command"),
+    Fault(
+        "node-stays-down",
+        _DEPLOY,
+        "FAIL",
+        "a node does not come back",
+        "command",
+        also=(_REWARDS,),
+    ),
+    Fault(
+        "version-unreadable",
+        _DEPLOY,
+        "INCONCLUSIVE",
+        "no version after a restart",
+        "command",
+        also=(_REWARDS, _WITNESS),
+    ),
     Fault("slow-deploy", _DEPLOY, "PASS", "each deploy takes seconds", "command"),
-    Fault("suite-fails", _SUITES, "FAIL", "a test of the suite fails", "command"),
-    Fault("suite-skips", _SUITES, "FAIL", "the suite says it skipped its test", "command"),
-    Fault("suite-empty", _SUITES, "FAIL", "the suite ran no test", "command"),
+    Fault(
+        "suite-fails", _SUITES, "FAIL", "a test of the suite fails", "command", also=(_AFTER_GATE,)
+    ),
+    Fault(
+        "suite-skips",
+        _SUITES,
+        "FAIL",
+        "the suite says it skipped its test",
+        "command",
+        also=(_AFTER_GATE,),
+    ),
+    Fault("suite-empty", _SUITES, "FAIL", "the suite ran no test", "command", also=(_AFTER_GATE,)),
     Fault("suite-dirty-tree", _SUITES, "FAIL", "the suite leaves the tree dirty", "command"),
     Fault("suite-other-commit", _SUITES, "FAIL", "the suite checks out another commit", "command"),
-    Fault("suite-no-summary", _SUITES, "INCONCLUSIVE", "the output breaks off", "command"),
+    Fault(
+        "suite-no-summary",
+        _SUITES,
+        "INCONCLUSIVE",
+        "the output breaks off",
+        "command",
+        also=(_AFTER_GATE,),
+    ),
     Fault("suite-hangs", _SUITES, "INCONCLUSIVE", "the suite never ends", "command"),
     Fault("consensus-slow", _BASELINE, "FAIL", "rounds take five times as long", "chain"),
     Fault("vrf-low", _BASELINE, "FAIL", "half of the VRF pool takes part", "chain"),
@@ -237,9 +286,17 @@ _ALL = (
     Fault("no-transactions", _SOAK, "FAIL", "nobody submits a transaction", "chain"),
     Fault("binary-changed", _SOAK, "FAIL", "a node runs another binary", "command"),
     Fault("silence-during-soak", _SOAK, "FAIL", "pages of the cluster are silenced", "telemetry"),
-    Fault("telemetry-gap-during-soak", _SOAK, "INCONCLUSIVE", "series had a hole", "telemetry"),
+    Fault(
+        "telemetry-gap-during-soak",
+        _SOAK,
+        "INCONCLUSIVE",
+        "series had a hole",
+        "telemetry",
+        also=(_GATE,),
+    ),
     Fault("watchdog-missing-in-window", _SOAK, "INCONCLUSIVE", "no watchdog fires", "telemetry"),
     Fault("restart-during-soak", _SOAK, "INCONCLUSIVE", "a node restarted by itself", "chain"),
+    Fault("bundle-rewards-early", _GATES, "FAIL", "the bundle has rewards on", "config", "testnet"),
     Fault("gossip-silent", _GATE, "FAIL", "no gossip is seen", "chain"),
     Fault("gossip-drops", _GATE, "FAIL", "gossip is dropped", "chain"),
     Fault("gossip-slow", _GATE, "FAIL", "votes take three times as long", "chain"),
@@ -312,8 +369,22 @@ _ALL = (
     Fault("notify-down", _WATCH, "FAIL", "a dip, and the pager is broken", "chain"),
     Fault("previous-artifact-missing", _REVERT, "FAIL", "the build before is gone", "command"),
     Fault("build-sticks", _HALT, "FAIL", "a node keeps the new binary", "command"),
-    Fault("node-cut-off", _GATES_OFF, "INCONCLUSIVE", "a host cannot be reached", "command"),
-    Fault("gate-sticks", _STALL, "FAIL", "a node keeps its configuration", "command"),
+    Fault(
+        "node-cut-off",
+        _GATES_OFF,
+        "INCONCLUSIVE",
+        "a host cannot be reached",
+        "command",
+        also=(_REVERT, _STALL),
+    ),
+    Fault(
+        "gate-sticks",
+        _STALL,
+        "FAIL",
+        "a node keeps its configuration",
+        "command",
+        also=(_GATES_OFF,),
+    ),
     Fault("wal-corrupt", _RESTORE, "PASS", "a node's log breaks off, it is down", "command"),
     Fault("node-will-not-stop", _RESTORE, "FAIL", "a node runs on after a stop", "command"),
     Fault("node-half-stopped", _RESTORE, "FAIL", "a silent node's process lives on", "command"),
