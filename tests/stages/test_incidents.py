@@ -62,10 +62,11 @@ CHANGES = (
     telling.council,
 )
 FILED = [change for change in CHANGES if change is not HALT]
+# That a node keeps its build is seen on the way back, in test_recovery.py, and not by the telling.
 MINE = [
     fault
     for fault in FAULTS.values()
-    if fault.item in {change.item for change in CHANGES} and "issue" not in fault.layer
+    if fault.item in {change.item for change in CHANGES} and fault.name != "build-sticks"
 ]
 RELEASES = iter(f"v1.4.0-{number}" for number in range(1, 1000))
 
