@@ -111,4 +111,9 @@ def kept_in_kit(context: Context, attempt: str, node: str, digest: str) -> NodeC
 
     if context.scope.derive(f"kit target {key_of(node)}", look) != digest:
         return None
-    return NodeConfig(context.scope.read(path), digest, raw[0] if raw else None)
+    try:
+        text = context.scope.read(path)
+    except SourceError:
+        return None
+    # The raw file only where it holds what the evidence may not: a replay has none.
+    return NodeConfig(text, digest, raw[0] if raw and digest_bytes(text) != digest else None)

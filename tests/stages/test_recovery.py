@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from .recovering import Recovering, back, fresh, records, recovering, steps, wal
 pytestmark = pytest.mark.xdist_group("recovery")
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 CLUSTER = {"development": "development", "testnet": "testnet"}
+CANARIES = ("main-1", "main-2")
 OPERATORS = ("north-validators", "harbor-stake", "lumen-nodes")
 _RELEASES = count(1)
 PLAYER = Path(__file__).with_name("recovering.py")
@@ -158,14 +160,66 @@ def test_a_node_that_is_cut_off_is_passed_over_tried_again_and_named(
     found = back(verdict)
     assert found.outcome is INCONCLUSIVE
     (row,) = [row for row in found.rows if row.outcome is not PASS]
-    assert (row.subject, row.what) == ("main-1", "previous file")
-    assert str(row.observed).endswith("ssh: no route to host; passed over, tried again")
+    # Its file is the kit's; the node takes none.
+    assert (row.subject, row.what) == ("main-1", "deliver-back")
+    assert str(row.observed).endswith("No route to host; passed over, tried again")
 
     verdict, folder = made.recover("canary", attempt=verdict.attempt)
 
     assert back(verdict).outcome is PASS, back(verdict).reason
     assert made.gates("mainnet")["main-1"] is False
     assert steps(folder).count(("main-2", "restart-back")) == 1
+
+
+SECRET = b"rehearsal-throwaway"
+
+
+def test_a_file_that_is_lost_comes_back_out_of_the_kit(
+    prepare: Callable[[str], Recovering],
+    network: RehearsalNetwork,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As it was, its secrets too, whether what lies there is broken or unreadable."""
+    made = prepare("canary")
+    files = [network.world.node_dir("mainnet", name) / "config.toml" for name in CANARIES]
+    was = [path.read_bytes() for path in files]
+    assert all(SECRET in text for text in was)
+    applied(made, "canary")
+    files[0].write_bytes(b"no [toml")
+    with fault(network, "config-unreadable@canary/main-2"):
+        verdict, folder = made.recover("canary")
+
+    assert [path.read_bytes() for path in files] == was
+    open_ = {(row.subject, row.what) for row in back(verdict).rows if row.outcome is not PASS}
+    assert (back(verdict).outcome, open_) == (INCONCLUSIVE, {("main-2", "config")})
+    kept = [path for path in folder.rglob("*") if path.is_file()]
+    assert [path for path in kept if SECRET in path.read_bytes()] == []
+
+    again, folder = made.recover("canary", attempt=verdict.attempt)
+    shutil.rmtree(network.root / "kits")
+    monkeypatch.setenv("RUNBOOK_REPLAY", str(folder))
+    replayed, _ = made.recover("canary")
+
+    assert back(again).outcome is PASS, back(again).reason
+    assert back(replayed) == back(again)
+
+
+def test_a_file_of_the_kit_that_was_edited_is_not_delivered(
+    prepare: Callable[[str], Recovering], network: RehearsalNetwork
+) -> None:
+    """Only the one with the digest that the plan names; the other canary is back."""
+    made = prepare("canary")
+    applied(made, "canary")
+    file = network.world.node_dir("mainnet", "main-1") / "config.toml"
+    file.write_bytes(b"no [toml")
+    with fault(network, "kit-target-tampered@canary"):
+        verdict, folder = made.recover("canary")
+
+    (row,) = [row for row in back(verdict).rows if row.outcome is not PASS]
+    assert (row.subject, row.what, row.outcome) == ("main-1", "previous file", INCONCLUSIVE)
+    assert row.observed == "none of that digest; passed over, tried again"
+    assert file.read_bytes() == b"no [toml"
+    assert {node for node, _ in steps(folder, "intent")} == {"main-2"}
 
 
 def test_a_node_that_does_not_start_again_is_named(
@@ -455,7 +509,11 @@ def test_an_apply_lays_its_way_back_ready(prepare: Callable[[str], Recovering]) 
 
 @pytest.mark.parametrize(
     ("stage_", "broken"),
-    [("development", "node-stays-down@development"), ("canary", "node-cut-off@canary/main-1")],
+    [
+        ("development", "node-stays-down@development"),
+        ("development", "node-cut-off@development/dev-1"),
+        ("canary", "node-cut-off@canary/main-1"),
+    ],
 )
 def test_a_recovery_replays_under_its_notice(
     prepare: Callable[[str], Recovering], network: RehearsalNetwork, stage_: str, broken: str

@@ -1,0 +1,119 @@
+"""A canary taken back in the dark: no telemetry, no forge, half of the nodes away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib import cli
+from runbook_lib.changes.halting import FOLLOWS
+from runbook_lib.checks import recovery
+from runbook_lib.errors import StageRefused
+from runbook_lib.evidence.incidents import incidents_of
+from runbook_lib.evidence.store import Store
+from runbook_lib.outcomes import ExitCode, Outcome, Verdict
+from runbook_lib.rehearsal.network import RehearsalNetwork
+
+from .recovering import SIZES, Recovering, back, declare, fresh, steps
+
+pytestmark = pytest.mark.xdist_group("dark")
+RUNBOOK = "canary_recovery"
+PASS, INCONCLUSIVE = Outcome.PASS, Outcome.INCONCLUSIVE
+DARK = (
+    "prometheus-down@canary",
+    "alertmanager-down@canary",
+    "forge-down@canary",
+    "node-cut-off@canary/main-1",
+    "node-down@canary/main-3",
+)
+TOLD = {
+    "issue": 42,
+    "summary": "Rewards stopped on both canaries.",
+    "impact": "No validator lost stake.",
+    "mitigations": ["the gates are off again"],
+    "next_steps": ["mend the replay worker"],
+}
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
+    root = tmp_path_factory.mktemp("dark") / "network"
+    made = RehearsalNetwork(root, servers="embedded", sizes=SIZES, history_s=3600.0)
+    with pytest.MonkeyPatch.context() as patch, made:
+        for name, value in made.env.items():
+            patch.setenv(name, value)
+        declare(patch)
+        yield made
+
+
+def recovered(made: Recovering, **given: Any) -> tuple[Verdict, Path]:
+    """The whole recovery of a canary, as its notebook runs it."""
+    with made.opened(RUNBOOK, mode="apply", **TOLD, **given) as stage:
+        stage.expect(recovery.expectations)
+        stage.plan(recovery.plan)
+        for change in recovery.RUNS[RUNBOOK]:
+            stage.change(change)
+        with suppress(StageRefused):
+            stage.enforce()
+        return stage.verdict(), stage.folder
+
+
+def open_rows(verdict: Verdict) -> dict[tuple[str, str], Outcome]:
+    return {
+        (row.subject, row.what): row.outcome
+        for item in verdict.items
+        if item.result is not None
+        for row in item.result.rows
+        if row.outcome is not PASS
+    }
+
+
+def test_a_canary_is_taken_back_in_the_dark(
+    network: RehearsalNetwork, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever can be reached is back, the rest is named; with the light on one run finishes it."""
+    made = fresh(network, "mainnet", 1)
+    applied, _ = made.apply("canary")
+    assert applied.exit_code is ExitCode.PASSED, [item.reason for item in applied.blocking]
+    for fault in DARK:
+        network.fault(fault)
+    try:
+        verdict, folder = recovered(made)
+        gates = made.gates("mainnet")
+    finally:
+        for fault in DARK:
+            network.clear(fault)
+
+    assert verdict.exit_code is ExitCode.INCONCLUSIVE
+    assert {item.outcome for item in verdict.items} == {INCONCLUSIVE}
+    assert gates == {"main-2": False, "main-4": False}  # all that can be reached
+    open_ = open_rows(verdict)
+    assert set(open_.values()) == {INCONCLUSIVE}
+    named = {("main-1", "deliver-back"), ("main-1", FOLLOWS), ("main-3", FOLLOWS)}
+    assert open_.keys() > named | {("the chain", "power that is up"), ("public-report", "sent")}
+    assert back(verdict).reason == (
+        "main-1: deliver-back: expected exit 0, got exit 255: ssh: connect to host main-1 port 22:"
+        " No route to host; passed over, tried again"
+    )
+    assert steps(folder, "failed").count(("main-1", "deliver-back")) == 2
+    kit = network.root / "kits" / f"{made.release}-canary-0002"
+    assert {"recover.sh", "plan.json", "README.md"} <= {path.name for path in kit.iterdir()}
+    assert [path.name for path in (folder / "outbox").iterdir()] == ["01-public-report.json"]
+    (incident,) = incidents_of(Store(network.root / "store"), made.release)
+    assert incident.standing == "open"
+
+    again, same = recovered(made, attempt=verdict.attempt)
+    code = cli.main(["publish", str(folder)])
+
+    assert (again.exit_code, same) == (ExitCode.PASSED, folder), open_rows(again)
+    assert (code, open_rows(again)) == (0, {}), capsys.readouterr().err
+    assert set(made.gates("mainnet").values()) == {False}
+    assert len(made.gates("mainnet")) == 4
+    assert steps(folder).count(("main-2", "restart-back")) == 1
+    assert not (folder / "outbox").exists()
+    filed = [one for one in network.forge.issues.values() if incident.id in one["body"]]
+    assert len(filed) == 1
