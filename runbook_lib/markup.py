@@ -22,7 +22,9 @@ VERBATIM, VERBATIM_WIDTH = 200, 2_000
 WIDEST = 72
 """Columns of a terminal that a column of a text table is filled up to: a digest fits."""
 
-_LEFT = ' align="left" style="text-align:left"'
+_LEFT = ' style="text-align:left"'
+"""A cell's: a forge has cells on the left, and heads in the middle; Jupyter has both on the right."""
+_HEAD = ' align="left"' + _LEFT
 _RIGHT = ' align="right" style="text-align:right"'
 
 
@@ -165,7 +167,7 @@ def _header(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> lis
 
 
 def _cell_html(tag: str, span: str | Text) -> str:
-    align = _RIGHT if _is_right(span) else _LEFT
+    align = _RIGHT if _is_right(span) else _HEAD if tag == "th" else _LEFT
     return f"<{tag}{align}>{_span_html(_short(span))}</{tag}>"
 
 

@@ -97,7 +97,7 @@ class Promotion:
     def recover(self, stage: str) -> list[Carried]:
         """The stage taken back: the recovery, and again once people acted on what it asked for."""
         params = {
-            "site": str(self.network.site),
+            "site": self._site(),
             "release": self.release,
             "commit": self.network.release.commit,
             "mode": "apply",
@@ -195,9 +195,14 @@ class Promotion:
 
     def report(self) -> Any:
         """The release report over what the store now holds."""
-        about = layout.PARAMETERS["preflight"](self.network.world, self.network.release)
-        params = {"site": about["site"], "release": self.release, "commit": about["commit"]}
+        commit = self.network.release.commit
+        params = {"site": self._site(), "release": self.release, "commit": commit}
         return self._run("report", {**params, "mode": "plan"}).report
+
+    def _site(self) -> str:
+        """As a parameter file names it: below the project, no path of the machine."""
+        about = layout.PARAMETERS["preflight"](self.network.world, self.network.release)
+        return str(about["site"])
 
     def _run(self, stage: str, params: Mapping[str, Any], file: str = "") -> Carried:
         report = run_stage(stage, params, params_file=file, shown=self.shown)

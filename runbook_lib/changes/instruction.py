@@ -9,12 +9,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..canonical import canonical
 from ..context import Context
 from ..evidence.comment import LIMIT, code
 from ..sources.redact import MARK
-from .plan import NodePlan, Phase
+from .plan import Artifact, NodePlan, Phase
+from .previous import artifact_of
 from .state import kept_config
 
 FOLDER = "instructions"
@@ -72,6 +74,7 @@ def _head(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> str:
                 "changes": {key: after for key, _, after in node.changes()},
                 "config": node.after.config,
                 "binary": node.after.binary,
+                **_own_build(context, node),
             }
             for node in nodes
         },
@@ -91,12 +94,21 @@ def _head(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> str:
         f"## {code(params.release)} on {context.stage}: {phase.name}, for"
         f" {code(nodes[0].operator)}\n\n"
         f"Please change your nodes {until}, one at a time, and restart each on the target file and"
-        f" the release's binary. Where a target file reads `{MARK}`, keep your own value.\n\n"
+        f" the binary named for it. Where a target file reads `{MARK}`, keep your own value.\n\n"
         f"| node | key | before | after |\n|---|---|---|---|\n{rows}\n\n"
         "Then report each node, beside it, signed with its sign-off key; post what this prints"
         f" here, or hand us the file:\n\n```sh\n{report}\n```\n\n"
         f"```json\n{canonical(document).decode()}\n```\n"
     )
+
+
+def _own_build(context: Context, node: NodePlan) -> dict[str, Any]:
+    """A node's build where it is not the plan's: on the way back nodes may go to several."""
+    assert context.plan is not None
+    if node.after.binary == context.plan.artifact.digest:
+        return {}
+    found = artifact_of(context, node.after.binary)
+    return {"artifact": (found or Artifact(path="", digest=node.after.binary)).model_dump()}
 
 
 def _target(context: Context, phase: Phase, node: NodePlan) -> str:

@@ -141,7 +141,7 @@ class Operators:
 
     def _change(self, document: dict[str, Any], node: str, target: str) -> None:
         """With the site's own automation, as the node's operator."""
-        artifact = document["artifact"]
+        artifact = document["nodes"][node].get("artifact", document["artifact"])
         folder = self._network.world.node_dir(self._network.fleet.spec(node).cluster, node)
         target = _with_own_secrets(target, (folder / "config.toml").read_text())
         with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
