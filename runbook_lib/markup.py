@@ -19,8 +19,8 @@ LONGEST = 300
 LONGEST_CELL = 120
 VERBATIM, VERBATIM_WIDTH = 200, 2_000
 """Lines of a text that a card shows, and characters of each."""
-WIDEST = 72
-"""Columns of a terminal that a column of a text table is filled up to: a digest fits."""
+WIDEST = 40
+"""Columns of a terminal that a column of a text table is filled up to; a digest sticks out."""
 
 _LEFT = ' style="text-align:left"'
 """A cell's: a forge has cells on the left, and heads in the middle; Jupyter has both on the right."""
