@@ -36,8 +36,8 @@ MIME = "application/vnd.rpp-runbook.v1+json"
 SHOWN = 20
 """Rows shown before the rest is folded."""
 AS_EXPECTED = "as expected"
-LISTED = 200
-"""Rows a fold lists; the rest is counted, and stands in the card's JSON."""
+LISTED, GOOD = 200, 60
+"""Rows a fold lists, and those that PASS; the rest is counted, and stands in the card's JSON."""
 
 
 @dataclass(frozen=True)
@@ -247,7 +247,7 @@ def _rows(standing: Standing, rows: Sequence[Row]) -> list[Block]:
         blocks += _folded(summary, columns, said)
     if good:
         summary = f"{len(good):,} of {count(len(rows), 'row')} PASS"
-        blocks += [Fold(summary, _listed(columns, good))]
+        blocks += [Fold(summary, _listed(columns, good, GOOD))]
     return blocks
 
 
@@ -276,9 +276,11 @@ def _folded(
     return [Fold(summary, blocks, open=True)]
 
 
-def _listed(columns: Sequence[str], rows: Sequence[tuple[str | Text, ...]]) -> tuple[Block, ...]:
-    table = Table(tuple(columns), tuple(rows[:LISTED]))
-    if (left := len(rows) - LISTED) <= 0:
+def _listed(
+    columns: Sequence[str], rows: Sequence[tuple[str | Text, ...]], most: int = LISTED
+) -> tuple[Block, ...]:
+    table = Table(tuple(columns), tuple(rows[:most]))
+    if (left := len(rows) - most) <= 0:
         return (table,)
     return (table, line(f"{count(left, 'more row')} not listed here, kept in this card's JSON"))
 

@@ -19,7 +19,7 @@ from runbook_lib import notebook
 from runbook_lib.playbook import NOTEBOOKS
 from runbook_lib.session import RECORDINGS
 
-LARGEST = 400_000
+LARGEST = 300_000
 KEPT = {"tags"}
 
 

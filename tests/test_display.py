@@ -145,7 +145,7 @@ def test_numbers_are_right_aligned_without_style() -> None:
     bare = re.sub(r' style="[^"]*"', "", card.html)
 
     assert '<td align="right">1,200 ms</td><td align="right">1,250.5 ms</td>' in bare
-    assert '<td>dev-2</td>' in bare
+    assert "<td>dev-2</td>" in bare
 
 
 def test_a_fail_on_an_earlier_try_is_shown_for_ever() -> None:
@@ -360,7 +360,7 @@ attempt  3, try 1, by ada
 time     2026-11-23 14:00:05 UTC to 2026-11-23 14:04:05 UTC
 What blocks (2):
 outcome        item                    reason
--------------  ----------------------  -----------------------------------------------------
+-------------  ----------------------  ----------------------------------------
 ✗ FAIL         preflight.config-drift  dev-2: p95 latency: expected 1,200 ms, got 1,250.5 ms
 – NOT REACHED  x.y                     blocked by preflight.config-drift
 What to do next:
@@ -369,7 +369,7 @@ If this must be undone: recovery notebook <15_development_recovery.ipynb>
 Note: a note
 3 items: 1 ✓ PASS, 1 ✗ FAIL, 1 – NOT REACHED:
   outcome        item                    reason
-  -------------  ----------------------  -----------------------------------------------------
+  -------------  ----------------------  ----------------------------------------
   ✓ PASS         a.b                     every node is as expected
   ✗ FAIL         preflight.config-drift  dev-2: p95 latency: expected 1,200 ms, got 1,250.5 ms
   – NOT REACHED  x.y                     blocked by preflight.config-drift"""

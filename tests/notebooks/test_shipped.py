@@ -12,7 +12,6 @@ from runbook_lib.params import PROJECT
 MACHINE = re.compile(
     rb"(?<![\w.}-])/(?:home|root|tmp|work|Users|private|builds|mnt|srv)/[\w.-]|[A-Z]:\\\\Users"
 )
-REMADE = pytest.mark.xfail(reason="says its site's path until it is recorded again", strict=False)
 SHIPPED = sorted(PROJECT.glob("notebooks/*.ipynb")) + sorted(PROJECT.glob("notebooks/recordings/*"))
 
 
@@ -20,13 +19,7 @@ def _files(path: Path) -> list[Path]:
     return [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
 
 
-@pytest.mark.parametrize(
-    "shipped",
-    [
-        pytest.param(path, id=path.name, marks=[REMADE] if path.name == "report" else [])
-        for path in SHIPPED
-    ],
-)
+@pytest.mark.parametrize("shipped", SHIPPED, ids=lambda path: path.name)
 def test_nothing_shipped_holds_a_path_of_a_machine(shipped: Path) -> None:
     """Neither a usual place of homes and builds, nor the folder that the project lies in here."""
     here = str(PROJECT).encode()
