@@ -15,9 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+from ..canonical import digest_bytes
 from ..context import Context
 from ..errors import SourceError, SourceRefused
+from ..evidence import outbox
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
 from ..progress import progress
@@ -28,6 +31,7 @@ from .apply import POLL_S, Applier, Step, all_pass
 from .instruction import Instruction, instruction
 from .plan import NodePlan, Phase
 from .state import differences
+from .unsent import keep
 
 VIEWERS = 2
 """How many of our nodes must see what an operator's node advertises."""
@@ -62,11 +66,33 @@ def roll_theirs(context: Context, applier: Applier, phase: Phase, wave: Sequence
 
 
 def tell(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> list[Row]:
-    """Instruct the operators of a wave by every way there is; rows of the ways that failed."""
-    mine = replace(applier, rows=[])
+    """Instruct the operators of a wave by every way there is; rows of the ways that failed.
+
+    A comment that could not be posted lies in the outbox; the site's command is run again by the
+    next try.
+    """
+    mine, rows = replace(applier, rows=[]), list[Row]()
     for made in _instructions(context, phase, wave):
         tell_all(context, mine, made, all_ways=True)
-    return [row.model_copy(update={"outcome": Outcome.INCONCLUSIVE}) for row in mine.rows]
+        rows += _kept(context, mine, made)
+    return [*(row.model_copy(update={"outcome": Outcome.INCONCLUSIVE}) for row in mine.rows), *rows]
+
+
+def _kept(context: Context, applier: Applier, made: Instruction) -> list[Row]:
+    """A row for a comment that was kept for ``runbook publish``; nothing once it is posted."""
+    if not context.params.issue:
+        return []
+    name = f"instruct-{digest_bytes(made.marker.encode()).removeprefix('sha256:')[:12]}"
+    if applier.done(made.operator, f"instruct-{made.key}"):
+        outbox.drop(context.folder, name)
+        return []
+    document: dict[str, Any] = {
+        "kind": "comment",
+        "issue": context.params.issue,
+        "operator": made.operator,
+    }
+    document |= {"marker": made.marker, "text": made.comment}
+    return [keep(context, name, document, None)]
 
 
 def look(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> list[Row]:

@@ -48,7 +48,7 @@ def send(
 def _one(scope: Scope, site: Site, folder: Path, path: Path, by: str) -> list[Row]:
     try:
         document = outbox.read(path, Record(folder / "record.jsonl").entries())
-        what = {"issue": _issue, "halt": _halt, "notice": _notice}[document["kind"]]
+        what = _BY_KIND[document["kind"]]
         rows = what(scope, site, document, by)
     except SourceError as error:
         return [unknown_row(path.name, "sent", "done", str(error))]
@@ -124,3 +124,25 @@ def _notice(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list
         text.flush()
         notices.by_command(scope, site.commands.notify, role, subject, Path(text.name))
     return [check_row(role, "told", subject, subject, ok=True)]
+
+
+def _comment(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:
+    """An operator's instruction in the release issue, once; by its first line."""
+    issue, marker = int(document["issue"]), str(document["marker"])
+    forge = GitHub(scope, site.forge, writes="notify")
+    me = forge.me().casefold()
+
+    def stands() -> bool:
+        return any(
+            one.author.casefold() == me and one.body.partition("\n")[0].strip() == marker
+            for one in forge.comments(issue)
+        )
+
+    if not stands():
+        forge.create_comment(issue, str(document["text"]))
+    there = stands()
+    got = f"issue {issue}" if there else "not among its comments"
+    return [check_row(str(document["operator"]), "instructed", f"issue {issue}", got, there)]
+
+
+_BY_KIND = {"issue": _issue, "halt": _halt, "notice": _notice, "comment": _comment}

@@ -18,7 +18,7 @@ from ..canonical import canonical, digest_bytes
 from .record import Entry
 
 FOLDER = "outbox"
-_NAME = re.compile(r"\d\d+-([a-z-]+)\.json")
+_NAME = re.compile(r"\d\d+-([a-z][a-z0-9-]*)\.json")
 
 
 def keep(folder: Path, kind: str, number: int, document: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +19,9 @@ from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import ExitCode, Outcome, Verdict
 from runbook_lib.rehearsal.network import RehearsalNetwork
 
-from .recovering import SIZES, Recovering, back, declare, fresh, steps
+from .conftest import Operator
+from .recovering import SIZES, Recovering, back, declare, fresh, records, steps
+from .test_kit import Applied
 
 pytestmark = pytest.mark.xdist_group("dark")
 RUNBOOK = "canary_recovery"
@@ -117,3 +120,34 @@ def test_a_canary_is_taken_back_in_the_dark(
     assert not (folder / "outbox").exists()
     filed = [one for one in network.forge.issues.values() if incident.id in one["body"]]
     assert len(filed) == 1
+
+
+def test_a_kit_that_was_used_is_brought_in_by_one_command(
+    network: RehearsalNetwork, tmp_path: Path
+) -> None:
+    """In real kernels: its script ran, the recovery only reads back, and the status tells of it."""
+    made = fresh(network, "mainnet", 2)
+    applied, folder = made.apply("canary")
+    assert applied.exit_code is ExitCode.PASSED, [item.reason for item in applied.blocking]
+    kit = network.root / "kits" / f"{made.release}-canary-{folder.name}"
+    assert Applied(made, folder, kit).script().returncode == 0
+    given = {"release": made.release, "commit": network.release.commit, "site": str(network.site)}
+    params = tmp_path / "params.yaml"
+    params.write_text(json.dumps({**given, **TOLD}))
+    person = Operator(tmp_path, env=dict(network.env), network=network)
+
+    ended = person.run("runbook", "recover", "canary", "--import", kit, "-f", params)
+    told = person.run("runbook", "status", made.release, "--site", network.site)
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert f"imported 8 entries into {made.release}/{RUNBOOK}/0001" in ended.stderr
+    recovery_folder = folder.parents[1] / RUNBOOK / "0001"
+    # All steps on nodes are the script's own, imported: none was done once more.
+    done = [e["body"] for e in records(recovery_folder) if e["kind"] == "step"]
+    on_nodes = [body for body in done if body["node"].startswith("main-")]
+    assert (len(on_nodes), {body.get("imported") for body in on_nodes}) == (8, {True})
+    assert (recovery_folder / "manifest.json").exists()
+    assert told.returncode == 2  # the incident is open
+    (line,) = [line for line in told.stdout.splitlines() if line.startswith(RUNBOOK)]
+    assert line.split() == [RUNBOOK, "1", "apply", "rehearsal", "PASS", "true"]
+    assert f"incident  {made.release}-canary-001: expected it closed and signed off" in told.stdout

@@ -22,6 +22,7 @@ from runbook_lib import playbook, wording
 from runbook_lib.checks import recovery
 from runbook_lib.errors import ParameterError
 from runbook_lib.evidence.order import find_earlier
+from runbook_lib.evidence.publish import publish
 from runbook_lib.evidence.store import Store
 from runbook_lib.notebook import code_digest, filled_in, known_digests, read
 from runbook_lib.outcomes import Outcome
@@ -284,6 +285,13 @@ def test_operators_are_told_by_what_works(
         (o, "notify-back") for o in OPERATORS
     ]
     until(lambda: before(network, "testnet") == was, "every node to be back")
+    # The comments wait: one publish posts each once, and the next try finds them there.
+    assert len(list((folder / "outbox").iterdir())) == len(OPERATORS)
+    assert {row.outcome for row in publish(folder)} == {PASS}
+    assert not (folder / "outbox").exists()
+    told = [c["body"].partition("\n")[0] for c in network.forge.comments.values()]
+    mine = f"attempt={made.release}/testnet_recovery/0001 -->"
+    assert sum(line.endswith(mine) for line in told) == len(OPERATORS)
 
     again, folder = made.recover(
         "testnet", attempt=verdict.attempt, retry_reason="x", **given | {"takeover_minutes": 1.0}
@@ -291,6 +299,8 @@ def test_operators_are_told_by_what_works(
 
     assert back(again).outcome is PASS, back(again).reason
     assert [step for node, step in steps(folder) if node in OPERATORS].count("notify-back") == 3
+    lines = [c["body"].partition("\n")[0] for c in network.forge.comments.values()]
+    assert sum(line.endswith(mine) for line in lines) == len(OPERATORS)
 
 
 # --- who may ----------------------------------------------------------------------------------------
