@@ -84,7 +84,10 @@ def lab(tmp_path: Path) -> Iterator[tuple[Path, str]]:
         "JUPYTERLAB_SETTINGS_DIR": "settings",
         "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
     }
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("RUNBOOK_")}
+    kept = "RUNBOOK_OPERATOR"
+    ours = {
+        n: value for n, value in os.environ.items() if n == kept or not n.startswith("RUNBOOK_")
+    }
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     argv = [

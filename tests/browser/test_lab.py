@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
@@ -9,6 +11,8 @@ import pytest
 from playwright.sync_api import expect
 
 from runbook_lib.notebook import NOTEBOOKS
+from runbook_lib.rehearsal.network import RehearsalNetwork
+from tests.stages.recovering import SIZES, Recovering, declare, fresh
 
 from .conftest import TOKEN, Watched
 
@@ -43,3 +47,46 @@ def test_run_all_replays_the_recording(lab: tuple[Path, str], watched: Watched) 
     expect(verdict).to_be_in_viewport()
     page.screenshot(path=root.parent / "verdict.png")
     assert (watched.outside, watched.errors) == ([], [])
+
+
+@pytest.fixture
+def undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Recovering, Path]]:
+    """A canary that was applied, and the recovery notebook that lies ready in its attempt."""
+    root = tmp_path / "network"
+    network = RehearsalNetwork(root, servers="embedded", sizes=SIZES, history_s=3600.0)
+    for name, value in network.env.items():
+        monkeypatch.setenv(name, value)
+    declare(monkeypatch)
+    with network:
+        made = fresh(network, "mainnet", 1)
+        _, folder = made.apply("canary")
+        yield made, folder / "recovery" / "35_canary_recovery.ipynb"
+
+
+def test_the_recovery_that_lies_ready_takes_a_canary_back(
+    undone: tuple[Recovering, Path], lab: tuple[Path, str], watched: Watched
+) -> None:
+    """No parameter to fill in: Run All, and rewards and witness are off. What people must be told
+    nobody has written yet, and the report's card says so."""
+    made, ready = undone
+    root, address = lab
+    shutil.copy(ready, root)
+    page = watched.page
+    assert any(made.gates("mainnet").values())
+
+    page.goto(f"{address}/{ready.name}?token={TOKEN}&reset")
+    page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.locator("li[data-command='runmenu:run-all']").click()
+    outputs = page.locator(".jp-CodeCell .jp-OutputArea-output")
+    back = outputs.filter(has_text="canary.recover.disable-gates (change)").first
+    expect(back).to_contain_text("✓ PASS", timeout=60_000)
+    expect(outputs.filter(has_text="canary.recover.public-report (change)").first).to_contain_text(
+        "summary", timeout=60_000
+    )
+    page.screenshot(path=root.parent / "recovery.png")
+
+    assert not any(made.gates("mainnet").values())
+    assert outputs.filter(has_text="REHEARSAL RECORDING").count() == 0
+    assert watched.outside == []
