@@ -155,7 +155,8 @@ ALTERED = "10_development.ipynb: expected the development notebook as shipped, g
         ),
         pytest.param(
             replace("from runbook_lib", '"development",\n', '"moon",\n'),
-            "notebook: expected one of preflight, development, testnet, canary, mainnet, report",
+            "notebook: expected one of preflight, development, development_recovery, testnet,"
+            " testnet_recovery, canary, canary_recovery, mainnet, mainnet_recovery, report",
             id="another stage",
         ),
         pytest.param(
