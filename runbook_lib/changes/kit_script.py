@@ -62,7 +62,8 @@ def _acts(kit: Kit, site: Site) -> Iterator[str]:
             yield "      ;;"
         argv = fill("commands.restart", restart.argv, node=node.node)
         yield f"    */{quoted(f'{node.key}/restart')})"
-        yield f"      within {_run(restart, argv)}"
+        # A node that it starts may outlive us, and must not go on holding our lock.
+        yield f"      within {_run(restart, argv)} 9>&-"
         yield "      ;;"
 
 

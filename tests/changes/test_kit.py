@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,12 @@ from runbook_lib.site import Command, Commands, Site
 
 TOOLS = ("sh", "dirname", "date", "tr", "cut", "tail", "cat", "mkdir", "rm", "uname", "sleep")
 FAKE = """#!/bin/sh
-# Stands in for a site's automation: says what it was asked, and fails while a file says so.
+# Stands in for a site's automation: says what it was asked; files make it fail, or wait.
+if rm "$0.hold-$1" 2>/dev/null; then
+  : >"$0.at-$1"
+  n=0
+  until [ -e "$0.go" ] || [ $n -ge 400 ]; do sleep 0.05; n=$((n + 1)); done
+fi
 for word in "$@"; do printf '<%s>' "$word" >>"$0.ledger"; done
 echo >>"$0.ledger"
 if [ -e "$0.fail-$2" ]; then echo "no route to $2" >&2; exit 7; fi
@@ -46,7 +52,9 @@ class Made:
     theirs: tuple[str, ...] = ()
     stage: str = "canary"
     tools: tuple[str, ...] = (*TOOLS, "sha256sum", "timeout")
+    shell: str = "sh"
     kit: Kit = field(init=False)
+    held: subprocess.CompletedProcess[str] = field(init=False)
 
     def __post_init__(self) -> None:
         self.root.mkdir(parents=True, exist_ok=True)
@@ -117,31 +125,48 @@ class Made:
                 word = "before" if variant == "back" else variant
                 path.write_text(f"{word} {node.node}")
 
-    def run(self, *options: str) -> subprocess.CompletedProcess[str]:
+    def call(self, *options: str) -> dict[str, Any]:
+        """How the script is started, with the tools alone on its PATH."""
         tools = self.root / "tools"
         if not tools.exists():
             tools.mkdir()
             for name in self.tools:
                 (tools / name).symlink_to(str(shutil.which(name)))
+        argv = [str(shutil.which(self.shell)), self.folder / "recover.sh", *options]
+        return {"args": argv, "env": {"PATH": str(tools)}, "cwd": self.root}
+
+    def run(self, *options: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [tools / "sh", self.folder / "recover.sh", *options],
-            env={"PATH": str(tools)},
-            cwd=self.root,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
+            **self.call(*options), capture_output=True, text=True, timeout=60, check=False
         )
+
+    def beside(self, name: str) -> Path:
+        """A file by which the automation is told something, or tells it."""
+        return self.automation.with_name(f"{self.automation.name}.{name}")
+
+    def killed_during(self, verb: str) -> int:
+        """A run is killed in the middle of a command, which goes on until ``go``; its process id."""
+        self.beside(f"hold-{verb}").touch()
+        with subprocess.Popen(**self.call(), stdout=subprocess.DEVNULL) as process:
+            try:
+                for _ in range(2000):
+                    if self.beside(f"at-{verb}").exists():
+                        break
+                    time.sleep(0.01)
+                self.held = self.run()
+            finally:
+                process.kill()
+        return process.pid
 
     def fails(self, node: str) -> Path:
         """While this file is there, the automation does not reach the node."""
-        path = self.automation.with_name(f"{self.automation.name}.fail-{node}")
+        path = self.beside(f"fail-{node}")
         path.touch()
         return path
 
     @property
     def asked(self) -> list[str]:
-        path = self.automation.with_name(f"{self.automation.name}.ledger")
+        path = self.beside("ledger")
         return path.read_text().splitlines() if path.exists() else []
 
     @property
@@ -296,17 +321,55 @@ def test_without_a_way_to_compute_a_digest_nothing_is_delivered(tmp_path: Path) 
     assert "got neither sha256sum nor shasum" in found.stdout
 
 
-def test_two_runs_at_once_are_one(made: Made) -> None:
-    """The second says who is at work; the lock of a run that ended is gone."""
-    (made.folder / "lock").mkdir()
-    (made.folder / "lock" / "owner").write_text("4711 on elsewhere\n")
-    held = made.run()
-    shutil.rmtree(made.folder / "lock")
+@pytest.mark.parametrize("lock", [("flock", "timeout"), ()], ids=["flock", "its own"])
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_a_run_holds_the_lock_until_it_is_gone(
+    tmp_path: Path, lock: tuple[str, ...], shell: str
+) -> None:
+    """A second one says who is at work; after a kill -9 the next goes on, nothing cleared away."""
+    tools = (*TOOLS, "sha256sum", *lock)
+    made = Made(tmp_path / "made", ("main-1",), tools=tools, shell=shell)
+    pid = made.killed_during("restart")
     free = made.run()
+    made.beside("go").touch()
 
-    assert (held.returncode, free.returncode) == (3, 0)
-    assert "another run is at work (process 4711 on elsewhere)" in held.stderr
-    assert not (made.folder / "lock").exists()
+    assert (made.held.returncode, free.returncode) == (3, 0), free.stderr
+    assert f"recover.sh: another run is at work (process {pid}" in made.held.stderr
+    cut_off = [*done("main-1")[:2], ("main-1", "restart-back", "intent", "-")]
+    assert made.journal == [*cut_off, *done("main-1")[2:]]
+
+
+def test_a_delivery_that_outlives_its_run_keeps_the_lock(tmp_path: Path) -> None:
+    """Two must not write one node's files at once."""
+    made = Made(tmp_path / "made", ("main-1",), tools=(*TOOLS, "sha256sum", "flock"))
+    made.killed_during("deploy")
+    held = made.run()
+    made.beside("go").touch()
+    codes = []
+    while codes[-1:] != [0] and len(codes) < 200:
+        codes.append(made.run().returncode)
+
+    assert held.returncode == 3 and "or a delivery that it began" in held.stderr
+    assert set(codes) <= {0, 3} and codes[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("{pid}\t{born}\t{host}", 3),
+        ("{pid}\tanother birth\t{host}", 0),  # the number of a process that is gone, given again
+        ("{pid}\t{born}\telsewhere", 3),  # out of sight
+        ("", 3),  # just begun
+    ],
+)
+def test_without_flock_a_process_is_known_by_its_birth(made: Made, line: str, code: int) -> None:
+    """Its number alone may have been given to another since."""
+    stat = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    known = {"pid": os.getpid(), "born": f"{boot} {stat[19]}", "host": os.uname().nodename}
+    (made.folder / "lock.1").write_text(line.format(**known))
+
+    assert made.run().returncode == code
 
 
 def test_a_step_that_was_cut_off_is_done_again(made: Made) -> None:
