@@ -31,6 +31,7 @@ DECLARED = ("testnet.ready.gates", "testnet.activate.deploy", "testnet.activate.
 
 def watch_appends() -> None:
     """Count what is appended from here on, and act at the entry that the environment names."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell's job ignores it
     append, count = Record.append, 0
 
     def counted(self: Record, kind: str, body: dict[str, Any]) -> Entry:
