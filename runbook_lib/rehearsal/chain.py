@@ -338,13 +338,17 @@ class Timeline:
 
     def level(self, key: str, typical: float, spread: float, at: Floats) -> Floats:
         """A positive quantity that wanders by about ``spread`` (relative) around ``typical``."""
-        level: Floats = typical * np.exp(spread * noise(self.seed, f"{self.spec.name}/{key}", at))
+        level: Floats = typical * np.exp(spread * self.noise(f"{self.spec.name}/{key}", at))
         return level
+
+    def noise(self, key: str, at: Floats) -> Floats:
+        """Counted from genesis: a network shows the same, whenever it is started."""
+        return noise(self.seed, key, at - self.spec.genesis)
 
     def participation(self, at: Floats) -> Floats:
         """Share of the VRF pool whose submissions were verified, 0..1."""
         index = self.segment(at)
-        wander = np.abs(noise(self.seed, f"{self.spec.name}/vrf", at))
+        wander = np.abs(self.noise(f"{self.spec.name}/vrf", at))
         low = np.where(self.fault("vrf-low")[index], 0.5, 1.0)
         for name in DIPS:
             low = np.where(self.fault(name)[index], 0.5, low)

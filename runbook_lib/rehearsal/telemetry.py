@@ -24,7 +24,6 @@ from .chain import (
     WITNESS_TOPICS,
     Timeline,
 )
-from .noise import noise
 from .tsdb import Flags, Floats, Indices, Instants, Store, format_labels, format_value
 from .world import Event, World
 
@@ -308,13 +307,14 @@ class NodeTelemetry:
 
     def _late(self) -> Floats:
         """By how many blocks the node is behind: now and then by one or two."""
-        behind = noise(self.timeline.seed, f"{self.name}/late", self._edges[:-1])
+        behind = self.timeline.noise(f"{self.name}/late", self._edges[:-1])
         return np.floor(np.clip(1.5 * behind, 0.0, 3.0))
 
     def _burden(self) -> Floats:
         """What rewards cost a canary under a fault: half as much time again, or a slow swing."""
         gated = self._rewarded()
-        swing = np.exp(0.4 * np.sin(2 * pi * self._edges[:-1] / SWING_S))
+        passed = self._edges[:-1] - self.timeline.spec.genesis
+        swing = np.exp(0.4 * np.sin(2 * pi * passed / SWING_S))
         slow = np.where(gated & self._faulty("canary-slow"), 1.5, 1.0)
         burden: Floats = slow * np.where(gated & self._faulty("canary-noisy"), swing, 1.0)
         return burden
