@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from ..sources import patterns
 from ..sources.prometheus import Rule
 from . import queries
 
@@ -22,8 +23,6 @@ _AFTER = {STOPS: "1080x120", VANISHES: "stale"}
 """What becomes of a counter that has reached 1080: it stands still, or its series ends."""
 
 NODES = 3
-_SIMPLE = re.compile(r"(?:[\w:|-]|\.[*+])*")
-MAX_WILD, MAX_VALUE = 3, 100  # patterns of a server that are tried here must end soon
 QUIET_AT, FIRES_AT = "2h30m", "4h30m"
 SUBJECT = "Subject"
 
@@ -80,11 +79,10 @@ def _literals(matchers: Iterable[Any]) -> Iterator[str]:
 def _accepts(matcher: Any, value: str) -> bool:
     if _is(matcher, "Equal") or _is(matcher, "NotEqual"):
         return (matcher.value == value) is _is(matcher, "Equal")
-    pattern = str(matcher.value)
-    hard = pattern.count(".") > MAX_WILD or not _SIMPLE.fullmatch(pattern)
-    if hard or len(value) > MAX_VALUE:
+    try:
+        return patterns.matches(str(matcher.value), value) is _is(matcher, "Re")
+    except ValueError:  # nothing is known of what it matches
         return False
-    return (re.fullmatch(pattern, value) is not None) is _is(matcher, "Re")
 
 
 def _is(matcher: Any, op: str) -> bool:

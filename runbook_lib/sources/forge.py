@@ -29,7 +29,7 @@ MAX_PAGES = 100
 REFUSED = frozenset({403, 404, 410, 413, 422})
 """Answers to a write that say it was not done and will not be."""
 PER_PAGE = 100
-_NEXT = re.compile(r'<([^>]*)>\s*;[^,]*\brel="?next"?')
+_NEXT = re.compile(r'<([^<>]*)>\s*;[^,]*\brel="?next"?')
 
 
 def _inner(key: str) -> Callable[[object], object]:

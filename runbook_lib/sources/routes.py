@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
-from functools import lru_cache
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
@@ -19,11 +18,12 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from ..errors import ParameterError, SourceError
 from ..params import parse_yaml
+from . import patterns
 from .wire import Wire, complaint
 
 SOURCE = "alertmanager: config"
 MINUTE = timedelta(minutes=1)
-_MATCHER = re.compile(r"\s*([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(=~|!~|!=|=)\s*(.*?)\s*", re.DOTALL)
+_MATCHER = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(=~|!~|!=|=)(.*)", re.DOTALL)
 _PARTS = re.compile(r'(?:[^,"\\]|\\.|"(?:[^"\\]|\\.)*"?)+', re.DOTALL)
 _DAYS = ("sunday", "monday", "tuesday", "wednesday", "thursday", "friday", "saturday")
 _MONTHS = (
@@ -44,23 +44,22 @@ class Matcher(Wire):
     def matches(self, labels: Labels) -> bool:
         """Whether ``labels`` agree. Raises SourceError for an expression we cannot read."""
         got = labels.get(self.name, "")
-        same = _regex(self.value).fullmatch(got) is not None if self.is_regex else got == self.value
-        return same is self.is_equal
+        return (self._like(got) if self.is_regex else got == self.value) is self.is_equal
+
+    def _like(self, got: str) -> bool:
+        try:
+            return patterns.matches(self.value, got)
+        except ValueError as error:
+            problem = (
+                f"expected a regular expression we can read, got {self.value[:200]!r}: {error}"
+            )
+            raise SourceError(SOURCE, problem) from error
 
     def __str__(self) -> str:
         operator = ("=" if self.is_equal else "!") + (
             "~" if self.is_regex else "" if self.is_equal else "="
         )
         return f'{self.name}{operator}"{self.value}"'
-
-
-@lru_cache(maxsize=512)
-def _regex(text: str) -> re.Pattern[str]:
-    try:
-        return re.compile(text, re.DOTALL)
-    except (re.error, RecursionError, OverflowError) as error:
-        problem = f"expected a regular expression we can read, got {text!r}: {error}"
-        raise SourceError(SOURCE, problem) from error
 
 
 def _matchers(value: object) -> object:
@@ -76,10 +75,10 @@ def _parts(text: str) -> list[str]:
 
 
 def _matcher(text: str) -> Matcher:
-    found = _MATCHER.fullmatch(text)
+    found = _MATCHER.fullmatch(text.strip())
     if found is None:
         raise ValueError(f"expected a matcher, got {text!r}")
-    name, operator, raw = found.groups()
+    name, operator, raw = found[1], found[2], found[3].strip()
     quoted = re.fullmatch(r'"((?:[^"\\]|\\.)*)"', raw, re.DOTALL)
     if quoted is None and '"' in raw:
         raise ValueError(f"expected a matcher with its quotes closed, got {text!r}")

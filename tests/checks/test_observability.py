@@ -438,6 +438,19 @@ def test_every_paging_alert_must_reach_a_notifier(look: Look) -> None:
     assert look.bad() == [(FAIL, "Stall", "route", "null, which notifies nobody")]
 
 
+def test_an_expression_that_cannot_be_judged_is_named(look: Look) -> None:
+    """One that would hold another engine for ever is judged like any other."""
+    hostile, unread = "(a+)+b", "(?=a)a"
+    routes = look.world.config["route"]["routes"]
+    routes.insert(0, {"receiver": "null", "match_re": {"team": hostile}})
+    assert look.bad(site=look.site(paging_labels={"team": "a" * 1000})) == []
+
+    routes.insert(0, {"receiver": "null", "match_re": {"team": unread}})
+    problem = f"expected a regular expression we can read, got {unread!r}: Invalid regular"
+    [row] = look.bad()
+    assert (row[0], problem in row[3]) == (INCONCLUSIVE, True)
+
+
 def test_an_interval_that_mutes_the_only_way_fails(look: Look) -> None:
     """At some minute of the day ahead; with another way open it does no harm."""
     minute = (datetime.now(UTC) + timedelta(hours=2)).strftime("%H:%M")

@@ -130,10 +130,30 @@ def test_an_unreadable_configuration_is_an_error(text: str, problem: str) -> Non
 
 
 def test_an_expression_we_cannot_read_is_an_error() -> None:
-    """RE2 knows some that we do not; a guess would be no proof."""
-    found = config({"routes": [{"matchers": [r'severity=~"\\pL+"']}]})
-    with pytest.raises(SourceError, match=r"expected a regular expression we can read, got"):
+    """A guess would be no proof; the message says which."""
+    found = config({"routes": [{"matchers": [r'severity=~"(?=p)age"']}]})
+    problem = r"expected a regular expression we can read, got '\(\?=p\)age': Invalid regular"
+    with pytest.raises(SourceError, match=problem):
         found.leaves({"severity": "page"})
+
+
+@pytest.mark.parametrize("key", ["match_re", "matchers"])
+def test_no_expression_of_a_configuration_holds_us(key: str) -> None:
+    """Python's own engine would try two to the power of 1000 ways."""
+    given = {"severity": "(p+)+x"} if key == "match_re" else ['severity=~"(p+)+x"']
+    found = config({"routes": [{"receiver": "leaf", key: given}]})
+
+    assert receivers(found, severity="p" * 1000) == ["root"]
+
+
+def test_no_text_of_a_configuration_holds_us() -> None:
+    """Nor do blanks, which could be the name's, the operator's or the value's."""
+    blanks = " " * 20_000
+    found = config({"routes": [{"receiver": "leaf", "matchers": [f"a{blanks}={blanks}b{blanks}"]}]})
+
+    assert receivers(found, a="b") == ["leaf"]
+    with pytest.raises(SourceError, match="expected a matcher, got"):
+        config({"routes": [{"matchers": [f"a{blanks}b"]}]})
 
 
 def test_a_receiver_notifies_by_what_is_not_empty() -> None:
