@@ -30,6 +30,7 @@ LAYERS = (
         "evidence.standing",
         "evidence.seal",
         "evidence.render",
+        "evidence.unsealed",
     ),
     ("evidence.verify",),
     ("evidence.undoing",),

@@ -11,6 +11,7 @@ cannot be done without it:
 (6) every change began only after all items before it passed or were waived
 (7) the manifest says what the record says; the verdict computed from it is the one on the card
 (8) the notebook's code is one of ours
+(9) nothing was added since the seal: what was is named, and is INCONCLUSIVE until it is sealed
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from ..sources.tape import read_body, read_entries
 from . import seal
 from .record import Entry, parse
 from .standing import load_result, standing, verdict
+from .unsealed import GROWING, Unsealed, sealed_lines, unsealed
 
 MAX_JSON = 256 * 1024 * 1024
 
@@ -37,13 +39,15 @@ def verify(folder: Path) -> tuple[list[Row], Verdict | None]:
     """The procedure's rows, and the verdict the record amounts to (None when it is unreadable or broken)."""
     report = _Report()
     manifest = report.step("1 manifest", lambda: _manifest(folder)) or {}
-    report.step("2 files", lambda: _files(folder, manifest))
-    entries = report.step("3 record", lambda: _record(folder, manifest)) or []
-    report.step("4 tape", lambda: _tape(folder, entries))
+    since = unsealed(folder, manifest)
+    report.step("2 files", lambda: _files(folder, manifest, since))
+    entries = report.step("3 record", lambda: _record(folder, manifest, since)) or []
+    report.step("4 tape", lambda: _tape(folder, entries, manifest))
     final = report.step("5 completeness", lambda: _complete(entries, manifest))
     report.step("6 the rule", lambda: _guarded(entries))
     report.step("7 verdict", lambda: _agree(folder, manifest, entries, final))
     report.step("8 notebook", lambda: _ours(folder, manifest))
+    report.step("9 seal", lambda: _sealed(since))
     return report.rows, final
 
 
@@ -55,6 +59,10 @@ class _Wrong(RunbookError):
         super().__init__(f"expected {expected}, got {found}")
 
 
+class _NotYet(_Wrong):
+    """A step that neither holds nor is broken."""
+
+
 class _Report:
     def __init__(self) -> None:
         self.rows: list[Row] = []
@@ -63,7 +71,8 @@ class _Report:
         try:
             value = run()
         except _Wrong as wrong:
-            self.rows.append(check_row("evidence", name, wrong.expected, wrong.found, ok=False))
+            outcome = Outcome.INCONCLUSIVE if isinstance(wrong, _NotYet) else Outcome.FAIL
+            self.rows.append(check_row("evidence", name, wrong.expected, wrong.found, outcome))
             return None
         except RunbookError as error:
             self.rows.append(check_row("evidence", name, "holds", str(error), ok=False))
@@ -91,20 +100,25 @@ def _manifest(folder: Path) -> dict[str, Any]:
     return dict(value)
 
 
-def _files(folder: Path, manifest: dict[str, Any]) -> None:
+def _files(folder: Path, manifest: dict[str, Any], since: Unsealed) -> None:
     listed, found = dict(manifest["files"]), seal.file_digests(folder)
     # An earlier seal of the same attempt is listed as a file of its own.
     missing = sorted(set(listed) - set(found))
-    extra = sorted(set(found) - set(listed))
+    extra = sorted(set(found) - set(listed)) if not since.entries else []
     altered = sorted(name for name in listed if name in found and listed[name] != found[name])
+    if since.entries:
+        grown = {n for n in GROWING if n in altered and sealed_lines(folder / n, listed[n])}
+        altered = [name for name in altered if name not in grown]
     for what, names in (("missing", missing), ("not listed", extra), ("altered", altered)):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise _Wrong("every file as listed", f"{what}: {', '.join(names[:3])}{more}")
 
 
-def _record(folder: Path, manifest: dict[str, Any]) -> list[Entry]:
+def _record(folder: Path, manifest: dict[str, Any], since: Unsealed) -> list[Entry]:
     entries, rest = parse((folder / "record.jsonl").read_bytes(), "record.jsonl")
+    if since.entries:
+        return entries[: manifest["record"]["entries"]]
     sealed = manifest["record"]
     if rest:
         raise _Wrong("a finished last entry", f"{len(rest)} bytes of an unfinished one")
@@ -114,8 +128,11 @@ def _record(folder: Path, manifest: dict[str, Any]) -> list[Entry]:
     return entries
 
 
-def _tape(folder: Path, entries: Sequence[Entry]) -> None:
-    tape = read_entries(folder / "tape")
+def _tape(folder: Path, entries: Sequence[Entry], manifest: dict[str, Any]) -> None:
+    digest_then = dict(manifest.get("files", {})).get("tape/index.jsonl", "")
+    index = folder / "tape" / "index.jsonl"
+    lines = sealed_lines(index, digest_then) if index.exists() else None
+    tape = read_entries(folder / "tape")[:lines]
     for name in {entry.body for entry in tape}:
         read_body(folder / "tape", name)
     heard: dict[tuple[str, int], list[Any]] = {}
@@ -204,6 +221,11 @@ def _ours(folder: Path, manifest: dict[str, Any]) -> None:
     expected = notebook.known_digests().get(playbook.NOTEBOOKS[manifest["stage"]])
     if found != expected:
         raise _Wrong(f"this version's code {expected}", f"{found}, of another version")
+
+
+def _sealed(since: Unsealed) -> None:
+    if since.entries:
+        raise _NotYet("nothing added since", str(since))
 
 
 def _book(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:

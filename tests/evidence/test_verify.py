@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.verify import verify
 from runbook_lib.outcomes import ExitCode, Outcome, worst
+from runbook_lib.sources.redact import Redactor
+from runbook_lib.sources.tape import Asked, LiveTape
+from runbook_lib.wording import utc
 
 STEPS = [
     "1 manifest",
@@ -31,6 +35,7 @@ STEPS = [
     "6 the rule",
     "7 verdict",
     "8 notebook",
+    "9 seal",
 ]
 BOOK = "10_development.ipynb"
 
@@ -80,7 +85,7 @@ def rebook(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def test_a_sealed_attempt_holds_in_every_step(sealed: Path) -> None:
-    """Eight steps, all PASS, and the verdict of the run."""
+    """Nine steps, all PASS, and the verdict of the run."""
     rows, verdict = verify(sealed)
 
     assert [(row.what, row.outcome) for row in rows] == [(step, Outcome.PASS) for step in STEPS]
@@ -173,6 +178,52 @@ def test_3_the_record_ends_where_the_manifest_says(sealed: Path) -> None:
     Record(sealed / "record.jsonl").append("note", {"text": "late"})
 
     assert "3 record" in red(sealed)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [
+        (("watching", "look"), "2 entries since {at} by runbook watch"),
+        (("session",), "1 entry since {at} by a further try"),
+        (
+            ("watching", "look", "session"),
+            "3 entries since {at} by runbook watch and a further try",
+        ),
+    ],
+)
+def test_9_what_was_added_since_the_seal_is_named(
+    sealed: Path, kinds: tuple[str, ...], said: str
+) -> None:
+    """Neither damage nor proof: the sealed part still holds step by step, the rest is INCONCLUSIVE."""
+    record = Record(sealed / "record.jsonl")
+    at = utc(datetime.fromisoformat(record.entries()[-1].at))
+    for kind in kinds:
+        record.append(kind, {"number": 2})
+    tape = LiveTape(sealed / "tape", Redactor(()))
+    asked = Asked("look", datetime.now(UTC), 0.0)
+    tape.record(("mainnet.activate.watch/look", 1, "GET /", 0), asked, {}, b"an answer")
+    (sealed / "figures").mkdir(exist_ok=True)
+    (sealed / "figures" / "anomaly.png").write_bytes(b"drawn")
+    rows, verdict = verify(sealed)
+
+    assert {r.what: (r.outcome, r.observed) for r in rows if r.outcome is not Outcome.PASS} == {
+        "9 seal": (
+            Outcome.INCONCLUSIVE,
+            f"not yet sealed: {said.format(at=at)}; the next --continue seals it",
+        )
+    }
+    assert verdict is not None and verdict.exit_code is ExitCode.PASSED
+
+
+@pytest.mark.parametrize("name", ["record.jsonl", "tape/index.jsonl", BOOK])
+def test_9_what_was_sealed_stands_unchanged_before_it(sealed: Path, name: str) -> None:
+    """Growing excuses no other byte."""
+    Record(sealed / "record.jsonl").append("watching", {"number": 1})
+    data = (sealed / name).read_bytes()
+    (sealed / name).write_bytes(data.replace(b"development", b"Development", 1))
+    rows, _ = verify(sealed)
+
+    assert worst(row.outcome for row in rows) is Outcome.FAIL
 
 
 def test_3_a_torn_end_is_an_alteration(sealed: Path) -> None:
