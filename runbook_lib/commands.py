@@ -50,7 +50,7 @@ def tell(report: Any, *, as_json: bool) -> int:
     if as_json:
         print_json(report_document(report))
     elif verdict is not None:
-        from .stage import verdict_card
+        from .next_steps import verdict_card
 
         print(verdict_card(verdict, report.folder).text)
         if plan := _plan_of(report):

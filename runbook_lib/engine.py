@@ -32,12 +32,12 @@ from . import display, notebook
 from .errors import NotebookError, ParameterError, RunbookError
 from .evidence import publish, seal, standing
 from .evidence.record import Record
+from .next_steps import verdict_card
 from .outcomes import ExitCode, Verdict
 from .params import stage_params
 from .playbook import NOTEBOOKS
 from .session import read_site, recording
 from .sources.redact import Redactor
-from .stage import verdict_card
 
 CELL_LIMIT_S = 2 * 3600
 RUN_LIMIT_S = 6 * 3600

@@ -1,23 +1,65 @@
-"""The guards of a change: every item before it, judged again where its truth has aged.
+"""What blocks an item: an earlier one that does not hold, the plan that is missing, truth that aged.
 
-Asked when the change begins, and before each of its waves. Such a judgement is recorded under the
-change; unless it holds, or a waiver covers what does not, nothing more is begun.
+``blocker`` is asked before any try begins. ``Guard`` is asked when a change begins, and before each
+of its waves: every item before it whose truth has aged is judged again. Such a judgement is recorded
+under the change; unless it holds, or a waiver covers what does not, nothing more is begun.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from . import playbook
 from .context import Context, Judge
 from .evidence import standing as standings
+from .evidence.record import Entry
 from .outcomes import CheckResult, Outcome, Standing
+from .planning import plans
 from .session import Session
 
 Again = Callable[[Context, Judge, str], CheckResult]
 """Judges a check in that context, and records it under the change that is named."""
+
+
+def blocker(session: Session, item: str) -> Standing | None:
+    """The first earlier item that stands in the way of ``item``; in a recovery none does."""
+    if session.recovery:
+        return None
+    before = before_item(session.stage, item)
+    downstream = any(playbook.ITEMS[i].kind == "change" for i in (*before, item))
+    # What a change would do can be said while those before it are planned, too.
+    drafts = session.mode == "plan" and playbook.ITEMS[item].kind == "change"
+    known = session.journal(item, session.next_try(item))
+    for earlier in before:
+        standing = standings.standing(known, earlier)
+        if drafts and standing.state == "planned":
+            continue
+        if standing.state == "missing" or (downstream and standing.outcome is not Outcome.PASS):
+            return standing
+    return _plan_missing(known) if needs_plan(session.stage, item) else None
+
+
+def before_item(stage: str, item: str) -> Sequence[str]:
+    """The items that a stage declares before ``item``, in the playbook's order."""
+    declared = playbook.DECLARED[stage]
+    return declared[: declared.index(item)]
+
+
+def needs_plan(stage: str, item: str) -> bool:
+    """Whether ``item`` follows the plan of its stage."""
+    first = playbook.PLAN_BEFORE.get(stage)
+    return first == item or first in before_item(stage, item)
+
+
+def _plan_missing(known: Sequence[Entry]) -> Standing | None:
+    """What stands in the way of whatever needs the plan: none was made, or it is refused."""
+    made = plans(known)
+    if made and made[-1].kind == "plan":
+        return None
+    reason = f"refused: {made[-1].body['reason']}" if made else "none was made"
+    return Standing(item="the plan", kind="check", state="missing", reason=reason)
 
 
 def stale(
@@ -31,7 +73,10 @@ def stale(
 
 @dataclass
 class Guard:
-    """Call it: what stands in the way of the change now, in words; empty when nothing does."""
+    """Call it: what stands in the way of the change now, in words; empty when nothing does.
+
+    ``due`` is then when to come back, where that is known.
+    """
 
     session: Session
     checks: Mapping[str, Judge]
@@ -46,10 +91,9 @@ class Guard:
         scope = self.context.scope
         now = scope.reread() if self._rounds else scope.now()
         self._rounds += 1
-        declared = playbook.DECLARED[self.session.stage]
-        for item in declared[: declared.index(self.change)]:
+        valid_for = self.session.params.valid_for
+        for item in before_item(self.session.stage, self.change):
             standing = standings.standing(self.context.journal, item)
-            valid_for = self.session.params.valid_for
             if stale(standing, now, valid_for, self._judged.get(item)) and (
                 why := self._judge(item, now)
             ):

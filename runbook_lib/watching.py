@@ -7,7 +7,7 @@ one is recorded. Its questions lie on the attempt's tape under a name of their o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from .checks.engaging import deadline
@@ -24,6 +24,7 @@ from .params import StageParams, stage_params
 from .session import Session, find_operator, read_site, require_shared, run_kind
 from .sources.redact import Redactor
 from .sources.tape import LiveTape, Outside
+from .tries import context_of
 
 STAGE = "mainnet"
 LOOK = f"{ITEM}/look"
@@ -112,21 +113,7 @@ def _params(entries: list[Entry]) -> StageParams:
 
 
 def _look(session: Session) -> Looked:
-    scope = session.scope(LOOK, _claim(session))
-    context = Context(
-        item=ITEM,
-        stage=STAGE,
-        params=session.params,
-        site=session.site,
-        scope=scope,
-        store=session.store,
-        folder=session.attempt.folder,
-        record=session.record,
-        journal=session.record.entries(),
-        attempt_name=session.attempt.name,
-        source=session.source,
-        private=session.private,
-    )
+    context = replace(context_of(session, LOOK, _claim(session)), item=ITEM)
     said = "no look yet"
     try:
         watching = Watching(context)

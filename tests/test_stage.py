@@ -853,7 +853,7 @@ def test_a_replay_follows_a_guard_that_no_longer_held(
     for item in (DRIFT, CI, REACHABLE, PROVISION):
         practice.item(stage, item)
     practice.wind(2 * 3600)
-    stage._checks[DRIFT] = practice.check(DRIFT, FAIL)
+    stage._tries.checks[DRIFT] = practice.check(DRIFT, FAIL)
     cards = [practice.item(stage, item) for item in (DEPLOY, SUITES, BASELINE)]
     with pytest.raises(StageRefused):
         stage.enforce()

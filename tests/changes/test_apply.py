@@ -37,7 +37,7 @@ class Work:
         self.ended = Ended(0, b"", b"")
 
     def applier(self, number: int = 1) -> Applier:
-        return Applier(self.stage._context(DEPLOY, number), 7)
+        return Applier(self.stage._tries.context(DEPLOY, number), 7)
 
     def step(self, name: str = "restart") -> Step:
         def run(lock: int, outputs: Path) -> Ended:
@@ -183,7 +183,7 @@ def test_no_rows_are_no_proof() -> None:
 
 
 def known(work: Work) -> dict[str, Any]:
-    context = work.stage._context("known", 1)
+    context = work.stage._tries.context("known", 1)
     return known_map(context.scope, context.store, "development")
 
 
@@ -246,7 +246,7 @@ def test_differences_name_the_absent_side() -> None:
 
 def test_a_plans_digest_covers_its_intent(practice: Any, work: Work) -> None:
     """The same plan has the same digest; any word of it changed has another."""
-    plan: Plan = practice.plan(work.stage._context("stage.plan", 1))
+    plan: Plan = practice.plan(work.stage._tries.context("stage.plan", 1))
 
     assert plan.digest == Plan.model_validate(plan.model_dump()).digest
     assert plan.digest != Plan(**{**plan.model_dump(), "phases": ()}).digest

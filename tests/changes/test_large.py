@@ -20,13 +20,14 @@ from runbook_lib.checks import canary, preflight
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence.store import Store
 from runbook_lib.params import PROJECT, STAGE_PARAMS
+from runbook_lib.planning import plan_card
 from runbook_lib.rehearsal.large import LargeFleet
 from runbook_lib.sources import process
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.process import Ended
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.tape import Outside
-from runbook_lib.stage import Stage, _plan_card, open_stage
+from runbook_lib.stage import Stage, open_stage
 
 NODES = 60
 
@@ -60,7 +61,7 @@ def test_a_large_plan_counts_every_node_once(bench: Any, tmp_path: Path) -> None
         assert all(set(wave) <= theirs or not set(wave) & theirs for wave in phase.waves)
     changed = sum(len(node.changes()) for _, node in mainnet.changes())
     said = f"{changed} keys on {NODES} nodes will change"
-    assert said in _plan_card(mainnet, (), ()).text
+    assert said in plan_card(mainnet, (), ()).text
 
 
 # --- what a person reads of 500 -----------------------------------------------------------------------

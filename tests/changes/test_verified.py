@@ -34,7 +34,7 @@ def stage(practice: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_the_verified_digest_is_the_one_on_record(stage: Any) -> None:
     """By the artifact's name; another name was not verified."""
     stage.check(verifying(Outcome.PASS, {"digests": {"node": "sha256:1"}}))
-    journal = stage._context(DEPLOY, 1).journal
+    journal = stage._tries.context(DEPLOY, 1).journal
 
     assert verified_digest(journal) == "sha256:1"
     with pytest.raises(SourceError) as caught:
@@ -57,7 +57,7 @@ def test_nothing_is_verified_unless_it_passed(
     if outcome is not None:
         stage.check(verifying(outcome, {"digests": {"node": "sha256:1"}}))
     with pytest.raises(SourceError) as caught:
-        verified_digest(stage._context(DEPLOY, 1).journal)
+        verified_digest(stage._tries.context(DEPLOY, 1).journal)
 
     assert str(caught.value) == f"node: expected it verified by {ITEM}, got: {got}"
 
@@ -85,7 +85,7 @@ def test_another_artifact_than_the_verified_one_is_not_deployed(
     stage.plan(practice.plan)
     stage.change(development.deploy)
 
-    result = stage._standing(DEPLOY).result
+    result = stage._tries.standing(DEPLOY).result
 
     assert (result.outcome, result.reason) == (outcome, reason)
     assert practice.mutations() == []
@@ -96,6 +96,6 @@ def test_nothing_is_asked_of_a_stage_that_does_not_verify(
 ) -> None:
     """Its plan's digest is all there is."""
     monkeypatch.setitem(playbook.DECLARED, "development", (DEPLOY,))
-    context = practice.open()._context(DEPLOY, 1)
+    context = practice.open()._tries.context(DEPLOY, 1)
 
     assert digest_rows(context, practice.plan(context)) == []

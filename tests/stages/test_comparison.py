@@ -13,6 +13,7 @@ import pytest
 from runbook_lib import playbook
 from runbook_lib.checks import development
 from runbook_lib.checks.marks import restarts
+from runbook_lib.comparison import Comparison
 from runbook_lib.context import Context, Judge, judges
 from runbook_lib.errors import ParameterError
 from runbook_lib.evidence.record import Entry
@@ -21,7 +22,7 @@ from runbook_lib.metrics.catalogue import parse_catalogue
 from runbook_lib.metrics.frames import Frame, Tally
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import PROJECT
-from runbook_lib.stage import Comparison, Stage
+from runbook_lib.stage import Stage
 
 ITEM = "development.activate.baseline"
 START = datetime(2026, 3, 1, tzinfo=UTC)

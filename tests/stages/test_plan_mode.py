@@ -14,12 +14,13 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import notebook, playbook
+from runbook_lib import notebook, playbook, tries
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.errors import StageRefused
+from runbook_lib.guards import blocker
 from runbook_lib.params import parse_yaml
 from runbook_lib.rehearsal.network import RehearsalNetwork
-from runbook_lib.session import read_site
+from runbook_lib.session import Session, read_site
 from runbook_lib.site import Commands, Site
 from runbook_lib.sources.tape import Entry, read_entries
 from runbook_lib.stage import Stage
@@ -149,12 +150,11 @@ def test_a_plan_asks_and_nothing_more(
 ) -> None:
     """GET, queries, files and reading commands; nodes and forge are as they were."""
     network.rpc.refill()
-    blocker = Stage._blocker
 
-    def for_checks(stage: Stage, item: str) -> Any:
-        return None if playbook.ITEMS[item].kind == "change" else blocker(stage, item)
+    def for_checks(session: Session, item: str) -> Any:
+        return None if playbook.ITEMS[item].kind == "change" else blocker(session, item)
 
-    monkeypatch.setattr(Stage, "_blocker", for_checks)
+    monkeypatch.setattr(tries, "blocker", for_checks)
     before = whole(network)
 
     stage = run(network, runbook)

@@ -268,7 +268,7 @@ def test_a_secret_is_never_posted(
 ) -> None:
     """One that came into a reason stops the post."""
     with ready_to_post(network) as stage:
-        context = stage._context(ITEM, 1)
+        context = stage._tries.context(ITEM, 1)
         monkeypatch.setenv("RPP_RPC_TOKEN", context.params.commit)
         stage.change(preflight.release_issue)
         standing = stage.verdict().items[1]

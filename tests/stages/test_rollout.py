@@ -23,11 +23,12 @@ from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import testnet
 from runbook_lib.errors import ParameterError, StageRefused, StoreError
 from runbook_lib.evidence.store import Store
+from runbook_lib.next_steps import next_steps
 from runbook_lib.outcomes import ExitCode, Outcome, Verdict
 from runbook_lib.params import TestnetParams
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import Entry, mutations, read_entries
-from runbook_lib.stage import Stage, next_steps, open_stage
+from runbook_lib.stage import Stage, open_stage
 
 GATES, DEPLOY, GATE = "testnet.ready.gates", "testnet.activate.deploy", "testnet.activate.gate"
 DECLARED = (GATES, DEPLOY, GATE)

@@ -1,0 +1,78 @@
+"""What a verdict means for a person: its card, one line of refusal, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from . import display, playbook
+from .changes.wayback import FOLDER, laid_ready
+from .evidence.record import Record
+from .outcomes import ExitCode, Outcome, Verdict
+
+
+def verdict_card(verdict: Verdict, folder: Path | None) -> display.Card:
+    """The card of an attempt in ``folder``; of a replay, which has none that lasts, without links."""
+    ready = folder is not None and laid_ready(folder) is not None
+    link = f"{FOLDER}/{playbook.NOTEBOOKS[f'{verdict.stage}_recovery']}" if ready else ""
+    steps = next_steps(verdict, folder)
+    return display.verdict_card(verdict, next_steps=steps, recovery_link=link)
+
+
+def refusal(verdict: Verdict) -> str:
+    """One line a person can act on."""
+    blocking = verdict.blocking
+    first = f"; first: {blocking[0].item}: {blocking[0].reason}" if blocking else ""
+    broken = f"; {verdict.broken[0]}" if verdict.broken else ""
+    return f"{verdict.stage}: {verdict.outcome} (exit {int(verdict.exit_code)}){broken}{first}"
+
+
+def next_steps(verdict: Verdict, folder: Path | None = None) -> list[str]:
+    """What to do next, as commands; ``folder`` is the attempt's, where it lasts."""
+    back = _ways_back(verdict, folder)
+    if verdict.stage in playbook.RECOVERY and back:
+        return back
+    if verdict.stage == playbook.PREFLIGHT and verdict.exit_code is ExitCode.PASSED:
+        return ["Nothing of the preflight stands in the way of opening the stage."]
+    again = f"runbook run {verdict.stage} -f PARAMS -p attempt {verdict.attempt}"
+    match verdict.exit_code:
+        case ExitCode.PASSED if verdict.mode == "plan":
+            return ["Have the plan approved, then run with mode: apply."]
+        case ExitCode.PASSED:
+            return []
+        case ExitCode.WAITING:
+            return [f"Come back then: `{again}`"]
+        case ExitCode.REFUSED:
+            return [f"Mend it, then: `{again} -p retry_reason 'WHY'`", *_drops(verdict), *back]
+        case _:
+            return [f"Mend what could not be read, then: `{again}`", *back]
+
+
+def _ways_back(verdict: Verdict, folder: Path | None) -> list[str]:
+    """The commands that undo an apply which began a change, or go on with that."""
+    if folder is None or verdict.exit_code in (ExitCode.PASSED, ExitCode.WAITING):
+        return []
+    stage = playbook.RECOVERY.get(verdict.stage, verdict.stage)
+    if stage != verdict.stage:
+        undoes = Record(folder / "record.jsonl").entries()[0].body.get("undoes") or {"name": ""}
+        folder = folder.parents[2] / undoes["name"]
+    path = laid_ready(folder)
+    if path is None:
+        return []
+    command = f"runbook recover {stage} -f {shlex.quote(str(path))}"
+    if stage != verdict.stage:
+        return [f"Once what is named can be reached: `{command}`"]
+    return [f"Or take all of it back: `{command}`", f"Or some nodes only: `{command} --nodes NODE`"]
+
+
+def _drops(verdict: Verdict) -> list[str]:
+    """Leaving out a node that stops a rollout; only a plan that others approved can shrink."""
+    first = verdict.blocking[0]
+    if first.kind != "change" or verdict.stage == "development" or first.result is None:
+        return []
+    nodes = {row.subject for row in first.open_rows if row.outcome is Outcome.FAIL}
+    again = f"runbook run {verdict.stage} --continue -f PARAMS"
+    return [
+        f"Or leave {node} out, with an approval: `{again} --drop {node} --reason 'WHY'`"
+        for node in sorted(nodes)[:3]
+    ]
