@@ -30,7 +30,7 @@ from runbook_lib.evidence.record import Entry
 from runbook_lib.evidence.store import Store
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row
-from runbook_lib.params import DevelopmentParams
+from runbook_lib.params import DevelopmentParams, Waiver
 from runbook_lib.sources.tape import Entry as TapeEntry
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import Stage
@@ -66,6 +66,8 @@ SMALL = (
     "development.activate.baseline",
 )
 """A development stage small enough to reason about: what its machinery is tested with."""
+DRIFT, CI, REACHABLE, PROVISION, DEPLOY, SUITES, BASELINE = SMALL
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 NOWHERE = "http://127.0.0.1:9"
 ALICE, BOB = "alice", "bob"
 CELLS = (
@@ -74,6 +76,21 @@ CELLS = (
     "stage.change(development.",
 )
 """The cells of the shipped notebook whose items the small stage has."""
+
+
+def states(stage: Stage) -> dict[str, str]:
+    """The state of each item."""
+    return {item.item: item.state for item in stage.verdict().items}
+
+
+def text(card: Any) -> str:
+    """A card as a terminal shows it."""
+    return card._repr_mimebundle_()[0]["text/plain"]
+
+
+def short(item: str) -> str:
+    """The keyword that stands for an item in ``Practice.walk``."""
+    return item.split(".")[-1].replace("-", "_")
 
 
 class Practice:
@@ -148,6 +165,23 @@ class Practice:
         path = self.root / f"approval-{digest[-8:]}.json"
         path.write_text(json.dumps({"statement": statement, "signature": signature}))
         return str(path)
+
+    def waiver(self, **changes: Any) -> dict[str, Any]:
+        """A waiver of the FAIL of dev-1's CI that nobody has approved yet."""
+        return {
+            "item": CI,
+            "subjects": ["dev-1"],
+            "outcome": "FAIL",
+            "reason": "a known flake, see the issue",
+            "expires": (self.now() + timedelta(days=1)).isoformat(),
+            **changes,
+        }
+
+    def approved_waiver(self, **changes: Any) -> dict[str, Any]:
+        """The same, approved by Bob."""
+        made = self.waiver(**changes)
+        digest = Waiver(**made).digest("v1.4.0", "development")
+        return {**made, "approval": self.approve(digest)}
 
     @property
     def made(self) -> list[str]:
@@ -234,7 +268,7 @@ class Practice:
     def walk(self, stage: Stage, **outcomes: Any) -> list[Any]:
         """Every item's cell, in order; ``outcomes`` by the last word of an item, ``-`` as ``_``."""
         return [
-            self.item(stage, item, outcomes.get(item.split(".")[-1].replace("-", "_")))
+            self.item(stage, item, outcomes.get(short(item)))
             for item in playbook.DECLARED["development"]
         ]
 

@@ -1,0 +1,122 @@
+"""An attempt opens on parameters, a site and an operator that hold, or not at all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runbook_lib.errors import ParameterError, SourceError, StoreError
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"release": ""}, "release: expected a value with a site, got none"),
+        (
+            {"commit": "c0ffee"},
+            "commit: expected 40 lowercase hex digits of a commit, got 'c0ffee'",
+        ),
+        ({"valid_for_minutes": 61.0}, "valid_for_minutes: expected less than or equal to 60"),
+        ({"max_missing": 0.5}, "max_missing: expected less than or equal to 0.02"),
+        ({"baseline_hours": 0.5}, "baseline_hours: expected greater than or equal to 1"),
+        ({"paging_severities": ["page"]}, "paging_severities: expected at least"),
+        ({"mode": "dry"}, "mode: expected 'plan' or 'apply'"),
+        ({"wait": "yes"}, "wait: expected true or false, got 'yes'"),
+    ],
+)
+def test_wrong_and_laxer_parameters_open_nothing(
+    practice: Any, changes: dict[str, Any], problem: str
+) -> None:
+    """The playbook's numbers are floors; nothing is created in the store."""
+    with pytest.raises(ParameterError) as caught:
+        practice.open(**changes)
+
+    assert caught.value.problems[0].startswith(f"development parameters: {problem}")
+    assert list((practice.root / "store").iterdir()) == []
+
+
+def test_a_missing_site_file_is_named(practice: Any) -> None:
+    """With what to do about it."""
+    with pytest.raises(ParameterError) as caught:
+        practice.open(site="nowhere.yaml")
+
+    assert str(caught.value) == (
+        "nowhere.yaml: expected a site file, got: No such file or directory;"
+        " copy params/sites/example.yaml and name yours in `site`"
+    )
+
+
+def test_a_stage_the_site_lacks_is_refused(practice: Any) -> None:
+    """A site says which cluster each of its stages works on."""
+    practice.write_site(stages={})
+    with pytest.raises(ParameterError) as caught:
+        practice.open()
+
+    assert str(caught.value).endswith("stages: expected a cluster for development, got none")
+
+
+def test_an_unknown_operator_cannot_apply(practice: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In plan mode anybody may run."""
+    monkeypatch.setenv("RUNBOOK_OPERATOR", "mallory")
+    with pytest.raises(ParameterError) as caught:
+        practice.open()
+
+    assert str(caught.value) == (
+        "operator: expected one of the site's people (alice, bob), got 'mallory';"
+        " export RUNBOOK_OPERATOR"
+    )
+    assert practice.open(mode="plan").verdict().operator == "mallory"
+
+
+def test_a_machine_without_user_names_has_no_operator(
+    practice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container without a password file is a person's mistake, not a traceback."""
+    for name in ("RUNBOOK_OPERATOR", "GITHUB_ACTOR", "GITLAB_USER_LOGIN"):
+        monkeypatch.delenv(name, raising=False)
+
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    with pytest.raises(ParameterError, match="got 'unknown'"):
+        practice.open()
+
+
+def test_an_attempt_fixes_its_parameters(practice: Any) -> None:
+    """Every one that differs is named; those of a try may change."""
+    practice.open()
+    with pytest.raises(ParameterError) as caught:
+        practice.open(attempt=1, mode="plan", baseline_hours=2.0, wait=True)
+
+    assert caught.value.problems == (
+        "mode: expected 'apply' as attempt 1 was opened with, got 'plan'",
+        "baseline_hours: expected 1 as attempt 1 was opened with, got 2.0",
+    )
+    assert practice.open(attempt=1, wait=True, as_of="2026-01-01T00:00:00Z").verdict().number == 2
+
+
+def test_an_attempt_that_is_not_there_cannot_be_continued(practice: Any) -> None:
+    """The known ones are named."""
+    practice.open()
+    with pytest.raises(StoreError) as caught:
+        practice.open(attempt=7)
+
+    assert str(caught.value) == "v1.4.0/development: attempt: expected one of [1], got 7"
+
+
+def test_the_clock_of_a_rehearsal_marks_its_evidence(practice: Any) -> None:
+    """An offset clock is a rehearsal, UTC is live."""
+    assert practice.open().verdict().source == "rehearsal"
+    practice.write_site(clock={"source": "utc"})
+    assert practice.open().verdict().source == "live"
+
+
+def test_an_unreadable_clock_opens_nothing(practice: Any) -> None:
+    """Without the time nothing can be judged."""
+    practice.clock.write_text("{}")
+    with pytest.raises(SourceError) as caught:
+        practice.open()
+
+    assert caught.value.source == "clock"

@@ -1,0 +1,109 @@
+"""A plan is made once, says what every change would do, and changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runbook_lib.errors import SourceError, StageRefused
+from runbook_lib.outcomes import ExitCode
+from runbook_lib.sources.tape import read_entries
+
+from .conftest import (
+    CI,
+    DEPLOY,
+    DRIFT,
+    FAIL,
+    INCONCLUSIVE,
+    PROVISION,
+    REACHABLE,
+    SMALL,
+    states,
+    text,
+)
+
+
+def test_a_plan_that_cannot_be_made_says_why(practice: Any) -> None:
+    """And the change behind it is not reached."""
+    stage = practice.open()
+
+    def plan(context: Any) -> Any:
+        raise SourceError("dev-1", "expected its TOML, got nothing")
+
+    assert "dev-1: expected its TOML, got nothing" in text(stage.plan(plan))
+    assert practice.entries("plan") == []
+
+
+def test_a_plan_changes_nothing(practice: Any) -> None:
+    """Checks before the first change are judged; it and all after it are planned: ready, exit 0."""
+    stage = practice.open(mode="plan")
+    practice.walk(stage)
+    stage.enforce()
+
+    assert [states(stage)[item] for item in SMALL] == ["judged"] * 3 + ["planned"] * 4
+    assert {entry.purpose for entry in read_entries(practice.folder() / "tape")} == {"read"}
+    assert practice.entries("step") == []
+    assert practice.made == []
+    assert len(practice.entries("plan")) == 1
+
+
+def test_a_plan_behind_a_failed_check_is_refused(practice: Any) -> None:
+    """What would not be reached is not planned either."""
+    stage = practice.open(mode="plan")
+    practice.walk(stage, ci_green=FAIL)
+    with pytest.raises(StageRefused):
+        stage.enforce()
+
+    assert states(stage)[PROVISION] == "not-reached"
+    assert stage.verdict().exit_code is ExitCode.REFUSED
+
+
+def test_every_change_says_what_it_would_do(practice: Any) -> None:
+    """Also one that follows another: what it would do can be said before that is done."""
+    stage = practice.open(mode="plan")
+    practice.walk(stage)
+    planned = {item.item: len(item.planned) for item in stage.verdict().items if item.planned}
+
+    assert planned == {PROVISION: 1, DEPLOY: 1}
+
+
+def test_without_its_plan_a_change_is_not_planned_either(practice: Any) -> None:
+    """A plan run in which no plan could be made is not ready to apply."""
+    stage = practice.open(mode="plan")
+    for item in (DRIFT, CI, REACHABLE, PROVISION):
+        practice.item(stage, item)
+    stage.change(practice.change(DEPLOY))
+
+    assert states(stage)[DEPLOY] == "not-reached"
+    assert stage.verdict().items[4].reason == "not reached: blocked by the plan none was made"
+
+
+def test_a_change_that_cannot_be_planned_is_inconclusive(practice: Any) -> None:
+    """An unreadable bundle is a row on its card, not a traceback."""
+    stage = practice.open(mode="plan")
+    for item in (DRIFT, CI, REACHABLE):
+        practice.item(stage, item)
+    change = practice.change(PROVISION)
+
+    def plan(context: Any) -> Any:
+        raise SourceError("bundle", "expected TOML, got none")
+
+    change.plan = plan
+    card = stage.change(change)
+
+    assert "bundle: readable: expected TOML, got none" in text(card)
+    assert stage.verdict().items[3].outcome is INCONCLUSIVE
+
+
+def test_a_plan_is_kept_for_the_attempt(practice: Any) -> None:
+    """Continuing shows the plan that was made, and does not make another."""
+    first = practice.open()
+    shown = text(first.plan(practice.plan))
+    again = practice.open(attempt=1)
+
+    def never(context: Any) -> Any:
+        raise AssertionError("a plan is made once")
+
+    assert text(again.plan(never)) == shown
+    assert len(practice.entries("plan")) == 1

@@ -1,0 +1,213 @@
+"""A replay asks nobody, changes nothing and finds the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib.changes.state import known_map
+from runbook_lib.context import Context, judges
+from runbook_lib.errors import StageRefused, StoreError
+from runbook_lib.evidence.by_hand import seal_by_hand
+from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.replay import compare
+from runbook_lib.evidence.verify import verify
+from runbook_lib.outcomes import CheckResult, Outcome
+
+from .conftest import (
+    BASELINE,
+    CI,
+    DEPLOY,
+    DRIFT,
+    FAIL,
+    INCONCLUSIVE,
+    PASS,
+    PROVISION,
+    REACHABLE,
+    SMALL,
+    SUITES,
+    states,
+    text,
+)
+
+
+def replayed(practice: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, **walk: Any) -> Any:
+    """The attempt in ``folder`` replayed by its own checks; the replaying stage."""
+    monkeypatch.setenv("RUNBOOK_REPLAY", str(folder))
+    stage = practice.open()
+    practice.walk(stage, **walk)
+    monkeypatch.delenv("RUNBOOK_REPLAY")
+    return stage
+
+
+def same(practice: Any, stage: Any) -> dict[str, Outcome]:
+    rows = compare(practice.entries(), stage._session.record.entries())
+    return {row.subject: row.outcome for row in rows}
+
+
+def test_a_replay_asks_nobody_and_finds_the_same(
+    practice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The world may be gone; no change is made; the card says that it is a replay."""
+    practice.walk(practice.open())
+    practice.world.unlink()
+    stage = replayed(practice, practice.folder(), monkeypatch)
+
+    assert same(practice, stage) == dict.fromkeys(SMALL, PASS)
+    assert practice.made == [PROVISION, DEPLOY]
+    assert "✓ PASS" in text(stage.enforce())
+    assert stage.verdict().source == "replay"
+    assert "REPLAY OF A RECORDING" in stage._repr_mimebundle_()[0]["text/plain"]
+
+
+def test_a_later_attempt_reads_the_store_in_its_replay_as_it_did(
+    practice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is one of several there, and its own record is told from theirs by its number."""
+
+    @judges(DRIFT)
+    def check(context: Context) -> CheckResult:
+        known_map(context.scope, context.store, context.cluster_name)
+        return context.conclude([practice.row(PASS)], passed="it holds", empty="none")
+
+    practice.open().check(check)
+    live = practice.open()
+    live.check(check)
+    monkeypatch.setenv("RUNBOOK_REPLAY", str(practice.folder(2)))
+    stage = practice.open()
+    stage.check(check)
+
+    assert stage.verdict().attempt == 2
+    assert stage.verdict().items[0].result == live.verdict().items[0].result
+
+
+def test_a_replay_follows_tries_sessions_and_waivers(
+    practice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last try of each item, with the parameters and waivers of its session."""
+    practice.walk(practice.open(), ci_green=FAIL)
+    practice.walk(practice.open(attempt=1, waivers=[practice.approved_waiver()]))
+    practice.world.unlink()
+    stage = replayed(practice, practice.folder(), monkeypatch, ci_green=FAIL)
+    stage.enforce()
+
+    assert same(practice, stage) == dict.fromkeys(SMALL, PASS)
+    assert stage.verdict().items[1].waived
+
+
+def test_a_replay_shows_the_tries_that_came_before(
+    practice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cells run again by hand, in the replay too, count once each."""
+    stage = practice.open()
+    practice.item(stage, DRIFT, INCONCLUSIVE)
+    practice.walk(stage)
+    monkeypatch.setenv("RUNBOOK_REPLAY", str(practice.folder()))
+    replay = practice.open()
+    practice.item(replay, DRIFT)
+    practice.walk(replay)
+
+    assert [t.number for t in replay.verdict().items[0].earlier] == [1]
+    assert same(practice, replay) == dict.fromkeys(SMALL, PASS)
+
+
+def test_a_replay_of_a_red_run_is_red(practice: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was not reached is not reached again."""
+    practice.walk(practice.open(), telemetry_reachable=FAIL)
+    stage = replayed(practice, practice.folder(), monkeypatch, telemetry_reachable=FAIL)
+
+    assert same(practice, stage) == dict.fromkeys(SMALL, PASS)
+    assert states(stage)[DEPLOY] == "not-reached"
+
+
+def test_a_replay_judges_aged_guards_as_they_were(
+    practice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the change that relied on them."""
+    stage = practice.open()
+    for item in (DRIFT, CI, REACHABLE, PROVISION):
+        practice.item(stage, item)
+    practice.wind(2 * 3600)
+    for item in (DEPLOY, SUITES, BASELINE):
+        practice.item(stage, item)
+    replay = replayed(practice, practice.folder(), monkeypatch)
+
+    assert len([e for e in replay._session.record.entries() if e.kind == "guard"]) == 2
+    assert same(practice, replay) == dict.fromkeys(SMALL, PASS)
+
+
+def test_a_replay_follows_a_guard_that_no_longer_held(
+    practice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its try asked under the change, and answers from there; the attempt verifies, too."""
+    stage = practice.open()
+    for item in (DRIFT, CI, REACHABLE, PROVISION):
+        practice.item(stage, item)
+    practice.wind(2 * 3600)
+    stage._tries.checks[DRIFT] = practice.check(DRIFT, FAIL)
+    cards = [practice.item(stage, item) for item in (DEPLOY, SUITES, BASELINE)]
+    with pytest.raises(StageRefused):
+        stage.enforce()
+    practice.write_notebook([*cards, *cards, *cards])
+    seal_by_hand(practice.folder())
+    practice.world.unlink()
+    replay = replayed(practice, practice.folder(), monkeypatch, config_drift=FAIL)
+
+    assert same(practice, replay) == dict.fromkeys(SMALL, PASS)
+    assert replay.verdict().items[0].earlier[0].outcome is PASS
+    assert {row.what for row in verify(practice.folder())[0] if row.outcome is not PASS} == set()
+
+
+def test_a_recording_that_ends_early_reaches_nothing_more(
+    practice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An item without a recorded try is not reached, whatever stands before it."""
+    stage = practice.open()
+    for item in (DRIFT, CI):
+        practice.item(stage, item)
+    replay = replayed(practice, practice.folder(), monkeypatch)
+
+    assert [states(replay)[item] for item in SMALL] == ["judged"] * 2 + ["not-reached"] * 5
+    assert replay.verdict().items[2].reason == "not reached: the recording ends before it"
+
+
+@pytest.mark.parametrize("kind", ["none", "adopted"])
+def test_what_is_no_recording_cannot_be_replayed(
+    practice: Any, monkeypatch: pytest.MonkeyPatch, kind: str, tmp_path: Path
+) -> None:
+    """An empty folder and a record of another kind are refused."""
+    if kind == "adopted":
+        Record(tmp_path / "record.jsonl").append("opened", {"cluster": "development"})
+    monkeypatch.setenv("RUNBOOK_REPLAY", str(tmp_path))
+    with pytest.raises(StoreError, match="expected the record of a development attempt, got none"):
+        practice.open()
+
+
+def test_without_a_recording_there_is_nothing_to_replay(
+    practice: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A checkout that lost it says how to make it."""
+    monkeypatch.setattr("runbook_lib.session.RECORDINGS", tmp_path)
+    with pytest.raises(StoreError) as caught:
+        practice.open(site="")
+
+    assert str(caught.value) == (
+        "development: expected a shipped recording, got none; run `make notebooks`"
+    )
+
+
+@pytest.mark.parametrize("lost", ["session", "site file"])
+def test_a_damaged_recording_is_not_replayed(
+    practice: Any, monkeypatch: pytest.MonkeyPatch, lost: str, tmp_path: Path
+) -> None:
+    """Without a session or its site file nobody knows what was recorded."""
+    practice.open()
+    kept = practice.entries("opened") if lost == "session" else practice.entries()
+    record = Record(tmp_path / "record.jsonl")
+    for entry in kept:
+        record.append(entry.kind, entry.body)
+    monkeypatch.setenv("RUNBOOK_REPLAY", str(tmp_path))
+    with pytest.raises(StoreError, match=f"expected (a session|the {lost}).*, got none"):
+        practice.open()

@@ -1,0 +1,107 @@
+"""A waiver accepts named rows, on somebody else's word, until it ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runbook_lib.errors import ParameterError, StageRefused
+from runbook_lib.outcomes import ExitCode
+
+from .conftest import CI, DEPLOY, FAIL, PROVISION, states, text
+
+
+def test_an_approved_waiver_lets_its_row_pass(practice: Any) -> None:
+    """By somebody else than the runner; the card says who and until when."""
+    stage = practice.open(waivers=[practice.approved_waiver()])
+    cards = practice.walk(stage, ci_green=FAIL)
+    stage.enforce()
+
+    assert text(cards[1]).startswith(f"✓ PASS by waiver {CI}")
+    assert "waived by bob" in text(cards[1])
+    assert practice.entries("waiver")[0].body["self_approved"] is False
+    assert practice.made == [PROVISION, DEPLOY]
+
+
+@pytest.mark.parametrize("named", [{"subjects": ["dev-9"]}, {"outcome": "INCONCLUSIVE"}])
+def test_a_row_the_waiver_does_not_name_still_blocks(practice: Any, named: dict[str, Any]) -> None:
+    """Another subject, or another outcome, is not what was accepted."""
+    stage = practice.open(waivers=[practice.approved_waiver(**named)])
+    practice.walk(stage, ci_green=FAIL)
+    with pytest.raises(StageRefused):
+        stage.enforce()
+
+    assert states(stage)[PROVISION] == "not-reached"
+    assert stage.verdict().exit_code is ExitCode.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"subjects": []}, "subjects: expected"),
+        ({"subjects": [" "]}, "expected the subject of every row it covers, got an empty one"),
+        ({"item": "ci-green"}, "expected an item of the playbook, got 'ci-green'"),
+        (
+            {"item": DEPLOY},
+            "expected an item that may be waived; development.activate.deploy never is",
+        ),
+        ({"outcome": "PASS"}, "outcome: expected 'FAIL' or 'INCONCLUSIVE'"),
+        ({"reason": "because"}, "reason: expected"),
+        ({"expires": "tomorrow"}, "expires: expected an instant such as 2026-01-31T12:00:00Z"),
+        ({"expires": "2026-01-31T12:00:00"}, "expires: expected an instant with its offset"),
+        ({"expires": "2026-01-31T12:00:00Z"}, "expires: expected an instant to come"),
+        ({"item": "testnet.ready.soak"}, "item: expected an item of development"),
+        (
+            {"approval": "nowhere.json"},
+            "approval: {project}/nowhere.json: expected a readable file",
+        ),
+        ({}, "expected an approval of sha256:"),
+    ],
+)
+def test_a_waiver_that_cannot_be_in_force_is_refused(
+    practice: Any, changes: dict[str, Any], problem: str
+) -> None:
+    """One that names no row, an unknown item, a change, no reason, no end, or no approval."""
+    with pytest.raises(ParameterError) as caught:
+        practice.open(waivers=[practice.waiver(**changes)])
+
+    assert len(caught.value.problems) == 1
+    assert "waivers.0" in str(caught.value)
+    assert problem in str(caught.value)
+
+
+def test_an_approval_of_another_waiver_does_not_count(practice: Any) -> None:
+    """The digest binds every word of it, and the release."""
+    other = practice.approved_waiver(reason="another reason than this")
+    with pytest.raises(ParameterError, match="expected an approval of sha256:"):
+        practice.open(waivers=[{**other, "reason": "a known flake, see the issue"}])
+    with pytest.raises(ParameterError, match="expected an approval of sha256:"):
+        practice.open(release="v1.5.0", waivers=[practice.approved_waiver()])
+
+
+def test_nobody_approves_their_own_waiver(practice: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the site has a single operator, and then every card says so."""
+    monkeypatch.setenv("RUNBOOK_OPERATOR", "bob")
+    with pytest.raises(ParameterError) as caught:
+        practice.open(waivers=[practice.approved_waiver()])
+    assert "by somebody other than bob, got only their own" in str(caught.value)
+
+    practice.write_site(single_operator=True)
+    stage = practice.open(waivers=[practice.waiver()])
+    cards = practice.walk(stage, ci_green=FAIL)
+
+    assert "self-approved" in text(cards[1])
+    assert stage.verdict().exit_code is ExitCode.BROKEN  # enforce has not run yet
+    assert "self-approved" in text(stage.enforce())
+
+
+def test_a_waiver_ends_with_the_session_that_carried_it(practice: Any) -> None:
+    """Continuing without it, its rows block again."""
+    practice.walk(practice.open(waivers=[practice.approved_waiver()]), ci_green=FAIL)
+    stage = practice.open(attempt=1)
+    practice.walk(stage)
+    with pytest.raises(StageRefused):
+        stage.enforce()
+
+    assert stage.verdict().exit_code is ExitCode.REFUSED
