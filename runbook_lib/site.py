@@ -27,7 +27,9 @@ def _env_name(value: str) -> str:
 
 def _url(value: str) -> str:
     if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#]*)?", value):
-        got = "one with credentials" if "@" in value else repr(value)
+        got = repr(value)
+        if found := re.search("[@?#]", value):  # what stands there may be a secret
+            got = f"one with {'credentials' if found[0] == '@' else 'a query or fragment'}"
         raise ValueError(
             f"expected an http(s) URL without credentials, query or fragment, got {got}"
         )
@@ -67,6 +69,19 @@ class Endpoint(Strict):
     headers_env: dict[str, EnvName] = {}
     ca: str = ""
     client_certificate: ClientCertificate | None = None
+
+
+class Webhook(Endpoint):
+    """Where a notice is posted; a URL that is a secret itself is given by env name."""
+
+    url: Url = ""
+    url_env: EnvName = Field(default="", exclude_if=lambda name: not name)
+
+    @model_validator(mode="after")
+    def _addressed(self) -> Webhook:
+        if bool(self.url) == bool(self.url_env):
+            raise ValueError("expected either url or url_env")
+        return self
 
 
 class Rpc(Strict):
@@ -179,7 +194,7 @@ class Cluster(Strict):
 class Telemetry(Strict):
     prometheus: Endpoint
     alertmanager: Endpoint
-    notify: Endpoint | None = None
+    notify: Webhook | None = None
     matchers: dict[str, dict[str, str]] = {}
     node_label: str = "instance"
     watchdog: str = "Watchdog"
@@ -367,6 +382,8 @@ class Site(Strict):
     artifacts: dict[str, ReleaseText] = {}
     signing: Signing = Signing()
     freezes: list[Freeze] = []
+    # Left out when there are none: what limits a stage is compared by its digest.
+    secrets_env: list[EnvName] = Field(default=[], exclude_if=lambda names: not names)
 
     @model_validator(mode="after")
     def _consistent(self) -> Site:
@@ -429,10 +446,12 @@ def _secrets(value: Any) -> set[str]:
     found: set[str] = set()
     if isinstance(value, dict):
         for key, inner in value.items():
-            if key == "token_env" and inner:
+            if key in ("token_env", "url_env") and inner:
                 found.add(inner)
             elif key == "headers_env":
                 found.update(inner.values())
+            elif key == "secrets_env":
+                found.update(inner)
             else:
                 found |= _secrets(inner)
     elif isinstance(value, list | tuple):

@@ -7,11 +7,12 @@ connections or its own queue are slower (a pool of 500 takes ten times as long).
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import threading
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -26,6 +27,7 @@ T = TypeVar("T")
 PARALLEL = 64
 MAX_BODY = 512 * 1024 * 1024
 KEPT_HEADERS = ("content-type", "retry-after", "link", "x-ratelimit-remaining", "x-ratelimit-reset")
+_URL = re.compile(r"https?://[^\s/:@?#]+(:[0-9]{1,5})?([/?]\S*)?", re.IGNORECASE)
 FAILURES = frozenset(
     {
         "ConnectError",
@@ -61,6 +63,7 @@ class Tls:
 class Request:
     """One request. ``secrets`` maps a header to the environment name of its value.
 
+    With ``url_env`` the environment holds where it goes, and ``url`` is what the tape calls it.
     ``pace`` is (server, per minute, burst): the rate limit of that server's own, which is not the
     host's where a gateway stands before many. ``purpose`` tells reads from changes and
     notifications, whatever the method is.
@@ -68,6 +71,7 @@ class Request:
 
     method: str
     url: str
+    url_env: str = field(default="", kw_only=True)
     params: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
@@ -148,6 +152,8 @@ class Http:
     async def send(self, request: Request) -> Answer | Failure:
         """One answer or failure. Raises ParameterError for an unset secret or unusable TLS file."""
         headers = dict(request.headers)
+        if request.url_env:
+            request = replace(request, url=self._address(request.url_env))
         if request.bearer:
             headers["authorization"] = f"Bearer {self._redactor.secret(request.bearer)}"
         for header, name in request.secrets:
@@ -165,6 +171,14 @@ class Http:
             except (httpx.TransportError, httpx.DecodingError, httpx.TooManyRedirects) as error:
                 kind = type(error).__name__
                 return Failure(kind, self._redactor.clean_text(str(error) or kind))
+
+    def _address(self, name: str) -> str:
+        url = self._redactor.secret(name)
+        if not _URL.fullmatch(url):
+            raise ParameterError(
+                f"environment: {name}: expected an http(s) URL, got something else"
+            )
+        return url
 
     async def _exchange(self, request: Request, headers: dict[str, str]) -> Answer | Failure:
         client = self._client(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,17 @@ def by_command(scope: Scope, command: site.Command, role: str, subject: str, tex
         raise SourceError("commands.notify", f"expected exit code 0, got {got}")
 
 
-def by_webhook(scope: Scope, endpoint: site.Endpoint, document: Mapping[str, Any]) -> None:
+def by_webhook(scope: Scope, webhook: site.Webhook, document: Mapping[str, Any]) -> None:
     """Post a document as JSON. Raises SourceError for a status that takes nothing."""
     request = wire.request(
-        endpoint,
+        webhook,
         "POST",
-        endpoint.url,
+        webhook.url or f"{{{webhook.url_env}}}",
         body=canonical(document),
         headers=(("content-type", "application/json"),),
         purpose="notify",
     )
+    request = replace(request, url_env=webhook.url_env)
     wire.content("telemetry.notify", scope.http([request])[0], expected=(200, 201, 202, 204))
 
 

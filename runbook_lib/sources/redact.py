@@ -1,7 +1,7 @@
 """Secrets are taken out before anything is written, shown or judged.
 
 A secret is the value of an environment variable that a site names, in any of the spellings it
-travels in, and whatever has the shape of a credential: user info in a URL, a bearer token, a
+travels in, of a URL its path too, and whatever has the shape of a credential: user info in a URL, a bearer token, a
 private key, and the values that a node's TOML or a JSON document names as one.
 """
 
@@ -18,6 +18,8 @@ from ..errors import ParameterError
 
 MARK = "[redacted]"
 SHORTEST = 8  # a shorter secret would blank out ordinary text, or be guessed from what is left
+TOKEN = 16  # a shorter word of a path may be an ordinary one
+_URL = re.compile(r"https?://[^/]+/(\S+)", re.IGNORECASE)
 # What must all be there before a shape is looked for. A rare single byte comes first: it is found
 # missing ten times faster than a word, and a range answer has a hundred megabytes.
 _SHAPES = (
@@ -110,8 +112,21 @@ class Redactor:
 
 
 def _spellings(value: str) -> tuple[bytes, ...]:
-    raw = os.fsencode(value)
-    encoded = base64.b64encode(raw).rstrip(b"=")
-    spelt = {raw, quote(raw, safe="").encode(), json.dumps(value)[1:-1].encode(), encoded}
+    spelt = set()
+    for part in (value, *_secret_parts(value)):
+        raw = os.fsencode(part)
+        encoded = base64.b64encode(raw).rstrip(b"=")
+        spelt |= {raw, quote(raw, safe="").encode(), json.dumps(part)[1:-1].encode(), encoded}
     # The longest first, or a short spelling would leave the rest of a longer one standing.
     return tuple(sorted(spelt, key=lambda item: (-len(item), item)))
+
+
+def _secret_parts(value: str) -> list[str]:
+    """Of a webhook's URL: what follows the host, which errors and logs show without it."""
+    found = _URL.fullmatch(value)
+    if found is None:
+        return []
+    whole = found[1].rstrip("/")
+    path, _, query = whole.partition("?")
+    words = [word for word in path.split("/") if len(word) >= TOKEN]
+    return [part for part in (whole, path, query, *words) if len(part) >= SHORTEST]

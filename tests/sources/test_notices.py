@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from runbook_lib.errors import ParameterError, SourceError
-from runbook_lib.site import Command, Endpoint
+from runbook_lib.site import Command, Webhook
 from runbook_lib.sources import notices
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
@@ -21,12 +21,12 @@ def asked() -> list[httpx.Request]:
     return []
 
 
-def scope(root: Path, asked: list[httpx.Request], status: int = 200) -> Scope:
+def scope(root: Path, asked: list[httpx.Request], status: int = 200, text: str = "busy") -> Scope:
     def answer(request: httpx.Request) -> httpx.Response:
         asked.append(request)
-        return httpx.Response(status, text="busy" if status >= 400 else "")
+        return httpx.Response(status, text=text if status >= 400 else "")
 
-    redactor = Redactor(frozenset({"PAGER_TOKEN"}))
+    redactor = Redactor(frozenset({"PAGER_TOKEN", "PAGER_URL"}))
     outside = Outside(redactor, Http(redactor, httpx.MockTransport(answer)))
     return Scope(LiveTape(root / "tape", redactor), outside, "item", 1)
 
@@ -70,7 +70,7 @@ def test_a_webhook_gets_json_and_its_token(
 ) -> None:
     """The token travels, and stays out of the tape."""
     monkeypatch.setenv("PAGER_TOKEN", "pager-token-of-no-worth")
-    endpoint = Endpoint(url="https://pager.example/hooks", token_env="PAGER_TOKEN")
+    endpoint = Webhook(url="https://pager.example/hooks", token_env="PAGER_TOKEN")
 
     notices.by_webhook(scope(tmp_path, asked, 202), endpoint, {"id": "A1", "roles": ["x"]})
 
@@ -81,9 +81,56 @@ def test_a_webhook_gets_json_and_its_token(
     assert [entry.purpose for entry in read_entries(tmp_path / "tape")] == ["notify"]
 
 
+HOOK = "https://hooks.example/services/T0001/B0001/wxyz0123"
+
+
+def test_a_webhook_whose_url_is_a_secret_is_called_by_its_variable(
+    tmp_path: Path, asked: list[httpx.Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the tape and in what is said when it fails; a server repeats the path alone."""
+    monkeypatch.setenv("PAGER_URL", HOOK)
+    scoped = scope(tmp_path, asked, 404, text="no such hook: /services/T0001/B0001/wxyz0123")
+
+    with pytest.raises(SourceError) as caught:
+        notices.by_webhook(scoped, Webhook(url_env="PAGER_URL"), {})
+
+    assert [str(request.url) for request in asked] == [HOOK]
+    [entry] = read_entries(tmp_path / "tape")
+    assert entry.key.startswith("POST {PAGER_URL} sha256:")
+    assert "got 404: no such hook: /[redacted]; check the URL" in str(caught.value)
+    kept = b"".join(path.read_bytes() for path in (tmp_path / "tape").rglob("*") if path.is_file())
+    assert b"T0001" not in kept
+    assert b"wxyz" not in kept
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("", "expected a secret, got nothing; export it"),
+        ("hooks.example/services/T0001", "expected an http(s) URL, got something else"),
+        ("https://hooks.example:services/T0001", "expected an http(s) URL, got something else"),
+        ("https://user:pw@hooks.example/T0001", "expected an http(s) URL, got something else"),
+    ],
+)
+def test_a_secret_that_is_no_url_is_not_shown(
+    value: str,
+    problem: str,
+    tmp_path: Path,
+    asked: list[httpx.Request],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The message names the variable, and nobody was asked."""
+    monkeypatch.setenv("PAGER_URL", value)
+
+    with pytest.raises(ParameterError) as caught:
+        notices.by_webhook(scope(tmp_path, asked), Webhook(url_env="PAGER_URL"), {})
+
+    assert (str(caught.value), asked) == (f"environment: PAGER_URL: {problem}", [])
+
+
 def test_a_webhook_that_is_busy_is_asked_once(tmp_path: Path, asked: list[httpx.Request]) -> None:
     """It is asked again with the next look, not at once: whoever it told was told."""
-    endpoint = Endpoint(url="https://pager.example/hooks")
+    endpoint = Webhook(url="https://pager.example/hooks")
 
     with pytest.raises(SourceError, match=r"^telemetry.notify: expected status 200 or .*, got 503"):
         notices.by_webhook(scope(tmp_path, asked, 503), endpoint, {})

@@ -45,6 +45,45 @@ def test_a_named_secret_is_taken_out_in_every_spelling(
     assert redactor.found_in(b"x" + spelt)
 
 
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("POST https://hooks.example/services/T0001/B0001/wxyz: 404", "POST [redacted]: 404"),
+        ("404: /services/T0001/B0001/wxyz", "404: /[redacted]"),
+        ("at services%2FT0001%2FB0001%2Fwxyz", "at [redacted]"),
+        ("hooks.example/services", "hooks.example/services"),
+        ("the bot's services", "the bot's services"),
+    ],
+)
+def test_of_a_webhook_the_path_is_a_secret_too(
+    text: str, cleaned: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Errors and logs show it without its host."""
+    monkeypatch.setenv("HOOK", "https://hooks.example/services/T0001/B0001/wxyz")
+
+    assert Redactor(["HOOK"]).clean_text(text) == cleaned
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://h/in/0123456789abcdef", "token 0123456789abcdef refused"),
+        ("https://h/in?key=0123456789", "bad query: key=0123456789"),
+        ("https://h/services/T0001/", "GET /services/T0001"),
+        ("HTTP://h:1/services/T0001", "GET /services/T0001"),
+    ],
+)
+def test_so_are_its_token_and_its_query(
+    url: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever part of a URL an error quotes; short words of a path are ordinary ones."""
+    monkeypatch.setenv("HOOK", url)
+    redactor = Redactor(["HOOK"])
+
+    assert redactor.clean_text(shown).endswith(("[redacted]", "[redacted] refused"))
+    assert redactor.clean_text("in h") == "in h"
+
+
 def test_a_rotated_secret_stays_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     """What was once sent may still come back in an answer."""
     redactor = Redactor(["TOKEN"])
