@@ -116,7 +116,8 @@ def _extrapolated(*, counter: bool, per_second: bool) -> OverRange:
         values, times = series.values, series.times
         change = values[last] - values[first]
         if counter:
-            change = change + _resets(values)[last] - _resets(values)[first]
+            reset = _resets(values)
+            change = change + reset[last] - reset[first]
         sampled = (times[last] - times[first]) / 1000.0
         spacing = sampled / (last - first)
         to_start = (times[first] - (ends - length)) / 1000.0

@@ -9,7 +9,7 @@ origin of the history and again when a node restarts. Instants are rehearsal sec
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import pi, sin
@@ -85,30 +85,40 @@ class NodeTelemetry:
         wall time, like the samples' own.
         """
         segment = self.timeline.segment(at)
-        there = self.up(at) & ~self._withheld(at)
         spoilt = self.timeline.fault("metrics-nan", self.name)[segment]
-        ended = self.timeline.fault("panel-stale")[segment]
         since = np.maximum(self.timeline.up_since[segment, self.index], self.origin)
-        places = {
-            paced: (
-                self._place(self._block_time(at) if paced else at),
-                self._place(self._block_time(since) if paced else since),
+        where = self._where(segment, self.up(at) & ~self._withheld(at))
+        for paced, (rows, edges, whole) in self._counters.items():
+            now, begin = (
+                self._place(self._block_time(each) if paced else each) for each in (at, since)
             )
-            for paced in (True, False)
-        }
-        for row in self._counters:
-            now, begin = places[row.paced]
-            counted = _read(row.values, now) - _read(row.values, begin)
-            values = np.floor(counted + 1e-6) if row.whole else counted
-            yield (
-                row,
-                np.where(spoilt, np.nan, values),
-                there
-                & self._open(row, segment)
-                & ~(ended & row.name.startswith("rpp_crypto_vrf_")),
-            )
+            counted = _read(edges, now) - _read(edges, begin)
+            values = np.where(whole, np.floor(counted + 1e-6), counted)
+            for row, told in zip(rows, np.where(spoilt, np.nan, values.T), strict=True):
+                yield row, told, where(row)
         for row in self._gauges(at, offset):
-            yield row, np.where(spoilt, np.nan, row.values), there & self._open(row, segment)
+            yield row, np.where(spoilt, np.nan, row.values), where(row)
+
+    def _where(self, segment: Indices, there: Flags) -> Callable[[Row], Flags]:
+        """Where a series has samples, of those instants where the node has any."""
+        timeline = self.timeline
+        ended = there & ~timeline.fault("panel-stale")[segment]
+        unverified = there & ~timeline.fault("telemetry-gap-in-watch")[segment]
+        gates = {
+            gate: there & timeline.at_work(gate)[segment, self.index]
+            for gate in ("timetoke_rewards", "witness_network")
+        }
+
+        def where(row: Row) -> Flags:
+            if row.name.startswith("rpp_crypto_vrf_"):
+                return ended
+            return (
+                unverified
+                if row.name.startswith("rpp_stark_verify")
+                else gates.get(row.gate, there)
+            )
+
+        return where
 
     def _withheld(self, at: Floats) -> Flags:
         """Where a fault keeps the series back.
@@ -121,16 +131,6 @@ class NodeTelemetry:
         hole = (timeline.elapsed(gap, at) % 2700.0 < 1800.0) & gap[segment]
         missing = timeline.fault("metrics-missing", self.name)
         return missing[segment] | timeline.fault("metrics-stale", self.name)[segment] | hole
-
-    def _open(self, row: Row, segment: Indices) -> Flags | bool:
-        flags: Flags
-        if row.name.startswith("rpp_stark_verify"):
-            flags = ~self.timeline.fault("telemetry-gap-in-watch")[segment]
-            return flags
-        if not row.gate:
-            return True
-        flags = self.timeline.at_work(row.gate)[segment, self.index]
-        return flags
 
     def _block_time(self, at: Floats) -> Floats:
         """When the node saw its latest block: sums and counts of observations move together."""
@@ -167,9 +167,21 @@ class NodeTelemetry:
         return index, np.clip((at - self._edges[index]) / length, 0.0, 1.0)
 
     @cached_property
-    def _counters(self) -> list[Row]:
-        """Every counter and histogram, summed up minute by minute."""
-        return [*self._consensus(), *self._vrf(), *self._proofs(), *self._traffic()]
+    def _counters(self) -> dict[bool, tuple[list[Row], Floats, Flags]]:
+        """Every counter and histogram, by whether it is paced.
+
+        With the rows: their values (edges x rows), and which of them count whole things.
+        """
+        rows = [*self._consensus(), *self._vrf(), *self._proofs(), *self._traffic()]
+        kinds = {paced: [row for row in rows if row.paced is paced] for paced in (True, False)}
+        return {
+            paced: (
+                found,
+                np.stack([row.values for row in found], axis=1),
+                np.array([row.whole for row in found]),
+            )
+            for paced, found in kinds.items()
+        }
 
     def _per_minute(self, active: Flags) -> Floats:
         """Seconds of each minute in which ``active`` (per segment) held and the node was up."""
@@ -372,8 +384,9 @@ def _histogram(
 
 
 def _read(edges: Floats, place: tuple[Indices, Floats]) -> Floats:
+    """Counters (edges x rows) at places between the edges (places x rows)."""
     index, part = place
-    values: Floats = edges[index] + part * (edges[index + 1] - edges[index])
+    values: Floats = edges[index] + part[:, None] * (edges[index + 1] - edges[index])
     return values
 
 

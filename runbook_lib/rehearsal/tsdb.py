@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ Instants = npt.NDArray[np.int64]  # ms
 Labels = Mapping[str, str]
 STALE = np.array([0x7FF0000000000002], dtype=np.uint64).view(np.float64)[0]
 """The value that ends a series (Prometheus' staleness marker): a NaN of its own."""
+_STALE_BITS = STALE.view(np.uint64)
 ROUNDING = 1e-9
 Matches = Callable[[str], bool]
 
@@ -28,36 +29,15 @@ class Series:
     labels: dict[str, str]
     times: Instants
     values: Floats
-    _room: tuple[Instants, Floats] | None = field(default=None, init=False, repr=False)
 
     def is_stale(self) -> Flags:
-        flags: Flags = self.values.view(np.uint64) == STALE.view(np.uint64)
+        flags: Flags = self.values.view(np.uint64) == _STALE_BITS
         return flags
-
-    def has_ended(self) -> bool:
-        """Whether its newest sample is a staleness marker."""
-        return bool(self.values[-1:].view(np.uint64) == STALE.view(np.uint64))
 
     def samples(self) -> Series:
         """The series without its staleness markers."""
         kept = ~self.is_stale()
         return self if kept.all() else Series(self.labels, self.times[kept], self.values[kept])
-
-    def extend(self, times: Instants, values: Floats) -> None:
-        """Append what is newer; room is kept for more, so that samples can come one by one."""
-        new = times > self.times[-1] if len(self.times) else np.ones(len(times), dtype=bool)
-        if len(self.times):  # a sum that falls by a rounding error alone would read as a restart
-            last = self.values[-1]
-            with np.errstate(invalid="ignore"):
-                slipped = (values < last) & (values > last * (1 - ROUNDING))
-            values = np.where(slipped, last, values)
-        size, end = len(self.times), len(self.times) + int(new.sum())
-        if self._room is None or end > len(self._room[0]):
-            self._room = np.empty(2 * end, np.int64), np.empty(2 * end)
-            self._room[0][:size], self._room[1][:size] = self.times, self.values
-        for room, more in zip(self._room, (times, values), strict=True):
-            room[size:end] = more[new]
-        self.times, self.values = self._room[0][:end], self._room[1][:end]
 
     def between(self, first: int, last: int) -> Series:
         """Its samples from ``first`` to ``last``, both included."""
@@ -66,37 +46,85 @@ class Series:
         return Series(self.labels, self.times[low:high], self.values[low:high])
 
 
+class _Growing:
+    """A series with room for more, so that samples can come one by one; its clock is the store's."""
+
+    def __init__(self, labels: Labels, times: Instants, values: Floats) -> None:
+        self.labels, self.size = dict(labels), len(times)
+        self._times, self._values = times.copy(), values.copy()
+
+    @property
+    def times(self) -> Instants:
+        return self._times[: self.size]
+
+    @property
+    def values(self) -> Floats:
+        return self._values[: self.size]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its newest sample is a staleness marker."""
+        newest = self._values[self.size - 1 : self.size]
+        return bool(newest.view(np.uint64)[0] == _STALE_BITS)
+
+    def extend(self, times: Instants, values: Floats) -> None:
+        """Append what is newer."""
+        newest, last = self._times[self.size - 1], self._values[self.size - 1]
+        if times[0] <= newest:
+            new = times > newest
+            times, values = times[new], values[new]
+        with np.errstate(invalid="ignore"):
+            fell = values < last
+        if fell.any():  # a sum that falls by a rounding error alone would read as a restart
+            values = np.where(fell & (values > last * (1 - ROUNDING)), last, values)
+        end = self.size + len(times)
+        if end > len(self._times):
+            for room in ("_times", "_values"):
+                grown = np.empty(2 * end, getattr(self, room).dtype)
+                grown[: self.size] = getattr(self, room)[: self.size]
+                setattr(self, room, grown)
+        self._times[self.size : end], self._values[self.size : end] = times, values
+        self.size = end
+
+
 class Store:
     """Series by labels. Appending an instant twice keeps the first sample, as Prometheus does."""
 
     def __init__(self) -> None:
-        self._by_name: dict[str, dict[tuple[tuple[str, str], ...], Series]] = {}
+        self._by_name: dict[str, dict[tuple[tuple[str, str], ...], _Growing]] = {}
+        self._moved = 0  # ms; what was moved keeps its instants, and is read off by as much
 
     def append(self, labels: Labels, times: Instants, values: Floats) -> None:
         """Add samples (ms, ascending)."""
-        if not len(times):
-            return
-        family = self._by_name.setdefault(labels["__name__"], {})
-        key = tuple(sorted(labels.items()))
-        if key in family:
-            family[key].extend(times, values)
-        else:
-            family[key] = Series(dict(labels), times.copy(), values.copy())
+        if len(times):
+            family = self._by_name.setdefault(labels["__name__"], {})
+            key = tuple(sorted(labels.items()))
+            if key in family:
+                family[key].extend(times - self._moved, values)
+            else:
+                family[key] = _Growing(labels, times - self._moved, values)
 
     def append_while(self, labels: Labels, times: Instants, values: Floats, there: Flags) -> None:
         """Add the samples that are ``there``; each time the series ends, a staleness marker."""
+        if there.all():
+            self.append(labels, times, values)
+            return
         known = self._by_name.get(labels["__name__"], {}).get(tuple(sorted(labels.items())))
-        open_before = known is not None and not known.has_ended()
+        open_before = known is not None and not known.has_ended
         ends = ~there & np.concatenate(([open_before], there[:-1]))
         kept = there | ends
         self.append(labels, times[kept], np.where(ends, STALE, values)[kept])
 
     def move(self, ms: int, told: Collection[str]) -> None:
         """Every sample by ``ms``; in series named ``told`` the values as well, in seconds."""
-        for series in self:
-            series.times += ms
-            if series.labels["__name__"] in told:
-                series.values[~series.is_stale()] += ms / 1000.0
+        self._moved += ms
+        for name in told:
+            for series in self._by_name.get(name, {}).values():
+                stale = self._read(series).is_stale()
+                series.values[~stale] += ms / 1000.0
+
+    def _read(self, series: _Growing) -> Series:
+        return Series(series.labels, series.times + self._moved, series.values)
 
     def select(self, name: str | None, matchers: Mapping[str, list[Matches]]) -> list[Series]:
         """Series of that metric name (all names when None) that satisfy every matcher.
@@ -105,7 +133,7 @@ class Store:
         """
         names = [name] if name else list(self._by_name)
         return [
-            series
+            self._read(series)
             for each in names
             for series in self._by_name.get(each, {}).values()
             if all(
@@ -117,12 +145,13 @@ class Store:
 
     def __iter__(self) -> Iterator[Series]:
         for family in self._by_name.values():
-            yield from family.values()
+            yield from map(self._read, family.values())
 
     @property
     def last(self) -> int:
         """Instant of the newest sample, ms; 0 when there is none."""
-        return max((int(series.times[-1]) for series in self), default=0)
+        newest = (s.times[-1] for family in self._by_name.values() for s in family.values())
+        return int(max(newest, default=-self._moved)) + self._moved
 
 
 def format_value(value: float) -> str:
