@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .node_config import GATES
 from .noise import noise
 from .tsdb import Flags, Floats, Indices
-from .world import BASE_GATES, GATES, HISTORY_S, ClusterSpec, Event, NodeSpec, World
+from .world import BASE_GATES, HISTORY_S, ClusterSpec, Event, NodeSpec, World
 
 BASE_BLOCK_REWARD = 5
 LEADER_BONUS = 1  # 20 % of the base reward, rounded up

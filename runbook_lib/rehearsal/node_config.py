@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
-
-from .world import CHANNELS, GATES
+from typing import Any, NamedTuple
 
 EXIT_CONFIGURATION = 2
+
+GATES = (
+    "pruning",
+    "recursive_proofs",
+    "reconstruction",
+    "consensus_enforcement",
+    "malachite_consensus",
+    "timetoke_rewards",
+    "witness_network",
+)
+CHANNELS = ("development", "testnet", "canary", "mainnet")
 
 ADMISSION_TIERS = {
     "blocks": "tl3", "votes": "tl3", "proofs": "tl1", "vrf_proofs": "tl2", "snapshots": "tl1",
@@ -121,8 +129,7 @@ class ConfigurationError(Exception):
         super().__init__(f"configuration error: {cause}")
 
 
-@dataclass(frozen=True)
-class NodeConfig:
+class NodeConfig(NamedTuple):
     """What a running node took from its file. ``telemetry`` is as ``/status/rollout`` shows it."""
 
     channel: str

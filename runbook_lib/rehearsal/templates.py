@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .node_config import ADMISSION_TIERS
-from .world import CHANNELS, GATES, ClusterSpec, NodeSpec, profile
+from .node_config import ADMISSION_TIERS, CHANNELS, GATES
+from .world import ClusterSpec, NodeSpec, profile
 
 _WINDOWS = ("daily", "twice-weekly", "weekly", "scheduled-maintenance")
 NO_EXPORT = """\

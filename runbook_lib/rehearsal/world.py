@@ -16,18 +16,9 @@ from threading import Lock
 from typing import Any, Literal
 
 from .files import write_atomically
+from .node_config import CHANNELS, GATES
 
-GATES = (
-    "pruning",
-    "recursive_proofs",
-    "reconstruction",
-    "consensus_enforcement",
-    "malachite_consensus",
-    "timetoke_rewards",
-    "witness_network",
-)
 BASE_GATES = GATES[:4]
-CHANNELS = ("development", "testnet", "canary", "mainnet")
 STAGE_CLUSTERS = {
     "development": "development",
     "testnet": "testnet",

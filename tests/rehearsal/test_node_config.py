@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.rehearsal import templates
-from runbook_lib.rehearsal.node_config import ConfigurationError, parse
-from runbook_lib.rehearsal.world import CHANNELS, make_cluster, profile
+from runbook_lib.rehearsal.node_config import CHANNELS, ConfigurationError, parse
+from runbook_lib.rehearsal.world import make_cluster, profile
 
 CLUSTER = make_cluster("mainnet", [("127.1.3.1", 7070), ("127.1.3.2", 7070)], 1, 0.0)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.rehearsal.chain import voting_power
-from runbook_lib.rehearsal.world import CHANNELS, Clock, Event, World, make_cluster, profile
+from runbook_lib.rehearsal.node_config import CHANNELS
+from runbook_lib.rehearsal.world import Clock, Event, World, make_cluster, profile
 
 ADDRESSES = [(f"127.1.3.{index}", 7070) for index in range(1, 8)]
 
