@@ -22,6 +22,9 @@ from .telemetry import JOB
 from .world import World
 
 TICK_S = 1.0
+KEPT_MS = (
+    3 * 86_400_000
+)  # a real Prometheus is given no more: by default no runbook looks back longer
 HOLDS = timedelta(minutes=3)  # how long an alert is active without being posted again
 
 
@@ -46,7 +49,7 @@ class Real:
         shutil.rmtree(self._root / "data", ignore_errors=True)
         (self._root / "prometheus.yml").write_text("{}\n")
         server.start()
-        remote_write.push(history.store, server.url)
+        remote_write.push(history.store, server.url, history.last - KEPT_MS)
         server.stop()
         config = yaml.safe_dump(self._config(), sort_keys=False)
         (self._root / "prometheus.yml").write_text(config)

@@ -263,13 +263,15 @@ class RehearsalNetwork:
         if undo is not None:
             undo()
         self._show(name)
+        self.settle()
 
     def _show(self, fault: str) -> None:
         # What is measured has been wrong for a while already: the history is laid again.
         if self.telemetry is not None and fault in LEAD_S:
             self.telemetry.relay()
+            self.settle()
 
-    def fast_forward(self, seconds: float) -> None:
+    def fast_forward(self, seconds: float, *, settle: bool = True) -> None:
         """Let that much time pass at once, for the chain, its telemetry and its alerts."""
         if self.telemetry is None:
             self.world.clock.advance(seconds)
@@ -278,7 +280,8 @@ class RehearsalNetwork:
         broken = {one.cluster for one in self.faults if FAULTS[one.name].layer == "assets"}
         for cluster in self.world.clusters.keys() - broken:
             self.assets.back_up_when_due(cluster)
-        self.settle()
+        if settle:
+            self.settle()
 
     def settle(self) -> None:
         """Wait until alerts would arrive; a real Prometheus needs some seconds for that."""

@@ -7,12 +7,16 @@ compressor is needed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
 import httpx
 import numpy as np
 
 from .tsdb import Instants, Series, Store
 
 BATCH_BYTES = 4_000_000
+SENDERS = 3
 _HEADERS = {
     "Content-Type": "application/x-protobuf",
     "Content-Encoding": "snappy",
@@ -25,23 +29,39 @@ _SAMPLE = np.dtype(
 )
 
 
-def push(store: Store, url: str) -> None:
-    """Send every sample to the Prometheus at ``url``. Raises httpx.HTTPError when it is refused."""
-    with httpx.Client(trust_env=False, timeout=60) as client:
-        batch: list[bytes] = []
-        for series in store:
-            batch.append(_time_series(series))
-            if sum(map(len, batch)) > BATCH_BYTES:
-                _send(client, url, batch)
-                batch = []
-        _send(client, url, batch)
+def push(store: Store, url: str, since: int) -> None:
+    """Send every sample from ``since`` (ms) on to the Prometheus at ``url``, over a few connections.
+
+    Raises httpx.HTTPError when it is refused.
+    """
+    with (
+        httpx.Client(trust_env=False, timeout=60) as client,
+        ThreadPoolExecutor(SENDERS) as senders,
+    ):
+
+        def send(batch: list[Series]) -> None:
+            message = b"".join(_time_series(series) for series in batch)
+            literal = b"\xfc" + (len(message) - 1).to_bytes(4, "little") + message
+            body = _varint(len(message)) + literal
+            client.post(f"{url}/api/v1/write", content=body, headers=_HEADERS).raise_for_status()
+
+        for _ in senders.map(send, _batches(store, since)):
+            pass
 
 
-def _send(client: httpx.Client, url: str, batch: list[bytes]) -> None:
-    message = b"".join(batch)
-    literal = b"\xfc" + (len(message) - 1).to_bytes(4, "little") + message if message else b""
-    body = _varint(len(message)) + literal
-    client.post(f"{url}/api/v1/write", content=body, headers=_HEADERS).raise_for_status()
+def _batches(store: Store, since: int) -> Iterator[list[Series]]:
+    batch: list[Series] = []
+    size = 0
+    for whole in store:
+        series = whole.between(since, int(whole.times[-1]))
+        if len(series.times):
+            batch.append(series)
+            size += len(series.times) * _SAMPLE.itemsize
+        if size > BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _time_series(series: Series) -> bytes:

@@ -14,7 +14,7 @@ from .. import site
 from ..errors import SourceError
 from . import wire
 from .commands import execute, fill
-from .scope import Scope
+from .tape import Scope
 from .wire import Wire
 
 

@@ -19,8 +19,7 @@ from ..site import Cluster, Command, Node
 from . import wire
 from .commands import execute, fill
 from .http import Answer, Failure
-from .retries import RETRIES
-from .scope import Scope
+from .tape import RETRIES, Scope
 from .wire import DecimalString, Wire
 
 COMMANDS_AT_ONCE = 16

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 
-from runbook_lib.rehearsal import processes
+from runbook_lib.rehearsal import backends, processes
 from runbook_lib.rehearsal.servers import TelemetryServers
 from runbook_lib.rehearsal.world import HISTORY_S, Clock, Event, World, make_cluster
 
@@ -257,6 +257,24 @@ def test_embedded_and_real_answer_alike(tmp_path: Path) -> None:
 
 def by_labels(result: list[Any]) -> dict[str, float]:
     return {str(sorted(row["metric"].items())): float(row["value"][1]) for row in result}
+
+
+@pytest.mark.servers
+def test_a_real_prometheus_is_given_what_it_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Handing over more, each time the clock runs ahead, would take longer than the runs."""
+    monkeypatch.setattr(backends, "KEPT_MS", 30 * 60_000)
+    older, there = "count_over_time(up[2h] offset 31m)", "count_over_time(up[25m] offset 5m)"
+    with running("real", tmp_path) as site:
+        before = [len(site.query(each)) for each in (older, there)]
+        site.servers.relay(3600)
+        site.servers.settle()
+        after = [len(site.query(each)) for each in (older, there)]
+        known = site.get("prometheus", "/api/v1/alertmanagers")["data"]["activeAlertmanagers"]
+
+    assert before == after == [0, 8]
+    assert len(known) == 1
 
 
 def test_a_start_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
