@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 FAULT ?=
 WORKERS ?= 2
+SERVERS ?= embedded
 
 .PHONY: rehearse test torture bench notebooks recording lint format lock clean
 
@@ -23,8 +24,9 @@ test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term:skip-covered -m "not torture"
 	$(BIN)/python -m pytest -p nbval --nbval --nbval-current-env -q $$($(BIN)/python scripts/notebooks.py --recorded)
 
+# Every fault and every kill point; SERVERS=real: the whole faults over a real Prometheus.
 torture: .venv/installed
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m torture
+	RUNBOOK_TEST_SERVERS=$(SERVERS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m torture
 
 bench: .venv/installed
 	$(BIN)/python bench/all.py

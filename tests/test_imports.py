@@ -20,8 +20,7 @@ LAYERS = (
     ("display", "params"),
     ("site",),
     ("sources.redact", "sources.process", "sources.wire", "sources.http", "sources.hashing"),
-    ("sources.tape", "sources.clock", "sources.local", "sources.retries"),
-    ("sources.scope",),
+    ("sources.tape",),
     ("sources",),
     ("metrics", "notebook"),
     (

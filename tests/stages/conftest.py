@@ -24,6 +24,8 @@ from runbook_lib.params import STAGE_PARAMS, parse_yaml
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import Stage, open_stage
 
+from .servers import SERVERS
+
 NOTEBOOK = "10_development.ipynb"
 BIN = Path(sys.executable).parent
 
@@ -121,7 +123,7 @@ def operating(root: Path) -> Iterator[Operator]:
     home.mkdir(parents=True)
     with (
         pytest.MonkeyPatch.context() as patch,
-        RehearsalNetwork(root / "network", servers="embedded") as network,
+        RehearsalNetwork(root / "network", servers=SERVERS) as network,
     ):
         for name, value in network.env.items():
             patch.setenv(name, value)

@@ -23,6 +23,8 @@ from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import Entry, mutations, read_entries
 from runbook_lib.stage import Stage, open_stage
 
+from .servers import SERVERS
+
 CANDIDATE, REWARDS = "canary.ready.candidate-installed", "canary.activate.rewards-gate"
 OBSERVE, CLIENTS = "canary.activate.observe", "canary.activate.witness-clients"
 DECLARED = (CANDIDATE, REWARDS, OBSERVE, CLIENTS)
@@ -116,7 +118,7 @@ class Promotion:
 
 def promotion(root: Path, patch: pytest.MonkeyPatch) -> Iterator[Promotion]:
     """A network whose canaries' operators have installed the candidate, taken over as it is."""
-    with RehearsalNetwork(root, servers="embedded", sizes=SIZES) as network:
+    with RehearsalNetwork(root, servers=SERVERS, sizes=SIZES) as network:
         for name, value in network.env.items():
             patch.setenv(name, value)
         patch.setitem(playbook.DECLARED, "canary", DECLARED)

@@ -19,6 +19,8 @@ from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
 
+from .servers import SERVERS
+
 CHECKS = {check.item: check for check in (candidate_installed, alerts_active)}
 MINE = [fault for fault in FAULTS.values() if fault.item in CHECKS]
 FIRST = {(fault.item, fault.outcome): fault.name for fault in reversed(MINE)}
@@ -37,7 +39,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
     sizes = {"development": 1, "testnet": 1}  # history and rules of those do not matter
     with (
         pytest.MonkeyPatch.context() as patch,
-        RehearsalNetwork(root, servers="embedded", sizes=sizes, history_s=3600.0) as net,
+        RehearsalNetwork(root, servers=SERVERS, sizes=sizes, history_s=3600.0) as net,
     ):
         for name, value in net.env.items():
             patch.setenv(name, value)

@@ -28,6 +28,8 @@ from runbook_lib.rehearsal.faults import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import open_stage
 
+from .servers import SERVERS
+
 GATE, EPOCHS = testnet.gate.item, canary.epochs_clean.item
 WAITING = {"halted-once", "mass-restart", "gap-during-epochs", "silence-during-epochs"}
 # What no undo takes back comes last: silences are remembered, a gate is turned by a restart.
@@ -45,7 +47,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
     sizes = {"development": 1, "testnet": 7, "mainnet": 2}
     with (
         pytest.MonkeyPatch.context() as patch,
-        RehearsalNetwork(root, servers="embedded", sizes=sizes, history_s=10 * 3600.0) as net,
+        RehearsalNetwork(root, servers=SERVERS, sizes=sizes, history_s=10 * 3600.0) as net,
     ):
         for name, value in net.env.items():
             patch.setenv(name, value)

@@ -21,6 +21,8 @@ from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
 
+from .servers import SERVERS
+
 DECLARED = playbook.DECLARED["development"]
 MINE = [
     f
@@ -50,7 +52,7 @@ pytestmark = pytest.mark.xdist_group("faults")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
     with (
         pytest.MonkeyPatch.context() as patch,
-        RehearsalNetwork(tmp_path_factory.mktemp("faults") / "network", servers="embedded") as net,
+        RehearsalNetwork(tmp_path_factory.mktemp("faults") / "network", servers=SERVERS) as net,
     ):
         for name, value in net.env.items():
             patch.setenv(name, value)

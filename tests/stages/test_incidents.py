@@ -34,6 +34,8 @@ from runbook_lib.session import read_site
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import Stage, open_stage
 
+from .servers import SERVERS
+
 pytestmark = pytest.mark.xdist_group("incidents")
 TEXTS = {
     "summary": "Rewards stopped on both canaries.",
@@ -75,7 +77,7 @@ RELEASES = iter(f"v1.4.0-{number}" for number in range(1, 1000))
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
     sizes = {"development": 2, "testnet": 2, "mainnet": 2}
     root = tmp_path_factory.mktemp("incidents") / "network"
-    with RehearsalNetwork(root, servers="embedded", sizes=sizes) as network:
+    with RehearsalNetwork(root, servers=SERVERS, sizes=sizes) as network:
         yield network
 
 

@@ -25,6 +25,8 @@ from runbook_lib.site import Commands, Site
 from runbook_lib.sources.tape import Entry, read_entries
 from runbook_lib.stage import Stage
 
+from .servers import SERVERS
+
 READS = frozenset({
     "version", "read_config", "dry_run", "probe", "test_rules", "assets", "soak", "revision",
     "tree_status", "suites", "announced", "proposals", "stopped", "inspect_wal", "verify_snapshot",
@@ -44,7 +46,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
     root = tmp_path_factory.mktemp("plan-mode") / "network"
     with (
         pytest.MonkeyPatch.context() as patch,
-        RehearsalNetwork(root, servers="embedded", history_s=2 * 3600.0) as net,
+        RehearsalNetwork(root, servers=SERVERS, history_s=2 * 3600.0) as net,
     ):
         for name, value in net.env.items():
             patch.setenv(name, value)

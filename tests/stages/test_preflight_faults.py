@@ -20,6 +20,8 @@ from runbook_lib.rehearsal.world import STAGE_CLUSTERS
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
 
+from .servers import SERVERS
+
 CHECKS = [item for item in preflight.RUNS if playbook.ITEMS[item].kind == "check"]
 MINE = [f for f in FAULTS.values() if f.item in CHECKS and f.outcome != "PASS"]
 EXIT = {"FAIL": 1, "INCONCLUSIVE": 2}
@@ -44,7 +46,7 @@ pytestmark = pytest.mark.xdist_group("preflight-faults")
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
     root = tmp_path_factory.mktemp("preflight-faults") / "network"
-    with pytest.MonkeyPatch.context() as patch, RehearsalNetwork(root, servers="embedded") as net:
+    with pytest.MonkeyPatch.context() as patch, RehearsalNetwork(root, servers=SERVERS) as net:
         patch.setitem(playbook.DECLARED, "preflight", tuple(preflight.RUNS))
         for name, value in net.env.items():
             patch.setenv(name, value)

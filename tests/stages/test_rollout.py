@@ -30,6 +30,8 @@ from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import Entry, mutations, read_entries
 from runbook_lib.stage import Stage, open_stage
 
+from .servers import SERVERS
+
 GATES, DEPLOY, GATE = "testnet.ready.gates", "testnet.activate.deploy", "testnet.activate.gate"
 DECLARED = (GATES, DEPLOY, GATE)
 ALICE, BOB, MALLORY = "alice", "bob", "mallory"
@@ -106,7 +108,7 @@ class Team:
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
     root = tmp_path_factory.mktemp("rollout") / "network"
     sizes = {"development": 1, "mainnet": 1}  # history of those does not matter
-    with RehearsalNetwork(root, servers="embedded", sizes=sizes, history_s=2 * 3600.0) as made:
+    with RehearsalNetwork(root, servers=SERVERS, sizes=sizes, history_s=2 * 3600.0) as made:
         yield made
 
 

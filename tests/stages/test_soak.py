@@ -25,6 +25,8 @@ from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
 
+from .servers import SERVERS
+
 SOAK = soak.item
 # An Alertmanager remembers a silence that is over: those come last.
 MINE = sorted(
@@ -52,7 +54,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
     sizes = {"development": 3, "testnet": 1, "mainnet": 1}
     with (
         pytest.MonkeyPatch.context() as patch,
-        RehearsalNetwork(root, servers="embedded", sizes=sizes, history_s=3600.0) as net,
+        RehearsalNetwork(root, servers=SERVERS, sizes=sizes, history_s=3600.0) as net,
     ):
         for name, value in net.env.items():
             patch.setenv(name, value)

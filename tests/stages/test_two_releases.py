@@ -30,6 +30,8 @@ from runbook_lib.rehearse import HISTORY_S, take_over
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
 
+from .servers import SERVERS
+
 FIRST, SECOND = "v1.4.0", "v1.5.0"
 DEPLOY, GATE = testnet.deploy.item, testnet.gate.item
 PLANS: dict[str, Any] = {"testnet": testnet.plan, "canary": canary.plan, "mainnet": mainnet.plan}
@@ -160,7 +162,7 @@ def test_a_gate_that_is_on_already_is_verified_and_not_touched(
 def test_two_releases_in_a_row_go_green(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both from development to mainnet, as a team carries them, on the same clusters."""
     with RehearsalNetwork(
-        tmp_path / "network", servers="embedded", history_s=HISTORY_S, team=True
+        tmp_path / "network", servers=SERVERS, history_s=HISTORY_S, team=True
     ) as network:
         for name, value in network.env.items():
             monkeypatch.setenv(name, value)
