@@ -19,7 +19,8 @@ from runbook_lib.errors import SourceError
 from runbook_lib.rehearsal.network import plain_listeners
 from runbook_lib.sources.node import Fleet
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.tape import LiveTape, Outside, Scope
+from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.tape import LiveTape
 
 NODES, DELAY_S, RUNS = 500, 0.02, 5
 AIM = 12.0

@@ -28,7 +28,8 @@ from runbook_lib import site
 from runbook_lib.metrics.frames import Frame, fetch
 from runbook_lib.sources.prometheus import Prometheus
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.tape import LiveTape, Outside, Scope
+from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.tape import LiveTape
 
 SERIES, POINTS, STEP = 200, 10_000, timedelta(seconds=60)
 END = datetime.fromtimestamp(int(time.time()) // 60 * 60 - 60, UTC)

@@ -21,7 +21,8 @@ from runbook_lib.rehearsal.large import ARTIFACT, LargeFleet
 from runbook_lib.site import Site
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.tape import LiveTape, Outside, Scope
+from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.tape import LiveTape
 
 NODES, AIM_S = 500, 10.0
 NOWHERE = "http://127.0.0.1:9"

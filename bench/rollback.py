@@ -25,7 +25,8 @@ from runbook_lib.changes import manifests
 from runbook_lib.context import Context
 from runbook_lib.sources import snapshots
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.tape import LiveTape, Outside, Scope
+from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.tape import LiveTape
 
 WHOLE, CHUNK, RUNS = 4 * 1024**3, 64 * 1024**2, 3
 AIM, AIM_MIB = 1.15, 200

@@ -24,7 +24,7 @@ from .params import parse_instant, project_path
 from .playbook import NOW_SOURCE_LAG
 from .progress import progress
 from .site import Cluster, Command, Site
-from .sources.tape import Scope
+from .sources.scope import Scope
 
 if TYPE_CHECKING:
     from .changes.plan import Plan

@@ -14,7 +14,7 @@ from .session import find_operator, read_site
 from .site import Command, Endpoint, Forge, Site
 from .sources.http import Answer, Request
 from .sources.redact import SHORTEST, Redactor
-from .sources.tape import Outside
+from .sources.scope import Outside
 
 
 def examine(site_path: str) -> list[Row]:

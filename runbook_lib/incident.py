@@ -26,7 +26,7 @@ from .wording import utc
 
 if TYPE_CHECKING:
     from .site import Site
-    from .sources.tape import Scope
+    from .sources.scope import Scope
 
 MIN_REASON = 10
 
@@ -34,7 +34,7 @@ MIN_REASON = 10
 def incident(args: argparse.Namespace) -> int:
     """Show incidents, or take one a step further; 4 while somebody's word is missing."""
     from .session import find_operator, read_site
-    from .sources.tape import read_clock
+    from .sources.clock import read_clock
 
     site = read_site(args.site)
     store = Store(site.store_path)
@@ -141,7 +141,8 @@ def _heard(scope: Scope, site: Site, one: Incident, wanted: str, args: argparse.
 def _reading(site: Site) -> Iterator[Scope]:
     """A scope whose tape goes away: what counts is kept in the incident."""
     from .sources.redact import Redactor
-    from .sources.tape import LiveTape, Outside, Scope
+    from .sources.scope import Outside, Scope
+    from .sources.tape import LiveTape
 
     redactor = Redactor(site.secret_names())
     outside = Outside(redactor)

@@ -27,7 +27,7 @@ from .evidence.undoing import what_to_undo
 from .params import parse_yaml, project_path
 from .session import prepare_attempt, read_site
 from .site import Site
-from .sources.tape import read_clock
+from .sources.clock import read_clock
 
 STORE, SITE = "store", "site.yaml"
 LONGEST_JOURNAL = 1_000_000

@@ -22,7 +22,8 @@ from .sources.commands import SiteCommands
 from .sources.node import Fleet, Rollout
 from .sources.redact import Redactor
 from .sources.reports import comment_text, parse_report
-from .sources.tape import LiveTape, Outside, Scope
+from .sources.scope import Outside, Scope
+from .sources.tape import LiveTape
 
 
 def node_report(args: argparse.Namespace) -> int:

@@ -37,17 +37,10 @@ from .params import (
     stage_params,
 )
 from .site import Site, parse_site
+from .sources.clock import read_clock
 from .sources.redact import Redactor
-from .sources.tape import (
-    LiveTape,
-    Outside,
-    ReplayTape,
-    Scope,
-    Tape,
-    read_body,
-    read_clock,
-    read_entries,
-)
+from .sources.scope import Outside, Scope
+from .sources.tape import LiveTape, ReplayTape, Tape, read_body, read_entries
 
 VERSION = "0.1.0"
 RECORDINGS = PROJECT / "notebooks" / "recordings"

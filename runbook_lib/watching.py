@@ -23,7 +23,8 @@ from .outcomes import ExitCode, Outcome, Row, Standing, unknown_row
 from .params import StageParams, stage_params
 from .session import Session, find_operator, read_site, require_shared, run_kind
 from .sources.redact import Redactor
-from .sources.tape import LiveTape, Outside
+from .sources.scope import Outside
+from .sources.tape import LiveTape
 from .tries import context_of
 
 STAGE = "mainnet"

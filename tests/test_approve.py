@@ -22,7 +22,8 @@ from runbook_lib.changes.approvals import approvals
 from runbook_lib.cli import main
 from runbook_lib.session import read_site
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.tape import LiveTape, Outside, Scope
+from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.tape import LiveTape
 from runbook_lib.sources.words import read_words
 
 DIGEST = "sha256:" + "a" * 64

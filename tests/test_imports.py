@@ -20,7 +20,8 @@ LAYERS = (
     ("display", "params"),
     ("site",),
     ("sources.redact", "sources.process", "sources.wire", "sources.http", "sources.hashing"),
-    ("sources.tape",),
+    ("sources.tape", "sources.clock", "sources.local", "sources.retries"),
+    ("sources.scope",),
     ("sources",),
     ("metrics", "notebook"),
     (

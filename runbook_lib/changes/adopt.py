@@ -12,7 +12,8 @@ from ..site import Site
 from ..sources.commands import NodeConfig, SiteCommands
 from ..sources.node import Fleet
 from ..sources.redact import Redactor
-from ..sources.tape import LiveTape, Outside, Scope
+from ..sources.scope import Outside, Scope
+from ..sources.tape import LiveTape
 from .approvals import approvals
 from .state import NodeState, kept_config
 

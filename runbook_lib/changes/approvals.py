@@ -18,7 +18,7 @@ from ..errors import ParameterError, SourceError
 from ..params import Drop, Waiver, parse_instant, project_path
 from ..session import OPEN, Session
 from ..site import Site
-from ..sources.tape import Scope
+from ..sources.scope import Scope
 from ..sources.wordforms import MAX_FILE, Word, parse_signed
 from ..sources.words import Heard, Refused, read_words, taken_back, verify
 from .plan import Plan

@@ -10,7 +10,7 @@ from typing import Any
 from ..evidence.incidents import Incident, decided, late
 from ..playbook import COUNCIL
 from ..site import Person, Site
-from ..sources.tape import Scope
+from ..sources.scope import Scope
 from ..sources.words import Heard
 from .approvals import hear, in_force
 

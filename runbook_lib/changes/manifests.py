@@ -11,8 +11,8 @@ from ..errors import SourceError
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources import snapshots
 from ..sources.keys import Refused
+from ..sources.local import FileDigest
 from ..sources.snapshots import About, Bundle, Manifest
-from ..sources.tape import FileDigest
 
 SHOWN = 20
 

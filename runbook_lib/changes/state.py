@@ -19,7 +19,7 @@ from ..evidence.record import Entry, parse
 from ..evidence.standing import passed
 from ..evidence.store import Store
 from ..outcomes import Model
-from ..sources.tape import Scope
+from ..sources.scope import Scope
 
 
 class NodeState(Model):

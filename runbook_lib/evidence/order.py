@@ -15,7 +15,7 @@ from ..canonical import canonical, digest_file
 from ..errors import RunbookError, SourceError
 from ..outcomes import Model, Outcome, Verdict, explain
 from ..playbook import STAGES
-from ..sources.tape import Scope
+from ..sources.scope import Scope
 from .record import Entry, parse
 from .seal import MANIFEST
 from .standing import verdict

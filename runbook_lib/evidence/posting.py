@@ -10,7 +10,7 @@ from ..errors import SourceError, SourceRefused
 from ..outcomes import Row, check_row
 from ..playbook import RECOVERY
 from ..sources.forge import Comment, Forge
-from ..sources.tape import Scope
+from ..sources.scope import Scope
 from .comment import Section, code, compose, is_marked, lines, plain, sections
 from .order import BEFORE, earlier
 from .record import Entry

@@ -26,7 +26,8 @@ from ..site import Site
 from ..sources.forge import Asset, Forge, GitHub, Release
 from ..sources.http import Http
 from ..sources.redact import Redactor
-from ..sources.tape import LiveTape, Outside, Scope
+from ..sources.scope import Outside, Scope
+from ..sources.tape import LiveTape
 from . import outbox
 from .later import send
 from .posting import find, plan_digest, previous_stage, read_back, with_section, write

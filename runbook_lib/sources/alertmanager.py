@@ -15,7 +15,7 @@ from pydantic import AwareDatetime, Field
 from .. import site
 from . import wire
 from .routes import Matcher
-from .tape import Scope
+from .scope import Scope
 from .wire import Wire
 
 

@@ -20,7 +20,7 @@ from ..canonical import digest_bytes
 from ..errors import ParameterError, SourceError
 from . import storage, wire
 from .process import Ended
-from .tape import Scope
+from .scope import Scope
 from .wire import Wire
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")

@@ -9,7 +9,7 @@ from typing import Protocol
 from ..canonical import digest_file
 from ..errors import ParameterError, SourceError
 from ..markup import visible
-from .tape import Scope
+from .scope import Scope
 
 MAX_DOCUMENT = 64 * 1024 * 1024
 _UNREADABLE = "expected a readable file"

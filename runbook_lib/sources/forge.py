@@ -22,7 +22,7 @@ from ..canonical import canonical
 from ..errors import SourceError, SourceRefused
 from . import wire
 from .http import Answer, Failure, Purpose
-from .tape import Scope
+from .scope import Scope
 from .wire import Wire
 
 MAX_PAGES = 100

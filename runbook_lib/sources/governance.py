@@ -14,7 +14,7 @@ from .. import site
 from ..errors import SourceError
 from . import wire
 from .commands import execute, fill
-from .tape import Scope
+from .scope import Scope
 from .wire import Wire
 
 

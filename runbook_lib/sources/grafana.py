@@ -20,7 +20,7 @@ from pydantic import Field, JsonValue
 from .. import site
 from ..errors import SourceError
 from . import wire
-from .tape import Scope
+from .scope import Scope
 from .wire import Wire
 
 DURATIONS = {

@@ -32,9 +32,13 @@ def new_hash(algorithm: Algorithm) -> Hash:
     return hashlib.blake2b(digest_size=32) if algorithm == "blake2b" else hashlib.sha256()
 
 
-def open_regular(path: Path) -> IO[bytes]:
-    """A regular file, unbuffered. Raises OSError; a pipe or device would never end."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+def open_regular(path: Path, *, follow: bool = True) -> IO[bytes]:
+    """A regular file, unbuffered, ``follow`` a link or not. Raises OSError.
+
+    Judged by what was opened: its name may be another file's meanwhile, a pipe would never end.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(0, "not a regular file")

@@ -19,7 +19,8 @@ from ..site import Cluster, Command, Node
 from . import wire
 from .commands import execute, fill
 from .http import Answer, Failure
-from .tape import RETRIES, Scope
+from .retries import RETRIES
+from .scope import Scope
 from .wire import DecimalString, Wire
 
 COMMANDS_AT_ONCE = 16

@@ -13,7 +13,7 @@ from ..errors import SourceError
 from . import wire
 from .commands import fill, reason
 from .forge import GitHub
-from .tape import Scope
+from .scope import Scope
 
 
 def by_command(scope: Scope, command: site.Command, role: str, subject: str, text: Path) -> None:

@@ -22,7 +22,7 @@ from .. import site
 from ..errors import SourceError
 from . import wire
 from .http import Request
-from .tape import Scope
+from .scope import Scope
 from .wire import Wire
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from typing import Annotated
 from pydantic import Field
 
 from ..errors import SourceError
+from .scope import Scope
 from .snapshots import MOST, Bundle, PlainName
-from .tape import Scope
 from .wire import Wire, decode_once
 
 PAIRS = (("manifests", "proofs"), ("cf_pruning_snapshots", "cf_pruning_proofs"))

@@ -14,8 +14,8 @@ from ..errors import SourceError
 from . import wire
 from .http import Answer, Failure, Http, Loop, Request
 from .redact import Redactor
+from .scope import Scope
 from .signatures import Find
-from .tape import Scope
 
 PATH = "/api/v1/log/entries/retrieve"
 MAX_ANSWER = 4 * 1024 * 1024

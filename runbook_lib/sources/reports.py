@@ -26,7 +26,7 @@ from ..outcomes import Model
 from ..playbook import NOW_SOURCE_LAG
 from ..site import Node, Site
 from .forge import GitHub
-from .tape import Scope
+from .scope import Scope
 
 MAX_REPORT = 64 * 1024
 MAX_FILES = 2000

@@ -33,7 +33,7 @@ from ..errors import SourceError
 from . import wire
 from .hashing import Algorithm
 from .keys import Refused
-from .tape import Scope
+from .scope import Scope
 from .wire import Wire
 
 MANIFEST = "manifest/chunks.json"

@@ -19,7 +19,7 @@ from ..markup import visible
 from ..playbook import NOW_SOURCE_LAG
 from ..site import Node, Site
 from .forge import Comment, GitHub
-from .tape import Scope
+from .scope import Scope
 from .wordforms import MAX_FILE, Malformed, Said, Signed, Word, lines, parse_signed
 
 MAX_FILES = 1000

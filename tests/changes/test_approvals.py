@@ -16,7 +16,8 @@ from runbook_lib.errors import SourceError
 from runbook_lib.session import read_site
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.tape import LiveTape, Outside, Scope
+from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.tape import LiveTape
 
 DIGEST = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64

@@ -26,7 +26,7 @@ from runbook_lib.sources import process
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.process import Ended
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.tape import Outside
+from runbook_lib.sources.scope import Outside
 from runbook_lib.stage import Stage, open_stage
 
 NODES = 60

@@ -18,7 +18,8 @@ from runbook_lib.outcomes import CheckResult, Row, unknown_row
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.session import read_site
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.tape import LiveTape, Outside, ReplayTape, Scope
+from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.tape import LiveTape, ReplayTape
 from runbook_lib.sources.wordforms import Window
 
 PLAN = "sha256:" + "a" * 64

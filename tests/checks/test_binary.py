@@ -23,7 +23,8 @@ from runbook_lib.rehearsal.nodes import Build
 from runbook_lib.rehearsal.signed import SignedRelease, beside
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.tape import Outside, ReplayTape, Scope, mutations, read_entries
+from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.tape import ReplayTape, mutations, read_entries
 
 ITEM = "preflight.binary-verification"
 SIGNER = f"{IDENTITY} ({ISSUER})"

@@ -24,15 +24,8 @@ from runbook_lib.rehearsal.backends import free_port
 from runbook_lib.site import Dashboards, Endpoint, Site, Telemetry, parse_site
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.tape import (
-    LiveTape,
-    Outside,
-    ReplayTape,
-    Scope,
-    Tape,
-    mutations,
-    read_entries,
-)
+from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.tape import LiveTape, ReplayTape, Tape, mutations, read_entries
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 TOPICS = ("consensus_health", "proof_latency", "vrf_participation", "network_churn")

@@ -15,8 +15,9 @@ import stamina
 from runbook_lib.site import Clock
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
+from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.signatures import Policy
-from runbook_lib.sources.tape import LiveTape, Outside, ReplayTape, Scope
+from runbook_lib.sources.tape import LiveTape, ReplayTape
 
 from .sigstore_authority import IDENTITY, ISSUER, Authority
 from .verifying import DATA

@@ -15,7 +15,7 @@ from runbook_lib.sources.alertmanager import Alertmanager
 from runbook_lib.sources.forge import GitHub
 from runbook_lib.sources.node import Fleet
 from runbook_lib.sources.prometheus import Prometheus
-from runbook_lib.sources.tape import Scope
+from runbook_lib.sources.scope import Scope
 
 from .conftest import World
 

@@ -10,7 +10,8 @@ import pytest
 
 from runbook_lib.errors import SourceError
 from runbook_lib.sources import hashing
-from runbook_lib.sources.tape import FileDigest, read_entries
+from runbook_lib.sources.local import FileDigest
+from runbook_lib.sources.tape import read_entries
 
 from .conftest import World
 

@@ -13,7 +13,8 @@ from runbook_lib.site import Command, Webhook
 from runbook_lib.sources import notices
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.tape import LiveTape, Outside, Scope, read_entries
+from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.tape import LiveTape, read_entries
 
 
 @pytest.fixture

@@ -20,7 +20,8 @@ from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.session import read_site
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.reports import comment_text, parse_report, read_reports
-from runbook_lib.sources.tape import LiveTape, Outside, Scope
+from runbook_lib.sources.scope import Outside, Scope
+from runbook_lib.sources.tape import LiveTape
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"n" * 32)
 DIGEST = "sha256:" + "a" * 64

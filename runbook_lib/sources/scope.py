@@ -1,0 +1,316 @@
+"""What a try may ask of the world: the clock, files, commands, HTTP. All of it by the tape.
+
+Paths below the store and the project are written as ``{store}`` and ``{project}`` in keys, so that
+a replay elsewhere asks the same questions.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlencode
+
+from ..canonical import canonical, digest, digest_bytes
+from ..errors import RecordDamaged, SourceError
+from ..params import PROJECT
+from ..site import Clock
+from . import local, process
+from .clock import read_clock
+from .hashing import Advance, Algorithm, on_all_cores
+from .http import FAILURES, Answer, Failure, Http, Loop, Purpose, Request
+from .local import MAX_FILE, FileDigest
+from .process import Ended
+from .redact import Redactor
+from .retries import RETRIES, with_retries
+from .tape import Asked, Entry, Meta, Slot, Tape
+
+
+class Outside:
+    """What a live scope performs requests with. ``http`` may be given a transport by tests."""
+
+    def __init__(self, redactor: Redactor, http: Http | None = None) -> None:
+        self.redactor, self.loop = redactor, Loop()
+        self.http = http or Http(redactor)
+
+    def close(self) -> None:
+        """Give back sockets and thread; what is asked later opens them again."""
+        self.loop.run(self.http.close())
+        self.loop.close()
+
+
+class Scope:
+    """One try of one item. All it learns of the world comes through here.
+
+    ``aliases`` are (path, name) pairs written as ``{name}`` in keys; ``clock`` says where the time
+    comes from.
+    """
+
+    def __init__(
+        self,
+        tape: Tape,
+        outside: Outside,
+        item: str,
+        number: int,
+        *,
+        clock: Clock | None = None,
+        aliases: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self.item, self.tape, self.outside = item, tape, outside
+        self.number = tape.number(item, number)
+        self._clock = clock or Clock()
+        self._aliases = sorted([*aliases, (str(PROJECT), "project")], key=lambda a: -len(a[0]))
+        self._uses: Counter[str] = Counter()
+        self._entries: list[Entry] = []
+        self._now: datetime | None = None
+        self.offset = timedelta()
+        self._lane = ""
+
+    def lane(self, name: str) -> Scope:
+        """The same try for one thread of several: its questions are told apart by ``name``."""
+        made = copy.copy(self)
+        made._lane, made._uses = f" in {name}", Counter()
+        return made
+
+    @property
+    def live(self) -> bool:
+        return self.tape.live
+
+    @property
+    def inputs(self) -> str:
+        """The digest of every answer used so far, whatever order they came in."""
+        return digest(sorted(([e.key, e.n, e.meta, e.body] for e in self._entries), key=canonical))
+
+    # --- the clock ------------------------------------------------------------------------------
+
+    def now(self) -> datetime:
+        """The instant this try judges at: one reading, however often it is asked."""
+        if self._now is None:
+            self._now = self.reread()
+        return self._now
+
+    def renew(self) -> datetime:
+        """After a wait: judge at the instant it is now."""
+        self._now = self.reread()
+        return self._now
+
+    def reread(self) -> datetime:
+        """A fresh reading of the clock, for deadlines and journals."""
+
+        def ask() -> tuple[Meta, bytes]:
+            instant, offset = read_clock(self._clock)
+            return {"utc": instant.isoformat(timespec="milliseconds"), "offset_s": offset}, b""
+
+        meta, _ = self._ask("CLOCK", "read", ask)
+        self.offset = timedelta(seconds=meta["offset_s"])
+        return datetime.fromisoformat(meta["utc"])
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; in replay the time has already passed."""
+        if self.live:
+            time.sleep(seconds)
+
+    # --- files ----------------------------------------------------------------------------------
+
+    def read(self, path: Path, *, limit: int = MAX_FILE, follow: bool = True) -> bytes:
+        """A file's content, of at most ``limit`` bytes; ``follow`` a link or not. Raises SourceError."""
+        return self._of_file("READ", path, lambda: local.content(path, limit, follow))[1]
+
+    def listing(self, path: Path) -> list[str]:
+        """The names in a folder, sorted; of no folder, none."""
+        return list(json.loads(self._of_file("LIST", path, lambda: local.names(path))[1]))
+
+    def file_digest(self, path: Path) -> str:
+        """``sha256:HEX`` of a file of any size; only the digest is recorded. Raises SourceError."""
+        meta, _ = self._of_file("DIGEST", path, lambda: local.hashed(path, "sha256", _unseen))
+        return str(meta["digest"])
+
+    def file_digests(
+        self, paths: Sequence[Path], algorithm: Algorithm = "sha256"
+    ) -> list[FileDigest | SourceError]:
+        """Digest and size of many files, on all cores; what could not be read is its error.
+
+        Only digests are recorded, one entry a file. A path must not be given twice.
+        """
+        if len(set(paths)) != len(paths):
+            raise ValueError("identical concurrent questions cannot be told apart on the tape")
+
+        def one(path: Path, advance: Advance) -> FileDigest | SourceError:
+            def ask() -> tuple[Meta, bytes]:
+                return local.hashed(path, algorithm, advance)
+
+            try:
+                meta, _ = self._of_file(f"DIGEST {algorithm}", path, ask)
+            except SourceError as error:
+                return error
+            return FileDigest(meta["digest"], meta["bytes"])
+
+        return on_all_cores(one, paths, live=self.live)
+
+    def _of_file(
+        self, question: str, path: Path, ask: Callable[[], tuple[Meta, bytes]]
+    ) -> tuple[Meta, bytes]:
+        """Where a file could not be read, that is the answer on the tape."""
+        name = self._alias(str(path))
+        meta, body = self._ask(f"{question} {name}", "read", ask)
+        if "error" in meta:
+            raise SourceError(name, meta["error"])
+        return meta, body
+
+    # --- commands -------------------------------------------------------------------------------
+
+    def run(
+        self,
+        argv: list[str],
+        *,
+        timeout_s: float,
+        purpose: Purpose = "read",
+        stdin: bytes = b"",
+        lock: int | None = None,
+        outputs: Path | None = None,
+        private: bool = False,
+    ) -> Ended:
+        """Run a command of the site. A changing one needs the cluster's ``lock``.
+
+        Of our own folders it is told by name, it may say the path back: that is written as in keys.
+        ``private``: stdout may hold secrets that belong there (a node's TOML). Its digest goes on
+        the tape, and live its raw bytes come along, for memory only; a replay has none.
+        """
+        raw: list[bytes] = []
+
+        def ask() -> tuple[Meta, bytes]:
+            ended = process.run(argv, timeout_s=timeout_s, stdin=stdin, lock=lock, outputs=outputs)
+            raw.append(ended.stdout)
+            if outputs is not None:
+                self.clean_files(outputs)
+            # Redacted one by one: the split between the two must still be right on the tape.
+            out, err = (
+                self._named(self.outside.redactor.clean(said), argv)
+                for said in (ended.stdout, ended.stderr)
+            )
+            meta: Meta = {"code": ended.code, "problem": ended.problem, "out": len(out)}
+            return meta | ({"digest": digest_bytes(ended.stdout)} if private else {}), out + err
+
+        shown = [self._alias(word) for word in argv]
+        key = f"RUN {json.dumps(shown)}" + (f" < {digest_bytes(stdin)}" if stdin else "")
+        meta, body = self._ask(key, purpose, ask)
+        split = meta["out"]
+        kept = raw[0] if private and raw else None
+        digest = meta.get("digest", "")
+        return Ended(meta["code"], body[:split], body[split:], meta["problem"], digest, kept)
+
+    def clean_files(self, stem: Path) -> None:
+        """Take the secrets out of what an ended command left in ``<stem>.out`` and ``.err``."""
+        for suffix in (".out", ".err"):
+            path = stem.with_name(stem.name + suffix)
+            if path.exists() and (text := path.read_bytes()) != self.outside.redactor.clean(text):
+                path.write_bytes(self.outside.redactor.clean(text))
+
+    def derive(self, what: str, compute: Callable[[], str]) -> str:
+        """A value computed from what may not be recorded; a replay has only the value."""
+        meta, _ = self._ask(f"DERIVE {what}", "read", lambda: ({"value": compute()}, b""))
+        return str(meta["value"])
+
+    def notice(self, what: str, look: Callable[[], str]) -> str:
+        """What ``look`` saw of our own store, on the tape only when it saw something."""
+        slot = self._claim(f"NOTICE {what}")
+        if self.live:
+            seen = look()
+            found = self.tape.record(slot, Asked("read"), {"value": seen}, b"") if seen else None
+        else:
+            found = self.tape.recall(slot) if self.tape.holds(slot) else None
+        if found is None:
+            return ""
+        self._entries.append(found[0])
+        return str(found[0].meta["value"])
+
+    # --- HTTP -----------------------------------------------------------------------------------
+
+    def http(
+        self, requests: Sequence[Request], *, retries: int = RETRIES
+    ) -> list[Answer | Failure]:
+        """Answers in the order asked, concurrently. Reads are retried; each retry is an entry.
+
+        Identical requests must not be asked in one call: their answers could change places.
+        """
+        keys = [self._request_key(request) for request in requests]
+        if len(set(keys)) != len(keys):
+            raise ValueError("identical concurrent requests cannot be told apart on the tape")
+
+        async def all_of_them() -> list[Answer | Failure]:
+            work = (self._asked(r, k, retries) for r, k in zip(requests, keys, strict=True))
+            return list(await asyncio.gather(*work))
+
+        return self.outside.loop.run(all_of_them())
+
+    async def _asked(self, request: Request, key: str, retries: int) -> Answer | Failure:
+        async def once() -> Answer | Failure:
+            slot, asked = self._claim(key), Asked(request.purpose)
+            found = self.tape.recall(slot)
+            if found is None:
+                meta, body = _to_meta(await self.outside.http.send(request))
+                found = self.tape.record(slot, asked, meta, body)
+            self._entries.append(found[0])
+            return _from_entry(*found)
+
+        if request.purpose != "read":
+            return await once()
+        return await with_retries(once, retries, live=self.live)
+
+    def _request_key(self, request: Request) -> str:
+        query = "?" + urlencode(sorted(request.params)) if request.params else ""
+        body = f" {digest_bytes(request.body)}" if request.body else ""
+        return f"{request.method} {request.url}{query}{body}"
+
+    # --- the machinery --------------------------------------------------------------------------
+
+    def _claim(self, key: str) -> Slot:
+        key += self._lane
+        self._uses[key] += 1
+        return (self.item, self.number, key, self._uses[key])
+
+    def _ask(
+        self, key: str, purpose: Purpose, ask: Callable[[], tuple[Meta, bytes]]
+    ) -> tuple[Meta, bytes]:
+        slot, asked = self._claim(key), Asked(purpose)
+        found = self.tape.recall(slot)
+        if found is None:
+            found = self.tape.record(slot, asked, *ask())
+        self._entries.append(found[0])
+        return found[0].meta, found[1]
+
+    def _named(self, said: bytes, argv: list[str]) -> bytes:
+        """What a command said, with the folders that its words gave away under their names."""
+        for path, name in self._aliases:
+            if any(path in word for word in argv):
+                said = said.replace(path.encode(), f"{{{name}}}".encode())
+        return said
+
+    def _alias(self, text: str) -> str:
+        for path, name in self._aliases:
+            text = text.replace(path, "{" + name + "}")
+        return text
+
+
+def _unseen(read: float) -> None:
+    """Of one file nobody is shown how far it is."""
+
+
+def _to_meta(got: Answer | Failure) -> tuple[Meta, bytes]:
+    if isinstance(got, Failure):
+        return {"failure": got.kind, "text": got.text}, b""
+    return {"status": got.status, "headers": got.headers}, got.body
+
+
+def _from_entry(entry: Entry, body: bytes) -> Answer | Failure:
+    meta = entry.meta
+    if "failure" in meta:
+        if meta["failure"] not in FAILURES:
+            raise RecordDamaged(f"tape: expected a known failure, got {meta['failure']!r}")
+        return Failure(meta["failure"], meta["text"])
+    return Answer(int(meta["status"]), body, dict(meta["headers"]))
