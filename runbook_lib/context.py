@@ -225,7 +225,7 @@ class Context:
                     self._wind(clock.wait, left)
 
     def _wind(self, command: Command, seconds: float) -> None:
-        from .sources.commands import fill, reason
+        from .sources.running import fill, reason
 
         argv = fill("clock.wait", command.argv, seconds=f"{math.ceil(seconds) + 1}")
         ended = self.scope.run(argv, timeout_s=command.timeout_s)

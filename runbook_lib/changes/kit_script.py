@@ -9,8 +9,8 @@ from pathlib import Path
 from ..errors import SourceError
 from ..params import PROJECT, project_path
 from ..site import Command, Site
-from ..sources.commands import fill
 from ..sources.process import program
+from ..sources.running import fill
 from .kit_model import Kit, key_of, target_file
 
 FRAME = Path(__file__).with_name("recover.sh")

@@ -10,7 +10,7 @@ from ..context import Context
 from ..errors import ParameterError, SourceError
 from ..evidence.record import parse
 from ..params import project_path
-from ..sources.commands import fill
+from ..sources.running import fill
 from .plan import Artifact
 from .state import known_map
 

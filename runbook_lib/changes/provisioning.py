@@ -8,7 +8,7 @@ from ..context import Context
 from ..errors import SourceError
 from ..outcomes import Row, check_row, unknown_row
 from ..site import Node
-from ..sources.commands import Provisioned, provisioned
+from ..sources.changing import Provisioned, provisioned
 from ..sources.config import CHANNEL_AT, GATES_AT, Flat, Profile, flatten, parse_toml
 from ..sources.node import Fleet, Rollout
 from ..sources.process import Ended

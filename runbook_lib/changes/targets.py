@@ -17,7 +17,7 @@ from ..canonical import digest_bytes
 from ..context import Context
 from ..errors import ParameterError, SourceError
 from ..params import project_path
-from ..sources.commands import NodeConfig, fill
+from ..sources.commands import NodeConfig
 from ..sources.config import (
     CHANNEL_AT,
     GATES,
@@ -29,6 +29,7 @@ from ..sources.config import (
     render,
 )
 from ..sources.redact import MARK
+from ..sources.running import fill
 from .plan import Artifact
 from .state import Known, NodeState, kept_config
 

@@ -13,8 +13,8 @@ from ..outcomes import CheckResult, Outcome, Row, Value, unknown_row, worst
 from ..params import project_path
 from ..sources.artifacts import Examination, Trust, read_artifact
 from ..sources.checksums import parse_checksums
-from ..sources.commands import fill
 from ..sources.files import Taped
+from ..sources.running import fill
 from ..wording import count
 from .checkout import checkout
 

@@ -8,7 +8,7 @@ from ..changes.apply import all_pass
 from ..context import Context
 from ..errors import SourceError
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
-from ..sources.commands import SuiteRun
+from ..sources.suites import SuiteRun
 from ..wording import count
 from .checkout import checkout
 

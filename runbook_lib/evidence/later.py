@@ -17,11 +17,11 @@ from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..site import Site
 from ..sources import notices
 from ..sources.clock import read_clock
-from ..sources.commands import fill, reason
 from ..sources.forge import GitHub
 from ..sources.governance import Governance
 from ..sources.http import Http
 from ..sources.redact import Redactor
+from ..sources.running import fill, reason
 from ..sources.scope import Outside, Scope
 from ..sources.tape import LiveTape
 from . import incidents, outbox

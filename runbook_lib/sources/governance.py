@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, Field, model_validator
 from .. import site
 from ..errors import SourceError
 from . import wire
-from .commands import execute, fill
+from .running import execute, fill
 from .scope import Scope
 from .wire import Wire
 

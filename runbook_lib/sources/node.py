@@ -17,9 +17,9 @@ from pydantic import Field
 from ..errors import SourceError
 from ..site import Cluster, Command, Node
 from . import wire
-from .commands import execute, fill
 from .http import Answer, Failure
 from .retries import RETRIES
+from .running import execute, fill
 from .scope import Scope
 from .wire import DecimalString, Wire
 

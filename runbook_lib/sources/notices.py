@@ -11,8 +11,8 @@ from .. import site
 from ..canonical import canonical
 from ..errors import SourceError
 from . import wire
-from .commands import fill, reason
 from .forge import GitHub
+from .running import fill, reason
 from .scope import Scope
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import stamina
 
+from runbook_lib import site
 from runbook_lib.site import Clock
+from runbook_lib.sources.commands import SiteCommands
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
@@ -135,3 +139,15 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def policy(authority: Authority) -> Policy:
     return Policy(IDENTITY, ISSUER, root=authority.root)
+
+
+PROGRAM = "import sys; sys.stdout.write(sys.argv[1]); sys.stderr.write(sys.argv[2]); sys.exit(int(sys.argv[3]))"
+
+
+def says(out: str = "", err: str = "", code: int = 0, *more: str) -> site.Command:
+    argv = [sys.executable, "-c", PROGRAM, out, err, str(code), *more]
+    return site.Command(argv=argv, timeout_s=60)
+
+
+def commands(world: World, **named: Any) -> SiteCommands:
+    return SiteCommands(world.scope(), site.Commands(**named))

@@ -1,0 +1,66 @@
+"""A command of the site: an argv whose ``{placeholders}`` are filled in, run without a shell."""
+
+from __future__ import annotations
+
+import re
+
+from .. import site
+from ..errors import ParameterError, SourceError
+from .process import Ended
+from .scope import Scope
+
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+LONGEST_REASON = 300
+
+
+def fill(where: str, argv: list[str], **values: str) -> list[str]:
+    """``argv`` with its placeholders filled. Raises ParameterError for one it cannot know."""
+
+    def replace(found: re.Match[str]) -> str:
+        name = found[1]
+        if name not in values:
+            known = ", ".join(f"{{{key}}}" for key in sorted(values)) or "none"
+            raise ParameterError(
+                f"site: {where}: expected placeholders among {known}, got {{{name}}}"
+            )
+        return values[name]
+
+    return [_PLACEHOLDER.sub(replace, word) for word in argv]
+
+
+def execute(
+    scope: Scope,
+    source: str,
+    command: site.Command,
+    *,
+    codes: tuple[int, ...] | None = (0,),
+    private: bool = False,
+) -> Ended:
+    """Run a command that only reads. Raises SourceError unless it ended with one of ``codes``."""
+    ended = scope.run(command.argv, timeout_s=command.timeout_s, private=private)
+    if ended.code is None:
+        raise SourceError(source, f"expected the command to end, got: {ended.problem}")
+    if codes is not None and ended.code not in codes:
+        raise SourceError(source, f"expected exit code 0, got {ended.code}: {reason(ended)}")
+    return ended
+
+
+def reason(ended: Ended) -> str:
+    """The last thing a command said on stderr, else on stdout; one line."""
+    text = ended.stderr.strip() or ended.stdout.strip()
+    lines = text.decode("utf-8", "replace").splitlines() or ["it said nothing"]
+    return lines[-1].strip()[:LONGEST_REASON]
+
+
+class Purposes:
+    """A site's commands by purpose. One the site does not name is a SourceError."""
+
+    def __init__(self, scope: Scope, commands: site.Commands) -> None:
+        self._scope, self._commands = scope, commands
+
+    def _command(self, purpose: str, source: str, **values: str) -> site.Command:
+        command: site.Command | None = getattr(self._commands, purpose)
+        if command is None:
+            raise SourceError(source, f"expected commands.{purpose} in the site file, got none")
+        argv = fill(f"commands.{purpose}", command.argv, **values)
+        return command.model_copy(update={"argv": argv})
