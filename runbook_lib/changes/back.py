@@ -24,7 +24,7 @@ from ..sources.node import Rollout
 from ..sources.process import Ended
 from .apply import Applier, Step, all_pass, read_back, runs_as_planned
 from .approved import Ruling
-from .operators import look, tell
+from .operators import look, tell_wave
 from .phases import keep_phase
 from .plan import Artifact, NodePlan, Phase, Plan
 from .power import cut, powers
@@ -190,7 +190,7 @@ def go_back(context: Context, applier: Applier) -> list[Row]:
     found: dict[str, list[Row]] = {}
     for wave in ours:
         found |= _wave(context, applier, phase, wave, builds)
-    told = [row for wave in theirs for row in tell(context, applier, phase, wave)]
+    told = [row for wave in theirs for row in tell_wave(context, applier, phase, wave)]
     left = [name for name, rows in found.items() if _unreached(rows)]
     found |= _wave(context, applier, phase, left, builds, again=True) if left else {}
     told += [row for wave in theirs for row in look(context, applier, phase, wave)]

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from ..context import Context
 from ..errors import SourceError
 from ..outcomes import Row, check_row
-from .operators import VIEWERS, is_theirs, seen
+from .followed import VIEWERS, seen
+from .operators import is_theirs
 from .plan import Phase
 from .power import powers
 

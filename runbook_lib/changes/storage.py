@@ -24,10 +24,11 @@ from ..sources.node import Rollout
 from ..sources.process import Ended
 from ..sources.storage import Kept, OfNode, Replayed, Wal, answer, wal_of
 from .apply import POLL_S, Applier, Step, all_pass
+from .followed import LOOK_AGAIN
 from .halting import follow
-from .operators import LOOK_AGAIN, tell_all
 from .restore_instruction import restore_instructions
 from .snapshot import Chosen, choose
+from .telling import tell
 
 A = TypeVar("A", bound=OfNode)
 FATAL = 1
@@ -83,7 +84,7 @@ def recover_storage(
         root = work.report(agreed[0]).commitment_root if agreed else chosen.root
         mine = replace(applier, rows=told)
         for made in restore_instructions(context, chosen, theirs, height, root):
-            tell_all(context, mine, made, all_ways=True)
+            tell(context, mine, made, all_ways=True)
     started = work.each(agreed, "start", work.start)
     work.each(started, "up", work.kept_row)
     rows += [row for name in ours for row in work.rows.get(name, ())]

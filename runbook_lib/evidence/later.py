@@ -1,7 +1,7 @@
-"""Sending what a recovery kept in its outbox: in order, each once, whatever becomes of the others.
+"""Sending what an attempt kept in its outbox: in order, each once, whatever becomes of the others.
 
-Outside item, guard and tape: the recovery's own result changes with its next try, which reads back
-what stands there.
+Outside item, guard and tape: the attempt's own result changes with its next try, which reads back
+what stands there. What an operator is to do is not told once its window is over, or its apply undone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import ParameterError, RunbookError, SourceError
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from ..site import Site
+from ..site import Command, Site
 from ..sources import notices
 from ..sources.clock import read_clock
 from ..sources.forge import GitHub
@@ -24,10 +24,12 @@ from ..sources.redact import Redactor
 from ..sources.running import fill, reason
 from ..sources.scope import Outside, Scope
 from ..sources.tape import LiveTape
+from ..wording import utc
 from . import incidents, outbox
 from .filing import Report, find, read_back, write
 from .record import Record
 from .store import Store
+from .undoing import undone_by
 
 
 def send(
@@ -41,17 +43,21 @@ def send(
         scope = Scope(LiveTape(Path(scratch), redactor), outside, "publish", 1, clock=site.clock)
         try:
             for path in outbox.pending(folder):
-                rows += _one(scope, site, folder, path, str(opened["operator"]))
+                rows += _one(scope, site, folder, path, opened)
         finally:
             outside.close()
     return rows or [check_row("outbox", "kept", "nothing", "nothing", ok=True)]
 
 
-def _one(scope: Scope, site: Site, folder: Path, path: Path, by: str) -> list[Row]:
+def _one(
+    scope: Scope, site: Site, folder: Path, path: Path, opened: Mapping[str, Any]
+) -> list[Row]:
     try:
         document = outbox.read(path, Record(folder / "record.jsonl").entries())
         what = _BY_KIND[document["kind"]]
-        rows = what(scope, site, document, by)
+        if document.get("until") and (late := _too_late(site, document, opened)):
+            return [unknown_row(path.name, "sent", "while it may be followed", late)]
+        rows = what(scope, site, document, str(opened["operator"]))
     except SourceError as error:
         return [unknown_row(path.name, "sent", "done", str(error))]
     except (ValueError, KeyError, TypeError, OSError, ParameterError) as error:
@@ -59,6 +65,15 @@ def _one(scope: Scope, site: Site, folder: Path, path: Path, by: str) -> list[Ro
     if all(row.outcome is Outcome.PASS for row in rows):
         outbox.drop(folder, outbox.kind_of(path))
     return rows
+
+
+def _too_late(site: Site, document: Mapping[str, Any], opened: Mapping[str, Any]) -> str:
+    """Why an instruction must not be followed any more; empty while it may."""
+    stage = (str(opened["release"]), str(opened["stage"]), int(opened["attempt"]))
+    if by := undone_by(Store(site.store_path), *stage):
+        return f"undone by {by}"
+    until = datetime.fromisoformat(document["until"])
+    return "" if read_clock(site.clock)[0] < until else f"its window ended {utc(until)}"
 
 
 def _issue(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:
@@ -99,22 +114,39 @@ def _halt(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[R
         return wanted in [(one.kind, one.release, one.stage, one.reference) for one in found]
 
     if not stands():
-        command = site.commands.announce_halt
-        if command is None:
-            raise SourceError(
-                "announce_halt", "expected commands.announce_halt in the site, got none"
-            )
-        with tempfile.NamedTemporaryFile("w", suffix=".txt") as text:
-            text.write(str(document["text"]))
-            text.flush()
-            argv = fill("commands.announce_halt", command.argv, **values, text=text.name)
-            ended = scope.run(argv, timeout_s=command.timeout_s, purpose="notify")
-        if ended.code != 0:
-            got = ended.problem or f"{ended.code}: {reason(ended)}"
-            raise SourceError("announce_halt", f"expected exit code 0, got {got}")
+        _by_command(scope, site, "announce_halt", "text", document, values)
     there = stands()
     got = values["reference"] if there else "not among those that stand"
     return [check_row("halt", "stands in the channel", values["reference"], got, there)]
+
+
+def _by_command(
+    scope: Scope,
+    site: Site,
+    name: str,
+    file: str,
+    document: Mapping[str, Any],
+    values: Mapping[str, str],
+) -> None:
+    """Run a site's command over the text of a document, in a ``file``. Raises SourceError."""
+    command: Command | None = getattr(site.commands, name)
+    if command is None:
+        raise SourceError(name, f"expected commands.{name} in the site, got none")
+    with tempfile.NamedTemporaryFile("w", suffix=".md", encoding="utf-8") as text:
+        text.write(str(document["text"]))
+        text.flush()
+        argv = fill(f"commands.{name}", command.argv, **values, **{file: text.name})
+        ended = scope.run(argv, timeout_s=command.timeout_s, purpose="notify")
+    if ended.code != 0:
+        got = ended.problem or f"{ended.code}: {reason(ended)}"
+        raise SourceError(name, f"expected exit code 0, got {got}")
+
+
+def _instruct(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:
+    """An operator's instruction by the site's command."""
+    operator = str(document["operator"])
+    _by_command(scope, site, "instruct", "file", document, {"operator": operator})
+    return [check_row(operator, "instructed", "exit 0", "exit 0", ok=True)]
 
 
 def _notice(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:
@@ -147,4 +179,10 @@ def _comment(scope: Scope, site: Site, document: dict[str, Any], by: str) -> lis
     return [check_row(str(document["operator"]), "instructed", f"issue {issue}", got, there)]
 
 
-_BY_KIND = {"issue": _issue, "halt": _halt, "notice": _notice, "comment": _comment}
+_BY_KIND = {
+    "issue": _issue,
+    "halt": _halt,
+    "notice": _notice,
+    "comment": _comment,
+    "instruct": _instruct,
+}

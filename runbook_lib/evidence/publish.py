@@ -67,8 +67,7 @@ def at_sealing(folder: Path, http: Http | None = None) -> list[str]:
         opened = Record(folder / "record.jsonl").entries()[0].body
         publishes = opened["source"] in PUBLISHED and opened["mode"] == "apply"
         due = opened["params"].get("issue")
-        due = due or (opened["stage"] in RECOVERY and outbox.pending(folder))
-        if not (publishes and due):
+        if not (publishes and (due or outbox.pending(folder))):
             return []
         rows = publish(folder, http)
     except (Exception, KeyboardInterrupt) as error:  # the verdict stands, whatever becomes of this
@@ -92,7 +91,7 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
     opened = _opened(folder)
     kept = _send_kept(folder, opened, http)
     if kept and not ((folder / MANIFEST).exists() and opened["params"].get("issue")):
-        return kept  # a recovery that is not sealed yet, or has no release issue
+        return kept  # not sealed yet, or without a release issue
     attempt = _attempt(folder)
     _note(folder, {"issue": attempt.issue, "problem": "it was begun and did not end"})
     redactor = Redactor(attempt.site.secret_names())
@@ -117,8 +116,8 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
 
 
 def _send_kept(folder: Path, opened: dict[str, Any], http: Http | None) -> list[Row]:
-    """What a recovery could not send, first of all; of any other attempt nothing."""
-    if opened["stage"] not in RECOVERY:
+    """What could not be sent, first of all."""
+    if opened["stage"] not in RECOVERY and not outbox.pending(folder):
         return []
     return send(folder, _recorded(folder, opened), opened, http)
 

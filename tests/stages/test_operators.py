@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import yaml
 
 from runbook_lib.checks import testnet
+from runbook_lib.evidence import later
+from runbook_lib.evidence.publish import publish
 from runbook_lib.outcomes import ExitCode, Outcome, Standing, Verdict
 from runbook_lib.rehearsal.layout import ISSUE
 from runbook_lib.rehearsal.world import OPERATORS
@@ -111,6 +115,46 @@ def test_a_report_that_lies_fails(team: Team, fault: str, why: str) -> None:  # 
         True,
         True,
     ]
+
+
+def test_an_instruction_that_could_not_be_given_is_given_by_publish(team: Team) -> None:  # noqa: F811
+    """Kept in the outbox, and given once: inside the window, unless the apply was undone."""
+    away = team.network.root / "instruct-away"
+    site = yaml.safe_load(team.network.site.read_text())
+    argv = site["commands"]["instruct"]["argv"]
+    asked = 'echo "$@" >>"$0.asked"; [ ! -e "$0" ] && exec "$@"'
+    site["commands"]["instruct"]["argv"] = ["sh", "-c", asked, str(away), *argv]
+    team.network.site.write_text(yaml.safe_dump(site))
+    digest, window = team.planned()
+    given = {"approved_plan": digest, "approvals": [team.approve(digest)], **window}
+    away.touch()
+
+    verdict, folder = team.walk(mode="apply", **given)
+    still = publish(folder)
+    away.unlink()
+    with team.patch.context() as patch:
+        patch.setattr(
+            later, "read_clock", lambda clock: (datetime.now(UTC) + timedelta(hours=9), 0)
+        )
+        late = publish(folder)
+    sent = publish(folder)
+    asked_for = Path(f"{away}.asked").read_text().count(f" {NORTH} ")
+    again = {"attempt": verdict.attempt, "retry_reason": "it works again"}
+    done, _ = team.walk(mode="apply", wait=True, **given, **again)
+
+    failed, kept = item(verdict, DEPLOY).open_rows
+    assert (failed.subject, failed.what) == (NORTH, "notify-build")
+    assert str(kept.observed) == f"kept in the outbox: runbook publish {team.release}/testnet/0002"
+    assert [row.outcome for row in (*still, *late, *sent)] == [
+        Outcome.INCONCLUSIVE,
+        Outcome.INCONCLUSIVE,
+        Outcome.PASS,
+    ]
+    assert str(late[0].observed).startswith("its window ended ")
+    assert done.exit_code is ExitCode.PASSED, [one.reason for one in done.blocking]
+    assert not (folder / "outbox").exists()
+    calls = Path(f"{away}.asked").read_text().count(f" {NORTH} ")
+    assert (asked_for, calls) == (3, 4)  # failed twice, given by publish; then the next phase
 
 
 def test_the_sites_commands_refuse_us_an_operators_node(team: Team) -> None:  # noqa: F811

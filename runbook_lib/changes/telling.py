@@ -1,0 +1,119 @@
+"""Telling an operator what to do: in the release issue, and by the site's own command.
+
+What could not be told lies in the outbox for ``runbook publish``; the next try looks whether it was
+told by then.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..canonical import digest_bytes
+from ..context import Context
+from ..errors import SourceError, SourceRefused
+from ..evidence import outbox
+from ..outcomes import unknown_row
+from ..params import RolloutParams
+from ..sources.process import Ended
+from .apply import Applier, Step
+from .instruction import Instruction
+from .unsent import keep
+
+
+@dataclass(frozen=True)
+class Way:
+    """A step that tells an operator, and the same as a document that can be sent later."""
+
+    step: Step
+    name: str
+    document: dict[str, Any]
+
+
+def tell(context: Context, applier: Applier, made: Instruction, *, all_ways: bool = False) -> bool:
+    """Tell an operator, once. False: not by every way there is; what failed is kept.
+
+    With ``all_ways`` a way that fails does not stop the other.
+    """
+    made.file.parent.mkdir(exist_ok=True)
+    made.file.write_text(made.text, "utf-8")
+    ways = _ways(context, made)
+    if not ways:
+        problem = "neither: set `issue` in the parameters or commands.instruct in the site file"
+        row = unknown_row(made.operator, "told", "by an issue or commands.instruct", problem)
+        applier.rows.append(row)
+        return False
+    done = True
+    for way in ways:
+        if applier.step(way.step):
+            outbox.drop(context.folder, way.name)
+            continue
+        done = False
+        applier.rows.append(keep(context, way.name, way.document, None))
+        if not all_ways:
+            break
+    return done
+
+
+def told(context: Context, applier: Applier, made: Instruction) -> bool:
+    """Whether an earlier try told it, by every way."""
+    return all(applier.done(made.operator, way.step.name) for way in _ways(context, made))
+
+
+def _ways(context: Context, made: Instruction) -> list[Way]:
+    """A comment where there is an issue, the site's command where there is one."""
+    key = digest_bytes(made.marker.encode()).removeprefix("sha256:")[:12]
+    until = context.params.window[1] if isinstance(context.params, RolloutParams) else None
+    said = {"operator": made.operator, "until": until.isoformat() if until else ""}
+    ways = []
+    if issue := context.params.issue:
+        document = {"kind": "comment", "issue": issue, "marker": made.marker, "text": made.comment}
+        ways.append(Way(_comment(context, made), f"instruct-{key}", said | document))
+    if context.site.commands.instruct is not None:
+        step = _command(context, made, f"notify-{key}")
+        ways.append(Way(step, f"notify-{key}", said | {"kind": "instruct", "text": made.text}))
+    return ways
+
+
+def _command(context: Context, made: Instruction, name: str) -> Step:
+    def notify(lock: int, outputs: Path) -> Ended:
+        if _was_sent(context, name):
+            return Ended(0, b"", b"")
+        return context.commands.instruct(made.operator, made.file, lock=lock, outputs=outputs)
+
+    return Step(made.operator, f"notify-{made.key}", notify)
+
+
+def _was_sent(context: Context, name: str) -> bool:
+    """Whether ``runbook publish`` sent what an earlier try kept: it does not lie there any more."""
+    if not any(e.kind == "outbox" and e.body["kind"] == name for e in context.journal):
+        return False
+
+    def look() -> str:
+        waits = any(outbox.kind_of(path) == name for path in outbox.pending(context.folder))
+        return "waits" if waits else "sent"
+
+    return context.scope.derive(f"what became of {name}", look) == "sent"
+
+
+def _comment(context: Context, made: Instruction) -> Step:
+    number = context.params.issue
+
+    def post(lock: int, outputs: Path) -> Ended:
+        try:
+            context.forge.create_comment(number, made.comment)
+        except SourceRefused as refused:
+            return Ended(1, b"", b"", refused.problem)
+        except SourceError as error:  # it may stand there all the same: the next try looks
+            return Ended(None, b"", b"", error.problem)
+        return Ended(0, b"", b"")
+
+    def posted() -> bool:
+        me = context.forge.me().casefold()
+        return any(
+            one.author.casefold() == me and one.body.partition("\n")[0].strip() == made.marker
+            for one in context.forge.comments(number)
+        )
+
+    return Step(made.operator, f"instruct-{made.key}", post, posted, expected="posted")
