@@ -86,9 +86,13 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc]
         progress_bar: bool = True,
         log_output: bool = False,
         autosave_cell_every: int = 30,
+        keep_partial: bool = True,
         **kwargs: Any,
     ) -> Any:
-        """Run and judge a parametrised notebook. Always raises Finished (a SystemExit)."""
+        """Run and judge a parametrised notebook. Always raises Finished (a SystemExit).
+
+        ``keep_partial``: save what has run so far around every cell, for whoever looks there.
+        """
         try:
             run = prepare(nb, output_path)
         except RunbookError as error:
@@ -100,7 +104,7 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc]
             return super(RunbookEngine, cls).execute_notebook(
                 nb,
                 kernel_name,
-                output_path=output_path,
+                output_path=output_path if keep_partial else None,
                 progress_bar=progress_bar,
                 log_output=log_output,
                 autosave_cell_every=autosave_cell_every,

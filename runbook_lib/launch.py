@@ -55,6 +55,7 @@ def run_stage(
                     parameters=dict(params),
                     engine_name="runbook",
                     progress_bar=False,
+                    keep_partial=output is not None,
                 )
             except Finished as finished:
                 report = finished.report

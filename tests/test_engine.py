@@ -136,6 +136,28 @@ def test_a_seal_that_cannot_be_written_is_broken(
     assert capsys.readouterr().err.startswith("seal: record.jsonl: line 1: ")
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_has_run_so_far_is_saved_where_somebody_looks(
+    kept: bool, practice: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Around every cell; a launcher whose output is only a folder of scratch asks for none."""
+    practice.open()
+    output, found = tmp_path / "out.ipynb", []
+
+    class Quick(engine.RunbookEngine):
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **kwargs: Any) -> None:
+            found.append(output.exists())
+
+    monkeypatch.setattr(engine, "prepare", lambda nb, output: run())
+    monkeypatch.setattr(engine, "_handoff", _handed(practice.folder()))
+    book = v4.new_notebook(metadata={"papermill": {}})
+    with pytest.raises(engine.Finished):
+        Quick.execute_notebook(book, "python3", str(output), progress_bar=False, keep_partial=kept)
+
+    assert found == [kept]
+
+
 def _handed(folder: Path) -> Any:
     from contextlib import contextmanager
 
