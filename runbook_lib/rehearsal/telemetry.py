@@ -396,19 +396,22 @@ class Recorder:
     def __init__(self, world: World, origin: float) -> None:
         self.world = world
         self.origin = origin
-        self._known: tuple[list[Event], float, list[NodeTelemetry]] = ([], 0.0, [])
+        self._known: dict[str, tuple[list[Event], float, list[NodeTelemetry]]] = {}
 
     def nodes(self, until: float) -> list[NodeTelemetry]:
-        """Computed anew when something has happened, or a while has passed."""
-        events, end, nodes = self._known
-        if events != self.world.events or until > end:
-            events, end = list(self.world.events), until + AHEAD_S
+        """A cluster's computed anew when something has happened there, or a while has passed."""
+        return [node for name in self.world.clusters for node in self._nodes(name, until)]
+
+    def _nodes(self, cluster: str, until: float) -> list[NodeTelemetry]:
+        own = self.world.events_of(cluster)
+        events, end, nodes = self._known.get(cluster, ([], 0.0, []))
+        if events != own or until > end:
+            timeline, end = Timeline(self.world, cluster), until + AHEAD_S
             nodes = [
                 NodeTelemetry(timeline, index, self.origin, end)
-                for timeline in (Timeline(self.world, name) for name in self.world.clusters)
                 for index in range(len(timeline.names))
             ]
-            self._known = (events, end, nodes)
+            self._known[cluster] = own, end, nodes
         return nodes
 
     def lay(self, store: Store, instants: Floats) -> None:
