@@ -21,6 +21,7 @@ from .templates import node_config
 from .world import ClusterSpec, World, past
 
 PROJECT = Path(__file__).resolve().parents[2]
+_PYTHON = ("python3", "-S", "-E")
 RELEASE, PREVIOUS = "v1.4.0", "v1.3.0"
 ISSUE = 42
 OPERATOR, COMMANDER, SECOND = "rehearsal", "rehearsal-commander", "rehearsal-second"
@@ -156,7 +157,10 @@ def site(
         "clock": {
             "source": "offset-file",
             "path": _shown(world.clock.path),
-            "wait": _command(root, 120.0, "fast-forward", "{seconds}"),
+            "wait": {
+                "argv": [*_PYTHON, _script("wind.py"), _shown(root), "{seconds}"],
+                "timeout_s": 120.0,
+            },
         },
         "store": _shown(root / "store"),
         "kits": _shown(root / "kits"),
@@ -253,15 +257,19 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path)
 
 
+def _script(name: str) -> str:
+    return _shown(Path(__file__).parent / "commands" / name)
+
+
 def _command(root: Path, timeout_s: float, *words: str) -> dict[str, Any]:
-    script = ["python3", "-S", "-E", _shown(Path(__file__).with_name("commands.py"))]
-    return {"argv": [*script, "--root", _shown(root), *words], "timeout_s": timeout_s}
+    argv = [*_PYTHON, _script("run.py"), "--root", _shown(root), *words]
+    return {"argv": argv, "timeout_s": timeout_s}
 
 
 def commands(root: Path) -> dict[str, Any]:
     """The site's commands, as they act on the network in ``root``."""
     command = partial(_command, root)
-    script = ["sh", _shown(Path(__file__).with_name("commands.sh")), _shown(root)]
+    script = ["sh", _script("ask.sh"), _shown(root)]
     checkout = ["git", "-C", _shown(root / "checkout")]
     return {
         "version": {"argv": [*script, "version", "{node}"], "timeout_s": 10.0},

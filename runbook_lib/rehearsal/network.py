@@ -124,7 +124,8 @@ class RehearsalNetwork:
 
     def stop(self) -> None:
         """End every thread, process and listener; the folder stays."""
-        (self.root / "network.json").unlink(missing_ok=True)
+        for name in ("network.json", "control"):
+            (self.root / name).unlink(missing_ok=True)
         self._cleanup.close()
 
     def _start(self) -> None:
@@ -222,6 +223,7 @@ class RehearsalNetwork:
         self._write_release_files()
         exports = [f"export {name}={shlex.quote(value)}\n" for name, value in self.env.items()]
         write_atomically(self.root / "env.sh", "".join(exports), 0o600)
+        write_atomically(self.root / "control", self.control + "\n", 0o600)
         description = {
             "control": self.control,
             "forge": forge,

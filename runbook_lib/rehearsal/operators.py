@@ -165,7 +165,7 @@ class Operators:
         self._run(document, "start", node)
 
     def _run(self, document: dict[str, Any], *verb: str) -> bytes:
-        script = str(Path(__file__).with_name("commands.py"))
+        script = str(Path(__file__).parent / "commands" / "run.py")
         argv = [sys.executable, "-S", "-E", script, "--root", str(self._network.root)]
         return subprocess.run(
             [*argv, "--by", document["operator"], *verb],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -408,3 +409,37 @@ def test_rules_are_tested_where_promtool_is_missing_too(
     assert visitor.command("test_rules", file=tests).returncode == 2
     visitor.network.fault("promtool-missing@canary")
     assert visitor.command("test_rules", file=tests).returncode == 127
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("restart", "usage: restart NODE\n"),
+        ("restart dev-1 dev-2", "usage: restart NODE\n"),
+        ("restart --config x", "usage: restart NODE\n"),
+        ("dry-run", "usage: dry-run CONFIG STRICT_CONFIG_VALIDATION\n"),
+        ("suite tests/other", "suite: expected one of tests/pipeline, tests/observability,"),
+        ("halt", "usage: run.py --root ROOT [--by OPERATOR] VERB ...; VERB one of dry-run, "),
+    ],
+)
+def test_a_command_says_how_it_is_called(visitor: Visitor, words: str, said: str) -> None:
+    """Too few words, too many, or a verb that there is not: exit 2, and nothing happens."""
+    script = PROJECT / "runbook_lib" / "rehearsal" / "commands" / "run.py"
+    argv = [sys.executable, "-S", "-E", str(script), "--root", str(visitor.network.root)]
+    done = subprocess.run([*argv, *words.split()], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(said)
+
+
+def test_a_wait_that_is_refused_says_why(visitor: Visitor, tmp_path: Path) -> None:
+    """Time does not go back; and without a network nothing winds its clock."""
+    refused = visitor.wait("soon")  # type: ignore[arg-type]
+    script = PROJECT / "runbook_lib" / "rehearsal" / "commands" / "wind.py"
+    argv = [sys.executable, "-S", "-E", str(script), str(tmp_path), "90"]
+    alone = subprocess.run(argv, capture_output=True, text=True, check=False)
+
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == '{"error":"could not convert string to float: \'soon\'"}\n'
+    assert alone.returncode == 1
+    assert alone.stderr.startswith("rehearsal network: expected the clock wound forward, got ")
