@@ -255,6 +255,7 @@ class RehearsalNetwork:
         if effect is not None:
             self._undo[active.name] = effect(self, active)
         self._show(active.name)
+        self.settle()
 
     def clear(self, name: str) -> None:
         """Repair it; nothing when it is not broken."""
@@ -271,7 +272,6 @@ class RehearsalNetwork:
         # What is measured has been wrong for a while already: the history is laid again.
         if self.telemetry is not None and fault in LEAD_S:
             self.telemetry.relay()
-            self.settle()
 
     def fast_forward(self, seconds: float, *, settle: bool = True) -> None:
         """Let that much time pass at once, for the chain, its telemetry and its alerts."""
