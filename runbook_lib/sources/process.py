@@ -8,6 +8,7 @@ unseen, and whoever comes next waits for it or sees that it is still at work.
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -111,7 +112,7 @@ def _wait(
 ) -> Ended:
     problem = ""
     try:
-        process.wait(timeout_s)
+        _await(process, timeout_s)
     except subprocess.TimeoutExpired:
         if changing:
             problem = f"still at work after {timeout_s:g} s (process {process.pid})"
@@ -124,6 +125,25 @@ def _wait(
         raise
     code = None if problem else process.returncode
     return Ended(code, _head(out), _head(err), problem)
+
+
+def _await(process: subprocess.Popen[bytes], timeout_s: float) -> None:
+    """Raises subprocess.TimeoutExpired.
+
+    ``Popen.wait`` with a time-out looks twice as late each time, up to 50 ms: a stage runs dozens.
+    """
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except (AttributeError, OSError):  # not Linux, or an old one
+        process.wait(timeout_s)
+        return
+    try:
+        end = select.poll()
+        end.register(descriptor, select.POLLIN)
+        ended = end.poll(timeout_s * 1000)
+    finally:
+        os.close(descriptor)
+    process.wait(None if ended else 0)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

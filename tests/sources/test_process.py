@@ -54,6 +54,15 @@ def test_standard_input_is_handed_on() -> None:
     assert ended.stdout == b"cba\n"
 
 
+def test_ends_are_seen_where_the_system_has_no_descriptor_of_a_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both that it ended and that it did not."""
+    monkeypatch.delattr(os, "pidfd_open")
+    ended, late = run(["true"], timeout_s=60), run(["sleep", "60"], timeout_s=0.05)
+    assert (ended.code, late.code, late.problem) == (0, None, "ended by us after 0.05 s")
+
+
 def test_a_command_that_does_not_exist_is_no_traceback() -> None:
     """The problem is said in words."""
     ended = run(["/no/such/command"], timeout_s=60)
