@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from runbook_lib import playbook
+from runbook_lib.changes import apply, operators, provisioning, roll, storage
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import development, preflight
 from runbook_lib.notebook import NOTEBOOKS
@@ -28,6 +29,16 @@ from .servers import SERVERS
 
 NOTEBOOK = "10_development.ipynb"
 BIN = Path(sys.executable).parent
+
+
+@pytest.fixture(scope="module", autouse=True)
+def impatient() -> Iterator[None]:
+    """Who answers on loopback answers soon: changes look again more often than at a real node."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (apply, operators, provisioning, roll, storage):
+            patch.setattr(module, "POLL_S", 0.1)
+        patch.setattr(operators, "SLOWEST_POLL_S", 0.5)
+        yield
 
 
 @dataclass
