@@ -30,6 +30,7 @@ from runbook_lib.sources.scope import Outside
 from runbook_lib.stage import Stage, open_stage
 
 NODES = 60
+pytestmark = pytest.mark.xdist_group("large")
 
 
 @pytest.fixture(scope="module")
