@@ -109,7 +109,7 @@ class Context:
 
     @cached_property
     def forge(self) -> Forge:
-        from .sources.forge import GitHub
+        from .sources.github import GitHub
 
         return GitHub(self.scope, self.site.forge)
 

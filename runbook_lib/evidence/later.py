@@ -17,7 +17,7 @@ from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..site import Command, Site
 from ..sources import notices
 from ..sources.clock import read_clock
-from ..sources.forge import GitHub
+from ..sources.github import GitHub
 from ..sources.governance import Governance
 from ..sources.http import Http
 from ..sources.redact import Redactor

@@ -23,7 +23,8 @@ from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..playbook import RECOVERY
 from ..session import recorded_site
 from ..site import Site
-from ..sources.forge import Asset, Forge, GitHub, Release
+from ..sources.forge import Asset, Forge, Release
+from ..sources.github import GitHub
 from ..sources.http import Http
 from ..sources.redact import Redactor
 from ..sources.scope import Outside, Scope

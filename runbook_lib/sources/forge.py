@@ -1,38 +1,21 @@
 """The forge: checks of a commit, an issue and its comments, releases and their assets.
 
-GitHub first, others behind ``Forge``. Every list is read to its last page; a list that cannot be is
-an error, never a shorter list. A write goes out once: whether one whose answer was lost took place
-is for the caller to look up.
+GitHub is the first (``github``); others join behind ``Forge``. A write goes out once: whether one
+whose answer was lost took place is for the caller to look up.
 """
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from functools import partial
-from typing import Annotated, Any, Literal, Protocol, TypeVar
-from urllib.parse import quote, urlsplit
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, Literal, Protocol
 
 from pydantic import AwareDatetime, BeforeValidator, Field
 
-from .. import site
-from ..canonical import canonical
-from ..errors import SourceError, SourceRefused
-from . import wire
-from .http import Answer, Failure, Purpose
-from .scope import Scope
 from .wire import Wire
 
-MAX_PAGES = 100
-REFUSED = frozenset({403, 404, 410, 413, 422})
-"""Answers to a write that say it was not done and will not be."""
-PER_PAGE = 100
-_NEXT = re.compile(r'<([^<>]*)>\s*;[^,]*\brel="?next"?')
 
-
-def _inner(key: str) -> Callable[[object], object]:
+def inner(key: str) -> Callable[[object], object]:
     """The text under ``key``; of null, which GitHub gives for what was deleted, nobody's name."""
 
     def take(value: object) -> object:
@@ -45,7 +28,7 @@ def _inner(key: str) -> Callable[[object], object]:
     return take
 
 
-Author = Annotated[str, BeforeValidator(_inner("login")), Field(validation_alias="user")]
+Author = Annotated[str, BeforeValidator(inner("login")), Field(validation_alias="user")]
 
 
 class CheckRun(Wire):
@@ -53,7 +36,7 @@ class CheckRun(Wire):
 
     id: int
     name: str
-    app: Annotated[str, BeforeValidator(_inner("slug"))]
+    app: Annotated[str, BeforeValidator(inner("slug"))]
     head_sha: str
     status: str
     conclusion: str | None
@@ -117,21 +100,6 @@ class Asset(Wire):
     browser_download_url: str
 
 
-class _User(Wire):
-    login: str
-
-
-class _CheckRunPage(Wire):
-    total_count: Annotated[int, Field(ge=0)]
-    check_runs: list[CheckRun]
-
-
-class _StatusPage(Wire):
-    sha: str
-    total_count: Annotated[int, Field(ge=0)]
-    statuses: list[CommitStatus]
-
-
 class Forge(Protocol):
     """What a stage asks of a forge. Every method raises SourceError; a write that the forge will
     not do raises SourceRefused.
@@ -168,294 +136,3 @@ class Forge(Protocol):
     def assets(self, release: Release) -> list[Asset]: ...
 
     def upload(self, release: Release, name: str, label: str, data: bytes, kind: str) -> Asset: ...
-
-
-Page = TypeVar("Page")
-_check_runs = partial(wire.decode, model=_CheckRunPage)
-_statuses = partial(wire.decode, model=_StatusPage)
-_comments = partial(wire.decode_list, model=Comment)
-_issues = partial(wire.decode_list, model=Issue)
-_assets = partial(wire.decode_list, model=Asset)
-
-
-class GitHub:
-    """GitHub's REST API, version 2022-11-28."""
-
-    def __init__(self, scope: Scope, settings: site.Forge, *, writes: Purpose = "change") -> None:
-        self._scope, self._settings, self._writes = scope, settings, writes
-        self._base = f"{settings.url}/repos/{settings.repository}"
-
-    def check_runs(self, commit: str) -> list[CheckRun]:
-        """The latest run of every check of a commit, as many as the forge says there are."""
-        source = f"forge: check runs of {commit[:12]}"
-        pages = self._pages(source, f"/commits/{commit}/check-runs", _check_runs, filter="latest")
-        runs = [run for page in pages for run in page.check_runs]
-        _complete(source, pages[-1].total_count, [run.id for run in runs])
-        if strange := [run.name for run in runs if run.head_sha != commit]:
-            raise SourceError(source, f"expected that commit's, got another's: {strange[0]}")
-        return runs
-
-    def statuses(self, commit: str) -> list[CommitStatus]:
-        """The last status of every context of a commit."""
-        source = f"forge: statuses of {commit[:12]}"
-        pages = self._pages(source, f"/commits/{commit}/status", _statuses)
-        statuses = [status for page in pages for status in page.statuses]
-        _complete(source, pages[-1].total_count, [status.context for status in statuses])
-        if any(page.sha != commit for page in pages):
-            raise SourceError(source, f"expected that commit's, got {pages[0].sha}'s")
-        return statuses
-
-    def issue(self, number: int) -> Issue:
-        """An issue as it now is."""
-        found = self._issue(number, absent=False)
-        assert found is not None
-        return found
-
-    def issue_if_there(self, number: int) -> Issue | None:
-        """The same; None for one that does not exist, or that the token may not see."""
-        return self._issue(number, absent=True)
-
-    def _issue(self, number: int, *, absent: bool) -> Issue | None:
-        source = f"forge: issue {number}"
-        got = self._get(source, f"{self._base}/issues/{number}", absent=absent)
-        if got.status == 404:
-            return None
-        found = wire.decode(source, got.body, Issue)
-        if found.number != number:
-            raise SourceError(source, f"expected issue {number}, got {found.number}")
-        return found
-
-    def issues(self, since: datetime) -> list[Issue]:
-        """Issues (and pull requests), open or closed, updated at ``since`` or later."""
-        source, at = "forge: issues", since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        # By number: what is updated meanwhile does not change its place.
-        order = {"sort": "created", "direction": "asc"}
-        pages = self._pages(source, "/issues", _issues, state="all", since=at, **order)
-        return [issue for page in pages for issue in page]
-
-    def create_issue(self, title: str, body: str) -> Issue:
-        """A new issue."""
-        source, given = "forge: a new issue", {"title": title, "body": body}
-        return wire.decode(
-            source, self._write(source, "POST", f"{self._base}/issues", given), Issue
-        )
-
-    def update_issue(self, number: int, body: str) -> Issue:
-        """Another text for an issue."""
-        source, path = f"forge: issue {number}", f"{self._base}/issues/{number}"
-        return wire.decode(source, self._write(source, "PATCH", path, {"body": body}), Issue)
-
-    def comments(self, number: int) -> list[Comment]:
-        """All comments of an issue, oldest first."""
-        source = f"forge: comments of issue {number}"
-        pages = self._pages(source, f"/issues/{number}/comments", _comments)
-        comments = [comment for page in pages for comment in page]
-        _complete(source, len(comments), [comment.id for comment in comments])
-        return comments
-
-    def me(self) -> str:
-        """The account whose token it is: what the site says, else what the forge says."""
-        if self._settings.account:
-            return self._settings.account
-        source = "forge: whose token it is"
-        try:
-            got = self._get(source, f"{self._settings.url}/user")
-        except SourceError as error:
-            hint = "; or set forge.account in the site file"
-            raise SourceError(source, error.problem + hint) from error
-        return wire.decode(source, got.body, _User).login
-
-    def comment(self, id: int) -> Comment:
-        """A comment as it now is."""
-        source = f"forge: comment {id}"
-        got = self._get(source, f"{self._base}/issues/comments/{id}")
-        return wire.decode(source, got.body, Comment)
-
-    def create_comment(self, number: int, body: str) -> Comment:
-        """A new comment in an issue."""
-        source = f"forge: a comment in issue {number}"
-        path = f"{self._base}/issues/{number}/comments"
-        return wire.decode(source, self._write(source, "POST", path, {"body": body}), Comment)
-
-    def update_comment(self, id: int, body: str) -> Comment:
-        """Another text for a comment."""
-        source = f"forge: comment {id}"
-        path = f"{self._base}/issues/comments/{id}"
-        return wire.decode(source, self._write(source, "PATCH", path, {"body": body}), Comment)
-
-    def release(self, tag: str) -> Release | None:
-        """The release of a tag; None when there is none."""
-        source = f"forge: release {tag}"
-        url = f"{self._base}/releases/tags/{quote(tag, safe='')}"
-        got = self._get(source, url, absent=True)
-        return None if got.status == 404 else wire.decode(source, got.body, Release)
-
-    def create_release(self, tag: str, commit: str, name: str, body: str) -> Release:
-        """A pre-release with a tag of its own at ``commit``; it never becomes the latest."""
-        source = f"forge: release {tag}"
-        given = {
-            "tag_name": tag,
-            "target_commitish": commit,
-            "name": name,
-            "body": body,
-            "prerelease": True,
-            "make_latest": "false",
-        }
-        return wire.decode(
-            source, self._write(source, "POST", f"{self._base}/releases", given), Release
-        )
-
-    def assets(self, release: Release) -> list[Asset]:
-        """All files of a release."""
-        source = f"forge: assets of {release.tag_name}"
-        pages = self._pages(source, f"/releases/{release.id}/assets", _assets)
-        assets = [asset for page in pages for asset in page]
-        _complete(source, len(assets), [asset.id for asset in assets])
-        return assets
-
-    def upload(self, release: Release, name: str, label: str, data: bytes, kind: str) -> Asset:
-        """Add a file of media type ``kind`` to a release."""
-        source = f"forge: asset {name}"
-        url, ours = urlsplit(release.upload_url.partition("{")[0]), urlsplit(self._settings.url)
-        # The token goes along, and github.com takes uploads at a host of their own.
-        hosts = {ours.netloc, f"uploads.{ours.netloc.removeprefix('api.')}"}
-        if url.scheme != ours.scheme or url.netloc not in hosts:
-            expected = f"expected an upload address at {ours.netloc}, got {release.upload_url}"
-            raise SourceError(source, expected)
-        params = (("label", label), ("name", name))
-        got = self._write(source, "POST", url.geturl(), data, params=params, kind=kind)
-        asset = wire.decode(source, got, Asset)
-        if (asset.name, asset.size, asset.state) != (name, len(data), "uploaded"):
-            found = f"{asset.name} of {asset.size} bytes, {asset.state}"
-            raise SourceError(source, f"expected {len(data)} bytes uploaded, got {found}")
-        return asset
-
-    def _pages(
-        self, source: str, path: str, read: Callable[[str, bytes], Page], **query: str
-    ) -> list[Page]:
-        url, pages = f"{self._base}{path}", list[Page]()
-        params = (*sorted(query.items()), ("per_page", str(PER_PAGE)))
-        while url:
-            if len(pages) == MAX_PAGES:
-                raise SourceError(source, f"expected at most {MAX_PAGES} pages, got more")
-            got = self._get(source, url, params)
-            pages.append(read(source, got.body))
-            url, params = self._next(source, got), ()
-        return pages
-
-    def _next(self, source: str, got: Answer) -> str:
-        found = _NEXT.search(got.headers.get("link", ""))
-        if found is None:
-            return ""
-        # The token goes along: a page elsewhere would be handed it.
-        ours, theirs = urlsplit(self._settings.url), urlsplit(found[1])
-        if (theirs.scheme, theirs.netloc) != (ours.scheme, ours.netloc):
-            raise SourceError(source, f"expected the next page at {ours.netloc}, got {found[1]}")
-        return found[1]
-
-    def _get(
-        self,
-        source: str,
-        url: str,
-        params: tuple[tuple[str, str], ...] = (),
-        *,
-        absent: bool = False,
-    ) -> Answer:
-        """The answer of status 200; with ``absent`` also of 404."""
-        got = self._send("GET", url, params=params)
-        if isinstance(got, Failure) or got.status == 200:
-            wire.content(source, got)
-            assert isinstance(got, Answer)
-            return got
-        if absent and got.status == 404:
-            return got
-        raise SourceError(source, f"expected status 200, got {got.status}: {_why(got)}")
-
-    def _write(
-        self,
-        source: str,
-        method: str,
-        url: str,
-        body: Mapping[str, object] | bytes,
-        *,
-        params: tuple[tuple[str, str], ...] = (),
-        kind: str = "application/json",
-    ) -> bytes:
-        data = body if isinstance(body, bytes) else canonical(body)
-        got = self._send(method, url, params=params, body=data, kind=kind)
-        if isinstance(got, Failure) or got.status in (200, 201):
-            return wire.content(source, got, expected=(200, 201))
-        refused = got.status in REFUSED and not _limited(got)
-        error = SourceRefused if refused else SourceError
-        raise error(source, f"expected it written, got {got.status}: {_why(got)}")
-
-    def _send(
-        self,
-        method: str,
-        url: str,
-        *,
-        params: tuple[tuple[str, str], ...] = (),
-        body: bytes = b"",
-        kind: str = "",
-    ) -> Answer | Failure:
-        headers = (
-            ("accept", "application/vnd.github+json"),
-            ("x-github-api-version", "2022-11-28"),
-            ("user-agent", "rpp-runbooks"),
-            *((("content-type", kind),) if kind else ()),
-        )
-        request = wire.request(
-            self._settings,
-            method,
-            url,
-            params=params,
-            body=body,
-            headers=headers,
-            purpose="read" if method == "GET" else self._writes,
-        )
-        return self._scope.http([request])[0]
-
-
-def _limited(got: Answer) -> bool:
-    """GitHub says 403 for a used-up rate limit too."""
-    left, retry = got.headers.get("x-ratelimit-remaining"), got.headers.get("retry-after")
-    return got.status == 429 or (got.status == 403 and bool(left == "0" or retry))
-
-
-def _why(got: Answer) -> str:
-    """What was said, and what to do. GitHub says 404 for what a token may not see."""
-    if _limited(got):
-        retry = got.headers.get("retry-after")
-        reset = got.headers.get("x-ratelimit-reset", "")
-        if retry:
-            return f"the rate limit is used up; ask again in {retry} s"
-        if reset.isdigit() and len(reset) < 12:
-            return f"the rate limit is used up until {datetime.fromtimestamp(int(reset), UTC):%Y-%m-%d %H:%M:%SZ}"
-        return "the rate limit is used up; ask again later"
-    message = _message(got.body)
-    match got.status:
-        case 401:
-            return f"{message}; the token is wrong or expired"
-        case 403:
-            return f"{message}; the token lacks a permission"
-        case 404:
-            return f"{message}; it does not exist, or the token may not see it"
-        case 410:
-            return f"{message}; it was deleted, or issues are switched off"
-    return message
-
-
-def _message(body: bytes) -> str:
-    try:
-        found: Any = json.loads(body)
-        errors = [each.get("message") or each["code"] for each in found.get("errors", ())]
-        return ": ".join(map(str, [found["message"], *errors[:1]]))[:200]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return " ".join(body[:200].decode("utf-8", "replace").split()) or "no message"
-
-
-def _complete(source: str, expected: int, keys: list[Any]) -> None:
-    if len(set(keys)) != len(keys):
-        raise SourceError(source, "expected every entry once, got one twice; it changed meanwhile")
-    if len(keys) != expected:
-        raise SourceError(source, f"expected {expected} entries on all pages, got {len(keys)}")

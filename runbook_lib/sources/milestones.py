@@ -15,7 +15,9 @@ from pydantic import BeforeValidator, Field
 
 from ..errors import SourceError
 from . import wire
-from .forge import GitHub, _complete, _inner, _message
+from .forge import inner
+from .github import GitHub
+from .github_api import complete, explanation
 from .wire import Wire
 
 _LINK = re.compile(r"^[ \t]*branch:[ \t]*(\S+)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
@@ -24,7 +26,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 def _name(value: object) -> object:
-    return value if isinstance(value, str) else _inner("name")(value)
+    return value if isinstance(value, str) else inner("name")(value)
 
 
 class Milestone(Wire):
@@ -61,7 +63,7 @@ class MilestoneIssue(Wire):
 
 class Branch(Wire):
     name: str
-    sha: Annotated[str, BeforeValidator(_inner("sha")), Field(validation_alias="commit")]
+    sha: Annotated[str, BeforeValidator(inner("sha")), Field(validation_alias="commit")]
 
 
 class Comparison(Wire):
@@ -70,9 +72,9 @@ class Comparison(Wire):
     status: Literal["ahead", "behind", "diverged", "identical"]
     ahead_by: Count
     behind_by: Count
-    base: Annotated[str, BeforeValidator(_inner("sha")), Field(validation_alias="base_commit")]
+    base: Annotated[str, BeforeValidator(inner("sha")), Field(validation_alias="base_commit")]
     merge_base: Annotated[
-        str, BeforeValidator(_inner("sha")), Field(validation_alias="merge_base_commit")
+        str, BeforeValidator(inner("sha")), Field(validation_alias="merge_base_commit")
     ]
 
 
@@ -86,9 +88,9 @@ class Backlog(GitHub):
     def milestone(self, title: str) -> Milestone | None:
         """The milestone of exactly that title, open or closed; None when there is none."""
         source = "forge: milestones"
-        pages = self._pages(source, "/milestones", _milestones, state="all")
+        pages = self.pages(source, "/milestones", _milestones, state="all")
         found = [milestone for page in pages for milestone in page]
-        _complete(source, len(found), [milestone.number for milestone in found])
+        complete(source, len(found), [milestone.number for milestone in found])
         mine = [milestone for milestone in found if milestone.title == title]
         if len(mine) > 1:
             raise SourceError(source, f"expected one called {title}, got {len(mine)}")
@@ -98,8 +100,8 @@ class Backlog(GitHub):
         """Its open issues, without pull requests; as many as the milestone itself counts."""
         source = f"forge: issues of milestone {milestone.title}"
         query = {"milestone": str(milestone.number), "state": "open"}
-        found = [one for page in self._pages(source, "/issues", _issues, **query) for one in page]
-        _complete(source, milestone.open_issues, [issue.number for issue in found])
+        found = [one for page in self.pages(source, "/issues", _issues, **query) for one in page]
+        complete(source, milestone.open_issues, [issue.number for issue in found])
         for issue in found:
             where = issue.milestone.number if issue.milestone else None
             if (where, issue.state) != (milestone.number, "open"):
@@ -112,14 +114,14 @@ class Backlog(GitHub):
         source = f"forge: branch {name[:80]}"
         if not _BRANCH.fullmatch(name):
             raise SourceError(source, "expected a branch's name, got something else")
-        got = self._get(source, f"{self._base}/branches/{quote(name)}", absent=True)
+        got = self.get(source, f"{self.base}/branches/{quote(name)}", absent=True)
         if got.status != 404:
             found = wire.decode(source, got.body, Branch)
             if found.name != name:
                 raise SourceError(source, f"expected {name}, got {found.name}; it was renamed")
             return found
         if (
-            said := _message(got.body)
+            said := explanation(got.body)
         ) != "Branch not found":  # said of a repository we may not see
             raise SourceError(source, f"expected a branch or none, got 404: {said}")
         return None
@@ -127,8 +129,8 @@ class Backlog(GitHub):
     def compare(self, base: str, head: str) -> Comparison:
         """What ``head`` has that ``base`` has not, and the other way round; both are commits."""
         source = f"forge: {base[:12]}...{head[:12]}"
-        url = f"{self._base}/compare/{base}...{head}"
-        got = self._get(source, url, (("per_page", "1"),))
+        url = f"{self.base}/compare/{base}...{head}"
+        got = self.get(source, url, (("per_page", "1"),))
         found = wire.decode(source, got.body, Comparison)
         if found.base != base:
             raise SourceError(source, f"expected the base {base[:12]}, got {found.base[:12]}")

@@ -11,7 +11,7 @@ from .. import site
 from ..canonical import canonical
 from ..errors import SourceError
 from . import wire
-from .forge import GitHub
+from .github import GitHub
 from .running import fill, reason
 from .scope import Scope
 

@@ -25,7 +25,7 @@ from ..markup import visible
 from ..outcomes import Model
 from ..playbook import NOW_SOURCE_LAG
 from ..site import Node, Site
-from .forge import GitHub
+from .github import GitHub
 from .scope import Scope
 
 MAX_REPORT = 64 * 1024

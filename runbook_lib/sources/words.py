@@ -18,7 +18,8 @@ from ..errors import SourceError
 from ..markup import visible
 from ..playbook import NOW_SOURCE_LAG
 from ..site import Node, Site
-from .forge import Comment, GitHub
+from .forge import Comment
+from .github import GitHub
 from .scope import Scope
 from .wordforms import MAX_FILE, Malformed, Said, Signed, Word, lines, parse_signed
 

@@ -151,3 +151,8 @@ def says(out: str = "", err: str = "", code: int = 0, *more: str) -> site.Comman
 
 def commands(world: World, **named: Any) -> SiteCommands:
     return SiteCommands(world.scope(), site.Commands(**named))
+
+
+@pytest.fixture
+def forge_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORGE_TOKEN", "token-of-forge")

@@ -12,7 +12,7 @@ import pytest
 from runbook_lib import site
 from runbook_lib.errors import SourceError
 from runbook_lib.sources.alertmanager import Alertmanager
-from runbook_lib.sources.forge import GitHub
+from runbook_lib.sources.github import GitHub
 from runbook_lib.sources.node import Fleet
 from runbook_lib.sources.prometheus import Prometheus
 from runbook_lib.sources.scope import Scope
