@@ -20,8 +20,9 @@ from ..metrics.catalogue import Catalogue, Metric, Range, resolve
 from ..outcomes import Row, check_row, unknown_row, value_text
 from ..params import project_path
 from ..site import Topic
-from ..sources.grafana import Dashboard, Grafana, Panel, Query, read_dashboard
-from ..sources.prometheus import Sample, Vector
+from ..sources.dashboards import Dashboard, Panel, Query, read_dashboard
+from ..sources.grafana import Grafana
+from ..sources.vector import Sample, Vector
 
 EARLIER = "1h"  # where samples are looked for that are too old to count
 _SUFFIX = re.compile(r"_(?:bucket|sum|count|total)$")

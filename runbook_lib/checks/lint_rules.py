@@ -19,7 +19,8 @@ from ..errors import ParameterError, SourceError
 from ..metrics import queries
 from ..metrics.catalogue import parse_catalogue
 from ..sources import process
-from ..sources.rulefiles import MAX_FILE, METRIC, Finding, Rule, RuleFile, read_rules, shown
+from ..sources.rulefiles import MAX_FILE, METRIC, Finding, Rule, RuleFile, read_rules
+from ..sources.yamlnodes import shown
 
 SUFFIXES = frozenset({".yaml", ".yml", ".rules"})
 ALWAYS = frozenset({"ALERTS", "ALERTS_FOR_STATE", "up"})

@@ -7,14 +7,9 @@ binary, through whiteouts; links on its way are refused, as what they lead to is
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, cast
+from typing import Annotated
 
 from pydantic import Field
 
@@ -22,16 +17,16 @@ from ..canonical import digest_bytes
 from ..errors import SourceError
 from ..markup import visible
 from . import wire
+from .blobs import Archive, Folder
 from .hashing import Advance, hash_file, open_regular
 from .layers import Search
-from .tarfiles import CHUNK, REGULAR, Readable, members
+from .tarfiles import CHUNK, members
+from .unpacking import Hashing, Unpacked
 from .wire import Wire
 
 MAX_DOCUMENT = 16 * 1024 * 1024
 MAX_UNPACKED = 64 * 1024**3
 MAX_LAYERS = 500
-MAX_BLOBS = 10_000
-DOCUMENTS = frozenset({"index.json", "manifest.json"})
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 
@@ -97,10 +92,10 @@ def inspect(path: Path, binary: str, advance: Advance) -> Staged:
     """What lies at ``path``; ``binary`` is the node's path inside an image. Raises SourceError."""
     try:
         if path.is_dir():
-            return _image(_Folder(path), "", binary, advance)
+            return _image(Folder(path), "", binary, advance)
         digest, size = hash_file(path, "sha256", advance)
         with open_regular(path) as file:
-            archive = _Archive.of(file, size)
+            archive = Archive.of(file, size)
             if archive is not None:
                 return _image(archive, digest, binary, lambda amount: None)  # read already
         return Staged.model_construct(
@@ -111,80 +106,6 @@ def inspect(path: Path, binary: str, advance: Advance) -> Staged:
         raise SourceError(
             path.name, f"expected a readable file or OCI layout, got: {said}"
         ) from error
-
-
-# --- where blobs lie --------------------------------------------------------------------------------
-
-
-class _Slice:
-    """``size`` bytes of an open file; hashed as they are read."""
-
-    def __init__(self, file: IO[bytes], at: int, size: int) -> None:
-        self._file, self._left, self.size = file, size, size
-        file.seek(at)
-
-    def read(self, size: int, /) -> bytes:
-        data = self._file.read(min(size, self._left, CHUNK))
-        self._left -= len(data)
-        return data
-
-    def skip(self, size: int, /) -> None:
-        if size > self._left:
-            raise SourceError("archive", "expected a well-formed tar archive, got: it breaks off")
-        self._file.seek(size, 1)
-        self._left -= size
-
-
-class _Folder:
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def has(self, name: str) -> bool:
-        return (self._root / name).is_file()
-
-    @contextmanager
-    def open(self, name: str) -> Iterator[_Slice]:
-        with open_regular(self._root / name) as file:
-            yield _Slice(file, 0, file.seek(0, 2))
-
-
-class _Archive:
-    """A tar archive of blobs, found by where they stand in it."""
-
-    def __init__(self, file: IO[bytes], places: dict[str, tuple[int, int]]) -> None:
-        self._file, self._places = file, places
-
-    @classmethod
-    def of(cls, file: IO[bytes], size: int) -> _Archive | None:
-        """None when the file is no image archive. Raises SourceError for a damaged one."""
-        places: dict[str, tuple[int, int]] = {}
-        stream = _Slice(file, 0, size)
-        try:
-            for member in members(stream):
-                if member.kind != REGULAR:
-                    continue
-                if member.sparse:
-                    raise SourceError("archive", "expected plain files, got a sparse one")
-                if member.name in places or len(places) >= MAX_BLOBS:
-                    raise SourceError("archive", "expected every name once, and fewer of them")
-                places[member.name] = (file.tell(), member.size)
-        except SourceError:
-            if any(name.startswith("blobs/") or name in DOCUMENTS for name in places):
-                raise
-            return None  # something else, or another kind of archive
-        return cls(file, places) if DOCUMENTS & places.keys() else None
-
-    def has(self, name: str) -> bool:
-        return name in self._places
-
-    @contextmanager
-    def open(self, name: str) -> Iterator[_Slice]:
-        if name not in self._places:
-            raise SourceError("image", f"expected {visible(name, 100)}, got none")
-        yield _Slice(self._file, *self._places[name])
-
-
-# --- an image ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -201,7 +122,7 @@ class _Layer:
 class _Reading:
     """An image being read: how much was unpacked, how large it is."""
 
-    files: _Folder | _Archive
+    files: Folder | Archive
     advance: Advance
     size: int = 0
     unpacked: int = 0
@@ -220,7 +141,7 @@ class _Reading:
         return data
 
 
-def _image(files: _Folder | _Archive, whole: str, binary: str, advance: Advance) -> Staged:
+def _image(files: Folder | Archive, whole: str, binary: str, advance: Advance) -> Staged:
     reading = _Reading(files, advance)
     if files.has("index.json"):
         kind, known_as, layers = "OCI layout", *_oci(reading)
@@ -294,53 +215,6 @@ def _blob(digest: str) -> str:
     return "blobs/sha256/" + digest.removeprefix("sha256:")
 
 
-class _Hashing:
-    """A stream that is hashed as it passes, and never longer than ``limit``."""
-
-    def __init__(self, source: Readable, limit: int, advance: Advance) -> None:
-        self._source, self._left, self._advance = source, limit, advance
-        self._hash = hashlib.sha256()
-        self.read_so_far = 0
-
-    def read(self, size: int, /) -> bytes:
-        data = self._source.read(min(size, CHUNK))
-        self.read_so_far += len(data)
-        if self.read_so_far > self._left:
-            raise SourceError("image", f"expected at most {self._left} bytes unpacked, got more")
-        self._hash.update(data)
-        self._advance(len(data))
-        return data
-
-    def skip(self, size: int, /) -> None:
-        while size:
-            data = self.read(min(size, CHUNK))
-            if not data:
-                raise SourceError("image", "expected a whole layer, got: it breaks off")
-            size -= len(data)
-
-    def digest(self) -> str:
-        """Of everything: what is left is read first."""
-        while self.read(CHUNK):
-            pass
-        return "sha256:" + self._hash.hexdigest()
-
-
-class _Unpacked:
-    """The content of a gzip stream. Raises SourceError for a damaged one."""
-
-    def __init__(self, source: Readable) -> None:
-        self._file = gzip.GzipFile(fileobj=cast(IO[bytes], source), mode="rb")
-
-    def read(self, size: int, /) -> bytes:
-        try:
-            return bytes(self._file.read1(size))
-        except (OSError, EOFError, zlib.error) as error:
-            raise SourceError("image", f"expected a whole gzip layer, got: {error}") from error
-
-    def skip(self, size: int, /) -> None:
-        raise NotImplementedError  # always read through a hash
-
-
 def _read_layer(reading: _Reading, layer: _Layer, search: Search) -> None:
     with reading.files.open(layer.name) as raw:
         magic = raw.read(4)
@@ -350,10 +224,10 @@ def _read_layer(reading: _Reading, layer: _Layer, search: Search) -> None:
     if magic.startswith(b"\x28\xb5\x2f\xfd"):
         raise SourceError("image", "expected layers as tar or gzip, got zstd; save it otherwise")
     with reading.files.open(layer.name) as raw:
-        blob = _Hashing(raw, raw.size, reading.advance)
+        blob = Hashing(raw, raw.size, reading.advance)
         packed = magic.startswith(b"\x1f\x8b")
         left = MAX_UNPACKED - reading.unpacked
-        content = _Hashing(_Unpacked(blob), left, lambda amount: None) if packed else blob
+        content = Hashing(Unpacked(blob), left, lambda amount: None) if packed else blob
         search.layer(members(content))
         found = content.digest()
         reading.unpacked += content.read_so_far

@@ -9,20 +9,20 @@ Rules and targets are *now* sources: they have no past.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlencode
 
-from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue
+from pydantic import AwareDatetime, Field
 
 from .. import site
 from ..errors import SourceError
-from . import wire
+from . import vector, wire
 from .http import Request
 from .scope import Scope
+from .vector import Vector
 from .wire import Wire
 
 if TYPE_CHECKING:
@@ -31,56 +31,6 @@ if TYPE_CHECKING:
 MAX_POINTS = 11_000
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|Inf)|NaN")
-
-
-def _number(value: object) -> object:
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
-        return float(value)
-    raise ValueError("expected a number as text")
-
-
-Seconds = Annotated[float, Field(ge=0, lt=1e11)]
-
-
-class _Sample(Wire):
-    metric: dict[str, str]
-    value: tuple[Seconds, Annotated[float, BeforeValidator(_number)]] | None = None
-    histogram: JsonValue = None
-
-
-class _Data(Wire):
-    resultType: Literal["vector"]
-    result: list[_Sample]
-
-
-class _Answer(Wire):
-    status: Literal["success"]
-    data: _Data
-    warnings: list[str] = []
-    infos: list[str] = []
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One value of an instant answer; NaN and Inf are kept."""
-
-    labels: dict[str, str]
-    value: float
-    at: datetime
-
-
-@dataclass(frozen=True)
-class Vector:
-    """An instant answer. With ``warnings`` it is partial: what is missing may be anything."""
-
-    samples: tuple[Sample, ...]
-    warnings: tuple[str, ...] = ()
-    infos: tuple[str, ...] = ()
-
-    @property
-    def partial(self) -> bool:
-        return bool(self.warnings)
 
 
 class ActiveAlert(Wire):
@@ -192,7 +142,7 @@ class Prometheus:
         for expr, got in zip(asked, answers, strict=True):
             source = _source(expr)
             try:
-                found[expr] = _vector(source, wire.content(source, got), offset)
+                found[expr] = vector.parse(source, wire.content(source, got), offset)
             except SourceError as error:
                 found[expr] = error
         return found
@@ -318,19 +268,6 @@ class Prometheus:
 
     def _ask(self, requests: Sequence[Request], what: str) -> list[bytes]:
         return [wire.content(_source(what), got) for got in self._scope.http(requests)]
-
-
-def _vector(source: str, body: bytes, offset: timedelta) -> Vector:
-    found = wire.decode(source, body, _Answer)
-    samples = []
-    for sample in found.data.result:
-        if sample.histogram is not None:
-            raise SourceError(source, "expected float samples, got a native histogram")
-        if sample.value is None:
-            raise SourceError(source, "expected a value, got none")
-        seconds, value = sample.value
-        samples.append(Sample(sample.metric, value, datetime.fromtimestamp(seconds, UTC) + offset))
-    return Vector(tuple(samples), tuple(found.warnings), tuple(found.infos))
 
 
 def _source(what: str) -> str:

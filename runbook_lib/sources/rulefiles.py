@@ -9,17 +9,15 @@ Source: prometheus/model/rulefmt/rulefmt.go, v2.42.0.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import yaml
 
 from . import ruletemplates
+from .yamlnodes import Hostile, documents, is_null, kind_of, line_of, pairs, scalar, shown, whole
 
 MAX_FILE = 4_000_000
-MAX_DEPTH = 100
-MAX_EVENTS = 200_000  # a node in memory is a hundred times its text
 MAX_ENTRIES = 100_000
 _GROUP = ("name", "interval", "limit", "rules")
 _RULE = ("record", "alert", "expr", "for", "keep_firing_for", "labels", "annotations")
@@ -35,14 +33,6 @@ _UNITS_MS = {
 _DURATION = re.compile("".join(rf"(?:([0-9]+){unit})?" for unit in _UNITS_MS))
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-_NUMBER = re.compile(
-    r"[-+]?(\d[\d_]*(\.\d*)?([eE][-+]?\d+)?|0[xX][0-9a-fA-F_]+|0o?[0-7_]+)", re.ASCII
-)
-_KINDS = {
-    yaml.ScalarNode: "a scalar",
-    yaml.SequenceNode: "a list",
-    yaml.MappingNode: "a mapping",
-}
 
 
 @dataclass(frozen=True)
@@ -104,7 +94,7 @@ def read_rules(text: bytes, file: str) -> RuleFile:
         return found
     try:
         _Reader(found).file(text)
-    except _Hostile as error:
+    except Hostile as error:
         found.findings.append(Finding(file, "", "YAML", error.expected, error.got, error.line))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -115,11 +105,6 @@ def read_rules(text: bytes, file: str) -> RuleFile:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         found.findings.append(Finding(file, "", "YAML", "YAML", shown(str(error))))
     return found
-
-
-def shown(value: str) -> str:
-    """A value of a file, quoted and short enough for a line."""
-    return repr(value if len(value) <= 80 else value[:77] + "...")
 
 
 def milliseconds(text: str) -> int:
@@ -136,33 +121,6 @@ def milliseconds(text: str) -> int:
     return total
 
 
-class _Hostile(Exception):
-    """The file asks for more than it may; never leaves this module."""
-
-    def __init__(self, expected: str, got: str, line: int) -> None:
-        self.expected, self.got, self.line = expected, got, line
-        super().__init__(expected, got)
-
-
-def _documents(text: bytes) -> Iterator[yaml.Node]:
-    """Documents one by one; each is seen to be shallow before libyaml's recursion meets it."""
-    events = yaml.parse(text, yaml.CSafeLoader)
-    nodes = yaml.compose_all(text, yaml.CSafeLoader)
-    depth = 0
-    for count, event in enumerate(events):
-        line = event.start_mark.line + 1 if event.start_mark else 0
-        if count > MAX_EVENTS:
-            raise _Hostile(f"at most {MAX_EVENTS} values", "more; split the file", line)
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise _Hostile(f"at most {MAX_DEPTH} levels of nesting", "more", line)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        elif isinstance(event, yaml.DocumentEndEvent):
-            yield next(nodes)
-
-
 class _Reader:
     """One walk over one file, which notes what is wrong and goes on."""
 
@@ -171,9 +129,9 @@ class _Reader:
         self._left = MAX_ENTRIES
 
     def file(self, text: bytes) -> None:
-        documents = _documents(text)
-        for document in documents:
-            if _is_null(document):
+        read = documents(text)
+        for document in read:
+            if is_null(document):
                 continue
             resource = self._resource(document)
             top = self._spec(document) if resource else document
@@ -182,8 +140,8 @@ class _Reader:
             if not resource:
                 break
         # Of a plain file Prometheus reads the first document only, whatever follows it.
-        with suppress(yaml.YAMLError, _Hostile):
-            if next(documents, None) is None:
+        with suppress(yaml.YAMLError, Hostile):
+            if next(read, None) is None:
                 return
         self._warn("document", "one document", "another, which Prometheus never reads")
 
@@ -191,7 +149,7 @@ class _Reader:
         """Whether a document is a PrometheusRule, by its kind."""
         if not isinstance(document, yaml.MappingNode):
             return False
-        kinds = {key.value: value.value for key, value in document.value if _scalar(key, value)}
+        kinds = {key.value: value.value for key, value in document.value if scalar(key, value)}
         if kinds.get("kind") == "PrometheusRule":
             self._found.form = "PrometheusRule"
             return True
@@ -226,15 +184,15 @@ class _Reader:
         place = name or "(no name)"
         self._duration(fields.get("interval"), place, "interval")
         limit = fields.get("limit")
-        if limit is not None and not _is_null(limit) and not _whole(limit):
-            self._add(limit, place, "limit", "a whole number", _kind(limit))
+        if limit is not None and not is_null(limit) and not whole(limit):
+            self._add(limit, place, "limit", "a whole number", kind_of(limit))
         if "rules" in fields:
             for number, rule in enumerate(self._items(fields["rules"], place, "rules"), 1):
                 self._rule(rule, place, number)
 
     def _rule(self, node: yaml.Node, group: str, number: int) -> None:
         # The name is wanted before anything is said about the rule.
-        names = {k.value: v.value for k, v in _pairs(node) if _scalar(k, v)}
+        names = {k.value: v.value for k, v in pairs(node) if scalar(k, v)}
         name = str(names.get("alert") or names.get("record") or f"rule {number}")
         place = f"{group}/{name}"
         fields = self._fields(node, place, _RULE, what="rule")
@@ -260,7 +218,7 @@ class _Reader:
                 self._add(fields["record"], place, "record", "a metric name", shown(record))
         if alert:
             self._templates(fields, place, {"labels": labels, "annotations": notes})
-        line = _line(fields.get("expr", node))
+        line = line_of(fields.get("expr", node))
         kind = "record" if record else "alert"
         self._found.rules.append(Rule(kind, record or alert, expr, labels, place, line))
 
@@ -283,31 +241,31 @@ class _Reader:
         return texts
 
     def _duration(self, node: yaml.Node | None, place: str, what: str) -> int:
-        if node is None or _is_null(node):
+        if node is None or is_null(node):
             return 0
         try:
             return milliseconds(node.value if isinstance(node, yaml.ScalarNode) else "")
         except ValueError as error:
-            self._add(node, place, what, str(error), _kind(node))
+            self._add(node, place, what, str(error), kind_of(node))
             return 0
 
     def _text(self, node: yaml.Node | None, place: str, what: str) -> str:
-        if node is None or _is_null(node):
+        if node is None or is_null(node):
             return ""
         if not isinstance(node, yaml.ScalarNode):
-            self._add(node, place, what, "text", _kind(node))
+            self._add(node, place, what, "text", kind_of(node))
             return ""
         return str(node.value)
 
     def _items(self, node: yaml.Node, place: str, what: str) -> list[yaml.Node]:
         """A list's entries; Prometheus drops those that are null."""
-        if _is_null(node):
+        if is_null(node):
             return []
         if not isinstance(node, yaml.SequenceNode):
-            self._add(node, place, what, "a list", _kind(node))
+            self._add(node, place, what, "a list", kind_of(node))
             return []
         self._spend(node, len(node.value))
-        return [each for each in node.value if not _is_null(each)]
+        return [each for each in node.value if not is_null(each)]
 
     def _fields(
         self,
@@ -317,10 +275,10 @@ class _Reader:
         what: str = "file",
     ) -> dict[str, yaml.Node]:
         """A mapping's values by name, merge keys resolved; unknown and repeated keys are noted."""
-        if node is None or _is_null(node):
+        if node is None or is_null(node):
             return {}
         if not isinstance(node, yaml.MappingNode):
-            self._add(node, place, what, "a mapping", _kind(node))
+            self._add(node, place, what, "a mapping", kind_of(node))
             return {}
         self._spend(node, len(node.value))
         own: dict[str, yaml.Node] = {}
@@ -330,7 +288,7 @@ class _Reader:
                 for each in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                     merged = {**self._fields(each, place, known, what), **merged}
             elif not isinstance(key, yaml.ScalarNode):
-                self._add(key, place, what, "keys that are text", _kind(key))
+                self._add(key, place, what, "keys that are text", kind_of(key))
             elif key.value in own:
                 self._add(key, place, what, "every key once", f"{shown(key.value)} again")
             elif known is not None and key.value not in known:
@@ -344,39 +302,13 @@ class _Reader:
         """Aliases of lists of aliases expand without bound: what is visited is counted."""
         self._left -= 1 + entries
         if self._left < 0:
-            raise _Hostile(f"at most {MAX_ENTRIES} entries, aliases expanded", "more", _line(node))
+            raise Hostile(f"at most {MAX_ENTRIES} entries, aliases expanded", "more", line_of(node))
 
     def _add(self, node: yaml.Node, place: str, what: str, expected: str, got: str) -> None:
-        finding = Finding(self._found.file, place, what, expected, got, _line(node))
+        finding = Finding(self._found.file, place, what, expected, got, line_of(node))
         self._found.findings.append(finding)
 
     def _warn(self, what: str, expected: str, got: str) -> None:
         self._found.findings.append(
             Finding(self._found.file, "", what, expected, got, refuses=False)
         )
-
-
-def _pairs(node: yaml.Node) -> list[tuple[yaml.Node, yaml.Node]]:
-    return node.value if isinstance(node, yaml.MappingNode) else []
-
-
-def _scalar(*nodes: yaml.Node) -> bool:
-    return all(isinstance(node, yaml.ScalarNode) for node in nodes)
-
-
-def _is_null(node: yaml.Node) -> bool:
-    return bool(node.tag == "tag:yaml.org,2002:null")
-
-
-def _kind(node: yaml.Node) -> str:
-    return shown(node.value) if isinstance(node, yaml.ScalarNode) else _KINDS[type(node)]
-
-
-def _line(node: yaml.Node) -> int:
-    return int(node.start_mark.line) + 1 if node.start_mark else 0
-
-
-def _whole(node: yaml.Node) -> bool:
-    """What Go's YAML takes for an integer; of a number with a fraction it keeps the whole part."""
-    plain = isinstance(node, yaml.ScalarNode) and not node.style  # in quotes it is text
-    return plain and _NUMBER.fullmatch(node.value) is not None

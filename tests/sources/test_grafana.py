@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from runbook_lib import site
 from runbook_lib.errors import SourceError
 from runbook_lib.params import PROJECT
-from runbook_lib.sources.grafana import Dashboard, Grafana, Panel, read_dashboard
+from runbook_lib.sources.dashboards import Dashboard, Panel, read_dashboard
+from runbook_lib.sources.grafana import Grafana
 
 from .conftest import World
 

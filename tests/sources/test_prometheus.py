@@ -16,8 +16,9 @@ import pytest
 from runbook_lib import site
 from runbook_lib.errors import SourceError
 from runbook_lib.sources.alertmanager import Alertmanager
-from runbook_lib.sources.prometheus import Prometheus, Vector
+from runbook_lib.sources.prometheus import Prometheus
 from runbook_lib.sources.tape import read_entries
+from runbook_lib.sources.vector import Vector
 
 from .conftest import World
 
