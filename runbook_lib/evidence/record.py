@@ -11,10 +11,11 @@ import fcntl
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,15 @@ class Entry:
     hash: str
 
 
-def parse(text: bytes, where: str) -> tuple[list[Entry], bytes]:
-    """Entries of a record's bytes, chain checked, and the unfinished rest. Raises RecordDamaged."""
+def parse(text: bytes, where: str, after: Sequence[Entry] = ()) -> tuple[list[Entry], bytes]:
+    """Entries of a record's bytes, chain checked, and the unfinished rest. Raises RecordDamaged.
+
+    ``after`` are those that stand before these bytes.
+    """
     *lines, rest = text.split(b"\n")
     entries: list[Entry] = []
-    prev = GENESIS
-    for seq, line in enumerate(lines):
+    prev = after[-1].hash if after else GENESIS
+    for seq, line in enumerate(lines, start=len(after)):
         try:
             value = json.loads(line)
             entry = Entry(
@@ -74,7 +78,7 @@ class Record:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._entries: list[Entry] = []
-        self._size = 0
+        self._size, self._read = 0, sha256()  # of the lines that are entries
         self._mutex = threading.RLock()  # nodes are taken back several at a time
 
     def entries(self) -> list[Entry]:
@@ -85,10 +89,17 @@ class Record:
             except FileNotFoundError:
                 return []
             if size != self._size:
-                text = self.path.read_bytes()
-                self._entries, rest = parse(text, self.path.name)
-                self._size = len(text) - len(rest)
+                self._catch_up(self.path.read_bytes())
             return list(self._entries)
+
+    def _catch_up(self, text: bytes) -> None:
+        """Parse what was appended; the whole when what we know is no longer its beginning."""
+        known = self._entries, self._size
+        if sha256(text[: self._size]).digest() != self._read.digest():
+            known, self._read = ([], 0), sha256()
+        new, rest = parse(text[known[1] :], self.path.name, known[0])
+        self._entries, self._size = [*known[0], *new], len(text) - len(rest)
+        self._read.update(text[known[1] : self._size])
 
     @property
     def head(self) -> str:
@@ -150,4 +161,5 @@ class Record:
         entry = Entry(seq, prev, at, kind, json.loads(line)["body"], digest_bytes(line))
         self._entries.append(entry)
         self._size += len(data)
+        self._read.update(data)
         return entry

@@ -244,3 +244,39 @@ def test_what_is_added_may_count_what_is_there(record: Record) -> None:
     assert added == record.entries()[-1]
     assert added is not None
     assert (added.body, added.prev) == ({"number": 1}, record.entries()[0].hash)
+
+
+def test_what_others_append_is_read_alone(record: Record) -> None:
+    """Following a long record costs what is new in it."""
+    record.append("note", {"number": 0})
+    reader = Record(record.path)
+    assert len(reader.entries()) == 1
+    added = record.append("note", {"number": 1})
+    with patch("runbook_lib.evidence.record.parse", wraps=parse) as parsed:
+        assert reader.entries() == record.entries()
+
+    (call,) = parsed.call_args_list
+    assert call.args[0] == record.path.read_bytes().splitlines(keepends=True)[added.seq]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_record_that_was_altered_while_it_grew_is_noticed(record: Record, kept: bool) -> None:
+    """What was read before must still stand there, byte by byte."""
+    record.append("note", {"number": 0})
+    first = record.append("note", {"number": 1})
+    reader = Record(record.path)
+    reader.entries()
+    record.append("note", {"number": 2})
+    if not kept:
+        text = record.path.read_bytes()
+        record.path.write_bytes(text.replace(b'"number":0', b'"number":7'))
+
+    if kept:
+        assert reader.entries()[1] == first
+        assert reader.append("note", {}).seq == 3
+        assert Record(record.path).entries() == reader.entries()
+    else:
+        with pytest.raises(RecordDamaged, match=r"^record.jsonl: line 2: expected entry 1 after"):
+            reader.entries()
+        with pytest.raises(RecordDamaged, match=r"^record.jsonl: line 2: expected entry 1 after"):
+            reader.append("note", {})
