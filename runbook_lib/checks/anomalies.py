@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from ..canonical import digest
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..wording import utc
-from .watchlog import Body, Log
+from .watchlog import Body, Log, load_row
 
 
 @dataclass(frozen=True)
@@ -110,16 +109,6 @@ def _decided(body: Body) -> Decided:
     return Decided(body["decision"], body["by"], body["reason"], at)
 
 
-def load_row(value: Any) -> Row:
-    import json
-
-    return Row.model_validate_json(json.dumps(value))
-
-
-def rows_of(body: Body) -> list[Row]:
-    return [load_row(row) for row in body["rows"]]
-
-
 def open_new(log: Log, attempt: str, now: datetime, queries: Mapping[str, str]) -> list[str]:
     """An anomaly for every finding that is part of none, of any look and of judged windows.
 
@@ -130,7 +119,7 @@ def open_new(log: Log, attempt: str, now: datetime, queries: Mapping[str, str]) 
     before: set[str] = set()
     for body in [*looks, *log.of("watched")]:
         at = datetime.fromisoformat(body["at"])
-        failing = [row for row in rows_of(body) if row.outcome is Outcome.FAIL]
+        failing = [row for row in log.rows_of(body) if row.outcome is Outcome.FAIL]
         for row in failing:
             if not _part(known(log), row.subject, at, before, whole="start" in body):
                 opened += _open(log, attempt, row, at, now, queries)

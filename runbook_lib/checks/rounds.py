@@ -14,7 +14,7 @@ from ..evidence.order import effect
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import MainnetParams, parse_instant
 from . import engaging
-from .anomalies import known, open_new, rows_of
+from .anomalies import known, open_new
 from .baselines import read_catalogue
 from .looks import Seen, Slot, Slots, take, watched
 from .marks import restarts
@@ -143,7 +143,7 @@ class Watching:
     def _judge(self) -> None:
         """Judge the window, once; what could not be told then is asked again, a FAIL stays."""
         stored = self.stored()
-        if stored and not _open(rows_of(stored[-1])):
+        if stored and not _open(self.log.rows_of(stored[-1])):
             return
         self.judged = whole(self.context, self.catalogue, self.slots)
         if _open(self.judged) and all(row.outcome is not Outcome.FAIL for row in self.judged):

@@ -14,11 +14,17 @@ from typing import Any
 from ..canonical import canonical
 from ..context import Context
 from ..evidence.record import Entry
+from ..outcomes import Row
 
 Body = dict[str, Any]
 KINDS = frozenset(
     {"look", "status", "anomaly", "notified", "acknowledged", "escalated", "decided", "watched"}
 )
+
+
+def load_row(value: Any) -> Row:
+    """A row as it was recorded."""
+    return Row.model_validate_json(json.dumps(value))
 
 
 class Log:
@@ -30,10 +36,17 @@ class Log:
         self._known = journal[-1].seq + 1 if journal else 0
         self._entries = [(e.kind, e.body) for e in journal if e.kind in KINDS]
         self._own: set[int] = set()
+        self._rows: dict[str, list[Row]] = {}
 
     def of(self, kind: str) -> Iterator[Body]:
         """The bodies of the entries of a kind."""
         return (body for found, body in self._entries if found == kind)
+
+    def rows_of(self, body: Body) -> list[Row]:
+        """The rows of a look or of a judged window, read once: a watch goes over all at each look."""
+        if body["key"] not in self._rows:
+            self._rows[body["key"]] = [load_row(row) for row in body["rows"]]
+        return self._rows[body["key"]]
 
     def has(self, kind: str, key: str) -> bool:
         return any(body["key"] == key for body in self.of(kind))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..wording import count, utc
 from . import engaging
-from .anomalies import Anomaly, known, rows_of
+from .anomalies import Anomaly, known
 from .watchlog import Body
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _unseen(watch: Watching) -> Iterator[Row]:
     """One row for each thing of which looks had no data."""
     found: dict[str, list[tuple[str, Row]]] = {}
     for body in watch.looks().values():
-        for row in rows_of(body):
+        for row in watch.log.rows_of(body):
             if row.outcome is Outcome.INCONCLUSIVE:
                 found.setdefault(row.subject, []).append((_clock(body), row))
     for subject, lacking in found.items():
@@ -78,9 +78,9 @@ def _window(watch: Watching, anomalies: Sequence[Anomaly]) -> list[Row]:
 def _judgement(watch: Watching) -> list[Row]:
     """What the window was last judged to be, with every FAIL of a judgement before."""
     stored = watch.stored()
-    last = watch.judged or (rows_of(stored[-1]) if stored else [])
+    last = watch.judged or (watch.log.rows_of(stored[-1]) if stored else [])
     failing = {row.subject for row in last if row.outcome is Outcome.FAIL}
-    earlier = [row for body in stored[:-1] for row in rows_of(body)]
+    earlier = [row for body in stored[:-1] for row in watch.log.rows_of(body)]
     kept = [r for r in earlier if r.outcome is Outcome.FAIL and r.subject not in failing]
     return [*last, *kept]
 
