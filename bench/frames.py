@@ -24,7 +24,7 @@ import numpy as np
 import requests
 from prometheus_pandas.query import Prometheus as PrometheusPandas
 
-from runbook_lib import site
+from runbook_lib import reach
 from runbook_lib.metrics.frames import Frame, fetch
 from runbook_lib.sources.prometheus import Prometheus
 from runbook_lib.sources.redact import Redactor
@@ -109,7 +109,7 @@ def ours(url: str, points: int = POINTS) -> Frame:
     start = END - (points - 1) * STEP
     with tempfile.TemporaryDirectory() as folder:
         scope = Scope(LiveTape(Path(folder), redactor), outside, "bench", 1)
-        frame = fetch(Prometheus(scope, site.Endpoint(url=url)), "latency", start, END, STEP)
+        frame = fetch(Prometheus(scope, reach.Endpoint(url=url)), "latency", start, END, STEP)
     outside.close()
     return frame
 

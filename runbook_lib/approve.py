@@ -21,7 +21,8 @@ from .sources.wordforms import parse_signed
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from .site import Node, Site
+    from .clusters import Node
+    from .site import Site
 
 
 def approve(args: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from .canonical import digest, digest_bytes
+from .clusters import Cluster
 from .errors import SourceError, Stopped
 from .evidence.record import Entry, Record
 from .evidence.store import Store
@@ -23,7 +24,8 @@ from .outcomes import CheckResult, Row, explain, unknown_row, worst
 from .params import parse_instant, project_path
 from .playbook import NOW_SOURCE_LAG
 from .progress import progress
-from .site import Cluster, Command, Site
+from .reach import Command
+from .site import Site
 from .sources.scope import Scope
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 from .errors import ParameterError
 from .outcomes import Outcome, Row, check_row, unknown_row
+from .reach import Command, Endpoint
 from .session import find_operator, read_site
-from .site import Command, Endpoint, Forge, Site
+from .site import Forge, Site
 from .sources.http import Answer, Request
 from .sources.redact import SHORTEST, Redactor
 from .sources.scope import Outside

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from .approve import private_key
 from .canonical import canonical, digest_file
+from .clusters import Cluster, Node
 from .commands import print_json
 from .errors import ParameterError, SourceError
 from .params import validate
-from .site import Clock, Cluster, Command, Commands, Node, Rpc
+from .reach import Clock, Command, Rpc
+from .site import Commands
 from .sources.commands import SiteCommands
 from .sources.node import Fleet, Rollout
 from .sources.redact import Redactor

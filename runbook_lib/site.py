@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -14,181 +13,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from .clusters import Cluster
 from .params import Instant, Problems, Strict, parse_yaml, project_path, validate
 from .playbook import MAINNET_WATCH
-
-
-def _env_name(value: str) -> str:
-    if value and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
-        # Whoever put the secret itself here must not find it in the message too.
-        raise ValueError("expected the name of an environment variable, got something else")
-    return value
-
-
-def _url(value: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#]*)?", value):
-        got = repr(value)
-        if found := re.search("[@?#]", value):  # what stands there may be a secret
-            got = f"one with {'credentials' if found[0] == '@' else 'a query or fragment'}"
-        raise ValueError(
-            f"expected an http(s) URL without credentials, query or fragment, got {got}"
-        )
-    return value.rstrip("/")
-
-
-def _key(value: str) -> str:
-    if not value:
-        return value
-    scheme, _, text = value.partition(":")
-    try:
-        raw = base64.b64decode(text, validate=True)
-    except ValueError:
-        raw = b""
-    if scheme != "ed25519" or len(raw) != 32:
-        raise ValueError("expected ed25519:BASE64 of a 32 byte public key")
-    return value
-
+from .reach import Clock, Command, Endpoint, EnvName, PublicKey, Url, Webhook
 
 _ARMED_HOURS = MAINNET_WATCH / timedelta(hours=1)  # the longest watch: alerts must reach us for it
-EnvName = Annotated[str, AfterValidator(_env_name)]
-Url = Annotated[str, AfterValidator(_url)]
-PublicKey = Annotated[str, AfterValidator(_key)]
-
-
-class ClientCertificate(Strict):
-    certificate: str
-    key: str
-
-
-class Endpoint(Strict):
-    """How something that speaks HTTP is reached. Times in seconds."""
-
-    url: Url
-    token_env: EnvName = ""
-    timeout_s: float = Field(default=30.0, gt=0, le=600)
-    headers_env: dict[str, EnvName] = {}
-    ca: str = ""
-    client_certificate: ClientCertificate | None = None
-
-
-class Webhook(Endpoint):
-    """Where a notice is posted; a URL that is a secret itself is given by env name."""
-
-    url: Url = ""
-    url_env: EnvName = Field(default="", exclude_if=lambda name: not name)
-
-    @model_validator(mode="after")
-    def _addressed(self) -> Webhook:
-        if bool(self.url) == bool(self.url_env):
-            raise ValueError("expected either url or url_env")
-        return self
-
-
-class Rpc(Strict):
-    """How the nodes of a cluster answer; limits are the node's own (requests per minute, burst)."""
-
-    token_env: EnvName = ""
-    timeout_s: float = Field(default=5.0, gt=0, le=600)
-    headers_env: dict[str, EnvName] = {}
-    ca: str = ""
-    client_certificate: ClientCertificate | None = None
-    per_minute: int = Field(default=60, gt=0)
-    burst: int = Field(default=120, gt=0)
-
-
-class Command(Strict):
-    """An argv without a shell; ``{placeholders}`` are filled in per element."""
-
-    argv: list[str] = Field(min_length=1)
-    timeout_s: float = Field(default=60.0, gt=0, le=86_400)
-
-
-class Clock(Strict):
-    """``utc``, or a file holding ``{"offset_s": N}``: the seconds a rehearsal's clock runs ahead.
-
-    ``wait`` winds such a clock forward by ``{seconds}``, where others would wait.
-    """
-
-    source: Literal["utc", "offset-file"] = "utc"
-    path: str = ""
-    wait: Command | None = None
-
-    @model_validator(mode="after")
-    def _path(self) -> Clock:
-        if (self.source == "offset-file") != bool(self.path):
-            raise ValueError("expected a path with offset-file, and none with utc")
-        if self.wait is not None and self.source == "utc":
-            raise ValueError("expected no wait command with utc: it cannot be wound forward")
-        return self
-
-
-class Node(Strict):
-    name: str = Field(min_length=1)
-    validator: str = ""
-    peer: str = ""
-    control: Literal["ours", "operator"] = "ours"
-    operator: str = Field(default="", pattern=r"^([A-Za-z0-9][\w.@\[\]-]{0,79})?$")
-    signoff_key: PublicKey = ""
-    canary: bool = False
-    url: Url | None = None
-    rpc_command: Command | None = None
-
-    @model_validator(mode="after")
-    def _reachable(self) -> Node:
-        if (self.url is None) == (self.rpc_command is None):
-            raise ValueError("expected either url or rpc_command")
-        if self.control == "operator" and not self.operator:
-            raise ValueError("expected the operator's account for an operator's node")
-        return self
-
-
-class SnapshotKey(Strict):
-    """A public key of snapshot signatures, and the number the chain knows it by."""
-
-    version: int = Field(default=1, ge=0, lt=2**31)
-    key: PublicKey = Field(min_length=1)
-
-
-class Rollback(Strict):
-    """What a cluster falls back on: the previous release, snapshot bundles, and their limits."""
-
-    release: str
-    binary: str = "usr/local/bin/rpp-node"
-    snapshots: list[str] = Field(min_length=1)
-    keys: list[SnapshotKey] = Field(min_length=1)
-    at_least: int = Field(default=1, ge=1, le=100)
-    max_age_hours: float = Field(default=24.0, gt=0, le=8760)
-    max_lag_blocks: int = Field(default=17_280, gt=0)
-
-    @model_validator(mode="after")
-    def _usable(self) -> Rollback:
-        versions = [key.version for key in self.keys]
-        if len(set(versions)) != len(versions):
-            raise ValueError("expected every key version once")
-        unknown = set(re.findall(r"\{(.*?)\}", self.release)) - {"cluster", "digest"}
-        if unknown:  # a candidate's release or commit is none of it
-            raise ValueError(f"expected {{cluster}} and {{digest}}, got {{{min(unknown)}}}")
-        if not self.binary.strip("/") or ".." in self.binary.split("/"):
-            raise ValueError(f"expected binary as a path inside the image, got {self.binary!r}")
-        return self
-
-
-class Cluster(Strict):
-    chain_id: str
-    epoch_length: int = Field(default=720, gt=0)
-    block_time_ms: int = Field(default=5000, gt=0)
-    rpc: Rpc = Rpc()
-    rollback: Rollback | None = None
-    nodes: list[Node] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _unique(self) -> Cluster:
-        for key in ("name", "validator", "peer", "url"):
-            values = [getattr(node, key) for node in self.nodes if getattr(node, key)]
-            twice = sorted({value for value in values if values.count(value) > 1})
-            if twice:
-                raise ValueError(f"expected every {key} once, got {', '.join(twice)} twice")
-        return self
 
 
 class Telemetry(Strict):

@@ -18,6 +18,8 @@ LAYERS = (
     ("errors", "outcomes", "canonical"),
     ("playbook", "wording", "markup", "progress"),
     ("display", "params"),
+    ("reach",),
+    ("clusters",),
     ("site",),
     ("sources.redact", "sources.process", "sources.wire", "sources.http", "sources.hashing"),
     ("sources.tape", "sources.clock", "sources.local", "sources.retries"),

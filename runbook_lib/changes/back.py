@@ -14,11 +14,11 @@ from functools import partial
 from pathlib import Path
 
 from .. import playbook
+from ..clusters import Node
 from ..context import AT_ONCE, Context
 from ..errors import ParameterError, RecordDamaged, SourceError
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import project_path
-from ..site import Node
 from ..sources.commands import NodeConfig
 from ..sources.node import Rollout
 from ..sources.process import Ended

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ..errors import SourceError
 from ..params import PROJECT, project_path
-from ..site import Command, Site
+from ..reach import Command
+from ..site import Site
 from ..sources.process import program
 from ..sources.running import fill
 from .kit_model import Kit, key_of, target_file

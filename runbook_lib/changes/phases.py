@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..clusters import Node
 from ..context import Context
 from ..errors import SourceError
 from ..params import RolloutParams
-from ..site import Node
 from ..sources.commands import NodeConfig
 from ..sources.config import CHANNEL_AT, GATES_AT, Flat, Profile
 from .plan import Artifact, NodePlan, Phase, Plan

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
+from ..clusters import Node
 from ..context import Context
 from ..errors import SourceError
 from ..outcomes import Row, check_row, unknown_row
-from ..site import Node
 from ..sources.changing import Provisioned, provisioned
 from ..sources.config import CHANNEL_AT, GATES_AT, Flat, Profile, flatten, parse_toml
 from ..sources.node import Fleet, Rollout

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..canonical import canonical
+from ..clusters import Node
 from ..context import Context
 from ..evidence.comment import code
-from ..site import Node
 from .instruction import FOLDER, Instruction, safe
 from .snapshot import Chosen
 

@@ -8,10 +8,10 @@ from functools import partial
 from ..canonical import digest_bytes
 from ..changes.state import Known, differences, known_map, require_known
 from ..changes.targets import Delta, artifact, deltas, read_bundle
+from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
 from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
-from ..site import Node
 from ..sources.commands import NodeConfig
 from ..sources.config import (
     Flat,

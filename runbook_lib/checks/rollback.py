@@ -17,11 +17,11 @@ from ..canonical import canonical
 from ..changes.manifests import signature_row, whole
 from ..changes.state import good_map
 from ..changes.targets import artifact
+from ..clusters import Rollback
 from ..context import Context, judges
 from ..errors import SourceError
 from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
 from ..params import project_path
-from ..site import Rollback
 from ..sources import images, pruning, snapshots, wire
 from ..sources.hashing import on_all_cores
 from ..sources.snapshots import About, Bundle

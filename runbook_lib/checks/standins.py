@@ -7,10 +7,10 @@ from typing import TypeVar
 
 from ..changes.state import Known, differences
 from ..changes.targets import kept_toml
+from ..clusters import Node
 from ..context import Context
 from ..errors import SourceError
 from ..outcomes import Row, check_row, unknown_row
-from ..site import Node
 from ..sources.commands import NodeConfig
 from ..sources.node import Rollout
 from ..sources.reports import NodeReport, Reports, read_reports

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..clusters import Node
 from ..context import Context
 from ..errors import SourceError
 from ..outcomes import Row, unknown_row
 from ..playbook import SPEAKS_FOR_OURS
-from ..site import Node, Site
+from ..site import Site
 from ..sources.node import Membership
 from ..sources.wordforms import Word
 from ..sources.words import Refused

@@ -14,7 +14,8 @@ from typing import Any
 
 from ..errors import ParameterError, RunbookError, SourceError
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from ..site import Command, Site
+from ..reach import Command
+from ..site import Site
 from ..sources import notices
 from ..sources.clock import read_clock
 from ..sources.github import GitHub

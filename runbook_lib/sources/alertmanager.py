@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
-from .. import site
+from .. import reach
 from . import wire
 from .routes import Matcher
 from .scope import Scope
@@ -77,7 +77,7 @@ class Status(Wire):
 class Alertmanager:
     """One Alertmanager. Instants are in the clock's time; every method raises SourceError."""
 
-    def __init__(self, scope: Scope, settings: site.Endpoint) -> None:
+    def __init__(self, scope: Scope, settings: reach.Endpoint) -> None:
         self._scope, self._settings = scope, settings
 
     def status(self) -> Status:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
-from .. import site
+from .. import reach
 from ..errors import SourceError
 from . import wire
 from .process import Ended
@@ -21,7 +21,7 @@ class Provisioned(Wire):
     """A fresh node: its name, and the URL of its RPC."""
 
     node: str
-    url: site.Url
+    url: reach.Url
 
 
 class Changes(Purposes):

@@ -8,7 +8,7 @@ from math import isfinite
 
 from ..errors import SourceError
 from ..params import PROJECT
-from ..site import Clock
+from ..reach import Clock
 
 
 def read_clock(clock: Clock) -> tuple[datetime, float]:

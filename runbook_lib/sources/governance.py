@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from .. import site
+from .. import reach, site
 from ..errors import SourceError
 from . import wire
 from .running import execute, fill
@@ -76,7 +76,7 @@ class Governance:
         return found
 
     def _read(self, purpose: str) -> bytes:
-        command: site.Command | None = getattr(self._commands, purpose)
+        command: reach.Command | None = getattr(self._commands, purpose)
         if command is None:
             raise SourceError(purpose, f"expected commands.{purpose} in the site file, got none")
         argv = fill(f"commands.{purpose}", command.argv)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from urllib.parse import quote
 
-from .. import site
+from .. import reach
 from ..errors import SourceError
 from . import wire
 from .dashboards import Dashboard, Values, read_answer
@@ -21,7 +21,7 @@ class _Health(Wire):
 class Grafana:
     """One Grafana. Every method raises SourceError."""
 
-    def __init__(self, scope: Scope, settings: site.Endpoint) -> None:
+    def __init__(self, scope: Scope, settings: reach.Endpoint) -> None:
         self._scope, self._settings = scope, settings
 
     def health(self) -> str:

@@ -14,8 +14,9 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
+from ..clusters import Cluster, Node
 from ..errors import SourceError
-from ..site import Cluster, Command, Node
+from ..reach import Command
 from . import wire
 from .http import Answer, Failure
 from .retries import RETRIES

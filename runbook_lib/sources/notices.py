@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .. import site
+from .. import reach, site
 from ..canonical import canonical
 from ..errors import SourceError
 from . import wire
@@ -16,7 +16,7 @@ from .running import fill, reason
 from .scope import Scope
 
 
-def by_command(scope: Scope, command: site.Command, role: str, subject: str, text: Path) -> None:
+def by_command(scope: Scope, command: reach.Command, role: str, subject: str, text: Path) -> None:
     """Tell a role by the site's command. Raises SourceError when it does not end well."""
     values = {"role": role, "subject": subject, "text": str(text)}
     argv = fill("commands.notify", command.argv, **values)
@@ -26,7 +26,7 @@ def by_command(scope: Scope, command: site.Command, role: str, subject: str, tex
         raise SourceError("commands.notify", f"expected exit code 0, got {got}")
 
 
-def by_webhook(scope: Scope, webhook: site.Webhook, document: Mapping[str, Any]) -> None:
+def by_webhook(scope: Scope, webhook: reach.Webhook, document: Mapping[str, Any]) -> None:
     """Post a document as JSON. Raises SourceError for a status that takes nothing."""
     request = wire.request(
         webhook,

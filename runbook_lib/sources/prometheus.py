@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 from pydantic import AwareDatetime, Field
 
-from .. import site
+from .. import reach
 from ..errors import SourceError
 from . import vector, wire
 from .http import Request
@@ -123,7 +123,7 @@ class _AlertmanagersAnswer(Wire):
 class Prometheus:
     """One Prometheus-compatible endpoint. Every method raises SourceError."""
 
-    def __init__(self, scope: Scope, settings: site.Endpoint) -> None:
+    def __init__(self, scope: Scope, settings: reach.Endpoint) -> None:
         self._scope, self._settings = scope, settings
 
     def instant(self, expr: str, at: datetime) -> Vector:

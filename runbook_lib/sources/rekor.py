@@ -9,7 +9,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from .. import site
+from .. import reach
 from ..errors import SourceError
 from . import wire
 from .http import Answer, Failure, Http, Loop, Request
@@ -21,7 +21,7 @@ PATH = "/api/v1/log/entries/retrieve"
 MAX_ANSWER = 4 * 1024 * 1024
 
 
-def request(log: site.Endpoint, entry: dict[str, Any]) -> Request:
+def request(log: reach.Endpoint, entry: dict[str, Any]) -> Request:
     """The question for the one entry that holds this digest, signature and certificate."""
     body = json.dumps({"entries": [entry]}).encode()
     headers = (("content-type", "application/json"), ("accept", "application/json"))
@@ -46,10 +46,10 @@ def parse(log: str, answer: Answer | Failure) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
-def endpoint(log: str) -> site.Endpoint:
+def endpoint(log: str) -> reach.Endpoint:
     """A log of which only the address is known. Raises SourceError for one that is none."""
     try:
-        return site.Endpoint(url=log)
+        return reach.Endpoint(url=log)
     except ValueError as error:
         raise SourceError(log, f"expected the http(s) URL of a log, got {log!r}") from error
 
@@ -70,7 +70,7 @@ def finder() -> Find:
     return find
 
 
-def taped(scope: Scope, reach: site.Endpoint | None) -> Find:
+def taped(scope: Scope, reach: reach.Endpoint | None) -> Find:
     """A lookup through the tape, in the log at ``reach`` or, without, the trusted root's own.
 
     A log that did not answer is not asked again in this try.

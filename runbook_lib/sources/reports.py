@@ -20,11 +20,12 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, ValidationError
 
 from ..canonical import canonical
+from ..clusters import Node
 from ..errors import SourceError
 from ..markup import visible
 from ..outcomes import Model
 from ..playbook import NOW_SOURCE_LAG
-from ..site import Node, Site
+from ..site import Site
 from .github import GitHub
 from .scope import Scope
 

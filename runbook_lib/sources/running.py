@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .. import site
+from .. import reach, site
 from ..errors import ParameterError, SourceError
 from .process import Ended
 from .scope import Scope
@@ -31,7 +31,7 @@ def fill(where: str, argv: list[str], **values: str) -> list[str]:
 def execute(
     scope: Scope,
     source: str,
-    command: site.Command,
+    command: reach.Command,
     *,
     codes: tuple[int, ...] | None = (0,),
     private: bool = False,
@@ -58,8 +58,8 @@ class Purposes:
     def __init__(self, scope: Scope, commands: site.Commands) -> None:
         self._scope, self._commands = scope, commands
 
-    def _command(self, purpose: str, source: str, **values: str) -> site.Command:
-        command: site.Command | None = getattr(self._commands, purpose)
+    def _command(self, purpose: str, source: str, **values: str) -> reach.Command:
+        command: reach.Command | None = getattr(self._commands, purpose)
         if command is None:
             raise SourceError(source, f"expected commands.{purpose} in the site file, got none")
         argv = fill(f"commands.{purpose}", command.argv, **values)

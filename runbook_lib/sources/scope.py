@@ -19,7 +19,7 @@ from urllib.parse import urlencode
 from ..canonical import canonical, digest, digest_bytes
 from ..errors import RecordDamaged, SourceError
 from ..params import PROJECT
-from ..site import Clock
+from ..reach import Clock
 from . import local, process
 from .clock import read_clock
 from .hashing import Advance, Algorithm, on_all_cores

@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, Valida
 
 from ..errors import SourceError
 from ..params import project_path
-from ..site import ClientCertificate
+from ..reach import ClientCertificate
 from .http import Answer, Failure, Purpose, Request, Tls
 
 

@@ -14,10 +14,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from ..clusters import Node
 from ..errors import SourceError
 from ..markup import visible
 from ..playbook import NOW_SOURCE_LAG
-from ..site import Node, Site
+from ..site import Site
 from .forge import Comment
 from .github import GitHub
 from .scope import Scope

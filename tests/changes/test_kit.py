@@ -21,7 +21,8 @@ from runbook_lib.changes.kit_texts import instruction, page
 from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
 from runbook_lib.changes.state import NodeState
 from runbook_lib.errors import SourceError
-from runbook_lib.site import Command, Commands, Site
+from runbook_lib.reach import Command
+from runbook_lib.site import Commands, Site
 
 TOOLS = ("sh", "dirname", "date", "tr", "cut", "tail", "cat", "mkdir", "rm", "uname", "sleep")
 FAKE = """#!/bin/sh

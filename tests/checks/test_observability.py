@@ -19,9 +19,10 @@ from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, Outcome, Row
 from runbook_lib.params import PROJECT, RolloutParams, StageParams
+from runbook_lib.reach import Endpoint
 from runbook_lib.rehearsal import processes
 from runbook_lib.rehearsal.backends import free_port
-from runbook_lib.site import Dashboards, Endpoint, Site, Telemetry, parse_site
+from runbook_lib.site import Dashboards, Site, Telemetry, parse_site
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope

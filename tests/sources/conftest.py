@@ -14,8 +14,8 @@ import httpx
 import pytest
 import stamina
 
-from runbook_lib import site
-from runbook_lib.site import Clock
+from runbook_lib import reach, site
+from runbook_lib.reach import Clock
 from runbook_lib.sources.commands import SiteCommands
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
@@ -144,9 +144,9 @@ def policy(authority: Authority) -> Policy:
 PROGRAM = "import sys; sys.stdout.write(sys.argv[1]); sys.stderr.write(sys.argv[2]); sys.exit(int(sys.argv[3]))"
 
 
-def says(out: str = "", err: str = "", code: int = 0, *more: str) -> site.Command:
+def says(out: str = "", err: str = "", code: int = 0, *more: str) -> reach.Command:
     argv = [sys.executable, "-c", PROGRAM, out, err, str(code), *more]
-    return site.Command(argv=argv, timeout_s=60)
+    return reach.Command(argv=argv, timeout_s=60)
 
 
 def commands(world: World, **named: Any) -> SiteCommands:

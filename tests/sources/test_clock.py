@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.errors import SourceError
-from runbook_lib.site import Clock
+from runbook_lib.reach import Clock
 from runbook_lib.sources.tape import read_entries
 
 from .conftest import World

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib import site
+from runbook_lib import reach
 from runbook_lib.canonical import digest_bytes
 from runbook_lib.errors import SourceError
 from runbook_lib.sources.commands import Build, DryRun, Probe, RuleTest
@@ -36,11 +36,11 @@ def test_version_tells_the_build_that_runs(world: World) -> None:
         (says(""), "expected JSON, got: EOF while parsing a value at line 1 column 0"),
         (says(json.dumps(BUILD | {"digest": "d" * 64})), f"digest: expected text matching '^sha256:[0-9a-f]{{64}}$', got '{'d' * 64}'"),
         (says(json.dumps({"digest": DIGEST})), "commit: expected a value, got none (and 1 more)"),
-        (site.Command(argv=["/no/such/command"]), "expected the command to end, got: cannot be started: No such file or directory"),
+        (reach.Command(argv=["/no/such/command"]), "expected the command to end, got: cannot be started: No such file or directory"),
     ],
 )  # fmt: skip
 def test_an_unreadable_version_is_an_error(
-    world: World, command: site.Command | None, problem: str
+    world: World, command: reach.Command | None, problem: str
 ) -> None:
     """Not knowing what runs is not the same as the right thing running."""
     with pytest.raises(SourceError) as caught:
@@ -50,7 +50,7 @@ def test_an_unreadable_version_is_an_error(
 
 def test_a_command_that_hangs_is_an_error(world: World) -> None:
     """After its own time-out."""
-    hanging = site.Command(argv=["sleep", "60"], timeout_s=0.1)
+    hanging = reach.Command(argv=["sleep", "60"], timeout_s=0.1)
     with pytest.raises(SourceError) as caught:
         commands(world, read_config=hanging).read_config("n1")
     assert str(caught.value) == (
@@ -97,7 +97,7 @@ def test_the_secrets_of_a_config_stay_off_the_tape(world: World) -> None:
     ],
 )  # fmt: skip
 def test_the_chains_verdict_on_a_config(
-    world: World, command: site.Command, expected: DryRun
+    world: World, command: reach.Command, expected: DryRun
 ) -> None:
     """Valid, or invalid in the chain's own words."""
     assert commands(world, dry_run=command).dry_run(Path("/x/config.toml")) == expected
@@ -106,7 +106,7 @@ def test_the_chains_verdict_on_a_config(
 @pytest.mark.parametrize("given", ["", "--strict-config-validation"])
 def test_a_dry_run_is_strict_whatever_the_site_says(world: World, given: str) -> None:
     """Without the flag the chain passes over unknown keys; it is added once."""
-    echo = site.Command(argv=["echo", "{config}", *filter(None, [given])])
+    echo = reach.Command(argv=["echo", "{config}", *filter(None, [given])])
 
     said = commands(world, dry_run=echo).dry_run(Path("/x/c.toml")).text
     assert said == "/x/c.toml --strict-config-validation"
@@ -158,7 +158,7 @@ def test_promtools_verdict_on_the_tests_of_a_rule(world: World, tmp_path: Path) 
     ],
 )
 def test_other_ends_of_a_rule_test_are_no_verdict(
-    world: World, command: site.Command, got: str
+    world: World, command: reach.Command, got: str
 ) -> None:
     """Exit code 1 alone is no disproof, exit code 0 alone no proof."""
     with pytest.raises(SourceError) as caught:

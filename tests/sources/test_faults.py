@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from runbook_lib import site
+from runbook_lib import clusters, reach, site
 from runbook_lib.errors import SourceError
 from runbook_lib.sources.alertmanager import Alertmanager
 from runbook_lib.sources.github import GitHub
@@ -21,8 +21,8 @@ from .conftest import World
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 COMMIT = "c" * 40
-ENDPOINT = site.Endpoint(url="http://server")
-CLUSTER = site.Cluster(chain_id="c", nodes=[site.Node(name="n1", url="http://n1")])
+ENDPOINT = reach.Endpoint(url="http://server")
+CLUSTER = clusters.Cluster(chain_id="c", nodes=[clusters.Node(name="n1", url="http://n1")])
 FORGE = site.Forge(
     kind="github",
     url="http://forge",

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib import site
+from runbook_lib import reach
 from runbook_lib.errors import SourceError
 from runbook_lib.params import PROJECT
 from runbook_lib.sources.dashboards import Dashboard, Panel, read_dashboard
@@ -18,7 +18,7 @@ from runbook_lib.sources.grafana import Grafana
 
 from .conftest import World
 
-ENDPOINT = site.Endpoint(url="http://grafana/g", token_env="GRAFANA_TOKEN")
+ENDPOINT = reach.Endpoint(url="http://grafana/g", token_env="GRAFANA_TOKEN")
 
 
 def dashboard(*panels: dict[str, Any], variables: list[dict[str, Any]] | None = None) -> bytes:
@@ -210,7 +210,7 @@ def test_a_grafana_that_is_not_well_is_an_error(world: World) -> None:
     """Its dashboards may be old ones."""
     sick = world.scope(lambda _: httpx.Response(200, json={"database": "failing"}))
     with pytest.raises(SourceError, match="grafana: health: expected database ok, got 'failing'"):
-        Grafana(sick, site.Endpoint(url="http://grafana")).health()
+        Grafana(sick, reach.Endpoint(url="http://grafana")).health()
 
 
 @pytest.mark.parametrize(

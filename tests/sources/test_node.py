@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from runbook_lib import site
+from runbook_lib import clusters, reach
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.sources.node import Account, Fleet, Peer, Rollout, parse_printed
 
@@ -54,17 +54,17 @@ READY: dict[str, Any] = {
 }
 
 
-def cluster(*nodes: site.Node, **rpc: Any) -> site.Cluster:
-    return site.Cluster(chain_id="c", nodes=list(nodes), rpc=site.Rpc(**rpc))
+def cluster(*nodes: clusters.Node, **rpc: Any) -> clusters.Cluster:
+    return clusters.Cluster(chain_id="c", nodes=list(nodes), rpc=reach.Rpc(**rpc))
 
 
-def by_url(name: str) -> site.Node:
-    return site.Node(name=name, url=f"http://gateway/{name}")
+def by_url(name: str) -> clusters.Node:
+    return clusters.Node(name=name, url=f"http://gateway/{name}")
 
 
-def printing(text: str, code: int = 0) -> site.Command:
+def printing(text: str, code: int = 0) -> reach.Command:
     program = "import sys; sys.stdout.write(sys.argv[1]); sys.exit(int(sys.argv[2]))"
-    return site.Command(argv=[sys.executable, "-c", program, text, str(code)], timeout_s=60)
+    return reach.Command(argv=[sys.executable, "-c", program, text, str(code)], timeout_s=60)
 
 
 def as_json(value: Any) -> Any:
@@ -243,11 +243,11 @@ def test_nodes_by_command_and_by_url_answer_together(world: World) -> None:
     """Three nodes whose RPC listens on loopback, one by URL; the replay runs no command."""
     body = '{"release_channel": "canary", "feature_gates": {}, "telemetry": {"enabled": true, "sample_interval_secs": 15}}'
     nodes = [
-        site.Node(name="a", rpc_command=printing(f"HTTP/1.1 200 OK\r\n\r\n{body}")),
-        site.Node(
+        clusters.Node(name="a", rpc_command=printing(f"HTTP/1.1 200 OK\r\n\r\n{body}")),
+        clusters.Node(
             name="b", rpc_command=printing("HTTP/1.1 401 Unauthorized\r\n\r\n{path} of {node}")
         ),
-        site.Node(name="c", rpc_command=printing("", code=7)),
+        clusters.Node(name="c", rpc_command=printing("", code=7)),
         by_url("d"),
     ]
     said = []
@@ -265,7 +265,7 @@ def test_nodes_by_command_and_by_url_answer_together(world: World) -> None:
 
 def test_an_unknown_placeholder_is_the_users_mistake(world: World) -> None:
     """It is named, with those there are."""
-    node = site.Node(name="a", rpc_command=printing("{port}"))
+    node = clusters.Node(name="a", rpc_command=printing("{port}"))
     with pytest.raises(ParameterError) as caught:
         Fleet(world.scope(), cluster(node)).rollout()
     assert str(caught.value) == (

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from runbook_lib.errors import ParameterError, SourceError
-from runbook_lib.site import Command, Webhook
+from runbook_lib.reach import Command, Webhook
 from runbook_lib.sources import notices
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor

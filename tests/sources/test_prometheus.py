@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 
-from runbook_lib import site
+from runbook_lib import reach
 from runbook_lib.errors import SourceError
 from runbook_lib.sources.alertmanager import Alertmanager
 from runbook_lib.sources.prometheus import Prometheus
@@ -24,7 +24,7 @@ from .conftest import World
 
 AT = datetime(2026, 1, 1, 12, 0, 0, 500_000, tzinfo=UTC)
 WALL = AT.timestamp()
-ENDPOINT = site.Endpoint(url="http://prom/path")
+ENDPOINT = reach.Endpoint(url="http://prom/path")
 MINUTE = timedelta(minutes=1)
 AHEAD = timedelta(days=2, seconds=0.25)
 Handler = Callable[[httpx.Request], httpx.Response]
@@ -44,11 +44,11 @@ def form(request: httpx.Request) -> dict[str, str]:
 
 
 @pytest.fixture
-def ahead(tmp_path: Path) -> site.Clock:
+def ahead(tmp_path: Path) -> reach.Clock:
     """A rehearsal's clock, two days and a quarter of a second ahead."""
     file = tmp_path / "clock.json"
     file.write_text(json.dumps({"offset_s": AHEAD.total_seconds()}))
-    return site.Clock(source="offset-file", path=str(file))
+    return reach.Clock(source="offset-file", path=str(file))
 
 
 def test_an_instant_query_is_a_form_and_keeps_nan_and_inf(world: World) -> None:
@@ -100,7 +100,7 @@ def test_an_unusable_vector_is_an_error(world: World, answer: Handler, problem: 
     assert str(caught.value) == f"prometheus: up: {problem}"
 
 
-def test_a_rehearsals_clock_is_translated_both_ways(world: World, ahead: site.Clock) -> None:
+def test_a_rehearsals_clock_is_translated_both_ways(world: World, ahead: reach.Clock) -> None:
     """The store lives in wall time, the caller in the rehearsal's."""
     wall = (AT - AHEAD).timestamp()
     scope = world.scope(vector(sample("1", at=wall)), clock=ahead)
@@ -109,7 +109,7 @@ def test_a_rehearsals_clock_is_translated_both_ways(world: World, ahead: site.Cl
     assert form(world.asked[0])["time"] == f"{wall:.3f}"
 
 
-def test_freshness_translates_the_value_too(world: World, ahead: site.Clock) -> None:
+def test_freshness_translates_the_value_too(world: World, ahead: reach.Clock) -> None:
     """When a sample was taken, told in the caller's time."""
     taken = AT - timedelta(seconds=30)
     answer = vector(sample(str((taken - AHEAD).timestamp()), at=(AT - AHEAD).timestamp()))
@@ -167,7 +167,7 @@ def test_a_series_may_be_absent_from_a_part_of_the_window(world: World) -> None:
     assert [len(series.times) for series in found.series] == [10_990]
 
 
-def test_a_range_is_translated_both_ways(world: World, ahead: site.Clock) -> None:
+def test_a_range_is_translated_both_ways(world: World, ahead: reach.Clock) -> None:
     """The fraction of a rehearsal's offset does not put samples off the grid."""
     scope = world.scope(matrix_server(), clock=ahead)
     [found] = Prometheus(scope, ENDPOINT).range("up", AT - MINUTE, AT, MINUTE).series
@@ -214,7 +214,7 @@ def rules(**keys: Any) -> Handler:
     return lambda _: httpx.Response(200, json={"status": "success", "data": {"groups": groups}})
 
 
-def test_rules_with_their_alerts_in_the_callers_time(world: World, ahead: site.Clock) -> None:
+def test_rules_with_their_alerts_in_the_callers_time(world: World, ahead: reach.Clock) -> None:
     """Nanoseconds and other zones are read; instants are translated."""
     watchdog, recording = Prometheus(world.scope(rules(), clock=ahead), ENDPOINT).rules()
     assert (watchdog.group, watchdog.file, watchdog.duration_s) == ("g", "/rules.yml", 60)
@@ -235,14 +235,14 @@ def test_rules_with_their_alerts_in_the_callers_time(world: World, ahead: site.C
     ids=["never", "zero time", "unknown", "broken"],
 )
 def test_a_rule_that_was_not_evaluated_says_so(
-    world: World, ahead: site.Clock, keys: dict[str, Any]
+    world: World, ahead: reach.Clock, keys: dict[str, Any]
 ) -> None:
     """It looks like "no alert" and is not; its zero time is not translated into a real one."""
     rule = Prometheus(world.scope(rules(alerts=[], **keys), clock=ahead), ENDPOINT).rules()[0]
     assert not rule.is_evaluated
 
 
-def test_targets_and_alertmanagers(world: World, ahead: site.Clock) -> None:
+def test_targets_and_alertmanagers(world: World, ahead: reach.Clock) -> None:
     """Who is scraped and how it went; whom alerts are sent to."""
     target = {
         "labels": {"instance": "n1"},
@@ -267,7 +267,7 @@ def test_targets_and_alertmanagers(world: World, ahead: site.Clock) -> None:
     assert prometheus.alertmanagers() == ["http://am/api/v2/alerts"]
 
 
-def test_alertmanagers_alerts_silences_and_status(world: World, ahead: site.Clock) -> None:
+def test_alertmanagers_alerts_silences_and_status(world: World, ahead: reach.Clock) -> None:
     """In the caller's time; a suppressed alert says by whom."""
     times = {"startsAt": "2026-01-01T12:00:00Z", "endsAt": "2026-01-01T13:00:00Z"}
     bodies = {
@@ -325,7 +325,7 @@ def test_many_instants_are_asked_at_once_and_one_may_fail(world: World) -> None:
     assert len(world.asked) == 2
 
 
-def test_a_test_alert_is_a_notification_in_wall_time(world: World, ahead: site.Clock) -> None:
+def test_a_test_alert_is_a_notification_in_wall_time(world: World, ahead: reach.Clock) -> None:
     """Its empty answer is no JSON; the tape knows it is no change."""
     scope = world.scope(lambda _: httpx.Response(200), clock=ahead)
     now = scope.now()

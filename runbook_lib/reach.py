@@ -1,0 +1,117 @@
+"""How a part of the world is reached: by HTTP, by a command, and by which clock.
+
+Secrets are never values: keys that end in ``_env`` name the environment variable that holds one.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from .params import Strict
+
+
+def _env_name(value: str) -> str:
+    if value and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+        # Whoever put the secret itself here must not find it in the message too.
+        raise ValueError("expected the name of an environment variable, got something else")
+    return value
+
+
+def _url(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/@?#]+(/[^\s?#]*)?", value):
+        got = repr(value)
+        if found := re.search("[@?#]", value):  # what stands there may be a secret
+            got = f"one with {'credentials' if found[0] == '@' else 'a query or fragment'}"
+        raise ValueError(
+            f"expected an http(s) URL without credentials, query or fragment, got {got}"
+        )
+    return value.rstrip("/")
+
+
+def _key(value: str) -> str:
+    if not value:
+        return value
+    scheme, _, text = value.partition(":")
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except ValueError:
+        raw = b""
+    if scheme != "ed25519" or len(raw) != 32:
+        raise ValueError("expected ed25519:BASE64 of a 32 byte public key")
+    return value
+
+
+EnvName = Annotated[str, AfterValidator(_env_name)]
+Url = Annotated[str, AfterValidator(_url)]
+PublicKey = Annotated[str, AfterValidator(_key)]
+
+
+class ClientCertificate(Strict):
+    certificate: str
+    key: str
+
+
+class Endpoint(Strict):
+    """How something that speaks HTTP is reached. Times in seconds."""
+
+    url: Url
+    token_env: EnvName = ""
+    timeout_s: float = Field(default=30.0, gt=0, le=600)
+    headers_env: dict[str, EnvName] = {}
+    ca: str = ""
+    client_certificate: ClientCertificate | None = None
+
+
+class Webhook(Endpoint):
+    """Where a notice is posted; a URL that is a secret itself is given by env name."""
+
+    url: Url = ""
+    url_env: EnvName = Field(default="", exclude_if=lambda name: not name)
+
+    @model_validator(mode="after")
+    def _addressed(self) -> Webhook:
+        if bool(self.url) == bool(self.url_env):
+            raise ValueError("expected either url or url_env")
+        return self
+
+
+class Rpc(Strict):
+    """How the nodes of a cluster answer; limits are the node's own (requests per minute, burst)."""
+
+    token_env: EnvName = ""
+    timeout_s: float = Field(default=5.0, gt=0, le=600)
+    headers_env: dict[str, EnvName] = {}
+    ca: str = ""
+    client_certificate: ClientCertificate | None = None
+    per_minute: int = Field(default=60, gt=0)
+    burst: int = Field(default=120, gt=0)
+
+
+class Command(Strict):
+    """An argv without a shell; ``{placeholders}`` are filled in per element."""
+
+    argv: list[str] = Field(min_length=1)
+    timeout_s: float = Field(default=60.0, gt=0, le=86_400)
+
+
+class Clock(Strict):
+    """``utc``, or a file holding ``{"offset_s": N}``: the seconds a rehearsal's clock runs ahead.
+
+    ``wait`` winds such a clock forward by ``{seconds}``, where others would wait.
+    """
+
+    source: Literal["utc", "offset-file"] = "utc"
+    path: str = ""
+    wait: Command | None = None
+
+    @model_validator(mode="after")
+    def _path(self) -> Clock:
+        if (self.source == "offset-file") != bool(self.path):
+            raise ValueError("expected a path with offset-file, and none with utc")
+        if self.wait is not None and self.source == "utc":
+            raise ValueError("expected no wait command with utc: it cannot be wound forward")
+        return self
