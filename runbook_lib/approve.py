@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def approve(args: argparse.Namespace) -> int:
     """Sign an approval, acknowledgement, sign-off or withdrawal. Raises ParameterError."""
-    from .session import read_site
+    from .site import read_site
     from .sources.clock import read_clock
     from .sources.words import Refused, verify
 

@@ -139,7 +139,7 @@ def newest_attempt(stage: str, params: StageParams) -> int:
     A plan made meanwhile does not hide the apply that waits.
     """
     from .evidence.store import Store
-    from .session import read_site
+    from .site import read_site
 
     store = Store(read_site(params.site).store_path)
     attempts = store.attempts(params.release, stage)
@@ -153,7 +153,7 @@ def newest_attempt(stage: str, params: StageParams) -> int:
 def lab(args: argparse.Namespace) -> int:
     """A copy of the notebook in a new attempt's folder, parameters filled in, open in JupyterLab."""
     from .launch import prepare_copy
-    from .session import prepare_attempt
+    from .opening import prepare_attempt
 
     params, where = read_parameters(args)
     if args.go_on:
@@ -355,7 +355,7 @@ def status(args: argparse.Namespace) -> int:
     from .evidence.incidents import blocking, incidents_of
     from .evidence.status import attempts_of, next_opening
     from .evidence.store import Store
-    from .session import read_site
+    from .site import read_site
 
     site = read_site(args.site)
     store = Store(site.store_path)

@@ -66,7 +66,7 @@ class Context:
 
     @property
     def cluster_name(self) -> str:
-        return self.site.stages[self.stage]  # type: ignore[index]
+        return self.site.cluster_name(self.stage)
 
     @property
     def cluster(self) -> Cluster:

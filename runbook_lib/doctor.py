@@ -8,11 +8,11 @@ import shutil
 import sys
 from collections.abc import Iterator
 
+from .admission import find_operator
 from .errors import ParameterError
 from .outcomes import Outcome, Row, check_row, unknown_row
 from .reach import Command, Endpoint
-from .session import find_operator, read_site
-from .site import Forge, Site
+from .site import Forge, Site, read_site
 from .sources.http import Answer, Request
 from .sources.redact import SHORTEST, Redactor
 from .sources.scope import Outside

@@ -36,7 +36,8 @@ from .next_steps import verdict_card
 from .outcomes import ExitCode, Verdict
 from .params import stage_params
 from .playbook import NOTEBOOKS
-from .session import read_site, recording
+from .replaying import recording
+from .site import read_site
 from .sources.redact import Redactor
 
 CELL_LIMIT_S = 2 * 3600

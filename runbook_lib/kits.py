@@ -24,9 +24,9 @@ from .errors import ParameterError, RecordDamaged
 from .evidence.record import Entry, Record, parse
 from .evidence.store import Attempt, Store
 from .evidence.undoing import what_to_undo
+from .opening import prepare_attempt
 from .params import parse_yaml, project_path
-from .session import prepare_attempt, read_site
-from .site import Site
+from .site import Site, read_site
 from .sources.clock import read_clock
 
 STORE, SITE = "store", "site.yaml"
@@ -230,14 +230,13 @@ def _stand_in(kit: Kit, site: Site, root: Path) -> None:
     scratch.mkdir(parents=True)
     record = Record(scratch / "record.jsonl")
     plan = kit.plan
-    source = "rehearsal" if site.clock.source == "offset-file" else "live"
     opened = {
         "release": kit.release,
         "commit": plan.commit,
         "stage": kit.stage,
         "attempt": int(kit.name.rpartition("/")[2]),
         "mode": "apply",
-        "source": source,
+        "source": site.source,
         "cluster": kit.cluster,
         "site": site.name,
         "declared": [],

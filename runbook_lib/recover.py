@@ -13,7 +13,7 @@ from .evidence.store import Attempt, Store
 from .evidence.undoing import what_to_undo
 from .outcomes import ExitCode
 from .params import STAGE_PARAMS, RecoveryParams, StageParams, stage_params
-from .session import read_site
+from .site import read_site
 
 GOES_ON = "the recovery goes on"
 NOT_ITS = frozenset({"mode", "attempt", "as_of", "wait", "waivers", "retry_reason"})

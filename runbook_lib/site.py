@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from .clusters import Cluster
+from .errors import ParameterError
 from .params import Instant, Problems, Strict, parse_yaml, project_path, validate
 from .playbook import MAINNET_WATCH
 from .reach import Clock, Command, Endpoint, EnvName, PublicKey, Url, Webhook
@@ -243,6 +244,11 @@ class Site(Strict):
         return self
 
     @property
+    def source(self) -> Literal["live", "rehearsal"]:
+        """What a run here is: where the clock runs ahead it is a rehearsal."""
+        return "rehearsal" if self.clock.source == "offset-file" else "live"
+
+    @property
     def kits_path(self) -> Path:
         """Where recovery kits lie: they must be there when the store is not."""
         return project_path(self.kits)
@@ -253,7 +259,11 @@ class Site(Strict):
 
     def cluster_of(self, stage: str) -> Cluster:
         """The cluster a stage works on. Raises KeyError for a stage the site has not."""
-        return self.clusters[self.stages[stage]]  # type: ignore[index]
+        return self.clusters[self.cluster_name(stage)]
+
+    def cluster_name(self, stage: str) -> str:
+        """The name of that cluster. Raises KeyError for a stage the site has not."""
+        return self.stages[stage]  # type: ignore[index] # any other text is the KeyError
 
     def person(self, account: str) -> Person | None:
         return next((person for person in self.people if person.account == account), None)
@@ -293,3 +303,15 @@ def _secrets(value: Any) -> set[str]:
 def parse_site(text: bytes, where: str) -> Site:
     """A site file's content. Raises ParameterError listing every problem."""
     return validate(Site, parse_yaml(text, where), where)
+
+
+def read_site(path: str) -> Site:
+    """The site file at ``path``. Raises ParameterError, naming every problem."""
+    try:
+        text = project_path(path).read_bytes()
+    except OSError as error:
+        raise ParameterError(
+            f"{path}: expected a site file, got: {error.strerror};"
+            " copy params/sites/example.yaml and name yours in `site`"
+        ) from error
+    return parse_site(text, path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from .admission import find_operator, require_shared
 from .checks.engaging import deadline
 from .checks.rounds import Watching
 from .checks.watch import ITEM
@@ -21,7 +22,8 @@ from .evidence.standing import standing, waived_rows
 from .evidence.store import Attempt, Store
 from .outcomes import ExitCode, Outcome, Row, Standing, unknown_row
 from .params import StageParams, stage_params
-from .session import Session, find_operator, read_site, require_shared, run_kind
+from .session import Session, run_kind
+from .site import read_site
 from .sources.redact import Redactor
 from .sources.scope import Outside
 from .sources.tape import LiveTape
@@ -75,7 +77,7 @@ def look(site_path: str, release: str) -> Looked:
         outside=Outside(redactor),
         number=0,
         mode="apply",
-        source="rehearsal" if site.clock.source == "offset-file" else "live",
+        source=site.source,
         operator=find_operator(site, "plan"),
         params=params,
     )

@@ -19,7 +19,7 @@ from runbook_lib.playbook import NOTEBOOKS
 from runbook_lib.promote import Promotion
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.rehearse import HISTORY_S, take_over
-from runbook_lib.session import RECORDINGS
+from runbook_lib.replaying import RECORDINGS
 
 # Below the project, so that the recording holds no path of the machine it was made on.
 ROOT = PROJECT / ".rehearsal" / "recording"

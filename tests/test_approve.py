@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from runbook_lib.changes.approvals import approvals
 from runbook_lib.cli import main
-from runbook_lib.session import read_site
+from runbook_lib.site import read_site
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import LiveTape

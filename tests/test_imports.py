@@ -40,6 +40,8 @@ LAYERS = (
     ("evidence.order", "evidence.incidents"),
     ("evidence.status",),
     ("session",),
+    ("admission", "replaying"),
+    ("opening",),
     ("evidence",),
     ("context",),
     ("changes",),

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..admission import find_operator
 from ..canonical import digest
 from ..errors import ParameterError, SourceError
 from ..evidence.store import Attempt, Store
-from ..session import find_operator, read_site
-from ..site import Site
+from ..site import Site, read_site
 from ..sources.commands import NodeConfig, SiteCommands
 from ..sources.node import Fleet
 from ..sources.redact import Redactor
@@ -43,13 +43,12 @@ def adopt(site_path: str, cluster: str, *, issue: int = 0, approval: str = "") -
     operator = find_operator(site, "apply")
     store = Store(site.store_path)
     redactor = Redactor(site.secret_names())
-    source = "rehearsal" if site.clock.source == "offset-file" else "live"
     attempt = store.adopt(
         cluster,
         {
             "cluster": cluster,
             "mode": "adopt",
-            "source": source,
+            "source": site.source,
             "site": site.name,
             "operator": operator,
         },

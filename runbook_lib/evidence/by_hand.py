@@ -7,7 +7,7 @@ from pathlib import Path
 from .. import display, notebook, playbook
 from ..errors import NotebookError
 from ..outcomes import Verdict
-from ..session import recorded_site
+from ..replaying import recorded_site
 from ..sources.redact import Redactor
 from . import seal
 from .record import Record

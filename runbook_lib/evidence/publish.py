@@ -21,7 +21,7 @@ from ..canonical import canonical, digest_bytes
 from ..errors import ParameterError, RunbookError, SourceError, StoreError
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..playbook import RECOVERY
-from ..session import recorded_site
+from ..replaying import recorded_site
 from ..site import Site
 from ..sources.forge import Asset, Forge, Release
 from ..sources.github import GitHub

@@ -13,7 +13,7 @@ import pytest
 
 from runbook_lib.changes.approvals import approvals
 from runbook_lib.errors import SourceError
-from runbook_lib.session import read_site
+from runbook_lib.site import read_site
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope

@@ -10,7 +10,7 @@ import pytest
 from runbook_lib import playbook
 from runbook_lib.changes.approvers import approved
 from runbook_lib.outcomes import Outcome, worst
-from runbook_lib.session import read_site
+from runbook_lib.site import read_site
 from runbook_lib.sources.wordforms import Said, Word
 from runbook_lib.sources.words import Heard, Refused
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runbook_lib import display, playbook, session
+from runbook_lib import display, opening, playbook
 from runbook_lib.checks import canary, preflight
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence.store import Store
@@ -109,7 +109,7 @@ def carried(bench: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
         return Outside(redactor, Http(redactor, transport=fleet.transport()))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "Outside", outside)
+        patch.setattr(opening, "Outside", outside)
         patch.setattr(process, "run", shown)
         patch.setattr("os.fsync", lambda descriptor: None)  # of thousands of recorded answers
         patch.setitem(playbook.DECLARED, "canary", (DRIFT, GATE))

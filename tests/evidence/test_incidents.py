@@ -20,7 +20,7 @@ from runbook_lib.evidence.incidents import Incident, add, blocking, open_inciden
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.status import next_opening
 from runbook_lib.evidence.store import Store
-from runbook_lib.session import read_site
+from runbook_lib.site import read_site
 
 RELEASE, ID = "v1.4.0", "v1.4.0-canary-001"
 AT = datetime(2026, 1, 1, tzinfo=UTC)

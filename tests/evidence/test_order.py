@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from runbook_lib.admission import require_order
 from runbook_lib.errors import StoreError
 from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.order import find_earlier
@@ -13,7 +14,6 @@ from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome, Verdict
 from runbook_lib.params import TestnetParams
-from runbook_lib.session import require_order
 
 RELEASE = "v1.4.0"
 NONE_YET = "expected an attempt that applied and passed, got none yet"

@@ -14,7 +14,7 @@ from runbook_lib.evidence.record import Entry
 from runbook_lib.evidence.status import _earliest, attempts_of, next_opening
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
-from runbook_lib.session import read_site
+from runbook_lib.site import read_site
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from runbook_lib.canonical import canonical, digest_file
 from runbook_lib.cli import main
 from runbook_lib.rehearsal.network import RehearsalNetwork
-from runbook_lib.session import read_site
+from runbook_lib.site import read_site
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.reports import comment_text, parse_report, read_reports
 from runbook_lib.sources.scope import Outside, Scope

@@ -17,8 +17,7 @@ from pathlib import Path
 from threading import Timer
 from typing import Any
 
-from runbook_lib import playbook
-from runbook_lib import session as sessions
+from runbook_lib import opening, playbook
 from runbook_lib.checks import testnet
 from runbook_lib.checks.rollouts import rollout
 from runbook_lib.errors import StageRefused
@@ -59,7 +58,7 @@ def watch_appends() -> None:
 def main() -> int:
     playbook.DECLARED["testnet"] = DECLARED
     playbook.PLAN_BEFORE["testnet"] = DECLARED[1]
-    sessions.require_order = lambda *given: None  # type: ignore[assignment]
+    opening.require_order = lambda *given: None  # type: ignore[assignment]
     params = json.loads(Path(sys.argv[1]).read_text())
     stage = open_stage("testnet", **params)
     watch_appends()

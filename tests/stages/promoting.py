@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import playbook
-from runbook_lib import session as sessions
+from runbook_lib import opening, playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import canary
 from runbook_lib.errors import StageRefused
@@ -123,7 +122,7 @@ def promotion(root: Path, patch: pytest.MonkeyPatch) -> Iterator[Promotion]:
             patch.setenv(name, value)
         patch.setitem(playbook.DECLARED, "canary", DECLARED)
         patch.setitem(playbook.PLAN_BEFORE, "canary", REWARDS)
-        patch.setattr(sessions, "require_order", lambda *given: None)
+        patch.setattr(opening, "require_order", lambda *given: None)
         network.install_candidate()
         adopt(str(network.site), "mainnet")
         yield Promotion(network)

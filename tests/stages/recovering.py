@@ -18,8 +18,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import playbook
-from runbook_lib import session as sessions
+from runbook_lib import opening, playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.changes.phases import make_plan
 from runbook_lib.changes.targets import TURNS
@@ -45,7 +44,7 @@ def declare(patch: pytest.MonkeyPatch) -> None:
     for stage in playbook.STAGES:
         patch.setitem(playbook.DECLARED, stage, declared(stage))
         patch.setitem(playbook.PLAN_BEFORE, stage, declared(stage)[0])
-    patch.setattr(sessions, "require_order", lambda *given: None)
+    patch.setattr(opening, "require_order", lambda *given: None)
 
 
 @dataclass

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from runbook_lib import playbook
-from runbook_lib import session as sessions
+from runbook_lib import opening, playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import mainnet
 from runbook_lib.checks.announce import ITEM
@@ -43,7 +42,7 @@ def network(made: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.setenv(name, value)
     monkeypatch.setitem(playbook.DECLARED, "mainnet", (ITEM,))
     monkeypatch.delitem(playbook.PLAN_BEFORE, "mainnet", raising=False)
-    monkeypatch.setattr(sessions, "require_order", lambda *given: None)
+    monkeypatch.setattr(opening, "require_order", lambda *given: None)
     adopt(str(made.site), "mainnet")
     for board in ("announced.json", "frozen.json"):
         (made.root / board).unlink(missing_ok=True)

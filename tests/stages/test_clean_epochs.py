@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import playbook
-from runbook_lib import session as sessions
+from runbook_lib import opening, playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.changes.apply import Change
 from runbook_lib.checks import canary, clean_epochs, gossip, testnet
@@ -55,7 +54,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
         patch.setitem(playbook.PLAN_BEFORE, "testnet", testnet.deploy.item)
         patch.setitem(playbook.DECLARED, "canary", (EPOCHS,))
         # The stages before these, and the engine that seals them, are other tests' matter.
-        patch.setattr(sessions, "require_order", lambda *given: None)
+        patch.setattr(opening, "require_order", lambda *given: None)
         patch.setattr(order, "verify", lambda folder: ([], None))
         adopt(str(net.site), "testnet")
         yield net

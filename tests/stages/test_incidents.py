@@ -14,7 +14,6 @@ import nbformat
 import pytest
 
 from runbook_lib import cli, playbook
-from runbook_lib import session as sessions
 from runbook_lib.changes.apply import Applier, Change
 from runbook_lib.changes.halt import announce_halt, plan_halt
 from runbook_lib.checks import incidents as telling
@@ -30,7 +29,7 @@ from runbook_lib.outcomes import CheckResult, ExitCode, Outcome, Row, Verdict
 from runbook_lib.params import RecoveryParams
 from runbook_lib.rehearsal.faults import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
-from runbook_lib.session import read_site
+from runbook_lib.site import read_site
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import Stage, open_stage
 
@@ -522,7 +521,7 @@ def test_an_incident_ends_with_somebody_elses_word_in_its_issue(
     network.forge.edit(edited, word + " ")
     site = read_site(str(network.site)).model_copy(update={"single_operator": False})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sessions, "read_site", lambda path: site)
+        patch.setattr("runbook_lib.site.read_site", lambda path: site)
         assert take("--sign-off") == 4
 
     network.say("rehearsal-council-a", word, issue=number)

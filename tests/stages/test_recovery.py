@@ -30,7 +30,7 @@ from runbook_lib.outcomes import Outcome
 from runbook_lib.params import PROJECT, parse_yaml
 from runbook_lib.rehearsal.faults import FAULTS
 from runbook_lib.rehearsal.network import RehearsalNetwork
-from runbook_lib.session import open_replay
+from runbook_lib.replaying import open_replay
 from runbook_lib.stage import Stage
 
 from .recovering import Recovering, back, fresh, records, recovering, steps, walk

@@ -16,8 +16,7 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from runbook_lib import playbook
-from runbook_lib import session as sessions
+from runbook_lib import opening, playbook
 from runbook_lib.canonical import canonical
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import testnet
@@ -118,7 +117,7 @@ def team(network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.setenv(name, value)
     monkeypatch.setitem(playbook.DECLARED, "testnet", DECLARED)
     monkeypatch.setitem(playbook.PLAN_BEFORE, "testnet", DEPLOY)
-    monkeypatch.setattr(sessions, "require_order", lambda *given: None)
+    monkeypatch.setattr(opening, "require_order", lambda *given: None)
     # What is observed afterwards needs telemetry, which this network has not.
     monkeypatch.setattr(testnet.gate, "observe", None)
     network.reinstall("testnet")

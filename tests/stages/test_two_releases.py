@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import playbook
-from runbook_lib import session as sessions
+from runbook_lib import opening, playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.changes.plan import Plan
 from runbook_lib.checks import canary, mainnet, testnet
@@ -49,7 +48,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
     ):
         for name, value in net.env.items():
             patch.setenv(name, value)
-        patch.setattr(sessions, "require_order", lambda *given: None)
+        patch.setattr(opening, "require_order", lambda *given: None)
         for cluster in ("testnet", "mainnet"):
             finish(net, cluster)
             adopt(str(net.site), cluster)

@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import playbook
-from runbook_lib import session as sessions
+from runbook_lib import opening, playbook
 from runbook_lib.checks.baselines import read_catalogue
 from runbook_lib.checks.looks import TOPICS
 from runbook_lib.checks.watch import ITEM, watch
@@ -107,7 +106,7 @@ def mainnet(network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Itera
     for name, value in network.env.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setitem(playbook.DECLARED, "mainnet", (ITEM,))
-    monkeypatch.setattr(sessions, "require_order", lambda *given: None)
+    monkeypatch.setattr(opening, "require_order", lambda *given: None)
     (network.root / "notifications.json").unlink(missing_ok=True)
     network.forge.comments.clear()
     store = network.root / "store"

@@ -1,0 +1,179 @@
+"""Opening an attempt on a live site: a new one, or a further session of one that is there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from . import playbook
+from .admission import find_operator, require_order, require_resolved, require_shared
+from .canonical import digest
+from .errors import ParameterError
+from .evidence.store import Attempt, Store
+from .evidence.undoing import what_to_undo
+from .params import (
+    PER_TRY,
+    STAGE_PARAMS,
+    RecoveryParams,
+    StageParams,
+    project_path,
+    promoted,
+    stage_params,
+)
+from .session import OPEN, VERSION, Session, hand_over, run_kind
+from .site import Site, parse_site, read_site
+from .sources.clock import read_clock
+from .sources.redact import Redactor
+from .sources.scope import Outside
+from .sources.tape import LiveTape
+
+
+def check_names(stage: str, given: Mapping[str, Any]) -> None:
+    """Every parameter passed, none misspelt. Raises ParameterError listing all that are not."""
+    known = set(STAGE_PARAMS[stage].model_fields)
+    problems = [
+        f"open_stage: {name}: expected no such keyword; {stage} has {', '.join(sorted(known))}"
+        for name in sorted(set(given) - known)
+    ]
+    problems += [
+        f"open_stage: {name}: expected it passed as {name}={name}, got nothing"
+        for name in sorted(known - set(given))
+    ]
+    if problems:
+        raise ParameterError(problems)
+
+
+def open_live(stage: str, given: Mapping[str, Any]) -> Session:
+    """A new attempt, or with ``attempt`` a further session of one. Raises ParameterError."""
+    where = os.environ.get("RUNBOOK_PARAMS_FILE") or f"{stage} parameters"
+    params, site, operator = _given(stage, given, where)
+    redactor = Redactor(site.secret_names())
+    attempt = _attempt(stage, params, site, operator)
+    session = Session(
+        stage=stage,
+        site=site,
+        store=Store(site.store_path),
+        attempt=attempt,
+        tape=LiveTape(attempt.folder / "tape", redactor),
+        outside=Outside(redactor),
+        number=1 + sum(entry.kind == "session" for entry in attempt.record.entries()),
+        mode=params.mode,
+        source=site.source,
+        operator=operator,
+        params=params,
+    )
+    try:
+        _begin_session(session, params)
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+def prepare_attempt(stage: str, given: Mapping[str, Any], where: str) -> Attempt:
+    """The attempt a person will step through: validated and created, no session begun yet."""
+    return _attempt(stage, *_given(stage, given, where))
+
+
+def _given(stage: str, given: Mapping[str, Any], where: str) -> tuple[StageParams, Site, str]:
+    """Parameters, the site that they name, and who runs it. Raises ParameterError."""
+    params = stage_params(stage, dict(given), where)
+    if not params.site:
+        raise ParameterError(f"{where}: site: expected a site file, got none")
+    site = read_site(params.site)
+    if (about := promoted(stage, params)) not in site.stages:
+        raise ParameterError(f"{params.site}: stages: expected a cluster for {about}, got none")
+    return params, site, find_operator(site, params.mode)
+
+
+def _attempt(stage: str, params: StageParams, site: Site, operator: str) -> Attempt:
+    """The attempt that is continued, or a new one. Raises ParameterError, StoreError."""
+    store = Store(site.store_path)
+    if stage not in playbook.RECOVERY:
+        require_shared(store, site)
+    require_resolved(store, stage, params, site)
+    return _find(store, stage, params) or _create(store, stage, params, site, operator)
+
+
+def _find(store: Store, stage: str, params: StageParams) -> Attempt | None:
+    if not params.attempt:
+        return None
+    attempt = store.attempt(params.release, stage, params.attempt)
+    if stage not in playbook.RECOVERY:
+        store.check_heads(store.attempts(params.release))
+    fixed = store.opened(attempt)["params"]
+    differs = [
+        f"{key}: expected {fixed.get(key)!r} as attempt {params.attempt} was opened with, got {value!r}"
+        for key, value in params.fixed().items()
+        if fixed.get(key) != value
+    ]
+    if differs:
+        raise ParameterError(differs)
+    return attempt
+
+
+def _create(store: Store, stage: str, params: StageParams, site: Site, operator: str) -> Attempt:
+    source = site.source
+    require_order(store, stage, params, source)
+    now, _ = read_clock(site.clock)
+    about = promoted(stage, params)
+    undoes = {}
+    if isinstance(params, RecoveryParams):
+        undoes = {"undoes": _undoes(store, about, params, source)}
+    return store.create(
+        params.release,
+        stage,
+        {
+            **undoes,
+            "stage": stage,
+            "release": params.release,
+            "commit": params.commit,
+            "site": site.name,
+            "cluster": site.cluster_name(about),
+            "chain_id": site.cluster_of(about).chain_id,
+            "mode": params.mode,
+            "params": params.fixed(),
+            "policy": digest(params.policy()),
+            "declared": list(playbook.DECLARED[stage]),
+            "source": source,
+            "run": run_kind(),
+            "operator": operator,
+            "single_operator": site.single_operator,
+            "now": now.isoformat(),
+            "version": VERSION,
+        },
+        whatever=bool(undoes),
+    )
+
+
+def _undoes(store: Store, about: str, params: RecoveryParams, source: str) -> dict[str, Any] | None:
+    """What a recovery undoes. Raises ParameterError for what nobody approved, without a reason."""
+    found, why = what_to_undo(store, params.release, about, source, params.undoes)
+    if why and params.mode == "apply" and not params.break_glass:
+        raise ParameterError(
+            f"break_glass: {why}; to go on without an approval, which the governance council must"
+            " ratify within 24 h, give the reason: --reason 'WHY'"
+        )
+    return found
+
+
+def _begin_session(session: Session, params: StageParams) -> None:
+    scope = session.scope(OPEN, session.number)
+    site_file = project_path(params.site)
+    if parse_site(scope.read(site_file), params.site) != session.site:
+        raise ParameterError(f"{params.site}: expected one site, got it changed while opening")
+    session.tape.sync()
+    session.record.append(
+        "session",
+        {
+            "number": session.number,
+            "params": params.model_dump(mode="json", include=set(PER_TRY)),
+            "operator": session.operator,
+            "run": run_kind(),
+            "source": session.source,
+            "now": scope.now().isoformat(),
+            "version": VERSION,
+        },
+    )
+    hand_over(session)
