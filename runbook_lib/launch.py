@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +17,7 @@ from .evidence.standing import FINAL, standing
 from .notebook import NOTEBOOKS as FOLDER
 from .outcomes import ExitCode, Standing
 from .playbook import NOTEBOOKS
+from .sources.links import check_links_fast
 
 Shown = Callable[[Standing], None]
 Told = Callable[[str], None]
@@ -37,8 +37,7 @@ def run_stage(
 
     ``shown`` is told of each item as it ends, ``told`` each line that a watch says meanwhile.
     """
-    # A grammar that jsonschema would load costs 0.8 s and is never used here.
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    check_links_fast()
     import papermill
 
     from .engine import Finished, Report
@@ -67,7 +66,7 @@ def run_stage(
 
 def prepare_copy(stage: str, params: Mapping[str, Any], folder: Path) -> Path:
     """A copy of the stage's notebook with ``params`` filled in, without outputs."""
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    check_links_fast()
     import nbformat
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook

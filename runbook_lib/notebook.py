@@ -16,6 +16,7 @@ from typing import Any
 from .canonical import digest
 from .errors import NotebookError, ParameterError
 from .params import PROJECT
+from .sources.links import check_links_fast
 
 NOTEBOOKS = PROJECT / "notebooks"
 DIGESTS = NOTEBOOKS / "digests.json"
@@ -55,6 +56,7 @@ def source(cell: Cell) -> str:
 
 def read(path: Path) -> Any:
     """A notebook file as nbformat 4. Raises NotebookError for what is none."""
+    check_links_fast()
     import nbformat
 
     try:
