@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from .params import Strict
 from .reach import Command, PublicKey, Rpc, Url
+from .strict import Strict
 
 
 class Node(Strict):

@@ -14,8 +14,9 @@ from typing import Any
 from . import display
 from .errors import NotebookError, ParameterError, StoreError
 from .outcomes import ExitCode, Outcome, Row, Standing, Value, Verdict, worst
-from .params import MAX_FILE, PROJECT, STAGE_PARAMS, StageParams, parse_yaml, stage_params
+from .params import STAGE_PARAMS, StageParams, stage_params
 from .playbook import NOTEBOOKS, STAGES
+from .strict import MAX_FILE, PROJECT, parse_yaml
 from .wording import standing_word, utc
 
 # --- running a stage ------------------------------------------------------------------------------

@@ -25,9 +25,9 @@ from .evidence.record import Entry, Record, parse
 from .evidence.store import Attempt, Store
 from .evidence.undoing import what_to_undo
 from .opening import prepare_attempt
-from .params import parse_yaml, project_path
 from .site import Site, read_site
 from .sources.clock import read_clock
+from .strict import parse_yaml, project_path
 
 STORE, SITE = "store", "site.yaml"
 LONGEST_JOURNAL = 1_000_000

@@ -17,7 +17,6 @@ from .canonical import canonical, digest_file
 from .clusters import Cluster, Node
 from .commands import print_json
 from .errors import ParameterError, SourceError
-from .params import validate
 from .reach import Clock, Command, Rpc
 from .site import Commands
 from .sources.commands import SiteCommands
@@ -26,6 +25,7 @@ from .sources.redact import Redactor
 from .sources.reports import comment_text, parse_report
 from .sources.scope import Outside, Scope
 from .sources.tape import LiveTape
+from .strict import validate
 
 
 def node_report(args: argparse.Namespace) -> int:

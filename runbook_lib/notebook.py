@@ -15,8 +15,8 @@ from typing import Any
 
 from .canonical import digest
 from .errors import NotebookError, ParameterError
-from .params import PROJECT
 from .sources.links import check_links_fast
+from .strict import PROJECT
 
 NOTEBOOKS = PROJECT / "notebooks"
 DIGESTS = NOTEBOOKS / "digests.json"

@@ -12,21 +12,14 @@ from .canonical import digest
 from .errors import ParameterError
 from .evidence.store import Attempt, Store
 from .evidence.undoing import what_to_undo
-from .params import (
-    PER_TRY,
-    STAGE_PARAMS,
-    RecoveryParams,
-    StageParams,
-    project_path,
-    promoted,
-    stage_params,
-)
+from .params import PER_TRY, STAGE_PARAMS, RecoveryParams, StageParams, promoted, stage_params
 from .session import OPEN, VERSION, Session, hand_over, run_kind
 from .site import Site, parse_site, read_site
 from .sources.clock import read_clock
 from .sources.redact import Redactor
 from .sources.scope import Outside
 from .sources.tape import LiveTape
+from .strict import project_path
 
 
 def check_names(stage: str, given: Mapping[str, Any]) -> None:

@@ -1,29 +1,17 @@
-"""What a person configures: stage parameters, read strictly and held to the playbook's floors.
-
-Every problem is reported at once as ``file: dotted.key: expected X, got Y``. The site file's model
-is in ``site.py``; relative paths there and here start at the project root, never the working
-directory (papermill, nbval and JupyterLab each have another).
-"""
+"""The parameters of each stage, held to the playbook's floors: they may only tighten them."""
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import Field, model_validator
 
 from . import playbook
-from .canonical import digest
-from .errors import ParameterError
-from .outcomes import Outcome
+from .fields import Commit, Digest, Instant, Name, Severities, parse_instant
+from .strict import Problems, Strict, validate
+from .waivers import Drop, Waiver
 
-PROJECT = Path(__file__).resolve().parent.parent
-MAX_FILE = 1_000_000
-MAX_DEPTH = 50
 VOLATILE = frozenset(
     {
         "mode",
@@ -51,167 +39,6 @@ PER_TRY = frozenset(
 )
 """Parameters a try may change; an attempt fixes all others."""
 
-
-class Problems(ValueError):
-    """Several problems found by one validator, each ``key: expected X, got Y``."""
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        super().__init__("; ".join(problems))
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-M = TypeVar("M", bound=BaseModel)
-
-
-class _UniqueKeys(yaml.CSafeLoader):
-    """YAML in which a key given twice is an error, not the last one's win."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def parse_yaml(text: bytes, where: str) -> dict[str, Any]:
-    """A YAML mapping. Raises ParameterError for anything else, naming ``where`` and the line."""
-    if len(text) > MAX_FILE:
-        raise ParameterError(f"{where}: expected at most {MAX_FILE} bytes, got {len(text)}")
-    try:
-        _refuse_traps(text)
-        value = yaml.load(text, _UniqueKeys)  # noqa: S506 - derives from the safe loader
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        line = f" line {mark.line + 1}:" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise ParameterError(f"{where}:{line} expected YAML, got: {problem}") from error
-    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise ParameterError(f"{where}: expected a mapping of names, got {type(value).__name__}")
-    return value
-
-
-def _refuse_traps(text: bytes) -> None:
-    """Aliases hide what a file says and expand without bound; the loader crashes on deep nesting."""
-    depth = 0
-    for event in yaml.parse(text, yaml.CSafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
-            trap = (
-                f"nesting deeper than {MAX_DEPTH}"
-                if depth > MAX_DEPTH
-                else "an alias; write it out"
-            )
-            mark = event.start_mark
-            raise yaml.MarkedYAMLError(problem=trap, problem_mark=mark)  # type: ignore[arg-type]
-
-
-def validate(model: type[M], value: dict[str, Any], where: str) -> M:
-    """``value`` as ``model``. Raises ParameterError listing every problem."""
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        problems = [line for found in error.errors() for line in _problems(where, found)]
-        raise ParameterError(problems) from error
-
-
-_EXPECTED = {
-    "missing": "expected a value, got none",
-    "string_type": "expected text in quotes",
-    "int_type": "expected a whole number",
-    "float_type": "expected a number",
-    "bool_type": "expected true or false",
-}
-
-
-def _problems(where: str, error: ErrorDetails) -> list[str]:
-    several = error.get("ctx", {}).get("error")
-    if isinstance(several, Problems):
-        key = "".join(f"{part}." for part in error["loc"])
-        return [f"{where}: {key}{problem}" for problem in several.problems]
-    return [_problem(where, error)]
-
-
-def _problem(where: str, error: ErrorDetails) -> str:
-    key = ".".join(str(part) for part in error["loc"])
-    kind, got = error["type"], error["input"]
-    prefix = f"{where}: {key}" if key else where
-    if kind == "extra_forbidden":
-        return f"{prefix}: expected no such key; remove it or correct its spelling"
-    if kind == "missing":
-        return f"{prefix}: {_EXPECTED[kind]}"
-    expected = _EXPECTED.get(kind)
-    if expected is None:
-        message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        expected = message if message.startswith("expected") else f"expected {message}"
-    shown = repr(got) if isinstance(got, str | int | float | bool | None) else type(got).__name__
-    return (
-        f"{prefix}: {expected}, got {shown}" if ", got" not in expected else f"{prefix}: {expected}"
-    )
-
-
-def project_path(path: str | Path) -> Path:
-    """A path as written in a file of ours, relative ones against the project root."""
-    return PROJECT / Path(path).expanduser()
-
-
-def _hex40(value: str) -> str:
-    if value and not re.fullmatch(r"[0-9a-f]{40}", value):
-        raise ValueError("expected 40 lowercase hex digits of a commit")
-    return value
-
-
-# It becomes a folder of the store: no separators, no leading dot.
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
-
-
-def _name(value: str) -> str:
-    if value and not NAME.fullmatch(value):
-        raise ValueError("expected a name of letters, digits, '.', '_', '+' or '-'")
-    return value
-
-
-def parse_instant(text: str) -> datetime:
-    """An ISO 8601 instant with its offset, as UTC. Raises ValueError."""
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError("expected an instant such as 2026-01-31T12:00:00Z") from None
-    if instant.tzinfo is None:
-        raise ValueError("expected an instant with its offset, such as 2026-01-31T12:00:00Z")
-    return instant.astimezone(UTC)
-
-
-def _instant(value: str) -> str:
-    if value:
-        parse_instant(value)
-    return value
-
-
-def _severities(value: list[str]) -> list[str]:
-    missing = sorted(playbook.PAGING_SEVERITIES - set(value))
-    if missing:
-        raise ValueError(
-            f"expected at least {sorted(playbook.PAGING_SEVERITIES)}, got none of {missing}"
-        )
-    return sorted(set(value))
-
-
-def _digest(value: str) -> str:
-    if value and not re.fullmatch(r"sha256:[0-9a-f]{64}", value):
-        raise ValueError("expected sha256: and 64 hex digits of a plan")
-    return value
-
-
 _HOUR = timedelta(hours=1)
 _VALID_FOR = playbook.VALID_FOR / timedelta(minutes=1)
 _BASELINE_HOURS = playbook.BASELINE_WINDOW / _HOUR
@@ -219,62 +46,6 @@ _SOAK_HOURS = playbook.SOAK / _HOUR
 _WATCH_HOURS = playbook.MAINNET_WATCH / _HOUR
 _LOOK_MINUTES = playbook.WATCH_LOOK_EVERY / timedelta(minutes=1)
 _ENGAGE_MINUTES = playbook.ENGAGE_WITHIN / timedelta(minutes=1)
-Severities = Annotated[list[str], AfterValidator(_severities)]
-Commit = Annotated[str, AfterValidator(_hex40)]
-Name = Annotated[str, AfterValidator(_name)]
-Instant = Annotated[str, AfterValidator(_instant)]
-Digest = Annotated[str, AfterValidator(_digest)]
-
-
-class Waiver(Strict):
-    """A recorded acceptance of named rows of one item, until it expires.
-
-    Its digest is what an approval must quote (``approval``: a file signed by a listed person, else
-    a comment in the release issue is looked for).
-    """
-
-    item: str
-    subjects: list[str] = Field(min_length=1)
-    outcome: Literal["FAIL", "INCONCLUSIVE"]
-    reason: str = Field(min_length=10)
-    expires: Instant = Field(min_length=1)
-    approval: str = ""
-
-    @model_validator(mode="after")
-    def _waivable(self) -> Waiver:
-        item = playbook.ITEMS.get(self.item)
-        if item is None:
-            raise ValueError(f"expected an item of the playbook, got {self.item!r}")
-        if not item.waivable:
-            raise ValueError(f"expected an item that may be waived; {self.item} never is")
-        if any(not subject.strip() for subject in self.subjects):
-            raise ValueError("expected the subject of every row it covers, got an empty one")
-        return self
-
-    def digest(self, release: str, stage: str) -> str:
-        """What an approval quotes: the whole waiver, bound to one release and stage."""
-        body = self.model_dump(exclude={"approval"})
-        return digest({"waiver": body, "release": release, "stage": stage})
-
-    @property
-    def waived_outcome(self) -> Outcome:
-        return Outcome(self.outcome)
-
-
-class Drop(Strict):
-    """A node left out of a plan under way, for a reason, on somebody else's word.
-
-    Its digest is what the approval must quote, as a waiver's.
-    """
-
-    node: str = Field(min_length=1)
-    reason: str = Field(min_length=10)
-    approval: str = ""
-
-    def digest(self, plan: str, release: str, stage: str) -> str:
-        """What an approval quotes: the node and the reason, bound to one plan."""
-        body = self.model_dump(exclude={"approval"})
-        return digest({"drop": body, "plan": plan, "release": release, "stage": stage})
 
 
 class StageParams(Strict):

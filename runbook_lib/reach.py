@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from .params import Strict
+from .strict import Strict
 
 
 def _env_name(value: str) -> str:

@@ -14,12 +14,12 @@ from typing import Any
 from . import commands
 from .changes.adopt import adopt
 from .errors import ParameterError
-from .params import PROJECT
 from .playbook import NOTEBOOKS, STAGES
 from .promote import Carried, Promotion
 from .rehearsal.faults import FAULTS
 from .rehearsal.layout import COMMANDER, ISSUE
 from .rehearsal.network import RehearsalNetwork, serve
+from .strict import PROJECT
 
 HOME = PROJECT / ".rehearsal"
 SERVED = HOME / "network"

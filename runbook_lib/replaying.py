@@ -12,12 +12,13 @@ from pathlib import Path
 from .errors import RecordDamaged, StoreError
 from .evidence.record import Record
 from .evidence.store import Store
-from .params import PROJECT, stage_params
+from .params import stage_params
 from .session import OPEN, VERSION, Session, hand_over, last_tries, run_kind
 from .site import Site, parse_site
 from .sources.redact import Redactor
 from .sources.scope import Outside
 from .sources.tape import ReplayTape, read_body, read_entries
+from .strict import PROJECT
 
 RECORDINGS = PROJECT / "notebooks" / "recordings"
 

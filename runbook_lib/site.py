@@ -15,9 +15,10 @@ from pydantic import AfterValidator, Field, model_validator
 
 from .clusters import Cluster
 from .errors import ParameterError
-from .params import Instant, Problems, Strict, parse_yaml, project_path, validate
+from .fields import Instant
 from .playbook import MAINNET_WATCH
 from .reach import Clock, Command, Endpoint, EnvName, PublicKey, Url, Webhook
+from .strict import Problems, Strict, parse_yaml, project_path, validate
 
 _ARMED_HOURS = MAINNET_WATCH / timedelta(hours=1)  # the longest watch: alerts must reach us for it
 

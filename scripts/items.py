@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from runbook_lib import playbook
-from runbook_lib.params import PROJECT
 from runbook_lib.rehearsal.faults import FAULTS
+from runbook_lib.strict import PROJECT
 
 PATH = PROJECT / "docs" / "items.md"
 HEAD = """# The playbook's items

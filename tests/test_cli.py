@@ -17,7 +17,8 @@ import yaml
 from runbook_lib import cli, commands, launch
 from runbook_lib.errors import ParameterError, StageRefused
 from runbook_lib.outcomes import ExitCode, Outcome
-from runbook_lib.params import PROJECT, stage_params
+from runbook_lib.params import stage_params
+from runbook_lib.strict import PROJECT
 
 DEVELOPMENT = "development"
 

@@ -17,7 +17,9 @@ PACKAGE = Path(runbook_lib.__file__).parent
 LAYERS = (
     ("errors", "outcomes", "canonical"),
     ("playbook", "wording", "markup", "progress"),
-    ("display", "params"),
+    ("display", "strict", "fields"),
+    ("waivers",),
+    ("params",),
     ("reach",),
     ("clusters",),
     ("site",),

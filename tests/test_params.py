@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
-import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from runbook_lib import playbook
 from runbook_lib.errors import ParameterError
 from runbook_lib.outcomes import Outcome
-from runbook_lib.params import (
-    PROJECT,
-    STAGE_PARAMS,
-    parse_instant,
-    parse_yaml,
-    project_path,
-    stage_params,
-)
+from runbook_lib.params import STAGE_PARAMS, stage_params
 
 LIVE: dict[str, Any] = {"site": "s.yaml", "release": "v1.4.0", "commit": "c" * 40}
 WAIVER: dict[str, Any] = {
@@ -298,58 +288,3 @@ def test_what_an_attempt_fixes_and_what_a_plan_covers() -> None:
     assert applying.fixed() != one.fixed()
     assert applying.policy() == waiting.policy() == one.policy()
     assert one.model_copy(update={"max_missing": 0.01}).policy() != one.policy()
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        (b"a: 1\na: 2\n", " line 2: expected YAML, got: key 'a' is given twice"),
-        (b"a: &x 1\nb: *x\n", " line 2: expected YAML, got: an alias; write it out"),
-        (b"a: [\n", " line 2: expected YAML, got: did not find expected node content"),
-        (b"- 1\n", " expected a mapping of names, got list"),
-        (b"", " expected a mapping of names, got NoneType"),
-        (b"1: 2\n", " expected a mapping of names, got dict"),
-        (b"a: " + b"x" * 1_000_000, " expected at most 1000000 bytes, got 1000003"),
-    ],
-)
-def test_what_is_no_yaml_mapping_is_refused(text: bytes, problem: str) -> None:
-    """File and line are named; the last of two equal keys does not silently win."""
-    with pytest.raises(ParameterError) as caught:
-        parse_yaml(text, "p.yaml")
-    assert str(caught.value) == f"p.yaml:{problem}"
-
-
-@given(st.binary(max_size=60))
-def test_no_bytes_end_in_a_traceback(text: bytes) -> None:
-    """A mapping, or a ParameterError."""
-    try:
-        assert isinstance(parse_yaml(text, "p.yaml"), dict)
-    except ParameterError as error:
-        assert str(error).startswith("p.yaml:")
-
-
-@given(
-    st.dictionaries(
-        st.text("abc_", min_size=1, max_size=5).map(lambda text: f"k{text}"),
-        st.one_of(st.integers(), st.booleans(), st.text("ab c'\"\n#:", max_size=9)),
-    )
-)
-def test_what_is_written_is_read_again(values: dict[str, Any]) -> None:
-    """Types and text survive."""
-    assert parse_yaml(yaml.safe_dump(values).encode(), "p.yaml") == values
-
-
-def test_instants_are_utc_and_paths_start_at_the_project() -> None:
-    """Whatever the offset written, and whatever the working directory."""
-    expected = datetime(2026, 1, 31, 12, tzinfo=UTC)
-    assert parse_instant("2026-01-31T14:00:00+02:00") == expected
-    assert project_path("params") == PROJECT / "params"
-    assert str(project_path("/srv/store")) == "/srv/store"
-
-
-def test_yaml_nested_without_end_is_refused_and_crashes_nothing() -> None:
-    """The loader's own recursion would end the process."""
-    with pytest.raises(ParameterError) as caught:
-        parse_yaml(b"a: " + b"[" * 100_000, "p.yaml")
-
-    assert str(caught.value) == "p.yaml: line 1: expected YAML, got: nesting deeper than 50"

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from runbook_lib.checks.lint_rules import catalogue_names, lint
-from runbook_lib.params import PROJECT
 from runbook_lib.playbook import PAGING_SEVERITIES
 from runbook_lib.rehearsal.chain import LEAD_S
 from runbook_lib.rehearsal.rules import SHIPPED_RULES, RuleEngine, check, load
@@ -20,6 +19,7 @@ from runbook_lib.rehearsal.ruletests import Refused, failures
 from runbook_lib.rehearsal.telemetry import Recorder
 from runbook_lib.rehearsal.tsdb import Store
 from runbook_lib.rehearsal.world import Event, World, make_cluster, profile
+from runbook_lib.strict import PROJECT
 
 UNIT_TESTS = PROJECT / "tests" / "rules" / "rollout_test.yaml"
 RULES = [r for g in yaml.safe_load(SHIPPED_RULES.read_text())["groups"] for r in g["rules"]]

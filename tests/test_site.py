@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from runbook_lib.errors import ParameterError
-from runbook_lib.params import PROJECT
 from runbook_lib.site import Site, parse_site
+from runbook_lib.strict import PROJECT
 
 EXAMPLE = PROJECT / "params" / "sites" / "example.yaml"
 

@@ -18,10 +18,10 @@ from ..clusters import Node
 from ..context import AT_ONCE, Context
 from ..errors import ParameterError, RecordDamaged, SourceError
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from ..params import project_path
 from ..sources.commands import NodeConfig
 from ..sources.node import Rollout
 from ..sources.process import Ended
+from ..strict import project_path
 from .apply import Applier, Step, all_pass, read_back, runs_as_planned
 from .approved import Ruling
 from .operators import look, tell_wave

@@ -17,8 +17,8 @@ from ..evidence.comment import LIMIT, code, fold, plain
 from ..evidence.record import Entry, parse
 from ..evidence.standing import verdict
 from ..outcomes import value_text
-from ..params import project_path
 from ..playbook import GATE_STEPS
+from ..strict import project_path
 from ..wording import count, reason, standing_word, utc
 from .state import states
 

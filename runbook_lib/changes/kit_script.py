@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import SourceError
-from ..params import PROJECT, project_path
 from ..reach import Command
 from ..site import Site
 from ..sources.process import program
 from ..sources.running import fill
+from ..strict import PROJECT, project_path
 from .kit_model import Kit, key_of, target_file
 
 FRAME = Path(__file__).with_name("recover.sh")

@@ -9,8 +9,8 @@ from pathlib import Path
 from ..context import Context
 from ..errors import ParameterError, SourceError
 from ..evidence.record import parse
-from ..params import project_path
 from ..sources.running import fill
+from ..strict import project_path
 from .plan import Artifact
 from .state import known_map
 

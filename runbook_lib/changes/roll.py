@@ -13,8 +13,9 @@ from pathlib import Path
 from ..context import Context
 from ..errors import SourceError
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from ..params import RolloutParams, project_path
+from ..params import RolloutParams
 from ..sources.process import Ended
+from ..strict import project_path
 from .apply import POLL_S, Applier, Step, all_pass, read_back, runs_as_planned
 from .margin import Turns, margin
 from .operators import instructed, is_theirs, roll_theirs

@@ -12,9 +12,9 @@ from pathlib import Path
 from ..context import Context
 from ..errors import SourceError
 from ..outcomes import Model, Outcome, Row, check_row, unknown_row
-from ..params import project_path
 from ..sources import snapshots
 from ..sources.snapshots import About, Bundle
+from ..strict import project_path
 from .manifests import signature_row, whole
 from .undone import undone
 

@@ -16,7 +16,6 @@ from typing import Literal
 from ..canonical import digest_bytes
 from ..context import Context
 from ..errors import ParameterError, SourceError
-from ..params import project_path
 from ..sources.commands import NodeConfig
 from ..sources.config import (
     CHANNEL_AT,
@@ -30,6 +29,7 @@ from ..sources.config import (
 )
 from ..sources.redact import MARK
 from ..sources.running import fill
+from ..strict import project_path
 from .plan import Artifact
 from .state import Known, NodeState, kept_config
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from ..context import Context
+from ..fields import parse_instant
 from ..outcomes import Row, check_row, unknown_row
-from ..params import RolloutParams, parse_instant
+from ..params import RolloutParams
 from ..wording import utc
 
 WINDOW = "change window"

@@ -14,9 +14,9 @@ from ..metrics import queries
 from ..metrics.alerting import QUIET_AT, STOPS, VANISHES, Labels, about, unit_test
 from ..metrics.catalogue import Catalogue, parse_catalogue
 from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
-from ..params import project_path
 from ..playbook import NOW_SOURCE_LAG
 from ..sources.prometheus import Rule
+from ..strict import project_path
 
 TOPICS = {"reward_distribution": "reward distribution", "witness_gossip": "witness gossip"}
 SHIPPED = "params/rules/rollout.yaml"

@@ -9,9 +9,10 @@ from .. import playbook
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
+from ..fields import parse_instant
 from ..metrics.catalogue import Catalogue, parse_catalogue
 from ..outcomes import CheckResult, Outcome, unknown_row, worst
-from ..params import parse_instant, project_path
+from ..strict import project_path
 
 if TYPE_CHECKING:
     from ..metrics.baseline import Captured

@@ -10,11 +10,11 @@ from ..changes.verified import ITEM
 from ..context import Context, judges
 from ..errors import ParameterError, SourceError
 from ..outcomes import CheckResult, Outcome, Row, Value, unknown_row, worst
-from ..params import project_path
 from ..sources.artifacts import Examination, Trust, read_artifact
 from ..sources.checksums import parse_checksums
 from ..sources.files import Taped
 from ..sources.running import fill
+from ..strict import project_path
 from ..wording import count
 from .checkout import checkout
 

@@ -18,11 +18,11 @@ from ..errors import ParameterError, SourceError
 from ..metrics import queries
 from ..metrics.catalogue import Catalogue, Metric, Range, resolve
 from ..outcomes import Row, check_row, unknown_row, value_text
-from ..params import project_path
 from ..site import Topic
 from ..sources.dashboards import Dashboard, Panel, Query, read_dashboard
 from ..sources.grafana import Grafana
 from ..sources.vector import Sample, Vector
+from ..strict import project_path
 
 EARLIER = "1h"  # where samples are looked for that are too old to count
 _SUFFIX = re.compile(r"_(?:bucket|sum|count|total)$")

@@ -11,9 +11,9 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..metrics.catalogue import parse_catalogue
 from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
-from ..params import project_path
 from ..sources import rulefiles
 from ..sources.prometheus import Rule
+from ..strict import project_path
 from . import dashboards, routing
 
 CATALOGUE = "params/metrics.yaml"

@@ -21,10 +21,10 @@ from ..clusters import Rollback
 from ..context import Context, judges
 from ..errors import SourceError
 from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
-from ..params import project_path
 from ..sources import images, pruning, snapshots, wire
 from ..sources.hashing import on_all_cores
 from ..sources.snapshots import About, Bundle
+from ..strict import project_path
 from ..wording import count
 
 AHEAD_S = 300

@@ -11,8 +11,9 @@ from datetime import datetime, timedelta
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.order import effect
+from ..fields import parse_instant
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from ..params import MainnetParams, parse_instant
+from ..params import MainnetParams
 from . import engaging
 from .anomalies import known, open_new
 from .baselines import read_catalogue

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..canonical import digest
 from ..errors import RecordDamaged, RunbookError, StoreError
-from ..params import NAME
+from ..fields import NAME
 from ..playbook import COUNCIL_WITHIN
 from ..wording import utc
 from .record import Entry, Record, parse

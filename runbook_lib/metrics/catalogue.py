@@ -16,8 +16,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from ..errors import ParameterError, SourceError
-from ..params import Problems, Strict, parse_yaml, validate
 from ..sources.prometheus import Prometheus
+from ..strict import Problems, Strict, parse_yaml, validate
 from . import queries
 
 LOAD = "load"

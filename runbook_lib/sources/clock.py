@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from math import isfinite
 
 from ..errors import SourceError
-from ..params import PROJECT
 from ..reach import Clock
+from ..strict import PROJECT
 
 
 def read_clock(clock: Clock) -> tuple[datetime, float]:

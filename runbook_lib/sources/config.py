@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError
 
 from ..errors import ParameterError, SourceError
-from ..params import Strict
+from ..strict import Strict
 from .wire import complaint
 
 GATES = (

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from ..params import PROJECT
+from ..strict import PROJECT
 
 MAX_OUTPUT = 16 * 1024 * 1024
 # Leaves the command's exit code beside its output, also when nobody waits for it any more; while it

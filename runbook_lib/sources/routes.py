@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BeforeValidator, Field, ValidationError
 
 from ..errors import ParameterError, SourceError
-from ..params import parse_yaml
+from ..strict import parse_yaml
 from . import patterns
 from .wire import Wire, complaint
 

@@ -18,8 +18,8 @@ from urllib.parse import urlencode
 
 from ..canonical import canonical, digest, digest_bytes
 from ..errors import RecordDamaged, SourceError
-from ..params import PROJECT
 from ..reach import Clock
+from ..strict import PROJECT
 from . import local, process
 from .clock import read_clock
 from .hashing import Advance, Algorithm, on_all_cores

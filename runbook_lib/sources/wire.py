@@ -12,8 +12,8 @@ from typing import Annotated, Protocol, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
 from ..errors import SourceError
-from ..params import project_path
 from ..reach import ClientCertificate
+from ..strict import project_path
 from .http import Answer, Failure, Purpose, Request, Tls
 
 

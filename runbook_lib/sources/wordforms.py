@@ -32,9 +32,9 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ValidationError, model_validator
 
 from ..canonical import canonical
+from ..fields import NAME, Name, parse_instant
 from ..markup import visible
 from ..outcomes import Model
-from ..params import NAME, Name, parse_instant
 from ..playbook import STAGES
 
 Kind = Literal["acknowledge", "sign-off", "approve", "acknowledge-anomaly", "decide"]

@@ -19,7 +19,7 @@ from runbook_lib import display, opening, playbook
 from runbook_lib.checks import canary, preflight
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence.store import Store
-from runbook_lib.params import PROJECT, STAGE_PARAMS
+from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.planning import plan_card
 from runbook_lib.rehearsal.large import LargeFleet
 from runbook_lib.sources import process
@@ -28,6 +28,7 @@ from runbook_lib.sources.process import Ended
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside
 from runbook_lib.stage import Stage, open_stage
+from runbook_lib.strict import PROJECT
 
 NODES = 60
 pytestmark = pytest.mark.xdist_group("large")

@@ -15,9 +15,9 @@ from runbook_lib.checks.alerts import SHIPPED, _topic
 from runbook_lib.errors import SourceError
 from runbook_lib.metrics.catalogue import parse_catalogue
 from runbook_lib.outcomes import Outcome, Row, worst
-from runbook_lib.params import PROJECT
 from runbook_lib.sources.commands import RuleTest
 from runbook_lib.sources.prometheus import NEVER, Rule
+from runbook_lib.strict import PROJECT
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 NOW = datetime(2026, 3, 1, tzinfo=UTC)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from runbook_lib import cli
 from runbook_lib.checks.lint_rules import catalogue_names, lint, names_of, parse
 from runbook_lib.errors import ParameterError, SourceError
-from runbook_lib.params import PROJECT
+from runbook_lib.strict import PROJECT
 
 PROMTOOL = shutil.which("promtool")
 CHAIN = os.environ.get("RPP_CHAIN_DIR", "")

@@ -18,7 +18,7 @@ from runbook_lib.context import Context
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, Outcome, Row
-from runbook_lib.params import PROJECT, RolloutParams, StageParams
+from runbook_lib.params import RolloutParams, StageParams
 from runbook_lib.reach import Endpoint
 from runbook_lib.rehearsal import processes
 from runbook_lib.rehearsal.backends import free_port
@@ -27,6 +27,7 @@ from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import LiveTape, ReplayTape, Tape, mutations, read_entries
+from runbook_lib.strict import PROJECT
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 TOPICS = ("consensus_health", "proof_latency", "vrf_participation", "network_churn")

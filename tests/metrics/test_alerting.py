@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from runbook_lib.metrics import queries
 from runbook_lib.metrics.alerting import STOPS, VANISHES, about, unit_test
 from runbook_lib.metrics.catalogue import parse_catalogue
-from runbook_lib.params import PROJECT
 from runbook_lib.sources.prometheus import Rule
+from runbook_lib.strict import PROJECT
 
 CATALOGUE = parse_catalogue((PROJECT / "params/metrics.yaml").read_bytes(), "params/metrics.yaml")
 SHIPPED = yaml.safe_load((PROJECT / "params/rules/rollout.yaml").read_bytes())["groups"]

@@ -21,7 +21,7 @@ from runbook_lib.metrics.frames import Frame, Tally
 from runbook_lib.metrics.judge import judge
 from runbook_lib.metrics.pinned import About, Measured
 from runbook_lib.outcomes import Outcome
-from runbook_lib.params import PROJECT
+from runbook_lib.strict import PROJECT
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 WEEK = 10_080

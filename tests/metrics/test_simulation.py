@@ -16,7 +16,7 @@ import pytest
 
 from runbook_lib.metrics.judgement import Rule
 from runbook_lib.outcomes import Outcome
-from runbook_lib.params import PROJECT
+from runbook_lib.strict import PROJECT
 
 SHORT, LONG = 240, 10_080
 PERIODS = {SHORT: 24, LONG: 1440}

@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 
 from runbook_lib import notebook, playbook
-from runbook_lib.params import PROJECT
+from runbook_lib.strict import PROJECT
 
 CELL = re.compile(r"(?:stage|run)\.(?:check|change)\((\w+)\.(\w+)\)")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.params import PROJECT
+from runbook_lib.strict import PROJECT
 
 MACHINE = re.compile(
     rb"(?<![\w.}-])/(?:home|root|tmp|work|Users|private|builds|mnt|srv)/[\w.-]|[A-Z]:\\\\Users"

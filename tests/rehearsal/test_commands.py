@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from runbook_lib.params import PROJECT
 from runbook_lib.rehearsal.files import digest_of
+from runbook_lib.strict import PROJECT
 
 from .conftest import Visitor
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from runbook_lib import reach
 from runbook_lib.errors import SourceError
-from runbook_lib.params import PROJECT
 from runbook_lib.sources.dashboards import Dashboard, Panel, read_dashboard
 from runbook_lib.sources.grafana import Grafana
+from runbook_lib.strict import PROJECT
 
 from .conftest import World
 

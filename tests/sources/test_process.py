@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.params import PROJECT
 from runbook_lib.sources.process import run
+from runbook_lib.strict import PROJECT
 
 
 def python(code: str) -> list[str]:

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from runbook_lib.canonical import canonical
 from runbook_lib.errors import SourceError
-from runbook_lib.params import PROJECT
 from runbook_lib.site import Site, parse_site
 from runbook_lib.sources.words import MAX_FILES, Heard, read_words, taken_back
+from runbook_lib.strict import PROJECT
 
 from .conftest import World
 

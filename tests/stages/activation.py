@@ -22,8 +22,8 @@ from runbook_lib.checks import testnet
 from runbook_lib.checks.rollouts import rollout
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence.record import Entry, Record
-from runbook_lib.params import PROJECT
 from runbook_lib.stage import open_stage
+from runbook_lib.strict import PROJECT
 
 DECLARED = ("testnet.ready.gates", "testnet.activate.deploy", "testnet.activate.gate")
 

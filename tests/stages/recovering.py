@@ -26,9 +26,10 @@ from runbook_lib.checks import development, recovery
 from runbook_lib.checks.rollouts import rollout
 from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import CheckResult, Verdict
-from runbook_lib.params import PROJECT, STAGE_PARAMS
+from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import Stage, open_stage
+from runbook_lib.strict import PROJECT
 
 SIZES = {"development": 2, "testnet": 6, "mainnet": 4}
 GATES = ("timetoke_rewards", "witness_network")

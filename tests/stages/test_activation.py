@@ -22,8 +22,9 @@ import pytest
 
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.evidence.record import parse
-from runbook_lib.params import PROJECT, TestnetParams
+from runbook_lib.params import TestnetParams
 from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.strict import PROJECT
 
 from .conftest import entries
 

@@ -13,11 +13,12 @@ from runbook_lib.checks.candidate import candidate_installed
 from runbook_lib.context import Judge
 from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import Outcome, Verdict
-from runbook_lib.params import STAGE_PARAMS, parse_yaml
+from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.rehearsal.faults import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
+from runbook_lib.strict import parse_yaml
 
 from .servers import SERVERS
 

@@ -15,7 +15,7 @@ import yaml
 
 from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
-from runbook_lib.params import PROJECT
+from runbook_lib.strict import PROJECT
 
 from .conftest import Operator, operating
 

@@ -21,8 +21,8 @@ from runbook_lib.metrics import baseline as capturing
 from runbook_lib.metrics.catalogue import parse_catalogue
 from runbook_lib.metrics.frames import Frame, Tally
 from runbook_lib.outcomes import CheckResult, Outcome
-from runbook_lib.params import PROJECT
 from runbook_lib.stage import Stage
+from runbook_lib.strict import PROJECT
 
 ITEM = "development.activate.baseline"
 START = datetime(2026, 3, 1, tzinfo=UTC)

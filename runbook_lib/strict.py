@@ -1,0 +1,132 @@
+"""Files a person writes, read strictly: every problem at once, as ``file: key: expected X, got Y``.
+
+Relative paths in them start at the project root, never the working directory (papermill, nbval and
+JupyterLab each have another).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from .errors import ParameterError
+
+PROJECT = Path(__file__).resolve().parent.parent
+MAX_FILE = 1_000_000
+MAX_DEPTH = 50
+
+
+class Problems(ValueError):
+    """Several problems found by one validator, each ``key: expected X, got Y``."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems))
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class _UniqueKeys(yaml.CSafeLoader):
+    """YAML in which a key given twice is an error, not the last one's win."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def parse_yaml(text: bytes, where: str) -> dict[str, Any]:
+    """A YAML mapping. Raises ParameterError for anything else, naming ``where`` and the line."""
+    if len(text) > MAX_FILE:
+        raise ParameterError(f"{where}: expected at most {MAX_FILE} bytes, got {len(text)}")
+    try:
+        _refuse_traps(text)
+        value = yaml.load(text, _UniqueKeys)  # noqa: S506 - derives from the safe loader
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        line = f" line {mark.line + 1}:" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise ParameterError(f"{where}:{line} expected YAML, got: {problem}") from error
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        raise ParameterError(f"{where}: expected a mapping of names, got {type(value).__name__}")
+    return value
+
+
+def _refuse_traps(text: bytes) -> None:
+    """Aliases hide what a file says and expand without bound; the loader crashes on deep nesting."""
+    depth = 0
+    for event in yaml.parse(text, yaml.CSafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
+            trap = (
+                f"nesting deeper than {MAX_DEPTH}"
+                if depth > MAX_DEPTH
+                else "an alias; write it out"
+            )
+            mark = event.start_mark
+            raise yaml.MarkedYAMLError(problem=trap, problem_mark=mark)  # type: ignore[arg-type]
+
+
+def validate(model: type[M], value: dict[str, Any], where: str) -> M:
+    """``value`` as ``model``. Raises ParameterError listing every problem."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        problems = [line for found in error.errors() for line in _problems(where, found)]
+        raise ParameterError(problems) from error
+
+
+_EXPECTED = {
+    "missing": "expected a value, got none",
+    "string_type": "expected text in quotes",
+    "int_type": "expected a whole number",
+    "float_type": "expected a number",
+    "bool_type": "expected true or false",
+}
+
+
+def _problems(where: str, error: ErrorDetails) -> list[str]:
+    several = error.get("ctx", {}).get("error")
+    if isinstance(several, Problems):
+        key = "".join(f"{part}." for part in error["loc"])
+        return [f"{where}: {key}{problem}" for problem in several.problems]
+    return [_problem(where, error)]
+
+
+def _problem(where: str, error: ErrorDetails) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    kind, got = error["type"], error["input"]
+    prefix = f"{where}: {key}" if key else where
+    if kind == "extra_forbidden":
+        return f"{prefix}: expected no such key; remove it or correct its spelling"
+    if kind == "missing":
+        return f"{prefix}: {_EXPECTED[kind]}"
+    expected = _EXPECTED.get(kind)
+    if expected is None:
+        message = error["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        expected = message if message.startswith("expected") else f"expected {message}"
+    shown = repr(got) if isinstance(got, str | int | float | bool | None) else type(got).__name__
+    return (
+        f"{prefix}: {expected}, got {shown}" if ", got" not in expected else f"{prefix}: {expected}"
+    )
+
+
+def project_path(path: str | Path) -> Path:
+    """A path as written in a file of ours, relative ones against the project root."""
+    return PROJECT / Path(path).expanduser()
