@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .canonical import canonical, digest
-from .commands import print_json
+from .commands.printing import print_json
 from .errors import ParameterError
 from .sources.wordforms import parse_signed
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import display
 from .canonical import digest
-from .commands import print_json
+from .commands.printing import print_json
 from .errors import ParameterError, StoreError
 from .evidence import incidents
 from .evidence.incidents import Incident

@@ -15,7 +15,7 @@ from pathlib import Path
 from .approve import private_key
 from .canonical import canonical, digest_file
 from .clusters import Cluster, Node
-from .commands import print_json
+from .commands.printing import print_json
 from .errors import ParameterError, SourceError
 from .reach import Clock, Command, Rpc
 from .site import Commands

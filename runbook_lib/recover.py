@@ -6,7 +6,9 @@ import argparse
 import sys
 from typing import Any
 
-from . import commands, kits
+from . import kits
+from .commands.printing import print_line, print_standing
+from .commands.running import read_parameters, tell
 from .errors import ParameterError
 from .evidence.standing import verdict
 from .evidence.store import Attempt, Store
@@ -28,7 +30,7 @@ def recover(args: argparse.Namespace) -> int:
     if args.no_store != (args.kit is not None) or (args.no_store and args.imported):
         raise ParameterError("recover: expected --no-store with --kit KIT, or --import KIT alone")
     if args.no_store:
-        found, _ = commands.read_parameters(args)
+        found, _ = read_parameters(args)
         args.raw += [("site", str(kits.without_store(args.stage, args.kit, found)))]
     params, where = parameters(args)
     refused: tuple[str, ...] = ()
@@ -44,10 +46,10 @@ def recover(args: argparse.Namespace) -> int:
         params,
         params_file=where,
         output=args.output,
-        shown=None if args.json else commands.print_standing,
-        told=None if args.json else commands.print_line,
+        shown=None if args.json else print_standing,
+        told=None if args.json else print_line,
     )
-    code = commands.tell(report, as_json=args.json)
+    code = tell(report, as_json=args.json)
     return code or (int(ExitCode.INCONCLUSIVE) if refused else 0)
 
 
@@ -62,7 +64,7 @@ def parameters(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     A parameter file of the apply will do as well. A recovery that was begun and has not passed is
     gone on with.
     """
-    values, where = commands.read_parameters(args)
+    values, where = read_parameters(args)
     given = {name for name, _ in (*args.parameter, *args.raw)}
     theirs = set(STAGE_PARAMS[args.stage].model_fields) - set(RecoveryParams.model_fields)
     if theirs & set(values):

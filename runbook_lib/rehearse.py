@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import commands
 from .changes.adopt import adopt
+from .commands.printing import print_json, print_standing
+from .commands.running import report_document, tell
 from .errors import ParameterError
 from .playbook import NOTEBOOKS, STAGES
 from .promote import Carried, Promotion
@@ -44,7 +45,7 @@ def rehearse(args: argparse.Namespace) -> int:
         say(
             f"network up: {', '.join(network.world.clusters)}; faults: {', '.join(faults) or 'none'}"
         )
-        shown = None if args.json else commands.print_standing
+        shown = None if args.json else print_standing
         runs = Promotion(network, say, shown, faults).carry(_until(args.until))
         code = _tell(runs, as_json=args.json)
         if runs[-1].passed and runs[-1].stage == STAGES[-1]:
@@ -65,15 +66,14 @@ def _tell(runs: Sequence[Carried], *, as_json: bool) -> int:
     """How the runs ended; the exit code is the last one's."""
     if as_json:
         documents = [
-            {"stage": run.stage, "mode": run.mode, **commands.report_document(run.report)}
-            for run in runs
+            {"stage": run.stage, "mode": run.mode, **report_document(run.report)} for run in runs
         ]
-        commands.print_json({**documents[-1], "runs": documents})
+        print_json({**documents[-1], "runs": documents})
         return int(runs[-1].report.exit_code)
     for run in runs[:-1]:
         verdict = run.report.verdict
         print(f"{run.stage} ({run.mode}): {verdict.outcome} {run.report.folder}")
-    return commands.tell(runs[-1].report, as_json=False)
+    return tell(runs[-1].report, as_json=False)
 
 
 class _Say:
@@ -118,7 +118,7 @@ def _serve(args: argparse.Namespace, faults: Sequence[str]) -> int:
             "environment": str(network.root / "env.sh"),
         }
         if args.json:
-            commands.print_json(document)
+            print_json(document)
         else:
             print(f"the rehearsal network is up in {shown}; stop it with Ctrl-C. In another shell:")
             print(f"  . {shown}/env.sh")
@@ -141,7 +141,7 @@ def _list_faults(*, as_json: bool) -> int:
     rows = [(fault.name, fault.item, fault.outcome, fault.text) for fault in FAULTS.values()]
     if as_json:
         keys = ("name", "item", "outcome", "text")
-        commands.print_json([dict(zip(keys, row, strict=True)) for row in rows])
+        print_json([dict(zip(keys, row, strict=True)) for row in rows])
     else:
         from . import display
 

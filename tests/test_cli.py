@@ -14,7 +14,8 @@ import jsonschema
 import pytest
 import yaml
 
-from runbook_lib import cli, commands, launch
+from runbook_lib import cli, launch
+from runbook_lib.commands import evidence, running
 from runbook_lib.errors import ParameterError, StageRefused
 from runbook_lib.outcomes import ExitCode, Outcome
 from runbook_lib.params import stage_params
@@ -137,10 +138,10 @@ def test_a_cancelled_command_says_so(terminal: Terminal, monkeypatch: Any) -> No
     def gone(args: Any) -> int:
         raise BrokenPipeError
 
-    monkeypatch.setattr(commands, "verify", cancelled)
+    monkeypatch.setattr(evidence, "verify", cancelled)
     assert terminal.run("verify", "x") == 3
     assert terminal.err == "runbook: cancelled\n"
-    monkeypatch.setattr(commands, "verify", gone)
+    monkeypatch.setattr(evidence, "verify", gone)
     assert terminal.run("verify", "x") == 3
     assert terminal.err == ""
 
@@ -238,7 +239,7 @@ def test_a_plan_made_meanwhile_does_not_hide_the_apply_that_waits(
     given = {key: practice.params[key] for key in ("site", "release", "commit")}
 
     newest = {
-        mode: commands.newest_attempt(
+        mode: running.newest_attempt(
             DEVELOPMENT, stage_params(DEVELOPMENT, {**given, "mode": mode}, "p")
         )
         for mode in ("plan", "apply")
@@ -255,7 +256,7 @@ def test_parameters_are_typed_as_papermill_does(text: str, value: Any) -> None:
     """-p reads numbers and truth values, -r takes text as it is."""
     args = SimpleNamespace(parameters_file=None, parameter=[("x", text)], raw=[("y", text)])
 
-    assert commands.read_parameters(args) == ({"x": value, "y": text}, "command line")
+    assert running.read_parameters(args) == ({"x": value, "y": text}, "command line")
 
 
 def test_a_parameter_file_must_be_a_mapping(tmp_path: Path) -> None:
@@ -264,7 +265,7 @@ def test_a_parameter_file_must_be_a_mapping(tmp_path: Path) -> None:
     path.write_text("a: 1\na: 2\n")
     args = SimpleNamespace(parameters_file=str(path), parameter=[], raw=[])
     with pytest.raises(ParameterError) as caught:
-        commands.read_parameters(args)
+        running.read_parameters(args)
 
     assert str(caught.value) == f"{path}: line 2: expected YAML, got: key 'a' is given twice"
 

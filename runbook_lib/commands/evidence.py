@@ -1,0 +1,93 @@
+"""Commands over an attempt's files: verify, replay, seal, publish, render."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from .. import display
+from ..errors import NotebookError, ParameterError
+from ..playbook import NOTEBOOKS
+from .printing import print_json, tell_rows
+
+
+def verify(args: argparse.Namespace) -> int:
+    """Verify an attempt from its files alone."""
+    from ..evidence.verify import verify as procedure
+
+    rows, verdict = procedure(attempt_folder(args.path))
+    return tell_rows(
+        "verify",
+        rows,
+        args.json,
+        {
+            "verdict": verdict.outcome.value if verdict is not None else None,
+            "exit_code_of_run": int(verdict.exit_code) if verdict is not None else None,
+        },
+    )
+
+
+def replay(args: argparse.Namespace) -> int:
+    """Run our notebook over an attempt's tape, and compare every result."""
+    from ..evidence.replay import replay as procedure
+    from ..launch import run_stage
+    from ..session import VERSION
+
+    rows, version = procedure(attempt_folder(args.path), lambda stage: run_stage(stage, {}))
+    more = {"recorded_by": version, "replayed_by": VERSION}
+    return tell_rows("replay", rows, args.json, more)
+
+
+def seal(args: argparse.Namespace) -> int:
+    """Seal an attempt that was stepped through by hand."""
+    from ..evidence.by_hand import seal_by_hand
+    from ..evidence.publish import at_sealing
+
+    verdict = seal_by_hand(attempt_folder(args.path))
+    for problem in at_sealing(args.path):
+        print(problem, file=sys.stderr)
+    if args.json:
+        print_json({"outcome": verdict.outcome.value, "exit_code": int(verdict.exit_code)})
+    else:
+        print(display.verdict_card(verdict).text)
+    return int(verdict.exit_code)
+
+
+def publish(args: argparse.Namespace) -> int:
+    """Attach a sealed apply's files to its release, and update its section in the release issue."""
+    from ..evidence.publish import publish as procedure
+
+    return tell_rows("publish", procedure(attempt_folder(args.path)), args.json, {})
+
+
+def render(args: argparse.Namespace) -> int:
+    """An executed notebook as one self-contained page."""
+    from ..evidence.render import render as page
+
+    path = args.path
+    if path.is_dir():
+        found = [path / name for name in NOTEBOOKS.values() if (path / name).exists()]
+        if len(found) != 1:
+            raise NotebookError(f"{path.name}: expected one executed notebook, got {len(found)}")
+        path = found[0]
+    output = args.output or path.with_suffix(".html")
+    text = page(path)
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ParameterError(
+            f"{output}: expected a file that can be written, got: {error.strerror}"
+        ) from error
+    if args.json:
+        print_json({"page": str(output)})
+    else:
+        print(output)
+    return 0
+
+
+def attempt_folder(path: Path) -> Path:
+    """``path``, which must be a folder. Raises ParameterError."""
+    if not path.is_dir():
+        raise ParameterError(f"{path}: expected the folder of an attempt, got none")
+    return path

@@ -1,0 +1,99 @@
+"""Commands that judge files of others offline: an artifact, samples, rules; and our schemas."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .. import display
+from ..errors import ParameterError
+from ..outcomes import ExitCode
+from ..params import STAGE_PARAMS
+from ..strict import PROJECT
+from .printing import print_json, tell_rows
+
+
+def verify_artifact(args: argparse.Namespace) -> int:
+    """Verify a release artifact against the signer that is named."""
+    from ..sources.artifacts import Request, examine
+    from ..sources.files import Disk
+    from ..sources.rekor import finder
+    from ..sources.signatures import Material, Policy
+
+    given = {name for name in ("bundle", "signature", "certificate", "key") if getattr(args, name)}
+    forms = ({"bundle"}, {"bundle", "key"}, {"signature", "certificate"}, {"signature", "key"})
+    if given not in forms:
+        raise ParameterError(
+            "verify-artifact: expected --bundle, --signature and --certificate, or --signature "
+            f"and --key, got {' '.join(f'--{name}' for name in sorted(given)) or 'none'}"
+        )
+
+    def read(path: Path | None) -> bytes:
+        if path is None:
+            return b""
+        if not (data := Disk().read(path)):
+            raise ParameterError(f"{path}: expected a file with content, got an empty one")
+        return data
+
+    request = Request(
+        artifact=args.artifact,
+        material=Material(read(args.bundle), read(args.signature), read(args.certificate)),
+        policy=Policy(args.identity, args.issuer, read(args.key), read(args.trusted_root)),
+        provenance=args.provenance,
+        sbom=args.sbom,
+        commit=args.commit,
+        find=None if args.offline else finder(),
+    )
+    return tell_rows("verify-artifact", examine(request), args.json, {})
+
+
+def judge(args: argparse.Namespace) -> int:
+    """Judge a file of samples against its baseline, every series they have in common."""
+    from ..metrics.judge_files import judge_files
+
+    report = judge_files(
+        args.baseline,
+        args.current,
+        direction=args.direction,
+        tolerance=args.tolerance,
+        relative=not args.absolute,
+        column=args.column,
+        looks=args.looks,
+        look=args.look,
+        statistics=("location", "tail") if args.tail else ("location",),
+    )
+    if args.json:
+        print_json(report.document())
+    else:
+        rows = [(each.outcome.value, each.subject, each.reason) for each in report.judgements]
+        title = f"judge: {report.outcome}"
+        print(display.table_card(title, ("outcome", "series", "reason"), rows).text)
+    return int(report.exit_code)
+
+
+def lint_rules(args: argparse.Namespace) -> int:
+    """Judge rule files offline; 1 when one of them would not load, warnings alone are 0."""
+    from ..checks.lint_rules import catalogue_names, lint, names_of
+
+    emitted = catalogue_names((PROJECT / "params/metrics.yaml").read_bytes(), "params/metrics.yaml")
+    if args.series is not None:
+        emitted |= names_of(args.series)
+    linted = lint(args.path, emitted)
+    if args.json:
+        print_json(linted.document())
+    else:
+        for finding in linted.findings:
+            print(finding)
+        print(linted.summary())
+    return int(ExitCode.REFUSED if linted.refused else ExitCode.PASSED)
+
+
+def schema(args: argparse.Namespace) -> int:
+    """The JSON Schema of a file we read, for editors to complete it."""
+    from ..site import Site
+
+    model = Site if args.which == "site" else STAGE_PARAMS[args.which]
+    print_json(
+        {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
+    )
+    return 0

@@ -1,0 +1,156 @@
+"""``runbook run`` and ``runbook lab``: a stage's parameters from the command line, and its run."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..errors import ParameterError, StoreError
+from ..outcomes import Verdict
+from ..params import StageParams, stage_params
+from ..strict import MAX_FILE, parse_yaml
+from .printing import print_json, print_line, print_standing
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a stage headless; the verdict's exit code."""
+    from ..launch import run_stage
+
+    params, where = read_parameters(args)
+    if args.drop:
+        dropped = [{"node": node, "reason": args.reason, "approval": args.approval}
+                   for node in args.drop]  # fmt: skip
+        params["drops"] = [*params.get("drops", []), *dropped]
+        params.setdefault("retry_reason", args.reason)
+    if args.go_on:
+        params["attempt"] = newest_attempt(args.stage, stage_params(args.stage, params, where))
+    report = run_stage(
+        args.stage,
+        params,
+        params_file=where,
+        output=args.output,
+        shown=None if args.json else print_standing,
+        told=None if args.json else print_line,
+    )
+    return tell(report, as_json=args.json)
+
+
+def lab(args: argparse.Namespace) -> int:
+    """A copy of the notebook in a new attempt's folder, parameters filled in, open in JupyterLab."""
+    from ..launch import prepare_copy
+    from ..opening import prepare_attempt
+
+    params, where = read_parameters(args)
+    if args.go_on:
+        params["attempt"] = newest_attempt(args.stage, stage_params(args.stage, params, where))
+    attempt = prepare_attempt(args.stage, params, where)
+    path = prepare_copy(args.stage, {**params, "attempt": attempt.number}, attempt.folder)
+    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={path.parent}", path.name]
+    if args.json:
+        print_json({"attempt": attempt.number, "notebook": str(path), "command": command})
+        return 0
+    print(f"attempt {attempt.number}: {path}")
+    print(f"seal it afterwards with: runbook seal {path.parent}")
+    if args.no_browser:
+        print("open it with:", " ".join(command))
+        return 0
+    return subprocess.call(command)
+
+
+def tell(report: Any, *, as_json: bool) -> int:
+    """Print how a run ended: the verdict, where the evidence is, what to do next."""
+    verdict: Verdict | None = report.verdict
+    if as_json:
+        print_json(report_document(report))
+    elif verdict is not None:
+        from ..next_steps import verdict_card
+
+        print(verdict_card(verdict, report.folder).text)
+        if plan := _plan_of(report):
+            print(f"plan      {plan}")
+        if report.folder is not None:
+            print(f"evidence  {report.folder}")
+    return int(report.exit_code)
+
+
+def report_document(report: Any) -> dict[str, Any]:
+    """The one JSON document of a run."""
+    verdict: Verdict | None = report.verdict
+    items = verdict.items if verdict is not None else ()
+    return {
+        "outcome": verdict.outcome.value if verdict is not None else "INCONCLUSIVE",
+        "exit_code": int(report.exit_code),
+        "return_at": verdict.return_at.isoformat() if verdict and verdict.return_at else None,
+        "items": [
+            {
+                "id": item.item,
+                "outcome": item.outcome.value,
+                "state": item.state,
+                "waived": bool(item.waived),
+                "reason": item.reason,
+            }
+            for item in items
+        ],
+        "plan": _plan_of(report),
+        "evidence": str(report.folder) if report.folder is not None else None,
+        "problems": list(report.problems),
+    }
+
+
+def _plan_of(report: Any) -> str | None:
+    """The digest of the plan that a run made or applied: what an approval quotes."""
+    from ..evidence.posting import plan_digest
+    from ..evidence.record import Record
+
+    if report.folder is None:
+        return None
+    return plan_digest(Record(report.folder / "record.jsonl").entries()) or None
+
+
+def read_parameters(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """Parameters of a file and of ``-p``/``-r``, and where they come from. Raises ParameterError."""
+    values: dict[str, Any] = {}
+    where = args.parameters_file or "command line"
+    if args.parameters_file:
+        try:
+            with Path(args.parameters_file).open("rb") as file:
+                values = parse_yaml(file.read(MAX_FILE + 1), args.parameters_file)
+        except OSError as error:
+            raise ParameterError(
+                f"{args.parameters_file}: expected a parameter file, got: {error.strerror}"
+            ) from error
+    values |= {name: _typed(text) for name, text in args.parameter}
+    values |= dict(args.raw)
+    return values, where
+
+
+def _typed(text: str) -> Any:
+    """As papermill reads ``-p``: true/false, whole numbers and numbers; all else is text."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def newest_attempt(stage: str, params: StageParams) -> int:
+    """The number of the release's newest attempt at a stage in this mode. Raises StoreError.
+
+    A plan made meanwhile does not hide the apply that waits.
+    """
+    from ..evidence.store import Store
+    from ..site import read_site
+
+    store = Store(read_site(params.site).store_path)
+    attempts = store.attempts(params.release, stage)
+    mine = [one for one in attempts if store.opened(one)["mode"] == params.mode]
+    if not mine:
+        what = f"expected an attempt with mode: {params.mode} to continue, got none yet"
+        raise StoreError(f"{params.release}/{stage}: {what}")
+    return mine[-1].number

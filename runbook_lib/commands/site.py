@@ -1,0 +1,89 @@
+"""Commands over a site: adopt a cluster, watch mainnet, examine machine and site."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from .. import display
+from ..errors import ParameterError
+from ..outcomes import ExitCode, Value
+from ..params import stage_params
+from ..wording import utc
+from .printing import print_json, print_standing, tell_rows
+from .running import read_parameters
+
+
+def adopt(args: argparse.Namespace) -> int:
+    """Take a cluster over as it is; 4 while the approval is missing."""
+    from ..changes.adopt import adopt as take_over
+
+    done = take_over(args.site, args.cluster, issue=args.issue, approval=args.approval)
+    document = {
+        "cluster": args.cluster,
+        "digest": done.digest,
+        "nodes": {name: state.model_dump(mode="json") for name, state in done.states.items()},
+        "approved_by": list(done.approved_by),
+        "self_approved": done.self_approved,
+    }
+    if args.json:
+        print_json(document)
+    else:
+        rows: list[Sequence[Value]] = [
+            (
+                name,
+                state.channel,
+                ", ".join(g for g, on in state.gates.items() if on),
+                state.binary[:19],
+            )
+            for name, state in done.states.items()
+        ]
+        columns = ("node", "channel", "gates on", "binary")
+        print(display.table_card(f"{args.cluster}: {done.digest}", columns, rows).text)
+        by = ", ".join(done.approved_by)
+        print(
+            f"adopted, approved by {by}" if by else f"not adopted: comment `approve {done.digest}`"
+        )
+    return 0 if done.approved_by else int(ExitCode.WAITING)
+
+
+def watch(args: argparse.Namespace) -> int:
+    """One look of mainnet's watch; 4 when nothing is wrong and it is not over."""
+    from ..watching import look
+
+    site, release = args.site, args.what
+    if args.parameters_file:
+        if args.what != "mainnet" or args.site:
+            raise ParameterError("watch: expected `mainnet -f PARAMS` or `--site SITE RELEASE`")
+        args.parameter, args.raw = [], []
+        values, where = read_parameters(args)
+        params = stage_params("mainnet", values, where)
+        site, release = params.site, params.release
+    if not site:
+        raise ParameterError("watch: expected --site or a parameter file that names one, got none")
+    found = look(site, release)
+    result, due = found.standing.result, found.standing.return_at
+    if args.json:
+        rows = result.rows if result is not None else ()
+        document = {
+            "attempt": found.attempt.name,
+            "outcome": found.standing.outcome.value,
+            "exit_code": int(found.exit_code),
+            "return_at": due.isoformat() if due else None,
+            "status": found.line,
+            "rows": [row.model_dump(mode="json") for row in rows],
+        }
+        print_json(document)
+    else:
+        print(found.line)
+        print_standing(found.standing)
+        if due is not None:
+            print(f"look again at {utc(due)}")
+    return int(found.exit_code)
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Is this machine, and this site, able to run a stage."""
+    from ..doctor import examine
+
+    return tell_rows("doctor", examine(args.site), args.json, {})
