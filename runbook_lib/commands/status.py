@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import display
 from ..outcomes import ExitCode, Value
 from ..playbook import NOTEBOOKS, STAGES
+from ..wording import utc
 from .printing import print_json
+
+if TYPE_CHECKING:
+    from ..evidence.incidents import Block
+    from ..evidence.status import AttemptStatus, Opening
+    from ..evidence.store import Store
+
+COLUMNS = ("stage", "attempt", "mode", "source", "outcome", "sealed", "blocks", "since")
 
 
 def status(args: argparse.Namespace) -> int:
     """Where a release stands, computed from its attempts, and when the next stage can open."""
-    from ..evidence.incidents import blocking, incidents_of
+    from ..evidence.incidents import blocking
     from ..evidence.status import attempts_of, next_opening
     from ..evidence.store import Store
     from ..site import read_site
@@ -22,60 +30,91 @@ def status(args: argparse.Namespace) -> int:
     site = read_site(args.site)
     store = Store(site.store_path)
     found = attempts_of(store, args.release)
-    rows: list[dict[str, Value]] = [
-        {
-            "stage": one.attempt.stage,
-            "attempt": one.attempt.number,
-            "mode": one.verdict.mode,
-            "source": one.verdict.source,
-            "outcome": one.verdict.outcome.value,
-            "exit_code": int(one.verdict.exit_code),
-            "sealed": one.sealed,
-            "blocks": one.blocks,
-            "since": one.since.isoformat(timespec="seconds") if one.since else "",
+    blocks = blocking(store, args.release, single_operator=site.single_operator)
+    document = {
+        "release": args.release,
+        "attempts": [_attempt(one) for one in found],
+        "incidents": _incidents(store, args.release, blocks),
+        "next": _next(next_opening(store, site, args.release)),
+    }
+    if args.json:
+        print_json(document)
+    else:
+        _print(document, found)
+    newest = {one.attempt.stage: one for one in found if one.verdict.mode == "apply"}
+    stand = {stage for stage, one in newest.items() if one.passed and one.undone is None}
+    built = {stage for stage in STAGES if stage in NOTEBOOKS and stage in site.stages}
+    whole = stand.issuperset(built) and not blocks
+    return 0 if whole else int(ExitCode.INCONCLUSIVE)
+
+
+def _attempt(one: AttemptStatus) -> dict[str, Any]:
+    undone = one.undone
+    return {
+        "stage": one.attempt.stage,
+        "attempt": one.attempt.number,
+        "mode": one.verdict.mode,
+        "source": one.verdict.source,
+        "outcome": one.verdict.outcome.value,
+        "exit_code": int(one.verdict.exit_code),
+        "sealed": one.sealed,
+        "blocks": one.blocks,
+        "since": one.since.isoformat(timespec="seconds") if one.since else "",
+        "undone": {
+            "by": undone.name,
+            "operator": undone.operator,
+            "at": undone.at.isoformat(timespec="seconds"),
+            "nodes": list(undone.nodes),
         }
-        for one in found
-    ]
-    opening = next_opening(store, site, args.release)
-    following: dict[str, Any] | None = None
-    if opening is not None:
-        at = opening.at.isoformat(timespec="seconds") if opening.at else None
-        following = {
-            "stage": opening.stage,
-            "earliest": at,
-            "item": opening.item,
-            "why": opening.why,
-            "missing": list(opening.missing),
-        }
-    open_ones = blocking(store, args.release, single_operator=site.single_operator)
-    problems = {one.name: one.problem for one in open_ones}
-    known = {one.id: one.standing for one in incidents_of(store, args.release)}
-    incidents = [
+        if undone is not None
+        else None,
+    }
+
+
+def _incidents(store: Store, release: str, blocks: Sequence[Block]) -> list[dict[str, str]]:
+    from ..evidence.incidents import incidents_of
+
+    problems = {one.name: one.problem for one in blocks}
+    known = {one.id: one.standing for one in incidents_of(store, release)}
+    return [
         {"id": name, "standing": known.get(name, "missing"), "blocks": problems.get(name, "")}
         for name in dict.fromkeys([*known, *problems])
     ]
-    if args.json:
-        print_json(
-            {
-                "release": args.release,
-                "attempts": rows,
-                "incidents": incidents,
-                "next": following,
-            }
-        )
-    else:
-        columns = ("stage", "attempt", "mode", "source", "outcome", "sealed", "blocks", "since")
-        table: list[Sequence[Value]] = [[row[column] for column in columns] for row in rows]
-        print(display.table_card(args.release, columns, table or [("no attempt yet",)]).text)
-        for one in incidents:
-            print(f"incident  {one['id']}: {one['blocks'] or one['standing']}")
-        if opening is not None and following is not None:
-            when = following["earliest"] or "not before that is mended"
-            print(f"next: {opening.stage}, at the earliest {when}: {opening.item}: {opening.why}")
-            for line in opening.missing[: display.SHOWN]:
-                print(f"  missing  {line}")
-    newest = {one.attempt.stage: one for one in found if one.verdict.mode == "apply"}
-    passed = {stage for stage, one in newest.items() if one.passed}
-    built = {stage for stage in STAGES if stage in NOTEBOOKS and stage in site.stages}
-    whole = passed.issuperset(built) and not problems
-    return 0 if whole else int(ExitCode.INCONCLUSIVE)
+
+
+def _next(opening: Opening | None) -> dict[str, Any] | None:
+    if opening is None:
+        return None
+    return {
+        "stage": opening.stage,
+        "earliest": opening.at.isoformat(timespec="seconds") if opening.at else None,
+        "item": opening.item,
+        "why": opening.why,
+        "missing": list(opening.missing),
+    }
+
+
+def _print(document: dict[str, Any], found: Sequence[AttemptStatus]) -> None:
+    table: list[Sequence[Value]] = [
+        [row[column] if column != "blocks" else _stands(one) for column in COLUMNS]
+        for row, one in zip(document["attempts"], found, strict=True)
+    ]
+    title = document["release"]
+    print(display.table_card(title, COLUMNS, table or [("no attempt yet",)]).text)
+    for one in document["incidents"]:
+        print(f"incident  {one['id']}: {one['blocks'] or one['standing']}")
+    if following := document["next"]:
+        when = following["earliest"] or "not before that is mended"
+        stage, item, why = following["stage"], following["item"], following["why"]
+        print(f"next: {stage}, at the earliest {when}: {item}: {why}")
+        for line in following["missing"][: display.SHOWN]:
+            print(f"  missing  {line}")
+
+
+def _stands(one: AttemptStatus) -> str:
+    """What stands in its way; of what was taken back, first by which recovery and when."""
+    if one.undone is None:
+        return one.blocks
+    where = f" on {', '.join(one.undone.nodes)}" if one.undone.nodes else ""
+    undone = f"undone{where}: {one.undone}, {utc(one.undone.at)}"
+    return f"{undone}; {one.blocks}" if one.blocks else undone

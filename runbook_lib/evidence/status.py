@@ -19,17 +19,19 @@ from .order import BEFORE, effect, find_earlier
 from .record import Entry
 from .standing import verdict
 from .store import Attempt, Store
+from .undoing import Undoing, undoing
 
 
 @dataclass(frozen=True)
 class AttemptStatus:
-    """One attempt; ``since`` is when what blocks it was last judged."""
+    """One attempt; ``since`` is when what blocks it was last judged, ``undone`` what took it back."""
 
     attempt: Attempt
     verdict: Verdict
     sealed: bool
     blocks: str
     since: datetime | None
+    undone: Undoing | None = None
 
     @property
     def passed(self) -> bool:
@@ -52,10 +54,11 @@ def attempts_of(store: Store, release: str) -> list[AttemptStatus]:
     """Every attempt of a release in the playbook's order. Raises StoreError."""
     attempts = store.attempts(release)
     store.check_heads(attempts)
-    return [_status(attempt, attempt.record.entries()) for attempt in attempts]
+    return [_status(store, attempt) for attempt in attempts]
 
 
-def _status(attempt: Attempt, entries: Sequence[Entry]) -> AttemptStatus:
+def _status(store: Store, attempt: Attempt) -> AttemptStatus:
+    entries = attempt.record.entries()
     found = verdict(entries)
     first = found.blocking[0] if found.blocking else None
     blocks = found.broken[0] if found.broken else ""
@@ -64,7 +67,8 @@ def _status(attempt: Attempt, entries: Sequence[Entry]) -> AttemptStatus:
         blocks = blocks or f"{first.item}: {first.reason}"
         since = first.result.started if first.result is not None else None
     sealed = any(entry.kind == "sealed" for entry in entries)
-    return AttemptStatus(attempt, found, sealed, blocks, since)
+    undone = undoing(store, attempt.release, attempt.stage, attempt.number)
+    return AttemptStatus(attempt, found, sealed, blocks, since, undone)
 
 
 def next_opening(store: Store, site: Site, release: str) -> Opening | None:

@@ -7,6 +7,8 @@ more, now or later.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from ..errors import RunbookError
@@ -15,8 +17,26 @@ from .record import Entry
 from .store import Attempt, Store
 
 
+@dataclass(frozen=True)
+class Undoing:
+    """A recovery that undoes an apply: its attempt, who opened it and when; no ``nodes`` are all."""
+
+    name: str
+    operator: str
+    at: datetime
+    nodes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name} by {self.operator}"
+
+
 def undone_by(store: Store, release: str, stage: str, attempt: int) -> str:
     """``RECOVERY by OPERATOR`` of the first recovery that undoes an apply; empty for none."""
+    return str(undoing(store, release, stage, attempt) or "")
+
+
+def undoing(store: Store, release: str, stage: str, attempt: int) -> Undoing | None:
+    """The first recovery that undoes an apply."""
     for runbook in (name for name, about in RECOVERY.items() if about == stage):
         if not (store.root / release / runbook).is_dir():
             continue
@@ -24,8 +44,10 @@ def undone_by(store: Store, release: str, stage: str, attempt: int) -> str:
             opened = store.opened(one)
             undoes = opened.get("undoes") or {}
             if opened["mode"] == "apply" and undoes.get("attempt") == attempt:
-                return f"{one.name} by {opened['operator']}"
-    return ""
+                at = datetime.fromisoformat(opened["now"])
+                nodes = tuple(opened["params"].get("nodes", ()))
+                return Undoing(one.name, opened["operator"], at, nodes)
+    return None
 
 
 def what_to_undo(

@@ -131,3 +131,43 @@ def test_a_stage_that_was_not_proven_promises_no_next_one(practice: Any, site: A
     assert opening is not None
     assert (opening.stage, opening.at, opening.item) == ("testnet", None, "the stage before")
     assert opening.why.startswith("expected attempt 1 to verify, got: ")
+
+
+def test_an_apply_that_was_taken_back_says_by_which_recovery_and_when(
+    practice: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On its own line; it passed once, and the release stands no longer."""
+    practice.sealed()
+    words = ["status", "v1.4.0", "--site", str(practice.site)]
+    assert cli.main(words) == 0
+
+    store = Store(practice.root / "store")
+    opened = store.opened(store.attempt("v1.4.0", "development", 1))
+    for operator, mode, undoes, nodes in (
+        ("alice", "plan", {"attempt": 1}, []),  # what was only planned takes nothing back
+        ("alice", "apply", None, []),  # nor does the recovery of another apply
+        ("bob", "apply", {"attempt": 1}, ["dev-1"]),
+    ):
+        more = {"operator": operator, "mode": mode, "undoes": undoes, "now": AT.isoformat()}
+        body = {key: value for key, value in opened.items() if key not in ("heads", "attempt")}
+        params = {**opened["params"], "nodes": nodes}
+        stage = {"stage": "development_recovery", "declared": [], "params": params}
+        store.create("v1.4.0", "development_recovery", {**body, **stage, **more}, whatever=True)
+    capsys.readouterr()
+
+    assert cli.main(words) == 2
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.startswith("development ")]
+    assert line.split("true")[1].strip() == (
+        "undone on dev-1: v1.4.0/development_recovery/0003 by bob, 2026-01-01 00:00:00 UTC"
+    )
+    assert cli.main([*words, "--json"]) == 2
+    first, *others = json.loads(capsys.readouterr().out)["attempts"]
+    assert first["undone"] == {
+        "by": "v1.4.0/development_recovery/0003",
+        "operator": "bob",
+        "at": "2026-01-01T00:00:00+00:00",
+        "nodes": ["dev-1"],
+    }
+    assert (first["outcome"], first["blocks"]) == ("PASS", "")
+    assert [other["undone"] for other in others] == [None, None, None]
