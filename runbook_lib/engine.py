@@ -75,7 +75,7 @@ class Run:
     redactor: Redactor
 
 
-class RunbookEngine(NBClientEngine):  # type: ignore[misc]
+class RunbookEngine(NBClientEngine):  # type: ignore[misc] # papermill has no types
     """``papermill --engine runbook``."""
 
     @classmethod
@@ -97,7 +97,7 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc]
         try:
             run = prepare(nb, output_path)
         except RunbookError as error:
-            print(error, file=sys.stderr)  # noqa: T201 - this is the command's error output
+            _complain(str(error))
             raise Finished(Report(ExitCode.BROKEN, problems=[str(error)])) from None
         assert output_path is not None
 
@@ -119,7 +119,7 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc]
             except (RunbookError, OSError) as error:
                 report = Report(ExitCode.BROKEN, problems=[*problems, f"seal: {error}"])
         for problem in report.problems:
-            print(problem, file=sys.stderr)  # noqa: T201
+            _complain(problem)
         raise Finished(report)
 
 
@@ -224,6 +224,10 @@ def _signals(limit: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _complain(problem: str) -> None:
+    print(problem, file=sys.stderr)  # noqa: T201 - the command's error output
 
 
 @contextmanager

@@ -167,9 +167,13 @@ def _lines(kit: Kit, text: bytes, site: Site) -> tuple[list[tuple[str, dict[str,
             (begun.add if phase == "intent" else begun.discard)((key, step))
             origin = f"{kit.name} line {number} {digest_bytes(line)}"
             body = {"item": item, "node": nodes[key], "step": step, "phase": phase}
-            more = {"stem": f"kit-{number}", "at": at.isoformat(), "origin": origin}
+            more: dict[str, object] = {
+                "stem": f"kit-{number}",
+                "at": at.isoformat(),
+                "origin": origin,
+            }
             if code:
-                more["code"] = int(code)  # type: ignore[assignment]
+                more["code"] = int(code)
             steps.append(("step", {**body, **more, "imported": True}))
     return steps, refused
 

@@ -80,6 +80,7 @@ def _refuse_traps(text: bytes) -> None:
                 else "an alias; write it out"
             )
             mark = event.start_mark
+            # The stubs know the marks of the slow parser alone.
             raise yaml.MarkedYAMLError(problem=trap, problem_mark=mark)  # type: ignore[arg-type]
 
 

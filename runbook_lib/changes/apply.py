@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ class Applier:
         for node, name in dict.fromkeys(
             (body["node"], body["step"]) for body in mine if body["item"] == self.context.item
         ):
-            step = Step(node, name, _never, lambda name=name: inspect(name))  # type: ignore[misc]
+            step = Step(node, name, _never, partial(inspect, name))
             phase, stem = self._journalled(node, name)
             if phase in ("intent", "failed") and self._found_done(step, stem):
                 self._note(step, "done", stem, found=True)

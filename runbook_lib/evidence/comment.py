@@ -142,15 +142,11 @@ def compose(release: str, render: Callable[[int], Section], others: Sequence[Sec
     mine = render(0)
     kept = {section.stage: section for section in others if section.stage != mine.stage}
     oldest_first = [stage for stage in ORDER if stage in kept]
-    steps: list[Callable[[], None]] = [
-        lambda stage=stage: kept.update({stage: _without_details(kept[stage])})  # type: ignore[misc]
-        for stage in oldest_first
-    ]
     body = _whole(release, [mine, *kept.values()])
-    for step in steps:
+    for stage in oldest_first:
         if _fits(body):
             return body
-        step()
+        kept[stage] = _without_details(kept[stage])
         body = _whole(release, [mine, *kept.values()])
     for level in range(1, len(LEVELS)):
         if _fits(body):

@@ -397,9 +397,9 @@ def _time_axis(panels: Sequence[Axes], series: Sequence[PlotSeries], marks: Sequ
 
     if any(one.grid.size for one in series):
         # Three at least: with more, no interval fits some lengths, and matplotlib warns.
-        locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=7)  # type: ignore[no-untyped-call]
+        locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=7)
         panels[0].xaxis.set_major_locator(locator)  # shared by all of them
-        formatter = ConciseDateFormatter(locator, tz=UTC)  # type: ignore[no-untyped-call]
+        formatter = ConciseDateFormatter(locator, tz=UTC)
         panels[0].xaxis.set_major_formatter(formatter)
     else:
         panels[0].set_xticks([])

@@ -229,7 +229,7 @@ def _signing(root: Path, log: str) -> dict[str, Any]:
 def _cluster(world: World, spec: ClusterSpec, keys: Mapping[str, str]) -> dict[str, Any]:
     nodes = []
     for node in spec.nodes:
-        row = {
+        row: dict[str, Any] = {
             "name": node.name,
             "validator": node.validator,
             "peer": node.peer,
@@ -240,7 +240,7 @@ def _cluster(world: World, spec: ClusterSpec, keys: Mapping[str, str]) -> dict[s
         if node.operator:
             row["operator"] = node.operator
         if node.canary:
-            row["canary"] = True  # type: ignore[assignment]
+            row["canary"] = True
         nodes.append(row)
     return {
         "chain_id": spec.chain_id,

@@ -7,9 +7,10 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 from pathlib import Path
 from threading import Lock
-from typing import IO, Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from ..progress import progress
 
@@ -32,7 +33,7 @@ def new_hash(algorithm: Algorithm) -> Hash:
     return hashlib.blake2b(digest_size=32) if algorithm == "blake2b" else hashlib.sha256()
 
 
-def open_regular(path: Path, *, follow: bool = True) -> IO[bytes]:
+def open_regular(path: Path, *, follow: bool = True) -> FileIO:
     """A regular file, unbuffered, ``follow`` a link or not. Raises OSError.
 
     Judged by what was opened: its name may be another file's meanwhile, a pipe would never end.
@@ -51,7 +52,7 @@ def hash_file(path: Path, algorithm: Algorithm, advance: Advance) -> tuple[str, 
     buffer = bytearray(BUFFER)
     view = memoryview(buffer)
     with open_regular(path) as file:
-        while read := file.readinto(buffer):  # type: ignore[attr-defined]
+        while read := file.readinto(buffer):
             hashed.update(view[:read])
             size += read
             advance(read)

@@ -51,6 +51,7 @@ class Keyless(Verifier):
             return self.verify_dsse(bundle, who)
         self._verify_common_signing_cert(bundle, who)
         certificate = bundle.signing_certificate
+        # Any other kind of key raises, too.
         payload = dsse._verify(certificate.public_key(), envelope)  # type: ignore[arg-type]
         hashed = hashlib.sha256(envelope.pae()).digest()
         verifier = certificate.public_bytes(Encoding.DER)

@@ -136,7 +136,7 @@ def decode_once(source: str, body: bytes, model: type[M]) -> M:
 def decode_list(source: str, body: bytes, model: type[M]) -> list[M]:
     """A JSON list of ``model``. Raises SourceError as ``decode``."""
     try:
-        return TypeAdapter(list[model]).validate_json(body)  # type: ignore[valid-type]
+        return TypeAdapter(list[model]).validate_json(body)  # type: ignore[valid-type] # known when it runs
     except ValidationError as error:
         raise SourceError(source, complaint(error)) from error
 
