@@ -10,6 +10,23 @@ from .. import display
 from ..errors import NotebookError, ParameterError
 from ..playbook import NOTEBOOKS
 from .printing import print_json, tell_rows
+from .verbs import Verbs
+
+
+def options(verbs: Verbs) -> None:
+    """``verify``, ``replay``, ``seal``, ``publish`` and ``render``."""
+    for name, function, text in (
+        ("verify", verify, "verify an attempt from its files alone"),
+        ("replay", replay, "run our notebook over an attempt's tape and compare"),
+        ("seal", seal, "seal an attempt that was stepped through by hand"),
+        ("publish", publish, "attach a sealed apply to its release, update its issue"),
+    ):
+        verbs.add(name, function, text).add_argument(
+            "path", type=Path, help="folder of the attempt"
+        )
+    made = verbs.add("render", render, "an executed notebook as one HTML page")
+    made.add_argument("path", type=Path, help="folder of the attempt, or a notebook")
+    made.add_argument("-o", "--output", type=Path, help="the page (default: beside the notebook)")
 
 
 def verify(args: argparse.Namespace) -> int:

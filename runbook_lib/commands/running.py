@@ -13,6 +13,32 @@ from ..outcomes import Verdict
 from ..params import StageParams, stage_params
 from ..strict import MAX_FILE, parse_yaml
 from .printing import print_json, print_line, print_standing
+from .verbs import RUNBOOKS, Verbs, parameter_options
+
+
+def options(verbs: Verbs) -> None:
+    """``run`` and ``lab``."""
+    made = verbs.add("run", run, "run a stage headless and seal it")
+    made.add_argument("stage", choices=RUNBOOKS)
+    parameter_options(made)
+    made.add_argument(
+        "--continue", dest="go_on", action="store_true", help="go on with the newest attempt"
+    )
+    made.add_argument("-o", "--output", type=Path, help="also write the executed notebook here")
+    made.add_argument(
+        "--drop", action="append", default=[], metavar="NODE", help="leave a node out of the plan"
+    )
+    made.add_argument("--reason", default="", help="why a node is left out")
+    made.add_argument("--approval", default="", metavar="FILE", help="a signed approval of that")
+    made = verbs.add("lab", lab, "open a stage in JupyterLab, parameters filled in")
+    made.add_argument("stage", choices=RUNBOOKS)
+    parameter_options(made)
+    made.add_argument(
+        "--continue", dest="go_on", action="store_true", help="go on with the newest attempt"
+    )
+    made.add_argument(
+        "--no-browser", action="store_true", help="only prepare and print the address"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

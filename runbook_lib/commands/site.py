@@ -12,6 +12,29 @@ from ..params import stage_params
 from ..wording import utc
 from .printing import print_json, print_standing, tell_rows
 from .running import read_parameters
+from .verbs import Verbs
+
+
+def options(verbs: Verbs) -> None:
+    """``adopt``, ``watch`` and ``doctor``."""
+    made = verbs.add("adopt", adopt, "take a cluster over as it is")
+    made.add_argument("--site", required=True)
+    made.add_argument("--cluster", required=True)
+    made.add_argument("--issue", type=int, default=0, help="issue in which it is approved")
+    made.add_argument("--approval", default="", help="signed approval file")
+
+    made = verbs.add("watch", watch, "one look of mainnet's watch")
+    made.add_argument("what", metavar="RELEASE|mainnet", help="a release, or mainnet with -f")
+    made.add_argument("--site", default="", help="site file, where no parameter file names it")
+    made.add_argument(
+        "-f", "--parameters-file", default="", metavar="PARAMS", help="of the watched attempt"
+    )
+    made.add_argument(
+        "--continue", dest="go_on", action="store_true", help="as for run: it always goes on"
+    )
+
+    made = verbs.add("doctor", doctor, "is this machine and site able to run a stage")
+    made.add_argument("--site", default="")
 
 
 def adopt(args: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ from ..outcomes import ExitCode, Value
 from ..playbook import NOTEBOOKS, STAGES
 from ..wording import utc
 from .printing import print_json
+from .verbs import Verbs
 
 if TYPE_CHECKING:
     from ..evidence.incidents import Block
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
     from ..evidence.store import Store
 
 COLUMNS = ("stage", "attempt", "mode", "source", "outcome", "sealed", "blocks", "since")
+
+
+def options(verbs: Verbs) -> None:
+    """``status``."""
+    made = verbs.add("status", status, "where a release stands")
+    made.add_argument("release")
+    made.add_argument("--site", required=True)
 
 
 def status(args: argparse.Namespace) -> int:
