@@ -326,7 +326,7 @@ def test_verify_seal_and_render_an_attempt(terminal: Terminal, practice: Any) ->
         "PASS",
         0,
     )
-    assert len(document["rows"]) == 8
+    assert len(document["rows"]) == 9
 
     assert terminal.json("seal", folder) == {"outcome": "PASS", "exit_code": 0}
     assert terminal.run("seal", folder) == 0
