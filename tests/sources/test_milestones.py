@@ -13,9 +13,9 @@ from runbook_lib.errors import SourceError
 from runbook_lib.sources.milestones import Backlog, Milestone, MilestoneIssue
 
 from .conftest import World, nobody
-from .test_forge import COMMIT, SETTINGS, Pages, token
+from .github_answers import COMMIT, SETTINGS, Pages
 
-__all__ = ["token"]  # the fixture: the forge wants one here too
+pytestmark = pytest.mark.usefixtures("forge_token")
 HEAD = "d" * 40
 
 
