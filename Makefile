@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 FAULT ?=
 WORKERS ?= 2
+# A file's tests share what it builds: they stay on one worker, the long files first (tests/conftest.py).
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 SERVERS ?= embedded
 
 .PHONY: rehearse test torture bench notebooks recording lint format lock clean
@@ -21,12 +23,12 @@ rehearse: .venv/installed
 	$(BIN)/runbook rehearse $(foreach fault,$(FAULT),--fault $(fault))
 
 test: lint
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov --cov-report=term:skip-covered -m "not torture"
+	$(PYTEST) --cov --cov-report=term:skip-covered -m "not torture"
 	$(BIN)/python -m pytest -p nbval --nbval --nbval-current-env -q $$($(BIN)/python scripts/notebooks.py --recorded)
 
 # Every fault and every kill point; SERVERS=real: the whole faults over a real Prometheus.
 torture: .venv/installed
-	RUNBOOK_TEST_SERVERS=$(SERVERS) $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m torture
+	RUNBOOK_TEST_SERVERS=$(SERVERS) $(PYTEST) -m torture
 
 bench: .venv/installed
 	$(BIN)/python bench/all.py

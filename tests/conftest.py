@@ -41,6 +41,16 @@ settings.register_profile("runbooks", deadline=None)
 settings.load_profile("runbooks")
 
 
+LONG = ("stages", "browser", "notebooks", "rehearsal")
+"""Folders of tests that start networks, kernels and servers."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long files first: workers take files in this order, and the short ones fill up the end."""
+    items.sort(key=lambda item: item.path.parent.name not in LONG)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
@@ -55,6 +65,11 @@ def pytest_runtest_makereport(
     ):
         report.outcome, report.longrepr = "failed", f"required here: {report.longrepr[2]}"
     return report
+
+
+def unmeasured() -> dict[str, str]:
+    """The environment for a process whose lines other tests cover: tracing it only costs time."""
+    return {name: v for name, v in os.environ.items() if name != "COVERAGE_PROCESS_CONFIG"}
 
 
 SMALL = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import socket
@@ -17,6 +16,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+
+from ..conftest import unmeasured
 
 TOKEN = "only-for-this-test"
 SETTINGS = {
@@ -86,7 +87,7 @@ def lab(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     }
     kept = "RUNBOOK_OPERATOR"
     ours = {
-        n: value for n, value in os.environ.items() if n == kept or not n.startswith("RUNBOOK_")
+        n: value for n, value in unmeasured().items() if n == kept or not n.startswith("RUNBOOK_")
     }
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -17,7 +17,7 @@ from tests.stages.recovering import SIZES, Recovering, declare, fresh
 from .conftest import TOKEN, Watched
 
 NOTEBOOK = "10_development.ipynb"
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 
 def test_run_all_replays_the_recording(lab: tuple[Path, str], watched: Watched) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +13,12 @@ from playwright.sync_api import expect
 
 from runbook_lib.evidence.render import render
 
+from ..conftest import unmeasured
 from .conftest import Watched
 
 NOTEBOOK = "10_development.ipynb"
 HOSTILE = "<script>window.ran = 1</script><img src=x onerror='window.ran = 2'>"
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     argv = ["papermill", "--engine", "runbook", project / "notebooks" / NOTEBOOK, output]
     subprocess.run(
         [sys.executable, "-m", *map(str, argv)],
-        env=os.environ | {"RUNBOOK_REPLAY_OK": "1"},
+        env=unmeasured() | {"RUNBOOK_REPLAY_OK": "1"},
         capture_output=True,
         check=True,
     )

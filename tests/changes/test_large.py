@@ -31,7 +31,6 @@ from runbook_lib.stage import Stage, open_stage
 from runbook_lib.strict import PROJECT
 
 NODES = 60
-pytestmark = pytest.mark.xdist_group("large")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,6 @@ from .conftest import Bench
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 MINE = [fault for fault in FAULTS.values() if fault.item == hotfix_branches.item]
 BRANCH = "hotfix/gossip-backoff"
-pytestmark = pytest.mark.xdist_group("checks")
 
 
 def judge(bench: Bench) -> CheckResult:

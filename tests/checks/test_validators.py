@@ -27,7 +27,6 @@ CHECKS = {
 MINE = [
     fault for fault in FAULTS.values() if fault.item in {check.item for _, check in CHECKS.values()}
 ]
-pytestmark = pytest.mark.xdist_group("checks")
 HARBOR = {"testnet": "test-6", "mainnet": "main-6"}
 
 

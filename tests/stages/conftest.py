@@ -26,6 +26,7 @@ from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.strict import parse_yaml
 
+from ..conftest import unmeasured
 from .servers import SERVERS
 
 NOTEBOOK = "10_development.ipynb"
@@ -50,6 +51,7 @@ class Operator:
     secrets: tuple[str, ...] = ()
     env: dict[str, str] = field(default_factory=dict)
     network: RehearsalNetwork | None = None
+    measured: bool = True
     _releases: count[int] = field(default_factory=lambda: count(1))
 
     @property
@@ -58,7 +60,8 @@ class Operator:
 
     @property
     def environment(self) -> dict[str, str]:
-        ours = {k: v for k, v in os.environ.items() if not k.startswith("RUNBOOK_")}
+        given = os.environ if self.measured else unmeasured()
+        ours = {k: v for k, v in given.items() if not k.startswith("RUNBOOK_")}
         self.temporary.mkdir(exist_ok=True)
         path = os.pathsep.join([str(BIN), ours["PATH"]])
         return {
@@ -129,7 +132,7 @@ class Operator:
 
 
 @contextlib.contextmanager
-def operating(root: Path) -> Iterator[Operator]:
+def operating(root: Path, *, measured: bool = True) -> Iterator[Operator]:
     """An operator whose development cluster is up and adopted."""
     home = root / "home"
     home.mkdir(parents=True)
@@ -141,7 +144,7 @@ def operating(root: Path) -> Iterator[Operator]:
             patch.setenv(name, value)
         adopt(str(network.site), "development")
         secrets = tuple(network.env[name] for name in ("RPP_RPC_TOKEN", "GITHUB_TOKEN"))
-        yield Operator(home, secrets, dict(network.env), network)
+        yield Operator(home, secrets, dict(network.env), network, measured)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -26,13 +25,13 @@ from runbook_lib.params import TestnetParams
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.strict import PROJECT
 
+from ..conftest import unmeasured
 from .conftest import entries
 
 DRIVER = Path(__file__).with_name("activation.py")
 OURS = ("test-1", "test-2", "test-3", "test-4")
 NODES = (*OURS, "test-5", "test-6", "test-7")
 DEPLOY, GATE = "testnet.activate.deploy", "testnet.activate.gate"
-pytestmark = pytest.mark.xdist_group("activation")
 
 
 @dataclass
@@ -69,7 +68,7 @@ class Activation:
         file.write_text(json.dumps({**self.params, **changes}))
         with subprocess.Popen(
             [sys.executable, str(DRIVER), str(file)],
-            env={**os.environ, **env},
+            env={**unmeasured(), **env},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -41,7 +41,6 @@ PAIRS = [
     for item in (one.items if one.name in OWN else one.also)
     if item != testnet.gate.item
 ]
-pytestmark = pytest.mark.xdist_group("recovery")
 
 
 @pytest.fixture

@@ -24,7 +24,6 @@ from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
 
-pytestmark = pytest.mark.xdist_group("announce")
 MINE = [fault for fault in FAULTS.values() if fault.item == ITEM]
 EXIT = {"FAIL": ExitCode.REFUSED, "INCONCLUSIVE": ExitCode.INCONCLUSIVE}
 

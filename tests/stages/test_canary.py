@@ -30,7 +30,6 @@ from .promoting import (
 )
 
 MINE = [fault for fault in FAULTS.values() if fault.item in (OBSERVE, CLIENTS)]
-pytestmark = pytest.mark.xdist_group("canary")
 
 
 @dataclass

@@ -30,7 +30,6 @@ FAULTY = [
     for f in MINE
 ]
 EXIT = {"FAIL": 1, "INCONCLUSIVE": 2}
-pytestmark = pytest.mark.xdist_group("canary-ready")
 
 
 @pytest.fixture(scope="module")

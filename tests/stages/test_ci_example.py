@@ -23,7 +23,6 @@ EXAMPLE = PROJECT / "docs" / "github-actions.yml"
 JOBS: dict[str, Any] = yaml.safe_load(EXAMPLE.read_text())["jobs"]
 READS = {"contents": "read", "checks": "read", "issues": "read", "statuses": "read"}
 BOTH = pytest.mark.parametrize("job", JOBS)
-pytestmark = pytest.mark.xdist_group("ci-example")
 
 
 def steps(job: str) -> list[dict[str, Any]]:
@@ -160,7 +159,7 @@ class Runner:
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
     root = tmp_path_factory.mktemp("ci-example")
-    with operating(root) as operator:
+    with operating(root, measured=False) as operator:
         adopt(str(operator.site), "testnet")
         (root / "checkout").mkdir()
         yield Runner(operator, root / "checkout")

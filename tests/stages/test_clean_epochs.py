@@ -37,7 +37,6 @@ MINE = [f for f in FAULTS.values() if f.item == EPOCHS]
 MINE.sort(key=lambda fault: LATE.index(fault.name) if fault.name in LATE else -1)
 EVERYDAY = {"halt-during-epochs", "halted-once"}
 TESTNET = (testnet.deploy.item, GATE)
-pytestmark = pytest.mark.xdist_group("clean-epochs")
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,6 @@ from .recovering import SIZES, Recovering, back, declare, fresh, records, steps
 from .servers import SERVERS
 from .test_kit import Applied
 
-pytestmark = pytest.mark.xdist_group("dark")
 RUNBOOK = "canary_recovery"
 PASS, INCONCLUSIVE = Outcome.PASS, Outcome.INCONCLUSIVE
 DARK = (

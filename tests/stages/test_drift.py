@@ -31,7 +31,6 @@ MALACHITE, REWARDS, WITNESS = (
 needs_chain = pytest.mark.skipif(
     "RPP_CHAIN_DIR" not in os.environ, reason="needs the chain's files"
 )
-pytestmark = pytest.mark.xdist_group("drift")
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,6 @@ from runbook_lib.stage import Stage, open_stage
 
 from .servers import SERVERS
 
-pytestmark = pytest.mark.xdist_group("incidents")
 TEXTS = {
     "summary": "Rewards stopped on both canaries.",
     "impact": "No validator lost stake.",

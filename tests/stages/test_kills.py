@@ -22,12 +22,11 @@ from .conftest import Operator, entries, left_in, operating, processes_of
 DEPLOY = "development.activate.deploy"
 CANCELLED = "run: it was cancelled before its end"
 NODES = ("dev-1", "dev-2", "dev-3", "dev-4")
-pytestmark = pytest.mark.xdist_group("kills")
 
 
 @pytest.fixture(scope="module")
 def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    with operating(tmp_path_factory.mktemp("kills")) as made:
+    with operating(tmp_path_factory.mktemp("kills"), measured=False) as made:
         yield made
 
 

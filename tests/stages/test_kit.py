@@ -26,7 +26,6 @@ from .recovering import Recovering, back, fresh, records, recovering, steps, wal
 ITEM = "canary.recover.disable-gates"
 CANARIES = ("main-1", "main-2")
 NUMBERS = count(1)
-pytestmark = pytest.mark.xdist_group("kit")
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from .conftest import entries
 from .test_rollout import DEPLOY, GATE, Team, network, team  # noqa: F401 - fixtures
 
 NORTH, HARBOR, LUMEN = OPERATORS
-pytestmark = pytest.mark.xdist_group("rollout")
 
 
 def item(verdict: Verdict, name: str) -> Standing:

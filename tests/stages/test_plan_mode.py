@@ -37,7 +37,6 @@ ACTS = frozenset({
     "replay_proofs", "start",
 })  # fmt: skip
 LOCAL = ("CLOCK", "READ ", "LIST ", "DIGEST ", "DERIVE ")
-pytestmark = pytest.mark.xdist_group("plan-mode")
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,6 @@ CASES = [
     pytest.param(fault, id=fault.name, marks=[] if fault.name in EVERYDAY else pytest.mark.torture)
     for fault in MINE
 ]
-pytestmark = pytest.mark.xdist_group("preflight-faults")
 
 
 @pytest.fixture(scope="module")

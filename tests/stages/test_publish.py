@@ -33,7 +33,6 @@ from runbook_lib.sources.redact import Redactor
 from .conftest import NOTEBOOK, issuing, ready_to_post
 
 RELEASE, OUTBOX = "v1.4.0", "outbox/release-issue.json"
-pytestmark = pytest.mark.xdist_group("publish")
 
 
 @pytest.fixture(scope="module")

@@ -33,9 +33,9 @@ from runbook_lib.replaying import open_replay
 from runbook_lib.stage import Stage
 from runbook_lib.strict import PROJECT, parse_yaml
 
+from ..conftest import unmeasured
 from .recovering import Recovering, back, fresh, records, recovering, steps, walk
 
-pytestmark = pytest.mark.xdist_group("recovery")
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 CLUSTER = {"development": "development", "testnet": "testnet"}
 CANARIES = ("main-1", "main-2")
@@ -361,7 +361,7 @@ def start(made: Recovering, runbook: str, **env: str) -> subprocess.Popen[str]:
     path_ = os.pathsep.join([str(PROJECT), str(PLAYER.parent)])
     return subprocess.Popen(
         [sys.executable, str(PLAYER), runbook, str(path)],
-        env={**os.environ, "PYTHONPATH": path_, **env},
+        env={**unmeasured(), "PYTHONPATH": path_, **env},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

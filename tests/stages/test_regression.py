@@ -34,7 +34,6 @@ from .promoting import (
 
 ITEM = "mainnet.ready.no-regression"
 MINE = [fault for fault in FAULTS.values() if fault.item == ITEM]
-pytestmark = pytest.mark.xdist_group("regression")
 
 
 @dataclass

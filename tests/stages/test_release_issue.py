@@ -26,7 +26,6 @@ from .conftest import issuing, ready_to_post
 ITEM = "preflight.release-issue"
 MINE = [fault for fault in FAULTS.values() if fault.item == ITEM]
 RELEASE = "v1.4.0"
-pytestmark = pytest.mark.xdist_group("release-issue")
 
 
 @pytest.fixture(scope="module")

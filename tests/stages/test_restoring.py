@@ -35,7 +35,6 @@ STEPS = [
     "keep-aside", "restore", "replay-proofs", "start",
 ]  # fmt: skip
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
-pytestmark = pytest.mark.xdist_group("restoring")
 
 
 @dataclass

@@ -34,7 +34,6 @@ from .servers import SERVERS
 GATES, DEPLOY, GATE = "testnet.ready.gates", "testnet.activate.deploy", "testnet.activate.gate"
 DECLARED = (GATES, DEPLOY, GATE)
 ALICE, BOB, MALLORY = "alice", "bob", "mallory"
-pytestmark = pytest.mark.xdist_group("rollout")
 
 
 @dataclass

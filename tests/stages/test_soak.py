@@ -34,7 +34,6 @@ MINE = sorted(
     (fault for fault in FAULTS.values() if fault.item == SOAK), key=lambda f: "silence" in f.name
 )
 FIRST = {(fault.outcome): fault.name for fault in reversed(MINE)}
-pytestmark = pytest.mark.xdist_group("soak")
 
 
 def deploy(network: RehearsalNetwork) -> None:

@@ -34,7 +34,6 @@ from .servers import SERVERS
 FIRST, SECOND = "v1.4.0", "v1.5.0"
 DEPLOY, GATE = testnet.deploy.item, testnet.gate.item
 PLANS: dict[str, Any] = {"testnet": testnet.plan, "canary": canary.plan, "mainnet": mainnet.plan}
-pytestmark = pytest.mark.xdist_group("two-releases")
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,6 @@ from runbook_lib.watching import look
 
 from .servers import SERVERS
 
-pytestmark = pytest.mark.xdist_group("watch")
 HOURS = 49
 
 
