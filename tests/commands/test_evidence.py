@@ -1,0 +1,69 @@
+"""Commands over an attempt's files: as a table, and as one document."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from runbook_lib import launch
+
+from .conftest import Terminal
+
+
+def test_verify_seal_and_render_an_attempt(terminal: Terminal, practice: Any) -> None:
+    """Each as a table and as one document."""
+    folder = practice.sealed()
+
+    assert terminal.run("verify", folder) == 0
+    assert "verify: PASS" in terminal.out
+    document = terminal.json("verify", folder)
+    assert (document["outcome"], document["verdict"], document["exit_code_of_run"]) == (
+        "PASS",
+        "PASS",
+        0,
+    )
+    assert len(document["rows"]) == 9
+
+    assert terminal.json("seal", folder) == {"outcome": "PASS", "exit_code": 0}
+    assert terminal.run("seal", folder) == 0
+    assert "✓ PASS" in terminal.out
+
+    page = folder.parent / "page.html"
+    assert terminal.json("render", folder, "-o", page) == {"page": str(page)}
+    assert terminal.run("render", folder / "10_development.ipynb", "-o", page) == 0
+    assert terminal.out == f"{page}\n"
+    assert page.read_text().startswith("<!doctype html>")
+
+    (folder / "record.jsonl").write_text("")
+    assert terminal.run("verify", folder) == 1
+
+
+def test_rendering_into_no_folder_is_named(terminal: Terminal, practice: Any) -> None:
+    """A path that cannot be written is a person's mistake."""
+    folder = practice.sealed()
+
+    assert terminal.run("render", folder, "-o", folder / "none" / "page.html") == 3
+    assert "page.html: expected a file that can be written, got: No such file" in terminal.err
+
+
+def test_replay_compares_with_our_notebook(
+    terminal: Terminal, practice: Any, monkeypatch: Any
+) -> None:
+    """The rows, and who recorded."""
+    folder = practice.sealed()
+
+    def run_stage(stage: str, values: Any) -> Any:
+        opened = practice.open()
+        practice.walk(opened)
+        kept = Path(os.environ["RUNBOOK_REPLAY_KEEP"])
+        (kept / "record.jsonl").write_bytes((opened.folder / "record.jsonl").read_bytes())
+        return SimpleNamespace(problems=[])
+
+    monkeypatch.setattr(launch, "run_stage", run_stage)
+    document = terminal.json("replay", folder)
+
+    assert terminal.code == 0
+    assert (document["recorded_by"], document["replayed_by"]) == ("0.1.0", "0.1.0")
+    assert [row["observed"] for row in document["rows"]] == ["the same"] * 7

@@ -1,0 +1,184 @@
+"""A run prints one document and ends with the verdict's exit code; JupyterLab gets a copy."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from runbook_lib import launch
+from runbook_lib.commands import running
+from runbook_lib.errors import ParameterError, StageRefused
+from runbook_lib.outcomes import ExitCode, Outcome
+from runbook_lib.params import stage_params
+
+from .conftest import Terminal
+
+DEVELOPMENT = "development"
+
+
+def test_run_prints_the_verdict_and_where_the_evidence_is(
+    terminal: Terminal, practice: Any, params: Path, monkeypatch: Any
+) -> None:
+    """Progress item by item, the card, the folder; with --json one document. The exit code fits."""
+
+    def run_stage(stage: str, values: Any, *, shown: Any, **given: Any) -> Any:
+        opened = practice.open(**values)
+        practice.walk(opened, ci_green=Outcome.FAIL)
+        with pytest.raises(StageRefused):
+            opened.enforce()
+        verdict = opened.verdict()
+        if shown is not None:
+            shown(verdict.items[1])
+        return SimpleNamespace(
+            exit_code=verdict.exit_code, verdict=verdict, folder=opened.folder, problems=["odd"]
+        )
+
+    monkeypatch.setattr(launch, "run_stage", run_stage)
+
+    assert terminal.run("run", DEVELOPMENT, "-f", params) == 1
+    assert terminal.out.startswith("✗ FAIL         development.ready.ci-green: dev-1: height:")
+    plan = practice.entries("plan")[-1].body["digest"]
+    assert f"\nplan      {plan}\nevidence  {practice.folder(1)}\n" in terminal.out
+    assert "-p retry_reason 'WHY'" in terminal.out
+
+    document = terminal.json("run", DEVELOPMENT, "-f", params)
+
+    assert terminal.code == 1
+    assert document["outcome"] == "FAIL"
+    assert document["evidence"] == str(practice.folder(2))
+    assert document["problems"] == ["odd"]
+    plan = practice.entries("plan")[-1].body["digest"]
+    assert document["plan"] == plan
+    assert [item["state"] for item in document["items"]] == ["judged"] * 3 + ["not-reached"] * 4
+    assert document["items"][1] == {
+        "id": "development.ready.ci-green",
+        "outcome": "FAIL",
+        "state": "judged",
+        "waived": False,
+        "reason": document["items"][1]["reason"],
+    }
+
+    terminal.run("run", DEVELOPMENT, "-f", params, "--continue", "-p", "retry_reason", "mended")
+
+    assert practice.folder() == practice.folder(2)
+    assert practice.entries("session")[-1].body["params"]["retry_reason"] == "mended"
+
+
+def test_a_run_that_never_opened_is_a_document_too(terminal: Terminal, monkeypatch: Any) -> None:
+    """Without verdict and evidence, with its problems."""
+    report = SimpleNamespace(exit_code=ExitCode.BROKEN, verdict=None, folder=None, problems=["x"])
+    monkeypatch.setattr(launch, "run_stage", lambda *words, **more: report)
+
+    assert terminal.json("run", DEVELOPMENT) == {
+        "outcome": "INCONCLUSIVE",
+        "exit_code": 3,
+        "return_at": None,
+        "items": [],
+        "plan": None,
+        "evidence": None,
+        "problems": ["x"],
+    }
+    assert terminal.run("run", DEVELOPMENT) == 3
+
+
+def test_an_output_in_no_folder_is_refused(terminal: Terminal, params: Path) -> None:
+    """Before anything runs."""
+    argv = ["run", DEVELOPMENT, "-f", params, "-o", params.parent / "none" / "out.ipynb"]
+
+    assert terminal.run(*argv) == 3
+    assert "none/out.ipynb: expected a folder that exists, got " in terminal.err
+
+
+def test_nothing_to_continue_is_said(terminal: Terminal, params: Path) -> None:
+    """A release without an attempt cannot be continued."""
+    assert terminal.run("run", DEVELOPMENT, "-f", params, "--continue") == 3
+    assert terminal.err == (
+        "v1.4.0/development: expected an attempt with mode: apply to continue, got none yet\n"
+    )
+
+
+def test_a_plan_made_meanwhile_does_not_hide_the_apply_that_waits(
+    practice: Any, params: Path
+) -> None:
+    """Each mode goes on with its own newest attempt."""
+    for mode in ("apply", "plan", "apply", "plan"):
+        practice.open(mode=mode)
+    given = {key: practice.params[key] for key in ("site", "release", "commit")}
+
+    newest = {
+        mode: running.newest_attempt(
+            DEVELOPMENT, stage_params(DEVELOPMENT, {**given, "mode": mode}, "p")
+        )
+        for mode in ("plan", "apply")
+    }
+
+    assert newest == {"plan": 4, "apply": 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("true", True), ("False", False), ("3", 3), ("0.5", 0.5), ("v1", "v1"), ("", "")],
+)
+def test_parameters_are_typed_as_papermill_does(text: str, value: Any) -> None:
+    """-p reads numbers and truth values, -r takes text as it is."""
+    args = SimpleNamespace(parameters_file=None, parameter=[("x", text)], raw=[("y", text)])
+
+    assert running.read_parameters(args) == ({"x": value, "y": text}, "command line")
+
+
+def test_a_parameter_file_must_be_a_mapping(tmp_path: Path) -> None:
+    """It is named with its line."""
+    path = tmp_path / "x.yaml"
+    path.write_text("a: 1\na: 2\n")
+    args = SimpleNamespace(parameters_file=str(path), parameter=[], raw=[])
+    with pytest.raises(ParameterError) as caught:
+        running.read_parameters(args)
+
+    assert str(caught.value) == f"{path}: line 2: expected YAML, got: key 'a' is given twice"
+
+
+def test_lab_prepares_a_copy_in_a_new_attempt(
+    terminal: Terminal, practice: Any, params: Path
+) -> None:
+    """Parameters filled in, outputs gone; continued, the stepped-through copy is kept."""
+    document = terminal.json("lab", DEVELOPMENT, "-f", params)
+    path = Path(document["notebook"])
+    book = json.loads(path.read_bytes())
+    injected = [c for c in book["cells"] if "injected-parameters" in c["metadata"].get("tags", [])]
+
+    assert terminal.code == 0
+    assert document["attempt"] == 1
+    assert path == practice.folder() / "10_development.ipynb"
+    assert "attempt = 1" in "".join(injected[0]["source"])
+    assert all(not cell.get("outputs") for cell in book["cells"])
+
+    path.write_text(path.read_text() + " ")
+    argv = ["lab", DEVELOPMENT, "-f", params, "--continue", "--no-browser"]
+
+    assert terminal.run(*argv) == 0
+    assert f"attempt 1: {path}" in terminal.out
+    assert "jupyterlab" in terminal.out
+    assert path.read_text().endswith(" ")
+
+
+def test_lab_opens_jupyterlab_on_the_copy(
+    terminal: Terminal, practice: Any, params: Path, monkeypatch: Any
+) -> None:
+    """With the interpreter that we run on."""
+    called: list[list[str]] = []
+
+    def call(command: list[str]) -> int:
+        called.append(command)
+        return 0
+
+    monkeypatch.setattr(subprocess, "call", call)
+
+    assert terminal.run("lab", DEVELOPMENT, "-f", params) == 0
+    assert called[0][:3] == [sys.executable, "-m", "jupyterlab"]
+    assert called[0][-1] == "10_development.ipynb"

@@ -1,0 +1,108 @@
+"""Where a release stands, what a site lacks, and the schemas of what we read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from runbook_lib.errors import StageRefused
+from runbook_lib.outcomes import Outcome
+from runbook_lib.strict import PROJECT
+
+from .conftest import Terminal
+
+DEVELOPMENT = "development"
+
+
+def test_status_is_computed_from_the_attempts(terminal: Terminal, practice: Any) -> None:
+    """2 until the release passed its stages, 0 then."""
+    argv = ["status", "v1.4.0", "--site", practice.site]
+
+    assert terminal.run(*argv) == 2
+    assert "no attempt yet" in terminal.out
+
+    stage = practice.open()
+    practice.walk(stage, ci_green=Outcome.FAIL)
+    with pytest.raises(StageRefused):
+        stage.enforce()
+    document = terminal.json(*argv)
+
+    assert terminal.code == 2
+    assert document["attempts"][0]["outcome"] == "FAIL"
+    assert document["attempts"][0]["blocks"].startswith("development.ready.ci-green: dev-1")
+
+    practice.sealed()
+    document = terminal.json(*argv)
+
+    assert terminal.code == 0
+    assert [(row["attempt"], row["exit_code"], row["sealed"]) for row in document["attempts"]] == [
+        (1, 1, False),
+        (2, 0, True),
+    ]
+    assert terminal.run(*argv) == 0
+
+
+def test_status_of_a_plan_is_no_pass(terminal: Terminal, practice: Any) -> None:
+    """A plan that is ready has promoted nothing."""
+    stage = practice.open(mode="plan")
+    practice.walk(stage)
+    stage.enforce()
+
+    assert terminal.run("status", "v1.4.0", "--site", practice.site) == 2
+
+
+def test_doctor_says_what_is_missing(terminal: Terminal, practice: Any, monkeypatch: Any) -> None:
+    """The machine alone, then a site with its secrets, people, commands and endpoints."""
+    assert terminal.run("doctor") == 0
+    monkeypatch.setenv("GITHUB_TOKEN", "short")
+    monkeypatch.setenv("RUNBOOK_OPERATOR", "mallory")
+    commands_of_site = {
+        "version": {"argv": ["no-such-program-anywhere"]},
+        "suites": {"tests/pipeline": {"argv": ["true"]}},
+    }
+    grafana = {"grafana": {"url": "http://127.0.0.1:9"}}
+    practice.write_site(commands=commands_of_site, dashboards=grafana)
+    document = terminal.json("doctor", "--site", practice.site)
+    rows = {row["subject"]: row for row in document["rows"]}
+
+    assert terminal.code == 1
+    assert rows["python"]["outcome"] == rows["papermill"]["outcome"] == "PASS"
+    assert rows["store"]["outcome"] == "PASS"
+    assert (rows["GITHUB_TOKEN"]["outcome"], rows["GITHUB_TOKEN"]["observed"]) == (
+        "FAIL",
+        "5 characters",
+    )
+    assert rows["operator"]["outcome"] == "FAIL"
+    assert rows["version"]["observed"] == "no-such-program-anywhere: not on PATH"
+    assert rows["tests/pipeline"]["outcome"] == "PASS"
+    assert rows["deploy"]["outcome"] == "INCONCLUSIVE"
+    assert rows["prometheus"]["observed"].startswith("ConnectError")
+    assert rows["forge"]["outcome"] == rows["grafana"]["outcome"] == "FAIL"
+
+
+def test_doctor_names_every_problem_of_a_site(terminal: Terminal, practice: Any) -> None:
+    """One row each."""
+    practice.write_site(store=7, people=[])
+    document = terminal.json("doctor", "--site", practice.site)
+    wrong = [row["observed"] for row in document["rows"] if row["subject"] == str(practice.site)]
+
+    assert terminal.code == 1
+    assert len(wrong) == 2
+    assert wrong[0] == f"{practice.site}: store: expected text in quotes, got 7"
+
+
+def test_schemas_accept_what_we_ship(terminal: Terminal) -> None:
+    """The example site and the development parameters, and nothing misspelt."""
+    site = terminal.json("schema", "site")
+    example = yaml.safe_load((PROJECT / "params/sites/example.yaml").read_text())
+    jsonschema.validate(example, site)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**example, "stor": "x"}, site)
+
+    stage = terminal.json("schema", DEVELOPMENT)
+    jsonschema.validate(yaml.safe_load((PROJECT / "params/development.yaml").read_text()), stage)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"relase": "v1"}, stage)

@@ -1,0 +1,109 @@
+"""Wrong usage, a missing file and an interrupt end with 3, in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib.commands import evidence
+
+from .conftest import Terminal
+
+DEVELOPMENT = "development"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["holiday"],
+        ["run"],
+        ["run", "moon"],
+        ["run", DEVELOPMENT, "-p", "release"],
+        ["verify"],
+        ["adopt", "--site", "x"],
+        ["schema", "metrics"],
+        ["status", "v1"],
+    ],
+)
+def test_wrong_usage_ends_with_3(terminal: Terminal, argv: list[str]) -> None:
+    """2 means inconclusive here; what is wrong goes to stderr."""
+    assert terminal.run(*argv) == 3
+    assert terminal.out == ""
+    assert "usage: runbook" in terminal.err
+    assert "error: " in terminal.err
+
+
+def test_help_is_no_error(terminal: Terminal) -> None:
+    """It lists every command."""
+    assert terminal.run("--help") == 0
+    for verb in ("run", "lab", "rehearse", "adopt", "verify", "replay", "seal", "render"):
+        assert f"\n    {verb} " in terminal.out
+
+
+@pytest.mark.parametrize(
+    ("argv", "problem"),
+    [
+        (["run", DEVELOPMENT, "-f", "none.yaml"], "none.yaml: expected a parameter file, got: No"),
+        (["run", DEVELOPMENT, "-f", "."], ".: expected a parameter file, got: Is a directory"),
+        (["lab", DEVELOPMENT, "-f", "none.yaml"], "none.yaml: expected a parameter file, got: No"),
+        (["lab", DEVELOPMENT], "command line: site: expected a site file, got none"),
+        (
+            ["run", DEVELOPMENT, "--continue", "-p", "site", "none.yaml"],
+            "release: expected a value",
+        ),
+        (["status", "v1", "--site", "none.yaml"], "none.yaml: expected a site file, got: No such"),
+        (["adopt", "--site", "none.yaml", "--cluster", "x"], "none.yaml: expected a site file"),
+        (["verify", "none"], "none: expected the folder of an attempt, got none"),
+        (["replay", "none"], "none: expected the folder of an attempt, got none"),
+        (["seal", "none"], "none: expected the folder of an attempt, got none"),
+        (["render", "none.ipynb"], "none.ipynb: expected a notebook, got: "),
+        (["render", "."], "expected one executed notebook, got 0"),
+        (["rehearse", "--fault", "holiday"], "fault: expected one of "),
+    ],
+)
+def test_what_is_missing_is_named(
+    terminal: Terminal, argv: list[str], problem: str, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """On stderr; with --json the one document says it, too. Exit 3."""
+    monkeypatch.chdir(tmp_path)
+    assert terminal.run(*argv) == 3
+    assert problem in terminal.err
+    assert "Traceback" not in terminal.err
+
+    document = terminal.json(*argv)
+
+    assert terminal.code == 3
+    assert problem in document["error"]
+    assert (document["outcome"], document["exit_code"]) == ("INCONCLUSIVE", 3)
+
+
+def test_a_cancelled_command_says_so(terminal: Terminal, monkeypatch: Any) -> None:
+    """Ctrl-C is exit 3 without a traceback; a reader that went away is exit 3 in silence."""
+
+    def cancelled(args: Any) -> int:
+        raise KeyboardInterrupt
+
+    def gone(args: Any) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(evidence, "verify", cancelled)
+    assert terminal.run("verify", "x") == 3
+    assert terminal.err == "runbook: cancelled\n"
+    monkeypatch.setattr(evidence, "verify", gone)
+    assert terminal.run("verify", "x") == 3
+    assert terminal.err == ""
+
+
+def test_faults_are_listed(terminal: Terminal) -> None:
+    """With the item that must notice each, and its outcome."""
+    document = terminal.json("rehearse", "--list-faults")
+    found = {row["name"]: row for row in document}
+
+    assert terminal.code == 0
+    assert found["ci-red"]["item"] == "development.ready.ci-green"
+    assert found["ci-red"]["outcome"] == "FAIL"
+    assert terminal.run("rehearse", "--list-faults") == 0
+    assert "gate-flipped" in terminal.out
