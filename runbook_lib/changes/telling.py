@@ -16,6 +16,7 @@ from ..errors import SourceError, SourceRefused
 from ..evidence import outbox
 from ..outcomes import unknown_row
 from ..params import RolloutParams
+from ..sources import notices
 from ..sources.process import Ended
 from .apply import Applier, Step
 from .instruction import Instruction
@@ -110,10 +111,6 @@ def _comment(context: Context, made: Instruction) -> Step:
         return Ended(0, b"", b"")
 
     def posted() -> bool:
-        me = context.forge.me().casefold()
-        return any(
-            one.author.casefold() == me and one.body.partition("\n")[0].strip() == made.marker
-            for one in context.forge.comments(number)
-        )
+        return notices.stands(context.forge, number, made.marker)
 
     return Step(made.operator, f"instruct-{made.key}", post, posted, expected="posted")

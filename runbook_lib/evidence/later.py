@@ -165,17 +165,9 @@ def _comment(scope: Scope, site: Site, document: dict[str, Any], by: str) -> lis
     """An operator's instruction in the release issue, once; by its first line."""
     issue, marker = int(document["issue"]), str(document["marker"])
     forge = GitHub(scope, site.forge, writes="notify")
-    me = forge.me().casefold()
-
-    def stands() -> bool:
-        return any(
-            one.author.casefold() == me and one.body.partition("\n")[0].strip() == marker
-            for one in forge.comments(issue)
-        )
-
-    if not stands():
+    if not notices.stands(forge, issue, marker):
         forge.create_comment(issue, str(document["text"]))
-    there = stands()
+    there = notices.stands(forge, issue, marker)
     got = f"issue {issue}" if there else "not among its comments"
     return [check_row(str(document["operator"]), "instructed", f"issue {issue}", got, there)]
 

@@ -11,6 +11,7 @@ from .. import reach, site
 from ..canonical import canonical
 from ..errors import SourceError
 from . import wire
+from .forge import Forge
 from .github import GitHub
 from .running import fill, reason
 from .scope import Scope
@@ -43,3 +44,12 @@ def by_webhook(scope: Scope, webhook: reach.Webhook, document: Mapping[str, Any]
 def by_comment(scope: Scope, forge: site.Forge, issue: int, text: str) -> None:
     """A comment in the release issue. Raises SourceError when it is not taken."""
     GitHub(scope, forge, writes="notify").create_comment(issue, text)
+
+
+def stands(forge: Forge, issue: int, marker: str) -> bool:
+    """Whether our own account said so in an issue, by a comment's first line. Raises SourceError."""
+    me = forge.me().casefold()
+    return any(
+        one.author.casefold() == me and one.body.partition("\n")[0].strip() == marker
+        for one in forge.comments(issue)
+    )

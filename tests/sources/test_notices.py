@@ -11,10 +11,13 @@ import pytest
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.reach import Command, Webhook
 from runbook_lib.sources import notices
+from runbook_lib.sources.github import GitHub
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import LiveTape, read_entries
+
+from .github_answers import SETTINGS, comment
 
 
 @pytest.fixture
@@ -137,3 +140,28 @@ def test_a_webhook_that_is_busy_is_asked_once(tmp_path: Path, asked: list[httpx.
         notices.by_webhook(scope(tmp_path, asked, 503), endpoint, {})
 
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("author", "body", "there"),
+    [
+        ("Bot", "<!-- m -->\nDo this", True),
+        ("bot", " <!-- m --> \r\nedited", True),
+        ("eve", "<!-- m -->\nDo that", False),
+        ("bot", "Do this\n<!-- m -->", False),
+        ("bot", "<!-- n -->", False),
+    ],
+)
+def test_what_stands_in_an_issue_is_our_accounts_own_word(
+    tmp_path: Path, author: str, body: str, there: bool
+) -> None:
+    """By its first line; a forge tells no accounts apart by case."""
+    said = comment(1, user={"login": author}, body=body)
+    redactor = Redactor()
+    transport = httpx.MockTransport(lambda _: httpx.Response(200, json=[said]))
+    scoped = Scope(
+        LiveTape(tmp_path / "tape", redactor), Outside(redactor, Http(redactor, transport)), "i", 1
+    )
+    forge = GitHub(scoped, SETTINGS.model_copy(update={"token_env": "", "account": "bot"}))
+
+    assert notices.stands(forge, 7, "<!-- m -->") is there
