@@ -22,6 +22,9 @@ from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import LiveTape, ReplayTape
 from runbook_lib.sources.wordforms import Window
 
+from .observing import Look
+from .staging import Staging
+
 PLAN = "sha256:" + "a" * 64
 
 
@@ -132,3 +135,15 @@ def bench(
     network.forge.comments.clear()
     for path in (network.root / "words" / "v1.4.0").iterdir():
         path.unlink()
+
+
+@pytest.fixture
+def staging(practice: Any) -> Staging:
+    return Staging(practice)
+
+
+@pytest.fixture
+def look(tmp_path: Path) -> Iterator[Look]:
+    made = Look(tmp_path)
+    yield made
+    made.outside.close()

@@ -1,0 +1,77 @@
+"""preflight.observability: dashboards."""
+
+from __future__ import annotations
+
+import pytest
+
+from runbook_lib.site import Dashboards
+
+from .observing import FAIL, INCONCLUSIVE, TOPICS, Look
+
+
+def test_a_red_panel_is_named_with_its_value(look: Look) -> None:
+    """The value lies in the red step."""
+    look.world.value = "80"
+    assert look.bad() == [(FAIL, "D: P", "query ?", "80 at i=0")]
+
+
+@pytest.mark.parametrize(
+    ("value", "age", "problem"),
+    [
+        ("NaN", 5.0, "no number: nan at i=0"),
+        ("1", 200.0, "stale: 200 s old, at most 180 s"),
+        ("1", 600.0, 'stale: x{cluster="dev"} has samples of the last 1h, none of the last 5 min'),
+        ("1", 9999.0, 'no data: nothing emits x{cluster="dev"}'),
+    ],
+)
+def test_what_is_no_fresh_number_is_inconclusive(
+    look: Look, value: str, age: float, problem: str
+) -> None:
+    """Never green, whatever the value was."""
+    look.world.value, look.world.age = value, age
+    assert look.bad() == [(INCONCLUSIVE, "D: P", "query ?", problem)]
+
+
+def test_an_empty_answer_of_fresh_series_is_no_data(look: Look) -> None:
+    """A join that finds no partner has fresh sources and says nothing."""
+    look.world.values['x{cluster="dev"}'] = []
+    assert look.bad() == [(INCONCLUSIVE, "D: P", "query ?", "no data: the query is empty")]
+
+
+def test_a_constant_proves_nothing(look: Look) -> None:
+    """Without a selector there is nothing whose age could be told."""
+    look.world.panel["targets"] = [{"refId": "A", "expr": "vector(1)"}]
+    problem = "expected a query with a selector, got 'vector(1)'"
+    assert look.bad() == [(INCONCLUSIVE, "D: P", "query A", problem)]
+
+
+def test_panels_without_thresholds_get_the_catalogues_limit(look: Look) -> None:
+    """Of the metric that reads the same series; a topic with no such panel cannot pass."""
+    look.world.panel["fieldConfig"] = {}
+    topics = [
+        (INCONCLUSIVE, t, "panels that can be red", "0 of 1; give one thresholds") for t in TOPICS
+    ]
+    assert look.bad() == topics
+    expr = "sum(rate(rpp_stark_verify_duration_seconds_bucket[5m]))"
+    look.world.panel["targets"] = [{"expr": expr}]
+    look.world.value = "999"
+    assert look.bad() == []
+    look.world.value = "1001"
+    what = "Time to verify a proof (the catalogue's limit)"
+    assert look.bad() == [(FAIL, "D: P", what, "1001 at i=0")]
+
+
+def test_a_topic_that_is_not_mapped_names_its_key(look: Look) -> None:
+    """An empty set of dashboards is no green one."""
+    bare = look.site().model_copy(update={"dashboards": Dashboards()})
+    assert look.bad(site=bare) == [
+        (INCONCLUSIVE, t, "dashboards", f"none; set dashboards.topics.{t}") for t in TOPICS
+    ]
+
+
+def test_a_uid_without_a_grafana_names_its_key(look: Look) -> None:
+    """Nobody to ask."""
+    boards = Dashboards(topics={"proof_latency": ["uid"]})
+    found = look.bad(site=look.site().model_copy(update={"dashboards": boards}))
+    problem = "expected dashboards.grafana for a uid, got none; set it"
+    assert (INCONCLUSIVE, "uid", "dashboard", problem) in found
