@@ -1,0 +1,97 @@
+"""Standings and verdicts to show, and the outline of a card as a browser reads it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+from typing import Any
+
+from runbook_lib import display
+from runbook_lib.outcomes import (
+    CheckResult,
+    Row,
+    Standing,
+    Verdict,
+    check_row,
+    explain,
+    unknown_row,
+    worst,
+)
+
+NOW = datetime(2026, 11, 23, 14, 0, 5, tzinfo=UTC)
+ITEM = "preflight.config-drift"
+GOOD = check_row("dev-1", "malachite_consensus", False, False, True)
+BAD = check_row("dev-2", "p95 latency", 1200.0, 1250.5, False, unit="ms")
+UNKNOWN = unknown_row("dev-3", "p95 latency", "<= 1200 ms", "connection refused")
+
+
+def judged(*rows: Row, item: str = ITEM, **more: Any) -> Standing:
+    result = CheckResult(
+        item=item,
+        outcome=worst(row.outcome for row in rows),
+        reason=explain(rows, "every node is as expected", "no node is listed"),
+        rows=rows,
+        started=NOW,
+        ended=NOW + timedelta(seconds=3),
+    )
+    return Standing(item=item, kind="check", state="judged", result=result, **{"number": 1, **more})
+
+
+def verdict(*items: Standing, **more: Any) -> Verdict:
+    facts: dict[str, Any] = {
+        "release": "v1.4.0",
+        "commit": "4f9d0c2e",
+        "stage": "development",
+        "site": "example",
+        "mode": "apply",
+        "attempt": 3,
+        "number": 1,
+        "source": "live",
+        "run": "headless",
+        "operator": "ada",
+        "started": NOW,
+        "ended": NOW + timedelta(minutes=4),
+        "items": items,
+    }
+    return Verdict(**{**facts, **more})
+
+
+ALLOWED = {"div", "strong", "code", "details", "summary", "span", "wbr"} | {
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+}
+
+
+class Outline(HTMLParser):
+    """Tags that are opened and closed, and the text a reader sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.open: list[str] = []
+        self.attributes: set[str] = set()
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+        if tag != "wbr":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def outline(card: display.Card) -> Outline:
+    parsed = Outline()
+    parsed.feed(card.html)
+    parsed.close()
+    assert parsed.open == []
+    return parsed
