@@ -7,8 +7,10 @@ from pathlib import Path
 
 from . import display, playbook
 from .changes.wayback import FOLDER, laid_ready
+from .evidence.posting import plan_digest
 from .evidence.record import Record
 from .outcomes import ExitCode, Outcome, Verdict
+from .session import PARAMETERS
 
 
 def verdict_card(verdict: Verdict, folder: Path | None) -> display.Card:
@@ -34,16 +36,21 @@ def next_steps(verdict: Verdict, folder: Path | None = None) -> list[str]:
         return back
     if verdict.stage == playbook.PREFLIGHT and verdict.exit_code is ExitCode.PASSED:
         return ["Nothing of the preflight stands in the way of opening the stage."]
-    again = f"runbook run {verdict.stage} -f PARAMS -p attempt {verdict.attempt}"
+    given = f"-f {_parameters(folder)}"
+    again = f"runbook run {verdict.stage} {given} -p attempt {verdict.attempt}"
     match verdict.exit_code:
         case ExitCode.PASSED if verdict.mode == "plan":
-            return ["Have the plan approved, then run with mode: apply."]
+            return [_apply(verdict, given, folder)]
         case ExitCode.PASSED:
             return []
         case ExitCode.WAITING:
             return [f"Come back then: `{again}`"]
         case ExitCode.REFUSED:
-            return [f"Mend it, then: `{again} -p retry_reason 'WHY'`", *_drops(verdict), *back]
+            return [
+                f"Mend it, then: `{again} -p retry_reason 'WHY'`",
+                *_drops(verdict, given),
+                *back,
+            ]
         case _:
             return [f"Mend what could not be read, then: `{again}`", *back]
 
@@ -65,13 +72,27 @@ def _ways_back(verdict: Verdict, folder: Path | None) -> list[str]:
     return [f"Or take all of it back: `{command}`", f"Or some nodes only: `{command} --nodes NODE`"]
 
 
-def _drops(verdict: Verdict) -> list[str]:
+def _parameters(folder: Path | None) -> str:
+    """The file an attempt's parameters lie in; of a replay, and of an old attempt, a word for it."""
+    path = folder / PARAMETERS if folder is not None else None
+    return shlex.quote(str(path)) if path is not None and path.is_file() else "PARAMS"
+
+
+def _apply(verdict: Verdict, given: str, folder: Path | None) -> str:
+    if folder is None or verdict.stage not in playbook.STAGES:
+        return "Have the plan approved, then run with mode: apply."
+    digest = plan_digest(Record(folder / "record.jsonl").entries())
+    command = f"runbook run {verdict.stage} {given} -p mode apply -p approved_plan {digest}"
+    return f"Have the plan approved, then: `{command}`"
+
+
+def _drops(verdict: Verdict, given: str) -> list[str]:
     """Leaving out a node that stops a rollout; only a plan that others approved can shrink."""
     first = verdict.blocking[0]
     if first.kind != "change" or verdict.stage == "development" or first.result is None:
         return []
     nodes = {row.subject for row in first.open_rows if row.outcome is Outcome.FAIL}
-    again = f"runbook run {verdict.stage} --continue -f PARAMS"
+    again = f"runbook run {verdict.stage} --continue {given}"
     return [
         f"Or leave {node} out, with an approval: `{again} --drop {node} --reason 'WHY'`"
         for node in sorted(nodes)[:3]

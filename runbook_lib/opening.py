@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+
 from . import playbook
 from .admission import find_operator, require_order, require_resolved, require_shared
 from .canonical import digest
@@ -13,7 +15,7 @@ from .errors import ParameterError
 from .evidence.store import Attempt, Store
 from .evidence.undoing import what_to_undo
 from .params import PER_TRY, STAGE_PARAMS, RecoveryParams, StageParams, promoted, stage_params
-from .session import OPEN, VERSION, Session, hand_over, run_kind
+from .session import OPEN, PARAMETERS, VERSION, Session, hand_over, run_kind
 from .site import Site, parse_site, read_site
 from .sources.clock import read_clock
 from .sources.redact import Redactor
@@ -114,7 +116,7 @@ def _create(store: Store, stage: str, params: StageParams, site: Site, operator:
     undoes = {}
     if isinstance(params, RecoveryParams):
         undoes = {"undoes": _undoes(store, about, params, source)}
-    return store.create(
+    attempt = store.create(
         params.release,
         stage,
         {
@@ -138,6 +140,10 @@ def _create(store: Store, stage: str, params: StageParams, site: Site, operator:
         },
         whatever=bool(undoes),
     )
+    given = {**params.fixed(), "wait": params.wait}
+    text = yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
+    (attempt.folder / PARAMETERS).write_text(text, "utf-8")
+    return attempt
 
 
 def _undoes(store: Store, about: str, params: RecoveryParams, source: str) -> dict[str, Any] | None:

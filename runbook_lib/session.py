@@ -22,6 +22,8 @@ from .sources.tape import Tape
 
 VERSION = "0.1.0"
 OPEN = "stage.open"
+PARAMETERS = "params.yaml"
+"""In an attempt's folder: what it was opened with, so that a command can go on with it."""
 Source = Literal["live", "rehearsal", "replay"]
 
 

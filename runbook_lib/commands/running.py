@@ -104,6 +104,8 @@ def tell(report: Any, *, as_json: bool) -> int:
 
 def report_document(report: Any) -> dict[str, Any]:
     """The one JSON document of a run."""
+    from ..next_steps import next_steps
+
     verdict: Verdict | None = report.verdict
     items = verdict.items if verdict is not None else ()
     return {
@@ -123,6 +125,7 @@ def report_document(report: Any) -> dict[str, Any]:
         "plan": _plan_of(report),
         "evidence": str(report.folder) if report.folder is not None else None,
         "problems": list(report.problems),
+        "next": next_steps(verdict, report.folder) if verdict is not None else [],
     }
 
 

@@ -83,6 +83,7 @@ def test_a_run_that_never_opened_is_a_document_too(terminal: Terminal, monkeypat
         "plan": None,
         "evidence": None,
         "problems": ["x"],
+        "next": [],
     }
     assert terminal.run("run", DEVELOPMENT) == 3
 

@@ -28,7 +28,9 @@ from runbook_lib.params import TestnetParams
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import Entry, mutations, read_entries
 from runbook_lib.stage import Stage, open_stage
+from runbook_lib.strict import parse_yaml
 
+from .conftest import entries
 from .servers import SERVERS
 
 GATES, DEPLOY, GATE = "testnet.ready.gates", "testnet.activate.deploy", "testnet.activate.gate"
@@ -239,11 +241,16 @@ def test_a_dropped_node_lets_the_rollout_finish_without_it(team: Team) -> None:
     """On another's word; the others get the release, and it stays as it is known."""
     digest, window = team.planned()
     team.network.fault("node-stays-down@testnet/test-3")
-    given = {"approved_plan": digest, "approvals": [team.approve(digest)], **window, "wait": True}
-    verdict, folder = team.walk(mode="apply", **given)
-    assert "--drop test-3" in " ".join(next_steps(verdict))
+    told = {"approved_plan": digest, "approvals": [team.approve(digest)], **window, "wait": True}
+    verdict, folder = team.walk(mode="apply", **told)
+    given = folder / "params.yaml"
+    assert f"`runbook run testnet --continue -f {given} --drop test-3 --reason 'WHY'`" in " ".join(
+        next_steps(verdict, folder)
+    )
+    opened = entries(folder)[0]["body"]["params"]
+    assert parse_yaml(given.read_bytes(), given.name) == {**opened, "wait": True}
     drop = {"node": "test-3", "reason": "its disk died, a spare is ordered", "approval": ""}
-    again = {**given, "attempt": verdict.attempt, "retry_reason": "test-3 is left out"}
+    again = {**told, "attempt": verdict.attempt, "retry_reason": "test-3 is left out"}
     with pytest.raises(
         ParameterError, match=r"drops.0: expected an approval of sha256:"
     ) as refused:

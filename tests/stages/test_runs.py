@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -184,17 +185,21 @@ def test_plain_papermill_is_recognised_as_unsealed(operator: Operator) -> None:
 
 
 def test_a_stage_that_waits_is_continued_to_its_pass(operator: Operator) -> None:
-    """Too early is exit 4 with the time to return; the same attempt goes on and repeats no change.
+    """Too early is exit 4 with the time to return; the command it names goes on with the attempt.
 
+    No change is repeated.
     Each run prints one JSON document and nothing else.
     """
     run = ("runbook", "run", "development", "--json", "-f", operator.params)
     named = ("-r", "release", operator.release())
     waiting = operator.run(*run, *named, "-p", "wait", "false")
     steps = [e for e in entries(operator.attempt(named[2])) if e["kind"] == "step"]
-    passing = operator.run(*run, *named, "-p", "wait", "true", "--continue")
+    first = json.loads(waiting.stdout)
+    [told] = first["next"]
+    command = shlex.split(told.removeprefix("Come back then: `").removesuffix("`"))
+    passing = operator.run(*command, "-p", "wait", "true", "--json")
 
-    first, second = json.loads(waiting.stdout), json.loads(passing.stdout)
+    second = json.loads(passing.stdout)
     assert (waiting.returncode, first["exit_code"], first["outcome"]) == (4, 4, "INCONCLUSIVE")
     assert first["return_at"] is not None
     assert items(first) == dict.fromkeys(DECLARED, "PASS") | {DECLARED[-1]: "INCONCLUSIVE"}
