@@ -29,7 +29,8 @@ from runbook_lib.markup import (
     to_html,
     to_text,
 )
-from runbook_lib.outcomes import Outcome, Row, Standing, Value, Verdict, value_text
+from runbook_lib.outcomes import Outcome, Row, Value, value_text
+from runbook_lib.verdicts import Standing, Verdict
 from runbook_lib.wording import count, utc
 
 MIME = "application/vnd.rpp-runbook.v1+json"

@@ -33,12 +33,12 @@ from .errors import NotebookError, ParameterError, RunbookError
 from .evidence import publish, seal, standing
 from .evidence.record import Record
 from .next_steps import verdict_card
-from .outcomes import ExitCode, Verdict
 from .params import stage_params
 from .playbook import NOTEBOOKS
 from .replaying import recording
 from .site import read_site
 from .sources.redact import Redactor
+from .verdicts import ExitCode, Verdict
 
 CELL_LIMIT_S = 2 * 3600
 RUN_LIMIT_S = 6 * 3600

@@ -15,9 +15,10 @@ from . import playbook
 from .context import Context, Judge
 from .evidence import standing as standings
 from .evidence.record import Entry
-from .outcomes import CheckResult, Outcome, Standing
+from .outcomes import CheckResult, Outcome
 from .planning import plans
 from .session import Session
+from .verdicts import Standing
 
 Again = Callable[[Context, Judge, str], CheckResult]
 """Judges a check in that context, and records it under the change that is named."""

@@ -21,7 +21,7 @@ from .errors import ParameterError, StoreError
 from .evidence import incidents
 from .evidence.incidents import Incident
 from .evidence.store import Store
-from .outcomes import ExitCode
+from .verdicts import ExitCode
 from .wording import utc
 
 if TYPE_CHECKING:

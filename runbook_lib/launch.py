@@ -15,9 +15,9 @@ from .errors import ParameterError
 from .evidence.record import Record
 from .evidence.standing import FINAL, standing
 from .notebook import NOTEBOOKS as FOLDER
-from .outcomes import ExitCode, Standing
 from .playbook import NOTEBOOKS
 from .sources.links import check_links_fast
+from .verdicts import ExitCode, Standing
 
 Shown = Callable[[Standing], None]
 Told = Callable[[str], None]

@@ -9,8 +9,9 @@ from . import display, playbook
 from .changes.wayback import FOLDER, laid_ready
 from .evidence.posting import plan_digest
 from .evidence.record import Record
-from .outcomes import ExitCode, Outcome, Verdict
+from .outcomes import Outcome
 from .session import PARAMETERS
+from .verdicts import ExitCode, Verdict
 
 
 def verdict_card(verdict: Verdict, folder: Path | None) -> display.Card:

@@ -1,4 +1,4 @@
-"""Outcomes and results: what a check says, and what a stage makes of it.
+"""Outcomes and results: what a check says. ``verdicts`` holds what a stage makes of it.
 
 Three outcomes, no booleans: PASS needs proof, FAIL is disproof, everything else is INCONCLUSIVE
 and blocks as well. Everything here is a frozen value that survives a round trip through JSON.
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from enum import IntEnum, StrEnum
-from typing import Annotated, Literal, Self
+from enum import StrEnum
+from typing import Annotated, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
@@ -27,25 +27,6 @@ class Outcome(StrEnum):
     PASS = "PASS"  # noqa: S105 - an outcome, not a password
     FAIL = "FAIL"
     INCONCLUSIVE = "INCONCLUSIVE"
-
-
-class ExitCode(IntEnum):
-    """How a run ends. The order in which one outranks another is ``RANK``, not the number."""
-
-    PASSED = 0
-    REFUSED = 1
-    INCONCLUSIVE = 2
-    BROKEN = 3
-    WAITING = 4
-
-
-RANK = (
-    ExitCode.PASSED,
-    ExitCode.WAITING,
-    ExitCode.INCONCLUSIVE,
-    ExitCode.REFUSED,
-    ExitCode.BROKEN,
-)
 
 
 class Model(BaseModel):
@@ -99,7 +80,7 @@ class CheckResult(Model):
     @property
     def return_at(self) -> datetime | None:
         """When to come back, if every row that is not PASS is merely not yet due."""
-        return _due([row for row in self.rows if row.outcome is not Outcome.PASS])
+        return due([row for row in self.rows if row.outcome is not Outcome.PASS])
 
 
 def check_row(
@@ -172,14 +153,14 @@ def value_text(value: Value, unit: str = "", *, exact: bool = False) -> str:
     return f"{shown} {unit}" if unit else shown
 
 
-def _due(rows: Sequence[Row]) -> datetime | None:
+def due(rows: Sequence[Row]) -> datetime | None:
     """The latest instant at which ``rows`` are due, if time is all that each of them lacks."""
-    due = [
+    instants = [
         row.return_at
         for row in rows
         if row.return_at is not None and row.outcome is Outcome.INCONCLUSIVE
     ]
-    return max(due) if due and len(due) == len(rows) else None
+    return max(instants) if instants and len(instants) == len(rows) else None
 
 
 def explain(rows: Sequence[Row], passed: str, empty: str) -> str:
@@ -202,136 +183,3 @@ def _said(row: Row) -> str:
     if row.outcome is Outcome.INCONCLUSIVE and observed.startswith("expected "):
         return f"{where}: {observed}"
     return f"{where}: expected {value_text(row.expected, row.unit)}, got {observed}"
-
-
-class EarlierTry(Model):
-    """A try that was replaced: shown for ever after."""
-
-    number: int
-    outcome: Outcome
-    reason: str
-    retry_reason: str = ""
-
-
-class WaivedRow(Model):
-    """One row that a recorded waiver accepts, and on whose word."""
-
-    subject: str
-    outcome: Outcome
-    reason: str
-    approved_by: tuple[str, ...]
-    self_approved: bool
-    expires: AwareDatetime
-
-
-class Standing(Model):
-    """Where one item of an attempt stands: its last try, the tries before it, its waivers.
-
-    ``state`` tells results from what is not one: ``planned`` (a change in plan mode and all that
-    follows it), ``not-reached`` (blocked by an earlier item), ``missing`` (never ran). ``planned``
-    rows say what a change would do.
-    """
-
-    item: str
-    kind: Literal["check", "change", "attest"]
-    state: Literal["judged", "planned", "not-reached", "missing"]
-    reason: str = ""
-    result: CheckResult | None = None
-    planned: tuple[Row, ...] = ()
-    number: int = 0
-    earlier: tuple[EarlierTry, ...] = ()
-    waived: tuple[WaivedRow, ...] = ()
-    due: AwareDatetime | None = None
-
-    @property
-    def open_rows(self) -> tuple[Row, ...]:
-        """Rows that are neither PASS nor covered by a waiver."""
-        if self.result is None:
-            return ()
-        rows = self.result.rows
-        return tuple(r for r in rows if r.outcome is not Outcome.PASS and not self.covers(r))
-
-    def covers(self, row: Row) -> bool:
-        """Whether a waiver names the row's subject and outcome, and the row may be waived at all."""
-        named = any((one.subject, one.outcome) == (row.subject, row.outcome) for one in self.waived)
-        return named and row.waivable
-
-    @property
-    def outcome(self) -> Outcome:
-        """The outcome that counts: PASS also when every row that is not PASS is waived."""
-        if self.state != "judged" or self.result is None:
-            return Outcome.INCONCLUSIVE
-        if self.result.outcome is Outcome.PASS or not self.waived:
-            return self.result.outcome
-        has_bad_rows = any(row.outcome is not Outcome.PASS for row in self.result.rows)
-        if has_bad_rows and not self.open_rows:
-            return Outcome.PASS
-        return worst(row.outcome for row in self.open_rows)
-
-    @property
-    def return_at(self) -> datetime | None:
-        """When to come back, if nothing is wrong and only time is missing."""
-        if self.state == "not-reached":
-            return self.due
-        return _due(self.open_rows)
-
-
-class Verdict(Model):
-    """What a whole attempt amounts to. ``broken`` lists why the run cannot count at all."""
-
-    release: str
-    commit: str
-    stage: str
-    site: str
-    mode: Literal["plan", "apply"]
-    attempt: int
-    number: int
-    source: Literal["live", "rehearsal", "replay"]
-    run: Literal["interactive", "headless"]
-    operator: str
-    started: AwareDatetime
-    ended: AwareDatetime
-    items: tuple[Standing, ...]
-    broken: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def exit_code(self) -> ExitCode:
-        codes = [ExitCode.BROKEN] if self.broken else [ExitCode.PASSED]
-        codes += [_code(standing, self.mode) for standing in self.items]
-        return max(codes, key=RANK.index)
-
-    @property
-    def outcome(self) -> Outcome:
-        """PASS only when nothing is open; a plan's PASS means ready to apply, not promoted."""
-        match self.exit_code:
-            case ExitCode.PASSED:
-                return Outcome.PASS
-            case ExitCode.REFUSED:
-                return Outcome.FAIL
-            case _:
-                return Outcome.INCONCLUSIVE
-
-    @property
-    def blocking(self) -> tuple[Standing, ...]:
-        """Items that stand in the way, in the playbook's order."""
-        return tuple(item for item in self.items if _code(item, self.mode) is not ExitCode.PASSED)
-
-    @property
-    def return_at(self) -> datetime | None:
-        """When to come back; only when waiting is all that is left to do."""
-        if self.exit_code is not ExitCode.WAITING:
-            return None
-        return max(item.return_at for item in self.blocking if item.return_at is not None)
-
-
-def _code(standing: Standing, mode: str) -> ExitCode:
-    if standing.state == "missing":
-        return ExitCode.BROKEN
-    if standing.state == "planned":
-        return ExitCode.PASSED if mode == "plan" else ExitCode.BROKEN
-    if standing.return_at is not None:
-        return ExitCode.WAITING
-    if standing.outcome is Outcome.PASS and standing.state == "judged":
-        return ExitCode.PASSED
-    return ExitCode.REFUSED if standing.outcome is Outcome.FAIL else ExitCode.INCONCLUSIVE

@@ -17,13 +17,13 @@ from .errors import RunbookError
 from .evidence.posting import plan_digest
 from .evidence.record import Record
 from .launch import Shown, run_stage
-from .outcomes import ExitCode
 from .playbook import SOAK, STAGES
 from .rehearsal import layout
 from .rehearsal.chain import HALTS
 from .rehearsal.faults import FAULTS
 from .rehearsal.network import RehearsalNetwork
 from .strict import parse_yaml
+from .verdicts import ExitCode
 
 NOTICE = timedelta(hours=25)
 """How long before its window a rehearsal tells the validators: a little more than the notice."""

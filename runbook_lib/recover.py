@@ -13,9 +13,9 @@ from .errors import ParameterError
 from .evidence.standing import verdict
 from .evidence.store import Attempt, Store
 from .evidence.undoing import what_to_undo
-from .outcomes import ExitCode
 from .params import STAGE_PARAMS, RecoveryParams, StageParams, stage_params
 from .site import read_site
+from .verdicts import ExitCode
 
 GOES_ON = "the recovery goes on"
 NOT_ITS = frozenset({"mode", "attempt", "as_of", "wait", "waivers", "retry_reason"})

@@ -22,12 +22,13 @@ from .errors import SourceError, StageRefused
 from .evidence import standing as standings
 from .next_steps import refusal, verdict_card
 from .opening import check_names, open_live
-from .outcomes import ExitCode, Value, Verdict
+from .outcomes import Value
 from .planning import PLAN, make_plan, next_plan, recorded_plan, show_plan
 from .replaying import open_replay, recording
 from .session import Session
 from .tries import Tries
 from .under_lock import apply_change, plan_change
+from .verdicts import ExitCode, Verdict
 
 EXPECT = "stage.expect"
 

@@ -17,8 +17,9 @@ from .context import Context, Judge
 from .errors import RunbookError, SourceError
 from .evidence import standing as standings
 from .guards import blocker, stale
-from .outcomes import CheckResult, Outcome, Standing, unknown_row
+from .outcomes import CheckResult, Outcome, unknown_row
 from .session import Session
+from .verdicts import Standing
 
 Run = Callable[[Context], CheckResult | None]
 """Comes to a result; to None when it has recorded its own end."""

@@ -20,7 +20,7 @@ from .errors import SourceError, StoreError
 from .evidence.record import Entry
 from .evidence.standing import standing, waived_rows
 from .evidence.store import Attempt, Store
-from .outcomes import ExitCode, Outcome, Row, Standing, unknown_row
+from .outcomes import Outcome, Row, unknown_row
 from .params import StageParams, stage_params
 from .session import Session, run_kind
 from .site import read_site
@@ -28,6 +28,7 @@ from .sources.redact import Redactor
 from .sources.scope import Outside
 from .sources.tape import LiveTape
 from .tries import context_of
+from .verdicts import ExitCode, Standing
 
 STAGE = "mainnet"
 LOOK = f"{ITEM}/look"

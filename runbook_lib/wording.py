@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from runbook_lib.outcomes import EarlierTry, ExitCode, Outcome, Row, Standing, Verdict, WaivedRow
+from runbook_lib.outcomes import Outcome, Row
 from runbook_lib.playbook import RECOVERY
+from runbook_lib.verdicts import EarlierTry, ExitCode, Standing, Verdict, WaivedRow
 
 GREEN, RED, AMBER, GREY = "#2e7d32", "#c62828", "#b26a00", "#607d8b"
 RANK = (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS)

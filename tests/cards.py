@@ -7,16 +7,8 @@ from html.parser import HTMLParser
 from typing import Any
 
 from runbook_lib import display
-from runbook_lib.outcomes import (
-    CheckResult,
-    Row,
-    Standing,
-    Verdict,
-    check_row,
-    explain,
-    unknown_row,
-    worst,
-)
+from runbook_lib.outcomes import CheckResult, Row, check_row, explain, unknown_row, worst
+from runbook_lib.verdicts import Standing, Verdict
 
 NOW = datetime(2026, 11, 23, 14, 0, 5, tzinfo=UTC)
 ITEM = "preflight.config-drift"

@@ -10,13 +10,8 @@ from typing import Any
 import pytest
 
 from runbook_lib import display
-from runbook_lib.outcomes import (
-    EarlierTry,
-    Outcome,
-    Standing,
-    WaivedRow,
-    check_row,
-)
+from runbook_lib.outcomes import Outcome, check_row
+from runbook_lib.verdicts import EarlierTry, Standing, WaivedRow
 
 from .cards import BAD, GOOD, NOW, UNKNOWN, judged
 

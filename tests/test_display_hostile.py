@@ -9,9 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook_lib import display
-from runbook_lib.outcomes import (
-    check_row,
-)
+from runbook_lib.outcomes import check_row
 
 from .cards import ALLOWED, judged, outline
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 
 from runbook_lib import display
-from runbook_lib.outcomes import (
-    check_row,
-)
+from runbook_lib.outcomes import check_row
 
 from .cards import BAD, GOOD, ITEM, judged, verdict
 

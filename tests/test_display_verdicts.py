@@ -5,13 +5,8 @@ from __future__ import annotations
 import pytest
 
 from runbook_lib import display
-from runbook_lib.outcomes import (
-    Outcome,
-    Standing,
-    Verdict,
-    WaivedRow,
-    unknown_row,
-)
+from runbook_lib.outcomes import Outcome, unknown_row
+from runbook_lib.verdicts import Standing, Verdict, WaivedRow
 
 from .cards import BAD, GOOD, ITEM, NOW, UNKNOWN, judged, outline, verdict
 

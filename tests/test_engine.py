@@ -12,8 +12,8 @@ import pytest
 from nbformat import v4
 
 from runbook_lib import engine
-from runbook_lib.outcomes import ExitCode
 from runbook_lib.sources.redact import Redactor
+from runbook_lib.verdicts import ExitCode
 
 assert papermill.__version__  # it loads the engine: the other way round is a circle
 

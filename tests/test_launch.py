@@ -8,7 +8,7 @@ from pathlib import Path
 from runbook_lib.canonical import canonical
 from runbook_lib.evidence.record import Record
 from runbook_lib.launch import _follow
-from runbook_lib.outcomes import Standing
+from runbook_lib.verdicts import Standing
 
 
 def test_the_hourly_lines_of_a_watch_are_told(tmp_path: Path) -> None:

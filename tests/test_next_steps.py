@@ -10,7 +10,7 @@ import pytest
 
 from runbook_lib.errors import StageRefused
 from runbook_lib.next_steps import next_steps, refusal
-from runbook_lib.outcomes import Verdict
+from runbook_lib.verdicts import Verdict
 
 from .conftest import CI, DRIFT, FAIL, INCONCLUSIVE
 

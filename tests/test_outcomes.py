@@ -9,20 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.outcomes import (
-    RANK,
-    CheckResult,
-    ExitCode,
-    Outcome,
-    Row,
-    Standing,
-    Verdict,
-    WaivedRow,
-    check_row,
-    explain,
-    unknown_row,
-    worst,
-)
+from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row, explain, unknown_row, worst
+from runbook_lib.verdicts import RANK, ExitCode, Standing, Verdict, WaivedRow
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 PASS, FAIL, OPEN = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE

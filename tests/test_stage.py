@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.errors import ParameterError
-from runbook_lib.outcomes import ExitCode
+from runbook_lib.verdicts import ExitCode
 
 from .conftest import DEPLOY, PROVISION, text
 

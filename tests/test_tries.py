@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from runbook_lib.errors import RunbookError, SourceError, StageRefused
-from runbook_lib.outcomes import ExitCode
 from runbook_lib.sources.tape import read_entries
+from runbook_lib.verdicts import ExitCode
 
 from .conftest import (
     BASELINE,

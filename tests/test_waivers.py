@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.errors import ParameterError, StageRefused
-from runbook_lib.outcomes import ExitCode
+from runbook_lib.verdicts import ExitCode
 
 from .conftest import CI, DEPLOY, FAIL, PROVISION, states, text
 

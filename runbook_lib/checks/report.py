@@ -17,8 +17,9 @@ from ..display import Card, table_card
 from ..errors import SourceError
 from ..evidence.record import Entry, parse
 from ..evidence.standing import verdict
-from ..outcomes import Outcome, Value, Verdict
+from ..outcomes import Outcome, Value
 from ..playbook import STAGES
+from ..verdicts import Verdict
 from ..wording import utc
 
 EVENTS = {

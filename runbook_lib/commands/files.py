@@ -7,9 +7,9 @@ from pathlib import Path
 
 from .. import display
 from ..errors import ParameterError
-from ..outcomes import ExitCode
 from ..params import STAGE_PARAMS
 from ..strict import PROJECT
+from ..verdicts import ExitCode
 from .printing import print_json, tell_rows
 from .verbs import RUNBOOKS, Verbs
 

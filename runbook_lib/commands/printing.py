@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import display
-from ..outcomes import ExitCode, Outcome, Row, Standing, Value, worst
+from ..outcomes import Outcome, Row, Value, worst
+from ..verdicts import ExitCode, Standing
 from ..wording import standing_word
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ParameterError, StoreError
-from ..outcomes import Verdict
 from ..params import StageParams, stage_params
 from ..strict import MAX_FILE, parse_yaml
+from ..verdicts import Verdict
 from .printing import print_json, print_line, print_standing
 from .verbs import RUNBOOKS, Verbs, parameter_options
 

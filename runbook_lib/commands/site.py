@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from .. import display
 from ..errors import ParameterError
-from ..outcomes import ExitCode, Value
+from ..outcomes import Value
 from ..params import stage_params
+from ..verdicts import ExitCode
 from ..wording import utc
 from .printing import print_json, print_standing, tell_rows
 from .running import read_parameters

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import display
-from ..outcomes import ExitCode, Value
+from ..outcomes import Value
 from ..playbook import NOTEBOOKS, STAGES
+from ..verdicts import ExitCode
 from ..wording import utc
 from .printing import print_json
 from .verbs import Verbs

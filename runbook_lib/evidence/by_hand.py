@@ -6,9 +6,9 @@ from pathlib import Path
 
 from .. import display, notebook, playbook
 from ..errors import NotebookError
-from ..outcomes import Verdict
 from ..replaying import recorded_site
 from ..sources.redact import Redactor
+from ..verdicts import Verdict
 from . import seal
 from .record import Record
 from .standing import verdict

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from ..canonical import canonical, digest_file
 from ..errors import RunbookError, SourceError
-from ..outcomes import Model, Outcome, Verdict, explain
+from ..outcomes import Model, Outcome, explain
 from ..playbook import STAGES
 from ..sources.scope import Scope
+from ..verdicts import Verdict
 from .record import Entry, parse
 from .seal import MANIFEST
 from .standing import verdict

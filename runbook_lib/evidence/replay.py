@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RecordDamaged
-from ..outcomes import Row, Standing, check_row, unknown_row
+from ..outcomes import Row, check_row, unknown_row
 from ..session import VERSION
+from ..verdicts import Standing
 from .record import Entry, Record
 from .standing import standings
 

@@ -15,8 +15,8 @@ from typing import Any
 from .. import display, notebook
 from ..canonical import canonical, digest_bytes, digest_file
 from ..errors import NotebookError, RecordDamaged
-from ..outcomes import Verdict
 from ..sources.redact import Redactor
+from ..verdicts import Verdict
 from . import outbox
 from .record import Entry, Record
 from .standing import verdict as verdict_of

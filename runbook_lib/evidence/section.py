@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .. import wording
-from ..outcomes import Outcome, Standing, Verdict
+from ..outcomes import Outcome
+from ..verdicts import Standing, Verdict
 from ..wording import count, utc
 from .comment import LEVELS, Section, code, fold, link, plain
 

@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from .. import playbook
 from ..errors import RecordDamaged, SourceError
-from ..outcomes import CheckResult, EarlierTry, Model, Outcome, Row, Standing, Verdict, WaivedRow
+from ..outcomes import CheckResult, Model, Outcome, Row
+from ..verdicts import EarlierTry, Standing, Verdict, WaivedRow
 from .record import Entry
 
 M = TypeVar("M", bound=Model)

@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 
 from .. import playbook
 from ..errors import SourceError
-from ..outcomes import ExitCode, Outcome, Verdict
+from ..outcomes import Outcome
 from ..site import Site
+from ..verdicts import ExitCode, Verdict
 from .incidents import blocking
 from .order import BEFORE, effect, find_earlier
 from .record import Entry

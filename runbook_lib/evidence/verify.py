@@ -25,8 +25,9 @@ from .. import notebook, playbook
 from ..canonical import canonical, digest
 from ..display import MIME
 from ..errors import RunbookError
-from ..outcomes import Outcome, Row, Verdict, check_row, unknown_row
+from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.tape import read_body, read_entries
+from ..verdicts import Verdict
 from . import seal
 from .record import Entry, parse
 from .standing import load_result, standing, verdict

@@ -17,7 +17,8 @@ import numpy as np
 from pydantic import Field, JsonValue, ValidationError
 
 from ..errors import ParameterError
-from ..outcomes import ExitCode, Model, Outcome, worst
+from ..outcomes import Model, Outcome, worst
+from ..verdicts import ExitCode
 from .judge import judge_all
 from .judgement import Direction, Judgement, Rule, Statistic
 from .longrun import Floats

@@ -9,9 +9,10 @@ import pytest
 from runbook_lib import open_stage
 from runbook_lib.checks import report
 from runbook_lib.errors import StageRefused
-from runbook_lib.outcomes import ExitCode, Outcome
+from runbook_lib.outcomes import Outcome
 from runbook_lib.params import ReportParams
 from runbook_lib.stage import Stage
+from runbook_lib.verdicts import ExitCode
 
 
 @pytest.fixture

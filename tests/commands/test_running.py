@@ -14,8 +14,9 @@ import pytest
 from runbook_lib import launch
 from runbook_lib.commands import running
 from runbook_lib.errors import ParameterError, StageRefused
-from runbook_lib.outcomes import ExitCode, Outcome
+from runbook_lib.outcomes import Outcome
 from runbook_lib.params import stage_params
+from runbook_lib.verdicts import ExitCode
 
 from .conftest import Terminal
 

@@ -25,8 +25,9 @@ from runbook_lib.evidence.comment import (
 )
 from runbook_lib.evidence.section import Account, Filed, section
 from runbook_lib.markup import visible
-from runbook_lib.outcomes import CheckResult, Outcome, Standing, Verdict, WaivedRow, check_row
+from runbook_lib.outcomes import CheckResult, Outcome, check_row
 from runbook_lib.sources.wordforms import lines
+from runbook_lib.verdicts import Standing, Verdict, WaivedRow
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 DIGEST = "sha256:" + "ab" * 32

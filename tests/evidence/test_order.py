@@ -12,8 +12,9 @@ from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.order import find_earlier
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.store import Store
-from runbook_lib.outcomes import Outcome, Verdict
+from runbook_lib.outcomes import Outcome
 from runbook_lib.params import TestnetParams
+from runbook_lib.verdicts import Verdict
 
 RELEASE = "v1.4.0"
 NONE_YET = "expected an attempt that applied and passed, got none yet"

@@ -19,7 +19,8 @@ from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.render import render
 from runbook_lib.evidence.replay import replay
 from runbook_lib.evidence.verify import verify
-from runbook_lib.outcomes import ExitCode, Outcome
+from runbook_lib.outcomes import Outcome
+from runbook_lib.verdicts import ExitCode
 
 BOOK = "10_development.ipynb"
 

@@ -21,7 +21,8 @@ from runbook_lib.evidence.standing import (
     verdict,
     waived_rows,
 )
-from runbook_lib.outcomes import CheckResult, ExitCode, Outcome, Row, check_row, worst
+from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row, worst
+from runbook_lib.verdicts import ExitCode
 
 from ..conftest import SMALL
 

@@ -21,9 +21,10 @@ from runbook_lib.evidence import seal
 from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.verify import verify
-from runbook_lib.outcomes import ExitCode, Outcome, worst
+from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.tape import Asked, LiveTape
+from runbook_lib.verdicts import ExitCode
 from runbook_lib.wording import utc
 
 STEPS = [

@@ -11,7 +11,8 @@ from pyarrow import parquet
 
 from runbook_lib.errors import ParameterError
 from runbook_lib.metrics.judge_files import JudgeReport, judge_files
-from runbook_lib.outcomes import ExitCode, Outcome
+from runbook_lib.outcomes import Outcome
+from runbook_lib.verdicts import ExitCode
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 

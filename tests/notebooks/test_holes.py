@@ -22,7 +22,8 @@ import yaml
 from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.verify import verify
 from runbook_lib.launch import run_stage
-from runbook_lib.outcomes import ExitCode, Outcome
+from runbook_lib.outcomes import Outcome
+from runbook_lib.verdicts import ExitCode
 
 OPEN, ENFORCE = "from runbook_lib", "stage.enforce"
 

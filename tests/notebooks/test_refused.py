@@ -8,7 +8,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from runbook_lib.outcomes import ExitCode
+from runbook_lib.verdicts import ExitCode
 
 Edit = Callable[[Any], Any]
 code = nbformat.v4.new_code_cell

@@ -25,11 +25,12 @@ from runbook_lib.changes.targets import TURNS
 from runbook_lib.checks import development, recovery
 from runbook_lib.checks.rollouts import rollout
 from runbook_lib.errors import StageRefused
-from runbook_lib.outcomes import CheckResult, Verdict
+from runbook_lib.outcomes import CheckResult
 from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.strict import PROJECT
+from runbook_lib.verdicts import Verdict
 
 SIZES = {"development": 2, "testnet": 6, "mainnet": 4}
 GATES = ("timetoke_rewards", "witness_network")

@@ -17,12 +17,12 @@ from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import mainnet
 from runbook_lib.checks.announce import ITEM
 from runbook_lib.errors import StageRefused
-from runbook_lib.outcomes import ExitCode, Verdict
 from runbook_lib.params import MainnetParams
 from runbook_lib.rehearsal.faults import FAULTS
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
+from runbook_lib.verdicts import ExitCode, Verdict
 
 MINE = [fault for fault in FAULTS.values() if fault.item == ITEM]
 EXIT = {"FAIL": ExitCode.REFUSED, "INCONCLUSIVE": ExitCode.INCONCLUSIVE}

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from runbook_lib.checks import canary
-from runbook_lib.outcomes import ExitCode, Outcome, Verdict
+from runbook_lib.outcomes import Outcome
 from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.rehearsal.faults import FAULTS, Fault
 from runbook_lib.stage import open_stage
+from runbook_lib.verdicts import ExitCode, Verdict
 
 from .promoting import (
     CANARIES,

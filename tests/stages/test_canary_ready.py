@@ -12,13 +12,14 @@ from runbook_lib.checks.alerts import alerts_active
 from runbook_lib.checks.candidate import candidate_installed
 from runbook_lib.context import Judge
 from runbook_lib.errors import StageRefused
-from runbook_lib.outcomes import Outcome, Verdict
+from runbook_lib.outcomes import Outcome
 from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.rehearsal.faults import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
 from runbook_lib.strict import parse_yaml
+from runbook_lib.verdicts import Verdict
 
 from .servers import SERVERS
 

@@ -14,13 +14,14 @@ from runbook_lib.changes.adopt import adopt
 from runbook_lib.changes.apply import Change
 from runbook_lib.checks import development, preflight
 from runbook_lib.errors import StageRefused
-from runbook_lib.outcomes import Outcome, Verdict
+from runbook_lib.outcomes import Outcome
 from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.rehearsal.faults import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
 from runbook_lib.strict import parse_yaml
+from runbook_lib.verdicts import Verdict
 
 from .servers import SERVERS
 

@@ -25,13 +25,14 @@ from runbook_lib.evidence.incidents import Incident, blocking, incidents_of, pat
 from runbook_lib.evidence.publish import at_sealing, publish
 from runbook_lib.evidence.store import Store
 from runbook_lib.notebook import NOTEBOOKS
-from runbook_lib.outcomes import CheckResult, ExitCode, Outcome, Row, Verdict
+from runbook_lib.outcomes import CheckResult, Outcome, Row
 from runbook_lib.params import RecoveryParams
 from runbook_lib.rehearsal.faults import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.site import read_site
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import Stage, open_stage
+from runbook_lib.verdicts import ExitCode, Verdict
 
 from .servers import SERVERS
 

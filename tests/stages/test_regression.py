@@ -16,10 +16,11 @@ from runbook_lib import playbook
 from runbook_lib.checks import mainnet
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
-from runbook_lib.outcomes import CheckResult, ExitCode, Outcome, Verdict
+from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.rehearsal.faults import FAULTS, Fault
 from runbook_lib.stage import Stage, open_stage
+from runbook_lib.verdicts import ExitCode, Verdict
 
 from .promoting import (
     CANDIDATE,

@@ -12,7 +12,7 @@ from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import development, preflight
 from runbook_lib.evidence.comment import marker, sections
 from runbook_lib.evidence.record import Record
-from runbook_lib.outcomes import Outcome, Standing
+from runbook_lib.outcomes import Outcome
 from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.rehearsal.faults import FAULTS, Fault
 from runbook_lib.rehearsal.layout import ISSUE
@@ -20,6 +20,7 @@ from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.strict import parse_yaml
+from runbook_lib.verdicts import Standing
 
 from .conftest import issuing, ready_to_post
 

@@ -23,12 +23,13 @@ from runbook_lib.checks import testnet
 from runbook_lib.errors import ParameterError, StageRefused, StoreError
 from runbook_lib.evidence.store import Store
 from runbook_lib.next_steps import next_steps
-from runbook_lib.outcomes import ExitCode, Outcome, Verdict
+from runbook_lib.outcomes import Outcome
 from runbook_lib.params import TestnetParams
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import Entry, mutations, read_entries
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.strict import parse_yaml
+from runbook_lib.verdicts import ExitCode, Verdict
 
 from .conftest import entries
 from .servers import SERVERS

@@ -18,13 +18,14 @@ from runbook_lib.checks.soak import soak
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
 from runbook_lib.evidence.store import Store
-from runbook_lib.outcomes import CheckResult, ExitCode, Outcome, Verdict
+from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import STAGE_PARAMS, TestnetParams
 from runbook_lib.rehearsal.faults import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
 from runbook_lib.strict import parse_yaml
+from runbook_lib.verdicts import ExitCode, Verdict
 
 from .servers import SERVERS
 

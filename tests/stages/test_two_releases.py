@@ -19,7 +19,6 @@ from runbook_lib.checks import canary, mainnet, testnet
 from runbook_lib.checks.rollouts import rollout
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence.record import Record
-from runbook_lib.outcomes import ExitCode, Verdict
 from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.promote import Promotion
 from runbook_lib.rehearsal.network import RehearsalNetwork
@@ -28,6 +27,7 @@ from runbook_lib.rehearsal.world import profile
 from runbook_lib.rehearse import HISTORY_S, take_over
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
+from runbook_lib.verdicts import ExitCode, Verdict
 
 from .servers import SERVERS
 
