@@ -19,8 +19,8 @@ from .evidence.record import Record
 from .launch import Shown, run_stage
 from .playbook import SOAK, STAGES
 from .rehearsal import layout
-from .rehearsal.chain import HALTS
-from .rehearsal.faults import FAULTS
+from .rehearsal.chain.timeline import HALTS
+from .rehearsal.faults.table import FAULTS
 from .rehearsal.network import RehearsalNetwork
 from .strict import parse_yaml
 from .verdicts import ExitCode

@@ -17,7 +17,7 @@ from .commands.running import report_document, tell
 from .errors import ParameterError
 from .playbook import NOTEBOOKS, STAGES
 from .promote import Carried, Promotion
-from .rehearsal.faults import FAULTS
+from .rehearsal.faults.table import FAULTS
 from .rehearsal.layout import COMMANDER, ISSUE
 from .rehearsal.network import RehearsalNetwork, serve
 from .strict import PROJECT

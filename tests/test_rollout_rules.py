@@ -13,12 +13,12 @@ import yaml
 
 from runbook_lib.checks.lint_rules import catalogue_names, lint
 from runbook_lib.playbook import PAGING_SEVERITIES
-from runbook_lib.rehearsal.chain import LEAD_S
-from runbook_lib.rehearsal.rules import SHIPPED_RULES, RuleEngine, check, load
-from runbook_lib.rehearsal.ruletests import Refused, failures
-from runbook_lib.rehearsal.telemetry import Recorder
-from runbook_lib.rehearsal.tsdb import Store
-from runbook_lib.rehearsal.world import Event, World, make_cluster, profile
+from runbook_lib.rehearsal.chain.timeline import LEAD_S
+from runbook_lib.rehearsal.chain.world import Event, World, make_cluster, profile
+from runbook_lib.rehearsal.telemetry.recorder import Recorder
+from runbook_lib.rehearsal.telemetry.rules import SHIPPED_RULES, RuleEngine, check, load
+from runbook_lib.rehearsal.telemetry.ruletests import Refused, failures
+from runbook_lib.rehearsal.telemetry.tsdb import Store
 from runbook_lib.strict import PROJECT
 
 UNIT_TESTS = PROJECT / "tests" / "rules" / "rollout_test.yaml"

@@ -1,12 +1,10 @@
 """A network to practise promotions on: it knows the chain, and nothing of how it is judged.
 
-* ``world``: clusters, the clock that runs ahead, and the events everything else is computed from
-* ``chain``, ``telemetry``: heights, votes, rewards and metrics as functions of seed, events and time
-* ``nodes``, ``rpc``, ``views``, ``node_config``, ``templates``: the validators, their TOML, their RPC
-* ``forge``, ``commands``, ``control``: the forge, the site's commands, and what they ask
-* ``assets``: the previous release and the snapshots that are staged for a rollback
-* ``servers``, ``backends``, ``processes``, ``embedded``, ``alertmanager``, ``rules``, ``promql``,
-  ``tsdb``, ``remote_write``: Prometheus and Alertmanager, real or embedded
-* ``faults``, ``effects``: what can be broken, and what must notice
+* ``chain``: clusters, their clock and events, and heights, votes and rewards that follow from them
+* ``nodes``: the validators and their RPC; ``release``: what they are to run, signed
+* ``telemetry``: metrics under the chain's names, and Prometheus, Alertmanager and Grafana
+* ``forge``, ``people``: issues, checks and reviews, and who writes there
+* ``commands``, ``control``: the site's commands, and what they ask
+* ``faults``: what can be broken, and what must notice
 * ``layout``, ``loopback``, ``network``: files, listeners, and the whole of it
 """

@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from .commander import notified
 from .loopback import App
-from .nodes import StartupError
+from .nodes.fleet import StartupError
+from .people.commander import notified
 
 if TYPE_CHECKING:
     from .network import RehearsalNetwork

@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 
+from .chain.templates import bundle, node_config
+from .chain.world import ClusterSpec, make_cluster, past
 from .files import digest_of
-from .templates import bundle, node_config
-from .world import ClusterSpec, make_cluster, past
 
 ARTIFACT, BEFORE = "artifacts/rpp-node", "artifacts/previous"
 

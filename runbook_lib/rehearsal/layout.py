@@ -15,12 +15,13 @@ from typing import Any
 
 import yaml
 
-from . import assets, storage
-from .nodes import Build, read_build
-from .templates import node_config
-from .world import ClusterSpec, World, past
+from .chain.templates import node_config
+from .chain.world import ClusterSpec, World, past
+from .nodes import assets, storage
+from .nodes.fleet import Build, read_build
 
 PROJECT = Path(__file__).resolve().parents[2]
+COMMANDS = Path(__file__).parent / "commands"
 _PYTHON = ("python3", "-S", "-E")
 RELEASE, PREVIOUS = "v1.4.0", "v1.3.0"
 ISSUE = 42
@@ -258,7 +259,7 @@ def _shown(path: Path) -> str:
 
 
 def _script(name: str) -> str:
-    return _shown(Path(__file__).parent / "commands" / name)
+    return _shown(COMMANDS / name)
 
 
 def _command(root: Path, timeout_s: float, *words: str) -> dict[str, Any]:

@@ -18,25 +18,28 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import layout, people, templates
-from .asset_effects import Undo
-from .assets import Assets
-from .chain import HALTS, LEAD_S, quorum_of, state_at, voting_power
+from . import layout
+from .chain import templates
+from .chain.timeline import HALTS, LEAD_S, quorum_of, state_at, voting_power
+from .chain.world import HISTORY_S, SIZES, Clock, NodeSpec, World, make_cluster
 from .control import control_app
-from .effects import EFFECTS
-from .faults import FAULTS, FaultBoard
+from .faults.asset_effects import Undo
+from .faults.board import FaultBoard
+from .faults.effects import EFFECTS
+from .faults.table import FAULTS
 from .files import digest_of, write_atomically
-from .forge import Forge
-from .grafana import grafana_app
+from .forge.api import Forge
 from .loopback import Address, Loopback, Scope, free_addresses
-from .nodes import Fleet, StartupError
-from .operators import Operators
-from .rpc import Rpc
-from .world import HISTORY_S, SIZES, Clock, NodeSpec, World, make_cluster
+from .nodes.assets import Assets
+from .nodes.fleet import Fleet, StartupError
+from .nodes.rpc import Rpc
+from .people import words as people
+from .people.operators import Operators
+from .telemetry.grafana import grafana_app
 
 if TYPE_CHECKING:
-    from .servers import TelemetryServers
-    from .signed import SignedRelease
+    from .release.signed import SignedRelease
+    from .telemetry.servers import TelemetryServers
 
 NOWHERE = "http://127.0.0.1:9"  # where telemetry is not wanted: nothing listens there
 
@@ -176,7 +179,7 @@ class RehearsalNetwork:
         return self.release
 
     def _sign_release(self) -> None:
-        from .signed import SignedRelease  # cryptography: only when something starts
+        from .release.signed import SignedRelease  # cryptography: only when something starts
 
         self.signed = SignedRelease(self.release, self.faults, self._loopback)
         self.signed.publish(layout.trusted_root(self.root))
@@ -184,7 +187,7 @@ class RehearsalNetwork:
     def _start_telemetry(self) -> dict[str, str]:
         if self._kind is None:
             return {"prometheus": NOWHERE, "alertmanager": NOWHERE}
-        from .servers import TelemetryServers  # PromQL and its parser: only when wanted
+        from .telemetry.servers import TelemetryServers  # PromQL and its parser: only when wanted
 
         self.telemetry = TelemetryServers(self.world, self._kind, span_s=self._history_s)
         self.telemetry.start()

@@ -8,7 +8,7 @@ import pytest
 
 from runbook_lib.checks.hotfixes import hotfix_branches
 from runbook_lib.outcomes import CheckResult, Outcome
-from runbook_lib.rehearsal.faults import FAULTS
+from runbook_lib.rehearsal.faults.table import FAULTS
 
 from .conftest import Bench
 

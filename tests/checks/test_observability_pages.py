@@ -12,8 +12,8 @@ import yaml
 
 from runbook_lib.outcomes import CheckResult, Outcome, Row
 from runbook_lib.params import RolloutParams
-from runbook_lib.rehearsal import processes
-from runbook_lib.rehearsal.backends import free_port
+from runbook_lib.rehearsal.telemetry import processes
+from runbook_lib.rehearsal.telemetry.backends import free_port
 from runbook_lib.sources.tape import mutations, read_entries
 
 from .observing import FAIL, INCONCLUSIVE, PASS, Look, iso

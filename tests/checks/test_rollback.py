@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.checks.rollback import rollback_assets
-from runbook_lib.rehearsal.assets import image
+from runbook_lib.rehearsal.nodes.assets import image
 from runbook_lib.sources.tape import ReplayTape
 
 from .staging import (

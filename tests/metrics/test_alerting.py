@@ -111,7 +111,9 @@ def test_no_text_is_an_accident(text: str) -> None:
     "program",
     [
         pytest.param(["promtool", "test", "rules"], id="promtool", marks=NEEDS_PROMTOOL),
-        pytest.param([sys.executable, "-m", "runbook_lib.rehearsal.ruletests"], id="stand-in"),
+        pytest.param(
+            [sys.executable, "-m", "runbook_lib.rehearsal.telemetry.ruletests"], id="stand-in"
+        ),
     ],
 )
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.errors import SourceError
-from runbook_lib.rehearsal.authority import b64
+from runbook_lib.rehearsal.release.authority import b64
 from runbook_lib.sources.signatures import Find, Material, Policy
 
 from .sigstore_authority import (

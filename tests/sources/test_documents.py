@@ -10,7 +10,7 @@ import pytest
 
 from runbook_lib.errors import ParameterError
 from runbook_lib.outcomes import Row
-from runbook_lib.rehearsal.authority import SHA256, new_key, pem
+from runbook_lib.rehearsal.release.authority import SHA256, new_key, pem
 from runbook_lib.sources.signatures import Material, Policy
 
 from .sigstore_authority import (

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runbook_lib.errors import ParameterError
-from runbook_lib.rehearsal.authority import new_key, pem
+from runbook_lib.rehearsal.release.authority import new_key, pem
 from runbook_lib.sources.signatures import Policy
 
 from .sigstore_authority import (

@@ -16,7 +16,7 @@ from runbook_lib.checks import canary, mainnet, recovery, testnet
 from runbook_lib.checks.announce import frozen_row
 from runbook_lib.checks.rollouts import others_unchanged, rollout
 from runbook_lib.outcomes import CheckResult, Outcome
-from runbook_lib.rehearsal.faults import FAULTS, Fault
+from runbook_lib.rehearsal.faults.table import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
 
 from .recovering import Recovering

@@ -18,7 +18,7 @@ from runbook_lib.checks import mainnet
 from runbook_lib.checks.announce import ITEM
 from runbook_lib.errors import StageRefused
 from runbook_lib.params import MainnetParams
-from runbook_lib.rehearsal.faults import FAULTS
+from runbook_lib.rehearsal.faults.table import FAULTS
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage

@@ -23,7 +23,7 @@ from runbook_lib.evidence.incidents import add, open_incident, path_of, statemen
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, Outcome, Row
 from runbook_lib.params import CanaryParams, TestnetParams
-from runbook_lib.rehearsal.faults import FAULTS, Fault
+from runbook_lib.rehearsal.faults.table import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode, Verdict

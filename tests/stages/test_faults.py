@@ -16,7 +16,7 @@ from runbook_lib.checks import development, preflight
 from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import STAGE_PARAMS
-from runbook_lib.rehearsal.faults import FAULTS, Fault
+from runbook_lib.rehearsal.faults.table import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage

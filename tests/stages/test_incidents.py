@@ -27,7 +27,7 @@ from runbook_lib.evidence.store import Store
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.outcomes import CheckResult, Outcome, Row
 from runbook_lib.params import RecoveryParams
-from runbook_lib.rehearsal.faults import FAULTS, Fault
+from runbook_lib.rehearsal.faults.table import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.site import read_site
 from runbook_lib.sources.tape import mutations, read_entries

@@ -14,9 +14,9 @@ from runbook_lib.checks import preflight
 from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import STAGE_PARAMS
-from runbook_lib.rehearsal.faults import FAULTS, Fault
+from runbook_lib.rehearsal.chain.world import STAGE_CLUSTERS
+from runbook_lib.rehearsal.faults.table import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
-from runbook_lib.rehearsal.world import STAGE_CLUSTERS
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
 from runbook_lib.strict import parse_yaml

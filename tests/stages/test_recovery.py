@@ -27,7 +27,7 @@ from runbook_lib.evidence.store import Store
 from runbook_lib.next_steps import next_steps
 from runbook_lib.notebook import code_digest, filled_in, known_digests, read
 from runbook_lib.outcomes import Outcome
-from runbook_lib.rehearsal.faults import FAULTS
+from runbook_lib.rehearsal.faults.table import FAULTS
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.replaying import open_replay
 from runbook_lib.stage import Stage

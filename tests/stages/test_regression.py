@@ -18,7 +18,7 @@ from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import STAGE_PARAMS
-from runbook_lib.rehearsal.faults import FAULTS, Fault
+from runbook_lib.rehearsal.faults.table import FAULTS, Fault
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.verdicts import ExitCode, Verdict
 

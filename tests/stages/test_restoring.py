@@ -20,10 +20,10 @@ from runbook_lib.checks.restoring import storage_rows
 from runbook_lib.context import Context
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import RecoveryParams
-from runbook_lib.rehearsal import storage
-from runbook_lib.rehearsal.faults import FAULTS
+from runbook_lib.rehearsal.chain.world import OPERATORS
+from runbook_lib.rehearsal.faults.table import FAULTS
 from runbook_lib.rehearsal.network import RehearsalNetwork
-from runbook_lib.rehearsal.world import OPERATORS
+from runbook_lib.rehearsal.nodes import storage
 from runbook_lib.stage import open_stage
 
 from .conftest import entries

@@ -21,9 +21,9 @@ from runbook_lib.errors import StageRefused
 from runbook_lib.evidence.record import Record
 from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.promote import Promotion
+from runbook_lib.rehearsal.chain.templates import node_config
+from runbook_lib.rehearsal.chain.world import profile
 from runbook_lib.rehearsal.network import RehearsalNetwork
-from runbook_lib.rehearsal.templates import node_config
-from runbook_lib.rehearsal.world import profile
 from runbook_lib.rehearse import HISTORY_S, take_over
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage

@@ -24,7 +24,7 @@ from runbook_lib.metrics.baseline import capture, content_digest, mean, write
 from runbook_lib.metrics.catalogue import LOAD
 from runbook_lib.outcomes import Outcome, Row
 from runbook_lib.params import MainnetParams
-from runbook_lib.rehearsal.faults import FAULTS, Fault
+from runbook_lib.rehearsal.faults.table import FAULTS, Fault
 from runbook_lib.rehearsal.layout import ISSUE
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries

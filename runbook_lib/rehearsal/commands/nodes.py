@@ -12,7 +12,11 @@ SLOW_DEPLOY_S = 3.0
 
 def dry_run(site: Site, config: str, strict_config_validation: str = "") -> None:
     """As the node's own binary judges a file, with its options."""
-    from runbook_lib.rehearsal.node_config import EXIT_CONFIGURATION, ConfigurationError, parse
+    from runbook_lib.rehearsal.chain.node_config import (
+        EXIT_CONFIGURATION,
+        ConfigurationError,
+        parse,
+    )
 
     if site.is_on("dry-run-broken"):
         fail("thread 'main' panicked at rpp/node/src/main.rs: out of memory")

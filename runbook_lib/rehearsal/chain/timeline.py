@@ -1,0 +1,448 @@
+"""The chain as a function of seed, events and time: heights, votes, rewards, gossip, latencies.
+
+Nothing is simulated step by step: every quantity at an instant is computed from the cluster's
+events and from seeded noise, so an hour skipped by the clock has happened like any other. Times
+are rehearsal seconds. Power, quorum and rewards follow the chain's own formulas
+(rpp/consensus/node.rs, rpp/storage/ledger.rs); unlike the real chain of today, rewards are
+credited and witness messages sent only where the running gate is on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import Flags, Floats, Indices
+from .node_config import GATES
+from .noise import noise
+from .world import BASE_GATES, HISTORY_S, ClusterSpec, Event, NodeSpec, World
+
+BASE_BLOCK_REWARD = 5
+LEADER_BONUS = 1  # 20 % of the base reward, rounded up
+MAX_TIMETOKE_HOURS = 720
+WITNESS_TOPICS = (
+    "WitnessProofs",
+    "WitnessMeta",
+)  # one message each per block and sender
+REPLAY_PERIOD_S = 45.0
+
+# Typical latencies (median, ms) of a healthy cluster.
+ROUND_MS, QUORUM_MS, VOTE_MS = 400.0, 160.0, 90.0
+SLOWDOWN = 5.0  # what the fault consensus-slow multiplies them by
+
+# Faults of what is measured have been on for a while when they are declared, so that a window that
+# has just passed shows them; when cleared within ten minutes they leave no trace.
+LEAD_S = {
+    "consensus-slow": 7200.0,
+    "vrf-low": 7200.0,
+    "proof-backlog": 7200.0,
+    "replay-stall": 3600.0,
+    "rewards-stall": 7200.0,
+    "witness-silent": 7200.0,
+    "reward-on-other-node": 7200.0,
+    "reward-too-large": 7200.0,
+    "canary-does-not-vote": 7200.0,
+    "relay-drops": HISTORY_S,
+    "canary-slow": HISTORY_S,
+    "canary-noisy": HISTORY_S,
+    "participation-dip": 720.0,
+    "commander-silent": 720.0,
+    "notify-down": 720.0,
+    "proof-slow": 720.0,
+    "telemetry-gap-in-watch": 1800.0,
+    "metrics-missing": HISTORY_S,
+    "metrics-nan": 7200.0,
+    "metrics-gap": 2400.0,
+    "metrics-stale": 900.0,
+    "panel-stale": 900.0,
+    "no-transactions": 7200.0,
+    "halt-during-epochs": 1200.0,
+}
+TRACELESS_S = 600.0
+HALTS = ("chain-halt", "consensus-stall")
+"""Faults that end when a quorum of the nodes was restored to one state."""
+DIPS = ("participation-dip", "commander-silent", "notify-down")
+"""Faults that bring an anomaly of participation, whatever else they do."""
+
+
+@dataclass(frozen=True)
+class ValidatorState:
+    """One validator at an instant; ``rewards`` is what it was credited since genesis."""
+
+    spec: NodeSpec
+    up: bool
+    gates: Mapping[str, bool]
+    channel: str
+    build: Mapping[str, str]
+    up_since: float
+    power: int
+    rewards: int
+    witness_events: int
+
+    @property
+    def balance(self) -> int:
+        return self.spec.stake + self.rewards
+
+
+@dataclass(frozen=True)
+class ChainState:
+    """A cluster at an instant; powers in the chain's unit, latencies in ms."""
+
+    cluster: str
+    at: float
+    height: int
+    block_hash: str
+    block_time: float
+    epoch: int
+    epoch_nonce: str
+    proposer: str
+    round: int
+    total_power: int
+    quorum_threshold: int
+    pre_vote_power: int
+    pre_commit_power: int
+    commit_power: int
+    quorum_reached: bool
+    round_latencies_ms: tuple[int, ...]
+    quorum_latency_ms: int | None
+    leader_changes: int
+    failed_votes: int
+    slashing_events: int
+    vrf_participation: float
+    proofs_verified: int
+    proof_queue_depth: int
+    replay_success: int
+    replay_failure: int
+    validators: Mapping[str, ValidatorState]
+    faults: frozenset[str]
+
+    @property
+    def witness_events(self) -> int:
+        return sum(validator.witness_events for validator in self.validators.values())
+
+    def validator(self, address: str) -> ValidatorState:
+        """The validator of that chain address; KeyError when there is none."""
+        for state in self.validators.values():
+            if state.spec.validator == address:
+                return state
+        raise KeyError(address)
+
+
+def voting_power(spec: NodeSpec) -> int:
+    multiplier = round(spec.reputation * 1000) + 1000
+    return spec.stake * multiplier * (min(spec.timetoke_hours, MAX_TIMETOKE_HOURS) + 1)
+
+
+def quorum_of(total_power: int) -> int:
+    """ceil(2/3 of the total) + 1, as the chain counts it."""
+    return -(-2 * total_power // 3) + 1
+
+
+def state_at(world: World, cluster: str, at: float) -> ChainState:
+    """The cluster at rehearsal time ``at``."""
+    return Timeline(world, cluster).state(at)
+
+
+@dataclass(frozen=True)
+class _NodeState:
+    up: bool
+    since: float
+    config: Mapping[str, Any]
+    build: Mapping[str, str]
+
+    def after(self, event: Event) -> _NodeState:
+        match event.kind:
+            case "up":
+                return replace(self, up=True, since=event.at)
+            case "down":
+                return replace(self, up=False)
+            case "config":
+                return replace(self, config=event.data)
+            case "build":
+                return replace(self, build=event.data)
+        return self
+
+
+def _effective(events: list[Event]) -> list[Event]:
+    """The events in time order, faults of what is measured moved as ``LEAD_S`` says."""
+    out: list[Event] = []
+    begun: dict[tuple[str, str], Event] = {}
+    for event in events:
+        name = str(event.data.get("name", ""))
+        if event.kind == "fault-on" and name in LEAD_S:
+            begun[name, event.node] = event
+            out.append(replace(event, at=event.at - LEAD_S[name]))
+        elif event.kind == "fault-off" and (name, event.node) in begun:
+            start = begun.pop((name, event.node))
+            if event.at - start.at < TRACELESS_S:
+                out.remove(replace(start, at=start.at - LEAD_S[name]))
+            else:
+                out.append(event)
+        else:
+            out.append(event)
+    first = events[0].at if events else 0.0
+    out = [replace(event, at=max(event.at, first)) for event in out]
+    return sorted(out, key=lambda event: event.at)
+
+
+class Timeline:
+    """A cluster's events cut into segments in which nothing changes but time.
+
+    Row ``i`` of each array is the segment that begins at ``starts[i]``; columns are nodes.
+    """
+
+    def __init__(self, world: World, cluster: str) -> None:
+        self.spec: ClusterSpec = world.clusters[cluster]
+        self.seed = world.seed
+        self.names = [node.name for node in self.spec.nodes]
+        self.powers = [voting_power(node) for node in self.spec.nodes]
+        self.total_power = sum(self.powers)
+        self.quorum = quorum_of(self.total_power)
+        self._flags: dict[tuple[str, str, str], Flags] = {}
+        self._read(world)
+
+    def _read(self, world: World) -> None:
+        column = {name: index for index, name in enumerate(self.names)}
+        now = [_NodeState(False, self.spec.genesis, {}, {}) for _ in self.names]
+        faults: frozenset[tuple[str, str]] = frozenset()
+        rows: dict[float, tuple[list[_NodeState], frozenset[tuple[str, str]]]] = {}
+        for event in _effective(world.events_of(self.spec.name)):
+            if event.kind == "fault-on":
+                faults |= {(str(event.data["name"]), event.node)}
+            elif event.kind == "fault-off":
+                faults -= {(str(event.data["name"]), event.node)}
+            elif event.node in column or not event.node:  # a provisioned node is no validator
+                touched = [column[event.node]] if event.node else list(column.values())
+                for index in touched:
+                    now[index] = now[index].after(event)
+            rows[event.at] = (list(now), faults)
+        states = [nodes for nodes, _ in rows.values()]
+        self.starts: Floats = np.array(list(rows))
+        self.up: Flags = np.array([[node.up for node in nodes] for nodes in states], dtype=bool)
+        self.up_since: Floats = np.array([[node.since for node in nodes] for nodes in states])
+        self.configs = [[node.config for node in nodes] for nodes in states]
+        self.builds = [[node.build for node in nodes] for nodes in states]
+        self.faults = [faults for _, faults in rows.values()]
+
+    def segment(self, at: Floats | float) -> Indices:
+        """Index of the segment that holds each instant; the first one for earlier instants."""
+        return np.maximum(np.searchsorted(self.starts, at, side="right") - 1, 0)
+
+    def fault(self, name: str, node: str = "") -> Flags:
+        """Per segment: whether the fault is on for the cluster, or for ``node``."""
+        return self._known(
+            ("fault", name, node),
+            lambda: np.array([(name, "") in on or (name, node) in on for on in self.faults]),
+        )
+
+    def gate(self, name: str) -> Flags:
+        """Per segment and node: whether the gate is on in the running config."""
+        default = name in BASE_GATES
+        return self._known(
+            ("gate", name, ""),
+            lambda: np.array(
+                [[bool(c["gates"].get(name, default)) for c in row] for row in self.configs]
+            ),
+        )
+
+    def at_work(self, gate: str) -> Flags:
+        """Per segment and node: where a gate's work is done, as it is on or a fault does it anyway."""
+
+        def work() -> Flags:
+            if gate != "timetoke_rewards":
+                return self.gate(gate)
+            strays = [self.fault("reward-on-other-node", name) for name in self.names]
+            return self.gate(gate) | np.stack(strays, axis=1)
+
+        return self._known(("work", gate, ""), work)
+
+    def _known(self, what: tuple[str, str, str], find: Callable[[], Flags]) -> Flags:
+        """Flags found once, as a timeline does not change; not to be written to."""
+        if what not in self._flags:
+            self._flags[what] = find()
+        return self._flags[what]
+
+    @cached_property
+    def advancing(self) -> Flags:
+        """Per segment: whether blocks are committed."""
+        powers = np.array([float(power) for power in self.powers])
+        enough: Flags = self.up @ powers >= float(self.quorum)
+        halted = self.fault("halt-during-epochs")
+        for name in HALTS:
+            halted = halted | self.fault(name)
+        return enough & ~halted
+
+    def elapsed(self, active: Flags, at: Floats) -> Floats:
+        """Seconds since the first segment in which ``active`` (per segment) held, up to ``at``."""
+        lengths = np.diff(self.starts, append=np.inf)
+        lengths[-1] = 0.0
+        before = np.concatenate(([0.0], np.cumsum(lengths * active)[:-1]))
+        index = self.segment(at)
+        inside = np.maximum(at - self.starts[index], 0.0)
+        return before[index] + np.where(active[index], inside, 0.0)
+
+    def height(self, at: Floats) -> npt.NDArray[np.int64]:
+        seconds = self.elapsed(self.advancing, at)
+        return np.floor(seconds / self.spec.block_time_s + 1e-9).astype(np.int64)
+
+    def rewards(self, at: float) -> dict[str, int]:
+        """What each validator was credited up to ``at``.
+
+        Per block the n running validators whose rewards gate is on share the base reward: 5 // n
+        each, 5 % n of them one more in turn, and the leader, when among them, the bonus.
+        """
+        stalled = self.fault("rewards-stall")[:, None]
+        eligible = self.at_work("timetoke_rewards") & self.up & ~stalled
+        base = np.where(self.fault("reward-too-large"), 3, 1) * BASE_BLOCK_REWARD
+        credited = np.zeros(len(self.names), dtype=np.int64)
+        last = int(self.segment(at))
+        edges = np.append(self.starts[: last + 1], max(at, self.starts[0]))
+        heights = self.height(edges)
+        for row in range(last + 1):
+            members = np.flatnonzero(eligible[row])
+            first, end = int(heights[row]), int(heights[row + 1])
+            for rank, member in enumerate(members):
+                share, left = divmod(int(base[row]), len(members))
+                credited[member] += (
+                    share * (end - first)
+                    + _turns(end, len(members), rank, left)
+                    - _turns(first, len(members), rank, left)
+                    + LEADER_BONUS * _turns(end, len(self.names), -int(member), 1)
+                    - LEADER_BONUS * _turns(first, len(self.names), -int(member), 1)
+                )
+        return dict(zip(self.names, credited.tolist(), strict=True))
+
+    def witness_events(self, at: float) -> dict[str, int]:
+        """Witness messages each validator sent up to ``at``: one per topic and block."""
+        active = self.advancing & ~self.fault("witness-silent")
+        sending = self.gate("witness_network") & self.up & active[:, None]
+        instants = np.array([at])
+        return {
+            name: len(WITNESS_TOPICS)
+            * int(self.elapsed(sending[:, index], instants)[0] // self.spec.block_time_s)
+            for index, name in enumerate(self.names)
+        }
+
+    def slowdown(self, at: Floats) -> Floats:
+        """What faults and missing nodes multiply latencies by."""
+        index = self.segment(at)
+        missing = 1.0 - self.up[index].mean(axis=1)
+        slow = np.where(self.fault("consensus-slow")[index], SLOWDOWN, 1.0)
+        factor: Floats = slow * (1.0 + 0.5 * missing)
+        return factor
+
+    def level(self, key: str, typical: float, spread: float, at: Floats) -> Floats:
+        """A positive quantity that wanders by about ``spread`` (relative) around ``typical``."""
+        level: Floats = typical * np.exp(spread * self.noise(f"{self.spec.name}/{key}", at))
+        return level
+
+    def noise(self, key: str, at: Floats) -> Floats:
+        """Counted from genesis: a network shows the same, whenever it is started."""
+        return noise(self.seed, key, at - self.spec.genesis)
+
+    def participation(self, at: Floats) -> Floats:
+        """Share of the VRF pool whose submissions were verified, 0..1."""
+        index = self.segment(at)
+        wander = np.abs(self.noise(f"{self.spec.name}/vrf", at))
+        low = np.where(self.fault("vrf-low")[index], 0.5, 1.0)
+        for name in DIPS:
+            low = np.where(self.fault(name)[index], 0.5, low)
+        share: Floats = self.up[index].mean(axis=1) * low * (1.0 - 0.008 * wander)
+        return np.clip(share, 0.0, 1.0)
+
+    def queue_depth(self, at: Floats) -> Floats:
+        """Mean depth of the proof cache's queue, in jobs."""
+        index = self.segment(at)
+        jam = np.where(self.fault("proof-backlog")[index], 40.0, 1.0)
+        return jam * self.level("queue", 3.0, 0.25, at)
+
+    def state(self, at: float) -> ChainState:
+        instants = np.array([at])
+        row = int(self.segment(at))
+        height = int(self.height(instants)[0])
+        epoch = height // self.spec.epoch_length
+        voting = sum(
+            power
+            for name, power, up in zip(self.names, self.powers, self.up[row], strict=True)
+            if up and not self.fault("canary-does-not-vote", name)[row]
+        )
+        reached = bool(self.advancing[row])
+        slow = float(self.slowdown(instants)[0])
+        recent = at - self.spec.block_time_s * np.arange(8.0)[::-1]
+        rounds = self.level("round", ROUND_MS, 0.06, recent) * slow
+        quorum = float(self.level("quorum", QUORUM_MS, 0.06, instants)[0]) * slow
+        stalled = self.elapsed(~self.advancing, instants)[0]
+        replays = int(self.elapsed(~self.fault("replay-stall"), instants)[0] // REPLAY_PERIOD_S)
+        return ChainState(
+            cluster=self.spec.name,
+            at=at,
+            height=height,
+            block_hash=self._hash(f"block/{height}"),
+            block_time=self.time_of(height, at),
+            epoch=epoch,
+            epoch_nonce=self._hash(f"epoch/{epoch}"),
+            proposer=self.spec.nodes[height % len(self.names)].validator,
+            round=0 if reached else 1 + int((at - self.starts[row]) // 30),
+            total_power=self.total_power,
+            quorum_threshold=self.quorum,
+            pre_vote_power=voting,
+            pre_commit_power=voting if reached else 0,
+            commit_power=voting if reached else 0,
+            quorum_reached=reached,
+            round_latencies_ms=tuple(int(value) for value in rounds),
+            quorum_latency_ms=int(quorum) if reached else None,
+            leader_changes=height // 600 + int(stalled // 30),
+            failed_votes=height // 900 + int(stalled // 10),
+            slashing_events=int(self.fault("slashing")[row]),
+            vrf_participation=float(self.participation(instants)[0]),
+            proofs_verified=2 * height,
+            proof_queue_depth=round(float(self.queue_depth(instants)[0])),
+            replay_success=replays,
+            replay_failure=0,
+            validators=self._validators(row, at),
+            faults=frozenset(name for name, _ in self.faults[row]),
+        )
+
+    def _validators(self, row: int, at: float) -> dict[str, ValidatorState]:
+        rewards, witness = self.rewards(at), self.witness_events(at)
+        return {
+            node.name: ValidatorState(
+                spec=node,
+                up=bool(self.up[row, index]),
+                gates={g: bool(self.gate(g)[row, index]) for g in GATES},
+                channel=str(self.configs[row][index]["channel"]),
+                build=self.builds[row][index],
+                up_since=float(self.up_since[row, index]),
+                power=self.powers[index],
+                rewards=rewards[node.name],
+                witness_events=witness[node.name],
+            )
+            for index, node in enumerate(self.spec.nodes)
+        }
+
+    def time_of(self, height: int, now: float) -> float:
+        """When the block of that height was committed, at most ``now``."""
+        low, high = float(self.starts[0]), now
+        for _ in range(50):
+            middle = (low + high) / 2
+            reached = int(self.height(np.array([middle]))[0]) >= height
+            low, high = (low, middle) if reached else (middle, high)
+        return high
+
+    def block_hash(self, height: int) -> str:
+        return self._hash(f"block/{height}")
+
+    def _hash(self, key: str) -> str:
+        return hashlib.sha256(f"{self.seed}/{self.spec.chain_id}/{key}".encode()).hexdigest()
+
+
+def _turns(height: int, cycle: int, offset: int, share: int) -> int:
+    """How many h up to ``height`` satisfy (h + offset) mod cycle < share, up to a constant."""
+    whole, rest = divmod(height + offset + 1, cycle)
+    return whole * share + min(rest, share)

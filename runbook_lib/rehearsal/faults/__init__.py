@@ -1,0 +1,1 @@
+"""What can be broken, what must notice, and how it breaks."""

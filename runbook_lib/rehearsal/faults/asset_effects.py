@@ -1,0 +1,84 @@
+"""Faults of what is staged for a rollback; each is undone by staging all of it again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..nodes.assets import image, key
+from .board import Active
+
+if TYPE_CHECKING:
+    from ..network import RehearsalNetwork
+
+Undo = Callable[[], None]
+Effect = Callable[["RehearsalNetwork", Active], Undo]
+
+
+def _staged(change: Callable[[RehearsalNetwork, str], object]) -> Effect:
+    def effect(network: RehearsalNetwork, active: Active) -> Undo:
+        change(network, active.cluster)
+        network.assets.publish(active.cluster)
+        return lambda: network.assets.write(active.cluster)
+
+    return effect
+
+
+def _archive(change: Callable[[RehearsalNetwork, Path], object]) -> Effect:
+    return _staged(lambda network, cluster: change(network, network.assets.archive(cluster)))
+
+
+def _bundle(change: Callable[[RehearsalNetwork, Path], object]) -> Effect:
+    return _staged(lambda network, cluster: change(network, network.assets.bundle(cluster)))
+
+
+def _chunk(change: Callable[[Path], object]) -> Effect:
+    return _bundle(lambda network, bundle: change(bundle / "chunks" / "chunk-00001.bin"))
+
+
+def _backed_up(**about: Callable[[RehearsalNetwork], object]) -> Effect:
+    """The backup says otherwise, under its signature."""
+    return _staged(
+        lambda network, cluster: network.assets.back_up(
+            cluster, **{name: value(network) for name, value in about.items()}
+        )
+    )
+
+
+def _other_build(network: RehearsalNetwork, path: Path) -> None:
+    path.write_bytes(image(network.assets.candidate() + b"# patched\n"))
+
+
+def _forge_manifest(network: RehearsalNetwork, bundle: Path) -> None:
+    path = bundle / "manifest" / "chunks.json"
+    (bundle / "manifest" / "chunks.json.sig").write_text(key(-1).sign(path.read_bytes()).hex())
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+ASSET_EFFECTS: dict[str, Effect] = {
+    "archive-missing": _archive(lambda network, path: path.unlink()),
+    "archive-damaged": _archive(lambda network, path: _cut(path)),
+    "archive-of-candidate": _staged(
+        lambda network, cluster: network.assets.write_archive(cluster, network.assets.candidate())
+    ),
+    "archive-other-build": _archive(_other_build),
+    "snapshots-missing": _bundle(lambda network, bundle: shutil.rmtree(bundle)),
+    "snapshot-unsigned": _bundle(
+        lambda network, bundle: (bundle / "manifest" / "chunks.json.sig").unlink()
+    ),
+    "snapshot-nameless": _bundle(lambda network, bundle: (bundle / "bundle.json").unlink()),
+    "snapshot-forged": _bundle(_forge_manifest),
+    "snapshot-chunk-missing": _chunk(lambda path: path.unlink()),
+    "snapshot-chunk-corrupt": _chunk(lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?")),
+    "snapshot-chunk-short": _chunk(_cut),
+    "snapshot-too-old": _backed_up(
+        created_at=lambda network: int(network.world.clock.now() - 3 * 86400)
+    ),
+    "snapshot-behind": _backed_up(height=lambda network: 7),
+    "snapshot-other-chain": _backed_up(chain_id=lambda network: "rpp-elsewhere"),
+}

@@ -1,0 +1,1 @@
+"""The validators: what runs, what they answer, what they have on disk."""

@@ -1,0 +1,240 @@
+"""What a rollback needs, staged for each cluster: the previous release as an image, and a snapshot.
+
+    rollback/<cluster>/<digest>.tar    an OCI layout whose one layer holds the previous binary
+    rollback/<cluster>/fetchable       the digests a node can fetch, as the assets command prints them
+    snapshots/<cluster>/backup-<height>/    manifest, chunks, pruning checkpoint, bundle.json, signed
+
+The key is a throwaway made from the seed. The backup runs again whenever time is wound forward.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..chain.timeline import state_at
+from ..chain.world import World
+from ..files import digest_of, write_atomically
+from . import storage
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from ..faults.board import FaultBoard
+
+BINARY = "usr/local/bin/rpp-node"
+CHUNKS, CHUNK_BYTES = 3, 4096
+KEY_VERSION = 1
+BACKUP_S = 3600.0
+
+
+def section(world: World, cluster: str, shown: Callable[[Path], str]) -> dict[str, Any]:
+    """The site's ``rollback`` of a cluster."""
+    public = key(world.seed).public_key().public_bytes_raw()
+    return {
+        "release": shown(world.root / "rollback" / cluster / "{digest}.tar"),
+        "binary": BINARY,
+        "snapshots": [shown(world.root / "snapshots" / cluster)],
+        "keys": [{"version": KEY_VERSION, "key": f"ed25519:{base64.b64encode(public).decode()}"}],
+    }
+
+
+def key(seed: int) -> Ed25519PrivateKey:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    secret = hashlib.sha256(f"rehearsal/{seed}/snapshots".encode()).digest()
+    return Ed25519PrivateKey.from_private_bytes(secret)
+
+
+class Assets:
+    """The staged files of a network; ``previous`` is the binary of the release before."""
+
+    def __init__(self, world: World, previous: Path, candidate: Path) -> None:
+        self._world, self._previous, self._candidate = world, previous, candidate
+        self._backed_up: dict[str, float] = {}
+
+    @cached_property
+    def _key(self) -> Ed25519PrivateKey:
+        return key(self._world.seed)
+
+    def write(self, cluster: str) -> None:
+        """Everything of a cluster, as it should be."""
+        folder = self.archive(cluster).parent
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        self.write_archive(cluster, self._previous.read_bytes())
+        self.back_up(cluster)
+
+    def write_archive(self, cluster: str, binary: bytes) -> None:
+        write_atomically(self.archive(cluster), image(binary))
+        self.publish(cluster)
+
+    def candidate(self) -> bytes:
+        return self._candidate.read_bytes()
+
+    def archive(self, cluster: str) -> Path:
+        name = digest_of(self._previous).removeprefix("sha256:")
+        return self._world.root / "rollback" / cluster / f"{name}.tar"
+
+    def bundle(self, cluster: str) -> Path:
+        """The cluster's one bundle. Raises StopIteration when there is none."""
+        return next((self._world.root / "snapshots" / cluster).iterdir())
+
+    def publish(self, cluster: str) -> None:
+        """Say again what can be fetched."""
+        root = self._world.root
+        files = [*self.archive(cluster).parent.glob("*.tar"), self._candidate]
+        files += root.glob(f"snapshots/{cluster}/*/manifest/chunks.json")
+        digests = json.dumps([digest_of(path) for path in files])
+        write_atomically(self.archive(cluster).parent / "fetchable", digests + "\n")
+
+    def back_up_when_due(self, cluster: str) -> None:
+        """A bundle an hour, as operators' schedules make them."""
+        if self._world.clock.now() - self._backed_up.get(cluster, 0.0) >= BACKUP_S:
+            self.back_up(cluster)
+
+    def back_up(self, cluster: str, **about: Any) -> None:
+        """A bundle of this instant in place of the last; ``about`` says otherwise."""
+        now = self._backed_up[cluster] = self._world.clock.now()
+        height = state_at(self._world, cluster, now).height
+        chain = self._world.clusters[cluster].chain_id
+        key_ = storage.key_of(self._world.seed, chain)
+        folder = self._world.root / "snapshots" / cluster
+        scratch = folder.with_name(f".{cluster}")
+        shutil.rmtree(folder, ignore_errors=True)
+        manifest = self._write_chunks(cluster, scratch / f"backup-{height}")
+        written = {
+            "version": 1,
+            "chain_id": chain,
+            "height": height,
+            "created_at": int(now),
+            "manifest": "sha256:" + hashlib.sha256(manifest).hexdigest(),
+            "state_root": storage.root_of(key_, height),
+            **about,
+        }
+        bundle = scratch / f"backup-{height}"
+        storage.pruning(bundle / "manifests", bundle / "proofs", key_, height)
+        self.sign(bundle / "bundle.json", json.dumps(written).encode(), versioned=True)
+        metadata = {"height": written["height"], "timestamp": int(now), "backend": "firewood"}
+        checkpoint = json.dumps({"plan": {"chunks": []}, "metadata": metadata}).encode()
+        self.sign(bundle / f"snapshot-{written['height']}.json", checkpoint, versioned=True)
+        scratch.rename(folder)
+        self.publish(cluster)
+
+    def _write_chunks(self, cluster: str, bundle: Path) -> bytes:
+        (bundle / "chunks").mkdir(parents=True)
+        (bundle / "manifest").mkdir()
+        segments = []
+        for number in range(CHUNKS):
+            seed = f"{self._world.seed}/{cluster}/{number}".encode()
+            content = hashlib.shake_128(seed).digest(CHUNK_BYTES)
+            name = f"chunk-{number:05d}.bin"
+            (bundle / "chunks" / name).write_bytes(content)
+            checksum = hashlib.sha256(content).hexdigest()
+            segments.append(
+                {"segment_name": name, "size_bytes": len(content), "checksum": checksum}
+            )
+        document = {"version": 1, "checksum_algorithm": "sha256", "segments": segments}
+        manifest = json.dumps(document, indent=1).encode()
+        self.sign(bundle / "manifest" / "chunks.json", manifest, versioned=False)
+        return manifest
+
+    def verified(self, bundle: Path, faults: FaultBoard, node: str) -> dict[str, Any]:
+        """What snapshot-verify says of a bundle as a node has it, and its exit code."""
+        from cryptography.exceptions import InvalidSignature
+
+        report: dict[str, Any] = {"manifest": str(bundle / "manifest" / "chunks.json")}
+        errors, code = list[str](), 0
+        try:
+            text = (bundle / "manifest" / "chunks.json").read_bytes()
+            signature = bytes.fromhex((bundle / "manifest" / "chunks.json.sig").read_text())
+            segments = json.loads(text)["segments"]
+            if faults.is_on("snapshot-verify-breaks", node=node):
+                raise OSError("input/output error")
+        except (OSError, ValueError) as error:
+            return {**report, "errors": [f"fatal: {error}"], "exit_code": 1}
+        try:
+            self._key.public_key().verify(signature, text)
+            if faults.is_on("snapshot-forged-at-node", node=node):
+                raise InvalidSignature
+        except InvalidSignature:
+            errors, code = ["manifest signature is invalid"], 2
+        for segment in segments:
+            path = bundle / "chunks" / segment["segment_name"]
+            good = path.exists() and digest_of(path) == f"sha256:{segment['checksum']}"
+            if not good or faults.is_on("snapshot-corrupt-at-node", node=node):
+                errors.append(f"chunk {path.name}: checksum mismatch")
+                code = 3
+        return {**report, "errors": errors, "exit_code": code}
+
+    def sign(self, path: Path, content: bytes, *, versioned: bool) -> None:
+        """A file and its signature, spelt for the node (``versioned``) or for snapshot-verify."""
+        signature = self._key.sign(content)
+        text = f"{KEY_VERSION}:{base64.b64encode(signature).decode()}"
+        path.write_bytes(content)
+        path.with_name(f"{path.name}.sig").write_text(text if versioned else signature.hex())
+
+
+def image(binary: bytes) -> bytes:
+    """An OCI layout as one tar, as ``docker save`` writes it: one layer with the node in it."""
+    content = _tar({BINARY: binary})
+    packed = gzip.compress(content, 1, mtime=0)
+    config = json.dumps(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": [_digest(content)]},
+        }
+    ).encode()
+    kind = "application/vnd.oci.image"
+    manifest = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": f"{kind}.manifest.v1+json",
+            "config": _descriptor(f"{kind}.config.v1+json", config),
+            "layers": [_descriptor(f"{kind}.layer.v1.tar+gzip", packed)],
+        }
+    ).encode()
+    index = {
+        "schemaVersion": 2,
+        "manifests": [_descriptor(f"{kind}.manifest.v1+json", manifest)],
+    }
+    blobs = {_blob(data): data for data in (packed, config, manifest)}
+    saved = [{"Config": _blob(config), "RepoTags": [], "Layers": [_blob(packed)]}]
+    documents = {
+        "index.json": json.dumps(index).encode(),
+        "manifest.json": json.dumps(saved).encode(),
+        "oci-layout": b'{"imageLayoutVersion": "1.0.0"}',
+    }
+    return _tar(blobs | documents)
+
+
+def _tar(files: Mapping[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(data), 0o755
+            archive.addfile(member, io.BytesIO(data))
+    return out.getvalue()
+
+
+def _digest(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def _blob(data: bytes) -> str:
+    return "blobs/sha256/" + hashlib.sha256(data).hexdigest()
+
+
+def _descriptor(kind: str, data: bytes) -> dict[str, Any]:
+    return {"mediaType": kind, "digest": _digest(data), "size": len(data)}

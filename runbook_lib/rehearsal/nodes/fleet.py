@@ -1,0 +1,223 @@
+"""The nodes as processes would be: started on what lies on their disk, stopped, restarted.
+
+A node reads its TOML and its binary once, when it starts; a change on disk is effective only after
+a restart, and a file the chain refuses leaves the node down.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from ..chain.node_config import EXIT_CONFIGURATION, ConfigurationError, NodeConfig, parse
+from ..chain.timeline import Timeline
+from ..chain.world import Event, EventKind, NodeSpec, World
+from ..faults.board import FaultBoard
+from ..files import digest_of, write_atomically
+from ..loopback import Address, App, Loopback, free_addresses
+from . import storage
+
+EXIT_STARTUP = 3
+STAYS_DOWN = ("node-stays-down", "node-will-not-start")
+
+
+class StartupError(Exception):
+    """A node that did not start; ``exit_code`` is the chain's."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True)
+class Build:
+    """What a binary is: the digest of its file, and what it says of itself."""
+
+    digest: str
+    commit: str
+    version: str
+
+
+def read_build(path: Path) -> Build:
+    """Raises StartupError when the file is not a node of this rehearsal."""
+    try:
+        comments = [line for line in path.read_text().splitlines() if line.startswith("# ")]
+        said = dict(line[2:].split(": ", 1) for line in comments if ": " in line)
+        return Build(digest_of(path), said["commit"], said["version"])
+    except (OSError, UnicodeDecodeError, ValueError, KeyError) as error:
+        problem = "exec format error" if path.is_file() else "no such file or directory"
+        raise StartupError(f"startup error: {path.name}: {problem}", EXIT_STARTUP) from error
+
+
+@dataclass(frozen=True)
+class Running:
+    """A node that is up, with what it loaded when it started."""
+
+    spec: NodeSpec
+    config: NodeConfig
+    build: Build
+
+
+class Fleet:
+    """All nodes by name. Methods may be called from any thread but the HTTP one."""
+
+    def __init__(
+        self, world: World, loopback: Loopback, faults: FaultBoard, make_app: Callable[[str], App]
+    ) -> None:
+        self.running: dict[str, Running] = {}
+        self.restored: dict[str, tuple[int, str]] = {}  # height and root a node was started on
+        self.stuck: dict[str, int] = {}  # height at which a node stands that was not restored
+        self.world = world
+        self.faults = faults
+        self._loopback = loopback
+        self._make_app = make_app
+        self._listening: dict[str, Address] = {}
+        self._provisioned: dict[str, NodeSpec] = {}
+        self._lock = threading.RLock()
+
+    def spec(self, name: str) -> NodeSpec:
+        """Raises KeyError when there is no such node."""
+        return self._provisioned.get(name) or self.world.node(name)
+
+    def members(self, cluster: str) -> Iterator[NodeSpec]:
+        yield from self.world.clusters[cluster].nodes
+        yield from (spec for spec in self._provisioned.values() if spec.cluster == cluster)
+
+    def boot(self) -> None:
+        """Start every node of the clusters; their past is in the events already."""
+        for cluster in self.world.clusters.values():
+            for spec in cluster.nodes:
+                self._start(spec)
+
+    def restart(self, name: str) -> Running:
+        """Down, then up on what lies on disk. Raises StartupError: the node is down then."""
+        with self._lock:
+            spec = self.spec(name)
+            self.stop(name)
+            try:
+                running = self._start(spec)
+            except StartupError as error:
+                self._log(spec, str(error))
+                raise
+            if name not in self._provisioned:
+                self._record("build", spec, asdict(running.build))
+                config = {"gates": dict(running.config.gates), "channel": running.config.channel}
+                self._record("config", spec, config)
+                self._record("up", spec, {})
+            return running
+
+    def stop(self, name: str) -> None:
+        """Refuse connections from now on; nothing when it is down already."""
+        with self._lock:
+            address = self._listening.pop(name, None)
+            if address is None:
+                return
+            spec = self.spec(name)
+            if self.faults.is_on("node-will-not-stop", spec.cluster, name):
+                self._listening[name] = address
+                return
+            self._loopback.close(address)
+            del self.running[name]
+            self._flush(spec)
+            if not self.faults.is_on("node-half-stopped", spec.cluster, name):
+                (self._directory(spec) / "running.json").unlink()
+            self._log(spec, "stopped")
+            if name not in self._provisioned:
+                self._record("down", spec, {})
+
+    def provision(self, cluster: str, name: str, config: str, *, silent: bool) -> NodeSpec:
+        """A fresh node that is no validator, on the build of the cluster's first node.
+
+        ``silent``: its process never listens. Raises ValueError, StartupError.
+        """
+        with self._lock:
+            if any(spec.name == name for spec in self.members(cluster)):
+                raise ValueError(f"provision {name}: expected a new name, got an existing node")
+            first = self.world.clusters[cluster].nodes[0]
+            host, port = self._free(first.host, 100 + len(self._provisioned))
+            spec = replace(
+                first, name=name, index=0, host=host, port=port, validator="", canary=False,
+                peer=f"12D3KooW{name}", stake=0, timetoke_hours=0,
+            )  # fmt: skip
+            directory = self._directory(spec)
+            (directory / "bin").mkdir(parents=True)
+            (directory / "config.toml").write_text(config)
+            source = self._directory(first) / "bin" / "rpp-node"
+            shutil.copyfile(source, directory / "bin" / "rpp-node")
+            self._provisioned[name] = spec
+            try:
+                if not silent:
+                    self._start(spec)
+            except StartupError:
+                self.deprovision(cluster, name)
+                raise
+            return spec
+
+    def deprovision(self, cluster: str, name: str) -> None:
+        """Raises ValueError for a node that was not provisioned."""
+        with self._lock:
+            spec = self._provisioned.get(name)
+            if spec is None or spec.cluster != cluster:
+                raise ValueError(f"deprovision {name}: expected a node provisioned in {cluster}")
+            self.stop(name)
+            del self._provisioned[name]
+            shutil.rmtree(self._directory(spec))
+
+    def _start(self, spec: NodeSpec) -> Running:
+        directory = self._directory(spec)
+        if any(self.faults.is_on(n, spec.cluster, spec.name) for n in STAYS_DOWN):
+            raise StartupError("startup error: p2p listener: address in use", EXIT_STARTUP)
+        try:
+            config = parse((directory / "config.toml").read_text())
+        except ConfigurationError as error:
+            raise StartupError(str(error), EXIT_CONFIGURATION) from error
+        except (OSError, UnicodeDecodeError) as error:
+            problem = f"configuration error: unable to read config: {error}"
+            raise StartupError(problem, EXIT_CONFIGURATION) from error
+        build = read_build(directory / "bin" / "rpp-node")
+        if spec.name not in self._provisioned and (problem := storage.problem(directory / "data")):
+            raise StartupError(f"startup error: {problem}", EXIT_STARTUP)
+        running = Running(spec, config, build)
+        app = self._make_app(spec.name)
+        try:
+            self._listening[spec.name] = self._loopback.listen(app, spec.host, spec.port)
+        except OSError as error:
+            raise StartupError(f"startup error: rpc listener: {error}", EXIT_STARTUP) from error
+        self.running[spec.name] = running
+        if restored := storage.take_up(directory / "data"):
+            self.restored[spec.name] = restored
+            self.stuck.pop(spec.name, None)
+        write_atomically(directory / "running.json", json.dumps(asdict(build)) + "\n")
+        self._log(spec, f"started {build.version} on channel {config.channel}")
+        return running
+
+    def _flush(self, spec: NodeSpec) -> None:
+        """A node that stops writes what it has; a provisioned one has nothing yet."""
+        if spec.name not in self._provisioned:
+            now = np.array([self.world.clock.now()])
+            height = int(Timeline(self.world, spec.cluster).height(now)[0])
+            key = storage.key_of(self.world.seed, self.world.clusters[spec.cluster].chain_id)
+            storage.flush(self._directory(spec) / "data", key, height)
+
+    def _free(self, host: str, last: int) -> Address:
+        prefix = host.rpartition(".")[0]
+        return free_addresses([[f"{prefix}.{last}" if host != "127.0.0.1" else host]])[0][0]
+
+    def _directory(self, spec: NodeSpec) -> Path:
+        return self.world.node_dir(spec.cluster, spec.name)
+
+    def _log(self, spec: NodeSpec, text: str) -> None:
+        instant = datetime.fromtimestamp(self.world.clock.now(), UTC)
+        with (self._directory(spec) / "log").open("a") as file:
+            file.write(f"{instant.isoformat(timespec='milliseconds')} {text}\n")
+
+    def _record(self, kind: EventKind, spec: NodeSpec, data: Mapping[str, object]) -> None:
+        now = self.world.clock.now()
+        self.world.append(Event(now, spec.cluster, spec.name, kind, data))

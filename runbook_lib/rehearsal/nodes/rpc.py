@@ -1,0 +1,200 @@
+"""The nodes' HTTP RPC: routes, shapes, errors, token and rate limit as the chain's router has them.
+
+What depends on the chain comes from the model at the clock's instant; what depends on the node
+comes from what it loaded when it started. Powers are decimal strings, as the chain writes them.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from ..chain.timeline import ChainState, Timeline
+from ..loopback import App, Loopback, Scope
+from .fleet import Fleet, Running
+from .views import View
+
+Answer = tuple[int, list[tuple[str, str]], Any]
+_NO_BODY = object()
+
+
+class Refused(Exception):
+    """An error answer of the node."""
+
+    def __init__(self, status: int, message: str, headers: list[tuple[str, str]] | None = None):
+        super().__init__(message)
+        self.status, self.headers = status, headers or []
+
+
+class Bucket:
+    """The node's token bucket for one client: ``burst`` requests at once, then so many a minute."""
+
+    def __init__(self, burst: int, now: float) -> None:
+        self.tokens, self.at = float(burst), now
+
+    def take(self, burst: int, per_minute: int, now: float) -> int:
+        """Tokens left; -1 when none was there."""
+        self.tokens = min(burst, self.tokens + max(now - self.at, 0) * per_minute / 60)
+        self.at = now
+        if self.tokens < 1:
+            return -1
+        self.tokens -= 1
+        return int(self.tokens)
+
+
+class Rpc:
+    """Answers for every node of a fleet; ``token`` is what the nodes were started with."""
+
+    def __init__(self, token: str, loopback: Loopback) -> None:
+        self.fleet: Fleet
+        self._token = token
+        self._loopback = loopback
+        self._buckets: dict[tuple[str, str], Bucket] = {}
+        self._chains: dict[str, tuple[tuple[int, int], Timeline, ChainState]] = {}
+
+    def app(self, name: str) -> App:
+        async def serve(scope: Scope, receive: Any, send: Any) -> None:
+            if scope["type"] == "http":
+                await self._serve(name, scope, receive, send)
+
+        return serve
+
+    async def _serve(self, name: str, scope: Scope, receive: Any, send: Any) -> None:
+        running = self.fleet.running.get(name)
+        if running is None:
+            return  # it went down with this request: the connection is gone
+        on = self._faults(running)
+        if on("rpc-timeout"):
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            return
+        limits: list[tuple[str, str]] = []
+        try:
+            limits = self._limit(running, scope["client"][0])
+            status, headers, body = self._answer(running, scope)
+        except Refused as refused:
+            status, headers, body = refused.status, refused.headers, {"error": str(refused)}
+        data = b"" if body is _NO_BODY else json.dumps(body).encode()
+        kind = [] if body is _NO_BODY else [("content-type", "application/json")]
+        all_headers = [*kind, *headers, *limits, ("content-length", str(len(data)))]
+        raw = [(key.encode(), value.encode()) for key, value in all_headers]
+        await send({"type": "http.response.start", "status": status, "headers": raw})
+        if on("rpc-truncated"):
+            half = data[: len(data) // 2]
+            await send({"type": "http.response.body", "body": half, "more_body": True})
+            await self._loopback.hang_up(scope)
+            return
+        await send({"type": "http.response.body", "body": data})
+
+    def _faults(self, running: Running) -> Callable[[str], bool]:
+        spec = running.spec
+        return lambda name: self.fleet.faults.is_on(name, spec.cluster, spec.name)
+
+    def refill(self) -> None:
+        """Every node's rate limit starts afresh."""
+        self._buckets.clear()
+
+    def _limit(self, running: Running, client: str) -> list[tuple[str, str]]:
+        # The bucket refills in rehearsal time: hours skipped by the clock have passed for it too.
+        config, now = running.config, self.fleet.world.clock.now()
+        bucket = self._buckets.setdefault((running.spec.name, client), Bucket(config.burst, now))
+        left = bucket.take(config.burst, config.per_minute, now)
+        wait = math.ceil(60 / config.per_minute)
+        headers = [
+            ("x-ratelimit-limit", str(config.burst)),
+            ("x-ratelimit-remaining", str(max(left, 0))),
+            ("x-ratelimit-reset", str(wait)),
+        ]
+        if left < 0 or self._faults(running)("rpc-429"):
+            raise Refused(429, "rate limit exceeded", [*headers, ("retry-after", str(wait))])
+        return headers
+
+    def _answer(self, running: Running, scope: Scope) -> Answer:
+        on = self._faults(running)
+        self._authorize(scope, on("rpc-401"))
+        if on("rpc-500"):
+            raise Refused(500, "storage backend unavailable")
+        path = scope["path"]
+        route, argument = _split(path)
+        if route not in ROUTES:
+            return 404, [], _NO_BODY
+        if scope["method"] != "GET":
+            return 405, [("allow", "GET,HEAD")], _NO_BODY
+        if on("rpc-wrong-shape"):
+            return 200, [], {"status": "ok"}
+        timeline, state = self._chain(running.spec.cluster)
+        if (height := self.fleet.stuck.get(running.spec.name)) is not None:
+            state = replace(state, height=height, quorum_reached=False, commit_power=0)
+        return ROUTES[route](View(self.fleet, running, timeline, state), argument)
+
+    def _chain(self, cluster: str) -> tuple[Timeline, ChainState]:
+        # Computed once per second and event: a fleet is asked many things at one instant.
+        world = self.fleet.world
+        now = world.clock.now()
+        key = (len(world.events), int(now))
+        if self._chains.get(cluster, (None,))[0] != key:
+            timeline = Timeline(world, cluster)
+            self._chains[cluster] = (key, timeline, timeline.state(now))
+        _, timeline, state = self._chains[cluster]
+        return timeline, state
+
+    def _authorize(self, scope: Scope, refuse: bool) -> None:
+        given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1").strip()
+        scheme, _, rest = given.partition(" ")
+        token = rest.strip() if scheme.lower() == "bearer" else given
+        if refuse or not hmac.compare_digest(token.encode(), self._token.encode()):
+            raise Refused(401, "unauthorized")
+
+
+def _split(path: str) -> tuple[str, str]:
+    """The route of a path, and its argument: /blocks/7 is (/blocks/:, 7)."""
+    head, _, tail = path.rpartition("/")
+    if head in ("/accounts", "/blocks") and path != "/blocks/latest":
+        return f"{head}/:", tail
+    return path, ""
+
+
+def _ok(body: Any) -> Answer:
+    return 200, [], body
+
+
+def _block(view: View, text: str) -> Answer:
+    if not text.isdecimal():
+        raise Refused(400, f"Invalid URL: Cannot parse `{text}` to a `u64`")
+    return _ok(view.block(int(text)))
+
+
+ROUTES: dict[str, Callable[[View, str], Answer]] = {
+    "/health": lambda view, _: _ok({"status": "ok"}),
+    "/health/live": lambda view, _: _ok(_NO_BODY),
+    "/health/ready": lambda view, _: _ok(view.ready()),
+    "/status/node": lambda view, _: _ok(view.node()),
+    "/status/consensus": lambda view, _: _ok(view.consensus()),
+    "/status/rollout": lambda view, _: _ok(view.rollout()),
+    "/status/mempool": lambda view, _: _ok(view.mempool()),
+    "/p2p/peers": lambda view, _: _ok(view.peers()),
+    "/ui/bft/membership": lambda view, _: _ok(view.membership()),
+    "/ui/node": lambda view, _: _ok(
+        {
+            "mode": "node",
+            "node": view.node(),
+            "consensus": view.consensus(),
+            "mempool": view.mempool(),
+            "bft": view.membership(),
+        }
+    ),
+    "/validator/status": lambda view, _: _ok({"consensus": view.consensus(), "node": view.node()}),
+    "/validator/telemetry": lambda view, _: _ok(view.telemetry()),
+    "/validator/vrf": lambda view, _: _ok(view.vrf()),
+    "/runtime/mode": lambda view, _: _ok({"mode": "node"}),
+    "/ledger/timetoke": lambda view, _: _ok(view.timetoke()),
+    "/observability/timetoke/replay": lambda view, _: _ok(view.replay()),
+    "/accounts/:": lambda view, address: _ok(view.account(address)),
+    "/blocks/latest": lambda view, _: _ok(view.block(view.state.height)),
+    "/blocks/:": _block,
+    "/consensus/proof/status": lambda view, _: _ok(view.proof()),
+}

@@ -1,0 +1,1 @@
+"""The release as it is published: signed artifacts, and the authority that vouches for them."""

@@ -1,0 +1,70 @@
+"""What a Prometheus of the rehearsal holds: samples, and what the rules made of them.
+
+Samples lie at wall time: that of rehearsal time t at t - offset. When the clock runs ahead, what is
+laid moves back by as much and only the time skipped is added, so that a wait costs what it lasts.
+"""
+
+from __future__ import annotations
+
+from threading import RLock
+
+import numpy as np
+
+from ..arrays import Floats, Instants
+from ..chain.timeline import LEAD_S
+from .recorder import LAST_SUCCESS, Recorder
+from .rules import Rule, RuleEngine
+from .tsdb import Store
+
+TOLD_INSTANTS = (LAST_SUCCESS, "ALERTS_FOR_STATE")
+"""Series whose values are instants of wall time themselves, in seconds."""
+
+
+class History:
+    """From the recorder's origin up to ``last`` (wall, ms), a sample each ``step_s``.
+
+    Whoever reads or extends it holds ``lock``.
+    """
+
+    def __init__(self, recorder: Recorder, rules: list[Rule], step_s: float) -> None:
+        self.recorder, self.step_s = recorder, step_s
+        self.store, self.engine, self.lock = Store(), RuleEngine(rules), RLock()
+        self.last = 0
+        self._events = len(recorder.world.events)
+        now = recorder.world.clock.now()
+        self._lay(np.append(np.arange(recorder.origin, now - 1.0, step_s), now))
+
+    def holds(self, rules: list[Rule]) -> bool:
+        """Whether it is still true: these are its rules, and nothing has altered the past since."""
+        new = self.recorder.world.events[self._events :]
+        return rules == self.engine.rules and not any(e.data.get("name") in LEAD_S for e in new)
+
+    def skip(self, seconds: int) -> None:
+        """Let the clock run ahead, and lay what lies between."""
+        world = self.recorder.world
+        with self.lock:
+            begun = world.clock.from_wall(self.last / 1000.0)
+            world.clock.advance(seconds)
+            self.store.move(-1000 * seconds, TOLD_INSTANTS)
+            for alert in self.engine.active.values():
+                alert.since -= 1000 * seconds
+            origin, now = self.recorder.origin, world.clock.now()
+            first = (begun - origin) // self.step_s + 1
+            grid: Floats = np.arange(origin + first * self.step_s, now - 1.0, self.step_s)
+            self._lay(np.append(grid[grid > begun], now))
+
+    def scrape(self, every_ms: int) -> None:
+        """Scrape and evaluate each so often since the last time, up to now."""
+        with self.lock:
+            clock = self.recorder.world.clock
+            now = round(clock.to_wall(clock.now()) * 1000)
+            steps: Instants = np.arange(self.last + every_ms, now + 1, every_ms)
+            if len(steps):
+                self._lay(clock.offset + steps / 1000.0)
+
+    def _lay(self, instants: Floats) -> None:
+        self.recorder.lay(self.store, instants)
+        offset = self.recorder.world.clock.offset
+        wall: Instants = np.round((instants - offset) * 1000.0).astype(np.int64)
+        self.engine.run(self.store, wall)
+        self.last = int(wall[-1])

@@ -1,0 +1,436 @@
+"""The nodes' series under the chain's own names and labels, as a collector exports them.
+
+Names, units and labels are those of the chain (rpp/runtime/telemetry/metrics.rs, rpp/crypto-vrf/
+src/telemetry.rs, rpp/consensus/src/timetoke/replay.rs) behind an OpenTelemetry collector that drops
+the unbounded labels (height, round, epoch, slot, leader) and all but some bucket bounds. Every
+series carries ``job``, ``cluster`` and ``instance`` (the node's name). Counters begin at the
+origin of the history and again when a node restarts. Instants are rehearsal seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import pi, sin
+
+import numpy as np
+
+from ..arrays import Flags, Floats, Indices, Instants
+from ..chain.timeline import QUORUM_MS, REPLAY_PERIOD_S, ROUND_MS, VOTE_MS, WITNESS_TOPICS, Timeline
+from ..chain.world import Event, World
+from .tsdb import Store, format_labels, format_value
+
+JOB = "rpp-node"
+MINUTE_S = 60.0
+SCRAPED_S = 10.0
+AHEAD_S = 24 * 3600.0  # how far series are computed ahead
+LATENCY_MS = (100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0)
+VOTE_BOUNDS_MS = (50.0, 75.0, 100.0, 250.0, 500.0)
+SMALL = (5.0, 10.0, 25.0, 50.0, 100.0)
+COARSE = (5.0,)  # all that the chain's default bounds have for shares and seconds
+BLOCKS_PER_CHANGE = 600.0  # between changes of a round's leader
+STALL_WARNING_S, STALL_CRITICAL_S = 900.0, 1800.0
+SWING_S = 4 * 3600.0  # the period of a latency that comes and goes
+PROVE_MS, VERIFY_S, REWARD_MS = 850.0, 0.045, 35.0  # typical: proving, verifying, rewarding
+SLOW_GOSSIP, DROP_PERIOD_S = 3.0, 120.0  # under faults: factor of latencies, pace of drops per node
+SLOW_PROOFS = 40.0  # what the fault proof-slow multiplies verifying by
+LAST_SUCCESS = "timetoke_replay_last_success_timestamp"
+REPLAY_ERROR = {"reason": "stalled"}
+_P = "rpp_runtime_consensus_"
+_PROOF = {"proof_backend": "stwo", "proof_kind": "consensus", "proof_circuit": "consensus"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A counter's value at each edge of the minutes, or a gauge's at the instants asked for."""
+
+    name: str
+    labels: Mapping[str, str]
+    values: Floats
+    whole: bool = False
+    gate: str = ""  # exists only while this gate is on
+    paced: bool = True  # a counter: moves with the blocks, not with the clock
+
+
+class NodeTelemetry:
+    """The series of one node from ``origin`` up to ``end``."""
+
+    def __init__(self, timeline: Timeline, index: int, origin: float, end: float) -> None:
+        self.timeline = timeline
+        self.index = index
+        self.origin = origin
+        self.end = end
+        self.name = timeline.names[index]
+        self.labels = {"job": JOB, "cluster": timeline.spec.name, "instance": self.name}
+        minutes = np.arange(origin // MINUTE_S, end // MINUTE_S + 2) * MINUTE_S
+        inner = timeline.starts[(timeline.starts > origin) & (timeline.starts < end)]
+        edges = np.union1d(minutes[minutes > origin], inner)
+        self._edges: Floats = np.concatenate(([origin], edges))
+
+    def up(self, at: Floats) -> Flags:
+        flags: Flags = self.timeline.up[self.timeline.segment(at), self.index]
+        return flags
+
+    def samples(self, at: Floats, offset: float) -> Iterator[tuple[Row, Floats, Flags]]:
+        """Each series with its values at the instants and where it has any.
+
+        ``offset`` is what the rehearsal's clock runs ahead: values that are instants are told in
+        wall time, like the samples' own.
+        """
+        segment = self.timeline.segment(at)
+        spoilt = self.timeline.fault("metrics-nan", self.name)[segment]
+        since = np.maximum(self.timeline.up_since[segment, self.index], self.origin)
+        where = self._where(segment, self.up(at) & ~self._withheld(at))
+        for paced, (rows, edges, whole) in self._counters.items():
+            now, begin = (
+                self._place(self._block_time(each) if paced else each) for each in (at, since)
+            )
+            counted = _read(edges, now) - _read(edges, begin)
+            values = np.where(whole, np.floor(counted + 1e-6), counted)
+            for row, told in zip(rows, np.where(spoilt, np.nan, values.T), strict=True):
+                yield row, told, where(row)
+        for row in self._gauges(at, offset):
+            yield row, np.where(spoilt, np.nan, row.values), where(row)
+
+    def _where(self, segment: Indices, there: Flags) -> Callable[[Row], Flags]:
+        """Where a series has samples, of those instants where the node has any."""
+        timeline = self.timeline
+        ended = there & ~timeline.fault("panel-stale")[segment]
+        unverified = there & ~timeline.fault("telemetry-gap-in-watch")[segment]
+        gates = {
+            gate: there & timeline.at_work(gate)[segment, self.index]
+            for gate in ("timetoke_rewards", "witness_network")
+        }
+
+        def where(row: Row) -> Flags:
+            if row.name.startswith("rpp_crypto_vrf_"):
+                return ended
+            return (
+                unverified
+                if row.name.startswith("rpp_stark_verify")
+                else gates.get(row.gate, there)
+            )
+
+        return where
+
+    def _withheld(self, at: Floats) -> Flags:
+        """Where a fault keeps the series back.
+
+        They never existed, they ended, or half an hour of every 45 minutes is missing.
+        """
+        timeline = self.timeline
+        segment = timeline.segment(at)
+        gap = timeline.fault("metrics-gap", self.name)
+        hole = (timeline.elapsed(gap, at) % 2700.0 < 1800.0) & gap[segment]
+        missing = timeline.fault("metrics-missing", self.name)
+        return missing[segment] | timeline.fault("metrics-stale", self.name)[segment] | hole
+
+    def _block_time(self, at: Floats) -> Floats:
+        """When the node saw its latest block: sums and counts of observations move together."""
+        active, passed = self._producing
+        return self._latest(active, passed, self.timeline.spec.block_time_s, at)
+
+    @cached_property
+    def _producing(self) -> tuple[Flags, Floats]:
+        """Per segment whether the node sees blocks, and for how long it had up to each edge."""
+        active = self.timeline.advancing & self.timeline.up[:, self.index]
+        return active, self.timeline.elapsed(active, self._edges)
+
+    @cached_property
+    def _replaying(self) -> tuple[Flags, Floats]:
+        """The same of timetoke's replay."""
+        active = ~self.timeline.fault("replay-stall")
+        return active, self.timeline.elapsed(active, self._edges)
+
+    def _latest(self, active: Flags, passed: Floats, period: float, at: Floats) -> Floats:
+        """When something last happened that happens once a ``period`` of ``active`` time.
+
+        ``passed`` is how much of that there had been at each edge.
+        """
+        seconds = np.floor(self.timeline.elapsed(active, at) / period + 1e-9) * period
+        index = np.minimum(np.searchsorted(passed, seconds), len(passed) - 1)
+        when: Floats = self._edges[index] - (passed[index] - seconds)
+        return when
+
+    def _place(self, at: Floats) -> tuple[Indices, Floats]:
+        """The minute that holds each instant, and how far into it."""
+        index = np.searchsorted(self._edges, at, side="right") - 1
+        index = np.clip(index, 0, len(self._edges) - 2)
+        length = self._edges[index + 1] - self._edges[index]
+        return index, np.clip((at - self._edges[index]) / length, 0.0, 1.0)
+
+    @cached_property
+    def _counters(self) -> dict[bool, tuple[list[Row], Floats, Flags]]:
+        """Every counter and histogram, by whether it is paced.
+
+        With the rows: their values (edges x rows), and which of them count whole things.
+        """
+        rows = [*self._consensus(), *self._vrf(), *self._proofs(), *self._traffic()]
+        kinds = {paced: [row for row in rows if row.paced is paced] for paced in (True, False)}
+        return {
+            paced: (
+                found,
+                np.stack([row.values for row in found], axis=1),
+                np.array([row.whole for row in found]),
+            )
+            for paced, found in kinds.items()
+        }
+
+    def _per_minute(self, active: Flags) -> Floats:
+        """Seconds of each minute in which ``active`` (per segment) held and the node was up."""
+        own = active & self.timeline.up[:, self.index]
+        return np.diff(self.timeline.elapsed(own, self._edges))
+
+    @cached_property
+    def _blocks(self) -> Floats:
+        return self._per_minute(self.timeline.advancing) / self.timeline.spec.block_time_s
+
+    @cached_property
+    def _seconds(self) -> Floats:
+        return self._per_minute(np.ones(len(self.timeline.starts), dtype=bool))
+
+    def _consensus(self) -> Iterator[Row]:
+        blocks, slots = self._blocks, self._seconds / self.timeline.spec.block_time_s
+        lost, validator = slots - blocks, self.timeline.spec.nodes[self.index].validator
+        voter = {"validator": validator, "proof_backend": "stwo"}
+        slow = self.timeline.fault("gossip-slow")[self.timeline.segment(self._edges[:-1])]
+        votes = blocks * ~self._faulty("canary-does-not-vote")
+        for name, key, typical, bounds, labels in (
+            ("round_duration", "round", ROUND_MS, LATENCY_MS, {}),
+            ("round_quorum_latency", "quorum", QUORUM_MS, LATENCY_MS, {}),
+            ("vote_latency", "vote", VOTE_MS, VOTE_BOUNDS_MS, voter),
+        ):
+            values, seen = self._ms(key, typical), votes if key == "vote" else blocks
+            if key != "round":  # votes travel by gossip
+                values = values * np.where(slow, SLOW_GOSSIP, 1.0)
+            yield from _histogram(f"{_P}{name}_milliseconds", labels, bounds, seen, values)
+        height = np.maximum(self.timeline.height(self._edges[:-1]) - self._late(), 0.0)
+        yield from _histogram("rpp_runtime_chain_block_height", {}, COARSE, blocks, height, None)
+        failed = blocks / 900 + lost / 2
+        yield _counter(f"{_P}failed_votes_total", {"reason": "timeout"}, failed, paced=False)
+        changed = blocks / BLOCKS_PER_CHANGE
+        yield _counter(f"{_P}round_leader_changes_total", {}, changed + lost / 6, paced=False)
+        # Where the leader changes, a slot goes by without its block.
+        yield _counter(f"{_P}block_schedule_slots_total", {}, slots + changed, paced=False)
+        verifications = "consensus_quorum_verifications_total"
+        yield _counter(verifications, {"result": "success"}, blocks)
+        yield _counter(verifications, {"result": "failure"}, blocks * 0)
+        epochs = blocks / self.timeline.spec.epoch_length
+        yield _counter("validator_set_changes_total", {}, epochs)
+
+    def _vrf(self) -> Iterator[Row]:
+        blocks, pool = self._blocks, float(len(self.timeline.names))
+        share = self.timeline.participation(self._edges[:-1])
+        prefix, verified = "rpp_crypto_vrf_selection_", blocks * pool * share
+        yield from _histogram(f"{prefix}participation_rate", {}, COARSE, blocks, share, None)
+        entries = np.full(len(blocks), pool)
+        yield from _histogram(f"{prefix}pool_entries", {}, COARSE, blocks, entries, None)
+        yield _counter(f"{prefix}verified_total", {}, verified)
+        yield _counter(f"{prefix}accepted_total", {}, verified)
+        yield _counter(f"{prefix}rejected_total", {}, blocks * pool - verified)
+        yield _counter(f"{prefix}fallback_total", {}, blocks * 0)
+        taken = self._own("vrf-verify", 12.0, 0.08)
+        name = "consensus_vrf_verification_time_ms_milliseconds"
+        yield from _histogram(name, {"result": "success"}, SMALL, blocks, taken)
+        yield _counter("consensus_vrf_verifications_total", {"result": "success"}, blocks * pool)
+
+    def _proofs(self) -> Iterator[Row]:
+        blocks, depth = self._blocks, self.timeline.queue_depth(self._edges[:-1])
+        queue = {"cache": "proof", "backend": "stwo"}
+        waiting = depth * self._own("queue", 1.0, 0.1)
+        name = "rpp_runtime_proof_cache_queue_depth"
+        yield from _histogram(name, queue, SMALL, blocks, waiting, 3.0)
+        proving = self._own("prove", PROVE_MS, 0.05) * np.maximum(depth / 12.0, 1.0)
+        name = "rpp_runtime_proof_generation_duration_milliseconds"
+        yield from _histogram(name, {"backend": "stwo"}, LATENCY_MS, blocks, proving)
+        name = "rpp_stark_verify_duration_seconds"
+        slow = self.timeline.fault("proof-slow")[self.timeline.segment(self._edges[:-1])]
+        verifying = self._own("verify", VERIFY_S, 0.06) * np.where(slow, SLOW_PROOFS, 1.0)
+        yield from _histogram(name, _PROOF, COARSE, 2 * blocks, verifying)
+        outcomes = "rpp_runtime_proof_verification_outcomes_total"
+        yield _counter(outcomes, {**_PROOF, "result": "ok"}, 2 * blocks)
+        yield _counter(outcomes, {**_PROOF, "result": "fail"}, blocks * 0)
+
+    def _traffic(self) -> Iterator[Row]:
+        """Peers, gossip, witness messages, rewards, transactions, timetoke replay."""
+        timeline, blocks, start = self.timeline, self._blocks, self._edges[:-1]
+        segment = timeline.segment(start)
+        peers = timeline.up[segment].sum(axis=1) - 1.0
+        name = "rpp_runtime_network_peer_count"
+        for row in _histogram(name, {}, COARSE, self._seconds / 15.0, peers, None):
+            yield replace(row, paced=False)
+        said = blocks * peers * self._own("gossip", 3.0, 0.1)
+        spoken = said * ~timeline.fault("gossip-silent")[segment]
+        yield _counter("pipeline_gossip_events_total", {}, spoken)
+        dropped = self._seconds * timeline.fault("gossip-drops")[segment] / DROP_PERIOD_S
+        dropped = dropped + 3 * blocks * (self._faulty("relay-drops") & self._rewarded())
+        yield _counter("pipeline_errors_total", {"stage": "gossip"}, dropped, paced=False)
+        witness = f"{_P}witness_events_total"
+        yield _counter(witness, {"topic": "blocks"}, blocks)
+        heard = blocks * ~timeline.fault("witness-silent")[segment]
+        sent = heard * timeline.gate("witness_network")[segment, self.index]
+        for topic in WITNESS_TOPICS:
+            yield _counter(witness, {"topic": topic}, sent, gate="witness_network")
+        stage, gate = {"stage": "rewards_distributed"}, "timetoke_rewards"
+        due = blocks * ~timeline.fault("rewards-stall")[segment]
+        paid = due * timeline.at_work(gate)[segment, self.index]
+        taken = paid * self._own("reward", REWARD_MS, 0.1)
+        yield _counter("pipeline_stage_latency_ms_count", stage, paid, gate=gate)
+        yield _counter("pipeline_stage_latency_ms_sum", stage, taken, gate=gate, whole=False)
+        transactions = blocks * self._own("submissions", 18.0, 0.2)
+        transactions = transactions * ~timeline.fault("no-transactions")[segment]
+        yield _counter("pipeline_submissions_total", {"reason": "accepted"}, transactions)
+        replaying = self._per_minute(~timeline.fault("replay-stall"))
+        failing = self._seconds - replaying
+        for what, labels, spent in (("success", {}, replaying), ("failure", REPLAY_ERROR, failing)):
+            yield _counter(
+                f"timetoke_replay_{what}_total", labels, spent / REPLAY_PERIOD_S, paced=False
+            )
+
+    def _gauges(self, at: Floats, offset: float) -> Iterator[Row]:
+        timeline = self.timeline
+        age = at - self._latest(*self._replaying, REPLAY_PERIOD_S, at)
+        yield Row("timetoke_replay_seconds_since_success", {}, age)
+        yield Row(LAST_SUCCESS, {}, at - age - offset)
+        for threshold, limit in (("warning", STALL_WARNING_S), ("critical", STALL_CRITICAL_S)):
+            flag = (age > limit).astype(float)
+            yield Row("timetoke_replay_stalled", {"threshold": threshold}, flag)
+        for quantile, factor in (("0.5", 1.0), ("0.95", 1.4), ("0.99", 1.7)):
+            labels = {"stage": "rewards_distributed", "quantile": quantile}
+            values = timeline.level(f"{self.name}/reward", REWARD_MS, 0.1, at) * factor
+            yield Row("pipeline_stage_latency_ms", labels, values, gate="timetoke_rewards")
+
+    def _own(self, key: str, typical: float, spread: float) -> Floats:
+        """A level of this node alone, minute by minute."""
+        return self.timeline.level(f"{self.name}/{key}", typical, spread, self._edges[:-1])
+
+    def _ms(self, key: str, typical: float) -> Floats:
+        """A latency the cluster has in common, each node a little off it."""
+        start = self._edges[:-1]
+        common = self.timeline.level(key, typical, 0.05, start) * self.timeline.slowdown(start)
+        return common * self._own(key, 1.0, 0.03) * self._burden()
+
+    def _late(self) -> Floats:
+        """By how many blocks the node is behind: now and then by one or two."""
+        behind = self.timeline.noise(f"{self.name}/late", self._edges[:-1])
+        return np.floor(np.clip(1.5 * behind, 0.0, 3.0))
+
+    def _burden(self) -> Floats:
+        """What rewards cost a canary under a fault: half as much time again, or a slow swing."""
+        gated = self._rewarded()
+        passed = self._edges[:-1] - self.timeline.spec.genesis
+        swing = np.exp(0.4 * np.sin(2 * pi * passed / SWING_S))
+        slow = np.where(gated & self._faulty("canary-slow"), 1.5, 1.0)
+        burden: Floats = slow * np.where(gated & self._faulty("canary-noisy"), swing, 1.0)
+        return burden
+
+    def _rewarded(self) -> Flags:
+        """Per minute: whether this node has the rewards gate on."""
+        segment = self.timeline.segment(self._edges[:-1])
+        flags: Flags = self.timeline.gate("timetoke_rewards")[segment, self.index]
+        return flags
+
+    def _faulty(self, name: str) -> Flags:
+        """Per minute: whether this node has the fault."""
+        flags: Flags = self.timeline.fault(name, self.name)[self.timeline.segment(self._edges[:-1])]
+        return flags
+
+
+def _counter(
+    name: str,
+    labels: Mapping[str, str],
+    steps: Floats,
+    *,
+    gate: str = "",
+    whole: bool = True,
+    paced: bool = True,
+) -> Row:
+    return Row(name, labels, _summed(steps), whole, gate, paced)
+
+
+def _summed(steps: Floats) -> Floats:
+    return np.concatenate(([0.0], np.cumsum(steps)))
+
+
+def _histogram(
+    name: str,
+    labels: Mapping[str, str],
+    bounds: tuple[float, ...],
+    observations: Floats,
+    typical: Floats,
+    shape: float | None = 8.0,
+) -> Iterator[Row]:
+    """Log-logistic observations of that median and shape (larger is narrower; None: all equal)."""
+    for bound in bounds:
+        if shape is None:
+            share = (typical <= bound).astype(float)
+        else:
+            share = 1.0 / (1.0 + (typical / bound) ** shape) if bound else np.zeros(len(typical))
+        le = {**labels, "le": format_value(bound)}
+        yield Row(f"{name}_bucket", le, _summed(observations * share), True)
+    count = _summed(observations)
+    mean = 1.0 if shape is None else pi / shape / sin(pi / shape)
+    total = _summed(observations * typical * mean)
+    yield Row(f"{name}_bucket", {**labels, "le": "+Inf"}, count, True)
+    yield Row(f"{name}_sum", labels, total)
+    yield Row(f"{name}_count", labels, count, True)
+
+
+def _read(edges: Floats, place: tuple[Indices, Floats]) -> Floats:
+    """Counters (edges x rows) at places between the edges (places x rows)."""
+    index, part = place
+    values: Floats = edges[index] + part[:, None] * (edges[index + 1] - edges[index])
+    return values
+
+
+class Recorder:
+    """All nodes' series since ``origin``, at any instants, in bulk or as one scrape reads them."""
+
+    def __init__(self, world: World, origin: float) -> None:
+        self.world = world
+        self.origin = origin
+        self._known: dict[str, tuple[list[Event], float, list[NodeTelemetry]]] = {}
+
+    def nodes(self, until: float) -> list[NodeTelemetry]:
+        """A cluster's computed anew when something has happened there, or a while has passed."""
+        return [node for name in self.world.clusters for node in self._nodes(name, until)]
+
+    def _nodes(self, cluster: str, until: float) -> list[NodeTelemetry]:
+        own = self.world.events_of(cluster)
+        events, end, nodes = self._known.get(cluster, ([], 0.0, []))
+        if events != own or until > end:
+            timeline, end = Timeline(self.world, cluster), until + AHEAD_S
+            nodes = [
+                NodeTelemetry(timeline, index, self.origin, end)
+                for index in range(len(timeline.names))
+            ]
+            self._known[cluster] = own, end, nodes
+        return nodes
+
+    def lay(self, store: Store, instants: Floats) -> None:
+        """Append every series at those rehearsal instants to ``store``, at their wall times."""
+        offset = self.world.clock.offset
+        wall: Instants = np.round((instants - offset) * 1000.0).astype(np.int64)
+        # Scrapes come oftener than what they bring is laid: their age is small whenever one asks.
+        scrapes = np.union1d(instants, np.arange(instants[0], instants[-1], SCRAPED_S))
+        scraped: Instants = np.round((scrapes - offset) * 1000.0).astype(np.int64)
+        for node in self.nodes(float(instants[-1])):
+            up = {"__name__": "up", **node.labels}
+            store.append(up, scraped, node.up(scrapes).astype(float))
+            for row, values, there in node.samples(instants, offset):
+                labels = {"__name__": row.name, **node.labels, **row.labels}
+                store.append_while(labels, wall, values, there)
+
+    def exposition(self, name: str) -> str | None:
+        """What a scrape of that node reads now, None when it is down. KeyError: no such node."""
+        now = self.world.clock.now()
+        instants = np.array([now])
+        node = {each.name: each for each in self.nodes(now)}[name]
+        if not node.up(instants)[0]:
+            return None
+        return "".join(
+            f"{row.name}{format_labels(row.labels)} {format_value(values[0])}\n"
+            for row, values, there in node.samples(instants, self.world.clock.offset)
+            if there[0]
+        )

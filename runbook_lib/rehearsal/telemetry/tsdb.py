@@ -1,0 +1,172 @@
+"""Samples in memory, looked up as Prometheus looks them up."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..arrays import Flags, Floats, Instants
+
+Labels = Mapping[str, str]
+STALE = np.array([0x7FF0000000000002], dtype=np.uint64).view(np.float64)[0]
+"""The value that ends a series (Prometheus' staleness marker): a NaN of its own."""
+_STALE_BITS = STALE.view(np.uint64)
+ROUNDING = 1e-9
+Matches = Callable[[str], bool]
+
+
+@dataclass
+class Series:
+    """One series: labels (``__name__`` included), sample instants (ms, ascending) and values."""
+
+    labels: dict[str, str]
+    times: Instants
+    values: Floats
+
+    def is_stale(self) -> Flags:
+        flags: Flags = self.values.view(np.uint64) == _STALE_BITS
+        return flags
+
+    def samples(self) -> Series:
+        """The series without its staleness markers."""
+        kept = ~self.is_stale()
+        return self if kept.all() else Series(self.labels, self.times[kept], self.values[kept])
+
+    def between(self, first: int, last: int) -> Series:
+        """Its samples from ``first`` to ``last``, both included."""
+        low = self.times.searchsorted(first, side="left")
+        high = self.times.searchsorted(last, side="right")
+        return Series(self.labels, self.times[low:high], self.values[low:high])
+
+
+class _Growing:
+    """A series with room for more, so that samples can come one by one; its clock is the store's."""
+
+    def __init__(self, labels: Labels, times: Instants, values: Floats) -> None:
+        self.labels, self.size = dict(labels), len(times)
+        self._times, self._values = times.copy(), values.copy()
+
+    @property
+    def times(self) -> Instants:
+        return self._times[: self.size]
+
+    @property
+    def values(self) -> Floats:
+        return self._values[: self.size]
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its newest sample is a staleness marker."""
+        newest = self._values[self.size - 1 : self.size]
+        return bool(newest.view(np.uint64)[0] == _STALE_BITS)
+
+    def extend(self, times: Instants, values: Floats) -> None:
+        """Append what is newer."""
+        newest, last = self._times[self.size - 1], self._values[self.size - 1]
+        if times[0] <= newest:
+            new = times > newest
+            times, values = times[new], values[new]
+        with np.errstate(invalid="ignore"):
+            fell = values < last
+        if fell.any():  # a sum that falls by a rounding error alone would read as a restart
+            values = np.where(fell & (values > last * (1 - ROUNDING)), last, values)
+        end = self.size + len(times)
+        if end > len(self._times):
+            for room in ("_times", "_values"):
+                grown = np.empty(2 * end, getattr(self, room).dtype)
+                grown[: self.size] = getattr(self, room)[: self.size]
+                setattr(self, room, grown)
+        self._times[self.size : end], self._values[self.size : end] = times, values
+        self.size = end
+
+
+class Store:
+    """Series by labels. Appending an instant twice keeps the first sample, as Prometheus does."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, dict[tuple[tuple[str, str], ...], _Growing]] = {}
+        self._moved = 0  # ms; what was moved keeps its instants, and is read off by as much
+
+    def append(self, labels: Labels, times: Instants, values: Floats) -> None:
+        """Add samples (ms, ascending)."""
+        if len(times):
+            family = self._by_name.setdefault(labels["__name__"], {})
+            key = tuple(sorted(labels.items()))
+            if key in family:
+                family[key].extend(times - self._moved, values)
+            else:
+                family[key] = _Growing(labels, times - self._moved, values)
+
+    def append_while(self, labels: Labels, times: Instants, values: Floats, there: Flags) -> None:
+        """Add the samples that are ``there``; each time the series ends, a staleness marker."""
+        if there.all():
+            self.append(labels, times, values)
+            return
+        known = self._by_name.get(labels["__name__"], {}).get(tuple(sorted(labels.items())))
+        open_before = known is not None and not known.has_ended
+        ends = ~there & np.concatenate(([open_before], there[:-1]))
+        kept = there | ends
+        self.append(labels, times[kept], np.where(ends, STALE, values)[kept])
+
+    def move(self, ms: int, told: Collection[str]) -> None:
+        """Every sample by ``ms``; in series named ``told`` the values as well, in seconds."""
+        self._moved += ms
+        for name in told:
+            for series in self._by_name.get(name, {}).values():
+                stale = self._read(series).is_stale()
+                series.values[~stale] += ms / 1000.0
+
+    def _read(self, series: _Growing) -> Series:
+        return Series(series.labels, series.times + self._moved, series.values)
+
+    def select(self, name: str | None, matchers: Mapping[str, list[Matches]]) -> list[Series]:
+        """Series of that metric name (all names when None) that satisfy every matcher.
+
+        A label a series does not have reads as the empty string.
+        """
+        names = [name] if name else list(self._by_name)
+        return [
+            self._read(series)
+            for each in names
+            for series in self._by_name.get(each, {}).values()
+            if all(
+                test(series.labels.get(label, ""))
+                for label, tests in matchers.items()
+                for test in tests
+            )
+        ]
+
+    def __iter__(self) -> Iterator[Series]:
+        for family in self._by_name.values():
+            yield from map(self._read, family.values())
+
+    @property
+    def last(self) -> int:
+        """Instant of the newest sample, ms; 0 when there is none."""
+        newest = (s.times[-1] for family in self._by_name.values() for s in family.values())
+        return int(max(newest, default=-self._moved)) + self._moved
+
+
+def format_value(value: float) -> str:
+    """A sample's value as Prometheus prints it."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "+Inf" if value > 0 else "-Inf"
+    if value and not 1e-6 <= abs(value) < 1e21:
+        return re.sub(r"e([+-])0?(\d)$", r"e\g<1>0\2", repr(value))
+    return np.format_float_positional(value, trim="-")
+
+
+def format_labels(labels: Labels) -> str:
+    """``{a="b",...}`` without the metric name; quotes, backslashes and newlines escaped."""
+    pairs = [
+        '{}="{}"'.format(key, value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n"))
+        for key, value in sorted(labels.items())
+        if key != "__name__"
+    ]
+    return "{" + ",".join(pairs) + "}" if pairs else ""

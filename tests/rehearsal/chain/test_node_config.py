@@ -1,0 +1,157 @@
+"""The node's TOML, read as the chain reads it."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runbook_lib.rehearsal.chain import templates
+from runbook_lib.rehearsal.chain.node_config import CHANNELS, ConfigurationError, parse
+from runbook_lib.rehearsal.chain.world import make_cluster, profile
+
+CLUSTER = make_cluster("mainnet", [("127.1.3.1", 7070), ("127.1.3.2", 7070)], 1, 0.0)
+
+
+def text(channel: str = "development") -> str:
+    return templates.node_config(CLUSTER.nodes[0], CLUSTER, channel, profile(channel))
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_template_is_valid_for_every_channel(channel: str) -> None:
+    """What a node starts with is accepted, with the gates and the channel written in it."""
+    config = parse(text(channel))
+
+    assert config.channel == channel
+    assert config.gates == profile(channel)
+    assert (config.chain_id, config.epoch_length) == ("rpp-mainnet", 720)
+
+
+CHANNEL_NAMES = "`development`, `testnet`, `canary`, `mainnet`"
+GATES = (
+    "`pruning`, `recursive_proofs`, `reconstruction`, `consensus_enforcement`, "
+    "`malachite_consensus`, `timetoke_rewards`, `witness_network`"
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "[rollout]\n",
+            "foo = 1\n[rollout]\nx = 2\n",
+            "unknown configuration key(s): foo, rollout.x",
+        ),
+        (
+            "gossip_enabled",
+            "gossip_fanout = 8\ngossip_enabled",
+            "unknown configuration key(s): network.p2p.gossip_fanout",
+        ),
+        ("block_time_ms", "[secrets]\nblock_time_ms", "missing field `block_time_ms`"),
+        ("enabled = true\nendpoint", "endpoint", "missing field `enabled`"),
+        ("witness_network", "witness", f"unknown field `witness`, expected one of {GATES}"),
+        (
+            "pruning = true",
+            "pruning = 1",
+            "invalid type: integer, expected a boolean for key `rollout.feature_gates.pruning`",
+        ),
+        (
+            'release_channel = "development"',
+            'release_channel = "stable"',
+            f"unknown variant `stable`, expected one of {CHANNEL_NAMES}",
+        ),
+        ("[rollout]\n", "", "missing field `release_channel`"),
+        (
+            'config_version = "1.0"',
+            'config_version = "2.0"',
+            "node configuration config_version 2.0 is not supported; expected 1.0",
+        ),
+        (
+            "mempool_limit = 8192",
+            "mempool_limit = 0",
+            "node configuration requires mempool_limit to be greater than 0",
+        ),
+    ],
+)
+def test_refused_in_the_words_of_the_chain(old: str, new: str, message: str) -> None:
+    """Each way to break a file is named after the prefix that the node prints."""
+    broken = text().replace(old, new, 1)
+
+    with pytest.raises(ConfigurationError) as caught:
+        parse(broken)
+    said = str(caught.value)
+    assert said.startswith("configuration error: ")
+    assert message in said.removeprefix("configuration error: ")
+
+
+def test_rollout_table_needs_all_three_parts() -> None:
+    """A [rollout] without telemetry is refused; without [rollout] the defaults hold."""
+    document = text()
+    start, end = document.index("[rollout.telemetry]"), document.index("[network.rpc]")
+    start_all = document.index("[rollout]")
+
+    with pytest.raises(ConfigurationError, match=r"missing field `telemetry`$"):
+        parse(document[:start] + document[end:])
+    assert parse(document[:start_all] + document[end:]).channel == "development"
+
+
+@pytest.mark.parametrize("channel", ["canary", "mainnet"])
+def test_public_channels_demand_an_s3_target(channel: str) -> None:
+    """With the worm_export table of the chain's bundle a node refuses these two channels."""
+    development = text().replace(
+        'release_channel = "development"', f'release_channel = "{channel}"'
+    )
+
+    with pytest.raises(
+        ConfigurationError, match=f"^configuration error: release channel {channel} "
+    ):
+        parse(development)
+
+
+def test_partial_gate_table_takes_the_defaults() -> None:
+    """A gate that is not named is on for the base gates and off for the others."""
+    without = (
+        text("testnet").replace("pruning = true\n", "").replace("witness_network = false\n", "")
+    )
+
+    assert parse(without).gates == profile("testnet")
+
+
+@given(st.text())
+def test_any_text_is_a_configuration_error_or_a_configuration(anything: str) -> None:
+    """No input, however odd, ends in another exception."""
+    try:
+        parse(anything)
+    except ConfigurationError as error:
+        assert str(error).startswith("configuration error: ")
+
+
+@given(st.from_regex(r"[a-z]{3,9}_zz", fullmatch=True), st.sampled_from(["", "network.p2p"]))
+def test_any_unknown_key_is_reported_by_its_path(key: str, table: str) -> None:
+    """The dotted path names the table in which the key stands."""
+    header = f"[{table}]\n" if table else "config_version"
+    line = f"{key} = 1\n"
+    broken = text().replace(header, header + line if table else line + header, 1)
+    path = f"{table}.{key}" if table else key
+
+    with pytest.raises(ConfigurationError) as caught:
+        parse(broken)
+    assert str(caught.value) == f"configuration error: unknown configuration key(s): {path}"
+
+
+def test_bundle_has_the_tables_of_the_chains_own() -> None:
+    """Ours differs in its prose, and says nothing of the export that nodes refuse."""
+    folder = os.environ.get("RPP_CHAIN_DIR")
+    if not folder:
+        pytest.skip("RPP_CHAIN_DIR names no copy of the chain's files")
+    ours = tomllib.loads(templates.bundle())
+    theirs = tomllib.loads(Path(folder, "config/defaults/mainnet.toml").read_text())
+    for key in ("description", "notes"):
+        del ours[key], theirs[key]
+    del theirs["network"]["admission"]["worm_export"]
+
+    assert ours == theirs

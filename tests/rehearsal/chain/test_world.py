@@ -1,0 +1,95 @@
+"""The world of the rehearsal: clock, clusters, events."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.rehearsal.chain.node_config import CHANNELS
+from runbook_lib.rehearsal.chain.timeline import voting_power
+from runbook_lib.rehearsal.chain.world import Clock, Event, World, make_cluster, profile
+
+ADDRESSES = [(f"127.1.3.{index}", 7070) for index in range(1, 8)]
+
+
+def test_clock_runs_ahead_of_the_wall_by_its_offset(tmp_path: Path) -> None:
+    """Advancing moves every later reading, also of another reader of the same file."""
+    clock, other = Clock(tmp_path / "clock.json"), Clock(tmp_path / "clock.json")
+
+    clock.advance(3600)
+    clock.advance(60)
+
+    assert other.offset == 3660
+    assert other.to_wall(other.from_wall(1000.0)) == 1000.0
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan")])
+def test_clock_never_goes_back(tmp_path: Path, seconds: float) -> None:
+    """A negative or undefined step is refused and changes nothing."""
+    clock = Clock(tmp_path / "clock.json")
+
+    with pytest.raises(ValueError, match=r"^clock: the offset only grows: expected >= 0 s, got "):
+        clock.advance(seconds)
+    assert clock.offset == 0
+
+
+def test_gates_only_turn_on_from_stage_to_stage() -> None:
+    """Each profile holds every gate of the one before, and one more."""
+    on = [{gate for gate, value in profile(stage).items() if value} for stage in CHANNELS]
+
+    assert [len(gates) for gates in on] == [4, 5, 6, 7]
+    assert on[0] < on[1] < on[2] < on[3]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_canaries_hold_less_than_a_third_of_the_power(seed: int) -> None:
+    """Whatever the seed, the two canaries of seven cannot stop the chain."""
+    nodes = make_cluster("mainnet", ADDRESSES, seed, 0.0).nodes
+    canaries = sum(voting_power(node) for node in nodes if node.canary)
+
+    assert [node.name for node in nodes if node.canary] == ["main-1", "main-2"]
+    assert canaries * 3 < sum(voting_power(node) for node in nodes)
+
+
+def test_three_of_seven_nodes_are_operators() -> None:
+    """The last three belong to three accounts; the canaries are ours."""
+    nodes = make_cluster("testnet", ADDRESSES, 1, 0.0).nodes
+
+    assert [node.control for node in nodes] == ["ours"] * 4 + ["operator"] * 3
+    assert len({node.operator for node in nodes[4:]}) == 3
+
+
+def test_same_seed_makes_the_same_cluster() -> None:
+    """Identities and stakes depend on the seed alone."""
+    assert make_cluster("testnet", ADDRESSES, 5, 0.0) == make_cluster("testnet", ADDRESSES, 5, 0.0)
+    assert make_cluster("testnet", ADDRESSES, 5, 0.0) != make_cluster("testnet", ADDRESSES, 6, 0.0)
+
+
+def test_events_are_mirrored_and_come_in_order(tmp_path: Path) -> None:
+    """A node sees its own events and those of the whole cluster, sorted by time."""
+    world = World(tmp_path, 1, {"mainnet": make_cluster("mainnet", ADDRESSES, 1, 0.0)})
+    late = Event(20.0, "mainnet", "", "fault-on", {"name": "consensus-stall"})
+    early = Event(10.0, "mainnet", "main-1", "down")
+    for event in (late, early, Event(5.0, "mainnet", "main-2", "down")):
+        world.append(event)
+
+    assert world.events_of("mainnet", "main-1") == [early, late]
+    lines = (tmp_path / "events.jsonl").read_text().splitlines()
+    assert json.loads(lines[0]) == {
+        "at": 20.0,
+        "cluster": "mainnet",
+        "node": "",
+        "kind": "fault-on",
+        "data": {"name": "consensus-stall"},
+    }
+
+
+def test_unknown_node_is_a_key_error(tmp_path: Path) -> None:
+    """Looking up a name nobody has says which."""
+    world = World(tmp_path, 1, {"mainnet": make_cluster("mainnet", ADDRESSES, 1, 0.0)})
+
+    assert world.node("main-7").host == "127.1.3.7"
+    with pytest.raises(KeyError, match="main-8"):
+        world.node("main-8")

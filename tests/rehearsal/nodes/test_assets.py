@@ -1,0 +1,184 @@
+"""What the rehearsal stages for a rollback: real shapes, really signed, kept young."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from runbook_lib.rehearsal.files import digest_of
+
+from ..conftest import Visitor
+
+CLUSTERS = ("development", "testnet", "mainnet")
+
+
+def section(visitor: Visitor, cluster: str) -> dict[str, Any]:
+    found: dict[str, Any] = visitor.site["clusters"][cluster]["rollback"]
+    return found
+
+
+def bundle(visitor: Visitor, cluster: str) -> Path:
+    [folder] = section(visitor, cluster)["snapshots"]
+    [found] = Path(folder).iterdir()
+    return found
+
+
+def fetchable(visitor: Visitor, node: str) -> dict[str, Any]:
+    done = visitor.command("assets", node=node)
+    assert (done.returncode, done.stderr) == (0, "")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_the_archive_holds_the_build_that_runs(visitor: Visitor, cluster: str) -> None:
+    """Its layer, unpacked by the standard library, has the previous binary."""
+    network = visitor.network
+    settings = section(visitor, cluster)
+    digest = network.release.previous.digest.removeprefix("sha256:")
+    with tarfile.open(settings["release"].format(digest=digest)) as archive:
+        [saved] = json.load(archive.extractfile("manifest.json") or io.BytesIO())
+        layer = archive.extractfile(saved["Layers"][0])
+        with tarfile.open(fileobj=layer, mode="r:gz") as inner:
+            binary = inner.extractfile(settings["binary"])
+            assert binary is not None
+            assert hashlib.sha256(binary.read()).hexdigest() == digest
+
+
+@pytest.mark.parametrize("cluster", CLUSTERS)
+def test_a_snapshot_is_whole_and_signed(visitor: Visitor, cluster: str) -> None:
+    """Chunks as the manifest says; the manifest is signed raw, what lies beside it with a version."""
+    folder = bundle(visitor, cluster)
+    [listed] = section(visitor, cluster)["keys"]
+    key = Ed25519PublicKey.from_public_bytes(base64.b64decode(listed["key"][8:]))
+    text = (folder / "manifest" / "chunks.json").read_bytes()
+    about = json.loads((folder / "bundle.json").read_bytes())
+    checkpoint = folder / f"snapshot-{about['height']}.json"
+
+    for segment in json.loads(text)["segments"]:
+        chunk = (folder / "chunks" / segment["segment_name"]).read_bytes()
+        assert (segment["size_bytes"], segment["checksum"]) == (
+            len(chunk),
+            hashlib.sha256(chunk).hexdigest(),
+        )
+    key.verify(bytes.fromhex((folder / "manifest" / "chunks.json.sig").read_text()), text)
+    for path in (folder / "bundle.json", checkpoint):
+        version, _, signature = Path(f"{path}.sig").read_text().partition(":")
+        key.verify(base64.b64decode(signature), path.read_bytes())
+        assert version == str(listed["version"])
+    assert about["manifest"] == "sha256:" + hashlib.sha256(text).hexdigest()
+    assert about["chain_id"] == visitor.site["clusters"][cluster]["chain_id"]
+    assert json.loads(checkpoint.read_bytes())["metadata"]["height"] == about["height"]
+
+
+def test_nodes_say_what_they_can_fetch(visitor: Visitor) -> None:
+    """Archive, candidate and manifest by digest; the other clusters' are not theirs."""
+    folder, network = bundle(visitor, "development"), visitor.network
+    wanted = {digest_of(network.assets.archive("development")), digest_of(network.release.artifact)}
+    wanted.add(digest_of(folder / "manifest" / "chunks.json"))
+
+    found = fetchable(visitor, "dev-1")
+
+    assert (found["node"], set(found["fetchable"])) == ("dev-1", wanted)
+    assert found["free_bytes"] > 10**9
+    assert set(fetchable(visitor, "main-7")["fetchable"]) & wanted == {
+        digest_of(network.release.artifact),
+        *(wanted & {digest_of(network.assets.archive("mainnet"))}),
+    }
+
+
+def test_the_backup_runs_while_time_passes(visitor: Visitor) -> None:
+    """After days the newest snapshot is as young as before, and as near to the chain's tip."""
+    before = json.loads((bundle(visitor, "testnet") / "bundle.json").read_bytes())
+    visitor.network.fast_forward(3 * 86400)
+    after = json.loads((bundle(visitor, "testnet") / "bundle.json").read_bytes())
+    status = visitor.rpc("test-1", "/status/node").json()
+
+    assert after["created_at"] - before["created_at"] >= 3 * 86400
+    assert 0 <= status["height"] - after["height"] <= 2
+    assert after["manifest"] in fetchable(visitor, "test-1")["fetchable"]
+
+
+def test_a_backup_does_not_repair_what_a_fault_broke(visitor: Visitor) -> None:
+    """Only clearing it does; the other clusters go on."""
+    visitor.network.fault("snapshot-too-old@development")
+    broken = (bundle(visitor, "development") / "bundle.json").read_bytes()
+    other = (bundle(visitor, "testnet") / "bundle.json").read_bytes()
+    visitor.network.fast_forward(3600)
+
+    assert (bundle(visitor, "development") / "bundle.json").read_bytes() == broken
+    assert (bundle(visitor, "testnet") / "bundle.json").read_bytes() != other
+    visitor.network.clear("snapshot-too-old")
+    healed = json.loads((bundle(visitor, "development") / "bundle.json").read_bytes())
+    assert abs(healed["created_at"] - visitor.network.world.clock.now()) < 60
+
+
+def picture(visitor: Visitor) -> dict[str, bytes]:
+    """Everything staged for development, but for instants and heights."""
+    root = visitor.network.root
+    files = [p for name in ("rollback", "snapshots") for p in root.glob(f"{name}/development/**/*")]
+    return {
+        path.name: path.read_bytes()
+        for path in files
+        if path.is_file()
+        and not path.name.startswith(("bundle.json", "snapshot-"))
+        and path.parent.name not in ("manifests", "proofs")
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "archive-missing",
+        "archive-damaged",
+        "archive-of-candidate",
+        "archive-other-build",
+        "snapshots-missing",
+        "snapshot-unsigned",
+        "snapshot-forged",
+        "snapshot-chunk-missing",
+        "snapshot-chunk-corrupt",
+        "snapshot-chunk-short",
+    ],
+)
+def test_a_fault_breaks_one_thing_and_is_undone(visitor: Visitor, name: str) -> None:
+    """At most a file and what nodes say of it differ; afterwards nothing does."""
+    before = picture(visitor)
+    visitor.network.fault(f"{name}@development")
+    broken = picture(visitor)
+    visitor.network.clear(name)
+
+    changed = {file for file in before if broken.get(file) != before[file]} - {"fetchable"}
+    assert len(changed) == (5 if name == "snapshots-missing" else 1)
+    assert picture(visitor) == before
+
+
+@pytest.mark.parametrize(
+    ("fault", "answer"),
+    [
+        ("assets-not-fetchable", {"fetchable": []}),
+        ("assets-no-space", {"free_bytes": 8192}),
+    ],
+)
+def test_one_node_is_worse_off(visitor: Visitor, fault: str, answer: dict[str, Any]) -> None:
+    """The others answer as before."""
+    visitor.network.fault(f"{fault}@development/dev-3")
+
+    assert fetchable(visitor, "dev-3") == {**fetchable(visitor, "dev-1"), "node": "dev-3", **answer}
+
+
+def test_a_broken_probe_ends_with_an_error(visitor: Visitor) -> None:
+    """And with nothing on stdout."""
+    visitor.network.fault("assets-probe-broken@development")
+    done = visitor.command("assets", node="dev-2")
+
+    assert (done.returncode, done.stdout) == (13, "")
+    assert done.stderr == "dev-2: fetch: permission denied\n"

@@ -1,0 +1,234 @@
+"""The PromQL subset, against a real Prometheus on the same data and on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from runbook_lib.rehearsal.telemetry import backends, processes, remote_write
+from runbook_lib.rehearsal.telemetry.promql import BadQuery, Unsupported, Vector, evaluate
+from runbook_lib.rehearsal.telemetry.tsdb import STALE, Store
+
+START = 1_700_000_000_000
+MINUTE = 60_000
+EXPRESSIONS = """
+c_total
+g{cluster="a"}
+{__name__=~"g|h",instance!="n0"}
+nothing
+rate(c_total[5m])
+rate(c_total[1m])
+rate(c_total[5m] offset 10m)
+increase(c_total[1h])
+increase(c_total[90s])
+irate(c_total[5m])
+delta(g[10m])
+idelta(g[10m])
+avg_over_time(g[10m])
+min_over_time(g[10m])
+max_over_time(g[10m])
+sum_over_time(h[1h])
+count_over_time(g[1h])
+stddev_over_time(h[1h])
+last_over_time(g[10m])
+present_over_time(g[10m])
+quantile_over_time(0.3, h[1h])
+changes(g[30m])
+resets(c_total[3h])
+max_over_time(ALERTS[3h])
+max_over_time(ALERTS{alertstate="firing"}[20m])
+sum by (cluster) (rate(c_total[5m]))
+sum without (instance) (g)
+avg(g)
+max(g)
+min by (instance) (g)
+count(g > 4) by (cluster)
+stddev(h)
+group(g)
+quantile(0.9, h)
+quantile by (cluster) (0.5, g)
+sum(nothing)
+histogram_quantile(0.95, sum by (le) (rate(latency_bucket[5m])))
+histogram_quantile(0.5, rate(latency_bucket[10m]))
+histogram_quantile(0.5, latency_bucket)
+histogram_quantile(1.2, latency_bucket)
+histogram_quantile(0.5, latency_bucket{le!="+Inf"})
+histogram_quantile(0.99, idle_bucket)
+timestamp(g)
+time() - timestamp(g)
+timestamp(-h)
+absent(nothing{a="b",c=~"d"})
+absent(g)
+absent(sum(nothing))
+absent(ALERTS{alertname="Down"})
+clamp(g, 4, 5)
+clamp_min(g, 5)
+clamp_max(g, 5)
+abs(g - 5)
+ceil(g)
+ln(g - 5)
+-g
+g * 2 + 1
+2 ^ g
+g % 2
+g / 0
+g > 5
+5 < g
+g > bool 5
+g == g
+g / h
+g / on (instance) h
+g * on (instance) group_left (zone) h
+h * on (instance) group_right (cluster) g
+g / on (cluster) group_left sum by (cluster) (g)
+g > on (instance) h
+g > bool ignoring (cluster, zone) h
+g and on (instance) h{zone="y"}
+g unless on (instance) h{zone="y"}
+missing unless missing
+missing or g
+missing and g
+g{cluster="b"} or h
+g or on (instance) h
+sum(g) or vector(0)
+sum(rate(c_total[5m])) / count(g)
+rate(latency_bucket{le="+Inf"}[5m]) - ignoring (le) rate(latency_bucket{le="1"}[5m])
+1 + 2
+1 > bool 2
+vector(1)
+scalar(g{instance="n0"})
+time()
+""".strip().splitlines()
+
+
+def make_store() -> Store:
+    """Three nodes with jitter, resets, NaN, a gap, an early end and staleness markers."""
+    rng, store = np.random.default_rng(0), Store()
+    for node in range(3):
+        times = START + np.arange(180) * MINUTE + rng.integers(-3000, 3000, 180)
+        times = np.delete(times, np.s_[60:90]) if node == 1 else times
+        times = times[:100] if node == 2 else times
+        where = {"cluster": "b" if node == 2 else "a", "instance": f"n{node}"}
+        counter = np.cumsum(rng.integers(0, 50, len(times))).astype(float)
+        counter[50:] -= counter[50]
+        store.append({"__name__": "c_total", **where}, times, counter)
+        gauge = rng.normal(5, 2, len(times))
+        gauge[20:23], gauge[30] = np.nan, STALE
+        store.append({"__name__": "g", **where}, times, gauge)
+        zone = {"instance": f"n{node}", "zone": 'z"\\q' if node else "y"}
+        store.append({"__name__": "h", **zone}, times, rng.normal(5, 2, len(times)))
+        total = np.zeros(len(times))
+        for bound in ("0.1", "0.5", "1", "5", "+Inf"):
+            total = total + np.cumsum(rng.integers(0, 5, len(times)))
+            store.append({"__name__": "latency_bucket", **where, "le": bound}, times, total.copy())
+    times = START + np.arange(180) * MINUTE
+    alert = {"__name__": "ALERTS", "alertname": "Down", "alertstate": "firing"}
+    store.append(alert, times[40:61], np.append(np.ones(20), STALE))
+    for bound in ("1", "+Inf"):
+        store.append({"__name__": "idle_bucket", "le": bound}, times, np.zeros(180))
+    return store
+
+
+@pytest.fixture(scope="module")
+def store() -> Store:
+    return make_store()
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterator[httpx.Client]:
+    if processes.binary("prometheus") is None:
+        pytest.skip("prometheus is not installed")
+    root = tmp_path_factory.mktemp("prometheus")
+    (root / "prometheus.yml").write_text("{}\n")
+    server = processes.prometheus(root, backends.free_port())
+    server.start()
+    try:
+        remote_write.push(store, server.url)
+        with httpx.Client(base_url=server.url, trust_env=False) as client:
+            yield client
+    finally:
+        server.stop()
+
+
+def by_labels(rows: Any) -> dict[frozenset[Any], dict[int, float]]:
+    return {frozenset(labels.items()): dict(points) for labels, points in rows}
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+@pytest.mark.parametrize(
+    ("start", "end", "step"),
+    [(120 * MINUTE, 120 * MINUTE, MINUTE), (-10 * MINUTE, 195 * MINUTE, 47_000)],
+    ids=["instant", "range"],
+)
+def test_answers_as_prometheus_does(
+    prometheus: httpx.Client, store: Store, expression: str, start: int, end: int, step: int
+) -> None:
+    """The same series at the same steps, values equal to nine digits."""
+    params = {"query": expression, "start": (START + start) / 1000, "end": (START + end) / 1000}
+    answer = prometheus.get("/api/v1/query_range", params={**params, "step": step / 1000}).json()
+    wanted = by_labels(
+        (row["metric"], [(round(at * 1000), float(value)) for at, value in row["values"]])
+        for row in answer["data"]["result"]
+    )
+
+    steps = np.arange(START + start, START + end + 1, step)
+    value = evaluate(store, expression, steps)
+    if not isinstance(value, Vector):
+        value = Vector([{}], value[None, :], np.ones((1, len(steps)), dtype=bool))
+    found = by_labels(
+        (labels, zip(steps[there].tolist(), values[there].tolist(), strict=True))
+        for labels, values, there in value.rows()
+        if there.any()
+    )
+
+    assert {key: list(points) for key, points in found.items()} == {
+        key: list(points) for key, points in wanted.items()
+    }
+    for key, points in found.items():
+        assert list(points.values()) == pytest.approx(
+            list(wanted[key].values()), rel=1e-9, abs=1e-12, nan_ok=True
+        )
+
+
+def test_rate_counts_on_over_a_restart() -> None:
+    """A counter that falls was reset: what it had reached before is not lost."""
+    store = Store()
+    times = START + np.arange(5) * MINUTE
+    store.append({"__name__": "c"}, times, np.array([0.0, 60.0, 120.0, 0.0, 60.0]))
+
+    value = evaluate(store, "rate(c[4m])", times[-1:])
+
+    assert isinstance(value, Vector)
+    assert value.values.tolist() == [[0.75]]
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("topk(3, g)", "aggregation topk is not supported"),
+        ("deriv(g[5m])", "function deriv() is not supported"),
+        ("g @ 100", "the @ modifier is not supported"),
+        ("clamp(g, 2, 1)", "clamp() with a minimum above the maximum is not supported"),
+        ("g + fill (0) g", "fill modifiers are not supported"),
+        ("g + on (cluster) h", None),
+        ('abs({__name__=~"g|c_total"})', None),
+        ("max_over_time(g[1h:1m])", None),
+        ('label_replace(g, "a", "b", "c", "d")', "function label_replace() is not supported"),
+    ],
+)
+def test_refuses_what_it_does_not_know(store: Store, expression: str, message: str | None) -> None:
+    """No guess: an expression beyond the subset raises."""
+    with pytest.raises(Unsupported) as caught:
+        evaluate(store, expression, np.array([START + 40 * MINUTE]))
+    assert message is None or str(caught.value) == message
+
+
+def test_refuses_text_that_is_no_promql(store: Store) -> None:
+    """A typing error is named as such."""
+    with pytest.raises(BadQuery, match=r"^parse error: unclosed left parenthesis$"):
+        evaluate(store, "sum(x", np.array([START]))

@@ -1,0 +1,183 @@
+"""The nodes' series: names, values, and what restarts, gates and faults do to them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runbook_lib.rehearsal.chain.world import Event, World, make_cluster, profile
+from runbook_lib.rehearsal.telemetry.promql import Vector, evaluate
+from runbook_lib.rehearsal.telemetry.recorder import Recorder
+from runbook_lib.rehearsal.telemetry.tsdb import Series, Store
+
+GENESIS = 4_000_000_000.0  # ahead of the wall: the clock only runs ahead
+ORIGIN = GENESIS + 86_400
+HOURS = 4
+ROUNDS = "rpp_runtime_consensus_round_duration_milliseconds"
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    addresses = [(f"127.1.1.{index}", 7070) for index in range(1, 5)]
+    cluster = make_cluster("development", addresses, 1, GENESIS)
+    world = World(tmp_path, 1, {"development": cluster})
+    world.begin({"digest": "sha256:0", "commit": "c0ffee", "version": "v1.3.0"})
+    return world
+
+
+def happen(world: World, at: float, kind: str, node: str = "", **data: object) -> None:
+    world.append(Event(ORIGIN + at, "development", node, kind, data))  # type: ignore[arg-type]
+
+
+def laid(world: World, hours: float = HOURS) -> Store:
+    store = Store()
+    Recorder(world, ORIGIN).lay(store, np.arange(ORIGIN, ORIGIN + hours * 3600, 60.0))
+    return store
+
+
+def series(store: Store, name: str, node: str = "dev-1") -> Series:
+    (found,) = store.select(name, {"instance": [lambda text: text == node]})
+    return found
+
+
+def last(store: Store, query: str) -> float:
+    value = evaluate(store, query, np.array([store.last]))
+    assert isinstance(value, Vector)
+    (row,) = value.values[value.present[:, 0], 0].tolist()
+    return float(row)
+
+
+def mean(name: str) -> str:
+    return f"sum(rate({name}_sum[1h])) / sum(rate({name}_count[1h]))"
+
+
+@pytest.mark.parametrize(
+    ("query", "low", "high"),
+    [
+        (mean(ROUNDS), 330, 520),
+        (f"histogram_quantile(0.95, sum by (le) (rate({ROUNDS}_bucket[1h])))", 500, 750),
+        (mean("rpp_runtime_consensus_round_quorum_latency_milliseconds"), 130, 200),
+        (mean("rpp_runtime_consensus_vote_latency_milliseconds"), 70, 120),
+        (mean("rpp_crypto_vrf_selection_participation_rate"), 0.97, 1),
+        (mean("rpp_runtime_proof_cache_queue_depth"), 2, 6),
+        (mean("rpp_runtime_proof_generation_duration_milliseconds"), 700, 1100),
+        (mean("rpp_stark_verify_duration_seconds"), 0.035, 0.06),
+        (mean("rpp_runtime_network_peer_count"), 3, 3),
+        ('sum(rate(rpp_runtime_consensus_witness_events_total{topic="blocks"}[1h]))', 0.79, 0.81),
+        ("sum(rate(rpp_runtime_chain_block_height_count[1h])) by (cluster)", 0.79, 0.81),
+        ("count(up == 1)", 4, 4),
+        ("max(timetoke_replay_seconds_since_success)", 0, 60),
+    ],
+)
+def test_a_healthy_cluster_is_where_the_catalogue_expects_it(
+    world: World, query: str, low: float, high: float
+) -> None:
+    """Typical values of each topic."""
+    assert low <= last(laid(world), query) <= high
+
+
+def test_counters_only_fall_when_a_node_restarts(world: World) -> None:
+    """Down for ten minutes: no samples meanwhile, then counted from nothing."""
+    happen(world, 3600, "down", "dev-2")
+    happen(world, 4200, "up", "dev-2")
+    store = laid(world)
+
+    for name in (f"{ROUNDS}_bucket", f"{ROUNDS}_sum", f"{ROUNDS}_count"):
+        for each in store.select(name, {"instance": [lambda text: text == "dev-1"]}):
+            assert (np.diff(each.values) >= 0).all()
+    restarted = series(store, f"{ROUNDS}_count", "dev-2").samples()
+    minutes = (restarted.times - restarted.times[0]) // 60_000
+    assert minutes[np.flatnonzero(np.diff(restarted.values) < 0)].tolist() == [59]
+    assert restarted.values[60] == 0
+    assert (np.diff(minutes) > 1).nonzero()[0].tolist() == [59]
+    up = series(store, "up", "dev-2").values[::6]  # scraped every ten seconds
+    assert up.tolist() == [1.0] * 60 + [0.0] * 10 + [1.0] * (HOURS * 60 - 70)
+
+
+def test_a_bulk_and_a_scrape_read_the_same(world: World) -> None:
+    """The history laid up to now and a scrape now agree, as a clock that runs ahead shifts both."""
+    world.clock.advance(ORIGIN + 7200 - world.clock.now())
+    recorder, store = Recorder(world, ORIGIN), Store()
+    text = recorder.exposition("dev-1")
+    recorder.lay(store, np.array([world.clock.now()]))
+
+    assert text is not None
+    scraped = dict(line.rpartition(" ")[::2] for line in text.splitlines())
+    counter = "rpp_runtime_consensus_block_schedule_slots_total"
+    assert float(scraped[counter]) == pytest.approx(series(store, counter).values[0], abs=1)
+    assert len(scraped) + 1 == len(store.select(None, {"instance": [lambda t: t == "dev-1"]}))
+
+
+def test_a_node_that_is_down_is_not_scraped(world: World) -> None:
+    """There is nothing to read."""
+    happen(world, 0, "down", "dev-2")
+    world.clock.advance(ORIGIN + 60 - world.clock.now())
+
+    assert Recorder(world, ORIGIN).exposition("dev-2") is None
+
+
+def test_gated_series_exist_only_where_the_gate_is_on(world: World) -> None:
+    """Rewards and witness messages of one node, none of the others."""
+    gates = profile("mainnet")
+    happen(world, 3600, "config", "dev-1", gates=gates, channel="mainnet")
+    store = laid(world)
+
+    rewards = store.select("pipeline_stage_latency_ms_count", {})
+    assert [each.labels["instance"] for each in rewards] == ["dev-1"]
+    assert rewards[0].times[0] == (ORIGIN + 3600) * 1000
+    query = 'sum by (topic) (increase(rpp_runtime_consensus_witness_events_total{topic="WitnessMeta"}[1h]))'
+    assert last(store, query) == pytest.approx(720, abs=5)
+
+
+@pytest.mark.parametrize(
+    ("fault", "query", "low", "high"),
+    [
+        ("consensus-slow", mean(ROUNDS), 1700, 2700),
+        ("vrf-low", mean("rpp_crypto_vrf_selection_participation_rate"), 0.45, 0.5),
+        ("proof-backlog", mean("rpp_runtime_proof_cache_queue_depth"), 80, 200),
+        ("replay-stall", "min(timetoke_replay_seconds_since_success)", 3600, 3645),
+        ("replay-stall", 'min(timetoke_replay_stalled{threshold="critical"})', 1, 1),
+    ],
+)
+def test_a_fault_shows_in_the_hour_before_it(
+    world: World, fault: str, query: str, low: float, high: float
+) -> None:
+    """A window that has just passed is bad already."""
+    happen(world, HOURS * 3600 - 60, "fault-on", name=fault)
+
+    assert low <= last(laid(world), query) <= high
+
+
+@pytest.mark.parametrize(
+    ("fault", "minutes"),
+    [("metrics-missing", 0), ("metrics-stale", 45), ("metrics-gap", 30), (None, 60)],
+)
+def test_a_fault_takes_samples_away(world: World, fault: str | None, minutes: int) -> None:
+    """Of the last hour: nothing, all but the end, all but a hole; the nodes stay up."""
+    if fault:
+        happen(world, HOURS * 3600, "fault-on", name=fault)
+    store = laid(world)
+    found = store.select(f"{ROUNDS}_count", {"instance": [lambda text: text == "dev-1"]})
+    since = (ORIGIN + HOURS * 3600 - 3600) * 1000
+
+    assert sum(int((each.samples().times >= since).sum()) for each in found) == minutes
+    assert series(store, "up").values[::6].tolist() == [1.0] * HOURS * 60
+
+
+def test_a_fault_spoils_values(world: World) -> None:
+    """metrics-nan: samples are there and say nothing."""
+    happen(world, HOURS * 3600, "fault-on", name="metrics-nan")
+
+    assert np.isnan(series(laid(world), f"{ROUNDS}_count").values[-60:]).all()
+
+
+def test_a_stall_stops_blocks_but_not_slots(world: World) -> None:
+    """Rounds end with the blocks; scheduled slots and failed votes go on."""
+    happen(world, HOURS * 3600 - 1800, "fault-on", name="consensus-stall")
+    store = laid(world)
+
+    assert last(store, "sum(increase(rpp_runtime_chain_block_height_count[20m]))") == 0
+    assert last(store, "sum(rate(rpp_runtime_consensus_block_schedule_slots_total[20m]))") > 0.79
+    assert last(store, "sum(rate(rpp_runtime_consensus_failed_votes_total[20m]))") > 0.3

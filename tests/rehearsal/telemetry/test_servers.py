@@ -1,0 +1,290 @@
+"""Prometheus and Alertmanager of the rehearsal: real and embedded, the same to whoever asks."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from runbook_lib.rehearsal.chain.world import HISTORY_S, Clock, Event, World, make_cluster
+from runbook_lib.rehearsal.telemetry import backends, processes
+from runbook_lib.rehearsal.telemetry.servers import TelemetryServers
+
+
+def mean(name: str, by: str) -> str:
+    return f"sum by ({by}) (rate({name}_sum[5m])) / sum by ({by}) (rate({name}_count[5m]))"
+
+
+ROUNDS = mean("rpp_runtime_consensus_round_duration_milliseconds", "cluster")
+QUORUM = "rate(rpp_runtime_consensus_round_quorum_latency_milliseconds_bucket[5m])"
+CATALOGUE = (
+    ROUNDS,
+    f"histogram_quantile(0.95, sum by (cluster, le) ({QUORUM}))",
+    mean("rpp_crypto_vrf_selection_participation_rate", "cluster, instance"),
+    "avg by (cluster) (increase(rpp_runtime_chain_block_height_count[10m]))",
+    "max_over_time(ALERTS[30m])",
+    "timestamp(rpp_runtime_consensus_round_duration_milliseconds_count)",
+    'absent(rpp_runtime_consensus_witness_events_total{topic="WitnessMeta"})',
+    "count(up == 1)",
+)
+METRICS = Path(__file__).parents[3] / "params" / "metrics.yaml"
+
+
+def make_world(root: Path) -> World:
+    genesis = Clock(root / "clock.json").now() - HISTORY_S
+    clusters = {
+        name: make_cluster(name, [(f"127.1.1.{n}", 7070) for n in range(1, 5)], 1, genesis)
+        for name in ("development", "mainnet")
+    }
+    world = World(root, 1, clusters)
+    world.begin({"digest": "sha256:0", "commit": "c0ffee", "version": "v1.3.0"})
+    return world
+
+
+class Site:
+    """A world with its servers, and the two APIs as a stage asks them."""
+
+    def __init__(self, root: Path, kind: Any) -> None:
+        self.world = make_world(root)
+        self.servers = TelemetryServers(self.world, kind, span_s=7200)
+
+    def get(self, server: str, path: str, **params: Any) -> Any:
+        url = self.servers.urls[server] + path
+        answer = httpx.get(url, params=params, trust_env=False, timeout=10)
+        return answer.raise_for_status().json()
+
+    def query(self, expression: str, **params: Any) -> list[Any]:
+        params = {"query": expression, **params}
+        return list(self.get("prometheus", "/api/v1/query", **params)["data"]["result"])
+
+    def alerts(self) -> list[str]:
+        alerts = self.get("alertmanager", "/api/v2/alerts")
+        return [alert["labels"]["alertname"] for alert in alerts]
+
+    def post(self, path: str, body: Any) -> Any:
+        url = self.servers.urls["alertmanager"] + "/api/v2" + path
+        return httpx.post(url, json=body, trust_env=False).raise_for_status()
+
+    def fault(self, kind: str, name: str) -> None:
+        now = self.world.clock.now()
+        self.world.append(Event(now, "mainnet", "", kind, {"name": name}))  # type: ignore[arg-type]
+
+
+def until(condition: Callable[[], Any], seconds: float = 30.0) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "did not happen in time"
+        time.sleep(0.1)
+    return found
+
+
+def needs_real() -> None:
+    if not all(processes.binary(name) for name in ("prometheus", "alertmanager")):
+        pytest.skip("prometheus and alertmanager are not installed")
+
+
+KINDS = ["embedded", pytest.param("real", marks=pytest.mark.servers)]
+
+
+@contextlib.contextmanager
+def running(kind: str, root: Path) -> Iterator[Site]:
+    """A site that leaves nothing behind."""
+    if kind == "real":
+        needs_real()
+    site = Site(root, kind)
+    site.servers.start()
+    urls = site.servers.urls
+    try:
+        yield site
+    finally:
+        site.servers.stop()
+    for url in urls.values():
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(url, trust_env=False)
+
+
+@pytest.fixture(params=KINDS)
+def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Site]:
+    with running(request.param, tmp_path) as site:
+        yield site
+
+
+@pytest.fixture(params=KINDS, scope="module")
+def shared(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[Site]:
+    """One that no test changes for another."""
+    with running(request.param, tmp_path_factory.mktemp(request.param)) as site:
+        yield site
+
+
+def test_answers_at_once_and_keeps_watching(shared: Site) -> None:
+    """History is there from the start; nodes are scraped; the watchdog reaches Alertmanager."""
+    assert len(shared.query(ROUNDS)) == 2
+    laid = float(shared.query("max(timestamp(up))")[0]["value"][1])
+    until(lambda: float(shared.query("min(timestamp(up))")[0]["value"][1]) > laid)
+    assert "Watchdog" in shared.alerts()
+    rules = shared.get("prometheus", "/api/v1/rules")["data"]["groups"]
+    assert {rule["health"] for group in rules for rule in group["rules"]} == {"ok"}
+    (manager,) = shared.get("prometheus", "/api/v1/alertmanagers")["data"]["activeAlertmanagers"]
+    assert manager["url"] == shared.servers.urls["alertmanager"] + "/api/v2/alerts"
+    targets = shared.get("prometheus", "/api/v1/targets", state="active")["data"]["activeTargets"]
+    assert {target["health"] for target in targets} == {"up"}
+    assert len(targets) == 8
+
+
+def test_an_alert_is_remembered_over_a_fast_forward(site: Site) -> None:
+    """It fires, pages, and is found in the window that holds it long after it has ended."""
+    site.fault("fault-on", "consensus-stall")
+    site.servers.relay(1800)
+    alert = 'ALERTS{alertname="ConsensusLivenessStall",alertstate="firing",cluster="mainnet"}'
+    assert len(site.query(alert)) == 1
+    until(lambda: "ConsensusLivenessStall" in site.alerts())
+    until((site.world.root / "alertmanager" / "pages.jsonl").exists)
+
+    site.fault("fault-off", "consensus-stall")
+    site.servers.relay(4 * 3600)
+
+    assert site.query(alert) == []
+    assert len(site.query(f"max_over_time({alert}[6h])")) == 1
+    assert site.query(f"max_over_time({alert}[3h])") == []
+    until(lambda: "ConsensusLivenessStall" not in site.alerts())
+
+
+def test_silences_and_posted_alerts_end_with_the_time_skipped(site: Site) -> None:
+    """One that ended in between is over, one that did not still holds."""
+    now = datetime.now(UTC)
+    for hours in (1, 8):
+        ends = (now + timedelta(hours=hours)).isoformat()
+        matcher = {"name": "hours", "value": str(hours), "isRegex": False, "isEqual": True}
+        silence = {"matchers": [matcher], "startsAt": now.isoformat(), "endsAt": ends}
+        site.post("/silences", {**silence, "comment": "maintenance", "createdBy": "ada"})
+        labels = {"alertname": f"Posted{hours}", "severity": "page"}
+        site.post("/alerts", [{"labels": labels, "endsAt": ends}])
+
+    site.servers.relay(2 * 3600)
+
+    silences = site.get("alertmanager", "/api/v2/silences")
+    assert {s["matchers"][0]["value"]: s["status"]["state"] for s in silences} == {
+        "1": "expired",
+        "8": "active",
+    }
+    assert {name for name in site.alerts() if name.startswith("Posted")} == {"Posted8"}
+
+
+def test_a_server_taken_away_comes_back_at_the_same_place(site: Site) -> None:
+    """Connections are refused meanwhile; afterwards nothing is missing."""
+    site.servers.down("prometheus")
+    with pytest.raises(httpx.ConnectError):
+        site.query("up")
+    site.servers.down("alertmanager")
+    with pytest.raises(httpx.ConnectError):
+        site.alerts()
+    site.servers.up("alertmanager")
+    site.servers.up("prometheus")
+
+    assert site.query("count(up == 1)")[0]["value"][1] == "8"
+    assert isinstance(site.alerts(), list)
+
+
+def test_an_alert_is_routed_by_its_severity(shared: Site) -> None:
+    """Both name the receivers at once: paging ones a real receiver, the rest the dashboard."""
+    for severity in ("page", "critical", "warning"):
+        shared.post("/alerts", [{"labels": {"alertname": severity, "severity": severity}}])
+
+    alerts = shared.get("alertmanager", "/api/v2/alerts")
+    routed = {alert["labels"]["alertname"]: alert["receivers"] for alert in alerts}
+    assert [routed[severity] for severity in ("page", "critical", "warning")] == [
+        [{"name": "pager"}],
+        [{"name": "pager"}],
+        [{"name": "dashboard"}],
+    ]
+    status = shared.get("alertmanager", "/api/v2/status")
+    assert "receiver: pager" in status["config"]["original"]
+    assert status["cluster"]["status"] == "disabled"
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "status", "kind"),
+    [
+        ("query", {"query": "sum(x"}, 400, "bad_data"),
+        ("query", {"query": "x", "time": "soon"}, 400, "bad_data"),
+        ("query_range", {"query": "x", "start": 0, "end": 12_000, "step": 1}, 400, "bad_data"),
+        ("query_range", {"query": "x", "start": 2, "end": 1, "step": 1}, 400, "bad_data"),
+        ("query_range", {"query": "x", "start": 1, "end": 2, "step": 0}, 400, "bad_data"),
+        ("query", {"query": "up + on (cluster) up"}, 422, "execution"),
+    ],
+)
+def test_bad_questions_are_refused_as_prometheus_refuses_them(
+    shared: Site, path: str, params: dict[str, Any], status: int, kind: str
+) -> None:
+    """Status code and error type."""
+    url = f"{shared.servers.urls['prometheus']}/api/v1/{path}"
+    answer = httpx.get(url, params=params, trust_env=False)
+
+    assert (answer.status_code, answer.json()["status"]) == (status, "error")
+    assert answer.json()["errorType"] == kind
+
+
+@pytest.mark.servers
+def test_embedded_and_real_answer_alike(tmp_path: Path) -> None:
+    """The catalogue's expressions over the same history, to nine digits."""
+    needs_real()
+    metrics = yaml.safe_load(METRICS.read_text())["metrics"]
+    expressions = [*CATALOGUE, *(query for metric in metrics for query in metric["queries"])]
+    site = Site(tmp_path, "embedded")
+    at = site.world.clock.now() - 600
+    embedded, origin = site.servers, site.servers.origin
+    real = TelemetryServers(site.world, "real", origin=origin)
+    answers = []
+    for site.servers in (embedded, real):
+        site.servers.start()
+        try:
+            answers.append([by_labels(site.query(each, time=at)) for each in expressions])
+        finally:
+            site.servers.stop()
+
+    for expression, one, other in zip(expressions, *answers, strict=True):
+        assert one == pytest.approx(other, rel=1e-9), expression
+    assert all(answers[0][: len(CATALOGUE)])
+
+
+def by_labels(result: list[Any]) -> dict[str, float]:
+    return {str(sorted(row["metric"].items())): float(row["value"][1]) for row in result}
+
+
+@pytest.mark.servers
+def test_a_real_prometheus_is_given_what_it_keeps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Handing over more, each time the clock runs ahead, would take longer than the runs."""
+    monkeypatch.setattr(backends, "KEPT_MS", 30 * 60_000)
+    older, there = "count_over_time(up[2h] offset 31m)", "count_over_time(up[25m] offset 5m)"
+    with running("real", tmp_path) as site:
+        before = [len(site.query(each)) for each in (older, there)]
+        site.servers.relay(3600)
+        site.servers.settle()
+        after = [len(site.query(each)) for each in (older, there)]
+        known = site.get("prometheus", "/api/v1/alertmanagers")["data"]["activeAlertmanagers"]
+
+    assert before == after == [0, 8]
+    assert len(known) == 1
+
+
+def test_a_start_that_fails_leaves_nothing_running(tmp_path: Path) -> None:
+    """A rule file that cannot be read is named, and no listener or thread stays."""
+    before = threading.active_count()
+    site = Site(tmp_path, "embedded")
+    rules = tmp_path / "prometheus" / "rules"
+    rules.mkdir(parents=True)
+    (rules / "bad.yaml").write_text("groups: 3\n")
+
+    with pytest.raises(ValueError, match=r"bad\.yaml: expected Prometheus rule groups, got "):
+        site.servers.start()
+    assert threading.active_count() == before
