@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from .release.signed import SignedRelease
     from .telemetry.servers import TelemetryServers
 
+CONFIGURED = ("alertmanager-not-in-prometheus", "rule-never-evaluated")
+"""Faults of how a real Prometheus is configured: it starts anew with them, and without."""
+EMBEDDED_ONLY = ("watchdog-stale",)
+"""What a real server cannot be brought to: an alert that is there, and was not told for a while."""
 NOWHERE = "http://127.0.0.1:9"  # where telemetry is not wanted: nothing listens there
 
 
@@ -192,6 +196,7 @@ class RehearsalNetwork:
         self.telemetry = TelemetryServers(self.world, self._kind, span_s=self._history_s)
         self.telemetry.start()
         self._cleanup.callback(self.telemetry.stop)
+        self.settle()
         return self.telemetry.urls
 
     def _make_world(self) -> World:
@@ -251,6 +256,8 @@ class RehearsalNetwork:
 
     def fault(self, text: str) -> None:
         """Break something: ``NAME@STAGE`` or ``NAME@STAGE/NODE``. Raises ValueError."""
+        if text.partition("@")[0] in EMBEDDED_ONLY and self.servers == "real":
+            raise ValueError(f"fault {text!r}: expected embedded servers, got real ones")
         active = self.faults.switch_on(text)
         if active.name in HALTS:
             self.fleet.restored.clear()
@@ -273,7 +280,7 @@ class RehearsalNetwork:
 
     def _show(self, fault: str) -> None:
         # What is measured has been wrong for a while already: the history is laid again.
-        if self.telemetry is not None and fault in LEAD_S:
+        if self.telemetry is not None and (fault in LEAD_S or fault in CONFIGURED):
             self.telemetry.relay()
 
     def fast_forward(self, seconds: float, *, settle: bool = True) -> None:
@@ -287,6 +294,11 @@ class RehearsalNetwork:
             self.assets.back_up_when_due(cluster)
         if settle:
             self.settle()
+
+    @property
+    def servers(self) -> str:
+        """By which servers its telemetry is served: real, embedded, or none."""
+        return self.telemetry.kind if self.telemetry is not None else "none"
 
     def settle(self) -> None:
         """Wait until alerts would arrive; a real Prometheus needs some seconds for that."""

@@ -304,3 +304,15 @@ def test_metrics_follow_the_clock(measured: Visitor) -> None:
 
     assert measured.rpc("dev-1", "/status/node").json()["height"] - height in range(1440, 1450)
     assert round_ms(measured, "development")
+
+
+def test_a_fault_that_a_real_server_cannot_have_is_refused(
+    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rehearsal that nothing breaks would pass as if the fault had gone unnoticed."""
+    monkeypatch.setattr(RehearsalNetwork, "servers", "real")
+
+    with pytest.raises(ValueError, match="expected embedded servers, got real ones"):
+        visitor.network.fault("watchdog-stale@development")
+
+    assert list(visitor.network.faults) == []

@@ -78,13 +78,18 @@ class Real:
             for cluster in self._world.clusters.values()
             for node in cluster.nodes
         ]
-        alertmanager = self.urls["alertmanager"].removeprefix("http://")
+        elsewhere = self._faulty("alertmanager-not-in-prometheus")
+        alertmanager = "127.0.0.1:9" if elsewhere else self.urls["alertmanager"][len("http://") :]
+        evaluated = "1d" if self._faulty("rule-never-evaluated") else "2s"
         return {
-            "global": {"scrape_interval": "5s", "evaluation_interval": "2s"},
+            "global": {"scrape_interval": "5s", "evaluation_interval": evaluated},
             "rule_files": ["rules/*.y*ml"],
             "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
             "scrape_configs": [{"job_name": JOB, "static_configs": targets}],
         }
+
+    def _faulty(self, name: str) -> bool:
+        return any((self._world.root / "faults").glob(f"{name}.*"))
 
 
 class Embedded:
