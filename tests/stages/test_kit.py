@@ -160,6 +160,35 @@ def test_a_replay_needs_no_kit_and_writes_none(
     assert not applied.kit.exists()
 
 
+def test_after_a_stall_the_script_turns_mainnets_gates_off_everywhere(
+    network: RehearsalNetwork,
+) -> None:
+    """Also on the canaries, which had them on; without ``--stall`` they are back on there. Imported,
+    the recovery finds its own targets delivered, and only reads back.
+    """
+    carried = fresh(network, "mainnet", next(NUMBERS))
+    carried.apply("canary")
+    was = carried.gates("mainnet")
+    verdict, folder = carried.apply("mainnet")
+    assert verdict.exit_code == 0, [item.reason for item in verdict.blocking]
+    kit = network.root / "kits" / f"{carried.release}-mainnet-{folder.name}"
+    applied = Applied(carried, folder, kit)
+    back_again, without = applied.script(), carried.gates("mainnet")
+    stalled = applied.script("--stall")
+
+    assert set(was.values()) == {True, False}
+    assert (back_again.returncode, without) == (0, was), back_again.stdout
+    assert (stalled.returncode, stalled.stderr) == (0, ""), stalled.stdout
+    assert set(carried.gates("mainnet").values()) == {False}
+    params = carried.params("mainnet_recovery", mode="apply")
+    brought = kits.bring_in("mainnet", kit, params, "params")
+    undone, recovery = carried.recover("mainnet", attempt=brought.attempt.number)
+
+    assert brought.refused == ()
+    assert back(undone).outcome is Outcome.PASS, back(undone).reason
+    assert not mutations(read_entries(recovery / "tape"))
+
+
 def test_lines_that_no_script_wrote_are_refused_by_name(applied: Applied) -> None:
     """What is well-formed comes in; a claim that a node is back is read back all the same."""
     text = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
