@@ -19,7 +19,8 @@ from .canonical import digest
 from .commands.printing import print_json
 from .errors import ParameterError, StoreError
 from .evidence import incidents
-from .evidence.incidents import Incident
+from .evidence.blocking import blocking
+from .evidence.incident_file import Incident
 from .evidence.store import Store
 from .verdicts import ExitCode
 from .wording import utc
@@ -80,7 +81,7 @@ def _take(
                     f"--reason: expected why it is over, in {MIN_REASON} characters or more,"
                     f" got {args.reason!r}"
                 )
-            said = incidents.statement(one, args.reason.strip(), operator, at)
+            said = one.statement(args.reason.strip(), operator, at)
             body = {**said, "digest": digest(said)}
             return incidents.add(store, one.id, "closed", body, after="mitigated")
         case "ratify":
@@ -122,7 +123,7 @@ def _ratify(store: Store, site: Site, one: Incident, args: argparse.Namespace) -
 
     if one.break_glass is None:
         raise StoreError(f"{one.id}: expected a break-glass to ratify, got none")
-    wanted = incidents.to_ratify(one)
+    wanted = one.to_ratify
     with _reading(site) as scope:
         votes = count_votes(site, _heard(scope, site, one, wanted, args), wanted)
     body = decision(one, votes, wanted, ratifies=True)
@@ -134,7 +135,7 @@ def _ratify(store: Store, site: Site, one: Incident, args: argparse.Namespace) -
 def _heard(scope: Scope, site: Site, one: Incident, wanted: str, args: argparse.Namespace) -> Any:
     from .changes.council import hear_all
 
-    issues = [args.issue, int(one.opened.get("issue", 0)), *incidents.filed(one)]
+    issues = [args.issue, int(one.opened.get("issue", 0)), *one.filed]
     return hear_all(scope, site, wanted, issues=issues, file=args.approval, release=one.release)
 
 
@@ -164,7 +165,7 @@ def _show(found: list[Incident], store: Store, site: Site, args: argparse.Namesp
     only = {one.id for one in found} if found and args.what != release else None
     blocks = [
         {"id": block.name, "problem": block.problem}
-        for block in incidents.blocking(store, release, single_operator=site.single_operator)
+        for block in blocking(store, release, single_operator=site.single_operator)
         if only is None or block.name in only
     ]
     if args.json:
@@ -193,9 +194,9 @@ def document(one: Incident, site: Site) -> dict[str, Any]:
         "author": one.author,
         "attempt": one.opened["attempt"],
         "times": [{"what": w, "at": at.isoformat(), "by": by} for w, at, by in one.times],
-        "issues": incidents.filed(one),
+        "issues": one.filed,
         "closing": closed["digest"] if closed else None,
-        "ratify": incidents.to_ratify(one) if one.break_glass else None,
+        "ratify": one.to_ratify if one.break_glass else None,
         "problem": one.problem(site.single_operator),
     }
 
@@ -206,8 +207,8 @@ def missing(one: Incident, site: Site, path: str) -> list[str]:
     lines = []
     if one.break_glass and one.ratified is None:
         lines.append(
-            f"ratify  the council, until {utc(incidents.ratify_until(one))}:"
-            f" comment `approve {incidents.to_ratify(one)}`, then {again} --ratify"
+            f"ratify  the council, until {utc(one.ratify_until)}:"
+            f" comment `approve {one.to_ratify}`, then {again} --ratify"
         )
     step = {"opened": "--acknowledge", "acknowledged": "--mitigated", "mitigated": "--close"}
     if one.step in step:

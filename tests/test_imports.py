@@ -39,7 +39,12 @@ LAYERS = (
     ),
     ("evidence.verify",),
     ("evidence.undoing",),
-    ("evidence.order", "evidence.incidents"),
+    (
+        "evidence.order",
+        "evidence.incident_file",
+        "evidence.incidents",
+        "evidence.blocking",
+    ),
     ("evidence.status",),
     ("session",),
     ("admission", "replaying"),

@@ -13,7 +13,7 @@ from ..context import Context
 from ..errors import RunbookError, SourceError
 from ..evidence import incidents, outbox
 from ..evidence.comment import code, plain
-from ..evidence.incidents import Incident
+from ..evidence.incident_file import Incident
 from ..markup import visible
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RecoveryParams
@@ -86,7 +86,7 @@ def _text(context: Context, found: Incident, wanted: str) -> str:
         "release": params.release,
         "cluster": plain(context.cluster_name, 80),
         "incident": found.id,
-        "opened": utc(incidents.opened_at(found)),
+        "opened": utc(found.opened_at),
         "measures": said([*params.mitigations, *params.next_steps]),
         "break_glass": f"Break-glass by {plain(glass['by'], 80)}: {plain(glass['reason'], 500)}"
         if glass
@@ -95,7 +95,7 @@ def _text(context: Context, found: Incident, wanted: str) -> str:
         "members": str(len(seated)),
         "names": ", ".join(f"@{person.account}" for person in seated),
         "digest": wanted,
-        "due": utc(incidents.ratify_until(found)),
+        "due": utc(found.ratify_until),
     }
     return render(context, "decision.md", Facts(), values) + "\n"
 
@@ -109,7 +109,7 @@ def _tell(context: Context, found: Incident, wanted: str) -> list[Row]:
     subject = f"council convened: {found.id} on {context.cluster_name}"
     text = (
         f"{context.cluster.chain_id}, {context.params.release}: {visible(context.params.summary)}\n"
-        f"to be decided until {utc(incidents.ratify_until(found))}\n"
+        f"to be decided until {utc(found.ratify_until)}\n"
         f"in the issue of {code(found.id)} or the release issue, by a comment that says just\n"
         f"  `approve {wanted}`\n"
     )
@@ -128,9 +128,9 @@ def _tell(context: Context, found: Incident, wanted: str) -> list[Row]:
 
 
 def _decided(context: Context, found: Incident, wanted: str) -> list[Row]:
-    what, due = "decided", incidents.ratify_until(found)
+    what, due = "decided", found.ratify_until
     expected = f"by two thirds until {utc(due)}"
-    filed = [*incidents.filed(found), *_filed_now(context, found)]
+    filed = [*found.filed, *_filed_now(context, found)]
     try:
         heard = hear_all(
             context.scope,
@@ -163,7 +163,7 @@ def _filed_now(context: Context, found: Incident) -> list[int]:
 
     def look() -> str:
         try:
-            return " ".join(map(str, incidents.filed(incidents.load(context.store, found.id))))
+            return " ".join(map(str, incidents.load(context.store, found.id).filed))
         except RunbookError:  # removed meanwhile: promotion notices that
             return ""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from ..evidence.incidents import Incident, decided, late
+from ..evidence.incident_file import Incident
 from ..playbook import COUNCIL
 from ..site import Person, Site
 from ..sources.scope import Scope
@@ -75,7 +75,7 @@ def decision(
     incident: Incident, votes: Votes, digest: str, ratifies: bool
 ) -> dict[str, Any] | None:
     """The entry that records a decision; None while there is none, or it is recorded already."""
-    if votes.at is None or decided(incident, digest) is not None:
+    if votes.at is None or incident.decided(digest) is not None:
         return None
     return {
         "by": ", ".join(votes.by),
@@ -83,5 +83,5 @@ def decision(
         "digest": digest,
         "grounds": list(votes.grounds),
         "ratifies": ratifies,
-        "late": late(incident, votes.at),
+        "late": incident.is_late(votes.at),
     }

@@ -18,7 +18,8 @@ from ..errors import RunbookError, SourceError, SourceRefused
 from ..evidence import incidents, outbox
 from ..evidence.comment import code, plain
 from ..evidence.filing import Found, Report, find, read_back, write
-from ..evidence.incidents import Incident, open_incident
+from ..evidence.incident_file import Incident
+from ..evidence.incidents import open_incident
 from ..evidence.record import Entry
 from ..markup import visible
 from ..outcomes import Outcome, Row, check_row, unknown_row
@@ -244,10 +245,10 @@ def _ending(found: Incident) -> str:
         f" {code(f'runbook incident {found.id}')}."
     ]
     if found.break_glass:
-        due = utc(incidents.ratify_until(found))
+        due = utc(found.ratify_until)
         lines.append(
             f"Its break-glass is to be ratified by the governance council until {due}: a comment"
-            f" here that says just `approve {incidents.to_ratify(found)}`."
+            f" here that says just `approve {found.to_ratify}`."
         )
     return "\n\n".join(lines)
 

@@ -13,7 +13,7 @@ from ..changes.power import powers
 from ..changes.state import journals, states
 from ..context import Context, judges
 from ..errors import RecordDamaged, SourceError
-from ..evidence.incidents import FOLDER, SUFFIX, parse_incident
+from ..evidence.incident_file import FOLDER, SUFFIX, parse_incident
 from ..evidence.order import effect, entries_of
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row, worst
 from ..wording import count, utc

@@ -1,178 +1,27 @@
-"""Incidents: one hash-chained record a file, and whether they let a release go on.
+"""The incidents of a store: one file each, opened and added to, never overwritten.
 
     <store>/.incidents/<release>-<stage>-001.jsonl
 
-An incident is opened by a recovery, whose own record names it and the hash of its first entry.
-It is acknowledged, mitigated, closed, and signed off by somebody other than its author: with an
-approval of the digest of the closing statement. Nothing in it is ever overwritten.
+The record of the recovery that opened one names it, and the hash of its first entry.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ..canonical import digest
-from ..errors import RecordDamaged, RunbookError, StoreError
+from ..errors import RunbookError, StoreError
 from ..fields import NAME
-from ..playbook import COUNCIL_WITHIN
-from ..wording import utc
-from .record import Entry, Record, parse
+from .incident_file import FOLDER, SUFFIX, Incident, parse_incident
+from .record import Entry, Record
 from .store import Store
-
-FOLDER, SUFFIX = ".incidents", ".jsonl"
-STEPS = ("opened", "acknowledged", "mitigated", "closed", "signed-off")
-"""What happens to an incident, in this order."""
-
-
-@dataclass(frozen=True)
-class Incident:
-    """One incident as its file tells it. Raises RecordDamaged in properties for odd entries."""
-
-    id: str
-    entries: Sequence[Entry]
-
-    @property
-    def opened(self) -> dict[str, Any]:
-        return self.entries[0].body
-
-    @property
-    def release(self) -> str:
-        return str(self.opened["release"])
-
-    @property
-    def author(self) -> str:
-        return str(self.opened["author"])
-
-    def last(self, kind: str) -> dict[str, Any] | None:
-        """The body of the newest entry of a kind. A sign-off of an earlier closing is none."""
-        found = [entry.body for entry in self.entries if entry.kind == kind]
-        if kind == "signed-off" and found:
-            closed = self.last("closed")
-            if closed is None or found[-1]["digest"] != closed["digest"]:
-                return None
-        return found[-1] if found else None
-
-    def when(self, kind: str) -> datetime | None:
-        body = self.last(kind)
-        return datetime.fromisoformat(body["at"]) if body else None
-
-    @property
-    def step(self) -> str:
-        """The last of ``STEPS`` that it has come to."""
-        return [step for step in STEPS if self.last(step) is not None][-1]
-
-    @property
-    def standing(self) -> str:
-        """The same as a word."""
-        return {"opened": "open", "signed-off": "signed off"}.get(self.step, self.step)
-
-    @property
-    def times(self) -> list[tuple[str, datetime, str]]:
-        """(what, when, who) of all that happened to it."""
-        return [
-            (entry.kind, datetime.fromisoformat(entry.body["at"]), str(entry.body["by"]))
-            for entry in self.entries
-            if "by" in entry.body and "at" in entry.body
-        ]
-
-    @property
-    def break_glass(self) -> dict[str, Any] | None:
-        found: dict[str, Any] | None = self.opened.get("break_glass")
-        return found
-
-    @property
-    def ratified(self) -> dict[str, Any] | None:
-        """The council's decision that ratifies the break-glass."""
-        found = [e.body for e in self.entries if e.kind == "decision" and e.body.get("ratifies")]
-        return found[0] if found else None
-
-    def problem(self, single_operator: bool) -> str:
-        """Why it blocks its release, with what to do; empty when it is over."""
-        signed = self.last("signed-off")
-        if signed is None:
-            held = f"closed and signed off by somebody other than {self.author}"
-            since = datetime.fromisoformat((self.last(self.step) or {})["at"])
-            return f"expected it {held}, got it {self.standing} since {utc(since)}"
-        if signed["account"].casefold() == self.author.casefold() and not single_operator:
-            return f"expected it signed off by somebody other than {self.author}, got their own"
-        if self.break_glass and self.ratified is None:
-            due = utc(ratify_until(self))
-            return f"expected its break-glass ratified by the council until {due}, got no decision"
-        return ""
-
-
-def opened_at(incident: Incident) -> datetime:
-    return datetime.fromisoformat(incident.opened["at"])
-
-
-def ratify_until(incident: Incident) -> datetime:
-    """When the council's word on the recovery is due."""
-    return opened_at(incident) + COUNCIL_WITHIN
-
-
-def statement(incident: Incident, reason: str, by: str, at: str) -> dict[str, Any]:
-    """What a sign-off approves the digest of: the whole incident up to its closing, and why."""
-    late = [
-        e.body["digest"] for e in incident.entries if e.kind == "decision" and e.body.get("late")
-    ]
-    return {
-        "closes": incident.id,
-        "opened": incident.entries[0].hash,
-        "head": incident.entries[-1].hash,
-        "reason": reason,
-        "by": by,
-        "at": at,
-        "decided_late": late,
-    }
-
-
-def to_ratify(incident: Incident) -> str:
-    """The digest whose approval by the council ratifies the incident's break-glass."""
-    return digest({"ratifies": incident.id, "opened": incident.entries[0].hash})
-
-
-def parse_incident(data: bytes, name: str) -> Incident:
-    """An incident out of its file's bytes. Raises RecordDamaged for anything else."""
-    entries, _ = parse(data, f"{FOLDER}/{name}")
-    found = Incident(name.removesuffix(SUFFIX), entries)
-    try:
-        if entries[0].kind != "opened" or found.opened["id"] != found.id:
-            raise ValueError("its first entry opens another incident")
-        for key in ("release", "stage", "author", "attempt"):
-            if not isinstance(found.opened[key], str):
-                raise TypeError(f"{key} is no text")
-        for entry in entries:
-            if (
-                entry.kind in (*STEPS, "decision")
-                and not datetime.fromisoformat(entry.body["at"]).tzinfo
-            ):
-                raise ValueError(f"entry {entry.seq}: an instant without its offset")
-            if entry.kind in ("closed", "signed-off", "decision"):
-                entry.body["digest"]
-            if entry.kind == "filed":
-                int(entry.body["number"])
-            if entry.kind == "signed-off" and not isinstance(entry.body["account"], str):
-                raise TypeError("account is no text")
-    except (IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise RecordDamaged(
-            f"{FOLDER}/{name}: expected the record of an incident, got: {error!r}; restore it"
-        ) from error
-    return found
 
 
 def is_id(text: str) -> bool:
     """Whether it can be an incident's name: it becomes a file's."""
     return NAME.fullmatch(text) is not None
-
-
-def filed(incident: Incident) -> list[int]:
-    """The forge's issues in which it was filed."""
-    return [int(e.body["number"]) for e in incident.entries if e.kind == "filed"]
 
 
 def path_of(store: Store, id: str) -> Path:
@@ -228,7 +77,7 @@ def open_incident(
 
 def _named(store: Store, release: str) -> set[str]:
     with suppress(RunbookError, OSError):
-        return {name for _, _, name, _ in _recoveries(store, release)}
+        return {name for _, _, name, _ in recoveries(store, release)}
     return set()
 
 
@@ -266,48 +115,7 @@ def add(
     return load(store, id)
 
 
-@dataclass(frozen=True)
-class Block:
-    """Why an incident (or a recovery that opened none) blocks a release; ``stage`` is its own."""
-
-    name: str
-    stage: str
-    problem: str
-
-
-def blocking(store: Store, release: str, *, single_operator: bool) -> list[Block]:
-    """What of a release's incidents blocks it, oldest first.
-
-    An incident that a recovery's record names must be there, with the first entry it had then; a
-    recovery that names none has not opened one yet.
-    """
-    try:
-        known = {one.id: one for one in incidents_of(store, release)}
-        recoveries = list(_recoveries(store, release))
-    except RunbookError as error:
-        return [Block(FOLDER, "", str(error))]
-    problems: list[Block] = []
-    without: dict[str, str] = {}
-    for stage, attempt, name, first in recoveries:
-        if not name:
-            without[stage] = attempt
-            continue
-        without.pop(stage, None)
-        expected = f"expected the incident that {attempt} opened"
-        if name not in known:
-            got = f"none; it was removed from the store: restore {FOLDER}/{name}{SUFFIX}"
-            problems.append(Block(name, stage, f"{expected}, got {got}"))
-        elif known[name].entries[0].hash != first:
-            problems.append(Block(name, stage, f"{expected}, got another in its place: restore it"))
-    for one in known.values():
-        if problem := one.problem(single_operator):
-            problems.append(Block(one.id, str(one.opened["stage"]), problem))
-    said = "expected it to open an incident, got none yet: continue the recovery"
-    problems += [Block(attempt, stage, said) for stage, attempt in without.items()]
-    return problems
-
-
-def _recoveries(store: Store, release: str) -> Iterator[tuple[str, str, str, str]]:
+def recoveries(store: Store, release: str) -> Iterator[tuple[str, str, str, str]]:
     """(stage, attempt, incident, its first entry's hash) of every recovery that applied.
 
     The last two are empty for one whose record names no incident.
@@ -321,16 +129,3 @@ def _recoveries(store: Store, release: str) -> Iterator[tuple[str, str, str, str
         named = [entry.body for entry in entries if entry.kind == "incident"]
         for body in named or [{"id": "", "hash": ""}]:
             yield stage, attempt, str(body["id"]), str(body["hash"])
-
-
-def late(incident: Incident, at: datetime) -> bool:
-    """Whether a decision of that instant comes later than the playbook allows."""
-    return at > ratify_until(incident)
-
-
-def decided(incident: Incident, digest: str) -> dict[str, Any] | None:
-    """The council's decision on the text of that digest, as it was recorded."""
-    return next(
-        (e.body for e in incident.entries if e.kind == "decision" and e.body["digest"] == digest),
-        None,
-    )

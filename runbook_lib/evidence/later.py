@@ -99,7 +99,7 @@ def _filed(site: Site, report: Report, number: int, by: str) -> list[Row]:
     store, at = Store(site.store_path), read_clock(site.clock)[0].isoformat()
     body = {"audience": report.audience, "number": number, "by": by, "at": at}
     try:
-        if number not in incidents.filed(incidents.load(store, report.incident)):
+        if number not in incidents.load(store, report.incident).filed:
             incidents.add(store, report.incident, "filed", body)
     except RunbookError as error:
         return [unknown_row(report.incident, "says where", f"issue {number}", str(error))]

@@ -16,7 +16,9 @@ from hypothesis import strategies as st
 from runbook_lib import cli, playbook
 from runbook_lib.errors import RecordDamaged, StoreError
 from runbook_lib.evidence import incidents
-from runbook_lib.evidence.incidents import Incident, add, blocking, open_incident, path_of
+from runbook_lib.evidence.blocking import blocking
+from runbook_lib.evidence.incident_file import STEPS, Incident, parse_incident
+from runbook_lib.evidence.incidents import add, open_incident, path_of
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.status import next_opening
 from runbook_lib.evidence.store import Store
@@ -52,7 +54,7 @@ def over(store: Store, id: str = ID, by: str = "bob") -> None:
     """Taken through all its steps."""
     for step in ("acknowledged", "mitigated"):
         add(store, id, step, {"by": "alice", "at": AT.isoformat()})
-    said = incidents.statement(incidents.load(store, id), "it is over", "alice", AT.isoformat())
+    said = incidents.load(store, id).statement("it is over", "alice", AT.isoformat())
     add(store, id, "closed", {**said, "digest": "sha256:1"})
     signed = {"by": by, "account": by, "at": AT.isoformat(), "digest": "sha256:1"}
     add(store, id, "signed-off", signed)
@@ -108,9 +110,7 @@ def test_a_break_glass_blocks_until_it_is_ratified(store: Store) -> None:
     ]
 
     decision = {"by": "gus", "at": AT.isoformat(), "ratifies": True, "late": False}
-    Record(path_of(store, ID)).append(
-        "decision", {**decision, "digest": incidents.to_ratify(found)}
-    )
+    Record(path_of(store, ID)).append("decision", {**decision, "digest": found.to_ratify})
 
     assert problems(store) == []
 
@@ -208,7 +208,7 @@ def test_an_unknown_incident_is_an_error(store: Store) -> None:
     with pytest.raises(StoreError, match="expected an incident in the store, got none"):
         incidents.load(store, "v1.4.0-canary-009")
     with pytest.raises(RecordDamaged):
-        incidents.parse_incident(b"{}\n", f"{ID}.jsonl")
+        parse_incident(b"{}\n", f"{ID}.jsonl")
 
 
 # --- promotion ------------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def test_an_incident_is_taken_to_its_end(
     assert command("--sign-off", "--approval", approval)[0] == 0
     assert command(what=RELEASE)[0] == 0
     entries = incidents.load(store, ID).entries
-    assert [entry.kind for entry in entries] == list(incidents.STEPS)
+    assert [entry.kind for entry in entries] == list(STEPS)
     assert entries[-1].body["account"] == "bob"
 
 
@@ -334,7 +334,7 @@ def test_the_council_ratifies_a_break_glass(
     practice.write_site(people=[{**person, "roles": [playbook.COUNCIL]} if person["account"] == "bob"
                                 else person for person in _people(practice)])  # fmt: skip
     found = opened(store, break_glass={"by": "alice", "reason": "no time to ask"})
-    wanted = incidents.to_ratify(found)
+    wanted = found.to_ratify
 
     assert command("--ratify")[0] == 4
     assert command("--ratify", "--approval", practice.approve(wanted))[0] == 0
@@ -372,7 +372,7 @@ def test_a_name_is_no_path(
 def test_any_bytes_are_an_incident_or_damaged(data: bytes) -> None:
     """Nothing else comes of a file, whoever wrote it."""
     with pytest.raises(RecordDamaged):
-        incidents.parse_incident(data, f"{ID}.jsonl")
+        parse_incident(data, f"{ID}.jsonl")
 
 
 @given(
@@ -388,7 +388,7 @@ def test_an_odd_opening_is_an_incident_or_damaged(body: dict[str, Any]) -> None:
         record.append("opened", body)
         data = record.path.read_bytes()
     try:
-        found = incidents.parse_incident(data, f"{ID}.jsonl")
+        found = parse_incident(data, f"{ID}.jsonl")
     except RecordDamaged:
         return
     assert found.standing == "open"

@@ -19,7 +19,7 @@ from runbook_lib.checks import canary, clean_epochs, gossip, testnet
 from runbook_lib.context import Context, Judge, judges
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
-from runbook_lib.evidence.incidents import add, open_incident, path_of, statement
+from runbook_lib.evidence.incidents import add, open_incident, path_of
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, Outcome, Row
 from runbook_lib.params import CanaryParams, TestnetParams
@@ -262,7 +262,7 @@ def test_an_incident_breaks_the_count_and_an_open_one_refuses(
     file = path_of(store, ours.id)
     try:
         opened, refused = epochs(network)
-        closing = statement(ours, "it is over", "rehearsal", now.isoformat())
+        closing = ours.statement("it is over", "rehearsal", now.isoformat())
         add(store, ours.id, "closed", {**closing, "digest": "sha256:1"})
         closed, _ = epochs(network)
         file.write_text("[]\n")

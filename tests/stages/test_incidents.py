@@ -19,9 +19,11 @@ from runbook_lib.changes.halt import announce_halt, plan_halt
 from runbook_lib.checks import incidents as telling
 from runbook_lib.context import Context
 from runbook_lib.errors import StageRefused
+from runbook_lib.evidence.blocking import blocking
 from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.comment import sections
-from runbook_lib.evidence.incidents import Incident, blocking, incidents_of, path_of
+from runbook_lib.evidence.incident_file import Incident
+from runbook_lib.evidence.incidents import incidents_of, path_of
 from runbook_lib.evidence.publish import at_sealing, publish
 from runbook_lib.evidence.store import Store
 from runbook_lib.notebook import NOTEBOOKS
