@@ -10,6 +10,7 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,8 +47,10 @@ def incident(args: argparse.Namespace) -> int:
     if len(found) != 1:
         names = ", ".join(one.id for one in found) or "none"
         raise ParameterError(f"{args.what}: expected one incident, got {names}; name it")
-    operator, now = find_operator(site, "apply"), read_clock(site.clock)[0]
-    changed = _take(store, site, found[0], operator, now, args)
+    step = Step(
+        store, site, found[0], find_operator(site, "apply"), read_clock(site.clock)[0], args
+    )
+    changed = step.take()
     code = ExitCode.PASSED if changed is not None else ExitCode.WAITING
     _show([changed or found[0]], store, site, args)
     return int(code)
@@ -59,84 +62,88 @@ def _find(store: Store, what: str) -> list[Incident]:
     return incidents.incidents_of(store, what)
 
 
-def _take(
-    store: Store,
-    site: Site,
-    one: Incident,
-    operator: str,
-    now: datetime,
-    args: argparse.Namespace,
-) -> Incident | None:
-    """The incident after the step; None while a word is missing. Raises StoreError."""
-    at = now.isoformat()
-    told = {"by": operator, "at": at}
-    match args.step:
-        case "acknowledge":
-            return incidents.add(store, one.id, "acknowledged", told, first=True)
-        case "mitigated":
-            return incidents.add(store, one.id, "mitigated", told, after="acknowledged", first=True)
-        case "close":
-            if len(args.reason.strip()) < MIN_REASON:
-                raise ParameterError(
-                    f"--reason: expected why it is over, in {MIN_REASON} characters or more,"
-                    f" got {args.reason!r}"
-                )
-            said = one.statement(args.reason.strip(), operator, at)
-            body = {**said, "digest": digest(said)}
-            return incidents.add(store, one.id, "closed", body, after="mitigated")
-        case "ratify":
-            return _ratify(store, site, one, args)
-    return _sign_off(store, site, one, operator, now, args)
+@dataclass(frozen=True)
+class Step:
+    """A step that ``operator`` takes an incident."""
 
+    store: Store
+    site: Site
+    one: Incident
+    operator: str
+    now: datetime
+    args: argparse.Namespace
 
-def _sign_off(
-    store: Store,
-    site: Site,
-    one: Incident,
-    operator: str,
-    now: datetime,
-    args: argparse.Namespace,
-) -> Incident | None:
-    from .changes.approvals import in_force
+    def take(self) -> Incident | None:
+        """The incident after it; None while a word is missing. Raises StoreError."""
+        match self.args.step:
+            case "acknowledge":
+                return self._add("acknowledged", self._told, first=True)
+            case "mitigated":
+                return self._add("mitigated", self._told, after="acknowledged", first=True)
+            case "close":
+                return self._close()
+            case "ratify":
+                return self._ratify()
+        return self._sign_off()
 
-    closed = one.last("closed")
-    if closed is None:
-        raise StoreError(f"{one.id}: expected it closed first, got it {one.standing}")
-    with _reading(site) as scope:
-        heard = _heard(scope, site, one, closed["digest"], args)
-        words = in_force(site, heard, closed["digest"])
-    others = [w for w in words if w.account.casefold() != one.author.casefold()]
-    body = {"digest": closed["digest"], "recorded_by": operator}
-    if others:
-        first = min(others, key=lambda word: word.at)
-        signed = {"by": first.account, "account": first.account, "at": first.at.isoformat()}
-        body |= {**signed, "grounds": first.grounds}
-    elif site.single_operator and operator == one.author:
-        body |= {"by": operator, "account": operator, "at": now.isoformat(), "self_approved": True}
-    else:
-        return None
-    return incidents.add(store, one.id, "signed-off", body, after="closed")
+    @property
+    def _told(self) -> dict[str, Any]:
+        return {"by": self.operator, "at": self.now.isoformat()}
 
+    def _add(self, kind: str, body: dict[str, Any], **when: Any) -> Incident:
+        return incidents.add(self.store, self.one.id, kind, body, **when)
 
-def _ratify(store: Store, site: Site, one: Incident, args: argparse.Namespace) -> Incident | None:
-    from .changes.council import count_votes, decision
+    def _close(self) -> Incident:
+        reason = self.args.reason.strip()
+        if len(reason) < MIN_REASON:
+            raise ParameterError(
+                f"--reason: expected why it is over, in {MIN_REASON} characters or more,"
+                f" got {self.args.reason!r}"
+            )
+        said = self.one.statement(reason, self.operator, self.now.isoformat())
+        return self._add("closed", {**said, "digest": digest(said)}, after="mitigated")
 
-    if one.break_glass is None:
-        raise StoreError(f"{one.id}: expected a break-glass to ratify, got none")
-    wanted = one.to_ratify
-    with _reading(site) as scope:
-        votes = count_votes(site, _heard(scope, site, one, wanted, args), wanted)
-    body = decision(one, votes, wanted, ratifies=True)
-    if body is None:
-        return one if one.ratified else None
-    return incidents.add(store, one.id, "decision", body)
+    def _sign_off(self) -> Incident | None:
+        from .changes.approvals import in_force
 
+        one, closed = self.one, self.one.last("closed")
+        if closed is None:
+            raise StoreError(f"{one.id}: expected it closed first, got it {one.standing}")
+        with _reading(self.site) as scope:
+            words = in_force(self.site, self._heard(scope, closed["digest"]), closed["digest"])
+        others = [w for w in words if w.account.casefold() != one.author.casefold()]
+        body = {"digest": closed["digest"], "recorded_by": self.operator}
+        if others:
+            first = min(others, key=lambda word: word.at)
+            body |= {"by": first.account, "account": first.account, "at": first.at.isoformat()}
+            body["grounds"] = first.grounds
+        elif self.site.single_operator and self.operator == one.author:
+            body |= {**self._told, "account": self.operator, "self_approved": True}
+        else:
+            return None
+        return self._add("signed-off", body, after="closed")
 
-def _heard(scope: Scope, site: Site, one: Incident, wanted: str, args: argparse.Namespace) -> Any:
-    from .changes.council import hear_all
+    def _ratify(self) -> Incident | None:
+        from .changes.council import count_votes, decision
 
-    issues = [args.issue, int(one.opened.get("issue", 0)), *one.filed]
-    return hear_all(scope, site, wanted, issues=issues, file=args.approval, release=one.release)
+        one, wanted = self.one, self.one.to_ratify
+        if one.break_glass is None:
+            raise StoreError(f"{one.id}: expected a break-glass to ratify, got none")
+        with _reading(self.site) as scope:
+            votes = count_votes(self.site, self._heard(scope, wanted), wanted)
+        body = decision(one, votes, wanted, ratifies=True)
+        if body is None:
+            return one if one.ratified else None
+        return self._add("decision", body)
+
+    def _heard(self, scope: Scope, wanted: str) -> Any:
+        from .changes.council import hear_all
+
+        args, one = self.args, self.one
+        issues = [args.issue, int(one.opened.get("issue", 0)), *one.filed]
+        return hear_all(
+            scope, self.site, wanted, issues=issues, file=args.approval, release=one.release
+        )
 
 
 @contextmanager

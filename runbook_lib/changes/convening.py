@@ -22,8 +22,10 @@ from ..sources import notices
 from ..wording import utc
 from .apply import Applier
 from .council import count_votes, decision, hear_all, members
-from .incident import file_incident, note, opened, opened_row, texts
-from .incident_text import Facts, render, said
+from .incident import note, opened, opened_row
+from .incident_facts import Facts
+from .incident_report import file_incident, texts
+from .incident_text import render, said
 from .unsent import keep
 
 NEEDED = ("summary", "impact", "mitigations")

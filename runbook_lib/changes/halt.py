@@ -12,7 +12,8 @@ from ..params import RecoveryParams
 from ..sources.governance import Governance
 from ..sources.process import Ended
 from .apply import Applier, Step
-from .incident_text import Facts, render
+from .incident_facts import Facts
+from .incident_text import render
 from .unsent import keep, later
 
 

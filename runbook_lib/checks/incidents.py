@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from ..changes.apply import Applier, Change
 from ..changes.convening import convene, plan_council
-from ..changes.incident import Audience, file_incident, plan_incident
+from ..changes.incident_report import Audience, file_incident, plan_incident
 from ..context import Context
 from ..outcomes import CheckResult, Row
 
