@@ -1,4 +1,4 @@
-"""A recovery kit and the store: what was done without it is brought in; a kit stands in for it.
+"""A recovery kit and the store: what was done without it is brought in.
 
 What a kit's journal says is never trusted as a state: it becomes steps of the recovery's record,
 marked as imported, and the recovery then reads every node back.
@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from . import playbook
 from .canonical import digest_bytes
-from .changes.kit_model import JOURNAL, Kit, folder_of, read_kit
+from .changes.kit_model import JOURNAL, Kit, read_kit
 from .errors import ParameterError, RecordDamaged
 from .evidence.record import Entry, Record, parse
 from .evidence.store import Attempt, Store
@@ -27,9 +24,9 @@ from .evidence.undoing import what_to_undo
 from .opening import prepare_attempt
 from .site import Site, read_site
 from .sources.clock import read_clock
-from .strict import parse_yaml, project_path
 
-STORE, SITE = "store", "site.yaml"
+STORE = "store"
+"""The folder of a kit in which a recovery works while the store is gone."""
 LONGEST_JOURNAL = 1_000_000
 AHEAD = timedelta(minutes=5)
 _LINE = re.compile(
@@ -196,62 +193,3 @@ def _incidents(folder: Path, store: Store) -> None:
             target.write_bytes(data)
         elif not (target.read_bytes().startswith(data) or data.startswith(target.read_bytes())):
             raise RecordDamaged(f"{path.name}: expected one incident of that name, got two")
-
-
-# --- without the store ----------------------------------------------------------------------------
-
-
-def without_store(stage: str, folder: Path, params: Mapping[str, Any]) -> Path:
-    """A site file whose store is the kit's own, in which the apply it undoes stands.
-
-    Raises ParameterError while the store can be read: only there is the request to stop seen.
-    """
-    kit, path = open_kit(folder), project_path(str(params["site"]))
-    site = read_site(str(params["site"]))
-    if kit.stage != stage or folder.name != folder_of(site, kit.name).name:
-        raise ParameterError(f"{folder}: expected the kit of a {stage} attempt, got {kit.name}")
-    if os.access(site.store_path, os.R_OK | os.X_OK) and any(site.store_path.iterdir()):
-        raise ParameterError(
-            f"--no-store: expected the store to be gone, got {site.store_path.name} readable;"
-            " recover without it"
-        )
-    values = parse_yaml(path.read_bytes(), str(path))
-    folder = folder.resolve()
-    values |= {"store": str(folder / STORE), "kits": str(folder.parent)}
-    made = folder / SITE
-    made.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), "utf-8")
-    _stand_in(kit, site, folder / STORE)
-    return made
-
-
-def _stand_in(kit: Kit, site: Site, root: Path) -> None:
-    """The apply's attempt in the kit's store, as far as the kit knows it."""
-    target = root / kit.name
-    if target.exists():
-        return
-    scratch = root / ".new"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    record = Record(scratch / "record.jsonl")
-    plan = kit.plan
-    opened = {
-        "release": kit.release,
-        "commit": plan.commit,
-        "stage": kit.stage,
-        "attempt": int(kit.name.rpartition("/")[2]),
-        "mode": "apply",
-        "source": site.source,
-        "cluster": kit.cluster,
-        "site": site.name,
-        "declared": [],
-        "heads": {},
-        "now": kit.made,
-        "operator": kit.author,
-        "run": "headless",
-        "kit": kit.name,
-    }
-    record.append("opened", opened)
-    body = {"digest": kit.digest, "plan": plan.model_dump(mode="json"), "author": kit.author}
-    record.append("plan", {**body, "approved_by": list(kit.approved_by), "margins": [], "rows": []})
-    target.parent.mkdir(parents=True, exist_ok=True)
-    scratch.rename(target)

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from . import kits
+from . import kit_store, kits
 from .commands.printing import print_line, print_standing
 from .commands.running import read_parameters, tell
 from .errors import ParameterError
@@ -31,7 +31,7 @@ def recover(args: argparse.Namespace) -> int:
         raise ParameterError("recover: expected --no-store with --kit KIT, or --import KIT alone")
     if args.no_store:
         found, _ = read_parameters(args)
-        args.raw += [("site", str(kits.without_store(args.stage, args.kit, found)))]
+        args.raw += [("site", str(kit_store.without_store(args.stage, args.kit, found)))]
     params, where = parameters(args)
     refused: tuple[str, ...] = ()
     if args.imported is not None:

@@ -60,7 +60,7 @@ LAYERS = (
     ("stage",),
     ("engine", "launch", "doctor", "watching"),
     ("commands",),
-    ("kits",),
+    ("kits", "kit_store"),
     ("approve", "recover", "incident"),
     ("promote",),
     ("node_report",),

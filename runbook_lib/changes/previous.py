@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..context import Context
-from ..errors import ParameterError, SourceError
+from ..errors import ParameterError, RecordDamaged, SourceError
 from ..evidence.record import parse
 from ..sources.running import fill
 from ..strict import project_path
@@ -54,3 +54,11 @@ def _places(context: Context, digest: str) -> Iterator[str]:
     if found and before.endswith("/") and "{" not in after:
         names = context.scope.listing(project_path(before))
         yield from (before + name + after for name in names[-MOST:])
+
+
+def artifact_or_none(context: Context, digest: str) -> Artifact | None:
+    """The file of a build; a record of the store that is damaged tells of none."""
+    try:
+        return artifact_of(context, digest)
+    except RecordDamaged:
+        return None

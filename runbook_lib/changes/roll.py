@@ -16,11 +16,12 @@ from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
 from ..sources.process import Ended
 from ..strict import project_path
-from .apply import POLL_S, Applier, Step, all_pass, read_back, runs_as_planned
+from .apply import POLL_S, Applier, Step, all_pass
 from .margin import Turns, margin
 from .operators import instructed, is_theirs, roll_theirs
 from .phases import reproduce
 from .plan import NodePlan, Phase
+from .read_back import read_back, runs_as_planned
 from .targets import keep_target
 from .verified import digest_rows
 from .windows import window_rows

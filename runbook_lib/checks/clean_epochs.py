@@ -17,8 +17,8 @@ from ..evidence.incident_file import FOLDER, SUFFIX, parse_incident
 from ..evidence.order import effect, entries_of
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row, worst
 from ..wording import count, utc
-from . import quiet
-from .quiet import Break, Seen
+from . import lookout, quiet
+from .lookout import Break, Seen
 
 STAGE, GATE, KEY = "testnet", "testnet.activate.gate", "malachite_consensus"
 MASS, TOGETHER = 0.10, timedelta(minutes=10)
@@ -58,18 +58,18 @@ def epochs_clean(context: Context) -> CheckResult:
 def _judged(context: Context, anchor: datetime) -> tuple[list[Row], datetime | None]:
     """The count first, then what was looked at; and when the count will be complete."""
     testnet, now = context.on(STAGE), context.at
-    over = quiet.window(testnet, anchor, now)
+    over = lookout.window(testnet, anchor, now)
     rows = _gates(testnet)
     found: list[Seen] = []
     if now - anchor > LASTS:
         looks = (quiet.coverage, quiet.silences, quiet.halts, _reversals, _restarts)
-        found = quiet.look(over, *looks, _incidents)
+        found = lookout.look(over, *looks, _incidents)
     for seen in found:
         rows += _rows(seen, now)
     breaks = [(seen, each) for seen in found for each in seen.breaks]
     last = max(breaks, key=lambda pair: pair[1].end, default=None)
     begun = max(anchor, last[1].end) if last else anchor
-    why = f", after {last[0].subject}: {quiet.told(last[1])}" if last else ""
+    why = f", after {last[0].subject}: {lookout.told(last[1])}" if last else ""
     counted, due = _count(context, testnet, anchor, begun, why)
     return [counted, *rows], due
 
@@ -127,7 +127,7 @@ def _gates(testnet: Context) -> list[Row]:
     return rows or [check_row(testnet.cluster_name, KEY, "on", f"on, {nodes} nodes", ok=True)]
 
 
-def _reversals(over: quiet.Window) -> Iterator[Seen]:
+def _reversals(over: lookout.Window) -> Iterator[Seen]:
     """No journal verified the gate off since, and none recovered a node."""
     context = over.context
     found: list[tuple[datetime, str]] = []
@@ -153,7 +153,7 @@ class _Event:
     what: Break
 
 
-def _restarts(over: quiet.Window) -> Iterator[Seen]:
+def _restarts(over: lookout.Window) -> Iterator[Seen]:
     """No restarts of much power together; single ones are listed."""
     expected, what = f"at most {MASS:.0%} of the power in 10 min", "restarts not planned"
     events = [
@@ -173,12 +173,12 @@ def _restarts(over: quiet.Window) -> Iterator[Seen]:
             end, ended = max((each.what.end, each.what.ended) for each in near)
             breaks.append(Break(first, end, text, proven=True, ended=ended))
         else:
-            listed.append(f"{event.node} ({quiet.told(event.what)})")
+            listed.append(f"{event.node} ({lookout.told(event.what)})")
     observed = "; ".join(listed) or "none"
     yield Seen(over.context.cluster_name, what, expected, observed, tuple(breaks))
 
 
-def _incidents(over: quiet.Window) -> Iterator[Seen]:
+def _incidents(over: lookout.Window) -> Iterator[Seen]:
     """No incident of this release was open, by the store's incident files."""
     context = over.context
     folder, what = context.store.root / FOLDER, "incidents of this release"

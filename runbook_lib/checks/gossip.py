@@ -13,7 +13,7 @@ from ..evidence.record import Entry
 from ..metrics.catalogue import Metric, resolve
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..wording import utc
-from . import quiet
+from . import lookout, quiet
 from .baselines import read_catalogue
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ def _stable(context: Context, item: str, epochs: int) -> list[Row]:
             break
     if row.outcome is not Outcome.PASS:
         return [row]
-    over = quiet.window(context, start, end)
-    before = quiet.window(context, first - max(BEFORE, end - start), first)
-    looks = quiet.look(over, _traffic)
+    over = lookout.window(context, start, end)
+    before = lookout.window(context, first - max(BEFORE, end - start), first)
+    looks = lookout.look(over, _traffic)
     rows = [row, *(row for seen in looks for row in seen.rows())]
     metrics = {metric.name: metric for metric in read_catalogue(context).metrics}
     for name in METRICS:
@@ -116,7 +116,7 @@ def _epochs(
     return unknown_row(context.cluster_name, what, expected, got, return_at=at), at
 
 
-def _traffic(over: quiet.Window) -> Iterator[quiet.Seen]:
+def _traffic(over: lookout.Window) -> Iterator[lookout.Seen]:
     """Every node spoke in every ten minutes."""
     import numpy as np
 
@@ -126,18 +126,18 @@ def _traffic(over: quiet.Window) -> Iterator[quiet.Seen]:
         missing = np.isnan(values)
         allowed = over.context.params.max_missing
         breaks = [
-            quiet.Break(start, end, "no data", proven=False)
+            lookout.Break(start, end, "no data", proven=False)
             for start, end in watched.holes(missing, allowed)
         ]
         breaks += [
-            quiet.Break(start, end, "no gossip", proven=True)
+            lookout.Break(start, end, "no gossip", proven=True)
             for start, end in watched.runs(values <= 0, quiet.IDLE)
         ]
         mean = f"{np.nanmean(values):.3g} events/s" if not missing.all() else ""
-        yield quiet.Seen(node.name, "gossip traffic", "more than 0", mean, tuple(breaks))
+        yield lookout.Seen(node.name, "gossip traffic", "more than 0", mean, tuple(breaks))
 
 
-def _judged(before: quiet.Window, over: quiet.Window, metric: Metric) -> list[Row]:
+def _judged(before: lookout.Window, over: lookout.Window, metric: Metric) -> list[Row]:
     """Non-inferiority of a metric against the cluster's own past. Raises SourceError."""
     import numpy as np
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from .. import playbook
 from ..changes.apply import Applier, Change
 from ..changes.back import go_back
-from ..changes.back import make_back_plan as plan
+from ..changes.back_plan import make_back_plan as plan
 from ..changes.halt import announce_halt, plan_halt
 from ..changes.roll import planned_rows
 from ..context import Context

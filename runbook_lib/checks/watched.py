@@ -11,7 +11,7 @@ from ..context import Context
 from ..errors import SourceError
 from ..metrics.catalogue import Catalogue, Metric
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from . import quiet
+from . import lookout, quiet
 from .anomalies import Anomaly
 from .engaging import figure_name
 from .looks import TOPICS, Slots, beyond, limit_words, shown, subject_of
@@ -62,10 +62,10 @@ def draw(context: Context, metric: Metric, anomaly: Anomaly, folder: Path) -> No
 
 def _quiet(context: Context, start: datetime, end: datetime) -> list[Row]:
     """Covered, without a page, a silence or a halt; alerts under the name that looks give them."""
-    over = quiet.window(context, start, end)
+    over = lookout.window(context, start, end)
     looks = (quiet.coverage, quiet.silences, quiet.halts)
-    rows = [row for seen in quiet.look(over, *looks) for row in seen.rows()]
-    for row in [row for seen in quiet.look(over, quiet.pages) for row in seen.rows()]:
+    rows = [row for seen in lookout.look(over, *looks) for row in seen.rows()]
+    for row in [row for seen in lookout.look(over, quiet.pages) for row in seen.rows()]:
         failed = row.outcome is Outcome.FAIL
         rows.append(row.model_copy(update={"subject": subject_of(row.subject)}) if failed else row)
     return rows

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import cli, kits
+from runbook_lib import cli, kit_store, kits
 from runbook_lib.errors import ParameterError
 from runbook_lib.outcomes import Outcome
 from runbook_lib.rehearsal.network import RehearsalNetwork
@@ -244,10 +244,10 @@ def test_with_the_store_gone_the_kit_stands_in_for_it(applied: Applied) -> None:
     """The recovery works in the kit's own store; when the store is back it is brought in."""
     network = applied.carried.network
     with pytest.raises(ParameterError, match="expected the store to be gone"):
-        kits.without_store("canary", applied.kit, applied.params())
+        kit_store.without_store("canary", applied.kit, applied.params())
     network.fault("store-gone@canary")
     try:
-        site = kits.without_store("canary", applied.kit, applied.params())
+        site = kit_store.without_store("canary", applied.kit, applied.params())
         verdict, folder = applied.carried.recover("canary", site=str(site), break_glass="")
     finally:
         network.clear("store-gone")
