@@ -129,8 +129,11 @@ class Stage:
             return display.table_card("Nothing to show", ("why",), [(str(error),)])
 
     def plot(self, draw: Draw) -> display.Card:
-        """A figure of what this attempt recorded."""
-        drawn = draw(self._tries.context(f"stage.plot.{draw.__name__}", 1))
+        """A figure of what this attempt recorded; without one, why not."""
+        try:
+            drawn = draw(self._tries.context(f"stage.plot.{draw.__name__}", 1))
+        except SourceError as error:
+            return display.table_card("No figure", ("why",), [(str(error),)])
         if drawn is None:
             rows = [("nothing was recorded that could be drawn",)]
             return display.table_card("No figure", ("why",), rows)

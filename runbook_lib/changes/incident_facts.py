@@ -36,6 +36,7 @@ class Facts:
     timeline: list[tuple[str, ...]] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     missing: list[tuple[str, str]] = field(default_factory=list)
+    drawn: str = ""
 
     def miss(self, what: str, why: str) -> None:
         self.missing.append((what, why))
@@ -57,7 +58,17 @@ def collect(context: Context) -> Facts:
     _nodes(context, facts, [*forward, *mine])
     begun = datetime.fromisoformat((forward or context.journal)[0].body["now"])
     _figures(context, facts, begun)
+    facts.drawn = _drawn(mine)
     return facts
+
+
+def _drawn(entries: Sequence[Entry]) -> str:
+    """What the newest figure of a record shows, in words; empty where none was drawn."""
+    drawn = [entry.body for entry in entries if entry.kind == "figure"]
+    if not drawn:
+        return ""
+    span = " to ".join(utc(datetime.fromisoformat(drawn[-1][key])) for key in ("from", "to"))
+    return f"{drawn[-1]['text']}\n{drawn[-1]['file']} of the attempt, {span}"
 
 
 def _record(context: Context, name: str, facts: Facts) -> list[Entry]:

@@ -44,6 +44,9 @@ def _tables(facts: Facts, limit: int) -> dict[str, str]:
     figures = table(("metric", "when the apply began", "now"), facts.figures, limit, right=2)
     if not facts.figures:
         figures = "none was collected"
+    if facts.drawn:
+        shown = bullets([plain(line, CHARS) for line in facts.drawn.splitlines()][:limit], "")
+        figures += f"\n\n{fold('drawn in the notebook that is attached', shown)}"
     timeline = table(("when", "what", "happened"), facts.timeline, limit, newest=True)
     tries = table(("attempt", "item", "outcome", "try", "why"), facts.tries, limit)
     return {

@@ -13,6 +13,7 @@ from ..changes.roll import planned_rows
 from ..context import Context
 from ..outcomes import CheckResult, Row, Value
 from ..wording import count
+from .incident_figure import what_happened
 from .incidents import council, governance_incident, incident, public_report
 from .restoring import halt_fallback, restore, restore_state, storage, storage_rows
 
@@ -32,6 +33,7 @@ __all__ = [
     "revert_build",
     "stall",
     "storage",
+    "what_happened",
 ]
 
 
