@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,8 @@ from runbook_lib.verdicts import Verdict
 SIZES = {"development": 2, "testnet": 6, "mainnet": 4}
 GATES = ("timetoke_rewards", "witness_network")
 PATIENCE_S = 2.0
+CLUSTER = {"development": "development", "testnet": "testnet"}
+_RELEASES = count(1)
 
 
 def declared(stage: str) -> tuple[str, ...]:
@@ -166,6 +170,42 @@ def fresh(network: RehearsalNetwork, cluster: str, number: int) -> Recovering:
         network.install_candidate()
     adopt(str(network.site), cluster)
     return Recovering(network, release)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
+    root = tmp_path_factory.mktemp("recovery") / "network"
+    with pytest.MonkeyPatch.context() as patch, recovering(root, patch) as made:
+        yield made
+
+
+@pytest.fixture
+def prepare(network: RehearsalNetwork) -> Iterator[Callable[[str], Recovering]]:
+    yield lambda stage: fresh(network, CLUSTER.get(stage, "mainnet"), next(_RELEASES))
+    for fault in list(network.faults):
+        network.clear(fault.name)
+
+
+@contextmanager
+def fault(network: RehearsalNetwork, text: str) -> Iterator[None]:
+    network.fault(text)
+    try:
+        yield
+    finally:
+        network.clear(text)
+
+
+def applied(made: Recovering, stage: str) -> Path:
+    verdict, folder = made.apply(stage)
+    assert int(verdict.exit_code) == 0, [item.reason for item in verdict.blocking]
+    return folder
+
+
+def until(holds: Callable[[], Any], what: str, within: float = 60.0) -> None:
+    deadline = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < deadline, f"expected within {within:g} s: {what}"
+        time.sleep(0.05)
 
 
 def main() -> int:

@@ -19,8 +19,7 @@ from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.rehearsal.faults.table import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
 
-from .recovering import Recovering
-from .test_recovery import applied, fault, network, prepare  # noqa: F401 - fixtures
+from .recovering import Recovering, applied, fault, network, prepare  # noqa: F401 - fixtures
 
 CHECKS = {check.item: check for check in (testnet.gates, testnet.regression_suites)}
 # The stages' own guards, but for those that ask telemetry, or for a cluster of some size.

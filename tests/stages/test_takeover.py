@@ -1,0 +1,251 @@
+"""A recovery stops an apply, takes over from one that was killed, and goes on after a kill; its evidence."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from runbook_lib import playbook, wording
+from runbook_lib.checks import recovery
+from runbook_lib.evidence.order import find_earlier
+from runbook_lib.evidence.store import Store
+from runbook_lib.next_steps import next_steps
+from runbook_lib.notebook import code_digest, filled_in, known_digests, read
+from runbook_lib.outcomes import Outcome
+from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_lib.replaying import open_replay
+from runbook_lib.stage import Stage
+from runbook_lib.strict import PROJECT, parse_yaml
+
+from ..conftest import unmeasured
+from .recovering import (
+    Recovering,
+    applied,
+    back,
+    fault,
+    network,
+    prepare,
+    records,
+    steps,
+    until,
+    walk,
+)
+
+__all__ = ["network", "prepare"]
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
+CANARIES = ("main-1", "main-2")
+_FILES = count(1)
+PLAYER = Path(__file__).with_name("recovering.py")
+
+
+# --- stop and takeover --------------------------------------------------------------------------------
+
+
+def start(made: Recovering, runbook: str, **env: str) -> subprocess.Popen[str]:
+    """A runbook's changes in a process of its own."""
+    given = (
+        made.planned(runbook) if runbook in playbook.STAGES else made.params(runbook, mode="apply")
+    )
+    path = made.network.root / f"given-{next(_FILES)}.json"
+    path.write_text(json.dumps(given))
+    path_ = os.pathsep.join([str(PROJECT), str(PLAYER.parent)])
+    return subprocess.Popen(
+        [sys.executable, str(PLAYER), runbook, str(path)],
+        env={**unmeasured(), "PYTHONPATH": path_, **env},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_live_apply_stops_before_its_next_step(prepare: Callable[[str], Recovering]) -> None:
+    """The recovery waits for it, and nothing of that attempt is ever changed again."""
+    made = prepare("canary")
+    # Its plan, its start, and its first node's delivery: then it is held up.
+    with start(made, "canary", PAUSE_AT="4") as apply:
+        assert apply.stdout is not None and apply.stdin is not None
+        while apply.stdout.readline().strip() != "paused":
+            assert apply.poll() is None
+        with start(made, "canary_recovery") as recover:
+            folder = made.network.root / "store" / made.release / "canary_recovery" / "0001"
+            until(folder.exists, "the recovery to be opened")
+            until(
+                lambda: any(e["kind"] == "status" for e in records(folder)),
+                "it to wait for the lock",
+            )
+            apply.stdin.write("\n")
+            apply.stdin.flush()
+            said = json.loads(apply.communicate(timeout=60)[0].splitlines()[-1])
+            ended = json.loads(recover.communicate(timeout=60)[0].splitlines()[-1])
+
+    by = f"stopped: recovery {made.release}/canary_recovery/0001 by rehearsal"
+    assert by in said["reasons"]["canary.activate.rewards-gate"]
+    assert "rewards and witness off again" in ended["reasons"]["canary.recover.disable-gates"]
+    assert not any(made.gates("mainnet").values())
+    forward = folder.parents[1] / "canary" / "0002"
+    changed = len(steps(forward, "intent"))
+    given = {**records(forward)[0]["body"]["params"], "attempt": 2, "retry_reason": "once more"}
+    with made.opened("canary", **given) as stage:
+        verdict = walk(stage, "canary")
+    assert by in verdict.items[0].reason
+    assert len(steps(forward, "intent")) == changed
+
+
+@pytest.mark.parametrize("entry", [3, pytest.param(6, marks=pytest.mark.torture)])
+def test_a_killed_apply_is_taken_over_and_its_half_done_step_inspected(
+    prepare: Callable[[str], Recovering], entry: int
+) -> None:
+    """The step that began and has no end is named, and the node is what it was."""
+    made = prepare("canary")
+    with start(made, "canary", KILL_AT=str(entry)) as apply:
+        apply.communicate(timeout=60)
+    forward = made.network.root / "store" / made.release / "canary" / "0002"
+    half = sorted(set(steps(forward, "intent")) - set(steps(forward)))
+
+    verdict, _ = made.recover("canary")
+
+    found = back(verdict)
+    assert (apply.returncode, found.outcome) == (-9, PASS), found.reason
+    inspected = [
+        row.what for row in found.rows if row.expected == "inspected, as it began and did not end"
+    ]
+    assert inspected == [f"{step} of {made.release}/canary/0002" for _, step in half]
+    assert not any(made.gates("mainnet").values())
+
+
+def points() -> list[Any]:
+    """Journal entries of a recovery: one in `make test`, all of them in torture."""
+    quick = {2, 5}
+    torture = pytest.mark.torture
+    return [n if n in quick else pytest.param(n, marks=torture) for n in range(1, 13)]
+
+
+@pytest.mark.parametrize("entry", points())
+def test_a_killed_recovery_goes_on(prepare: Callable[[str], Recovering], entry: int) -> None:
+    """At whatever entry: one end state, and what was done is read back, not done again."""
+    made = prepare("canary")
+    applied(made, "canary")
+    with start(made, "canary_recovery", KILL_AT=str(entry)) as killed:
+        killed.communicate(timeout=60)
+
+    verdict, folder = made.recover("canary", attempt=1)
+
+    assert (killed.returncode, back(verdict).outcome) == (-9, PASS), back(verdict).reason
+    assert not any(made.gates("mainnet").values())
+    assert len(set(steps(folder))) == len(steps(folder))
+
+
+def test_a_hung_command_of_the_apply_is_ended(prepare: Callable[[str], Recovering]) -> None:
+    """Once the patience for it is used up; the record says which."""
+    made = prepare("canary")
+    held = fault(made.network, "slow-deploy@canary")
+    with held, start(made, "canary") as apply:
+        stem = made.network.root / "store" / made.release / "canary" / "0002" / "steps"
+        until(lambda: list(stem.glob("*.pid")), "a delivery at work")
+        pid = int(next(stem.glob("*.pid")).read_text())
+        os.killpg(pid, signal.SIGSTOP)
+        apply.kill()
+        apply.communicate(timeout=60)
+
+        verdict, folder = made.recover("canary", takeover_minutes=0.01)
+
+    (taken,) = [e["body"] for e in records(folder) if e["kind"] == "takeover"]
+    assert taken["ended"] == [pid]
+    assert back(verdict).outcome is PASS, back(verdict).reason
+
+
+# --- what the store and the apply hold ----------------------------------------------------------------
+
+
+def test_a_damaged_record_of_another_attempt_is_named_and_not_required(
+    prepare: Callable[[str], Recovering],
+) -> None:
+    """Nothing of the normal path stands in the way back."""
+    made = prepare("canary")
+    folder = applied(made, "canary")
+    plan = folder.parent / "0001" / "record.jsonl"
+    plan.write_bytes(plan.read_bytes().replace(b"opened", b"opened!", 1))
+
+    verdict, recovery_folder = made.recover("canary")
+
+    assert back(verdict).outcome is PASS, back(verdict).reason
+    damage = records(recovery_folder)[0]["body"]["damage"]
+    assert damage and f"{made.release}/canary/0001" in damage[0]
+
+
+def test_what_was_undone_permits_nothing(prepare: Callable[[str], Recovering]) -> None:
+    """The next stage does not open on it, whatever it passed."""
+    made = prepare("canary")
+    folder = applied(made, "canary")
+    store, commit = Store(folder.parents[2]), made.network.release.commit
+    made.recover("canary")
+
+    problem = find_earlier(store, made.release, commit, "mainnet", "rehearsal").problem
+
+    assert problem.startswith("expected attempt 2 still in force, got it undone: ")
+
+
+def test_an_apply_lays_its_way_back_ready(prepare: Callable[[str], Recovering]) -> None:
+    """Before its first change: parameters for the command, and a notebook of ours filled in."""
+    made = prepare("canary")
+    with fault(made.network, "deploy-fails@canary"):
+        verdict, folder = made.apply("canary")
+    ready = folder / "recovery"
+
+    params = parse_yaml((ready / "params.yaml").read_bytes(), "params.yaml")
+    name = playbook.NOTEBOOKS["canary_recovery"]
+    book = read(ready / name)
+
+    assert (params["mode"], params["undoes"], params["release"]) == ("apply", 2, made.release)
+    assert code_digest(book) == known_digests()[name]
+    nbformat.validate(book)
+    command = f"`runbook recover canary -f {ready / 'params.yaml'}`"
+    assert any(command in step for step in next_steps(verdict, folder))
+    assert filled_in(ready / name, {})  # it can be laid ready again
+
+
+# --- evidence -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stage_", "broken"),
+    [
+        ("development", "node-stays-down@development"),
+        ("development", "node-cut-off@development/dev-1"),
+        ("canary", "node-cut-off@canary/main-1"),
+    ],
+)
+def test_a_recovery_replays_under_its_notice(
+    prepare: Callable[[str], Recovering], network: RehearsalNetwork, stage_: str, broken: str
+) -> None:
+    """The same result without the world; no card of a recording can be taken for a recovery."""
+    made, runbook = prepare(stage_), f"{stage_}_recovery"
+    applied(made, stage_)
+    with fault(network, broken):
+        verdict, folder = made.recover(stage_)
+    stage = Stage(open_replay(runbook, folder))
+    try:
+        cards: list[Any] = [
+            stage.expect(recovery.expectations),
+            stage.plan(recovery.plan),
+            stage.change(recovery.RUNS[runbook][0]),
+        ]
+        cards.append(stage)
+        again = stage.verdict()
+        texts = [card._repr_mimebundle_()[0]["text/plain"] for card in cards]
+    finally:
+        stage.close()
+
+    assert back(again) == back(verdict)
+    assert all(text.startswith(wording.RECORDING) for text in texts)
