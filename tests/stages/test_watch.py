@@ -20,6 +20,8 @@ from runbook_lib.checks.looks import TOPICS
 from runbook_lib.checks.watch import ITEM, watch
 from runbook_lib.checks.watched import GATE
 from runbook_lib.cli import main
+from runbook_lib.evidence.seal import seal
+from runbook_lib.evidence.verify import verify
 from runbook_lib.metrics.baseline import capture, content_digest, mean, write
 from runbook_lib.metrics.catalogue import LOAD
 from runbook_lib.outcomes import Outcome, Row
@@ -466,6 +468,25 @@ def test_the_command_looks_once_and_is_waiting(
     assert text.splitlines()[2].startswith("look again at ")
     assert document["outcome"] == "INCONCLUSIVE"
     assert document["return_at"] is not None
+
+
+def test_a_look_after_the_seal_is_named_by_verify(mainnet: Watch) -> None:
+    """It damages nothing that was sealed, and is no part of it."""
+    with mainnet.opened(timedelta(minutes=16)) as stage:
+        folder, verdict = stage.folder, stage.verdict()
+        seal(folder, "40_mainnet.ipynb", b"{}", verdict, code="", foreign=False)
+        before = open_steps(folder)
+        look(str(mainnet.network.site), mainnet.release)
+        after = open_steps(folder)
+
+    assert not set(before) & {"2 files", "3 record", "4 tape", "9 seal"}
+    assert set(after) - set(before) == {"9 seal"}
+    assert re.fullmatch(r"not yet sealed: 2 entries since .* by runbook watch; .*", after["9 seal"])
+
+
+def open_steps(folder: Path) -> dict[str, str]:
+    found, _ = verify(folder)
+    return {row.what: str(row.observed) for row in found if row.outcome is not Outcome.PASS}
 
 
 def test_several_commands_at_once_add_one_look(mainnet: Watch) -> None:
