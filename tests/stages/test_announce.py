@@ -24,8 +24,9 @@ from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode, Verdict
 
+from .faulting import EXIT
+
 MINE = [fault for fault in FAULTS.values() if fault.item == ITEM]
-EXIT = {"FAIL": ExitCode.REFUSED, "INCONCLUSIVE": ExitCode.INCONCLUSIVE}
 
 
 @pytest.fixture(scope="module")

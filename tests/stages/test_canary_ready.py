@@ -11,26 +11,19 @@ from runbook_lib import playbook
 from runbook_lib.checks.alerts import alerts_active
 from runbook_lib.checks.candidate import candidate_installed
 from runbook_lib.context import Judge
-from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.rehearsal.faults.table import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
-from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import Verdict
 
+from .faulting import EXIT, cases, ended, opened
 from .servers import SERVERS
 
 CHECKS = {check.item: check for check in (candidate_installed, alerts_active)}
 MINE = [fault for fault in FAULTS.values() if fault.item in CHECKS]
-FIRST = {(fault.item, fault.outcome): fault.name for fault in reversed(MINE)}
-FAULTY = [
-    pytest.param(f, id=f.name, marks=[] if f.name in FIRST.values() else pytest.mark.torture)
-    for f in MINE
-]
-EXIT = {"FAIL": 1, "INCONCLUSIVE": 2}
 
 
 @pytest.fixture(scope="module")
@@ -50,26 +43,15 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
 
 def run(network: RehearsalNetwork, *checks: Judge) -> tuple[Verdict, Path]:
     """The preflight's runbook for the canary stage, declaring these checks alone."""
-    file = network.params["preflight"]
-    given = STAGE_PARAMS["preflight"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(playbook.DECLARED, "preflight", tuple(check.item for check in checks))
-        stage = open_stage("preflight", **{**given, "stage": "canary"})
+        stage = opened(network, "preflight", stage="canary")
         for check in checks:
             stage.check(check)
-        try:
-            stage.enforce()
-            code = 0
-        except StageRefused as refused:
-            code = refused.exit_code
-        verdict = stage.verdict()
-        stage.close()
-
-    assert code == verdict.exit_code
-    return verdict, stage.folder
+        return ended(stage)
 
 
-@pytest.mark.parametrize("fault", FAULTY)
+@pytest.mark.parametrize("fault", cases(MINE))
 def test_a_fault_comes_to_its_declared_outcome(network: RehearsalNetwork, fault: Fault) -> None:
     """The declared item blocks; nothing was changed."""
     network.fault(f"{fault.name}@canary")
@@ -89,7 +71,9 @@ def test_a_fault_comes_to_its_declared_outcome(network: RehearsalNetwork, fault:
 
 def test_each_item_can_block_in_either_way() -> None:
     """FAIL and INCONCLUSIVE both are rehearsed."""
-    assert set(FIRST) == {(item, outcome) for item in CHECKS for outcome in EXIT}
+    assert {(fault.item, fault.outcome) for fault in MINE} == {
+        (item, outcome) for item in CHECKS for outcome in EXIT
+    }
 
 
 def test_without_a_fault_both_pass_and_a_replay_says_the_same(

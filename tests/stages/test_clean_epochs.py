@@ -28,6 +28,7 @@ from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode, Verdict
 
+from .faulting import cases
 from .servers import SERVERS
 
 GATE, EPOCHS = testnet.gate.item, canary.epochs_clean.item
@@ -36,7 +37,6 @@ WAITING = {"halted-once", "mass-restart", "gap-during-epochs", "silence-during-e
 LATE = ("silence-during-epochs", "gate-reversed")
 MINE = [f for f in FAULTS.values() if f.item == EPOCHS]
 MINE.sort(key=lambda fault: LATE.index(fault.name) if fault.name in LATE else -1)
-EVERYDAY = {"halt-during-epochs", "halted-once"}
 TESTNET = (testnet.deploy.item, GATE)
 
 
@@ -302,13 +302,7 @@ def test_a_node_that_restarts_alone_breaks_nothing_where_its_power_is_small(
     assert str(row.observed).startswith("test-7 (down, ")
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        pytest.param(f, id=f.name, marks=[] if f.name in EVERYDAY else pytest.mark.torture)
-        for f in MINE
-    ],
-)
+@pytest.mark.parametrize("fault", cases(MINE))
 def test_a_fault_comes_to_its_declared_outcome(
     network: RehearsalNetwork, counted: None, fault: Fault
 ) -> None:

@@ -11,18 +11,14 @@ import pytest
 
 from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
-from runbook_lib.changes.apply import Change
 from runbook_lib.checks import development, preflight
-from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import Outcome
-from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.rehearsal.faults.table import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
-from runbook_lib.stage import open_stage
-from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import Verdict
 
+from .faulting import EXIT, cases, ended, opened, run_cell
 from .servers import SERVERS
 
 DECLARED = playbook.DECLARED["development"]
@@ -30,22 +26,6 @@ MINE = [
     f
     for f in FAULTS.values()
     if f.item in DECLARED and f.item not in preflight.RUNS and f.outcome != "PASS"
-]
-EXIT = {"FAIL": 1, "INCONCLUSIVE": 2}
-
-
-def first_of_each(faults: list[Fault]) -> set[str]:
-    """One fault per outcome per item: what the everyday suite runs."""
-    chosen: dict[tuple[str, str], str] = {}
-    for fault in faults:
-        chosen.setdefault((fault.item, fault.outcome), fault.name)
-    return set(chosen.values())
-
-
-EVERYDAY = first_of_each(MINE)
-CASES = [
-    pytest.param(fault, id=fault.name, marks=[] if fault.name in EVERYDAY else pytest.mark.torture)
-    for fault in MINE
 ]
 
 
@@ -76,32 +56,17 @@ def run(network: RehearsalNetwork, fault: str = "") -> tuple[Verdict, Path]:
 
     ``fault`` is switched on just before the cell of its item: the preflight would notice many.
     """
-    file = network.params["development"]
-    given = STAGE_PARAMS["development"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
-    stage = open_stage("development", **given)
+    stage = opened(network, "development")
     for item in DECLARED:
         if item == playbook.PLAN_BEFORE["development"]:
             stage.plan(development.plan)
         if fault and item == FAULTS[fault].item:
             network.fault(f"{fault}@development")
-        cell = CELLS[item]
-        if isinstance(cell, Change):
-            stage.change(cell)
-        else:
-            stage.check(cell)
-    try:
-        stage.enforce()
-        code = 0
-    except StageRefused as refused:
-        code = refused.exit_code
-    verdict = stage.verdict()
-    stage.close()
-
-    assert code == verdict.exit_code
-    return verdict, stage.folder
+        run_cell(stage, CELLS[item])
+    return ended(stage)
 
 
-@pytest.mark.parametrize("fault", CASES)
+@pytest.mark.parametrize("fault", cases(MINE))
 def test_a_fault_comes_to_its_declared_outcome(network: RehearsalNetwork, fault: Fault) -> None:
     """The declared item is the first that blocks, nothing after it is reached or changed."""
     network.reinstall("development")

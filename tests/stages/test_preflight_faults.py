@@ -9,39 +9,19 @@ import pytest
 
 from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
-from runbook_lib.changes.apply import Change
 from runbook_lib.checks import preflight
-from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import Outcome
-from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.rehearsal.chain.world import STAGE_CLUSTERS
 from runbook_lib.rehearsal.faults.table import FAULTS, Fault
 from runbook_lib.rehearsal.network import EMBEDDED_ONLY, RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
-from runbook_lib.stage import open_stage
-from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import Verdict
 
+from .faulting import EXIT, cases, ended, opened, run_cell
 from .servers import SERVERS
 
 CHECKS = [item for item in preflight.RUNS if playbook.ITEMS[item].kind == "check"]
 MINE = [f for f in FAULTS.values() if f.item in CHECKS and f.outcome != "PASS"]
-EXIT = {"FAIL": 1, "INCONCLUSIVE": 2}
-
-
-def first_of_each(faults: list[Fault]) -> set[str]:
-    """One fault per outcome per item: what the everyday suite runs."""
-    chosen: dict[tuple[str, str], str] = {}
-    for fault in faults:
-        chosen.setdefault((fault.item, fault.outcome), fault.name)
-    return set(chosen.values())
-
-
-EVERYDAY = first_of_each(MINE)
-CASES = [
-    pytest.param(fault, id=fault.name, marks=[] if fault.name in EVERYDAY else pytest.mark.torture)
-    for fault in MINE
-]
 
 
 @pytest.fixture(scope="module")
@@ -56,28 +36,13 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
 
 def run(network: RehearsalNetwork, **changes: str) -> tuple[Verdict, Path]:
     """The preflight, cell by cell as its notebook has them; its verdict and folder."""
-    file = network.params["preflight"]
-    given = STAGE_PARAMS["preflight"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
-    opened = open_stage("preflight", **{**given, **changes})
+    stage = opened(network, "preflight", **changes)
     for item in playbook.DECLARED["preflight"]:
-        run = preflight.RUNS[item]
-        if isinstance(run, Change):
-            opened.change(run)
-        else:
-            opened.check(run)
-    try:
-        opened.enforce()
-        code = 0
-    except StageRefused as refused:
-        code = refused.exit_code
-    verdict = opened.verdict()
-    opened.close()
-
-    assert code == verdict.exit_code
-    return verdict, opened.folder
+        run_cell(stage, preflight.RUNS[item])
+    return ended(stage)
 
 
-@pytest.mark.parametrize("fault", CASES)
+@pytest.mark.parametrize("fault", cases(MINE))
 def test_a_fault_comes_to_its_declared_outcome(network: RehearsalNetwork, fault: Fault) -> None:
     """The declared item is the first that blocks; nothing was changed."""
     if SERVERS == "real" and fault.name in EMBEDDED_ONLY:

@@ -19,14 +19,14 @@ from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, Outcome
-from runbook_lib.params import STAGE_PARAMS, TestnetParams
+from runbook_lib.params import TestnetParams
 from runbook_lib.rehearsal.faults.table import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
-from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import ExitCode, Verdict
 
+from .faulting import EXIT, cases, opened
 from .servers import SERVERS
 
 SOAK = soak.item
@@ -34,15 +34,12 @@ SOAK = soak.item
 MINE = sorted(
     (fault for fault in FAULTS.values() if fault.item == SOAK), key=lambda f: "silence" in f.name
 )
-FIRST = {(fault.outcome): fault.name for fault in reversed(MINE)}
 
 
 def deploy(network: RehearsalNetwork) -> None:
     """The development stage as far as the soak needs it: its deploy, applied and passed."""
     adopt(str(network.site), "development")
-    file = network.params["development"]
-    given = STAGE_PARAMS["development"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
-    stage = open_stage("development", **given)
+    stage = opened(network, "development")
     stage.plan(development.plan)
     stage.change(development.deploy)
     stage.enforce()
@@ -235,13 +232,7 @@ def test_without_a_development_attempt_nothing_is_known(
     )
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        pytest.param(f, id=f.name, marks=[] if f.name in FIRST.values() else pytest.mark.torture)
-        for f in MINE
-    ],
-)
+@pytest.mark.parametrize("fault", cases(MINE))
 def test_a_fault_comes_to_its_declared_outcome(soaked: RehearsalNetwork, fault: Fault) -> None:
     """A gap, a silence and a restart nobody planned are not quiet."""
     soaked.fault(f"{fault.name}@development")
@@ -251,5 +242,5 @@ def test_a_fault_comes_to_its_declared_outcome(soaked: RehearsalNetwork, fault: 
         soaked.clear(fault.name)
 
     assert result.outcome.value == fault.outcome, result.reason
-    assert verdict.exit_code == {"FAIL": 1, "INCONCLUSIVE": 2}[fault.outcome]
+    assert verdict.exit_code == EXIT[fault.outcome]
     assert Outcome.PASS is not result.outcome
