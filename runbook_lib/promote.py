@@ -34,7 +34,7 @@ TRIES = 3
 """How often a recovery is run while something is open: operators and the council need time."""
 RETURNS = 8
 """How often somebody comes back to a stage that is merely not yet due."""
-EPOCHS = {"canary": 11, "mainnet": 12}
+EPOCHS = {"canary": 11, "mainnet": 18}
 """Whole epochs that pass since the stage before; on mainnet more than the playbook wants, as what
 hardly ever moves needs them to prove that nothing got worse."""
 

@@ -336,7 +336,7 @@ def rollout(
     """Parameters of testnet, canary and mainnet, for a change window."""
     window = {"window_start": start.isoformat(), "window_end": end.isoformat()}
     stage = {"mode": "plan", "previous_release": release.previous.version, "minutes_per_node": 5.0,
-             "wait": True, "baseline_hours": 12.0}  # fmt: skip
+             "wait": True, "baseline_hours": 18.0}  # fmt: skip
     return {**_common(world, release), **stage, **window, **more}
 
 
