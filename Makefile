@@ -3,7 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 FAULT ?=
-WORKERS ?= 2
+# One more than the two cores we count on: tests also wait.
+WORKERS ?= 3
 # A file's tests share what it builds: they stay on one worker, the long files first (tests/conftest.py).
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 SERVERS ?= embedded

@@ -45,10 +45,14 @@ def test_a_plan_is_approved_next_and_an_apply_that_passed_wants_nothing(practice
 def test_what_is_open_is_mended_and_the_same_attempt_goes_on(
     practice: Any, outcome: Any, said: str
 ) -> None:
-    """After a FAIL only for a reason; nothing was begun, so there is no way back to offer."""
-    verdict = ended(practice, outcome)
+    """After a FAIL only for a reason; nothing was begun, so there is no way back to offer.
 
-    assert next_steps(verdict, practice.folder()) == [said]
+    Where the attempt lasts, the command names its own parameters.
+    """
+    verdict, folder = ended(practice, outcome), practice.folder()
+
+    assert next_steps(verdict) == [said]
+    assert next_steps(verdict, folder) == [said.replace("PARAMS", str(folder / "params.yaml"))]
 
 
 def test_what_is_not_yet_due_is_come_back_to(practice: Any) -> None:

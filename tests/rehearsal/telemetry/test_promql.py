@@ -147,7 +147,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterat
     server = processes.prometheus(root, backends.free_port())
     server.start()
     try:
-        remote_write.push(store, server.url)
+        remote_write.push(store, server.url, 0)
         with httpx.Client(base_url=server.url, trust_env=False) as client:
             yield client
     finally:
