@@ -347,7 +347,7 @@ def test_a_silent_operator_is_waited_for(site: Site) -> None:
     """The chain goes on without its node, which stays behind: not yet due, until it is restored."""
     site.network.fault("chain-halt@mainnet")
     site.network.fault("operator-silent@mainnet/main-3")
-    result, _ = site.recover("mainnet", takeover_minutes=0.5)
+    result, _ = site.recover("mainnet", takeover_minutes=4.0)
 
     assert result.outcome is INCONCLUSIVE
     assert [(s, w) for s, w, _ in wrong(result)] == [("main-3", "follows its chain")]
