@@ -10,6 +10,7 @@ from .changes.wayback import FOLDER, laid_ready
 from .evidence.posting import plan_digest
 from .evidence.record import Record
 from .outcomes import Outcome
+from .params import STAGE_PARAMS
 from .session import PARAMETERS
 from .verdicts import ExitCode, Verdict
 
@@ -80,11 +81,14 @@ def _parameters(folder: Path | None) -> str:
 
 
 def _apply(verdict: Verdict, given: str, folder: Path | None) -> str:
+    """How a plan is applied; only a rollout's needs the approval of others."""
     if folder is None or verdict.stage not in playbook.STAGES:
         return "Have the plan approved, then run with mode: apply."
+    command = f"runbook run {verdict.stage} {given} -p mode apply"
+    if "approved_plan" not in STAGE_PARAMS[verdict.stage].model_fields:
+        return f"Make what is planned: `{command}`"
     digest = plan_digest(Record(folder / "record.jsonl").entries())
-    command = f"runbook run {verdict.stage} {given} -p mode apply -p approved_plan {digest}"
-    return f"Have the plan approved, then: `{command}`"
+    return f"Have the plan approved, then: `{command} -p approved_plan {digest}`"
 
 
 def _drops(verdict: Verdict, given: str) -> list[str]:

@@ -29,9 +29,13 @@ def ended(practice: Any, outcome: Any = None, **more: Any) -> Verdict:
 
 def test_a_plan_is_approved_next_and_an_apply_that_passed_wants_nothing(practice: Any) -> None:
     """A plan that is ready has promoted nothing yet."""
-    planned, applied = ended(practice, mode="plan"), ended(practice)
+    planned, folder = ended(practice, mode="plan"), practice.folder()
+    applied = ended(practice)
 
     assert next_steps(planned) == ["Have the plan approved, then run with mode: apply."]
+    assert next_steps(planned, folder) == [
+        f"Make what is planned: `runbook run development -f {folder / 'params.yaml'} -p mode apply`"
+    ]
     assert next_steps(applied) == []
 
 

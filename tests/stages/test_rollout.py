@@ -88,7 +88,10 @@ class Team:
         window = {key: params[key] for key in ("window_start", "window_end")} | changes
         verdict, folder = self.walk(mode="plan", **window)
         assert verdict.exit_code is ExitCode.PASSED
-        return self.plan_of(folder), window
+        digest, given = self.plan_of(folder), folder / "params.yaml"
+        command = f"runbook run testnet -f {given} -p mode apply -p approved_plan {digest}"
+        assert next_steps(verdict, folder) == [f"Have the plan approved, then: `{command}`"]
+        return digest, window
 
     def plan_of(self, folder: Path) -> str:
         lines = (folder / "record.jsonl").read_text().splitlines()
