@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from .release.signed import SignedRelease
     from .telemetry.servers import TelemetryServers
 
-CONFIGURED = ("alertmanager-not-in-prometheus", "rule-never-evaluated")
-"""Faults of how a real Prometheus is configured: it starts anew with them, and without."""
 EMBEDDED_ONLY = ("watchdog-stale",)
 """What a real server cannot be brought to: an alert that is there, and was not told for a while."""
 NOWHERE = "http://127.0.0.1:9"  # where telemetry is not wanted: nothing listens there
@@ -280,7 +278,7 @@ class RehearsalNetwork:
 
     def _show(self, fault: str) -> None:
         # What is measured has been wrong for a while already: the history is laid again.
-        if self.telemetry is not None and (fault in LEAD_S or fault in CONFIGURED):
+        if self.telemetry is not None and fault in LEAD_S:
             self.telemetry.relay()
 
     def fast_forward(self, seconds: float, *, settle: bool = True) -> None:

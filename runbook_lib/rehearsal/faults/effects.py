@@ -358,6 +358,11 @@ def _before(network: RehearsalNetwork, events: list[Event]) -> Undo:
     return undo
 
 
+def _laid_anew(network: RehearsalNetwork, active: Active) -> Undo:
+    """It is how Prometheus is configured: a real one starts anew with it, and without."""
+    return _before(network, [])
+
+
 def _once(name: str, begun_s: float, over_s: float) -> Effect:
     """Another fault was on for a while: from so many seconds ago until so many seconds ago."""
 
@@ -497,4 +502,6 @@ EFFECTS: dict[str, Effect] = {
     "mute-interval": _routing(_muted),
     "inhibited-by-watchdog": _routing(_inhibited),
     "silence-on-paging": _silence,
+    "alertmanager-not-in-prometheus": _laid_anew,
+    "rule-never-evaluated": _laid_anew,
 }
