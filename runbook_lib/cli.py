@@ -76,7 +76,7 @@ def _recover(args: argparse.Namespace) -> int:
 
 
 def _rehearse_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--fault", action="append", default=[], metavar="NAME[@STAGE]")
+    made.add_argument("--fault", action="append", default=[], metavar="NAME[@STAGE[/NODE]]")
     made.add_argument("--list-faults", action="store_true")
     made.add_argument(
         "--until", choices=[s for s in STAGES if s in NOTEBOOKS], default="", help="last stage"

@@ -31,7 +31,7 @@ def rehearse(args: argparse.Namespace) -> int:
     """Run the stages on a fresh network, or keep one up for others to run against."""
     if args.list_faults:
         return _list_faults(as_json=args.json)
-    faults = [_fault(name) for name in args.fault]
+    faults = [_fault(name, args.until) for name in args.fault]
     if args.serve:
         return _serve(args, faults)
     root = args.root or _fresh(HOME / "run")
@@ -41,6 +41,7 @@ def rehearse(args: argparse.Namespace) -> int:
         root, seed=args.seed, servers=args.servers, history_s=HISTORY_S, team=True
     ) as network:
         os.environ.update(network.env)
+        _check(network, faults)
         _prepare(network, [])
         say(
             f"network up: {', '.join(network.world.clusters)}; faults: {', '.join(faults) or 'none'}"
@@ -109,6 +110,7 @@ def _serve(args: argparse.Namespace, faults: Sequence[str]) -> int:
 
     def ready(network: RehearsalNetwork) -> None:
         os.environ.update(network.env)
+        _check(network, faults)
         _prepare(network, faults)
         shown = Path(os.path.relpath(network.root))
         document: dict[str, Any] = {
@@ -129,12 +131,27 @@ def _serve(args: argparse.Namespace, faults: Sequence[str]) -> int:
     return 0
 
 
-def _fault(name: str) -> str:
-    """A fault with its stage. Raises ParameterError for an unknown one."""
-    known, _, stage = name.partition("@")
+def _fault(name: str, until: str) -> str:
+    """A fault with its stage, by default its item's. Raises ParameterError for one that cannot come."""
+    known, _, place = name.partition("@")
     if known not in FAULTS:
         raise ParameterError(f"fault: expected one of {', '.join(sorted(FAULTS))}, got {known!r}")
-    return f"{known}@{stage or 'development'}"
+    item = FAULTS[known].item.partition(".")[0]
+    place = place or (item if item in STAGES else FAULTS[known].stage)
+    if (stage := place.partition("/")[0]) not in (stages := _until(until)):
+        raise ParameterError(
+            f"fault {name}: expected a stage of {', '.join(stages)}, got {stage!r}"
+        )
+    return f"{known}@{place}"
+
+
+def _check(network: RehearsalNetwork, faults: Sequence[str]) -> None:
+    """Before anything is carried. Raises ParameterError for what this network cannot have."""
+    for fault in faults:
+        try:
+            network.check_fault(fault)
+        except ValueError as error:
+            raise ParameterError(str(error)) from error
 
 
 def _list_faults(*, as_json: bool) -> int:

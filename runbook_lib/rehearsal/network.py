@@ -24,7 +24,7 @@ from .chain.timeline import HALTS, LEAD_S, quorum_of, state_at, voting_power
 from .chain.world import HISTORY_S, SIZES, Clock, NodeSpec, World, make_cluster
 from .control import control_app
 from .faults.asset_effects import Undo
-from .faults.board import FaultBoard
+from .faults.board import FaultBoard, parse
 from .faults.effects import EFFECTS
 from .faults.table import FAULTS
 from .files import digest_of, write_atomically
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from .release.signed import SignedRelease
     from .telemetry.servers import TelemetryServers
 
-EMBEDDED_ONLY = ("watchdog-stale",)
-"""What a real server cannot be brought to: an alert that is there, and was not told for a while."""
 NOWHERE = "http://127.0.0.1:9"  # where telemetry is not wanted: nothing listens there
 
 
@@ -254,8 +252,7 @@ class RehearsalNetwork:
 
     def fault(self, text: str) -> None:
         """Break something: ``NAME@STAGE`` or ``NAME@STAGE/NODE``. Raises ValueError."""
-        if text.partition("@")[0] in EMBEDDED_ONLY and self.servers == "real":
-            raise ValueError(f"fault {text!r}: expected embedded servers, got real ones")
+        self.check_fault(text)
         active = self.faults.switch_on(text)
         if active.name in HALTS:
             self.fleet.restored.clear()
@@ -264,6 +261,11 @@ class RehearsalNetwork:
             self._undo[active.name] = effect(self, active)
         self._show(active.name)
         self.settle()
+
+    def check_fault(self, text: str) -> None:
+        """Raises ValueError for one that this network cannot have."""
+        if FAULTS[parse(text, self.world).name].embedded and self.servers == "real":
+            raise ValueError(f"fault {text!r}: expected embedded servers, got real ones")
 
     def clear(self, name: str) -> None:
         """Repair it; nothing when it is not broken."""

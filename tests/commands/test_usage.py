@@ -62,6 +62,14 @@ def test_help_is_no_error(terminal: Terminal) -> None:
         (["render", "none.ipynb"], "none.ipynb: expected a notebook, got: "),
         (["render", "."], "expected one executed notebook, got 0"),
         (["rehearse", "--fault", "holiday"], "fault: expected one of "),
+        (
+            ["rehearse", "--fault", "rpc-500@moon"],
+            "fault rpc-500@moon: expected a stage of development, testnet, canary, mainnet, got 'moon'",
+        ),
+        (
+            ["rehearse", "--until", "testnet", "--fault", "slashing"],
+            "fault slashing: expected a stage of development, testnet, got 'canary'",
+        ),
     ],
 )
 def test_what_is_missing_is_named(

@@ -18,7 +18,9 @@ import httpx
 import pytest
 import yaml
 
+from runbook_lib.errors import ParameterError
 from runbook_lib.rehearsal.network import RehearsalNetwork, plain_listeners
+from runbook_lib.rehearse import _check
 from runbook_lib.site import parse_site
 
 from .conftest import Visitor, visit
@@ -315,4 +317,17 @@ def test_a_fault_that_a_real_server_cannot_have_is_refused(
     with pytest.raises(ValueError, match="expected embedded servers, got real ones"):
         visitor.network.fault("watchdog-stale@development")
 
+    assert list(visitor.network.faults) == []
+
+
+def test_a_fault_of_a_node_that_is_not_there_is_refused_before_the_first_stage(
+    visitor: Visitor,
+) -> None:
+    """By its message, as a person's mistake."""
+    with pytest.raises(ParameterError) as caught:
+        _check(visitor.network, ["rpc-500@development", "rpc-500@development/dev-9"])
+
+    assert str(caught.value) == (
+        "fault 'rpc-500@development/dev-9': expected one of dev-1, dev-2, dev-3, dev-4, got 'dev-9'"
+    )
     assert list(visitor.network.faults) == []

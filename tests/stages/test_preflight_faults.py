@@ -13,7 +13,7 @@ from runbook_lib.checks import preflight
 from runbook_lib.outcomes import Outcome
 from runbook_lib.rehearsal.chain.world import STAGE_CLUSTERS
 from runbook_lib.rehearsal.faults.table import FAULTS, Fault
-from runbook_lib.rehearsal.network import EMBEDDED_ONLY, RehearsalNetwork
+from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.verdicts import Verdict
 
@@ -45,7 +45,7 @@ def run(network: RehearsalNetwork, **changes: str) -> tuple[Verdict, Path]:
 @pytest.mark.parametrize("fault", cases(MINE))
 def test_a_fault_comes_to_its_declared_outcome(network: RehearsalNetwork, fault: Fault) -> None:
     """The declared item is the first that blocks; nothing was changed."""
-    if SERVERS == "real" and fault.name in EMBEDDED_ONLY:
+    if SERVERS == "real" and fault.embedded:
         pytest.skip("a real server cannot be brought to it")
     adopt(str(network.site), STAGE_CLUSTERS[fault.stage])
     network.fault(f"{fault.name}@{fault.stage}")

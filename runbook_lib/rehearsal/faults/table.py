@@ -28,7 +28,8 @@ class Fault:
 
     ``stage`` is one at which it shows. One of the chain or its telemetry is the whole cluster's,
     unless ``node`` names the one that it is about by default. ``also`` are items that must notice
-    it too, with the same outcome, each at its own stage.
+    it too, with the same outcome, each at its own stage. A real server cannot be brought to one
+    that is ``embedded``.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Fault:
     stage: str = "development"
     node: str = ""
     also: tuple[str, ...] = ()
+    embedded: bool = False
 
     @property
     def items(self) -> tuple[str, ...]:
@@ -150,7 +152,14 @@ _ALL = (
     Fault("watchdog-missing", _WATCHED, "INCONCLUSIVE", "no watchdog fires", "telemetry"),
     Fault("alertmanager-not-in-prometheus", _WATCHED, "FAIL", "alerts go elsewhere", "telemetry"),
     Fault("alertmanager-down", _WATCHED, "INCONCLUSIVE", "it refuses connections", "telemetry"),
-    Fault("watchdog-stale", _WATCHED, "INCONCLUSIVE", "it is not told anew", "telemetry"),
+    Fault(
+        "watchdog-stale",
+        _WATCHED,
+        "INCONCLUSIVE",
+        "it is not told anew",
+        "telemetry",
+        embedded=True,
+    ),
     Fault("route-to-nowhere", _WATCHED, "FAIL", "pages go to the dashboard", "telemetry"),
     Fault("receiver-without-notifier", _WATCHED, "FAIL", "the pager has no way out", "telemetry"),
     Fault("silence-on-paging", _WATCHED, "FAIL", "pages of the cluster are silenced", "telemetry"),
