@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from . import display
 from .context import Context
 from .errors import ParameterError, SourceError
+from .files import replace_file
 
 if TYPE_CHECKING:
     from .metrics.compare import Windows
@@ -68,5 +69,5 @@ class Comparison:
             return self.card
         png, text, data = draw(self.windows)
         self.folder.mkdir(exist_ok=True)
-        (self.folder / f"{name}.png").write_bytes(png)
+        replace_file(self.folder / f"{name}.png", png)
         return display.figure_card(png, text, data)

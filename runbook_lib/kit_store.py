@@ -13,6 +13,7 @@ import yaml
 from .changes.kit_model import Kit, folder_of
 from .errors import ParameterError
 from .evidence.record import Record
+from .files import replace_file
 from .kits import STORE, open_kit
 from .site import Site, read_site
 from .strict import parse_yaml, project_path
@@ -38,7 +39,7 @@ def without_store(stage: str, folder: Path, params: Mapping[str, Any]) -> Path:
     folder = folder.resolve()
     values |= {"store": str(folder / STORE), "kits": str(folder.parent)}
     made = folder / SITE
-    made.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True), "utf-8")
+    replace_file(made, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
     _stand_in(kit, site, folder / STORE)
     return made
 

@@ -21,6 +21,7 @@ from .errors import ParameterError, RecordDamaged
 from .evidence.record import Entry, Record, parse
 from .evidence.store import Attempt, Store
 from .evidence.undoing import what_to_undo
+from .files import replace_file
 from .opening import prepare_attempt
 from .site import Site, read_site
 from .sources.clock import read_clock
@@ -190,6 +191,6 @@ def _incidents(folder: Path, store: Store) -> None:
         data = _read(path, 64 * 1024 * 1024)
         if not target.exists():
             target.parent.mkdir(exist_ok=True)
-            target.write_bytes(data)
+            replace_file(target, data)
         elif not (target.read_bytes().startswith(data) or data.startswith(target.read_bytes())):
             raise RecordDamaged(f"{path.name}: expected one incident of that name, got two")

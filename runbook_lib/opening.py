@@ -14,6 +14,7 @@ from .canonical import digest
 from .errors import ParameterError
 from .evidence.store import Attempt, Store
 from .evidence.undoing import what_to_undo
+from .files import replace_file
 from .params import PER_TRY, STAGE_PARAMS, RecoveryParams, StageParams, promoted, stage_params
 from .session import OPEN, PARAMETERS, VERSION, Session, hand_over, run_kind
 from .site import Site, parse_site, read_site
@@ -142,7 +143,7 @@ def _create(store: Store, stage: str, params: StageParams, site: Site, operator:
     )
     given = {**params.fixed(), "wait": params.wait}
     text = yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
-    (attempt.folder / PARAMETERS).write_text(text, "utf-8")
+    replace_file(attempt.folder / PARAMETERS, text)
     return attempt
 
 

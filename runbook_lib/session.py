@@ -15,6 +15,7 @@ from .canonical import canonical
 from .evidence.record import Entry, Record
 from .evidence.standing import FINAL
 from .evidence.store import Attempt, Store
+from .files import replace_file
 from .params import StageParams, promoted, stage_params
 from .site import Site
 from .sources.scope import Outside, Scope
@@ -174,6 +175,4 @@ def hand_over(session: Session) -> None:
     note = {"folder": str(session.attempt.folder), "entries": entries}
     for name in ("RUNBOOK_HANDOFF", "RUNBOOK_FOLLOW"):
         if target := os.environ.get(name):
-            scratch = Path(f"{target}.new")
-            scratch.write_bytes(canonical(note))
-            scratch.rename(target)
+            replace_file(Path(target), canonical(note), lasting=False)

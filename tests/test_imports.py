@@ -15,7 +15,7 @@ import runbook_lib
 PACKAGE = Path(runbook_lib.__file__).parent
 # Each line may import from the lines above it and from its own; lower lines never from higher ones.
 LAYERS = (
-    ("errors", "outcomes", "verdicts", "canonical"),
+    ("errors", "outcomes", "verdicts", "canonical", "files"),
     ("playbook", "wording", "markup", "progress"),
     ("display", "strict", "fields"),
     ("waivers",),

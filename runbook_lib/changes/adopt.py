@@ -8,6 +8,7 @@ from ..admission import find_operator
 from ..canonical import digest
 from ..errors import ParameterError, SourceError
 from ..evidence.store import Attempt, Store
+from ..files import replace_file
 from ..site import Site, read_site
 from ..sources.commands import NodeConfig, SiteCommands
 from ..sources.node import Fleet
@@ -84,7 +85,7 @@ def _adopt(
         for name, (state, config) in read.items():
             path = kept_config(attempt.folder, name)
             path.parent.mkdir(exist_ok=True)
-            path.write_bytes(config.text)
+            replace_file(path, config.text)
             body = {"item": ADOPT, "node": name, "state": state.model_dump(mode="json"), "at": at}
             attempt.record.append("state", body)
     return Adoption(attempt, found, states, approved, bool(approved) and not others)

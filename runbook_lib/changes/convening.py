@@ -14,6 +14,7 @@ from ..errors import RunbookError, SourceError
 from ..evidence import incidents, outbox
 from ..evidence.comment import code, plain
 from ..evidence.incident_file import Incident
+from ..files import replace_file
 from ..markup import visible
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RecoveryParams
@@ -116,7 +117,7 @@ def _tell(context: Context, found: Incident, wanted: str) -> list[Row]:
         f"  `approve {wanted}`\n"
     )
     path = context.folder / "council.txt"
-    path.write_text(text)
+    replace_file(path, text)
     try:
         if command is None:
             raise SourceError("commands.notify", "expected commands.notify in the site, got none")

@@ -7,6 +7,7 @@ from pathlib import Path
 from ..context import Context
 from ..errors import SourceError
 from ..evidence import outbox
+from ..files import replace_file
 from ..outcomes import Outcome, Row, check_row
 from ..params import RecoveryParams
 from ..sources.governance import Governance
@@ -48,7 +49,7 @@ def announce_halt(context: Context, applier: Applier) -> list[Row]:
     except SourceError as error:
         return [context.unreadable("halt announced", "the template filled", error)]
     path = context.folder / "halt.txt"
-    path.write_text(text)
+    replace_file(path, text)
     values = {"release": context.params.release, "stage": context.stage, "reference": reference}
     document = {"kind": "halt", "values": values, "text": text}
 

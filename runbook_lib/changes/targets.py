@@ -16,6 +16,7 @@ from typing import Literal
 from ..canonical import digest_bytes
 from ..context import Context
 from ..errors import ParameterError, SourceError
+from ..files import replace_file
 from ..sources.commands import NodeConfig
 from ..sources.config import (
     CHANNEL_AT,
@@ -243,11 +244,10 @@ def keep(context: Context, name: str, folder: str, text: bytes, raw: bytes | Non
     """
     path = context.folder / folder / f"{name}.toml"
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(text)
+    replace_file(path, text)
     if raw is None and MARK.encode() not in text:
         return path
     private = context.private / f"{name}.toml"
     if raw is not None:
-        private.touch(0o600)
-        private.write_bytes(raw)
+        replace_file(private, raw, 0o600)
     return private

@@ -14,6 +14,7 @@ from ..canonical import digest_bytes
 from ..context import Context
 from ..errors import SourceError, SourceRefused
 from ..evidence import outbox
+from ..files import replace_file
 from ..outcomes import unknown_row
 from ..params import RolloutParams
 from ..sources import notices
@@ -38,7 +39,7 @@ def tell(context: Context, applier: Applier, made: Instruction, *, all_ways: boo
     With ``all_ways`` a way that fails does not stop the other.
     """
     made.file.parent.mkdir(exist_ok=True)
-    made.file.write_text(made.text, "utf-8")
+    replace_file(made.file, made.text)
     ways = _ways(context, made)
     if not ways:
         problem = "neither: set `issue` in the parameters or commands.instruct in the site file"

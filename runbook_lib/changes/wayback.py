@@ -15,6 +15,7 @@ import yaml
 
 from .. import notebook
 from ..context import Context
+from ..files import replace_file
 from ..params import RecoveryParams
 from ..playbook import NOTEBOOKS
 
@@ -29,9 +30,9 @@ def prepare(context: Context) -> None:
     folder.mkdir()
     values = parameters(context)
     name = NOTEBOOKS[f"{context.stage}_recovery"]
-    (folder / name).write_bytes(notebook.filled_in(notebook.NOTEBOOKS / name, values))
+    replace_file(folder / name, notebook.filled_in(notebook.NOTEBOOKS / name, values))
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    (folder / "params.yaml").write_text(text, "utf-8")
+    replace_file(folder / "params.yaml", text)
 
 
 def parameters(context: Context) -> dict[str, Any]:

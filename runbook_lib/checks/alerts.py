@@ -10,6 +10,7 @@ from typing import Any
 from ..canonical import digest_bytes
 from ..context import Context, judges
 from ..errors import SourceError
+from ..files import replace_file
 from ..metrics import queries
 from ..metrics.alerting import QUIET_AT, STOPS, VANISHES, Labels, about, unit_test
 from ..metrics.catalogue import Catalogue, parse_catalogue
@@ -133,7 +134,7 @@ def _written(context: Context, loaded: Loaded, scenario: str) -> Path:
     name = digest_bytes(rules + tests).removeprefix("sha256:")[:16]
     folder = context.folder / "alerts"
     folder.mkdir(exist_ok=True)
-    (folder / f"{name}.rules.yaml").write_bytes(rules)
+    replace_file(folder / f"{name}.rules.yaml", rules)
     path = folder / f"{name}.test.yaml"
-    path.write_bytes(tests.replace(b"{rules}", f"{name}.rules.yaml".encode()))
+    replace_file(path, tests.replace(b"{rules}", f"{name}.rules.yaml".encode()))
     return path

@@ -11,6 +11,7 @@ from pathlib import Path
 from ..changes.apply import Applier, Change, Step
 from ..context import Context
 from ..errors import SourceError
+from ..files import replace_file
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
 from ..playbook import COUNCIL
@@ -82,7 +83,7 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
         commands, params = context.commands, context.params
         start, end = params.window
         text = context.folder / "announcement.txt"
-        text.write_text(_text(context))
+        replace_file(text, _text(context))
 
         def announce(lock: int, outputs: Path) -> Ended:
             return commands.announce(

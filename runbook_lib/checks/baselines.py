@@ -10,6 +10,7 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
 from ..fields import parse_instant
+from ..files import replace_file
 from ..metrics.catalogue import Catalogue, parse_catalogue
 from ..outcomes import CheckResult, Outcome, unknown_row, worst
 from ..strict import project_path
@@ -115,7 +116,7 @@ def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | 
     drawn = capturing.draw(frames, read_catalogue(context), names, marks, note)
     figures = context.folder / "figures"
     figures.mkdir(exist_ok=True)
-    (figures / "baseline.png").write_bytes(drawn.png)
+    replace_file(figures / "baseline.png", drawn.png)
     return drawn.png, drawn.text, drawn.data
 
 

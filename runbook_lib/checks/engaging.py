@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..context import Context
 from ..errors import SourceError
+from ..files import replace_file
 from ..markup import visible
 from ..outcomes import Row, check_row, unknown_row
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
@@ -136,7 +137,7 @@ def _deliver(context: Context, log: Log) -> dict[str, str]:
                     continue
                 outbox.mkdir(exist_ok=True)
                 path = outbox / f"{each.id}-{event}-{way.replace('/', '-')}.txt"
-                path.write_text(f"{subject}\n\n{text}")
+                replace_file(path, f"{subject}\n\n{text}")
                 try:
                     _send(context, each, event, way, path)
                 except SourceError as error:

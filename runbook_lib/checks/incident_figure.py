@@ -16,6 +16,7 @@ from ..changes.undone import Undone, undone
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.record import Entry
+from ..files import replace_file
 from .baselines import read_catalogue
 from .marks import happened
 from .pinning import names_of
@@ -54,7 +55,7 @@ def what_happened(context: Context) -> Drawn:
     drawn = baseline_figure(series, marks=[*_opened(context), *marks], note=notes)
     path = context.folder / FILE
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(drawn.png)
+    replace_file(path, drawn.png)
     body = {"file": FILE, "digest": digest_bytes(drawn.png), "text": drawn.text}
     context.record.append("figure", {**body, "from": start.isoformat(), "to": end.isoformat()})
     return drawn

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..context import Context
 from ..errors import SourceError
+from ..files import replace_file
 from ..metrics.catalogue import Catalogue, Metric
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from . import lookout, quiet
@@ -57,7 +58,7 @@ def draw(context: Context, metric: Metric, anomaly: Anomaly, folder: Path) -> No
     names = {node.validator: node.name for node in context.cluster.nodes}
     drawn = capturing.draw({metric.name: frame.values}, Catalogue(metrics=[metric]), names)
     folder.mkdir(exist_ok=True)
-    (folder / figure_name(anomaly)).write_bytes(drawn.png)
+    replace_file(folder / figure_name(anomaly), drawn.png)
 
 
 def _quiet(context: Context, start: datetime, end: datetime) -> list[Row]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..canonical import canonical, digest_bytes
+from ..files import replace_file
 from .record import Entry
 
 FOLDER = "outbox"
@@ -26,9 +27,7 @@ def keep(folder: Path, kind: str, number: int, document: Mapping[str, Any]) -> d
     drop(folder, kind)
     data, path = canonical(document) + b"\n", folder / FOLDER / f"{number:02d}-{kind}.json"
     path.parent.mkdir(exist_ok=True)
-    scratch = path.with_suffix(".new")
-    scratch.write_bytes(data)
-    scratch.rename(path)
+    replace_file(path, data)
     return {"name": path.name, "kind": kind, "digest": digest_bytes(data)}
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from ..canonical import canonical, digest_bytes
 from ..errors import ParameterError, RunbookError, SourceError, StoreError
+from ..files import replace_file
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..playbook import RECOVERY
 from ..replaying import recorded_site
@@ -171,7 +172,7 @@ def _recorded(folder: Path, opened: dict[str, Any]) -> Site:
 def _note(folder: Path, body: dict[str, Any]) -> None:
     path = folder / OUTBOX
     path.parent.mkdir(exist_ok=True)
-    path.write_bytes(canonical({"what": "release-issue", **body}) + b"\n")
+    replace_file(path, canonical({"what": "release-issue", **body}) + b"\n")
 
 
 # --- files --------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Any
 from .. import display, notebook
 from ..canonical import canonical, digest_bytes, digest_file
 from ..errors import NotebookError, RecordDamaged
+from ..files import replace_file
 from ..sources.redact import Redactor
 from ..verdicts import Verdict
 from . import outbox
@@ -68,7 +69,7 @@ def seal(
     if target.exists() and digest_file(target) in sealed:
         _keep_earlier(target)
     _keep_earlier(folder / MANIFEST)
-    target.write_bytes(data)
+    replace_file(target, data)
     record.append(
         "sealed",
         {
@@ -82,9 +83,8 @@ def seal(
             "number": verdict.number,
         },
     )
-    scratch = folder / f".{MANIFEST}"
-    scratch.write_bytes(canonical(manifest(record.entries(), file_digests(folder))) + b"\n")
-    scratch.rename(folder / MANIFEST)
+    about = manifest(record.entries(), file_digests(folder))
+    replace_file(folder / MANIFEST, canonical(about) + b"\n")
     return target
 
 
@@ -133,7 +133,7 @@ def _passing(name: str) -> bool:
     """
     jupyter = ".ipynb_checkpoints/" in f"/{name}" or name.split("/")[-1].startswith(".~")
     ours = name.startswith("recovery/") or outbox.is_ours(name)
-    return jupyter or ours or name in (f".{MANIFEST}", OUTBOX)
+    return jupyter or ours or name == OUTBOX or name.startswith(f".{MANIFEST}")
 
 
 def _keep_earlier(path: Path) -> None:

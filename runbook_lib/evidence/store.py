@@ -21,6 +21,7 @@ from typing import Any
 from uuid import uuid4
 
 from ..errors import LockHeld, RecordDamaged, StoreError
+from ..files import replace_file
 from ..playbook import PREFLIGHT, RECOVERY, REPORT, STAGES
 from .record import Record
 
@@ -217,9 +218,7 @@ class Store:
         target = self.pinned(cluster, digest, source.suffix)
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
-            scratch = target.with_name(f".{target.name}.{os.getpid()}")
-            scratch.write_bytes(source.read_bytes())
-            scratch.rename(target)
+            replace_file(target, source.read_bytes())
         return target
 
     def pinned(self, cluster: str, digest: str, suffix: str) -> Path:

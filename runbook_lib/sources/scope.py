@@ -18,6 +18,7 @@ from urllib.parse import urlencode
 
 from ..canonical import canonical, digest, digest_bytes
 from ..errors import RecordDamaged, SourceError
+from ..files import replace_file
 from ..reach import Clock
 from ..strict import PROJECT
 from . import local, process
@@ -209,7 +210,7 @@ class Scope:
         for suffix in (".out", ".err"):
             path = stem.with_name(stem.name + suffix)
             if path.exists() and (text := path.read_bytes()) != self.outside.redactor.clean(text):
-                path.write_bytes(self.outside.redactor.clean(text))
+                replace_file(path, self.outside.redactor.clean(text))
 
     def derive(self, what: str, compute: Callable[[], str]) -> str:
         """A value computed from what may not be recorded; a replay has only the value."""

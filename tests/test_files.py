@@ -1,0 +1,54 @@
+"""Files are replaced in one step, and outlast a power cut."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from runbook_lib.files import replace_file
+
+
+def test_a_file_is_replaced_with_text_or_bytes(tmp_path: Path) -> None:
+    """Nothing is left beside it, and its mode is the one asked for."""
+    path = tmp_path / "a.toml"
+    replace_file(path, b"old")
+    replace_file(path, "ne\u00fc", 0o600)
+
+    assert path.read_text("utf-8") == "ne\u00fc"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_write_that_fails_leaves_the_old_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk shows at the latest when it is synced."""
+    path = tmp_path / "a.toml"
+    replace_file(path, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        replace_file(path, b"new")
+
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_content_is_synced_before_it_takes_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that loses power must not find the name on an empty file."""
+    path = tmp_path / "a.toml"
+    seen: list[bool] = []
+    monkeypatch.setattr(os, "fsync", lambda _: seen.append(path.exists()))
+    replace_file(path, b"new", lasting=False)
+    assert seen == []
+    path.unlink()
+    replace_file(path, b"new")
+
+    assert seen == [False]
