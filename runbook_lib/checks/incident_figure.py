@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 FILE = "figures/incident.png"
 TOPICS = ("block_production", "finality_lag", "vrf_participation")
-BEFORE, LONGEST = timedelta(minutes=30), timedelta(hours=24)
+BEFORE, LONGEST = timedelta(minutes=30), timedelta(hours=6)
 
 
 def what_happened(context: Context) -> Drawn:
     """The figure, kept in the attempt as well. Raises SourceError when no metric can be read.
 
-    Of a longer incident the last day is drawn. A metric without data is named under the panels.
+    Of what took longer the last six hours are drawn. A metric without data is named under the panels.
     """
     from ..metrics.baseline import capture, plotted
     from ..metrics.plots import baseline_figure

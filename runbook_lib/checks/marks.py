@@ -28,14 +28,9 @@ def happened(context: Context, start: datetime, end: datetime) -> tuple[list[Mar
     A change that ended shortly before ``start`` is marked too, as it made the window what it is.
     """
     from ..metrics.baseline import SETTLE, STEP
-    from ..metrics.plotdata import Mark
 
     marks = changes(context, start - 2 * SETTLE, end)
-    marks += [
-        Mark(max(begun, start), "planned restart, left out", min(over, end))
-        for begun, over in restarts(context.journal)
-        if begun < end and over > start
-    ]
+    marks += planned(context.journal, start, end)
     try:
         matrix = context.prometheus.range(ALERTS, start, end, STEP)
         fired = alerts(matrix, context.matchers, context.site.telemetry.watchdog)
@@ -46,6 +41,27 @@ def happened(context: Context, start: datetime, end: datetime) -> tuple[list[Mar
         return marks[:MOST], "alerts: none fired"
     more = len(marks) - MOST
     return marks[:MOST], f"{count(more, 'later mark')} not drawn" if more > 0 else ""
+
+
+def planned(journal: Sequence[Entry], start: datetime, end: datetime) -> list[Mark]:
+    """Planned restarts in the window; those that overlap, such as a wave's, are one mark."""
+    from ..metrics.plotdata import Mark
+
+    seen = sorted((max(begun, start), min(over, end)) for begun, over in restarts(journal))
+    waves: list[list[Stretch]] = []
+    for begun, over in seen:
+        if begun < over and waves and begun <= max(over for _, over in waves[-1]):
+            waves[-1].append((begun, over))
+        elif begun < over:
+            waves.append([(begun, over)])
+    return [
+        Mark(
+            wave[0][0],
+            f"{count(len(wave), 'planned restart')}, left out",
+            max(over for _, over in wave),
+        )
+        for wave in waves
+    ]
 
 
 def changes(context: Context, start: datetime, end: datetime) -> list[Mark]:

@@ -12,6 +12,7 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from datetime import UTC
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -56,6 +57,7 @@ _LINES: tuple[tuple[str, Any], ...] = (
     ("#cc79a7", (0, (3, 1, 1, 1, 1, 1))),
 )
 _HATCH = "#bfbfbf"
+_WIDE = 125  # characters of a line under the panels
 _PALETTE = ("#ffffff", _LIGHT, _HATCH, _MANY, _GREY, *(colour for colour, _ in _LINES), _RED)
 _DENSE = 1000  # more samples than pixels: thinner lines
 _MARKERS = {
@@ -168,7 +170,7 @@ def _png(draw: Callable[[Figure], None], height: float) -> bytes:
 
 
 def _height(series: Sequence[PlotSeries], said: Sequence[str]) -> float:
-    return _TOP + _PANEL * len(series) + 0.15 + 0.15 * len(said)
+    return _TOP + _PANEL * len(series) + 0.15 + 0.15 * len(_wrapped(said))
 
 
 def _grid(
@@ -447,5 +449,9 @@ def _key(
     handles.append(Patch(color=_LIGHT, label=f"{band}; band: p5 to p95, dashed: p50"))
     figure.legend(handles=handles, loc="upper left", ncols=4)
     if said:
-        lines = "\n".join(visible(words, 120) for words in said)
-        figure.text(0.01, 0.05 / figure.get_figheight(), lines, fontsize=8)
+        figure.text(0.01, 0.05 / figure.get_figheight(), "\n".join(_wrapped(said)), fontsize=8)
+
+
+def _wrapped(said: Sequence[str]) -> list[str]:
+    """What stands under the panels, as long as the figure is wide."""
+    return [line for words in said for line in wrap(visible(words), _WIDE, subsequent_indent="   ")]

@@ -150,7 +150,23 @@ def test_a_planned_restart_inside_the_window_is_marked() -> None:
 
     found, _ = marks.happened(context(quiet(), journal), START, END)
 
-    assert found == [Mark(minute(10), "planned restart, left out", minute(17))]
+    assert found == [Mark(minute(10), "1 planned restart, left out", minute(17))]
+
+
+def test_restarts_of_one_wave_are_one_mark() -> None:
+    """Of a node each they would hide the lines; one that stands apart is its own."""
+    journal = [
+        entry("step", item="x", node=node, step="restart", phase=phase, at=minute(at).isoformat())
+        for phase, later in (("intent", 0), ("done", 1))
+        for node, at in (("a", 10 + later), ("b", 12 + later), ("c", 40 + later))
+    ]
+
+    found, _ = marks.happened(context(quiet(), journal), START, END)
+
+    assert found == [
+        Mark(minute(10), "2 planned restarts, left out", minute(18)),
+        Mark(minute(40), "1 planned restart, left out", minute(46)),
+    ]
 
 
 def test_a_baseline_of_nothing_is_no_figure(tmp_path: Path) -> None:
