@@ -12,6 +12,8 @@ from ..playbook import NOTEBOOKS
 from .printing import print_json, tell_rows
 from .verbs import Verbs
 
+RECORD, MANIFEST = "record.jsonl", "manifest.json"
+
 
 def options(verbs: Verbs) -> None:
     """``verify``, ``replay``, ``seal``, ``publish`` and ``render``."""
@@ -26,7 +28,12 @@ def options(verbs: Verbs) -> None:
         )
     made = verbs.add("render", render, "an executed notebook as one HTML page")
     made.add_argument("path", type=Path, help="folder of the attempt, or a notebook")
-    made.add_argument("-o", "--output", type=Path, help="the page (default: beside the notebook)")
+    made.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        help="the page (default: beside the notebook, an attempt's in this folder)",
+    )
 
 
 def verify(args: argparse.Namespace) -> int:
@@ -88,7 +95,12 @@ def render(args: argparse.Namespace) -> int:
         if len(found) != 1:
             raise NotebookError(f"{path.name}: expected one executed notebook, got {len(found)}")
         path = found[0]
-    output = args.output or path.with_suffix(".html")
+    output = args.output or _page(path)
+    if _attempt_of(output) is not None:
+        raise ParameterError(
+            f"{output}: expected a page outside the attempt's folder, whose files are sealed, got one"
+            " in it; name another with -o"
+        )
     text = page(path)
     try:
         output.write_text(text, encoding="utf-8")
@@ -103,8 +115,28 @@ def render(args: argparse.Namespace) -> int:
     return 0
 
 
+def _page(notebook: Path) -> Path:
+    """Beside the notebook; of an attempt's in the working directory: that folder is sealed."""
+    folder = _attempt_of(notebook)
+    if folder is None:
+        return notebook.with_suffix(".html")
+    return Path(f"{notebook.stem}-{folder.name}.html")
+
+
+def _attempt_of(path: Path) -> Path | None:
+    """The attempt's folder that ``path`` lies in."""
+    return next((above for above in path.resolve().parents if (above / RECORD).exists()), None)
+
+
 def attempt_folder(path: Path) -> Path:
-    """``path``, which must be a folder. Raises ParameterError."""
+    """``path``, which must be an attempt's folder, however damaged. Raises ParameterError."""
     if not path.is_dir():
-        raise ParameterError(f"{path}: expected the folder of an attempt, got none")
+        raise ParameterError(
+            f"{path}: expected the folder of an attempt, got {'a file' if path.exists() else 'none'}"
+        )
+    if not any((path / name).exists() for name in (RECORD, MANIFEST)):
+        raise ParameterError(
+            f"{path}: expected the folder of an attempt, got one without {RECORD} and {MANIFEST};"
+            " name the numbered one, as in <store>/v1.4.0/canary/0002"
+        )
     return path

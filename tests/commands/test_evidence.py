@@ -44,8 +44,45 @@ def test_rendering_into_no_folder_is_named(terminal: Terminal, practice: Any) ->
     """A path that cannot be written is a person's mistake."""
     folder = practice.sealed()
 
-    assert terminal.run("render", folder, "-o", folder / "none" / "page.html") == 3
+    assert terminal.run("render", folder, "-o", folder.parent / "none" / "page.html") == 3
     assert "page.html: expected a file that can be written, got: No such file" in terminal.err
+
+
+def test_a_page_never_lies_among_the_sealed_files(
+    terminal: Terminal, practice: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """A file more, and the evidence would not verify: an attempt's page goes to the working directory."""
+    folder = practice.sealed()
+    monkeypatch.chdir(tmp_path)
+
+    assert terminal.run("render", folder) == 0
+    assert terminal.out == "10_development-0001.html\n"
+    assert (tmp_path / "10_development-0001.html").read_text().startswith("<!doctype html>")
+    for inside in (folder / "page.html", folder / "figures" / "page.html"):
+        assert terminal.run("render", folder, "-o", inside) == 3
+        assert terminal.err == (
+            f"{inside}: expected a page outside the attempt's folder, whose files are sealed, got one"
+            " in it; name another with -o\n"
+        )
+    assert terminal.run("verify", folder) == 0
+
+
+def test_another_folder_is_no_damaged_attempt(terminal: Terminal, practice: Any) -> None:
+    """The folder above, or a file of the attempt: a slip is told from evidence that was lost."""
+    folder = practice.sealed()
+
+    for verb in ("verify", "replay", "seal", "publish"):
+        assert terminal.run(verb, folder.parent) == 3
+        assert terminal.err == (
+            f"{folder.parent}: expected the folder of an attempt, got one without record.jsonl and"
+            " manifest.json; name the numbered one, as in <store>/v1.4.0/canary/0002\n"
+        )
+    assert terminal.run("verify", folder / "manifest.json") == 3
+    assert terminal.err == (
+        f"{folder}/manifest.json: expected the folder of an attempt, got a file\n"
+    )
+    (folder / "record.jsonl").unlink()
+    assert terminal.run("verify", folder) == 1
 
 
 def test_replay_compares_with_our_notebook(
