@@ -80,6 +80,12 @@ def _given(stage: str, given: Mapping[str, Any], where: str) -> tuple[StageParam
     site = read_site(params.site)
     if (about := promoted(stage, params)) not in site.stages:
         raise ParameterError(f"{params.site}: stages: expected a cluster for {about}, got none")
+    if isinstance(params, RecoveryParams):
+        # Opened with a misspelt node it would count as taking the apply back, and open an incident.
+        known = [node.name for node in site.cluster_of(about).nodes]
+        if wrong := sorted(set(params.nodes) - set(known)):
+            one = f"expected some of {', '.join(known)}, got {', '.join(wrong)}"
+            raise ParameterError(f"{where}: nodes: {one}")
     return params, site, find_operator(site, params.mode)
 
 

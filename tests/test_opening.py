@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.errors import ParameterError, SourceError, StoreError
+from runbook_lib.opening import prepare_attempt
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,17 @@ def test_a_stage_the_site_lacks_is_refused(practice: Any) -> None:
         practice.open()
 
     assert str(caught.value).endswith("stages: expected a cluster for development, got none")
+
+
+def test_a_misspelt_node_takes_nothing_back(practice: Any) -> None:
+    """Neither an attempt that would count as one, nor an incident that would block the release."""
+    keys = ("site", "release", "commit")
+    given = {key: practice.params[key] for key in keys} | {"nodes": ["dev-1", "dve-2", "nope"]}
+    with pytest.raises(ParameterError) as caught:
+        prepare_attempt("development_recovery", given, "params.yaml")
+
+    assert str(caught.value) == ("params.yaml: nodes: expected some of dev-1, got dve-2, nope")
+    assert list((practice.root / "store").iterdir()) == []
 
 
 def test_an_unknown_operator_cannot_apply(practice: Any, monkeypatch: pytest.MonkeyPatch) -> None:
