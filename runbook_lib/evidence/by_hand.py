@@ -20,6 +20,11 @@ def seal_by_hand(folder: Path) -> Verdict:
     stage = entries[0].body.get("stage") if entries else None
     if stage not in playbook.NOTEBOOKS:
         raise NotebookError(f"{folder.name}: expected an attempt's folder, got none")
+    if not any(entry.kind == "session" for entry in entries):
+        raise NotebookError(
+            f"{folder.name}: expected a notebook that was stepped through, got none of its cells run;"
+            " run and save it, then seal"
+        )
     name = playbook.NOTEBOOKS[stage]
     path = folder / name
     if not path.is_file() and (undoes := entries[0].body.get("undoes")):

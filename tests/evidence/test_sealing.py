@@ -19,6 +19,7 @@ from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.render import render
 from runbook_lib.evidence.replay import replay
 from runbook_lib.evidence.verify import verify
+from runbook_lib.opening import prepare_attempt
 from runbook_lib.outcomes import Outcome
 from runbook_lib.verdicts import ExitCode
 
@@ -124,6 +125,18 @@ def test_without_a_notebook_nothing_is_sealed(
 
     assert str(caught.value).startswith(problem)
     assert practice.entries("sealed") == []
+
+
+def test_a_notebook_that_was_never_run_is_not_sealed(practice: Any) -> None:
+    """What `runbook lab` only laid ready has nothing to judge yet."""
+    attempt = prepare_attempt("development", practice.params, "params.yaml")
+    with pytest.raises(NotebookError) as caught:
+        seal_by_hand(attempt.folder)
+
+    assert str(caught.value) == (
+        "0001: expected a notebook that was stepped through, got none of its cells run;"
+        " run and save it, then seal"
+    )
 
 
 @pytest.mark.parametrize("opened", [None, {"cluster": "development"}, {"stage": "holiday"}])
