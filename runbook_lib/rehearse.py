@@ -6,8 +6,12 @@ Only this module knows both sides: the rehearsal network, and the runbooks that 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shlex
+import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +38,7 @@ def rehearse(args: argparse.Namespace) -> int:
     faults = [_fault(name, args.until) for name in args.fault]
     if args.serve:
         return _serve(args, faults)
-    root = args.root or _fresh(HOME / "run")
+    root = _usable(args.root or _fresh(HOME / "run"))
     say = _Quiet() if args.json else _Say()
     say("starting the rehearsal network ...")
     with RehearsalNetwork(
@@ -106,13 +110,13 @@ def _prepare(network: RehearsalNetwork, faults: Sequence[str]) -> None:
 def _serve(args: argparse.Namespace, faults: Sequence[str]) -> int:
     root = args.root or SERVED
     if root == SERVED and root.exists():
+        _require_down(root)
         root.rename(_fresh(HOME / "network-before"))
 
     def ready(network: RehearsalNetwork) -> None:
         os.environ.update(network.env)
         _check(network, faults)
         _prepare(network, faults)
-        shown = Path(os.path.relpath(network.root))
         document: dict[str, Any] = {
             "root": str(network.root),
             "site": str(network.site),
@@ -122,20 +126,74 @@ def _serve(args: argparse.Namespace, faults: Sequence[str]) -> int:
         if args.json:
             print_json(document)
         else:
-            print(f"the rehearsal network is up in {shown}; stop it with Ctrl-C. In another shell:")
-            print(f"  . {shown}/env.sh")
-            print("  papermill --engine runbook notebooks/10_development.ipynb out.ipynb \\")
-            print(f"    -f {shown}/params/development.yaml", flush=True)
+            print(_how_to_use(network), flush=True)
 
-    serve(root, ready, seed=args.seed, servers=args.servers)
+    serve(_usable(root), ready, seed=args.seed, servers=args.servers)
     return 0
+
+
+def _how_to_use(network: RehearsalNetwork) -> str:
+    """Commands to paste, relative to where we were started."""
+
+    def here(path: Path) -> str:
+        return shlex.quote(os.path.relpath(path))
+
+    root, given = here(network.root), f"-f {here(network.params['development'])}"
+    notebook = here(PROJECT / "notebooks" / NOTEBOOKS["development"])
+    activate = Path(sys.prefix) / "bin" / "activate"
+    lines = [
+        f". {here(activate)}" if activate.exists() else "",
+        f". {here(network.root / 'env.sh')}",
+        f"runbook lab development {given}    # in JupyterLab, step by step",
+        f"papermill --engine runbook {notebook} out.ipynb {given}",
+        f"runbook run development {given}",
+        f"runbook status {network.release.version} --site {here(network.site)}",
+    ]
+    first = (
+        f"the rehearsal network is up in {root}; stop it with Ctrl-C. In another shell, from here:"
+    )
+    return "\n".join([first, *(f"  {line}" for line in lines if line)])
+
+
+def _require_down(root: Path) -> None:
+    """A network that is up keeps its folder. Raises ParameterError."""
+    try:
+        pid = int(json.loads((root / "network.json").read_bytes())["pid"])
+        os.kill(pid, 0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # stopped, or killed without a word
+    raise ParameterError(
+        f"{os.path.relpath(root)}: expected no network up, got the one of process {pid}; stop it, or"
+        " name another folder with --root"
+    )
+
+
+def _usable(root: Path) -> Path:
+    """``root``, made where it is missing; new or empty, and ours to write. Raises ParameterError."""
+    got = ""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        got = "one in use" if any(root.iterdir()) else ""
+    except OSError as error:
+        got = str(error.strerror)
+    if not got and not os.access(root, os.W_OK | os.X_OK):
+        got = "one that cannot be written"
+    if got:
+        raise ParameterError(
+            f"{root}: expected a new or empty folder for the network, got: {got};"
+            " name another with --root"
+        )
+    return root
 
 
 def _fault(name: str, until: str) -> str:
     """A fault with its stage, by default its item's. Raises ParameterError for one that cannot come."""
     known, _, place = name.partition("@")
     if known not in FAULTS:
-        raise ParameterError(f"fault: expected one of {', '.join(sorted(FAULTS))}, got {known!r}")
+        near = ", ".join(get_close_matches(known, FAULTS)) or "none like it"
+        raise ParameterError(
+            f"fault: expected one of `runbook rehearse --list-faults`, got {known!r}; near: {near}"
+        )
     item = FAULTS[known].item.partition(".")[0]
     place = place or (item if item in STAGES else FAULTS[known].stage)
     if (stage := place.partition("/")[0]) not in (stages := _until(until)):

@@ -18,7 +18,7 @@ from .errors import ParameterError
 from .fields import Instant
 from .playbook import MAINNET_WATCH
 from .reach import Clock, Command, Endpoint, EnvName, PublicKey, Url, Webhook
-from .strict import Problems, Strict, parse_yaml, project_path, validate
+from .strict import PROJECT, Problems, Strict, parse_yaml, project_path, validate
 
 _ARMED_HOURS = MAINNET_WATCH / timedelta(hours=1)  # the longest watch: alerts must reach us for it
 
@@ -311,8 +311,13 @@ def read_site(path: str) -> Site:
     try:
         text = project_path(path).read_bytes()
     except OSError as error:
+        practice = project_path(path).is_relative_to(PROJECT / ".rehearsal")
+        do = (
+            "`runbook rehearse --serve` brings the practice network up"
+            if practice
+            else ("copy params/sites/example.yaml and name yours in `site`")
+        )
         raise ParameterError(
-            f"{path}: expected a site file, got: {error.strerror};"
-            " copy params/sites/example.yaml and name yours in `site`"
+            f"{path}: expected a site file, got: {error.strerror}; {do}"
         ) from error
     return parse_site(text, path)

@@ -48,6 +48,18 @@ def test_a_missing_site_file_is_named(practice: Any) -> None:
     )
 
 
+def test_the_practice_network_is_to_be_brought_up_first(practice: Any) -> None:
+    """The parameter files that we ship name its site."""
+    site = ".rehearsal/not-there/site.yaml"
+    with pytest.raises(ParameterError) as caught:
+        practice.open(site=site)
+
+    assert str(caught.value) == (
+        f"{site}: expected a site file, got: No such file or directory;"
+        " `runbook rehearse --serve` brings the practice network up"
+    )
+
+
 def test_a_stage_the_site_lacks_is_refused(practice: Any) -> None:
     """A site says which cluster each of its stages works on."""
     practice.write_site(stages={})
