@@ -7,6 +7,7 @@ connections or its own queue are slower (a pool of 500 takes ten times as long).
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import ssl
 import threading
@@ -21,6 +22,9 @@ import httpx
 
 from ..errors import ParameterError
 from .redact import Redactor
+
+# It logs the URL of each request, a secret webhook's too, and papermill shows what is logged.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 Purpose = Literal["read", "change", "notify"]
 T = TypeVar("T")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import logging
 import socket
 import time
 from collections.abc import Callable
@@ -44,6 +45,14 @@ def test_an_answer_keeps_status_body_and_the_headers_we_judge_by(serve: Serve) -
     """Everything else of a header block stays out of the evidence."""
     url = serve(lambda handler: plain(handler, Link="<x>; rel=next", Set_Cookie="session=1"))
     assert send(Request("GET", url)) == Answer(200, b"ok", {"link": "<x>; rel=next"})
+
+
+def test_no_request_is_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """Its URL may be a secret, and papermill shows whatever a library logs."""
+    with caplog.at_level(logging.INFO):
+        assert isinstance(send(Request("GET", serve(plain))), Answer)
+
+    assert caplog.records == []
 
 
 def test_nobody_listening_is_a_connect_error() -> None:
