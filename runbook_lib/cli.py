@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _recover_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("stage", choices=STAGES)
+    made.add_argument("stage", choices=STAGES, help="whose apply is taken back")
     parameter_options(made)
     made.add_argument(
         "--nodes", action="append", default=[], metavar="NODE,...", help="only these (default: all)"
@@ -76,15 +76,29 @@ def _recover(args: argparse.Namespace) -> int:
 
 
 def _rehearse_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--fault", action="append", default=[], metavar="NAME[@STAGE[/NODE]]")
-    made.add_argument("--list-faults", action="store_true")
     made.add_argument(
-        "--until", choices=[s for s in STAGES if s in NOTEBOOKS], default="", help="last stage"
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME[@STAGE[/NODE]]",
+        help="break this, at its item's stage by default; may be repeated",
+    )
+    made.add_argument("--list-faults", action="store_true", help="what can break, and who notices")
+    made.add_argument(
+        "--until",
+        choices=[s for s in STAGES if s in NOTEBOOKS],
+        default="",
+        help="last stage (default: all)",
     )
     made.add_argument("--serve", action="store_true", help="only keep the network up")
-    made.add_argument("--root", type=Path, help="folder of the network (default: .rehearsal/)")
-    made.add_argument("--seed", type=int, default=1)
-    made.add_argument("--servers", choices=("auto", "real", "embedded"), default="auto")
+    made.add_argument("--root", type=Path, help="new folder (default: in .rehearsal/)")
+    made.add_argument("--seed", type=int, default=1, help="of its chains (default: 1)")
+    made.add_argument(
+        "--servers",
+        choices=("auto", "real", "embedded"),
+        default="auto",
+        help="real: prometheus and alertmanager on PATH; auto: those, where there are any",
+    )
 
 
 def _rehearse(args: argparse.Namespace) -> int:
@@ -103,11 +117,11 @@ def _approve_options(made: argparse.ArgumentParser) -> None:
         kinds.add_argument(flag, dest="kind", action="store_const", const=flag[2:], help=text)
     made.set_defaults(kind="approve")
     made.add_argument("--withdraw", action="store_true", help="take back what was said")
-    made.add_argument("--site", required=True)
+    made.add_argument("--site", required=True, help="site file, as params/sites/example.yaml")
     made.add_argument("--key", type=Path, required=True, help="Ed25519 private key: PEM or raw")
     made.add_argument("--passphrase-env", default="", help="variable that holds its passphrase")
-    made.add_argument("--release", default="")
-    made.add_argument("--stage", default="", choices=STAGES)
+    made.add_argument("--release", default="", help="of a word about a window")
+    made.add_argument("--stage", default="", choices=STAGES, help="of that window")
     made.add_argument("--window", default="", metavar="START/END", help="ISO 8601 instants")
     made.add_argument("--validator", default="", help="node or address, of several with one key")
     made.add_argument("-o", "--output", type=Path, help="the file (default: the site's folder)")
@@ -128,8 +142,8 @@ def _node_report_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--target", type=Path, required=True, help="the TOML it was to run on")
     made.add_argument("--key", type=Path, required=True, help="the validator's sign-off key")
     made.add_argument("--passphrase-env", default="", help="variable that holds its passphrase")
-    made.add_argument("--release", required=True)
-    made.add_argument("--stage", required=True, choices=STAGES)
+    made.add_argument("--release", required=True, help="the release it is about")
+    made.add_argument("--stage", required=True, choices=STAGES, help="the stage of the plan")
     made.add_argument("--plan", default="", help="digest of the plan (outside a rollout: none)")
     made.add_argument("--phase", default="", help="of the plan")
     made.add_argument("--clock", type=Path, help="a rehearsal's clock file")
@@ -150,8 +164,8 @@ def _node_report(args: argparse.Namespace) -> int:
 
 
 def _incident_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument("what", metavar="ID|RELEASE")
-    made.add_argument("--site", required=True)
+    made.add_argument("what", metavar="ID|RELEASE", help="one incident, or all of a release")
+    made.add_argument("--site", required=True, help="site file, as params/sites/example.yaml")
     steps = made.add_mutually_exclusive_group()
     for step, text in (
         ("acknowledge", "somebody is at it"),

@@ -17,7 +17,9 @@ from .verbs import RUNBOOKS, Verbs
 def options(verbs: Verbs) -> None:
     """``verify-artifact``, ``judge``, ``lint-rules`` and ``schema``."""
     made = verbs.add("verify-artifact", verify_artifact, "verify a release artifact's signature")
-    made.add_argument("--artifact", required=True, metavar="F|sha256:HEX")
+    made.add_argument(
+        "--artifact", required=True, metavar="F|sha256:HEX", help="file, or its digest alone"
+    )
     made.add_argument("--bundle", type=Path, help="sigstore bundle")
     made.add_argument("--signature", type=Path, help="detached signature")
     made.add_argument("--certificate", type=Path, help="certificate of a detached signature")
@@ -54,9 +56,11 @@ def options(verbs: Verbs) -> None:
 
     made = verbs.add("lint-rules", lint_rules, "would Prometheus load these rule files")
     made.add_argument("path", type=Path, metavar="DIR", help="folder of rule files, or one file")
-    made.add_argument("--series", type=Path, help="names of emitted series, one a line")
+    made.add_argument("--series", type=Path, help="file of further emitted series, one name a line")
     made = verbs.add("schema", schema, "JSON Schema of a file we read")
-    made.add_argument("which", choices=("site", *RUNBOOKS))
+    made.add_argument(
+        "which", choices=("site", *RUNBOOKS), help="the site file, or a runbook's parameters"
+    )
 
 
 def verify_artifact(args: argparse.Namespace) -> int:

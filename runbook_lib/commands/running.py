@@ -19,7 +19,7 @@ from .verbs import RUNBOOKS, Verbs, parameter_options
 def options(verbs: Verbs) -> None:
     """``run`` and ``lab``."""
     made = verbs.add("run", run, "run a stage headless and seal it")
-    made.add_argument("stage", choices=RUNBOOKS)
+    made.add_argument("stage", choices=RUNBOOKS, help="which runbook")
     parameter_options(made)
     made.add_argument(
         "--continue", dest="go_on", action="store_true", help="go on with the newest attempt"
@@ -31,7 +31,7 @@ def options(verbs: Verbs) -> None:
     made.add_argument("--reason", default="", help="why a node is left out")
     made.add_argument("--approval", default="", metavar="FILE", help="a signed approval of that")
     made = verbs.add("lab", lab, "open a stage in JupyterLab, parameters filled in")
-    made.add_argument("stage", choices=RUNBOOKS)
+    made.add_argument("stage", choices=RUNBOOKS, help="which runbook")
     parameter_options(made)
     made.add_argument(
         "--continue", dest="go_on", action="store_true", help="go on with the newest attempt"

@@ -19,8 +19,8 @@ from .verbs import Verbs
 def options(verbs: Verbs) -> None:
     """``adopt``, ``watch`` and ``doctor``."""
     made = verbs.add("adopt", adopt, "take a cluster over as it is")
-    made.add_argument("--site", required=True)
-    made.add_argument("--cluster", required=True)
+    made.add_argument("--site", required=True, help="site file, as params/sites/example.yaml")
+    made.add_argument("--cluster", required=True, help="one of the site's clusters")
     made.add_argument("--issue", type=int, default=0, help="issue in which it is approved")
     made.add_argument("--approval", default="", help="signed approval file")
 
@@ -35,7 +35,7 @@ def options(verbs: Verbs) -> None:
     )
 
     made = verbs.add("doctor", doctor, "is this machine and site able to run a stage")
-    made.add_argument("--site", default="")
+    made.add_argument("--site", default="", help="site file (default: look at this machine alone)")
 
 
 def adopt(args: argparse.Namespace) -> int:

@@ -25,8 +25,8 @@ COLUMNS = ("stage", "attempt", "mode", "source", "outcome", "sealed", "blocks", 
 def options(verbs: Verbs) -> None:
     """``status``."""
     made = verbs.add("status", status, "where a release stands")
-    made.add_argument("release")
-    made.add_argument("--site", required=True)
+    made.add_argument("release", help="such as v1.4.0")
+    made.add_argument("--site", required=True, help="site file, as params/sites/example.yaml")
 
 
 def status(args: argparse.Namespace) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runbook_lib import cli
 from runbook_lib.commands import evidence
 
 from .conftest import Terminal
@@ -41,6 +43,20 @@ def test_help_is_no_error(terminal: Terminal) -> None:
     assert terminal.run("--help") == 0
     for verb in ("run", "lab", "rehearse", "adopt", "verify", "replay", "seal", "render"):
         assert f"\n    {verb} " in terminal.out
+
+
+def test_every_option_says_what_it_is_for() -> None:
+    """Of every command, in `--help`."""
+    commands = next(a for a in cli.parser()._actions if isinstance(a, argparse._SubParsersAction))
+    silent = [
+        f"{name} {'/'.join(action.option_strings) or action.dest}"
+        for name, command in commands.choices.items()
+        for action in command._actions
+        if not action.help
+    ]
+
+    assert len(commands.choices) > 15
+    assert silent == []
 
 
 @pytest.mark.parametrize(
