@@ -70,8 +70,19 @@ def _ways_back(verdict: Verdict, folder: Path | None) -> list[str]:
         return []
     command = f"runbook recover {stage} -f {shlex.quote(str(path))}"
     if stage != verdict.stage:
+        if unsaid := _unsaid(verdict):
+            lines = ", ".join(f"`{line}`" for line in unsaid)
+            return [f"Say in {path} what people are told ({lines}), then: `{command}`"]
         return [f"Once what is named can be reached: `{command}`"]
     return [f"Or take all of it back: `{command}`", f"Or some nodes only: `{command} --nodes NODE`"]
+
+
+def _unsaid(verdict: Verdict) -> list[str]:
+    """The lines of a recovery's parameter file that its report cannot be without, and is."""
+    lines = {key: f'{key}: "TEXT"' for key in ("summary", "impact")}
+    lines |= {key: f'{key}: ["TEXT"]' for key in ("mitigations", "next_steps")}
+    rows = [row for item in verdict.blocking for row in item.open_rows if row.what == "text"]
+    return [lines[row.subject] for row in rows if row.subject in lines]
 
 
 def _parameters(folder: Path | None) -> str:

@@ -15,6 +15,7 @@ from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.comment import sections
 from runbook_lib.evidence.incidents import incidents_of, path_of
 from runbook_lib.evidence.publish import at_sealing, publish
+from runbook_lib.next_steps import next_steps
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.outcomes import Outcome
 from runbook_lib.rehearsal.faults.table import Fault
@@ -79,6 +80,22 @@ def test_a_report_without_a_text_fails(network: RehearsalNetwork, name: str) -> 
     verdict, result = recovery.run()
 
     assert verdict.exit_code is ExitCode.PASSED, result.reason
+
+
+def test_what_a_report_cannot_be_without_is_asked_for(network: RehearsalNetwork) -> None:
+    """As lines of the parameter file that lies ready, before the command that goes on."""
+    recovery = Recovery(network, telling.public_report)
+    refused, _ = recovery.run(summary="", mitigations=[])
+    ready = (
+        network.root / "store" / recovery.release / "canary" / "0001" / "recovery" / "params.yaml"
+    )
+    ready.parent.mkdir(parents=True)
+    ready.write_text("")
+
+    assert next_steps(refused, recovery.folder) == [
+        f'Say in {ready} what people are told (`summary: "TEXT"`, `mitigations: ["TEXT"]`), then:'
+        f" `runbook recover canary -f {ready}`"
+    ]
 
 
 def test_hostile_text_is_shown_as_text(network: RehearsalNetwork) -> None:
