@@ -59,7 +59,13 @@ def incident(args: argparse.Namespace) -> int:
 def _find(store: Store, what: str) -> list[Incident]:
     if incidents.is_id(what) and incidents.path_of(store, what).exists():
         return [incidents.load(store, what)]
-    return incidents.incidents_of(store, what)
+    found = incidents.incidents_of(store, what)
+    # Nothing that is known by a misspelt name must not read as nothing that is wrong.
+    if not found and store.readable(what) == ([], []):
+        raise ParameterError(
+            f"{what}: expected an incident's id, or a release with attempts in the store, got neither"
+        )
+    return found
 
 
 @dataclass(frozen=True)

@@ -60,10 +60,11 @@ def parse_yaml(text: bytes, where: str) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError, ValueError) as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
         raise ParameterError(f"{where}:{line} expected YAML, got: {problem}") from error
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-        raise ParameterError(f"{where}: expected a mapping of names, got {type(value).__name__}")
+        got = "an empty file" if value is None else type(value).__name__
+        raise ParameterError(f"{where}: expected a mapping of names, got {got}")
     return value
 
 

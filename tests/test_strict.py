@@ -22,8 +22,13 @@ from runbook_lib.strict import PROJECT, parse_yaml, project_path
         (b"a: &x 1\nb: *x\n", " line 2: expected YAML, got: an alias; write it out"),
         (b"a: [\n", " line 2: expected YAML, got: did not find expected node content"),
         (b"- 1\n", " expected a mapping of names, got list"),
-        (b"", " expected a mapping of names, got NoneType"),
+        (b"", " expected a mapping of names, got an empty file"),
         (b"1: 2\n", " expected a mapping of names, got dict"),
+        (
+            b"a: \xff\n",
+            " expected YAML, got: unacceptable character #x00ff: invalid leading UTF-8 octet in"
+            ' "<byte string>", position 3',
+        ),
         (b"a: " + b"x" * 1_000_000, " expected at most 1000000 bytes, got 1000003"),
     ],
 )

@@ -298,6 +298,19 @@ def test_an_incident_is_taken_to_its_end(
     assert entries[-1].body["account"] == "bob"
 
 
+@pytest.mark.parametrize("what", ["v9.9.9", f"{ID}0", "../store", "*"])
+def test_a_misspelt_name_is_not_a_release_without_incidents(
+    store: Store, command: Callable[..., tuple[int, str]], what: str
+) -> None:
+    """Which would end with 0, as if all were well."""
+    opened(store)
+
+    assert command(what=what) == (
+        3,
+        f"{what}: expected an incident's id, or a release with attempts in the store, got neither\n",
+    )
+
+
 def test_an_approval_of_another_statement_is_refused(
     practice: Any, store: Store, command: Callable[..., tuple[int, str]]
 ) -> None:
@@ -365,7 +378,7 @@ def test_a_name_is_no_path(
     code, said = command("--acknowledge", what="../../etc/passwd")
 
     assert code == 3
-    assert "expected one incident, got none" in said
+    assert "expected an incident's id, or a release with attempts in the store, got neither" in said
 
 
 @given(st.binary(max_size=400) | st.text(max_size=200).map(str.encode))
