@@ -19,7 +19,7 @@ SERVERS ?= embedded
 	$(BIN)/python -m pip check --quiet
 	touch $@
 
-# The development stage on a practice network: FAULT=NAME[@STAGE] shows a red run.
+# A release from development to mainnet on a practice network: FAULT=NAME[@STAGE[/NODE]] shows a red run.
 rehearse: .venv/installed
 	$(BIN)/runbook rehearse $(foreach fault,$(FAULT),--fault $(fault))
 
