@@ -59,6 +59,8 @@ def rehearse(args: argparse.Namespace) -> int:
             if not args.json:
                 print(f"report  {report.output}")
     say("network down")
+    if code:
+        say("to follow what the card says, keep one up: runbook rehearse --serve")
     return code
 
 
