@@ -27,6 +27,8 @@ from .verified import digest_rows
 from .windows import window_rows
 
 Before = Callable[[], list[Row]]
+BUILD = "build"
+"""The phase that installs a release; its steps bear no other name."""
 BEHIND = 3
 """Blocks a node may be behind the others when it is called healthy."""
 
@@ -49,6 +51,12 @@ def roll(context: Context, applier: Applier, phase: Phase, before_wave: Before =
             if not all_pass(rows):
                 return False
     return True
+
+
+def has_begun(applier: Applier, phase: Phase) -> bool:
+    """Whether the journal shows a step of a phase, on a node of ours or of an operator's."""
+    steps = (body["step"].partition("-")[2].partition(".")[0] for body in applier.steps())
+    return any((name or BUILD) == phase.name for name in steps)
 
 
 def planned_rows(context: Context, item: str) -> list[Row]:
@@ -95,7 +103,7 @@ def _begin(
 
 def _step(what: str, phase: Phase) -> str:
     """A step's name in the journal: a change may take a node through several phases."""
-    return what if phase.name == "build" else f"{what}-{phase.name}"
+    return what if phase.name == BUILD else f"{what}-{phase.name}"
 
 
 def _node(context: Context, applier: Applier, phase: Phase, node: NodePlan) -> bool:

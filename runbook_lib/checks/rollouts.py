@@ -7,7 +7,7 @@ from typing import Any
 
 from ..changes.apply import Applier, Change, all_pass
 from ..changes.plan import Phase
-from ..changes.roll import planned_rows, roll
+from ..changes.roll import has_begun, planned_rows, roll
 from ..changes.state import differences
 from ..changes.windows import await_window, window_rows
 from ..context import Context
@@ -52,7 +52,7 @@ def rollout(
             rows = rows + more
         applier.rows += rows
         if not rows or all_pass(rows):
-            for phase in _phases(context, item):
+            for phase in _left(applier, _phases(context, item)):
                 if not roll(context, applier, phase, lambda: each_wave(context)):
                     break
         nodes = {node.node for phase in _phases(context, item) for node in phase.nodes}
@@ -106,6 +106,15 @@ def others_unchanged(context: Context) -> list[Row]:
         same = "as before"
         rows.append(check_row(name, "gates, untouched", same, ", ".join(moved) or same, not moved))
     return rows
+
+
+def _left(applier: Applier, phases: Sequence[Phase]) -> Sequence[Phase]:
+    """From the last phase that began: a node on which it is at work is no more as one before made it.
+
+    A phase begins when every node is as the one before it had to make it.
+    """
+    begun = [number for number, phase in enumerate(phases) if has_begun(applier, phase)]
+    return phases[max(begun, default=0) :]
 
 
 def _phases(context: Context, item: str) -> tuple[Phase, ...]:

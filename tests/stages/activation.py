@@ -1,6 +1,6 @@
-"""The testnet activation in a process of its own, without a kernel: what a test kills or interrupts.
+"""The activation of testnet or mainnet in a process of its own, without a kernel: what a test kills or interrupts.
 
-``python activation.py PARAMS.json``: opens the stage with those parameters and steps through it.
+``python activation.py STAGE PARAMS.json``: opens the stage with those parameters and steps through it.
 ``KILL_AT=N``: the process is killed as the N-th entry of this run has been appended
 (``KILL_AFTER_S``: that much later), and ``STOP_AT=N``: interrupted there, as Ctrl-C does. ``PAUSE_AT=N``: it says so and waits for its input.
 """
@@ -25,7 +25,11 @@ from runbook_lib.evidence.record import Entry, Record
 from runbook_lib.stage import open_stage
 from runbook_lib.strict import PROJECT
 
-DECLARED = ("testnet.ready.gates", "testnet.activate.deploy", "testnet.activate.gate")
+GATES = "testnet.ready.gates"
+CHANGES = {
+    "testnet": ("testnet.activate.deploy", "testnet.activate.gate"),
+    "mainnet": ("mainnet.activate.witness-gate",),
+}
 
 
 def watch_appends() -> None:
@@ -56,18 +60,19 @@ def watch_appends() -> None:
 
 
 def main() -> int:
-    playbook.DECLARED["testnet"] = DECLARED
-    playbook.PLAN_BEFORE["testnet"] = DECLARED[1]
+    name, file = sys.argv[1:]
+    playbook.DECLARED[name] = (*([GATES] if name == "testnet" else []), *CHANGES[name])
+    playbook.PLAN_BEFORE[name] = CHANGES[name][0]
     opening.require_order = lambda *given: None  # type: ignore[assignment]
-    params = json.loads(Path(sys.argv[1]).read_text())
-    stage = open_stage("testnet", **params)
+    stage = open_stage(name, **json.loads(Path(file).read_text()))
     watch_appends()
     try:
-        stage.check(testnet.gates)
+        if name == "testnet":
+            stage.check(testnet.gates)
         stage.plan(testnet.plan)
         # What is captured before and observed after needs telemetry, which this network has not.
-        stage.change(rollout(DECLARED[1], "{nodes} run the release"))
-        stage.change(rollout(DECLARED[2], "{nodes} have the gate on"))
+        for item in CHANGES[name]:
+            stage.change(rollout(item, "{nodes} as planned"))
         with suppress(StageRefused):
             stage.enforce()
         verdict = stage.verdict()

@@ -1,4 +1,4 @@
-"""A testnet activation that is killed, interrupted or met by another: it goes on where it stopped."""
+"""An activation that is killed, interrupted or met by another: it goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import pytest
 
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.evidence.record import parse
-from runbook_lib.params import TestnetParams
+from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.strict import PROJECT
 
@@ -29,16 +29,24 @@ from ..conftest import unmeasured
 from .conftest import entries
 
 DRIVER = Path(__file__).with_name("activation.py")
-OURS = ("test-1", "test-2", "test-3", "test-4")
-NODES = (*OURS, "test-5", "test-6", "test-7")
-DEPLOY, GATE = "testnet.activate.deploy", "testnet.activate.gate"
+NODES = {
+    "testnet": [f"test-{number}" for number in range(1, 8)],
+    "mainnet": [f"main-{number}" for number in range(1, 8)],
+}
+GATES = {"testnet": "malachite_consensus", "mainnet": "witness_network"}
+OURS = 4  # of the seven; each of the others has its own operator
+DEPLOY = "testnet.activate.deploy"
 
 
 @dataclass
 class Activation:
-    """One release's activation on a network, run by one process after the other."""
+    """One release's activation on a network, run by one process after the other.
+
+    Testnet installs the release and turns the gate on by a change each, mainnet both by one.
+    """
 
     network: RehearsalNetwork
+    stage: str
     release: str
     folder: Path = field(init=False)
     params: dict[str, Any] = field(init=False)
@@ -47,7 +55,7 @@ class Activation:
     def __post_init__(self) -> None:
         now = datetime.fromtimestamp(self.network.world.clock.now(), UTC).replace(microsecond=0)
         self.params = {
-            **TestnetParams().model_dump(),
+            **STAGE_PARAMS[self.stage]().model_dump(),
             "site": str(self.network.site),
             "release": self.release,
             "commit": self.network.release.commit,
@@ -55,7 +63,7 @@ class Activation:
             "window_end": (now + timedelta(hours=8)).isoformat(),
         }
         planned = self.run(mode="plan")
-        store = self.network.root / "store" / self.release / "testnet"
+        store = self.network.root / "store" / self.release / self.stage
         plan = next(e for e in entries(store / "0001") if e["kind"] == "plan")
         assert planned["exit_code"] == 0, planned
         self.params |= {"mode": "apply", "approved_plan": plan["body"]["digest"], "wait": True}
@@ -67,7 +75,7 @@ class Activation:
         file = self.network.root / f"{self.release}-{time.monotonic_ns()}.json"
         file.write_text(json.dumps({**self.params, **changes}))
         with subprocess.Popen(
-            [sys.executable, str(DRIVER), str(file)],
+            [sys.executable, str(DRIVER), self.stage, str(file)],
             env={**unmeasured(), **env},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -95,11 +103,11 @@ class Activation:
         parse((self.folder / "record.jsonl").read_bytes(), "record")
         done, events = self.steps("done"), self.network.world.events[self.before :]
         assert set(done.values()) == {1}
-        assert len(done) == 2 * 2 * len(OURS) + 2 * 3
+        assert len(done) == 2 * 2 * OURS + 2 * 3
         ups = Counter(event.node for event in events if event.kind == "up")
-        assert ups == dict.fromkeys(NODES, 2)
-        for name in NODES:
-            assert self.network.fleet.running[name].config.gates["malachite_consensus"]
+        assert ups == dict.fromkeys(NODES[self.stage], 2)
+        for name in NODES[self.stage]:
+            assert self.network.fleet.running[name].config.gates[GATES[self.stage]]
             assert self.network.fleet.running[name].build.version == "v1.4.0"
 
 
@@ -115,20 +123,25 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
         yield made
 
 
-@pytest.fixture
-def activation(network: RehearsalNetwork) -> Activation:
+def fresh(network: RehearsalNetwork, stage: str) -> Activation:
     """Of a release of its own, on a cluster that is as it began."""
-    network.reinstall("testnet")
-    adopt(str(network.site), "testnet")
+    network.reinstall(stage)
+    adopt(str(network.site), stage)
     artifacts = network.root / "artifacts"
     release = f"v1.4.0-{len(list(artifacts.iterdir()))}"
     (artifacts / release).symlink_to(artifacts / "v1.4.0")
-    return Activation(network, release)
+    return Activation(network, stage, release)
 
 
-def test_killed_twenty_times_it_is_made_once(activation: Activation) -> None:
+@pytest.fixture
+def activation(network: RehearsalNetwork) -> Activation:
+    return fresh(network, "testnet")
+
+
+@pytest.mark.parametrize("stage", NODES)
+def test_killed_twenty_times_it_is_made_once(network: RehearsalNetwork, stage: str) -> None:
     """Each run is killed as soon as it has journalled two more entries, the next goes on there."""
-    codes = []
+    activation, codes = fresh(network, stage), []
     while (found := activation.run({"KILL_AT": "4"}))["code"] == -signal.SIGKILL:
         codes.append(found["code"])
         assert len(codes) < 60
@@ -193,8 +206,12 @@ def test_two_applies_at_once_one_runs(activation: Activation, tmp_path: Path) ->
 
 @pytest.mark.torture
 @pytest.mark.parametrize("at", range(1, 66))
-def test_killed_at_any_entry_it_is_made_once(activation: Activation, at: int) -> None:
+@pytest.mark.parametrize("stage", NODES)
+def test_killed_at_any_entry_it_is_made_once(
+    network: RehearsalNetwork, stage: str, at: int
+) -> None:
     """Every point of the journal, one by one."""
+    activation = fresh(network, stage)
     activation.run({"KILL_AT": str(at)})
     found = activation.run()
 
