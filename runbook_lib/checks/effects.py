@@ -115,7 +115,7 @@ def gated(plan: Plan, item: str, gate: str) -> tuple[list[str], list[str], list[
     own = [number for number, phase in enumerate(plan.phases) if phase.item == item]
     for phase in plan.phases[: own[-1] + 1]:  # a change may have several
         after |= {node.node: node.after.gates for node in phase.nodes}
-    mine = [node.node for phase in plan.of(item) for node in phase.nodes]
+    mine = list(dict.fromkeys(node.node for phase in plan.of(item) for node in phase.nodes))
     on = [name for name, gates in after.items() if gates.get(gate) and name not in mine]
     off = [name for name, gates in after.items() if not gates.get(gate)]
     return [name for name in mine if name not in off], on, off

@@ -320,7 +320,15 @@ _ALL = (
     Fault("alert-unhealthy", _ALERTS, "FAIL", "an alert cannot be evaluated", "telemetry"),
     Fault("alerts-not-loaded", _ALERTS, "INCONCLUSIVE", "no such alert is loaded", "telemetry"),
     Fault("promtool-missing", _ALERTS, "INCONCLUSIVE", "no program tests the rules", "command"),
-    Fault("rewards-stall", _OBSERVE, "INCONCLUSIVE", "no reward is credited", "chain", "canary"),
+    Fault(
+        "rewards-stall",
+        _OBSERVE,
+        "INCONCLUSIVE",
+        "no reward is credited",
+        "chain",
+        "canary",
+        also=(_WITNESS,),
+    ),
     Fault(
         "reward-on-other-node", _OBSERVE, "FAIL", "gate off, rewarded", "chain", "canary", "main-3"
     ),
@@ -332,7 +340,15 @@ _ALL = (
     ),
     Fault("hash-split", _OBSERVE, "FAIL", "a node has another block", "rpc", "canary"),
     Fault("slashing", _OBSERVE, "FAIL", "a validator is slashed", "chain", "canary"),
-    Fault("witness-silent", _CLIENTS, "INCONCLUSIVE", "no witness message", "chain", "canary"),
+    Fault(
+        "witness-silent",
+        _CLIENTS,
+        "INCONCLUSIVE",
+        "no witness message",
+        "chain",
+        "canary",
+        also=(_WITNESS,),
+    ),
     Fault("relay-drops", _CLIENTS, "FAIL", "a relay drops gossip", "telemetry", "canary", "main-2"),
     Fault("canary-slow", _REGRESSION, "FAIL", "slower by half", "telemetry", "mainnet", "main-1"),
     Fault(
