@@ -7,6 +7,7 @@ got Y``. Exit codes: 0 passed, 1 refused, 2 inconclusive, 3 broken or wrong usag
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,15 +43,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code: int = args.run(args)
     except RunbookError as error:
-        print(error, file=sys.stderr)
-        code = error.exit_code
-        if args.json:
-            print_json({"outcome": "INCONCLUSIVE", "exit_code": code, "error": str(error)})
+        code = _tell(str(error), error.exit_code, as_json=args.json)
     except KeyboardInterrupt:
         print("runbook: cancelled", file=sys.stderr)
         code = 3
     except BrokenPipeError:
         code = 3
+    except OSError as error:
+        if error.filename is None:
+            raise  # a defect of ours, not a file of somebody's
+        expected = "expected a file or folder that can be used"
+        said = f"{os.fsdecode(error.filename)}: {expected}, got: {error.strerror}"
+        code = _tell(said, 3, as_json=args.json)
+    return code
+
+
+def _tell(error: str, code: int, *, as_json: bool) -> int:
+    print(error, file=sys.stderr)
+    if as_json:
+        print_json({"outcome": "INCONCLUSIVE", "exit_code": code, "error": error})
     return code
 
 

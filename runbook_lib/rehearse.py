@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,8 @@ def _require_down(root: Path) -> None:
     """A network that is up keeps its folder. Raises ParameterError."""
     try:
         pid = int(json.loads((root / "network.json").read_bytes())["pid"])
-        os.kill(pid, 0)
+        with suppress(PermissionError):  # somebody else's: there all the same
+            os.kill(pid, 0)
     except (OSError, ValueError, KeyError, TypeError):
         return  # stopped, or killed without a word
     raise ParameterError(

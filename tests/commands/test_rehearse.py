@@ -46,10 +46,17 @@ def test_a_folder_that_will_not_do_is_named(terminal: Terminal, tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+@pytest.mark.parametrize("mine", [True, False])
 def test_a_network_that_is_up_keeps_its_folder(
-    terminal: Terminal, tmp_path: Path, monkeypatch: Any
+    terminal: Terminal, tmp_path: Path, monkeypatch: Any, mine: bool
 ) -> None:
-    """A second one would move the first one's site file away from under it."""
+    """A second one would move the first one's site file away from under it, whoever started that."""
+
+    def kill(pid: int, number: int) -> None:
+        if not mine:
+            raise PermissionError
+
+    monkeypatch.setattr(rehearse.os, "kill", kill)
     served = tmp_path / "network"
     served.mkdir()
     (served / "network.json").write_text(json.dumps({"pid": os.getpid()}))

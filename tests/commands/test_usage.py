@@ -121,6 +121,26 @@ def test_a_cancelled_command_says_so(terminal: Terminal, monkeypatch: Any) -> No
     assert terminal.err == ""
 
 
+def test_a_file_that_cannot_be_used_is_named(terminal: Terminal, monkeypatch: Any) -> None:
+    """A store without permission, a full disk: one line and exit 3, whatever command met it."""
+
+    def denied(args: Any) -> int:
+        raise PermissionError(13, "Permission denied", "/srv/store/.locks/release-v1.lock")
+
+    said = (
+        "/srv/store/.locks/release-v1.lock: expected a file or folder that can be used,"
+        " got: Permission denied"
+    )
+    monkeypatch.setattr(evidence, "verify", denied)
+    assert terminal.run("verify", "x") == 3
+    assert terminal.err == f"{said}\n"
+    assert terminal.json("verify", "x") == {
+        "outcome": "INCONCLUSIVE",
+        "exit_code": 3,
+        "error": said,
+    }
+
+
 def test_faults_are_listed(terminal: Terminal) -> None:
     """With the item that must notice each, and its outcome."""
     document = terminal.json("rehearse", "--list-faults")
