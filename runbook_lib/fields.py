@@ -35,7 +35,12 @@ def parse_instant(text: str) -> datetime:
         raise ValueError("expected an instant such as 2026-01-31T12:00:00Z") from None
     if instant.tzinfo is None:
         raise ValueError("expected an instant with its offset, such as 2026-01-31T12:00:00Z")
-    return instant.astimezone(UTC)
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:  # of no year that UTC has a number for
+        raise ValueError(
+            "expected an instant between the years 1 and 9999 in UTC, such as 2026-01-31T12:00:00Z"
+        ) from None
 
 
 def _instant(value: str) -> str:

@@ -58,10 +58,11 @@ _PLACES = {
     "reason": "REASON",
 }
 _ANOMALY = r"A[0-9a-f]{8}"
-# "decide" is a word that people use: it is ours only before an anomaly's id.
+# "decide" is a word that people use: it is ours only before an anomaly's id. A verb is ASCII: any
+# case of Unicode's would take in letters that are another's (long s, dotless i).
 _LINE = re.compile(
-    rf"\s*/?(acknowledge(?:-anomaly)?|sign-off|approve|withdraw|decide(?=\s+{_ANOMALY}\s))(?!\S)(.*)",
-    re.I | re.S,
+    rf"\s*/?((?ai:acknowledge(?:-anomaly)?|sign-off|approve|withdraw|decide(?=\s+{_ANOMALY}\s)))(?!\S)(.*)",
+    re.S,
 )
 _HIDDEN = re.compile(r"<!--.*?(?:-->|\Z)|^ {0,3}(`{3,}|~{3,}).*?(?:^ {0,3}\1|\Z)", re.S | re.M)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
