@@ -88,7 +88,11 @@ def _told(epoch: Epoch) -> dict[str, str | int]:
 
 
 def votes(context: Context, canaries: Sequence[str], spans: Sequence[Span]) -> list[Row]:
-    """Each canary's votes in each epoch beside the median validator's. Raises SourceError."""
+    """Each canary's votes in each epoch beside the median of the other validators'.
+
+    Nodes that do not vote are no measure, nor are canaries of each other; when less than half of
+    the others are known, nothing is. Raises SourceError.
+    """
     latency = next(name for name in counters(context, "consensus_latency") if "vote" in name)
     seen = traffic(context, [latency], "validator", spans[0].start, spans[-1].end)
     addresses = {node.name: node.validator for node in context.cluster.nodes}
@@ -98,14 +102,18 @@ def votes(context: Context, canaries: Sequence[str], spans: Sequence[Span]) -> l
             name: seen.of(address, span, context.params.max_missing)
             for name, address in addresses.items()
         }
-        usual = median(each.amount for each in counted.values())
+        others = [counted[n] for n, address in addresses.items() if address and n not in canaries]
+        known = [each.amount for each in others if each.covered]
+        usual = median(known) if known and 2 * len(known) >= len(others) else 0.0
         for name in canaries:
             own, what = counted[name], f"votes, {span.name}"
             least = round(VOTES_OF_MEDIAN * usual, 1)
             expected = f"at least {least:g}, {VOTES_OF_MEDIAN:.0%} of the median validator's"
-            if not usual > 0 or not own.covered:
-                got = "too many points missing" if usual > 0 else "nobody's votes are counted"
+            if not usual > 0:
+                got = f"votes are counted of {len(known)} of {len(others)} other validators"
                 rows.append(unknown_row(name, what, expected, got))
+            elif not own.covered:
+                rows.append(unknown_row(name, what, expected, "too many points missing"))
             else:
                 rows.append(check_row(name, what, expected, own.amount, own.amount >= least))
     return rows

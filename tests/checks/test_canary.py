@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -12,11 +14,13 @@ from hypothesis import strategies as st
 
 from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
 from runbook_lib.changes.state import NodeState
+from runbook_lib.checks import observe
 from runbook_lib.checks.effects import Counted, Span, Traffic, _off, _on, gated
 from runbook_lib.checks.ledger import PER_BLOCK, _gain
-from runbook_lib.checks.observe import _hashes, _slashing
+from runbook_lib.checks.observe import _hashes, _slashing, votes
+from runbook_lib.context import Context
 from runbook_lib.errors import SourceError
-from runbook_lib.outcomes import Outcome
+from runbook_lib.outcomes import Outcome, Row
 from runbook_lib.sources.node import Consensus
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -152,6 +156,56 @@ def test_silence_of_a_gate_that_is_off_needs_a_node_that_tells(
 ) -> None:
     """Absent series prove nothing of a node whose telemetry is absent too; traffic disproves."""
     assert _off("n", GATE, EPOCH, seen, told).outcome is outcome
+
+
+# --- votes ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def voted(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Rows of the canaries' votes where validators vote at some rates; one called o* is none."""
+
+    def rows(rates: dict[str, float], *canaries: str) -> list[Row]:
+        index = pd.date_range(START, periods=61, freq="60s")
+        frame = pd.DataFrame({name: [rate] * 61 for name, rate in rates.items()}, index=index)
+        monkeypatch.setattr(observe, "counters", lambda *given: ["votes_count"])
+        monkeypatch.setattr(observe, "traffic", lambda *given: Traffic(frame))
+        nodes = [SimpleNamespace(name=n, validator="" if n[0] == "o" else n) for n in rates]
+        cluster, params = SimpleNamespace(nodes=nodes), SimpleNamespace(max_missing=0.02)
+        context = SimpleNamespace(cluster=cluster, params=params)
+        return votes(cast(Context, context), canaries, [EPOCH])
+
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("rates", "canaries"),
+    [
+        ({"a": 0.4, "b": 1.0, "c": 1.0}, "a"),
+        ({"a": 0.4, "b": 1.0, "c": 1.0, "o1": np.nan, "o2": np.nan, "o3": np.nan}, "a"),
+        ({"a": 0.4, "b": 0.4, "c": 0.4, "d": 1.0, "e": 1.0}, "abc"),
+        ({"a": 0.4, "b": 1.0, "c": 1.0, "d": np.nan, "e": np.nan}, "a"),
+    ],
+    ids=["alone", "beside nodes that do not vote", "among many", "beside unknown ones"],
+)
+def test_a_canary_is_held_to_the_validators_that_are_none(
+    voted: Any, rates: dict[str, float], canaries: str
+) -> None:
+    """Not to nodes that never vote, nor to canaries that vote as little."""
+    found = [(row.subject, row.expected, row.observed, row.outcome) for row in voted(rates, *canaries)]
+
+    expected = "at least 3240, 90% of the median validator's"
+    assert found == [(name, expected, 1440.0, Outcome.FAIL) for name in canaries]
+
+
+def test_without_the_others_votes_nothing_is_known(voted: Any) -> None:
+    """Less than half of them are no measure."""
+    [row] = voted({"a": 1.0, "b": 1.0, "c": np.nan, "d": np.nan}, "a")
+
+    assert (row.outcome, row.observed) == (
+        Outcome.INCONCLUSIVE,
+        "votes are counted of 1 of 3 other validators",
+    )
 
 
 # --- who has the gate -----------------------------------------------------------------------------
