@@ -1,7 +1,8 @@
 """Rolling a phase over its nodes: wave by wave, stopping at the first node that is not healthy.
 
 Before each wave: its window, its guards, its margin. After each: every node read back, and the
-chain still committing. What is done already is read back, and not repeated.
+chain still committing. What an earlier try did is read back and not repeated; that the chain bore
+it is judged again, before anything follows: the try may have ended on just that.
 """
 
 from __future__ import annotations
@@ -35,9 +36,12 @@ BEHIND = 3
 
 def roll(context: Context, applier: Applier, phase: Phase, before_wave: Before = list) -> bool:
     """Make a phase. False when it stopped, with the rows that say why."""
+    earlier: list[str] = []
     for number, wave in enumerate(phase.waves):
         left = _left(context, applier, phase, wave)
         turns: Turns = [wave]
+        if left and not _still_healthy(context, applier, earlier):
+            return False
         if left and not (turns := _begin(context, applier, phase, number, before_wave)):
             return False
         if is_theirs(phase, wave):
@@ -45,12 +49,31 @@ def roll(context: Context, applier: Applier, phase: Phase, before_wave: Before =
                 return False
         elif not all(_node(context, applier, phase, phase.node(name)) for name in wave):
             return False
-        if left and isinstance(context.params, RolloutParams):
-            rows = healthy(context, wave)
-            applier.rows += rows
-            if not all_pass(rows):
-                return False
-    return True
+        if left and not _all_healthy(context, applier, wave):
+            return False
+        earlier = [] if left else [*earlier, *_changed(phase, wave)]
+    return _still_healthy(context, applier, earlier)
+
+
+def _changed(phase: Phase, wave: Sequence[str]) -> list[str]:
+    """The nodes of a wave that the phase makes something else of."""
+    return [name for name in wave if phase.node(name).before != phase.node(name).after]
+
+
+def _still_healthy(context: Context, applier: Applier, earlier: Sequence[str]) -> bool:
+    """Whether the chain bears what earlier tries did to some nodes."""
+    # Tapes from before this was asked hold no answer: what they were judged to be, they stay.
+    asked = bool(earlier) and context.scope.notice("waves of earlier tries", lambda: "judged again")
+    return not asked or _all_healthy(context, applier, earlier)
+
+
+def _all_healthy(context: Context, applier: Applier, nodes: Sequence[str]) -> bool:
+    """Whether the chain bears what was done to some nodes; rows say so."""
+    if not isinstance(context.params, RolloutParams):
+        return True
+    rows = healthy(context, nodes)
+    applier.rows += rows
+    return all_pass(rows)
 
 
 def has_begun(applier: Applier, phase: Phase) -> bool:

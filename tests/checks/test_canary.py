@@ -192,7 +192,9 @@ def test_a_canary_is_held_to_the_validators_that_are_none(
     voted: Any, rates: dict[str, float], canaries: str
 ) -> None:
     """Not to nodes that never vote, nor to canaries that vote as little."""
-    found = [(row.subject, row.expected, row.observed, row.outcome) for row in voted(rates, *canaries)]
+    found = [
+        (row.subject, row.expected, row.observed, row.outcome) for row in voted(rates, *canaries)
+    ]
 
     expected = "at least 3240, 90% of the median validator's"
     assert found == [(name, expected, 1440.0, Outcome.FAIL) for name in canaries]

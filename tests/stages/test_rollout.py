@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -18,12 +18,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from runbook_lib import opening, playbook
 from runbook_lib.canonical import canonical
+from runbook_lib.changes import roll
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import testnet
+from runbook_lib.context import Context
 from runbook_lib.errors import ParameterError, StageRefused, StoreError
 from runbook_lib.evidence.store import Store
 from runbook_lib.next_steps import next_steps
-from runbook_lib.outcomes import Outcome
+from runbook_lib.outcomes import Outcome, Row, check_row
 from runbook_lib.params import TestnetParams
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import Entry, mutations, read_entries
@@ -310,3 +312,27 @@ def test_an_apply_opens_only_on_the_stage_before(
         open_stage("testnet", **{**team.params, **window, "mode": "apply", "approved_plan": digest})
 
     assert len(store.attempts(team.release)) == before
+
+
+def test_a_wave_that_was_not_healthy_is_judged_again_before_the_next(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its steps are done, and that is no proof that the chain bears them: nothing follows until it is."""
+    digest, window = team.planned()
+    told = {"approved_plan": digest, "approvals": [team.approve(digest)], **window}
+    asked: list[list[str]] = []
+
+    def ill(context: Context, nodes: Sequence[str]) -> list[Row]:
+        asked.append(list(nodes))
+        return [check_row(nodes[0], "blocks behind", "at most 3", 99, ok=False)]
+
+    monkeypatch.setattr(roll, "healthy", ill)
+    verdict, folder = team.walk(mode="apply", **told)
+    made = len(team.changed(folder))
+    again = {"attempt": verdict.attempt, "retry_reason": "looked at it"}
+    verdict, _ = team.walk(mode="apply", **told, **again)
+
+    items = {item.item: item for item in verdict.items}
+    assert items[DEPLOY].reason == f"{asked[0][0]}: blocks behind: expected at most 3, got 99"
+    assert asked == [asked[0], asked[0]]
+    assert len(team.changed(folder)) == made
