@@ -14,10 +14,11 @@ from ..errors import SourceError
 from ..files import replace_file
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
-from ..playbook import COUNCIL
+from ..playbook import COUNCIL, NOW_SOURCE_LAG
 from ..sources.governance import Announcement, Governance
 from ..sources.process import Ended
 from ..wording import utc
+from .rollouts import captured
 
 ITEM = "mainnet.activate.announce"
 
@@ -96,7 +97,11 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
         told = Step("announcement", "announce", announce, lambda: _standing(context) is not None)
         frozen = Step("proposals", "freeze", freeze, lambda: _frozen(context))
         if applier.step(told) and applier.step(frozen):
-            applier.rows += _read_back(context)
+            rows, since = _read_back(context)
+            applier.rows += rows
+            if since is not None and _first_frozen(context) is None:
+                kept = {"item": ITEM, "data": {"frozen_since": since.isoformat()}}
+                context.record.append("captured", kept)
             note = f"closing duty of {duty.observed}: unfreeze governance proposals"
             noted = [e.body["text"] for e in context.record.entries() if e.kind == "note"]
             if note not in noted:
@@ -116,7 +121,8 @@ def _frozen(context: Context) -> bool:
         return False
 
 
-def _read_back(context: Context) -> list[Row]:
+def _read_back(context: Context) -> tuple[list[Row], datetime | None]:
+    """Both as others see them, and since when proposals are frozen."""
     start, end = context.params.window
     what, expected = "stands", f"{utc(start)} to {utc(end)}"
     try:
@@ -127,21 +133,46 @@ def _read_back(context: Context) -> list[Row]:
             rows.append(_notice(context, found.at))
     except SourceError as error:
         rows = [context.unreadable(what, expected, error)]
-    return [*rows, frozen_row(context)]
+    row, since = _freeze(context)
+    return [*rows, row], since
 
 
 def frozen_row(context: Context) -> Row:
-    """Whether new proposals are frozen and none came since: judged before every wave as well."""
+    """Whether new proposals are frozen and none came since: judged before every wave as well.
+
+    The freeze is the one that was read back when it was announced: between one that was lifted and
+    the next, proposals may have come and gone.
+    """
+    return _freeze(context)[0]
+
+
+def _freeze(context: Context) -> tuple[Row, datetime | None]:
+    """The row, and since when proposals are frozen, where that holds."""
     what, expected = "new ones", "frozen, none since"
     try:
         found = Governance(context.scope, context.site.commands).proposals()
     except SourceError as error:
-        return context.unreadable(what, expected, error)
-    if not found.frozen or found.since is None:
-        return check_row("proposals", what, expected, "not frozen", ok=False)
-    late = [one.id for one in found.open if one.created_at > found.since]
-    got = f"since {utc(found.since)}: {', '.join(late)}" if late else "frozen, none since"
-    return check_row("proposals", what, expected, got, not late)
+        return context.unreadable(what, expected, error), None
+    since, first = found.since, _first_frozen(context)
+    if not found.frozen or since is None:
+        return check_row("proposals", what, expected, "not frozen", ok=False), None
+    if since > context.now + NOW_SOURCE_LAG:
+        got = f"frozen from {utc(since)} on, which is still to come"
+        return unknown_row("proposals", what, expected, got, return_at=since), None
+    if first is not None and since > first:
+        got = (
+            f"frozen since {utc(first)}, lifted, and frozen again {utc(since)}; start a new attempt"
+        )
+        return check_row("proposals", what, expected, got, ok=False), None
+    late = [one.id for one in found.open if one.created_at > since]
+    got = f"since {utc(since)}: {', '.join(late)}" if late else "frozen, none since"
+    return check_row("proposals", what, expected, got, not late), since
+
+
+def _first_frozen(context: Context) -> datetime | None:
+    """Since when proposals were frozen as this attempt first read it back; None before that."""
+    kept = captured(context.journal, ITEM)
+    return datetime.fromisoformat(kept["frozen_since"]) if kept is not None else None
 
 
 announce = Change(ITEM, _plan, _apply)

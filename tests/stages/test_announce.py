@@ -15,14 +15,16 @@ import yaml
 from runbook_lib import opening, playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import mainnet
-from runbook_lib.checks.announce import ITEM
+from runbook_lib.checks.announce import ITEM, frozen_row
 from runbook_lib.errors import StageRefused
+from runbook_lib.outcomes import Outcome
 from runbook_lib.params import MainnetParams
 from runbook_lib.rehearsal.faults.table import FAULTS
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode, Verdict
+from runbook_lib.wording import utc
 
 from .faulting import EXIT
 
@@ -129,6 +131,44 @@ def test_announcing_again_repeats_nothing(network: RehearsalNetwork) -> None:
 
     assert again.exit_code is ExitCode.PASSED
     assert len(mutations(read_entries(folder / "tape"))) == 2
+
+
+def test_a_freeze_that_was_lifted_in_between_is_another(network: RehearsalNetwork) -> None:
+    """Judged before a wave: proposals may have come and gone while there was none."""
+    _, folder = run(network)
+    params = json.loads((folder / "record.jsonl").read_text().splitlines()[0])["body"]["params"]
+    board = network.root / "frozen.json"
+    before = datetime.fromisoformat(json.loads(board.read_text()))
+    again = {**MainnetParams().model_dump(), **params, "attempt": int(folder.name)}
+    stage = open_stage("mainnet", **again)
+    try:
+        same = frozen_row(stage._tries.context(ITEM, 2))
+        board.write_text(json.dumps((before + timedelta(seconds=1)).isoformat()))
+        anew = frozen_row(stage._tries.context(ITEM, 3))
+    finally:
+        stage.close()
+
+    assert (same.outcome, same.observed) == (Outcome.PASS, "frozen, none since")
+    again = utc(before + timedelta(seconds=1))
+    assert (anew.outcome, anew.observed) == (
+        Outcome.FAIL,
+        f"frozen since {utc(before)}, lifted, and frozen again {again}; start a new attempt",
+    )
+
+
+def test_a_freeze_that_is_still_to_come_is_none(network: RehearsalNetwork) -> None:
+    """Until then anything may be proposed; the card says when to come back."""
+    now = datetime.fromtimestamp(network.world.clock.now(), UTC).replace(microsecond=0)
+    begins = now + timedelta(hours=3)
+    (network.root / "frozen.json").write_text(json.dumps(begins.isoformat()))
+
+    verdict, _ = run(network)
+
+    assert (verdict.exit_code, verdict.return_at) == (ExitCode.WAITING, begins)
+    assert verdict.items[0].reason == (
+        "proposals: new ones: expected frozen, none since, got frozen from"
+        f" {utc(begins)} on, which is still to come"
+    )
 
 
 @pytest.mark.parametrize("fault", MINE, ids=lambda fault: fault.name)
