@@ -21,7 +21,7 @@ from .apply import POLL_S, Applier, Step, all_pass
 from .margin import Turns, margin
 from .operators import instructed, is_theirs, roll_theirs
 from .phases import reproduce
-from .plan import NodePlan, Phase
+from .plan import NodePlan, Phase, Plan
 from .read_back import read_back, runs_as_planned
 from .targets import keep_target
 from .verified import digest_rows
@@ -113,8 +113,7 @@ def _begin(
     rows = [*before_wave(), *digest_rows(context, context.plan)]
     turns: Turns = [phase.waves[number]]
     if isinstance(context.params, RolloutParams):
-        left = sum(len(wave) for wave in phase.waves[number:])
-        rows += window_rows(context, left, at=context.scope.reread())
+        rows += window_rows(context, _to_come(context.plan, phase, number), at=context.scope.reread())
         row, turns = margin(context, phase, number)
         rows.append(row)
     bad = [row for row in rows if row.outcome is not Outcome.PASS]
@@ -122,6 +121,14 @@ def _begin(
         bad.append(unknown_row(f"wave {number + 1}", "every guard still holds", "holds", why))
     applier.rows += bad
     return [] if bad else turns
+
+
+def _to_come(plan: Plan, phase: Phase, number: int) -> int:
+    """How many nodes a change has before it, from a wave on: later phases of it belong to it too."""
+    phases = plan.of(phase.item)
+    later = phases[[one.name for one in phases].index(phase.name) + 1 :]
+    waves = [*phase.waves[number:], *(wave for one in later for wave in one.waves)]
+    return sum(len(wave) for wave in waves)
 
 
 def _step(what: str, phase: Phase) -> str:

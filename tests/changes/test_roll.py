@@ -1,0 +1,70 @@
+"""Whether a wave may begin: what is still to come must have room in the window."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from runbook_lib.changes import roll
+from runbook_lib.changes.apply import Applier
+from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
+from runbook_lib.changes.state import NodeState
+from runbook_lib.context import Context
+from runbook_lib.outcomes import check_row
+from runbook_lib.params import MainnetParams
+
+ITEM = "mainnet.activate.witness-gate"
+END = datetime(2026, 12, 1, 16, tzinfo=UTC)
+WAS = NodeState(gates={"a": False}, channel="canary", binary="sha256:1", config="sha256:1")
+BUILT = WAS.model_copy(update={"binary": "sha256:2"})
+GATED = BUILT.model_copy(update={"gates": {"a": True}, "config": "sha256:3"})
+
+
+def phase(name: str, before: NodeState, after: NodeState, item: str = ITEM) -> Phase:
+    nodes = tuple(
+        NodePlan(node=node, control="ours", before=before, after=after) for node in ("n1", "n2")
+    )
+    return Phase(item=item, name=name, nodes=nodes, waves=(("n1",), ("n2",)))
+
+
+PLAN = Plan(
+    stage="mainnet", release="v1", commit="c" * 40, cluster="mainnet", chain_id="rpp",
+    artifact=Artifact(path="rpp-node", digest="sha256:2"), policy="sha256:p",
+    phases=(phase("build", WAS, BUILT), phase("gates", BUILT, GATED), phase("x", GATED, GATED, "y")),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("number", "wave", "needs"),
+    [(0, 0, 40), (0, 1, 30), (1, 0, 20), (1, 1, 10)],
+    ids=["build 1", "build 2", "gates 1", "gates 2"],
+)
+def test_a_wave_begins_only_with_room_for_all_that_the_change_still_does(
+    monkeypatch: pytest.MonkeyPatch, number: int, wave: int, needs: int
+) -> None:
+    """Ten minutes a node: the later phases of the change count as well, those of another do not."""
+    good = check_row("quorum", "power", "up", "up", ok=True)
+    monkeypatch.setattr(roll, "margin", lambda context, phase, number: (good, [["n1"]]))
+    monkeypatch.setattr(roll, "digest_rows", lambda context, plan: [])
+    params = MainnetParams(
+        window_start=(END - timedelta(hours=4)).isoformat(),
+        window_end=END.isoformat(),
+        minutes_per_node=10.0,
+    ).model_copy(update={"mode": "apply"})
+
+    def may_begin(left: float) -> tuple[bool, list[object]]:
+        now = END - timedelta(minutes=left)
+        context: Any = SimpleNamespace(
+            plan=PLAN, params=params, require_going_on=lambda: None,
+            scope=SimpleNamespace(reread=lambda: now), site=SimpleNamespace(freezes=[]),
+        )  # fmt: skip
+        applier = Applier(cast(Context, context), 7)
+        turns = roll._begin(context, applier, PLAN.phases[number], wave, list)
+        return bool(turns), [row.expected for row in applier.rows]
+
+    assert may_begin(needs) == (True, [])
+    span = "2026-12-01 12:00:00 UTC to 2026-12-01 16:00:00 UTC"
+    assert may_begin(needs - 1) == (False, [f"{span}, {needs} min before its end"])
