@@ -113,7 +113,9 @@ def _begin(
     rows = [*before_wave(), *digest_rows(context, context.plan)]
     turns: Turns = [phase.waves[number]]
     if isinstance(context.params, RolloutParams):
-        rows += window_rows(context, _to_come(context.plan, phase, number), at=context.scope.reread())
+        rows += window_rows(
+            context, _to_come(context.plan, phase, number), at=context.scope.reread()
+        )
         row, turns = margin(context, phase, number)
         rows.append(row)
     bad = [row for row in rows if row.outcome is not Outcome.PASS]

@@ -10,7 +10,8 @@ A line begins with the verb (any case, a ``/`` before it allowed) and holds noth
     withdraw    [VERB [what was said, or its beginning]] takes back all earlier words like it
 
 START and END are ISO 8601 instants with their offset. A withdrawal that cannot be read takes back
-all that its readable beginning covers. Lines in fenced blocks and hidden comments say nothing.
+all that its readable beginning covers. Lines in fenced blocks and hidden comments say nothing,
+but for withdrawals: what is a block to us may be none to their writer.
 
 A file is ``{"statement": {...}, "signature": BASE64}``: Ed25519 over the canonical JSON of the
 statement, which holds ``kind`` (the verb), ``release``, ``stage``, ``window`` (START/END),
@@ -64,7 +65,11 @@ _LINE = re.compile(
     rf"\s*/?((?ai:acknowledge(?:-anomaly)?|sign-off|approve|withdraw|decide(?=\s+{_ANOMALY}\s)))(?!\S)(.*)",
     re.S,
 )
-_HIDDEN = re.compile(r"<!--.*?(?:-->|\Z)|^ {0,3}(`{3,}|~{3,}).*?(?:^ {0,3}\1|\Z)", re.S | re.M)
+# A fence of backticks has none behind it on its line, and ends at one with nothing behind it.
+_HIDDEN = re.compile(
+    r"<!--.*?(?:-->|\Z)|^ {0,3}(`{3,}+(?![^\n]*`)|~{3,}).*?(?:^ {0,3}\1[`~]*[ \t]*$|\Z)",
+    re.S | re.M,
+)
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -195,19 +200,21 @@ def _joined(form: tuple[str, ...], words: list[str]) -> list[str]:
 
 
 def lines(body: str) -> Iterator[Said | Malformed]:
-    """Every word of a comment. A withdrawal that cannot be read is both, and counts."""
+    """Every word of a comment. A withdrawal that cannot be read, or seen, is both, and counts."""
+    body = re.sub(r"\r\n?", "\n", body)
     hidden = [found.span() for found in _HIDDEN.finditer(body)]
     at = 0
-    for text in re.findall(r"[^\r\n]*(?:\r\n?|\n|\Z)", body):
+    for text in re.findall(r"[^\n]*(?:\n|\Z)", body):
         begin, at = at, at + len(text)
         if (found := _LINE.fullmatch(text)) is None:
             continue
         verb, words = found[1].lower(), found[2].split()
-        if any(start < at and begin < end for start, end in hidden):
+        unseen = any(start < at and begin < end for start, end in hidden)
+        if unseen:
             yield Malformed(visible(text.strip(), 250), "it stands in a block that is no text")
-        elif verb == "withdraw":
+        if verb == "withdraw":
             yield from _withdrawal(text, words)
-        else:
+        elif not unseen:
             try:
                 yield parse_said(verb, words)
             except ValueError as error:

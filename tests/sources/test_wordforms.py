@@ -122,6 +122,9 @@ def test_prose_and_quotations_say_nothing(body: str) -> None:
         f"~~~text\napprove {PLAN}",
         f"<!--\napprove {PLAN}\n-->",
         f"<!-- \n\napprove {PLAN}",
+        f"```\n``` goes on\napprove {PLAN}\n```",
+        f"````\n```\napprove {PLAN}\n````",
+        f"see\r```\rapprove {PLAN}\r```",
     ],
 )
 def test_a_line_that_readers_do_not_see_as_text_says_nothing(body: str) -> None:
@@ -129,6 +132,25 @@ def test_a_line_that_readers_do_not_see_as_text_says_nothing(body: str) -> None:
     found = Malformed(f"approve {PLAN}", "it stands in a block that is no text")
     assert list(lines(body)) == [found]
     assert list(lines(f"```\nx\n```\napprove {PLAN}")) == [APPROVE]
+
+
+def test_a_line_behind_what_only_looks_like_a_block_is_text() -> None:
+    """A fence of backticks with a backtick behind it opens none; spaces behind one still end it."""
+    assert list(lines(f"```x```\napprove {PLAN}")) == [APPROVE]
+    assert list(lines(f"```\nx\n`````  \napprove {PLAN}")) == [APPROVE]
+
+
+@pytest.mark.parametrize(
+    "before", ["```\n", "see `<!--` in the text\n", "<!-->\n"], ids=["fence", "code", "comment"]
+)
+def test_a_withdrawal_counts_wherever_it_stands(before: str) -> None:
+    """What we take for a block its writer may have seen as text: in doubt they do not agree."""
+    line = f"withdraw approve {PLAN}"
+
+    assert list(lines(before + line)) == [
+        Malformed(line, "it stands in a block that is no text"),
+        Said("approve", True, plan=PLAN),
+    ]
 
 
 @given(st.text() | st.text(alphabet="approve withdraw`~<!->\n\r:/", max_size=200))
