@@ -53,6 +53,17 @@ class Anomaly:
         row = self.row
         return f"{row.subject}: {row.what}: expected {row.expected}, got {row.observed} {row.unit}"
 
+    @property
+    def restarted(self) -> datetime | None:
+        """Where the watch begins anew by its decision: never before what was found.
+
+        A word is of the instant that its speaker's clock says; a wrong one would leave the window
+        as it is, and the finding out of it.
+        """
+        if self.decided is None or self.decided.kind != "restart":
+            return None
+        return max(self.decided.at, self.at)
+
     def rows(self, trouble: str) -> list[Row]:
         """The finding, until a decision restarts the watch, and who decided what of it.
 

@@ -90,11 +90,7 @@ class Watching:
 
     def _place(self) -> None:
         params: MainnetParams = self.context.params
-        again = [
-            each.decided.at
-            for each in known(self.log)
-            if each.decided is not None and each.decided.kind == "restart"
-        ]
+        again = [at for each in known(self.log) if (at := each.restarted) is not None]
         span, apart = timedelta(hours=params.watch_hours), timedelta(minutes=params.look_minutes)
         left_out = restarts(self.context.journal)
         self.slots = Slots.of(max([self.effect, *again]), span, apart, left_out)

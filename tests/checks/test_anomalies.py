@@ -92,6 +92,16 @@ def test_after_a_decision_what_begins_anew_is_another(
     assert found_at(log) == opened
 
 
+@pytest.mark.parametrize(("said", "anew"), [(16, 16), (15, 15), (-600, 15)])
+def test_a_restart_never_begins_before_what_was_found(log: Log, said: float, anew: float) -> None:
+    """Whatever the clock of who decides says: what was found lies in no window that is judged."""
+    looked(log, False)
+    assert known(log)[0].restarted is None
+    decide(log, "restart", said)
+
+    assert known(log)[0].restarted == BEGUN + timedelta(minutes=anew)
+
+
 def test_a_judged_window_adds_nothing_to_what_was_decided(log: Log) -> None:
     """Its finding is of the same minutes; of those after a restart it is not."""
     looked(log, False, True)
