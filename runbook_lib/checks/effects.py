@@ -175,4 +175,7 @@ def proven(context: Context, item: str, gate: str, effect: datetime) -> list[Row
         return [unknown_row(gate, "effect", "traffic", text, return_at=span.end)]
     assert context.plan is not None
     mine, _, off = gated(context.plan, item, gate)
+    if not mine:  # a bundle whose profile has it off: that nothing happens is no proof
+        got = "none by the plan"
+        return [unknown_row(gate, "effect", "a node that the change turns it on for", got)]
     return effect_rows(context, gate, mine, off, [span])

@@ -55,7 +55,7 @@ def expectations(context: Context) -> list[tuple[str, str, Value]]:
 
 @judges("testnet.ready.gates")
 def gates(context: Context) -> CheckResult:
-    """The planned delta is exactly malachite_consensus, or empty; the others stay off.
+    """The planned delta is exactly malachite_consensus on, or empty when it is; the others stay off.
 
     Playbook: testnet readiness, 3.
     """
@@ -67,9 +67,9 @@ def gates(context: Context) -> CheckResult:
         expected, got = f"{ONLY}, or nothing", ", ".join(moved) or "nothing"
         rows.append(check_row(name, "gates that change", expected, got, set(moved) <= {ONLY}))
         rows += [
-            check_row(name, f"{GATES_AT}.{gate}", False, after.gates.get(gate, False), ok=False)
-            for gate in STAY_OFF
-            if after.gates.get(gate, False)
+            check_row(name, f"{GATES_AT}.{gate}", wanted, after.gates.get(gate, False), ok=False)
+            for gate, wanted in ((ONLY, True), *((gate, False) for gate in STAY_OFF))
+            if after.gates.get(gate, False) is not wanted
         ]
     return context.conclude(
         rows,

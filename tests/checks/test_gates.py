@@ -1,0 +1,76 @@
+"""Gates by the plan: what a stage turns on is on afterwards, whatever the bundle says."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
+from runbook_lib.changes.state import NodeState
+from runbook_lib.checks import testnet
+from runbook_lib.checks.effects import proven
+from runbook_lib.context import Context
+from runbook_lib.outcomes import Outcome
+
+from .conftest import Bench
+
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
+MALACHITE, REWARDS, ITEM = "malachite_consensus", "timetoke_rewards", "testnet.activate.gate"
+
+
+def state(**gates: bool) -> NodeState:
+    return NodeState(gates=gates, channel="testnet", binary="sha256:b", config="sha256:c")
+
+
+def plan(before: dict[str, bool], after: dict[str, bool]) -> Plan:
+    node = NodePlan(node="n", control="ours", before=state(**before), after=state(**after))
+    phase = Phase(item=ITEM, name="gates", nodes=(node,), waves=(("n",),))
+    return Plan(
+        stage="testnet", release="r", commit="c", cluster="testnet", chain_id="t",
+        artifact=Artifact(path="p", digest="d"), phases=(phase,), policy="p",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "outcome", "reason"),
+    [
+        ({MALACHITE: False}, {MALACHITE: True}, PASS, f"1 nodes: {MALACHITE} only; rewards and witness networking stay off"),
+        ({MALACHITE: True}, {MALACHITE: True}, PASS, f"1 nodes: {MALACHITE} only; rewards and witness networking stay off"),
+        ({MALACHITE: False}, {MALACHITE: False}, FAIL, f"n: rollout.feature_gates.{MALACHITE}: expected true, got false"),
+        ({MALACHITE: True}, {MALACHITE: False}, FAIL, f"n: rollout.feature_gates.{MALACHITE}: expected true, got false"),
+        ({}, {}, FAIL, f"n: rollout.feature_gates.{MALACHITE}: expected true, got false"),
+        ({MALACHITE: True, REWARDS: True}, {MALACHITE: True, REWARDS: True}, FAIL, f"n: rollout.feature_gates.{REWARDS}: expected false, got true"),
+    ],
+)  # fmt: skip
+def test_testnet_ends_with_its_gate_on_and_the_others_off(
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    before: dict[str, bool],
+    after: dict[str, bool],
+    outcome: Outcome,
+    reason: str,
+) -> None:
+    """A plan that changes nothing is right only where the gate is on already."""
+    monkeypatch.setattr(testnet, "plan", lambda context, keep: plan(before, after))
+
+    found = bench.judge(testnet.gates, "testnet")
+
+    assert (found.outcome, found.reason) == (outcome, reason)
+
+
+def test_a_gate_that_the_change_turns_on_nowhere_has_no_effect_to_prove() -> None:
+    """Silence everywhere is what a gate that is off sounds like."""
+    at = datetime(2026, 12, 1, 12, tzinfo=UTC)
+    context: Any = SimpleNamespace(plan=plan({}, {}), wait_until=lambda due, what: True)
+
+    [found] = proven(cast(Context, context), ITEM, REWARDS, at - timedelta(hours=1))
+
+    assert (found.subject, found.what, found.observed, found.outcome) == (
+        REWARDS,
+        "effect",
+        "none by the plan",
+        INCONCLUSIVE,
+    )
