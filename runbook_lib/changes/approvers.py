@@ -15,7 +15,8 @@ SUBJECT = "approval"
 
 
 def approved(site: Site, heard: Heard, author: str, stage: str, *, digest: str) -> list[Row]:
-    """One row per seat that must approve ``digest``, and one per forged or withdrawn approval.
+    """One row per seat that must approve ``digest``, one per forged or withdrawn approval, and one
+    per file that cannot be read.
 
     An account fills one seat. On a ``single_operator`` site the author fills what others leave
     open; the row says *self-approved*. A stage without a policy is INCONCLUSIVE.
@@ -79,6 +80,12 @@ def _objections(site: Site, heard: Heard, digest: str, *, full: bool) -> list[Ro
         for one in heard.refused
         if one.fault == "forged" and one.said is not None
         if (one.said.kind, one.said.plan) == ("approve", digest)
+    ]
+    # It may be somebody's withdrawal.
+    rows += [
+        unknown_row(SUBJECT, f"signed word {one.who}", "readable", one.why)
+        for one in heard.refused
+        if one.fault == "unreadable"
     ]
     standing = {word.account for word in in_force(site, heard, digest)}
     for word in () if full else heard.words:

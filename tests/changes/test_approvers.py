@@ -138,6 +138,22 @@ def test_a_forged_approval_is_a_failure_beside_true_ones(voting: Voting) -> None
     assert voting.outcome("testnet", "carol", forged(OTHER)) is PASS
 
 
+def test_a_file_that_cannot_be_read_blocks_beside_approvals(voting: Voting) -> None:
+    """It may be a withdrawal: nobody knows who still approves."""
+    torn = Refused("ed.json", "expected a signed word, got: Invalid JSON", "ed.json", "unreadable")
+    rows = voting.rows("testnet", "carol", torn)
+
+    assert [(row.subject, row.what, row.observed, row.outcome) for row in rows] == [
+        ("approval", "seat 1 of 1", "carol (#carol0)", PASS),
+        (
+            "approval",
+            "signed word ed.json",
+            "expected a signed word, got: Invalid JSON",
+            INCONCLUSIVE,
+        ),
+    ]
+
+
 def test_every_stage_beyond_development_has_a_policy() -> None:
     """Development may plan and apply in one run."""
     assert set(playbook.APPROVERS) == set(playbook.STAGES) - {"development"}
