@@ -78,8 +78,12 @@ def _all_healthy(context: Context, applier: Applier, nodes: Sequence[str]) -> bo
 
 def has_begun(applier: Applier, phase: Phase) -> bool:
     """Whether the journal shows a step of a phase, on a node of ours or of an operator's."""
-    steps = (body["step"].partition("-")[2].partition(".")[0] for body in applier.steps())
-    return any((name or BUILD) == phase.name for name in steps)
+    return any(phase_of(body["step"]) == phase.name for body in applier.steps())
+
+
+def phase_of(step: str) -> str:
+    """The name of the phase that a step is of, by the step's name in the journal."""
+    return step.partition("-")[2].partition(".")[0] or BUILD
 
 
 def planned_rows(context: Context, item: str) -> list[Row]:

@@ -8,6 +8,7 @@ from functools import partial
 from ..canonical import digest_bytes
 from ..changes.state import Known, differences, known_map, require_known
 from ..changes.targets import Delta, artifact, deltas, read_bundle
+from ..changes.under_way import nearest, under_way
 from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
@@ -48,7 +49,8 @@ def config_drift(context: Context) -> CheckResult:
     Three witnesses per node: its RPC, the TOML on its disk, and what its peers say it advertises.
     Any two that disagree are a FAIL; one that is silent is INCONCLUSIVE. An operator's node is no
     exception: where the site cannot read its file or build, what it advertises alone proves
-    nothing, and a fresh node report stands in for them.
+    nothing, and a fresh node report stands in for them. A node on which this attempt was at work
+    when it was left is as before or as planned.
     Playbook: common preflight, 1.
     """
     bundle = read_bundle(context)
@@ -62,7 +64,10 @@ def config_drift(context: Context) -> CheckResult:
     before = _before(context)
     rollouts, builds = context.fleet.rollout(), context.each(partial(_binary, context))
     configs = context.each(context.commands.read_config)
-    rows += stand_in(context, before, rollouts, builds, configs)
+    at_work = under_way(context)
+    rows += stand_in(context, before, at_work, rollouts, builds, configs)
+    for name, after in at_work.items():
+        before[name] = _between(before[name], after, rollouts[name], builds[name], configs[name])
     for node in context.cluster.nodes:
         name, known = node.name, before[node.name]
         if isinstance(known, SourceError):
@@ -70,7 +75,7 @@ def config_drift(context: Context) -> CheckResult:
             continue
         seen = Seen(rollouts[name], builds[name], configs[name])
         delta = wanted if isinstance(wanted, SourceError) else wanted[name]
-        rows += _node(context, node, known, seen, delta)
+        rows += _node(context, node, known, seen, delta, at_work=name in at_work)
     rows += advertised(context, rollouts)
     if not isinstance(wanted, SourceError):
         rows += target_rows(context, bundle, before, configs, wanted)
@@ -95,18 +100,44 @@ def _before(context: Context) -> dict[str, Known | SourceError]:
     return context.each(one)
 
 
+def _between(
+    known: Known | SourceError,
+    after: Known,
+    rollout: Rollout | SourceError,
+    build: str | SourceError,
+    config: NodeConfig | SourceError,
+) -> Known | SourceError:
+    """What is expected of a node that this attempt has begun to change."""
+    if isinstance(known, SourceError):
+        return known
+    running = {} if isinstance(rollout, SourceError) else in_force(rollout)
+    digest = "" if isinstance(config, SourceError) else config.digest
+    return nearest(known, after, running, "" if isinstance(build, SourceError) else build, digest)
+
+
 def _node(
-    context: Context, node: Node, known: Known, seen: Seen, delta: Delta | SourceError
+    context: Context,
+    node: Node,
+    known: Known,
+    seen: Seen,
+    delta: Delta | SourceError,
+    *,
+    at_work: bool,
 ) -> list[Row]:
     rows = [
         *_running(node.name, known, seen.rollout),
         *_build(node, known, seen.build, delta),
         *_file(context, node, known, seen.config),
     ]
-    if not isinstance(seen.config, SourceError) and not isinstance(seen.rollout, SourceError):
+    # One at work may have its new file, and not be restarted yet.
+    if not (
+        at_work or isinstance(seen.config, SourceError) or isinstance(seen.rollout, SourceError)
+    ):
         rows += disk_against_rpc(node.name, seen.config.text, seen.rollout)
     if not rows:
         text = f"{len(known.state.flat())} keys as last verified"
+        if at_work:
+            text += " or as planned: this attempt was at work on it"
         rows.append(check_row(node.name, "live state", text, text, ok=True))
     return rows
 

@@ -24,13 +24,15 @@ WHAT = "node report"
 def stand_in(
     context: Context,
     before: Mapping[str, Known | SourceError],
+    at_work: Mapping[str, Known],
     rollouts: Mapping[str, Rollout | SourceError],
     builds: Read[str],
     configs: Read[NodeConfig],
 ) -> list[Row]:
     """Fill ``builds`` (digests) and ``configs`` from fresh reports; rows of what is wrong with one.
 
-    A file is known by its digest alone: that of the one last verified, whose text we kept.
+    A file is known by its digest alone: that of the one last verified, whose text we kept, or of the
+    one that a node of ``at_work`` was to be given.
     """
     unread = [
         node
@@ -60,6 +62,9 @@ def stand_in(
             if isinstance(builds[node.name], SourceError):
                 builds[node.name] = found.binary
             known = before[node.name]
+            after = at_work.get(node.name)
+            if after is not None and found.config == after.state.config:
+                known = after
             if isinstance(configs[node.name], SourceError) and isinstance(known, Known):
                 rows += _file(context, node, found, known, configs)
     return rows

@@ -1,0 +1,72 @@
+"""Nodes that an attempt has begun to change and not read back yet: as they were, or as planned.
+
+A run that was killed or stopped between a step and its read-back leaves such a node. What was
+judged before has aged when the attempt goes on: the node is then neither drift nor done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ..canonical import canonical
+from ..context import Context
+from ..evidence.undoing import plan_of
+from ..sources.config import Flat
+from .plan import NodePlan, Phase, Plan
+from .roll import phase_of
+from .state import Known, NodeState, kept_config
+
+
+def under_way(context: Context) -> dict[str, Known]:
+    """Node -> what this attempt makes of it, of each on which a step began since its last read-back."""
+    entries = [*context.journal, *context.record.entries()]
+    made = plan_of(entries)
+    if made is None:
+        return {}
+    plan = Plan.model_validate_json(canonical(made.body["plan"]))
+    found: dict[str, Known] = {}
+    for entry in entries:
+        if entry.kind == "state":
+            found.pop(entry.body["node"], None)
+        elif entry.kind == "step" and entry.body["phase"] == "intent":
+            at = datetime.fromisoformat(entry.body["at"])
+            for phase, node in _touched(plan, entry.body):
+                kept = str(kept_config(Path(context.attempt_name), node.node, phase.name))
+                found[node.node] = Known(
+                    state=node.after, at=at, origin=context.attempt_name, kept=kept
+                )
+    return found
+
+
+def _touched(plan: Plan, step: Mapping[str, Any]) -> Iterator[tuple[Phase, NodePlan]]:
+    """The nodes that a step is about: its own, or those of the operator that it instructs."""
+    for phase in plan.of(step["item"]):
+        if phase.name == phase_of(step["step"]):
+            yield from (
+                (phase, node)
+                for node in phase.nodes
+                if step["node"] == (node.operator if node.control == "operator" else node.node)
+            )
+
+
+def nearest(before: Known, after: Known, running: Flat, binary: str, config: str) -> Known:
+    """What a node at work must be: each part as planned where it is so already, else as before.
+
+    ``running`` are its channel and gates by dotted key.
+    """
+    planned = {
+        key: value for key, value in after.state.flat().items() if key.startswith("rollout.")
+    }
+    turned, built = running == planned, binary == after.state.binary
+    delivered = config == after.state.config
+    gates = after.state if turned else before.state
+    state = NodeState(
+        gates=gates.gates,
+        channel=gates.channel,
+        binary=(after if built else before).state.binary,
+        config=(after if delivered else before).state.config,
+    )
+    return before.model_copy(update={"state": state, "kept": (after if delivered else before).kept})
