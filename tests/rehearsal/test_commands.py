@@ -15,7 +15,7 @@ import pytest
 from runbook_lib.rehearsal.files import digest_of
 from runbook_lib.strict import PROJECT
 
-from .conftest import Visitor
+from .conftest import Visitor, measured
 
 UNKNOWN = "configuration error: unknown configuration key(s): "
 
@@ -425,7 +425,7 @@ def test_rules_are_tested_where_promtool_is_missing_too(
 def test_a_command_says_how_it_is_called(visitor: Visitor, words: str, said: str) -> None:
     """Too few words, too many, or a verb that there is not: exit 2, and nothing happens."""
     script = PROJECT / "runbook_lib" / "rehearsal" / "commands" / "run.py"
-    argv = [sys.executable, "-S", "-E", str(script), "--root", str(visitor.network.root)]
+    argv = measured([sys.executable, "-S", "-E", str(script), "--root", str(visitor.network.root)])
     done = subprocess.run([*argv, *words.split()], capture_output=True, text=True, check=False)
 
     assert (done.returncode, done.stdout) == (2, "")
@@ -436,7 +436,7 @@ def test_a_wait_that_is_refused_says_why(visitor: Visitor, tmp_path: Path) -> No
     """Time does not go back; and without a network nothing winds its clock."""
     refused = visitor.wait("soon")  # type: ignore[arg-type]
     script = PROJECT / "runbook_lib" / "rehearsal" / "commands" / "wind.py"
-    argv = [sys.executable, "-S", "-E", str(script), str(tmp_path), "90"]
+    argv = measured([sys.executable, "-S", "-E", str(script), str(tmp_path), "90"])
     alone = subprocess.run(argv, capture_output=True, text=True, check=False)
 
     assert (refused.returncode, refused.stdout) == (1, "")
