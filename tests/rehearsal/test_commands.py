@@ -443,3 +443,50 @@ def test_a_wait_that_is_refused_says_why(visitor: Visitor, tmp_path: Path) -> No
     assert refused.stderr == '{"error":"could not convert string to float: \'soon\'"}\n'
     assert alone.returncode == 1
     assert alone.stderr.startswith("rehearsal network: expected the clock wound forward, got ")
+
+
+WINDOW = {"release": "v1.4.0", "stage": "mainnet", "start": "2026-01-02T00:00Z", "end": "+1h"}
+
+
+def test_what_is_announced_stands_on_the_board(visitor: Visitor, tmp_path: Path) -> None:
+    """A window, then a halt, with their texts; when the channel refuses, nothing new."""
+    text = tmp_path / "text"
+    text.write_text("from noon")
+    visitor.command("announce", **WINDOW, text=text)
+    visitor.network.fault("halt-announce-fails@mainnet")
+    halt = {"release": "v1.4.0", "stage": "mainnet", "reference": "#7", "text": text}
+    refused = visitor.command("announce_halt", **halt)
+    visitor.network.clear("halt-announce-fails")
+    visitor.command("announce_halt", **halt)
+    window, halted = json.loads(visitor.command("announced").stdout)["announced"][-2:]
+
+    assert (refused.returncode, refused.stderr) == (22, "channel: 503 Service Unavailable\n")
+    assert {key: window[key] for key in (*WINDOW, "text")} == {**WINDOW, "text": "from noon"}
+    assert (halted["kind"], halted["reference"], halted["text"]) == ("halt", "#7", "from noon")
+
+
+def test_a_freeze_stands_from_its_first_instant_until_it_is_lifted(visitor: Visitor) -> None:
+    """Frozen again it is frozen since the first time; a proposal that slips in is open behind it."""
+    visitor.command("freeze_proposals", release="v1.4.0")
+    first = json.loads(visitor.command("proposals").stdout)
+    visitor.command("freeze_proposals", release="v1.4.0")
+    visitor.network.fault("proposal-slips-in@mainnet")
+    again = json.loads(visitor.command("proposals").stdout)
+    visitor.command("unfreeze_proposals", release="v1.4.0")
+    lifted = json.loads(visitor.command("proposals").stdout)
+
+    assert (first["frozen"], first["since"]) == (True, again["since"])
+    assert [one["id"] for one in again["open"]] == ["rpp-41", "rpp-42"]
+    assert again["open"][-1]["created_at"] > again["since"]
+    assert (lifted["frozen"], lifted["since"], len(lifted["open"])) == (False, None, 1)
+
+
+def test_a_log_is_read_on_its_operators_node_alone(visitor: Visitor) -> None:
+    """Its records are counted; a node of somebody else's refuses."""
+    found = json.loads(visitor.command("inspect_wal", node="dev-1").stdout)
+    refused = visitor.command("inspect_wal", node="test-5")
+
+    assert found["node"] == "dev-1"
+    assert found["records"] > 0
+    assert (refused.returncode, refused.stdout) == (13, "")
+    assert refused.stderr == "test-5: permission denied: it is run by north-validators\n"
