@@ -79,8 +79,10 @@ def _tell(runs: Sequence[Carried], *, as_json: bool) -> int:
         print_json({**documents[-1], "runs": documents})
         return int(runs[-1].report.exit_code)
     for run in runs[:-1]:
-        verdict = run.report.verdict
-        print(f"{run.stage} ({run.mode}): {verdict.outcome} {run.report.folder}")
+        code = run.report.exit_code  # of a plan the outcome says little: nothing was made yet
+        print(
+            f"{run.stage} ({run.mode}): exit {int(code)}, {code.name.lower()} {run.report.folder}"
+        )
     return tell(runs[-1].report, as_json=False)
 
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from runbook_lib import rehearse
 from runbook_lib.promote import Carried, Promotion, calls_for_recovery
+from runbook_lib.verdicts import ExitCode
+
+PASSED, WAITING = ExitCode.PASSED, ExitCode.WAITING
+MODES = ("plan", "apply", "apply")
 
 
 @pytest.mark.parametrize(
@@ -71,4 +77,21 @@ def test_a_stage_that_is_taken_back_is_the_last() -> None:
     assert _carry("wal-corrupt@development") == (
         ["development", "development_recovery"],
         ["wal-corrupt@development"],
+    )
+
+
+def test_the_runs_before_the_last_are_told_by_how_they_ended(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan that was made has passed, though nothing of it is proven yet."""
+    monkeypatch.setattr(rehearse, "tell", lambda report, as_json: int(report.exit_code))
+    reports = [
+        SimpleNamespace(exit_code=code, folder=f"store/{int(code)}")
+        for code in (PASSED, WAITING, PASSED)
+    ]
+    runs = [Carried("mainnet", mode, one) for mode, one in zip(MODES, reports, strict=True)]
+
+    assert rehearse._tell(runs, as_json=False) == 0
+    assert capsys.readouterr().out == (
+        "mainnet (plan): exit 0, passed store/0\nmainnet (apply): exit 4, waiting store/4\n"
     )
