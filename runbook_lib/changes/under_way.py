@@ -20,6 +20,12 @@ from .roll import phase_of
 from .state import Known, NodeState, kept_config
 
 
+def dropped(context: Context) -> frozenset[str]:
+    """The nodes that this attempt leaves out from here on, with an approval."""
+    entries = [*context.journal, *context.record.entries()]
+    return frozenset(entry.body["node"] for entry in entries if entry.kind == "dropped")
+
+
 def under_way(context: Context) -> dict[str, Known]:
     """Node -> what this attempt makes of it, of each on which a step began since its last read-back."""
     entries = [*context.journal, *context.record.entries()]
@@ -29,7 +35,7 @@ def under_way(context: Context) -> dict[str, Known]:
     plan = Plan.model_validate_json(canonical(made.body["plan"]))
     found: dict[str, Known] = {}
     for entry in entries:
-        if entry.kind == "state":
+        if entry.kind in ("state", "dropped"):
             found.pop(entry.body["node"], None)
         elif entry.kind == "step" and entry.body["phase"] == "intent":
             at = datetime.fromisoformat(entry.body["at"])

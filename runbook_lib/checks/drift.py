@@ -8,7 +8,7 @@ from functools import partial
 from ..canonical import digest_bytes
 from ..changes.state import Known, differences, known_map, require_known
 from ..changes.targets import Delta, artifact, deltas, read_bundle
-from ..changes.under_way import nearest, under_way
+from ..changes.under_way import dropped, nearest, under_way
 from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
@@ -50,7 +50,7 @@ def config_drift(context: Context) -> CheckResult:
     Any two that disagree are a FAIL; one that is silent is INCONCLUSIVE. An operator's node is no
     exception: where the site cannot read its file or build, what it advertises alone proves
     nothing, and a fresh node report stands in for them. A node on which this attempt was at work
-    when it was left is as before or as planned.
+    when it was left is as before or as planned; one that it dropped is drift to whatever comes next.
     Playbook: common preflight, 1.
     """
     bundle = read_bundle(context)
@@ -68,8 +68,14 @@ def config_drift(context: Context) -> CheckResult:
     rows += stand_in(context, before, at_work, rollouts, builds, configs)
     for name, after in at_work.items():
         before[name] = _between(before[name], after, rollouts[name], builds[name], configs[name])
+    left_out = dropped(context)
     for node in context.cluster.nodes:
         name, known = node.name, before[node.name]
+        if name in left_out:
+            text = "dropped from this attempt's plan, with an approval"
+            rows.append(check_row(name, "live state", text, "not judged here", ok=True))
+            before[name] = SourceError(name, text)  # nor its target
+            continue
         if isinstance(known, SourceError):
             rows.append(unknown_row(name, "known state", "in the store", known.problem))
             continue

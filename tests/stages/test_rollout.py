@@ -20,7 +20,7 @@ from runbook_lib import opening, playbook
 from runbook_lib.canonical import canonical
 from runbook_lib.changes import roll
 from runbook_lib.changes.adopt import adopt
-from runbook_lib.checks import testnet
+from runbook_lib.checks import preflight, testnet
 from runbook_lib.context import Context
 from runbook_lib.errors import ParameterError, StageRefused, StoreError
 from runbook_lib.evidence.store import Store
@@ -38,6 +38,7 @@ from .servers import SERVERS
 
 GATES, DEPLOY, GATE = "testnet.ready.gates", "testnet.activate.deploy", "testnet.activate.gate"
 DECLARED = (GATES, DEPLOY, GATE)
+DRIFT = preflight.config_drift.item
 ALICE, BOB, MALLORY = "alice", "bob", "mallory"
 
 
@@ -76,6 +77,8 @@ class Team:
     def walk(self, who: str = ALICE, **changes: Any) -> tuple[Verdict, Path]:
         """Every cell of the stage; its verdict and folder."""
         with self.opened(who, **changes) as stage:
+            if DRIFT in playbook.DECLARED["testnet"]:
+                stage.check(preflight.config_drift)
             stage.check(testnet.gates)
             stage.plan(testnet.plan)
             stage.change(testnet.deploy)
@@ -274,6 +277,36 @@ def test_a_dropped_node_lets_the_rollout_finish_without_it(team: Team) -> None:
     assert all(running[name].config.gates["malachite_consensus"] for name in others)
     delivered = [e.key for e in team.changed(folder) if '"deploy"' in e.key]
     assert len(delivered) == len(set(delivered))
+
+
+def test_a_node_dropped_hours_ago_does_not_block_the_rest(
+    team: Team, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was verified before has aged: the dropped node is said to be out. To the next it is drift."""
+    monkeypatch.setitem(playbook.DECLARED, "testnet", (DRIFT, *DECLARED))
+    digest, window = team.planned()
+    team.network.fault("node-stays-down@testnet/test-3")
+    told = {"approved_plan": digest, "approvals": [team.approve(digest)], **window, "wait": True}
+    verdict, _ = team.walk(mode="apply", **told)
+    team.network.fast_forward(3 * 3600)
+    drop = {"node": "test-3", "reason": "its disk died", "approval": ""}
+    again = {**told, "attempt": verdict.attempt, "retry_reason": "test-3 is left out"}
+    with pytest.raises(ParameterError) as refused:
+        team.walk(mode="apply", drops=[drop], **again)
+    wanted = str(refused.value).partition("approval of ")[2].split()[0]
+    drop["approval"] = team.approve(wanted)
+
+    verdict, _ = team.walk(mode="apply", drops=[drop], **again)
+    drift = verdict.items[0].result
+    next_one, _ = team.walk(mode="plan")
+
+    assert verdict.exit_code is ExitCode.PASSED, [i.reason for i in verdict.blocking]
+    assert drift is not None
+    assert [(row.expected, row.observed) for row in drift.rows if row.subject == "test-3"] == [
+        ("dropped from this attempt's plan, with an approval", "not judged here")
+    ]
+    assert next_one.blocking[0].item == DRIFT
+    assert next_one.blocking[0].reason.startswith("test-3: ")
 
 
 def test_before_its_window_a_change_waits(team: Team) -> None:
