@@ -95,24 +95,43 @@ def _attempt(stage: str, params: StageParams, site: Site, operator: str) -> Atte
     if stage not in playbook.RECOVERY:
         require_shared(store, site)
     require_resolved(store, stage, params, site)
-    return _find(store, stage, params) or _create(store, stage, params, site, operator)
+    return _find(store, stage, params, site) or _create(store, stage, params, site, operator)
 
 
-def _find(store: Store, stage: str, params: StageParams) -> Attempt | None:
+def _find(store: Store, stage: str, params: StageParams, site: Site) -> Attempt | None:
     if not params.attempt:
         return None
     attempt = store.attempt(params.release, stage, params.attempt)
     if stage not in playbook.RECOVERY:
         store.check_heads(store.attempts(params.release))
-    fixed = store.opened(attempt)["params"]
+    opened = store.opened(attempt)
+    fixed, world = opened["params"], _world(stage, params, site)
     differs = [
         f"{key}: expected {fixed.get(key)!r} as attempt {params.attempt} was opened with, got {value!r}"
         for key, value in params.fixed().items()
         if fixed.get(key) != value
     ]
+    # A site file that was edited since must not carry an attempt into another world.
+    differs += [
+        f"{params.site}: {key}: expected {opened[key]!r} as attempt {params.attempt} was opened on,"
+        f" got {value!r}; put the site file back, or open a new attempt"
+        for key, value in world.items()
+        if opened[key] != value
+    ]
     if differs:
         raise ParameterError(differs)
     return attempt
+
+
+def _world(stage: str, params: StageParams, site: Site) -> dict[str, str]:
+    """Where an attempt is made, which no session of it may change."""
+    about = promoted(stage, params)
+    return {
+        "site": site.name,
+        "cluster": site.cluster_name(about),
+        "chain_id": site.cluster_of(about).chain_id,
+        "source": site.source,
+    }
 
 
 def _create(store: Store, stage: str, params: StageParams, site: Site, operator: str) -> Attempt:
@@ -131,14 +150,11 @@ def _create(store: Store, stage: str, params: StageParams, site: Site, operator:
             "stage": stage,
             "release": params.release,
             "commit": params.commit,
-            "site": site.name,
-            "cluster": site.cluster_name(about),
-            "chain_id": site.cluster_of(about).chain_id,
+            **_world(stage, params, site),
             "mode": params.mode,
             "params": params.fixed(),
             "policy": digest(params.policy()),
             "declared": list(playbook.DECLARED[stage]),
-            "source": source,
             "run": run_kind(),
             "operator": operator,
             "single_operator": site.single_operator,

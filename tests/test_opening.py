@@ -137,6 +137,23 @@ def test_the_clock_of_a_rehearsal_marks_its_evidence(practice: Any) -> None:
     assert practice.open().verdict().source == "live"
 
 
+def test_a_site_file_edited_since_carries_no_attempt_into_another_world(practice: Any) -> None:
+    """Opened live and carried on in a rehearsal, it would promote as live evidence."""
+    practice.write_site(clock={"source": "utc"})
+    practice.open()
+    practice.write_site(name="elsewhere")
+    with pytest.raises(ParameterError) as caught:
+        practice.open(attempt=1)
+
+    site, undo = practice.site, "put the site file back, or open a new attempt"
+    assert caught.value.problems == (
+        f"{site}: site: expected 'practice' as attempt 1 was opened on, got 'elsewhere'; {undo}",
+        f"{site}: source: expected 'live' as attempt 1 was opened on, got 'rehearsal'; {undo}",
+    )
+    practice.write_site(clock={"source": "utc"})
+    assert practice.open(attempt=1).verdict().number == 2
+
+
 def test_an_unreadable_clock_opens_nothing(practice: Any) -> None:
     """Without the time nothing can be judged."""
     practice.clock.write_text("{}")

@@ -155,6 +155,11 @@ def _unfinished(entries: Sequence[Entry], items: Sequence[Standing]) -> list[str
     seen = [seq for seq in firsts if seq is not None]
     if seen != sorted(seen):
         problems.append("order: expected the items in the playbook's order, got another")
+    made = entries[0].body["source"]
+    sources = {entry.body.get("source", made) for entry in entries if entry.kind == "session"}
+    if others := sources - {made}:
+        got = ", ".join(sorted(others))
+        problems.append(f"source: expected every session {made}, as it was opened, got {got}")
     # Opening the attempt again, a waiver and a result all change what enforce would say.
     judged = max(entry.seq for entry in entries if entry.kind in (*FINAL, *OPENING))
     enforced = [entry.seq for entry in entries if entry.kind == "enforced"]

@@ -57,8 +57,8 @@ class Story:
         self.entries.append(entry)
         return self
 
-    def session(self, number: int = 1) -> Story:
-        return self.tell("session", number=number, source="live", run="headless", operator="alice")
+    def session(self, number: int = 1, source: str = "live") -> Story:
+        return self.tell("session", number=number, source=source, run="headless", operator="alice")
 
     def started(self, item: str, number: int = 1) -> Story:
         return self.tell("started", item=item, number=number)
@@ -150,6 +150,16 @@ def test_the_last_try_counts_and_the_others_are_kept() -> None:
         (1, Outcome.FAIL, ""),
         (2, Outcome.INCONCLUSIVE, "the disk was swapped"),
     ]
+
+
+def test_an_attempt_of_two_worlds_is_broken() -> None:
+    """What a rehearsal proved is no proof of what was opened live."""
+    story = Story().session().session(2, source="rehearsal").all_pass().enforced()
+
+    assert verdict(story.entries).broken == (
+        "source: expected every session live, as it was opened, got rehearsal",
+    )
+    assert code(Story().session().session(2).all_pass().enforced()) is ExitCode.PASSED
 
 
 def test_what_was_not_reached_says_when_it_is_due() -> None:
