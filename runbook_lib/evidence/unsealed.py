@@ -10,9 +10,11 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+from ..sources.local import recorded
 from ..wording import utc
 from .record import Entry, parse
 
@@ -40,7 +42,7 @@ class Unsealed:
 def unsealed(folder: Path, manifest: Mapping[str, Any]) -> Unsealed:
     """What the record has gained since ``manifest``. Nothing where it does not go on as it should."""
     try:
-        entries, _ = parse((folder / "record.jsonl").read_bytes(), "record.jsonl")
+        entries, _ = parse(recorded(folder / "record.jsonl"), "record.jsonl")
         number, head = manifest["record"]["entries"], manifest["record"]["head"]
         sealed, later = entries[number - 1], tuple(entries[number:])
         datetime.fromisoformat(sealed.at)
@@ -56,9 +58,8 @@ def unsealed(folder: Path, manifest: Mapping[str, Any]) -> Unsealed:
 def sealed_lines(path: Path, digest: str) -> int | None:
     """How many lines from its beginning a file had when it had that digest; None when it never had."""
     hashed = hashlib.sha256()
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            hashed.update(line)
-            if f"sha256:{hashed.hexdigest()}" == digest:
-                return number
+    for number, line in enumerate(BytesIO(recorded(path)), start=1):
+        hashed.update(line)
+        if f"sha256:{hashed.hexdigest()}" == digest:
+            return number
     return None

@@ -26,7 +26,8 @@ from ..canonical import canonical, digest
 from ..display import MIME
 from ..errors import RunbookError
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from ..sources.tape import read_body, read_entries
+from ..sources.local import recorded
+from ..sources.tape import check_body, read_entries
 from ..verdicts import Verdict
 from . import seal
 from .record import Entry, parse
@@ -90,9 +91,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / seal.MANIFEST
     if not path.is_file():
         raise _Wrong("a sealed attempt", "no manifest; seal it with `runbook seal`")
-    text = path.read_bytes()
-    if len(text) > MAX_JSON:
-        raise _Wrong(f"at most {MAX_JSON} bytes", f"{len(text)} bytes")
+    text = recorded(path, MAX_JSON)
     value = json.loads(text)
     if value.get("version") != 1:
         raise _Wrong("manifest version 1", repr(value.get("version")))
@@ -117,7 +116,7 @@ def _files(folder: Path, manifest: dict[str, Any], since: Unsealed) -> None:
 
 
 def _record(folder: Path, manifest: dict[str, Any], since: Unsealed) -> list[Entry]:
-    entries, rest = parse((folder / "record.jsonl").read_bytes(), "record.jsonl")
+    entries, rest = parse(recorded(folder / "record.jsonl"), "record.jsonl")
     if since.entries:
         return entries[: manifest["record"]["entries"]]
     sealed = manifest["record"]
@@ -135,7 +134,7 @@ def _tape(folder: Path, entries: Sequence[Entry], manifest: dict[str, Any]) -> N
     lines = sealed_lines(index, digest_then) if index.exists() else None
     tape = read_entries(folder / "tape")[:lines]
     for name in {entry.body for entry in tape}:
-        read_body(folder / "tape", name)
+        check_body(folder / "tape", name)
     heard: dict[tuple[str, int], list[Any]] = {}
     for entry in tape:
         use = [entry.key, entry.n, entry.meta, entry.body]
@@ -233,4 +232,4 @@ def _book(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
     name = str(manifest["notebook"])
     if "/" in name or name.startswith("."):
         raise _Wrong("a file of the attempt", name)
-    return dict(json.loads((folder / name).read_bytes()))
+    return dict(json.loads(recorded(folder / name, MAX_JSON)))

@@ -46,12 +46,14 @@ def open_regular(path: Path, *, follow: bool = True) -> FileIO:
     return os.fdopen(descriptor, "rb", buffering=0)
 
 
-def hash_file(path: Path, algorithm: Algorithm, advance: Advance) -> tuple[str, int]:
+def hash_file(
+    path: Path, algorithm: Algorithm, advance: Advance, *, follow: bool = True
+) -> tuple[str, int]:
     """``ALGORITHM:HEX`` and size of what was read, in constant memory. Raises OSError."""
     hashed, size = new_hash(algorithm), 0
     buffer = bytearray(BUFFER)
     view = memoryview(buffer)
-    with open_regular(path) as file:
+    with open_regular(path, follow=follow) as file:
         while read := file.readinto(buffer):
             hashed.update(view[:read])
             size += read

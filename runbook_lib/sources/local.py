@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ..canonical import canonical
+from ..errors import RecordDamaged
 from .hashing import Advance, Algorithm, hash_file, open_regular
 
 MAX_FILE = 64 * 1024 * 1024
+MAX_RECORD = 1024**3
 Kept = tuple[dict[str, Any], bytes]
 """What the tape keeps of an answer, and its body; why a file cannot be read is under ``error``."""
 
@@ -33,6 +35,17 @@ def content(path: Path, limit: int, follow: bool) -> Kept:
             return {}, b"".join(iter(lambda: file.read(limit), b""))[:limit]
     except OSError as error:
         return _unreadable(error)
+
+
+def recorded(path: Path, limit: int = MAX_RECORD) -> bytes:
+    """A file out of an attempt that may be hostile: no link, no pipe, not without end.
+
+    Raises OSError, RecordDamaged.
+    """
+    with open_regular(path, follow=False) as file:
+        if (size := os.fstat(file.fileno()).st_size) > limit:
+            raise RecordDamaged(f"{path.name}: expected at most {limit} bytes, got {size}")
+        return file.readall()
 
 
 def names(path: Path) -> Kept:

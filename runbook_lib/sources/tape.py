@@ -25,7 +25,9 @@ from typing import IO, Any, Protocol
 
 from ..canonical import canonical, digest_bytes
 from ..errors import RecordDamaged, TapeMiss
+from .hashing import hash_file
 from .http import Purpose
+from .local import recorded
 from .redact import Redactor
 
 Meta = dict[str, Any]
@@ -65,7 +67,7 @@ class Asked:
 def read_entries(folder: Path) -> list[Entry]:
     """The entries of a tape folder; an unfinished last line is none. Raises RecordDamaged."""
     try:
-        text = (folder / "index.jsonl").read_bytes()
+        text = recorded(folder / "index.jsonl")
     except FileNotFoundError:
         return []
     entries = []
@@ -81,16 +83,35 @@ def read_entries(folder: Path) -> list[Entry]:
 
 def read_body(folder: Path, name: str) -> bytes:
     """A recorded body. Raises RecordDamaged when it is missing or not what its name says."""
+    path = _body_path(folder, name)
+    try:
+        data = recorded(path)
+    except OSError as error:
+        raise RecordDamaged(f"tape: {name}: expected its body, got none") from error
+    _require(name, digest_bytes(data))
+    return data
+
+
+def check_body(folder: Path, name: str) -> None:
+    """The same, of any size in constant memory, for whoever needs none of it."""
+    path = _body_path(folder, name)
+    try:
+        found, _ = hash_file(path, "sha256", lambda read: None, follow=False)
+    except OSError as error:
+        raise RecordDamaged(f"tape: {name}: expected its body, got none") from error
+    _require(name, found)
+
+
+def _body_path(folder: Path, name: str) -> Path:
     text = name.removeprefix("sha256:")
     if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
         raise RecordDamaged(f"tape: expected a sha256 digest, got {name!r}")
-    try:
-        data = (folder / text[:2] / text).read_bytes()
-    except OSError as error:
-        raise RecordDamaged(f"tape: {name}: expected its body, got none") from error
-    if digest_bytes(data) != name:
-        raise RecordDamaged(f"tape: {name}: expected that content, got {digest_bytes(data)}")
-    return data
+    return folder / text[:2] / text
+
+
+def _require(name: str, found: str) -> None:
+    if found != name:
+        raise RecordDamaged(f"tape: {name}: expected that content, got {found}")
 
 
 class Tape(Protocol):

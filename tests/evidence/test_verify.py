@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import random
+import resource
 import shutil
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,7 @@ from runbook_lib.changes import wayback
 from runbook_lib.evidence import seal
 from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.unsealed import GROWING
 from runbook_lib.evidence.verify import verify
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.sources.redact import Redactor
@@ -172,6 +177,75 @@ def test_2_links_and_pipes_are_no_evidence(sealed: Path, kind: str, tmp_path: Pa
     assert red(sealed)["2 files"].endswith(
         "expected a regular file in the evidence, got another kind"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *itertools.product((*GROWING, BOOK), ("fifo", "endless")),
+        ("manifest.json", "huge"),
+        ("record.jsonl", "huge"),
+    ],
+)
+def test_a_file_that_would_never_end_is_not_read(sealed: Path, name: str, kind: str) -> None:
+    """Verifying a stranger's files neither hangs nor fills the memory."""
+    path = sealed / name
+    path.unlink()
+    match kind:
+        case "fifo":
+            os.mkfifo(path)
+        case "endless":
+            path.symlink_to("/dev/zero")
+        case "huge":
+            path.touch()
+            os.truncate(path, 1024**3 + 1)
+
+    with short_of_memory(), in_time(20):
+        found = red(sealed)
+
+    assert found
+
+
+def test_a_huge_body_is_hashed_in_constant_memory(sealed: Path) -> None:
+    """It is no answer that was recorded, and none of it is kept."""
+    body = next((sealed / "tape").glob("??/*"))
+    os.truncate(body, 1024**3 + 1)
+
+    with short_of_memory():
+        found = red(sealed)
+
+    assert found["4 tape"].startswith(
+        f"tape: sha256:{body.name}: expected that content, got sha256:"
+    )
+
+
+@contextmanager
+def short_of_memory() -> Iterator[None]:
+    """Half a gigabyte more than now."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + 512 * 1024**2
+    resource.setrlimit(resource.RLIMIT_AS, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@contextmanager
+def in_time(seconds: int) -> Iterator[None]:
+    """Instead of waiting for a pipe for ever."""
+
+    def late(number: int, frame: object) -> None:
+        pytest.exit(f"not over after {seconds} s", returncode=1)
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_3_the_record_ends_where_the_manifest_says(sealed: Path) -> None:
