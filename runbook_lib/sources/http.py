@@ -30,6 +30,7 @@ Purpose = Literal["read", "change", "notify"]
 T = TypeVar("T")
 PARALLEL = 64
 MAX_BODY = 512 * 1024 * 1024
+CODINGS = frozenset({"deflate", "gzip", "identity"})
 KEPT_HEADERS = ("content-type", "retry-after", "link", "x-ratelimit-remaining", "x-ratelimit-reset")
 _URL = re.compile(r"https?://[^\s/:@?#]+(:[0-9]{1,5})?([/?]\S*)?", re.IGNORECASE)
 FAILURES = frozenset(
@@ -199,6 +200,8 @@ class Http:
             async with asyncio.timeout(request.timeout_s * 4):
                 response = await client.send(built, stream=True)
                 try:
+                    if problem := _coded(response.headers.get("content-encoding", "")):
+                        return Failure("DecodingError", problem)
                     body = BytesIO()  # its value is its buffer: no second copy in memory
                     async for chunk in response.aiter_bytes():
                         body.write(chunk)
@@ -223,7 +226,7 @@ class Http:
                 limits=httpx.Limits(max_connections=PARALLEL * 2, max_keepalive_connections=0),
                 trust_env=not loopback,  # a proxy never stands before loopback
                 # Compressing costs five times the time on loopback; a network is slower than gzip.
-                headers={"accept-encoding": "identity"} if loopback else {},
+                headers={"accept-encoding": "identity" if loopback else "gzip, deflate"},
             )
         return self._clients[key]
 
@@ -231,6 +234,20 @@ class Http:
         clients, self._clients = list(self._clients.values()), {}
         for client in clients:
             await client.aclose()
+
+
+def _coded(codings: str) -> str:
+    """What is wrong with how a body is coded; empty for nothing.
+
+    One layer grows a thousandfold at most, and chunk by chunk. Each further one, and a denser
+    coding, multiplies that before a limit could be looked at.
+    """
+    named = [each.strip().lower() for each in codings.split(",") if each.strip()]
+    if len(named) > 1 or not CODINGS.issuperset(named):
+        return (
+            f"expected a body coded once, by {' or '.join(sorted(CODINGS))}, got {codings[:80]!r}"
+        )
+    return ""
 
 
 class _Pace:

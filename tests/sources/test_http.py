@@ -122,6 +122,15 @@ def test_bodies_are_kept_decoded(serve: Serve) -> None:
     assert send(Request("GET", url)) == Answer(200, b"text", {})
 
 
+@pytest.mark.parametrize("codings", ["gzip, gzip", "br", "zstd", "identity, gzip"])
+def test_a_body_that_could_grow_without_bounds_is_not_decoded(serve: Serve, codings: str) -> None:
+    """A kilobyte coded twice is a gigabyte before any limit is looked at."""
+    bomb = gzip.compress(gzip.compress(bytes(1024**2)))
+    url = serve(lambda handler: plain(handler, bomb, Content_Encoding=codings))
+    expected = "expected a body coded once, by deflate or gzip or identity"
+    assert send(Request("GET", url)) == Failure("DecodingError", f"{expected}, got {codings!r}")
+
+
 def test_a_redirect_is_an_answer_and_not_followed(serve: Serve) -> None:
     """Elsewhere is another server, which would be handed our token."""
 
