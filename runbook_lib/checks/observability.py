@@ -104,24 +104,32 @@ def _rule(context: Context, file: str, rule: rulefiles.Rule, loaded: Sequence[Ru
     named = [each for each in loaded if (each.kind, each.name) == (kind, rule.name)]
     same = [each for each in named if _same(each, rule)]
     if not same:
-        got = f"another expression or severity: {named[0].query[:120]}" if named else "not loaded"
+        got = "not loaded"
+        if named:
+            got = f"another expression, severity or wait: {named[0].query[:120]}"
         return check_row(subject, what, "loaded as shipped", got, ok=False)
     for each in same:
         if each.health == "err":
             return check_row(subject, what, "healthy", each.last_error[:200] or "err", ok=False)
         if not each.is_evaluated:
             return unknown_row(subject, what, "evaluated", f"health {each.health}; never evaluated")
-        age = (context.now - each.last_evaluation).total_seconds()
-        limit = 2 * each.interval_s + LATE_S
-        if age > limit:
-            problem = f"evaluated {age:.0f} s ago, at most {limit:.0f} s"
+        if problem := _late(context, each):
             return unknown_row(subject, what, "evaluated recently", problem)
     return None
 
 
+def _late(context: Context, rule: Rule) -> str:
+    """How long ago it was evaluated, when that is too long; empty when it is not."""
+    age = (context.now - rule.last_evaluation).total_seconds()
+    limit = 2 * rule.interval_s + LATE_S
+    return f"evaluated {age:.0f} s ago, at most {limit:.0f} s" if age > limit else ""
+
+
 def _same(loaded: Rule, shipped: rulefiles.Rule) -> bool:
     severities = {loaded.labels.get("severity"), shipped.labels.get("severity")}
-    return len(severities) == 1 and _plain(loaded.query) == _plain(shipped.expr)
+    waits = {round(loaded.duration_s * 1000), shipped.wait_ms}
+    same = len(severities) == 1 and len(waits) == 1
+    return same and _plain(loaded.query) == _plain(shipped.expr)
 
 
 def _plain(expr: str) -> str:
@@ -141,7 +149,7 @@ def _firing(context: Context, rules: Sequence[Rule], severities: Sequence[str]) 
     """The watchdog fires, and nothing that pages does."""
     name = context.site.telemetry.watchdog
     fires = [r for r in rules if r.name == name and any(a.state == "firing" for a in r.alerts)]
-    if not any(rule.is_evaluated for rule in fires):
+    if not any(rule.is_evaluated and not _late(context, rule) for rule in fires):
         return [
             unknown_row(name, "watchdog", "firing", "not firing; no silence is a proof without")
         ]
@@ -149,10 +157,11 @@ def _firing(context: Context, rules: Sequence[Rule], severities: Sequence[str]) 
     if not paging:
         listed = ", ".join(severities)
         return [unknown_row("rules", f"alerts of severity {listed}", "at least 1", "none loaded")]
-    unsure = [
-        (r.name, f"health {r.health} {r.last_error[:200]}") for r in paging if not r.is_evaluated
+    rows = [
+        unknown_row(rule.name, "paging rule", "evaluated", problem)
+        for rule in paging
+        if (problem := _unsure(context, rule))
     ]
-    rows = [unknown_row(each, "paging rule", "evaluated", got.strip()) for each, got in unsure]
     # The severity that counts is the alert's own: a rule's may be a template.
     alerts = [
         (rule.name, alert)
@@ -168,6 +177,13 @@ def _firing(context: Context, rules: Sequence[Rule], severities: Sequence[str]) 
         rows.append(check_row(rule_name, "paging alert", "not firing", since, ok=False))
     text = f"{len(paging)} paging rules quiet, {name} firing"
     return rows or [check_row("rules", "paging alerts", text, text, ok=True)]
+
+
+def _unsure(context: Context, rule: Rule) -> str:
+    """Why a rule without an alert is no proof of quiet; empty when it is."""
+    if not rule.is_evaluated:
+        return f"health {rule.health} {rule.last_error[:200]}".strip()
+    return _late(context, rule)
 
 
 def _linked(context: Context) -> Row:

@@ -56,7 +56,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule as far as it could be read. ``kind`` is ``alert`` or ``record``."""
+    """A rule as far as it could be read. ``kind`` is ``alert`` or ``record``; ``wait_ms`` its ``for``."""
 
     kind: str
     name: str
@@ -64,6 +64,7 @@ class Rule:
     labels: dict[str, str]
     place: str
     line: int
+    wait_ms: int = 0
 
 
 @dataclass
@@ -220,7 +221,7 @@ class _Reader:
             self._templates(fields, place, {"labels": labels, "annotations": notes})
         line = line_of(fields.get("expr", node))
         kind = "record" if record else "alert"
-        self._found.rules.append(Rule(kind, record or alert, expr, labels, place, line))
+        self._found.rules.append(Rule(kind, record or alert, expr, labels, place, line, pause))
 
     def _templates(
         self, fields: dict[str, yaml.Node], place: str, texts: dict[str, dict[str, str]]

@@ -12,16 +12,17 @@ from .observing import FAIL, INCONCLUSIVE, NEVER, Look, iso
 @pytest.mark.parametrize(
     ("changes", "row"),
     [
-        ({"query": "rate(x[2m]) == 1"}, (FAIL, "rules.yaml: Stall", "rule", "another expression or severity: rate(x[2m]) == 1")),
-        ({"labels": {"severity": "page"}}, (FAIL, "rules.yaml: Stall", "rule", "another expression or severity: rate(x[2m]) == 0")),
+        ({"query": "rate(x[2m]) == 1"}, (FAIL, "rules.yaml: Stall", "rule", "another expression, severity or wait: rate(x[2m]) == 1")),
+        ({"labels": {"severity": "page"}}, (FAIL, "rules.yaml: Stall", "rule", "another expression, severity or wait: rate(x[2m]) == 0")),
         ({"name": "Other"}, (FAIL, "rules.yaml: Stall", "rule", "not loaded")),
+        ({"duration": 86400}, (FAIL, "rules.yaml: Stall", "rule", "another expression, severity or wait: rate(x[2m]) == 0")),
         ({"lastEvaluation": iso(7200)}, (INCONCLUSIVE, "rules.yaml: Stall", "rule", "evaluated 7200 s ago, at most 90 s")),
     ],
 )  # fmt: skip
 def test_a_shipped_rule_is_loaded_as_it_is(look: Look, changes: Any, row: Any) -> None:
-    """By name, expression and severity, and evaluated lately; spelling does not matter."""
+    """By name, expression, severity and wait, and evaluated lately; spelling does not matter."""
     look.world.rules[1] |= changes
-    [found] = look.bad()
+    found, *_ = look.bad()
     assert found[:3] == row[:3]
     assert str(found[3])[:10] == str(row[3])[:10]
 
@@ -38,6 +39,18 @@ def test_a_rule_that_errs_fails_and_one_never_evaluated_is_inconclusive(look: Lo
         (INCONCLUSIVE, "rules.yaml: Stall", "rule", "health unknown; never evaluated"),
         (INCONCLUSIVE, "Stall", "paging rule", "health unknown"),
     ]
+
+
+def test_a_paging_rule_that_stands_still_proves_no_quiet(look: Look) -> None:
+    """Shipped by the site or not; a watchdog that was last evaluated long ago proves nothing."""
+    look.world.rules.append(look.world.rule("Slow", "y > 1", "page", lastEvaluation=iso(7200)))
+    [found] = look.bad()
+    assert found[:3] == (INCONCLUSIVE, "Slow", "paging rule")
+    assert str(found[3]).startswith("evaluated 720")
+    look.world.rules.pop()
+    look.world.rules[0] |= {"lastEvaluation": iso(7200)}
+    problem = "not firing; no silence is a proof without"
+    assert look.bad() == [(INCONCLUSIVE, "Watchdog", "watchdog", problem)]
 
 
 def test_rules_must_be_shipped_and_readable(look: Look) -> None:

@@ -49,7 +49,7 @@ def test_a_plain_file_gives_its_rules_with_their_lines() -> None:
 
     assert found.rules == [
         Rule("record", "lag:max", "max(lag)", {}, "consensus/lag:max", 6),
-        Rule("alert", "Lag", "lag:max > 4", {"severity": "page"}, "consensus/Lag", 8),
+        Rule("alert", "Lag", "lag:max > 4", {"severity": "page"}, "consensus/Lag", 8, 300_000),
     ]
     assert (found.form, found.findings) == ("plain", [])
 
