@@ -286,6 +286,34 @@ def test_a_halted_testnet_goes_back_whole(site: Site) -> None:
     assert sorted(site.restores()) == site.ours("testnet")
 
 
+def test_what_was_not_restored_is_judged_again_when_it_goes_on(site: Site) -> None:
+    """A node nobody could look at at first is no sound one: it is named, and restored once seen."""
+    site.network.fault("wal-corrupt@testnet/test-1")
+    site.network.fleet.stop("test-2")
+    site.network.fault("stopped-unreadable@testnet/test-2")
+    silent = [("test-2", "follows its chain"), ("test-2", "write-ahead log")]
+    first, _ = site.recover("testnet", nodes=[])
+    assert set(silent) <= {(s, w) for s, w, _ in wrong(first)}
+
+    again = {"nodes": [], "attempt": 1, "retry_reason": "once more"}
+    second, _ = site.recover("testnet", **again)
+    assert (second.outcome is PASS, site.restores()) == (False, ["test-1"])
+    assert set(silent) <= {(s, w) for s, w, _ in wrong(second)}
+
+    for name in ("stopped-unreadable", "wal-corrupt"):
+        site.network.clear(name)
+    site.network.fault("wal-corrupt@testnet/test-2")
+    third, folder = site.recover("testnet", **again)
+    assert (third.outcome, wrong(third)) == (PASS, [])
+    assert third.reason == "2 nodes restored, state roots equal, following the chain"
+    assert site.restores() == ["test-1", "test-2"]
+    chosen = [e for e in entries(folder) if e["kind"] == "snapshot"]
+    assert len(chosen) == 1
+
+    fourth, _ = site.recover("testnet", **again)
+    assert (fourth.outcome, site.restores()) == (PASS, ["test-1", "test-2"])
+
+
 @pytest.mark.parametrize(
     ("fault", "subject", "what"),
     [
