@@ -24,17 +24,18 @@ _NAME = re.compile(r"\d\d+-([a-z][a-z0-9-]*)\.json")
 
 def keep(folder: Path, kind: str, number: int, document: Mapping[str, Any]) -> dict[str, Any]:
     """Write a document in place of an older one of its kind; what the record says of it."""
-    drop(folder, kind)
     data, path = canonical(document) + b"\n", folder / FOLDER / f"{number:02d}-{kind}.json"
     path.parent.mkdir(exist_ok=True)
     replace_file(path, data)
+    # The older one last: while nothing lies there, it counts as sent.
+    drop(folder, kind, but=path.name)
     return {"name": path.name, "kind": kind, "digest": digest_bytes(data)}
 
 
-def drop(folder: Path, kind: str) -> None:
-    """Nothing of that kind is to be sent any more."""
+def drop(folder: Path, kind: str, *, but: str = "") -> None:
+    """Nothing of that kind is to be sent any more, ``but`` that one."""
     for path in pending(folder):
-        if kind_of(path) == kind:
+        if kind_of(path) == kind and path.name != but:
             path.unlink(missing_ok=True)
     with suppress(OSError):  # something else lies there, or nothing
         (folder / FOLDER).rmdir()
