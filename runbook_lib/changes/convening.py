@@ -27,9 +27,10 @@ from .incident import note, opened, opened_row
 from .incident_facts import Facts
 from .incident_report import file_incident, texts
 from .incident_text import render, said
-from .unsent import keep
+from .unsent import keep, waits, was_kept
 
 NEEDED = ("summary", "impact", "mitigations")
+NOTICE = "council-notice"
 
 
 def measures(context: Context, found: Incident) -> str:
@@ -107,8 +108,12 @@ def _tell(context: Context, found: Incident, wanted: str) -> list[Row]:
     """Page the council, once for each thing to decide."""
     what, command = "told", context.site.commands.notify
     sent = [e.body for e in context.journal if e.kind == "convened"]
+    once = [check_row("council", what, "once", "once", ok=True)]
     if any(body["digest"] == wanted for body in sent):
-        return [check_row("council", what, "once", "once", ok=True)]
+        return once
+    if _published(context, wanted):
+        context.record.append("convened", {"digest": wanted, "at": context.now.isoformat()})
+        return once
     subject = f"council convened: {found.id} on {context.cluster_name}"
     text = (
         f"{context.cluster.chain_id}, {context.params.release}: {visible(context.params.summary)}\n"
@@ -124,10 +129,21 @@ def _tell(context: Context, found: Incident, wanted: str) -> list[Row]:
         notices.by_command(context.scope, command, COUNCIL, subject, Path(path))
     except SourceError as error:
         document = {"kind": "notice", "role": COUNCIL, "subject": subject, "text": text}
-        return [keep(context, "council-notice", {**document, "digest": wanted}, error)]
-    outbox.drop(context.folder, "council-notice")
+        return [keep(context, NOTICE, {**document, "digest": wanted}, error, about=wanted)]
+    outbox.drop(context.folder, NOTICE)
     context.record.append("convened", {"digest": wanted, "at": context.now.isoformat()})
-    return [check_row("council", what, "once", "once", ok=True)]
+    return once
+
+
+def _published(context: Context, wanted: str) -> bool:
+    """Whether ``runbook publish`` sent the notice that an earlier try kept."""
+    if not was_kept(context, NOTICE, wanted):
+        return False
+
+    def look() -> str:
+        return "" if waits(context, NOTICE) else "sent"
+
+    return bool(context.scope.notice("what became of the notice", look))
 
 
 def _decided(context: Context, found: Incident, wanted: str) -> list[Row]:

@@ -21,7 +21,7 @@ from ..sources import notices
 from ..sources.process import Ended
 from .apply import Applier, Step
 from .instruction import Instruction
-from .unsent import keep
+from .unsent import keep, waits, was_kept
 
 
 @dataclass(frozen=True)
@@ -89,12 +89,11 @@ def _command(context: Context, made: Instruction, name: str) -> Step:
 
 def _was_sent(context: Context, name: str) -> bool:
     """Whether ``runbook publish`` sent what an earlier try kept: it does not lie there any more."""
-    if not any(e.kind == "outbox" and e.body["kind"] == name for e in context.journal):
+    if not was_kept(context, name):
         return False
 
     def look() -> str:
-        waits = any(outbox.kind_of(path) == name for path in outbox.pending(context.folder))
-        return "waits" if waits else "sent"
+        return "waits" if waits(context, name) else "sent"
 
     return context.scope.derive(f"what became of {name}", look) == "sent"
 

@@ -108,7 +108,7 @@ def test_one_member_is_no_majority(network: RehearsalNetwork) -> None:
 
 
 def test_a_pager_that_is_down_keeps_the_notice(network: RehearsalNetwork) -> None:
-    """It goes out with publish; the council's answer counts on the next try."""
+    """It goes out with publish, once; the council's answer counts on the next try."""
     recovery = Recovery(network, telling.council)
     network.fault("notify-down@mainnet")
     verdict, result = recovery.run()
@@ -120,6 +120,21 @@ def test_a_pager_that_is_down_keeps_the_notice(network: RehearsalNetwork) -> Non
     verdict, result = recovery.run()
 
     assert verdict.exit_code is ExitCode.PASSED, result.reason
+    told = json.loads((network.root / "notifications.json").read_text())
+    assert [one["role"] for one in told] == ["governance-council"]
+
+
+def test_other_measures_than_those_published_are_told_as_well(network: RehearsalNetwork) -> None:
+    """They are another thing to decide."""
+    recovery = Recovery(network, telling.council)
+    network.fault("notify-down@mainnet")
+    recovery.run()
+    network.clear("notify-down")
+    publish(recovery.folder)
+    recovery.run(mitigations=["the gates stay off for a week"])
+
+    told = json.loads((network.root / "notifications.json").read_text())
+    assert len({one["text"] for one in told}) == len(told) == 2
 
 
 # --- its end --------------------------------------------------------------------------------------
