@@ -48,7 +48,7 @@ def tell(context: Context, applier: Applier, made: Instruction, *, all_ways: boo
         return False
     done = True
     for way in ways:
-        if applier.step(way.step):
+        if _step(applier, way.step):
             outbox.drop(context.folder, way.name)
             continue
         done = False
@@ -56,6 +56,15 @@ def tell(context: Context, applier: Applier, made: Instruction, *, all_ways: boo
         if not all_ways:
             break
     return done
+
+
+def _step(applier: Applier, step: Step) -> bool:
+    """The step; where nobody can tell whether an earlier try's stands, that is a row."""
+    try:
+        return applier.step(step)
+    except SourceError as error:
+        applier.rows.append(unknown_row(step.node, step.name, step.expected, str(error)))
+        return False
 
 
 def told(context: Context, applier: Applier, made: Instruction) -> bool:

@@ -11,6 +11,7 @@ import pytest
 from runbook_lib.errors import ParameterError
 from runbook_lib.evidence.order import find_earlier
 from runbook_lib.evidence.publish import publish
+from runbook_lib.evidence.record import Entry, Record
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
 from runbook_lib.rehearsal.faults.table import FAULTS
@@ -256,6 +257,43 @@ def test_operators_are_told_by_what_works(
     assert back(again).outcome is PASS, back(again).reason
     assert [step for node, step in steps(folder) if node in OPERATORS].count("notify-back") == 3
     lines = [c["body"].partition("\n")[0] for c in network.forge.comments.values()]
+    assert sum(line.endswith(mine) for line in lines) == len(OPERATORS)
+
+
+def test_a_comment_nobody_can_look_for_keeps_no_operator_from_being_told(
+    prepare: Callable[[str], Recovering],
+    network: RehearsalNetwork,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Killed as it was to be posted, the forge down since: the site's command tells them all."""
+    made = prepare("testnet")
+    applied(made, "testnet")
+    append = Record.append
+
+    def stopping(self: Record, kind: str, body: dict[str, Any]) -> Entry:
+        entry = append(self, kind, body)
+        if kind == "step" and (body["step"], body["phase"]) == ("instruct-back", "intent"):
+            raise KeyboardInterrupt
+        return entry
+
+    given = {"issue": 42, "wait": True, "takeover_minutes": 0.05}
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Record, "append", stopping)
+        made.recover("testnet", **given)
+    with fault(network, "forge-down@testnet"):
+        verdict, folder = made.recover("testnet", attempt=1, **given)
+
+    assert {s for s in steps(folder) if s[0] in OPERATORS} == {
+        (o, "notify-back") for o in OPERATORS
+    }
+    rows = {r.subject: r for r in back(verdict).rows if r.what == "instruct-back"}
+    assert {name: row.outcome for name, row in rows.items()} == dict.fromkeys(
+        OPERATORS, INCONCLUSIVE
+    )
+    # What may stand there already is posted by publish where it does not, once.
+    assert {row.outcome for row in publish(folder)} == {PASS}
+    lines = [c["body"].partition("\n")[0] for c in network.forge.comments.values()]
+    mine = f"attempt={made.release}/testnet_recovery/0001 -->"
     assert sum(line.endswith(mine) for line in lines) == len(OPERATORS)
 
 
