@@ -70,7 +70,8 @@ def write_kit(context: Context) -> list[Row]:
         cluster=context.cluster_name,
         made=context.scope.reread().isoformat(),
         digest=context.plan.digest,
-        plan=context.plan,
+        # The one that has this digest: nodes may have been dropped from ours.
+        plan=Plan.model_validate_json(canonical(planned.body["plan"])) if planned else context.plan,
         nodes=nodes,
     )
     folder = folder_of(context.site, context.attempt_name)

@@ -100,16 +100,21 @@ class Plan(Model):
                 yield phase, node
 
     def without(self, node: str) -> Plan:
-        """The plan after a node was dropped: it only shrinks; the node keeps the state it has."""
+        """The plan after a node was dropped: it only shrinks; the node keeps the state it has.
+
+        Its digest stays: what was approved, signed off and sent to operators is still that plan.
+        """
         kept = (_shrunk(phase, node) for phase in self.phases)
         back = self.recovery()
         left = {node: back[node]} if node in back else {}
-        return self.model_copy(
+        made = self.model_copy(
             update={
                 "phases": tuple(phase for phase in kept if phase.nodes),
                 "untouched": {**self.untouched, **left},
             }
         )
+        vars(made)["digest"] = self.digest
+        return made
 
 
 def _shrunk(phase: Phase, node: str) -> Phase:

@@ -84,3 +84,11 @@ def test_a_dropped_node_leaves_every_phase() -> None:
     assert left.nodes == ("n2",)
     assert [phase.waves for phase in left.phases] == [(("n2",),), (("n2",),)]
     assert left.untouched == {"n3": WAS, "n1": WAS}
+
+
+def test_a_plan_keeps_its_digest_when_a_node_is_dropped() -> None:
+    """What was signed off and sent to operators, whether its digest was asked for before or not."""
+    digest = plan().digest
+
+    assert plan().without("n1").digest == digest
+    assert plan().without("n1").without("n2").digest == digest

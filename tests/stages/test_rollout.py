@@ -20,6 +20,7 @@ from runbook_lib import opening, playbook
 from runbook_lib.canonical import canonical
 from runbook_lib.changes import roll
 from runbook_lib.changes.adopt import adopt
+from runbook_lib.changes.kit_model import read_kit
 from runbook_lib.checks import preflight, testnet
 from runbook_lib.context import Context
 from runbook_lib.errors import ParameterError, StageRefused, StoreError
@@ -277,6 +278,36 @@ def test_a_dropped_node_lets_the_rollout_finish_without_it(team: Team) -> None:
     assert all(running[name].config.gates["malachite_consensus"] for name in others)
     delivered = [e.key for e in team.changed(folder) if '"deploy"' in e.key]
     assert len(delivered) == len(set(delivered))
+
+
+def test_a_kit_that_is_written_after_a_drop_can_be_read(team: Team) -> None:
+    """It holds the plan of the digest that was approved, and the way back of the nodes that are left."""
+    digest, window = team.planned()
+    told = {"approved_plan": digest, "approvals": [team.approve(digest)], **window, "wait": True}
+    place = team.network.root / "kits"
+    aside = place.with_name("kits.aside")
+    if place.exists():
+        place.rename(aside)
+    place.write_text("in the way")
+    try:
+        verdict, _ = team.walk(mode="apply", **told)
+    finally:
+        place.unlink()
+        if aside.exists():
+            aside.rename(place)
+    drop = {"node": "test-3", "reason": "its disk died", "approval": ""}
+    again = {**told, "attempt": verdict.attempt}
+    with pytest.raises(ParameterError) as refused:
+        team.walk(mode="apply", drops=[drop], **again)
+    drop["approval"] = team.approve(str(refused.value).partition("approval of ")[2].split()[0])
+
+    verdict, folder = team.walk(mode="apply", drops=[drop], **again)
+    kit = place / f"{verdict.release}-testnet-{folder.name}"
+    found = read_kit(kit, (kit / "plan.json").read_bytes())
+
+    assert verdict.exit_code is ExitCode.PASSED, [i.reason for i in verdict.blocking]
+    assert (found.digest, "test-3" in found.plan.nodes) == (digest, True)
+    assert "test-3" not in {node.node for node in found.nodes}
 
 
 def test_before_its_window_a_change_waits(team: Team) -> None:
