@@ -2,7 +2,8 @@
 
 ``blocker`` is asked before any try begins. ``Guard`` is asked when a change begins, and before each
 of its waves: every item before it whose truth has aged is judged again. Such a judgement is recorded
-under the change; unless it holds, or a waiver covers what does not, nothing more is begun.
+under the change; unless it holds, or a waiver that has not ended covers what does not, nothing more
+is begun.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from .outcomes import CheckResult, Outcome
 from .planning import plans
 from .session import Session
 from .verdicts import Standing
+from .wording import utc
 
 Again = Callable[[Context, Judge, str], CheckResult]
 """Judges a check in that context, and records it under the change that is named."""
@@ -72,6 +74,15 @@ def stale(
     return now - (judged or standing.result.started) > valid_for
 
 
+def waiver_ended(standing: Standing, now: datetime) -> str:
+    """Why a PASS by waiver is none any more; empty for what needs no waiver that has ended."""
+    left = tuple(row for row in standing.waived if row.expires > now)
+    if standing.model_copy(update={"waived": left}).outcome is standing.outcome:
+        return ""
+    ended = max(row.expires for row in standing.waived if row.expires <= now)
+    return f"the waiver of {standing.item} ended at {utc(ended)}; continue with one in force"
+
+
 @dataclass
 class Guard:
     """Call it: what stands in the way of the change now, in words; empty when nothing does.
@@ -99,7 +110,13 @@ class Guard:
                 why := self._judge(item, now)
             ):
                 return why
+            if why := waiver_ended(self._found(item), now):
+                return why
         return ""
+
+    def _found(self, item: str) -> Standing:
+        known = self.session.aftermath(self.change, self.context.scope.number)
+        return standings.standing(known, item)
 
     def _judge(self, item: str, now: datetime) -> str:
         number, check = self.context.scope.number, self.checks.get(item)
@@ -110,7 +127,7 @@ class Guard:
         scope = self.session.scope(under, number)
         self.again(replace(self.context, item=item, scope=scope), check, under)
         self._judged[item] = now
-        found = standings.standing(self.session.aftermath(self.change, number), item)
+        found = self._found(item)
         if found.outcome is Outcome.PASS:
             return ""
         self.due = found.return_at

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from runbook_lib.errors import ParameterError, StageRefused
 from runbook_lib.verdicts import ExitCode
+from runbook_lib.wording import utc
 
-from .conftest import CI, DEPLOY, FAIL, PROVISION, states, text
+from .conftest import CI, DEPLOY, DRIFT, FAIL, PROVISION, REACHABLE, states, text
 
 
 def test_an_approved_waiver_lets_its_row_pass(practice: Any) -> None:
@@ -105,3 +107,23 @@ def test_a_waiver_ends_with_the_session_that_carried_it(practice: Any) -> None:
         stage.enforce()
 
     assert stage.verdict().exit_code is ExitCode.REFUSED
+
+
+def test_no_change_begins_on_a_waiver_that_has_ended(practice: Any) -> None:
+    """It was in force when the attempt opened; one that still is lets the change be made."""
+    expires = (practice.now() + timedelta(minutes=30)).replace(microsecond=0)
+    ending = practice.approved_waiver(expires=expires.isoformat())
+    stage = practice.open(waivers=[ending])
+    for item in (DRIFT, CI, REACHABLE):
+        practice.item(stage, item, FAIL if item == CI else None)
+    practice.wind(3600)
+    card = practice.item(stage, PROVISION)
+
+    why = f"the waiver of {CI} ended at {utc(expires)}; continue with one in force"
+    assert f"not reached: {why}" in text(card)
+    assert practice.made == []
+
+    again = practice.open(attempt=1, waivers=[practice.approved_waiver()])
+    practice.walk(again)
+    assert practice.made == [PROVISION, DEPLOY]
+    assert text(again.enforce())
