@@ -8,63 +8,33 @@ are drawn as zeros, a lone sample is a dot. No pyplot; the same data give the sa
 from __future__ import annotations
 
 import io
-import math
 import warnings
 from collections.abc import Callable, Sequence
-from datetime import UTC
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from runbook_lib.markup import visible
+from runbook_lib.metrics.colours import BLUE, LIGHT, MANY, PALETTE
+from runbook_lib.metrics.forest import intervals, overview
+from runbook_lib.metrics.panels import distribution, labels, styles_of, time_axis, time_panel
 from runbook_lib.metrics.plotdata import (
-    Change,
-    Floats,
     Mark,
     PlotComparison,
     PlotSeries,
-    Times,
     comparison_data,
     comparison_words,
-    letter,
     mark_words,
-    middle_and_furthest,
-    number,
     percentiles,
     plotted_digest,
-    quantity,
     series_data,
     series_words,
 )
-from runbook_lib.outcomes import Outcome
-from runbook_lib.wording import count, outcome_word
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-NAMED = 6
-"""Up to so many lines are told apart; more are drawn thin, with their median and the furthest."""
-
-_BLUE, _RED, _GREY, _MANY, _LIGHT = "#0072b2", "#d55e00", "#595959", "#a6a6a6", "#e8e8e8"
-_LINES: tuple[tuple[str, Any], ...] = (
-    ("#000000", "-"),
-    (_BLUE, (0, (5, 1.5))),
-    ("#e69f00", (0, (6, 1.5, 1, 1.5))),
-    ("#009e73", (0, (1, 1))),
-    ("#56b4e9", (0, (9, 2))),
-    ("#cc79a7", (0, (3, 1, 1, 1, 1, 1))),
-)
-_HATCH = "#bfbfbf"
 _WIDE = 125  # characters of a line under the panels
-_PALETTE = ("#ffffff", _LIGHT, _HATCH, _MANY, _GREY, *(colour for colour, _ in _LINES), _RED)
-_DENSE = 1000  # more samples than pixels: thinner lines
-_MARKERS = {
-    Outcome.PASS: ("o", "white"),
-    Outcome.FAIL: ("s", "black"),
-    Outcome.INCONCLUSIVE: ("D", "white"),
-}
 _WIDTH = 8.0  # inches; 800 pixels
 _COMPARED = [(0.75, 3.35, 0.0), (4.2, 0.7, 0.0), (5.7, 2.15, 0.35)]
 _TOP, _PANEL = 0.65, 1.5  # inches: room for the key, and of a panel with its title
@@ -95,15 +65,15 @@ def baseline_figure(
 
     ``note`` is a last line under the panels and in the text.
     """
-    styles, said = _styles(series), mark_words(marks, note)
+    styles, said = styles_of(series), mark_words(marks, note)
 
     def draw(figure: Figure) -> None:
         panels = _grid(figure, len(series), [(0.75, 5.35, 0.0), (6.2, 1.0, 0.0)])
         for one, (left, right) in zip(series, panels, strict=True):
-            low, high = _time_panel(left, one, one.samples, styles)
-            _distribution(right, one.samples, low, high, filled=True)
-            _labels(right, percentiles(one.samples), low, high)
-        _time_axis([row[0] for row in panels], series, marks)
+            low, high = time_panel(left, one, one.samples, styles)
+            distribution(right, one.samples, low, high, filled=True)
+            labels(right, percentiles(one.samples), low, high)
+        time_axis([row[0] for row in panels], series, marks)
         _key(figure, styles, "all samples", said)
 
     text = "\n".join([*map(series_words, series), *said])
@@ -117,16 +87,16 @@ def comparison_figure(
     """One panel per metric: the current lines on the baseline's band, both distributions, and the
     judged intervals against the tolerance."""
     currents = [one.current for one in comparisons]
-    styles, said = _styles(currents), mark_words(marks, note)
+    styles, said = styles_of(currents), mark_words(marks, note)
 
     def draw(figure: Figure) -> None:
         panels = _grid(figure, len(comparisons), _COMPARED)
         for one, (left, middle, right) in zip(comparisons, panels, strict=True):
-            low, high = _time_panel(left, one.current, one.baseline.samples, styles)
-            _distribution(middle, one.baseline.samples, low, high, filled=True)
-            _distribution(middle, one.current.samples, low, high, filled=False)
-            _intervals(one, right)
-        _time_axis([row[0] for row in panels], currents, marks)
+            low, high = time_panel(left, one.current, one.baseline.samples, styles)
+            distribution(middle, one.baseline.samples, low, high, filled=True)
+            distribution(middle, one.current.samples, low, high, filled=False)
+            intervals(one, right)
+        time_axis([row[0] for row in panels], currents, marks)
         _key(figure, styles, "grey: baseline, outline: current", said)
 
     text = "\n".join([*map(comparison_words, comparisons), *said])
@@ -138,7 +108,7 @@ def overview_figure(comparisons: Sequence[PlotComparison]) -> Drawn:
     rows = sum(len(one.changes) for one in comparisons)
 
     def draw(figure: Figure) -> None:
-        _overview(comparisons, _axes(figure, 3.9, 0.5, 3.95, 0.22 * rows))
+        overview(comparisons, _axes(figure, 3.9, 0.5, 3.95, 0.22 * rows))
 
     text = "\n".join(comparison_words(one).split("\n")[0] for one in comparisons)
     return Drawn(_png(draw, 0.6 + 0.22 * rows), text, comparison_data(comparisons))
@@ -163,7 +133,7 @@ def _png(draw: Callable[[Figure], None], height: float) -> bytes:
     image = Image.frombytes("RGBA", (width, len(pixels) // width // 4), pixels).convert("RGB")
     # Few and always the same colours: half the bytes, and no hue is merged with another.
     few = Image.new("P", (1, 1))
-    few.putpalette([part for colour in _PALETTE for part in ImageColor.getrgb(colour)])
+    few.putpalette([part for colour in PALETTE for part in ImageColor.getrgb(colour)])
     small = io.BytesIO()
     image.quantize(palette=few, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
     return small.getvalue()
@@ -200,235 +170,6 @@ def _axes(figure: Figure, left: float, bottom: float, width: float, height: floa
     return figure.add_axes((left / _WIDTH, bottom / high, width / _WIDTH, height / high))
 
 
-def _styles(series: Sequence[PlotSeries]) -> dict[str, tuple[str, Any]]:
-    """Colour and dash by name, the same in every panel; none when there are too many to tell."""
-    names = sorted({name for one in series for name in one.lines})
-    return dict(zip(names, _LINES, strict=False)) if len(names) <= NAMED else {}
-
-
-def _time_panel(
-    axes: Axes, series: PlotSeries, reference: Floats, styles: dict[str, tuple[str, Any]]
-) -> tuple[float, float]:
-    """Draw ``series`` on the band of ``reference``; returns the ends of the value axis."""
-    title = f"{visible(series.title)}: {count(series.samples.size, 'sample')}"
-    title += f", {series.missing:,} missing" if series.missing else ""
-    axes.set_title(title, loc="left", fontweight="bold")
-    if not styles and len(series.lines) > 1:
-        named = f"furthest: {visible(middle_and_furthest(series.lines)[1], 30)}"
-        box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "lw": 0}
-        at = axes.transAxes
-        axes.text(1, 0.98, named, transform=at, ha="right", va="top", fontsize=8, bbox=box)
-    axes.set_ylabel(visible(series.unit) or "count")
-    times, matrix = series.with_gaps()
-    days = _days(times)
-    low, high = _value_axis(series, reference)
-    axes.set_ylim(low, high)
-    _lines(axes, days, dict(zip(series.lines, matrix, strict=True)), styles)
-    _strip(axes, days, matrix, series.gap_step() / np.timedelta64(1, "D"))
-    if reference.size:
-        band = percentiles(reference)
-        axes.axhspan(band["p5"], band["p95"], color=_LIGHT, zorder=0, lw=0)
-        axes.axhline(band["p50"], color=_GREY, lw=1, ls=(0, (4, 2)), zorder=1)
-    if not series.samples.size:
-        axes.text(0.5, 0.5, "no samples", transform=axes.transAxes, ha="center", va="center",
-                  backgroundcolor="white")  # fmt: skip
-    _limits(axes, series, low, high)
-    return low, high
-
-
-def _value_axis(series: PlotSeries, reference: Floats) -> tuple[float, float]:
-    """From zero when the data come near it; with the limits that are not far away."""
-    seen = np.concatenate([series.samples, reference])
-    if not seen.size:
-        return -0.05, 1.0
-    low, high = float(seen.min()), float(seen.max())
-    if low == high or 0 < low < 0.5 * high:  # a constant is seen against zero
-        low, high = min(low, 0.0), max(high, 0.0) or 1.0
-    near = low - 2 * (high - low), high + 2 * (high - low)
-    ends = [low, high, *(limit for limit in series.limits if near[0] <= limit <= near[1])]
-    low, high = min(ends), max(ends)
-    room = (high - low) * 0.08
-    return low - room, high + room
-
-
-def _lines(
-    axes: Axes, days: Floats, lines: dict[str, Floats], styles: dict[str, tuple[str, Any]]
-) -> None:
-    thin = 0.6 if len(days) > _DENSE else 1.0
-    if styles or len(lines) == 1:
-        for name, line in lines.items():
-            colour, dash = styles.get(name, _LINES[0])
-            axes.plot(days, line, color=colour, ls=dash, lw=1.2 * thin)
-            _dots(axes, days, line, colour)
-    elif lines:
-        for line in lines.values():
-            axes.plot(days, line, color=_MANY, lw=0.5, alpha=0.6)
-            _dots(axes, days, line, _MANY)
-        middle, furthest = middle_and_furthest(lines)
-        axes.plot(days, lines[furthest], color=_BLUE, lw=1, ls=(0, (6, 1.5)))
-        axes.plot(days, middle, color="black", lw=1.6 * thin)
-        _dots(axes, days, middle, "black")
-
-
-def _days(times: Times) -> Floats:
-    """Days since 1970, the numbers of a date axis."""
-    days: Floats = times.astype("datetime64[ms]").astype(np.int64) / 86_400_000
-    return days
-
-
-def _dots(axes: Axes, days: Floats, line: Floats, colour: str) -> None:
-    """A sample without neighbours has no line through it."""
-    there = np.concatenate([[False], np.isfinite(line), [False]])
-    alone = there[1:-1] & ~there[:-2] & ~there[2:]
-    if alone.any():
-        axes.plot(days[alone], line[alone], ls="", marker="o", ms=4, color=colour)
-
-
-def _strip(axes: Axes, days: Floats, matrix: Floats, step: float) -> None:
-    """Under a gap: dark where every line is missing, light where some are."""
-    gone = ~np.isfinite(matrix)
-    for mask, colour in ((gone.any(axis=0), _MANY), (gone.all(axis=0), "black")):
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
-        starts, ends = days[edges[::2]], days[edges[1::2] - 1]
-        stretches = list(zip(starts - step / 2, ends - starts + step, strict=True))
-        at = axes.get_xaxis_transform()
-        axes.broken_barh(stretches, (0, 0.04), transform=at, color=colour, lw=0)
-
-
-def _limits(axes: Axes, series: PlotSeries, low: float, high: float) -> None:
-    """Lines where they lie within the axis; in words in any case."""
-    said = []
-    for limit in series.limits:
-        off = " (above)" if limit > high else " (below)" if limit < low else ""
-        said.append(quantity(limit, visible(series.unit)) + off)
-        if not off:
-            axes.axhline(limit, color=_RED, lw=1.5, ls=(0, (8, 2)))
-    if said:
-        axes.set_title(f"limit {' and '.join(said)}", loc="right")
-
-
-def _distribution(axes: Axes, samples: Floats, low: float, high: float, *, filled: bool) -> None:
-    if not samples.size:
-        return
-    look: dict[str, Any] = {"histtype": "stepfilled", "color": _MANY}
-    if not filled:
-        look = {"histtype": "step", "color": "black", "linewidth": 1.2}
-    weights = np.full(samples.size, 1 / samples.size)
-    bins = np.linspace(low, high, 31).tolist()
-    axes.hist(samples, bins=bins, weights=weights, orientation="horizontal", **look)
-
-
-def _labels(axes: Axes, band: dict[str, float], low: float, high: float) -> None:
-    """Percentiles at their values, moved apart where they would overlap."""
-    if band and band["p5"] == band["p95"]:
-        band = {"p5–p95": band["p50"]}
-    at, room = -math.inf, (high - low) * 0.13
-    for name, value in band.items():
-        at, said = max(value, at + room), f"{name} {number(value)}"
-        axes.text(1.02, at, said, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
-
-
-def _intervals(one: PlotComparison, axes: Axes) -> None:
-    scale = 100.0 if one.relative else 1.0
-    ends = [x * scale for c in one.changes for x in (c.low, c.high, c.estimate)]
-    reach = 1.3 * max([one.tolerance * scale, *(abs(x) for x in ends if math.isfinite(x))])
-    for row, change in enumerate(one.changes):
-        _beyond(axes, row, one.tolerance * scale, reach, one.direction)
-        _interval(axes, row, change, scale, one.outcome, reach)
-    _rows(axes, [change.name for change in one.changes], reach)
-    axes.set_xlabel(f"change ({'%' if one.relative else visible(one.current.unit) or 'count'})")
-    axes.set_title(outcome_word(one.outcome), loc="right", fontweight="bold")
-
-
-def _overview(comparisons: Sequence[PlotComparison], axes: Axes) -> None:
-    estimates = [c.estimate / one.tolerance for one in comparisons for c in one.changes]
-    far = max([abs(x) for x in estimates if math.isfinite(x)], default=0.0)
-    reach = min(max(2.0, 1.3 * far), 10.0)
-    names: list[str] = []
-    for one, change in ((c, change) for c in comparisons for change in c.changes):
-        turned = -1 if one.direction == "higher" else 1
-        _beyond(axes, len(names), 1.0, reach, "either" if one.direction == "either" else "lower")
-        _interval(axes, len(names), change, turned / one.tolerance, one.outcome, reach)
-        names.append(
-            f"{visible(one.current.title, 40)}, {change.name}  {outcome_word(one.outcome)}"
-        )
-    axes.tick_params(axis="y", labelsize=8)
-    _rows(axes, names, reach)
-    axes.set_xlabel("change, in tolerances of each metric; worse to the right")
-
-
-def _rows(axes: Axes, names: Sequence[str], reach: float) -> None:
-    axes.axvline(0, color=_GREY, lw=1, ls=":")
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(-1.04 * reach, 1.04 * reach)
-
-
-def _beyond(axes: Axes, row: int, tolerance: float, reach: float, direction: str) -> None:
-    """Hatch what is worse than the tolerance."""
-    for side, harmless in ((1, "higher"), (-1, "lower")):
-        if direction != harmless:
-            axes.vlines(side * tolerance, row - 0.5, row + 0.5, color=_RED, lw=1.5)
-            width = side * (1.04 * reach - tolerance)
-            axes.barh(row, width, 1, side * tolerance, color="none", ec=_HATCH, hatch="////", lw=0)
-
-
-def _interval(
-    axes: Axes, row: int, change: Change, scale: float, outcome: Outcome, reach: float
-) -> None:
-    """A bar over the interval, its estimate marked; an end outside the axis is an arrow."""
-    low, high = sorted((change.low * scale, change.high * scale))
-    at = change.estimate * scale
-    if math.isnan(low) or math.isnan(high):
-        box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "lw": 0}
-        axes.text(0, row, "no interval", ha="center", va="center", bbox=box)
-        return
-    axes.hlines(row, max(low, -reach), min(high, reach), color="black", lw=2)
-    for end, side, arrow in ((low, -reach, "<"), (high, reach, ">")):
-        inside = abs(end) <= reach
-        marker, edge = ("|", 2.0) if inside else (arrow, 1.0)
-        axes.plot(end if inside else side, row, marker, ms=9, mew=edge, color="black")
-    if abs(at) <= reach:
-        marker, fill = _MARKERS[outcome]
-        axes.plot(at, row, marker, ms=7, color=fill, mec="black", mew=1.5)
-
-
-def _time_axis(panels: Sequence[Axes], series: Sequence[PlotSeries], marks: Sequence[Mark]) -> None:
-    """One axis of UTC times for all panels, with the marks and their letters."""
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    if any(one.grid.size for one in series):
-        # Three at least: with more, no interval fits some lengths, and matplotlib warns.
-        locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=7)
-        panels[0].xaxis.set_major_locator(locator)  # shared by all of them
-        formatter = ConciseDateFormatter(locator, tz=UTC)
-        panels[0].xaxis.set_major_formatter(formatter)
-    else:
-        panels[0].set_xticks([])
-    panels[-1].set_xlabel("time (UTC)")
-    for axes in panels:
-        axes.tick_params(labelbottom=axes is panels[-1])
-        for index, mark in enumerate(marks):
-            _mark(axes, mark, letter(index) if axes is panels[0] else "", 0.97 - 0.17 * (index % 3))
-    instants = {one.grid[at] for one in series if one.grid.size for at in (0, -1)}
-    if len(instants) == 1 and not marks:  # matplotlib would show years around a lone instant
-        [at] = _days(np.array(list(instants)))
-        panels[0].set_xlim(at - 300 / 86400, at + 300 / 86400)
-
-
-def _mark(axes: Axes, mark: Mark, name: str, high: float) -> None:
-    """A line, or a hatched stretch; its letter at the height ``high``, off its neighbours' letters."""
-    start = mark.time.timestamp() / 86400
-    axes.axvline(start, color="black", lw=1, ls=":")
-    if mark.until is not None:
-        end = mark.until.timestamp() / 86400
-        axes.axvspan(start, end, facecolor="none", edgecolor=_HATCH, hatch=r"\\\\", lw=0)
-    box = {"boxstyle": "square,pad=0.15", "facecolor": "white", "lw": 0.5}
-    if name:
-        at = axes.get_xaxis_transform()
-        axes.text(start, high, name, transform=at, ha="center", va="top", fontsize=8, bbox=box)
-
-
 def _key(
     figure: Figure, styles: dict[str, tuple[str, Any]], band: str, said: Sequence[str]
 ) -> None:
@@ -437,16 +178,16 @@ def _key(
     from matplotlib.patches import Patch
 
     many: dict[str, tuple[str, Any]] = {
-        "each series": (_MANY, "-"),
+        "each series": (MANY, "-"),
         "their median": ("#000000", "-"),
     }
-    many["furthest from it"] = (_BLUE, (0, (6, 1.5)))
+    many["furthest from it"] = (BLUE, (0, (6, 1.5)))
     handles: list[Any] = [
         Line2D([], [], color=colour, ls=dash, label=visible(name, 30))
         for name, (colour, dash) in (styles or many).items()
         if name
     ]
-    handles.append(Patch(color=_LIGHT, label=f"{band}; band: p5 to p95, dashed: p50"))
+    handles.append(Patch(color=LIGHT, label=f"{band}; band: p5 to p95, dashed: p50"))
     figure.legend(handles=handles, loc="upper left", ncols=4)
     if said:
         figure.text(0.01, 0.05 / figure.get_figheight(), "\n".join(_wrapped(said)), fontsize=8)

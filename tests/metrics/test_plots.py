@@ -16,6 +16,7 @@ from PIL import Image
 
 from runbook_lib.display import figure_card
 from runbook_lib.metrics import plots
+from runbook_lib.metrics.colours import LINES, PALETTE
 from runbook_lib.metrics.plotdata import Change, Mark, PlotComparison, PlotSeries
 from runbook_lib.outcomes import Outcome
 
@@ -95,7 +96,7 @@ def test_an_image_keeps_the_colours_of_its_lines_and_no_other() -> None:
     image = Image.open(io.BytesIO(plots.baseline_figure([many(6)]).png)).convert("RGB")
     colours = {"#" + bytes(pixel).hex() for _, pixel in image.getcolors() or []}
 
-    assert {colour for colour, _ in plots._LINES} <= colours <= set(plots._PALETTE)
+    assert {colour for colour, _ in LINES} <= colours <= set(PALETTE)
 
 
 def test_a_gap_is_not_bridged(figure_of: Callable[..., Any]) -> None:
