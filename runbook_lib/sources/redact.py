@@ -12,13 +12,15 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from urllib.parse import quote
+from html import escape
+from urllib.parse import quote, unquote
 
 from ..errors import ParameterError
 
 MARK = "[redacted]"
 SHORTEST = 8  # a shorter secret would blank out ordinary text, or be guessed from what is left
 TOKEN = 16  # a shorter word of a path may be an ordinary one
+_HEX = re.compile(r"%[0-9A-F]{2}")
 _URL = re.compile(r"https?://[^/]+/(\S+)", re.IGNORECASE)
 # What must all be there before a shape is looked for. A rare single byte comes first: it is found
 # missing ten times faster than a word, and a range answer has a hundred megabytes.
@@ -116,7 +118,10 @@ def _spellings(value: str) -> tuple[bytes, ...]:
     for part in (value, *_secret_parts(value)):
         raw = os.fsencode(part)
         encoded = base64.b64encode(raw).rstrip(b"=")
-        spelt |= {raw, quote(raw, safe="").encode(), json.dumps(part)[1:-1].encode(), encoded}
+        quoted = quote(raw, safe="")
+        lower = _HEX.sub(lambda found: found[0].lower(), quoted)
+        spelt |= {raw, quoted.encode(), lower.encode(), json.dumps(part)[1:-1].encode(), encoded}
+        spelt |= {os.fsencode(escape(part, quote=quotes)) for quotes in (True, False)}
     # The longest first, or a short spelling would leave the rest of a longer one standing.
     return tuple(sorted(spelt, key=lambda item: (-len(item), item)))
 
@@ -128,5 +133,7 @@ def _secret_parts(value: str) -> list[str]:
         return []
     whole = found[1].rstrip("/")
     path, _, query = whole.partition("?")
-    words = [word for word in path.split("/") if len(word) >= TOKEN]
+    values = [pair.partition("=")[2] for pair in query.split("&")]
+    told = (*path.split("/"), *values, *map(unquote, values))
+    words = [word for word in told if len(word) >= TOKEN]
     return [part for part in (whole, path, query, *words) if len(part) >= SHORTEST]

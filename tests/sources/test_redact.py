@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
+import re
 from urllib.parse import quote
 
 import pytest
@@ -29,10 +31,16 @@ SECRET = 'p4ss "word"/+&'
         SECRET.encode(),
         quote(SECRET, safe="").encode(),
         json.dumps(SECRET)[1:-1].encode(),
+        re.sub(r"%..", lambda found: found[0].lower(), quote(SECRET, safe="")).encode(),
+        html.escape(SECRET).encode(),
+        html.escape(SECRET, quote=False).encode(),
         base64.b64encode(SECRET.encode()),
         base64.b64encode(SECRET.encode()).rstrip(b"="),
     ],
-    ids=["plain", "url", "json", "base64", "base64 without padding"],
+    ids=[
+        *("plain", "url", "json", "url in lower case", "html", "html text"),
+        *("base64", "base64 without padding"),
+    ],
 )
 def test_a_named_secret_is_taken_out_in_every_spelling(
     spelt: bytes, monkeypatch: pytest.MonkeyPatch
@@ -69,6 +77,8 @@ def test_of_a_webhook_the_path_is_a_secret_too(
     [
         ("https://h/in/0123456789abcdef", "token 0123456789abcdef refused"),
         ("https://h/in?key=0123456789", "bad query: key=0123456789"),
+        ("https://h/in?key=k&token=0123456789%3Dabcdef", "bad token: 0123456789%3Dabcdef"),
+        ("https://h/in?key=k&token=0123456789%3Dabcdef", "bad token: 0123456789=abcdef"),
         ("https://h/services/T0001/", "GET /services/T0001"),
         ("HTTP://h:1/services/T0001", "GET /services/T0001"),
     ],
