@@ -68,10 +68,14 @@ def _plan_missing(known: Sequence[Entry]) -> Standing | None:
 def stale(
     standing: Standing, now: datetime, valid_for: timedelta, judged: datetime | None = None
 ) -> bool:
-    """Whether a PASS that ages is older than ``valid_for``; ``judged`` is when it was again."""
+    """Whether a PASS that ages is older than ``valid_for``; ``judged`` is when it was again.
+
+    One by a clock that was fast has no age that could be told: it would be young for too long.
+    """
     if playbook.ITEMS[standing.item].ages != "clock" or standing.result is None:
         return False
-    return now - (judged or standing.result.started) > valid_for
+    age = now - (judged or standing.result.started)
+    return not -playbook.NOW_SOURCE_LAG <= age <= valid_for
 
 
 def waiver_ended(standing: Standing, now: datetime) -> str:

@@ -170,6 +170,21 @@ def test_an_aged_guard_whose_cell_did_not_run_stops_the_change(practice: Any) ->
     assert practice.made == [PROVISION]
 
 
+def test_what_a_fast_clock_judged_is_judged_again(practice: Any) -> None:
+    """Dated hours ahead it would stay young for hours too long; a few minutes are no matter."""
+    stage = practice.open()
+    practice.wind(10 * 3600)
+    for item in (DRIFT, CI):
+        practice.item(stage, item)
+    practice.wind(120)
+    practice.item(stage, REACHABLE)
+    practice.wind(0)
+    practice.item(stage, PROVISION)
+
+    assert [e.body["item"] for e in practice.entries("guard")] == [DRIFT]
+    assert practice.made == [PROVISION]
+
+
 def test_valid_for_may_be_tightened(practice: Any) -> None:
     """A shorter validity ages guards sooner."""
     stage = practice.open(valid_for_minutes=1.0)
