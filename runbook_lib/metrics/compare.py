@@ -164,6 +164,10 @@ def _compare(
     series = chosen if canaries and metric.per == "validator" else every
     if not series:
         return Compared(metric, drawn, incomparable="canaries: none of the series is of one")
+    silent = set(canaries) - {called(each, names) for each in chosen}
+    if silent and metric.per == "validator":
+        problem = f"canaries: expected a series of each, got none of {_few(silent)}"
+        return Compared(metric, drawn, incomparable=problem)
 
     bounds, paired = rule.range, bool(canaries) and metric.baseline == "rest"
 

@@ -247,11 +247,14 @@ def test_a_canary_is_judged_against_the_rest_at_the_same_time(
 
 
 def test_canaries_that_are_nowhere_are_no_pass() -> None:
-    """Neither are canaries without anybody to compare them with."""
+    """Neither is one beside another, nor canaries without anybody to compare them with."""
     everyone = [f"node-{number}" for number in range(5)]
 
     assert canary(votes(1), votes(20), "node-9").reason == (
         "not comparable: canaries: none of the series is of one"
+    )
+    assert canary(votes(1), votes(20), "node-0", "node-9").reason == (
+        "not comparable: canaries: expected a series of each, got none of node-9"
     )
     assert canary(votes(1), votes(20), *everyone).decisive.reason == (  # type: ignore[union-attr]
         "location not judged: baseline: rest of the set: nobody to compare with"
