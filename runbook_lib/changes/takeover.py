@@ -2,7 +2,8 @@
 
 The lock is free only when the run that holds it and that run's commands are gone. A run that is
 undone stops before its next step; its command that does not end is ended once the patience for it
-is used up. A run that hangs itself is not ours to end: it is named.
+is used up. So is a recovery's own, of a run that is gone. A run that hangs itself is not ours to
+end: it is named.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from ..context import Context
 from ..errors import LockHeld
@@ -52,16 +54,23 @@ def _wait(context: Context, name: str, owner: str) -> None:
                 raise
             if not ended and now - begun > patience:
                 ended = now
-                pids = end_left_behind(_steps(context))
+                pids = [*end_left_behind(_of_undone(context)), *_end_own(context)]
                 body = {"holder": holder, "ended": pids, "waited_s": round(now - begun)}
                 context.record.append("takeover", body)
         time.sleep(POLL_S)
 
 
-def _steps(context: Context) -> list[str]:
+def _of_undone(context: Context) -> list[str]:
     """Path stems of the commands that the undone apply began."""
     undoes = context.journal[0].body.get("undoes") if context.journal else None
-    if not undoes:
-        return []
-    folder = context.store.root / undoes["name"] / "steps"
-    return sorted({str(path.with_suffix("")) for path in folder.glob("*.pid")})
+    return _stems(context.store.root / undoes["name"]) if undoes else []
+
+
+def _end_own(context: Context) -> list[int]:
+    """End what killed runs of this stage's recoveries left at work: a live run goes on with its own."""
+    attempts = sorted(context.folder.parent.glob("[0-9]*"))
+    return end_left_behind([stem for one in attempts for stem in _stems(one)], orphans=True)
+
+
+def _stems(attempt: Path) -> list[str]:
+    return sorted({str(path.with_suffix("")) for path in (attempt / "steps").glob("*.pid")})

@@ -24,9 +24,9 @@ from ..strict import PROJECT
 
 MAX_OUTPUT = 16 * 1024 * 1024
 # Leaves the command's exit code beside its output, also when nobody waits for it any more; while it
-# is at work, its process id.
+# is at work, its process id and that of the run.
 _KEEP_CODE = (
-    'echo $$ >"$0.pid"; rm -f "$0.code"; "$@"; code=$?; '
+    'echo $$ $PPID >"$0.pid"; rm -f "$0.code"; "$@"; code=$?; '
     'echo $code >"$0.tmp" && mv "$0.tmp" "$0.code"; rm -f "$0.pid"; exit $code'
 )
 
@@ -152,22 +152,38 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def end_left_behind(stems: Sequence[str]) -> list[int]:
+def end_left_behind(stems: Sequence[str], *, orphans: bool = False) -> list[int]:
     """End the changing commands with these path stems that are still at work here; their ids.
 
     A process counts only when its command line names the stem: an id may be another's by now.
+    With ``orphans`` only those whose run is gone.
     """
     ended = []
     for stem in stems:
         try:
-            pid = int(Path(f"{stem}.pid").read_text())
+            pid, *run = map(int, Path(f"{stem}.pid").read_text().split())
         except (OSError, ValueError):
+            continue
+        if orphans and (not run or _parent(pid) in (0, run[0])):
             continue
         if stem in _command_line(pid):
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
                 ended.append(pid)
     return ended
+
+
+def _parent(pid: int) -> int:
+    """The id of a process' parent; 0 where it cannot be told."""
+    argv = ["ps", "-o", "ppid=", "-p", str(pid)]
+    try:
+        shown = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+    except (OSError, IndexError):
+        try:  # no /proc here
+            shown = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+        except OSError:
+            return 0
+    return int(shown) if shown.strip().isdigit() else 0
 
 
 def _command_line(pid: int) -> list[str]:

@@ -24,6 +24,7 @@ from runbook_lib.notebook import code_digest, filled_in, known_digests, read
 from runbook_lib.outcomes import Outcome
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.replaying import open_replay
+from runbook_lib.sources.process import end_left_behind
 from runbook_lib.stage import Stage
 from runbook_lib.strict import PROJECT, parse_yaml
 
@@ -153,12 +154,36 @@ def test_a_hung_command_of_the_apply_is_ended(prepare: Callable[[str], Recoverin
     with held, start(made, "canary") as apply:
         stem = made.network.root / "store" / made.release / "canary" / "0002" / "steps"
         until(lambda: list(stem.glob("*.pid")), "a delivery at work")
-        pid = int(next(stem.glob("*.pid")).read_text())
+        pid = int(next(stem.glob("*.pid")).read_text().split()[0])
         os.killpg(pid, signal.SIGSTOP)
         apply.kill()
         apply.communicate(timeout=60)
 
         verdict, folder = made.recover("canary", takeover_minutes=0.01)
+
+    (taken,) = [e["body"] for e in records(folder) if e["kind"] == "takeover"]
+    assert taken["ended"] == [pid]
+    assert back(verdict).outcome is PASS, back(verdict).reason
+
+
+def test_a_hung_command_of_a_killed_recovery_is_ended_and_of_a_live_one_is_not(
+    prepare: Callable[[str], Recovering],
+) -> None:
+    """Who goes on waits for a run that lives, and is kept out for good by none that is gone."""
+    made = prepare("canary")
+    applied(made, "canary")
+    held = fault(made.network, "slow-deploy@canary")
+    with held, start(made, "canary_recovery") as killed:
+        stem = made.network.root / "store" / made.release / "canary_recovery" / "0001" / "steps"
+        until(lambda: len(list(stem.glob("*.pid"))) == 1, "a delivery at work")
+        pid = int(next(stem.glob("*.pid")).read_text().split()[0])
+        os.killpg(pid, signal.SIGSTOP)
+        stems = [str(path.with_suffix("")) for path in stem.glob("*.pid")]
+        assert end_left_behind(stems, orphans=True) == []
+        killed.kill()
+        killed.communicate(timeout=60)
+
+        verdict, folder = made.recover("canary", attempt=1, takeover_minutes=0.01)
 
     (taken,) = [e["body"] for e in records(folder) if e["kind"] == "takeover"]
     assert taken["ended"] == [pid]
