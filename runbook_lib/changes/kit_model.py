@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -102,18 +103,24 @@ def target_file(folder: Path, node: str, variant: Variant = "back") -> Path:
 
 def kept_in_kit(context: Context, attempt: str, node: str, digest: str) -> NodeConfig | None:
     """A node's file as the kit of ``attempt`` kept it; None where that has none with ``digest``."""
-    path, raw = target_file(folder_of(context.site, attempt), node), list[bytes]()
+    folder, raw = folder_of(context.site, attempt), dict[Variant, bytes]()
 
-    def look() -> str:  # it holds secrets: the tape keeps its digest, and the text without them
+    def look(variant: Variant) -> str:
+        # It holds secrets: the tape keeps its digest, and the text without them.
         with suppress(OSError):
-            raw.append(path.read_bytes())
-        return digest_bytes(raw[0]) if raw else ""
+            raw[variant] = target_file(folder, node, variant).read_bytes()
+        return digest_bytes(raw[variant]) if variant in raw else ""
 
-    if context.scope.derive(f"kit target {key_of(node)}", look) != digest:
-        return None
+    found: Variant = "back"
+    if context.scope.derive(f"kit target {key_of(node)}", partial(look, found)) != digest:
+        found = "stall"
+        # Tapes from before this was asked hold no answer: there it was no file of the kit.
+        if context.scope.notice(f"kit target {key_of(node)}", partial(look, found)) != digest:
+            return None
     try:
-        text = context.scope.read(path)
+        text = context.scope.read(target_file(folder, node, found))
     except SourceError:
         return None
     # The raw file only where it holds what the evidence may not: a replay has none.
-    return NodeConfig(text, digest, raw[0] if raw and digest_bytes(text) != digest else None)
+    secret = found in raw and digest_bytes(text) != digest
+    return NodeConfig(text, digest, raw[found] if secret else None)

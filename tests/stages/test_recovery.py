@@ -162,6 +162,24 @@ def test_a_file_that_is_lost_comes_back_out_of_the_kit(
     assert back(replayed) == back(again)
 
 
+def test_after_a_stall_a_lost_file_comes_back_out_of_the_kit_with_its_gates_off(
+    prepare: Callable[[str], Recovering], network: RehearsalNetwork
+) -> None:
+    """A canary had both gates on before mainnet: what it goes back to is the kit's stall target."""
+    made = prepare("mainnet")
+    applied(made, "canary")
+    applied(made, "mainnet")
+    file = network.world.node_dir("mainnet", "main-1") / "config.toml"
+    file.write_bytes(b"no [toml")
+    verdict, folder = made.recover("mainnet", wait=True, takeover_minutes=1.0)
+
+    assert back(verdict).outcome is PASS, back(verdict).reason
+    assert SECRET in file.read_bytes()
+    assert not any(made.gates("mainnet").values())
+    kept = [path for path in folder.rglob("*") if path.is_file()]
+    assert [path for path in kept if SECRET in path.read_bytes()] == []
+
+
 def test_a_file_of_the_kit_that_was_edited_is_not_delivered(
     prepare: Callable[[str], Recovering], network: RehearsalNetwork
 ) -> None:
