@@ -55,8 +55,9 @@ def go_back(context: Context, applier: Applier) -> list[Row]:
     for wave in ours:
         found |= _wave(context, applier, phase, wave, builds)
     told = [row for wave in theirs for row in tell_wave(context, applier, phase, wave)]
-    left = [name for name, rows in found.items() if _unreached(rows)]
-    found |= _wave(context, applier, phase, left, builds, again=True) if left else {}
+    for wave in ours:  # wave by wave as well: most of them may run
+        if left := [name for name in wave if _unreached(found[name])]:
+            found |= _wave(context, applier, phase, left, builds, again=True)
     told += [row for wave in theirs for row in look(context, applier, phase, wave)]
     rows = [row for node in phase.nodes for row in found.get(node.node, ())]
     return [*_inspected(context, made, found), *rows, *told]
@@ -99,6 +100,8 @@ def _node(context: Context, applier: Applier, node: NodePlan, builds: Builds) ->
         rows = read_back(context, node)
         applier.verified(node.node, node.after, BACK)
         return rows
+    if _was_taken_back(context, applier, node.node) and (rows := _unproven(context, node)):
+        return rows
     there: NodeConfig | None = None
     try:
         there = context.commands.read_config(node.node)
@@ -120,6 +123,26 @@ def _node(context: Context, applier: Applier, node: NodePlan, builds: Builds) ->
     if all_pass(seen):
         applier.verified(node.node, node.after, BACK)
     return [*rows, *seen]
+
+
+def _was_taken_back(context: Context, applier: Applier, node: str) -> bool:
+    """Whether all was done on a node, here or by the kit's script, as far as the journal tells."""
+    mine = [body for body in applier.steps() if body["node"] == node]
+    ended = bool(mine) and mine[-1]["phase"] == "done"
+    if not ended or not mine[-1]["step"].startswith(f"restart-{BACK}"):
+        return False
+    # Tapes from before this was asked hold no answer: there it was done anew.
+    return bool(context.scope.notice(f"{node} taken back", lambda: "read back first"))
+
+
+def _unproven(context: Context, node: NodePlan) -> list[Row]:
+    """Rows of a node that answers, and shows nothing that is not as planned; else none.
+
+    What merely cannot be read of it would not be mended by a further restart.
+    """
+    rollout = context.fleet.rollout([node.node])[node.node]
+    rows = read_back(context, node) if not isinstance(rollout, SourceError) else []
+    return [] if any(row.outcome is Outcome.FAIL for row in rows) else rows
 
 
 def _passed_over(row: Row) -> Row:

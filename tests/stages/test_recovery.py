@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 
+from runbook_lib.changes import back as changes_back
+from runbook_lib.changes.apply import Applier
+from runbook_lib.changes.plan import NodePlan
+from runbook_lib.context import Context
 from runbook_lib.errors import ParameterError
 from runbook_lib.evidence.order import find_earlier
 from runbook_lib.evidence.publish import publish
 from runbook_lib.evidence.record import Entry, Record
 from runbook_lib.evidence.store import Store
-from runbook_lib.outcomes import Outcome
+from runbook_lib.outcomes import Outcome, Row, unknown_row
 from runbook_lib.rehearsal.faults.table import FAULTS
 from runbook_lib.rehearsal.network import RehearsalNetwork
 
@@ -210,6 +214,55 @@ def test_a_node_that_does_not_start_again_is_named(
     assert back(verdict).outcome is INCONCLUSIVE
     assert {row.subject for row in back(verdict).rows if row.outcome is not PASS} == {"main-1"}
     assert made.gates("mainnet")["main-2"] is False
+
+
+def test_a_node_whose_build_cannot_be_told_is_restarted_once(
+    prepare: Callable[[str], Recovering],
+    network: RehearsalNetwork,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What merely cannot be read back is read again, in the same try and in the next."""
+    made = prepare("canary")
+    applied(made, "canary")
+    with fault(network, "candidate-unreadable@canary/main-1"):
+        verdict, folder = made.recover("canary")
+        assert [(r.subject, r.what) for r in back(verdict).rows if r.outcome is not PASS] == [
+            ("main-1", "binary")
+        ]
+        made.recover("canary", attempt=verdict.attempt)
+    again, folder = made.recover("canary", attempt=verdict.attempt)
+
+    assert back(again).outcome is PASS, back(again).reason
+    assert sorted(steps(folder)) == [
+        (node, f"{step}-back") for node in CANARIES for step in ("deliver", "restart")
+    ]
+    monkeypatch.setenv("RUNBOOK_REPLAY", str(folder))
+    replayed, _ = made.recover("canary")
+    assert back(replayed) == back(again)
+
+
+def test_the_second_round_is_made_in_the_waves_of_the_first(
+    prepare: Callable[[str], Recovering], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nodes that could not be reached at first may well run by then: not all go down at once."""
+    made = prepare("testnet")
+    applied(made, "testnet")
+    rounds: dict[bool, list[list[str]]] = {False: [], True: []}
+    wave = changes_back._wave
+
+    def seen(*given: Any, again: bool = False) -> dict[str, list[Row]]:
+        rounds[again].append(list(given[3]))
+        return wave(*given, again=again)
+
+    def unreached(context: Context, applier: Applier, node: NodePlan, builds: Any) -> list[Row]:
+        return [unknown_row(node.node, "comes back", "an answer", "none")]
+
+    monkeypatch.setattr(changes_back, "_wave", seen)
+    monkeypatch.setattr(changes_back, "_node", unreached)
+    made.recover("testnet")
+
+    assert len(rounds[False]) > 1
+    assert rounds[True] == rounds[False]
 
 
 def test_without_the_previous_artifact_the_gates_are_off_all_the_same(
