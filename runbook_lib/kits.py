@@ -17,7 +17,7 @@ from typing import Any
 from . import playbook
 from .canonical import digest_bytes
 from .changes.kit_model import JOURNAL, Kit, read_kit
-from .errors import ParameterError, RecordDamaged
+from .errors import ParameterError
 from .evidence.record import Entry, Record, parse
 from .evidence.store import Attempt, Store
 from .evidence.undoing import what_to_undo
@@ -85,8 +85,8 @@ def bring_in(stage: str, folder: Path, params: Mapping[str, Any], where: str) ->
     ]
     there = {e.body.get("origin") for one in mine for e in one.record.entries() if _imported(e)}
     fresh = [(kind, body) for kind, body in found if body["origin"] not in there]
-    if not fresh and mine:
-        return Brought(mine[-1], 0, tuple(refused))
+    if not fresh and mine:  # by an import that may have been killed before it came to incidents
+        return Brought(mine[-1], 0, (*refused, *_incidents(folder, store)))
     source = store.opened(undone)["source"]
     usual, _ = what_to_undo(store, kit.release, stage, source, int(params.get("undoes") or 0))
     if usual is None or usual["name"] != kit.name:
@@ -97,7 +97,7 @@ def bring_in(stage: str, folder: Path, params: Mapping[str, Any], where: str) ->
     attempt = prepare_attempt(runbook, params, where)
     for kind, body in fresh:
         _add(attempt.record, kind, body)
-    _incidents(folder, store)
+    refused += _incidents(folder, store)
     body = {"kit": kit.name, "journal": digest_bytes(text), "added": len(fresh)}
     attempt.record.append("import", {**body, "refused": refused})
     return Brought(attempt, len(fresh), tuple(refused))
@@ -184,13 +184,19 @@ def _locally(folder: Path, kit: Kit, runbook: str) -> Iterator[tuple[str, dict[s
                 yield entry.kind, {**entry.body, "imported": True, "origin": entry.hash}
 
 
-def _incidents(folder: Path, store: Store) -> None:
-    """Incidents that were opened in the kit's store; one of that name here is never replaced."""
+def _incidents(folder: Path, store: Store) -> list[str]:
+    """Bring in incidents that were opened, or added to, in the kit's store; what stands in the way.
+
+    What the store knows of an incident is only ever added to; another one of that name is kept.
+    """
+    refused = []
     for path in sorted((folder / STORE / ".incidents").glob("*.jsonl")):
         target = store.root / ".incidents" / path.name
         data = _read(path, 64 * 1024 * 1024)
-        if not target.exists():
+        there = target.read_bytes() if target.exists() else b""
+        if data.startswith(there) and data != there:
             target.parent.mkdir(exist_ok=True)
             replace_file(target, data)
-        elif not (target.read_bytes().startswith(data) or data.startswith(target.read_bytes())):
-            raise RecordDamaged(f"{path.name}: expected one incident of that name, got two")
+        elif not there.startswith(data):
+            refused.append(f"{path.name}: expected one incident of that name, got two")
+    return refused

@@ -16,6 +16,8 @@ import pytest
 
 from runbook_lib import cli, kit_store, kits
 from runbook_lib.errors import ParameterError
+from runbook_lib.evidence.incidents import add, incidents_of, load, open_incident
+from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
@@ -261,6 +263,42 @@ def test_with_the_store_gone_the_kit_stands_in_for_it(applied: Applied) -> None:
     assert brought.added == len(local)
     assert back(again).outcome is Outcome.PASS
     assert not mutations(read_entries(there / "tape"))
+
+
+def test_an_import_that_was_killed_brings_its_incidents_in_later(
+    applied: Applied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what was added to them since; another one of that name is named, never replaced."""
+    network, release = applied.carried.network, applied.carried.release
+    applied.script()
+    opened = {"release": release, "stage": "canary", "author": "rehearsal", "attempt": "a",
+              "by": "rehearsal", "at": datetime.now(UTC).isoformat(), "break_glass": None}  # fmt: skip
+    local, store = Store(applied.kit / kits.STORE), Store(network.root / "store")
+    local.root.mkdir()
+    incident, _ = open_incident(local, opened, lambda one: False)
+
+    def killed(*given: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(kits, "_incidents", killed)
+        applied.bring_in()
+    assert incidents_of(store, release) == []
+
+    assert (applied.bring_in().added, applied.bring_in().refused) == (0, ())
+    assert [one.entries for one in incidents_of(store, release)] == [incident.entries]
+
+    said = {"by": "rehearsal", "at": opened["at"]}
+    more = add(local, incident.id, "acknowledged", said)
+    applied.bring_in()
+    assert load(store, incident.id).entries == more.entries
+    theirs = add(store, incident.id, "mitigated", said)
+    assert applied.bring_in().refused == ()
+    add(local, incident.id, "mitigated", {**said, "by": "rehearsal-ops"})
+
+    name = f"{incident.id}.jsonl: expected one incident of that name, got two"
+    assert applied.bring_in().refused == (name,)
+    assert load(store, incident.id).entries == theirs.entries
 
 
 @pytest.mark.parametrize(
