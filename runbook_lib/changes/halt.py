@@ -17,6 +17,8 @@ from .incident_facts import Facts
 from .incident_text import render
 from .unsent import keep, later
 
+CHANNEL = "channel"
+
 
 def halted(context: Context) -> str:
     """What was halted: the attempt that is undone, else this recovery's own name."""
@@ -68,14 +70,16 @@ def announce_halt(context: Context, applier: Applier) -> list[Row]:
 
     try:
         there = announced(context)
-    except SourceError:
+    except SourceError as error:
+        if _was_sent(applier):
+            return [context.unreadable("halt stands in the channel", reference, error)]
         there = False  # the read-back says so
     if there:
         outbox.drop(context.folder, "halt")
         return [check_row("halt", "stands in the channel", reference, reference, ok=True)]
     # By its try: one that was sent, and does not stand there, is sent anew.
     name = f"announce-halt-{context.scope.number}"
-    if not applier.step(Step("channel", name, run, expected="sent")):
+    if not applier.step(Step(CHANNEL, name, run, expected="sent")):
         keep(context, "halt", document, None)
         return [applier.rows.pop()]  # the step's own
     outbox.drop(context.folder, "halt")
@@ -84,6 +88,12 @@ def announce_halt(context: Context, applier: Applier) -> list[Row]:
     except SourceError as error:
         return [context.unreadable("halt stands in the channel", reference, error)]
     return [check_row("halt", "stands in the channel", reference, got, got == reference)]
+
+
+def _was_sent(applier: Applier) -> bool:
+    """Whether an earlier try announced it: what cannot be looked for is not announced once more."""
+    mine = [body["phase"] for body in applier.steps() if body["node"] == CHANNEL]
+    return "done" in mine
 
 
 def announced(context: Context) -> bool:

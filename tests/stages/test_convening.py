@@ -11,6 +11,7 @@ from runbook_lib import cli
 from runbook_lib.checks import incidents as telling
 from runbook_lib.evidence.blocking import blocking
 from runbook_lib.evidence.publish import publish
+from runbook_lib.evidence.record import Record
 from runbook_lib.outcomes import Outcome
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.site import read_site
@@ -51,6 +52,30 @@ def test_a_halt_that_cannot_be_announced_is_published_later(network: RehearsalNe
     assert verdict.exit_code is ExitCode.PASSED, result.reason
     assert len(json.loads((network.root / "announced.json").read_text())) == 1
     assert not (recovery.folder / "outbox").exists()
+
+
+def test_a_halt_that_was_announced_is_not_announced_again_unseen(
+    network: RehearsalNetwork,
+) -> None:
+    """It was sent, and the channel cannot be read: nobody knows, so nobody is told twice."""
+    recovery = Recovery(network, HALT)
+    network.fault("halt-announce-lost@testnet")
+    recovery.run()
+    network.clear("halt-announce-lost")
+    channel = network.root / "announced.json"
+    was = channel.read_bytes() if channel.exists() else b"[]"
+    channel.write_text("garbage")
+    verdict, result = recovery.run()
+    unread, channel_ = result.outcome, channel
+    channel_.write_bytes(was)
+
+    assert unread is Outcome.INCONCLUSIVE
+    steps = [e.body for e in Record(recovery.folder / "record.jsonl").entries() if e.kind == "step"]
+    assert [body["step"] for body in steps if body["phase"] == "intent"] == ["announce-halt-1"]
+    # Read again, it is not there: it is sent anew.
+    verdict, result = recovery.run()
+    assert verdict.exit_code is ExitCode.PASSED, result.reason
+    assert len(json.loads(channel.read_text())) == 1
 
 
 # --- the council ----------------------------------------------------------------------------------
