@@ -195,6 +195,18 @@ def _put(folder: Path, files: Mapping[str, bytes]) -> None:
                 os.fsync(file.fileno())
         if folder.exists():  # of a run that ended before it could note it: nothing was changed yet
             shutil.rmtree(folder)
+        for place in {scratch, *((scratch / name).parent for name in files)}:
+            _names_on_disk(place)
         scratch.rename(folder)
+        # The record says next that it is there; it may lie on another disk.
+        _names_on_disk(folder.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _names_on_disk(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook_lib.canonical import canonical, digest_bytes
+from runbook_lib.changes.kit import _put
 from runbook_lib.changes.kit_model import Kit, KitNode, key_of, read_kit, target_file
 from runbook_lib.changes.kit_script import quoted, script
 from runbook_lib.changes.kit_texts import instruction, page
@@ -443,3 +444,21 @@ def test_an_unwritable_folder_is_said(made: Made) -> None:
 
     assert (found.returncode, made.asked) == (3, [])
     assert "expected a folder that can be written" in found.stderr
+
+
+def test_a_kit_outlasts_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names too, of its files and its own: the record says next that it is there."""
+    synced, fsync = [], os.fsync
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        synced.append(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    folder = tmp_path / "kits" / "v1-canary-0001"
+    _put(folder, {"plan.json": b"{}", "targets/main-1.toml": b"[a]"})
+
+    assert [p.name for p in folder.parent.iterdir()] == [folder.name]
+    places = [*(path for path in folder.rglob("*")), folder, folder.parent]
+    assert {path.stat().st_ino for path in places} == set(synced)
+    assert synced[-1] == folder.parent.stat().st_ino
