@@ -41,12 +41,16 @@ class Undone:
 
     def half_done(self) -> list[tuple[str, str, str]]:
         """(item, node, step) of every step that began and has no end in its journal."""
-        phases: dict[tuple[str, str, str], str] = {}
+        ended: dict[tuple[str, str, str], bool] = {}
         for entry in self.entries:
             if entry.kind == "step":
                 body = entry.body
-                phases[body["item"], body["node"], body["step"]] = body["phase"]
-        return [key for key, phase in phases.items() if phase == "intent"]
+                # An inspected one was found half done, and the apply ended before it was repeated;
+                # one that failed without an exit code was still at work.
+                done = body["phase"] == "done"
+                failed = body["phase"] == "failed" and body.get("code") is not None
+                ended[body["item"], body["node"], body["step"]] = done or failed
+        return [key for key, is_over in ended.items() if not is_over]
 
 
 def undone(context: Context) -> Undone | None:

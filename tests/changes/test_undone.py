@@ -1,0 +1,37 @@
+"""What a recovery is told of the apply that it undoes."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from runbook_lib.changes.undone import Undone
+from runbook_lib.evidence.record import Entry
+
+
+def entry(seq: int, phase: str, **more: Any) -> Entry:
+    body = {"item": "canary.activate.rewards-gate", "node": "main-1", "step": "deliver-rewards"}
+    return Entry(seq, "", "2026-01-31T12:00:00Z", "step", body | {"phase": phase} | more, "")
+
+
+@pytest.mark.parametrize(
+    ("phases", "half"),
+    [
+        ([("intent", {})], True),
+        ([("intent", {}), ("done", {})], False),
+        ([("intent", {}), ("failed", {"code": 7})], False),
+        ([("intent", {}), ("failed", {"code": None})], True),
+        ([("intent", {}), ("inspected", {"code": None})], True),
+        ([("intent", {}), ("inspected", {"code": None}), ("intent", {}), ("done", {})], False),
+    ],
+)
+def test_a_step_is_half_done_until_its_end_was_seen(
+    phases: list[tuple[str, dict[str, Any]]], half: bool
+) -> None:
+    """A run that only inspected it, and was stopped before it repeated it, has not ended it."""
+    entries = [entry(seq, phase, **more) for seq, (phase, more) in enumerate(phases)]
+    made = Undone("v1/canary/0001", Mock(), "author", (), entries)
+    key = ("canary.activate.rewards-gate", "main-1", "deliver-rewards")
+    assert made.half_done() == ([key] if half else [])
