@@ -45,6 +45,29 @@ def require_order(store: Store, stage: str, params: StageParams, source: Source)
         raise StoreError(f"{params.release}/{found.stage}: {found.problem}; {stage} cannot open")
 
 
+def require_same_chain(store: Store, stage: str, params: StageParams, site: Site) -> None:
+    """What permits an apply was made on the chain that this site names for it. Raises StoreError.
+
+    Another site file may share the store, and call another cluster by the stage's name.
+    """
+    before = BEFORE.get(stage)
+    if params.mode != "apply" or before is None:
+        return
+    if before not in site.stages:
+        raise StoreError(
+            f"{site.name}: stages: expected the cluster of {before}, got none; {stage} cannot open"
+        )
+    made = [store.opened(one) for one in store.attempts(params.release, before)]
+    applied = [opened for opened in made if opened["mode"] == "apply"]
+    wanted = (site.cluster_name(before), site.cluster_of(before).chain_id)
+    if applied and (got := (applied[-1]["cluster"], applied[-1]["chain_id"])) != wanted:
+        number = applied[-1]["attempt"]
+        raise StoreError(
+            f"{params.release}/{before}: expected attempt {number} made on {wanted[0]} of chain"
+            f" {wanted[1]}, got {got[0]} of chain {got[1]}; {stage} cannot open"
+        )
+
+
 def require_resolved(store: Store, stage: str, params: StageParams, site: Site) -> None:
     """An apply goes on only while no incident of the release is open. Raises StoreError.
 

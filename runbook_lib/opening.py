@@ -9,7 +9,13 @@ from typing import Any
 import yaml
 
 from . import playbook
-from .admission import find_operator, require_order, require_resolved, require_shared
+from .admission import (
+    find_operator,
+    require_order,
+    require_resolved,
+    require_same_chain,
+    require_shared,
+)
 from .canonical import digest
 from .errors import ParameterError
 from .evidence.store import Attempt, Store
@@ -137,6 +143,7 @@ def _world(stage: str, params: StageParams, site: Site) -> dict[str, str]:
 def _create(store: Store, stage: str, params: StageParams, site: Site, operator: str) -> Attempt:
     source = site.source
     require_order(store, stage, params, source)
+    require_same_chain(store, stage, params, site)
     now, _ = read_clock(site.clock)
     about = promoted(stage, params)
     undoes = {}

@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.admission import require_order
+from runbook_lib.admission import require_order, require_same_chain
 from runbook_lib.errors import StoreError
 from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.order import find_earlier
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.store import Store
+from runbook_lib.opening import prepare_attempt
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import TestnetParams
+from runbook_lib.site import read_site
 from runbook_lib.verdicts import Verdict
 
 RELEASE = "v1.4.0"
@@ -103,6 +105,54 @@ def test_what_was_done_live_opens_nothing_in_a_rehearsal(practice: Any) -> None:
 
     assert problem(practice, "live") == ""
     assert problem(practice) == "expected attempt 1 made rehearsal, got it made live"
+
+
+@pytest.mark.parametrize(
+    ("cluster", "chain", "said"),
+    [
+        ("development", "rpp-practice", ""),
+        ("development", "rpp-toy", "development of chain rpp-toy"),
+        ("toy", "rpp-practice", "toy of chain rpp-practice"),
+    ],
+)
+def test_another_chain_of_the_same_store_opens_nothing(
+    practice: Any, cluster: str, chain: str, said: str
+) -> None:
+    """Two site files may share a store, and call two clusters by the same stage."""
+    practice.sealed()
+
+    def of(name: str, node: str) -> dict[str, Any]:
+        return {"chain_id": name, "nodes": [{"name": node, "url": "http://127.0.0.1:1"}]}
+
+    practice.write_site(
+        stages={"development": cluster, "testnet": "testnet"},
+        clusters={cluster: of(chain, "dev-1"), "testnet": of("rpp-testnet", "test-1")},
+    )
+    given = {name: practice.params[name] for name in ("site", "release", "commit", "mode")}
+    given |= {"approved_plan": f"sha256:{'0' * 64}", "window_start": "2026-01-31T12:00:00Z"}
+    given |= {"window_end": "2026-01-31T14:00:00Z"}
+
+    if not said:
+        assert prepare_attempt("testnet", given, "params").name == f"{RELEASE}/testnet/0001"
+        return
+    with pytest.raises(StoreError) as refused:
+        prepare_attempt("testnet", given, "params")
+    assert str(refused.value) == (
+        f"{RELEASE}/development: expected attempt 1 made on {said}, got development of chain"
+        " rpp-practice; testnet cannot open"
+    )
+
+
+def test_a_site_without_the_stage_before_opens_nothing(practice: Any) -> None:
+    """What was made there cannot be told to be of its chain."""
+    site = read_site(str(practice.site)).model_copy(update={"stages": {"testnet": "development"}})
+    applies: Any = TestnetParams(release=RELEASE).model_copy(update={"mode": "apply"})
+
+    with pytest.raises(StoreError) as refused:
+        require_same_chain(Store(practice.root / "store"), "testnet", applies, site)
+    assert str(refused.value) == (
+        "practice: stages: expected the cluster of development, got none; testnet cannot open"
+    )
 
 
 def test_another_commit_opens_nothing(practice: Any) -> None:
