@@ -55,7 +55,8 @@ def what_to_undo(
 ) -> tuple[dict[str, Any] | None, str]:
     """The apply that a recovery of ``stage`` undoes, and why that was not approved (or is none).
 
-    ``number`` 0 is the newest that began a change, else the newest that has a plan.
+    ``number`` 0 is the newest that began a change, else the newest that has a plan. One that was
+    undone before a newer one was opened is over: it is that one that must be stopped.
     """
     found = []
     for attempt in store.readable(release, stage)[0]:
@@ -67,11 +68,19 @@ def what_to_undo(
     if not found:
         which = f"apply attempt {number}" if number else "apply attempt"
         return None, f"expected an {which} of {release}/{stage} with a plan, got none"
-    _, attempt, plan = max(found, key=lambda one: (one[0], one[1].number))
+    newest = max(found, key=lambda one: (one[0], one[1].number))
+    if (by := undoing(store, release, stage, newest[1].number)) is not None:
+        later = [one for one in found if one[1].number > newest[1].number]
+        newest = next((one for one in reversed(later) if _opened_at(store, one[1]) > by.at), newest)
+    _, attempt, plan = newest
     undoes = {"attempt": attempt.number, "plan": plan.body["digest"], "name": attempt.name}
     if stage in APPROVERS and not plan.body["approved_by"]:
         return undoes, f"expected the plan of {attempt.name} approved, got nobody's approval"
     return undoes, ""
+
+
+def _opened_at(store: Store, attempt: Attempt) -> datetime:
+    return datetime.fromisoformat(store.opened(attempt)["now"])
 
 
 def plan_of(entries: Sequence[Entry]) -> Entry | None:
