@@ -173,6 +173,18 @@ def test_stretches_that_stand_still_may_be_equal() -> None:
     assert judge(begun, quiet, PROPORTION).outcome is Outcome.PASS
 
 
+def test_a_slot_missed_at_each_epochs_beginning_may_be_missed_in_both_windows() -> None:
+    """The same two values in the same order; of many values it would be one window read twice."""
+    hour = np.concatenate(([0.98], np.ones(59)))
+    windows = np.tile(hour, 24), np.tile(hour, 20)
+    many = 1 - np.abs(ar1(1)) / 1e6
+
+    assert judge(*windows, PROPORTION).outcome is Outcome.PASS
+    assert reason(judge(many, many, PROPORTION)) == (
+        "location not judged: both windows hold identical samples: was the same data read twice?"
+    )
+
+
 @pytest.mark.parametrize("times", [2, 3.5])
 def test_a_look_repeated_within_a_window_is_suspicious(times: float) -> None:
     """The same samples again are no more data."""
