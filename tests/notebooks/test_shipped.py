@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from runbook_lib.outcomes import Row
+from runbook_lib.playbook import NOTEBOOKS, REPORT
+from runbook_lib.replaying import RECORDINGS
 from runbook_lib.strict import PROJECT
 
 MACHINE = re.compile(
@@ -41,3 +45,29 @@ def test_a_path_of_a_machine_is_recognised() -> None:
         b"https://a.example/home/x",
     ):
         assert not MACHINE.search(text)
+
+
+@pytest.mark.parametrize("runbook", [name for name in NOTEBOOKS if name != REPORT])
+def test_a_shipped_notebook_shows_what_its_recording_holds(runbook: str) -> None:
+    """Its outputs are of today's code (nbval), its recording of the code it was made with: one result."""
+    lines = (RECORDINGS / runbook / "record.jsonl").read_text().splitlines()
+    bodies = [e["body"] for e in map(json.loads, lines) if e["kind"] == "result"]
+    recorded = {(b["item"], b["number"]): b["result"] for b in bodies}
+    book = json.loads((PROJECT / "notebooks" / NOTEBOOKS[runbook]).read_text())
+    data = [
+        output.get("data", {}).get("application/vnd.rpp-runbook.v1+json", {})
+        for cell in book["cells"]
+        for output in cell.get("outputs", ())
+    ]
+    shown = [one["standing"] for one in data if one.get("kind") == "result"]
+    judged = {(one["item"], one["number"]): one["result"] for one in shown if one.get("result")}
+
+    assert judged
+    for key, result in judged.items():
+        rows = [
+            Row.model_validate_json(json.dumps(row)) for row in result["rows"]
+        ]  # shown without what is usual
+        assert rows == [
+            Row.model_validate_json(json.dumps(row)) for row in recorded[key]["rows"]
+        ], key
+        assert result["reason"] == recorded[key]["reason"], key
