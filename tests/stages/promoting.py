@@ -35,10 +35,11 @@ SIZES = {"development": 1, "testnet": 1}  # history of those does not matter
 
 @dataclass
 class Promotion:
-    """One canary attempt, tried as often as its windows need."""
+    """One attempt of a stage, by default canary, tried as often as its windows need."""
 
     network: RehearsalNetwork
     given: dict[str, Any] = field(default_factory=dict)
+    stage: str = "canary"
 
     @property
     def now(self) -> datetime:
@@ -63,7 +64,7 @@ class Promotion:
     @contextmanager
     def opened(self, **given: Any) -> Iterator[Stage]:
         params = {
-            **STAGE_PARAMS["canary"]().model_dump(),
+            **STAGE_PARAMS[self.stage]().model_dump(),
             "site": str(self.network.site),
             "release": RELEASE,
             "commit": self.network.release.commit,
@@ -71,7 +72,7 @@ class Promotion:
             **self.given,
             **given,
         }
-        stage = open_stage("canary", **params)
+        stage = open_stage(self.stage, **params)
         try:
             yield stage
         finally:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from contextlib import suppress
 
 import pytest
 import yaml
@@ -15,13 +12,14 @@ import yaml
 from runbook_lib import opening, playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import mainnet
+from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import CheckResult, Outcome
-from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.rehearsal.faults.table import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
-from runbook_lib.stage import Stage, open_stage
+from runbook_lib.stage import Stage
+from runbook_lib.verdicts import Verdict
 
-from .promoting import RELEASE, SIZES, lines, result, tries
+from .promoting import RELEASE, SIZES, Promotion, result, tries
 from .servers import SERVERS
 
 ITEM = mainnet.witness_gate.item
@@ -31,56 +29,31 @@ MINE = [fault for fault in FAULTS.values() if ITEM in fault.also and fault.name 
 NODES = [f"main-{number}" for number in range(1, 8)]
 
 
-@dataclass
-class Activation:
-    """One apply on mainnet, tried as often as a test wants."""
+class Activation(Promotion):
+    """One apply on mainnet: its plan, and the change that installs and turns on."""
 
-    network: RehearsalNetwork
-    given: dict[str, Any] = field(default_factory=dict)
+    def walk(self, stage: Stage) -> Verdict:
+        stage.plan(mainnet.plan)
+        stage.change(mainnet.witness_gate)
+        with suppress(StageRefused):
+            stage.enforce()
+        return stage.verdict()
 
-    @contextmanager
-    def opened(self, **given: Any) -> Iterator[Stage]:
-        params = {
-            **STAGE_PARAMS["mainnet"]().model_dump(),
-            "site": str(self.network.site),
-            "release": RELEASE,
-            "commit": self.network.release.commit,
-            "baseline_hours": 11.0,
-            **self.given,
-            **given,
-        }
-        stage = open_stage("mainnet", **params)
-        try:
-            yield stage
-        finally:
-            stage.close()
-
-    def plan(self) -> None:
-        now = datetime.fromtimestamp(self.network.world.clock.now(), UTC)
-        window = {
-            "window_start": (now - timedelta(hours=1)).isoformat(),
-            "window_end": (now + timedelta(hours=40)).isoformat(),
-        }
-        with self.opened(mode="plan", **window) as stage:
-            stage.plan(mainnet.plan)
-            found = [e["body"]["digest"] for e in lines(stage.folder) if e["kind"] == "plan"]
-        self.given = {**window, "mode": "apply", "approved_plan": found[0], "wait": True}
-
-    def tried(self, fault: str = "") -> CheckResult:
+    def tried(self, fault: str = "", item: str = ITEM) -> CheckResult:
         """What one more try comes to while the network has ``fault``."""
         with self.opened(retry_reason=f"rehearsing {fault or 'nothing'}") as stage:
             self.given["attempt"] = stage.verdict().attempt
             stage.plan(mainnet.plan)
-            before = tries(stage.folder, ITEM)
+            before = tries(stage.folder, item)
             if fault:
                 self.network.fault(fault)
             try:
-                while tries(stage.folder, ITEM) == before:
+                while tries(stage.folder, item) == before:
                     stage.change(mainnet.witness_gate)
             finally:
                 if fault:
                     self.network.clear(fault)
-            return result(stage.verdict(), ITEM)
+            return result(stage.verdict(), item)
 
 
 @pytest.fixture(scope="module")
@@ -100,8 +73,9 @@ def activation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Activation]
         adopt(str(network.site), "mainnet")
         argv = yaml.safe_load(network.site.read_text())["commands"]["freeze_proposals"]["argv"]
         subprocess.run([word.format(release=RELEASE) for word in argv], check=True)
-        made = Activation(network)
+        made = Activation(network, stage="mainnet")
         made.plan()
+        made.given["wait"] = True
         yield made
 
 
