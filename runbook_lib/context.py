@@ -66,6 +66,14 @@ class Context:
     undone: Callable[[], str] = lambda: ""
 
     @property
+    def so_far(self) -> list[Entry]:
+        """The journal and what was recorded since, the last word last; an entry may be in it twice.
+
+        In a replay the record holds nothing of earlier tries, and live the journal nothing of now.
+        """
+        return [*self.journal, *self.record.entries()]
+
+    @property
     def cluster_name(self) -> str:
         return self.site.cluster_name(self.stage)
 

@@ -112,10 +112,9 @@ class Applier:
 
         Once a phase: the first read-back is the instant at which it took effect.
         """
-        # The journal as well: in replay the record holds nothing of earlier tries.
         last = [
             (entry.body["state"], entry.body.get("phase", ""))
-            for entry in (*self.context.journal, *self.context.record.entries())
+            for entry in self.context.so_far
             if entry.kind == "state"
             and entry.body["node"] == node
             and entry.body["item"] == self.context.item

@@ -142,7 +142,5 @@ def _since(context: Context) -> datetime | None:
 
 
 def _chosen(context: Context) -> Chosen | None:
-    # The journal as well: in replay the record holds nothing of earlier tries.
-    entries = (*context.journal, *context.record.entries())
-    found = [entry.body["chosen"] for entry in entries if entry.kind == CHOSEN]
+    found = [entry.body["chosen"] for entry in context.so_far if entry.kind == CHOSEN]
     return Chosen.model_validate(found[-1]) if found else None

@@ -22,13 +22,12 @@ from .state import Known, NodeState, kept_config
 
 def dropped(context: Context) -> frozenset[str]:
     """The nodes that this attempt leaves out from here on, with an approval."""
-    entries = [*context.journal, *context.record.entries()]
-    return frozenset(entry.body["node"] for entry in entries if entry.kind == "dropped")
+    return frozenset(entry.body["node"] for entry in context.so_far if entry.kind == "dropped")
 
 
 def under_way(context: Context) -> dict[str, Known]:
     """Node -> what this attempt makes of it, of each on which a step began since its last read-back."""
-    entries = [*context.journal, *context.record.entries()]
+    entries = context.so_far
     made = plan_of(entries)
     if made is None:
         return {}

@@ -46,7 +46,7 @@ def _clients_on(context: Context) -> list[Row]:
     rows = others_unchanged(context)
     if rows and not all_pass(rows):
         return rows
-    at = effect([*context.journal, *context.record.entries()], CLIENTS)
+    at = effect(context.so_far, CLIENTS)
     return rows + proven(context, CLIENTS, "witness_network", at)
 
 

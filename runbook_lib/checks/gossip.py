@@ -77,7 +77,7 @@ def _journal(context: Context) -> list[Entry]:
     """This attempt's entries, those of this try too; what was verified first counts."""
     found: list[Entry] = []
     seen: set[tuple[str, str, str]] = set()
-    for entry in (*context.journal, *context.record.entries()):
+    for entry in context.so_far:
         if entry.kind == "state":
             key = entry.body["item"], entry.body["node"], entry.body.get("phase", "")
             if key in seen:

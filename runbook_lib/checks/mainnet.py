@@ -63,7 +63,7 @@ def _profile(context: Context) -> list[Row]:
 
 def _on(context: Context) -> list[Row]:
     """The profile everywhere, and on every node the traffic that shows each gate at work."""
-    at = effect([*context.journal, *context.record.entries()], WITNESS)
+    at = effect(context.so_far, WITNESS)
     gates = ("timetoke_rewards", "witness_network")
     return [
         *_profile(context),
