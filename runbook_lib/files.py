@@ -1,8 +1,9 @@
-"""Files put in place in one step. Cheap to import."""
+"""Files put in place in one step, and lasting. Cheap to import."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from threading import get_ident
 
@@ -25,3 +26,17 @@ def replace_file(path: Path, data: bytes | str, mode: int = 0o644, *, lasting: b
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
+
+
+def is_left_of(name: str, target: str) -> bool:
+    """Whether a file is what a killed ``replace_file`` of ``target`` left beside it."""
+    return re.fullmatch(rf"\.{re.escape(target)}\.\d+\.\d+", name) is not None
+
+
+def sync_names(folder: Path) -> None:
+    """What lies in a folder by now is there after a power cut, too. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

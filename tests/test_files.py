@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.files import replace_file
+from runbook_lib.files import is_left_of, replace_file
 
 
 def test_a_file_is_replaced_with_text_or_bytes(tmp_path: Path) -> None:
@@ -52,3 +52,28 @@ def test_the_content_is_synced_before_it_takes_the_name(
     replace_file(path, b"new")
 
     assert seen == [False]
+
+
+def test_what_a_killed_write_leaves_is_told_from_any_other_file(tmp_path: Path) -> None:
+    """Evidence passes over the one, and must not over the other."""
+    made: list[str] = []
+
+    class Killed(BaseException):
+        pass
+
+    def killed(self: Path, target: Path) -> Path:
+        made.append(self.name)
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(Path, "replace", killed)
+        replace_file(tmp_path / "manifest.json", b"{}")
+
+    assert [is_left_of(name, "manifest.json") for name in made] == [True]
+    for name in (
+        ".manifest.json",
+        ".manifest.json.html",
+        "manifest.json.1.2",
+        ".manifestXjson.1.2",
+    ):
+        assert not is_left_of(name, "manifest.json")

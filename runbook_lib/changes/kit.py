@@ -14,7 +14,6 @@ the digest. Nodes are spelt percent-encoded in file names and in the script's jo
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from ..canonical import canonical, digest_bytes
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.undoing import plan_of
+from ..files import replace_file, sync_names
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..playbook import GATE_STEPS
 from ..sources.commands import NodeConfig
@@ -60,7 +60,7 @@ def write_kit(context: Context) -> list[Row]:
     if rows:
         return rows
     # In replay the plan stands in the replay's own record.
-    planned = plan_of([*context.journal, *context.record.entries()])
+    planned = plan_of(context.so_far)
     kit = Kit(
         author=planned.body["author"] if planned else "",
         approved_by=tuple(planned.body["approved_by"]) if planned else (),
@@ -187,26 +187,13 @@ def _put(folder: Path, files: Mapping[str, bytes]) -> None:
         for name, data in files.items():
             path = scratch / name
             path.parent.mkdir(0o700, exist_ok=True)
-            mode = 0o700 if name.endswith(".sh") else 0o600
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+            replace_file(path, data, 0o700 if name.endswith(".sh") else 0o600)
         if folder.exists():  # of a run that ended before it could note it: nothing was changed yet
             shutil.rmtree(folder)
         for place in {scratch, *((scratch / name).parent for name in files)}:
-            _names_on_disk(place)
+            sync_names(place)
         scratch.rename(folder)
         # The record says next that it is there; it may lie on another disk.
-        _names_on_disk(folder.parent)
+        sync_names(folder.parent)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _names_on_disk(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

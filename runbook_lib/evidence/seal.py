@@ -15,7 +15,7 @@ from typing import Any
 from .. import display, notebook
 from ..canonical import canonical, digest_bytes, digest_file
 from ..errors import NotebookError, RecordDamaged
-from ..files import replace_file
+from ..files import is_left_of, replace_file
 from ..sources.redact import Redactor
 from ..verdicts import Verdict
 from . import outbox
@@ -133,7 +133,7 @@ def _passing(name: str) -> bool:
     """
     jupyter = ".ipynb_checkpoints/" in f"/{name}" or name.split("/")[-1].startswith(".~")
     ours = name.startswith("recovery/") or outbox.is_ours(name)
-    return jupyter or ours or name == OUTBOX or name.startswith(f".{MANIFEST}")
+    return jupyter or ours or name == OUTBOX or is_left_of(name, MANIFEST)
 
 
 def _keep_earlier(path: Path) -> None:
