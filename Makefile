@@ -19,9 +19,10 @@ SERVERS ?= embedded
 	$(BIN)/python -m pip check --quiet
 	touch $@
 
-# A release from development to mainnet on a practice network: FAULT=NAME[@STAGE[/NODE]] shows a red run.
+# A release from development to mainnet on a practice network: FAULT=NAME[@STAGE[/NODE]] shows a red run,
+# SERVERS=real one over a real Prometheus and Alertmanager.
 rehearse: .venv/installed
-	$(BIN)/runbook rehearse $(foreach fault,$(FAULT),--fault $(fault))
+	$(BIN)/runbook rehearse --servers $(SERVERS) $(foreach fault,$(FAULT),--fault $(fault))
 
 test: lint
 	$(PYTEST) --cov --cov-report=term:skip-covered -m "not torture"

@@ -25,6 +25,7 @@ from .promote import Carried, Promotion
 from .rehearsal.faults.table import FAULTS
 from .rehearsal.layout import COMMANDER, ISSUE
 from .rehearsal.network import RehearsalNetwork, serve
+from .rehearsal.telemetry.processes import BINARIES, binary
 from .strict import PROJECT
 
 HOME = PROJECT / ".rehearsal"
@@ -37,6 +38,12 @@ def rehearse(args: argparse.Namespace) -> int:
     if args.list_faults:
         return _list_faults(as_json=args.json)
     faults = [_fault(name, args.until) for name in args.fault]
+    missing = [name for name in BINARIES if args.servers == "real" and binary(name) is None]
+    if missing:
+        raise ParameterError(
+            f"--servers real: expected {' and '.join(missing)} on PATH; install"
+            f" {'them' if len(missing) > 1 else 'it'}, or rehearse on the embedded ones"
+        )
     if args.serve:
         return _serve(args, faults)
     root = _usable(args.root or _fresh(HOME / "run"))

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from . import layout
 from .chain import templates
@@ -39,7 +39,7 @@ from .telemetry.grafana import grafana_app
 
 if TYPE_CHECKING:
     from .release.signed import SignedRelease
-    from .telemetry.servers import TelemetryServers
+    from .telemetry.servers import Servers, TelemetryServers
 
 NOWHERE = "http://127.0.0.1:9"  # where telemetry is not wanted: nothing listens there
 
@@ -48,11 +48,10 @@ class RehearsalNetwork:
     """Three clusters of validators on loopback, with all that a rollout of them needs.
 
     ``root`` must be new or empty. ``sizes`` overrides the number of nodes per cluster. ``servers``
-    chooses Prometheus and Alertmanager: the real ones, the embedded ones, or ``auto``, the real
-    ones when installed; they start with ``history_s`` of history. Without ``telemetry`` there are
-    none. ``bundle`` is a rollout bundle to use in place of our own. With ``team`` nobody may approve
-    their own. Use it as a context manager,
-    or call ``start`` and ``stop``; nothing runs or listens after ``stop``.
+    chooses Prometheus and Alertmanager: the embedded ones, or the real ones on PATH; they start
+    with ``history_s`` of history. Without ``telemetry`` there are none. ``bundle`` is a rollout
+    bundle to use in place of our own. With ``team`` nobody may approve their own. Use it as a
+    context manager, or call ``start`` and ``stop``; nothing runs or listens after ``stop``.
     """
 
     def __init__(
@@ -60,7 +59,7 @@ class RehearsalNetwork:
         root: Path,
         *,
         seed: int = 1,
-        servers: Literal["auto", "real", "embedded"] = "auto",
+        servers: Servers = "embedded",
         faults: Sequence[str] = (),
         sizes: Mapping[str, int] | None = None,
         telemetry: bool = True,

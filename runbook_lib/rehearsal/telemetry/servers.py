@@ -24,11 +24,12 @@ from starlette.routing import Route
 
 from ..chain.world import World
 from ..loopback import Loopback
-from . import backends, processes, rules
+from . import backends, rules
 from .alertmanager import default_config
 from .history import History
 from .recorder import Recorder
 
+Servers = Literal["embedded", "real"]
 SPAN_S = 6 * 3600.0
 STEP_S = 60.0
 SETTLED_S = 15.0
@@ -61,17 +62,13 @@ class TelemetryServers:
     def __init__(
         self,
         world: World,
-        kind: Literal["auto", "real", "embedded"] = "auto",
+        kind: Servers = "embedded",
         *,
         span_s: float = SPAN_S,
         step_s: float = STEP_S,
         origin: float | None = None,
     ) -> None:
-        installed = all(processes.binary(name) for name in ("prometheus", "alertmanager"))
-        if kind == "real" and not installed:
-            raise FileNotFoundError("servers: expected prometheus and alertmanager on PATH")
-        real = installed and kind != "embedded"
-        self.kind: Literal["real", "embedded"] = "real" if real else "embedded"
+        self.kind = kind
         self.world = world
         self.step_s = step_s
         genesis = min(cluster.genesis for cluster in world.clusters.values())
