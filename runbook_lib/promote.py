@@ -1,8 +1,9 @@
 """A release carried through the stages of a rehearsal as a team would, and back.
 
 Development in one run; then for each stage the operators' words, a plan run, the approval of
-another person, and the apply run. Time passes where the playbook wants it to. A fault that calls
-for recovery comes once the stage has changed its nodes; then the stage is taken back.
+another person, and the apply run. Time passes where the playbook wants it to. A fault begins before
+its stage, or with the stage's change where that is what its item looks at. One that calls for
+recovery comes once the stage has changed its nodes; then the stage is taken back.
 """
 
 from __future__ import annotations
@@ -121,8 +122,8 @@ class Promotion:
     def _break(self, stage: str, *, late: bool) -> None:
         for fault in self._faults(stage, late=late):
             if fault not in self._begun:
-                self.tell(f"{stage}: {fault} begins")
-                self.network.fault(fault)
+                begun = self.network.fault_in_time(fault)
+                self.tell(f"{stage}: {fault} begins{'' if begun else ' with the change'}")
                 self._begun.add(fault)
 
     def _development(self) -> list[Carried]:

@@ -115,7 +115,7 @@ def take_over(network: RehearsalNetwork) -> None:
 def _prepare(network: RehearsalNetwork, faults: Sequence[str]) -> None:
     take_over(network)
     for fault in faults:
-        network.fault(fault)
+        network.fault_in_time(fault)
     network.settle()
 
 

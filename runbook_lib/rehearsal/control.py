@@ -32,7 +32,7 @@ def control_app(network: RehearsalNetwork) -> App:
     """
 
     def restart(body: Json) -> Json:
-        running = network.fleet.restart(body["node"])
+        running = network.restart(body["node"])
         return {"node": body["node"], "digest": running.build.digest}
 
     def stop_node(body: Json) -> Json:

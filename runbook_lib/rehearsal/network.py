@@ -21,7 +21,16 @@ from typing import TYPE_CHECKING, Any
 from . import layout
 from .chain import templates
 from .chain.timeline import HALTS, LEAD_S, quorum_of, state_at, voting_power
-from .chain.world import HISTORY_S, SIZES, Clock, NodeSpec, World, make_cluster
+from .chain.world import (
+    HISTORY_S,
+    SIZES,
+    STAGE_CLUSTERS,
+    Clock,
+    NodeSpec,
+    World,
+    make_cluster,
+    profile,
+)
 from .control import control_app
 from .faults.asset_effects import Undo
 from .faults.board import FaultBoard, parse
@@ -31,7 +40,7 @@ from .files import digest_of, write_atomically
 from .forge.api import Forge
 from .loopback import Address, Loopback, Scope, free_addresses
 from .nodes.assets import Assets
-from .nodes.fleet import Fleet, StartupError
+from .nodes.fleet import Fleet, Running, StartupError
 from .nodes.rpc import Rpc
 from .people import words as people
 from .people.operators import Operators
@@ -91,6 +100,7 @@ class RehearsalNetwork:
         self._sizes = dict(SIZES) | dict(sizes or {})
         self._first_faults = tuple(faults)
         self._undo: dict[str, Undo] = {}
+        self._armed: list[str] = []  # faults that come with a change
         self._stop_requested: SimpleQueue[None] = SimpleQueue()  # put() is safe in a signal handler
 
     def __enter__(self) -> RehearsalNetwork:
@@ -260,6 +270,39 @@ class RehearsalNetwork:
             self._undo[active.name] = effect(self, active)
         self._show(active.name)
         self.settle()
+
+    def fault_in_time(self, text: str) -> bool:
+        """As ``fault``; one that comes with its stage's change once every node runs on that.
+
+        Whether it has begun.
+        """
+        self.check_fault(text)
+        name, stage = (active := parse(text, self.world)).name, active.stage
+        if FAULTS[name].comes_with_change(stage) and not self._changed(stage):
+            self._armed.append(text)
+            return False
+        self.fault(text)
+        return True
+
+    def restart(self, name: str) -> Running:
+        """Restart a node; a fault that waited for the last of a change begins. StartupError."""
+        running = self.fleet.restart(name)
+        for text in tuple(self._armed):
+            if self._changed(parse(text, self.world).stage):
+                self._armed.remove(text)
+                self.fault(text)
+        return running
+
+    def _changed(self, stage: str) -> bool:
+        """Whether every node of a stage runs the release with the gates that the stage turns on."""
+        gates = {gate for gate, on in profile(stage).items() if on}
+        nodes = [n for n in self._nodes(STAGE_CLUSTERS[stage]) if n.canary or stage != "canary"]
+        return all(
+            (running := self.fleet.running.get(node.name)) is not None
+            and running.build.commit == self.release.commit
+            and all(running.config.gates[gate] for gate in gates)
+            for node in nodes
+        )
 
     def check_fault(self, text: str) -> None:
         """Raises ValueError for one that this network cannot have."""

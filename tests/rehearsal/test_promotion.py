@@ -55,8 +55,9 @@ class _Network:
     def __init__(self) -> None:
         self.faults: list[str] = []
 
-    def fault(self, text: str) -> None:
+    def fault_in_time(self, text: str) -> bool:
         self.faults.append(text)
+        return True
 
 
 def _carry(*faults: str) -> tuple[list[str], list[str]]:
