@@ -286,6 +286,27 @@ def test_nbval_notices_a_changed_result(visitor: Operator) -> None:
     assert ended.stdout.splitlines()[-1].startswith("2 failed, ")
 
 
+@pytest.mark.parametrize(
+    ("fault", "code", "seen"),
+    [
+        ("gate-flipped", 1, "FAIL at preflight.config-drift"),
+        ("operator-silent@development", 3, "nothing but PASS"),
+    ],
+)
+def test_a_rehearsal_with_a_fault_ends_by_whether_it_came_out_as_declared(
+    visitor: Operator, fault: str, code: int, seen: str
+) -> None:
+    """Nobody operates a node of development for us: what is not there breaks unnoticed."""
+    root = visitor.home / "network"
+    ended = visitor.run("runbook", "rehearse", "--json", "--until", "development",
+                        "--fault", fault, "--root", root)  # fmt: skip
+
+    document = json.loads(ended.stdout)
+    assert (ended.returncode, document["exit_code"]) == (code, code), ended.stderr
+    assert [(one["as_declared"], one["seen"]) for one in document["faults"]] == [(code != 3, seen)]
+    assert not (root / "prometheus" / "data").exists()  # embedded, whatever is on PATH
+
+
 @pytest.mark.servers
 @pytest.mark.parametrize("kind", ["real", pytest.param("embedded", marks=pytest.mark.torture)])
 def test_a_rehearsal_comes_to_a_pass_on_either_servers(visitor: Operator, kind: str) -> None:
