@@ -17,6 +17,7 @@ from typing import Any
 from .errors import RunbookError
 from .evidence.posting import plan_digest
 from .evidence.record import Record
+from .kit_store import without_store
 from .launch import Shown, run_stage
 from .outcomes import Outcome
 from .playbook import DECLARED, SOAK, STAGES
@@ -156,6 +157,9 @@ class Promotion:
             "previous_release": layout.PREVIOUS,
             **TOLD,
         }
+        if not (self.network.root / "store").exists():  # the kit stands in for it
+            kit = max(self.network.root.glob(f"kits/{self.release}-{stage}-*"))
+            params["site"] = str(without_store(stage, kit, params))
         self.tell(f"{stage}: recovering")
         runs = [self._run(f"{stage}_recovery", params)]
         while runs[-1].report.exit_code in OPEN and len(runs) < TRIES:
