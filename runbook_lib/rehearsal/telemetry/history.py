@@ -14,7 +14,7 @@ from ..arrays import Floats, Instants
 from ..chain.timeline import LEAD_S
 from .recorder import LAST_SUCCESS, Recorder
 from .rules import Rule, RuleEngine
-from .tsdb import Store
+from .tsdb import KEPT_MS, Store
 
 TOLD_INSTANTS = (LAST_SUCCESS, "ALERTS_FOR_STATE")
 """Series whose values are instants of wall time themselves, in seconds."""
@@ -32,7 +32,8 @@ class History:
         self.last = 0
         self._events = len(recorder.world.events)
         now = recorder.world.clock.now()
-        self._lay(np.append(np.arange(recorder.origin, now - 1.0, step_s), now))
+        steps = np.arange(recorder.origin, now - 1.0, step_s)
+        self._lay(np.append(steps[steps > now - KEPT_MS / 1000.0], now))
 
     def holds(self, rules: list[Rule]) -> bool:
         """Whether it is still true: these are its rules, and nothing has altered the past since."""

@@ -19,7 +19,7 @@ import numpy as np
 from ..arrays import Flags, Floats, Indices, Instants
 from ..chain.timeline import QUORUM_MS, REPLAY_PERIOD_S, ROUND_MS, VOTE_MS, WITNESS_TOPICS, Timeline
 from ..chain.world import Event, World
-from .tsdb import Store, format_labels, format_value
+from .tsdb import KEPT_MS, Store, format_value
 
 JOB = "rpp-node"
 MINUTE_S = 60.0
@@ -37,6 +37,7 @@ SLOW_GOSSIP, DROP_PERIOD_S = 3.0, 120.0  # under faults: factor of latencies, pa
 SLOW_PROOFS = 40.0  # what the fault proof-slow multiplies verifying by
 LAST_SUCCESS = "timetoke_replay_last_success_timestamp"
 REPLAY_ERROR = {"reason": "stalled"}
+_NONE: Floats = np.empty(0)
 _P = "rpp_runtime_consensus_"
 _PROOF = {"proof_backend": "stwo", "proof_kind": "consensus", "proof_circuit": "consensus"}
 
@@ -67,6 +68,7 @@ class NodeTelemetry:
         inner = timeline.starts[(timeline.starts > origin) & (timeline.starts < end)]
         edges = np.union1d(minutes[minutes > origin], inner)
         self._edges: Floats = np.concatenate(([origin], edges))
+        self._kept = self._read_off()
 
     def up(self, at: Floats) -> Flags:
         flags: Flags = self.timeline.up[self.timeline.segment(at), self.index]
@@ -153,25 +155,36 @@ class NodeTelemetry:
         when: Floats = self._edges[index] - (passed[index] - seconds)
         return when
 
+    def _read_off(self) -> Indices:
+        """Edges at which counters are read: those of late, and those around each start of the node."""
+        begun = np.maximum(np.unique(self.timeline.up_since[:, self.index]), self.origin)
+        instants = np.concatenate((begun, self._block_time(begun)))
+        around = np.searchsorted(self._edges, instants, side="right") - 1
+        around = np.clip(around, 0, len(self._edges) - 2)
+        late = np.searchsorted(self._edges, self.end - AHEAD_S - KEPT_MS / 1000.0 - 3600.0)
+        recent = np.arange(max(int(late) - 1, 0), len(self._edges))
+        return np.unique(np.concatenate((around, around + 1, recent)))
+
     def _place(self, at: Floats) -> tuple[Indices, Floats]:
         """The minute that holds each instant, and how far into it."""
-        index = np.searchsorted(self._edges, at, side="right") - 1
-        index = np.clip(index, 0, len(self._edges) - 2)
-        length = self._edges[index + 1] - self._edges[index]
-        return index, np.clip((at - self._edges[index]) / length, 0.0, 1.0)
+        edges = self._edges[self._kept]
+        index = np.searchsorted(edges, at, side="right") - 1
+        index = np.clip(index, 0, len(edges) - 2)
+        length = edges[index + 1] - edges[index]
+        return index, np.clip((at - edges[index]) / length, 0.0, 1.0)
 
     @cached_property
     def _counters(self) -> dict[bool, tuple[list[Row], Floats, Flags]]:
         """Every counter and histogram, by whether it is paced.
 
-        With the rows: their values (edges x rows), and which of them count whole things.
+        With the rows: their values (kept edges x rows), and which of them count whole things.
         """
         rows = [*self._consensus(), *self._vrf(), *self._proofs(), *self._traffic()]
         kinds = {paced: [row for row in rows if row.paced is paced] for paced in (True, False)}
         return {
             paced: (
-                found,
-                np.stack([row.values for row in found], axis=1),
+                [replace(row, values=_NONE) for row in found],
+                np.stack([row.values[self._kept] for row in found], axis=1),
                 np.array([row.whole for row in found]),
             )
             for paced, found in kinds.items()
@@ -422,15 +435,8 @@ class Recorder:
                 labels = {"__name__": row.name, **node.labels, **row.labels}
                 store.append_while(labels, wall, values, there)
 
-    def exposition(self, name: str) -> str | None:
-        """What a scrape of that node reads now, None when it is down. KeyError: no such node."""
+    def is_up(self, name: str) -> bool:
+        """Whether a node is up now. KeyError: no such node."""
         now = self.world.clock.now()
-        instants = np.array([now])
         node = {each.name: each for each in self.nodes(now)}[name]
-        if not node.up(instants)[0]:
-            return None
-        return "".join(
-            f"{row.name}{format_labels(row.labels)} {format_value(values[0])}\n"
-            for row, values, there in node.samples(instants, self.world.clock.offset)
-            if there[0]
-        )
+        return bool(node.up(np.array([now]))[0])

@@ -16,6 +16,7 @@ STALE = np.array([0x7FF0000000000002], dtype=np.uint64).view(np.float64)[0]
 """The value that ends a series (Prometheus' staleness marker): a NaN of its own."""
 _STALE_BITS = STALE.view(np.uint64)
 ROUNDING = 1e-9
+KEPT_MS = 3 * 86_400_000  # by default no runbook looks back longer
 Matches = Callable[[str], bool]
 
 
@@ -76,10 +77,13 @@ class _Growing:
             values = np.where(fell & (values > last * (1 - ROUNDING)), last, values)
         end = self.size + len(times)
         if end > len(self._times):
+            old = int(self.times.searchsorted(times[-1] - KEPT_MS))
+            end -= old
             for room in ("_times", "_values"):
-                grown = np.empty(2 * end, getattr(self, room).dtype)
-                grown[: self.size] = getattr(self, room)[: self.size]
+                grown = np.empty(end + end // 8, getattr(self, room).dtype)
+                grown[: self.size - old] = getattr(self, room)[old : self.size]
                 setattr(self, room, grown)
+            self.size -= old
         self._times[self.size : end], self._values[self.size : end] = times, values
         self.size = end
 
@@ -160,13 +164,3 @@ def format_value(value: float) -> str:
     if value and not 1e-6 <= abs(value) < 1e21:
         return re.sub(r"e([+-])0?(\d)$", r"e\g<1>0\2", repr(value))
     return np.format_float_positional(value, trim="-")
-
-
-def format_labels(labels: Labels) -> str:
-    """``{a="b",...}`` without the metric name; quotes, backslashes and newlines escaped."""
-    pairs = [
-        '{}="{}"'.format(key, value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n"))
-        for key, value in sorted(labels.items())
-        if key != "__name__"
-    ]
-    return "{" + ",".join(pairs) + "}" if pairs else ""

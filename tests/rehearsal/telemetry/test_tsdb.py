@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.rehearsal.telemetry.tsdb import Store, format_labels, format_value
+from runbook_lib.rehearsal.telemetry.tsdb import Store, format_value
 
 
 @pytest.mark.parametrize(
@@ -35,14 +35,6 @@ def test_values_are_printed_as_prometheus_prints_them(value: float, text: str) -
 def test_a_printed_value_reads_as_the_same_number(value: float) -> None:
     """Nothing is rounded."""
     assert float(format_value(value)) == value
-
-
-def test_labels_are_escaped_and_the_name_left_out() -> None:
-    """Quotes, backslashes and newlines as the exposition format wants them."""
-    labels = {"__name__": "x", "b": 'a"\\\n', "a": "1"}
-
-    assert format_labels(labels) == '{a="1",b="a\\"\\\\\\n"}'
-    assert format_labels({"__name__": "x"}) == ""
 
 
 def test_the_first_sample_of_an_instant_stays() -> None:
