@@ -272,10 +272,7 @@ class RehearsalNetwork:
         self.settle()
 
     def fault_in_time(self, text: str) -> bool:
-        """As ``fault``; one that comes with its stage's change once every node runs on that.
-
-        Whether it has begun.
-        """
+        """As ``fault``, or with its stage's change, if it comes with that; whether it has begun."""
         self.check_fault(text)
         name, stage = (active := parse(text, self.world)).name, active.stage
         if FAULTS[name].comes_with_change(stage) and not self._changed(stage):
@@ -325,7 +322,7 @@ class RehearsalNetwork:
         if self.telemetry is not None and fault in LEAD_S:
             self.telemetry.relay()
 
-    def fast_forward(self, seconds: float, *, settle: bool = True) -> None:
+    def fast_forward(self, seconds: float) -> None:
         """Let that much time pass at once, for the chain, its telemetry and its alerts."""
         if self.telemetry is None:
             self.world.clock.advance(seconds)
@@ -334,8 +331,7 @@ class RehearsalNetwork:
         broken = {one.cluster for one in self.faults if FAULTS[one.name].layer == "assets"}
         for cluster in self.world.clusters.keys() - broken:
             self.assets.back_up_when_due(cluster)
-        if settle:
-            self.settle()
+        self.settle()
 
     @property
     def servers(self) -> str:

@@ -51,10 +51,10 @@ class Fault:
         """Whether it begins with what the stage changes: an item that follows must notice it.
 
         From the start on it would be part of the past that the change is compared with, or stop
-        the stage at a check before it.
+        the stage at a check before it. A dip that lasts would restart the watch for ever.
         """
         mine = any(item.startswith(f"{stage}.") for item in self.items)
-        return mine and self.item in _OBSERVING
+        return mine and self.item in _OBSERVING and self.name != "participation-dip"
 
 
 _DRIFT = "preflight.config-drift"

@@ -22,7 +22,6 @@ from .recorder import JOB
 from .rules import Alert
 
 TICK_S = 1.0
-PENDING_MS = 3_600_000  # how far back a Prometheus that starts looks for alerts that wait
 HOLDS = timedelta(minutes=3)  # how long an alert is active without being posted again
 
 
@@ -49,11 +48,8 @@ class Real:
         server, before = self._servers["prometheus"], self._served
         with history.lock:
             active = list(history.engine.active.values())
-            waits = [alert for alert in active if alert.rule.wait_s]
-            states = [
-                series.between(history.last - PENDING_MS, history.last)
-                for series in history.store.select("ALERTS_FOR_STATE", {})
-            ]
+            states = history.store.select("ALERTS_FOR_STATE", {})
+        waits = [alert for alert in active if alert.rule.wait_s]
         self._served = history, frozenset(str(sorted(alert.labels.items())) for alert in active)
         if self._served == before and not waits:
             url = f"{server.url}/api/v1/admin/tsdb/delete_series"
@@ -65,7 +61,7 @@ class Real:
         if waits:  # alone: a rule evaluated before it knows since when would begin to wait
             (self._root / "prometheus.yml").write_text("{}\n")
             server.start()
-            remote.push((series for series in states if len(series.times)), server.url)
+            remote.push(states, server.url)
             server.stop()
         config = yaml.safe_dump(self._config(), sort_keys=False)
         (self._root / "prometheus.yml").write_text(config)

@@ -18,6 +18,7 @@ from .tsdb import KEPT_MS, Store
 
 TOLD_INSTANTS = (LAST_SUCCESS, "ALERTS_FOR_STATE")
 """Series whose values are instants of wall time themselves, in seconds."""
+PART = 720  # instants
 
 
 class History:
@@ -64,8 +65,10 @@ class History:
                 self._lay(clock.offset + steps / 1000.0)
 
     def _lay(self, instants: Floats) -> None:
-        self.recorder.lay(self.store, instants)
-        offset = self.recorder.world.clock.offset
-        wall: Instants = np.round((instants - offset) * 1000.0).astype(np.int64)
-        self.engine.run(self.store, wall)
-        self.last = int(wall[-1])
+        """In parts: what one takes to compute is many times what it leaves."""
+        for part in np.array_split(instants, -(-len(instants) // PART)):
+            self.recorder.lay(self.store, part)
+            offset = self.recorder.world.clock.offset
+            wall: Instants = np.round((part - offset) * 1000.0).astype(np.int64)
+            self.engine.run(self.store, wall)
+            self.last = int(wall[-1])

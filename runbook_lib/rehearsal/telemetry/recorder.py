@@ -19,7 +19,7 @@ import numpy as np
 from ..arrays import Flags, Floats, Indices, Instants
 from ..chain.timeline import QUORUM_MS, REPLAY_PERIOD_S, ROUND_MS, VOTE_MS, WITNESS_TOPICS, Timeline
 from ..chain.world import Event, World
-from .tsdb import KEPT_MS, Store, format_value
+from .tsdb import Store, format_value
 
 JOB = "rpp-node"
 MINUTE_S = 60.0
@@ -55,12 +55,15 @@ class Row:
 
 
 class NodeTelemetry:
-    """The series of one node from ``origin`` up to ``end``."""
+    """The series of one node since ``origin``, to be read off from ``begin`` up to ``end``."""
 
-    def __init__(self, timeline: Timeline, index: int, origin: float, end: float) -> None:
+    def __init__(
+        self, timeline: Timeline, index: int, origin: float, begin: float, end: float
+    ) -> None:
         self.timeline = timeline
         self.index = index
         self.origin = origin
+        self.begin = begin
         self.end = end
         self.name = timeline.names[index]
         self.labels = {"job": JOB, "cluster": timeline.spec.name, "instance": self.name}
@@ -156,13 +159,13 @@ class NodeTelemetry:
         return when
 
     def _read_off(self) -> Indices:
-        """Edges at which counters are read: those of late, and those around each start of the node."""
+        """The edges between which counters are read: since ``begin``, and around the node's starts."""
         begun = np.maximum(np.unique(self.timeline.up_since[:, self.index]), self.origin)
         instants = np.concatenate((begun, self._block_time(begun)))
         around = np.searchsorted(self._edges, instants, side="right") - 1
         around = np.clip(around, 0, len(self._edges) - 2)
-        late = np.searchsorted(self._edges, self.end - AHEAD_S - KEPT_MS / 1000.0 - 3600.0)
-        recent = np.arange(max(int(late) - 1, 0), len(self._edges))
+        first = np.searchsorted(self._edges, self._block_time(np.array([self.begin])), "right")
+        recent = np.arange(max(int(first[0]) - 1, 0), len(self._edges))
         return np.unique(np.concatenate((around, around + 1, recent)))
 
     def _place(self, at: Floats) -> tuple[Indices, Floats]:
@@ -179,12 +182,16 @@ class NodeTelemetry:
 
         With the rows: their values (kept edges x rows), and which of them count whole things.
         """
-        rows = [*self._consensus(), *self._vrf(), *self._proofs(), *self._traffic()]
+        rows = [
+            replace(row, values=row.values[self._kept])
+            for rows in (self._consensus(), self._vrf(), self._proofs(), self._traffic())
+            for row in rows
+        ]
         kinds = {paced: [row for row in rows if row.paced is paced] for paced in (True, False)}
         return {
             paced: (
                 [replace(row, values=_NONE) for row in found],
-                np.stack([row.values[self._kept] for row in found], axis=1),
+                np.stack([row.values for row in found], axis=1),
                 np.array([row.whole for row in found]),
             )
             for paced, found in kinds.items()
@@ -403,22 +410,22 @@ class Recorder:
     def __init__(self, world: World, origin: float) -> None:
         self.world = world
         self.origin = origin
-        self._known: dict[str, tuple[list[Event], float, list[NodeTelemetry]]] = {}
+        self._known: dict[str, tuple[list[Event], list[NodeTelemetry]]] = {}
 
-    def nodes(self, until: float) -> list[NodeTelemetry]:
+    def nodes(self, since: float, until: float) -> list[NodeTelemetry]:
         """A cluster's computed anew when something has happened there, or a while has passed."""
-        return [node for name in self.world.clusters for node in self._nodes(name, until)]
+        return [node for name in self.world.clusters for node in self._nodes(name, since, until)]
 
-    def _nodes(self, cluster: str, until: float) -> list[NodeTelemetry]:
+    def _nodes(self, cluster: str, since: float, until: float) -> list[NodeTelemetry]:
         own = self.world.events_of(cluster)
-        events, end, nodes = self._known.get(cluster, ([], 0.0, []))
-        if events != own or until > end:
+        events, nodes = self._known.get(cluster, ([], []))
+        if events != own or since < nodes[0].begin or until > nodes[0].end:
             timeline, end = Timeline(self.world, cluster), until + AHEAD_S
             nodes = [
-                NodeTelemetry(timeline, index, self.origin, end)
+                NodeTelemetry(timeline, index, self.origin, since, end)
                 for index in range(len(timeline.names))
             ]
-            self._known[cluster] = own, end, nodes
+            self._known[cluster] = own, nodes
         return nodes
 
     def lay(self, store: Store, instants: Floats) -> None:
@@ -428,7 +435,7 @@ class Recorder:
         # Scrapes come oftener than what they bring is laid: their age is small whenever one asks.
         scrapes = np.union1d(instants, np.arange(instants[0], instants[-1], SCRAPED_S))
         scraped: Instants = np.round((scrapes - offset) * 1000.0).astype(np.int64)
-        for node in self.nodes(float(instants[-1])):
+        for node in self.nodes(float(instants[0]), float(instants[-1])):
             up = {"__name__": "up", **node.labels}
             store.append(up, scraped, node.up(scrapes).astype(float))
             for row, values, there in node.samples(instants, offset):
@@ -438,5 +445,5 @@ class Recorder:
     def is_up(self, name: str) -> bool:
         """Whether a node is up now. KeyError: no such node."""
         now = self.world.clock.now()
-        node = {each.name: each for each in self.nodes(now)}[name]
+        node = {each.name: each for each in self.nodes(now, now)}[name]
         return bool(node.up(np.array([now]))[0])

@@ -45,15 +45,23 @@ class Series:
 
 
 class _Growing:
-    """A series with room for more, so that samples can come one by one; its clock is the store's."""
+    """A series with room for more, so that samples can come one by one; its clock is the store's.
+
+    Instants are counted from its oldest: of some days, so that half the bytes will do.
+    """
 
     def __init__(self, labels: Labels, times: Instants, values: Floats) -> None:
-        self.labels, self.size = dict(labels), len(times)
-        self._times, self._values = times.copy(), values.copy()
+        self.labels, self.size, self._begin = dict(labels), len(times), times[0]
+        self._times, self._values = (times - self._begin).astype(np.int32), values.copy()
 
     @property
     def times(self) -> Instants:
-        return self._times[: self.size]
+        times: Instants = self._begin + self._times[: self.size]
+        return times
+
+    @property
+    def newest(self) -> int:
+        return int(self._begin) + int(self._times[self.size - 1])
 
     @property
     def values(self) -> Floats:
@@ -67,7 +75,7 @@ class _Growing:
 
     def extend(self, times: Instants, values: Floats) -> None:
         """Append what is newer."""
-        newest, last = self._times[self.size - 1], self._values[self.size - 1]
+        newest, last = self.newest, self._values[self.size - 1]
         if times[0] <= newest:
             new = times > newest
             times, values = times[new], values[new]
@@ -79,12 +87,16 @@ class _Growing:
         if end > len(self._times):
             old = int(self.times.searchsorted(times[-1] - KEPT_MS))
             end -= old
-            for room in ("_times", "_values"):
-                grown = np.empty(end + end // 8, getattr(self, room).dtype)
-                grown[: self.size - old] = getattr(self, room)[old : self.size]
-                setattr(self, room, grown)
+            for name in ("_times", "_values"):
+                held = getattr(self, name)  # in place, if there is room
+                room = held if end <= len(held) else np.empty(end + end // 8, held.dtype)
+                room[: self.size - old] = held[old : self.size]
+                setattr(self, name, room)
             self.size -= old
-        self._times[self.size : end], self._values[self.size : end] = times, values
+            oldest = self._times[0] if self.size else times[0] - self._begin
+            self._times[: self.size] -= oldest
+            self._begin = self._begin + oldest
+        self._times[self.size : end], self._values[self.size : end] = times - self._begin, values
         self.size = end
 
 
@@ -151,7 +163,7 @@ class Store:
     @property
     def last(self) -> int:
         """Instant of the newest sample, ms; 0 when there is none."""
-        newest = (s.times[-1] for family in self._by_name.values() for s in family.values())
+        newest = (s.newest for family in self._by_name.values() for s in family.values())
         return int(max(newest, default=-self._moved)) + self._moved
 
 

@@ -96,6 +96,25 @@ def test_counters_only_fall_when_a_node_restarts(world: World) -> None:
     assert up.tolist() == [1.0] * 60 + [0.0] * 10 + [1.0] * (HOURS * 60 - 70)
 
 
+def test_a_stretch_laid_alone_carries_on_with_the_same_counters(world: World) -> None:
+    """Of minutes long past only those around a start are held, however long the chain stood still."""
+    happen(world, 1800, "down", "dev-2")
+    happen(world, 2000, "fault-on", name="consensus-stall")
+    happen(world, 6000, "up", "dev-2")
+    happen(world, 9000, "fault-off", name="consensus-stall")
+    whole, alone, at = laid(world), Store(), np.arange(ORIGIN + 7200, ORIGIN + HOURS * 3600, 60.0)
+    Recorder(world, ORIGIN).lay(alone, at)
+
+    for one in alone:
+        (other,) = whole.select(
+            one.labels["__name__"],
+            {name: [value.__eq__] for name, value in one.labels.items()},
+        )
+        same = other.between(int(one.times[0]), int(one.times[-1])).samples()
+        if one.labels["__name__"] != "up":
+            assert np.allclose(one.samples().values, same.values, rtol=1e-12), one.labels
+
+
 def test_a_node_that_is_down_is_not_scraped(world: World) -> None:
     """There is nothing to read."""
     happen(world, 0, "down", "dev-2")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.rehearsal.telemetry.tsdb import Store, format_value
+from runbook_lib.rehearsal.telemetry.tsdb import KEPT_MS, Store, format_value
 
 
 @pytest.mark.parametrize(
@@ -61,3 +61,17 @@ def test_a_series_that_ends_is_marked_once() -> None:
     assert series.times.tolist() == [1, 2, 3]
     assert series.is_stale().tolist() == [False, False, True]
     assert series.samples().times.tolist() == [1, 2]
+
+
+def test_what_nobody_looks_back_to_is_dropped() -> None:
+    """The days that are kept stay as they were, and at most as much again."""
+    store, begin, hour = Store(), 1_700_000_000_000, 3_600_000
+    for day in range(40):
+        times = begin + day * 24 * hour + np.arange(0, 24 * hour, hour)
+        store.append({"__name__": "x"}, times, times / 1000.0)
+    (series,) = store
+
+    assert KEPT_MS <= series.times[-1] - series.times[0] <= KEPT_MS * 2
+    assert (np.diff(series.times) == hour).all()
+    assert (series.values == series.times / 1000.0).all()
+    assert series.times[-1] == store.last == times[-1]
