@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from runbook_lib import playbook
@@ -73,6 +74,14 @@ def test_a_pass_verifies(operator: Operator, passed: tuple[Any, Path, Path]) -> 
     document = json.loads(ended.stdout)
     assert (ended.returncode, document["outcome"], document["verdict"]) == (0, "PASS", "PASS")
     assert {row["outcome"] for row in document["rows"]} == {"PASS"}
+
+
+def test_a_pass_pins_a_baseline_with_its_load(passed: tuple[Any, Path, Path]) -> None:
+    """Without the load a later baseline could be compared with nothing."""
+    schema = pq.read_schema(passed[2] / "metrics/baseline.parquet")
+
+    load = json.loads(schema.metadata[b"baseline"])["load"]
+    assert load == pytest.approx(0.8 * 18, rel=0.2)  # blocks/s of all nodes, 18 each
 
 
 def test_a_run_is_published_when_it_is_sealed(
