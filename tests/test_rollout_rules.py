@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import yaml
 
-from runbook_lib.checks.lint_rules import catalogue_names, lint
+from runbook_lib.metrics import queries
+from runbook_lib.metrics.catalogue import parse_catalogue
 from runbook_lib.playbook import PAGING_SEVERITIES
 from runbook_lib.rehearsal.chain.timeline import LEAD_S
 from runbook_lib.rehearsal.chain.world import Event, World, make_cluster, profile
@@ -19,6 +20,7 @@ from runbook_lib.rehearsal.telemetry.recorder import Recorder
 from runbook_lib.rehearsal.telemetry.rules import SHIPPED_RULES, RuleEngine, check, load
 from runbook_lib.rehearsal.telemetry.ruletests import Refused, failures
 from runbook_lib.rehearsal.telemetry.tsdb import Store
+from runbook_lib.sources.rulefiles import read_rules
 from runbook_lib.strict import PROJECT
 
 UNIT_TESTS = PROJECT / "tests" / "rules" / "rollout_test.yaml"
@@ -92,13 +94,21 @@ def test_every_rule_has_a_unit_test_in_which_it_fires() -> None:
     assert fired == NAMES
 
 
-def test_they_pass_the_lint_on_the_catalogues_names() -> None:
-    """No finding at all, promtool's included where it is installed."""
-    path = PROJECT / "params" / "metrics.yaml"
-    linted = lint(SHIPPED_RULES.parent, catalogue_names(path.read_bytes(), "params/metrics.yaml"))
+def test_they_load_and_ask_for_series_of_the_catalogue_alone() -> None:
+    """Read as Prometheus loads them; promtool is asked where it is installed."""
+    found = read_rules(SHIPPED_RULES.read_bytes(), SHIPPED_RULES.name)
+    catalogue = parse_catalogue((PROJECT / "params/metrics.yaml").read_bytes(), "metrics.yaml")
+    known = [query for metric in catalogue.metrics for query in metric.queries]
+    asked, emitted = (
+        {selector.name for expr in exprs for selector in queries.selected(expr)}
+        for exprs in ([rule.expr for rule in found.rules], known)
+    )
 
-    assert [str(finding) for finding in linted.findings] == []
-    assert {rule.name for file in linted.files for rule in file.rules} == NAMES
+    assert found.findings == []
+    assert {rule.name for rule in found.rules} == NAMES
+    assert asked <= emitted | {"up"}
+    if promtool := shutil.which("promtool"):
+        subprocess.run([promtool, "check", "rules", SHIPPED_RULES], check=True)
 
 
 def test_they_follow_the_chains_conventions() -> None:

@@ -1,4 +1,4 @@
-"""Commands that judge files of others offline: an artifact, samples, rules; and our schemas."""
+"""Commands that judge files of others offline: an artifact, samples; and our schemas."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from pathlib import Path
 from .. import display
 from ..errors import ParameterError
 from ..params import STAGE_PARAMS
-from ..strict import PROJECT
-from ..verdicts import ExitCode
 from .printing import print_json, tell_rows
 from .verbs import RUNBOOKS, Verbs
 
 
 def options(verbs: Verbs) -> None:
-    """``verify-artifact``, ``judge``, ``lint-rules`` and ``schema``."""
+    """``verify-artifact``, ``judge`` and ``schema``."""
     made = verbs.add("verify-artifact", verify_artifact, "verify a release artifact's signature")
     made.add_argument(
         "--artifact", required=True, metavar="F|sha256:HEX", help="file, or its digest alone"
@@ -54,9 +52,6 @@ def options(verbs: Verbs) -> None:
     made.add_argument("--look", type=int, help="which of them this is, from 1")
     made.add_argument("--tail", action="store_true", help="judge the 95th percentile as well")
 
-    made = verbs.add("lint-rules", lint_rules, "would Prometheus load these rule files")
-    made.add_argument("path", type=Path, metavar="DIR", help="folder of rule files, or one file")
-    made.add_argument("--series", type=Path, help="file of further emitted series, one name a line")
     made = verbs.add("schema", schema, "JSON Schema of a file we read")
     made.add_argument(
         "which", choices=("site", *RUNBOOKS), help="the site file, or a runbook's parameters"
@@ -119,23 +114,6 @@ def judge(args: argparse.Namespace) -> int:
         title = f"judge: {report.outcome}"
         print(display.table_card(title, ("outcome", "series", "reason"), rows).text)
     return int(report.exit_code)
-
-
-def lint_rules(args: argparse.Namespace) -> int:
-    """Judge rule files offline; 1 when one of them would not load, warnings alone are 0."""
-    from ..checks.lint_rules import catalogue_names, lint, names_of
-
-    emitted = catalogue_names((PROJECT / "params/metrics.yaml").read_bytes(), "params/metrics.yaml")
-    if args.series is not None:
-        emitted |= names_of(args.series)
-    linted = lint(args.path, emitted)
-    if args.json:
-        print_json(linted.document())
-    else:
-        for finding in linted.findings:
-            print(finding)
-        print(linted.summary())
-    return int(ExitCode.REFUSED if linted.refused else ExitCode.PASSED)
 
 
 def schema(args: argparse.Namespace) -> int:

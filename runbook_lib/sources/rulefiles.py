@@ -32,12 +32,12 @@ _UNITS_MS = {
 }
 _DURATION = re.compile("".join(rf"(?:([0-9]+){unit})?" for unit in _UNITS_MS))
 _LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
-METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_METRIC = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of a lint. ``refuses``: the file would not load; else it is a warning."""
+    """One problem of a file. ``refuses``: the file would not load; else it is a warning."""
 
     file: str
     place: str
@@ -69,15 +69,9 @@ class Rule:
 
 @dataclass
 class RuleFile:
-    """What one file holds and what is wrong with it.
-
-    ``form`` is ``plain`` or ``PrometheusRule``; ``groups`` are the nodes Prometheus would be given,
-    one list per document.
-    """
+    """What one file holds and what is wrong with it."""
 
     file: str
-    form: str = "plain"
-    groups: list[yaml.Node] = field(default_factory=list)
     rules: list[Rule] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
@@ -151,10 +145,7 @@ class _Reader:
         if not isinstance(document, yaml.MappingNode):
             return False
         kinds = {key.value: value.value for key, value in document.value if scalar(key, value)}
-        if kinds.get("kind") == "PrometheusRule":
-            self._found.form = "PrometheusRule"
-            return True
-        return False
+        return bool(kinds.get("kind") == "PrometheusRule")
 
     def _spec(self, document: yaml.Node) -> yaml.Node | None:
         fields = self._fields(document, "", None)
@@ -169,7 +160,6 @@ class _Reader:
             if resource:
                 self._add(node, "", "groups", "a list of groups", "none")
             return
-        self._found.groups.append(groups)
         seen: set[str] = set()
         for group in self._items(groups, "", "groups"):
             self._group(group, seen)
@@ -215,7 +205,7 @@ class _Reader:
             for what, given in (("for", pause), ("keep_firing_for", keep), ("annotations", notes)):
                 if given:
                     self._add(fields[what], place, what, "none in a recording rule", "one")
-            if not METRIC.fullmatch(record):
+            if not _METRIC.fullmatch(record):
                 self._add(fields["record"], place, "record", "a metric name", shown(record))
         if alert:
             self._templates(fields, place, {"labels": labels, "annotations": notes})

@@ -8,12 +8,10 @@ import pytest
 
 from runbook_lib.checks.hotfixes import hotfix_branches
 from runbook_lib.outcomes import CheckResult, Outcome
-from runbook_lib.rehearsal.faults.table import FAULTS
 
 from .conftest import Bench
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
-MINE = [fault for fault in FAULTS.values() if fault.item == hotfix_branches.item]
 BRANCH = "hotfix/gossip-backoff"
 
 
@@ -29,45 +27,6 @@ def issues(bench: Bench) -> Any:
     yield issues
     issues.clear()
     issues.update(before)
-
-
-def test_labelled_issues_with_green_branches_pass(bench: Bench) -> None:
-    """Each with its risk, its branch's content and its CI; a pull request is no issue."""
-    result = judge(bench)
-    commit = bench.network.release.commit[:12]
-
-    assert result.outcome is PASS
-    assert result.reason == "2 open issues of v1.4.0, all of low risk, each with its fix queued"
-    assert [(one.subject, one.what, one.observed) for one in result.rows[:4]] == [
-        ("milestone v1.4.0", "read to the last page", "2 open issues"),
-        ("#43", "risk", "low-risk"),
-        ("#43", f"{BRANCH} contains {commit} and more", "yes"),
-        ("#43", f"CI of {BRANCH}", "green"),
-    ]
-    assert result.data == {"milestone": 2, "issues": [43, 44]}
-
-
-OBSERVED = {
-    "hotfix-branch-missing": ("#43", f"no {BRANCH}"),
-    "hotfix-not-low-risk": ("#43", "high-risk"),
-    "hotfix-diverged": ("#43", "diverged, without 1 of its commits"),
-    "hotfix-ci-red": ("#43", "property tests: check by github-actions: expected success, got failure"),
-    "hotfix-ci-pending": ("#43", "property tests: check by github-actions: expected success, got not finished: in_progress"),
-    "hotfix-unlabelled": ("#43", "no label"),
-    "hotfix-unlinked": ("#43", "no line `branch: NAME` in its body"),
-    "milestone-missing": ("milestone v1.4.0", "none"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("fault", MINE, ids=lambda fault: fault.name)
-def test_what_keeps_a_branch_from_counting_is_one_row(bench: Bench, fault: Any) -> None:
-    """One row says so; the other issue stands."""
-    bench.network.fault(f"{fault.name}@mainnet")
-    result = judge(bench)
-    bad = [one for one in result.rows if one.outcome is not PASS]
-
-    assert (result.outcome.value, len(bad)) == (fault.outcome, 1)
-    assert (bad[0].subject, bad[0].observed) == OBSERVED[fault.name]
 
 
 @pytest.mark.parametrize("fault", ["forge-down", "forge-401", "forge-500", "forge-truncated"])

@@ -13,7 +13,6 @@ import pytest
 from runbook_lib.canonical import canonical
 from runbook_lib.checks.validators import validators_acknowledged, validators_signed_off
 from runbook_lib.outcomes import Outcome
-from runbook_lib.rehearsal.faults.table import FAULTS
 from runbook_lib.rehearsal.nodes.views import View
 from runbook_lib.rehearsal.people.words import private_key
 
@@ -24,9 +23,6 @@ CHECKS = {
     "testnet": ("acknowledge", validators_acknowledged),
     "mainnet": ("sign-off", validators_signed_off),
 }
-MINE = [
-    fault for fault in FAULTS.values() if fault.item in {check.item for _, check in CHECKS.values()}
-]
 HARBOR = {"testnet": "test-6", "mainnet": "main-6"}
 
 
@@ -42,44 +38,6 @@ def speak(bench: Bench, stage: str = "testnet") -> None:
 
 def line(bench: Bench, verb: str = "acknowledge", stage: str = "testnet") -> str:
     return f"{verb} v1.4.0 {stage} {bench.window} {PLAN if verb == 'sign-off' else ''}".rstrip()
-
-
-@pytest.mark.parametrize("stage", CHECKS)
-def test_all_validators_in_time_pass(bench: Bench, stage: str) -> None:
-    """One row each with its share of the stake, and how many they are."""
-    speak(bench, stage)
-    result = judge(bench, stage)
-    what = {"testnet": "acknowledged the window", "mainnet": "signed off"}[stage]
-    node = HARBOR[stage]
-
-    assert (result.outcome, len(result.rows)) == (PASS, 8)
-    assert row(result, node).what.startswith(f"{what} (14.")
-    assert " by harbor-stake: https://forge.invalid/" in str(row(result, node).observed)
-    observed = f"7 of 7 validators, 100.0% of stake, {what}"
-    assert row(result, "validator set").observed == observed
-    assert result.reason == f"{observed}: {line(bench, CHECKS[stage][0], stage)}"
-    assert result.data["call"] == []
-
-
-@pytest.mark.parametrize("fault", MINE, ids=lambda fault: fault.name)
-def test_a_word_that_does_not_count_names_the_operator_to_call(bench: Bench, fault: Any) -> None:
-    """The validator's row says so, and names the operator to call; the others stand."""
-    stage = "testnet" if fault.name.startswith("ack") else "mainnet"
-    node = HARBOR[stage]
-    bench.network.fault(f"{fault.name}@{stage}/{node}")
-    speak(bench, stage)
-    bench.pass_time(until=bench.window.start)
-    result = judge(bench, stage)
-    bad = [row for row in result.rows if row.outcome is not PASS]
-
-    assert [one.subject for one in bad] == [node]
-    assert (result.outcome.value, bad[0].return_at) == (fault.outcome, None)
-    assert str(bad[0].observed).endswith("; call harbor-stake")
-    begins = {"missing": "missing", "late": "late, ", "window": "for another window: ",
-              "withdrawn": "withdrawn ", "forged": "forged: ", "plan": "for another plan: "}  # fmt: skip
-    assert str(bad[0].observed).startswith(begins[fault.name.split("-")[-1]])
-    assert result.data["call"] == ["harbor-stake"]
-    assert str(row(result, "validator set").observed).startswith("6 of 7 validators, 85.")
 
 
 @pytest.mark.parametrize(

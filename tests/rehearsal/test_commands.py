@@ -228,27 +228,6 @@ def test_suites_print_what_libtest_prints(visitor: Visitor, name: str, count: in
     )
 
 
-@pytest.mark.parametrize(
-    ("fault", "code", "said", "unsaid"),
-    [
-        ("suite-fails", 101, "test result: FAILED. 3 passed; 1 failed;", "test result: ok"),
-        ("suite-skips", 0, "skipping: cluster could not be started", "FAILED"),
-        ("suite-empty", 0, "running 0 tests", "... ok"),
-        ("suite-no-summary", 0, "running 4 tests", "test result"),
-    ],
-)
-def test_suites_that_prove_nothing(
-    visitor: Visitor, fault: str, code: int, said: str, unsaid: str
-) -> None:
-    """A red suite, one that skipped its work, one without tests, one cut short."""
-    visitor.network.fault(f"{fault}@development")
-    done = visitor.suite("tests/pipeline")
-
-    assert done.returncode == code
-    assert said in done.stdout
-    assert unsaid not in done.stdout
-
-
 def test_probe_of_a_backend_that_is_not_there(visitor: Visitor) -> None:
     """Without telemetry nothing listens; an unknown backend is an error of the caller."""
     answer = json.loads(visitor.command("probe", backend="prometheus").stdout)
@@ -265,66 +244,6 @@ def test_probe_of_a_backend_that_is_not_there(visitor: Visitor) -> None:
         1,
         "probe: expected one of ['alertmanager', 'prometheus'], got 'grafana'\n",
     )
-
-
-@pytest.mark.parametrize(
-    ("fault", "purpose", "values", "code", "stdout"),
-    [
-        ("config-unreadable", "read_config", {"node": "dev-2"}, 255, ""),
-        ("dry-run-broken", "dry_run", {"config": "x"}, 1, ""),
-        ("probe-broken", "probe", {"backend": "prometheus"}, 255, ""),
-        (
-            "probe-garbage",
-            "probe",
-            {"backend": "prometheus"},
-            0,
-            "<html><body>502 Bad Gateway</body></html>\n",
-        ),
-        ("node-stays-down", "restart", {"node": "dev-2"}, 3, ""),
-    ],
-)
-def test_commands_break_as_the_faults_say(
-    visitor: Visitor, fault: str, purpose: str, values: dict[str, str], code: int, stdout: str
-) -> None:
-    """Exit code and output of each broken command."""
-    visitor.network.fault(f"{fault}@development")
-    done = visitor.command(purpose, **values)
-
-    assert (done.returncode, done.stdout) == (code, stdout)
-
-
-@pytest.mark.parametrize("fault", ["deploy-fails", "wrong-binary"])
-def test_deploys_that_go_wrong(visitor: Visitor, artifact: Path, config: Path, fault: str) -> None:
-    """One says so; the other looks fine until the running digest is read back."""
-    visitor.network.fault(f"{fault}@development")
-    values = {"node": "dev-2", "artifact": artifact, "digest": digest_of(artifact)}
-    done = visitor.command("deploy", **values, config=config)
-    visitor.command("restart", node="dev-2")
-    running = json.loads(visitor.command("version", node="dev-2").stdout)["digest"]
-
-    assert done.returncode == (11 if fault == "deploy-fails" else 0)
-    assert running != digest_of(artifact)
-
-
-@pytest.mark.parametrize(
-    "fault", ["provision-fails", "provision-wrong-gates", "provision-no-answer"]
-)
-def test_provisions_that_go_wrong(visitor: Visitor, config: Path, fault: str) -> None:
-    """An error; a gate nobody asked for; a node that never answers."""
-    visitor.network.fault(f"{fault}@development")
-    values = {"cluster": "development", "name": "dev-odd"}
-    done = visitor.command("provision", **values, config=config)
-
-    if fault == "provision-fails":
-        assert (done.returncode, done.stderr) == (1, "dev-odd: quota exceeded for instance type\n")
-        return
-    if fault == "provision-no-answer":
-        with pytest.raises(httpx.ConnectError):
-            visitor.rpc("dev-odd", "/health")
-    else:
-        gates = visitor.rpc("dev-odd", "/status/rollout").json()["feature_gates"]
-        assert gates["timetoke_rewards"] is True
-    assert visitor.command("deprovision", **values).returncode == 0
 
 
 def test_tree_and_revision_are_those_of_the_release(visitor: Visitor) -> None:
@@ -356,16 +275,6 @@ def test_a_suite_may_leave_another_tree_than_it_found(visitor: Visitor) -> None:
         network.clear(fault)
     assert visitor.command("tree_status").stdout == ""
     assert visitor.command("revision").stdout.strip() == network.release.commit
-
-
-def test_version_becomes_unreadable_after_a_restart(visitor: Visitor) -> None:
-    """The node of the fault can be read until then, the others always."""
-    visitor.network.fault("version-unreadable@development")
-    assert visitor.command("version", node="dev-2").returncode == 0
-    visitor.command("restart", node="dev-2")
-
-    assert visitor.command("version", node="dev-2").returncode == 255
-    assert visitor.command("version", node="dev-1").returncode == 0
 
 
 def test_wait_winds_the_clock_forward(visitor: Visitor) -> None:

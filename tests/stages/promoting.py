@@ -35,11 +35,10 @@ SIZES = {"development": 1, "testnet": 1}  # history of those does not matter
 
 @dataclass
 class Promotion:
-    """One attempt of a stage, by default canary, tried as often as its windows need."""
+    """One attempt of the canary stage."""
 
     network: RehearsalNetwork
     given: dict[str, Any] = field(default_factory=dict)
-    stage: str = "canary"
 
     @property
     def now(self) -> datetime:
@@ -64,7 +63,7 @@ class Promotion:
     @contextmanager
     def opened(self, **given: Any) -> Iterator[Stage]:
         params = {
-            **STAGE_PARAMS[self.stage]().model_dump(),
+            **STAGE_PARAMS["canary"]().model_dump(),
             "site": str(self.network.site),
             "release": RELEASE,
             "commit": self.network.release.commit,
@@ -72,7 +71,7 @@ class Promotion:
             **self.given,
             **given,
         }
-        stage = open_stage(self.stage, **params)
+        stage = open_stage("canary", **params)
         try:
             yield stage
         finally:
@@ -89,32 +88,8 @@ class Promotion:
         return stage.verdict()
 
     def go_on(self, **given: Any) -> tuple[Verdict, Path]:
-        """A session of the attempt: its first, or `--continue`."""
         with self.opened(**given) as stage:
-            verdict = self.walk(stage)
-            self.given["attempt"] = verdict.attempt
-            return verdict, stage.folder
-
-    def tried(self, fault: str, item: str) -> CheckResult:
-        """What one more try of ``item`` comes to while the network has ``fault``."""
-        cells = {OBSERVE: canary.observe, CLIENTS: canary.witness_clients}
-        with self.opened(retry_reason=f"rehearsing {fault or 'nothing'}") as stage:
-            stage.check(canary.candidate_installed)
-            stage.plan(canary.plan)
-            stage.change(canary.rewards_gate)
-            before = tries(stage.folder, item)
-            if item == CLIENTS:
-                stage.check(canary.observe)
-            if fault:
-                self.network.fault(fault)
-            try:
-                while tries(stage.folder, item) == before:
-                    cell: Any = cells[item]
-                    (stage.change if item == CLIENTS else stage.check)(cell)
-            finally:
-                if fault:
-                    self.network.clear(fault)
-            return result(stage.verdict(), item)
+            return self.walk(stage), stage.folder
 
 
 def promotion(root: Path, patch: pytest.MonkeyPatch) -> Iterator[Promotion]:
@@ -132,10 +107,6 @@ def promotion(root: Path, patch: pytest.MonkeyPatch) -> Iterator[Promotion]:
 
 def lines(folder: Path) -> list[Any]:
     return [json.loads(line) for line in (folder / "record.jsonl").read_text().splitlines()]
-
-
-def tries(folder: Path, item: str) -> int:
-    return sum(e["kind"] == "result" and e["body"]["item"] == item for e in lines(folder))
 
 
 def result(verdict: Verdict, item: str) -> CheckResult:

@@ -54,7 +54,6 @@ CHANGES = (
     telling.public_report,
     telling.council,
 )
-FILED = [change for change in CHANGES if change is not HALT]
 RELEASES = iter(f"v1.4.0-{number}" for number in range(1, 1000))
 
 

@@ -112,22 +112,6 @@ def test_a_freeze_nobody_must_lift_is_not_begun(network: RehearsalNetwork) -> No
     assert mutations(read_entries(folder / "tape")) == []
 
 
-def test_announcing_again_repeats_nothing(network: RehearsalNetwork) -> None:
-    """On return both are read back."""
-    first, folder = run(network)
-    params = json.loads((folder / "record.jsonl").read_text().splitlines()[0])["body"]["params"]
-
-    again, _ = run(
-        network,
-        attempt=first.attempt,
-        window_start=params["window_start"],
-        window_end=params["window_end"],
-    )
-
-    assert again.exit_code is ExitCode.PASSED
-    assert len(mutations(read_entries(folder / "tape"))) == 2
-
-
 def test_a_freeze_that_was_lifted_in_between_is_another(network: RehearsalNetwork) -> None:
     """Judged before a wave: proposals may have come and gone while there was none."""
     _, folder = run(network)

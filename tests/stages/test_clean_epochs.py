@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,13 @@ import pytest
 from runbook_lib import opening, playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.changes.apply import Change
-from runbook_lib.checks import canary, clean_epochs, gossip, testnet
-from runbook_lib.context import Context, Judge, judges
+from runbook_lib.checks import canary, clean_epochs, testnet
+from runbook_lib.context import Judge
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
 from runbook_lib.evidence.incidents import add, open_incident, path_of
 from runbook_lib.evidence.store import Store
-from runbook_lib.outcomes import CheckResult, Outcome, Row
+from runbook_lib.outcomes import CheckResult
 from runbook_lib.params import CanaryParams, TestnetParams
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import open_stage
@@ -105,10 +104,6 @@ def activated(network: RehearsalNetwork) -> dict[str, Any]:
     return params
 
 
-def observed(network: RehearsalNetwork, activated: dict[str, Any], **more: Any) -> Verdict:
-    return walk("testnet", testnet.deploy, testnet.gate, **(activated | more))[0]
-
-
 @pytest.fixture(scope="module")
 def epochs_later(network: RehearsalNetwork, activated: dict[str, Any]) -> dict[str, Any]:
     """One epoch would do, but two hours of samples are too few for the judge every other time."""
@@ -144,19 +139,6 @@ def last_result(folder: Path) -> CheckResult:
     return CheckResult.model_validate_json(json.dumps(bodies[-1]))
 
 
-def test_stable_gossip_passes_the_gate_after_whole_epochs(gated: Path) -> None:
-    """Nothing is rolled again; every node's traffic and each metric is a row."""
-    result = last_result(gated)
-
-    assert (result.item, result.outcome) == (GATE, Outcome.PASS)
-    assert [row.subject for row in result.rows if row.what == "not worse than before"] == [
-        "validator_gossip", "gossip_drops", "quorum_latency",
-    ]  # fmt: skip
-    assert {row.subject for row in result.rows if row.what == "gossip traffic"} == {
-        f"test-{n}" for n in range(1, 8)
-    }
-
-
 def test_a_replay_judges_the_same_epochs(gated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Anchored at the first read-back of each node, whichever try it was in."""
     monkeypatch.setenv("RUNBOOK_REPLAY", str(gated))
@@ -165,37 +147,6 @@ def test_a_replay_judges_the_same_epochs(gated: Path, monkeypatch: pytest.Monkey
     verdict, _ = walk("testnet", testnet.deploy, testnet.gate, **TestnetParams().model_dump())
 
     assert verdict.items[-1].result == last_result(gated)
-
-
-def test_relays_are_judged_before_the_witness_clients(
-    network: RehearsalNetwork, gated: Path
-) -> None:
-    """Over the epochs since the rewards gate, by the same rows; a plan has none to look at."""
-    found: list[list[Row]] = []
-
-    @judges(EPOCHS)
-    def look(context: Context) -> CheckResult:
-        at = {"at": (context.now - timedelta(hours=5)).isoformat(), "node": "main-1"}
-        item = {"item": "canary.activate.rewards-gate"}
-        context.record.append("step", {**item, **at, "step": "restart", "phase": "intent"})
-        context.record.append("state", {**item, **at, "phase": "gates", "state": {}})
-        applied = context.params.model_copy(update={"mode": "apply"})
-        found.extend([gossip.relays(context), gossip.relays(replace(context, params=applied))])
-        return context.conclude(found[1], passed="stable", empty="none")
-
-    params = {**CanaryParams().model_dump(), **given(network)}
-    verdict, _ = walk("canary", look, **params)
-
-    assert verdict.items[0].outcome is Outcome.PASS, verdict.items[0].reason
-    assert found[0] == []
-    assert [(row.subject, row.what) for row in found[1]] == [
-        ("mainnet", "whole epochs"),
-        ("main-1", "gossip traffic"),
-        ("main-2", "gossip traffic"),
-        ("validator_gossip", "not worse than before"),
-        ("gossip_drops", "not worse than before"),
-        ("quorum_latency", "not worse than before"),
-    ]
 
 
 def epochs(network: RehearsalNetwork, **changes: Any) -> tuple[Verdict, CheckResult]:

@@ -17,24 +17,12 @@ from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.site import read_site
 from runbook_lib.verdicts import ExitCode
 
-from .telling import HALT, Recovery, made, network, row
+from .telling import HALT, Recovery, made, network
 
 __all__ = ["made", "network"]
 
 
 # --- the halt -------------------------------------------------------------------------------------
-
-
-def test_a_halt_is_announced_once(network: RehearsalNetwork) -> None:
-    """Read back from where validators read."""
-    recovery = Recovery(network, HALT)
-    verdict, result = recovery.run()
-    assert verdict.exit_code is ExitCode.PASSED, result.reason
-    recovery.run()
-
-    (told,) = json.loads((network.root / "announced.json").read_text())
-    assert (told["kind"], told["reference"]) == ("halt", f"{recovery.release}/testnet/0001")
-    assert f"the rollout of {recovery.release} on testnet is HALTED" in told["text"]
 
 
 def test_a_halt_that_cannot_be_announced_is_published_later(network: RehearsalNetwork) -> None:
@@ -130,23 +118,6 @@ def test_one_member_is_no_majority(network: RehearsalNetwork) -> None:
 
     assert verdict.exit_code is ExitCode.WAITING
     assert "got 1 of 3 members: rehearsal-council-a" in result.reason
-
-
-def test_a_pager_that_is_down_keeps_the_notice(network: RehearsalNetwork) -> None:
-    """It goes out with publish, once; the council's answer counts on the next try."""
-    recovery = Recovery(network, telling.council)
-    network.fault("notify-down@mainnet")
-    verdict, result = recovery.run()
-    assert verdict.exit_code is ExitCode.INCONCLUSIVE
-    assert "kept in the outbox" in str(row(result, "council-notice").observed)
-
-    network.clear("notify-down")
-    assert {one.outcome for one in publish(recovery.folder)} == {Outcome.PASS}
-    verdict, result = recovery.run()
-
-    assert verdict.exit_code is ExitCode.PASSED, result.reason
-    told = json.loads((network.root / "notifications.json").read_text())
-    assert [one["role"] for one in told] == ["governance-council"]
 
 
 def test_other_measures_than_those_published_are_told_as_well(network: RehearsalNetwork) -> None:

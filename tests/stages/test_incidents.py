@@ -8,7 +8,6 @@ import nbformat
 import pytest
 
 from runbook_lib import cli
-from runbook_lib.changes.apply import Change
 from runbook_lib.checks import incidents as telling
 from runbook_lib.evidence.blocking import blocking
 from runbook_lib.evidence.by_hand import seal_by_hand
@@ -23,7 +22,7 @@ from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode
 
-from .telling import FILED, TEXTS, Recovery, forward, made, network, row
+from .telling import TEXTS, Recovery, forward, made, network, row
 
 __all__ = ["made", "network"]
 
@@ -31,10 +30,9 @@ __all__ = ["made", "network"]
 # --- filed ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("change", FILED, ids=lambda change: change.item)
-def test_it_is_filed_once_and_read_back(network: RehearsalNetwork, change: Change) -> None:
+def test_it_is_filed_once_and_read_back(network: RehearsalNetwork) -> None:
     """With an incident in the store that blocks the release; a further try adds nothing."""
-    recovery = Recovery(network, change)
+    recovery = Recovery(network, telling.incident)
     verdict, result = recovery.run()
 
     assert verdict.exit_code is ExitCode.PASSED, result.reason

@@ -1,4 +1,4 @@
-"""Mainnet's first question: are the canaries proven no worse, metric by metric?"""
+"""A canary stage in one session, and mainnet's first question: are its canaries no worse?"""
 
 from __future__ import annotations
 
@@ -22,9 +22,12 @@ from runbook_lib.stage import Stage, open_stage
 from runbook_lib.verdicts import ExitCode, Verdict
 
 from .promoting import (
+    CANARIES,
     CANDIDATE,
     CLIENTS,
+    OBSERVE,
     RELEASE,
+    REWARDS,
     Promotion,
     changed,
     lines,
@@ -107,6 +110,57 @@ def test_a_canary_stage_that_waits_ends_in_one_session(watch: Watch) -> None:
     assert len(changed(watch.folder)) == 8
 
 
+def test_its_epochs_follow_the_first_read_back_and_the_clients_them(watch: Watch) -> None:
+    """What was before is pinned once, before the first step."""
+    entries = lines(watch.folder)
+    states = [e["body"] for e in entries if e["kind"] == "state"]
+    anchor = max(datetime.fromisoformat(s["at"]) for s in states if s["item"] == REWARDS)
+    observed = result(watch.verdict, OBSERVE).data
+    assert observed["since"] == anchor.isoformat()
+    epochs: Any = observed["epochs"]
+    assert timedelta(0) < datetime.fromisoformat(epochs[0]["start"]) - anchor < timedelta(hours=2)
+    assert [epoch["number"] - epochs[0]["number"] for epoch in epochs] == [0, 1, 2]
+    steps = [e["body"] for e in entries if e["kind"] == "step"]
+    turned = min(step["at"] for step in steps if step["item"] == CLIENTS)
+    assert datetime.fromisoformat(turned) > datetime.fromisoformat(epochs[-1]["end"])
+
+    kinds = [e["kind"] for e in entries if e["kind"] in ("captured", "step")]
+    assert (kinds[0], kinds.count("captured")) == ("captured", 1)
+    data: Any = result(watch.verdict, REWARDS).data
+    assert {"round_duration", "round_duration_by_node", "vote_latency"} <= set(data["metrics"])
+    assert "reward_distribution" not in data["metrics"]
+    store = watch.promotion.network.root / "store"
+    digest = data["digest"].removeprefix("sha256:")
+    assert (store / ".baselines" / "mainnet" / f"{digest}.parquet").exists()
+
+
+def test_every_canary_has_rewards_votes_and_traffic_and_the_others_none(watch: Watch) -> None:
+    """In telemetry as in the ledger."""
+    found = result(watch.verdict, OBSERVE).rows
+    told = {(row.subject, row.what.partition(",")[0]) for row in found}
+    off = {row.subject for row in found if "with the gate off" in row.what}
+    credited = {r.subject: r.observed for r in found if r.what.startswith("credited since")}
+    traffic = [row for row in result(watch.verdict, CLIENTS).rows if "witness_gossip" in row.what]
+
+    assert {(name, what) for name in CANARIES for what in ("reward_distribution", "votes")} <= told
+    assert off == {f"main-{number}" for number in range(3, 8)}
+    assert {name for name, amount in credited.items() if int(str(amount))} == set(CANARIES)
+    assert [row.subject for row in traffic[:2]] == list(CANARIES)
+
+
+def test_a_replay_says_the_same(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offline, with nothing but the attempt."""
+    monkeypatch.setenv("RUNBOOK_REPLAY", str(watch.folder))
+    monkeypatch.setenv("RUNBOOK_REPLAY_OK", "1")
+    stage = open_stage("canary", **STAGE_PARAMS["canary"]().model_dump())
+    try:
+        again = watch.promotion.walk(stage)
+    finally:
+        stage.close()
+
+    assert [item.result for item in again.items] == [item.result for item in watch.verdict.items]
+
+
 def test_holes_in_the_telemetry_prove_nothing(seven: Watch) -> None:
     """More than two in a hundred points are missing."""
     network = seven.promotion.network
@@ -171,13 +225,3 @@ def test_the_last_three_epochs_must_follow_the_last_change(watch: Watch) -> None
     end = found.data.get("end")
     assert isinstance(end, str)
     assert datetime.fromisoformat(end) - clients > timedelta(hours=3)
-
-
-def test_the_comparison_draws_what_is_not_judged_too(seven: Watch) -> None:
-    """Metrics that are not critical are shown beside those that are."""
-    with seven.opened() as stage:
-        shown: Any = stage.compare(mainnet.comparison).card.data["rows"]
-
-    titles = {row[0] for row in shown}
-    assert "Changes of the validator set, against its own past" in titles
-    assert "Duration of a consensus round, by node, against the rest" in titles

@@ -8,23 +8,20 @@ from typing import Any
 import pytest
 
 from runbook_lib import playbook
-from runbook_lib.changes.adopt import adopt
-from runbook_lib.checks import development, preflight
+from runbook_lib.checks import preflight
 from runbook_lib.evidence.comment import marker, sections
 from runbook_lib.evidence.record import Record
 from runbook_lib.outcomes import Outcome
-from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.rehearsal.faults.table import FAULTS, Fault
 from runbook_lib.rehearsal.layout import ISSUE
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
-from runbook_lib.stage import Stage, open_stage
-from runbook_lib.strict import parse_yaml
+from runbook_lib.stage import Stage
 from runbook_lib.verdicts import Standing
 
 from .conftest import issuing, ready_to_post
 
-ITEM = "preflight.release-issue"
+ITEM, DEPLOY = "preflight.release-issue", "development.activate.deploy"
 MINE = [fault for fault in FAULTS.values() if fault.item == ITEM]
 RELEASE = "v1.4.0"
 
@@ -111,73 +108,6 @@ def test_whatever_went_wrong_a_further_run_leaves_one_complete_comment(
     (comment,) = forge.comments.values()
     assert [each.attempt for each in sections(comment["body"])] == [number]
     assert "All good, go ahead" not in comment["body"]
-
-
-@pytest.mark.parametrize(
-    ("fault", "said"),
-    [
-        ("issue-locked", {f"issue {ISSUE}: comment": "403: Unable to create comment because issue is locked.; the token lacks a permission"}),
-        ("comment-refused", {f"issue {ISSUE}: comment": "403: Resource not accessible by personal access token; the token lacks a permission"}),
-        ("issue-missing", {f"forge: issue {ISSUE}: readable": "expected status 200, got 404: Not Found; it does not exist, or the token may not see it"}),
-        ("comments-limited", {f"issue {ISSUE}: comment": "expected it written, got 403: the rate limit is used up; ask again in 60 s"}),
-    ],
-)  # fmt: skip
-def test_a_refusal_says_what_to_do(
-    network: RehearsalNetwork, forge: Any, fault: str, said: dict[str, str]
-) -> None:
-    """The forge's own words, and what they mean."""
-    network.fault(f"{fault}@development")
-    standing, _ = post(network)
-    found = {
-        key.partition(" comment")[0] + (" comment" if " comment" in key else ""): value
-        for key, value in observed(standing).items()
-        if not key.endswith(": state")
-    }
-
-    assert found == said
-
-
-def test_a_forge_that_is_down_is_inconclusive(network: RehearsalNetwork, forge: Any) -> None:
-    """Nothing is known of the issue, and nothing was written."""
-    network.fault("forge-down@development")
-    standing, stage = post(network)
-
-    assert standing.outcome is Outcome.INCONCLUSIVE
-    assert mutations(read_entries(stage.folder / "tape")) == []
-
-
-def test_a_comment_whose_answer_was_lost_is_found_by_the_next_try(
-    network: RehearsalNetwork, forge: Any
-) -> None:
-    """The journal says that the half-done step was done after all, and nothing is written twice."""
-    network.fault("forge-dies-after-write@development")
-    standing, stage = post(network)
-    made = dict(forge.comments)
-    network.clear("forge-dies-after-write")
-    again, _ = post(network, attempt=stage.verdict().attempt)
-
-    assert (standing.outcome, again.outcome) == (Outcome.INCONCLUSIVE, Outcome.PASS)
-    assert (len(made), list(made)) == (1, list(forge.comments))
-
-
-def test_a_half_done_step_is_looked_up(network: RehearsalNetwork, forge: Any) -> None:
-    """Killed between intent and end: the comment that stands there says it was done."""
-    _, stage = post(network)
-    path = stage.folder / "record.jsonl"
-    lines = path.read_bytes().splitlines(keepends=True)
-    kept = next(n for n, line in enumerate(lines) if b'"phase":"intent"' in line)
-    path.write_bytes(b"".join(lines[: kept + 1]))
-    again, _ = post(network, attempt=stage.verdict().attempt)
-    steps = [e.body for e in Record(path).entries() if e.kind == "step"]
-
-    assert again.outcome is Outcome.PASS
-    assert len(forge.comments) == 1
-    assert [(step["phase"], step.get("found")) for step in steps] == [
-        ("intent", None),
-        ("done", True),
-        ("intent", None),
-        ("done", None),
-    ]
 
 
 @pytest.mark.parametrize("mode", ["plan", "apply"])
@@ -300,87 +230,17 @@ def test_a_replay_posts_nothing_and_finds_the_same(
     assert forge.comments == {}
 
 
-def test_every_way_it_can_block_is_rehearsed() -> None:
-    """FAIL and INCONCLUSIVE, and a write that only looks lost."""
-    assert {fault.outcome for fault in MINE} == {"FAIL", "INCONCLUSIVE", "PASS"}
-
-
-# --- in its place among the stage's items -----------------------------------------------------------
-
-ORDER = (
-    "preflight.config-drift",
-    "development.ready.ci-green",
-    "development.ready.provision",
-    ITEM,
-    "development.activate.deploy",
-)
-
-
-def walked(network: RehearsalNetwork, mode: str) -> tuple[dict[str, Standing], Stage]:
-    """Readiness, the plan, the release issue and the deploy, in the playbook's order."""
-    adopt(str(network.site), "development")
-    file = network.params["development"]
-    given = STAGE_PARAMS["development"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
-    stage = open_stage("development", **{**given, "mode": mode})
-    try:
-        stage.check(preflight.config_drift)
-        stage.check(development.ci_green)
-        stage.change(development.provision)
-        stage.plan(development.plan)
-        stage.change(preflight.release_issue)
-        stage.change(development.deploy)
-        return {item.item: item for item in stage.verdict().items}, stage
-    finally:
-        stage.close()
-
-
-def test_it_stands_between_readiness_and_activation(
-    network: RehearsalNetwork, forge: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Red readiness: nothing is posted. All well: posted with what held so far, then deployed."""
-    monkeypatch.setitem(playbook.DECLARED, "development", ORDER)
-    network.fault("provision-fails@development")
-    red, _ = walked(network, "apply")
-    posted = len(forge.comments)
-    network.clear("provision-fails")
-    green, stage = walked(network, "apply")
-    (comment,) = forge.comments.values()
-
-    assert (red[ITEM].reason, posted) == ("not reached: blocked by development.ready.provision", 0)
-    assert {item.outcome for item in green.values()} == {Outcome.PASS}
-    assert [item for item in ORDER if f"`{item}`" in comment["body"]] == list(ORDER[:3])
-    order = [entry.item for entry in mutations(read_entries(stage.folder / "tape"))]
-    assert list(dict.fromkeys(order)) == [ORDER[2], ITEM, ORDER[4]]
-
-
-def test_a_plan_drafts_the_comment_behind_a_planned_change(
-    network: RehearsalNetwork, forge: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Provisioning is only planned, and the draft is shown all the same, with the plan's digest."""
-    monkeypatch.setitem(playbook.DECLARED, "development", ORDER)
-    planned, stage = walked(network, "plan")
-    record = Record(stage.folder / "record.jsonl").entries()
-    digest = next(entry.body["digest"] for entry in record if entry.kind == "plan")
-
-    assert [item.state for item in planned.values()] == ["judged"] * 2 + ["planned"] * 3
-    draft = planned[ITEM].planned[-1].observed
-    assert f"| plan | `{digest}` |" in str(draft)
-    assert "- **▷ PLANNED** `development.ready.provision`: " in str(draft)
-    assert forge.comments == {}
-    assert mutations(read_entries(stage.folder / "tape")) == []
-
-
 def test_no_change_follows_an_issue_that_cannot_be_reached(
     practice: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a site whose forge is nowhere: what stands behind it is not reached, and says why."""
-    monkeypatch.setitem(playbook.DECLARED, "development", ("preflight.config-drift", *ORDER[3:]))
+    monkeypatch.setitem(playbook.DECLARED, "development", ("preflight.config-drift", ITEM, DEPLOY))
     monkeypatch.setitem(playbook.PLAN_BEFORE, "development", ITEM)
     stage = practice.open(issue=ISSUE)
     practice.item(stage, "preflight.config-drift")
     stage.plan(practice.plan)
     stage.change(preflight.release_issue)
-    practice.item(stage, ORDER[4])
+    practice.item(stage, DEPLOY)
     items = stage.verdict().items
 
     assert [item.outcome for item in items] == [Outcome.PASS, *[Outcome.INCONCLUSIVE] * 2]

@@ -151,68 +151,34 @@ def test_development_goes_back_and_replays_what_was_finalized(site: Site) -> Non
     assert all(i > last_replay for i, one in enumerate(done) if one["step"] == "start")
 
 
-FAULTED = {
-    # fault: (subject, what, in words), for what is not a PASS
-    "wal-corrupt": None,
-    "chain-halt": None,
-    "node-will-not-stop": ("dev-2", "prove-stopped", "still answers; its data are untouched"),
-    "node-half-stopped": ("dev-2", "prove-stopped", "its process is still there"),
-    "node-will-not-start": ("dev-2", "start", "exit 3: startup error: p2p listener"),
-    "stop-fails": ("dev-2", "stop", "exit 5: dev-2: systemctl: job timed out"),
-    "stopped-unreadable": ("dev-2", "prove-stopped", "connection reset by peer"),
-    "snapshot-corrupt-at-node": ("test-2", "snapshot as the node has it", "chunks do not match"),
-    "snapshot-forged-at-node": ("test-2", "snapshot as the node has it", "signature invalid"),
-    "snapshot-verify-breaks": ("test-2", "snapshot as the node has it", "exit 1"),
-    "restore-command-fails": ("main-1", "restore", "exit 11: main-1: no space left"),
-    "wal-unreadable": ("main-1", "inspect-wal", "firewood.wal: input/output"),
-    "wrong-state-root": ("main-2", "restored state root", "0000000000000000"),
-    "proof-replay-fails": ("main-2", "pruning proofs", "not verified"),
-    "replay-unreadable": ("main-2", "replay", "expected"),
-}
-HALTS = ("canary.recover.halt-fallback", "mainnet.recover.restore")
-
-
-EVERYDAY = {
-    "wal-corrupt", "node-will-not-stop", "stopped-unreadable", "snapshot-corrupt-at-node",
-    "snapshot-verify-breaks", "chain-halt", "wrong-state-root", "replay-unreadable",
-}  # fmt: skip
-"""One of each outcome of each item; the others are tortured."""
-
-
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[] if n in EVERYDAY else pytest.mark.torture) for n in FAULTED],
+    ("name", "node", "what", "words"),
+    [
+        ("stopped-unreadable", "dev-2", "prove-stopped", "connection reset by peer"),
+        ("wrong-state-root", "main-2", "restored state root", "0000000000000000"),
+        ("proof-replay-fails", "main-2", "pruning proofs", "not verified"),
+        ("replay-unreadable", "main-2", "replay", "expected"),
+    ],
 )
-def test_a_fault_has_its_declared_outcome(site: Site, name: str) -> None:
-    """It is the node's alone: the others are restored all the same, and it is not started."""
-    fault, expected = FAULTS[name], FAULTED[name]
+def test_what_breaks_is_the_nodes_alone(
+    site: Site, name: str, node: str, what: str, words: str
+) -> None:
+    """The others are restored all the same, and it is not started."""
+    fault = FAULTS[name]
     stage = fault.item.split(".")[0]
-    if fault.item in HALTS and name != "chain-halt":
-        site.network.fault(f"chain-halt@{stage}")
-    site.network.fault(f"{name}@{stage}" + ("/main-2" if stage == "mainnet" else ""))
+    if stage == "mainnet":
+        site.network.fault("chain-halt@mainnet")
+    site.network.fault(f"{name}@{stage}/{node}")
 
     result, _ = site.recover(stage)
 
     assert result.outcome is Outcome(fault.outcome), wrong(result)
-    if expected is None:
-        assert wrong(result) == []
-        return
-    node, what, words = expected
     [(subject, found, observed)] = wrong(result)
     assert (subject, found) == (node, what)
     assert words in observed
-    running = node in site.network.fleet.running
-    assert running is (name in ("node-will-not-stop", "stop-fails") or stage == "testnet")
     others = [one for one in site.ours(stage) if one != node]
-    assert [one for one in site.up(stage) if one != node] == others
-    assert sorted(site.restores()) == (
-        [] if stage == "testnet" else sorted(others + ([node] if name in RESTORED else []))
-    )
-
-
-RESTORED = (
-    "node-will-not-start", "wrong-state-root", "proof-replay-fails", "replay-unreadable",
-)  # fmt: skip
+    assert site.up(stage) == others
+    assert sorted(site.restores()) == sorted([*others, *([node] if stage == "mainnet" else [])])
 
 
 # --- not needed, undecided, together ----------------------------------------------------------------

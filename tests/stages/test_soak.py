@@ -19,13 +19,13 @@ from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult
-from runbook_lib.params import TestnetParams
+from runbook_lib.params import DevelopmentParams, TestnetParams
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
+from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import ExitCode, Verdict
 
-from .faulting import opened
 from .servers import SERVERS
 
 SOAK = soak.item
@@ -34,7 +34,9 @@ SOAK = soak.item
 def deploy(network: RehearsalNetwork) -> None:
     """The development stage as far as the soak needs it: its deploy, applied and passed."""
     adopt(str(network.site), "development")
-    stage = opened(network, "development")
+    file = network.params["development"]
+    given = DevelopmentParams().model_dump() | parse_yaml(file.read_bytes(), file.name)
+    stage = open_stage("development", **given)
     stage.plan(development.plan)
     stage.change(development.deploy)
     stage.enforce()
@@ -124,50 +126,6 @@ def test_what_is_wrong_already_is_said_before_the_end(soaking: RehearsalNetwork)
 
     assert verdict.exit_code is ExitCode.REFUSED
     assert result.reason.startswith("ConsensusRoundSlow: paging alerts: expected none of severity")
-
-
-def test_a_quiet_soak_passes_and_a_replay_says_the_same(
-    soaked: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every node is covered, and nothing is asked of anybody the second time."""
-    verdict, result, folder = judged(soaked)
-
-    assert verdict.exit_code is ExitCode.PASSED, result.reason
-    assert result.reason.endswith(" h of soak without a page or a hole")
-    assert {(row.subject, row.what) for row in result.rows} == {
-        ("Watchdog", "fires throughout"),
-        *(
-            (f"dev-{n}", what)
-            for n in (1, 2, 3)
-            for what in ("telemetry", "binary", "restarted since the deploy")
-        ),
-        *(
-            ("development", what)
-            for what in (
-                "paging alerts",
-                "silences on paging alerts",
-                "blocks committed",
-                "transactions",
-                "changes of development by others",
-            )
-        ),
-        *(("soak job", what) for what in ("commit", "passed", "time on this build")),
-    }
-    monkeypatch.setenv("RUNBOOK_REPLAY", str(folder))
-    monkeypatch.setenv("RUNBOOK_REPLAY_OK", "1")
-    again = open_stage("testnet", **TestnetParams().model_dump())
-    try:
-        again.check(soak)
-        assert again.verdict().items[0].result == result
-    finally:
-        again.close()
-
-
-def test_waiting_winds_the_clock_to_the_end(soaked: RehearsalNetwork) -> None:
-    """With ``wait: true`` the check itself sits the time out."""
-    verdict, _, _ = judged(soaked, soak_hours=49.0, wait=True)
-
-    assert verdict.exit_code is ExitCode.PASSED
 
 
 @contextmanager

@@ -16,8 +16,9 @@ import nbformat
 import pytest
 
 from runbook_lib import playbook, wording
-from runbook_lib.checks import recovery
+from runbook_lib.checks import preflight, recovery
 from runbook_lib.evidence.order import find_earlier
+from runbook_lib.evidence.record import Entry, Record
 from runbook_lib.evidence.store import Store
 from runbook_lib.next_steps import next_steps
 from runbook_lib.notebook import code_digest, filled_in, known_digests, read
@@ -27,12 +28,14 @@ from runbook_lib.replaying import open_replay
 from runbook_lib.sources.process import end_left_behind
 from runbook_lib.stage import Stage
 from runbook_lib.strict import PROJECT, parse_yaml
+from runbook_lib.verdicts import Verdict
 
 from ..conftest import unmeasured
 from .recovering import (
     Recovering,
     applied,
     back,
+    declared,
     fault,
     network,
     prepare,
@@ -230,3 +233,50 @@ def test_a_recovery_replays_under_its_notice(
 
     assert back(again) == back(verdict)
     assert all(text.startswith(wording.RECORDING) for text in texts)
+
+
+# --- hours later ----------------------------------------------------------------------------------------
+
+
+def test_a_change_left_half_way_goes_on_hours_later(
+    prepare: Callable[[str], Recovering], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Judged again, the node that was at work is no drift; a gate flipped by hand meanwhile is."""
+    drift, left = preflight.config_drift.item, ("test-2", "deliver-gates", "done")
+    monkeypatch.setitem(playbook.DECLARED, "testnet", (drift, *declared("testnet")))
+    made, append = prepare("testnet"), Record.append
+    given = made.planned("testnet")
+
+    def stopping(self: Record, kind: str, body: dict[str, Any]) -> Entry:
+        entry = append(self, kind, body)
+        if kind == "step" and (body["node"], body["step"], body["phase"]) == left:
+            raise KeyboardInterrupt
+        return entry
+
+    def session(**more: Any) -> tuple[Verdict, Path]:
+        with made.opened("testnet", **{**given, **more}) as opened:
+            opened.check(preflight.config_drift)
+            return walk(opened, "testnet"), opened.folder
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Record, "append", stopping)
+        session()
+    made.network.fast_forward(3 * 3600)
+    with fault(made.network, "gate-flipped@testnet/test-2"):
+        refused, folder = session(attempt=2)
+    assert refused.blocking[0].item == drift
+    assert refused.blocking[0].reason.startswith(
+        "test-2: rollout.feature_gates.malachite_consensus:"
+    )
+    assert ("test-2", "restart-gates") not in steps(folder)
+
+    verdict, folder = session(attempt=2, retry_reason="it is flipped back")
+
+    assert verdict.exit_code == 0, [item.reason for item in verdict.blocking]
+    assert len(set(steps(folder))) == len(steps(folder))
+    assert verdict.items[0].result is not None
+    rows = verdict.items[0].result.rows
+    [live] = [row.observed for row in rows if (row.subject, row.what) == ("test-2", "live state")]
+    assert str(live).endswith(
+        " keys as last verified or as planned: this attempt was at work on it"
+    )
