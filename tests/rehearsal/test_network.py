@@ -176,9 +176,10 @@ def test_control_api_refuses_nonsense(
 def test_a_restart_is_seen_in_the_events(visitor: Visitor) -> None:
     """Down, build, config, up: what the chain model and the telemetry stand on."""
     visitor.network.fleet.restart("main-3")
-    events = visitor.network.world.events_of("mainnet", "main-3")[-4:]
+    events = visitor.network.world.events_of("mainnet")[-4:]
 
     assert [event.kind for event in events] == ["down", "build", "config", "up"]
+    assert {event.node for event in events} == {"main-3"}
     assert events[1].data["version"] == "v1.3.0"
     assert events[2].data["channel"] == "mainnet"
 

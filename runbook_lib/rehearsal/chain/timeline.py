@@ -19,17 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Flags, Floats, Indices
-from .node_config import GATES
 from .noise import noise
 from .world import BASE_GATES, HISTORY_S, ClusterSpec, Event, NodeSpec, World
 
 BASE_BLOCK_REWARD = 5
 LEADER_BONUS = 1  # 20 % of the base reward, rounded up
 MAX_TIMETOKE_HOURS = 720
-WITNESS_TOPICS = (
-    "WitnessProofs",
-    "WitnessMeta",
-)  # one message each per block and sender
+WITNESS_TOPICS = ("WitnessProofs", "WitnessMeta")  # one message each per block and sender
 REPLAY_PERIOD_S = 45.0
 
 # Typical latencies (median, ms) of a healthy cluster.
@@ -76,11 +72,6 @@ class ValidatorState:
     """One validator at an instant; ``rewards`` is what it was credited since genesis."""
 
     spec: NodeSpec
-    up: bool
-    gates: Mapping[str, bool]
-    channel: str
-    build: Mapping[str, str]
-    up_since: float
     power: int
     rewards: int
     witness_events: int
@@ -94,7 +85,6 @@ class ValidatorState:
 class ChainState:
     """A cluster at an instant; powers in the chain's unit, latencies in ms."""
 
-    cluster: str
     at: float
     height: int
     block_hash: str
@@ -116,11 +106,7 @@ class ChainState:
     slashing_events: int
     vrf_participation: float
     proofs_verified: int
-    proof_queue_depth: int
-    replay_success: int
-    replay_failure: int
     validators: Mapping[str, ValidatorState]
-    faults: frozenset[str]
 
     @property
     def witness_events(self) -> int:
@@ -154,7 +140,6 @@ class _NodeState:
     up: bool
     since: float
     config: Mapping[str, Any]
-    build: Mapping[str, str]
 
     def after(self, event: Event) -> _NodeState:
         match event.kind:
@@ -164,8 +149,6 @@ class _NodeState:
                 return replace(self, up=False)
             case "config":
                 return replace(self, config=event.data)
-            case "build":
-                return replace(self, build=event.data)
         return self
 
 
@@ -209,7 +192,7 @@ class Timeline:
 
     def _read(self, world: World) -> None:
         column = {name: index for index, name in enumerate(self.names)}
-        now = [_NodeState(False, self.spec.genesis, {}, {}) for _ in self.names]
+        now = [_NodeState(False, self.spec.genesis, {}) for _ in self.names]
         faults: frozenset[tuple[str, str]] = frozenset()
         rows: dict[float, tuple[list[_NodeState], frozenset[tuple[str, str]]]] = {}
         for event in _effective(world.events_of(self.spec.name)):
@@ -227,7 +210,6 @@ class Timeline:
         self.up: Flags = np.array([[node.up for node in nodes] for nodes in states], dtype=bool)
         self.up_since: Floats = np.array([[node.since for node in nodes] for nodes in states])
         self.configs = [[node.config for node in nodes] for nodes in states]
-        self.builds = [[node.build for node in nodes] for nodes in states]
         self.faults = [faults for _, faults in rows.values()]
 
     def segment(self, at: Floats | float) -> Indices:
@@ -378,9 +360,7 @@ class Timeline:
         rounds = self.level("round", ROUND_MS, 0.06, recent) * slow
         quorum = float(self.level("quorum", QUORUM_MS, 0.06, instants)[0]) * slow
         stalled = self.elapsed(~self.advancing, instants)[0]
-        replays = int(self.elapsed(~self.fault("replay-stall"), instants)[0] // REPLAY_PERIOD_S)
         return ChainState(
-            cluster=self.spec.name,
             at=at,
             height=height,
             block_hash=self._hash(f"block/{height}"),
@@ -402,28 +382,14 @@ class Timeline:
             slashing_events=int(self.fault("slashing")[row]),
             vrf_participation=float(self.participation(instants)[0]),
             proofs_verified=2 * height,
-            proof_queue_depth=round(float(self.queue_depth(instants)[0])),
-            replay_success=replays,
-            replay_failure=0,
-            validators=self._validators(row, at),
-            faults=frozenset(name for name, _ in self.faults[row]),
+            validators=self._validators(at),
         )
 
-    def _validators(self, row: int, at: float) -> dict[str, ValidatorState]:
+    def _validators(self, at: float) -> dict[str, ValidatorState]:
         rewards, witness = self.rewards(at), self.witness_events(at)
         return {
-            node.name: ValidatorState(
-                spec=node,
-                up=bool(self.up[row, index]),
-                gates={g: bool(self.gate(g)[row, index]) for g in GATES},
-                channel=str(self.configs[row][index]["channel"]),
-                build=self.builds[row][index],
-                up_since=float(self.up_since[row, index]),
-                power=self.powers[index],
-                rewards=rewards[node.name],
-                witness_events=witness[node.name],
-            )
-            for index, node in enumerate(self.spec.nodes)
+            node.name: ValidatorState(node, power, rewards[node.name], witness[node.name])
+            for node, power in zip(self.spec.nodes, self.powers, strict=True)
         }
 
     def time_of(self, height: int, now: float) -> float:
@@ -434,9 +400,6 @@ class Timeline:
             reached = int(self.height(np.array([middle]))[0]) >= height
             low, high = (low, middle) if reached else (middle, high)
         return high
-
-    def block_hash(self, height: int) -> str:
-        return self._hash(f"block/{height}")
 
     def _hash(self, key: str) -> str:
         return hashlib.sha256(f"{self.seed}/{self.spec.chain_id}/{key}".encode()).hexdigest()

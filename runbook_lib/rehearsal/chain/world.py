@@ -143,13 +143,9 @@ class World:
                 for kind, data in what:
                     self.append(Event(cluster.genesis, cluster.name, node.name, kind, data))
 
-    def events_of(self, cluster: str, node: str | None = None) -> list[Event]:
-        """Events of a cluster in time order; with ``node``, its own and the cluster-wide ones."""
-        chosen = [
-            event
-            for event in tuple(self.events)
-            if event.cluster == cluster and (node is None or event.node in ("", node))
-        ]
+    def events_of(self, cluster: str) -> list[Event]:
+        """Events of a cluster in time order."""
+        chosen = [event for event in tuple(self.events) if event.cluster == cluster]
         return sorted(chosen, key=lambda event: event.at)
 
     def node(self, name: str) -> NodeSpec:

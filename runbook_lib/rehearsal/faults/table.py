@@ -24,28 +24,27 @@ Layer = Literal[
 
 @dataclass(frozen=True)
 class Fault:
-    """``outcome`` is what ``item`` must come to; ``layer`` is the part that acts it out.
+    """``outcome`` is what ``items`` must come to; ``layer`` is the part that acts it out.
 
     ``stage`` is one at which it shows. One of the chain or its telemetry is the whole cluster's,
-    unless ``node`` names the one that it is about by default. ``also`` are items that must notice
-    it too, with the same outcome, each at its own stage. A real server cannot be brought to one
-    that is ``embedded``.
+    unless ``node`` names the one that it is about by default. All ``items`` must notice it, with
+    the same outcome, each at its own stage. A real server cannot be brought to one that is
+    ``embedded``.
     """
 
     name: str
-    item: str
+    items: tuple[str, ...]
     outcome: Literal["PASS", "FAIL", "INCONCLUSIVE"]
     text: str
     layer: Layer
     stage: str = "development"
     node: str = ""
-    also: tuple[str, ...] = ()
     embedded: bool = False
 
     @property
-    def items(self) -> tuple[str, ...]:
-        """Every item that must notice it, the one that it is about first."""
-        return (self.item, *self.also)
+    def item(self) -> str:
+        """The item that it is about."""
+        return self.items[0]
 
     def comes_with_change(self, stage: str) -> bool:
         """Whether it begins with what the stage changes: an item that follows must notice it.
@@ -57,49 +56,51 @@ class Fault:
         return mine and self.item in _OBSERVING and self.name != "participation-dip"
 
 
-_DRIFT = "preflight.config-drift"
-_BINARY = "preflight.binary-verification"
-_WATCHED = "preflight.observability"
-_ASSETS = "preflight.rollback-assets"
-_ISSUE = "preflight.release-issue"
-_CI = "development.ready.ci-green"
-_REACHABLE = "development.ready.telemetry-reachable"
-_PROVISION = "development.ready.provision"
-_DEPLOY = "development.activate.deploy"
-_SUITES = "development.activate.smoke-suites"
-_BASELINE = "development.activate.baseline"
-_SOAK = "testnet.ready.soak"
-_GATE = "testnet.activate.gate"
-_EPOCHS = "canary.ready.epochs-clean"
-_CANDIDATE = "canary.ready.candidate-installed"
-_ALERTS = "canary.ready.alerts-active"
-_OBSERVE = "canary.activate.observe"
-_CLIENTS = "canary.activate.witness-clients"
-_REGRESSION = "mainnet.ready.no-regression"
-_GATES = "testnet.ready.gates"
-_AFTER_GATE = "testnet.activate.regression-suites"
-_REWARDS = "canary.activate.rewards-gate"
-_ROLLED = "testnet.activate.deploy"
-_WATCH = "mainnet.activate.watch"
-_ANNOUNCE = "mainnet.activate.announce"
-_WITNESS = "mainnet.activate.witness-gate"
-_RESTORE = "development.recover.restore-state"
-_STORAGE = "testnet.recover.storage"
-_FALLBACK = "canary.recover.halt-fallback"
-_AGAIN = "mainnet.recover.restore"
-_ACK = "testnet.ready.validators-acknowledged"
-_SIGN = "mainnet.ready.validators-signed-off"
-_HOTFIX = "mainnet.ready.hotfix-branches"
-_INCIDENT = "development.recover.incident"
-_HALT = "testnet.recover.halt"
-_GOVERNANCE = "testnet.recover.governance-incident"
-_REPORT = "canary.recover.public-report"
-_COUNCIL = "mainnet.recover.council"
-_REVERT = "development.recover.revert-build"
-_GATES_OFF = "canary.recover.disable-gates"
-_STALL = "mainnet.recover.stall"
+_DRIFT = ("preflight.config-drift",)
+_BINARY = ("preflight.binary-verification",)
+_WATCHED = ("preflight.observability",)
+_ASSETS = ("preflight.rollback-assets",)
+_ISSUE = ("preflight.release-issue",)
+_CI = ("development.ready.ci-green",)
+_REACHABLE = ("development.ready.telemetry-reachable",)
+_PROVISION = ("development.ready.provision",)
+_DEPLOY = ("development.activate.deploy",)
+_SUITES = ("development.activate.smoke-suites",)
+_BASELINE = ("development.activate.baseline",)
+_SOAK = ("testnet.ready.soak",)
+_GATE = ("testnet.activate.gate",)
+_EPOCHS = ("canary.ready.epochs-clean",)
+_CANDIDATE = ("canary.ready.candidate-installed",)
+_ALERTS = ("canary.ready.alerts-active",)
+_OBSERVE = ("canary.activate.observe",)
+_CLIENTS = ("canary.activate.witness-clients",)
+_REGRESSION = ("mainnet.ready.no-regression",)
+_GATES = ("testnet.ready.gates",)
+_AFTER_GATE = ("testnet.activate.regression-suites",)
+_REWARDS = ("canary.activate.rewards-gate",)
+_ROLLED = ("testnet.activate.deploy",)
+_WATCH = ("mainnet.activate.watch",)
+_ANNOUNCE = ("mainnet.activate.announce",)
+_WITNESS = ("mainnet.activate.witness-gate",)
+_RESTORE = ("development.recover.restore-state",)
+_STORAGE = ("testnet.recover.storage",)
+_FALLBACK = ("canary.recover.halt-fallback",)
+_AGAIN = ("mainnet.recover.restore",)
+_ACK = ("testnet.ready.validators-acknowledged",)
+_SIGN = ("mainnet.ready.validators-signed-off",)
+_HOTFIX = ("mainnet.ready.hotfix-branches",)
+_INCIDENT = ("development.recover.incident",)
+_HALT = ("testnet.recover.halt",)
+_GOVERNANCE = ("testnet.recover.governance-incident",)
+_REPORT = ("canary.recover.public-report",)
+_COUNCIL = ("mainnet.recover.council",)
+_REVERT = ("development.recover.revert-build",)
+_GATES_OFF = ("canary.recover.disable-gates",)
+_STALL = ("mainnet.recover.stall",)
+_DEPLOYS = _DEPLOY + _REWARDS + _WITNESS
+_EVERY_SUITE = _SUITES + _AFTER_GATE
 
-_OBSERVING = (_BASELINE, _GATE, _OBSERVE, _CLIENTS, _WATCH)
+_OBSERVING = _BASELINE + _GATE + _OBSERVE + _CLIENTS + _WATCH
 """Items that look at what their stage's change brought."""
 
 _ALL = (
@@ -119,9 +120,7 @@ _ALL = (
     Fault("rpc-truncated", _DRIFT, "INCONCLUSIVE", "a node's answers break off", "rpc"),
     Fault("rpc-wrong-shape", _DRIFT, "INCONCLUSIVE", "a node's answers lack every field", "rpc"),
     Fault("no-nodes-in-peers", _DRIFT, "INCONCLUSIVE", "a node is missing among peers", "rpc"),
-    Fault(
-        "config-unreadable", _DRIFT, "INCONCLUSIVE", "read-config fails", "command", also=(_GATES,)
-    ),
+    Fault("config-unreadable", _DRIFT + _GATES, "INCONCLUSIVE", "read-config fails", "command"),
     Fault("dry-run-broken", _DRIFT, "INCONCLUSIVE", "the dry run itself breaks", "command"),
     Fault("dry-run-lenient", _DRIFT, "INCONCLUSIVE", "the dry run takes any key", "command"),
     Fault("no-dry-run", _DRIFT, "INCONCLUSIVE", "no binary to ask about a table's keys", "command"),
@@ -164,14 +163,7 @@ _ALL = (
     Fault("watchdog-missing", _WATCHED, "INCONCLUSIVE", "no watchdog fires", "telemetry"),
     Fault("alertmanager-not-in-prometheus", _WATCHED, "FAIL", "alerts go elsewhere", "telemetry"),
     Fault("alertmanager-down", _WATCHED, "INCONCLUSIVE", "it refuses connections", "telemetry"),
-    Fault(
-        "watchdog-stale",
-        _WATCHED,
-        "INCONCLUSIVE",
-        "it is not told anew",
-        "telemetry",
-        embedded=True,
-    ),
+    Fault("watchdog-stale", _WATCHED, "INCONCLUSIVE", "it is stale", "telemetry", embedded=True),
     Fault("route-to-nowhere", _WATCHED, "FAIL", "pages go to the dashboard", "telemetry"),
     Fault("receiver-without-notifier", _WATCHED, "FAIL", "the pager has no way out", "telemetry"),
     Fault("silence-on-paging", _WATCHED, "FAIL", "pages of the cluster are silenced", "telemetry"),
@@ -179,33 +171,17 @@ _ALL = (
     Fault("inhibited-by-watchdog", _WATCHED, "FAIL", "an alert keeps pages back", "telemetry"),
     Fault("archive-missing", _ASSETS, "INCONCLUSIVE", "no previous release is staged", "assets"),
     Fault("archive-damaged", _ASSETS, "INCONCLUSIVE", "the previous release breaks off", "assets"),
-    Fault(
-        "archive-of-candidate",
-        _ASSETS,
-        "FAIL",
-        "the candidate is staged as the previous release",
-        "assets",
-    ),
-    Fault(
-        "archive-other-build",
-        _ASSETS,
-        "FAIL",
-        "another build is staged as the previous release",
-        "assets",
-    ),
+    Fault("archive-of-candidate", _ASSETS, "FAIL", "the candidate is staged instead", "assets"),
+    Fault("archive-other-build", _ASSETS, "FAIL", "another build is staged instead", "assets"),
     Fault("snapshots-missing", _ASSETS, "INCONCLUSIVE", "there is no snapshot", "assets"),
     Fault("snapshot-unsigned", _ASSETS, "INCONCLUSIVE", "a manifest has no signature", "assets"),
-    Fault(
-        "snapshot-nameless", _ASSETS, "INCONCLUSIVE", "a bundle does not say its chain", "assets"
-    ),
+    Fault("snapshot-nameless", _ASSETS, "INCONCLUSIVE", "a bundle names no chain", "assets"),
     Fault("snapshot-forged", _ASSETS, "FAIL", "a manifest is signed by another key", "assets"),
     Fault("snapshot-chunk-missing", _ASSETS, "FAIL", "a chunk is missing", "assets"),
     Fault("snapshot-chunk-corrupt", _ASSETS, "FAIL", "a chunk's content is damaged", "assets"),
     Fault("snapshot-chunk-short", _ASSETS, "FAIL", "a chunk breaks off", "assets"),
     Fault("snapshot-too-old", _ASSETS, "FAIL", "the newest snapshot is days old", "assets"),
-    Fault(
-        "snapshot-behind", _ASSETS, "FAIL", "the newest snapshot is far behind the chain", "assets"
-    ),
+    Fault("snapshot-behind", _ASSETS, "FAIL", "the newest snapshot is far behind", "assets"),
     Fault("snapshot-other-chain", _ASSETS, "FAIL", "the snapshot is another chain's", "assets"),
     Fault("assets-not-fetchable", _ASSETS, "FAIL", "a node can fetch nothing", "command"),
     Fault("assets-no-space", _ASSETS, "FAIL", "a node has no room for a restore", "command"),
@@ -240,54 +216,17 @@ _ALL = (
     Fault("provision-fails", _PROVISION, "FAIL", "the automation ends with an error", "command"),
     Fault("provision-wrong-gates", _PROVISION, "FAIL", "the node has a gate on", "command"),
     Fault("provision-no-answer", _PROVISION, "INCONCLUSIVE", "the node is silent", "command"),
-    Fault(
-        "deploy-fails",
-        _DEPLOY,
-        "FAIL",
-        "the deploy command ends with an error",
-        "command",
-        also=(_REWARDS, _WITNESS),
-    ),
+    Fault("deploy-fails", _DEPLOYS, "FAIL", "the deploy command ends with an error", "command"),
     Fault("wrong-binary", _DEPLOY, "FAIL", "another binary is put in place", "command"),
-    Fault(
-        "node-stays-down",
-        _DEPLOY,
-        "FAIL",
-        "a node does not come back",
-        "command",
-        also=(_REWARDS,),
-    ),
-    Fault(
-        "version-unreadable",
-        _DEPLOY,
-        "INCONCLUSIVE",
-        "no version after a restart",
-        "command",
-        also=(_REWARDS, _WITNESS),
-    ),
+    Fault("node-stays-down", _DEPLOY + _REWARDS, "FAIL", "a node does not come back", "command"),
+    Fault("version-unreadable", _DEPLOYS, "INCONCLUSIVE", "no version after a restart", "command"),
     Fault("slow-deploy", _DEPLOY, "PASS", "each deploy takes seconds", "command"),
-    Fault(
-        "suite-fails", _SUITES, "FAIL", "a test of the suite fails", "command", also=(_AFTER_GATE,)
-    ),
-    Fault(
-        "suite-skips",
-        _SUITES,
-        "FAIL",
-        "the suite says it skipped its test",
-        "command",
-        also=(_AFTER_GATE,),
-    ),
-    Fault("suite-empty", _SUITES, "FAIL", "the suite ran no test", "command", also=(_AFTER_GATE,)),
+    Fault("suite-fails", _EVERY_SUITE, "FAIL", "a test of the suite fails", "command"),
+    Fault("suite-skips", _EVERY_SUITE, "FAIL", "the suite says it skipped its test", "command"),
+    Fault("suite-empty", _EVERY_SUITE, "FAIL", "the suite ran no test", "command"),
     Fault("suite-dirty-tree", _SUITES, "FAIL", "the suite leaves the tree dirty", "command"),
     Fault("suite-other-commit", _SUITES, "FAIL", "the suite checks out another commit", "command"),
-    Fault(
-        "suite-no-summary",
-        _SUITES,
-        "INCONCLUSIVE",
-        "the output breaks off",
-        "command",
-        also=(_AFTER_GATE,),
-    ),
+    Fault("suite-no-summary", _EVERY_SUITE, "INCONCLUSIVE", "the output breaks off", "command"),
     Fault("suite-hangs", _SUITES, "INCONCLUSIVE", "the suite never ends", "command"),
     Fault("consensus-slow", _BASELINE, "FAIL", "rounds take five times as long", "chain"),
     Fault("vrf-low", _BASELINE, "FAIL", "half of the VRF pool takes part", "chain"),
@@ -303,14 +242,7 @@ _ALL = (
     Fault("no-transactions", _SOAK, "FAIL", "nobody submits a transaction", "chain"),
     Fault("binary-changed", _SOAK, "FAIL", "a node runs another binary", "command"),
     Fault("silence-during-soak", _SOAK, "FAIL", "pages of the cluster are silenced", "telemetry"),
-    Fault(
-        "telemetry-gap-during-soak",
-        _SOAK,
-        "INCONCLUSIVE",
-        "series had a hole",
-        "telemetry",
-        also=(_GATE,),
-    ),
+    Fault("telemetry-gap-during-soak", _SOAK + _GATE, "INCONCLUSIVE", "series paused", "telemetry"),
     Fault("watchdog-missing-in-window", _SOAK, "INCONCLUSIVE", "no watchdog fires", "telemetry"),
     Fault("restart-during-soak", _SOAK, "INCONCLUSIVE", "a node restarted by itself", "chain"),
     Fault("bundle-rewards-early", _GATES, "FAIL", "the bundle has rewards on", "config", "testnet"),
@@ -332,40 +264,16 @@ _ALL = (
     Fault("alert-unhealthy", _ALERTS, "FAIL", "an alert cannot be evaluated", "telemetry"),
     Fault("alerts-not-loaded", _ALERTS, "INCONCLUSIVE", "no such alert is loaded", "telemetry"),
     Fault("promtool-missing", _ALERTS, "INCONCLUSIVE", "no program tests the rules", "command"),
-    Fault(
-        "rewards-stall",
-        _OBSERVE,
-        "INCONCLUSIVE",
-        "no reward is credited",
-        "chain",
-        "canary",
-        also=(_WITNESS,),
-    ),
-    Fault(
-        "reward-on-other-node", _OBSERVE, "FAIL", "gate off, rewarded", "chain", "canary", "main-3"
-    ),
-    Fault(
-        "reward-too-large", _OBSERVE, "FAIL", "rewards are three times theirs", "chain", "canary"
-    ),
-    Fault(
-        "canary-does-not-vote", _OBSERVE, "FAIL", "its vote is missing", "chain", "canary", "main-1"
-    ),
+    Fault("rewards-stall", _OBSERVE + _WITNESS, "INCONCLUSIVE", "no rewards", "chain", "canary"),
+    Fault("reward-on-other-node", _OBSERVE, "FAIL", "gate off, paid", "chain", "canary", "main-3"),
+    Fault("reward-too-large", _OBSERVE, "FAIL", "rewards are tripled", "chain", "canary"),
+    Fault("canary-does-not-vote", _OBSERVE, "FAIL", "it never votes", "chain", "canary", "main-1"),
     Fault("hash-split", _OBSERVE, "FAIL", "a node has another block", "rpc", "canary"),
     Fault("slashing", _OBSERVE, "FAIL", "a validator is slashed", "chain", "canary"),
-    Fault(
-        "witness-silent",
-        _CLIENTS,
-        "INCONCLUSIVE",
-        "no witness message",
-        "chain",
-        "canary",
-        also=(_WITNESS,),
-    ),
+    Fault("witness-silent", _CLIENTS + _WITNESS, "INCONCLUSIVE", "no messages", "chain", "canary"),
     Fault("relay-drops", _CLIENTS, "FAIL", "a relay drops gossip", "telemetry", "canary", "main-2"),
     Fault("canary-slow", _REGRESSION, "FAIL", "slower by half", "telemetry", "mainnet", "main-1"),
-    Fault(
-        "canary-noisy", _REGRESSION, "INCONCLUSIVE", "it swings", "telemetry", "mainnet", "main-1"
-    ),
+    Fault("canary-noisy", _REGRESSION, "INCONCLUSIVE", "swings", "telemetry", "mainnet", "main-1"),
     Fault("announce-fails", _ANNOUNCE, "FAIL", "the channel refuses the announcement", "command"),
     Fault("announce-lost", _ANNOUNCE, "FAIL", "the announcement never shows", "command"),
     Fault("freeze-fails", _ANNOUNCE, "FAIL", "the freeze is refused", "command"),
@@ -404,20 +312,12 @@ _ALL = (
     Fault("build-sticks", _HALT, "FAIL", "a node keeps the new binary", "command"),
     Fault(
         "node-cut-off",
-        _GATES_OFF,
+        _GATES_OFF + _REVERT + _STALL,
         "INCONCLUSIVE",
         "a host cannot be reached",
         "command",
-        also=(_REVERT, _STALL),
     ),
-    Fault(
-        "gate-sticks",
-        _STALL,
-        "FAIL",
-        "a node keeps its configuration",
-        "command",
-        also=(_GATES_OFF,),
-    ),
+    Fault("gate-sticks", _STALL + _GATES_OFF, "FAIL", "a node keeps its configuration", "command"),
     Fault("wal-corrupt", _RESTORE, "PASS", "a node's log breaks off, it is down", "command"),
     Fault("node-will-not-stop", _RESTORE, "FAIL", "a node runs on after a stop", "command"),
     Fault("node-half-stopped", _RESTORE, "FAIL", "a silent node's process lives on", "command"),
@@ -444,22 +344,8 @@ _ALL = (
     Fault("council-late", _COUNCIL, "FAIL", "the council decides after 25 hours", "forge"),
     Fault("council-silent", _COUNCIL, "INCONCLUSIVE", "the council says nothing", "forge"),
     Fault("telemetry-gap-in-watch", _WATCH, "INCONCLUSIVE", "no proof metrics", "telemetry"),
-    Fault(
-        "store-gone",
-        "canary.recover.disable-gates",
-        "PASS",
-        "the store is away",
-        "config",
-        "canary",
-    ),
-    Fault(
-        "kit-target-tampered",
-        "canary.recover.disable-gates",
-        "PASS",
-        "a file in the recovery kit was edited",
-        "config",
-        "canary",
-    ),
+    Fault("store-gone", _GATES_OFF, "PASS", "the store is away", "config", "canary"),
+    Fault("kit-target-tampered", _GATES_OFF, "PASS", "a kit's file was edited", "config", "canary"),
 )
 FAULTS = {fault.name: fault for fault in _ALL}
 """Every fault by name. Later stages add theirs above."""

@@ -28,7 +28,6 @@ from .documented import (
     Invalid,
     Json,
     allow_query,
-    base,
     comment_text,
     error,
     json_body,
@@ -42,7 +41,6 @@ ACCOUNT = "rehearsal"  # whose token it is
 LONGEST_TITLE = 256
 WRITES_A_MINUTE = 80  # the secondary limit of requests that make content
 BRANCHES = ("main", "release/v1.3", "hotfix/gossip-backoff", "hotfix/typo-in-metrics")
-LABELS = ("release", "low-risk")
 
 
 class Forge:
@@ -69,10 +67,7 @@ class Forge:
             routes=[
                 route(f"{prefix}/commits/{{sha}}/check-runs", GET=self._check_runs),
                 route(f"{prefix}/commits/{{sha}}/status", GET=self._combined_status),
-                route(f"{prefix}/commits/{{sha}}/statuses", GET=self._statuses),
-                route(f"{prefix}/commits/{{sha}}", GET=self._commit),
                 route(f"{prefix}/branches/{{branch:path}}", GET=self._branch),
-                route(f"{prefix}/branches", GET=self._branches),
                 route(f"{prefix}/compare/{{base}}...{{head}}", GET=self._compare),
                 route(f"{prefix}/milestones", GET=self._milestones),
                 route(f"{prefix}/issues/comments/{{id:int}}",
@@ -198,50 +193,31 @@ class Forge:
             raise HTTPException(422, f"No commit found for SHA: {sha}")
 
     async def _check_runs(self, request: Request) -> Response:
-        allow_query(request, "per_page", "page", "check_name", "status", "filter", "app_id")
+        allow_query(request, "per_page", "page", "filter")
         self._known_commit(request)
         sha = request.path_params["sha"]
         runs = self._runs() if sha != self._release.previous.commit else []
         if sha in self.backlog.heads.values():
             runs = self.backlog.runs([{**run, "head_sha": sha} for run in runs], sha)
-        for key, field in (("check_name", "name"), ("status", "status")):
-            wanted = request.query_params.get(key)
-            runs = [run for run in runs if wanted in (None, run[field])]
         page, links = page_of(request, runs)
         return JSONResponse({"total_count": len(runs), "check_runs": page}, headers=links)
-
-    def _all_statuses(self) -> list[Json]:
-        state = "failure" if self.faults.is_on("ci-status-red") else "success"
-        return [
-            {
-                "id": 1,
-                "context": "security/audit",
-                "state": state,
-                "description": "dependency audit",
-                "target_url": None,
-                "created_at": "2026-01-01T00:05:00Z",
-                "updated_at": "2026-01-01T00:05:00Z",
-            }
-        ]
-
-    async def _statuses(self, request: Request) -> Response:
-        allow_query(request, "per_page", "page")
-        self._known_commit(request)
-        page, links = page_of(request, self._all_statuses())
-        return JSONResponse(page, headers=links)
 
     async def _combined_status(self, request: Request) -> Response:
         allow_query(request, "per_page", "page")
         self._known_commit(request)
-        statuses = self._all_statuses()
-        page, links = page_of(request, statuses)
-        document = {
-            "state": statuses[0]["state"],
-            "sha": request.path_params["sha"],
-            "total_count": len(statuses),
-            "statuses": page,
+        state = "failure" if self.faults.is_on("ci-status-red") else "success"
+        status = {
+            "id": 1,
+            "context": "security/audit",
+            "state": state,
+            "description": "dependency audit",
+            "target_url": None,
+            "created_at": "2026-01-01T00:05:00Z",
+            "updated_at": "2026-01-01T00:05:00Z",
         }
-        return JSONResponse(document, headers=links)
+        page, links = page_of(request, [status])
+        document = {"state": state, "sha": request.path_params["sha"], "total_count": 1}
+        return JSONResponse(document | {"statuses": page}, headers=links)
 
     # --- what the release leaves open ---------------------------------------------------------
 
@@ -269,33 +245,14 @@ class Forge:
             raise HTTPException(404, "Not Found")
         return JSONResponse(found)
 
-    # --- branches and commits -----------------------------------------------------------------
-
-    async def _commit(self, request: Request) -> Response:
-        sha = request.path_params["sha"]
-        if sha in BRANCHES:
-            sha = self._release.commit
-        elif sha not in (self._release.commit, self._release.previous.commit):
-            raise HTTPException(422, f"No commit found for SHA: {sha}")
-        parents = [{"sha": self._release.previous.commit}] if sha == self._release.commit else []
-        return JSONResponse({"sha": sha, "commit": {"message": "Release"}, "parents": parents})
-
-    async def _branches(self, request: Request) -> Response:
-        allow_query(request, "per_page", "page", "protected")
-        page, links = page_of(
-            request, [self._branch_of(name) for name in BRANCHES if self.backlog.exists(name)]
-        )
-        return JSONResponse(page, headers=links)
+    # --- branches -----------------------------------------------------------------------------
 
     async def _branch(self, request: Request) -> Response:
         name = request.path_params["branch"]
         if name not in BRANCHES or not self.backlog.exists(name):
             raise HTTPException(404, "Branch not found")
-        return JSONResponse(self._branch_of(name))
-
-    def _branch_of(self, name: str) -> Json:
         sha = self.backlog.heads.get(name, self._release.commit)
-        return {"name": name, "commit": {"sha": sha}, "protected": name == "main"}
+        return JSONResponse({"name": name, "commit": {"sha": sha}, "protected": name == "main"})
 
     # --- people -------------------------------------------------------------------------------
 
@@ -389,12 +346,10 @@ class Forge:
         if self.faults.is_on("incident-issue-limited"):
             message = "You have exceeded a secondary rate limit."
             raise HTTPException(403, message, {"retry-after": "60"})
-        for fault, status, message in (
-            ("incident-issue-unavailable", 503, "Service Unavailable"),
-            ("report-unsent", 502, "Bad Gateway"),
-        ):
-            if self.faults.is_on(fault):
-                raise HTTPException(status, message)
+        if self.faults.is_on("incident-issue-unavailable"):
+            raise HTTPException(503, "Service Unavailable")
+        if self.faults.is_on("report-unsent"):
+            raise HTTPException(502, "Bad Gateway")
 
     def _read_by_others(self, number: int) -> None:
         if self.faults.is_on("incident-issue-edited"):
@@ -446,16 +401,7 @@ class Forge:
         if self.faults.is_on("issue-locked"):
             raise HTTPException(403, "Unable to create comment because issue is locked.")
         text = await comment_text(request)
-        key, now = next(self._ids), self._now()
-        self.comments[key] = {
-            "id": key,
-            "body": text,
-            "user": {"login": ACCOUNT},
-            "created_at": now,
-            "updated_at": now,
-            "issue_url": f"{base(request)}/repos/{REPOSITORY}/issues/{issue['number']}",
-            "html_url": f"{issue['html_url']}#issuecomment-{key}",
-        }
+        key = self.say(ACCOUNT, text, issue=issue["number"])
         self.on_comment(text)
         return self._written(key, 201)
 

@@ -32,7 +32,7 @@ class Releases:
         return [
             route(f"{prefix}/tags/{{tag:path}}", GET=self._by_tag),
             route(f"{prefix}/{assets}", GET=self._assets),
-            route(prefix, GET=self._all, POST=self._create),
+            route(prefix, POST=self._create),
             route(f"/uploads{prefix}/{assets}", POST=self._upload),
         ]
 
@@ -41,11 +41,6 @@ class Releases:
         if key not in self.releases:
             raise HTTPException(404, "Not Found")
         return self.releases[key]
-
-    async def _all(self, request: Request) -> Response:
-        allow_query(request, "per_page", "page")
-        page, links = page_of(request, [*reversed(self.releases.values())])
-        return JSONResponse(page, headers=links)
 
     async def _by_tag(self, request: Request) -> Response:
         allow_query(request)

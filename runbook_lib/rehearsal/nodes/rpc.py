@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ..chain.timeline import ChainState, Timeline
+from ..chain.timeline import ChainState, state_at
 from ..loopback import App, Loopback, Scope
 from .fleet import Fleet, Running
 from .views import View
@@ -54,7 +54,7 @@ class Rpc:
         self._token = token
         self._loopback = loopback
         self._buckets: dict[tuple[str, str], Bucket] = {}
-        self._chains: dict[str, tuple[tuple[int, int], Timeline, ChainState]] = {}
+        self._chains: dict[str, tuple[tuple[int, int], ChainState]] = {}
 
     def app(self, name: str) -> App:
         async def serve(scope: Scope, receive: Any, send: Any) -> None:
@@ -118,29 +118,28 @@ class Rpc:
         self._authorize(scope, on("rpc-401"))
         if on("rpc-500"):
             raise Refused(500, "storage backend unavailable")
-        path = scope["path"]
-        route, argument = _split(path)
-        if route not in ROUTES:
+        head, _, address = scope["path"].rpartition("/")
+        show = ROUTES.get(scope["path"])
+        if show is None and head != "/accounts":
             return 404, [], _NO_BODY
         if scope["method"] != "GET":
             return 405, [("allow", "GET,HEAD")], _NO_BODY
         if on("rpc-wrong-shape"):
             return 200, [], {"status": "ok"}
-        timeline, state = self._chain(running.spec.cluster)
+        state = self._chain(running.spec.cluster)
         if (height := self.fleet.stuck.get(running.spec.name)) is not None:
             state = replace(state, height=height, quorum_reached=False, commit_power=0)
-        return ROUTES[route](View(self.fleet, running, timeline, state), argument)
+        view = View(self.fleet, running, state)
+        return 200, [], view.account(address) if show is None else show(view)
 
-    def _chain(self, cluster: str) -> tuple[Timeline, ChainState]:
+    def _chain(self, cluster: str) -> ChainState:
         # Computed once per second and event: a fleet is asked many things at one instant.
         world = self.fleet.world
         now = world.clock.now()
         key = (len(world.events), int(now))
         if self._chains.get(cluster, (None,))[0] != key:
-            timeline = Timeline(world, cluster)
-            self._chains[cluster] = (key, timeline, timeline.state(now))
-        _, timeline, state = self._chains[cluster]
-        return timeline, state
+            self._chains[cluster] = (key, state_at(world, cluster, now))
+        return self._chains[cluster][1]
 
     def _authorize(self, scope: Scope, refuse: bool) -> None:
         given = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1").strip()
@@ -150,51 +149,13 @@ class Rpc:
             raise Refused(401, "unauthorized")
 
 
-def _split(path: str) -> tuple[str, str]:
-    """The route of a path, and its argument: /blocks/7 is (/blocks/:, 7)."""
-    head, _, tail = path.rpartition("/")
-    if head in ("/accounts", "/blocks") and path != "/blocks/latest":
-        return f"{head}/:", tail
-    return path, ""
-
-
-def _ok(body: Any) -> Answer:
-    return 200, [], body
-
-
-def _block(view: View, text: str) -> Answer:
-    if not text.isdecimal():
-        raise Refused(400, f"Invalid URL: Cannot parse `{text}` to a `u64`")
-    return _ok(view.block(int(text)))
-
-
-ROUTES: dict[str, Callable[[View, str], Answer]] = {
-    "/health": lambda view, _: _ok({"status": "ok"}),
-    "/health/live": lambda view, _: _ok(_NO_BODY),
-    "/health/ready": lambda view, _: _ok(view.ready()),
-    "/status/node": lambda view, _: _ok(view.node()),
-    "/status/consensus": lambda view, _: _ok(view.consensus()),
-    "/status/rollout": lambda view, _: _ok(view.rollout()),
-    "/status/mempool": lambda view, _: _ok(view.mempool()),
-    "/p2p/peers": lambda view, _: _ok(view.peers()),
-    "/ui/bft/membership": lambda view, _: _ok(view.membership()),
-    "/ui/node": lambda view, _: _ok(
-        {
-            "mode": "node",
-            "node": view.node(),
-            "consensus": view.consensus(),
-            "mempool": view.mempool(),
-            "bft": view.membership(),
-        }
-    ),
-    "/validator/status": lambda view, _: _ok({"consensus": view.consensus(), "node": view.node()}),
-    "/validator/telemetry": lambda view, _: _ok(view.telemetry()),
-    "/validator/vrf": lambda view, _: _ok(view.vrf()),
-    "/runtime/mode": lambda view, _: _ok({"mode": "node"}),
-    "/ledger/timetoke": lambda view, _: _ok(view.timetoke()),
-    "/observability/timetoke/replay": lambda view, _: _ok(view.replay()),
-    "/accounts/:": lambda view, address: _ok(view.account(address)),
-    "/blocks/latest": lambda view, _: _ok(view.block(view.state.height)),
-    "/blocks/:": _block,
-    "/consensus/proof/status": lambda view, _: _ok(view.proof()),
+ROUTES: dict[str, Callable[[View], Any]] = {
+    "/health": lambda view: {"status": "ok"},
+    "/health/ready": View.ready,
+    "/status/node": View.node,
+    "/status/consensus": View.consensus,
+    "/status/rollout": View.rollout,
+    "/p2p/peers": View.peers,
+    "/ui/bft/membership": View.membership,
 }
+"""What a rollout asks for, beside ``/accounts/ADDRESS``."""

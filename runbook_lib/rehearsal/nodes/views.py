@@ -1,20 +1,18 @@
-"""What a node shows of itself and its chain: the JSON shapes of the chain's answers."""
+"""What a node shows of itself and its chain: the JSON shapes of the answers that are asked for."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ..chain.timeline import ChainState, Timeline, ValidatorState
+from ..chain.timeline import ChainState
 from .fleet import Fleet, Running
 
 
 class View:
     """What one node shows of itself and its chain at one instant."""
 
-    def __init__(
-        self, fleet: Fleet, running: Running, timeline: Timeline, state: ChainState
-    ) -> None:
-        self.fleet, self.running, self.timeline, self.state = fleet, running, timeline, state
+    def __init__(self, fleet: Fleet, running: Running, state: ChainState) -> None:
+        self.fleet, self.running, self.state = fleet, running, state
 
     @property
     def block_hash(self) -> str:
@@ -109,9 +107,6 @@ class View:
             "telemetry": dict(config.telemetry),
         }
 
-    def mempool(self) -> dict[str, Any]:
-        return {"transactions": [], "identities": [], "votes": [], "uptime_proofs": []}
-
     def membership(self) -> dict[str, Any]:
         return {
             "height": self.state.height,
@@ -179,73 +174,6 @@ class View:
             "slo": {"timetoke": healthy, "uptime": healthy},
         }
 
-    def telemetry(self) -> dict[str, Any]:
-        return {
-            "rollout": self.rollout(),
-            "node": self.node(),
-            "consensus": self.consensus(),
-            "mempool": {"transactions": 0, "identities": 0, "votes": 0, "uptime_proofs": 0},
-            "timetoke_params": {"minimum_window_secs": 3600, "accrual_cap_hours": 720},
-            "verifier_metrics": {
-                "per_backend": {"stwo": self.node()["backend_health"]["stwo"]["verifier"]},
-                "cache": {
-                    "hits": 9 * self.state.proofs_verified, "misses": self.state.proofs_verified,
-                    "evictions": 0, "capacity": 1024, "backend": "stwo",
-                    "queue_depth": self.state.proof_queue_depth, "max_queue_depth": 256,
-                    "last_persist_latency_ms": 2, "last_load_latency_ms": 1,
-                },
-                "last": None,
-            },
-            "vrf_threshold": self.threshold(),
-        }  # fmt: skip
-
-    def threshold(self) -> dict[str, Any]:
-        vrf = self.vrf()
-        return {
-            "epoch": self.state.epoch,
-            "committee_target": vrf["target_validator_count"],
-            "pool_entries": vrf["pool_entries"],
-            "accepted_validators": vrf["accepted_validators"],
-            "participation_rate": vrf["participation_rate"],
-        }
-
-    def timetoke(self) -> list[dict[str, Any]]:
-        synced = int(self.state.block_time)
-        return [
-            {
-                "identity": validator.spec.validator,
-                "balance": validator.spec.timetoke_hours,
-                "epoch_accrual": 1,
-                "decay_rate": 0.0,
-                "last_update": synced,
-                "last_sync": synced,
-                "last_decay": 0,
-            }
-            for validator in self.state.validators.values()
-        ]
-
-    def replay(self) -> dict[str, Any]:
-        state = self.state
-        stalled = "replay-stall" in state.faults
-        last = int(state.at) - (3600 if stalled else int(state.at) % 60)
-        warnings = ["timetoke replay stalled"] if stalled else []
-        return {
-            "success_total": state.replay_success,
-            "failure_total": state.replay_failure,
-            "success_rate": 1.0,
-            "latency_p50_ms": 40.0,
-            "latency_p95_ms": 70.0,
-            "latency_p99_ms": 90.0,
-            "last_attempt_epoch": last,
-            "last_success_epoch": last,
-            "seconds_since_attempt": int(state.at) - last,
-            "seconds_since_success": int(state.at) - last,
-            "stall_warning": stalled,
-            "stall_critical": stalled,
-            "failure_breakdown": {},
-            "slo": {"healthy": not stalled, "warnings": warnings},
-        }
-
     def account(self, address: str) -> dict[str, Any] | None:
         try:
             validator = self.state.validator(address)
@@ -256,47 +184,9 @@ class View:
             "balance": validator.balance,
             "nonce": 0,
             "stake": str(validator.spec.stake),
-            "reputation": _reputation(validator),
-        }
-
-    def block(self, height: int) -> dict[str, Any] | None:
-        if not 0 <= height <= self.state.height:
-            return None
-        nodes = self.timeline.spec.nodes
-        return {
-            "header": {
-                "height": height,
-                "previous_hash": self.timeline.block_hash(height - 1) if height else "0" * 64,
-                "timestamp": int(self.timeline.time_of(height, self.state.at)),
-                "proposer": nodes[height % len(nodes)].validator,
+            "reputation": {
+                "score": validator.spec.reputation,
+                "tier": "Tl4",
+                "timetokes": {"hours_online": validator.spec.timetoke_hours},
             },
-            "hash": self.timeline.block_hash(height),
         }
-
-    def proof(self) -> dict[str, Any]:
-        state = self.state
-        return {
-            "height": state.height,
-            "round": state.round,
-            "block_hash": state.block_hash,
-            "total_power": str(state.total_power),
-            "quorum_threshold": str(state.quorum_threshold),
-            "prevote_power": str(state.pre_vote_power),
-            "precommit_power": str(state.pre_commit_power),
-            "commit_power": str(state.commit_power),
-            "epoch": state.epoch,
-            "slot": state.height,
-            "vrf_entries": [],
-            "witness_commitments": [],
-            "reputation_roots": [],
-            "quorum_bitmap_root": state.block_hash,
-            "quorum_signature_root": state.block_hash,
-        }
-
-
-def _reputation(validator: ValidatorState) -> dict[str, Any]:
-    return {
-        "score": validator.spec.reputation,
-        "tier": "Tl4",
-        "timetokes": {"hours_online": validator.spec.timetoke_hours},
-    }

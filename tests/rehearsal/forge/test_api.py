@@ -81,9 +81,8 @@ def test_commit_statuses(visitor: Visitor) -> None:
     visitor.network.fault("ci-status-red@development")
 
     combined = visitor.forge("GET", f"/commits/{commit}/status").json()
-    listed = visitor.forge("GET", f"/commits/{commit}/statuses").json()
     assert (combined["state"], combined["sha"]) == ("failure", commit)
-    assert combined["statuses"] == listed
+    assert [status["state"] for status in combined["statuses"]] == ["failure"]
 
 
 def test_comments_are_created_updated_and_listed(visitor: Visitor) -> None:
@@ -126,7 +125,6 @@ def test_branches(visitor: Visitor) -> None:
     head = visitor.network.forge.backlog.heads["hotfix/gossip-backoff"]
     assert found["commit"]["sha"] == head != visitor.network.release.commit
     assert (absent.status_code, absent.json()["message"]) == (404, "Branch not found")
-    assert len(visitor.forge("GET", "/branches").json()) == 4
 
 
 def test_milestones_and_their_issues(visitor: Visitor) -> None:
@@ -330,7 +328,6 @@ def test_a_release_is_found_by_its_tag(visitor: Visitor) -> None:
 
     assert visitor.forge("GET", "/releases/tags/evidence-a").json() == made
     assert (made["prerelease"], made["draft"]) == (True, False)
-    assert made["id"] in [each["id"] for each in visitor.forge("GET", "/releases").json()]
     assert (twice.status_code, errors(twice)) == (
         422,
         [{"resource": "Release", "code": "already_exists", "field": "tag_name"}],

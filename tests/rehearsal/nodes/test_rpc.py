@@ -35,7 +35,7 @@ def test_rollout_shows_the_loaded_configuration(visitor: Visitor) -> None:
 
 
 @pytest.mark.parametrize("auth", ["", "Bearer wrong", "Basic eDp5", "wrong"])
-@pytest.mark.parametrize("path", ["/health", "/health/live", "/status/node", "/no/such/route"])
+@pytest.mark.parametrize("path", ["/health", "/status/node", "/no/such/route"])
 def test_every_route_wants_the_token(visitor: Visitor, auth: str, path: str) -> None:
     """Health routes and unknown ones are no exception."""
     answer = visitor.rpc("dev-3", path, auth=auth)
@@ -48,14 +48,6 @@ def test_bare_token_is_accepted(visitor: Visitor) -> None:
     answer = visitor.rpc("dev-1", "/health", auth=visitor.network.env["RPP_RPC_TOKEN"])
 
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
-
-
-def test_liveness_has_no_body(visitor: Visitor) -> None:
-    """A status code and nothing else."""
-    answer = visitor.rpc("dev-1", "/health/live")
-
-    assert (answer.status_code, answer.content) == (200, b"")
-    assert "content-type" not in answer.headers
 
 
 @pytest.mark.parametrize("path", ["/status", "/status/storage", "/consensus/validators", "/"])
@@ -79,20 +71,6 @@ def test_powers_are_decimal_strings_that_add_up(visitor: Visitor) -> None:
     assert consensus["quorum_threshold"] == str(-(-2 * sum(powers) // 3) + 1)
     assert consensus["commit_power"] == consensus["total_power"]
     assert consensus["quorum_reached"] is True
-
-
-def test_nodes_of_a_cluster_agree_on_blocks(visitor: Visitor) -> None:
-    """The same height has the same hash everywhere, and chains differ between clusters."""
-    hashes = {
-        name: visitor.rpc(name, "/blocks/7000").json()["hash"] for name in ("test-1", "test-7")
-    }
-
-    assert hashes["test-1"] == hashes["test-7"]
-    assert hashes["test-1"] != visitor.rpc("dev-1", "/blocks/7000").json()["hash"]
-    assert visitor.rpc("dev-1", "/blocks/999999999").json() is None
-    assert visitor.rpc("dev-1", "/blocks/x").json() == {
-        "error": "Invalid URL: Cannot parse `x` to a `u64`"
-    }
 
 
 def test_account_of_a_validator_and_of_nobody(visitor: Visitor) -> None:
@@ -152,7 +130,7 @@ def test_peers_show_every_other_node(visitor: Visitor) -> None:
 
 def test_rate_limit_refuses_after_the_burst_and_refills(visitor: Visitor) -> None:
     """The 121st request at once is 429 and says when to come back; a minute brings 60 more."""
-    answers = [visitor.rpc("dev-4", "/health/live") for _ in range(125)]
+    answers = [visitor.rpc("dev-4", "/health") for _ in range(125)]
     refused = [answer for answer in answers if answer.status_code == 429]
 
     assert 1 <= len(refused) <= 5
@@ -161,7 +139,7 @@ def test_rate_limit_refuses_after_the_burst_and_refills(visitor: Visitor) -> Non
     assert refused[0].headers["x-ratelimit-limit"] == "120"
     assert refused[0].headers["x-ratelimit-remaining"] == "0"
     visitor.network.world.clock.advance(60)
-    assert visitor.rpc("dev-4", "/health/live").headers["x-ratelimit-remaining"] == "59"
+    assert visitor.rpc("dev-4", "/health").headers["x-ratelimit-remaining"] == "59"
 
 
 @pytest.mark.parametrize(
