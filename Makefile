@@ -8,8 +8,9 @@ WORKERS ?= 3
 # A file's tests share what it builds: they stay on one worker, the long files first (tests/conftest.py).
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 SERVERS ?= embedded
+SEED ?= 1
 
-.PHONY: rehearse test torture bench notebooks recording lint format lock clean
+.PHONY: rehearse test torture mutants bench notebooks recording lint format lock clean
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -30,6 +31,10 @@ test: lint
 # Every fault and every kill point; SERVERS=real: the whole faults over a real Prometheus.
 torture: .venv/installed
 	RUNBOOK_TEST_SERVERS=$(SERVERS) $(PYTEST) -m torture
+
+# 100 mutants of the modules that decide, drawn by a seed: the tests must kill 95 of them.
+mutants: .venv/installed
+	$(BIN)/python scripts/mutants.py --seed $(SEED)
 
 bench: .venv/installed
 	$(BIN)/python bench/all.py
