@@ -21,11 +21,12 @@ LEAVE = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", ".reh
 GROUPS = {
     "outcomes": (
         "outcomes verdicts evidence/standing",
-        "test_outcomes evidence/test_standing test_waivers test_stage",
+        "test_outcomes evidence/test_standing changes/test_good test_waivers test_stage",
     ),
     "prerequisites": (
         "guards evidence/order admission",
-        "test_guards evidence/test_order test_opening test_tries test_stage",
+        "test_guards evidence/test_order test_opening evidence/test_incidents evidence/test_status"
+        " test_tries test_stage",
     ),
     "judge": (
         "metrics/judge metrics/judgement metrics/judge_files metrics/intervals metrics/windows"
@@ -41,7 +42,7 @@ GROUPS = {
     "lock": (
         "evidence/store:cluster_lock evidence/store:_lock_file evidence/store:_held"
         " changes/takeover",
-        "evidence/test_store test_under_lock changes/test_apply stages/test_takeover",
+        "changes/test_takeover evidence/test_store test_under_lock",
     ),
     "redaction": ("sources/redact", "sources/test_redact sources/test_tape"),
 }
