@@ -9,7 +9,7 @@ import pytest
 
 from runbook_lib import playbook
 from runbook_lib.errors import SourceError, StageRefused
-from runbook_lib.guards import stale, waiver_ended
+from runbook_lib.guards import blocker, stale, waiver_ended
 from runbook_lib.outcomes import Outcome
 
 from .conftest import (
@@ -93,8 +93,11 @@ def test_no_change_without_its_plan(practice: Any) -> None:
     stage = practice.open()
     for item in (DRIFT, CI, REACHABLE, PROVISION):
         practice.item(stage, item)
+    missing = blocker(stage._session, DEPLOY)
     card = stage.change(practice.change(DEPLOY))
 
+    assert missing is not None
+    assert (missing.item, missing.number, missing.reason) == ("the plan", 0, "none was made")
     assert "not reached: blocked by the plan" in text(card)
     assert practice.made == [PROVISION]
 
