@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-r
 SERVERS ?= embedded
 SEED ?= 1
 
-.PHONY: rehearse test torture mutants bench notebooks recording lint format lock clean
+.PHONY: rehearse test coverage frozen torture mutants bench notebooks recording lint format lock clean
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -20,15 +20,25 @@ SEED ?= 1
 	$(BIN)/python -m pip check --quiet
 	touch $@
 
-# A release from development to mainnet on a practice network: FAULT=NAME[@STAGE[/NODE]] shows a red run.
+# A release from development to mainnet on a practice network: FAULT=NAME[@STAGE[/NODE]] shows a red run,
+# SERVERS=real one over a real Prometheus and Alertmanager.
 rehearse: .venv/installed
-	$(BIN)/runbook rehearse $(foreach fault,$(FAULT),--fault $(fault))
+	$(BIN)/runbook rehearse --servers $(SERVERS) $(foreach fault,$(FAULT),--fault $(fault))
 
+# The net is in it whole: every fault at every item, every kill point by name (tests/net).
 test: lint
-	$(PYTEST) --cov --cov-report=term:skip-covered -m "not torture"
+	$(PYTEST) --durations=20 -m "not torture"
 	$(BIN)/python -m pytest -p nbval --nbval --nbval-current-env -q $$($(BIN)/python scripts/notebooks.py --recorded)
 
-# Every fault and every kill point; SERVERS=real: the whole faults over a real Prometheus.
+# The same, and what no test reaches: tracing costs a third of the time.
+coverage: .venv/installed
+	$(PYTEST) --cov --cov-report=term:skip-covered -m "not torture"
+
+# Write what every fault comes to now. A change of tests/net/outcomes.json is a decision: say why.
+frozen: .venv/installed
+	$(BIN)/python -m tests.net.freeze
+
+# Kills at random times, and what takes too long for every day.
 torture: .venv/installed
 	RUNBOOK_TEST_SERVERS=$(SERVERS) $(PYTEST) -m torture
 

@@ -106,9 +106,9 @@ def _rehearse_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--seed", type=int, default=1, help="of its chains (default: 1)")
     made.add_argument(
         "--servers",
-        choices=("auto", "real", "embedded"),
-        default="auto",
-        help="real: prometheus and alertmanager on PATH; auto: those, where there are any",
+        choices=("embedded", "real"),
+        default="embedded",
+        help="its telemetry: of this program (default), or prometheus and alertmanager on PATH",
     )
 
 

@@ -1,8 +1,9 @@
 """A release carried through the stages of a rehearsal as a team would, and back.
 
 Development in one run; then for each stage the operators' words, a plan run, the approval of
-another person, and the apply run. Time passes where the playbook wants it to. A fault that calls
-for recovery comes once the stage has changed its nodes; then the stage is taken back.
+another person, and the apply run. Time passes where the playbook wants it to. A fault begins before
+its stage, or with the stage's change where that is what its item looks at. One that calls for
+recovery comes once the stage has changed its nodes; then the stage is taken back.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from typing import Any
 from .errors import RunbookError
 from .evidence.posting import plan_digest
 from .evidence.record import Record
+from .kit_store import without_store
 from .launch import Shown, run_stage
-from .playbook import SOAK, STAGES
+from .outcomes import Outcome
+from .playbook import DECLARED, SOAK, STAGES
 from .rehearsal import layout
 from .rehearsal.chain.timeline import HALTS
 from .rehearsal.faults.table import FAULTS
@@ -66,6 +69,55 @@ class Carried:
         return bool(self.report.exit_code == ExitCode.PASSED)
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What was declared of a fault, and what its stage's runs came to."""
+
+    fault: str
+    declared: str
+    seen: str
+    as_declared: bool
+
+    def __str__(self) -> str:
+        so = "came out as declared" if self.as_declared else "did not come out as declared"
+        return f"fault {self.fault} {so}: expected {self.declared}, got {self.seen}"
+
+
+def compare(fault: str, runs: Sequence[Carried]) -> Comparison:
+    """A fault (``NAME@STAGE``) against the results of its stage's runs and of their recovery.
+
+    Of an item the last result counts; one that only waits for time is none. At a stage without an
+    item of the fault some item must come to its outcome, and after a halt the recovery must pass.
+    """
+    name, _, place = fault.partition("@")
+    stage, outcome = place.partition("/")[0], FAULTS[name].outcome
+    results: dict[str, str] = {}
+    ended = f"no run of {stage}"
+    for run in runs:
+        if run.stage.removesuffix("_recovery") == stage and run.report.verdict is not None:
+            items = run.report.verdict.items
+            judged = [one for one in items if one.state == "judged" and one.return_at is None]
+            results |= {one.item: one.outcome.value for one in judged}
+            wrong = [item for item in judged if item.outcome is not Outcome.PASS]
+            ended = ", ".join(f"{one.outcome.value} at {one.item}" for one in wrong)
+            ended = ended or "nothing but PASS"
+    wanted = [item for item in FAULTS[name].items if item in _items(stage)]
+    expected, enough = f"{outcome} at {' and '.join(wanted)}", all
+    if not wanted and name in HALTS:
+        expected, outcome = "PASS of its recovery", "PASS"
+        wanted = [item for item in results if ".recover." in item]
+    elif not wanted:
+        expected, enough, wanted = f"{outcome} at some item of {stage}", any, list(results)
+    found = {item: results[item] for item in wanted if item in results}
+    seen = ", ".join(f"{got} at {item}" for item, got in found.items()) if enough is all else ""
+    right = bool(found) and enough(got == outcome for got in found.values())
+    return Comparison(fault, expected, seen or ended, right)
+
+
+def _items(stage: str) -> tuple[str, ...]:
+    return DECLARED[stage] + DECLARED[f"{stage}_recovery"]
+
+
 @dataclass
 class Promotion:
     """Carries one release through the stages of ``network``; ``tell`` hears what is going on."""
@@ -105,6 +157,9 @@ class Promotion:
             "previous_release": layout.PREVIOUS,
             **TOLD,
         }
+        if not (self.network.root / "store").exists():  # the kit stands in for it
+            kit = max(self.network.root.glob(f"kits/{self.release}-{stage}-*"))
+            params["site"] = str(without_store(stage, kit, params))
         self.tell(f"{stage}: recovering")
         runs = [self._run(f"{stage}_recovery", params)]
         while runs[-1].report.exit_code in OPEN and len(runs) < TRIES:
@@ -121,8 +176,8 @@ class Promotion:
     def _break(self, stage: str, *, late: bool) -> None:
         for fault in self._faults(stage, late=late):
             if fault not in self._begun:
-                self.tell(f"{stage}: {fault} begins")
-                self.network.fault(fault)
+                begun = self.network.fault_in_time(fault)
+                self.tell(f"{stage}: {fault} begins{'' if begun else ' with the change'}")
                 self._begun.add(fault)
 
     def _development(self) -> list[Carried]:

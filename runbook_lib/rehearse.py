@@ -12,6 +12,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,13 @@ from .commands.printing import print_json, print_standing
 from .commands.running import report_document, tell
 from .errors import ParameterError
 from .playbook import NOTEBOOKS, STAGES
-from .promote import Carried, Promotion
+from .promote import Carried, Comparison, Promotion, compare
 from .rehearsal.faults.table import FAULTS
 from .rehearsal.layout import COMMANDER, ISSUE
 from .rehearsal.network import RehearsalNetwork, serve
+from .rehearsal.telemetry.processes import BINARIES, binary
 from .strict import PROJECT
+from .verdicts import ExitCode
 
 HOME = PROJECT / ".rehearsal"
 SERVED = HOME / "network"
@@ -37,6 +40,12 @@ def rehearse(args: argparse.Namespace) -> int:
     if args.list_faults:
         return _list_faults(as_json=args.json)
     faults = [_fault(name, args.until) for name in args.fault]
+    missing = [name for name in BINARIES if args.servers == "real" and binary(name) is None]
+    if missing:
+        raise ParameterError(
+            f"--servers real: expected {' and '.join(missing)} on PATH; install"
+            f" {'them' if len(missing) > 1 else 'it'}, or rehearse on the embedded ones"
+        )
     if args.serve:
         return _serve(args, faults)
     root = _usable(args.root or _fresh(HOME / "run"))
@@ -53,7 +62,8 @@ def rehearse(args: argparse.Namespace) -> int:
         )
         shown = None if args.json else print_standing
         runs = Promotion(network, say, shown, faults).carry(_until(args.until))
-        code = _tell(runs, as_json=args.json)
+        compared = [compare(fault, runs) for fault in faults]
+        code = _tell(runs, compared, as_json=args.json)
         if runs[-1].passed and runs[-1].stage == STAGES[-1]:
             say("report: the stages on one page")
             report = Promotion(network, say, shown).report()
@@ -70,20 +80,24 @@ def _until(stage: str) -> tuple[str, ...]:
     return tuple(built[: built.index(stage) + 1] if stage else built)
 
 
-def _tell(runs: Sequence[Carried], *, as_json: bool) -> int:
-    """How the runs ended; the exit code is the last one's."""
+def _tell(runs: Sequence[Carried], compared: Sequence[Comparison], *, as_json: bool) -> int:
+    """How the runs ended; the exit code is the last one's, 3 where a fault came out otherwise."""
+    ended = runs[-1].report.exit_code
+    code = int(ended if all(one.as_declared for one in compared) else ExitCode.BROKEN)
     if as_json:
         documents = [
             {"stage": run.stage, "mode": run.mode, **report_document(run.report)} for run in runs
         ]
-        print_json({**documents[-1], "runs": documents})
-        return int(runs[-1].report.exit_code)
+        faults = [asdict(one) for one in compared]
+        print_json({**documents[-1], "exit_code": code, "faults": faults, "runs": documents})
+        return code
     for run in runs[:-1]:
-        code = run.report.exit_code  # of a plan the outcome says little: nothing was made yet
-        print(
-            f"{run.stage} ({run.mode}): exit {int(code)}, {code.name.lower()} {run.report.folder}"
-        )
-    return tell(runs[-1].report, as_json=False)
+        how = run.report.exit_code  # of a plan the outcome says little: nothing was made yet
+        print(f"{run.stage} ({run.mode}): exit {int(how)}, {how.name.lower()} {run.report.folder}")
+    tell(runs[-1].report, as_json=False)
+    for one in compared:
+        print(one)
+    return code
 
 
 class _Say:
@@ -108,7 +122,7 @@ def take_over(network: RehearsalNetwork) -> None:
 def _prepare(network: RehearsalNetwork, faults: Sequence[str]) -> None:
     take_over(network)
     for fault in faults:
-        network.fault(fault)
+        network.fault_in_time(fault)
     network.settle()
 
 

@@ -18,6 +18,7 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import settings
+from xdist.scheduler import LoadFileScheduling
 
 from runbook_lib import open_stage, playbook, under_lock
 from runbook_lib.canonical import canonical
@@ -41,14 +42,28 @@ settings.register_profile("runbooks", deadline=None)
 settings.load_profile("runbooks")
 
 
-LONG = ("stages", "browser", "notebooks", "rehearsal")
+LONG = ("net", "stages", "browser", "notebooks", "rehearsal")
 """Folders of tests that start networks, kernels and servers."""
+MATRIX = "net/test_matrix.py"
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The long files first: workers take files in this order, and the short ones fill up the end."""
-    items.sort(key=lambda item: item.path.parent.name not in LONG)
+    items.sort(key=lambda item: [*LONG, item.path.parent.name].index(item.path.parent.name))
+
+
+class Groups(LoadFileScheduling):
+    """A file's tests stay on one worker, those of the matrix by the stage they belong to."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, test = nodeid.partition("::")
+        _, found, case = test.partition("[")
+        return file + case.partition(":")[0] if found and file.endswith(MATRIX) else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Groups:
+    return Groups(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

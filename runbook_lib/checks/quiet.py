@@ -177,11 +177,12 @@ def _inside(watched: Watched, start: datetime, end: datetime) -> list[int]:
 def restarts(over: Window) -> dict[str, list[Break]]:
     """By node, when it restarted or was down and no journal of ours planned it. SourceError.
 
-    Counters that begin again are restarts: nothing exports when a process began.
+    Counters that begin again are restarts: nothing exports when a process began. A planned one is
+    scraped up to a minute after it was read back, and must be out of sight when its cut ends.
     """
     import numpy as np
 
-    resets = over.read(f"max by ({over.label}) (resets({HEIGHTS}[5m]))")
+    resets = over.read(f"max by ({over.label}) (resets({HEIGHTS}[4m]))")
     found: dict[str, list[Break]] = {}
     for node in over.context.cluster.nodes:
         down = over.up.runs(over.up.of(over.label, node.name) == 0)

@@ -102,21 +102,24 @@ def _worst(metric: Metric, values: Sequence[float]) -> float:
 
 
 def _compared(context: Context, catalogue: Catalogue, slots: Slots) -> list[Row]:
-    """Each metric of the watch against what the gate's change pinned before its first step."""
+    """Each critical metric of the watch against what the gate's change pinned before its first step.
+
+    As in the other comparisons: what is not critical is judged by its limit and coverage alone.
+    """
     from ..metrics.catalogue import LOAD
     from ..metrics.compare import compare
 
     found = pinned_before(context, context.journal, GATE)
-    wanted = [m for m in catalogue.metrics if m.topic in (*TOPICS, LOAD)]
+    critical = [m for m in catalogue.metrics if m.topic in TOPICS and m.critical]
+    wanted = [*critical, *(m for m in catalogue.metrics if m.topic == LOAD)]
     names = {metric.name for metric in wanted}
     queries = {name: query for name, query in found.queries.items() if name in names}
     frames = {name: frame for name, frame in found.frames.items() if name in names}
     before = type(found)(found.about, queries, frames)
-    metrics = [metric for metric in wanted if metric.topic in TOPICS]
     compared = compare(
         catalogue,
         before,
-        measure(context, before, metrics, slots.anchor, slots.end),
+        measure(context, before, critical, slots.anchor, slots.end),
         max_missing=context.params.max_missing,
         names=names_of(context),
         restarts=restarts(context.journal),
@@ -124,7 +127,7 @@ def _compared(context: Context, catalogue: Catalogue, slots: Slots) -> list[Row]
     what = "no worse"
     lacking = [
         unknown_row(f"{metric.name} {AGAINST}", what, "a baseline", "none of it was pinned")
-        for metric in metrics
+        for metric in critical
         if metric.name not in queries
     ]
     return lacking + [

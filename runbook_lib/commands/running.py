@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
+import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,7 @@ def options(verbs: Verbs) -> None:
     made.add_argument(
         "--continue", dest="go_on", action="store_true", help="go on with the newest attempt"
     )
-    made.add_argument(
-        "--no-browser", action="store_true", help="only prepare and print the address"
-    )
+    made.add_argument("--no-browser", action="store_true", help="serve it and print the address")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,16 +73,16 @@ def lab(args: argparse.Namespace) -> int:
         params["attempt"] = newest_attempt(args.stage, stage_params(args.stage, params, where))
     attempt = prepare_attempt(args.stage, params, where)
     path = prepare_copy(args.stage, {**params, "attempt": attempt.number}, attempt.folder)
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={path.parent}", path.name]
-    if args.json:
-        print_json({"attempt": attempt.number, "notebook": str(path), "command": command})
-        return 0
-    print(f"attempt {attempt.number}: {path}")
-    print(f"seal it afterwards with: runbook seal {path.parent}")
-    if args.no_browser:
-        print("open it with:", " ".join(command))
-        return 0
-    return subprocess.call(command)
+    # A file's name would be looked up from where we were started; and no address would name it.
+    served = (f"--ServerApp.root_dir={path.parent}", f"--LabApp.default_url=/lab/tree/{path.name}")
+    command = [sys.executable, "-m", "jupyterlab", *served, *["--no-browser"] * args.no_browser]
+    if not args.json:
+        print(f"attempt {attempt.number}: {path}")
+        print(f"seal it afterwards with: {shlex.join(['runbook', 'seal', str(path.parent)])}")
+        sys.stdout.flush()
+        os.execv(sys.executable, command)  # noqa: S606 - Ctrl-C and signals are JupyterLab's own
+    print_json({"attempt": attempt.number, "notebook": str(path), "command": command})
+    return 0
 
 
 def tell(report: Any, *, as_json: bool) -> int:

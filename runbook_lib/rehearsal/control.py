@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .network import RehearsalNetwork
 
 Json = dict[str, Any]
-A_LOOK_S = 900.0  # the longest time between two looks of a watch
 
 
 def control_app(network: RehearsalNetwork) -> App:
@@ -32,7 +31,7 @@ def control_app(network: RehearsalNetwork) -> App:
     """
 
     def restart(body: Json) -> Json:
-        running = network.fleet.restart(body["node"])
+        running = network.restart(body["node"])
         return {"node": body["node"], "digest": running.build.digest}
 
     def stop_node(body: Json) -> Json:
@@ -67,9 +66,7 @@ def control_app(network: RehearsalNetwork) -> App:
         return network.state()
 
     def fast_forward(body: Json) -> Json:
-        seconds = float(body["seconds"])
-        # Between two looks of a watch nobody asks a real Prometheus where its alerts go.
-        network.fast_forward(seconds, settle=seconds > A_LOOK_S)
+        network.fast_forward(float(body["seconds"]))
         return network.state()
 
     def told(body: Json) -> Json:

@@ -300,7 +300,7 @@ def commands(root: Path) -> dict[str, Any]:
         "unfreeze_proposals": command(5.0, "unfreeze", "{release}"),
         "notify": command(5.0, "notify", "{role}", "{subject}", "{text}"),
         "deploy": command(30.0, "deploy", "{node}", "{artifact}", "{digest}", "{config}"),
-        "restart": command(10.0, "restart", "{node}"),
+        "restart": command(30.0, "restart", "{node}"),
         "stop": command(10.0, "stop", "{node}"),
         "keep_data": command(10.0, "keep-data", "{node}", "{label}"),
         "restore_snapshot": command(10.0, "restore-snapshot", "{node}", "{bundle}", "{label}"),

@@ -16,12 +16,21 @@ from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from . import layout
 from .chain import templates
 from .chain.timeline import HALTS, LEAD_S, quorum_of, state_at, voting_power
-from .chain.world import HISTORY_S, SIZES, Clock, NodeSpec, World, make_cluster
+from .chain.world import (
+    HISTORY_S,
+    SIZES,
+    STAGE_CLUSTERS,
+    Clock,
+    NodeSpec,
+    World,
+    make_cluster,
+    profile,
+)
 from .control import control_app
 from .faults.asset_effects import Undo
 from .faults.board import FaultBoard, parse
@@ -31,7 +40,7 @@ from .files import digest_of, write_atomically
 from .forge.api import Forge
 from .loopback import Address, Loopback, Scope, free_addresses
 from .nodes.assets import Assets
-from .nodes.fleet import Fleet, StartupError
+from .nodes.fleet import Fleet, Running, StartupError
 from .nodes.rpc import Rpc
 from .people import words as people
 from .people.operators import Operators
@@ -39,7 +48,7 @@ from .telemetry.grafana import grafana_app
 
 if TYPE_CHECKING:
     from .release.signed import SignedRelease
-    from .telemetry.servers import TelemetryServers
+    from .telemetry.servers import Servers, TelemetryServers
 
 NOWHERE = "http://127.0.0.1:9"  # where telemetry is not wanted: nothing listens there
 
@@ -48,11 +57,10 @@ class RehearsalNetwork:
     """Three clusters of validators on loopback, with all that a rollout of them needs.
 
     ``root`` must be new or empty. ``sizes`` overrides the number of nodes per cluster. ``servers``
-    chooses Prometheus and Alertmanager: the real ones, the embedded ones, or ``auto``, the real
-    ones when installed; they start with ``history_s`` of history. Without ``telemetry`` there are
-    none. ``bundle`` is a rollout bundle to use in place of our own. With ``team`` nobody may approve
-    their own. Use it as a context manager,
-    or call ``start`` and ``stop``; nothing runs or listens after ``stop``.
+    chooses Prometheus and Alertmanager: the embedded ones, or the real ones on PATH; they start
+    with ``history_s`` of history. Without ``telemetry`` there are none. ``bundle`` is a rollout
+    bundle to use in place of our own. With ``team`` nobody may approve their own. Use it as a
+    context manager, or call ``start`` and ``stop``; nothing runs or listens after ``stop``.
     """
 
     def __init__(
@@ -60,7 +68,7 @@ class RehearsalNetwork:
         root: Path,
         *,
         seed: int = 1,
-        servers: Literal["auto", "real", "embedded"] = "auto",
+        servers: Servers = "embedded",
         faults: Sequence[str] = (),
         sizes: Mapping[str, int] | None = None,
         telemetry: bool = True,
@@ -92,6 +100,7 @@ class RehearsalNetwork:
         self._sizes = dict(SIZES) | dict(sizes or {})
         self._first_faults = tuple(faults)
         self._undo: dict[str, Undo] = {}
+        self._armed: list[str] = []  # faults that come with a change
         self._stop_requested: SimpleQueue[None] = SimpleQueue()  # put() is safe in a signal handler
 
     def __enter__(self) -> RehearsalNetwork:
@@ -262,6 +271,36 @@ class RehearsalNetwork:
         self._show(active.name)
         self.settle()
 
+    def fault_in_time(self, text: str) -> bool:
+        """As ``fault``, or with its stage's change, if it comes with that; whether it has begun."""
+        self.check_fault(text)
+        name, stage = (active := parse(text, self.world)).name, active.stage
+        if FAULTS[name].comes_with_change(stage) and not self._changed(stage):
+            self._armed.append(text)
+            return False
+        self.fault(text)
+        return True
+
+    def restart(self, name: str) -> Running:
+        """Restart a node; a fault that waited for the last of a change begins. StartupError."""
+        running = self.fleet.restart(name)
+        for text in tuple(self._armed):
+            if self._changed(parse(text, self.world).stage):
+                self._armed.remove(text)
+                self.fault(text)
+        return running
+
+    def _changed(self, stage: str) -> bool:
+        """Whether every node of a stage runs the release with the gates that the stage turns on."""
+        gates = {gate for gate, on in profile(stage).items() if on}
+        nodes = [n for n in self._nodes(STAGE_CLUSTERS[stage]) if n.canary or stage != "canary"]
+        return all(
+            (running := self.fleet.running.get(node.name)) is not None
+            and running.build.commit == self.release.commit
+            and all(running.config.gates[gate] for gate in gates)
+            for node in nodes
+        )
+
     def check_fault(self, text: str) -> None:
         """Raises ValueError for one that this network cannot have."""
         if FAULTS[parse(text, self.world).name].embedded and self.servers == "real":
@@ -283,7 +322,7 @@ class RehearsalNetwork:
         if self.telemetry is not None and fault in LEAD_S:
             self.telemetry.relay()
 
-    def fast_forward(self, seconds: float, *, settle: bool = True) -> None:
+    def fast_forward(self, seconds: float) -> None:
         """Let that much time pass at once, for the chain, its telemetry and its alerts."""
         if self.telemetry is None:
             self.world.clock.advance(seconds)
@@ -292,8 +331,7 @@ class RehearsalNetwork:
         broken = {one.cluster for one in self.faults if FAULTS[one.name].layer == "assets"}
         for cluster in self.world.clusters.keys() - broken:
             self.assets.back_up_when_due(cluster)
-        if settle:
-            self.settle()
+        self.settle()
 
     @property
     def servers(self) -> str:

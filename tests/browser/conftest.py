@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 
 from ..conftest import unmeasured
+from ..jupyter import address, places
 
 TOKEN = "only-for-this-test"
 SETTINGS = {
@@ -78,13 +78,6 @@ def lab(tmp_path: Path) -> Iterator[tuple[Path, str]]:
         path = tmp_path / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
-    places = {
-        "JUPYTER_CONFIG_DIR": "config",
-        "JUPYTER_DATA_DIR": "data",
-        "JUPYTER_RUNTIME_DIR": "runtime",
-        "JUPYTERLAB_SETTINGS_DIR": "settings",
-        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
-    }
     kept = "RUNBOOK_OPERATOR"
     ours = {
         n: value for n, value in unmeasured().items() if n == kept or not n.startswith("RUNBOOK_")
@@ -99,23 +92,12 @@ def lab(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     with (tmp_path / "lab.log").open("w") as log:
         server = subprocess.Popen(
             argv,
-            env=ours | {name: str(tmp_path / place) for name, place in places.items()},
+            env=ours | places(tmp_path),
             stdout=log,
             stderr=subprocess.STDOUT,
         )
         try:
-            yield root, f"{_started(tmp_path)}lab/tree"
+            yield root, f"{address(tmp_path)}lab/tree"
         finally:
             server.send_signal(signal.SIGTERM)
             server.wait(30)
-
-
-def _started(root: Path) -> str:
-    """The server's address, once it has written it down."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        for path in (root / "runtime").glob("jpserver-*.json"):
-            if text := path.read_text():
-                return str(json.loads(text)["url"])
-        time.sleep(0.05)
-    pytest.fail(f"JupyterLab did not start: {(root / 'lab.log').read_text()[-2000:]}")

@@ -60,7 +60,7 @@ OBSERVED = {
 
 
 @pytest.mark.parametrize("fault", MINE, ids=lambda fault: fault.name)
-def test_a_fault_comes_to_its_declared_outcome(bench: Bench, fault: Any) -> None:
+def test_what_keeps_a_branch_from_counting_is_one_row(bench: Bench, fault: Any) -> None:
     """One row says so; the other issue stands."""
     bench.network.fault(f"{fault.name}@mainnet")
     result = judge(bench)

@@ -62,7 +62,7 @@ def test_all_validators_in_time_pass(bench: Bench, stage: str) -> None:
 
 
 @pytest.mark.parametrize("fault", MINE, ids=lambda fault: fault.name)
-def test_a_fault_comes_to_its_declared_outcome(bench: Bench, fault: Any) -> None:
+def test_a_word_that_does_not_count_names_the_operator_to_call(bench: Bench, fault: Any) -> None:
     """The validator's row says so, and names the operator to call; the others stand."""
     stage = "testnet" if fault.name.startswith("ack") else "mainnet"
     node = HARBOR[stage]

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from runbook_lib import launch
@@ -18,6 +21,7 @@ from runbook_lib.outcomes import Outcome
 from runbook_lib.params import stage_params
 from runbook_lib.verdicts import ExitCode
 
+from ..jupyter import address, places
 from .conftest import Terminal
 
 DEVELOPMENT = "development"
@@ -161,26 +165,35 @@ def test_lab_prepares_a_copy_in_a_new_attempt(
     assert all(not cell.get("outputs") for cell in book["cells"])
 
     path.write_text(path.read_text() + " ")
-    argv = ["lab", DEVELOPMENT, "-f", params, "--continue", "--no-browser"]
 
-    assert terminal.run(*argv) == 0
-    assert f"attempt 1: {path}" in terminal.out
-    assert "jupyterlab" in terminal.out
+    assert terminal.json("lab", DEVELOPMENT, "-f", params, "--continue") == document
     assert path.read_text().endswith(" ")
 
 
-def test_lab_opens_jupyterlab_on_the_copy(
-    terminal: Terminal, practice: Any, params: Path, monkeypatch: Any
-) -> None:
-    """With the interpreter that we run on."""
-    called: list[list[str]] = []
+def test_lab_serves_the_copy(practice: Any, params: Path, tmp_path: Path) -> None:
+    """JupyterLab itself is what was started, from whatever folder; Jupyter's own configuration holds."""
+    runbook = Path(sys.executable).with_name("runbook")
+    config = tmp_path / "config" / "jupyter_server_config.json"
+    config.parent.mkdir()
+    config.write_text(json.dumps({"ServerApp": {"allow_root": True, "port": 0}}))
+    environment = {**os.environ, **places(tmp_path), "JUPYTER_TOKEN": "only-for-this-test"}
+    with (tmp_path / "lab.log").open("w") as log:
+        lab = subprocess.Popen(
+            [runbook, "lab", DEVELOPMENT, "-f", params, "--no-browser"],
+            cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    try:
+        api = f"{address(tmp_path)}api/contents/10_development.ipynb"
+        token = {"Authorization": "token only-for-this-test"}
+        with httpx.Client(trust_env=False, timeout=30) as client:
+            refused, served = client.get(api), client.get(api, headers=token)
+    finally:
+        lab.send_signal(signal.SIGTERM)
+        ended = lab.wait(30)
 
-    def call(command: list[str]) -> int:
-        called.append(command)
-        return 0
-
-    monkeypatch.setattr(subprocess, "call", call)
-
-    assert terminal.run("lab", DEVELOPMENT, "-f", params) == 0
-    assert called[0][:3] == [sys.executable, "-m", "jupyterlab"]
-    assert called[0][-1] == "10_development.ipynb"
+    sources = [cell["source"] for cell in served.json()["content"]["cells"]]
+    assert (refused.status_code, served.status_code) == (403, 200)
+    assert any(f'release = "{practice.params["release"]}"\n' in source for source in sources)
+    assert any("attempt = 1" in source for source in sources)
+    assert "/lab/tree/10_development.ipynb?token=" in (tmp_path / "lab.log").read_text()
+    assert ended in (0, -signal.SIGTERM)

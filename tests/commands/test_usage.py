@@ -83,6 +83,10 @@ def test_every_option_says_what_it_is_for() -> None:
             "fault rpc-500@moon: expected a stage of development, testnet, canary, mainnet, got 'moon'",
         ),
         (
+            ["rehearse", "--servers", "real"],
+            "expected prometheus and alertmanager on PATH; install",
+        ),
+        (
             ["rehearse", "--until", "testnet", "--fault", "slashing"],
             "fault slashing: expected a stage of development, testnet, got 'canary'",
         ),
@@ -93,6 +97,7 @@ def test_what_is_missing_is_named(
 ) -> None:
     """On stderr; with --json the one document says it, too. Exit 3."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))  # neither server is installed
     assert terminal.run(*argv) == 3
     assert problem in terminal.err
     assert "Traceback" not in terminal.err

@@ -320,6 +320,25 @@ def test_a_fault_that_a_real_server_cannot_have_is_refused(
     assert list(visitor.network.faults) == []
 
 
+def test_a_fault_that_comes_with_a_change_begins_with_its_last_restart(visitor: Visitor) -> None:
+    """The release alone is not yet what the stage brings; told afterwards the fault begins at once."""
+    network, begun = visitor.network, list[list[str]]()
+    assert not network.fault_in_time("hash-split@canary")
+    for name in network.install_candidate():
+        config = network.world.node_dir("mainnet", name) / "config.toml"
+        on = re.sub(
+            r"^(malachite_consensus|timetoke_rewards) = false", r"\1 = true", config.read_text(),
+            flags=re.MULTILINE,
+        )  # fmt: skip
+        begun.append([active.name for active in network.faults])
+        config.write_text(on)
+        network.restart(name)
+        begun.append([active.name for active in network.faults])
+
+    assert begun == [[], [], [], ["hash-split"]]
+    assert network.fault_in_time("slashing@canary")
+
+
 def test_a_fault_of_a_node_that_is_not_there_is_refused_before_the_first_stage(
     visitor: Visitor,
 ) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from runbook_lib import rehearse
-from runbook_lib.promote import Carried, Promotion, calls_for_recovery
+from runbook_lib.outcomes import Outcome
+from runbook_lib.promote import Carried, Promotion, calls_for_recovery, compare
 from runbook_lib.verdicts import ExitCode
 
 PASSED, WAITING = ExitCode.PASSED, ExitCode.WAITING
@@ -55,8 +56,9 @@ class _Network:
     def __init__(self) -> None:
         self.faults: list[str] = []
 
-    def fault(self, text: str) -> None:
+    def fault_in_time(self, text: str) -> bool:
         self.faults.append(text)
+        return True
 
 
 def _carry(*faults: str) -> tuple[list[str], list[str]]:
@@ -91,7 +93,82 @@ def test_the_runs_before_the_last_are_told_by_how_they_ended(
     ]
     runs = [Carried("mainnet", mode, one) for mode, one in zip(MODES, reports, strict=True)]
 
-    assert rehearse._tell(runs, as_json=False) == 0
+    assert rehearse._tell(runs, [], as_json=False) == 0
     assert capsys.readouterr().out == (
         "mainnet (plan): exit 0, passed store/0\nmainnet (apply): exit 4, waiting store/4\n"
+    )
+
+
+def _run(stage: str, **outcomes: str) -> Carried:
+    """A run whose items came to these outcomes: ``gate`` is testnet's, ``late`` waits for time."""
+    items = [
+        SimpleNamespace(
+            item=ITEMS[name],
+            state="not-reached" if text == "NOT REACHED" else "judged",
+            outcome=Outcome.INCONCLUSIVE if text in ("NOT REACHED", "NOT YET") else Outcome(text),
+            return_at="later" if text == "NOT YET" else None,
+        )
+        for name, text in outcomes.items()
+    ]
+    return Carried(
+        stage, "apply", SimpleNamespace(exit_code=1, verdict=SimpleNamespace(items=items))
+    )
+
+
+ITEMS = {
+    "drift": "preflight.config-drift",
+    "gate": "testnet.activate.gate",
+    "gates": "testnet.ready.gates",
+    "back": "canary.recover.halt-fallback",
+    "stall": "mainnet.recover.stall",
+    "watch": "mainnet.activate.watch",
+}
+GATE_FAULT, HALT = "gossip-slow@testnet", "consensus-stall@canary"
+UNREAD = "config-unreadable@testnet/test-3"
+
+
+@pytest.mark.parametrize(
+    ("fault", "runs", "seen"),
+    [
+        (GATE_FAULT, [_run("testnet", gate="FAIL")], ""),
+        (GATE_FAULT, [_run("testnet", gate="NOT YET"), _run("testnet", gate="FAIL")], ""),
+        (GATE_FAULT, [_run("testnet", gate="PASS")], "PASS at testnet.activate.gate"),
+        (GATE_FAULT, [_run("testnet", gate="FAIL"), _run("testnet", gate="PASS")], "PASS at testnet.activate.gate"),
+        (GATE_FAULT, [_run("testnet", gate="INCONCLUSIVE")], "INCONCLUSIVE at testnet.activate.gate"),
+        (GATE_FAULT, [_run("testnet", drift="FAIL", gate="NOT REACHED")], "FAIL at preflight.config-drift"),
+        (GATE_FAULT, [_run("development", drift="FAIL")], "no run of testnet"),
+        ("telemetry-gap-in-watch@mainnet", [_run("mainnet", watch="NOT YET")], "nothing but PASS"),
+        (UNREAD, [_run("testnet", drift="INCONCLUSIVE", gates="NOT REACHED")], ""),
+        (UNREAD, [_run("testnet", drift="INCONCLUSIVE", gates="PASS")],
+         "INCONCLUSIVE at preflight.config-drift, PASS at testnet.ready.gates"),
+        ("chain-halt@canary", [_run("canary", drift="PASS"), _run("canary_recovery", back="PASS")], ""),
+        (HALT, [_run("canary", drift="PASS"), _run("canary_recovery", back="PASS")], ""),
+        (HALT, [_run("canary", drift="PASS"), _run("canary_recovery", back="FAIL")], "FAIL at canary.recover.halt-fallback"),
+        (HALT, [_run("canary", drift="FAIL")], "FAIL at preflight.config-drift"),
+        ("slashing@development", [_run("development", drift="FAIL")], ""),
+        ("slashing@development", [_run("development", drift="PASS")], "nothing but PASS"),
+    ],
+)  # fmt: skip
+def test_a_fault_is_compared_with_what_the_table_declares(
+    fault: str, runs: list[Carried], seen: str
+) -> None:
+    """By item and outcome; what was seen is said where it is something else."""
+    found = compare(fault, runs)
+
+    assert found.as_declared is not bool(seen)
+    assert str(found).endswith(f", got {seen or found.seen}")
+
+
+@pytest.mark.parametrize("so", [True, False])
+def test_a_fault_that_did_not_come_out_as_declared_breaks_the_rehearsal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, so: bool
+) -> None:
+    """Otherwise the last run's own exit code stands."""
+    monkeypatch.setattr(rehearse, "tell", lambda report, as_json: int(report.exit_code))
+    runs = [_run("testnet", gate="FAIL" if so else "PASS")]
+
+    assert rehearse._tell(runs, [compare(GATE_FAULT, runs)], as_json=False) == (1 if so else 3)
+    assert capsys.readouterr().out == (
+        f"fault {GATE_FAULT} {'came' if so else 'did not come'} out as declared:"
+        f" expected FAIL at {ITEMS['gate']}, got {'FAIL' if so else 'PASS'} at {ITEMS['gate']}\n"
     )

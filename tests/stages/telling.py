@@ -22,7 +22,6 @@ from runbook_lib.evidence.incidents import incidents_of
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, Row
 from runbook_lib.params import RecoveryParams
-from runbook_lib.rehearsal.faults.table import FAULTS
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.verdicts import Verdict
@@ -56,12 +55,6 @@ CHANGES = (
     telling.council,
 )
 FILED = [change for change in CHANGES if change is not HALT]
-# That a node keeps its build is seen on the way back, in test_recovery.py, and not by the telling.
-MINE = [
-    fault
-    for fault in FAULTS.values()
-    if fault.item in {change.item for change in CHANGES} and fault.name != "build-sticks"
-]
 RELEASES = iter(f"v1.4.0-{number}" for number in range(1, 1000))
 
 

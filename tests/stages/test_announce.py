@@ -19,16 +19,11 @@ from runbook_lib.checks.announce import ITEM, frozen_row
 from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import MainnetParams
-from runbook_lib.rehearsal.faults.table import FAULTS
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_lib.wording import utc
-
-from .faulting import EXIT
-
-MINE = [fault for fault in FAULTS.values() if fault.item == ITEM]
 
 
 @pytest.fixture(scope="module")
@@ -169,13 +164,3 @@ def test_a_freeze_that_is_still_to_come_is_none(network: RehearsalNetwork) -> No
         "proposals: new ones: expected frozen, none since, got frozen from"
         f" {utc(begins)} on, which is still to come"
     )
-
-
-@pytest.mark.parametrize("fault", MINE, ids=lambda fault: fault.name)
-def test_a_fault_comes_to_its_declared_outcome(network: RehearsalNetwork, fault: Any) -> None:
-    """What was not read back was not announced."""
-    network.fault(f"{fault.name}@mainnet")
-
-    verdict, _ = run(network)
-
-    assert verdict.exit_code is EXIT[fault.outcome], verdict.items[0].reason

@@ -13,7 +13,6 @@ import pytest
 from runbook_lib.checks import canary
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import STAGE_PARAMS
-from runbook_lib.rehearsal.faults.table import FAULTS, Fault
 from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode, Verdict
 
@@ -29,8 +28,6 @@ from .promoting import (
     promotion,
     result,
 )
-
-MINE = [fault for fault in FAULTS.values() if fault.item in (OBSERVE, CLIENTS)]
 
 
 @dataclass
@@ -189,18 +186,6 @@ def test_the_comparison_shows_the_canaries_beside_their_past_and_the_rest(walked
     titles = [row[0] for row in shown]
     assert "Latency of a validator's votes, against its own past" in titles
     assert "Latency of a validator's votes, against the rest" in titles
-
-
-@pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in MINE])
-def test_a_fault_comes_to_its_declared_outcome(walked: Walked, fault: Fault) -> None:
-    """Another try of the item, on the same window; nothing is changed."""
-    before = len(changed(walked.folder))
-
-    found = walked.promotion.tried(f"{fault.name}@{fault.stage}", fault.item)
-
-    assert found.outcome.value == fault.outcome, found.reason
-    assert found.return_at is None
-    assert len(changed(walked.folder)) == before
 
 
 def test_without_a_fault_another_try_passes(walked: Walked) -> None:

@@ -13,17 +13,14 @@ from runbook_lib.checks.candidate import candidate_installed
 from runbook_lib.context import Judge
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import STAGE_PARAMS
-from runbook_lib.rehearsal.faults.table import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
-from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import Verdict
 
-from .faulting import EXIT, cases, ended, opened
+from .faulting import ended, opened
 from .servers import SERVERS
 
 CHECKS = {check.item: check for check in (candidate_installed, alerts_active)}
-MINE = [fault for fault in FAULTS.values() if fault.item in CHECKS]
 
 
 @pytest.fixture(scope="module")
@@ -49,31 +46,6 @@ def run(network: RehearsalNetwork, *checks: Judge) -> tuple[Verdict, Path]:
         for check in checks:
             stage.check(check)
         return ended(stage)
-
-
-@pytest.mark.parametrize("fault", cases(MINE))
-def test_a_fault_comes_to_its_declared_outcome(network: RehearsalNetwork, fault: Fault) -> None:
-    """The declared item blocks; nothing was changed."""
-    network.fault(f"{fault.name}@canary")
-    try:
-        verdict, folder = run(network, CHECKS[fault.item])
-    finally:
-        network.clear(fault.name)
-
-    assert [(item.item, item.outcome.value) for item in verdict.blocking] == [
-        (fault.item, fault.outcome)
-    ]
-    assert verdict.exit_code == EXIT[fault.outcome]
-    assert mutations(read_entries(folder / "tape")) == []
-    never = [row.what for row in verdict.blocking[0].open_rows if not row.waivable]
-    assert never == (["binary"] if fault.name == "candidate-missing" else [])
-
-
-def test_each_item_can_block_in_either_way() -> None:
-    """FAIL and INCONCLUSIVE both are rehearsed."""
-    assert {(fault.item, fault.outcome) for fault in MINE} == {
-        (item, outcome) for item in CHECKS for outcome in EXIT
-    }
 
 
 def test_without_a_fault_both_pass_and_a_replay_says_the_same(

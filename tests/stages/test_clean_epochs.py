@@ -23,20 +23,13 @@ from runbook_lib.evidence.incidents import add, open_incident, path_of
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, Outcome, Row
 from runbook_lib.params import CanaryParams, TestnetParams
-from runbook_lib.rehearsal.faults.table import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode, Verdict
 
-from .faulting import cases
 from .servers import SERVERS
 
 GATE, EPOCHS = testnet.gate.item, canary.epochs_clean.item
-WAITING = {"halted-once", "mass-restart", "gap-during-epochs", "silence-during-epochs"}
-# What no undo takes back comes last: silences are remembered, a gate is turned by a restart.
-LATE = ("silence-during-epochs", "gate-reversed")
-MINE = [f for f in FAULTS.values() if f.item == EPOCHS]
-MINE.sort(key=lambda fault: LATE.index(fault.name) if fault.name in LATE else -1)
 TESTNET = (testnet.deploy.item, GATE)
 
 
@@ -121,28 +114,6 @@ def epochs_later(network: RehearsalNetwork, activated: dict[str, Any]) -> dict[s
     """One epoch would do, but two hours of samples are too few for the judge every other time."""
     network.fast_forward(6 * 3600 + 600)
     return activated
-
-
-@pytest.mark.parametrize(
-    "fault", [pytest.param(f, id=f.name) for f in FAULTS.values() if GATE in f.items]
-)
-def test_gossip_that_is_worse_than_before_fails_the_gate(
-    network: RehearsalNetwork, epochs_later: dict[str, Any], fault: Fault
-) -> None:
-    """Traffic, drops and latency each can, a hole decides nothing; the gate was rolled, and stays."""
-    name, outcome = fault.name, Outcome(fault.outcome)
-    network.fault(f"{name}@testnet")
-    try:
-        verdict = observed(network, epochs_later, retry_reason="the fault before is cleared")
-    finally:
-        network.clear(name)
-
-    result = verdict.items[-1].result
-    assert result is not None
-    assert result.outcome is outcome, result.reason
-    traffic = name == "gossip-silent" or outcome is Outcome.INCONCLUSIVE
-    wrong = "gossip traffic" if traffic else "not worse than before"
-    assert wrong in {row.what for row in result.rows if row.outcome is outcome}
 
 
 @pytest.fixture(scope="module")
@@ -300,21 +271,3 @@ def test_a_node_that_restarts_alone_breaks_nothing_where_its_power_is_small(
     assert small.exit_code is ExitCode.PASSED, result.reason
     [row] = [row for row in result.rows if row.what == "restarts not planned"]
     assert str(row.observed).startswith("test-7 (down, ")
-
-
-@pytest.mark.parametrize("fault", cases(MINE))
-def test_a_fault_comes_to_its_declared_outcome(
-    network: RehearsalNetwork, counted: None, fault: Fault
-) -> None:
-    """What still breaks the count fails; what is over begins it again, and says when to return."""
-    network.fault(f"{fault.name}@testnet")
-    try:
-        verdict, result = epochs(network)
-    finally:
-        network.clear(fault.name)
-
-    assert result.outcome.value == fault.outcome, result.reason
-    code = ExitCode.WAITING if fault.name in WAITING else ExitCode.REFUSED
-    assert verdict.exit_code is code, result.reason
-    if fault.name in WAITING:
-        assert ", after " in result.reason

@@ -18,13 +18,12 @@ from runbook_lib.evidence.publish import at_sealing, publish
 from runbook_lib.next_steps import next_steps
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.outcomes import Outcome
-from runbook_lib.rehearsal.faults.table import Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode
 
-from .telling import CHANGES, FILED, MINE, TEXTS, Recovery, forward, made, network, row
+from .telling import FILED, TEXTS, Recovery, forward, made, network, row
 
 __all__ = ["made", "network"]
 
@@ -209,18 +208,6 @@ def test_an_outbox_that_was_tampered_with_is_not_sent(network: RehearsalNetwork)
     assert found.outcome is Outcome.FAIL
     assert "expected what the record names" in str(found.observed)
     assert path.exists()
-
-
-@pytest.mark.parametrize("fault", MINE, ids=lambda fault: fault.name)
-def test_a_fault_comes_to_its_declared_outcome(network: RehearsalNetwork, fault: Fault) -> None:
-    """What was not read back was not told."""
-    (change,) = [one for one in CHANGES if one.item == fault.item]
-    recovery = Recovery(network, change)
-    network.fault(f"{fault.name}@{recovery.stage}")
-
-    _, result = recovery.run()
-
-    assert result.outcome == fault.outcome, result.reason
 
 
 def test_a_sealed_recovery_is_published(network: RehearsalNetwork) -> None:

@@ -14,7 +14,6 @@ from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import mainnet
 from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import CheckResult, Outcome
-from runbook_lib.rehearsal.faults.table import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import Stage
 from runbook_lib.verdicts import Verdict
@@ -25,7 +24,6 @@ from .servers import SERVERS
 ITEM = mainnet.witness_gate.item
 SILENT = {"rewards-stall": "reward_distribution", "witness-silent": "witness_gossip"}
 GATE = {"rewards-stall": "timetoke_rewards", "witness-silent": "witness_network"}
-MINE = [fault for fault in FAULTS.values() if ITEM in fault.also and fault.name in SILENT]
 NODES = [f"main-{number}" for number in range(1, 8)]
 
 
@@ -91,15 +89,3 @@ def test_every_node_has_the_profile_and_its_traffic(activation: Activation) -> N
         *((name, "witness_gossip") for name in NODES),
         ("witness_network", "negative control"),
     ]
-
-
-@pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in MINE])
-def test_a_fault_comes_to_its_declared_outcome(activation: Activation, fault: Fault) -> None:
-    """Another try, on the same minutes."""
-    found = activation.tried(f"{fault.name}@mainnet")
-
-    assert found.outcome.value == fault.outcome, found.reason
-    assert found.reason == (
-        f"main-1: {SILENT[fault.name]}, after the change: expected above 0,"
-        f" got 0: {GATE[fault.name]} is on without effect (and 6 more)"
-    )

@@ -18,7 +18,6 @@ from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import STAGE_PARAMS
-from runbook_lib.rehearsal.faults.table import FAULTS, Fault
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.verdicts import ExitCode, Verdict
 
@@ -34,7 +33,6 @@ from .promoting import (
 )
 
 ITEM = "mainnet.ready.no-regression"
-MINE = [fault for fault in FAULTS.values() if fault.item == ITEM]
 
 
 @dataclass
@@ -107,23 +105,6 @@ def test_a_canary_stage_that_waits_ends_in_one_session(watch: Watch) -> None:
         (CLIENTS, CANDIDATE, "PASS")
     }
     assert len(changed(watch.folder)) == 8
-
-
-@pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in MINE])
-def test_a_fault_comes_to_its_declared_outcome(seven: Watch, fault: Fault) -> None:
-    """Seen since rewards came on, whatever the cluster as a whole shows; nothing is changed."""
-    network = seven.promotion.network
-    network.fault(f"{fault.name}@{fault.stage}")
-    try:
-        found, verdict, folder = seven.judged()
-    finally:
-        network.clear(fault.name)
-
-    assert found.outcome.value == fault.outcome, found.reason
-    assert verdict.exit_code is not ExitCode.PASSED
-    blamed = {row.subject for row in found.rows if row.outcome.value == fault.outcome}
-    assert f"vote_latency {fault.node}" in blamed
-    assert changed(folder) == []
 
 
 def test_holes_in_the_telemetry_prove_nothing(seven: Watch) -> None:

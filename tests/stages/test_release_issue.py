@@ -94,10 +94,10 @@ def test_a_second_attempt_updates_the_comment(network: RehearsalNetwork, forge: 
 
 
 @pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in MINE])
-def test_a_fault_comes_to_its_declared_outcome(
+def test_whatever_went_wrong_a_further_run_leaves_one_complete_comment(
     network: RehearsalNetwork, forge: Any, fault: Fault
 ) -> None:
-    """Whatever it is, there is at most one comment; repaired and tried again, one complete one."""
+    """And before it there is at most one."""
     network.fault(f"{fault.name}@development")
     standing, stage = post(network)
     left = len(forge.comments)
@@ -105,7 +105,7 @@ def test_a_fault_comes_to_its_declared_outcome(
     number = stage.verdict().attempt
     again, _ = post(network, attempt=number, retry_reason="it is repaired")
 
-    assert (standing.state, standing.outcome.value) == ("judged", fault.outcome)
+    assert standing.state == "judged"
     assert left <= 1
     assert again.outcome is Outcome.PASS
     (comment,) = forge.comments.values()

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from runbook_lib import playbook
@@ -73,6 +74,14 @@ def test_a_pass_verifies(operator: Operator, passed: tuple[Any, Path, Path]) -> 
     document = json.loads(ended.stdout)
     assert (ended.returncode, document["outcome"], document["verdict"]) == (0, "PASS", "PASS")
     assert {row["outcome"] for row in document["rows"]} == {"PASS"}
+
+
+def test_a_pass_pins_a_baseline_with_its_load(passed: tuple[Any, Path, Path]) -> None:
+    """Without the load a later baseline could be compared with nothing."""
+    schema = pq.read_schema(passed[2] / "metrics/baseline.parquet")
+
+    load = json.loads(schema.metadata[b"baseline"])["load"]
+    assert load == pytest.approx(0.8 * 18, rel=0.2)  # blocks/s of all nodes, 18 each
 
 
 def test_a_run_is_published_when_it_is_sealed(
@@ -284,6 +293,27 @@ def test_nbval_notices_a_changed_result(visitor: Operator) -> None:
     assert changed != text
     assert ended.returncode == 1
     assert ended.stdout.splitlines()[-1].startswith("2 failed, ")
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "seen"),
+    [
+        ("gate-flipped", 1, "FAIL at preflight.config-drift"),
+        ("operator-silent@development", 3, "nothing but PASS"),
+    ],
+)
+def test_a_rehearsal_with_a_fault_ends_by_whether_it_came_out_as_declared(
+    visitor: Operator, fault: str, code: int, seen: str
+) -> None:
+    """Nobody operates a node of development for us: what is not there breaks unnoticed."""
+    root = visitor.home / "network"
+    ended = visitor.run("runbook", "rehearse", "--json", "--until", "development",
+                        "--fault", fault, "--root", root)  # fmt: skip
+
+    document = json.loads(ended.stdout)
+    assert (ended.returncode, document["exit_code"]) == (code, code), ended.stderr
+    assert [(one["as_declared"], one["seen"]) for one in document["faults"]] == [(code != 3, seen)]
+    assert not (root / "prometheus" / "data").exists()  # embedded, whatever is on PATH
 
 
 @pytest.mark.servers

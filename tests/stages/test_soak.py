@@ -18,22 +18,17 @@ from runbook_lib.checks.soak import soak
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
 from runbook_lib.evidence.store import Store
-from runbook_lib.outcomes import CheckResult, Outcome
+from runbook_lib.outcomes import CheckResult
 from runbook_lib.params import TestnetParams
-from runbook_lib.rehearsal.faults.table import FAULTS, Fault
 from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode, Verdict
 
-from .faulting import EXIT, cases, opened
+from .faulting import opened
 from .servers import SERVERS
 
 SOAK = soak.item
-# An Alertmanager remembers a silence that is over: those come last.
-MINE = sorted(
-    (fault for fault in FAULTS.values() if fault.item == SOAK), key=lambda f: "silence" in f.name
-)
 
 
 def deploy(network: RehearsalNetwork) -> None:
@@ -230,17 +225,3 @@ def test_without_a_development_attempt_nothing_is_known(
     assert result.reason == (
         "v1.5.0/development: readable: expected an attempt that applied and passed, got none yet"
     )
-
-
-@pytest.mark.parametrize("fault", cases(MINE))
-def test_a_fault_comes_to_its_declared_outcome(soaked: RehearsalNetwork, fault: Fault) -> None:
-    """A gap, a silence and a restart nobody planned are not quiet."""
-    soaked.fault(f"{fault.name}@development")
-    try:
-        verdict, result, _ = judged(soaked)
-    finally:
-        soaked.clear(fault.name)
-
-    assert result.outcome.value == fault.outcome, result.reason
-    assert verdict.exit_code == EXIT[fault.outcome]
-    assert Outcome.PASS is not result.outcome

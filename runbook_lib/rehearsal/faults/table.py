@@ -47,6 +47,15 @@ class Fault:
         """Every item that must notice it, the one that it is about first."""
         return (self.item, *self.also)
 
+    def comes_with_change(self, stage: str) -> bool:
+        """Whether it begins with what the stage changes: an item that follows must notice it.
+
+        From the start on it would be part of the past that the change is compared with, or stop
+        the stage at a check before it. A dip that lasts would restart the watch for ever.
+        """
+        mine = any(item.startswith(f"{stage}.") for item in self.items)
+        return mine and self.item in _OBSERVING and self.name != "participation-dip"
+
 
 _DRIFT = "preflight.config-drift"
 _BINARY = "preflight.binary-verification"
@@ -89,6 +98,9 @@ _COUNCIL = "mainnet.recover.council"
 _REVERT = "development.recover.revert-build"
 _GATES_OFF = "canary.recover.disable-gates"
 _STALL = "mainnet.recover.stall"
+
+_OBSERVING = (_BASELINE, _GATE, _OBSERVE, _CLIENTS, _WATCH)
+"""Items that look at what their stage's change brought."""
 
 _ALL = (
     Fault("gate-flipped", _DRIFT, "FAIL", "a node runs with a gate on", "config"),

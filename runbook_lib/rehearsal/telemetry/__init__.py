@@ -3,5 +3,5 @@
 * ``recorder``: the nodes' series; ``history``: what a Prometheus holds of them, with its ``rules``
 * ``tsdb``, ``promql`` and what begins with its name: samples in memory, and expressions over them
 * ``servers``: the one or the other ``backends``, of ``embedded``, ``alertmanager`` in this process
-  or of ``processes`` that are handed the history by ``remote_write``
+  or of ``processes`` that read the history by ``remote``
 """

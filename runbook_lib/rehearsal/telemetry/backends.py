@@ -14,7 +14,7 @@ import yaml
 
 from ..chain.world import World
 from ..loopback import Address, Loopback, Scope, bind
-from . import processes, remote_write
+from . import processes, remote
 from .alertmanager import EmbeddedAlertmanager
 from .embedded import EmbeddedPrometheus
 from .history import History
@@ -22,14 +22,15 @@ from .recorder import JOB
 from .rules import Alert
 
 TICK_S = 1.0
-KEPT_MS = (
-    3 * 86_400_000
-)  # a real Prometheus is given no more: by default no runbook looks back longer
 HOLDS = timedelta(minutes=3)  # how long an alert is active without being posted again
 
 
 class Real:
-    """Server processes on random ports; Prometheus is restarted on a fresh directory each time."""
+    """Server processes on random ports; Prometheus reads the history from us, at ``own_url``.
+
+    It scrapes no more than whether nodes are up, and what it keeps is dropped when the clock runs
+    ahead. For the state of its alerts it must be started anew.
+    """
 
     def __init__(self, world: World, own_url: str) -> None:
         self._world = world
@@ -40,17 +41,28 @@ class Real:
             "alertmanager": processes.alertmanager(world.root / "alertmanager", free_port()),
         }
         self.urls = {name: server.url for name, server in self._servers.items()}
+        self._served: tuple[History | None, frozenset[str]] = None, frozenset()
         self.up("alertmanager")
 
     def publish(self, history: History) -> None:
-        """Take the history in first, alone: rules evaluated on half of it would be wrong."""
-        server = self._servers["prometheus"]
+        server, before = self._servers["prometheus"], self._served
+        with history.lock:
+            active = list(history.engine.active.values())
+            states = history.store.select("ALERTS_FOR_STATE", {})
+        waits = [alert for alert in active if alert.rule.wait_s]
+        self._served = history, frozenset(str(sorted(alert.labels.items())) for alert in active)
+        if self._served == before and not waits:
+            url = f"{server.url}/api/v1/admin/tsdb/delete_series"
+            everything = {"match[]": '{__name__=~".+"}'}
+            httpx.post(url, params=everything, timeout=10, trust_env=False).raise_for_status()
+            return
         server.stop()
         shutil.rmtree(self._root / "data", ignore_errors=True)
-        (self._root / "prometheus.yml").write_text("{}\n")
-        server.start()
-        remote_write.push(history.store, server.url, history.last - KEPT_MS)
-        server.stop()
+        if waits:  # alone: a rule evaluated before it knows since when would begin to wait
+            (self._root / "prometheus.yml").write_text("{}\n")
+            server.start()
+            remote.push(states, server.url)
+            server.stop()
         config = yaml.safe_dump(self._config(), sort_keys=False)
         (self._root / "prometheus.yml").write_text(config)
         server.start()
@@ -84,6 +96,7 @@ class Real:
         return {
             "global": {"scrape_interval": "5s", "evaluation_interval": evaluated},
             "rule_files": ["rules/*.y*ml"],
+            "remote_read": [{"url": f"http://{self._own}/read", "read_recent": True}],
             "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
             "scrape_configs": [{"job_name": JOB, "static_configs": targets}],
         }

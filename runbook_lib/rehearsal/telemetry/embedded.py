@@ -193,7 +193,7 @@ class EmbeddedPrometheus:
                     "scrapeInterval": "5s",
                     "scrapeTimeout": "5s",
                 }
-                for node in self.recorder.nodes(now)
+                for node in self.recorder.nodes(now, now)
                 for up in node.up(np.array([now])).tolist()
             ],
             "droppedTargets": [],

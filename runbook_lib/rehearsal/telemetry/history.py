@@ -14,10 +14,11 @@ from ..arrays import Floats, Instants
 from ..chain.timeline import LEAD_S
 from .recorder import LAST_SUCCESS, Recorder
 from .rules import Rule, RuleEngine
-from .tsdb import Store
+from .tsdb import KEPT_MS, Store
 
 TOLD_INSTANTS = (LAST_SUCCESS, "ALERTS_FOR_STATE")
 """Series whose values are instants of wall time themselves, in seconds."""
+PART = 720  # instants
 
 
 class History:
@@ -32,7 +33,8 @@ class History:
         self.last = 0
         self._events = len(recorder.world.events)
         now = recorder.world.clock.now()
-        self._lay(np.append(np.arange(recorder.origin, now - 1.0, step_s), now))
+        steps = np.arange(recorder.origin, now - 1.0, step_s)
+        self._lay(np.append(steps[steps > now - KEPT_MS / 1000.0], now))
 
     def holds(self, rules: list[Rule]) -> bool:
         """Whether it is still true: these are its rules, and nothing has altered the past since."""
@@ -63,8 +65,10 @@ class History:
                 self._lay(clock.offset + steps / 1000.0)
 
     def _lay(self, instants: Floats) -> None:
-        self.recorder.lay(self.store, instants)
-        offset = self.recorder.world.clock.offset
-        wall: Instants = np.round((instants - offset) * 1000.0).astype(np.int64)
-        self.engine.run(self.store, wall)
-        self.last = int(wall[-1])
+        """In parts: what one takes to compute is many times what it leaves."""
+        for part in np.array_split(instants, -(-len(instants) // PART)):
+            self.recorder.lay(self.store, part)
+            offset = self.recorder.world.clock.offset
+            wall: Instants = np.round((part - offset) * 1000.0).astype(np.int64)
+            self.engine.run(self.store, wall)
+            self.last = int(wall[-1])

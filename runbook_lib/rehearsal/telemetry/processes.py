@@ -77,6 +77,7 @@ def prometheus(root: Path, port: int) -> Server:
         f"--storage.tsdb.min-block-duration={KEEP}",
         f"--storage.tsdb.max-block-duration={KEEP}",
         "--web.enable-remote-write-receiver",
+        "--web.enable-admin-api",
         f"--web.listen-address=127.0.0.1:{port}",
         "--web.enable-lifecycle",
         # An alert that was pending or firing before a restart is so at once again.

@@ -19,7 +19,7 @@ import numpy as np
 from ..arrays import Flags, Floats, Indices, Instants
 from ..chain.timeline import QUORUM_MS, REPLAY_PERIOD_S, ROUND_MS, VOTE_MS, WITNESS_TOPICS, Timeline
 from ..chain.world import Event, World
-from .tsdb import Store, format_labels, format_value
+from .tsdb import Store, format_value
 
 JOB = "rpp-node"
 MINUTE_S = 60.0
@@ -37,6 +37,7 @@ SLOW_GOSSIP, DROP_PERIOD_S = 3.0, 120.0  # under faults: factor of latencies, pa
 SLOW_PROOFS = 40.0  # what the fault proof-slow multiplies verifying by
 LAST_SUCCESS = "timetoke_replay_last_success_timestamp"
 REPLAY_ERROR = {"reason": "stalled"}
+_NONE: Floats = np.empty(0)
 _P = "rpp_runtime_consensus_"
 _PROOF = {"proof_backend": "stwo", "proof_kind": "consensus", "proof_circuit": "consensus"}
 
@@ -54,12 +55,15 @@ class Row:
 
 
 class NodeTelemetry:
-    """The series of one node from ``origin`` up to ``end``."""
+    """The series of one node since ``origin``, to be read off from ``begin`` up to ``end``."""
 
-    def __init__(self, timeline: Timeline, index: int, origin: float, end: float) -> None:
+    def __init__(
+        self, timeline: Timeline, index: int, origin: float, begin: float, end: float
+    ) -> None:
         self.timeline = timeline
         self.index = index
         self.origin = origin
+        self.begin = begin
         self.end = end
         self.name = timeline.names[index]
         self.labels = {"job": JOB, "cluster": timeline.spec.name, "instance": self.name}
@@ -67,6 +71,7 @@ class NodeTelemetry:
         inner = timeline.starts[(timeline.starts > origin) & (timeline.starts < end)]
         edges = np.union1d(minutes[minutes > origin], inner)
         self._edges: Floats = np.concatenate(([origin], edges))
+        self._kept = self._read_off()
 
     def up(self, at: Floats) -> Flags:
         flags: Flags = self.timeline.up[self.timeline.segment(at), self.index]
@@ -153,24 +158,39 @@ class NodeTelemetry:
         when: Floats = self._edges[index] - (passed[index] - seconds)
         return when
 
+    def _read_off(self) -> Indices:
+        """The edges between which counters are read: since ``begin``, and around the node's starts."""
+        begun = np.maximum(np.unique(self.timeline.up_since[:, self.index]), self.origin)
+        instants = np.concatenate((begun, self._block_time(begun)))
+        around = np.searchsorted(self._edges, instants, side="right") - 1
+        around = np.clip(around, 0, len(self._edges) - 2)
+        first = np.searchsorted(self._edges, self._block_time(np.array([self.begin])), "right")
+        recent = np.arange(max(int(first[0]) - 1, 0), len(self._edges))
+        return np.unique(np.concatenate((around, around + 1, recent)))
+
     def _place(self, at: Floats) -> tuple[Indices, Floats]:
         """The minute that holds each instant, and how far into it."""
-        index = np.searchsorted(self._edges, at, side="right") - 1
-        index = np.clip(index, 0, len(self._edges) - 2)
-        length = self._edges[index + 1] - self._edges[index]
-        return index, np.clip((at - self._edges[index]) / length, 0.0, 1.0)
+        edges = self._edges[self._kept]
+        index = np.searchsorted(edges, at, side="right") - 1
+        index = np.clip(index, 0, len(edges) - 2)
+        length = edges[index + 1] - edges[index]
+        return index, np.clip((at - edges[index]) / length, 0.0, 1.0)
 
     @cached_property
     def _counters(self) -> dict[bool, tuple[list[Row], Floats, Flags]]:
         """Every counter and histogram, by whether it is paced.
 
-        With the rows: their values (edges x rows), and which of them count whole things.
+        With the rows: their values (kept edges x rows), and which of them count whole things.
         """
-        rows = [*self._consensus(), *self._vrf(), *self._proofs(), *self._traffic()]
+        rows = [
+            replace(row, values=row.values[self._kept])
+            for rows in (self._consensus(), self._vrf(), self._proofs(), self._traffic())
+            for row in rows
+        ]
         kinds = {paced: [row for row in rows if row.paced is paced] for paced in (True, False)}
         return {
             paced: (
-                found,
+                [replace(row, values=_NONE) for row in found],
                 np.stack([row.values for row in found], axis=1),
                 np.array([row.whole for row in found]),
             )
@@ -390,22 +410,22 @@ class Recorder:
     def __init__(self, world: World, origin: float) -> None:
         self.world = world
         self.origin = origin
-        self._known: dict[str, tuple[list[Event], float, list[NodeTelemetry]]] = {}
+        self._known: dict[str, tuple[list[Event], list[NodeTelemetry]]] = {}
 
-    def nodes(self, until: float) -> list[NodeTelemetry]:
+    def nodes(self, since: float, until: float) -> list[NodeTelemetry]:
         """A cluster's computed anew when something has happened there, or a while has passed."""
-        return [node for name in self.world.clusters for node in self._nodes(name, until)]
+        return [node for name in self.world.clusters for node in self._nodes(name, since, until)]
 
-    def _nodes(self, cluster: str, until: float) -> list[NodeTelemetry]:
+    def _nodes(self, cluster: str, since: float, until: float) -> list[NodeTelemetry]:
         own = self.world.events_of(cluster)
-        events, end, nodes = self._known.get(cluster, ([], 0.0, []))
-        if events != own or until > end:
+        events, nodes = self._known.get(cluster, ([], []))
+        if events != own or since < nodes[0].begin or until > nodes[0].end:
             timeline, end = Timeline(self.world, cluster), until + AHEAD_S
             nodes = [
-                NodeTelemetry(timeline, index, self.origin, end)
+                NodeTelemetry(timeline, index, self.origin, since, end)
                 for index in range(len(timeline.names))
             ]
-            self._known[cluster] = own, end, nodes
+            self._known[cluster] = own, nodes
         return nodes
 
     def lay(self, store: Store, instants: Floats) -> None:
@@ -415,22 +435,15 @@ class Recorder:
         # Scrapes come oftener than what they bring is laid: their age is small whenever one asks.
         scrapes = np.union1d(instants, np.arange(instants[0], instants[-1], SCRAPED_S))
         scraped: Instants = np.round((scrapes - offset) * 1000.0).astype(np.int64)
-        for node in self.nodes(float(instants[-1])):
+        for node in self.nodes(float(instants[0]), float(instants[-1])):
             up = {"__name__": "up", **node.labels}
             store.append(up, scraped, node.up(scrapes).astype(float))
             for row, values, there in node.samples(instants, offset):
                 labels = {"__name__": row.name, **node.labels, **row.labels}
                 store.append_while(labels, wall, values, there)
 
-    def exposition(self, name: str) -> str | None:
-        """What a scrape of that node reads now, None when it is down. KeyError: no such node."""
+    def is_up(self, name: str) -> bool:
+        """Whether a node is up now. KeyError: no such node."""
         now = self.world.clock.now()
-        instants = np.array([now])
-        node = {each.name: each for each in self.nodes(now)}[name]
-        if not node.up(instants)[0]:
-            return None
-        return "".join(
-            f"{row.name}{format_labels(row.labels)} {format_value(values[0])}\n"
-            for row, values, there in node.samples(instants, self.world.clock.offset)
-            if there[0]
-        )
+        node = {each.name: each for each in self.nodes(now, now)}[name]
+        return bool(node.up(np.array([now]))[0])

@@ -1,8 +1,8 @@
 """Prometheus and Alertmanager of the rehearsal, real or embedded, on the same data.
 
 History is laid from a fixed origin up to the wall's now, with what every loaded rule would have
-made of it; from then on the real Prometheus scrapes the nodes and the embedded one reads them. The
-sample of rehearsal time t lies at wall time t - offset.
+made of it, and goes on from then: the embedded Prometheus holds it, the real one reads it from us.
+The sample of rehearsal time t lies at wall time t - offset.
 """
 
 from __future__ import annotations
@@ -24,11 +24,13 @@ from starlette.routing import Route
 
 from ..chain.world import World
 from ..loopback import Loopback
-from . import backends, processes, rules
+from . import backends, rules
 from .alertmanager import default_config
+from .embedded import SCRAPE_MS
 from .history import History
 from .recorder import Recorder
 
+Servers = Literal["embedded", "real"]
 SPAN_S = 6 * 3600.0
 STEP_S = 60.0
 SETTLED_S = 15.0
@@ -61,17 +63,13 @@ class TelemetryServers:
     def __init__(
         self,
         world: World,
-        kind: Literal["auto", "real", "embedded"] = "auto",
+        kind: Servers = "embedded",
         *,
         span_s: float = SPAN_S,
         step_s: float = STEP_S,
         origin: float | None = None,
     ) -> None:
-        installed = all(processes.binary(name) for name in ("prometheus", "alertmanager"))
-        if kind == "real" and not installed:
-            raise FileNotFoundError("servers: expected prometheus and alertmanager on PATH")
-        real = installed and kind != "embedded"
-        self.kind: Literal["real", "embedded"] = "real" if real else "embedded"
+        self.kind = kind
         self.world = world
         self.step_s = step_s
         genesis = min(cluster.genesis for cluster in world.clusters.values())
@@ -221,13 +219,18 @@ class TelemetryServers:
             client.post("/alerts", json=over + holds).raise_for_status()
 
     def _own_app(self) -> Starlette:
-        """What the servers themselves need: the nodes' metrics, and a pager that takes notes."""
+        """What the servers themselves need: nodes, the history, and a pager that takes notes."""
 
         async def metrics(request: Request) -> Response:
-            text = self._recorder.exposition(request.path_params["node"])
-            if text is None:
-                return PlainTextResponse("down", status_code=503)
-            return PlainTextResponse(text, media_type="text/plain; version=0.0.4")
+            up = self._recorder.is_up(request.path_params["node"])
+            return PlainTextResponse("", status_code=200 if up else 503)
+
+        async def read(request: Request) -> Response:
+            from .remote import HEADERS, read  # pyarrow: only when a real Prometheus asks
+
+            # Not in threads: each would keep the memory that one takes.
+            answer = read(self._history, SCRAPE_MS, await request.body())
+            return Response(answer, headers=HEADERS)
 
         async def pager(request: Request) -> Response:
             page = json.loads(await request.body())
@@ -237,6 +240,7 @@ class TelemetryServers:
 
         routes: list[Any] = [
             Route("/metrics/{node}", metrics),
+            Route("/read", read, methods=["POST"]),
             Route("/pager", pager, methods=["POST"]),
         ]
         return Starlette(routes=routes)

@@ -16,6 +16,7 @@ STALE = np.array([0x7FF0000000000002], dtype=np.uint64).view(np.float64)[0]
 """The value that ends a series (Prometheus' staleness marker): a NaN of its own."""
 _STALE_BITS = STALE.view(np.uint64)
 ROUNDING = 1e-9
+KEPT_MS = 3 * 86_400_000  # by default no runbook looks back longer
 Matches = Callable[[str], bool]
 
 
@@ -44,15 +45,23 @@ class Series:
 
 
 class _Growing:
-    """A series with room for more, so that samples can come one by one; its clock is the store's."""
+    """A series with room for more, so that samples can come one by one; its clock is the store's.
+
+    Instants are counted from its oldest: of some days, so that half the bytes will do.
+    """
 
     def __init__(self, labels: Labels, times: Instants, values: Floats) -> None:
-        self.labels, self.size = dict(labels), len(times)
-        self._times, self._values = times.copy(), values.copy()
+        self.labels, self.size, self._begin = dict(labels), len(times), times[0]
+        self._times, self._values = (times - self._begin).astype(np.int32), values.copy()
 
     @property
     def times(self) -> Instants:
-        return self._times[: self.size]
+        times: Instants = self._begin + self._times[: self.size]
+        return times
+
+    @property
+    def newest(self) -> int:
+        return int(self._begin) + int(self._times[self.size - 1])
 
     @property
     def values(self) -> Floats:
@@ -66,7 +75,7 @@ class _Growing:
 
     def extend(self, times: Instants, values: Floats) -> None:
         """Append what is newer."""
-        newest, last = self._times[self.size - 1], self._values[self.size - 1]
+        newest, last = self.newest, self._values[self.size - 1]
         if times[0] <= newest:
             new = times > newest
             times, values = times[new], values[new]
@@ -76,11 +85,18 @@ class _Growing:
             values = np.where(fell & (values > last * (1 - ROUNDING)), last, values)
         end = self.size + len(times)
         if end > len(self._times):
-            for room in ("_times", "_values"):
-                grown = np.empty(2 * end, getattr(self, room).dtype)
-                grown[: self.size] = getattr(self, room)[: self.size]
-                setattr(self, room, grown)
-        self._times[self.size : end], self._values[self.size : end] = times, values
+            old = int(self.times.searchsorted(times[-1] - KEPT_MS))
+            end -= old
+            for name in ("_times", "_values"):
+                held = getattr(self, name)  # in place, if there is room
+                room = held if end <= len(held) else np.empty(end + end // 8, held.dtype)
+                room[: self.size - old] = held[old : self.size]
+                setattr(self, name, room)
+            self.size -= old
+            oldest = self._times[0] if self.size else times[0] - self._begin
+            self._times[: self.size] -= oldest
+            self._begin = self._begin + oldest
+        self._times[self.size : end], self._values[self.size : end] = times - self._begin, values
         self.size = end
 
 
@@ -147,7 +163,7 @@ class Store:
     @property
     def last(self) -> int:
         """Instant of the newest sample, ms; 0 when there is none."""
-        newest = (s.times[-1] for family in self._by_name.values() for s in family.values())
+        newest = (s.newest for family in self._by_name.values() for s in family.values())
         return int(max(newest, default=-self._moved)) + self._moved
 
 
@@ -160,13 +176,3 @@ def format_value(value: float) -> str:
     if value and not 1e-6 <= abs(value) < 1e21:
         return re.sub(r"e([+-])0?(\d)$", r"e\g<1>0\2", repr(value))
     return np.format_float_positional(value, trim="-")
-
-
-def format_labels(labels: Labels) -> str:
-    """``{a="b",...}`` without the metric name; quotes, backslashes and newlines escaped."""
-    pairs = [
-        '{}="{}"'.format(key, value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n"))
-        for key, value in sorted(labels.items())
-        if key != "__name__"
-    ]
-    return "{" + ",".join(pairs) + "}" if pairs else ""

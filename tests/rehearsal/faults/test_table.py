@@ -18,6 +18,23 @@ def test_every_fault_belongs_to_an_item_of_the_playbook() -> None:
     assert {item for fault in FAULTS.values() for item in fault.items} == set(playbook.ITEMS)
 
 
+@pytest.mark.parametrize(
+    ("fault", "stage", "so"),
+    [
+        ("vrf-low", "development", True),
+        ("vrf-low", "testnet", False),
+        ("gossip-slow", "testnet", True),
+        ("page-during-soak", "testnet", False),
+        ("slashing", "canary", True),
+        ("rewards-stall", "mainnet", True),
+        ("canary-slow", "mainnet", False),
+    ],
+)
+def test_what_a_change_is_to_bring_comes_with_it(fault: str, stage: str, so: bool) -> None:
+    """At a stage with an item that looks back at its change; elsewhere from the start on."""
+    assert FAULTS[fault].comes_with_change(stage) is so
+
+
 @pytest.mark.parametrize("item", playbook.ITEMS)
 def test_every_item_can_fail_and_be_inconclusive(item: str) -> None:
     """An item that no fault turns red is a gate that cannot fail."""

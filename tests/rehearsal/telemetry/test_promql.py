@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from runbook_lib.rehearsal.telemetry import backends, processes, remote_write
+from runbook_lib.rehearsal.telemetry import backends, processes, remote
 from runbook_lib.rehearsal.telemetry.promql import BadQuery, Unsupported, Vector, evaluate
 from runbook_lib.rehearsal.telemetry.tsdb import STALE, Store
 
@@ -147,7 +147,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterat
     server = processes.prometheus(root, backends.free_port())
     server.start()
     try:
-        remote_write.push(store, server.url, 0)
+        remote.push(store, server.url)
         with httpx.Client(base_url=server.url, trust_env=False) as client:
             yield client
     finally:

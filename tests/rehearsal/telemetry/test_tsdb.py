@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.rehearsal.telemetry.tsdb import Store, format_labels, format_value
+from runbook_lib.rehearsal.telemetry.tsdb import KEPT_MS, Store, format_value
 
 
 @pytest.mark.parametrize(
@@ -37,14 +37,6 @@ def test_a_printed_value_reads_as_the_same_number(value: float) -> None:
     assert float(format_value(value)) == value
 
 
-def test_labels_are_escaped_and_the_name_left_out() -> None:
-    """Quotes, backslashes and newlines as the exposition format wants them."""
-    labels = {"__name__": "x", "b": 'a"\\\n', "a": "1"}
-
-    assert format_labels(labels) == '{a="1",b="a\\"\\\\\\n"}'
-    assert format_labels({"__name__": "x"}) == ""
-
-
 def test_the_first_sample_of_an_instant_stays() -> None:
     """What comes again, or too late, is dropped."""
     store = Store()
@@ -69,3 +61,17 @@ def test_a_series_that_ends_is_marked_once() -> None:
     assert series.times.tolist() == [1, 2, 3]
     assert series.is_stale().tolist() == [False, False, True]
     assert series.samples().times.tolist() == [1, 2]
+
+
+def test_what_nobody_looks_back_to_is_dropped() -> None:
+    """The days that are kept stay as they were, and at most as much again."""
+    store, begin, hour = Store(), 1_700_000_000_000, 3_600_000
+    for day in range(40):
+        times = begin + day * 24 * hour + np.arange(0, 24 * hour, hour)
+        store.append({"__name__": "x"}, times, times / 1000.0)
+    (series,) = store
+
+    assert KEPT_MS <= series.times[-1] - series.times[0] <= KEPT_MS * 2
+    assert (np.diff(series.times) == hour).all()
+    assert (series.values == series.times / 1000.0).all()
+    assert series.times[-1] == store.last == times[-1]

@@ -1,0 +1,19 @@
+"""``python -m tests.net.freeze [GROUP | ITEM | NOTEBOOK ...]``: write the outcomes that the matrix is held to.
+
+A change of ``outcomes.json`` is a decision, and the commit that makes it says why.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from .matrix import GROUPS, freeze
+from .practice import Practice
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder, Practice(Path(folder)) as practice:
+        os.environ.update(practice.network.env)
+        freeze(practice, sys.argv[1:] or list(GROUPS), lambda text: print(text, flush=True))

@@ -1,0 +1,54 @@
+"""Every fault at every item that must notice it: the frozen outcome, exit code and subject."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from .matrix import GROUPS, Case, came_out, came_to, cases, frozen, healthy, meet, without_fault
+from .practice import Practice
+
+LONGEST_FIRST = GROUPS[::-1]
+EVERY = [case for group in LONGEST_FIRST for case in cases(group)]
+
+
+@pytest.fixture(scope="session")
+def practice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Practice]:
+    """One practice network a worker, and one release that is carried as far as its tests need."""
+    with Practice(tmp_path_factory.mktemp("practice")) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def environment(practice: Practice, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs a notebook here has the network's tokens; other tests of the worker have not."""
+    for name, value in practice.network.env.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, id=f"{case.group}:{case.key}") for case in EVERY]
+)
+def test_a_fault_comes_to_its_frozen_outcome(practice: Practice, case: Case) -> None:
+    """The item notices, as the table of faults declares it."""
+    run = meet(practice, case)
+
+    assert came_to(run, case.item) == frozen()[case.key], run.verdict
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, id=f"{group}:{name}")
+        for group in LONGEST_FIRST
+        for name in healthy(group)
+    ],
+)
+def test_without_a_fault_every_item_comes_to_its_frozen_outcome(
+    practice: Practice, name: str
+) -> None:
+    """The release on which every fault is noticed is a healthy one without them."""
+    run = without_fault(practice, name)
+
+    assert came_out(run) == frozen()[name], run.verdict
