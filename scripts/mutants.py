@@ -21,7 +21,7 @@ LEAVE = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", ".reh
 GROUPS = {
     "outcomes": (
         "outcomes verdicts evidence/standing",
-        "test_outcomes evidence/test_standing changes/test_good test_waivers test_stage",
+        "test_outcomes evidence/test_standing changes/test_good test_guards test_waivers test_stage",
     ),
     "prerequisites": (
         "guards evidence/order admission",
@@ -122,7 +122,7 @@ def killed_by(group: str, file: Path | None = None, text: str = "") -> str:
         origin = fails(copy, ["-c", where], 60)
         if not origin.startswith(str(copy)):
             raise SystemExit(f"expected the tests to import {copy}, got {origin}")
-        for names, limit in ((GROUPS[group][1].split(), 600), (NET, 1200)):
+        for names, limit in ((GROUPS[group][1].split(), 1800), (NET, 7200)):
             tests = [f"tests/{name}.py" for name in names]
             pytest = ["-m", "pytest", "-xq", "-p", "no:cacheprovider", *tests]
             if found := fails(copy, pytest, limit):
