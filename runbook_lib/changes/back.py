@@ -31,10 +31,14 @@ from .undone import Undone, file_of, undone
 
 @dataclass(frozen=True)
 class Builds:
-    """The file of each build by digest; None where the site has none. ``now`` is the undone one."""
+    """The file of each build by digest; None where the site has none. ``now`` is the undone one.
+
+    On ``staged`` nodes something else may lie in place than what runs.
+    """
 
     files: dict[str, Artifact | None]
     now: Artifact | None
+    staged: frozenset[str] = frozenset()
 
 
 def go_back(context: Context, applier: Applier) -> list[Row]:
@@ -47,6 +51,7 @@ def go_back(context: Context, applier: Applier) -> list[Row]:
     builds = Builds(
         {digest: artifact_or_none(context, digest) for digest in sorted(digests)},
         made.plan.artifact if made is not None else None,
+        made.staged() if made is not None else frozenset(),
     )
     context.scope.now()
     ours = [wave for wave in phase.waves if phase.node(wave[0]).control == "ours"]
@@ -96,7 +101,8 @@ def _tried(row: Row) -> Row:
 
 def _node(context: Context, applier: Applier, node: NodePlan, builds: Builds) -> list[Row]:
     """Take one node of ours back, unless it is; what cannot be done is a row."""
-    if runs_as_planned(context, node):
+    settled = node.node not in builds.staged or _was_taken_back(context, applier, node.node)
+    if settled and runs_as_planned(context, node):
         rows = read_back(context, node)
         applier.verified(node.node, node.after, BACK)
         return rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from ..clusters import Node
 from ..context import Context
@@ -15,22 +16,34 @@ from ..sources.process import Ended
 from .apply import POLL_S, Applier, Step
 from .targets import keep_target, rendered
 
+REMOVE = "deprovision"
+
 
 def provision_and_remove(context: Context, applier: Applier, profile: Profile) -> list[Row]:
-    """Rows of one provisioning; the node is removed also when it came up wrong."""
-    name = "rehearsal-" + re.sub(r"[^a-z0-9]+", "-", context.attempt_name.lower()).strip("-")
+    """Rows of one provisioning; the node is removed also when it came up wrong.
+
+    A further try takes a node of another name where an earlier one began to remove its own.
+    """
     cluster, commands = context.cluster_name, context.commands
+    base = "rehearsal-" + re.sub(r"[^a-z0-9]+", "-", context.attempt_name.lower()).strip("-")
+    name, number = base, 1
+
+    def remove_it(lock: int, outputs: Path) -> Ended:
+        return commands.deprovision(cluster, name, lock=lock, outputs=outputs)
+
+    removed = {body["node"] for body in applier.steps() if body["step"] == REMOVE}
+    while name in removed:  # of an earlier try: there is nothing left of it to be read back
+        if not applier.step(Step(name, REMOVE, remove_it)):
+            return applier.rows
+        number += 1
+        name = f"{base}-{number}"
     config = keep_target(context, name, *_config(context, profile))
     make = Step(
         name,
         "provision",
         lambda lock, outputs: commands.provision(cluster, name, config, lock=lock, outputs=outputs),
     )
-    remove = Step(
-        name,
-        "deprovision",
-        lambda lock, outputs: commands.deprovision(cluster, name, lock=lock, outputs=outputs),
-    )
+    remove = Step(name, REMOVE, remove_it)
     if applier.step(make):
         applier.rows += _read_back(context, applier, make, profile)
     if applier.step(remove):

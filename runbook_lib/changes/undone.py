@@ -39,6 +39,15 @@ class Undone:
         ]
         return found[-1] if found else None
 
+    def staged(self) -> frozenset[str]:
+        """Nodes on which something may lie in place that their next restart would take up."""
+        last = {entry.body["node"]: entry.body for entry in self.entries if entry.kind == "step"}
+        return frozenset(
+            node
+            for node, body in last.items()
+            if not (body["step"].startswith("restart") and body["phase"] == "done")
+        )
+
     def half_done(self) -> list[tuple[str, str, str]]:
         """(item, node, step) of every step that began and has no end in its journal."""
         ended: dict[tuple[str, str, str], bool] = {}

@@ -1,12 +1,13 @@
 """An apply on a small rehearsal network without telemetry, and its recovery, cell by cell.
 
-``python recovering.py STAGE PARAMS.json`` does the same in a process of its own, which a test kills
-or holds up as in ``activation.py``.
+``python recovering.py STAGE PARAMS.json`` does the same in a process of its own. ``PAUSE_AT=N``: as
+the N-th entry of this run has been appended it says so and waits for its input.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -27,6 +28,7 @@ from runbook_lib.changes.targets import TURNS
 from runbook_lib.checks import development, recovery
 from runbook_lib.checks.rollouts import rollout
 from runbook_lib.errors import StageRefused
+from runbook_lib.evidence.record import Entry, Record
 from runbook_lib.outcomes import CheckResult
 from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.rehearsal.network import RehearsalNetwork
@@ -208,15 +210,29 @@ def until(holds: Callable[[], Any], what: str, within: float = 60.0) -> None:
         time.sleep(0.05)
 
 
-def main() -> int:
-    from activation import watch_appends  # beside this file
+def pause() -> None:
+    """Count what is appended from here on, and wait at the entry that the environment names."""
+    append, left = Record.append, int(os.environ.get("PAUSE_AT", "0"))
 
+    def counted(self: Record, kind: str, body: dict[str, Any]) -> Entry:
+        nonlocal left
+        entry = append(self, kind, body)
+        left -= 1
+        if left == 0:
+            print("paused", flush=True)
+            sys.stdin.readline()
+        return entry
+
+    Record.append = counted  # type: ignore[method-assign]
+
+
+def main() -> int:
     with pytest.MonkeyPatch.context() as patch:
         declare(patch)
         runbook, params = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
         stage = open_stage(runbook, **params)
         print("opened", flush=True)
-        watch_appends()
+        pause()
         try:
             if runbook in playbook.RECOVERY:
                 stage.plan(recovery.plan)

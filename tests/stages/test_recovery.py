@@ -18,7 +18,6 @@ from runbook_lib.evidence.publish import publish
 from runbook_lib.evidence.record import Entry, Record
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome, Row, unknown_row
-from runbook_lib.rehearsal.faults.table import FAULTS
 from runbook_lib.rehearsal.network import RehearsalNetwork
 
 from .recovering import (
@@ -279,21 +278,6 @@ def test_without_the_previous_artifact_the_gates_are_off_all_the_same(
     assert str(rows["previous artifact"].observed).startswith("previous artifact missing; ")
     assert rows["config"].outcome is PASS
     assert made.gates("mainnet")["main-3"] is False
-
-
-@pytest.mark.parametrize("name", ["build-sticks", "gate-sticks", "previous-artifact-missing"])
-def test_what_is_proven_wrong_fails(
-    prepare: Callable[[str], Recovering], network: RehearsalNetwork, name: str
-) -> None:
-    """As the table of faults declares it, of the item that it names."""
-    stage = FAULTS[name].item.partition(".")[0]
-    made = prepare(stage)
-    applied(made, stage)
-    with fault(network, f"{name}@{stage}"):
-        verdict, _ = made.recover(stage)
-
-    assert back(verdict).item == FAULTS[name].item
-    assert back(verdict).outcome.value == FAULTS[name].outcome, back(verdict).reason
 
 
 def test_operators_are_told_by_what_works(

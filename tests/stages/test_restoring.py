@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +12,7 @@ import pytest
 
 from runbook_lib.changes.apply import Applier, Change
 from runbook_lib.changes.storage import plan_storage
+from runbook_lib.checks import restoring
 from runbook_lib.checks.restoring import storage_rows
 from runbook_lib.context import Context
 from runbook_lib.outcomes import CheckResult, Outcome
@@ -23,17 +20,21 @@ from runbook_lib.params import RecoveryParams
 from runbook_lib.rehearsal.chain.world import OPERATORS
 from runbook_lib.rehearsal.faults.table import FAULTS
 from runbook_lib.rehearsal.network import RehearsalNetwork
-from runbook_lib.rehearsal.nodes import storage
 from runbook_lib.stage import open_stage
 
 from .conftest import entries
-from .restoring import CHANGES
 
 SIZES = {"development": 4, "testnet": 2, "mainnet": 5}
 STEPS = [
     "verify-snapshot", "stop", "prove-stopped", "inspect-wal",
     "keep-aside", "restore", "replay-proofs", "start",
 ]  # fmt: skip
+CHANGES = {
+    "development": restoring.restore_state,
+    "testnet": restoring.storage,
+    "canary": restoring.halt_fallback,
+    "mainnet": restoring.restore,
+}
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 
 
@@ -212,57 +213,6 @@ def test_a_fault_has_its_declared_outcome(site: Site, name: str) -> None:
 RESTORED = (
     "node-will-not-start", "wrong-state-root", "proof-replay-fails", "replay-unreadable",
 )  # fmt: skip
-
-
-# --- killed ---------------------------------------------------------------------------------------
-
-PAIR = ["dev-1", "dev-2"]
-LAST = 36  # entries that such a recovery appends
-
-
-def killed(site: Site, tmp_path: Path, at: int) -> int:
-    """A recovery of two nodes, killed as its entry ``at`` is on disk; its process' exit code."""
-    params = tmp_path / "params.json"
-    params.write_text(json.dumps(site.params("development", nodes=PAIR)))
-    script = str(Path(__file__).with_name("restoring.py"))
-    done = subprocess.run(
-        [sys.executable, script, "development", str(params)],
-        env={**os.environ, "KILL_AT": str(at)}, capture_output=True, check=False, timeout=120,
-    )  # fmt: skip
-    return done.returncode
-
-
-@pytest.mark.parametrize(
-    "at",
-    [pytest.param(n, marks=[] if n in (9, 21, 29) else pytest.mark.torture)
-     for n in range(1, LAST + 1)],
-)  # fmt: skip
-def test_a_killed_recovery_goes_on_where_it_stopped(site: Site, tmp_path: Path, at: int) -> None:
-    """One end whatever was killed: each node restored once, its old data kept once, and whole."""
-    code = killed(site, tmp_path, at)
-    result, folder = site.recover("development", nodes=PAIR, attempt=1)
-
-    assert (code, result.outcome, wrong(result)) == (-9, PASS, [])
-    assert sorted(site.restores()) == PAIR
-    assert site.up("development") == site.ours("development")
-    for node in PAIR:
-        [label] = site.kept(node)
-        kept = site.data(node).with_name("kept") / label
-        records, problem = storage.read_wal(kept / storage.WAL)
-        assert (len(records), problem) == (storage.RECORDS, "")
-    journal = [e["body"] for e in entries(folder) if e["kind"] == "step"]
-    done = Counter((e["node"], e["step"]) for e in journal if e["phase"] == "done")
-    assert done == {(node, step): 1 for node in PAIR for step in STEPS}
-
-
-def test_a_recovery_of_another_attempt_loses_nothing(site: Site, tmp_path: Path) -> None:
-    """It knows nothing of the one that was killed, and finds what it left behind."""
-    killed(site, tmp_path, 25)
-    kept = {node: site.kept(node) for node in PAIR}
-    result, _ = site.recover("development", nodes=PAIR)
-
-    assert (result.outcome, wrong(result)) == (PASS, [])
-    assert all(set(kept[node]) <= set(site.kept(node)) for node in PAIR)
 
 
 # --- not needed, undecided, together ----------------------------------------------------------------

@@ -103,50 +103,6 @@ def test_a_live_apply_stops_before_its_next_step(prepare: Callable[[str], Recove
     assert len(steps(forward, "intent")) == changed
 
 
-@pytest.mark.parametrize("entry", [3, pytest.param(6, marks=pytest.mark.torture)])
-def test_a_killed_apply_is_taken_over_and_its_half_done_step_inspected(
-    prepare: Callable[[str], Recovering], entry: int
-) -> None:
-    """The step that began and has no end is named, and the node is what it was."""
-    made = prepare("canary")
-    with start(made, "canary", KILL_AT=str(entry)) as apply:
-        apply.communicate(timeout=60)
-    forward = made.network.root / "store" / made.release / "canary" / "0002"
-    half = sorted(set(steps(forward, "intent")) - set(steps(forward)))
-
-    verdict, _ = made.recover("canary")
-
-    found = back(verdict)
-    assert (apply.returncode, found.outcome) == (-9, PASS), found.reason
-    inspected = [
-        row.what for row in found.rows if row.expected == "inspected, as it began and did not end"
-    ]
-    assert inspected == [f"{step} of {made.release}/canary/0002" for _, step in half]
-    assert not any(made.gates("mainnet").values())
-
-
-def points() -> list[Any]:
-    """Journal entries of a recovery: one in `make test`, all of them in torture."""
-    quick = {2, 5}
-    torture = pytest.mark.torture
-    return [n if n in quick else pytest.param(n, marks=torture) for n in range(1, 13)]
-
-
-@pytest.mark.parametrize("entry", points())
-def test_a_killed_recovery_goes_on(prepare: Callable[[str], Recovering], entry: int) -> None:
-    """At whatever entry: one end state, and what was done is read back, not done again."""
-    made = prepare("canary")
-    applied(made, "canary")
-    with start(made, "canary_recovery", KILL_AT=str(entry)) as killed:
-        killed.communicate(timeout=60)
-
-    verdict, folder = made.recover("canary", attempt=1)
-
-    assert (killed.returncode, back(verdict).outcome) == (-9, PASS), back(verdict).reason
-    assert not any(made.gates("mainnet").values())
-    assert len(set(steps(folder))) == len(steps(folder))
-
-
 def test_a_hung_command_of_the_apply_is_ended(prepare: Callable[[str], Recovering]) -> None:
     """Once the patience for it is used up; the record says which."""
     made = prepare("canary")

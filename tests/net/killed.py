@@ -1,0 +1,162 @@
+"""Runs the code cells of shipped notebooks, each run a process that is killed where it is told.
+
+``python killed.py`` imports once what runs import, then forks: each line on its input is a list of
+runs ``{"notebook", "params", "kill"}`` that begin at once, or of commands ``{"argv"}``. A line on
+its output is the list of their ends ``{"code", "said"}``, once they and whatever they left at work
+have ended. A run ends as its notebook would: 0 where no cell raised, else the ``exit_code`` of what
+one raised.
+
+``kill`` is what an entry of the record must hold (its body's fields beside its kind): the run is
+killed (SIGKILL, or ``signal``) as such an entry is on disk. With ``arm`` it is not: that is written to the file
+``armed``, with the run's process id, for ``gate.sh`` to kill it around its next command. With
+``within_s`` it is killed so many seconds after its begin, unless it has ended.
+"""
+
+from __future__ import annotations
+
+import ast
+import ctypes
+import importlib
+import json
+import os
+import runpy
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+RECORD = "record.jsonl"
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def kill_at(point: dict[str, Any], armed: Path) -> None:
+    """Watch what is synced to disk: a record is, after each entry."""
+    if "within_s" in point:
+        kill = threading.Timer(point["within_s"], os.kill, (os.getpid(), signal.SIGKILL))
+        kill.daemon = True
+        kill.start()
+        return
+    fsync, arm, mutex = os.fsync, point.pop("arm", ""), threading.Lock()
+    how = point.pop("signal", signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell's job ignores it
+
+    def watched(descriptor: int) -> None:
+        fsync(descriptor)
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        if path.name != RECORD:
+            return
+        entry = json.loads(path.read_bytes().splitlines()[-1])
+        with mutex:
+            if point and point.items() <= {**entry["body"], "kind": entry["kind"]}.items():
+                point.clear()
+                if not arm:
+                    os.kill(os.getpid(), how)
+                    return
+                armed.with_suffix(".new").write_text(f"{arm} {os.getpid()}\n")
+                armed.with_suffix(".new").rename(armed)
+
+    os.fsync = watched
+
+
+def cells(notebook: Path, params: dict[str, Any]) -> list[dict[str, Any]]:
+    """Its cells with the parameters behind those that it declares, as papermill puts them."""
+    found = json.loads(notebook.read_bytes())["cells"]
+    at = 1 + next(i for i, c in enumerate(found) if "parameters" in c["metadata"].get("tags", ()))
+    text = "".join(f"{name} = {value!r}\n" for name, value in params.items())
+    injected = {
+        "cell_type": "code",
+        "id": "injected",
+        "metadata": {"tags": ["injected-parameters"]},
+    }
+    return [*found[:at], {**injected, "source": text}, *found[at:]]
+
+
+def play(source: str, names: dict[str, Any]) -> Any:
+    """Run one cell; what its last expression comes to."""
+    tree = ast.parse(source)
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    exec(compile(tree, "<cell>", "exec"), names)
+    return eval(compile(ast.Expression(last.value), "<cell>", "eval"), names) if last else None
+
+
+def run(notebook: Path, params: dict[str, Any], without: Sequence[str]) -> int:
+    names: dict[str, Any] = {}
+    played, code = cells(notebook, params), 0
+    for number, cell in enumerate(played, start=1):
+        if cell["cell_type"] != "code" or "".join(cell["source"]) in without:
+            continue
+        cell |= {"execution_count": number, "outputs": []}
+        try:
+            shown = play("".join(cell["source"]), names)
+        except Exception as error:
+            code = getattr(error, "exit_code", 3)
+            print(traceback.format_exc())
+            break
+        if hasattr(shown, "_repr_mimebundle_"):
+            data, metadata = shown._repr_mimebundle_()
+            output = {"output_type": "display_data", "data": data, "metadata": metadata}
+            cell["outputs"].append(output)
+    stage = names.get("stage")
+    if stage is not None:
+        book = {**json.loads(notebook.read_bytes()), "cells": played}
+        (stage.folder / notebook.name).write_text(json.dumps(book))
+        stage.close()
+    return code
+
+
+def fork(given: dict[str, Any]) -> tuple[int, Any]:
+    """A run in a process of its own, and the file that holds what it says."""
+    said = os.memfd_create("said")
+    if pid := os.fork():
+        return pid, os.fdopen(said, "rb")
+    code = 3
+    try:
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        os.setsid()
+        if argv := given.get("argv"):
+            sys.argv = argv
+            runpy.run_path(argv[0], run_name="__main__")
+            code = 0
+        else:
+            if point := given.get("kill"):
+                kill_at(point, Path(given["armed"]))
+            code = run(Path(given["notebook"]), given["params"], given.get("without", ()))
+        if given.get("modules"):
+            mine = [n for n in sys.modules if n.partition(".")[0] not in sys.stdlib_module_names]
+            Path(given["modules"]).write_text(json.dumps(sorted(mine)))
+    except SystemExit as end:
+        code = int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def main() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        for name in asked.get("warm", ()):
+            with suppress(ImportError):
+                importlib.import_module(name)
+        begun = [fork(each) for each in asked.get("runs", ())]
+        ends = []
+        for pid, said in begun:
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            said.seek(0)
+            ends.append({"code": code, "said": said.read().decode()})
+            said.close()
+        with suppress(ChildProcessError):  # what they left at work is ours to wait for
+            while True:
+                os.waitpid(-1, 0)
+        print(json.dumps(ends), flush=True)
+
+
+if __name__ == "__main__":
+    main()
