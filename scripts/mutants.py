@@ -37,7 +37,7 @@ GROUPS = {
     "executor": (
         "under_lock changes/apply changes/roll changes/read_back changes/back tries",
         "test_under_lock test_tries changes/test_apply changes/test_roll changes/test_read_back"
-        " changes/test_undone test_guards test_stage test_planning stages/test_recovery",
+        " changes/test_undone test_guards test_stage test_planning",
     ),
     "lock": (
         "evidence/store:cluster_lock evidence/store:_lock_file evidence/store:_held"
@@ -47,7 +47,7 @@ GROUPS = {
     "redaction": ("sources/redact", "sources/test_redact sources/test_tape"),
 }
 """Modules (of one, functions) by what they decide, and the quick tests that go with them."""
-NET = ("net/test_matrix", "net/test_kill_points")
+NET = ("net/test_matrix", "net/test_kill_points", "stages/test_recovery")
 """What is asked of those that survive the quick tests."""
 PAIRS = ("Lt LtE", "Gt GtE", "Eq NotEq", "Is IsNot", "In NotIn", "And Or")
 FLIPPED = {getattr(ast, a): getattr(ast, b) for p in PAIRS for a, b in permutations(p.split())}
