@@ -37,7 +37,7 @@ GROUPS = {
     "executor": (
         "under_lock changes/apply changes/roll changes/read_back changes/back tries",
         "test_under_lock test_tries changes/test_apply changes/test_roll changes/test_read_back"
-        " changes/test_undone test_guards test_stage test_planning",
+        " changes/test_undone test_replaying test_guards test_stage test_planning",
     ),
     "lock": (
         "evidence/store:cluster_lock evidence/store:_lock_file evidence/store:_held"
