@@ -8,8 +8,9 @@ WORKERS ?= 3
 # A file's tests share what it builds: they stay on one worker, the long files first (tests/conftest.py).
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 SERVERS ?= embedded
+SEED ?= 1
 
-.PHONY: rehearse test coverage frozen torture bench notebooks recording lint format lock clean
+.PHONY: rehearse test coverage frozen torture mutants bench notebooks recording lint format lock clean
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -40,6 +41,10 @@ frozen: .venv/installed
 # Kills at random times, and what takes too long for every day.
 torture: .venv/installed
 	RUNBOOK_TEST_SERVERS=$(SERVERS) $(PYTEST) -m torture
+
+# 100 mutants of the modules that decide, drawn by a seed: the tests must kill 95 of them.
+mutants: .venv/installed
+	$(BIN)/python scripts/mutants.py --seed $(SEED)
 
 bench: .venv/installed
 	$(BIN)/python bench/all.py

@@ -9,6 +9,7 @@ import pytest
 
 from runbook_lib import playbook
 from runbook_lib.errors import SourceError, StageRefused
+from runbook_lib.guards import blocker, stale, waiver_ended
 from runbook_lib.outcomes import Outcome
 
 from .conftest import (
@@ -92,8 +93,11 @@ def test_no_change_without_its_plan(practice: Any) -> None:
     stage = practice.open()
     for item in (DRIFT, CI, REACHABLE, PROVISION):
         practice.item(stage, item)
+    missing = blocker(stage._session, DEPLOY)
     card = stage.change(practice.change(DEPLOY))
 
+    assert missing is not None
+    assert (missing.item, missing.number, missing.reason) == ("the plan", 0, "none was made")
     assert "not reached: blocked by the plan" in text(card)
     assert practice.made == [PROVISION]
 
@@ -194,3 +198,15 @@ def test_valid_for_may_be_tightened(practice: Any) -> None:
     practice.item(stage, PROVISION)
 
     assert [e.body["item"] for e in practice.entries("guard")] == [DRIFT, REACHABLE]
+
+
+def test_a_pass_is_stale_only_beyond_its_validity_and_the_clocks_lag(practice: Any) -> None:
+    """At either limit it is not yet; nor has a waiver ended that none of its rows needs."""
+    stage = practice.open()
+    practice.item(stage, DRIFT)
+    standing = stage.verdict().items[0]
+    judged, valid_for, tick = standing.result.started, timedelta(hours=1), timedelta(seconds=1)
+
+    ages = (valid_for, valid_for + tick, -playbook.NOW_SOURCE_LAG, -playbook.NOW_SOURCE_LAG - tick)
+    assert [stale(standing, judged + age, valid_for) for age in ages] == [False, True, False, True]
+    assert waiver_ended(standing, judged) == ""

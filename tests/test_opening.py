@@ -108,6 +108,20 @@ def test_a_machine_without_user_names_has_no_operator(
         practice.open()
 
 
+def test_a_store_for_its_owner_alone_or_none_opens_nothing(practice: Any) -> None:
+    """Unless the site says that it has a single operator."""
+    store = practice.root / "store"
+    store.chmod(0o755)
+    with pytest.raises(ParameterError, match="can write to, got one for its owner alone;"):
+        practice.open()
+    store.rmdir()
+    with pytest.raises(ParameterError, match="can write to, got none;"):
+        practice.open()
+
+    practice.write_site(single_operator=True)
+    assert practice.open()
+
+
 def test_an_attempt_fixes_its_parameters(practice: Any) -> None:
     """Every one that differs is named; those of a try may change."""
     practice.open()

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row, explain, unknown_row, worst
+from runbook_lib.outcomes import (
+    CheckResult,
+    Outcome,
+    Row,
+    check_row,
+    explain,
+    unknown_row,
+    value_text,
+    worst,
+)
 from runbook_lib.verdicts import RANK, ExitCode, Standing, Verdict, WaivedRow
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -70,6 +79,12 @@ def test_a_reason_is_the_worst_row_and_how_many_are_like_it() -> None:
     unknown = [unknown_row("n1", "height", 7, "no answer"), row(PASS)]
     assert explain(unknown, "well", "") == "n1: height: expected 7, got no answer"
     assert explain([row(PASS)], "well", "") == "well"
+
+
+def test_a_number_is_written_out_up_to_fifteen_digits() -> None:
+    """Six digits of anything else."""
+    shown = [value_text(value) for value in (999_999.5, 1e6, 999_999_999_999_999.0, 1e15)]
+    assert shown == ["1e+06", "1,000,000", "999,999,999,999,999", "1e+15"]
 
 
 def test_a_result_survives_json_with_its_types() -> None:

@@ -68,3 +68,34 @@ def test_a_wave_begins_only_with_room_for_all_that_the_change_still_does(
     assert may_begin(needs) == (True, [])
     span = "2026-12-01 12:00:00 UTC to 2026-12-01 16:00:00 UTC"
     assert may_begin(needs - 1) == (False, [f"{span}, {needs} min before its end"])
+
+
+@pytest.mark.parametrize(
+    ("step", "name"), [("restart", "build"), ("deliver-gates", "gates"), ("told-gates.2", "gates")]
+)
+def test_a_step_tells_its_phase(step: str, name: str) -> None:
+    """The build's bear no name; an operator's bear the wave."""
+    assert roll.phase_of(step) == name
+
+
+@pytest.mark.parametrize("theirs", [True, False], ids=["operator", "ours"])
+@pytest.mark.parametrize(("good", "begun"), [(True, [0, 1]), (False, [0])], ids=["good", "bad"])
+def test_a_wave_that_did_not_succeed_stops_the_phase(
+    monkeypatch: pytest.MonkeyPatch, theirs: bool, good: bool, begun: list[int]
+) -> None:
+    """The next one is not begun, whoever runs its nodes."""
+    asked: list[int] = []
+
+    def begin(*args: Any) -> list[tuple[str, ...]]:
+        asked.append(args[3])
+        return [args[2].waves[args[3]]]
+
+    monkeypatch.setattr(roll, "_begin", begin)
+    monkeypatch.setattr(roll, "is_theirs", lambda phase, wave: theirs)
+    monkeypatch.setattr(roll, "instructed", lambda *args: False)
+    for one in ("roll_theirs", "_node"):
+        monkeypatch.setattr(roll, one, lambda *args: good)
+    context: Any = SimpleNamespace(journal=[], item=ITEM, params=None)
+
+    assert roll.roll(context, Applier(context, 7), PLAN.phases[0]) is good
+    assert asked == begun

@@ -1,4 +1,4 @@
-"""What a recovery is told of the apply that it undoes."""
+"""What a recovery is told of the apply that it undoes, and whom it asks again."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from unittest.mock import Mock
 
 import pytest
 
+from runbook_lib.changes.back import _unreached
 from runbook_lib.changes.undone import Undone
 from runbook_lib.evidence.record import Entry
+from runbook_lib.outcomes import Outcome, check_row
 
 
 def entry(seq: int, phase: str, **more: Any) -> Entry:
@@ -35,3 +37,16 @@ def test_a_step_is_half_done_until_its_end_was_seen(
     made = Undone("v1/canary/0001", Mock(), "author", (), entries)
     key = ("canary.activate.rewards-gate", "main-1", "deliver-rewards")
     assert made.half_done() == ([key] if half else [])
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "again"),
+    [((), True), (("PASS",), False), (("PASS", "INCONCLUSIVE"), True), (("PASS", "FAIL"), False)],
+)
+def test_only_a_node_that_could_not_be_reached_is_tried_again(
+    outcomes: tuple[str, ...], again: bool
+) -> None:
+    """One that was seen, good or bad, is not."""
+    rows = [check_row("n1", "config", 1, 1, Outcome(one)) for one in outcomes]
+
+    assert _unreached(rows) is again

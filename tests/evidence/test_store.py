@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -198,6 +199,14 @@ def test_clusters_are_locked_apart_and_released(store: Store) -> None:
         pass
     with store.cluster_lock("development", "bob"):
         pass
+
+
+def test_other_operators_of_the_group_can_take_a_lock(store: Store) -> None:
+    """Its file is the group's to write, as far as the umask leaves it."""
+    umask = os.umask(0)
+    with store.cluster_lock("development", "alice"):
+        os.umask(umask)
+        assert (store.root / ".locks" / "development.lock").stat().st_mode & 0o777 == 0o664
 
 
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")

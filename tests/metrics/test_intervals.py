@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from runbook_lib.metrics.intervals import Level, difference, mean_level, ratio, tail_level
+from runbook_lib.metrics.intervals import (
+    Level,
+    _read_off,
+    difference,
+    mean_level,
+    ratio,
+    tail_level,
+)
 from runbook_lib.metrics.longrun import long_run
 
 Floats = NDArray[np.float64]
@@ -55,6 +62,15 @@ def test_limits_cover_the_percentile_at_their_rate() -> None:
 
     assert (found.low > truth).mean() == pytest.approx(0.05, abs=0.012)
     assert (found.high < truth).mean() == pytest.approx(0.05, abs=0.012)
+
+
+@given(st.floats(0, 1), st.integers(2, 40))
+def test_a_percentile_is_hazens(share: float, points: int) -> None:
+    """From the first order statistic to the last."""
+    ordered = np.sort(white(3, 1, points))
+    expected = np.quantile(ordered, share, axis=-1, method="hazen")
+
+    assert _read_off(ordered, np.array([share])) == pytest.approx(expected)
 
 
 def test_tail_of_few_samples_is_unknown() -> None:

@@ -51,6 +51,8 @@ def test_unchanged_series_pass() -> None:
         "tail -1.4% (-3.5% to +0.1%): proven less than 10.0% higher"
     )
     assert verdict.more_needed is None
+    side = verdict.comparisons[0].baseline
+    assert (side.samples, side.missing, side.effective) == pytest.approx((2000, 0, 193.2), abs=0.1)
 
 
 @pytest.mark.parametrize(

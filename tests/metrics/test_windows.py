@@ -140,6 +140,13 @@ def test_impossible_pairs_say_why(own: list[float], rest: Floats, problem: str) 
     assert paired.problems == (problem,)
 
 
+def test_an_impossible_pair_is_flat_and_leaves_the_others() -> None:
+    """What is not judged cannot trouble the arithmetic of those that are."""
+    paired = pair(observe([[2.0, 4.0], [-1.0, 1.0]]), observe([[2.0, 2.0]]), relative=True)
+
+    np.testing.assert_array_equal(paired.middle, [[1.0, 2.0], [0.0, 0.0]])
+
+
 def test_pairs_must_cover_the_same_instants() -> None:
     """Windows of different length are a programming error."""
     with pytest.raises(ValueError, match=r"^pair: points: expected 3 as in the rest, got 2$"):

@@ -1,0 +1,100 @@
+"""How long a recovery waits for the cluster's lock, and which commands it ends meanwhile."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from runbook_lib.changes import takeover
+from runbook_lib.changes.apply import Change
+from runbook_lib.context import Context
+from runbook_lib.errors import LockHeld
+from runbook_lib.evidence.store import Store
+
+SAID = ("status", {"text": "waiting for the lock of alice"})
+
+
+@pytest.fixture
+def recovery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """One that waits a minute for the lock; ``slept`` is its clock, a second a look."""
+    made = SimpleNamespace(slept=0, said=list[Any](), each=lambda: None, store=Store(tmp_path))
+
+    def sleep(seconds: float) -> None:
+        assert seconds < 1, "a lock that was freed is noticed at once"
+        made.slept += 1
+        made.each()
+
+    time = SimpleNamespace(monotonic=lambda: float(made.slept), sleep=sleep)
+    monkeypatch.setattr(takeover, "time", time)
+    undoes = SimpleNamespace(body={"undoes": {"name": "v1/canary/0001"}})
+    made.context = SimpleNamespace(
+        cluster_name="main",
+        params=SimpleNamespace(takeover_minutes=1.0),
+        scope=SimpleNamespace(live=True),
+        store=made.store,
+        folder=tmp_path / "v1" / "canary_recovery" / "0002",
+        journal=[undoes],
+        record=SimpleNamespace(append=lambda kind, body: made.said.append((kind, body))),
+    )
+    return made
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Callable[[str, int], int]]:
+    """Starts a command that hangs, as a run of that attempt left it; its id."""
+    begun = []
+
+    def start(attempt: str, run: int) -> int:
+        stem = tmp_path / "v1" / attempt / "steps" / "main-1-restart-1"
+        stem.parent.mkdir(parents=True)
+        hangs = ["/bin/sh", "-c", "read line", str(stem)]
+        begun.append(subprocess.Popen(hangs, stdin=subprocess.PIPE, start_new_session=True))
+        stem.with_suffix(".pid").write_text(f"{begun[-1].pid} {run}")
+        return begun[-1].pid
+
+    yield start
+    for one in begun:
+        one.communicate()
+
+
+def wait(recovery: Any) -> None:
+    change = cast(Change, SimpleNamespace(exclusive=True))
+    with takeover.cluster_lock(cast(Context, recovery.context), "bob", change, waits=True):
+        pass
+
+
+def test_what_hangs_is_ended_after_the_patience_and_a_run_that_hangs_is_named(
+    recovery: Any, command: Callable[[str, int], int]
+) -> None:
+    """The undone apply's command, and a killed recovery's own; a live recovery's goes on."""
+    ended = [command("canary/0001", os.getpid()), command("canary_recovery/0001", 1)]
+    command("canary_recovery/0002", os.getpid())
+
+    with (
+        recovery.store.cluster_lock("main", "alice"),
+        pytest.raises(LockHeld, match="held by alice"),
+    ):
+        wait(recovery)
+
+    assert recovery.said == [
+        SAID,
+        ("takeover", {"holder": "alice", "ended": ended, "waited_s": 61}),
+    ]
+    assert recovery.slept == 61 + 11
+
+
+def test_a_lock_that_is_freed_in_time_is_taken_and_nothing_ended(recovery: Any) -> None:
+    """Who held it is said once."""
+    held = recovery.store.cluster_lock("main", "alice")
+    held.__enter__()
+    recovery.each = lambda: held.__exit__(None, None, None) if recovery.slept == 3 else None
+
+    wait(recovery)
+
+    assert (recovery.slept, recovery.said) == (3, [SAID])
