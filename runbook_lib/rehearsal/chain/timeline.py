@@ -26,10 +26,7 @@ from .world import BASE_GATES, HISTORY_S, ClusterSpec, Event, NodeSpec, World
 BASE_BLOCK_REWARD = 5
 LEADER_BONUS = 1  # 20 % of the base reward, rounded up
 MAX_TIMETOKE_HOURS = 720
-WITNESS_TOPICS = (
-    "WitnessProofs",
-    "WitnessMeta",
-)  # one message each per block and sender
+WITNESS_TOPICS = ("WitnessProofs", "WitnessMeta")  # one message each per block and sender
 REPLAY_PERIOD_S = 45.0
 
 # Typical latencies (median, ms) of a healthy cluster.
