@@ -91,11 +91,8 @@ class RehearsalNetwork:
         self.assets: Assets
         self.signed: SignedRelease
         self.telemetry: TelemetryServers | None = None
-        self._kind, self._history_s, self._bundle = (
-            servers if telemetry else None,
-            history_s,
-            bundle,
-        )
+        self._kind = servers if telemetry else None
+        self._history_s, self._bundle = history_s, bundle
         self._team = team
         self._sizes = dict(SIZES) | dict(sizes or {})
         self._first_faults = tuple(faults)

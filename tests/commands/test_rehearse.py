@@ -46,6 +46,13 @@ def test_a_folder_that_will_not_do_is_named(terminal: Terminal, tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
+def test_a_rehearsal_saves_memory_unless_told_otherwise(monkeypatch: Any) -> None:
+    """All that it starts has the environment; what is set already stays."""
+    monkeypatch.setattr(rehearse.os, "environ", {"GOGC": "100"})
+    rehearse._save_memory()
+    assert rehearse.os.environ == {**rehearse.LEAN, "GOGC": "100"}
+
+
 @pytest.mark.parametrize("mine", [True, False])
 def test_a_network_that_is_up_keeps_its_folder(
     terminal: Terminal, tmp_path: Path, monkeypatch: Any, mine: bool

@@ -166,12 +166,7 @@ class Authority:
         note = f"log.example - 1\n2\n{b64(top)}\n".encode()
         seal = b64(log[:4] + self.log_key.sign(note, SHA256))
         promise = canonical(
-            {
-                "body": b64(raw),
-                "integratedTime": seconds,
-                "logID": log.hex(),
-                "logIndex": 1,
-            }
+            {"body": b64(raw), "integratedTime": seconds, "logID": log.hex(), "logIndex": 1}
         )
         return {
             "logIndex": "1",

@@ -289,10 +289,7 @@ def _bound(labels: dict[str, str]) -> float | None:
 
 
 def _grouped(
-    rows: list[dict[str, str]],
-    *,
-    by: Iterable[str] | None = None,
-    without: Iterable[str] = (),
+    rows: list[dict[str, str]], *, by: Iterable[str] | None = None, without: Iterable[str] = ()
 ) -> list[tuple[dict[str, str], list[int]]]:
     """Rows that agree on the kept labels, in order of first appearance."""
     groups: dict[tuple[tuple[str, str], ...], list[int]] = {}

@@ -24,7 +24,7 @@ from .tsdb import Store, format_value
 JOB = "rpp-node"
 MINUTE_S = 60.0
 SCRAPED_S = 10.0
-AHEAD_S = 24 * 3600.0  # how far series are computed ahead
+AHEAD_S = 12 * 3600.0  # how far series are computed ahead
 LATENCY_MS = (100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0)
 VOTE_BOUNDS_MS = (50.0, 75.0, 100.0, 250.0, 500.0)
 SMALL = (5.0, 10.0, 25.0, 50.0, 100.0)

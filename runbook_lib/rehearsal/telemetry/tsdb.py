@@ -47,12 +47,13 @@ class Series:
 class _Growing:
     """A series with room for more, so that samples can come one by one; its clock is the store's.
 
-    Instants are counted from its oldest: of some days, so that half the bytes will do.
+    Half the bytes do for instants, counted from its oldest, and for values that lose nothing by it.
     """
 
     def __init__(self, labels: Labels, times: Instants, values: Floats) -> None:
         self.labels, self.size, self._begin = dict(labels), len(times), times[0]
-        self._times, self._values = (times - self._begin).astype(np.int32), values.copy()
+        self._times = (times - self._begin).astype(np.int32)
+        self._values = values.astype(_held_as(values))
 
     @property
     def times(self) -> Instants:
@@ -65,17 +66,17 @@ class _Growing:
 
     @property
     def values(self) -> Floats:
-        return self._values[: self.size]
+        return self._values[: self.size].astype(float, copy=False)
 
     @property
     def has_ended(self) -> bool:
         """Whether its newest sample is a staleness marker."""
-        newest = self._values[self.size - 1 : self.size]
+        newest = self._values[self.size - 1 : self.size].astype(float)
         return bool(newest.view(np.uint64)[0] == _STALE_BITS)
 
     def extend(self, times: Instants, values: Floats) -> None:
         """Append what is newer."""
-        newest, last = self.newest, self._values[self.size - 1]
+        newest, last = self.newest, float(self._values[self.size - 1])
         if times[0] <= newest:
             new = times > newest
             times, values = times[new], values[new]
@@ -96,8 +97,17 @@ class _Growing:
             oldest = self._times[0] if self.size else times[0] - self._begin
             self._times[: self.size] -= oldest
             self._begin = self._begin + oldest
+        wide = np.promote_types(self._values.dtype, _held_as(values))
+        self._values = self._values.astype(wide, copy=False)
         self._times[self.size : end], self._values[self.size : end] = times - self._begin, values
         self.size = end
+
+
+def _held_as(values: Floats) -> str:
+    """A type of half the bytes where not a bit is lost by it, as with what is counted."""
+    with np.errstate(all="ignore"):
+        same = values.astype("f4").astype(float).view(np.uint64) == values.view(np.uint64)
+    return "f4" if same.all() else "f8"
 
 
 class Store:
@@ -132,9 +142,11 @@ class Store:
         """Every sample by ``ms``; in series named ``told`` the values as well, in seconds."""
         self._moved += ms
         for name in told:
-            for series in self._by_name.get(name, {}).values():
-                stale = self._read(series).is_stale()
-                series.values[~stale] += ms / 1000.0
+            family = self._by_name.get(name, {})
+            for key, series in family.items():
+                values = series.values
+                values[~self._read(series).is_stale()] += ms / 1000.0
+                family[key] = _Growing(series.labels, series.times, values)
 
     def _read(self, series: _Growing) -> Series:
         return Series(series.labels, series.times + self._moved, series.values)
