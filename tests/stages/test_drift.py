@@ -204,14 +204,6 @@ def test_a_canary_may_run_the_candidate_before_its_stage(network: RehearsalNetwo
 # --- what is named --------------------------------------------------------------------------------
 
 
-def test_an_edited_key_is_named_by_its_path(network: RehearsalNetwork) -> None:
-    """The key, not merely a digest."""
-    with fault(network, "config-edited@testnet/test-3"):
-        assert not_passed(drift(network, "testnet")) == [
-            ("test-3", "mempool_limit (different)", 8192, 4096)
-        ]
-
-
 def test_a_node_whose_file_holds_secrets_is_compared_as_well(network: RehearsalNetwork) -> None:
     """Without them: what is kept of it holds none."""
     with fault(network, "config-edited@mainnet/main-5"):
@@ -241,29 +233,6 @@ def test_a_misplaced_scalar_is_named_as_such(network: RehearsalNetwork) -> None:
             "fell into the table above",
         ),
     ]
-
-
-def test_without_a_binary_tables_without_known_keys_are_not_checked(
-    network: RehearsalNetwork,
-) -> None:
-    """The documented ones are; a key that is wrong there is a FAIL all the same."""
-    text = "not checked: admission_reconciler, network; set commands.dry_run"
-    with fault(network, "no-dry-run@development"):
-        result = drift(network, "development")
-        assert (result.outcome, not_passed(result)) == (
-            Outcome.INCONCLUSIVE,
-            [(f"dev-{n}", "unknown keys", "none", text) for n in range(1, 5)],
-        )
-
-
-def test_a_dry_run_that_takes_any_key_proves_nothing(network: RehearsalNetwork) -> None:
-    """A key that no chain knows was accepted: the silence about the others is worthless."""
-    with fault(network, "dry-run-lenient@development"):
-        result = drift(network, "development")
-    assert (result.outcome, not_passed(result)) == (
-        Outcome.INCONCLUSIVE,
-        [("dry run", "refuses an unknown key", "runbook_unknown_key", "accepted")],
-    )
 
 
 def test_an_operators_file_that_we_cannot_read_is_for_them_to_report(
