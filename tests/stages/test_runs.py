@@ -173,23 +173,6 @@ def test_a_refused_run_keeps_its_evidence(
     assert not (attempt / "outbox").exists()
 
 
-@pytest.mark.torture  # test_holes.py has it of a practice site
-def test_plain_papermill_is_recognised_as_unsealed(operator: Operator) -> None:
-    """It runs the notebook as well, but what it leaves does not verify."""
-    release = operator.release()
-    more = ("-f", operator.params, "-r", "release", release)
-    ended = operator.run("papermill", NOTEBOOKS / NOTEBOOK, "plain.ipynb", *more)
-    verified = operator.run("runbook", "verify", operator.attempt(release), "--json")
-
-    first = json.loads(verified.stdout)["rows"][0]
-    assert ended.returncode == 0, ended.stderr
-    assert (verified.returncode, first["what"], first["observed"]) == (
-        1,
-        "1 manifest",
-        "no manifest; seal it with `runbook seal`",
-    )
-
-
 # --- our own commands -----------------------------------------------------------------------------
 
 
