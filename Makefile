@@ -40,7 +40,7 @@ frozen: .venv/installed
 
 # Kills at random times, and what takes too long for every day.
 torture: .venv/installed
-	RUNBOOK_TEST_SERVERS=$(SERVERS) $(PYTEST) -m torture
+	$(PYTEST) -m torture
 
 # 100 mutants of the modules that decide, drawn by a seed: the tests must kill 95 of them.
 mutants: .venv/installed

@@ -27,7 +27,6 @@ from runbook_lib.stage import Stage, open_stage
 from runbook_lib.strict import parse_yaml
 
 from ..conftest import unmeasured
-from .servers import SERVERS
 
 NOTEBOOK = "10_development.ipynb"
 BIN = Path(sys.executable).parent
@@ -138,7 +137,7 @@ def operating(root: Path, *, measured: bool = True) -> Iterator[Operator]:
     home.mkdir(parents=True)
     with (
         pytest.MonkeyPatch.context() as patch,
-        RehearsalNetwork(root / "network", servers=SERVERS) as network,
+        RehearsalNetwork(root / "network") as network,
     ):
         for name, value in network.env.items():
             patch.setenv(name, value)

@@ -23,8 +23,6 @@ from runbook_lib.sources.tape import Entry, mutations, read_entries
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.verdicts import Verdict
 
-from .servers import SERVERS
-
 CANDIDATE, REWARDS = "canary.ready.candidate-installed", "canary.activate.rewards-gate"
 OBSERVE, CLIENTS = "canary.activate.observe", "canary.activate.witness-clients"
 DECLARED = (CANDIDATE, REWARDS, OBSERVE, CLIENTS)
@@ -94,7 +92,7 @@ class Promotion:
 
 def promotion(root: Path, patch: pytest.MonkeyPatch) -> Iterator[Promotion]:
     """A network whose canaries' operators have installed the candidate, taken over as it is."""
-    with RehearsalNetwork(root, servers=SERVERS, sizes=SIZES) as network:
+    with RehearsalNetwork(root, sizes=SIZES) as network:
         for name, value in network.env.items():
             patch.setenv(name, value)
         patch.setitem(playbook.DECLARED, "canary", DECLARED)

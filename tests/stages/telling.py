@@ -26,8 +26,6 @@ from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.verdicts import Verdict
 
-from .servers import SERVERS
-
 TEXTS = {
     "summary": "Rewards stopped on both canaries.",
     "impact": "No validator lost stake.",
@@ -61,7 +59,7 @@ RELEASES = iter(f"v1.4.0-{number}" for number in range(1, 1000))
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
     sizes = {"development": 2, "testnet": 2, "mainnet": 2}
     root = tmp_path_factory.mktemp("incidents") / "network"
-    with RehearsalNetwork(root, servers=SERVERS, sizes=sizes) as network:
+    with RehearsalNetwork(root, sizes=sizes) as network:
         yield network
 
 

@@ -26,8 +26,6 @@ from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode, Verdict
 
-from .servers import SERVERS
-
 GATE, EPOCHS = testnet.gate.item, canary.epochs_clean.item
 TESTNET = (testnet.deploy.item, GATE)
 
@@ -38,7 +36,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
     sizes = {"development": 1, "testnet": 7, "mainnet": 2}
     with (
         pytest.MonkeyPatch.context() as patch,
-        RehearsalNetwork(root, servers=SERVERS, sizes=sizes, history_s=10 * 3600.0) as net,
+        RehearsalNetwork(root, sizes=sizes, history_s=10 * 3600.0) as net,
     ):
         for name, value in net.env.items():
             patch.setenv(name, value)

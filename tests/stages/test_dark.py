@@ -22,7 +22,6 @@ from runbook_lib.verdicts import ExitCode, Verdict
 
 from .conftest import Operator
 from .recovering import SIZES, Recovering, back, declare, fresh, records, steps
-from .servers import SERVERS
 from .test_kit import Applied
 
 RUNBOOK = "canary_recovery"
@@ -46,7 +45,7 @@ TOLD = {
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
     root = tmp_path_factory.mktemp("dark") / "network"
-    made = RehearsalNetwork(root, servers=SERVERS, sizes=SIZES, history_s=3600.0)
+    made = RehearsalNetwork(root, sizes=SIZES, history_s=3600.0)
     with pytest.MonkeyPatch.context() as patch, made:
         for name, value in made.env.items():
             patch.setenv(name, value)

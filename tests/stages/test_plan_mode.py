@@ -25,8 +25,6 @@ from runbook_lib.sources.tape import Entry, read_entries
 from runbook_lib.stage import Stage
 from runbook_lib.strict import parse_yaml
 
-from .servers import SERVERS
-
 READS = frozenset({
     "version", "read_config", "dry_run", "probe", "test_rules", "assets", "soak", "revision",
     "tree_status", "suites", "announced", "proposals", "stopped", "inspect_wal", "verify_snapshot",
@@ -45,7 +43,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
     root = tmp_path_factory.mktemp("plan-mode") / "network"
     with (
         pytest.MonkeyPatch.context() as patch,
-        RehearsalNetwork(root, servers=SERVERS, history_s=2 * 3600.0) as net,
+        RehearsalNetwork(root, history_s=2 * 3600.0) as net,
     ):
         for name, value in net.env.items():
             patch.setenv(name, value)

@@ -35,7 +35,6 @@ from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import ExitCode, Verdict
 
 from .conftest import entries
-from .servers import SERVERS
 
 GATES, DEPLOY, GATE = "testnet.ready.gates", "testnet.activate.deploy", "testnet.activate.gate"
 DECLARED = (GATES, DEPLOY, GATE)
@@ -118,7 +117,7 @@ class Team:
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
     root = tmp_path_factory.mktemp("rollout") / "network"
     sizes = {"development": 1, "mainnet": 1}  # history of those does not matter
-    with RehearsalNetwork(root, servers=SERVERS, sizes=sizes, history_s=2 * 3600.0) as made:
+    with RehearsalNetwork(root, sizes=sizes, history_s=2 * 3600.0) as made:
         yield made
 
 

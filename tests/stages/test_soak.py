@@ -26,8 +26,6 @@ from runbook_lib.stage import open_stage
 from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import ExitCode, Verdict
 
-from .servers import SERVERS
-
 SOAK = soak.item
 
 
@@ -49,7 +47,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
     sizes = {"development": 3, "testnet": 1, "mainnet": 1}
     with (
         pytest.MonkeyPatch.context() as patch,
-        RehearsalNetwork(root, servers=SERVERS, sizes=sizes, history_s=3600.0) as net,
+        RehearsalNetwork(root, sizes=sizes, history_s=3600.0) as net,
     ):
         for name, value in net.env.items():
             patch.setenv(name, value)

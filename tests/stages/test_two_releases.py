@@ -29,8 +29,6 @@ from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode, Verdict
 
-from .servers import SERVERS
-
 FIRST, SECOND = "v1.4.0", "v1.5.0"
 DEPLOY, GATE = testnet.deploy.item, testnet.gate.item
 PLANS: dict[str, Any] = {"testnet": testnet.plan, "canary": canary.plan, "mainnet": mainnet.plan}
@@ -159,9 +157,7 @@ def test_a_gate_that_is_on_already_is_verified_and_not_touched(
 @pytest.mark.timeout(3600)
 def test_two_releases_in_a_row_go_green(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both from development to mainnet, as a team carries them, on the same clusters."""
-    with RehearsalNetwork(
-        tmp_path / "network", servers=SERVERS, history_s=HISTORY_S, team=True
-    ) as network:
+    with RehearsalNetwork(tmp_path / "network", history_s=HISTORY_S, team=True) as network:
         for name, value in network.env.items():
             monkeypatch.setenv(name, value)
         take_over(network)

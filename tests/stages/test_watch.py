@@ -33,8 +33,6 @@ from runbook_lib.stage import Stage, open_stage
 from runbook_lib.verdicts import Standing
 from runbook_lib.watching import look
 
-from .servers import SERVERS
-
 HOURS = 49
 
 
@@ -43,7 +41,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
     """Mainnet with more than a day of history."""
     root = tmp_path_factory.mktemp("watch") / "network"
     sizes = {"development": 1, "testnet": 1, "mainnet": 4}
-    with RehearsalNetwork(root, servers=SERVERS, sizes=sizes, history_s=HOURS * 3600.0) as made:
+    with RehearsalNetwork(root, sizes=sizes, history_s=HOURS * 3600.0) as made:
         yield made
 
 
