@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import Mock, call
 
 import pytest
 
-from runbook_lib.changes.back import _unreached
+from runbook_lib.changes import back
 from runbook_lib.changes.undone import Undone
 from runbook_lib.evidence.record import Entry
 from runbook_lib.outcomes import Outcome, check_row
@@ -49,4 +49,15 @@ def test_only_a_node_that_could_not_be_reached_is_tried_again(
     """One that was seen, good or bad, is not."""
     rows = [check_row("n1", "config", 1, 1, Outcome(one)) for one in outcomes]
 
-    assert _unreached(rows) is again
+    assert back._unreached(rows) is again
+
+
+def test_a_node_that_is_back_already_is_known_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is done on it: it is read back, and the next stage expects that state."""
+    rows = [check_row("n1", "config", 1, 1, ok=True)]
+    monkeypatch.setattr(back, "runs_as_planned", lambda *args: True)
+    monkeypatch.setattr(back, "read_back", lambda *args: rows)
+    applier, node = Mock(), Mock(node="n1")
+
+    assert back._node(Mock(), applier, node, back.Builds({}, None)) == rows
+    assert applier.mock_calls == [call.verified("n1", node.after, back.BACK)]
