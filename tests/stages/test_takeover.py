@@ -106,25 +106,6 @@ def test_a_live_apply_stops_before_its_next_step(prepare: Callable[[str], Recove
     assert len(steps(forward, "intent")) == changed
 
 
-def test_a_hung_command_of_the_apply_is_ended(prepare: Callable[[str], Recovering]) -> None:
-    """Once the patience for it is used up; the record says which."""
-    made = prepare("canary")
-    held = fault(made.network, "slow-deploy@canary")
-    with held, start(made, "canary") as apply:
-        stem = made.network.root / "store" / made.release / "canary" / "0002" / "steps"
-        until(lambda: list(stem.glob("*.pid")), "a delivery at work")
-        pid = int(next(stem.glob("*.pid")).read_text().split()[0])
-        os.killpg(pid, signal.SIGSTOP)
-        apply.kill()
-        apply.communicate(timeout=60)
-
-        verdict, folder = made.recover("canary", takeover_minutes=0.01)
-
-    (taken,) = [e["body"] for e in records(folder) if e["kind"] == "takeover"]
-    assert taken["ended"] == [pid]
-    assert back(verdict).outcome is PASS, back(verdict).reason
-
-
 def test_a_hung_command_of_a_killed_recovery_is_ended_and_of_a_live_one_is_not(
     prepare: Callable[[str], Recovering],
 ) -> None:
