@@ -98,7 +98,8 @@ class _Growing:
             self._times[: self.size] -= oldest
             self._begin = self._begin + oldest
         wide = np.promote_types(self._values.dtype, _held_as(values))
-        self._values = self._values.astype(wide, copy=False)
+        with np.errstate(invalid="ignore"):  # the room behind the samples holds anything
+            self._values = self._values.astype(wide, copy=False)
         self._times[self.size : end], self._values[self.size : end] = times - self._begin, values
         self.size = end
 
