@@ -198,10 +198,10 @@ class Practice:
         return made
 
     def come_back(self, run: seam.Run) -> None:
-        """Let pass the time that a stage waits for, and what gives enough samples."""
+        """Let pass the time that a stage waits for and a minute, and what gives enough samples."""
         least = SAMPLES.get(run.blocking, 0.0)
         due = run.return_at or self.now
-        self.network.fast_forward(max((due - self.now).total_seconds() + 1.0, least))
+        self.network.fast_forward(max((due - self.now).total_seconds() + 61.0, least))
 
     # --- the walk -------------------------------------------------------------------------------
 
