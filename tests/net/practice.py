@@ -8,6 +8,7 @@ nothing of that has happened.
 from __future__ import annotations
 
 import copy
+import filecmp
 import json
 import math
 import os
@@ -61,14 +62,9 @@ def mirror(source: Path, target: Path, skip: tuple[str, ...] = ()) -> None:
             there.symlink_to(Path(entry.path).readlink())
         elif entry.is_dir():
             mirror(Path(entry.path), there)
-        elif not there.exists() or _signature(Path(entry.path)) != _signature(there):
+        elif not there.exists() or not filecmp.cmp(entry.path, there):
             shutil.copy2(entry.path, there)
     shutil.copystat(source, target)
-
-
-def _signature(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns
 
 
 class Point:
@@ -86,7 +82,7 @@ class Point:
             name: copy.deepcopy(getattr(network.forge, name)) for name in ("comments", "issues")
         }
         releases = network.forge.releases
-        self.releases = [dict(releases.releases), copy.deepcopy(releases.assets)]
+        self.releases = dict(releases.releases), copy.deepcopy(releases.assets)
         self.done = set(network.operators._done)
         self.restored = dict(network.fleet.restored)
         self.backed_up = dict(network.assets._backed_up)
@@ -116,10 +112,8 @@ class Point:
             held.clear()
             held.update(copy.deepcopy(value))
         network.forge._writes.clear()
-        network.forge.releases.releases, network.forge.releases.assets = (
-            dict(self.releases[0]),
-            copy.deepcopy(self.releases[1]),
-        )
+        releases = network.forge.releases
+        releases.releases, releases.assets = copy.deepcopy(self.releases)
         network.operators._done = set(self.done)
         network.rpc.refill()
         practice.given = copy.deepcopy(self.given)
@@ -231,7 +225,7 @@ class Practice:
         self.healthy[f"{stage} plan"] = planned = self.run(stage)
         digest = planned.plan
         self.given[stage] |= {"mode": "apply", "approved_plan": digest}
-        for account in self.approvers(stage):
+        for account in (layout.COMMANDER, *([layout.SECOND] if stage == "mainnet" else [])):
             network.say(account, f"approve {digest}")
         yield f"{stage}.unsigned"
         if stage == "mainnet":
@@ -274,9 +268,6 @@ class Practice:
             self.network.say(layout.COMMANDER, f"approve {digest}")
             code, said = seam.command(*argv)
             assert code == 0, said
-
-    def approvers(self, stage: str) -> list[str]:
-        return [layout.COMMANDER, *([layout.SECOND] if stage == "mainnet" else [])]
 
     def pass_until(self, instant: datetime) -> None:
         left = (instant - self.now).total_seconds()

@@ -198,17 +198,6 @@ def test_development_waits_and_the_scheduled_run_carries_it_on(
     assert "\nplan      sha256:" in (tmp_path / "planned" / "summary").read_text()
 
 
-@pytest.mark.torture
-def test_a_refused_stage_is_red_and_keeps_its_notebook(runner: Runner, tmp_path: Path) -> None:
-    """A gate that drifted; nothing is tried again without a reason."""
-    with runner.operator.fault("ci-red"):
-        ended = runner.carry("plan", tmp_path / "red", STAGE="development")
-
-    assert ended == ("1", 1, "::error::development: refused; something is proven wrong")
-    book = nbformat.read(tmp_path / "red" / "development.ipynb", as_version=4)
-    assert "✗ FAIL" in book.cells[0].outputs[0].data["text/plain"]
-
-
 def test_an_apply_without_an_approved_plan_is_broken(runner: Runner, tmp_path: Path) -> None:
     """Before anything ran: red, with the reason in the summary, and no notebook to keep."""
     ended = runner.carry("apply", tmp_path / "none", STAGE="testnet")
