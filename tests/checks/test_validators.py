@@ -13,6 +13,7 @@ import pytest
 from runbook_lib.canonical import canonical
 from runbook_lib.checks.validators import validators_acknowledged, validators_signed_off
 from runbook_lib.outcomes import Outcome
+from runbook_lib.rehearsal.nodes.rpc import ROUTES
 from runbook_lib.rehearsal.nodes.views import View
 from runbook_lib.rehearsal.people.words import private_key
 
@@ -259,12 +260,11 @@ def test_a_disputed_validator_set_is_inconclusive(
     """Empty, different on one node, or known from a minority."""
     speak(bench)
     plain = View.membership
-    monkeypatch.setattr(
-        View,
-        "membership",
-        lambda self: change({n: plain(self) for n in (f"test-{i}" for i in range(1, 8))})[
-            self.running.spec.name
-        ],
+    names = [f"test-{number}" for number in range(1, 8)]
+    monkeypatch.setitem(
+        ROUTES,
+        "/ui/bft/membership",
+        lambda view: change({name: plain(view) for name in names})[view.running.spec.name],
     )
     result = judge(bench)
     found = row(result, "validator set")
