@@ -110,19 +110,19 @@ class Run:
         return next((item for item in self.items if self.outcome(item) != "PASS"), "")
 
     @property
-    def waits(self) -> tuple[str, str]:
-        """The first item that did not pass, and the subject of what decides it."""
-        return self.blocking, self.subject(self.blocking)
+    def waits(self) -> tuple[str, ...]:
+        """The first item that did not pass, and the finding that decides it."""
+        return self.blocking, *(self.subject(self.blocking, key) for key in ("subject", "what"))
 
     def reason(self, item: str) -> str:
         return str(self.items[item].get("reason", ""))
 
-    def subject(self, item: str) -> str:
+    def subject(self, item: str, what: str = "subject") -> str:
         """Of the first finding that decides: the first that is as bad as the item."""
         result = self.card(item).get("standing", {}).get("result") or {}
         for row in result.get("rows", ()):
             if row["outcome"] == result["outcome"] != "PASS":
-                return re.sub(UUID, "*", str(row["subject"]))
+                return re.sub(UUID, "*", str(row[what]))
         return ""
 
 
