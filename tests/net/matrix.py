@@ -20,8 +20,7 @@ OUTCOMES = Path(__file__).with_name("outcomes.json")
 REASONS = Path(__file__).with_name("reasons.json")
 GROUPS = ("preflight", *STAGES)
 HALTS = ("chain-halt", "consensus-stall")
-SEEN_AFTER_S = 900.0
-"""How long a chain stands still before anybody must notice."""
+SEEN_AFTER_S = 900.0  # a chain stands still that long before anybody must notice
 POINTS = {
     "preflight.release-issue": "development.apply",
     "testnet.ready.validators-acknowledged": "testnet.silent",
@@ -128,6 +127,8 @@ def meet(practice: Practice, case: Case) -> seam.Run:
         practice.given["preflight"]["stage"] = case.stage
     item = "mainnet.recover.stall" if case.item == STORAGE[-1] else case.item  # restores as well
     run = practice.run(case.runbook, item=item, begin=begin, **given)
+    if case.item == "mainnet.recover.council" and run.exit_code != 1:  # once the nodes are back
+        run = practice.session(case.runbook, attempt=run.attempt)
     if case.fault.layer == "operator":
         for _ in range(3):
             network.operators.settle()

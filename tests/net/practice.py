@@ -185,7 +185,7 @@ class Practice:
     def session(self, stage: str, **more: Any) -> seam.Run:
         """Run a stage, again as long as people do meanwhile what it waits for."""
         made, seen = self.run(stage, **more), set[tuple[str, ...]]()
-        while made.exit_code == 4 and (waits := made.waits) not in seen:
+        while made.exit_code in (2, 4) and (waits := made.waits) not in seen:
             seen.add(waits)
             self.network.operators.settle()
             made = self.run(stage, **{**more, "attempt": made.attempt})
