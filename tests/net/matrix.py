@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from runbook_lib.rehearsal.chain.timeline import HALTS
 from runbook_lib.rehearsal.chain.world import STAGE_CLUSTERS
 from runbook_lib.rehearsal.faults.table import FAULTS, Fault
 
@@ -19,7 +20,6 @@ from .practice import STAGES, Practice
 OUTCOMES = Path(__file__).with_name("outcomes.json")
 REASONS = Path(__file__).with_name("reasons.json")
 GROUPS = ("preflight", *STAGES)
-HALTS = ("chain-halt", "consensus-stall")
 SEEN_AFTER_S = 900.0  # a chain stands still that long before anybody must notice
 POINTS = {
     "preflight.release-issue": "development.apply",
@@ -40,16 +40,16 @@ POINTS = {
 
 @dataclass(frozen=True)
 class Case:
-    """A fault at an item; without a fault, a notebook as it comes out when nothing is wrong."""
+    """A fault at an item that must notice it."""
 
     item: str
-    fault: Fault | None = None
+    fault: Fault
 
     @property
     def stage(self) -> str:
         """The stage at which it comes."""
         first = self.item.partition(".")[0]
-        return first if first in STAGES else self.fault.stage if self.fault else first
+        return first if first in STAGES else self.fault.stage
 
     @property
     def group(self) -> str:
@@ -59,17 +59,13 @@ class Case:
 
     @property
     def key(self) -> str:
-        return f"{self.item} {self.fault.name}" if self.fault else self.item
+        return f"{self.item} {self.fault.name}"
 
     @property
     def point(self) -> str:
         if ".recover" in self.item:
             return f"{self.stage}.recover"
-        if (
-            self.item == "mainnet.activate.witness-gate"
-            and self.fault
-            and self.fault.layer == "chain"
-        ):
+        if self.item == "mainnet.activate.witness-gate" and self.fault.layer == "chain":
             return "mainnet.witness_gate+"
         early = self.group in ("preflight", "development")
         return POINTS.get(self.item, "development.apply" if early else f"{self.stage}.plan")
@@ -100,7 +96,6 @@ def healthy(group: str) -> list[str]:
 def meet(practice: Practice, case: Case) -> seam.Run:
     """The notebook of ``case``, its fault switched on just before the item's cell."""
     practice.at(case.point)
-    assert case.fault is not None
     network, given = practice.network, dict[str, Any]()
     name = f"{case.fault.name}@{BEFORE.get(case.item, case.stage)}"
     storage = case.fault.layer in ("command", "chain") and case.item in STORAGE

@@ -1,9 +1,9 @@
 """The seam of the net: the shipped notebooks' code cells, run in process, and what they came to.
 
-A fault is switched on just before its item's cell and cleared after it. What is read back is what a
-reader of the executed notebook has: the cards' JSON, and the exit code that ``enforce()`` raises.
-Nothing of ``runbook_lib`` is imported but by the cells themselves, and the command line by its
-entry point.
+A fault is switched on just before its item's cell, and cleared once the notebook has ended. What is
+read back is what a reader of the executed notebook has: the cards' JSON, and the exit code that
+``enforce()`` raises. Nothing of ``runbook_lib`` is imported but by the cells themselves, and the
+command line by its entry point.
 """
 
 from __future__ import annotations
