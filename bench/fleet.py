@@ -16,11 +16,11 @@ import httpx
 
 from runbook_lib import clusters
 from runbook_lib.errors import SourceError
-from runbook_lib.rehearsal.network import plain_listeners
 from runbook_lib.sources.node import Fleet
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import LiveTape
+from runbook_rehearsal.network import plain_listeners
 
 NODES, DELAY_S, RUNS = 500, 0.02, 5
 AIM = 12.0

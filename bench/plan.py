@@ -17,12 +17,12 @@ from runbook_lib.context import Context
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.store import Store
 from runbook_lib.params import STAGE_PARAMS
-from runbook_lib.rehearsal.large import ARTIFACT, LargeFleet
 from runbook_lib.site import Site
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import LiveTape
+from runbook_rehearsal.large import ARTIFACT, LargeFleet
 
 NODES, AIM_S = 500, 10.0
 NOWHERE = "http://127.0.0.1:9"

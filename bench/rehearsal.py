@@ -17,9 +17,9 @@ import nbformat
 from stage import BIN, bare_notebook, seconds
 
 from runbook_lib.notebook import NOTEBOOKS, code_cells
-from runbook_lib.promote import Promotion
-from runbook_lib.rehearsal.network import RehearsalNetwork
-from runbook_lib.rehearse import HISTORY_S, take_over
+from runbook_rehearsal.network import RehearsalNetwork
+from runbook_rehearsal.promote import Promotion
+from runbook_rehearsal.rehearse import HISTORY_S, take_over
 
 RUNS = 3
 AIM = 20

@@ -19,7 +19,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.notebook import NOTEBOOKS, code_cells
-from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_rehearsal.network import RehearsalNetwork
 
 RUNS = 5
 AIM = 2.2

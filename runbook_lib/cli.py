@@ -10,13 +10,14 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 
 from .commands import evidence, files, running, site, status
 from .commands.printing import print_json
 from .commands.verbs import Parser, Verbs, parameter_options
 from .errors import RunbookError
-from .playbook import NOTEBOOKS, STAGES
+from .playbook import STAGES
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,7 +26,6 @@ def parser() -> argparse.ArgumentParser:
     verbs = Verbs(top)
     running.options(verbs)
     _recover_options(verbs.add("recover", _recover, "take an apply back"))
-    _rehearse_options(verbs.add("rehearse", _rehearse, "practise on a network of our own"))
     _approve_options(
         verbs.add("approve", _approve, "sign an approval, acknowledgement or sign-off")
     )
@@ -35,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
     _incident_options(verbs.add("incident", _incident, "what became of incidents; end one"))
     site.options(verbs)
     files.options(verbs)
+    for command in entry_points(group="runbook.commands"):  # of packages installed beside this one
+        command.load()(verbs)
     return top
 
 
@@ -84,38 +86,6 @@ def _recover(args: argparse.Namespace) -> int:
     from .recover import recover
 
     return recover(args)
-
-
-def _rehearse_options(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
-        "--fault",
-        action="append",
-        default=[],
-        metavar="NAME[@STAGE[/NODE]]",
-        help="break this, at its item's stage by default; may be repeated",
-    )
-    made.add_argument("--list-faults", action="store_true", help="what can break, and who notices")
-    made.add_argument(
-        "--until",
-        choices=[s for s in STAGES if s in NOTEBOOKS],
-        default="",
-        help="last stage (default: all)",
-    )
-    made.add_argument("--serve", action="store_true", help="only keep the network up")
-    made.add_argument("--root", type=Path, help="new folder (default: in .rehearsal/)")
-    made.add_argument("--seed", type=int, default=1, help="of its chains (default: 1)")
-    made.add_argument(
-        "--servers",
-        choices=("embedded", "real"),
-        default="embedded",
-        help="its telemetry: of this program (default), or prometheus and alertmanager on PATH",
-    )
-
-
-def _rehearse(args: argparse.Namespace) -> int:
-    from .rehearse import rehearse  # servers and simulation: only when wanted
-
-    return rehearse(args)
 
 
 def _approve_options(made: argparse.ArgumentParser) -> None:

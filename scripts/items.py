@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from runbook_lib import playbook
-from runbook_lib.rehearsal.faults.table import FAULTS
 from runbook_lib.strict import PROJECT
+from runbook_rehearsal.faults.table import FAULTS
 
 PATH = PROJECT / "docs" / "items.md"
 HEAD = """# The playbook's items
 
-Made by `python scripts/items.py` out of `runbook_lib/playbook.py` and `runbook_lib/rehearsal/faults/table.py`;
+Made by `python scripts/items.py` out of `runbook_lib/playbook.py` and `runbook_rehearsal/faults/table.py`;
 a test keeps it current. A fault is switched on with `runbook rehearse --fault NAME@STAGE` and must
 bring the item to the outcome beside it; several items must notice some of them. A preflight item
 stands at the head of every stage's notebook as well.

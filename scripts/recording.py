@@ -15,11 +15,11 @@ from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.launch import run_stage
 from runbook_lib.playbook import NOTEBOOKS
-from runbook_lib.promote import Promotion
-from runbook_lib.rehearsal.network import RehearsalNetwork
-from runbook_lib.rehearse import HISTORY_S, take_over
 from runbook_lib.replaying import RECORDINGS
 from runbook_lib.strict import PROJECT, parse_yaml
+from runbook_rehearsal.network import RehearsalNetwork
+from runbook_rehearsal.promote import Promotion
+from runbook_rehearsal.rehearse import HISTORY_S, take_over
 
 # Below the project, so that the recording holds no path of the machine it was made on.
 ROOT = PROJECT / ".rehearsal" / "recording"

@@ -62,16 +62,19 @@ LAYERS = (
     ("commands",),
     ("kits", "kit_store"),
     ("approve", "recover", "incident"),
-    ("promote",),
     ("node_report",),
-    ("rehearse",),
     ("cli", "__init__"),
 )
-MODULES = sorted(
-    path.relative_to(PACKAGE).with_suffix("").as_posix().replace("/", ".")
-    for path in PACKAGE.rglob("*.py")
-)
-OURS = [module for module in MODULES if not module.startswith("rehearsal")]
+REHEARSAL = PACKAGE.with_name("runbook_rehearsal")
+
+
+def modules(package: Path) -> list[str]:
+    """Dotted names of a package's modules, without the package's own."""
+    paths = (path.relative_to(package).with_suffix("") for path in package.rglob("*.py"))
+    return sorted(path.as_posix().replace("/", ".") for path in paths)
+
+
+MODULES = modules(PACKAGE)
 
 
 def layer(module: str) -> int:
@@ -84,44 +87,35 @@ def layer(module: str) -> int:
     raise AssertionError(f"{module}: expected it in LAYERS; say where it belongs")
 
 
-def imports(module: str, *, at_run_time: bool = False) -> Iterator[str]:
-    """Dotted names that ``module`` imports, ours without the package's name as ``.name``."""
-    path = PACKAGE / f"{module.replace('.', '/')}.py"
-    tree = ast.parse(path.read_text())
+def imports(module: str, package: Path = PACKAGE, *, at_run_time: bool = False) -> Iterator[str]:
+    """Dotted names that ``module`` imports, those of its own package as ``.name``."""
+    tree = ast.parse((package / f"{module.replace('.', '/')}.py").read_text())
+    known = modules(package)
     typing_only = {
         id(inner)
         for node in ast.walk(tree)
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
         for inner in ast.walk(node)
     }
-    package = module.split(".")[:-1]
+    above = module.split(".")[:-1]
     for node in ast.walk(tree):
         if at_run_time and id(node) in typing_only:
             continue
         if isinstance(node, ast.Import):
-            yield from (_ours(alias.name) for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
-                above = package[: len(package) - (node.level - 1)]
-                base = "." + ".".join([*above, *filter(None, [base])])
-            else:
-                base = _ours(base)
+                parents = above[: len(above) - (node.level - 1)]
+                base = "." + ".".join([*parents, *filter(None, [base])])
             for alias in node.names:
                 inner = f"{base}.{alias.name}" if base != "." else f".{alias.name}"
-                yield inner if inner.removeprefix(".") in MODULES else base
+                yield inner if inner.removeprefix(".") in known else base
 
 
-def _ours(name: str) -> str:
-    return (
-        "." + name.removeprefix("runbook_lib").lstrip(".")
-        if name.startswith("runbook_lib")
-        else name
-    )
-
-
-def outside(module: str) -> set[str]:
-    return {name.split(".")[0] for name in imports(module) if not name.startswith(".")}
+def outside(module: str, package: Path = PACKAGE) -> set[str]:
+    found = imports(module, package)
+    return {name.split(".")[0] for name in found if not name.startswith(".")}
 
 
 def inside(module: str, *, at_run_time: bool = True) -> set[str]:
@@ -129,21 +123,15 @@ def inside(module: str, *, at_run_time: bool = True) -> set[str]:
     return {name.removeprefix(".") for name in found if name.startswith(".") and name != "."}
 
 
-@pytest.mark.parametrize("module", OURS)
+@pytest.mark.parametrize("module", MODULES)
 def test_imports_point_one_way(module: str) -> None:
     """No module imports one of a higher layer; names for type checkers alone do not count."""
-    wrong = {
-        other
-        for other in inside(module)
-        if not other.startswith("rehearsal") and layer(other) > layer(module)
-    }
-
-    assert wrong == set()
+    assert {other for other in inside(module) if layer(other) > layer(module)} == set()
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:
     """Within a line, too: the graph of imports has no cycle."""
-    graph = {module: inside(module) & set(OURS) for module in OURS}
+    graph = {module: inside(module) & set(MODULES) for module in MODULES}
     done: set[str] = set()
 
     def visit(module: str, path: tuple[str, ...]) -> None:
@@ -153,7 +141,7 @@ def test_no_module_imports_itself_in_a_circle() -> None:
                 visit(other, (*path, module))
             done.add(module)
 
-    for module in OURS:
+    for module in MODULES:
         visit(module, ())
 
 
@@ -163,16 +151,13 @@ FIGURES = {f"metrics.{name}" for name in ("plots", "panels", "forest")}
 @pytest.mark.parametrize(
     ("library", "allowed"),
     [
-        ("httpx", lambda m: m.startswith(("sources.", "rehearsal."))),
+        ("httpx", lambda m: m.startswith("sources.")),
         ("matplotlib", lambda m: m in FIGURES),
         ("papermill", lambda m: m in ("engine", "launch")),
-        ("starlette", lambda m: m.startswith("rehearsal.")),
-        ("uvicorn", lambda m: m.startswith("rehearsal.")),
-        (
-            "subprocess",
-            lambda m: m in ("sources.process", "commands.running") or m[:9] == "rehearsal",
-        ),
-        ("socket", lambda m: m.startswith("rehearsal.")),
+        ("starlette", lambda m: False),
+        ("uvicorn", lambda m: False),
+        ("subprocess", lambda m: m in ("sources.process", "commands.running")),
+        ("socket", lambda m: False),
     ],
 )
 def test_a_library_stays_where_it_belongs(library: str, allowed: object) -> None:
@@ -180,22 +165,16 @@ def test_a_library_stays_where_it_belongs(library: str, allowed: object) -> None
     assert [m for m in MODULES if library in outside(m) and not allowed(m)] == []  # type: ignore[operator]
 
 
-def test_nothing_imports_the_rehearsal_but_its_command() -> None:
-    """A promotion must not depend on what it is practised on."""
-    users = {m for m in OURS if any(other.startswith("rehearsal") for other in inside(m))}
-
-    assert users <= {"promote", "rehearse"}
+def test_nothing_imports_the_rehearsal() -> None:
+    """A promotion must not depend on what it is practised on: its command comes by entry point."""
+    assert [m for m in MODULES if "runbook_rehearsal" in outside(m)] == []
 
 
-def test_the_rehearsal_imports_none_of_the_judging_code() -> None:
-    """It must not know the answers."""
-    wrong = {
-        module: {other for other in inside(module, at_run_time=False) if other[:9] != "rehearsal"}
-        for module in MODULES
-        if module.startswith("rehearsal")
-    }
+def test_the_practice_network_imports_none_of_the_judging_code() -> None:
+    """It must not know the answers; only its command runs the runbooks against it."""
+    users = [m for m in modules(REHEARSAL) if "runbook_lib" in outside(m, REHEARSAL)]
 
-    assert {module: others for module, others in wrong.items() if others} == {}
+    assert users == ["command", "promote", "rehearse"]
 
 
 def test_opening_a_stage_pays_for_nothing_heavy() -> None:

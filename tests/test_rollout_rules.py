@@ -14,14 +14,14 @@ import yaml
 from runbook_lib.metrics import queries
 from runbook_lib.metrics.catalogue import parse_catalogue
 from runbook_lib.playbook import PAGING_SEVERITIES
-from runbook_lib.rehearsal.chain.timeline import LEAD_S
-from runbook_lib.rehearsal.chain.world import Event, World, make_cluster, profile
-from runbook_lib.rehearsal.telemetry.recorder import Recorder
-from runbook_lib.rehearsal.telemetry.rules import SHIPPED_RULES, RuleEngine, check, load
-from runbook_lib.rehearsal.telemetry.ruletests import Refused, failures
-from runbook_lib.rehearsal.telemetry.tsdb import Store
 from runbook_lib.sources.rulefiles import read_rules
 from runbook_lib.strict import PROJECT
+from runbook_rehearsal.chain.timeline import LEAD_S
+from runbook_rehearsal.chain.world import Event, World, make_cluster, profile
+from runbook_rehearsal.telemetry.recorder import Recorder
+from runbook_rehearsal.telemetry.rules import SHIPPED_RULES, RuleEngine, check, load
+from runbook_rehearsal.telemetry.ruletests import Refused, failures
+from runbook_rehearsal.telemetry.tsdb import Store
 
 UNIT_TESTS = PROJECT / "tests" / "rules" / "rollout_test.yaml"
 RULES = [r for g in yaml.safe_load(SHIPPED_RULES.read_text())["groups"] for r in g["rules"]]

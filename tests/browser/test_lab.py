@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 from runbook_lib.notebook import NOTEBOOKS
-from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_rehearsal.network import RehearsalNetwork
 from tests.stages.recovering import SIZES, Recovering, declare, fresh
 
 from .conftest import TOKEN, Watched

@@ -15,9 +15,9 @@ from runbook_lib.changes.targets import Delta, artifact, deltas, keep_target, re
 from runbook_lib.clusters import Cluster
 from runbook_lib.context import Context
 from runbook_lib.errors import ParameterError, SourceError
-from runbook_lib.rehearsal.chain.templates import bundle
 from runbook_lib.sources.commands import NodeConfig
 from runbook_lib.sources.config import BASE_GATES, CHANNEL_AT, GATES, GATES_AT, parse_bundle
+from runbook_rehearsal.chain.templates import bundle
 
 PLAIN = b'data_dir = "./data"\n\n[rollout]\nrelease_channel = "development"\n'
 SECRET = PLAIN + b'\n[network.rpc]\nauth_token = "do-not-tell-anyone"\n'

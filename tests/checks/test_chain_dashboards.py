@@ -12,9 +12,9 @@ from runbook_lib import open_stage, playbook
 from runbook_lib.checks import preflight
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import STAGE_PARAMS
-from runbook_lib.rehearsal.network import RehearsalNetwork
-from runbook_lib.rehearsal.telemetry import processes
 from runbook_lib.strict import parse_yaml
+from runbook_rehearsal.network import RehearsalNetwork
+from runbook_rehearsal.telemetry import processes
 
 CHAIN = os.environ.get("RPP_CHAIN_DIR", "")
 ITEM = "preflight.observability"

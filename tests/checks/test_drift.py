@@ -17,11 +17,11 @@ from runbook_lib.canonical import digest_bytes
 from runbook_lib.checks.bundles import STAGES, WORM, WORM_AT, bundle_rows, for_nodes
 from runbook_lib.checks.drift import file_rows
 from runbook_lib.outcomes import Outcome, Row, check_row
-from runbook_lib.rehearsal.chain import templates
-from runbook_lib.rehearsal.chain.world import make_cluster, profile
 from runbook_lib.sources.commands import NodeConfig
 from runbook_lib.sources.config import Bundle, flatten, parse_bundle
 from runbook_lib.sources.redact import Redactor
+from runbook_rehearsal.chain import templates
+from runbook_rehearsal.chain.world import make_cluster, profile
 
 ADDRESSES = [("127.0.0.1", 7000 + n) for n in range(7)]
 CLUSTER = make_cluster("mainnet", ADDRESSES, seed=1, genesis=0.0)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from runbook_lib.checks.rollback import rollback_assets
-from runbook_lib.rehearsal.nodes.assets import image
 from runbook_lib.sources.tape import ReplayTape
+from runbook_rehearsal.nodes.assets import image
 
 from .staging import (
     BUILD,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.checks import rollback
-from runbook_lib.rehearsal.nodes.assets import image
+from runbook_rehearsal.nodes.assets import image
 
 from .staging import BUILD, CANDIDATE, CHUNKS, FAIL, INCONCLUSIVE, ONE, PREVIOUS, Staging, sha
 

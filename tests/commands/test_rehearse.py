@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import rehearse
 from runbook_lib.strict import PROJECT
+from runbook_rehearsal import rehearse
 
 from .conftest import Terminal
 

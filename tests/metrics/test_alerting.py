@@ -112,7 +112,7 @@ def test_no_text_is_an_accident(text: str) -> None:
     [
         pytest.param(["promtool", "test", "rules"], id="promtool", marks=NEEDS_PROMTOOL),
         pytest.param(
-            [sys.executable, "-m", "runbook_lib.rehearsal.telemetry.ruletests"], id="stand-in"
+            [sys.executable, "-m", "runbook_rehearsal.telemetry.ruletests"], id="stand-in"
         ),
     ],
 )

@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from runbook_lib.rehearsal.chain.timeline import HALTS
-from runbook_lib.rehearsal.chain.world import STAGE_CLUSTERS
-from runbook_lib.rehearsal.faults.table import FAULTS, Fault
+from runbook_rehearsal.chain.timeline import HALTS
+from runbook_rehearsal.chain.world import STAGE_CLUSTERS
+from runbook_rehearsal.faults.table import FAULTS, Fault
 
 from . import seam
 from .practice import STAGES, Practice

@@ -21,9 +21,9 @@ from typing import Any
 
 import yaml
 
-from runbook_lib.rehearsal import layout
-from runbook_lib.rehearsal.chain.node_config import parse
-from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_rehearsal import layout
+from runbook_rehearsal.chain.node_config import parse
+from runbook_rehearsal.network import RehearsalNetwork
 
 from . import seam
 

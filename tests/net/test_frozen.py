@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runbook_lib.rehearsal.faults.table import FAULTS
+from runbook_rehearsal.faults.table import FAULTS
 
 from .matrix import GROUPS, cases, frozen, healthy
 

@@ -33,11 +33,11 @@ from typing import Any
 import pytest
 import yaml
 
-from runbook_lib.rehearsal import layout
-from runbook_lib.rehearsal.forge.api import Forge
-from runbook_lib.rehearsal.network import RehearsalNetwork
-from runbook_lib.rehearsal.nodes import storage
-from runbook_lib.rehearsal.people.operators import Operators
+from runbook_rehearsal import layout
+from runbook_rehearsal.forge.api import Forge
+from runbook_rehearsal.network import RehearsalNetwork
+from runbook_rehearsal.nodes import storage
+from runbook_rehearsal.people.operators import Operators
 
 from ..conftest import unmeasured
 

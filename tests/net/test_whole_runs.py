@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from runbook_lib.rehearsal.faults.table import FAULTS
+from runbook_rehearsal.faults.table import FAULTS
 
 from ..conftest import unmeasured
 from .matrix import Case, frozen

@@ -14,7 +14,7 @@ import httpx
 import pytest
 import yaml
 
-from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_rehearsal.network import RehearsalNetwork
 
 
 @dataclass

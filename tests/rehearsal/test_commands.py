@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from runbook_lib.rehearsal.files import digest_of
 from runbook_lib.strict import PROJECT
+from runbook_rehearsal.files import digest_of
 
 from .conftest import Visitor, measured
 
@@ -333,7 +333,7 @@ def test_rules_are_tested_where_promtool_is_missing_too(
 )
 def test_a_command_says_how_it_is_called(visitor: Visitor, words: str, said: str) -> None:
     """Too few words, too many, or a verb that there is not: exit 2, and nothing happens."""
-    script = PROJECT / "runbook_lib" / "rehearsal" / "commands" / "run.py"
+    script = PROJECT / "runbook_rehearsal" / "commands" / "run.py"
     argv = measured([sys.executable, "-S", "-E", str(script), "--root", str(visitor.network.root)])
     done = subprocess.run([*argv, *words.split()], capture_output=True, text=True, check=False)
 
@@ -344,7 +344,7 @@ def test_a_command_says_how_it_is_called(visitor: Visitor, words: str, said: str
 def test_a_wait_that_is_refused_says_why(visitor: Visitor, tmp_path: Path) -> None:
     """Time does not go back; and without a network nothing winds its clock."""
     refused = visitor.wait("soon")  # type: ignore[arg-type]
-    script = PROJECT / "runbook_lib" / "rehearsal" / "commands" / "wind.py"
+    script = PROJECT / "runbook_rehearsal" / "commands" / "wind.py"
     argv = measured([sys.executable, "-S", "-E", str(script), str(tmp_path), "90"])
     alone = subprocess.run(argv, capture_output=True, text=True, check=False)
 

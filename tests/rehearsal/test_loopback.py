@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from runbook_lib.rehearsal import loopback as module
-from runbook_lib.rehearsal.loopback import Loopback, Scope, bind, free_addresses
+from runbook_rehearsal import loopback as module
+from runbook_rehearsal.loopback import Loopback, Scope, bind, free_addresses
 
 
 async def hello(scope: Scope, receive: Any, send: Any) -> None:

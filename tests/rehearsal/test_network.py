@@ -19,9 +19,9 @@ import pytest
 import yaml
 
 from runbook_lib.errors import ParameterError
-from runbook_lib.rehearsal.network import RehearsalNetwork, plain_listeners
-from runbook_lib.rehearse import _check
 from runbook_lib.site import parse_site
+from runbook_rehearsal.network import RehearsalNetwork, plain_listeners
+from runbook_rehearsal.rehearse import _check
 
 from .conftest import Visitor, visit
 
@@ -188,7 +188,7 @@ def test_a_restart_is_seen_in_the_events(visitor: Visitor) -> None:
 def test_foreground_process_ends_cleanly(tmp_path: Path, http: httpx.Client, how: str) -> None:
     """By SIGTERM or by POST /stop: exit 0, nothing listens, nothing on stderr."""
     code = (
-        "import sys; from pathlib import Path; from runbook_lib.rehearsal.network import serve; "
+        "import sys; from pathlib import Path; from runbook_rehearsal.network import serve; "
         "serve(Path(sys.argv[1]), lambda n: print(n.control, flush=True), telemetry=False)"
     )
     with subprocess.Popen(

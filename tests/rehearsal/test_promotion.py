@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import rehearse
 from runbook_lib.outcomes import Outcome
-from runbook_lib.promote import Carried, Promotion, calls_for_recovery, compare
 from runbook_lib.verdicts import ExitCode
+from runbook_rehearsal import rehearse
+from runbook_rehearsal.promote import Carried, Promotion, calls_for_recovery, compare
 
 PASSED, WAITING = ExitCode.PASSED, ExitCode.WAITING
 MODES = ("plan", "apply", "apply")

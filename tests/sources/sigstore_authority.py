@@ -10,8 +10,8 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from runbook_lib.rehearsal.release import authority
-from runbook_lib.rehearsal.release.authority import SHA256, b64, der, hashedrekord, new_key, pem
+from runbook_rehearsal.release import authority
+from runbook_rehearsal.release.authority import SHA256, b64, der, hashedrekord, new_key, pem
 
 IDENTITY = "https://github.com/owner/chain/.github/workflows/release.yml@refs/tags/v1.2.0"
 ISSUER = "https://token.actions.githubusercontent.com"

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from runbook_lib.errors import SourceError
-from runbook_lib.rehearsal.release.authority import b64
 from runbook_lib.sources.signatures import Find, Material, Policy
+from runbook_rehearsal.release.authority import b64
 
 from .sigstore_authority import (
     Authority,

@@ -11,8 +11,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from runbook_lib.errors import ParameterError
-from runbook_lib.rehearsal.release.authority import SHA256, b64, hashedrekord, new_key, pem
 from runbook_lib.sources.signatures import Material, Policy
+from runbook_rehearsal.release.authority import SHA256, b64, hashedrekord, new_key, pem
 
 from .sigstore_authority import (
     IDENTITY,

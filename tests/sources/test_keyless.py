@@ -15,9 +15,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from runbook_lib.errors import ParameterError
-from runbook_lib.rehearsal.release.authority import b64, new_key, pem
 from runbook_lib.sources.roots import trusted_root
 from runbook_lib.sources.signatures import Policy
+from runbook_rehearsal.release.authority import b64, new_key, pem
 
 from .sigstore_authority import (
     IDENTITY,

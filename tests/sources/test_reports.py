@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from runbook_lib.canonical import canonical, digest_file
 from runbook_lib.cli import main
-from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.site import read_site
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.reports import comment_text, parse_report, read_reports
 from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import LiveTape
+from runbook_rehearsal.network import RehearsalNetwork
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"n" * 32)
 DIGEST = "sha256:" + "a" * 64

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.outcomes import Row
-from runbook_lib.rehearsal.release.authority import b64, v1_answer
 from runbook_lib.sources.artifacts import Request, examine
 from runbook_lib.sources.signatures import Material, Policy
+from runbook_rehearsal.release.authority import b64, v1_answer
 
 from .sigstore_authority import (
     IDENTITY,

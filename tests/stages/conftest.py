@@ -22,9 +22,9 @@ from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import development, preflight
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.params import STAGE_PARAMS
-from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.strict import parse_yaml
+from runbook_rehearsal.network import RehearsalNetwork
 
 from ..conftest import unmeasured
 

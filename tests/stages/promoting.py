@@ -18,10 +18,10 @@ from runbook_lib.checks import canary
 from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import CheckResult
 from runbook_lib.params import STAGE_PARAMS
-from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import Entry, mutations, read_entries
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.verdicts import Verdict
+from runbook_rehearsal.network import RehearsalNetwork
 
 CANDIDATE, REWARDS = "canary.ready.candidate-installed", "canary.activate.rewards-gate"
 OBSERVE, CLIENTS = "canary.activate.observe", "canary.activate.witness-clients"

@@ -31,10 +31,10 @@ from runbook_lib.errors import StageRefused
 from runbook_lib.evidence.record import Entry, Record
 from runbook_lib.outcomes import CheckResult
 from runbook_lib.params import STAGE_PARAMS
-from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.strict import PROJECT
 from runbook_lib.verdicts import Verdict
+from runbook_rehearsal.network import RehearsalNetwork
 
 SIZES = {"development": 2, "testnet": 6, "mainnet": 4}
 GATES = ("timetoke_rewards", "witness_network")

@@ -22,9 +22,9 @@ from runbook_lib.evidence.incidents import incidents_of
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, Row
 from runbook_lib.params import RecoveryParams
-from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.verdicts import Verdict
+from runbook_rehearsal.network import RehearsalNetwork
 
 TEXTS = {
     "summary": "Rewards stopped on both canaries.",

@@ -22,9 +22,9 @@ from runbook_lib.evidence.incidents import add, open_incident, path_of
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult
 from runbook_lib.params import CanaryParams, TestnetParams
-from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode, Verdict
+from runbook_rehearsal.network import RehearsalNetwork
 
 GATE, EPOCHS = testnet.gate.item, canary.epochs_clean.item
 TESTNET = (testnet.deploy.item, GATE)

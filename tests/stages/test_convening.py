@@ -13,9 +13,9 @@ from runbook_lib.evidence.blocking import blocking
 from runbook_lib.evidence.publish import publish
 from runbook_lib.evidence.record import Record
 from runbook_lib.outcomes import Outcome
-from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.site import read_site
 from runbook_lib.verdicts import ExitCode
+from runbook_rehearsal.network import RehearsalNetwork
 
 from .telling import HALT, Recovery, made, network
 

@@ -17,8 +17,8 @@ from runbook_lib.errors import StageRefused
 from runbook_lib.evidence.incidents import incidents_of
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
-from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.verdicts import ExitCode, Verdict
+from runbook_rehearsal.network import RehearsalNetwork
 
 from .conftest import Operator
 from .recovering import SIZES, Recovering, back, declare, fresh, records, steps

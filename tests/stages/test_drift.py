@@ -18,10 +18,10 @@ from runbook_lib.checks import preflight
 from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import STAGE_PARAMS
-from runbook_lib.rehearsal.chain.world import STAGE_CLUSTERS
-from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.strict import parse_yaml
+from runbook_rehearsal.chain.world import STAGE_CLUSTERS
+from runbook_rehearsal.network import RehearsalNetwork
 
 DRIFT = "preflight.config-drift"
 MALACHITE, REWARDS, WITNESS = (

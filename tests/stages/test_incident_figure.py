@@ -14,8 +14,8 @@ from runbook_lib.checks import incident_figure, recovery
 from runbook_lib.checks import incidents as telling
 from runbook_lib.context import Context
 from runbook_lib.evidence.record import Entry
-from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import Stage
+from runbook_rehearsal.network import RehearsalNetwork
 
 from .conftest import entries
 from .telling import Recovery, made, network

@@ -17,10 +17,10 @@ from runbook_lib.evidence.publish import at_sealing, publish
 from runbook_lib.next_steps import next_steps
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.outcomes import Outcome
-from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode
+from runbook_rehearsal.network import RehearsalNetwork
 
 from .telling import TEXTS, Recovery, forward, made, network, row
 

@@ -19,8 +19,8 @@ from runbook_lib.errors import ParameterError
 from runbook_lib.evidence.incidents import add, incidents_of, load, open_incident
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
-from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
+from runbook_rehearsal.network import RehearsalNetwork
 
 from ..changes.test_kit import TOOLS
 from .recovering import Recovering, back, fresh, records, recovering, steps, walk

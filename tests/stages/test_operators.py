@@ -12,9 +12,9 @@ from runbook_lib.checks import testnet
 from runbook_lib.evidence import later
 from runbook_lib.evidence.publish import publish
 from runbook_lib.outcomes import Outcome
-from runbook_lib.rehearsal.chain.world import OPERATORS
-from runbook_lib.rehearsal.layout import ISSUE
 from runbook_lib.verdicts import ExitCode, Standing, Verdict
+from runbook_rehearsal.chain.world import OPERATORS
+from runbook_rehearsal.layout import ISSUE
 
 from .conftest import entries
 from .test_rollout import DEPLOY, GATE, Team, network, team  # noqa: F401 - fixtures

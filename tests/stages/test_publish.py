@@ -25,10 +25,10 @@ from runbook_lib.evidence.publish import at_sealing, publish
 from runbook_lib.evidence.verify import verify
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.outcomes import Outcome
-from runbook_lib.rehearsal.layout import ISSUE
-from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
+from runbook_rehearsal.layout import ISSUE
+from runbook_rehearsal.network import RehearsalNetwork
 
 from .conftest import NOTEBOOK, issuing, ready_to_post
 

@@ -18,7 +18,7 @@ from runbook_lib.evidence.publish import publish
 from runbook_lib.evidence.record import Entry, Record
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome, Row, unknown_row
-from runbook_lib.rehearsal.network import RehearsalNetwork
+from runbook_rehearsal.network import RehearsalNetwork
 
 from .recovering import (
     CLUSTER,

@@ -12,12 +12,12 @@ from runbook_lib.checks import preflight
 from runbook_lib.evidence.comment import marker, sections
 from runbook_lib.evidence.record import Record
 from runbook_lib.outcomes import Outcome
-from runbook_lib.rehearsal.faults.table import FAULTS, Fault
-from runbook_lib.rehearsal.layout import ISSUE
-from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_lib.stage import Stage
 from runbook_lib.verdicts import Standing
+from runbook_rehearsal.faults.table import FAULTS, Fault
+from runbook_rehearsal.layout import ISSUE
+from runbook_rehearsal.network import RehearsalNetwork
 
 from .conftest import issuing, ready_to_post
 

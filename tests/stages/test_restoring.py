@@ -17,10 +17,10 @@ from runbook_lib.checks.restoring import storage_rows
 from runbook_lib.context import Context
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import RecoveryParams
-from runbook_lib.rehearsal.chain.world import OPERATORS
-from runbook_lib.rehearsal.faults.table import FAULTS
-from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.stage import open_stage
+from runbook_rehearsal.chain.world import OPERATORS
+from runbook_rehearsal.faults.table import FAULTS
+from runbook_rehearsal.network import RehearsalNetwork
 
 from .conftest import entries
 

@@ -28,11 +28,11 @@ from runbook_lib.evidence.store import Store
 from runbook_lib.next_steps import next_steps
 from runbook_lib.outcomes import Outcome, Row, check_row
 from runbook_lib.params import TestnetParams
-from runbook_lib.rehearsal.network import RehearsalNetwork
 from runbook_lib.sources.tape import Entry, mutations, read_entries
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import ExitCode, Verdict
+from runbook_rehearsal.network import RehearsalNetwork
 
 from .conftest import entries
 

@@ -15,7 +15,7 @@ import pytest
 
 from runbook_lib import playbook
 from runbook_lib.notebook import NOTEBOOKS
-from runbook_lib.rehearsal.telemetry import processes
+from runbook_rehearsal.telemetry import processes
 
 from .conftest import NOTEBOOK, Operator, entries, left_in, operating, processes_of
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.rehearsal.chain import templates
-from runbook_lib.rehearsal.chain.node_config import CHANNELS, ConfigurationError, parse
-from runbook_lib.rehearsal.chain.world import make_cluster, profile
+from runbook_rehearsal.chain import templates
+from runbook_rehearsal.chain.node_config import CHANNELS, ConfigurationError, parse
+from runbook_rehearsal.chain.world import make_cluster, profile
 
 CLUSTER = make_cluster("mainnet", [("127.1.3.1", 7070), ("127.1.3.2", 7070)], 1, 0.0)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runbook_lib.rehearsal.chain.noise import noise
-from runbook_lib.rehearsal.chain.timeline import Timeline, quorum_of, state_at, voting_power
-from runbook_lib.rehearsal.chain.world import Event, World, make_cluster, profile
+from runbook_rehearsal.chain.noise import noise
+from runbook_rehearsal.chain.timeline import Timeline, quorum_of, state_at, voting_power
+from runbook_rehearsal.chain.world import Event, World, make_cluster, profile
 
 GENESIS = 1_790_000_000.0
 BUILD = {"digest": "sha256:0", "commit": "c0ffee", "version": "v1.3.0"}

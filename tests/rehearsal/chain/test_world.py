@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.rehearsal.chain.node_config import CHANNELS
-from runbook_lib.rehearsal.chain.timeline import voting_power
-from runbook_lib.rehearsal.chain.world import Clock, Event, World, make_cluster, profile
+from runbook_rehearsal.chain.node_config import CHANNELS
+from runbook_rehearsal.chain.timeline import voting_power
+from runbook_rehearsal.chain.world import Clock, Event, World, make_cluster, profile
 
 ADDRESSES = [(f"127.1.3.{index}", 7070) for index in range(1, 8)]
 

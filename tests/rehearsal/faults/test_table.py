@@ -7,8 +7,8 @@ import re
 import pytest
 
 from runbook_lib import playbook
-from runbook_lib.rehearsal.chain.world import STAGE_CLUSTERS
-from runbook_lib.rehearsal.faults.table import FAULTS
+from runbook_rehearsal.chain.world import STAGE_CLUSTERS
+from runbook_rehearsal.faults.table import FAULTS
 
 from ..conftest import Visitor
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from runbook_lib.rehearsal.files import digest_of
+from runbook_rehearsal.files import digest_of
 
 from ..conftest import Visitor
 

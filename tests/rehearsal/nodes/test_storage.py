@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.rehearsal.network import RehearsalNetwork
-from runbook_lib.rehearsal.nodes import storage
+from runbook_rehearsal.network import RehearsalNetwork
+from runbook_rehearsal.nodes import storage
 
 from ..conftest import Visitor
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from runbook_lib.rehearsal.telemetry.grafana import FAULTY, dashboards
+from runbook_rehearsal.telemetry.grafana import FAULTY, dashboards
 
 from ..conftest import Visitor
 

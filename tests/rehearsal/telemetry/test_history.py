@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runbook_lib.rehearsal.chain.world import HISTORY_S, Event, World, make_cluster
-from runbook_lib.rehearsal.telemetry import history as module
-from runbook_lib.rehearsal.telemetry.history import TOLD_INSTANTS, History
-from runbook_lib.rehearsal.telemetry.recorder import Recorder
-from runbook_lib.rehearsal.telemetry.rules import OWN_RULES, SHIPPED_RULES, read
-from runbook_lib.rehearsal.telemetry.tsdb import Series, Store
+from runbook_rehearsal.chain.world import HISTORY_S, Event, World, make_cluster
+from runbook_rehearsal.telemetry import history as module
+from runbook_rehearsal.telemetry.history import TOLD_INSTANTS, History
+from runbook_rehearsal.telemetry.recorder import Recorder
+from runbook_rehearsal.telemetry.rules import OWN_RULES, SHIPPED_RULES, read
+from runbook_rehearsal.telemetry.tsdb import Series, Store
 
 HOUR = 3600
 
@@ -50,7 +50,7 @@ def same(carried: Series, at_once: Series) -> None:
 def test_a_wait_adds_what_lies_between(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node goes and comes back between waits; an alert fires before one and is still there."""
     clock = [time.time()]
-    monkeypatch.setattr("runbook_lib.rehearsal.chain.world.time.time", lambda: clock[0])
+    monkeypatch.setattr("runbook_rehearsal.chain.world.time.time", lambda: clock[0])
     origin = world.clock.now() - 6 * HOUR
     carried = make(world, origin)
     clock[0] += 1.0

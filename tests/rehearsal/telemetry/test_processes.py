@@ -12,14 +12,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from runbook_lib.rehearsal.telemetry import backends, processes
+from runbook_rehearsal.telemetry import backends, processes
 
 pytestmark = pytest.mark.servers
 
 OWNER = """
 import sys, time
 from pathlib import Path
-from runbook_lib.rehearsal.telemetry import backends, processes
+from runbook_rehearsal.telemetry import backends, processes
 server = processes.prometheus(Path(sys.argv[1]), backends.free_port())
 server.start()
 print(server.url, flush=True)

@@ -9,9 +9,9 @@ import httpx
 import numpy as np
 import pytest
 
-from runbook_lib.rehearsal.telemetry import backends, processes, remote
-from runbook_lib.rehearsal.telemetry.promql import BadQuery, Unsupported, Vector, evaluate
-from runbook_lib.rehearsal.telemetry.tsdb import STALE, Store
+from runbook_rehearsal.telemetry import backends, processes, remote
+from runbook_rehearsal.telemetry.promql import BadQuery, Unsupported, Vector, evaluate
+from runbook_rehearsal.telemetry.tsdb import STALE, Store
 
 START = 1_700_000_000_000
 MINUTE = 60_000

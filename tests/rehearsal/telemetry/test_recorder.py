@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runbook_lib.rehearsal.chain.world import Event, World, make_cluster, profile
-from runbook_lib.rehearsal.telemetry.promql import Vector, evaluate
-from runbook_lib.rehearsal.telemetry.recorder import Recorder
-from runbook_lib.rehearsal.telemetry.tsdb import Series, Store
+from runbook_rehearsal.chain.world import Event, World, make_cluster, profile
+from runbook_rehearsal.telemetry.promql import Vector, evaluate
+from runbook_rehearsal.telemetry.recorder import Recorder
+from runbook_rehearsal.telemetry.tsdb import Series, Store
 
 GENESIS = 4_000_000_000.0  # ahead of the wall: the clock only runs ahead
 ORIGIN = GENESIS + 86_400

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
-from runbook_lib.rehearsal.telemetry.rules import OWN_RULES, RuleEngine, check, load
-from runbook_lib.rehearsal.telemetry.tsdb import Store
+from runbook_rehearsal.telemetry.rules import OWN_RULES, RuleEngine, check, load
+from runbook_rehearsal.telemetry.tsdb import Store
 
 STEPS = 1_700_000_000_000 + np.arange(10) * 60_000
 

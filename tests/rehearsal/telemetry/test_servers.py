@@ -14,9 +14,9 @@ import httpx
 import pytest
 import yaml
 
-from runbook_lib.rehearsal.chain.world import HISTORY_S, Clock, Event, World, make_cluster
-from runbook_lib.rehearsal.telemetry import processes
-from runbook_lib.rehearsal.telemetry.servers import TelemetryServers
+from runbook_rehearsal.chain.world import HISTORY_S, Clock, Event, World, make_cluster
+from runbook_rehearsal.telemetry import processes
+from runbook_rehearsal.telemetry.servers import TelemetryServers
 
 
 def mean(name: str, by: str) -> str:

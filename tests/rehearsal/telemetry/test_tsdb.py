@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.rehearsal.telemetry.tsdb import KEPT_MS, STALE, Store, format_value
+from runbook_rehearsal.telemetry.tsdb import KEPT_MS, STALE, Store, format_value
 
 
 @pytest.mark.parametrize(

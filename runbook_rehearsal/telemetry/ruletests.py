@@ -1,4 +1,4 @@
-"""Unit tests of alert rules without promtool: ``python -m runbook_lib.rehearsal.telemetry.ruletests FILE``.
+"""Unit tests of alert rules without promtool: ``python -m runbook_rehearsal.telemetry.ruletests FILE``.
 
 Reads promtool's own files, as far as they hold input series and queries with the samples they must
 give, and answers in its words: exit code 0 and SUCCESS, or 1 and FAILED. Anything else in them is

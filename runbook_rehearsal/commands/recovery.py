@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def stored(site: Site, verb: str, node: str, what: Callable[..., Any], *given: Any) -> Any:
     """A command on a node's data, logged with whether the node ran meanwhile."""
-    from runbook_lib.rehearsal.nodes.storage import StorageError
+    from runbook_rehearsal.nodes.storage import StorageError
 
     home = site.directory(node)
     site.require(node)
@@ -37,7 +37,7 @@ def verify_snapshot(site: Site, node: str, bundle: str) -> None:
 
 
 def inspect_wal(site: Site, node: str) -> None:
-    from runbook_lib.rehearsal.nodes import storage
+    from runbook_rehearsal.nodes import storage
 
     if site.is_on("wal-unreadable", node):
         fail(f"{node}: {storage.WAL}: input/output error", 5)
@@ -45,13 +45,13 @@ def inspect_wal(site: Site, node: str) -> None:
 
 
 def keep_data(site: Site, node: str, label: str) -> None:
-    from runbook_lib.rehearsal.nodes import storage
+    from runbook_rehearsal.nodes import storage
 
     show({"node": node, "kept": stored(site, "keep-data", node, storage.keep, label)})
 
 
 def restore_snapshot(site: Site, node: str, bundle: str, label: str) -> None:
-    from runbook_lib.rehearsal.nodes import storage
+    from runbook_rehearsal.nodes import storage
 
     if site.is_on("restore-command-fails", node):
         fail(f"{node}: no space left on device (28)", 11)
@@ -61,7 +61,7 @@ def restore_snapshot(site: Site, node: str, bundle: str, label: str) -> None:
 
 def replay_proofs(site: Site, node: str, height: str) -> None:
     """The chain's firewood_recovery report, and the height that was reached."""
-    from runbook_lib.rehearsal.nodes import storage
+    from runbook_rehearsal.nodes import storage
 
     report = stored(site, "replay-proofs", node, storage.replay, int(height))
     if site.is_on("replay-unreadable", node):

@@ -37,7 +37,7 @@ def parse(words: list[str]) -> tuple[list[str], dict[str, str]]:
 
 def main(words: list[str]) -> None:
     sys.path[0] = __file__.rsplit("/runbook_lib/", 1)[0]
-    from runbook_lib.rehearsal.commands.site import Site, fail
+    from runbook_rehearsal.commands.site import Site, fail
 
     operands, options = parse(words)
     root, by = options.pop("root", ""), options.pop("by", "")
@@ -46,7 +46,7 @@ def main(words: list[str]) -> None:
     if not root or not module:
         known = ", ".join(verb for verbs in MODULES.values() for verb in verbs)
         fail(f"usage: run.py --root ROOT [--by OPERATOR] VERB ...; VERB one of {known}", EXIT_USAGE)
-    found = import_module(f"runbook_lib.rehearsal.commands.{module}")
+    found = import_module(f"runbook_rehearsal.commands.{module}")
     run = getattr(found, verb.replace("-", "_"))
     wanted = run.__code__.co_varnames[1 : run.__code__.co_argcount]
     missing = len(wanted) - len(operands) - len(options)

@@ -12,7 +12,7 @@ SLOW_DEPLOY_S = 3.0
 
 def dry_run(site: Site, config: str, strict_config_validation: str = "") -> None:
     """As the node's own binary judges a file, with its options."""
-    from runbook_lib.rehearsal.chain.node_config import (
+    from runbook_rehearsal.chain.node_config import (
         EXIT_CONFIGURATION,
         ConfigurationError,
         parse,
@@ -51,7 +51,7 @@ def start(site: Site, node: str) -> None:
 
 def deploy(site: Site, node: str, artifact: str, digest: str, config: str) -> None:
     """Binary, then configuration, each put in place in one step; the node goes on as it runs."""
-    from runbook_lib.rehearsal.files import digest_of, write_atomically
+    from runbook_rehearsal.files import digest_of, write_atomically
 
     directory = site.directory(node)
     site.require(node)

@@ -18,18 +18,19 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from .changes.adopt import adopt
-from .commands.printing import print_json, print_standing
-from .commands.running import report_document, tell
-from .errors import ParameterError
-from .playbook import NOTEBOOKS, STAGES
+from runbook_lib.changes.adopt import adopt
+from runbook_lib.commands.printing import print_json, print_standing
+from runbook_lib.commands.running import report_document, tell
+from runbook_lib.errors import ParameterError
+from runbook_lib.playbook import NOTEBOOKS, STAGES
+from runbook_lib.strict import PROJECT
+from runbook_lib.verdicts import ExitCode
+
+from .faults.table import FAULTS
+from .layout import COMMANDER, ISSUE
+from .network import RehearsalNetwork, serve
 from .promote import Carried, Comparison, Promotion, compare
-from .rehearsal.faults.table import FAULTS
-from .rehearsal.layout import COMMANDER, ISSUE
-from .rehearsal.network import RehearsalNetwork, serve
-from .rehearsal.telemetry.processes import BINARIES, binary
-from .strict import PROJECT
-from .verdicts import ExitCode
+from .telemetry.processes import BINARIES, binary
 
 HOME = PROJECT / ".rehearsal"
 SERVED = HOME / "network"
@@ -254,7 +255,7 @@ def _list_faults(*, as_json: bool) -> int:
         keys = ("name", "item", "outcome", "text")
         print_json([dict(zip(keys, row, strict=True)) for row in rows])
     else:
-        from . import display
+        from runbook_lib import display
 
         columns = ("fault", "item", "outcome", "what is broken")
         print(display.table_card("Faults", columns, rows).text)

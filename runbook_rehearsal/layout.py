@@ -20,7 +20,7 @@ from .chain.world import ClusterSpec, World, past
 from .nodes import assets, storage
 from .nodes.fleet import Build, read_build
 
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[1]
 COMMANDS = Path(__file__).parent / "commands"
 _PYTHON = ("python3", "-S", "-E")
 RELEASE, PREVIOUS = "v1.4.0", "v1.3.0"

@@ -14,19 +14,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from .errors import RunbookError
-from .evidence.posting import plan_digest
-from .evidence.record import Record
-from .kit_store import without_store
-from .launch import Shown, run_stage
-from .outcomes import Outcome
-from .playbook import DECLARED, SOAK, STAGES
-from .rehearsal import layout
-from .rehearsal.chain.timeline import HALTS
-from .rehearsal.faults.table import FAULTS
-from .rehearsal.network import RehearsalNetwork
-from .strict import parse_yaml
-from .verdicts import ExitCode
+from runbook_lib.errors import RunbookError
+from runbook_lib.evidence.posting import plan_digest
+from runbook_lib.evidence.record import Record
+from runbook_lib.kit_store import without_store
+from runbook_lib.launch import Shown, run_stage
+from runbook_lib.outcomes import Outcome
+from runbook_lib.playbook import DECLARED, SOAK, STAGES
+from runbook_lib.strict import parse_yaml
+from runbook_lib.verdicts import ExitCode
+
+from . import layout
+from .chain.timeline import HALTS
+from .faults.table import FAULTS
+from .network import RehearsalNetwork
 
 NOTICE = timedelta(hours=25)
 """How long before its window a rehearsal tells the validators: a little more than the notice."""

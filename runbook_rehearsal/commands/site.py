@@ -59,7 +59,7 @@ class Site:
 
     def board(self, name: str, change: Callable[[Any], Any], empty: Any) -> Any:
         """Something the site remembers, after ``change``."""
-        from runbook_lib.rehearsal.files import write_atomically
+        from runbook_rehearsal.files import write_atomically
 
         path = self.root / f"{name}.json"
         before = json.loads(path.read_text()) if path.exists() else empty

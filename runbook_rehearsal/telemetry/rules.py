@@ -17,7 +17,7 @@ from .promql import Unsupported, Value, Vector, evaluate
 from .tsdb import Store, format_value
 
 OWN_RULES = Path(__file__).with_name("rules.yaml")
-SHIPPED_RULES = Path(__file__).resolve().parents[3] / "params" / "rules" / "rollout.yaml"
+SHIPPED_RULES = Path(__file__).resolve().parents[2] / "params" / "rules" / "rollout.yaml"
 
 
 @dataclass(frozen=True)
