@@ -138,10 +138,9 @@ def prepare(nb: Any, output_path: str | None) -> Run:
         raise NotebookError(f"notebook: expected one of {', '.join(NOTEBOOKS)}, got {stage!r}")
     given = nb.metadata.get("papermill", {}).get("parameters", {})
     where = os.environ.get("RUNBOOK_PARAMS_FILE") or f"{stage} parameters"
-    notebook.check_passed(nb, given, where)
-    notebook.require_ours(nb, stage, NOTEBOOKS[stage])
     values = {p.name: p.default for p in notebook.parameters(nb)} | dict(given)
     params = stage_params(stage, values, where)
+    notebook.require_ours(nb, stage, NOTEBOOKS[stage])
     if os.environ.get("RUNBOOK_REPLAY") or not params.site:
         _require_replay_asked(stage)
         return Run(stage, values, False, Redactor())

@@ -8,7 +8,7 @@ it are PASS or waived, and those whose truth ages are younger than ``valid_for``
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from .context import Context, Judge
 from .errors import SourceError, StageRefused
 from .evidence import standing as standings
 from .next_steps import refusal, verdict_card
-from .opening import check_names, open_live
+from .opening import open_live, taken
 from .outcomes import Value
 from .planning import PLAN, make_plan, next_plan, recorded_plan, show_plan
 from .replaying import open_replay, recording
@@ -49,13 +49,13 @@ class Draw(Protocol):
     def __call__(self, context: Context) -> tuple[bytes, str, dict[str, Any]] | None: ...
 
 
-def open_stage(stage: str, /, **given: Any) -> Stage:
-    """Open ``stage`` with every parameter of its notebook passed as ``name=name``.
+def open_stage(stage: str, namespace: Mapping[str, Any], /) -> Stage:
+    """Open ``stage`` with the parameters that its notebook's ``globals()`` hold.
 
     Without a site the recording that ships with us is replayed: nothing outside is asked, nothing
     changed. Raises ParameterError for a wrong, missing or misspelt parameter.
     """
-    check_names(stage, given)
+    given = taken(stage, namespace)
     replayed = os.environ.get("RUNBOOK_REPLAY")
     if replayed:
         session = open_replay(stage, Path(replayed))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -93,11 +94,13 @@ def record(stage: str, params: Mapping[str, Any]) -> Path:
 
 
 def ship(stage: str, folder: Path) -> None:
-    """Keep a run as the recording its notebook replays."""
-    target = RECORDINGS / stage
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(folder / "tape", target / "tape")
-    shutil.copy(folder / "record.jsonl", target)
+    """Keep a run as the archive its notebook replays; the same files make the same bytes."""
+    RECORDINGS.mkdir(exist_ok=True)
+    with zipfile.ZipFile(RECORDINGS / f"{stage}.zip", "w", zipfile.ZIP_LZMA) as archive:
+        for path in [folder / "record.jsonl", *sorted((folder / "tape").rglob("*"))]:
+            if path.is_file():
+                named = zipfile.ZipInfo(str(path.relative_to(folder)))
+                archive.writestr(named, path.read_bytes(), zipfile.ZIP_LZMA)
 
 
 if __name__ == "__main__":

@@ -284,7 +284,7 @@ class Practice:
     # --- a stage --------------------------------------------------------------------------------
 
     def open(self, **changes: Any) -> Stage:
-        stage = open_stage("development", **{**self.params, **changes})
+        stage = open_stage("development", {**self.params, **changes})
         self._open.append(stage)
         return stage
 

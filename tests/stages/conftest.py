@@ -168,7 +168,7 @@ def ready_to_post(network: RehearsalNetwork, **changes: Any) -> Iterator[Stage]:
     """The stage of ``issuing`` with drift judged and its plan made."""
     file = network.params["development"]
     given = STAGE_PARAMS["development"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
-    stage = open_stage("development", **{**given, **changes})
+    stage = open_stage("development", {**given, **changes})
     try:
         stage.check(preflight.config_drift)
         stage.plan(development.plan)

@@ -69,7 +69,7 @@ class Promotion:
             **self.given,
             **given,
         }
-        stage = open_stage("canary", **params)
+        stage = open_stage("canary", params)
         try:
             yield stage
         finally:

@@ -82,7 +82,7 @@ class Recovering:
 
     @contextmanager
     def opened(self, runbook: str, **given: Any) -> Iterator[Stage]:
-        stage = open_stage(runbook, **self.params(runbook, **given))
+        stage = open_stage(runbook, self.params(runbook, **given))
         try:
             yield stage
         finally:
@@ -230,7 +230,7 @@ def main() -> int:
     with pytest.MonkeyPatch.context() as patch:
         declare(patch)
         runbook, params = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
-        stage = open_stage(runbook, **params)
+        stage = open_stage(runbook, params)
         print("opened", flush=True)
         pause()
         try:

@@ -132,12 +132,12 @@ class Recovery:
     def _run(self, runbook: str, **changes: Any) -> tuple[Verdict, CheckResult]:
         if self.folder != Path():
             changes = {"attempt": 1, "retry_reason": "try again", **changes}
-        stage = open_stage(runbook, **self.params(**changes))
+        stage = open_stage(runbook, self.params(**changes))
         verdict, result = self._walk(stage)
         self.folder = stage.folder
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RUNBOOK_REPLAY", str(self.folder))
-            replayed = open_stage(runbook, **self.params(**changes))
+            replayed = open_stage(runbook, self.params(**changes))
             _, again = self._walk(replayed)
         assert again == result
         return verdict, result

@@ -63,7 +63,7 @@ def run(network: RehearsalNetwork, hours: float = 30.0, **changes: Any) -> tuple
         "window_end": (start + timedelta(hours=8)).isoformat(),
         **changes,
     }
-    stage = open_stage("mainnet", **given)
+    stage = open_stage("mainnet", given)
     stage.change(mainnet.announce)
     with suppress(StageRefused):
         stage.enforce()
@@ -119,7 +119,7 @@ def test_a_freeze_that_was_lifted_in_between_is_another(network: RehearsalNetwor
     board = network.root / "frozen.json"
     before = datetime.fromisoformat(json.loads(board.read_text()))
     again = {**MainnetParams().model_dump(), **params, "attempt": int(folder.name)}
-    stage = open_stage("mainnet", **again)
+    stage = open_stage("mainnet", again)
     try:
         same = frozen_row(stage._tries.context(ITEM, 2))
         board.write_text(json.dumps((before + timedelta(seconds=1)).isoformat()))

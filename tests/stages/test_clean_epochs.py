@@ -67,7 +67,7 @@ def given(network: RehearsalNetwork, **changes: Any) -> dict[str, Any]:
 
 
 def walk(stage: str, *items: Judge | Change, **params: Any) -> tuple[Verdict, Path]:
-    opened = open_stage(stage, **params)
+    opened = open_stage(stage, params)
     try:
         if stage == "testnet":
             opened.plan(testnet.plan)

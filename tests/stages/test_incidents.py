@@ -116,7 +116,7 @@ def test_hostile_text_is_shown_as_text(network: RehearsalNetwork) -> None:
 def test_a_plan_says_what_it_would_file(network: RehearsalNetwork) -> None:
     """And opens no incident."""
     recovery = Recovery(network, telling.public_report)
-    stage = open_stage("canary_recovery", **recovery.params(mode="plan"))
+    stage = open_stage("canary_recovery", recovery.params(mode="plan"))
     try:
         stage.change(telling.public_report)
         standing = stage.verdict().items[0]
@@ -237,7 +237,7 @@ def test_a_later_recovery_joins_the_incident(network: RehearsalNetwork) -> None:
     recovery = Recovery(network, telling.public_report)
     recovery.run()
     recovery.folder = Path()
-    stage = open_stage("canary_recovery", **recovery.params())
+    stage = open_stage("canary_recovery", recovery.params())
     try:
         stage.change(telling.public_report)
     finally:

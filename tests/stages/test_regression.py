@@ -57,7 +57,7 @@ class Watch:
             **{key: self.promotion.given[key] for key in ("window_start", "window_end")},
             **given,
         }
-        stage = open_stage("mainnet", **params)
+        stage = open_stage("mainnet", params)
         try:
             yield stage
         finally:
@@ -152,7 +152,7 @@ def test_a_replay_says_the_same(watch: Watch, monkeypatch: pytest.MonkeyPatch) -
     """Offline, with nothing but the attempt."""
     monkeypatch.setenv("RUNBOOK_REPLAY", str(watch.folder))
     monkeypatch.setenv("RUNBOOK_REPLAY_OK", "1")
-    stage = open_stage("canary", **STAGE_PARAMS["canary"]().model_dump())
+    stage = open_stage("canary", STAGE_PARAMS["canary"]().model_dump())
     try:
         again = watch.promotion.walk(stage)
     finally:
@@ -205,7 +205,7 @@ def replayed(folder: Path) -> CheckResult:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RUNBOOK_REPLAY", str(folder))
         patch.setenv("RUNBOOK_REPLAY_OK", "1")
-        stage = open_stage("mainnet", **STAGE_PARAMS["mainnet"]().model_dump())
+        stage = open_stage("mainnet", STAGE_PARAMS["mainnet"]().model_dump())
         try:
             stage.check(mainnet.no_regression)
             return result(stage.verdict(), ITEM)

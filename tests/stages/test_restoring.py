@@ -62,7 +62,7 @@ class Site:
         return [node.name for node in self.network.world.clusters[cluster].nodes]
 
     def recover(self, stage: str, **given: Any) -> tuple[CheckResult, Path]:
-        opened = open_stage(f"{stage}_recovery", **self.params(stage, **given))
+        opened = open_stage(f"{stage}_recovery", self.params(stage, **given))
         try:
             opened.change(CHANGES[stage])
             [item] = [i for i in opened.verdict().items if i.item == CHANGES[stage].item]
@@ -312,7 +312,7 @@ def test_what_a_stall_restored_is_not_restored_again(site: Site) -> None:
         return context.conclude(storage_rows(context, applier), passed="done", empty="nothing")
 
     site.network.fault("consensus-stall@mainnet")
-    opened = open_stage("mainnet_recovery", **site.params("mainnet"))
+    opened = open_stage("mainnet_recovery", site.params("mainnet"))
     try:
         for change in (Change("mainnet.recover.stall", plan_storage, apply), CHANGES["mainnet"]):
             opened.change(change)

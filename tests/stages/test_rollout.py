@@ -68,7 +68,7 @@ class Team:
     @contextmanager
     def opened(self, who: str = ALICE, **changes: Any) -> Iterator[Stage]:
         self.patch.setenv("RUNBOOK_OPERATOR", who)
-        stage = open_stage("testnet", **{**self.params, **changes})
+        stage = open_stage("testnet", {**self.params, **changes})
         try:
             yield stage
         finally:
@@ -342,7 +342,7 @@ def test_an_apply_opens_only_on_the_stage_before(
     with pytest.raises(
         StoreError, match="development: expected an attempt that applied and passed"
     ):
-        open_stage("testnet", **{**team.params, **window, "mode": "apply", "approved_plan": digest})
+        open_stage("testnet", {**team.params, **window, "mode": "apply", "approved_plan": digest})
 
     assert len(store.attempts(team.release)) == before
 

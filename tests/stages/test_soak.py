@@ -34,7 +34,7 @@ def deploy(network: RehearsalNetwork) -> None:
     adopt(str(network.site), "development")
     file = network.params["development"]
     given = DevelopmentParams().model_dump() | parse_yaml(file.read_bytes(), file.name)
-    stage = open_stage("development", **given)
+    stage = open_stage("development", given)
     stage.plan(development.plan)
     stage.change(development.deploy)
     stage.enforce()
@@ -90,7 +90,7 @@ def params(network: RehearsalNetwork, **changes: Any) -> dict[str, Any]:
 
 def judged(network: RehearsalNetwork, **changes: Any) -> tuple[Verdict, CheckResult, Path]:
     """The soak alone, in plan mode."""
-    stage = open_stage("testnet", **params(network, **changes))
+    stage = open_stage("testnet", params(network, **changes))
     try:
         stage.check(soak)
         with suppress(StageRefused):

@@ -93,7 +93,7 @@ def gates(plan: Plan) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("stage", PLANS)
 def test_a_second_release_turns_no_gate(network: RehearsalNetwork, stage: str) -> None:
     """Its build goes to every node that has it not; every phase leaves the gates as they are."""
-    opened = open_stage(stage, **params(network, stage))
+    opened = open_stage(stage, params(network, stage))
     opened.plan(PLANS[stage])
     opened.close()
 
@@ -113,7 +113,7 @@ def wanted(network: RehearsalNetwork, stage: str) -> list[tuple[Any, str]]:
 
 
 def walk(network: RehearsalNetwork, **changes: Any) -> tuple[Verdict, Path]:
-    stage = open_stage("testnet", **params(network, "testnet", **changes))
+    stage = open_stage("testnet", params(network, "testnet", **changes))
     try:
         stage.plan(testnet.plan)
         # What is captured before and observed after needs telemetry, which this network has not.

@@ -90,7 +90,7 @@ class Watch:
         """A stage whose gate took effect so long ago; without, one of an attempt that goes on."""
         given = {**self.params, **changes}
         self._window = {key: given[key] for key in ("window_start", "window_end")}
-        stage = open_stage("mainnet", **given)
+        stage = open_stage("mainnet", given)
         if activated is not None:
             body = {"item": GATE, "node": "main-1", "at": (self.now - activated).isoformat()}
             stage._session.record.append("state", body)
@@ -170,7 +170,7 @@ def replayed(folder: Path, patch: pytest.MonkeyPatch) -> Standing:
     with patch.context() as inside:
         inside.setenv("RUNBOOK_REPLAY", str(folder))
         inside.setenv("PATH", "/nowhere")
-        stage = open_stage("mainnet", **MainnetParams().model_dump())
+        stage = open_stage("mainnet", MainnetParams().model_dump())
         try:
             return judged(stage)
         finally:
