@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ParameterError
-from .links import check_links_fast
 
 STATEMENTS = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
 _HEX = re.compile(r"[0-9a-f]+")
@@ -98,7 +97,6 @@ def _commits(predicate: dict[str, Any]) -> tuple[str, ...]:
 
 def parse_sbom(data: bytes, where: str) -> Sbom:
     """A CycloneDX document and whether its schema holds. Raises ParameterError for another kind."""
-    check_links_fast()
     from cyclonedx.exception import MissingOptionalDependencyException
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
