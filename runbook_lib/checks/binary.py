@@ -10,8 +10,7 @@ from ..changes.verified import ITEM
 from ..context import Context, judges
 from ..errors import ParameterError, SourceError
 from ..outcomes import CheckResult, Outcome, Row, Value, unknown_row, worst
-from ..sources.artifacts import Examination, Trust, read_artifact
-from ..sources.checksums import parse_checksums
+from ..sources.artifacts import Examination, Trust, parse_checksums, read_artifact
 from ..sources.files import Taped
 from ..sources.running import fill
 from ..strict import project_path
