@@ -9,7 +9,7 @@ from ..changes.targets import of_release
 from ..changes.verified import ITEM
 from ..context import Context, judges
 from ..errors import ParameterError, SourceError
-from ..outcomes import CheckResult, Outcome, Row, Value, unknown_row, worst
+from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row, worst
 from ..sources.artifacts import Examination, Trust, parse_checksums, read_artifact
 from ..sources.files import Taped
 from ..sources.running import fill
@@ -115,13 +115,20 @@ class _Release:
             return self._asked(found, what, lambda: ask(project_path(filled)))
 
         signing = context.site.signing
+        member = context.site.binary_member if name == "node" else ""
         return [
             *beside("manifest", signing.manifest, lambda at: self._listed(found, at)),
             *self._asked(found, "signature", lambda: [found.signature()]),
             *beside("provenance", signing.provenance, found.provenance),
             found.commit(context.params.commit),
             *beside("sbom", signing.sbom, found.sbom),
+            *(self._asked(found, "binary", lambda: [self._binary(path, member)]) if member else ()),
         ], found.artifact.digest
+
+    def _binary(self, path: Path, member: str) -> Row:
+        """The node's binary in its archive: what running nodes must name."""
+        digest = self._context.scope.member_digest(path, member)
+        return check_row(path.name, "binary", f"{member} in it", digest, ok=True)
 
     def _listed(self, found: Examination, path: Path) -> list[Row]:
         """Whether the manifest lists the artifact; its own signature when it is first read."""

@@ -57,7 +57,7 @@ def config_drift(context: Context) -> CheckResult:
     rows = bundle_rows(bundle, context.stage)
     wanted: dict[str, Delta] | SourceError
     try:
-        wanted = deltas(context, bundle, artifact(context).digest)
+        wanted = deltas(context, bundle, artifact(context))
     except SourceError as error:
         wanted = error
         rows.append(unknown_row(error.source, "the stage's delta", "per node", error.problem))

@@ -31,8 +31,8 @@ from pydantic import AfterValidator, Field, model_validator
 from ..canonical import digest_bytes
 from ..errors import SourceError
 from . import wire
-from .hashing import Algorithm
 from .keys import Refused
+from .local import Algorithm
 from .scope import Scope
 from .wire import Wire
 
