@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ..changes.roll import VERIFICATION
 from ..changes.targets import of_release
-from ..changes.verified import ITEM
 from ..context import Context, judges
 from ..errors import ParameterError, SourceError
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row, worst
@@ -26,7 +26,7 @@ def expected(context: Context) -> tuple[str, Value]:
     return what, ", ".join(context.site.artifacts) or "the site names none"
 
 
-@judges(ITEM)
+@judges(VERIFICATION)
 def binary_verification(context: Context) -> CheckResult:
     """Each artifact is listed, signed by the site's signer, and built from the commit under test.
 

@@ -21,7 +21,7 @@ from ..clusters import Rollback
 from ..context import Context, judges
 from ..errors import SourceError
 from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
-from ..sources import pruning, snapshots
+from ..sources import snapshots
 from ..sources.snapshots import About, Bundle
 from ..strict import project_path
 from ..wording import count
@@ -205,8 +205,8 @@ def _pruning(context: Context, bundle: Bundle, height: int) -> list[Row]:
     """The chain's own word on the height, and its pruning proofs, where the bundle has them."""
     name, rows = bundle.name, []
     try:
-        beside = pruning.checkpoint_height(context.scope, bundle)
-        proofs = pruning.proofs(context.scope, bundle)
+        beside = snapshots.checkpoint_height(context.scope, bundle)
+        proofs = snapshots.proofs(context.scope, bundle)
     except SourceError as error:
         return [unknown_row(name, f"pruning data ({error.source})", height, error.problem)]
     if beside is not None:
