@@ -15,7 +15,6 @@ from typing import Any
 
 from .canonical import digest
 from .errors import NotebookError
-from .sources.links import check_links_fast
 from .strict import PROJECT
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -47,7 +46,6 @@ def source(cell: Cell) -> str:
 
 def read(path: Path) -> Any:
     """A notebook file as nbformat 4. Raises NotebookError for what is none."""
-    check_links_fast()
     import nbformat
 
     try:

@@ -116,6 +116,7 @@ def plan_card(plan: Plan, approved_by: Sequence[str], margins: Margins) -> displ
     ]
     facts: list[tuple[str, Value]] = [
         ("artifact", plan.artifact.digest),
+        ("binary", plan.artifact.binary),
         ("waves", sum(len(phase.waves) for phase in plan.phases)),
         ("policy", plan.policy),
     ]

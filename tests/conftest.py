@@ -269,7 +269,7 @@ class Practice:
             commit=context.params.commit,
             cluster=context.cluster_name,
             chain_id=context.cluster.chain_id,
-            artifact=Artifact(path="rpp-node", digest="sha256:2"),
+            artifact=Artifact(path="rpp-node", digest="sha256:2", binary="sha256:2"),
             phases=(
                 Phase(
                     item=playbook.PLAN_BEFORE["development"],

@@ -28,13 +28,7 @@ LIMITS = {  # lines, statements, modules
 }
 LOADED = {"development": 24_540, "testnet": 25_228, "canary": 26_597, "mainnet": 27_884}
 """Lines of ``runbook_lib`` that a stage's notebook has loaded when it ends over its recording."""
-PRIVATE = {  # names of other packages that may change without notice: file -> uses, to become none
-    "runbook_lib/sources/keyed.py": 3,
-    "runbook_lib/sources/keyless.py": 5,
-    "runbook_lib/sources/roots.py": 1,
-    "runbook_lib/sources/signatures.py": 3,
-    "runbook_rehearsal/commands/wind.py": 1,
-}
+PRIVATE: dict[str, int] = {}  # names of other packages that may change without notice
 
 
 def files(package: str) -> list[Path]:

@@ -23,7 +23,7 @@ from .apply import Applier, Step, all_pass
 from .back_plan import BACK
 from .operators import look, tell_wave
 from .plan import Artifact, NodePlan, Phase
-from .previous import artifact_or_none
+from .previous import artifact_or_none, missing
 from .read_back import read_back, runs_as_planned
 from .targets import keep
 from .undone import Undone, file_of, undone
@@ -31,7 +31,7 @@ from .undone import Undone, file_of, undone
 
 @dataclass(frozen=True)
 class Builds:
-    """The file of each build by digest; None where the site has none. ``now`` is the undone one.
+    """The file of each binary by digest; None where the site has none. ``now`` is the undone one.
 
     On ``staged`` nodes something else may lie in place than what runs.
     """
@@ -47,9 +47,9 @@ def go_back(context: Context, applier: Applier) -> list[Row]:
         return [unknown_row("the plan", "made", "a way back", "none; see the plan's card")]
     (phase,) = context.plan.phases
     made = undone(context)
-    digests = {node.after.binary for node in phase.nodes if node.control == "ours"}
+    wanted = {n.after.binary: n.after for n in phase.nodes if n.control == "ours"}
     builds = Builds(
-        {digest: artifact_or_none(context, digest) for digest in sorted(digests)},
+        {binary: artifact_or_none(context, state) for binary, state in sorted(wanted.items())},
         made.plan.artifact if made is not None else None,
         made.staged() if made is not None else frozenset(),
     )
@@ -119,7 +119,7 @@ def _node(context: Context, applier: Applier, node: NodePlan, builds: Builds) ->
         return [unknown_row(node.node, "previous file", node.after.config, why)]
     build, rows = builds.files[node.after.binary], list[Row]()
     if build is None:
-        got = "previous artifact missing; set previous_release, or put it where the site says"
+        got = f"previous artifact missing; {missing(node.after)}"
         rows.append(check_row(node.node, "previous artifact", node.after.binary, got, ok=False))
         if (build := builds.now) is None:
             return rows

@@ -16,9 +16,9 @@ from ..sources.commands import NodeConfig
 from ..sources.node import Rollout
 from .approved import Ruling
 from .phases import keep_phase
-from .plan import Artifact, NodePlan, Phase, Plan
+from .plan import NodePlan, Phase, Plan
 from .power import cut, powers
-from .previous import artifact_or_none
+from .previous import artifact_or_none, no_file
 from .state import NodeState, good_map, require_known
 from .undone import Undone, file_of, turned_back, undone
 
@@ -45,7 +45,8 @@ def make_back_plan(context: Context) -> Plan:
             update = {"gates": seen.feature_gates, "channel": seen.release_channel}
             before = before.model_copy(update=update)
         if not isinstance(build, SourceError):
-            before = before.model_copy(update={"binary": build.digest})
+            artifact = before.artifact if build.digest == before.binary else ""
+            before = before.model_copy(update={"binary": build.digest, "artifact": artifact})
         if not isinstance(config, SourceError):
             before = before.model_copy(update={"config": config.digest})
         nodes.append(
@@ -57,8 +58,7 @@ def make_back_plan(context: Context) -> Plan:
                 after=after,
             )
         )
-    digest = nodes[0].after.binary
-    artifact = artifact_or_none(context, digest) or Artifact(path="", digest=digest)
+    first = artifact_or_none(context, nodes[0].after) or no_file(nodes[0].after)
     item = playbook.DECLARED[f"{context.stage}_recovery"][0]
     phase = Phase(item=item, name=BACK, nodes=tuple(nodes), waves=_waves(context, nodes))
     return Plan(
@@ -67,7 +67,7 @@ def make_back_plan(context: Context) -> Plan:
         commit=context.params.commit,
         cluster=context.cluster_name,
         chain_id=context.cluster.chain_id,
-        artifact=artifact,
+        artifact=first,
         phases=(phase,),
         policy=context.policy(),
     )

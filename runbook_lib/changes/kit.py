@@ -33,7 +33,7 @@ from .kit_model import FOLDERS, JOURNAL, Kit, KitNode, Variant, folder_of, key_o
 from .kit_script import script
 from .kit_texts import instruction, page
 from .plan import Artifact, NodePlan, Plan
-from .previous import artifact_of
+from .previous import artifact_of, missing
 from .state import NodeState, known_map
 from .targets import kept_as, rendered
 
@@ -54,8 +54,8 @@ def write_kit(context: Context) -> list[Row]:
     if context.plan is None or any(entry.kind == "kit" for entry in context.journal):
         return []
     before, rows = _before(context, context.plan)
-    builds = {one.plan.before.binary for one in before}
-    artifacts = {build: artifact_of(context, build) for build in sorted(builds)}
+    builds = {one.plan.before.binary: one.plan.before for one in before}
+    artifacts = {build: artifact_of(context, state) for build, state in sorted(builds.items())}
     nodes = tuple(_node(context, one, artifacts[one.plan.before.binary], rows) for one in before)
     if rows:
         return rows
@@ -130,7 +130,7 @@ def _node(context: Context, one: _Before, artifact: Artifact | None, rows: list[
         gates = {gate: on and gate not in STALL_OFF for gate, on in before.gates.items()}
         states["stall"] = before.model_copy(update={"gates": gates, "config": one.stalled.digest})
     if artifact is None and one.plan.control == "ours":
-        got = "no file with that digest; set `previous_release`"
+        got = f"no file with that digest; {missing(before)}"
         rows.append(unknown_row(one.plan.node, "its build, for the way back", before.binary, got))
     return KitNode(
         node=one.plan.node,

@@ -11,8 +11,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+from .. import playbook
 from ..context import Context
 from ..errors import SourceError
+from ..evidence.record import Entry
+from ..evidence.standing import standing
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
 from ..sources.process import Ended
@@ -24,7 +27,6 @@ from .phases import reproduce
 from .plan import NodePlan, Phase, Plan
 from .read_back import read_back, runs_as_planned
 from .targets import keep_target
-from .verified import digest_rows
 from .windows import window_rows
 
 Before = Callable[[], list[Row]]
@@ -216,3 +218,36 @@ def _healthy(context: Context, nodes: Sequence[str]) -> list[Row]:
         ok = answer.quorum_reached and int(answer.commit_power) >= int(answer.quorum_threshold)
         rows.append(check_row(name, "its last round", "reached the quorum", power, ok))
     return rows or [unknown_row("wave", "nodes", "at least one", "none")]
+
+
+# --- the digests that preflight.binary-verification proved ----------------------------------------
+
+
+VERIFICATION = "preflight.binary-verification"
+
+
+def verified_digest(journal: Sequence[Entry], name: str = "node") -> str:
+    """The proven digest of the artifact that the site calls ``name``.
+
+    Raises SourceError when its last verification did not pass, or was of other artifacts.
+    """
+    now = standing(journal, VERIFICATION)
+    if now.result is None or now.outcome is not Outcome.PASS:
+        raise SourceError(name, f"expected it verified by {VERIFICATION}, got: {now.reason}")
+    digests = now.result.data.get("digests")
+    found = digests.get(name) if isinstance(digests, dict) else None
+    if not isinstance(found, str):
+        raise SourceError(name, f"expected {VERIFICATION} to name its digest, got none")
+    return found
+
+
+def digest_rows(context: Context, plan: Plan) -> list[Row]:
+    """Whether the plan's artifact is the verified one; nothing where the stage verifies none."""
+    if VERIFICATION not in playbook.DECLARED.get(context.stage, ()):
+        return []
+    what, planned = "digest of the plan", plan.artifact.digest
+    try:
+        verified = verified_digest(context.journal)
+    except SourceError as error:
+        return [unknown_row("release artifact", what, "verified", error.problem)]
+    return [check_row("release artifact", what, verified, planned, planned == verified)]

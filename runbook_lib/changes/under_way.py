@@ -67,11 +67,12 @@ def nearest(before: Known, after: Known, running: Flat, binary: str, config: str
     }
     turned, built = running == planned, binary == after.state.binary
     delivered = config == after.state.config
-    gates = after.state if turned else before.state
+    gates, build = (after if turned else before).state, (after if built else before).state
     state = NodeState(
         gates=gates.gates,
         channel=gates.channel,
-        binary=(after if built else before).state.binary,
+        binary=build.binary,
+        artifact=build.artifact,
         config=(after if delivered else before).state.config,
     )
     return before.model_copy(update={"state": state, "kept": (after if delivered else before).kept})

@@ -19,7 +19,7 @@ def candidate_installed(context: Context) -> CheckResult:
 
     The canaries' operators install it; this only looks. Playbook: canary, readiness, 2.
     """
-    wanted = artifact(context).digest
+    wanted = artifact(context).binary
     canaries = [node.name for node in context.cluster.nodes if node.canary]
     rows = [
         row for name in canaries for row in (_build(context, name, wanted), _dry(context, name))

@@ -138,12 +138,12 @@ def _deploy(context: Context, applier: Applier) -> CheckResult:
     assert context.plan is not None
     for phase in context.plan.of(DEPLOY):
         roll(context, applier, phase)
-    digest = context.plan.artifact.digest
+    build = context.plan.artifact
     return context.conclude(
         applier.rows,
-        passed=f"{len(context.plan.nodes)} nodes run {digest[:19]}, read back",
+        passed=f"{len(context.plan.nodes)} nodes run {build.binary[:19]}, read back",
         empty="the plan has no nodes",
-        data={"artifact": digest, "plan": context.plan.digest},
+        data={"artifact": build.digest, "plan": context.plan.digest},
     )
 
 

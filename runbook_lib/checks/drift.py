@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from ..canonical import digest_bytes
 from ..changes.state import Known, differences, known_map, require_known
-from ..changes.targets import Delta, artifact, deltas, read_bundle
+from ..changes.targets import Delta, artifact, deltas, kept_toml, read_bundle
 from ..changes.under_way import dropped, nearest, under_way
 from ..clusters import Node
 from ..context import Context, judges
@@ -15,17 +17,19 @@ from ..errors import SourceError
 from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
 from ..sources.commands import NodeConfig
 from ..sources.config import (
+    BASE_GATES,
+    CHANNEL_AT,
+    GATES,
+    GATES_AT,
     Flat,
     diff,
     flatten,
     parse_toml,
 )
-from ..sources.node import Rollout
+from ..sources.node import Peers, Rollout
 from ..sources.redact import MARK
-from .bundles import bundle_rows
-from .rendered import shown, target_rows
-from .standins import stand_in
-from .witnesses import advertised, disk_against_rpc, in_force
+from ..sources.reports import NodeReport, Reports, read_reports
+from .rendered import bundle_rows, shown, target_rows
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ def config_drift(context: Context) -> CheckResult:
     rows = bundle_rows(bundle, context.stage)
     wanted: dict[str, Delta] | SourceError
     try:
-        wanted = deltas(context, bundle, artifact(context).digest)
+        wanted = deltas(context, bundle, artifact(context))
     except SourceError as error:
         wanted = error
         rows.append(unknown_row(error.source, "the stage's delta", "per node", error.problem))
@@ -223,3 +227,175 @@ def difference_rows(name: str, expected: Flat, observed: Flat) -> list[Row]:
         for d in found
         if d.key not in tables
     ]
+
+
+# --- node reports in place of what we cannot read of an operator's node ---------------------------
+
+
+T = TypeVar("T")
+Read = dict[str, T | SourceError]
+WHAT = "node report"
+
+
+def stand_in(
+    context: Context,
+    before: Mapping[str, Known | SourceError],
+    at_work: Mapping[str, Known],
+    rollouts: Mapping[str, Rollout | SourceError],
+    builds: Read[str],
+    configs: Read[NodeConfig],
+) -> list[Row]:
+    """Fill ``builds`` (digests) and ``configs`` from fresh reports; rows of what is wrong with one.
+
+    A file is known by its digest alone: that of the one last verified, whose text we kept, or of the
+    one that a node of ``at_work`` was to be given.
+    """
+    unread = [
+        node
+        for node in context.cluster.nodes
+        if node.control == "operator"
+        and (
+            isinstance(builds[node.name], SourceError)
+            or isinstance(configs[node.name], SourceError)
+        )
+    ]
+    if not unread:
+        return []
+    params = context.params
+    try:
+        reports = read_reports(
+            context.scope, context.site, issue=params.issue, release=params.release
+        )
+    except SourceError as error:
+        return [unknown_row(error.source, WHAT, "readable", error.problem)]
+    rows: list[Row] = []
+    for node in unread:
+        found = _fresh(context, node, reports)
+        if isinstance(found, Row):
+            rows.append(found)
+        elif found is not None:
+            rows += _against_rpc(node, found, rollouts[node.name])
+            if isinstance(builds[node.name], SourceError):
+                builds[node.name] = found.binary
+            known = before[node.name]
+            after = at_work.get(node.name)
+            if after is not None and found.config == after.state.config:
+                known = after
+            if isinstance(configs[node.name], SourceError) and isinstance(known, Known):
+                rows += _reported_file(context, node, found, known, configs)
+    return rows
+
+
+def _fresh(context: Context, node: Node, reports: Reports) -> NodeReport | Row | None:
+    """The newest report of a node, when it is young enough; a forged one is a row."""
+    mine = reports.of(node.name, context.stage)
+    for one in mine:
+        if one.fault.startswith("forged"):
+            got = f"{one.grounds}: {one.fault}"
+            by = f"by {node.operator}"
+            return check_row(node.name, WHAT, by, got, ok=False, waivable=False)
+    good = [one.report for one in mine if not one.fault]
+    if good and context.now - good[-1].at <= context.params.valid_for:
+        return good[-1]
+    return None
+
+
+def _against_rpc(node: Node, report: NodeReport, rollout: Rollout | SourceError) -> list[Row]:
+    if isinstance(rollout, SourceError):
+        return []  # said by its live state already
+    said = {"rollout.release_channel": report.channel} | {
+        f"rollout.feature_gates.{gate}": on for gate, on in report.gates.items()
+    }
+    return [
+        check_row(node.name, f"{key} (reported, as it runs)", told, runs, ok=False)
+        for key, told, runs in differences(said, in_force(rollout))
+    ]
+
+
+def _reported_file(
+    context: Context, node: Node, report: NodeReport, known: Known, configs: Read[NodeConfig]
+) -> list[Row]:
+    if report.config != known.state.config:
+        what = "config (reported)"
+        return [check_row(node.name, what, known.state.config, report.config, ok=False)]
+    try:
+        configs[node.name] = kept_toml(context, known)
+    except SourceError as error:
+        return [unknown_row(node.name, "config", "the text we kept", error.problem)]
+    return []
+
+
+# --- a node's witnesses against one another -------------------------------------------------------
+
+
+DEFAULTS: Flat = {f"{GATES_AT}.{gate}": gate in BASE_GATES for gate in GATES}
+"""What a node takes a gate for that its file does not name."""
+
+
+def in_force(rollout: Rollout) -> dict[str, str | bool]:
+    """Channel and gates by dotted key, as the node says it runs."""
+    gates = {f"{GATES_AT}.{gate}": on for gate, on in rollout.feature_gates.items()}
+    return {CHANNEL_AT: rollout.release_channel, **gates}
+
+
+def disk_against_rpc(name: str, config: bytes, rollout: Rollout) -> list[Row]:
+    """What a node runs with otherwise than its file says: not restarted, or not from this file."""
+    try:
+        flat = DEFAULTS | flatten(parse_toml(config, name))
+    except SourceError as error:
+        return [unknown_row(name, "TOML on disk", "readable", error.problem)]
+    running = in_force(rollout)
+    on_disk = {key: value for key, value in flat.items() if key in running}
+    return [
+        check_row(name, f"{key} (running against its file)", file, run, ok=False)
+        for key, file, run in differences(on_disk, running)
+        if key in on_disk
+    ]
+
+
+def advertised(context: Context, rollouts: Mapping[str, Rollout | SourceError]) -> list[Row]:
+    """What peers say of each node against what it says of itself."""
+    views = context.fleet.peers()
+    rows = []
+    for node in context.cluster.nodes:
+        rollout = rollouts[node.name]
+        if isinstance(rollout, SourceError):
+            continue  # said by its live state already
+        if not node.peer:
+            text = "its peer id is not in the site file: set `peer`"
+            rows.append(unknown_row(node.name, "gates its peers see", "its own", text))
+            continue
+        said = [
+            (viewer, peer.features)
+            for viewer, view in views.items()
+            if isinstance(view, Peers) and viewer != node.name
+            for peer in view.peers
+            if peer.peer == node.peer
+        ]
+        unread = [
+            f"{viewer}: {view.problem}"
+            for viewer, view in views.items()
+            if isinstance(view, SourceError) and viewer != node.name
+        ]
+        rows.append(_advert(node.name, rollout.feature_gates, said, unread, len(views) - 1))
+    return rows
+
+
+def _advert(
+    name: str,
+    gates: Mapping[str, bool],
+    said: Sequence[tuple[str, dict[str, bool]]],
+    unread: Sequence[str],
+    viewers: int,
+) -> Row:
+    what = "gates its peers see"
+    own = ", ".join(sorted(gate for gate, on in gates.items() if on)) or "none on"
+    for viewer, features in said:
+        if features != gates:
+            theirs = ", ".join(sorted(gate for gate, on in features.items() if on)) or "none on"
+            return check_row(name, f"{what} (by {viewer})", own, theirs, ok=False)
+    if viewers and len(said) + len(unread) < viewers:
+        return unknown_row(name, what, own, f"seen by {len(said)} of {viewers} peers only")
+    if viewers and not said:
+        return unknown_row(name, what, own, f"no peer could be asked ({unread[0]})")
+    return check_row(name, what, own, own, ok=True)

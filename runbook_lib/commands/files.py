@@ -24,7 +24,7 @@ def options(verbs: Verbs) -> None:
     made.add_argument("--key", type=Path, help="PEM public key, in place of an identity")
     made.add_argument("--identity", default="", help="who must have signed (exact)")
     made.add_argument("--issuer", default="", help="who must have vouched for the identity")
-    made.add_argument("--trusted-root", type=Path, help="default: the one sigstore ships")
+    made.add_argument("--trusted-root", type=Path, help="sigstore's JSON, for an identity")
     made.add_argument("--provenance", type=Path, help="in-toto statement, or a bundle of one")
     made.add_argument("--sbom", type=Path, help="CycloneDX JSON, with its signature beside it")
     made.add_argument("--commit", default="", help="commit that it must be built from")

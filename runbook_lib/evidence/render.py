@@ -11,7 +11,6 @@ from html import escape
 from pathlib import Path
 
 from .. import notebook
-from ..sources.links import check_links_fast
 
 # A page's policy stops scripts and requests, not a <meta> that leads elsewhere.
 _ACTIVE = re.compile(
@@ -49,7 +48,6 @@ img {{ max-width: 100%; }}
 
 def render(path: Path) -> str:
     """The page. Raises NotebookError when the file is no notebook."""
-    check_links_fast()
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(template_name="basic")

@@ -25,9 +25,8 @@ from typing import IO, Any, Protocol
 
 from ..canonical import canonical, digest_bytes
 from ..errors import RecordDamaged, TapeMiss
-from .hashing import hash_file
 from .http import Purpose
-from .local import Folder, recorded
+from .local import Folder, hash_file, recorded
 from .redact import Redactor
 
 Meta = dict[str, Any]
@@ -96,7 +95,7 @@ def check_body(folder: Path, name: str) -> None:
     """The same, of any size in constant memory, for whoever needs none of it."""
     path = folder / _body_name(name)
     try:
-        found, _ = hash_file(path, "sha256", lambda read: None, follow=False)
+        found, _ = hash_file(path, follow=False)
     except OSError as error:
         raise RecordDamaged(f"tape: {name}: expected its body, got none") from error
     _require(name, found)

@@ -36,7 +36,7 @@ def parse(words: list[str]) -> tuple[list[str], dict[str, str]]:
 
 
 def main(words: list[str]) -> None:
-    sys.path[0] = __file__.rsplit("/runbook_lib/", 1)[0]
+    sys.path[0] = __file__.rsplit("/runbook_rehearsal/", 1)[0]
     from runbook_rehearsal.commands.site import Site, fail
 
     operands, options = parse(words)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from ..chain.templates import NO_EXPORT
-from ..files import write_atomically
+from ..files import unpack, write_atomically
 from ..layout import git, write_data
 from ..people.operators import OPERATOR_FAULTS
 from ..people.words import Verb, forged_file
@@ -203,7 +203,7 @@ def _previous_build(network: RehearsalNetwork, active: Active) -> Undo:
         write_atomically(path, binary, 0o755)
         network.fleet.restart(active.node)
 
-    put(network.release.previous_artifact.read_bytes())
+    put(unpack(network.release.previous_artifact))
     return lambda: put(before)
 
 

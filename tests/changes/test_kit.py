@@ -67,7 +67,9 @@ class Made:
         self.artifact.write_bytes(b"build")
         self.folder = self.root / "kit `of` it"
         plans = tuple(self.plan_of(name) for name in (*self.names, *self.theirs))
-        artifact = Artifact(path=str(self.artifact), digest=digest_bytes(b"build"))
+        artifact = Artifact(
+            path=str(self.artifact), digest=digest_bytes(b"build"), binary="sha256:b"
+        )
         waves = tuple((plan.node,) for plan in plans)
         plan = Plan(
             stage=self.stage,

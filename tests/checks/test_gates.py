@@ -30,7 +30,7 @@ def plan(before: dict[str, bool], after: dict[str, bool]) -> Plan:
     phase = Phase(item=ITEM, name="gates", nodes=(node,), waves=(("n",),))
     return Plan(
         stage="testnet", release="r", commit="c", cluster="testnet", chain_id="t",
-        artifact=Artifact(path="p", digest="d"), phases=(phase,), policy="p",
+        artifact=Artifact(path="p", digest="d", binary="b"), phases=(phase,), policy="p",
     )  # fmt: skip
 
 

@@ -261,9 +261,10 @@ class Practice:
 
     def _take_over(self) -> None:
         """Every cluster is adopted, on the commander's word."""
+        before = self.network.release.previous_artifact
         for cluster in self.network.world.clusters:
             argv = ("adopt", "--site", self.network.site, "--cluster", cluster)
-            argv = (*argv, "--issue", layout.ISSUE, "--json")
+            argv = (*argv, "--artifact", before, "--issue", layout.ISSUE, "--json")
             digest = json.loads(seam.command(*argv)[1])["digest"]
             self.network.say(layout.COMMANDER, f"approve {digest}")
             code, said = seam.command(*argv)

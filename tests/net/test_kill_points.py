@@ -135,7 +135,10 @@ class Driven:
             env={**unmeasured(), **network.env, "OPENBLAS_NUM_THREADS": "1"},
         )
         for cluster in network.world.clusters:
-            self.runbook("adopt", "--site", network.site, "--cluster", cluster)
+            before = network.release.previous_artifact
+            self.runbook(
+                "adopt", "--site", network.site, "--cluster", cluster, "--artifact", before
+            )
         self._keep("development")
 
     def close(self) -> None:

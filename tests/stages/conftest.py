@@ -54,6 +54,12 @@ class Operator:
     _releases: count[int] = field(default_factory=lambda: count(1))
 
     @property
+    def before(self) -> list[Path]:
+        """The artifact that the network's nodes began with."""
+        assert self.network is not None
+        return [self.network.release.previous_artifact]
+
+    @property
     def temporary(self) -> Path:
         return self.home / "tmp"
 
@@ -141,7 +147,7 @@ def operating(root: Path, *, measured: bool = True) -> Iterator[Operator]:
     ):
         for name, value in network.env.items():
             patch.setenv(name, value)
-        adopt(str(network.site), "development")
+        adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
         secrets = tuple(network.env[name] for name in ("RPP_RPC_TOKEN", "GITHUB_TOKEN"))
         yield Operator(home, secrets, dict(network.env), network, measured)
 
@@ -159,7 +165,7 @@ def issuing(root: Path) -> Iterator[RehearsalNetwork]:
             patch.setenv(name, value)
         patch.setitem(playbook.DECLARED, "development", items)
         patch.setitem(playbook.PLAN_BEFORE, "development", items[1])
-        adopt(str(network.site), "development")
+        adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
         yield network
 
 

@@ -99,7 +99,7 @@ def promotion(root: Path, patch: pytest.MonkeyPatch) -> Iterator[Promotion]:
         patch.setitem(playbook.PLAN_BEFORE, "canary", REWARDS)
         patch.setattr(opening, "require_order", lambda *given: None)
         network.install_candidate()
-        adopt(str(network.site), "mainnet")
+        adopt(str(network.site), "mainnet", artifacts=[network.release.previous_artifact])
         yield Promotion(network)
 
 

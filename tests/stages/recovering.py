@@ -170,7 +170,7 @@ def fresh(network: RehearsalNetwork, cluster: str, number: int) -> Recovering:
     (artifacts / release).symlink_to(artifacts / "v1.4.0")
     if cluster == "mainnet":
         network.install_candidate()
-    adopt(str(network.site), cluster)
+    adopt(str(network.site), cluster, artifacts=[network.release.previous_artifact])
     return Recovering(network, release)
 
 

@@ -40,7 +40,7 @@ def network(made: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setitem(playbook.DECLARED, "mainnet", (ITEM,))
     monkeypatch.delitem(playbook.PLAN_BEFORE, "mainnet", raising=False)
     monkeypatch.setattr(opening, "require_order", lambda *given: None)
-    adopt(str(made.site), "mainnet")
+    adopt(str(made.site), "mainnet", artifacts=[made.release.previous_artifact])
     for board in ("announced.json", "frozen.json"):
         (made.root / board).unlink(missing_ok=True)
     yield made

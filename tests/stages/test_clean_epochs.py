@@ -46,7 +46,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
         # The stages before these, and the engine that seals them, are other tests' matter.
         patch.setattr(opening, "require_order", lambda *given: None)
         patch.setattr(order, "verify", lambda folder: ([], None))
-        adopt(str(net.site), "testnet")
+        adopt(str(net.site), "testnet", artifacts=[net.release.previous_artifact])
         yield net
 
 

@@ -42,7 +42,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
             patch.setenv(name, value)
         patch.setitem(playbook.DECLARED, "preflight", (DRIFT,))
         for cluster in set(STAGE_CLUSTERS.values()):
-            adopt(str(net.site), cluster)
+            adopt(str(net.site), cluster, artifacts=[net.release.previous_artifact])
         yield net
 
 
@@ -292,12 +292,12 @@ def taken_over(network: RehearsalNetwork, old: str, new: str) -> Iterator[None]:
     try:
         path.write_text(before.replace(old, new))
         network.fleet.restart("dev-2")
-        adopt(str(network.site), "development")
+        adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
         yield
     finally:
         path.write_text(before)
         network.fleet.restart("dev-2")
-        adopt(str(network.site), "development")
+        adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
 
 
 def test_a_gate_ahead_of_its_profile_is_shown_and_stays(network: RehearsalNetwork) -> None:

@@ -49,7 +49,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
             patch.setenv(name, value)
         net.install_candidate()
         for cluster in net.world.clusters:
-            adopt(str(net.site), cluster)
+            adopt(str(net.site), cluster, artifacts=[net.release.previous_artifact])
         yield net
 
 

@@ -158,7 +158,7 @@ def team(network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator
 def _adopt(network: RehearsalNetwork, site: dict[str, Any]) -> None:
     text = network.site.read_text()
     network.site.write_text(yaml.safe_dump({**site, "single_operator": True}))
-    adopt(str(network.site), "testnet")
+    adopt(str(network.site), "testnet", artifacts=[network.release.previous_artifact])
     network.site.write_text(text)
 
 

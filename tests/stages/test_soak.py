@@ -31,7 +31,7 @@ SOAK = soak.item
 
 def deploy(network: RehearsalNetwork) -> None:
     """The development stage as far as the soak needs it: its deploy, applied and passed."""
-    adopt(str(network.site), "development")
+    adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
     file = network.params["development"]
     given = DevelopmentParams().model_dump() | parse_yaml(file.read_bytes(), file.name)
     stage = open_stage("development", given)

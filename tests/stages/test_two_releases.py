@@ -25,6 +25,7 @@ from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.chain.templates import node_config
 from runbook_rehearsal.chain.world import profile
+from runbook_rehearsal.files import unpack
 from runbook_rehearsal.network import RehearsalNetwork
 from runbook_rehearsal.promote import Promotion
 from runbook_rehearsal.rehearse import HISTORY_S, take_over
@@ -48,7 +49,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
         patch.setattr(opening, "require_order", lambda *given: None)
         for cluster in ("testnet", "mainnet"):
             finish(net, cluster)
-            adopt(str(net.site), cluster)
+            adopt(str(net.site), cluster, artifacts=[net.release.artifact])
         net.next_release(SECOND)
         net.install_candidate()
         yield net
@@ -61,7 +62,7 @@ def finish(network: RehearsalNetwork, cluster: str) -> None:
         folder = network.world.node_dir(cluster, node.name)
         text = node_config(node, spec, cluster, profile(cluster))
         (folder / "config.toml").write_text(text)
-        (folder / "bin" / "rpp-node").write_bytes(network.release.artifact.read_bytes())
+        (folder / "bin" / "rpp-node").write_bytes(unpack(network.release.artifact))
         network.fleet.restart(node.name)
 
 
