@@ -60,7 +60,6 @@ LAYERS = (
     ("stage",),
     ("engine", "launch", "doctor", "watching"),
     ("commands",),
-    ("kits", "kit_store"),
     ("approve", "recover", "incident"),
     ("node_report",),
     ("cli", "__init__"),
