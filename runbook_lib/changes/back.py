@@ -101,12 +101,12 @@ def _tried(row: Row) -> Row:
 
 def _node(context: Context, applier: Applier, node: NodePlan, builds: Builds) -> list[Row]:
     """Take one node of ours back, unless it is; what cannot be done is a row."""
-    settled = node.node not in builds.staged or _was_taken_back(context, applier, node.node)
+    settled = node.node not in builds.staged or _was_taken_back(applier, node.node)
     if settled and runs_as_planned(context, node):
         rows = read_back(context, node)
         applier.verified(node.node, node.after, BACK)
         return rows
-    if _was_taken_back(context, applier, node.node) and (rows := _unproven(context, node)):
+    if _was_taken_back(applier, node.node) and (rows := _unproven(context, node)):
         return rows
     there: NodeConfig | None = None
     try:
@@ -131,14 +131,11 @@ def _node(context: Context, applier: Applier, node: NodePlan, builds: Builds) ->
     return [*rows, *seen]
 
 
-def _was_taken_back(context: Context, applier: Applier, node: str) -> bool:
-    """Whether all was done on a node, here or by the kit's script, as far as the journal tells."""
+def _was_taken_back(applier: Applier, node: str) -> bool:
+    """Whether all was done on a node, as far as the journal tells."""
     mine = [body for body in applier.steps() if body["node"] == node]
     ended = bool(mine) and mine[-1]["phase"] == "done"
-    if not ended or not mine[-1]["step"].startswith(f"restart-{BACK}"):
-        return False
-    # Tapes from before this was asked hold no answer: there it was done anew.
-    return bool(context.scope.notice(f"{node} taken back", lambda: "read back first"))
+    return ended and mine[-1]["step"].startswith(f"restart-{BACK}")
 
 
 def _unproven(context: Context, node: NodePlan) -> list[Row]:

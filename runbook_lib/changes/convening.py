@@ -141,9 +141,9 @@ def _published(context: Context, wanted: str) -> bool:
         return False
 
     def look() -> str:
-        return "" if waits(context, NOTICE) else "sent"
+        return "waits" if waits(context, NOTICE) else "sent"
 
-    return bool(context.scope.notice("what became of the notice", look))
+    return context.scope.derive("what became of the notice", look) == "sent"
 
 
 def _decided(context: Context, found: Incident, wanted: str) -> list[Row]:

@@ -62,9 +62,7 @@ def _changed(phase: Phase, wave: Sequence[str]) -> list[str]:
 
 def _still_healthy(context: Context, applier: Applier, earlier: Sequence[str]) -> bool:
     """Whether the chain bears what earlier tries did to some nodes."""
-    # Tapes from before this was asked hold no answer: what they were judged to be, they stay.
-    asked = bool(earlier) and context.scope.notice("waves of earlier tries", lambda: "judged again")
-    return not asked or _all_healthy(context, applier, earlier)
+    return not earlier or _all_healthy(context, applier, earlier)
 
 
 def _all_healthy(context: Context, applier: Applier, nodes: Sequence[str]) -> bool:

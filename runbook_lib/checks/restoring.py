@@ -58,7 +58,7 @@ def _rows(
         return [*found.rows, *rows], len(names)
     rows = recover_storage(context, applier, begun, log=log)
     others = {node.name for node in context.cluster.nodes} - set(begun)
-    if rest is None or not others or not _looked_at(context):
+    if rest is None or not others:
         return rows, len(begun)
     found = rest(context)
     rows += [row for row in found.rows if row.subject not in begun]
@@ -72,11 +72,6 @@ def _rows(
 
 def _wanted(context: Context, found: Need) -> list[str]:
     return [name for name in found.nodes if name in (context.params.nodes or found.nodes)]
-
-
-def _looked_at(context: Context) -> bool:
-    # Tapes from before this was asked hold no answer: what they were judged to be, they stay.
-    return bool(context.scope.notice("nodes that no try restores", lambda: "judged again"))
 
 
 def _restored(
