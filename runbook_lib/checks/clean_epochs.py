@@ -15,10 +15,10 @@ from ..context import Context, judges
 from ..errors import RecordDamaged, SourceError
 from ..evidence.incident_file import FOLDER, SUFFIX, parse_incident
 from ..evidence.order import effect, entries_of
-from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row, worst
+from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..wording import count, utc
-from . import lookout, quiet
-from .lookout import Break, Seen
+from . import quiet
+from .quiet import Break, Seen
 
 STAGE, GATE, KEY = "testnet", "testnet.activate.gate", "malachite_consensus"
 MASS, TOGETHER = 0.10, timedelta(minutes=10)
@@ -43,10 +43,7 @@ def epochs_clean(context: Context) -> CheckResult:
     """
     before = context.earlier_stage
     anchor = effect(entries_of(context.scope, context.store, before), GATE)
-    rows, due = _judged(context, anchor)
-    bad = worst(row.outcome for row in rows if row.return_at is None) is not Outcome.PASS
-    if due is not None and not bad and context.wait_until(due, "whole epochs of testnet"):
-        rows, due = _judged(context, anchor)
+    rows = _judged(context, anchor)
     return context.conclude(
         rows,
         passed=f"{rows[0].observed} without an intervention",
@@ -55,23 +52,22 @@ def epochs_clean(context: Context) -> CheckResult:
     )
 
 
-def _judged(context: Context, anchor: datetime) -> tuple[list[Row], datetime | None]:
-    """The count first, then what was looked at; and when the count will be complete."""
+def _judged(context: Context, anchor: datetime) -> list[Row]:
+    """The count first, then what was looked at."""
     testnet, now = context.on(STAGE), context.at
-    over = lookout.window(testnet, anchor, now)
+    over = quiet.window(testnet, anchor, now)
     rows = _gates(testnet)
     found: list[Seen] = []
     if now - anchor > LASTS:
         looks = (quiet.coverage, quiet.silences, quiet.halts, _reversals, _restarts)
-        found = lookout.look(over, *looks, _incidents)
+        found = quiet.look(over, *looks, _incidents)
     for seen in found:
         rows += _rows(seen, now)
     breaks = [(seen, each) for seen in found for each in seen.breaks]
     last = max(breaks, key=lambda pair: pair[1].end, default=None)
     begun = max(anchor, last[1].end) if last else anchor
-    why = f", after {last[0].subject}: {lookout.told(last[1])}" if last else ""
-    counted, due = _count(context, testnet, anchor, begun, why)
-    return [counted, *rows], due
+    why = f", after {last[0].subject}: {quiet.told(last[1])}" if last else ""
+    return [_count(context, testnet, anchor, begun, why), *rows]
 
 
 def _rows(seen: Seen, now: datetime) -> list[Row]:
@@ -87,9 +83,8 @@ def _rows(seen: Seen, now: datetime) -> list[Row]:
     return rows
 
 
-def _count(
-    context: Context, testnet: Context, anchor: datetime, begun: datetime, why: str
-) -> tuple[Row, datetime | None]:
+def _count(context: Context, testnet: Context, anchor: datetime, begun: datetime, why: str) -> Row:
+    """Whether enough whole epochs are clean, or when they will be."""
     from ..metrics.epochs import due, progress
 
     length, wanted = context.cluster.epoch_length, context.params.clean_epochs
@@ -98,21 +93,21 @@ def _count(
     name = testnet.cluster_name
     if now - anchor <= LASTS:
         at = anchor + timedelta(seconds=block_s * length) * (wanted + 1)
-        return unknown_row(name, what, expected, "0 so far", return_at=at), at
+        return unknown_row(name, what, expected, "0 so far", return_at=at)
     try:
         found = progress(testnet.prometheus, testnet.matchers, anchor, now, length)
     except SourceError as error:
-        return testnet.unreadable(what, expected, error), None
+        return testnet.unreadable(what, expected, error)
     clean = [epoch for epoch in found.epochs if epoch.start >= begun]
     got = f"{count(len(clean), 'whole epoch')} since {utc(begun)}{why}"
     if len(clean) >= wanted:
-        return check_row(name, what, expected, got, ok=True), None
+        return check_row(name, what, expected, got, ok=True)
     # The epoch under way counts if it began behind the break.
     inside = timedelta(seconds=found.height % length * block_s)
     left = wanted - len(clean) + (now - inside < begun)
     at = due(left, found.height, length, block_s, now)
     at += max(begun - now, timedelta(0))
-    return unknown_row(name, what, expected, got, return_at=at), at
+    return unknown_row(name, what, expected, got, return_at=at)
 
 
 def _gates(testnet: Context) -> list[Row]:
@@ -127,7 +122,7 @@ def _gates(testnet: Context) -> list[Row]:
     return rows or [check_row(testnet.cluster_name, KEY, "on", f"on, {nodes} nodes", ok=True)]
 
 
-def _reversals(over: lookout.Window) -> Iterator[Seen]:
+def _reversals(over: quiet.Window) -> Iterator[Seen]:
     """No journal verified the gate off since, and none recovered a node."""
     context = over.context
     found: list[tuple[datetime, str]] = []
@@ -153,7 +148,7 @@ class _Event:
     what: Break
 
 
-def _restarts(over: lookout.Window) -> Iterator[Seen]:
+def _restarts(over: quiet.Window) -> Iterator[Seen]:
     """No restarts of much power together; single ones are listed."""
     expected, what = f"at most {MASS:.0%} of the power in 10 min", "restarts not planned"
     events = [
@@ -173,12 +168,12 @@ def _restarts(over: lookout.Window) -> Iterator[Seen]:
             end, ended = max((each.what.end, each.what.ended) for each in near)
             breaks.append(Break(first, end, text, proven=True, ended=ended))
         else:
-            listed.append(f"{event.node} ({lookout.told(event.what)})")
+            listed.append(f"{event.node} ({quiet.told(event.what)})")
     observed = "; ".join(listed) or "none"
     yield Seen(over.context.cluster_name, what, expected, observed, tuple(breaks))
 
 
-def _incidents(over: lookout.Window) -> Iterator[Seen]:
+def _incidents(over: quiet.Window) -> Iterator[Seen]:
     """No incident of this release was open, by the store's incident files."""
     context = over.context
     folder, what = context.store.root / FOLDER, "incidents of this release"

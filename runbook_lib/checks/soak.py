@@ -12,7 +12,7 @@ from ..evidence.order import effect, entries_of
 from ..evidence.record import Entry
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..wording import utc
-from . import lookout, quiet
+from . import quiet
 
 STAGE, DEPLOY = "development", "development.activate.deploy"
 
@@ -35,7 +35,7 @@ def soak(context: Context) -> CheckResult:
     entries = entries_of(context.scope, context.store, before)
     anchor = effect(entries, DEPLOY)
     due = anchor + timedelta(hours=context.params.soak_hours)
-    over = context.wait_until(due, "the soak") and context.at >= due
+    over = min(context.now, context.at) >= due
     development = context.on(STAGE)
     development.require_now("running builds")
     rows = [] if over else [_not_yet("soak", "window", f"over at {utc(due)}", "still open", due)]
@@ -44,7 +44,7 @@ def soak(context: Context) -> CheckResult:
     wanted = {n: k.state for n, k in states(entries, before.name)}
     start = anchor + SETTLE
     if context.at - start > SETTLE:
-        rows += _window(development, wanted, lookout.window(development, start, context.at))
+        rows += _window(development, wanted, quiet.window(development, start, context.at))
     return context.conclude(
         rows,
         passed=f"{(context.at - anchor) // timedelta(hours=1)} h of soak without a page or a hole",
@@ -57,8 +57,8 @@ def _not_yet(subject: str, what: str, wanted: str, got: str, due: datetime) -> R
     return unknown_row(subject, what, wanted, got, return_at=due)
 
 
-def _window(context: Context, wanted: dict[str, NodeState], over: lookout.Window) -> Iterator[Row]:
-    seen = lookout.look(over, quiet.coverage, quiet.pages, quiet.silences, quiet.halts, quiet.load)
+def _window(context: Context, wanted: dict[str, NodeState], over: quiet.Window) -> Iterator[Row]:
+    seen = quiet.look(over, quiet.coverage, quiet.pages, quiet.silences, quiet.halts, quiet.load)
     for each in seen:
         yield from each.rows()
     try:
@@ -78,7 +78,7 @@ def _window(context: Context, wanted: dict[str, NodeState], over: lookout.Window
             continue
         same = build.digest == state.binary
         yield check_row(name, "binary", state.binary, build.digest, same, waivable=False)
-        events = "; ".join(lookout.told(each) for each in restarted.get(name, []))
+        events = "; ".join(quiet.told(each) for each in restarted.get(name, []))
         # A digest cannot be seen in the past: only a process that never restarted kept its own.
         got = f"{events}; what ran before cannot be known" if events else "never"
         outcome = Outcome.INCONCLUSIVE if events else Outcome.PASS
