@@ -26,7 +26,7 @@ def test_everything_passes_in_order(practice: Any) -> None:
 def test_a_misspelt_keyword_is_refused(practice: Any) -> None:
     """So is one that is left out: every parameter is passed by its name."""
     values = {**practice.params, "relase": "v1"}
-    del values["wait"]
+    del values["as_of"]
     practice.params = values
     with pytest.raises(ParameterError) as caught:
         practice.open()
@@ -34,7 +34,7 @@ def test_a_misspelt_keyword_is_refused(practice: Any) -> None:
     assert len(caught.value.problems) == 2
     assert caught.value.problems[0].startswith("open_stage: relase: expected no such keyword;")
     assert caught.value.problems[1] == (
-        "open_stage: wait: expected it passed as wait=wait, got nothing"
+        "open_stage: as_of: expected it passed as as_of=as_of, got nothing"
     )
 
 

@@ -34,12 +34,6 @@ def window_rows(context: Context, steps: int, *, at: datetime | None = None) -> 
     return [*rows, check_row("window", WINDOW, expected, room, ok)]
 
 
-def await_window(context: Context) -> None:
-    """With ``wait`` sit out the time before the window."""
-    start, _ = context.params.window
-    context.wait_until(start, "the change window")
-
-
 def _freezes(context: Context, start: datetime, end: datetime) -> list[Row]:
     rows = []
     for freeze in context.site.freezes:

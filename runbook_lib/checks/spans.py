@@ -1,4 +1,4 @@
-"""Whole epochs since an instant, out of the metrics store, waited for where a run may wait."""
+"""Whole epochs since an instant, out of the metrics store."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from ..context import Context
 from ..metrics import epochs
 from ..metrics.epochs import Epoch, Progress
 from ..outcomes import Row, unknown_row
-
-ROUNDS = 5
-"""How often a wait is prolonged because the chain was slower than its nominal pace."""
 
 LATE = timedelta(minutes=3)
 """A boundary is seen at most so late (``metrics.epochs``)."""
@@ -27,25 +24,15 @@ def whole_epochs(
     ``missing`` says how many more are needed beyond those. Raises SourceError.
     """
     cluster, length = context.cluster, context.cluster.epoch_length
-    for _ in range(ROUNDS):
-        # From a little before, so that the height is known at once.
-        seen = epochs.progress(
-            context.prometheus, context.matchers, since - LATE, context.now, length
-        )
-        # A boundary is seen late: one that was passed before ``since`` must not count.
-        found = tuple(epoch for epoch in seen.epochs if epoch.start >= since + LATE)
-        left = missing(found)
-        if left <= 0:
-            return found, []
-        due = epochs.due(
-            left + (not _under_way(seen, since + LATE, length)),
-            seen.height,
-            length,
-            cluster.block_time_ms / 1000,
-            context.now,
-        )
-        if not context.wait_until(due, what):
-            break
+    # From a little before, so that the height is known at once.
+    seen = epochs.progress(context.prometheus, context.matchers, since - LATE, context.now, length)
+    # A boundary is seen late: one that was passed before ``since`` must not count.
+    found = tuple(epoch for epoch in seen.epochs if epoch.start >= since + LATE)
+    left = missing(found)
+    if left <= 0:
+        return found, []
+    more = left + (not _under_way(seen, since + LATE, length))
+    due = epochs.due(more, seen.height, length, cluster.block_time_ms / 1000, context.now)
     expected = f"{len(found) + left} whole epochs"
     return found, [unknown_row("epochs", what, expected, f"{len(found)} so far", return_at=due)]
 
