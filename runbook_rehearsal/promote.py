@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.errors import RunbookError
-from runbook_lib.evidence.posting import plan_digest
+from runbook_lib.evidence.comment import plan_digest
 from runbook_lib.evidence.record import Record
 from runbook_lib.launch import Shown, run_stage
 from runbook_lib.outcomes import Outcome

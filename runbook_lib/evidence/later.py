@@ -27,7 +27,7 @@ from ..sources.scope import Outside, Scope
 from ..sources.tape import LiveTape
 from ..wording import utc
 from . import incidents, outbox
-from .filing import Report, find, read_back, write
+from .posts import Report, find, read_back, write
 from .record import Record
 from .store import Store
 from .undoing import undone_by
@@ -86,9 +86,9 @@ def _issue(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[
         since=datetime.fromisoformat(document["since"]),
     )
     forge = GitHub(scope, site.forge, writes="notify")
-    found = find(forge, report)
-    number = write(forge, report, found).number
-    rows = [*found.rows(), *read_back(forge, found.me, number, report)]
+    found = find(report.board(forge), report.marker)
+    number = write(found, report.body).number
+    rows = [*found.rows(), *read_back(found, number, report.body)]
     if all(row.outcome is Outcome.PASS for row in rows):
         rows += _filed(site, report, number, by)
     return rows

@@ -1,4 +1,4 @@
-"""Publishing a sealed apply: its files attached to the release's evidence, its section updated.
+"""Publishing a sealed apply: its files attached to the release's evidence, its summary updated.
 
 A recovery's outbox is sent first, sealed or not.
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,21 @@ from ..sources.redact import Redactor
 from ..sources.scope import Outside, Scope
 from ..sources.tape import LiveTape
 from . import outbox
+from .comment import (
+    Account,
+    Filed,
+    account_of,
+    compose,
+    marker,
+    other_stages,
+    previous_stage,
+    seal_marker,
+    sealed_text,
+)
 from .later import send
-from .posting import find, plan_digest, previous_stage, read_back, with_section, write
+from .posts import comments_of, find, read_back, write
 from .record import Entry, Record
 from .seal import MANIFEST, OUTBOX
-from .section import Account, Filed, section
-from .standing import verdict
 from .store import Store
 
 KINDS = {".ipynb": "application/x-ipynb+json", ".json": "application/json"}
@@ -85,7 +94,7 @@ def _later(folder: Path, problem: str) -> str:
 
 
 def publish(folder: Path, http: Http | None = None) -> list[Row]:
-    """Attach the files of a sealed apply and update its section; one row for each thing done.
+    """Attach the files of a sealed apply and tell it in the issue; one row for each thing done.
 
     Raises ParameterError when there is nothing to publish, StoreError, and OSError for an outbox
     that cannot be written. ``http`` may be given a transport by tests.
@@ -251,39 +260,47 @@ def _asset(forge: Forge, release: Release, assets: list[Asset], name: str, data:
     return forge.upload(release, name, f"{name} {digest}", data, kind)
 
 
-# --- the comment --------------------------------------------------------------------------------------
+# --- the comments -------------------------------------------------------------------------------------
 
 
 def _post(
     scope: Scope, forge: Forge, attempt: Attempt, files: list[Filed], redactor: Redactor
 ) -> list[Row]:
-    where = f"issue {attempt.issue}"
-    try:
-        found = find(forge, attempt.issue, str(attempt.manifest["release"]))
-        shown = next((s for s in found.sections if s.stage == attempt.manifest["stage"]), None)
-        if shown is not None and shown.attempt > attempt.manifest["attempt"]:
-            kept = f"attempt {shown.attempt} stays, it is later"
-            return [*found.rows(), check_row(where, "section", kept, kept, ok=True)]
-        account = _account(scope, attempt, files)
-        release = str(attempt.manifest["release"])
-        body = with_section(found, release, lambda level: section(account, level))
-        body = redactor.clean_text(body)
-        comment = write(forge, attempt.issue, release, found, body)
-        return [*found.rows(), *read_back(forge, found.me, comment, body)]
-    except SourceError as error:
-        return [_unsent(where, "section", error)]
-
-
-def _account(scope: Scope, attempt: Attempt, files: list[Filed]) -> Account:
-    facts, found = attempt.manifest, verdict(attempt.entries)
+    """The summary, where no later attempt of the stage is told in it, and a comment on the seal."""
+    where, facts = f"issue {attempt.issue}", attempt.manifest
+    release, board = str(facts["release"]), comments_of(forge, attempt.issue)
     store = Store(attempt.site.store_path)
+    applied = [
+        one
+        for one in store.readable(release, str(facts["stage"]))[0]
+        if store.opened(one)["mode"] == "apply"
+    ]
+    try:
+        account = _account(scope, store, attempt, files)
+        texts = {seal_marker(account.head): sealed_text(account)}
+        rows = []
+        if applied and applied[-1].number > facts["attempt"]:
+            kept = f"attempt {applied[-1].number} stays, it is later"
+            rows.append(check_row(where, "summary", kept, kept, ok=True))
+        else:
+            others = other_stages(store, release, str(facts["stage"]))
+            texts[marker(release)] = compose(account, others)
+        for first, text in texts.items():
+            body, found = redactor.clean_text(text), find(board, first)
+            rows += [*found.rows(), *read_back(found, write(found, body).number, body)]
+        return rows
+    except SourceError as error:
+        return [_unsent(where, "comment", error)]
+
+
+def _account(scope: Scope, store: Store, attempt: Attempt, files: list[Filed]) -> Account:
+    facts, made = attempt.manifest, account_of(attempt.name, attempt.entries)
     named = (str(facts[key]) for key in ("release", "commit", "stage", "source"))
-    broken = dict.fromkeys([*facts["broken"], *found.broken])
-    return Account(
-        verdict=found.model_copy(update={"broken": tuple(broken)}),
-        name=attempt.name,
+    broken = tuple(dict.fromkeys([*facts["broken"], *made.verdict.broken]))
+    return replace(
+        made,
+        verdict=made.verdict.model_copy(update={"broken": broken}),
         head=str(facts["record"]["head"]),
-        plan=plan_digest(attempt.entries),
         previous=previous_stage(scope, store, *named),
         sealed=True,
         files=tuple(files),
