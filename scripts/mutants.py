@@ -31,8 +31,7 @@ GROUPS = {
     "judge": (
         "metrics/judge metrics/judgement metrics/judge_files metrics/intervals metrics/windows"
         " metrics/compare",
-        "metrics/test_judge metrics/test_judge_files metrics/test_intervals metrics/test_windows"
-        " metrics/test_compare",
+        "metrics/test_judge metrics/test_intervals metrics/test_windows metrics/test_compare",
     ),
     "executor": (
         "under_lock changes/apply changes/roll changes/read_back changes/back tries",

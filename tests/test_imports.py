@@ -34,7 +34,6 @@ LAYERS = (
         "evidence.store",
         "evidence.standing",
         "evidence.seal",
-        "evidence.render",
         "evidence.unsealed",
     ),
     ("evidence.verify",),

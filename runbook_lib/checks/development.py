@@ -14,7 +14,6 @@ from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from . import preflight
 from .baselines import baseline, baseline_figure
 from .ci import ci_rows
-from .comparisons import previous_release
 from .suites import run_suites
 
 __all__ = [
@@ -24,7 +23,6 @@ __all__ = [
     "deploy",
     "expectations",
     "plan",
-    "previous_release",
     "provision",
     "smoke_suites",
     "telemetry_reachable",
