@@ -16,10 +16,11 @@ from runbook_lib.canonical import digest_bytes
 from runbook_lib.errors import ParameterError
 from runbook_lib.outcomes import Outcome
 from runbook_lib.recover import attach_journal
-from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.sources.tape import read_entries
 from runbook_rehearsal.network import RehearsalNetwork
 
 from ..changes.test_kit import TOOLS
+from ..conftest import mutations
 from .recovering import Recovering, back, fresh, records, recovering, walk
 
 ITEM = "canary.recover.disable-gates"

@@ -25,12 +25,14 @@ from runbook_lib.metrics.baseline import capture, content_digest, mean, write
 from runbook_lib.metrics.catalogue import LOAD
 from runbook_lib.outcomes import Outcome, Row
 from runbook_lib.params import MainnetParams
-from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.sources.tape import read_entries
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.verdicts import Standing
 from runbook_lib.watching import look
 from runbook_rehearsal.layout import ISSUE
 from runbook_rehearsal.network import RehearsalNetwork
+
+from ..conftest import mutations
 
 HOURS = 49
 
