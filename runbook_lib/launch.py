@@ -35,7 +35,7 @@ def run_stage(
 ) -> Any:
     """Run ``stage`` through the engine; its Report.
 
-    ``shown`` is told of each item as it ends, ``told`` each line that a watch says meanwhile.
+    ``shown`` is told of each item as it ends, ``told`` each line that it says meanwhile.
     """
     check_links_fast()
     import papermill

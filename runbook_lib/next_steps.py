@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from . import display, playbook
-from .changes.wayback import FOLDER, laid_ready
+from .changes.kit import FOLDER, laid_ready
 from .evidence.comment import plan_digest
 from .evidence.record import Record
 from .outcomes import Outcome

@@ -40,7 +40,7 @@ GROUPS = {
     ),
     "lock": (
         "evidence/store:cluster_lock evidence/store:_lock_file evidence/store:_held"
-        " changes/takeover",
+        " under_lock:cluster_lock under_lock:_wait",
         "changes/test_takeover evidence/test_store test_under_lock",
     ),
     "redaction": ("sources/redact", "sources/test_redact sources/test_tape"),

@@ -26,8 +26,8 @@ from runbook_lib.changes.apply import Applier, Change, Step
 from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
 from runbook_lib.changes.state import NodeState
 from runbook_lib.context import Context, Judge, judges
-from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.record import Entry
+from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row

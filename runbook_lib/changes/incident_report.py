@@ -24,8 +24,7 @@ from ..sources.process import Ended
 from ..wording import utc
 from .apply import Applier, Step
 from .incident import note, opened, opened_row
-from .incident_facts import Facts, collect
-from .incident_text import NOTHING, one_line, render, said
+from .incident_facts import NOTHING, Facts, collect, one_line, render, said
 from .unsent import keep, later
 
 Audience = Literal["internal", "governance", "public"]

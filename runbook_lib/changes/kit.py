@@ -20,14 +20,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import yaml
+
+from .. import notebook
 from ..canonical import canonical, digest_bytes
 from ..context import Context
 from ..errors import SourceError
 from ..files import replace_file, sync_names
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from ..playbook import GATE_STEPS
+from ..params import RecoveryParams
+from ..playbook import GATE_STEPS, NOTEBOOKS
 from ..site import Site
 from ..sources.commands import NodeConfig
 from ..sources.config import GATES_AT, Flat
@@ -47,6 +52,43 @@ from .plan import Artifact, NodePlan, Plan
 from .previous import artifact_of
 from .state import NodeState, known_map
 from .targets import kept_as, rendered
+
+FOLDER = "recovery"
+
+
+def prepare(context: Context) -> None:
+    """Lay the way back ready, once an attempt; nothing in a replay."""
+    folder = context.folder / FOLDER
+    if folder.exists() or not context.scope.live:
+        return
+    folder.mkdir()
+    values = parameters(context)
+    name = NOTEBOOKS[f"{context.stage}_recovery"]
+    replace_file(folder / name, notebook.filled_in(notebook.NOTEBOOKS / name, values))
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    replace_file(folder / "params.yaml", text)
+
+
+def parameters(context: Context) -> dict[str, Any]:
+    """The parameters of the recovery that undoes this attempt."""
+    params = context.params
+    made = RecoveryParams(
+        site=params.site,
+        release=params.release,
+        commit=params.commit,
+        mode="apply",
+        issue=params.issue,
+        previous_release=params.previous_release,
+        undoes=context.record.entries()[0].body["attempt"],
+    )
+    return made.model_dump(mode="json", include=made.model_fields_set)
+
+
+def laid_ready(folder: Path) -> Path | None:
+    """The parameter file of an attempt's way back; None where there is none."""
+    path = folder / FOLDER / "params.yaml"
+    return path if path.is_file() else None
+
 
 STALL_OFF = GATE_STEPS["mainnet"]
 

@@ -8,17 +8,126 @@ is, and the next once those nodes are read back; so is the next wave once this o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
+from ..canonical import digest_bytes
 from ..context import Context
-from ..outcomes import Outcome, Row
+from ..errors import SourceError, SourceRefused
+from ..evidence import outbox
+from ..files import replace_file
+from ..outcomes import Outcome, Row, unknown_row
 from ..params import RolloutParams
-from .apply import Applier, all_pass
+from ..sources import notices
+from ..sources.process import Ended
+from .apply import Applier, Step, all_pass
 from .followed import Look
 from .instruction import Instruction, instruction
 from .plan import NodePlan, Phase
-from .telling import tell, told
+from .unsent import keep, waits, was_kept
+
+
+@dataclass(frozen=True)
+class Way:
+    """A step that tells an operator, and the same as a document that can be sent later."""
+
+    step: Step
+    name: str
+    document: dict[str, Any]
+
+
+def tell(context: Context, applier: Applier, made: Instruction, *, all_ways: bool = False) -> bool:
+    """Tell an operator, once. False: not by every way there is; what failed is kept.
+
+    With ``all_ways`` a way that fails does not stop the other.
+    """
+    made.file.parent.mkdir(exist_ok=True)
+    replace_file(made.file, made.text)
+    ways = _ways(context, made)
+    if not ways:
+        problem = "neither: set `issue` in the parameters or commands.instruct in the site file"
+        row = unknown_row(made.operator, "told", "by an issue or commands.instruct", problem)
+        applier.rows.append(row)
+        return False
+    done = True
+    for way in ways:
+        if _step(applier, way.step):
+            outbox.drop(context.folder, way.name)
+            continue
+        done = False
+        applier.rows.append(keep(context, way.name, way.document, None))
+        if not all_ways:
+            break
+    return done
+
+
+def _step(applier: Applier, step: Step) -> bool:
+    """The step; where nobody can tell whether an earlier try's stands, that is a row."""
+    try:
+        return applier.step(step)
+    except SourceError as error:
+        applier.rows.append(unknown_row(step.node, step.name, step.expected, str(error)))
+        return False
+
+
+def told(context: Context, applier: Applier, made: Instruction) -> bool:
+    """Whether an earlier try told it, by every way."""
+    return all(applier.done(made.operator, way.step.name) for way in _ways(context, made))
+
+
+def _ways(context: Context, made: Instruction) -> list[Way]:
+    """A comment where there is an issue, the site's command where there is one."""
+    key = digest_bytes(made.marker.encode()).removeprefix("sha256:")[:12]
+    until = context.params.window[1] if isinstance(context.params, RolloutParams) else None
+    said = {"operator": made.operator, "until": until.isoformat() if until else ""}
+    ways = []
+    if issue := context.params.issue:
+        document = {"kind": "comment", "issue": issue, "marker": made.marker, "text": made.comment}
+        ways.append(Way(_comment(context, made), f"instruct-{key}", said | document))
+    if context.site.commands.instruct is not None:
+        step = _command(context, made, f"notify-{key}")
+        ways.append(Way(step, f"notify-{key}", said | {"kind": "instruct", "text": made.text}))
+    return ways
+
+
+def _command(context: Context, made: Instruction, name: str) -> Step:
+    def notify(lock: int, outputs: Path) -> Ended:
+        if _was_sent(context, name):
+            return Ended(0, b"", b"")
+        return context.commands.instruct(made.operator, made.file, lock=lock, outputs=outputs)
+
+    return Step(made.operator, f"notify-{made.key}", notify)
+
+
+def _was_sent(context: Context, name: str) -> bool:
+    """Whether ``runbook publish`` sent what an earlier try kept: it does not lie there any more."""
+    if not was_kept(context, name):
+        return False
+
+    def look() -> str:
+        return "waits" if waits(context, name) else "sent"
+
+    return context.scope.derive(f"what became of {name}", look) == "sent"
+
+
+def _comment(context: Context, made: Instruction) -> Step:
+    number = context.params.issue
+
+    def post(lock: int, outputs: Path) -> Ended:
+        try:
+            context.forge.create_comment(number, made.comment)
+        except SourceRefused as refused:
+            return Ended(1, b"", b"", refused.problem)
+        except SourceError as error:  # it may stand there all the same: the next try looks
+            return Ended(None, b"", b"", error.problem)
+        return Ended(0, b"", b"")
+
+    def posted() -> bool:
+        return notices.stands(context.forge, number, made.marker)
+
+    return Step(made.operator, f"instruct-{made.key}", post, posted, expected="posted")
 
 
 def is_theirs(phase: Phase, wave: Sequence[str]) -> bool:

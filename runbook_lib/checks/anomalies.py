@@ -30,7 +30,7 @@ from ..sources.words import read_words, taken_back
 from ..wording import utc
 
 Body = dict[str, Any]
-KINDS = frozenset({"look", "status", "anomaly", "notified", "acknowledged", "decided", "watched"})
+KINDS = frozenset({"look", "anomaly", "notified", "acknowledged", "decided", "watched"})
 ROLES = {"opened": (COMMANDER,), "escalated": (COUNCIL, ENGINEER)}
 FIGURES = "figures"
 

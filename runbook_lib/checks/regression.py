@@ -21,9 +21,8 @@ from ..metrics.epochs import Epoch
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from .baselines import read_catalogue
 from .marks import happened, restarts
-from .observe import REWARDS, observed
+from .observe import LATE, REWARDS, observed, whole_epochs
 from .pinning import measure, names_of, pinned_before
-from .spans import LATE, whole_epochs
 
 if TYPE_CHECKING:
     from ..metrics.catalogue import Metric

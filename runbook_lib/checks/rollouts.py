@@ -7,9 +7,8 @@ from typing import Any
 
 from ..changes.apply import Applier, Change, all_pass
 from ..changes.plan import Phase
-from ..changes.roll import has_begun, planned_rows, roll
+from ..changes.roll import has_begun, planned_rows, roll, window_rows
 from ..changes.state import differences
-from ..changes.windows import window_rows
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.record import Entry

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 ITEM = "mainnet.activate.watch"
 GATE = "mainnet.activate.witness-gate"
-HOUR = timedelta(hours=1)
 HEIGHT = "height in /status/node of every node"
 LIVE, LATE = "live", "late"
 SHOWN_BEFORE = timedelta(hours=3)
@@ -99,7 +98,6 @@ class Watching:
             due = ", ".join(f"{slot.at:%H:%M}" for slot in self.missed()[:3])
             self.problems = [self.context.unreadable(f"look of {due}", "an answer", error)]
         self.engage()
-        self._statuses()
         if judge and self.over and not self.missed():
             self._judge()
             self.engage()
@@ -228,19 +226,6 @@ class Watching:
         for body in self.log.of("look"):
             found = {**body["queries"], **found}
         return found
-
-    # --- hourly lines ---------------------------------------------------------------------------
-
-    def _statuses(self) -> None:
-        """A line for every hour of which the last look was made."""
-        for body in self.looks().values():
-            passed = datetime.fromisoformat(body["at"]) - self.slots.anchor
-            hour, into = divmod(passed, HOUR)
-            if into >= self.slots.length:
-                continue
-            key = f"{self.slots.anchor.isoformat()}/{hour}"
-            if not self.log.has("status", key):
-                self.log.add("status", key, {"at": body["at"], "text": line(self, body)})
 
 
 def _open(rows: list[Row]) -> bool:

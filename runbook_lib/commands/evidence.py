@@ -86,8 +86,8 @@ def replay(args: argparse.Namespace) -> int:
 
 def seal(args: argparse.Namespace) -> int:
     """Seal an attempt that was stepped through by hand."""
-    from ..evidence.by_hand import seal_by_hand
     from ..evidence.publish import at_sealing
+    from ..evidence.replay import seal_by_hand
 
     verdict = seal_by_hand(attempt_folder(args.path))
     for problem in at_sealing(args.path):

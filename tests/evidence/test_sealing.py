@@ -15,9 +15,8 @@ import pytest
 
 from runbook_lib.commands.evidence import page_of
 from runbook_lib.errors import NotebookError, RecordDamaged, StageRefused
-from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.record import Record
-from runbook_lib.evidence.replay import replay
+from runbook_lib.evidence.replay import replay, seal_by_hand
 from runbook_lib.evidence.verify import verify
 from runbook_lib.opening import prepare_attempt
 from runbook_lib.outcomes import Outcome

@@ -15,7 +15,7 @@ import yaml
 from runbook_lib import opening, playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import mainnet
-from runbook_lib.checks.announce import ITEM, frozen_row
+from runbook_lib.checks.mainnet import ITEM, frozen_row
 from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import MainnetParams

@@ -8,11 +8,10 @@ import nbformat
 import pytest
 
 from runbook_lib import cli
-from runbook_lib.checks import incidents as telling
-from runbook_lib.evidence.blocking import blocking
-from runbook_lib.evidence.by_hand import seal_by_hand
-from runbook_lib.evidence.incidents import incidents_of, path_of
+from runbook_lib.checks import recovery as telling
+from runbook_lib.evidence.incidents import blocking, incidents_of, path_of
 from runbook_lib.evidence.publish import at_sealing, publish
+from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.next_steps import next_steps
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.outcomes import Outcome

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from runbook_lib.evidence import later
+from runbook_lib.checks import testnet
+from runbook_lib.evidence import publish as publishing
 from runbook_lib.evidence.publish import publish
 from runbook_lib.outcomes import Outcome
 from runbook_lib.verdicts import ExitCode, Standing, Verdict
@@ -50,7 +51,10 @@ def test_operators_are_instructed_and_their_nodes_read_back(team: Team) -> None:
     again = {**given, "attempt": verdict.attempt}
     silent, _ = team.walk(**again)
     network.clear("operator-silent")
-    network.operators.settle()
+    for _ in range(3):  # both waves of the build
+        network.operators.settle()
+        with team.opened(**again) as stage:
+            stage.change(testnet.deploy)
     network.fault("operator-no-report@testnet/test-7")
     for _ in range(3):  # both waves are told, and look
         unreported, _ = team.walk(**again)
@@ -124,7 +128,7 @@ def test_an_instruction_that_could_not_be_given_is_given_by_publish(team: Team) 
     away.unlink()
     with team.patch.context() as patch:
         patch.setattr(
-            later, "read_clock", lambda clock: (datetime.now(UTC) + timedelta(hours=9), 0)
+            publishing, "read_clock", lambda clock: (datetime.now(UTC) + timedelta(hours=9), 0)
         )
         late = publish(folder)
     sent = publish(folder)

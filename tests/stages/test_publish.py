@@ -19,9 +19,9 @@ from runbook_lib.canonical import digest_file
 from runbook_lib.checks import preflight
 from runbook_lib.errors import ParameterError, StageRefused, StoreError
 from runbook_lib.evidence import publish as publishing
-from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.comment import marker
 from runbook_lib.evidence.publish import at_sealing, publish
+from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.verify import verify
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.outcomes import Outcome

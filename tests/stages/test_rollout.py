@@ -89,13 +89,15 @@ class Team:
 
     def carry(self, **given: Any) -> tuple[Verdict, Path]:
         """The apply until it waits for nobody and nothing: operators act, and time passes."""
-        given["mode"] = "apply"
+        given["mode"], seen = "apply", ""
         verdict, folder = self.walk(**given)
         while verdict.exit_code is ExitCode.WAITING:
             assert verdict.return_at is not None and verdict.number < 20
             self.network.operators.settle()
-            left = verdict.return_at.timestamp() - self.network.world.clock.now()
-            self.network.fast_forward(max(left, 0.0) + 1.0)
+            if seen == verdict.blocking[0].reason:  # nobody can do anything about it
+                left = verdict.return_at.timestamp() - self.network.world.clock.now()
+                self.network.fast_forward(max(left, 0.0) + 1.0)
+            seen = verdict.blocking[0].reason
             verdict, folder = self.walk(**given | {"attempt": verdict.attempt})
         return verdict, folder
 

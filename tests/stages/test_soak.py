@@ -14,7 +14,7 @@ import yaml
 from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import development
-from runbook_lib.checks.soak import soak
+from runbook_lib.checks.testnet import soak
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
 from runbook_lib.evidence.store import Store
