@@ -76,10 +76,8 @@ def _recover_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--reason", default="", help="break-glass: why without an approval")
     made.add_argument("-o", "--output", type=Path, help="also write the executed notebook here")
     made.add_argument(
-        "--import", dest="imported", type=Path, metavar="KIT", help="a recovery kit that was used"
+        "--kit", type=Path, metavar="DIR", help="a recovery kit that was used: keep its journal"
     )
-    made.add_argument("--no-store", action="store_true", help="the store is gone: work in --kit")
-    made.add_argument("--kit", type=Path, help="the recovery kit that stands in for the store")
 
 
 def _recover(args: argparse.Namespace) -> int:

@@ -175,8 +175,7 @@ def _create(store: Store, stage: str, params: StageParams, site: Site, operator:
         },
         whatever=bool(undoes),
     )
-    given = {**params.fixed(), "wait": params.wait}
-    text = yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(params.fixed(), sort_keys=False, allow_unicode=True)
     replace_file(attempt.folder / PARAMETERS, text)
     return attempt
 

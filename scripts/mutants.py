@@ -31,8 +31,7 @@ GROUPS = {
     "judge": (
         "metrics/judge metrics/judgement metrics/judge_files metrics/intervals metrics/windows"
         " metrics/compare",
-        "metrics/test_judge metrics/test_judge_files metrics/test_intervals metrics/test_windows"
-        " metrics/test_compare",
+        "metrics/test_judge metrics/test_intervals metrics/test_windows metrics/test_compare",
     ),
     "executor": (
         "under_lock changes/apply changes/roll changes/read_back changes/back tries",
@@ -41,7 +40,7 @@ GROUPS = {
     ),
     "lock": (
         "evidence/store:cluster_lock evidence/store:_lock_file evidence/store:_held"
-        " changes/takeover",
+        " under_lock:cluster_lock under_lock:_wait",
         "changes/test_takeover evidence/test_store test_under_lock",
     ),
     "redaction": ("sources/redact", "sources/test_redact sources/test_tape"),

@@ -11,9 +11,8 @@ import pytest
 from runbook_lib.changes.state import known_map
 from runbook_lib.context import Context, judges
 from runbook_lib.errors import StageRefused, StoreError
-from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.record import Record
-from runbook_lib.evidence.replay import compare
+from runbook_lib.evidence.replay import compare, seal_by_hand
 from runbook_lib.evidence.verify import verify
 from runbook_lib.outcomes import CheckResult, Outcome
 

@@ -41,5 +41,5 @@ def print_standing(standing: Standing) -> None:
 
 
 def print_line(text: str) -> None:
-    """What a watch says every hour."""
+    """A line that a run says of itself meanwhile."""
     print(f"{'':<14} {text}", flush=True)

@@ -130,7 +130,7 @@ def report_document(report: Any) -> dict[str, Any]:
 
 def _plan_of(report: Any) -> str | None:
     """The digest of the plan that a run made or applied: what an approval quotes."""
-    from ..evidence.posting import plan_digest
+    from ..evidence.comment import plan_digest
     from ..evidence.record import Record
 
     if report.folder is None:

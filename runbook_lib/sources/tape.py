@@ -15,7 +15,6 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -233,8 +232,3 @@ class ReplayTape:
 
     def sync(self) -> None:
         """Nothing was written."""
-
-
-def mutations(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries that changed the world."""
-    return [entry for entry in entries if entry.purpose == "change"]

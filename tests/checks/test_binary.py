@@ -19,7 +19,7 @@ from runbook_lib.outcomes import CheckResult, Outcome, Row
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
-from runbook_lib.sources.tape import ReplayTape, mutations, read_entries
+from runbook_lib.sources.tape import ReplayTape, read_entries
 from runbook_rehearsal.faults.bad_releases import BREAKS, OTHER
 from runbook_rehearsal.files import MEMBER, pack
 from runbook_rehearsal.layout import IDENTITY, ISSUER, Release
@@ -27,6 +27,8 @@ from runbook_rehearsal.loopback import Loopback
 from runbook_rehearsal.nodes.fleet import Build
 from runbook_rehearsal.release.authority import SHA256, new_key, pem
 from runbook_rehearsal.release.signed import SignedRelease, beside
+
+from ..conftest import mutations
 
 ITEM = "preflight.binary-verification"
 SIGNER = f"{IDENTITY} ({ISSUER})"

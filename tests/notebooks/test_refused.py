@@ -129,12 +129,12 @@ ALTERED = "10_development.ipynb: expected the development notebook as shipped, g
             id="expression",
         ),
         pytest.param(
-            replace("site: str", "wait: bool = False", "wait = False"),
-            "parameters cell: expected `name: type = literal`, got `wait = False`",
+            replace("site: str", 'as_of: str = ""', 'as_of = ""'),
+            "parameters cell: expected `name: type = literal`, got `as_of = ''`",
             id="without a type",
         ),
         pytest.param(
-            replace("site: str", "wait: bool = False", "wait: bool = False\nimport os"),
+            replace("site: str", 'as_of: str = ""', 'as_of: str = ""\nimport os'),
             "parameters cell: expected `name: type = literal`, got `import os`",
             id="code among parameters",
         ),
@@ -179,14 +179,14 @@ def test_an_altered_notebook_is_refused(
 @pytest.mark.parametrize(
     ("position", "source", "problem"),
     [
-        ("stage.plan", "wait = True", "right after the parameters cell"),
-        ("site: str", "wait = True", "right after the parameters cell"),
+        ("stage.plan", "mode = 1", "right after the parameters cell"),
+        ("site: str", "mode = 1", "right after the parameters cell"),
         (
             "from runbook_lib",
             "import os; os._exit(0)",
             "expected `name = literal`, got `import os`",
         ),
-        ("from runbook_lib", "wait = print()", "wait: expected a literal, got an expression"),
+        ("from runbook_lib", "mode = print()", "mode: expected a literal, got an expression"),
         ("from runbook_lib", "stage = None", "expected `name = literal`, got `stage = None`"),
     ],
 )
@@ -228,8 +228,6 @@ def test_an_engineers_own_markdown_is_allowed(bench: Any) -> None:
     [
         ({"relase": "v1"}, "relase: expected no such key; remove it or correct its spelling"),
         ({"release": 3}, "release: expected text in quotes, got 3"),
-        ({"wait": "yes"}, "wait: expected true or false, got 'yes'"),
-        ({"wait": 1}, "wait: expected true or false, got 1"),
         ({"issue": True}, "issue: expected a whole number, got True"),
         ({"baseline_hours": "high"}, "baseline_hours: expected a number, got 'high'"),
         ({"waivers": "none"}, "waivers: expected a valid list, got 'none'"),

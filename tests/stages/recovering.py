@@ -96,12 +96,19 @@ class Recovering:
         with self.opened(stage, **given) as plan:
             plan.plan(make_plan)
             found = [e for e in records(plan.folder) if e["kind"] == "plan"]
-        return {**given, "mode": "apply", "approved_plan": found[0]["body"]["digest"], "wait": True}
+        return {**given, "mode": "apply", "approved_plan": found[0]["body"]["digest"]}
 
     def apply(self, stage: str, **given: Any) -> tuple[Verdict, Path]:
         """The stage's changes made."""
-        with self.opened(stage, **{**self.planned(stage), **given}) as opened:
-            return walk(opened, stage), opened.folder
+        given = {**self.planned(stage), **given}
+        for _ in range(10):
+            with self.opened(stage, **given) as opened:
+                verdict, folder = walk(opened, stage), opened.folder
+            if verdict.exit_code != 4:
+                break
+            self.network.operators.settle()
+            given["attempt"] = verdict.attempt
+        return verdict, folder
 
     def recover(self, stage: str, **given: Any) -> tuple[Verdict, Path]:
         """The first item of the stage's recovery: the way back."""

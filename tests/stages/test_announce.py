@@ -15,15 +15,17 @@ import yaml
 from runbook_lib import opening, playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import mainnet
-from runbook_lib.checks.announce import ITEM, frozen_row
+from runbook_lib.checks.mainnet import ITEM, frozen_row
 from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import MainnetParams
-from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.sources.tape import read_entries
 from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_lib.wording import utc
 from runbook_rehearsal.network import RehearsalNetwork
+
+from ..conftest import mutations
 
 
 @pytest.fixture(scope="module")

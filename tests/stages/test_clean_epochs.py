@@ -14,7 +14,7 @@ import pytest
 from runbook_lib import opening, playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.changes.apply import Change
-from runbook_lib.checks import canary, clean_epochs, testnet
+from runbook_lib.checks import canary, testnet
 from runbook_lib.context import Judge
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
@@ -211,7 +211,7 @@ def test_a_node_that_restarts_alone_breaks_nothing_where_its_power_is_small(
     network.fault("restart-during-soak@testnet")
     try:
         large, _ = epochs(network)
-        monkeypatch.setattr(clean_epochs, "MASS", 0.2)
+        monkeypatch.setattr(canary, "MASS", 0.2)
         small, result = epochs(network)
     finally:
         network.clear("restart-during-soak")

@@ -12,8 +12,8 @@ import pytest
 
 from runbook_lib.changes.apply import Applier, Change
 from runbook_lib.changes.storage import plan_storage
-from runbook_lib.checks import restoring
-from runbook_lib.checks.restoring import storage_rows
+from runbook_lib.checks import recovery
+from runbook_lib.checks.recovery import storage_rows
 from runbook_lib.context import Context
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import RecoveryParams
@@ -30,10 +30,10 @@ STEPS = [
     "keep-aside", "restore", "replay-proofs", "start",
 ]  # fmt: skip
 CHANGES = {
-    "development": restoring.restore_state,
-    "testnet": restoring.storage,
-    "canary": restoring.halt_fallback,
-    "mainnet": restoring.restore,
+    "development": recovery.restore_state,
+    "testnet": recovery.storage,
+    "canary": recovery.halt_fallback,
+    "mainnet": recovery.restore,
 }
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 

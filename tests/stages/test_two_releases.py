@@ -20,7 +20,7 @@ from runbook_lib.checks.rollouts import rollout
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence.record import Record
 from runbook_lib.params import STAGE_PARAMS
-from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.sources.tape import read_entries
 from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.chain.templates import node_config
@@ -29,6 +29,8 @@ from runbook_rehearsal.files import unpack
 from runbook_rehearsal.network import RehearsalNetwork
 from runbook_rehearsal.promote import Promotion
 from runbook_rehearsal.rehearse import HISTORY_S, take_over
+
+from ..conftest import mutations
 
 FIRST, SECOND = "v1.4.0", "v1.5.0"
 DEPLOY, GATE = testnet.deploy.item, testnet.gate.item
