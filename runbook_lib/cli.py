@@ -14,8 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from .commands import evidence, files, running, site, status
-from .commands.printing import print_json
-from .commands.verbs import Parser, Verbs, parameter_options
+from .commands.printing import Parser, Verbs, parameter_options, print_json
 from .errors import RunbookError
 from .playbook import STAGES
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from .. import display
 from ..errors import NotebookError, ParameterError
 from ..playbook import NOTEBOOKS
-from .printing import print_json, tell_rows
-from .verbs import Verbs
+from .printing import Verbs, print_json, tell_rows
 
 RECORD, MANIFEST = "record.jsonl", "manifest.json"
 # A page's policy stops scripts and requests, not a <meta> that leads elsewhere.

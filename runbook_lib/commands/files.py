@@ -10,8 +10,7 @@ from ..errors import ParameterError
 from ..outcomes import Outcome, worst
 from ..params import STAGE_PARAMS
 from ..verdicts import ExitCode
-from .printing import print_json, tell_rows
-from .verbs import RUNBOOKS, Verbs
+from .printing import RUNBOOKS, Verbs, print_json, tell_rows
 
 
 def options(verbs: Verbs) -> None:

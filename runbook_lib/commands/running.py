@@ -13,8 +13,7 @@ from ..errors import ParameterError, StoreError
 from ..params import StageParams, stage_params
 from ..strict import MAX_FILE, parse_yaml
 from ..verdicts import Verdict
-from .printing import print_json, print_line, print_standing
-from .verbs import RUNBOOKS, Verbs, parameter_options
+from .printing import RUNBOOKS, Verbs, parameter_options, print_json, print_line, print_standing
 
 
 def options(verbs: Verbs) -> None:

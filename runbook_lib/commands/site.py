@@ -13,9 +13,8 @@ from ..outcomes import Value
 from ..params import stage_params
 from ..verdicts import ExitCode
 from ..wording import utc
-from .printing import print_json, print_standing, tell_rows
+from .printing import Verbs, print_json, print_standing, tell_rows
 from .running import read_parameters
-from .verbs import Verbs
 
 if TYPE_CHECKING:
     from ..watching import Looked

@@ -11,8 +11,7 @@ from ..outcomes import Value
 from ..playbook import NOTEBOOKS, STAGES
 from ..verdicts import ExitCode
 from ..wording import utc
-from .printing import print_json
-from .verbs import Verbs
+from .printing import Verbs, print_json
 
 if TYPE_CHECKING:
     from ..evidence.incidents import Block

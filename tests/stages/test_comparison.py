@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.comparison import Compare
 from runbook_lib.context import Context
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.metrics.compare import Windows
 from runbook_lib.outcomes import Outcome
+from runbook_lib.stage import Compare
 
 from ..metrics.test_compare import compared, measured
 
