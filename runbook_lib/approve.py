@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .canonical import canonical, digest
 from .commands.printing import print_json
 from .errors import ParameterError
-from .sources.wordforms import parse_signed
+from .sources.words import parse_signed
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .evidence.order import Earlier
     from .sources.alertmanager import Alertmanager
     from .sources.commands import SiteCommands
-    from .sources.forge import Forge
+    from .sources.github import Forge
     from .sources.node import Fleet
     from .sources.prometheus import Prometheus
 

@@ -20,8 +20,7 @@ from .canonical import digest
 from .commands.printing import print_json
 from .errors import ParameterError, StoreError
 from .evidence import incidents
-from .evidence.incident_file import Incident
-from .evidence.incidents import blocking
+from .evidence.incidents import Incident, blocking
 from .evidence.store import Store
 from .verdicts import ExitCode
 from .wording import utc

@@ -17,7 +17,7 @@ from ..context import Context
 from ..errors import RunbookError, SourceError
 from ..evidence import incidents, outbox
 from ..evidence.comment import code, plain
-from ..evidence.incident_file import Incident
+from ..evidence.incidents import Incident
 from ..files import replace_file
 from ..markup import visible
 from ..outcomes import Outcome, Row, check_row, unknown_row
@@ -28,12 +28,10 @@ from ..sources import notices
 from ..sources.scope import Scope
 from ..sources.words import Heard
 from ..wording import utc
-from .apply import Applier
+from .apply import Applier, keep, waits, was_kept
 from .approvals import hear, in_force
-from .incident import note, opened, opened_row
+from .incident import file_incident, note, opened, opened_row, texts
 from .incident_facts import Facts, render, said
-from .incident_report import file_incident, texts
-from .unsent import keep, waits, was_kept
 
 
 @dataclass(frozen=True)

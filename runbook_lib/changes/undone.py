@@ -12,8 +12,8 @@ from typing import Any
 from ..canonical import canonical, digest_bytes
 from ..context import Context
 from ..errors import RecordDamaged, SourceError
+from ..evidence.order import plan_of
 from ..evidence.record import Entry, parse
-from ..evidence.undoing import plan_of
 from ..sources.commands import NodeConfig
 from ..sources.config import CHANNEL_AT, GATES_AT, Flat
 from .kit import kept_in_kit

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from ..canonical import digest_bytes
 from ..errors import SourceError, SourceRefused
 from ..outcomes import Row, check_row
-from ..sources.forge import Comment, Forge, Issue
+from ..sources.github import Comment, Forge, Issue
 
 CLOCKS_APART = timedelta(days=1)
 """How far the forge's clock may lag behind the site's."""

@@ -29,10 +29,9 @@ from ..replaying import recorded_site
 from ..site import Site
 from ..sources import notices
 from ..sources.clock import read_clock
-from ..sources.forge import Asset, Forge, Release
-from ..sources.github import GitHub
-from ..sources.governance import Governance
+from ..sources.github import Asset, Forge, GitHub, Release
 from ..sources.http import Http
+from ..sources.notices import Governance
 from ..sources.redact import Redactor
 from ..sources.running import fill, reason
 from ..sources.scope import Outside, Scope
@@ -50,11 +49,11 @@ from .comment import (
     seal_marker,
     sealed_text,
 )
+from .order import undone_by
 from .posts import Report, comments_of, find, read_back, write
 from .record import Entry, Record
 from .seal import MANIFEST, OUTBOX
 from .store import Store
-from .undoing import undone_by
 
 
 def send(

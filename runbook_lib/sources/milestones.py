@@ -15,9 +15,7 @@ from pydantic import BeforeValidator, Field
 
 from ..errors import SourceError
 from . import wire
-from .forge import inner
-from .github import GitHub
-from .github_api import complete, explanation
+from .github import GitHub, complete, explanation, inner
 from .wire import Wire
 
 _LINK = re.compile(r"^[ \t]*branch:[ \t]*(\S+)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)

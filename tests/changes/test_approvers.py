@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 
 from runbook_lib import playbook
-from runbook_lib.changes.approved import approved
+from runbook_lib.changes.approvals import approved
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.site import read_site
-from runbook_lib.sources.wordforms import Said, Word
-from runbook_lib.sources.words import Heard, Refused
+from runbook_lib.sources.words import Heard, Refused, Said, Word
 
 PLAN, OTHER = ("sha256:" + letter * 64 for letter in "ab")
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE

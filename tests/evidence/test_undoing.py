@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from runbook_lib.evidence.order import undone_by, what_to_undo
 from runbook_lib.evidence.store import Store
-from runbook_lib.evidence.undoing import undone_by, what_to_undo
 
 RELEASE, STAGE = "v1.4.0", "canary"
 

@@ -8,8 +8,7 @@ import httpx
 import pytest
 
 from runbook_lib.errors import SourceError
-from runbook_lib.sources.forge import CommitStatus
-from runbook_lib.sources.github import GitHub
+from runbook_lib.sources.github import CommitStatus, GitHub
 
 from .conftest import World
 from .github_answers import COMMIT, RELEASE, SETTINGS, Pages, asset, comment, issue, run

@@ -9,8 +9,7 @@ import httpx
 import pytest
 
 from runbook_lib.errors import SourceError, SourceRefused
-from runbook_lib.sources.forge import Asset
-from runbook_lib.sources.github import GitHub
+from runbook_lib.sources.github import Asset, GitHub
 from runbook_lib.sources.tape import read_entries
 
 from .conftest import World

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.sources.wordforms import (
+from runbook_lib.sources.words import (
     MAX_FILE,
     Malformed,
     Said,
