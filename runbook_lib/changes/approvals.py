@@ -24,9 +24,9 @@ from ..outcomes import Outcome, Row, check_row, unknown_row, worst
 from ..params import RolloutParams
 from ..session import OPEN, Session
 from ..site import Site
+from ..sources.keys import MAX_SIGNED
 from ..sources.scope import Scope
 from ..sources.words import (
-    MAX_FILE,
     Heard,
     Refused,
     Word,
@@ -94,7 +94,7 @@ def withdrawn(word: Word, heard: Heard) -> Word | None:
 
 def _signed(scope: Scope, site: Site, digest: str, file: str) -> Word:
     try:
-        signed = parse_signed(scope.read(project_path(file), limit=MAX_FILE))
+        signed = parse_signed(scope.read(project_path(file), limit=MAX_SIGNED))
         said = signed.statement.said()
         if said.kind != "approve" or said.withdraws:
             raise ValueError(f"a signed {'withdrawal' if said.withdraws else said.kind}")

@@ -29,7 +29,7 @@ from ..replaying import recorded_site
 from ..site import Site
 from ..sources import notices
 from ..sources.clock import read_clock
-from ..sources.github import Asset, Forge, GitHub, Release
+from ..sources.github import Asset, GitHub, Release
 from ..sources.http import Http
 from ..sources.notices import Governance
 from ..sources.redact import Redactor
@@ -342,7 +342,7 @@ def _note(folder: Path, body: dict[str, Any]) -> None:
 # --- files --------------------------------------------------------------------------------------------
 
 
-def _attach(forge: Forge, attempt: Attempt, redactor: Redactor) -> tuple[list[Row], list[Filed]]:
+def _attach(forge: GitHub, attempt: Attempt, redactor: Redactor) -> tuple[list[Row], list[Filed]]:
     """The notebook and the manifest as assets of the release's evidence; rows, and where they are."""
     names = [str(attempt.manifest["notebook"]), MANIFEST, "attestation.json"]
     found = {
@@ -383,7 +383,7 @@ def _may_be_sent(attempt: Attempt, name: str, data: bytes, redactor: Redactor) -
         raise SourceError(name, f"expected 1 to {MAX_ASSET - 1} bytes, got {len(data)}")
 
 
-def _release(forge: Forge, attempt: Attempt) -> Release:
+def _release(forge: GitHub, attempt: Attempt) -> Release:
     release, commit = str(attempt.manifest["release"]), str(attempt.manifest["commit"])
     tag = f"evidence-{release}"
     found = forge.release(tag)
@@ -399,7 +399,7 @@ def _asset_name(attempt: Attempt, name: str) -> str:
     return f"{attempt.manifest['stage']}-{attempt.manifest['attempt']:04d}-{name}"
 
 
-def _asset(forge: Forge, release: Release, assets: list[Asset], name: str, data: bytes) -> Asset:
+def _asset(forge: GitHub, release: Release, assets: list[Asset], name: str, data: bytes) -> Asset:
     """The asset with this content; another one of the name (a later try's) is kept beside it."""
     digest, stem, suffix = digest_bytes(data), Path(name).stem, Path(name).suffix
     taken = {asset.name: asset for asset in assets}
@@ -419,7 +419,7 @@ def _asset(forge: Forge, release: Release, assets: list[Asset], name: str, data:
 
 
 def _post(
-    scope: Scope, forge: Forge, attempt: Attempt, files: list[Filed], redactor: Redactor
+    scope: Scope, forge: GitHub, attempt: Attempt, files: list[Filed], redactor: Redactor
 ) -> list[Row]:
     """The summary, where no later attempt of the stage is told in it, and a comment on the seal."""
     where, facts = f"issue {attempt.issue}", attempt.manifest

@@ -1,4 +1,8 @@
-"""GitHub behind ``Forge``; a list that cannot be read to its last page is never a shorter list."""
+"""GitHub: checks of a commit, issues and comments, releases and assets. REST API of 2022-11-28.
+
+A list that cannot be read to its last page is never a shorter list. A write goes out once: whether
+one whose answer was lost took place is for the caller to look up.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
 from pydantic import AwareDatetime, BeforeValidator, Field
@@ -258,44 +262,6 @@ class Asset(Wire):
     size: int
     digest: str | None = None
     browser_download_url: str
-
-
-class Forge(Protocol):
-    """What a stage asks of a forge. Every method raises SourceError; a write that the forge will
-    not do raises SourceRefused.
-    """
-
-    def check_runs(self, commit: str) -> list[CheckRun]: ...
-
-    def statuses(self, commit: str) -> list[CommitStatus]: ...
-
-    def issue(self, number: int) -> Issue: ...
-
-    def issue_if_there(self, number: int) -> Issue | None: ...
-
-    def issues(self, since: datetime) -> list[Issue]: ...
-
-    def create_issue(self, title: str, body: str) -> Issue: ...
-
-    def update_issue(self, number: int, body: str) -> Issue: ...
-
-    def comments(self, number: int) -> list[Comment]: ...
-
-    def me(self) -> str: ...
-
-    def comment(self, id: int) -> Comment: ...
-
-    def create_comment(self, number: int, body: str) -> Comment: ...
-
-    def update_comment(self, id: int, body: str) -> Comment: ...
-
-    def release(self, tag: str) -> Release | None: ...
-
-    def create_release(self, tag: str, commit: str, name: str, body: str) -> Release: ...
-
-    def assets(self, release: Release) -> list[Asset]: ...
-
-    def upload(self, release: Release, name: str, label: str, data: bytes, kind: str) -> Asset: ...
 
 
 class _User(Wire):

@@ -13,7 +13,7 @@ from .. import reach, site
 from ..canonical import canonical
 from ..errors import SourceError
 from . import wire
-from .github import Forge, GitHub
+from .github import GitHub
 from .running import execute, fill, reason
 from .scope import Scope
 from .wire import Wire
@@ -48,7 +48,7 @@ def by_comment(scope: Scope, forge: site.Forge, issue: int, text: str) -> None:
     GitHub(scope, forge, writes="notify").create_comment(issue, text)
 
 
-def stands(forge: Forge, issue: int, marker: str) -> bool:
+def stands(forge: GitHub, issue: int, marker: str) -> bool:
     """Whether our own account said so in an issue, by a comment's first line. Raises SourceError."""
     me = forge.me().casefold()
     return any(

@@ -2,13 +2,31 @@
 
 A comment counts when an account that the site knows wrote it and it was not edited since (an
 edited withdrawal still withdraws). A file counts when the key of the person or validator it names
-signed it. What does not count is named, with why. Forms: ``wordforms``.
+signed it. What does not count is named, with why.
+
+A line begins with the verb (any case, a ``/`` before it allowed) and holds nothing else:
+
+    acknowledge RELEASE STAGE START/END                  a validator knows the window
+    sign-off    RELEASE STAGE START/END sha256:PLAN      a validator accepts window and plan
+    approve     sha256:DIGEST                            a person approves a plan, waiver or state
+    acknowledge-anomaly ID                               the commander knows of an anomaly
+    decide      ID continue|restart|recover REASON       and decides what becomes of the watch
+    withdraw    [VERB [what was said, or its beginning]] takes back all earlier words like it
+
+START and END are ISO 8601 instants with their offset. A withdrawal that cannot be read takes back
+all that its readable beginning covers. Lines in fenced blocks and hidden comments say nothing,
+but for withdrawals: what is a block to us may be none to their writer.
+
+A file is ``{"statement": {...}, "signature": BASE64}``: Ed25519 over the canonical JSON of the
+statement, which holds ``kind`` (the verb), ``release``, ``stage``, ``window`` (START/END),
+``plan``, ``anomaly``, ``decision``, ``reason``, ``withdraw`` (true for a withdrawal), ``at`` (instant), and one of ``account``
+(signed with that person's key) and ``validator`` (an address; signed with its ``signoff_key``).
+What a kind does not need may be left out. ``{"approve": DIGEST, "account", "at"}`` is short for an
+approval.
 """
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,9 +34,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ValidationError, model_validator
+from pydantic import AwareDatetime, model_validator
 
-from ..canonical import canonical
 from ..clusters import Node
 from ..errors import SourceError
 from ..fields import NAME, Name, parse_instant
@@ -27,9 +44,8 @@ from ..outcomes import Model
 from ..playbook import NOW_SOURCE_LAG, STAGES
 from ..site import Site
 from .github import Comment, GitHub
+from .keys import MAX_SIGNED, Signed, read_signed
 from .scope import Scope
-
-# --- The forms of a person's word: a line of a comment, or a signed file that says the same ---
 
 Kind = Literal["acknowledge", "sign-off", "approve", "acknowledge-anomaly", "decide"]
 DECISIONS = ("continue", "restart", "recover")
@@ -40,7 +56,6 @@ FORMS: dict[str, tuple[str, ...]] = {
     "acknowledge-anomaly": ("anomaly",),
     "decide": ("anomaly", "decision", "reason"),
 }
-MAX_FILE = 64 * 1024
 LONGEST_REASON = 500
 _PLACES = {
     "release": "RELEASE",
@@ -232,9 +247,6 @@ def _withdrawal(text: str, words: list[str]) -> Iterator[Said | Malformed]:
         yield Malformed(visible(text.strip(), 250), problem)
 
 
-# --- signed files -------------------------------------------------------------------------------
-
-
 class Statement(Model):
     """What a signed file says; see the module's text."""
 
@@ -272,55 +284,17 @@ class Statement(Model):
         return parse_said(self.kind, [getattr(self, name) for name in FORMS[self.kind]])
 
 
-class _Envelope(BaseModel):
-    model_config = {"extra": "forbid", "strict": True}
-
-    statement: Statement
-    signature: str
-
-
-@dataclass(frozen=True)
-class Signed:
-    """A signed file as read, before its signature is checked over ``content``."""
-
-    statement: Statement
-    content: bytes
-    signature: str
-
-
-def parse_signed(data: bytes) -> Signed:
+def parse_signed(data: bytes) -> Signed[Statement]:
     """A signed file's content. Raises ValueError, in one line, for anything else."""
-    if len(data) > MAX_FILE:
-        raise ValueError(f"at most {MAX_FILE} bytes, got {len(data)}")
-    try:
-        # A key given twice has one meaning to us and maybe another to who signed it.
-        raw = json.loads(data, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"Invalid JSON: {visible(str(error), 200)}") from error
-    try:
-        envelope = _Envelope.model_validate_json(json.dumps(_long(raw)))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        text = visible(first["msg"].removeprefix("Value error, "), 200)
-        raise ValueError(f"{text} ({where})" if where else text) from error
-    return Signed(envelope.statement, canonical(raw["statement"]), envelope.signature)
+    return read_signed(data, Statement, _spelled)
 
 
-def _long(raw: Any) -> Any:
-    """An envelope whose statement is spelled out, where it was short."""
-    statement = raw.get("statement") if isinstance(raw, dict) else None
-    if not isinstance(statement, dict) or "approve" not in statement or "kind" in statement:
-        return raw
+def _spelled(statement: dict[str, Any]) -> dict[str, Any]:
+    """A statement written out, where it is a short approval."""
+    if "approve" not in statement or "kind" in statement:
+        return statement
     rest = {key: value for key, value in statement.items() if key != "approve"}
-    return {**raw, "statement": {"kind": "approve", "plan": statement["approve"], **rest}}
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("expected every key once, got one twice")
-    return found
+    return {"kind": "approve", "plan": statement["approve"], **rest}
 
 
 MAX_FILES = 1000
@@ -384,7 +358,7 @@ def _comment(site: Site, comment: Comment) -> Iterator[Word | Refused]:
     edited = comment.updated_at != comment.created_at
     for said in lines(comment.body):
         claim = said if isinstance(said, Said) else None
-        if not _known(site, who):
+        if not known(site, who):
             shown = visible(who, 80)
             why = f"expected an account the site lists, got {shown!r}"
             yield Refused(shown, why, grounds, "stranger", claim)
@@ -398,7 +372,8 @@ def _comment(site: Site, comment: Comment) -> Iterator[Word | Refused]:
             yield Word(**vars(said), account=who, at=at, grounds=grounds)
 
 
-def _known(site: Site, account: str) -> bool:
+def known(site: Site, account: str) -> bool:
+    """Whether it is the account of a listed person or of a node's operator."""
     operators = {node.operator for node in _nodes(site) if node.operator}
     return site.person(account) is not None or account in operators
 
@@ -421,7 +396,7 @@ def _names(scope: Scope, root: Path, folder: Path) -> list[str]:
 def _file(scope: Scope, site: Site, path: Path) -> Word | Refused:
     name = visible(path.name, 120)
     try:
-        signed = parse_signed(scope.read(path, limit=MAX_FILE, follow=False))
+        signed = parse_signed(scope.read(path, limit=MAX_SIGNED, follow=False))
     except SourceError as error:
         return Refused(name, error.problem, name, "unreadable")
     except ValueError as error:
@@ -429,25 +404,15 @@ def _file(scope: Scope, site: Site, path: Path) -> Word | Refused:
     return verify(site, signed, name, scope.now())
 
 
-def verify(site: Site, signed: Signed, name: str, now: datetime) -> Word | Refused:
+def verify(site: Site, signed: Signed[Statement], name: str, now: datetime) -> Word | Refused:
     """A signed file as a word, once its signature is that of whom it names. Judged at ``now``."""
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
     statement = signed.statement
     who, said = visible(statement.account or statement.validator, 80), statement.said()
     keys = _keys(site, statement.account, statement.validator)
     if not keys:
         kind = "a listed person with a key" if statement.account else "a signoff_key in the site"
         return Refused(who, f"expected {kind}, got {who!r}", name, "stranger", said)
-    for key in keys:
-        public = Ed25519PublicKey.from_public_bytes(base64.b64decode(key.removeprefix("ed25519:")))
-        try:
-            public.verify(base64.b64decode(signed.signature, validate=True), signed.content)
-            break
-        except (InvalidSignature, ValueError):
-            continue
-    else:
+    if not any(map(signed.is_by, keys)):
         return Refused(who, f"expected a signature by {who}, got another", name, "forged", said)
     # A withdrawal counts whatever its clock says: it may have been signed by one that is fast.
     if statement.at > now + NOW_SOURCE_LAG and not said.withdraws:

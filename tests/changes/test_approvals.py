@@ -187,17 +187,20 @@ def _forge(change: Any) -> Any:
             _forge(lambda s: s.update(signature="no base64")),
             "expected a signature by bob, got another",
         ),
-        (_forge(lambda s: s.update(more=1)), "expected a signed approval, got: Extra inputs"),
+        (
+            _forge(lambda s: s.update(more=1)),
+            "expected a signed approval, got: more: expected no such key",
+        ),
         (
             _forge(lambda s: s["statement"].update(at="now")),
-            "expected a signed approval, got: Input",
+            "expected a signed approval, got: at: expected a valid datetime",
         ),
         (
             _forge(lambda s: s["statement"].update(withdraw=True)),
             "expected a signed approval, got: a signed withdrawal",
         ),
         (lambda path: path.write_text("{"), "expected a signed approval, got: Invalid JSON"),
-        (lambda path: path.write_text("[]"), "expected a signed approval, got: Input should be"),
+        (lambda path: path.write_text("[]"), "expected a signed approval, got: expected an object"),
         (lambda path: path.unlink(), "expected a readable file, got: No such file or directory"),
     ],
 )

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runbook_lib.sources.keys import MAX_SIGNED
 from runbook_lib.sources.words import (
-    MAX_FILE,
     Malformed,
     Said,
     Window,
@@ -216,20 +216,20 @@ def test_a_file_says_what_a_line_says() -> None:
         (b"\xff", "Invalid JSON: "),
         (b"[" * 50_000, "Invalid JSON: "),
         (b'{"a": 1, "a": 2}', "Invalid JSON: expected every key once, got one twice"),
-        (b"x" * (MAX_FILE + 1), f"at most {MAX_FILE} bytes, got {MAX_FILE + 1}"),
-        (b"null", "Input should be an object"),
-        (b"{}", "Field required (statement)"),
-        (signed(kind="waive"), "Input should be 'acknowledge', 'sign-off', 'approve', 'acknowledge-anomaly' or 'decide' (statement.kind)"),
-        (signed(account="bob"), "expected either account or validator (statement)"),
-        (signed(validator=None), "expected either account or validator (statement)"),
-        (signed(kind="approve", plan=PLAN), "expected the account of a person who approves (statement)"),
-        (signed(kind="decide", anomaly="A0b1c2d3e"), "expected the account of a release commander (statement)"),
-        (signed(window=None), "expected START/END, got '' in `acknowledge RELEASE STAGE START/END` (statement)"),
+        (b"x" * (MAX_SIGNED + 1), f"at most {MAX_SIGNED} bytes, got {MAX_SIGNED + 1}"),
+        (b"null", "expected an object, got None"),
+        (b"{}", "statement: expected a value, got none"),
+        (signed(kind="waive"), "kind: expected 'acknowledge', 'sign-off', 'approve', 'acknowledge-anomaly' or 'decide', got 'waive'"),
+        (signed(account="bob"), "expected either account or validator"),
+        (signed(validator=None), "expected either account or validator"),
+        (signed(kind="approve", plan=PLAN), "expected the account of a person who approves"),
+        (signed(kind="decide", anomaly="A0b1c2d3e"), "expected the account of a release commander"),
+        (signed(window=None), "expected START/END, got '' in `acknowledge RELEASE STAGE START/END`"),
         (signed(kind="sign-off"), "expected sha256: and 64 hex digits, got '' in"),
-        (signed(release="../x"), "expected a name of letters"),
-        (signed(at="2026-11-23T12:00:00"), "Input should have timezone info (statement.at)"),
-        (signed(note="x"), "Extra inputs are not permitted (statement.note)"),
-        (signed(window="\ud800/x"), "Invalid JSON: unexpected end of hex escape"),
+        (signed(release="../x"), "release: expected a name of letters"),
+        (signed(at="2026-11-23T12:00:00"), "at: expected a value with timezone info"),
+        (signed(note="x"), "note: expected no such key"),
+        (signed(window="\ud800/x"), "expected JSON, got: unexpected end of hex escape"),
     ],
 )  # fmt: skip
 def test_a_file_that_says_nothing_is_refused_in_a_line(data: bytes, why: str) -> None:
