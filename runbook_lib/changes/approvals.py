@@ -8,8 +8,8 @@ approver.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import permutations
 from pathlib import Path
@@ -40,40 +40,39 @@ from ..waivers import Drop, Waiver
 from .plan import Plan, moved
 
 
-@dataclass(frozen=True)
-class Approval:
-    """Who approved, when, and where that can be read."""
-
-    account: str
-    at: datetime
-    grounds: str
-
-
 def approvals(
     scope: Scope, site: Site, digest: str, *, issue: int, file: str, release: str = ""
-) -> list[Approval]:
+) -> list[Word]:
     """Every valid approval of ``digest``. Raises SourceError when a place cannot be read.
 
     With ``release`` the site's folder of signed words is read as well.
     """
-    files = [file] if file else []
-    heard = hear(scope, site, digest, issue=issue, files=files, release=release)
-    found = in_force(site, heard, digest)
-    return [Approval(word.account, word.at, word.grounds) for word in found]
+    heard = hear(scope, site, digest, issues=[issue], files=[file], release=release)
+    return in_force(site, heard, digest)
 
 
 def hear(
-    scope: Scope, site: Site, digest: str, *, issue: int, files: Sequence[str], release: str
+    scope: Scope,
+    site: Site,
+    digest: str,
+    *,
+    issues: Iterable[int],
+    files: Iterable[str] = (),
+    release: str,
 ) -> Heard:
-    """What was said, and the signed approvals of ``digest`` in ``files``.
+    """What was said in issues (0: none) and the site's folder, and approvals of ``digest`` in ``files``.
 
     Raises SourceError when a place cannot be read, and for a file that approves anything else.
     """
-    given = tuple(_signed(scope, site, digest, file) for file in files)
-    heard = Heard()
-    if issue or (release and site.words):
-        heard = read_words(scope, site, issue=issue, release=release)
-    return replace(heard, words=(*given, *heard.words))
+    heard = [Heard(tuple(_signed(scope, site, digest, file) for file in files if file))]
+    for issue in dict.fromkeys(filter(None, issues)) or [0]:
+        if issue or (release and site.words):
+            heard.append(read_words(scope, site, issue=issue, release=release))
+    return Heard(
+        tuple(word for one in heard for word in one.words),
+        tuple(word for one in heard for word in one.withdrawals),
+        tuple(word for one in heard for word in one.refused),
+    )
 
 
 def in_force(site: Site, heard: Heard, digest: str) -> list[Word]:
@@ -165,7 +164,7 @@ def _dropped(
 
 def _by_another(
     session: Session, scope: Scope, digest: str, file: str, where: str
-) -> tuple[Approval, ...]:
+) -> tuple[Word, ...]:
     """What others approved ``digest``; empty where a lone operator may. Raises ParameterError."""
     params = session.params
     try:
@@ -340,7 +339,7 @@ def approval(context: Context, digest: str, author: str) -> tuple[tuple[str, ...
         context.scope,
         site,
         digest,
-        issue=params.issue,
+        issues=[params.issue],
         files=params.approvals,
         release=params.release,
     )

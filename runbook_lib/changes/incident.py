@@ -1,14 +1,22 @@
-"""A recovery's incident, opened in the store whatever else fails, and added to."""
+"""A recovery's incident: opened in the store, reported in the forge, decided on by the council.
+
+It is opened whatever else fails. What cannot be sent is kept in the attempt's outbox, for
+``runbook publish``; the next try looks first whether it is there by now. The council decides on the
+measures of this recovery, by their digest: two thirds of its members approve it within 24 h of the
+recovery, in an issue or by signed files.
+"""
 
 from __future__ import annotations
 
 import json
 import string
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from ..canonical import canonical
+from ..canonical import digest as digest_of
 from ..context import Context
 from ..errors import RunbookError, SourceError, SourceRefused
 from ..evidence import incidents, outbox
@@ -16,17 +24,42 @@ from ..evidence.comment import code, plain
 from ..evidence.incidents import Incident, open_incident
 from ..evidence.posts import Found, Report, digest, find, read_back, write
 from ..evidence.record import Entry
+from ..files import replace_file
 from ..markup import visible
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RecoveryParams
+from ..playbook import COUNCIL
+from ..site import Person, Site
+from ..sources import notices
 from ..sources.process import Ended
+from ..sources.words import Heard
 from ..wording import utc
-from .apply import Applier, Step, keep, later
+from .apply import Applier, Step, keep, later, waits, was_kept
+from .approvals import hear, in_force
 from .incident_facts import NOTHING, Facts, collect, one_line, render, said
 
+Audience = Literal["internal", "governance", "public"]
+NEEDED: dict[Audience, tuple[str, ...]] = {
+    "internal": ("summary",),
+    "governance": ("summary", "impact"),
+    "public": ("summary", "impact", "mitigations", "next_steps"),
+}
+"""The texts that an audience's report cannot be without."""
+_TITLES: dict[Audience, str] = {
+    "internal": "Incident",
+    "governance": "Governance incident",
+    "public": "Incident report",
+}
+_BLANKS = frozenset({"", "tbd", "todo", "fixme", "na", "none", "nothing"})
+_DECIDED = ("summary", "impact", "mitigations")
+_NOTICE = "council-notice"
 
-def opened(context: Context) -> tuple[Incident, bool] | str:
-    """This recovery's incident and whether it was new; what is wrong where there can be none.
+
+# --- in the store ---------------------------------------------------------------------------------
+
+
+def _opened(context: Context, rows: list[Row]) -> Incident | None:
+    """This recovery's incident; None where there can be none. A row says which.
 
     A later recovery of the same stopped apply joins the incident of an earlier one.
     """
@@ -55,23 +88,25 @@ def opened(context: Context) -> tuple[Incident, bool] | str:
 
     def compute() -> str:
         try:
-            found, new = open_incident(context.store, body, ours)
+            found = open_incident(context.store, body, ours)
         except (RunbookError, OSError) as error:
             return canonical({"problem": str(error)}).decode()
         kept = [vars(entry) for entry in found.entries]
-        return canonical({"id": found.id, "entries": kept, "new": new}).decode()
+        return canonical({"id": found.id, "entries": kept}).decode()
 
     told = json.loads(context.scope.derive("the incident of this recovery", compute))
     if "problem" in told:
-        return str(told["problem"])
+        rows.append(unknown_row("incident", "opened in the store", "one", str(told["problem"])))
+        return None
     found = Incident(told["id"], [Entry(**entry) for entry in told["entries"]])
     named = {"id": found.id, "hash": found.entries[0].hash}
     if not any(e.kind == "incident" and e.body == named for e in context.journal):
         context.record.append("incident", named)
-    return found, bool(told["new"])
+    rows.append(check_row("incident", "opened in the store", found.id, found.id, ok=True))
+    return found
 
 
-def note(context: Context, found: Incident, kind: str, body: dict[str, Any]) -> str:
+def _note(context: Context, found: Incident, kind: str, body: dict[str, Any]) -> str:
     """Add to the incident, once; what went wrong with that, else nothing."""
     known = {key: value for key, value in body.items() if key != "at"}
     if any(e.kind == kind and known.items() <= e.body.items() for e in found.entries):
@@ -87,28 +122,7 @@ def note(context: Context, found: Incident, kind: str, body: dict[str, Any]) -> 
     return context.scope.derive(f"{kind} in {found.id}", write_it)
 
 
-def opened_row(found: Incident) -> Row:
-    return check_row("incident", "opened in the store", found.id, found.id, ok=True)
-
-
-# --- The report of a recovery's incident: made for its audience, filed in the forge, read back ---
-
-Audience = Literal["internal", "governance", "public"]
-NEEDED: dict[Audience, tuple[str, ...]] = {
-    "internal": ("summary",),
-    "governance": ("summary", "impact"),
-    "public": ("summary", "impact", "mitigations", "next_steps"),
-}
-"""The texts that an audience's report cannot be without."""
-_TITLES: dict[Audience, str] = {
-    "internal": "Incident",
-    "governance": "Governance incident",
-    "public": "Incident report",
-}
-_BLANKS = frozenset({"", "tbd", "todo", "fixme", "na", "none", "nothing"})
-
-
-def texts(context: Context, needed: tuple[str, ...]) -> list[Row]:
+def _texts(context: Context, needed: tuple[str, ...]) -> list[Row]:
     """Each text that is needed, FAIL for one that says nothing."""
     params: RecoveryParams = context.params
     rows = []
@@ -128,46 +142,27 @@ def _blank(line: str) -> bool:
 
 def plan_incident(context: Context, audience: Audience) -> list[Row]:
     """What would be filed. Only reads; an incident is not opened by a plan."""
-    rows = texts(context, NEEDED[audience])
+    rows = _texts(context, NEEDED[audience])
     if any(row.outcome is Outcome.FAIL for row in rows):
         return rows
     would = f"an incident of {context.params.release} is opened, its {audience} report filed"
     return [*rows, check_row("incident", "would be", "", would, Outcome.INCONCLUSIVE)]
 
 
-# --- filing it ------------------------------------------------------------------------------------
+# --- in the forge ---------------------------------------------------------------------------------
 
 
-def file_incident(
-    context: Context,
-    applier: Applier,
-    audience: Audience,
-    more: tuple[Incident, str] | None = None,
-) -> list[Row]:
-    """Open the incident, file its report in the forge, read it back. Playbook: recovery.
-
-    ``more`` is an incident that is opened already, and a text to put first.
-    """
-    rows = texts(context, NEEDED[audience])
-    mine = more or _open(context, rows)
-    if mine is None:
+def file_incident(context: Context, applier: Applier, audience: Audience) -> list[Row]:
+    """Open the incident, file its report in the forge, read it back. Playbook: recovery."""
+    rows = _texts(context, NEEDED[audience])
+    found = _opened(context, rows)
+    if found is None:
         return rows
-    found, first = mine
     facts = collect(context)
     rows += _collected(facts, len(context.cluster.nodes))
     if any(row.outcome is Outcome.FAIL for row in rows):
         return rows
-    report = _report(context, found, audience, facts, first)
-    return [*rows, *_file(context, applier, found, report)]
-
-
-def _open(context: Context, rows: list[Row]) -> tuple[Incident, str] | None:
-    told = opened(context)
-    if isinstance(told, str):
-        rows.append(unknown_row("incident", "opened in the store", "one", told))
-        return None
-    rows.append(opened_row(told[0]))
-    return told[0], ""
+    return [*rows, *_file(context, applier, found, _report(context, found, audience, facts, ""))]
 
 
 def _collected(facts: Facts, nodes: int) -> list[Row]:
@@ -205,10 +200,9 @@ def _report(
         "ending": _ending(found),
     }
     template = "public_report.md" if audience == "public" else "incident.md"
-    text = first + render(context, template, facts, values)
+    text = first + render(context, template, values, facts)
     title = f"{_TITLES[audience]} {found.id}: {visible(' '.join(params.summary.split()), 120)}"
-    since = datetime.fromisoformat(found.opened["at"])
-    return Report(found.id, audience, title, text, since)
+    return Report(found.id, audience, title, text, found.opened_at)
 
 
 def _facts(context: Context, found: Incident) -> str:
@@ -220,7 +214,7 @@ def _facts(context: Context, found: Incident) -> str:
         ("taken back", code(undoes["name"]) if undoes else "nothing that was planned"),
         ("its plan", code(undoes["plan"]) if undoes else "none"),
         ("recovery", f"{code(body['attempt'])} by {plain(found.author, 80)}"),
-        ("opened", utc(datetime.fromisoformat(body["at"]))),
+        ("opened", utc(found.opened_at)),
     ]
     if glass:
         why = f"by {plain(glass['by'], 80)}: {plain(glass['reason'], 500)}"
@@ -269,7 +263,7 @@ def _file(context: Context, applier: Applier, found: Incident, report: Report) -
         outbox.drop(context.folder, kind)
         by = str(context.journal[0].body["operator"])
         body = {"audience": report.audience, "number": made[0], "by": by}
-        note(context, found, "filed", {**body, "at": context.now.isoformat()})
+        _note(context, found, "filed", {**body, "at": context.now.isoformat()})
     return rows
 
 
@@ -289,3 +283,216 @@ def _filing(context: Context, there: Found, body: str, name: str, made: list[int
         return Ended(0, b"", b"")
 
     return Step("forge", name, run, expected="filed")
+
+
+# --- the council ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Who of the members approved a digest; ``at`` is when they became two thirds."""
+
+    members: tuple[Person, ...]
+    by: tuple[str, ...]
+    grounds: tuple[str, ...]
+    at: datetime | None
+
+    @property
+    def needed(self) -> int:
+        return -(-2 * len(self.members) // 3)
+
+    def __str__(self) -> str:
+        by = f": {', '.join(self.by)}" if self.by else ""
+        return f"{len(self.by)} of {len(self.members)} members{by}"
+
+
+def members(site: Site) -> tuple[Person, ...]:
+    return tuple(person for person in site.people if COUNCIL in person.roles)
+
+
+def count_votes(site: Site, heard: Heard, digest: str) -> Votes:
+    """Approvals of ``digest`` by council members that stand, each member counted once."""
+    seated = members(site)
+    accounts = {person.account for person in seated}
+    words = sorted(in_force(site, heard, digest), key=lambda word: word.at)
+    first = {word.account: word for word in reversed(words) if word.account in accounts}
+    given = sorted(first.values(), key=lambda word: (word.at, word.account))
+    votes = Votes(
+        seated,
+        tuple(word.account for word in given),
+        tuple(word.grounds for word in given),
+        None,
+    )
+    if not seated or len(given) < votes.needed:
+        return votes
+    return replace(votes, at=given[votes.needed - 1].at)
+
+
+def decision(
+    incident: Incident, votes: Votes, digest: str, ratifies: bool
+) -> dict[str, Any] | None:
+    """The entry that records a decision; None while there is none, or it is recorded already."""
+    if votes.at is None or incident.decided(digest) is not None:
+        return None
+    return {
+        "by": ", ".join(votes.by),
+        "at": votes.at.isoformat(),
+        "digest": digest,
+        "grounds": list(votes.grounds),
+        "ratifies": ratifies,
+        "late": incident.is_late(votes.at),
+    }
+
+
+def _measures(context: Context, found: Incident) -> str:
+    """The digest of what is to be decided: the same on every try that proposes the same."""
+    params: RecoveryParams = context.params
+    return digest_of(
+        {
+            "decides": found.id,
+            "opened": found.entries[0].hash,
+            "undoes": found.opened["undoes"],
+            "break_glass": found.break_glass,
+            "mitigations": params.mitigations,
+            "next_steps": params.next_steps,
+        }
+    )
+
+
+def plan_council(context: Context) -> list[Row]:
+    """Whom it would convene. Only reads."""
+    rows = [*_texts(context, _DECIDED), _seated(context)]
+    if any(row.outcome is Outcome.FAIL for row in rows):
+        return rows
+    would = "told, and asked for a decision within 24 h"
+    return [*rows, check_row("council", "would be", "", would, Outcome.INCONCLUSIVE)]
+
+
+def convene(context: Context, applier: Applier) -> list[Row]:
+    """Tell the council, hear it, record its decision. Playbook: mainnet recovery, 3."""
+    rows = [*_texts(context, _DECIDED), _seated(context)]
+    if any(row.outcome is not Outcome.PASS for row in rows):
+        return rows
+    found = _opened(context, rows)
+    if found is None:
+        return rows
+    wanted = _measures(context, found)
+    facts, text = collect(context), _text(context, found, wanted)
+    rows += _collected(facts, len(context.cluster.nodes))
+    rows += _file(context, applier, found, _report(context, found, "governance", facts, text))
+    return [*rows, *_tell(context, found, wanted), *_decided(context, found, wanted)]
+
+
+def _seated(context: Context) -> Row:
+    seated = [person.account for person in members(context.site)]
+    expected = f"people with the role {COUNCIL}"
+    if not seated:
+        got = "nobody in the site's people has it"
+        return unknown_row("council", "members", expected, got)
+    return check_row("council", "members", expected, ", ".join(seated), ok=True)
+
+
+def _text(context: Context, found: Incident, wanted: str) -> str:
+    params: RecoveryParams = context.params
+    seated = members(context.site)
+    glass = found.break_glass
+    values = {
+        "release": params.release,
+        "cluster": plain(context.cluster_name, 80),
+        "incident": found.id,
+        "opened": utc(found.opened_at),
+        "measures": said([*params.mitigations, *params.next_steps]),
+        "break_glass": f"Break-glass by {plain(glass['by'], 80)}: {plain(glass['reason'], 500)}"
+        if glass
+        else "It does what was approved together with the plan it takes back.",
+        "needed": str(-(-2 * len(seated) // 3)),
+        "members": str(len(seated)),
+        "names": ", ".join(f"@{person.account}" for person in seated),
+        "digest": wanted,
+        "due": utc(found.ratify_until),
+    }
+    return render(context, "decision.md", values) + "\n"
+
+
+def _tell(context: Context, found: Incident, wanted: str) -> list[Row]:
+    """Page the council, once for each thing to decide."""
+    what, command = "told", context.site.commands.notify
+    sent = [e.body for e in context.journal if e.kind == "convened"]
+    once = [check_row("council", what, "once", "once", ok=True)]
+    if any(body["digest"] == wanted for body in sent):
+        return once
+    if _published(context, wanted):
+        context.record.append("convened", {"digest": wanted, "at": context.now.isoformat()})
+        return once
+    subject = f"council convened: {found.id} on {context.cluster_name}"
+    text = (
+        f"{context.cluster.chain_id}, {context.params.release}: {visible(context.params.summary)}\n"
+        f"to be decided until {utc(found.ratify_until)}\n"
+        f"in the issue of {code(found.id)} or the release issue, by a comment that says just\n"
+        f"  `approve {wanted}`\n"
+    )
+    path = context.folder / "council.txt"
+    replace_file(path, text)
+    try:
+        if command is None:
+            raise SourceError("commands.notify", "expected commands.notify in the site, got none")
+        notices.by_command(context.scope, command, COUNCIL, subject, Path(path))
+    except SourceError as error:
+        document = {"kind": "notice", "role": COUNCIL, "subject": subject, "text": text}
+        return [keep(context, _NOTICE, {**document, "digest": wanted}, error, about=wanted)]
+    outbox.drop(context.folder, _NOTICE)
+    context.record.append("convened", {"digest": wanted, "at": context.now.isoformat()})
+    return once
+
+
+def _published(context: Context, wanted: str) -> bool:
+    """Whether ``runbook publish`` sent the notice that an earlier try kept."""
+    if not was_kept(context, _NOTICE, wanted):
+        return False
+
+    def look() -> str:
+        return "waits" if waits(context, _NOTICE) else "sent"
+
+    return context.scope.derive("what became of the notice", look) == "sent"
+
+
+def _decided(context: Context, found: Incident, wanted: str) -> list[Row]:
+    what, due = "decided", found.ratify_until
+    expected = f"by two thirds until {utc(due)}"
+    filed = [*found.filed, *_filed_now(context, found)]
+    try:
+        heard = hear(
+            context.scope,
+            context.site,
+            wanted,
+            issues=[context.params.issue, *filed],
+            release=context.params.release,
+        )
+    except SourceError as error:
+        return [unknown_row("council", what, expected, str(error))]
+    votes = count_votes(context.site, heard, wanted)
+    body = decision(found, votes, wanted, ratifies=found.break_glass is not None)
+    if body is not None and (problem := _note(context, found, "decision", body)):
+        return [unknown_row("council", "decision recorded", found.id, problem)]
+    if votes.at is None:
+        late = context.now > due
+        got = f"{votes}{'; later than 24 h after the recovery' if late else ''}"
+        if late:
+            return [check_row("council", what, expected, got, ok=False)]
+        return [unknown_row("council", what, expected, got, return_at=due)]
+    got = f"{votes}, at {utc(votes.at)}"
+    if votes.at > due:
+        got += ", later than 24 h after the recovery"
+    return [check_row("council", what, expected, got, votes.at <= due)]
+
+
+def _filed_now(context: Context, found: Incident) -> list[int]:
+    """The issue of this try, which the incident as it was read does not name yet."""
+
+    def look() -> str:
+        try:
+            return " ".join(map(str, incidents.load(context.store, found.id).filed))
+        except RunbookError:  # removed meanwhile: promotion notices that
+            return ""
+
+    return [int(number) for number in context.scope.derive("issues of it", look).split()]

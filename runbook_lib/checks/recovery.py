@@ -13,10 +13,9 @@ from ..canonical import digest_bytes
 from ..changes.apply import Applier, Change, Step, all_pass, keep, later
 from ..changes.back import go_back
 from ..changes.back import make_back_plan as plan
-from ..changes.convening import convene, plan_council
 from ..changes.halting import FOLLOWS, Need, corrupted, follow, halted
-from ..changes.incident import Audience, file_incident, plan_incident
-from ..changes.incident_facts import Facts, render
+from ..changes.incident import Audience, convene, file_incident, plan_council, plan_incident
+from ..changes.incident_facts import render
 from ..changes.roll import planned_rows
 from ..changes.storage import plan_storage, recover_storage
 from ..changes.undone import Undone, undone
@@ -256,7 +255,7 @@ def halt_text(context: Context) -> str:
         "commit": params.commit,
         "halted": halted_attempt(context),
     }
-    return render(context, "halt.txt", Facts(), values)
+    return render(context, "halt.txt", values)
 
 
 def plan_halt(context: Context) -> list[Row]:

@@ -255,10 +255,8 @@ def _readable(store: Store, release: str) -> list[Incident]:
     return [one for one in found if one.release == release]
 
 
-def open_incident(
-    store: Store, body: dict[str, Any], same: Callable[[Incident], bool]
-) -> tuple[Incident, bool]:
-    """The incident that ``same`` knows as this one, else a new one; and whether it is new.
+def open_incident(store: Store, body: dict[str, Any], same: Callable[[Incident], bool]) -> Incident:
+    """The incident that ``same`` knows as this one, else a new one.
 
     ``body`` holds release, stage, author, attempt, by, at and what else is to be known.
     """
@@ -266,14 +264,14 @@ def open_incident(
     with store.release_lock(release):
         for one in reversed(_readable(store, release)):
             if same(one):
-                return one, False
+                return one
         stem, number = f"{release}-{stage}-", 1
         named = _named(store, release)
         while path_of(store, name := f"{stem}{number:03d}").exists() or name in named:
             number += 1  # the number of one that was deleted is not given again
         path_of(store, name).parent.mkdir(exist_ok=True)
         Record(path_of(store, name)).append("opened", {**body, "id": name})
-        return load(store, name), True
+        return load(store, name)
 
 
 def _named(store: Store, release: str) -> set[str]:
