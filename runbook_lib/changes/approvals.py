@@ -18,7 +18,7 @@ from .. import playbook
 from ..canonical import canonical
 from ..context import Context
 from ..errors import ParameterError, RecordDamaged, SourceError
-from ..evidence.record import parse
+from ..evidence.record import attempts_in
 from ..fields import parse_instant
 from ..outcomes import Outcome, Row, check_row, unknown_row, worst
 from ..params import RolloutParams
@@ -350,13 +350,8 @@ def approval(context: Context, digest: str, author: str) -> tuple[tuple[str, ...
 
 def _stored(context: Context, wanted: str) -> tuple[Plan, str] | None:
     """The plan of that digest that a plan run of this release and stage left, and its author."""
-    scope, root = context.scope, context.store.root
-    folder = root / context.params.release / context.stage
-    for number in scope.listing(folder):
-        if not number.isdigit():
-            continue
-        where = f"{context.params.release}/{context.stage}/{number}"
-        entries, _ = parse(scope.read(folder / number / "record.jsonl"), where)
+    folder = f"{context.params.release}/{context.stage}"
+    for where, entries in attempts_in(context.scope, context.store.root, folder):
         opened = entries[0].body if entries else {}
         if opened.get("mode") != "plan" or opened.get("source") == "replay":
             continue

@@ -14,7 +14,7 @@ from string import Template
 from ..context import Context
 from ..errors import ParameterError, RecordDamaged, SourceError
 from ..evidence.comment import LIMIT, code, plain
-from ..evidence.record import Entry, parse
+from ..evidence.record import Entry, recorded
 from ..outcomes import value_text
 from ..playbook import GATE_STEPS
 from ..strict import project_path
@@ -118,7 +118,7 @@ def collect(context: Context) -> Facts:
 
 def _record(context: Context, name: str, facts: Facts) -> list[Entry]:
     try:
-        return parse(context.scope.read(context.store.root / name / "record.jsonl"), name)[0]
+        return recorded(context.scope, context.store.root, name)
     except (SourceError, RecordDamaged) as error:
         facts.miss(f"record of {name}", str(error))
         return []

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from ..canonical import canonical, digest_file
@@ -19,7 +18,7 @@ from ..outcomes import Model, Outcome, explain
 from ..playbook import APPROVERS, RECOVERY, STAGES
 from ..sources.scope import Scope
 from ..verdicts import Verdict
-from .record import Entry, parse
+from .record import Entry, recorded
 from .seal import MANIFEST
 from .standing import verdict
 from .store import Attempt, Store
@@ -156,8 +155,7 @@ def permitted(
 
 def entries_of(scope: Scope, store: Store, found: Earlier) -> list[Entry]:
     """Its record. Raises SourceError, RecordDamaged."""
-    path = store.root / Path(found.name) / "record.jsonl"
-    return parse(scope.read(path), found.name)[0]
+    return recorded(scope, store.root, found.name)
 
 
 def effect(entries: Sequence[Entry], item: str) -> datetime:
