@@ -117,18 +117,8 @@ class Said:
 
     def covers(self, other: Said) -> bool:
         """Whether this withdrawal takes back ``other``."""
-        return all(
-            mine in ("", None, theirs)
-            for mine, theirs in (
-                (self.kind, other.kind),
-                (self.release, other.release),
-                (self.stage, other.stage),
-                (self.window, other.window),
-                (self.plan, other.plan),
-                (self.anomaly, other.anomaly),
-                (self.decision, other.decision),
-            )
-        )
+        named = ("kind", "release", "stage", "window", "plan", "anomaly", "decision")
+        return all(getattr(self, n) in ("", None, getattr(other, n)) for n in named)
 
 
 @dataclass(frozen=True, kw_only=True)
