@@ -25,8 +25,7 @@ from runbook_rehearsal.files import MEMBER, pack
 from runbook_rehearsal.layout import IDENTITY, ISSUER, Release
 from runbook_rehearsal.loopback import Loopback
 from runbook_rehearsal.nodes.fleet import Build
-from runbook_rehearsal.release.authority import SHA256, new_key, pem
-from runbook_rehearsal.release.signed import SignedRelease, beside
+from runbook_rehearsal.signing import SHA256, SignedRelease, beside, new_key, pem
 
 ITEM = "preflight.binary-verification"
 SIGNER = f"{IDENTITY} ({ISSUER})"

@@ -10,8 +10,8 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from runbook_rehearsal.release import authority
-from runbook_rehearsal.release.authority import SHA256, b64, hashedrekord, new_key, pem
+from runbook_rehearsal import signing
+from runbook_rehearsal.signing import SHA256, b64, hashedrekord, new_key, pem
 
 IDENTITY = "https://github.com/owner/chain/.github/workflows/release.yml@refs/tags/v1.2.0"
 ISSUER = "https://token.actions.githubusercontent.com"
@@ -36,7 +36,7 @@ def statement(digest: str, **more: Any) -> bytes:
     return json.dumps(value | more).encode()
 
 
-class Authority(authority.Authority):
+class Authority(signing.Authority):
     """Signs and attests for one identity unless told otherwise."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from runbook_lib.errors import SourceError
 from runbook_lib.sources.signatures import Find, Material, Policy
-from runbook_rehearsal.release.authority import b64
+from runbook_rehearsal.signing import b64
 
 from .sigstore_authority import (
     Authority,

@@ -13,7 +13,7 @@ import pytest
 from runbook_lib.errors import ParameterError
 from runbook_lib.outcomes import Row
 from runbook_lib.sources.signatures import Material, Policy
-from runbook_rehearsal.release.authority import SHA256, new_key, pem
+from runbook_rehearsal.signing import SHA256, new_key, pem
 
 from .sigstore_authority import (
     COMMIT,

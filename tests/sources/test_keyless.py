@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from runbook_lib.errors import ParameterError
 from runbook_lib.sources.signatures import Policy
-from runbook_rehearsal.release.authority import b64, new_key
+from runbook_rehearsal.signing import b64, new_key
 
 from .sigstore_authority import (
     IDENTITY,

@@ -12,7 +12,7 @@ from typing import Any
 from runbook_lib.outcomes import Row
 from runbook_lib.sources.artifacts import Request, examine
 from runbook_lib.sources.signatures import Material, Policy
-from runbook_rehearsal.release.authority import b64, v1_answer
+from runbook_rehearsal.signing import b64, v1_answer
 
 from .sigstore_authority import (
     IDENTITY,
