@@ -62,7 +62,7 @@ def verify_artifact(args: argparse.Namespace) -> int:
     """Verify a release artifact against the signer that is named."""
     from ..sources.artifacts import Request, examine
     from ..sources.files import Disk
-    from ..sources.rekor import finder
+    from ..sources.rekor import finder, live
     from ..sources.signatures import Material, Policy
 
     given = {name for name in ("bundle", "signature", "certificate", "key") if getattr(args, name)}
@@ -87,7 +87,7 @@ def verify_artifact(args: argparse.Namespace) -> int:
         provenance=args.provenance,
         sbom=args.sbom,
         commit=args.commit,
-        find=None if args.offline else finder(),
+        find=None if args.offline else finder(live),
     )
     return tell_rows("verify-artifact", examine(request), args.json, {})
 
