@@ -133,8 +133,8 @@ def _by_key(bundle: Model, digest: bytes, content: Whole | None, policy: Policy)
     check_signature(policy.key, signed.signature, digest, content)
     if material.tlog_entries or not policy.root or trusted_root(policy.root).tlogs:
         raise Unproven(
-            "the signature is the key's, but a log entry of a public key cannot be verified; give the"
-            " detached signature, or a trusted root without logs and a bundle without entries"
+            "the signature is the key's, but a log entry of a public key cannot be verified; publish"
+            " the detached signature in place of the bundle"
         )
     return Signed(policy.signer)
 
