@@ -17,23 +17,21 @@ from runbook_lib.errors import ParameterError
 from runbook_lib.sources.signatures import Policy
 from runbook_rehearsal.signing import b64, new_key
 
-from .sigstore_authority import (
-    IDENTITY,
-    ISSUER,
-    SIGNED,
-    Authority,
-    envelope,
-    statement,
-)
 from .verifying import (
     DATA,
     ENTRY,
     HEX,
+    IDENTITY,
+    ISSUER,
     OTHER,
     PROOF,
+    SIGNED,
     SIGNER,
+    Authority,
+    envelope,
     one,
     rows,
+    statement,
     tamper,
 )
 

@@ -9,18 +9,7 @@ import pytest
 
 from runbook_lib import cli
 
-from .sigstore_authority import (
-    COMMIT,
-    IDENTITY,
-    ISSUER,
-    Authority,
-)
-from .verifying import (
-    DATA,
-    HEX,
-    OTHER,
-    Detached,
-)
+from .verifying import COMMIT, DATA, HEX, IDENTITY, ISSUER, OTHER, Authority, Detached
 
 
 class Shell:
