@@ -326,7 +326,7 @@ def trusted_root(data: bytes) -> TrustedRoot:
     empty: dict[str, list[Any]] = {"tlogs": [], "certificateAuthorities": [], "ctlogs": []}
     try:
         return TrustedRoot.from_json(json.dumps(empty | parse_object(data, "trusted root")))
-    except ValueError as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise ParameterError(
             f"trusted root: expected sigstore's JSON, got: {said(error)}"
         ) from error
