@@ -47,7 +47,7 @@ from .people.operators import Operators
 from .telemetry.grafana import grafana_app
 
 if TYPE_CHECKING:
-    from .release.signed import SignedRelease
+    from .signing import SignedRelease
     from .telemetry.servers import Servers, TelemetryServers
 
 NOWHERE = "http://127.0.0.1:9"  # where telemetry is not wanted: nothing listens there
@@ -185,7 +185,7 @@ class RehearsalNetwork:
         return self.release
 
     def _sign_release(self) -> None:
-        from .release.signed import SignedRelease  # cryptography: only when something starts
+        from .signing import SignedRelease  # cryptography: only when something starts
 
         self.signed = SignedRelease(self.release, self.faults, self._loopback)
         self.signed.publish(layout.trusted_root(self.root))

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..files import write_atomically
 from ..layout import IDENTITY, ISSUER
-from ..release.authority import b64
-from ..release.signed import SignedRelease, beside
+from ..signing import SignedRelease, b64, beside
 
 if TYPE_CHECKING:
     from ..network import RehearsalNetwork

@@ -109,7 +109,8 @@ def promotion(root: Path, patch: pytest.MonkeyPatch) -> Iterator[Promotion]:
         patch.setitem(playbook.PLAN_BEFORE, "canary", REWARDS)
         patch.setattr(opening, "require_order", lambda *given: None)
         network.install_candidate()
-        adopt(str(network.site), "mainnet", artifacts=[network.release.previous_artifact])
+        running = [network.release.previous_artifact, network.release.artifact]
+        adopt(str(network.site), "mainnet", artifacts=running)
         yield Promotion(network)
 
 

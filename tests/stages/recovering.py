@@ -175,9 +175,11 @@ def fresh(network: RehearsalNetwork, cluster: str, number: int) -> Recovering:
     release = f"v1.4.0-{number}"
     artifacts = network.root / "artifacts"
     (artifacts / release).symlink_to(artifacts / "v1.4.0")
+    running = [network.release.previous_artifact]
     if cluster == "mainnet":
         network.install_candidate()
-    adopt(str(network.site), cluster, artifacts=[network.release.previous_artifact])
+        running.append(network.release.artifact)
+    adopt(str(network.site), cluster, artifacts=running)
     return Recovering(network, release)
 
 

@@ -21,6 +21,7 @@ from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.strict import parse_yaml
 from runbook_rehearsal.chain.world import STAGE_CLUSTERS
+from runbook_rehearsal.files import unpack
 from runbook_rehearsal.network import RehearsalNetwork
 
 DRIFT = "preflight.config-drift"
@@ -179,7 +180,7 @@ def candidate_on(network: RehearsalNetwork, node: str) -> Iterator[str]:
     before = path.with_name("before")
     shutil.copy2(path, before)
     try:
-        shutil.copy2(network.release.artifact, path)
+        path.write_bytes(unpack(network.release.artifact))
         yield network.fleet.restart(node).build.digest
     finally:
         before.rename(path)
