@@ -320,7 +320,8 @@ class RehearsalNetwork:
             self.telemetry.relay()
 
     def fast_forward(self, seconds: float) -> None:
-        """Let that much time pass at once, for the chain, its telemetry and its alerts."""
+        """Let that much time pass at once, for people, the chain, its telemetry and its alerts."""
+        self.operators.settle()
         if self.telemetry is None:
             self.world.clock.advance(seconds)
         else:

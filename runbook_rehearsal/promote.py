@@ -39,6 +39,12 @@ TRIES = 3
 """How often a recovery is run while something is open: operators and the council need time."""
 RETURNS = 8
 """How often somebody comes back to a stage that is merely not yet due."""
+LEAST = {
+    "testnet.activate.gate": 6 * 3600.0,
+    "canary.activate.witness-clients": 3600.0,
+    "mainnet.activate.watch": 24 * 3600.0,
+}
+"""Seconds that somebody stays away at least: samples that decide, or every look of the watch."""
 EPOCHS = {"canary": 11, "mainnet": 18}
 """Whole epochs that pass since the stage before; on mainnet more than the playbook wants, as what
 hardly ever moves needs them to prove that nothing got worse."""
@@ -237,7 +243,8 @@ class Promotion:
                 late = self._faults(stage, late=True)
                 if late and not any(fault.partition("@")[0] in HALTS for fault in late):
                     return runs  # what is rehearsed is the way back, whatever becomes of the stage
-            self.network.fast_forward(max(left, 0.0) + 1.0)
+            waits = verdict.blocking[0].item if verdict.blocking else ""
+            self.network.fast_forward(max(left + 1.0, LEAST.get(waits, 0.0)))
             runs.append(self._run(stage, {**params, "attempt": verdict.attempt}, file))
         return runs
 
