@@ -46,7 +46,6 @@ from .comment import (
     compose,
     marker,
     other_stages,
-    previous_stage,
     seal_marker,
     sealed_text,
 )
@@ -269,7 +268,7 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
         try:
             forge = GitHub(scope, attempt.site.forge, writes="notify")
             rows, files = _attach(forge, attempt, redactor)
-            rows += _post(scope, forge, attempt, files, redactor)
+            rows += _post(forge, attempt, files, redactor)
         finally:
             outside.close()
     bad = [row for row in rows if row.outcome is not Outcome.PASS]
@@ -419,9 +418,7 @@ def _asset(forge: Forge, release: Release, assets: list[Asset], name: str, data:
 # --- the comments -------------------------------------------------------------------------------------
 
 
-def _post(
-    scope: Scope, forge: Forge, attempt: Attempt, files: list[Filed], redactor: Redactor
-) -> list[Row]:
+def _post(forge: Forge, attempt: Attempt, files: list[Filed], redactor: Redactor) -> list[Row]:
     """The summary, where no later attempt of the stage is told in it, and a comment on the seal."""
     where, facts = f"issue {attempt.issue}", attempt.manifest
     release, board = str(facts["release"]), comments_of(forge, attempt.issue)
@@ -432,7 +429,7 @@ def _post(
         if store.opened(one)["mode"] == "apply"
     ]
     try:
-        account = _account(scope, store, attempt, files)
+        account = _account(attempt, files)
         texts = {seal_marker(account.head): sealed_text(account)}
         rows = []
         if applied and applied[-1].number > facts["attempt"]:
@@ -449,15 +446,13 @@ def _post(
         return [_unsent(where, "comment", error)]
 
 
-def _account(scope: Scope, store: Store, attempt: Attempt, files: list[Filed]) -> Account:
+def _account(attempt: Attempt, files: list[Filed]) -> Account:
     facts, made = attempt.manifest, account_of(attempt.name, attempt.entries)
-    named = (str(facts[key]) for key in ("release", "commit", "stage", "source"))
     broken = tuple(dict.fromkeys([*facts["broken"], *made.verdict.broken]))
     return replace(
         made,
         verdict=made.verdict.model_copy(update={"broken": broken}),
         head=str(facts["record"]["head"]),
-        previous=previous_stage(scope, store, *named),
         sealed=True,
         files=tuple(files),
     )
