@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -56,20 +56,27 @@ from .store import Store
 from .undoing import undone_by
 
 
+@contextmanager
+def _world(site: Site, http: Http | None) -> Iterator[tuple[Scope, Redactor]]:
+    """What is asked of the outside, on a tape that goes away: nothing of this is evidence."""
+    redactor = Redactor(site.secret_names())
+    outside = Outside(redactor, http)
+    with tempfile.TemporaryDirectory(prefix="runbook-publish-") as scratch:
+        tape = LiveTape(Path(scratch), redactor)
+        try:
+            yield Scope(tape, outside, "publish", 1, clock=site.clock), redactor
+        finally:
+            outside.close()
+
+
 def send(
     folder: Path, site: Site, opened: Mapping[str, Any], http: Http | None = None
 ) -> list[Row]:
     """Send all that is kept; one row for each. Raises nothing for what cannot be sent."""
-    redactor, rows = Redactor(site.secret_names()), list[Row]()
-    outside = Outside(redactor, http)
-    with tempfile.TemporaryDirectory(prefix="runbook-outbox-") as scratch:
-        # A tape of its own that goes away: nothing of this is evidence.
-        scope = Scope(LiveTape(Path(scratch), redactor), outside, "publish", 1, clock=site.clock)
-        try:
-            for path in outbox.pending(folder):
-                rows += _one(scope, site, folder, path, opened)
-        finally:
-            outside.close()
+    rows = list[Row]()
+    with _world(site, http) as (scope, _):
+        for path in outbox.pending(folder):
+            rows += _one(scope, site, folder, path, opened)
     return rows or [check_row("outbox", "kept", "nothing", "nothing", ok=True)]
 
 
@@ -260,17 +267,10 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
         return kept  # not sealed yet, or without a release issue
     attempt = _attempt(folder)
     _note(folder, {"issue": attempt.issue, "problem": "it was begun and did not end"})
-    redactor = Redactor(attempt.site.secret_names())
-    outside = Outside(redactor, http)
-    with tempfile.TemporaryDirectory(prefix="runbook-publish-") as scratch:
-        # A tape of its own that goes away: nothing of this is evidence.
-        scope = Scope(LiveTape(Path(scratch), redactor), outside, "publish", 1)
-        try:
-            forge = GitHub(scope, attempt.site.forge, writes="notify")
-            rows, files = _attach(forge, attempt, redactor)
-            rows += _post(forge, attempt, files, redactor)
-        finally:
-            outside.close()
+    with _world(attempt.site, http) as (scope, redactor):
+        forge = GitHub(scope, attempt.site.forge, writes="notify")
+        rows, files = _attach(forge, attempt, redactor)
+        rows += _post(forge, attempt, files, redactor)
     bad = [row for row in rows if row.outcome is not Outcome.PASS]
     if bad:
         _note(folder, {"issue": attempt.issue, "problem": f"{bad[0].subject}: {bad[0].observed}"})
