@@ -30,7 +30,6 @@ from .recovering import (
     prepare,
     records,
     steps,
-    until,
 )
 
 __all__ = ["network", "prepare"]
@@ -296,7 +295,8 @@ def test_operators_are_told_by_what_works(
     assert [s for s in steps(folder) if s[0] in OPERATORS] == [
         (o, "notify-back") for o in OPERATORS
     ]
-    until(lambda: before(network, "testnet") == was, "every node to be back")
+    network.operators.settle()
+    assert before(network, "testnet") == was
     # The comments wait: one publish posts each once, and the next try finds them there.
     assert len(list((folder / "outbox").iterdir())) == len(OPERATORS)
     assert {row.outcome for row in publish(folder)} == {PASS}
@@ -305,7 +305,6 @@ def test_operators_are_told_by_what_works(
     mine = f"attempt={made.release}/testnet_recovery/0001 -->"
     assert sum(line.endswith(mine) for line in told) == len(OPERATORS)
 
-    network.operators.settle()
     again, folder = made.recover("testnet", attempt=verdict.attempt, retry_reason="x", **given)
 
     assert back(again).outcome is PASS, back(again).reason
