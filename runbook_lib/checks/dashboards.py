@@ -21,7 +21,7 @@ from ..outcomes import Row, check_row, unknown_row, value_text
 from ..site import Topic
 from ..sources.dashboards import Dashboard, Panel, Query, read_dashboard
 from ..sources.grafana import Grafana
-from ..sources.vector import Sample, Vector
+from ..sources.prometheus import Sample, Vector
 from ..strict import project_path
 
 EARLIER = "1h"  # where samples are looked for that are too old to count
