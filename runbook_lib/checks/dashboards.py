@@ -1,7 +1,8 @@
-"""The dashboards of the four topics: every panel asked, fresh, and in no red step.
+"""The dashboards of the four topics: every panel asked, fresh, and not red.
 
-A panel that shows no thresholds is held to the limits of the catalogue's metrics that read the same
-series; where there are none it must have fresh data, but cannot make its topic's proof.
+A panel is held to its limit in the site, else to its colours. One that shows none is held to the
+limits of the catalogue's metrics that read the same series; where there are none it must have fresh
+data, but cannot make its topic's proof.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ from ..context import Context
 from ..errors import ParameterError, SourceError
 from ..metrics import queries
 from ..metrics.catalogue import Catalogue, Metric, Range, resolve
-from ..outcomes import Row, check_row, unknown_row, value_text
-from ..site import Topic
-from ..sources.dashboards import Dashboard, Panel, Query, read_dashboard
-from ..sources.grafana import Grafana
+from ..outcomes import Outcome, Row, check_row, unknown_row, value_text
+from ..site import Limit, Topic
+from ..sources.dashboards import Dashboard, Grafana, Panel, Query, read_dashboard
 from ..sources.prometheus import Sample, Vector
 from ..strict import project_path
 
@@ -41,7 +41,7 @@ class Asked:
 
 
 def judge(context: Context, catalogue: Catalogue) -> list[Row]:
-    """A row per panel, or per query of one that is not green, and one per topic."""
+    """A row per query, per limit, and per panel that cannot be judged; one per topic."""
     settings = context.site.dashboards
     rows = [
         unknown_row(topic, "dashboards", "named", f"none; set dashboards.topics.{topic}")
@@ -58,19 +58,20 @@ def judge(context: Context, catalogue: Catalogue) -> list[Row]:
         else:
             found[ref] = dashboard
     judged = _panels(context, catalogue, found)
+    what = "panels that can be red"
     for topic, refs in settings.topics.items():
         panels = [each for ref in refs for each in judged.get(ref, [])]
-        rows.append(_topic(topic, panels))
+        armed = sum(can for can, _ in panels)
+        observed = f"{armed} of {len(panels)}" + ("" if armed else "; give one thresholds")
+        outcome = Outcome.PASS if armed else Outcome.INCONCLUSIVE
+        rows.append(check_row(topic, what, "at least 1", observed, outcome))
+    titles = {f"{each.title}: {panel.title}" for each in found.values() for panel in each.panels}
+    rows += [
+        unknown_row(name, "limit of the site", "of a panel", "no such panel; see dashboards.limits")
+        for name in settings.limits
+        if name not in titles and len(found) == len(wanted)
+    ]
     return rows + [row for ref in found for _, panel in judged[ref] for row in panel]
-
-
-def _topic(topic: str, panels: list[tuple[bool, list[Row]]]) -> Row:
-    """Whether a topic could be red at all; its panels' own rows say whether it is."""
-    armed = sum(can for can, _ in panels)
-    what = "panels that can be red"
-    if not armed:
-        return unknown_row(topic, what, "at least 1", f"0 of {len(panels)}; give one thresholds")
-    return check_row(topic, what, "at least 1", f"{armed} of {len(panels)}", ok=True)
 
 
 def _read(context: Context, refs: list[str]) -> dict[str, Dashboard | SourceError]:
@@ -85,19 +86,13 @@ def _read(context: Context, refs: list[str]) -> dict[str, Dashboard | SourceErro
             found[ref] = error
     if uids:
         try:
-            found |= _grafana(context).dashboards(uids, settings.variables)
+            if settings.grafana is None:
+                raise SourceError("site", "expected dashboards.grafana for a uid, got none; set it")
+            grafana = Grafana(context.scope, settings.grafana)
+            found |= grafana.dashboards(uids, settings.variables)
         except SourceError as error:
             found |= dict.fromkeys(uids, error)
     return found
-
-
-def _grafana(context: Context) -> Grafana:
-    """The site's Grafana, in health. Raises SourceError."""
-    if context.site.dashboards.grafana is None:
-        raise SourceError("site", "expected dashboards.grafana for a uid, got none; set it")
-    grafana = Grafana(context.scope, context.site.dashboards.grafana)
-    grafana.health()
-    return grafana
 
 
 def _panels(
@@ -110,16 +105,20 @@ def _panels(
             if not query.problem:
                 narrowed[query.expr] = _narrow(query.expr, context.matchers)
     asked = _ask(context, [expr for expr in narrowed.values() if isinstance(expr, str)])
-    limits = _Limits(context, catalogue)
+    catalogued = _Limits(context, catalogue)
 
     def judged(dashboard: Dashboard, panel: Panel) -> tuple[bool, list[Row]]:
         subject = f"{dashboard.title}: {panel.title}"
-        if panel.problem:
-            return False, [unknown_row(subject, "panel", "one we can judge", panel.problem)]
-        rows = [row for q in panel.queries for row in _query(subject, panel, q, narrowed, asked)]
-        if not panel.can_be_red:
+        limit = context.site.dashboards.limits.get(subject)
+        problem = "" if panel.queries else "expected a query, got none"
+        if panel.problem and limit is None:
+            problem = f"{panel.problem}; state a limit for this panel: dashboards.limits"
+        if problem:
+            return False, [unknown_row(subject, "panel", "one we can judge", problem)]
+        rows = [_query(subject, panel, q, limit, narrowed, asked) for q in panel.queries]
+        if limit is None and not panel.can_be_red:
             own = [narrowed.get(query.expr) for query in panel.queries]
-            held = limits.rows(subject, [expr for expr in own if isinstance(expr, str)])
+            held = catalogued.rows(subject, [expr for expr in own if isinstance(expr, str)])
             return bool(held), [*rows, *held]
         return True, rows
 
@@ -148,21 +147,34 @@ def _ask(context: Context, exprs: list[str]) -> Asked:
 
 
 def _query(
-    subject: str, panel: Panel, query: Query, narrowed: Mapping[str, str | ValueError], asked: Asked
-) -> list[Row]:
+    subject: str,
+    panel: Panel,
+    query: Query,
+    limit: Limit | None,
+    narrowed: Mapping[str, str | ValueError],
+    asked: Asked,
+) -> Row:
     what = f"query {query.ref}" + (f" ({query.filled})" if query.filled else "")
     expr = query.problem or narrowed[query.expr]
     if query.problem or isinstance(expr, ValueError):
-        return [unknown_row(subject, what, "a query we can ask", str(expr))]
+        return unknown_row(subject, what, "a query we can ask", str(expr))
     try:
         samples, age = _fresh(expr, asked)
     except SourceError as error:
-        return [unknown_row(subject, what, "fresh data", error.problem)]
-    expected = f"fresh data, {_allowed(panel)}"
-    if red := [sample for sample in samples if panel.is_red(sample.value)]:
-        return [check_row(subject, what, expected, _shown(sample), ok=False) for sample in red]
+        return unknown_row(subject, what, "fresh data", error.problem)
+    if limit is not None:
+        allowed, bad = _limit_text(limit), [s for s in samples if not _holds(limit, s.value)]
+        doubtful: list[Sample] = []
+    else:
+        allowed = _allowed(panel)
+        bad = [sample for sample in samples if panel.shade(sample.value) == "red"]
+        doubtful = [sample for sample in samples if panel.shade(sample.value) == "orange"]
+    expected = f"fresh data, {allowed}"
+    if bad or doubtful:
+        outcome = Outcome.FAIL if bad else Outcome.INCONCLUSIVE
+        return check_row(subject, what, expected, "; ".join(map(_shown, bad or doubtful)), outcome)
     text = f"{len(samples)} series, {age.total_seconds():.0f} s old"
-    return [check_row(subject, what, expected, text, ok=True)]
+    return check_row(subject, what, expected, text, ok=True)
 
 
 def _fresh(expr: str, asked: Asked) -> tuple[tuple[Sample, ...], timedelta]:
@@ -207,8 +219,8 @@ def _silence(expr: str, asked: Asked, *, some: bool) -> str:
 def _allowed(panel: Panel) -> str:
     if not panel.can_be_red:
         return "no thresholds"
-    steps = [c + (f" from {start:g}" if start > -inf else "") for start, c, _ in panel.steps]
-    return f"not red ({', '.join(steps)})"
+    steps = [x.color + (f" from {x.low:g}" if x.low > -inf else "") for x in panel.steps]
+    return f"not red ({', '.join([*steps, *(f'{x.color} at {x.low:g}' for x in panel.mappings)])})"
 
 
 def _shown(sample: Sample) -> str:
@@ -252,12 +264,20 @@ def _limit_row(subject: str, metric: Metric, found: Vector | SourceError) -> Row
         return unknown_row(subject, what, expected, found.problem)
     if not found.samples or any(isnan(sample.value) for sample in found.samples):
         return unknown_row(subject, what, expected, "no number")
-    out = [sample for sample in found.samples if not limit.holds(sample.value)]
+    out = [sample for sample in found.samples if not _holds(limit, sample.value)]
     shown = _shown((out or list(found.samples))[0])
     return check_row(subject, what, expected, shown, ok=not out)
 
 
-def _limit_text(limit: Range, unit: str) -> str:
+def _holds(limit: Limit | Range, value: float) -> bool:
+    low, high = (
+        default if bound is None else bound
+        for bound, default in ((limit.min, -inf), (limit.max, inf))
+    )
+    return low <= value <= high
+
+
+def _limit_text(limit: Limit | Range, unit: str = "") -> str:
     low = "" if limit.min is None else f"at least {value_text(limit.min, unit)}"
     high = "" if limit.max is None else f"at most {value_text(limit.max, unit)}"
     return " and ".join(filter(None, (low, high)))
