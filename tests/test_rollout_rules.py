@@ -19,8 +19,14 @@ from runbook_lib.strict import PROJECT
 from runbook_rehearsal.chain.timeline import LEAD_S
 from runbook_rehearsal.chain.world import Event, World, make_cluster, profile
 from runbook_rehearsal.telemetry.recorder import Recorder
-from runbook_rehearsal.telemetry.rules import SHIPPED_RULES, RuleEngine, check, load
-from runbook_rehearsal.telemetry.ruletests import Refused, failures
+from runbook_rehearsal.telemetry.rules import (
+    SHIPPED_RULES,
+    Refused,
+    RuleEngine,
+    check,
+    failures,
+    load,
+)
 from runbook_rehearsal.telemetry.tsdb import Store
 
 UNIT_TESTS = PROJECT / "tests" / "rules" / "rollout_test.yaml"

@@ -274,9 +274,7 @@ def test_no_text_is_an_accident(text: str) -> None:
     "program",
     [
         pytest.param(["promtool", "test", "rules"], id="promtool", marks=NEEDS_PROMTOOL),
-        pytest.param(
-            [sys.executable, "-m", "runbook_rehearsal.telemetry.ruletests"], id="stand-in"
-        ),
+        pytest.param([sys.executable, "-m", "runbook_rehearsal.telemetry.rules"], id="stand-in"),
     ],
 )
 @pytest.mark.parametrize(

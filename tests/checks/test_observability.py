@@ -14,7 +14,6 @@ from runbook_lib.outcomes import CheckResult, Outcome, Row
 from runbook_lib.params import RolloutParams
 from runbook_lib.sources.tape import mutations, read_entries
 from runbook_rehearsal.telemetry import processes
-from runbook_rehearsal.telemetry.backends import free_port
 
 from .observing import FAIL, INCONCLUSIVE, NEVER, PASS, Look, iso
 
@@ -384,7 +383,7 @@ def test_a_real_alertmanager_holds_the_test_alert_at_the_pager(look: Look, tmp_p
     root = tmp_path / "alertmanager"
     (root / "data").mkdir(parents=True)
     (root / "alertmanager.yml").write_text(yaml.safe_dump(look.world.config))
-    server = processes.alertmanager(root, free_port())
+    server = processes.alertmanager(root, processes.free_port())
     server.start()
     try:
         made = look.world.answer
