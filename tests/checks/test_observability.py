@@ -12,9 +12,10 @@ import yaml
 
 from runbook_lib.outcomes import CheckResult, Outcome, Row
 from runbook_lib.params import RolloutParams
-from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.sources.tape import read_entries
 from runbook_rehearsal.telemetry import processes
 
+from ..conftest import mutations
 from .observing import FAIL, INCONCLUSIVE, NEVER, PASS, Look, iso
 
 OTHER = "another expression, wait, label or annotation: "
