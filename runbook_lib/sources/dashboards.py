@@ -195,11 +195,12 @@ def _steps(panel: Any, kind: str, defaults: Any) -> tuple[Colour, ...]:
         shows = style != "off" or color == "thresholds"
     else:
         shows = color in ("", "thresholds")
-        calcs = _at(panel, "options", "reduceOptions", "calcs", kind=list)
-        if others := [each for each in calcs if each not in ("last", "lastNotNull")]:
-            raise ValueError(f"expected the newest value shown, got {others[0]}")
-    thresholds = _at(defaults, "thresholds")
-    if not thresholds or not shows:
+    thresholds = _at(defaults, "thresholds") if shows else {}
+    calcs = _at(panel, "options", "reduceOptions", "calcs", kind=list)
+    others = [each for each in calcs if each not in ("last", "lastNotNull")]
+    if others and (thresholds or _each(defaults, "mappings")):
+        raise ValueError(f"expected the newest value shown, got {others[0]}")
+    if not thresholds:
         return ()
     if (mode := thresholds.get("mode", "absolute")) != "absolute":
         raise ValueError(f"expected absolute thresholds, got {mode}")
