@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -129,13 +130,17 @@ def _rule(context: Context, file: str, rule: Shipped, loaded: Sequence[Rule]) ->
             got = f"another expression, wait, label or annotation: {named[0].query[:120]}"
         return check_row(subject, what, "loaded as shipped", got, ok=False)
     for each in same:
-        if each.health == "err":
-            return check_row(subject, what, "healthy", each.last_error[:200] or "err", ok=False)
-        if not each.is_evaluated:
-            return unknown_row(subject, what, "evaluated", f"health {each.health}; never evaluated")
-        if problem := _late(context, each):
-            return unknown_row(subject, what, "evaluated recently", problem)
+        if problem := _unsure(context, each):
+            outcome = Outcome.FAIL if each.health == "err" else Outcome.INCONCLUSIVE
+            return check_row(subject, what, "evaluated lately, without error", problem, outcome)
     return None
+
+
+def _unsure(context: Context, rule: Rule) -> str:
+    """Why a rule without an alert is no proof of quiet; empty when it is."""
+    if not rule.is_evaluated:
+        return f"health {rule.health} {rule.last_error[:200]}".strip()
+    return _late(context, rule)
 
 
 def _late(context: Context, rule: Rule) -> str:
@@ -172,10 +177,9 @@ def _firing(context: Context, rules: Sequence[Rule], severities: Sequence[str]) 
     """The watchdog fires, and nothing that pages does."""
     name = context.site.telemetry.watchdog
     fires = [r for r in rules if r.name == name and any(a.state == "firing" for a in r.alerts)]
-    if not any(rule.is_evaluated and not _late(context, rule) for rule in fires):
-        return [
-            unknown_row(name, "watchdog", "firing", "not firing; no silence is a proof without")
-        ]
+    if all(_unsure(context, rule) for rule in fires):
+        problem = "not firing; no silence is a proof without"
+        return [unknown_row(name, "watchdog", "firing", problem)]
     paging = [rule for rule in rules if _pages(rule, severities)]
     if not paging:
         listed = ", ".join(severities)
@@ -202,13 +206,6 @@ def _firing(context: Context, rules: Sequence[Rule], severities: Sequence[str]) 
     return rows or [check_row("rules", "paging alerts", text, text, ok=True)]
 
 
-def _unsure(context: Context, rule: Rule) -> str:
-    """Why a rule without an alert is no proof of quiet; empty when it is."""
-    if not rule.is_evaluated:
-        return f"health {rule.health} {rule.last_error[:200]}".strip()
-    return _late(context, rule)
-
-
 def _linked(context: Context) -> Row:
     """Prometheus sends its alerts to the Alertmanager we look at."""
     telemetry = context.site.telemetry
@@ -217,10 +214,9 @@ def _linked(context: Context) -> Row:
     if not found:  # so it is for some seconds after a start
         return unknown_row("prometheus", "sends alerts to", own, "nobody it knows of")
     ok = any(_address(url) == _address(f"{own}/api/v2/alerts") for url in found)
-    hint = (
-        "" if ok else "; set telemetry.alertmanager_as where Prometheus knows it by another address"
-    )
-    return check_row("prometheus", "sends alerts to", own, ", ".join(found) + hint, ok)
+    hint = "; set telemetry.alertmanager_as where Prometheus knows it by another address"
+    shown = ", ".join(found) + ("" if ok else hint)
+    return check_row("prometheus", "sends alerts to", own, shown, ok)
 
 
 def _address(url: str) -> tuple[str, str]:
@@ -330,15 +326,14 @@ def _silenced(context: Context, silences: Sequence[Silence], pages: Pages) -> It
     hits = 0
     for each in ahead:
         hosts: dict[str, Collection[str]] = {label: with_ports(nodes, each.matchers)}
-        found = {name: matched(each.matchers, {**hosts, **labels}) for name, labels in pages}
-        if not (
-            hit := [n for n, m in found.items() if m] or [n for n, m in found.items() if m is None]
-        ):
+        found = [(name, matched(each.matchers, {**hosts, **labels})) for name, labels in pages]
+        if not (hit := sorted((m is None, name) for name, m in found if m is not False)):
             continue
-        sure, hits = found[hit[0]] is True, hits + 1
+        hits, (perhaps, name) = hits + 1, hit[0]
         until = f"until {each.ends_at:%Y-%m-%d %H:%M} UTC, by {each.created_by}"
-        shown = f"{{{', '.join(map(str, each.matchers))}}} {until} ({'' if sure else 'perhaps '}{hit[0]})"
-        outcome = Outcome.FAIL if sure else Outcome.INCONCLUSIVE
+        what = f"{{{', '.join(map(str, each.matchers))}}} {until}"
+        shown = f"{what} ({'perhaps ' if perhaps else ''}{name})"
+        outcome = Outcome.INCONCLUSIVE if perhaps else Outcome.FAIL
         expected = "matches no page of this cluster"
         yield check_row(f"silence {each.id[:8]}", "silence", expected, shown, outcome)
     if not hits:
@@ -348,24 +343,17 @@ def _silenced(context: Context, silences: Sequence[Silence], pages: Pages) -> It
 
 def _inhibited(config: Config, alerts: Sequence[Alert], pages: Pages) -> Iterator[Row]:
     """A row per inhibition whose source is active and which may keep a page back."""
-    for rule in config.inhibit_rules:
-        for alert in alerts:
-            if not matched(rule.source_matchers, _each(alert.labels), complete=True):
-                continue
-            own = alert.labels.get("alertname", "an alert")
-            for name, labels in pages:
-                equal = (
-                    alert.labels.get(n, "") in labels.get(n, [alert.labels.get(n, "")])
-                    for n in rule.equal
-                )
-                if (
-                    own != name
-                    and matched(rule.target_matchers, labels) is not False
-                    and all(equal)
-                ):
-                    got = f"{own} may keep back {name}; end it, or narrow what the rule inhibits"
-                    yield unknown_row(str(rule), "inhibition", "no source of it active", got)
-                    break
+    for rule, alert in product(config.inhibit_rules, alerts):
+        source, own = _each(alert.labels), alert.labels.get("alertname", "an alert")
+        if matched(rule.source_matchers, source, complete=True) is False:
+            continue
+        same = {name: alert.labels.get(name, "") for name in rule.equal}
+        for name, labels in pages:
+            equal = all(value in labels.get(label, [value]) for label, value in same.items())
+            if own != name and equal and matched(rule.target_matchers, labels) is not False:
+                got = f"{own} may keep back {name}; end it, or narrow what the rule inhibits"
+                yield unknown_row(str(rule), "inhibition", "no source of it active", got)
+                break
 
 
 def _test_alert(
@@ -379,17 +367,13 @@ def _test_alert(
     mark = f"{context.params.release}/{context.attempt_name}/{context.scope.number}"
     unique = {"alertname": TEST_ALERT, "runbook": mark}  # no other alert has these labels
 
-    def harmless(labels: Mapping[str, str]) -> bool:
-        return not any(
-            matched(side, _each(labels), complete=True) is not False
-            and not set(unique) & set(rule.equal)
-            for rule in config.inhibit_rules
-            for side in (rule.source_matchers, rule.target_matchers)
-        )
-
-    candidates = [{**common, **unique, "severity": severity} for severity in severities]
-    labels = next((each for each in candidates if harmless(each)), None)
-    if labels is None:
+    rules = [rule for rule in config.inhibit_rules if not set(unique) & set(rule.equal)]
+    sides = [side for rule in rules for side in (rule.source_matchers, rule.target_matchers)]
+    for severity in severities:
+        labels = {**common, **unique, "severity": severity}
+        if all(matched(side, _each(labels), complete=True) is False for side in sides):
+            break
+    else:
         problem = "an inhibition matches it whatever its severity; it was not posted"
         return unknown_row(TEST_ALERT, what, expected, problem)
     about = {"summary": "Test of the way to the pager by a release runbook; nothing is wrong"}
@@ -403,6 +387,5 @@ def _test_alert(
     as_led = sure <= set(got) <= {leaf.receiver for leaf in leaves}
     shown = f"{held[0].status.state}, at {', '.join(got) or 'nobody'}"
     loud = any(config.notifiers(name) for name in got)
-    return check_row(
-        TEST_ALERT, what, expected, shown, as_led and loud and held[0].status.state != "suppressed"
-    )
+    ok = as_led and loud and held[0].status.state != "suppressed"
+    return check_row(TEST_ALERT, what, expected, shown, ok)

@@ -48,9 +48,9 @@ def test_a_replay_finds_the_same_without_anybody_to_ask(look: Look) -> None:
         ({"annotations": {"summary": "older"}}, [(FAIL, "rule", OTHER)]),
         ({"duration": 86400}, [(FAIL, "rule", OTHER)]),
         ({"name": "Other"}, [(FAIL, "rule", "not loaded")]),
-        ({"health": "err", "lastError": "many"}, [(FAIL, "rule", "many"), (INCONCLUSIVE, "paging rule", "health err many")]),
+        ({"health": "err", "lastError": "many"}, [(FAIL, "rule", "health err many"), (INCONCLUSIVE, "paging rule", "health err many")]),
         ({"health": "unknown", "lastEvaluation": NEVER}, [
-            (INCONCLUSIVE, "rule", "health unknown; never"), (INCONCLUSIVE, "paging rule", "health unknown")]),
+            (INCONCLUSIVE, "rule", "health unknown"), (INCONCLUSIVE, "paging rule", "health unknown")]),
         ({"lastEvaluation": iso(7200)}, [
             (INCONCLUSIVE, "rule", "evaluated 72"), (INCONCLUSIVE, "paging rule", "evaluated 72")]),
     ],
@@ -272,6 +272,15 @@ def test_the_change_window_is_looked_at_to_its_end(look: Look) -> None:
     window = {"window_start": iso(-80_000), "window_end": iso(-95_000)}
     found = look.bad(stage="testnet", params=RolloutParams(release="v1", **window))
     assert [row[:2] for row in found] == [(FAIL, "silence 01234567")]
+
+
+def test_a_silence_on_one_of_two_rules_of_a_name_counts(look: Look) -> None:
+    """Whichever of them comes last."""
+    for team in ("b", "c"):
+        look.world.rules.append(look.world.rule("Twice", "y == 0", "page"))
+        look.world.rules[-1]["labels"]["team"] = team
+    look.world.silence(("alertname", "Twice"), ("team", "b"))
+    assert [row[:2] for row in look.bad()] == [(FAIL, "silence 01234567")]
 
 
 @pytest.mark.parametrize(
