@@ -12,8 +12,8 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
@@ -26,6 +26,7 @@ from .wire import Wire
 
 CONFIG = "alertmanager: config"
 _MATCHER = re.compile(r'([a-zA-Z_:][a-zA-Z0-9_:]*)(=~|!~|!=|=)"((?:[^"\\]|\\.)*)"', re.DOTALL)
+W = TypeVar("W", bound=Wire)
 Labels = Mapping[str, Collection[str]]
 """Labels of an alert with the values that each may have."""
 
@@ -203,8 +204,6 @@ class Alert(Wire):
     """An alert and whom it goes to: the routing is already done."""
 
     labels: dict[str, str]
-    annotations: dict[str, str]
-    starts_at: Annotated[AwareDatetime, Field(validation_alias="startsAt")]
     ends_at: Annotated[AwareDatetime, Field(validation_alias="endsAt")]
     updated_at: Annotated[AwareDatetime, Field(validation_alias="updatedAt")]
     status: AlertState
@@ -249,17 +248,12 @@ class Alertmanager:
     def alerts(self) -> list[Alert]:
         """All alerts it holds, suppressed ones too."""
         found = wire.decode_list("alertmanager: alerts", self._get("alerts"), Alert)
-        return [
-            alert.model_copy(
-                update=self._times(alert) | {"updated_at": alert.updated_at + self._scope.offset}
-            )
-            for alert in found
-        ]
+        return [self._translated(alert, "ends_at", "updated_at") for alert in found]
 
     def silences(self) -> list[Silence]:
         """All silences it remembers, expired ones too."""
         found = wire.decode_list("alertmanager: silences", self._get("silences"), Silence)
-        return [silence.model_copy(update=self._times(silence)) for silence in found]
+        return [self._translated(silence, "starts_at", "ends_at") for silence in found]
 
     def post(
         self, labels: Mapping[str, str], annotations: Mapping[str, str], ends: datetime
@@ -283,10 +277,10 @@ class Alertmanager:
         # It answers 200 with an empty body.
         wire.content("alertmanager: post", self._scope.http([request])[0])
 
-    def _times(self, found: Alert | Silence) -> dict[str, AwareDatetime]:
+    def _translated(self, found: W, *names: str) -> W:
         self._scope.now()
-        offset: timedelta = self._scope.offset
-        return {"starts_at": found.starts_at + offset, "ends_at": found.ends_at + offset}
+        instants = {name: getattr(found, name) + self._scope.offset for name in names}
+        return found.model_copy(update=instants)
 
     def _get(self, kind: str) -> bytes:
         request = wire.request(self._settings, "GET", f"{self._settings.url}/api/v2/{kind}")

@@ -91,10 +91,7 @@ class ActiveAlert(Wire):
 
 
 class Rule(Wire):
-    """A loaded rule. ``group`` and ``file`` say where it came from, ``interval_s`` how often.
-
-    ``duration_s`` is its ``for``.
-    """
+    """A loaded rule, evaluated each ``interval_s``; ``duration_s`` is its ``for``."""
 
     name: str
     kind: Annotated[Literal["alerting", "recording"], Field(validation_alias="type")]
@@ -107,8 +104,6 @@ class Rule(Wire):
     state: Literal["inactive", "pending", "firing"] | None = None
     duration_s: Annotated[float, Field(validation_alias="duration")] = 0.0
     alerts: list[ActiveAlert] = []
-    group: str = ""
-    file: str = ""
     interval_s: float = 0.0
 
     @property
@@ -121,8 +116,6 @@ class Rule(Wire):
 
 
 class _Group(Wire):
-    name: str
-    file: str
     interval: float = 60.0
     rules: list[Rule]
 
@@ -235,15 +228,7 @@ class Prometheus:
         body = self._ask([self._get("rules")], "rules")[0]
         groups = wire.decode("prometheus: rules", body, _RulesAnswer).data.groups
         return [
-            self._translated(
-                rule.model_copy(
-                    update={
-                        "group": group.name,
-                        "file": group.file,
-                        "interval_s": group.interval,
-                    }
-                )
-            )
+            self._translated(rule.model_copy(update={"interval_s": group.interval}))
             for group in groups
             for rule in group.rules
         ]

@@ -204,7 +204,7 @@ def test_alerts_silences_and_configuration(world: World, ahead: reach.Clock) -> 
     alertmanager = Alertmanager(world.scope(answer, clock=ahead), ENDPOINT)
     [held], [silenced] = alertmanager.alerts(), alertmanager.silences()
     assert (held.status.silenced_by, held.receivers[0].name) == (["s1"], "pager")
-    assert held.starts_at == datetime(2026, 1, 1, 12, tzinfo=UTC) + AHEAD
+    assert silenced.starts_at == datetime(2026, 1, 1, 12, tzinfo=UTC) + AHEAD
     assert held.updated_at == datetime(2026, 1, 1, 12, 30, tzinfo=UTC) + AHEAD
     assert silenced.ends_at == datetime(2026, 1, 1, 13, tzinfo=UTC) + AHEAD
     assert str(silenced.matchers[0]) == 'alertname="A"'

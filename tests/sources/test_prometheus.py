@@ -208,7 +208,7 @@ def rules(**keys: Any) -> Handler:
 def test_rules_with_their_alerts_in_the_callers_time(world: World, ahead: reach.Clock) -> None:
     """Nanoseconds and other zones are read; instants are translated."""
     watchdog, recording = Prometheus(world.scope(rules(), clock=ahead), ENDPOINT).rules()
-    assert (watchdog.group, watchdog.file, watchdog.duration_s) == ("g", "/rules.yml", 60)
+    assert (watchdog.interval_s, watchdog.duration_s) == (15, 60)
     assert watchdog.last_evaluation == datetime(2026, 1, 3, 12, 0, 0, 373456, tzinfo=UTC)
     assert watchdog.alerts[0].active_at == datetime(2026, 1, 1, 10, tzinfo=UTC) + AHEAD
     assert watchdog.is_evaluated
