@@ -89,10 +89,13 @@ CHAIN = sorted(Path(os.environ.get("RPP_CHAIN_DIR", "/nowhere")).glob("ops/alert
 
 @pytest.mark.parametrize("path", CHAIN, ids=lambda path: path.stem)
 def test_the_chains_own_files_are_read_as_promtool_reads_them(path: Path, tmp_path: Path) -> None:
-    """As many rules, where promtool accepts them."""
-    found = read_rules(path.read_bytes(), path.name)
+    """As many rules where promtool accepts them; what is refused here, it refuses as well."""
+    document, plain = yaml.safe_load(path.read_bytes()), tmp_path / "rules.yaml"
+    plain.write_text(yaml.safe_dump(document.get("spec", document)))
+    try:
+        said = f"SUCCESS: {len(read_rules(path.read_bytes(), path.name))} rules found"
+    except ParameterError:
+        said = "a refusal"
     if promtool := shutil.which("promtool"):
-        document, plain = yaml.safe_load(path.read_bytes()), tmp_path / "rules.yaml"
-        plain.write_text(yaml.safe_dump(document.get("spec", document)))
         done = subprocess.run([promtool, "check", "rules", plain], capture_output=True, text=True)
-        assert done.returncode or f"SUCCESS: {len(found)} rules found" in done.stdout
+        assert said in done.stdout or done.returncode
