@@ -113,7 +113,10 @@ def _muted(document: dict[str, Any]) -> None:
 
 
 def _inhibited(document: dict[str, Any]) -> None:
-    sides = {"source_matchers": ["alertname=Watchdog"], "target_matchers": ["severity=critical"]}
+    sides = {
+        "source_matchers": ['alertname="Watchdog"'],
+        "target_matchers": ['severity="critical"'],
+    }
     document["inhibit_rules"] = [sides]
 
 
