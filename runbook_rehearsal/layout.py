@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from .chain.templates import node_config
-from .chain.world import ClusterSpec, World, past
+from .chain.world import STAGE_CLUSTERS, ClusterSpec, World, past
 from .nodes import assets, storage
 from .nodes.fleet import Build, read_build
 
@@ -140,17 +140,13 @@ def write_data(world: World, cluster: str, folder: Path) -> None:
 
 def site(
     world: World,
-    forge: str,
-    prometheus: str,
-    alertmanager: str,
-    grafana: str,
-    log: str,
+    urls: Mapping[str, str],
     people: list[dict[str, Any]],
     keys: Mapping[str, str],
 ) -> dict[str, Any]:
     """The site file's content: how everything of this network is reached.
 
-    ``keys`` are the validators' public keys, by node.
+    ``urls`` are by server; ``keys`` are the validators' public keys, by node.
     """
     root = world.root
     return {
@@ -169,14 +165,11 @@ def site(
         "bundle": {"path": _shown(root / "bundle" / "mainnet.toml")},
         "people": people,
         "words": _shown(root / "words" / "{release}"),
-        "stages": {
-            "development": "development", "testnet": "testnet", "canary": "mainnet",
-            "mainnet": "mainnet",
-        },
+        "stages": dict(STAGE_CLUSTERS),
         "clusters": {name: _cluster(world, spec, keys) for name, spec in world.clusters.items()},
         "telemetry": {
-            "prometheus": {"url": prometheus, "timeout_s": 10.0},
-            "alertmanager": {"url": alertmanager, "timeout_s": 10.0},
+            "prometheus": {"url": urls["prometheus"], "timeout_s": 10.0},
+            "alertmanager": {"url": urls["alertmanager"], "timeout_s": 10.0},
             "matchers": {name: {"cluster": name} for name in world.clusters},
             "node_label": "instance",
             "watchdog": "Watchdog",
@@ -186,7 +179,7 @@ def site(
             "backends": ["prometheus", "alertmanager"],
         },
         "dashboards": {
-            "grafana": {"url": grafana, "token_env": "GRAFANA_TOKEN", "timeout_s": 5.0},
+            "grafana": {"url": urls["grafana"], "token_env": "GRAFANA_TOKEN", "timeout_s": 5.0},
             "topics": {
                 "consensus_health": ["consensus-health"],
                 "proof_latency": ["proof-latency"],
@@ -196,7 +189,7 @@ def site(
         },
         "forge": {
             "kind": "github",
-            "url": forge,
+            "url": urls["forge"],
             "repository": REPOSITORY,
             "token_env": "GITHUB_TOKEN",
             "timeout_s": 5.0,
@@ -205,7 +198,7 @@ def site(
         },
         "commands": commands(root),
         "artifacts": {"node": _shown(root / "artifacts" / "{release}" / "rpp-node")},
-        "signing": _signing(root, log),
+        "signing": _signing(root, urls["log"]),
     }  # fmt: skip
 
 
@@ -228,21 +221,19 @@ def _signing(root: Path, log: str) -> dict[str, Any]:
 
 
 def _cluster(world: World, spec: ClusterSpec, keys: Mapping[str, str]) -> dict[str, Any]:
-    nodes = []
-    for node in spec.nodes:
-        row: dict[str, Any] = {
+    nodes = [
+        {
             "name": node.name,
             "validator": node.validator,
             "peer": node.peer,
             "control": node.control,
             "signoff_key": keys[node.name],
             "url": node.url,
+            **({"operator": node.operator} if node.operator else {}),
+            **({"canary": True} if node.canary else {}),
         }
-        if node.operator:
-            row["operator"] = node.operator
-        if node.canary:
-            row["canary"] = True
-        nodes.append(row)
+        for node in spec.nodes
+    ]
     return {
         "chain_id": spec.chain_id,
         "epoch_length": spec.epoch_length,
@@ -263,7 +254,7 @@ def _script(name: str) -> str:
 
 
 def _command(root: Path, timeout_s: float, *words: str) -> dict[str, Any]:
-    argv = [*_PYTHON, _script("run.py"), "--root", _shown(root), *words]
+    argv = [*_PYTHON, _script("run.py"), _shown(root), *words]
     return {"argv": argv, "timeout_s": timeout_s}
 
 
@@ -275,7 +266,7 @@ def commands(root: Path) -> dict[str, Any]:
     return {
         "version": {"argv": [*script, "version", "{node}"], "timeout_s": 10.0},
         "read_config": {"argv": [*script, "read-config", "{node}"], "timeout_s": 10.0},
-        "dry_run": command(10.0, "dry-run", "--config", "{config}", "--strict-config-validation"),
+        "dry_run": command(10.0, "dry-run", "{config}", "--strict-config-validation"),
         "probe": command(5.0, "probe", "{backend}"),
         "test_rules": {"argv": [*script, "test-rules", "{file}"], "timeout_s": 30.0},
         "assets": {"argv": [*script, "assets", "{node}"], "timeout_s": 10.0},

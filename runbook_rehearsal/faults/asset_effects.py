@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..nodes.assets import image, key
-from .board import Active
+from .table import Active
 
 if TYPE_CHECKING:
     from ..network import RehearsalNetwork

@@ -13,7 +13,7 @@ from ..release.signed import SignedRelease, beside
 
 if TYPE_CHECKING:
     from ..network import RehearsalNetwork
-    from .board import Active
+    from .table import Active
 
 OTHER = "0" * 64
 Break = Callable[[SignedRelease], None]

@@ -151,7 +151,7 @@ def inspect_wal(home: Path) -> dict[str, Any]:
     return {"records": len(found), "corrupt": bool(wrong), "problem": wrong, **last}
 
 
-def keep(home: Path, label: str) -> str:
+def keep_data(home: Path, label: str) -> str:
     """Move the data aside, under a new name; the name. What ``label`` restored since stays."""
     data, kept = home / "data", home / "kept"
     _locked(home)
@@ -166,7 +166,7 @@ def keep(home: Path, label: str) -> str:
     return name
 
 
-def restore(home: Path, bundle: Path, label: str) -> dict[str, Any]:
+def restore_snapshot(home: Path, bundle: Path, label: str) -> dict[str, Any]:
     """A snapshot in place, in one step; done already when it was restored under this label."""
     data = home / "data"
     _locked(home)
@@ -189,7 +189,7 @@ def restore(home: Path, bundle: Path, label: str) -> dict[str, Any]:
     return _restored(data)
 
 
-def replay(home: Path, height: int) -> dict[str, Any]:
+def replay_proofs(home: Path, height: int) -> dict[str, Any]:
     """Verify the restored proofs, replay the kept log up to ``height``; the chain's report of it."""
     data = home / "data"
     _locked(home)

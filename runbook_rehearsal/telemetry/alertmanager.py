@@ -216,6 +216,9 @@ class EmbeddedAlertmanager:
     async def _get_receivers(self, request: Request) -> Response:
         return JSONResponse([{"name": r["name"]} for r in self._document()["receivers"]])
 
+    def forget_silences(self) -> None:
+        self._silences.clear()
+
     async def _get_silences(self, request: Request) -> Response:
         return JSONResponse([_with_state(each) for each in self._silences.values()])
 

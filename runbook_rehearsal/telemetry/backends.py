@@ -145,6 +145,9 @@ class Embedded:
         self._loopback.close(self._addresses[name])
         self._listening.discard(name)
 
+    def forget_silences(self) -> None:
+        self._alertmanager.forget_silences()
+
     def stop(self) -> None:
         self._stopping.set()
         if self._thread.is_alive():

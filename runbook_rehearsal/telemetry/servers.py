@@ -113,6 +113,11 @@ class TelemetryServers:
             self.stop()
             raise
 
+    def forget_silences(self) -> None:
+        """Drop every silence that the embedded Alertmanager remembers, those that ended as well."""
+        if isinstance(self._backend, backends.Embedded):
+            self._backend.forget_silences()
+
     def stop(self) -> None:
         """End every process, thread and listener."""
         if hasattr(self, "_backend"):
