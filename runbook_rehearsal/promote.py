@@ -2,17 +2,18 @@
 
 Development in one run; then for each stage the operators' words, a plan run, the approval of
 another person, and the apply run. Time passes where the playbook wants it to. A fault begins before
-its stage, or with the stage's change where that is what its item looks at. One that calls for
-recovery comes once the stage has changed its nodes; then the stage is taken back.
+its stage, or with the stage's change where that is what its item looks at; one of the stage before
+once its time has passed. One that calls for recovery comes once the stage has changed its nodes;
+then the stage is taken back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence.posting import plan_digest
@@ -51,10 +52,21 @@ TOLD = {
 """What a rehearsal's commander tells people of an incident."""
 
 
-def calls_for_recovery(fault: str) -> bool:
-    """Whether a fault (``NAME@STAGE``) comes after the change, and ends in the stage's recovery."""
-    name = fault.partition("@")[0]
-    return name in HALTS or ".recover." in FAULTS[name].item
+Moment = Literal["first", "passed", "late"]
+"""Before anything of a stage, once the time before it has passed, and behind its change."""
+
+
+def turn(fault: str) -> tuple[str, Moment]:
+    """The stage that must notice a fault (``NAME@STAGE/NODE``), and when in its turn it begins.
+
+    One that comes behind the change ends in the stage's recovery.
+    """
+    name, _, place = fault.partition("@")
+    at = place.partition("/")[0]
+    if name in HALTS or ".recover." in FAULTS[name].item:
+        return at, "late"
+    stage = FAULTS[name].turn(at)
+    return stage, "first" if stage == at else "passed"
 
 
 @dataclass(frozen=True)
@@ -85,13 +97,13 @@ class Comparison:
 
 
 def compare(fault: str, runs: Sequence[Carried]) -> Comparison:
-    """A fault (``NAME@STAGE``) against the results of its stage's runs and of their recovery.
+    """A fault (``NAME@STAGE``) against the results of its turn's runs and of their recovery.
 
     Of an item the last result counts; one that only waits for time is none. At a stage without an
     item of the fault some item must come to its outcome, and after a halt the recovery must pass.
     """
-    name, _, place = fault.partition("@")
-    stage, outcome = place.partition("/")[0], FAULTS[name].outcome
+    name = fault.partition("@")[0]
+    stage, outcome = turn(fault)[0], FAULTS[name].outcome
     results: dict[str, str] = {}
     ended = f"no run of {stage}"
     for run in runs:
@@ -137,10 +149,10 @@ class Promotion:
         """Every run up to the last stage, or up to the first that did not pass or was taken back."""
         runs: list[Carried] = []
         for stage in stages:
-            self._break(stage, late=False)
+            self._break(stage, "first")
             runs += self._development() if stage == STAGES[0] else self._rollout(stage)
-            if runs[-1].mode == "apply" and self._faults(stage, late=True):
-                self._break(stage, late=True)
+            if runs[-1].mode == "apply" and self._faults(stage, "late"):
+                self._break(stage, "late")
                 runs += self.recover(stage)
                 break
             if not runs[-1].passed:
@@ -170,12 +182,11 @@ class Promotion:
             runs.append(self._run(f"{stage}_recovery", {**params, "attempt": attempt}))
         return runs
 
-    def _faults(self, stage: str, *, late: bool) -> list[str]:
-        mine = (fault for fault in self.faults if fault.partition("@")[2].split("/")[0] == stage)
-        return [fault for fault in mine if calls_for_recovery(fault) is late]
+    def _faults(self, stage: str, moment: Moment) -> list[str]:
+        return [fault for fault in self.faults if turn(fault) == (stage, moment)]
 
-    def _break(self, stage: str, *, late: bool) -> None:
-        for fault in self._faults(stage, late=late):
+    def _break(self, stage: str, moment: Moment) -> None:
+        for fault in self._faults(stage, moment):
             if fault not in self._begun:
                 begun = self.network.fault_in_time(fault)
                 self.tell(f"{stage}: {fault} begins{'' if begun else ' with the change'}")
@@ -196,6 +207,7 @@ class Promotion:
         if stage == "testnet":
             self.network.speak("acknowledge", stage, start, end)
         self._let_pass(stage, start)
+        self._break(stage, "passed")
         self.tell(f"{stage}: planning")
         planned = self._run(stage, {**params, "mode": "plan"})
         if planned.report.exit_code not in (ExitCode.PASSED, ExitCode.WAITING):
@@ -216,8 +228,8 @@ class Promotion:
             left = (verdict.return_at - self._now()).total_seconds()
             self.tell(f"{stage}: only time is missing; {timedelta(seconds=round(left))} pass")
             if len(runs) == 1:
-                self._break(stage, late=True)
-                late = self._faults(stage, late=True)
+                self._break(stage, "late")
+                late = self._faults(stage, "late")
                 if late and not any(fault.partition("@")[0] in HALTS for fault in late):
                     return runs  # what is rehearsed is the way back, whatever becomes of the stage
             self.network.fast_forward(max(left, 0.0) + 1.0)
@@ -265,7 +277,7 @@ class Promotion:
         return Carried(stage, str(params["mode"]), report)
 
     def _now(self) -> datetime:
-        return datetime.fromtimestamp(self.network.world.clock.now(), UTC).replace(microsecond=0)
+        return self.network.now.replace(microsecond=0)
 
 
 def _digest_of(folder: Path) -> str:
