@@ -32,6 +32,20 @@ SECRETS = ("RPP_RPC_TOKEN", "GITHUB_TOKEN", "GRAFANA_TOKEN")
 IDENTITY = f"https://github.com/{REPOSITORY}/.github/workflows/release.yml@refs/heads/main"
 ISSUER = "https://token.actions.githubusercontent.com"
 REQUIRED_CHECKS = ("integration tests", "property tests")
+WINDOW = timedelta(hours=8)
+SOAK = timedelta(hours=49)
+NOTICE = timedelta(hours=25)
+"""How long before its window validators are told of mainnet: a little more than the notice."""
+EPOCHS = {"canary": 11, "mainnet": 18}
+"""Whole epochs that pass since the stage before; on mainnet more than the playbook wants, as what
+hardly ever moves needs them to prove that nothing got worse."""
+TOLD = {
+    "summary": "Rehearsed: the release is taken back after its change took effect.",
+    "impact": "Blocks were late or missing on the affected cluster; no funds were at risk.",
+    "mitigations": ["gates off on the affected nodes", "previous configuration redeployed"],
+    "next_steps": ["find the cause on development", "carry the release from the start"],
+}
+"""What a rehearsal's commander tells people of an incident."""
 
 
 @dataclass(frozen=True)
@@ -321,6 +335,20 @@ def _development(world: World, release: Release) -> dict[str, Any]:
     return {**_common(world, release), **stage}
 
 
+def schedule(world: World, stage: str) -> tuple[datetime, datetime, datetime]:
+    """When a stage that comes next is to be planned, and its change window."""
+    spec = world.clusters["mainnet"]
+    seconds = EPOCHS.get(stage, 0) * spec.epoch_length * spec.block_time_s
+    wait = timedelta(seconds=seconds) + timedelta(minutes=10) if seconds else SOAK
+    due = _now(world) + wait
+    start = due + (NOTICE if stage == "mainnet" else timedelta())
+    return due, start, start + WINDOW
+
+
+def _now(world: World) -> datetime:
+    return datetime.fromtimestamp(world.clock.now(), UTC).replace(microsecond=0)
+
+
 def rollout(
     world: World, release: Release, start: datetime, end: datetime, **more: Any
 ) -> dict[str, Any]:
@@ -331,18 +359,22 @@ def rollout(
     return {**_common(world, release), **stage, **window, **more}
 
 
+def recovery(world: World, release: Release) -> dict[str, Any]:
+    """Parameters of a stage's recovery, as its commander fills them in."""
+    previous = release.previous.version
+    return {**_common(world, release), "mode": "apply", "previous_release": previous, **TOLD}
+
+
 def _in_hours(hours: float) -> Callable[[World, Release], dict[str, Any]]:
     """Parameters for a window that begins in so many hours."""
 
     def parameters(world: World, release: Release) -> dict[str, Any]:
-        now = datetime.fromtimestamp(world.clock.now(), UTC).replace(microsecond=0)
-        start = now + timedelta(hours=hours)
+        start = _now(world) + timedelta(hours=hours)
         return rollout(world, release, start, start + WINDOW)
 
     return parameters
 
 
-WINDOW = timedelta(hours=8)
 PARAMETERS: dict[str, Callable[[World, Release], dict[str, Any]]] = {
     "preflight": _preflight,
     "development": _development,

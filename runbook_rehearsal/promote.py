@@ -21,7 +21,7 @@ from runbook_lib.evidence.record import Record
 from runbook_lib.kit_store import without_store
 from runbook_lib.launch import Shown, run_stage
 from runbook_lib.outcomes import Outcome
-from runbook_lib.playbook import DECLARED, SOAK, STAGES
+from runbook_lib.playbook import DECLARED, STAGES
 from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import ExitCode
 
@@ -30,8 +30,6 @@ from .chain.timeline import HALTS
 from .faults.table import FAULTS
 from .network import RehearsalNetwork
 
-NOTICE = timedelta(hours=25)
-"""How long before its window a rehearsal tells the validators: a little more than the notice."""
 PEOPLE_TAKE = timedelta(minutes=30)
 """How long people take to do what a recovery asked of them."""
 OPEN = (ExitCode.WAITING, ExitCode.INCONCLUSIVE)
@@ -39,18 +37,6 @@ TRIES = 3
 """How often a recovery is run while something is open: operators and the council need time."""
 RETURNS = 8
 """How often somebody comes back to a stage that is merely not yet due."""
-EPOCHS = {"canary": 11, "mainnet": 18}
-"""Whole epochs that pass since the stage before; on mainnet more than the playbook wants, as what
-hardly ever moves needs them to prove that nothing got worse."""
-
-TOLD = {
-    "summary": "Rehearsed: the release is taken back after its change took effect.",
-    "impact": "Blocks were late or missing on the affected cluster; no funds were at risk.",
-    "mitigations": ["gates off on the affected nodes", "previous configuration redeployed"],
-    "next_steps": ["find the cause on development", "carry the release from the start"],
-}
-"""What a rehearsal's commander tells people of an incident."""
-
 
 Moment = Literal["first", "passed", "late"]
 """Before anything of a stage, once the time before it has passed, and behind its change."""
@@ -161,15 +147,7 @@ class Promotion:
 
     def recover(self, stage: str) -> list[Carried]:
         """The stage taken back: the recovery, and again once people acted on what it asked for."""
-        params = {
-            "site": self._site(),
-            "release": self.release,
-            "commit": self.network.release.commit,
-            "mode": "apply",
-            "issue": layout.ISSUE,
-            "previous_release": layout.PREVIOUS,
-            **TOLD,
-        }
+        params = layout.recovery(self.network.world, self.network.release)
         if not (self.network.root / "store").exists():  # the kit stands in for it
             kit = max(self.network.root.glob(f"kits/{self.release}-{stage}-*"))
             params["site"] = str(without_store(stage, kit, params))
@@ -199,14 +177,14 @@ class Promotion:
         return [self._run("development", params, str(file))]
 
     def _rollout(self, stage: str) -> list[Carried]:
-        start, end = self._window(stage)
         world, release = self.network.world, self.network.release
+        due, start, end = layout.schedule(world, stage)
         params = {**layout.rollout(world, release, start, end), "release": self.release}
         if stage == "canary":
             self.network.install_candidate()
         if stage == "testnet":
             self.network.speak("acknowledge", stage, start, end)
-        self._let_pass(stage, start)
+        self._let_pass(stage, due)
         self._break(stage, "passed")
         self.tell(f"{stage}: planning")
         planned = self._run(stage, {**params, "mode": "plan"})
@@ -236,21 +214,9 @@ class Promotion:
             runs.append(self._run(stage, {**params, "attempt": verdict.attempt}))
         return runs
 
-    def _window(self, stage: str) -> tuple[datetime, datetime]:
-        now = self._now()
-        ahead = {"testnet": SOAK + timedelta(hours=1), "mainnet": self._epochs(stage) + NOTICE}
-        start = now + ahead.get(stage, self._epochs(stage))
-        return start, start + layout.WINDOW
-
-    def _epochs(self, stage: str) -> timedelta:
-        spec = self.network.world.clusters["mainnet"]
-        seconds = EPOCHS.get(stage, 0) * spec.epoch_length * spec.block_time_s
-        return timedelta(seconds=seconds) + timedelta(minutes=10)
-
-    def _let_pass(self, stage: str, start: datetime) -> None:
+    def _let_pass(self, stage: str, due: datetime) -> None:
         """The time the playbook wants before a stage; on mainnet the notice is still to come."""
-        until = start - (NOTICE if stage == "mainnet" else timedelta())
-        left = (until - self._now()).total_seconds()
+        left = (due - self._now()).total_seconds()
         if left > 0:
             self.tell(f"{stage}: {timedelta(seconds=round(left))} pass")
             self.network.fast_forward(left)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +23,9 @@ from runbook_rehearsal.saved import Saved
 from . import seam
 
 STAGES = ("development", "testnet", "canary", "mainnet")
-NOTICE = timedelta(hours=25)
-SOAK = timedelta(hours=49)
-EPOCHS = {"canary": 11, "mainnet": 18}
 SAMPLES = {"testnet.activate.gate": 6 * 3600.0, "canary.activate.witness-clients": 3600.0}
 THREE_LOOKS_S = 46 * 60.0
 SESSIONS = 12
-TOLD = {
-    "summary": "Rehearsed: the release is taken back after its change took effect.",
-    "impact": "Blocks were late or missing; no funds were at risk.",
-    "mitigations": ["gates off on the affected nodes"],
-    "next_steps": ["find the cause on development"],
-}
 
 
 class Practice:
@@ -111,17 +102,15 @@ class Practice:
             yield from self._stage(stage)
 
     def _stage(self, stage: str) -> Iterator[str]:
-        start = self.now + {"testnet": SOAK}.get(stage, self._epochs(stage))
-        start += NOTICE if stage == "mainnet" else timedelta()
-        end = start + layout.WINDOW
         network = self.network
+        due, start, end = layout.schedule(network.world, stage)
         self.given[stage] = layout.rollout(network.world, network.release, start, end, wait=False)
         if stage == "canary":
             network.install_candidate()
         yield f"{stage}.silent"
         if stage == "testnet":
             network.speak("acknowledge", stage, start, end)
-        self.pass_until(start - (NOTICE if stage == "mainnet" else timedelta()))
+        self.pass_until(due)
         yield f"{stage}.plan"
         self.healthy[f"{stage} plan"] = planned = self.run(stage)
         digest = planned.plan
@@ -158,7 +147,8 @@ class Practice:
         code, said = seam.command("seal", run.folder)
         assert (run.exit_code, code) == (0, 0), said
         self.healthy[run.stage] = run
-        self.given[f"{run.stage}_recovery"] = self._recovery(run.stage)
+        network = self.network
+        self.given[f"{run.stage}_recovery"] = layout.recovery(network.world, network.release)
 
     def _take_over(self) -> None:
         """Every cluster is adopted, on the commander's word."""
@@ -175,16 +165,6 @@ class Practice:
         if left > 0:
             self.network.fast_forward(left)
 
-    def _epochs(self, stage: str) -> timedelta:
-        spec = self.network.world.clusters["mainnet"]
-        seconds = EPOCHS.get(stage, 0) * spec.epoch_length * spec.block_time_s
-        return timedelta(seconds=seconds) + timedelta(minutes=10)
-
     def _file(self, stage: str) -> dict[str, Any]:
         found: dict[str, Any] = yaml.safe_load(self.network.params[stage].read_text())
         return found
-
-    def _recovery(self, stage: str) -> dict[str, Any]:
-        """The parameters of a stage's recovery, as its commander fills them in."""
-        common = {key: self.given[stage][key] for key in ("site", "release", "commit", "issue")}
-        return {**common, "mode": "apply", "previous_release": layout.PREVIOUS, **TOLD}

@@ -25,7 +25,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +75,6 @@ CODES = {"mainnet": 3}
 """How a run of them ends, so that a stage is not sealed."""
 RECOVERY = "_recovery"
 BEFORE = {"testnet": "development", "canary": "testnet", "mainnet": "canary"}
-NOTICE = timedelta(hours=25)
-EPOCHS = {"canary": 11, "mainnet": 18}
-TOLD = {
-    "summary": "Killed on the way.", "impact": "None: it is rehearsed.",
-    "mitigations": ["gates off"], "next_steps": ["find the cause"],
-    "previous_release": layout.PREVIOUS, "wait": True, "mode": "apply",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -217,10 +209,9 @@ class Driven:
         stage = runbook.removesuffix("_recovery")
         if stage != runbook:
             self.end(stage)
-            common = {
-                key: self.params[stage][key] for key in ("site", "release", "commit", "issue")
-            }
-            self.params[runbook] = {**common, **TOLD}
+            network = self.network
+            given = layout.recovery(network.world, network.release)
+            self.params[runbook] = {**given, "wait": True}
         elif stage in BEFORE:
             self.end(BEFORE[stage])
             self.reset(f"{BEFORE[stage]}_recovery")
@@ -246,19 +237,15 @@ class Driven:
 
     def _plan(self, stage: str) -> None:
         """Time passes, people speak, and the plan is made that a single operator approves."""
-        network, spec = self.network, self.network.world.clusters["mainnet"]
-        now = datetime.fromtimestamp(network.world.clock.now(), UTC).replace(microsecond=0)
-        notice = NOTICE if stage == "mainnet" else timedelta()
-        wait = timedelta(seconds=EPOCHS.get(stage, 0) * spec.epoch_length * spec.block_time_s)
-        start = now + (wait or timedelta(hours=48)) + timedelta(hours=1) + notice
-        end = start + layout.WINDOW
+        network = self.network
+        due, start, end = layout.schedule(network.world, stage)
         more = {"gossip_epochs": 3} if stage == "testnet" else {}
         params = layout.rollout(network.world, network.release, start, end, **more)
         if stage == "canary":
             network.install_candidate()
         if stage == "testnet":
             network.speak("acknowledge", stage, start, end)
-        network.fast_forward((start - now - notice).total_seconds())
+        network.fast_forward((due - network.now).total_seconds())
         self.params[stage] = {**params, "mode": "plan"}
         [planned] = self.ask(runs=[{"notebook": str(BOOKS[stage]), "params": self.params[stage]}])
         assert planned["code"] in (0, 4), planned["said"]

@@ -54,25 +54,6 @@ def node(visitor: Visitor) -> Iterator[Node]:
     visitor.network.reinstall("development")
 
 
-def test_a_log_is_read_up_to_where_it_breaks_off(tmp_path: Path) -> None:
-    """Records are a little-endian length and a payload, as the chain writes them."""
-    whole = storage.records("key", 9, most=3)
-    data = storage.encode(whole)
-    assert int.from_bytes(data[:4], "little") == len(json.dumps(whole[0]))
-    path = tmp_path / storage.WAL
-    for content, count, problem in (
-        (data, 3, ""),
-        (b"", 0, ""),
-        (data[:-1], 2, "record 2 breaks off"),
-        (data + b"\x01", 3, "record 3 breaks off"),
-        (data + b"\0\0\0\0", 3, "record 3 breaks off"),
-        (data + b"\x02\0\0\0{}", 3, "record 3 is no record"),
-        (b"\x02\0\0\0[]" + data, 0, "record 0 is no record"),
-    ):
-        path.write_bytes(content)
-        assert storage.read_wal(path) == (whole[:count], problem)
-
-
 def test_a_node_is_stopped_and_started(node: Node) -> None:
     """Both are done already when asked twice; what runs on it is as before."""
     assert node.said("stopped") == {"node": "dev-3", "stopped": False}
