@@ -140,32 +140,6 @@ def test_what_cannot_be_started_stays_down(
     assert visitor.command("restart", node="test-4").returncode == 0
 
 
-def test_provision_makes_a_node_and_deprovision_removes_it(visitor: Visitor, config: Path) -> None:
-    """The fresh node answers and is a peer, votes for nothing, and leaves nothing behind."""
-    values = {"cluster": "development", "name": "dev-fresh"}
-    made = json.loads(visitor.command("provision", **values, config=config).stdout)
-
-    assert made["node"] == "dev-fresh"
-    assert visitor.rpc("dev-fresh", "/status/rollout").json()["release_channel"] == "development"
-    assert visitor.rpc("dev-1", "/p2p/peers").json()["peer_count"] == 4
-    assert len(visitor.rpc("dev-1", "/ui/bft/membership").json()["validators"]) == 4
-    again = visitor.command("provision", **values, config=config)
-    assert (again.returncode, again.stderr) == (
-        1,
-        "provision dev-fresh: expected a new name, got an existing node\n",
-    )
-
-    assert visitor.command("deprovision", **values).returncode == 0
-    with pytest.raises(httpx.ConnectError):
-        visitor.http.get(made["url"] + "/health")
-    assert not visitor.network.world.node_dir("development", "dev-fresh").exists()
-    gone = visitor.command("deprovision", **values)
-    assert (gone.returncode, gone.stderr) == (
-        1,
-        "deprovision dev-fresh: expected a node provisioned in development\n",
-    )
-
-
 def test_rules_are_tested_where_promtool_is_missing_too(
     visitor: Visitor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

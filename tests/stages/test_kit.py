@@ -216,22 +216,6 @@ def test_lines_that_no_script_wrote_are_refused_by_name(applied: Applied) -> Non
     assert applied.gates == dict.fromkeys(CANARIES, False)
 
 
-def test_a_tampered_target_is_never_delivered(applied: Applied) -> None:
-    """The script passes that node over and says so; the recovery takes it back without the kit."""
-    network = applied.carried.network
-    network.fault("kit-target-tampered@canary")
-    found = applied.script()
-    network.clear("kit-target-tampered")
-
-    assert found.returncode == 2
-    assert found.stdout.splitlines()[-2:] == ["NOT BACK  main-1", "back      main-2"]
-    assert applied.gates == {"main-1": True, "main-2": False}
-    brought = applied.bring_in()
-    verdict, _ = applied.carried.recover("canary", attempt=brought.attempt.number)
-    assert back(verdict).outcome is Outcome.PASS
-    assert applied.gates == dict.fromkeys(CANARIES, False)
-
-
 def test_a_kit_that_was_altered_or_is_of_another_attempt_is_not_imported(applied: Applied) -> None:
     """Its plan and script must be those that the record names."""
     script = applied.kit / "recover.sh"

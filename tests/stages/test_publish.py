@@ -20,7 +20,7 @@ from runbook_lib.checks import preflight
 from runbook_lib.errors import ParameterError, StageRefused, StoreError
 from runbook_lib.evidence import publish as publishing
 from runbook_lib.evidence.by_hand import seal_by_hand
-from runbook_lib.evidence.comment import marker, sections
+from runbook_lib.evidence.comment import sections
 from runbook_lib.evidence.publish import at_sealing, publish
 from runbook_lib.evidence.verify import verify
 from runbook_lib.notebook import NOTEBOOKS
@@ -154,10 +154,7 @@ def test_a_refused_run_is_documented_too(network: RehearsalNetwork, forge: Any) 
     ("fault", "attached"),
     [
         ("forge-down", 0),
-        ("forge-500", 0),
-        ("forge-401", 0),
         ("comment-refused", 2),
-        ("issue-missing", 2),
         ("comment-edited", 2),
         ("comments-limited", 0),
         ("forge-dies-after-write", 0),
@@ -261,18 +258,6 @@ def test_the_section_of_a_later_attempt_stays(network: RehearsalNetwork, forge: 
     assert rows[-1].observed == f"attempt {int(second.name)} stays, it is later"
     assert [each.attempt for each in sections(comment["body"])] == [int(second.name)]
     assert len(assets(forge)) == 4
-
-
-def test_a_comment_of_somebody_else_is_left_alone(network: RehearsalNetwork, forge: Any) -> None:
-    """It bears the marker, and is said to be ignored."""
-    folder = sealed(network)
-    (comment,) = forge.comments.values()
-    comment.update(user={"login": "mallory"}, body=f"{marker(RELEASE)}\nAll is well.")
-    rows = publish(folder)
-
-    assert comment["body"] == f"{marker(RELEASE)}\nAll is well."
-    assert len(forge.comments) == 2
-    assert "by mallory, not rehearsal: ignored" in [row.observed for row in rows]
 
 
 def altered_notebook(folder: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from runbook_lib import playbook
 from runbook_rehearsal.chain.world import STAGE_CLUSTERS
+from runbook_rehearsal.faults.effects import EFFECTS
 from runbook_rehearsal.faults.table import FAULTS
 
 from ..conftest import Visitor
@@ -58,7 +59,7 @@ def test_every_item_can_fail_and_be_inconclusive(item: str) -> None:
     assert {"FAIL", "INCONCLUSIVE"} <= outcomes
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", EFFECTS)
 def test_a_cleared_fault_leaves_no_trace(visitor: Visitor, name: str) -> None:
     """Files, running nodes and checkout are as before."""
     network = visitor.network

@@ -55,31 +55,6 @@ def test_routes_the_chain_lacks_are_absent(visitor: Visitor, path: str) -> None:
     assert visitor.rpc("dev-1", path).status_code == 404
 
 
-def test_powers_are_decimal_strings_that_add_up(visitor: Visitor) -> None:
-    """The validators' powers by the chain's formula sum to the total; the quorum is above 2/3."""
-    members = visitor.rpc("main-1", "/ui/bft/membership").json()["validators"]
-    consensus = visitor.rpc("main-1", "/status/consensus").json()
-    powers = [
-        int(row["stake"])
-        * (round(row["reputation_score"] * 1000) + 1000)
-        * (row["timetoke_hours"] + 1)
-        for row in members
-    ]
-
-    assert consensus["total_power"] == str(sum(powers))
-    assert consensus["quorum_threshold"] == str(-(-2 * sum(powers) // 3) + 1)
-    assert consensus["commit_power"] == consensus["total_power"]
-    assert consensus["quorum_reached"] is True
-
-
-def test_account_of_a_validator_and_of_nobody(visitor: Visitor) -> None:
-    """An unknown address is null with status 200."""
-    spec = visitor.network.world.node("dev-1")
-
-    assert visitor.rpc("dev-1", f"/accounts/{spec.validator}").json()["stake"] == str(spec.stake)
-    assert visitor.rpc("dev-1", "/accounts/nobody").json() is None
-
-
 def test_peers_show_every_other_node(visitor: Visitor) -> None:
     """With the gates that each has loaded and the version of its build."""
     answer = visitor.rpc("dev-1", "/p2p/peers").json()
