@@ -66,6 +66,7 @@ class LargeFleet:
                 "channel": self._channel,
                 "binary": digest_of(self.root / BEFORE),
                 "config": digest_of(self.root / "nodes" / f"{node.name}.toml"),
+                "artifact": digest_of(self.root / BEFORE),
             }
             for node in self.cluster.nodes
         }

@@ -212,6 +212,7 @@ class Site(Strict):
     forge: Forge
     commands: Commands
     artifacts: dict[str, ReleaseText] = {}
+    binary_member: str = ""
     signing: Signing = Signing()
     freezes: list[Freeze] = []
     # Left out when there are none: what limits a stage is compared by its digest.

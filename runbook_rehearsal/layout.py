@@ -17,6 +17,7 @@ import yaml
 
 from .chain.templates import node_config
 from .chain.world import STAGE_CLUSTERS, ClusterSpec, World, past
+from .files import MEMBER, pack, unpack
 from .nodes import assets, storage
 from .nodes.fleet import Build, read_build
 
@@ -28,6 +29,7 @@ ISSUE = 42
 OPERATOR, COMMANDER, SECOND = "rehearsal", "rehearsal-commander", "rehearsal-second"
 COUNCILLORS = ("rehearsal-council-a", "rehearsal-council-b")
 REPOSITORY = "HUBId/chain"
+ARTIFACT = "rpp-node.tar.gz"
 SECRETS = ("RPP_RPC_TOKEN", "GITHUB_TOKEN", "GRAFANA_TOKEN")
 IDENTITY = f"https://github.com/{REPOSITORY}/.github/workflows/release.yml@refs/heads/main"
 ISSUER = "https://token.actions.githubusercontent.com"
@@ -59,7 +61,7 @@ class Release:
 
     @property
     def previous_artifact(self) -> Path:
-        return self.artifact.parent.parent / self.previous.version / "rpp-node"
+        return self.artifact.parent.parent / self.previous.version / ARTIFACT
 
 
 def token(seed: int, name: str) -> str:
@@ -72,25 +74,25 @@ def write_release(root: Path, seed: int) -> Release:
     before, commit = _write_checkout(root / "checkout", seed)
     previous = _write_artifact(root / "artifacts" / PREVIOUS, seed, PREVIOUS, before)
     artifact = _write_artifact(root / "artifacts" / RELEASE, seed, RELEASE, commit)
-    return Release(commit, artifact, read_build(previous))
+    return Release(commit, artifact, read_build(previous.name, unpack(previous)))
 
 
 def write_next_release(root: Path, seed: int, before: Release, version: str) -> Release:
     """The release after ``before``: one more commit, checked out, and an artifact of it."""
     commit = _commit(root / "checkout", seed, version)
     artifact = _write_artifact(root / "artifacts" / version, seed, version, commit)
-    return Release(commit, artifact, read_build(before.artifact), version)
+    return Release(commit, artifact, read_build(ARTIFACT, unpack(before.artifact)), version)
 
 
 def _write_artifact(folder: Path, seed: int, version: str, commit: str) -> Path:
     folder.mkdir(parents=True)
-    path = folder / "rpp-node"
     filler = "\n".join(f"# pad: {token(seed, f'{version}/{line}')}" for line in range(64))
-    path.write_text(
+    binary = (
         f"#!/bin/sh\n# A stand-in: only the rehearsal network can run it.\n"
         f"# version: {version}\n# commit: {commit}\n{filler}\necho rpp-node {version}\n"
     )
-    path.chmod(0o755)
+    path = folder / ARTIFACT
+    path.write_bytes(pack(binary.encode()))
     return path
 
 
@@ -130,7 +132,7 @@ def git(path: Path, *args: str) -> str:
 
 def write_nodes(world: World, release: Release, cluster: str) -> None:
     """Each node's folder: its configuration of the past, and the previous binary."""
-    binary = release.previous_artifact.read_bytes()
+    binary = unpack(release.previous_artifact)
     spec = world.clusters[cluster]
     channel, gates = past(cluster)
     for node in spec.nodes:
@@ -211,7 +213,8 @@ def site(
             "risk": {"low": "low-risk", "above": ["medium-risk", "high-risk"]},
         },
         "commands": commands(root),
-        "artifacts": {"node": _shown(root / "artifacts" / "{release}" / "rpp-node")},
+        "artifacts": {"node": _shown(root / "artifacts" / "{release}" / ARTIFACT)},
+        "binary_member": MEMBER,
         "signing": _signing(root, urls["log"]),
     }  # fmt: skip
 
@@ -331,7 +334,7 @@ def _preflight(world: World, release: Release) -> dict[str, Any]:
 
 def _development(world: World, release: Release) -> dict[str, Any]:
     before = release.previous.version
-    stage = {"mode": "apply", "previous_release": before, "baseline_hours": 1.0, "wait": True}
+    stage = {"mode": "apply", "previous_release": before, "baseline_hours": 1.0}
     return {**_common(world, release), **stage}
 
 
@@ -355,7 +358,7 @@ def rollout(
     """Parameters of testnet, canary and mainnet, for a change window."""
     window = {"window_start": start.isoformat(), "window_end": end.isoformat()}
     stage = {"mode": "plan", "previous_release": release.previous.version, "minutes_per_node": 5.0,
-             "wait": True, "baseline_hours": 18.0}  # fmt: skip
+             "baseline_hours": 18.0}  # fmt: skip
     return {**_common(world, release), **stage, **window, **more}
 
 

@@ -120,10 +120,11 @@ def _tell(runs: Sequence[Carried], compared: Sequence[Comparison], *, as_json: b
 def take_over(network: RehearsalNetwork) -> None:
     """A rehearsal starts adopted, on another person's word where it is a team's."""
     for cluster in network.world.clusters:
-        found = adopt(str(network.site), cluster, issue=ISSUE)
+        before = [network.release.previous_artifact]
+        found = adopt(str(network.site), cluster, issue=ISSUE, artifacts=before)
         if not found.approved_by:
             network.say(COMMANDER, f"approve {found.digest}")
-            adopt(str(network.site), cluster, issue=ISSUE)
+            adopt(str(network.site), cluster, issue=ISSUE, artifacts=before)
 
 
 def _prepare(network: RehearsalNetwork, faults: Sequence[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..admission import find_operator
 from ..canonical import digest
@@ -17,8 +19,10 @@ from ..sources.scope import Outside, Scope
 from ..sources.tape import LiveTape
 from .approvals import approvals
 from .state import NodeState, kept_config
+from .targets import digests_of
 
 ADOPT = "adopt"
+Read = dict[str, tuple[NodeState, NodeConfig]]
 
 
 @dataclass(frozen=True)
@@ -32,8 +36,17 @@ class Adoption:
     self_approved: bool
 
 
-def adopt(site_path: str, cluster: str, *, issue: int = 0, approval: str = "") -> Adoption:
+def adopt(
+    site_path: str,
+    cluster: str,
+    *,
+    issue: int = 0,
+    approval: str = "",
+    artifacts: Sequence[Path] = (),
+) -> Adoption:
     """Read every node of ``cluster`` and record it as known, once somebody has approved it.
+
+    ``artifacts`` are the files that the running binaries were delivered in.
 
     Raises SourceError when a node cannot be read whole: a state is taken over entirely or not.
     """
@@ -57,7 +70,8 @@ def adopt(site_path: str, cluster: str, *, issue: int = 0, approval: str = "") -
     tape, outside = LiveTape(attempt.folder / "tape", redactor), Outside(redactor)
     try:
         scope = Scope(tape, outside, ADOPT, 1, clock=site.clock)
-        return _adopt(attempt, scope, site, cluster, operator, issue=issue, approval=approval)
+        read = _read(scope, site, cluster, artifacts)
+        return _adopt(attempt, scope, site, operator, read, issue=issue, approval=approval)
     finally:
         outside.close()
 
@@ -66,13 +80,12 @@ def _adopt(
     attempt: Attempt,
     scope: Scope,
     site: Site,
-    cluster: str,
     operator: str,
+    read: Read,
     *,
     issue: int,
     approval: str,
 ) -> Adoption:
-    read = _read(scope, site, cluster)
     states = {name: state for name, (state, _) in read.items()}
     found = digest({name: state.model_dump(mode="json") for name, state in states.items()})
     given = approvals(scope, site, found, issue=issue, file=approval)
@@ -91,8 +104,10 @@ def _adopt(
     return Adoption(attempt, found, states, approved, bool(approved) and not others)
 
 
-def _read(scope: Scope, site: Site, cluster: str) -> dict[str, tuple[NodeState, NodeConfig]]:
+def _read(scope: Scope, site: Site, cluster: str, artifacts: Sequence[Path]) -> Read:
+    """Raises SourceError; so it does for an artifact whose binary no node runs."""
     commands = SiteCommands(scope, site.commands)
+    files = {binary: digest for digest, binary in (digests_of(scope, site, f) for f in artifacts)}
     states = {}
     for name, rollout in Fleet(scope, site.clusters[cluster]).rollout().items():
         if isinstance(rollout, SourceError):
@@ -103,6 +118,10 @@ def _read(scope: Scope, site: Site, cluster: str) -> dict[str, tuple[NodeState, 
             channel=rollout.release_channel,
             binary=binary,
             config=config.digest,
+            # Where the artifact is the binary itself, its digest says both.
+            artifact=files.get(binary, "" if site.binary_member else binary),
         )
         states[name] = state, config
+    if strange := sorted(set(files) - {state.binary for state, _ in states.values()}):
+        raise SourceError("artifact", f"expected the build of a node, got binary {strange[0]}")
     return states

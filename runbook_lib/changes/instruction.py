@@ -15,8 +15,8 @@ from ..canonical import canonical
 from ..context import Context
 from ..evidence.comment import LIMIT, code
 from ..sources.redact import MARK
-from .plan import Artifact, NodePlan, Phase
-from .previous import artifact_of
+from .plan import NodePlan, Phase
+from .previous import artifact_of, no_file
 from .state import kept_config
 
 FOLDER = "instructions"
@@ -105,10 +105,9 @@ def _head(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> str:
 def _own_build(context: Context, node: NodePlan) -> dict[str, Any]:
     """A node's build where it is not the plan's: on the way back nodes may go to several."""
     assert context.plan is not None
-    if node.after.binary == context.plan.artifact.digest:
+    if node.after.binary == context.plan.artifact.binary:
         return {}
-    found = artifact_of(context, node.after.binary)
-    return {"artifact": (found or Artifact(path="", digest=node.after.binary)).model_dump()}
+    return {"artifact": (artifact_of(context, node.after) or no_file(node.after)).model_dump()}
 
 
 def _target(context: Context, phase: Phase, node: NodePlan) -> str:

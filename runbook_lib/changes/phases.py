@@ -120,7 +120,8 @@ def _begin(
         found = kept_toml(context, last)  # that it still lies there is config-drift's to prove
     if context.stage in INSTALLED_AHEAD and node.canary:
         # Their operators installed the candidate already: canary.ready.candidate-installed proves it.
-        known = known.model_copy(update={"binary": build.digest})
+        update = {"binary": build.binary, "artifact": build.digest}
+        known = known.model_copy(update=update)
     return Rendered(found, known)
 
 
@@ -145,7 +146,7 @@ def advance(
     context: Context, node: str, before: Rendered, turn: Turn, profile: Profile, build: Artifact
 ) -> Rendered:
     """A node's configuration and state after one turn. Raises SourceError."""
-    delta = turned(turn, profile, build.digest)
+    delta = turned(turn, profile, build)
     made = target(context, node, before.config, before.after, delta)
     return Rendered(NodeConfig(made.text, made.after.config, made.raw), made.after)
 

@@ -46,10 +46,11 @@ class Phase(Model):
 
 
 class Artifact(Model):
-    """A release artifact: its path as the site names it, its digest."""
+    """A release artifact: its path as the site names it, its digest, and that of the binary in it."""
 
     path: str
     digest: str
+    binary: str
 
 
 class Plan(Model):

@@ -1,4 +1,4 @@
-"""The build that ran before: a file with exactly that digest, as the site's `deploy` takes it."""
+"""The build that ran before: the artifact it was delivered in, as the site's `deploy` takes it."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from ..evidence.record import parse
 from ..sources.running import fill
 from ..strict import project_path
 from .plan import Artifact
-from .state import known_map
+from .state import NodeState, known_map
 
 MOST = 100
 """So many other releases are looked at."""
 
 
-def artifact_of(context: Context, digest: str) -> Artifact | None:
-    """A release artifact with ``digest``; None when none of those we know of has it.
+def artifact_of(context: Context, state: NodeState) -> Artifact | None:
+    """The file that a state's build was delivered in; None when none that we know of is that.
 
     Looked for where the site keeps ``previous_release``, then the release itself, then what the
     store's own plans delivered, then the site's other releases.
     """
-    seen = set()
-    for path in _places(context, digest):
+    seen, digest = set(), state.artifact
+    for path in _places(context, digest) if digest else ():
         if path in seen:
             continue
         seen.add(path)
         try:
             if context.scope.file_digest(project_path(path)) == digest:
-                return Artifact(path=path, digest=digest)
+                return Artifact(path=path, digest=digest, binary=state.binary)
         except SourceError:
             continue
     return None
@@ -45,7 +45,7 @@ def _places(context: Context, digest: str) -> Iterator[str]:
     if template:
         yield from fill("artifacts.node", [template], release=params.release, commit=params.commit)
     known = known_map(context.scope, context.store, context.cluster_name).values()
-    for origin in sorted({one.origin for one in known if one.state.binary == digest}):
+    for origin in sorted({one.origin for one in known if one.state.artifact == digest}):
         where = context.store.root / Path(origin) / "record.jsonl"
         for entry in parse(context.scope.read(where), origin)[0]:
             if entry.kind == "plan" and entry.body["plan"]["artifact"]["digest"] == digest:
@@ -56,9 +56,21 @@ def _places(context: Context, digest: str) -> Iterator[str]:
         yield from (before + name + after for name in names[-MOST:])
 
 
-def artifact_or_none(context: Context, digest: str) -> Artifact | None:
+def no_file(state: NodeState) -> Artifact:
+    """A build of which we have no file."""
+    return Artifact(path="", digest=state.artifact, binary=state.binary)
+
+
+def missing(state: NodeState) -> str:
+    """What to do where a state's build has no file."""
+    if not state.artifact:
+        return "the artifact of its binary is not known; `runbook adopt --artifact FILE` tells it"
+    return "set `previous_release`, or put it where the site says"
+
+
+def artifact_or_none(context: Context, state: NodeState) -> Artifact | None:
     """The file of a build; a record of the store that is damaged tells of none."""
     try:
-        return artifact_of(context, digest)
+        return artifact_of(context, state)
     except RecordDamaged:
         return None

@@ -23,12 +23,17 @@ from ..sources.scope import Scope
 
 
 class NodeState(Model):
-    """What one node is: ``binary`` and ``config`` are ``sha256:HEX``; gates by name."""
+    """What one node is: gates by name; digests are ``sha256:HEX``.
+
+    ``artifact`` is the file that ``binary`` was delivered in, empty where that is not known. No node
+    tells it, so that it is not among what is compared.
+    """
 
     gates: dict[str, bool]
     channel: str
     binary: str
     config: str
+    artifact: str = ""
 
     def flat(self) -> dict[str, str | bool]:
         """As key -> value, gates by their dotted key."""

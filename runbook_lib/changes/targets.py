@@ -17,6 +17,7 @@ from ..canonical import digest_bytes
 from ..context import Context
 from ..errors import ParameterError, SourceError
 from ..files import replace_file
+from ..site import Site
 from ..sources.commands import NodeConfig
 from ..sources.config import (
     CHANNEL_AT,
@@ -30,6 +31,7 @@ from ..sources.config import (
 )
 from ..sources.redact import MARK
 from ..sources.running import fill
+from ..sources.scope import Scope
 from ..strict import project_path
 from .plan import Artifact
 from .state import Known, NodeState, kept_config
@@ -82,6 +84,7 @@ class Delta:
     gates: tuple[str, ...] = ()
     channel: str = ""
     binary: str = ""
+    artifact: str = ""
     installed: bool = False
 
     def __bool__(self) -> bool:
@@ -94,6 +97,7 @@ class Delta:
             tuple(gate for gate in GATES if gate in gates),
             later.channel or self.channel,
             later.binary or self.binary,
+            later.artifact or self.artifact,
         )
 
     def changes(self, before: NodeState) -> Flat:
@@ -112,6 +116,7 @@ class Delta:
             channel=self.channel or before.channel,
             binary=self.binary or before.binary,
             config=config,
+            artifact=self.artifact or before.artifact,
         )
 
 
@@ -141,12 +146,19 @@ def of_release(context: Context) -> dict[str, str]:
 
 
 def artifact(context: Context) -> Artifact:
-    """The node artifact of the release, with its digest. Raises ParameterError, SourceError."""
+    """The node artifact of the release, with its digests. Raises ParameterError, SourceError."""
     template = context.site.artifacts.get("node")
     if template is None:
         raise ParameterError("site: artifacts.node: expected the path of the release, got none")
     (path,) = fill("artifacts.node", [template], **of_release(context))
-    return Artifact(path=path, digest=context.scope.file_digest(project_path(path)))
+    digest, binary = digests_of(context.scope, context.site, project_path(path))
+    return Artifact(path=path, digest=digest, binary=binary)
+
+
+def digests_of(scope: Scope, site: Site, path: Path) -> tuple[str, str]:
+    """Of a node artifact and of the binary in it; one where it is the binary. Raises SourceError."""
+    digest, member = scope.file_digest(path), site.binary_member
+    return digest, scope.member_digest(path, member) if member else digest
 
 
 def kept_toml(context: Context, known: Known) -> NodeConfig:
@@ -179,14 +191,14 @@ def members_of(context: Context, turn: Turn) -> set[str]:
     return found
 
 
-def turned(turn: Turn, profile: Profile, binary: str) -> Delta:
-    """What one change makes of each of its nodes; ``binary`` is the release's digest."""
+def turned(turn: Turn, profile: Profile, build: Artifact) -> Delta:
+    """What one change makes of each of its nodes; ``build`` is the release's."""
     on = profile.on if turn.gates is None else set(turn.gates)
     channel = profile.release_channel if turn.channel else ""
-    return Delta(tuple(gate for gate in GATES if gate in on), channel, binary)
+    return Delta(tuple(gate for gate in GATES if gate in on), channel, build.binary, build.digest)
 
 
-def deltas(context: Context, bundle: Bundle, binary: str) -> dict[str, Delta]:
+def deltas(context: Context, bundle: Bundle, build: Artifact) -> dict[str, Delta]:
     """What all changes of the context's stage together make of each node of its cluster.
 
     Raises SourceError when the stage has no members, and ParameterError when the bundle lacks it.
@@ -194,7 +206,7 @@ def deltas(context: Context, bundle: Bundle, binary: str) -> dict[str, Delta]:
     """
     found = {node.name: Delta() for node in context.cluster.nodes}
     for turn in TURNS[context.stage]:
-        made = turned(turn, bundle.profile(context.stage), binary)
+        made = turned(turn, bundle.profile(context.stage), build)
         for name in members_of(context, turn):
             found[name] = found[name].then(made)
     ahead = context.stage in INSTALLED_AHEAD

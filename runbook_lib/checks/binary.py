@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ..changes.roll import VERIFICATION
 from ..changes.targets import of_release
-from ..changes.verified import ITEM
 from ..context import Context, judges
 from ..errors import ParameterError, SourceError
-from ..outcomes import CheckResult, Outcome, Row, Value, unknown_row, worst
-from ..sources.artifacts import Examination, Trust, read_artifact
-from ..sources.checksums import parse_checksums
+from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row, worst
+from ..sources.artifacts import Examination, Trust, parse_checksums, read_artifact
 from ..sources.files import Taped
 from ..sources.running import fill
 from ..strict import project_path
 from ..wording import count
-from .checkout import checkout
+from .ci import checkout
 
 Checksums = Mapping[str, frozenset[str]]
 
@@ -27,7 +26,7 @@ def expected(context: Context) -> tuple[str, Value]:
     return what, ", ".join(context.site.artifacts) or "the site names none"
 
 
-@judges(ITEM)
+@judges(VERIFICATION)
 def binary_verification(context: Context) -> CheckResult:
     """Each artifact is listed, signed by the site's signer, and built from the commit under test.
 
@@ -116,13 +115,20 @@ class _Release:
             return self._asked(found, what, lambda: ask(project_path(filled)))
 
         signing = context.site.signing
+        member = context.site.binary_member if name == "node" else ""
         return [
             *beside("manifest", signing.manifest, lambda at: self._listed(found, at)),
             *self._asked(found, "signature", lambda: [found.signature()]),
             *beside("provenance", signing.provenance, found.provenance),
             found.commit(context.params.commit),
             *beside("sbom", signing.sbom, found.sbom),
+            *(self._asked(found, "binary", lambda: [self._binary(path, member)]) if member else ()),
         ], found.artifact.digest
+
+    def _binary(self, path: Path, member: str) -> Row:
+        """The node's binary in its archive: what running nodes must name."""
+        digest = self._context.scope.member_digest(path, member)
+        return check_row(path.name, "binary", f"{member} in it", digest, ok=True)
 
     def _listed(self, found: Examination, path: Path) -> list[Row]:
         """Whether the manifest lists the artifact; its own signature when it is first read."""

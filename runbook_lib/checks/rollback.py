@@ -1,9 +1,9 @@
 """preflight.rollback-assets: what a rollback needs is staged, whole, signed, fresh and fetchable.
 
 Where a rollback leads is the good state: what the last attempt that passed left on each node, or an
-adoption. The archive must hold that state's build: its own digest, that of its manifest or
-configuration, or that of the binary in its layers. A node whose good build is the candidate's very
-own has nothing older to go back to: there the release artifact is its asset. The newest bundles are
+adoption. What is staged must be the artifact that this state's binary was delivered in, by digest. A
+node whose good build is the candidate's very own has nothing older to go back to: there the release
+artifact is its asset. The newest bundles are
 judged whole, as many as the site wants; so is each that does not say how new it is.
 """
 
@@ -13,16 +13,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..canonical import canonical
 from ..changes.manifests import signature_row, whole
+from ..changes.previous import missing
 from ..changes.state import good_map
 from ..changes.targets import artifact
 from ..clusters import Rollback
 from ..context import Context, judges
 from ..errors import SourceError
 from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
-from ..sources import images, pruning, snapshots, wire
-from ..sources.hashing import on_all_cores
+from ..sources import snapshots
 from ..sources.snapshots import About, Bundle
 from ..strict import project_path
 from ..wording import count
@@ -91,78 +90,44 @@ def rollback_assets(context: Context) -> CheckResult:
 
 
 def _releases(context: Context, settings: Rollback, found: Found) -> None:
-    """One archive for each build of the good state."""
+    """One artifact for each build of the good state: a file, or an image that nodes can fetch."""
     good = good_map(context.scope, context.store, context.cluster_name)
     wanted: dict[str, list[str]] = {}
     for node in context.cluster.nodes:
-        if node.name in good:
-            wanted.setdefault(good[node.name].state.binary, []).append(node.name)
-        else:
+        if node.name not in good:
             text = f"none; take {context.cluster_name} over with `runbook adopt`"
             found.rows.append(unknown_row(node.name, "last good state", "in the store", text))
+        elif digest := good[node.name].state.artifact:
+            wanted.setdefault(digest, []).append(node.name)
+        else:
+            text = missing(good[node.name].state)
+            found.rows.append(
+                unknown_row(node.name, "artifact of the last good state", "known", text)
+            )
     try:
         candidate = artifact(context)
     except SourceError as error:
         found.rows.append(context.unreadable("digest of the candidate", "readable", error))
         return
-    for build, nodes in wanted.items():
-        own = build == candidate.digest
+    for digest, nodes in wanted.items():
+        own = digest == candidate.digest
+        if not (
+            own or settings.release
+        ):  # an image: what each node can fetch says whether it is there
+            found.releases.append(Asset(f"image {digest[:19]}", digest, 0, frozenset(nodes)))
+            continue
         template = candidate.path if own else settings.release
         path = template.replace("{cluster}", context.cluster_name)
-        path = path.replace("{digest}", build.removeprefix("sha256:"))
-        name = Path(path).name
-        try:
-            staged = _inspect(context, path, settings.binary)
-        except SourceError as error:
-            what = f"build of the last good state of {', '.join(nodes)}"
-            waivable = not isinstance(error, images.WrongDigest)
-            row = unknown_row(name, what, build, error.problem, waivable=waivable)
-            found.rows.append(row)
+        path = path.replace("{digest}", digest.removeprefix("sha256:"))
+        what, name = f"artifact of the last good state of {', '.join(nodes)}", Path(path).name
+        (seen,) = context.scope.file_digests([project_path(path)])
+        if isinstance(seen, SourceError):
+            found.rows.append(unknown_row(name, what, digest, seen.problem))
             continue
-        found.rows.append(_build_row(name, staged, build, candidate.digest))
-        found.releases.append(Asset(name, staged.digest, staged.size, frozenset(nodes)))
-
-
-def _inspect(context: Context, path: str, binary: str) -> images.Staged:
-    """What lies at ``path``, read once; the tape keeps what was found. Raises SourceError."""
-
-    def look() -> str:
-        try:
-            staged, *_ = on_all_cores(
-                lambda at, advance: images.inspect(at, binary, advance),
-                [project_path(path)],
-                live=True,
-            )
-            return staged.model_dump_json()
-        except SourceError as error:
-            wrong = {"wrong": True} if isinstance(error, images.WrongDigest) else {}
-            return canonical({"error": f"{error.source}: {error.problem}", **wrong}).decode()
-
-    text = context.scope.derive(f"image {path} {binary}", look).encode()
-    try:
-        return wire.decode(path, text, images.Staged)
-    except SourceError:
-        found = wire.decode(path, text, _Problem)
-        kind = images.WrongDigest if found.wrong else SourceError
-        raise kind(path, found.error) from None
-
-
-class _Problem(wire.Wire):
-    error: str
-    wrong: bool = False
-
-
-def _build_row(name: str, staged: images.Staged, build: str, candidate: str) -> Row:
-    what = f"build of the last good state ({staged.kind})"
-    digests = {*staged.known_as, staged.binary} - {""}
-    if candidate != build and candidate in digests:
-        own = f"{candidate}: the candidate's own"
-        return check_row(name, what, build, own, ok=False, waivable=False)
-    if build in digests:
-        return check_row(name, what, build, build, ok=True)
-    if staged.problem:
-        return unknown_row(name, what, build, staged.problem)
-    return check_row(name, what, build, staged.binary, ok=False, waivable=False)
+        same, theirs = seen.digest == digest, seen.digest == candidate.digest and not own
+        got = f"{seen.digest}: the candidate's own" if theirs else seen.digest
+        found.rows.append(check_row(name, what, digest, got, ok=same, waivable=same))
+        found.releases.append(Asset(name, seen.digest, seen.size, frozenset(nodes)))
 
 
 # --- snapshots --------------------------------------------------------------------------------------
@@ -240,8 +205,8 @@ def _pruning(context: Context, bundle: Bundle, height: int) -> list[Row]:
     """The chain's own word on the height, and its pruning proofs, where the bundle has them."""
     name, rows = bundle.name, []
     try:
-        beside = pruning.checkpoint_height(context.scope, bundle)
-        proofs = pruning.proofs(context.scope, bundle)
+        beside = snapshots.checkpoint_height(context.scope, bundle)
+        proofs = snapshots.proofs(context.scope, bundle)
     except SourceError as error:
         return [unknown_row(name, f"pruning data ({error.source})", height, error.problem)]
     if beside is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from .. import display
 from ..errors import ParameterError
@@ -11,9 +13,11 @@ from ..outcomes import Value
 from ..params import stage_params
 from ..verdicts import ExitCode
 from ..wording import utc
-from .printing import print_json, print_standing, tell_rows
+from .printing import Verbs, print_json, print_standing, tell_rows
 from .running import read_parameters
-from .verbs import Verbs
+
+if TYPE_CHECKING:
+    from ..watching import Looked
 
 
 def options(verbs: Verbs) -> None:
@@ -31,7 +35,7 @@ def options(verbs: Verbs) -> None:
         "-f", "--parameters-file", default="", metavar="PARAMS", help="of the watched attempt"
     )
     made.add_argument(
-        "--continue", dest="go_on", action="store_true", help="as for run: it always goes on"
+        "--loop", action="store_true", help="look again whenever it is due, until the watch is over"
     )
 
     made = verbs.add("doctor", doctor, "is this machine and site able to run a stage")
@@ -73,6 +77,8 @@ def adopt(args: argparse.Namespace) -> int:
 
 def watch(args: argparse.Namespace) -> int:
     """One look of mainnet's watch; 4 when nothing is wrong and it is not over."""
+    from ..site import read_site
+    from ..sources.clock import read_clock
     from ..watching import look
 
     site, release = args.site, args.what
@@ -86,8 +92,18 @@ def watch(args: argparse.Namespace) -> int:
     if not site:
         raise ParameterError("watch: expected --site or a parameter file that names one, got none")
     found = look(site, release)
-    result, due = found.standing.result, found.standing.return_at
-    if args.json:
+    while args.loop and found.due is not None:
+        _told(found, as_json=args.json)
+        now, _ = read_clock(read_site(site).clock)
+        time.sleep(max(0.0, (found.due - now).total_seconds()))
+        found = look(site, release)
+    return _told(found, as_json=args.json)
+
+
+def _told(found: Looked, *, as_json: bool) -> int:
+    """Print what a look came to; its exit code."""
+    result, due = found.standing.result, found.due or found.standing.return_at
+    if as_json:
         rows = result.rows if result is not None else ()
         document = {
             "attempt": found.attempt.name,

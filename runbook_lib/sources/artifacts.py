@@ -15,13 +15,13 @@ from pathlib import Path
 from ..errors import ParameterError
 from ..markup import visible
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from .envelopes import is_about
 from .files import Disk, Files, Whole
 from .keys import Refused
 from .signatures import Find, Material, Policy, Signed, Unproven, verify
-from .statements import Statement, parse_sbom, parse_statement
+from .statements import Statement, is_about, parse_sbom, parse_statement
 
 _DIGEST = re.compile(r"sha256:[0-9a-fA-F]{64}")
+_LISTED = re.compile(r"([0-9a-fA-F]{64}) [ *](\S.*)")
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -84,6 +84,32 @@ def read_artifact(text: str, files: Files) -> Artifact:
     if _DIGEST.fullmatch(text) and not files.exists(path):
         return Artifact(text[:19], text.lower(), None)
     return Artifact(visible(path.name), files.digest(path), path)
+
+
+def parse_checksums(data: bytes, where: str) -> dict[str, frozenset[str]]:
+    """Digests (``sha256:HEX``) by last name of the path, as ``sha256sum`` lists them.
+
+    The chain's lines name paths of its build, while artifacts are downloaded flat: a line is about
+    every file of its last name. Raises ParameterError for another line.
+    """
+    try:
+        lines = data.decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise ParameterError(f"{where}: expected lines of sha256sum, got: {error}") from error
+    found: dict[str, frozenset[str]] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        match = _LISTED.fullmatch(line)
+        if match is None:
+            raise ParameterError(
+                f"{where}: line {number}: expected DIGEST  PATH of sha256sum, got {line[:80]!r}"
+            )
+        name = match[2].replace("\\", "/").rpartition("/")[2]
+        found[name] = found.get(name, frozenset()) | {f"sha256:{match[1].lower()}"}
+    if not found:
+        raise ParameterError(f"{where}: expected lines of sha256sum, got an empty file")
+    return found
 
 
 @dataclass

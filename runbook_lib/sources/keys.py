@@ -18,9 +18,7 @@ class Refused(Exception):
     """The signature, signer or log entry is disproved."""
 
 
-def check_signature(
-    pem: bytes, signature: bytes, digest: bytes, content: bytes | Whole | None
-) -> None:
+def check_signature(pem: bytes, signature: bytes, digest: bytes, content: Whole | None) -> None:
     """A signature by a key over what has this sha256. Raises Refused, ParameterError, SourceError."""
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
@@ -28,25 +26,7 @@ def check_signature(
     from cryptography.hazmat.primitives.hashes import SHA256
 
     key, hashed = public_key(pem), Prehashed(SHA256())
-    try:
-        if isinstance(key, ec.EllipticCurvePublicKey):
-            key.verify(signature, digest, ec.ECDSA(hashed))
-        elif isinstance(key, rsa.RSAPublicKey):
-            key.verify(signature, digest, padding.PKCS1v15(), hashed)
-        elif isinstance(key, ed25519.Ed25519PublicKey):
-            _check_content(key, signature, digest, content)
-        else:
-            raise ParameterError(f"key: expected ECDSA, RSA or Ed25519, got {type(key).__name__}")
-    except InvalidSignature:
-        raise Refused("the signature is not this key's over this content") from None
-    except ValueError as error:
-        raise Refused(f"the signature cannot be read: {error}") from error
-
-
-def _check_content(
-    key: Any, signature: bytes, digest: bytes, content: bytes | Whole | None
-) -> None:
-    from cryptography.exceptions import InvalidSignature
+    wrong = "the signature is not this key's over this content"
 
     def judge(data: bytes) -> str:
         if hashlib.sha256(data).digest() != digest:
@@ -54,15 +34,24 @@ def _check_content(
         try:
             key.verify(signature, data)
         except InvalidSignature:
-            return "the signature is not this key's over this content"
+            return wrong
         return ""
 
-    if content is None:
-        raise ParameterError("artifact: expected the file: an Ed25519 key signs all of it")
-    name = f"{key_name(key)} {hashlib.sha256(signature).hexdigest()}"
-    problem = judge(content) if isinstance(content, bytes) else content(name, judge)
-    if problem:
-        raise Refused(problem)
+    try:
+        if isinstance(key, ec.EllipticCurvePublicKey):
+            key.verify(signature, digest, ec.ECDSA(hashed))
+        elif isinstance(key, rsa.RSAPublicKey):
+            key.verify(signature, digest, padding.PKCS1v15(), hashed)
+        elif not isinstance(key, ed25519.Ed25519PublicKey):
+            raise ParameterError(f"key: expected ECDSA, RSA or Ed25519, got {type(key).__name__}")
+        elif content is None:
+            raise ParameterError("artifact: expected the file: an Ed25519 key signs all of it")
+        elif problem := content(f"{key_name(key)} {hashlib.sha256(signature).hexdigest()}", judge):
+            raise Refused(problem)
+    except InvalidSignature:
+        raise Refused(wrong) from None
+    except ValueError as error:
+        raise Refused(f"the signature cannot be read: {error}") from error
 
 
 def public_key(pem: bytes) -> Any:
@@ -76,17 +65,12 @@ def public_key(pem: bytes) -> Any:
         raise ParameterError(f"key: expected a PEM public key, got: {said(error)}") from error
 
 
-def spki(key: Any) -> bytes:
-    """A public key's DER, the one spelling two keys are compared in."""
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    der: bytes = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return der
-
-
 def key_name(key: Any) -> str:
     """A public key's fingerprint: ``key sha256:HEX`` of its DER."""
-    return f"key sha256:{hashlib.sha256(spki(key)).hexdigest()}"
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    der = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return f"key sha256:{hashlib.sha256(der).hexdigest()}"
 
 
 def said(error: Exception) -> str:

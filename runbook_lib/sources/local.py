@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import stat
+import zipfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from io import FileIO
+from lzma import LZMAError
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from ..canonical import canonical
 from ..errors import RecordDamaged
-from .hashing import Advance, Algorithm, hash_file, open_regular
 
+Algorithm = Literal["sha256", "blake2b"]
+BUFFER = 1024 * 1024
 MAX_FILE = 64 * 1024 * 1024
 MAX_RECORD = 1024**3
+Folder = Path | zipfile.Path
+"""Where an attempt's files are: a folder, or an archive that is read in place."""
 Kept = tuple[dict[str, Any], bytes]
 """What the tape keeps of an answer, and its body; why a file cannot be read is under ``error``."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -23,6 +35,45 @@ class FileDigest:
 
     digest: str
     size: int
+
+
+def open_regular(path: Path, *, follow: bool = True) -> FileIO:
+    """A regular file, unbuffered, ``follow`` a link or not. Raises OSError.
+
+    Judged by what was opened: its name may be another file's meanwhile, a pipe would never end.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(0, "not a regular file")
+    return os.fdopen(descriptor, "rb", buffering=0)
+
+
+def hash_file(
+    path: Path, algorithm: Algorithm = "sha256", *, follow: bool = True
+) -> tuple[str, int]:
+    """``ALGORITHM:HEX`` (the chain's blake2b has 32 bytes) and size, in constant memory.
+
+    Raises OSError.
+    """
+    hashed = hashlib.blake2b(digest_size=32) if algorithm == "blake2b" else hashlib.sha256()
+    buffer, size = bytearray(BUFFER), 0
+    view = memoryview(buffer)
+    with open_regular(path, follow=follow) as file:
+        while read := file.readinto(buffer):
+            hashed.update(view[:read])
+            size += read
+    return f"{algorithm}:{hashed.hexdigest()}", size
+
+
+def on_all_cores(work: Callable[[Path], T], paths: Sequence[Path]) -> list[T]:
+    """``work`` over every path in the order given: hashlib releases the interpreter's lock."""
+    pool = ThreadPoolExecutor(os.cpu_count() or 1)
+    try:
+        return list(pool.map(work, paths))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def content(path: Path, limit: int, follow: bool) -> Kept:
@@ -37,15 +88,31 @@ def content(path: Path, limit: int, follow: bool) -> Kept:
         return _unreadable(error)
 
 
-def recorded(path: Path, limit: int = MAX_RECORD) -> bytes:
+def recorded(path: Folder, limit: int = MAX_RECORD) -> bytes:
     """A file out of an attempt that may be hostile: no link, no pipe, not without end.
 
     Raises OSError, RecordDamaged.
     """
+    if isinstance(path, zipfile.Path):
+        return _archived(path, limit)
     with open_regular(path, follow=False) as file:
-        if (size := os.fstat(file.fileno()).st_size) > limit:
-            raise RecordDamaged(f"{path.name}: expected at most {limit} bytes, got {size}")
+        _require_size(path, os.fstat(file.fileno()).st_size, limit)
         return file.readall()
+
+
+def _archived(path: zipfile.Path, limit: int) -> bytes:
+    """A member of an archive, no longer than its directory says."""
+    try:
+        with path.open("rb") as file:
+            _require_size(path, path.root.getinfo(path.at).file_size, limit)
+            return bytes(file.read())
+    except (zipfile.BadZipFile, EOFError, LZMAError) as error:
+        raise RecordDamaged(f"{path.name}: expected a whole archive, got: {error}") from error
+
+
+def _require_size(path: Folder, size: int, limit: int) -> None:
+    if size > limit:
+        raise RecordDamaged(f"{path.name}: expected at most {limit} bytes, got {size}")
 
 
 def names(path: Path) -> Kept:
@@ -53,10 +120,10 @@ def names(path: Path) -> Kept:
     return {}, canonical(sorted(os.listdir(path)) if path.is_dir() else [])
 
 
-def hashed(path: Path, algorithm: Algorithm, advance: Advance) -> Kept:
-    """Digest and size, telling how far it is."""
+def hashed(path: Path, algorithm: Algorithm) -> Kept:
+    """Digest and size."""
     try:
-        digest, size = hash_file(path, algorithm, advance)
+        digest, size = hash_file(path, algorithm)
         return {"digest": digest, "bytes": size}, b""
     except (OSError, ValueError) as error:
         return _unreadable(error)

@@ -21,11 +21,10 @@ from ..errors import RecordDamaged, SourceError
 from ..files import replace_file
 from ..reach import Clock
 from ..strict import PROJECT
-from . import local, process
+from . import archives, local, process
 from .clock import read_clock
-from .hashing import Advance, Algorithm, on_all_cores
 from .http import FAILURES, Answer, Failure, Http, Loop, Purpose, Request
-from .local import MAX_FILE, FileDigest
+from .local import MAX_FILE, Algorithm, FileDigest, on_all_cores
 from .process import Ended
 from .redact import Redactor
 from .retries import RETRIES, with_retries
@@ -128,7 +127,12 @@ class Scope:
 
     def file_digest(self, path: Path) -> str:
         """``sha256:HEX`` of a file of any size; only the digest is recorded. Raises SourceError."""
-        meta, _ = self._of_file("DIGEST", path, lambda: local.hashed(path, "sha256", _unseen))
+        meta, _ = self._of_file("DIGEST", path, lambda: local.hashed(path, "sha256"))
+        return str(meta["digest"])
+
+    def member_digest(self, path: Path, member: str) -> str:
+        """``sha256:HEX`` of one file inside a tar archive. Raises SourceError."""
+        meta, _ = self._of_file(f"MEMBER {member} OF", path, lambda: archives.hashed(path, member))
         return str(meta["digest"])
 
     def file_digests(
@@ -141,9 +145,9 @@ class Scope:
         if len(set(paths)) != len(paths):
             raise ValueError("identical concurrent questions cannot be told apart on the tape")
 
-        def one(path: Path, advance: Advance) -> FileDigest | SourceError:
+        def one(path: Path) -> FileDigest | SourceError:
             def ask() -> tuple[Meta, bytes]:
-                return local.hashed(path, algorithm, advance)
+                return local.hashed(path, algorithm)
 
             try:
                 meta, _ = self._of_file(f"DIGEST {algorithm}", path, ask)
@@ -151,7 +155,7 @@ class Scope:
                 return error
             return FileDigest(meta["digest"], meta["bytes"])
 
-        return on_all_cores(one, paths, live=self.live)
+        return on_all_cores(one, paths)
 
     def _of_file(
         self, question: str, path: Path, ask: Callable[[], tuple[Meta, bytes]]
@@ -296,10 +300,6 @@ class Scope:
         for path, name in self._aliases:
             text = text.replace(path, "{" + name + "}")
         return text
-
-
-def _unseen(read: float) -> None:
-    """Of one file nobody is shown how far it is."""
 
 
 def _to_meta(got: Answer | Failure) -> tuple[Meta, bytes]:

@@ -1,8 +1,9 @@
-"""Signatures of artifacts, judged by sigstore and cryptography alone.
+"""Signatures of artifacts, judged by sigstore's public API and by cryptography.
 
-Keyless (a certificate and a log entry) is the library's own procedure from end to end; bundles
-over a public key are in ``keyed``. A signature beside a certificate proves nothing once the certificate has expired, so its
-log entry must be found; a public key does not expire, so its signature alone is proof.
+Keyless (a certificate and a log entry) is the library's own procedure. It is asked with what was
+valid at the time of signing, and once more for each timestamp alone: it passes over one that does
+not hold. A signature beside a certificate becomes a bundle with the log's entry. Of a public key's
+bundle the signature is checked, its log entry cannot be: it proves only where no log is trusted.
 """
 
 from __future__ import annotations
@@ -10,27 +11,33 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ParameterError, SourceError
 from ..markup import visible
-from .envelopes import require_in_toto, statement_about
 from .files import Whole
-from .keyed import by_key
 from .keys import Refused, check_signature, key_name, public_key, said
-from .roots import trusted_root
-from .statements import Statement, parse_object
+from .statements import Statement, is_about, parse_object, parse_statement
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
-    from sigstore.hashes import Hashed
     from sigstore.models import Bundle
-    from sigstore_models.bundle.v1 import Bundle as BundleModel
+    from sigstore.verify import Verifier
+    from sigstore_models.bundle.v1 import Bundle as Model
+    from sigstore_models.trustroot.v1 import TrustedRoot
 
-    from .keyless import Keyless
+# What the library remarks on a bundle would stand in a notebook's output; we refuse or say it.
+logging.getLogger("sigstore").addHandler(logging.NullHandler())
 
+IN_TOTO = "application/vnd.in-toto+json"
+_BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+_CONFIG = "application/vnd.dev.sigstore.{}+json"
+_ENVELOPES = ("dsse/0.0.1", "hashedrekord/0.0.2")
+"""Kinds of log entries in which the library finds an envelope."""
 _COMMITS = ("1.3.6.1.4.1.57264.1.3", "1.3.6.1.4.1.57264.1.13")
 """Fulcio's extensions of the workflow's commit (raw text) and the source's (DER UTF8String)."""
 
@@ -55,7 +62,7 @@ class Material:
 class Policy:
     """Who must have signed: ``key`` (PEM), or ``identity`` and ``issuer``. Nobody by default.
 
-    ``root`` is a sigstore trusted root (JSON); empty for the one the library ships.
+    ``root`` is a sigstore trusted root (JSON); a key's detached signature needs none.
     """
 
     identity: str = ""
@@ -72,7 +79,8 @@ class Policy:
         """Raises ParameterError for a key or trusted root that nothing could be verified by."""
         if self.key:
             public_key(self.key)
-        trusted_root(self.root)
+        if self.root or not self.key:
+            trusted_root(self.root)
 
     @property
     def signer(self) -> str:
@@ -100,47 +108,126 @@ def verify(
     """
     hashed = bytes.fromhex(digest.removeprefix("sha256:"))
     if material.bundle:
-        model = _bundle_model(material.bundle)
-        root = trusted_root(policy.root)
-        # A key does not expire: where no log is trusted, its signature alone is proof.
-        needed = bool(root._inner.tlogs) or not policy.key
-        if needed and not model.verification_material.tlog_entries:
-            raise Unproven("no log entry in the bundle: no proof of signing time")
+        bundle = _parse_bundle(material.bundle)
         if policy.key:
-            return Signed(policy.signer, by_key(model, hashed, content, policy.key, root))
-        return _keyless(lambda: _bundle(model), hashed, content, policy)
+            return _by_key(bundle, hashed, content, policy)
+        return _keyless(bundle, hashed, content, policy)
     signature = _signature(material.signature)
-    if policy.key:
-        check_signature(policy.key, signature, hashed, content)
-        return Signed(policy.signer)
-    return _detached(signature, material.certificate, hashed, policy, find)
+    if not policy.key:
+        return _detached(signature, material.certificate, hashed, policy, find)
+    check_signature(policy.key, signature, hashed, content)
+    return Signed(policy.signer)
+
+
+def _by_key(bundle: Model, digest: bytes, content: Whole | None, policy: Policy) -> Signed:
+    """What a public key's bundle proves: its signature, never its log entry."""
+    material, signed = bundle.verification_material, bundle.message_signature
+    if material.public_key is None:
+        raise Refused("a certificate, no public key, in the bundle")
+    if signed is None:
+        raise Unproven(
+            "an envelope signed by a public key cannot be verified; sign the file itself"
+        )
+    if signed.message_digest is not None and signed.message_digest.digest != digest:
+        raise Refused("the bundle's digest is another file's")
+    check_signature(policy.key, signed.signature, digest, content)
+    if material.tlog_entries or not policy.root or trusted_root(policy.root).tlogs:
+        raise Unproven(
+            "the signature is the key's, but a log entry of a public key cannot be verified; give the"
+            " detached signature, or a trusted root without logs and a bundle without entries"
+        )
+    return Signed(policy.signer)
 
 
 # --- keyless: the library's procedure ---------------------------------------------------------------
 
 
-def _keyless(
-    load: Callable[[], Bundle], digest: bytes, content: Whole | None, policy: Policy
-) -> Signed:
+def _keyless(model: Model, digest: bytes, content: Whole | None, policy: Policy) -> Signed:
+    from sigstore.hashes import Hashed
+    from sigstore.models import Bundle
     from sigstore.verify.policy import Identity
+    from sigstore_models.common.v1 import HashAlgorithm
 
-    verifier = _verifier(policy.root)
+    root = trusted_root(policy.root)
+    if not model.verification_material.tlog_entries:
+        raise Unproven("no log entry in the bundle: no proof of signing time")
+    _verifier(root)  # one that is unusable at all times is no finding about the bundle
     who = Identity(identity=policy.identity, issuer=policy.issuer)
+    hashed, payload = Hashed(algorithm=HashAlgorithm.SHA2_256, digest=digest), b""
     # Hostile material makes the library raise more than its own errors: none of them is proof.
     try:
-        bundle = load()
-        if bundle._inner.dsse_envelope is None:
-            verifier.file(_hashed(digest), bundle, who)
-            payload = None
-        else:
-            kind, payload = verifier.statement(bundle, who)
-            require_in_toto(kind)
-    except Refused:
+        bundle = Bundle.from_json(model.to_json())
+        _require_verifiable(model)
+        verifier = _verifier(_valid_at(root, _times(model, bundle)))
+        for each in (bundle, *map(Bundle.from_json, _stamps_alone(model))):
+            if model.dsse_envelope is None:
+                verifier.verify_artifact(hashed, each, who)
+            else:
+                kind, payload = verifier.verify_dsse(each, who)
+                if kind != IN_TOTO:
+                    raise Refused(f"envelope of {kind!r}, expected {IN_TOTO}")
+    except (Refused, Unproven):
         raise
     except Exception as error:
         raise Refused(said(error)) from error
-    statement = statement_about(payload, digest, content) if payload is not None else None
+    statement = _statement_about(payload, digest, content) if model.dsse_envelope else None
     return Signed(policy.signer, statement, commits(bundle.signing_certificate))
+
+
+def _require_verifiable(model: Model) -> None:
+    """Raises Refused for a root of the bundle's own, Unproven for an entry the library cannot read."""
+    from cryptography.x509 import load_der_x509_certificate
+
+    material = model.verification_material
+    chain = material.x509_certificate_chain
+    for raw in chain.certificates if chain is not None else ():
+        certificate = load_der_x509_certificate(raw.raw_bytes)
+        if certificate.issuer == certificate.subject:  # it invites to trust the bundle
+            raise Refused("a root certificate in the bundle's chain")
+    entry = material.tlog_entries[0].kind_version
+    kind = f"{entry.kind}/{entry.version}"
+    if model.dsse_envelope is not None and kind not in _ENVELOPES:
+        known = " or ".join(_ENVELOPES)
+        raise Unproven(f"an envelope logged as {kind} cannot be verified; log it as {known}")
+
+
+def _times(model: Model, bundle: Bundle) -> list[datetime]:
+    """Every time that the bundle says it was signed at; the library verifies them."""
+    entry = model.verification_material.tlog_entries[0]
+    stamps = bundle.verification_material.timestamp_verification_data
+    times = [stamp.tst_info.gen_time for stamp in stamps.rfc3161_timestamps] if stamps else []
+    if entry.inclusion_promise and entry.integrated_time:
+        times.append(datetime.fromtimestamp(entry.integrated_time, UTC))
+    return times
+
+
+def _stamps_alone(model: Model) -> list[str]:
+    """The bundle with one timestamp, and no other source of time, for each that it holds."""
+    from sigstore_models.bundle.v1 import TimestampVerificationData
+
+    material = model.verification_material
+    stamps = material.timestamp_verification_data
+    entries = [e.model_copy(update={"inclusion_promise": None}) for e in material.tlog_entries]
+    kind = model.media_type.replace("version=0.1", "version=0.2")  # the former demands a promise
+    found = []
+    for stamp in stamps.rfc3161_timestamps if stamps is not None else ():
+        alone = TimestampVerificationData(rfc3161_timestamps=[stamp])
+        changed = {"tlog_entries": entries, "timestamp_verification_data": alone}
+        inner = material.model_copy(update=changed)
+        update = {"media_type": kind, "verification_material": inner}
+        found.append(model.model_copy(update=update).to_json())
+    return found
+
+
+def _statement_about(payload: bytes, digest: bytes, content: Whole | None) -> Statement:
+    """The signed statement, which must name this artifact. Raises Refused, SourceError."""
+    try:
+        statement = parse_statement(payload, "signed statement")
+    except ParameterError as error:
+        raise Refused(str(error)) from error
+    if not is_about(statement, digest, content):
+        raise Refused(f"a statement about {statement.subjects_text}, not this artifact")
+    return statement
 
 
 def _detached(
@@ -148,8 +235,6 @@ def _detached(
 ) -> Signed:
     """Refute what can be without a log; then the log's entry makes a bundle of the parts."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-    from sigstore._internal.rekor import _hashedrekord_from_parts
-    from sigstore.models import Bundle, TransparencyLogEntry
     from sigstore.verify.policy import Identity
 
     certificate = _certificate(pem)
@@ -162,47 +247,128 @@ def _detached(
     if find is None:
         raise Unproven("no log entry beside a detached signature: no proof of signing time")
     root = trusted_root(policy.root)
-    if not root._inner.tlogs:
+    if not root.tlogs:
         raise ParameterError("trusted root: expected a transparency log, got none")
-    wanted = _hashedrekord_from_parts(certificate, signature, _hashed(digest))
+    shown = {"content": _b64(certificate.public_bytes(Encoding.PEM))}
+    spec = {
+        "signature": {"content": _b64(signature), "publicKey": shown},
+        "data": {"hash": {"algorithm": "sha256", "value": digest.hex()}},
+    }
+    wanted = {"apiVersion": "0.0.1", "kind": "hashedrekord", "spec": spec}
     try:
-        answer = find(root._inner.tlogs[0].base_url, wanted.model_dump(mode="json", by_alias=True))
+        answer = find(root.tlogs[0].base_url, wanted)
     except SourceError as error:
         raise Unproven(f"no proof of signing time: {error}") from error
     if not answer:
         raise Unproven("the log has no entry of this signature: no proof of signing time")
-
-    def load() -> Bundle:
-        entry = TransparencyLogEntry._from_v1_response(answer)
-        return Bundle.from_parts(certificate, signature, entry)
-
-    return _keyless(load, digest, None, policy)
-
-
-def _verifier(root: bytes) -> Keyless:
-    from .keyless import Keyless
-
-    found = trusted_root(root)
     try:
-        return Keyless(trusted_root=found)
+        bundle = _assembled(certificate.public_bytes(Encoding.DER), signature, answer)
     except Exception as error:
-        raise ParameterError(f"trusted root: expected a usable one, got: {said(error)}") from error
+        raise Refused(f"the log's answer is no entry of one: {said(error)}") from error
+    return _keyless(bundle, digest, None, policy)
+
+
+def _assembled(certificate: bytes, signature: bytes, answer: dict[str, Any]) -> Model:
+    """A bundle of a certificate (DER), a signature, and a log's answer (API v1)."""
+    (entry,) = answer.values()
+    body, proof = json.loads(_raw(entry["body"])), entry["verification"]["inclusionProof"]
+    promise = {"signedEntryTimestamp": entry["verification"]["signedEntryTimestamp"]}
+    logged = {
+        "logIndex": str(entry["logIndex"]),
+        "logId": {"keyId": _b64(bytes.fromhex(entry["logID"]))},
+        "kindVersion": {"kind": body["kind"], "version": body["apiVersion"]},
+        "integratedTime": str(entry["integratedTime"]),
+        "inclusionPromise": promise,
+        "inclusionProof": {
+            "logIndex": str(proof["logIndex"]),
+            "rootHash": _b64(bytes.fromhex(proof["rootHash"])),
+            "treeSize": str(proof["treeSize"]),
+            "hashes": [_b64(bytes.fromhex(each)) for each in proof["hashes"]],
+            "checkpoint": {"envelope": proof["checkpoint"]},
+        },
+        "canonicalizedBody": entry["body"],
+    }
+    material = {"certificate": {"rawBytes": _b64(certificate)}, "tlogEntries": [logged]}
+    value = {"mediaType": _BUNDLE, "verificationMaterial": material}
+    value["messageSignature"] = {"signature": _b64(signature)}
+    return _parse_bundle(json.dumps(value).encode())
 
 
 def commits(certificate: Certificate) -> tuple[str, ...]:
     """The commits a Fulcio certificate names, lower case."""
-    from cryptography.x509 import ObjectIdentifier, UnrecognizedExtension
+    from cryptography.x509 import UnrecognizedExtension
 
     found = set()
     for extension in certificate.extensions:
         value = extension.value
-        if isinstance(value, UnrecognizedExtension) and extension.oid in map(
-            ObjectIdentifier, _COMMITS
-        ):
+        if isinstance(value, UnrecognizedExtension) and extension.oid.dotted_string in _COMMITS:
             # Text of 40 or 64 characters: as DER it has a tag and one byte of length before it.
             raw = value.value[2:] if value.value[:1] == b"\x0c" else value.value
             found.add(raw.decode("ascii", "replace").lower())
     return tuple(sorted(found))
+
+
+# --- whom the site trusts ---------------------------------------------------------------------------
+
+
+def trusted_root(data: bytes) -> TrustedRoot:
+    """Which logs, certificate and timestamp authorities count, by sigstore's JSON.
+
+    Raises ParameterError.
+    """
+    from sigstore_models.trustroot.v1 import TrustedRoot
+
+    if not data:
+        raise ParameterError(
+            "trusted root: expected sigstore's trusted_root.json, got none; name it as"
+            " signing.trusted_root in the site file, or by --trusted-root"
+        )
+    empty: dict[str, list[Any]] = {"tlogs": [], "certificateAuthorities": [], "ctlogs": []}
+    try:
+        return TrustedRoot.from_json(json.dumps(empty | parse_object(data, "trusted root")))
+    except ValueError as error:
+        raise ParameterError(
+            f"trusted root: expected sigstore's JSON, got: {said(error)}"
+        ) from error
+
+
+def _valid_at(root: TrustedRoot, times: Sequence[datetime]) -> TrustedRoot:
+    """Of a root, the logs and certificate authorities that were valid at all of ``times``.
+
+    The library takes them of any time; by its specification a validity is closed and binds. Raises
+    Refused when there is no time, or nothing is left.
+    """
+    if not times:
+        raise Refused("neither a promise of the log nor a timestamp: no proof of signing time")
+    logs = [log for log in root.tlogs if _holds(log.public_key.valid_for, times)]
+    issuers = [each for each in root.certificate_authorities if _holds(each.valid_for, times)]
+    for what, valid in (("log", logs), ("certificate authority", issuers)):
+        if not valid:
+            shown = ", ".join(time.isoformat() for time in times)
+            raise Refused(f"no {what} of the trusted root was valid at {shown}")
+    return root.model_copy(update={"tlogs": logs, "certificate_authorities": issuers})
+
+
+def _holds(window: Any, times: Sequence[datetime]) -> bool:
+    """Whether a validity, if there is one, covers every time."""
+    if window is None:
+        return True
+    return all(window.start <= time and (not window.end or time <= window.end) for time in times)
+
+
+def _verifier(root: TrustedRoot) -> Verifier:
+    from sigstore.models import ClientTrustConfig
+    from sigstore.verify import Verifier
+
+    config = {
+        "mediaType": _CONFIG.format("clienttrustconfig.v0.1"),
+        "trustedRoot": json.loads(root.to_json()),
+        "signingConfig": {"mediaType": _CONFIG.format("signingconfig.v0.2")},
+    }
+    try:
+        return Verifier(trusted_root=ClientTrustConfig.from_json(json.dumps(config)).trusted_root)
+    except Exception as error:
+        raise ParameterError(f"trusted root: expected a usable one, got: {said(error)}") from error
 
 
 # --- reading ----------------------------------------------------------------------------------------
@@ -213,8 +379,7 @@ def _certificate(data: bytes) -> Certificate:
     from cryptography.x509 import load_pem_x509_certificate
 
     try:
-        pem = data if b"-----BEGIN" in data else base64.b64decode(data.strip(), validate=True)
-        return load_pem_x509_certificate(pem)
+        return load_pem_x509_certificate(data if b"-----BEGIN" in data else _raw(data.strip()))
     except ValueError as error:
         raise ParameterError(
             f"certificate: expected PEM, or that in base64, got: {said(error)}"
@@ -226,12 +391,12 @@ def _signature(data: bytes) -> bytes:
     if not data.strip():
         raise ParameterError("signature: expected base64 or raw bytes, got an empty file")
     try:
-        return base64.b64decode(data.strip(), validate=True)
+        return _raw(data.strip())
     except binascii.Error:
         return data
 
 
-def _bundle_model(data: bytes) -> BundleModel:
+def _parse_bundle(data: bytes) -> Model:
     from sigstore_models.bundle.v1 import Bundle as Model
 
     value = parse_object(data, "bundle")
@@ -244,14 +409,9 @@ def _bundle_model(data: bytes) -> BundleModel:
         raise ParameterError(f"bundle: expected sigstore's JSON, got: {said(error)}") from error
 
 
-def _bundle(model: BundleModel) -> Bundle:
-    from sigstore.models import Bundle
-
-    return Bundle(model)
+def _raw(text: str | bytes) -> bytes:
+    return base64.b64decode(text, validate=True)
 
 
-def _hashed(digest: bytes) -> Hashed:
-    from sigstore.hashes import Hashed
-    from sigstore_models.common.v1 import HashAlgorithm
-
-    return Hashed(algorithm=HashAlgorithm.SHA2_256, digest=digest)
+def _b64(data: bytes) -> str:
+    return base64.b64encode(data).decode()

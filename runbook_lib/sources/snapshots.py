@@ -6,7 +6,10 @@ A bundle is a folder as the chain's own tools read it, and two files of the site
                               "size_bytes", "checksum" (or "sha256")}]}
     manifest/chunks.json.sig  Ed25519 over the manifest's bytes
     chunks/<segment_name>
-    snapshot-<height>.json, manifests/, proofs/    the chain's own pruning data (``pruning``), if any
+    snapshot-<height>.json    a pruning checkpoint, if any: {"plan", "metadata": {"height"}}
+    manifests/<20 digits>.json, proofs/    if any, what backup_snapshot.sh copies out of Firewood's
+                              cf_pruning_snapshots/ and cf_pruning_proofs/ (names read as well):
+                              {"block_height", "proof_file", "proof_checksum" (sha256, hex)}
     bundle.json               {"version": 1, "chain_id", "height", "created_at" (unix s), "manifest":
                               "sha256:HEX of chunks.json", "state_root"?: 64 hex digits}
     bundle.json.sig           Ed25519 over its bytes
@@ -31,10 +34,10 @@ from pydantic import AfterValidator, Field, model_validator
 from ..canonical import digest_bytes
 from ..errors import SourceError
 from . import wire
-from .hashing import Algorithm
 from .keys import Refused
+from .local import Algorithm
 from .scope import Scope
-from .wire import Wire
+from .wire import Wire, decode_once
 
 MANIFEST = "manifest/chunks.json"
 ABOUT = "bundle.json"
@@ -200,3 +203,72 @@ def verified_by(content: bytes, version: int | None, raw: bytes, keys: Keys) -> 
 def manifest_digest(text: bytes) -> str:
     """What a bundle is known by: its manifest's ``sha256:HEX``, which binds every chunk."""
     return digest_bytes(text)
+
+
+# --- the chain's own pruning data -----------------------------------------------------------------
+
+
+PAIRS = (("manifests", "proofs"), ("cf_pruning_snapshots", "cf_pruning_proofs"))
+_CHECKPOINT = re.compile(r"snapshot-[0-9]{1,20}\.json")
+_MANIFEST = re.compile(r"[0-9]{20}\.json")
+
+Height = Annotated[int, Field(ge=0, le=MOST)]
+
+
+class _Metadata(Wire):
+    height: Height
+
+
+class _Checkpoint(Wire):
+    metadata: _Metadata
+
+
+class _SnapshotManifest(Wire):
+    block_height: Height
+    proof_file: PlainName
+    proof_checksum: Annotated[str, Field(pattern="^[0-9a-fA-F]{64}$")]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One pruned height: its proof's file and that file's ``sha256:HEX``."""
+
+    height: int
+    path: Path
+    digest: str
+
+
+def checkpoint_height(scope: Scope, bundle: Bundle) -> int | None:
+    """The height of the pruning checkpoint beside the chunks, if there is one. Raises SourceError."""
+    names = [name for name in scope.listing(bundle.path) if _CHECKPOINT.fullmatch(name)]
+    if not names:
+        return None
+    if len(names) > 1:
+        raise SourceError(bundle.name, f"expected one pruning checkpoint, got {', '.join(names)}")
+    text = scope.read(bundle.path / names[0])
+    height = decode_once(names[0], text, _Checkpoint).metadata.height
+    if names[0] != f"snapshot-{height}.json":
+        raise SourceError(names[0], f"expected the height of its name, got {height}")
+    return height
+
+
+def proofs(scope: Scope, bundle: Bundle) -> list[Proof]:
+    """Every pruning proof that a manifest names, by height. Raises SourceError."""
+    found = []
+    for manifests, folder in PAIRS:
+        for name in scope.listing(bundle.path / manifests):
+            if not _MANIFEST.fullmatch(name):
+                raise SourceError(
+                    f"{manifests}/{name}", "expected a height of 20 digits, got another name"
+                )
+            text = scope.read(bundle.path / manifests / name)
+            said = decode_once(f"{manifests}/{name}", text, _SnapshotManifest)
+            if said.block_height != int(name[:20]):
+                problem = f"expected the height of its name, got {said.block_height}"
+                raise SourceError(f"{manifests}/{name}", problem)
+            digest = f"sha256:{said.proof_checksum.lower()}"
+            path = bundle.path / folder / said.proof_file
+            found.append(Proof(said.block_height, path, digest))
+    if len({proof.path for proof in found}) != len(found):
+        raise SourceError(bundle.name, "expected a proof file of its own for every height")
+    return sorted(found, key=lambda proof: proof.height)

@@ -5,13 +5,15 @@ Sources: in-toto Statement v0.1 and v1, SLSA provenance v0.2 and v1, CycloneDX J
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
 from typing import Any
 
+from ..canonical import digest as canonical_digest
 from ..errors import ParameterError
-from .links import check_links_fast
+from .files import Whole
 
 STATEMENTS = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
 _HEX = re.compile(r"[0-9a-f]+")
@@ -96,9 +98,23 @@ def _commits(predicate: dict[str, Any]) -> tuple[str, ...]:
     return tuple(sorted({text for text in commits if _COMMIT.fullmatch(text)}))
 
 
+def is_about(statement: Statement, digest: bytes, content: Whole | None) -> bool:
+    """Whether a statement names what has this sha256; by its sha512 only where all of it is there."""
+    if f"sha256:{digest.hex()}" in statement.subjects:
+        return True
+    longer = {name for name in statement.subjects if name.startswith("sha512:")}
+    if content is None or not longer:
+        return False
+
+    def judge(data: bytes) -> str:
+        same = hashlib.sha256(data).digest() == digest
+        return "" if same and f"sha512:{hashlib.sha512(data).hexdigest()}" in longer else "another"
+
+    return not content(f"sha512 of {canonical_digest(sorted(longer))}", judge)
+
+
 def parse_sbom(data: bytes, where: str) -> Sbom:
     """A CycloneDX document and whether its schema holds. Raises ParameterError for another kind."""
-    check_links_fast()
     from cyclonedx.exception import MissingOptionalDependencyException
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator

@@ -170,19 +170,20 @@ def start(site: Site, node: str) -> None:
 
 def deploy(site: Site, node: str, artifact: str, digest: str, config: str) -> None:
     """Binary, then configuration, each put in place in one step; the node goes on as it runs."""
-    from runbook_rehearsal.files import digest_of, write_atomically
+    from runbook_rehearsal.files import digest_of, unpack, write_atomically
 
     directory = site.directory(node)
     site.require(node)
     if site.is_on("deploy-fails", node):
         fail(f"{node}: rsync: write failed: no space left on device (28)", 11)
     try:
-        actual, binary = digest_of(Path(artifact)), Path(artifact).read_bytes()
+        actual = digest_of(Path(artifact))
         target = Path(config).read_bytes()
     except OSError as error:
         fail(f"{node}: {error}")
     if actual != digest:
         fail(f"{artifact}: expected {digest}, got {actual}")
+    binary = unpack(Path(artifact))
     if site.is_on("wrong-binary", node):
         binary += b"# patched\n"
     if not site.is_on("build-sticks", node):

@@ -1,12 +1,12 @@
 """Wind the rehearsal's clock forward: ``python -S -E wind.py ROOT SECONDS``.
 
-A watch does it a hundred times, so that it imports nothing but the socket itself.
+A watch does it a hundred times, so that it imports nothing but the socket.
 """
 
 from __future__ import annotations
 
 import sys
-from _socket import AF_INET, SOCK_STREAM, socket
+from socket import AF_INET, SOCK_STREAM, socket
 
 PATIENCE_S = 120
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..nodes.assets import image, key
+from ..files import pack, unpack
+from ..nodes.assets import key
 from .table import Active
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def _backed_up(**about: Callable[[RehearsalNetwork], object]) -> Effect:
 
 
 def _other_build(network: RehearsalNetwork, path: Path) -> None:
-    path.write_bytes(image(network.assets.candidate() + b"# patched\n"))
+    path.write_bytes(pack(unpack(network.assets.candidate) + b"# patched\n"))
 
 
 def _forge_manifest(network: RehearsalNetwork, bundle: Path) -> None:
@@ -64,7 +65,7 @@ ASSET_EFFECTS: dict[str, Effect] = {
     "archive-missing": _archive(lambda network, path: path.unlink()),
     "archive-damaged": _archive(lambda network, path: _cut(path)),
     "archive-of-candidate": _staged(
-        lambda network, cluster: network.assets.write_archive(cluster, network.assets.candidate())
+        lambda network, cluster: network.assets.write_archive(cluster, network.assets.candidate)
     ),
     "archive-other-build": _archive(_other_build),
     "snapshots-missing": _bundle(lambda network, bundle: shutil.rmtree(bundle)),

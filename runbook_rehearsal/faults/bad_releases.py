@@ -77,7 +77,7 @@ def bad_release(network: RehearsalNetwork, active: Active) -> Callable[[], None]
 
     def undo() -> None:
         for path, data in before.items():
-            write_atomically(path, data, 0o755 if path == release.artifact else 0o644)
+            write_atomically(path, data)
 
     BREAKS[active.name](release)
     return undo

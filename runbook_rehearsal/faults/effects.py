@@ -15,7 +15,7 @@ import yaml
 
 from ..chain.templates import NO_EXPORT
 from ..chain.world import Event
-from ..files import write_atomically
+from ..files import unpack, write_atomically
 from ..layout import git, write_data
 from ..people import OPERATOR_FAULTS, Verb, forged_file
 from .asset_effects import ASSET_EFFECTS, Effect, Undo
@@ -195,7 +195,7 @@ def _previous_build(network: RehearsalNetwork, active: Active) -> Undo:
         write_atomically(path, binary, 0o755)
         network.fleet.restart(active.node)
 
-    put(network.release.previous_artifact.read_bytes())
+    put(unpack(network.release.previous_artifact))
     return lambda: put(before)
 
 

@@ -183,7 +183,7 @@ _ALL = (
     Fault("mute-interval", _WATCHED, "FAIL", "pages are muted for some hours", "telemetry"),
     Fault("inhibited-by-watchdog", _WATCHED, "FAIL", "an alert keeps pages back", "telemetry"),
     Fault("archive-missing", _ASSETS, "INCONCLUSIVE", "no previous release is staged", "assets"),
-    Fault("archive-damaged", _ASSETS, "INCONCLUSIVE", "the previous release breaks off", "assets"),
+    Fault("archive-damaged", _ASSETS, "FAIL", "the previous release breaks off", "assets"),
     Fault("archive-of-candidate", _ASSETS, "FAIL", "the candidate is staged instead", "assets"),
     Fault("archive-other-build", _ASSETS, "FAIL", "another build is staged instead", "assets"),
     Fault("snapshots-missing", _ASSETS, "INCONCLUSIVE", "there is no snapshot", "assets"),

@@ -1,6 +1,6 @@
-"""What a rollback needs, staged for each cluster: the previous release as an image, and a snapshot.
+"""What a rollback needs, staged for each cluster: the previous release's artifact, and a snapshot.
 
-    rollback/<cluster>/<digest>.tar    an OCI layout whose one layer holds the previous binary
+    rollback/<cluster>/<digest>.tar.gz    the previous release, as it was published
     rollback/<cluster>/fetchable       the digests a node can fetch, as the assets command prints them
     snapshots/<cluster>/backup-<height>/    manifest, chunks, pruning checkpoint, bundle.json, signed
 
@@ -10,13 +10,10 @@ The key is a throwaway made from the seed. The backup runs again whenever time i
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
-import io
 import json
 import shutil
-import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +28,6 @@ if TYPE_CHECKING:
 
     from ..faults.table import FaultBoard
 
-BINARY = "usr/local/bin/rpp-node"
 CHUNKS, CHUNK_BYTES = 3, 4096
 KEY_VERSION = 1
 BACKUP_S = 3600.0
@@ -41,8 +37,7 @@ def section(world: World, cluster: str, shown: Callable[[Path], str]) -> dict[st
     """The site's ``rollback`` of a cluster."""
     public = key(world.seed).public_key().public_bytes_raw()
     return {
-        "release": shown(world.root / "rollback" / cluster / "{digest}.tar"),
-        "binary": BINARY,
+        "release": shown(world.root / "rollback" / cluster / "{digest}.tar.gz"),
         "snapshots": [shown(world.root / "snapshots" / cluster)],
         "keys": [{"version": KEY_VERSION, "key": f"ed25519:{base64.b64encode(public).decode()}"}],
     }
@@ -56,10 +51,10 @@ def key(seed: int) -> Ed25519PrivateKey:
 
 
 class Assets:
-    """The staged files of a network; ``previous`` is the binary of the release before."""
+    """The staged files of a network; ``previous`` is the artifact of the release before."""
 
     def __init__(self, world: World, previous: Path, candidate: Path) -> None:
-        self._world, self._previous, self._candidate = world, previous, candidate
+        self._world, self._previous, self.candidate = world, previous, candidate
         self.backed_up: dict[str, float] = {}
 
     @cached_property
@@ -71,19 +66,16 @@ class Assets:
         folder = self.archive(cluster).parent
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        self.write_archive(cluster, self._previous.read_bytes())
+        self.write_archive(cluster, self._previous)
         self.back_up(cluster)
 
-    def write_archive(self, cluster: str, binary: bytes) -> None:
-        write_atomically(self.archive(cluster), image(binary))
+    def write_archive(self, cluster: str, artifact: Path) -> None:
+        write_atomically(self.archive(cluster), artifact.read_bytes())
         self.publish(cluster)
-
-    def candidate(self) -> bytes:
-        return self._candidate.read_bytes()
 
     def archive(self, cluster: str) -> Path:
         name = digest_of(self._previous).removeprefix("sha256:")
-        return self._world.root / "rollback" / cluster / f"{name}.tar"
+        return self._world.root / "rollback" / cluster / f"{name}.tar.gz"
 
     def bundle(self, cluster: str) -> Path:
         """The cluster's one bundle. Raises StopIteration when there is none."""
@@ -92,7 +84,7 @@ class Assets:
     def publish(self, cluster: str) -> None:
         """Say again what can be fetched."""
         root = self._world.root
-        files = [*self.archive(cluster).parent.glob("*.tar"), self._candidate]
+        files = [*self.archive(cluster).parent.glob("*.tar.gz"), self.candidate]
         files += root.glob(f"snapshots/{cluster}/*/manifest/chunks.json")
         digests = json.dumps([digest_of(path) for path in files])
         write_atomically(self.archive(cluster).parent / "fetchable", digests + "\n")
@@ -182,59 +174,3 @@ class Assets:
         text = f"{KEY_VERSION}:{base64.b64encode(signature).decode()}"
         path.write_bytes(content)
         path.with_name(f"{path.name}.sig").write_text(text if versioned else signature.hex())
-
-
-def image(binary: bytes) -> bytes:
-    """An OCI layout as one tar, as ``docker save`` writes it: one layer with the node in it."""
-    content = _tar({BINARY: binary})
-    packed = gzip.compress(content, 1, mtime=0)
-    config = json.dumps(
-        {
-            "architecture": "amd64",
-            "os": "linux",
-            "rootfs": {"type": "layers", "diff_ids": [_digest(content)]},
-        }
-    ).encode()
-    kind = "application/vnd.oci.image"
-    manifest = json.dumps(
-        {
-            "schemaVersion": 2,
-            "mediaType": f"{kind}.manifest.v1+json",
-            "config": _descriptor(f"{kind}.config.v1+json", config),
-            "layers": [_descriptor(f"{kind}.layer.v1.tar+gzip", packed)],
-        }
-    ).encode()
-    index = {
-        "schemaVersion": 2,
-        "manifests": [_descriptor(f"{kind}.manifest.v1+json", manifest)],
-    }
-    blobs = {_blob(data): data for data in (packed, config, manifest)}
-    saved = [{"Config": _blob(config), "RepoTags": [], "Layers": [_blob(packed)]}]
-    documents = {
-        "index.json": json.dumps(index).encode(),
-        "manifest.json": json.dumps(saved).encode(),
-        "oci-layout": b'{"imageLayoutVersion": "1.0.0"}',
-    }
-    return _tar(blobs | documents)
-
-
-def _tar(files: Mapping[str, bytes]) -> bytes:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for name, data in files.items():
-            member = tarfile.TarInfo(name)
-            member.size, member.mode = len(data), 0o755
-            archive.addfile(member, io.BytesIO(data))
-    return out.getvalue()
-
-
-def _digest(data: bytes) -> str:
-    return "sha256:" + hashlib.sha256(data).hexdigest()
-
-
-def _blob(data: bytes) -> str:
-    return "blobs/sha256/" + hashlib.sha256(data).hexdigest()
-
-
-def _descriptor(kind: str, data: bytes) -> dict[str, Any]:
-    return {"mediaType": kind, "digest": _digest(data), "size": len(data)}

@@ -6,6 +6,7 @@ a restart, and a file the chain refuses leaves the node down.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import threading
@@ -20,7 +21,7 @@ from ..chain.node_config import EXIT_CONFIGURATION, ConfigurationError, NodeConf
 from ..chain.timeline import Timeline
 from ..chain.world import Event, EventKind, NodeSpec, World
 from ..faults.table import FaultBoard
-from ..files import digest_of, write_atomically
+from ..files import write_atomically
 from ..loopback import Address, App, Loopback, free_addresses
 from . import storage
 
@@ -45,15 +46,16 @@ class Build:
     version: str
 
 
-def read_build(path: Path) -> Build:
-    """Raises StartupError when the file is not a node of this rehearsal."""
+def read_build(name: str, binary: bytes) -> Build:
+    """Raises StartupError when it is not a node of this rehearsal."""
     try:
-        comments = [line for line in path.read_text().splitlines() if line.startswith("# ")]
+        comments = [line for line in binary.decode().splitlines() if line.startswith("# ")]
         said = dict(line[2:].split(": ", 1) for line in comments if ": " in line)
-        return Build(digest_of(path), said["commit"], said["version"])
-    except (OSError, UnicodeDecodeError, ValueError, KeyError) as error:
-        problem = "exec format error" if path.is_file() else "no such file or directory"
-        raise StartupError(f"startup error: {path.name}: {problem}", EXIT_STARTUP) from error
+        digest = f"sha256:{hashlib.sha256(binary).hexdigest()}"
+        return Build(digest, said["commit"], said["version"])
+    except (ValueError, KeyError) as error:
+        problem = f"startup error: {name}: exec format error"
+        raise StartupError(problem, EXIT_STARTUP) from error
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,11 @@ class Fleet:
         except (OSError, UnicodeDecodeError) as error:
             problem = f"configuration error: unable to read config: {error}"
             raise StartupError(problem, EXIT_CONFIGURATION) from error
-        build = read_build(directory / "bin" / "rpp-node")
+        try:
+            build = read_build("rpp-node", (directory / "bin" / "rpp-node").read_bytes())
+        except OSError as error:
+            problem = f"startup error: rpp-node: {error.strerror}"
+            raise StartupError(problem, EXIT_STARTUP) from error
         if spec.name not in self._provisioned and (problem := storage.problem(directory / "data")):
             raise StartupError(f"startup error: {problem}", EXIT_STARTUP)
         running = Running(spec, config, build)

@@ -44,7 +44,7 @@ class SignedRelease:
         folder, name = self.artifact.parent, self.artifact.name
         self.manifest = folder / "SHA256SUMS.txt"
         self.provenance = folder / f"{name}.intoto.jsonl"
-        self.sbom = folder / f"sbom-{name}.json"
+        self.sbom = folder / f"sbom-{name.partition('.')[0]}.json"
 
     @property
     def log(self) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runbook_lib.canonical import digest_bytes
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.changes.apply import Applier, Step, all_pass, failed_row
 from runbook_lib.changes.plan import Plan
@@ -22,7 +24,9 @@ from runbook_lib.errors import ParameterError, RecordDamaged, SourceError
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
 from runbook_lib.sources.commands import NodeConfig
+from runbook_lib.sources.node import Fleet, Rollout
 from runbook_lib.sources.process import Ended
+from runbook_rehearsal.files import digest_of, pack
 
 DEPLOY = "development.activate.deploy"
 GOOD = NodeState(gates={"a": True}, channel="development", binary="sha256:1", config="sha256:2")
@@ -294,6 +298,34 @@ def test_a_cluster_is_taken_over_on_somebody_elses_word(
     assert known(Work(practice))["dev-1"].origin == ".adopted/development/0002"
     assert kept_config(approved.attempt.folder, "dev-1").read_bytes() == TOML.text
     assert not kept_config(unapproved.attempt.folder, "dev-1").exists()
+
+
+@pytest.mark.parametrize(
+    ("member", "given", "artifact"),
+    [("", False, "binary"), ("bin/rpp-node", False, ""), ("bin/rpp-node", True, "file")],
+)
+def test_what_a_binary_was_delivered_in_is_told_when_it_is_adopted(
+    practice: Any, monkeypatch: pytest.MonkeyPatch, member: str, given: bool, artifact: str
+) -> None:
+    """By the file; without a member the artifact is the binary itself; a stranger's is refused."""
+    file, strange = practice.root / "rpp-node.tar.gz", practice.root / "strange.tar.gz"
+    file.write_bytes(pack(b"binary"))
+    strange.write_bytes(pack(b"another"))
+    digests = {"binary": digest_bytes(b"binary"), "file": digest_of(file), "": ""}
+    build = json.dumps({"digest": digests["binary"], "commit": "0" * 40, "version": "v1"})
+    practice.write_site(
+        single_operator=True,
+        binary_member=member,
+        commands={"version": {"argv": ["echo", build]}, "read_config": {"argv": ["echo", "a = 1"]}},
+    )
+    rollout = Rollout.model_construct(feature_gates={}, release_channel="development")
+    monkeypatch.setattr(Fleet, "rollout", lambda self: {"dev-1": rollout})
+    done = adopt(str(practice.site), "development", artifacts=[file] if given else [])
+
+    assert done.states["dev-1"].artifact == digests[artifact]
+    assert done.states["dev-1"].binary == digests["binary"]
+    with pytest.raises(SourceError, match="expected the build of a node, got binary sha256:"):
+        adopt(str(practice.site), "development", artifacts=[strange])
 
 
 def test_a_single_operator_adopts_alone_and_it_says_so(

@@ -28,7 +28,7 @@ def plan(**changes: Any) -> Plan:
         "commit": "c" * 40,
         "cluster": "testnet",
         "chain_id": "rpp-testnet",
-        "artifact": Artifact(path="rpp-node", digest="sha256:2"),
+        "artifact": Artifact(path="rpp-node", digest="sha256:2", binary="sha256:2"),
         "phases": (build, gates),
         "untouched": {"n3": WAS},
         "window": ("2026-01-01T00:00:00+00:00", "2026-01-01T08:00:00+00:00"),

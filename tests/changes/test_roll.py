@@ -32,7 +32,7 @@ def phase(name: str, before: NodeState, after: NodeState, item: str = ITEM) -> P
 
 PLAN = Plan(
     stage="mainnet", release="v1", commit="c" * 40, cluster="mainnet", chain_id="rpp",
-    artifact=Artifact(path="rpp-node", digest="sha256:2"), policy="sha256:p",
+    artifact=Artifact(path="rpp-node", digest="sha256:2", binary="sha256:2"), policy="sha256:p",
     phases=(phase("build", WAS, BUILT), phase("gates", BUILT, GATED), phase("x", GATED, GATED, "y")),
 )  # fmt: skip
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from runbook_lib import playbook
 from runbook_lib.canonical import digest_bytes
+from runbook_lib.changes.plan import Artifact
 from runbook_lib.changes.state import NodeState
 from runbook_lib.changes.targets import Delta, artifact, deltas, keep_target, rendered, target
 from runbook_lib.clusters import Cluster
@@ -22,6 +23,7 @@ from runbook_rehearsal.chain.templates import bundle
 PLAIN = b'data_dir = "./data"\n\n[rollout]\nrelease_channel = "development"\n'
 SECRET = PLAIN + b'\n[network.rpc]\nauth_token = "do-not-tell-anyone"\n'
 SHOWN = SECRET.replace(b"do-not-tell-anyone", b"[redacted]")
+BUILD = Artifact(path="p", digest="sha256:file", binary="sha256:new")
 BEFORE = NodeState(gates={}, channel="development", binary="sha256:old", config="sha256:old")
 
 
@@ -78,7 +80,7 @@ def deltas_of(context: Context, stage: str, *canaries: str) -> dict[str, Delta]:
         update={"clusters": {"there": cluster}, "stages": dict.fromkeys(playbook.STAGES, "there")}
     )
     context.site, context.stage = site, stage
-    return deltas(context, parse_bundle(bundle().encode(), "bundle"), "sha256:new")
+    return deltas(context, parse_bundle(bundle().encode(), "bundle"), BUILD)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +94,7 @@ def test_testnet_and_mainnet_bring_every_node_to_their_profile(
     context: Context, stage: str, gates: tuple[str, ...]
 ) -> None:
     """Gates, channel and build; canaries are nodes like any other."""
-    delta = Delta(gates, stage, "sha256:new")
+    delta = Delta(gates, stage, "sha256:new", "sha256:file")
     assert deltas_of(context, stage, "n-1") == dict.fromkeys(("n-1", "n-2", "n-3"), delta)
 
 
@@ -100,10 +102,10 @@ def test_development_moves_the_build_alone(context: Context) -> None:
     """Its nodes are the profile already; whatever else would move is drift."""
     delta = deltas_of(context, "development")["n-1"]
 
-    assert delta == Delta(binary="sha256:new")
+    assert delta == Delta(binary="sha256:new", artifact="sha256:file")
     assert delta.changes(BEFORE) == {}
     assert delta.after(BEFORE, "c") == BEFORE.model_copy(
-        update={"binary": "sha256:new", "config": "c"}
+        update={"binary": "sha256:new", "config": "c", "artifact": "sha256:file"}
     )
 
 
@@ -112,7 +114,7 @@ def test_canary_touches_its_members_alone(context: Context, canaries: tuple[str,
     """The witness gate goes beyond the profile; who is no canary keeps everything."""
     found = deltas_of(context, "canary", *canaries)
     gates = (*BASE_GATES, MALACHITE, REWARDS, WITNESS)
-    member = Delta(gates, "canary", "sha256:new", installed=True)
+    member = Delta(gates, "canary", "sha256:new", "sha256:file", installed=True)
 
     assert {name for name, delta in found.items() if delta == member} == set(canaries)
     others = [delta for name, delta in found.items() if name not in canaries]

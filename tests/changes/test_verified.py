@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from runbook_lib import playbook
-from runbook_lib.changes.verified import ITEM, digest_rows, verified_digest
+from runbook_lib.changes.roll import VERIFICATION as ITEM
+from runbook_lib.changes.roll import digest_rows, verified_digest
 from runbook_lib.checks import development
 from runbook_lib.context import Context, judges
 from runbook_lib.errors import SourceError

@@ -75,7 +75,10 @@ class Staging:
             .adopt("development", {"cluster": "development", "mode": "adopt", "source": "live"})
             .record
         )
-        state = NodeState(gates={}, channel="development", binary=sha(build), config=sha(b""))
+        state = NodeState(
+            gates={}, channel="development", binary=sha(b"binary of " + build), config=sha(b""),
+            artifact=sha(build) if build else "",
+        )  # fmt: skip
         for node in nodes:
             at = self.practice.now().isoformat()
             body = {"item": "adopt", "node": node, "state": state.model_dump(mode="json"), "at": at}
@@ -154,7 +157,7 @@ class Staging:
         return [row.what.partition(" (")[0] for row in rows if not row.waivable]
 
 
-BUILD = "build of the last good state (file)"
+BUILD = "artifact of the last good state of dev-1, dev-2"
 ONE = "snapshots/one"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from hashlib import sha256
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,13 +19,16 @@ from runbook_lib.outcomes import CheckResult, Outcome, Row
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
-from runbook_lib.sources.tape import ReplayTape, mutations, read_entries
+from runbook_lib.sources.tape import ReplayTape, read_entries
 from runbook_rehearsal.faults.bad_releases import BREAKS, OTHER
+from runbook_rehearsal.files import MEMBER, pack
 from runbook_rehearsal.layout import IDENTITY, ISSUER, Release
 from runbook_rehearsal.loopback import Loopback
 from runbook_rehearsal.nodes.fleet import Build
 from runbook_rehearsal.release.authority import SHA256, new_key, pem
 from runbook_rehearsal.release.signed import SignedRelease, beside
+
+from ..conftest import mutations
 
 ITEM = "preflight.binary-verification"
 SIGNER = f"{IDENTITY} ({ISSUER})"
@@ -63,7 +67,9 @@ class Candidate:
     def digest(self) -> str:
         return f"sha256:{self.signed.digest(self.signed.artifact)}"
 
-    def site(self, artifacts: dict[str, str] | None = None, **signing: Any) -> None:
+    def site(
+        self, artifacts: dict[str, str] | None = None, member: str = "", **signing: Any
+    ) -> None:
         folder = self.practice.root / "artifacts" / "{release}"
         wanted = {
             "identity": IDENTITY,
@@ -77,6 +83,7 @@ class Candidate:
         }
         self.practice.write_site(
             artifacts={"node": f"{folder}/rpp-node"} if artifacts is None else artifacts,
+            binary_member=member,
             signing={key: value for key, value in wanted.items() if value is not None},
             commands={
                 "revision": {"argv": ["echo", self.revision]},
@@ -150,6 +157,24 @@ def test_a_good_release_passes_and_names_its_digests(candidate: Candidate) -> No
         "checksum, signer, provenance, commit and SBOM of each release artifact",
         "node",
     )
+
+
+@pytest.mark.parametrize("member", [MEMBER, "bin/another"])
+def test_the_binary_in_an_archive_is_looked_at(candidate: Candidate, member: str) -> None:
+    """Its digest is what nodes must name; an archive without it proves nothing."""
+    candidate.signed.artifact.write_bytes(pack(b"binary"))
+    candidate.signed.publish(candidate.practice.root / "trusted_root.json")
+    candidate.site(member=member)
+    result = candidate.judge()
+    (row,) = [row for row in result.rows if row.what == "binary"]
+
+    if member == MEMBER:
+        got = (f"{MEMBER} in it", f"sha256:{sha256(b'binary').hexdigest()}", Outcome.PASS)
+        assert (row.expected, row.observed, row.outcome) == got
+        assert result.outcome is Outcome.PASS
+    else:
+        assert f"none of that name: {member}" in str(row.observed)
+        assert (row.outcome, result.data["digests"]) == (Outcome.INCONCLUSIVE, {})
 
 
 def test_a_replay_finds_the_same_with_nothing_left(candidate: Candidate) -> None:

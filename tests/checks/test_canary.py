@@ -226,7 +226,7 @@ def test_who_has_a_gate_is_the_plans_to_say() -> None:
     phase = Phase(item="x", name="gates", nodes=nodes, waves=(("a", "b", "c"),))
     plan = Plan(
         stage="canary", release="r", commit="c", cluster="m", chain_id="m",
-        artifact=Artifact(path="p", digest="d"), phases=(phase,),
+        artifact=Artifact(path="p", digest="d", binary="b"), phases=(phase,),
         untouched={"d": state(True), "e": state(False)}, policy="p",
     )  # fmt: skip
 

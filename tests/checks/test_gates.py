@@ -30,7 +30,7 @@ def plan(before: dict[str, bool], after: dict[str, bool]) -> Plan:
     phase = Phase(item=ITEM, name="gates", nodes=(node,), waves=(("n",),))
     return Plan(
         stage="testnet", release="r", commit="c", cluster="testnet", chain_id="t",
-        artifact=Artifact(path="p", digest="d"), phases=(phase,), policy="p",
+        artifact=Artifact(path="p", digest="d", binary="b"), phases=(phase,), policy="p",
     )  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def test_testnet_ends_with_its_gate_on_and_the_others_off(
 def test_a_gate_that_the_change_turns_on_nowhere_has_no_effect_to_prove() -> None:
     """Silence everywhere is what a gate that is off sounds like."""
     at = datetime(2026, 12, 1, 12, tzinfo=UTC)
-    context: Any = SimpleNamespace(plan=plan({}, {}), wait_until=lambda due, what: True)
+    context: Any = SimpleNamespace(plan=plan({}, {}), now=at)
 
     [found] = proven(cast(Context, context), ITEM, REWARDS, at - timedelta(hours=1))
 

@@ -9,7 +9,6 @@ import pytest
 
 from runbook_lib.checks.rollback import rollback_assets
 from runbook_lib.sources.tape import ReplayTape
-from runbook_rehearsal.nodes.assets import image
 
 from .staging import (
     BUILD,
@@ -54,56 +53,51 @@ def test_everything_there_passes_and_is_replayed_from_its_tape(staging: Staging)
     assert rollback_assets(replay).rows == live.rows
 
 
-def test_an_image_of_the_good_build_passes(staging: Staging) -> None:
-    """By the binary in its layers."""
-    staging.release.write_bytes(image(PREVIOUS))
+@pytest.mark.parametrize(
+    ("content", "observed"),
+    [(CANDIDATE, f"{sha(CANDIDATE)}: the candidate's own"), (b"another", sha(b"another")),
+     (PREVIOUS[:-1], sha(PREVIOUS[:-1]))],
+)  # fmt: skip
+def test_another_file_is_refused(staging: Staging, content: bytes, observed: str) -> None:
+    """The candidate's, another build's, a part of the right one: its digest is named."""
+    staging.release.write_bytes(content)
 
-    assert staging.wrong() == []
-
-
-def test_a_binary_elsewhere_in_the_image_proves_nothing(staging: Staging) -> None:
-    """The site must say where it lies."""
-    staging.release.write_bytes(image(PREVIOUS))
-    staging.rollback["binary"] = "opt/rpp-node"
-
-    assert staging.wrong() == [
-        (
-            "release",
-            "build of the last good state (OCI layout)",
-            "opt/rpp-node: expected it in the image, got none",
-            INCONCLUSIVE,
-        )
-    ]
-
-
-@pytest.mark.parametrize("wrap", [bytes, image])
-def test_the_candidate_is_not_what_one_falls_back_on(staging: Staging, wrap: Any) -> None:
-    """Neither as a file nor inside an image."""
-    staging.release.write_bytes(wrap(CANDIDATE))
-    [(subject, what, observed, outcome)] = staging.wrong()
-
-    assert (subject, what.partition(" (")[0], outcome) == ("release", BUILD[:28], FAIL)
-    assert observed == f"{sha(CANDIDATE)}: the candidate's own"
-
-
-@pytest.mark.parametrize("wrap", [bytes, image])
-def test_another_build_is_refused(staging: Staging, wrap: Any) -> None:
-    """Its digest is named."""
-    staging.release.write_bytes(wrap(b"another"))
-    [(_, _, observed, outcome)] = staging.wrong()
-
-    assert (observed, outcome) == (sha(b"another"), FAIL)
+    assert staging.wrong() == [("release", BUILD, observed, FAIL)]
 
 
 def test_no_archive_is_no_proof(staging: Staging) -> None:
     """Nor can anybody fetch what is not there."""
     staging.release.unlink()
-    what = "build of the last good state of dev-1, dev-2"
-    gone = "expected a readable file or OCI layout, got: No such file or directory"
+    gone = "expected a readable file, got: No such file or directory"
 
     assert staging.wrong() == [
-        ("release", what, f"release: {gone}", INCONCLUSIVE),
+        ("release", BUILD, gone, INCONCLUSIVE),
         ("dev-1", "fetchable", "no asset", INCONCLUSIVE),
+        ("dev-2", "fetchable", "no asset", INCONCLUSIVE),
+    ]
+
+
+def test_an_image_must_be_fetchable_by_digest(staging: Staging) -> None:
+    """A site without a file names none: what a node can fetch says whether its image is there."""
+    del staging.rollback["release"]
+    assert staging.wrong() == []
+
+    manifest = sha((staging.bundle / "manifest/chunks.json").read_bytes())
+    staging.probe("dev-2", fetchable=[manifest])
+    assert staging.wrong() == [("dev-2", "fetchable", f"not image {sha(PREVIOUS)[:19]}", FAIL)]
+
+
+def test_a_good_state_of_an_unknown_artifact_is_no_proof(staging: Staging) -> None:
+    """A cluster that was taken over without the file its binary came in; it says what to do."""
+    staging.good("dev-2", build=b"")
+
+    assert staging.wrong() == [
+        (
+            "dev-2",
+            "artifact of the last good state",
+            "the artifact of its binary is not known; `runbook adopt --artifact FILE` tells it",
+            INCONCLUSIVE,
+        ),
         ("dev-2", "fetchable", "no asset", INCONCLUSIVE),
     ]
 
@@ -150,7 +144,8 @@ def test_each_good_build_needs_an_archive_of_its_own(staging: Staging) -> None:
     """One for all is another build for some."""
     staging.good("dev-2", build=b"a third build")
     [(_, what, observed, outcome)] = staging.wrong()
-    assert (what, observed, outcome) == (BUILD, sha(PREVIOUS), FAIL)
+    assert what == "artifact of the last good state of dev-2"
+    assert (observed, outcome) == (sha(PREVIOUS), FAIL)
 
     staging.rollback["release"] = str(staging.root / "staged" / "{digest}")
     for build in (PREVIOUS, b"a third build"):

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from runbook_lib.checks import rollback
-from runbook_rehearsal.nodes.assets import image
 
 from .staging import BUILD, CANDIDATE, CHUNKS, FAIL, INCONCLUSIVE, ONE, PREVIOUS, Staging, sha
 
@@ -85,13 +84,8 @@ def bind_another(staging: Staging) -> None:
 @pytest.mark.parametrize(
     ("spoil", "never"),
     [
-        (lambda s: s.release.write_bytes(CANDIDATE), [BUILD[:28]]),
-        (lambda s: s.release.write_bytes(b"another"), [BUILD[:28]]),
-        (lambda s: s.release.write_bytes(image(b"another")), [BUILD[:28]]),
-        (
-            lambda s: s.release.write_bytes(image(PREVIOUS).replace(b"amd64", b"arm64")),
-            [f"{BUILD[:28]} of dev-1, dev-2"],
-        ),
+        (lambda s: s.release.write_bytes(CANDIDATE), [BUILD]),
+        (lambda s: s.release.write_bytes(b"another"), [BUILD]),
         (lambda s: (s.bundle / "bundle.json.sig").unlink(), ["signature of bundle.json"]),
         (
             lambda s: (s.bundle / "manifest" / "chunks.json.sig").write_text("1:" + "A" * 88),

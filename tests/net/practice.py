@@ -96,7 +96,7 @@ class Practice:
         self._take_over()
         self.given |= {name: self._file(name) for name in ("preflight", "development")}
         yield "development.apply"
-        self._seal(self.run("development"))
+        yield from self._sessions("development")
         yield "development.recover"
         for stage in STAGES[1:]:
             yield from self._stage(stage)
@@ -104,7 +104,7 @@ class Practice:
     def _stage(self, stage: str) -> Iterator[str]:
         network = self.network
         due, start, end = layout.schedule(network.world, stage)
-        self.given[stage] = layout.rollout(network.world, network.release, start, end, wait=False)
+        self.given[stage] = layout.rollout(network.world, network.release, start, end)
         if stage == "canary":
             network.install_candidate()
         yield f"{stage}.silent"
@@ -152,9 +152,10 @@ class Practice:
 
     def _take_over(self) -> None:
         """Every cluster is adopted, on the commander's word."""
+        before = self.network.release.previous_artifact
         for cluster in self.network.world.clusters:
             argv = ("adopt", "--site", self.network.site, "--cluster", cluster)
-            argv = (*argv, "--issue", layout.ISSUE, "--json")
+            argv = (*argv, "--artifact", before, "--issue", layout.ISSUE, "--json")
             digest = json.loads(seam.command(*argv)[1])["digest"]
             self.network.say(layout.COMMANDER, f"approve {digest}")
             code, said = seam.command(*argv)

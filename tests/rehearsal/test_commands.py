@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ import httpx
 import pytest
 
 from runbook_lib.strict import PROJECT
-from runbook_rehearsal.files import digest_of
+from runbook_rehearsal.files import digest_of, unpack
 
 from .conftest import Visitor, measured
 
@@ -69,7 +70,8 @@ def test_deploy_is_effective_after_a_restart(
     assert json.loads(visitor.command("version", node="dev-1").stdout)["version"] == "v1.3.0"
     assert not visitor.rpc("dev-1", "/status/rollout").json()["feature_gates"]["witness_network"]
 
-    assert json.loads(visitor.command("restart", node="dev-1").stdout)["digest"] == digest
+    binary = f"sha256:{hashlib.sha256(unpack(artifact)).hexdigest()}"
+    assert json.loads(visitor.command("restart", node="dev-1").stdout)["digest"] == binary
     assert json.loads(visitor.command("version", node="dev-1").stdout) == {
         "digest": digest,
         "commit": visitor.network.release.commit,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.errors import ParameterError
-from runbook_lib.sources.checksums import parse_checksums
+from runbook_lib.sources.artifacts import parse_checksums
 
 A, B = "a" * 64, "b" * 64
 

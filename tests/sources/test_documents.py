@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +159,17 @@ def test_an_unsigned_sbom_is_no_proof(
         ("signature", "INCONCLUSIVE"),
         ("is about", "PASS"),
     ]
+
+
+@pytest.mark.parametrize(("url", "good"), [("https://forge.example/é", True), ("no link", False)])
+def test_an_sbom_with_a_broken_link_is_not_valid(url: str, good: bool) -> None:
+    """Its schema says that a reference outside is a link; asked in a process as a kernel's."""
+    document = sbom() | {"externalReferences": [{"type": "vcs", "url": url}]}
+    code = (
+        "import sys\nfrom runbook_lib.sources.statements import parse_sbom\n"
+        "print(parse_sbom(sys.stdin.buffer.read(), 'sbom.json').problem == '')"
+    )
+    argv, text = [sys.executable, "-c", code], json.dumps(document)
+    found = subprocess.run(argv, input=text, capture_output=True, text=True, check=True)
+
+    assert found.stdout.strip() == str(good)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.errors import SourceError
-from runbook_lib.sources import hashing
 from runbook_lib.sources.local import FileDigest
 from runbook_lib.sources.tape import read_entries
 
@@ -66,26 +65,3 @@ def test_the_same_file_twice_is_refused(world: World, tmp_path: Path) -> None:
     """Asked at once, the two answers could change places."""
     with pytest.raises(ValueError, match=r"cannot be told apart on the tape$"):
         world.scope().file_digests([tmp_path, tmp_path])
-
-
-def test_long_reading_shows_a_bar_to_whoever_watches(
-    world: World,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    """Only where there is much to read, and never in a replay or a headless run."""
-    path = tmp_path / "file"
-    path.write_bytes(bytes(5_000_000))
-    monkeypatch.delenv("RUNBOOK_HEADLESS", raising=False)
-    world.scope().file_digests([path])
-    assert capsys.readouterr().err == ""
-
-    monkeypatch.setattr(hashing, "WORTH_A_BAR", 1_000_000)
-    world.scope(number=2).file_digests([path])
-    assert "0/5 MB" in capsys.readouterr().err
-
-    world.replay(judged=2).file_digests([path])
-    monkeypatch.setenv("RUNBOOK_HEADLESS", "1")
-    world.scope(number=3).file_digests([path])
-    assert capsys.readouterr().err == ""

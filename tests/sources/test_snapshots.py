@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.errors import SourceError
-from runbook_lib.sources import pruning, snapshots
+from runbook_lib.sources import snapshots
 from runbook_lib.sources.keys import Refused
 from runbook_lib.sources.snapshots import About, Manifest, parse_signature, verified_by
 from runbook_lib.sources.wire import decode_once
@@ -241,7 +241,7 @@ def test_a_pruning_checkpoint_tells_its_height(
     scope = world.scope()
     [bundle] = snapshots.find_bundles(scope, tmp_path, KEYS)
     try:
-        got: object = pruning.checkpoint_height(scope, bundle)
+        got: object = snapshots.checkpoint_height(scope, bundle)
     except SourceError as error:
         got = str(error).replace(bundle.name, "{name}")
 
@@ -257,7 +257,7 @@ PROOF = {
 NAME = f"{5:020d}.json"
 
 
-@pytest.mark.parametrize(("manifests", "folder"), pruning.PAIRS)
+@pytest.mark.parametrize(("manifests", "folder"), snapshots.PAIRS)
 def test_pruning_proofs_are_named_by_their_manifests(
     world: World, tmp_path: Path, manifests: str, folder: str
 ) -> None:
@@ -267,8 +267,8 @@ def test_pruning_proofs_are_named_by_their_manifests(
     scope = world.scope()
     [bundle] = snapshots.find_bundles(scope, tmp_path, KEYS)
 
-    assert pruning.proofs(scope, bundle) == [
-        pruning.Proof(5, tmp_path / "one" / folder / "5.bin", f"sha256:{HEX}")
+    assert snapshots.proofs(scope, bundle) == [
+        snapshots.Proof(5, tmp_path / "one" / folder / "5.bin", f"sha256:{HEX}")
     ]
 
 
@@ -291,5 +291,5 @@ def test_other_pruning_manifests_are_refused(
     [bundle] = snapshots.find_bundles(scope, tmp_path, KEYS)
 
     with pytest.raises(SourceError) as caught:
-        pruning.proofs(scope, bundle)
+        snapshots.proofs(scope, bundle)
     assert str(caught.value) == problem

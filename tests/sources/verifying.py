@@ -27,8 +27,6 @@ ROOT = "application/vnd.dev.sigstore.trustedroot+json;version=0.1"
 
 
 OTHER = hashlib.sha256(b"another file").hexdigest()
-ENVELOPE_LOGS = ("dsse/0.0.1", "intoto/0.0.2", "hashedrekord/0.0.1")
-KEYED_LOGS = (*ENVELOPE_LOGS, "hashedrekord/0.0.2", "dsse/0.0.2")
 
 
 def rows(

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from runbook_lib import opening, playbook
-from runbook_lib.changes import apply, operators, provisioning, roll, storage
+from runbook_lib.changes import apply, roll, storage
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import development, preflight
 from runbook_lib.notebook import NOTEBOOKS
@@ -37,9 +37,8 @@ BIN = Path(sys.executable).parent
 def impatient() -> Iterator[None]:
     """Who answers on loopback answers soon: changes look again more often than at a real node."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (apply, operators, provisioning, roll, storage):
+        for module in (apply, development, roll, storage):
             patch.setattr(module, "POLL_S", 0.1)
-        patch.setattr(operators, "SLOWEST_POLL_S", 0.5)
         yield
 
 
@@ -53,6 +52,12 @@ class Operator:
     network: RehearsalNetwork | None = None
     measured: bool = True
     _releases: count[int] = field(default_factory=lambda: count(1))
+
+    @property
+    def before(self) -> list[Path]:
+        """The artifact that the network's nodes began with."""
+        assert self.network is not None
+        return [self.network.release.previous_artifact]
 
     @property
     def temporary(self) -> Path:
@@ -151,7 +156,7 @@ def given(network: RehearsalNetwork, runbook: str, **changes: Any) -> dict[str, 
 @contextlib.contextmanager
 def opened(runbook: str, params: dict[str, Any]) -> Iterator[Stage]:
     """A stage, closed again whatever happens."""
-    stage = open_stage(runbook, **params)
+    stage = open_stage(runbook, params)
     try:
         yield stage
     finally:
@@ -184,7 +189,7 @@ def operating(root: Path, *, measured: bool = True) -> Iterator[Operator]:
     ):
         for name, value in network.env.items():
             patch.setenv(name, value)
-        adopt(str(network.site), "development")
+        adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
         secrets = tuple(network.env[name] for name in ("RPP_RPC_TOKEN", "GITHUB_TOKEN"))
         yield Operator(home, secrets, dict(network.env), network, measured)
 
@@ -197,7 +202,7 @@ def issuing(root: Path) -> Iterator[RehearsalNetwork]:
     with practising(root / "network", telemetry=False, sizes=sizes) as (network, patch):
         patch.setitem(playbook.DECLARED, "development", items)
         patch.setitem(playbook.PLAN_BEFORE, "development", items[1])
-        adopt(str(network.site), "development")
+        adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
         yield network
 
 

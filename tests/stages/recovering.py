@@ -79,12 +79,19 @@ class Recovering:
             plan.plan(make_plan)
             found = [e for e in records(plan.folder) if e["kind"] == "plan"]
         digest = found[0]["body"]["digest"]
-        return {**params, "mode": "apply", "approved_plan": digest, "wait": True}
+        return {**params, "mode": "apply", "approved_plan": digest}
 
     def apply(self, stage: str, **given: Any) -> tuple[Verdict, Path]:
         """The stage's changes made."""
-        with self.opened(stage, **{**self.planned(stage), **given}) as opened:
-            return walk(opened, stage), opened.folder
+        given = {**self.planned(stage), **given}
+        for _ in range(10):
+            with self.opened(stage, **given) as opened:
+                verdict, folder = walk(opened, stage), opened.folder
+            if verdict.exit_code != 4:
+                break
+            self.network.operators.settle()
+            given["attempt"] = verdict.attempt
+        return verdict, folder
 
     def recover(self, stage: str, **given: Any) -> tuple[Verdict, Path]:
         """The first item of the stage's recovery: the way back."""
@@ -152,7 +159,7 @@ def fresh(network: RehearsalNetwork, cluster: str, number: int) -> Recovering:
     (artifacts / release).symlink_to(artifacts / "v1.4.0")
     if cluster == "mainnet":
         network.install_candidate()
-    adopt(str(network.site), cluster)
+    adopt(str(network.site), cluster, artifacts=[network.release.previous_artifact])
     return Recovering(network, release)
 
 
@@ -213,7 +220,7 @@ def main() -> int:
         declare(patch)
         patch.setattr(opening, "require_order", lambda *given: None)
         runbook, params = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
-        stage = open_stage(runbook, **params)
+        stage = open_stage(runbook, params)
         print("opened", flush=True)
         pause()
         try:

@@ -15,14 +15,15 @@ import yaml
 from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import mainnet
-from runbook_lib.checks.announce import ITEM, frozen_row
+from runbook_lib.checks.mainnet import ITEM, frozen_row
 from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import Outcome
-from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.sources.tape import read_entries
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_lib.wording import utc
 from runbook_rehearsal.network import RehearsalNetwork
 
+from ..conftest import mutations
 from .conftest import enter, given, opened
 
 
@@ -38,7 +39,7 @@ def network(made: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator
     enter(made, monkeypatch)
     monkeypatch.setitem(playbook.DECLARED, "mainnet", (ITEM,))
     monkeypatch.delitem(playbook.PLAN_BEFORE, "mainnet", raising=False)
-    adopt(str(made.site), "mainnet")
+    adopt(str(made.site), "mainnet", artifacts=[made.release.previous_artifact])
     for board in ("announced.json", "frozen.json"):
         (made.root / board).unlink(missing_ok=True)
     yield made

@@ -160,7 +160,7 @@ class Runner:
 def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
     root = tmp_path_factory.mktemp("ci-example")
     with operating(root, measured=False) as operator:
-        adopt(str(operator.site), "testnet")
+        adopt(str(operator.site), "testnet", artifacts=operator.before)
         (root / "checkout").mkdir()
         yield Runner(operator, root / "checkout")
 

@@ -14,7 +14,7 @@ import pytest
 from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.changes.apply import Change
-from runbook_lib.checks import canary, clean_epochs, testnet
+from runbook_lib.checks import canary, testnet
 from runbook_lib.context import Judge
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
@@ -40,7 +40,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
         patch.setitem(playbook.DECLARED, "canary", (EPOCHS,))
         # The engine that seals the stage before is another test's matter.
         patch.setattr(order, "verify", lambda folder: ([], None))
-        adopt(str(net.site), "testnet")
+        adopt(str(net.site), "testnet", artifacts=[net.release.previous_artifact])
         yield net
 
 
@@ -170,7 +170,7 @@ def test_a_node_that_restarts_alone_breaks_nothing_where_its_power_is_small(
     network.fault("restart-during-soak@testnet")
     try:
         large, _ = epochs(network)
-        monkeypatch.setattr(clean_epochs, "MASS", 0.2)
+        monkeypatch.setattr(canary, "MASS", 0.2)
         small, result = epochs(network)
     finally:
         network.clear("restart-during-soak")

@@ -42,14 +42,14 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
     with practising(root, telemetry=False, sizes=sizes) as (net, patch):
         patch.setitem(playbook.DECLARED, "preflight", (DRIFT,))
         for cluster in set(STAGE_CLUSTERS.values()):
-            adopt(str(net.site), cluster)
+            adopt(str(net.site), cluster, artifacts=[net.release.previous_artifact])
         yield net
 
 
 def opened(network: RehearsalNetwork, stage: str, **changes: str) -> Stage:
     file = network.params["preflight"]
     given = STAGE_PARAMS["preflight"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
-    return open_stage("preflight", **{**given, "stage": stage, **changes})
+    return open_stage("preflight", {**given, "stage": stage, **changes})
 
 
 def judged(stage: Stage) -> CheckResult:
@@ -266,12 +266,12 @@ def taken_over(network: RehearsalNetwork, old: str, new: str) -> Iterator[None]:
     try:
         path.write_text(before.replace(old, new))
         network.fleet.restart("dev-2")
-        adopt(str(network.site), "development")
+        adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
         yield
     finally:
         path.write_text(before)
         network.fleet.restart("dev-2")
-        adopt(str(network.site), "development")
+        adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
 
 
 def test_a_gate_ahead_of_its_profile_is_shown_and_stays(network: RehearsalNetwork) -> None:

@@ -97,7 +97,7 @@ def test_a_killed_run_goes_on_where_it_stopped(
     """
     assert operator.network is not None
     operator.network.reinstall("development")
-    adopt(str(operator.site), "development")
+    adopt(str(operator.site), "development", artifacts=operator.before)
     before = left_in(operator)  # of a run that was killed outright
     release = operator.release()
     attempt = operator.attempt(release)

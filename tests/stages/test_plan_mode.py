@@ -46,7 +46,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
     with practising(root, history_s=2 * 3600.0) as (net, _):
         net.install_candidate()
         for cluster in net.world.clusters:
-            adopt(str(net.site), cluster)
+            adopt(str(net.site), cluster, artifacts=[net.release.previous_artifact])
         yield net
 
 
@@ -54,7 +54,7 @@ def run(network: RehearsalNetwork, runbook: str) -> Stage:
     """Every code cell of a notebook, with the network's parameters and ``mode: plan``."""
     book = notebook.read(notebook.NOTEBOOKS / playbook.NOTEBOOKS[runbook])
     file = network.params.get(runbook, network.params["preflight"])
-    given = parse_yaml(file.read_bytes(), file.name) | {"mode": "plan", "wait": False}
+    given = parse_yaml(file.read_bytes(), file.name) | {"mode": "plan"}
     given |= {"summary": "it was practised", "impact": "blocks came late for a minute"}
     given |= {"mitigations": ["gates are off"], "next_steps": ["find the cause"]}
     known = {one.name for one in notebook.parameters(book)}

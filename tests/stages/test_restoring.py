@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.checks import restoring
+from runbook_lib.checks import recovery
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_rehearsal.faults.table import FAULTS
 from runbook_rehearsal.network import RehearsalNetwork
@@ -23,10 +23,10 @@ STEPS = [
     "keep-aside", "restore", "replay-proofs", "start",
 ]  # fmt: skip
 CHANGES = {
-    "development": restoring.restore_state,
-    "testnet": restoring.storage,
-    "canary": restoring.halt_fallback,
-    "mainnet": restoring.restore,
+    "development": recovery.restore_state,
+    "testnet": recovery.storage,
+    "canary": recovery.halt_fallback,
+    "mainnet": recovery.restore,
 }
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 

@@ -14,16 +14,17 @@ import yaml
 from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import development
-from runbook_lib.checks.soak import soak
+from runbook_lib.checks.testnet import soak
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult
-from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.sources.tape import read_entries
 from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
+from ..conftest import mutations
 from .conftest import given, opened, practising
 
 SOAK = soak.item
@@ -31,7 +32,7 @@ SOAK = soak.item
 
 def deploy(network: RehearsalNetwork) -> None:
     """The development stage as far as the soak needs it: its deploy, applied and passed."""
-    adopt(str(network.site), "development")
+    adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
     file = network.params["development"]
     params = given(network, "development") | parse_yaml(file.read_bytes(), file.name)
     with opened("development", params) as stage:

@@ -18,14 +18,16 @@ from runbook_lib.checks import canary, mainnet, testnet
 from runbook_lib.checks.rollouts import rollout
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence.record import Record
-from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.sources.tape import read_entries
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.chain.templates import node_config
 from runbook_rehearsal.chain.world import profile
+from runbook_rehearsal.files import unpack
 from runbook_rehearsal.network import RehearsalNetwork
 from runbook_rehearsal.promote import Promotion
 from runbook_rehearsal.rehearse import HISTORY_S, take_over
 
+from ..conftest import mutations
 from .conftest import given, opened, practising
 
 FIRST, SECOND = "v1.4.0", "v1.5.0"
@@ -41,7 +43,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
     with practising(root, telemetry=False, sizes=sizes) as (net, _):
         for cluster in ("testnet", "mainnet"):
             finish(net, cluster)
-            adopt(str(net.site), cluster)
+            adopt(str(net.site), cluster, artifacts=[net.release.artifact])
         net.next_release(SECOND)
         net.install_candidate()
         yield net
@@ -54,7 +56,7 @@ def finish(network: RehearsalNetwork, cluster: str) -> None:
         folder = network.world.node_dir(cluster, node.name)
         text = node_config(node, spec, cluster, profile(cluster))
         (folder / "config.toml").write_text(text)
-        (folder / "bin" / "rpp-node").write_bytes(network.release.artifact.read_bytes())
+        (folder / "bin" / "rpp-node").write_bytes(unpack(network.release.artifact))
         network.fleet.restart(node.name)
 
 
