@@ -73,7 +73,7 @@ def test_deploy_is_effective_after_a_restart(
     binary = f"sha256:{hashlib.sha256(unpack(artifact)).hexdigest()}"
     assert json.loads(visitor.command("restart", node="dev-1").stdout)["digest"] == binary
     assert json.loads(visitor.command("version", node="dev-1").stdout) == {
-        "digest": digest,
+        "digest": binary,
         "commit": visitor.network.release.commit,
         "version": "v1.4.0",
     }

@@ -15,7 +15,8 @@ import yaml
 from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import mainnet
-from runbook_lib.checks.mainnet import ITEM, frozen_row
+from runbook_lib.checks.mainnet import ANNOUNCE_ITEM as ITEM
+from runbook_lib.checks.mainnet import frozen_row
 from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import Outcome
 from runbook_lib.sources.tape import read_entries
