@@ -132,6 +132,9 @@ class EmbeddedAlertmanager:
             return JSONResponse(str(error), status_code=400)
         return Response(status_code=200)
 
+    def forget_silences(self) -> None:
+        self._silences.clear()
+
     async def _get_silences(self, request: Request) -> Response:
         found = self._silences.values()
         return JSONResponse([{**each, "status": {"state": _state(each)}} for each in found])

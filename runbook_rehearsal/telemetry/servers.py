@@ -180,6 +180,9 @@ class Embedded:
         self._loopback.close(self._addresses[name])
         self._listening.discard(name)
 
+    def forget_silences(self) -> None:
+        self._alertmanager.forget_silences()
+
     def stop(self) -> None:
         self._stopping.set()
         if self._thread.is_alive():
@@ -278,6 +281,11 @@ class TelemetryServers:
         except BaseException:
             self.stop()
             raise
+
+    def forget_silences(self) -> None:
+        """Drop every silence that the embedded Alertmanager remembers, those that ended as well."""
+        if isinstance(self._backend, Embedded):
+            self._backend.forget_silences()
 
     def stop(self) -> None:
         """End every process, thread and listener."""
