@@ -68,7 +68,7 @@ def _problem(error: SourceError | ParameterError) -> str:
 
 def _trust(context: Context) -> Trust:
     """Whom the site trusts, and by what. Raises SourceError, ParameterError."""
-    from ..sources.rekor import taped
+    from ..sources.rekor import finder
     from ..sources.signatures import Policy
 
     signing, files = context.site.signing, Taped(context.scope)
@@ -83,7 +83,7 @@ def _trust(context: Context) -> Trust:
         root=files.read(project_path(signing.trusted_root)) if signing.trusted_root else b"",
     )
     policy.check()
-    find = taped(context.scope, signing.log)
+    find = finder(lambda asked: context.scope.http([asked])[0], signing.log)
     return Trust(policy, files, find, signing.bundle, signing.signature, signing.certificate)
 
 

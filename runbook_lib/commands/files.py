@@ -61,9 +61,9 @@ def options(verbs: Verbs) -> None:
 
 def verify_artifact(args: argparse.Namespace) -> int:
     """Verify a release artifact against the signer that is named."""
-    from ..sources.artifacts import Request, examine
+    from ..sources.artifacts import examine
     from ..sources.files import Disk
-    from ..sources.rekor import finder
+    from ..sources.rekor import finder, live
     from ..sources.signatures import Material, Policy
 
     given = {name for name in ("bundle", "signature", "certificate", "key") if getattr(args, name)}
@@ -81,16 +81,16 @@ def verify_artifact(args: argparse.Namespace) -> int:
             raise ParameterError(f"{path}: expected a file with content, got an empty one")
         return data
 
-    request = Request(
-        artifact=args.artifact,
-        material=Material(read(args.bundle), read(args.signature), read(args.certificate)),
-        policy=Policy(args.identity, args.issuer, read(args.key), read(args.trusted_root)),
+    found = examine(
+        args.artifact,
+        Material(read(args.bundle), read(args.signature), read(args.certificate)),
+        Policy(args.identity, args.issuer, read(args.key), read(args.trusted_root)),
         provenance=args.provenance,
         sbom=args.sbom,
         commit=args.commit,
-        find=None if args.offline else finder(),
+        find=None if args.offline else finder(live),
     )
-    return tell_rows("verify-artifact", examine(request), args.json, {})
+    return tell_rows("verify-artifact", found, args.json, {})
 
 
 def judge(args: argparse.Namespace) -> int:

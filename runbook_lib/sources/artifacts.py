@@ -223,32 +223,24 @@ class Examination:
         return rows
 
 
-@dataclass(frozen=True)
-class Request:
-    """What the command is asked to verify, and by whose word."""
-
-    artifact: str
-    material: Material
-    policy: Policy
-    provenance: Path | None = None
-    sbom: Path | None = None
-    commit: str = ""
-    find: Find | None = None
-
-
-def examine(request: Request) -> list[Row]:
+def examine(
+    artifact: str,
+    material: Material,
+    policy: Policy,
+    *,
+    provenance: Path | None = None,
+    sbom: Path | None = None,
+    commit: str = "",
+    find: Find | None = None,
+) -> list[Row]:
     """One row per question about an artifact on this disk. Raises ParameterError."""
-    if request.commit and not _COMMIT.fullmatch(request.commit):
-        raise ParameterError(f"commit: expected 40 or 64 hex digits, got {request.commit!r}")
+    if commit and not _COMMIT.fullmatch(commit):
+        raise ParameterError(f"commit: expected 40 or 64 hex digits, got {commit!r}")
     files = Disk()
-    found = Examination(
-        read_artifact(request.artifact, files), Trust(request.policy, files, request.find)
-    )
-    rows = [found.signature(request.material)]
-    if request.provenance is not None:
-        rows += found.provenance(request.provenance)
-    if request.commit:
-        rows.append(found.commit(request.commit))
-    if request.sbom is not None:
-        rows += found.sbom(request.sbom)
-    return rows
+    found = Examination(read_artifact(artifact, files), Trust(policy, files, find))
+    rows = [found.signature(material)]
+    if provenance is not None:
+        rows += found.provenance(provenance)
+    if commit:
+        rows.append(found.commit(commit))
+    return rows + found.sbom(sbom) if sbom is not None else rows

@@ -133,8 +133,8 @@ def _by_key(bundle: Model, digest: bytes, content: Whole | None, policy: Policy)
     check_signature(policy.key, signed.signature, digest, content)
     if material.tlog_entries or not policy.root or trusted_root(policy.root).tlogs:
         raise Unproven(
-            "the signature is the key's, but a log entry of a public key cannot be verified; give the"
-            " detached signature, or a trusted root without logs and a bundle without entries"
+            "the signature is the key's, but a log entry of a public key cannot be verified; publish"
+            " the detached signature in place of the bundle"
         )
     return Signed(policy.signer)
 
@@ -326,7 +326,7 @@ def trusted_root(data: bytes) -> TrustedRoot:
     empty: dict[str, list[Any]] = {"tlogs": [], "certificateAuthorities": [], "ctlogs": []}
     try:
         return TrustedRoot.from_json(json.dumps(empty | parse_object(data, "trusted root")))
-    except ValueError as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise ParameterError(
             f"trusted root: expected sigstore's JSON, got: {said(error)}"
         ) from error

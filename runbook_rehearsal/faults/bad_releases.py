@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from ..files import write_atomically
 from ..layout import IDENTITY, ISSUER
-from ..release.authority import b64
-from ..release.signed import SignedRelease, beside
+from ..signing import SignedRelease, b64, beside
 
 if TYPE_CHECKING:
     from ..network import RehearsalNetwork
-    from .board import Active
+    from .table import Active
 
 OTHER = "0" * 64
 Break = Callable[[SignedRelease], None]

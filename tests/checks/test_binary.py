@@ -20,13 +20,12 @@ from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import ReplayTape, read_entries
-from runbook_rehearsal.faults.bad_releases import BREAKS, OTHER
+from runbook_rehearsal.faults.bad_releases import BREAKS
 from runbook_rehearsal.files import MEMBER, pack
 from runbook_rehearsal.layout import IDENTITY, ISSUER, Release
 from runbook_rehearsal.loopback import Loopback
 from runbook_rehearsal.nodes.fleet import Build
-from runbook_rehearsal.release.authority import SHA256, new_key, pem
-from runbook_rehearsal.release.signed import SignedRelease, beside
+from runbook_rehearsal.signing import SHA256, SignedRelease, beside, new_key, pem
 
 from ..conftest import mutations
 
@@ -225,58 +224,13 @@ MALLORY = IDENTITY.replace("HUBId", "mallory")
 NONE = "expected a readable file, got: No such file or directory"
 
 
-def _missing(what: str, name: str) -> tuple[str, str, str, str]:
-    problem = f"{{root}}/artifacts/v1.4.0/{name}: {NONE}"
-    return "rpp-node", what, "INCONCLUSIVE", problem
-
-
-EXPECTED: dict[str, list[tuple[str, str, str, str]]] = {
-    "artifact-wrong-identity": [
-        ("rpp-node", "signature", "FAIL",
-         f"Certificate's SANs do not match {IDENTITY}; actual SANs: {{'{MALLORY}'}}"),
-        ("rpp-node", "commit", "INCONCLUSIVE",
-         "neither a proven certificate nor a signed provenance names one"),
-    ],
-    "artifact-other-commit": [("rpp-node", "commit", "FAIL", "0" * 40)],
-    "signature-tampered": [
-        ("rpp-node", "signature", "FAIL", "the signature is not this key's over this content"),
-        ("rpp-node", "commit", "INCONCLUSIVE",
-         "neither a proven certificate nor a signed provenance names one"),
-    ],
-    "signature-missing": [
-        ("rpp-node", "signature", "INCONCLUSIVE", UNSIGNED),
-        ("rpp-node", "commit", "INCONCLUSIVE",
-         "neither a proven certificate nor a signed provenance names one"),
-    ],
-    "manifest-wrong-digest": [
-        ("rpp-node", "listed in SHA256SUMS.txt", "FAIL", f"sha256:{OTHER}")
-    ],
-    "manifest-line-missing": [("rpp-node", "listed in SHA256SUMS.txt", "FAIL", "not listed")],
-    "manifest-missing": [_missing("manifest", "SHA256SUMS.txt")],
-    "manifest-unsigned": [("SHA256SUMS.txt", "signature", "INCONCLUSIVE", UNSIGNED)],
-    "provenance-other-subject": [
-        ("rpp-node.intoto.jsonl", "subject", "FAIL", f"sha256:{OTHER}")
-    ],
-    "provenance-missing": [_missing("provenance", "rpp-node.intoto.jsonl")],
-    "provenance-unsigned": [("rpp-node.intoto.jsonl", "signature", "INCONCLUSIVE", UNSIGNED)],
-    "sbom-invalid": [("sbom-rpp-node.json", "CycloneDX schema", "FAIL", "'holiday' is not one of")],
-    "sbom-other-artifact": [("sbom-rpp-node.json", "is about", "FAIL", f"sha256:{OTHER}")],
-    "sbom-missing": [_missing("sbom", "sbom-rpp-node.json")],
-    "sbom-unsigned": [("sbom-rpp-node.json", "signature", "INCONCLUSIVE", UNSIGNED)],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", EXPECTED)
-def test_a_bad_release_is_refused_saying_why(candidate: Candidate, name: str) -> None:
-    """The row in question and those that hang on it, nothing else; no digest is verified."""
+@pytest.mark.parametrize("name", BREAKS)
+def test_of_a_bad_release_no_digest_is_verified(candidate: Candidate, name: str) -> None:
+    """Which row says why, and in which words, is frozen with the outcomes of all faults."""
     BREAKS[name](candidate.signed)
-
     result = candidate.judge()
 
-    root = str(candidate.practice.root)
-    for row, (subject, what, outcome, text) in zip(bad(result), EXPECTED[name], strict=True):
-        assert row[:3] == (subject, what, outcome)
-        assert row[3].startswith(text.replace("{root}", root))
+    assert result.outcome is not Outcome.PASS
     assert result.data["digests"] == {}
 
 
@@ -340,6 +294,10 @@ def test_a_silent_log_is_asked_about_one_file_only(candidate: Candidate) -> None
             {"trusted_root": "{root}/site.yaml"},
             ("site", "signing", "INCONCLUSIVE",
              "trusted root: expected one JSON object, got: Expecting value"),
+        ),
+        (
+            {"trusted_root": None},
+            ("site", "signing", "INCONCLUSIVE", "trusted root: expected sigstore's trusted_root.json"),
         ),
         (
             {"artifacts": {}},

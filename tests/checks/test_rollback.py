@@ -1,28 +1,86 @@
-"""preflight.rollback-assets: everything there, and the previous release."""
+"""preflight.rollback-assets: the previous release, snapshot bundles, and what each node can fetch."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from runbook_lib.changes import manifests
+from runbook_lib.checks import rollback
 from runbook_lib.checks.rollback import rollback_assets
 from runbook_lib.sources.tape import ReplayTape
 
 from .staging import (
     BUILD,
     CANDIDATE,
+    CHUNKS,
     FAIL,
     INCONCLUSIVE,
     ITEM,
+    ONE,
     PASS,
     PREVIOUS,
     TIP,
     Fleet,
     Staging,
+    again,
     sha,
-)
+)  # fmt: skip
+
+Spoil = Callable[[Staging], Any]
+GONE = "expected a readable file, got: No such file or directory"
+NO_ASSET = [(node, "fetchable", "no asset", INCONCLUSIVE) for node in ("dev-1", "dev-2")]
+SEGMENT = {"segment_name": "chunk-0", "size_bytes": 400}
+BLAKE = hashlib.blake2b(CHUNKS["chunk-0"], digest_size=32).hexdigest()
+
+
+def manifest(staging: Staging) -> str:
+    return sha((staging.bundle / "manifest" / "chunks.json").read_bytes())
+
+
+def chunk(number: int, content: bytes | None) -> Spoil:
+    """A chunk of other content, or none."""
+
+    def spoil(staging: Staging) -> None:
+        path = staging.bundle / "chunks" / f"chunk-{number}"
+        path.unlink() if content is None else path.write_bytes(content)
+
+    return spoil
+
+
+def signature(name: str, text: str | None) -> Spoil:
+    """Another signature beside a file of the bundle, or none."""
+
+    def spoil(staging: Staging) -> None:
+        path = staging.bundle / f"{name}.sig"
+        path.unlink() if text is None else path.write_text(text)
+
+    return spoil
+
+
+def bind_another(staging: Staging) -> None:
+    """A manifest that is signed, and not the one that bundle.json names."""
+    path = staging.bundle / "manifest" / "chunks.json"
+    staging.sign(path, path.read_bytes() + b"\n")
+
+
+def prune(staging: Staging, height: int, proof: bytes, checksum: str) -> None:
+    for folder in ("manifests", "proofs"):
+        (staging.bundle / folder).mkdir(exist_ok=True)
+    said = {"block_height": height, "proof_file": f"{height}.bin", "proof_checksum": checksum}
+    (staging.bundle / "manifests" / f"{height:020d}.json").write_text(json.dumps(said))
+    (staging.bundle / "proofs" / f"{height}.bin").write_bytes(proof)
+
+
+def checkpoint(height: int) -> Spoil:
+    said = json.dumps({"plan": {}, "metadata": {"height": height}})
+    return lambda s: (s.bundle / f"snapshot-{height}.json").write_text(said)
 
 
 def test_everything_there_passes_and_is_replayed_from_its_tape(staging: Staging) -> None:
@@ -31,18 +89,10 @@ def test_everything_there_passes_and_is_replayed_from_its_tape(staging: Staging)
     live = rollback_assets(context)
     for path in (staging.release, staging.artifact, *staging.bundle.rglob("*.*")):
         path.unlink()
-    scope = context.scope
-    replay = replace(
-        context,
-        scope=type(scope)(
-            ReplayTape(context.folder / "tape", {ITEM: 1}),
-            scope.outside,
-            ITEM,
-            1,
-            clock=context.site.clock,
-            aliases=scope._aliases,
-        ),
-    )
+    scope, tape = context.scope, ReplayTape(context.folder / "tape", {ITEM: 1})
+    clock, aliases = context.site.clock, scope._aliases
+    replayed = type(scope)(tape, scope.outside, ITEM, 1, clock=clock, aliases=aliases)
+    replay = replace(context, scope=replayed)
     replay.__dict__["fleet"] = Fleet(staging.heights)
 
     assert (live.outcome, live.reason) == (
@@ -53,28 +103,104 @@ def test_everything_there_passes_and_is_replayed_from_its_tape(staging: Staging)
     assert rollback_assets(replay).rows == live.rows
 
 
-@pytest.mark.parametrize(
-    ("content", "observed"),
-    [(CANDIDATE, f"{sha(CANDIDATE)}: the candidate's own"), (b"another", sha(b"another")),
-     (PREVIOUS[:-1], sha(PREVIOUS[:-1]))],
-)  # fmt: skip
-def test_another_file_is_refused(staging: Staging, content: bytes, observed: str) -> None:
-    """The candidate's, another build's, a part of the right one: its digest is named."""
-    staging.release.write_bytes(content)
+FORGED = Ed25519PrivateKey.from_private_bytes(b"x" * 32).sign(b"").hex()
+UNLISTED = "the signature is no listed key's over this content"
+CASES: dict[str, tuple[Spoil, list[tuple[Any, ...]]]] = {
+    # --- the previous release
+    "the candidate is staged": (
+        lambda s: s.release.write_bytes(CANDIDATE),
+        [("release", BUILD, f"{sha(CANDIDATE)}: the candidate's own", FAIL)]),
+    "another build is staged": (
+        lambda s: s.release.write_bytes(b"another"), [("release", BUILD, sha(b"another"), FAIL)]),
+    "it breaks off": (
+        lambda s: s.release.write_bytes(PREVIOUS[:-1]),
+        [("release", BUILD, sha(PREVIOUS[:-1]), FAIL)]),
+    "it is gone": (
+        lambda s: s.release.unlink(), [("release", BUILD, GONE, INCONCLUSIVE), *NO_ASSET]),
+    "its artifact is not known": (
+        lambda s: s.good("dev-2", build=b""),
+        [("dev-2", "artifact of the last good state",
+          "the artifact of its binary is not known; `runbook adopt --artifact FILE` tells it",
+          INCONCLUSIVE), NO_ASSET[1]]),
+    "a third build has none": (
+        lambda s: s.good("dev-2", build=b"a third build"),
+        [("release", "artifact of the last good state of dev-2", sha(PREVIOUS), FAIL)]),
+    # --- snapshots
+    "another chain's": (lambda s: again(s, chain_id="rpp-mainnet"), [(ONE, "chain", "rpp-mainnet", FAIL)]),
+    "too old": (lambda s: again(s, age_h=30.0), [(ONE, "age", 30.0, FAIL)]),
+    "of the future": (
+        lambda s: again(s, age_h=-2.0),
+        [(ONE, "age", "expected an instant of the past, got one 2.0 h ahead", INCONCLUSIVE)]),
+    "ahead of the chain": (lambda s: again(s, height=TIP + 1), [(ONE, "behind the chain", -1, FAIL)]),
+    "far behind the highest node": (
+        lambda s: s.heights.update({"dev-2": TIP + 20_000}),
+        [(ONE, "behind the chain", 20_010, FAIL)]),
+    "a node is silent: it may be the highest": (
+        lambda s: s.heights.update({"dev-2": None}),
+        [("dev-2", "height", "expected an answer, got none", INCONCLUSIVE),
+         (ONE, "behind the chain", "the chain's height is unknown", INCONCLUSIVE)]),
+    "a checkpoint that agrees": (checkpoint(TIP - 10), []),
+    "a checkpoint of another height": (checkpoint(991), [(ONE, "pruning checkpoint", 991, FAIL)]),
+    "a bundle that says nothing could be the newest": (
+        lambda s: [s.back_up("two"), (s.bundle / "bundle.json").unlink()],
+        [(ONE, "chain, height and instant (bundle.json)", GONE, INCONCLUSIVE)]),
+    "fewer than wanted": (
+        lambda s: s.rollback.update(at_least=2), [("snapshots", "snapshot bundles", 1, FAIL)]),
+    "chunks, missing and short": (
+        lambda s: [chunk(0, None)(s), chunk(1, b"one" * 99)(s)],
+        [(ONE, "chunk chunk-0", "missing", FAIL), (ONE, "chunk chunk-1", 297, FAIL)]),
+    "a chunk of other content": (
+        chunk(1, b"eno" * 100), [(ONE, "chunk chunk-1", sha(b"eno" * 100), FAIL)]),
+    "a folder in a chunk's place": (
+        lambda s: [chunk(0, None)(s), (s.bundle / "chunks" / "chunk-0").mkdir()],
+        [(ONE, "chunk chunk-0", "expected a readable file, got: not a regular file", INCONCLUSIVE)]),
+    # --- from where each node is
+    "nothing can be fetched": (
+        lambda s: [s.probe("dev-1", fetchable=[]), s.probe("dev-2", fetchable=[sha(PREVIOUS)])],
+        [("dev-1", "fetchable", f"not release, {ONE}", FAIL),
+         ("dev-2", "fetchable", f"not {ONE}", FAIL)]),
+    "no room, by one byte": (
+        lambda s: s.probe("dev-2", free_bytes=len(PREVIOUS) + 699),
+        [("dev-2", "free space", len(PREVIOUS) + 699, FAIL)]),
+    "room, to the byte": (lambda s: s.probe("dev-2", free_bytes=len(PREVIOUS) + 700), []),
+    "no settings": (
+        lambda s: s.rollback.clear(),
+        [("rollback assets", "settings", "none; set clusters.development.rollback", INCONCLUSIVE)]),
+} | {
+    f"{what} of {name}": (signature(name, text), [(ONE, f"signature of {name}", got, outcome)])
+    for name in ("manifest/chunks.json", "bundle.json")
+    for what, text, got, outcome in (
+        ("a forged signature", FORGED, UNLISTED, FAIL),
+        ("no signature", None, GONE, INCONCLUSIVE),
+        ("an unreadable signature", "no signature",
+         "expected 64 bytes in hex or base64, or VERSION:BASE64, got something else", INCONCLUSIVE),
+    )
+} | {
+    f"a probe's answer: {problem}": (
+        lambda s, answer=answer: (s.root / "probe" / "dev-2").write_text(answer),  # type: ignore[misc]
+        [("dev-2", "fetchable", problem, INCONCLUSIVE)])
+    for answer, problem in (
+        ("", "expected JSON, got: EOF while parsing a value at line 1 column 0"),
+        ('{"node": "dev-1", "fetchable": [], "free_bytes": 1}', "expected 'dev-2', got 'dev-1'"),
+        ('{"node": "dev-2", "fetchable": [], "free_bytes": -1}',
+         "free_bytes: expected greater than or equal to 0, got -1"),
+        ('{"node": "dev-2", "fetchable": ["x"], "free_bytes": 1}',
+         "fetchable.0: expected text matching '^sha256:[0-9a-f]{64}$', got 'x'"),
+    )
+}  # fmt: skip
 
-    assert staging.wrong() == [("release", BUILD, observed, FAIL)]
+
+@pytest.mark.parametrize(("spoil", "wrong"), CASES.values(), ids=CASES)
+def test_what_is_wrong_is_a_row_of_its_own(
+    staging: Staging, spoil: Spoil, wrong: list[tuple[Any, ...]]
+) -> None:
+    """Disproved is FAIL; what is not there, or cannot be read, proves nothing."""
+    spoil(staging)
+
+    assert staging.wrong() == wrong
 
 
-def test_no_archive_is_no_proof(staging: Staging) -> None:
-    """Nor can anybody fetch what is not there."""
-    staging.release.unlink()
-    gone = "expected a readable file, got: No such file or directory"
-
-    assert staging.wrong() == [
-        ("release", BUILD, gone, INCONCLUSIVE),
-        ("dev-1", "fetchable", "no asset", INCONCLUSIVE),
-        ("dev-2", "fetchable", "no asset", INCONCLUSIVE),
-    ]
+# --- the previous release -----------------------------------------------------------------------
 
 
 def test_an_image_must_be_fetchable_by_digest(staging: Staging) -> None:
@@ -82,51 +208,26 @@ def test_an_image_must_be_fetchable_by_digest(staging: Staging) -> None:
     del staging.rollback["release"]
     assert staging.wrong() == []
 
-    manifest = sha((staging.bundle / "manifest/chunks.json").read_bytes())
-    staging.probe("dev-2", fetchable=[manifest])
+    staging.probe("dev-2", fetchable=[manifest(staging)])
     assert staging.wrong() == [("dev-2", "fetchable", f"not image {sha(PREVIOUS)[:19]}", FAIL)]
-
-
-def test_a_good_state_of_an_unknown_artifact_is_no_proof(staging: Staging) -> None:
-    """A cluster that was taken over without the file its binary came in; it says what to do."""
-    staging.good("dev-2", build=b"")
-
-    assert staging.wrong() == [
-        (
-            "dev-2",
-            "artifact of the last good state",
-            "the artifact of its binary is not known; `runbook adopt --artifact FILE` tells it",
-            INCONCLUSIVE,
-        ),
-        ("dev-2", "fetchable", "no asset", INCONCLUSIVE),
-    ]
 
 
 def test_without_a_candidate_nothing_is_told_from_it(staging: Staging) -> None:
     """ "Never the candidate's" needs the candidate."""
     staging.context()
     staging.artifact.unlink()
-    first = staging.wrong()[0]
 
-    assert first[1:] == (
-        "digest of the candidate",
-        "expected a readable file, got: No such file or directory",
-        INCONCLUSIVE,
-    )
+    assert staging.wrong()[0][1:] == ("digest of the candidate", GONE, INCONCLUSIVE)
 
 
-def test_nodes_of_no_good_state_must_be_adopted(staging: Staging, practice: Any) -> None:
+def test_nodes_of_no_good_state_must_be_adopted(staging: Staging) -> None:
     """Where to go back to is nobody's guess."""
     staging.heights["dev-3"] = TIP
     staging.probe("dev-3")
+    text = "none; take development over with `runbook adopt`"
 
     assert staging.wrong() == [
-        (
-            "dev-3",
-            "last good state",
-            "none; take development over with `runbook adopt`",
-            INCONCLUSIVE,
-        ),
+        ("dev-3", "last good state", text, INCONCLUSIVE),
         ("dev-3", "fetchable", "no asset", INCONCLUSIVE),
     ]
 
@@ -136,21 +237,117 @@ def test_a_node_whose_good_build_is_the_candidates_needs_that(staging: Staging) 
     staging.good("dev-2", build=CANDIDATE)
     assert staging.wrong() == []
 
-    staging.probe("dev-2", fetchable=[sha(PREVIOUS), sha((staging.bundle / "manifest/chunks.json").read_bytes())])  # fmt: skip
+    staging.probe("dev-2", fetchable=[sha(PREVIOUS), manifest(staging)])
     assert staging.wrong() == [("dev-2", "fetchable", "not rpp-node", FAIL)]
 
 
-def test_each_good_build_needs_an_archive_of_its_own(staging: Staging) -> None:
-    """One for all is another build for some."""
+def test_each_good_build_has_an_archive_of_its_own(staging: Staging) -> None:
+    """Found by its digest."""
     staging.good("dev-2", build=b"a third build")
-    [(_, what, observed, outcome)] = staging.wrong()
-    assert what == "artifact of the last good state of dev-2"
-    assert (observed, outcome) == (sha(PREVIOUS), FAIL)
-
     staging.rollback["release"] = str(staging.root / "staged" / "{digest}")
-    for build in (PREVIOUS, b"a third build"):
-        (staging.root / "staged" / sha(build)[7:]).write_bytes(build)
     for node, build in (("dev-1", PREVIOUS), ("dev-2", b"a third build")):
-        manifest = sha((staging.bundle / "manifest" / "chunks.json").read_bytes())
-        staging.probe(node, fetchable=[sha(build), manifest])
+        (staging.root / "staged" / sha(build)[7:]).write_bytes(build)
+        staging.probe(node, fetchable=[sha(build), manifest(staging)])
+
     assert staging.wrong() == []
+
+
+# --- snapshots ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"checksum_algorithm": "blake2b", "segments": [{**SEGMENT, "checksum": BLAKE}]},
+        {"segments": [{**SEGMENT, "sha256": sha(CHUNKS["chunk-0"])[7:].upper()}]},
+    ],
+)
+def test_chunks_are_checked_by_either_algorithm(staging: Staging, said: Any) -> None:
+    """And by the older key."""
+    again(staging, manifest=said)
+    assert staging.wrong() == []
+
+    chunk(0, b"ZERO" * 100)(staging)
+    [(_, what, _, outcome)] = staging.wrong()
+    assert (what, outcome) == ("chunk chunk-0", FAIL)
+
+
+def test_pruning_proofs_must_be_whole_and_of_the_past(staging: Staging) -> None:
+    """Where the bundle has them: what the chain's restore would refuse half way is refused here."""
+    prune(staging, 500, b"proof", sha(b"proof")[7:])
+    assert staging.wrong() == []
+
+    prune(staging, 501, b"proof", sha(b"other")[7:])
+    prune(staging, TIP - 9, b"", sha(b"")[7:])
+    (staging.bundle / "proofs" / "500.bin").unlink()
+    assert staging.wrong() == [
+        (ONE, "newest pruning proof", TIP - 9, FAIL),
+        (ONE, "pruning proof 500.bin", GONE, INCONCLUSIVE),
+        (ONE, "pruning proof 501.bin", sha(b"proof"), FAIL),
+    ]
+    (staging.bundle / "manifests" / "notes.txt").touch()
+    problem = "expected a height of 20 digits, got another name"
+    assert staging.wrong() == [(ONE, "pruning data (manifests/notes.txt)", problem, INCONCLUSIVE)]
+
+
+def test_many_damaged_chunks_are_counted(staging: Staging) -> None:
+    """The card stays readable, and the rest still blocks."""
+    rows = [{"segment_name": f"c{n}", "size_bytes": 1, "checksum": "0" * 64} for n in range(50)]
+    again(staging, manifest={"segments": rows})
+    wrong = staging.wrong()
+
+    assert len(wrong) == manifests.SHOWN + 1
+    assert wrong[-1] == (ONE, "further chunks", "30 are not", FAIL)
+
+
+def test_only_the_newest_are_judged_as_many_as_wanted(staging: Staging) -> None:
+    """An old one may rot; when two are wanted it may not; none at all is no data."""
+    staging.back_up("two", height=TIP - 1)
+    chunk(0, None)(staging)
+    assert staging.wrong() == []
+
+    staging.rollback["at_least"] = 2
+    assert staging.wrong() == [(ONE, "chunk chunk-0", "missing", FAIL)]
+
+    staging.rollback["snapshots"] = [str(staging.root / "elsewhere")]
+    assert staging.wrong()[0] == ("elsewhere", "snapshot bundles", "none", INCONCLUSIVE)
+
+
+# --- thresholds and waivers ---------------------------------------------------------------------
+
+
+def test_what_is_expected_names_the_limits(staging: Staging) -> None:
+    """Before any data is read; without settings the key that is missing."""
+    what = "previous release and snapshots are staged, whole, signed and fetchable by every node"
+    assert rollback.expected(staging.context()) == (what, "1 of at most 24 h and 17,280 blocks")
+
+    staging.rollback.clear()
+    missing = "clusters.development.rollback in the site file: missing"
+    assert rollback.expected(staging.context()) == (what, missing)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "never"),
+    [
+        (lambda s: s.release.write_bytes(CANDIDATE), [BUILD]),
+        (lambda s: s.release.write_bytes(b"another"), [BUILD]),
+        (signature("bundle.json", None), ["signature of bundle.json"]),
+        (signature("manifest/chunks.json", "1:" + "A" * 88), ["signature of manifest/chunks.json"]),
+        (bind_another, ["manifest named by bundle.json"]),
+        (chunk(1, b"eno" * 100), ["chunk chunk-1"]),
+        (chunk(1, b"one"), ["chunk chunk-1"]),
+        (lambda s: s.release.unlink(), []),
+        (chunk(0, None), []),
+        (lambda s: s.heights.update({"dev-2": None}), []),
+        (lambda s: s.probe("dev-1", free_bytes=0), []),
+    ],
+)
+def test_a_wrong_signature_or_digest_is_never_waivable(
+    staging: Staging, spoil: Spoil, never: list[str]
+) -> None:
+    """What is merely missing may be accepted, row by row; what is disproved or forged may not."""
+    staging.context()
+    spoil(staging)
+
+    assert staging.wrong()
+    assert staging.never() == never

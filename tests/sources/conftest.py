@@ -23,8 +23,7 @@ from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.signatures import Policy
 from runbook_lib.sources.tape import LiveTape, ReplayTape
 
-from .sigstore_authority import IDENTITY, ISSUER, Authority
-from .verifying import DATA
+from .verifying import DATA, IDENTITY, ISSUER, Authority
 
 Handler = Callable[[httpx.Request], httpx.Response]
 

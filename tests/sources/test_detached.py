@@ -9,17 +9,9 @@ import pytest
 
 from runbook_lib.errors import SourceError
 from runbook_lib.sources.signatures import Find, Material, Policy
-from runbook_rehearsal.release.authority import b64
+from runbook_rehearsal.signing import b64
 
-from .sigstore_authority import (
-    Authority,
-)
-from .verifying import (
-    HEX,
-    SIGNER,
-    Detached,
-    one,
-)
+from .verifying import HEX, SIGNER, Authority, Detached, one
 
 
 def test_a_detached_signature_with_its_log_entry_is_proof(

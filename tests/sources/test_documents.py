@@ -13,22 +13,9 @@ import pytest
 from runbook_lib.errors import ParameterError
 from runbook_lib.outcomes import Row
 from runbook_lib.sources.signatures import Material, Policy
-from runbook_rehearsal.release.authority import SHA256, new_key, pem
+from runbook_rehearsal.signing import SHA256, new_key, pem
 
-from .sigstore_authority import (
-    COMMIT,
-    Authority,
-    statement,
-)
-from .verifying import (
-    DATA,
-    HEX,
-    OTHER,
-    Detached,
-    rows,
-    sbom,
-    write,
-)
+from .verifying import COMMIT, DATA, HEX, OTHER, Authority, Detached, rows, sbom, statement, write
 
 
 def outcomes(found: list[Row]) -> list[tuple[str, str]]:

@@ -12,20 +12,18 @@ from hypothesis import strategies as st
 
 from runbook_lib.errors import ParameterError
 from runbook_lib.sources.signatures import Policy
-from runbook_rehearsal.release.authority import new_key, pem
+from runbook_rehearsal.signing import new_key, pem
 
-from .sigstore_authority import (
-    IDENTITY,
-    ISSUER,
-    Authority,
-    statement,
-)
 from .verifying import (
     DATA,
     HEX,
+    IDENTITY,
+    ISSUER,
+    Authority,
     one,
     rows,
     sbom,
+    statement,
     tamper,
     write,
 )

@@ -13,10 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 
 from runbook_lib.errors import ParameterError
 from runbook_lib.sources.signatures import Material, Policy
-from runbook_rehearsal.release.authority import SHA256, b64, new_key, pem
+from runbook_rehearsal.signing import SHA256, b64, new_key, pem
 
-from .sigstore_authority import Authority, envelope, statement
-from .verifying import DATA, HEX, ROOT, one
+from .verifying import DATA, HEX, ROOT, Authority, envelope, one, statement
 
 NO_LOGS = json.dumps({"mediaType": ROOT}).encode()
 NO_LOG_ENTRY = "the signature is the key's, but a log entry of a public key cannot be verified"

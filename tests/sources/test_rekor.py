@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.errors import SourceError
-from runbook_lib.sources.rekor import finder
+from runbook_lib.sources.rekor import finder, live
 
 Serve = Callable[[Callable[[BaseHTTPRequestHandler], None]], str]
 
@@ -42,7 +42,7 @@ def test_an_entry_or_none(serve: Serve, status: int, body: bytes, found: object)
     asked: list[Any] = []
     url = serve(answering(status, body, asked))
 
-    assert finder()(f"{url}/", {"kind": "hashedrekord"}) == found
+    assert finder(live)(f"{url}/", {"kind": "hashedrekord"}) == found
     assert asked == [("/api/v1/log/entries/retrieve", {"entries": [{"kind": "hashedrekord"}]})]
 
 
@@ -61,7 +61,7 @@ def test_another_answer_is_an_error(serve: Serve, status: int, body: bytes, prob
     """Of the source, naming the log."""
     url = serve(answering(status, body, []))
     with pytest.raises(SourceError) as caught:
-        finder()(url, {})
+        finder(live)(url, {})
 
     assert str(caught.value).startswith(f"{url}: {problem}")
 
@@ -69,4 +69,4 @@ def test_another_answer_is_an_error(serve: Serve, status: int, body: bytes, prob
 def test_a_log_that_is_down_is_an_error() -> None:
     """Nothing listens on the discard port."""
     with pytest.raises(SourceError, match=r"expected the log's answer, got ConnectError"):
-        finder()("http://127.0.0.1:9", {})
+        finder(live)("http://127.0.0.1:9", {})

@@ -9,18 +9,7 @@ import pytest
 
 from runbook_lib import cli
 
-from .sigstore_authority import (
-    COMMIT,
-    IDENTITY,
-    ISSUER,
-    Authority,
-)
-from .verifying import (
-    DATA,
-    HEX,
-    OTHER,
-    Detached,
-)
+from .verifying import COMMIT, DATA, HEX, IDENTITY, ISSUER, OTHER, Authority, Detached
 
 
 class Shell:
@@ -83,6 +72,7 @@ WHO = ("--identity", IDENTITY, "--issuer", ISSUER, "--trusted-root", "root", "--
         (("--artifact", "sha256:12", "--bundle", "bundle", *WHO), 3),
         (("--artifact", "node", "--bundle", "bundle"), 3),
         (("--artifact", "node", "--bundle", "bundle", "--identity", IDENTITY), 3),
+        (("--artifact", "node", "--bundle", "bundle", *WHO[:4], "--offline"), 3),
         (("--artifact", "node", "--bundle", "bundle", "--issuer", ISSUER), 3),
         (("--artifact", "node", "--bundle", "bundle", "--key", "pem", *WHO), 3),
         (("--artifact", "node", "--bundle", "bundle", "--key", "junk"), 3),

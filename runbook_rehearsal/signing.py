@@ -1,7 +1,12 @@
-"""A throwaway signing authority: CA, certificate log and transparency log, with its trusted root.
+"""The release as the chain's pipeline publishes it, signed by a throwaway authority.
 
-Written from the formats' own specifications (RFC 6962, signed notes, Rekor entries, sigstore's
-bundle), not from the code that verifies them. Its keys live as long as its process.
+``Authority`` is CA, certificate log and transparency log, with its trusted root: written from the
+formats' own specifications (RFC 6962, signed notes, Rekor entries, sigstore's bundle), not from the
+code that verifies them. Its keys live as long as its process.
+
+Beside the artifact lie its provenance and SBOM, and the release's checksums; each of them and the
+artifact itself has a detached signature and certificate, whose log entry only the transparency log
+knows: a listener that answers ``POST /api/v1/log/entries/retrieve`` as Rekor does.
 """
 
 from __future__ import annotations
@@ -12,15 +17,28 @@ import json
 import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives import hashes as digests
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
-SHA256 = ec.ECDSA(hashes.SHA256())
+from .faults.table import FaultBoard
+from .files import write_atomically
+from .layout import IDENTITY, ISSUER, Release
+from .loopback import Address, Loopback
+
+_SIGNS = (True, False, False, False, False, False, False, False, False)
+_ISSUES = (False, False, False, False, False, True, True, False, False)
+"""Key usages, in the order of RFC 5280: digital signatures; certificates and revocations."""
+SHA256 = ec.ECDSA(digests.SHA256())
 Json = dict[str, Any]
 
 
@@ -75,9 +93,9 @@ class Authority:
             .not_valid_before(self._signed - timedelta(days=30))
             .not_valid_after(self._signed + timedelta(days=3000))
             .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-            .add_extension(_usage(signs_certificates=True), critical=True)
+            .add_extension(x509.KeyUsage(*_ISSUES), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-            .sign(self.ca_key, hashes.SHA256())
+            .sign(self.ca_key, digests.SHA256())
         )
 
     @property
@@ -116,6 +134,9 @@ class Authority:
 
     def certificate(self, key: Any, identity: str, issuer: str, commit: str) -> x509.Certificate:
         """Ten minutes long, with a signed certificate timestamp of the certificate log."""
+        who = x509.UniformResourceIdentifier(identity)
+        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.ca_key.public_key())
+        der_commit = b"\x0c" + bytes([len(commit)]) + commit.encode()
         builder = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([]))
@@ -124,27 +145,19 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(self._signed - timedelta(minutes=5))
             .not_valid_after(self._signed + timedelta(minutes=5))
-            .add_extension(
-                x509.SubjectAlternativeName([x509.UniformResourceIdentifier(identity)]),
-                critical=True,
-            )
-            .add_extension(_usage(), critical=True)
+            .add_extension(x509.SubjectAlternativeName([who]), critical=True)
+            .add_extension(x509.KeyUsage(*_SIGNS), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.ca_key.public_key()),
-                critical=False,
-            )
+            .add_extension(signer, critical=False)
             .add_extension(_fulcio("1.1", issuer.encode()), critical=False)
             .add_extension(_fulcio("1.3", commit.encode()), critical=False)
-            .add_extension(
-                _fulcio("1.13", b"\x0c" + bytes([len(commit)]) + commit.encode()), critical=False
-            )
+            .add_extension(_fulcio("1.13", der_commit), critical=False)
         )
-        unlogged = builder.sign(self.ca_key, hashes.SHA256())
+        unlogged = builder.sign(self.ca_key, digests.SHA256())
         timestamp = self._timestamp(unlogged.tbs_certificate_bytes)
         oid = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")
         extension = x509.UnrecognizedExtension(oid, timestamp)
-        return builder.add_extension(extension, critical=False).sign(self.ca_key, hashes.SHA256())
+        return builder.add_extension(extension, critical=False).sign(self.ca_key, digests.SHA256())
 
     def _timestamp(self, tbs: bytes) -> bytes:
         """RFC 6962 section 3.2 and 3.3: the list of one timestamp as a DER octet string."""
@@ -200,7 +213,7 @@ class Authority:
 
 def hashedrekord(verifier: bytes, signature: bytes, data: bytes) -> Json:
     return {
-        "data": {"hash": _hash(data)},
+        "data": {"hash": {"algorithm": "sha256", "value": hashlib.sha256(data).hexdigest()}},
         "signature": {"content": b64(signature), "publicKey": {"content": b64(verifier)}},
     }
 
@@ -228,10 +241,6 @@ def v1_answer(entry: Json) -> Json:
     }
 
 
-def _hash(data: bytes) -> Json:
-    return {"algorithm": "sha256", "value": hashlib.sha256(data).hexdigest()}
-
-
 def _key_id(key: Any) -> bytes:
     return hashlib.sha256(der(key)).digest()
 
@@ -245,15 +254,118 @@ def _fulcio(number: str, value: bytes) -> x509.UnrecognizedExtension:
     return x509.UnrecognizedExtension(oid, value)
 
 
-def _usage(*, signs_certificates: bool = False) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        encipher_only=False,
-        decipher_only=False,
-    )
+class SignedRelease:
+    """A release's artifact, what lies beside it, and the log of its signatures."""
+
+    def __init__(self, release: Release, faults: FaultBoard, loopback: Loopback) -> None:
+        self._about(release)
+        self._faults, self._loopback = faults, loopback
+        self._entries: dict[tuple[str, str], Json] = {}
+        self._address: Address = ("127.0.0.1", 0)
+        self.open_log()
+        self.authority = Authority(datetime.now(UTC), self.log)
+
+    def _about(self, release: Release) -> None:
+        self.artifact, self.commit = release.artifact, release.commit
+        folder, name = self.artifact.parent, self.artifact.name
+        self.manifest = folder / "SHA256SUMS.txt"
+        self.provenance = folder / f"{name}.intoto.jsonl"
+        self.sbom = folder / f"sbom-{name.partition('.')[0]}.json"
+
+    @property
+    def log(self) -> str:
+        """The log's URL."""
+        return f"http://{self._address[0]}:{self._address[1]}"
+
+    def open_log(self) -> None:
+        routes = [Route("/api/v1/log/entries/retrieve", self._retrieve, methods=["POST"])]
+        self._address = self._loopback.listen(Starlette(routes=routes), *self._address)
+
+    def close_log(self) -> None:
+        self._loopback.close(self._address)
+
+    # --- what is published ----------------------------------------------------------------------
+
+    def publish(self, trusted_root: Path) -> None:
+        """Write and sign everything, and what a verifier must be told to trust."""
+        trusted_root.parent.mkdir(parents=True, exist_ok=True)
+        trusted_root.write_bytes(self.authority.root)
+        self._publish()
+
+    def publish_next(self, release: Release) -> None:
+        """The same for a later release, by the same authority; what was signed stays so."""
+        self._about(release)
+        self._publish()
+
+    def _publish(self) -> None:
+        self.sign(self.artifact)
+        self.write_provenance(self.digest(self.artifact))
+        self.write_sbom()
+        self.write_manifest({path.name: self.digest(path) for path in (self.artifact, self.sbom)})
+
+    @staticmethod
+    def digest(path: Path) -> str:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    def write_manifest(self, digests: dict[str, str]) -> None:
+        """Checksums by file name, under the paths of the build."""
+        lines = [f"{digest}  dist/artifacts/{name}\n" for name, digest in sorted(digests.items())]
+        self._write(self.manifest, "".join(lines))
+
+    def write_provenance(self, digest: str) -> None:
+        """A statement as the pipeline writes it: about that sha256, with no commit in it."""
+        kind = "https://slsa.dev/provenance/v1"
+        build = {"buildType": f"{kind}#generic", "externalParameters": {}, "internalParameters": {},
+                 "resolvedDependencies": []}  # fmt: skip
+        run = {"builder": {"id": IDENTITY}, "metadata": {"invocationId": "1/1"}}
+        statement = {
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{"name": self.artifact.name, "digest": {"sha256": digest}}],
+            "predicateType": kind,
+            "predicate": {"buildDefinition": build, "runDetails": run},
+        }
+        self._write(self.provenance, json.dumps(statement, indent=2) + "\n")
+
+    def write_sbom(self, digest: str = "", kind: str = "application") -> None:
+        """What the artifact is made of, by default about the artifact itself."""
+        content = digest or self.digest(self.artifact)
+        hashes = [{"alg": "SHA-256", "content": content}]
+        document = {
+            "bomFormat": "CycloneDX",
+            "specVersion": "1.5",
+            "version": 1,
+            "metadata": {"component": {"type": kind, "name": "rpp-node", "hashes": hashes}},
+            "components": [{"type": "library", "name": "tokio", "version": "1.43.0"}],
+        }
+        self._write(self.sbom, json.dumps(document, indent=2) + "\n")
+
+    def sign(self, path: Path, **certificate: str) -> None:
+        """Sign a file as cosign leaves it: base64 of the signature, and of the certificate."""
+        who = {"identity": IDENTITY, "issuer": ISSUER, "commit": self.commit, **certificate}
+        data = path.read_bytes()
+        made = self.authority.detach(data, **who)
+        key = (hashlib.sha256(data).hexdigest(), b64(made.signature))
+        self._entries[key] = v1_answer(made.entry)
+        signature, pem = beside(path)
+        write_atomically(signature, b64(made.signature) + "\n")
+        write_atomically(pem, base64.b64encode(made.certificate))
+
+    def _write(self, path: Path, text: str) -> None:
+        write_atomically(path, text)
+        self.sign(path)
+
+    async def _retrieve(self, request: Request) -> Response:
+        """The entries that hold a digest and a signature; of unknown ones, none."""
+        try:
+            (asked,) = json.loads(await request.body())["entries"]
+            spec = asked["spec"]
+            key = (spec["data"]["hash"]["value"], spec["signature"]["content"])
+        except (ValueError, KeyError, TypeError):
+            return JSONResponse({"code": 400, "message": "expected one proposed entry"}, 400)
+        known = key in self._entries and not self._faults.is_on("log-entry-missing")
+        return JSONResponse([self._entries[key]] if known else [])
+
+
+def beside(path: Path) -> tuple[Path, Path]:
+    """Where a file's detached signature and certificate lie."""
+    return path.with_name(f"{path.name}.sig"), path.with_name(f"{path.name}.pem")
