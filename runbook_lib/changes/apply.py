@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..context import Context
-from ..errors import SourceError
+from ..errors import SourceError, SourceRefused
 from ..evidence import outbox
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..sources.process import Ended
@@ -194,6 +194,17 @@ def failed_row(step: Step, ended: Ended) -> Row:
     if ended.code is None:
         return unknown_row(step.node, step.name, step.expected, text)
     return check_row(step.node, step.name, step.expected, text, ok=False)
+
+
+def asked(ask: Callable[[], object], more: str = "") -> Ended:
+    """A request to the forge as a step ends: 1 where it was refused, no code where nobody knows."""
+    try:
+        ask()
+    except SourceRefused as refused:
+        return Ended(1, b"", b"", refused.problem.partition(", got ")[2] + more)
+    except SourceError as error:
+        return Ended(None, b"", b"", error.problem + more)
+    return Ended(0, b"", b"")
 
 
 def all_pass(rows: list[Row]) -> bool:

@@ -151,21 +151,16 @@ def _dropped(
         known = ", ".join(plan.nodes)
         raise ParameterError(f"{where}.node: expected one of {known}, got {drop.node!r}")
     digest = drop.digest(plan.digest, session.params.release, session.stage)
-    others = _by_another(session, scope, digest, drop.approval, where)
-    return {
-        "node": drop.node,
-        "reason": drop.reason,
-        "digest": digest,
-        "plan": plan.digest,
-        "approved_by": [one.account for one in others] or [session.operator],
-        "self_approved": not others,
-    }
+    by, _ = _by_another(session, scope, digest, drop.approval, where)
+    return {"node": drop.node, "reason": drop.reason, "plan": plan.digest, **by}
 
 
 def _by_another(
     session: Session, scope: Scope, digest: str, file: str, where: str
-) -> tuple[Word, ...]:
-    """What others approved ``digest``; empty where a lone operator may. Raises ParameterError."""
+) -> tuple[dict[str, object], list[str]]:
+    """Who else approved ``digest``, a lone operator where that may be, and where. Raises
+    ParameterError.
+    """
     params = session.params
     try:
         given = approvals(
@@ -180,7 +175,9 @@ def _by_another(
             f" got {'only their own' if given else 'none'}; comment `approve {digest}` in the"
             " release issue"
         )
-    return others
+    accounts = [one.account for one in others] or [session.operator]
+    by = {"digest": digest, "approved_by": accounts, "self_approved": not others}
+    return by, [one.grounds for one in others]
 
 
 def _accepted(session: Session, scope: Scope, waiver: Waiver, where: str) -> dict[str, object]:
@@ -190,14 +187,12 @@ def _accepted(session: Session, scope: Scope, waiver: Waiver, where: str) -> dic
     if parse_instant(waiver.expires) <= scope.now():
         raise ParameterError(f"{where}.expires: expected an instant to come, got {waiver.expires}")
     digest = waiver.digest(params.release, stage)
-    by_others = _by_another(session, scope, digest, waiver.approval, where)
+    by, grounds = _by_another(session, scope, digest, waiver.approval, where)
     return {
         **waiver.model_dump(mode="json", exclude={"approval"}),
         "expires": parse_instant(waiver.expires).isoformat(),
-        "digest": digest,
-        "approved_by": [one.account for one in by_others] or [session.operator],
-        "self_approved": not by_others,
-        "grounds": [one.grounds for one in by_others],
+        **by,
+        "grounds": grounds,
     }
 
 

@@ -18,11 +18,11 @@ from typing import Any, Literal
 from ..canonical import canonical
 from ..canonical import digest as digest_of
 from ..context import Context
-from ..errors import RunbookError, SourceError, SourceRefused
+from ..errors import RunbookError, SourceError
 from ..evidence import incidents, outbox
 from ..evidence.comment import code, plain
 from ..evidence.incidents import Incident, open_incident
-from ..evidence.posts import Found, Report, digest, find, read_back, write
+from ..evidence.posts import Report, digest, find, read_back, write
 from ..evidence.record import Entry
 from ..files import replace_file
 from ..markup import visible
@@ -34,7 +34,7 @@ from ..sources import notices
 from ..sources.process import Ended
 from ..sources.words import Heard
 from ..wording import utc
-from .apply import Applier, Step, keep, later, waits, was_kept
+from .apply import Applier, Step, asked, keep, later, waits, was_kept
 from .approvals import hear, in_force
 from .incident_facts import NOTHING, Facts, collect, one_line, render, said
 
@@ -251,7 +251,12 @@ def _file(context: Context, applier: Applier, found: Incident, report: Report) -
     name = f"{kind}-{digest(report.body).removeprefix('sha256:')[:12]}"
     applier.settle(lambda step: bool(made) and step.startswith(name))
     # By its try: one that was done, and does not stand there any more, is done anew.
-    step = _filing(context, there, report.body, f"{name}-{context.scope.number}", made)
+    name, more = f"{name}-{context.scope.number}", f"; {later(context)}"
+
+    def run(lock: int, outputs: Path) -> Ended:
+        return asked(lambda: made.append(write(there, report.body).number), more)
+
+    step = Step("forge", name, run, expected="filed")
     if not made and not applier.step(step):
         keep(context, kind, document, None)
         return [applier.rows.pop()]  # the step's own
@@ -269,20 +274,6 @@ def _file(context: Context, applier: Applier, found: Incident, report: Report) -
 
 def _secret(context: Context, report: Report) -> str:
     return "yes" if context.scope.outside.redactor.found_in(report.body.encode()) else ""
-
-
-def _filing(context: Context, there: Found, body: str, name: str, made: list[int]) -> Step:
-    def run(lock: int, outputs: Path) -> Ended:
-        try:
-            made.append(write(there, body).number)
-        except SourceRefused as refused:
-            said = refused.problem.partition(", got ")[2]
-            return Ended(1, b"", b"", f"{said}; {later(context)}")
-        except SourceError as error:
-            return Ended(None, b"", b"", f"{error.problem}; {later(context)}")
-        return Ended(0, b"", b"")
-
-    return Step("forge", name, run, expected="filed")
 
 
 # --- the council ----------------------------------------------------------------------------------

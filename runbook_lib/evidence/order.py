@@ -128,7 +128,37 @@ class Earlier(Model):
 
 def find_earlier(store: Store, release: str, commit: str, stage: str, source: str) -> Earlier:
     """The attempt that must permit ``stage``, from the store itself. KeyError for the first."""
-    return _find(store, release, commit, BEFORE[stage], source)
+    before = BEFORE[stage]
+    try:
+        attempts = store.attempts(release)
+        store.check_heads(attempts)
+        applied = [
+            attempt
+            for attempt in attempts
+            if attempt.stage == before
+            and store.opened(attempt)["mode"] == "apply"
+            and store.opened(attempt)["source"] in (source, "live", "rehearsal")
+        ]
+        if applied:
+            return _judged(store, applied[-1], commit, source)
+        got = "expected an attempt that applied and passed, got none yet"
+        return Earlier(stage=before, problem=got)
+    except RunbookError as error:
+        return Earlier(stage=before, problem=str(error))
+
+
+def _judged(store: Store, attempt: Attempt, commit: str, source: str) -> Earlier:
+    found, manifest = verdict(attempt.record.entries()), attempt.folder / MANIFEST
+    return Earlier(
+        stage=attempt.stage,
+        attempt=attempt.number,
+        name=attempt.name,
+        head=attempt.record.head,
+        manifest=digest_file(manifest) if manifest.is_file() else "",
+        outcome=found.outcome.value,
+        ended=found.ended.isoformat(),
+        problem=_problem(store, attempt, found, commit, source),
+    )
 
 
 def permitted(
@@ -166,46 +196,8 @@ def effect(entries: Sequence[Entry], item: str) -> datetime:
     return max(instants)
 
 
-def _find(store: Store, release: str, commit: str, stage: str, source: str) -> Earlier:
-    try:
-        attempts = store.attempts(release)
-        store.check_heads(attempts)
-        applied = [
-            attempt
-            for attempt in attempts
-            if attempt.stage == stage
-            and store.opened(attempt)["mode"] == "apply"
-            and store.opened(attempt)["source"] in (source, "live", "rehearsal")
-        ]
-        if not applied:
-            got = "an attempt that applied and passed, got none yet"
-            return Earlier(stage=stage, problem=f"expected {got}")
-        return _judged(store, applied[-1], commit, source)
-    except RunbookError as error:
-        return Earlier(stage=stage, problem=str(error))
-
-
-def _judged(store: Store, attempt: Attempt, commit: str, source: str) -> Earlier:
-    entries, opened = attempt.record.entries(), store.opened(attempt)
-    found = verdict(entries)
-    manifest = attempt.folder / MANIFEST
-    told = Earlier(
-        stage=attempt.stage,
-        attempt=attempt.number,
-        name=attempt.name,
-        head=attempt.record.head,
-        manifest=digest_file(manifest) if manifest.is_file() else "",
-        outcome=found.outcome.value,
-        ended=found.ended.isoformat(),
-    )
-    return told.model_copy(
-        update={"problem": _problem(store, attempt, opened, found, commit, source)}
-    )
-
-
-def _problem(
-    store: Store, attempt: Attempt, opened: dict[str, str], found: Verdict, commit: str, source: str
-) -> str:
+def _problem(store: Store, attempt: Attempt, found: Verdict, commit: str, source: str) -> str:
+    opened = store.opened(attempt)
     if opened["source"] != source:
         return f"expected attempt {attempt.number} made {source}, got it made {opened['source']}"
     if opened["commit"] != commit:
