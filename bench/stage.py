@@ -53,7 +53,7 @@ def main() -> None:
         bare_notebook(root / "bare.ipynb", cells)
         with RehearsalNetwork(root / "network", servers="embedded") as network:
             os.environ.update(network.env)
-            adopt(str(network.site), "development")
+            adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
             bare = [str(BIN / "papermill"), str(root / "bare.ipynb"), str(root / "out.ipynb")]
             stage = [
                 str(BIN / "runbook"),

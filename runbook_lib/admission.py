@@ -8,7 +8,7 @@ import stat
 
 from . import playbook
 from .errors import ParameterError, StoreError
-from .evidence.blocking import blocking
+from .evidence.incidents import blocking
 from .evidence.order import BEFORE, find_earlier
 from .evidence.store import Store
 from .params import StageParams

@@ -14,8 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from .commands import evidence, files, running, site, status
-from .commands.printing import print_json
-from .commands.verbs import Parser, Verbs, parameter_options
+from .commands.printing import Parser, Verbs, parameter_options, print_json
 from .errors import RunbookError
 from .playbook import STAGES
 
@@ -76,10 +75,8 @@ def _recover_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--reason", default="", help="break-glass: why without an approval")
     made.add_argument("-o", "--output", type=Path, help="also write the executed notebook here")
     made.add_argument(
-        "--import", dest="imported", type=Path, metavar="KIT", help="a recovery kit that was used"
+        "--kit", type=Path, metavar="DIR", help="a recovery kit that was used: keep its journal"
     )
-    made.add_argument("--no-store", action="store_true", help="the store is gone: work in --kit")
-    made.add_argument("--kit", type=Path, help="the recovery kit that stands in for the store")
 
 
 def _recover(args: argparse.Namespace) -> int:

@@ -211,17 +211,8 @@ class Context:
         if by := self.undone():
             raise Stopped(f"stopped: recovery {by}")
 
-    def wait_until(self, due: datetime, what: str) -> bool:
-        """Wait for ``due`` if the parameters say so; whether it has come."""
-        if self.now >= due:
-            return True
-        if not self.params.wait:
-            return False
-        self.hold_until(due, what)
-        return True
-
     def hold_until(self, due: datetime, what: str) -> None:
-        """Wait for ``due`` whatever the parameters say, and judge from then on."""
+        """Wait the few minutes until ``due``, and judge from then on."""
         clock, begun = self.site.clock, self.now
         total = (due - begun).total_seconds()
         with progress(f"waiting for {what}", total, live=self.scope.live) as advance:

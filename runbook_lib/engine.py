@@ -43,7 +43,6 @@ from .verdicts import ExitCode, Verdict
 CELL_LIMIT_S = 2 * 3600
 RUN_LIMIT_S = 6 * 3600
 PUBLISH_LIMIT_S = 300
-WAITING_LIMIT_S = 80 * 3600  # with `wait: true` a stage sits out windows of up to 48 h
 
 
 class Finished(SystemExit):
@@ -71,7 +70,6 @@ class Run:
 
     stage: str
     params: Mapping[str, Any]
-    wait: bool
     redactor: Redactor
 
 
@@ -138,14 +136,13 @@ def prepare(nb: Any, output_path: str | None) -> Run:
         raise NotebookError(f"notebook: expected one of {', '.join(NOTEBOOKS)}, got {stage!r}")
     given = nb.metadata.get("papermill", {}).get("parameters", {})
     where = os.environ.get("RUNBOOK_PARAMS_FILE") or f"{stage} parameters"
-    notebook.check_passed(nb, given, where)
-    notebook.require_ours(nb, stage, NOTEBOOKS[stage])
     values = {p.name: p.default for p in notebook.parameters(nb)} | dict(given)
     params = stage_params(stage, values, where)
+    notebook.require_ours(nb, stage, NOTEBOOKS[stage])
     if os.environ.get("RUNBOOK_REPLAY") or not params.site:
         _require_replay_asked(stage)
-        return Run(stage, values, False, Redactor())
-    return Run(stage, values, params.wait, Redactor(read_site(params.site).secret_names()))
+        return Run(stage, values, Redactor())
+    return Run(stage, values, Redactor(read_site(params.site).secret_names()))
 
 
 def _require_replay_asked(stage: str) -> None:
@@ -161,7 +158,7 @@ def _require_replay_asked(stage: str) -> None:
 def _limits(run: Run, kwargs: dict[str, Any]) -> dict[str, Any]:
     limits = dict(kwargs)
     if limits.get("execution_timeout") is None:
-        limits["execution_timeout"] = WAITING_LIMIT_S if run.wait else CELL_LIMIT_S
+        limits["execution_timeout"] = CELL_LIMIT_S
     # A kernel that ignores a polite shutdown would hold up the verdict by seconds.
     limits.setdefault("shutdown_kernel", "immediate")
     # The kernel warns of TCP at each start; it listens on loopback, behind a key of its own.
@@ -182,12 +179,11 @@ class _TooLong(KeyboardInterrupt):
 
 def _execute(run: Run, execute: Any) -> list[str]:
     """Run the cells; what went wrong beside their own errors, in words."""
-    limit = WAITING_LIMIT_S if run.wait else RUN_LIMIT_S
     try:
-        with _signals(limit):
+        with _signals(RUN_LIMIT_S):
             execute()
     except _TooLong:
-        return [f"run: expected an end within {limit} s, got none; it was stopped"]
+        return [f"run: expected an end within {RUN_LIMIT_S} s, got none; it was stopped"]
     except KeyboardInterrupt:
         return ["run: it was cancelled before its end"]
     except SystemExit as left:

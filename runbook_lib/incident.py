@@ -20,8 +20,8 @@ from .canonical import digest
 from .commands.printing import print_json
 from .errors import ParameterError, StoreError
 from .evidence import incidents
-from .evidence.blocking import blocking
 from .evidence.incident_file import Incident
+from .evidence.incidents import blocking
 from .evidence.store import Store
 from .verdicts import ExitCode
 from .wording import utc
@@ -130,7 +130,7 @@ class Step:
         return self._add("signed-off", body, after="closed")
 
     def _ratify(self) -> Incident | None:
-        from .changes.council import count_votes, decision
+        from .changes.convening import count_votes, decision
 
         one, wanted = self.one, self.one.to_ratify
         if one.break_glass is None:
@@ -143,7 +143,7 @@ class Step:
         return self._add("decision", body)
 
     def _heard(self, scope: Scope, wanted: str) -> Any:
-        from .changes.council import hear_all
+        from .changes.convening import hear_all
 
         args, one = self.args, self.one
         issues = [args.issue, int(one.opened.get("issue", 0)), *one.filed]

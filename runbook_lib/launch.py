@@ -35,7 +35,7 @@ def run_stage(
 ) -> Any:
     """Run ``stage`` through the engine; its Report.
 
-    ``shown`` is told of each item as it ends, ``told`` each line that a watch says meanwhile.
+    ``shown`` is told of each item as it ends, ``told`` each line that it says meanwhile.
     """
     # Python's way to say "not installed", 2 s less: a parser for formats that no notebook's schema has.
     # Only here, in a command's process: kernels check the links of SBOMs by it.

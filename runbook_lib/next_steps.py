@@ -6,8 +6,8 @@ import shlex
 from pathlib import Path
 
 from . import display, playbook
-from .changes.wayback import FOLDER, laid_ready
-from .evidence.posting import plan_digest
+from .changes.kit import FOLDER, laid_ready
+from .evidence.comment import plan_digest
 from .evidence.record import Record
 from .outcomes import Outcome
 from .params import STAGE_PARAMS

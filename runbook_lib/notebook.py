@@ -1,7 +1,7 @@
 """Our notebooks as files: their parameters read with ``ast``, their code known by digest.
 
 papermill's own parameter inference is a regular expression that loses ``dict(...)`` and several
-lines; a misspelt or mistyped parameter only warns there. Here both are errors before a cell runs.
+lines, and a misspelt parameter only warns there.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .canonical import digest
-from .errors import NotebookError, ParameterError
+from .errors import NotebookError
 from .strict import PROJECT
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -22,15 +22,6 @@ DIGESTS = NOTEBOOKS / "digests.json"
 PARAMETERS, INJECTED, ENFORCE, VERDICT = "parameters", "injected-parameters", "enforce", "verdict"
 VERDICT_SOURCE = "# The verdict, written by the engine after the run."
 FORBIDDEN_TAGS = frozenset({"raises-exception", "skip-execution", "nbval-skip"})
-_TYPES: dict[str, tuple[type, ...]] = {
-    "str": (str,),
-    "int": (int,),
-    "float": (float, int),
-    "bool": (bool,),
-    "list": (list,),
-    "dict": (dict,),
-}
-
 Cell = Mapping[str, Any]
 Notebook = Mapping[str, Any]
 
@@ -96,53 +87,15 @@ def parameters(notebook: Notebook) -> list[Parameter]:
     return found
 
 
-def passed_to_open(notebook: Notebook) -> list[str]:
-    """Names passed as ``name=name`` to ``open_stage``. Raises NotebookError for anything else."""
-    for cell in code_cells(notebook):
-        for node in ast.walk(_parse(source(cell))):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) == "open_stage":
-                return [_keyword(word) for word in node.keywords]
-    raise NotebookError("notebook: expected a cell that calls open_stage, got none")
-
-
-def _keyword(word: ast.keyword) -> str:
-    if word.arg is None or not isinstance(word.value, ast.Name) or word.value.id != word.arg:
-        raise NotebookError(
-            f"open_stage: expected every parameter as name=name, got `{ast.unparse(word)}`"
-        )
-    return word.arg
-
-
 def stage_of(notebook: Notebook) -> str:
     """The stage the notebook opens. Raises NotebookError."""
     for cell in code_cells(notebook):
         for node in ast.walk(_parse(source(cell))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "open_stage":
                 match node.args:
-                    case [ast.Constant(value=str(stage))]:
+                    case [ast.Constant(value=str(stage)), _]:
                         return stage
-    raise NotebookError('notebook: expected open_stage("STAGE", ...), got none')
-
-
-def check_passed(notebook: Notebook, given: Mapping[str, Any], where: str) -> None:
-    """Passed parameters exist and have the right type. Raises ParameterError listing all problems."""
-    known = {parameter.name: parameter for parameter in parameters(notebook)}
-    problems = []
-    for name, value in given.items():
-        if name not in known:
-            problems.append(
-                f"{where}: {name}: expected one of {', '.join(known)}; check its spelling"
-            )
-        elif not _is(value, known[name].type):
-            problems.append(f"{where}: {name}: expected {known[name].type}, got {value!r}")
-    if problems:
-        raise ParameterError(problems)
-
-
-def _is(value: Any, kind: str) -> bool:
-    if isinstance(value, bool) and kind != "bool":
-        return False
-    return isinstance(value, _TYPES.get(kind, ()))
+    raise NotebookError('notebook: expected open_stage("STAGE", globals()), got none')
 
 
 def code_digest(notebook: Notebook) -> str:
@@ -195,13 +148,6 @@ def require_ours(notebook: Notebook, stage: str, expected: str) -> None:
     forbidden = sorted({tag for cell in notebook["cells"] for tag in tags(cell)} & FORBIDDEN_TAGS)
     if forbidden:
         raise NotebookError(f"notebook: expected no cell tagged {', '.join(forbidden)}, got one")
-    names = [parameter.name for parameter in parameters(notebook)]
-    passed = passed_to_open(notebook)
-    if names != passed:
-        odd = sorted(set(names) ^ set(passed)) or ["their order"]
-        raise NotebookError(
-            f"open_stage: expected the parameters cell's names in its order, got: {', '.join(odd)}"
-        )
     known = known_digests().get(expected)
     found = code_digest(notebook)
     if known != found:

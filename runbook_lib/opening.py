@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import yaml
@@ -31,19 +32,23 @@ from .sources.tape import LiveTape
 from .strict import project_path
 
 
-def check_names(stage: str, given: Mapping[str, Any]) -> None:
-    """Every parameter passed, none misspelt. Raises ParameterError listing all that are not."""
-    known = set(STAGE_PARAMS[stage].model_fields)
+def taken(stage: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of ``stage`` out of a notebook's names. Raises ParameterError listing problems.
+
+    A name that differs from a parameter's by a letter or two was meant to be it.
+    """
+    known = STAGE_PARAMS[stage].model_fields
     problems = [
-        f"open_stage: {name}: expected no such keyword; {stage} has {', '.join(sorted(known))}"
-        for name in sorted(set(given) - known)
+        f"parameters cell: {name}: expected a value, got none; run the cell first"
+        for name in known
+        if name not in namespace
     ]
-    problems += [
-        f"open_stage: {name}: expected it passed as {name}={name}, got nothing"
-        for name in sorted(known - set(given))
-    ]
+    for name in namespace:
+        if name not in known and (near := get_close_matches(name, known, n=1, cutoff=0.85)):
+            problems.append(f"parameters cell: {name}: expected no such name; write {near[0]}")
     if problems:
         raise ParameterError(problems)
+    return {name: namespace[name] for name in known}
 
 
 def open_live(stage: str, given: Mapping[str, Any]) -> Session:
@@ -170,8 +175,7 @@ def _create(store: Store, stage: str, params: StageParams, site: Site, operator:
         },
         whatever=bool(undoes),
     )
-    given = {**params.fixed(), "wait": params.wait}
-    text = yaml.safe_dump(given, sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(params.fixed(), sort_keys=False, allow_unicode=True)
     replace_file(attempt.folder / PARAMETERS, text)
     return attempt
 

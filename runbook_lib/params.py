@@ -18,7 +18,6 @@ VOLATILE = frozenset(
         "approved_plan",
         "approvals",
         "attempt",
-        "wait",
         "waivers",
         "drops",
         "retry_reason",
@@ -34,7 +33,7 @@ VOLATILE = frozenset(
 """Parameters that are not intent: left out of the policy digest."""
 
 PER_TRY = frozenset(
-    {"wait", "waivers", "drops", "retry_reason", "as_of"}
+    {"waivers", "drops", "retry_reason", "as_of"}
     | {"takeover_minutes", "summary", "impact", "mitigations", "next_steps"}
 )
 """Parameters a try may change; an attempt fixes all others."""
@@ -58,7 +57,6 @@ class StageParams(Strict):
     issue: int = Field(default=0, ge=0)
     attempt: int = Field(default=0, ge=0)
     as_of: Instant = ""
-    wait: bool = False
     retry_reason: str = ""
     waivers: list[Waiver] = []
     valid_for_minutes: float = Field(default=_VALID_FOR, gt=0, le=_VALID_FOR)

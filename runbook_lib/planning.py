@@ -8,7 +8,7 @@ from . import display
 from .canonical import canonical
 from .changes.approvals import accept_drops
 from .changes.approved import Ruling, needs_approval, rule
-from .changes.back_plan import ruling as ruling_back
+from .changes.back import ruling as ruling_back
 from .changes.plan import Plan
 from .changes.power import margin_facts
 from .context import Context

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from . import kit_store, kits
+from .canonical import digest_bytes
+from .changes.kit_script import JOURNAL
 from .commands.printing import print_line, print_standing
 from .commands.running import read_parameters, tell
 from .errors import ParameterError
 from .evidence.standing import verdict
-from .evidence.store import Attempt, Store
+from .evidence.store import Store
 from .evidence.undoing import what_to_undo
+from .files import replace_file
+from .opening import prepare_attempt
 from .params import STAGE_PARAMS, RecoveryParams, StageParams, stage_params
 from .site import read_site
 from .verdicts import ExitCode
 
 GOES_ON = "the recovery goes on"
-NOT_ITS = frozenset({"mode", "attempt", "as_of", "wait", "waivers", "retry_reason"})
+NOT_ITS = frozenset({"mode", "attempt", "as_of", "waivers", "retry_reason"})
 """Parameters of an apply that mean something else to its recovery."""
+LONGEST_JOURNAL = 1_000_000
 
 
 def recover(args: argparse.Namespace) -> int:
@@ -27,20 +32,9 @@ def recover(args: argparse.Namespace) -> int:
     from .launch import run_stage
 
     runbook = f"{args.stage}_recovery"
-    if args.no_store != (args.kit is not None) or (args.no_store and args.imported):
-        raise ParameterError("recover: expected --no-store with --kit KIT, or --import KIT alone")
-    if args.no_store:
-        found, _ = read_parameters(args)
-        args.raw += [("site", str(kit_store.without_store(args.stage, args.kit, found)))]
     params, where = parameters(args)
-    refused: tuple[str, ...] = ()
-    if args.imported is not None:
-        brought = kits.bring_in(args.stage, args.imported, params, where)
-        params["attempt"], refused = brought.attempt.number, brought.refused
-        said = [f"imported {brought.added} entries into {brought.attempt.name}", *refused]
-        sys.stderr.write("\n".join([*said, ""]))
-        params |= {key: value for key, value in _fixed(brought.attempt).items() if key != "site"}
-        params.setdefault("retry_reason", GOES_ON)
+    if args.kit is not None:
+        params["attempt"] = attach_journal(args.kit, runbook, params, where)
     report = run_stage(
         runbook,
         params,
@@ -49,13 +43,29 @@ def recover(args: argparse.Namespace) -> int:
         shown=None if args.json else print_standing,
         told=None if args.json else print_line,
     )
-    code = tell(report, as_json=args.json)
-    return code or (int(ExitCode.INCONCLUSIVE) if refused else 0)
+    return tell(report, as_json=args.json)
 
 
-def _fixed(attempt: Attempt) -> dict[str, Any]:
-    """The parameters that an attempt was opened with."""
-    return dict(attempt.record.entries()[0].body["params"])
+def attach_journal(kit: Path, runbook: str, params: Mapping[str, Any], where: str) -> int:
+    """Keep the journal of a recovery kit that was used as a file of the recovery's attempt.
+
+    It is neither parsed nor believed: the recovery reads every node back. Returns the attempt's
+    number. Raises ParameterError for a kit that has no readable journal.
+    """
+    try:
+        with (kit / JOURNAL).open("rb") as file:
+            journal = file.read(LONGEST_JOURNAL + 1)
+    except OSError as error:
+        raise ParameterError(f"--kit: {kit / JOURNAL}: cannot be read: {error.strerror}") from error
+    if len(journal) > LONGEST_JOURNAL:
+        raise ParameterError(f"--kit: {kit / JOURNAL}: expected at most {LONGEST_JOURNAL} bytes")
+    attempt, digest = prepare_attempt(runbook, params, where), digest_bytes(journal)
+    path = attempt.folder / "kit" / f"journal-{digest.removeprefix('sha256:')[:12]}.tsv"
+    path.parent.mkdir(exist_ok=True)
+    replace_file(path, journal)
+    about = {"kit": kit.resolve().name, "file": f"kit/{path.name}", "digest": digest}
+    attempt.record.append("attached", about)
+    return attempt.number
 
 
 def parameters(args: argparse.Namespace) -> tuple[dict[str, Any], str]:

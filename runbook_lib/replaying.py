@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zipfile
 from pathlib import Path
 
 from .errors import RecordDamaged, StoreError
-from .evidence.record import Record
+from .evidence.record import Entry, parse
 from .evidence.store import Store
 from .params import stage_params
 from .session import OPEN, VERSION, Session, hand_over, last_tries, run_kind
 from .site import Site, parse_site
+from .sources.local import Folder
+from .sources.local import recorded as read
 from .sources.redact import Redactor
 from .sources.scope import Outside
 from .sources.tape import ReplayTape, read_body, read_entries
@@ -23,9 +26,9 @@ from .strict import PROJECT
 RECORDINGS = PROJECT / "notebooks" / "recordings"
 
 
-def open_replay(stage: str, folder: Path) -> Session:
+def open_replay(stage: str, folder: Folder) -> Session:
     """Replay a recorded attempt into a store that goes away with the session."""
-    recorded = Record(folder / "record.jsonl").entries()
+    recorded = _entries(folder)
     if not recorded or recorded[0].kind != "opened" or recorded[0].body.get("stage") != stage:
         raise RecordDamaged(f"{folder.name}: expected the record of a {stage} attempt, got none")
     opened = recorded[0].body
@@ -65,7 +68,14 @@ def open_replay(stage: str, folder: Path) -> Session:
     return session
 
 
-def recorded_site(folder: Path, path: str) -> Site:
+def _entries(folder: Folder) -> list[Entry]:
+    try:
+        return parse(read(folder / "record.jsonl"), "record.jsonl")[0]
+    except FileNotFoundError:
+        return []
+
+
+def recorded_site(folder: Folder, path: str) -> Site:
     """The site file as an attempt's tape holds it. Raises RecordDamaged."""
     for entry in read_entries(folder / "tape"):
         if entry.item == OPEN and entry.key.startswith("READ "):
@@ -73,9 +83,14 @@ def recorded_site(folder: Path, path: str) -> Site:
     raise RecordDamaged(f"{folder.name}: tape: expected the site file, got none")
 
 
-def recording(stage: str) -> Path:
-    """The recording that ships with us. Raises StoreError when it is not there."""
-    folder = RECORDINGS / stage
-    if not (folder / "record.jsonl").exists():
-        raise StoreError(f"{stage}: expected a shipped recording, got none; run `make notebooks`")
-    return folder
+def recording(stage: str) -> zipfile.Path:
+    """The recording that ships with us, read in place. Raises StoreError, RecordDamaged."""
+    archive = RECORDINGS / f"{stage}.zip"
+    try:
+        return zipfile.Path(archive)
+    except FileNotFoundError:
+        raise StoreError(
+            f"{stage}: expected a shipped recording, got none; run `make recording`"
+        ) from None
+    except zipfile.BadZipFile as error:
+        raise RecordDamaged(f"{archive.name}: expected an archive, got: {error}") from error

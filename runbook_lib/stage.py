@@ -8,20 +8,21 @@ it are PASS or waived, and those whose truth ages are younger than ``valid_for``
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from . import display, wording
 from .changes.apply import Change
 from .changes.approvals import accept_waivers
 from .changes.plan import Plan
-from .comparison import Compare, Comparison
 from .context import Context, Judge
-from .errors import SourceError, StageRefused
+from .errors import ParameterError, SourceError, StageRefused
 from .evidence import standing as standings
+from .files import replace_file
 from .next_steps import refusal, verdict_card
-from .opening import check_names, open_live
+from .opening import open_live, taken
 from .outcomes import Value
 from .planning import PLAN, make_plan, next_plan, recorded_plan, show_plan
 from .replaying import open_replay, recording
@@ -29,6 +30,11 @@ from .session import Session
 from .tries import Tries
 from .under_lock import apply_change, plan_change
 from .verdicts import ExitCode, Verdict
+
+if TYPE_CHECKING:
+    from .metrics.compare import Windows
+    from .metrics.plots import Drawn
+
 
 EXPECT = "stage.expect"
 
@@ -49,13 +55,13 @@ class Draw(Protocol):
     def __call__(self, context: Context) -> tuple[bytes, str, dict[str, Any]] | None: ...
 
 
-def open_stage(stage: str, /, **given: Any) -> Stage:
-    """Open ``stage`` with every parameter of its notebook passed as ``name=name``.
+def open_stage(stage: str, namespace: Mapping[str, Any], /) -> Stage:
+    """Open ``stage`` with the parameters that its notebook's ``globals()`` hold.
 
     Without a site the recording that ships with us is replayed: nothing outside is asked, nothing
     changed. Raises ParameterError for a wrong, missing or misspelt parameter.
     """
-    check_names(stage, given)
+    given = taken(stage, namespace)
     replayed = os.environ.get("RUNBOOK_REPLAY")
     if replayed:
         session = open_replay(stage, Path(replayed))
@@ -158,3 +164,62 @@ class Stage:
         """A recorded recovery must not be taken for one that is under way."""
         recorded = self._session.replay and self._session.recovery
         return display.marked(card, wording.RECORDING) if recorded else card
+
+
+# --- Two windows side by side: a table, and the same as figures. It is shown, and judges no ---
+
+
+class Compare(Protocol):
+    """Compares two windows metric by metric. Raises SourceError where there is nothing to compare."""
+
+    __name__: str
+
+    def __call__(self, context: Context) -> Windows: ...
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison shows: a table, and the same as figures: ``overview`` and ``plot``."""
+
+    card: display.Card
+    folder: Path
+    windows: Windows | None = None
+
+    @classmethod
+    def of(cls, compare: Compare, context: Context) -> Comparison:
+        """What ``compare`` finds; its figures are kept in the attempt as well."""
+        folder = context.folder / "figures"
+        try:
+            windows = compare(context)
+        except SourceError as error:
+            card = display.table_card("Nothing to compare with", ("why",), [(str(error),)])
+            return cls(card, folder)
+        columns = ("metric", "change", "interval", "tolerance", "outcome", "reason")
+        rows = [one.row() for one in windows.compared]
+        return cls(display.table_card("Now against before", columns, rows), folder, windows)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
+        return self.card._repr_mimebundle_()
+
+    def overview(self) -> display.Card:
+        """All metrics on one axis, each against its tolerance; without a comparison, why not."""
+        return self._figure("overview", lambda windows: windows.overview())
+
+    def plot(self, family: str = "") -> display.Card:
+        """Each metric, or each of a family, over time and as judged; without a comparison, why not.
+
+        Raises ParameterError for a family that no compared metric is of.
+        """
+        if family and self.windows is not None and family not in self.windows.families:
+            known = ", ".join(self.windows.families) or "none"
+            raise ParameterError(f"plot: family: expected one of {known}, got {family}")
+        name = f"comparison-{family}" if family else "comparison"
+        return self._figure(name, lambda windows: windows.figure(family))
+
+    def _figure(self, name: str, draw: Callable[[Windows], Drawn]) -> display.Card:
+        if self.windows is None or not self.windows.compared:
+            return self.card
+        png, text, data = draw(self.windows)
+        self.folder.mkdir(exist_ok=True)
+        replace_file(self.folder / f"{name}.png", png)
+        return display.figure_card(png, text, data)

@@ -9,7 +9,6 @@ from pydantic import Field, model_validator
 from . import playbook
 from .canonical import digest
 from .fields import Instant
-from .outcomes import Outcome
 from .strict import Strict
 
 
@@ -42,10 +41,6 @@ class Waiver(Strict):
         """What an approval quotes: the whole waiver, bound to one release and stage."""
         body = self.model_dump(exclude={"approval"})
         return digest({"waiver": body, "release": release, "stage": stage})
-
-    @property
-    def waived_outcome(self) -> Outcome:
-        return Outcome(self.outcome)
 
 
 class Drop(Strict):

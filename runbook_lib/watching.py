@@ -8,13 +8,10 @@ one is recorded. Its questions lie on the attempt's tape under a name of their o
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime
 
 from .admission import find_operator, require_shared
-from .checks.engaging import deadline
-from .checks.rounds import Watching
-from .checks.watch import ITEM
-from .checks.watchrows import line
+from .checks.watch import ITEM, Watching, line
 from .context import Context
 from .errors import SourceError, StoreError
 from .evidence.record import Entry
@@ -32,16 +29,16 @@ from .verdicts import ExitCode, Standing
 
 STAGE = "mainnet"
 LOOK = f"{ITEM}/look"
-POLL = timedelta(seconds=15)
 
 
 @dataclass(frozen=True)
 class Looked:
-    """What a look came to; ``line`` is the status line."""
+    """What a look came to; ``line`` is the status line, ``due`` when to look again, if ever."""
 
     attempt: Attempt
     standing: Standing
     line: str
+    due: datetime | None = None
 
     @property
     def exit_code(self) -> ExitCode:
@@ -55,8 +52,7 @@ class Looked:
 def look(site_path: str, release: str) -> Looked:
     """Look once at the newest applied mainnet attempt of a release.
 
-    An anomaly that is new is not left before it is acknowledged or escalated. Raises StoreError when
-    there is no such attempt, or nothing in it to watch yet.
+    Raises StoreError when there is no such attempt, or nothing in it to watch yet.
     """
     site = read_site(site_path)
     store = Store(site.store_path)
@@ -110,26 +106,23 @@ def _require_reached(attempt: Attempt, entries: list[Entry]) -> None:
 
 
 def _params(entries: list[Entry]) -> StageParams:
-    """Those of the attempt, and of its last session what a try may change; never waiting."""
+    """Those of the attempt, and of its last session what a try may change."""
     sessions = [entry.body["params"] for entry in entries if entry.kind == "session"]
     values = {**entries[0].body["params"], **(sessions[-1] if sessions else {})}
-    return stage_params(STAGE, {**values, "wait": False, "as_of": ""}, "recorded parameters")
+    return stage_params(STAGE, {**values, "as_of": ""}, "recorded parameters")
 
 
 def _look(session: Session) -> Looked:
     context = replace(context_of(session, LOOK, _claim(session)), item=ITEM)
-    said = "no look yet"
+    said, due = "no look yet", None
     try:
         watching = Watching(context)
         rows = watching.look(judge=False)
-        while due := deadline(context, watching.log):
-            context.hold_until(min(due, context.now + POLL), "an acknowledgement")
-            rows = watching.look(judge=False)
-        said = line(watching)
+        said, due = line(watching), watching.due()
     except SourceError as error:
         rows = [unknown_row(error.source, "readable", "an answer", error.problem)]
     session.tape.sync()
-    return Looked(session.attempt, _standing(session, context, rows), said)
+    return Looked(session.attempt, _standing(session, context, rows), said, due)
 
 
 def _claim(session: Session) -> int:

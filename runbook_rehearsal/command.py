@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from runbook_lib.commands.verbs import Verbs
+from runbook_lib.commands.printing import Verbs
 from runbook_lib.playbook import NOTEBOOKS, STAGES
 
 

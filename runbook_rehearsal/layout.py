@@ -329,7 +329,7 @@ def _preflight(world: World, release: Release) -> dict[str, Any]:
 
 def _development(world: World, release: Release) -> dict[str, Any]:
     before = release.previous.version
-    stage = {"mode": "apply", "previous_release": before, "baseline_hours": 1.0, "wait": True}
+    stage = {"mode": "apply", "previous_release": before, "baseline_hours": 1.0}
     return {**_common(world, release), **stage}
 
 
@@ -339,7 +339,7 @@ def rollout(
     """Parameters of testnet, canary and mainnet, for a change window."""
     window = {"window_start": start.isoformat(), "window_end": end.isoformat()}
     stage = {"mode": "plan", "previous_release": release.previous.version, "minutes_per_node": 5.0,
-             "wait": True, "baseline_hours": 18.0}  # fmt: skip
+             "baseline_hours": 18.0}  # fmt: skip
     return {**_common(world, release), **stage, **window, **more}
 
 

@@ -8,6 +8,7 @@ recovery comes once the stage has changed its nodes; then the stage is taken bac
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -15,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from runbook_lib.errors import RunbookError
-from runbook_lib.evidence.posting import plan_digest
+from runbook_lib.evidence.comment import plan_digest
 from runbook_lib.evidence.record import Record
-from runbook_lib.kit_store import without_store
 from runbook_lib.launch import Shown, run_stage
 from runbook_lib.outcomes import Outcome
 from runbook_lib.playbook import DECLARED, SOAK, STAGES
+from runbook_lib.recover import attach_journal
 from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import ExitCode
 
@@ -158,9 +159,9 @@ class Promotion:
             "previous_release": layout.PREVIOUS,
             **TOLD,
         }
-        if not (self.network.root / "store").exists():  # the kit stands in for it
-            kit = max(self.network.root.glob(f"kits/{self.release}-{stage}-*"))
-            params["site"] = str(without_store(stage, kit, params))
+        if not (self.network.root / "store").exists():
+            kit = self._by_kit(stage)
+            params["attempt"] = attach_journal(kit, f"{stage}_recovery", params, "rehearsal")
         self.tell(f"{stage}: recovering")
         runs = [self._run(f"{stage}_recovery", params)]
         while runs[-1].report.exit_code in OPEN and len(runs) < TRIES:
@@ -169,6 +170,22 @@ class Promotion:
             attempt = runs[-1].report.verdict.attempt
             runs.append(self._run(f"{stage}_recovery", {**params, "attempt": attempt}))
         return runs
+
+    def _by_kit(self, stage: str) -> Path:
+        """The kit's script takes the nodes back; then the store comes back. The kit's folder.
+
+        Raises RunbookError where the script leaves a node behind.
+        """
+        kit = max(self.network.root.glob(f"kits/{self.release}-{stage}-*"))
+        self.tell(f"{stage}: the store is gone; {kit.name}/recover.sh takes the nodes back")
+        ended = subprocess.run(
+            ["/bin/sh", kit / "recover.sh"], capture_output=True, text=True, check=False
+        )
+        if ended.returncode != 0:
+            raise RunbookError(f"{kit}/recover.sh: expected exit 0, got {ended.stdout[-500:]}")
+        self.network.clear("store-gone")
+        self.tell(f"{stage}: the store is back")
+        return kit
 
     def _faults(self, stage: str, *, late: bool) -> list[str]:
         mine = (fault for fault in self.faults if fault.partition("@")[2].split("/")[0] == stage)
@@ -185,7 +202,7 @@ class Promotion:
         file = self.network.params["development"]
         params = parse_yaml(file.read_bytes(), file.name) | {"release": self.release}
         self.tell("development: running the notebook headless")
-        return [self._run("development", params, str(file))]
+        return self._apply("development", params, str(file))
 
     def _rollout(self, stage: str) -> list[Carried]:
         start, end = self._window(stage)
@@ -208,9 +225,9 @@ class Promotion:
         apply = {**params, "mode": "apply", "approved_plan": digest}
         return [planned, *self._apply(stage, apply)]
 
-    def _apply(self, stage: str, params: Mapping[str, Any]) -> list[Carried]:
+    def _apply(self, stage: str, params: Mapping[str, Any], file: str = "") -> list[Carried]:
         """The apply run, and where only time was missing, the runs that go on with it."""
-        runs = [self._run(stage, params)]
+        runs = [self._run(stage, params, file)]
         while runs[-1].report.exit_code == ExitCode.WAITING and len(runs) < RETURNS:
             verdict = runs[-1].report.verdict
             left = (verdict.return_at - self._now()).total_seconds()
@@ -221,7 +238,7 @@ class Promotion:
                 if late and not any(fault.partition("@")[0] in HALTS for fault in late):
                     return runs  # what is rehearsed is the way back, whatever becomes of the stage
             self.network.fast_forward(max(left, 0.0) + 1.0)
-            runs.append(self._run(stage, {**params, "attempt": verdict.attempt}))
+            runs.append(self._run(stage, {**params, "attempt": verdict.attempt}, file))
         return runs
 
     def _window(self, stage: str) -> tuple[datetime, datetime]:

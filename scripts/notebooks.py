@@ -63,7 +63,7 @@ def main() -> int:
 
 
 def recorded(runbook: str) -> bool:
-    return (RECORDINGS / runbook / "record.jsonl").is_file()
+    return (RECORDINGS / f"{runbook}.zip").is_file()
 
 
 def write_digests() -> None:

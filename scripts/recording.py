@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from runbook_lib.launch import run_stage
 from runbook_lib.playbook import NOTEBOOKS
 from runbook_lib.replaying import RECORDINGS
 from runbook_lib.strict import PROJECT, parse_yaml
+from runbook_lib.verdicts import ExitCode
 from runbook_rehearsal.network import RehearsalNetwork
 from runbook_rehearsal.promote import Promotion
 from runbook_rehearsal.rehearse import HISTORY_S, take_over
@@ -31,16 +33,19 @@ def main() -> int:
     shutil.rmtree(ROOT, ignore_errors=True)
     with RehearsalNetwork(ROOT, seed=1, servers="embedded") as network:
         os.environ.update(network.env)
-        adopt(str(network.site), "development")
+        adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
         before = "v1.3.9"  # a build of its own name, which passed through the stage
         params = {**read(network, "development"), "baseline_hours": HOURS}
         params["previous_release"] = before
         shutil.copytree(ROOT / "artifacts" / params["release"], ROOT / "artifacts" / before)
-        record("development", {**params, "release": before, "previous_release": ""})
+        record(network, "development", {**params, "release": before, "previous_release": ""})
         network.reinstall("development")
-        adopt(str(network.site), "development")
-        ship(playbook.PREFLIGHT, record(playbook.PREFLIGHT, read(network, playbook.PREFLIGHT)))
-        ship("development", record("development", params))
+        adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
+        ship(
+            playbook.PREFLIGHT,
+            record(network, playbook.PREFLIGHT, read(network, playbook.PREFLIGHT)),
+        )
+        ship("development", record(network, "development", params))
     carried()
     return 0
 
@@ -84,20 +89,26 @@ def blocking(report: Any) -> str:
     return "; ".join([*report.problems, *(f"{item.item}: {item.reason}" for item in items)])
 
 
-def record(stage: str, params: Mapping[str, Any]) -> Path:
-    """The folder of a run that passed."""
+def record(network: RehearsalNetwork, stage: str, params: Mapping[str, Any]) -> Path:
+    """The folder of a run that passed, continued once its windows are over."""
     report = run_stage(stage, dict(params))
-    if report.exit_code != 0 or report.folder is None:
+    while report.exit_code == ExitCode.WAITING and report.verdict is not None:
+        left = report.verdict.return_at.timestamp() - network.world.clock.now()
+        network.fast_forward(max(left, 0.0) + 1.0)
+        report = run_stage(stage, {**params, "attempt": report.verdict.attempt})
+    if report.exit_code != ExitCode.PASSED or report.folder is None:
         raise SystemExit(f"{stage}: expected a passing run, got: {blocking(report)}")
     return Path(report.folder)
 
 
 def ship(stage: str, folder: Path) -> None:
-    """Keep a run as the recording its notebook replays."""
-    target = RECORDINGS / stage
-    shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(folder / "tape", target / "tape")
-    shutil.copy(folder / "record.jsonl", target)
+    """Keep a run as the archive its notebook replays; the same files make the same bytes."""
+    RECORDINGS.mkdir(exist_ok=True)
+    with zipfile.ZipFile(RECORDINGS / f"{stage}.zip", "w", zipfile.ZIP_LZMA) as archive:
+        for path in [folder / "record.jsonl", *sorted((folder / "tape").rglob("*"))]:
+            if path.is_file():
+                named = zipfile.ZipInfo(str(path.relative_to(folder)))
+                archive.writestr(named, path.read_bytes(), zipfile.ZIP_LZMA)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,20 +26,25 @@ from runbook_lib.changes.apply import Applier, Change, Step
 from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
 from runbook_lib.changes.state import NodeState
 from runbook_lib.context import Context, Judge, judges
-from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.record import Entry
+from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row
 from runbook_lib.params import DevelopmentParams
 from runbook_lib.sources.tape import Entry as TapeEntry
-from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.sources.tape import read_entries
 from runbook_lib.stage import Stage
 from runbook_lib.waivers import Waiver
 
 # A first example pays for imports, and machines are shared: time is no property to test here.
 settings.register_profile("runbooks", deadline=None)
 settings.load_profile("runbooks")
+
+
+def mutations(entries: Iterable[TapeEntry]) -> list[TapeEntry]:
+    """The entries of a tape that changed the world."""
+    return [entry for entry in entries if entry.purpose == "change"]
 
 
 LONG = ("net", "stages", "browser", "notebooks", "rehearsal")
@@ -284,7 +289,7 @@ class Practice:
     # --- a stage --------------------------------------------------------------------------------
 
     def open(self, **changes: Any) -> Stage:
-        stage = open_stage("development", **{**self.params, **changes})
+        stage = open_stage("development", {**self.params, **changes})
         self._open.append(stage)
         return stage
 

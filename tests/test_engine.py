@@ -25,8 +25,8 @@ def ran(source: str, count: int | None, error: str = "") -> Any:
     return cell
 
 
-def run(wait: bool = False) -> engine.Run:
-    return engine.Run("development", {}, wait, Redactor())
+def run() -> engine.Run:
+    return engine.Run("development", {}, Redactor())
 
 
 def test_cells_that_ran_in_order_are_no_problem() -> None:
@@ -64,9 +64,8 @@ def test_execution_counts_say_what_did_not_run(cells: list[Any], problems: list[
 
 
 def test_a_cell_has_a_limit_unless_a_caller_sets_another() -> None:
-    """A stage that sits out its windows has a longer one."""
+    """No cell waits for longer than minutes."""
     assert engine._limits(run(), {})["execution_timeout"] == 2 * 3600
-    assert engine._limits(run(wait=True), {})["execution_timeout"] == 80 * 3600
     assert engine._limits(run(), {"execution_timeout": 5})["execution_timeout"] == 5
     assert engine._limits(run(), {})["shutdown_kernel"] == "immediate"
 

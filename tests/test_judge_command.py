@@ -1,31 +1,51 @@
-"""``runbook judge``: outcome as exit code, one document with ``--json``, usage errors by name."""
+"""``runbook judge``: outcome as exit code, one document with ``--json``, wrong files by name."""
 
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
+from pyarrow import parquet
 
 from runbook_lib import cli
+from runbook_lib.errors import ParameterError
+from runbook_lib.metrics.judge_files import judge_files
+from runbook_lib.outcomes import Outcome
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-def write(path: Path, seed: int, level: float = 1.0, points: int = 240) -> str:
-    """White noise around ``level`` at a step of 60 s, two series."""
-    noise = 0.1 * np.random.default_rng(seed).standard_normal((points, 2)) + level
-    lines = [f"{60 * row},{a!r},{b!r}" for row, (a, b) in enumerate(noise.tolist())]
-    path.write_text("\n".join(["time,value,other", *lines]) + "\n")
-    return str(path)
+def noise(seed: int, points: int = 240) -> NDArray[np.float64]:
+    """White noise around 1."""
+    made: NDArray[np.float64] = 1 + 0.15 * np.random.default_rng(seed).standard_normal(points)
+    return made
+
+
+def write(path: Path, step: int = 60, **series: NDArray[np.float64]) -> Path:
+    """A CSV with a time column, as a spreadsheet or pandas writes it."""
+    lines = [",".join(["time", *series])]
+    for row in range(len(next(iter(series.values())))):
+        moment = (START + timedelta(seconds=step * row)).isoformat()
+        lines.append(",".join([moment, *(repr(float(each[row])) for each in series.values())]))
+    path.write_text("\n".join(lines) + "\n")
+    return path
 
 
 def asked(folder: Path, level: float = 1.0, points: int = 240) -> list[str]:
-    baseline, current = folder / "before.csv", folder / "now.csv"
-    files = [
-        *("--baseline", write(baseline, 1)),
-        *("--current", write(current, 2, level, points)),
-    ]
+    before = write(folder / "before.csv", value=noise(1, points), other=noise(3, points))
+    after = write(folder / "now.csv", other=noise(4, points), value=noise(2, points) * level)
+    files = ["--baseline", str(before), "--current", str(after)]
     return ["judge", *files, "--direction", "lower", "--tolerance", "0.1"]
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    return write(tmp_path / "good.csv", value=noise(1))
 
 
 @pytest.mark.parametrize(
@@ -45,38 +65,101 @@ def test_the_outcome_is_the_exit_code(
     assert capsys.readouterr().out.startswith(f"judge: {outcome}\n")
 
 
-def test_json_is_one_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The deciding series, both sides with samples and effective samples, and every series."""
+def test_json_is_one_document_and_options_reach_the_judge(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every series with both sides; column, looks, tail and an absolute tolerance as asked for."""
     assert cli.main([*asked(tmp_path, 1.3), "--json"]) == 1
-
     document = json.loads(capsys.readouterr().out)
-    assert (document["outcome"], document["tolerance"], document["relative"]) == ("FAIL", 0.1, True)
-    low, high = document["interval"]
-    assert 0.1 < low < document["estimate"] < high < 0.4
-    assert document["reason"].endswith("proven more than 10.0% higher")
-    assert document["more_needed"] is None
-    for side in ("baseline", "current"):
-        assert document[side]["samples"] == 240
-        assert document[side]["effective"] > 100
-    assert [each["series"] for each in document["all"]] == ["value", "other"]
-
-
-def test_options_reach_the_judge(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Column, looks, tail and an absolute tolerance are those that were asked for."""
     more = ["--column", "other", "--absolute", "--looks", "12", "--look", "3", "--tail", "--json"]
-
     cli.main([*asked(tmp_path), *more])
+    (other,) = json.loads(capsys.readouterr().out)["series"]
 
-    document = json.loads(capsys.readouterr().out)
-    assert [each["series"] for each in document["all"]] == ["other"]
-    assert (document["relative"], document["looks"], document["look"]) == (False, 12, 3)
-    assert [each["statistic"] for each in document["statistics"]] == ["location", "tail"]
+    assert (document["outcome"], document["exit_code"]) == ("FAIL", 1)
+    worse, _ = document["series"]
+    assert (worse["subject"], worse["outcome"]) == ("value", "FAIL")
+    assert worse["comparisons"][0]["baseline"]["samples"] == 240
+    rule = other["rule"]
+    assert (other["subject"], rule["relative"], rule["looks"], rule["look"]) == (
+        "other",
+        False,
+        12,
+        3,
+    )
+    assert [each["statistic"] for each in other["comparisons"]] == ["location", "tail"]
+
+
+def test_parquet_is_judged_like_csv(tmp_path: Path, good: Path) -> None:
+    """The same samples come to the same whatever the format."""
+    now = write(tmp_path / "now.csv", value=noise(2))
+    times = [START + timedelta(minutes=row) for row in range(240)]
+    parquet.write_table(pa.table({"time": times, "value": noise(2)}), tmp_path / "now.parquet")
+    rule = {"direction": "lower", "tolerance": 0.1}
+
+    expected = judge_files(good, now, **rule)
+    assert judge_files(good, tmp_path / "now.parquet", **rule) == expected
+
+
+def test_absent_rows_are_missing_points(tmp_path: Path, good: Path) -> None:
+    """Leaving rows out of a file does not hide that samples are missing."""
+    now = write(tmp_path / "now.csv", value=noise(2))
+    lines = now.read_text().splitlines()
+    now.write_text("\n".join(lines[:50] + lines[53:]))
+
+    (found,) = judge_files(good, now, direction="lower", tolerance=0.1)
+
+    assert (found.outcome, "3 of 240 points missing" in found.reason) == (
+        Outcome.INCONCLUSIVE,
+        True,
+    )
+
+
+def test_whole_days_are_judged_without_their_cycle(tmp_path: Path) -> None:
+    """A daily cycle that both windows cover wholly does not keep the judge from deciding."""
+    wave = 0.3 * np.sin(2 * np.pi * np.arange(7 * 144) / 144)
+    before = write(tmp_path / "before.csv", step=600, value=wave + noise(1, 7 * 144))
+    after = write(tmp_path / "after.csv", step=600, value=wave + noise(2, 7 * 144))
+
+    (found,) = judge_files(before, after, direction="lower", tolerance=0.1)
+
+    assert (found.rule.cycle, found.outcome) == (144, Outcome.PASS)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "cannot be read"),
+        ("value\n1\n", "expected the columns time"),
+        ("time\n1\n", "no series of numbers"),
+        ("time,value\n0,True\n60,False\n", "no series of numbers"),
+        ("time,value\n0,1\n60,abc\n", "cannot be read"),
+        ("time,value\n0,1\nsoon,1\n", "cannot be read"),
+        ("time,value\n0,1\n", "two rising instants"),
+        ("time,value\n0,1\n60,1\n60,1\n", "two rising instants"),
+        ("time,value\n1770000000000,1\n1770000060000,1\n", "two rising instants"),
+        ("time,value\n0,1\n60,1\n120,1\n200,1\n", "a constant step of 60 s, got row 5"),
+        ("time,value\n0,1\n1,1\n2,1\n20000000,1\n", "a constant step of 1 s"),
+        ("time,value,value\n0,1,1\n60,1,1\n", "as in"),
+        ("time,other\n0,1\n60,2\n", "as in"),
+        ("time,value\n0,1\n30,2\n", "every 30 s"),
+        (None, "No such file"),
+    ],
+)
+def test_wrong_files_are_refused(tmp_path: Path, good: Path, text: str | None, said: str) -> None:
+    """A file that is not what it should be is named; nothing ends in a traceback."""
+    path = tmp_path / "now.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(ParameterError) as caught:
+        judge_files(good, path, direction="lower", tolerance=0.1)
+
+    assert str(caught.value).startswith(f"{path}: ") and said in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("more", "problem"),
     [
-        (["--column", "third"], "before.csv: expected a column 'third', got value, other"),
+        (["--column", "third"], "before.csv: expected the columns time and third, got no "),
         (["--tolerance", "0"], "judge: tolerance: Input should be greater than 0, got 0.0"),
         (["--baseline", "none.csv"], "none.csv: cannot be read: "),
     ],

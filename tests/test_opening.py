@@ -23,7 +23,6 @@ from runbook_lib.opening import prepare_attempt
         ({"baseline_hours": 0.5}, "baseline_hours: expected greater than or equal to 1"),
         ({"paging_severities": ["page"]}, "paging_severities: expected at least"),
         ({"mode": "dry"}, "mode: expected 'plan' or 'apply'"),
-        ({"wait": "yes"}, "wait: expected true or false, got 'yes'"),
     ],
 )
 def test_wrong_and_laxer_parameters_open_nothing(
@@ -126,13 +125,16 @@ def test_an_attempt_fixes_its_parameters(practice: Any) -> None:
     """Every one that differs is named; those of a try may change."""
     practice.open()
     with pytest.raises(ParameterError) as caught:
-        practice.open(attempt=1, mode="plan", baseline_hours=2.0, wait=True)
+        practice.open(attempt=1, mode="plan", baseline_hours=2.0, retry_reason="more")
 
     assert caught.value.problems == (
         "mode: expected 'apply' as attempt 1 was opened with, got 'plan'",
         "baseline_hours: expected 1 as attempt 1 was opened with, got 2.0",
     )
-    assert practice.open(attempt=1, wait=True, as_of="2026-01-01T00:00:00Z").verdict().number == 2
+    assert (
+        practice.open(attempt=1, retry_reason="x", as_of="2026-01-01T00:00:00Z").verdict().number
+        == 2
+    )
 
 
 def test_an_attempt_that_is_not_there_cannot_be_continued(practice: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,8 @@ import pytest
 from runbook_lib.changes.state import known_map
 from runbook_lib.context import Context, judges
 from runbook_lib.errors import StageRefused, StoreError
-from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.record import Record
-from runbook_lib.evidence.replay import compare
+from runbook_lib.evidence.replay import compare, seal_by_hand
 from runbook_lib.evidence.verify import verify
 from runbook_lib.outcomes import CheckResult, Outcome
 
@@ -194,8 +194,29 @@ def test_without_a_recording_there_is_nothing_to_replay(
         practice.open(site="")
 
     assert str(caught.value) == (
-        "development: expected a shipped recording, got none; run `make notebooks`"
+        "development: expected a shipped recording, got none; run `make recording`"
     )
+
+
+@pytest.mark.parametrize("broken", ["no archive", "cut", "other bytes"])
+def test_a_damaged_archive_is_refused(
+    practice: Any, monkeypatch: pytest.MonkeyPatch, broken: str, tmp_path: Path
+) -> None:
+    """Whatever an archive holds: a sentence, never a traceback of its reader."""
+    archive = tmp_path / "development.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_LZMA) as made:
+        made.writestr("record.jsonl", b"x" * 4000)
+    whole = archive.read_bytes()
+    hurt = {
+        "no archive": b"PK",
+        "cut": whole[:40],
+        "other bytes": whole[:50] + bytes(9) + whole[59:],
+    }
+    archive.write_bytes(hurt[broken])
+    monkeypatch.setattr("runbook_lib.replaying.RECORDINGS", tmp_path)
+
+    with pytest.raises(StoreError, match=r"expected an? (whole )?archive, got: "):
+        practice.open(site="")
 
 
 @pytest.mark.parametrize("lost", ["session", "site file"])

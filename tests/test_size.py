@@ -24,7 +24,7 @@ COUNTED = {".py", ".j2", ".sh", ".yaml"}
 LIMITS = {  # lines, statements, modules
     "runbook_lib": (35_971, 22_547, 257),
     "runbook_rehearsal": (10_537, 6_234, 68),
-    "tests": (39_110, 21_470, 215),
+    "tests": (39_130, 21_480, 215),
 }
 LOADED = {"development": 24_540, "testnet": 25_228, "canary": 26_597, "mainnet": 27_884}
 """Lines of ``runbook_lib`` that a stage's notebook has loaded when it ends over its recording."""

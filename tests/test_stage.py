@@ -23,18 +23,17 @@ def test_everything_passes_in_order(practice: Any) -> None:
     assert [entry.item for entry in practice.mutations()] == [PROVISION, DEPLOY]
 
 
-def test_a_misspelt_keyword_is_refused(practice: Any) -> None:
-    """So is one that is left out: every parameter is passed by its name."""
-    values = {**practice.params, "relase": "v1"}
-    del values["wait"]
+def test_a_misspelt_parameter_is_refused(practice: Any) -> None:
+    """So is one without a value; other names of a notebook are its own."""
+    values = {**practice.params, "relase": "v1", "In": [], "practice": practice}
+    del values["as_of"]
     practice.params = values
     with pytest.raises(ParameterError) as caught:
         practice.open()
 
-    assert len(caught.value.problems) == 2
-    assert caught.value.problems[0].startswith("open_stage: relase: expected no such keyword;")
-    assert caught.value.problems[1] == (
-        "open_stage: wait: expected it passed as wait=wait, got nothing"
+    assert caught.value.problems == (
+        "parameters cell: as_of: expected a value, got none; run the cell first",
+        "parameters cell: relase: expected no such name; write release",
     )
 
 

@@ -13,20 +13,143 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from .. import playbook
+from ..clusters import Node
 from ..context import AT_ONCE, Context
-from ..errors import SourceError
+from ..errors import ParameterError, SourceError
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.commands import NodeConfig
+from ..sources.node import Rollout
 from ..sources.process import Ended
 from ..strict import project_path
 from .apply import Applier, Step, all_pass
-from .back_plan import BACK
+from .approved import Ruling
 from .operators import look, tell_wave
-from .plan import Artifact, NodePlan, Phase
-from .previous import artifact_or_none, missing
+from .phases import keep_phase
+from .plan import Artifact, NodePlan, Phase, Plan
+from .power import cut, powers
+from .previous import artifact_or_none, missing, no_file
 from .read_back import read_back, runs_as_planned
+from .state import NodeState, good_map, require_known
 from .targets import keep
-from .undone import Undone, file_of, undone
+from .undone import Undone, file_of, turned_back, undone
+
+BACK = "back"
+"""The name of the one phase of a way back."""
+OFF_IN_A_STALL = playbook.GATE_STEPS["mainnet"]
+
+
+def make_back_plan(context: Context) -> Plan:
+    """The plan of the way back, whatever can be read. Raises SourceError, ParameterError."""
+    made = undone(context)
+    goals = _goals(context, made)
+    names = list(goals)
+    rollouts = context.fleet.get("/status/rollout", Rollout, names, retries=1)
+    configs = context.each(context.commands.read_config, names)
+    builds = context.each(context.commands.version, names)
+    nodes = []
+    for node in (node for node in context.cluster.nodes if node.name in goals):
+        name, config = node.name, configs[node.name]
+        after = _after(context, node, goals[name], config)
+        before = (made.last(name) if made is not None else None) or goals[name]
+        seen, build = rollouts[name], builds[name]
+        if not isinstance(seen, SourceError):
+            update = {"gates": seen.feature_gates, "channel": seen.release_channel}
+            before = before.model_copy(update=update)
+        if not isinstance(build, SourceError):
+            artifact = before.artifact if build.digest == before.binary else ""
+            before = before.model_copy(update={"binary": build.digest, "artifact": artifact})
+        if not isinstance(config, SourceError):
+            before = before.model_copy(update={"config": config.digest})
+        nodes.append(
+            NodePlan(
+                node=name,
+                control=node.control,
+                operator=node.operator,
+                before=before,
+                after=after,
+            )
+        )
+    first = artifact_or_none(context, nodes[0].after) or no_file(nodes[0].after)
+    item = playbook.DECLARED[f"{context.stage}_recovery"][0]
+    phase = Phase(item=item, name=BACK, nodes=tuple(nodes), waves=_waves(context, nodes))
+    return Plan(
+        stage=context.stage,
+        release=context.params.release,
+        commit=context.params.commit,
+        cluster=context.cluster_name,
+        chain_id=context.cluster.chain_id,
+        artifact=first,
+        phases=(phase,),
+        policy=context.policy(),
+    )
+
+
+def _goals(context: Context, made: Undone | None) -> dict[str, NodeState]:
+    """Node -> the state it goes back to."""
+    back = made.plan.recovery() if made is not None else {}
+    names = context.params.nodes or list(back)
+    known = {node.name for node in context.cluster.nodes}
+    if wrong := sorted(set(names) - known):
+        raise ParameterError(f"nodes: expected nodes of {context.cluster_name}, got {wrong[0]!r}")
+    if not names:
+        raise ParameterError(
+            "nodes: expected the nodes to take back, as no apply is undone, got none"
+        )
+    beyond = sorted(set(names) - set(back))
+    good = good_map(context.scope, context.store, context.cluster_name) if beyond else {}
+    for name in beyond:
+        back[name] = require_known(good, name, context.cluster_name).state
+    return {name: back[name] for name in names}
+
+
+def _after(
+    context: Context, node: Node, goal: NodeState, found: NodeConfig | SourceError
+) -> NodeState:
+    """What a node becomes, its file kept; after a stall with both gates off: a named deviation."""
+    there = None if isinstance(found, SourceError) else found
+    file = file_of(context, node.name, there, goal)
+    if context.stage == "mainnet" and any(goal.gates.get(gate) for gate in OFF_IN_A_STALL):
+        gates = {gate: on and gate not in OFF_IN_A_STALL for gate, on in goal.gates.items()}
+        goal = goal.model_copy(update={"gates": gates})
+        if file is not None:
+            file = turned_back(context, node.name, file, goal)
+            goal = goal.model_copy(update={"config": file.digest})
+    if file is not None:
+        keep_phase(context, node.name, BACK, file)
+    return goal
+
+
+def _waves(context: Context, nodes: Sequence[NodePlan]) -> tuple[tuple[str, ...], ...]:
+    """Ours by voting power, so that a chain that runs goes on; operators' nodes all at once."""
+    ours = [node.node for node in nodes if node.control == "ours"]
+    theirs = tuple(node.node for node in nodes if node.control == "operator")
+    try:
+        waves = cut(ours, powers(context), playbook.MAX_DOWN)
+    except SourceError:  # not known: a share of the nodes instead
+        share = max(1, int(len(ours) * playbook.MAX_DOWN))
+        waves = tuple(tuple(ours[at : at + share]) for at in range(0, len(ours), share))
+    return (*waves, theirs) if theirs else waves
+
+
+def ruling(context: Context, plan: Plan) -> Ruling:
+    """Whether this way back was approved with the plan that it undoes, or is break-glass."""
+    made, reason = undone(context), context.params.break_glass
+    beyond = sorted(set(plan.nodes) - set(made.plan.recovery() if made is not None else ()))
+    approved = made is not None and (made.approved_by or context.stage not in playbook.APPROVERS)
+    author = made.author if made is not None else ""
+    what, expected = "the way back", "approved together with the plan it undoes"
+    if made is not None and approved and not beyond:
+        got = f"{made.plan.digest}, by {', '.join(made.approved_by) or author}"
+        return Ruling(
+            plan, author, [check_row("approval", what, expected, got, ok=True)], made.approved_by
+        )
+    why = f"it goes beyond it on {', '.join(beyond)}" if beyond else "nobody's approval"
+    if reason:
+        got = f"{why}; break-glass: {reason}; to be ratified within 24 h"
+        return Ruling(plan, author, [check_row("approval", what, expected, got, ok=True)])
+    got = f"{why}; give a reason (--reason) for break-glass"
+    return Ruling(plan, author, [check_row("approval", what, expected, got, ok=False)])
 
 
 @dataclass(frozen=True)
@@ -101,12 +224,12 @@ def _tried(row: Row) -> Row:
 
 def _node(context: Context, applier: Applier, node: NodePlan, builds: Builds) -> list[Row]:
     """Take one node of ours back, unless it is; what cannot be done is a row."""
-    settled = node.node not in builds.staged or _was_taken_back(context, applier, node.node)
+    settled = node.node not in builds.staged or _was_taken_back(applier, node.node)
     if settled and runs_as_planned(context, node):
         rows = read_back(context, node)
         applier.verified(node.node, node.after, BACK)
         return rows
-    if _was_taken_back(context, applier, node.node) and (rows := _unproven(context, node)):
+    if _was_taken_back(applier, node.node) and (rows := _unproven(context, node)):
         return rows
     there: NodeConfig | None = None
     try:
@@ -131,14 +254,11 @@ def _node(context: Context, applier: Applier, node: NodePlan, builds: Builds) ->
     return [*rows, *seen]
 
 
-def _was_taken_back(context: Context, applier: Applier, node: str) -> bool:
-    """Whether all was done on a node, here or by the kit's script, as far as the journal tells."""
+def _was_taken_back(applier: Applier, node: str) -> bool:
+    """Whether all was done on a node, as far as the journal tells."""
     mine = [body for body in applier.steps() if body["node"] == node]
     ended = bool(mine) and mine[-1]["phase"] == "done"
-    if not ended or not mine[-1]["step"].startswith(f"restart-{BACK}"):
-        return False
-    # Tapes from before this was asked hold no answer: there it was done anew.
-    return bool(context.scope.notice(f"{node} taken back", lambda: "read back first"))
+    return ended and mine[-1]["step"].startswith(f"restart-{BACK}")
 
 
 def _unproven(context: Context, node: NodePlan) -> list[Row]:

@@ -15,8 +15,8 @@ from ..context import Context
 from ..errors import SourceError, SourceRefused
 from ..evidence import outbox
 from ..evidence.comment import code, plain
-from ..evidence.filing import Found, Report, find, read_back, write
 from ..evidence.incident_file import Incident
+from ..evidence.posts import Found, Report, digest, find, read_back, write
 from ..markup import visible
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RecoveryParams
@@ -24,8 +24,7 @@ from ..sources.process import Ended
 from ..wording import utc
 from .apply import Applier, Step
 from .incident import note, opened, opened_row
-from .incident_facts import Facts, collect
-from .incident_text import NOTHING, one_line, render, said
+from .incident_facts import NOTHING, Facts, collect, one_line, render, said
 from .unsent import keep, later
 
 Audience = Literal["internal", "governance", "public"]
@@ -185,21 +184,21 @@ def _file(context: Context, applier: Applier, found: Incident, report: Report) -
     if context.scope.derive(f"a secret in the {kind}", lambda: _secret(context, report)):
         return [check_row(kind, "secrets", "none", "one; take it out of the texts", ok=False)]
     try:
-        there = find(context.forge, report)
+        there = find(report.board(context.forge), report.marker)
     except SourceError as error:
         return [keep(context, kind, document, error)]
-    made = [there.ours.number] if there.ours is not None and there.holds(report) else []
-    name = f"{kind}-{report.digest.removeprefix('sha256:')[:12]}"
+    made = [there.ours.number] if there.ours is not None and there.holds(report.body) else []
+    name = f"{kind}-{digest(report.body).removeprefix('sha256:')[:12]}"
     applier.settle(lambda step: bool(made) and step.startswith(name))
     # By its try: one that was done, and does not stand there any more, is done anew.
-    step = _filing(context, there, report, f"{name}-{context.scope.number}", made)
+    step = _filing(context, there, report.body, f"{name}-{context.scope.number}", made)
     if not made and not applier.step(step):
         keep(context, kind, document, None)
         return [applier.rows.pop()]  # the step's own
     try:
-        rows = [*there.rows(), *read_back(context.forge, there.me, made[0], report)]
+        rows = [*there.rows(), *read_back(there, made[0], report.body)]
     except SourceError as error:
-        return [unknown_row("forge", f"{kind} read back", report.digest, str(error))]
+        return [unknown_row("forge", f"{kind} read back", digest(report.body), str(error))]
     if all(row.outcome is Outcome.PASS for row in rows):
         outbox.drop(context.folder, kind)
         by = str(context.journal[0].body["operator"])
@@ -212,10 +211,10 @@ def _secret(context: Context, report: Report) -> str:
     return "yes" if context.scope.outside.redactor.found_in(report.body.encode()) else ""
 
 
-def _filing(context: Context, there: Found, report: Report, name: str, made: list[int]) -> Step:
+def _filing(context: Context, there: Found, body: str, name: str, made: list[int]) -> Step:
     def run(lock: int, outputs: Path) -> Ended:
         try:
-            made.append(write(context.forge, report, there).number)
+            made.append(write(there, body).number)
         except SourceRefused as refused:
             said = refused.problem.partition(", got ")[2]
             return Ended(1, b"", b"", f"{said}; {later(context)}")

@@ -4,7 +4,7 @@ Written before the first change of an apply. It needs no store, telemetry, forge
 the site's own commands.
 
     <kits>/<release>-<stage>-<attempt>/
-      README.md  recover.sh  plan.json  targets/NODE.toml  targets-stall/NODE.toml
+      README.md  recover.sh  targets/NODE.toml  targets-stall/NODE.toml
       operators/OPERATOR.md  journal.tsv (the script's own)
 
 A target is the node's file as it was, secrets included: of it the record and the tape know only
@@ -16,26 +16,79 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+import yaml
+
+from .. import notebook
 from ..canonical import canonical, digest_bytes
 from ..context import Context
 from ..errors import SourceError
-from ..evidence.undoing import plan_of
 from ..files import replace_file, sync_names
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from ..playbook import GATE_STEPS
+from ..params import RecoveryParams
+from ..playbook import GATE_STEPS, NOTEBOOKS
+from ..site import Site
 from ..sources.commands import NodeConfig
 from ..sources.config import GATES_AT, Flat
-from .kit_model import FOLDERS, JOURNAL, Kit, KitNode, Variant, folder_of, key_of
-from .kit_script import script
-from .kit_texts import instruction, page
+from .kit_script import (
+    FOLDERS,
+    JOURNAL,
+    Kit,
+    KitNode,
+    Variant,
+    instruction,
+    key_of,
+    page,
+    script,
+    target_file,
+)
 from .plan import Artifact, NodePlan, Plan
 from .previous import artifact_of, missing
 from .state import NodeState, known_map
 from .targets import kept_as, rendered
+
+FOLDER = "recovery"
+
+
+def prepare(context: Context) -> None:
+    """Lay the way back ready, once an attempt; nothing in a replay."""
+    folder = context.folder / FOLDER
+    if folder.exists() or not context.scope.live:
+        return
+    folder.mkdir()
+    values = parameters(context)
+    name = NOTEBOOKS[f"{context.stage}_recovery"]
+    replace_file(folder / name, notebook.filled_in(notebook.NOTEBOOKS / name, values))
+    text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    replace_file(folder / "params.yaml", text)
+
+
+def parameters(context: Context) -> dict[str, Any]:
+    """The parameters of the recovery that undoes this attempt."""
+    params = context.params
+    made = RecoveryParams(
+        site=params.site,
+        release=params.release,
+        commit=params.commit,
+        mode="apply",
+        issue=params.issue,
+        previous_release=params.previous_release,
+        undoes=context.record.entries()[0].body["attempt"],
+    )
+    return made.model_dump(mode="json", include=made.model_fields_set)
+
+
+def laid_ready(folder: Path) -> Path | None:
+    """The parameter file of an attempt's way back; None where there is none."""
+    path = folder / FOLDER / "params.yaml"
+    return path if path.is_file() else None
+
 
 STALL_OFF = GATE_STEPS["mainnet"]
 
@@ -59,29 +112,47 @@ def write_kit(context: Context) -> list[Row]:
     nodes = tuple(_node(context, one, artifacts[one.plan.before.binary], rows) for one in before)
     if rows:
         return rows
-    # In replay the plan stands in the replay's own record.
-    planned = plan_of(context.so_far)
-    kit = Kit(
-        author=planned.body["author"] if planned else "",
-        approved_by=tuple(planned.body["approved_by"]) if planned else (),
-        name=context.attempt_name,
-        release=context.params.release,
-        stage=context.stage,
-        cluster=context.cluster_name,
-        made=context.scope.reread().isoformat(),
-        digest=context.plan.digest,
-        # The one that has this digest: nodes may have been dropped from ours.
-        plan=Plan.model_validate_json(canonical(planned.body["plan"])) if planned else context.plan,
-        nodes=nodes,
-    )
+    release, stage = context.params.release, context.stage
+    kit = Kit(context.attempt_name, release, stage, context.plan, nodes)
     folder = folder_of(context.site, context.attempt_name)
     # What is written holds secrets: a replay has only what came of it.
     found = json.loads(context.scope.derive("kit", lambda: _write(context, kit, before, folder)))
     if "error" in found:
         return [unknown_row("recovery kit", "kept outside the store", "written", found["error"])]
-    body = {"folder": f"{{kits}}/{folder.name}", "plan": kit.digest, **found}
-    context.record.append("kit", body)
+    context.record.append("kit", {"folder": f"{{kits}}/{folder.name}", **found})
     return []
+
+
+def folder_of(site: Site, attempt: str) -> Path:
+    """Where the kit of an attempt (``release/stage/number``) lies."""
+    return site.kits_path / attempt.replace("/", "-")
+
+
+def kept_in_kit(context: Context, attempt: str, node: str, digest: str) -> NodeConfig | None:
+    """A node's file as the kit of ``attempt`` kept it; None where that has none with ``digest``."""
+    folder, raw = folder_of(context.site, attempt), dict[Variant, bytes]()
+
+    def look(variant: Variant) -> str:
+        # It holds secrets: the tape keeps its digest, and the text without them.
+        with suppress(OSError):
+            raw[variant] = target_file(folder, node, variant).read_bytes()
+        return digest_bytes(raw[variant]) if variant in raw else ""
+
+    for found in FOLDERS:
+        if context.scope.derive(f"kit target {key_of(node)}", partial(look, found)) == digest:
+            break
+    else:
+        return None
+    try:
+        text = context.scope.read(target_file(folder, node, found))
+    except SourceError:
+        return None
+    # The raw file only where it holds what the evidence may not: a replay has none.
+    secret = found in raw and digest_bytes(text) != digest
+    return NodeConfig(text, digest, raw[found] if secret else None)
+
+
+# --- what each node goes back to ------------------------------------------------------------------
 
 
 def _before(context: Context, plan: Plan) -> tuple[list[_Before], list[Row]]:
@@ -98,19 +169,17 @@ def _before(context: Context, plan: Plan) -> tuple[list[_Before], list[Row]]:
         and (isinstance(answer, SourceError) or answer.digest != first[name].before.config)
     }
     known = known_map(context.scope, context.store, context.cluster_name) if theirs else {}
+    what = "its TOML, kept for the way back"
     for name, answer in answers.items():
         node = first[name]
         # Their operator has the file; what we once verified is sent along where we have it.
         config = kept_as(context, known.get(name), node.before.config) if name in theirs else answer
         if isinstance(config, SourceError):
-            rows.append(context.unreadable("its TOML, kept for the way back", "its file", config))
-            continue
-        if config.digest != node.before.config:
-            what = "its TOML, kept for the way back"
-            wanted = node.before.config
-            rows.append(check_row(name, what, wanted, config.digest, Outcome.FAIL))
-            continue
-        found.append(_Before(node, config, _stalled(context, node, config)))
+            rows.append(context.unreadable(what, "its file", config))
+        elif config.digest != node.before.config:
+            rows.append(check_row(name, what, node.before.config, config.digest, Outcome.FAIL))
+        else:
+            found.append(_Before(node, config, _stalled(context, node, config)))
     return found, rows
 
 
@@ -132,30 +201,18 @@ def _node(context: Context, one: _Before, artifact: Artifact | None, rows: list[
     if artifact is None and one.plan.control == "ours":
         got = f"no file with that digest; {missing(before)}"
         rows.append(unknown_row(one.plan.node, "its build, for the way back", before.binary, got))
-    return KitNode(
-        node=one.plan.node,
-        key=key_of(one.plan.node),
-        control=one.plan.control,
-        operator=one.plan.operator,
-        states=states,
-        artifact=artifact,
-    )
+    return KitNode(one.plan.node, one.plan.operator, states, artifact)
 
 
-# --- the files ----------------------------------------------------------------------------------
+# --- the files ------------------------------------------------------------------------------------
 
 
 def _files(context: Context, kit: Kit, before: list[_Before]) -> dict[str, bytes]:
     texts = {one.plan.node: one.config.text for one in before}
-    files = {
-        "plan.json": canonical(kit.model_dump(mode="json")),
-        "recover.sh": script(kit, context.site),
-        "README.md": page(kit).encode(),
-    }
+    files = {"recover.sh": script(kit, context.site), "README.md": page(kit).encode()}
     for operator, nodes in kit.operators.items():
-        files[f"operators/{key_of(operator)}.md"] = instruction(
-            kit, operator, nodes, texts
-        ).encode()
+        told = instruction(kit, operator, nodes, texts)
+        files[f"operators/{key_of(operator)}.md"] = told.encode()
     for one in before:
         if one.plan.control == "ours":
             for variant in kit.variants:

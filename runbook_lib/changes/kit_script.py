@@ -1,21 +1,90 @@
-"""The kit's shell script: the site's own commands, quoted, in a frame that keeps a journal."""
+"""What a recovery kit says: its shell script, the page beside it, and what operators are sent.
+
+The script is the site's own commands, quoted, in a frame that keeps a journal.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
 
 from ..errors import SourceError
+from ..evidence.comment import code
 from ..reach import Command
 from ..site import Site
 from ..sources.process import program
+from ..sources.redact import MARK
 from ..sources.running import fill
 from ..strict import PROJECT, project_path
-from .kit_model import Kit, key_of, target_file
+from .instruction import fenced
+from .plan import Artifact, Plan
+from .state import NodeState, differences
 
+Variant = Literal["back", "stall"]
+FOLDERS: dict[Variant, str] = {"back": "targets", "stall": "targets-stall"}
+JOURNAL = "journal.tsv"
 FRAME = Path(__file__).with_name("recover.sh")
 _KIT = "\0"  # no argument of a command can hold it
+
+
+@dataclass(frozen=True)
+class KitNode:
+    """A node's way back; ``operator`` is empty for ours. ``states`` are what it must be then."""
+
+    node: str
+    operator: str
+    states: dict[Variant, NodeState]
+    artifact: Artifact | None
+
+    @property
+    def key(self) -> str:
+        return key_of(self.node)
+
+
+@dataclass(frozen=True)
+class Kit:
+    """What an attempt is about to do, and how each node is put back."""
+
+    name: str
+    release: str
+    stage: str
+    plan: Plan
+    nodes: tuple[KitNode, ...]
+
+    @property
+    def ours(self) -> tuple[KitNode, ...]:
+        """The nodes that the script puts back, in its order."""
+        return tuple(node for node in self.nodes if not node.operator)
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        return tuple(name for name in FOLDERS if all(name in n.states for n in self.nodes))
+
+    @property
+    def operators(self) -> dict[str, list[KitNode]]:
+        """Operator -> their nodes."""
+        found: dict[str, list[KitNode]] = {}
+        for node in self.nodes:
+            if node.operator:
+                found.setdefault(node.operator, []).append(node)
+        return found
+
+
+def key_of(node: str) -> str:
+    """A node's name as file names and the script's journal spell it."""
+    return quote(node, safe="")
+
+
+def target_file(folder: Path, node: str, variant: Variant = "back") -> Path:
+    """Where a kit keeps a node's TOML."""
+    return folder / FOLDERS[variant] / f"{key_of(node)}.toml"
+
+
+# --- the script -----------------------------------------------------------------------------------
 
 
 def quoted(word: str) -> str:
@@ -83,3 +152,111 @@ def _run(command: Command, argv: list[str]) -> str:
 
 def _hex(digest: str) -> str:
     return quoted(digest.removeprefix("sha256:"))
+
+
+# --- the page and the instructions ---------------------------------------------------------------
+
+_PAGE = """# The way back from {name}
+
+Written before the first change of this attempt. `recover.sh` puts each node of ours back to the file
+and the build that it had. It needs a POSIX shell, `sha256sum` or `shasum`, and what the site's own
+commands need; no Python of ours, no store, no telemetry, no forge.
+
+```sh
+sh recover.sh                    # every node of ours
+sh recover.sh --nodes {example}  # some, by name
+{stall}```
+
+**First stop whoever is still changing the cluster**: the script cannot see the cluster's lock.
+
+## What it does
+
+Node by node, in this order, one at a time: it checks the sha256 of the node's file and of the build,
+delivers both with the site's `deploy`, then restarts the node with `restart`. A node that fails is
+passed over and tried once more at the end. Run it as often as you like: what its journal says was
+done is not done again.
+
+| node | build | its digest | digest of the file |
+|---|---|---|---|
+{nodes}
+
+It ends with 0 when every node it was to put back is back, with 2 when one is not (it says which),
+with 3 for wrong usage, or while another run is at work.
+{operators}
+## Its journal
+
+`journal.tsv` has a line before each command and one after it, in UTC, separated by tabs:
+
+    2026-01-31T12:00:00Z  NODE  deliver-back  intent  -
+    2026-01-31T12:00:04Z  NODE  deliver-back  done    0
+
+`failed` holds the exit code. An intent without an end: the run was killed there, and the step is
+repeated. What the commands said is in `output.log`. When there is a runbook again, read every node
+back and keep the journal with `runbook recover {stage} --kit THIS_FOLDER -f PARAMS`.
+
+## What it cannot do
+
+It does not read a node back: exit 0 says that the commands ended well, not that the chain is well. It
+restores no data and no snapshot, announces nothing, opens no incident, and touches no node of an
+operator. `targets/` holds the nodes' secrets: keep this folder to yourself.
+"""
+_STALL = """sh recover.sh --stall            # after a consensus stall: reward and witness gates off everywhere
+"""
+
+
+def page(kit: Kit) -> str:
+    """README.md: what the kit does, in which order, how to read its journal, what it cannot do."""
+    rows = []
+    for node in kit.ours:
+        assert node.artifact is not None
+        build, file = node.artifact, node.states["back"].config
+        at = code(build.path)
+        rows.append(f"| {code(node.key)} | {at} | {code(build.digest)} | {code(file)} |")
+    first = [node.key for node in kit.ours[:2]]
+    return _PAGE.format(
+        name=code(kit.name),
+        example=",".join(first) or "NODE",
+        stall=_STALL if "stall" in kit.variants else "",
+        nodes="\n".join(rows) or "| none of ours | | | |",
+        operators=_operators(kit),
+        stage=kit.stage,
+    )
+
+
+def _operators(kit: Kit) -> str:
+    if not kit.operators:
+        return ""
+    lines = "\n".join(
+        f"- {code(operator)}: send `operators/{key_of(operator)}.md`, for"
+        f" {', '.join(code(node.node) for node in nodes)}"
+        for operator, nodes in kit.operators.items()
+    )
+    return f"\nNodes of operators are theirs to put back; they count for nothing in its exit code:\n\n{lines}\n"
+
+
+def instruction(
+    kit: Kit, operator: str, nodes: Sequence[KitNode], texts: Mapping[str, bytes]
+) -> str:
+    """What an operator is sent: which nodes of theirs go back to what. ``texts`` hold no secret."""
+    rows, files = [], []
+    after = {node.node: node.after.flat() for _, node in kit.plan.changes()}
+    for node in nodes:
+        for variant, state in node.states.items():
+            for key, now, then in differences(after[node.node], state.flat()):
+                when = "" if variant == "back" else "in a stall"
+                rows.append(
+                    f"| {code(node.node)} | {when} | {code(key)} | {code(str(now))} |"
+                    f" {code(str(then))} |"
+                )
+        if texts[node.node]:
+            text = texts[node.node].decode("utf-8", "replace")
+            files.append(fenced(node.node, "its file before", text))
+    table = "\n".join(rows) or "| nothing | | | | |"
+    return (
+        f"## Back from {code(kit.release)} on {code(kit.stage)}, for {code(operator)}\n\n"
+        "Please put your nodes back to what they were before this release as soon as you can, one at"
+        " a time: the file and the build that they had, then a restart. Where a file reads"
+        f" `{MARK}`, keep your own value.\n\n"
+        "| node | when | key | after the release | back |\n|---|---|---|---|---|\n"
+        f"{table}\n{''.join(files)}"
+    )

@@ -1,4 +1,4 @@
-"""Nodes that belong to operators: instructed, never touched; waited for, and read back.
+"""Nodes that belong to operators: instructed, never touched, and read back.
 
 All operators of a wave are instructed at once where a quorum stands even while all of them are
 down together: they need no order among themselves. Otherwise (a node is down already) one operator
@@ -8,20 +8,126 @@ is, and the next once those nodes are read back; so is the next wave once this o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
+from ..canonical import digest_bytes
 from ..context import Context
-from ..outcomes import Outcome, Row
+from ..errors import SourceError, SourceRefused
+from ..evidence import outbox
+from ..files import replace_file
+from ..outcomes import Outcome, Row, unknown_row
 from ..params import RolloutParams
-from ..progress import progress
-from .apply import POLL_S, Applier, all_pass
+from ..sources import notices
+from ..sources.process import Ended
+from .apply import Applier, Step, all_pass
 from .followed import Look
 from .instruction import Instruction, instruction
 from .plan import NodePlan, Phase
-from .telling import tell, told
+from .unsent import keep, waits, was_kept
 
-SLOWEST_POLL_S = 60.0
+
+@dataclass(frozen=True)
+class Way:
+    """A step that tells an operator, and the same as a document that can be sent later."""
+
+    step: Step
+    name: str
+    document: dict[str, Any]
+
+
+def tell(context: Context, applier: Applier, made: Instruction, *, all_ways: bool = False) -> bool:
+    """Tell an operator, once. False: not by every way there is; what failed is kept.
+
+    With ``all_ways`` a way that fails does not stop the other.
+    """
+    made.file.parent.mkdir(exist_ok=True)
+    replace_file(made.file, made.text)
+    ways = _ways(context, made)
+    if not ways:
+        problem = "neither: set `issue` in the parameters or commands.instruct in the site file"
+        row = unknown_row(made.operator, "told", "by an issue or commands.instruct", problem)
+        applier.rows.append(row)
+        return False
+    done = True
+    for way in ways:
+        if _step(applier, way.step):
+            outbox.drop(context.folder, way.name)
+            continue
+        done = False
+        applier.rows.append(keep(context, way.name, way.document, None))
+        if not all_ways:
+            break
+    return done
+
+
+def _step(applier: Applier, step: Step) -> bool:
+    """The step; where nobody can tell whether an earlier try's stands, that is a row."""
+    try:
+        return applier.step(step)
+    except SourceError as error:
+        applier.rows.append(unknown_row(step.node, step.name, step.expected, str(error)))
+        return False
+
+
+def told(context: Context, applier: Applier, made: Instruction) -> bool:
+    """Whether an earlier try told it, by every way."""
+    return all(applier.done(made.operator, way.step.name) for way in _ways(context, made))
+
+
+def _ways(context: Context, made: Instruction) -> list[Way]:
+    """A comment where there is an issue, the site's command where there is one."""
+    key = digest_bytes(made.marker.encode()).removeprefix("sha256:")[:12]
+    until = context.params.window[1] if isinstance(context.params, RolloutParams) else None
+    said = {"operator": made.operator, "until": until.isoformat() if until else ""}
+    ways = []
+    if issue := context.params.issue:
+        document = {"kind": "comment", "issue": issue, "marker": made.marker, "text": made.comment}
+        ways.append(Way(_comment(context, made), f"instruct-{key}", said | document))
+    if context.site.commands.instruct is not None:
+        step = _command(context, made, f"notify-{key}")
+        ways.append(Way(step, f"notify-{key}", said | {"kind": "instruct", "text": made.text}))
+    return ways
+
+
+def _command(context: Context, made: Instruction, name: str) -> Step:
+    def notify(lock: int, outputs: Path) -> Ended:
+        if _was_sent(context, name):
+            return Ended(0, b"", b"")
+        return context.commands.instruct(made.operator, made.file, lock=lock, outputs=outputs)
+
+    return Step(made.operator, f"notify-{made.key}", notify)
+
+
+def _was_sent(context: Context, name: str) -> bool:
+    """Whether ``runbook publish`` sent what an earlier try kept: it does not lie there any more."""
+    if not was_kept(context, name):
+        return False
+
+    def look() -> str:
+        return "waits" if waits(context, name) else "sent"
+
+    return context.scope.derive(f"what became of {name}", look) == "sent"
+
+
+def _comment(context: Context, made: Instruction) -> Step:
+    number = context.params.issue
+
+    def post(lock: int, outputs: Path) -> Ended:
+        try:
+            context.forge.create_comment(number, made.comment)
+        except SourceRefused as refused:
+            return Ended(1, b"", b"", refused.problem)
+        except SourceError as error:  # it may stand there all the same: the next try looks
+            return Ended(None, b"", b"", error.problem)
+        return Ended(0, b"", b"")
+
+    def posted() -> bool:
+        return notices.stands(context.forge, number, made.marker)
+
+    return Step(made.operator, f"instruct-{made.key}", post, posted, expected="posted")
 
 
 def is_theirs(phase: Phase, wave: Sequence[str]) -> bool:
@@ -35,11 +141,11 @@ def instructed(context: Context, applier: Applier, phase: Phase, wave: Sequence[
 
 
 def roll_theirs(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> bool:
-    """Instruct the operators of a wave, once, and wait for their nodes. False: not all are there."""
+    """Instruct the operators of a wave, once, and read their nodes. False: not all are there."""
     for made in _instructions(context, phase, wave):
         if not tell(context, applier, made):
             return False
-    rows = _await(context, applier, phase, wave)
+    rows = look(context, applier, phase, wave)
     applier.rows += rows
     return all_pass(rows)
 
@@ -53,9 +159,16 @@ def tell_wave(context: Context, applier: Applier, phase: Phase, wave: Sequence[s
 
 
 def look(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> list[Row]:
-    """What became of a wave that was told; waits for it as long as a takeover would."""
-    until = context.scope.reread() + timedelta(minutes=context.params.takeover_minutes)
-    return _await(context, applier, phase, wave, until)
+    """What became of a wave that was told, now; rows of what is still missing say when to return."""
+    context.require_going_on()
+    params, now = context.params, context.scope.reread()
+    deadline = params.window[1] if isinstance(params, RolloutParams) else None
+    one = Look(context, phase, _told(applier), now, deadline)
+    rows = [row for name in wave for row in one.node(phase.node(name))]
+    for name in wave:
+        if all_pass([row for row in rows if row.subject == name]):
+            applier.verified(name, phase.node(name).after, phase.name)
+    return rows
 
 
 def _instructions(context: Context, phase: Phase, wave: Sequence[str]) -> list[Instruction]:
@@ -65,56 +178,7 @@ def _instructions(context: Context, phase: Phase, wave: Sequence[str]) -> list[I
     return [instruction(context, phase, nodes) for nodes in by.values()]
 
 
-def _await(
-    context: Context,
-    applier: Applier,
-    phase: Phase,
-    wave: Sequence[str],
-    until: datetime | None = None,
-) -> list[Row]:
-    """Look until every node of the wave is there; only with ``wait``, and until the deadline.
-
-    ``until``: no longer than that, though nodes may well be there later.
-    """
-    deadline = _deadline(context)
-    since = _told(applier, context)
-    pause, begun = POLL_S, context.scope.reread()
-    end = deadline or until
-    total = max((end - begun).total_seconds(), 1.0) if end else 1.0
-    waiting = f"waiting for {', '.join(_operators(phase, wave))}"
-    with progress(waiting, total, live=context.scope.live and context.params.wait) as advance:
-        while True:
-            context.require_going_on()
-            now = context.scope.reread()
-            look = Look(context, phase, since, now, deadline)
-            rows = [row for name in wave for row in look.node(phase.node(name))]
-            _journal(applier, phase, wave, rows)
-            open_ = [row for row in rows if row.outcome is not Outcome.PASS]
-            over = any(end is not None and now >= end for end in (deadline, until))
-            failed = any(row.outcome is Outcome.FAIL for row in open_)
-            if not open_ or failed or over or not context.params.wait:
-                return rows
-            context.scope.sleep(pause)
-            advance(pause)
-            pause = min(SLOWEST_POLL_S, pause * 1.5)
-
-
-def _operators(phase: Phase, wave: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(phase.node(name).operator for name in wave))
-
-
-def _journal(applier: Applier, phase: Phase, wave: Sequence[str], rows: Sequence[Row]) -> None:
-    for name in wave:
-        if all_pass([row for row in rows if row.subject == name]):
-            applier.verified(name, phase.node(name).after, phase.name)
-
-
-def _deadline(context: Context) -> datetime | None:
-    params = context.params
-    return params.window[1] if isinstance(params, RolloutParams) else None
-
-
-def _told(applier: Applier, context: Context) -> dict[tuple[str, str], datetime]:
+def _told(applier: Applier) -> dict[tuple[str, str], datetime]:
     """(operator, step) -> when its instruction first went out."""
     found: dict[tuple[str, str], datetime] = {}
     for entry in applier.steps():

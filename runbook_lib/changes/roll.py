@@ -8,6 +8,7 @@ it is judged again, before anything follows: the try may have ended on just that
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -16,18 +17,93 @@ from ..context import Context
 from ..errors import SourceError
 from ..evidence.record import Entry
 from ..evidence.standing import standing
+from ..fields import parse_instant
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
 from ..sources.process import Ended
 from ..strict import project_path
+from ..wording import utc
 from .apply import POLL_S, Applier, Step, all_pass
-from .margin import Turns, margin
+from .followed import VIEWERS, seen
 from .operators import instructed, is_theirs, roll_theirs
 from .phases import reproduce
 from .plan import NodePlan, Phase, Plan
+from .power import powers
 from .read_back import read_back, runs_as_planned
 from .targets import keep_target
-from .windows import window_rows
+
+WINDOW = "change window"
+
+
+def window_rows(context: Context, steps: int, *, at: datetime | None = None) -> list[Row]:
+    """Whether ``steps`` nodes can be changed now: in plan mode, at the instant that is planned.
+
+    Before the window it is not yet due; after it, or too near its end, it fails.
+    """
+    params: RolloutParams = context.params
+    start, end = params.window
+    now = at or context.now
+    planned = max(now, start) if params.mode == "plan" else now
+    needs = timedelta(minutes=params.minutes_per_node) * steps
+    span = f"{utc(start)} to {utc(end)}"
+    rows = _freezes(context, start, end)
+    if planned < start:
+        got = f"it is {utc(planned)}"
+        return [*rows, unknown_row("window", WINDOW, span, got, return_at=start)]
+    ok = planned + needs <= end
+    room = f"{max(end - planned, timedelta(0)) // timedelta(minutes=1)} min left at {utc(planned)}"
+    expected = f"{span}, {needs // timedelta(minutes=1)} min before its end"
+    return [*rows, check_row("window", WINDOW, expected, room, ok)]
+
+
+def _freezes(context: Context, start: datetime, end: datetime) -> list[Row]:
+    rows = []
+    for freeze in context.site.freezes:
+        if parse_instant(freeze.start) < end and start < parse_instant(freeze.end):
+            got = f"frozen {freeze.start} to {freeze.end}: {freeze.reason}"
+            rows.append(check_row("window", "outside every freeze", "no freeze", got, ok=False))
+    return rows
+
+
+Turns = list[Sequence[str]]
+
+
+def margin(context: Context, phase: Phase, number: int) -> tuple[Row, Turns]:
+    """Whether a wave leaves a quorum up, and in which turns: all at once, where that does.
+
+    Else our nodes, which we restart one after the other, one at a time; and one operator at a
+    time, as each of them may take down all of theirs.
+    """
+    what, wave = f"power during {phase.name}, wave {number + 1}", phase.waves[number]
+    try:
+        found = powers(context)
+    except SourceError as error:
+        return context.unreadable(what, "a quorum stays up", error), [wave]
+    down = _down(context)
+    up = found.total - sum(found.of.get(name, 0) for name in down)
+    theirs = is_theirs(phase, wave)
+    parts: dict[str, list[str]] = {}
+    for name in wave:
+        parts.setdefault(phase.node(name).operator if theirs else name, []).append(name)
+    power = [sum(found.of.get(n, 0) for n in part if n not in down) for part in parts.values()]
+    at_once = up - sum(power) >= found.quorum
+    left = up - sum(power) if at_once else up - max(power, default=0)
+    how = "" if at_once else f", one {'operator ' if theirs else ''}at a time"
+    got = f"{left} of {found.total} up{how}"
+    got += f" ({', '.join(down)} down already)" if down else ""
+    row = check_row("quorum", what, f"at least {found.quorum} up", got, left >= found.quorum)
+    return row, list(parts.values()) if theirs and not at_once else [wave]
+
+
+def _down(context: Context) -> list[str]:
+    """Nodes that do not answer us; of operators' only those that our nodes do not see either."""
+    answers = context.fleet.status()
+    silent = [name for name, answer in answers.items() if isinstance(answer, SourceError)]
+    operators = {node.name for node in context.cluster.nodes if node.control == "operator"}
+    asked = [name for name in silent if name in operators]
+    sights = seen(context, asked) if asked else {}
+    return [name for name in silent if len(sights.get(name, ())) < VIEWERS]
+
 
 Before = Callable[[], list[Row]]
 BUILD = "build"
@@ -64,9 +140,7 @@ def _changed(phase: Phase, wave: Sequence[str]) -> list[str]:
 
 def _still_healthy(context: Context, applier: Applier, earlier: Sequence[str]) -> bool:
     """Whether the chain bears what earlier tries did to some nodes."""
-    # Tapes from before this was asked hold no answer: what they were judged to be, they stay.
-    asked = bool(earlier) and context.scope.notice("waves of earlier tries", lambda: "judged again")
-    return not asked or _all_healthy(context, applier, earlier)
+    return not earlier or _all_healthy(context, applier, earlier)
 
 
 def _all_healthy(context: Context, applier: Applier, nodes: Sequence[str]) -> bool:

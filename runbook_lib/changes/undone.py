@@ -16,7 +16,7 @@ from ..evidence.record import Entry, parse
 from ..evidence.undoing import plan_of
 from ..sources.commands import NodeConfig
 from ..sources.config import CHANNEL_AT, GATES_AT, Flat
-from .kit_model import kept_in_kit
+from .kit import kept_in_kit
 from .plan import Plan
 from .state import NodeState, states
 from .targets import rendered

@@ -15,7 +15,7 @@ from ..sources.files import Taped
 from ..sources.running import fill
 from ..strict import project_path
 from ..wording import count
-from .checkout import checkout
+from .ci import checkout
 
 Checksums = Mapping[str, frozenset[str]]
 

@@ -2,34 +2,525 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
-from ..canonical import digest_bytes
-from ..changes.state import Known, differences, known_map, require_known
-from ..changes.targets import Delta, artifact, deltas, kept_toml, read_bundle
-from ..changes.under_way import dropped, nearest, under_way
+from .. import playbook
+from ..canonical import canonical, digest_bytes
+from ..changes.plan import NodePlan, Phase, Plan
+from ..changes.roll import phase_of
+from ..changes.state import Known, NodeState, differences, kept_config, known_map, require_known
+from ..changes.targets import (
+    Delta,
+    Target,
+    artifact,
+    deltas,
+    keep,
+    keep_target,
+    kept_toml,
+    read_bundle,
+    target,
+)
 from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
-from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
+from ..evidence.undoing import plan_of
+from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..sources.commands import NodeConfig
 from ..sources.config import (
     BASE_GATES,
     CHANNEL_AT,
     GATES,
     GATES_AT,
+    Bundle,
     Flat,
     diff,
     flatten,
+    gates_turned_off,
+    misplaced,
     parse_toml,
 )
 from ..sources.node import Peers, Rollout
 from ..sources.redact import MARK
 from ..sources.reports import NodeReport, Reports, read_reports
-from .rendered import bundle_rows, shown, target_rows
+
+STAGES, WORM = "bundle stages", "bundle worm_export"
+WORM_AT = "network.admission.worm_export"
+EXPORTING = ("canary", "mainnet")
+"""Channels on which a node refuses to start unless it exports its admission audit to S3."""
+_WANTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "enabled": (lambda value: value is True, "true"),
+    "retention_days": (lambda value: type(value) is int and value > 0, "more than 0"),
+    "target.kind": (lambda value: value == "s3", "s3"),
+    "target.endpoint": (bool, "an address"),
+    "target.access_key": (bool, "a key"),
+    "target.secret_key": (bool, "a key"),
+}
+
+
+def bundle_rows(bundle: Bundle, stage: str) -> list[Row]:
+    """Its stages are in order and only turn gates on; the node accepts it on the stage's channel."""
+    return [*_stage_rows(bundle), *_worm_rows(bundle, stage)]
+
+
+def for_nodes(bundle: Bundle, stage: str) -> Flat:
+    """The bundle's keys that a node of ``stage`` can have, besides gates and channel.
+
+    Without the table in which the bundle contradicts itself: that is the bundle's finding, and no
+    node could obey it.
+    """
+    if not worm_refusals(bundle, bundle.profile(stage).release_channel):
+        return bundle.other
+    return {key: value for key, value in bundle.other.items() if not key.startswith(f"{WORM_AT}.")}
+
+
+def _stage_rows(bundle: Bundle) -> list[Row]:
+    order = [name for name in playbook.STAGES if name in bundle.stages]
+    rows = []
+    if list(bundle.stages) != order:
+        got = ", ".join(bundle.stages)
+        rows.append(check_row(STAGES, "order", ", ".join(order), got, ok=False))
+    for name, profile in bundle.stages.items():
+        if profile.release_channel != name:
+            what = f"{name}: release_channel"
+            rows.append(check_row(STAGES, what, name, profile.release_channel, ok=False))
+    for name, gate in gates_turned_off(bundle):
+        got = "off, though on in the stage before"
+        rows.append(check_row(STAGES, f"{name}: {gate}", "on", got, ok=False))
+    if not rows:
+        text = "gates only turn on from stage to stage"
+        rows.append(check_row(STAGES, ", ".join(order), text, text, ok=True))
+    return rows
+
+
+def worm_refusals(bundle: Bundle, channel: str) -> list[tuple[str, str, Any]]:
+    """(dotted key, what the node wants, what the bundle says) of values refused on ``channel``.
+
+    What the bundle leaves out is for each node's own file to say, and for its dry run to judge.
+    """
+    if channel not in EXPORTING:
+        return []
+    said = [(key, f"{WORM_AT}.{key}") for key in _WANTED]
+    return [
+        (dotted, _WANTED[key][1], bundle.other[dotted])
+        for key, dotted in said
+        if dotted in bundle.other and not _WANTED[key][0](bundle.other[dotted])
+    ]
+
+
+def _worm_rows(bundle: Bundle, stage: str) -> list[Row]:
+    if not any(key.startswith(f"{WORM_AT}.") for key in bundle.other):
+        return []
+    channel = bundle.profile(stage).release_channel
+    rows = [
+        check_row(
+            WORM, f"{key} on channel {channel}", f"{wanted} (or no node starts)", got, ok=False
+        )
+        for key, wanted, got in worm_refusals(bundle, channel)
+    ]
+    if not rows:
+        later = [
+            name
+            for name, profile in bundle.stages.items()
+            if worm_refusals(bundle, profile.release_channel)
+        ]
+        text = "a node may start on it" + (f"; not in {', '.join(later)}" if later else "")
+        rows.append(check_row(WORM, f"channel {channel}", text, text, ok=True))
+    return rows
+
+
+DEFAULTS: Flat = {f"{GATES_AT}.{gate}": gate in BASE_GATES for gate in GATES}
+"""What a node takes a gate for that its file does not name."""
+
+
+def in_force(rollout: Rollout) -> dict[str, str | bool]:
+    """Channel and gates by dotted key, as the node says it runs."""
+    gates = {f"{GATES_AT}.{gate}": on for gate, on in rollout.feature_gates.items()}
+    return {CHANNEL_AT: rollout.release_channel, **gates}
+
+
+def disk_against_rpc(name: str, config: bytes, rollout: Rollout) -> list[Row]:
+    """What a node runs with otherwise than its file says: not restarted, or not from this file."""
+    try:
+        flat = DEFAULTS | flatten(parse_toml(config, name))
+    except SourceError as error:
+        return [unknown_row(name, "TOML on disk", "readable", error.problem)]
+    running = in_force(rollout)
+    on_disk = {key: value for key, value in flat.items() if key in running}
+    return [
+        check_row(name, f"{key} (running against its file)", file, run, ok=False)
+        for key, file, run in differences(on_disk, running)
+        if key in on_disk
+    ]
+
+
+def advertised(context: Context, rollouts: Mapping[str, Rollout | SourceError]) -> list[Row]:
+    """What peers say of each node against what it says of itself."""
+    views = context.fleet.peers()
+    rows = []
+    for node in context.cluster.nodes:
+        rollout = rollouts[node.name]
+        if isinstance(rollout, SourceError):
+            continue  # said by its live state already
+        if not node.peer:
+            text = "its peer id is not in the site file: set `peer`"
+            rows.append(unknown_row(node.name, "gates its peers see", "its own", text))
+            continue
+        said = [
+            (viewer, peer.features)
+            for viewer, view in views.items()
+            if isinstance(view, Peers) and viewer != node.name
+            for peer in view.peers
+            if peer.peer == node.peer
+        ]
+        unread = [
+            f"{viewer}: {view.problem}"
+            for viewer, view in views.items()
+            if isinstance(view, SourceError) and viewer != node.name
+        ]
+        rows.append(_advert(node.name, rollout.feature_gates, said, unread, len(views) - 1))
+    return rows
+
+
+def _advert(
+    name: str,
+    gates: Mapping[str, bool],
+    said: Sequence[tuple[str, dict[str, bool]]],
+    unread: Sequence[str],
+    viewers: int,
+) -> Row:
+    what = "gates its peers see"
+    own = ", ".join(sorted(gate for gate, on in gates.items() if on)) or "none on"
+    for viewer, features in said:
+        if features != gates:
+            theirs = ", ".join(sorted(gate for gate, on in features.items() if on)) or "none on"
+            return check_row(name, f"{what} (by {viewer})", own, theirs, ok=False)
+    if viewers and len(said) + len(unread) < viewers:
+        return unknown_row(name, what, own, f"seen by {len(said)} of {viewers} peers only")
+    if viewers and not said:
+        return unknown_row(name, what, own, f"no peer could be asked ({unread[0]})")
+    return check_row(name, what, own, own, ok=True)
+
+
+CONTROL = "runbook_unknown_key"
+"""A key that no chain knows: a dry run that accepts it finds no unknown keys at all."""
+_CONTROL, _LONGEST = "unknown-key-control", 200
+
+
+def target_rows(
+    context: Context,
+    bundle: Bundle,
+    before: Mapping[str, Known | SourceError],
+    configs: Mapping[str, NodeConfig | SourceError],
+    wanted: Mapping[str, Delta],
+) -> list[Row]:
+    """The rows of every node whose state and file are known; the others are said elsewhere."""
+
+    def render(name: str) -> Target | None:
+        known, found = before[name], configs[name]
+        if isinstance(known, SourceError) or isinstance(found, SourceError):
+            return None
+        return target(context, name, found, known.state, wanted[name])
+
+    made = context.each(render)
+
+    def judge(name: str) -> list[Row]:
+        known, rendered = before[name], made[name]
+        if isinstance(rendered, SourceError):
+            raise rendered
+        if rendered is None or isinstance(known, SourceError):
+            return []
+        return _target(context, name, rendered, bundle, known, wanted[name])
+
+    rows: list[Row] = []
+    for name, judged in context.each(judge).items():
+        if isinstance(judged, SourceError):
+            rows.append(unknown_row(name, "target", "rendered and valid", judged.problem))
+        else:
+            rows += judged
+    if context.commands.can_dry_run:
+        rows += _control(context, [one for one in made.values() if isinstance(one, Target)])
+    return rows
+
+
+def _target(
+    context: Context, name: str, made: Target, bundle: Bundle, known: Known, delta: Delta
+) -> list[Row]:
+    table = parse_toml(made.text, name)
+    after, found = flatten(table), flatten(parse_toml(made.found, name))
+    if context.commands.can_dry_run:
+        rows = _dry_run(context, name, made)
+    else:
+        keep_target(context, name, made.text, made.raw)
+        # The chain refuses unknown keys only in a strict dry run; nothing else knows them all.
+        got = "not checked: set commands.dry_run in the site file to the chain's strict dry run"
+        rows = [unknown_row(name, "unknown keys", "none", got)]
+    rows += [
+        check_row(
+            name, f"{key} (misplaced)", f"set as {home}", "fell into the table above", ok=False
+        )
+        for key, home in misplaced(table)
+    ]
+    rows += _as_wanted(context, name, made, after, bundle, delta)
+    allowed = delta.changes(known.state)
+    changed = diff(found, after)
+    for difference in changed:
+        if difference.key not in allowed:
+            moved = shown(difference.observed)
+            rows.append(check_row(name, difference.key, "unchanged", moved, ok=False))
+    if not any(row.outcome is not Outcome.PASS for row in rows):
+        text = _said(context, bundle, made, known, delta, [d.key for d in changed])
+        rows.append(check_row(name, "target", text, text, ok=True))
+    return rows
+
+
+def _as_wanted(
+    context: Context, name: str, made: Target, after: Flat, bundle: Bundle, delta: Delta
+) -> list[Row]:
+    """The target against the profile (of nodes the stage touches) and the bundle's other keys."""
+    wanted = for_nodes(bundle, context.stage)
+    seen = {key: after[key] for key in wanted if key in after}
+    if delta:
+        profile = bundle.profile(context.stage)
+        gates = profile.on | set(delta.gates)
+        wanted = {**wanted, CHANNEL_AT: profile.release_channel}
+        wanted |= {f"{GATES_AT}.{gate}": True for gate in GATES if gate in gates}
+        # What the file leaves to the node's defaults is as the node itself says it is.
+        of_node = {f"{GATES_AT}.{gate}": on for gate, on in made.after.gates.items()}
+        in_force = {CHANNEL_AT: made.after.channel, **of_node, **after}
+        seen |= {key: in_force[key] for key in wanted if key in in_force}
+    text = "a secret, which is compared nowhere; leave it to the node's file"
+    secret = [key for key, value in wanted.items() if MARK in str(value)]
+    rows = [unknown_row(name, key, "as in the bundle", text) for key in secret]
+    return rows + [
+        check_row(
+            name,
+            f"{d.key} ({d.kind} in the target)",
+            shown(d.expected),
+            shown(d.observed),
+            ok=False,
+        )
+        for d in diff(wanted, seen)
+    ]
+
+
+def _said(
+    context: Context, bundle: Bundle, made: Target, known: Known, delta: Delta, keys: list[str]
+) -> str:
+    """What becomes of a node, for who reads it before anything changes."""
+    if not delta:
+        return "left as it is"
+    steps, profile = playbook.GATE_STEPS[context.stage], bundle.profile(context.stage)
+    turned = [gate for gate in delta.gates if not known.state.gates.get(gate)]
+    notes = {
+        "beyond the profile, in the last step": [g for g in turned if g not in profile.on],
+        "ahead of the profile": [
+            gate
+            for gate, on in made.after.gates.items()
+            if on and gate not in profile.on and gate not in turned
+        ],
+        "by the bundle alone, no step of the playbook": [
+            gate for gate in turned if gate not in steps
+        ],
+    }
+    said = [f"profile {profile.name}", f"changes: {', '.join(keys) or 'the build only'}"]
+    return "; ".join([*said, *(f"{what}: {', '.join(g)}" for what, g in notes.items() if g)])
+
+
+# --- keys the node does not know ----------------------------------------------------------------
+
+
+def _dry_run(context: Context, name: str, made: Target) -> list[Row]:
+    verdict = context.commands.dry_run(keep_target(context, name, made.text, made.raw))
+    if verdict.unknown_keys:
+        unknown = ", ".join(verdict.unknown_keys)
+        return [check_row(name, "unknown keys", "none", unknown, ok=False)]
+    if not verdict.ok:
+        return [check_row(name, "dry run of the target", "valid", verdict.text[:300], ok=False)]
+    return []
+
+
+def _control(context: Context, made: Sequence[Target]) -> list[Row]:
+    """A dry run refuses a key that cannot be known: else its silence says nothing of others."""
+    if not made:
+        return []
+    what, expected = "refuses an unknown key", CONTROL
+    line = f"{CONTROL} = true\n".encode()
+    raw = made[0].raw and line + made[0].raw
+    try:
+        path = keep(context, _CONTROL, "controls", line + made[0].text, raw)
+        verdict = context.commands.dry_run(path)
+    except SourceError as error:
+        return [unknown_row("dry run", what, expected, error.problem)]
+    if CONTROL in verdict.unknown_keys:
+        return [check_row("dry run", what, expected, CONTROL, ok=True)]
+    said = "accepted" if verdict.ok else verdict.text[:200]
+    return [unknown_row("dry run", what, expected, said)]
+
+
+def shown(value: object) -> Value:
+    """A value of a TOML file as a row can hold it."""
+    if value is None:
+        return "absent"
+    if isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**53):
+        return value
+    text = str(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"
+
+
+T = TypeVar("T")
+Read = dict[str, T | SourceError]
+WHAT = "node report"
+
+
+def stand_in(
+    context: Context,
+    before: Mapping[str, Known | SourceError],
+    at_work: Mapping[str, Known],
+    rollouts: Mapping[str, Rollout | SourceError],
+    builds: Read[str],
+    configs: Read[NodeConfig],
+) -> list[Row]:
+    """Fill ``builds`` (digests) and ``configs`` from fresh reports; rows of what is wrong with one.
+
+    A file is known by its digest alone: that of the one last verified, whose text we kept, or of the
+    one that a node of ``at_work`` was to be given.
+    """
+    unread = [
+        node
+        for node in context.cluster.nodes
+        if node.control == "operator"
+        and (
+            isinstance(builds[node.name], SourceError)
+            or isinstance(configs[node.name], SourceError)
+        )
+    ]
+    if not unread:
+        return []
+    params = context.params
+    try:
+        reports = read_reports(
+            context.scope, context.site, issue=params.issue, release=params.release
+        )
+    except SourceError as error:
+        return [unknown_row(error.source, WHAT, "readable", error.problem)]
+    rows: list[Row] = []
+    for node in unread:
+        found = _fresh(context, node, reports)
+        if isinstance(found, Row):
+            rows.append(found)
+        elif found is not None:
+            rows += _against_rpc(node, found, rollouts[node.name])
+            if isinstance(builds[node.name], SourceError):
+                builds[node.name] = found.binary
+            known = before[node.name]
+            after = at_work.get(node.name)
+            if after is not None and found.config == after.state.config:
+                known = after
+            if isinstance(configs[node.name], SourceError) and isinstance(known, Known):
+                rows += _standins_file(context, node, found, known, configs)
+    return rows
+
+
+def _fresh(context: Context, node: Node, reports: Reports) -> NodeReport | Row | None:
+    """The newest report of a node, when it is young enough; a forged one is a row."""
+    mine = reports.of(node.name, context.stage)
+    for one in mine:
+        if one.fault.startswith("forged"):
+            got = f"{one.grounds}: {one.fault}"
+            by = f"by {node.operator}"
+            return check_row(node.name, WHAT, by, got, ok=False, waivable=False)
+    good = [one.report for one in mine if not one.fault]
+    if good and context.now - good[-1].at <= context.params.valid_for:
+        return good[-1]
+    return None
+
+
+def _against_rpc(node: Node, report: NodeReport, rollout: Rollout | SourceError) -> list[Row]:
+    if isinstance(rollout, SourceError):
+        return []  # said by its live state already
+    said = {"rollout.release_channel": report.channel} | {
+        f"rollout.feature_gates.{gate}": on for gate, on in report.gates.items()
+    }
+    return [
+        check_row(node.name, f"{key} (reported, as it runs)", told, runs, ok=False)
+        for key, told, runs in differences(said, in_force(rollout))
+    ]
+
+
+def _standins_file(
+    context: Context, node: Node, report: NodeReport, known: Known, configs: Read[NodeConfig]
+) -> list[Row]:
+    if report.config != known.state.config:
+        what = "config (reported)"
+        return [check_row(node.name, what, known.state.config, report.config, ok=False)]
+    try:
+        configs[node.name] = kept_toml(context, known)
+    except SourceError as error:
+        return [unknown_row(node.name, "config", "the text we kept", error.problem)]
+    return []
+
+
+def dropped(context: Context) -> frozenset[str]:
+    """The nodes that this attempt leaves out from here on, with an approval."""
+    return frozenset(entry.body["node"] for entry in context.so_far if entry.kind == "dropped")
+
+
+def under_way(context: Context) -> dict[str, Known]:
+    """Node -> what this attempt makes of it, of each on which a step began since its last read-back."""
+    entries = context.so_far
+    made = plan_of(entries)
+    if made is None:
+        return {}
+    plan = Plan.model_validate_json(canonical(made.body["plan"]))
+    found: dict[str, Known] = {}
+    for entry in entries:
+        if entry.kind in ("state", "dropped"):
+            found.pop(entry.body["node"], None)
+        elif entry.kind == "step" and entry.body["phase"] == "intent":
+            at = datetime.fromisoformat(entry.body["at"])
+            for phase, node in _touched(plan, entry.body):
+                kept = str(kept_config(Path(context.attempt_name), node.node, phase.name))
+                found[node.node] = Known(
+                    state=node.after, at=at, origin=context.attempt_name, kept=kept
+                )
+    return found
+
+
+def _touched(plan: Plan, step: Mapping[str, Any]) -> Iterator[tuple[Phase, NodePlan]]:
+    """The nodes that a step is about: its own, or those of the operator that it instructs."""
+    for phase in plan.of(step["item"]):
+        if phase.name == phase_of(step["step"]):
+            yield from (
+                (phase, node)
+                for node in phase.nodes
+                if step["node"] == (node.operator if node.control == "operator" else node.node)
+            )
+
+
+def nearest(before: Known, after: Known, running: Flat, binary: str, config: str) -> Known:
+    """What a node at work must be: each part as planned where it is so already, else as before.
+
+    ``running`` are its channel and gates by dotted key.
+    """
+    planned = {
+        key: value for key, value in after.state.flat().items() if key.startswith("rollout.")
+    }
+    turned, built = running == planned, binary == after.state.binary
+    delivered = config == after.state.config
+    gates, build = (after if turned else before).state, (after if built else before).state
+    state = NodeState(
+        gates=gates.gates,
+        channel=gates.channel,
+        binary=build.binary,
+        artifact=build.artifact,
+        config=(after if delivered else before).state.config,
+    )
+    return before.model_copy(update={"state": state, "kept": (after if delivered else before).kept})
 
 
 @dataclass(frozen=True)
@@ -227,175 +718,3 @@ def difference_rows(name: str, expected: Flat, observed: Flat) -> list[Row]:
         for d in found
         if d.key not in tables
     ]
-
-
-# --- node reports in place of what we cannot read of an operator's node ---------------------------
-
-
-T = TypeVar("T")
-Read = dict[str, T | SourceError]
-WHAT = "node report"
-
-
-def stand_in(
-    context: Context,
-    before: Mapping[str, Known | SourceError],
-    at_work: Mapping[str, Known],
-    rollouts: Mapping[str, Rollout | SourceError],
-    builds: Read[str],
-    configs: Read[NodeConfig],
-) -> list[Row]:
-    """Fill ``builds`` (digests) and ``configs`` from fresh reports; rows of what is wrong with one.
-
-    A file is known by its digest alone: that of the one last verified, whose text we kept, or of the
-    one that a node of ``at_work`` was to be given.
-    """
-    unread = [
-        node
-        for node in context.cluster.nodes
-        if node.control == "operator"
-        and (
-            isinstance(builds[node.name], SourceError)
-            or isinstance(configs[node.name], SourceError)
-        )
-    ]
-    if not unread:
-        return []
-    params = context.params
-    try:
-        reports = read_reports(
-            context.scope, context.site, issue=params.issue, release=params.release
-        )
-    except SourceError as error:
-        return [unknown_row(error.source, WHAT, "readable", error.problem)]
-    rows: list[Row] = []
-    for node in unread:
-        found = _fresh(context, node, reports)
-        if isinstance(found, Row):
-            rows.append(found)
-        elif found is not None:
-            rows += _against_rpc(node, found, rollouts[node.name])
-            if isinstance(builds[node.name], SourceError):
-                builds[node.name] = found.binary
-            known = before[node.name]
-            after = at_work.get(node.name)
-            if after is not None and found.config == after.state.config:
-                known = after
-            if isinstance(configs[node.name], SourceError) and isinstance(known, Known):
-                rows += _reported_file(context, node, found, known, configs)
-    return rows
-
-
-def _fresh(context: Context, node: Node, reports: Reports) -> NodeReport | Row | None:
-    """The newest report of a node, when it is young enough; a forged one is a row."""
-    mine = reports.of(node.name, context.stage)
-    for one in mine:
-        if one.fault.startswith("forged"):
-            got = f"{one.grounds}: {one.fault}"
-            by = f"by {node.operator}"
-            return check_row(node.name, WHAT, by, got, ok=False, waivable=False)
-    good = [one.report for one in mine if not one.fault]
-    if good and context.now - good[-1].at <= context.params.valid_for:
-        return good[-1]
-    return None
-
-
-def _against_rpc(node: Node, report: NodeReport, rollout: Rollout | SourceError) -> list[Row]:
-    if isinstance(rollout, SourceError):
-        return []  # said by its live state already
-    said = {"rollout.release_channel": report.channel} | {
-        f"rollout.feature_gates.{gate}": on for gate, on in report.gates.items()
-    }
-    return [
-        check_row(node.name, f"{key} (reported, as it runs)", told, runs, ok=False)
-        for key, told, runs in differences(said, in_force(rollout))
-    ]
-
-
-def _reported_file(
-    context: Context, node: Node, report: NodeReport, known: Known, configs: Read[NodeConfig]
-) -> list[Row]:
-    if report.config != known.state.config:
-        what = "config (reported)"
-        return [check_row(node.name, what, known.state.config, report.config, ok=False)]
-    try:
-        configs[node.name] = kept_toml(context, known)
-    except SourceError as error:
-        return [unknown_row(node.name, "config", "the text we kept", error.problem)]
-    return []
-
-
-# --- a node's witnesses against one another -------------------------------------------------------
-
-
-DEFAULTS: Flat = {f"{GATES_AT}.{gate}": gate in BASE_GATES for gate in GATES}
-"""What a node takes a gate for that its file does not name."""
-
-
-def in_force(rollout: Rollout) -> dict[str, str | bool]:
-    """Channel and gates by dotted key, as the node says it runs."""
-    gates = {f"{GATES_AT}.{gate}": on for gate, on in rollout.feature_gates.items()}
-    return {CHANNEL_AT: rollout.release_channel, **gates}
-
-
-def disk_against_rpc(name: str, config: bytes, rollout: Rollout) -> list[Row]:
-    """What a node runs with otherwise than its file says: not restarted, or not from this file."""
-    try:
-        flat = DEFAULTS | flatten(parse_toml(config, name))
-    except SourceError as error:
-        return [unknown_row(name, "TOML on disk", "readable", error.problem)]
-    running = in_force(rollout)
-    on_disk = {key: value for key, value in flat.items() if key in running}
-    return [
-        check_row(name, f"{key} (running against its file)", file, run, ok=False)
-        for key, file, run in differences(on_disk, running)
-        if key in on_disk
-    ]
-
-
-def advertised(context: Context, rollouts: Mapping[str, Rollout | SourceError]) -> list[Row]:
-    """What peers say of each node against what it says of itself."""
-    views = context.fleet.peers()
-    rows = []
-    for node in context.cluster.nodes:
-        rollout = rollouts[node.name]
-        if isinstance(rollout, SourceError):
-            continue  # said by its live state already
-        if not node.peer:
-            text = "its peer id is not in the site file: set `peer`"
-            rows.append(unknown_row(node.name, "gates its peers see", "its own", text))
-            continue
-        said = [
-            (viewer, peer.features)
-            for viewer, view in views.items()
-            if isinstance(view, Peers) and viewer != node.name
-            for peer in view.peers
-            if peer.peer == node.peer
-        ]
-        unread = [
-            f"{viewer}: {view.problem}"
-            for viewer, view in views.items()
-            if isinstance(view, SourceError) and viewer != node.name
-        ]
-        rows.append(_advert(node.name, rollout.feature_gates, said, unread, len(views) - 1))
-    return rows
-
-
-def _advert(
-    name: str,
-    gates: Mapping[str, bool],
-    said: Sequence[tuple[str, dict[str, bool]]],
-    unread: Sequence[str],
-    viewers: int,
-) -> Row:
-    what = "gates its peers see"
-    own = ", ".join(sorted(gate for gate, on in gates.items() if on)) or "none on"
-    for viewer, features in said:
-        if features != gates:
-            theirs = ", ".join(sorted(gate for gate, on in features.items() if on)) or "none on"
-            return check_row(name, f"{what} (by {viewer})", own, theirs, ok=False)
-    if viewers and len(said) + len(unread) < viewers:
-        return unknown_row(name, what, own, f"seen by {len(said)} of {viewers} peers only")
-    if viewers and not said:
-        return unknown_row(name, what, own, f"no peer could be asked ({unread[0]})")
-    return check_row(name, what, own, own, ok=True)

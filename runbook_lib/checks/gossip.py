@@ -13,7 +13,7 @@ from ..evidence.record import Entry
 from ..metrics.catalogue import Metric, resolve
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..wording import utc
-from . import lookout, quiet
+from . import quiet
 from .baselines import read_catalogue
 
 if TYPE_CHECKING:
@@ -52,16 +52,13 @@ def _stable(context: Context, item: str, epochs: int) -> list[Row]:
     first = min((_at(body["at"]) for body in steps), default=start - SETTLE)
     # What this very change did already is not the past that it must be judged on.
     own = [_at(body["at"]) for body in steps if body["item"] == context.item != item]
-    for _ in range(2):
-        end = min([context.at, *own])
-        row, due = _epochs(context, start, end, epochs)
-        if due is None or not context.wait_until(due, f"{epochs} whole epochs of gossip"):
-            break
+    end = min([context.at, *own])
+    row = _epochs(context, start, end, epochs)
     if row.outcome is not Outcome.PASS:
         return [row]
-    over = lookout.window(context, start, end)
-    before = lookout.window(context, first - max(BEFORE, end - start), first)
-    looks = lookout.look(over, _traffic)
+    over = quiet.window(context, start, end)
+    before = quiet.window(context, first - max(BEFORE, end - start), first)
+    looks = quiet.look(over, _traffic)
     rows = [row, *(row for seen in looks for row in seen.rows())]
     metrics = {metric.name: metric for metric in read_catalogue(context).metrics}
     for name in METRICS:
@@ -91,9 +88,7 @@ def _at(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def _epochs(
-    context: Context, start: datetime, end: datetime, wanted: int
-) -> tuple[Row, datetime | None]:
+def _epochs(context: Context, start: datetime, end: datetime, wanted: int) -> Row:
     """Whether so many whole epochs lie in the window, and when they will. SourceError."""
     from ..metrics.coverage import STEP
     from ..metrics.epochs import due, progress
@@ -103,20 +98,20 @@ def _epochs(
     what, expected = "whole epochs", f"at least {wanted} since {utc(start)}"
     if end - start < 2 * STEP:
         at = start + timedelta(seconds=block_s * cluster.epoch_length) * (wanted + 1)
-        return unknown_row(context.cluster_name, what, expected, "0", return_at=at), at
+        return unknown_row(context.cluster_name, what, expected, "0", return_at=at)
     found = progress(context.prometheus, context.matchers, start, end, cluster.epoch_length)
     if len(found.epochs) >= wanted:
         got = f"{len(found.epochs)}"
-        return check_row(context.cluster_name, what, expected, got, ok=True), None
+        return check_row(context.cluster_name, what, expected, got, ok=True)
     left = wanted - len(found.epochs)
     inside = timedelta(seconds=found.height % cluster.epoch_length * block_s)
     left += not found.epochs and end - inside < start
     at = due(left, found.height, cluster.epoch_length, block_s, end)
     got = f"{len(found.epochs)}"
-    return unknown_row(context.cluster_name, what, expected, got, return_at=at), at
+    return unknown_row(context.cluster_name, what, expected, got, return_at=at)
 
 
-def _traffic(over: lookout.Window) -> Iterator[lookout.Seen]:
+def _traffic(over: quiet.Window) -> Iterator[quiet.Seen]:
     """Every node spoke in every ten minutes."""
     import numpy as np
 
@@ -126,18 +121,18 @@ def _traffic(over: lookout.Window) -> Iterator[lookout.Seen]:
         missing = np.isnan(values)
         allowed = over.context.params.max_missing
         breaks = [
-            lookout.Break(start, end, "no data", proven=False)
+            quiet.Break(start, end, "no data", proven=False)
             for start, end in watched.holes(missing, allowed)
         ]
         breaks += [
-            lookout.Break(start, end, "no gossip", proven=True)
+            quiet.Break(start, end, "no gossip", proven=True)
             for start, end in watched.runs(values <= 0, quiet.IDLE)
         ]
         mean = f"{np.nanmean(values):.3g} events/s" if not missing.all() else ""
-        yield lookout.Seen(node.name, "gossip traffic", "more than 0", mean, tuple(breaks))
+        yield quiet.Seen(node.name, "gossip traffic", "more than 0", mean, tuple(breaks))
 
 
-def _judged(before: lookout.Window, over: lookout.Window, metric: Metric) -> list[Row]:
+def _judged(before: quiet.Window, over: quiet.Window, metric: Metric) -> list[Row]:
     """Non-inferiority of a metric against the cluster's own past. Raises SourceError."""
     import numpy as np
 

@@ -2,22 +2,285 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from ..changes.apply import Applier, Change, Step
 from ..changes.phases import make_plan as plan
-from ..context import Context
+from ..context import Context, judges
+from ..errors import SourceError
 from ..evidence.order import effect
-from ..outcomes import Row, Value, check_row
+from ..files import replace_file
+from ..outcomes import CheckResult, Outcome, Row, Value, check_row, explain, unknown_row, worst
+from ..params import RolloutParams
+from ..playbook import COUNCIL, NOW_SOURCE_LAG
+from ..site import Risk
 from ..sources.config import GATES_AT
+from ..sources.governance import Announcement, Governance
+from ..sources.milestones import Backlog, Branch, MilestoneIssue
+from ..sources.process import Ended
+from ..wording import utc
 from . import preflight
-from .announce import announce, frozen_row
+from .ci import ci_rows
 from .effects import proven
-from .hotfixes import hotfix_branches
 from .pinning import pin_before
 from .regression import mainnet_comparison as comparison
 from .regression import no_regression
-from .rollouts import rollout
+from .rollouts import captured, rollout
 from .validators import validators_signed_off
 from .watch import expected as watched_for
 from .watch import watch
+
+ANNOUNCE_ITEM = "mainnet.activate.announce"
+
+
+def _text(context: Context) -> str:
+    params: RolloutParams = context.params
+    start, end = params.window
+    return (
+        f"{context.cluster.chain_id}: {params.release} will be activated on {context.cluster_name}\n"
+        f"window: {utc(start)} to {utc(end)}\n"
+        f"commit: {params.commit}\n"
+        f"plan: {context.plan.digest if context.plan else 'none yet'}\n"
+        "New governance proposals are frozen from now until the activation has been watched.\n"
+    )
+
+
+def _duty(context: Context) -> Row:
+    """Who lifts the freeze: a member of the council, named before it begins."""
+    owners = [person.account for person in context.site.people if COUNCIL in person.roles]
+    what, expected = "lifts the freeze afterwards", f"somebody with the role {COUNCIL}"
+    if not owners:
+        return unknown_row("proposals", what, expected, "nobody in the site's people has it")
+    return check_row("proposals", what, expected, owners[0], ok=True)
+
+
+def _notice(context: Context, at: datetime) -> Row:
+    params: RolloutParams = context.params
+    start, _ = params.window
+    given, wanted = start - at, timedelta(hours=params.notice_hours)
+    expected, got = f"at least {wanted} before {utc(start)}", f"{given} before it"
+    return check_row("announcement", "notice", expected, got, given >= wanted)
+
+
+def _plan(context: Context) -> list[Row]:
+    rows = [_duty(context), _notice(context, _standing(context) or context.now)]
+    would = _text(context)
+    return [*rows, check_row("announcement", "would say", "", would, Outcome.INCONCLUSIVE)]
+
+
+def _standing(context: Context) -> datetime | None:
+    """When this very window was announced, if it stands. SourceErrors are for the read-back."""
+    try:
+        found = _announced(context)
+    except SourceError:
+        return None
+    return found.at if found is not None else None
+
+
+def _announced(context: Context) -> Announcement | None:
+    params: RolloutParams = context.params
+    start, end = params.window
+    mine = ("window", params.release, context.stage, start, end)
+    for one in Governance(context.scope, context.site.commands).announced():
+        if (one.kind, one.release, one.stage, one.start, one.end) == mine:
+            return one
+    return None
+
+
+def _apply(context: Context, applier: Applier) -> CheckResult:
+    duty = _duty(context)
+    applier.rows += [duty, _notice(context, _standing(context) or context.now)]
+    if all(row.outcome is Outcome.PASS for row in applier.rows):
+        commands, params = context.commands, context.params
+        start, end = params.window
+        text = context.folder / "announcement.txt"
+        replace_file(text, _text(context))
+
+        def announce(lock: int, outputs: Path) -> Ended:
+            return commands.announce(
+                params.release, context.stage, start, end, text, lock=lock, outputs=outputs
+            )
+
+        def freeze(lock: int, outputs: Path) -> Ended:
+            return commands.freeze_proposals(params.release, lock=lock, outputs=outputs)
+
+        told = Step("announcement", "announce", announce, lambda: _standing(context) is not None)
+        frozen = Step("proposals", "freeze", freeze, lambda: _frozen(context))
+        if applier.step(told) and applier.step(frozen):
+            rows, since = _read_back(context)
+            applier.rows += rows
+            if since is not None and _first_frozen(context) is None:
+                kept = {"item": ANNOUNCE_ITEM, "data": {"frozen_since": since.isoformat()}}
+                context.record.append("captured", kept)
+            note = f"closing duty of {duty.observed}: unfreeze governance proposals"
+            noted = [e.body["text"] for e in context.record.entries() if e.kind == "note"]
+            if note not in noted:
+                context.record.append("note", {"text": note})
+    return context.conclude(
+        applier.rows,
+        passed="the window is announced in time, new proposals are frozen, both read back",
+        empty="nothing was announced",
+        data={"unfreeze": str(duty.observed)},
+    )
+
+
+def _frozen(context: Context) -> bool:
+    try:
+        return Governance(context.scope, context.site.commands).proposals().frozen
+    except SourceError:
+        return False
+
+
+def _read_back(context: Context) -> tuple[list[Row], datetime | None]:
+    """Both as others see them, and since when proposals are frozen."""
+    start, end = context.params.window
+    what, expected = "stands", f"{utc(start)} to {utc(end)}"
+    try:
+        found = _announced(context)
+        got = f"announced {utc(found.at)}" if found else "not among those that stand"
+        rows = [check_row("announcement", what, expected, got, found is not None)]
+        if found is not None:
+            rows.append(_notice(context, found.at))
+    except SourceError as error:
+        rows = [context.unreadable(what, expected, error)]
+    row, since = _freeze(context)
+    return [*rows, row], since
+
+
+def frozen_row(context: Context) -> Row:
+    """Whether new proposals are frozen and none came since: judged before every wave as well.
+
+    The freeze is the one that was read back when it was announced: between one that was lifted and
+    the next, proposals may have come and gone.
+    """
+    return _freeze(context)[0]
+
+
+def _freeze(context: Context) -> tuple[Row, datetime | None]:
+    """The row, and since when proposals are frozen, where that holds."""
+    what, expected = "new ones", "frozen, none since"
+    try:
+        found = Governance(context.scope, context.site.commands).proposals()
+    except SourceError as error:
+        return context.unreadable(what, expected, error), None
+    since, first = found.since, _first_frozen(context)
+    if not found.frozen or since is None:
+        return check_row("proposals", what, expected, "not frozen", ok=False), None
+    if since > context.now + NOW_SOURCE_LAG:
+        got = f"frozen from {utc(since)} on, which is still to come"
+        return unknown_row("proposals", what, expected, got, return_at=since), None
+    if first is not None and since > first:
+        got = (
+            f"frozen since {utc(first)}, lifted, and frozen again {utc(since)}; start a new attempt"
+        )
+        return check_row("proposals", what, expected, got, ok=False), None
+    late = [one.id for one in found.open if one.created_at > since]
+    got = f"since {utc(since)}: {', '.join(late)}" if late else "frozen, none since"
+    return check_row("proposals", what, expected, got, not late), since
+
+
+def _first_frozen(context: Context) -> datetime | None:
+    """Since when proposals were frozen as this attempt first read it back; None before that."""
+    kept = captured(context.journal, ANNOUNCE_ITEM)
+    return datetime.fromisoformat(kept["frozen_since"]) if kept is not None else None
+
+
+announce = Change(ANNOUNCE_ITEM, _plan, _apply)
+
+
+ITEM = "mainnet.ready.hotfix-branches"
+
+
+@judges(ITEM)
+def hotfix_branches(context: Context) -> CheckResult:
+    """Every open issue of the release's milestone is of low risk, with a fix on a green branch.
+
+    The milestone is called as the release. An issue names its branch by a line ``branch: NAME``;
+    the branch must contain the release's commit and more. An issue without a risk label is
+    INCONCLUSIVE, one above low risk a FAIL. Playbook: mainnet readiness, 3.
+    """
+    release, risk = context.params.release, context.site.forge.risk
+    if risk is None:
+        row = unknown_row("site", "risk labels", "forge.risk in the site file", "none; set it")
+        return context.conclude([row], passed="", empty="")
+    forge, subject = Backlog(context.scope, context.site.forge), f"milestone {release}"
+    milestone = forge.milestone(release)
+    if milestone is None:
+        row = unknown_row(subject, "on the forge", "a milestone called as the release", "none")
+        return context.conclude([row], passed="", empty="")
+    # The release issue is open as long as the release is under way, and no fix of anything.
+    found = forge.open_issues(milestone)
+    issues = [issue for issue in found if issue.number != context.params.issue]
+    read = f"{len(issues)} open issues"
+    rows = [check_row(subject, "read to the last page", "all its open issues", read, ok=True)]
+    for issue in issues:
+        rows += _issue(context, forge, risk, issue)
+    return context.conclude(
+        rows,
+        passed=f"{len(issues)} open issues of {release}, all of low risk, each with its fix queued",
+        empty="the milestone could not be read",
+        data={"milestone": milestone.number, "issues": [issue.number for issue in issues]},
+    )
+
+
+def _issue(context: Context, forge: Backlog, risk: Risk, issue: MilestoneIssue) -> list[Row]:
+    subject = f"#{issue.number}"
+    rows = [_risk(subject, risk, issue)]
+    names = issue.branches
+    if len(names) != 1:
+        got = ", ".join(names) or "no line `branch: NAME` in its body"
+        return [*rows, unknown_row(subject, "fix", "one branch", got)]
+    name, commit = names[0], context.params.commit
+
+    def asked(what: str, expected: str, ask: Callable[[], Row]) -> Row:
+        try:
+            return ask()
+        except SourceError as error:
+            return unknown_row(subject, what, expected, error.problem)
+
+    try:
+        branch = forge.branch(name)
+    except SourceError as error:
+        return [*rows, unknown_row(subject, "fix", "a branch that exists", error.problem)]
+    if branch is None:
+        return [*rows, check_row(subject, "fix", "a branch that exists", f"no {name}", ok=False)]
+    contains, green = f"{name} contains {commit[:12]} and more", f"CI of {name}"
+    return [
+        *rows,
+        asked(contains, "yes", lambda: _contains(forge, subject, contains, commit, branch)),
+        asked(green, "green", lambda: _green(context, forge, subject, green, branch)),
+    ]
+
+
+def _risk(subject: str, risk: Risk, issue: MilestoneIssue) -> Row:
+    above = sorted(set(issue.labels) & set(risk.above))
+    if above:
+        return check_row(subject, "risk", risk.low, ", ".join(above), ok=False)
+    if risk.low in issue.labels:
+        return check_row(subject, "risk", risk.low, risk.low, ok=True)
+    labels = ", ".join(issue.labels) or "no label"
+    return unknown_row(subject, "risk", f"labelled {risk.low}", labels)
+
+
+def _contains(forge: Backlog, subject: str, what: str, commit: str, branch: Branch) -> Row:
+    found = forge.compare(commit, branch.sha)
+    if found.merge_base != commit or found.behind_by:
+        got = f"{found.status}, without {found.behind_by} of its commits"
+        return check_row(subject, what, "yes", got, ok=False)
+    if not found.ahead_by:
+        return unknown_row(subject, what, "yes", "nothing more: no fix on it yet")
+    return check_row(subject, what, "yes", "yes", ok=True)
+
+
+def _green(context: Context, forge: Backlog, subject: str, what: str, branch: Branch) -> Row:
+    ci = context.site.forge.ci
+    rows = ci_rows(ci, forge.check_runs(branch.sha), forge.statuses(branch.sha))
+    outcome = worst(row.outcome for row in rows)
+    got = "green" if outcome is Outcome.PASS else explain(rows, "", "")
+    return check_row(subject, what, "green", got, outcome)
+
 
 __all__ = [
     "announce",

@@ -3,19 +3,369 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import playbook
-from ..changes.apply import Applier, Change
+from ..canonical import digest_bytes
+from ..changes.apply import Applier, Change, Step, all_pass
 from ..changes.back import go_back
-from ..changes.back_plan import make_back_plan as plan
-from ..changes.halt import announce_halt, plan_halt
+from ..changes.back import make_back_plan as plan
+from ..changes.convening import convene, plan_council
+from ..changes.halting import FOLLOWS, Need, corrupted, follow, halted
+from ..changes.incident_facts import Facts, render
+from ..changes.incident_report import Audience, file_incident, plan_incident
 from ..changes.roll import planned_rows
+from ..changes.storage import plan_storage, recover_storage
+from ..changes.undone import Undone, undone
+from ..changes.unsent import keep, later
 from ..context import Context
-from ..outcomes import CheckResult, Row, Value
+from ..errors import SourceError
+from ..evidence import outbox
+from ..evidence.record import Entry
+from ..files import replace_file
+from ..outcomes import CheckResult, Outcome, Row, Value, check_row
+from ..params import RecoveryParams
+from ..sources.governance import Governance
+from ..sources.process import Ended
 from ..wording import count
-from .incident_figure import what_happened
-from .incidents import council, governance_incident, incident, public_report
-from .restoring import halt_fallback, restore, restore_state, storage, storage_rows
+from .baselines import read_catalogue
+from .marks import happened
+from .pinning import names_of
+
+if TYPE_CHECKING:
+    from ..metrics.plotdata import Mark, PlotSeries
+    from ..metrics.plots import Drawn
+
+
+AGAIN = "mainnet.recover.restore"
+
+
+def _always(context: Context) -> Need:
+    return Need([], tuple(node.name for node in context.cluster.nodes))
+
+
+def _corrupted_or_halted(context: Context) -> Need:
+    """A chain that stands still goes back whole: nothing tells which of its stores is sound."""
+    found = corrupted(context)
+    if found.nodes or any(
+        row.what == FOLLOWS and row.outcome is Outcome.PASS for row in found.rows
+    ):
+        return found
+    stopped = halted(context)
+    return stopped if stopped.nodes else found
+
+
+def _begun(context: Context) -> tuple[str, ...]:
+    """The nodes that this attempt set out to restore: they are finished whatever is seen now."""
+    mine = [
+        e.body for e in context.journal if e.kind == "restore" and e.body["item"] == context.item
+    ]
+    return tuple(mine[-1]["nodes"]) if mine else ()
+
+
+def _rows(
+    context: Context,
+    applier: Applier,
+    need: Callable[[Context], Need],
+    *,
+    rest: Callable[[Context], Need] | None = None,
+    log: bool = False,
+) -> tuple[list[Row], int]:
+    """Rows, and how many nodes were to be restored.
+
+    What an earlier try began is finished first. Then ``rest`` judges the nodes that it did not set
+    out to restore: what it saw of them is old by now.
+    """
+    begun = _begun(context)
+    if not begun:
+        found = need(context)
+        names = _wanted(context, found)
+        rows = _restored(context, applier, names, names, log=log) if names else []
+        return [*found.rows, *rows], len(names)
+    rows = recover_storage(context, applier, begun, log=log)
+    others = {node.name for node in context.cluster.nodes} - set(begun)
+    if rest is None or not others:
+        return rows, len(begun)
+    found = rest(context)
+    rows += [row for row in found.rows if row.subject not in begun]
+    if more := [name for name in _wanted(context, found) if name in others]:
+        # How the others follow tells nothing any more: these may have been what they waited for.
+        rows = [row for row in rows if row.what != FOLLOWS]
+        rows += _restored(context, applier, [*begun, *more], more, log=log)
+        rows += [one.row for name, one in follow(context).items() if name not in more]
+    return list(dict.fromkeys(rows)), len(begun) + len(more)
+
+
+def _wanted(context: Context, found: Need) -> list[str]:
+    return [name for name in found.nodes if name in (context.params.nodes or found.nodes)]
+
+
+def _restored(
+    context: Context, applier: Applier, all_: Sequence[str], names: Sequence[str], *, log: bool
+) -> list[Row]:
+    """``names`` restored; ``all_`` are those that the attempt has to finish from now on."""
+    context.record.append("restore", {"item": context.item, "nodes": list(all_)})
+    return recover_storage(context, applier, names, log=log)
+
+
+def storage_rows(context: Context, applier: Applier) -> list[Row]:
+    """The storage part of mainnet.recover.stall: journalled as of the item that completes it."""
+    mine = replace(context, item=AGAIN)
+    rows, _ = _rows(mine, replace(applier, context=mine), halted)
+    return rows
+
+
+def _restoring_change(
+    item: str,
+    need: Callable[[Context], Need],
+    unneeded: str,
+    *,
+    rest: Callable[[Context], Need] | None = None,
+    log: bool = False,
+) -> Change:
+    def apply(context: Context, applier: Applier) -> CheckResult:
+        rows, nodes = _rows(context, applier, need, rest=rest, log=log)
+        if not nodes and all_pass(rows):
+            return context.conclude(rows, passed=f"not needed: {unneeded}", empty="")
+        passed = f"{nodes} nodes restored, state roots equal, following the chain"
+        return context.conclude(rows, passed=passed, empty="the cluster has no such node")
+
+    return Change(item, plan_storage, apply)
+
+
+_GOES_ON = "every node follows the chain, every snapshot verifies"
+restore_state = _restoring_change("development.recover.restore-state", _always, "", log=True)
+storage = _restoring_change(
+    "testnet.recover.storage", _corrupted_or_halted, f"{_GOES_ON}, everywhere", rest=corrupted
+)
+halt_fallback = _restoring_change("canary.recover.halt-fallback", halted, _GOES_ON)
+restore = _restoring_change(AGAIN, halted, _GOES_ON)
+
+
+FILE = "figures/incident.png"
+TOPICS = ("block_production", "finality_lag", "vrf_participation")
+BEFORE, LONGEST = timedelta(minutes=30), timedelta(hours=6)
+
+
+def what_happened(context: Context) -> Drawn:
+    """The figure, kept in the attempt as well. Raises SourceError when no metric can be read.
+
+    Of what took longer the last six hours are drawn. A metric without data is named under the panels.
+    """
+    from ..metrics.baseline import capture, plotted
+    from ..metrics.plots import baseline_figure
+
+    end = context.at
+    made, problem = _undone(context)
+    entries = _until(end, [*(made.entries if made is not None else ()), *context.journal])
+    start = max(datetime.fromisoformat(entries[0].body["now"]) - BEFORE, end - LONGEST)
+    captured, missing = capture(
+        context.prometheus, read_catalogue(context), TOPICS, context.matchers, start, end
+    )
+    if not captured:
+        raise SourceError("the figure", f"{missing[0].subject}: {missing[0].observed}")
+    series = [plotted(one.metric, one.frame.values, names_of(context)) for one in captured]
+    series += _gates(context, made, entries, start, end)
+    marks, note = happened(replace(context, journal=entries), start, end)
+    lost = [f"{row.subject}: no data" for row in missing]
+    notes = "; ".join(filter(None, [note, problem, *lost]))
+    drawn = baseline_figure(series, marks=[*_opened(context), *marks], note=notes)
+    path = context.folder / FILE
+    path.parent.mkdir(exist_ok=True)
+    replace_file(path, drawn.png)
+    body = {"file": FILE, "digest": digest_bytes(drawn.png), "text": drawn.text}
+    context.record.append("figure", {**body, "from": start.isoformat(), "to": end.isoformat()})
+    return drawn
+
+
+def _undone(context: Context) -> tuple[Undone | None, str]:
+    """The apply that is undone, and why it is not known."""
+    try:
+        return undone(context), ""
+    except SourceError as error:
+        return None, str(error).splitlines()[0][:160]
+
+
+def _until(end: datetime, entries: Sequence[Entry]) -> list[Entry]:
+    """What had happened by then: a replay has the record to its end."""
+    return [
+        e
+        for e in entries
+        if e.kind not in ("state", "step") or datetime.fromisoformat(e.body["at"]) <= end
+    ]
+
+
+def _opened(context: Context) -> list[Mark]:
+    from ..metrics.plotdata import Mark
+
+    body = context.journal[0].body
+    return [Mark(datetime.fromisoformat(body["now"]), f"recovery opened by {body['operator']}")]
+
+
+def _gates(
+    context: Context,
+    made: Undone | None,
+    entries: Sequence[Entry],
+    start: datetime,
+    end: datetime,
+) -> list[PlotSeries]:
+    """On how many nodes of the undone plan each gate is on, as they were read back."""
+    import numpy as np
+
+    from ..metrics.baseline import STEP
+    from ..metrics.plotdata import PlotSeries
+
+    gates = playbook.GATE_STEPS[context.stage]
+    if made is None or not gates:
+        return []
+    now = {name: state.gates for name, state in made.plan.recovery().items()}
+    seen = [
+        (datetime.fromisoformat(e.body["at"]), e.body["node"], e.body["state"]["gates"])
+        for e in entries
+        if e.kind == "state"
+    ]
+    instants = [start + STEP * number for number in range((end - start) // STEP + 1)]
+    values: dict[str, list[int]] = {gate: [] for gate in gates}
+    for at in instants:
+        now |= {node: found for when, node, found in seen if when <= at and node in now}
+        for gate in gates:
+            values[gate].append(sum(bool(found.get(gate)) for found in now.values()))
+    times = np.array([at.replace(tzinfo=None) for at in instants], dtype="datetime64[ms]")
+    title = f"Nodes of the undone plan with the gate on, of {len(now)}"
+    return [PlotSeries(title, "nodes", times, values, step=STEP.total_seconds())]
+
+
+CHANNEL = "channel"
+
+
+def halted_attempt(context: Context) -> str:
+    """What was halted: the attempt that is undone, else this recovery's own name."""
+    undoes = context.journal[0].body.get("undoes")
+    return str(undoes["name"]) if undoes else context.attempt_name
+
+
+def halt_text(context: Context) -> str:
+    """The announcement. Raises SourceError for a template that cannot be filled."""
+    params: RecoveryParams = context.params
+    values = {
+        "chain": context.cluster.chain_id,
+        "cluster": context.cluster_name,
+        "release": params.release,
+        "commit": params.commit,
+        "halted": halted_attempt(context),
+    }
+    return render(context, "halt.txt", Facts(), values)
+
+
+def plan_halt(context: Context) -> list[Row]:
+    """What would be announced. Only reads."""
+    return [check_row("halt", "would say", "", halt_text(context), Outcome.INCONCLUSIVE)]
+
+
+def announce_halt(context: Context, applier: Applier) -> list[Row]:
+    """Tell the validators that the rollout is halted, and read it back. Playbook: testnet."""
+    try:
+        text, reference = halt_text(context), halted_attempt(context)
+    except SourceError as error:
+        return [context.unreadable("halt announced", "the template filled", error)]
+    path = context.folder / "halt.txt"
+    replace_file(path, text)
+    values = {"release": context.params.release, "stage": context.stage, "reference": reference}
+    document = {"kind": "halt", "values": values, "text": text}
+
+    def run(lock: int, outputs: Path) -> Ended:
+        try:
+            ended = context.commands.announce_halt(
+                context.params.release, context.stage, reference, path, lock=lock, outputs=outputs
+            )
+        except SourceError as error:
+            return Ended(None, b"", b"", f"{error.problem}; {later(context)}")
+        if ended.code == 0:
+            return ended
+        last = ended.stderr.decode("utf-8", "replace").strip().splitlines() or ["no message"]
+        why = ended.problem or f"exit {ended.code}: {last[-1]}"
+        return Ended(None, ended.stdout, ended.stderr, f"{why}; {later(context)}")
+
+    try:
+        there = announced(context)
+    except SourceError as error:
+        if _was_sent(applier):
+            return [context.unreadable("halt stands in the channel", reference, error)]
+        there = False  # the read-back says so
+    if there:
+        outbox.drop(context.folder, "halt")
+        return [check_row("halt", "stands in the channel", reference, reference, ok=True)]
+    # By its try: one that was sent, and does not stand there, is sent anew.
+    name = f"announce-halt-{context.scope.number}"
+    if not applier.step(Step(CHANNEL, name, run, expected="sent")):
+        keep(context, "halt", document, None)
+        return [applier.rows.pop()]  # the step's own
+    outbox.drop(context.folder, "halt")
+    try:
+        got = reference if announced(context) else "not among those that stand"
+    except SourceError as error:
+        return [context.unreadable("halt stands in the channel", reference, error)]
+    return [check_row("halt", "stands in the channel", reference, got, got == reference)]
+
+
+def _was_sent(applier: Applier) -> bool:
+    """Whether an earlier try announced it: what cannot be looked for is not announced once more."""
+    mine = [body["phase"] for body in applier.steps() if body["node"] == CHANNEL]
+    return "done" in mine
+
+
+def announced(context: Context) -> bool:
+    """Whether the halt stands where validators read. Raises SourceError."""
+    wanted = ("halt", context.params.release, context.stage, halted_attempt(context))
+    found = Governance(context.scope, context.site.commands).announced()
+    return wanted in [(one.kind, one.release, one.stage, one.reference) for one in found]
+
+
+Tell = Callable[[Context, Applier], list[Row]]
+
+
+def _change(item: str, plan: Callable[[Context], list[Row]], tell: Tell, passed: str) -> Change:
+    def apply(context: Context, applier: Applier) -> CheckResult:
+        rows = tell(context, applier)
+        return context.conclude(rows, passed=passed, empty="nothing was told")
+
+    return Change(item, plan, apply, exclusive=False)
+
+
+def _filed(item: str, audience: Audience, passed: str) -> Change:
+    def plan(context: Context) -> list[Row]:
+        return plan_incident(context, audience)
+
+    def tell(context: Context, applier: Applier) -> list[Row]:
+        return file_incident(context, applier, audience)
+
+    return _change(item, plan, tell, passed)
+
+
+incident = _filed(
+    "development.recover.incident",
+    "internal",
+    "an incident is open with its metrics, filed and read back; it blocks promotion",
+)
+governance_incident = _filed(
+    "testnet.recover.governance-incident",
+    "governance",
+    "filed with its impact and the gates of every node, read back",
+)
+public_report = _filed(
+    "canary.recover.public-report",
+    "public",
+    "the report is out with mitigations and next steps, read back",
+)
+council = _change(
+    "mainnet.recover.council",
+    plan_council,
+    convene,
+    "the council was convened, its decision is recorded",
+)
 
 __all__ = [
     "RUNS",

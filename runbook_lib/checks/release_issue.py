@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from .. import playbook
+from ..canonical import canonical
 from ..changes.apply import Applier, Change, Step, all_pass
 from ..context import Context
 from ..errors import SourceError, SourceRefused
-from ..evidence.posting import (
-    Found,
-    digest,
-    find,
+from ..evidence.comment import (
+    Account,
+    compose,
+    marker,
+    other_stages,
     plan_digest,
     previous_stage,
-    read_back,
-    with_section,
-    write,
 )
+from ..evidence.posts import Found, Post, comments_of, digest, find, read_back, write
 from ..evidence.record import Entry
-from ..evidence.section import Account, section
 from ..evidence.standing import verdict
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row
-from ..sources.forge import Comment
 from ..sources.process import Ended
 
 ITEM = "preflight.release-issue"
@@ -42,10 +41,10 @@ def _plan(context: Context) -> list[Row]:
     """The comment that would be posted. Only reads."""
     number = _issue(context)
     rows, found = _state(context, number)
-    what = f"comment {found.ours.id} is updated" if found.ours else "a new comment"
+    what = f"comment {found.ours.number} is updated" if found.ours else "a new comment"
     where = f"issue {number}"
     rows.append(check_row(where, "would get", "", what, Outcome.INCONCLUSIVE))
-    rows.append(check_row(where, "text", "", _body(context, found), Outcome.INCONCLUSIVE))
+    rows.append(check_row(where, "text", "", _body(context), Outcome.INCONCLUSIVE))
     return rows
 
 
@@ -59,22 +58,22 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
     number = _issue(context)
     applier.rows, found = _state(context, number)
     applier.settle(lambda name: found.ours is not None and name == _step_name(found.ours.body))
-    body = _body(context, found)
+    body = _body(context)
     if context.scope.derive("a secret in the comment", lambda: _secret(context, body)):
         row = check_row("comment", "secrets", "none", "one; find out how it came there", ok=False)
         applier.rows.append(row)
-    made: list[Comment] = []
-    if all_pass(applier.rows) and applier.step(_step(context, number, found, body, made)):
+    made: list[Post] = []
+    if all_pass(applier.rows) and applier.step(_step(number, found, body, made)):
         # A step that was done before has left its comment where it was found.
         comment = made[0] if made else found.ours
         assert comment is not None
-        applier.rows += read_back(context.forge, found.me, comment, body)
+        applier.rows += read_back(found, comment.number, body)
         made = [comment]
     return context.conclude(
         applier.rows,
         passed=f"posted to issue {number} and read back",
         empty="nothing was posted",
-        data={"digest": digest(body), **({"comment": made[0].html_url} if made else {})},
+        data={"digest": digest(body), **({"comment": made[0].url} if made else {})},
     )
 
 
@@ -94,26 +93,15 @@ def _issue(context: Context) -> int:
 def _state(context: Context, number: int) -> tuple[list[Row], Found]:
     """The issue as it is, and the comments in it that bear the release's marker."""
     issue = context.forge.issue(number)
-    found = find(context.forge, number, context.params.release)
+    found = find(comments_of(context.forge, number), marker(context.params.release))
     rows = [check_row(f"issue {number}", "state", "open", issue.state, issue.state == "open")]
-    rows += [
-        check_row(
-            f"section of {each.stage}",
-            "text",
-            "as we wrote it",
-            f"edited since; write it anew: runbook publish its attempt {each.attempt}",
-            ok=False,
-        )
-        for each in found.sections
-        if each.altered and each.stage != context.stage
-    ]
     return [*rows, *found.rows()], found
 
 
-def _step(context: Context, number: int, found: Found, body: str, made: list[Comment]) -> Step:
+def _step(number: int, found: Found, body: str, made: list[Post]) -> Step:
     def run(lock: int, outputs: Path) -> Ended:
         try:
-            made.append(write(context.forge, number, context.params.release, found, body))
+            made.append(write(found, body))
         except SourceRefused as refused:
             return Ended(1, b"", b"", refused.problem.partition(", got ")[2])
         except SourceError as error:
@@ -131,7 +119,7 @@ def _secret(context: Context, body: str) -> str:
     return "yes" if context.scope.outside.redactor.found_in(body.encode()) else ""
 
 
-def _body(context: Context, found: Found) -> str:
+def _body(context: Context) -> str:
     known = _known(context)
     so_far = verdict(known)
     mine = playbook.DECLARED[so_far.stage].index(ITEM)
@@ -152,7 +140,14 @@ def _body(context: Context, found: Found) -> str:
         ),
         sealed=False,
     )
-    return with_section(found, context.params.release, lambda level: section(account, level))
+    release = context.params.release
+
+    def others() -> str:
+        return canonical(other_stages(context.store, release, so_far.stage)).decode()
+
+    # The other stages' logs as they are now: a replay has the text alone.
+    found = json.loads(context.scope.derive("the other stages", others))
+    return compose(account, found)
 
 
 def _known(context: Context) -> Sequence[Entry]:

@@ -7,9 +7,8 @@ from typing import Any
 
 from ..changes.apply import Applier, Change, all_pass
 from ..changes.plan import Phase
-from ..changes.roll import has_begun, planned_rows, roll
+from ..changes.roll import has_begun, planned_rows, roll, window_rows
 from ..changes.state import differences
-from ..changes.windows import await_window, window_rows
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.record import Entry
@@ -45,7 +44,6 @@ def rollout(
         return [*before(context), *window_rows(context, steps), *planned_rows(context, item)]
 
     def apply(context: Context, applier: Applier) -> CheckResult:
-        await_window(context)
         rows, kept = before(context), dict[str, Any]()
         if capture is not None and (not rows or all_pass(rows)):
             more, kept = _once(context, item, capture)

@@ -2,18 +2,141 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+
 from ..changes.phases import make_plan as plan
+from ..changes.state import NodeState, journals, states
 from ..context import Context, judges
-from ..outcomes import CheckResult, Row, Value, check_row
+from ..errors import SourceError
+from ..evidence.order import effect, entries_of
+from ..evidence.record import Entry
+from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..playbook import TESTNET_SUITES
 from ..sources.config import GATES_AT
-from . import gossip, preflight
-from . import soak as soaking
+from ..wording import utc
+from . import gossip, preflight, quiet
+from .ci import run_suites
 from .pinning import pin_before
 from .rollouts import rollout
-from .soak import soak
-from .suites import run_suites
 from .validators import validators_acknowledged
+
+STAGE, DEPLOY = "development", "development.activate.deploy"
+
+
+def soak_expected(context: Context) -> tuple[str, Value]:
+    """What must hold, and its threshold."""
+    return "development ran this build alone, quiet and covered", f"{context.params.soak_hours:g} h"
+
+
+@judges("testnet.ready.soak")
+def soak(context: Context) -> CheckResult:
+    """The development cluster since the deploy, judged so far; until 48 h are over, not yet due.
+
+    Anchored where the journal says that the last node took the build. Playbook: testnet
+    readiness, 1.
+    """
+    from ..metrics.baseline import SETTLE
+
+    before = context.earlier_stage
+    entries = entries_of(context.scope, context.store, before)
+    anchor = effect(entries, DEPLOY)
+    due = anchor + timedelta(hours=context.params.soak_hours)
+    over = min(context.now, context.at) >= due
+    development = context.on(STAGE)
+    development.require_now("running builds")
+    rows = [] if over else [_not_yet("soak", "window", f"over at {utc(due)}", "still open", due)]
+    rows += _job(development, anchor, due)
+    rows += _others(development, before.name, anchor)
+    wanted = {n: k.state for n, k in states(entries, before.name)}
+    start = anchor + SETTLE
+    if context.at - start > SETTLE:
+        rows += _window(development, wanted, quiet.window(development, start, context.at))
+    return context.conclude(
+        rows,
+        passed=f"{(context.at - anchor) // timedelta(hours=1)} h of soak without a page or a hole",
+        empty="nothing to judge",
+        data={"anchor": anchor.isoformat(), "attempt": before.name, "manifest": before.manifest},
+    )
+
+
+def _not_yet(subject: str, what: str, wanted: str, got: str, due: datetime) -> Row:
+    return unknown_row(subject, what, wanted, got, return_at=due)
+
+
+def _window(context: Context, wanted: dict[str, NodeState], over: quiet.Window) -> Iterator[Row]:
+    seen = quiet.look(over, quiet.coverage, quiet.pages, quiet.silences, quiet.halts, quiet.load)
+    for each in seen:
+        yield from each.rows()
+    try:
+        restarted = quiet.restarts(over)
+    except SourceError as error:
+        yield context.unreadable("restarts", "known", error)
+        return
+    builds = context.each(context.commands.version)
+    for node in context.cluster.nodes:
+        name, state = node.name, wanted.get(node.name)
+        if state is None:
+            yield unknown_row(name, "binary", "one that the deploy verified", "none in its journal")
+            continue
+        build = builds[name]
+        if isinstance(build, SourceError):
+            yield unknown_row(name, "binary", state.binary, build.problem)
+            continue
+        same = build.digest == state.binary
+        yield check_row(name, "binary", state.binary, build.digest, same, waivable=False)
+        events = "; ".join(quiet.told(each) for each in restarted.get(name, []))
+        # A digest cannot be seen in the past: only a process that never restarted kept its own.
+        got = f"{events}; what ran before cannot be known" if events else "never"
+        outcome = Outcome.INCONCLUSIVE if events else Outcome.PASS
+        yield check_row(name, "restarted since the deploy", "never", got, outcome)
+
+
+def _job(context: Context, anchor: datetime, due: datetime) -> list[Row]:
+    """The site's own soak job: at this commit, passed, and as long as the soak."""
+    what, needs = "soak job", due - anchor
+    try:
+        job = context.commands.soak()
+    except SourceError as error:
+        return [context.unreadable(what, "the newest job", error)]
+    commit = context.params.commit
+    rows = [check_row(what, "commit", commit, job.commit, job.commit == commit)]
+    rows.append(check_row(what, "passed", True, job.passed, job.passed))
+    if not (rows[0].outcome is Outcome.PASS and job.passed):
+        return rows
+    covered = max(min(job.ended, context.at) - max(job.started, anchor), timedelta(0))
+    expected, got = f"{needs} since {utc(anchor)}", str(covered)
+    if covered >= needs:
+        rows.append(check_row(what, "time on this build", expected, got, ok=True))
+    elif context.at < due:
+        rows.append(_not_yet(what, "time on this build", expected, got, due))
+    else:
+        rows.append(unknown_row(what, "time on this build", expected, got))
+    return rows
+
+
+def _others(context: Context, ours: str, anchor: datetime) -> list[Row]:
+    """Nobody else changed the cluster meanwhile, by every journal of the store."""
+    what = f"changes of {context.cluster_name} by others"
+    rows = []
+    for origin, entries in journals(context.scope, context.store, context.cluster_name):
+        steps = [] if origin == ours else _steps(entries, anchor)
+        if steps:
+            first = steps[0]
+            got = f"{first['node']}: {first['step']} at {first['at']} (of {len(steps)})"
+            rows.append(check_row(origin, what, "none", got, ok=False))
+    return rows or [check_row(context.cluster_name, what, "none", "none", ok=True)]
+
+
+def _steps(entries: Sequence[Entry], since: datetime) -> list[dict[str, str]]:
+    return [
+        entry.body
+        for entry in entries
+        if entry.kind == "step"
+        and entry.body["phase"] == "intent"
+        and datetime.fromisoformat(entry.body["at"]) >= since
+    ]
+
 
 __all__ = [
     "deploy",
@@ -36,7 +159,7 @@ def expectations(context: Context) -> list[tuple[str, str, Value]]:
     epochs = f"at least {context.params.gossip_epochs} whole epoch(s)"
     return [
         *preflight.expectations(context),
-        (soak.item, *soaking.expected(context)),
+        (soak.item, *soak_expected(context)),
         (
             validators_acknowledged.item,
             "every validator knows the window",

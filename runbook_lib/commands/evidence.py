@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from html import escape
 from pathlib import Path
 
 from .. import display
 from ..errors import NotebookError, ParameterError
 from ..playbook import NOTEBOOKS
-from .printing import print_json, tell_rows
-from .verbs import Verbs
+from .printing import Verbs, print_json, tell_rows
 
 RECORD, MANIFEST = "record.jsonl", "manifest.json"
+# A page's policy stops scripts and requests, not a <meta> that leads elsewhere.
+_ACTIVE = re.compile(
+    r"<(?=/?(?:script|meta|base|link|iframe|frame|object|embed|form|input|button)\b)", re.I
+)
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;
+ style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title><style>
+body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 sans-serif; }}
+pre {{ white-space: pre-wrap; overflow-wrap: break-word; background: #f6f6f6; padding: .6rem; }}
+table {{ border-collapse: collapse; }} img {{ max-width: 100%; }} .jp-OutputArea {{ overflow-x: auto; }}
+th, td {{ border-bottom: 1px solid #ccc; padding: .25rem .6rem; vertical-align: top; }}
+.prompt, .jp-InputPrompt, .jp-OutputPrompt, .anchor-link {{ display: none; }}
+</style></head><body>
+{body}
+</body></html>
+"""
 
 
 def options(verbs: Verbs) -> None:
@@ -65,8 +85,8 @@ def replay(args: argparse.Namespace) -> int:
 
 def seal(args: argparse.Namespace) -> int:
     """Seal an attempt that was stepped through by hand."""
-    from ..evidence.by_hand import seal_by_hand
     from ..evidence.publish import at_sealing
+    from ..evidence.replay import seal_by_hand
 
     verdict = seal_by_hand(attempt_folder(args.path))
     for problem in at_sealing(args.path):
@@ -87,8 +107,6 @@ def publish(args: argparse.Namespace) -> int:
 
 def render(args: argparse.Namespace) -> int:
     """An executed notebook as one self-contained page."""
-    from ..evidence.render import render as page
-
     path = args.path
     if path.is_dir():
         found = [path / name for name in NOTEBOOKS.values() if (path / name).exists()]
@@ -101,7 +119,7 @@ def render(args: argparse.Namespace) -> int:
             f"{output}: expected a page outside the attempt's folder, whose files are sealed, got one"
             " in it; name another with -o"
         )
-    text = page(path)
+    text = page_of(path)
     try:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -113,6 +131,20 @@ def render(args: argparse.Namespace) -> int:
     else:
         print(output)
     return 0
+
+
+def page_of(path: Path) -> str:
+    """An executed notebook as one self-contained, inert HTML page: it may be hostile.
+
+    The page's policy forbids scripts and every request. Raises NotebookError for what is none.
+    """
+    from nbconvert import HTMLExporter
+
+    from .. import notebook
+
+    exporter = HTMLExporter(template_name="basic")
+    body, _ = exporter.from_notebook_node(notebook.read(path))
+    return _PAGE.format(title=escape(path.stem), body=_ACTIVE.sub("&lt;", body))
 
 
 def _page(notebook: Path) -> Path:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from .. import display
 from ..errors import ParameterError
+from ..outcomes import Outcome, worst
 from ..params import STAGE_PARAMS
-from .printing import print_json, tell_rows
-from .verbs import RUNBOOKS, Verbs
+from ..verdicts import ExitCode
+from .printing import RUNBOOKS, Verbs, print_json, tell_rows
 
 
 def options(verbs: Verbs) -> None:
@@ -96,24 +97,31 @@ def judge(args: argparse.Namespace) -> int:
     """Judge a file of samples against its baseline, every series they have in common."""
     from ..metrics.judge_files import judge_files
 
-    report = judge_files(
+    judgements = judge_files(
         args.baseline,
         args.current,
+        column=args.column,
         direction=args.direction,
         tolerance=args.tolerance,
         relative=not args.absolute,
-        column=args.column,
         looks=args.looks,
         look=args.look,
         statistics=("location", "tail") if args.tail else ("location",),
     )
+    outcome = worst(each.outcome for each in judgements)
+    codes = {Outcome.PASS: ExitCode.PASSED, Outcome.FAIL: ExitCode.REFUSED}
+    code = int(codes.get(outcome, ExitCode.INCONCLUSIVE))
     if args.json:
-        print_json(report.document())
+        series = [
+            {"outcome": each.outcome.value, "reason": each.reason, **each.model_dump(mode="json")}
+            for each in judgements
+        ]
+        print_json({"outcome": outcome.value, "exit_code": code, "series": series})
     else:
-        rows = [(each.outcome.value, each.subject, each.reason) for each in report.judgements]
-        title = f"judge: {report.outcome}"
+        rows = [(each.outcome.value, each.subject, each.reason) for each in judgements]
+        title = f"judge: {outcome}"
         print(display.table_card(title, ("outcome", "series", "reason"), rows).text)
-    return int(report.exit_code)
+    return code
 
 
 def schema(args: argparse.Namespace) -> int:

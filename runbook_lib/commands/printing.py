@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
 from .. import display
 from ..outcomes import Outcome, Row, Value, worst
+from ..playbook import NOTEBOOKS
 from ..verdicts import ExitCode, Standing
 from ..wording import standing_word
 
@@ -41,5 +43,56 @@ def print_standing(standing: Standing) -> None:
 
 
 def print_line(text: str) -> None:
-    """What a watch says every hour."""
+    """A line that a run says of itself meanwhile."""
     print(f"{'':<14} {text}", flush=True)
+
+
+# --- The command line's parser, and what several commands take ---
+
+Run = Callable[[argparse.Namespace], int]
+RUNBOOKS = sorted(NOTEBOOKS)
+
+
+class Parser(argparse.ArgumentParser):
+    """Usage errors end with 3: 2 means inconclusive here."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        self.exit(3, f"{self.prog}: error: {message}\n")
+
+
+class Verbs:
+    """The commands: each with its function, what it does in a few words, and ``--json``."""
+
+    def __init__(self, top: argparse.ArgumentParser) -> None:
+        self._added = top.add_subparsers(dest="verb", required=True, metavar="COMMAND")
+
+    def add(self, name: str, run: Run, text: str) -> argparse.ArgumentParser:
+        """A further command, its options still to be added."""
+        made: argparse.ArgumentParser = self._added.add_parser(name, help=text, description=text)
+        made.set_defaults(run=run)
+        made.add_argument("--json", action="store_true", help="one JSON document on stdout")
+        return made
+
+
+def parameter_options(made: argparse.ArgumentParser) -> None:
+    """The options of a command that takes a stage's parameters."""
+    made.add_argument("-f", "--parameters-file", metavar="PARAMS", help="YAML parameter file")
+    made.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="a parameter; numbers and true/false are read as such",
+    )
+    made.add_argument(
+        "-r",
+        "--raw",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "TEXT"),
+        help="a parameter as text",
+    )

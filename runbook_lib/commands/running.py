@@ -13,8 +13,7 @@ from ..errors import ParameterError, StoreError
 from ..params import StageParams, stage_params
 from ..strict import MAX_FILE, parse_yaml
 from ..verdicts import Verdict
-from .printing import print_json, print_line, print_standing
-from .verbs import RUNBOOKS, Verbs, parameter_options
+from .printing import RUNBOOKS, Verbs, parameter_options, print_json, print_line, print_standing
 
 
 def options(verbs: Verbs) -> None:
@@ -130,7 +129,7 @@ def report_document(report: Any) -> dict[str, Any]:
 
 def _plan_of(report: Any) -> str | None:
     """The digest of the plan that a run made or applied: what an approval quotes."""
-    from ..evidence.posting import plan_digest
+    from ..evidence.comment import plan_digest
     from ..evidence.record import Record
 
     if report.folder is None:

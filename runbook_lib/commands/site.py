@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import display
 from ..errors import ParameterError
@@ -12,9 +13,11 @@ from ..outcomes import Value
 from ..params import stage_params
 from ..verdicts import ExitCode
 from ..wording import utc
-from .printing import print_json, print_standing, tell_rows
+from .printing import Verbs, print_json, print_standing, tell_rows
 from .running import read_parameters
-from .verbs import Verbs
+
+if TYPE_CHECKING:
+    from ..watching import Looked
 
 
 def options(verbs: Verbs) -> None:
@@ -24,10 +27,6 @@ def options(verbs: Verbs) -> None:
     made.add_argument("--cluster", required=True, help="one of the site's clusters")
     made.add_argument("--issue", type=int, default=0, help="issue in which it is approved")
     made.add_argument("--approval", default="", help="signed approval file")
-    made.add_argument(
-        "--artifact", type=Path, action="append", default=[], metavar="FILE",
-        help="what a running binary was delivered in: a rollback needs it; may be repeated",
-    )  # fmt: skip
 
     made = verbs.add("watch", watch, "one look of mainnet's watch")
     made.add_argument("what", metavar="RELEASE|mainnet", help="a release, or mainnet with -f")
@@ -36,7 +35,7 @@ def options(verbs: Verbs) -> None:
         "-f", "--parameters-file", default="", metavar="PARAMS", help="of the watched attempt"
     )
     made.add_argument(
-        "--continue", dest="go_on", action="store_true", help="as for run: it always goes on"
+        "--loop", action="store_true", help="look again whenever it is due, until the watch is over"
     )
 
     made = verbs.add("doctor", doctor, "is this machine and site able to run a stage")
@@ -47,13 +46,7 @@ def adopt(args: argparse.Namespace) -> int:
     """Take a cluster over as it is; 4 while the approval is missing."""
     from ..changes.adopt import adopt as take_over
 
-    done = take_over(
-        args.site,
-        args.cluster,
-        issue=args.issue,
-        approval=args.approval,
-        artifacts=[path.resolve() for path in args.artifact],
-    )
+    done = take_over(args.site, args.cluster, issue=args.issue, approval=args.approval)
     document = {
         "cluster": args.cluster,
         "digest": done.digest,
@@ -70,11 +63,10 @@ def adopt(args: argparse.Namespace) -> int:
                 state.channel,
                 ", ".join(g for g, on in state.gates.items() if on),
                 state.binary[:19],
-                state.artifact[:19] or "not known",
             )
             for name, state in done.states.items()
         ]
-        columns = ("node", "channel", "gates on", "binary", "artifact")
+        columns = ("node", "channel", "gates on", "binary")
         print(display.table_card(f"{args.cluster}: {done.digest}", columns, rows).text)
         by = ", ".join(done.approved_by)
         print(
@@ -85,6 +77,8 @@ def adopt(args: argparse.Namespace) -> int:
 
 def watch(args: argparse.Namespace) -> int:
     """One look of mainnet's watch; 4 when nothing is wrong and it is not over."""
+    from ..site import read_site
+    from ..sources.clock import read_clock
     from ..watching import look
 
     site, release = args.site, args.what
@@ -98,8 +92,18 @@ def watch(args: argparse.Namespace) -> int:
     if not site:
         raise ParameterError("watch: expected --site or a parameter file that names one, got none")
     found = look(site, release)
-    result, due = found.standing.result, found.standing.return_at
-    if args.json:
+    while args.loop and found.due is not None:
+        _told(found, as_json=args.json)
+        now, _ = read_clock(read_site(site).clock)
+        time.sleep(max(0.0, (found.due - now).total_seconds()))
+        found = look(site, release)
+    return _told(found, as_json=args.json)
+
+
+def _told(found: Looked, *, as_json: bool) -> int:
+    """Print what a look came to; its exit code."""
+    result, due = found.standing.result, found.due or found.standing.return_at
+    if as_json:
         rows = result.rows if result is not None else ()
         document = {
             "attempt": found.attempt.name,

@@ -11,11 +11,10 @@ from ..outcomes import Value
 from ..playbook import NOTEBOOKS, STAGES
 from ..verdicts import ExitCode
 from ..wording import utc
-from .printing import print_json
-from .verbs import Verbs
+from .printing import Verbs, print_json
 
 if TYPE_CHECKING:
-    from ..evidence.blocking import Block
+    from ..evidence.incidents import Block
     from ..evidence.status import AttemptStatus, Opening
     from ..evidence.store import Store
 
@@ -31,7 +30,7 @@ def options(verbs: Verbs) -> None:
 
 def status(args: argparse.Namespace) -> int:
     """Where a release stands, computed from its attempts, and when the next stage can open."""
-    from ..evidence.blocking import blocking
+    from ..evidence.incidents import blocking
     from ..evidence.status import attempts_of, next_opening
     from ..evidence.store import Store
     from ..site import read_site

@@ -1,26 +1,34 @@
-"""The one comment a release has in its issue: hidden markers, a section a stage, and the size limit.
+"""The summary comment of a release in its issue: rendered whole from the log, and edited.
 
     <!-- rpp-runbook release=v1.4.0 -->
     ## Rollout of v1.4.0
     development ✓ PASS → testnet ✗ FAIL
-    <!-- rpp-runbook section=testnet attempt=1 -->
     ### ✗ FAIL · testnet · attempt 1
     ...
-    <!-- rpp-runbook end=testnet sha256=0123456789abcdef -->
 
-What others wrote into a result goes through ``plain``: it can neither format, link, mention, refer
-to an issue nor close a marker.
+What others wrote into a result goes through ``plain``: it can neither format, link, mention nor
+refer to an issue. Each seal is told by a short comment of its own as well, as edits notify nobody.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..canonical import digest_bytes
+from .. import wording
+from ..errors import RunbookError
 from ..markup import visible
+from ..outcomes import Outcome
 from ..playbook import RECOVERY, STAGES
+from ..sources.scope import Scope
+from ..verdicts import Standing, Verdict
+from ..wording import count, utc
+from .order import BEFORE, earlier
+from .record import Entry
+from .standing import verdict as verdict_of
+from .store import Store
+from .undoing import plan_of
 
 LIMIT = 65_536
 """Characters of a comment, GitHub's limit; counted as UTF-16 units, of which there are never fewer."""
@@ -32,48 +40,12 @@ ORDER = tuple(
 """Sections, oldest first: a stage's recovery comes after it."""
 LEVELS = ((300, 200), (120, 40), (60, 12))
 """Ever briefer: characters of a reason, rows of a table."""
-
 _TAG = "rpp-runbook"
-_SECTION = re.compile(
-    rf"<!-- {_TAG} section=(?P<stage>[a-z_]+) attempt=(?P<attempt>\d{{1,9}}) -->\n"
-    rf"(?P<text>.*?)\n<!-- {_TAG} end=(?P=stage) sha256=(?P<digest>[0-9a-f]{{16}}) -->",
-    re.DOTALL,
-)
-_FOLD = re.compile(r"<details><summary>(?P<summary>[^\n]*)</summary>\n.*?\n</details>", re.DOTALL)
 # A zero-width space parts what a forge would make a mention, a reference or a link of.
 _PART = "&#8203;"
 _SPECIAL = re.compile(r"[\\`*_\[\]<>&|~!]|[@#]|\$|://|www\.|GH-", re.IGNORECASE)
 _SAFE = re.compile(r"[\w.:/+ -]+", re.ASCII)
 _LINK = re.compile(r"https://[\w.~:/?=&%+-]+", re.ASCII)
-
-
-@dataclass(frozen=True)
-class Section:
-    """What the comment says of one stage. ``altered``: it is no longer as we wrote it."""
-
-    stage: str
-    attempt: int
-    text: str
-    altered: bool = False
-
-    @property
-    def title(self) -> str:
-        return self.text.partition("\n")[0]
-
-    @property
-    def standing(self) -> str:
-        """Stage and verdict in a few words; what somebody else wrote is not repeated."""
-        word, stage, _ = (*self.title.removeprefix("### ").split(" · "), "", "")[:3]
-        known = not self.altered and stage == self.stage
-        return f"{self.stage} **{word if known else '? ALTERED by hand'}**"
-
-    def marked(self) -> str:
-        """The section between its markers; one that was altered stays so until it is written anew."""
-        digest = "0" * 16 if self.altered else _short_digest(self.text)
-        return (
-            f"<!-- {_TAG} section={self.stage} attempt={self.attempt} -->\n{self.text}\n"
-            f"<!-- {_TAG} end={self.stage} sha256={digest} -->"
-        )
 
 
 def plain(text: str, limit: int) -> str:
@@ -105,87 +77,233 @@ def fold(summary: str, body: str) -> str:
     return f"<details><summary>{summary}</summary>\n\n{body}\n\n</details>"
 
 
+# --- a section --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Filed:
+    """A file of the attempt as the forge keeps it; ``url`` empty when it does not yet."""
+
+    name: str
+    digest: str
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class Account:
+    """Everything a section is made of.
+
+    ``verdict`` holds the items to be shown; ``head`` is the record's, ``plan`` the plan's digest or
+    empty; ``previous`` says what came of the stage before. ``sealed``: the attempt is over.
+    """
+
+    verdict: Verdict
+    name: str
+    head: str
+    plan: str
+    previous: str = ""
+    sealed: bool = True
+    files: tuple[Filed, ...] = ()
+
+    @property
+    def word(self) -> str:
+        if not self.sealed:
+            return "▷ CHECKS HOLD, apply begins"
+        return wording.verdict_word(self.verdict)[0]
+
+    @property
+    def title(self) -> str:
+        return f"### {self.word} · {self.verdict.stage} · attempt {self.verdict.attempt}"
+
+
+def section(account: Account, level: int = 0) -> str:
+    """The stage's section, briefer with each level of LEVELS."""
+    verdict, (chars, rows) = account.verdict, LEVELS[level]
+    parts = [account.title]
+    if notice := wording.SOURCE[verdict.source]:
+        parts.append(f"**{notice}**")
+    parts.append(_who(account))
+    if verdict.broken:
+        broken = [[plain(why, chars)] for why in verdict.broken]
+        parts.append(f"**This run cannot count:**\n\n{_table(('why',), broken, rows)}")
+    if account.sealed and verdict.blocking:
+        parts += _blocking(verdict, chars, rows)
+    waived = [
+        [code(item.item), plain(said, chars)]
+        for item in verdict.items
+        for said in wording.waivers(item)
+    ]
+    if waived:
+        parts.append(f"**Waived ({len(waived)}):**\n\n{_table(('item', 'waiver'), waived, rows)}")
+    parts.append(_evidence(account))
+    good = [item for item in verdict.items if item.outcome is Outcome.PASS]
+    if not account.sealed:
+        good = list(verdict.items)
+    if good:
+        tally = wording.tally(wording.standing_word(item)[0] for item in good)
+        summary = f"{len(good)} of {count(len(verdict.items), 'item')}: {tally}"
+        parts.append(fold(summary, _items(good, chars, rows)))
+    parts.append(fold("Digests, and how to check them", _digests(account)))
+    return "\n\n".join(parts)
+
+
+def _who(account: Account) -> str:
+    verdict = account.verdict
+    tries = f", try {verdict.number}" if verdict.number > 1 else ""
+    until = f" to {utc(verdict.ended)}" if account.sealed else ""
+    return (
+        f"{verdict.mode.title()} of {code(verdict.release)} at {code(verdict.commit[:12])} on"
+        f" {plain(verdict.site, 60)} by {plain(verdict.operator, 60)}, {verdict.run}{tries},"
+        f" {utc(verdict.started)}{until}"
+    )
+
+
+def _evidence(account: Account) -> str:
+    if not account.sealed:
+        return "**Evidence:** the executed notebook is attached when the attempt is sealed"
+    attached = [link(filed.name, filed.url) for filed in account.files if filed.url]
+    if len(attached) == len(account.files) and attached:
+        return f"**Evidence:** {' · '.join(attached)}"
+    said = "; ".join([*attached, f"not attached yet: {code(f'runbook publish {account.name}')}"])
+    return f"**Evidence:** {said}"
+
+
+def _digests(account: Account) -> str:
+    facts = [
+        ["commit", code(account.verdict.commit)],
+        ["record head", code(account.head)],
+        ["plan", code(account.plan) if account.plan else "none was made"],
+    ]
+    facts += [["previous stage", account.previous]] if account.previous else []
+    facts += [[plain(filed.name, 80), code(filed.digest)] for filed in account.files]
+    table = _table(("what", "digest"), facts, len(facts))
+    if not account.sealed:
+        return table
+    return (
+        f"{table}\n\nFrom the store: {code(f'runbook verify {account.name}')} needs the files alone,"
+        f" {code(f'runbook replay {account.name}')} judges them again"
+    )
+
+
+def _blocking(verdict: Verdict, chars: int, limit: int) -> list[str]:
+    """What blocks by itself, then the names of what was not reached behind it."""
+    behind = [item for item in verdict.blocking if item.state == "not-reached"]
+    first = [item for item in verdict.blocking if item not in behind] or behind
+    whole = count(len(verdict.items), "item")
+    parts = [f"**What blocks ({len(first)} of {whole}):**\n\n{_items(first, chars, limit)}"]
+    if behind and first is not behind:
+        named = ", ".join(code(item.item) for item in behind)
+        parts.append(f"**Not reached behind it ({len(behind)}):** {named}")
+    return parts
+
+
+def _items(items: Sequence[Standing], chars: int, limit: int) -> str:
+    """A list, as a table's last column is cut off where a reason holds a long name."""
+    said = []
+    for item in items[:limit]:
+        tries = wording.tries(item)
+        why = wording.reason(item) + (f" ({tries})" if tries else "")
+        due = f", return at {utc(item.return_at)}" if item.return_at is not None else ""
+        word = wording.standing_word(item)[0]
+        said.append(f"- **{word}** {code(item.item)}: {plain(why + due, chars)}")
+    return "\n".join(said) + _more(len(items) - limit)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], limit: int) -> str:
+    """A Markdown table of cells that are Markdown; rows beyond the limit are counted."""
+    listed = [columns, [":--"] * len(columns), *rows[:limit]]
+    table = "\n".join(f"| {' | '.join(row)} |" for row in listed)
+    return table + _more(len(rows) - limit)
+
+
+def _more(left: int) -> str:
+    return f"\n\n{count(left, 'more row')}; see the evidence" if left > 0 else ""
+
+
 # --- the whole comment ------------------------------------------------------------------------------
 
 
 def marker(release: str) -> str:
-    """The first line of a release's comment."""
+    """The first line of a release's summary."""
     return f"<!-- {_TAG} release={release} -->"
 
 
-def is_marked(body: str, release: str) -> bool:
-    return lines(body).partition("\n")[0].strip() == marker(release)
+def seal_marker(head: str) -> str:
+    """The first line of the short comment on a seal."""
+    return f"<!-- {_TAG} seal={head} -->"
 
 
-def lines(body: str) -> str:
-    """A comment's text as it compares: a forge may change line ends and what surrounds the text."""
-    return body.replace("\r\n", "\n").strip()
+def compose(mine: Account, others: Mapping[str, tuple[str, str, str]]) -> str:
+    """The summary: a stage's section, and those of ``others`` (word, title, text by runbook).
 
-
-def sections(body: str) -> list[Section]:
-    """The sections of a comment of ours, one a stage; of anything else, none."""
-    found: dict[str, Section] = {}
-    for match in _SECTION.finditer(lines(body)):
-        stage, text = match["stage"], match["text"]
-        if stage in ORDER and stage not in found:
-            altered = match["digest"] != _short_digest(text)
-            found[stage] = Section(stage, int(match["attempt"]), text, altered)
-    return list(found.values())
-
-
-def compose(release: str, render: Callable[[int], Section], others: Sequence[Section]) -> str:
-    """The comment: the section that ``render`` makes at a level of LEVELS, and the others as they are.
-
-    Newest stage first. When it would be too long, the folded details of other stages go first,
-    the oldest's before all, then ours get briefer; what goes is counted where it stood.
+    Newest stage first. When it would be too long ours gets briefer, then of the others the titles
+    alone are left, which say so.
     """
-    mine = render(0)
-    kept = {section.stage: section for section in others if section.stage != mine.stage}
-    oldest_first = [stage for stage in ORDER if stage in kept]
-    body = _whole(release, [mine, *kept.values()])
-    for stage in oldest_first:
-        if _fits(body):
-            return body
-        kept[stage] = _without_details(kept[stage])
-        body = _whole(release, [mine, *kept.values()])
-    for level in range(1, len(LEVELS)):
-        if _fits(body):
-            return body
-        mine = render(level)
-        body = _whole(release, [mine, *kept.values()])
-    for stage in oldest_first:
-        if _fits(body):
-            return body
-        kept[stage] = _title_alone(kept[stage])
-        body = _whole(release, [mine, *kept.values()])
+    stage = mine.verdict.stage
+    words = {name: word for name, (word, _, _) in others.items()} | {stage: mine.word}
+    stands = " → ".join(f"{name} **{words[name]}**" for name in ORDER if name in words)
+    release = mine.verdict.release
+    head = f"{marker(release)}\n## Rollout of {code(release)}\n\n{stands}"
+    full = {name: text for name, (_, _, text) in others.items()}
+    titles = {name: f"{title}\n\n{_LEFT_OUT}" for name, (_, title, _) in others.items()}
+    body = ""
+    for level, rest in ((0, full), (1, full), (2, full), (2, titles)):
+        texts = rest | {stage: section(mine, level)}
+        newest_first = [texts[name] for name in reversed(ORDER) if name in texts]
+        body = "\n\n".join([head, *newest_first]) + "\n"
+        if len(body.encode("utf-16-le", "surrogatepass")) // 2 <= LIMIT:
+            break
     return body
 
 
-def _whole(release: str, parts: Sequence[Section]) -> str:
-    newest_first = sorted(parts, key=lambda part: -ORDER.index(part.stage))
-    marked = [part.marked() for part in newest_first]
-    stands = " → ".join(part.standing for part in reversed(newest_first))
-    head = f"{marker(release)}\n## Rollout of {code(release)}\n\n{stands}"
-    return "\n\n".join([head, *marked]) + "\n"
+_LEFT_OUT = f"Left out, a comment holds {LIMIT:,} characters; see the evidence."
 
 
-def _fits(body: str) -> bool:
-    return len(body.encode("utf-16-le")) // 2 <= LIMIT
+def sealed_text(account: Account) -> str:
+    """The short comment on a seal: the verdict, the head, and where the evidence is."""
+    title = account.title.removeprefix("### ")
+    return f"{seal_marker(account.head)}\n**{title}** · sealed, head {code(account.head)}\n\n{_evidence(account)}\n"
 
 
-def _without_details(section: Section) -> Section:
-    text = _FOLD.sub(lambda found: f"{found['summary']}: {_LEFT_OUT}", section.text)
-    return Section(section.stage, section.attempt, text, section.altered)
+def other_stages(store: Store, release: str, stage: str) -> dict[str, tuple[str, str, str]]:
+    """Word, title and brief section of the newest apply of every other stage, by runbook."""
+    found = {}
+    for attempt in store.readable(release)[0]:
+        opened = store.opened(attempt)
+        if opened["mode"] != "apply" or opened["stage"] == stage or opened["stage"] not in ORDER:
+            continue
+        try:
+            made = account_of(attempt.name, attempt.record.entries())
+        except RunbookError:  # one whose record is damaged is named by verify
+            continue
+        found[opened["stage"]] = made.word, made.title, section(made, 1)
+    return found
 
 
-def _title_alone(section: Section) -> Section:
-    rest = section.text.count("\n")
-    text = f"{section.title}\n\n{rest:,} lines {_LEFT_OUT}"
-    return Section(section.stage, section.attempt, text, section.altered)
+def account_of(name: str, entries: Sequence[Entry]) -> Account:
+    """What an attempt's own log says of it. Raises RecordDamaged."""
+    sealed = any(entry.kind == "sealed" for entry in entries)
+    return Account(verdict_of(entries), name, entries[-1].hash, plan_digest(entries), sealed=sealed)
 
 
-_LEFT_OUT = f"left out, a comment holds {LIMIT:,} characters; see the evidence."
+def plan_digest(entries: Sequence[Entry]) -> str:
+    """The digest of the plan an attempt follows; empty when it has none."""
+    plan = plan_of(entries)
+    return str(plan.body["digest"]) if plan else ""
 
 
-def _short_digest(text: str) -> str:
-    return digest_bytes(text.encode("utf-8", "backslashreplace")).removeprefix("sha256:")[:16]
+def previous_stage(
+    scope: Scope, store: Store, release: str, commit: str, stage: str, source: str
+) -> str:
+    """Verdict and manifest of the applied attempt of the stage before, as Markdown."""
+    if stage in RECOVERY:
+        return f"{RECOVERY[stage]}, which it takes back"
+    if stage not in BEFORE:
+        return f"none: {stage} is the first"
+    found = earlier(scope, store, release, commit, stage, source)
+    said = (
+        f"{found.stage}, attempt {found.attempt}: {found.outcome}" if found.attempt else found.stage
+    )
+    manifest = f", manifest {code(found.manifest)}" if found.manifest else ""
+    problem = f"; {plain(found.problem, 300)}" if found.problem else ""
+    return f"{said}{manifest}{problem}"

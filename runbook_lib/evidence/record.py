@@ -133,7 +133,13 @@ class Record:
     @contextmanager
     def _locked(self) -> Iterator[int]:
         with self._mutex:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            except FileNotFoundError as error:
+                raise StoreError(
+                    f"{self.path}: expected the attempt's folder, got none; bring the store back, or"
+                    " take the nodes back by recover.sh of the attempt's recovery kit"
+                ) from error
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 yield descriptor

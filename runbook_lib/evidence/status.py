@@ -15,7 +15,7 @@ from ..errors import SourceError
 from ..outcomes import Outcome
 from ..site import Site
 from ..verdicts import ExitCode, Verdict
-from .blocking import blocking
+from .incidents import blocking
 from .order import BEFORE, effect, find_earlier
 from .record import Entry
 from .standing import verdict

@@ -15,8 +15,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runbook_lib.markup import visible
 from runbook_lib.metrics.colours import BLUE, LIGHT, MANY, PALETTE
-from runbook_lib.metrics.forest import intervals, overview
-from runbook_lib.metrics.panels import distribution, labels, styles_of, time_axis, time_panel
+from runbook_lib.metrics.panels import (
+    distribution,
+    intervals,
+    labels,
+    overview,
+    styles_of,
+    time_axis,
+    time_panel,
+)
 from runbook_lib.metrics.plotdata import (
     Mark,
     PlotComparison,

@@ -266,3 +266,49 @@ def gates_turned_off(bundle: Bundle) -> list[tuple[str, str]]:
         for gate in GATES
         if before.feature_gates[gate] and not after.feature_gates[gate]
     ]
+
+
+# --- scalars that fell into the table above them ----------------------------------------------------
+
+DOCUMENTED = {
+    "": frozenset({
+        "config_version", "data_dir", "key_path", "vrf_key_path", "p2p_key_path", "snapshot_dir",
+        "snapshot_checksum_algorithm", "timetoke_snapshot_key_path", "proof_cache_dir",
+        "consensus_pipeline_path", "block_time_ms", "max_block_transactions", "mempool_limit",
+        "max_block_identity_registrations", "epoch_length", "target_validator_count",
+        "max_proof_size_bytes",
+    }),
+    "rollout": frozenset({"release_channel"}),
+    "rollout.telemetry": frozenset({
+        "enabled", "endpoint", "http_endpoint", "secondary_endpoint", "secondary_http_endpoint",
+        "failover_enabled", "auth_token", "timeout_ms", "retry_max", "sample_interval_secs",
+        "redact_logs", "warn_on_drop",
+    }),
+}  # fmt: skip
+"""The documented scalars of tables that others stand below."""
+_ALSO_THERE = frozenset(
+    {"network.admission.signing.key_path", "rollout.telemetry.metrics.auth_token"}
+)
+"""Keys that share their name with one of a table above theirs."""
+
+
+def misplaced(table: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(where it landed, where it belongs) of every scalar that fell into a table above it.
+
+    The chain's own templates fall into this trap: a scalar below a table header belongs to that
+    table. Such a scalar bears the name of one of a table further up, which lacks it.
+    """
+    held = flatten(table)
+    found = []
+    for key in held:
+        path, _, name = key.rpartition(".")
+        words = path.split(".")
+        above = (
+            [".".join(words[:length]) for length in range(len(words) - 1, -1, -1)] if path else []
+        )
+        home = next((each for each in above if name in DOCUMENTED.get(each, ())), None)
+        if home is None or key in _ALSO_THERE or name in DOCUMENTED.get(path, ()):
+            continue
+        if (belongs := f"{home}.{name}" if home else name) not in held:
+            found.append((key, belongs))
+    return sorted(found)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import FileIO
+from lzma import LZMAError
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -19,6 +21,8 @@ Algorithm = Literal["sha256", "blake2b"]
 BUFFER = 1024 * 1024
 MAX_FILE = 64 * 1024 * 1024
 MAX_RECORD = 1024**3
+Folder = Path | zipfile.Path
+"""Where an attempt's files are: a folder, or an archive that is read in place."""
 Kept = tuple[dict[str, Any], bytes]
 """What the tape keeps of an answer, and its body; why a file cannot be read is under ``error``."""
 
@@ -84,15 +88,31 @@ def content(path: Path, limit: int, follow: bool) -> Kept:
         return _unreadable(error)
 
 
-def recorded(path: Path, limit: int = MAX_RECORD) -> bytes:
+def recorded(path: Folder, limit: int = MAX_RECORD) -> bytes:
     """A file out of an attempt that may be hostile: no link, no pipe, not without end.
 
     Raises OSError, RecordDamaged.
     """
+    if isinstance(path, zipfile.Path):
+        return _archived(path, limit)
     with open_regular(path, follow=False) as file:
-        if (size := os.fstat(file.fileno()).st_size) > limit:
-            raise RecordDamaged(f"{path.name}: expected at most {limit} bytes, got {size}")
+        _require_size(path, os.fstat(file.fileno()).st_size, limit)
         return file.readall()
+
+
+def _archived(path: zipfile.Path, limit: int) -> bytes:
+    """A member of an archive, no longer than its directory says."""
+    try:
+        with path.open("rb") as file:
+            _require_size(path, path.root.getinfo(path.at).file_size, limit)
+            return bytes(file.read())
+    except (zipfile.BadZipFile, EOFError, LZMAError) as error:
+        raise RecordDamaged(f"{path.name}: expected a whole archive, got: {error}") from error
+
+
+def _require_size(path: Folder, size: int, limit: int) -> None:
+    if size > limit:
+        raise RecordDamaged(f"{path.name}: expected at most {limit} bytes, got {size}")
 
 
 def names(path: Path) -> Kept:

@@ -133,26 +133,6 @@ class Membership(Wire):
     observers: list[Observer]
 
 
-class Slo(Wire):
-    healthy: bool
-    warnings: list[str]
-
-
-class Slos(Wire):
-    timetoke: Slo
-    uptime: Slo
-
-
-class Ready(Wire):
-    """/health/ready. An unready node says why in ``subsystems`` and ``slo``, with status 503."""
-
-    status: Literal["ok", "unavailable"]
-    ready: bool
-    role: str
-    subsystems: dict[str, bool]
-    slo: Slos
-
-
 T = TypeVar("T", bound=Wire)
 
 
@@ -173,7 +153,6 @@ class Fleet:
         model: type[T],
         nodes: Sequence[str] | None = None,
         *,
-        statuses: tuple[int, ...] = (200,),
         retries: int = RETRIES,
     ) -> dict[str, T | SourceError]:
         """``GET path`` of every node as ``model``; what failed is a SourceError in its place.
@@ -207,10 +186,7 @@ class Fleet:
                 )
         # Large fleets say the same in many places: what is equal is decoded once.
         known: dict[bytes, T] = {}
-        return {
-            name: _typed(f"{name} {paths[name]}", got[name], model, statuses, known)
-            for name in names
-        }
+        return {name: _typed(f"{name} {paths[name]}", got[name], model, known) for name in names}
 
     def rollout(self, nodes: Sequence[str] | None = None) -> dict[str, Rollout | SourceError]:
         """Channel and gates in force."""
@@ -238,10 +214,6 @@ class Fleet:
         validators = [name for name in asked if self._nodes[name].validator]
         return self.get(lambda node: f"/accounts/{node.validator}", Account, validators)
 
-    def health_ready(self, nodes: Sequence[str] | None = None) -> dict[str, Ready | SourceError]:
-        """Readiness, asked once: 503 is an answer, and who waits for health asks again anyway."""
-        return self.get("/health/ready", Ready, nodes, statuses=(200, 503), retries=1)
-
     def _by_command(self, node: Node, path: str) -> Answer | SourceError:
         command = node.rpc_command
         assert command is not None
@@ -258,13 +230,12 @@ def _typed(
     source: str,
     got: Answer | Failure | SourceError,
     model: type[T],
-    statuses: tuple[int, ...],
     known: dict[bytes, T],
 ) -> T | SourceError:
     if isinstance(got, SourceError):
         return got
     try:
-        body = wire.content(source, got, expected=statuses)
+        body = wire.content(source, got, expected=(200,))
         if body not in known:
             known[body] = wire.decode(source, body, model)
         return known[body]

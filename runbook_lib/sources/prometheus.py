@@ -88,25 +88,6 @@ class _RulesAnswer(Wire):
     data: _Groups
 
 
-class Target(Wire):
-    """A scrape target; ``health`` is unknown before the first scrape."""
-
-    labels: dict[str, str]
-    scrape_url: Annotated[str, Field(validation_alias="scrapeUrl")]
-    health: Literal["up", "down", "unknown"]
-    last_error: Annotated[str, Field(validation_alias="lastError")]
-    last_scrape: Annotated[AwareDatetime, Field(validation_alias="lastScrape")]
-
-
-class _Targets(Wire):
-    active: Annotated[list[Target], Field(validation_alias="activeTargets")]
-
-
-class _TargetsAnswer(Wire):
-    status: Literal["success"]
-    data: _Targets
-
-
 class _Alertmanager(Wire):
     url: str
 
@@ -218,15 +199,6 @@ class Prometheus:
             )
             for group in groups
             for rule in group.rules
-        ]
-
-    def targets(self) -> list[Target]:
-        """The active scrape targets."""
-        body = self._ask([self._get("targets", state="active")], "targets")[0]
-        offset = self._offset()
-        return [
-            target.model_copy(update={"last_scrape": _later(target.last_scrape, offset)})
-            for target in wire.decode("prometheus: targets", body, _TargetsAnswer).data.active
         ]
 
     def alertmanagers(self) -> list[str]:

@@ -15,7 +15,6 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,7 +25,7 @@ from typing import IO, Any, Protocol
 from ..canonical import canonical, digest_bytes
 from ..errors import RecordDamaged, TapeMiss
 from .http import Purpose
-from .local import hash_file, recorded
+from .local import Folder, hash_file, recorded
 from .redact import Redactor
 
 Meta = dict[str, Any]
@@ -63,7 +62,7 @@ class Asked:
     clock: float = field(default_factory=time.monotonic)
 
 
-def read_entries(folder: Path) -> list[Entry]:
+def read_entries(folder: Folder) -> list[Entry]:
     """The entries of a tape folder; an unfinished last line is none. Raises RecordDamaged."""
     try:
         text = recorded(folder / "index.jsonl")
@@ -80,9 +79,9 @@ def read_entries(folder: Path) -> list[Entry]:
     return entries
 
 
-def read_body(folder: Path, name: str) -> bytes:
+def read_body(folder: Folder, name: str) -> bytes:
     """A recorded body. Raises RecordDamaged when it is missing or not what its name says."""
-    path = _body_path(folder, name)
+    path = folder / _body_name(name)
     try:
         data = recorded(path)
     except OSError as error:
@@ -93,7 +92,7 @@ def read_body(folder: Path, name: str) -> bytes:
 
 def check_body(folder: Path, name: str) -> None:
     """The same, of any size in constant memory, for whoever needs none of it."""
-    path = _body_path(folder, name)
+    path = folder / _body_name(name)
     try:
         found, _ = hash_file(path, follow=False)
     except OSError as error:
@@ -101,11 +100,11 @@ def check_body(folder: Path, name: str) -> None:
     _require(name, found)
 
 
-def _body_path(folder: Path, name: str) -> Path:
+def _body_name(name: str) -> str:
     text = name.removeprefix("sha256:")
     if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
         raise RecordDamaged(f"tape: expected a sha256 digest, got {name!r}")
-    return folder / text[:2] / text
+    return f"{text[:2]}/{text}"
 
 
 def _require(name: str, found: str) -> None:
@@ -208,7 +207,7 @@ class ReplayTape:
 
     live = False
 
-    def __init__(self, folder: Path, judged: dict[str, int]) -> None:
+    def __init__(self, folder: Folder, judged: dict[str, int]) -> None:
         self._folder, self._judged = folder, judged
         self._entries = {entry.slot: entry for entry in read_entries(folder)}
 
@@ -233,8 +232,3 @@ class ReplayTape:
 
     def sync(self) -> None:
         """Nothing was written."""
-
-
-def mutations(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries that changed the world."""
-    return [entry for entry in entries if entry.purpose == "change"]

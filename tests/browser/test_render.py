@@ -11,7 +11,7 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 from playwright.sync_api import expect
 
-from runbook_lib.evidence.render import render
+from runbook_lib.commands.evidence import page_of
 
 from ..conftest import unmeasured
 from .conftest import Watched
@@ -38,7 +38,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def show(watched: Watched, notebook: Path) -> None:
     page = notebook.with_suffix(".html")
-    page.write_text(render(notebook), encoding="utf-8")
+    page.write_text(page_of(notebook), encoding="utf-8")
     watched.page.goto(page.as_uri())
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runbook_lib import playbook
-from runbook_lib.changes.approvers import approved
+from runbook_lib.changes.approved import approved
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.site import read_site
 from runbook_lib.sources.wordforms import Said, Word

@@ -114,7 +114,7 @@ def carried(bench: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
         patch.setattr("os.fsync", lambda descriptor: None)  # of thousands of recorded answers
         patch.setitem(playbook.DECLARED, "canary", (DRIFT, GATE))
         patch.setitem(playbook.PLAN_BEFORE, "canary", GATE)
-        stage = open_stage("canary", **given)
+        stage = open_stage("canary", given)
         cards = [
             stage.check(preflight.config_drift),
             stage.plan(canary.plan),

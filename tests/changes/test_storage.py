@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.changes import storage, storage_steps
+from runbook_lib.changes import storage
 from runbook_lib.changes.snapshot import Chosen
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome
@@ -35,7 +35,7 @@ def agreed(*reports: Replayed, root: str = ROOT, height: int = 12) -> tuple[list
     said = {one.node: one for one in reports}
     chosen = Chosen(path="snapshots/b", name="b", height=10, root=root, label="l")
 
-    class Work(storage_steps.Work):
+    class Work(storage.Work):
         def report(self, name: str) -> Replayed:
             return said[name]
 

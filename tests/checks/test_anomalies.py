@@ -10,8 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from runbook_lib.checks.anomalies import known, open_new
-from runbook_lib.checks.watchlog import Log
+from runbook_lib.checks.anomalies import Log, known, open_new
 from runbook_lib.context import Context
 from runbook_lib.evidence.record import Record
 from runbook_lib.outcomes import Outcome, Row, check_row
@@ -155,7 +154,7 @@ def test_what_an_anomaly_comes_to(log: Log, kind: str, outcomes: tuple[Outcome, 
     looked(log, False)
     if kind:
         decide(log, kind, 16)
-    finding, decision = known(log)[0].rows("")
+    finding, decision = known(log)[0].rows("", escalated=False)
 
     assert (finding.outcome, decision.outcome) == outcomes
     assert finding.subject == "vrf_participation"
@@ -163,3 +162,21 @@ def test_what_an_anomaly_comes_to(log: Log, kind: str, outcomes: tuple[Outcome, 
         f"{kind} by carol 2026-12-01 12:16:00 UTC: seen" if kind else "undecided, not acknowledged"
     )
     assert decision.observed == said
+
+
+@pytest.mark.parametrize(
+    ("acknowledged", "now", "escalated"),
+    [(None, 4, False), (None, 5, True), (3, 60, False), (6, 60, True)],
+)
+def test_what_nobody_acknowledged_in_time_is_escalated(
+    log: Log, acknowledged: int | None, now: int, escalated: bool
+) -> None:
+    """Computed from the instants by any later look; an acknowledgement that came late changes nothing."""
+    looked(log, False)
+    [found] = known(log)
+    if acknowledged is not None:
+        at = found.opened + timedelta(minutes=acknowledged)
+        log.add("acknowledged", found.id, {"id": found.id, "by": "carol", "at": at.isoformat()})
+    [found] = known(log)
+
+    assert found.escalated(found.opened + timedelta(minutes=now), timedelta(minutes=5)) is escalated

@@ -19,13 +19,15 @@ from runbook_lib.outcomes import CheckResult, Outcome, Row
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
-from runbook_lib.sources.tape import ReplayTape, mutations, read_entries
+from runbook_lib.sources.tape import ReplayTape, read_entries
 from runbook_rehearsal.faults.bad_releases import BREAKS
 from runbook_rehearsal.files import MEMBER, pack
 from runbook_rehearsal.layout import IDENTITY, ISSUER, Release
 from runbook_rehearsal.loopback import Loopback
 from runbook_rehearsal.nodes.fleet import Build
 from runbook_rehearsal.signing import SHA256, SignedRelease, beside, new_key, pem
+
+from ..conftest import mutations
 
 ITEM = "preflight.binary-verification"
 SIGNER = f"{IDENTITY} ({ISSUER})"

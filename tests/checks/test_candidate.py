@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.canonical import digest_bytes
-from runbook_lib.checks.candidate import _build, _dry
+from runbook_lib.checks.canary import _build, _dry
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome
 from runbook_lib.sources.commands import Build, DryRun, NodeConfig

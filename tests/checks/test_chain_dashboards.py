@@ -48,7 +48,7 @@ def test_panels_on_series_that_nothing_emits_are_named(
         network.settle()
         file = network.params["preflight"]
         given = STAGE_PARAMS["preflight"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
-        stage = open_stage("preflight", **given)
+        stage = open_stage("preflight", given)
         stage.check(preflight.observability)
         [item] = stage.verdict().items
         stage.close()

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.checks.ci import required_row, status_row
-from runbook_lib.checks.suites import suite_rows
+from runbook_lib.checks.ci import required_row, status_row, suite_rows
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.sources.forge import CheckRun, CommitStatus
 from runbook_lib.sources.suites import SuiteRun

@@ -64,7 +64,7 @@ def test_testnet_ends_with_its_gate_on_and_the_others_off(
 def test_a_gate_that_the_change_turns_on_nowhere_has_no_effect_to_prove() -> None:
     """Silence everywhere is what a gate that is off sounds like."""
     at = datetime(2026, 12, 1, 12, tzinfo=UTC)
-    context: Any = SimpleNamespace(plan=plan({}, {}), wait_until=lambda due, what: True)
+    context: Any = SimpleNamespace(plan=plan({}, {}), now=at)
 
     [found] = proven(cast(Context, context), ITEM, REWARDS, at - timedelta(hours=1))
 

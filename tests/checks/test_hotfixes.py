@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.checks.hotfixes import hotfix_branches
+from runbook_lib.checks.mainnet import hotfix_branches
 from runbook_lib.outcomes import CheckResult, Outcome
 
 from .conftest import Bench

@@ -18,7 +18,7 @@ from runbook_lib.checks import marks
 from runbook_lib.checks.baselines import baseline_figure
 from runbook_lib.errors import SourceError
 from runbook_lib.evidence.record import Entry
-from runbook_lib.metrics.baseline import write
+from runbook_lib.metrics.baseline import SETTLE, write
 from runbook_lib.metrics.plotdata import Mark
 from runbook_lib.sources.matrix import Matrix, Series
 
@@ -178,3 +178,14 @@ def test_a_baseline_of_nothing_is_no_figure(tmp_path: Path) -> None:
     empty.folder, empty.cluster = tmp_path, SimpleNamespace(nodes=[])
 
     assert baseline_figure(empty) is None
+
+
+def test_planned_restarts_are_read_from_the_journal() -> None:
+    """From the intent until the rates have settled; what was not a restart is left alone."""
+    steps = (("deliver", "done", 0), ("restart", "intent", 1), ("restart", "done", 3))
+    journal = [
+        entry("step", item="x", node="dev-1", step=step, phase=phase, at=minute(at).isoformat())
+        for step, phase, at in steps
+    ]
+
+    assert marks.restarts(journal) == [(minute(1), minute(3) + SETTLE)]

@@ -12,10 +12,11 @@ import yaml
 
 from runbook_lib.outcomes import CheckResult, Outcome, Row
 from runbook_lib.params import RolloutParams
-from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.sources.tape import read_entries
 from runbook_rehearsal.telemetry import processes
 from runbook_rehearsal.telemetry.backends import free_port
 
+from ..conftest import mutations
 from .observing import FAIL, INCONCLUSIVE, PASS, Look, iso
 
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from runbook_lib.checks import lookout, quiet
+from runbook_lib.checks import quiet
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.sources.alertmanager import Silence
 from runbook_lib.sources.matrix import Matrix, Series
@@ -57,7 +57,7 @@ def store() -> Store:
 
 
 @pytest.fixture
-def over(store: Store) -> lookout.Window:
+def over(store: Store) -> quiet.Window:
     node = SimpleNamespace(name="dev-1")
     telemetry = SimpleNamespace(
         watchdog="Watchdog", node_label="instance", paging_severities=["critical", "sev1"]
@@ -70,17 +70,17 @@ def over(store: Store) -> lookout.Window:
         site=SimpleNamespace(telemetry=telemetry),
         params=SimpleNamespace(max_missing=0.02, paging_severities=["critical", "page"]),
     )
-    return lookout.Window(cast(Any, context), T0, END)
+    return quiet.Window(cast(Any, context), T0, END)
 
 
-def outcome(over: lookout.Window, look: lookout.Look) -> Outcome:
-    return worst(row.outcome for seen in lookout.look(over, look) for row in seen.rows())
+def outcome(over: quiet.Window, look: quiet.Look) -> Outcome:
+    return worst(row.outcome for seen in quiet.look(over, look) for row in seen.rows())
 
 
-def test_a_covered_window_without_a_page_is_quiet(over: lookout.Window) -> None:
+def test_a_covered_window_without_a_page_is_quiet(over: quiet.Window) -> None:
     """With a row that says how much was seen."""
     looks = (quiet.coverage, quiet.pages, quiet.halts)
-    rows = [row for seen in lookout.look(over, *looks) for row in seen.rows()]
+    rows = [row for seen in quiet.look(over, *looks) for row in seen.rows()]
 
     assert [(row.subject, row.what, row.observed, row.outcome) for row in rows] == [
         ("Watchdog", "fires throughout", "0 of 61 min missing", PASS),
@@ -101,7 +101,7 @@ def test_a_covered_window_without_a_page_is_quiet(over: lookout.Window) -> None:
     ],
 )
 def test_what_is_not_covered_proves_nothing(
-    over: lookout.Window, store: Store, words: str, minutes: Any
+    over: quiet.Window, store: Store, words: str, minutes: Any
 ) -> None:
     """No watchdog, no scrape, no height: at all, in the middle, at either end."""
     [(labels, _, value)] = store.answers[words]
@@ -110,7 +110,7 @@ def test_what_is_not_covered_proves_nothing(
     assert outcome(over, quiet.coverage) is INCONCLUSIVE
 
 
-def test_a_partial_answer_proves_nothing(over: lookout.Window, store: Store) -> None:
+def test_a_partial_answer_proves_nothing(over: quiet.Window, store: Store) -> None:
     """What a server left out may be the page."""
     store.warnings = ("shard 3 unavailable",)
 
@@ -129,7 +129,7 @@ def test_a_partial_answer_proves_nothing(over: lookout.Window, store: Store) -> 
     ],
 )
 def test_a_page_of_this_cluster_or_of_none_counts(
-    over: lookout.Window, store: Store, labels: dict[str, str], expected: Outcome
+    over: quiet.Window, store: Store, labels: dict[str, str], expected: Outcome
 ) -> None:
     """The site's severities are added to the parameters', never put in their place."""
     store.answers["ALERTS"].append(({"alertname": "Stall", **labels}, range(30, 32), 1.0))
@@ -137,12 +137,12 @@ def test_a_page_of_this_cluster_or_of_none_counts(
     assert outcome(over, quiet.pages) is expected
 
 
-def test_a_page_is_named_with_node_and_times(over: lookout.Window, store: Store) -> None:
+def test_a_page_is_named_with_node_and_times(over: quiet.Window, store: Store) -> None:
     """Each stretch is a row of its own."""
     labels = {"alertname": "Stall", "severity": "page", "instance": "dev-1"}
     store.answers["ALERTS"].append((labels, [5, 6, 40], 1.0))
 
-    rows = [row for seen in lookout.look(over, quiet.pages) for row in seen.rows()]
+    rows = [row for seen in quiet.look(over, quiet.pages) for row in seen.rows()]
 
     assert [(row.subject, row.observed) for row in rows] == [
         ("Stall", "fired (page) on dev-1, 2026-01-01 00:05:00 UTC to 2026-01-01 00:07:00 UTC"),
@@ -150,7 +150,7 @@ def test_a_page_is_named_with_node_and_times(over: lookout.Window, store: Store)
     ]
 
 
-def test_a_chain_that_stands_still_is_no_quiet_one(over: lookout.Window, store: Store) -> None:
+def test_a_chain_that_stands_still_is_no_quiet_one(over: quiet.Window, store: Store) -> None:
     """Also when no alert says so."""
     store.answers["increase"] = [({}, ALL, 0.0)]
 
@@ -191,7 +191,7 @@ def silence(*matchers: tuple[str, str, bool, bool]) -> Silence:
     ],
 )
 def test_a_silence_counts_when_a_page_could_match(
-    over: lookout.Window, matchers: list[tuple[str, str, bool, bool]], hides: bool
+    over: quiet.Window, matchers: list[tuple[str, str, bool, bool]], hides: bool
 ) -> None:
     """What its matchers leave open, it could; an expression we cannot read, too."""
     assert quiet._hides(over, silence(*matchers)) is hides
@@ -199,4 +199,4 @@ def test_a_silence_counts_when_a_page_could_match(
 
 def test_every_query_names_its_look_back() -> None:
     """Two minutes, so that nothing short falls between two points."""
-    assert re.search(r"\[2m\]", lookout.ALERTS)
+    assert re.search(r"\[2m\]", quiet.ALERTS)

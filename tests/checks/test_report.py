@@ -28,7 +28,7 @@ def page(practice: Any) -> Any:
     def open_page() -> Stage:
         given = ReportParams().model_dump()
         given |= {key: practice.params[key] for key in ("site", "release", "commit")}
-        opened.append(open_stage("report", **given))
+        opened.append(open_stage("report", given))
         return opened[-1]
 
     yield open_page

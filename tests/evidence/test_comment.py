@@ -1,10 +1,12 @@
-"""The release's comment: hostile words stay words, sections stay whole, and it always fits."""
+"""The release's summary: hostile words stay words, every stage is told, and it always fits."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,18 +14,25 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from runbook_lib import playbook
+from runbook_lib.evidence import comment
 from runbook_lib.evidence.comment import (
     LEVELS,
     LIMIT,
-    Section,
+    Account,
+    Filed,
     compose,
-    is_marked,
     link,
     marker,
+    other_stages,
     plain,
-    sections,
+    plan_digest,
+    previous_stage,
+    sealed_text,
+    section,
 )
-from runbook_lib.evidence.section import Account, Filed, section
+from runbook_lib.evidence.order import Earlier
+from runbook_lib.evidence.record import Entry
+from runbook_lib.evidence.store import Store
 from runbook_lib.markup import visible
 from runbook_lib.outcomes import CheckResult, Outcome, check_row
 from runbook_lib.sources.wordforms import lines
@@ -98,8 +107,16 @@ def account(*items: Standing, sealed: bool = True, **more: object) -> Account:
     )
 
 
-def body(made: Account, *others: Section) -> str:
-    return compose("v1.4.0", lambda level: section(made, level), others)
+Brief = tuple[str, str, str]
+
+
+def other(stage: str, text: str = "kept") -> dict[str, Brief]:
+    title = f"### ✓ PASS · {stage} · attempt 1"
+    return {stage: ("✓ PASS", title, f"{title}\n\n{text}")}
+
+
+def body(made: Account, **others: Brief) -> str:
+    return compose(made, others)
 
 
 # --- words of others --------------------------------------------------------------------------------
@@ -121,7 +138,7 @@ def test_text_shows_as_it_is_and_does_nothing(text: str) -> None:
 @given(words(), words())
 @settings(max_examples=40)
 def test_a_hostile_reason_changes_nothing_but_its_cell(reason: str, operator: str) -> None:
-    """The same tables, links and sections as without it; and it approves nothing."""
+    """The same tables and links as without it; and it approves nothing."""
     calm = body(account(judged(DECLARED[0], FAIL), judged(DECLARED[1])))
     hostile = account(judged(DECLARED[0], FAIL, reason), judged(DECLARED[1]), operator=operator)
     text = body(hostile)
@@ -129,7 +146,6 @@ def test_a_hostile_reason_changes_nothing_but_its_cell(reason: str, operator: st
 
     assert [t for t in page.tags if t != "span"] == calm_page.tags
     assert page.links == calm_page.links == []
-    assert [(s.stage, s.attempt, s.altered) for s in sections(text)] == [("development", 2, False)]
     assert list(lines(text)) == []
 
 
@@ -156,7 +172,7 @@ def test_what_blocks_comes_first_and_the_rest_is_folded() -> None:
     """Verdict in the title, then who and when, what blocks, the evidence; details on a click."""
     items = [judged(item) for item in DECLARED]
     items[1] = judged(DECLARED[1], INCONCLUSIVE, "no data")
-    text = section(account(*items)).text
+    text = section(account(*items))
     lines = [line for line in text.splitlines() if line]
 
     assert lines[0] == "### ? INCONCLUSIVE · development · attempt 2"
@@ -179,8 +195,8 @@ def test_what_was_not_reached_is_no_cause() -> None:
         state="not-reached",
         reason=f"not reached: blocked by {DECLARED[1]}",
     )
-    text = section(account(judged(DECLARED[1], FAIL, "wrong"), behind)).text
-    alone = section(account(behind)).text
+    text = section(account(judged(DECLARED[1], FAIL, "wrong"), behind))
+    alone = section(account(behind))
 
     assert f"**What blocks (1 of 2 items):**\n\n- **✗ FAIL** `{DECLARED[1]}`: wrong\n\n" in text
     assert f"**Not reached behind it (1):** `{DECLARED[2]}`\n\n" in text
@@ -189,7 +205,7 @@ def test_what_was_not_reached_is_no_cause() -> None:
 
 def test_before_apply_it_says_that_the_checks_hold() -> None:
     """Nothing is sealed yet, so there is no verdict to show."""
-    text = section(account(judged(DECLARED[0]), sealed=False)).text
+    text = section(account(judged(DECLARED[0]), sealed=False))
 
     assert text.startswith("### ▷ CHECKS HOLD, apply begins · development · attempt 2")
     assert "**Evidence:** the executed notebook is attached when the attempt is sealed" in text
@@ -207,7 +223,7 @@ def test_waivers_rehearsals_and_broken_runs_are_said_openly() -> None:
         expires=NOW,
     )
     item = judged(DECLARED[0], FAIL).model_copy(update={"waived": (waived,)})
-    text = section(account(item, source="rehearsal", broken=("the kernel died",))).text
+    text = section(account(item, source="rehearsal", broken=("the kernel died",)))
     open_part = text.partition("<details>")[0]
 
     assert "### ! BROKEN · development" in open_part
@@ -223,7 +239,7 @@ def test_what_is_attached_is_linked_with_its_digest() -> None:
     both = (Filed("a.ipynb", DIGEST, url), Filed("b.json", DIGEST))
     made = account()
     made = Account(**{**vars(made), "files": both})
-    text = section(made).text
+    text = section(made)
 
     assert f"**Evidence:** [a.ipynb]({url}); not attached yet: `runbook publish" in text
     assert f"| b.json | `{DIGEST}` |" in text
@@ -232,89 +248,29 @@ def test_what_is_attached_is_linked_with_its_digest() -> None:
 # --- the whole --------------------------------------------------------------------------------------
 
 
-def other(stage: str, rows: int = 1) -> Section:
-    table = "\n".join(["| a |", "| --- |", *["| row of no interest |"] * rows])
-    details = f"<details><summary>{rows:,} of {rows:,} items</summary>\n\n{table}\n\n</details>"
-    return Section(stage, 1, f"### ✓ PASS · {stage} · attempt 1\n\nkept\n\n{details}")
+def test_every_stage_is_told_newest_first() -> None:
+    """First where each stands, in the order of a promotion; the same again gives the same."""
+    others = other("development") | other("testnet") | other("mainnet")
+    made = account(judged(DECLARED[0], FAIL), stage="canary")
+    text = body(made, **others)
 
-
-def test_one_section_is_put_in_place_and_the_others_stay() -> None:
-    """The newest stage first; the same again gives the same."""
-    made = section(account())
-    text = compose(
-        "v1.4.0", lambda _: made, [other("testnet"), other("development"), other("canary")]
+    assert text.startswith(marker("v1.4.0"))
+    assert text.split("\n\n")[1] == (
+        "development **✓ PASS** → testnet **✓ PASS** → canary **✗ FAIL** → mainnet **✓ PASS**"
     )
-
-    assert [each.stage for each in sections(text)] == ["canary", "testnet", "development"]
-    assert sections(text)[2] == made
-    assert sections(text)[1] == other("testnet")
-    assert compose("v1.4.0", lambda _: made, sections(text)) == text
+    titles = [line.split(" · ")[1] for line in text.splitlines() if line.startswith("### ")]
+    assert titles == ["mainnet", "canary", "testnet", "development"]
+    assert text == body(made, **others)
 
 
-def test_where_each_stage_stands_is_said_first() -> None:
-    """In the order of a promotion; what somebody wrote into a section is not repeated there."""
-    text = body(account(judged(DECLARED[0], FAIL), stage="canary"), other("testnet"))
-    edited = text.replace("✓ PASS · testnet", "✓ PASS by me · testnet")
-    again = compose("v1.4.0", lambda level: other("canary"), sections(edited))
-
-    assert text.split("\n\n")[1] == "testnet **✓ PASS** → canary **✗ FAIL**"
-    assert again.split("\n\n")[1] == "testnet **? ALTERED by hand** → canary **✓ PASS**"
-
-
-def test_a_comment_is_known_by_its_first_line() -> None:
-    """Whole, whatever line ends the forge keeps; not by a marker further down, nor a longer name."""
-    text = body(account())
-
-    assert is_marked(text.replace("\n", "\r\n"), "v1.4.0")
-    assert not is_marked(text, "v1.4")
-    assert not is_marked(f"Look:\n{text}", "v1.4.0")
-    assert sections(text.replace("\n", "\r\n")) == sections(text)
-
-
-@pytest.mark.parametrize(
-    "edit",
-    [
-        lambda text: text.replace("kept", "KEPT"),
-        lambda text: text.replace("✓ PASS · testnet", "✗ FAIL · testnet"),
-    ],
-)
-def test_a_section_that_was_edited_shows_until_it_is_written_anew(edit: object) -> None:
-    """Also after the comment was written again for another stage."""
-    assert callable(edit)
-    text = edit(body(account(), other("testnet")))
-    again = compose("v1.4.0", lambda level: section(account(), level), sections(text))
-
-    assert [(s.stage, s.altered) for s in sections(text)] == [
-        ("testnet", True),
-        ("development", False),
-    ]
-    assert [(s.stage, s.altered) for s in sections(again)] == [
-        ("testnet", True),
-        ("development", False),
-    ]
-
-
-def test_what_does_not_fit_goes_oldest_details_first_and_is_counted() -> None:
-    """Testnet's details go, canary's stay: that is enough."""
-    text = body(account(stage="mainnet"), other("testnet", 1900), other("canary", 900))
-    found = {each.stage: each.text for each in sections(text)}
-
-    assert len(text) <= LIMIT
-    assert found["canary"] == other("canary", 900).text
-    assert found["testnet"] == (
-        "### ✓ PASS · testnet · attempt 1\n\nkept\n\n1,900 of 1,900 items: left out, a comment holds"
-        " 65,536 characters; see the evidence."
-    )
-
-
-def test_our_own_section_gets_briefer_only_then() -> None:
-    """Long reasons are cut, saying how long they were, and every item still stands there."""
+def test_what_does_not_fit_leaves_the_titles_of_other_stages() -> None:
+    """Ours stays, briefer; of the others it is said that something was left out."""
     items = [judged(item, FAIL, "@" * 2_000) for item in list(playbook.ITEMS)[:20]]
-    text = body(account(*items))
+    text = body(account(*items, stage="mainnet"), **other("testnet", "x" * 60_000))
 
     assert len(text) <= LIMIT
-    assert f"{'&#64;&#8203;' * LEVELS[1][0]}… (2,000 characters)" in text
-    assert all(f"`{item.item}`" in text for item in items)
+    assert "### ✓ PASS · testnet · attempt 1\n\nLeft out, a comment holds" in text
+    assert f"{'&#64;&#8203;' * LEVELS[2][0]}… (2,000 characters)" in text
 
 
 @settings(max_examples=20)
@@ -333,10 +289,55 @@ def test_it_always_fits(items: int, reason: str, waivers: int, huge: bool) -> No
         judged(item, FAIL, reason).model_copy(update={"waived": (waived,) * waivers})
         for item in list(playbook.ITEMS)[:items]
     ]
-    older = Section("development", 1, f"### old\n\n{'x' * 70_000}" if huge else "### old\n\nx")
     whole = account(*made, judged(DECLARED[0], FAIL), stage="mainnet", broken=(reason,) * waivers)
-    text = body(whole, older)
+    text = body(whole, **other("development", "x" * (70_000 if huge else 1)))
 
     assert len(text.encode("utf-16-le")) // 2 <= LIMIT
-    assert [each.stage for each in sections(text)] == ["mainnet", "development"]
     assert text.startswith(marker("v1.4.0"))
+
+
+def test_a_seal_is_told_with_its_head() -> None:
+    """In a comment of its own, by a marker that no other seal has."""
+    text = sealed_text(account())
+
+    assert text.splitlines()[0] == f"<!-- rpp-runbook seal={DIGEST} -->"
+    assert f"**✓ PASS · development · attempt 2** · sealed, head `{DIGEST}`" in text
+
+
+# --- what the store says ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (
+            Earlier(stage="testnet", attempt=2, outcome="PASS", manifest=DIGEST),
+            f"testnet, attempt 2: PASS, manifest `{DIGEST}`",
+        ),
+        (
+            Earlier(stage="testnet", attempt=2, outcome="FAIL", problem="expected PASS @all"),
+            "testnet, attempt 2: FAIL; expected PASS &#64;&#8203;all",
+        ),
+        (Earlier(stage="testnet", problem="expected one, got none"), "testnet; expected one, got none"),
+    ],
+)  # fmt: skip
+def test_the_stage_before_is_told_with_its_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Earlier, said: str
+) -> None:
+    """Its verdict, its manifest, and what keeps it from permitting this stage."""
+    monkeypatch.setattr(comment, "earlier", lambda *given: found)
+    scope: Any = None
+    store = Store(tmp_path)
+
+    assert previous_stage(scope, store, "v1", "c", "canary", "live") == said
+    assert previous_stage(scope, store, "v1", "c", "development", "live") == (
+        "none: development is the first"
+    )
+    assert other_stages(store, "v1", "canary") == {}
+
+
+def test_the_newest_plan_counts() -> None:
+    """An attempt may have none yet."""
+    plans = [Entry(n, "", "", "plan", {"digest": f"sha256:{n}"}, "") for n in (1, 2)]
+
+    assert (plan_digest([]), plan_digest(plans)) == ("", "sha256:2")

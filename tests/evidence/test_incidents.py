@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from runbook_lib import cli, playbook
 from runbook_lib.errors import RecordDamaged, StoreError
 from runbook_lib.evidence import incidents
-from runbook_lib.evidence.blocking import blocking
 from runbook_lib.evidence.incident_file import STEPS, Incident, parse_incident
-from runbook_lib.evidence.incidents import add, open_incident, path_of
+from runbook_lib.evidence.incidents import add, blocking, open_incident, path_of
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.status import next_opening
 from runbook_lib.evidence.store import Store

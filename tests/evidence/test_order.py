@@ -8,9 +8,9 @@ import pytest
 
 from runbook_lib.admission import require_order, require_same_chain
 from runbook_lib.errors import StoreError
-from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.order import find_earlier
 from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
 from runbook_lib.opening import prepare_attempt
 from runbook_lib.outcomes import Outcome

@@ -13,11 +13,10 @@ from typing import Any
 import nbformat
 import pytest
 
+from runbook_lib.commands.evidence import page_of
 from runbook_lib.errors import NotebookError, RecordDamaged, StageRefused
-from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.record import Record
-from runbook_lib.evidence.render import render
-from runbook_lib.evidence.replay import replay
+from runbook_lib.evidence.replay import replay, seal_by_hand
 from runbook_lib.evidence.verify import verify
 from runbook_lib.opening import prepare_attempt
 from runbook_lib.outcomes import Outcome
@@ -181,7 +180,7 @@ def test_a_hostile_notebook_renders_inert(tmp_path: Path) -> None:
     code = nbformat.v4.new_code_cell("1", outputs=[output], execution_count=1)
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(HOSTILE), code])
     nbformat.write(book, tmp_path / "evil<b>.ipynb")
-    page = Tags(render(tmp_path / "evil<b>.ipynb"))
+    page = Tags(page_of(tmp_path / "evil<b>.ipynb"))
     active = {"script", "base", "iframe", "form", "input", "button", "link", "object", "embed"}
 
     assert set(page.found) & active == set()
@@ -196,7 +195,7 @@ def test_a_hostile_notebook_renders_inert(tmp_path: Path) -> None:
 
 def test_an_executed_notebook_renders_whole(practice: Any) -> None:
     """The cards of its results are all there, and nothing is loaded from elsewhere."""
-    page = render(practice.sealed() / BOOK)
+    page = page_of(practice.sealed() / BOOK)
 
     assert page.count("preflight.config-drift") >= 2
     assert re.search(r"src=[\"'](?!data:)|<link|@import|url\(", page) is None
@@ -206,9 +205,9 @@ def test_what_is_no_notebook_is_named(tmp_path: Path) -> None:
     """Not a traceback of the reader's."""
     (tmp_path / "x.ipynb").write_text("[]")
     with pytest.raises(NotebookError, match=r"^x\.ipynb: expected a notebook, got: "):
-        render(tmp_path / "x.ipynb")
+        page_of(tmp_path / "x.ipynb")
     with pytest.raises(NotebookError, match=r"^none\.ipynb: expected a notebook, got: "):
-        render(tmp_path / "none.ipynb")
+        page_of(tmp_path / "none.ipynb")
 
 
 # --- replay -----------------------------------------------------------------------------------------

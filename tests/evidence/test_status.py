@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from runbook_lib import cli
-from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.record import Entry
+from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.status import _earliest, attempts_of, next_opening
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome

@@ -20,12 +20,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook_lib.canonical import canonical, digest_bytes
-from runbook_lib.changes import wayback
+from runbook_lib.changes.kit import FOLDER
 from runbook_lib.evidence import seal
-from runbook_lib.evidence.by_hand import seal_by_hand
 from runbook_lib.evidence.record import Record
-from runbook_lib.evidence.unsealed import GROWING
-from runbook_lib.evidence.verify import verify
+from runbook_lib.evidence.replay import seal_by_hand
+from runbook_lib.evidence.verify import GROWING, verify
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.tape import Asked, LiveTape
@@ -520,7 +519,7 @@ def test_none_of_a_hundred_mutations_verifies(sealed: Path, tmp_path: Path) -> N
         shutil.copytree(sealed, copy)
         # What lies ready for a recovery is a tool that people run, and no evidence.
         files = (path for path in copy.rglob("*") if path.is_file())
-        path = dice.choice(sorted(path for path in files if path.parent.name != wayback.FOLDER))
+        path = dice.choice(sorted(path for path in files if path.parent.name != FOLDER))
         mutate = MUTATIONS[number % len(MUTATIONS)]
         mutate(path, dice)
         rows, _ = verify(copy)

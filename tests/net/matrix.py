@@ -23,6 +23,7 @@ GROUPS = ("preflight", *STAGES)
 SEEN_AFTER_S = 900.0  # a chain stands still that long before anybody must notice
 POINTS = {
     "preflight.release-issue": "development.apply",
+    "development.activate.baseline": "development.baseline",
     "testnet.ready.validators-acknowledged": "testnet.silent",
     "testnet.activate.deploy": "testnet.apply",
     "testnet.activate.gate": "testnet.gate",

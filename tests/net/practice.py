@@ -204,7 +204,7 @@ class Practice:
         self._take_over()
         self.given |= {name: self._file(name) for name in ("preflight", "development")}
         yield "development.apply"
-        self._seal(self.run("development"))
+        yield from self._sessions("development")
         yield "development.recover"
         for stage in STAGES[1:]:
             yield from self._stage(stage)
@@ -214,7 +214,7 @@ class Practice:
         start += NOTICE if stage == "mainnet" else timedelta()
         end = start + layout.WINDOW
         network = self.network
-        self.given[stage] = layout.rollout(network.world, network.release, start, end, wait=False)
+        self.given[stage] = layout.rollout(network.world, network.release, start, end)
         if stage == "canary":
             network.install_candidate()
         yield f"{stage}.silent"

@@ -117,13 +117,18 @@ class Run:
     def reason(self, item: str) -> str:
         return str(self.items[item].get("reason", ""))
 
-    def subject(self, item: str, what: str = "subject") -> str:
-        """Of the first finding that decides: the first that is as bad as the item."""
+    def deciding(self, item: str, what: str = "subject") -> list[str]:
+        """Of each finding that decides: those that are as bad as the item, in the card's order."""
         result = self.card(item).get("standing", {}).get("result") or {}
-        for row in result.get("rows", ()):
-            if row["outcome"] == result["outcome"] != "PASS":
-                return re.sub(VARIES, "*", str(row[what]))
-        return ""
+        return [
+            re.sub(VARIES, "*", str(row[what]))
+            for row in result.get("rows", ())
+            if row["outcome"] == result["outcome"] != "PASS"
+        ]
+
+    def subject(self, item: str, what: str = "subject") -> str:
+        """Of the first finding that decides."""
+        return next(iter(self.deciding(item, what)), "")
 
 
 def _shown(cell: str, space: dict[str, Any]) -> Any:

@@ -23,9 +23,7 @@ class Bench:
     def __init__(self, practice: Any, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.practice, self.folder, self._patch = practice, folder, monkeypatch
         self.out = folder / "out.ipynb"
-        self.params = {
-            key: practice.params[key] for key in ("site", "release", "commit", "mode", "wait")
-        }
+        self.params = {key: practice.params[key] for key in ("site", "release", "commit", "mode")}
 
     def book(self, edit: Callable[[Any], Any] = lambda book: None) -> Path:
         """The shipped notebook after ``edit``, without outputs."""

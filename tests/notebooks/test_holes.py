@@ -19,7 +19,7 @@ import papermill
 import pytest
 import yaml
 
-from runbook_lib.evidence.by_hand import seal_by_hand
+from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.verify import verify
 from runbook_lib.launch import run_stage
 from runbook_lib.outcomes import Outcome

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
 from pathlib import Path
 
 import pytest
 
 from runbook_lib.outcomes import Row
 from runbook_lib.playbook import NOTEBOOKS, REPORT
-from runbook_lib.replaying import RECORDINGS
+from runbook_lib.replaying import RECORDINGS, recording
 from runbook_lib.strict import PROJECT
 
 MACHINE = re.compile(
@@ -19,8 +20,12 @@ MACHINE = re.compile(
 SHIPPED = sorted(PROJECT.glob("notebooks/*.ipynb")) + sorted(PROJECT.glob("notebooks/recordings/*"))
 
 
-def _files(path: Path) -> list[Path]:
-    return [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+def _contents(path: Path) -> dict[str, bytes]:
+    """A file's bytes, or those of each member of an archive."""
+    if path.suffix != ".zip":
+        return {path.name: path.read_bytes()}
+    with zipfile.ZipFile(path) as archive:
+        return {f"{path.name}/{name}": archive.read(name) for name in archive.namelist()}
 
 
 @pytest.mark.parametrize("shipped", SHIPPED, ids=lambda path: path.name)
@@ -28,12 +33,20 @@ def test_nothing_shipped_holds_a_path_of_a_machine(shipped: Path) -> None:
     """Neither a usual place of homes and builds, nor the folder that the project lies in here."""
     here = str(PROJECT).encode()
     found = [
-        f"{path.relative_to(PROJECT)}: {MACHINE.search(data) or here!r}"
-        for path in _files(shipped)
-        if MACHINE.search(data := path.read_bytes()) or here in data
+        f"{name}: {MACHINE.search(data) or here!r}"
+        for name, data in _contents(shipped).items()
+        if MACHINE.search(data) or here in data
     ]
 
     assert found == []
+
+
+def test_the_recordings_are_small() -> None:
+    """One archive a notebook, ten megabytes in all: a clone is quick, and stays so."""
+    archives = sorted(RECORDINGS.iterdir())
+
+    assert [path.stem for path in archives] == sorted(NOTEBOOKS)
+    assert sum(path.stat().st_size for path in archives) <= 10_000_000
 
 
 def test_a_path_of_a_machine_is_recognised() -> None:
@@ -50,7 +63,7 @@ def test_a_path_of_a_machine_is_recognised() -> None:
 @pytest.mark.parametrize("runbook", [name for name in NOTEBOOKS if name != REPORT])
 def test_a_shipped_notebook_shows_what_its_recording_holds(runbook: str) -> None:
     """Its outputs are of today's code (nbval), its recording of the code it was made with: one result."""
-    lines = (RECORDINGS / runbook / "record.jsonl").read_text().splitlines()
+    lines = (recording(runbook) / "record.jsonl").read_text().splitlines()
     bodies = [e["body"] for e in map(json.loads, lines) if e["kind"] == "result"]
     recorded = {(b["item"], b["number"]): b["result"] for b in bodies}
     book = json.loads((PROJECT / "notebooks" / NOTEBOOKS[runbook]).read_text())

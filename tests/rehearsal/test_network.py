@@ -108,7 +108,6 @@ def test_parameter_file_names_the_release(visitor: Visitor) -> None:
         "previous_release": "v1.3.0",
         "issue": 42,
         "baseline_hours": 1.0,
-        "wait": True,
     }
 
 

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.sources.config import (
+    DOCUMENTED,
     GATES,
     Difference,
     diff,
     flatten,
     gates_turned_off,
+    misplaced,
     parse_bundle,
     parse_toml,
     render,
@@ -261,3 +263,36 @@ def test_the_chains_own_bundles_are_read() -> None:
     assert [gate for gate in GATES if not mainnet.profile("canary").feature_gates[gate]] == [
         "witness_network"
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (
+            'data_dir = "d"\n[secrets]\nbackend = "x"\n[proof_cache]\ncapacity = 1\n'
+            "block_time_ms = 5000\nmempool_limit = 1\n[rollout.telemetry]\nenabled = true\n"
+            'release_channel = "testnet"\n[network.admission.signing]\nkey_path = "k"\n',
+            [
+                ("proof_cache.block_time_ms", "block_time_ms"),
+                ("proof_cache.mempool_limit", "mempool_limit"),
+                ("rollout.telemetry.release_channel", "rollout.release_channel"),
+            ],
+        ),
+        # One that stands at home as well did not fall: it is an unknown key like any other.
+        ("block_time_ms = 1\n[proof_cache]\nblock_time_ms = 2\n", []),
+        ('[rollout.telemetry.metrics]\nauth_token = "t"\n[maintenance]\nenabled = true\n', []),
+        ("[rollout.telemetry.grpc_tls]\nwarn_on_drop = true\n",
+         [("rollout.telemetry.grpc_tls.warn_on_drop", "rollout.telemetry.warn_on_drop")]),
+    ],
+)  # fmt: skip
+def test_scalars_below_a_table_header_are_named_with_their_home(
+    text: str, found: list[tuple[str, str]]
+) -> None:
+    """As in the chain's own templates: root scalars after [proof_cache]."""
+    assert misplaced(tomllib.loads(text)) == found
+
+
+@given(st.sampled_from(sorted(DOCUMENTED[""])), st.sampled_from(["proof_cache", "network.p2p"]))
+def test_any_root_scalar_is_recognised_wherever_it_landed(key: str, table: str) -> None:
+    """Moved out of the root, into any table below it."""
+    assert misplaced(tomllib.loads(f"[{table}]\n{key} = 1\n")) == [(f"{table}.{key}", key)]

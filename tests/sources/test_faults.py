@@ -43,7 +43,6 @@ ASK: dict[str, tuple[str, Callable[[Scope], Any]]] = {
     "consensus": ("n1 /status/consensus", lambda s: from_fleet(Fleet(s, CLUSTER).consensus())),
     "peers": ("n1 /p2p/peers", lambda s: from_fleet(Fleet(s, CLUSTER).peers())),
     "membership": ("n1 /ui/bft/membership", lambda s: from_fleet(Fleet(s, CLUSTER).membership())),
-    "ready": ("n1 /health/ready", lambda s: from_fleet(Fleet(s, CLUSTER).health_ready())),
     "instant": ("prometheus: up", lambda s: Prometheus(s, ENDPOINT).instant("up", AT)),
     "range": (
         "prometheus: up",
@@ -54,7 +53,6 @@ ASK: dict[str, tuple[str, Callable[[Scope], Any]]] = {
         lambda s: Prometheus(s, ENDPOINT).freshness("up", AT),
     ),
     "rules": ("prometheus: rules", lambda s: Prometheus(s, ENDPOINT).rules()),
-    "targets": ("prometheus: targets", lambda s: Prometheus(s, ENDPOINT).targets()),
     "alertmanagers": (
         "prometheus: alertmanagers",
         lambda s: Prometheus(s, ENDPOINT).alertmanagers(),
@@ -132,13 +130,10 @@ def test_another_status(world: World, source: str, status: int) -> None:
     """The status, the server's words, and what to look at."""
     body = {"message": "no luck"}
     said = problem(world, source, lambda _: httpx.Response(status, json=body))
-    if source == "ready" and status == 503:
-        assert said == "status: expected a value, got none (and 4 more)"
-    elif source in FORGES:
+    if source in FORGES:
         assert said == f"expected status 200, got {status}: no luck{HINTS[status][1]}"
     else:
-        wanted = "200 or 503" if source == "ready" else "200"
-        text = f'expected status {wanted}, got {status}: {{"message":"no luck"}}'
+        text = f'expected status 200, got {status}: {{"message":"no luck"}}'
         assert said == text + HINTS[status][0]
 
 
@@ -152,9 +147,7 @@ def test_a_rate_limit(world: World, source: str) -> None:
             said == "expected status 200, got 429: the rate limit is used up; ask again in 3600 s"
         )
     else:
-        wanted = "200 or 503" if source == "ready" else "200"
-        text = f"expected status {wanted}, got 429; it limits our rate, ask again later"
-        assert said == text
+        assert said == "expected status 200, got 429; it limits our rate, ask again later"
 
 
 @every_source

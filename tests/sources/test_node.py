@@ -41,17 +41,6 @@ CONSENSUS: dict[str, Any] = {
     "slashing_events": 0,
     "failed_votes": 0,
 }
-READY: dict[str, Any] = {
-    "status": "unavailable",
-    "ready": False,
-    "role": "validator",
-    "backend": None,
-    "subsystems": {"zk_ready": False},
-    "slo": {
-        "timetoke": {"healthy": True, "warnings": []},
-        "uptime": {"healthy": False, "warnings": ["4 pending proofs"]},
-    },
-}
 
 
 def cluster(*nodes: clusters.Node, **rpc: Any) -> clusters.Cluster:
@@ -175,19 +164,6 @@ def test_peers_may_advertise_nothing(world: World) -> None:
         Peer(peer="p1", version="v", features=GATES),
         Peer(peer="p2", version="v", features={}),
     ]
-
-
-def test_unready_is_an_answer_and_asked_once(world: World) -> None:
-    """503 comes with the reasons; who waits asks again anyway."""
-    fleet = Fleet(world.scope(lambda _: httpx.Response(503, json=READY)), cluster(by_url("a")))
-    found = fleet.health_ready()["a"]
-    assert not isinstance(found, SourceError)
-    assert (found.ready, found.subsystems, found.slo.uptime.warnings) == (
-        False,
-        {"zk_ready": False},
-        ["4 pending proofs"],
-    )
-    assert len(world.asked) == 1
 
 
 def test_each_validator_is_asked_for_its_own_account(world: World) -> None:

@@ -6,8 +6,9 @@ import httpx
 import pytest
 
 from runbook_lib.sources.http import Answer, Failure, Request
-from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.sources.tape import read_entries
 
+from ..conftest import mutations
 from .conftest import World
 
 PING = Request("GET", "http://node/ping")

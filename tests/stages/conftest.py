@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from runbook_lib import playbook
-from runbook_lib.changes import apply, operators, provisioning, roll, storage
+from runbook_lib.changes import apply, roll, storage
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import development, preflight
 from runbook_lib.notebook import NOTEBOOKS
@@ -36,9 +36,8 @@ BIN = Path(sys.executable).parent
 def impatient() -> Iterator[None]:
     """Who answers on loopback answers soon: changes look again more often than at a real node."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (apply, operators, provisioning, roll, storage):
+        for module in (apply, development, roll, storage):
             patch.setattr(module, "POLL_S", 0.1)
-        patch.setattr(operators, "SLOWEST_POLL_S", 0.5)
         yield
 
 
@@ -174,7 +173,7 @@ def ready_to_post(network: RehearsalNetwork, **changes: Any) -> Iterator[Stage]:
     """The stage of ``issuing`` with drift judged and its plan made."""
     file = network.params["development"]
     given = STAGE_PARAMS["development"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
-    stage = open_stage("development", **{**given, **changes})
+    stage = open_stage("development", {**given, **changes})
     try:
         stage.check(preflight.config_drift)
         stage.plan(development.plan)

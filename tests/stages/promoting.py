@@ -18,10 +18,12 @@ from runbook_lib.checks import canary
 from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import CheckResult
 from runbook_lib.params import STAGE_PARAMS
-from runbook_lib.sources.tape import Entry, mutations, read_entries
+from runbook_lib.sources.tape import Entry, read_entries
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.verdicts import Verdict
 from runbook_rehearsal.network import RehearsalNetwork
+
+from ..conftest import mutations
 
 CANDIDATE, REWARDS = "canary.ready.candidate-installed", "canary.activate.rewards-gate"
 OBSERVE, CLIENTS = "canary.activate.observe", "canary.activate.witness-clients"
@@ -69,7 +71,7 @@ class Promotion:
             **self.given,
             **given,
         }
-        stage = open_stage("canary", **params)
+        stage = open_stage("canary", params)
         try:
             yield stage
         finally:
@@ -84,6 +86,14 @@ class Promotion:
         with suppress(StageRefused):
             stage.enforce()
         return stage.verdict()
+
+    def to_its_end(self) -> tuple[Verdict, Path]:
+        """Returned to whenever it is due."""
+        verdict, folder = self.go_on()
+        while verdict.return_at is not None:
+            self.forward(verdict.return_at)
+            verdict, folder = self.go_on(attempt=verdict.attempt)
+        return verdict, folder
 
     def go_on(self, **given: Any) -> tuple[Verdict, Path]:
         with self.opened(**given) as stage:

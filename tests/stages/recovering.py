@@ -82,7 +82,7 @@ class Recovering:
 
     @contextmanager
     def opened(self, runbook: str, **given: Any) -> Iterator[Stage]:
-        stage = open_stage(runbook, **self.params(runbook, **given))
+        stage = open_stage(runbook, self.params(runbook, **given))
         try:
             yield stage
         finally:
@@ -96,12 +96,19 @@ class Recovering:
         with self.opened(stage, **given) as plan:
             plan.plan(make_plan)
             found = [e for e in records(plan.folder) if e["kind"] == "plan"]
-        return {**given, "mode": "apply", "approved_plan": found[0]["body"]["digest"], "wait": True}
+        return {**given, "mode": "apply", "approved_plan": found[0]["body"]["digest"]}
 
     def apply(self, stage: str, **given: Any) -> tuple[Verdict, Path]:
         """The stage's changes made."""
-        with self.opened(stage, **{**self.planned(stage), **given}) as opened:
-            return walk(opened, stage), opened.folder
+        given = {**self.planned(stage), **given}
+        for _ in range(10):
+            with self.opened(stage, **given) as opened:
+                verdict, folder = walk(opened, stage), opened.folder
+            if verdict.exit_code != 4:
+                break
+            self.network.operators.settle()
+            given["attempt"] = verdict.attempt
+        return verdict, folder
 
     def recover(self, stage: str, **given: Any) -> tuple[Verdict, Path]:
         """The first item of the stage's recovery: the way back."""
@@ -232,7 +239,7 @@ def main() -> int:
     with pytest.MonkeyPatch.context() as patch:
         declare(patch)
         runbook, params = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
-        stage = open_stage(runbook, **params)
+        stage = open_stage(runbook, params)
         print("opened", flush=True)
         pause()
         try:

@@ -13,8 +13,8 @@ import pytest
 
 from runbook_lib import playbook
 from runbook_lib.changes.apply import Applier, Change
-from runbook_lib.changes.halt import announce_halt, plan_halt
-from runbook_lib.checks import incidents as telling
+from runbook_lib.changes.halting import announce_halt, plan_halt
+from runbook_lib.checks import recovery as telling
 from runbook_lib.context import Context
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence.incident_file import Incident
@@ -132,12 +132,12 @@ class Recovery:
     def _run(self, runbook: str, **changes: Any) -> tuple[Verdict, CheckResult]:
         if self.folder != Path():
             changes = {"attempt": 1, "retry_reason": "try again", **changes}
-        stage = open_stage(runbook, **self.params(**changes))
+        stage = open_stage(runbook, self.params(**changes))
         verdict, result = self._walk(stage)
         self.folder = stage.folder
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("RUNBOOK_REPLAY", str(self.folder))
-            replayed = open_stage(runbook, **self.params(**changes))
+            replayed = open_stage(runbook, self.params(**changes))
             _, again = self._walk(replayed)
         assert again == result
         return verdict, result

@@ -15,15 +15,17 @@ import yaml
 from runbook_lib import opening, playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import mainnet
-from runbook_lib.checks.announce import ITEM, frozen_row
+from runbook_lib.checks.mainnet import ITEM, frozen_row
 from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import MainnetParams
-from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.sources.tape import read_entries
 from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_lib.wording import utc
 from runbook_rehearsal.network import RehearsalNetwork
+
+from ..conftest import mutations
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def run(network: RehearsalNetwork, hours: float = 30.0, **changes: Any) -> tuple
         "window_end": (start + timedelta(hours=8)).isoformat(),
         **changes,
     }
-    stage = open_stage("mainnet", **given)
+    stage = open_stage("mainnet", given)
     stage.change(mainnet.announce)
     with suppress(StageRefused):
         stage.enforce()
@@ -119,7 +121,7 @@ def test_a_freeze_that_was_lifted_in_between_is_another(network: RehearsalNetwor
     board = network.root / "frozen.json"
     before = datetime.fromisoformat(json.loads(board.read_text()))
     again = {**MainnetParams().model_dump(), **params, "attempt": int(folder.name)}
-    stage = open_stage("mainnet", **again)
+    stage = open_stage("mainnet", again)
     try:
         same = frozen_row(stage._tries.context(ITEM, 2))
         board.write_text(json.dumps((before + timedelta(seconds=1)).isoformat()))

@@ -14,7 +14,7 @@ import pytest
 from runbook_lib import opening, playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.changes.apply import Change
-from runbook_lib.checks import canary, clean_epochs, testnet
+from runbook_lib.checks import canary, testnet
 from runbook_lib.context import Judge
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
@@ -67,7 +67,7 @@ def given(network: RehearsalNetwork, **changes: Any) -> dict[str, Any]:
 
 
 def walk(stage: str, *items: Judge | Change, **params: Any) -> tuple[Verdict, Path]:
-    opened = open_stage(stage, **params)
+    opened = open_stage(stage, params)
     try:
         if stage == "testnet":
             opened.plan(testnet.plan)
@@ -211,7 +211,7 @@ def test_a_node_that_restarts_alone_breaks_nothing_where_its_power_is_small(
     network.fault("restart-during-soak@testnet")
     try:
         large, _ = epochs(network)
-        monkeypatch.setattr(clean_epochs, "MASS", 0.2)
+        monkeypatch.setattr(canary, "MASS", 0.2)
         small, result = epochs(network)
     finally:
         network.clear("restart-during-soak")

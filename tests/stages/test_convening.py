@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 
 from runbook_lib import cli
-from runbook_lib.checks import incidents as telling
-from runbook_lib.evidence.blocking import blocking
+from runbook_lib.checks import recovery as telling
+from runbook_lib.evidence.incidents import blocking
 from runbook_lib.evidence.publish import publish
 from runbook_lib.evidence.record import Record
 from runbook_lib.outcomes import Outcome

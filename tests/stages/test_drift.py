@@ -50,7 +50,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
 def opened(network: RehearsalNetwork, stage: str, **changes: str) -> Stage:
     file = network.params["preflight"]
     given = STAGE_PARAMS["preflight"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
-    return open_stage("preflight", **{**given, "stage": stage, **changes})
+    return open_stage("preflight", {**given, "stage": stage, **changes})
 
 
 def judged(stage: Stage) -> CheckResult:

@@ -10,8 +10,8 @@ import numpy as np
 
 from runbook_lib.canonical import digest_bytes
 from runbook_lib.changes.state import NodeState
-from runbook_lib.checks import incident_figure, recovery
-from runbook_lib.checks import incidents as telling
+from runbook_lib.checks import recovery
+from runbook_lib.checks import recovery as telling
 from runbook_lib.context import Context
 from runbook_lib.evidence.record import Entry
 from runbook_lib.stage import Stage
@@ -59,7 +59,7 @@ def test_without_telemetry_it_says_why_there_is_none(network: RehearsalNetwork) 
 
     assert "image/png" not in drawing.card
     assert "No figure" in drawing.card["text/plain"]
-    assert not (drawing.folder / incident_figure.FILE).exists()
+    assert not (drawing.folder / recovery.FILE).exists()
 
 
 def test_the_gates_are_drawn_as_they_were_read_back() -> None:
@@ -72,8 +72,8 @@ def test_the_gates_are_drawn_as_they_were_read_back() -> None:
         seen("b", start + timedelta(minutes=9), off),
     ]
     context = SimpleNamespace(stage="canary")
-    until = incident_figure._until(start + timedelta(minutes=5), journal)
-    [drawn] = incident_figure._gates(
+    until = recovery._until(start + timedelta(minutes=5), journal)
+    [drawn] = recovery._gates(
         cast(Context, context), cast(Any, made), until, start, start + timedelta(minutes=5)
     )
 

@@ -8,20 +8,19 @@ import nbformat
 import pytest
 
 from runbook_lib import cli
-from runbook_lib.checks import incidents as telling
-from runbook_lib.evidence.blocking import blocking
-from runbook_lib.evidence.by_hand import seal_by_hand
-from runbook_lib.evidence.comment import sections
-from runbook_lib.evidence.incidents import incidents_of, path_of
+from runbook_lib.checks import recovery as telling
+from runbook_lib.evidence.incidents import blocking, incidents_of, path_of
 from runbook_lib.evidence.publish import at_sealing, publish
+from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.next_steps import next_steps
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.outcomes import Outcome
-from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.sources.tape import read_entries
 from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode
 from runbook_rehearsal.network import RehearsalNetwork
 
+from ..conftest import mutations
 from .telling import TEXTS, Recovery, forward, made, network, row
 
 __all__ = ["made", "network"]
@@ -116,7 +115,7 @@ def test_hostile_text_is_shown_as_text(network: RehearsalNetwork) -> None:
 def test_a_plan_says_what_it_would_file(network: RehearsalNetwork) -> None:
     """And opens no incident."""
     recovery = Recovery(network, telling.public_report)
-    stage = open_stage("canary_recovery", **recovery.params(mode="plan"))
+    stage = open_stage("canary_recovery", recovery.params(mode="plan"))
     try:
         stage.change(telling.public_report)
         standing = stage.verdict().items[0]
@@ -222,10 +221,9 @@ def test_a_sealed_recovery_is_published(network: RehearsalNetwork) -> None:
 
     assert problems == []
     assert recovery.issue["state"] == "open"
-    (comment,) = network.forge.comments.values()
-    (section,) = sections(comment["body"])
-    assert section.title == "### ? INCONCLUSIVE · canary_recovery · attempt 1"
-    assert "canary, which it takes back" in section.text
+    told = "\n".join(comment["body"] for comment in network.forge.comments.values())
+    assert "### ? INCONCLUSIVE · canary_recovery · attempt 1" in told
+    assert "canary, which it takes back" in told
     assert not (recovery.folder / "outbox").exists()
 
 
@@ -237,7 +235,7 @@ def test_a_later_recovery_joins_the_incident(network: RehearsalNetwork) -> None:
     recovery = Recovery(network, telling.public_report)
     recovery.run()
     recovery.folder = Path()
-    stage = open_stage("canary_recovery", **recovery.params())
+    stage = open_stage("canary_recovery", recovery.params())
     try:
         stage.change(telling.public_report)
     finally:

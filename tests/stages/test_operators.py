@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from runbook_lib.checks import testnet
-from runbook_lib.evidence import later
+from runbook_lib.evidence import publish as publishing
 from runbook_lib.evidence.publish import publish
 from runbook_lib.outcomes import Outcome
 from runbook_lib.verdicts import ExitCode, Standing, Verdict
@@ -51,14 +51,16 @@ def test_operators_are_instructed_and_their_nodes_read_back(team: Team) -> None:
     again = {**given, "attempt": verdict.attempt}
     silent, _ = team.walk(**again)
     network.clear("operator-silent")
-    with team.opened(**{**again, "wait": True}) as stage:
-        stage.change(testnet.deploy)
+    for _ in range(3):  # both waves of the build
+        network.operators.settle()
+        with team.opened(**again) as stage:
+            stage.change(testnet.deploy)
     network.fault("operator-no-report@testnet/test-7")
     for _ in range(3):  # both waves are told, and look
         unreported, _ = team.walk(**again)
         network.operators.settle()
     network.clear("operator-no-report")
-    done, _ = team.walk(**{**again, "wait": True})
+    done, _ = team.carry(**again)
 
     waits = (verdict.exit_code, silent.exit_code, unreported.exit_code)
     assert waits == (ExitCode.WAITING,) * 3
@@ -93,7 +95,7 @@ def test_after_a_report_that_lies_the_next_operator_hears_nothing(team: Team) ->
     team.network.fault("report-forged@testnet/test-5")
 
     given = {"approved_plan": digest, "approvals": [team.approve(digest)], **window}
-    verdict, folder = team.walk(mode="apply", wait=True, **given)
+    verdict, folder = team.carry(**given)
 
     assert verdict.exit_code is ExitCode.REFUSED
     assert "forged: expected the signature of this node's" in item(verdict, DEPLOY).reason
@@ -126,13 +128,13 @@ def test_an_instruction_that_could_not_be_given_is_given_by_publish(team: Team) 
     away.unlink()
     with team.patch.context() as patch:
         patch.setattr(
-            later, "read_clock", lambda clock: (datetime.now(UTC) + timedelta(hours=9), 0)
+            publishing, "read_clock", lambda clock: (datetime.now(UTC) + timedelta(hours=9), 0)
         )
         late = publish(folder)
     sent = publish(folder)
     asked_for = Path(f"{away}.asked").read_text().count(f" {NORTH} ")
     again = {"attempt": verdict.attempt, "retry_reason": "it works again"}
-    done, _ = team.walk(mode="apply", wait=True, **given, **again)
+    done, _ = team.carry(**given, **again)
 
     failed, kept = item(verdict, DEPLOY).open_rows
     assert (failed.subject, failed.what) == (NORTH, "notify-build")

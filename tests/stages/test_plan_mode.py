@@ -57,7 +57,7 @@ def run(network: RehearsalNetwork, runbook: str) -> Stage:
     """Every code cell of a notebook, with the network's parameters and ``mode: plan``."""
     book = notebook.read(notebook.NOTEBOOKS / playbook.NOTEBOOKS[runbook])
     file = network.params.get(runbook, network.params["preflight"])
-    given = parse_yaml(file.read_bytes(), file.name) | {"mode": "plan", "wait": False}
+    given = parse_yaml(file.read_bytes(), file.name) | {"mode": "plan"}
     given |= {"summary": "it was practised", "impact": "blocks came late for a minute"}
     given |= {"mitigations": ["gates are off"], "next_steps": ["find the cause"]}
     known = {one.name for one in notebook.parameters(book)}

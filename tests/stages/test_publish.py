@@ -19,9 +19,9 @@ from runbook_lib.canonical import digest_file
 from runbook_lib.checks import preflight
 from runbook_lib.errors import ParameterError, StageRefused, StoreError
 from runbook_lib.evidence import publish as publishing
-from runbook_lib.evidence.by_hand import seal_by_hand
-from runbook_lib.evidence.comment import marker, sections
+from runbook_lib.evidence.comment import marker
 from runbook_lib.evidence.publish import at_sealing, publish
+from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.verify import verify
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.outcomes import Outcome
@@ -78,6 +78,12 @@ def assets(forge: Any) -> dict[str, bytes]:
     return {asset["name"]: forge.releases.contents[asset["id"]] for asset in listed}
 
 
+def summary(forge: Any) -> str:
+    """The release's one summary."""
+    (found,) = [c["body"] for c in forge.comments.values() if c["body"].startswith(marker(RELEASE))]
+    return str(found)
+
+
 def green(folder: Path) -> bool:
     return {row.outcome for row in verify(folder)[0]} == {Outcome.PASS}
 
@@ -87,8 +93,7 @@ def test_a_sealed_apply_is_attached_and_told(network: RehearsalNetwork, forge: A
     folder = sealed(network)
     number = int(folder.name)
     problems = at_sealing(folder)
-    (comment,) = forge.comments.values()
-    (section,) = sections(comment["body"])
+    comment, short = forge.comments.values()
     (release,) = forge.releases.releases.values()
     names = [f"development-{number:04d}-{name}" for name in (NOTEBOOK, "manifest.json")]
 
@@ -99,10 +104,12 @@ def test_a_sealed_apply_is_attached_and_told(network: RehearsalNetwork, forge: A
         names[0]: (folder / NOTEBOOK).read_bytes(),
         names[1]: (folder / "manifest.json").read_bytes(),
     }
-    assert section.title == f"### ✓ PASS · development · attempt {number}"
+    assert f"### ✓ PASS · development · attempt {number}" in comment["body"]
+    assert f"**✓ PASS · development · attempt {number}** · sealed, head `sha256:" in short["body"]
     for name, path in zip(names, (folder / NOTEBOOK, folder / "manifest.json"), strict=True):
-        assert f"/evidence-{RELEASE}/{name})" in section.text
-        assert f"`{digest_file(path)}`" in section.text
+        assert f"/evidence-{RELEASE}/{name})" in comment["body"]
+        assert f"/evidence-{RELEASE}/{name})" in short["body"]
+        assert f"`{digest_file(path)}`" in comment["body"]
     assert not (folder / "outbox").exists()
     assert green(folder)
 
@@ -130,8 +137,9 @@ def test_a_later_seal_is_kept_beside_the_earlier(network: RehearsalNetwork, forg
 
     assert set(second) - set(first) == {f"development-{number:04d}-manifest.2.json"}
     assert {name: second[name] for name in first} == first
-    (comment,) = forge.comments.values()
+    comment, *shorts = forge.comments.values()
     assert f"development-{number:04d}-manifest.2.json)" in comment["body"]
+    assert len(shorts) == 2
 
 
 def test_a_refused_run_is_documented_too(network: RehearsalNetwork, forge: Any) -> None:
@@ -140,13 +148,12 @@ def test_a_refused_run_is_documented_too(network: RehearsalNetwork, forge: Any) 
     folder = sealed(network)
     network.clear("config-edited")
     problems = at_sealing(folder)
-    (comment,) = forge.comments.values()
-    (section,) = sections(comment["body"])
+    text = summary(forge)
 
     assert problems == []
-    assert section.title.startswith("### ✗ FAIL · development")
-    assert "**What blocks (1 of 2 items):**" in section.text
-    assert "**Not reached behind it (1):** `preflight.release-issue`" in section.text
+    assert "### ✗ FAIL · development" in text
+    assert "**What blocks (1 of 2 items):**" in text
+    assert "**Not reached behind it (1):** `preflight.release-issue`" in text
     assert len(assets(forge)) == 2
 
 
@@ -183,9 +190,8 @@ def test_what_cannot_be_sent_lies_in_the_outbox(
     assert (there, kept["what"], kept["issue"]) == (attached, "release-issue", ISSUE)
     assert verified
     assert (code, (folder / "outbox").exists()) == (0, False)
-    assert (len(assets(forge)), len(forge.comments)) == (2, 1)
-    (comment,) = forge.comments.values()
-    assert "All good" not in comment["body"]
+    assert (len(assets(forge)), len(forge.comments)) == (2, 2)
+    assert "All good" not in summary(forge)
 
 
 def test_an_answer_that_is_lost_adds_nothing_twice(network: RehearsalNetwork, forge: Any) -> None:
@@ -193,12 +199,12 @@ def test_an_answer_that_is_lost_adds_nothing_twice(network: RehearsalNetwork, fo
     folder = sealed(network)
     forge.comments.clear()
     network.fault("comment-answer-lost@development")
-    for _ in range(4):
+    for _ in range(5):
         at_sealing(folder)
     network.clear("comment-answer-lost")
 
     assert publish(folder)
-    assert (len(forge.releases.releases), len(assets(forge)), len(forge.comments)) == (1, 2, 1)
+    assert (len(forge.releases.releases), len(assets(forge)), len(forge.comments)) == (1, 2, 2)
     assert green(folder)
 
 
@@ -249,17 +255,16 @@ def test_a_plan_or_an_attempt_without_issue_is_never_published(
     assert not (folder / "outbox").exists()
 
 
-def test_the_section_of_a_later_attempt_stays(network: RehearsalNetwork, forge: Any) -> None:
+def test_the_summary_of_a_later_attempt_stays(network: RehearsalNetwork, forge: Any) -> None:
     """What lay in the outbox for long must not hide what came since; its files are attached."""
     first = sealed(network)
     second = sealed(network)
     at_sealing(second)
     rows = publish(first)
-    (comment,) = forge.comments.values()
 
     assert {row.outcome for row in rows} == {Outcome.PASS}
-    assert rows[-1].observed == f"attempt {int(second.name)} stays, it is later"
-    assert [each.attempt for each in sections(comment["body"])] == [int(second.name)]
+    assert f"attempt {int(second.name)} stays, it is later" in [row.observed for row in rows]
+    assert f"· attempt {int(second.name)}\n" in summary(forge)
     assert len(assets(forge)) == 4
 
 
@@ -271,7 +276,7 @@ def test_a_comment_of_somebody_else_is_left_alone(network: RehearsalNetwork, for
     rows = publish(folder)
 
     assert comment["body"] == f"{marker(RELEASE)}\nAll is well."
-    assert len(forge.comments) == 2
+    assert len(forge.comments) == 3
     assert "by mallory, not rehearsal: ignored" in [row.observed for row in rows]
 
 
@@ -304,8 +309,7 @@ def test_a_file_that_must_not_be_sent_is_not(
 
     assert said in problem
     assert [name for name in assets(forge) if name.endswith(".ipynb")] == []
-    (comment,) = forge.comments.values()
-    assert "not attached yet: `runbook publish" in comment["body"]
+    assert "not attached yet: `runbook publish" in summary(forge)
 
 
 def test_what_is_not_sealed_is_not_published(network: RehearsalNetwork, forge: Any) -> None:

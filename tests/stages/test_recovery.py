@@ -174,7 +174,7 @@ def test_after_a_stall_a_lost_file_comes_back_out_of_the_kit_with_its_gates_off(
     applied(made, "mainnet")
     file = network.world.node_dir("mainnet", "main-1") / "config.toml"
     file.write_bytes(b"no [toml")
-    verdict, folder = made.recover("mainnet", wait=True, takeover_minutes=1.0)
+    verdict, folder = made.recover("mainnet")
 
     assert back(verdict).outcome is PASS, back(verdict).reason
     assert SECRET in file.read_bytes()
@@ -287,7 +287,7 @@ def test_operators_are_told_by_what_works(
     made = prepare("testnet")
     was = before(network, "testnet")
     applied(made, "testnet")
-    given = {"issue": 42, "wait": True, "takeover_minutes": 0.05}
+    given = {"issue": 42}
     with fault(network, "forge-down@testnet"):
         verdict, folder = made.recover("testnet", **given)
 
@@ -305,9 +305,8 @@ def test_operators_are_told_by_what_works(
     mine = f"attempt={made.release}/testnet_recovery/0001 -->"
     assert sum(line.endswith(mine) for line in told) == len(OPERATORS)
 
-    again, folder = made.recover(
-        "testnet", attempt=verdict.attempt, retry_reason="x", **given | {"takeover_minutes": 1.0}
-    )
+    network.operators.settle()
+    again, folder = made.recover("testnet", attempt=verdict.attempt, retry_reason="x", **given)
 
     assert back(again).outcome is PASS, back(again).reason
     assert [step for node, step in steps(folder) if node in OPERATORS].count("notify-back") == 3
@@ -331,7 +330,7 @@ def test_a_comment_nobody_can_look_for_keeps_no_operator_from_being_told(
             raise KeyboardInterrupt
         return entry
 
-    given = {"issue": 42, "wait": True, "takeover_minutes": 0.05}
+    given = {"issue": 42}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Record, "append", stopping)
         made.recover("testnet", **given)

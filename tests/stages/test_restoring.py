@@ -12,8 +12,8 @@ import pytest
 
 from runbook_lib.changes.apply import Applier, Change
 from runbook_lib.changes.storage import plan_storage
-from runbook_lib.checks import restoring
-from runbook_lib.checks.restoring import storage_rows
+from runbook_lib.checks import recovery
+from runbook_lib.checks.recovery import storage_rows
 from runbook_lib.context import Context
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import RecoveryParams
@@ -30,10 +30,10 @@ STEPS = [
     "keep-aside", "restore", "replay-proofs", "start",
 ]  # fmt: skip
 CHANGES = {
-    "development": restoring.restore_state,
-    "testnet": restoring.storage,
-    "canary": restoring.halt_fallback,
-    "mainnet": restoring.restore,
+    "development": recovery.restore_state,
+    "testnet": recovery.storage,
+    "canary": recovery.halt_fallback,
+    "mainnet": recovery.restore,
 }
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 
@@ -62,7 +62,7 @@ class Site:
         return [node.name for node in self.network.world.clusters[cluster].nodes]
 
     def recover(self, stage: str, **given: Any) -> tuple[CheckResult, Path]:
-        opened = open_stage(f"{stage}_recovery", **self.params(stage, **given))
+        opened = open_stage(f"{stage}_recovery", self.params(stage, **given))
         try:
             opened.change(CHANGES[stage])
             [item] = [i for i in opened.verdict().items if i.item == CHANGES[stage].item]
@@ -312,7 +312,7 @@ def test_what_a_stall_restored_is_not_restored_again(site: Site) -> None:
         return context.conclude(storage_rows(context, applier), passed="done", empty="nothing")
 
     site.network.fault("consensus-stall@mainnet")
-    opened = open_stage("mainnet_recovery", **site.params("mainnet"))
+    opened = open_stage("mainnet_recovery", site.params("mainnet"))
     try:
         for change in (Change("mainnet.recover.stall", plan_storage, apply), CHANGES["mainnet"]):
             opened.change(change)

@@ -20,7 +20,6 @@ from runbook_lib import opening, playbook
 from runbook_lib.canonical import canonical
 from runbook_lib.changes import roll
 from runbook_lib.changes.adopt import adopt
-from runbook_lib.changes.kit_model import read_kit
 from runbook_lib.checks import preflight, testnet
 from runbook_lib.context import Context
 from runbook_lib.errors import ParameterError, StageRefused, StoreError
@@ -28,12 +27,13 @@ from runbook_lib.evidence.store import Store
 from runbook_lib.next_steps import next_steps
 from runbook_lib.outcomes import Outcome, Row, check_row
 from runbook_lib.params import TestnetParams
-from runbook_lib.sources.tape import Entry, mutations, read_entries
+from runbook_lib.sources.tape import Entry, read_entries
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
+from ..conftest import mutations
 from .conftest import entries
 
 GATES, DEPLOY, GATE = "testnet.ready.gates", "testnet.activate.deploy", "testnet.activate.gate"
@@ -68,7 +68,7 @@ class Team:
     @contextmanager
     def opened(self, who: str = ALICE, **changes: Any) -> Iterator[Stage]:
         self.patch.setenv("RUNBOOK_OPERATOR", who)
-        stage = open_stage("testnet", **{**self.params, **changes})
+        stage = open_stage("testnet", {**self.params, **changes})
         try:
             yield stage
         finally:
@@ -86,6 +86,20 @@ class Team:
             with suppress(StageRefused):
                 stage.enforce()
             return stage.verdict(), stage.folder
+
+    def carry(self, **given: Any) -> tuple[Verdict, Path]:
+        """The apply until it waits for nobody and nothing: operators act, and time passes."""
+        given["mode"], seen = "apply", ""
+        verdict, folder = self.walk(**given)
+        while verdict.exit_code is ExitCode.WAITING:
+            assert verdict.return_at is not None and verdict.number < 20
+            self.network.operators.settle()
+            if seen == verdict.blocking[0].reason:  # nobody can do anything about it
+                left = verdict.return_at.timestamp() - self.network.world.clock.now()
+                self.network.fast_forward(max(left, 0.0) + 1.0)
+            seen = verdict.blocking[0].reason
+            verdict, folder = self.walk(**given | {"attempt": verdict.attempt})
+        return verdict, folder
 
     def planned(self, **changes: Any) -> tuple[str, dict[str, Any]]:
         """A plan by Alice: its digest, and the window it is for."""
@@ -167,7 +181,7 @@ def test_an_approved_plan_is_applied_wave_by_wave(team: Team) -> None:
     digest, window = team.planned()
 
     given = {"approved_plan": digest, "approvals": [team.approve(digest)], **window}
-    verdict, folder = team.walk(mode="apply", wait=True, **given)
+    verdict, folder = team.carry(**given)
 
     assert verdict.exit_code is ExitCode.PASSED, [i.reason for i in verdict.blocking]
     for node in team.network.world.clusters["testnet"].nodes:
@@ -250,14 +264,14 @@ def test_a_dropped_node_lets_the_rollout_finish_without_it(team: Team) -> None:
     """On another's word; the others get the release, and it stays as it is known."""
     digest, window = team.planned()
     team.network.fault("node-stays-down@testnet/test-3")
-    told = {"approved_plan": digest, "approvals": [team.approve(digest)], **window, "wait": True}
-    verdict, folder = team.walk(mode="apply", **told)
+    told = {"approved_plan": digest, "approvals": [team.approve(digest)], **window}
+    verdict, folder = team.carry(**told)
     given = folder / "params.yaml"
     assert f"`runbook run testnet --continue -f {given} --drop test-3 --reason 'WHY'`" in " ".join(
         next_steps(verdict, folder)
     )
     opened = entries(folder)[0]["body"]["params"]
-    assert parse_yaml(given.read_bytes(), given.name) == {**opened, "wait": True}
+    assert parse_yaml(given.read_bytes(), given.name) == opened
     drop = {"node": "test-3", "reason": "its disk died, a spare is ordered", "approval": ""}
     again = {**told, "attempt": verdict.attempt, "retry_reason": "test-3 is left out"}
     with pytest.raises(
@@ -266,9 +280,7 @@ def test_a_dropped_node_lets_the_rollout_finish_without_it(team: Team) -> None:
         team.walk(mode="apply", drops=[drop], **again)
     wanted = str(refused.value).partition("approval of ")[2].split()[0]
 
-    verdict, folder = team.walk(
-        mode="apply", drops=[{**drop, "approval": team.approve(wanted)}], **again
-    )
+    verdict, folder = team.carry(drops=[{**drop, "approval": team.approve(wanted)}], **again)
 
     assert verdict.exit_code is ExitCode.PASSED, [i.reason for i in verdict.blocking]
     running = team.network.fleet.running
@@ -279,17 +291,17 @@ def test_a_dropped_node_lets_the_rollout_finish_without_it(team: Team) -> None:
     assert len(delivered) == len(set(delivered))
 
 
-def test_a_kit_that_is_written_after_a_drop_can_be_read(team: Team) -> None:
-    """It holds the plan of the digest that was approved, and the way back of the nodes that are left."""
+def test_a_kit_that_is_written_after_a_drop_leaves_that_node_out(team: Team) -> None:
+    """It holds the way back of the nodes that are left."""
     digest, window = team.planned()
-    told = {"approved_plan": digest, "approvals": [team.approve(digest)], **window, "wait": True}
+    told = {"approved_plan": digest, "approvals": [team.approve(digest)], **window}
     place = team.network.root / "kits"
     aside = place.with_name("kits.aside")
     if place.exists():
         place.rename(aside)
     place.write_text("in the way")
     try:
-        verdict, _ = team.walk(mode="apply", **told)
+        verdict, _ = team.carry(**told)
     finally:
         place.unlink()
         if aside.exists():
@@ -300,13 +312,12 @@ def test_a_kit_that_is_written_after_a_drop_can_be_read(team: Team) -> None:
         team.walk(mode="apply", drops=[drop], **again)
     drop["approval"] = team.approve(str(refused.value).partition("approval of ")[2].split()[0])
 
-    verdict, folder = team.walk(mode="apply", drops=[drop], **again)
+    verdict, folder = team.carry(drops=[drop], **again)
     kit = place / f"{verdict.release}-testnet-{folder.name}"
-    found = read_kit(kit, (kit / "plan.json").read_bytes())
 
     assert verdict.exit_code is ExitCode.PASSED, [i.reason for i in verdict.blocking]
-    assert (found.digest, "test-3" in found.plan.nodes) == (digest, True)
-    assert "test-3" not in {node.node for node in found.nodes}
+    names = {path.stem for path in (kit / "targets").iterdir()}
+    assert names and "test-3" not in names
 
 
 def test_before_its_window_a_change_waits(team: Team) -> None:
@@ -342,7 +353,7 @@ def test_an_apply_opens_only_on_the_stage_before(
     with pytest.raises(
         StoreError, match="development: expected an attempt that applied and passed"
     ):
-        open_stage("testnet", **{**team.params, **window, "mode": "apply", "approved_plan": digest})
+        open_stage("testnet", {**team.params, **window, "mode": "apply", "approved_plan": digest})
 
     assert len(store.attempts(team.release)) == before
 
@@ -360,7 +371,7 @@ def test_a_wave_that_was_not_healthy_is_judged_again_before_the_next(
         return [check_row(nodes[0], "blocks behind", "at most 3", 99, ok=False)]
 
     monkeypatch.setattr(roll, "healthy", ill)
-    verdict, folder = team.walk(mode="apply", **told)
+    verdict, folder = team.carry(**told)
     made = len(team.changed(folder))
     again = {"attempt": verdict.attempt, "retry_reason": "looked at it"}
     verdict, _ = team.walk(mode="apply", **told, **again)
@@ -381,8 +392,8 @@ def test_a_node_dropped_hours_ago_does_not_block_the_rest(
     monkeypatch.setitem(playbook.DECLARED, "testnet", (DRIFT, *DECLARED))
     digest, window = team.planned()
     team.network.fault("node-stays-down@testnet/test-3")
-    told = {"approved_plan": digest, "approvals": [team.approve(digest)], **window, "wait": True}
-    verdict, _ = team.walk(mode="apply", **told)
+    told = {"approved_plan": digest, "approvals": [team.approve(digest)], **window}
+    verdict, _ = team.carry(**told)
     team.network.fast_forward(3 * 3600)
     drop = {"node": "test-3", "reason": "its disk died", "approval": ""}
     again = {**told, "attempt": verdict.attempt, "retry_reason": "test-3 is left out"}
@@ -391,7 +402,7 @@ def test_a_node_dropped_hours_ago_does_not_block_the_rest(
     wanted = str(refused.value).partition("approval of ")[2].split()[0]
     drop["approval"] = team.approve(wanted)
 
-    verdict, _ = team.walk(mode="apply", drops=[drop], **again)
+    verdict, _ = team.carry(drops=[drop], **again)
     drift = verdict.items[0].result
     next_one, _ = team.walk(mode="plan")
 

@@ -14,17 +14,19 @@ import yaml
 from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import development
-from runbook_lib.checks.soak import soak
+from runbook_lib.checks.testnet import soak
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult
 from runbook_lib.params import DevelopmentParams, TestnetParams
-from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.sources.tape import read_entries
 from runbook_lib.stage import open_stage
 from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
+
+from ..conftest import mutations
 
 SOAK = soak.item
 
@@ -34,7 +36,7 @@ def deploy(network: RehearsalNetwork) -> None:
     adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
     file = network.params["development"]
     given = DevelopmentParams().model_dump() | parse_yaml(file.read_bytes(), file.name)
-    stage = open_stage("development", **given)
+    stage = open_stage("development", given)
     stage.plan(development.plan)
     stage.change(development.deploy)
     stage.enforce()
@@ -90,7 +92,7 @@ def params(network: RehearsalNetwork, **changes: Any) -> dict[str, Any]:
 
 def judged(network: RehearsalNetwork, **changes: Any) -> tuple[Verdict, CheckResult, Path]:
     """The soak alone, in plan mode."""
-    stage = open_stage("testnet", **params(network, **changes))
+    stage = open_stage("testnet", params(network, **changes))
     try:
         stage.check(soak)
         with suppress(StageRefused):

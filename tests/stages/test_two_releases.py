@@ -20,7 +20,7 @@ from runbook_lib.checks.rollouts import rollout
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence.record import Record
 from runbook_lib.params import STAGE_PARAMS
-from runbook_lib.sources.tape import mutations, read_entries
+from runbook_lib.sources.tape import read_entries
 from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.chain.templates import node_config
@@ -29,6 +29,8 @@ from runbook_rehearsal.files import unpack
 from runbook_rehearsal.network import RehearsalNetwork
 from runbook_rehearsal.promote import Promotion
 from runbook_rehearsal.rehearse import HISTORY_S, take_over
+
+from ..conftest import mutations
 
 FIRST, SECOND = "v1.4.0", "v1.5.0"
 DEPLOY, GATE = testnet.deploy.item, testnet.gate.item
@@ -94,7 +96,7 @@ def gates(plan: Plan) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("stage", PLANS)
 def test_a_second_release_turns_no_gate(network: RehearsalNetwork, stage: str) -> None:
     """Its build goes to every node that has it not; every phase leaves the gates as they are."""
-    opened = open_stage(stage, **params(network, stage))
+    opened = open_stage(stage, params(network, stage))
     opened.plan(PLANS[stage])
     opened.close()
 
@@ -114,7 +116,7 @@ def wanted(network: RehearsalNetwork, stage: str) -> list[tuple[Any, str]]:
 
 
 def walk(network: RehearsalNetwork, **changes: Any) -> tuple[Verdict, Path]:
-    stage = open_stage("testnet", **params(network, "testnet", **changes))
+    stage = open_stage("testnet", params(network, "testnet", **changes))
     try:
         stage.plan(testnet.plan)
         # What is captured before and observed after needs telemetry, which this network has not.
