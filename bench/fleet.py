@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import statistics
 import subprocess
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -20,7 +22,7 @@ from runbook_lib.sources.node import Fleet
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import LiveTape
-from runbook_rehearsal.network import plain_listeners
+from runbook_rehearsal.loopback import Loopback, free_addresses
 
 NODES, DELAY_S, RUNS = 500, 0.02, 5
 AIM = 12.0
@@ -60,10 +62,23 @@ def listeners() -> Iterator[list[str]]:
         process.stdin.close()
 
 
+async def node(scope: Any, receive: Any, send: Any) -> None:
+    """Answers /status/rollout, and nothing else is asked for."""
+    body = b'{"release_channel":"testnet","feature_gates":{},"telemetry":{"enabled":false}}'
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await asyncio.sleep(DELAY_S)
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
 def serve() -> None:
-    with plain_listeners(NODES, DELAY_S) as urls:
-        print(json.dumps(urls), flush=True)
-        sys.stdin.read()
+    loopback = Loopback()
+    loopback.start()
+    hosts = [f"127.2.{number // 250}.{number % 250 + 1}" for number in range(NODES)]
+    heard = [loopback.listen(node, *address) for address in free_addresses([hosts])[0]]
+    print(json.dumps([f"http://{host}:{port}" for host, port in heard]), flush=True)
+    sys.stdin.read()
+    loopback.stop()
 
 
 def main() -> bool:

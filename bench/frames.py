@@ -35,7 +35,7 @@ SERIES, POINTS, STEP = 200, 10_000, timedelta(seconds=60)
 END = datetime.fromtimestamp(int(time.time()) // 60 * 60 - 60, UTC)
 START = END - (POINTS - 1) * STEP
 RUNS = 5
-AIM_PANDAS, AIM_READ, AIM_MEMORY = 6.0, 1.8, 2.0
+AIM_PANDAS, AIM_READ, AIM_MEMORY = 5.0, 1.8, 2.0
 SERVER = Path(__file__).with_name("range_server.py")
 
 

@@ -136,7 +136,7 @@ def _node_report_options(made: argparse.ArgumentParser) -> None:
 
 
 def _node_report(args: argparse.Namespace) -> int:
-    from .node_report import node_report
+    from .approve import node_report
 
     return node_report(args)
 

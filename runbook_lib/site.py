@@ -41,12 +41,29 @@ class Telemetry(Strict):
 Topic = Literal["consensus_health", "proof_latency", "vrf_participation", "network_churn"]
 
 
+class Limit(Strict):
+    """What the values of a panel must lie in, both ends included; one may be absent."""
+
+    min: float | None = Field(default=None, allow_inf_nan=False)
+    max: float | None = Field(default=None, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _some(self) -> Limit:
+        if self.min is None and self.max is None:
+            raise ValueError("expected min, max or both")
+        return self
+
+
 class Dashboards(Strict):
-    """Dashboards by topic: uids in Grafana, or JSON files, whose names end in ``.json``."""
+    """Dashboards by topic: uids in Grafana, or JSON files, whose names end in ``.json``.
+
+    ``limits`` are of panels, named ``DASHBOARD: PANEL`` by their titles, in place of their colours.
+    """
 
     grafana: Endpoint | None = None
     topics: dict[Topic, Annotated[list[str], Field(min_length=1)]] = {}
     variables: dict[str, str | list[str]] = {}
+    limits: dict[str, Limit] = {}
     max_age_s: float = Field(default=180.0, gt=0, le=300)
 
 

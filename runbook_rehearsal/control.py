@@ -1,4 +1,4 @@
-"""The control API: what the site's commands and the CLI ask of a running network."""
+"""The control API: what the site's commands ask of a running network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from .loopback import App
 from .nodes.fleet import StartupError
-from .people.commander import notified
+from .people import notified
 
 if TYPE_CHECKING:
     from .network import RehearsalNetwork
@@ -24,15 +24,10 @@ Json = dict[str, Any]
 
 
 def control_app(network: RehearsalNetwork) -> App:
-    """POST /fault /clear /fast-forward /instruct /notify /restart /stop-node /start-node
-    /verify-snapshot /provision /deprovision /stop, GET /state.
-
-    An answer other than 200 is {"error", "exit_code"?}.
-    """
+    """POST to the paths below. An answer other than 200 is {"error", "exit_code"?}."""
 
     def restart(body: Json) -> Json:
-        running = network.restart(body["node"])
-        return {"node": body["node"], "digest": running.build.digest}
+        return {"node": body["node"], "digest": network.restart(body["node"]).build.digest}
 
     def stop_node(body: Json) -> Json:
         network.fleet.stop(network.fleet.spec(body["node"]).name)
@@ -57,45 +52,22 @@ def control_app(network: RehearsalNetwork) -> App:
         network.fleet.deprovision(body["cluster"], body["name"])
         return {"node": body["name"], "removed": True}
 
-    def fault(body: Json) -> Json:
-        network.fault(body["fault"])
-        return network.state()
-
-    def clear(body: Json) -> Json:
-        network.clear(body["name"])
-        return network.state()
-
     def fast_forward(body: Json) -> Json:
         network.fast_forward(float(body["seconds"]))
-        return network.state()
+        return {"offset_s": network.world.clock.offset}
 
-    def told(body: Json) -> Json:
+    def notify(body: Json) -> Json:
         notified(network, body["role"], body["subject"], body["text"])
         return {"told": body["role"]}
 
-    def end(body: Json) -> Json:
-        network.request_stop()
-        return {"stopping": True}
-
-    async def state(request: Request) -> Response:
-        return JSONResponse(network.state())
-
-    posts = {
-        "/restart": restart,
-        "/stop-node": stop_node,
-        "/start-node": start_node,
-        "/verify-snapshot": verify_snapshot,
-        "/instruct": instruct,
-        "/provision": provision,
-        "/deprovision": deprovision,
-        "/fault": fault,
-        "/clear": clear,
-        "/fast-forward": fast_forward,
-        "/notify": told,
-        "/stop": end,
-    }
-    routes = [Route(path, _post(action), methods=["POST"]) for path, action in posts.items()]
-    return Starlette(routes=[*routes, Route("/state", state)])
+    actions = (restart, stop_node, start_node, verify_snapshot, instruct, provision, deprovision,
+               fast_forward, notify)  # fmt: skip
+    return Starlette(
+        routes=[
+            Route(f"/{action.__name__.replace('_', '-')}", _post(action), methods=["POST"])
+            for action in actions
+        ]
+    )
 
 
 def _post(action: Callable[[Json], Json]) -> Callable[[Request], Any]:

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from .chain.templates import node_config
-from .chain.world import ClusterSpec, World, past
+from .chain.world import STAGE_CLUSTERS, ClusterSpec, World, past
 from .files import MEMBER, pack, unpack
 from .nodes import assets, storage
 from .nodes.fleet import Build, read_build
@@ -34,6 +34,20 @@ SECRETS = ("RPP_RPC_TOKEN", "GITHUB_TOKEN", "GRAFANA_TOKEN")
 IDENTITY = f"https://github.com/{REPOSITORY}/.github/workflows/release.yml@refs/heads/main"
 ISSUER = "https://token.actions.githubusercontent.com"
 REQUIRED_CHECKS = ("integration tests", "property tests")
+WINDOW = timedelta(hours=8)
+SOAK = timedelta(hours=49)
+NOTICE = timedelta(hours=25)
+"""How long before its window validators are told of mainnet: a little more than the notice."""
+EPOCHS = {"canary": 11, "mainnet": 18}
+"""Whole epochs that pass since the stage before; on mainnet more than the playbook wants, as what
+hardly ever moves needs them to prove that nothing got worse."""
+TOLD = {
+    "summary": "Rehearsed: the release is taken back after its change took effect.",
+    "impact": "Blocks were late or missing on the affected cluster; no funds were at risk.",
+    "mitigations": ["gates off on the affected nodes", "previous configuration redeployed"],
+    "next_steps": ["find the cause on development", "carry the release from the start"],
+}
+"""What a rehearsal's commander tells people of an incident."""
 
 
 @dataclass(frozen=True)
@@ -142,17 +156,13 @@ def write_data(world: World, cluster: str, folder: Path) -> None:
 
 def site(
     world: World,
-    forge: str,
-    prometheus: str,
-    alertmanager: str,
-    grafana: str,
-    log: str,
+    urls: Mapping[str, str],
     people: list[dict[str, Any]],
     keys: Mapping[str, str],
 ) -> dict[str, Any]:
     """The site file's content: how everything of this network is reached.
 
-    ``keys`` are the validators' public keys, by node.
+    ``urls`` are by server; ``keys`` are the validators' public keys, by node.
     """
     root = world.root
     return {
@@ -171,14 +181,11 @@ def site(
         "bundle": {"path": _shown(root / "bundle" / "mainnet.toml")},
         "people": people,
         "words": _shown(root / "words" / "{release}"),
-        "stages": {
-            "development": "development", "testnet": "testnet", "canary": "mainnet",
-            "mainnet": "mainnet",
-        },
+        "stages": dict(STAGE_CLUSTERS),
         "clusters": {name: _cluster(world, spec, keys) for name, spec in world.clusters.items()},
         "telemetry": {
-            "prometheus": {"url": prometheus, "timeout_s": 10.0},
-            "alertmanager": {"url": alertmanager, "timeout_s": 10.0},
+            "prometheus": {"url": urls["prometheus"], "timeout_s": 10.0},
+            "alertmanager": {"url": urls["alertmanager"], "timeout_s": 10.0},
             "matchers": {name: {"cluster": name} for name in world.clusters},
             "node_label": "instance",
             "watchdog": "Watchdog",
@@ -188,7 +195,7 @@ def site(
             "backends": ["prometheus", "alertmanager"],
         },
         "dashboards": {
-            "grafana": {"url": grafana, "token_env": "GRAFANA_TOKEN", "timeout_s": 5.0},
+            "grafana": {"url": urls["grafana"], "token_env": "GRAFANA_TOKEN", "timeout_s": 5.0},
             "topics": {
                 "consensus_health": ["consensus-health"],
                 "proof_latency": ["proof-latency"],
@@ -198,7 +205,7 @@ def site(
         },
         "forge": {
             "kind": "github",
-            "url": forge,
+            "url": urls["forge"],
             "repository": REPOSITORY,
             "token_env": "GITHUB_TOKEN",
             "timeout_s": 5.0,
@@ -208,7 +215,7 @@ def site(
         "commands": commands(root),
         "artifacts": {"node": _shown(root / "artifacts" / "{release}" / ARTIFACT)},
         "binary_member": MEMBER,
-        "signing": _signing(root, log),
+        "signing": _signing(root, urls["log"]),
     }  # fmt: skip
 
 
@@ -231,21 +238,19 @@ def _signing(root: Path, log: str) -> dict[str, Any]:
 
 
 def _cluster(world: World, spec: ClusterSpec, keys: Mapping[str, str]) -> dict[str, Any]:
-    nodes = []
-    for node in spec.nodes:
-        row: dict[str, Any] = {
+    nodes = [
+        {
             "name": node.name,
             "validator": node.validator,
             "peer": node.peer,
             "control": node.control,
             "signoff_key": keys[node.name],
             "url": node.url,
+            **({"operator": node.operator} if node.operator else {}),
+            **({"canary": True} if node.canary else {}),
         }
-        if node.operator:
-            row["operator"] = node.operator
-        if node.canary:
-            row["canary"] = True
-        nodes.append(row)
+        for node in spec.nodes
+    ]
     return {
         "chain_id": spec.chain_id,
         "epoch_length": spec.epoch_length,
@@ -266,7 +271,7 @@ def _script(name: str) -> str:
 
 
 def _command(root: Path, timeout_s: float, *words: str) -> dict[str, Any]:
-    argv = [*_PYTHON, _script("run.py"), "--root", _shown(root), *words]
+    argv = [*_PYTHON, _script("run.py"), _shown(root), *words]
     return {"argv": argv, "timeout_s": timeout_s}
 
 
@@ -278,7 +283,7 @@ def commands(root: Path) -> dict[str, Any]:
     return {
         "version": {"argv": [*script, "version", "{node}"], "timeout_s": 10.0},
         "read_config": {"argv": [*script, "read-config", "{node}"], "timeout_s": 10.0},
-        "dry_run": command(10.0, "dry-run", "--config", "{config}", "--strict-config-validation"),
+        "dry_run": command(10.0, "dry-run", "{config}", "--strict-config-validation"),
         "probe": command(5.0, "probe", "{backend}"),
         "test_rules": {"argv": [*script, "test-rules", "{file}"], "timeout_s": 30.0},
         "assets": {"argv": [*script, "assets", "{node}"], "timeout_s": 10.0},
@@ -333,6 +338,20 @@ def _development(world: World, release: Release) -> dict[str, Any]:
     return {**_common(world, release), **stage}
 
 
+def schedule(world: World, stage: str) -> tuple[datetime, datetime, datetime]:
+    """When a stage that comes next is to be planned, and its change window."""
+    spec = world.clusters["mainnet"]
+    seconds = EPOCHS.get(stage, 0) * spec.epoch_length * spec.block_time_s
+    wait = timedelta(seconds=seconds) + timedelta(minutes=10) if seconds else SOAK
+    due = _now(world) + wait
+    start = due + (NOTICE if stage == "mainnet" else timedelta())
+    return due, start, start + WINDOW
+
+
+def _now(world: World) -> datetime:
+    return datetime.fromtimestamp(world.clock.now(), UTC).replace(microsecond=0)
+
+
 def rollout(
     world: World, release: Release, start: datetime, end: datetime, **more: Any
 ) -> dict[str, Any]:
@@ -343,18 +362,22 @@ def rollout(
     return {**_common(world, release), **stage, **window, **more}
 
 
+def recovery(world: World, release: Release) -> dict[str, Any]:
+    """Parameters of a stage's recovery, as its commander fills them in."""
+    previous = release.previous.version
+    return {**_common(world, release), "mode": "apply", "previous_release": previous, **TOLD}
+
+
 def _in_hours(hours: float) -> Callable[[World, Release], dict[str, Any]]:
     """Parameters for a window that begins in so many hours."""
 
     def parameters(world: World, release: Release) -> dict[str, Any]:
-        now = datetime.fromtimestamp(world.clock.now(), UTC).replace(microsecond=0)
-        start = now + timedelta(hours=hours)
+        start = _now(world) + timedelta(hours=hours)
         return rollout(world, release, start, start + WINDOW)
 
     return parameters
 
 
-WINDOW = timedelta(hours=8)
 PARAMETERS: dict[str, Callable[[World, Release], dict[str, Any]]] = {
     "preflight": _preflight,
     "development": _development,

@@ -1,7 +1,7 @@
 """The rehearsal network: clusters, forge, telemetry and clock, started and stopped as one.
 
 ``RehearsalNetwork`` lives in this process, on background threads; ``serve`` keeps one in the
-foreground until it is told to stop. Everything it writes lies under one folder.
+foreground until it is interrupted. Everything it writes lies under one folder.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import json
 import os
 import shlex
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from . import layout
+from . import layout, people
 from .chain import templates
 from .chain.timeline import HALTS, LEAD_S, quorum_of, state_at, voting_power
 from .chain.world import (
@@ -33,21 +34,19 @@ from .chain.world import (
 )
 from .control import control_app
 from .faults.asset_effects import Undo
-from .faults.board import FaultBoard, parse
 from .faults.effects import EFFECTS
-from .faults.table import FAULTS
+from .faults.table import FAULTS, FaultBoard, parse
 from .files import digest_of, write_atomically
-from .forge.api import Forge
-from .loopback import Address, Loopback, Scope, free_addresses
+from .forge import Forge
+from .loopback import Address, App, Loopback, free_addresses
 from .nodes.assets import Assets
 from .nodes.fleet import Fleet, Running, StartupError
 from .nodes.rpc import Rpc
-from .people import words as people
-from .people.operators import Operators
+from .saved import Saved
+from .signing import SignedRelease
 from .telemetry.grafana import grafana_app
 
 if TYPE_CHECKING:
-    from .signing import SignedRelease
     from .telemetry.servers import Servers, TelemetryServers
 
 NOWHERE = "http://127.0.0.1:9"  # where telemetry is not wanted: nothing listens there
@@ -58,9 +57,9 @@ class RehearsalNetwork:
 
     ``root`` must be new or empty. ``sizes`` overrides the number of nodes per cluster. ``servers``
     chooses Prometheus and Alertmanager: the embedded ones, or the real ones on PATH; they start
-    with ``history_s`` of history. Without ``telemetry`` there are none. ``bundle`` is a rollout
-    bundle to use in place of our own. With ``team`` nobody may approve their own. Use it as a
-    context manager, or call ``start`` and ``stop``; nothing runs or listens after ``stop``.
+    with ``history_s`` of history. Without ``telemetry`` there are none. With ``team`` nobody may
+    approve their own. Use it as a context manager, or call ``start`` and ``stop``; nothing runs or
+    listens after ``stop``.
     """
 
     def __init__(
@@ -69,16 +68,11 @@ class RehearsalNetwork:
         *,
         seed: int = 1,
         servers: Servers = "embedded",
-        faults: Sequence[str] = (),
         sizes: Mapping[str, int] | None = None,
         telemetry: bool = True,
         history_s: float = 12 * 3600.0,
-        bundle: Path | None = None,
         team: bool = False,
     ) -> None:
-        unknown = sorted(set(sizes or {}) - set(SIZES))
-        if unknown:
-            raise ValueError(f"sizes: expected some of {', '.join(SIZES)}, got {unknown[0]!r}")
         self.root = root.absolute()
         self.seed = seed
         self.site = self.root / "site.yaml"
@@ -92,13 +86,12 @@ class RehearsalNetwork:
         self.signed: SignedRelease
         self.telemetry: TelemetryServers | None = None
         self._kind = servers if telemetry else None
-        self._history_s, self._bundle = history_s, bundle
-        self._team = team
+        self._history_s, self._team = history_s, team
         self._sizes = dict(SIZES) | dict(sizes or {})
-        self._first_faults = tuple(faults)
         self._undo: dict[str, Undo] = {}
         self._armed: list[str] = []  # faults that come with a change
-        self._stop_requested: SimpleQueue[None] = SimpleQueue()  # put() is safe in a signal handler
+        self._apps: dict[str, App] = {}  # forge and grafana, which can go and come back
+        self._addresses: dict[str, Address] = {}
 
     def __enter__(self) -> RehearsalNetwork:
         return self.start()
@@ -124,8 +117,6 @@ class RehearsalNetwork:
             self._loopback.start()
             self._cleanup.callback(self._loopback.stop)
             self._start()
-            for fault in self._first_faults:
-                self.fault(fault)
         except BaseException:
             self._cleanup.close()
             raise
@@ -157,15 +148,16 @@ class RehearsalNetwork:
         self.forge = Forge(
             self.release, self.world.clock, self.faults, self.env["GITHUB_TOKEN"], self._loopback
         )
-        self.operators = Operators(self)
+        self.operators = people.Operators(self)
         self.operators.start()
         self._cleanup.callback(self.operators.stop)
         self.forge.on_comment = lambda text: self.operators.see(text, "comment")
-        self._forge_address: Address = ("127.0.0.1", 0)
-        self.open_forge()
-        self._grafana_address: Address = ("127.0.0.1", 0)
-        self.open_grafana()
-        self._sign_release()
+        grafana = grafana_app(self.faults, self.env["GRAFANA_TOKEN"])
+        self._apps = {"forge": self.forge.app, "grafana": grafana}
+        for name in self._apps:
+            self.open(name)
+        self.signed = SignedRelease(self.release, self.faults, self._loopback)
+        self.signed.publish(layout.trusted_root(self.root))
         self.control = _url(self._loopback.listen(control_app(self)))
         urls = self._start_telemetry()
         self._write_files(urls["prometheus"], urls["alertmanager"])
@@ -183,12 +175,6 @@ class RehearsalNetwork:
         self.signed.publish_next(self.release)
         self._write_release_files()
         return self.release
-
-    def _sign_release(self) -> None:
-        from .signing import SignedRelease  # cryptography: only when something starts
-
-        self.signed = SignedRelease(self.release, self.faults, self._loopback)
-        self.signed.publish(layout.trusted_root(self.root))
 
     def _start_telemetry(self) -> dict[str, str]:
         if self._kind is None:
@@ -216,19 +202,19 @@ class RehearsalNetwork:
 
     def _write_bundle(self) -> None:
         (self.root / "bundle").mkdir()
-        text = self._bundle.read_text() if self._bundle else templates.bundle()
-        (self.root / "bundle" / "mainnet.toml").write_text(text)
+        (self.root / "bundle" / "mainnet.toml").write_text(templates.bundle())
         (self.root / "store").mkdir()
         (self.root / "store").chmod(0o2775 if self._team else 0o755)
 
     def _write_files(self, prometheus: str, alertmanager: str) -> None:
-        forge, grafana = _url(self._forge_address), _url(self._grafana_address)
+        forge, grafana = (_url(self._addresses[name]) for name in ("forge", "grafana"))
         nodes = [node for cluster in self.world.clusters.values() for node in cluster.nodes]
         people.write_keys(self.root, self.seed, nodes)
         listed = people.people(self.seed)
         keys = {node.name: people.public_key(self.seed, node.name) for node in nodes}
-        urls = (forge, prometheus, alertmanager, grafana, self.signed.log)
-        site = layout.site(self.world, *urls, listed, keys)
+        urls = {"forge": forge, "prometheus": prometheus, "alertmanager": alertmanager}
+        urls |= {"grafana": grafana, "log": self.signed.log}
+        site = layout.site(self.world, urls, listed, keys)
         layout.write_yaml(self.site, {**site, "single_operator": not self._team})
         self._write_release_files()
         exports = [f"export {name}={shlex.quote(value)}\n" for name, value in self.env.items()]
@@ -236,18 +222,11 @@ class RehearsalNetwork:
         write_atomically(self.root / "control", self.control + "\n", 0o600)
         description = {
             "control": self.control,
-            "forge": forge,
             "backends": {"prometheus": prometheus, "alertmanager": alertmanager},
             "pid": os.getpid(),
-            "env": self.env,
-            "site": str(self.site),
-            "params": {stage: str(path) for stage, path in self.params.items()},
-            "nodes": {node.name: node.url for node in nodes},
             "operators": {node.name: node.operator for node in nodes if node.operator},
         }
-        write_atomically(
-            self.root / "network.json", json.dumps(description, indent=1) + "\n", 0o600
-        )
+        write_atomically(self.root / "network.json", json.dumps(description, indent=1) + "\n")
 
     def _write_release_files(self) -> None:
         (self.root / "words" / self.release.version).mkdir(parents=True)
@@ -255,6 +234,11 @@ class RehearsalNetwork:
             layout.write_yaml(self.params[stage], parameters(self.world, self.release))
 
     # --- what happens to it -------------------------------------------------------------------
+
+    @property
+    def now(self) -> datetime:
+        """The rehearsal's time."""
+        return datetime.fromtimestamp(self.world.clock.now(), UTC)
 
     def fault(self, text: str) -> None:
         """Break something: ``NAME@STAGE`` or ``NAME@STAGE/NODE``. Raises ValueError."""
@@ -320,7 +304,8 @@ class RehearsalNetwork:
             self.telemetry.relay()
 
     def fast_forward(self, seconds: float) -> None:
-        """Let that much time pass at once, for the chain, its telemetry and its alerts."""
+        """Let that much time pass at once, for people, the chain, its telemetry and its alerts."""
+        self.operators.settle()
         if self.telemetry is None:
             self.world.clock.advance(seconds)
         else:
@@ -406,8 +391,6 @@ class RehearsalNetwork:
         Each canary keeps its configuration and is restarted. Returns their names. Raises
         CalledProcessError.
         """
-        import subprocess
-
         artifact = self.release.artifact
         commands = layout.commands(self.root)
         canaries = [spec for spec in self._nodes("mainnet") if spec.canary]
@@ -427,80 +410,38 @@ class RehearsalNetwork:
         silent = self.faults.is_on("provision-no-answer")
         return self.fleet.provision(cluster, name, config, silent=silent)
 
-    def open_forge(self) -> None:
-        self._forge_address = self._loopback.listen(self.forge.app, *self._forge_address)
+    def open(self, name: str) -> None:
+        """Let the forge or Grafana listen, again where they did."""
+        where = self._addresses.get(name, ("127.0.0.1", 0))
+        self._addresses[name] = self._loopback.listen(self._apps[name], *where)
 
-    def close_forge(self) -> None:
-        self._loopback.close(self._forge_address)
+    def close(self, name: str) -> None:
+        self._loopback.close(self._addresses[name])
 
-    def open_grafana(self) -> None:
-        app = grafana_app(self.faults, self.env["GRAFANA_TOKEN"])
-        self._grafana_address = self._loopback.listen(app, *self._grafana_address)
-
-    def close_grafana(self) -> None:
-        self._loopback.close(self._grafana_address)
-
-    def state(self) -> dict[str, Any]:
-        """Clock, faults and nodes, as GET /state shows them."""
-        return {
-            "now": self.world.clock.now(),
-            "offset_s": self.world.clock.offset,
-            "faults": [f"{active.name}@{active.stage}" for active in self.faults],
-            "up": sorted(self.fleet.running),
-        }
-
-    def wait_until_stopped(self) -> None:
-        """Block until somebody asks the control API to stop."""
-        self._stop_requested.get()
-
-    def request_stop(self) -> None:
-        self._stop_requested.put(None)
+    def save(self, folder: Path) -> Saved:
+        """All as it is now, kept in ``folder``: ``restore()`` puts it back as often as wanted."""
+        return Saved(self, folder)
 
 
 def serve(
     root: Path, ready: Callable[[RehearsalNetwork], None] = lambda network: None, **options: Any
 ) -> None:
-    """A network in the foreground until POST /stop, SIGINT or SIGTERM.
+    """A network in the foreground until SIGINT or SIGTERM.
 
     ``ready`` is called once it answers; ``options`` are those of ``RehearsalNetwork``.
     """
-    network = RehearsalNetwork(root, **options)
+    stop: SimpleQueue[None] = SimpleQueue()  # put() is safe in a signal handler
     before = {
-        number: signal.signal(number, lambda *_: network.request_stop())
+        number: signal.signal(number, lambda *_: stop.put(None))
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        with network:
+        with RehearsalNetwork(root, **options) as network:
             ready(network)
-            network.wait_until_stopped()
+            stop.get()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def plain_listeners(count: int, delay_s: float) -> Iterator[list[str]]:
-    """URLs of listeners that answer /status/rollout after a delay, to measure a large fleet."""
-    import asyncio
-
-    body = b'{"release_channel":"testnet","feature_gates":{},"telemetry":{"enabled":false}}'
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-
-    async def app(scope: Scope, receive: Any, send: Any) -> None:
-        known = scope["path"] == "/status/rollout"
-        await asyncio.sleep(delay_s)
-        status = 200 if known else 404
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    hosts = [f"127.2.{number // 250}.{number % 250 + 1}" for number in range(count)]
-    loopback = Loopback()
-    loopback.start()
-    try:
-        addresses = free_addresses([hosts])[0]
-        yield [_url(loopback.listen(app, *address)) for address in addresses]
-    finally:
-        loopback.stop()
 
 
 def _url(address: Address) -> str:

@@ -2,8 +2,9 @@
 
 Development in one run; then for each stage the operators' words, a plan run, the approval of
 another person, and the apply run. Time passes where the playbook wants it to. A fault begins before
-its stage, or with the stage's change where that is what its item looks at. One that calls for
-recovery comes once the stage has changed its nodes; then the stage is taken back.
+its stage, or with the stage's change where that is what its item looks at; one of the stage before
+once its time has passed. One that calls for recovery comes once the stage has changed its nodes;
+then the stage is taken back.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from runbook_lib.errors import RunbookError
 from runbook_lib.evidence.comment import plan_digest
 from runbook_lib.evidence.record import Record
 from runbook_lib.launch import Shown, run_stage
 from runbook_lib.outcomes import Outcome
-from runbook_lib.playbook import DECLARED, SOAK, STAGES
+from runbook_lib.playbook import DECLARED, STAGES
 from runbook_lib.recover import attach_journal
 from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import ExitCode
@@ -30,8 +31,6 @@ from .chain.timeline import HALTS
 from .faults.table import FAULTS
 from .network import RehearsalNetwork
 
-NOTICE = timedelta(hours=25)
-"""How long before its window a rehearsal tells the validators: a little more than the notice."""
 PEOPLE_TAKE = timedelta(minutes=30)
 """How long people take to do what a recovery asked of them."""
 OPEN = (ExitCode.WAITING, ExitCode.INCONCLUSIVE)
@@ -39,23 +38,28 @@ TRIES = 3
 """How often a recovery is run while something is open: operators and the council need time."""
 RETURNS = 8
 """How often somebody comes back to a stage that is merely not yet due."""
-EPOCHS = {"canary": 11, "mainnet": 18}
-"""Whole epochs that pass since the stage before; on mainnet more than the playbook wants, as what
-hardly ever moves needs them to prove that nothing got worse."""
-
-TOLD = {
-    "summary": "Rehearsed: the release is taken back after its change took effect.",
-    "impact": "Blocks were late or missing on the affected cluster; no funds were at risk.",
-    "mitigations": ["gates off on the affected nodes", "previous configuration redeployed"],
-    "next_steps": ["find the cause on development", "carry the release from the start"],
+LEAST = {
+    "testnet.activate.gate": 6 * 3600.0,
+    "canary.activate.witness-clients": 3600.0,
+    "mainnet.activate.watch": 24 * 3600.0,
 }
-"""What a rehearsal's commander tells people of an incident."""
+"""Seconds that somebody stays away at least: samples that decide, or every look of the watch."""
+
+Moment = Literal["first", "passed", "late"]
+"""Before anything of a stage, once the time before it has passed, and behind its change."""
 
 
-def calls_for_recovery(fault: str) -> bool:
-    """Whether a fault (``NAME@STAGE``) comes after the change, and ends in the stage's recovery."""
-    name = fault.partition("@")[0]
-    return name in HALTS or ".recover." in FAULTS[name].item
+def turn(fault: str) -> tuple[str, Moment]:
+    """The stage that must notice a fault (``NAME@STAGE/NODE``), and when in its turn it begins.
+
+    One that comes behind the change ends in the stage's recovery.
+    """
+    name, _, place = fault.partition("@")
+    at = place.partition("/")[0]
+    if name in HALTS or ".recover." in FAULTS[name].item:
+        return at, "late"
+    stage = FAULTS[name].turn(at)
+    return stage, "first" if stage == at else "passed"
 
 
 @dataclass(frozen=True)
@@ -86,13 +90,13 @@ class Comparison:
 
 
 def compare(fault: str, runs: Sequence[Carried]) -> Comparison:
-    """A fault (``NAME@STAGE``) against the results of its stage's runs and of their recovery.
+    """A fault (``NAME@STAGE``) against the results of its turn's runs and of their recovery.
 
     Of an item the last result counts; one that only waits for time is none. At a stage without an
     item of the fault some item must come to its outcome, and after a halt the recovery must pass.
     """
-    name, _, place = fault.partition("@")
-    stage, outcome = place.partition("/")[0], FAULTS[name].outcome
+    name = fault.partition("@")[0]
+    stage, outcome = turn(fault)[0], FAULTS[name].outcome
     results: dict[str, str] = {}
     ended = f"no run of {stage}"
     for run in runs:
@@ -138,10 +142,10 @@ class Promotion:
         """Every run up to the last stage, or up to the first that did not pass or was taken back."""
         runs: list[Carried] = []
         for stage in stages:
-            self._break(stage, late=False)
+            self._break(stage, "first")
             runs += self._development() if stage == STAGES[0] else self._rollout(stage)
-            if runs[-1].mode == "apply" and self._faults(stage, late=True):
-                self._break(stage, late=True)
+            if runs[-1].mode == "apply" and self._faults(stage, "late"):
+                self._break(stage, "late")
                 runs += self.recover(stage)
                 break
             if not runs[-1].passed:
@@ -150,15 +154,7 @@ class Promotion:
 
     def recover(self, stage: str) -> list[Carried]:
         """The stage taken back: the recovery, and again once people acted on what it asked for."""
-        params = {
-            "site": self._site(),
-            "release": self.release,
-            "commit": self.network.release.commit,
-            "mode": "apply",
-            "issue": layout.ISSUE,
-            "previous_release": layout.PREVIOUS,
-            **TOLD,
-        }
+        params = layout.recovery(self.network.world, self.network.release)
         if not (self.network.root / "store").exists():
             kit = self._by_kit(stage)
             params["attempt"] = attach_journal(kit, f"{stage}_recovery", params, "rehearsal")
@@ -187,12 +183,11 @@ class Promotion:
         self.tell(f"{stage}: the store is back")
         return kit
 
-    def _faults(self, stage: str, *, late: bool) -> list[str]:
-        mine = (fault for fault in self.faults if fault.partition("@")[2].split("/")[0] == stage)
-        return [fault for fault in mine if calls_for_recovery(fault) is late]
+    def _faults(self, stage: str, moment: Moment) -> list[str]:
+        return [fault for fault in self.faults if turn(fault) == (stage, moment)]
 
-    def _break(self, stage: str, *, late: bool) -> None:
-        for fault in self._faults(stage, late=late):
+    def _break(self, stage: str, moment: Moment) -> None:
+        for fault in self._faults(stage, moment):
             if fault not in self._begun:
                 begun = self.network.fault_in_time(fault)
                 self.tell(f"{stage}: {fault} begins{'' if begun else ' with the change'}")
@@ -205,14 +200,15 @@ class Promotion:
         return self._apply("development", params, str(file))
 
     def _rollout(self, stage: str) -> list[Carried]:
-        start, end = self._window(stage)
         world, release = self.network.world, self.network.release
+        due, start, end = layout.schedule(world, stage)
         params = {**layout.rollout(world, release, start, end), "release": self.release}
         if stage == "canary":
             self.network.install_candidate()
         if stage == "testnet":
             self.network.speak("acknowledge", stage, start, end)
-        self._let_pass(stage, start)
+        self._let_pass(stage, due)
+        self._break(stage, "passed")
         self.tell(f"{stage}: planning")
         planned = self._run(stage, {**params, "mode": "plan"})
         if planned.report.exit_code not in (ExitCode.PASSED, ExitCode.WAITING):
@@ -233,29 +229,18 @@ class Promotion:
             left = (verdict.return_at - self._now()).total_seconds()
             self.tell(f"{stage}: only time is missing; {timedelta(seconds=round(left))} pass")
             if len(runs) == 1:
-                self._break(stage, late=True)
-                late = self._faults(stage, late=True)
+                self._break(stage, "late")
+                late = self._faults(stage, "late")
                 if late and not any(fault.partition("@")[0] in HALTS for fault in late):
                     return runs  # what is rehearsed is the way back, whatever becomes of the stage
-            self.network.fast_forward(max(left, 0.0) + 1.0)
+            waits = verdict.blocking[0].item if verdict.blocking else ""
+            self.network.fast_forward(max(left + 1.0, LEAST.get(waits, 0.0)))
             runs.append(self._run(stage, {**params, "attempt": verdict.attempt}, file))
         return runs
 
-    def _window(self, stage: str) -> tuple[datetime, datetime]:
-        now = self._now()
-        ahead = {"testnet": SOAK + timedelta(hours=1), "mainnet": self._epochs(stage) + NOTICE}
-        start = now + ahead.get(stage, self._epochs(stage))
-        return start, start + layout.WINDOW
-
-    def _epochs(self, stage: str) -> timedelta:
-        spec = self.network.world.clusters["mainnet"]
-        seconds = EPOCHS.get(stage, 0) * spec.epoch_length * spec.block_time_s
-        return timedelta(seconds=seconds) + timedelta(minutes=10)
-
-    def _let_pass(self, stage: str, start: datetime) -> None:
+    def _let_pass(self, stage: str, due: datetime) -> None:
         """The time the playbook wants before a stage; on mainnet the notice is still to come."""
-        until = start - (NOTICE if stage == "mainnet" else timedelta())
-        left = (until - self._now()).total_seconds()
+        left = (due - self._now()).total_seconds()
         if left > 0:
             self.tell(f"{stage}: {timedelta(seconds=round(left))} pass")
             self.network.fast_forward(left)
@@ -282,7 +267,7 @@ class Promotion:
         return Carried(stage, str(params["mode"]), report)
 
     def _now(self) -> datetime:
-        return datetime.fromtimestamp(self.network.world.clock.now(), UTC).replace(microsecond=0)
+        return self.network.now.replace(microsecond=0)
 
 
 def _digest_of(folder: Path) -> str:

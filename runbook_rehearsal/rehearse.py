@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from runbook_lib.verdicts import ExitCode
 from .faults.table import FAULTS
 from .layout import COMMANDER, ISSUE
 from .network import RehearsalNetwork, serve
-from .promote import Carried, Comparison, Promotion, compare
+from .promote import Carried, Comparison, Promotion, compare, turn
 from .telemetry.processes import BINARIES, binary
 
 HOME = PROJECT / ".rehearsal"
@@ -59,14 +60,13 @@ def rehearse(args: argparse.Namespace) -> int:
     if args.serve:
         return _serve(args, faults)
     root = _usable(args.root or _fresh(HOME / "run"))
-    say = _Quiet() if args.json else _Say()
+    # With --json stdout is the document alone.
+    say = partial(print, file=sys.stderr if args.json else sys.stdout, flush=True)
     say("starting the rehearsal network ...")
     with RehearsalNetwork(
         root, seed=args.seed, servers=args.servers, history_s=HISTORY_S, team=True
     ) as network:
-        os.environ.update(network.env)
-        _check(network, faults)
-        _prepare(network, [])
+        _prepare(network, faults)
         say(
             f"network up: {', '.join(network.world.clusters)}; faults: {', '.join(faults) or 'none'}"
         )
@@ -117,16 +117,6 @@ def _tell(runs: Sequence[Carried], compared: Sequence[Comparison], *, as_json: b
     return code
 
 
-class _Say:
-    def __call__(self, text: str) -> None:
-        print(text, flush=True)
-
-
-class _Quiet(_Say):
-    def __call__(self, text: str) -> None:
-        """With --json stdout is the document alone."""
-
-
 def take_over(network: RehearsalNetwork) -> None:
     """A rehearsal starts adopted, on another person's word where it is a team's."""
     for cluster in network.world.clusters:
@@ -138,10 +128,14 @@ def take_over(network: RehearsalNetwork) -> None:
 
 
 def _prepare(network: RehearsalNetwork, faults: Sequence[str]) -> None:
-    take_over(network)
+    """Take the clusters over. Raises ParameterError for faults that this network cannot have."""
     for fault in faults:
-        network.fault_in_time(fault)
-    network.settle()
+        try:
+            network.check_fault(fault)
+        except ValueError as error:
+            raise ParameterError(str(error)) from error
+    os.environ.update(network.env)
+    take_over(network)
 
 
 def _serve(args: argparse.Namespace, faults: Sequence[str]) -> int:
@@ -151,9 +145,10 @@ def _serve(args: argparse.Namespace, faults: Sequence[str]) -> int:
         root.rename(_fresh(HOME / "network-before"))
 
     def ready(network: RehearsalNetwork) -> None:
-        os.environ.update(network.env)
-        _check(network, faults)
         _prepare(network, faults)
+        for fault in faults:
+            network.fault_in_time(fault)
+        network.settle()
         document: dict[str, Any] = {
             "root": str(network.root),
             "site": str(network.site),
@@ -225,29 +220,19 @@ def _usable(root: Path) -> Path:
 
 
 def _fault(name: str, until: str) -> str:
-    """A fault with its stage, by default its item's. Raises ParameterError for one that cannot come."""
+    """A fault with its place, by default its item's. Raises ParameterError for one that cannot come."""
     known, _, place = name.partition("@")
     if known not in FAULTS:
         near = ", ".join(get_close_matches(known, FAULTS)) or "none like it"
         raise ParameterError(
             f"fault: expected one of `runbook rehearse --list-faults`, got {known!r}; near: {near}"
         )
-    item = FAULTS[known].item.partition(".")[0]
-    place = place or (item if item in STAGES else FAULTS[known].stage)
-    if (stage := place.partition("/")[0]) not in (stages := _until(until)):
+    text = f"{known}@{place or FAULTS[known].place(FAULTS[known].item)}"
+    if (stage := turn(text)[0]) not in (stages := _until(until)):
         raise ParameterError(
             f"fault {name}: expected a stage of {', '.join(stages)}, got {stage!r}"
         )
-    return f"{known}@{place}"
-
-
-def _check(network: RehearsalNetwork, faults: Sequence[str]) -> None:
-    """Before anything is carried. Raises ParameterError for what this network cannot have."""
-    for fault in faults:
-        try:
-            network.check_fault(fault)
-        except ValueError as error:
-            raise ParameterError(str(error)) from error
+    return text
 
 
 def _list_faults(*, as_json: bool) -> int:

@@ -30,7 +30,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from .faults.board import FaultBoard
+from .faults.table import FaultBoard
 from .files import write_atomically
 from .layout import IDENTITY, ISSUER, Release
 from .loopback import Address, Loopback

@@ -58,7 +58,6 @@ LAYERS = (
     ("engine", "launch", "doctor", "watching"),
     ("commands",),
     ("approve", "recover", "incident"),
-    ("node_report",),
     ("cli", "__init__"),
 )
 REHEARSAL = PACKAGE.with_name("runbook_rehearsal")

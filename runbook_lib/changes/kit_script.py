@@ -183,16 +183,10 @@ done is not done again.
 It ends with 0 when every node it was to put back is back, with 2 when one is not (it says which),
 with 3 for wrong usage, or while another run is at work.
 {operators}
-## Its journal
-
-`journal.tsv` has a line before each command and one after it, in UTC, separated by tabs:
-
-    2026-01-31T12:00:00Z  NODE  deliver-back  intent  -
-    2026-01-31T12:00:04Z  NODE  deliver-back  done    0
-
-`failed` holds the exit code. An intent without an end: the run was killed there, and the step is
-repeated. What the commands said is in `output.log`. When there is a runbook again, read every node
-back and keep the journal with `runbook recover {stage} --kit THIS_FOLDER -f PARAMS`.
+`journal.tsv` has a line before each command and one after it: instant, node, step, `intent`, `done` or
+`failed`, exit code. An intent without an end: the run was killed there, and the step is repeated. What
+the commands said is in `output.log`. When there is a runbook again, read every node back and keep the
+journal with `runbook recover {stage} --kit THIS_FOLDER -f PARAMS`.
 
 ## What it cannot do
 

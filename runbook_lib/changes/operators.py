@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ from .followed import Look
 from .instruction import Instruction, instruction
 from .plan import NodePlan, Phase
 from .unsent import keep, waits, was_kept
+
+PAUSES_S = (10.0, 20.0, 30.0, 60.0)
+"""Between looks at what operators do; whoever needs longer is returned to."""
 
 
 @dataclass(frozen=True)
@@ -159,15 +162,25 @@ def tell_wave(context: Context, applier: Applier, phase: Phase, wave: Sequence[s
 
 
 def look(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> list[Row]:
-    """What became of a wave that was told, now; rows of what is still missing say when to return."""
-    context.require_going_on()
-    params, now = context.params, context.scope.reread()
+    """What became of a wave that was told, looked at again for two minutes.
+
+    Rows of what is still missing then say when to return.
+    """
+    params, told_at = context.params, _told(applier)
     deadline = params.window[1] if isinstance(params, RolloutParams) else None
-    one = Look(context, phase, _told(applier), now, deadline)
-    rows = [row for name in wave for row in one.node(phase.node(name))]
-    for name in wave:
-        if all_pass([row for row in rows if row.subject == name]):
-            applier.verified(name, phase.node(name).after, phase.name)
+    names = ", ".join(dict.fromkeys(phase.node(name).operator for name in wave))
+    for pause in (*PAUSES_S, None):
+        context.require_going_on()
+        now = context.scope.reread()
+        one = Look(context, phase, told_at, now, deadline)
+        rows = [row for name in wave for row in one.node(phase.node(name))]
+        for name in wave:
+            if all_pass([row for row in rows if row.subject == name]):
+                applier.verified(name, phase.node(name).after, phase.name)
+        waits = all(row.outcome is not Outcome.FAIL for row in rows) and one.due is not None
+        if pause is None or all_pass(rows) or not waits:
+            break
+        context.hold_until(now + timedelta(seconds=pause), names)
     return rows
 
 

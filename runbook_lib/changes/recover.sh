@@ -120,53 +120,21 @@ step() { # NODE STEP
   return 1
 }
 
-# The lock dies with its process: a kill -9 leaves nothing to be cleared away.
 held() { # OWNER HINT
   fail "another run is at work (process ${1:-unknown}), or a delivery that it began${2:-}"
 }
 
-born() { # PID: when it began, in this run of the machine; nothing when it is gone, or not to be told
-  if [ -r "/proc/$1/stat" ]; then
-    stat=$(cat "/proc/$1/stat" 2>/dev/null)
-    # shellcheck disable=SC2086
-    set -- ${stat##*) }
-    [ "${1:-Z}" = Z ] || say "$(cat /proc/sys/kernel/random/boot_id 2>/dev/null) ${20}" # Z: a zombie
-  elif command -v ps >/dev/null 2>&1; then
-    ps -o lstart= -p "$1" 2>/dev/null
-  fi
-}
-
-at_work() { # PID BORN HOST; who cannot be looked at is
-  [ -n "$1" ] && [ "$3" = "$(uname -n)" ] || return 0
-  now=$(born "$1")
-  if [ -n "$now" ]; then
-    [ "$now" = "$2" ]
-  else
-    [ ! -e "/proc/$1" ] && kill -0 "$1" 2>/dev/null
-  fi
-}
-
-hold() { # until we end: flock where there is one, else a file each run, of which the last counts
-  me="$$$tab$(born "$$")$tab$(uname -n)"
+hold() { # until we end: by flock, which dies with its process, else by a folder
   if command -v flock >/dev/null 2>&1 && (: >>"$kit/lock") 2>/dev/null; then
     exec 9>>"$kit/lock"
     flock -n 9 9>&9 2>/dev/null
     case $? in
-      0) say "$me" >"$kit/lock" && return ;;
-      1) held "$(cut -f 1,3 <"$kit/lock")" ;;
+      0) say "$$ $(uname -n)" >"$kit/lock" && return ;;
+      1) held "$(cat "$kit/lock")" ;;
     esac # any other: no locks in this file system
   fi
-  turn=1
-  while [ -e "$kit/lock.$turn" ]; do
-    file=$kit/lock.$turn
-    IFS="$tab" read -r pid when host <"$file"
-    turn=$((turn + 1))
-  done
-  if [ "$turn" -gt 1 ] && at_work "$pid" "$when" "$host"; then
-    held "$pid $host" ". If it is gone: rm '$file'"
-  fi
-  # Of two at once the file becomes one's: it is never replaced, nor taken away.
-  (set -C && say "$me" >"$kit/lock.$turn") 2>/dev/null || held "$(cut -f 1,3 "$kit/lock.$turn")"
+  mkdir "$kit/lock.d" 2>/dev/null || held '' ". If it is gone: rmdir '$kit/lock.d'"
+  trap 'rmdir "$kit/lock.d"' EXIT
 }
 
 back() { step "$1" deliver && step "$1" restart; }

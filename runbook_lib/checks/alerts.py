@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from ..canonical import digest_bytes
 from ..context import Context, judges
 from ..errors import SourceError
 from ..files import replace_file
 from ..metrics import queries
-from ..metrics.alerting import QUIET_AT, STOPS, VANISHES, Labels, about, unit_test
 from ..metrics.catalogue import Catalogue, parse_catalogue
 from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
 from ..playbook import NOW_SOURCE_LAG
+from ..sources import patterns
 from ..sources.prometheus import Rule
 from ..strict import project_path
 
 TOPICS = {"reward_distribution": "reward distribution", "witness_gossip": "witness gossip"}
 SHIPPED = "params/rules/rollout.yaml"
 CATALOGUE = "params/metrics.yaml"
+STOPS, VANISHES = "stops", "vanishes"
+_AFTER = {STOPS: "1080x120", VANISHES: "stale"}
+"""What becomes of a counter that has reached 1080: it stands still, or its series ends."""
+NODES = 3
+QUIET_AT, FIRES_AT = "2h30m", "4h30m"
+Labels = Mapping[str, str]
 
 
 def expected(context: Context) -> tuple[str, Value]:
@@ -138,3 +149,114 @@ def _written(context: Context, loaded: Loaded, scenario: str) -> Path:
     path = folder / f"{name}.test.yaml"
     replace_file(path, tests.replace(b"{rules}", f"{name}.rules.yaml".encode()))
     return path
+
+
+# --- which alerts are about a topic, and a test that shows whether one fires ---------------------
+
+
+def about(query: str, wanted: Iterable[Any], cluster: Labels) -> list[Labels]:
+    """Label sets, ``__name__`` included, of series that an alert and a topic have in common.
+
+    An alert is about a topic when it selects a series that one of the topic's selectors, ``wanted``,
+    selects too, and narrows it at least as that one does; ``cluster`` has the labels that pick the
+    cluster. Of another topic or cluster, or of an expression that does not parse: none.
+    """
+    try:
+        selectors = queries.selected(query)
+    except ValueError:
+        return []
+    found: list[Labels] = []
+    for selector, topic in product(selectors, wanted):
+        own, theirs = selector.matchers.matchers, topic.matchers.matchers
+        if selector.name == topic.name and {m.name for m in theirs} <= {m.name for m in own}:
+            labels = _series([*own, *theirs], cluster)
+            if labels is not None and (made := {"__name__": selector.name, **labels}) not in found:
+                found.append(made)
+    return found
+
+
+def _series(own: Sequence[Any], cluster: Labels) -> Labels | None:
+    """Labels that all matchers accept; None where there are none, or none that is easily found."""
+    labels = dict(cluster)
+    for name in dict.fromkeys(each.name for each in own):
+        these = [each for each in own if each.name == name]
+        named = [v for m in these for v in _literals(m)]
+        candidates = [cluster[name]] if name in cluster else [*named, "x"]
+        value = next((v for v in candidates if all(_accepts(m, v) for m in these)), None)
+        if value is None:
+            return None
+        labels[name] = value
+    return labels
+
+
+def _literals(matcher: Any) -> list[str]:
+    """Values that a positive matcher names, or that its simple pattern suggests."""
+    if _operator(matcher) == "Equal":
+        return [matcher.value]
+    parts = matcher.value.split("|") if _operator(matcher) == "Re" else []
+    return [re.sub(r"\.[*+]", "x", part) for part in parts]
+
+
+def _accepts(matcher: Any, value: str) -> bool:
+    operator = _operator(matcher)
+    if operator in ("Equal", "NotEqual"):
+        return (matcher.value == value) is (operator == "Equal")
+    try:
+        return patterns.matches(str(matcher.value), value) is (operator == "Re")
+    except ValueError:  # nothing is known of what it matches
+        return False
+
+
+def _operator(matcher: Any) -> str:
+    return str(matcher.op).rpartition(".")[2]
+
+
+def unit_test(
+    rule: Rule, series: Sequence[Labels], scenario: str, node_label: str
+) -> tuple[bytes, bytes]:
+    """(rule file, unit tests) for promtool, the rule as it is loaded; the tests name ``{rules}``.
+
+    They hold when the alert is quiet while ``series`` go on, and fires once each of them has
+    stopped or vanished. Whatever else the alert asks for goes on all the time.
+    """
+    inputs: dict[str, str] = {}
+    names = {labels["__name__"] for labels in series}
+    beside = [s for s in queries.selected(rule.query) if s.name and s.name not in names]
+    for number in range(1, NODES + 1):
+        node = {node_label: f"node-{number}"}
+        for labels in series:
+            inputs[_name({**node, **labels})] = f"_x60 0+12x90 {_AFTER[scenario]}"
+        for other in beside:
+            labels = _series(other.matchers.matchers, {}) or {}
+            steady = "1x270" if other.name == "up" else "0+12x270"
+            inputs[_name({**node, **labels, "__name__": other.name})] = steady
+    fired = 'ALERTS{alertname="Subject",alertstate="firing"}'
+    quiet = {"expr": f"count(count_over_time({fired}[80m]))", "eval_time": QUIET_AT}
+    fires = {"expr": f"count(count_over_time({fired}[118m])) > bool 0", "eval_time": FIRES_AT}
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": s, "values": v} for s, v in inputs.items()],
+        "promql_expr_test": [
+            {**quiet, "exp_samples": []},
+            {**fires, "exp_samples": [{"labels": "{}", "value": 1}]},
+        ],
+    }
+    loaded = {
+        "alert": "Subject",
+        "expr": rule.query,
+        "for": f"{round(rule.duration_s * 1000)}ms",
+        "labels": {name: text for name, text in rule.labels.items() if name != "alertname"},
+    }
+    rules = {"groups": [{"name": "subject", "interval": "1m", "rules": [loaded]}]}
+    tests = {"rule_files": ["{rules}"], "evaluation_interval": "1m", "tests": [test]}
+    return _yaml(rules), _yaml(tests)
+
+
+def _name(labels: Labels) -> str:
+    """A series as promtool's input names it."""
+    inner = ",".join(f"{k}={json.dumps(v)}" for k, v in labels.items() if k != "__name__")
+    return f"{labels['__name__']}{{{inner}}}"
+
+
+def _yaml(document: Mapping[str, Any]) -> bytes:
+    return yaml.safe_dump(document, sort_keys=False, width=1000).encode()

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import timedelta
+from itertools import product
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from .. import playbook
 from ..context import Context, judges
-from ..errors import SourceError
+from ..errors import ParameterError, SourceError
 from ..metrics.catalogue import parse_catalogue
-from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
-from ..sources import rulefiles
+from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
+from ..params import RolloutParams
+from ..sources.alertmanager import Alert, Config, Labels, Silence, matched, with_ports
 from ..sources.prometheus import Rule
+from ..sources.rulefiles import Shipped, read_rules
 from ..strict import project_path
-from . import dashboards, routing
+from . import dashboards
 
 CATALOGUE = "params/metrics.yaml"
 LATE_S = 60.0  # an evaluation may be late by this and two of its intervals
+TEST_ALERT = "RunbookRoutingTest"
+TEST_LASTS = timedelta(minutes=1)
+RULE_FILES = {".yml", ".yaml", ".rules"}
+FRESH = timedelta(minutes=5)  # Prometheus repeats each alert once a minute
 
 
 def expected(context: Context) -> tuple[str, Value]:
@@ -46,7 +54,7 @@ def observability(context: Context) -> CheckResult:
     except SourceError as error:
         rows.append(context.unreadable("rules and alerts", "an answer", error))
     try:
-        rows += routing.judge(context, [r for r in rules if _pages(r, severities)], severities)
+        rows += _delivery(context, rules, severities)
     except SourceError as error:
         rows.append(context.unreadable("alert routing", "an answer", error))
     return context.conclude(
@@ -72,50 +80,67 @@ def _pages(rule: Rule, severities: Sequence[str]) -> bool:
 
 
 def _shipped(context: Context, loaded: Sequence[Rule]) -> list[Row]:
-    """A row per rule that is not loaded, healthy and evaluated, and one per file that is well."""
-    paths = context.site.telemetry.rules
+    """A row per rule that is not loaded, healthy and evaluated, and one per file that is well.
+
+    Prometheus is the judge of a file: a rule counts when the server reports it as it is shipped.
+    """
+    what, paths = "shipped by the site", context.site.telemetry.rules
     if not paths:
-        return [unknown_row("rules", "shipped by the site", "named", "none; set telemetry.rules")]
+        return [unknown_row("rules", what, "named", "none; set telemetry.rules")]
     rows: list[Row] = []
-    for path in (file for name in paths for file in _files(context, name)):
-        shown = path.name
-        found = rulefiles.read_rules(context.scope.read(path), shown)
-        if found.refused or not found.rules:
-            problem = str(next((f for f in found.findings if f.refuses), "no rules"))
-            rows.append(unknown_row(shown, "rule file", "rules that load", problem))
-            continue
-        bad = [row for rule in found.rules if (row := _rule(context, shown, rule, loaded))]
-        text = f"{len(found.rules)} rules loaded, healthy, evaluated"
-        rows += bad or [check_row(shown, "rules", text, text, ok=True)]
-    return rows or [unknown_row("rules", "shipped by the site", "at least one file", "none")]
+    for name in paths:
+        files = _files(context, project_path(name))
+        if not files:
+            rows.append(unknown_row("rules", what, "at least one file", f"none in {name}"))
+        for path in files:
+            rows += _file(context, path, loaded)
+    return rows
 
 
-def _files(context: Context, name: str) -> list[Path]:
-    path = project_path(name)
-    if path.suffix in (".yml", ".yaml"):
+def _files(context: Context, path: Path) -> list[Path]:
+    """A file, or all rule files of a folder and those in it."""
+    if path.suffix in RULE_FILES:
         return [path]
-    return [path / each for each in context.scope.listing(path) if each.endswith((".yml", ".yaml"))]
+    inner = (path / name for name in context.scope.listing(path))
+    found = (_files(context, each) for each in inner if each.suffix in {"", *RULE_FILES})
+    return [file for files in found for file in files]
 
 
-def _rule(context: Context, file: str, rule: rulefiles.Rule, loaded: Sequence[Rule]) -> Row | None:
+def _file(context: Context, path: Path, loaded: Sequence[Rule]) -> list[Row]:
+    shown = path.name
+    try:
+        shipped = read_rules(context.scope.read(path), shown)
+    except ParameterError as error:
+        problem = f"{error.problems[0]}; mend it as `promtool check rules` says"
+        return [unknown_row(shown, "rule file", "rules that load", problem)]
+    bad = [row for rule in shipped if (row := _rule(context, shown, rule, loaded))]
+    text = f"{len(shipped)} rules loaded, healthy, evaluated"
+    return bad or [check_row(shown, "rules", text, text, ok=True)]
+
+
+def _rule(context: Context, file: str, rule: Shipped, loaded: Sequence[Rule]) -> Row | None:
     """What is wrong with a shipped rule; None when nothing is."""
     subject, what = f"{file}: {rule.name}", "rule"
-    kind = {"alert": "alerting", "record": "recording"}[rule.kind]
+    kind = "alerting" if rule.alert else "recording"
     named = [each for each in loaded if (each.kind, each.name) == (kind, rule.name)]
     same = [each for each in named if _same(each, rule)]
     if not same:
         got = "not loaded"
         if named:
-            got = f"another expression, severity or wait: {named[0].query[:120]}"
+            got = f"another expression, wait, label or annotation: {named[0].query[:120]}"
         return check_row(subject, what, "loaded as shipped", got, ok=False)
     for each in same:
-        if each.health == "err":
-            return check_row(subject, what, "healthy", each.last_error[:200] or "err", ok=False)
-        if not each.is_evaluated:
-            return unknown_row(subject, what, "evaluated", f"health {each.health}; never evaluated")
-        if problem := _late(context, each):
-            return unknown_row(subject, what, "evaluated recently", problem)
+        if problem := _unsure(context, each):
+            outcome = Outcome.FAIL if each.health == "err" else Outcome.INCONCLUSIVE
+            return check_row(subject, what, "evaluated lately, without error", problem, outcome)
     return None
+
+
+def _unsure(context: Context, rule: Rule) -> str:
+    """Why a rule without an alert is no proof of quiet; empty when it is."""
+    if not rule.is_evaluated:
+        return f"health {rule.health} {rule.last_error[:200]}".strip()
+    return _late(context, rule)
 
 
 def _late(context: Context, rule: Rule) -> str:
@@ -125,11 +150,14 @@ def _late(context: Context, rule: Rule) -> str:
     return f"evaluated {age:.0f} s ago, at most {limit:.0f} s" if age > limit else ""
 
 
-def _same(loaded: Rule, shipped: rulefiles.Rule) -> bool:
-    severities = {loaded.labels.get("severity"), shipped.labels.get("severity")}
-    waits = {round(loaded.duration_s * 1000), shipped.wait_ms}
-    same = len(severities) == 1 and len(waits) == 1
-    return same and _plain(loaded.query) == _plain(shipped.expr)
+def _same(loaded: Rule, shipped: Shipped) -> bool:
+    labels = {name: text for name, text in loaded.labels.items() if name != "alertname"}
+    return (
+        labels == shipped.labels
+        and loaded.annotations == shipped.annotations
+        and round(loaded.duration_s * 1000) == shipped.wait
+        and _plain(loaded.query) == _plain(shipped.expr)
+    )
 
 
 def _plain(expr: str) -> str:
@@ -149,10 +177,9 @@ def _firing(context: Context, rules: Sequence[Rule], severities: Sequence[str]) 
     """The watchdog fires, and nothing that pages does."""
     name = context.site.telemetry.watchdog
     fires = [r for r in rules if r.name == name and any(a.state == "firing" for a in r.alerts)]
-    if not any(rule.is_evaluated and not _late(context, rule) for rule in fires):
-        return [
-            unknown_row(name, "watchdog", "firing", "not firing; no silence is a proof without")
-        ]
+    if all(_unsure(context, rule) for rule in fires):
+        problem = "not firing; no silence is a proof without"
+        return [unknown_row(name, "watchdog", "firing", problem)]
     paging = [rule for rule in rules if _pages(rule, severities)]
     if not paging:
         listed = ", ".join(severities)
@@ -169,7 +196,7 @@ def _firing(context: Context, rules: Sequence[Rule], severities: Sequence[str]) 
         for alert in rule.alerts
         if alert.state == "firing"
         and alert.labels.get("severity") in severities
-        and all(alert.labels.get(k, v) == v for k, v in context.matchers.items())
+        and _ours(context, alert.labels)
     ]
     for rule_name, alert in alerts:
         labels = ", ".join(f"{k}={v}" for k, v in sorted(alert.labels.items()) if k != "alertname")
@@ -177,13 +204,6 @@ def _firing(context: Context, rules: Sequence[Rule], severities: Sequence[str]) 
         rows.append(check_row(rule_name, "paging alert", "not firing", since, ok=False))
     text = f"{len(paging)} paging rules quiet, {name} firing"
     return rows or [check_row("rules", "paging alerts", text, text, ok=True)]
-
-
-def _unsure(context: Context, rule: Rule) -> str:
-    """Why a rule without an alert is no proof of quiet; empty when it is."""
-    if not rule.is_evaluated:
-        return f"health {rule.health} {rule.last_error[:200]}".strip()
-    return _late(context, rule)
 
 
 def _linked(context: Context) -> Row:
@@ -194,12 +214,178 @@ def _linked(context: Context) -> Row:
     if not found:  # so it is for some seconds after a start
         return unknown_row("prometheus", "sends alerts to", own, "nobody it knows of")
     ok = any(_address(url) == _address(f"{own}/api/v2/alerts") for url in found)
-    hint = (
-        "" if ok else "; set telemetry.alertmanager_as where Prometheus knows it by another address"
-    )
-    return check_row("prometheus", "sends alerts to", own, ", ".join(found) + hint, ok)
+    hint = "; set telemetry.alertmanager_as where Prometheus knows it by another address"
+    shown = ", ".join(found) + ("" if ok else hint)
+    return check_row("prometheus", "sends alerts to", own, shown, ok)
 
 
 def _address(url: str) -> tuple[str, str]:
     parts = urlsplit(url)
     return parts.netloc, parts.path.rstrip("/")
+
+
+# --- whether a page would reach somebody --------------------------------------------------------
+
+Pages = list[tuple[str, Labels]]
+
+
+def _delivery(context: Context, rules: Sequence[Rule], severities: Sequence[str]) -> Iterator[Row]:
+    """Watchdog, routes, what is held back now, silences and inhibitions. Raises SourceError."""
+    alertmanager = context.alertmanager
+    config = alertmanager.config()
+    common = {**context.matchers, **context.site.telemetry.paging_labels}
+    if context.stage != "development" and context.params.mode == "apply":
+        yield _test_alert(context, config, common, severities)
+    known = _each(common)
+    pages: Pages = [(f"severity {s}", {**known, "severity": [s]}) for s in severities]
+    named: Pages = []
+    for rule in rules:
+        if _pages(rule, severities):
+            own = {k: v for k, v in rule.labels.items() if "{{" not in v}
+            named.append((rule.name, {**known, **_each(own), "alertname": [rule.name]}))
+    alerts = alertmanager.alerts()
+    yield _watchdog(context, alerts)
+    yield from _routes(config, pages + named)
+    for alert in alerts:
+        state = alert.status
+        by = [*state.silenced_by, *state.inhibited_by, *state.muted_by]
+        kept = state.state == "suppressed" or bool(by)
+        if kept and alert.labels.get("severity") in severities and _ours(context, alert.labels):
+            got = f"held back by {', '.join(by) or 'Alertmanager'}"
+            yield check_row(alert.labels.get("alertname", ""), "page", "delivered", got, ok=False)
+    # Without a name, whatever names one alert might be about ours.
+    yield from _silenced(context, alertmanager.silences(), named or pages)
+    yield from _inhibited(config, alerts, named or pages)
+
+
+def _each(labels: Mapping[str, str]) -> dict[str, Collection[str]]:
+    return {name: [value] for name, value in labels.items()}
+
+
+def _ours(context: Context, labels: Mapping[str, str]) -> bool:
+    """Whether an alert may be this cluster's: one without its labels may be of any."""
+    return all(labels.get(name, value) == value for name, value in context.matchers.items())
+
+
+def _watchdog(context: Context, alerts: Sequence[Alert]) -> Row:
+    name = context.site.telemetry.watchdog
+    what, expected = "watchdog", f"active, told of in the last {FRESH}"
+    # One of another cluster's Prometheus proves nothing about ours.
+    held = [a for a in alerts if a.labels.get("alertname") == name and _ours(context, a.labels)]
+    problem = f"no alert {name}; nothing proves delivery"
+    if held:
+        newest = max(held, key=lambda each: each.updated_at)
+        age = context.now - newest.updated_at
+        fresh = age <= FRESH and newest.ends_at > context.now
+        problem = "" if fresh else f"told of {age.total_seconds():.0f} s ago"
+    if problem:
+        return unknown_row("alertmanager", what, expected, problem)
+    return check_row("alertmanager", what, expected, "active", ok=True)
+
+
+def _routes(config: Config, pages: Pages) -> Iterator[Row]:
+    """A row per page that reaches nobody or may reach nobody; one for all others."""
+    what, expected = "route", "a receiver that notifies, at all times"
+    good: dict[str, int] = {}
+    for name, labels in pages:
+        # A page in general is one that has no other labels; a rule's series may give it some.
+        leaves = list(config.route.leaves(labels, complete="alertname" not in labels))
+        loud = [leaf for leaf in leaves if config.notifiers(leaf.receiver)]
+        always = [leaf for leaf in loud if not leaf.intervals]
+        if len(always) == len(leaves) or any(leaf.sure for leaf in always):
+            shown = (f"{x.receiver} ({', '.join(config.notifiers(x.receiver))})" for x in always)
+            text = "; ".join(dict.fromkeys(shown))
+            good[text] = good.get(text, 0) + 1
+        elif not loud:
+            names = ", ".join(leaf.receiver for leaf in leaves)
+            yield check_row(name, what, expected, f"{names}, which notifies nobody", ok=False)
+        elif muted := next((leaf for leaf in loud if leaf.intervals), None):
+            problem = f"{muted.receiver}, muted at times by {', '.join(muted.intervals)}"
+            cure = "; take the interval off this route, or add one that always notifies"
+            yield unknown_row(name, what, expected, problem + cure)
+        else:
+            quiet = next(leaf.receiver for leaf in leaves if leaf not in loud)
+            cure = "; say in telemetry.paging_labels which labels a page carries"
+            yield unknown_row(name, what, expected, f"perhaps {quiet}, which notifies nobody{cure}")
+    for text, count in good.items():
+        yield check_row(f"{count} pages", what, expected, text, ok=True)
+
+
+def _silenced(context: Context, silences: Sequence[Silence], pages: Pages) -> Iterator[Row]:
+    """A row per silence that matches, or may match, a page of this cluster in the window ahead."""
+    start = context.now
+    end = start + timedelta(hours=context.site.telemetry.armed_hours)
+    if isinstance(context.params, RolloutParams):
+        end = max(end, context.params.window[1])
+    label, nodes = context.site.telemetry.node_label, [n.name for n in context.cluster.nodes]
+    ahead = [
+        each
+        for each in silences
+        if each.status.state != "expired" and each.ends_at > start and each.starts_at < end
+    ]
+    hits = 0
+    for each in ahead:
+        hosts: dict[str, Collection[str]] = {label: with_ports(nodes, each.matchers)}
+        found = [(name, matched(each.matchers, {**hosts, **labels})) for name, labels in pages]
+        if not (hit := sorted((m is None, name) for name, m in found if m is not False)):
+            continue
+        hits, (perhaps, name) = hits + 1, hit[0]
+        until = f"until {each.ends_at:%Y-%m-%d %H:%M} UTC, by {each.created_by}"
+        what = f"{{{', '.join(map(str, each.matchers))}}} {until}"
+        shown = f"{what} ({'perhaps ' if perhaps else ''}{name})"
+        outcome = Outcome.INCONCLUSIVE if perhaps else Outcome.FAIL
+        expected = "matches no page of this cluster"
+        yield check_row(f"silence {each.id[:8]}", "silence", expected, shown, outcome)
+    if not hits:
+        text = f"none of {len(ahead)} ahead"
+        yield check_row("alertmanager", "silences", "none that match a page", text, ok=True)
+
+
+def _inhibited(config: Config, alerts: Sequence[Alert], pages: Pages) -> Iterator[Row]:
+    """A row per inhibition whose source is active and which may keep a page back."""
+    for rule, alert in product(config.inhibit_rules, alerts):
+        source, own = _each(alert.labels), alert.labels.get("alertname", "an alert")
+        if matched(rule.source_matchers, source, complete=True) is False:
+            continue
+        same = {name: alert.labels.get(name, "") for name in rule.equal}
+        for name, labels in pages:
+            equal = all(value in labels.get(label, [value]) for label, value in same.items())
+            if own != name and equal and matched(rule.target_matchers, labels) is not False:
+                got = f"{own} may keep back {name}; end it, or narrow what the rule inhibits"
+                yield unknown_row(str(rule), "inhibition", "no source of it active", got)
+                break
+
+
+def _test_alert(
+    context: Context, config: Config, common: Mapping[str, str], severities: Sequence[str]
+) -> Row:
+    """Post an alert that no inhibition touches, and read back whom Alertmanager sends it to.
+
+    A notification, not a change: it is over in a minute.
+    """
+    what, expected = "test alert", "active, at the receivers the routes lead to"
+    mark = f"{context.params.release}/{context.attempt_name}/{context.scope.number}"
+    unique = {"alertname": TEST_ALERT, "runbook": mark}  # no other alert has these labels
+
+    rules = [rule for rule in config.inhibit_rules if not set(unique) & set(rule.equal)]
+    sides = [side for rule in rules for side in (rule.source_matchers, rule.target_matchers)]
+    for severity in severities:
+        labels = {**common, **unique, "severity": severity}
+        if all(matched(side, _each(labels), complete=True) is False for side in sides):
+            break
+    else:
+        problem = "an inhibition matches it whatever its severity; it was not posted"
+        return unknown_row(TEST_ALERT, what, expected, problem)
+    about = {"summary": "Test of the way to the pager by a release runbook; nothing is wrong"}
+    context.alertmanager.post(labels, about, context.now + TEST_LASTS)
+    held = [each for each in context.alertmanager.alerts() if each.labels == labels]
+    if not held:
+        return unknown_row(TEST_ALERT, what, expected, "Alertmanager does not hold it")
+    got = [receiver.name for receiver in held[0].receivers]
+    leaves = list(config.route.leaves(_each(labels), complete=True))
+    sure = {leaf.receiver for leaf in leaves if leaf.sure}
+    as_led = sure <= set(got) <= {leaf.receiver for leaf in leaves}
+    shown = f"{held[0].status.state}, at {', '.join(got) or 'nobody'}"
+    loud = any(config.notifiers(name) for name in got)
+    ok = as_led and loud and held[0].status.state != "suppressed"
+    return check_row(TEST_ALERT, what, expected, shown, ok)

@@ -19,8 +19,7 @@ from ..errors import SourceError
 from ..metrics import queries
 from ..metrics.catalogue import resolve
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from ..sources.alertmanager import Silence
-from ..sources.routes import Matcher
+from ..sources.alertmanager import Silence, matched, with_ports
 from ..wording import utc
 from .baselines import read_catalogue
 from .marks import restarts as journalled
@@ -231,28 +230,14 @@ def silences(over: Window) -> Iterator[Seen]:
 
 def _hides(over: Window, silence: Silence) -> bool:
     """Whether a paging alert of this cluster could match; what a matcher leaves open, it could."""
-    fixed = {name: {value} for name, value in over.context.matchers.items()}
-    possible: dict[str, set[str]] = {**fixed, "severity": over.paging}
-    watchdog = over.context.site.telemetry.watchdog
-    return all(
-        _may_match(each, possible.get(each.name)) for each in silence.matchers
-    ) and not _only(silence, "alertname", watchdog)
-
-
-def _only(silence: Silence, label: str, value: str) -> bool:
-    return any(
-        (m.name, m.value, m.is_regex, m.is_equal) == (label, value, False, True)
-        for m in silence.matchers
-    )
-
-
-def _may_match(matcher: Matcher, values: set[str] | None) -> bool:
-    if values is None:
-        return True
-    try:
-        return any(matcher.matches({matcher.name: value}) for value in values)
-    except SourceError:
-        return True  # an expression of another kind: nothing is known of what it matches
+    context = over.context
+    alone = ("alertname", context.site.telemetry.watchdog, False, True)
+    if any((m.name, m.value, m.is_regex, m.is_equal) == alone for m in silence.matchers):
+        return False
+    fixed = {name: [value] for name, value in context.matchers.items()}
+    nodes = with_ports([node.name for node in context.cluster.nodes], silence.matchers)
+    possible = {over.label: nodes, **fixed, "severity": over.paging}
+    return matched(silence.matchers, possible) is not False
 
 
 def halts(over: Window) -> Iterator[Seen]:

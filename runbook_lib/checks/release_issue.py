@@ -17,7 +17,6 @@ from ..evidence.comment import (
     marker,
     other_stages,
     plan_digest,
-    previous_stage,
 )
 from ..evidence.posts import Found, Post, comments_of, digest, find, read_back, write
 from ..evidence.record import Entry
@@ -49,7 +48,7 @@ def _plan(context: Context) -> list[Row]:
 
 
 def _apply(context: Context, applier: Applier) -> CheckResult:
-    """Post preflight and readiness, plan, previous verdict and head; read back. Playbook: preflight.
+    """Post preflight and readiness, plan, verdicts of the other stages and heads; read back. Playbook: preflight.
 
     The text follows from the journal, the plan and the store. Fails when the forge refuses, or what
     is read back is not what was written; without an answer it is INCONCLUSIVE, and the next try
@@ -130,14 +129,6 @@ def _body(context: Context) -> str:
         name=context.attempt_name,
         head=known[-1].hash,
         plan=plan_digest(known),
-        previous=previous_stage(
-            context.scope,
-            context.store,
-            context.params.release,
-            context.params.commit,
-            context.stage,
-            context.source,
-        ),
         sealed=False,
     )
     release = context.params.release

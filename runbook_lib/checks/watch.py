@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
-from ..fields import parse_instant
 from ..files import replace_file
 from ..metrics.catalogue import Catalogue, Metric
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
@@ -82,8 +81,7 @@ class Watching:
     @property
     def now(self) -> datetime:
         """The instant to judge ranges at."""
-        as_of = self.context.params.as_of
-        return parse_instant(as_of) if as_of else self.context.now
+        return self.context.at
 
     # --- one round ------------------------------------------------------------------------------
 

@@ -21,10 +21,8 @@ from ..errors import RunbookError
 from ..markup import visible
 from ..outcomes import Outcome
 from ..playbook import RECOVERY, STAGES
-from ..sources.scope import Scope
 from ..verdicts import Standing, Verdict
 from ..wording import count, utc
-from .order import BEFORE, earlier
 from .record import Entry
 from .standing import verdict as verdict_of
 from .store import Store
@@ -94,14 +92,13 @@ class Account:
     """Everything a section is made of.
 
     ``verdict`` holds the items to be shown; ``head`` is the record's, ``plan`` the plan's digest or
-    empty; ``previous`` says what came of the stage before. ``sealed``: the attempt is over.
+    empty. ``sealed``: the attempt is over.
     """
 
     verdict: Verdict
     name: str
     head: str
     plan: str
-    previous: str = ""
     sealed: bool = True
     files: tuple[Filed, ...] = ()
 
@@ -174,7 +171,6 @@ def _digests(account: Account) -> str:
         ["record head", code(account.head)],
         ["plan", code(account.plan) if account.plan else "none was made"],
     ]
-    facts += [["previous stage", account.previous]] if account.previous else []
     facts += [[plain(filed.name, 80), code(filed.digest)] for filed in account.files]
     table = _table(("what", "digest"), facts, len(facts))
     if not account.sealed:
@@ -290,20 +286,3 @@ def plan_digest(entries: Sequence[Entry]) -> str:
     """The digest of the plan an attempt follows; empty when it has none."""
     plan = plan_of(entries)
     return str(plan.body["digest"]) if plan else ""
-
-
-def previous_stage(
-    scope: Scope, store: Store, release: str, commit: str, stage: str, source: str
-) -> str:
-    """Verdict and manifest of the applied attempt of the stage before, as Markdown."""
-    if stage in RECOVERY:
-        return f"{RECOVERY[stage]}, which it takes back"
-    if stage not in BEFORE:
-        return f"none: {stage} is the first"
-    found = earlier(scope, store, release, commit, stage, source)
-    said = (
-        f"{found.stage}, attempt {found.attempt}: {found.outcome}" if found.attempt else found.stage
-    )
-    manifest = f", manifest {code(found.manifest)}" if found.manifest else ""
-    problem = f"; {plain(found.problem, 300)}" if found.problem else ""
-    return f"{said}{manifest}{problem}"

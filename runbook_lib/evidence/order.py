@@ -49,23 +49,16 @@ def find_earlier(store: Store, release: str, commit: str, stage: str, source: st
     return _find(store, release, commit, BEFORE[stage], source)
 
 
-def earlier(
+def permitted(
     scope: Scope, store: Store, release: str, commit: str, stage: str, source: str
 ) -> Earlier:
-    """The same through the tape, so that a replay finds what was found."""
+    """The same through the tape, once it permits. Raises SourceError saying what stands in the way."""
 
     def compute() -> str:
         found = find_earlier(store, release, commit, stage, source)
         return canonical(found.model_dump(mode="json")).decode()
 
-    return Earlier.model_validate_json(scope.derive(f"stage before {stage}", compute))
-
-
-def permitted(
-    scope: Scope, store: Store, release: str, commit: str, stage: str, source: str
-) -> Earlier:
-    """The same, once it permits. Raises SourceError saying what stands in the way."""
-    found = earlier(scope, store, release, commit, stage, source)
+    found = Earlier.model_validate_json(scope.derive(f"stage before {stage}", compute))
     if found.problem:
         raise SourceError(f"{release}/{found.stage}", found.problem)
     return found

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -46,7 +46,6 @@ from .comment import (
     compose,
     marker,
     other_stages,
-    previous_stage,
     seal_marker,
     sealed_text,
 )
@@ -57,20 +56,27 @@ from .store import Store
 from .undoing import undone_by
 
 
+@contextmanager
+def _world(site: Site, http: Http | None) -> Iterator[tuple[Scope, Redactor]]:
+    """What is asked of the outside, on a tape that goes away: nothing of this is evidence."""
+    redactor = Redactor(site.secret_names())
+    outside = Outside(redactor, http)
+    with tempfile.TemporaryDirectory(prefix="runbook-publish-") as scratch:
+        tape = LiveTape(Path(scratch), redactor)
+        try:
+            yield Scope(tape, outside, "publish", 1, clock=site.clock), redactor
+        finally:
+            outside.close()
+
+
 def send(
     folder: Path, site: Site, opened: Mapping[str, Any], http: Http | None = None
 ) -> list[Row]:
     """Send all that is kept; one row for each. Raises nothing for what cannot be sent."""
-    redactor, rows = Redactor(site.secret_names()), list[Row]()
-    outside = Outside(redactor, http)
-    with tempfile.TemporaryDirectory(prefix="runbook-outbox-") as scratch:
-        # A tape of its own that goes away: nothing of this is evidence.
-        scope = Scope(LiveTape(Path(scratch), redactor), outside, "publish", 1, clock=site.clock)
-        try:
-            for path in outbox.pending(folder):
-                rows += _one(scope, site, folder, path, opened)
-        finally:
-            outside.close()
+    rows = list[Row]()
+    with _world(site, http) as (scope, _):
+        for path in outbox.pending(folder):
+            rows += _one(scope, site, folder, path, opened)
     return rows or [check_row("outbox", "kept", "nothing", "nothing", ok=True)]
 
 
@@ -261,17 +267,10 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
         return kept  # not sealed yet, or without a release issue
     attempt = _attempt(folder)
     _note(folder, {"issue": attempt.issue, "problem": "it was begun and did not end"})
-    redactor = Redactor(attempt.site.secret_names())
-    outside = Outside(redactor, http)
-    with tempfile.TemporaryDirectory(prefix="runbook-publish-") as scratch:
-        # A tape of its own that goes away: nothing of this is evidence.
-        scope = Scope(LiveTape(Path(scratch), redactor), outside, "publish", 1)
-        try:
-            forge = GitHub(scope, attempt.site.forge, writes="notify")
-            rows, files = _attach(forge, attempt, redactor)
-            rows += _post(scope, forge, attempt, files, redactor)
-        finally:
-            outside.close()
+    with _world(attempt.site, http) as (scope, redactor):
+        forge = GitHub(scope, attempt.site.forge, writes="notify")
+        rows, files = _attach(forge, attempt, redactor)
+        rows += _post(forge, attempt, files, redactor)
     bad = [row for row in rows if row.outcome is not Outcome.PASS]
     if bad:
         _note(folder, {"issue": attempt.issue, "problem": f"{bad[0].subject}: {bad[0].observed}"})
@@ -419,9 +418,7 @@ def _asset(forge: Forge, release: Release, assets: list[Asset], name: str, data:
 # --- the comments -------------------------------------------------------------------------------------
 
 
-def _post(
-    scope: Scope, forge: Forge, attempt: Attempt, files: list[Filed], redactor: Redactor
-) -> list[Row]:
+def _post(forge: Forge, attempt: Attempt, files: list[Filed], redactor: Redactor) -> list[Row]:
     """The summary, where no later attempt of the stage is told in it, and a comment on the seal."""
     where, facts = f"issue {attempt.issue}", attempt.manifest
     release, board = str(facts["release"]), comments_of(forge, attempt.issue)
@@ -432,7 +429,7 @@ def _post(
         if store.opened(one)["mode"] == "apply"
     ]
     try:
-        account = _account(scope, store, attempt, files)
+        account = _account(attempt, files)
         texts = {seal_marker(account.head): sealed_text(account)}
         rows = []
         if applied and applied[-1].number > facts["attempt"]:
@@ -449,15 +446,13 @@ def _post(
         return [_unsent(where, "comment", error)]
 
 
-def _account(scope: Scope, store: Store, attempt: Attempt, files: list[Filed]) -> Account:
+def _account(attempt: Attempt, files: list[Filed]) -> Account:
     facts, made = attempt.manifest, account_of(attempt.name, attempt.entries)
-    named = (str(facts[key]) for key in ("release", "commit", "stage", "source"))
     broken = tuple(dict.fromkeys([*facts["broken"], *made.verdict.broken]))
     return replace(
         made,
         verdict=made.verdict.model_copy(update={"broken": broken}),
         head=str(facts["record"]["head"]),
-        previous=previous_stage(scope, store, *named),
         sealed=True,
         files=tuple(files),
     )

@@ -1,42 +1,209 @@
-"""Alertmanager's v2 API: what it holds and silences now, and a test alert for it.
+"""Alertmanager's v2 API: alerts and silences it holds now, its route tree, and a test alert for it.
 
-A *now* source: it has no past.
+The tree is walked as ``dispatch.Route.Match`` does: the first child that matches, and on while it
+says ``continue``; a node none of whose children match takes the alert itself. Regular expressions
+match the whole value. Times of intervals are not computed, and inhibition is the server's to say.
+Sources: dispatch/route.go, pkg/labels/parse.go, v0.25. It has no past.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from datetime import datetime, timedelta
-from typing import Annotated, Literal
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from .. import reach
-from . import wire
-from .routes import Matcher
+from ..errors import ParameterError, SourceError
+from ..strict import parse_yaml
+from . import patterns, wire
 from .scope import Scope
 from .wire import Wire
 
+CONFIG = "alertmanager: config"
+_MATCHER = re.compile(r'([a-zA-Z_:][a-zA-Z0-9_:]*)(=~|!~|!=|=)"((?:[^"\\]|\\.)*)"', re.DOTALL)
+W = TypeVar("W", bound=Wire)
+Labels = Mapping[str, Collection[str]]
+"""Labels of an alert with the values that each may have."""
 
-class _Receiver(Wire):
+
+class Matcher(Wire):
+    """One comparison of a label; of silences and of the configuration alike."""
+
+    name: str
+    value: str
+    is_regex: Annotated[bool, Field(validation_alias="isRegex")]
+    is_equal: Annotated[bool, Field(validation_alias="isEqual")] = True
+
+    def matches(self, value: str) -> bool:
+        """Whether a label's value agrees. Raises ValueError for an expression we cannot read."""
+        same = patterns.matches(self.value, value) if self.is_regex else value == self.value
+        return same is self.is_equal
+
+    def __str__(self) -> str:
+        operator = ("=" if self.is_equal else "!") + ("~" if self.is_regex else "=")
+        return f'{self.name}{"=" if operator == "==" else operator}"{self.value}"'
+
+
+def matched(matchers: Iterable[Matcher], labels: Labels, *, complete: bool = False) -> bool | None:
+    """Whether an alert with these labels matches; None when that cannot be told.
+
+    A label that is missing may have any value, or is empty where ``labels`` are ``complete``.
+    """
+    sure = True
+    for each in matchers:
+        values = labels.get(each.name, [""] if complete else None)
+        try:
+            found = {True, False} if values is None else {each.matches(value) for value in values}
+        except ValueError:
+            found = {True, False}
+        if True not in found:
+            return False
+        sure = sure and False not in found
+    return True if sure else None
+
+
+def with_ports(hosts: Collection[str], matchers: Iterable[Matcher]) -> list[str]:
+    """What a host's label may hold: nothing, a host, or one that a matcher names with a port."""
+    return ["", *hosts, *(m.value for m in matchers if m.value.partition(":")[0] in hosts)]
+
+
+class _Matching(Wire):
+    """Part of the configuration: ``matchers``, and the older ``match`` and ``match_re``, as one list."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_list(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        made: dict[str, Any] = dict(value)
+        for name in cls.model_fields:
+            if (prefix := name.removesuffix("matchers")) == name:
+                continue
+            texts, *older = (made.get(prefix + key) for key in ("matchers", "match", "match_re"))
+            try:
+                made[name] = [_read(text) for text in texts or []]
+                for pairs, regex in zip(older, (False, True), strict=True):
+                    made[name] += [
+                        _matcher(k, str(v), regex, True) for k, v in (pairs or {}).items()
+                    ]
+            except (TypeError, AttributeError) as error:
+                raise ValueError(f"expected {name} as a list, got {texts!r}") from error
+        return made
+
+
+def _read(text: str) -> Matcher:
+    """A matcher as Alertmanager prints it: its value in quotes. Raises ValueError."""
+    if (found := _MATCHER.fullmatch(text.strip())) is None:
+        raise ValueError(f'expected a matcher such as a="b", got {text!r}')
+    value = re.sub(r'\\([n"\\])', lambda m: "\n" if m[1] == "n" else m[1], found[3])
+    return _matcher(found[1], value, "~" in found[2], "!" not in found[2])
+
+
+def _matcher(name: str, value: str, is_regex: bool, is_equal: bool) -> Matcher:
+    parts = {"name": name, "value": value, "isRegex": is_regex, "isEqual": is_equal}
+    return Matcher.model_validate(parts)
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A node of the tree that takes an alert, for ``sure`` or perhaps.
+
+    ``intervals`` are the names of those that keep it quiet at times.
+    """
+
+    receiver: str
+    intervals: tuple[str, ...]
+    sure: bool
+
+
+class Route(_Matching):
+    """A node of the tree; ``receiver`` may be the parent's."""
+
+    receiver: str = ""
+    matchers: list[Matcher]
+    goes_on: Annotated[bool, Field(validation_alias="continue")] = False
+    routes: list[Route] = []
+    mute_time_intervals: list[str] = []
+    active_time_intervals: list[str] = []
+
+    def leaves(
+        self, labels: Labels, *, complete: bool = False, above: str = "", sure: bool = True
+    ) -> Iterator[Leaf]:
+        """The nodes that take an alert, or may take it where a label that decides is not known."""
+        here, taken, alone = self.receiver or above, False, sure
+        for child in self.routes:
+            hit = matched(child.matchers, labels, complete=complete)
+            if hit is False:
+                continue
+            certain = sure and hit is True
+            yield from child.leaves(labels, complete=complete, above=here, sure=certain)
+            if hit and not child.goes_on:
+                return
+            taken, alone = taken or hit is True, False
+            sure = sure and child.goes_on
+        if not taken:
+            intervals = (*self.mute_time_intervals, *self.active_time_intervals)
+            yield Leaf(here, intervals, alone)
+
+
+class Inhibition(_Matching):
+    """While an alert matches the source, those that match the target and are equal are kept back."""
+
+    source_matchers: list[Matcher]
+    target_matchers: list[Matcher]
+    equal: list[str] = []
+
+    def __str__(self) -> str:
+        sides = (", ".join(map(str, each)) for each in (self.source_matchers, self.target_matchers))
+        return " inhibits ".join(f"{{{side}}}" for side in sides)
+
+
+class _Receiver(Wire, extra="allow"):
     name: str
 
 
+class Config(Wire):
+    """What decides whom an alert reaches."""
+
+    route: Route
+    receivers: list[_Receiver]
+    inhibit_rules: list[Inhibition] = []
+
+    def notifiers(self, receiver: str) -> list[str]:
+        """The kinds of notification of a receiver: its non-empty lists of ``*_configs``."""
+        extra = next((r.model_extra or {} for r in self.receivers if r.name == receiver), {})
+        end = "_configs"
+        return sorted(k.removesuffix(end) for k, v in extra.items() if k.endswith(end) and v)
+
+
+def read_config(text: str) -> Config:
+    """The configuration as Alertmanager shows it. Raises SourceError."""
+    try:
+        return Config.model_validate(parse_yaml(text.encode(), CONFIG))
+    except ParameterError as error:
+        raise SourceError(CONFIG, str(error).removeprefix(f"{CONFIG}: ")) from error
+    except ValidationError as error:
+        raise SourceError(CONFIG, wire.complaint(error)) from error
+
+
 class AlertState(Wire):
-    """A suppressed alert says by which silences, or by which other alerts."""
+    """A suppressed alert says by which silences, by which other alerts, or by which interval."""
 
     state: Literal["unprocessed", "active", "suppressed"]
     silenced_by: Annotated[list[str], Field(validation_alias="silencedBy")]
     inhibited_by: Annotated[list[str], Field(validation_alias="inhibitedBy")]
+    muted_by: Annotated[list[str], Field(validation_alias="mutedBy")] = []
 
 
 class Alert(Wire):
     """An alert and whom it goes to: the routing is already done."""
 
     labels: dict[str, str]
-    annotations: dict[str, str]
-    starts_at: Annotated[AwareDatetime, Field(validation_alias="startsAt")]
     ends_at: Annotated[AwareDatetime, Field(validation_alias="endsAt")]
     updated_at: Annotated[AwareDatetime, Field(validation_alias="updatedAt")]
     status: AlertState
@@ -59,19 +226,12 @@ class Silence(Wire):
     comment: str
 
 
-class _Version(Wire):
-    version: str
-
-
-class _Config(Wire):
+class _Original(Wire):
     original: str
 
 
-class Status(Wire):
-    """Version and configuration, the latter with its credentials masked by the server."""
-
-    version: Annotated[_Version, Field(validation_alias="versionInfo")]
-    config: _Config
+class _Status(Wire):
+    config: _Original
 
 
 class Alertmanager:
@@ -80,24 +240,20 @@ class Alertmanager:
     def __init__(self, scope: Scope, settings: reach.Endpoint) -> None:
         self._scope, self._settings = scope, settings
 
-    def status(self) -> Status:
-        """Whether it is there, and how it is configured."""
-        return wire.decode("alertmanager: status", self._get("status"), Status)
+    def config(self) -> Config:
+        """Its configuration; the server masks its credentials."""
+        status = wire.decode("alertmanager: status", self._get("status"), _Status)
+        return read_config(status.config.original)
 
     def alerts(self) -> list[Alert]:
-        """All alerts it holds, silenced and inhibited ones too."""
+        """All alerts it holds, suppressed ones too."""
         found = wire.decode_list("alertmanager: alerts", self._get("alerts"), Alert)
-        return [
-            alert.model_copy(
-                update=self._times(alert) | {"updated_at": alert.updated_at + self._scope.offset}
-            )
-            for alert in found
-        ]
+        return [self._translated(alert, "ends_at", "updated_at") for alert in found]
 
     def silences(self) -> list[Silence]:
         """All silences it remembers, expired ones too."""
         found = wire.decode_list("alertmanager: silences", self._get("silences"), Silence)
-        return [silence.model_copy(update=self._times(silence)) for silence in found]
+        return [self._translated(silence, "starts_at", "ends_at") for silence in found]
 
     def post(
         self, labels: Mapping[str, str], annotations: Mapping[str, str], ends: datetime
@@ -121,10 +277,10 @@ class Alertmanager:
         # It answers 200 with an empty body.
         wire.content("alertmanager: post", self._scope.http([request])[0])
 
-    def _times(self, found: Alert | Silence) -> dict[str, AwareDatetime]:
+    def _translated(self, found: W, *names: str) -> W:
         self._scope.now()
-        offset: timedelta = self._scope.offset
-        return {"starts_at": found.starts_at + offset, "ends_at": found.ends_at + offset}
+        instants = {name: getattr(found, name) + self._scope.offset for name in names}
+        return found.model_copy(update=instants)
 
     def _get(self, kind: str) -> bytes:
         request = wire.request(self._settings, "GET", f"{self._settings.url}/api/v2/{kind}")

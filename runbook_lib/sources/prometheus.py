@@ -1,28 +1,28 @@
-"""Prometheus' HTTP API: instant and range queries, rules, targets, Alertmanagers.
+"""Prometheus' HTTP API: instant and range queries, rules, Alertmanagers.
 
 Under a rehearsal's clock the store lives in wall time: instants are translated by the clock's
 offset on the way out and back, here, so that the tape holds what was really asked. Instants inside
 an expression (``@``, ``time()``, a bare ``timestamp()``) are not; ``freshness`` is what to ask.
 
-Rules and targets are *now* sources: they have no past.
+Rules have no past.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlencode
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue
 
 from .. import reach
 from ..errors import SourceError
-from . import vector, wire
+from . import wire
 from .http import Request
 from .scope import Scope
-from .vector import Vector
 from .wire import Wire
 
 if TYPE_CHECKING:
@@ -31,6 +31,54 @@ if TYPE_CHECKING:
 MAX_POINTS = 11_000
 NEVER = datetime(1, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|Inf)|NaN")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One value of an instant answer; NaN and Inf are kept."""
+
+    labels: dict[str, str]
+    value: float
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Vector:
+    """An instant answer. With ``warnings`` it is partial: what is missing may be anything."""
+
+    samples: tuple[Sample, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def partial(self) -> bool:
+        return bool(self.warnings)
+
+
+def _number(value: object) -> object:
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return float(value)
+    raise ValueError("expected a number as text")
+
+
+class _Sample(Wire):
+    metric: dict[str, str]
+    value: (
+        tuple[Annotated[float, Field(ge=0, lt=1e11)], Annotated[float, BeforeValidator(_number)]]
+        | None
+    ) = None
+    histogram: JsonValue = None
+
+
+class _Samples(Wire):
+    resultType: Literal["vector"]
+    result: list[_Sample]
+
+
+class _VectorAnswer(Wire):
+    status: Literal["success"]
+    data: _Samples
+    warnings: list[str] = []
 
 
 class ActiveAlert(Wire):
@@ -43,10 +91,7 @@ class ActiveAlert(Wire):
 
 
 class Rule(Wire):
-    """A loaded rule. ``group`` and ``file`` say where it came from, ``interval_s`` how often.
-
-    ``duration_s`` is its ``for``.
-    """
+    """A loaded rule, evaluated each ``interval_s``; ``duration_s`` is its ``for``."""
 
     name: str
     kind: Annotated[Literal["alerting", "recording"], Field(validation_alias="type")]
@@ -59,8 +104,6 @@ class Rule(Wire):
     state: Literal["inactive", "pending", "firing"] | None = None
     duration_s: Annotated[float, Field(validation_alias="duration")] = 0.0
     alerts: list[ActiveAlert] = []
-    group: str = ""
-    file: str = ""
     interval_s: float = 0.0
 
     @property
@@ -73,8 +116,6 @@ class Rule(Wire):
 
 
 class _Group(Wire):
-    name: str
-    file: str
     interval: float = 60.0
     rules: list[Rule]
 
@@ -123,7 +164,7 @@ class Prometheus:
         for expr, got in zip(asked, answers, strict=True):
             source = _source(expr)
             try:
-                found[expr] = vector.parse(source, wire.content(source, got), offset)
+                found[expr] = _vector(source, wire.content(source, got), offset)
             except SourceError as error:
                 found[expr] = error
         return found
@@ -148,8 +189,7 @@ class Prometheus:
             for begin in range(first, last + 1, MAX_POINTS * step_ms)
         ]
         source = _source(expr)
-        parts = [matrix.parse(source, body) for body in self._ask(requests, expr)]
-        return matrix.shifted(matrix.merge(source, parts), shift)
+        return matrix.parse(source, self._ask(requests, expr), shift)
 
     def freshness(self, selector: str, at: datetime) -> Vector:
         """When the newest sample of each series of ``selector`` was taken, in seconds since 1970.
@@ -188,15 +228,7 @@ class Prometheus:
         body = self._ask([self._get("rules")], "rules")[0]
         groups = wire.decode("prometheus: rules", body, _RulesAnswer).data.groups
         return [
-            self._translated(
-                rule.model_copy(
-                    update={
-                        "group": group.name,
-                        "file": group.file,
-                        "interval_s": group.interval,
-                    }
-                )
-            )
+            self._translated(rule.model_copy(update={"interval_s": group.interval}))
             for group in groups
             for rule in group.rules
         ]
@@ -240,6 +272,19 @@ class Prometheus:
 
     def _ask(self, requests: Sequence[Request], what: str) -> list[bytes]:
         return [wire.content(_source(what), got) for got in self._scope.http(requests)]
+
+
+def _vector(source: str, body: bytes, offset: timedelta) -> Vector:
+    answer = wire.decode(source, body, _VectorAnswer)
+    samples = []
+    for each in answer.data.result:
+        if each.histogram is not None:
+            raise SourceError(source, "expected float samples, got a native histogram")
+        if each.value is None:
+            raise SourceError(source, "expected a value, got none")
+        seconds, value = each.value
+        samples.append(Sample(each.metric, value, datetime.fromtimestamp(seconds, UTC) + offset))
+    return Vector(tuple(samples), tuple(answer.warnings))
 
 
 def _source(what: str) -> str:

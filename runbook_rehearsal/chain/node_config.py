@@ -30,18 +30,6 @@ ADMISSION_TIERS = {
 """Who may publish on a gossip topic."""
 
 _TOPIC = {"subscribe": str, "publish": str}
-_ENDPOINT_TLS = {"ca_certificate": str, "client_certificate": str, "client_private_key": str,
-                 "domain_name": str, "insecure_skip_verify": bool}  # fmt: skip
-_TELEMETRY = {
-    "enabled": bool, "endpoint": str, "http_endpoint": str, "secondary_endpoint": str,
-    "secondary_http_endpoint": str, "failover_enabled": bool, "auth_token": str,
-    "timeout_ms": int, "retry_max": int, "sample_interval_secs": int, "redact_logs": bool,
-    "trace_max_queue_size": int, "trace_max_export_batch_size": int, "trace_sample_ratio": float,
-    "warn_on_drop": bool, "grpc_tls": _ENDPOINT_TLS, "http_tls": _ENDPOINT_TLS,
-    "vrf_thresholds": {"min_participation_rate": float, "max_rejection_rate": float,
-                       "max_fallback_ratio": float},
-    "metrics": {"listen": str, "auth_token": str},
-}  # fmt: skip
 _ADMISSION = {
     "policy_path": str, "audit_retention_days": int,
     "defaults": dict.fromkeys(ADMISSION_TIERS, _TOPIC),
@@ -52,59 +40,29 @@ _ADMISSION = {
                    "prefix": str, "access_key": str, "secret_key": str},
     },
 }  # fmt: skip
-_NETWORK = {
-    "rpc": {"listen": str, "auth_token": str, "allowed_origin": str, "requests_per_minute": int},
-    "limits": {
-        "header_read_timeout_ms": int, "read_timeout_ms": int, "write_timeout_ms": int,
-        "max_header_bytes": int, "max_body_bytes": int,
-        "per_ip_token_bucket": {"enabled": bool, "burst": int, "replenish_per_minute": int},
-    },
-    "tls": {"enabled": bool, "require_client_auth": bool, "certificate": str, "private_key": str,
-            "client_ca": str},
-    "p2p": {
-        "listen_addr": str, "bootstrap_peers": [str], "heartbeat_interval_ms": int,
-        "gossip_enabled": bool, "gossip_rate_limit_per_sec": int, "replay_window_size": int,
-        "peerstore_path": str, "gossip_path": str,
-        "reputation_heuristics": {
-            "vote_timeout_penalty": float, "proof_relay_penalty": float,
-            "gossip_backpressure_penalty": float, "gossip_backpressure_threshold": int},
-    },
-    "admission": _ADMISSION,
-}  # fmt: skip
 SCHEMA: Mapping[str, Any] = {
     "config_version": str, "data_dir": str, "key_path": str, "p2p_key_path": str,
-    "vrf_key_path": str, "snapshot_dir": str, "snapshot_checksum_algorithm": str,
-    "timetoke_snapshot_key_path": str, "proof_cache_dir": str, "consensus_pipeline_path": str,
-    "block_time_ms": int, "max_block_transactions": int, "max_block_identity_registrations": int,
+    "vrf_key_path": str, "snapshot_dir": str, "proof_cache_dir": str, "block_time_ms": int,
+    "max_block_transactions": int, "max_block_identity_registrations": int,
     "mempool_limit": int, "epoch_length": int, "target_validator_count": int,
     "max_proof_size_bytes": int,
-    "secrets": {"backend": str},
-    "proof_cache": {"capacity": int, "max_queue_depth": int},
-    "rollout": {"release_channel": str, "feature_gates": dict.fromkeys(GATES, bool),
-                "telemetry": _TELEMETRY},
-    "network": _NETWORK,
-    "reputation": {
-        "tier_thresholds": {"tier2_min_uptime_hours": int, "tier3_min_consensus_success": int,
-                            "tier4_min_consensus_success": int, "tier5_min_score": float},
-        "weights": {"validation": float, "uptime": float, "consensus": float,
-                    "peer_feedback": float, "decay": float},
+    "rollout": {
+        "release_channel": str, "feature_gates": dict.fromkeys(GATES, bool),
+        "telemetry": {"enabled": bool, "endpoint": str, "sample_interval_secs": int},
     },
-    "queue_weights": {"priority": float, "fee": float},
-    "storage": {"enabled": bool, "path": str},
-    "pruning": {"cadence_secs": int, "retention_depth": int, "emergency_pause": bool},
+    "network": {
+        "rpc": {"listen": str, "auth_token": str},
+        "limits": {
+            "per_ip_token_bucket": {"enabled": bool, "burst": int, "replenish_per_minute": int},
+        },
+        "p2p": {"listen_addr": str, "heartbeat_interval_ms": int, "gossip_enabled": bool},
+        "admission": _ADMISSION,
+    },
     "admission_reconciler": {"cadence_secs": int, "drift_alert_threshold": int,
                              "max_audit_lag_secs": int},
-    "snapshot_validator": {"cadence_secs": int},
-    "snapshot_sizing": {"default_chunk_size": int, "min_chunk_size": int, "max_chunk_size": int},
-    "snapshot_download": {"timeout_ms": int, "max_retries": int},
-    "governance": {"timetoke_rewards": {
-        "enabled": bool, "leader_pool_weight": float, "witness_pool_weight": float,
-        "minimum_balance_hours": int}},
-    "maintenance": {"poll_interval_secs": int, "windows": [
-        {"name": str, "starts_at": str, "ends_at": str, "suppress_uptime": bool,
-         "suppress_timetoke": bool}]},
     "genesis": {"chain_id": str, "accounts": [{"address": str, "balance": int, "stake": str}]},
 }  # fmt: skip
+"""The chain's keys that a node of this network, or the chain's own bundle, can have."""
 _REQUIRED = {
     "": ("data_dir", "key_path", "vrf_key_path", "block_time_ms", "max_block_transactions",
          "mempool_limit", "genesis"),
@@ -119,7 +77,7 @@ _KINDS: Mapping[type, str] = {
     list: "sequence", dict: "map", str: "string", int: "integer", float: "floating point",
     bool: "boolean",
 }  # fmt: skip
-_NAMES = {str: "a string", int: "an integer", float: "a float", bool: "a boolean"}
+_NAMES = {str: "a string", int: "an integer", bool: "a boolean"}
 
 
 class ConfigurationError(Exception):
@@ -135,8 +93,6 @@ class NodeConfig(NamedTuple):
     channel: str
     gates: Mapping[str, bool]
     telemetry: Mapping[str, Any]
-    chain_id: str
-    epoch_length: int
     burst: int
     per_minute: int
 
@@ -168,8 +124,6 @@ def parse(text: str, *, strict: bool = True) -> NodeConfig:
             "sample_interval_secs": telemetry.get("sample_interval_secs", 30),
             "last_observed_height": None,
         },
-        chain_id=document["genesis"]["chain_id"],
-        epoch_length=document.get("epoch_length", 720),
         burst=bucket.get("burst", 120),
         per_minute=bucket.get("replenish_per_minute", 60),
     )
@@ -178,8 +132,7 @@ def parse(text: str, *, strict: bool = True) -> NodeConfig:
 def _walk(value: Any, schema: Any, path: str) -> Iterator[str]:
     """Dotted paths of unknown keys. Raises ConfigurationError for what serde refuses itself."""
     if isinstance(schema, type):
-        number = schema is float and isinstance(value, int) and not isinstance(value, bool)
-        if type(value) is not schema and not number:
+        if type(value) is not schema:
             kind = _KINDS.get(type(value), "value")
             raise ConfigurationError(
                 f"unable to parse config: invalid type: {kind}, expected {_NAMES[schema]}"
@@ -229,9 +182,6 @@ def _validate(document: dict[str, Any]) -> None:
         raise ConfigurationError(
             f"unable to parse config: unknown variant `{channel}`, expected one of {expected}"
         )
-    weights = document.get("queue_weights", {"priority": 0.7, "fee": 0.3})
-    if abs(weights.get("priority", 0.7) + weights.get("fee", 0.3) - 1) > 1e-6:
-        raise ConfigurationError("queue_weights priority and fee must sum to 1.0")
     if channel in ("canary", "mainnet"):
         _validate_worm_export(document, channel)
 

@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Flags, Floats, Indices
-from .noise import noise
 from .world import BASE_GATES, HISTORY_S, ClusterSpec, Event, NodeSpec, World
 
 BASE_BLOCK_REWARD = 5
@@ -61,6 +60,7 @@ LEAD_S = {
     "halt-during-epochs": 1200.0,
 }
 TRACELESS_S = 600.0
+NOISE_STEP_S = 60.0
 HALTS = ("chain-halt", "consensus-stall")
 """Faults that end when a quorum of the nodes was restored to one state."""
 DIPS = ("participation-dip", "commander-silent", "notify-down")
@@ -76,27 +76,17 @@ class ValidatorState:
     rewards: int
     witness_events: int
 
-    @property
-    def balance(self) -> int:
-        return self.spec.stake + self.rewards
-
 
 @dataclass(frozen=True)
 class ChainState:
     """A cluster at an instant; powers in the chain's unit, latencies in ms."""
 
-    at: float
     height: int
     block_hash: str
-    block_time: float
     epoch: int
-    epoch_nonce: str
-    proposer: str
     round: int
     total_power: int
     quorum_threshold: int
-    pre_vote_power: int
-    pre_commit_power: int
     commit_power: int
     quorum_reached: bool
     round_latencies_ms: tuple[int, ...]
@@ -105,19 +95,11 @@ class ChainState:
     failed_votes: int
     slashing_events: int
     vrf_participation: float
-    proofs_verified: int
     validators: Mapping[str, ValidatorState]
 
     @property
     def witness_events(self) -> int:
         return sum(validator.witness_events for validator in self.validators.values())
-
-    def validator(self, address: str) -> ValidatorState:
-        """The validator of that chain address; KeyError when there is none."""
-        for state in self.validators.values():
-            if state.spec.validator == address:
-                return state
-        raise KeyError(address)
 
 
 def voting_power(spec: NodeSpec) -> int:
@@ -276,29 +258,17 @@ class Timeline:
     def rewards(self, at: float) -> dict[str, int]:
         """What each validator was credited up to ``at``.
 
-        Per block the n running validators whose rewards gate is on share the base reward: 5 // n
-        each, 5 % n of them one more in turn, and the leader, when among them, the bonus.
+        The running validators whose rewards gate is on share the base reward of each block; as
+        leaders, each in its turn, they have the bonus.
         """
         stalled = self.fault("rewards-stall")[:, None]
         eligible = self.at_work("timetoke_rewards") & self.up & ~stalled
         base = np.where(self.fault("reward-too-large"), 3, 1) * BASE_BLOCK_REWARD
-        credited = np.zeros(len(self.names), dtype=np.int64)
+        share = base / np.maximum(eligible.sum(axis=1), 1) + LEADER_BONUS / len(self.names)
         last = int(self.segment(at))
-        edges = np.append(self.starts[: last + 1], max(at, self.starts[0]))
-        heights = self.height(edges)
-        for row in range(last + 1):
-            members = np.flatnonzero(eligible[row])
-            first, end = int(heights[row]), int(heights[row + 1])
-            for rank, member in enumerate(members):
-                share, left = divmod(int(base[row]), len(members))
-                credited[member] += (
-                    share * (end - first)
-                    + _turns(end, len(members), rank, left)
-                    - _turns(first, len(members), rank, left)
-                    + LEADER_BONUS * _turns(end, len(self.names), -int(member), 1)
-                    - LEADER_BONUS * _turns(first, len(self.names), -int(member), 1)
-                )
-        return dict(zip(self.names, credited.tolist(), strict=True))
+        blocks = np.diff(self.height(np.append(self.starts[: last + 1], max(at, self.starts[0]))))
+        credited = (blocks * share[: last + 1]) @ eligible[: last + 1] + 1e-9
+        return dict(zip(self.names, credited.astype(int).tolist(), strict=True))
 
     def witness_events(self, at: float) -> dict[str, int]:
         """Witness messages each validator sent up to ``at``: one per topic and block."""
@@ -360,19 +330,16 @@ class Timeline:
         rounds = self.level("round", ROUND_MS, 0.06, recent) * slow
         quorum = float(self.level("quorum", QUORUM_MS, 0.06, instants)[0]) * slow
         stalled = self.elapsed(~self.advancing, instants)[0]
+        rewards, witness = self.rewards(at), self.witness_events(at)
         return ChainState(
-            at=at,
             height=height,
-            block_hash=self._hash(f"block/{height}"),
-            block_time=self.time_of(height, at),
+            block_hash=hashlib.sha256(
+                f"{self.seed}/{self.spec.chain_id}/block/{height}".encode()
+            ).hexdigest(),
             epoch=epoch,
-            epoch_nonce=self._hash(f"epoch/{epoch}"),
-            proposer=self.spec.nodes[height % len(self.names)].validator,
             round=0 if reached else 1 + int((at - self.starts[row]) // 30),
             total_power=self.total_power,
             quorum_threshold=self.quorum,
-            pre_vote_power=voting,
-            pre_commit_power=voting if reached else 0,
             commit_power=voting if reached else 0,
             quorum_reached=reached,
             round_latencies_ms=tuple(int(value) for value in rounds),
@@ -381,31 +348,43 @@ class Timeline:
             failed_votes=height // 900 + int(stalled // 10),
             slashing_events=int(self.fault("slashing")[row]),
             vrf_participation=float(self.participation(instants)[0]),
-            proofs_verified=2 * height,
-            validators=self._validators(at),
+            validators={
+                node.name: ValidatorState(node, power, rewards[node.name], witness[node.name])
+                for node, power in zip(self.spec.nodes, self.powers, strict=True)
+            },
         )
 
-    def _validators(self, at: float) -> dict[str, ValidatorState]:
-        rewards, witness = self.rewards(at), self.witness_events(at)
-        return {
-            node.name: ValidatorState(node, power, rewards[node.name], witness[node.name])
-            for node, power in zip(self.spec.nodes, self.powers, strict=True)
-        }
 
-    def time_of(self, height: int, now: float) -> float:
-        """When the block of that height was committed, at most ``now``."""
-        low, high = float(self.starts[0]), now
-        for _ in range(50):
-            middle = (low + high) / 2
-            reached = int(self.height(np.array([middle]))[0]) >= height
-            low, high = (low, middle) if reached else (middle, high)
-        return high
-
-    def _hash(self, key: str) -> str:
-        return hashlib.sha256(f"{self.seed}/{self.spec.chain_id}/{key}".encode()).hexdigest()
+# --- seeded noise: it depends on the instant alone, so that windows that overlap agree -------------
 
 
-def _turns(height: int, cycle: int, offset: int, share: int) -> int:
-    """How many h up to ``height`` satisfy (h + offset) mod cycle < share, up to a constant."""
-    whole, rest = divmod(height + offset + 1, cycle)
-    return whole * share + min(rest, share)
+def noise(seed: int, key: str, at: Floats, memory: float = 0.6) -> Floats:
+    """A stationary AR(1) series of unit variance on a minute grid, read off at any instants.
+
+    The value depends on seed, key and instant alone. Times in seconds.
+    """
+    grid = np.floor(at / NOISE_STEP_S).astype(np.int64)
+    first, last = int(grid.min()), int(grid.max())
+    weights = memory ** np.arange(32) * np.sqrt(1.0 - memory**2)
+    series = np.convolve(_normals(seed, key, first - 31, last), weights, mode="valid")
+    return series[grid - first]
+
+
+def _normals(seed: int, key: str, first: int, last: int) -> Floats:
+    """Independent standard normals for the integers first..last (counter based)."""
+    salt = int.from_bytes(hashlib.sha256(f"{seed}/{key}".encode()).digest()[:8], "big")
+    index = np.arange(first, last + 1, dtype=np.int64).astype(np.uint64)
+    halves = [_uniforms(index * np.uint64(2) + np.uint64(half), salt) for half in (0, 1)]
+    radius = np.sqrt(-2.0 * np.log(halves[0]))
+    normals: Floats = radius * np.cos(2.0 * np.pi * halves[1])
+    return normals
+
+
+def _uniforms(counter: npt.NDArray[np.uint64], salt: int) -> Floats:
+    """The splitmix64 hash of each counter as a float in (0, 1)."""
+    value = counter * np.uint64(0x9E3779B97F4A7C15) + np.uint64(salt)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    value ^= value >> np.uint64(31)
+    uniform: Floats = ((value >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+    return uniform

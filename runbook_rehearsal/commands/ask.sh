@@ -12,7 +12,7 @@ fail() {
 if [ "$verb" = test-rules ]; then
   ls "$root"/faults/promtool-missing.* >/dev/null 2>&1 && fail "promtool: not found" 127
   command -v promtool >/dev/null && exec promtool test rules "$node"
-  exec python3 -m runbook_rehearsal.telemetry.ruletests "$node"
+  exec python3 -m runbook_rehearsal.telemetry.rules "$node"
 fi
 
 for home in "$root"/clusters/*/"$node"; do

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..files import pack, unpack
 from ..nodes.assets import key
-from .board import Active
+from .table import Active
 
 if TYPE_CHECKING:
     from ..network import RehearsalNetwork

@@ -12,7 +12,7 @@ from ..signing import SignedRelease, b64, beside
 
 if TYPE_CHECKING:
     from ..network import RehearsalNetwork
-    from .board import Active
+    from .table import Active
 
 OTHER = "0" * 64
 Break = Callable[[SignedRelease], None]

@@ -1,22 +1,26 @@
-"""Faults that change something when they are switched on, and how each is undone."""
+"""Faults that change something when they are switched on, and how each is undone.
+
+Those that have happened already lay the history again, with them or without.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
 from ..chain.templates import NO_EXPORT
+from ..chain.world import Event
 from ..files import unpack, write_atomically
 from ..layout import git, write_data
-from ..people.operators import OPERATOR_FAULTS
-from ..people.words import Verb, forged_file
+from ..people import OPERATOR_FAULTS, Verb, forged_file
 from .asset_effects import ASSET_EFFECTS, Effect, Undo
-from .board import Active
-from .past_effects import PAST_EFFECTS
+from .bad_releases import BREAKS, bad_release
+from .table import Active
 from .telemetry_effects import TELEMETRY_EFFECTS
 
 if TYPE_CHECKING:
@@ -100,16 +104,21 @@ def _wal_corrupt(network: RehearsalNetwork, active: Active) -> Undo:
     return undo
 
 
-def _store_gone(network: RehearsalNetwork, active: Active) -> Undo:
-    """Nothing is lost for ever: it comes back as it was."""
-    store, aside = network.root / "store", network.root / "store.gone"
-    store.rename(aside)
+def _aside(place: Callable[[RehearsalNetwork], Path]) -> Effect:
+    """A folder is gone; nothing is lost for ever: it comes back as it was."""
 
-    def back() -> None:
-        if not store.exists():
-            aside.rename(store)
+    def effect(network: RehearsalNetwork, active: Active) -> Undo:
+        folder = place(network)
+        aside = network.root / f"{folder.name}.gone"
+        folder.rename(aside)
 
-    return back
+        def back() -> None:
+            if not folder.exists():
+                aside.rename(folder)
+
+        return back
+
+    return effect
 
 
 def _kit_tampered(network: RehearsalNetwork, active: Active) -> Undo:
@@ -155,36 +164,19 @@ def _forged(verb: Verb) -> Effect:
     return effect
 
 
-def _forge_down(network: RehearsalNetwork, active: Active) -> Undo:
-    network.close_forge()
-    return network.open_forge
+def _closed(name: str) -> Effect:
+    """The forge or Grafana refuses connections."""
 
+    def effect(network: RehearsalNetwork, active: Active) -> Undo:
+        network.close(name)
+        return lambda: network.open(name)
 
-def _bad_release(network: RehearsalNetwork, active: Active) -> Undo:
-    from .bad_releases import bad_release  # cryptography: only when wanted
-
-    return bad_release(network, active)
-
-
-def _previous_missing(network: RehearsalNetwork, active: Active) -> Undo:
-    folder = network.release.previous_artifact.parent
-    aside = network.root / f"{folder.name}.gone"
-    folder.rename(aside)
-
-    def back() -> None:
-        aside.rename(folder)
-
-    return back
+    return effect
 
 
 def _log_down(network: RehearsalNetwork, active: Active) -> Undo:
     network.signed.close_log()
     return network.signed.open_log
-
-
-def _grafana_down(network: RehearsalNetwork, active: Active) -> Undo:
-    network.close_grafana()
-    return network.open_grafana
 
 
 def _another_binary(network: RehearsalNetwork, active: Active) -> Undo:
@@ -207,27 +199,91 @@ def _previous_build(network: RehearsalNetwork, active: Active) -> Undo:
     return lambda: put(before)
 
 
-BAD_RELEASES = (
-    "artifact-tampered", "artifact-wrong-identity", "artifact-wrong-issuer",
-    "artifact-other-commit", "signature-tampered", "signature-missing", "manifest-wrong-digest",
-    "manifest-line-missing", "manifest-missing", "manifest-unsigned", "provenance-other-subject",
-    "provenance-missing", "provenance-unsigned", "sbom-invalid", "sbom-other-artifact",
-    "sbom-missing", "sbom-unsigned",
-)  # fmt: skip
-
-
 def _think_better(network: RehearsalNetwork, active: Active) -> Undo:
     return network.operators.again
+
+
+# --- what has happened already when it is switched on: the history is laid again with it -----------
+
+
+def _past(events: Callable[[RehearsalNetwork, str], list[Event]]) -> Effect:
+    """These events of a cluster have happened already."""
+
+    def effect(network: RehearsalNetwork, active: Active) -> Undo:
+        found = events(network, active.cluster)
+
+        def relay() -> None:
+            if network.telemetry is not None:
+                network.telemetry.relay()
+
+        def undo() -> None:
+            for event in found:
+                network.world.events.remove(event)
+            relay()
+
+        network.world.events.extend(found)
+        relay()
+        return undo
+
+    return effect
+
+
+def _once(name: str, begun_s: float, over_s: float) -> Effect:
+    """Another fault was on for a while: from so many seconds ago until so many seconds ago."""
+
+    def events(network: RehearsalNetwork, cluster: str) -> list[Event]:
+        now, data = network.world.clock.now(), {"name": name}
+        begun = Event(now - begun_s, cluster, "", "fault-on", data)
+        return [begun, Event(now - over_s, cluster, "", "fault-off", data)]
+
+    return _past(events)
+
+
+def _since_restart(name: str) -> Effect:
+    """The fault has been on since the cluster's last restart, as if that had brought it."""
+
+    def events(network: RehearsalNetwork, cluster: str) -> list[Event]:
+        last = max(e.at for e in network.world.events_of(cluster) if e.kind == "up")
+        return [Event(last, cluster, "", "fault-on", {"name": name})]
+
+    return _past(events)
+
+
+def _restarted(nodes: int) -> Effect:
+    """The last nodes of the cluster were down for four minutes, half an hour ago."""
+
+    def events(network: RehearsalNetwork, cluster: str) -> list[Event]:
+        now, found = network.world.clock.now(), list[Event]()
+        for spec in network.world.clusters[cluster].nodes[-nodes:]:
+            found.append(Event(now - 1800.0, cluster, spec.name, "down"))
+            found.append(Event(now - 1560.0, cluster, spec.name, "up"))
+        return found
+
+    return _past(events)
+
+
+# It is how Prometheus is configured: a real one starts anew with it, and without.
+_laid_anew = _past(lambda network, cluster: [])
 
 
 EFFECTS: dict[str, Effect] = {
     **dict.fromkeys(OPERATOR_FAULTS, _think_better),
     **ASSET_EFFECTS,
     **TELEMETRY_EFFECTS,
-    **PAST_EFFECTS,
-    **dict.fromkeys(BAD_RELEASES, _bad_release),
+    "page-during-soak": _once("consensus-slow", 3600.0, 1800.0),
+    "telemetry-gap-during-soak": _once("metrics-gap", 3600.0, 1800.0),
+    "restart-during-soak": _restarted(1),
+    "gossip-silent": _since_restart("gossip-silent"),
+    "gossip-drops": _since_restart("gossip-drops"),
+    "gossip-slow": _since_restart("gossip-slow"),
+    "halted-once": _once("consensus-stall", 5400.0, 4200.0),
+    "mass-restart": _restarted(2),
+    "gap-during-epochs": _once("metrics-gap", 3600.0, 1800.0),
+    "alertmanager-not-in-prometheus": _laid_anew,
+    "rule-never-evaluated": _laid_anew,
+    **dict.fromkeys(BREAKS, bad_release),
     "log-down": _log_down,
-    "previous-artifact-missing": _previous_missing,
+    "previous-artifact-missing": _aside(lambda network: network.release.previous_artifact.parent),
     "node-cut-off": _node_down,
     "tree-dirty": _dirty_tree,
     "tree-other-commit": _other_commit,
@@ -238,7 +294,7 @@ EFFECTS: dict[str, Effect] = {
     "config-edited": _edit(r"^mempool_limit = \d+", "mempool_limit = 4096", restart=False),
     "extra-config-key": _edit(r"^(gossip_enabled = .*)$", r"\1\ngossip_fanout = 8", restart=False),
     "candidate-missing": _previous_build,
-    "store-gone": _store_gone,
+    "store-gone": _aside(lambda network: network.world.root / "store"),
     "kit-target-tampered": _kit_tampered,
     "candidate-dry-run-fails": _edit(r"^mempool_limit = \d+", "mempool_limit = 0", restart=False),
     "misplaced-scalar": _edit(
@@ -261,6 +317,6 @@ EFFECTS: dict[str, Effect] = {
     "suite-other-commit": _other_commit,
     "ack-forged": _forged("acknowledge"),
     "signoff-forged": _forged("sign-off"),
-    "forge-down": _forge_down,
-    "grafana-down": _grafana_down,
+    "forge-down": _closed("forge"),
+    "grafana-down": _closed("grafana"),
 }

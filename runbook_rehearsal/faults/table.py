@@ -1,25 +1,22 @@
-"""Faults by name: what each breaks, which item must notice, and with which outcome.
+"""Faults by name: what each breaks, which item must notice, and with which outcome; and those that are on.
 
 A fault without an entry in ``effects.EFFECTS`` is acted out by the layer that it names.
+``NAME@STAGE`` breaks the cluster of that stage; a fault of one node picks a default node, or the
+one given as ``NAME@STAGE/NODE``. What is on is mirrored to files, which the commands look at.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from ..chain.world import STAGE_CLUSTERS, Event, World
+
 Layer = Literal[
-    "config",
-    "rpc",
-    "forge",
-    "command",
-    "chain",
-    "telemetry",
-    "assets",
-    "grafana",
-    "release",
+    "config", "rpc", "forge", "command", "chain", "telemetry", "assets", "grafana", "release",
     "operator",
-]
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,6 +43,18 @@ class Fault:
         """The item that it is about."""
         return self.items[0]
 
+    def place(self, item: str) -> str:
+        """The stage on whose cluster it comes, for ``item`` to notice it."""
+        stage = item.partition(".")[0]
+        return JUDGED_BEFORE.get(item) or (stage if stage in STAGE_CLUSTERS else self.stage)
+
+    def turn(self, place: str) -> str:
+        """The stage before which it begins when it comes at ``place``: the one that must notice."""
+        for item, before in JUDGED_BEFORE.items():
+            if item in self.items and before == place:
+                return item.partition(".")[0]
+        return place
+
     def comes_with_change(self, stage: str) -> bool:
         """Whether it begins with what the stage changes: an item that follows must notice it.
 
@@ -55,6 +64,9 @@ class Fault:
         mine = any(item.startswith(f"{stage}.") for item in self.items)
         return mine and self.item in _OBSERVING and self.name != "participation-dip"
 
+
+JUDGED_BEFORE = {"testnet.ready.soak": "development", "canary.ready.epochs-clean": "testnet"}
+"""Items that judge the stage before: their faults come on its cluster, once its time has passed."""
 
 _DRIFT = ("preflight.config-drift",)
 _BINARY = ("preflight.binary-verification",)
@@ -97,6 +109,7 @@ _COUNCIL = ("mainnet.recover.council",)
 _REVERT = ("development.recover.revert-build",)
 _GATES_OFF = ("canary.recover.disable-gates",)
 _STALL = ("mainnet.recover.stall",)
+_CUT_OFF = _GATES_OFF + _REVERT + _STALL
 _DEPLOYS = _DEPLOY + _REWARDS + _WITNESS
 _EVERY_SUITE = _SUITES + _AFTER_GATE
 
@@ -167,8 +180,8 @@ _ALL = (
     Fault("route-to-nowhere", _WATCHED, "FAIL", "pages go to the dashboard", "telemetry"),
     Fault("receiver-without-notifier", _WATCHED, "FAIL", "the pager has no way out", "telemetry"),
     Fault("silence-on-paging", _WATCHED, "FAIL", "pages of the cluster are silenced", "telemetry"),
-    Fault("mute-interval", _WATCHED, "FAIL", "pages are muted for some hours", "telemetry"),
-    Fault("inhibited-by-watchdog", _WATCHED, "FAIL", "an alert keeps pages back", "telemetry"),
+    Fault("mute-interval", _WATCHED, "INCONCLUSIVE", "pages are muted at times", "telemetry"),
+    Fault("inhibited-by-watchdog", _WATCHED, "INCONCLUSIVE", "pages may be kept back", "telemetry"),
     Fault("archive-missing", _ASSETS, "INCONCLUSIVE", "no previous release is staged", "assets"),
     Fault("archive-damaged", _ASSETS, "FAIL", "the previous release breaks off", "assets"),
     Fault("archive-of-candidate", _ASSETS, "FAIL", "the candidate is staged instead", "assets"),
@@ -310,13 +323,7 @@ _ALL = (
     Fault("notify-down", _WATCH, "FAIL", "a dip, and the pager is broken", "chain"),
     Fault("previous-artifact-missing", _REVERT, "FAIL", "the build before is gone", "command"),
     Fault("build-sticks", _HALT, "FAIL", "a node keeps the new binary", "command"),
-    Fault(
-        "node-cut-off",
-        _GATES_OFF + _REVERT + _STALL,
-        "INCONCLUSIVE",
-        "a host cannot be reached",
-        "command",
-    ),
+    Fault("node-cut-off", _CUT_OFF, "INCONCLUSIVE", "a host cannot be reached", "command"),
     Fault("gate-sticks", _STALL + _GATES_OFF, "FAIL", "a node keeps its configuration", "command"),
     Fault("wal-corrupt", _RESTORE, "PASS", "a node's log breaks off, it is down", "command"),
     Fault("node-will-not-stop", _RESTORE, "FAIL", "a node runs on after a stop", "command"),
@@ -348,4 +355,85 @@ _ALL = (
     Fault("kit-target-tampered", _GATES_OFF, "PASS", "a kit's file was edited", "config", "canary"),
 )
 FAULTS = {fault.name: fault for fault in _ALL}
-"""Every fault by name. Later stages add theirs above."""
+"""Every fault by name."""
+_NODES = {"development": "dev-2", "testnet": "test-2", "canary": "main-1", "mainnet": "main-3"}
+
+
+@dataclass(frozen=True)
+class Active:
+    """A fault that is on; ``node`` is the one it concerns."""
+
+    name: str
+    stage: str
+    cluster: str
+    node: str
+
+
+class FaultBoard:
+    """The faults that are on; faults of the chain and its telemetry become events."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._active: dict[str, Active] = {}
+        self._save()
+
+    def __iter__(self) -> Iterator[Active]:
+        return iter(tuple(self._active.values()))
+
+    def switch_on(self, text: str) -> Active:
+        """Raises ValueError for an unknown fault, stage or node, and for one that is on."""
+        active = parse(text, self._world)
+        if active.name in self._active:
+            raise ValueError(f"fault {text!r}: expected one that is off; clear it first")
+        self._active[active.name] = active
+        self._record("fault-on", active)
+        return active
+
+    def switch_off(self, name: str) -> Active | None:
+        active = self._active.pop(name, None)
+        if active is not None:
+            self._record("fault-off", active)
+        return active
+
+    def is_on(self, name: str, cluster: str = "", node: str = "") -> bool:
+        """Whether it is on, for this cluster and this node when they are given."""
+        active = self._active.get(name)
+        if active is None or (cluster and active.cluster != cluster):
+            return False
+        return not node or active.node == node
+
+    def _record(self, kind: Literal["fault-on", "fault-off"], active: Active) -> None:
+        if FAULTS[active.name].layer in ("chain", "telemetry"):
+            now = self._world.clock.now()
+            node = active.node if FAULTS[active.name].node else ""
+            self._world.append(Event(now, active.cluster, node, kind, {"name": active.name}))
+        self._save()
+
+    def _save(self) -> None:
+        """The faults as files ``NAME.NODE``: a shell script must be able to look."""
+        folder = self._world.root / "faults"
+        folder.mkdir(exist_ok=True)
+        wanted = {f"{active.name}.{active.node}" for active in self._active.values()}
+        there = {path.name for path in folder.iterdir()}
+        for name in there - wanted:
+            (folder / name).unlink()
+        for name in wanted - there:
+            (folder / name).touch()
+
+
+def parse(text: str, world: World) -> Active:
+    """``NAME@STAGE`` or ``NAME@STAGE/NODE``. Raises ValueError saying what would be known."""
+    name, _, place = text.partition("@")
+    stage, _, node = place.partition("/")
+    if name not in FAULTS:
+        raise ValueError(f"fault {text!r}: expected one of {', '.join(FAULTS)}, got {name!r}")
+    if stage not in STAGE_CLUSTERS:
+        raise ValueError(f"fault {text!r}: expected NAME@{'|'.join(STAGE_CLUSTERS)}, got {stage!r}")
+    cluster = STAGE_CLUSTERS[stage]
+    names = [spec.name for spec in world.clusters[cluster].nodes]
+    theirs = names[-1] if FAULTS[name].layer == "operator" else _NODES[stage]
+    usual = FAULTS[name].node or theirs
+    node = node or (usual if usual in names else names[0])
+    if node not in names:
+        raise ValueError(f"fault {text!r}: expected one of {', '.join(names)}, got {node!r}")
+    return Active(name, stage, cluster, node)

@@ -12,46 +12,59 @@ import yaml
 
 from ..files import write_atomically
 from .asset_effects import Effect, Undo
-from .board import Active
+from .table import Active
 
 if TYPE_CHECKING:
     from ..network import RehearsalNetwork
+    from ..telemetry.servers import TelemetryServers
+
+Change = Callable[[str, str], str]
+"""Another text of a file, for a cluster."""
+
+
+def _with_telemetry(effect: Callable[[TelemetryServers, Active], Undo]) -> Effect:
+    """Without telemetry there is nothing to break."""
+
+    def made(network: RehearsalNetwork, active: Active) -> Undo:
+        servers = network.telemetry
+        return effect(servers, active) if servers is not None else lambda: None
+
+    return made
 
 
 def _server_down(name: str) -> Effect:
-    def effect(network: RehearsalNetwork, active: Active) -> Undo:
-        servers = network.telemetry
-        if servers is None:
-            return _nothing
+    def effect(servers: TelemetryServers, active: Active) -> Undo:
         servers.down(name)
         return lambda: servers.up(name)
 
-    return effect
+    return _with_telemetry(effect)
 
 
-def _nothing() -> None:
-    """Without telemetry there is nothing to break."""
+def _rewritten(name: str, change: Change, told: Callable[[TelemetryServers], object]) -> Effect:
+    """Rewrite a file of the servers; they hear of it by ``told``."""
 
-
-def _own_rules(change: Callable[[str, str], str], *, loaded: bool = True) -> Effect:
-    """Rewrite the rule file, given the cluster; unless ``loaded`` the server does not hear of it."""
-
-    def effect(network: RehearsalNetwork, active: Active) -> Undo:
-        servers = network.telemetry
-        if servers is None:
-            return _nothing
-        path = network.root / "prometheus" / "rules" / "rehearsal.yaml"
+    def effect(servers: TelemetryServers, active: Active) -> Undo:
+        path = servers.world.root / name
         before = path.read_text()
 
         def put(text: str) -> None:
             write_atomically(path, text)
-            if loaded:
-                servers.relay()
+            told(servers)
 
         put(change(before, active.cluster))
         return lambda: put(before)
 
-    return effect
+    return _with_telemetry(effect)
+
+
+def _own_rules(change: Change, *, loaded: bool = True) -> Effect:
+    """Rewrite the rule file; unless ``loaded`` the server does not hear of it."""
+    told = _relay if loaded else id
+    return _rewritten("prometheus/rules/rehearsal.yaml", change, told)
+
+
+def _relay(servers: TelemetryServers) -> None:
+    servers.relay()
 
 
 _PAGE = 'max by (cluster) (up{cluster="CLUSTER"}) > 0'
@@ -78,24 +91,16 @@ def _without_watchdog(text: str, cluster: str) -> str:
 def _routing(change: Callable[[dict[str, Any]], None]) -> Effect:
     """Rewrite Alertmanager's configuration and have it read again."""
 
-    def effect(network: RehearsalNetwork, active: Active) -> Undo:
-        servers = network.telemetry
-        if servers is None:
-            return _nothing
-        path = network.root / "alertmanager" / "alertmanager.yml"
-        before = path.read_text()
-
-        def put(text: str) -> None:
-            write_atomically(path, text)
-            url = f"{servers.urls['alertmanager']}/-/reload"
-            httpx.post(url, timeout=10, trust_env=False).raise_for_status()
-
-        document = yaml.safe_load(before)
+    def changed(text: str, cluster: str) -> str:
+        document = yaml.safe_load(text)
         change(document)
-        put(yaml.safe_dump(document, sort_keys=False))
-        return lambda: put(before)
+        return str(yaml.safe_dump(document, sort_keys=False))
 
-    return effect
+    def reload(servers: TelemetryServers) -> None:
+        url = f"{servers.urls['alertmanager']}/-/reload"
+        httpx.post(url, timeout=10, trust_env=False).raise_for_status()
+
+    return _rewritten("alertmanager/alertmanager.yml", changed, reload)
 
 
 def _no_routes(document: dict[str, Any]) -> None:
@@ -113,14 +118,16 @@ def _muted(document: dict[str, Any]) -> None:
 
 
 def _inhibited(document: dict[str, Any]) -> None:
-    sides = {"source_matchers": ["alertname=Watchdog"], "target_matchers": ["severity=critical"]}
+    sides = {
+        "source_matchers": ['alertname="Watchdog"'],
+        "target_matchers": ['severity="critical"'],
+    }
     document["inhibit_rules"] = [sides]
 
 
-def _silence(network: RehearsalNetwork, active: Active) -> Undo:
-    if network.telemetry is None:
-        return _nothing
-    api, now = network.telemetry.urls["alertmanager"] + "/api/v2", datetime.now(UTC)
+@_with_telemetry
+def _silence(servers: TelemetryServers, active: Active) -> Undo:
+    api, now = servers.urls["alertmanager"] + "/api/v2", datetime.now(UTC)
     texts = {"severity": "page|critical", "cluster": active.cluster}
     silence = {
         "comment": "works on the racks",
@@ -141,23 +148,13 @@ def _silence(network: RehearsalNetwork, active: Active) -> Undo:
 def _rules(mutate: Callable[[dict[str, Any]], bool]) -> Effect:
     """Load the shipped rules mutated; those for which ``mutate`` is false are left out."""
 
-    def effect(network: RehearsalNetwork, active: Active) -> Undo:
-        servers, path = network.telemetry, network.root / "prometheus" / "rules" / "rollout.yaml"
-        if servers is None:
-            return lambda: None
-        before = path.read_text()
-
-        def put(text: str) -> None:
-            path.write_text(text)
-            servers.relay()
-
-        groups = yaml.safe_load(before)["groups"]
+    def changed(text: str, cluster: str) -> str:
+        groups = yaml.safe_load(text)["groups"]
         for group in groups:
             group["rules"] = [rule for rule in group["rules"] if mutate(rule)]
-        put(yaml.safe_dump({"groups": groups}, sort_keys=False))
-        return lambda: put(before)
+        return str(yaml.safe_dump({"groups": groups}, sort_keys=False))
 
-    return effect
+    return _rewritten("prometheus/rules/rollout.yaml", changed, _relay)
 
 
 def _replaced(key: str, old: str, new: str) -> Effect:

@@ -26,7 +26,7 @@ from . import storage
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    from ..faults.board import FaultBoard
+    from ..faults.table import FaultBoard
 
 CHUNKS, CHUNK_BYTES = 3, 4096
 KEY_VERSION = 1
@@ -55,7 +55,7 @@ class Assets:
 
     def __init__(self, world: World, previous: Path, candidate: Path) -> None:
         self._world, self._previous, self.candidate = world, previous, candidate
-        self._backed_up: dict[str, float] = {}
+        self.backed_up: dict[str, float] = {}
 
     @cached_property
     def _key(self) -> Ed25519PrivateKey:
@@ -91,12 +91,12 @@ class Assets:
 
     def back_up_when_due(self, cluster: str) -> None:
         """A bundle an hour, as operators' schedules make them."""
-        if self._world.clock.now() - self._backed_up.get(cluster, 0.0) >= BACKUP_S:
+        if self._world.clock.now() - self.backed_up.get(cluster, 0.0) >= BACKUP_S:
             self.back_up(cluster)
 
     def back_up(self, cluster: str, **about: Any) -> None:
         """A bundle of this instant in place of the last; ``about`` says otherwise."""
-        now = self._backed_up[cluster] = self._world.clock.now()
+        now = self.backed_up[cluster] = self._world.clock.now()
         height = state_at(self._world, cluster, now).height
         chain = self._world.clusters[cluster].chain_id
         key_ = storage.key_of(self._world.seed, chain)

@@ -20,7 +20,7 @@ import numpy as np
 from ..chain.node_config import EXIT_CONFIGURATION, ConfigurationError, NodeConfig, parse
 from ..chain.timeline import Timeline
 from ..chain.world import Event, EventKind, NodeSpec, World
-from ..faults.board import FaultBoard
+from ..faults.table import FaultBoard
 from ..files import write_atomically
 from ..loopback import Address, App, Loopback, free_addresses
 from . import storage

@@ -1,6 +1,6 @@
-"""The nodes' HTTP RPC: routes, shapes, errors, token and rate limit as the chain's router has them.
+"""The nodes' HTTP RPC: routes, errors, token and rate limit as the chain's router has them.
 
-What depends on the chain comes from the model at the clock's instant; what depends on the node
+Of each answer the fields that somebody asks for, in the chain's shapes. What depends on the chain comes from the model at the clock's instant; what depends on the node
 comes from what it loaded when it started. Powers are decimal strings, as the chain writes them.
 """
 
@@ -16,7 +16,6 @@ from typing import Any
 from ..chain.timeline import ChainState, state_at
 from ..loopback import App, Loopback, Scope
 from .fleet import Fleet, Running
-from .views import View
 
 Answer = tuple[int, list[tuple[str, str]], Any]
 _NO_BODY = object()
@@ -44,6 +43,125 @@ class Bucket:
             return -1
         self.tokens -= 1
         return int(self.tokens)
+
+
+class View:
+    """What one node shows of itself and its chain at one instant."""
+
+    def __init__(self, fleet: Fleet, running: Running, state: ChainState) -> None:
+        self.fleet, self.running, self.state = fleet, running, state
+
+    @property
+    def block_hash(self) -> str:
+        """Of the tip, as this node has it."""
+        spec = self.running.spec
+        split = self.fleet.faults.is_on("hash-split", spec.cluster, spec.name)
+        return self.state.block_hash[::-1] if split else self.state.block_hash
+
+    def node(self) -> dict[str, Any]:
+        state, size = self.state, len(self.state.validators)
+        accepted = round(state.vrf_participation * size)
+        return {
+            "address": self.running.spec.validator,
+            "height": state.height,
+            "last_hash": self.block_hash,
+            "epoch": state.epoch,
+            "pending_transactions": 3,
+            "vrf_metrics": {
+                "pool_entries": size,
+                "target_validator_count": 100,
+                "verified_submissions": accepted,
+                "accepted_validators": accepted,
+                "rejected_candidates": 0,
+                "participation_rate": round(state.vrf_participation, 6),
+            },
+        }
+
+    def consensus(self) -> dict[str, Any]:
+        state = self.state
+        names = ("height", "round", "epoch", "quorum_reached", "leader_changes", "witness_events",
+                 "slashing_events", "failed_votes")  # fmt: skip
+        powers = ("total_power", "quorum_threshold", "commit_power")
+        latency = {"quorum_latency_ms": state.quorum_latency_ms}
+        return {
+            "block_hash": self.block_hash,
+            **{name: getattr(state, name) for name in names},
+            **{name: str(getattr(state, name)) for name in powers},
+            "round_latencies_ms": list(state.round_latencies_ms),
+            **(latency if state.quorum_latency_ms is not None else {}),
+        }
+
+    def rollout(self) -> dict[str, Any]:
+        config = self.running.config
+        return {
+            "release_channel": config.channel,
+            "feature_gates": dict(config.gates),
+            "telemetry": dict(config.telemetry),
+        }
+
+    def membership(self) -> dict[str, Any]:
+        validators = [
+            {
+                "address": validator.spec.validator,
+                "stake": str(validator.spec.stake),
+                "reputation_score": validator.spec.reputation,
+                "tier": "Tl4",
+                "timetoke_hours": validator.spec.timetoke_hours,
+            }
+            for validator in self.state.validators.values()
+        ]
+        height, epoch = self.state.height, self.state.epoch
+        return {"height": height, "epoch": epoch, "validators": validators, "observers": []}
+
+    def peers(self) -> dict[str, Any]:
+        me, faults = self.running.spec, self.fleet.faults
+        others = [self.fleet.running.get(spec.name) for spec in self.fleet.members(me.cluster)]
+        peers = [
+            self._peer(other)
+            for other in others
+            if other is not None
+            and other.spec.name != me.name
+            and not faults.is_on("no-nodes-in-peers", me.cluster, other.spec.name)
+        ]
+        return {
+            "local_peer_id": me.peer,
+            "peer_count": len(peers),
+            "block_height": self.state.height,
+            "peers": peers,
+        }
+
+    def _peer(self, other: Running) -> dict[str, Any]:
+        gates = dict(other.config.gates)
+        if self.fleet.faults.is_on("peers-disagree", other.spec.cluster, other.spec.name):
+            gates["witness_network"] = not gates["witness_network"]
+        return {
+            "peer": other.spec.peer,
+            "version": f"rpp-node/{other.build.version.removeprefix('v')}",
+            "latency_ms": 2 + other.spec.index % 5,
+            "features": gates,
+        }
+
+    def ready(self) -> dict[str, Any]:
+        healthy = {"healthy": True, "warnings": []}
+        return {
+            "status": "ok",
+            "ready": True,
+            "role": "validator" if self.running.spec.validator else "node",
+            "subsystems": {
+                "zk_ready": True,
+                "pruning_available": True,
+                "snapshots_available": True,
+            },
+            "slo": {"timetoke": healthy, "uptime": healthy},
+        }
+
+    def account(self, address: str) -> dict[str, Any] | None:
+        found = [v for v in self.state.validators.values() if v.spec.validator == address]
+        if not found:
+            return None  # the chain answers 200 with null
+        stake = found[0].spec.stake
+        balance = stake + found[0].rewards
+        return {"address": address, "balance": balance, "nonce": 0, "stake": str(stake)}
 
 
 class Rpc:
@@ -95,8 +213,9 @@ class Rpc:
         return lambda name: self.fleet.faults.is_on(name, spec.cluster, spec.name)
 
     def refill(self) -> None:
-        """Every node's rate limit starts afresh."""
+        """Every node's rate limit starts afresh, and its chain is looked at anew."""
         self._buckets.clear()
+        self._chains.clear()
 
     def _limit(self, running: Running, client: str) -> list[tuple[str, str]]:
         # The bucket refills in rehearsal time: hours skipped by the clock have passed for it too.

@@ -1,7 +1,7 @@
 """A node's data folder, and what the commands of a storage recovery do to it.
 
     data/state.json                       {"height", "state_root"}: what the node holds
-    data/firewood.wal                     records: 4 bytes, little-endian, of length, then JSON
+    data/firewood.wal                     records: a line of JSON each
     data/cf_meta/, cf_pruning_snapshots/<20 digits>.json, cf_pruning_proofs/<20 digits>.bin
     data/restored.json                    only between a restore and the start that takes it up
     kept/LABEL/                           what was moved aside; a name is never used twice
@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,26 +44,15 @@ def records(key: str, last: int, most: int) -> list[dict[str, Any]]:
     return [{"height": h, "state_root": root_of(key, h)} for h in range(first, last + 1)]
 
 
-def encode(found: Sequence[dict[str, Any]]) -> bytes:
-    payloads = (json.dumps(record).encode() for record in found)
-    return b"".join(struct.pack("<I", len(payload)) + payload for payload in payloads)
+def encode(found: Sequence[dict[str, Any]]) -> str:
+    return "".join(json.dumps(record) + "\n" for record in found)
 
 
 def read_wal(path: Path) -> tuple[list[dict[str, Any]], str]:
     """The whole records of a log, and what is wrong with the rest. Raises OSError."""
-    data, found, at = path.read_bytes(), list[dict[str, Any]](), 0
-    while at < len(data):
-        length = int.from_bytes(data[at : at + 4], "little")
-        payload = data[at + 4 : at + 4 + length]
-        if len(data) - at < 4 + length or not payload:
-            return found, f"record {len(found)} breaks off"
-        try:
-            record = json.loads(payload)
-            found.append({"height": record["height"], "state_root": record["state_root"]})
-        except (ValueError, KeyError, TypeError):
-            return found, f"record {len(found)} is no record"
-        at += 4 + length
-    return found, ""
+    lines = path.read_text().splitlines(keepends=True)
+    whole = [json.loads(line) for line in lines if line.endswith("\n")]
+    return whole, "" if len(whole) == len(lines) else f"record {len(whole)} breaks off"
 
 
 def write(data: Path, key: str, height: int) -> None:
@@ -84,7 +72,7 @@ def flush(data: Path, key: str, height: int) -> None:
 
 
 def _state(data: Path, key: str, height: int, most: int) -> None:
-    (data / WAL).write_bytes(encode(records(key, height, most)))
+    (data / WAL).write_text(encode(records(key, height, most)))
     _put(data / STATE, {"height": height, "state_root": root_of(key, height)})
 
 
@@ -151,7 +139,7 @@ def inspect_wal(home: Path) -> dict[str, Any]:
     return {"records": len(found), "corrupt": bool(wrong), "problem": wrong, **last}
 
 
-def keep(home: Path, label: str) -> str:
+def keep_data(home: Path, label: str) -> str:
     """Move the data aside, under a new name; the name. What ``label`` restored since stays."""
     data, kept = home / "data", home / "kept"
     _locked(home)
@@ -166,7 +154,7 @@ def keep(home: Path, label: str) -> str:
     return name
 
 
-def restore(home: Path, bundle: Path, label: str) -> dict[str, Any]:
+def restore_snapshot(home: Path, bundle: Path, label: str) -> dict[str, Any]:
     """A snapshot in place, in one step; done already when it was restored under this label."""
     data = home / "data"
     _locked(home)
@@ -183,13 +171,13 @@ def restore(home: Path, bundle: Path, label: str) -> dict[str, Any]:
     _meta(scratch)
     state = {"height": about["height"], "state_root": about["state_root"]}
     _put(scratch / STATE, state)
-    (scratch / WAL).write_bytes(encode([state]))
+    (scratch / WAL).write_text(encode([state]))
     _put(scratch / RESTORED, {"label": label, **state})
     scratch.rename(data)
     return _restored(data)
 
 
-def replay(home: Path, height: int) -> dict[str, Any]:
+def replay_proofs(home: Path, height: int) -> dict[str, Any]:
     """Verify the restored proofs, replay the kept log up to ``height``; the chain's report of it."""
     data = home / "data"
     _locked(home)
@@ -204,7 +192,7 @@ def replay(home: Path, height: int) -> dict[str, Any]:
         if not mine or mine[-1]["height"] != height:
             raise StorageError(f"{WAL}: expected a record of height {height}, got none")
         end, corrupt = mine[-1], bool(wrong)
-        (data / WAL).write_bytes(encode(mine))
+        (data / WAL).write_text(encode(mine))
         _put(data / STATE, end)
     manifests = [json.loads(p.read_text()) for p in (data / "cf_pruning_snapshots").glob("*.json")]
     proven = all(

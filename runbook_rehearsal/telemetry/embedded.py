@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import numpy as np
-import promql_parser as pql
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -22,13 +21,11 @@ from starlette.routing import Route
 from ..arrays import Instants
 from . import promql
 from .history import History
-from .recorder import JOB
 from .rules import Alert, Rule
-from .tsdb import Series, format_value
+from .tsdb import format_value
 
 MAX_POINTS = 11_000
 SCRAPE_MS = 5000
-VERSION = "2.42.0-embedded"
 Form = Mapping[str, list[str]]
 
 
@@ -59,17 +56,14 @@ class EmbeddedPrometheus:
         }
         reads: dict[str, Callable[[Form], Any]] = {
             "rules": self._rules,
-            "alerts": lambda form: {"alerts": [_alert(a) for a in self.engine.active.values()]},
-            "targets": self._targets,
             "alertmanagers": self._alertmanagers,
-            "status/buildinfo": lambda form: {"version": VERSION, "revision": "", "branch": ""},
         }
         routes = [
             Route(f"/api/v1/{path}", self._answer(read), methods=["GET", "POST"])
             for path, read in queries.items()
         ]
         routes += [Route(f"/api/v1/{path}", self._answer(read)) for path, read in reads.items()]
-        routes += [Route(f"/-/{word}", _word(word)) for word in ("ready", "healthy")]
+        routes.append(Route("/-/ready", _ready))
         return Starlette(routes=routes)
 
     def _answer(self, read: Callable[[Form], Any]) -> Callable[[Request], Awaitable[Response]]:
@@ -92,11 +86,7 @@ class EmbeddedPrometheus:
 
     def _query(self, form: Form) -> Any:
         query = _one(form, "query")
-        at = _instant(form, "time") if "time" in form else self._now()
-        parsed = promql.parse(query)
-        if isinstance(parsed, pql.MatrixSelector):
-            found = promql.window(self.store, parsed, at)
-            return {"resultType": "matrix", "result": [_raw(series) for series in found]}
+        at = _ms(form, "time") if "time" in form else self._now()
         value = promql.evaluate(self.store, query, np.array([at]))
         if not isinstance(value, promql.Vector):
             return {"resultType": "scalar", "result": _point(at, value[0])}
@@ -108,21 +98,22 @@ class EmbeddedPrometheus:
         return {"resultType": "vector", "result": result}
 
     def _query_range(self, form: Form) -> Any:
-        start, end = _instant(form, "start"), _instant(form, "end")
+        start, end, step = (_ms(form, name) for name in ("start", "end", "step"))
         if end < start:
             raise BadData('invalid parameter "end": end timestamp must not be before start time')
-        step = _duration(form, "step")
+        if step <= 0:
+            raise BadData('invalid parameter "step": zero or negative resolution is not accepted')
         if (end - start) // step > MAX_POINTS:
-            raise BadData(
-                "exceeded maximum resolution of 11,000 points per timeseries. "
-                "Try decreasing the query resolution (?step=XX)"
-            )
+            raise BadData("exceeded maximum resolution of 11,000 points per timeseries")
         steps: Instants = np.arange(start, end + 1, step)
         value = promql.evaluate(self.store, _one(form, "query"), steps)
         if not isinstance(value, promql.Vector):
             value = promql.Vector([{}], value[None, :], np.ones((1, len(steps)), dtype=bool))
         result = [
-            _raw(Series(labels, steps[present], values[present]))
+            {
+                "metric": labels,
+                "values": list(map(_point, steps[present].tolist(), values[present].tolist())),
+            }
             for labels, values, present in value.rows()
             if present.any()
         ]
@@ -176,29 +167,6 @@ class EmbeddedPrometheus:
             "type": "alerting",
         }
 
-    def _targets(self, form: Form) -> Any:
-        now = self.recorder.world.clock.now()
-        return {
-            "activeTargets": [
-                {
-                    "discoveredLabels": {**node.labels, "__address__": node.name},
-                    "labels": node.labels,
-                    "scrapePool": JOB,
-                    "scrapeUrl": f"http://{node.name}/metrics",
-                    "globalUrl": f"http://{node.name}/metrics",
-                    "lastError": "" if up else "server returned HTTP status 503",
-                    "lastScrape": _rfc3339(self.history.last),
-                    "lastScrapeDuration": 0.001,
-                    "health": "up" if up else "down",
-                    "scrapeInterval": "5s",
-                    "scrapeTimeout": "5s",
-                }
-                for node in self.recorder.nodes(now, now)
-                for up in node.up(np.array([now])).tolist()
-            ],
-            "droppedTargets": [],
-        }
-
     def _alertmanagers(self, form: Form) -> Any:
         elsewhere = self._faulty("alertmanager-not-in-prometheus")
         url = "http://127.0.0.1:9" if elsewhere else self.alertmanager
@@ -213,11 +181,8 @@ class EmbeddedPrometheus:
         return round(clock.to_wall(clock.now()) * 1000)
 
 
-def _word(word: str) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(request: Request) -> Response:
-        return PlainTextResponse(f"Prometheus Server is {word.capitalize()}.\n")
-
-    return endpoint
+async def _ready(request: Request) -> Response:
+    return PlainTextResponse("Prometheus Server is Ready.\n")
 
 
 def _refused(status: int, kind: str, error: Exception) -> Response:
@@ -231,46 +196,17 @@ def _one(form: Form, name: str) -> str:
     return form[name][0]
 
 
-def _instant(form: Form, name: str) -> int:
-    """A timestamp in ms from unix seconds or RFC 3339."""
+def _ms(form: Form, name: str) -> int:
+    """Seconds as ms."""
     text = _one(form, name)
     try:
         return round(float(text) * 1000)
     except (ValueError, OverflowError):
-        pass
-    try:
-        return round(datetime.fromisoformat(text).timestamp() * 1000)
-    except ValueError:
-        wanted = f'cannot parse "{text}" to a valid timestamp'
-        raise BadData(f'invalid parameter "{name}": {wanted}') from None
-
-
-def _duration(form: Form, name: str) -> int:
-    """A positive duration in ms from seconds or PromQL's notation."""
-    text = _one(form, name)
-    try:
-        found = round(float(text) * 1000)
-    except (ValueError, OverflowError):
-        try:
-            found = round(pql.parse_duration(text).total_seconds() * 1000)
-        except ValueError:
-            wanted = f'cannot parse "{text}" to a valid duration'
-            raise BadData(f'invalid parameter "{name}": {wanted}') from None
-    if found <= 0:
-        raise BadData(
-            f'invalid parameter "{name}": zero or negative query resolution step widths are not '
-            "accepted. Try a positive integer"
-        )
-    return found
+        raise BadData(f'invalid parameter "{name}": cannot parse "{text}"') from None
 
 
 def _point(at: int, value: float) -> list[Any]:
     return [at / 1000, format_value(value)]
-
-
-def _raw(series: Series) -> Any:
-    points = zip(series.times.tolist(), series.values.tolist(), strict=True)
-    return {"metric": series.labels, "values": [_point(at, value) for at, value in points]}
 
 
 def _rfc3339(ms: int) -> str:

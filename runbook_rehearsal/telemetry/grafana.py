@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ..faults.board import FaultBoard
+from ..faults.table import FaultBoard
 from ..loopback import App
 
 Json = dict[str, Any]

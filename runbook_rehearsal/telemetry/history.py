@@ -12,11 +12,11 @@ import numpy as np
 
 from ..arrays import Floats, Instants
 from ..chain.timeline import LEAD_S
-from .recorder import LAST_SUCCESS, Recorder
+from .recorder import Recorder
 from .rules import Rule, RuleEngine
 from .tsdb import KEPT_MS, Store
 
-TOLD_INSTANTS = (LAST_SUCCESS, "ALERTS_FOR_STATE")
+TOLD_INSTANTS = ("ALERTS_FOR_STATE",)
 """Series whose values are instants of wall time themselves, in seconds."""
 PART = 720  # instants
 

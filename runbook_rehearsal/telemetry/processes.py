@@ -9,6 +9,8 @@ from pathlib import Path
 
 import httpx
 
+from ..loopback import bind
+
 READY_TIMEOUT_S = 20.0
 KEEP = "90d"
 # The program ends with us, however we end: a watcher kills it when our end of the pipe closes.
@@ -23,6 +25,13 @@ def binary(program: str) -> str | None:
     """The path of a program under any of its names, None when it is not installed."""
     found = (shutil.which(name) for name in BINARIES[program])
     return next((path for path in found if path), None)
+
+
+def free_port() -> int:
+    listener = bind("127.0.0.1", 0)
+    port: int = listener.getsockname()[1]
+    listener.close()
+    return port
 
 
 class Server:

@@ -32,10 +32,9 @@ COARSE = (5.0,)  # all that the chain's default bounds have for shares and secon
 BLOCKS_PER_CHANGE = 600.0  # between changes of a round's leader
 STALL_WARNING_S, STALL_CRITICAL_S = 900.0, 1800.0
 SWING_S = 4 * 3600.0  # the period of a latency that comes and goes
-PROVE_MS, VERIFY_S, REWARD_MS = 850.0, 0.045, 35.0  # typical: proving, verifying, rewarding
+PROVE_MS, VERIFY_S = 850.0, 0.045  # typical: proving, verifying
 SLOW_GOSSIP, DROP_PERIOD_S = 3.0, 120.0  # under faults: factor of latencies, pace of drops per node
 SLOW_PROOFS = 40.0  # what the fault proof-slow multiplies verifying by
-LAST_SUCCESS = "timetoke_replay_last_success_timestamp"
 REPLAY_ERROR = {"reason": "stalled"}
 _NONE: Floats = np.empty(0)
 _P = "rpp_runtime_consensus_"
@@ -77,12 +76,8 @@ class NodeTelemetry:
         flags: Flags = self.timeline.up[self.timeline.segment(at), self.index]
         return flags
 
-    def samples(self, at: Floats, offset: float) -> Iterator[tuple[Row, Floats, Flags]]:
-        """Each series with its values at the instants and where it has any.
-
-        ``offset`` is what the rehearsal's clock runs ahead: values that are instants are told in
-        wall time, like the samples' own.
-        """
+    def samples(self, at: Floats) -> Iterator[tuple[Row, Floats, Flags]]:
+        """Each series with its values at the instants and where it has any."""
         segment = self.timeline.segment(at)
         spoilt = self.timeline.fault("metrics-nan", self.name)[segment]
         since = np.maximum(self.timeline.up_since[segment, self.index], self.origin)
@@ -95,7 +90,7 @@ class NodeTelemetry:
             values = np.where(whole, np.floor(counted + 1e-6), counted)
             for row, told in zip(rows, np.where(spoilt, np.nan, values.T), strict=True):
                 yield row, told, where(row)
-        for row in self._gauges(at, offset):
+        for row in self._gauges(at):
             yield row, np.where(spoilt, np.nan, row.values), where(row)
 
     def _where(self, segment: Indices, there: Flags) -> Callable[[Row], Flags]:
@@ -244,16 +239,8 @@ class NodeTelemetry:
         share = self.timeline.participation(self._edges[:-1])
         prefix, verified = "rpp_crypto_vrf_selection_", blocks * pool * share
         yield from _histogram(f"{prefix}participation_rate", {}, COARSE, blocks, share, None)
-        entries = np.full(len(blocks), pool)
-        yield from _histogram(f"{prefix}pool_entries", {}, COARSE, blocks, entries, None)
-        yield _counter(f"{prefix}verified_total", {}, verified)
         yield _counter(f"{prefix}accepted_total", {}, verified)
         yield _counter(f"{prefix}rejected_total", {}, blocks * pool - verified)
-        yield _counter(f"{prefix}fallback_total", {}, blocks * 0)
-        taken = self._own("vrf-verify", 12.0, 0.08)
-        name = "consensus_vrf_verification_time_ms_milliseconds"
-        yield from _histogram(name, {"result": "success"}, SMALL, blocks, taken)
-        yield _counter("consensus_vrf_verifications_total", {"result": "success"}, blocks * pool)
 
     def _proofs(self) -> Iterator[Row]:
         blocks, depth = self._blocks, self.timeline.queue_depth(self._edges[:-1])
@@ -295,9 +282,7 @@ class NodeTelemetry:
         stage, gate = {"stage": "rewards_distributed"}, "timetoke_rewards"
         due = blocks * ~timeline.fault("rewards-stall")[segment]
         paid = due * timeline.at_work(gate)[segment, self.index]
-        taken = paid * self._own("reward", REWARD_MS, 0.1)
         yield _counter("pipeline_stage_latency_ms_count", stage, paid, gate=gate)
-        yield _counter("pipeline_stage_latency_ms_sum", stage, taken, gate=gate, whole=False)
         transactions = blocks * self._own("submissions", 18.0, 0.2)
         transactions = transactions * ~timeline.fault("no-transactions")[segment]
         yield _counter("pipeline_submissions_total", {"reason": "accepted"}, transactions)
@@ -308,18 +293,11 @@ class NodeTelemetry:
                 f"timetoke_replay_{what}_total", labels, spent / REPLAY_PERIOD_S, paced=False
             )
 
-    def _gauges(self, at: Floats, offset: float) -> Iterator[Row]:
-        timeline = self.timeline
+    def _gauges(self, at: Floats) -> Iterator[Row]:
         age = at - self._latest(*self._replaying, REPLAY_PERIOD_S, at)
-        yield Row("timetoke_replay_seconds_since_success", {}, age)
-        yield Row(LAST_SUCCESS, {}, at - age - offset)
         for threshold, limit in (("warning", STALL_WARNING_S), ("critical", STALL_CRITICAL_S)):
             flag = (age > limit).astype(float)
             yield Row("timetoke_replay_stalled", {"threshold": threshold}, flag)
-        for quantile, factor in (("0.5", 1.0), ("0.95", 1.4), ("0.99", 1.7)):
-            labels = {"stage": "rewards_distributed", "quantile": quantile}
-            values = timeline.level(f"{self.name}/reward", REWARD_MS, 0.1, at) * factor
-            yield Row("pipeline_stage_latency_ms", labels, values, gate="timetoke_rewards")
 
     def _own(self, key: str, typical: float, spread: float) -> Floats:
         """A level of this node alone, minute by minute."""
@@ -438,7 +416,7 @@ class Recorder:
         for node in self.nodes(float(instants[0]), float(instants[-1])):
             up = {"__name__": "up", **node.labels}
             store.append(up, scraped, node.up(scrapes).astype(float))
-            for row, values, there in node.samples(instants, offset):
+            for row, values, there in node.samples(instants):
                 labels = {"__name__": row.name, **node.labels, **row.labels}
                 store.append_while(labels, wall, values, there)
 

@@ -7,12 +7,13 @@ The sample of rehearsal time t lies at wall time t - offset.
 
 from __future__ import annotations
 
-import json
 import math
+import shutil
 import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import httpx
@@ -23,17 +24,20 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from ..chain.world import World
-from ..loopback import Loopback
-from . import backends, rules
-from .alertmanager import default_config
-from .embedded import SCRAPE_MS
+from ..loopback import Address, Loopback, Scope
+from . import processes, rules
+from .alertmanager import EmbeddedAlertmanager, default_config
+from .embedded import SCRAPE_MS, EmbeddedPrometheus
 from .history import History
-from .recorder import Recorder
+from .recorder import JOB, Recorder
+from .rules import Alert
 
 Servers = Literal["embedded", "real"]
 SPAN_S = 6 * 3600.0
 STEP_S = 60.0
 SETTLED_S = 15.0
+TICK_S = 1.0
+HOLDS = timedelta(minutes=3)  # how long an alert is active without being posted again
 
 
 class Backend(Protocol):
@@ -50,6 +54,171 @@ class Backend(Protocol):
         """Refuse connections; the URL stays the same."""
 
     def stop(self) -> None: ...
+
+
+class Real:
+    """Server processes on random ports; Prometheus reads the history from us, at ``own_url``.
+
+    It scrapes no more than whether nodes are up, and what it keeps is dropped when the clock runs
+    ahead. For the state of its alerts it must be started anew.
+    """
+
+    def __init__(self, world: World, own_url: str) -> None:
+        self._world = world
+        self._own = own_url.removeprefix("http://")
+        self._root = world.root / "prometheus"
+        self._servers = {
+            "prometheus": processes.prometheus(self._root, processes.free_port()),
+            "alertmanager": processes.alertmanager(
+                world.root / "alertmanager", processes.free_port()
+            ),
+        }
+        self.urls = {name: server.url for name, server in self._servers.items()}
+        self._served: tuple[History | None, frozenset[str]] = None, frozenset()
+        self.up("alertmanager")
+
+    def publish(self, history: History) -> None:
+        server, before = self._servers["prometheus"], self._served
+        with history.lock:
+            active = list(history.engine.active.values())
+            states = history.store.select("ALERTS_FOR_STATE", {})
+        waits = [alert for alert in active if alert.rule.wait_s]
+        self._served = history, frozenset(str(sorted(alert.labels.items())) for alert in active)
+        if self._served == before and not waits:
+            url = f"{server.url}/api/v1/admin/tsdb/delete_series"
+            everything = {"match[]": '{__name__=~".+"}'}
+            httpx.post(url, params=everything, timeout=10, trust_env=False).raise_for_status()
+            return
+        server.stop()
+        shutil.rmtree(self._root / "data", ignore_errors=True)
+        if waits:  # alone: a rule evaluated before it knows since when would begin to wait
+            (self._root / "prometheus.yml").write_text("{}\n")
+            server.start()
+            from .remote import push  # pyarrow: only for a real Prometheus
+
+            push(states, server.url)
+            server.stop()
+        config = yaml.safe_dump(self._config(), sort_keys=False)
+        (self._root / "prometheus.yml").write_text(config)
+        server.start()
+
+    def up(self, name: str) -> None:
+        self._servers[name].start()
+
+    def down(self, name: str) -> None:
+        self._servers[name].stop()
+
+    def stop(self) -> None:
+        for server in self._servers.values():
+            server.stop()
+
+    def _config(self) -> dict[str, Any]:
+        targets = [
+            {
+                "targets": [self._own],
+                "labels": {
+                    "cluster": cluster.name,
+                    "instance": node.name,
+                    "__metrics_path__": f"/metrics/{node.name}",
+                },
+            }
+            for cluster in self._world.clusters.values()
+            for node in cluster.nodes
+        ]
+        elsewhere = self._faulty("alertmanager-not-in-prometheus")
+        alertmanager = "127.0.0.1:9" if elsewhere else self.urls["alertmanager"][len("http://") :]
+        evaluated = "1d" if self._faulty("rule-never-evaluated") else "2s"
+        return {
+            "global": {"scrape_interval": "5s", "evaluation_interval": evaluated},
+            "rule_files": ["rules/*.y*ml"],
+            "remote_read": [{"url": f"http://{self._own}/read", "read_recent": True}],
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
+            "scrape_configs": [{"job_name": JOB, "static_configs": targets}],
+        }
+
+    def _faulty(self, name: str) -> bool:
+        return any((self._world.root / "faults").glob(f"{name}.*"))
+
+
+class Embedded:
+    """Both APIs in this process, and a thread that scrapes, evaluates, and notifies."""
+
+    def __init__(self, loopback: Loopback, root: Path) -> None:
+        self._loopback = loopback
+        self._alertmanager = EmbeddedAlertmanager(root / "alertmanager" / "alertmanager.yml")
+        self._apps: dict[str, Any] = {"alertmanager": self._alertmanager.app()}
+        self._addresses: dict[str, Address] = dict.fromkeys(
+            ("prometheus", "alertmanager"), ("127.0.0.1", 0)
+        )
+        self._listening: set[str] = set()
+        self.urls: dict[str, str] = {}
+        self._prometheus: EmbeddedPrometheus | None = None
+        self._notified: dict[str, Alert] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="rehearsal-rules", daemon=True)
+        self.up("alertmanager")
+
+    def publish(self, history: History) -> None:
+        if self._prometheus is None or self._prometheus.history is not history:
+            self._prometheus = EmbeddedPrometheus(history, self.urls["alertmanager"])
+            self._apps["prometheus"] = self._prometheus.app()
+        if "prometheus" not in self._listening:
+            self.up("prometheus")
+        if not self._thread.is_alive():
+            self._thread.start()
+
+    def up(self, name: str) -> None:
+        async def app(scope: Scope, receive: Any, send: Any) -> None:
+            await self._apps[name](scope, receive, send)
+
+        self._addresses[name] = self._loopback.listen(app, *self._addresses[name])
+        self._listening.add(name)
+        host, port = self._addresses[name]
+        self.urls[name] = f"http://{host}:{port}"
+
+    def down(self, name: str) -> None:
+        self._loopback.close(self._addresses[name])
+        self._listening.discard(name)
+
+    def forget_silences(self) -> None:
+        self._alertmanager.forget_silences()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._tick()
+            self._stopping.wait(TICK_S)
+
+    def _tick(self) -> None:
+        if self._prometheus is not None:
+            self._prometheus.advance()
+            self._notify(self._prometheus.firing())
+
+    def _notify(self, firing: list[Alert]) -> None:
+        """Tell the Alertmanager what fires, and once of what no longer does."""
+        now = datetime.now(UTC)
+        before, self._notified = self._notified, {str(sorted(a.labels.items())): a for a in firing}
+        ended = [alert for key, alert in before.items() if key not in self._notified]
+        self._alertmanager.post(
+            [_posted(alert, now, self.urls) for alert in firing]
+            + [{**_posted(alert, now, self.urls), "endsAt": now.isoformat()} for alert in ended]
+        )
+
+
+def _posted(alert: Alert, now: datetime, urls: dict[str, str]) -> dict[str, Any]:
+    """A firing alert as Prometheus posts it: over in a while unless it is posted again."""
+    starts = datetime.fromtimestamp(alert.since / 1000 + alert.rule.wait_s, UTC)
+    return {
+        "labels": alert.labels,
+        "annotations": alert.annotations(),
+        "startsAt": starts.isoformat(),
+        "endsAt": (now + HOLDS).isoformat(),
+        "generatorURL": f"{urls['prometheus']}/graph",
+    }
 
 
 class TelemetryServers:
@@ -104,14 +273,19 @@ class TelemetryServers:
         (root / "alertmanager" / "alertmanager.yml").write_text(config)
         try:
             if self.kind == "real":
-                self._backend = backends.Real(self.world, own)
+                self._backend = Real(self.world, own)
             else:
-                self._backend = backends.Embedded(self._loopback, root)
+                self._backend = Embedded(self._loopback, root)
             self._lay()
             self._settle(0)
         except BaseException:
             self.stop()
             raise
+
+    def forget_silences(self) -> None:
+        """Drop every silence that the embedded Alertmanager remembers, those that ended as well."""
+        if isinstance(self._backend, Embedded):
+            self._backend.forget_silences()
 
     def stop(self) -> None:
         """End every process, thread and listener."""
@@ -215,27 +389,24 @@ class TelemetryServers:
                 for alert in there
                 if ended(alert)
             ]
-            holds = [backends.posted(alert, now, self._backend.urls) for alert in firing]
+            holds = [_posted(alert, now, self._backend.urls) for alert in firing]
             client.post("/alerts", json=over + holds).raise_for_status()
 
     def _own_app(self) -> Starlette:
-        """What the servers themselves need: nodes, the history, and a pager that takes notes."""
+        """What the servers themselves need: nodes, the history, and a pager that nobody carries."""
 
         async def metrics(request: Request) -> Response:
             up = self._recorder.is_up(request.path_params["node"])
             return PlainTextResponse("", status_code=200 if up else 503)
 
         async def read(request: Request) -> Response:
-            from .remote import HEADERS, read  # pyarrow: only when a real Prometheus asks
+            from .remote import HEADERS, read
 
             # Not in threads: each would keep the memory that one takes.
             answer = read(self._history, SCRAPE_MS, await request.body())
             return Response(answer, headers=HEADERS)
 
         async def pager(request: Request) -> Response:
-            page = json.loads(await request.body())
-            with (self.world.root / "alertmanager" / "pages.jsonl").open("a") as file:
-                file.write(json.dumps(page) + "\n")
             return Response(status_code=200)
 
         routes: list[Any] = [

@@ -28,7 +28,6 @@ from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.strict import PROJECT
-from runbook_rehearsal.large import LargeFleet
 
 NODES = 60
 
@@ -46,7 +45,7 @@ def bench() -> Any:
 
 def test_a_large_plan_counts_every_node_once(bench: Any, tmp_path: Path) -> None:
     """Ours first, no wave of ours and operators', no wave above the limit; the card counts exactly."""
-    fleet = LargeFleet(tmp_path / "fleet", NODES)
+    fleet = bench.LargeFleet(tmp_path / "fleet", NODES)
     bench.adopt(fleet, Store(bench.site_of(fleet).store_path))
 
     canary, _ = bench.planned(fleet, "canary")
@@ -78,7 +77,7 @@ LIMIT = 300_000
 def carried(bench: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Stage, Any]]:
     """A canary plan run on 500 nodes: 30 run another build, 12 do not tell which; its cards."""
     root = tmp_path_factory.mktemp("large") / "fleet"
-    fleet = LargeFleet(root, LARGE)
+    fleet = bench.LargeFleet(root, LARGE)
     bench.adopt(fleet, Store(bench.site_of(fleet).store_path))
     for number, (name, state) in enumerate(fleet.states().items()):
         digest = state["binary"] if number >= WRONG else "sha256:" + "0" * 64

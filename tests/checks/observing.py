@@ -18,7 +18,7 @@ from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import StageParams
 from runbook_lib.reach import Endpoint
-from runbook_lib.site import Dashboards, Site, Telemetry, parse_site
+from runbook_lib.site import Dashboards, Limit, Site, Telemetry, parse_site
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
@@ -133,7 +133,7 @@ class Look:
         transport = httpx.MockTransport(lambda request: self.world.answer(request))
         self.outside = Outside(redactor, Http(redactor, transport))
 
-    def site(self, **telemetry: Any) -> Site:
+    def site(self, limits: dict[str, Limit] | None = None, **telemetry: Any) -> Site:
         given = {
             "prometheus": Endpoint(url="http://prom"),
             "alertmanager": Endpoint(url="http://am"),
@@ -145,7 +145,8 @@ class Look:
         example = parse_site((PROJECT / "params/sites/example.yaml").read_bytes(), "example.yaml")
         path = self.root / "d.json"
         path.write_text(json.dumps({"title": "D", "panels": [self.world.panel]}))
-        boards = Dashboards(topics={key: [str(path)] for key in TOPICS})  # type: ignore[arg-type]
+        topics: Any = {key: [str(path)] for key in TOPICS}
+        boards = Dashboards(topics=topics, limits=limits or {})
         changes = {"telemetry": Telemetry(**{**given, **telemetry}), "dashboards": boards}
         return example.model_copy(update=changes)
 

@@ -29,14 +29,6 @@ def issues(bench: Bench) -> Any:
     issues.update(before)
 
 
-@pytest.mark.parametrize("fault", ["forge-down", "forge-401", "forge-500", "forge-truncated"])
-def test_a_forge_that_cannot_be_read_is_inconclusive(bench: Bench, fault: str) -> None:
-    """An empty list that nobody could read is no empty list."""
-    bench.network.fault(f"{fault}@mainnet")
-
-    assert judge(bench).outcome is INCONCLUSIVE
-
-
 def test_without_open_issues_it_passes_on_the_milestone_itself(bench: Bench, issues: Any) -> None:
     """It exists, is of this release, and counts no open issue."""
     for number in (43, 44, 45):

@@ -1,8 +1,24 @@
-"""preflight.observability: rules, alerts, and servers without a past."""
+"""preflight.observability: rules, alerts, the way of a page, and servers without a past."""
 
 from __future__ import annotations
 
-from .observing import INCONCLUSIVE, PASS, Look
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from runbook_lib.outcomes import CheckResult, Outcome, Row
+from runbook_lib.params import RolloutParams
+from runbook_lib.sources.tape import read_entries
+from runbook_rehearsal.telemetry import processes
+
+from ..conftest import mutations
+from .observing import FAIL, INCONCLUSIVE, NEVER, PASS, Look, iso
+
+OTHER = "another expression, wait, label or annotation: "
 
 
 def test_a_healthy_world_passes(look: Look) -> None:
@@ -14,9 +30,389 @@ def test_a_healthy_world_passes(look: Look) -> None:
 
 def test_a_replay_finds_the_same_without_anybody_to_ask(look: Look) -> None:
     """Row by row, test alert included; nothing new is asked."""
-    look.world.silence(("instance", "dev-1"))
+    look.world.silence(("instance", "test-1"))
     found = look(stage="testnet", mode="apply")
     look.world.answer = None  # type: ignore[assignment,method-assign]
-    again = look(stage="testnet", mode="apply", replay=True)
-    assert again == found
+    assert look(stage="testnet", mode="apply", replay=True) == found
     assert found.outcome is INCONCLUSIVE
+
+
+# --- rules and alerts ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "rows"),
+    [
+        ({"query": "rate(x[2m]) == 1"}, [(FAIL, "rule", OTHER + "rate(x[2m]) == 1")]),
+        ({"labels": {"severity": "page"}}, [(FAIL, "rule", OTHER)]),
+        ({"annotations": {"summary": "older"}}, [(FAIL, "rule", OTHER)]),
+        ({"duration": 86400}, [(FAIL, "rule", OTHER)]),
+        ({"name": "Other"}, [(FAIL, "rule", "not loaded")]),
+        ({"health": "err", "lastError": "many"}, [(FAIL, "rule", "health err many"), (INCONCLUSIVE, "paging rule", "health err many")]),
+        ({"health": "unknown", "lastEvaluation": NEVER}, [
+            (INCONCLUSIVE, "rule", "health unknown"), (INCONCLUSIVE, "paging rule", "health unknown")]),
+        ({"lastEvaluation": iso(7200)}, [
+            (INCONCLUSIVE, "rule", "evaluated 72"), (INCONCLUSIVE, "paging rule", "evaluated 72")]),
+    ],
+)  # fmt: skip
+def test_a_shipped_rule_is_loaded_as_it_is_and_evaluated(
+    look: Look, changes: Any, rows: list[Any]
+) -> None:
+    """By all that Prometheus reports of it; spelling of an expression does not matter."""
+    look.world.rules[1] |= changes
+    found = look.bad()
+    assert [(outcome, what) for outcome, _, what, _ in found] == [row[:2] for row in rows]
+    assert all(str(got).startswith(row[2]) for (*_, got), row in zip(found, rows, strict=True))
+    assert found[0][1] == "rules.yaml: Stall"
+
+
+def test_rules_of_one_name_are_judged_each(look: Look) -> None:
+    """The second of a name is not covered by the first."""
+    text = (look.root / "rules.yaml").read_text()
+    second = "{alert: Stall, expr: y == 0, labels: {severity: critical}}"
+    (look.root / "rules.yaml").write_text(text.replace("}]}]", f"}}, {second}]}}]"))
+    assert look.bad()[0] == (FAIL, "rules.yaml: Stall", "rule", OTHER + "rate(x[2m]) == 0")
+
+
+@pytest.mark.parametrize(
+    ("named", "subject", "problem"),
+    [
+        ([], "rules", "none; set telemetry.rules"),
+        (["rules.yaml", "typo"], "rules", "none in {root}/typo"),
+        (["empty"], "rules", "none in {root}/empty"),
+        (["deep"], "bad.rules", "bad.rules: groups.0.lmit: expected no such key; remove it or correct its"
+         " spelling; mend it as `promtool check rules` says"),
+    ],
+)  # fmt: skip
+def test_rules_must_be_shipped_and_readable(
+    look: Look, named: list[str], subject: str, problem: str
+) -> None:
+    """Each place that is named; folders are read whole."""
+    (look.root / "empty").mkdir()
+    (look.root / "deep" / "inner").mkdir(parents=True)
+    (look.root / "deep" / "inner" / "bad.rules").write_text(
+        "groups: [{name: g, lmit: 1, rules: []}]"
+    )
+    found = look.bad(site=look.site(rules=[str(look.root / name) for name in named]))
+    assert [(row[0], row[1], row[3]) for row in found] == [
+        (INCONCLUSIVE, subject, problem.format(root=look.root))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("alert", "blocks"),
+    [
+        ({}, True),
+        ({"labels": {"cluster": "dev"}}, True),
+        ({"labels": {"cluster": "test"}}, False),
+        ({"state": "pending"}, False),
+        ({"labels": {"severity": "warning"}}, False),
+    ],
+)
+def test_a_paging_alert_of_this_cluster_blocks(look: Look, alert: Any, blocks: bool) -> None:
+    """One without the cluster's label may be of any."""
+    look.world.rules[1]["alerts"] = [look.world.alert("critical", **alert)]
+    assert [row[:3] for row in look.bad()] == [(FAIL, "Stall", "paging alert")] * blocks
+
+
+def test_a_severity_that_site_or_parameters_add_pages_too(look: Look) -> None:
+    """The playbook's own stay."""
+    look.world.rules.append(look.world.rule("Slow", "y > 1", "sev1", look.world.alert("sev1")))
+    assert look.bad() == []
+    look.world.config["route"]["routes"][0]["matchers"] = ['severity!="none"']
+    page = [(FAIL, "Slow", "paging alert")]
+    assert [row[:3] for row in look.bad(site=look.site(paging_severities=["sev1"]))] == page
+    severities = ["critical", "page", "sev1"]
+    assert [row[:3] for row in look.bad(paging_severities=severities)] == page
+
+
+def test_quiet_needs_a_watchdog_and_rules_that_could_page(look: Look) -> None:
+    """A watchdog that is silent or was evaluated long ago proves nothing; nor does no rule."""
+    row = (INCONCLUSIVE, "Watchdog", "watchdog", "not firing; no silence is a proof without")
+    alerts, look.world.rules[0]["alerts"] = look.world.rules[0]["alerts"], []
+    assert look.bad() == [row]
+    look.world.rules[0] |= {"alerts": alerts, "lastEvaluation": iso(7200)}
+    assert look.bad() == [row]
+    look.world.rules[0] |= {"lastEvaluation": iso()}
+    (look.root / "rules.yaml").write_text("groups: [{name: g, rules: [{alert: W, expr: up}]}]")
+    look.world.rules[1] = look.world.rule("W", "up", "warning", labels={})
+    row = (INCONCLUSIVE, "rules", "alerts of severity critical, page", "none loaded")
+    assert look.bad() == [row]
+
+
+def test_prometheus_must_send_to_the_alertmanager_we_look_at(look: Look) -> None:
+    """By the address it knows it under; none yet is no proof."""
+    look.world.alertmanagers = ["http://alertmanager:9093/api/v2/alerts"]
+    [(outcome, subject, _, got)] = look.bad()
+    assert (outcome, subject) == (FAIL, "prometheus")
+    assert got == (
+        "http://alertmanager:9093/api/v2/alerts; set telemetry.alertmanager_as where Prometheus"
+        " knows it by another address"
+    )
+    assert look.bad(site=look.site(alertmanager_as="http://alertmanager:9093")) == []
+    look.world.alertmanagers = []
+    assert look.bad()[0][0] is INCONCLUSIVE
+
+
+def test_servers_without_a_past_are_not_asked_about_it(look: Look) -> None:
+    """Dashboards are judged at the instant; rules and routes are INCONCLUSIVE."""
+    then = iso(3600)
+    look.world.age = 3605.0 - 3600
+    problem = f"expected an instant of the last 0:05:00, got {then}: "
+    rows = [row for row in look.bad(as_of=then) if row[1] == "as_of"]
+    assert rows == [
+        (INCONCLUSIVE, "as_of", "rules and alerts", problem + "rules and alerts have no past"),
+        (INCONCLUSIVE, "as_of", "alert routing", problem + "alerts have no past"),
+    ]
+
+
+# --- the way of a page --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("alerts", "problem"),
+    [
+        ([], "no alert Watchdog; nothing proves delivery"),
+        ([{"updatedAt": iso(600)}], "told of "),
+        ([{"endsAt": iso(1)}], "told of "),
+        ([{"labels": {"cluster": "test"}}], "no alert Watchdog"),
+    ],
+)
+def test_the_watchdog_must_be_fresh_inside(look: Look, alerts: Any, problem: str) -> None:
+    """What an Alertmanager was told long ago proves no delivery today."""
+    for each in alerts:
+        each.update(labels={"alertname": "Watchdog", **each.get("labels", {})})
+    look.world.alerts = [look.world.held(**each) for each in alerts]
+    [(outcome, subject, what, got)] = look.bad()
+    assert (outcome, subject, what) == (INCONCLUSIVE, "alertmanager", "watchdog")
+    assert str(got).startswith(problem)
+
+
+QUIET = {"receiver": "null", "matchers": ['alertname="Stall"']}
+MUTED = "pager, muted at times by late; take the interval off this route, or add one that always"
+PERHAPS = "perhaps null, which notifies nobody; say in telemetry.paging_labels which labels a page"
+
+
+@pytest.mark.parametrize(
+    ("routes", "pager", "rows"),
+    [
+        ([QUIET], {}, [(FAIL, "Stall", "null, which notifies nobody")]),
+        ([{**QUIET, "continue": True}], {}, []),
+        ([], {"mute_time_intervals": ["late"]}, [(INCONCLUSIVE, "severity critical", MUTED)]),
+        ([], {"active_time_intervals": ["late"]}, [(INCONCLUSIVE, "severity critical", MUTED)]),
+        ([{"receiver": "pager", "matchers": ['severity!="none"'], "continue": True}],
+         {"mute_time_intervals": ["late"]}, []),
+        ([{"receiver": "null", "matchers": ['zone="a"']}], {}, [(INCONCLUSIVE, "Stall", PERHAPS)]),
+        ([{"receiver": "pager", "matchers": ['zone="a"']}], {}, []),
+        ([{"receiver": "null", "match": {"team": "b"}}, {"receiver": "null", "match_re": {"team": "(a+)+b"}}], {}, []),
+        ([{"receiver": "null", "match_re": {"team": "(?=a)a"}}], {}, [(INCONCLUSIVE, "severity critical", PERHAPS)]),
+    ],
+)  # fmt: skip
+def test_every_page_must_reach_a_notifier_at_all_times(
+    look: Look, routes: list[Any], pager: Any, rows: list[Any]
+) -> None:
+    """A quiet receiver fails; an interval, or a label that may lead astray, proves nothing."""
+    config = look.world.config
+    config["route"]["routes"] = [*routes, {**config["route"]["routes"][0], **pager}]
+    found = look.bad()
+    assert [(row[0], row[1]) for row in found][:1] == [row[:2] for row in rows]
+    assert all(row[2] == "route" for row in found)
+    assert not rows or str(found[0][3]).startswith(rows[0][2])
+
+
+@pytest.mark.parametrize(
+    ("labels", "status", "blocks"),
+    [
+        ({"severity": "page"}, {"state": "suppressed", "inhibitedBy": ["Outage"]}, True),
+        ({"severity": "page"}, {"state": "active", "mutedBy": ["late"]}, True),
+        ({"severity": "page"}, {"state": "active"}, False),
+        ({"severity": "page", "cluster": "test"}, {"state": "suppressed"}, False),
+        ({"severity": "none"}, {"state": "suppressed"}, False),
+    ],
+)
+def test_a_page_that_is_held_back_now_fails(
+    look: Look, labels: dict[str, str], status: Any, blocks: bool
+) -> None:
+    """Whatever keeps it: the server says so."""
+    status = {"silencedBy": [], "inhibitedBy": [], **status}
+    look.world.alerts.append(look.world.held({"alertname": "Lag", **labels}, status=status))
+    assert [row[:3] for row in look.bad()] == [(FAIL, "Lag", "page")] * blocks
+
+
+@pytest.mark.parametrize(
+    ("matchers", "times", "outcome"),
+    [
+        ([("severity", "critical")], {}, FAIL),
+        ([("alertname", "Stall"), ("cluster", "dev")], {}, FAIL),
+        ([("severity", "critical")], {"starts": -3600, "ends": -7200}, FAIL),
+        ([("severity", "critical"), ("instance", "dev-1")], {}, INCONCLUSIVE),
+        ([("severity", "critical"), ("instance", "dev-1:9100")], {}, INCONCLUSIVE),
+        ([("severity", "critical"), ("zone", "a")], {}, INCONCLUSIVE),
+        ([("severity", "critical"), ("instance", "dev-9")], {}, PASS),
+        ([("severity", "critical"), ("cluster", "test")], {}, PASS),
+        ([("alertname", "Slow")], {}, PASS),
+        ([("severity", "critical")], {"starts": 7200, "ends": 3600}, PASS),
+        ([("severity", "critical")], {"starts": -90_000, "ends": -99_000}, PASS),
+    ],
+)
+def test_silences_of_the_window_that_match_a_page_count(
+    look: Look, matchers: Any, times: Any, outcome: Outcome
+) -> None:
+    """Surely a page of ours: FAIL; perhaps: INCONCLUSIVE; another's, or another time: no."""
+    look.world.silence(*matchers, **times)
+    found = look()
+    assert found.outcome is outcome
+    listed = [row for row in found.rows if row.subject == "silence 01234567"]
+    assert len(listed) == (outcome is not PASS)
+
+
+def test_the_change_window_is_looked_at_to_its_end(look: Look) -> None:
+    """A silence days ahead matters when the change is then."""
+    look.world.silence(("severity", "critical"), starts=-90_000, ends=-99_000)
+    window = {"window_start": iso(-80_000), "window_end": iso(-95_000)}
+    found = look.bad(stage="testnet", params=RolloutParams(release="v1", **window))
+    assert [row[:2] for row in found] == [(FAIL, "silence 01234567")]
+
+
+def test_a_silence_on_one_of_two_rules_of_a_name_counts(look: Look) -> None:
+    """Whichever of them comes last."""
+    for team in ("b", "c"):
+        look.world.rules.append(look.world.rule("Twice", "y == 0", "page"))
+        look.world.rules[-1]["labels"]["team"] = team
+    look.world.silence(("alertname", "Twice"), ("team", "b"))
+    assert [row[:2] for row in look.bad()] == [(FAIL, "silence 01234567")]
+
+
+@pytest.mark.parametrize(
+    ("equal", "labels", "outcome"),
+    [
+        ([], {}, INCONCLUSIVE),
+        (["cluster"], {"cluster": "dev"}, INCONCLUSIVE),
+        (["instance"], {"instance": "a"}, INCONCLUSIVE),
+        (["cluster"], {"cluster": "test"}, PASS),
+        ([], None, PASS),
+    ],
+)
+def test_an_active_alert_that_may_keep_pages_back_is_named(
+    look: Look, equal: list[str], labels: dict[str, str] | None, outcome: Outcome
+) -> None:
+    """Only while its source is active, and where the labels that must be equal may be."""
+    sides = {"source_matchers": ['alertname="Outage"'], "target_matchers": ['severity="critical"']}
+    look.world.config["inhibit_rules"] = [{**sides, "equal": equal}]
+    if labels is not None:
+        look.world.alerts.append(look.world.held({"alertname": "Outage", **labels}))
+    found = look.bad()
+    assert [row[0] for row in found] == [outcome] * (outcome is not PASS)
+    for row in found:
+        assert row[1] == '{alertname="Outage"} inhibits {severity="critical"}'
+        assert str(row[3]).startswith("Outage may keep back Stall; ")
+
+
+# --- the test alert -----------------------------------------------------------------------------
+
+
+def row_of_test(result: CheckResult) -> Row:
+    [row] = [row for row in result.rows if row.what == "test alert"]
+    return row
+
+
+@pytest.mark.parametrize(
+    ("stage", "mode"), [("development", "apply"), ("testnet", "plan"), ("development", "plan")]
+)
+def test_no_test_alert_in_plans_and_in_development(look: Look, stage: str, mode: str) -> None:
+    """Nobody is paged by a look."""
+    assert look(stage=stage, mode=mode).outcome is PASS
+    assert look.world.posted == []
+
+
+def test_the_test_alert_is_a_notification_read_back(look: Look) -> None:
+    """From testnet on, in apply: posted first, over in a minute, at the receivers we computed."""
+    found = look(stage="testnet", mode="apply")
+    assert (found.outcome, row_of_test(found).observed) == (PASS, "active, at pager")
+    [alert] = look.world.posted
+    assert alert["labels"] == {
+        "alertname": "RunbookRoutingTest", "cluster": "dev", "team": "a",
+        "runbook": "v1/v1/testnet/0001/1", "severity": "critical",
+    }  # fmt: skip
+    began, ends = (datetime.fromisoformat(alert[key]) for key in ("startsAt", "endsAt"))
+    assert ends - began == timedelta(minutes=1)
+    entries = read_entries(look.tape)
+    assert [e.purpose for e in entries if e.purpose != "read"] == ["notify"]
+    assert mutations(entries) == []
+
+
+@pytest.mark.parametrize(
+    ("held", "outcome", "observed"),
+    [
+        ({"receivers": [{"name": "null"}]}, FAIL, "active, at null"),
+        ({"receivers": []}, FAIL, "active, at nobody"),
+        ({"status": {"state": "suppressed", "silencedBy": ["s"], "inhibitedBy": []}}, FAIL, "suppressed, at pager"),
+        (None, INCONCLUSIVE, "Alertmanager does not hold it"),
+    ],
+)  # fmt: skip
+def test_a_test_alert_that_goes_astray(
+    look: Look, monkeypatch: pytest.MonkeyPatch, held: Any, outcome: Outcome, observed: str
+) -> None:
+    """Elsewhere, nowhere, held back: FAIL; not there at all: no proof."""
+    before, original = list(look.world.alerts), look.world.held
+
+    def other(labels: dict[str, str], **more: Any) -> Any:
+        return original(labels if held is not None else {"alertname": "X"}, **(held or {}))
+
+    monkeypatch.setattr(look.world, "held", other)
+    look.world.alerts = before
+    row = row_of_test(look(stage="testnet", mode="apply"))
+    assert (row.outcome, row.observed) == (outcome, observed)
+
+
+@pytest.mark.parametrize(
+    ("source", "equal", "posted"),
+    [
+        ('severity="critical"', ["cluster"], ["page"]),
+        ('severity="critical"', ["alertname"], ["critical"]),
+        ('severity=~"page|critical"', ["cluster"], []),
+    ],
+)
+def test_no_alert_is_posted_that_would_inhibit_real_ones(
+    look: Look, source: str, equal: list[str], posted: list[str]
+) -> None:
+    """Another severity is taken; with none left nothing is posted."""
+    rule = {"target_matchers": ['severity="warning"'], "equal": equal}
+    look.world.config["inhibit_rules"] = [{**rule, "source_matchers": [source]}]
+    row = row_of_test(look(stage="testnet", mode="apply"))
+    assert [alert["labels"]["severity"] for alert in look.world.posted] == posted
+    if not posted:
+        assert row.outcome is INCONCLUSIVE
+        assert row.observed == "an inhibition matches it whatever its severity; it was not posted"
+
+
+@pytest.mark.servers
+@pytest.mark.skipif(processes.binary("alertmanager") is None, reason="no alertmanager on PATH")
+def test_a_real_alertmanager_holds_the_test_alert_at_the_pager(look: Look, tmp_path: Path) -> None:
+    """Its configuration as it shows it, its answer to a post, the receivers it computes."""
+    root = tmp_path / "alertmanager"
+    (root / "data").mkdir(parents=True)
+    (root / "alertmanager.yml").write_text(yaml.safe_dump(look.world.config))
+    server = processes.alertmanager(root, processes.free_port())
+    server.start()
+    try:
+        made = look.world.answer
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            if request.url.host != "am":
+                return made(request)
+            url = server.url + request.url.raw_path.decode()
+            headers = {"content-type": "application/json"}
+            found = httpx.request(
+                request.method, url, content=request.content, headers=headers, trust_env=False
+            )
+            return httpx.Response(found.status_code, content=found.content)
+
+        look.world.answer = answer  # type: ignore[method-assign]
+        found = look(stage="testnet", mode="apply")
+    finally:
+        server.stop()
+    row = row_of_test(found)
+    assert (row.outcome, row.observed) == (PASS, "active, at pager")
+    bad = [(row.outcome, row.subject) for row in found.rows if row.outcome is not PASS]
+    assert bad == [(INCONCLUSIVE, "alertmanager")]  # nobody told it of a watchdog

@@ -2,17 +2,72 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from runbook_lib.site import Dashboards
+from runbook_lib.outcomes import Outcome
+from runbook_lib.site import Dashboards, Limit
 
 from .observing import FAIL, INCONCLUSIVE, TOPICS, Look
 
 
-def test_a_red_panel_is_named_with_its_value(look: Look) -> None:
-    """The value lies in the red step."""
-    look.world.value = "80"
-    assert look.bad() == [(FAIL, "D: P", "query ?", "80 at i=0")]
+@pytest.mark.parametrize(
+    ("values", "outcome", "shown"),
+    [
+        (["80"], FAIL, "80 at i=0"),
+        (["1", "80", "90"], FAIL, "80 at i=1; 90 at i=2"),
+        (["60", "1"], INCONCLUSIVE, "60 at i=0"),
+        (["60", "80"], FAIL, "80 at i=1"),
+        (["0"], FAIL, "0 at i=0"),
+    ],
+)
+def test_a_red_panel_is_named_with_its_values(
+    look: Look, values: list[str], outcome: Outcome, shown: str
+) -> None:
+    """By a step or a mapping; orange is a warning, and no green."""
+    look.world.steps("green", None, "dark-orange", 50, "red", 80)
+    down = {"type": "value", "options": {"0": {"text": "DOWN", "color": "red"}}}
+    look.world.panel["fieldConfig"]["defaults"]["mappings"] = [down]
+    look.world.values['x{cluster="dev"}'] = values
+    assert look.bad() == [(outcome, "D: P", "query ?", shown)]
+
+
+CURE = (
+    "expected absolute thresholds, got percentage; state a limit for this panel: dashboards.limits"
+)
+
+
+@pytest.mark.parametrize(
+    ("limit", "rows"),
+    [
+        (None, [(INCONCLUSIVE, "D: P", "panel", CURE)]),
+        ({"max": 1}, []),
+        ({"min": 0.5, "max": 2}, []),
+        ({"max": 0.5}, [(FAIL, "D: P", "query ?", "1 at i=0")]),
+        ({"min": 2}, [(FAIL, "D: P", "query ?", "1 at i=0")]),
+    ],
+)
+def test_a_limit_of_the_site_takes_the_place_of_colours(
+    look: Look, limit: dict[str, float] | None, rows: list[Any]
+) -> None:
+    """Those that are not understood, and those that are; the panel then can be red."""
+    defaults = look.world.panel["fieldConfig"]["defaults"]["thresholds"]
+    defaults["mode"] = "percentage"
+    limits = {} if limit is None else {"D: P": Limit.model_validate(limit)}
+    found = look.bad(site=look.site(limits=limits))
+    assert [row for row in found if row[1] not in TOPICS] == rows
+    if limit is not None:
+        assert found == rows
+        defaults["mode"] = "absolute"
+        assert look.bad(site=look.site(limits=limits)) == rows
+
+
+def test_a_limit_of_no_panel_is_named(look: Look) -> None:
+    """A title that is spelt otherwise would leave its panel without one."""
+    found = look.bad(site=look.site(limits={"D: Q": Limit(max=1)}))
+    row = (INCONCLUSIVE, "D: Q", "limit of the site", "no such panel; see dashboards.limits")
+    assert found == [row]
 
 
 @pytest.mark.parametrize(
@@ -20,8 +75,7 @@ def test_a_red_panel_is_named_with_its_value(look: Look) -> None:
     [
         ("NaN", 5.0, "no number: nan at i=0"),
         ("1", 200.0, "stale: 200 s old, at most 180 s"),
-        ("1", 600.0, 'stale: x{cluster="dev"} has samples of the last 1h, none of the last 5 min'),
-        ("1", 9999.0, 'no data: nothing emits x{cluster="dev"}'),
+        ("1", 600.0, 'no data: nothing emits x{cluster="dev"} now'),
     ],
 )
 def test_what_is_no_fresh_number_is_inconclusive(

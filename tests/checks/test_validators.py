@@ -13,9 +13,8 @@ import pytest
 from runbook_lib.canonical import canonical
 from runbook_lib.checks.validators import validators_acknowledged, validators_signed_off
 from runbook_lib.outcomes import Outcome
-from runbook_rehearsal.nodes.rpc import ROUTES
-from runbook_rehearsal.nodes.views import View
-from runbook_rehearsal.people.words import private_key
+from runbook_rehearsal.nodes.rpc import ROUTES, View
+from runbook_rehearsal.people import private_key
 
 from .conftest import PLAN, Bench, row
 

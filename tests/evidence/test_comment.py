@@ -6,7 +6,6 @@ import re
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from runbook_lib import playbook
-from runbook_lib.evidence import comment
 from runbook_lib.evidence.comment import (
     LEVELS,
     LIMIT,
@@ -26,11 +24,9 @@ from runbook_lib.evidence.comment import (
     other_stages,
     plain,
     plan_digest,
-    previous_stage,
     sealed_text,
     section,
 )
-from runbook_lib.evidence.order import Earlier
 from runbook_lib.evidence.record import Entry
 from runbook_lib.evidence.store import Store
 from runbook_lib.markup import visible
@@ -102,7 +98,6 @@ def account(*items: Standing, sealed: bool = True, **more: object) -> Account:
         name="v1.4.0/development/0002",
         head=DIGEST,
         plan=DIGEST,
-        previous="none: development is the first",
         sealed=sealed,
     )
 
@@ -307,33 +302,9 @@ def test_a_seal_is_told_with_its_head() -> None:
 # --- what the store says ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("found", "said"),
-    [
-        (
-            Earlier(stage="testnet", attempt=2, outcome="PASS", manifest=DIGEST),
-            f"testnet, attempt 2: PASS, manifest `{DIGEST}`",
-        ),
-        (
-            Earlier(stage="testnet", attempt=2, outcome="FAIL", problem="expected PASS @all"),
-            "testnet, attempt 2: FAIL; expected PASS &#64;&#8203;all",
-        ),
-        (Earlier(stage="testnet", problem="expected one, got none"), "testnet; expected one, got none"),
-    ],
-)  # fmt: skip
-def test_the_stage_before_is_told_with_its_digest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: Earlier, said: str
-) -> None:
-    """Its verdict, its manifest, and what keeps it from permitting this stage."""
-    monkeypatch.setattr(comment, "earlier", lambda *given: found)
-    scope: Any = None
-    store = Store(tmp_path)
-
-    assert previous_stage(scope, store, "v1", "c", "canary", "live") == said
-    assert previous_stage(scope, store, "v1", "c", "development", "live") == (
-        "none: development is the first"
-    )
-    assert other_stages(store, "v1", "canary") == {}
+def test_of_a_release_that_never_ran_no_stage_is_told(tmp_path: Path) -> None:
+    """An empty store is a store."""
+    assert other_stages(Store(tmp_path), "v1", "canary") == {}
 
 
 def test_the_newest_plan_counts() -> None:

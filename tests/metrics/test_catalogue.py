@@ -13,8 +13,7 @@ import yaml
 from runbook_lib import playbook
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.metrics.catalogue import LOAD, Range, Resolved, narrow, parse_catalogue, resolve
-from runbook_lib.sources.prometheus import Prometheus
-from runbook_lib.sources.vector import Sample, Vector
+from runbook_lib.sources.prometheus import Prometheus, Sample, Vector
 from runbook_lib.strict import PROJECT
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -98,7 +98,7 @@ def meet(practice: Practice, case: Case) -> seam.Run:
     """The notebook of ``case``, its fault switched on just before the item's cell."""
     practice.at(case.point)
     network, given = practice.network, dict[str, Any]()
-    name = f"{case.fault.name}@{BEFORE.get(case.item, case.stage)}"
+    name = f"{case.fault.name}@{case.fault.place(case.item)}"
     storage = case.fault.layer in ("command", "chain") and case.item in STORAGE
     if storage:
         nodes = network.world.clusters[STAGE_CLUSTERS[case.stage]].nodes
@@ -132,8 +132,6 @@ def meet(practice: Practice, case: Case) -> seam.Run:
     return run
 
 
-BEFORE = {"testnet.ready.soak": "development", "canary.ready.epochs-clean": "testnet"}
-"""Items that judge the stage before: that is where their faults come."""
 STORAGE = (
     "development.recover.restore-state", "testnet.recover.storage",
     "canary.recover.halt-fallback", "mainnet.recover.restore",

@@ -19,14 +19,13 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +33,10 @@ import pytest
 import yaml
 
 from runbook_rehearsal import layout
-from runbook_rehearsal.forge.api import Forge
+from runbook_rehearsal.forge import Forge
 from runbook_rehearsal.network import RehearsalNetwork
 from runbook_rehearsal.nodes import storage
-from runbook_rehearsal.people.operators import Operators
+from runbook_rehearsal.saved import Saved
 
 from ..conftest import unmeasured
 
@@ -77,13 +76,6 @@ CODES = {"mainnet": 3}
 """How a run of them ends, so that a stage is not sealed."""
 RECOVERY = "_recovery"
 BEFORE = {"testnet": "development", "canary": "testnet", "mainnet": "canary"}
-NOTICE = timedelta(hours=25)
-EPOCHS = {"canary": 11, "mainnet": 18}
-TOLD = {
-    "summary": "Killed on the way.", "impact": "None: it is rehearsed.",
-    "mitigations": ["gates off"], "next_steps": ["find the cause"],
-    "previous_release": layout.PREVIOUS, "mode": "apply",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -120,7 +112,7 @@ class Driven:
         self.journal, self.armed = gate / "journal", gate / "armed"
         self.params: dict[str, dict[str, Any]] = {}
         self._ended: dict[str, Ended] = {}
-        self._events: dict[str, list[Any]] = {}
+        self._saved: dict[str, Saved] = {}
         site = yaml.safe_load(network.site.read_text())
         for purpose, about in CHANGING.items():
             command = site["commands"][purpose]
@@ -233,10 +225,9 @@ class Driven:
         stage = runbook.removesuffix("_recovery")
         if stage != runbook:
             self.end(stage)
-            common = {
-                key: self.params[stage][key] for key in ("site", "release", "commit", "issue")
-            }
-            self.params[runbook] = {**common, **TOLD}
+            network = self.network
+            given = layout.recovery(network.world, network.release)
+            self.params[runbook] = {**given, "wait": True}
         elif stage in BEFORE:
             self.end(BEFORE[stage])
             self.reset(f"{BEFORE[stage]}_recovery")
@@ -262,19 +253,15 @@ class Driven:
 
     def _plan(self, stage: str) -> None:
         """Time passes, people speak, and the plan is made that a single operator approves."""
-        network, spec = self.network, self.network.world.clusters["mainnet"]
-        now = datetime.fromtimestamp(network.world.clock.now(), UTC).replace(microsecond=0)
-        notice = NOTICE if stage == "mainnet" else timedelta()
-        wait = timedelta(seconds=EPOCHS.get(stage, 0) * spec.epoch_length * spec.block_time_s)
-        start = now + (wait or timedelta(hours=48)) + timedelta(hours=1) + notice
-        end = start + layout.WINDOW
+        network = self.network
+        due, start, end = layout.schedule(network.world, stage)
         more = {"gossip_epochs": 3} if stage == "testnet" else {}
         params = layout.rollout(network.world, network.release, start, end, **more)
         if stage == "canary":
             network.install_candidate()
         if stage == "testnet":
             network.speak("acknowledge", stage, start, end)
-        network.fast_forward((start - now - notice).total_seconds())
+        network.fast_forward((due - network.now).total_seconds())
         self.params[stage] = {**params, "mode": "plan"}
         [planned] = self.ask(runs=[{"notebook": str(BOOKS[stage]), "params": self.params[stage]}])
         assert planned["code"] in (0, 4), planned["said"]
@@ -305,66 +292,14 @@ class Driven:
 
     def _keep(self, name: str) -> None:
         """What the network and the store are now, for ``reset`` to put back."""
-        kept, network = self.gate / name, self.network
-        for part in ("store", "kits", "words", "clusters"):
-            if (network.root / part).exists():
-                shutil.copytree(network.root / part, kept / part, symlinks=True)
-        for board in network.root.glob("*.json*"):
-            shutil.copy(board, kept)
-        forge = [[*network.forge.comments.items()], [*network.forge.issues.items()]]
-        (kept / "forge").write_text(json.dumps(forge))
-        self._events[name] = list(network.world.events)
+        self._saved[name] = self.network.save(self.gate / name)
 
     def reset(self, name: str) -> None:
-        """All as it was when it was kept, the time as well."""
-        kept, network = self.gate / name, self.network
-        network.operators.stop()
-        network.operators = Operators(
-            network
-        )  # whoever followed an instruction knows nothing of it
-        network.operators.start()
-        homes = {
-            node.name: Path("clusters") / cluster / node.name
-            for cluster, spec in network.world.clusters.items()
-            for node in spec.nodes
-        }
-        moved = [node for node, home in homes.items() if self._moved(kept, node, home)]
-        for node in moved:
-            network.fleet.stop(node)
-            shutil.rmtree(network.root / homes[node])
-            shutil.copytree(kept / homes[node], network.root / homes[node])
-        network.fleet.stuck.clear()
-        network.fleet.restored.clear()
-        for node in moved:
-            network.fleet.restart(node)
-        for board in ("announced.json", "frozen.json", "clock.json", "events.jsonl"):
-            (network.root / board).unlink(missing_ok=True)
-            if (kept / board).exists():
-                shutil.copy(kept / board, network.root)
-        network.world.events[:] = self._events[name]
-        assert network.telemetry is not None
-        network.telemetry.relay()
-        for cluster in network.world.clusters:
-            network.assets.back_up(cluster)
-        for part in ("store", "kits", "words"):
-            shutil.rmtree(network.root / part, ignore_errors=True)
-            if (kept / part).exists():
-                shutil.copytree(kept / part, network.root / part, symlinks=True)
-        comments, issues = json.loads((kept / "forge").read_text())
-        network.forge.comments, network.forge.issues = dict(comments), dict(issues)
-        network.forge._writes.clear()  # of a time that is still to come
+        """All as it was when it was kept, the time as well; whoever followed an instruction forgot it."""
+        self._saved[name].restore()
+        for cluster in self.network.world.clusters:
+            self.network.assets.back_up(cluster)
         self.journal.write_text("")
-
-    def _moved(self, kept: Path, node: str, home: Path) -> bool:
-        old, now = kept / home, self.network.root / home
-        return (
-            node not in self.network.fleet.running
-            or (now / "kept").exists() != (old / "kept").exists()
-            or any(
-                (old / name).read_bytes() != (now / name).read_bytes()
-                for name in ("config.toml", "bin/rpp-node")
-            )
-        )
 
 
 def gated(app: Any, gate: Path) -> Any:

@@ -1,16 +1,35 @@
-"""Every fault at every item that must notice it: the frozen outcome, exit code and subject."""
+"""Every fault at every item that must notice it: the frozen outcome, exit code and subject.
+
+And of each stage one fault of each outcome through the command line, with a kernel of its own.
+"""
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
+from runbook_rehearsal.faults.table import FAULTS
+
+from ..conftest import unmeasured
 from .matrix import GROUPS, Case, came_out, came_to, cases, frozen, healthy, meet, without_fault
 from .practice import Practice
 
 LONGEST_FIRST = GROUPS[::-1]
 EVERY = [case for group in LONGEST_FIRST for case in cases(group)]
+RUNBOOK = Path(sys.executable).with_name("runbook")
+WHOLE = {
+    "mainnet": ("hotfix-ci-red", "hotfix-ci-pending"),
+    "canary": ("candidate-dry-run-fails", "promtool-missing"),
+    "testnet": ("soak-job-failed", "soak-job-missing"),
+    "development": ("ci-red", "ci-pending"),
+}
+"""What is run headless as well: a FAIL and an INCONCLUSIVE of each stage."""
 
 
 @pytest.fixture(scope="session")
@@ -73,3 +92,36 @@ def test_without_a_fault_every_item_comes_to_its_frozen_outcome(
     run = without_fault(practice, name)
 
     assert came_out(run) == frozen()[name], run.verdict
+
+
+@pytest.mark.parametrize(
+    ("stage", "fault"),
+    [
+        pytest.param(stage, fault, id=f"{stage}:{fault}")
+        for stage, faults in WHOLE.items()
+        for fault in faults
+    ],
+)
+def test_a_fault_ends_a_headless_run_with_its_frozen_outcome(
+    practice: Practice, tmp_path: Path, stage: str, fault: str
+) -> None:
+    """As in process: the exit code and the item's outcome, in the document on stdout."""
+    case = Case(FAULTS[fault].item, FAULTS[fault])
+    practice.at(case.point)
+    file = tmp_path / "params.yaml"
+    file.write_text(yaml.safe_dump(practice.given[stage]))
+    practice.network.fault(f"{fault}@{stage}")
+
+    done = subprocess.run(
+        [RUNBOOK, "run", stage, "-f", file, "--json"],
+        env=unmeasured(), capture_output=True, text=True, check=False,
+        timeout=150,
+    )  # fmt: skip
+
+    assert done.stdout, done.stderr
+    document = json.loads(done.stdout)
+    (item,) = [item for item in document["items"] if item["id"] == case.item]
+    expected = frozen()[case.key]
+    assert (item["outcome"], item["state"]) == (expected["outcome"], "judged"), done.stderr
+    assert done.returncode == document["exit_code"] == expected["exit_code"]
+    assert Path(document["evidence"]).is_dir()

@@ -38,9 +38,6 @@ class Visitor:
     def command(self, purpose: str, **values: Any) -> subprocess.CompletedProcess[str]:
         return self._run(self.site["commands"][purpose], values)
 
-    def suite(self, name: str) -> subprocess.CompletedProcess[str]:
-        return self._run(self.site["commands"]["suites"][name], {})
-
     def wait(self, seconds: float) -> subprocess.CompletedProcess[str]:
         return self._run(self.site["clock"]["wait"], {"seconds": seconds})
 

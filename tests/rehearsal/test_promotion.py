@@ -10,25 +10,31 @@ import pytest
 from runbook_lib.outcomes import Outcome
 from runbook_lib.verdicts import ExitCode
 from runbook_rehearsal import rehearse
-from runbook_rehearsal.promote import Carried, Promotion, calls_for_recovery, compare
+from runbook_rehearsal.promote import Carried, Promotion, compare, turn
 
 PASSED, WAITING = ExitCode.PASSED, ExitCode.WAITING
 MODES = ("plan", "apply", "apply")
 
 
 @pytest.mark.parametrize(
-    ("fault", "late"),
+    ("fault", "when"),
     [
-        ("consensus-stall@canary", True),
-        ("chain-halt@mainnet", True),
-        ("wrong-state-root@mainnet/main-2", True),
-        ("vrf-low@development", False),
-        ("rewards-stall@canary", False),
+        ("consensus-stall@canary", ("canary", "late")),
+        ("chain-halt@mainnet", ("mainnet", "late")),
+        ("wrong-state-root@mainnet/main-2", ("mainnet", "late")),
+        ("vrf-low@development", ("development", "first")),
+        ("rewards-stall@canary", ("canary", "first")),
+        ("page-during-soak@development", ("testnet", "passed")),
+        ("page-during-soak@testnet", ("testnet", "first")),
+        ("mass-restart@testnet", ("canary", "passed")),
     ],
 )
-def test_a_halt_and_what_breaks_a_recovery_come_after_the_change(fault: str, late: bool) -> None:
-    """A chain that stood still from the start would never be changed, nor taken back."""
-    assert calls_for_recovery(fault) is late
+def test_when_a_fault_comes(fault: str, when: tuple[str, str]) -> None:
+    """Behind the change where it calls for recovery: a chain that stood still would never be changed.
+
+    What the next stage judges comes on the cluster of the stage before, once its time has passed.
+    """
+    assert turn(fault) == when
 
 
 class _Stages(Promotion):
@@ -119,6 +125,7 @@ ITEMS = {
     "drift": "preflight.config-drift",
     "gate": "testnet.activate.gate",
     "gates": "testnet.ready.gates",
+    "soak": "testnet.ready.soak",
     "back": "canary.recover.halt-fallback",
     "stall": "mainnet.recover.stall",
     "watch": "mainnet.activate.watch",
@@ -145,6 +152,8 @@ UNREAD = "config-unreadable@testnet/test-3"
         (HALT, [_run("canary", drift="PASS"), _run("canary_recovery", back="PASS")], ""),
         (HALT, [_run("canary", drift="PASS"), _run("canary_recovery", back="FAIL")], "FAIL at canary.recover.halt-fallback"),
         (HALT, [_run("canary", drift="FAIL")], "FAIL at preflight.config-drift"),
+        ("page-during-soak@development", [_run("testnet", soak="FAIL")], ""),
+        ("page-during-soak@development", [_run("testnet", soak="PASS")], "PASS at testnet.ready.soak"),
         ("slashing@development", [_run("development", drift="FAIL")], ""),
         ("slashing@development", [_run("development", drift="PASS")], "nothing but PASS"),
     ],

@@ -15,10 +15,7 @@ import pytest
 
 from runbook_lib import reach
 from runbook_lib.errors import SourceError
-from runbook_lib.sources.alertmanager import Alertmanager
-from runbook_lib.sources.prometheus import Prometheus
-from runbook_lib.sources.tape import read_entries
-from runbook_lib.sources.vector import Vector
+from runbook_lib.sources.prometheus import Prometheus, Vector
 
 from .conftest import World
 
@@ -69,15 +66,9 @@ def test_an_instant_query_is_a_form_and_keeps_nan_and_inf(world: World) -> None:
 
 def test_an_empty_answer_is_empty_and_a_warning_makes_it_partial(world: World) -> None:
     """Empty is a fact; partial is none."""
-    found = Prometheus(world.scope(vector(warnings=["shard down"], infos=["x"])), ENDPOINT).instant(
-        "up", AT
-    )
-    assert (found.samples, found.partial, found.warnings, found.infos) == (
-        (),
-        True,
-        ("shard down",),
-        ("x",),
-    )
+    answer = vector(warnings=["shard down"], infos=["x"])
+    found = Prometheus(world.scope(answer), ENDPOINT).instant("up", AT)
+    assert (found.samples, found.partial, found.warnings) == ((), True, ("shard down",))
     assert not Prometheus(world.scope(vector(), item="b"), ENDPOINT).instant("up", AT).partial
 
 
@@ -217,7 +208,7 @@ def rules(**keys: Any) -> Handler:
 def test_rules_with_their_alerts_in_the_callers_time(world: World, ahead: reach.Clock) -> None:
     """Nanoseconds and other zones are read; instants are translated."""
     watchdog, recording = Prometheus(world.scope(rules(), clock=ahead), ENDPOINT).rules()
-    assert (watchdog.group, watchdog.file, watchdog.duration_s) == ("g", "/rules.yml", 60)
+    assert (watchdog.interval_s, watchdog.duration_s) == (15, 60)
     assert watchdog.last_evaluation == datetime(2026, 1, 3, 12, 0, 0, 373456, tzinfo=UTC)
     assert watchdog.alerts[0].active_at == datetime(2026, 1, 1, 10, tzinfo=UTC) + AHEAD
     assert watchdog.is_evaluated
@@ -242,56 +233,6 @@ def test_a_rule_that_was_not_evaluated_says_so(
     assert not rule.is_evaluated
 
 
-def test_alertmanagers_that_alerts_are_sent_to(world: World) -> None:
-    """Their URLs."""
-    data = {"activeAlertmanagers": [{"url": "http://am/api/v2/alerts"}]}
-    answer = {"status": "success", "data": data}
-    prometheus = Prometheus(world.scope(lambda _: httpx.Response(200, json=answer)), ENDPOINT)
-
-    assert prometheus.alertmanagers() == ["http://am/api/v2/alerts"]
-
-
-def test_alertmanagers_alerts_silences_and_status(world: World, ahead: reach.Clock) -> None:
-    """In the caller's time; a suppressed alert says by whom."""
-    times = {"startsAt": "2026-01-01T12:00:00Z", "endsAt": "2026-01-01T13:00:00Z"}
-    bodies = {
-        "status": {"versionInfo": {"version": "0.25.0"}, "config": {"original": "route: {}"}},
-        "alerts": [
-            {
-                "labels": {"alertname": "A"},
-                "annotations": {},
-                "status": {"state": "suppressed", "silencedBy": ["s1"], "inhibitedBy": []},
-                "receivers": [{"name": "pager"}],
-                "fingerprint": "f",
-                "updatedAt": "2026-01-01T12:30:00Z",
-                **times,
-            }
-        ],
-        "silences": [
-            {
-                "id": "s1",
-                "status": {"state": "active"},
-                "matchers": [{"name": "alertname", "value": "A", "isRegex": False}],
-                "createdBy": "ada",
-                "comment": "works",
-                **times,
-            }
-        ],
-    }
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, json=bodies[request.url.path.rsplit("/", 1)[1]])
-
-    alertmanager = Alertmanager(world.scope(answer, clock=ahead), ENDPOINT)
-    [alert], [silence] = alertmanager.alerts(), alertmanager.silences()
-    assert (alert.status.silenced_by, alert.receivers[0].name) == (["s1"], "pager")
-    assert alert.starts_at == datetime(2026, 1, 1, 12, tzinfo=UTC) + AHEAD
-    assert silence.ends_at == datetime(2026, 1, 1, 13, tzinfo=UTC) + AHEAD
-    assert silence.matchers[0].is_equal
-    assert alert.updated_at == datetime(2026, 1, 1, 12, 30, tzinfo=UTC) + AHEAD
-    assert alertmanager.status().version.version == "0.25.0"
-
-
 def test_many_instants_are_asked_at_once_and_one_may_fail(world: World) -> None:
     """Each expression once; the error of one is no other's."""
 
@@ -309,34 +250,9 @@ def test_many_instants_are_asked_at_once_and_one_may_fail(world: World) -> None:
     assert len(world.asked) == 2
 
 
-def test_a_test_alert_is_a_notification_in_wall_time(world: World, ahead: reach.Clock) -> None:
-    """Its empty answer is no JSON; the tape knows it is no change."""
-    scope = world.scope(lambda _: httpx.Response(200), clock=ahead)
-    now = scope.now()
-    Alertmanager(scope, ENDPOINT).post({"alertname": "T"}, {"summary": "s"}, now + MINUTE)
-    [posted] = json.loads(world.asked[0].content)
-    assert (posted["labels"], posted["annotations"]) == ({"alertname": "T"}, {"summary": "s"})
-    assert datetime.fromisoformat(posted["startsAt"]) == now - AHEAD
-    assert datetime.fromisoformat(posted["endsAt"]) == now - AHEAD + MINUTE
-    assert read_entries(world.folder)[-1].purpose == "notify"
-
-
-def test_a_refused_test_alert_is_an_error(world: World) -> None:
-    """Never retried, and never taken for posted."""
-    refused = world.scope(lambda _: httpx.Response(400, json="at least one label pair required"))
-    with pytest.raises(SourceError, match="alertmanager: post: expected status 200, got 400"):
-        Alertmanager(refused, ENDPOINT).post({}, {}, AT)
-    assert len(world.asked) == 1
-
-
-def test_user_info_in_a_webhook_never_reaches_the_tape(world: World) -> None:
-    """Alertmanager masks its own credentials, and shows those in a webhook's URL."""
-    webhook = "route: {}\nreceivers:\n- url: {}\n"
-    urls = ("http://user:pw@host/a", "https://0123456789abcdef-token@host/b")
-    original = "".join(webhook.format("{}", url) for url in urls)
-    body = {"versionInfo": {"version": "0.25.0"}, "config": {"original": original}}
-    status = Alertmanager(world.scope(lambda _: httpx.Response(200, json=body)), ENDPOINT).status()
-    hidden = ("http://[redacted]@host/a", "https://[redacted]@host/b")
-    assert status.config.original == "".join(webhook.format("{}", url) for url in hidden)
-    kept = b"".join(p.read_bytes() for p in world.folder.rglob("*") if p.is_file())
-    assert b"user:pw" not in kept and b"0123456789abcdef" not in kept
+def test_alertmanagers_are_those_that_alerts_are_sent_to(world: World) -> None:
+    """By the address that Prometheus knows them under."""
+    data = {"activeAlertmanagers": [{"url": "http://am/api/v2/alerts"}]}
+    answer = httpx.Response(200, json={"status": "success", "data": data})
+    found = Prometheus(world.scope(lambda _: answer), ENDPOINT).alertmanagers()
+    assert found == ["http://am/api/v2/alerts"]

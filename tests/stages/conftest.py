@@ -10,13 +10,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runbook_lib import playbook
+from runbook_lib import opening, playbook
 from runbook_lib.changes import apply, roll, storage
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import development, preflight
@@ -135,6 +136,48 @@ class Operator:
             self.network.clear(name)
 
 
+def given(network: RehearsalNetwork, runbook: str, **changes: Any) -> dict[str, Any]:
+    """The parameters of a runbook on the network: its release, and a window that is open."""
+    model, now = STAGE_PARAMS[runbook], network.now.replace(microsecond=0)
+    window = {"window_start": now - timedelta(hours=1), "window_end": now + timedelta(hours=8)}
+    known = {
+        "site": str(network.site),
+        "release": "v1.4.0",
+        "commit": network.release.commit,
+        **{name: at.isoformat() for name, at in window.items()},
+    }
+    return {
+        **model().model_dump(),
+        **{name: value for name, value in known.items() if name in model.model_fields},
+        **changes,
+    }
+
+
+@contextlib.contextmanager
+def opened(runbook: str, params: dict[str, Any]) -> Iterator[Stage]:
+    """A stage, closed again whatever happens."""
+    stage = open_stage(runbook, params)
+    try:
+        yield stage
+    finally:
+        stage.close()
+
+
+def enter(network: RehearsalNetwork, patch: pytest.MonkeyPatch) -> None:
+    """Whoever runs a stage here has the network's tokens, and no stage before it."""
+    for name, value in network.env.items():
+        patch.setenv(name, value)
+    patch.setattr(opening, "require_order", lambda *given: None)
+
+
+@contextlib.contextmanager
+def practising(root: Path, **options: Any) -> Iterator[tuple[RehearsalNetwork, pytest.MonkeyPatch]]:
+    """A network that is entered, for as long as it is up."""
+    with pytest.MonkeyPatch.context() as patch, RehearsalNetwork(root, **options) as network:
+        enter(network, patch)
+        yield network, patch
+
+
 @contextlib.contextmanager
 def operating(root: Path, *, measured: bool = True) -> Iterator[Operator]:
     """An operator whose development cluster is up and adopted."""
@@ -156,12 +199,7 @@ def issuing(root: Path) -> Iterator[RehearsalNetwork]:
     """A small network, and a development stage of two items: drift, and the release issue."""
     sizes = {"development": 2, "testnet": 1, "mainnet": 2}
     items = ("preflight.config-drift", "preflight.release-issue")
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        RehearsalNetwork(root / "network", telemetry=False, sizes=sizes) as network,
-    ):
-        for name, value in network.env.items():
-            patch.setenv(name, value)
+    with practising(root / "network", telemetry=False, sizes=sizes) as (network, patch):
         patch.setitem(playbook.DECLARED, "development", items)
         patch.setitem(playbook.PLAN_BEFORE, "development", items[1])
         adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
@@ -172,14 +210,11 @@ def issuing(root: Path) -> Iterator[RehearsalNetwork]:
 def ready_to_post(network: RehearsalNetwork, **changes: Any) -> Iterator[Stage]:
     """The stage of ``issuing`` with drift judged and its plan made."""
     file = network.params["development"]
-    given = STAGE_PARAMS["development"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
-    stage = open_stage("development", {**given, **changes})
-    try:
+    params = given(network, "development") | parse_yaml(file.read_bytes(), file.name) | changes
+    with opened("development", params) as stage:
         stage.check(preflight.config_drift)
         stage.plan(development.plan)
         yield stage
-    finally:
-        stage.close()
 
 
 def entries(attempt: Path) -> list[dict[str, Any]]:

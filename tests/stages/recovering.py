@@ -1,6 +1,6 @@
 """An apply on a small rehearsal network without telemetry, and its recovery, cell by cell.
 
-``python recovering.py STAGE PARAMS.json`` does the same in a process of its own. ``PAUSE_AT=N``: as
+``python -m tests.stages.recovering STAGE PARAMS.json`` does the same in a process of its own. ``PAUSE_AT=N``: as
 the N-th entry of this run has been appended it says so and waits for its input.
 """
 
@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -30,11 +29,12 @@ from runbook_lib.checks.rollouts import rollout
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence.record import Entry, Record
 from runbook_lib.outcomes import CheckResult
-from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.strict import PROJECT
 from runbook_lib.verdicts import Verdict
 from runbook_rehearsal.network import RehearsalNetwork
+
+from .conftest import enter, given, opened
 
 SIZES = {"development": 2, "testnet": 6, "mainnet": 4}
 GATES = ("timetoke_rewards", "witness_network")
@@ -52,7 +52,6 @@ def declare(patch: pytest.MonkeyPatch) -> None:
     for stage in playbook.STAGES:
         patch.setitem(playbook.DECLARED, stage, declared(stage))
         patch.setitem(playbook.PLAN_BEFORE, stage, declared(stage)[0])
-    patch.setattr(opening, "require_order", lambda *given: None)
 
 
 @dataclass
@@ -62,41 +61,25 @@ class Recovering:
     network: RehearsalNetwork
     release: str
 
-    def params(self, runbook: str, **given: Any) -> dict[str, Any]:
-        now = datetime.fromtimestamp(self.network.world.clock.now(), UTC).replace(microsecond=0)
-        window = {
-            "window_start": (now - timedelta(hours=1)).isoformat(),
-            "window_end": (now + timedelta(hours=8)).isoformat(),
-        }
-        model = STAGE_PARAMS[runbook]
-        rollout = window if "window_start" in model.model_fields else {}
-        return {
-            **model().model_dump(),
-            "site": str(self.network.site),
-            "release": self.release,
-            "commit": self.network.release.commit,
-            "previous_release": "v1.3.0",
-            **rollout,
-            **given,
-        }
+    def params(self, runbook: str, **changes: Any) -> dict[str, Any]:
+        about = {"release": self.release, "previous_release": "v1.3.0", **changes}
+        return given(self.network, runbook, **about)
 
     @contextmanager
-    def opened(self, runbook: str, **given: Any) -> Iterator[Stage]:
-        stage = open_stage(runbook, self.params(runbook, **given))
-        try:
+    def opened(self, runbook: str, **changes: Any) -> Iterator[Stage]:
+        with opened(runbook, self.params(runbook, **changes)) as stage:
             yield stage
-        finally:
-            stage.close()
 
     def planned(self, stage: str) -> dict[str, Any]:
         """What an apply of the stage's plan is opened with."""
         if stage == "development":
             return self.params(stage, mode="apply")
-        given = self.params(stage, mode="plan")
-        with self.opened(stage, **given) as plan:
+        params = self.params(stage, mode="plan")
+        with self.opened(stage, **params) as plan:
             plan.plan(make_plan)
             found = [e for e in records(plan.folder) if e["kind"] == "plan"]
-        return {**given, "mode": "apply", "approved_plan": found[0]["body"]["digest"]}
+        digest = found[0]["body"]["digest"]
+        return {**params, "mode": "apply", "approved_plan": digest}
 
     def apply(self, stage: str, **given: Any) -> tuple[Verdict, Path]:
         """The stage's changes made."""
@@ -160,8 +143,7 @@ def steps(folder: Path, phase: str = "done") -> list[tuple[str, str]]:
 @contextmanager
 def recovering(root: Path, patch: pytest.MonkeyPatch) -> Iterator[RehearsalNetwork]:
     with RehearsalNetwork(root, telemetry=False, sizes=SIZES) as network:
-        for name, value in network.env.items():
-            patch.setenv(name, value)
+        enter(network, patch)
         declare(patch)
         yield network
 
@@ -238,6 +220,7 @@ def pause() -> None:
 def main() -> int:
     with pytest.MonkeyPatch.context() as patch:
         declare(patch)
+        patch.setattr(opening, "require_order", lambda *given: None)
         runbook, params = sys.argv[1], json.loads(Path(sys.argv[2]).read_text())
         stage = open_stage(runbook, params)
         print("opened", flush=True)

@@ -21,10 +21,11 @@ from runbook_lib.evidence.incident_file import Incident
 from runbook_lib.evidence.incidents import incidents_of
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, Row
-from runbook_lib.params import RecoveryParams
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.verdicts import Verdict
 from runbook_rehearsal.network import RehearsalNetwork
+
+from .conftest import enter, given
 
 TEXTS = {
     "summary": "Rewards stopped on both canaries.",
@@ -65,13 +66,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]
 
 @pytest.fixture
 def network(made: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator[RehearsalNetwork]:
-    for name, value in made.env.items():
-        monkeypatch.setenv(name, value)
+    enter(made, monkeypatch)
     for change in CHANGES:
         runbook = f"{change.item.partition('.')[0]}_recovery"
         monkeypatch.setitem(playbook.DECLARED, runbook, (change.item,))
     made.forge.comments.clear()
-    made.forge._writes.clear()
+    made.forge.refill()
     (made.root / "announced.json").unlink(missing_ok=True)
     (made.root / "notifications.json").unlink(missing_ok=True)
     yield made
@@ -110,17 +110,8 @@ class Recovery:
         return dict(found)
 
     def params(self, **changes: Any) -> dict[str, Any]:
-        return {
-            **RecoveryParams().model_dump(),
-            **TEXTS,
-            "site": str(self.network.site),
-            "release": self.release,
-            "commit": self.network.release.commit,
-            "issue": 42,
-            "mode": "apply",
-            **self.given,
-            **changes,
-        }
+        about = {"release": self.release, "issue": 42, "mode": "apply", **TEXTS, **self.given}
+        return given(self.network, f"{self.stage}_recovery", **{**about, **changes})
 
     def run(self, **changes: Any) -> tuple[Verdict, CheckResult]:
         """One try, and that its replay comes to the same."""

@@ -5,27 +5,27 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from runbook_lib import opening, playbook
+from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import mainnet
-from runbook_lib.checks.mainnet import ITEM, frozen_row
+from runbook_lib.checks.mainnet import ANNOUNCE_ITEM as ITEM
+from runbook_lib.checks.mainnet import frozen_row
 from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import Outcome
-from runbook_lib.params import MainnetParams
 from runbook_lib.sources.tape import read_entries
-from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_lib.wording import utc
 from runbook_rehearsal.network import RehearsalNetwork
 
 from ..conftest import mutations
+from .conftest import enter, given, opened
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +37,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]
 
 @pytest.fixture
 def network(made: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator[RehearsalNetwork]:
-    for name, value in made.env.items():
-        monkeypatch.setenv(name, value)
+    enter(made, monkeypatch)
     monkeypatch.setitem(playbook.DECLARED, "mainnet", (ITEM,))
     monkeypatch.delitem(playbook.PLAN_BEFORE, "mainnet", raising=False)
-    monkeypatch.setattr(opening, "require_order", lambda *given: None)
     adopt(str(made.site), "mainnet", artifacts=[made.release.previous_artifact])
     for board in ("announced.json", "frozen.json"):
         (made.root / board).unlink(missing_ok=True)
@@ -52,26 +50,16 @@ def network(made: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 def run(network: RehearsalNetwork, hours: float = 30.0, **changes: Any) -> tuple[Verdict, Path]:
     """The announcement of a window that begins in ``hours``."""
-    now = datetime.fromtimestamp(network.world.clock.now(), UTC).replace(microsecond=0)
-    start = now + timedelta(hours=hours)
-    given = {
-        **MainnetParams().model_dump(),
-        "site": str(network.site),
-        "release": "v1.4.0",
-        "commit": network.release.commit,
-        "mode": "apply",
-        "approved_plan": "sha256:" + "0" * 64,
-        "window_start": start.isoformat(),
-        "window_end": (start + timedelta(hours=8)).isoformat(),
-        **changes,
-    }
-    stage = open_stage("mainnet", given)
-    stage.change(mainnet.announce)
-    with suppress(StageRefused):
-        stage.enforce()
-    verdict = stage.verdict()
-    stage.close()
-    return verdict, stage.folder
+    start = network.now.replace(microsecond=0) + timedelta(hours=hours)
+    window = {"window_start": start, "window_end": start + timedelta(hours=8)}
+    params = {name: at.isoformat() for name, at in window.items()} | changes
+    digest = "sha256:" + "0" * 64
+    params = given(network, "mainnet", mode="apply", approved_plan=digest, **params)
+    with opened("mainnet", params) as stage:
+        stage.change(mainnet.announce)
+        with suppress(StageRefused):
+            stage.enforce()
+        return stage.verdict(), stage.folder
 
 
 def test_a_window_is_announced_and_proposals_are_frozen(network: RehearsalNetwork) -> None:
@@ -120,14 +108,11 @@ def test_a_freeze_that_was_lifted_in_between_is_another(network: RehearsalNetwor
     params = json.loads((folder / "record.jsonl").read_text().splitlines()[0])["body"]["params"]
     board = network.root / "frozen.json"
     before = datetime.fromisoformat(json.loads(board.read_text()))
-    again = {**MainnetParams().model_dump(), **params, "attempt": int(folder.name)}
-    stage = open_stage("mainnet", again)
-    try:
+    again = given(network, "mainnet", **{**params, "attempt": int(folder.name)})
+    with opened("mainnet", again) as stage:
         same = frozen_row(stage._tries.context(ITEM, 2))
         board.write_text(json.dumps((before + timedelta(seconds=1)).isoformat()))
         anew = frozen_row(stage._tries.context(ITEM, 3))
-    finally:
-        stage.close()
 
     assert (same.outcome, same.observed) == (Outcome.PASS, "frozen, none since")
     again = utc(before + timedelta(seconds=1))
@@ -139,8 +124,7 @@ def test_a_freeze_that_was_lifted_in_between_is_another(network: RehearsalNetwor
 
 def test_a_freeze_that_is_still_to_come_is_none(network: RehearsalNetwork) -> None:
     """Until then anything may be proposed; the card says when to come back."""
-    now = datetime.fromtimestamp(network.world.clock.now(), UTC).replace(microsecond=0)
-    begins = now + timedelta(hours=3)
+    begins = network.now.replace(microsecond=0) + timedelta(hours=3)
     (network.root / "frozen.json").write_text(json.dumps(begins.isoformat()))
 
     verdict, _ = run(network)

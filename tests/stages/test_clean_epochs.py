@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runbook_lib import opening, playbook
+from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.changes.apply import Change
 from runbook_lib.checks import canary, testnet
@@ -21,10 +21,10 @@ from runbook_lib.evidence import order
 from runbook_lib.evidence.incidents import add, open_incident, path_of
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult
-from runbook_lib.params import CanaryParams, TestnetParams
-from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
+
+from .conftest import given, opened, practising
 
 GATE, EPOCHS = testnet.gate.item, canary.epochs_clean.item
 TESTNET = (testnet.deploy.item, GATE)
@@ -34,59 +34,34 @@ TESTNET = (testnet.deploy.item, GATE)
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
     root = tmp_path_factory.mktemp("epochs") / "network"
     sizes = {"development": 1, "testnet": 7, "mainnet": 2}
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        RehearsalNetwork(root, sizes=sizes, history_s=10 * 3600.0) as net,
-    ):
-        for name, value in net.env.items():
-            patch.setenv(name, value)
+    with practising(root, sizes=sizes, history_s=10 * 3600.0) as (net, patch):
         patch.setitem(playbook.DECLARED, "testnet", TESTNET)
         patch.setitem(playbook.PLAN_BEFORE, "testnet", testnet.deploy.item)
         patch.setitem(playbook.DECLARED, "canary", (EPOCHS,))
-        # The stages before these, and the engine that seals them, are other tests' matter.
-        patch.setattr(opening, "require_order", lambda *given: None)
+        # The engine that seals the stage before is another test's matter.
         patch.setattr(order, "verify", lambda folder: ([], None))
         adopt(str(net.site), "testnet", artifacts=[net.release.previous_artifact])
         yield net
 
 
-def instant(network: RehearsalNetwork) -> datetime:
-    return datetime.fromtimestamp(network.world.clock.now(), UTC).replace(microsecond=0)
-
-
-def given(network: RehearsalNetwork, **changes: Any) -> dict[str, Any]:
-    now = instant(network)
-    return {
-        "site": str(network.site),
-        "release": "v1.4.0",
-        "commit": network.release.commit,
-        "window_start": (now - timedelta(hours=1)).isoformat(),
-        "window_end": (now + timedelta(hours=8)).isoformat(),
-        **changes,
-    }
-
-
 def walk(stage: str, *items: Judge | Change, **params: Any) -> tuple[Verdict, Path]:
-    opened = open_stage(stage, params)
-    try:
+    with opened(stage, params) as made:
         if stage == "testnet":
-            opened.plan(testnet.plan)
+            made.plan(testnet.plan)
         for item in items:
             if isinstance(item, Change):
-                opened.change(item)
+                made.change(item)
             else:
-                opened.check(item)
+                made.check(item)
         with suppress(StageRefused):
-            opened.enforce()
-        return opened.verdict(), opened.folder
-    finally:
-        opened.close()
+            made.enforce()
+        return made.verdict(), made.folder
 
 
 @pytest.fixture(scope="module")
 def activated(network: RehearsalNetwork) -> dict[str, Any]:
     """The parameters of the attempt that rolled testnet, and whose epoch of gossip is not over."""
-    params = {**TestnetParams().model_dump(), **given(network)}
+    params = given(network, "testnet")
     _, folder = walk("testnet", testnet.deploy, testnet.gate, **params)
     lines = (folder / "record.jsonl").read_text().splitlines()
     digest = next(e["body"]["digest"] for e in map(json.loads, lines) if e["kind"] == "plan")
@@ -120,7 +95,7 @@ def gated(network: RehearsalNetwork, epochs_later: dict[str, Any]) -> Path:
         verdict, folder = walk("testnet", testnet.deploy, testnet.gate, **again)
         if verdict.return_at is None:
             break
-        network.fast_forward(max((verdict.return_at - instant(network)).total_seconds(), 0) + 1)
+        network.fast_forward(max((verdict.return_at - network.now).total_seconds(), 0) + 1)
     assert verdict.exit_code is ExitCode.PASSED, [i.reason for i in verdict.blocking]
     return folder
 
@@ -131,24 +106,8 @@ def counted(network: RehearsalNetwork, gated: Path) -> None:
     network.fast_forward(max(11.5 * 3600 - network.world.clock.offset, 0.0))
 
 
-def last_result(folder: Path) -> CheckResult:
-    lines = map(json.loads, (folder / "record.jsonl").read_text().splitlines())
-    bodies = [entry["body"]["result"] for entry in lines if entry["kind"] == "result"]
-    return CheckResult.model_validate_json(json.dumps(bodies[-1]))
-
-
-def test_a_replay_judges_the_same_epochs(gated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Anchored at the first read-back of each node, whichever try it was in."""
-    monkeypatch.setenv("RUNBOOK_REPLAY", str(gated))
-    monkeypatch.setenv("RUNBOOK_REPLAY_OK", "1")
-
-    verdict, _ = walk("testnet", testnet.deploy, testnet.gate, **TestnetParams().model_dump())
-
-    assert verdict.items[-1].result == last_result(gated)
-
-
 def epochs(network: RehearsalNetwork, **changes: Any) -> tuple[Verdict, CheckResult]:
-    params = {**CanaryParams().model_dump(), **given(network, **changes)}
+    params = given(network, "canary", **changes)
     verdict, _ = walk("canary", canary.epochs_clean, **params)
     result = verdict.items[0].result
     assert result is not None
@@ -164,7 +123,7 @@ def test_too_few_epochs_are_not_yet_due(network: RehearsalNetwork, gated: Path) 
         "testnet: whole epochs undisturbed: expected at least 10 of 720"
     )
     assert verdict.return_at is not None
-    network.fast_forward((verdict.return_at - instant(network)).total_seconds() + 1)
+    network.fast_forward((verdict.return_at - network.now).total_seconds() + 1)
     verdict, result = epochs(network)
     assert verdict.exit_code is ExitCode.PASSED, result.reason
     assert result.reason.startswith("10 whole epochs since ")
@@ -175,7 +134,7 @@ def test_an_incident_breaks_the_count_and_an_open_one_refuses(
 ) -> None:
     """One of this release, by its file in the store; an unreadable file is not quiet."""
     store = Store(network.root / "store")
-    now = instant(network)
+    now = network.now
     opened_at = {"by": "rehearsal", "at": (now - timedelta(hours=2)).isoformat()}
     body = {"stage": "testnet", "author": "rehearsal", "attempt": "x", **opened_at}
     ours, _ = open_incident(store, {**body, "release": "v1.4.0"}, lambda one: False)

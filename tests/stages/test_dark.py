@@ -20,7 +20,7 @@ from runbook_lib.outcomes import Outcome
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import Operator
+from .conftest import Operator, practising
 from .recovering import SIZES, Recovering, back, declare, fresh, steps
 from .test_kit import Applied
 
@@ -45,10 +45,7 @@ TOLD = {
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
     root = tmp_path_factory.mktemp("dark") / "network"
-    made = RehearsalNetwork(root, sizes=SIZES, history_s=3600.0)
-    with pytest.MonkeyPatch.context() as patch, made:
-        for name, value in made.env.items():
-            patch.setenv(name, value)
+    with practising(root, sizes=SIZES, history_s=3600.0) as (made, patch):
         declare(patch)
         yield made
 

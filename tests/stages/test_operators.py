@@ -151,22 +151,6 @@ def test_an_instruction_that_could_not_be_given_is_given_by_publish(team: Team) 
     assert (asked_for, calls) == (3, 4)  # failed twice, given by publish; then the next phase
 
 
-def test_the_sites_commands_refuse_us_an_operators_node(team: Team) -> None:  # noqa: F811
-    """What shows that no other test changed one of theirs by itself."""
-    import subprocess
-
-    import yaml
-
-    site = yaml.safe_load(team.network.site.read_text())
-    argv = [word.format(node="test-7") for word in site["commands"]["restart"]["argv"]]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-
-    assert (done.returncode, done.stderr) == (
-        13,
-        f"test-7: permission denied: it is run by {LUMEN}\n",
-    )
-
-
 def test_an_instruction_says_all_there_is_to_do(team: Team) -> None:  # noqa: F811
     """Until when, which keys, the whole target without secrets, and how to report."""
     digest, window = team.planned()

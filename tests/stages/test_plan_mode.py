@@ -25,6 +25,8 @@ from runbook_lib.stage import Stage
 from runbook_lib.strict import parse_yaml
 from runbook_rehearsal.network import RehearsalNetwork
 
+from .conftest import practising
+
 READS = frozenset({
     "version", "read_config", "dry_run", "probe", "test_rules", "assets", "soak", "revision",
     "tree_status", "suites", "announced", "proposals", "stopped", "inspect_wal", "verify_snapshot",
@@ -41,12 +43,7 @@ LOCAL = ("CLOCK", "READ ", "LIST ", "DIGEST ", "MEMBER ", "DERIVE ")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
     """Adopted, with the candidate on its canaries: every stage can make its plan."""
     root = tmp_path_factory.mktemp("plan-mode") / "network"
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        RehearsalNetwork(root, history_s=2 * 3600.0) as net,
-    ):
-        for name, value in net.env.items():
-            patch.setenv(name, value)
+    with practising(root, history_s=2 * 3600.0) as (net, _):
         net.install_candidate()
         for cluster in net.world.clusters:
             adopt(str(net.site), cluster, artifacts=[net.release.previous_artifact])

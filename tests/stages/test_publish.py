@@ -161,10 +161,7 @@ def test_a_refused_run_is_documented_too(network: RehearsalNetwork, forge: Any) 
     ("fault", "attached"),
     [
         ("forge-down", 0),
-        ("forge-500", 0),
-        ("forge-401", 0),
         ("comment-refused", 2),
-        ("issue-missing", 2),
         ("comment-edited", 2),
         ("comments-limited", 0),
         ("forge-dies-after-write", 0),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,28 +14,110 @@ from unittest.mock import Mock
 import pytest
 
 from runbook_lib import playbook
-from runbook_lib.checks import mainnet
+from runbook_lib.changes.adopt import adopt
+from runbook_lib.checks import canary, mainnet
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import STAGE_PARAMS
-from runbook_lib.stage import Stage, open_stage
+from runbook_lib.sources.tape import Entry, read_entries
+from runbook_lib.stage import Stage
 from runbook_lib.verdicts import ExitCode, Verdict
+from runbook_rehearsal.network import RehearsalNetwork
 
-from .promoting import (
-    CANARIES,
-    CLIENTS,
-    OBSERVE,
-    RELEASE,
-    REWARDS,
-    Promotion,
-    changed,
-    lines,
-    promotion,
-    result,
-)
+from ..conftest import mutations
+from .conftest import enter, given, opened
 
 ITEM = "mainnet.ready.no-regression"
+
+
+CANDIDATE, REWARDS = "canary.ready.candidate-installed", "canary.activate.rewards-gate"
+OBSERVE, CLIENTS = "canary.activate.observe", "canary.activate.witness-clients"
+DECLARED = (CANDIDATE, REWARDS, OBSERVE, CLIENTS)
+CANARIES = ("main-1", "main-2")
+RELEASE = "v1.4.0"
+SIZES = {"development": 1, "testnet": 1}  # history of those does not matter
+
+
+@dataclass
+class Promotion:
+    """One attempt of the canary stage."""
+
+    network: RehearsalNetwork
+    given: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def now(self) -> datetime:
+        return self.network.now
+
+    def forward(self, to: datetime) -> None:
+        """A minute past an instant."""
+        self.network.fast_forward((to - self.now).total_seconds() + 60)
+
+    def plan(self) -> None:
+        """The plan, approved as a single operator does: by naming its digest."""
+        window = {
+            "window_start": (self.now - timedelta(hours=1)).isoformat(),
+            "window_end": (self.now + timedelta(hours=40)).isoformat(),
+        }
+        with self.opened(mode="plan", **window) as stage:
+            verdict, folder = self.walk(stage), stage.folder
+        assert verdict.exit_code == 0, verdict.blocking
+        digest = next(e["body"]["digest"] for e in lines(folder) if e["kind"] == "plan")
+        self.given = {**window, "mode": "apply", "approved_plan": digest}
+
+    @contextmanager
+    def opened(self, **changes: Any) -> Iterator[Stage]:
+        more = {"baseline_hours": 11.0, **self.given, **changes}
+        with opened("canary", given(self.network, "canary", **more)) as stage:
+            yield stage
+
+    def walk(self, stage: Stage) -> Verdict:
+        stage.check(canary.candidate_installed)
+        stage.plan(canary.plan)
+        stage.change(canary.rewards_gate)
+        stage.check(canary.observe)
+        stage.change(canary.witness_clients)
+        with suppress(StageRefused):
+            stage.enforce()
+        return stage.verdict()
+
+    def to_its_end(self) -> tuple[Verdict, Path]:
+        """Returned to whenever it is due."""
+        verdict, folder = self.go_on()
+        while verdict.return_at is not None:
+            self.forward(verdict.return_at)
+            verdict, folder = self.go_on(attempt=verdict.attempt)
+        return verdict, folder
+
+    def go_on(self, **given: Any) -> tuple[Verdict, Path]:
+        with self.opened(**given) as stage:
+            return self.walk(stage), stage.folder
+
+
+def promotion(root: Path, patch: pytest.MonkeyPatch) -> Iterator[Promotion]:
+    """A network whose canaries' operators have installed the candidate, taken over as it is."""
+    with RehearsalNetwork(root, sizes=SIZES) as network:
+        enter(network, patch)
+        patch.setitem(playbook.DECLARED, "canary", DECLARED)
+        patch.setitem(playbook.PLAN_BEFORE, "canary", REWARDS)
+        network.install_candidate()
+        adopt(str(network.site), "mainnet", artifacts=[network.release.previous_artifact])
+        yield Promotion(network)
+
+
+def lines(folder: Path) -> list[Any]:
+    return [json.loads(line) for line in (folder / "record.jsonl").read_text().splitlines()]
+
+
+def result(verdict: Verdict, item: str) -> CheckResult:
+    found = next(each.result for each in verdict.items if each.item == item)
+    assert found is not None
+    return found
+
+
+def changed(folder: Path) -> list[Entry]:
+    return mutations(read_entries(folder / "tape"))
 
 
 @dataclass
@@ -46,21 +129,11 @@ class Watch:
     folder: Path
 
     @contextmanager
-    def opened(self, **given: Any) -> Iterator[Stage]:
-        network = self.promotion.network
-        params = {
-            **STAGE_PARAMS["mainnet"]().model_dump(),
-            "site": str(network.site),
-            "release": RELEASE,
-            "commit": network.release.commit,
-            **{key: self.promotion.given[key] for key in ("window_start", "window_end")},
-            **given,
-        }
-        stage = open_stage("mainnet", params)
-        try:
+    def opened(self, **changes: Any) -> Iterator[Stage]:
+        window = {key: self.promotion.given[key] for key in ("window_start", "window_end")}
+        params = given(self.promotion.network, "mainnet", **window, **changes)
+        with opened("mainnet", params) as stage:
             yield stage
-        finally:
-            stage.close()
 
     def judged(self, **given: Any) -> tuple[CheckResult, Verdict, Path]:
         with self.opened(**given) as stage:
@@ -129,33 +202,6 @@ def test_its_epochs_follow_the_first_read_back_and_the_clients_them(watch: Watch
     assert (store / ".baselines" / "mainnet" / f"{digest}.parquet").exists()
 
 
-def test_every_canary_has_rewards_votes_and_traffic_and_the_others_none(watch: Watch) -> None:
-    """In telemetry as in the ledger."""
-    found = result(watch.verdict, OBSERVE).rows
-    told = {(row.subject, row.what.partition(",")[0]) for row in found}
-    off = {row.subject for row in found if "with the gate off" in row.what}
-    credited = {r.subject: r.observed for r in found if r.what.startswith("credited since")}
-    traffic = [row for row in result(watch.verdict, CLIENTS).rows if "witness_gossip" in row.what]
-
-    assert {(name, what) for name in CANARIES for what in ("reward_distribution", "votes")} <= told
-    assert off == {f"main-{number}" for number in range(3, 8)}
-    assert {name for name, amount in credited.items() if int(str(amount))} == set(CANARIES)
-    assert [row.subject for row in traffic[:2]] == list(CANARIES)
-
-
-def test_a_replay_says_the_same(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Offline, with nothing but the attempt."""
-    monkeypatch.setenv("RUNBOOK_REPLAY", str(watch.folder))
-    monkeypatch.setenv("RUNBOOK_REPLAY_OK", "1")
-    stage = open_stage("canary", STAGE_PARAMS["canary"]().model_dump())
-    try:
-        again = watch.promotion.walk(stage)
-    finally:
-        stage.close()
-
-    assert [item.result for item in again.items] == [item.result for item in watch.verdict.items]
-
-
 def test_holes_in_the_telemetry_prove_nothing(seven: Watch) -> None:
     """More than two in a hundred points are missing."""
     network = seven.promotion.network
@@ -200,23 +246,6 @@ def replayed(folder: Path) -> CheckResult:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RUNBOOK_REPLAY", str(folder))
         patch.setenv("RUNBOOK_REPLAY_OK", "1")
-        stage = open_stage("mainnet", STAGE_PARAMS["mainnet"]().model_dump())
-        try:
+        with opened("mainnet", STAGE_PARAMS["mainnet"]().model_dump()) as stage:
             stage.check(mainnet.no_regression)
             return result(stage.verdict(), ITEM)
-        finally:
-            stage.close()
-
-
-def test_the_last_three_epochs_must_follow_the_last_change(watch: Watch) -> None:
-    """Seven epochs would be over earlier; the clients were turned on after the third."""
-    found, _, _ = watch.judged()
-    clients = max(
-        datetime.fromisoformat(e["body"]["at"])
-        for e in lines(watch.folder)
-        if e["kind"] == "state" and e["body"]["item"] == CLIENTS
-    )
-
-    end = found.data.get("end")
-    assert isinstance(end, str)
-    assert datetime.fromisoformat(end) - clients > timedelta(hours=3)

@@ -77,7 +77,6 @@ def test_the_checks_so_far_are_posted_and_read_back(network: RehearsalNetwork, f
     assert "- **✓ PASS** `preflight.config-drift`: " in text
     assert f"| record head | `{begun.prev}` |" in text
     assert f"| plan | `{plan}` |" in text
-    assert "| previous stage | none: development is the first |" in text
     changes = mutations(read_entries(stage.folder / "tape"))
     assert [(entry.item, entry.key.split(" ")[0]) for entry in changes] == [(ITEM, "POST")]
     steps = [e.body["phase"] for e in entries if e.kind == "step"]

@@ -10,19 +10,12 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.changes.apply import Applier, Change
-from runbook_lib.changes.storage import plan_storage
 from runbook_lib.checks import recovery
-from runbook_lib.checks.recovery import storage_rows
-from runbook_lib.context import Context
 from runbook_lib.outcomes import CheckResult, Outcome
-from runbook_lib.params import RecoveryParams
-from runbook_lib.stage import open_stage
-from runbook_rehearsal.chain.world import OPERATORS
 from runbook_rehearsal.faults.table import FAULTS
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import entries
+from .conftest import enter, entries, given, opened
 
 SIZES = {"development": 4, "testnet": 2, "mainnet": 5}
 STEPS = [
@@ -45,31 +38,19 @@ class Site:
     network: RehearsalNetwork
     release: str
 
-    def params(self, stage: str, **given: Any) -> dict[str, Any]:
-        return {
-            **RecoveryParams().model_dump(),
-            "site": str(self.network.site),
-            "release": self.release,
-            "commit": self.network.release.commit,
-            "mode": "apply",
-            "break_glass": "the storage is rehearsed",
-            "nodes": self.ours(stage),
-            **given,
-        }
-
     def ours(self, stage: str) -> list[str]:
         cluster = {"canary": "mainnet"}.get(stage, stage)
         return [node.name for node in self.network.world.clusters[cluster].nodes]
 
-    def recover(self, stage: str, **given: Any) -> tuple[CheckResult, Path]:
-        opened = open_stage(f"{stage}_recovery", self.params(stage, **given))
-        try:
-            opened.change(CHANGES[stage])
-            [item] = [i for i in opened.verdict().items if i.item == CHANGES[stage].item]
+    def recover(self, stage: str, **changes: Any) -> tuple[CheckResult, Path]:
+        told = {"mode": "apply", "break_glass": "the storage is rehearsed"}
+        told |= {"release": self.release, "nodes": self.ours(stage), **changes}
+        runbook = f"{stage}_recovery"
+        with opened(runbook, given(self.network, runbook, **told)) as made:
+            made.change(CHANGES[stage])
+            [item] = [i for i in made.verdict().items if i.item == CHANGES[stage].item]
             assert item.result is not None, item.reason
-            return item.result, opened.folder
-        finally:
-            opened.close()
+            return item.result, made.folder
 
     # --- what is there --------------------------------------------------------------------------
 
@@ -106,8 +87,7 @@ NUMBER = iter(range(1, 1000))
 
 @pytest.fixture
 def site(network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    for name, value in network.env.items():
-        monkeypatch.setenv(name, value)
+    enter(network, monkeypatch)
     for cluster in SIZES:
         network.assets.back_up(cluster)
     (network.root / "storage.jsonl").unlink(missing_ok=True)
@@ -193,15 +173,6 @@ def test_a_chain_that_goes_on_needs_no_fallback(site: Site) -> None:
     assert {row.subject for row in result.rows} >= set(site.ours("canary"))
 
 
-def test_a_halted_testnet_goes_back_whole(site: Site) -> None:
-    """Nothing tells which of its stores is sound."""
-    site.network.fault("chain-halt@testnet")
-    result, _ = site.recover("testnet")
-
-    assert (result.outcome, wrong(result)) == (PASS, [])
-    assert sorted(site.restores()) == site.ours("testnet")
-
-
 def test_what_was_not_restored_is_judged_again_when_it_goes_on(site: Site) -> None:
     """A node nobody could look at at first is no sound one: it is named, and restored once seen."""
     site.network.fault("wal-corrupt@testnet/test-1")
@@ -276,17 +247,6 @@ def test_a_node_that_somebody_started_is_not_touched(site: Site, tmp_path: Path)
     assert (result.outcome, site.touched) == (FAIL, [])
 
 
-def test_operators_restore_theirs_by_instruction(site: Site) -> None:
-    """They are told the snapshot and the root; nobody's command but their own touches their data."""
-    site.network.fault("chain-halt@mainnet")
-    result, folder = site.recover("mainnet")
-
-    assert (result.outcome, wrong(result)) == (PASS, [])
-    told = sorted(path.name for path in (folder / "instructions").iterdir())
-    assert told == [f"{name}.restore.md" for name in sorted(OPERATORS)]
-    assert sorted(site.restores()) == site.ours("mainnet")
-
-
 def test_a_silent_operator_is_waited_for(site: Site) -> None:
     """The chain goes on without its node, which stays behind: not yet due, until it is restored."""
     site.network.fault("chain-halt@mainnet")
@@ -303,29 +263,6 @@ def test_a_silent_operator_is_waited_for(site: Site) -> None:
     later, _ = site.recover("mainnet", attempt=1)
     assert (later.outcome, wrong(later)) == (PASS, [])
     assert sorted(site.restores()) == site.ours("mainnet")
-
-
-def test_what_a_stall_restored_is_not_restored_again(site: Site) -> None:
-    """The storage part of mainnet.recover.stall; the item after it finds it done, and proves it."""
-
-    def apply(context: Context, applier: Applier) -> CheckResult:
-        return context.conclude(storage_rows(context, applier), passed="done", empty="nothing")
-
-    site.network.fault("consensus-stall@mainnet")
-    opened = open_stage("mainnet_recovery", site.params("mainnet"))
-    try:
-        for change in (Change("mainnet.recover.stall", plan_storage, apply), CHANGES["mainnet"]):
-            opened.change(change)
-        items = {item.item: item for item in opened.verdict().items}
-    finally:
-        opened.close()
-
-    outcomes = [items[f"mainnet.recover.{name}"].outcome for name in ("stall", "restore")]
-    assert outcomes == [PASS, PASS]
-    assert sorted(site.restores()) == site.ours("mainnet")
-    last = items["mainnet.recover.restore"].result
-    assert last is not None
-    assert {row.subject for row in last.rows if row.what == "state roots"} == {"main-1", "main-2"}
 
 
 def test_a_recovery_replays(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

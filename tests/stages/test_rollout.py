@@ -16,7 +16,7 @@ import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from runbook_lib import opening, playbook
+from runbook_lib import playbook
 from runbook_lib.canonical import canonical
 from runbook_lib.changes import roll
 from runbook_lib.changes.adopt import adopt
@@ -25,8 +25,7 @@ from runbook_lib.context import Context
 from runbook_lib.errors import ParameterError, StageRefused, StoreError
 from runbook_lib.evidence.store import Store
 from runbook_lib.next_steps import next_steps
-from runbook_lib.outcomes import Outcome, Row, check_row
-from runbook_lib.params import TestnetParams
+from runbook_lib.outcomes import Row, check_row
 from runbook_lib.sources.tape import Entry, read_entries
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.strict import parse_yaml
@@ -34,7 +33,7 @@ from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
 from ..conftest import mutations
-from .conftest import entries
+from .conftest import enter, entries, given, opened
 
 GATES, DEPLOY, GATE = "testnet.ready.gates", "testnet.activate.deploy", "testnet.activate.gate"
 DECLARED = (GATES, DEPLOY, GATE)
@@ -52,27 +51,15 @@ class Team:
 
     @property
     def params(self) -> dict[str, Any]:
-        now = datetime.fromtimestamp(self.network.world.clock.now(), UTC).replace(microsecond=0)
-        return {
-            **TestnetParams().model_dump(),
-            "site": str(self.network.site),
-            "release": self.release,
-            "baseline_hours": 1.0,
-            "commit": self.network.release.commit,
-            "window_start": (now - timedelta(hours=1)).isoformat(),
-            "window_end": (now + timedelta(hours=8)).isoformat(),
-        }
+        return given(self.network, "testnet", release=self.release, baseline_hours=1.0)
 
     release = "v1.4.0"
 
     @contextmanager
     def opened(self, who: str = ALICE, **changes: Any) -> Iterator[Stage]:
         self.patch.setenv("RUNBOOK_OPERATOR", who)
-        stage = open_stage("testnet", {**self.params, **changes})
-        try:
+        with opened("testnet", {**self.params, **changes}) as stage:
             yield stage
-        finally:
-            stage.close()
 
     def walk(self, who: str = ALICE, **changes: Any) -> tuple[Verdict, Path]:
         """Every cell of the stage; its verdict and folder."""
@@ -137,11 +124,9 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
 
 @pytest.fixture
 def team(network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator[Team]:
-    for name, value in network.env.items():
-        monkeypatch.setenv(name, value)
+    enter(network, monkeypatch)
     monkeypatch.setitem(playbook.DECLARED, "testnet", DECLARED)
     monkeypatch.setitem(playbook.PLAN_BEFORE, "testnet", DEPLOY)
-    monkeypatch.setattr(opening, "require_order", lambda *given: None)
     # What is observed afterwards needs telemetry, which this network has not.
     monkeypatch.setattr(testnet.gate, "observe", None)
     network.reinstall("testnet")
@@ -188,23 +173,8 @@ def test_an_approved_plan_is_applied_wave_by_wave(team: Team) -> None:
         running = team.network.fleet.running[node.name]
         assert running.config.gates["malachite_consensus"]
         assert running.build.digest != team.network.release.previous.digest
-    done = Counter(json.loads(e.key.removeprefix("RUN "))[6] for e in team.changed(folder))
+    done = Counter(json.loads(e.key.removeprefix("RUN "))[5] for e in team.changed(folder))
     assert done == {"deploy": 2 * 4, "restart": 2 * 4, "instruct": 2 * 3}
-
-
-def test_a_plan_changes_nothing(team: Team) -> None:
-    """Not one changing call; its end is 0: ready to apply."""
-    _, folder = team.walk(mode="plan")
-
-    assert team.changed(folder) == []
-
-
-def test_an_apply_needs_a_plan(team: Team) -> None:
-    """Without its digest nothing opens."""
-    with pytest.raises(
-        ParameterError, match="approved_plan: expected the digest of an approved plan"
-    ):
-        team.walk(mode="apply")
 
 
 @pytest.mark.parametrize(
@@ -242,22 +212,6 @@ def test_a_plan_is_refused_when_a_node_moved(team: Team) -> None:
     blocked = next(item for item in verdict.items if item.item == DEPLOY)
     assert "test-3: its state before (planned, now): expected config=sha256:" in blocked.reason
     assert team.changed(folder) == []
-
-
-def test_a_node_that_stays_down_stops_the_rollout(team: Team) -> None:
-    """In its wave; no later node is touched, and the gate is not reached."""
-    digest, window = team.planned()
-    team.network.fault("node-stays-down@testnet/test-3")
-
-    verdict, folder = team.walk(
-        mode="apply", approved_plan=digest, approvals=[team.approve(digest)], **window
-    )
-
-    items = {item.item: item for item in verdict.items}
-    assert items[DEPLOY].outcome is Outcome.FAIL
-    assert items[GATE].state == "not-reached"
-    touched = {json.loads(e.key.removeprefix("RUN "))[-1] for e in team.changed(folder)}
-    assert not touched & {"test-4", "test-5", "test-6", "test-7"}
 
 
 def test_a_dropped_node_lets_the_rollout_finish_without_it(team: Team) -> None:

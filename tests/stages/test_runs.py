@@ -46,7 +46,11 @@ def visitor(tmp_path: Path) -> Operator:
 @pytest.fixture(scope="module")
 def passed(operator: Operator) -> tuple[Any, Path, Path]:
     """A passing run through papermill: how it ended, its output and its attempt."""
-    ended = operator.papermill("passed.ipynb", "-f", operator.params)
+    assert operator.network is not None
+    waiting = operator.papermill("waiting.ipynb", "-f", operator.params)
+    assert waiting.returncode == 4, waiting.stderr
+    operator.network.fast_forward(4000)  # the window of the baseline
+    ended = operator.papermill("passed.ipynb", "-f", operator.params, "-p", "attempt", "1")
     return ended, operator.home / "passed.ipynb", operator.attempt("v1.4.0")
 
 
@@ -184,12 +188,14 @@ def test_a_stage_that_waits_is_continued_to_its_pass(operator: Operator) -> None
     """
     run = ("runbook", "run", "development", "--json", "-f", operator.params)
     named = ("-r", "release", operator.release())
-    waiting = operator.run(*run, *named, "-p", "wait", "false")
+    waiting = operator.run(*run, *named)
     steps = [e for e in entries(operator.attempt(named[2])) if e["kind"] == "step"]
     first = json.loads(waiting.stdout)
     [told] = first["next"]
     command = shlex.split(told.removeprefix("Come back then: `").removesuffix("`"))
-    passing = operator.run(*command, "-p", "wait", "true", "--json")
+    assert operator.network is not None
+    operator.network.fast_forward(4000)
+    passing = operator.run(*command, "--json")
 
     second = json.loads(passing.stdout)
     assert (waiting.returncode, first["exit_code"], first["outcome"]) == (4, 4, "INCONCLUSIVE")
@@ -209,6 +215,9 @@ def test_a_stage_is_stepped_through_by_hand_and_sealed(operator: Operator) -> No
     more = ("-f", operator.params, "-r", "release", operator.release())
     lab = operator.run("runbook", "lab", "development", "--no-browser", "--json", *more)
     path = Path(json.loads(lab.stdout)["notebook"])
+    operator.run("jupyter", "execute", "--inplace", path)
+    assert operator.network is not None
+    operator.network.fast_forward(4000)  # the window of the baseline
     operator.run("jupyter", "execute", "--inplace", path)
     sealed = operator.run("runbook", "seal", path.parent)
     verified = operator.run("runbook", "verify", path.parent)

@@ -19,14 +19,13 @@ from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult
-from runbook_lib.params import DevelopmentParams, TestnetParams
 from runbook_lib.sources.tape import read_entries
-from runbook_lib.stage import open_stage
 from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
 from ..conftest import mutations
+from .conftest import given, opened, practising
 
 SOAK = soak.item
 
@@ -35,24 +34,18 @@ def deploy(network: RehearsalNetwork) -> None:
     """The development stage as far as the soak needs it: its deploy, applied and passed."""
     adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
     file = network.params["development"]
-    given = DevelopmentParams().model_dump() | parse_yaml(file.read_bytes(), file.name)
-    stage = open_stage("development", given)
-    stage.plan(development.plan)
-    stage.change(development.deploy)
-    stage.enforce()
-    stage.close()
+    params = given(network, "development") | parse_yaml(file.read_bytes(), file.name)
+    with opened("development", params) as stage:
+        stage.plan(development.plan)
+        stage.change(development.deploy)
+        stage.enforce()
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
     root = tmp_path_factory.mktemp("soak") / "network"
     sizes = {"development": 3, "testnet": 1, "mainnet": 1}
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        RehearsalNetwork(root, sizes=sizes, history_s=3600.0) as net,
-    ):
-        for name, value in net.env.items():
-            patch.setenv(name, value)
+    with practising(root, sizes=sizes, history_s=3600.0) as (net, patch):
         patch.setitem(playbook.DECLARED, "development", (development.DEPLOY,))
         patch.setitem(playbook.DECLARED, "testnet", (SOAK,))
         # The attempt is sealed by the engine, which no test of this module runs.
@@ -77,29 +70,13 @@ def soaking(network: RehearsalNetwork) -> RehearsalNetwork:
     return network
 
 
-def params(network: RehearsalNetwork, **changes: Any) -> dict[str, Any]:
-    now = datetime.fromtimestamp(network.world.clock.now(), UTC)
-    return {
-        **TestnetParams().model_dump(),
-        "site": str(network.site),
-        "release": "v1.4.0",
-        "commit": network.release.commit,
-        "window_start": now.isoformat(),
-        "window_end": (now + timedelta(hours=8)).isoformat(),
-        **changes,
-    }
-
-
 def judged(network: RehearsalNetwork, **changes: Any) -> tuple[Verdict, CheckResult, Path]:
     """The soak alone, in plan mode."""
-    stage = open_stage("testnet", params(network, **changes))
-    try:
+    with opened("testnet", given(network, "testnet", **changes)) as stage:
         stage.check(soak)
         with suppress(StageRefused):
             stage.enforce()
         verdict = stage.verdict()
-    finally:
-        stage.close()
     result = verdict.items[0].result
     assert result is not None
     assert mutations(read_entries(stage.folder / "tape")) == []

@@ -6,22 +6,19 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runbook_lib import opening, playbook
+from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.changes.plan import Plan
 from runbook_lib.checks import canary, mainnet, testnet
 from runbook_lib.checks.rollouts import rollout
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence.record import Record
-from runbook_lib.params import STAGE_PARAMS
 from runbook_lib.sources.tape import read_entries
-from runbook_lib.stage import open_stage
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.chain.templates import node_config
 from runbook_rehearsal.chain.world import profile
@@ -31,6 +28,7 @@ from runbook_rehearsal.promote import Promotion
 from runbook_rehearsal.rehearse import HISTORY_S, take_over
 
 from ..conftest import mutations
+from .conftest import given, opened, practising
 
 FIRST, SECOND = "v1.4.0", "v1.5.0"
 DEPLOY, GATE = testnet.deploy.item, testnet.gate.item
@@ -42,13 +40,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
     """Where the first release has been everywhere, and the second has just been built."""
     root = tmp_path_factory.mktemp("two-releases") / "network"
     sizes = {"development": 1, "testnet": 4, "mainnet": 4}  # all ours: no operators to wait for
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        RehearsalNetwork(root, telemetry=False, sizes=sizes) as net,
-    ):
-        for name, value in net.env.items():
-            patch.setenv(name, value)
-        patch.setattr(opening, "require_order", lambda *given: None)
+    with practising(root, telemetry=False, sizes=sizes) as (net, _):
         for cluster in ("testnet", "mainnet"):
             finish(net, cluster)
             adopt(str(net.site), cluster, artifacts=[net.release.artifact])
@@ -66,16 +58,6 @@ def finish(network: RehearsalNetwork, cluster: str) -> None:
         (folder / "config.toml").write_text(text)
         (folder / "bin" / "rpp-node").write_bytes(unpack(network.release.artifact))
         network.fleet.restart(node.name)
-
-
-def params(network: RehearsalNetwork, stage: str, **changes: Any) -> dict[str, Any]:
-    now = datetime.fromtimestamp(network.world.clock.now(), UTC).replace(microsecond=0)
-    window = {
-        "window_start": (now - timedelta(hours=1)).isoformat(),
-        "window_end": (now + timedelta(hours=40)).isoformat(),
-    }
-    given = {"site": str(network.site), "release": SECOND, "commit": network.release.commit}
-    return {**STAGE_PARAMS[stage]().model_dump(), **given, **window, **changes}
 
 
 def plan_of(folder: Path) -> Plan:
@@ -96,11 +78,10 @@ def gates(plan: Plan) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("stage", PLANS)
 def test_a_second_release_turns_no_gate(network: RehearsalNetwork, stage: str) -> None:
     """Its build goes to every node that has it not; every phase leaves the gates as they are."""
-    opened = open_stage(stage, params(network, stage))
-    opened.plan(PLANS[stage])
-    opened.close()
+    with opened(stage, given(network, stage, release=SECOND)) as made:
+        made.plan(PLANS[stage])
 
-    plan = plan_of(opened.folder)
+    plan = plan_of(made.folder)
 
     assert gates(plan) == []
     assert all(node.before.gates == node.after.gates for p in plan.phases for node in p.nodes)
@@ -116,8 +97,7 @@ def wanted(network: RehearsalNetwork, stage: str) -> list[tuple[Any, str]]:
 
 
 def walk(network: RehearsalNetwork, **changes: Any) -> tuple[Verdict, Path]:
-    stage = open_stage("testnet", params(network, "testnet", **changes))
-    try:
+    with opened("testnet", given(network, "testnet", release=SECOND, **changes)) as stage:
         stage.plan(testnet.plan)
         # What is captured before and observed after needs telemetry, which this network has not.
         stage.change(rollout(DEPLOY, "{nodes} run the release"))
@@ -125,8 +105,6 @@ def walk(network: RehearsalNetwork, **changes: Any) -> tuple[Verdict, Path]:
         with suppress(StageRefused):
             stage.enforce()
         return stage.verdict(), stage.folder
-    finally:
-        stage.close()
 
 
 def test_a_gate_that_is_on_already_is_verified_and_not_touched(
@@ -135,8 +113,8 @@ def test_a_gate_that_is_on_already_is_verified_and_not_touched(
     """Its change makes no step: the journal holds what was read back of every node, twice."""
     monkeypatch.setitem(playbook.DECLARED, "testnet", (DEPLOY, GATE))
     monkeypatch.setitem(playbook.PLAN_BEFORE, "testnet", DEPLOY)
-    given = params(network, "testnet")
-    window = {key: given[key] for key in ("window_start", "window_end")}
+    params = given(network, "testnet")
+    window = {key: params[key] for key in ("window_start", "window_end")}
     _, folder = walk(network, **window)
     digest = plan_of(folder).digest
 

@@ -28,7 +28,6 @@ def test_template_is_valid_for_every_channel(channel: str) -> None:
 
     assert config.channel == channel
     assert config.gates == profile(channel)
-    assert (config.chain_id, config.epoch_length) == ("rpp-mainnet", 720)
 
 
 CHANNEL_NAMES = "`development`, `testnet`, `canary`, `mainnet`"

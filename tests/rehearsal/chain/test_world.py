@@ -43,7 +43,7 @@ def test_gates_only_turn_on_from_stage_to_stage() -> None:
     assert on[0] < on[1] < on[2] < on[3]
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(8))
 def test_canaries_hold_less_than_a_third_of_the_power(seed: int) -> None:
     """Whatever the seed, the two canaries of seven cannot stop the chain."""
     nodes = make_cluster("mainnet", ADDRESSES, seed, 0.0).nodes
@@ -51,20 +51,6 @@ def test_canaries_hold_less_than_a_third_of_the_power(seed: int) -> None:
 
     assert [node.name for node in nodes if node.canary] == ["main-1", "main-2"]
     assert canaries * 3 < sum(voting_power(node) for node in nodes)
-
-
-def test_three_of_seven_nodes_are_operators() -> None:
-    """The last three belong to three accounts; the canaries are ours."""
-    nodes = make_cluster("testnet", ADDRESSES, 1, 0.0).nodes
-
-    assert [node.control for node in nodes] == ["ours"] * 4 + ["operator"] * 3
-    assert len({node.operator for node in nodes[4:]}) == 3
-
-
-def test_same_seed_makes_the_same_cluster() -> None:
-    """Identities and stakes depend on the seed alone."""
-    assert make_cluster("testnet", ADDRESSES, 5, 0.0) == make_cluster("testnet", ADDRESSES, 5, 0.0)
-    assert make_cluster("testnet", ADDRESSES, 5, 0.0) != make_cluster("testnet", ADDRESSES, 6, 0.0)
 
 
 def test_events_are_mirrored_and_come_in_order(tmp_path: Path) -> None:
@@ -84,12 +70,3 @@ def test_events_are_mirrored_and_come_in_order(tmp_path: Path) -> None:
         "kind": "fault-on",
         "data": {"name": "consensus-stall"},
     }
-
-
-def test_unknown_node_is_a_key_error(tmp_path: Path) -> None:
-    """Looking up a name nobody has says which."""
-    world = World(tmp_path, 1, {"mainnet": make_cluster("mainnet", ADDRESSES, 1, 0.0)})
-
-    assert world.node("main-7").host == "127.1.3.7"
-    with pytest.raises(KeyError, match="main-8"):
-        world.node("main-8")

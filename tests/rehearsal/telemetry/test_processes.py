@@ -12,15 +12,15 @@ from pathlib import Path
 import httpx
 import pytest
 
-from runbook_rehearsal.telemetry import backends, processes
+from runbook_rehearsal.telemetry import processes
 
 pytestmark = pytest.mark.servers
 
 OWNER = """
 import sys, time
 from pathlib import Path
-from runbook_rehearsal.telemetry import backends, processes
-server = processes.prometheus(Path(sys.argv[1]), backends.free_port())
+from runbook_rehearsal.telemetry import processes
+server = processes.prometheus(Path(sys.argv[1]), processes.free_port())
 server.start()
 print(server.url, flush=True)
 time.sleep(60)
@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
 
 def test_a_server_answers_from_start_to_stop(root: Path) -> None:
     """It can be started again at the same place; stopping twice is no error."""
-    server = processes.prometheus(root, backends.free_port())
+    server = processes.prometheus(root, processes.free_port())
     for _ in range(2):
         server.start()
         assert httpx.get(f"{server.url}/-/ready", trust_env=False).status_code == 200
@@ -50,7 +50,7 @@ def test_a_server_answers_from_start_to_stop(root: Path) -> None:
 def test_a_server_that_cannot_start_says_why(root: Path) -> None:
     """The end of its log is in the message."""
     (root / "prometheus.yml").write_text("scrape: often\n")
-    server = processes.prometheus(root, backends.free_port())
+    server = processes.prometheus(root, processes.free_port())
 
     with pytest.raises(RuntimeError, match=r"(?s)did not become ready: .*field scrape not found"):
         server.start()

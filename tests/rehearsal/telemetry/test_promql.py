@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 
-from runbook_rehearsal.telemetry import backends, processes, remote
+from runbook_rehearsal.telemetry import processes, remote
 from runbook_rehearsal.telemetry.promql import BadQuery, Unsupported, Vector, evaluate
 from runbook_rehearsal.telemetry.tsdb import STALE, Store
 
@@ -25,32 +25,18 @@ rate(c_total[1m])
 rate(c_total[5m] offset 10m)
 increase(c_total[1h])
 increase(c_total[90s])
-irate(c_total[5m])
-delta(g[10m])
-idelta(g[10m])
-avg_over_time(g[10m])
-min_over_time(g[10m])
 max_over_time(g[10m])
-sum_over_time(h[1h])
 count_over_time(g[1h])
-stddev_over_time(h[1h])
-last_over_time(g[10m])
 present_over_time(g[10m])
-quantile_over_time(0.3, h[1h])
-changes(g[30m])
 resets(c_total[3h])
 max_over_time(ALERTS[3h])
 max_over_time(ALERTS{alertstate="firing"}[20m])
 sum by (cluster) (rate(c_total[5m]))
-sum without (instance) (g)
 avg(g)
 max(g)
 min by (instance) (g)
 count(g > 4) by (cluster)
-stddev(h)
 group(g)
-quantile(0.9, h)
-quantile by (cluster) (0.5, g)
 sum(nothing)
 histogram_quantile(0.95, sum by (le) (rate(latency_bucket[5m])))
 histogram_quantile(0.5, rate(latency_bucket[10m]))
@@ -65,12 +51,9 @@ absent(nothing{a="b",c=~"d"})
 absent(g)
 absent(sum(nothing))
 absent(ALERTS{alertname="Down"})
-clamp(g, 4, 5)
 clamp_min(g, 5)
 clamp_max(g, 5)
-abs(g - 5)
-ceil(g)
-ln(g - 5)
+floor(g)
 -g
 g * 2 + 1
 2 ^ g
@@ -82,9 +65,6 @@ g > bool 5
 g == g
 g / h
 g / on (instance) h
-g * on (instance) group_left (zone) h
-h * on (instance) group_right (cluster) g
-g / on (cluster) group_left sum by (cluster) (g)
 g > on (instance) h
 g > bool ignoring (cluster, zone) h
 g and on (instance) h{zone="y"}
@@ -100,7 +80,6 @@ rate(latency_bucket{le="+Inf"}[5m]) - ignoring (le) rate(latency_bucket{le="1"}[
 1 + 2
 1 > bool 2
 vector(1)
-scalar(g{instance="n0"})
 time()
 """.strip().splitlines()
 
@@ -144,7 +123,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, store: Store) -> Iterat
         pytest.skip("prometheus is not installed")
     root = tmp_path_factory.mktemp("prometheus")
     (root / "prometheus.yml").write_text("{}\n")
-    server = processes.prometheus(root, backends.free_port())
+    server = processes.prometheus(root, processes.free_port())
     server.start()
     try:
         remote.push(store, server.url)
@@ -213,10 +192,12 @@ def test_rate_counts_on_over_a_restart() -> None:
         ("topk(3, g)", "aggregation topk is not supported"),
         ("deriv(g[5m])", "function deriv() is not supported"),
         ("g @ 100", "the @ modifier is not supported"),
-        ("clamp(g, 2, 1)", "clamp() with a minimum above the maximum is not supported"),
+        ("clamp(g, 2, 1)", "function clamp() is not supported"),
+        ("sum without (instance) (g)", "aggregation without labels is not supported"),
+        ("g * on (instance) group_left h", "matching of many with one is not supported"),
         ("g + fill (0) g", "fill modifiers are not supported"),
         ("g + on (cluster) h", None),
-        ('abs({__name__=~"g|c_total"})', None),
+        ('rate({__name__=~"g|c_total"}[5m])', None),
         ("max_over_time(g[1h:1m])", None),
         ('label_replace(g, "a", "b", "c", "d")', "function label_replace() is not supported"),
     ],

@@ -6,6 +6,8 @@ docs.github.com/rest. Whatever a client sends beyond what is documented is refus
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import hmac
 import itertools
 from collections import deque
@@ -18,29 +20,61 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ..chain.world import Clock
-from ..faults.board import FaultBoard
-from ..layout import ISSUE, REPOSITORY, REQUIRED_CHECKS, Release
-from ..loopback import App, Loopback, Scope
-from .backlog import HOTFIXES, MILESTONE, PULL_REQUEST, Backlog, of_milestone
-from .documented import (
-    MAX_BODY,
+from .chain.world import Clock
+from .faults.table import FaultBoard
+from .github import (
+    ACCOUNT,
+    API,
+    HOME,
     Invalid,
     Json,
+    Releases,
     allow_query,
-    comment_text,
     error,
+    fitting,
     json_body,
     page_of,
     problem,
     route,
 )
-from .releases import Releases
+from .layout import ISSUE, REQUIRED_CHECKS, Release
+from .loopback import App, Loopback, Scope
 
-ACCOUNT = "rehearsal"  # whose token it is
 LONGEST_TITLE = 256
 WRITES_A_MINUTE = 80  # the secondary limit of requests that make content
+TOO_MANY = "You have exceeded a secondary rate limit and have been temporarily blocked."
+SOON = {"retry-after": "60"}
 BRANCHES = ("main", "release/v1.3", "hotfix/gossip-backoff", "hotfix/typo-in-metrics")
+HOTFIXES = {
+    43: ("Gossip backs off too slowly", "hotfix/gossip-backoff"),
+    44: ("Typo in a metric's help", "hotfix/typo-in-metrics"),
+}
+"""What a release leaves open: two low-risk issues, their branches one commit ahead of it."""
+FIRST, FIRST_BRANCH = 43, "hotfix/gossip-backoff"  # what faults are about
+PULL_REQUEST, MILESTONE, BEFORE = 45, 2, 1
+CHECKS: dict[str, Json] = {
+    "ci-red": {"conclusion": "failure"},
+    "ci-skipped": {"conclusion": "skipped"},
+    "ci-neutral": {"conclusion": "neutral"},
+    "ci-cancelled": {"conclusion": "cancelled"},
+    "ci-pending": {"conclusion": None, "status": "in_progress", "completed_at": None},
+    "ci-wrong-app": {"app": {"id": 99, "slug": "somebody-else", "name": "Other"}},
+}
+"""What faults make of the last required check."""
+HOTFIX_CHECKS = {"hotfix-ci-red": CHECKS["ci-red"], "hotfix-ci-pending": CHECKS["ci-pending"]}
+SHOWN: dict[str, Json] = {
+    "hotfix-not-low-risk": {"labels": [{"name": "high-risk"}]},
+    "hotfix-unlabelled": {"labels": []},
+    "hotfix-unlinked": {"body": "Someone is on it."},
+}
+"""What faults make of the first open issue."""
+ISSUES_REFUSED: dict[str, tuple[int, str, dict[str, str]]] = {
+    "incident-issue-refused": (403, "Resource not accessible by personal access token", {}),
+    "incident-issue-limited": (403, "You have exceeded a secondary rate limit.", SOON),
+    "incident-issue-unavailable": (503, "Service Unavailable", {}),
+    "report-unsent": (502, "Bad Gateway", {}),
+}
+"""How faults answer whoever files or edits an issue."""
 
 
 class Forge:
@@ -61,22 +95,21 @@ class Forge:
         }
         self.follow(release)
         self.on_comment: Callable[[str], None] = lambda text: None
-        self.releases = Releases(REPOSITORY, self._now, self._ids)
-        prefix = f"/repos/{REPOSITORY}"
+        self.releases = Releases(self._now, self._ids)
         self._app = Starlette(
             routes=[
-                route(f"{prefix}/commits/{{sha}}/check-runs", GET=self._check_runs),
-                route(f"{prefix}/commits/{{sha}}/status", GET=self._combined_status),
-                route(f"{prefix}/branches/{{branch:path}}", GET=self._branch),
-                route(f"{prefix}/compare/{{base}}...{{head}}", GET=self._compare),
-                route(f"{prefix}/milestones", GET=self._milestones),
-                route(f"{prefix}/issues/comments/{{id:int}}",
+                route(f"{API}/commits/{{sha}}/check-runs", GET=self._check_runs),
+                route(f"{API}/commits/{{sha}}/status", GET=self._combined_status),
+                route(f"{API}/branches/{{branch:path}}", GET=self._branch),
+                route(f"{API}/compare/{{base}}...{{head}}", GET=self._compare),
+                route(f"{API}/milestones", GET=self._milestones),
+                route(f"{API}/issues/comments/{{id:int}}",
                        GET=self._comment, PATCH=self._update_comment),
-                route(f"{prefix}/issues/{{number:int}}/comments",
+                route(f"{API}/issues/{{number:int}}/comments",
                        GET=self._issue_comments, POST=self._create_comment),
-                route(f"{prefix}/issues/{{number:int}}",
+                route(f"{API}/issues/{{number:int}}",
                        GET=self._one_issue, PATCH=self._update_issue),
-                route(f"{prefix}/issues", GET=self._all_issues, POST=self._create_issue),
+                route(f"{API}/issues", GET=self._all_issues, POST=self._create_issue),
                 *self.releases.routes(),
                 route("/user", GET=self._user),
             ],
@@ -85,9 +118,37 @@ class Forge:
 
     def follow(self, release: Release) -> None:
         """A release as the repository has it: its checks, its milestone, what it leaves open."""
-        self._release, self.backlog = release, Backlog(release, self.faults)
+        self._release = release
+        self.heads = {
+            branch: hashlib.sha1(  # noqa: S324 - a commit's name
+                f"{release.commit}/{branch}".encode()
+            ).hexdigest()
+            for _, branch in HOTFIXES.values()
+        }
         self.issues[ISSUE]["title"] = f"Release {release.version}"
-        self._leave_open()
+        for number, (title, branch) in HOTFIXES.items():
+            body = f"Not worth a new candidate.\n\nbranch: {branch}\n"
+            self.issues[number] = self._issue(number, title, body, ["low-risk"])
+        self.issues[PULL_REQUEST] = self._issue(PULL_REQUEST, "Back off faster", "", [])
+        self.issues[PULL_REQUEST]["pull_request"] = {"url": "https://forge.invalid/pull"}
+        for number in (*HOTFIXES, PULL_REQUEST):
+            self.issues[number]["milestone"] = {"number": MILESTONE, "title": release.version}
+
+    def save(self) -> Callable[[], None]:
+        """What restores issues, comments and releases as they are now, with the whole rate limit."""
+        held = copy.deepcopy((self.comments, self.issues))
+        releases = copy.deepcopy((self.releases.releases, self.releases.assets))
+
+        def restore() -> None:
+            self.comments, self.issues = copy.deepcopy(held)
+            self.releases.releases, self.releases.assets = copy.deepcopy(releases)
+            self.refill()
+
+        return restore
+
+    def refill(self) -> None:
+        """The rate limit of writes starts afresh."""
+        self._writes.clear()
 
     @property
     def app(self) -> App:
@@ -128,8 +189,7 @@ class Forge:
         if self.faults.is_on("forge-403"):
             return problem(403, "API rate limit exceeded for user ID 1.", limit)
         if self.faults.is_on("forge-429"):
-            message = "You have exceeded a secondary rate limit."
-            return problem(429, message, limit | {"retry-after": "60"})
+            return problem(429, "You have exceeded a secondary rate limit.", limit | SOON)
         if self.faults.is_on("forge-500"):
             return problem(500, "Server Error")
         return self._too_many_writes() if writes else None
@@ -139,8 +199,7 @@ class Forge:
         while self._writes and self._writes[0] <= now - 60:
             self._writes.popleft()
         if len(self._writes) >= WRITES_A_MINUTE or self.faults.is_on("comments-limited"):
-            message = "You have exceeded a secondary rate limit and have been temporarily blocked."
-            return problem(403, message, {"retry-after": "60"})
+            return problem(403, TOO_MANY, SOON)
         self._writes.append(now)
         return None
 
@@ -150,61 +209,55 @@ class Forge:
         await send({"type": "http.response.body", "body": b'{"total_count": 3', "more_body": True})
         await self._loopback.hang_up(scope)
 
-    # --- checks -------------------------------------------------------------------------------
+    def _changed(self, changes: dict[str, Json]) -> Json:
+        """What the faults that are on change, of ``changes`` by fault."""
+        found: Json = {}
+        for fault, change in changes.items():
+            found |= change if self.faults.is_on(fault) else {}
+        return found
 
-    def _runs(self) -> list[Json]:
+    # --- checks and branches ------------------------------------------------------------------
+
+    def _runs(self, sha: str) -> list[Json]:
         """More than a page of green checks; the required ones stand on the last page."""
-        if self.faults.is_on("ci-none"):
+        if sha == self._release.previous.commit or self.faults.is_on("ci-none"):
             return []
         names = [f"build and test ({number})" for number in range(1, 120)]
-        runs = [self._run(number, name) for number, name in enumerate(names, start=1)]
-        for number, name in enumerate(REQUIRED_CHECKS, start=200):
-            runs.append(self._run(number, name))
-        last = runs[-1]
-        for fault, change in (
-            ("ci-red", {"conclusion": "failure"}),
-            ("ci-skipped", {"conclusion": "skipped"}),
-            ("ci-neutral", {"conclusion": "neutral"}),
-            ("ci-cancelled", {"conclusion": "cancelled"}),
-            ("ci-pending", {"conclusion": None, "status": "in_progress", "completed_at": None}),
-            ("ci-wrong-app", {"app": {"id": 99, "slug": "somebody-else", "name": "Other"}}),
-        ):
-            if self.faults.is_on(fault):
-                last.update(change)
-        return runs[:-1] if self.faults.is_on("ci-missing") else runs
+        runs = [
+            {
+                "id": number,
+                "name": name,
+                "head_sha": sha,
+                "status": "completed",
+                "conclusion": "success",
+                "started_at": "2026-01-01T00:00:00Z",
+                "completed_at": "2026-01-01T00:10:00Z",
+                "html_url": f"{HOME}/runs/{number}",
+                "app": {"id": 15368, "slug": "github-actions", "name": "GitHub Actions"},
+            }
+            for number, name in enumerate((*names, *REQUIRED_CHECKS), start=1)
+        ]
+        runs[-1] |= self._changed(CHECKS)
+        if self.faults.is_on("ci-missing"):
+            del runs[-1]
+        if sha == self.heads[FIRST_BRANCH]:
+            runs[-1] |= self._changed(HOTFIX_CHECKS)
+        return runs
 
-    def _run(self, number: int, name: str) -> Json:
-        return {
-            "id": number,
-            "name": name,
-            "head_sha": self._release.commit,
-            "status": "completed",
-            "conclusion": "success",
-            "started_at": "2026-01-01T00:00:00Z",
-            "completed_at": "2026-01-01T00:10:00Z",
-            "html_url": f"https://forge.invalid/{REPOSITORY}/runs/{number}",
-            "app": {"id": 15368, "slug": "github-actions", "name": "GitHub Actions"},
-        }
-
-    def _known_commit(self, request: Request) -> None:
-        sha = request.path_params["sha"]
-        known = (self._release.commit, self._release.previous.commit)
-        if sha not in (*known, *self.backlog.heads.values()):
+    def _known_commit(self, request: Request) -> str:
+        sha = str(request.path_params["sha"])
+        if sha not in (self._release.commit, self._release.previous.commit, *self.heads.values()):
             raise HTTPException(422, f"No commit found for SHA: {sha}")
+        return sha
 
     async def _check_runs(self, request: Request) -> Response:
         allow_query(request, "per_page", "page", "filter")
-        self._known_commit(request)
-        sha = request.path_params["sha"]
-        runs = self._runs() if sha != self._release.previous.commit else []
-        if sha in self.backlog.heads.values():
-            runs = self.backlog.runs([{**run, "head_sha": sha} for run in runs], sha)
+        runs = self._runs(self._known_commit(request))
         page, links = page_of(request, runs)
         return JSONResponse({"total_count": len(runs), "check_runs": page}, headers=links)
 
     async def _combined_status(self, request: Request) -> Response:
         allow_query(request, "per_page", "page")
-        self._known_commit(request)
         state = "failure" if self.faults.is_on("ci-status-red") else "success"
         status = {
             "id": 1,
@@ -216,43 +269,63 @@ class Forge:
             "updated_at": "2026-01-01T00:05:00Z",
         }
         page, links = page_of(request, [status])
-        document = {"state": state, "sha": request.path_params["sha"], "total_count": 1}
+        document = {"state": state, "sha": self._known_commit(request), "total_count": 1}
         return JSONResponse(document | {"statuses": page}, headers=links)
-
-    # --- what the release leaves open ---------------------------------------------------------
-
-    def _leave_open(self) -> None:
-        for number, (title, branch) in HOTFIXES.items():
-            body = f"Not worth a new candidate.\n\nbranch: {branch}\n"
-            self.issues[number] = self._issue(number, title, body, ["low-risk"])
-        self.issues[PULL_REQUEST] = self._issue(PULL_REQUEST, "Back off faster", "", [])
-        self.issues[PULL_REQUEST]["pull_request"] = {"url": "https://forge.invalid/pull"}
-        for number in (*HOTFIXES, PULL_REQUEST):
-            milestone = {"number": MILESTONE, "title": self._release.version}
-            self.issues[number]["milestone"] = milestone
-
-    async def _milestones(self, request: Request) -> Response:
-        allow_query(request, "per_page", "page", "state", "sort", "direction")
-        state = request.query_params.get("state", "open")
-        found = self.backlog.milestones(self.issues)
-        page, links = page_of(request, [one for one in found if state in ("all", one["state"])])
-        return JSONResponse(page, headers=links)
-
-    async def _compare(self, request: Request) -> Response:
-        allow_query(request, "per_page", "page")
-        found = self.backlog.compare(request.path_params["base"], request.path_params["head"])
-        if found is None:
-            raise HTTPException(404, "Not Found")
-        return JSONResponse(found)
-
-    # --- branches -----------------------------------------------------------------------------
 
     async def _branch(self, request: Request) -> Response:
         name = request.path_params["branch"]
-        if name not in BRANCHES or not self.backlog.exists(name):
+        missing = name == FIRST_BRANCH and self.faults.is_on("hotfix-branch-missing")
+        if name not in BRANCHES or missing:
             raise HTTPException(404, "Branch not found")
-        sha = self.backlog.heads.get(name, self._release.commit)
+        sha = self.heads.get(name, self._release.commit)
         return JSONResponse({"name": name, "commit": {"sha": sha}, "protected": name == "main"})
+
+    async def _compare(self, request: Request) -> Response:
+        """A head against the release's commit; 404 for commits that the repository has not."""
+        allow_query(request, "per_page", "page")
+        base, head = request.path_params["base"], request.path_params["head"]
+        ours, before = self._release.commit, self._release.previous.commit
+        if base != ours or head not in (ours, before, *self.heads.values()):
+            raise HTTPException(404, "Not Found")
+        diverged = head == self.heads[FIRST_BRANCH] and self.faults.is_on("hotfix-diverged")
+        ahead, behind = int(head in self.heads.values()), int(diverged or head == before)
+        status = {(0, 0): "identical", (1, 0): "ahead", (0, 1): "behind"}
+        return JSONResponse(
+            {
+                "status": status.get((ahead, behind), "diverged"),
+                "ahead_by": ahead,
+                "behind_by": behind,
+                "total_commits": ahead,
+                "base_commit": {"sha": base},
+                "merge_base_commit": {"sha": before if behind else ours},
+                "commits": [{"sha": head}][:ahead],
+            }
+        )
+
+    async def _milestones(self, request: Request) -> Response:
+        """Of this release and the one before, with how many issues each has."""
+        allow_query(request, "per_page", "page", "state", "sort", "direction")
+        titles = {MILESTONE: self._release.version, BEFORE: self._release.previous.version}
+        if self.faults.is_on("milestone-missing"):
+            del titles[MILESTONE]
+        found = [
+            {
+                "number": number,
+                "title": title,
+                "state": "open" if number == MILESTONE else "closed",
+                **{
+                    f"{state}_issues": sum(
+                        _milestone(issue) == number and issue["state"] == state
+                        for issue in self.issues.values()
+                    )
+                    for state in ("open", "closed")
+                },
+                "html_url": f"{HOME}/milestone/{number}",
+            }
+            for number, title in titles.items()
+        ]
+        page, links = page_of(request, _in_state(request, found))
+        return JSONResponse(page, headers=links)
 
     # --- people -------------------------------------------------------------------------------
 
@@ -266,7 +339,7 @@ class Forge:
             "user": {"login": account},
             "created_at": when,
             "updated_at": when,
-            "issue_url": f"https://forge.invalid/repos/{REPOSITORY}/issues/{issue}",
+            "issue_url": f"https://forge.invalid{API}/issues/{issue}",
             "html_url": f"{self.issues[issue]['html_url']}#issuecomment-{key}",
         }
         return key
@@ -276,6 +349,9 @@ class Forge:
         before = datetime.fromisoformat(self.comments[comment]["created_at"]).timestamp()
         now = datetime.fromtimestamp(max(self._clock.now(), before + 1), UTC)
         self.comments[comment].update(body=text, updated_at=now.strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+    async def _user(self, request: Request) -> Response:
+        return JSONResponse({"login": ACCOUNT, "id": 1, "type": "User"})
 
     # --- issues and comments ------------------------------------------------------------------
 
@@ -295,7 +371,7 @@ class Forge:
             "labels": [{"name": label} for label in labels],
             "created_at": now,
             "updated_at": now,
-            "html_url": f"https://forge.invalid/{REPOSITORY}/issues/{number}",
+            "html_url": f"{HOME}/issues/{number}",
         }
 
     def _find(self, table: dict[int, Json], key: int) -> Json:
@@ -304,63 +380,41 @@ class Forge:
         return table[key]
 
     async def _all_issues(self, request: Request) -> Response:
-        allow_query(request, "per_page", "page", "state", "labels", "sort", "direction", "since",
-                    "milestone")  # fmt: skip
-        state = request.query_params.get("state", "open")
-        labels = {label for label in request.query_params.get("labels", "").split(",") if label}
-        since = _instant(request.query_params.get("since", ""))
-        shown = [
-            self.backlog.shown(issue)
-            for issue in self.issues.values()
-            if not since or datetime.fromisoformat(issue["updated_at"]) >= since
-        ]
+        allow_query(request, "per_page", "page", "state", "sort", "direction", "since", "milestone")
+        since, milestone = (request.query_params.get(name, "") for name in ("since", "milestone"))
         issues = [
-            issue
-            for issue in of_milestone(shown, request.query_params.get("milestone"))
-            if state in ("all", issue["state"])
-            and labels <= {label["name"] for label in issue["labels"]}
+            issue | (self._changed(SHOWN) if issue["number"] == FIRST else {})
+            for issue in self.issues.values()
+            if not since or issue["updated_at"] >= since
+            if not milestone or str(_milestone(issue)) == milestone
         ]
-        page, links = page_of(request, issues)
+        page, links = page_of(request, _in_state(request, issues))
         return JSONResponse(page, headers=links)
 
     async def _create_issue(self, request: Request) -> Response:
-        body = await json_body(request, title=str, body=str, labels=list)
+        body = await json_body(request, title=str, body=str)
         self._may_file()
         if not body.get("title", "").strip():
             raise Invalid("Issue", "title", "missing_field")
         if len(body["title"]) > LONGEST_TITLE:
             said = f"title is too long (maximum is {LONGEST_TITLE} characters)"
             raise Invalid("Issue", "title", "custom", said)
-        text = self._fitting(body.get("body", ""))
+        text = fitting(body.get("body", ""), "Issue", "body")
         number = max(self.issues) + 1
-        labels = [str(label) for label in body.get("labels", [])]
-        made = self._issue(number, body["title"], text, labels)
+        made = self._issue(number, body["title"], text, [])
         if not self.faults.is_on("report-lost"):
             self.issues[number] = made
             self._read_by_others(number)
         return JSONResponse(made, 201)
 
     def _may_file(self) -> None:
-        if self.faults.is_on("incident-issue-refused"):
-            raise HTTPException(403, "Resource not accessible by personal access token")
-        if self.faults.is_on("incident-issue-limited"):
-            message = "You have exceeded a secondary rate limit."
-            raise HTTPException(403, message, {"retry-after": "60"})
-        if self.faults.is_on("incident-issue-unavailable"):
-            raise HTTPException(503, "Service Unavailable")
-        if self.faults.is_on("report-unsent"):
-            raise HTTPException(502, "Bad Gateway")
+        for fault, answer in ISSUES_REFUSED.items():
+            if self.faults.is_on(fault):
+                raise HTTPException(*answer)
 
     def _read_by_others(self, number: int) -> None:
         if self.faults.is_on("incident-issue-edited"):
             self.issues[number] |= {"body": self.issues[number]["body"] + "\n\nNot so bad."}
-
-    @staticmethod
-    def _fitting(text: str) -> str:
-        if len(text) > MAX_BODY:
-            said = f"body is too long (maximum is {MAX_BODY} characters)"
-            raise Invalid("Issue", "body", "custom", said)
-        return text
 
     def _issue_of(self, request: Request) -> Json:
         if self.faults.is_on("issue-missing"):
@@ -373,13 +427,9 @@ class Forge:
 
     async def _update_issue(self, request: Request) -> Response:
         issue = self._issue_of(request)
-        body = await json_body(request, title=str, body=str, state=str, labels=list)
+        body = await json_body(request, body=str)
         self._may_file()
-        self._fitting(body.get("body", ""))
-        if body.get("state", "open") not in ("open", "closed"):
-            raise HTTPException(422, "Validation Failed")
-        if "labels" in body:
-            body["labels"] = [{"name": str(label)} for label in body["labels"]]
+        fitting(body.get("body", ""), "Issue", "body")
         issue.update(body, updated_at=self._now())
         answer = JSONResponse(issue)
         self._read_by_others(issue["number"])
@@ -392,15 +442,12 @@ class Forge:
         page, links = page_of(request, comments)
         return JSONResponse(page, headers=links)
 
-    async def _user(self, request: Request) -> Response:
-        return JSONResponse({"login": ACCOUNT, "id": 1, "type": "User"})
-
     async def _create_comment(self, request: Request) -> Response:
         issue = self._issue_of(request)
         self._may_comment()
         if self.faults.is_on("issue-locked"):
             raise HTTPException(403, "Unable to create comment because issue is locked.")
-        text = await comment_text(request)
+        text = await _comment_text(request)
         key = self.say(ACCOUNT, text, issue=issue["number"])
         self.on_comment(text)
         return self._written(key, 201)
@@ -411,7 +458,7 @@ class Forge:
     async def _update_comment(self, request: Request) -> Response:
         comment = self._find(self.comments, request.path_params["id"])
         self._may_comment()
-        comment.update(body=await comment_text(request), updated_at=self._now())
+        comment.update(body=await _comment_text(request), updated_at=self._now())
         return self._written(comment["id"], 200)
 
     def _may_comment(self) -> None:
@@ -425,11 +472,22 @@ class Forge:
         return answer
 
 
-def _instant(text: str) -> datetime | None:
-    try:
-        return datetime.fromisoformat(text) if text else None
-    except ValueError as error:
-        raise HTTPException(422, "since: expected an ISO 8601 instant") from error
+async def _comment_text(request: Request) -> str:
+    text = (await json_body(request, body=str)).get("body", "")
+    if not text.strip():
+        raise Invalid("IssueComment", "body", "missing_field")
+    return fitting(text, "IssueComment", "data")
+
+
+def _milestone(issue: Json) -> int | None:
+    found: Json | None = issue.get("milestone")
+    return int(found["number"]) if found else None
+
+
+def _in_state(request: Request, rows: list[Json]) -> list[Json]:
+    """Those that are open, or in the state that is asked for."""
+    state = request.query_params.get("state", "open")
+    return [row for row in rows if state in ("all", row["state"])]
 
 
 async def _nowhere(message: Any) -> None:

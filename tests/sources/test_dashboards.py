@@ -1,4 +1,4 @@
-"""Dashboards: what a panel asks, what stands for its variables, and when it shows red."""
+"""Dashboards: what a panel asks, what stands for its variables, and what colours its values."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from runbook_lib import reach
 from runbook_lib.errors import SourceError
-from runbook_lib.sources.dashboards import Dashboard, Panel, read_dashboard
-from runbook_lib.sources.grafana import Grafana
+from runbook_lib.sources.dashboards import Dashboard, Grafana, Panel, read_dashboard
 from runbook_lib.strict import PROJECT
 
 from .conftest import World
@@ -21,7 +20,7 @@ from .conftest import World
 ENDPOINT = reach.Endpoint(url="http://grafana/g", token_env="GRAFANA_TOKEN")
 
 
-def dashboard(*panels: dict[str, Any], variables: list[dict[str, Any]] | None = None) -> bytes:
+def dashboard(*panels: Any, variables: list[dict[str, Any]] | None = None) -> bytes:
     document = {"title": "D", "panels": panels, "templating": {"list": variables or []}}
     return json.dumps(document).encode()
 
@@ -30,15 +29,18 @@ def panel(expr: str = "up", kind: str = "stat", **more: Any) -> dict[str, Any]:
     return {"id": 1, "title": "P", "type": kind, "targets": [{"refId": "A", "expr": expr}], **more}
 
 
-def read(*panels: dict[str, Any], given: Any = None, **more: Any) -> Dashboard:
+def read(*panels: Any, given: Any = None, **more: Any) -> Dashboard:
     return read_dashboard(dashboard(*panels, **more), "d.json", given or {})
 
 
-def thresholds(*steps: tuple[str, float | None], kind: str = "stat", **defaults: Any) -> Panel:
+def coloured(
+    *steps: tuple[str, float | None], kind: str = "stat", more: Any = None, **defaults: Any
+) -> Panel:
     listed = [{"color": color, "value": value} for color, value in steps]
-    mode = defaults.pop("mode", "absolute")
-    defaults["thresholds"] = {"mode": mode, "steps": listed}
-    [found] = read(panel(kind=kind, fieldConfig={"defaults": defaults})).panels
+    if steps:
+        defaults["thresholds"] = {"mode": defaults.pop("mode", "absolute"), "steps": listed}
+    fields = {"defaults": defaults, "overrides": None}
+    [found] = read(panel(kind=kind, **{"fieldConfig": fields, **(more or {})})).panels
     return found
 
 
@@ -72,86 +74,137 @@ def test_variables_are_filled_in(expr: str, variables: list[dict[str, Any]], exp
 
 
 def test_the_sites_values_come_first_and_are_told() -> None:
-    """Also for a variable that the dashboard does not declare."""
+    """Also for a variable that the dashboard does not declare; without a value it is a problem."""
     given = {"environment": "canary", "zone": ["a", "b"]}
     found, told, _ = filled('x{e="$environment",z=~"$zone"}', ENVIRONMENT, given=given)
     assert found == 'x{e="canary",z=~"(a|b)"}'
     assert told == "$environment = canary, $zone = (a|b)"
-
-
-def test_a_variable_without_a_value_is_a_problem() -> None:
-    """Never an empty text in its place."""
     wanted = "expected a value of $shard, got none; set dashboards.variables.shard"
     assert filled('x{s="$shard"}')[2] == wanted
     assert filled('x{s="$shard"}', {"name": "shard", "type": "query"})[2] == wanted
 
 
+STEPS = (("green", None), ("red", 10), ("orange", 20), ("blue", 30))
+
+
 @pytest.mark.parametrize(
-    ("value", "red"), [(-1e9, False), (9.99, False), (10, True), (19, True), (20, False), (1e9, False)]
-)  # fmt: skip
-def test_the_last_step_at_or_below_a_value_decides(value: float, red: bool) -> None:
+    ("value", "shade"),
+    [(-1e9, ""), (9.99, ""), (10, "red"), (19, "red"), (20, "orange"), (30, ""), (1e9, "")],
+)
+def test_the_last_step_at_or_below_a_value_decides(value: float, shade: str) -> None:
     """A red step ends where the next one begins."""
-    found = thresholds(("green", None), ("red", 10), ("orange", 20))
-    assert (found.can_be_red, found.is_red(value)) == (True, red)
+    found = coloured(*STEPS)
+    assert (found.can_be_red, found.shade(value)) == (True, shade)
 
 
-def test_steps_in_percent_need_bounds() -> None:
-    """Of the range between them."""
-    steps = (("green", None), ("red", 80))
-    found = thresholds(*steps, mode="percentage", min=0, max=50)
-    assert (found.is_red(39.9), found.is_red(40)) == (False, True)
-    assert thresholds(*steps, mode="percentage").problem == (
-        "expected min and max with thresholds in percent, got none"
-    )
+def mapped(kind: str, options: Any) -> dict[str, Any]:
+    return {"type": kind, "options": options}
+
+
+DOWN = mapped("value", {"0": {"text": "DOWN", "color": "red"}, "on": {"color": "red"}})
 
 
 @pytest.mark.parametrize(
-    ("color", "red"),
-    [("red", True), ("semi-dark-red", True), ("#F2495C", True), ("#d44a3a", True),
-     ("rgba(245, 54, 54, 0.9)", True), ("orange", False), ("#FF9830", False), ("#73BF69", False),
-     ("green", False), ("#ffffff", False), ("#000000", False), ("nonsense", False)],
+    ("mappings", "value", "shade"),
+    [
+        ([DOWN], 0, "red"),
+        ([DOWN], 1, ""),
+        ([DOWN], 10, "red"),
+        ([mapped("value", {"10": {"color": "green"}}), DOWN], 10, ""),
+        ([mapped("value", {"10": {"text": "ten"}})], 10, "red"),
+        ([mapped("range", {"from": 2, "to": 5, "result": {"color": "#f00"}})], 5, "red"),
+        ([mapped("range", {"from": None, "to": 5, "result": {"color": "red"}})], -9, "red"),
+        ([mapped("range", {"from": 2, "to": 5, "result": {"color": "red"}})], 6, ""),
+        ([mapped("special", {"match": "null", "result": {"color": "red"}})], 1, ""),
+        ([{"id": 1, "type": 1, "op": "=", "text": "N/A", "value": "null"}], 1, ""),
+    ],
 )  # fmt: skip
-def test_reds_are_told_by_name_and_by_hue(color: str, red: bool) -> None:
-    """Orange is a warning."""
-    assert thresholds((color, None)).can_be_red is red
+def test_mappings_win_over_thresholds(mappings: list[Any], value: float, shade: str) -> None:
+    """The first that holds the value and has a colour; texts say nothing of numbers."""
+    assert coloured(*STEPS, mappings=mappings).shade(value) == shade
+
+
+def test_a_mapping_alone_can_be_red() -> None:
+    """Without a red step."""
+    assert coloured(("green", None), mappings=[DOWN]).can_be_red
+    assert not coloured(("green", None)).can_be_red
+
+
+@pytest.mark.parametrize(
+    ("color", "shade"),
+    [("red", "red"), ("semi-dark-red", "red"), ("super-light-red", "red"), ("#F2495C", "red"), ("#d44a3a", "red"),
+     ("#f00", "red"), ("rgba(245, 54, 54, 0.9)", "red"), ("hsl(0, 100%, 50%)", "red"), ("rgb(0,255,0)", ""),
+     ("orange", "orange"), ("dark-orange", "orange"), ("#FF9830", "orange"), ("#73BF69", ""), ("#0f0", ""),
+     ("green", ""), ("yellow", ""), ("#ffffff", ""), ("#000000", ""), ("transparent", ""), ("text", "")],
+)  # fmt: skip
+def test_hue_decides(color: str, shade: str) -> None:
+    """Grafana's names, and whatever CSS calls a colour."""
+    assert coloured((color, None)).shade(1) == shade
 
 
 @pytest.mark.parametrize(
     ("kind", "defaults", "shows"),
     [
         ("timeseries", {"custom": {"thresholdsStyle": {"mode": "off"}}}, False),
+        ("timeseries", {"custom": {"thresholdsStyle": {"mode": "off"}}, "color": {"mode": "thresholds"}}, True),
         ("timeseries", {"custom": {"thresholdsStyle": {"mode": "line"}}}, True),
         ("timeseries", {}, True),
         ("stat", {"color": {"mode": "fixed"}}, False),
         ("stat", {"color": {"mode": "thresholds"}}, True),
         ("stat", {}, True),
     ],
-)
+)  # fmt: skip
 def test_thresholds_that_a_panel_does_not_show_do_not_count(
     kind: str, defaults: dict[str, Any], shows: bool
 ) -> None:
     """Grafana saves "red from 80" with every new panel, whatever it draws."""
-    assert thresholds(("green", None), ("red", 80), kind=kind, **defaults).can_be_red is shows
+    found = coloured(("green", None), ("red", 80), kind=kind, **defaults)
+    assert (found.can_be_red, found.problem) == (shows, "")
+
+
+def override(name: str, value: Any = None) -> dict[str, Any]:
+    fields = {"overrides": [{"matcher": {}, "properties": [{"id": name, "value": value}]}]}
+    return {"fieldConfig": fields}
 
 
 @pytest.mark.parametrize(
     ("found", "problem"),
     [
-        (panel(targets=[]), "expected a query, got none"),
-        (panel(targets=[{"refId": "A", "expr": "up", "hide": True}]), "expected a query, got none"),
-        (panel(transformations=[{"id": "organize"}, {"id": "calculateField"}]),
+        (coloured(more=override("thresholds")), "expected colours of the whole panel, got an override of thresholds"),
+        (coloured(more=override("mappings")), "expected colours of the whole panel, got an override of mappings"),
+        (coloured(more=override("color", {"mode": "continuous-GrYlRd"})), "expected colours of the whole panel, got an override of color"),
+        (coloured(more=override("color", {"mode": "fixed"})), ""),
+        (coloured(more=override("unit", "s")), ""),
+        (coloured(*STEPS, mode="percentage"), "expected absolute thresholds, got percentage"),
+        (coloured(*STEPS[::-1]), "expected ascending thresholds, got others"),
+        (coloured(("nonsense", 1)), "expected a colour, got 'nonsense'"),
+        (coloured(color={"mode": "continuous-RdYlGr"}), "expected colours by thresholds, got the scheme continuous-RdYlGr"),
+        (coloured(mappings=[mapped("regex", {"pattern": "1.*", "result": {"color": "red"}})]),
+         "expected mappings of values and ranges, got one by an expression"),
+        (coloured(*STEPS, more={"options": {"reduceOptions": {"calcs": ["max"]}}}), "expected the newest value shown, got max"),
+        (coloured(*STEPS, more={"options": {"reduceOptions": {"calcs": ["lastNotNull"]}}}), ""),
+        (coloured(kind="singlestat", more={"thresholds": "50,80"}), "expected thresholds of Grafana 8 or later, got a legacy panel's"),
+        (coloured(kind="graph", more={"thresholds": [{"value": 1}]}), "expected thresholds of Grafana 8 or later, got a legacy panel's"),
+        (coloured(more={"transformations": [{"id": "organize"}, {"id": "calculateField"}]}),
          "expected the queries' own values, got them changed by calculateField"),
-        (panel(transformations=[{"id": "merge"}, {"id": "reduce", "disabled": True}]), ""),
-        (panel(fieldConfig={"overrides": [{"properties": [{"id": "thresholds"}]}]}),
-         "expected thresholds of the whole panel, got an override of a field's"),
-        (panel(fieldConfig={"defaults": {"thresholds": {"steps": [
-            {"color": "red", "value": 2}, {"color": "green", "value": 1}]}}}),
-         "expected ascending thresholds, got others"),
+        (coloured(more={"transformations": [{"id": "merge"}, {"id": "reduce", "disabled": True}]}), ""),
+        (coloured(more={"targets": "up"}), "targets: expected a list, got 'up'"),
     ],
 )  # fmt: skip
-def test_a_panel_that_cannot_be_judged_says_why(found: dict[str, Any], problem: str) -> None:
+def test_a_panel_whose_colours_are_not_understood_says_why(found: Panel, problem: str) -> None:
     """It is a subject all the same."""
-    assert read(found).panels[0].problem == problem
+    assert (found.title, found.problem) == ("P", problem)
+
+
+def test_one_odd_panel_is_no_others_problem() -> None:
+    """What tools write: null for nothing, a library panel without its model, no panel at all."""
+    found = read(panel(), {"title": "L", "libraryPanel": {"uid": "x"}}, panel(title=7), 5, None)
+    assert [(each.title, len(each.queries)) for each in found.panels] == [
+        ("P", 1), ("L", 0), ("a panel (no. 3)", 0), ("a panel (no. 4)", 0), ("a panel (no. 5)", 0)
+    ]  # fmt: skip
+    assert [bool(each.problem) for each in found.panels] == [False, False, True, True, True]
+    [found_null] = read(panel(targets=None, options=None, transformations=None)).panels
+    assert (found_null.queries, found_null.problem) == ((), "")
 
 
 @pytest.mark.parametrize(
@@ -172,16 +225,13 @@ def test_only_prometheus_is_asked_whatever_its_uid(more: dict[str, Any], problem
     assert query.problem == problem
 
 
-def test_rows_and_texts_are_no_panels_but_what_rows_hold_is() -> None:
-    """A collapsed row keeps its panels inside."""
-    found = read(panel(kind="text"), {"type": "row", "panels": [panel(), panel(kind="text")]})
-    assert [each.title for each in found.panels] == ["P"]
-
-
-def test_panels_of_one_title_are_told_apart() -> None:
-    """A waiver that names one must not cover the other."""
-    found = read(panel(), panel(title="Q"), panel())
+def test_panels_are_those_with_data_each_by_its_own_title() -> None:
+    """A collapsed row keeps its panels inside; a waiver that names one must not cover another."""
+    inside = [panel(), panel(kind="text"), panel(title="Q"), panel("x", hide=True)]
+    found = read(panel(kind="text"), {"type": "row", "panels": inside})
     assert [each.title for each in found.panels] == ["P (no. 1)", "Q", "P (no. 3)"]
+    hidden = panel(targets=[{"refId": "A", "expr": "up", "hide": True}])
+    assert read(hidden).panels[0].queries == ()
 
 
 def test_the_api_is_asked_with_the_token(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,9 +245,7 @@ def test_the_api_is_asked_with_the_token(world: World, monkeypatch: pytest.Monke
             return httpx.Response(200, json={"dashboard": json.loads(dashboard(panel()))})
         return httpx.Response(404, json={"message": "Dashboard not found"})
 
-    grafana = Grafana(world.scope(answer), ENDPOINT)
-    assert grafana.health() == "11.0.0"
-    found = grafana.dashboards(["a b", "gone"], {})
+    found = Grafana(world.scope(answer), ENDPOINT).dashboards(["a b", "gone"], {})
     assert isinstance(found["a b"], Dashboard) and found["a b"].title == "D"
     assert str(found["gone"]) == (
         "grafana: gone: expected status 200, got 404:"
@@ -210,7 +258,7 @@ def test_a_grafana_that_is_not_well_is_an_error(world: World) -> None:
     """Its dashboards may be old ones."""
     sick = world.scope(lambda _: httpx.Response(200, json={"database": "failing"}))
     with pytest.raises(SourceError, match="grafana: health: expected database ok, got 'failing'"):
-        Grafana(sick, reach.Endpoint(url="http://grafana")).health()
+        Grafana(sick, reach.Endpoint(url="http://grafana")).dashboards(["a"], {})
 
 
 @pytest.mark.parametrize(
@@ -219,7 +267,7 @@ def test_a_grafana_that_is_not_well_is_an_error(world: World) -> None:
         (b"{", "expected JSON, got: EOF while parsing an object at line 1 column 1"),
         (b"[]", "expected an object, got a list"),
         (b'{"title": "D"}', "panels: expected a value, got none"),
-        (b'{"title": "D", "panels": [{"type": "stat", "targets": [{"expr": 7}]}]}', "panels.0.targets.0.expr: expected a valid string, got 7"),
+        (b'{"title": "D", "panels": [], "templating": {"list": [7]}}', "templating.list.0: expected an object, got 7"),
         (b'{"title": "D", "panels": ' + b'[{"type":"row","panels":' * 300 + b"[]" + b"}]" * 300 + b"}", "expected JSON, got: recursion limit exceeded at line 1 column 2411"),
         (b" " * 8_000_001, "expected at most 8000000 bytes, got 8000001"),
     ],
@@ -231,17 +279,21 @@ def test_an_unreadable_dashboard_is_an_error(text: bytes, problem: str) -> None:
     assert str(caught.value) == f"d.json: {problem}"
 
 
+KEYS = ["title", "panels", "type", "targets", "expr", "fieldConfig", "defaults", "thresholds", "steps", "mappings",
+        "options", "overrides", "properties", "templating", "list", "datasource", "transformations", "color"]  # fmt: skip
+
+
 @given(st.recursive(st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=9),
                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-                        st.sampled_from(["title", "panels", "type", "targets", "expr", "fieldConfig",
-                                         "defaults", "thresholds", "steps", "templating", "list"]),
-                        inner, max_size=4), max_leaves=12))  # fmt: skip
+                        st.sampled_from(KEYS), inner, max_size=4), max_leaves=12))  # fmt: skip
 def test_no_document_ends_the_reader(document: Any) -> None:
-    """A dashboard or a named problem, whatever the JSON."""
+    """A dashboard or a named problem, whatever the JSON; a panel of whatever JSON is one."""
     try:
         read_dashboard(json.dumps(document).encode(), "d.json", {})
     except SourceError as error:
         assert error.source == "d.json"
+    for given_panel in (document, {**panel(), **(document if isinstance(document, dict) else {})}):
+        read(given_panel)
 
 
 SHIPPED = sorted((PROJECT / "params" / "dashboards").glob("*.json"))
