@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import display
@@ -27,6 +28,10 @@ def options(verbs: Verbs) -> None:
     made.add_argument("--cluster", required=True, help="one of the site's clusters")
     made.add_argument("--issue", type=int, default=0, help="issue in which it is approved")
     made.add_argument("--approval", default="", help="signed approval file")
+    made.add_argument(
+        "--artifact", type=Path, action="append", default=[], metavar="FILE",
+        help="what a running binary was delivered in: a rollback needs it; may be repeated",
+    )  # fmt: skip
 
     made = verbs.add("watch", watch, "one look of mainnet's watch")
     made.add_argument("what", metavar="RELEASE|mainnet", help="a release, or mainnet with -f")
@@ -46,7 +51,13 @@ def adopt(args: argparse.Namespace) -> int:
     """Take a cluster over as it is; 4 while the approval is missing."""
     from ..changes.adopt import adopt as take_over
 
-    done = take_over(args.site, args.cluster, issue=args.issue, approval=args.approval)
+    done = take_over(
+        args.site,
+        args.cluster,
+        issue=args.issue,
+        approval=args.approval,
+        artifacts=[path.resolve() for path in args.artifact],
+    )
     document = {
         "cluster": args.cluster,
         "digest": done.digest,
@@ -63,10 +74,11 @@ def adopt(args: argparse.Namespace) -> int:
                 state.channel,
                 ", ".join(g for g, on in state.gates.items() if on),
                 state.binary[:19],
+                state.artifact[:19] or "not known",
             )
             for name, state in done.states.items()
         ]
-        columns = ("node", "channel", "gates on", "binary")
+        columns = ("node", "channel", "gates on", "binary", "artifact")
         print(display.table_card(f"{args.cluster}: {done.digest}", columns, rows).text)
         by = ", ".join(done.approved_by)
         print(
