@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .chain.node_config import parse
+from .files import write_atomically
 
 if TYPE_CHECKING:
     from .network import RehearsalNetwork
@@ -84,7 +85,7 @@ class Saved:
             world.events[:] = self._events
             # Samples lie on a grid of wall time: whole minutes keep them where they were.
             late = 60.0 * math.floor((time.time() + self._offset - self._now) / 60.0)
-            world.clock.path.write_text(json.dumps({"offset_s": self._offset - late}))
+            write_atomically(world.clock.path, json.dumps({"offset_s": self._offset - late}))
             if network.telemetry is not None:
                 network.telemetry.relay()
             network.settle()
