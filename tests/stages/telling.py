@@ -13,8 +13,8 @@ import pytest
 
 from runbook_lib import playbook
 from runbook_lib.changes.apply import Applier, Change
-from runbook_lib.changes.halting import announce_halt, plan_halt
 from runbook_lib.checks import recovery as telling
+from runbook_lib.checks.recovery import announce_halt, plan_halt
 from runbook_lib.context import Context
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence.incident_file import Incident
