@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import filecmp
 import json
-import math
 import os
 import shutil
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,8 +82,9 @@ class Saved:
         if moved or changed:
             world.events[:] = self._events
             # Samples lie on a grid of wall time: whole minutes keep them where they were.
-            late = 60.0 * math.floor((time.time() + self._offset - self._now) / 60.0)
-            write_atomically(world.clock.path, json.dumps({"offset_s": self._offset - late}))
+            late = world.clock.now() - world.clock.offset + self._offset - self._now
+            offset = {"offset_s": self._offset - late // 60.0 * 60.0}
+            write_atomically(world.clock.path, json.dumps(offset))
             if network.telemetry is not None:
                 network.telemetry.relay()
             network.settle()

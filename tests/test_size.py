@@ -22,8 +22,8 @@ from runbook_lib.playbook import NOTEBOOKS
 PROJECT = Path(__file__).resolve().parents[1]
 COUNTED = {".py", ".j2", ".sh", ".yaml"}
 LIMITS = {  # lines, statements, modules
-    "runbook_lib": (35_971, 22_547, 257),
-    "runbook_rehearsal": (9_574, 5_741, 47),
+    "runbook_lib": (32_596, 20_309, 180),
+    "runbook_rehearsal": (9_573, 5_740, 47),
     "tests": (35_911, 19_765, 203),
 }
 LOADED = {"development": 24_540, "testnet": 25_228, "canary": 26_597, "mainnet": 27_884}

@@ -57,7 +57,7 @@ ASK: dict[str, tuple[str, Callable[[Scope], Any]]] = {
         "prometheus: alertmanagers",
         lambda s: Prometheus(s, ENDPOINT).alertmanagers(),
     ),
-    "am status": ("alertmanager: status", lambda s: Alertmanager(s, ENDPOINT).status()),
+    "am status": ("alertmanager: status", lambda s: Alertmanager(s, ENDPOINT).config()),
     "am alerts": ("alertmanager: alerts", lambda s: Alertmanager(s, ENDPOINT).alerts()),
     "am silences": ("alertmanager: silences", lambda s: Alertmanager(s, ENDPOINT).silences()),
     "check runs": (

@@ -14,8 +14,10 @@ import pytest
 
 from runbook_rehearsal.telemetry import processes
 
-pytestmark = pytest.mark.servers
-
+pytestmark = [
+    pytest.mark.servers,
+    pytest.mark.skipif(processes.binary("prometheus") is None, reason="no prometheus on PATH"),
+]
 OWNER = """
 import sys, time
 from pathlib import Path
@@ -27,17 +29,10 @@ time.sleep(60)
 """
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    if processes.binary("prometheus") is None:
-        pytest.skip("prometheus is not installed")
-    (tmp_path / "prometheus.yml").write_text("{}\n")
-    return tmp_path
-
-
-def test_a_server_answers_from_start_to_stop(root: Path) -> None:
+def test_a_server_answers_from_start_to_stop_or_says_why_not(tmp_path: Path) -> None:
     """It can be started again at the same place; stopping twice is no error."""
-    server = processes.prometheus(root, processes.free_port())
+    (tmp_path / "prometheus.yml").write_text("{}\n")
+    server = processes.prometheus(tmp_path, processes.free_port())
     for _ in range(2):
         server.start()
         assert httpx.get(f"{server.url}/-/ready", trust_env=False).status_code == 200
@@ -45,20 +40,15 @@ def test_a_server_answers_from_start_to_stop(root: Path) -> None:
         server.stop()
         with pytest.raises(httpx.ConnectError):
             httpx.get(server.url, trust_env=False)
-
-
-def test_a_server_that_cannot_start_says_why(root: Path) -> None:
-    """The end of its log is in the message."""
-    (root / "prometheus.yml").write_text("scrape: often\n")
-    server = processes.prometheus(root, processes.free_port())
-
+    (tmp_path / "prometheus.yml").write_text("scrape: often\n")
     with pytest.raises(RuntimeError, match=r"(?s)did not become ready: .*field scrape not found"):
         server.start()
 
 
-def test_a_server_ends_with_its_owner(root: Path) -> None:
+def test_a_server_ends_with_its_owner(tmp_path: Path) -> None:
     """Even when the owner is killed outright."""
-    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(root)], stdout=subprocess.PIPE)
+    (tmp_path / "prometheus.yml").write_text("{}\n")
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.PIPE)
     with owner:
         assert owner.stdout is not None
         url = owner.stdout.readline().decode().strip()
