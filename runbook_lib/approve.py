@@ -27,7 +27,7 @@ from .sources.redact import Redactor
 from .sources.reports import comment_text, parse_report
 from .sources.scope import Outside, Scope
 from .sources.tape import LiveTape
-from .sources.wordforms import parse_signed
+from .sources.words import parse_signed
 from .strict import validate
 
 if TYPE_CHECKING:

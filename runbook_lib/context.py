@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from .evidence.order import Earlier
     from .sources.alertmanager import Alertmanager
     from .sources.commands import SiteCommands
-    from .sources.forge import Forge
+    from .sources.github import GitHub
     from .sources.node import Fleet
     from .sources.prometheus import Prometheus
 
@@ -119,7 +119,7 @@ class Context:
         return SiteCommands(self.scope, self.site.commands)
 
     @cached_property
-    def forge(self) -> Forge:
+    def forge(self) -> GitHub:
         from .sources.github import GitHub
 
         return GitHub(self.scope, self.site.forge)

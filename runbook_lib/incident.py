@@ -7,12 +7,8 @@ approval of the closing statement's digest, in an issue or a signed file.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import display
@@ -20,15 +16,14 @@ from .canonical import digest
 from .commands.printing import print_json
 from .errors import ParameterError, StoreError
 from .evidence import incidents
-from .evidence.incident_file import Incident
-from .evidence.incidents import blocking
+from .evidence.incidents import Incident, blocking
 from .evidence.store import Store
 from .verdicts import ExitCode
 from .wording import utc
 
 if TYPE_CHECKING:
     from .site import Site
-    from .sources.scope import Scope
+    from .sources.words import Heard
 
 MIN_REASON = 10
 
@@ -47,13 +42,13 @@ def incident(args: argparse.Namespace) -> int:
     if len(found) != 1:
         names = ", ".join(one.id for one in found) or "none"
         raise ParameterError(f"{args.what}: expected one incident, got {names}; name it")
-    step = Step(
-        store, site, found[0], find_operator(site, "apply"), read_clock(site.clock)[0], args
-    )
-    changed = step.take()
-    code = ExitCode.PASSED if changed is not None else ExitCode.WAITING
-    _show([changed or found[0]], store, site, args)
-    return int(code)
+    one, operator = found[0], find_operator(site, "apply")
+    step = _step(one, site, operator, read_clock(site.clock)[0], args)
+    if step is not None:
+        kind, body, when = step
+        one = incidents.add(store, one.id, kind, body, **when) if kind else one
+    _show([one], store, site, args)
+    return int(ExitCode.WAITING if step is None else ExitCode.PASSED)
 
 
 def _find(store: Store, what: str) -> list[Incident]:
@@ -68,104 +63,79 @@ def _find(store: Store, what: str) -> list[Incident]:
     return found
 
 
-@dataclass(frozen=True)
-class Step:
-    """A step that ``operator`` takes an incident."""
-
-    store: Store
-    site: Site
-    one: Incident
-    operator: str
-    now: datetime
-    args: argparse.Namespace
-
-    def take(self) -> Incident | None:
-        """The incident after it; None while a word is missing. Raises StoreError."""
-        match self.args.step:
-            case "acknowledge":
-                return self._add("acknowledged", self._told, first=True)
-            case "mitigated":
-                return self._add("mitigated", self._told, after="acknowledged", first=True)
-            case "close":
-                return self._close()
-            case "ratify":
-                return self._ratify()
-        return self._sign_off()
-
-    @property
-    def _told(self) -> dict[str, Any]:
-        return {"by": self.operator, "at": self.now.isoformat()}
-
-    def _add(self, kind: str, body: dict[str, Any], **when: Any) -> Incident:
-        return incidents.add(self.store, self.one.id, kind, body, **when)
-
-    def _close(self) -> Incident:
-        reason = self.args.reason.strip()
-        if len(reason) < MIN_REASON:
-            raise ParameterError(
-                f"--reason: expected why it is over, in {MIN_REASON} characters or more,"
-                f" got {self.args.reason!r}"
-            )
-        said = self.one.statement(reason, self.operator, self.now.isoformat())
-        return self._add("closed", {**said, "digest": digest(said)}, after="mitigated")
-
-    def _sign_off(self) -> Incident | None:
-        from .changes.approvals import in_force
-
-        one, closed = self.one, self.one.last("closed")
-        if closed is None:
-            raise StoreError(f"{one.id}: expected it closed first, got it {one.standing}")
-        with _reading(self.site) as scope:
-            words = in_force(self.site, self._heard(scope, closed["digest"]), closed["digest"])
-        others = [w for w in words if w.account.casefold() != one.author.casefold()]
-        body = {"digest": closed["digest"], "recorded_by": self.operator}
-        if others:
-            first = min(others, key=lambda word: word.at)
-            body |= {"by": first.account, "account": first.account, "at": first.at.isoformat()}
-            body["grounds"] = first.grounds
-        elif self.site.single_operator and self.operator == one.author:
-            body |= {**self._told, "account": self.operator, "self_approved": True}
-        else:
-            return None
-        return self._add("signed-off", body, after="closed")
-
-    def _ratify(self) -> Incident | None:
-        from .changes.convening import count_votes, decision
-
-        one, wanted = self.one, self.one.to_ratify
-        if one.break_glass is None:
-            raise StoreError(f"{one.id}: expected a break-glass to ratify, got none")
-        with _reading(self.site) as scope:
-            votes = count_votes(self.site, self._heard(scope, wanted), wanted)
-        body = decision(one, votes, wanted, ratifies=True)
-        if body is None:
-            return one if one.ratified else None
-        return self._add("decision", body)
-
-    def _heard(self, scope: Scope, wanted: str) -> Any:
-        from .changes.convening import hear_all
-
-        args, one = self.args, self.one
-        issues = [args.issue, int(one.opened.get("issue", 0)), *one.filed]
-        return hear_all(
-            scope, self.site, wanted, issues=issues, file=args.approval, release=one.release
-        )
+Entered = tuple[str, dict[str, Any], dict[str, Any]]
 
 
-@contextmanager
-def _reading(site: Site) -> Iterator[Scope]:
-    """A scope whose tape goes away: what counts is kept in the incident."""
-    from .sources.redact import Redactor
-    from .sources.scope import Outside, Scope
-    from .sources.tape import LiveTape
+def _step(
+    one: Incident, site: Site, operator: str, now: datetime, args: argparse.Namespace
+) -> Entered | None:
+    """The entry (kind, body, when it may be added) of a step; None while a word is missing.
 
-    redactor = Redactor(site.secret_names())
-    outside = Outside(redactor)
-    with tempfile.TemporaryDirectory(prefix="runbook-incident-") as scratch:
-        try:
-            yield Scope(LiveTape(Path(scratch), redactor), outside, "incident", 1, clock=site.clock)
-        finally:
-            outside.close()
+    The kind is empty for what stands there already. Raises ParameterError, StoreError.
+    """
+    told = {"by": operator, "at": now.isoformat()}
+    match args.step:
+        case "acknowledge":
+            return "acknowledged", told, {"first": True}
+        case "mitigated":
+            return "mitigated", told, {"after": "acknowledged", "first": True}
+        case "close":
+            reason = args.reason.strip()
+            if len(reason) < MIN_REASON:
+                raise ParameterError(
+                    f"--reason: expected why it is over, in {MIN_REASON} characters or more,"
+                    f" got {args.reason!r}"
+                )
+            said = one.statement(reason, operator, now.isoformat())
+            return "closed", {**said, "digest": digest(said)}, {"after": "mitigated"}
+        case "ratify":
+            return _ratify(one, site, args)
+    return _sign_off(one, site, told, args)
+
+
+def _sign_off(
+    one: Incident, site: Site, told: dict[str, Any], args: argparse.Namespace
+) -> Entered | None:
+    from .changes.approvals import in_force
+
+    closed = one.last("closed")
+    if closed is None:
+        raise StoreError(f"{one.id}: expected it closed first, got it {one.standing}")
+    words = in_force(site, _heard(one, site, closed["digest"], args), closed["digest"])
+    others = [w for w in words if w.account.casefold() != one.author.casefold()]
+    body = {"digest": closed["digest"], "recorded_by": told["by"]}
+    if others:
+        first = min(others, key=lambda word: word.at)
+        body |= {"by": first.account, "account": first.account, "at": first.at.isoformat()}
+        body["grounds"] = first.grounds
+    elif site.single_operator and told["by"] == one.author:
+        body |= {**told, "account": told["by"], "self_approved": True}
+    else:
+        return None
+    return "signed-off", body, {"after": "closed"}
+
+
+def _ratify(one: Incident, site: Site, args: argparse.Namespace) -> Entered | None:
+    from .changes.incident import count_votes, decision
+
+    wanted = one.to_ratify
+    if one.break_glass is None:
+        raise StoreError(f"{one.id}: expected a break-glass to ratify, got none")
+    votes = count_votes(site, _heard(one, site, wanted, args), wanted)
+    body = decision(one, votes, wanted, ratifies=True)
+    if body is None:
+        return ("", {}, {}) if one.ratified else None
+    return "decision", body, {}
+
+
+def _heard(one: Incident, site: Site, wanted: str, args: argparse.Namespace) -> Heard:
+    """What was said in its issues and in files; what counts of it is kept in the incident."""
+    from .changes.approvals import hear
+    from .sources.scope import live_scope
+
+    issues = [args.issue, int(one.opened.get("issue", 0)), *one.filed]
+    with live_scope("incident", site.secret_names(), clock=site.clock) as scope:
+        return hear(scope, site, wanted, issues=issues, files=[args.approval], release=one.release)
 
 
 # --- showing them -------------------------------------------------------------------------------
@@ -173,7 +143,6 @@ def _reading(site: Site) -> Iterator[Scope]:
 
 def _show(found: list[Incident], store: Store, site: Site, args: argparse.Namespace) -> int:
     """Print them, and what the store misses of a release's; 2 while anything blocks."""
-    told = [document(one, site) for one in found]
     release = found[0].release if found else args.what
     only = {one.id for one in found} if found and args.what != release else None
     blocks = [
@@ -182,7 +151,7 @@ def _show(found: list[Incident], store: Store, site: Site, args: argparse.Namesp
         if only is None or block.name in only
     ]
     if args.json:
-        print_json({"incidents": told, "blocks": blocks})
+        print_json({"incidents": [document(one, site) for one in found], "blocks": blocks})
     else:
         columns = ("incident", "standing", "what", "when", "who")
         rows = [
@@ -214,20 +183,22 @@ def document(one: Incident, site: Site) -> dict[str, Any]:
     }
 
 
-def missing(one: Incident, site: Site, path: str) -> list[str]:
+def missing(one: Incident, site: Site, path: str) -> Iterator[str]:
     """What is to be said or done next, as lines to copy."""
     again = f"runbook incident {one.id} --site {path}"
-    lines = []
     if one.break_glass and one.ratified is None:
-        lines.append(
-            f"ratify  the council, until {utc(one.ratify_until)}:"
-            f" comment `approve {one.to_ratify}`, then {again} --ratify"
+        due = utc(one.ratify_until)
+        yield (
+            f"ratify  the council, until {due}: comment `approve {one.to_ratify}`,"
+            f" then {again} --ratify"
         )
-    step = {"opened": "--acknowledge", "acknowledged": "--mitigated", "mitigated": "--close"}
+    step = {
+        "opened": "--acknowledge",
+        "acknowledged": "--mitigated",
+        "mitigated": "--close --reason WHY",
+    }
     if one.step in step:
-        reason = " --reason WHY" if one.step == "mitigated" else ""
-        lines.append(f"next  {again} {step[one.step]}{reason}")
+        yield f"next  {again} {step[one.step]}"
     if one.step == "closed" and (closed := one.last("closed")):
         who = "anybody" if site.single_operator else f"somebody other than {one.author}"
-        lines.append(f"next  {who}: comment `approve {closed['digest']}`, then {again} --sign-off")
-    return lines
+        yield f"next  {who}: comment `approve {closed['digest']}`, then {again} --sign-off"

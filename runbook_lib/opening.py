@@ -19,8 +19,8 @@ from .admission import (
 )
 from .canonical import digest
 from .errors import ParameterError
+from .evidence.order import what_to_undo
 from .evidence.store import Attempt, Store
-from .evidence.undoing import what_to_undo
 from .files import replace_file
 from .params import PER_TRY, STAGE_PARAMS, RecoveryParams, StageParams, promoted, stage_params
 from .session import OPEN, PARAMETERS, VERSION, Session, hand_over, run_kind

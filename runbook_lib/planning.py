@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 
 from . import display
 from .canonical import canonical
-from .changes.approvals import accept_drops
-from .changes.approved import Ruling, needs_approval, rule
+from .changes.approvals import Ruling, accept_drops, needs_approval, rule
 from .changes.back import ruling as ruling_back
 from .changes.plan import Plan
 from .changes.power import margin_facts

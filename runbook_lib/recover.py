@@ -12,9 +12,9 @@ from .changes.kit_script import JOURNAL
 from .commands.printing import print_line, print_standing
 from .commands.running import read_parameters, tell
 from .errors import ParameterError
+from .evidence.order import what_to_undo
 from .evidence.standing import verdict
 from .evidence.store import Store
-from .evidence.undoing import what_to_undo
 from .files import replace_file
 from .opening import prepare_attempt
 from .params import STAGE_PARAMS, RecoveryParams, StageParams, stage_params

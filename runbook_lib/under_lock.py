@@ -13,7 +13,7 @@ from .changes.apply import Applier, Change
 from .changes.kit import prepare, write_kit
 from .context import Context
 from .errors import LockHeld, Stopped
-from .evidence.undoing import undone_by
+from .evidence.order import undone_by
 from .guards import Guard, needs_plan
 from .outcomes import CheckResult, Outcome, Row, unknown_row
 from .session import Session

@@ -36,12 +36,7 @@ LAYERS = (
         "evidence.seal",
     ),
     ("evidence.verify",),
-    ("evidence.undoing",),
-    (
-        "evidence.order",
-        "evidence.incident_file",
-        "evidence.incidents",
-    ),
+    ("evidence.order", "evidence.incidents"),
     ("evidence.status",),
     ("session",),
     ("admission", "replaying"),

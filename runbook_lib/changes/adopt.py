@@ -14,9 +14,7 @@ from ..files import replace_file
 from ..site import Site, read_site
 from ..sources.commands import NodeConfig, SiteCommands
 from ..sources.node import Fleet
-from ..sources.redact import Redactor
-from ..sources.scope import Outside, Scope
-from ..sources.tape import LiveTape
+from ..sources.scope import Scope, live_scope
 from .approvals import approvals
 from .state import NodeState, kept_config
 from .targets import digests_of
@@ -56,7 +54,6 @@ def adopt(
         raise ParameterError(f"{site_path}: clusters: expected one of {known}, got {cluster!r}")
     operator = find_operator(site, "apply")
     store = Store(site.store_path)
-    redactor = Redactor(site.secret_names())
     attempt = store.adopt(
         cluster,
         {
@@ -67,13 +64,10 @@ def adopt(
             "operator": operator,
         },
     )
-    tape, outside = LiveTape(attempt.folder / "tape", redactor), Outside(redactor)
-    try:
-        scope = Scope(tape, outside, ADOPT, 1, clock=site.clock)
+    tape = attempt.folder / "tape"
+    with live_scope(ADOPT, site.secret_names(), clock=site.clock, tape=tape) as scope:
         read = _read(scope, site, cluster, artifacts)
         return _adopt(attempt, scope, site, operator, read, issue=issue, approval=approval)
-    finally:
-        outside.close()
 
 
 def _adopt(

@@ -7,14 +7,15 @@ is assumed. Every changing command inherits the cluster's lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..context import Context
-from ..errors import SourceError
+from ..errors import SourceError, SourceRefused
+from ..evidence import outbox
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..sources.process import Ended
 from .state import NodeState
@@ -195,6 +196,52 @@ def failed_row(step: Step, ended: Ended) -> Row:
     return check_row(step.node, step.name, step.expected, text, ok=False)
 
 
+def asked(ask: Callable[[], object], more: str = "") -> Ended:
+    """A request to the forge as a step ends: 1 where it was refused, no code where nobody knows."""
+    try:
+        ask()
+    except SourceRefused as refused:
+        return Ended(1, b"", b"", refused.problem.partition(", got ")[2] + more)
+    except SourceError as error:
+        return Ended(None, b"", b"", error.problem + more)
+    return Ended(0, b"", b"")
+
+
 def all_pass(rows: list[Row]) -> bool:
     """Whether there are rows and all of them hold."""
     return bool(rows) and all(row.outcome is Outcome.PASS for row in rows)
+
+
+# --- What could not be sent: kept in the attempt's outbox, and said so in a row ---
+
+
+def later(context: Context) -> str:
+    return f"kept in the outbox: runbook publish {context.attempt_name}"
+
+
+def was_kept(context: Context, kind: str, about: str = "") -> bool:
+    """Whether the last of a kind that an earlier try kept is ``about`` that."""
+    kept = [e.body for e in context.journal if e.kind == "outbox" and e.body["kind"] == kind]
+    return bool(kept) and str(kept[-1].get("about", "")) == about
+
+
+def waits(context: Context, kind: str) -> bool:
+    """Whether one of a kind lies in the outbox; what was kept and does not was sent since."""
+    return any(outbox.kind_of(path) == kind for path in outbox.pending(context.folder))
+
+
+def keep(
+    context: Context,
+    kind: str,
+    document: Mapping[str, Any],
+    error: SourceError | None,
+    about: str = "",
+) -> Row:
+    """Keep what could not be sent; the row that says so. ``about`` goes into the record with it."""
+    earlier = sum(entry.kind == "outbox" for entry in context.journal)
+    own = sum(entry.kind == "outbox" for entry in context.record.entries()[len(context.journal) :])
+    number = 1 + earlier + (own if context.scope.live else 0)
+    body = outbox.keep(context.folder, kind, number, document)
+    context.record.append("outbox", body | ({"about": about} if about else {}))
+    why = f"{error}; " if error is not None else ""
+    return unknown_row(kind, "sent", "and read back", f"{why}{later(context)}")

@@ -8,58 +8,71 @@ approver.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import permutations
 from pathlib import Path
 
 from .. import playbook
-from ..errors import ParameterError, SourceError
+from ..canonical import canonical
+from ..context import Context
+from ..errors import ParameterError, RecordDamaged, SourceError
+from ..evidence.record import attempts_in
 from ..fields import parse_instant
+from ..outcomes import Outcome, Row, check_row, unknown_row, worst
+from ..params import RolloutParams
 from ..session import OPEN, Session
 from ..site import Site
+from ..sources.keys import MAX_SIGNED
 from ..sources.scope import Scope
-from ..sources.wordforms import MAX_FILE, Word, parse_signed
-from ..sources.words import Heard, Refused, read_words, taken_back, verify
+from ..sources.words import (
+    Heard,
+    Refused,
+    Word,
+    parse_signed,
+    read_words,
+    taken_back,
+    verify,
+)
 from ..strict import project_path
 from ..waivers import Drop, Waiver
-from .plan import Plan
-
-
-@dataclass(frozen=True)
-class Approval:
-    """Who approved, when, and where that can be read."""
-
-    account: str
-    at: datetime
-    grounds: str
+from .plan import Plan, moved
 
 
 def approvals(
     scope: Scope, site: Site, digest: str, *, issue: int, file: str, release: str = ""
-) -> list[Approval]:
+) -> list[Word]:
     """Every valid approval of ``digest``. Raises SourceError when a place cannot be read.
 
     With ``release`` the site's folder of signed words is read as well.
     """
-    files = [file] if file else []
-    heard = hear(scope, site, digest, issue=issue, files=files, release=release)
-    found = in_force(site, heard, digest)
-    return [Approval(word.account, word.at, word.grounds) for word in found]
+    heard = hear(scope, site, digest, issues=[issue], files=[file], release=release)
+    return in_force(site, heard, digest)
 
 
 def hear(
-    scope: Scope, site: Site, digest: str, *, issue: int, files: Sequence[str], release: str
+    scope: Scope,
+    site: Site,
+    digest: str,
+    *,
+    issues: Iterable[int],
+    files: Iterable[str] = (),
+    release: str,
 ) -> Heard:
-    """What was said, and the signed approvals of ``digest`` in ``files``.
+    """What was said in issues (0: none) and the site's folder, and approvals of ``digest`` in ``files``.
 
     Raises SourceError when a place cannot be read, and for a file that approves anything else.
     """
-    given = tuple(_signed(scope, site, digest, file) for file in files)
-    heard = Heard()
-    if issue or (release and site.words):
-        heard = read_words(scope, site, issue=issue, release=release)
-    return replace(heard, words=(*given, *heard.words))
+    heard = [Heard(tuple(_signed(scope, site, digest, file) for file in files if file))]
+    for issue in dict.fromkeys(filter(None, issues)) or [0]:
+        if issue or (release and site.words):
+            heard.append(read_words(scope, site, issue=issue, release=release))
+    return Heard(
+        tuple(word for one in heard for word in one.words),
+        tuple(word for one in heard for word in one.withdrawals),
+        tuple(word for one in heard for word in one.refused),
+    )
 
 
 def in_force(site: Site, heard: Heard, digest: str) -> list[Word]:
@@ -80,7 +93,7 @@ def withdrawn(word: Word, heard: Heard) -> Word | None:
 
 def _signed(scope: Scope, site: Site, digest: str, file: str) -> Word:
     try:
-        signed = parse_signed(scope.read(project_path(file), limit=MAX_FILE))
+        signed = parse_signed(scope.read(project_path(file), limit=MAX_SIGNED))
         said = signed.statement.said()
         if said.kind != "approve" or said.withdraws:
             raise ValueError(f"a signed {'withdrawal' if said.withdraws else said.kind}")
@@ -138,21 +151,16 @@ def _dropped(
         known = ", ".join(plan.nodes)
         raise ParameterError(f"{where}.node: expected one of {known}, got {drop.node!r}")
     digest = drop.digest(plan.digest, session.params.release, session.stage)
-    others = _by_another(session, scope, digest, drop.approval, where)
-    return {
-        "node": drop.node,
-        "reason": drop.reason,
-        "digest": digest,
-        "plan": plan.digest,
-        "approved_by": [one.account for one in others] or [session.operator],
-        "self_approved": not others,
-    }
+    by, _ = _by_another(session, scope, digest, drop.approval, where)
+    return {"node": drop.node, "reason": drop.reason, "plan": plan.digest, **by}
 
 
 def _by_another(
     session: Session, scope: Scope, digest: str, file: str, where: str
-) -> tuple[Approval, ...]:
-    """What others approved ``digest``; empty where a lone operator may. Raises ParameterError."""
+) -> tuple[dict[str, object], list[str]]:
+    """Who else approved ``digest``, a lone operator where that may be, and where. Raises
+    ParameterError.
+    """
     params = session.params
     try:
         given = approvals(
@@ -167,7 +175,9 @@ def _by_another(
             f" got {'only their own' if given else 'none'}; comment `approve {digest}` in the"
             " release issue"
         )
-    return others
+    accounts = [one.account for one in others] or [session.operator]
+    by = {"digest": digest, "approved_by": accounts, "self_approved": not others}
+    return by, [one.grounds for one in others]
 
 
 def _accepted(session: Session, scope: Scope, waiver: Waiver, where: str) -> dict[str, object]:
@@ -177,12 +187,180 @@ def _accepted(session: Session, scope: Scope, waiver: Waiver, where: str) -> dic
     if parse_instant(waiver.expires) <= scope.now():
         raise ParameterError(f"{where}.expires: expected an instant to come, got {waiver.expires}")
     digest = waiver.digest(params.release, stage)
-    by_others = _by_another(session, scope, digest, waiver.approval, where)
+    by, grounds = _by_another(session, scope, digest, waiver.approval, where)
     return {
         **waiver.model_dump(mode="json", exclude={"approval"}),
         "expires": parse_instant(waiver.expires).isoformat(),
-        "digest": digest,
-        "approved_by": [one.account for one in by_others] or [session.operator],
-        "self_approved": not by_others,
-        "grounds": [one.grounds for one in by_others],
+        **by,
+        "grounds": grounds,
     }
+
+
+# --- An approved plan: found in the store, approved by others, and still true of the world ---
+
+SUBJECT = "approval"
+
+
+def approved(site: Site, heard: Heard, author: str, stage: str, *, digest: str) -> list[Row]:
+    """One row per seat that must approve ``digest``, one per forged or withdrawn approval, and one
+    per file that cannot be read.
+
+    An account fills one seat. On a ``single_operator`` site the author fills what others leave
+    open; the row says *self-approved*. A stage without a policy is INCONCLUSIVE.
+    """
+    policy = playbook.APPROVERS.get(stage)
+    if policy is None:
+        return [
+            unknown_row(SUBJECT, stage, "a policy that says who approves", "none for this stage")
+        ]
+    given = {word.account: word.grounds for word in in_force(site, heard, digest)}
+    alone = set(given) <= {author}
+    if not policy.author or alone:
+        given.pop(author, None)
+    seated = _seat(site, policy, list(given))
+    rows = [
+        _row(site, seat, account, given, author, f"seat {number} of {len(seated)}", digest)
+        for number, (seat, account) in enumerate(zip(policy.seats, seated, strict=True), 1)
+    ]
+    return rows + _objections(site, heard, digest, full=all(seated))
+
+
+def _seat(site: Site, policy: playbook.Approvers, accounts: list[str]) -> tuple[str, ...]:
+    """Who fills which seat, so that as many as can be are filled; empty where nobody can."""
+
+    def fits(account: str, seat: frozenset[str]) -> bool:
+        person = site.person(account)
+        return person is not None and not seat.isdisjoint(person.roles)
+
+    def filled(order: tuple[str, ...]) -> tuple[str, ...]:
+        pairs = zip(order, policy.seats, strict=True)
+        return tuple(account if fits(account, seat) else "" for account, seat in pairs)
+
+    nobody = [""] * len(policy.seats)
+    orders = permutations([*accounts, *nobody], len(policy.seats))
+    return max(map(filled, orders), key=lambda seats: sum(map(bool, seats)))
+
+
+def _row(
+    site: Site,
+    seat: frozenset[str],
+    account: str,
+    given: Mapping[str, str],
+    author: str,
+    what: str,
+    digest: str,
+) -> Row:
+    expected = f"by {' or '.join(sorted(seat))}, not {author} alone"
+    if account:
+        return check_row(SUBJECT, what, expected, f"{account} ({given[account]})", ok=True)
+    if site.single_operator:
+        return check_row(SUBJECT, what, expected, f"{author} (self-approved)", ok=True)
+    can = sorted(p.account for p in site.people if seat & set(p.roles) and p.account != author)
+    how = f"`approve {digest}` in the release issue, or `runbook approve`"
+    got = f"nobody yet; {how}, by {' or '.join(can) or 'somebody the site must list'}"
+    return unknown_row(SUBJECT, what, expected, got)
+
+
+def _objections(site: Site, heard: Heard, digest: str, *, full: bool) -> list[Row]:
+    rows = [
+        check_row(SUBJECT, one.who, "signed with its own key", f"forged: {one.grounds}", ok=False)
+        for one in heard.refused
+        if one.fault == "forged" and one.said is not None
+        if (one.said.kind, one.said.plan) == ("approve", digest)
+    ]
+    # It may be somebody's withdrawal.
+    rows += [
+        unknown_row(SUBJECT, f"signed word {one.who}", "readable", one.why)
+        for one in heard.refused
+        if one.fault == "unreadable"
+    ]
+    standing = {word.account for word in in_force(site, heard, digest)}
+    for word in () if full else heard.words:
+        mine = (word.kind, word.plan) == ("approve", digest) and site.person(word.account)
+        back = withdrawn(word, heard)
+        if mine and back is not None and word.account not in standing:
+            got = f"withdrawn: {back.grounds}"
+            rows.append(
+                check_row(SUBJECT, word.account, "an approval that stands", got, Outcome.FAIL)
+            )
+    return rows
+
+
+@dataclass(frozen=True)
+class Ruling:
+    """``plan`` may be applied when every row holds."""
+
+    plan: Plan | None
+    author: str = ""
+    rows: list[Row] = field(default_factory=list)
+    approved_by: tuple[str, ...] = ()
+
+    @property
+    def outcome(self) -> Outcome:
+        return worst(row.outcome for row in self.rows)
+
+
+def needs_approval(context: Context) -> bool:
+    """Whether this run applies a plan that others made and approved."""
+    return isinstance(context.params, RolloutParams) and context.params.mode == "apply"
+
+
+def rule(context: Context, fresh: Plan) -> Ruling:
+    """Whether the approved plan may be applied, given one freshly made. Raises SourceError."""
+    wanted = context.params.approved_plan
+    found = _stored(context, wanted)
+    if found is None:
+        got = f"none with that digest for {context.params.release}/{context.stage}"
+        row = check_row("approved_plan", "a plan run in the store", wanted, got, ok=False)
+        return Ruling(None, rows=[row])
+    plan, author = found
+    rows = [
+        check_row(subject, f"{what} (planned, now)", planned, now, ok=False)
+        for subject, what, planned, now in moved(plan, fresh)
+    ]
+    if plan.window and context.now >= datetime.fromisoformat(plan.window[1]):
+        got = f"its window ended {plan.window[1]}"
+        rows.append(check_row("the plan", "not expired", "a window to come", got, ok=False))
+    if not rows:
+        rows.append(check_row("the plan", "still true of the world", wanted, wanted, ok=True))
+    by, more = approval(context, wanted, author)
+    return Ruling(plan, author, [*rows, *more], by)
+
+
+def approval(context: Context, digest: str, author: str) -> tuple[tuple[str, ...], list[Row]]:
+    """Who approved ``digest``, and whether that is enough for this stage."""
+    params, site = context.params, context.site
+    heard = hear(
+        context.scope,
+        site,
+        digest,
+        issues=[params.issue],
+        files=params.approvals,
+        release=params.release,
+    )
+    names = tuple(dict.fromkeys(word.account for word in in_force(site, heard, digest)))
+    rows = approved(site, heard, author, context.stage, digest=digest)
+    return names or ((author,) if site.single_operator else ()), rows
+
+
+def _stored(context: Context, wanted: str) -> tuple[Plan, str] | None:
+    """The plan of that digest that a plan run of this release and stage left, and its author."""
+    folder = f"{context.params.release}/{context.stage}"
+    for where, entries in attempts_in(context.scope, context.store.root, folder):
+        opened = entries[0].body if entries else {}
+        if opened.get("mode") != "plan" or opened.get("source") == "replay":
+            continue
+        for entry in entries:
+            if entry.kind == "plan" and entry.body["digest"] == wanted:
+                plan = _load(entry.body["plan"], where)
+                if plan.digest != wanted:
+                    raise RecordDamaged(f"{where}: expected plan {wanted}, got {plan.digest}")
+                return plan, str(entry.body["author"])
+    return None
+
+
+def _load(value: object, where: str) -> Plan:
+    try:
+        return Plan.model_validate_json(canonical(value))
+    except ValueError as error:
+        raise SourceError(where, f"expected a plan of this version, got: {error}") from error

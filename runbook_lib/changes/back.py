@@ -23,7 +23,7 @@ from ..sources.node import Rollout
 from ..sources.process import Ended
 from ..strict import project_path
 from .apply import Applier, Step, all_pass
-from .approved import Ruling
+from .approvals import Ruling
 from .operators import look, tell_wave
 from .phases import keep_phase
 from .plan import Artifact, NodePlan, Phase, Plan

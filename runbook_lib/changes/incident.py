@@ -1,22 +1,65 @@
-"""A recovery's incident, opened in the store whatever else fails, and added to."""
+"""A recovery's incident: opened in the store, reported in the forge, decided on by the council.
+
+It is opened whatever else fails. What cannot be sent is kept in the attempt's outbox, for
+``runbook publish``; the next try looks first whether it is there by now. The council decides on the
+measures of this recovery, by their digest: two thirds of its members approve it within 24 h of the
+recovery, in an issue or by signed files.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import string
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
 
 from ..canonical import canonical
+from ..canonical import digest as digest_of
 from ..context import Context
-from ..errors import RunbookError
-from ..evidence import incidents
-from ..evidence.incident_file import Incident
-from ..evidence.incidents import open_incident
+from ..errors import RunbookError, SourceError
+from ..evidence import incidents, outbox
+from ..evidence.comment import code, plain
+from ..evidence.incidents import Incident, open_incident
+from ..evidence.posts import Report, digest, find, read_back, write
 from ..evidence.record import Entry
-from ..outcomes import Row, check_row
+from ..files import replace_file
+from ..markup import visible
+from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..params import RecoveryParams
+from ..playbook import COUNCIL
+from ..site import Person, Site
+from ..sources import notices
+from ..sources.process import Ended
+from ..sources.words import Heard
+from ..wording import utc
+from .apply import Applier, Step, asked, keep, later, waits, was_kept
+from .approvals import hear, in_force
+from .incident_facts import NOTHING, Facts, collect, one_line, render, said
+
+Audience = Literal["internal", "governance", "public"]
+NEEDED: dict[Audience, tuple[str, ...]] = {
+    "internal": ("summary",),
+    "governance": ("summary", "impact"),
+    "public": ("summary", "impact", "mitigations", "next_steps"),
+}
+"""The texts that an audience's report cannot be without."""
+_TITLES: dict[Audience, str] = {
+    "internal": "Incident",
+    "governance": "Governance incident",
+    "public": "Incident report",
+}
+_BLANKS = frozenset({"", "tbd", "todo", "fixme", "na", "none", "nothing"})
+_DECIDED = ("summary", "impact", "mitigations")
+_NOTICE = "council-notice"
 
 
-def opened(context: Context) -> tuple[Incident, bool] | str:
-    """This recovery's incident and whether it was new; what is wrong where there can be none.
+# --- in the store ---------------------------------------------------------------------------------
+
+
+def _opened(context: Context, rows: list[Row]) -> Incident | None:
+    """This recovery's incident; None where there can be none. A row says which.
 
     A later recovery of the same stopped apply joins the incident of an earlier one.
     """
@@ -45,23 +88,25 @@ def opened(context: Context) -> tuple[Incident, bool] | str:
 
     def compute() -> str:
         try:
-            found, new = open_incident(context.store, body, ours)
+            found = open_incident(context.store, body, ours)
         except (RunbookError, OSError) as error:
             return canonical({"problem": str(error)}).decode()
         kept = [vars(entry) for entry in found.entries]
-        return canonical({"id": found.id, "entries": kept, "new": new}).decode()
+        return canonical({"id": found.id, "entries": kept}).decode()
 
     told = json.loads(context.scope.derive("the incident of this recovery", compute))
     if "problem" in told:
-        return str(told["problem"])
+        rows.append(unknown_row("incident", "opened in the store", "one", str(told["problem"])))
+        return None
     found = Incident(told["id"], [Entry(**entry) for entry in told["entries"]])
     named = {"id": found.id, "hash": found.entries[0].hash}
     if not any(e.kind == "incident" and e.body == named for e in context.journal):
         context.record.append("incident", named)
-    return found, bool(told["new"])
+    rows.append(check_row("incident", "opened in the store", found.id, found.id, ok=True))
+    return found
 
 
-def note(context: Context, found: Incident, kind: str, body: dict[str, Any]) -> str:
+def _note(context: Context, found: Incident, kind: str, body: dict[str, Any]) -> str:
     """Add to the incident, once; what went wrong with that, else nothing."""
     known = {key: value for key, value in body.items() if key != "at"}
     if any(e.kind == kind and known.items() <= e.body.items() for e in found.entries):
@@ -77,5 +122,368 @@ def note(context: Context, found: Incident, kind: str, body: dict[str, Any]) -> 
     return context.scope.derive(f"{kind} in {found.id}", write_it)
 
 
-def opened_row(found: Incident) -> Row:
-    return check_row("incident", "opened in the store", found.id, found.id, ok=True)
+def _texts(context: Context, needed: tuple[str, ...]) -> list[Row]:
+    """Each text that is needed, FAIL for one that says nothing."""
+    params: RecoveryParams = context.params
+    rows = []
+    for name in needed:
+        value = getattr(params, name)
+        lines = value if isinstance(value, list) else [value]
+        empty = not lines or any(_blank(line) for line in lines)
+        got = "nothing said; set it and give a retry_reason" if empty else "there"
+        rows.append(check_row(name, "text", "not empty", got, not empty))
+    return rows
+
+
+def _blank(line: str) -> bool:
+    kept = line.translate(str.maketrans("", "", string.punctuation + string.whitespace))
+    return kept.casefold() in _BLANKS
+
+
+def plan_incident(context: Context, audience: Audience) -> list[Row]:
+    """What would be filed. Only reads; an incident is not opened by a plan."""
+    rows = _texts(context, NEEDED[audience])
+    if any(row.outcome is Outcome.FAIL for row in rows):
+        return rows
+    would = f"an incident of {context.params.release} is opened, its {audience} report filed"
+    return [*rows, check_row("incident", "would be", "", would, Outcome.INCONCLUSIVE)]
+
+
+# --- in the forge ---------------------------------------------------------------------------------
+
+
+def file_incident(context: Context, applier: Applier, audience: Audience) -> list[Row]:
+    """Open the incident, file its report in the forge, read it back. Playbook: recovery."""
+    rows = _texts(context, NEEDED[audience])
+    found = _opened(context, rows)
+    if found is None:
+        return rows
+    facts = collect(context)
+    rows += _collected(facts, len(context.cluster.nodes))
+    if any(row.outcome is Outcome.FAIL for row in rows):
+        return rows
+    return [*rows, *_file(context, applier, found, _report(context, found, audience, facts, ""))]
+
+
+def _collected(facts: Facts, nodes: int) -> list[Row]:
+    """What the report tells of metrics and gates; the next try fetches what is missing."""
+    later = "; the next try collects them"
+    figures = [f"{what}: {why}" for what, why in facts.missing if what.startswith("figure")]
+    rows = []
+    if figures or not facts.figures:
+        shown = f"{len(facts.figures)} collected; {''.join(figures[:1])}{later}"
+        rows.append(unknown_row("figures", "collected", "every metric", shown))
+    else:
+        shown = f"{len(facts.figures)} metrics"
+        rows.append(check_row("figures", "collected", shown, shown, ok=True))
+    if facts.unread:
+        names = ", ".join(facts.unread)
+        rows.append(unknown_row("gates", "read", f"{nodes} nodes", f"not of {names}{later}"))
+    else:
+        rows.append(check_row("gates", "read", f"{nodes} nodes", f"{nodes} nodes", ok=True))
+    return rows
+
+
+def _report(
+    context: Context, found: Incident, audience: Audience, facts: Facts, first: str
+) -> Report:
+    params: RecoveryParams = context.params
+    values = {
+        "incident": found.id,
+        "release": params.release,
+        "cluster": plain(context.cluster_name, 80),
+        "summary": one_line(params.summary),
+        "impact": one_line(params.impact) or NOTHING,
+        "mitigations": said(params.mitigations),
+        "next_steps": said(params.next_steps),
+        "facts": _facts(context, found),
+        "ending": _ending(found),
+    }
+    template = "public_report.md" if audience == "public" else "incident.md"
+    text = first + render(context, template, values, facts)
+    title = f"{_TITLES[audience]} {found.id}: {visible(' '.join(params.summary.split()), 120)}"
+    return Report(found.id, audience, title, text, found.opened_at)
+
+
+def _facts(context: Context, found: Incident) -> str:
+    body, glass = found.opened, found.break_glass
+    undoes = body["undoes"] or {}
+    rows = [
+        ("release", f"{code(body['release'])} at {code(body['commit'])}"),
+        ("cluster", f"{plain(context.cluster_name, 80)}, {code(context.cluster.chain_id)}"),
+        ("taken back", code(undoes["name"]) if undoes else "nothing that was planned"),
+        ("its plan", code(undoes["plan"]) if undoes else "none"),
+        ("recovery", f"{code(body['attempt'])} by {plain(found.author, 80)}"),
+        ("opened", utc(found.opened_at)),
+    ]
+    if glass:
+        why = f"by {plain(glass['by'], 80)}: {plain(glass['reason'], 500)}"
+        rows.append(("break-glass", why))
+    return "\n".join(f"| {what} | {text} |" for what, text in rows)
+
+
+def _ending(found: Incident) -> str:
+    """What is to be done with it; no line begins with a verb that counts as somebody's word."""
+    lines = [
+        "No apply of this release opens until the incident is acknowledged, mitigated, closed, and"
+        f" signed off by somebody other than {plain(found.author, 80)}:"
+        f" {code(f'runbook incident {found.id}')}."
+    ]
+    if found.break_glass:
+        due = utc(found.ratify_until)
+        lines.append(
+            f"Its break-glass is to be ratified by the governance council until {due}: a comment"
+            f" here that says just `approve {found.to_ratify}`."
+        )
+    return "\n\n".join(lines)
+
+
+def _file(context: Context, applier: Applier, found: Incident, report: Report) -> list[Row]:
+    kind = f"{report.audience}-report"
+    document = {**vars(report), "kind": "issue", "since": report.since.isoformat()}
+    if context.scope.derive(f"a secret in the {kind}", lambda: _secret(context, report)):
+        return [check_row(kind, "secrets", "none", "one; take it out of the texts", ok=False)]
+    try:
+        there = find(report.board(context.forge), report.marker)
+    except SourceError as error:
+        return [keep(context, kind, document, error)]
+    made = [there.ours.number] if there.ours is not None and there.holds(report.body) else []
+    name = f"{kind}-{digest(report.body).removeprefix('sha256:')[:12]}"
+    applier.settle(lambda step: bool(made) and step.startswith(name))
+    # By its try: one that was done, and does not stand there any more, is done anew.
+    name, more = f"{name}-{context.scope.number}", f"; {later(context)}"
+
+    def run(lock: int, outputs: Path) -> Ended:
+        return asked(lambda: made.append(write(there, report.body).number), more)
+
+    step = Step("forge", name, run, expected="filed")
+    if not made and not applier.step(step):
+        keep(context, kind, document, None)
+        return [applier.rows.pop()]  # the step's own
+    try:
+        rows = [*there.rows(), *read_back(there, made[0], report.body)]
+    except SourceError as error:
+        return [unknown_row("forge", f"{kind} read back", digest(report.body), str(error))]
+    if all(row.outcome is Outcome.PASS for row in rows):
+        outbox.drop(context.folder, kind)
+        by = str(context.journal[0].body["operator"])
+        body = {"audience": report.audience, "number": made[0], "by": by}
+        _note(context, found, "filed", {**body, "at": context.now.isoformat()})
+    return rows
+
+
+def _secret(context: Context, report: Report) -> str:
+    return "yes" if context.scope.outside.redactor.found_in(report.body.encode()) else ""
+
+
+# --- the council ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Votes:
+    """Who of the members approved a digest; ``at`` is when they became two thirds."""
+
+    members: tuple[Person, ...]
+    by: tuple[str, ...]
+    grounds: tuple[str, ...]
+    at: datetime | None
+
+    @property
+    def needed(self) -> int:
+        return -(-2 * len(self.members) // 3)
+
+    def __str__(self) -> str:
+        by = f": {', '.join(self.by)}" if self.by else ""
+        return f"{len(self.by)} of {len(self.members)} members{by}"
+
+
+def members(site: Site) -> tuple[Person, ...]:
+    return tuple(person for person in site.people if COUNCIL in person.roles)
+
+
+def count_votes(site: Site, heard: Heard, digest: str) -> Votes:
+    """Approvals of ``digest`` by council members that stand, each member counted once."""
+    seated = members(site)
+    accounts = {person.account for person in seated}
+    words = sorted(in_force(site, heard, digest), key=lambda word: word.at)
+    first = {word.account: word for word in reversed(words) if word.account in accounts}
+    given = sorted(first.values(), key=lambda word: (word.at, word.account))
+    votes = Votes(
+        seated,
+        tuple(word.account for word in given),
+        tuple(word.grounds for word in given),
+        None,
+    )
+    if not seated or len(given) < votes.needed:
+        return votes
+    return replace(votes, at=given[votes.needed - 1].at)
+
+
+def decision(
+    incident: Incident, votes: Votes, digest: str, ratifies: bool
+) -> dict[str, Any] | None:
+    """The entry that records a decision; None while there is none, or it is recorded already."""
+    if votes.at is None or incident.decided(digest) is not None:
+        return None
+    return {
+        "by": ", ".join(votes.by),
+        "at": votes.at.isoformat(),
+        "digest": digest,
+        "grounds": list(votes.grounds),
+        "ratifies": ratifies,
+        "late": incident.is_late(votes.at),
+    }
+
+
+def _measures(context: Context, found: Incident) -> str:
+    """The digest of what is to be decided: the same on every try that proposes the same."""
+    params: RecoveryParams = context.params
+    return digest_of(
+        {
+            "decides": found.id,
+            "opened": found.entries[0].hash,
+            "undoes": found.opened["undoes"],
+            "break_glass": found.break_glass,
+            "mitigations": params.mitigations,
+            "next_steps": params.next_steps,
+        }
+    )
+
+
+def plan_council(context: Context) -> list[Row]:
+    """Whom it would convene. Only reads."""
+    rows = [*_texts(context, _DECIDED), _seated(context)]
+    if any(row.outcome is Outcome.FAIL for row in rows):
+        return rows
+    would = "told, and asked for a decision within 24 h"
+    return [*rows, check_row("council", "would be", "", would, Outcome.INCONCLUSIVE)]
+
+
+def convene(context: Context, applier: Applier) -> list[Row]:
+    """Tell the council, hear it, record its decision. Playbook: mainnet recovery, 3."""
+    rows = [*_texts(context, _DECIDED), _seated(context)]
+    if any(row.outcome is not Outcome.PASS for row in rows):
+        return rows
+    found = _opened(context, rows)
+    if found is None:
+        return rows
+    wanted = _measures(context, found)
+    facts, text = collect(context), _text(context, found, wanted)
+    rows += _collected(facts, len(context.cluster.nodes))
+    rows += _file(context, applier, found, _report(context, found, "governance", facts, text))
+    return [*rows, *_tell(context, found, wanted), *_decided(context, found, wanted)]
+
+
+def _seated(context: Context) -> Row:
+    seated = [person.account for person in members(context.site)]
+    expected = f"people with the role {COUNCIL}"
+    if not seated:
+        got = "nobody in the site's people has it"
+        return unknown_row("council", "members", expected, got)
+    return check_row("council", "members", expected, ", ".join(seated), ok=True)
+
+
+def _text(context: Context, found: Incident, wanted: str) -> str:
+    params: RecoveryParams = context.params
+    seated = members(context.site)
+    glass = found.break_glass
+    values = {
+        "release": params.release,
+        "cluster": plain(context.cluster_name, 80),
+        "incident": found.id,
+        "opened": utc(found.opened_at),
+        "measures": said([*params.mitigations, *params.next_steps]),
+        "break_glass": f"Break-glass by {plain(glass['by'], 80)}: {plain(glass['reason'], 500)}"
+        if glass
+        else "It does what was approved together with the plan it takes back.",
+        "needed": str(-(-2 * len(seated) // 3)),
+        "members": str(len(seated)),
+        "names": ", ".join(f"@{person.account}" for person in seated),
+        "digest": wanted,
+        "due": utc(found.ratify_until),
+    }
+    return render(context, "decision.md", values) + "\n"
+
+
+def _tell(context: Context, found: Incident, wanted: str) -> list[Row]:
+    """Page the council, once for each thing to decide."""
+    what, command = "told", context.site.commands.notify
+    sent = [e.body for e in context.journal if e.kind == "convened"]
+    once = [check_row("council", what, "once", "once", ok=True)]
+    if any(body["digest"] == wanted for body in sent):
+        return once
+    if _published(context, wanted):
+        context.record.append("convened", {"digest": wanted, "at": context.now.isoformat()})
+        return once
+    subject = f"council convened: {found.id} on {context.cluster_name}"
+    text = (
+        f"{context.cluster.chain_id}, {context.params.release}: {visible(context.params.summary)}\n"
+        f"to be decided until {utc(found.ratify_until)}\n"
+        f"in the issue of {code(found.id)} or the release issue, by a comment that says just\n"
+        f"  `approve {wanted}`\n"
+    )
+    path = context.folder / "council.txt"
+    replace_file(path, text)
+    try:
+        if command is None:
+            raise SourceError("commands.notify", "expected commands.notify in the site, got none")
+        notices.by_command(context.scope, command, COUNCIL, subject, Path(path))
+    except SourceError as error:
+        document = {"kind": "notice", "role": COUNCIL, "subject": subject, "text": text}
+        return [keep(context, _NOTICE, {**document, "digest": wanted}, error, about=wanted)]
+    outbox.drop(context.folder, _NOTICE)
+    context.record.append("convened", {"digest": wanted, "at": context.now.isoformat()})
+    return once
+
+
+def _published(context: Context, wanted: str) -> bool:
+    """Whether ``runbook publish`` sent the notice that an earlier try kept."""
+    if not was_kept(context, _NOTICE, wanted):
+        return False
+
+    def look() -> str:
+        return "waits" if waits(context, _NOTICE) else "sent"
+
+    return context.scope.derive("what became of the notice", look) == "sent"
+
+
+def _decided(context: Context, found: Incident, wanted: str) -> list[Row]:
+    what, due = "decided", found.ratify_until
+    expected = f"by two thirds until {utc(due)}"
+    filed = [*found.filed, *_filed_now(context, found)]
+    try:
+        heard = hear(
+            context.scope,
+            context.site,
+            wanted,
+            issues=[context.params.issue, *filed],
+            release=context.params.release,
+        )
+    except SourceError as error:
+        return [unknown_row("council", what, expected, str(error))]
+    votes = count_votes(context.site, heard, wanted)
+    body = decision(found, votes, wanted, ratifies=found.break_glass is not None)
+    if body is not None and (problem := _note(context, found, "decision", body)):
+        return [unknown_row("council", "decision recorded", found.id, problem)]
+    if votes.at is None:
+        late = context.now > due
+        got = f"{votes}{'; later than 24 h after the recovery' if late else ''}"
+        if late:
+            return [check_row("council", what, expected, got, ok=False)]
+        return [unknown_row("council", what, expected, got, return_at=due)]
+    got = f"{votes}, at {utc(votes.at)}"
+    if votes.at > due:
+        got += ", later than 24 h after the recovery"
+    return [check_row("council", what, expected, got, votes.at <= due)]
+
+
+def _filed_now(context: Context, found: Incident) -> list[int]:
+    """The issue of this try, which the incident as it was read does not name yet."""
+
+    def look() -> str:
+        try:
+            return " ".join(map(str, incidents.load(context.store, found.id).filed))
+        except RunbookError:  # removed meanwhile: promotion notices that
+            return ""
+
+    return [int(number) for number in context.scope.derive("issues of it", look).split()]

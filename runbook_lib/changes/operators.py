@@ -22,11 +22,10 @@ from ..outcomes import Outcome, Row, unknown_row
 from ..params import RolloutParams
 from ..sources import notices
 from ..sources.process import Ended
-from .apply import Applier, Step, all_pass
+from .apply import Applier, Step, all_pass, keep, waits, was_kept
 from .followed import Look
 from .instruction import Instruction, instruction
 from .plan import NodePlan, Phase
-from .unsent import keep, waits, was_kept
 
 PAUSES_S = (10.0, 20.0, 30.0, 60.0)
 """Between looks at what operators do; whoever needs longer is returned to."""

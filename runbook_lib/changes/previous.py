@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 from ..context import Context
 from ..errors import ParameterError, RecordDamaged, SourceError
-from ..evidence.record import parse
+from ..evidence.record import recorded
 from ..sources.running import fill
 from ..strict import project_path
 from .plan import Artifact
@@ -46,8 +45,7 @@ def _places(context: Context, digest: str) -> Iterator[str]:
         yield from fill("artifacts.node", [template], release=params.release, commit=params.commit)
     known = known_map(context.scope, context.store, context.cluster_name).values()
     for origin in sorted({one.origin for one in known if one.state.artifact == digest}):
-        where = context.store.root / Path(origin) / "record.jsonl"
-        for entry in parse(context.scope.read(where), origin)[0]:
+        for entry in recorded(context.scope, context.store.root, origin):
             if entry.kind == "plan" and entry.body["plan"]["artifact"]["digest"] == digest:
                 yield str(entry.body["plan"]["artifact"]["path"])
     before, found, after = template.partition("{release}")

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from ..canonical import canonical
 from ..errors import RecordDamaged, SourceError
-from ..evidence.record import Entry, parse
+from ..evidence.record import Entry, attempts_in
 from ..evidence.standing import passed
 from ..evidence.store import Store
 from ..outcomes import Model
@@ -102,20 +102,13 @@ def journals(scope: Scope, store: Store, cluster: str) -> Iterator[tuple[str, li
 
     Raises RecordDamaged.
     """
-    for path in _records(scope, store.root):
-        entries, _ = parse(scope.read(path), str(path.relative_to(store.root)))
-        if _counts(entries, cluster):
-            yield str(path.parent.relative_to(store.root)), entries
-
-
-def _records(scope: Scope, root: Path) -> Iterable[Path]:
-    for release in scope.listing(root):
+    for release in scope.listing(store.root):
         if release in (".locks", ".baselines", ".incidents"):
             continue
-        for stage in scope.listing(root / release):
-            for number in scope.listing(root / release / stage):
-                if number.isdigit():
-                    yield root / release / stage / number / "record.jsonl"
+        for stage in scope.listing(store.root / release):
+            for name, entries in attempts_in(scope, store.root, f"{release}/{stage}"):
+                if _counts(entries, cluster):
+                    yield name, entries
 
 
 def _counts(entries: list[Entry], cluster: str) -> bool:

@@ -12,8 +12,8 @@ from typing import Any
 from ..canonical import canonical, digest_bytes
 from ..context import Context
 from ..errors import RecordDamaged, SourceError
-from ..evidence.record import Entry, parse
-from ..evidence.undoing import plan_of
+from ..evidence.order import plan_of
+from ..evidence.record import Entry, recorded
 from ..sources.commands import NodeConfig
 from ..sources.config import CHANNEL_AT, GATES_AT, Flat
 from .kit import kept_in_kit
@@ -69,7 +69,7 @@ def undone(context: Context) -> Undone | None:
         return None
     name = str(undoes["name"])
     try:
-        entries, _ = parse(context.scope.read(context.store.root / name / "record.jsonl"), name)
+        entries = recorded(context.scope, context.store.root, name)
     except RecordDamaged as error:
         raise SourceError(name, f"expected its record whole, got: {error}") from error
     made = plan_of(entries)
@@ -144,7 +144,6 @@ def _kept(context: Context, node: str, config: str) -> Iterator[Path]:
             for number in scope.listing(root / release / stage):
                 origin = f"{release}/{stage}/{number}"
                 with suppress(SourceError, RecordDamaged):
-                    entries, _ = parse(scope.read(root / origin / "record.jsonl"), origin)
-                    for name, known in states(entries, origin):
+                    for name, known in states(recorded(scope, root, origin), origin):
                         if name == node and known.state.config == config:
                             yield root / known.kept

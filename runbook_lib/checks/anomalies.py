@@ -25,8 +25,7 @@ from ..markup import visible
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
 from ..sources import notices
-from ..sources.wordforms import Word
-from ..sources.words import read_words, taken_back
+from ..sources.words import Word, read_words, taken_back
 from ..wording import utc
 
 Body = dict[str, Any]

@@ -15,7 +15,7 @@ from ..changes.state import journals, states
 from ..changes.targets import artifact, keep
 from ..context import Context, judges
 from ..errors import RecordDamaged, SourceError
-from ..evidence.incident_file import FOLDER, SUFFIX, parse_incident
+from ..evidence.incidents import FOLDER, SUFFIX, parse_incident
 from ..evidence.order import effect, entries_of
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..wording import count, utc

@@ -28,7 +28,7 @@ from ..changes.targets import (
 from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
-from ..evidence.undoing import plan_of
+from ..evidence.order import plan_of
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..sources.commands import NodeConfig
 from ..sources.config import (

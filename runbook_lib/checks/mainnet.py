@@ -17,8 +17,8 @@ from ..params import RolloutParams
 from ..playbook import COUNCIL, NOW_SOURCE_LAG
 from ..site import Risk
 from ..sources.config import GATES_AT
-from ..sources.governance import Announcement, Governance
 from ..sources.milestones import Backlog, Branch, MilestoneIssue
+from ..sources.notices import Announcement, Governance
 from ..sources.process import Ended
 from ..wording import utc
 from . import preflight

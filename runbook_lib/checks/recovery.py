@@ -10,17 +10,15 @@ from typing import TYPE_CHECKING
 
 from .. import playbook
 from ..canonical import digest_bytes
-from ..changes.apply import Applier, Change, Step, all_pass
+from ..changes.apply import Applier, Change, Step, all_pass, keep, later
 from ..changes.back import go_back
 from ..changes.back import make_back_plan as plan
-from ..changes.convening import convene, plan_council
 from ..changes.halting import FOLLOWS, Need, corrupted, follow, halted
-from ..changes.incident_facts import Facts, render
-from ..changes.incident_report import Audience, file_incident, plan_incident
+from ..changes.incident import Audience, convene, file_incident, plan_council, plan_incident
+from ..changes.incident_facts import render
 from ..changes.roll import planned_rows
 from ..changes.storage import plan_storage, recover_storage
 from ..changes.undone import Undone, undone
-from ..changes.unsent import keep, later
 from ..context import Context
 from ..errors import SourceError
 from ..evidence import outbox
@@ -28,7 +26,7 @@ from ..evidence.record import Entry
 from ..files import replace_file
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row
 from ..params import RecoveryParams
-from ..sources.governance import Governance
+from ..sources.notices import Governance
 from ..sources.process import Ended
 from ..wording import count
 from .baselines import read_catalogue
@@ -257,7 +255,7 @@ def halt_text(context: Context) -> str:
         "commit": params.commit,
         "halted": halted_attempt(context),
     }
-    return render(context, "halt.txt", Facts(), values)
+    return render(context, "halt.txt", values)
 
 
 def plan_halt(context: Context) -> list[Row]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from .. import playbook
 from ..canonical import canonical
-from ..changes.apply import Applier, Change, Step, all_pass
+from ..changes.apply import Applier, Change, Step, all_pass, asked
 from ..context import Context
-from ..errors import SourceError, SourceRefused
+from ..errors import SourceError
 from ..evidence.comment import (
     Account,
     compose,
@@ -99,13 +99,7 @@ def _state(context: Context, number: int) -> tuple[list[Row], Found]:
 
 def _step(number: int, found: Found, body: str, made: list[Post]) -> Step:
     def run(lock: int, outputs: Path) -> Ended:
-        try:
-            made.append(write(found, body))
-        except SourceRefused as refused:
-            return Ended(1, b"", b"", refused.problem.partition(", got ")[2])
-        except SourceError as error:
-            return Ended(None, b"", b"", error.problem)
-        return Ended(0, b"", b"")
+        return asked(lambda: made.append(write(found, body)))
 
     return Step(f"issue {number}", _step_name(body), run, expected="written")
 

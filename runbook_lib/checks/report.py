@@ -15,7 +15,7 @@ from ..changes.state import known_map
 from ..context import Context
 from ..display import Card, table_card
 from ..errors import SourceError
-from ..evidence.record import Entry, parse
+from ..evidence.record import Entry, attempts_in
 from ..evidence.standing import verdict
 from ..outcomes import Outcome, Value
 from ..playbook import STAGES
@@ -45,15 +45,12 @@ class Told:
 
 def attempts(context: Context) -> list[Told]:
     """Every attempt at a stage of the release, oldest first within a stage. Raises SourceError."""
-    scope, root, release = context.scope, context.store.root, context.params.release
-    found = []
-    for stage in STAGES:
-        for number in scope.listing(root / release / stage):
-            if number.isdigit():
-                where = f"{release}/{stage}/{number}"
-                text = scope.read(root / release / stage / number / "record.jsonl")
-                entries, _ = parse(text, where)
-                found.append(Told(stage, int(number), entries, verdict(entries)))
+    release = context.params.release
+    found = [
+        Told(stage, int(name.rpartition("/")[2]), entries, verdict(entries))
+        for stage in STAGES
+        for name, entries in attempts_in(context.scope, context.store.root, f"{release}/{stage}")
+    ]
     if not found:
         raise SourceError(release, "expected an attempt at a stage in the store, got none")
     return found

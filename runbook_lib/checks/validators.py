@@ -17,8 +17,7 @@ from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..playbook import SPEAKS_FOR_OURS
 from ..site import Site
 from ..sources.node import Membership
-from ..sources.wordforms import Said, Window, Word, parse_window
-from ..sources.words import Heard, Refused, read_words, taken_back
+from ..sources.words import Heard, Refused, Said, Window, Word, parse_window, read_words, taken_back
 
 SET = "validator set"
 AGREED = "the same to every node"

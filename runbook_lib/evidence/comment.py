@@ -23,10 +23,10 @@ from ..outcomes import Outcome
 from ..playbook import RECOVERY, STAGES
 from ..verdicts import Standing, Verdict
 from ..wording import count, utc
+from .order import plan_of
 from .record import Entry
 from .standing import verdict as verdict_of
 from .store import Store
-from .undoing import plan_of
 
 LIMIT = 65_536
 """Characters of a comment, GitHub's limit; counted as UTF-16 units, of which there are never fewer."""

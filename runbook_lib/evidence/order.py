@@ -8,21 +8,103 @@ verified. A plan, a replay, or an older pass behind a newer failure permits noth
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from typing import Any
 
 from ..canonical import canonical, digest_file
 from ..errors import RunbookError, SourceError
 from ..outcomes import Model, Outcome, explain
-from ..playbook import STAGES
+from ..playbook import APPROVERS, RECOVERY, STAGES
 from ..sources.scope import Scope
 from ..verdicts import Verdict
-from .record import Entry, parse
+from .record import Entry, recorded
 from .seal import MANIFEST
 from .standing import verdict
 from .store import Attempt, Store
-from .undoing import undone_by
 from .verify import verify
+
+# --- Which apply a recovery undoes, and by which recovery an apply was undone ---
+
+
+@dataclass(frozen=True)
+class Undoing:
+    """A recovery that undoes an apply: its attempt, who opened it and when; no ``nodes`` are all."""
+
+    name: str
+    operator: str
+    at: datetime
+    nodes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name} by {self.operator}"
+
+
+def undone_by(store: Store, release: str, stage: str, attempt: int) -> str:
+    """``RECOVERY by OPERATOR`` of the first recovery that undoes an apply; empty for none."""
+    return str(undoing(store, release, stage, attempt) or "")
+
+
+def undoing(store: Store, release: str, stage: str, attempt: int) -> Undoing | None:
+    """The first recovery that undoes an apply."""
+    for runbook in (name for name, about in RECOVERY.items() if about == stage):
+        if not (store.root / release / runbook).is_dir():
+            continue
+        for one in store.readable(release, runbook)[0]:
+            opened = store.opened(one)
+            undoes = opened.get("undoes") or {}
+            if opened["mode"] == "apply" and undoes.get("attempt") == attempt:
+                at = datetime.fromisoformat(opened["now"])
+                nodes = tuple(opened["params"].get("nodes", ()))
+                return Undoing(one.name, opened["operator"], at, nodes)
+    return None
+
+
+def what_to_undo(
+    store: Store, release: str, stage: str, source: str, number: int = 0
+) -> tuple[dict[str, Any] | None, str]:
+    """The apply that a recovery of ``stage`` undoes, and why that was not approved (or is none).
+
+    ``number`` 0 is the newest that began a change, else the newest that has a plan. One that was
+    undone before a newer one was opened is over: it is that one that must be stopped.
+    """
+    found = []
+    for attempt in store.readable(release, stage)[0]:
+        opened, entries = store.opened(attempt), _entries(attempt)
+        if opened["mode"] != "apply" or opened["source"] != source:
+            continue
+        if number in (0, attempt.number) and (plan := plan_of(entries)) is not None:
+            found.append((any(entry.kind == "step" for entry in entries), attempt, plan))
+    if not found:
+        which = f"apply attempt {number}" if number else "apply attempt"
+        return None, f"expected an {which} of {release}/{stage} with a plan, got none"
+    newest = max(found, key=lambda one: (one[0], one[1].number))
+    if (by := undoing(store, release, stage, newest[1].number)) is not None:
+        later = [one for one in found if one[1].number > newest[1].number]
+        newest = next((one for one in reversed(later) if _opened_at(store, one[1]) > by.at), newest)
+    _, attempt, plan = newest
+    undoes = {"attempt": attempt.number, "plan": plan.body["digest"], "name": attempt.name}
+    if stage in APPROVERS and not plan.body["approved_by"]:
+        return undoes, f"expected the plan of {attempt.name} approved, got nobody's approval"
+    return undoes, ""
+
+
+def _opened_at(store: Store, attempt: Attempt) -> datetime:
+    return datetime.fromisoformat(store.opened(attempt)["now"])
+
+
+def plan_of(entries: Sequence[Entry]) -> Entry | None:
+    """The entry of the plan that an attempt has."""
+    plans = [entry for entry in entries if entry.kind == "plan"]
+    return plans[-1] if plans else None
+
+
+def _entries(attempt: Attempt) -> list[Entry]:
+    try:
+        return attempt.record.entries()
+    except (RunbookError, OSError):
+        return []
+
 
 BEFORE = dict(zip(STAGES[1:], STAGES, strict=False))
 """Stage -> the stage that must have passed before it."""
@@ -46,7 +128,37 @@ class Earlier(Model):
 
 def find_earlier(store: Store, release: str, commit: str, stage: str, source: str) -> Earlier:
     """The attempt that must permit ``stage``, from the store itself. KeyError for the first."""
-    return _find(store, release, commit, BEFORE[stage], source)
+    before = BEFORE[stage]
+    try:
+        attempts = store.attempts(release)
+        store.check_heads(attempts)
+        applied = [
+            attempt
+            for attempt in attempts
+            if attempt.stage == before
+            and store.opened(attempt)["mode"] == "apply"
+            and store.opened(attempt)["source"] in (source, "live", "rehearsal")
+        ]
+        if applied:
+            return _judged(store, applied[-1], commit, source)
+        got = "expected an attempt that applied and passed, got none yet"
+        return Earlier(stage=before, problem=got)
+    except RunbookError as error:
+        return Earlier(stage=before, problem=str(error))
+
+
+def _judged(store: Store, attempt: Attempt, commit: str, source: str) -> Earlier:
+    found, manifest = verdict(attempt.record.entries()), attempt.folder / MANIFEST
+    return Earlier(
+        stage=attempt.stage,
+        attempt=attempt.number,
+        name=attempt.name,
+        head=attempt.record.head,
+        manifest=digest_file(manifest) if manifest.is_file() else "",
+        outcome=found.outcome.value,
+        ended=found.ended.isoformat(),
+        problem=_problem(store, attempt, found, commit, source),
+    )
 
 
 def permitted(
@@ -66,8 +178,7 @@ def permitted(
 
 def entries_of(scope: Scope, store: Store, found: Earlier) -> list[Entry]:
     """Its record. Raises SourceError, RecordDamaged."""
-    path = store.root / Path(found.name) / "record.jsonl"
-    return parse(scope.read(path), found.name)[0]
+    return recorded(scope, store.root, found.name)
 
 
 def effect(entries: Sequence[Entry], item: str) -> datetime:
@@ -85,46 +196,8 @@ def effect(entries: Sequence[Entry], item: str) -> datetime:
     return max(instants)
 
 
-def _find(store: Store, release: str, commit: str, stage: str, source: str) -> Earlier:
-    try:
-        attempts = store.attempts(release)
-        store.check_heads(attempts)
-        applied = [
-            attempt
-            for attempt in attempts
-            if attempt.stage == stage
-            and store.opened(attempt)["mode"] == "apply"
-            and store.opened(attempt)["source"] in (source, "live", "rehearsal")
-        ]
-        if not applied:
-            got = "an attempt that applied and passed, got none yet"
-            return Earlier(stage=stage, problem=f"expected {got}")
-        return _judged(store, applied[-1], commit, source)
-    except RunbookError as error:
-        return Earlier(stage=stage, problem=str(error))
-
-
-def _judged(store: Store, attempt: Attempt, commit: str, source: str) -> Earlier:
-    entries, opened = attempt.record.entries(), store.opened(attempt)
-    found = verdict(entries)
-    manifest = attempt.folder / MANIFEST
-    told = Earlier(
-        stage=attempt.stage,
-        attempt=attempt.number,
-        name=attempt.name,
-        head=attempt.record.head,
-        manifest=digest_file(manifest) if manifest.is_file() else "",
-        outcome=found.outcome.value,
-        ended=found.ended.isoformat(),
-    )
-    return told.model_copy(
-        update={"problem": _problem(store, attempt, opened, found, commit, source)}
-    )
-
-
-def _problem(
-    store: Store, attempt: Attempt, opened: dict[str, str], found: Verdict, commit: str, source: str
-) -> str:
+def _problem(store: Store, attempt: Attempt, found: Verdict, commit: str, source: str) -> str:
+    opened = store.opened(attempt)
     if opened["source"] != source:
         return f"expected attempt {attempt.number} made {source}, got it made {opened['source']}"
     if opened["commit"] != commit:

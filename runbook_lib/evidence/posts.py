@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from ..canonical import digest_bytes
 from ..errors import SourceError, SourceRefused
 from ..outcomes import Row, check_row
-from ..sources.forge import Comment, Forge, Issue
+from ..sources.github import Comment, GitHub, Issue
 
 CLOCKS_APART = timedelta(days=1)
 """How far the forge's clock may lag behind the site's."""
@@ -47,7 +47,7 @@ class Board:
     read: Callable[[int], Comment | Issue | None]
 
 
-def comments_of(forge: Forge, issue: int) -> Board:
+def comments_of(forge: GitHub, issue: int) -> Board:
     """The comments of an issue."""
     return Board(
         "comment",
@@ -77,7 +77,7 @@ class Report:
     def body(self) -> str:
         return f"{self.marker}\n{self.text}"
 
-    def board(self, forge: Forge) -> Board:
+    def board(self, forge: GitHub) -> Board:
         """The issues among which it is filed."""
         return Board(
             "issue",

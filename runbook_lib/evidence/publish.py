@@ -29,10 +29,9 @@ from ..replaying import recorded_site
 from ..site import Site
 from ..sources import notices
 from ..sources.clock import read_clock
-from ..sources.forge import Asset, Forge, Release
-from ..sources.github import GitHub
-from ..sources.governance import Governance
+from ..sources.github import Asset, GitHub, Release
 from ..sources.http import Http
+from ..sources.notices import Governance
 from ..sources.redact import Redactor
 from ..sources.running import fill, reason
 from ..sources.scope import Outside, Scope
@@ -49,11 +48,11 @@ from .comment import (
     seal_marker,
     sealed_text,
 )
+from .order import undone_by
 from .posts import Report, comments_of, find, read_back, write
 from .record import Entry, Record
 from .seal import MANIFEST, OUTBOX
 from .store import Store
-from .undoing import undone_by
 
 
 @contextmanager
@@ -342,7 +341,7 @@ def _note(folder: Path, body: dict[str, Any]) -> None:
 # --- files --------------------------------------------------------------------------------------------
 
 
-def _attach(forge: Forge, attempt: Attempt, redactor: Redactor) -> tuple[list[Row], list[Filed]]:
+def _attach(forge: GitHub, attempt: Attempt, redactor: Redactor) -> tuple[list[Row], list[Filed]]:
     """The notebook and the manifest as assets of the release's evidence; rows, and where they are."""
     names = [str(attempt.manifest["notebook"]), MANIFEST, "attestation.json"]
     found = {
@@ -383,7 +382,7 @@ def _may_be_sent(attempt: Attempt, name: str, data: bytes, redactor: Redactor) -
         raise SourceError(name, f"expected 1 to {MAX_ASSET - 1} bytes, got {len(data)}")
 
 
-def _release(forge: Forge, attempt: Attempt) -> Release:
+def _release(forge: GitHub, attempt: Attempt) -> Release:
     release, commit = str(attempt.manifest["release"]), str(attempt.manifest["commit"])
     tag = f"evidence-{release}"
     found = forge.release(tag)
@@ -399,7 +398,7 @@ def _asset_name(attempt: Attempt, name: str) -> str:
     return f"{attempt.manifest['stage']}-{attempt.manifest['attempt']:04d}-{name}"
 
 
-def _asset(forge: Forge, release: Release, assets: list[Asset], name: str, data: bytes) -> Asset:
+def _asset(forge: GitHub, release: Release, assets: list[Asset], name: str, data: bytes) -> Asset:
     """The asset with this content; another one of the name (a later try's) is kept beside it."""
     digest, stem, suffix = digest_bytes(data), Path(name).stem, Path(name).suffix
     taken = {asset.name: asset for asset in assets}
@@ -418,7 +417,7 @@ def _asset(forge: Forge, release: Release, assets: list[Asset], name: str, data:
 # --- the comments -------------------------------------------------------------------------------------
 
 
-def _post(forge: Forge, attempt: Attempt, files: list[Filed], redactor: Redactor) -> list[Row]:
+def _post(forge: GitHub, attempt: Attempt, files: list[Filed], redactor: Redactor) -> list[Row]:
     """The summary, where no later attempt of the stage is told in it, and a comment on the seal."""
     where, facts = f"issue {attempt.issue}", attempt.manifest
     release, board = str(facts["release"]), comments_of(forge, attempt.issue)

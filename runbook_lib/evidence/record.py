@@ -17,10 +17,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..canonical import canonical, digest_bytes
 from ..errors import RecordDamaged, StoreError
+
+if TYPE_CHECKING:
+    from ..sources.scope import Scope
 
 GENESIS = "sha256:" + "0" * 64
 
@@ -70,6 +73,21 @@ def parse(text: bytes, where: str, after: Sequence[Entry] = ()) -> tuple[list[En
         entries.append(entry)
         prev = entry.hash
     return entries, rest
+
+
+def recorded(scope: Scope, root: Path, attempt: str) -> list[Entry]:
+    """The record of an attempt of the store, read through the tape. Raises SourceError, RecordDamaged."""
+    return parse(scope.read(root / attempt / "record.jsonl"), attempt)[0]
+
+
+def attempts_in(scope: Scope, root: Path, folder: str) -> Iterator[tuple[str, list[Entry]]]:
+    """(name, record) of each attempt in RELEASE/STAGE, oldest first, each read when it is asked for.
+
+    Raises SourceError, RecordDamaged.
+    """
+    for number in scope.listing(root / folder):
+        if number.isdigit():
+            yield f"{folder}/{number}", recorded(scope, root, f"{folder}/{number}")
 
 
 class Record:

@@ -16,11 +16,10 @@ from ..outcomes import Outcome
 from ..site import Site
 from ..verdicts import ExitCode, Verdict
 from .incidents import blocking
-from .order import BEFORE, effect, find_earlier
+from .order import BEFORE, Undoing, effect, find_earlier, undoing
 from .record import Entry
 from .standing import verdict
 from .store import Attempt, Store
-from .undoing import Undoing, undoing
 
 
 @dataclass(frozen=True)

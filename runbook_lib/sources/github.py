@@ -1,19 +1,119 @@
-"""GitHub behind ``Forge``; a list that cannot be read to its last page is never a shorter list."""
+"""GitHub: checks of a commit, issues and comments, releases and assets. REST API of 2022-11-28.
+
+A list that cannot be read to its last page is never a shorter list. A write goes out once: whether
+one whose answer was lost took place is for the caller to look up.
+"""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from functools import partial
-from typing import Annotated
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import quote, urlsplit
 
-from pydantic import Field
+from pydantic import AwareDatetime, BeforeValidator, Field
 
-from ..errors import SourceError
+from .. import site
+from ..canonical import canonical
+from ..errors import SourceError, SourceRefused
 from . import wire
-from .forge import Asset, CheckRun, Comment, CommitStatus, Issue, Release
-from .github_api import Api, complete
+from .http import Answer, Failure, Purpose
+from .scope import Scope
 from .wire import Wire
+
+MAX_PAGES = 100
+REFUSED = frozenset({403, 404, 410, 413, 422})
+"""Answers to a write that say it was not done and will not be."""
+PER_PAGE = 100
+_NEXT = re.compile(r'<([^<>]*)>\s*;[^,]*\brel="?next"?')
+M = TypeVar("M", bound=Wire)
+
+
+def inner(key: str) -> Callable[[object], object]:
+    """The text under ``key``; of null, which GitHub gives for what was deleted, nobody's name."""
+
+    def take(value: object) -> object:
+        if value is None:
+            return ""
+        if isinstance(value, dict) and isinstance(value.get(key), str):
+            return value[key]
+        raise ValueError(f"expected an object with {key}, or null")
+
+    return take
+
+
+Author = Annotated[str, BeforeValidator(inner("login")), Field(validation_alias="user")]
+
+
+class CheckRun(Wire):
+    """One check of a commit by an app. ``conclusion`` is null until ``status`` is completed."""
+
+    id: int
+    name: str
+    app: Annotated[str, BeforeValidator(inner("slug"))]
+    head_sha: str
+    status: str
+    conclusion: str | None
+    html_url: str | None = None
+    started_at: AwareDatetime | None = None
+    completed_at: AwareDatetime | None = None
+
+
+class CommitStatus(Wire):
+    """The last status a context reported; who reports by statuses has no check run."""
+
+    context: str
+    state: Literal["error", "failure", "pending", "success"]
+    description: str | None = None
+    target_url: str | None = None
+
+
+class Comment(Wire):
+    """A comment of an issue; ``updated_at`` differs from ``created_at`` once it was edited."""
+
+    id: int
+    author: Author
+    body: str
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+    html_url: str
+
+
+class Issue(Wire):
+    """An issue; ``author`` wrote its body."""
+
+    number: int
+    title: str
+    state: Literal["open", "closed"]
+    author: Author
+    body: str | None
+    created_at: AwareDatetime
+    updated_at: AwareDatetime
+    html_url: str
+
+
+class Release(Wire):
+    """A release of the repository; ``upload_url`` is a template that ends in ``{?name,label}``."""
+
+    id: int
+    tag_name: str
+    prerelease: bool
+    upload_url: str
+    html_url: str
+
+
+class Asset(Wire):
+    """A file of a release. ``digest`` is ``sha256:HEX`` where the forge tells it."""
+
+    id: int
+    name: str
+    label: str | None = None
+    state: str
+    size: int
+    digest: str | None = None
+    browser_download_url: str
 
 
 class _User(Wire):
@@ -31,20 +131,116 @@ class _StatusPage(Wire):
     statuses: list[CommitStatus]
 
 
-_check_runs = partial(wire.decode, model=_CheckRunPage)
-_statuses = partial(wire.decode, model=_StatusPage)
-_comments = partial(wire.decode_list, model=Comment)
-_issues = partial(wire.decode_list, model=Issue)
-_assets = partial(wire.decode_list, model=Asset)
+class GitHub:
+    """Reads and writes of one repository, below ``base``. Every method raises SourceError; a write that
+    the forge will not do raises SourceRefused.
+    """
 
+    def __init__(self, scope: Scope, settings: site.Forge, writes: Purpose = "change") -> None:
+        self._scope, self._settings, self._writes = scope, settings, writes
+        self.base = f"{settings.url}/repos/{settings.repository}"
 
-class GitHub(Api):
-    """GitHub's REST API, version 2022-11-28."""
+    def listed(self, source: str, path: str, model: type[M], **query: str) -> list[M]:
+        """All of a list below ``base``, at most MAX_PAGES pages."""
+        found = self._answers(source, path, query)
+        return [one for got in found for one in wire.decode_list(source, got.body, model)]
+
+    def _pages(self, source: str, path: str, model: type[M], **query: str) -> list[M]:
+        found = self._answers(source, path, query)
+        return [wire.decode(source, got.body, model) for got in found]
+
+    def _answers(self, source: str, path: str, query: Mapping[str, str]) -> Iterator[Answer]:
+        url, params = f"{self.base}{path}", (*sorted(query.items()), ("per_page", str(PER_PAGE)))
+        for _ in range(MAX_PAGES):
+            got = self.get(source, url, params)
+            yield got
+            url, params = self._next(source, got), ()
+            if not url:
+                return
+        raise SourceError(source, f"expected at most {MAX_PAGES} pages, got more")
+
+    def _next(self, source: str, got: Answer) -> str:
+        found = _NEXT.search(got.headers.get("link", ""))
+        if found is None:
+            return ""
+        # The token goes along: a page elsewhere would be handed it.
+        ours, theirs = urlsplit(self._settings.url), urlsplit(found[1])
+        if (theirs.scheme, theirs.netloc) != (ours.scheme, ours.netloc):
+            raise SourceError(source, f"expected the next page at {ours.netloc}, got {found[1]}")
+        return found[1]
+
+    def get(
+        self,
+        source: str,
+        url: str,
+        params: tuple[tuple[str, str], ...] = (),
+        *,
+        absent: bool = False,
+    ) -> Answer:
+        """The answer of status 200; with ``absent`` also of 404."""
+        got = self._send("GET", url, params=params)
+        if isinstance(got, Failure) or got.status == 200:
+            wire.content(source, got)
+            assert isinstance(got, Answer)
+            return got
+        if absent and got.status == 404:
+            return got
+        raise SourceError(source, f"expected status 200, got {got.status}: {_why(got)}")
+
+    def _written(
+        self, source: str, method: str, path: str, given: Mapping[str, object], model: type[M]
+    ) -> M:
+        data = canonical(given)
+        return wire.decode(source, self._write(source, method, f"{self.base}{path}", data), model)
+
+    def _write(
+        self,
+        source: str,
+        method: str,
+        url: str,
+        data: bytes,
+        *,
+        params: tuple[tuple[str, str], ...] = (),
+        kind: str = "application/json",
+    ) -> bytes:
+        """What was answered to a write. Raises SourceRefused where it was not done and will not be."""
+        got = self._send(method, url, params=params, body=data, kind=kind)
+        if isinstance(got, Failure) or got.status in (200, 201):
+            return wire.content(source, got, expected=(200, 201))
+        refused = got.status in REFUSED and not _limited(got)
+        error = SourceRefused if refused else SourceError
+        raise error(source, f"expected it written, got {got.status}: {_why(got)}")
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: tuple[tuple[str, str], ...] = (),
+        body: bytes = b"",
+        kind: str = "",
+    ) -> Answer | Failure:
+        headers = (
+            ("accept", "application/vnd.github+json"),
+            ("x-github-api-version", "2022-11-28"),
+            ("user-agent", "rpp-runbooks"),
+            *((("content-type", kind),) if kind else ()),
+        )
+        request = wire.request(
+            self._settings,
+            method,
+            url,
+            params=params,
+            body=body,
+            headers=headers,
+            purpose="read" if method == "GET" else self._writes,
+        )
+        return self._scope.http([request])[0]
 
     def check_runs(self, commit: str) -> list[CheckRun]:
         """The latest run of every check of a commit, as many as the forge says there are."""
         source = f"forge: check runs of {commit[:12]}"
-        pages = self.pages(source, f"/commits/{commit}/check-runs", _check_runs, filter="latest")
+        pages = self._pages(source, f"/commits/{commit}/check-runs", _CheckRunPage, filter="latest")
         runs = [run for page in pages for run in page.check_runs]
         complete(source, pages[-1].total_count, [run.id for run in runs])
         if strange := [run.name for run in runs if run.head_sha != commit]:
@@ -54,7 +250,7 @@ class GitHub(Api):
     def statuses(self, commit: str) -> list[CommitStatus]:
         """The last status of every context of a commit."""
         source = f"forge: statuses of {commit[:12]}"
-        pages = self.pages(source, f"/commits/{commit}/status", _statuses)
+        pages = self._pages(source, f"/commits/{commit}/status", _StatusPage)
         statuses = [status for page in pages for status in page.statuses]
         complete(source, pages[-1].total_count, [status.context for status in statuses])
         if any(page.sha != commit for page in pages):
@@ -63,19 +259,16 @@ class GitHub(Api):
 
     def issue(self, number: int) -> Issue:
         """An issue as it now is."""
-        found = self._issue(number, absent=False)
-        assert found is not None
-        return found
+        source = f"forge: issue {number}"
+        return self._issue(number, self.get(source, f"{self.base}/issues/{number}"))
 
     def issue_if_there(self, number: int) -> Issue | None:
         """The same; None for one that does not exist, or that the token may not see."""
-        return self._issue(number, absent=True)
+        got = self.get(f"forge: issue {number}", f"{self.base}/issues/{number}", absent=True)
+        return None if got.status == 404 else self._issue(number, got)
 
-    def _issue(self, number: int, *, absent: bool) -> Issue | None:
+    def _issue(self, number: int, got: Answer) -> Issue:
         source = f"forge: issue {number}"
-        got = self.get(source, f"{self.base}/issues/{number}", absent=absent)
-        if got.status == 404:
-            return None
         found = wire.decode(source, got.body, Issue)
         if found.number != number:
             raise SourceError(source, f"expected issue {number}, got {found.number}")
@@ -86,24 +279,22 @@ class GitHub(Api):
         source, at = "forge: issues", since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         # By number: what is updated meanwhile does not change its place.
         order = {"sort": "created", "direction": "asc"}
-        pages = self.pages(source, "/issues", _issues, state="all", since=at, **order)
-        return [issue for page in pages for issue in page]
+        return self.listed(source, "/issues", Issue, state="all", since=at, **order)
 
     def create_issue(self, title: str, body: str) -> Issue:
         """A new issue."""
-        source, given = "forge: a new issue", {"title": title, "body": body}
-        return wire.decode(source, self.write(source, "POST", f"{self.base}/issues", given), Issue)
+        given = {"title": title, "body": body}
+        return self._written("forge: a new issue", "POST", "/issues", given, Issue)
 
     def update_issue(self, number: int, body: str) -> Issue:
         """Another text for an issue."""
-        source, path = f"forge: issue {number}", f"{self.base}/issues/{number}"
-        return wire.decode(source, self.write(source, "PATCH", path, {"body": body}), Issue)
+        source, path = f"forge: issue {number}", f"/issues/{number}"
+        return self._written(source, "PATCH", path, {"body": body}, Issue)
 
     def comments(self, number: int) -> list[Comment]:
         """All comments of an issue, oldest first."""
         source = f"forge: comments of issue {number}"
-        pages = self.pages(source, f"/issues/{number}/comments", _comments)
-        comments = [comment for page in pages for comment in page]
+        comments = self.listed(source, f"/issues/{number}/comments", Comment)
         complete(source, len(comments), [comment.id for comment in comments])
         return comments
 
@@ -127,15 +318,13 @@ class GitHub(Api):
 
     def create_comment(self, number: int, body: str) -> Comment:
         """A new comment in an issue."""
-        source = f"forge: a comment in issue {number}"
-        path = f"{self.base}/issues/{number}/comments"
-        return wire.decode(source, self.write(source, "POST", path, {"body": body}), Comment)
+        source, path = f"forge: a comment in issue {number}", f"/issues/{number}/comments"
+        return self._written(source, "POST", path, {"body": body}, Comment)
 
     def update_comment(self, id: int, body: str) -> Comment:
         """Another text for a comment."""
-        source = f"forge: comment {id}"
-        path = f"{self.base}/issues/comments/{id}"
-        return wire.decode(source, self.write(source, "PATCH", path, {"body": body}), Comment)
+        source, path = f"forge: comment {id}", f"/issues/comments/{id}"
+        return self._written(source, "PATCH", path, {"body": body}, Comment)
 
     def release(self, tag: str) -> Release | None:
         """The release of a tag; None when there is none."""
@@ -146,7 +335,6 @@ class GitHub(Api):
 
     def create_release(self, tag: str, commit: str, name: str, body: str) -> Release:
         """A pre-release with a tag of its own at ``commit``; it never becomes the latest."""
-        source = f"forge: release {tag}"
         given = {
             "tag_name": tag,
             "target_commitish": commit,
@@ -155,15 +343,12 @@ class GitHub(Api):
             "prerelease": True,
             "make_latest": "false",
         }
-        return wire.decode(
-            source, self.write(source, "POST", f"{self.base}/releases", given), Release
-        )
+        return self._written(f"forge: release {tag}", "POST", "/releases", given, Release)
 
     def assets(self, release: Release) -> list[Asset]:
         """All files of a release."""
         source = f"forge: assets of {release.tag_name}"
-        pages = self.pages(source, f"/releases/{release.id}/assets", _assets)
-        assets = [asset for page in pages for asset in page]
+        assets = self.listed(source, f"/releases/{release.id}/assets", Asset)
         complete(source, len(assets), [asset.id for asset in assets])
         return assets
 
@@ -177,9 +362,56 @@ class GitHub(Api):
             expected = f"expected an upload address at {ours.netloc}, got {release.upload_url}"
             raise SourceError(source, expected)
         params = (("label", label), ("name", name))
-        got = self.write(source, "POST", url.geturl(), data, params=params, kind=kind)
+        got = self._write(source, "POST", url.geturl(), data, params=params, kind=kind)
         asset = wire.decode(source, got, Asset)
         if (asset.name, asset.size, asset.state) != (name, len(data), "uploaded"):
             found = f"{asset.name} of {asset.size} bytes, {asset.state}"
             raise SourceError(source, f"expected {len(data)} bytes uploaded, got {found}")
         return asset
+
+
+def _limited(got: Answer) -> bool:
+    """GitHub says 403 for a used-up rate limit too."""
+    left, retry = got.headers.get("x-ratelimit-remaining"), got.headers.get("retry-after")
+    return got.status == 429 or (got.status == 403 and bool(left == "0" or retry))
+
+
+def _why(got: Answer) -> str:
+    """What was said, and what to do. GitHub says 404 for what a token may not see."""
+    if _limited(got):
+        retry = got.headers.get("retry-after")
+        reset = got.headers.get("x-ratelimit-reset", "")
+        if retry:
+            return f"the rate limit is used up; ask again in {retry} s"
+        if reset.isdigit() and len(reset) < 12:
+            return f"the rate limit is used up until {datetime.fromtimestamp(int(reset), UTC):%Y-%m-%d %H:%M:%SZ}"
+        return "the rate limit is used up; ask again later"
+    message = explanation(got.body)
+    match got.status:
+        case 401:
+            return f"{message}; the token is wrong or expired"
+        case 403:
+            return f"{message}; the token lacks a permission"
+        case 404:
+            return f"{message}; it does not exist, or the token may not see it"
+        case 410:
+            return f"{message}; it was deleted, or issues are switched off"
+    return message
+
+
+def explanation(body: bytes) -> str:
+    """What GitHub said, and of which field; its text where it is no JSON."""
+    try:
+        found: Any = json.loads(body)
+        errors = [each.get("message") or each["code"] for each in found.get("errors", ())]
+        return ": ".join(map(str, [found["message"], *errors[:1]]))[:200]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return " ".join(body[:200].decode("utf-8", "replace").split()) or "no message"
+
+
+def complete(source: str, expected: int, keys: list[Any]) -> None:
+    """Raises SourceError unless a list has that many entries, each once."""
+    if len(set(keys)) != len(keys):
+        raise SourceError(source, "expected every entry once, got one twice; it changed meanwhile")
+    if len(keys) != expected:
+        raise SourceError(source, f"expected {expected} entries on all pages, got {len(keys)}")

@@ -1,4 +1,4 @@
-"""Public keys, and a signature checked by one; what is wrong in words.
+"""Public keys, signatures checked by one, and signed statements of people.
 
 Source: cryptography's own loaders and verifiers; ECDSA and RSA (PKCS #1 v1.5) sign a sha256,
 Ed25519 signs the content itself.
@@ -6,12 +6,24 @@ Ed25519 signs the content itself.
 
 from __future__ import annotations
 
+import base64
 import hashlib
-from typing import Any
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
+from ..canonical import canonical, load_once
 from ..errors import ParameterError
 from ..markup import visible
+from ..outcomes import Model
 from .files import Whole
+from .wire import complaint
+
+MAX_SIGNED = 64 * 1024
+M = TypeVar("M", bound=BaseModel)
 
 
 class Refused(Exception):
@@ -54,6 +66,62 @@ def check_signature(pem: bytes, signature: bytes, digest: bytes, content: Whole 
         raise Refused(f"the signature cannot be read: {error}") from error
 
 
+def signed_by(key: str, content: bytes, signature: bytes) -> bool:
+    """Whether a key of the site (``ed25519:BASE64``) signed ``content``."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    public = Ed25519PublicKey.from_public_bytes(base64.b64decode(key.removeprefix("ed25519:")))
+    try:
+        public.verify(signature, content)
+    except InvalidSignature:
+        return False
+    return True
+
+
+@dataclass(frozen=True)
+class Signed(Generic[M]):
+    """A file ``{"statement": {...}, "signature": BASE64}`` as read, its signature not checked yet.
+
+    It is Ed25519 over ``content``, the canonical JSON of the statement.
+    """
+
+    statement: M
+    content: bytes
+    signature: str
+
+    def is_by(self, key: str) -> bool:
+        """Whether a key of the site signed it."""
+        try:
+            return signed_by(key, self.content, base64.b64decode(self.signature, validate=True))
+        except ValueError:
+            return False
+
+
+class _Envelope(Model):
+    statement: dict[str, Any]
+    signature: str
+
+
+def read_signed(
+    data: bytes, model: type[M], spelled: Callable[[dict[str, Any]], dict[str, Any]] = dict
+) -> Signed[M]:
+    """A signed statement; ``spelled`` writes out a short one. Raises ValueError, in one line."""
+    if len(data) > MAX_SIGNED:
+        raise ValueError(f"at most {MAX_SIGNED} bytes, got {len(data)}")
+    try:
+        # A key given twice has one meaning to us and maybe another to who signed it.
+        raw = json.dumps(load_once(data))
+    except ValueError as error:
+        raise ValueError(f"Invalid JSON: {visible(str(error), 200)}") from error
+    try:
+        envelope = _Envelope.model_validate_json(raw)
+        statement = model.model_validate_json(json.dumps(spelled(envelope.statement)))
+    except ValidationError as error:
+        raise ValueError(visible(complaint(error), 250)) from error
+    return Signed(statement, canonical(envelope.statement), envelope.signature)
+
+
 def public_key(pem: bytes) -> Any:
     """A PEM public key. Raises ParameterError."""
     from cryptography.exceptions import UnsupportedAlgorithm
@@ -75,10 +143,5 @@ def key_name(key: Any) -> str:
 
 def said(error: Exception) -> str:
     """An error of a library as one line: of a model's, the first thing wrong and where."""
-    from pydantic import ValidationError
-
-    text = str(error)
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False)[0]
-        text = ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+    text = complaint(error) if isinstance(error, ValidationError) else str(error)
     return visible(" ".join(text.split()) or type(error).__name__, 400)

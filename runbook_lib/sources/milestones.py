@@ -7,7 +7,6 @@ names its branch by a line ``branch: NAME`` in its body.
 from __future__ import annotations
 
 import re
-from functools import partial
 from typing import Annotated, Literal
 from urllib.parse import quote
 
@@ -15,9 +14,7 @@ from pydantic import BeforeValidator, Field
 
 from ..errors import SourceError
 from . import wire
-from .forge import inner
-from .github import GitHub
-from .github_api import complete, explanation
+from .github import GitHub, complete, explanation, inner
 from .wire import Wire
 
 _LINK = re.compile(r"^[ \t]*branch:[ \t]*(\S+)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
@@ -78,18 +75,13 @@ class Comparison(Wire):
     ]
 
 
-_milestones = partial(wire.decode_list, model=Milestone)
-_issues = partial(wire.decode_list, model=MilestoneIssue)
-
-
 class Backlog(GitHub):
     """The forge, asked about milestones. Every method raises SourceError."""
 
     def milestone(self, title: str) -> Milestone | None:
         """The milestone of exactly that title, open or closed; None when there is none."""
         source = "forge: milestones"
-        pages = self.pages(source, "/milestones", _milestones, state="all")
-        found = [milestone for page in pages for milestone in page]
+        found = self.listed(source, "/milestones", Milestone, state="all")
         complete(source, len(found), [milestone.number for milestone in found])
         mine = [milestone for milestone in found if milestone.title == title]
         if len(mine) > 1:
@@ -100,7 +92,7 @@ class Backlog(GitHub):
         """Its open issues, without pull requests; as many as the milestone itself counts."""
         source = f"forge: issues of milestone {milestone.title}"
         query = {"milestone": str(milestone.number), "state": "open"}
-        found = [one for page in self.pages(source, "/issues", _issues, **query) for one in page]
+        found = self.listed(source, "/issues", MilestoneIssue, **query)
         complete(source, milestone.open_issues, [issue.number for issue in found])
         for issue in found:
             where = issue.milestone.number if issue.milestone else None

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, Field, model_validator
 
 from .. import reach, site
 from ..canonical import canonical
 from ..errors import SourceError
 from . import wire
-from .forge import Forge
 from .github import GitHub
-from .running import fill, reason
+from .running import execute, fill, reason
 from .scope import Scope
+from .wire import Wire
 
 
 def by_command(scope: Scope, command: reach.Command, role: str, subject: str, text: Path) -> None:
@@ -46,10 +48,78 @@ def by_comment(scope: Scope, forge: site.Forge, issue: int, text: str) -> None:
     GitHub(scope, forge, writes="notify").create_comment(issue, text)
 
 
-def stands(forge: Forge, issue: int, marker: str) -> bool:
+def stands(forge: GitHub, issue: int, marker: str) -> bool:
     """Whether our own account said so in an issue, by a comment's first line. Raises SourceError."""
     me = forge.me().casefold()
     return any(
         one.author.casefold() == me and one.body.partition("\n")[0].strip() == marker
         for one in forge.comments(issue)
     )
+
+
+# --- What the site's governance commands say: announcements that stand, and proposals ---
+
+
+class Announcement(Wire):
+    """A window, or the halt of a rollout, that validators were told of; ``at`` is when.
+
+    A halt has no window; its ``reference`` says what was halted.
+    """
+
+    kind: Literal["window", "halt"] = "window"
+    release: str
+    stage: str
+    start: AwareDatetime | None = None
+    end: AwareDatetime | None = None
+    reference: str = ""
+    at: AwareDatetime
+
+    @model_validator(mode="after")
+    def _whole(self) -> Announcement:
+        if self.kind == "window" and (self.start is None or self.end is None):
+            raise ValueError("expected start and end of a window")
+        return self
+
+
+class _Announced(Wire):
+    announced: list[Announcement]
+
+
+class Proposal(Wire):
+    """An open governance proposal."""
+
+    id: Annotated[str, Field(min_length=1)]
+    created_at: AwareDatetime
+
+
+class Proposals(Wire):
+    """Whether new proposals are frozen, since when, and those that are open."""
+
+    frozen: bool
+    since: AwareDatetime | None = None
+    open: list[Proposal]
+
+
+class Governance:
+    """Reads by the site's commands. Every method raises SourceError."""
+
+    def __init__(self, scope: Scope, commands: site.Commands) -> None:
+        self._scope, self._commands = scope, commands
+
+    def announced(self) -> list[Announcement]:
+        """Every announcement that stands."""
+        return wire.decode("announced", self._read("announced"), _Announced).announced
+
+    def proposals(self) -> Proposals:
+        """The state of governance proposals."""
+        found = wire.decode("proposals", self._read("proposals"), Proposals)
+        if found.frozen and found.since is None:
+            raise SourceError("proposals", "expected since when they are frozen, got null")
+        return found
+
+    def _read(self, purpose: str) -> bytes:
+        command: reach.Command | None = getattr(self._commands, purpose)
+        if command is None:
+            raise SourceError(purpose, f"expected commands.{purpose} in the site file, got none")
+        argv = fill(f"commands.{purpose}", command.argv)
+        return execute(self._scope, purpose, command.model_copy(update={"argv": argv})).stdout

@@ -9,17 +9,14 @@ a stranger could stop a rollout otherwise.
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, ValidationError
+from pydantic import AwareDatetime, Field
 
-from ..canonical import canonical
 from ..clusters import Node
 from ..errors import SourceError
 from ..markup import visible
@@ -27,9 +24,10 @@ from ..outcomes import Model
 from ..playbook import NOW_SOURCE_LAG
 from ..site import Site
 from .github import GitHub
+from .keys import MAX_SIGNED, Signed, read_signed
 from .scope import Scope
+from .words import known
 
-MAX_REPORT = 64 * 1024
 MAX_FILES = 2000
 FOLDER, FENCE = "reports", "node-report"
 _BLOCK = re.compile(rf"^```{FENCE}[ \t]*\r?\n(.*?)\r?\n```[ \t]*$", re.S | re.M)
@@ -58,11 +56,6 @@ class NodeReport(Model):
     at: AwareDatetime
 
 
-class _Envelope(Model):
-    statement: NodeReport
-    signature: str
-
-
 @dataclass(frozen=True)
 class Received:
     """A report and where it was found; ``fault`` is empty when its node's key signed it."""
@@ -85,27 +78,9 @@ class Reports:
         return sorted(mine, key=lambda one: one.report.at)
 
 
-def parse_report(data: bytes) -> tuple[NodeReport, bytes, str]:
-    """A report, the bytes that were signed, the signature. Raises ValueError, in one line."""
-    if len(data) > MAX_REPORT:
-        raise ValueError(f"at most {MAX_REPORT} bytes, got {len(data)}")
-    try:
-        raw = json.loads(data, object_pairs_hook=_once)
-        envelope = _Envelope.model_validate_json(json.dumps(raw))
-        return envelope.statement, canonical(raw["statement"]), envelope.signature
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ValueError(visible(f"{first['msg']} ({where})", 250)) from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"Invalid JSON: {visible(str(error), 200)}") from error
-
-
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("expected every key once, got one twice")
-    return found
+def parse_report(data: bytes) -> Signed[NodeReport]:
+    """A signed report. Raises ValueError, in one line, for anything else."""
+    return read_signed(data, NodeReport)
 
 
 def comment_text(data: bytes) -> str:
@@ -119,20 +94,20 @@ def read_reports(scope: Scope, site: Site, *, issue: int, release: str) -> Repor
     unreadable: list[tuple[str, str]] = []
     for grounds, data in _places(scope, site, issue, release):
         try:
-            report, content, signature = parse_report(data)
+            signed = parse_report(data)
         except ValueError as error:
             unreadable.append((grounds, f"expected a node report, got: {error}"))
             continue
-        if report.release == release:
-            fault = _fault(site, report, content, signature, scope.now())
-            received.append(Received(report, grounds, fault))
+        if signed.statement.release == release:
+            fault = _fault(site, signed, scope.now())
+            received.append(Received(signed.statement, grounds, fault))
     return Reports(tuple(received), tuple(unreadable))
 
 
 def _places(scope: Scope, site: Site, issue: int, release: str) -> Iterator[tuple[str, bytes]]:
     if issue:
         for comment in GitHub(scope, site.forge).comments(issue):
-            if _may_speak(site, comment.author):
+            if known(site, comment.author):
                 for text in _BLOCK.findall(comment.body):
                     yield comment.html_url, text.encode("utf-8", "backslashreplace")
     folder = site.words_folder(release)
@@ -144,22 +119,18 @@ def _places(scope: Scope, site: Site, issue: int, release: str) -> Iterator[tupl
     for name in names:
         shown = visible(name, 120)
         try:
-            yield shown, scope.read(folder / FOLDER / name, limit=MAX_REPORT, follow=False)
+            yield shown, scope.read(folder / FOLDER / name, limit=MAX_SIGNED, follow=False)
         except SourceError as error:
             yield shown, error.problem.encode()
 
 
-def _may_speak(site: Site, account: str) -> bool:
-    operators = {node.operator for cluster in site.clusters.values() for node in cluster.nodes}
-    return bool(account) and (account in operators or site.person(account) is not None)
-
-
-def _fault(site: Site, report: NodeReport, content: bytes, signature: str, now: datetime) -> str:
+def _fault(site: Site, signed: Signed[NodeReport], now: datetime) -> str:
     """Why a report does not count; empty when it does."""
+    report = signed.statement
     node = _node(site, report)
     if node is None or not node.signoff_key:
         return "no signoff_key: expected one for this node in the site file, got none"
-    if not _signed(node.signoff_key, content, signature):
+    if not signed.is_by(node.signoff_key):
         return "forged: expected the signature of this node's signoff_key, got another"
     if report.at > now + NOW_SOURCE_LAG:
         return f"ahead: expected an instant that has come, got {report.at.isoformat()}"
@@ -171,15 +142,3 @@ def _node(site: Site, report: NodeReport) -> Node | None:
         return None
     nodes: Iterable[Node] = site.cluster_of(report.stage).nodes
     return next((node for node in nodes if node.name == report.node), None)
-
-
-def _signed(key: str, content: bytes, signature: str) -> bool:
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
-    public = Ed25519PublicKey.from_public_bytes(base64.b64decode(key.removeprefix("ed25519:")))
-    try:
-        public.verify(base64.b64decode(signature, validate=True), content)
-    except (InvalidSignature, ValueError):
-        return False
-    return True

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlencode
@@ -28,7 +30,7 @@ from .local import MAX_FILE, Algorithm, FileDigest, on_all_cores
 from .process import Ended
 from .redact import Redactor
 from .retries import RETRIES, with_retries
-from .tape import Asked, Entry, Meta, Slot, Tape
+from .tape import Asked, Entry, LiveTape, Meta, Slot, Tape
 
 
 class Outside:
@@ -315,3 +317,25 @@ def _from_entry(entry: Entry, body: bytes) -> Answer | Failure:
             raise RecordDamaged(f"tape: expected a known failure, got {meta['failure']!r}")
         return Failure(meta["failure"], meta["text"])
     return Answer(int(meta["status"]), body, dict(meta["headers"]))
+
+
+@contextmanager
+def live_scope(
+    item: str,
+    secrets: frozenset[str] = frozenset(),
+    *,
+    clock: Clock | None = None,
+    tape: Path | None = None,
+    http: Http | None = None,
+) -> Iterator[Scope]:
+    """A live scope of its own; without ``tape`` its recording goes away: nothing of it is evidence.
+
+    ``secrets`` are names of environment variables whose values are kept out of the recording.
+    """
+    redactor = Redactor(secrets)
+    with ExitStack() as stack:
+        if tape is None:
+            tape = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="runbook-")))
+        outside = Outside(redactor, http)
+        stack.callback(outside.close)
+        yield Scope(LiveTape(tape, redactor), outside, item, 1, clock=clock)

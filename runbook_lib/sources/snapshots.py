@@ -34,7 +34,7 @@ from pydantic import AfterValidator, Field, model_validator
 from ..canonical import digest_bytes
 from ..errors import SourceError
 from . import wire
-from .keys import Refused
+from .keys import Refused, signed_by
 from .local import Algorithm
 from .scope import Scope
 from .wire import Wire, decode_once
@@ -180,23 +180,14 @@ def parse_signature(text: bytes, where: str) -> tuple[int | None, bytes]:
 
 def verified_by(content: bytes, version: int | None, raw: bytes, keys: Keys) -> str:
     """The version of the key that signed ``content``. Raises Refused, or SourceError for no keys."""
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
     if not keys:
         raise SourceError("rollback.keys", "expected the public key of snapshots, got none")
     if version is not None and version not in keys:
         known = ", ".join(map(str, sorted(keys)))
         raise Refused(f"signed with key version {version}, expected one of {known}")
     for number in sorted(keys) if version is None else [version]:
-        key = Ed25519PublicKey.from_public_bytes(
-            base64.b64decode(keys[number].removeprefix("ed25519:"))
-        )
-        try:
-            key.verify(raw, content)
+        if signed_by(keys[number], content, raw):
             return f"key version {number}"
-        except InvalidSignature:
-            continue
     raise Refused("the signature is no listed key's over this content")
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..canonical import digest as canonical_digest
+from ..canonical import load_once
 from ..errors import ParameterError
 from .files import Whole
 
@@ -46,24 +47,13 @@ class Sbom:
 def parse_object(data: bytes, where: str) -> dict[str, Any]:
     """A JSON object in which no key stands twice. Raises ParameterError."""
     try:
-        value = json.loads(data, object_pairs_hook=_once, parse_constant=_no_constant)
+        value = load_once(data)
         json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is no text
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise ParameterError(f"{where}: expected one JSON object, got: {error}") from error
     if not isinstance(value, dict):
         raise ParameterError(f"{where}: expected one JSON object, got {type(value).__name__}")
     return value
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):  # readers differ on which of two they take
-        raise ValueError("a key that stands twice")
-    return found
-
-
-def _no_constant(text: str) -> Any:
-    raise ValueError(f"{text}, which is no JSON")
 
 
 def parse_statement(data: bytes, where: str) -> Statement:

@@ -6,11 +6,11 @@ right type: valid JSON of another shape is a SourceError, never a default.
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Protocol, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
+from ..canonical import load_once
 from ..errors import SourceError
 from ..reach import ClientCertificate
 from ..strict import project_path
@@ -120,15 +120,10 @@ def decode_once(source: str, body: bytes, model: type[M]) -> M:
 
     Some take the first and some the last, some tell case apart and some do not. Raises SourceError.
     """
-
-    def once(pairs: list[tuple[str, object]]) -> None:
-        if len({key.casefold() for key, _ in pairs}) != len(pairs):
-            raise ValueError("expected every key once, got one twice")
-
     found = decode(source, body, model)
     try:
-        json.loads(body, object_pairs_hook=once)
-    except (ValueError, RecursionError) as error:
+        load_once(body, fold=True)
+    except ValueError as error:
         raise SourceError(source, str(error)) from error
     return found
 
@@ -149,10 +144,14 @@ def complaint(error: ValidationError) -> str:
         return f"expected JSON, got: {first['msg'].removeprefix('Invalid JSON: ')}"
     key = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    message = message.replace("String should match pattern", "text matching")
+    message = message.replace("Input should have", "a value with").replace(
+        "String should match pattern", "text matching"
+    )
     expected = message if message.startswith("expected") else f"expected {message}"
     if first["type"] == "missing":
         text = "expected a value, got none"
+    elif first["type"] == "extra_forbidden":
+        text = "expected no such key"
     elif ", got " in expected:
         text = expected
     else:

@@ -19,7 +19,7 @@ from runbook_lib.site import read_site
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import LiveTape, ReplayTape
-from runbook_lib.sources.wordforms import Window
+from runbook_lib.sources.words import Window
 from runbook_rehearsal.network import RehearsalNetwork
 
 from .observing import Look

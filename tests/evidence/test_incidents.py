@@ -16,8 +16,15 @@ from hypothesis import strategies as st
 from runbook_lib import cli, playbook
 from runbook_lib.errors import RecordDamaged, StoreError
 from runbook_lib.evidence import incidents
-from runbook_lib.evidence.incident_file import STEPS, Incident, parse_incident
-from runbook_lib.evidence.incidents import add, blocking, open_incident, path_of
+from runbook_lib.evidence.incidents import (
+    STEPS,
+    Incident,
+    add,
+    blocking,
+    open_incident,
+    parse_incident,
+    path_of,
+)
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.status import next_opening
 from runbook_lib.evidence.store import Store
@@ -32,7 +39,7 @@ def opened(store: Store, **more: Any) -> Incident:
     """An incident that a recovery's record names."""
     body = {"release": RELEASE, "stage": "canary", "author": "alice", "by": "alice"}
     body |= {"attempt": f"{RELEASE}/canary_recovery/0001", "at": AT.isoformat(), **more}
-    found, _ = open_incident(store, body, lambda one: False)
+    found = open_incident(store, body, lambda one: False)
     recovery(store, found)
     return found
 
@@ -125,7 +132,7 @@ def test_a_deleted_incident_is_noticed(store: Store) -> None:
     ]
 
     body = {"release": RELEASE, "stage": "canary", "author": "alice", "attempt": "x"}
-    other, _ = open_incident(store, {**body, "by": "alice", "at": AT.isoformat()}, lambda _: False)
+    other = open_incident(store, {**body, "by": "alice", "at": AT.isoformat()}, lambda _: False)
 
     assert other.id == "v1.4.0-canary-002"
 
@@ -153,7 +160,7 @@ def test_a_recovery_without_an_incident_blocks(store: Store) -> None:
     ]
 
     body = {"release": RELEASE, "stage": "canary", "author": "alice", "attempt": "x"}
-    found, _ = open_incident(store, {**body, "by": "alice", "at": AT.isoformat()}, lambda _: False)
+    found = open_incident(store, {**body, "by": "alice", "at": AT.isoformat()}, lambda _: False)
     recovery(store, found, 2)
 
     assert problems(store) == [f"{HELD} open since 2026-01-01 00:00:00 UTC"]
@@ -187,9 +194,9 @@ def test_a_damaged_incident_blocks(
 def test_the_same_incident_is_opened_once(store: Store) -> None:
     """A second recovery of one stopped attempt joins it."""
     first = opened(store)
-    joined, new = open_incident(store, {**first.opened}, lambda one: one.id == ID)
+    joined = open_incident(store, {**first.opened}, lambda one: one.id == ID)
 
-    assert (joined.id, new) == (ID, False)
+    assert joined.id == ID
 
 
 def test_steps_come_in_order(store: Store) -> None:

@@ -95,7 +95,9 @@ def test_an_unreadable_report_is_named(read: Any) -> None:
     found = read(b"{", report(gates={"pruning": 1}))
 
     assert [where for where, _ in found.unreadable] == ["0.json", "1.json"]
-    assert found.unreadable[1][1].startswith("expected a node report, got: Input should be a valid")
+    assert found.unreadable[1][1].startswith(
+        "expected a node report, got: gates.pruning: expected a valid"
+    )
 
 
 @given(

@@ -17,8 +17,7 @@ from runbook_lib.checks import recovery as telling
 from runbook_lib.checks.recovery import announce_halt, plan_halt
 from runbook_lib.context import Context
 from runbook_lib.errors import StageRefused
-from runbook_lib.evidence.incident_file import Incident
-from runbook_lib.evidence.incidents import incidents_of
+from runbook_lib.evidence.incidents import Incident, incidents_of
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, Row
 from runbook_lib.stage import Stage, open_stage

@@ -137,7 +137,7 @@ def test_an_incident_breaks_the_count_and_an_open_one_refuses(
     now = network.now
     opened_at = {"by": "rehearsal", "at": (now - timedelta(hours=2)).isoformat()}
     body = {"stage": "testnet", "author": "rehearsal", "attempt": "x", **opened_at}
-    ours, _ = open_incident(store, {**body, "release": "v1.4.0"}, lambda one: False)
+    ours = open_incident(store, {**body, "release": "v1.4.0"}, lambda one: False)
     file = path_of(store, ours.id)
     try:
         opened, refused = epochs(network)
@@ -147,7 +147,7 @@ def test_an_incident_breaks_the_count_and_an_open_one_refuses(
         file.write_text("[]\n")
         unread, unreadable = epochs(network)
         file.unlink()
-        theirs, _ = open_incident(store, {**body, "release": "v1.3.0"}, lambda one: False)
+        theirs = open_incident(store, {**body, "release": "v1.3.0"}, lambda one: False)
         file = path_of(store, theirs.id)
         others, _ = epochs(network)
     finally:
