@@ -65,7 +65,7 @@ def node_report(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise ParameterError(f"node-report: {error}") from error
     if args.output is not None:
-        _node_report_write(args.output, data)
+        _write_report(args.output, data)
     if args.json:
         print_json({"statement": said, "signature": signature, "comment": comment_text(data)})
     elif args.output is not None:
@@ -114,7 +114,7 @@ def _digest(path: Path, option: str) -> str:
         ) from error
 
 
-def _node_report_write(path: Path, data: bytes) -> None:
+def _write_report(path: Path, data: bytes) -> None:
     try:
         path.write_bytes(data)
     except OSError as error:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import filecmp
 import json
-import math
 import os
 import shutil
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .chain.node_config import parse
+from .files import write_atomically
 
 if TYPE_CHECKING:
     from .network import RehearsalNetwork
@@ -83,8 +82,9 @@ class Saved:
         if moved or changed:
             world.events[:] = self._events
             # Samples lie on a grid of wall time: whole minutes keep them where they were.
-            late = 60.0 * math.floor((time.time() + self._offset - self._now) / 60.0)
-            world.clock.path.write_text(json.dumps({"offset_s": self._offset - late}))
+            late = world.clock.now() - world.clock.offset + self._offset - self._now
+            offset = {"offset_s": self._offset - late // 60.0 * 60.0}
+            write_atomically(world.clock.path, json.dumps(offset))
             if network.telemetry is not None:
                 network.telemetry.relay()
             network.settle()

@@ -422,7 +422,7 @@ def stand_in(
             if after is not None and found.config == after.state.config:
                 known = after
             if isinstance(configs[node.name], SourceError) and isinstance(known, Known):
-                rows += _standins_file(context, node, found, known, configs)
+                rows += _reported_file(context, node, found, known, configs)
     return rows
 
 
@@ -452,7 +452,7 @@ def _against_rpc(node: Node, report: NodeReport, rollout: Rollout | SourceError)
     ]
 
 
-def _standins_file(
+def _reported_file(
     context: Context, node: Node, report: NodeReport, known: Known, configs: Read[NodeConfig]
 ) -> list[Row]:
     if report.config != known.state.config:

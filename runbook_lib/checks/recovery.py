@@ -116,7 +116,7 @@ def storage_rows(context: Context, applier: Applier) -> list[Row]:
     return rows
 
 
-def _restoring_change(
+def _restoration(
     item: str,
     need: Callable[[Context], Need],
     unneeded: str,
@@ -135,12 +135,12 @@ def _restoring_change(
 
 
 _GOES_ON = "every node follows the chain, every snapshot verifies"
-restore_state = _restoring_change("development.recover.restore-state", _always, "", log=True)
-storage = _restoring_change(
+restore_state = _restoration("development.recover.restore-state", _always, "", log=True)
+storage = _restoration(
     "testnet.recover.storage", _corrupted_or_halted, f"{_GOES_ON}, everywhere", rest=corrupted
 )
-halt_fallback = _restoring_change("canary.recover.halt-fallback", halted, _GOES_ON)
-restore = _restoring_change(AGAIN, halted, _GOES_ON)
+halt_fallback = _restoration("canary.recover.halt-fallback", halted, _GOES_ON)
+restore = _restoration(AGAIN, halted, _GOES_ON)
 
 
 FILE = "figures/incident.png"

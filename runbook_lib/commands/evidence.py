@@ -99,7 +99,7 @@ def seal(args: argparse.Namespace) -> int:
 
 
 def publish(args: argparse.Namespace) -> int:
-    """Attach a sealed apply's files to its release, and update its section in the release issue."""
+    """Attach a sealed apply's files to its release, and tell it in the release issue."""
     from ..evidence.publish import publish as procedure
 
     return tell_rows("publish", procedure(attempt_folder(args.path)), args.json, {})

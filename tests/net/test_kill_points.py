@@ -49,7 +49,7 @@ BOOKS = {
 SIZES = {"development": 3, "testnet": 5}
 
 RECORD = {
-    "step": "step", "stopped": "stopped", "guard": "guard", "before": "intent", "done": "done", "plan": "plan",
+    "step": "step", "stopped": "stopped", "before": "intent", "done": "done", "plan": "plan",
     "named by": ("kind", "item", "node", "step", "phase"),
 }  # fmt: skip
 """The kinds of entries that are told apart, and the fields that tell two of a kind apart."""
@@ -366,8 +366,7 @@ def points(entries: Sequence[dict[str, Any]], nodes: Sequence[str]) -> list[Poin
         node, step = entry.get("node", ""), entry.get("step", "")
         if entry["kind"] != RECORD["step"]:
             about = [entry["kind"], *(entry[key] for key in ("item", "node") if key in entry)]
-            when = "guard" if entry["kind"] == RECORD["guard"] else "at"
-            found.append(Point(f"{when} {' '.join(about)}", node, named))
+            found.append(Point(f"at {' '.join(about)}", node, named))
             continue
         if varies := VARYING.search(step):
             del named["step"]
@@ -513,16 +512,6 @@ def test_of_two_that_go_on_at_once_one_does(driven: Driven, stage: str, name: st
     driven.run(stage, None, None)
 
     require_same(driven, stage)
-
-
-@pytest.mark.parametrize("which", [0, -1], ids=["first", "last"])
-def test_killed_as_a_check_that_aged_was_judged_again(driven: Driven, which: int) -> None:
-    """Behind a day of waiting for the window; a run that goes on judges it at its begin."""
-    points = [one for one in driven.end("mainnet").points if one.when == "guard"]
-    driven.reset("mainnet")
-    driven.kill("mainnet", points[which])
-
-    require_same(driven, "mainnet")
 
 
 def test_stopped_by_hand_it_goes_on(driven: Driven) -> None:
