@@ -18,11 +18,10 @@ from scipy.signal import lfilter
 from scipy.special import ndtr, ndtri, stdtrit
 
 from runbook_lib.metrics import plots
+from runbook_lib.metrics.intervals import Floats
 from runbook_lib.metrics.judge import judge_all
-from runbook_lib.metrics.judgement import Rule, Statistic
-from runbook_lib.metrics.longrun import Floats
+from runbook_lib.metrics.judgement import Rule, Statistic, observe
 from runbook_lib.metrics.plotdata import Change, PlotComparison, PlotSeries
-from runbook_lib.metrics.windows import observe
 from runbook_lib.outcomes import Outcome
 
 SD = 0.15

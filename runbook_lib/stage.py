@@ -22,10 +22,9 @@ from .errors import ParameterError, SourceError, StageRefused
 from .evidence import standing as standings
 from .files import replace_file
 from .next_steps import refusal, verdict_card
-from .opening import open_live, taken
+from .opening import open_live, open_replay, recording, taken
 from .outcomes import Value
 from .planning import PLAN, make_plan, next_plan, recorded_plan, show_plan
-from .replaying import open_replay, recording
 from .session import Session
 from .tries import Tries
 from .under_lock import apply_change, plan_change

@@ -14,11 +14,10 @@ from .changes.kit import prepare, write_kit
 from .context import Context
 from .errors import LockHeld, Stopped
 from .evidence.undoing import undone_by
-from .guards import Guard, needs_plan
 from .outcomes import CheckResult, Outcome, Row, unknown_row
 from .session import Session
 from .sources.process import end_left_behind
-from .tries import Tries
+from .tries import Guard, Tries, needs_plan
 
 POLL_S = 0.2
 GRACE_S = 10.0

@@ -24,13 +24,12 @@ GROUPS = {
         "test_outcomes evidence/test_standing changes/test_good test_guards test_waivers test_stage",
     ),
     "prerequisites": (
-        "guards evidence/order admission",
+        "tries evidence/order opening",
         "test_guards evidence/test_order test_opening evidence/test_incidents evidence/test_status"
         " test_tries test_stage",
     ),
     "judge": (
-        "metrics/judge metrics/judgement metrics/judge_files metrics/intervals metrics/windows"
-        " metrics/compare",
+        "metrics/judge metrics/judgement metrics/judge_files metrics/intervals metrics/compare",
         "metrics/test_judge metrics/test_intervals metrics/test_windows metrics/test_compare",
     ),
     "executor": (

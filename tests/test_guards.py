@@ -9,8 +9,8 @@ import pytest
 
 from runbook_lib import playbook
 from runbook_lib.errors import SourceError, StageRefused
-from runbook_lib.guards import blocker, stale, waiver_ended
 from runbook_lib.outcomes import Outcome
+from runbook_lib.tries import blocker, stale, waiver_ended
 
 from .conftest import (
     BASELINE,

@@ -16,13 +16,13 @@ from pathlib import Path
 from .. import playbook
 from ..errors import ParameterError, SourceError
 from ..fields import parse_instant
+from ..params import Drop, Waiver
 from ..session import OPEN, Session
 from ..site import Site
 from ..sources.scope import Scope
 from ..sources.wordforms import MAX_FILE, Word, parse_signed
 from ..sources.words import Heard, Refused, read_words, taken_back, verify
 from ..strict import project_path
-from ..waivers import Drop, Waiver
 from .plan import Plan
 
 

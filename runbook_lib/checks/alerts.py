@@ -11,9 +11,8 @@ from ..canonical import digest_bytes
 from ..context import Context, judges
 from ..errors import SourceError
 from ..files import replace_file
-from ..metrics import queries
 from ..metrics.alerting import QUIET_AT, STOPS, VANISHES, Labels, about, unit_test
-from ..metrics.catalogue import Catalogue, parse_catalogue
+from ..metrics.catalogue import Catalogue, parse_catalogue, selected
 from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
 from ..playbook import NOW_SOURCE_LAG
 from ..sources.prometheus import Rule
@@ -89,7 +88,7 @@ def _topic(context: Context, topic: str, catalogue: Catalogue, rules: Iterable[R
 
 def _selectors(catalogue: Catalogue, topic: str) -> list[Any]:
     candidates = [query for metric in catalogue.of_topic(topic) for query in metric.queries]
-    return [selector for query in candidates for selector in queries.selected(query)]
+    return [selector for query in candidates for selector in selected(query)]
 
 
 def _health(context: Context, subject: str, loaded: Loaded) -> Row:

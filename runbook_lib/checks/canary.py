@@ -19,11 +19,10 @@ from ..evidence.incident_file import FOLDER, SUFFIX, parse_incident
 from ..evidence.order import effect, entries_of
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..wording import count, utc
-from . import alerts, gossip, ledger, preflight, quiet
+from . import alerts, preflight, quiet
 from .alerts import alerts_active
-from .effects import proven
-from .observe import REWARDS, VOTES_OF_MEDIAN, observe
-from .pinning import pin_before
+from .baselines import pin_before
+from .observe import REWARDS, VOTES_OF_MEDIAN, balances, observe, proven
 from .quiet import Break, Seen
 from .regression import canary_comparison as comparison
 from .rollouts import canary_selection, others_unchanged, rollout
@@ -93,7 +92,7 @@ def _rows(seen: Seen, now: datetime) -> list[Row]:
 
 def _count(context: Context, testnet: Context, anchor: datetime, begun: datetime, why: str) -> Row:
     """Whether enough whole epochs are clean, or when they will be."""
-    from ..metrics.epochs import due, progress
+    from ..metrics.frames import due, progress
 
     length, wanted = context.cluster.epoch_length, context.params.clean_epochs
     now, block_s = context.at, testnet.cluster.block_time_ms / 1000
@@ -265,7 +264,7 @@ CLIENTS = "canary.activate.witness-clients"
 
 def _before_rewards(context: Context) -> tuple[list[Row], Mapping[str, Any]]:
     rows, pinned = pin_before(context)
-    more, recorded = ledger.record(context)
+    more, recorded = balances(context)
     return [*rows, *more], {**pinned, **recorded}
 
 
@@ -287,7 +286,7 @@ rewards_gate = rollout(
 witness_clients = rollout(
     CLIENTS,
     "relays are stable; {nodes} have witness_network on, with traffic",
-    before=gossip.relays,
+    before=quiet.relays,
     after=_clients_on,
 )
 

@@ -15,7 +15,7 @@ from typing import get_args
 
 from ..context import Context
 from ..errors import ParameterError, SourceError
-from ..metrics import queries
+from ..metrics import catalogue
 from ..metrics.catalogue import Catalogue, Metric, Range, resolve
 from ..outcomes import Row, check_row, unknown_row, value_text
 from ..site import Topic
@@ -128,7 +128,7 @@ def _panels(
 
 def _narrow(expr: str, matchers: Mapping[str, str]) -> str | ValueError:
     try:
-        return queries.inject(queries.check(expr), matchers, beside=True)
+        return catalogue.inject(catalogue.check(expr), matchers, beside=True)
     except ValueError as error:
         return error
 
@@ -137,7 +137,7 @@ def _ask(context: Context, exprs: list[str]) -> Asked:
     """Every query and the age of every selector, concurrently."""
     prometheus, at = context.prometheus, context.at
     values = prometheus.instants(exprs, at)
-    selectors = list(dict.fromkeys(s for expr in exprs for s in queries.selectors(expr)))
+    selectors = list(dict.fromkeys(s for expr in exprs for s in catalogue.selectors(expr)))
     newest = prometheus.newest(selectors, at)
     silent = [s for s, found in newest.items() if isinstance(found, Vector) and not found.samples]
     probes = {s: f"present_over_time({s}[{EARLIER}])" for s in silent}
@@ -172,7 +172,7 @@ def _fresh(expr: str, asked: Asked) -> tuple[tuple[Sample, ...], timedelta]:
     ``a / b`` the answer itself is empty.
     """
     newest: list[datetime] = []
-    for selector in queries.selectors(expr):
+    for selector in catalogue.selectors(expr):
         stamps = _whole(asked.newest[selector]).samples
         if stamps:
             newest.append(datetime.fromtimestamp(max(each.value for each in stamps), UTC))
@@ -197,7 +197,7 @@ def _whole(found: Vector | SourceError) -> Vector:
 
 
 def _silence(expr: str, asked: Asked, *, some: bool) -> str:
-    for selector in (each for each in queries.selectors(expr) if each in asked.earlier):
+    for selector in (each for each in catalogue.selectors(expr) if each in asked.earlier):
         if _whole(asked.earlier[selector]).samples:
             return f"stale: {selector} has samples of the last {EARLIER}, none of the last 5 min"
         return f"no data: nothing emits {selector}"
@@ -265,5 +265,5 @@ def _limit_text(limit: Range, unit: str) -> str:
 
 def _bases(expr: str) -> set[str]:
     """The series an expression reads, histograms and counters by their common name."""
-    names = (selector.partition("{")[0] for selector in queries.selectors(expr))
+    names = (selector.partition("{")[0] for selector in catalogue.selectors(expr))
     return {_SUFFIX.sub("", name) for name in names if name}

@@ -31,9 +31,8 @@ from ..params import RecoveryParams
 from ..sources.governance import Governance
 from ..sources.process import Ended
 from ..wording import count
-from .baselines import read_catalogue
+from .baselines import names_of, read_catalogue
 from .marks import happened
-from .pinning import names_of
 
 if TYPE_CHECKING:
     from ..metrics.plotdata import Mark, PlotSeries

@@ -17,12 +17,11 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect, entries_of
 from ..evidence.record import Entry
-from ..metrics.epochs import Epoch
+from ..metrics.frames import Epoch
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
-from .baselines import read_catalogue
+from .baselines import measure, names_of, pinned_before, read_catalogue
 from .marks import happened, restarts
 from .observe import LATE, REWARDS, observed, whole_epochs
-from .pinning import measure, names_of, pinned_before
 
 if TYPE_CHECKING:
     from ..metrics.catalogue import Metric

@@ -23,10 +23,9 @@ from ..wording import count, utc
 from . import anomalies as engaging
 from . import quiet
 from .anomalies import Anomaly, Body, Log, figure_name, known, open_new
-from .baselines import read_catalogue
+from .baselines import measure, names_of, pinned_before, read_catalogue
 from .looks import TOPICS, Seen, Slot, Slots, beyond, limit_words, shown, subject_of, take, watched
 from .marks import restarts
-from .pinning import measure, names_of, pinned_before
 
 if TYPE_CHECKING:
     from ..metrics.baseline import Captured

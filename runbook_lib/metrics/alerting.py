@@ -16,7 +16,7 @@ import yaml
 
 from ..sources import patterns
 from ..sources.prometheus import Rule
-from . import queries
+from . import catalogue
 
 STOPS, VANISHES = "stops", "vanishes"
 _AFTER = {STOPS: "1080x120", VANISHES: "stale"}
@@ -36,7 +36,7 @@ def about(query: str, wanted: Sequence[Any], matchers: Mapping[str, str]) -> lis
     topic or cluster, or of an expression that does not parse: none.
     """
     try:
-        selectors = queries.selected(query)
+        selectors = catalogue.selected(query)
     except ValueError:
         return []
     found = []
@@ -137,7 +137,7 @@ def _fired(span: str) -> str:
 def _inputs(query: str, series: Sequence[Labels], values: str, node_label: str) -> dict[str, str]:
     """promtool's input: ``series`` of some nodes with ``values``, the rest of the query at work."""
     names = {labels["__name__"] for labels in series}
-    beside = [s for s in queries.selected(query) if s.name and s.name not in names]
+    beside = [s for s in catalogue.selected(query) if s.name and s.name not in names]
     found = {}
     for number in range(1, NODES + 1):
         node = {node_label: f"node-{number}"}

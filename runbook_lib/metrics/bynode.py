@@ -13,7 +13,7 @@ from ..errors import SourceError
 from ..outcomes import Row, unknown_row
 from ..sources.matrix import label_text
 from ..sources.prometheus import Prometheus
-from . import queries
+from . import catalogue
 from .baseline import STEP, Captured
 from .catalogue import Catalogue, Metric, resolve
 from .frames import Frame, Tally, fetch
@@ -73,7 +73,7 @@ def fetch_nodes(
     parts, labels = [], []
     tallies, warnings = list[Tally](), list[str]()
     for node in nodes:
-        frame = fetch(prometheus, queries.inject(query, {label: node}), start, end, STEP)
+        frame = fetch(prometheus, catalogue.inject(query, {label: node}), start, end, STEP)
         if frame.values.shape[1] != 1:
             got = f"{frame.values.shape[1]}"
             raise SourceError("prometheus", f"{node}: expected one series, got {got}")

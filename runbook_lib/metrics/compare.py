@@ -10,13 +10,11 @@ from math import nan
 from typing import TYPE_CHECKING
 
 from ..outcomes import Outcome, worst
-from .baseline import STEP, called, plotted
+from .baseline import STEP, Measured, called, plotted
 from .catalogue import LOAD, Catalogue, Metric
 from .judge import judge_all
-from .judgement import Judgement, Rule, Statistic
-from .pinned import Measured
+from .judgement import Judgement, Rule, Statistic, Window, observe, pair
 from .plotdata import Change, Mark, PlotComparison, PlotSeries, quantity, share
-from .windows import Window, observe, pair
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,31 +8,35 @@ are drawn as zeros, a lone sample is a dot. No pyplot; the same data give the sa
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from collections.abc import Callable, Sequence
+from datetime import UTC
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from runbook_lib.markup import visible
-from runbook_lib.metrics.colours import BLUE, LIGHT, MANY, PALETTE
-from runbook_lib.metrics.panels import (
-    distribution,
-    intervals,
-    labels,
-    overview,
-    styles_of,
-    time_axis,
-    time_panel,
-)
-from runbook_lib.metrics.plotdata import (
+from runbook_lib.outcomes import Outcome
+from runbook_lib.wording import count, outcome_word
+
+from .plotdata import (
+    Change,
+    Floats,
     Mark,
     PlotComparison,
     PlotSeries,
+    Times,
     comparison_data,
     comparison_words,
+    letter,
     mark_words,
+    middle_and_furthest,
+    number,
     percentiles,
     plotted_digest,
+    quantity,
     series_data,
     series_words,
 )
@@ -40,6 +44,7 @@ from runbook_lib.metrics.plotdata import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
 
 _WIDE = 125  # characters of a line under the panels
 _WIDTH = 8.0  # inches; 800 pixels
@@ -203,3 +208,266 @@ def _key(
 def _wrapped(said: Sequence[str]) -> list[str]:
     """What stands under the panels, as long as the figure is wide."""
     return [line for words in said for line in wrap(visible(words), _WIDE, subsequent_indent="   ")]
+
+
+# --- Panels over time: lines, gaps, limits, marks, and the distribution at the side ---
+
+# --- Colours and dashes of the figures: told apart in grey, and by the colour-blind ---
+
+BLUE, RED, GREY, MANY, LIGHT = "#0072b2", "#d55e00", "#595959", "#a6a6a6", "#e8e8e8"
+LINES: tuple[tuple[str, Any], ...] = (
+    ("#000000", "-"),
+    (BLUE, (0, (5, 1.5))),
+    ("#e69f00", (0, (6, 1.5, 1, 1.5))),
+    ("#009e73", (0, (1, 1))),
+    ("#56b4e9", (0, (9, 2))),
+    ("#cc79a7", (0, (3, 1, 1, 1, 1, 1))),
+)
+HATCH = "#bfbfbf"
+PALETTE = ("#ffffff", LIGHT, HATCH, MANY, GREY, *(colour for colour, _ in LINES), RED)
+
+
+NAMED = 6
+"""Up to so many lines are told apart; more are drawn thin, with their median and the furthest."""
+_DENSE = 1000  # more samples than pixels: thinner lines
+
+
+def styles_of(series: Sequence[PlotSeries]) -> dict[str, tuple[str, Any]]:
+    """Colour and dash by name, the same in every panel; none when there are too many to tell."""
+    names = sorted({name for one in series for name in one.lines})
+    return dict(zip(names, LINES, strict=False)) if len(names) <= NAMED else {}
+
+
+def time_panel(
+    axes: Axes, series: PlotSeries, reference: Floats, styles: dict[str, tuple[str, Any]]
+) -> tuple[float, float]:
+    """Draw ``series`` on the band of ``reference``; returns the ends of the value axis."""
+    title = f"{visible(series.title)}: {count(series.samples.size, 'sample')}"
+    title += f", {series.missing:,} missing" if series.missing else ""
+    axes.set_title(title, loc="left", fontweight="bold")
+    if not styles and len(series.lines) > 1:
+        named = f"furthest: {visible(middle_and_furthest(series.lines)[1], 30)}"
+        box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "lw": 0}
+        at = axes.transAxes
+        axes.text(1, 0.98, named, transform=at, ha="right", va="top", fontsize=8, bbox=box)
+    axes.set_ylabel(visible(series.unit) or "count")
+    times, matrix = series.with_gaps()
+    days = _days(times)
+    low, high = _value_axis(series, reference)
+    axes.set_ylim(low, high)
+    _lines(axes, days, dict(zip(series.lines, matrix, strict=True)), styles)
+    _strip(axes, days, matrix, series.gap_step() / np.timedelta64(1, "D"))
+    if reference.size:
+        band = percentiles(reference)
+        axes.axhspan(band["p5"], band["p95"], color=LIGHT, zorder=0, lw=0)
+        axes.axhline(band["p50"], color=GREY, lw=1, ls=(0, (4, 2)), zorder=1)
+    if not series.samples.size:
+        axes.text(0.5, 0.5, "no samples", transform=axes.transAxes, ha="center", va="center",
+                  backgroundcolor="white")  # fmt: skip
+    _limits(axes, series, low, high)
+    return low, high
+
+
+def _value_axis(series: PlotSeries, reference: Floats) -> tuple[float, float]:
+    """From zero when the data come near it; with the limits that are not far away."""
+    seen = np.concatenate([series.samples, reference])
+    if not seen.size:
+        return -0.05, 1.0
+    low, high = float(seen.min()), float(seen.max())
+    if low == high or 0 < low < 0.5 * high:  # a constant is seen against zero
+        low, high = min(low, 0.0), max(high, 0.0) or 1.0
+    near = low - 2 * (high - low), high + 2 * (high - low)
+    ends = [low, high, *(limit for limit in series.limits if near[0] <= limit <= near[1])]
+    low, high = min(ends), max(ends)
+    room = (high - low) * 0.08
+    return low - room, high + room
+
+
+def _lines(
+    axes: Axes, days: Floats, lines: dict[str, Floats], styles: dict[str, tuple[str, Any]]
+) -> None:
+    thin = 0.6 if len(days) > _DENSE else 1.0
+    if styles or len(lines) == 1:
+        for name, line in lines.items():
+            colour, dash = styles.get(name, LINES[0])
+            axes.plot(days, line, color=colour, ls=dash, lw=1.2 * thin)
+            _dots(axes, days, line, colour)
+    elif lines:
+        for line in lines.values():
+            axes.plot(days, line, color=MANY, lw=0.5, alpha=0.6)
+            _dots(axes, days, line, MANY)
+        middle, furthest = middle_and_furthest(lines)
+        axes.plot(days, lines[furthest], color=BLUE, lw=1, ls=(0, (6, 1.5)))
+        axes.plot(days, middle, color="black", lw=1.6 * thin)
+        _dots(axes, days, middle, "black")
+
+
+def _days(times: Times) -> Floats:
+    """Days since 1970, the numbers of a date axis."""
+    days: Floats = times.astype("datetime64[ms]").astype(np.int64) / 86_400_000
+    return days
+
+
+def _dots(axes: Axes, days: Floats, line: Floats, colour: str) -> None:
+    """A sample without neighbours has no line through it."""
+    there = np.concatenate([[False], np.isfinite(line), [False]])
+    alone = there[1:-1] & ~there[:-2] & ~there[2:]
+    if alone.any():
+        axes.plot(days[alone], line[alone], ls="", marker="o", ms=4, color=colour)
+
+
+def _strip(axes: Axes, days: Floats, matrix: Floats, step: float) -> None:
+    """Under a gap: dark where every line is missing, light where some are."""
+    gone = ~np.isfinite(matrix)
+    for mask, colour in ((gone.any(axis=0), MANY), (gone.all(axis=0), "black")):
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
+        starts, ends = days[edges[::2]], days[edges[1::2] - 1]
+        stretches = list(zip(starts - step / 2, ends - starts + step, strict=True))
+        at = axes.get_xaxis_transform()
+        axes.broken_barh(stretches, (0, 0.04), transform=at, color=colour, lw=0)
+
+
+def _limits(axes: Axes, series: PlotSeries, low: float, high: float) -> None:
+    """Lines where they lie within the axis; in words in any case."""
+    said = []
+    for limit in series.limits:
+        off = " (above)" if limit > high else " (below)" if limit < low else ""
+        said.append(quantity(limit, visible(series.unit)) + off)
+        if not off:
+            axes.axhline(limit, color=RED, lw=1.5, ls=(0, (8, 2)))
+    if said:
+        axes.set_title(f"limit {' and '.join(said)}", loc="right")
+
+
+def distribution(axes: Axes, samples: Floats, low: float, high: float, *, filled: bool) -> None:
+    """How the samples lie, sideways: filled, or as an outline over another."""
+    if not samples.size:
+        return
+    look: dict[str, Any] = {"histtype": "stepfilled", "color": MANY}
+    if not filled:
+        look = {"histtype": "step", "color": "black", "linewidth": 1.2}
+    weights = np.full(samples.size, 1 / samples.size)
+    bins = np.linspace(low, high, 31).tolist()
+    axes.hist(samples, bins=bins, weights=weights, orientation="horizontal", **look)
+
+
+def labels(axes: Axes, band: dict[str, float], low: float, high: float) -> None:
+    """Percentiles at their values, moved apart where they would overlap."""
+    if band and band["p5"] == band["p95"]:
+        band = {"p5–p95": band["p50"]}
+    at, room = -math.inf, (high - low) * 0.13
+    for name, value in band.items():
+        at, said = max(value, at + room), f"{name} {number(value)}"
+        axes.text(1.02, at, said, transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+
+
+def time_axis(panels: Sequence[Axes], series: Sequence[PlotSeries], marks: Sequence[Mark]) -> None:
+    """One axis of UTC times for all panels, with the marks and their letters."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    if any(one.grid.size for one in series):
+        # Three at least: with more, no interval fits some lengths, and matplotlib warns.
+        locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=7)
+        panels[0].xaxis.set_major_locator(locator)  # shared by all of them
+        formatter = ConciseDateFormatter(locator, tz=UTC)
+        panels[0].xaxis.set_major_formatter(formatter)
+    else:
+        panels[0].set_xticks([])
+    panels[-1].set_xlabel("time (UTC)")
+    for axes in panels:
+        axes.tick_params(labelbottom=axes is panels[-1])
+        for index, mark in enumerate(marks):
+            _mark(axes, mark, letter(index) if axes is panels[0] else "", 0.97 - 0.17 * (index % 3))
+    instants = {one.grid[at] for one in series if one.grid.size for at in (0, -1)}
+    if len(instants) == 1 and not marks:  # matplotlib would show years around a lone instant
+        [at] = _days(np.array(list(instants)))
+        panels[0].set_xlim(at - 300 / 86400, at + 300 / 86400)
+
+
+def _mark(axes: Axes, mark: Mark, name: str, high: float) -> None:
+    """A line, or a hatched stretch; its letter at the height ``high``, off its neighbours' letters."""
+    start = mark.time.timestamp() / 86400
+    axes.axvline(start, color="black", lw=1, ls=":")
+    if mark.until is not None:
+        end = mark.until.timestamp() / 86400
+        axes.axvspan(start, end, facecolor="none", edgecolor=HATCH, hatch=r"\\\\", lw=0)
+    box = {"boxstyle": "square,pad=0.15", "facecolor": "white", "lw": 0.5}
+    if name:
+        at = axes.get_xaxis_transform()
+        axes.text(start, high, name, transform=at, ha="center", va="top", fontsize=8, bbox=box)
+
+
+# --- Forest plots: judged intervals on one axis, against the tolerance of each ---
+
+_MARKERS = {
+    Outcome.PASS: ("o", "white"),
+    Outcome.FAIL: ("s", "black"),
+    Outcome.INCONCLUSIVE: ("D", "white"),
+}
+
+
+def intervals(one: PlotComparison, axes: Axes) -> None:
+    """The changes of one metric, a row each, in its unit or in per cent."""
+    scale = 100.0 if one.relative else 1.0
+    ends = [x * scale for c in one.changes for x in (c.low, c.high, c.estimate)]
+    reach = 1.3 * max([one.tolerance * scale, *(abs(x) for x in ends if math.isfinite(x))])
+    for row, change in enumerate(one.changes):
+        _beyond(axes, row, one.tolerance * scale, reach, one.direction)
+        _interval(axes, row, change, scale, one.outcome, reach)
+    _rows(axes, [change.name for change in one.changes], reach)
+    axes.set_xlabel(f"change ({'%' if one.relative else visible(one.current.unit) or 'count'})")
+    axes.set_title(outcome_word(one.outcome), loc="right", fontweight="bold")
+
+
+def overview(comparisons: Sequence[PlotComparison], axes: Axes) -> None:
+    """The changes of all metrics, a row each, in tolerances of each."""
+    estimates = [c.estimate / one.tolerance for one in comparisons for c in one.changes]
+    far = max([abs(x) for x in estimates if math.isfinite(x)], default=0.0)
+    reach = min(max(2.0, 1.3 * far), 10.0)
+    names: list[str] = []
+    for one, change in ((c, change) for c in comparisons for change in c.changes):
+        turned = -1 if one.direction == "higher" else 1
+        _beyond(axes, len(names), 1.0, reach, "either" if one.direction == "either" else "lower")
+        _interval(axes, len(names), change, turned / one.tolerance, one.outcome, reach)
+        names.append(
+            f"{visible(one.current.title, 40)}, {change.name}  {outcome_word(one.outcome)}"
+        )
+    axes.tick_params(axis="y", labelsize=8)
+    _rows(axes, names, reach)
+    axes.set_xlabel("change, in tolerances of each metric; worse to the right")
+
+
+def _rows(axes: Axes, names: Sequence[str], reach: float) -> None:
+    axes.axvline(0, color=GREY, lw=1, ls=":")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_xlim(-1.04 * reach, 1.04 * reach)
+
+
+def _beyond(axes: Axes, row: int, tolerance: float, reach: float, direction: str) -> None:
+    """Hatch what is worse than the tolerance."""
+    for side, harmless in ((1, "higher"), (-1, "lower")):
+        if direction != harmless:
+            axes.vlines(side * tolerance, row - 0.5, row + 0.5, color=RED, lw=1.5)
+            width = side * (1.04 * reach - tolerance)
+            axes.barh(row, width, 1, side * tolerance, color="none", ec=HATCH, hatch="////", lw=0)
+
+
+def _interval(
+    axes: Axes, row: int, change: Change, scale: float, outcome: Outcome, reach: float
+) -> None:
+    """A bar over the interval, its estimate marked; an end outside the axis is an arrow."""
+    low, high = sorted((change.low * scale, change.high * scale))
+    at = change.estimate * scale
+    if math.isnan(low) or math.isnan(high):
+        box = {"boxstyle": "square,pad=0.1", "facecolor": "white", "lw": 0}
+        axes.text(0, row, "no interval", ha="center", va="center", bbox=box)
+        return
+    axes.hlines(row, max(low, -reach), min(high, reach), color="black", lw=2)
+    for end, side, arrow in ((low, -reach, "<"), (high, reach, ">")):
+        inside = abs(end) <= reach
+        marker, edge = ("|", 2.0) if inside else (arrow, 1.0)
+        axes.plot(end if inside else side, row, marker, ms=9, mew=edge, color="black")
+    if abs(at) <= reach:
+        marker, fill = _MARKERS[outcome]
+        axes.plot(at, row, marker, ms=7, color=fill, mec="black", mew=1.5)

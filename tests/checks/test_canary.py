@@ -15,9 +15,19 @@ from hypothesis import strategies as st
 from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
 from runbook_lib.changes.state import NodeState
 from runbook_lib.checks import observe
-from runbook_lib.checks.effects import Counted, Span, Traffic, _off, _on, gated
-from runbook_lib.checks.ledger import PER_BLOCK, _gain
-from runbook_lib.checks.observe import _hashes, _slashing, votes
+from runbook_lib.checks.observe import (
+    PER_BLOCK,
+    Counted,
+    Span,
+    Traffic,
+    _gain,
+    _hashes,
+    _off,
+    _on,
+    _slashing,
+    gated,
+    votes,
+)
 from runbook_lib.context import Context
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome, Row

@@ -14,7 +14,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.metrics import queries
+from runbook_lib.metrics import catalogue
 from runbook_lib.metrics.alerting import STOPS, VANISHES, about, unit_test
 from runbook_lib.metrics.catalogue import parse_catalogue
 from runbook_lib.sources.prometheus import Rule
@@ -34,7 +34,7 @@ WITNESS = "rpp_runtime_consensus_witness_events_total"
 
 def wanted(topic: str) -> list[Any]:
     metrics = CATALOGUE.of_topic(topic)
-    return [s for metric in metrics for query in metric.queries for s in queries.selected(query)]
+    return [s for metric in metrics for query in metric.queries for s in catalogue.selected(query)]
 
 
 def witness(query: str) -> list[str]:

@@ -13,13 +13,12 @@ import pytest
 from numpy.typing import NDArray
 
 from runbook_lib.errors import SourceError
-from runbook_lib.metrics import pinned
-from runbook_lib.metrics.baseline import STEP, Captured, content_digest, write
+from runbook_lib.metrics import baseline
+from runbook_lib.metrics.baseline import STEP, About, Captured, Measured, content_digest, write
 from runbook_lib.metrics.catalogue import LOAD, Catalogue, Metric, parse_catalogue
 from runbook_lib.metrics.compare import Compared, Windows, compare, cut, rule_of
 from runbook_lib.metrics.frames import Frame, Tally
 from runbook_lib.metrics.judge import judge
-from runbook_lib.metrics.pinned import About, Measured
 from runbook_lib.outcomes import Outcome
 from runbook_lib.strict import PROJECT
 
@@ -373,7 +372,7 @@ def told(file: Path, **changes: object) -> About:
 
 def test_a_pinned_baseline_reads_back(file: Path) -> None:
     """Frames, in the order captured, and what they are of."""
-    found = pinned.read(file.read_bytes(), told(file), {NAME: "up"}, "v1: baseline")
+    found = baseline.read(file.read_bytes(), told(file), {NAME: "up"}, "v1: baseline")
 
     assert list(found.frames[NAME].columns) == ["{b}", "{a}"]
     assert (found.frames[NAME]["{a}"].to_numpy() == noise(2, points=61)).all()
@@ -392,7 +391,7 @@ def test_another_record_is_not_its_baseline(
 ) -> None:
     """The digest covers the queries, which stand in the record."""
     with pytest.raises(SourceError) as caught:
-        pinned.read(file.read_bytes(), told(file), queries, "v1: baseline")
+        baseline.read(file.read_bytes(), told(file), queries, "v1: baseline")
     assert caught.value.problem.startswith(problem)
 
 
@@ -400,14 +399,14 @@ def test_a_baseline_under_anothers_name_is_refused(file: Path) -> None:
     """Whole and unaltered, but not the one that the record names."""
     other = told(file, digest="sha256:0")
     with pytest.raises(SourceError) as caught:
-        pinned.read(file.read_bytes(), other, {NAME: "up"}, "v1: baseline")
+        baseline.read(file.read_bytes(), other, {NAME: "up"}, "v1: baseline")
     assert caught.value.problem == f"expected content sha256:0, got {told(file).digest}"
 
 
 def test_a_baseline_that_tells_of_itself_otherwise_than_the_record_is_refused(file: Path) -> None:
     """The digest covers the samples; what makes them comparable stands in the record."""
     with pytest.raises(SourceError, match=r"expected .*validators=3.* as recorded"):
-        pinned.read(file.read_bytes(), told(file, validators=3), {NAME: "up"}, "v1: baseline")
+        baseline.read(file.read_bytes(), told(file, validators=3), {NAME: "up"}, "v1: baseline")
 
 
 def test_an_altered_sample_is_refused(file: Path) -> None:
@@ -422,11 +421,11 @@ def test_an_altered_sample_is_refused(file: Path) -> None:
     altered = pa.Table.from_pandas(frame, schema=table.schema, preserve_index=False)
     pq.write_table(altered, file)
     with pytest.raises(SourceError, match="v1: baseline: expected content sha256:"):
-        pinned.read(file.read_bytes(), about, {NAME: "up"}, "v1: baseline")
+        baseline.read(file.read_bytes(), about, {NAME: "up"}, "v1: baseline")
 
 
 @pytest.mark.parametrize("body", [b"", b"PAR1", b"time,value\n"])
 def test_what_is_no_baseline_is_refused(body: bytes) -> None:
     """A cut, empty or foreign file is a source that cannot be read."""
     with pytest.raises(SourceError, match="v1: baseline: expected a pinned baseline, got: "):
-        pinned.read(body, measured(1).about, {NAME: "up"}, "v1: baseline")
+        baseline.read(body, measured(1).about, {NAME: "up"}, "v1: baseline")

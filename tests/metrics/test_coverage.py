@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.errors import SourceError
-from runbook_lib.metrics.coverage import STEP, Watched
+from runbook_lib.metrics.frames import STEP, Watched
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 

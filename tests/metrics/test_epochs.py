@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.errors import SourceError
-from runbook_lib.metrics.epochs import Epoch, crossings, due
+from runbook_lib.metrics.frames import Epoch, crossings, due
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 

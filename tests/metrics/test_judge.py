@@ -9,8 +9,7 @@ from pydantic import ValidationError
 from scipy.signal import lfilter
 
 from runbook_lib.metrics.judge import judge, judge_all
-from runbook_lib.metrics.judgement import Judgement, Rule
-from runbook_lib.metrics.windows import observe
+from runbook_lib.metrics.judgement import Judgement, Rule, observe
 from runbook_lib.outcomes import Outcome
 
 Floats = NDArray[np.float64]

@@ -16,8 +16,8 @@ from PIL import Image
 
 from runbook_lib.display import figure_card
 from runbook_lib.metrics import plots
-from runbook_lib.metrics.colours import LINES, PALETTE
 from runbook_lib.metrics.plotdata import Change, Mark, PlotComparison, PlotSeries
+from runbook_lib.metrics.plots import LINES, PALETTE
 from runbook_lib.outcomes import Outcome
 
 START = np.datetime64("2026-11-23T13:00:00", "ms")

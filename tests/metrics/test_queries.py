@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.metrics import queries
+from runbook_lib.metrics import catalogue
 
 MATCHERS = {"cluster": "dev"}
 
@@ -30,18 +30,18 @@ MATCHERS = {"cluster": "dev"}
 )
 def test_matchers_go_into_every_selector(query: str, expected: str) -> None:
     """Deep inside calls, subqueries and binary operators, and only there."""
-    assert queries.inject(query, MATCHERS) == expected
+    assert catalogue.inject(query, MATCHERS) == expected
 
 
 def test_a_dashboards_own_matchers_may_stay_beside_ours() -> None:
     """What was narrowed by a variable is narrowed to the cluster as well, never to another."""
     query = 'sum(up{cluster=~"dev|test"}) + up{cluster!="x"}'
 
-    assert queries.inject(query, MATCHERS, beside=True) == (
+    assert catalogue.inject(query, MATCHERS, beside=True) == (
         'sum(up{cluster=~"dev|test",cluster="dev"}) + up{cluster!="x",cluster="dev"}'
     )
     with pytest.raises(ValueError, match='expected cluster="dev", got the selector'):
-        queries.inject('up{cluster="test"}', MATCHERS, beside=True)
+        catalogue.inject('up{cluster="test"}', MATCHERS, beside=True)
 
 
 NAMES = st.sampled_from(["a", "b_total", "c:d"])
@@ -69,11 +69,11 @@ EXPRESSIONS = st.recursive(
 @given(EXPRESSIONS)
 def test_the_narrowed_tree_is_the_old_one_with_matchers(query: str) -> None:
     """Whatever the expression: as many selectors, each narrowed, still PromQL."""
-    narrowed = queries.inject(query, MATCHERS)
-    again = queries.inject(narrowed, MATCHERS)
+    narrowed = catalogue.inject(query, MATCHERS)
+    again = catalogue.inject(narrowed, MATCHERS)
     assert promql_parser.parse(again).prettify() == promql_parser.parse(narrowed).prettify()
     assert narrowed.count('cluster="dev"') == narrowed.count("{")
-    assert all('cluster="dev"' in selector for selector in queries.selectors(narrowed))
+    assert all('cluster="dev"' in selector for selector in catalogue.selectors(narrowed))
 
 
 @pytest.mark.parametrize(
@@ -91,21 +91,21 @@ def test_what_cannot_be_narrowed_is_refused(
 ) -> None:
     """Rather than asked of all clusters at once, or of another one."""
     with pytest.raises(ValueError) as caught:
-        queries.inject(query, matchers)
+        catalogue.inject(query, matchers)
     assert str(caught.value) == problem
 
 
 def test_plain_selectors_of_a_query() -> None:
     """Without range, offset and instant, each once: what freshness is asked of."""
     query = 'sum(rate(a{b="c"}[5m] offset 1h)) / sum(a{b="c"}) + (d @ 12)'
-    assert queries.selectors(query) == ['a{b="c"}', "d{}"]
+    assert catalogue.selectors(query) == ['a{b="c"}', "d{}"]
 
 
 @pytest.mark.parametrize("query", ["1 + 1", "vector(1)", "time()"])
 def test_a_query_without_selectors_is_refused(query: str) -> None:
     """No matcher could keep it to one cluster."""
     with pytest.raises(ValueError) as caught:
-        queries.check(query)
+        catalogue.check(query)
     assert str(caught.value) == f"expected a query with a selector, got '{query}'"
 
 
@@ -114,4 +114,4 @@ def test_a_query_too_long_for_the_parser_is_refused() -> None:
     with pytest.raises(
         ValueError, match=r"^expected at most 8000 characters of PromQL, got 60001$"
     ):
-        queries.check("1+" * 30_000 + "1")
+        catalogue.check("1+" * 30_000 + "1")

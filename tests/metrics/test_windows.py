@@ -5,8 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from runbook_lib.metrics.judge import judge_all
-from runbook_lib.metrics.judgement import Rule
-from runbook_lib.metrics.windows import Window, observe, pair
+from runbook_lib.metrics.judgement import Rule, Window, observe, pair
 from runbook_lib.outcomes import Outcome
 
 Floats = NDArray[np.float64]
