@@ -92,29 +92,22 @@ def _rows(seen: Seen, now: datetime) -> list[Row]:
 
 def _count(context: Context, testnet: Context, anchor: datetime, begun: datetime, why: str) -> Row:
     """Whether enough whole epochs are clean, or when they will be."""
-    from ..metrics.frames import due, progress
-
     length, wanted = context.cluster.epoch_length, context.params.clean_epochs
-    now, block_s = context.at, testnet.cluster.block_time_ms / 1000
     what, expected = "whole epochs undisturbed", f"at least {wanted} of {length} blocks"
-    name = testnet.cluster_name
-    if now - anchor <= LASTS:
-        at = anchor + timedelta(seconds=block_s * length) * (wanted + 1)
-        return unknown_row(name, what, expected, "0 so far", return_at=at)
     try:
-        found = progress(testnet.prometheus, testnet.matchers, anchor, now, length)
+        clean, due = quiet.whole_epochs(
+            testnet,
+            anchor,
+            lambda seen: wanted - len(seen),
+            until=context.at,
+            begun=begun,
+            length=length,
+        )
     except SourceError as error:
         return testnet.unreadable(what, expected, error)
-    clean = [epoch for epoch in found.epochs if epoch.start >= begun]
     got = f"{count(len(clean), 'whole epoch')} since {utc(begun)}{why}"
-    if len(clean) >= wanted:
-        return check_row(name, what, expected, got, ok=True)
-    # The epoch under way counts if it began behind the break.
-    inside = timedelta(seconds=found.height % length * block_s)
-    left = wanted - len(clean) + (now - inside < begun)
-    at = due(left, found.height, length, block_s, now)
-    at += max(begun - now, timedelta(0))
-    return unknown_row(name, what, expected, got, return_at=at)
+    outcome = Outcome.INCONCLUSIVE if due else Outcome.PASS
+    return check_row(testnet.cluster_name, what, expected, got, outcome, return_at=due)
 
 
 def _gates(testnet: Context) -> list[Row]:

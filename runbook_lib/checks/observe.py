@@ -19,11 +19,12 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
 from ..evidence.record import Entry
-from ..metrics import catalogue, frames
-from ..metrics.frames import Epoch, Progress
+from ..metrics import catalogue
+from ..metrics.frames import LATE, Epoch
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..sources.node import Consensus
 from .baselines import read_catalogue
+from .quiet import whole_epochs
 from .rollouts import captured
 
 if TYPE_CHECKING:
@@ -32,38 +33,23 @@ if TYPE_CHECKING:
     from ..changes.plan import Plan
 
 
-LATE = timedelta(minutes=3)
-"""A boundary is seen at most so late (``metrics.epochs``)."""
-
 Missing = Callable[[Sequence[Epoch]], int]
 
 
-def whole_epochs(
+def epochs_since(
     context: Context, since: datetime, missing: Missing, what: str
 ) -> tuple[tuple[Epoch, ...], list[Row]]:
     """Every whole epoch that began after ``since``, and a row that says when enough will be over.
 
     ``missing`` says how many more are needed beyond those. Raises SourceError.
     """
-    cluster, length = context.cluster, context.cluster.epoch_length
-    # From a little before, so that the height is known at once.
-    seen = frames.progress(context.prometheus, context.matchers, since - LATE, context.now, length)
-    # A boundary is seen late: one that was passed before ``since`` must not count.
-    found = tuple(epoch for epoch in seen.epochs if epoch.start >= since + LATE)
-    left = missing(found)
-    if left <= 0:
+    # From a little before, so that the height is known at once; a boundary that was passed before
+    # ``since`` may be seen until ``LATE`` after it, and must not count.
+    found, due = whole_epochs(context, since - LATE, missing, until=context.now, begun=since + LATE)
+    if due is None:
         return found, []
-    more = left + (not _under_way(seen, since + LATE, length))
-    due = frames.due(more, seen.height, length, cluster.block_time_ms / 1000, context.now)
-    expected = f"{len(found) + left} whole epochs"
+    expected = f"{len(found) + missing(found)} whole epochs"
     return found, [unknown_row("epochs", what, expected, f"{len(found)} so far", return_at=due)]
-
-
-def _under_way(seen: Progress, since: datetime, length: int) -> bool:
-    """Whether an epoch that counts has begun: its boundary was seen at ``since`` or later."""
-    heights = seen.frame.values.iloc[:, 0].dropna()
-    before = heights[heights.index < since]
-    return len(before) > 0 and seen.height // length > float(before.iloc[-1]) // length
 
 
 REWARDS = "canary.activate.rewards-gate"
@@ -87,7 +73,7 @@ def observe(context: Context) -> CheckResult:
     if before is None:
         raise SourceError(REWARDS, "expected balances recorded before the change, got none")
     since, wanted = effect(context.journal, REWARDS), context.params.observe_epochs
-    found, rows = whole_epochs(
+    found, rows = epochs_since(
         context, since, lambda seen: wanted - len(seen), "rewards and votes observed"
     )
     window, over = found[:wanted], len(found) >= wanted

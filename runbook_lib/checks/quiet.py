@@ -7,11 +7,12 @@ silence is a break because nobody was called. Alertmanager forgets expired ones 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..changes.state import journals
 from ..context import Context
@@ -20,17 +21,14 @@ from ..evidence.order import effect
 from ..evidence.record import Entry
 from ..metrics import catalogue
 from ..metrics.catalogue import Metric, resolve
+from ..metrics.frames import LATE, LONGEST, STEP, Epoch, Flags, Stretch, Watched, progress, read
+from ..metrics.frames import due as due_epochs
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.alertmanager import Silence
 from ..sources.routes import Matcher
 from ..wording import utc
 from .baselines import read_catalogue
 from .marks import restarts as journalled
-
-if TYPE_CHECKING:
-    from ..metrics.frames import Flags, Stretch, Watched
-    from ..metrics.judgement import Window as Samples
-
 
 ALERTS = 'present_over_time(ALERTS{alertstate="firing"}[2m])'
 HEIGHTS = "rpp_runtime_chain_block_height_count"
@@ -112,8 +110,6 @@ class Window:
 
     def read(self, query: str, *, narrow: bool = True) -> Watched:
         """``query`` over the window, of this cluster alone unless not ``narrow``. SourceError."""
-        from ..metrics.frames import read
-
         asked = catalogue.inject(query, self.context.matchers) if narrow else query
         return read(self.context.prometheus, asked, self.start, self.end, self.planned)
 
@@ -153,8 +149,6 @@ def look(over: Window, *looks: Look) -> list[Seen]:
 
 def coverage(over: Window) -> Iterator[Seen]:
     """The watchdog fired and every node told its height throughout: else silence is not quiet."""
-    import numpy as np
-
     watchdog = over.context.site.telemetry.watchdog
     fired = np.zeros(len(over.firing.instants), dtype=bool)
     for labels, values in zip(over.firing.labels, over.firing.values, strict=True):
@@ -170,8 +164,6 @@ def coverage(over: Window) -> Iterator[Seen]:
 
 
 def _covered(over: Window, watched: Watched, subject: str, what: str, missing: Flags) -> Seen:
-    from ..metrics.frames import LONGEST
-
     allowed = over.context.params.max_missing
     lost = int((missing & watched.kept).sum())
     breaks = tuple(
@@ -185,8 +177,6 @@ def _covered(over: Window, watched: Watched, subject: str, what: str, missing: F
 
 def pages(over: Window) -> Iterator[Seen]:
     """No alert of a paging severity fired at any point of the window, by the metrics store."""
-    import numpy as np
-
     expected, what = " or ".join(sorted(over.paging)), "paging alerts"
     fired = False
     for labels, values in zip(over.firing.labels, over.firing.values, strict=True):
@@ -275,8 +265,6 @@ def halts(over: Window) -> Iterator[Seen]:
 
 def load(over: Window) -> Iterator[Seen]:
     """Transactions were submitted in every ten minutes: an idle cluster soaks nothing."""
-    import numpy as np
-
     context = over.context
     metric = read_catalogue(context).load
     if metric is None:
@@ -298,14 +286,41 @@ def _inside(watched: Watched, start: datetime, end: datetime) -> list[int]:
     return [i for i, instant in enumerate(watched.instants) if start <= instant < end]
 
 
+def whole_epochs(
+    context: Context,
+    since: datetime,
+    missing: Callable[[Sequence[Epoch]], int],
+    *,
+    until: datetime,
+    begun: datetime | None = None,
+    length: int = 0,
+) -> tuple[tuple[Epoch, ...], datetime | None]:
+    """Whole epochs of a window that began at ``begun`` (its start) or later, and when to return.
+
+    ``missing`` says how many more are needed beyond those; None when none are. ``length`` is that
+    of the cluster's epochs unless given. Raises SourceError.
+    """
+    begun, length = begun or since, length or context.cluster.epoch_length
+    block_s = context.cluster.block_time_ms / 1000
+    if until - since < LATE:
+        return (), since + timedelta(seconds=block_s * length) * (missing(()) + 1)
+    seen = progress(context.prometheus, context.matchers, since, until, length)
+    found = tuple(epoch for epoch in seen.epochs if epoch.start >= begun)
+    left = missing(found)
+    if left <= 0:
+        return found, None
+    # The epoch under way counts if its beginning was seen.
+    left += seen.boundary is None or seen.boundary < begun
+    due = due_epochs(left, seen.height, length, block_s, until)
+    return found, due + max(begun - until, timedelta(0))
+
+
 def restarts(over: Window) -> dict[str, list[Break]]:
     """By node, when it restarted or was down and no journal of ours planned it. SourceError.
 
     Counters that begin again are restarts: nothing exports when a process began. A planned one is
     scraped up to a minute after it was read back, and must be out of sight when its cut ends.
     """
-    import numpy as np
-
     resets = over.read(f"max by ({over.label}) (resets({HEIGHTS}[4m]))")
     found: dict[str, list[Break]] = {}
     for node in over.context.cluster.nodes:
@@ -358,8 +373,12 @@ def _stable(context: Context, item: str, epochs: int) -> list[Row]:
     # What this very change did already is not the past that it must be judged on.
     own = [_at(body["at"]) for body in steps if body["item"] == context.item != item]
     end = min([context.at, *own])
-    row = _epochs(context, start, end, epochs)
-    if row.outcome is not Outcome.PASS:
+    found, due = whole_epochs(context, start, lambda seen: epochs - len(seen), until=end)
+    row = check_row(
+        context.cluster_name, "whole epochs", f"at least {epochs} since {utc(start)}",
+        f"{len(found)}", Outcome.INCONCLUSIVE if due else Outcome.PASS, return_at=due,
+    )  # fmt: skip
+    if due:
         return [row]
     over = window(context, start, end)
     before = window(context, first - max(BEFORE, end - start), first)
@@ -393,32 +412,8 @@ def _at(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
-def _epochs(context: Context, start: datetime, end: datetime, wanted: int) -> Row:
-    """Whether so many whole epochs lie in the window, and when they will. SourceError."""
-    from ..metrics.frames import STEP, due, progress
-
-    cluster = context.cluster
-    block_s = cluster.block_time_ms / 1000
-    what, expected = "whole epochs", f"at least {wanted} since {utc(start)}"
-    if end - start < 2 * STEP:
-        at = start + timedelta(seconds=block_s * cluster.epoch_length) * (wanted + 1)
-        return unknown_row(context.cluster_name, what, expected, "0", return_at=at)
-    found = progress(context.prometheus, context.matchers, start, end, cluster.epoch_length)
-    if len(found.epochs) >= wanted:
-        got = f"{len(found.epochs)}"
-        return check_row(context.cluster_name, what, expected, got, ok=True)
-    left = wanted - len(found.epochs)
-    inside = timedelta(seconds=found.height % cluster.epoch_length * block_s)
-    left += not found.epochs and end - inside < start
-    at = due(left, found.height, cluster.epoch_length, block_s, end)
-    got = f"{len(found.epochs)}"
-    return unknown_row(context.cluster_name, what, expected, got, return_at=at)
-
-
 def _traffic(over: Window) -> Iterator[Seen]:
     """Every node spoke in every ten minutes."""
-    import numpy as np
-
     watched = over.read(f"sum by ({over.label}) (rate({TRAFFIC}[3m]))")
     for node in over.context.cluster.nodes:
         values = watched.of(over.label, node.name)
@@ -438,10 +433,7 @@ def _traffic(over: Window) -> Iterator[Seen]:
 
 def _judged(before: Window, over: Window, metric: Metric) -> list[Row]:
     """Non-inferiority of a metric against the cluster's own past. Raises SourceError."""
-    import numpy as np
-
-    from ..metrics.compare import rule_of
-    from ..metrics.frames import STEP
+    from ..metrics.compare import Compared, rule_of
     from ..metrics.judge import judge_all
     from ..metrics.judgement import observe
 
@@ -456,34 +448,17 @@ def _judged(before: Window, over: Window, metric: Metric) -> list[Row]:
     rule = rule_of(metric, max_missing=context.params.max_missing, looks=LOOKS)
     # An epoch has too few points for a 95th percentile.
     rule = rule.model_copy(update={"statistics": ("location",)})
-
-    def side(watched: Watched) -> Samples:
-        return observe(np.array([each[watched.kept] for each in watched.values]), rule.range)
-
+    first, second = (
+        observe(np.array([each[side.kept] for each in side.values]), rule.range)
+        for side in (past, now)
+    )
     names = [str(labels.get(metric.label, "")) for labels in now.labels]
-    rows = []
-    for judgement in judge_all(side(past), side(now), rule, names):
-        more = judgement.more_needed
-        subject = " ".join(filter(None, (metric.name, judgement.subject)))
-        tolerance = f"worse by at most {rule.tolerance:{'.0%' if rule.relative else 'g'}}"
-        at = over.end + more * STEP if more is not None else None
-        rows.append(
-            check_row(
-                subject,
-                "not worse than before",
-                tolerance + ("" if rule.relative else f" {metric.unit}"),
-                judgement.reason,
-                judgement.outcome,
-                return_at=at,
-            )
-        )
-    return rows
+    compared = Compared(metric, judge_all(first, second, rule, names))
+    return compared.rows("not worse than before", lambda points: over.end + points * STEP)
 
 
 def _counted(past: Watched, now: Watched, metric: Metric, allowed: float) -> Row:
     """Events that are counted one by one, at an even rate or not at all, are no samples of anything."""
-    import numpy as np
-
     what = "not worse than before"
     tolerance = f"more by at most {metric.tolerance.amount:g} {metric.unit}"
     means = []

@@ -189,6 +189,8 @@ def read(
 
 # --- Epochs out of the metrics store: when the chain crossed each boundary ---
 
+LATE = timedelta(minutes=3)
+"""A boundary is seen at most so late."""
 FALL = 0.1
 """Share of an epoch that the mean may fall back by: a node that restarts forgets some of the three
 minutes, so that its mean runs ahead of the others' for a while. It never passes the true height."""
@@ -222,11 +224,11 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Progress:
-    """The whole epochs of a window, the height at its end, and the frame they were read from."""
+    """The whole epochs of a window, the height at its end, and when its last boundary was seen."""
 
     epochs: tuple[Epoch, ...]
     height: float
-    frame: Frame
+    boundary: datetime | None
 
 
 def progress(
@@ -249,18 +251,18 @@ def progress(
     if not np.isfinite(heights).any():
         raise SourceError("prometheus", "height: expected samples in the window, got none")
     instants = [stamp.to_pydatetime() for stamp in frame.values.index]
-    epochs = tuple(crossings(heights, instants, epoch_length))
-    return Progress(epochs, float(heights[np.isfinite(heights)][-1]), frame)
+    epochs, boundary = crossings(heights, instants, epoch_length)
+    return Progress(tuple(epochs), float(heights[np.isfinite(heights)][-1]), boundary)
 
 
 def crossings(
     heights: np.ndarray[tuple[int], np.dtype[np.float64]],
     instants: list[datetime],
     epoch_length: int,
-) -> list[Epoch]:
-    """Whole epochs in a series of heights; a height that falls back ends the counting with an error.
+) -> tuple[list[Epoch], datetime | None]:
+    """Whole epochs in a series of heights, and when the last boundary was seen.
 
-    Raises SourceError.
+    Raises SourceError for a height that falls back.
     """
     finite = np.isfinite(heights)
     seen, at = heights[finite], [instants[i] for i in np.flatnonzero(finite)]
@@ -275,7 +277,7 @@ def crossings(
             # Several boundaries between two samples: each is known only to lie before this one.
             found += [Epoch(n, began[1], instant) for n in range(began[0], number)]
         began = (number, instant)
-    return found
+    return found, began[1] if began is not None else None
 
 
 def due(
@@ -283,4 +285,4 @@ def due(
 ) -> datetime:
     """When that many more boundaries will have been crossed, at the chain's own pace."""
     target = (height // epoch_length + epochs_left) * epoch_length
-    return now + timedelta(seconds=(target - height) * block_time_s) + timedelta(minutes=3)
+    return now + timedelta(seconds=(target - height) * block_time_s) + LATE

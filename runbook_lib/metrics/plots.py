@@ -29,7 +29,6 @@ from .plotdata import (
     PlotSeries,
     Times,
     comparison_data,
-    comparison_words,
     letter,
     mark_words,
     middle_and_furthest,
@@ -48,7 +47,6 @@ if TYPE_CHECKING:
 
 _WIDE = 125  # characters of a line under the panels
 _WIDTH = 8.0  # inches; 800 pixels
-_COMPARED = [(0.75, 3.35, 0.0), (4.2, 0.7, 0.0), (5.7, 2.15, 0.35)]
 _TOP, _PANEL = 0.65, 1.5  # inches: room for the key, and of a panel with its title
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -80,50 +78,44 @@ def baseline_figure(
     styles, said = styles_of(series), mark_words(marks, note)
 
     def draw(figure: Figure) -> None:
-        panels = _grid(figure, len(series), [(0.75, 5.35, 0.0), (6.2, 1.0, 0.0)])
+        panels = _grid(figure, len(series))
         for one, (left, right) in zip(series, panels, strict=True):
-            low, high = time_panel(left, one, one.samples, styles)
-            distribution(right, one.samples, low, high, filled=True)
+            low, high = time_panel(left, one, styles)
+            distribution(right, one.samples, low, high)
             labels(right, percentiles(one.samples), low, high)
         time_axis([row[0] for row in panels], series, marks)
-        _key(figure, styles, "all samples", said)
+        _key(figure, styles, said)
 
     text = "\n".join([*map(series_words, series), *said])
     data = {"digest": plotted_digest(series, said), "metrics": [series_data(s) for s in series]}
     return Drawn(_png(draw, _height(series, said)), text, data)
 
 
-def comparison_figure(
-    comparisons: Sequence[PlotComparison], *, marks: Sequence[Mark] = (), note: str = ""
-) -> Drawn:
-    """One panel per metric: the current lines on the baseline's band, both distributions, and the
-    judged intervals against the tolerance."""
-    currents = [one.current for one in comparisons]
-    styles, said = styles_of(currents), mark_words(marks, note)
-
-    def draw(figure: Figure) -> None:
-        panels = _grid(figure, len(comparisons), _COMPARED)
-        for one, (left, middle, right) in zip(comparisons, panels, strict=True):
-            low, high = time_panel(left, one.current, one.baseline.samples, styles)
-            distribution(middle, one.baseline.samples, low, high, filled=True)
-            distribution(middle, one.current.samples, low, high, filled=False)
-            intervals(one, right)
-        time_axis([row[0] for row in panels], currents, marks)
-        _key(figure, styles, "grey: baseline, outline: current", said)
-
-    text = "\n".join([*map(comparison_words, comparisons), *said])
-    return Drawn(_png(draw, _height(currents, said)), text, comparison_data(comparisons, said))
-
-
 def overview_figure(comparisons: Sequence[PlotComparison]) -> Drawn:
-    """All metrics on one axis, their intervals in units of their tolerance, worse to the right."""
-    rows = sum(len(one.changes) for one in comparisons)
+    """All judged changes on one axis, in tolerances of their metrics, worse to the right."""
+    every = [(one, change) for one in comparisons for change in one.changes]
 
     def draw(figure: Figure) -> None:
-        overview(comparisons, _axes(figure, 3.9, 0.5, 3.95, 0.22 * rows))
+        axes = _axes(figure, 3.9, 0.5, 3.95, 0.22 * len(every))
+        estimates = [abs(change.estimate / one.tolerance) for one, change in every]
+        reach = min(max([2.0, *(1.3 * x for x in estimates if math.isfinite(x))]), 10.0)
+        for row, (one, change) in enumerate(every):
+            turned = -1 if one.direction == "higher" else 1
+            _beyond(axes, row, reach, (1, -1) if one.direction == "either" else (1,))
+            _interval(axes, row, change, turned / one.tolerance, one.outcome, reach)
+        names = [
+            f"{visible(one.title, 40)}, {change.name}  {outcome_word(one.outcome)}"
+            for one, change in every
+        ]
+        axes.axvline(0, color=GREY, lw=1, ls=":")
+        axes.tick_params(axis="y", labelsize=8)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.set_xlim(-1.04 * reach, 1.04 * reach)
+        axes.set_xlabel("change, in tolerances of each metric; worse to the right")
 
-    text = "\n".join(comparison_words(one).split("\n")[0] for one in comparisons)
-    return Drawn(_png(draw, 0.6 + 0.22 * rows), text, comparison_data(comparisons))
+    text = "\n".join(f"{one.title}: {one.outcome.value}: {one.reason}" for one in comparisons)
+    return Drawn(_png(draw, 0.6 + 0.22 * len(every)), text, comparison_data(comparisons))
 
 
 def _png(draw: Callable[[Figure], None], height: float) -> bytes:
@@ -155,24 +147,20 @@ def _height(series: Sequence[PlotSeries], said: Sequence[str]) -> float:
     return _TOP + _PANEL * len(series) + 0.15 + 0.15 * len(_wrapped(said))
 
 
-def _grid(
-    figure: Figure, rows: int, columns: Sequence[tuple[float, float, float]]
-) -> list[list[Axes]]:
-    """Rows of axes; ``columns`` are (left edge, width, room below) in inches: placed by hand, in
-    half the time that matplotlib's own layout takes. All share their times, a row its values."""
-    panels: list[list[Axes]] = []
+def _grid(figure: Figure, rows: int) -> list[tuple[Axes, Axes]]:
+    """Rows of axes, lines and their distribution: placed by hand, in half the time that matplotlib's
+    own layout takes. All share their times, a row its values."""
+    panels: list[tuple[Axes, Axes]] = []
     for row in range(rows):
         bottom = figure.get_figheight() - _TOP - (row + 1) * _PANEL + 0.35
-        axes = [
-            _axes(figure, left, bottom + below, width, _PANEL - 0.35 - below)
-            for left, width, below in columns
-        ]
+        left = _axes(figure, 0.75, bottom, 5.35, _PANEL - 0.35)
+        right = _axes(figure, 6.2, bottom, 1.0, _PANEL - 0.35)
         if panels:
-            axes[0].sharex(panels[0][0])
-        axes[1].sharey(axes[0])
-        axes[1].tick_params(labelleft=False)
-        axes[1].set_xticks([])
-        panels.append(axes)
+            left.sharex(panels[0][0])
+        right.sharey(left)
+        right.tick_params(labelleft=False)
+        right.set_xticks([])
+        panels.append((left, right))
     return panels
 
 
@@ -182,9 +170,7 @@ def _axes(figure: Figure, left: float, bottom: float, width: float, height: floa
     return figure.add_axes((left / _WIDTH, bottom / high, width / _WIDTH, height / high))
 
 
-def _key(
-    figure: Figure, styles: dict[str, tuple[str, Any]], band: str, said: Sequence[str]
-) -> None:
+def _key(figure: Figure, styles: dict[str, tuple[str, Any]], said: Sequence[str]) -> None:
     """What the lines, the band and the letters mean."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -192,14 +178,14 @@ def _key(
     many: dict[str, tuple[str, Any]] = {
         "each series": (MANY, "-"),
         "their median": ("#000000", "-"),
+        "furthest from it": (BLUE, (0, (6, 1.5))),
     }
-    many["furthest from it"] = (BLUE, (0, (6, 1.5)))
     handles: list[Any] = [
         Line2D([], [], color=colour, ls=dash, label=visible(name, 30))
         for name, (colour, dash) in (styles or many).items()
         if name
     ]
-    handles.append(Patch(color=LIGHT, label=f"{band}; band: p5 to p95, dashed: p50"))
+    handles.append(Patch(color=LIGHT, label="all samples; band: p5 to p95, dashed: p50"))
     figure.legend(handles=handles, loc="upper left", ncols=4)
     if said:
         figure.text(0.01, 0.05 / figure.get_figheight(), "\n".join(_wrapped(said)), fontsize=8)
@@ -210,9 +196,7 @@ def _wrapped(said: Sequence[str]) -> list[str]:
     return [line for words in said for line in wrap(visible(words), _WIDE, subsequent_indent="   ")]
 
 
-# --- Panels over time: lines, gaps, limits, marks, and the distribution at the side ---
-
-# --- Colours and dashes of the figures: told apart in grey, and by the colour-blind ---
+# --- Colours and dashes: told apart in grey, and by the colour-blind ---
 
 BLUE, RED, GREY, MANY, LIGHT = "#0072b2", "#d55e00", "#595959", "#a6a6a6", "#e8e8e8"
 LINES: tuple[tuple[str, Any], ...] = (
@@ -227,6 +211,8 @@ HATCH = "#bfbfbf"
 PALETTE = ("#ffffff", LIGHT, HATCH, MANY, GREY, *(colour for colour, _ in LINES), RED)
 
 
+# --- Panels over time: lines, gaps, limits, marks, and the distribution at the side ---
+
 NAMED = 6
 """Up to so many lines are told apart; more are drawn thin, with their median and the furthest."""
 _DENSE = 1000  # more samples than pixels: thinner lines
@@ -239,9 +225,9 @@ def styles_of(series: Sequence[PlotSeries]) -> dict[str, tuple[str, Any]]:
 
 
 def time_panel(
-    axes: Axes, series: PlotSeries, reference: Floats, styles: dict[str, tuple[str, Any]]
+    axes: Axes, series: PlotSeries, styles: dict[str, tuple[str, Any]]
 ) -> tuple[float, float]:
-    """Draw ``series`` on the band of ``reference``; returns the ends of the value axis."""
+    """Draw ``series`` on its p5 to p95 band; returns the ends of the value axis."""
     title = f"{visible(series.title)}: {count(series.samples.size, 'sample')}"
     title += f", {series.missing:,} missing" if series.missing else ""
     axes.set_title(title, loc="left", fontweight="bold")
@@ -253,24 +239,23 @@ def time_panel(
     axes.set_ylabel(visible(series.unit) or "count")
     times, matrix = series.with_gaps()
     days = _days(times)
-    low, high = _value_axis(series, reference)
+    low, high = _value_axis(series)
     axes.set_ylim(low, high)
     _lines(axes, days, dict(zip(series.lines, matrix, strict=True)), styles)
     _strip(axes, days, matrix, series.gap_step() / np.timedelta64(1, "D"))
-    if reference.size:
-        band = percentiles(reference)
+    if band := percentiles(series.samples):
         axes.axhspan(band["p5"], band["p95"], color=LIGHT, zorder=0, lw=0)
         axes.axhline(band["p50"], color=GREY, lw=1, ls=(0, (4, 2)), zorder=1)
-    if not series.samples.size:
+    else:
         axes.text(0.5, 0.5, "no samples", transform=axes.transAxes, ha="center", va="center",
                   backgroundcolor="white")  # fmt: skip
     _limits(axes, series, low, high)
     return low, high
 
 
-def _value_axis(series: PlotSeries, reference: Floats) -> tuple[float, float]:
+def _value_axis(series: PlotSeries) -> tuple[float, float]:
     """From zero when the data come near it; with the limits that are not far away."""
-    seen = np.concatenate([series.samples, reference])
+    seen = series.samples
     if not seen.size:
         return -0.05, 1.0
     low, high = float(seen.min()), float(seen.max())
@@ -339,16 +324,13 @@ def _limits(axes: Axes, series: PlotSeries, low: float, high: float) -> None:
         axes.set_title(f"limit {' and '.join(said)}", loc="right")
 
 
-def distribution(axes: Axes, samples: Floats, low: float, high: float, *, filled: bool) -> None:
-    """How the samples lie, sideways: filled, or as an outline over another."""
-    if not samples.size:
-        return
-    look: dict[str, Any] = {"histtype": "stepfilled", "color": MANY}
-    if not filled:
-        look = {"histtype": "step", "color": "black", "linewidth": 1.2}
-    weights = np.full(samples.size, 1 / samples.size)
-    bins = np.linspace(low, high, 31).tolist()
-    axes.hist(samples, bins=bins, weights=weights, orientation="horizontal", **look)
+def distribution(axes: Axes, samples: Floats, low: float, high: float) -> None:
+    """How the samples lie, sideways."""
+    if samples.size:
+        weights = np.full(samples.size, 1 / samples.size)
+        bins = np.linspace(low, high, 31).tolist()
+        axes.hist(samples, bins, weights=weights, orientation="horizontal", histtype="stepfilled",
+                  color=MANY)  # fmt: skip
 
 
 def labels(axes: Axes, band: dict[str, float], low: float, high: float) -> None:
@@ -397,7 +379,7 @@ def _mark(axes: Axes, mark: Mark, name: str, high: float) -> None:
         axes.text(start, high, name, transform=at, ha="center", va="top", fontsize=8, bbox=box)
 
 
-# --- Forest plots: judged intervals on one axis, against the tolerance of each ---
+# --- Judged intervals ---
 
 _MARKERS = {
     Outcome.PASS: ("o", "white"),
@@ -406,51 +388,12 @@ _MARKERS = {
 }
 
 
-def intervals(one: PlotComparison, axes: Axes) -> None:
-    """The changes of one metric, a row each, in its unit or in per cent."""
-    scale = 100.0 if one.relative else 1.0
-    ends = [x * scale for c in one.changes for x in (c.low, c.high, c.estimate)]
-    reach = 1.3 * max([one.tolerance * scale, *(abs(x) for x in ends if math.isfinite(x))])
-    for row, change in enumerate(one.changes):
-        _beyond(axes, row, one.tolerance * scale, reach, one.direction)
-        _interval(axes, row, change, scale, one.outcome, reach)
-    _rows(axes, [change.name for change in one.changes], reach)
-    axes.set_xlabel(f"change ({'%' if one.relative else visible(one.current.unit) or 'count'})")
-    axes.set_title(outcome_word(one.outcome), loc="right", fontweight="bold")
-
-
-def overview(comparisons: Sequence[PlotComparison], axes: Axes) -> None:
-    """The changes of all metrics, a row each, in tolerances of each."""
-    estimates = [c.estimate / one.tolerance for one in comparisons for c in one.changes]
-    far = max([abs(x) for x in estimates if math.isfinite(x)], default=0.0)
-    reach = min(max(2.0, 1.3 * far), 10.0)
-    names: list[str] = []
-    for one, change in ((c, change) for c in comparisons for change in c.changes):
-        turned = -1 if one.direction == "higher" else 1
-        _beyond(axes, len(names), 1.0, reach, "either" if one.direction == "either" else "lower")
-        _interval(axes, len(names), change, turned / one.tolerance, one.outcome, reach)
-        names.append(
-            f"{visible(one.current.title, 40)}, {change.name}  {outcome_word(one.outcome)}"
-        )
-    axes.tick_params(axis="y", labelsize=8)
-    _rows(axes, names, reach)
-    axes.set_xlabel("change, in tolerances of each metric; worse to the right")
-
-
-def _rows(axes: Axes, names: Sequence[str], reach: float) -> None:
-    axes.axvline(0, color=GREY, lw=1, ls=":")
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(-1.04 * reach, 1.04 * reach)
-
-
-def _beyond(axes: Axes, row: int, tolerance: float, reach: float, direction: str) -> None:
+def _beyond(axes: Axes, row: int, reach: float, sides: Sequence[int]) -> None:
     """Hatch what is worse than the tolerance."""
-    for side, harmless in ((1, "higher"), (-1, "lower")):
-        if direction != harmless:
-            axes.vlines(side * tolerance, row - 0.5, row + 0.5, color=RED, lw=1.5)
-            width = side * (1.04 * reach - tolerance)
-            axes.barh(row, width, 1, side * tolerance, color="none", ec=HATCH, hatch="////", lw=0)
+    for side in sides:
+        axes.vlines(side, row - 0.5, row + 0.5, color=RED, lw=1.5)
+        width = side * (1.04 * reach - 1)
+        axes.barh(row, width, 1, side, color="none", ec=HATCH, hatch="////", lw=0)
 
 
 def _interval(
