@@ -54,9 +54,32 @@ def baseline(context: Context) -> CheckResult:
     )
     for one in captured:
         rows += capturing.judge(one, context.params.max_missing)
-    load = load_of(context, catalogue, start, end)
-    captured += load
-    digest = capturing.content_digest(captured, start, end)
+    kept = _pin(context, [*captured, *_load(context, catalogue, start, end)], rows, start, end)
+    unknown = (
+        "" if "load" in kept or catalogue.load is None else "; its load is unknown, so that it"
+    )
+    unknown += " compares with none" if unknown else ""
+    count, digest = len(kept["metrics"]), kept["digest"][:19]
+    return context.conclude(
+        rows,
+        passed=f"{count} metrics captured over {end - start}, pinned as {digest}{unknown}",
+        empty="the catalogue names no metric of the playbook's topics",
+        data=kept,
+    )
+
+
+def _pin(
+    context: Context,
+    captured: Sequence[Captured],
+    rows: Sequence[Row],
+    start: datetime,
+    end: datetime,
+) -> dict[str, Any]:
+    """Write what was captured, pin it where every row holds, and what the result must say of it."""
+    from ..metrics import baseline as capturing
+    from ..metrics.catalogue import LOAD
+
+    digest, path = capturing.content_digest(captured, start, end), context.folder / FILE
     about: dict[str, Any] = {
         "release": context.params.release,
         "cluster": context.cluster_name,
@@ -66,40 +89,26 @@ def baseline(context: Context) -> CheckResult:
         "epoch_length": context.cluster.epoch_length,
         "validators": len(context.cluster.nodes),
     }
-    if load:
-        about["load"] = capturing.mean(load[0], context.params.max_missing)
-    path = context.folder / FILE
+    for one in captured:
+        if one.metric.topic == LOAD:
+            about["load"] = capturing.mean(one, context.params.max_missing)
     capturing.write(captured, path, about)
     if worst(row.outcome for row in rows) is Outcome.PASS:
         context.store.pin(context.cluster_name, digest, path)
-    unknown = (
-        ""
-        if load or catalogue.load is None
-        else "; its load is unknown, so that it compares with none"
-    )
-    return context.conclude(
-        rows,
-        passed=f"{len(captured)} metrics captured over {end - start}, pinned as {digest[:19]}{unknown}",
-        empty="the catalogue names no metric of the playbook's topics",
-        data={**about, "metrics": {one.metric.name: one.query for one in captured}},
-    )
+    return {**about, "metrics": {one.metric.name: one.query for one in captured}}
 
 
-def load_of(
-    context: Context, catalogue: Catalogue, start: datetime, end: datetime
-) -> list[Captured]:
+def _load(context: Context, catalogue: Catalogue, start: datetime, end: datetime) -> list[Captured]:
     """What the cluster was asked to do; nothing where that cannot be told.
 
     No item of the playbook asks for it, so that its absence blocks nothing: it only leaves the
     baseline comparable with no other.
     """
     from ..metrics import baseline as capturing
-    from ..metrics.catalogue import LOAD
 
-    if catalogue.load is None:
-        return []
-    found, _ = capturing.capture(
-        context.prometheus, catalogue, (LOAD,), context.matchers, start, end
+    wanted = [metric for metric in (catalogue.load,) if metric is not None]
+    found, _ = capturing.capture_metrics(
+        context.prometheus, wanted, context.matchers, (), start, end
     )
     allowed = context.params.max_missing
     return [one for one in found if capturing.mean(one, allowed) is not None]
@@ -107,7 +116,6 @@ def load_of(
 
 def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | None:
     """What was captured, each metric with its limit, and what happened; None when nothing was."""
-    from ..metrics import baseline
     from ..metrics import baseline as capturing
     from .marks import happened
 
@@ -115,7 +123,7 @@ def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | 
     if not path.exists():
         return None
     names = {node.validator: node.name for node in context.cluster.nodes}
-    about, frames = baseline.parse(path.read_bytes(), FILE)
+    about, frames = capturing.parse(path.read_bytes(), FILE)
     if not frames:
         return None
     marks, note = happened(context, about.start, about.end)
@@ -144,42 +152,25 @@ def pin_before(context: Context) -> tuple[list[Row], dict[str, Any]]:
     if (earlier := _begun_before(context)) is not None:
         return earlier
     from ..metrics import baseline as capturing
-    from ..metrics import bynode
+    from ..metrics.catalogue import LOAD
 
     catalogue = read_catalogue(context)
     end = context.now
     start = end - _hours(catalogue, context.params.baseline_hours)
-    judged = [m for m in catalogue.metrics if m.critical]
-    topics = list(dict.fromkeys(m.topic for m in catalogue.metrics if m.topic != "load"))
-    found, missing = capturing.capture(
-        context.prometheus, catalogue, topics, context.matchers, start, end
-    )
+    by_topic = {m.topic: None for m in catalogue.metrics if m.topic != LOAD}
+    metrics = [metric for topic in by_topic for metric in catalogue.of_topic(topic)]
+    metrics += capturing.by_node(catalogue, context.site.telemetry.node_label)
     nodes = [node.name for node in context.cluster.nodes]
-    single = bynode.of_nodes(catalogue, context.site.telemetry.node_label)
-    more, unread = bynode.capture(context.prometheus, single, context.matchers, nodes, start, end)
-    must = {m.name for m in (*judged, *single) if m.critical}
-    rows = [row for row in (*missing, *unread) if row.subject in must]
-    for one in (*found, *more):
+    found, missing = capturing.capture_metrics(
+        context.prometheus, metrics, context.matchers, nodes, start, end
+    )
+    must = {metric.name for metric in metrics if metric.critical}
+    rows = [row for row in missing if row.subject in must]
+    for one in found:
         if one.metric.name in must:
             rows += capturing.judge(one, context.params.max_missing)
-    load = load_of(context, catalogue, start, end)
-    everything = [*found, *more, *load]
-    about: dict[str, Any] = {
-        "release": context.params.release,
-        "cluster": context.cluster_name,
-        "start": start.isoformat(),
-        "end": end.isoformat(),
-        "digest": capturing.content_digest(everything, start, end),
-        "epoch_length": context.cluster.epoch_length,
-        "validators": len(nodes),
-    }
-    if load:
-        about["load"] = capturing.mean(load[0], context.params.max_missing)
-    path = context.folder / FILE
-    capturing.write(everything, path, about)
-    if worst(row.outcome for row in rows) is Outcome.PASS:
-        context.store.pin(context.cluster_name, about["digest"], path)
-    return _brief(rows), {**about, "metrics": {one.metric.name: one.query for one in everything}}
+    everything = [*found, *_load(context, catalogue, start, end)]
+    return _brief(rows), _pin(context, everything, rows, start, end)
 
 
 def _brief(rows: list[Row]) -> list[Row]:
@@ -244,25 +235,20 @@ def measure(
     A metric that ``before`` lacks is left out. A partial answer raises: it proves nothing.
     """
     from ..metrics import baseline as capturing
-    from ..metrics import bynode
-    from ..metrics.frames import fetch
 
-    label = context.site.telemetry.node_label
     nodes = [node.name for node in context.cluster.nodes]
     frames, asked = {}, {}
     for metric in metrics:
-        query = before.queries.get(metric.name)
-        if query is None:
+        if (query := before.queries.get(metric.name)) is None:
             continue
-        if metric.name.endswith(bynode.SUFFIX):
-            frame = bynode.fetch_nodes(context.prometheus, query, label, nodes, start, end)
-        else:
-            frame = fetch(context.prometheus, query, start, end, capturing.STEP)
+        frame = capturing.fetch_metric(context.prometheus, metric, query, nodes, start, end)
         if frame.partial:
             raise SourceError("prometheus", f"{metric.name}: {frame.warnings[0]}")
         frames[metric.name], asked[metric.name] = frame.values, query
-    catalogue = read_catalogue(context)
-    load = load_of(context, catalogue, start, end)
+    load = None
+    for one in _load(context, read_catalogue(context), start, end):
+        frames[one.metric.name], asked[one.metric.name] = one.frame.values, one.query
+        load = capturing.mean(one, context.params.max_missing)
     about = before.about.model_copy(
         update={
             "start": start,
@@ -271,14 +257,9 @@ def measure(
             "epoch_length": context.cluster.epoch_length,
             "validators": len(nodes),
             "cluster": context.cluster_name,
-            "load": capturing.mean(load[0], context.params.max_missing) if load else None,
+            "load": load,
         }
     )
-    if load:
-        frames[load[0].metric.name], asked[load[0].metric.name] = (
-            load[0].frame.values,
-            load[0].query,
-        )
     return type(before)(about, asked, frames)
 
 

@@ -126,15 +126,15 @@ def votes(context: Context, canaries: Sequence[str], spans: Sequence[Span]) -> l
     addresses = {node.name: node.validator for node in context.cluster.nodes}
     rows = []
     for span in spans:
-        counted = {
-            name: seen.of(address, span, context.params.max_missing)
+        counts = {
+            name: counted(seen, address, span, context.params.max_missing)
             for name, address in addresses.items()
         }
-        others = [counted[n] for n, address in addresses.items() if address and n not in canaries]
+        others = [counts[n] for n, address in addresses.items() if address and n not in canaries]
         known = [each.amount for each in others if each.covered]
         usual = median(known) if known and 2 * len(known) >= len(others) else 0.0
         for name in canaries:
-            own, what = counted[name], f"votes, {span.name}"
+            own, what = counts[name], f"votes, {span.name}"
             least = round(VOTES_OF_MEDIAN * usual, 1)
             expected = f"at least {least:g}, {VOTES_OF_MEDIAN:.0%} of the median validator's"
             if not usual > 0:
@@ -320,35 +320,26 @@ class Counted:
     there: bool
 
 
-@dataclass(frozen=True)
-class Traffic:
-    """Counters of each node or validator over a window, as rates per second; a column each."""
+def counted(rates: pd.DataFrame, subject: str, span: Span, allowed: float) -> Counted:
+    """A subject's count in a span; at most ``allowed`` of its points may be missing.
 
-    rates: pd.DataFrame
+    Only points whose three minutes lie wholly in the span count, scaled to the whole of it.
+    """
+    import numpy as np
 
-    def of(self, subject: str, span: Span, allowed: float) -> Counted:
-        """A subject's count in a span; at most ``allowed`` of its points may be missing.
-
-        Only points whose three minutes lie wholly in the span count, scaled to the whole of it.
-        """
-        import numpy as np
-
-        inside = self.rates[self.rates.index >= span.start + LOOKBACK]
-        inside = inside[inside.index <= span.end]
-        if subject not in inside or not len(inside):
-            return Counted(0.0, covered=False, there=False)
-        values = inside[subject].to_numpy()
-        seen = np.isfinite(values)
-        if not seen.any():
-            return Counted(0.0, covered=False, there=False)
-        amount = float(values[seen].mean()) * (span.end - span.start).total_seconds()
-        return Counted(round(amount, 1), bool((~seen).mean() <= allowed), there=True)
+    inside = rates[(rates.index >= span.start + LOOKBACK) & (rates.index <= span.end)]
+    values = inside[subject].to_numpy() if subject in inside else np.array([])
+    seen = np.isfinite(values)
+    if not seen.any():
+        return Counted(0.0, covered=False, there=False)
+    amount = float(values[seen].mean()) * (span.end - span.start).total_seconds()
+    return Counted(round(amount, 1), bool((~seen).mean() <= allowed), there=True)
 
 
 def traffic(
     context: Context, candidates: Sequence[str], label: str, start: datetime, end: datetime
-) -> Traffic:
-    """The first of some counters that has any series in the window, by ``label``.
+) -> pd.DataFrame:
+    """Rates per second of the first of some counters that has any series in the window, by ``label``.
 
     None of them has: no columns. Raises SourceError, also for a partial answer.
     """
@@ -361,11 +352,11 @@ def traffic(
         frame = fetch(context.prometheus, query, start, end, STEP)
         if frame.partial:
             raise SourceError("prometheus", f"{selector}: {frame.warnings[0]}")
-        if frame.tallies:
+        if frame.labels:
             break
     assert frame is not None
     columns = {column: value for value, column in frame.columns_by(label).items()}
-    return Traffic(frame.values.rename(columns=columns))
+    return frame.values.rename(columns=columns)
 
 
 def counters(context: Context, topic: str) -> list[str]:
@@ -406,9 +397,13 @@ def effect_rows(
     seen = traffic(context, counters(context, topic), label, start, end)
     told = traffic(context, [BLOCKS], label, start, end)
     allowed = context.params.max_missing
-    rows = [_on(node, gate, span, seen.of(node, span, allowed)) for span in spans for node in on]
+    rows = [
+        _on(node, gate, span, counted(seen, node, span, allowed)) for span in spans for node in on
+    ]
     rows += [
-        _off(node, gate, span, seen.of(node, span, allowed), told.of(node, span, allowed))
+        _off(
+            node, gate, span, counted(seen, node, span, allowed), counted(told, node, span, allowed)
+        )
         for span in spans
         for node in off
     ]

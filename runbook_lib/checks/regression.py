@@ -112,10 +112,10 @@ def _taken(context: Context) -> int:
 
 def _critical(context: Context) -> list[Metric]:
     """What must be judged of the canaries: single validators, nodes, and what only all can show."""
-    from ..metrics.bynode import CLUSTER_WIDE, of_nodes
+    from ..metrics.baseline import CLUSTER_WIDE, by_node
 
     catalogue = read_catalogue(context)
-    single = of_nodes(catalogue, context.site.telemetry.node_label)
+    single = by_node(catalogue, context.site.telemetry.node_label)
     return [metric for metric in single if metric.critical] + [
         metric
         for metric in catalogue.metrics

@@ -254,6 +254,16 @@ class Catalogue(Strict):
         return found
 
 
+def limit_words(metric: Metric) -> str:
+    """``at least 0.5 and at most 1 s``; ``any`` for a metric without a limit."""
+    if metric.limit is None:
+        return "any"
+    low, high = metric.limit.min, metric.limit.max
+    parts = [f"at least {low:g}"] if low is not None else []
+    parts += [f"at most {high:g}"] if high is not None else []
+    return f"{' and '.join(parts)} {metric.unit}".rstrip()
+
+
 def parse_catalogue(text: bytes, where: str) -> Catalogue:
     """A catalogue file. Raises ParameterError listing every problem."""
     return validate(Catalogue, parse_yaml(text, where), where)

@@ -1,7 +1,7 @@
 """Range answers as pandas frames, aligned to the grid that was asked for.
 
-Nothing is filled and nothing dropped: a point without a sample is NaN in the frame and counted as
-missing, a sample whose value is NaN is counted as that, and Inf stays Inf.
+Nothing is filled and nothing dropped: a point without a sample is NaN in the frame, and Inf stays
+Inf; neither is a sample.
 """
 
 from __future__ import annotations
@@ -27,30 +27,15 @@ _MS = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
-class Tally:
-    """How the points of one series divide; ``finite`` is the rest."""
-
-    points: int
-    missing: int
-    nan: int
-    inf: int
-
-    @property
-    def finite(self) -> int:
-        return self.points - self.missing - self.nan - self.inf
-
-
-@dataclass(frozen=True)
 class Frame:
     """Series on one grid. ``values`` has a column per series, float64, and a UTC index.
 
-    ``labels`` and ``tallies`` are in the order of the columns. A frame with ``warnings`` is
-    partial: the server left something out, so it proves nothing.
+    ``labels`` are in the order of the columns. A frame with ``warnings`` is partial: the server left
+    something out, so it proves nothing.
     """
 
     values: pd.DataFrame
     labels: tuple[dict[str, str], ...]
-    tallies: tuple[Tally, ...]
     warnings: tuple[str, ...]
 
     @property
@@ -84,14 +69,12 @@ def align(source: str, matrix: Matrix, start: datetime, end: datetime, step: tim
     first = (start - datetime.fromtimestamp(0, UTC)) // _MS
     step_ms, points = step // _MS, (end - start) // step + 1
     values = np.full((len(matrix.series), points), np.nan)
-    tallies = []
     for row, series in enumerate(matrix.series):
         at, beside = np.divmod(series.times - first, step_ms)
         if beside.any() or (len(at) and (at[0] < 0 or at[-1] >= points)):
             text = label_text(series.labels)
             raise SourceError(source, f"{text}: expected samples on the grid, got one beside it")
         values[row, at] = series.values
-        tallies.append(_tally(series.values, points))
     grid = (first + step_ms * np.arange(points)).astype("datetime64[ms]")
     frame = pd.DataFrame(
         values.T,
@@ -100,16 +83,7 @@ def align(source: str, matrix: Matrix, start: datetime, end: datetime, step: tim
         copy=False,
     )
     labels = tuple(series.labels for series in matrix.series)
-    return Frame(frame, labels, tuple(tallies), matrix.warnings)
-
-
-def _tally(values: npt.NDArray[np.float64], points: int) -> Tally:
-    return Tally(
-        points=points,
-        missing=points - len(values),
-        nan=int(np.isnan(values).sum()),
-        inf=int(np.isinf(values).sum()),
-    )
+    return Frame(frame, labels, matrix.warnings)
 
 
 # --- A window read point by point: where series were missing, and where they said something ---

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.errors import SourceError
-from runbook_lib.metrics.frames import Frame, Tally, align
+from runbook_lib.metrics.frames import Frame, align
 from runbook_lib.sources.matrix import Matrix, Series
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -30,8 +30,8 @@ def frame(*found: Series, points: int = 4) -> Frame:
     return align("prometheus: up", Matrix(found), START, START + (points - 1) * STEP, STEP)
 
 
-def test_missing_nan_and_infinite_points_are_told_apart() -> None:
-    """All look alike in a frame of floats, or worse; the tally knows."""
+def test_missing_nan_and_infinite_points_stay_what_they_are() -> None:
+    """None of them becomes a finite sample."""
     got = frame(series({0: 1.0, 1: math.nan, 3: math.inf}, a="1"), series({2: -math.inf}, a="2"))
     expected = pd.DataFrame(
         {
@@ -43,8 +43,6 @@ def test_missing_nan_and_infinite_points_are_told_apart() -> None:
         ),
     )
     pd.testing.assert_frame_equal(got.values, expected)
-    assert got.tallies == (Tally(4, 1, 1, 1), Tally(4, 3, 0, 1))
-    assert [tally.finite for tally in got.tallies] == [1, 0]
     assert got.labels == ({"a": "1"}, {"a": "2"})
 
 
@@ -52,7 +50,7 @@ def test_no_series_is_an_empty_frame_on_the_same_grid() -> None:
     """Whoever judges it has nothing to judge."""
     got = frame()
     assert got.values.shape == (4, 0)
-    assert (got.labels, got.tallies, got.partial) == ((), (), False)
+    assert (got.labels, got.partial) == ((), False)
 
 
 @given(st.dictionaries(st.integers(0, 9), st.floats(), min_size=1))
@@ -64,9 +62,7 @@ def test_every_sample_is_at_its_instant(samples: dict[int, float]) -> None:
     for point, value in ordered.items():
         at = column.loc[pd.Timestamp(START + point * STEP)]
         assert at == value or (math.isnan(at) and math.isnan(value))
-    [tally] = got.tallies
-    assert tally.missing == 10 - len(samples)
-    assert column.notna().sum() == tally.finite + tally.inf
+    assert column.notna().sum() == sum(not math.isnan(value) for value in samples.values())
 
 
 @pytest.mark.parametrize("shift_ms", [1, -60_000, 4 * 60_000])

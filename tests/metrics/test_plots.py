@@ -39,8 +39,7 @@ def many(count: int, samples: int = 50) -> PlotSeries:
 
 def comparison(outcome: Outcome = Outcome.PASS, **more: Any) -> PlotComparison:
     facts: dict[str, Any] = {
-        "baseline": series(400, 410, 420),
-        "current": series(405, 415, 425),
+        "title": "Latency",
         "changes": (Change("median", 0.01, -0.02, 0.04), Change("p95", 0.02, -0.03, 0.07)),
         "tolerance": 0.1,
         "direction": "lower",
@@ -222,24 +221,24 @@ def test_marks_stand_in_the_figure_and_in_the_words(figure_of: Callable[..., Any
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_a_comparison_says_its_outcome(figure_of: Callable[..., Any], outcome: Outcome) -> None:
-    """In words above the interval, not by colour."""
-    axes = figure_of(plots.comparison_figure, [comparison(outcome)]).axes[2]
+def test_an_overview_says_each_outcome(figure_of: Callable[..., Any], outcome: Outcome) -> None:
+    """In words beside the interval, not by colour; the text form says why."""
+    axes = figure_of(plots.overview_figure, [comparison(outcome)]).axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
 
-    assert axes.get_title(loc="right").split()[1] == outcome.value
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["median", "p95"]
-    assert axes.get_xlabel() == "change (%)"
+    assert [name.rpartition(" ")[2] for name in names] == [outcome.value] * 2
+    assert plots.overview_figure([comparison(outcome)]).text == f"Latency: {outcome}: not worse"
 
 
 @pytest.mark.parametrize(
     ("direction", "hatched"),
-    [("lower", {"right"}), ("higher", {"left"}), ("either", {"left", "right"})],
+    [("lower", {"right"}), ("higher", {"right"}), ("either", {"left", "right"})],
 )
 def test_what_is_beyond_the_tolerance_is_hatched(
     figure_of: Callable[..., Any], direction: str, hatched: set[str]
 ) -> None:
-    """On the side that is worse, or on both."""
-    axes = figure_of(plots.comparison_figure, [comparison(direction=direction)]).axes[2]
+    """On the right, where worse is, or on both sides."""
+    axes = figure_of(plots.overview_figure, [comparison(direction=direction)]).axes[0]
     sides = {"right" if p.get_x() + p.get_width() / 2 > 0 else "left" for p in axes.patches}
 
     assert sides == hatched
@@ -251,7 +250,7 @@ def test_an_interval_without_bounds_is_drawn_with_arrows(
     """And none at all is said in words."""
     inf = float("inf")
     changes = (Change("median", NAN, -inf, inf), Change("p95", NAN, NAN, NAN))
-    axes = figure_of(plots.comparison_figure, [comparison(changes=changes)]).axes[2]
+    axes = figure_of(plots.overview_figure, [comparison(changes=changes)]).axes[0]
 
     assert {line.get_marker() for line in axes.lines} >= {"<", ">"}
     assert [text.get_text() for text in axes.texts] == ["no interval"]
@@ -263,7 +262,8 @@ def test_the_overview_has_a_row_for_each_change_worse_to_the_right(
     """A fall of what should be high points the same way as a rise of what should be low."""
     change = (Change("mean", -3.0, -6.0, 0.0),)
     falls = comparison(changes=change, tolerance=3.0, direction="higher", relative=False)
-    axes = figure_of(plots.overview_figure, [comparison(), falls]).axes[0]
+    made = [comparison(), falls]
+    axes = figure_of(plots.overview_figure, made).axes[0]
 
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         "Latency, median  ✓ PASS",
@@ -275,12 +275,11 @@ def test_the_overview_has_a_row_for_each_change_worse_to_the_right(
     )
 
 
-@pytest.mark.parametrize("function", [plots.comparison_figure, plots.overview_figure])
-def test_comparisons_give_the_same_bytes_each_time(function: Callable[..., plots.Drawn]) -> None:
-    """Also without a current sample."""
-    made = [comparison(), comparison(Outcome.FAIL, current=series(NAN, NAN))]
+def test_an_overview_gives_the_same_bytes_each_time() -> None:
+    """Its image, its words and its data."""
+    made = [comparison(), comparison(Outcome.FAIL)]
 
-    assert function(made) == function(made)
+    assert plots.overview_figure(made) == plots.overview_figure(made)
 
 
 def test_a_configured_style_does_not_alter_evidence() -> None:
