@@ -8,7 +8,6 @@ from . import display
 from .canonical import canonical
 from .changes.approvals import accept_drops
 from .changes.approved import Ruling, needs_approval, rule
-from .changes.back import ruling as ruling_back
 from .changes.plan import Plan
 from .changes.power import margin_facts
 from .context import Context
@@ -67,7 +66,9 @@ def make_plan(
 
 def _rule(session: Session, context: Context, made: Plan) -> Ruling:
     if session.mode == "apply" and session.recovery:
-        return ruling_back(context, made)
+        from .changes.back import ruling
+
+        return ruling(context, made)
     return rule(context, made) if needs_approval(context) else Ruling(made)
 
 

@@ -7,7 +7,7 @@ one that has no end was interrupted.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -24,9 +24,6 @@ from .verdicts import Standing
 from .wording import utc
 
 # --- What blocks an item: an earlier one that does not hold, the plan that is missing, truth ---
-
-Again = Callable[[Context, Judge, str], CheckResult]
-"""Judges a check in that context, and records it under the change that is named."""
 
 
 def blocker(session: Session, item: str) -> Standing | None:
@@ -88,57 +85,6 @@ def waiver_ended(standing: Standing, now: datetime) -> str:
         return ""
     ended = max(row.expires for row in standing.waived if row.expires <= now)
     return f"the waiver of {standing.item} ended at {utc(ended)}; continue with one in force"
-
-
-@dataclass
-class Guard:
-    """Call it: what stands in the way of the change now, in words; empty when nothing does.
-
-    ``due`` is then when to come back, where that is known.
-    """
-
-    session: Session
-    checks: Mapping[str, Judge]
-    change: str
-    context: Context
-    again: Again
-    due: datetime | None = None
-    _judged: dict[str, datetime] = field(default_factory=dict)
-    _rounds: int = 0
-
-    def __call__(self) -> str:
-        scope = self.context.scope
-        now = scope.reread() if self._rounds else scope.now()
-        self._rounds += 1
-        valid_for = self.session.params.valid_for
-        for item in before_item(self.session.stage, self.change):
-            standing = standings.standing(self.context.journal, item)
-            if stale(standing, now, valid_for, self._judged.get(item)) and (
-                why := self._judge(item, now)
-            ):
-                return why
-            if why := waiver_ended(self._found(item), now):
-                return why
-        return ""
-
-    def _found(self, item: str) -> Standing:
-        known = self.session.aftermath(self.change, self.context.scope.number)
-        return standings.standing(known, item)
-
-    def _judge(self, item: str, now: datetime) -> str:
-        number, check = self.context.scope.number, self.checks.get(item)
-        if check is None or not self.session.may_judge_again(self.change, item, number):
-            return f"{item} is too old; run its cell again"
-        # Each round of one try has a place of its own on the tape.
-        under = f"{self.change}/{item}" + (f"#{self._rounds}" if self._rounds > 1 else "")
-        scope = self.session.scope(under, number)
-        self.again(replace(self.context, item=item, scope=scope), check, under)
-        self._judged[item] = now
-        found = self._found(item)
-        if found.outcome is Outcome.PASS:
-            return ""
-        self.due = found.return_at
-        return f"blocked by {item}"
 
 
 Run = Callable[[Context], CheckResult | None]
@@ -309,3 +255,57 @@ class Tries:
             more["retry_reason"] = self.session.params.retry_reason
         body = {"item": item, "number": number, "result": result.model_dump(mode="json")}
         self.session.record.append("result", {**body, **more})
+
+
+@dataclass
+class Guard:
+    """Call it: what stands in the way of the change now, in words; empty when nothing does.
+
+    ``context`` is that of the change's try; ``due`` is then when to come back, where that is known.
+    """
+
+    tries: Tries
+    context: Context
+    due: datetime | None = None
+    _judged: dict[str, datetime] = field(default_factory=dict)
+    _rounds: int = 0
+
+    def __call__(self) -> str:
+        session, scope = self.tries.session, self.context.scope
+        now = scope.reread() if self._rounds else scope.now()
+        self._rounds += 1
+        for item in before_item(session.stage, self.context.item):
+            standing = standings.standing(self.context.journal, item)
+            judged = self._judged.get(item)
+            if stale(standing, now, session.params.valid_for, judged) and (
+                why := self._judge(item, now)
+            ):
+                return why
+            if why := waiver_ended(self._found(item), now):
+                return why
+        return ""
+
+    def _found(self, item: str) -> Standing:
+        context = self.context
+        known = self.tries.session.aftermath(context.item, context.scope.number)
+        return standings.standing(known, item)
+
+    def _judge(self, item: str, now: datetime) -> str:
+        change, number, check = (
+            self.context.item,
+            self.context.scope.number,
+            self.tries.checks.get(item),
+        )
+        session = self.tries.session
+        if check is None or not session.may_judge_again(change, item, number):
+            return f"{item} is too old; run its cell again"
+        # Each round of one try has a place of its own on the tape.
+        under = f"{change}/{item}" + (f"#{self._rounds}" if self._rounds > 1 else "")
+        scope = session.scope(under, number)
+        self.tries.again(replace(self.context, item=item, scope=scope), check, under)
+        self._judged[item] = now
+        found = self._found(item)
+        if found.outcome is Outcome.PASS:
+            return ""
+        self.due = found.return_at
+        return f"blocked by {item}"

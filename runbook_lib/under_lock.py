@@ -98,7 +98,7 @@ def apply_change(tries: Tries, change: Change, context: Context) -> CheckResult 
     try:
         with cluster_lock(context, owner, change, waits=session.recovery) as descriptor:
             context.require_going_on()
-            guard = Guard(session, tries.checks, change.item, context, tries.again)
+            guard = Guard(tries, context)
             if refused := guard():
                 tries.not_reached(change.item, context.scope.number, refused, guard.due)
                 return None

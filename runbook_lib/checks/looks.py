@@ -15,7 +15,7 @@ from ..context import Context
 from ..errors import SourceError
 from ..metrics.catalogue import Catalogue, Metric, limit_words, narrow, resolve
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from .marks import ALERTS, Stretch
+from .baselines import ALERTS, Stretch
 
 if TYPE_CHECKING:
     from ..metrics.frames import Frame

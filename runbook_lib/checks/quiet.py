@@ -28,7 +28,7 @@ from ..sources.alertmanager import Silence
 from ..sources.routes import Matcher
 from ..wording import utc
 from .baselines import read_catalogue
-from .marks import restarts as journalled
+from .baselines import restarts as journalled
 
 ALERTS = 'present_over_time(ALERTS{alertstate="firing"}[2m])'
 HEIGHTS = "rpp_runtime_chain_block_height_count"

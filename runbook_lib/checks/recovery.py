@@ -31,8 +31,7 @@ from ..params import RecoveryParams
 from ..sources.governance import Governance
 from ..sources.process import Ended
 from ..wording import count
-from .baselines import names_of, read_catalogue
-from .marks import happened
+from .baselines import happened, names_of, read_catalogue
 
 if TYPE_CHECKING:
     from ..metrics.plotdata import Mark, PlotSeries

@@ -19,8 +19,7 @@ from ..evidence.order import effect, entries_of
 from ..evidence.record import Entry
 from ..metrics.frames import LATE, Epoch
 from ..outcomes import CheckResult, Row, check_row, unknown_row
-from .baselines import measure, names_of, pinned_before, read_catalogue
-from .marks import restarts
+from .baselines import measure, names_of, pinned_before, read_catalogue, restarts
 from .observe import REWARDS, epochs_since, observed
 
 if TYPE_CHECKING:

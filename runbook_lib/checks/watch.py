@@ -23,9 +23,8 @@ from ..wording import count, utc
 from . import anomalies as engaging
 from . import quiet
 from .anomalies import Anomaly, Body, Log, figure_name, known, open_new
-from .baselines import measure, names_of, pinned_before, read_catalogue
+from .baselines import measure, names_of, pinned_before, read_catalogue, restarts
 from .looks import TOPICS, Seen, Slot, Slots, beyond, shown, subject_of, take, watched
-from .marks import restarts
 
 if TYPE_CHECKING:
     from ..metrics.baseline import Captured

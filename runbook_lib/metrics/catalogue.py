@@ -22,7 +22,19 @@ from ..strict import Problems, Strict, parse_yaml, validate
 # --- PromQL handled as a tree: label matchers injected, selectors listed, never by text ---
 
 MAX_LENGTH = 8_000  # the parser recurses without a limit of its own: more may end the process
-_INNER = ("vector_selector", "expr", "param", "lhs", "rhs", "args")
+_INNER = {
+    "VectorSelector": (),
+    "MatrixSelector": ("vector_selector",),
+    "AggregateExpr": ("param", "expr"),
+    "UnaryExpr": ("expr",),
+    "ParenExpr": ("expr",),
+    "SubqueryExpr": ("expr",),
+    "BinaryExpr": ("rhs", "lhs"),
+    "Call": ("args",),
+    "NumberLiteral": (),
+    "StringLiteral": (),
+}
+"""By kind of node, where others lie below it, the last of them first."""
 
 
 def selected(expr: str) -> list[Any]:
@@ -31,16 +43,7 @@ def selected(expr: str) -> list[Any]:
 
     if len(expr) > MAX_LENGTH:
         raise ValueError(f"more than {MAX_LENGTH} characters")
-    found: list[Any] = []
-    pending: list[Any] = [promql.parse(expr)]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, promql.VectorSelector):
-            found.append(node)
-        for inner in _INNER:
-            value = getattr(node, inner, None)
-            pending += value if isinstance(value, list) else [value] if value is not None else []
-    return found
+    return list(_selectors(promql.parse(expr)))
 
 
 def check(query: str) -> str:
@@ -110,30 +113,20 @@ def _parsed(query: str) -> Any:
     return tree
 
 
-def _selectors(node: Any) -> Iterator[Any]:
-    """Every vector selector below ``node``, the object in the tree, not a copy."""
-    kind = type(node).__name__
-    if kind == "VectorSelector":
-        yield node
-        return
-    inner = {
-        "MatrixSelector": ("vector_selector",),
-        "AggregateExpr": ("expr", "param"),
-        "UnaryExpr": ("expr",),
-        "ParenExpr": ("expr",),
-        "SubqueryExpr": ("expr",),
-        "BinaryExpr": ("lhs", "rhs"),
-        "Call": ("args",),
-        "NumberLiteral": (),
-        "StringLiteral": (),
-    }.get(kind)
-    if inner is None:
-        raise ValueError(f"expected a known kind of expression, got {kind}")
-    for name in inner:
-        value = getattr(node, name)
-        for each in value if isinstance(value, list) else [value]:
-            if each is not None:
-                yield from _selectors(each)
+def _selectors(tree: Any) -> Iterator[Any]:
+    """Every vector selector of ``tree``, from left to right: the objects in it, not copies."""
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        kind = type(node).__name__
+        if kind not in _INNER:
+            raise ValueError(f"expected a known kind of expression, got {kind}")
+        if kind == "VectorSelector":
+            yield node
+        for name in _INNER[kind]:
+            value = getattr(node, name)
+            every = value[::-1] if isinstance(value, list) else [value]
+            pending += [each for each in every if each is not None]
 
 
 LOAD = "load"
