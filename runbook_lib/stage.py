@@ -202,7 +202,7 @@ class Comparison:
 
         if not self.compared:
             return self.card
-        png, text, data = overview_figure([each.plot() for each in self.compared])
+        png, text, data = overview_figure(self.compared)
         self.folder.mkdir(exist_ok=True)
         replace_file(self.folder / "overview.png", png)
         return display.figure_card(png, text, data)

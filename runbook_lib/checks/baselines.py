@@ -21,10 +21,10 @@ from ..wording import count
 from .rollouts import captured as kept_by
 
 if TYPE_CHECKING:
-    from ..metrics.plotdata import Mark
-    from ..sources.matrix import Matrix
     from ..metrics.baseline import Captured, Measured
     from ..metrics.catalogue import Catalogue, Metric
+    from ..metrics.plotdata import Mark
+    from ..sources.matrix import Matrix
 
 
 CATALOGUE = "params/metrics.yaml"

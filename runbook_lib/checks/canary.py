@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -142,33 +141,25 @@ def _reversals(over: quiet.Window) -> Iterator[Seen]:
     yield Seen(context.cluster_name, "recoveries and gate reversals", "none", "none", breaks)
 
 
-@dataclass(frozen=True)
-class _Event:
-    node: str
-    what: Break
-
-
 def _restarts(over: quiet.Window) -> Iterator[Seen]:
     """No restarts of much power together; single ones are listed."""
     expected, what = f"at most {MASS:.0%} of the power in 10 min", "restarts not planned"
-    events = [
-        _Event(node, each) for node, several in quiet.restarts(over).items() for each in several
-    ]
-    events.sort(key=lambda event: event.what.start)
+    events = [(node, each) for node, several in quiet.restarts(over).items() for each in several]
+    events.sort(key=lambda event: event[1].start)
     found = powers(over.context) if events else None
     breaks, listed = [], []
-    for event in events:
+    for node, event in events:
         assert found is not None
-        first = event.what.start
-        near = [e for e in events if first <= e.what.start <= first + TOGETHER]
-        names = sorted({each.node for each in near})
+        first = event.start
+        near = [pair for pair in events if first <= pair[1].start <= first + TOGETHER]
+        names = sorted({name for name, _ in near})
         share = found.share(names)
         if share > MASS:
             text = f"{', '.join(names)} together, {share:.0%} of the power"
-            end, ended = max((each.what.end, each.what.ended) for each in near)
+            end, ended = max((each.end, each.ended) for _, each in near)
             breaks.append(Break(first, end, text, proven=True, ended=ended))
         else:
-            listed.append(f"{event.node} ({quiet.told(event.what)})")
+            listed.append(f"{node} ({quiet.told(event)})")
     observed = "; ".join(listed) or "none"
     yield Seen(over.context.cluster_name, what, expected, observed, tuple(breaks))
 

@@ -227,17 +227,10 @@ def _hides(over: Window, silence: Silence) -> bool:
     """Whether a paging alert of this cluster could match; what a matcher leaves open, it could."""
     fixed = {name: {value} for name, value in over.context.matchers.items()}
     possible: dict[str, set[str]] = {**fixed, "severity": over.paging}
-    watchdog = over.context.site.telemetry.watchdog
-    return all(
-        _may_match(each, possible.get(each.name)) for each in silence.matchers
-    ) and not _only(silence, "alertname", watchdog)
-
-
-def _only(silence: Silence, label: str, value: str) -> bool:
-    return any(
-        (m.name, m.value, m.is_regex, m.is_equal) == (label, value, False, True)
-        for m in silence.matchers
-    )
+    control = ("alertname", over.context.site.telemetry.watchdog, False, True)
+    if any((m.name, m.value, m.is_regex, m.is_equal) == control for m in silence.matchers):
+        return False
+    return all(_may_match(each, possible.get(each.name)) for each in silence.matchers)
 
 
 def _may_match(matcher: Matcher, values: set[str] | None) -> bool:

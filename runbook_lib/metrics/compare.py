@@ -15,7 +15,7 @@ from .catalogue import LOAD, Catalogue, Metric
 from .frames import Stretch
 from .judge import judge_all
 from .judgement import Judgement, Rule, Statistic, Window, observe, pair
-from .plotdata import Change, PlotComparison, quantity, share
+from .plotdata import Change, quantity, share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +64,8 @@ class Compared:
     def row(self) -> tuple[str, str, str, str, str, str]:
         """Metric, estimate, interval, tolerance, outcome, reason: as a person reads them."""
         metric, relative = self.metric, self.metric.tolerance.absolute is None
-        first = self._changes()[self._deciding()]
+        found = self.decisive
+        first = self.changes[found.comparisons.index(found.decisive) if found else 0]
         estimate, low, high = (
             share(value, relative, metric.unit) for value in (first.estimate, first.low, first.high)
         )
@@ -79,29 +80,15 @@ class Compared:
             reason,
         )
 
-    def plot(self) -> PlotComparison:
-        """What the figure draws of it."""
-        return PlotComparison(
-            title=self.metric.title,
-            changes=self._changes(),
-            tolerance=self.metric.tolerance.amount,
-            direction=self.metric.direction,
-            relative=self.metric.tolerance.absolute is None,
-            outcome=self.outcome,
-            reason=self.reason,
-        )
-
-    def _changes(self) -> tuple[Change, ...]:
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What the figure draws: the statistics of the decisive judgement."""
         if self.decisive is None:
             return (Change("location", nan, nan, nan),)
         return tuple(
             Change.judged(each.statistic, each.estimate, each.interval)
             for each in self.decisive.comparisons
         )
-
-    def _deciding(self) -> int:
-        found = self.decisive
-        return 0 if found is None else found.comparisons.index(found.decisive)
 
 
 def tolerance_words(metric: Metric) -> str:

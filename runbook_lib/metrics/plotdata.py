@@ -12,14 +12,16 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from runbook_lib.canonical import canonical, digest
-from runbook_lib.outcomes import Outcome
 from runbook_lib.wording import count
+
+if TYPE_CHECKING:
+    from .compare import Compared
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.datetime64]
@@ -122,27 +124,6 @@ class Change:
         return cls(
             name, estimate, -math.inf if low is None else low, math.inf if high is None else high
         )
-
-
-@dataclass(frozen=True)
-class PlotComparison:
-    """A judged metric. ``direction`` says what is better; changes beyond ``tolerance`` are not.
-
-    ``relative``: changes and tolerance are shares of the baseline (0.1 is 10 %).
-    """
-
-    title: str
-    changes: tuple[Change, ...]
-    tolerance: float
-    direction: Literal["lower", "higher", "either"]
-    relative: bool
-    outcome: Outcome
-    reason: str
-
-    def __post_init__(self) -> None:
-        if not 0 < self.tolerance < math.inf:
-            got = f"expected a tolerance above 0, got {self.tolerance!r}"
-            raise ValueError(f"{self.title}: {got}")
 
 
 def number(value: float) -> str:
@@ -249,11 +230,11 @@ def series_data(series: PlotSeries) -> dict[str, Any]:
     }
 
 
-def comparison_data(comparisons: Sequence[PlotComparison]) -> dict[str, Any]:
+def comparison_data(comparisons: Sequence[Compared]) -> dict[str, Any]:
     """What is drawn of each metric, for programs, and the digest of it."""
     judged = [
         {
-            "title": one.title,
+            "title": one.metric.title,
             "outcome": one.outcome.value,
             "reason": one.reason,
             "changes": [
@@ -261,9 +242,9 @@ def comparison_data(comparisons: Sequence[PlotComparison]) -> dict[str, Any]:
                  "high": _finite(c.high)}
                 for c in one.changes
             ],
-            "tolerance": one.tolerance,
-            "direction": one.direction,
-            "relative": one.relative,
+            "tolerance": one.metric.tolerance.amount,
+            "direction": one.metric.direction,
+            "relative": one.metric.tolerance.absolute is None,
         }
         for one in comparisons
     ]  # fmt: skip

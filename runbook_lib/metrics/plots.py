@@ -25,7 +25,6 @@ from .plotdata import (
     Change,
     Floats,
     Mark,
-    PlotComparison,
     PlotSeries,
     Times,
     comparison_data,
@@ -43,6 +42,8 @@ from .plotdata import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from .compare import Compared
 
 
 _WIDE = 125  # characters of a line under the panels
@@ -91,20 +92,20 @@ def baseline_figure(
     return Drawn(_png(draw, _height(series, said)), text, data)
 
 
-def overview_figure(comparisons: Sequence[PlotComparison]) -> Drawn:
+def overview_figure(comparisons: Sequence[Compared]) -> Drawn:
     """All judged changes on one axis, in tolerances of their metrics, worse to the right."""
     every = [(one, change) for one in comparisons for change in one.changes]
 
     def draw(figure: Figure) -> None:
         axes = _axes(figure, 3.9, 0.5, 3.95, 0.22 * len(every))
-        estimates = [abs(change.estimate / one.tolerance) for one, change in every]
+        estimates = [abs(change.estimate / one.metric.tolerance.amount) for one, change in every]
         reach = min(max([2.0, *(1.3 * x for x in estimates if math.isfinite(x))]), 10.0)
         for row, (one, change) in enumerate(every):
-            turned = -1 if one.direction == "higher" else 1
-            _beyond(axes, row, reach, (1, -1) if one.direction == "either" else (1,))
-            _interval(axes, row, change, turned / one.tolerance, one.outcome, reach)
+            turned = -1 if one.metric.direction == "higher" else 1
+            _beyond(axes, row, reach, (1, -1) if one.metric.direction == "either" else (1,))
+            _interval(axes, row, change, turned / one.metric.tolerance.amount, one.outcome, reach)
         names = [
-            f"{visible(one.title, 40)}, {change.name}  {outcome_word(one.outcome)}"
+            f"{visible(one.metric.title, 40)}, {change.name}  {outcome_word(one.outcome)}"
             for one, change in every
         ]
         axes.axvline(0, color=GREY, lw=1, ls=":")
@@ -114,7 +115,9 @@ def overview_figure(comparisons: Sequence[PlotComparison]) -> Drawn:
         axes.set_xlim(-1.04 * reach, 1.04 * reach)
         axes.set_xlabel("change, in tolerances of each metric; worse to the right")
 
-    text = "\n".join(f"{one.title}: {one.outcome.value}: {one.reason}" for one in comparisons)
+    text = "\n".join(
+        f"{one.metric.title}: {one.outcome.value}: {one.reason}" for one in comparisons
+    )
     return Drawn(_png(draw, 0.6 + 0.22 * len(every)), text, comparison_data(comparisons))
 
 
