@@ -256,7 +256,7 @@ def judges(item: str) -> Callable[[Callable[[Context], CheckResult]], Judge]:
     return named
 
 
-# --- A bar for long work that somebody watches. Its output is never the same twice ---
+# --- A bar for long work that somebody watches ---
 
 
 @contextmanager

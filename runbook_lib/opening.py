@@ -1,4 +1,4 @@
-"""Opening an attempt on a live site: a new one, or a further session of one that is there."""
+"""Opening an attempt: a new one, a further session of one that is there, or a recorded one."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def _begin_session(session: Session, params: StageParams) -> None:
     hand_over(session)
 
 
-# --- Who may open what: an operator the site knows, a store that all reach, and a release in ---
+# --- Who may open what ---
 
 
 def find_operator(site: Site, mode: str) -> str:
@@ -299,7 +299,9 @@ def require_shared(store: Store, site: Site) -> None:
         )
 
 
-# --- Replaying a recorded attempt: answers come from its tape, and nothing outside is asked ---
+# --- Replaying a recorded attempt from its tape ---
+#
+# What the replay writes goes to a store of its own that goes away with it.
 
 RECORDINGS = PROJECT / "notebooks" / "recordings"
 

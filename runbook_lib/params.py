@@ -12,7 +12,7 @@ from .canonical import digest
 from .fields import Commit, Digest, Instant, Name, Severities, parse_instant
 from .strict import Problems, Strict, validate
 
-# --- What a person may except, on somebody else's word: rows of an item, a node of a plan under ---
+# --- What a person may except, approved by another ---
 
 
 class Waiver(Strict):

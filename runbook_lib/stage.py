@@ -2,7 +2,7 @@
 
 One rule guards every change, and every check that follows one: it runs only when all items before
 it are PASS or waived, and those whose truth ages are younger than ``valid_for``. Otherwise it is
-"not reached", and nothing is asked of the world on its behalf. The rule is in ``guards.py``.
+"not reached", and nothing is asked of the world on its behalf. The rule is in ``tries.py``.
 """
 
 from __future__ import annotations

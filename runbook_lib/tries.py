@@ -23,7 +23,12 @@ from .session import Session
 from .verdicts import Standing
 from .wording import utc
 
-# --- What blocks an item: an earlier one that does not hold, the plan that is missing, truth ---
+# --- What blocks an item ---
+#
+# ``blocker`` is asked before any try begins. ``Guard`` is asked when a change begins, and before each
+# of its waves: every item before it whose truth has aged is judged again. Such a judgement is recorded
+# under the change; unless it holds, or a waiver that has not ended covers what does not, nothing more
+# is begun.
 
 
 def blocker(session: Session, item: str) -> Standing | None:

@@ -1,4 +1,4 @@
-"""The development baseline: captured after the deploy, pinned by digest, and drawn."""
+"""Baselines: captured, pinned by digest, drawn, and measured again."""
 
 from __future__ import annotations
 
@@ -141,7 +141,10 @@ def read_catalogue(context: Context) -> Catalogue:
     return parse_catalogue(context.scope.read(project_path(CATALOGUE)), CATALOGUE)
 
 
-# --- The baseline that a stage pins of its own cluster before its first change, and what it ---
+# --- The baseline of a stage's own cluster before its first change ---
+#
+# Everything of the catalogue is captured; what is critical must be there and healthy. Aggregates are
+# captured node by node too, so that canaries have a past of their own. Design: section 10.
 
 
 def pin_before(context: Context) -> tuple[list[Row], dict[str, Any]]:
@@ -273,7 +276,7 @@ def names_of(context: Context) -> Mapping[str, str]:
     }
 
 
-# --- What happened around a window, marked in its figures: changes by the journal, alerts by ---
+# --- What happened around a window: changes, restarts, alerts ---
 
 ALERTS = 'ALERTS{alertstate="firing"}'
 MOST = 12

@@ -205,7 +205,11 @@ def _slashing(answers: Answers, before: int) -> list[Row]:
     return [check_row("slashing", what, expected, max(seen), max(seen) == before)]
 
 
-# --- What the ledger credited: balances before a change and now, held to the chain's reward ---
+# --- What the ledger credited ---
+#
+# Per block the base reward is 5, and the leader's bonus 20 % of it, rounded up (the chain's
+# rpp/runtime/node.rs). Whoever shares it and by which weights (leader 0.6, witnesses 0.3): no account,
+# and no two together, can be credited more than both for every block.
 
 BASE_REWARD = 5
 LEADER_BONUS = math.ceil(BASE_REWARD * 0.2)
@@ -293,7 +297,10 @@ def _gain(
     return [check_row(name, what, expected, str(gain), ok=True)]
 
 
-# --- Proof of effect: a gate that is on does something that can be seen, and one that is off ---
+# --- Proof of effect ---
+#
+# A flag is not a feature. Each gate names a topic of the metric catalogue; its traffic must be there
+# on every node whose gate is on, and nowhere else. Design: section 7.
 
 OBSERVABLE = {"timetoke_rewards": "reward_distribution", "witness_network": "witness_gossip"}
 """Gate -> the catalogue's topic that shows it at work."""

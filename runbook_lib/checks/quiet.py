@@ -330,7 +330,7 @@ def restarts(over: Window) -> dict[str, list[Break]]:
     return found
 
 
-# --- Whether gossip stayed as it was before a change: traffic, drops and latency over whole ---
+# --- Whether gossip stayed as it was before a change ---
 
 TRAFFIC = "pipeline_gossip_events_total"
 METRICS = ("validator_gossip", "gossip_drops", "quorum_latency")

@@ -261,7 +261,7 @@ def called(series: str, names: Mapping[str, str]) -> str:
     return next(found, "all nodes" if series == "{}" else series)
 
 
-# --- A baseline file read back: only what was pinned, whole and unaltered, is something to ---
+# --- A pinned baseline read back, whole and unaltered ---
 
 COLUMNS = ("metric", "series", "unit", "time", "value")
 

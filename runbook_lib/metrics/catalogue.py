@@ -19,7 +19,10 @@ from ..errors import ParameterError, SourceError
 from ..sources.prometheus import Prometheus
 from ..strict import Problems, Strict, parse_yaml, validate
 
-# --- PromQL handled as a tree: label matchers injected, selectors listed, never by text ---
+# --- PromQL as a tree: label matchers injected, selectors listed ---
+#
+# promql-parser prints what it parsed with small losses (escapes, milliseconds); every expression is
+# therefore parsed again after printing and compared, and one that does not survive is refused.
 
 MAX_LENGTH = 8_000  # the parser recurses without a limit of its own: more may end the process
 _INNER = {

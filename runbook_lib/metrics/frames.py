@@ -86,7 +86,10 @@ def align(source: str, matrix: Matrix, start: datetime, end: datetime, step: tim
     return Frame(frame, labels, matrix.warnings)
 
 
-# --- A window read point by point: where series were missing, and where they said something ---
+# --- A window point by point, planned restarts left out ---
+#
+# Planned restarts are left out. A point says what the two minutes before it held, so that nothing
+# short is lost between two points; an instant query would hide a hole of five minutes.
 
 STEP = timedelta(seconds=60)
 LOOK = timedelta(minutes=2)
@@ -161,7 +164,11 @@ def read(
     return Watched(instants, frame.labels, values, kept)
 
 
-# --- Epochs out of the metrics store: when the chain crossed each boundary ---
+# --- Epochs, by when the chain crossed each boundary ---
+#
+# An epoch is height // epoch length (the chain's rpp/storage/ledger.rs); nothing exports its number as
+# a gauge, and RPC knows only now. The chain records heights as a histogram, so a rate over three
+# minutes is the mean height of that time: a boundary is seen up to three minutes late, never early.
 
 LATE = timedelta(minutes=3)
 """A boundary is seen at most so late."""

@@ -2,7 +2,7 @@
 
 Limits of a level are one-sided, at the rates asked for, and follow what the series is:
 
-* mean of a gauge: Student t on the long-run variance (``longrun``);
+* mean of a gauge: Student t on the long-run variance (``long_run``);
 * mean of a proportion or a count: Wilson's and the Poisson score interval with the dispersion that
   the long-run variance shows (Korn and Graubard 1998), so that the limits stay inside the range and
   a series in which nothing happened still has an upper limit above zero;
@@ -22,6 +22,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 # --- How precisely the mean of an autocorrelated series is known ---
+#
+# Neighbouring samples of a metric resemble each other, so ``sd / sqrt(n)`` is far too small. What
+# counts is the long-run variance: the spectral density at frequency zero. It is estimated here as
+#
+# 1. means of about 240 blocks (long series only), after taking out a declared cycle's profile;
+# 2. the average of the periodogram's first ``m`` ordinates, skipping those of the cycle
+#    (equal-weighted periodogram: Student t with 2m degrees of freedom, Lazarus, Lewis, Stock and
+#    Watson, "HAR inference: recommendations for practice", JBES 2018: fixed-b critical values);
+# 3. each ordinate prewhitened and recoloured by an AR(1) (Andrews and Monahan, Econometrica 1992)
+#    whose coefficient is bias-corrected (Kendall 1954), which undoes the bias of step 2 under strong
+#    autocorrelation; its own sampling error is taken off the degrees of freedom.
+#
+# All of it assumes a level that stays. Where it drifts or shifts, the mean of a window says little
+# about the next one, and no variance within the window can tell how little; so that is tested.
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]

@@ -13,7 +13,11 @@ from ..outcomes import Model, Outcome, worst
 from ..playbook import MAX_MISSING
 from .intervals import Floats, Kind
 
-# --- Windows of samples: what was seen, and what the missing points could have been ---
+# --- Windows of samples, and what stands in for missing points ---
+#
+# A missing point (NaN) is not left out, which would let a dying exporter look healthy. It is kept as
+# the two values it could have had at worst, by the metric's declared bounds, so that a verdict must
+# hold whichever it was. Without bounds nothing can be said about it, and the judge says so.
 
 Bounds = tuple[float | None, float | None]
 
