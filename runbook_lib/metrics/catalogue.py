@@ -271,7 +271,6 @@ class Resolved:
 
     metric: Metric
     query: str
-    newest: datetime
 
 
 def narrow(metric: Metric, matchers: Mapping[str, str]) -> list[str]:
@@ -292,33 +291,26 @@ def resolve(
     """
     wrong = []
     for query in narrow(metric, matchers):
-        problem, newest = _look(prometheus, query, at, timedelta(seconds=metric.max_age_s))
-        if not problem and newest is not None:
-            return Resolved(metric, query, newest)
+        problem = _problem(prometheus, query, at, timedelta(seconds=metric.max_age_s))
+        if not problem:
+            return Resolved(metric, query)
         wrong.append(f"{query}: {problem}")
     raise SourceError("prometheus", f"{metric.name}: no candidate has data: {'; '.join(wrong)}")
 
 
-def _look(
-    prometheus: Prometheus, query: str, at: datetime, max_age: timedelta
-) -> tuple[str, datetime | None]:
-    """(what is wrong, the newest sample of the selector whose newest sample is oldest)."""
+def _problem(prometheus: Prometheus, query: str, at: datetime, max_age: timedelta) -> str:
+    """What is wrong with a candidate, or ""; the selector whose newest sample is oldest decides."""
     answer = prometheus.instant(query, at)
     if answer.partial:
-        return f"partial answer: {answer.warnings[0]}", None
+        return f"partial answer: {answer.warnings[0]}"
     if not answer.samples:
-        return "no series", None
-    newest = datetime.max.replace(tzinfo=UTC)
+        return "no series"
+    ages = [timedelta(0)]
     for selector in selectors(query):
         stamps = prometheus.freshness(selector, at)
         if stamps.partial or not stamps.samples:
-            return f"{selector} has no samples", None
-        instant = datetime.fromtimestamp(max(sample.value for sample in stamps.samples), UTC)
-        newest = min(newest, instant)
-    age = at - newest
-    if age > max_age:
-        return (
-            f"newest sample is {age.total_seconds():.0f} s old, at most {max_age.total_seconds():g} s",
-            None,
-        )
-    return "", newest
+            return f"{selector} has no samples"
+        newest = max(sample.value for sample in stamps.samples)
+        ages.append(at - datetime.fromtimestamp(newest, UTC))
+    age, most = max(ages).total_seconds(), max_age.total_seconds()
+    return f"newest sample is {age:.0f} s old, at most {most:g} s" if age > most else ""
