@@ -17,12 +17,9 @@ import numpy as np
 from scipy.signal import lfilter
 from scipy.special import ndtr, ndtri, stdtrit
 
-from runbook_lib.metrics import plots
+from runbook_lib.metrics.intervals import Floats
 from runbook_lib.metrics.judge import judge_all
-from runbook_lib.metrics.judgement import Rule, Statistic
-from runbook_lib.metrics.longrun import Floats
-from runbook_lib.metrics.plotdata import Change, PlotComparison, PlotSeries
-from runbook_lib.metrics.windows import observe
+from runbook_lib.metrics.judgement import Rule, Statistic, observe
 from runbook_lib.outcomes import Outcome
 
 SD = 0.15
@@ -375,32 +372,8 @@ def speed(trials: int) -> None:
     )
 
 
-def figures(trials: int) -> None:
-    """The figures of a week: 13 aggregates and one metric of 25 validators; ``trials`` unused."""
-    rng, step = np.random.default_rng(0), np.timedelta64(60, "s")
-    times = np.datetime64("2026-01-01", "ms") + np.arange(LONG) * step
-
-    def side(rows: int) -> PlotSeries:
-        lines = 1 + SD * rng.standard_normal((rows, LONG))
-        return PlotSeries("metric", "ms", times, {f"n{row}": lines[row] for row in range(rows)})
-
-    changes = (Change("location", 0.0, -0.01, 0.01), Change("tail", 0.0, -0.02, 0.02))
-    compared = [
-        PlotComparison(side(rows), side(rows), changes, 0.1, "lower", True, Outcome.PASS, "same")
-        for rows in [1] * 13 + [25]
-    ]
-    took = []
-    for draw in (plots.comparison_figure, plots.overview_figure):
-        start = time.process_time()
-        draw(compared)
-        took.append(f"{time.process_time() - start:.2f}")
-    title = f"Figures of {len(compared)} metrics x {LONG} points a side: seconds of CPU"
-    table(title, ("comparison", "overview"), [tuple(took)])
-
-
 PARTS = {
     "speed": speed,
-    "figures": figures,
     "short": short,
     "long": long,
     "rough": rough,

@@ -7,8 +7,10 @@ One context lives for one try of one item. Everything it learns of the outside g
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -23,7 +25,6 @@ from .evidence.store import Store
 from .fields import parse_instant
 from .outcomes import CheckResult, Row, explain, unknown_row, worst
 from .playbook import NOW_SOURCE_LAG
-from .progress import progress
 from .reach import Command
 from .site import Site
 from .sources.scope import Scope
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from .sources.github import GitHub
     from .sources.node import Fleet
     from .sources.prometheus import Prometheus
+
 
 T = TypeVar("T")
 AT_ONCE = 16
@@ -252,3 +254,41 @@ def judges(item: str) -> Callable[[Callable[[Context], CheckResult]], Judge]:
         return judge
 
     return named
+
+
+# --- A bar for long work that somebody watches ---
+
+
+@contextmanager
+def progress(
+    what: str, total: float, *, unit: str = "s", live: bool
+) -> Iterator[Callable[[float], None]]:
+    """A bar for long work; yields a function to be told how much further the work is.
+
+    Not ``live`` (a replay), or headless: no output at all. What nobody watches would only stay
+    behind in the executed notebook.
+    """
+    if not live or os.environ.get("RUNBOOK_HEADLESS"):
+        yield lambda amount: None
+        return
+    from tqdm import tqdm
+
+    layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit}, {remaining} left"
+    # At most some 200 updates: the notebook stores every one of them.
+    with tqdm(
+        desc=what,
+        total=total,
+        unit=unit,
+        bar_format=layout,
+        miniters=total / 200,
+        maxinterval=math.inf,
+        leave=False,
+    ) as bar:
+        left = total
+
+        def advance(amount: float) -> None:
+            nonlocal left
+            bar.update(min(amount, left))  # beyond its end a bar knows no total
+            left -= min(amount, left)
+
+        yield advance

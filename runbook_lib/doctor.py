@@ -8,8 +8,8 @@ import shutil
 import sys
 from collections.abc import Iterator
 
-from .admission import find_operator
 from .errors import ParameterError
+from .opening import find_operator
 from .outcomes import Outcome, Row, check_row, unknown_row
 from .reach import Command, Endpoint
 from .site import Forge, Site, read_site

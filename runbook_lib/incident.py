@@ -30,7 +30,7 @@ MIN_REASON = 10
 
 def incident(args: argparse.Namespace) -> int:
     """Show incidents, or take one a step further; 4 while somebody's word is missing."""
-    from .admission import find_operator
+    from .opening import find_operator
     from .site import read_site
     from .sources.clock import read_clock
 

@@ -1,35 +1,37 @@
-"""Opening an attempt on a live site: a new one, or a further session of one that is there."""
+"""Opening an attempt: a new one, a further session of one that is there, or a recorded one."""
 
 from __future__ import annotations
 
+import getpass
 import os
+import stat
+import tempfile
+import zipfile
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from . import playbook
-from .admission import (
-    find_operator,
-    require_order,
-    require_resolved,
-    require_same_chain,
-    require_shared,
-)
 from .canonical import digest
-from .errors import ParameterError
-from .evidence.order import what_to_undo
+from .errors import ParameterError, RecordDamaged, StoreError
+from .evidence.incidents import blocking
+from .evidence.order import BEFORE, find_earlier, what_to_undo
+from .evidence.record import Entry, parse
 from .evidence.store import Attempt, Store
 from .files import replace_file
 from .params import PER_TRY, STAGE_PARAMS, RecoveryParams, StageParams, promoted, stage_params
-from .session import OPEN, PARAMETERS, VERSION, Session, hand_over, run_kind
+from .session import OPEN, PARAMETERS, VERSION, Session, Source, hand_over, last_tries, run_kind
 from .site import Site, parse_site, read_site
 from .sources.clock import read_clock
+from .sources.local import Folder
+from .sources.local import recorded as read
 from .sources.redact import Redactor
 from .sources.scope import Outside
-from .sources.tape import LiveTape
-from .strict import project_path
+from .sources.tape import LiveTape, ReplayTape, read_body, read_entries
+from .strict import PROJECT, project_path
 
 
 def taken(stage: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,3 +212,164 @@ def _begin_session(session: Session, params: StageParams) -> None:
         },
     )
     hand_over(session)
+
+
+# --- Who may open what ---
+
+
+def find_operator(site: Site, mode: str) -> str:
+    """Who runs this: in CI the triggering actor. Raises ParameterError when unknown in apply."""
+    names = ("RUNBOOK_OPERATOR", "GITHUB_ACTOR", "GITLAB_USER_LOGIN")
+    account = next((os.environ[name] for name in names if os.environ.get(name)), _user())
+    if mode == "apply" and site.person(account) is None:
+        known = ", ".join(person.account for person in site.people)
+        raise ParameterError(
+            f"operator: expected one of the site's people ({known}), got {account!r};"
+            " export RUNBOOK_OPERATOR"
+        )
+    return account
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without an entry for its user
+        return "unknown"
+
+
+def require_order(store: Store, stage: str, params: StageParams, source: Source) -> None:
+    """An apply opens only on the stage before it, passed and proven. Raises StoreError."""
+    if params.mode != "apply" or stage not in BEFORE:
+        return
+    found = find_earlier(store, params.release, params.commit, stage, source)
+    if found.problem:
+        raise StoreError(f"{params.release}/{found.stage}: {found.problem}; {stage} cannot open")
+
+
+def require_same_chain(store: Store, stage: str, params: StageParams, site: Site) -> None:
+    """What permits an apply was made on the chain that this site names for it. Raises StoreError.
+
+    Another site file may share the store, and call another cluster by the stage's name.
+    """
+    before = BEFORE.get(stage)
+    if params.mode != "apply" or before is None:
+        return
+    if before not in site.stages:
+        raise StoreError(
+            f"{site.name}: stages: expected the cluster of {before}, got none; {stage} cannot open"
+        )
+    made = [store.opened(one) for one in store.attempts(params.release, before)]
+    applied = [opened for opened in made if opened["mode"] == "apply"]
+    wanted = (site.cluster_name(before), site.cluster_of(before).chain_id)
+    if applied and (got := (applied[-1]["cluster"], applied[-1]["chain_id"])) != wanted:
+        number = applied[-1]["attempt"]
+        raise StoreError(
+            f"{params.release}/{before}: expected attempt {number} made on {wanted[0]} of chain"
+            f" {wanted[1]}, got {got[0]} of chain {got[1]}; {stage} cannot open"
+        )
+
+
+def require_resolved(store: Store, stage: str, params: StageParams, site: Site) -> None:
+    """An apply goes on only while no incident of the release is open. Raises StoreError.
+
+    An attempt of the incident's own stage may be continued: what was stopped is still to be read
+    back and sealed, and its recovery keeps it from changing anything.
+    """
+    if params.mode != "apply" or stage not in playbook.STAGES:
+        return
+    for block in blocking(store, params.release, single_operator=site.single_operator):
+        if not (params.attempt and block.stage == stage):
+            raise StoreError(
+                f"{block.name}: {block.problem}; {stage} cannot open:"
+                f" runbook incident {params.release} --site {params.site}"
+            )
+
+
+def require_shared(store: Store, site: Site) -> None:
+    """A store that only its owner can write to must say so. Raises ParameterError."""
+    if site.single_operator:
+        return
+    there = store.root.is_dir()
+    if not there or not store.root.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        got = "one for its owner alone" if there else "none"
+        raise ParameterError(
+            f"{site.name}: store: expected a directory that all operators can write to, got {got};"
+            " make one that is shared (chmod g+ws), or say single_operator: true"
+        )
+
+
+# --- Replaying a recorded attempt from its tape ---
+#
+# What the replay writes goes to a store of its own that goes away with it.
+
+RECORDINGS = PROJECT / "notebooks" / "recordings"
+
+
+def open_replay(stage: str, folder: Folder) -> Session:
+    """Replay a recorded attempt into a store that goes away with the session."""
+    recorded = _entries(folder)
+    if not recorded or recorded[0].kind != "opened" or recorded[0].body.get("stage") != stage:
+        raise RecordDamaged(f"{folder.name}: expected the record of a {stage} attempt, got none")
+    opened = recorded[0].body
+    sessions = [entry for entry in recorded if entry.kind == "session"]
+    if not sessions:
+        raise RecordDamaged(f"{folder.name}: expected a session in the record, got none")
+    tape = ReplayTape(folder / "tape", last_tries(recorded))
+    params = stage_params(stage, {**opened["params"], **sessions[-1].body["params"]}, "recording")
+    site = recorded_site(folder, params.site)
+    given = os.environ.get("RUNBOOK_SCRATCH")
+    scratch = None if given else tempfile.TemporaryDirectory(prefix="runbook-replay-")
+    store = Store(Path(scratch.name) if scratch else Path(str(given)))
+    fresh = {key: value for key, value in opened.items() if key not in ("heads", "attempt")}
+    # Under its own number: cards show it, and paths on the tape are told apart by it.
+    attempt = store.recreate(
+        params.release, stage, opened["attempt"], {**fresh, "source": "replay"}
+    )
+    session = Session(
+        stage=stage,
+        site=site,
+        store=store,
+        attempt=attempt,
+        tape=tape,
+        outside=Outside(Redactor()),
+        number=len(sessions),
+        mode=opened["mode"],
+        source="replay",
+        operator=sessions[-1].body["operator"],
+        params=params,
+        recorded=recorded,
+        scratch=scratch,
+    )
+    session.record.append(
+        "session", {**sessions[-1].body, "source": "replay", "run": run_kind(), "version": VERSION}
+    )
+    hand_over(session)
+    return session
+
+
+def _entries(folder: Folder) -> list[Entry]:
+    try:
+        return parse(read(folder / "record.jsonl"), "record.jsonl")[0]
+    except FileNotFoundError:
+        return []
+
+
+def recorded_site(folder: Folder, path: str) -> Site:
+    """The site file as an attempt's tape holds it. Raises RecordDamaged."""
+    for entry in read_entries(folder / "tape"):
+        if entry.item == OPEN and entry.key.startswith("READ "):
+            return parse_site(read_body(folder / "tape", entry.body), path)
+    raise RecordDamaged(f"{folder.name}: tape: expected the site file, got none")
+
+
+def recording(stage: str) -> zipfile.Path:
+    """The recording that ships with us, read in place. Raises StoreError, RecordDamaged."""
+    archive = RECORDINGS / f"{stage}.zip"
+    try:
+        return zipfile.Path(archive)
+    except FileNotFoundError:
+        raise StoreError(
+            f"{stage}: expected a shipped recording, got none; run `make recording`"
+        ) from None
+    except zipfile.BadZipFile as error:
+        raise RecordDamaged(f"{archive.name}: expected an archive, got: {error}") from error

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from . import display
 from .canonical import canonical
 from .changes.approvals import Ruling, accept_drops, needs_approval, rule
-from .changes.back import ruling as ruling_back
 from .changes.plan import Plan
 from .changes.power import margin_facts
 from .context import Context
@@ -66,7 +65,9 @@ def make_plan(
 
 def _rule(session: Session, context: Context, made: Plan) -> Ruling:
     if session.mode == "apply" and session.recovery:
-        return ruling_back(context, made)
+        from .changes.back import ruling
+
+        return ruling(context, made)
     return rule(context, made) if needs_approval(context) else Ruling(made)
 
 

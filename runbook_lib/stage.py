@@ -2,7 +2,7 @@
 
 One rule guards every change, and every check that follows one: it runs only when all items before
 it are PASS or waived, and those whose truth ages are younger than ``valid_for``. Otherwise it is
-"not reached", and nothing is asked of the world on its behalf. The rule is in ``guards.py``.
+"not reached", and nothing is asked of the world on its behalf. The rule is in ``tries.py``.
 """
 
 from __future__ import annotations
@@ -18,22 +18,20 @@ from .changes.apply import Change
 from .changes.approvals import accept_waivers
 from .changes.plan import Plan
 from .context import Context, Judge
-from .errors import ParameterError, SourceError, StageRefused
+from .errors import SourceError, StageRefused
 from .evidence import standing as standings
 from .files import replace_file
 from .next_steps import refusal, verdict_card
-from .opening import open_live, taken
+from .opening import open_live, open_replay, recording, taken
 from .outcomes import Value
 from .planning import PLAN, make_plan, next_plan, recorded_plan, show_plan
-from .replaying import open_replay, recording
 from .session import Session
 from .tries import Tries
 from .under_lock import apply_change, plan_change
 from .verdicts import ExitCode, Verdict
 
 if TYPE_CHECKING:
-    from .metrics.compare import Windows
-    from .metrics.plots import Drawn
+    from .metrics.compare import Compared
 
 
 EXPECT = "stage.expect"
@@ -166,60 +164,45 @@ class Stage:
         return display.marked(card, wording.RECORDING) if recorded else card
 
 
-# --- Two windows side by side: a table, and the same as figures. It is shown, and judges no ---
-
-
 class Compare(Protocol):
     """Compares two windows metric by metric. Raises SourceError where there is nothing to compare."""
 
     __name__: str
 
-    def __call__(self, context: Context) -> Windows: ...
+    def __call__(self, context: Context) -> Sequence[Compared]: ...
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison shows: a table, and the same as figures: ``overview`` and ``plot``."""
+    """Two windows side by side, as a table and as a figure: shown, and judges no item."""
 
     card: display.Card
     folder: Path
-    windows: Windows | None = None
+    compared: Sequence[Compared] = ()
 
     @classmethod
     def of(cls, compare: Compare, context: Context) -> Comparison:
-        """What ``compare`` finds; its figures are kept in the attempt as well."""
+        """What ``compare`` finds; its figure is kept in the attempt as well."""
         folder = context.folder / "figures"
         try:
-            windows = compare(context)
+            compared = compare(context)
         except SourceError as error:
             card = display.table_card("Nothing to compare with", ("why",), [(str(error),)])
             return cls(card, folder)
         columns = ("metric", "change", "interval", "tolerance", "outcome", "reason")
-        rows = [one.row() for one in windows.compared]
-        return cls(display.table_card("Now against before", columns, rows), folder, windows)
+        rows = [one.row() for one in compared]
+        return cls(display.table_card("Now against before", columns, rows), folder, compared)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
         return self.card._repr_mimebundle_()
 
     def overview(self) -> display.Card:
         """All metrics on one axis, each against its tolerance; without a comparison, why not."""
-        return self._figure("overview", lambda windows: windows.overview())
+        from .metrics.plots import overview_figure
 
-    def plot(self, family: str = "") -> display.Card:
-        """Each metric, or each of a family, over time and as judged; without a comparison, why not.
-
-        Raises ParameterError for a family that no compared metric is of.
-        """
-        if family and self.windows is not None and family not in self.windows.families:
-            known = ", ".join(self.windows.families) or "none"
-            raise ParameterError(f"plot: family: expected one of {known}, got {family}")
-        name = f"comparison-{family}" if family else "comparison"
-        return self._figure(name, lambda windows: windows.figure(family))
-
-    def _figure(self, name: str, draw: Callable[[Windows], Drawn]) -> display.Card:
-        if self.windows is None or not self.windows.compared:
+        if not self.compared:
             return self.card
-        png, text, data = draw(self.windows)
+        png, text, data = overview_figure(self.compared)
         self.folder.mkdir(exist_ok=True)
-        replace_file(self.folder / f"{name}.png", png)
+        replace_file(self.folder / "overview.png", png)
         return display.figure_card(png, text, data)

@@ -14,11 +14,10 @@ from .changes.kit import prepare, write_kit
 from .context import Context
 from .errors import LockHeld, Stopped
 from .evidence.order import undone_by
-from .guards import Guard, needs_plan
 from .outcomes import CheckResult, Outcome, Row, unknown_row
 from .session import Session
 from .sources.process import end_left_behind
-from .tries import Tries
+from .tries import Guard, Tries, needs_plan
 
 POLL_S = 0.2
 GRACE_S = 10.0
@@ -99,7 +98,7 @@ def apply_change(tries: Tries, change: Change, context: Context) -> CheckResult 
     try:
         with cluster_lock(context, owner, change, waits=session.recovery) as descriptor:
             context.require_going_on()
-            guard = Guard(session, tries.checks, change.item, context, tries.again)
+            guard = Guard(tries, context)
             if refused := guard():
                 tries.not_reached(change.item, context.scope.number, refused, guard.due)
                 return None

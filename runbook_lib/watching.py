@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from .admission import find_operator, require_shared
 from .checks.watch import ITEM, Watching, line
 from .context import Context
 from .errors import SourceError, StoreError
 from .evidence.record import Entry
 from .evidence.standing import standing, waived_rows
 from .evidence.store import Attempt, Store
+from .opening import find_operator, require_shared
 from .outcomes import Outcome, Row, unknown_row
 from .params import StageParams, stage_params
 from .session import Session, run_kind

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from runbook_lib.outcomes import Outcome, Row
 from runbook_lib.playbook import RECOVERY
-from runbook_lib.verdicts import EarlierTry, ExitCode, Standing, Verdict, WaivedRow
+from runbook_lib.verdicts import ExitCode, Standing, Verdict, WaivedRow
 
 GREEN, RED, AMBER, GREY = "#2e7d32", "#c62828", "#b26a00", "#607d8b"
 RANK = (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS)
@@ -95,31 +95,26 @@ def tries(standing: Standing) -> str:
 
 def history(standing: Standing) -> list[str]:
     """One line for each earlier try: none is ever forgotten."""
-    return [_earlier(t) for t in standing.earlier]
+    return [
+        f"try {t.number}: {outcome_word(t.outcome)}: {t.reason}"
+        + (f" (retried: {t.retry_reason})" if t.retry_reason else "")
+        for t in standing.earlier
+    ]
 
 
 def waivers(standing: Standing) -> list[str]:
     """One line for each waived row: who accepted it, until when and why, and what that leaves out."""
-    return [_waiver(row) + _left_out(standing, row) for row in standing.waived]
+    return [_waiver(standing, row) for row in standing.waived]
 
 
-def _earlier(t: EarlierTry) -> str:
-    retried = f" (retried: {t.retry_reason})" if t.retry_reason else ""
-    return f"try {t.number}: {outcome_word(t.outcome)}: {t.reason}{retried}"
-
-
-def _waiver(row: WaivedRow) -> str:
+def _waiver(standing: Standing, row: WaivedRow) -> str:
     by = " and ".join(row.approved_by) or "nobody"
     own = ", self-approved" if row.self_approved else ""
-    until = utc(row.expires)
-    return f"{row.subject} ({row.outcome.value}) waived by {by} until {until}{own}: {row.reason}"
-
-
-def _left_out(standing: Standing, waiver: WaivedRow) -> str:
-    rows = standing.result.rows if standing.result is not None else ()
-    named = [r for r in rows if (r.subject, r.outcome) == (waiver.subject, waiver.outcome)]
-    never = ", ".join(row.what for row in named if not row.waivable)
-    return f"; never waivable: {never}" if never else ""
+    found = standing.result.rows if standing.result is not None else ()
+    named = [r for r in found if (r.subject, r.outcome) == (row.subject, row.outcome)]
+    never = ", ".join(r.what for r in named if not r.waivable)
+    said = f"{row.subject} ({row.outcome.value}) waived by {by} until {utc(row.expires)}{own}"
+    return f"{said}: {row.reason}" + (f"; never waivable: {never}" if never else "")
 
 
 def tally(words: Iterable[str]) -> str:

@@ -21,27 +21,26 @@ LEAVE = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", ".reh
 GROUPS = {
     "outcomes": (
         "outcomes verdicts evidence/standing",
-        "test_outcomes evidence/test_standing changes/test_good test_guards test_waivers test_stage",
+        "test_outcomes evidence/test_standing changes/test_good test_tries test_waivers test_stage",
     ),
     "prerequisites": (
-        "guards evidence/order admission",
-        "test_guards evidence/test_order test_opening evidence/test_incidents evidence/test_status"
-        " test_tries test_stage",
+        "tries evidence/order opening",
+        "test_tries evidence/test_order test_opening evidence/test_incidents evidence/test_status"
+        " test_stage",
     ),
     "judge": (
-        "metrics/judge metrics/judgement metrics/judge_files metrics/intervals metrics/windows"
-        " metrics/compare",
-        "metrics/test_judge metrics/test_intervals metrics/test_windows metrics/test_compare",
+        "metrics/judge metrics/judgement metrics/judge_files metrics/intervals metrics/compare",
+        "metrics/test_judge metrics/test_intervals metrics/test_compare",
     ),
     "executor": (
         "under_lock changes/apply changes/roll changes/read_back changes/back tries",
-        "test_under_lock test_tries changes/test_apply changes/test_roll changes/test_read_back"
-        " changes/test_undone test_replaying test_guards test_stage test_planning",
+        "test_tries changes/test_apply changes/test_roll changes/test_read_back"
+        " changes/test_undone test_replaying test_stage test_planning",
     ),
     "lock": (
         "evidence/store:cluster_lock evidence/store:_lock_file evidence/store:_held"
         " under_lock:cluster_lock under_lock:_wait",
-        "changes/test_takeover evidence/test_store test_under_lock",
+        "changes/test_takeover evidence/test_store test_tries",
     ),
     "redaction": ("sources/redact", "sources/test_redact sources/test_tape"),
 }

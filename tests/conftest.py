@@ -31,11 +31,10 @@ from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row
-from runbook_lib.params import DevelopmentParams
+from runbook_lib.params import DevelopmentParams, Waiver
 from runbook_lib.sources.tape import Entry as TapeEntry
 from runbook_lib.sources.tape import read_entries
 from runbook_lib.stage import Stage
-from runbook_lib.waivers import Waiver
 
 # A first example pays for imports, and machines are shared: time is no property to test here.
 settings.register_profile("runbooks", deadline=None)

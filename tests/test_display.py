@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from runbook_lib import display
-from runbook_lib.outcomes import Outcome, check_row
-from runbook_lib.verdicts import EarlierTry, Standing, WaivedRow
+from runbook_lib.outcomes import Outcome, check_row, unknown_row
+from runbook_lib.verdicts import EarlierTry, Standing, Verdict, WaivedRow
 
-from .cards import BAD, GOOD, NOW, UNKNOWN, judged
+from .cards import ALLOWED, BAD, GOOD, ITEM, NOW, UNKNOWN, judged, outline, verdict
 
 
 def test_a_failed_check_shows_its_worst_row_first_and_folds_what_passed() -> None:
@@ -211,3 +214,259 @@ def test_the_standing_survives_the_round_trip_through_the_card() -> None:
     assert Standing.model_validate_json(raw) == standing
     assert sorted(bundle) == ["application/vnd.rpp-runbook.v1+json", "text/html", "text/plain"]
     assert metadata == {}
+
+
+# --- Cards of plans, tables and figures ---
+
+
+def test_a_plan_shows_every_key_before_and_after() -> None:
+    """What moves is open, what stays is folded, nothing is left out."""
+    card = display.plan_card(
+        [
+            ("dev-1", "release.build", "sha256:aa", "sha256:bb"),
+            ("dev-1", "malachite_consensus", False, False),
+            ("dev-2", "epoch_length", 720, 1440),
+        ],
+        digest="sha256:cc",
+        facts=[("waves", 1)],
+    )
+
+    assert (
+        card.text
+        == """\
+Plan sha256:cc
+waves  1
+2 keys on 2 nodes will change:
+  node   key            before     after
+  -----  -------------  ---------  ---------
+  dev-1  release.build  sha256:aa  sha256:bb
+  dev-2  epoch_length         720      1,440
+1 key will stay:
+  node   key                  before  after
+  -----  -------------------  ------  -----
+  dev-1  malachite_consensus  false   false"""
+    )
+    assert card.data["changes"][2] == ["dev-2", "epoch_length", 720, 1440]
+
+
+def test_a_plan_that_changes_nothing_says_so() -> None:
+    """Zero is a count like any other."""
+    text = display.plan_card([("dev-1", "a", 1, 1)], digest="sha256:cc").text
+
+    assert text.splitlines()[1] == "0 keys on 0 nodes will change:"
+
+
+def test_true_and_one_are_different_values_of_a_key() -> None:
+    """TOML tells them apart, and so does a plan."""
+    text = display.plan_card([("dev-1", "a", 1, True)], digest="sha256:cc").text
+
+    assert "1 key on 1 node will change:" in text
+
+
+def test_thresholds_are_a_table() -> None:
+    """What must hold, before any data is read."""
+    text = display.thresholds_card([(ITEM, "deviating keys at most", 0)]).text
+
+    assert (
+        text
+        == """\
+What must hold
+item                    what must hold          threshold
+----------------------  ----------------------  ---------
+preflight.config-drift  deviating keys at most          0"""
+    )
+
+
+def test_a_short_row_is_filled_up() -> None:
+    """One cell that says why there is no more."""
+    text = display.table_card("v1", ("stage", "attempt"), [("no attempt yet",)]).text
+
+    assert text.splitlines()[-1] == "no attempt yet"
+
+
+def test_numbers_that_differ_never_look_equal() -> None:
+    """Rounding gives way where it would hide the difference that made a check fail."""
+    text = display.result_card(judged(check_row("a", "share", 1 / 3, 0.33333334, False))).text
+
+    assert "0.3333333333333333  0.33333334" in text
+
+
+def test_a_figure_is_one_image_its_words_and_the_digest_of_its_data() -> None:
+    """No HTML beside it, or a notebook would show one of the two and hide the other."""
+    card = display.figure_card(b"\x89PNG", "p50 12 ms", {"data": "sha256:aa"})
+    bundle, metadata = card._repr_mimebundle_()
+
+    assert bundle == {
+        "text/plain": "p50 12 ms",
+        "image/png": base64.b64encode(b"\x89PNG").decode(),
+        display.MIME: {"kind": "figure", "data": "sha256:aa"},
+    }
+    assert metadata == {"image/png": {"alt": "p50 12 ms"}}
+
+
+def test_the_same_value_gives_the_same_bytes() -> None:
+    """Cards are compared with their committed copies."""
+    once, again = (display.verdict_card(verdict(judged(GOOD, BAD))) for _ in range(2))
+
+    assert once == again
+    assert str(once) == once.text
+
+
+# --- Cards of whole attempts: what blocks, what to do next, where one stands ---
+
+
+def test_a_verdict_says_what_blocks_and_what_to_do_next() -> None:
+    """The first screen: outcome, reasons, next steps, the way back."""
+    behind = Standing(item="x.y", kind="check", state="not-reached", reason=f"blocked by {ITEM}")
+    card = display.verdict_card(
+        verdict(judged(GOOD, item="a.b"), judged(BAD), behind, notes=("a note",)),
+        next_steps=["restart dev-2, then `runbook run development --continue`"],
+        recovery_link="15_development_recovery.ipynb",
+    )
+
+    assert (
+        card.text
+        == """\
+✗ FAIL · development · v1.4.0
+release  v1.4.0 at 4f9d0c2e
+stage    development on example
+mode     apply, live, headless
+attempt  3, try 1, by ada
+time     2026-11-23 14:00:05 UTC to 2026-11-23 14:04:05 UTC
+What blocks (2):
+outcome        item                    reason
+-------------  ----------------------  ----------------------------------------
+✗ FAIL         preflight.config-drift  dev-2: p95 latency: expected 1,200 ms, got 1,250.5 ms
+– NOT REACHED  x.y                     blocked by preflight.config-drift
+What to do next:
+- restart dev-2, then runbook run development --continue
+If this must be undone: recovery notebook <15_development_recovery.ipynb>
+Note: a note
+3 items: 1 ✓ PASS, 1 ✗ FAIL, 1 – NOT REACHED:
+  outcome        item                    reason
+  -------------  ----------------------  ----------------------------------------
+  ✓ PASS         a.b                     every node is as expected
+  ✗ FAIL         preflight.config-drift  dev-2: p95 latency: expected 1,200 ms, got 1,250.5 ms
+  – NOT REACHED  x.y                     blocked by preflight.config-drift"""
+    )
+    assert (card.data["verdict"]["outcome"], card.data["verdict"]["exit_code"]) == ("FAIL", 1)
+
+
+@pytest.mark.parametrize(
+    ("made", "first"),
+    [
+        (verdict(judged(GOOD)), "✓ PASS · development · v1.4.0"),
+        (verdict(judged(GOOD), mode="plan"), "▷ READY TO APPLY · development · v1.4.0"),
+        (verdict(judged(UNKNOWN)), "? INCONCLUSIVE · development · v1.4.0"),
+        (verdict(judged(GOOD), broken=("killed",)), "! BROKEN · development · v1.4.0"),
+        (
+            verdict(judged(unknown_row("a", "b", "c", "early", return_at=NOW))),
+            "◔ WAITING, not yet due · development · v1.4.0",
+        ),
+        (
+            verdict(judged(GOOD), source="replay"),
+            "REPLAY OF A RECORDING: nothing was asked or changed; this never permits a promotion",
+        ),
+        (
+            verdict(judged(GOOD), source="rehearsal"),
+            "REHEARSAL: a practice network; this never permits a promotion",
+        ),
+    ],
+)
+def test_every_way_to_end_has_its_own_first_line(made: Verdict, first: str) -> None:
+    """No verdict can be taken for another one, nor practice for a release."""
+    assert display.verdict_card(made).text.splitlines()[0] == first
+
+
+def test_a_broken_run_says_why_it_cannot_count() -> None:
+    """Whatever the items say."""
+    text = display.verdict_card(verdict(judged(GOOD), broken=("enforce never ran",))).text
+
+    assert "This run cannot count:\n- enforce never ran\n" in text
+
+
+@pytest.mark.parametrize(
+    ("link", "anchored"),
+    [
+        ("15_recovery.ipynb", True),
+        ("../a/b%20c.ipynb#top", True),
+        ("https://forge.example/x?y=1", True),
+        ("javascript:alert(1)", False),
+        ("//evil.example/x", False),
+        ("http://forge.example/x", False),
+        ('x" onclick="y', False),
+    ],
+)
+def test_only_safe_links_are_links(link: str, anchored: bool) -> None:
+    """Anything else is shown as text."""
+    card = display.verdict_card(verdict(judged(GOOD)), recovery_link=link)
+
+    assert ("<a href=" in card.html) is anchored
+    assert link in outline(card).text or anchored
+
+
+def test_a_verdict_repeats_every_waiver() -> None:
+    """Also the reader of the first screen learns that a risk was accepted."""
+    waived = WaivedRow(
+        subject="dev-2",
+        outcome=Outcome.FAIL,
+        reason="spare",
+        approved_by=("grace",),
+        self_approved=False,
+        expires=NOW,
+    )
+    text = display.verdict_card(verdict(judged(BAD, waived=(waived,)))).text
+
+    assert (
+        "Waived (1):\n- preflight.config-drift: dev-2 (FAIL) waived by grace until "
+        "2026-11-23 14:00:05 UTC: spare\n"
+    ) in text
+
+
+def test_the_banner_says_where_one_stands() -> None:
+    """A resumed attempt names the next item; a new one does not call itself resumed."""
+    ahead = Standing(item="x.y", kind="check", state="missing")
+    resumed = display.banner_card(verdict(judged(GOOD), ahead))
+    fresh = display.banner_card(verdict(ahead))
+
+    assert resumed.text.splitlines()[0] == "resuming attempt 3: 1 of 2 done, next x.y"
+    assert fresh.text.splitlines()[0] == "attempt 3: 0 of 1 done, next x.y"
+
+
+# --- Cards: text from outside is shown and does nothing ---
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "a|b **c** `d`\n\n# e",
+    "\x1b[31mred\x1b[0m\x00",
+    "\u202egnp.exe\u2028x",
+    '" onload="x',
+    "$x$ \\(y\\)",
+    "A" * 5000,
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_strings_are_shown_and_do_nothing(text: str) -> None:
+    """Names and error texts come from outside: no tag, control character or line break survives."""
+    row = check_row(text, text, text, text + "!", False)
+    card = display.result_card(judged(row))
+    seen = outline(card)
+
+    assert set(seen.tags) <= ALLOWED
+    assert seen.attributes <= {"style", "align", "open"}
+    assert "\n" not in card.html
+    assert all(line.isprintable() for line in card.text.splitlines())
+    assert len(card.text) < 3000
+    assert card.data["standing"]["result"]["rows"][0]["subject"] == text
+
+
+@settings(max_examples=50)
+@given(st.text(), st.text())
+def test_any_text_gives_well_formed_html_and_valid_json(name: str, value: str) -> None:
+    """Also lone surrogates: a notebook that cannot be written is lost evidence."""
+    card = display.table_card(name, ("a", "b"), [(name, value), (1.5, float("nan"))])
+
+    outline(card)
+    (card.html + card.text + json.dumps(card.data, ensure_ascii=False, allow_nan=False)).encode()

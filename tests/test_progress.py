@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from runbook_lib.progress import progress
+from runbook_lib.context import progress
 
 
 def test_a_replay_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:

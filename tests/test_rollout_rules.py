@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from runbook_lib.metrics import queries
-from runbook_lib.metrics.catalogue import parse_catalogue
+from runbook_lib.metrics.catalogue import parse_catalogue, selected
 from runbook_lib.playbook import PAGING_SEVERITIES
 from runbook_lib.sources.rulefiles import read_rules
 from runbook_lib.strict import PROJECT
@@ -106,7 +105,7 @@ def test_they_load_and_ask_for_series_of_the_catalogue_alone() -> None:
     catalogue = parse_catalogue((PROJECT / "params/metrics.yaml").read_bytes(), "metrics.yaml")
     known = [query for metric in catalogue.metrics for query in metric.queries]
     asked, emitted = (
-        {selector.name for expr in exprs for selector in queries.selected(expr)}
+        {selector.name for expr in exprs for selector in selected(expr)}
         for exprs in ([rule.expr for rule in found], known)
     )
 

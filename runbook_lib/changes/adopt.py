@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..admission import find_operator
 from ..canonical import digest
 from ..errors import ParameterError, SourceError
 from ..evidence.store import Attempt, Store
 from ..files import replace_file
+from ..opening import find_operator
 from ..site import Site, read_site
 from ..sources.commands import NodeConfig, SiteCommands
 from ..sources.node import Fleet

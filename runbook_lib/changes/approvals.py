@@ -21,7 +21,7 @@ from ..errors import ParameterError, RecordDamaged, SourceError
 from ..evidence.record import attempts_in
 from ..fields import parse_instant
 from ..outcomes import Outcome, Row, check_row, unknown_row, worst
-from ..params import RolloutParams
+from ..params import Drop, RolloutParams, Waiver
 from ..session import OPEN, Session
 from ..site import Site
 from ..sources.keys import MAX_SIGNED
@@ -36,7 +36,6 @@ from ..sources.words import (
     verify,
 )
 from ..strict import project_path
-from ..waivers import Drop, Waiver
 from .plan import Plan, moved
 
 

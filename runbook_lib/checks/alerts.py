@@ -16,8 +16,7 @@ from ..canonical import digest_bytes
 from ..context import Context, judges
 from ..errors import SourceError
 from ..files import replace_file
-from ..metrics import queries
-from ..metrics.catalogue import Catalogue, parse_catalogue
+from ..metrics.catalogue import Catalogue, parse_catalogue, selected
 from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
 from ..playbook import NOW_SOURCE_LAG
 from ..sources import patterns
@@ -100,7 +99,7 @@ def _topic(context: Context, topic: str, catalogue: Catalogue, rules: Iterable[R
 
 def _selectors(catalogue: Catalogue, topic: str) -> list[Any]:
     candidates = [query for metric in catalogue.of_topic(topic) for query in metric.queries]
-    return [selector for query in candidates for selector in queries.selected(query)]
+    return [selector for query in candidates for selector in selected(query)]
 
 
 def _health(context: Context, subject: str, loaded: Loaded) -> Row:
@@ -162,7 +161,7 @@ def about(query: str, wanted: Iterable[Any], cluster: Labels) -> list[Labels]:
     cluster. Of another topic or cluster, or of an expression that does not parse: none.
     """
     try:
-        selectors = queries.selected(query)
+        selectors = selected(query)
     except ValueError:
         return []
     found: list[Labels] = []
@@ -221,7 +220,7 @@ def unit_test(
     """
     inputs: dict[str, str] = {}
     names = {labels["__name__"] for labels in series}
-    beside = [s for s in queries.selected(rule.query) if s.name and s.name not in names]
+    beside = [s for s in selected(rule.query) if s.name and s.name not in names]
     for number in range(1, NODES + 1):
         node = {node_label: f"node-{number}"}
         for labels in series:

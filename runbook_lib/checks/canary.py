@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,11 +18,10 @@ from ..evidence.incidents import FOLDER, SUFFIX, parse_incident
 from ..evidence.order import effect, entries_of
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..wording import count, utc
-from . import alerts, gossip, ledger, preflight, quiet
+from . import alerts, preflight, quiet
 from .alerts import alerts_active
-from .effects import proven
-from .observe import REWARDS, VOTES_OF_MEDIAN, observe
-from .pinning import pin_before
+from .baselines import pin_before
+from .observe import REWARDS, VOTES_OF_MEDIAN, balances, observe, proven
 from .quiet import Break, Seen
 from .regression import canary_comparison as comparison
 from .rollouts import canary_selection, others_unchanged, rollout
@@ -93,29 +91,22 @@ def _rows(seen: Seen, now: datetime) -> list[Row]:
 
 def _count(context: Context, testnet: Context, anchor: datetime, begun: datetime, why: str) -> Row:
     """Whether enough whole epochs are clean, or when they will be."""
-    from ..metrics.epochs import due, progress
-
     length, wanted = context.cluster.epoch_length, context.params.clean_epochs
-    now, block_s = context.at, testnet.cluster.block_time_ms / 1000
     what, expected = "whole epochs undisturbed", f"at least {wanted} of {length} blocks"
-    name = testnet.cluster_name
-    if now - anchor <= LASTS:
-        at = anchor + timedelta(seconds=block_s * length) * (wanted + 1)
-        return unknown_row(name, what, expected, "0 so far", return_at=at)
     try:
-        found = progress(testnet.prometheus, testnet.matchers, anchor, now, length)
+        clean, due = quiet.whole_epochs(
+            testnet,
+            anchor,
+            lambda seen: wanted - len(seen),
+            until=context.at,
+            begun=begun,
+            length=length,
+        )
     except SourceError as error:
         return testnet.unreadable(what, expected, error)
-    clean = [epoch for epoch in found.epochs if epoch.start >= begun]
     got = f"{count(len(clean), 'whole epoch')} since {utc(begun)}{why}"
-    if len(clean) >= wanted:
-        return check_row(name, what, expected, got, ok=True)
-    # The epoch under way counts if it began behind the break.
-    inside = timedelta(seconds=found.height % length * block_s)
-    left = wanted - len(clean) + (now - inside < begun)
-    at = due(left, found.height, length, block_s, now)
-    at += max(begun - now, timedelta(0))
-    return unknown_row(name, what, expected, got, return_at=at)
+    outcome = Outcome.INCONCLUSIVE if due else Outcome.PASS
+    return check_row(testnet.cluster_name, what, expected, got, outcome, return_at=due)
 
 
 def _gates(testnet: Context) -> list[Row]:
@@ -150,33 +141,25 @@ def _reversals(over: quiet.Window) -> Iterator[Seen]:
     yield Seen(context.cluster_name, "recoveries and gate reversals", "none", "none", breaks)
 
 
-@dataclass(frozen=True)
-class _Event:
-    node: str
-    what: Break
-
-
 def _restarts(over: quiet.Window) -> Iterator[Seen]:
     """No restarts of much power together; single ones are listed."""
     expected, what = f"at most {MASS:.0%} of the power in 10 min", "restarts not planned"
-    events = [
-        _Event(node, each) for node, several in quiet.restarts(over).items() for each in several
-    ]
-    events.sort(key=lambda event: event.what.start)
+    events = [(node, each) for node, several in quiet.restarts(over).items() for each in several]
+    events.sort(key=lambda event: event[1].start)
     found = powers(over.context) if events else None
     breaks, listed = [], []
-    for event in events:
+    for node, event in events:
         assert found is not None
-        first = event.what.start
-        near = [e for e in events if first <= e.what.start <= first + TOGETHER]
-        names = sorted({each.node for each in near})
+        first = event.start
+        near = [pair for pair in events if first <= pair[1].start <= first + TOGETHER]
+        names = sorted({name for name, _ in near})
         share = found.share(names)
         if share > MASS:
             text = f"{', '.join(names)} together, {share:.0%} of the power"
-            end, ended = max((each.what.end, each.what.ended) for each in near)
+            end, ended = max((each.end, each.ended) for _, each in near)
             breaks.append(Break(first, end, text, proven=True, ended=ended))
         else:
-            listed.append(f"{event.node} ({quiet.told(event.what)})")
+            listed.append(f"{node} ({quiet.told(event)})")
     observed = "; ".join(listed) or "none"
     yield Seen(over.context.cluster_name, what, expected, observed, tuple(breaks))
 
@@ -265,7 +248,7 @@ CLIENTS = "canary.activate.witness-clients"
 
 def _before_rewards(context: Context) -> tuple[list[Row], Mapping[str, Any]]:
     rows, pinned = pin_before(context)
-    more, recorded = ledger.record(context)
+    more, recorded = balances(context)
     return [*rows, *more], {**pinned, **recorded}
 
 
@@ -287,7 +270,7 @@ rewards_gate = rollout(
 witness_clients = rollout(
     CLIENTS,
     "relays are stable; {nodes} have witness_network on, with traffic",
-    before=gossip.relays,
+    before=quiet.relays,
     after=_clients_on,
 )
 

@@ -15,8 +15,8 @@ from typing import get_args
 
 from ..context import Context
 from ..errors import ParameterError, SourceError
-from ..metrics import queries
-from ..metrics.catalogue import Catalogue, Metric, Range, resolve
+from ..metrics.catalogue import Catalogue, Metric, Range, check, inject, resolve
+from ..metrics.catalogue import selectors as selectors_of
 from ..outcomes import Outcome, Row, check_row, unknown_row, value_text
 from ..site import Limit, Topic
 from ..sources.dashboards import Dashboard, Grafana, Panel, Query, read_dashboard
@@ -104,7 +104,7 @@ class _Look:
         }
         exprs = [expr for expr in self.narrowed.values() if isinstance(expr, str)]
         self.values = context.prometheus.instants(exprs, self.at)
-        selectors = dict.fromkeys(s for expr in exprs for s in queries.selectors(expr))
+        selectors = dict.fromkeys(s for expr in exprs for s in selectors_of(expr))
         self.newest = context.prometheus.newest(selectors, self.at)
 
     def panel(self, dashboard: Dashboard, panel: Panel) -> tuple[bool, list[Row]]:
@@ -154,7 +154,7 @@ class _Look:
         A selector without samples counts only when none has any: in ``a or b`` one is enough, in
         ``a / b`` the answer itself is empty.
         """
-        stamps = {s: _whole(self.newest[s]).samples for s in queries.selectors(expr)}
+        stamps = {s: _whole(self.newest[s]).samples for s in selectors_of(expr)}
         newest = [max(each.value for each in found) for found in stamps.values() if found]
         samples = _whole(self.values[expr]).samples
         if not newest or not samples:
@@ -199,7 +199,7 @@ class _Look:
 
 def _narrow(expr: str, matchers: Mapping[str, str]) -> str | ValueError:
     try:
-        return queries.inject(queries.check(expr), matchers, beside=True)
+        return inject(check(expr), matchers, beside=True)
     except ValueError as error:
         return error
 
@@ -237,5 +237,5 @@ def _limit_text(limit: Limit | Range, unit: str = "") -> str:
 
 def _bases(expr: str) -> set[str]:
     """The series an expression reads, histograms and counters by their common name."""
-    names = (selector.partition("{")[0] for selector in queries.selectors(expr))
+    names = (selector.partition("{")[0] for selector in selectors_of(expr))
     return {_SUFFIX.sub("", name) for name in names if name}

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..context import Context
 from ..errors import SourceError
-from ..metrics.catalogue import Catalogue, Metric, narrow, resolve
+from ..metrics.catalogue import Catalogue, Metric, limit_words, narrow, resolve
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from .marks import ALERTS, Stretch
+from .baselines import ALERTS, Stretch
 
 if TYPE_CHECKING:
     from ..metrics.frames import Frame
@@ -127,7 +127,7 @@ def take(
             if level is not None and metric.name in SHOWN:
                 levels[metric.name] = level
         seen.append(Seen(slot, tuple(rows), levels))
-    return seen, {name: query for name, (frame, query) in found.items() if frame.tallies}
+    return seen, {name: query for name, (frame, query) in found.items() if frame.labels}
 
 
 def query_of(context: Context, metric: Metric, at: datetime) -> str:
@@ -188,15 +188,6 @@ def _worst(metric: Metric, values: Any) -> float:
 def shown(value: Any) -> float:
     """Six digits: what a person reads, the same on every machine."""
     return float(f"{float(value):.6g}")
-
-
-def limit_words(metric: Metric) -> str:
-    if metric.limit is None:
-        return "any"
-    low, high = metric.limit.min, metric.limit.max
-    parts = [f"at least {low:g}"] if low is not None else []
-    parts += [f"at most {high:g}"] if high is not None else []
-    return " and ".join(parts) + (f" {metric.unit}" if metric.unit else "")
 
 
 def alert_rows(

@@ -22,9 +22,9 @@ from ..sources.notices import Announcement, Governance
 from ..sources.process import Ended
 from ..wording import utc
 from . import preflight
+from .baselines import pin_before
 from .ci import ci_rows
-from .effects import proven
-from .pinning import pin_before
+from .observe import proven
 from .regression import mainnet_comparison as comparison
 from .regression import no_regression
 from .rollouts import captured, rollout

@@ -29,9 +29,7 @@ from ..params import RecoveryParams
 from ..sources.notices import Governance
 from ..sources.process import Ended
 from ..wording import count
-from .baselines import read_catalogue
-from .marks import happened
-from .pinning import names_of
+from .baselines import happened, names_of, read_catalogue
 
 if TYPE_CHECKING:
     from ..metrics.plotdata import Mark, PlotSeries

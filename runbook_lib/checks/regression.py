@@ -17,16 +17,14 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect, entries_of
 from ..evidence.record import Entry
-from ..metrics.epochs import Epoch
-from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
-from .baselines import read_catalogue
-from .marks import happened, restarts
-from .observe import LATE, REWARDS, observed, whole_epochs
-from .pinning import measure, names_of, pinned_before
+from ..metrics.frames import LATE, Epoch
+from ..outcomes import CheckResult, Row, check_row, unknown_row
+from .baselines import measure, names_of, pinned_before, read_catalogue, restarts
+from .observe import REWARDS, epochs_since, observed
 
 if TYPE_CHECKING:
     from ..metrics.catalogue import Metric
-    from ..metrics.compare import Compared, Windows
+    from ..metrics.compare import Compared
 
 LOOKS = 3
 """How often the same watch may be judged before the chance of a lucky look is spent."""
@@ -59,16 +57,17 @@ def no_regression(context: Context) -> CheckResult:
 def _judged(
     context: Context, entries: Sequence[Entry], start: datetime, end: datetime, look: int
 ) -> list[Row]:
+    from ..metrics.baseline import STEP
+
     compared = Canaries(context, entries).judge(start, end, look)
-    # After the last look, more data are of no use.
-    until = end if look < LOOKS else None
     cluster = context.cluster
     epoch = timedelta(milliseconds=cluster.epoch_length * cluster.block_time_ms)
-    rows = [
-        row
-        for kind, ones in compared.items()
-        for row in judged_rows(ones, kind, until=until, epoch=epoch)
-    ]
+
+    def due(points: int) -> datetime | None:
+        """When as many whole epochs will be over; after the last look, more data are of no use."""
+        return end + math.ceil(points * STEP / epoch) * epoch + LATE if look < LOOKS else None
+
+    rows = [row for kind, ones in compared.items() for one in ones for row in one.rows(kind, due)]
     judged = {each.metric.name for ones in compared.values() for each in ones}
     return rows + [
         unknown_row(metric.name, "no regression", "a baseline", "the canary stage pinned none")
@@ -89,7 +88,7 @@ def _window(
         return max(enough - len(found), enough_after - after)
 
     what = "canaries with rewards on"
-    epochs, rows = whole_epochs(context, gate, missing, what)
+    epochs, rows = epochs_since(context, gate, missing, what)
     if rows:
         return gate, gate, epochs, rows
     return epochs[0].start, epochs[-1].end, epochs, []
@@ -112,10 +111,10 @@ def _taken(context: Context) -> int:
 
 def _critical(context: Context) -> list[Metric]:
     """What must be judged of the canaries: single validators, nodes, and what only all can show."""
-    from ..metrics.bynode import CLUSTER_WIDE, of_nodes
+    from ..metrics.baseline import CLUSTER_WIDE, by_node
 
     catalogue = read_catalogue(context)
-    single = of_nodes(catalogue, context.site.telemetry.node_label)
+    single = by_node(catalogue, context.site.telemetry.node_label)
     return [metric for metric in single if metric.critical] + [
         metric
         for metric in catalogue.metrics
@@ -181,60 +180,26 @@ class Canaries:
         }
 
 
-def judged_rows(
-    compared: Sequence[Compared],
-    kind: str,
-    until: datetime | None = None,
-    epoch: timedelta = timedelta(hours=1),
-) -> list[Row]:
-    """A row a judgement, with estimate, interval and tolerance; ``until`` is the window's end.
-
-    With it, what only more data could decide is due when as many whole epochs will be over.
-    """
-    from ..metrics.baseline import STEP
-
-    rows = []
-    for each in compared:
-        _, _, _, tolerance, _, reason = each.row()
-        if not each.judgements:
-            rows.append(unknown_row(each.metric.name, kind, tolerance, reason))
-        for one in each.judgements:
-            due = None
-            if until is not None and one.more_needed:
-                due = until + math.ceil(one.more_needed * STEP / epoch) * epoch + LATE
-            subject = f"{each.metric.name} {one.subject}"
-            waiting = one.outcome is Outcome.INCONCLUSIVE
-            rows.append(
-                check_row(
-                    subject, kind, f"proven within {tolerance}", one.reason, one.outcome,
-                    return_at=due if waiting else None,
-                )
-            )  # fmt: skip
-    return rows
-
-
-def _shown(context: Context, entries: Sequence[Entry], start: datetime, end: datetime) -> Windows:
-    from ..metrics.compare import Windows
-
+def _shown(
+    context: Context, entries: Sequence[Entry], start: datetime, end: datetime
+) -> list[Compared]:
     judged = Canaries(context, entries).judge(start, end, everything=True)
-    compared = [
+    return [
         replace(
             each, metric=each.metric.model_copy(update={"title": f"{each.metric.title}, {kind}"})
         )
         for kind, ones in judged.items()
         for each in ones
     ]
-    marks, note = happened(replace(context, journal=entries), start, end)
-    return Windows(compared, tuple(marks), note)
 
 
-def canary_comparison(context: Context) -> Windows:
+def canary_comparison(context: Context) -> list[Compared]:
     """The observed epochs beside the canaries' past and the rest. Raises SourceError."""
     start, end = observed(context.journal)
     return _shown(context, context.journal, start, end)
 
 
-def mainnet_comparison(context: Context) -> Windows:
+def mainnet_comparison(context: Context) -> list[Compared]:
     """The epochs that were judged, else all until now, beside the past and the rest.
 
     Raises SourceError.

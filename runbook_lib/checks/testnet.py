@@ -15,9 +15,9 @@ from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..playbook import TESTNET_SUITES
 from ..sources.config import GATES_AT
 from ..wording import utc
-from . import gossip, preflight, quiet
+from . import preflight, quiet
+from .baselines import pin_before
 from .ci import run_suites
-from .pinning import pin_before
 from .rollouts import rollout
 from .validators import validators_acknowledged
 
@@ -204,7 +204,7 @@ def gates(context: Context) -> CheckResult:
 deploy = rollout(
     "testnet.activate.deploy", "{nodes} run the release, read back", capture=pin_before
 )
-gate = rollout("testnet.activate.gate", f"{{nodes}} have {ONLY} on", after=gossip.after_gate)
+gate = rollout("testnet.activate.gate", f"{{nodes}} have {ONLY} on", after=quiet.after_gate)
 
 
 @judges("testnet.activate.regression-suites")

@@ -15,17 +15,15 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
 from ..files import replace_file
-from ..metrics.catalogue import Catalogue, Metric
+from ..metrics.catalogue import Catalogue, Metric, limit_words
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..params import MainnetParams
 from ..wording import count, utc
 from . import anomalies as engaging
 from . import quiet
 from .anomalies import Anomaly, Body, Log, figure_name, known, open_new
-from .baselines import read_catalogue
-from .looks import TOPICS, Seen, Slot, Slots, beyond, limit_words, shown, subject_of, take, watched
-from .marks import restarts
-from .pinning import measure, names_of, pinned_before
+from .baselines import measure, names_of, pinned_before, read_catalogue, restarts
+from .looks import TOPICS, Seen, Slot, Slots, beyond, shown, subject_of, take, watched
 
 if TYPE_CHECKING:
     from ..metrics.baseline import Captured
@@ -376,7 +374,7 @@ def _limits(captured: Captured, slots: Slots, max_missing: float) -> list[Row]:
 
     metric, frame = captured.metric, captured.frame
     what, expected = "over the whole window", limit_words(captured.metric)
-    if frame.partial or not frame.tallies:
+    if frame.partial or not frame.labels:
         problem = frame.warnings[0] if frame.partial else "no series"
         return [unknown_row(metric.name, what, expected, problem)]
     values = cut(frame.values, slots.left_out).to_numpy()

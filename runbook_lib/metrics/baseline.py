@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
+from pydantic import AwareDatetime, Field, ValidationError
 
 from ..canonical import canonical, digest_bytes
 from ..errors import SourceError
-from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..outcomes import Model, Row, check_row, unknown_row
+from ..sources.matrix import label_text
 from ..sources.prometheus import Prometheus
-from .catalogue import Catalogue, Metric, resolve
+from .catalogue import Catalogue, Metric, inject, limit_words, resolve
 from .frames import Frame, fetch
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
     from .plotdata import Mark, PlotSeries
     from .plots import Drawn
+
 
 STEP = timedelta(seconds=60)
 SETTLE = timedelta(minutes=5)
@@ -38,6 +42,27 @@ class Captured:
     frame: Frame
 
 
+SUFFIX = "_by_node"
+CLUSTER_WIDE = frozenset({"finality_lag"})
+"""Topics that compare nodes with each other: they say nothing of one alone."""
+
+
+def by_node(catalogue: Catalogue, label: str) -> list[Metric]:
+    """The critical aggregates, each as a metric of single nodes: so a canary has a past of its own."""
+    return [
+        metric.model_copy(
+            update={
+                "name": metric.name + SUFFIX,
+                "title": f"{metric.title}, by node",
+                "per": "validator",
+                "label": label,
+            }
+        )
+        for metric in catalogue.metrics
+        if metric.per == "aggregate" and metric.critical and metric.topic not in CLUSTER_WIDE
+    ]
+
+
 def capture(
     prometheus: Prometheus,
     catalogue: Catalogue,
@@ -47,15 +72,54 @@ def capture(
     end: datetime,
 ) -> tuple[list[Captured], list[Row]]:
     """Frames of every metric of ``topics``; a metric that cannot be read is a row instead."""
+    metrics = [metric for topic in topics for metric in catalogue.of_topic(topic)]
+    return capture_metrics(prometheus, metrics, matchers, (), start, end)
+
+
+def capture_metrics(
+    prometheus: Prometheus,
+    metrics: Sequence[Metric],
+    matchers: Mapping[str, str],
+    nodes: Sequence[str],
+    start: datetime,
+    end: datetime,
+) -> tuple[list[Captured], list[Row]]:
+    """Frames of ``metrics``, those of ``by_node`` one series a node; what cannot be read is a row."""
     captured, rows = [], []
-    for metric in (metric for topic in topics for metric in catalogue.of_topic(topic)):
+    for metric in metrics:
         try:
-            found = resolve(prometheus, metric, matchers, end)
-            frame = fetch(prometheus, found.query, start, end, STEP)
-            captured.append(Captured(metric, found.query, frame))
+            query = resolve(prometheus, metric, matchers, end).query
+            frame = fetch_metric(prometheus, metric, query, nodes, start, end)
+            captured.append(Captured(metric, query, frame))
         except SourceError as error:
             rows.append(unknown_row(metric.name, "has data", "a fresh series", error.problem))
     return captured, rows
+
+
+def fetch_metric(
+    prometheus: Prometheus,
+    metric: Metric,
+    query: str,
+    nodes: Sequence[str],
+    start: datetime,
+    end: datetime,
+) -> Frame:
+    """A metric's frame; of one of ``by_node`` the aggregate asked once a node. Raises SourceError."""
+    if not metric.name.endswith(SUFFIX):
+        return fetch(prometheus, query, start, end, STEP)
+    import pandas as pd
+
+    parts, labels, warnings = [], [], list[str]()
+    for node in nodes:
+        own = {metric.label: node}
+        frame = fetch(prometheus, inject(query, own), start, end, STEP)
+        if len(frame.labels) != 1:
+            got = f"{len(frame.labels)}"
+            raise SourceError("prometheus", f"{node}: expected one series, got {got}")
+        parts.append(frame.values.set_axis([label_text(own)], axis=1))
+        labels.append(own)
+        warnings += frame.warnings
+    return Frame(pd.concat(parts, axis=1), tuple(labels), tuple(warnings))
 
 
 def judge(captured: Captured, max_missing: float) -> list[Row]:
@@ -63,43 +127,34 @@ def judge(captured: Captured, max_missing: float) -> list[Row]:
     metric, frame = captured.metric, captured.frame
     if frame.partial:
         return [unknown_row(metric.name, "complete answer", "yes", frame.warnings[0])]
-    if not frame.tallies:
+    if not frame.labels:
         return [unknown_row(metric.name, "series", "at least one", "none in the window")]
-    rows = []
-    named = zip(frame.values.columns, series_names(captured), frame.tallies, strict=True)
-    for column, name, tally in named:
-        subject = f"{metric.name} {name}" if len(frame.tallies) > 1 else metric.name
-        lost = 1 - tally.finite / tally.points
+    rows, points = [], len(frame.values)
+    for name, column in zip(series_names(captured), frame.values.to_numpy().T, strict=True):
+        subject = f"{metric.name} {name}" if len(frame.labels) > 1 else metric.name
+        finite = column[np.isfinite(column)]
+        lost = 1 - len(finite) / points
         if lost > max_missing:
-            got = f"{lost:.1%} of {tally.points} points missing"
+            got = f"{lost:.1%} of {points} points missing"
             rows.append(unknown_row(subject, "coverage", f"at most {max_missing:.0%} missing", got))
             continue
-        values = frame.values[column].to_numpy()
-        rows.append(_level(subject, metric, float(np.median(values[np.isfinite(values)]))))
+        median = float(np.median(finite))
+        shown, ok = float(f"{median:.6g}"), metric.limit is None or metric.limit.holds(median)
+        limit = limit_words(metric)
+        rows.append(check_row(subject, "median", limit, shown, ok, unit=metric.unit))
     return rows
-
-
-def _level(subject: str, metric: Metric, median: float) -> Row:
-    shown = float(f"{median:.6g}")
-    if metric.limit is None:
-        return check_row(subject, "median", "any", shown, Outcome.PASS, unit=metric.unit)
-    low, high = metric.limit.min, metric.limit.max
-    parts = [f"at least {low:g}"] if low is not None else []
-    parts += [f"at most {high:g}"] if high is not None else []
-    ok = metric.limit.holds(median)
-    return check_row(subject, "median", " and ".join(parts), shown, ok, unit=metric.unit)
 
 
 def mean(captured: Captured, max_missing: float) -> float | None:
     """The mean of a metric of one series; None where the answer is partial or has too many holes."""
     frame = captured.frame
-    if frame.partial or len(frame.tallies) != 1:
-        return None
-    [tally] = frame.tallies
-    if tally.finite < (1 - max_missing) * tally.points:
+    if frame.partial or len(frame.labels) != 1:
         return None
     values = frame.values.to_numpy()
-    return float(f"{np.mean(values[np.isfinite(values)]):.6g}")
+    finite = values[np.isfinite(values)]
+    if len(finite) < (1 - max_missing) * len(values):
+        return None
+    return float(f"{np.mean(finite):.6g}")
 
 
 def content_digest(captured: Sequence[Captured], start: datetime, end: datetime) -> str:
@@ -204,3 +259,100 @@ def called(series: str, names: Mapping[str, str]) -> str:
     """What a figure calls a series: the site's name of its node, or the whole cluster."""
     found = (name for address, name in names.items() if address and f'"{address}"' in series)
     return next(found, "all nodes" if series == "{}" else series)
+
+
+# --- A pinned baseline read back, whole and unaltered ---
+
+COLUMNS = ("metric", "series", "unit", "time", "value")
+
+
+class About(Model):
+    """Where and when a baseline was captured, and what makes two of them comparable.
+
+    ``load`` is the mean of the catalogue's load metric, in its unit; None where it is not known.
+    """
+
+    release: str
+    cluster: str
+    start: AwareDatetime
+    end: AwareDatetime
+    digest: str
+    epoch_length: Annotated[int, Field(gt=0)]
+    validators: Annotated[int, Field(gt=0)]
+    load: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a window held: by metric the query that gave it, and its frame.
+
+    A frame has a UTC index at a constant step and one float column a series, NaN where a point is
+    missing.
+    """
+
+    about: About
+    queries: Mapping[str, str]
+    frames: Mapping[str, pd.DataFrame]
+
+
+def parse(body: bytes, where: str) -> tuple[About, dict[str, pd.DataFrame]]:
+    """What a file as ``baseline.write`` wrote it says of itself, and its frames by metric.
+
+    Nothing vouches for either. Raises SourceError when it is no such file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(io.BytesIO(body))
+        about = About.model_validate_json((table.schema.metadata or {})[b"baseline"])
+    except (pa.ArrowException, OSError, KeyError, ValidationError) as error:
+        raise SourceError(where, f"expected a pinned baseline, got: {error!r:.200}") from error
+    if tuple(table.column_names) != COLUMNS:
+        got = ", ".join(table.column_names)
+        raise SourceError(where, f"expected columns {', '.join(COLUMNS)}, got {got}")
+    return about, _frames(table.to_pandas(), about, where)
+
+
+def read(body: bytes, expected: About, queries: Mapping[str, str], where: str) -> Measured:
+    """A baseline of which a record says what it is and, by metric, the query.
+
+    Raises SourceError when it is no such file, or not the one that the record tells of.
+    """
+    told, frames = parse(body, where)
+    if set(frames) != set(queries):
+        got = f"{', '.join(sorted(frames)) or 'none'}"
+        raise SourceError(where, f"expected metrics {', '.join(sorted(queries))}, got {got}")
+    parts = [(name, queries[name], frame) for name, frame in frames.items()]
+    found = digest_of(parts, expected.start, expected.end)
+    if found != expected.digest:
+        raise SourceError(where, f"expected content {expected.digest}, got {found}")
+    if told != expected:
+        raise SourceError(where, f"expected {expected!r} as recorded, got {told!r}")
+    return Measured(expected, dict(queries), frames)
+
+
+def _frames(table: pd.DataFrame, about: About, where: str) -> dict[str, pd.DataFrame]:
+    """By metric, in the file's order, as are its series."""
+    import pandas as pd
+
+    grid = _grid(about.start, about.end)
+    frames = {}
+    for name, rows in table.groupby("metric", sort=False):
+        series = {}
+        for label, part in rows.groupby("series", sort=False):
+            if not pd.DatetimeIndex(part["time"]).equals(grid):
+                got = f"{len(part)} at others"
+                problem = f"{name} {label}: expected {len(grid)} points at {STEP}, got {got}"
+                raise SourceError(where, problem)
+            series[str(label)] = part["value"].to_numpy(dtype="float64")
+        frames[str(name)] = pd.DataFrame(series, index=grid)
+    return frames
+
+
+def _grid(start: datetime, end: datetime) -> pd.DatetimeIndex:
+    """The instants a capture asks for, whole milliseconds as Prometheus takes them."""
+    import pandas as pd
+
+    first = pd.Timestamp(start).floor("ms")
+    return pd.date_range(first, periods=(end - start) // STEP + 1, freq=STEP, unit="ms")

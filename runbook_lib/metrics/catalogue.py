@@ -7,25 +7,137 @@ fresh data on a cluster, and no candidate is an error, never an empty success.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isnan
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from ..errors import ParameterError, SourceError
 from ..sources.prometheus import Prometheus
 from ..strict import Problems, Strict, parse_yaml, validate
-from . import queries
+
+# --- PromQL as a tree: label matchers injected, selectors listed ---
+#
+# promql-parser prints what it parsed with small losses (escapes, milliseconds); every expression is
+# therefore parsed again after printing and compared, and one that does not survive is refused.
+
+MAX_LENGTH = 8_000  # the parser recurses without a limit of its own: more may end the process
+_INNER = {
+    "VectorSelector": (),
+    "MatrixSelector": ("vector_selector",),
+    "AggregateExpr": ("param", "expr"),
+    "UnaryExpr": ("expr",),
+    "ParenExpr": ("expr",),
+    "SubqueryExpr": ("expr",),
+    "BinaryExpr": ("rhs", "lhs"),
+    "Call": ("args",),
+    "NumberLiteral": (),
+    "StringLiteral": (),
+}
+"""By kind of node, where others lie below it, the last of them first."""
+
+
+def selected(expr: str) -> list[Any]:
+    """Every vector selector of an expression of others, for reading only. Raises ValueError."""
+    import promql_parser as promql
+
+    if len(expr) > MAX_LENGTH:
+        raise ValueError(f"more than {MAX_LENGTH} characters")
+    return list(_selectors(promql.parse(expr)))
+
+
+def check(query: str) -> str:
+    """``query`` itself. Raises ValueError unless it parses and has a selector we can narrow."""
+    if not list(_selectors(_parsed(query))):
+        raise ValueError(f"expected a query with a selector, got {query!r}")
+    return query
+
+
+def inject(query: str, matchers: Mapping[str, str], *, beside: bool = False) -> str:
+    """``query`` with ``label="value"`` in every selector.
+
+    Raises ValueError when a selector already matches one of the labels in another way; with
+    ``beside`` only when it wants another value, as a dashboard's ``label=~"$variable"`` may stay.
+    """
+    import promql_parser as promql
+
+    tree = _parsed(query)
+    printed, before = str(tree), [selector.matchers for selector in _selectors(tree)]
+    for selector in _selectors(tree):
+        own = list(selector.matchers.matchers)
+        for label, value in matchers.items():
+            if any(character in value for character in '"\\\n'):
+                raise ValueError(f"expected a plain value of {label}, got {value!r}")
+            there = [each for each in own if each.name == label]
+            equal = [each for each in there if each.op == promql.MatchOp.Equal]
+            if any(each.value != value for each in equal) or (there != equal and not beside):
+                raise ValueError(f'expected {label}="{value}", got the selector {selector}')
+            if not equal:
+                own.append(promql.Matcher(promql.MatchOp.Equal, label, value))
+        selector.matchers = promql.Matchers(own)
+    injected = str(tree)
+    again = promql.parse(injected)
+    for selector, matchers_before in zip(_selectors(again), before, strict=True):
+        narrowed = {(each.name, each.value) for each in selector.matchers.matchers}
+        if not narrowed >= set(matchers.items()):
+            raise ValueError(f"expected every selector narrowed, got {injected!r}")
+        selector.matchers = matchers_before
+    if str(again) != printed:
+        raise ValueError(f"expected nothing changed but matchers, got {injected!r}")
+    return injected
+
+
+def selectors(query: str) -> list[str]:
+    """The plain selectors of a query, without range, offset and ``@``; each once."""
+    found = []
+    for selector in _selectors(_parsed(query)):
+        selector.offset = selector.at = None
+        found.append(str(selector))
+    return list(dict.fromkeys(found))
+
+
+def _parsed(query: str) -> Any:
+    import promql_parser as promql
+
+    if len(query) > MAX_LENGTH:
+        raise ValueError(f"expected at most {MAX_LENGTH} characters of PromQL, got {len(query)}")
+    try:
+        tree = promql.parse(query)
+        survives = promql.parse(str(tree)).prettify() == tree.prettify()
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"expected PromQL, got {query!r}: {error}") from error
+    if not survives:
+        raise ValueError(f"expected PromQL without escapes and milliseconds, got {query!r}")
+    if any(selector.matchers.or_matchers for selector in _selectors(tree)):
+        raise ValueError(f"expected selectors without 'or', got {query!r}")
+    return tree
+
+
+def _selectors(tree: Any) -> Iterator[Any]:
+    """Every vector selector of ``tree``, from left to right: the objects in it, not copies."""
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        kind = type(node).__name__
+        if kind not in _INNER:
+            raise ValueError(f"expected a known kind of expression, got {kind}")
+        if kind == "VectorSelector":
+            yield node
+        for name in _INNER[kind]:
+            value = getattr(node, name)
+            every = value[::-1] if isinstance(value, list) else [value]
+            pending += [each for each in every if each is not None]
+
 
 LOAD = "load"
 """The topic of what a cluster was asked to do: it makes windows comparable, and is not judged."""
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Query = Annotated[str, AfterValidator(queries.check)]
+Query = Annotated[str, AfterValidator(check)]
 
 
 class Tolerance(Strict):
@@ -138,6 +250,16 @@ class Catalogue(Strict):
         return found
 
 
+def limit_words(metric: Metric) -> str:
+    """``at least 0.5 and at most 1 s``; ``any`` for a metric without a limit."""
+    if metric.limit is None:
+        return "any"
+    low, high = metric.limit.min, metric.limit.max
+    parts = [f"at least {low:g}"] if low is not None else []
+    parts += [f"at most {high:g}"] if high is not None else []
+    return f"{' and '.join(parts)} {metric.unit}".rstrip()
+
+
 def parse_catalogue(text: bytes, where: str) -> Catalogue:
     """A catalogue file. Raises ParameterError listing every problem."""
     return validate(Catalogue, parse_yaml(text, where), where)
@@ -149,13 +271,12 @@ class Resolved:
 
     metric: Metric
     query: str
-    newest: datetime
 
 
 def narrow(metric: Metric, matchers: Mapping[str, str]) -> list[str]:
     """The metric's candidates with a cluster's matchers in every selector. ParameterError."""
     try:
-        return [queries.inject(query, matchers) for query in metric.queries]
+        return [inject(query, matchers) for query in metric.queries]
     except ValueError as error:
         raise ParameterError(f"metrics: {metric.name}: {error}") from error
 
@@ -170,33 +291,26 @@ def resolve(
     """
     wrong = []
     for query in narrow(metric, matchers):
-        problem, newest = _look(prometheus, query, at, timedelta(seconds=metric.max_age_s))
-        if not problem and newest is not None:
-            return Resolved(metric, query, newest)
+        problem = _problem(prometheus, query, at, timedelta(seconds=metric.max_age_s))
+        if not problem:
+            return Resolved(metric, query)
         wrong.append(f"{query}: {problem}")
     raise SourceError("prometheus", f"{metric.name}: no candidate has data: {'; '.join(wrong)}")
 
 
-def _look(
-    prometheus: Prometheus, query: str, at: datetime, max_age: timedelta
-) -> tuple[str, datetime | None]:
-    """(what is wrong, the newest sample of the selector whose newest sample is oldest)."""
+def _problem(prometheus: Prometheus, query: str, at: datetime, max_age: timedelta) -> str:
+    """What is wrong with a candidate, or ""; the selector whose newest sample is oldest decides."""
     answer = prometheus.instant(query, at)
     if answer.partial:
-        return f"partial answer: {answer.warnings[0]}", None
+        return f"partial answer: {answer.warnings[0]}"
     if not answer.samples:
-        return "no series", None
-    newest = datetime.max.replace(tzinfo=UTC)
-    for selector in queries.selectors(query):
+        return "no series"
+    ages = [timedelta(0)]
+    for selector in selectors(query):
         stamps = prometheus.freshness(selector, at)
         if stamps.partial or not stamps.samples:
-            return f"{selector} has no samples", None
-        instant = datetime.fromtimestamp(max(sample.value for sample in stamps.samples), UTC)
-        newest = min(newest, instant)
-    age = at - newest
-    if age > max_age:
-        return (
-            f"newest sample is {age.total_seconds():.0f} s old, at most {max_age.total_seconds():g} s",
-            None,
-        )
-    return "", newest
+            return f"{selector} has no samples"
+        newest = max(sample.value for sample in stamps.samples)
+        ages.append(at - datetime.fromtimestamp(newest, UTC))
+    age, most = max(ages).total_seconds(), max_age.total_seconds()
+    return f"newest sample is {age:.0f} s old, at most {most:g} s" if age > most else ""

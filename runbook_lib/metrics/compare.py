@@ -1,29 +1,24 @@
-"""Baseline against current, metric by metric: judged where the two are comparable, and drawn."""
+"""Baseline against current, metric by metric: judged where the two are comparable."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import nan
 from typing import TYPE_CHECKING
 
-from ..outcomes import Outcome, worst
-from .baseline import STEP, called, plotted
+from ..outcomes import Outcome, Row, check_row, unknown_row, worst
+from .baseline import STEP, Measured, called
 from .catalogue import LOAD, Catalogue, Metric
+from .frames import Stretch
 from .judge import judge_all
-from .judgement import Judgement, Rule, Statistic
-from .pinned import Measured
-from .plotdata import Change, Mark, PlotComparison, PlotSeries, quantity, share
-from .windows import Window, observe, pair
+from .judgement import Judgement, Rule, Statistic, Window, observe, pair
+from .plotdata import Change, quantity, share
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from .plots import Drawn
-
-Stretch = tuple[datetime, datetime]
 
 
 @dataclass(frozen=True)
@@ -31,7 +26,6 @@ class Compared:
     """One metric. ``incomparable`` says why it was not judged; else ``judgements`` has its series."""
 
     metric: Metric
-    plotted: tuple[PlotSeries, PlotSeries]
     judgements: tuple[Judgement, ...] = ()
     incomparable: str = ""
 
@@ -54,40 +48,41 @@ class Compared:
         time = f" ({more * STEP / timedelta(hours=1):.3g} h)" if more else ""
         return (f"{self.decisive.subject}: " if several else "") + self.decisive.reason + time
 
+    def rows(self, what: str, due: Callable[[int], datetime | None]) -> list[Row]:
+        """A row a judgement; ``due`` says when so many more points will have been seen."""
+        expected = f"proven within {tolerance_words(self.metric)}"
+        if not self.judgements:
+            return [unknown_row(self.metric.name, what, expected, self.reason)]
+        return [
+            check_row(
+                f"{self.metric.name} {one.subject}".rstrip(), what, expected, one.reason, one.outcome,
+                return_at=due(one.more_needed) if one.more_needed else None,
+            )
+            for one in self.judgements
+        ]  # fmt: skip
+
     def row(self) -> tuple[str, str, str, str, str, str]:
         """Metric, estimate, interval, tolerance, outcome, reason: as a person reads them."""
         metric, relative = self.metric, self.metric.tolerance.absolute is None
-        first = self._changes()[self._deciding()]
+        found = self.decisive
+        first = self.changes[found.comparisons.index(found.decisive) if found else 0]
         estimate, low, high = (
             share(value, relative, metric.unit) for value in (first.estimate, first.low, first.high)
         )
-        sign = {"lower": "+", "higher": "-", "either": "±"}[metric.direction]
-        tolerance = share(metric.tolerance.amount, relative, metric.unit).lstrip("+")
         # The estimate and its interval have columns of their own.
         reason = re.sub(r"(location|tail) \S+ \(.*?\): ", r"\1 ", self.reason)
         return (
             metric.title,
             estimate,
             f"{low} to {high}",
-            sign + tolerance,
+            tolerance_words(metric),
             self.outcome.value,
             reason,
         )
 
-    def plot(self) -> PlotComparison:
-        """What the figure draws of it."""
-        return PlotComparison(
-            baseline=self.plotted[0],
-            current=self.plotted[1],
-            changes=self._changes(),
-            tolerance=self.metric.tolerance.amount,
-            direction=self.metric.direction,
-            relative=self.metric.tolerance.absolute is None,
-            outcome=self.outcome,
-            reason=self.reason,
-        )
-
-    def _changes(self) -> tuple[Change, ...]:
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What the figure draws: the statistics of the decisive judgement."""
         if self.decisive is None:
             return (Change("location", nan, nan, nan),)
         return tuple(
@@ -95,9 +90,12 @@ class Compared:
             for each in self.decisive.comparisons
         )
 
-    def _deciding(self) -> int:
-        found = self.decisive
-        return 0 if found is None else found.comparisons.index(found.decisive)
+
+def tolerance_words(metric: Metric) -> str:
+    """``+10 %`` or ``-5 ms``: the change on the worse side that is still fine."""
+    sign = {"lower": "+", "higher": "-", "either": "±"}[metric.direction]
+    amount = share(metric.tolerance.amount, metric.tolerance.absolute is None, metric.unit)
+    return sign + amount.lstrip("+")
 
 
 def compare(
@@ -155,19 +153,18 @@ def _compare(
 ) -> Compared:
     before = _window(baseline.frames.get(metric.name), rule)
     after = cut(_window(current.frames.get(metric.name), rule), restarts)
-    drawn = (plotted(metric, before, names), plotted(metric, after, names))
     problem = incomparable(metric, baseline, current) or unlike
     if problem:
-        return Compared(metric, drawn, incomparable=problem)
+        return Compared(metric, incomparable=problem)
     every = list(before.columns)
     chosen = [each for each in every if called(each, names) in canaries]
     series = chosen if canaries and metric.per == "validator" else every
     if not series:
-        return Compared(metric, drawn, incomparable="canaries: none of the series is of one")
+        return Compared(metric, incomparable="canaries: none of the series is of one")
     silent = set(canaries) - {called(each, names) for each in chosen}
     if silent and metric.per == "validator":
         problem = f"canaries: expected a series of each, got none of {_few(silent)}"
-        return Compared(metric, drawn, incomparable=problem)
+        return Compared(metric, incomparable=problem)
 
     bounds, paired = rule.range, bool(canaries) and metric.baseline == "rest"
 
@@ -183,7 +180,7 @@ def _compare(
         # A ratio or a difference is no proportion or count, and has bounds of its own.
         rule = rule.model_copy(update={"kind": "gauge", "bounds": (None, None)})
     subjects = [called(name, names) for name in series]
-    return Compared(metric, drawn, judge_all(seen(before), seen(after), rule, subjects))
+    return Compared(metric, judge_all(seen(before), seen(after), rule, subjects))
 
 
 def rule_of(metric: Metric, *, max_missing: float, looks: int = 1, look: int | None = None) -> Rule:
@@ -261,33 +258,6 @@ def cut(frame: pd.DataFrame, stretches: Sequence[Stretch]) -> pd.DataFrame:
     for start, end in stretches:
         frame = frame[(frame.index < start) | (frame.index >= end)]
     return frame
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Two windows compared, with what happened around the current one: ``note`` says it of all."""
-
-    compared: Sequence[Compared]
-    marks: Sequence[Mark] = ()
-    note: str = ""
-
-    @property
-    def families(self) -> list[str]:
-        """Families of metrics, in the catalogue's order."""
-        return list(dict.fromkeys(each.metric.family for each in self.compared))
-
-    def figure(self, family: str = "") -> Drawn:
-        """The metrics of a family, or all, over time, as distributions, and as judged."""
-        from .plots import comparison_figure
-
-        plotted = [c.plot() for c in self.compared if family in ("", c.metric.family)]
-        return comparison_figure(plotted, marks=self.marks, note=self.note)
-
-    def overview(self) -> Drawn:
-        """All of them on one axis, as judged."""
-        from .plots import overview_figure
-
-        return overview_figure([each.plot() for each in self.compared])
 
 
 def _window(frame: pd.DataFrame | None, rule: Rule) -> pd.DataFrame:

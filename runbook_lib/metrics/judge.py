@@ -29,10 +29,8 @@ from numpy.typing import ArrayLike
 
 from ..outcomes import Outcome
 from . import intervals
-from .intervals import Level
-from .judgement import Comparison, Judgement, Rule, Side, Statistic
-from .longrun import MIN_POINTS, Floats
-from .windows import Window, observe
+from .intervals import MIN_POINTS, Floats, Level
+from .judgement import Comparison, Judgement, Rule, Side, Statistic, Window, observe
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,9 @@ import pandas as pd
 from pydantic import ValidationError
 
 from ..errors import ParameterError
+from .intervals import Floats
 from .judge import judge_all
-from .judgement import Judgement, Rule
-from .longrun import Floats
-from .windows import observe
+from .judgement import Judgement, Rule, observe
 
 TIME, DAY, LATEST, MAX_ROWS = "time", 86_400, 1e11, 10_000_000
 """Seconds since 1970 beyond LATEST are milliseconds by mistake; more rows than MAX_ROWS after filling

@@ -12,14 +12,16 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from runbook_lib.canonical import canonical, digest
-from runbook_lib.outcomes import Outcome
 from runbook_lib.wording import count
+
+if TYPE_CHECKING:
+    from .compare import Compared
 
 Floats = NDArray[np.float64]
 Times = NDArray[np.datetime64]
@@ -124,28 +126,6 @@ class Change:
         )
 
 
-@dataclass(frozen=True)
-class PlotComparison:
-    """A judged metric. ``direction`` says what is better; changes beyond ``tolerance`` are not.
-
-    ``relative``: changes and tolerance are shares of the baseline (0.1 is 10 %).
-    """
-
-    baseline: PlotSeries
-    current: PlotSeries
-    changes: tuple[Change, ...]
-    tolerance: float
-    direction: Literal["lower", "higher", "either"]
-    relative: bool
-    outcome: Outcome
-    reason: str
-
-    def __post_init__(self) -> None:
-        if not 0 < self.tolerance < math.inf:
-            got = f"expected a tolerance above 0, got {self.tolerance!r}"
-            raise ValueError(f"{self.current.title}: {got}")
-
-
 def number(value: float) -> str:
     """Four significant digits, thousands apart."""
     if not math.isfinite(value):
@@ -202,23 +182,6 @@ def series_words(series: PlotSeries) -> str:
     )
 
 
-def comparison_words(comparison: PlotComparison) -> str:
-    """Verdict, changes with their intervals, tolerance; then both sides."""
-    relative, unit = comparison.relative, comparison.current.unit
-    said = [f"{comparison.current.title}: {comparison.outcome.value}: {comparison.reason}"]
-    for change in comparison.changes:
-        of = [share(x, relative, unit) for x in (change.estimate, change.low, change.high)]
-        said.append(f"  change of the {change.name} {of[0]}, interval {of[1]} to {of[2]}")
-    sign = {"lower": "+", "higher": "-", "either": "±"}[comparison.direction]
-    tolerance = share(comparison.tolerance, relative, unit).lstrip("+")
-    said.append(f"  tolerance {sign}{tolerance} ({comparison.direction} is better)")
-    if comparison.direction == "either":
-        said[-1] = f"  tolerance {sign}{tolerance} (either way)"
-    for name, side in (("baseline", comparison.baseline), ("current", comparison.current)):
-        said.append(f"  {name}: {series_words(side).removeprefix(side.title + ': ')}")
-    return "\n".join(said)
-
-
 def mark_words(marks: Sequence[Mark], note: str = "") -> list[str]:
     """``A 2026-11-23 14:05:00 gate on dev-1``: the letters that stand in the figure; last the note."""
     said = [f"{letter(i)} {_span(mark)} {mark.label}" for i, mark in enumerate(marks)]
@@ -267,14 +230,11 @@ def series_data(series: PlotSeries) -> dict[str, Any]:
     }
 
 
-def comparison_data(
-    comparisons: Sequence[PlotComparison], said: Sequence[str] = ()
-) -> dict[str, Any]:
-    """The numbers of ``comparison_words`` for programs, and the digest of all that is drawn."""
-    sides = [side for one in comparisons for side in (one.baseline, one.current)]
+def comparison_data(comparisons: Sequence[Compared]) -> dict[str, Any]:
+    """What is drawn of each metric, for programs, and the digest of it."""
     judged = [
         {
-            "title": one.current.title,
+            "title": one.metric.title,
             "outcome": one.outcome.value,
             "reason": one.reason,
             "changes": [
@@ -282,17 +242,13 @@ def comparison_data(
                  "high": _finite(c.high)}
                 for c in one.changes
             ],
-            "tolerance": one.tolerance,
-            "direction": one.direction,
-            "relative": one.relative,
+            "tolerance": one.metric.tolerance.amount,
+            "direction": one.metric.direction,
+            "relative": one.metric.tolerance.absolute is None,
         }
         for one in comparisons
     ]  # fmt: skip
-    metrics = [
-        {**said, "baseline": series_data(one.baseline), "current": series_data(one.current)}
-        for said, one in zip(judged, comparisons, strict=True)
-    ]
-    return {"digest": digest([plotted_digest(sides, said), judged]), "metrics": metrics}
+    return {"digest": digest(judged), "metrics": judged}
 
 
 def _finite(value: float) -> float | str:

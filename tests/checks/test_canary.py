@@ -15,9 +15,18 @@ from hypothesis import strategies as st
 from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
 from runbook_lib.changes.state import NodeState
 from runbook_lib.checks import observe
-from runbook_lib.checks.effects import Counted, Span, Traffic, _off, _on, gated
-from runbook_lib.checks.ledger import PER_BLOCK, _gain
-from runbook_lib.checks.observe import _hashes, _slashing, votes
+from runbook_lib.checks.observe import (
+    PER_BLOCK,
+    Counted,
+    Span,
+    _gain,
+    _hashes,
+    _off,
+    _on,
+    _slashing,
+    gated,
+    votes,
+)
 from runbook_lib.context import Context
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome, Row
@@ -103,14 +112,16 @@ def test_slashing_nobody_tells_of_is_unknown() -> None:
 # --- traffic --------------------------------------------------------------------------------------
 
 
-def rates(values: list[float]) -> Traffic:
+def rates(values: list[float]) -> pd.DataFrame:
     index = pd.date_range(START, periods=len(values), freq="60s")
-    return Traffic(pd.DataFrame({"n": values}, index=index))
+    return pd.DataFrame({"n": values}, index=index)
 
 
 def test_a_count_is_of_the_whole_span() -> None:
     """Points that look back beyond its start do not count."""
-    assert rates([9.0] * 3 + [0.2] * 58).of("n", EPOCH, 0.02) == Counted(720.0, True, True)
+    assert observe.counted(rates([9.0] * 3 + [0.2] * 58), "n", EPOCH, 0.02) == Counted(
+        720.0, True, True
+    )
 
 
 @pytest.mark.parametrize(
@@ -123,8 +134,8 @@ def test_a_count_is_of_the_whole_span() -> None:
 )
 def test_what_is_missing_is_not_covered(values: list[float], counted: Counted) -> None:
     """A series without samples is as none; a zero is one."""
-    assert rates(values).of("n", EPOCH, 0.02) == counted
-    assert rates(values).of("other", EPOCH, 0.02) == Counted(0.0, False, False)
+    assert observe.counted(rates(values), "n", EPOCH, 0.02) == counted
+    assert observe.counted(rates(values), "other", EPOCH, 0.02) == Counted(0.0, False, False)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +180,7 @@ def voted(monkeypatch: pytest.MonkeyPatch) -> Any:
         index = pd.date_range(START, periods=61, freq="60s")
         frame = pd.DataFrame({name: [rate] * 61 for name, rate in rates.items()}, index=index)
         monkeypatch.setattr(observe, "counters", lambda *given: ["votes_count"])
-        monkeypatch.setattr(observe, "traffic", lambda *given: Traffic(frame))
+        monkeypatch.setattr(observe, "traffic", lambda *given: frame)
         nodes = [SimpleNamespace(name=n, validator="" if n[0] == "o" else n) for n in rates]
         cluster, params = SimpleNamespace(nodes=nodes), SimpleNamespace(max_missing=0.02)
         context = SimpleNamespace(cluster=cluster, params=params)

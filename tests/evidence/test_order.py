@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.admission import require_order, require_same_chain
 from runbook_lib.errors import StoreError
 from runbook_lib.evidence.order import find_earlier, undone_by, what_to_undo
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
-from runbook_lib.opening import prepare_attempt
+from runbook_lib.opening import prepare_attempt, require_order, require_same_chain
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import TestnetParams
 from runbook_lib.site import read_site

@@ -7,12 +7,25 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import promql_parser
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runbook_lib import playbook
 from runbook_lib.errors import ParameterError, SourceError
-from runbook_lib.metrics.catalogue import LOAD, Range, Resolved, narrow, parse_catalogue, resolve
+from runbook_lib.metrics.catalogue import (
+    LOAD,
+    Range,
+    Resolved,
+    check,
+    inject,
+    narrow,
+    parse_catalogue,
+    resolve,
+    selectors,
+)
 from runbook_lib.sources.prometheus import Prometheus, Sample, Vector
 from runbook_lib.strict import PROJECT
 
@@ -165,10 +178,9 @@ def pick(store: Store) -> Resolved:
 
 
 def test_the_first_candidate_with_fresh_data_is_used() -> None:
-    """Its newest sample is that of the staler selector."""
+    """An older sample beside a fresh one is no matter."""
     assert pick(Store({NEW: [0], NEW_SAMPLES: [10, 400]})).query == NEW
-    found = pick(Store({OLD: [0], OLD_SAMPLES: [10], COUNT_SAMPLES: [20]}))
-    assert (found.query, (AT - found.newest).total_seconds()) == (OLD, 20)
+    assert pick(Store({OLD: [0], OLD_SAMPLES: [10], COUNT_SAMPLES: [20]})).query == OLD
 
 
 @pytest.mark.parametrize(
@@ -177,9 +189,11 @@ def test_the_first_candidate_with_fresh_data_is_used() -> None:
         (Store({}), "no series", "no series"),
         (Store({NEW: [0], NEW_SAMPLES: [200]}), "newest sample is 200 s old, at most 180 s", "no series"),
         (Store({OLD: [0], OLD_SAMPLES: [10]}), "no series", 'count{c="x"} has no samples'),
+        (Store({OLD: [0], OLD_SAMPLES: [10], COUNT_SAMPLES: [200]}), "no series",
+         "newest sample is 200 s old, at most 180 s"),
         (Store({NEW: [0], NEW_SAMPLES: [1], OLD: [0]}, warnings=("shard down",)), "partial answer: shard down", "partial answer: shard down"),
     ],
-    ids=["nothing", "stale", "half", "partial"],
+    ids=["nothing", "stale", "half", "staler", "partial"],
 )  # fmt: skip
 def test_no_candidate_is_an_error_that_says_why_of_each(store: Store, new: str, old: str) -> None:
     """A bare query looks five minutes back in silence: that is no data."""
@@ -196,3 +210,114 @@ def test_a_contradicting_site_matcher_is_the_users_mistake() -> None:
     with pytest.raises(ParameterError) as caught:
         narrow(metric, {"c": "x"})
     assert str(caught.value) == ('metrics: latency: expected c="x", got the selector up{c="y"}')
+
+
+# --- PromQL as a tree: every selector narrowed, nothing else touched ---
+
+
+MATCHERS = {"cluster": "dev"}
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("up", 'up{cluster="dev"}'),
+        ('up{job="n"}', 'up{job="n",cluster="dev"}'),
+        ('up{cluster="dev"}', 'up{cluster="dev"}'),
+        ("rate(x[5m] offset 1m)", 'rate(x{cluster="dev"}[5m] offset 1m)'),
+        ("a / on (i) group_left b", 'a{cluster="dev"} / on (i) group_left () b{cluster="dev"}'),
+        ("max_over_time(sum(x)[1h:5m])", 'max_over_time(sum(x{cluster="dev"})[1h:5m])'),
+        ("-(a + b) * 2", '-(a{cluster="dev"} + b{cluster="dev"}) * 2'),
+        ("topk(scalar(k), x)", 'topk(scalar(k{cluster="dev"}), x{cluster="dev"})'),
+        ("time() - timestamp(up)", 'time() - timestamp(up{cluster="dev"})'),
+        ('{__name__=~"a|b"}', '{__name__=~"a|b",cluster="dev"}'),
+        ("x @ 12 offset -5m", 'x{cluster="dev"} @ 12.000 offset -5m'),
+    ],
+)
+def test_matchers_go_into_every_selector(query: str, expected: str) -> None:
+    """Deep inside calls, subqueries and binary operators, and only there."""
+    assert inject(query, MATCHERS) == expected
+
+
+def test_a_dashboards_own_matchers_may_stay_beside_ours() -> None:
+    """What was narrowed by a variable is narrowed to the cluster as well, never to another."""
+    query = 'sum(up{cluster=~"dev|test"}) + up{cluster!="x"}'
+
+    assert inject(query, MATCHERS, beside=True) == (
+        'sum(up{cluster=~"dev|test",cluster="dev"}) + up{cluster!="x",cluster="dev"}'
+    )
+    with pytest.raises(ValueError, match='expected cluster="dev", got the selector'):
+        inject('up{cluster="test"}', MATCHERS, beside=True)
+
+
+NAMES = st.sampled_from(["a", "b_total", "c:d"])
+SELECTORS = st.builds(
+    lambda name, label, value: name + (f'{{{label}="{value}"}}' if label else ""),
+    NAMES,
+    st.sampled_from(["", "job", "instance"]),
+    st.text("ab.-", max_size=3),
+)
+EXPRESSIONS = st.recursive(
+    SELECTORS,
+    lambda inner: st.one_of(
+        st.builds("({} + {})".format, inner, inner),
+        st.builds("({} / on (job) {})".format, SELECTORS, SELECTORS),
+        st.builds("sum by (job) ({})".format, inner),
+        st.builds("quantile(0.95, {})".format, inner),
+        st.builds("clamp_min({}, 0)".format, inner),
+        st.builds("rate({}[3m])".format, SELECTORS),
+        st.builds("max_over_time({}[1h:1m])".format, inner),
+    ),
+    max_leaves=6,
+)
+
+
+@given(EXPRESSIONS)
+def test_the_narrowed_tree_is_the_old_one_with_matchers(query: str) -> None:
+    """Whatever the expression: as many selectors, each narrowed, still PromQL."""
+    narrowed = inject(query, MATCHERS)
+    again = inject(narrowed, MATCHERS)
+    assert promql_parser.parse(again).prettify() == promql_parser.parse(narrowed).prettify()
+    assert narrowed.count('cluster="dev"') == narrowed.count("{")
+    assert all('cluster="dev"' in selector for selector in selectors(narrowed))
+
+
+@pytest.mark.parametrize(
+    ("query", "matchers", "problem"),
+    [
+        ('up{cluster="test"}', MATCHERS, 'expected cluster="dev", got the selector up{cluster="test"}'),
+        ('a + up{cluster!="dev"}', MATCHERS, 'expected cluster="dev", got the selector up{cluster!="dev"}'),
+        ("up", {"cluster": 'd"ev'}, "expected a plain value of cluster, got 'd\"ev'"),
+        ("up[", MATCHERS, "expected PromQL, got 'up[': unexpected end of input inside brackets"),
+        ("rate(x[1500ms])", MATCHERS, "expected PromQL without escapes and milliseconds, got 'rate(x[1500ms])'"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_narrowed_is_refused(
+    query: str, matchers: dict[str, str], problem: str
+) -> None:
+    """Rather than asked of all clusters at once, or of another one."""
+    with pytest.raises(ValueError) as caught:
+        inject(query, matchers)
+    assert str(caught.value) == problem
+
+
+def test_plain_selectors_of_a_query() -> None:
+    """Without range, offset and instant, each once: what freshness is asked of."""
+    query = 'sum(rate(a{b="c"}[5m] offset 1h)) / sum(a{b="c"}) + (d @ 12)'
+    assert selectors(query) == ['a{b="c"}', "d{}"]
+
+
+@pytest.mark.parametrize("query", ["1 + 1", "vector(1)", "time()"])
+def test_a_query_without_selectors_is_refused(query: str) -> None:
+    """No matcher could keep it to one cluster."""
+    with pytest.raises(ValueError) as caught:
+        check(query)
+    assert str(caught.value) == f"expected a query with a selector, got '{query}'"
+
+
+def test_a_query_too_long_for_the_parser_is_refused() -> None:
+    """Its recursion would end the process."""
+    with pytest.raises(
+        ValueError, match=r"^expected at most 8000 characters of PromQL, got 60001$"
+    ):
+        check("1+" * 30_000 + "1")

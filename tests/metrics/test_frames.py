@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -12,11 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.errors import SourceError
-from runbook_lib.metrics.frames import Frame, Tally, align
+from runbook_lib.metrics.frames import STEP, Epoch, Frame, Watched, align, crossings, due
 from runbook_lib.sources.matrix import Matrix, Series
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-STEP = timedelta(seconds=60)
 FIRST = round(START.timestamp() * 1000)
 
 
@@ -30,8 +30,8 @@ def frame(*found: Series, points: int = 4) -> Frame:
     return align("prometheus: up", Matrix(found), START, START + (points - 1) * STEP, STEP)
 
 
-def test_missing_nan_and_infinite_points_are_told_apart() -> None:
-    """All look alike in a frame of floats, or worse; the tally knows."""
+def test_missing_nan_and_infinite_points_stay_what_they_are() -> None:
+    """None of them becomes a finite sample."""
     got = frame(series({0: 1.0, 1: math.nan, 3: math.inf}, a="1"), series({2: -math.inf}, a="2"))
     expected = pd.DataFrame(
         {
@@ -43,8 +43,6 @@ def test_missing_nan_and_infinite_points_are_told_apart() -> None:
         ),
     )
     pd.testing.assert_frame_equal(got.values, expected)
-    assert got.tallies == (Tally(4, 1, 1, 1), Tally(4, 3, 0, 1))
-    assert [tally.finite for tally in got.tallies] == [1, 0]
     assert got.labels == ({"a": "1"}, {"a": "2"})
 
 
@@ -52,7 +50,7 @@ def test_no_series_is_an_empty_frame_on_the_same_grid() -> None:
     """Whoever judges it has nothing to judge."""
     got = frame()
     assert got.values.shape == (4, 0)
-    assert (got.labels, got.tallies, got.partial) == ((), (), False)
+    assert (got.labels, got.partial) == ((), False)
 
 
 @given(st.dictionaries(st.integers(0, 9), st.floats(), min_size=1))
@@ -64,9 +62,7 @@ def test_every_sample_is_at_its_instant(samples: dict[int, float]) -> None:
     for point, value in ordered.items():
         at = column.loc[pd.Timestamp(START + point * STEP)]
         assert at == value or (math.isnan(at) and math.isnan(value))
-    [tally] = got.tallies
-    assert tally.missing == 10 - len(samples)
-    assert column.notna().sum() == tally.finite + tally.inf
+    assert column.notna().sum() == sum(not math.isnan(value) for value in samples.values())
 
 
 @pytest.mark.parametrize("shift_ms", [1, -60_000, 4 * 60_000])
@@ -99,3 +95,144 @@ def test_columns_by_a_label() -> None:
     with pytest.raises(SourceError) as caught:
         twice.columns_by("validator")
     assert str(caught.value) == "prometheus: expected one series per validator, got v1 twice"
+
+
+# --- Where a window has no data, and where it says something ---
+
+
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def watched(points: int, *cut: int) -> Watched:
+    kept = np.array([point not in cut for point in range(points)])
+    instants = tuple(T0 + number * STEP for number in range(points))
+    return Watched(instants, ({"instance": "dev-1"},), (np.ones(points),), kept)
+
+
+def flags(points: int, *on: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    return np.isin(np.arange(points), on)
+
+
+def minutes(*pairs: tuple[int, int]) -> list[tuple[datetime, datetime]]:
+    return [(T0 + first * STEP, T0 + last * STEP) for first, last in pairs]
+
+
+def test_a_run_reaches_a_step_beyond_its_last_point() -> None:
+    """At either end of the window, too."""
+    found = watched(9).runs(flags(9, 0, 1, 4, 8))
+
+    assert found == minutes((0, 2), (4, 5), (8, 9))
+
+
+def test_a_planned_restart_is_no_hole() -> None:
+    """Its points are not judged; what is left of a run is."""
+    found = watched(400, 3, 4, 5, 6)
+
+    assert found.holes(flags(400, 3, 4, 5, 6), 0.02) == []
+    assert found.points == 396
+
+
+@pytest.mark.parametrize(("long", "holes"), [(3, 0), (4, 1)])
+def test_a_hole_of_more_than_five_minutes_is_one(long: int, holes: int) -> None:
+    """Each point has looked two minutes back already."""
+    assert len(watched(1000).holes(flags(1000, *range(10, 10 + long)), 0.02)) == holes
+
+
+def test_many_small_holes_are_one_lack_of_data() -> None:
+    """More than the share that is allowed: then all of them are named."""
+    on = range(0, 100, 10)
+
+    assert watched(100).holes(flags(100, *on), 0.1) == []
+    assert len(watched(100).holes(flags(100, *on), 0.09)) == 10
+
+
+def test_a_window_without_a_judged_point_is_a_hole() -> None:
+    """All of it planned away is no proof of anything."""
+    assert len(watched(3, 0, 1, 2).holes(flags(3), 0.02)) == 1
+
+
+def test_a_series_that_is_not_there_has_no_sample() -> None:
+    """And an aggregate of several series is no aggregate."""
+    found = watched(3)
+
+    assert np.isnan(found.of("instance", "dev-2")).all()
+    assert found.of("instance", "dev-1").tolist() == [1.0, 1.0, 1.0]
+    none = Watched(found.instants, (), (), found.kept)
+    with pytest.raises(SourceError, match="expected one series in the window, got 0"):
+        none.only()
+
+
+@given(on=st.lists(st.booleans(), min_size=1, max_size=60))
+def test_runs_hold_every_point_once(on: list[bool]) -> None:
+    """Their lengths add up to the points, and between two of them lies a point that is not on."""
+    found = watched(len(on)).runs(np.array(on))
+
+    assert sum((end - start for start, end in found), timedelta(0)) == sum(on) * STEP
+    assert all(one[1] < two[0] for one, two in pairwise(found))
+
+
+# --- Whole epochs counted from heights ---
+
+
+BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def at_minutes(*numbers: int) -> list[datetime]:
+    return [BEGUN + timedelta(minutes=number) for number in numbers]
+
+
+def test_only_whole_epochs_count() -> None:
+    """The one under way at the start has no beginning, the last one no end."""
+    heights = np.array([5.0, 9.0, 10.0, 15.0, 21.0, 29.0, 30.0, 35.0])
+
+    assert crossings(heights, at_minutes(*range(8)), 10) == (
+        [Epoch(1, *at_minutes(2, 4)), Epoch(2, *at_minutes(4, 6))],
+        *at_minutes(6),
+    )
+
+
+def test_a_gap_moves_the_boundary_to_the_next_sample() -> None:
+    """Never earlier than it was seen; two boundaries in one gap are both counted."""
+    heights = np.array([9.0, 10.0, np.nan, np.nan, 31.0, 40.0])
+
+    assert crossings(heights, at_minutes(*range(6)), 10)[0] == [
+        Epoch(1, *at_minutes(1, 4)),
+        Epoch(2, *at_minutes(1, 4)),
+        Epoch(3, *at_minutes(4, 5)),
+    ]
+
+
+def test_a_chain_that_falls_back_is_an_error() -> None:
+    """A restored snapshot is no progress."""
+    with pytest.raises(SourceError, match="height: expected it to grow, got it falling back"):
+        crossings(np.array([10.0, 20.0, 12.0]), at_minutes(0, 1, 2), 5)
+
+
+def test_a_mean_that_ran_ahead_after_a_restart_is_no_fall() -> None:
+    """By less than a tenth of an epoch; the boundary stays where it was first seen."""
+    heights = np.array([90.0, 101.0, 97.0, 110.0, 201.0])
+
+    assert crossings(heights, at_minutes(*range(5)), 100)[0] == [Epoch(1, *at_minutes(1, 4))]
+
+
+def test_the_next_boundaries_are_due_at_the_chains_pace() -> None:
+    """And three minutes for the mean to show them."""
+    assert due(2, 15.0, 10, 60.0, BEGUN) == BEGUN + timedelta(minutes=15 + 3)
+
+
+@given(
+    steps=st.lists(st.integers(0, 30), min_size=2, max_size=80),
+    length=st.integers(1, 40),
+)
+def test_epochs_follow_each_other_and_lie_inside(steps: list[int], length: int) -> None:
+    """Numbers without a gap, never more than the heights hold."""
+    heights = np.cumsum(np.array(steps, dtype=float))
+    instants = at_minutes(*range(len(steps)))
+
+    found, _ = crossings(heights, instants, length)
+
+    numbers = [epoch.number for epoch in found]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers))) if numbers else True
+    assert all(instants[0] < epoch.start <= epoch.end <= instants[-1] for epoch in found)
+    whole = heights[-1] // length - heights[0] // length - 1
+    assert len(found) <= max(whole, 0)  # fewer where the first boundaries lie between two samples

@@ -10,11 +10,11 @@ from runbook_lib.metrics.intervals import (
     Level,
     _read_off,
     difference,
+    long_run,
     mean_level,
     ratio,
     tail_level,
 )
-from runbook_lib.metrics.longrun import long_run
 
 Floats = NDArray[np.float64]
 

@@ -1,5 +1,7 @@
 """The judge: outcomes and reasons on clean, regressed, gappy, quiet, drifting and short data."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,8 +11,7 @@ from pydantic import ValidationError
 from scipy.signal import lfilter
 
 from runbook_lib.metrics.judge import judge, judge_all
-from runbook_lib.metrics.judgement import Judgement, Rule
-from runbook_lib.metrics.windows import observe
+from runbook_lib.metrics.judgement import Judgement, Rule, Window, observe, pair
 from runbook_lib.outcomes import Outcome
 
 Floats = NDArray[np.float64]
@@ -33,6 +34,18 @@ def with_gaps(series: Floats, *places: int) -> Floats:
     gappy = series.copy()
     gappy[list(places)] = np.nan
     return gappy
+
+
+def blips(height: float) -> Floats:
+    """A constant with three blips."""
+    series = np.ones(2000)
+    series[[100, 900, 1500]] = height
+    return series
+
+
+STEP = np.where(np.arange(2000) < 1000, 0.0, 0.15)
+NONE = np.zeros(2000)
+BOUNDED = LOCATION.model_copy(update={"bounds": (0.0, 2.0)})
 
 
 def reason(verdict: Judgement) -> str:
@@ -145,25 +158,51 @@ def test_few_effective_samples_decide_nothing() -> None:
     assert verdict.more_needed == 448
 
 
-@pytest.mark.parametrize("points", [0, 1, 29])
-def test_short_windows_decide_nothing(points: int) -> None:
-    """Fewer than 30 points are not judged at all."""
-    verdict = judge(ar1(1), ar1(2)[:points], LOCATION)
-
-    assert reason(verdict) == (
-        f"location not judged: current: expected at least 30 points, got {points}"
-    )
-    assert verdict.more_needed == 30 - points
+TWICE = "both windows hold identical samples: was the same data read twice?"
+OVER = "holds the same samples over and over: was the same data read twice?"
+MISSING = "expected at most 2.0% of 2000 points missing, got"
 
 
-@pytest.mark.parametrize("shifted", [0, 500])
-def test_identical_windows_are_suspicious(shifted: int) -> None:
-    """The same samples twice, also as part of a longer window, are no comparison."""
-    series = ar1(1)
+@pytest.mark.parametrize(
+    ("before", "after", "rule", "why"),
+    [
+        # Too short, or the same samples twice, also as part of a longer window.
+        (ar1(1), ar1(2)[:0], LOCATION, "current: expected at least 30 points, got 0"),
+        (ar1(1), ar1(2)[:29], LOCATION, "current: expected at least 30 points, got 29"),
+        (ar1(1), ar1(1), LOCATION, TWICE),
+        (ar1(1), ar1(1)[500:], LOCATION, TWICE),
+        (np.tile(ar1(1, 300), 2), ar1(2), RULE, f"baseline: {OVER}"),
+        (ar1(2), np.tile(ar1(1, 300), 4)[:1050], RULE, f"current: {OVER}"),
+        # A gauge that never moves, has a few blips, or shifts its level.
+        *((ar1(1), np.full(2000, x), LOCATION, "current hardly ever moves") for x in (0, 1, 1.05)),
+        (blips(1.2), ar1(1), LOCATION, "baseline hardly ever moves"),
+        (ar1(1), ar1(2) + STEP, LOCATION, "current drifts or shifts its level"),
+        # No event anywhere needs a declared bound; a value beyond one is a wrong unit.
+        (NONE, NONE, COUNT.model_copy(update={"bounds": (None, None)}), "no event in either window and"
+         " no upper bound says how large one can be"),
+        (np.ones(100), np.full(100, 99.0), PROPORTION, "current: a value above its declared bound 1: 99"
+         " (wrong unit?)"),
+        (np.full(100, -1.0), np.ones(100), COUNT, "baseline: a value below its declared bound 0: -1"
+         " (wrong unit?)"),
+        # Missing and infinite points.
+        (ar1(1), with_gaps(ar1(2), 5), LOCATION, "current: 1 of 2000 points missing and no bounds"
+         " declared to stand in for them"),
+        (with_gaps(ar1(1), *range(41)), ar1(2), BOUNDED, f"baseline: {MISSING} 41"),
+        (np.full(2000, np.nan), ar1(2), LOCATION, f"baseline: {MISSING} 2000"),
+        (ar1(1), np.append(ar1(2), np.inf), LOCATION, "current: 1 of 2001 points are infinite"),
+    ],
+)  # fmt: skip
+def test_what_proves_nothing_is_not_judged(
+    before: Floats, after: Floats, rule: Rule, why: str
+) -> None:
+    """However good it looks; the reason says what is wrong, and with which window."""
+    assert reason(judge(before, after, rule)) == f"location not judged: {why}"
 
-    assert reason(judge(series, series[shifted:], LOCATION)) == (
-        "location not judged: both windows hold identical samples: was the same data read twice?"
-    )
+
+def test_a_short_window_says_how_many_points_it_lacks() -> None:
+    """Only of the current one can more be had."""
+    assert judge(ar1(1), ar1(2)[:29], LOCATION).more_needed == 1
+    assert judge(ar1(2)[:29], ar1(1), LOCATION).more_needed is None
 
 
 def test_stretches_that_stand_still_may_be_equal() -> None:
@@ -184,44 +223,6 @@ def test_a_slot_missed_at_each_epochs_beginning_may_be_missed_in_both_windows() 
     assert judge(*windows, PROPORTION).outcome is Outcome.PASS
     assert reason(judge(many, many, PROPORTION)) == (
         "location not judged: both windows hold identical samples: was the same data read twice?"
-    )
-
-
-@pytest.mark.parametrize("times", [2, 3.5])
-def test_a_look_repeated_within_a_window_is_suspicious(times: float) -> None:
-    """The same samples again are no more data."""
-    once = ar1(1, 300)
-    often = np.tile(once, 4)[: round(300 * times)]
-    said = "holds the same samples over and over: was the same data read twice?"
-
-    for before, after, name in ((often, ar1(2), "baseline"), (ar1(2), often, "current")):
-        assert reason(judge(before, after, RULE)) == f"location not judged: {name}: {said}"
-
-
-@pytest.mark.parametrize("level", [0.0, 1.0, 1.05])
-def test_constant_series_prove_nothing(level: float) -> None:
-    """A gauge that never moves does not pass for never moving."""
-    assert reason(judge(ar1(1), np.full(2000, level), LOCATION)) == (
-        "location not judged: current hardly ever moves"
-    )
-
-
-def test_sparse_series_prove_nothing() -> None:
-    """A gauge with a few blips has no variance to go by."""
-    blips = np.ones(2000)
-    blips[[100, 900, 1500]] = 1.2
-
-    assert reason(judge(blips, ar1(1), LOCATION)) == (
-        "location not judged: baseline hardly ever moves"
-    )
-
-
-def test_drifting_series_prove_nothing() -> None:
-    """A level that shifts within its window is no level to compare."""
-    shifted = ar1(2) + np.where(np.arange(2000) < 1000, 0.0, 0.15)
-
-    assert reason(judge(ar1(1), shifted, LOCATION)) == (
-        "location not judged: current drifts or shifts its level"
     )
 
 
@@ -263,16 +264,6 @@ def test_quiet_counts_are_judged_as_counts() -> None:
     assert judge(many.clip(0, 2), none, COUNT).outcome is Outcome.PASS
 
 
-def test_quiet_counts_need_a_bound() -> None:
-    """Where no event was ever seen, only a declared bound says how large one can be."""
-    none, unbounded = np.zeros(2000), COUNT.model_copy(update={"bounds": (None, None)})
-
-    assert reason(judge(none, none, unbounded)) == (
-        "location not judged: no event in either window "
-        "and no upper bound says how large one can be"
-    )
-
-
 @pytest.mark.parametrize("unit", [1e-3, 1.0, 3600.0])
 def test_unit_of_a_count_does_not_matter(unit: float) -> None:
     """Events per second and per hour get the same outcome."""
@@ -282,16 +273,6 @@ def test_unit_of_a_count_does_not_matter(unit: float) -> None:
 
     assert judge(few[0], few[1], rule).outcome is Outcome.PASS
     assert judge(few[0][:500], few[1][:500], rule).outcome is Outcome.INCONCLUSIVE
-
-
-def test_counts_and_proportions_keep_their_range() -> None:
-    """A percentage where a share is expected, or a negative count, is a wrong unit."""
-    assert reason(judge(np.ones(100), np.full(100, 99.0), PROPORTION)) == (
-        "location not judged: current: a value above its declared bound 1: 99 (wrong unit?)"
-    )
-    assert reason(judge(np.full(100, -1.0), np.ones(100), COUNT)) == (
-        "location not judged: baseline: a value below its declared bound 0: -1 (wrong unit?)"
-    )
 
 
 def test_cycles_must_be_whole() -> None:
@@ -318,14 +299,6 @@ def test_looks_share_the_error_rate() -> None:
     assert RULE.rates == (0.025, 0.05)
 
 
-def test_missing_point_without_bounds_blocks() -> None:
-    """One missing point of a metric without bounds is enough."""
-    assert reason(judge(ar1(1), with_gaps(ar1(2), 5), LOCATION)) == (
-        "location not judged: current: 1 of 2000 points missing "
-        "and no bounds declared to stand in for them"
-    )
-
-
 def test_missing_points_count_against_both_verdicts() -> None:
     """Bounds stand in for missing points: neither PASS nor FAIL rests on what was not seen."""
     rule = LOCATION.model_copy(update={"bounds": (0.0, 10.0)})
@@ -337,32 +310,6 @@ def test_missing_points_count_against_both_verdicts() -> None:
         "10 missing points count against it"
     )
     assert judge(with_gaps(ar1(1), *gaps), ar1(2) * 1.25, rule).outcome is Outcome.INCONCLUSIVE
-
-
-def test_too_many_missing_points_block() -> None:
-    """More than 2 % missing is no window, bounds or not."""
-    rule = LOCATION.model_copy(update={"bounds": (0.0, 2.0)})
-
-    assert reason(judge(with_gaps(ar1(1), *range(41)), ar1(2), rule)) == (
-        "location not judged: baseline: expected at most 2.0% of 2000 points missing, got 41"
-    )
-
-
-def test_infinite_points_block() -> None:
-    """An infinite sample, as of a quantile beyond the last bucket, is not a number to average."""
-    series = ar1(2)
-    series[3] = np.inf
-
-    assert reason(judge(ar1(1), series, LOCATION)) == (
-        "location not judged: current: 1 of 2000 points are infinite"
-    )
-
-
-def test_no_data_blocks() -> None:
-    """A series of gaps is no data."""
-    assert reason(judge(np.full(2000, np.nan), ar1(2), LOCATION)).endswith(
-        "expected at most 2.0% of 2000 points missing, got 2000"
-    )
 
 
 def test_each_series_is_judged_on_its_own() -> None:
@@ -578,3 +525,147 @@ def test_power_holds_in_simulation() -> None:
 
     assert sum(each.outcome is Outcome.PASS for each in same) >= 190
     assert sum(each.outcome is Outcome.FAIL for each in worse) >= 190
+
+
+# --- Windows: what stands in for missing points, and what cancels in a pair ---
+
+
+GAPPY = [[1.0, np.nan, 3.0, 4.0]]
+
+
+def members(seed: int, count: int, points: int = 2000, factor: float = 1.0) -> Floats:
+    """Validators that share a slow weather and have noise of their own."""
+    rng = np.random.default_rng(seed)
+    weather = 1 + 0.5 * np.sin(np.cumsum(0.05 * rng.standard_normal(points)))
+    return factor * weather * (1 + 0.05 * rng.standard_normal((count, points)))
+
+
+def outcome(before: Window, after: Window) -> Outcome:
+    return judge_all(before, after, RULE, ("canary",))[0].outcome
+
+
+def test_nothing_missing_is_one_array() -> None:
+    """A complete window holds its samples once."""
+    window = observe([1.0, 2.0, 3.0])
+
+    assert window.low is window.middle is window.high
+    assert (window.points, window.problems) == (3, ("",))
+
+
+def test_missing_points_span_their_bounds() -> None:
+    """A gap is as low and as high as the metric can be, and interpolated in between."""
+    window = observe(GAPPY, (0.0, 9.0))
+
+    np.testing.assert_array_equal(window.low, [[1, 0, 3, 4]])
+    np.testing.assert_array_equal(window.middle, [[1, 2, 3, 4]])
+    np.testing.assert_array_equal(window.high, [[1, 9, 3, 4]])
+    np.testing.assert_array_equal(window.missing, [1])
+
+
+@pytest.mark.parametrize("bounds", [(None, None), (0.0, None), (None, 9.0)])
+def test_missing_points_need_both_bounds(bounds: tuple[float | None, float | None]) -> None:
+    """Half a range is no range."""
+    assert observe(GAPPY, bounds).problems == (
+        "1 of 4 points missing and no bounds declared to stand in for them",
+    )
+
+
+def test_memory_layout_does_not_matter() -> None:
+    """The transpose of a frame is judged to the last digit like a copy of it."""
+    frame = np.asfortranarray(members(1, 3))
+
+    assert observe(frame).middle.flags.c_contiguous
+
+
+def test_common_weather_cancels() -> None:
+    """A canary is judged against the rest at the same time, whatever the weather did."""
+    before, after = members(1, 8), members(2, 8, factor=1.5)
+
+    alone = judge_all(observe(before[0]), observe(after[0]), RULE, ("canary",))[0]
+    paired = outcome(
+        pair(observe(before[0]), observe(before[1:]), relative=True),
+        pair(observe(after[0]), observe(after[1:]), relative=True),
+    )
+
+    assert alone.outcome is not Outcome.PASS
+    assert paired is Outcome.PASS
+
+
+def test_regressed_canary_fails() -> None:
+    """A canary that got slower than the rest did fails, although it was always slower."""
+    before, after = members(1, 8), members(2, 8)
+    before[0] *= 2
+    after[0] *= 2 * 1.25
+
+    paired = outcome(
+        pair(observe(before[0]), observe(before[1:]), relative=True),
+        pair(observe(after[0]), observe(after[1:]), relative=True),
+    )
+
+    assert paired is Outcome.FAIL
+
+
+def test_broken_member_does_not_hide_a_regression() -> None:
+    """One member of the rest that hangs does not make the canary look good."""
+    before, after = members(1, 8), members(2, 8)
+    after[0] *= 1.25
+    after[3] *= 100
+
+    paired = outcome(
+        pair(observe(before[0]), observe(before[1:]), relative=True),
+        pair(observe(after[0]), observe(after[1:]), relative=True),
+    )
+
+    assert paired is Outcome.FAIL
+
+
+def test_differences_pair_in_the_unit_of_the_metric() -> None:
+    """An absolute pair is own minus the rest's median."""
+    paired = pair(
+        observe([5.0, 6.0]), observe([[1.0, 1.0], [2.0, 3.0], [9.0, 9.0]]), relative=False
+    )
+
+    np.testing.assert_array_equal(paired.middle, [[3.0, 3.0]])
+    assert paired.low is paired.middle
+
+
+def test_missing_points_of_either_side_widen_a_pair() -> None:
+    """A pair is as uncertain as both of its sides."""
+    own = observe([[2.0, np.nan, 2.0]], (1.0, 4.0))
+    rest = observe([[1.0, 1.0, np.nan]], (0.5, 2.0))
+
+    paired = pair(own, rest, relative=True)
+
+    np.testing.assert_array_equal(paired.low, [[2.0, 1.0, 1.0]])
+    np.testing.assert_array_equal(paired.high, [[2.0, 4.0, 4.0]])
+    np.testing.assert_array_equal(paired.missing, [2])
+
+
+@pytest.mark.parametrize(
+    ("own", "rest", "problem"),
+    [
+        ([1.0, 2.0], np.empty((0, 2)), "rest of the set: nobody to compare with"),
+        ([1.0, 2.0], [[1.0, np.inf]], "rest of the set: 1 of 2 points are infinite"),
+        ([1.0, 2.0], [[0.0, 1.0]], "rest of the set: a ratio needs values above zero"),
+        ([-1.0, 2.0], [[1.0, 1.0]], "a ratio needs values of zero or above"),
+        ([np.nan, np.nan], [[1.0, 1.0]], "no data"),
+    ],
+)
+def test_impossible_pairs_say_why(own: list[float], rest: Floats, problem: str) -> None:
+    """What cannot be paired is not judged."""
+    paired = pair(observe(own), observe(rest), relative=True)
+
+    assert paired.problems == (problem,)
+
+
+def test_an_impossible_pair_is_flat_and_leaves_the_others() -> None:
+    """What is not judged cannot trouble the arithmetic of those that are."""
+    paired = pair(observe([[2.0, 4.0], [-1.0, 1.0]]), observe([[2.0, 2.0]]), relative=True)
+
+    np.testing.assert_array_equal(paired.middle, [[1.0, 2.0], [0.0, 0.0]])
+
+
+def test_pairs_must_cover_the_same_instants() -> None:
+    """Windows of different length are a programming error."""
+    with pytest.raises(ValueError, match=r"^pair: points: expected 3 as in the rest, got 2$"):
+        pair(observe([1.0, 2.0]), observe([[1.0, 2.0, 3.0]]), relative=False)

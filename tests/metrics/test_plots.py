@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from PIL import Image
 
 from runbook_lib.display import figure_card
 from runbook_lib.metrics import plots
-from runbook_lib.metrics.colours import LINES, PALETTE
-from runbook_lib.metrics.plotdata import Change, Mark, PlotComparison, PlotSeries
+from runbook_lib.metrics.catalogue import Metric
+from runbook_lib.metrics.compare import Compared
+from runbook_lib.metrics.plotdata import (
+    Change,
+    Mark,
+    PlotSeries,
+    comparison_data,
+    letter,
+    number,
+    plotted_digest,
+    series_data,
+    series_words,
+)
+from runbook_lib.metrics.plots import LINES, PALETTE
 from runbook_lib.outcomes import Outcome
 
 START = np.datetime64("2026-11-23T13:00:00", "ms")
@@ -37,18 +54,20 @@ def many(count: int, samples: int = 50) -> PlotSeries:
     return PlotSeries("Latency", "ms", times, {f"val-{i:02}": noise[i] for i in range(count)})
 
 
-def comparison(outcome: Outcome = Outcome.PASS, **more: Any) -> PlotComparison:
-    facts: dict[str, Any] = {
-        "baseline": series(400, 410, 420),
-        "current": series(405, 415, 425),
-        "changes": (Change("median", 0.01, -0.02, 0.04), Change("p95", 0.02, -0.03, 0.07)),
-        "tolerance": 0.1,
-        "direction": "lower",
-        "relative": True,
-        "outcome": outcome,
-        "reason": "not worse",
-    }
-    return PlotComparison(**{**facts, **more})
+def comparison(outcome: Outcome = Outcome.PASS, *changes: Change, **more: Any) -> Compared:
+    """A judged metric; its tolerance is 0.1 of the baseline, lower is better."""
+    metric = {
+        "name": "latency", "title": "Latency", "topic": "t", "family": "f", "unit": "ms",
+        "queries": ["up"], "direction": "lower", "tolerance": {"relative": 0.1}, "critical": True,
+    }  # fmt: skip
+    usual = (Change("median", 0.01, -0.02, 0.04), Change("p95", 0.02, -0.03, 0.07))
+    made = SimpleNamespace(
+        metric=Metric.model_validate({**metric, **more}),
+        changes=changes or usual,
+        outcome=outcome,
+        reason="not worse",
+    )
+    return cast(Compared, made)
 
 
 @pytest.fixture
@@ -222,24 +241,24 @@ def test_marks_stand_in_the_figure_and_in_the_words(figure_of: Callable[..., Any
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_a_comparison_says_its_outcome(figure_of: Callable[..., Any], outcome: Outcome) -> None:
-    """In words above the interval, not by colour."""
-    axes = figure_of(plots.comparison_figure, [comparison(outcome)]).axes[2]
+def test_an_overview_says_each_outcome(figure_of: Callable[..., Any], outcome: Outcome) -> None:
+    """In words beside the interval, not by colour; the text form says why."""
+    axes = figure_of(plots.overview_figure, [comparison(outcome)]).axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
 
-    assert axes.get_title(loc="right").split()[1] == outcome.value
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["median", "p95"]
-    assert axes.get_xlabel() == "change (%)"
+    assert [name.rpartition(" ")[2] for name in names] == [outcome.value] * 2
+    assert plots.overview_figure([comparison(outcome)]).text == f"Latency: {outcome}: not worse"
 
 
 @pytest.mark.parametrize(
     ("direction", "hatched"),
-    [("lower", {"right"}), ("higher", {"left"}), ("either", {"left", "right"})],
+    [("lower", {"right"}), ("higher", {"right"}), ("either", {"left", "right"})],
 )
 def test_what_is_beyond_the_tolerance_is_hatched(
     figure_of: Callable[..., Any], direction: str, hatched: set[str]
 ) -> None:
-    """On the side that is worse, or on both."""
-    axes = figure_of(plots.comparison_figure, [comparison(direction=direction)]).axes[2]
+    """On the right, where worse is, or on both sides."""
+    axes = figure_of(plots.overview_figure, [comparison(direction=direction)]).axes[0]
     sides = {"right" if p.get_x() + p.get_width() / 2 > 0 else "left" for p in axes.patches}
 
     assert sides == hatched
@@ -251,7 +270,7 @@ def test_an_interval_without_bounds_is_drawn_with_arrows(
     """And none at all is said in words."""
     inf = float("inf")
     changes = (Change("median", NAN, -inf, inf), Change("p95", NAN, NAN, NAN))
-    axes = figure_of(plots.comparison_figure, [comparison(changes=changes)]).axes[2]
+    axes = figure_of(plots.overview_figure, [comparison(Outcome.PASS, *changes)]).axes[0]
 
     assert {line.get_marker() for line in axes.lines} >= {"<", ">"}
     assert [text.get_text() for text in axes.texts] == ["no interval"]
@@ -262,8 +281,9 @@ def test_the_overview_has_a_row_for_each_change_worse_to_the_right(
 ) -> None:
     """A fall of what should be high points the same way as a rise of what should be low."""
     change = (Change("mean", -3.0, -6.0, 0.0),)
-    falls = comparison(changes=change, tolerance=3.0, direction="higher", relative=False)
-    axes = figure_of(plots.overview_figure, [comparison(), falls]).axes[0]
+    falls = comparison(Outcome.PASS, *change, tolerance={"absolute": 3.0}, direction="higher")
+    made = [comparison(), falls]
+    axes = figure_of(plots.overview_figure, made).axes[0]
 
     assert [label.get_text() for label in axes.get_yticklabels()] == [
         "Latency, median  ✓ PASS",
@@ -275,12 +295,11 @@ def test_the_overview_has_a_row_for_each_change_worse_to_the_right(
     )
 
 
-@pytest.mark.parametrize("function", [plots.comparison_figure, plots.overview_figure])
-def test_comparisons_give_the_same_bytes_each_time(function: Callable[..., plots.Drawn]) -> None:
-    """Also without a current sample."""
-    made = [comparison(), comparison(Outcome.FAIL, current=series(NAN, NAN))]
+def test_an_overview_gives_the_same_bytes_each_time() -> None:
+    """Its image, its words and its data."""
+    made = [comparison(), comparison(Outcome.FAIL)]
 
-    assert function(made) == function(made)
+    assert plots.overview_figure(made) == plots.overview_figure(made)
 
 
 def test_a_configured_style_does_not_alter_evidence() -> None:
@@ -310,3 +329,150 @@ def test_importing_plots_does_not_import_matplotlib() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout == "False\n"
+
+
+# --- The words and numbers of a figure say what it shows ---
+
+
+INF = float("inf")
+
+
+def test_words_name_percentiles_limit_samples_and_window() -> None:
+    """Everything a panel shows, for who cannot see it."""
+    assert series_words(series(100, 200, NAN, 300, limits=(500,))) == (
+        "Latency: p5 110 ms, p50 200 ms, p95 290 ms, limit 500 ms; 3 samples, 1 missing, "
+        "2026-11-23 13:00:00 to 2026-11-23 13:00:45 UTC"
+    )
+
+
+def test_several_series_name_the_one_that_stands_apart() -> None:
+    """The figure draws it apart, so the words name it."""
+    two = PlotSeries("Queue", "", [START], {"b": [3], "a": [1], "c": [1]})
+
+    assert series_words(two) == (
+        "Queue: p5 1, p50 1, p95 2.8; 3 samples of 3 series (furthest from their median: b), "
+        "0 missing, 2026-11-23 13:00:00 to 2026-11-23 13:00:00 UTC"
+    )
+
+
+def test_a_constant_is_called_one() -> None:
+    """Zero is a value, and always zero is worth saying."""
+    assert series_words(series(0, 0)).startswith("Latency: every sample is 0 ms; 2 samples, ")
+
+
+@pytest.mark.parametrize("empty", [series(), series(NAN), PlotSeries("Latency", "ms", [], {})])
+def test_no_samples_are_said(empty: PlotSeries) -> None:
+    """Nothing is not zero."""
+    assert series_words(empty).startswith("Latency: no samples, ")
+    assert "p50" not in series_data(empty)
+
+
+def test_left_out_times_count_as_missing_for_every_series() -> None:
+    """As NaN does."""
+    times = START + np.array([0, 15, 30, 90]) * np.timedelta64(1, "s")
+    two = PlotSeries("Latency", "ms", times, {"a": [1, 2, 3, 4], "b": [1, NAN, 3, 4]})
+
+    assert two.missing == 1 + 3 * 2
+
+
+def test_a_known_step_tells_a_gap_that_the_data_hide() -> None:
+    """Every second sample lost looks regular, unless the step is known."""
+    times = START + np.arange(3) * np.timedelta64(30, "s")
+
+    assert PlotSeries("a", "", times, {"x": [1, 2, 3]}).missing == 0
+    assert PlotSeries("a", "", times, {"x": [1, 2, 3]}, step=15).missing == 2
+
+
+def test_an_infinite_sample_is_no_sample() -> None:
+    """It has no place on an axis."""
+    assert series(1, INF).missing == 1
+
+
+def test_a_pandas_index_with_a_zone_is_taken_as_its_instants() -> None:
+    """Frames carry UTC indexes."""
+    index = pd.date_range("2026-11-23 14:00", periods=2, freq="15s", tz="Europe/Berlin")
+    one = PlotSeries("Latency", "ms", index, {"dev-1": pd.Series([1.0, 2.0], index=index)})
+
+    assert one.grid[0] == START
+    assert plotted_digest([one]) == plotted_digest([series(1, 2)])
+
+
+@pytest.mark.parametrize(
+    ("times", "values", "problem"),
+    [
+        ([START], {"a": [1, 2]}, "Latency: expected one value per time, got ['a']"),
+        ([[START]], {}, "Latency: expected one value per time, got (1, 1)"),
+        ([START, START], {"a": [1, 2]}, "Latency: expected ascending times"),
+    ],
+)
+def test_data_that_cannot_be_drawn_are_refused(times: Any, values: Any, problem: str) -> None:
+    """A wrong figure is worse than none."""
+    with pytest.raises(ValueError) as caught:
+        PlotSeries("Latency", "ms", times, values)
+
+    assert str(caught.value) == problem
+
+
+def test_what_the_judge_cannot_give_is_unbounded_or_unknown() -> None:
+    """None is a word of the judge, not a number to draw."""
+    assert Change.judged("p95", 0.1, (None, 0.3)) == Change("p95", 0.1, -INF, 0.3)
+    assert number(Change.judged("p95", None, (0.1, None)).estimate) == "unknown"
+
+
+def test_data_for_programs_are_json_with_a_digest() -> None:
+    """Unbounded and unknown are words there."""
+    one = comparison(Outcome.INCONCLUSIVE, Change("median", 0.1, -0.05, INF))
+    data = json.loads(json.dumps(comparison_data([one]), allow_nan=False))
+
+    assert data["metrics"][0]["changes"][0] == {
+        "name": "median",
+        "estimate": 0.1,
+        "low": -0.05,
+        "high": "unbounded",
+    }
+    assert data["metrics"][0]["outcome"] == "INCONCLUSIVE"
+    assert data["digest"].startswith("sha256:")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        series(1, 2.5),
+        series(1, NAN),
+        series(1, 2, limits=(3,)),
+        PlotSeries("Latency", "ms", [], {}),
+    ],
+)
+def test_the_digest_is_of_what_is_plotted(other: PlotSeries) -> None:
+    """Another sample, gap or limit is another digest."""
+    assert plotted_digest([series(1, 2)]) == plotted_digest([series(1, 2)])
+    assert plotted_digest([other]) != plotted_digest([series(1, 2)])
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.0, "0"),
+        (1234.5, "1234"),
+        (123456.0, "123,456"),
+        (0.00012345, "0.0001234"),
+        (NAN, "unknown"),
+    ],
+)
+def test_numbers_have_four_digits(value: float, said: str) -> None:
+    """Enough to read, few enough to compare."""
+    assert number(value) == said
+
+
+def test_letters_do_not_run_out() -> None:
+    """The twenty-seventh mark is A1."""
+    assert [letter(0), letter(25), letter(26), letter(53)] == ["A", "Z", "A1", "B2"]
+
+
+@given(st.lists(st.floats(width=32), max_size=30))
+def test_samples_and_missing_add_up(values: list[float]) -> None:
+    """No sample is dropped or invented, whatever it is."""
+    one = series(*values)
+
+    assert one.samples.size + one.missing == len(values)
+    series_words(one)
