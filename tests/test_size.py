@@ -22,9 +22,9 @@ from runbook_lib.playbook import NOTEBOOKS
 PROJECT = Path(__file__).resolve().parents[1]
 COUNTED = {".py", ".j2", ".sh", ".yaml"}
 LIMITS = {  # lines, statements, modules
-    "runbook_lib": (32_210, 20_013, 170),
+    "runbook_lib": (31_676, 19_610, 151),
     "runbook_rehearsal": (9_573, 5_740, 47),
-    "tests": (35_847, 19_701, 198),
+    "tests": (35_661, 19_568, 188),
 }
 LOADED = {"development": 24_540, "testnet": 25_228, "canary": 26_597, "mainnet": 27_884}
 """Lines of ``runbook_lib`` that a stage's notebook has loaded when it ends over its recording."""

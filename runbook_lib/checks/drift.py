@@ -257,7 +257,7 @@ def _target(
     else:
         keep_target(context, name, made.text, made.raw)
         # The chain refuses unknown keys only in a strict dry run; nothing else knows them all.
-        got = "not checked: set commands.dry_run in the site file to the chain's strict dry run"
+        got = "not checked; set the site's commands.dry_run, strict"
         rows = [unknown_row(name, "unknown keys", "none", got)]
     rows += [
         check_row(

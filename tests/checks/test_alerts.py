@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 from runbook_lib.checks import alerts
 from runbook_lib.checks.alerts import SHIPPED, about, unit_test
 from runbook_lib.errors import SourceError
-from runbook_lib.metrics import queries
-from runbook_lib.metrics.catalogue import parse_catalogue
+from runbook_lib.metrics.catalogue import parse_catalogue, selected
 from runbook_lib.outcomes import Outcome, Row, worst
 from runbook_lib.sources.commands import RuleTest
 from runbook_lib.sources.prometheus import NEVER, Rule
@@ -211,7 +210,7 @@ WITNESS = "rpp_runtime_consensus_witness_events_total"
 
 def wanted(topic: str) -> list[Any]:
     metrics = CATALOGUE.of_topic(topic)
-    return [s for metric in metrics for query in metric.queries for s in queries.selected(query)]
+    return [s for metric in metrics for query in metric.queries for s in selected(query)]
 
 
 def witness(query: str) -> list[str]:

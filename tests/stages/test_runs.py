@@ -126,8 +126,8 @@ def test_no_secret_stands_in_what_a_run_leaves(
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (("-p", "relase", "v1"), "relase: expected one of site, release,"),
-        (("-p", "release", "3"), "release: expected str, got 3"),
+        (("-p", "relase", "v1"), "relase: expected no such key; remove it or correct its spelling"),
+        (("-p", "release", "3"), "release: expected text in quotes, got 3"),
     ],
 )
 def test_a_wrong_parameter_is_refused_before_any_cell(
