@@ -9,7 +9,6 @@ import argparse
 import base64
 import os
 import re
-import tempfile
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,10 +22,8 @@ from .reach import Clock, Command, Rpc
 from .site import Commands
 from .sources.commands import SiteCommands
 from .sources.node import Fleet, Rollout
-from .sources.redact import Redactor
 from .sources.reports import comment_text, parse_report
-from .sources.scope import Outside, Scope
-from .sources.tape import LiveTape
+from .sources.scope import Scope, live_scope
 from .sources.words import parse_signed
 from .strict import validate
 
@@ -82,18 +79,12 @@ def _ask(args: argparse.Namespace) -> tuple[Rollout, bool | None, datetime]:
     rpc = validate(Rpc, {"token_env": args.token_env}, f"{where}: --token-env")
     cluster = Cluster(chain_id="", nodes=[node], rpc=rpc)
     clock = Clock(source="offset-file", path=str(args.clock.absolute())) if args.clock else Clock()
-    redactor = Redactor(frozenset({args.token_env} if args.token_env else ()))
-    outside = Outside(redactor)
-    with tempfile.TemporaryDirectory(prefix="runbook-report-") as scratch:
-        try:
-            tape = LiveTape(Path(scratch), redactor)
-            scope = Scope(tape, outside, where, 1, clock=clock)
-            rollout = Fleet(scope, cluster).rollout()[args.node]
-            if isinstance(rollout, SourceError):
-                raise rollout
-            return rollout, _dry_run(args, scope), scope.now().astimezone(UTC)
-        finally:
-            outside.close()
+    secrets = frozenset({args.token_env} if args.token_env else ())
+    with live_scope(where, secrets, clock=clock) as scope:
+        rollout = Fleet(scope, cluster).rollout()[args.node]
+        if isinstance(rollout, SourceError):
+            raise rollout
+        return rollout, _dry_run(args, scope), scope.now().astimezone(UTC)
 
 
 def _dry_run(args: argparse.Namespace, scope: Scope) -> bool | None:

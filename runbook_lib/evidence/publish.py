@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -34,8 +34,7 @@ from ..sources.http import Http
 from ..sources.notices import Governance
 from ..sources.redact import Redactor
 from ..sources.running import fill, reason
-from ..sources.scope import Outside, Scope
-from ..sources.tape import LiveTape
+from ..sources.scope import Scope, live_scope
 from ..wording import utc
 from . import incidents, outbox
 from .comment import (
@@ -55,25 +54,12 @@ from .seal import MANIFEST, OUTBOX
 from .store import Store
 
 
-@contextmanager
-def _world(site: Site, http: Http | None) -> Iterator[tuple[Scope, Redactor]]:
-    """What is asked of the outside, on a tape that goes away: nothing of this is evidence."""
-    redactor = Redactor(site.secret_names())
-    outside = Outside(redactor, http)
-    with tempfile.TemporaryDirectory(prefix="runbook-publish-") as scratch:
-        tape = LiveTape(Path(scratch), redactor)
-        try:
-            yield Scope(tape, outside, "publish", 1, clock=site.clock), redactor
-        finally:
-            outside.close()
-
-
 def send(
     folder: Path, site: Site, opened: Mapping[str, Any], http: Http | None = None
 ) -> list[Row]:
     """Send all that is kept; one row for each. Raises nothing for what cannot be sent."""
     rows = list[Row]()
-    with _world(site, http) as (scope, _):
+    with live_scope("publish", site.secret_names(), clock=site.clock, http=http) as scope:
         for path in outbox.pending(folder):
             rows += _one(scope, site, folder, path, opened)
     return rows or [check_row("outbox", "kept", "nothing", "nothing", ok=True)]
@@ -266,7 +252,9 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
         return kept  # not sealed yet, or without a release issue
     attempt = _attempt(folder)
     _note(folder, {"issue": attempt.issue, "problem": "it was begun and did not end"})
-    with _world(attempt.site, http) as (scope, redactor):
+    secrets, clock = attempt.site.secret_names(), attempt.site.clock
+    redactor = Redactor(secrets)
+    with live_scope("publish", secrets, clock=clock, http=http) as scope:
         forge = GitHub(scope, attempt.site.forge, writes="notify")
         rows, files = _attach(forge, attempt, redactor)
         rows += _post(forge, attempt, files, redactor)
