@@ -33,13 +33,13 @@ GROUPS = {
         "metrics/test_judge metrics/test_intervals metrics/test_compare",
     ),
     "executor": (
-        "under_lock changes/apply changes/roll changes/read_back changes/back tries",
+        "stage changes/apply changes/roll changes/read_back changes/back tries",
         "test_tries changes/test_apply changes/test_roll changes/test_read_back"
         " changes/test_undone test_replaying test_stage test_planning",
     ),
     "lock": (
         "evidence/store:cluster_lock evidence/store:_lock_file evidence/store:_held"
-        " under_lock:cluster_lock under_lock:_wait",
+        " stage:cluster_lock stage:_wait",
         "changes/test_takeover evidence/test_store test_tries",
     ),
     "redaction": ("sources/redact", "sources/test_redact sources/test_tape"),

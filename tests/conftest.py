@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
 
-from runbook_lib import open_stage, playbook, under_lock
+from runbook_lib import open_stage, playbook
 from runbook_lib.canonical import canonical
 from runbook_lib.changes.apply import Applier, Change, Step
 from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
@@ -363,7 +363,7 @@ def practice(declared: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("RUNBOOK_OPERATOR", ALICE)
     monkeypatch.setenv("GITHUB_TOKEN", "practice-token-of-no-worth")
     # Its plan's nodes are names: there is nothing to keep for a way back.
-    monkeypatch.setattr(under_lock, "write_kit", lambda context: [])
+    monkeypatch.setattr("runbook_lib.stage.write_kit", lambda context: [])
     root = tmp_path / "practice"
     root.mkdir()
     made = Practice(root)

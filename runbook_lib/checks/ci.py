@@ -9,8 +9,8 @@ from ..context import Context
 from ..errors import SourceError
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..site import Ci
+from ..sources.commands import SuiteRun
 from ..sources.github import CheckRun, CommitStatus
-from ..sources.suites import SuiteRun
 from ..wording import count
 
 

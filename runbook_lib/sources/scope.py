@@ -23,7 +23,7 @@ from ..errors import RecordDamaged, SourceError
 from ..files import replace_file
 from ..reach import Clock
 from ..strict import PROJECT
-from . import archives, local, process
+from . import local, process
 from .clock import read_clock
 from .http import FAILURES, Answer, Failure, Http, Loop, Purpose, Request
 from .local import MAX_FILE, Algorithm, FileDigest, on_all_cores
@@ -134,7 +134,9 @@ class Scope:
 
     def member_digest(self, path: Path, member: str) -> str:
         """``sha256:HEX`` of one file inside a tar archive. Raises SourceError."""
-        meta, _ = self._of_file(f"MEMBER {member} OF", path, lambda: archives.hashed(path, member))
+        meta, _ = self._of_file(
+            f"MEMBER {member} OF", path, lambda: local.member_digest(path, member)
+        )
         return str(meta["digest"])
 
     def file_digests(

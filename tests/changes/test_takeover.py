@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from runbook_lib import under_lock
+from runbook_lib import stage
 from runbook_lib.changes.apply import Change
 from runbook_lib.context import Context
 from runbook_lib.errors import LockHeld
@@ -31,7 +31,7 @@ def recovery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         made.each()
 
     time = SimpleNamespace(monotonic=lambda: float(made.slept), sleep=sleep)
-    monkeypatch.setattr(under_lock, "time", time)
+    monkeypatch.setattr(stage, "time", time)
     undoes = SimpleNamespace(body={"undoes": {"name": "v1/canary/0001"}})
     made.context = SimpleNamespace(
         cluster_name="main",
@@ -65,7 +65,7 @@ def command(tmp_path: Path) -> Iterator[Callable[[str, int], int]]:
 
 def wait(recovery: Any) -> None:
     change = cast(Change, SimpleNamespace(exclusive=True))
-    with under_lock.cluster_lock(cast(Context, recovery.context), "bob", change, waits=True):
+    with stage.cluster_lock(cast(Context, recovery.context), "bob", change, waits=True):
         pass
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.checks.looks import Slot, Slots, alert_rows, limit_of
+from runbook_lib.checks.watch import Slot, Slots, alert_rows, limit_of
 from runbook_lib.context import Context
 from runbook_lib.metrics.catalogue import Metric
 from runbook_lib.metrics.frames import align

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runbook_lib.errors import SourceError
-from runbook_lib.sources import archives
+from runbook_lib.sources import local
 
 from .conftest import World
 
@@ -50,7 +50,7 @@ def digest(tmp_path: Path) -> Callable[[bytes], str]:
 
     def found(data: bytes) -> str:
         path.write_bytes(data)
-        meta, body = archives.hashed(path, NAME)
+        meta, body = local.member_digest(path, NAME)
         assert body == b""
         return str(meta.get("digest") or meta["error"])
 
@@ -125,7 +125,7 @@ def test_anything_else_is_refused(digest: Any, data: bytes, problem: str) -> Non
 
 def test_entries_are_counted(digest: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """An endless list of names is refused."""
-    monkeypatch.setattr(archives, "MAX_MEMBERS", 5)
+    monkeypatch.setattr(local, "MAX_MEMBERS", 5)
 
     assert digest(tar(*GOOD)) == DIGEST
     assert "more than 5 entries" in digest(tar(*GOOD, ("a", b""), ("b", b"")))

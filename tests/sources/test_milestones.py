@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runbook_lib.checks.mainnet import Backlog, Milestone, MilestoneIssue
 from runbook_lib.errors import SourceError
-from runbook_lib.sources.milestones import Backlog, Milestone, MilestoneIssue
 
 from .conftest import World, nobody
 from .github_answers import COMMIT, SETTINGS, Pages

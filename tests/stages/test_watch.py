@@ -16,8 +16,7 @@ import pytest
 
 from runbook_lib import playbook
 from runbook_lib.checks.baselines import read_catalogue
-from runbook_lib.checks.looks import TOPICS
-from runbook_lib.checks.watch import GATE, ITEM, watch
+from runbook_lib.checks.watch import GATE, ITEM, TOPICS, watch
 from runbook_lib.cli import main
 from runbook_lib.evidence.seal import seal
 from runbook_lib.evidence.verify import verify
