@@ -115,7 +115,7 @@ def _write_report(path: Path, data: bytes) -> None:
 def approve(args: argparse.Namespace) -> int:
     """Sign an approval, acknowledgement, sign-off or withdrawal. Raises ParameterError."""
     from .site import read_site
-    from .sources.clock import read_clock
+    from .sources.scope import read_clock
     from .sources.words import Refused, verify
 
     site, key = read_site(args.site), private_key(args.key, args.passphrase_env)

@@ -22,13 +22,12 @@ from .clusters import Cluster
 from .errors import SourceError, Stopped
 from .evidence.record import Entry, Record
 from .evidence.store import Store
-from .fields import parse_instant
 from .outcomes import CheckResult, Row, explain, unknown_row, worst
 from .playbook import NOW_SOURCE_LAG
 from .reach import Command
 from .site import Site
 from .sources.scope import Scope
-from .strict import project_path
+from .strict import parse_instant, project_path
 
 if TYPE_CHECKING:
     from .changes.plan import Plan

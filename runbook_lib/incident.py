@@ -32,7 +32,7 @@ def incident(args: argparse.Namespace) -> int:
     """Show incidents, or take one a step further; 4 while somebody's word is missing."""
     from .opening import find_operator
     from .site import read_site
-    from .sources.clock import read_clock
+    from .sources.scope import read_clock
 
     site = read_site(args.site)
     store = Store(site.store_path)

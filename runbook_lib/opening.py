@@ -25,11 +25,10 @@ from .files import replace_file
 from .params import PER_TRY, STAGE_PARAMS, RecoveryParams, StageParams, promoted, stage_params
 from .session import OPEN, PARAMETERS, VERSION, Session, Source, hand_over, last_tries, run_kind
 from .site import Site, parse_site, read_site
-from .sources.clock import read_clock
 from .sources.local import Folder
 from .sources.local import recorded as read
 from .sources.redact import Redactor
-from .sources.scope import Outside
+from .sources.scope import Outside, read_clock
 from .sources.tape import LiveTape, ReplayTape, read_body, read_entries
 from .strict import PROJECT, project_path
 

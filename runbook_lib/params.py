@@ -9,8 +9,17 @@ from pydantic import Field, model_validator
 
 from . import playbook
 from .canonical import digest
-from .fields import Commit, Digest, Instant, Name, Severities, parse_instant
-from .strict import Problems, Strict, validate
+from .strict import (
+    Commit,
+    Digest,
+    Instant,
+    Name,
+    Problems,
+    Severities,
+    Strict,
+    parse_instant,
+    validate,
+)
 
 # --- What a person may except, approved by another ---
 

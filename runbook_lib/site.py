@@ -15,10 +15,9 @@ from pydantic import AfterValidator, Field, model_validator
 
 from .clusters import Cluster
 from .errors import ParameterError
-from .fields import Instant
 from .playbook import MAINNET_WATCH
 from .reach import Clock, Command, Endpoint, EnvName, PublicKey, Url, Webhook
-from .strict import PROJECT, Problems, Strict, parse_yaml, project_path, validate
+from .strict import PROJECT, Instant, Problems, Strict, parse_yaml, project_path, validate
 
 _ARMED_HOURS = MAINNET_WATCH / timedelta(hours=1)  # the longest watch: alerts must reach us for it
 

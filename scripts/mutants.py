@@ -33,7 +33,7 @@ GROUPS = {
         "metrics/test_judge metrics/test_intervals metrics/test_compare",
     ),
     "executor": (
-        "stage changes/apply changes/roll changes/read_back changes/back tries",
+        "stage changes/apply changes/roll changes/back tries",
         "test_tries changes/test_apply changes/test_roll changes/test_read_back"
         " changes/test_undone test_replaying test_stage test_planning",
     ),

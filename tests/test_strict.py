@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.errors import ParameterError
-from runbook_lib.fields import parse_instant
-from runbook_lib.strict import PROJECT, parse_yaml, project_path
+from runbook_lib.strict import PROJECT, parse_instant, parse_yaml, project_path
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ from ..canonical import canonical
 from ..context import Context
 from ..errors import ParameterError, RecordDamaged, SourceError
 from ..evidence.record import attempts_in
-from ..fields import parse_instant
 from ..outcomes import Outcome, Row, check_row, unknown_row, worst
 from ..params import Drop, RolloutParams, Waiver
 from ..session import OPEN, Session
@@ -35,7 +34,7 @@ from ..sources.words import (
     taken_back,
     verify,
 )
-from ..strict import project_path
+from ..strict import parse_instant, project_path
 from .plan import Plan, moved
 
 

@@ -22,14 +22,13 @@ from ..sources.commands import NodeConfig
 from ..sources.node import Rollout
 from ..sources.process import Ended
 from ..strict import project_path
-from .apply import Applier, Step, all_pass
+from .apply import Applier, Step, all_pass, read_back, runs_as_planned
 from .approvals import Ruling
 from .operators import look, tell_wave
 from .phases import keep_phase
 from .plan import Artifact, NodePlan, Phase, Plan
 from .power import cut, powers
 from .previous import artifact_or_none, missing, no_file
-from .read_back import read_back, runs_as_planned
 from .state import NodeState, good_map, require_known
 from .targets import keep
 from .undone import Undone, file_of, turned_back, undone

@@ -17,19 +17,17 @@ from ..context import Context
 from ..errors import SourceError
 from ..evidence.record import Entry
 from ..evidence.standing import standing
-from ..fields import parse_instant
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
 from ..sources.process import Ended
-from ..strict import project_path
+from ..strict import parse_instant, project_path
 from ..wording import utc
-from .apply import POLL_S, Applier, Step, all_pass
+from .apply import POLL_S, Applier, Step, all_pass, read_back, runs_as_planned
 from .followed import VIEWERS, seen
 from .operators import instructed, is_theirs, roll_theirs
 from .phases import reproduce
 from .plan import NodePlan, Phase, Plan
 from .power import powers
-from .read_back import read_back, runs_as_planned
 from .targets import keep_target
 
 WINDOW = "change window"

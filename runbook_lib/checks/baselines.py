@@ -12,11 +12,10 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
 from ..evidence.record import Entry, parse
-from ..fields import parse_instant
 from ..files import replace_file
 from ..metrics.catalogue import Catalogue, parse_catalogue
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row, worst
-from ..strict import project_path
+from ..strict import parse_instant, project_path
 from ..wording import count
 from .rollouts import captured as kept_by
 

@@ -90,7 +90,7 @@ def adopt(args: argparse.Namespace) -> int:
 def watch(args: argparse.Namespace) -> int:
     """One look of mainnet's watch; 4 when nothing is wrong and it is not over."""
     from ..site import read_site
-    from ..sources.clock import read_clock
+    from ..sources.scope import read_clock
     from ..watching import look
 
     site, release = args.site, args.what

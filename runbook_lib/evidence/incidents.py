@@ -16,8 +16,8 @@ from typing import Any
 
 from ..canonical import digest
 from ..errors import RecordDamaged, RunbookError, StoreError
-from ..fields import NAME
 from ..playbook import COUNCIL_WITHIN
+from ..strict import NAME
 from ..wording import utc
 from .record import Entry, Record, parse
 from .store import Store

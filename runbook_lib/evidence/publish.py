@@ -28,13 +28,12 @@ from ..playbook import RECOVERY
 from ..reach import Command
 from ..site import Site
 from ..sources import notices
-from ..sources.clock import read_clock
 from ..sources.github import Asset, GitHub, Release
 from ..sources.http import Http
 from ..sources.notices import Governance
 from ..sources.redact import Redactor
 from ..sources.running import fill, reason
-from ..sources.scope import Scope, live_scope
+from ..sources.scope import Scope, live_scope, read_clock
 from ..wording import utc
 from . import incidents, outbox
 from .comment import (

@@ -13,6 +13,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
@@ -20,7 +21,7 @@ from pydantic import AwareDatetime, Field, ValidationError, model_validator
 from .. import reach
 from ..errors import ParameterError, SourceError
 from ..strict import parse_yaml
-from . import patterns, wire
+from . import wire
 from .scope import Scope
 from .wire import Wire
 
@@ -41,7 +42,7 @@ class Matcher(Wire):
 
     def matches(self, value: str) -> bool:
         """Whether a label's value agrees. Raises ValueError for an expression we cannot read."""
-        same = patterns.matches(self.value, value) if self.is_regex else value == self.value
+        same = matches(self.value, value) if self.is_regex else value == self.value
         return same is self.is_equal
 
     def __str__(self) -> str:
@@ -285,3 +286,25 @@ class Alertmanager:
     def _get(self, kind: str) -> bytes:
         request = wire.request(self._settings, "GET", f"{self._settings.url}/api/v2/{kind}")
         return wire.content(f"alertmanager: {kind}", self._scope.http([request])[0])
+
+
+# --- Regular expressions that others wrote, matched in time linear in what is read ---
+
+LONGEST = 4_000
+"""Characters of an expression and of a text; with RE2's own bound on memory a match ends soon."""
+
+
+@lru_cache(maxsize=4096)
+def matches(pattern: str, text: str) -> bool:
+    """Whether the whole of ``text`` matches. Raises ValueError, naming what cannot be judged."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    for what, given in (("an expression", pattern), ("a text", text)):
+        if len(given) > LONGEST:
+            raise ValueError(f"{what} of {len(given)} characters, at most {LONGEST} are tried")
+    try:
+        found = compute.match_substring_regex(pa.scalar(text), f"^(?s:{pattern})$")
+    except ValueError as error:  # arrow's own is one, and so is text that is no UTF-8
+        raise ValueError(str(error).partition(": (?s")[0].partition(": ^(?s")[0]) from error
+    return bool(found.as_py())

@@ -19,9 +19,8 @@ from ..errors import SourceError
 from ..reach import Command
 from . import wire
 from .http import Answer, Failure
-from .retries import RETRIES
 from .running import execute, fill
-from .scope import Scope
+from .scope import RETRIES, Scope
 from .wire import DecimalString, Wire
 
 COMMANDS_AT_ONCE = 16

@@ -9,14 +9,18 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import logging
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from datetime import datetime, timedelta
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from math import isfinite
 from pathlib import Path
 from urllib.parse import urlencode
+
+import stamina
 
 from ..canonical import canonical, digest, digest_bytes
 from ..errors import RecordDamaged, SourceError
@@ -24,13 +28,13 @@ from ..files import replace_file
 from ..reach import Clock
 from ..strict import PROJECT
 from . import local, process
-from .clock import read_clock
 from .http import FAILURES, Answer, Failure, Http, Loop, Purpose, Request
 from .local import MAX_FILE, Algorithm, FileDigest, on_all_cores
 from .process import Ended
 from .redact import Redactor
-from .retries import RETRIES, with_retries
 from .tape import Asked, Entry, LiveTape, Meta, Slot, Tape
+
+RETRIES = 3
 
 
 class Outside:
@@ -341,3 +345,81 @@ def live_scope(
         outside = Outside(redactor, http)
         stack.callback(outside.close)
         yield Scope(LiveTape(tape, redactor), outside, item, 1, clock=clock)
+
+
+# --- Asking again: which answers are worth it, how often, and after how long ---
+
+RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
+LONGEST_WAIT_S = 20.0
+
+# Each retry is on the tape; on stderr it would stand in a notebook's output.
+logging.getLogger("stamina").addHandler(logging.NullHandler())
+
+
+class _Again(Exception):
+    def __init__(self, last: Answer | Failure) -> None:
+        self.last = last
+
+
+async def with_retries(
+    once: Callable[[], Awaitable[Answer | Failure]], attempts: int, *, live: bool
+) -> Answer | Failure:
+    """What ``once`` gave last; a server that asks for a longer wait is not asked again.
+
+    A replay waits for nothing.
+    """
+
+    def backoff(error: Exception) -> bool | float:
+        if not isinstance(error, _Again):
+            return False
+        wait = _retry_after(error.last)
+        if wait is not None and wait > LONGEST_WAIT_S:
+            return False
+        if not live:
+            return 0.0
+        return True if wait is None else wait
+
+    last: Answer | Failure | None = None
+    with suppress(_Again):
+        async for attempt in stamina.retry_context(
+            on=backoff,
+            attempts=attempts,
+            timeout=None,
+            wait_initial=0.2 if live else 0.0,
+            wait_jitter=0.0,
+        ):
+            with attempt:
+                last = await once()
+                if _worth_retrying(last):
+                    raise _Again(last)
+    assert last is not None
+    return last
+
+
+def _worth_retrying(got: Answer | Failure) -> bool:
+    if isinstance(got, Failure):
+        return got.kind != "TooLarge"
+    return got.status in RETRIED_STATUS
+
+
+def _retry_after(got: Answer | Failure) -> float | None:
+    text = got.headers.get("retry-after", "") if isinstance(got, Answer) else ""
+    return float(text) if text.isdigit() else None
+
+
+# --- The clock that a site names: UTC, or ahead of it by what a rehearsal's file says ---
+
+
+def read_clock(clock: Clock) -> tuple[datetime, float]:
+    """The instant now and how many seconds it runs ahead of UTC. Raises SourceError."""
+    offset = 0.0
+    if clock.source == "offset-file":
+        try:
+            offset = json.loads((PROJECT / clock.path).read_bytes())["offset_s"]
+            if isinstance(offset, bool) or not isfinite(offset):
+                raise ValueError(offset)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SourceError(
+                "clock", f"{clock.path}: expected {{offset_s: SECONDS}}, got: {error!r}"
+            ) from error
+    return datetime.now(UTC) + timedelta(seconds=offset), offset

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
+from runbook_lib.changes.apply import read_back, runs_as_planned
 from runbook_lib.changes.plan import NodePlan
-from runbook_lib.changes.read_back import read_back, runs_as_planned
 from runbook_lib.changes.state import NodeState
 from runbook_lib.context import Context
 from runbook_lib.errors import SourceError

@@ -16,8 +16,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.checks import alerts
-from runbook_lib.checks.alerts import SHIPPED, about, unit_test
+from runbook_lib.checks import canary
+from runbook_lib.checks.canary import SHIPPED, about, unit_test
 from runbook_lib.errors import SourceError
 from runbook_lib.metrics.catalogue import parse_catalogue, selected
 from runbook_lib.outcomes import Outcome, Row, worst
@@ -83,7 +83,7 @@ def judged(
         ),
         commands=SimpleNamespace(test_rules=test_rules),
     )
-    return alerts._topic(context, "reward_distribution", CATALOGUE, rules)
+    return canary._topic(context, "reward_distribution", CATALOGUE, rules)
 
 
 def found(rows: list[Row], what: str) -> tuple[Outcome, object]:
@@ -298,7 +298,7 @@ def test_promtool_says_when_an_alert_fires(
     """
     series = about(expr, wanted("reward_distribution"), CLUSTER)
     found = []
-    for scenario in (alerts.STOPS, alerts.VANISHES):
+    for scenario in (canary.STOPS, canary.VANISHES):
         labels = {"severity": "page", "why": "{{ $labels.none }}"}
         loaded = alert("A", query=expr, duration=300.0, labels=labels)
         rules, tests = unit_test(loaded, series, scenario, "instance")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.sources.patterns import LONGEST, matches
+from runbook_lib.sources.alertmanager import LONGEST, matches
 
 CATASTROPHIC = ("(a+)+b", "(a|a)*b", "(a|aa)+b", "(.*)*b", "((a*)*)*b", "a?" * 60 + "a" * 60 + "b")
 
