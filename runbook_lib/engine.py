@@ -36,6 +36,7 @@ from .next_steps import verdict_card
 from .opening import recording
 from .params import stage_params
 from .playbook import NOTEBOOKS
+from .session import environment
 from .site import read_site
 from .sources.redact import Redactor
 from .verdicts import ExitCode, Verdict
@@ -231,21 +232,9 @@ def _handoff() -> Iterator[Any]:
     """Environment that tells the kernel where to say which attempt is its, and where to scribble."""
     with tempfile.TemporaryDirectory(prefix="runbook-run-") as scratch:
         note = Path(scratch) / "attempt.json"
-        ours = {
-            "RUNBOOK_HANDOFF": str(note),
-            "RUNBOOK_HEADLESS": "1",
-            "RUNBOOK_SCRATCH": scratch,
-        }
-        before = {name: os.environ.get(name) for name in ours}
-        os.environ.update(ours)
-        try:
+        ours = {"HANDOFF": str(note), "HEADLESS": "1", "SCRATCH": scratch}
+        with environment(**{f"RUNBOOK_{name}": value for name, value in ours.items()}):
             yield lambda: Path(json.loads(note.read_bytes())["folder"]) if note.exists() else None
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
 
 
 # --- (4), (5): after ------------------------------------------------------------------------------

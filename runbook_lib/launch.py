@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
 import threading
@@ -15,8 +14,11 @@ from typing import Any
 from .errors import ParameterError
 from .evidence.record import Record
 from .evidence.standing import FINAL, standing
+from .files import replace_file
 from .notebook import NOTEBOOKS as FOLDER
+from .notebook import filled_in
 from .playbook import NOTEBOOKS
+from .session import environment
 from .verdicts import ExitCode, Standing
 
 Shown = Callable[[Standing], None]
@@ -48,7 +50,7 @@ def run_stage(
         raise ParameterError(f"{output}: expected a folder that exists, got {output.parent}")
     with tempfile.TemporaryDirectory(prefix="runbook-output-") as scratch:
         target = output or Path(scratch) / NOTEBOOKS[stage]
-        with _environment(RUNBOOK_PARAMS_FILE=params_file), _followed(Path(scratch), shown, told):
+        with environment(RUNBOOK_PARAMS_FILE=params_file), _followed(Path(scratch), shown, told):
             try:
                 papermill.execute_notebook(
                     str(FOLDER / NOTEBOOKS[stage]),
@@ -68,31 +70,10 @@ def run_stage(
 
 def prepare_copy(stage: str, params: Mapping[str, Any], folder: Path) -> Path:
     """A copy of the stage's notebook with ``params`` filled in, without outputs."""
-    import nbformat
-    from papermill.iorw import load_notebook_node
-    from papermill.parameterize import parameterize_notebook
-
     target = folder / NOTEBOOKS[stage]
-    book = load_notebook_node(str(FOLDER / NOTEBOOKS[stage]))
-    for cell in book.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
     if not target.exists():  # one that was already stepped through is kept
-        nbformat.write(parameterize_notebook(book, dict(params)), target)
+        replace_file(target, filled_in(FOLDER / NOTEBOOKS[stage], params))
     return target
-
-
-@contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update({name: value for name, value in values.items() if value})
-    try:
-        yield
-    finally:
-        for name, old in before.items():
-            os.environ.pop(name, None)
-            if old is not None:
-                os.environ[name] = old
 
 
 @contextmanager
@@ -102,7 +83,7 @@ def _followed(scratch: Path, shown: Shown | None, told: Told | None) -> Iterator
         yield
         return
     note, done = scratch / "follow.json", threading.Event()
-    with _environment(RUNBOOK_FOLLOW=str(note)):
+    with environment(RUNBOOK_FOLLOW=str(note)):
         thread = threading.Thread(target=_follow, args=(note, done, shown, told), daemon=True)
         thread.start()
         try:

@@ -160,7 +160,7 @@ def test_wrong_files_are_refused(tmp_path: Path, good: Path, text: str | None, s
     ("more", "problem"),
     [
         (["--column", "third"], "before.csv: expected the columns time and third, got no "),
-        (["--tolerance", "0"], "judge: tolerance: Input should be greater than 0, got 0.0"),
+        (["--tolerance", "0"], "judge: tolerance: expected greater than 0, got 0.0"),
         (["--baseline", "none.csv"], "none.csv: cannot be read: "),
     ],
 )

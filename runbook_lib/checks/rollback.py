@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..changes.manifests import signature_row, whole
 from ..changes.previous import missing
+from ..changes.snapshot import signature_row, whole
 from ..changes.state import good_map
 from ..changes.targets import artifact
 from ..clusters import Rollback

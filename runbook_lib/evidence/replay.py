@@ -5,7 +5,6 @@ Never code from the evidence: the notebook that runs is the one that ships with 
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from .. import display, notebook, playbook
 from ..errors import NotebookError, RecordDamaged
 from ..opening import recorded_site
 from ..outcomes import Row, check_row, unknown_row
-from ..session import VERSION
+from ..session import VERSION, environment
 from ..sources.redact import Redactor
 from ..verdicts import Standing, Verdict
 from . import seal
@@ -85,20 +84,9 @@ def replay(folder: Path, run: Run) -> tuple[list[Row], str]:
 
 
 def _run(stage: str, folder: Path, kept: Path, run: Run) -> Any:
-    ours = {
-        "RUNBOOK_REPLAY": str(folder.resolve()),
-        "RUNBOOK_REPLAY_OK": "1",
-        "RUNBOOK_REPLAY_KEEP": str(kept),
-    }
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
-    try:
+    asked = str(folder.resolve())
+    with environment(RUNBOOK_REPLAY=asked, RUNBOOK_REPLAY_OK="1", RUNBOOK_REPLAY_KEEP=str(kept)):
         return run(stage)
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 def compare(recorded: Sequence[Entry], again: Sequence[Entry]) -> list[Row]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
 
 from ..errors import ParameterError
+from ..strict import validate
 from .intervals import Floats
 from .judge import judge_all
 from .judgement import Judgement, Rule, observe
@@ -42,14 +42,7 @@ def judge_files(
     daily = whole and all(
         len(each) % cycle == 0 and len(each) >= 2 * cycle for each in (before, after)
     )
-    try:
-        made = Rule(cycle=cycle if daily else 0, **rule)
-    except ValidationError as error:
-        said = [
-            f"judge: {'.'.join(map(str, e['loc']))}: {e['msg']}, got {e['input']!r}"
-            for e in error.errors()
-        ]
-        raise ParameterError(said) from error
+    made = validate(Rule, {"cycle": cycle if daily else 0, **rule}, "judge")
     names = list(before)
     first, second = (observe(each[names].to_numpy().T) for each in (before, after))
     return judge_all(first, second, made, list(map(str, names)))
@@ -71,12 +64,7 @@ def _read(path: Path, column: str | None) -> tuple[float, pd.DataFrame]:
     except (OSError, ValueError, TypeError) as error:
         raise ParameterError(f"{path}: cannot be read: {error}") from error
     gaps = np.diff(times)
-    if (
-        not len(gaps)
-        or not np.isfinite(times).all()
-        or abs(times).max() > LATEST
-        or (gaps <= 0).any()
-    ):
+    if not len(gaps) or not (gaps > 0).all() or not (abs(times) <= LATEST).all():
         expected = "two rising instants or more, in seconds since 1970 or ISO 8601"
         raise ParameterError(f"{path}: {TIME}: expected {expected}, got others")
     step = float(np.median(gaps))

@@ -227,7 +227,7 @@ class Driven:
             self.end(stage)
             network = self.network
             given = layout.recovery(network.world, network.release)
-            self.params[runbook] = {**given, "wait": True}
+            self.params[runbook] = given
         elif stage in BEFORE:
             self.end(BEFORE[stage])
             self.reset(f"{BEFORE[stage]}_recovery")
