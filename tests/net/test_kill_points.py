@@ -169,7 +169,7 @@ class Driven:
 
     def kill(self, runbook: str, point: Point) -> None:
         [end] = self.run(runbook, kill := {**point.entry, "arm": point.arm})
-        while end["code"] == 4:  # the point lies behind a window
+        while self.waits(runbook, end["code"]):  # the point lies behind a window
             self.pass_window(runbook)
             [end] = self.run(runbook, kill)
         assert end["code"] == -signal.SIGKILL, f"{runbook}: {point.name}: {end['said']}"
@@ -178,17 +178,24 @@ class Driven:
     def go_on(self, runbook: str) -> None:
         """To its end."""
         [end] = self.run(runbook)
-        while end["code"] == 4:
+        while self.waits(runbook, end["code"]):
             self.pass_window(runbook)
             [end] = self.run(runbook)
         assert end["code"] == CODES.get(runbook, 0), f"{runbook}: {end['said']}"
 
-    def pass_window(self, runbook: str) -> None:
-        """What a run waits for is over, or the two hours that give enough samples."""
+    def due(self, runbook: str) -> float:
+        """When the last of what its results wait for is over; 0 where they wait for nothing."""
         results = {e["item"]: e["result"] for e in self.entries(runbook) if e["kind"] == "result"}
         dues = [row["return_at"] for one in results.values() for row in one["rows"]]
-        last = max((datetime.fromisoformat(at).timestamp() for at in dues if at), default=0.0)
-        left = last - self.network.world.clock.now()
+        return max((datetime.fromisoformat(at).timestamp() for at in dues if at), default=0.0)
+
+    def waits(self, runbook: str, code: int) -> bool:
+        """Whether only time is missing; a run without its last cells cannot say so by its code."""
+        return code == 4 or (code == CODES.get(runbook) and self.due(runbook) > 0)
+
+    def pass_window(self, runbook: str) -> None:
+        """What a run waits for is over, or the two hours that give enough samples."""
+        left = self.due(runbook) - self.network.world.clock.now()
         self.network.operators.settle()
         self.network.fast_forward(max(left + 61.0, 7200.0 if left < 0 else 0.0))
 
