@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_rehearsal.network import RehearsalNetwork
+from tests.stages.conftest import enter
 from tests.stages.recovering import SIZES, Recovering, declare, fresh
 
 from .conftest import TOKEN, Watched
@@ -54,10 +55,9 @@ def undone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Re
     """A canary that was applied, and the recovery notebook that lies ready in its attempt."""
     root = tmp_path / "network"
     network = RehearsalNetwork(root, servers="embedded", sizes=SIZES, history_s=3600.0)
-    for name, value in network.env.items():
-        monkeypatch.setenv(name, value)
     declare(monkeypatch)
     with network:
+        enter(network, monkeypatch)
         made = fresh(network, "mainnet", 1)
         _, folder = made.apply("canary")
         yield made, folder / "recovery" / "35_canary_recovery.ipynb"

@@ -214,7 +214,9 @@ def test_a_bundle_beside_a_file_counts_before_its_signature(candidate: Candidate
     path = candidate.signed.artifact
     path.with_name(f"{path.name}.sigstore.json").write_bytes(b"{}")
 
-    problem = "bundle: expected sigstore's JSON, got: mediaType: Field required"
+    problem = (
+        "bundle: expected sigstore's JSON, got: mediaType: expected a value, got none (and 1 more)"
+    )
     assert ("rpp-node", "signature", "INCONCLUSIVE", problem) in bad(candidate.judge())
 
 
