@@ -24,7 +24,7 @@ COUNTED = {".py", ".j2", ".sh", ".yaml"}
 LIMITS = {  # lines, statements, modules
     "runbook_lib": (31_497, 19_467, 138),
     "runbook_rehearsal": (9_573, 5_740, 47),
-    "tests": (35_664, 19_570, 188),
+    "tests": (35_666, 19_570, 188),
 }
 LOADED = {"development": 21_020, "testnet": 22_472, "canary": 23_642, "mainnet": 24_913}
 """Lines of ``runbook_lib`` that a stage's notebook has loaded when it ends over its recording."""

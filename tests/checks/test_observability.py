@@ -52,7 +52,7 @@ def test_a_replay_finds_the_same_without_anybody_to_ask(look: Look) -> None:
         ({"health": "unknown", "lastEvaluation": NEVER}, [
             (INCONCLUSIVE, "rule", "health unknown"), (INCONCLUSIVE, "paging rule", "health unknown")]),
         ({"lastEvaluation": iso(7200)}, [
-            (INCONCLUSIVE, "rule", "evaluated 72"), (INCONCLUSIVE, "paging rule", "evaluated 72")]),
+            (INCONCLUSIVE, "rule", "evaluated "), (INCONCLUSIVE, "paging rule", "evaluated ")]),
     ],
 )  # fmt: skip
 def test_a_shipped_rule_is_loaded_as_it_is_and_evaluated(

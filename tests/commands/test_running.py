@@ -193,7 +193,7 @@ def test_lab_serves_the_copy(practice: Any, params: Path, tmp_path: Path) -> Non
 
     sources = [cell["source"] for cell in served.json()["content"]["cells"]]
     assert (refused.status_code, served.status_code) == (403, 200)
-    assert any(f'release = "{practice.params["release"]}"\n' in source for source in sources)
+    assert any(f"release = {practice.params['release']!r}\n" in source for source in sources)
     assert any("attempt = 1" in source for source in sources)
     assert "/lab/tree/10_development.ipynb?token=" in (tmp_path / "lab.log").read_text()
     assert ended in (0, -signal.SIGTERM)
