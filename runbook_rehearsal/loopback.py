@@ -33,13 +33,13 @@ class Loopback:
         self._state = ServerState()
         self._config = uvicorn.Config(
             self._dispatch,
-            interface="asgi3",
             lifespan="off",
             log_config=None,
             access_log=False,
             proxy_headers=False,
             http="h11",
             ws="none",
+            timeout_keep_alive=600,  # Prometheus asks again on one of remote read for five minutes
         )
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, name="rehearsal-http", daemon=True)
