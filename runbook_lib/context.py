@@ -255,9 +255,6 @@ def judges(item: str) -> Callable[[Callable[[Context], CheckResult]], Judge]:
     return named
 
 
-# --- A bar for long work that somebody watches ---
-
-
 @contextmanager
 def progress(
     what: str, total: float, *, unit: str = "s", live: bool

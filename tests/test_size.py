@@ -22,7 +22,7 @@ from runbook_lib.playbook import NOTEBOOKS
 PROJECT = Path(__file__).resolve().parents[1]
 COUNTED = {".py", ".j2", ".sh", ".yaml"}
 LIMITS = {  # lines, statements, modules
-    "runbook_lib": (31_497, 19_467, 138),
+    "runbook_lib": (31_495, 19_467, 138),
     "runbook_rehearsal": (9_573, 5_740, 47),
     "tests": (35_666, 19_570, 188),
 }

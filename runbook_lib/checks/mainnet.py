@@ -360,7 +360,8 @@ def expectations(context: Context) -> list[tuple[str, str, Value]]:
     ]
 
 
-# --- What a release leaves open: the forge's milestone of its name, the issues in it, their ---
+# --- What a release leaves open: GitHub's milestone of its name, the issues in it, their branches ---
+# Its REST API shows no "development" links: an issue names its branch by a line ``branch: NAME``.
 
 _LINK = re.compile(r"^[ \t]*branch:[ \t]*(\S+)[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 _BRANCH = re.compile(r"(?!.*(?:\.\.|//))[A-Za-z0-9][\w./+-]{0,199}(?<![./])", re.ASCII)

@@ -382,8 +382,6 @@ def _mark(axes: Axes, mark: Mark, name: str, high: float) -> None:
         axes.text(start, high, name, transform=at, ha="center", va="top", fontsize=8, bbox=box)
 
 
-# --- Judged intervals ---
-
 _MARKERS = {
     Outcome.PASS: ("o", "white"),
     Outcome.FAIL: ("s", "black"),

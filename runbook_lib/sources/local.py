@@ -138,7 +138,9 @@ def _unreadable(error: OSError | ValueError) -> Kept:
     return {"error": f"expected a readable file, got: {said}"}, b""
 
 
-# --- The digest of one file inside a release archive (.tar or .tar.gz), by the standard ---
+# --- The digest of one file inside a release archive (.tar or .tar.gz) ---
+# Nothing is extracted and no link is followed. tarfile is given the archive forward only, in small
+# pieces, no more of it than an honest one would unpack to; whatever else it asks for is refused.
 
 PIECE = 64 * 1024
 MAX_MEMBERS = 10_000
