@@ -62,7 +62,6 @@ def work(practice: Any) -> Work:
 
 
 def test_a_step_is_journalled_before_and_after(work: Work) -> None:
-    """The intent is on disk before the command starts; its outputs lie under its stem."""
     applier = work.applier()
 
     assert applier.step(work.step())
@@ -73,7 +72,6 @@ def test_a_step_is_journalled_before_and_after(work: Work) -> None:
 
 
 def test_a_done_step_is_not_repeated(work: Work) -> None:
-    """Not by a later try either; another step of the node is another matter."""
     work.applier(1).step(work.step())
     later = work.applier(2)
 
@@ -96,7 +94,6 @@ def test_a_done_step_is_not_repeated(work: Work) -> None:
 def test_a_failed_step_stops_the_change(
     work: Work, ended: Ended, observed: str, outcome: Outcome
 ) -> None:
-    """With a row that quotes the command; a later try does it again."""
     work.ended = ended
     applier = work.applier()
 
@@ -125,7 +122,6 @@ def test_a_failed_step_stops_the_change(
 def test_a_step_that_is_not_taken_up_again_is_settled(
     work: Work, phase: str, done: bool, phases: list[str]
 ) -> None:
-    """Whether it was done is looked up and journalled; it is not run again."""
     work.applier()._note(work.step(), phase, "dev-1-restart-1")
     asked: list[str] = []
 
@@ -168,7 +164,6 @@ def test_without_an_exit_code_the_node_itself_is_asked(work: Work, shows: bool, 
 
 
 def test_a_command_that_ended_after_we_gave_up_on_it_is_found_done(work: Work) -> None:
-    """It was still at work when its time was up; the exit code it left since is what counts."""
     work.ended = Ended(None, b"", b"", "still at work after 9 s (process 7)")
     applier = work.applier()
     assert not applier.step(work.step())
@@ -179,7 +174,6 @@ def test_a_command_that_ended_after_we_gave_up_on_it_is_found_done(work: Work) -
 
 
 def test_no_rows_are_no_proof() -> None:
-    """An empty read-back does not hold."""
     assert not all_pass([])
 
 
@@ -192,7 +186,6 @@ def known(work: Work) -> dict[str, Any]:
 
 
 def test_the_last_verified_state_is_known(work: Work) -> None:
-    """By which attempt, and when."""
     newer = GOOD.model_copy(update={"binary": "sha256:9"})
     work.applier().verified("dev-1", GOOD)
     work.applier().verified("dev-1", newer)
@@ -220,7 +213,6 @@ def test_the_last_verified_state_is_known(work: Work) -> None:
 def test_plans_replays_and_other_clusters_make_nothing_known(
     practice: Any, work: Work, opened: dict[str, str]
 ) -> None:
-    """Only what was really verified on this cluster counts."""
     made = Store(practice.root / "store").create("v1.5.0", "development", opened)
     body = {"item": DEPLOY, "node": "dev-1", "state": GOOD.model_dump(), "at": "2026-01-01T00:00Z"}
     made.record.append("state", body)
@@ -229,7 +221,6 @@ def test_plans_replays_and_other_clusters_make_nothing_known(
 
 
 def test_a_state_that_is_none_damages_its_record(practice: Any, work: Work) -> None:
-    """It is named by attempt and entry."""
     opened = {"source": "live", "mode": "apply", "cluster": "development"}
     made = Store(practice.root / "store").create("v1.5.0", "development", opened)
     made.record.append("state", {"node": "dev-1", "state": {"gates": 1}, "at": "2026-01-01"})
@@ -240,7 +231,6 @@ def test_a_state_that_is_none_damages_its_record(practice: Any, work: Work) -> N
 
 
 def test_differences_name_the_absent_side() -> None:
-    """What was expected first, in its order."""
     assert differences({"b": 1, "a": "x", "same": True}, {"c": False, "a": "y", "same": True}) == [
         ("b", 1, "absent"),
         ("a", "x", "y"),
@@ -249,7 +239,6 @@ def test_differences_name_the_absent_side() -> None:
 
 
 def test_a_plans_digest_covers_its_intent(practice: Any, work: Work) -> None:
-    """The same plan has the same digest; any word of it changed has another."""
     plan: Plan = practice.plan(work.stage._tries.context("stage.plan", 1))
 
     assert plan.digest == Plan.model_validate(plan.model_dump()).digest
@@ -263,7 +252,6 @@ TOML = NodeConfig(b"epoch_length = 720\n", GOOD.config)
 
 
 def test_an_unknown_cluster_cannot_be_adopted(practice: Any) -> None:
-    """The site's clusters are named, and nothing is created."""
     with pytest.raises(ParameterError) as caught:
         adopt(str(practice.site), "mainnet")
 
@@ -274,7 +262,6 @@ def test_an_unknown_cluster_cannot_be_adopted(practice: Any) -> None:
 
 
 def test_a_cluster_that_does_not_answer_is_not_adopted(practice: Any) -> None:
-    """A state is taken over entirely or not."""
     with pytest.raises(SourceError) as caught:
         adopt(str(practice.site), "development")
 
@@ -284,7 +271,6 @@ def test_a_cluster_that_does_not_answer_is_not_adopted(practice: Any) -> None:
 def test_a_cluster_is_taken_over_on_somebody_elses_word(
     practice: Any, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until then nothing is known; the digest that must be quoted is that of its state."""
     monkeypatch.setattr("runbook_lib.changes.adopt._read", lambda *asked: {"dev-1": (GOOD, TOML)})
     unapproved = adopt(str(practice.site), "development")
 
@@ -307,7 +293,6 @@ def test_a_cluster_is_taken_over_on_somebody_elses_word(
 def test_what_a_binary_was_delivered_in_is_told_when_it_is_adopted(
     practice: Any, monkeypatch: pytest.MonkeyPatch, member: str, given: bool, artifact: str
 ) -> None:
-    """By the file; without a member the artifact is the binary itself; a stranger's is refused."""
     file, strange = practice.root / "rpp-node.tar.gz", practice.root / "strange.tar.gz"
     file.write_bytes(pack(b"binary"))
     strange.write_bytes(pack(b"another"))
@@ -331,7 +316,6 @@ def test_what_a_binary_was_delivered_in_is_told_when_it_is_adopted(
 def test_a_single_operator_adopts_alone_and_it_says_so(
     practice: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Self-approved, by the operator's own account."""
     monkeypatch.setattr("runbook_lib.changes.adopt._read", lambda *asked: {"dev-1": (GOOD, TOML)})
     practice.write_site(single_operator=True)
     done = adopt(str(practice.site), "development")

@@ -78,7 +78,6 @@ def asking(practice: Any) -> Any:
     ],
 )
 def test_a_line_of_a_listed_account_approves(asking: Asking, body: str) -> None:
-    """Whatever else stands in the comment."""
     asking.say(body)
 
     assert asking.accounts() == ["bob"]
@@ -100,7 +99,6 @@ def test_a_line_of_a_listed_account_approves(asking: Asking, body: str) -> None:
     ],
 )
 def test_anything_else_does_not(asking: Asking, body: str, by: str, edited: str) -> None:
-    """Another digest, a quotation, a stranger, a comment edited since."""
     asking.say(body, by, edited)
 
     assert asking.accounts() == []
@@ -120,7 +118,6 @@ def test_anything_else_does_not(asking: Asking, body: str, by: str, edited: str)
 def test_an_approval_that_was_withdrawn_counts_no_more(
     asking: Asking, second: str, by: str, counts: list[str]
 ) -> None:
-    """By its own account alone; what cannot be read takes back more rather than less."""
     asking.say(f"approve {DIGEST}")
     asking.say(second, by)
 
@@ -128,7 +125,6 @@ def test_an_approval_that_was_withdrawn_counts_no_more(
 
 
 def test_a_comment_takes_back_a_signed_file(asking: Asking, practice: Any) -> None:
-    """Account and key are one person."""
     path = practice.approve(DIGEST)
     asking.say("withdraw approve")
     for comment in asking.comments:
@@ -138,12 +134,10 @@ def test_a_comment_takes_back_a_signed_file(asking: Asking, practice: Any) -> No
 
 
 def test_without_an_issue_nobody_is_asked(asking: Asking) -> None:
-    """No request goes out."""
     assert asking.accounts(issue=0) == []
 
 
 def test_a_signed_file_approves_beside_comments(asking: Asking, practice: Any) -> None:
-    """Its account, its instant, its name."""
     asking.say(f"approve {DIGEST}", "alice")
     path = practice.approve(DIGEST)
     found = approvals(asking.scope, asking.site, DIGEST, issue=1, file=path)
@@ -210,7 +204,6 @@ def _forge(change: Any) -> Any:
 def test_a_file_that_proves_nothing_is_an_error(
     asking: Asking, practice: Any, edit: Any, problem: str
 ) -> None:
-    """Altered, forged, of another person or digest, or no approval at all."""
     path = Path(practice.approve(DIGEST))
     edit(path)
     with pytest.raises(SourceError) as caught:
@@ -302,7 +295,6 @@ def test_the_policy(voting: Voting, stage: str, said: list[Any], outcome: Outcom
 
 @pytest.mark.parametrize("said", [[], ["carol"]])
 def test_an_author_alone_never_approves_for_mainnet(voting: Voting, said: list[str]) -> None:
-    """Also when the author is the commander."""
     assert voting.outcome("mainnet", *said, author="carol") is INCONCLUSIVE
     assert voting.outcome("mainnet", *said, "gus", author="carol") is (
         PASS if said else INCONCLUSIVE
@@ -310,7 +302,6 @@ def test_an_author_alone_never_approves_for_mainnet(voting: Voting, said: list[s
 
 
 def test_who_filled_a_seat_and_who_could(voting: Voting) -> None:
-    """Rows name approver and grounds, or whom to ask."""
     rows = voting.rows("mainnet", "carol")
 
     assert [(row.subject, row.what, row.expected, row.observed) for row in rows] == [
@@ -326,7 +317,6 @@ def test_who_filled_a_seat_and_who_could(voting: Voting) -> None:
 
 
 def test_a_single_operator_approves_their_own_and_it_says_so(voting: Voting) -> None:
-    """What others approved is theirs still."""
     lonely = voting.rows("mainnet", author="eve", alone=True)
     helped = voting.rows("mainnet", "carol", author="eve", alone=True)
 
@@ -337,8 +327,6 @@ def test_a_single_operator_approves_their_own_and_it_says_so(voting: Voting) -> 
 
 
 def test_a_forged_approval_is_a_failure_beside_true_ones(voting: Voting) -> None:
-    """Somebody tried; one of another plan is none of this plan's business."""
-
     def forged(plan: str) -> Refused:
         return Refused("ed", "another key", "ed.json", "forged", Said("approve", plan=plan))
 
@@ -363,5 +351,4 @@ def test_a_file_that_cannot_be_read_blocks_beside_approvals(voting: Voting) -> N
 
 
 def test_every_stage_beyond_development_has_a_policy() -> None:
-    """Development may plan and apply in one run."""
     assert set(playbook.APPROVERS) == set(playbook.STAGES) - {"development"}

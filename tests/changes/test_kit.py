@@ -199,7 +199,6 @@ def made(tmp_path: Path) -> Made:
 @settings(max_examples=25)
 @given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8")), min_size=1))
 def test_the_shell_reads_back_every_word(words: list[str]) -> None:
-    """Quotes, dollars, line breaks, control characters: nothing of a word is ever executed."""
     line = "kit=/nowhere; printf '%s\\0' " + " ".join(map(quoted, words))
     found = subprocess.run(["sh", "-c", line], capture_output=True, check=True).stdout
 
@@ -208,7 +207,6 @@ def test_the_shell_reads_back_every_word(words: list[str]) -> None:
 
 @given(st.lists(st.text(min_size=1), unique=True))
 def test_a_nodes_name_becomes_one_plain_word(names: list[str]) -> None:
-    """As a file's name, a pattern and a journal's field; no two nodes share one."""
     keys = [key_of(name) for name in names if name.isprintable() or name.isascii()]
 
     assert len(set(keys)) == len(keys)
@@ -216,7 +214,6 @@ def test_a_nodes_name_becomes_one_plain_word(names: list[str]) -> None:
 
 
 def test_hostile_names_and_paths_are_words_to_the_script(tmp_path: Path) -> None:
-    """A node named like a command, folders with quotes and dollars: all are handed on whole."""
     hostile = "main'; touch pwned; $(touch pwned)\n`touch pwned` *"
     made = Made(tmp_path / "it's", (hostile, "../up"))
     found = made.run()
@@ -232,7 +229,6 @@ def test_hostile_names_and_paths_are_words_to_the_script(tmp_path: Path) -> None
 
 
 def test_it_is_a_script_of_any_posix_shell(made: Made) -> None:
-    """Each shell that is here parses it, and it needs no Python."""
     path = made.folder / "recover.sh"
     for shell in ("sh", "dash", "bash", "ksh", "busybox"):
         if program := shutil.which(shell):
@@ -242,7 +238,6 @@ def test_it_is_a_script_of_any_posix_shell(made: Made) -> None:
 
 
 def test_every_node_is_delivered_and_restarted_in_order(made: Made) -> None:
-    """With the site's own commands, a line of the journal before and after each."""
     found = made.run()
 
     assert (found.returncode, found.stderr) == (0, "")
@@ -253,7 +248,6 @@ def test_every_node_is_delivered_and_restarted_in_order(made: Made) -> None:
 
 
 def test_a_second_run_changes_nothing(made: Made) -> None:
-    """What the journal says was done is not done again."""
     made.run()
     before = made.asked, made.journal
     again = made.run()
@@ -264,7 +258,6 @@ def test_a_second_run_changes_nothing(made: Made) -> None:
 
 
 def test_a_node_that_fails_is_passed_over_and_tried_once_more(made: Made) -> None:
-    """The others are put back; it is named, with the command's words; a later run mends it."""
     failing = made.fails("main-1")
     found = made.run()
     failing.unlink()
@@ -279,7 +272,6 @@ def test_a_node_that_fails_is_passed_over_and_tried_once_more(made: Made) -> Non
 
 
 def test_chosen_nodes_alone_are_put_back(made: Made) -> None:
-    """A name that it does not know is wrong usage, before anything is done."""
     wrong = made.run("--nodes", "main-1,main-9")
     found = made.run("--nodes", "main-2")
 
@@ -293,14 +285,12 @@ def test_chosen_nodes_alone_are_put_back(made: Made) -> None:
 
 @pytest.mark.parametrize("options", [("--nodes",), ("--nodes", ""), ("--stall",), ("--all",)])
 def test_wrong_usage_does_nothing(made: Made, options: tuple[str, ...]) -> None:
-    """Neither half an option nor targets that this kit has not."""
     assert made.run(*options).returncode == 3
     assert made.asked == []
 
 
 @pytest.mark.parametrize("what", ["target", "artifact", "missing"])
 def test_files_that_are_not_what_was_kept_are_not_delivered(made: Made, what: str) -> None:
-    """A tampered or missing target or build: that node is not touched."""
     path = made.artifact if what == "artifact" else target_file(made.folder, "main-1")
     wanted = digest_bytes(path.read_bytes())
     if what == "missing":
@@ -316,7 +306,6 @@ def test_files_that_are_not_what_was_kept_are_not_delivered(made: Made, what: st
 
 
 def test_without_a_way_to_compute_a_digest_nothing_is_delivered(tmp_path: Path) -> None:
-    """shasum will do; with neither, no file is trusted."""
     other = Made(tmp_path / "shasum", ("main-1",), tools=(*TOOLS, "shasum"))
     none = Made(tmp_path / "none", ("main-1",), tools=TOOLS)
 
@@ -328,7 +317,6 @@ def test_without_a_way_to_compute_a_digest_nothing_is_delivered(tmp_path: Path) 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 def test_a_run_holds_the_lock_until_it_is_gone(tmp_path: Path, shell: str) -> None:
-    """A second one says who is at work; after a kill -9 the next goes on, nothing cleared away."""
     tools = (*TOOLS, "sha256sum", "flock", "timeout")
     made = Made(tmp_path / "made", ("main-1",), tools=tools, shell=shell)
     pid = made.killed_during("restart")
@@ -342,7 +330,6 @@ def test_a_run_holds_the_lock_until_it_is_gone(tmp_path: Path, shell: str) -> No
 
 
 def test_a_delivery_that_outlives_its_run_keeps_the_lock(tmp_path: Path) -> None:
-    """Two must not write one node's files at once."""
     made = Made(tmp_path / "made", ("main-1",), tools=(*TOOLS, "sha256sum", "flock"))
     made.killed_during("deploy")
     held = made.run()
@@ -356,7 +343,6 @@ def test_a_delivery_that_outlives_its_run_keeps_the_lock(tmp_path: Path) -> None
 
 
 def test_without_flock_a_killed_run_must_be_cleared_away(made: Made) -> None:
-    """Nobody can tell whether it is gone; a run that ends clears its lock away itself."""
     ended = made.run()
     (made.folder / "lock.d").mkdir()
     held = made.run()
@@ -366,7 +352,6 @@ def test_without_flock_a_killed_run_must_be_cleared_away(made: Made) -> None:
 
 
 def test_a_step_that_was_cut_off_is_done_again(made: Made) -> None:
-    """Killed after the intent, or with half a line written: that is no end."""
     at = "2026-01-31T12:00:00Z"
     (made.folder / "journal.tsv").write_text(f"{at}\tmain-1\tdeliver-back\tintent\t-\n{at}\tmai")
     found = made.run("--nodes", "main-1")
@@ -376,7 +361,6 @@ def test_a_step_that_was_cut_off_is_done_again(made: Made) -> None:
 
 
 def test_after_a_stall_the_other_targets_are_delivered(tmp_path: Path) -> None:
-    """Mainnet's kit has both; what one of them did is no excuse for the other."""
     made = Made(tmp_path / "made", ("main-1",), stage="mainnet")
     codes = [made.run(*options).returncode for options in ((), ("--stall",), ("--stall",), ())]
 
@@ -390,7 +374,6 @@ def test_after_a_stall_the_other_targets_are_delivered(tmp_path: Path) -> None:
 
 
 def test_the_page_says_what_it_does_and_what_it_cannot(tmp_path: Path) -> None:
-    """In the script's order, with builds, files and operators."""
     made = Made(tmp_path / "made", ("main-2", "main-1"), theirs=("main-7",), stage="mainnet")
     text = page(made.kit)
 
@@ -401,7 +384,6 @@ def test_the_page_says_what_it_does_and_what_it_cannot(tmp_path: Path) -> None:
 
 
 def test_an_operator_is_told_what_their_node_was(tmp_path: Path) -> None:
-    """Keys from what the release made of it to what it was, and its file where we have it."""
     made = Made(tmp_path / "made", (), theirs=("main-7",))
     nodes = made.kit.operators["an operator"]
     told = instruction(made.kit, "an operator", nodes, {"main-7": b"x = '````'\n"})
@@ -414,7 +396,6 @@ def test_an_operator_is_told_what_their_node_was(tmp_path: Path) -> None:
 
 
 def test_an_unwritable_folder_is_said(made: Made) -> None:
-    """Without a journal nothing is begun."""
     if os.geteuid() == 0:
         (made.folder / "journal.tsv").mkdir()
     else:

@@ -38,7 +38,6 @@ def plan(**changes: Any) -> Plan:
 
 
 def test_the_same_intent_has_one_digest() -> None:
-    """Whoever makes it; any part of it changes the digest."""
     assert (
         plan().digest == plan().digest == Plan.model_validate_json(plan().model_dump_json()).digest
     )
@@ -47,7 +46,6 @@ def test_the_same_intent_has_one_digest() -> None:
 
 
 def test_a_plan_knows_its_changes_and_the_way_back() -> None:
-    """Back is what each node was before the first phase."""
     assert plan().nodes == ("n1", "n2")
     assert plan().recovery() == {"n1": WAS, "n2": WAS}
     assert [phase.name for phase in plan().of("j")] == ["gates"]
@@ -58,7 +56,6 @@ def test_a_plan_knows_its_changes_and_the_way_back() -> None:
 
 
 def test_what_moved_is_said_by_node_and_key() -> None:
-    """The keys that differ, as planned and as they are now."""
     other = BUILT.model_copy(update={"gates": {"a": True}})
     first = Phase(
         item="i",
@@ -78,7 +75,6 @@ def test_what_moved_is_said_by_node_and_key() -> None:
 
 
 def test_a_dropped_node_leaves_every_phase() -> None:
-    """The plan only shrinks; the node stays a subject, in the state it had."""
     left = plan().without("n1")
 
     assert left.nodes == ("n2",)
@@ -87,7 +83,6 @@ def test_a_dropped_node_leaves_every_phase() -> None:
 
 
 def test_a_plan_keeps_its_digest_when_a_node_is_dropped() -> None:
-    """What was signed off and sent to operators, whether its digest was asked for before or not."""
     digest = plan().digest
 
     assert plan().without("n1").digest == digest

@@ -46,19 +46,16 @@ def test_the_quorum_is_two_thirds_rounded_up_and_one(total: int, quorum: int) ->
 
 
 def test_waves_keep_their_order_and_their_limit() -> None:
-    """Two of seven equal nodes at a time."""
     assert cut(SEVEN, EQUAL, 0.3) == (("n1", "n2"), ("n3", "n4"), ("n5", "n6"), ("n7",))
     assert cut(SEVEN[:2], EQUAL, 0.2) == (("n1",), ("n2",))
 
 
 def test_a_node_too_heavy_for_any_wave_is_named() -> None:
-    """It cannot be restarted without more than the limit going down."""
     with pytest.raises(SourceError, match=r"n1: expected at most 10.0% of the voting power in one"):
         cut(SEVEN, EQUAL, 0.1)
 
 
 def test_margins_name_the_sides_at_each_boundary() -> None:
-    """While a wave is down, and afterwards; nodes that are down already count as down."""
     found = margins(phase(("n1", "n2"), ("n3", "n4")), EQUAL, down=["n7"])
 
     assert [(m.where, m.new, m.old, m.down) for m in found] == [
@@ -76,7 +73,6 @@ def test_margins_name_the_sides_at_each_boundary() -> None:
 def test_every_node_is_in_one_wave_and_no_wave_is_too_heavy(
     powers: list[int], limit: float
 ) -> None:
-    """Or the plan is refused."""
     of = {f"n{number}": power for number, power in enumerate(powers)}
     found = Powers(of, sum(powers), quorum_of(sum(powers)))
     try:

@@ -70,7 +70,6 @@ def context(answers_after: float = 0, **shown: Any) -> Any:
 def test_a_node_is_as_planned_only_with_all_of_it(
     shown: dict[str, Any], wrong: list[tuple[str, Outcome]]
 ) -> None:
-    """Each difference is a row of its own; what cannot be read is none that holds."""
     rows = read_back(context(**shown), NODE)
 
     assert [(row.what, row.outcome) for row in rows if row.outcome is not PASS] == wrong
@@ -81,7 +80,6 @@ def test_a_node_is_as_planned_only_with_all_of_it(
 def test_a_node_that_is_silent_is_asked_again_until_the_patience_is_used_up(
     silent: Outcome,
 ) -> None:
-    """What it then amounts to is said by who asks; one that answers by then is read."""
     assert {row.outcome for row in read_back(context(answers_after=9), NODE, silent=silent)} == {
         PASS
     }

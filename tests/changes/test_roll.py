@@ -45,7 +45,6 @@ PLAN = Plan(
 def test_a_wave_begins_only_with_room_for_all_that_the_change_still_does(
     monkeypatch: pytest.MonkeyPatch, number: int, wave: int, needs: int
 ) -> None:
-    """Ten minutes a node: the later phases of the change count as well, those of another do not."""
     good = check_row("quorum", "power", "up", "up", ok=True)
     monkeypatch.setattr(roll, "margin", lambda context, phase, number: (good, [["n1"]]))
     monkeypatch.setattr(roll, "digest_rows", lambda context, plan: [])
@@ -74,7 +73,6 @@ def test_a_wave_begins_only_with_room_for_all_that_the_change_still_does(
     ("step", "name"), [("restart", "build"), ("deliver-gates", "gates"), ("told-gates.2", "gates")]
 )
 def test_a_step_tells_its_phase(step: str, name: str) -> None:
-    """The build's bear no name; an operator's bear the wave."""
     assert roll.phase_of(step) == name
 
 
@@ -83,7 +81,6 @@ def test_a_step_tells_its_phase(step: str, name: str) -> None:
 def test_a_wave_that_did_not_succeed_stops_the_phase(
     monkeypatch: pytest.MonkeyPatch, theirs: bool, good: bool, begun: list[int]
 ) -> None:
-    """The next one is not begun, whoever runs its nodes."""
     asked: list[int] = []
 
     def begin(*args: Any) -> list[tuple[str, ...]]:

@@ -33,7 +33,6 @@ def stage(practice: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_the_verified_digest_is_the_one_on_record(stage: Any) -> None:
-    """By the artifact's name; another name was not verified."""
     stage.check(verifying(Outcome.PASS, {"digests": {"node": "sha256:1"}}))
     journal = stage._tries.context(DEPLOY, 1).journal
 
@@ -54,7 +53,6 @@ def test_the_verified_digest_is_the_one_on_record(stage: Any) -> None:
 def test_nothing_is_verified_unless_it_passed(
     stage: Any, outcome: Outcome | None, got: str
 ) -> None:
-    """Whatever digests a result that did not pass may name."""
     if outcome is not None:
         stage.check(verifying(outcome, {"digests": {"node": "sha256:1"}}))
     with pytest.raises(SourceError) as caught:
@@ -81,7 +79,6 @@ def test_nothing_is_verified_unless_it_passed(
 def test_another_artifact_than_the_verified_one_is_not_deployed(
     stage: Any, practice: Any, data: dict[str, Any], outcome: Outcome, reason: str
 ) -> None:
-    """The plan's was another file, or nobody knows which was verified: no command runs."""
     stage.check(verifying(Outcome.PASS, data))
     stage.plan(practice.plan)
     stage.change(development.deploy)
@@ -95,7 +92,6 @@ def test_another_artifact_than_the_verified_one_is_not_deployed(
 def test_nothing_is_asked_of_a_stage_that_does_not_verify(
     practice: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its plan's digest is all there is."""
     monkeypatch.setitem(playbook.DECLARED, "development", (DEPLOY,))
     context = practice.open()._tries.context(DEPLOY, 1)
 

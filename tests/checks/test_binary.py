@@ -145,7 +145,6 @@ def again(context: Context) -> CheckResult:
 
 
 def test_a_good_release_passes_and_names_its_digests(candidate: Candidate) -> None:
-    """Every question has a row; the digests are those that nodes must run."""
     result = candidate.judge()
 
     assert [(row.subject, row.what) for row in result.rows] == GOOD
@@ -160,7 +159,6 @@ def test_a_good_release_passes_and_names_its_digests(candidate: Candidate) -> No
 
 @pytest.mark.parametrize("member", [MEMBER, "bin/another"])
 def test_the_binary_in_an_archive_is_looked_at(candidate: Candidate, member: str) -> None:
-    """Its digest is what nodes must name; an archive without it proves nothing."""
     candidate.signed.artifact.write_bytes(pack(b"binary"))
     candidate.signed.publish(candidate.practice.root / "trusted_root.json")
     candidate.site(member=member)
@@ -177,7 +175,6 @@ def test_the_binary_in_an_archive_is_looked_at(candidate: Candidate, member: str
 
 
 def test_a_replay_finds_the_same_with_nothing_left(candidate: Candidate) -> None:
-    """No file, no log: the tape has all of it, and nothing on it changed the world."""
     context = candidate.context()
     live = binary_verification(context)
     candidate.signed.close_log()
@@ -194,7 +191,6 @@ def test_a_replay_finds_the_same_with_nothing_left(candidate: Candidate) -> None
 
 @pytest.mark.parametrize("kind", ["ecdsa", "ed25519"])
 def test_a_key_may_sign_in_place_of_an_identity(candidate: Candidate, kind: str) -> None:
-    """The commit is then a signed provenance's; an Ed25519 key signs the bytes, which replay too."""
     if kind == "ecdsa":
         candidate.sign_by(new_key(), SHA256)
     else:
@@ -210,7 +206,6 @@ def test_a_key_may_sign_in_place_of_an_identity(candidate: Candidate, kind: str)
 
 
 def test_a_bundle_beside_a_file_counts_before_its_signature(candidate: Candidate) -> None:
-    """One that cannot be read is no proof, whatever else lies there."""
     path = candidate.signed.artifact
     path.with_name(f"{path.name}.sigstore.json").write_bytes(b"{}")
 
@@ -253,7 +248,6 @@ def test_a_patched_artifact_fits_nothing_that_was_said_of_it(candidate: Candidat
 
 
 def test_a_log_without_the_entries_is_no_proof(candidate: Candidate) -> None:
-    """A detached signature alone does not say when it was made."""
     candidate.faults.add("log-entry-missing")
 
     found = [row for row in bad(candidate.judge()) if row[1] == "signature"]
@@ -266,7 +260,6 @@ def test_a_log_without_the_entries_is_no_proof(candidate: Candidate) -> None:
 
 
 def test_a_silent_log_is_asked_about_one_file_only(candidate: Candidate) -> None:
-    """Three tries for the first signature, none for the others."""
     candidate.signed.close_log()
     context = candidate.context()
 
@@ -323,8 +316,6 @@ def test_a_silent_log_is_asked_about_one_file_only(candidate: Candidate) -> None
 def test_what_the_site_does_not_say_is_no_proof(
     candidate: Candidate, change: dict[str, Any], row: tuple[str, ...]
 ) -> None:
-    """Nobody is trusted, and nothing taken for granted, by default."""
-
     def placed(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: placed(inner) for key, inner in value.items()}
@@ -361,7 +352,6 @@ def test_what_the_site_does_not_say_is_no_proof(
 def test_the_commit_under_test_must_be_the_releases(
     candidate: Candidate, change: Callable[[Candidate], None], row: tuple[str, ...]
 ) -> None:
-    """A dirty tree, another commit, or none: the suites would prove nothing of this release."""
     change(candidate)
     candidate.site()
 
@@ -380,7 +370,6 @@ def test_the_commit_under_test_must_be_the_releases(
 def test_a_document_that_cannot_be_read_is_no_proof(
     candidate: Candidate, name: str, content: bytes, what: str
 ) -> None:
-    """Malformed is not disproved; neither ends in a traceback."""
     (candidate.signed.artifact.parent / name).write_bytes(content)
 
     found = bad(candidate.judge())

@@ -52,7 +52,6 @@ def consensus(height: int, digest: str, slashed: int = 0) -> Consensus:
 def test_no_credit_passes_that_the_formula_does_not_allow(
     gain: int, blocks: int, off: bool
 ) -> None:
-    """None without the gate, at most base reward and bonus a block with it; a fall proves nothing."""
     [row] = _gain("n", "credited", gain, blocks * PER_BLOCK, blocks, off, wanted=True)
 
     if gain < 0:
@@ -66,7 +65,6 @@ def test_no_credit_passes_that_the_formula_does_not_allow(
 
 
 def test_before_an_epoch_is_over_no_credit_is_wanted() -> None:
-    """Nothing to say yet of a canary that was credited nothing."""
     assert _gain("n", "credited", 0, 60, 10, off=False, wanted=False) == []
 
 
@@ -74,7 +72,6 @@ def test_before_an_epoch_is_over_no_credit_is_wanted() -> None:
 
 
 def test_the_node_with_another_block_is_named() -> None:
-    """At one height; nodes at other heights are not compared with it."""
     rows, alike = _hashes(
         {
             "a": consensus(9, "x"),
@@ -96,14 +93,12 @@ def test_the_node_with_another_block_is_named() -> None:
     [(2, Outcome.PASS), (3, Outcome.FAIL), (1, Outcome.INCONCLUSIVE)],
 )
 def test_slashing_is_counted_since_the_change(now: int, outcome: Outcome) -> None:
-    """More is disproof; a count that went back proves nothing."""
     [row] = _slashing({"a": consensus(9, "x", now), "b": consensus(9, "x", min(now, 2))}, 2)
 
     assert row.outcome is outcome
 
 
 def test_slashing_nobody_tells_of_is_unknown() -> None:
-    """No answer is no proof."""
     [row] = _slashing({"a": SourceError("a", "down")}, 0)
 
     assert row.outcome is Outcome.INCONCLUSIVE
@@ -118,7 +113,6 @@ def rates(values: list[float]) -> pd.DataFrame:
 
 
 def test_a_count_is_of_the_whole_span() -> None:
-    """Points that look back beyond its start do not count."""
     assert observe.counted(rates([9.0] * 3 + [0.2] * 58), "n", EPOCH, 0.02) == Counted(
         720.0, True, True
     )
@@ -133,7 +127,6 @@ def test_a_count_is_of_the_whole_span() -> None:
     ],
 )
 def test_what_is_missing_is_not_covered(values: list[float], counted: Counted) -> None:
-    """A series without samples is as none; a zero is one."""
     assert observe.counted(rates(values), "n", EPOCH, 0.02) == counted
     assert observe.counted(rates(values), "other", EPOCH, 0.02) == Counted(0.0, False, False)
 
@@ -148,7 +141,6 @@ def test_what_is_missing_is_not_covered(values: list[float], counted: Counted) -
     ],
 )  # fmt: skip
 def test_a_flag_is_not_a_feature(seen: Counted, outcome: Outcome, observed: object) -> None:
-    """Gate on: only traffic that was seen is proof."""
     row = _on("n", GATE, EPOCH, seen)
 
     assert (row.outcome, row.observed) == (outcome, observed)
@@ -202,7 +194,6 @@ def voted(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_canary_is_held_to_the_validators_that_are_none(
     voted: Any, rates: dict[str, float], canaries: str
 ) -> None:
-    """Not to nodes that never vote, nor to canaries that vote as little."""
     found = [
         (row.subject, row.expected, row.observed, row.outcome) for row in voted(rates, *canaries)
     ]
@@ -212,7 +203,6 @@ def test_a_canary_is_held_to_the_validators_that_are_none(
 
 
 def test_without_the_others_votes_nothing_is_known(voted: Any) -> None:
-    """Less than half of them are no measure."""
     [row] = voted({"a": 1.0, "b": 1.0, "c": np.nan, "d": np.nan}, "a")
 
     assert (row.outcome, row.observed) == (
@@ -229,7 +219,6 @@ def state(on: bool) -> NodeState:
 
 
 def test_who_has_a_gate_is_the_plans_to_say() -> None:
-    """Nodes of the change, others that had it before, and those that are off: the control."""
     nodes = tuple(
         NodePlan(node=name, control="ours", before=state(False), after=state(name != "c"))
         for name in ("a", "b", "c")

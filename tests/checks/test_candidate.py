@@ -60,7 +60,6 @@ def context(tmp_path: Path, **answers: Any) -> Any:
 def test_a_canary_runs_the_candidate_or_not(
     tmp_path: Path, answer: Any, outcome: Outcome, observed: str | None
 ) -> None:
-    """By the digest of what runs; unknown is no proof."""
     row = _build(context(tmp_path, version=answer), "main-1", WANTED)
 
     assert (row.subject, row.outcome) == ("main-1", outcome)
@@ -79,14 +78,12 @@ def test_a_canary_runs_the_candidate_or_not(
 def test_its_configuration_is_valid_or_not(
     tmp_path: Path, config: Any, verdict: Any, outcome: Outcome, observed: str
 ) -> None:
-    """By the chain's own word on the file that lies on the node."""
     row = _dry(context(tmp_path, read_config=config, dry_run=verdict), "main-1")
 
     assert (row.subject, row.outcome, row.observed) == ("main-1", outcome, observed)
 
 
 def test_a_configuration_with_secrets_is_judged_outside_the_evidence(tmp_path: Path) -> None:
-    """The dry run gets the whole file, the attempt keeps what may be shown."""
     raw, text = b'secret_key = "hunter22"\n', f'secret_key = "{MARK}"\n'.encode()
     config = NodeConfig(text, digest_bytes(raw), raw)
     made = context(tmp_path, read_config=config, dry_run=DryRun(True, (), ""))

@@ -52,13 +52,11 @@ def status(state: str) -> CommitStatus:
     ],
 )
 def test_only_success_is_green(conclusion: str | None, outcome: Outcome) -> None:
-    """Whatever else a completed check says, it is no proof."""
     assert required_row("property tests", APP, [run(conclusion)], []).outcome is outcome
 
 
 @pytest.mark.parametrize("state", ["queued", "in_progress", "waiting", "requested", "pending"])
 def test_a_check_that_is_not_finished_is_not_green(state: str) -> None:
-    """Also when an earlier run left its conclusion behind."""
     row = required_row("property tests", APP, [run("success", status=state)], [])
 
     assert (row.outcome, row.observed) == (INCONCLUSIVE, f"not finished: {state}")
@@ -74,7 +72,6 @@ def test_the_newest_run_of_a_check_counts() -> None:
 
 
 def test_another_apps_green_check_proves_nothing() -> None:
-    """Anybody may report a check of that name."""
     row = required_row("property tests", APP, [run("success", app="impostor")], [])
 
     assert (row.outcome, row.observed) == (INCONCLUSIVE, "only by impostor")
@@ -91,7 +88,6 @@ def test_a_required_name_may_be_a_commit_status(state: str, outcome: Outcome) ->
 
 
 def test_a_required_check_nobody_reported_is_missing() -> None:
-    """An empty list of checks is no green CI."""
     row = required_row("property tests", APP, [], [])
 
     assert (row.outcome, row.observed) == (INCONCLUSIVE, "no such check for this commit")
@@ -125,7 +121,6 @@ def suite(**changes: Any) -> SuiteRun:
     ],
 )
 def test_a_suite_passes_only_whole(changes: dict[str, Any], outcome: Outcome) -> None:
-    """No test run, one ignored and one that skips its work are failures; half a report is neither."""
     rows = suite_rows("tests/pipeline", suite(**changes))
 
     assert worst(row.outcome for row in rows) is outcome

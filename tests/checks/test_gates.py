@@ -53,7 +53,6 @@ def test_testnet_ends_with_its_gate_on_and_the_others_off(
     outcome: Outcome,
     reason: str,
 ) -> None:
-    """A plan that changes nothing is right only where the gate is on already."""
     monkeypatch.setattr(testnet, "plan", lambda context, keep: plan(before, after))
 
     found = bench.judge(testnet.gates, "testnet")
@@ -62,7 +61,6 @@ def test_testnet_ends_with_its_gate_on_and_the_others_off(
 
 
 def test_a_gate_that_the_change_turns_on_nowhere_has_no_effect_to_prove() -> None:
-    """Silence everywhere is what a gate that is off sounds like."""
     at = datetime(2026, 12, 1, 12, tzinfo=UTC)
     context: Any = SimpleNamespace(plan=plan({}, {}), now=at)
 

@@ -30,7 +30,6 @@ def issues(bench: Bench) -> Any:
 
 
 def test_without_open_issues_it_passes_on_the_milestone_itself(bench: Bench, issues: Any) -> None:
-    """It exists, is of this release, and counts no open issue."""
     for number in (43, 44, 45):
         issues[number]["state"] = "closed"
     result = judge(bench)
@@ -59,7 +58,6 @@ def test_the_release_issue_itself_is_no_fix(bench: Bench, issues: Any) -> None:
 def test_only_the_sites_labels_say_a_risk(
     bench: Bench, issues: Any, labels: list[str], outcome: Outcome
 ) -> None:
-    """A label above low risk outranks one that says low."""
     issues[43]["labels"] = [{"name": label} for label in labels]
 
     assert judge(bench).outcome is outcome
@@ -77,7 +75,6 @@ def test_only_the_sites_labels_say_a_risk(
 def test_a_link_that_proves_nothing_is_inconclusive(
     bench: Bench, issues: Any, body: str, observed: str
 ) -> None:
-    """A branch without a fix, no branch's name, two of them."""
     issues[43]["body"] = body
     bad = [one for one in judge(bench).rows if one.outcome is not PASS]
 
@@ -87,7 +84,6 @@ def test_a_link_that_proves_nothing_is_inconclusive(
 
 
 def test_a_site_without_risk_labels_is_inconclusive(bench: Bench) -> None:
-    """It says which key to set."""
     bench.change_site(forge=bench.site.forge.model_copy(update={"risk": None}))
 
     assert judge(bench).reason == (

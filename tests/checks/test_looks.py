@@ -38,7 +38,6 @@ CONTEXT = cast(
 def test_looks_are_never_farther_apart_than_declared(
     minutes: float, hours: float, anchor: datetime
 ) -> None:
-    """They cover the window without a gap, each at an instant that a range query asks for."""
     if not 1971 < anchor.year < 2286:
         return
     apart, span = timedelta(minutes=minutes), timedelta(hours=hours)
@@ -56,7 +55,6 @@ def test_looks_are_never_farther_apart_than_declared(
 
 
 def test_no_look_lies_in_a_planned_restart() -> None:
-    """What is left out on purpose is not missed."""
     quiet = (BEGUN + timedelta(minutes=10), BEGUN + timedelta(minutes=20))
     slots = Slots.of(BEGUN, timedelta(hours=1), timedelta(minutes=15), [quiet])
 
@@ -83,7 +81,6 @@ def alerts(*found: Series, warnings: tuple[str, ...] = ()) -> list[tuple[str, st
 
 @pytest.mark.parametrize("severity", ["page", "critical", "sms"])
 def test_an_alert_that_pages_is_found_wherever_it_fired(severity: str) -> None:
-    """One minute between two looks is enough; an alert without our labels may be ours."""
     page = series([4, 5], alertname="Stall", severity=severity)
 
     assert alerts(WATCHDOG, page) == [
@@ -114,7 +111,6 @@ def test_what_is_not_ours_or_pages_nobody_or_is_of_another_look_is_none(other: S
 def test_no_alert_proves_nothing_without_the_one_that_always_fires(
     minutes: list[int], why: str
 ) -> None:
-    """It must be there at the look's own instant, and nearly always before."""
     control = series(minutes, alertname="Watchdog", severity="none")
 
     assert alerts(control) == [("INCONCLUSIVE", "alerts that page", why)]
@@ -163,7 +159,6 @@ def test_a_level_inside_its_limit_is_told_as_the_worst_series() -> None:
 
 
 def test_a_minute_beyond_the_limit_between_two_looks_is_found() -> None:
-    """Even when it is over at the look, or has no data by then."""
     over = limit([[10.0] * 5 + [101.0] + [10.0] * 9])[0]
     gone = limit([[101.0, 10.0, NAN]])[0]
 

@@ -37,14 +37,12 @@ def said(channel: str = "mainnet", **gates: bool) -> SimpleNamespace:
 
 
 def test_the_profile_passes_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gates the profile does not name are not its business."""
     assert rows(monkeypatch, said(other=True)) == [
         ("profile and channel", "mainnet", "mainnet", Outcome.PASS)
     ]
 
 
 def test_a_gate_that_deviates_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever way."""
     assert rows(monkeypatch, said(timetoke_rewards=False, pruning=True)) == [
         ("rollout.feature_gates.timetoke_rewards", True, False, Outcome.FAIL),
         ("rollout.feature_gates.pruning", False, True, Outcome.FAIL),
@@ -52,14 +50,12 @@ def test_a_gate_that_deviates_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_another_channel_is_no_mainnet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though its gates be right."""
     assert rows(monkeypatch, said("canary")) == [
         ("profile and channel", "mainnet", "canary", Outcome.FAIL)
     ]
 
 
 def test_a_node_that_does_not_say_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silence is no profile."""
     assert rows(monkeypatch, SourceError("n", "no answer")) == [
         ("gates", "the mainnet profile", "no answer", Outcome.INCONCLUSIVE)
     ]

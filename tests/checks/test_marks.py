@@ -71,7 +71,6 @@ def quiet(*series: Series) -> Matrix:
 
 
 def test_alerts_are_stretches_and_series_of_one_name_are_one() -> None:
-    """Another cluster's are not ours; one without a cluster may be."""
     slow = {"alertname": "Slow", "severity": "page"}
     answer = quiet(
         firing({**slow, "cluster": "dev", "node": "a"}, 5, 6),
@@ -91,7 +90,6 @@ def test_alerts_are_stretches_and_series_of_one_name_are_one() -> None:
 
 
 def test_no_alert_is_said_when_the_watchdog_was_there() -> None:
-    """An empty figure and a broken source do not look alike."""
     assert baselines.happened(context(quiet()), START, END) == ([], "alerts: none fired")
 
 
@@ -104,7 +102,6 @@ def test_no_alert_is_said_when_the_watchdog_was_there() -> None:
     ],
 )
 def test_what_cannot_be_told_of_alerts_is_said(answer: Any, why: str) -> None:
-    """The figure is drawn all the same, with its other marks."""
     journal = [entry("state", item="x.deploy", node="a", at=minute(-5).isoformat())]
 
     found, note = baselines.happened(context(answer, journal), START, END)
@@ -114,7 +111,6 @@ def test_what_cannot_be_told_of_alerts_is_said(answer: Any, why: str) -> None:
 
 
 def test_more_marks_than_can_be_read_are_counted() -> None:
-    """The first are drawn."""
     answer = quiet(*(firing({"alertname": f"A{number}"}, 2 * number) for number in range(15)))
 
     found, note = baselines.happened(context(answer), START, END)
@@ -123,7 +119,6 @@ def test_more_marks_than_can_be_read_are_counted() -> None:
 
 
 def test_a_change_says_what_it_turned_and_when_the_last_node_took_it() -> None:
-    """One mark an item, of those that can have shaped the window."""
     before = NodeState(gates={"witness_network": False}, channel="c", binary="b", config="c")
     after = before.model_copy(update={"gates": {"witness_network": True}})
     node = NodePlan(node="a", control="ours", before=before, after=after)
@@ -141,7 +136,6 @@ def test_a_change_says_what_it_turned_and_when_the_last_node_took_it() -> None:
 
 
 def test_a_planned_restart_inside_the_window_is_marked() -> None:
-    """Its points are left out: the gap has a reason."""
     step = {"item": "x", "node": "a", "step": "restart"}
     journal = [
         entry("step", **step, phase="intent", at=minute(10).isoformat()),
@@ -154,7 +148,6 @@ def test_a_planned_restart_inside_the_window_is_marked() -> None:
 
 
 def test_restarts_of_one_wave_are_one_mark() -> None:
-    """Of a node each they would hide the lines; one that stands apart is its own."""
     journal = [
         entry("step", item="x", node=node, step="restart", phase=phase, at=minute(at).isoformat())
         for phase, later in (("intent", 0), ("done", 1))
@@ -170,7 +163,6 @@ def test_restarts_of_one_wave_are_one_mark() -> None:
 
 
 def test_a_baseline_of_nothing_is_no_figure(tmp_path: Path) -> None:
-    """Every metric was missing: the notebook says so and goes on."""
     about = {"start": START.isoformat(), "end": END.isoformat(), "epoch_length": 1, "validators": 1}
     facts = {**about, "release": "v1", "cluster": "dev", "digest": "sha256:0"}
     write([], tmp_path / "metrics" / "baseline.parquet", facts)
@@ -181,7 +173,6 @@ def test_a_baseline_of_nothing_is_no_figure(tmp_path: Path) -> None:
 
 
 def test_planned_restarts_are_read_from_the_journal() -> None:
-    """From the intent until the rates have settled; what was not a restart is left alone."""
     steps = (("deliver", "done", 0), ("restart", "intent", 1), ("restart", "done", 3))
     journal = [
         entry("step", item="x", node="dev-1", step=step, phase=phase, at=minute(at).isoformat())

@@ -78,7 +78,6 @@ def outcome(over: quiet.Window, look: quiet.Look) -> Outcome:
 
 
 def test_a_covered_window_without_a_page_is_quiet(over: quiet.Window) -> None:
-    """With a row that says how much was seen."""
     looks = (quiet.coverage, quiet.pages, quiet.halts)
     rows = [row for seen in quiet.look(over, *looks) for row in seen.rows()]
 
@@ -103,7 +102,6 @@ def test_a_covered_window_without_a_page_is_quiet(over: quiet.Window) -> None:
 def test_what_is_not_covered_proves_nothing(
     over: quiet.Window, store: Store, words: str, minutes: Any
 ) -> None:
-    """No watchdog, no scrape, no height: at all, in the middle, at either end."""
     [(labels, _, value)] = store.answers[words]
     store.answers[words] = [(labels, minutes, value)]
 
@@ -111,7 +109,6 @@ def test_what_is_not_covered_proves_nothing(
 
 
 def test_a_partial_answer_proves_nothing(over: quiet.Window, store: Store) -> None:
-    """What a server left out may be the page."""
     store.warnings = ("shard 3 unavailable",)
 
     assert outcome(over, quiet.pages) is INCONCLUSIVE
@@ -131,14 +128,12 @@ def test_a_partial_answer_proves_nothing(over: quiet.Window, store: Store) -> No
 def test_a_page_of_this_cluster_or_of_none_counts(
     over: quiet.Window, store: Store, labels: dict[str, str], expected: Outcome
 ) -> None:
-    """The site's severities are added to the parameters', never put in their place."""
     store.answers["ALERTS"].append(({"alertname": "Stall", **labels}, range(30, 32), 1.0))
 
     assert outcome(over, quiet.pages) is expected
 
 
 def test_a_page_is_named_with_node_and_times(over: quiet.Window, store: Store) -> None:
-    """Each stretch is a row of its own."""
     labels = {"alertname": "Stall", "severity": "page", "instance": "dev-1"}
     store.answers["ALERTS"].append((labels, [5, 6, 40], 1.0))
 
@@ -151,7 +146,6 @@ def test_a_page_is_named_with_node_and_times(over: quiet.Window, store: Store) -
 
 
 def test_a_chain_that_stands_still_is_no_quiet_one(over: quiet.Window, store: Store) -> None:
-    """Also when no alert says so."""
     store.answers["increase"] = [({}, ALL, 0.0)]
 
     assert outcome(over, quiet.halts) is FAIL
@@ -193,7 +187,6 @@ def silence(*matchers: tuple[str, str, bool, bool]) -> Silence:
 def test_a_silence_counts_when_a_page_could_match(
     over: quiet.Window, matchers: list[tuple[str, str, bool, bool]], hides: bool
 ) -> None:
-    """What its matchers leave open, it could; an expression we cannot read, too."""
     assert quiet._hides(over, silence(*matchers)) is hides
 
 

@@ -84,7 +84,6 @@ def checkpoint(height: int) -> Spoil:
 
 
 def test_everything_there_passes_and_is_replayed_from_its_tape(staging: Staging) -> None:
-    """With no file left to read, the same rows again."""
     context = staging.context()
     live = rollback_assets(context)
     for path in (staging.release, staging.artifact, *staging.bundle.rglob("*.*")):
@@ -194,7 +193,6 @@ CASES: dict[str, tuple[Spoil, list[tuple[Any, ...]]]] = {
 def test_what_is_wrong_is_a_row_of_its_own(
     staging: Staging, spoil: Spoil, wrong: list[tuple[Any, ...]]
 ) -> None:
-    """Disproved is FAIL; what is not there, or cannot be read, proves nothing."""
     spoil(staging)
 
     assert staging.wrong() == wrong
@@ -204,7 +202,6 @@ def test_what_is_wrong_is_a_row_of_its_own(
 
 
 def test_an_image_must_be_fetchable_by_digest(staging: Staging) -> None:
-    """A site without a file names none: what a node can fetch says whether its image is there."""
     del staging.rollback["release"]
     assert staging.wrong() == []
 
@@ -213,7 +210,6 @@ def test_an_image_must_be_fetchable_by_digest(staging: Staging) -> None:
 
 
 def test_without_a_candidate_nothing_is_told_from_it(staging: Staging) -> None:
-    """ "Never the candidate's" needs the candidate."""
     staging.context()
     staging.artifact.unlink()
 
@@ -221,7 +217,6 @@ def test_without_a_candidate_nothing_is_told_from_it(staging: Staging) -> None:
 
 
 def test_nodes_of_no_good_state_must_be_adopted(staging: Staging) -> None:
-    """Where to go back to is nobody's guess."""
     staging.heights["dev-3"] = TIP
     staging.probe("dev-3")
     text = "none; take development over with `runbook adopt`"
@@ -233,7 +228,6 @@ def test_nodes_of_no_good_state_must_be_adopted(staging: Staging) -> None:
 
 
 def test_a_node_whose_good_build_is_the_candidates_needs_that(staging: Staging) -> None:
-    """It has nothing older; the artifact is its asset, and must be fetchable as well."""
     staging.good("dev-2", build=CANDIDATE)
     assert staging.wrong() == []
 
@@ -242,7 +236,6 @@ def test_a_node_whose_good_build_is_the_candidates_needs_that(staging: Staging) 
 
 
 def test_each_good_build_has_an_archive_of_its_own(staging: Staging) -> None:
-    """Found by its digest."""
     staging.good("dev-2", build=b"a third build")
     staging.rollback["release"] = str(staging.root / "staged" / "{digest}")
     for node, build in (("dev-1", PREVIOUS), ("dev-2", b"a third build")):
@@ -263,7 +256,6 @@ def test_each_good_build_has_an_archive_of_its_own(staging: Staging) -> None:
     ],
 )
 def test_chunks_are_checked_by_either_algorithm(staging: Staging, said: Any) -> None:
-    """And by the older key."""
     again(staging, manifest=said)
     assert staging.wrong() == []
 
@@ -273,7 +265,6 @@ def test_chunks_are_checked_by_either_algorithm(staging: Staging, said: Any) -> 
 
 
 def test_pruning_proofs_must_be_whole_and_of_the_past(staging: Staging) -> None:
-    """Where the bundle has them: what the chain's restore would refuse half way is refused here."""
     prune(staging, 500, b"proof", sha(b"proof")[7:])
     assert staging.wrong() == []
 
@@ -291,7 +282,6 @@ def test_pruning_proofs_must_be_whole_and_of_the_past(staging: Staging) -> None:
 
 
 def test_many_damaged_chunks_are_counted(staging: Staging) -> None:
-    """The card stays readable, and the rest still blocks."""
     rows = [{"segment_name": f"c{n}", "size_bytes": 1, "checksum": "0" * 64} for n in range(50)]
     again(staging, manifest={"segments": rows})
     wrong = staging.wrong()
@@ -301,7 +291,6 @@ def test_many_damaged_chunks_are_counted(staging: Staging) -> None:
 
 
 def test_only_the_newest_are_judged_as_many_as_wanted(staging: Staging) -> None:
-    """An old one may rot; when two are wanted it may not; none at all is no data."""
     staging.back_up("two", height=TIP - 1)
     chunk(0, None)(staging)
     assert staging.wrong() == []
@@ -317,7 +306,6 @@ def test_only_the_newest_are_judged_as_many_as_wanted(staging: Staging) -> None:
 
 
 def test_what_is_expected_names_the_limits(staging: Staging) -> None:
-    """Before any data is read; without settings the key that is missing."""
     what = "previous release and snapshots are staged, whole, signed and fetchable by every node"
     assert rollback.expected(staging.context()) == (what, "1 of at most 24 h and 17,280 blocks")
 
@@ -345,7 +333,6 @@ def test_what_is_expected_names_the_limits(staging: Staging) -> None:
 def test_a_wrong_signature_or_digest_is_never_waivable(
     staging: Staging, spoil: Spoil, never: list[str]
 ) -> None:
-    """What is merely missing may be accepted, row by row; what is disproved or forged may not."""
     staging.context()
     spoil(staging)
 

@@ -46,7 +46,6 @@ def line(bench: Bench, verb: str = "acknowledge", stage: str = "testnet") -> str
 def test_a_missing_word_is_not_yet_due_until_its_deadline(
     bench: Bench, stage: str, notice: timedelta
 ) -> None:
-    """Acknowledgements until the notice before the window, sign-offs until it starts."""
     before, deadline = judge(bench, stage), bench.window.start - notice
     bench.pass_time(until=deadline)
     after = judge(bench, stage)
@@ -56,7 +55,6 @@ def test_a_missing_word_is_not_yet_due_until_its_deadline(
 
 
 def test_an_acknowledgement_within_the_notice_is_late(bench: Bench) -> None:
-    """Before the window, and too late all the same."""
     bench.pass_time(until=bench.window.start - timedelta(minutes=30))
     speak(bench)
 
@@ -76,7 +74,6 @@ def sign(bench: Bench, key: str, node: str = "test-6", **changes: Any) -> None:
 
 
 def test_a_signed_file_speaks_for_its_validator_alone(bench: Bench) -> None:
-    """Whichever account its operator has."""
     bench.network.fault("ack-missing@testnet/test-6")
     speak(bench)
     sign(bench, "test-6")
@@ -87,7 +84,6 @@ def test_a_signed_file_speaks_for_its_validator_alone(bench: Bench) -> None:
 
 
 def test_a_forged_file_fails_a_validator_that_also_spoke(bench: Bench) -> None:
-    """Somebody holds themselves out to be it: nobody may go on before that is cleared up."""
     speak(bench)
     sign(bench, "mallory")
 
@@ -97,7 +93,6 @@ def test_a_forged_file_fails_a_validator_that_also_spoke(bench: Bench) -> None:
 
 @pytest.mark.parametrize("stage", CHECKS)
 def test_a_missing_word_may_be_waived_a_forged_one_never(bench: Bench, stage: str) -> None:
-    """Of all that can be wrong with a validator's word, that alone nobody may accept."""
     prefix = {"testnet": "ack", "mainnet": "signoff"}[stage]
     bench.network.fault(f"{prefix}-forged@{stage}/{HARBOR[stage]}")
     speak(bench, stage)
@@ -112,7 +107,6 @@ def test_a_missing_word_may_be_waived_a_forged_one_never(bench: Bench, stage: st
 
 
 def test_an_unreadable_file_may_be_a_withdrawal(bench: Bench) -> None:
-    """It is a row of its own, which a waiver can name."""
     speak(bench)
     (bench.network.root / "words" / "v1.4.0" / "torn.json").write_text('{"statement')
     found = row(judge(bench), "torn.json")
@@ -137,7 +131,6 @@ def test_an_unreadable_file_may_be_a_withdrawal(bench: Bench) -> None:
 def test_only_its_own_operators_plain_word_counts(
     bench: Bench, account: str, body: str, observed: str
 ) -> None:
-    """What was said in its place is shown."""
     bench.network.fault("ack-missing@testnet/test-6")
     speak(bench)
     bench.network.say(account, body.format(line=line(bench), window=bench.window))
@@ -146,7 +139,6 @@ def test_only_its_own_operators_plain_word_counts(
 
 
 def test_an_edited_word_does_not_count_until_it_is_said_again(bench: Bench) -> None:
-    """Nobody can tell what it said when it was read."""
     bench.network.fault("ack-missing@testnet/test-6")
     speak(bench)
     comment = bench.network.say("harbor-stake", line(bench))
@@ -189,7 +181,6 @@ def _nowhere(bench: Bench) -> None:
 def test_what_cannot_be_read_is_inconclusive(
     bench: Bench, stage: str, change: Any, reason: str
 ) -> None:
-    """Nobody agreed to what nobody can show."""
     speak(bench, stage)
     change(bench)
     result = judge(bench, stage)
@@ -199,7 +190,6 @@ def test_what_cannot_be_read_is_inconclusive(
 
 
 def test_sign_offs_wait_for_the_plan(bench: Bench) -> None:
-    """Not yet due before the window starts; after it, there is nothing to wait for."""
     bench.plan = None
     early = judge(bench, "mainnet")
     bench.pass_time(until=bench.window.start)
@@ -214,7 +204,6 @@ def test_sign_offs_wait_for_the_plan(bench: Bench) -> None:
 
 
 def test_a_changed_plan_asks_for_new_words(bench: Bench) -> None:
-    """All of them quoted the one before."""
     speak(bench, "mainnet")
     bench.plan = SimpleNamespace(digest=PLAN.replace("a", "b"))
     result = judge(bench, "mainnet")
@@ -227,7 +216,6 @@ def test_a_changed_plan_asks_for_new_words(bench: Bench) -> None:
 
 
 def test_a_validator_the_site_does_not_list_is_inconclusive(bench: Bench) -> None:
-    """Nobody to call, and nobody may speak for it."""
     speak(bench)
     cluster = bench.site.clusters["testnet"]
     unknown = cluster.nodes[5]
@@ -256,7 +244,6 @@ def test_a_validator_the_site_does_not_list_is_inconclusive(bench: Bench) -> Non
 def test_a_disputed_validator_set_is_inconclusive(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, change: Any, observed: str
 ) -> None:
-    """Empty, different on one node, or known from a minority."""
     speak(bench)
     plain = View.membership
     names = [f"test-{number}" for number in range(1, 8)]
@@ -272,7 +259,6 @@ def test_a_disputed_validator_set_is_inconclusive(
 
 
 def test_one_silent_node_disputes_nothing(bench: Bench) -> None:
-    """The others say who the validators are."""
     speak(bench)
     bench.network.fault("node-down@testnet")
 

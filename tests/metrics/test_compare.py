@@ -88,7 +88,6 @@ def compared(baseline: Measured, current: Measured) -> Compared:
     ],
 )
 def test_comparable_windows_are_judged(level: float, outcome: Outcome, said: str) -> None:
-    """The row says change, interval and tolerance; the reason does not say them again."""
     found = compared(measured(1), measured(2, level))
 
     title, _, interval, tolerance, word, reason = found.row()
@@ -110,7 +109,6 @@ def test_comparable_windows_are_judged(level: float, outcome: Outcome, said: str
     ],
 )
 def test_another_world_is_not_judged(about: dict[str, Any], why: str) -> None:
-    """A regression or not, windows that were not measured alike prove nothing."""
     found = compared(measured(1), measured(2, **about))
 
     assert found.row()[4:] == ("INCONCLUSIVE", f"not comparable: {why}")
@@ -132,7 +130,6 @@ def test_another_query_or_series_is_not_judged() -> None:
 
 
 def test_a_load_by_another_name_is_not_compared() -> None:
-    """Two instruments count two things."""
     other = replace(measured(2), queries={NAME: "up", LOADED: "counted"})
 
     assert compared(measured(1), other).reason == (
@@ -141,7 +138,6 @@ def test_a_load_by_another_name_is_not_compared() -> None:
 
 
 def test_without_a_load_in_the_catalogue_nothing_is_judged() -> None:
-    """Nobody can say that the windows are alike."""
     bare = Catalogue(metrics=[METRICS[NAME]])
 
     [found] = compare(bare, measured(1), measured(2), max_missing=0.02, names={})
@@ -152,7 +148,6 @@ def test_without_a_load_in_the_catalogue_nothing_is_judged() -> None:
 
 
 def test_a_load_within_its_tolerance_is_alike_and_no_row_of_its_own() -> None:
-    """It is what makes the others comparable."""
     now = measured(2, load=22.0)
     now.frames[LOADED] = now.frames[NAME]  # type: ignore[index]
 
@@ -160,7 +155,6 @@ def test_a_load_within_its_tolerance_is_alike_and_no_row_of_its_own() -> None:
 
 
 def test_a_development_baseline_may_come_from_another_cluster() -> None:
-    """A metric that says so is judged against it, when the rest is alike."""
     metric = METRICS[NAME].model_copy(update={"baseline": "development"})
     both = Catalogue(metrics=[metric, METRICS[LOADED]])
 
@@ -170,7 +164,6 @@ def test_a_development_baseline_may_come_from_another_cluster() -> None:
 
 
 def test_a_metric_of_one_side_alone_is_not_dropped() -> None:
-    """What vanished is said, not left out."""
     gone = replace(measured(2), queries={}, frames={})
 
     assert compared(measured(1), gone).row()[4:] == (
@@ -180,7 +173,6 @@ def test_a_metric_of_one_side_alone_is_not_dropped() -> None:
 
 
 def test_what_only_time_would_decide_says_how_much() -> None:
-    """In points and in hours."""
     short = measured(2)
     short.frames[NAME] = short.frames[NAME].iloc[:60]  # type: ignore[index]
 
@@ -190,7 +182,6 @@ def test_what_only_time_would_decide_says_how_much() -> None:
 
 
 def test_a_gap_never_helps() -> None:
-    """More than 2 % missing is INCONCLUSIVE, however good the rest."""
     gappy = measured(2, 300.0)
     gappy.frames[NAME].iloc[:20] = np.nan
 
@@ -198,7 +189,6 @@ def test_a_gap_never_helps() -> None:
 
 
 def test_planned_restarts_are_cut_out() -> None:
-    """Their points are gone, the others stay."""
     frame = measured(1).frames[NAME]
     stretch = (START + 10 * STEP, START + 15 * STEP)
 
@@ -237,7 +227,6 @@ def canary(baseline: Measured, current: Measured, *canaries: str) -> Compared:
 def test_a_canary_is_judged_against_the_rest_at_the_same_time(
     changed: float, outcome: Outcome
 ) -> None:
-    """What slows all validators alike is not the canary's doing; what slows it alone is."""
     found = canary(votes(1), votes(20, changed, weather=1.3), "node-0")
 
     assert [each.subject for each in found.judgements] == ["node-0"]
@@ -245,7 +234,6 @@ def test_a_canary_is_judged_against_the_rest_at_the_same_time(
 
 
 def test_canaries_that_are_nowhere_are_no_pass() -> None:
-    """Neither is one beside another, nor canaries without anybody to compare them with."""
     everyone = [f"node-{number}" for number in range(5)]
 
     assert canary(votes(1), votes(20), "node-9").reason == (
@@ -278,7 +266,6 @@ def autocorrelated(seed: int, metric: Metric) -> NDArray[np.float64]:
     ids=lambda metric: metric.name,
 )
 def test_a_healthy_week_passes(metric: Metric) -> None:
-    """Every metric of the catalogue at the last of twelve looks."""
     rule = rule_of(metric, max_missing=0.02, looks=12, look=12)
 
     found = judge(autocorrelated(1, metric), autocorrelated(2, metric), rule, metric.name)
@@ -301,7 +288,6 @@ def test_a_healthy_week_passes(metric: Metric) -> None:
     ],
 )
 def test_what_stands_still_when_healthy_passes_in_a_week(name: str, value: float) -> None:
-    """By its kind and bounds, which say what one event not seen could amount to."""
     rule = rule_of(METRICS[name], max_missing=0.02, looks=12, look=12)
     week, hour = np.full(WEEK, value), np.full(61, value)
 
@@ -370,7 +356,6 @@ def told(file: Path, **changes: object) -> About:
 
 
 def test_a_pinned_baseline_reads_back(file: Path) -> None:
-    """Frames, in the order captured, and what they are of."""
     found = baseline.read(file.read_bytes(), told(file), {NAME: "up"}, "v1: baseline")
 
     assert list(found.frames[NAME].columns) == ["{b}", "{a}"]
@@ -388,14 +373,12 @@ def test_a_pinned_baseline_reads_back(file: Path) -> None:
 def test_another_record_is_not_its_baseline(
     file: Path, queries: dict[str, str], problem: str
 ) -> None:
-    """The digest covers the queries, which stand in the record."""
     with pytest.raises(SourceError) as caught:
         baseline.read(file.read_bytes(), told(file), queries, "v1: baseline")
     assert caught.value.problem.startswith(problem)
 
 
 def test_a_baseline_under_anothers_name_is_refused(file: Path) -> None:
-    """Whole and unaltered, but not the one that the record names."""
     other = told(file, digest="sha256:0")
     with pytest.raises(SourceError) as caught:
         baseline.read(file.read_bytes(), other, {NAME: "up"}, "v1: baseline")
@@ -403,13 +386,11 @@ def test_a_baseline_under_anothers_name_is_refused(file: Path) -> None:
 
 
 def test_a_baseline_that_tells_of_itself_otherwise_than_the_record_is_refused(file: Path) -> None:
-    """The digest covers the samples; what makes them comparable stands in the record."""
     with pytest.raises(SourceError, match=r"expected .*validators=3.* as recorded"):
         baseline.read(file.read_bytes(), told(file, validators=3), {NAME: "up"}, "v1: baseline")
 
 
 def test_an_altered_sample_is_refused(file: Path) -> None:
-    """One sample of another value has another digest."""
     import pyarrow.parquet as pq
 
     about, table = told(file), pq.read_table(file)
@@ -425,6 +406,5 @@ def test_an_altered_sample_is_refused(file: Path) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"PAR1", b"time,value\n"])
 def test_what_is_no_baseline_is_refused(body: bytes) -> None:
-    """A cut, empty or foreign file is a source that cannot be read."""
     with pytest.raises(SourceError, match="v1: baseline: expected a pinned baseline, got: "):
         baseline.read(body, measured(1).about, {NAME: "up"}, "v1: baseline")

@@ -31,7 +31,6 @@ def frame(*found: Series, points: int = 4) -> Frame:
 
 
 def test_missing_nan_and_infinite_points_stay_what_they_are() -> None:
-    """None of them becomes a finite sample."""
     got = frame(series({0: 1.0, 1: math.nan, 3: math.inf}, a="1"), series({2: -math.inf}, a="2"))
     expected = pd.DataFrame(
         {
@@ -47,7 +46,6 @@ def test_missing_nan_and_infinite_points_stay_what_they_are() -> None:
 
 
 def test_no_series_is_an_empty_frame_on_the_same_grid() -> None:
-    """Whoever judges it has nothing to judge."""
     got = frame()
     assert got.values.shape == (4, 0)
     assert (got.labels, got.partial) == ((), False)
@@ -55,7 +53,6 @@ def test_no_series_is_an_empty_frame_on_the_same_grid() -> None:
 
 @given(st.dictionaries(st.integers(0, 9), st.floats(), min_size=1))
 def test_every_sample_is_at_its_instant(samples: dict[int, float]) -> None:
-    """Whatever is missing around it."""
     ordered = dict(sorted(samples.items()))
     got = frame(series(ordered), points=10)
     column = got.values["{}"]
@@ -67,7 +64,6 @@ def test_every_sample_is_at_its_instant(samples: dict[int, float]) -> None:
 
 @pytest.mark.parametrize("shift_ms", [1, -60_000, 4 * 60_000])
 def test_a_sample_beside_the_grid_is_an_error(shift_ms: int) -> None:
-    """Between two points, before the first, after the last."""
     times = np.array([FIRST + shift_ms], np.int64)
     with pytest.raises(SourceError) as caught:
         frame(Series({"a": "b"}, times, np.array([1.0])))
@@ -77,13 +73,11 @@ def test_a_sample_beside_the_grid_is_an_error(shift_ms: int) -> None:
 
 
 def test_a_partial_answer_stays_partial() -> None:
-    """The warning travels with the frame."""
     got = align("p", Matrix((), ("shard down",)), START, START, STEP)
     assert (got.partial, got.warnings) == (True, ("shard down",))
 
 
 def test_columns_by_a_label() -> None:
-    """Each validator has one series, or it is an error."""
     got = frame(series({0: 1.0}, validator="v1"), series({0: 1.0}, validator="v2"))
     assert got.columns_by("validator") == {"v1": '{validator="v1"}', "v2": '{validator="v2"}'}
     with pytest.raises(SourceError) as caught:
@@ -118,14 +112,12 @@ def minutes(*pairs: tuple[int, int]) -> list[tuple[datetime, datetime]]:
 
 
 def test_a_run_reaches_a_step_beyond_its_last_point() -> None:
-    """At either end of the window, too."""
     found = watched(9).runs(flags(9, 0, 1, 4, 8))
 
     assert found == minutes((0, 2), (4, 5), (8, 9))
 
 
 def test_a_planned_restart_is_no_hole() -> None:
-    """Its points are not judged; what is left of a run is."""
     found = watched(400, 3, 4, 5, 6)
 
     assert found.holes(flags(400, 3, 4, 5, 6), 0.02) == []
@@ -139,7 +131,6 @@ def test_a_hole_of_more_than_five_minutes_is_one(long: int, holes: int) -> None:
 
 
 def test_many_small_holes_are_one_lack_of_data() -> None:
-    """More than the share that is allowed: then all of them are named."""
     on = range(0, 100, 10)
 
     assert watched(100).holes(flags(100, *on), 0.1) == []
@@ -147,12 +138,10 @@ def test_many_small_holes_are_one_lack_of_data() -> None:
 
 
 def test_a_window_without_a_judged_point_is_a_hole() -> None:
-    """All of it planned away is no proof of anything."""
     assert len(watched(3, 0, 1, 2).holes(flags(3), 0.02)) == 1
 
 
 def test_a_series_that_is_not_there_has_no_sample() -> None:
-    """And an aggregate of several series is no aggregate."""
     found = watched(3)
 
     assert np.isnan(found.of("instance", "dev-2")).all()
@@ -164,7 +153,6 @@ def test_a_series_that_is_not_there_has_no_sample() -> None:
 
 @given(on=st.lists(st.booleans(), min_size=1, max_size=60))
 def test_runs_hold_every_point_once(on: list[bool]) -> None:
-    """Their lengths add up to the points, and between two of them lies a point that is not on."""
     found = watched(len(on)).runs(np.array(on))
 
     assert sum((end - start for start, end in found), timedelta(0)) == sum(on) * STEP
@@ -182,7 +170,6 @@ def at_minutes(*numbers: int) -> list[datetime]:
 
 
 def test_only_whole_epochs_count() -> None:
-    """The one under way at the start has no beginning, the last one no end."""
     heights = np.array([5.0, 9.0, 10.0, 15.0, 21.0, 29.0, 30.0, 35.0])
 
     assert crossings(heights, at_minutes(*range(8)), 10) == (
@@ -192,7 +179,6 @@ def test_only_whole_epochs_count() -> None:
 
 
 def test_a_gap_moves_the_boundary_to_the_next_sample() -> None:
-    """Never earlier than it was seen; two boundaries in one gap are both counted."""
     heights = np.array([9.0, 10.0, np.nan, np.nan, 31.0, 40.0])
 
     assert crossings(heights, at_minutes(*range(6)), 10)[0] == [
@@ -203,7 +189,6 @@ def test_a_gap_moves_the_boundary_to_the_next_sample() -> None:
 
 
 def test_a_chain_that_falls_back_is_an_error() -> None:
-    """A restored snapshot is no progress."""
     with pytest.raises(SourceError, match="height: expected it to grow, got it falling back"):
         crossings(np.array([10.0, 20.0, 12.0]), at_minutes(0, 1, 2), 5)
 
@@ -216,7 +201,6 @@ def test_a_mean_that_ran_ahead_after_a_restart_is_no_fall() -> None:
 
 
 def test_the_next_boundaries_are_due_at_the_chains_pace() -> None:
-    """And three minutes for the mean to show them."""
     assert due(2, 15.0, 10, 60.0, BEGUN) == BEGUN + timedelta(minutes=15 + 3)
 
 
@@ -225,7 +209,6 @@ def test_the_next_boundaries_are_due_at_the_chains_pace() -> None:
     length=st.integers(1, 40),
 )
 def test_epochs_follow_each_other_and_lie_inside(steps: list[int], length: int) -> None:
-    """Numbers without a gap, never more than the heights hold."""
     heights = np.cumsum(np.array(steps, dtype=float))
     instants = at_minutes(*range(len(steps)))
 

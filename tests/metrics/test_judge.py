@@ -55,7 +55,6 @@ def reason(verdict: Judgement) -> str:
 
 
 def test_unchanged_series_pass() -> None:
-    """Two windows of one process pass, on location and on tail, saying by how much."""
     verdict = judge(ar1(1), ar1(2), RULE)
 
     assert verdict.outcome is Outcome.PASS
@@ -81,14 +80,12 @@ def test_unchanged_series_pass() -> None:
     ],
 )
 def test_direction_decides(direction: str, factor: float, outcome: Outcome) -> None:
-    """A change of 25 % fails in the bad direction only."""
     rule = Rule.model_validate({"direction": direction, "tolerance": 0.1})
 
     assert judge(ar1(1), ar1(2) * factor, rule).outcome is outcome
 
 
 def test_regression_says_by_how_much() -> None:
-    """A FAIL names the statistic, the change, its limits and the tolerance; nothing is awaited."""
     verdict = judge(ar1(1), ar1(2) * 1.25, LOCATION)
 
     assert verdict.reason == ("location +23.4% (+21.7% to +25.2%): proven more than 10.0% higher")
@@ -96,7 +93,6 @@ def test_regression_says_by_how_much() -> None:
 
 
 def test_tail_alone_fails() -> None:
-    """A regression of the slowest tenth, which the mean does not show, fails on the tail."""
     slow = ar1(2)
     slow[::10] *= 1.5
 
@@ -111,7 +107,6 @@ def test_tail_alone_fails() -> None:
 
 
 def test_absolute_tolerance_is_in_the_unit_of_the_metric() -> None:
-    """An absolute tolerance works where the baseline is zero, a relative one does not."""
     absolute = Rule(direction="lower", tolerance=0.05, relative=False, statistics=("location",))
 
     assert judge(ar1(1) - 1, ar1(2) - 1, absolute).outcome is Outcome.PASS
@@ -123,7 +118,6 @@ def test_absolute_tolerance_is_in_the_unit_of_the_metric() -> None:
 
 
 def test_undecided_says_how_much_longer() -> None:
-    """A window too short to decide says how many points would do, and with them it does."""
     before, after = ar1(1, 20_000, 0.9), ar1(8, 20_000, 0.9) * 1.03
 
     verdict = judge(before, after[:300], LOCATION)
@@ -137,7 +131,6 @@ def test_undecided_says_how_much_longer() -> None:
 
 
 def test_change_at_the_tolerance_is_not_waited_for() -> None:
-    """Nothing is promised where no longer window would decide."""
     after = ar1(2)
     after *= 1.1 * ar1(1).mean() / after.mean()
 
@@ -195,18 +188,15 @@ MISSING = "expected at most 2.0% of 2000 points missing, got"
 def test_what_proves_nothing_is_not_judged(
     before: Floats, after: Floats, rule: Rule, why: str
 ) -> None:
-    """However good it looks; the reason says what is wrong, and with which window."""
     assert reason(judge(before, after, rule)) == f"location not judged: {why}"
 
 
 def test_a_short_window_says_how_many_points_it_lacks() -> None:
-    """Only of the current one can more be had."""
     assert judge(ar1(1), ar1(2)[:29], LOCATION).more_needed == 1
     assert judge(ar1(2)[:29], ar1(1), LOCATION).more_needed is None
 
 
 def test_stretches_that_stand_still_may_be_equal() -> None:
-    """All is well for hours in both windows, but for a restart that one of them began with."""
     quiet = np.ones(1440)
     begun = np.concatenate(([0.98], quiet))
 
@@ -215,7 +205,6 @@ def test_stretches_that_stand_still_may_be_equal() -> None:
 
 
 def test_a_slot_missed_at_each_epochs_beginning_may_be_missed_in_both_windows() -> None:
-    """The same two values in the same order; of many values it would be one window read twice."""
     hour = np.concatenate(([0.98], np.ones(59)))
     windows = np.tile(hour, 24), np.tile(hour, 20)
     many = 1 - np.abs(ar1(1)) / 1e6
@@ -227,7 +216,6 @@ def test_a_slot_missed_at_each_epochs_beginning_may_be_missed_in_both_windows() 
 
 
 def test_random_walk_proves_nothing() -> None:
-    """Two random walks from the same level are never told apart, nor found the same."""
     steps = np.random.default_rng(7).standard_normal((2, 20, 1000)).cumsum(axis=-1)
     before, after = (observe(1 + 0.01 * part) for part in steps)
 
@@ -237,7 +225,6 @@ def test_random_walk_proves_nothing() -> None:
 
 
 def test_quiet_proportion_passes_only_with_enough_data() -> None:
-    """Full participation throughout is proof in a long window and none in a short one."""
     full = np.ones(2000)
 
     assert judge(full, full, PROPORTION).outcome is Outcome.PASS
@@ -248,14 +235,12 @@ def test_quiet_proportion_passes_only_with_enough_data() -> None:
 
 
 def test_proportion_regression_fails() -> None:
-    """Participation that falls from full to 80 % fails."""
     voting = (np.random.default_rng(1).random(2000) < 0.8).astype(float)
 
     assert judge(np.ones(2000), voting, PROPORTION).outcome is Outcome.FAIL
 
 
 def test_quiet_counts_are_judged_as_counts() -> None:
-    """No missed slot at all passes an absolute tolerance; many missed slots fail it."""
     none = np.zeros(2000)
     many = np.random.default_rng(1).poisson(0.5, 2000).astype(float)
 
@@ -266,7 +251,6 @@ def test_quiet_counts_are_judged_as_counts() -> None:
 
 @pytest.mark.parametrize("unit", [1e-3, 1.0, 3600.0])
 def test_unit_of_a_count_does_not_matter(unit: float) -> None:
-    """Events per second and per hour get the same outcome."""
     few = np.zeros((2, 2000))
     few[0, [50, 700, 1500]] = few[1, [20, 300, 900, 1300]] = unit
     rule = Rule(direction="lower", tolerance=0.03 * unit, relative=False, kind="count")
@@ -276,7 +260,6 @@ def test_unit_of_a_count_does_not_matter(unit: float) -> None:
 
 
 def test_cycles_must_be_whole() -> None:
-    """A declared cycle is taken out; a window that cuts it is not judged."""
     wave = 0.3 * np.sin(2 * np.pi * np.arange(2000) / 200)
     rule = Rule(direction="lower", tolerance=0.1, cycle=200)
 
@@ -300,7 +283,6 @@ def test_looks_share_the_error_rate() -> None:
 
 
 def test_missing_points_count_against_both_verdicts() -> None:
-    """Bounds stand in for missing points: neither PASS nor FAIL rests on what was not seen."""
     rule = LOCATION.model_copy(update={"bounds": (0.0, 10.0)})
     gaps = range(10, 20)
 
@@ -313,7 +295,6 @@ def test_missing_points_count_against_both_verdicts() -> None:
 
 
 def test_each_series_is_judged_on_its_own() -> None:
-    """Neither the order of series nor their company changes what is said of one."""
     before = np.array([ar1(1), ar1(2), np.full(2000, np.nan)])
     after = np.array([ar1(3), ar1(4) * 1.25, ar1(5)])
 
@@ -330,7 +311,6 @@ def test_each_series_is_judged_on_its_own() -> None:
 
 
 def test_rows_must_match() -> None:
-    """Windows with different numbers of series are a programming error."""
     with pytest.raises(
         ValueError, match=r"^judge: rows: expected 2 in both windows, got \(1, 1\)$"
     ):
@@ -338,7 +318,6 @@ def test_rows_must_match() -> None:
 
 
 def test_judgement_survives_json() -> None:
-    """What the record keeps is what was judged."""
     verdict = judge(ar1(1), ar1(2)[:100], RULE)
 
     assert Judgement.model_validate_json(verdict.model_dump_json()) == verdict
@@ -359,7 +338,6 @@ def test_judgement_survives_json() -> None:
     ],
 )
 def test_wrong_rules_are_refused(wrong: dict[str, object]) -> None:
-    """Unknown directions, empty tolerances and laxer limits do not parse."""
     with pytest.raises(ValidationError):
         Rule.model_validate({"direction": "lower", "tolerance": 0.1, **wrong})
 
@@ -372,7 +350,6 @@ SEED = st.integers(0, 10_000)
 @settings(max_examples=60, deadline=None)
 @given(seed=SEED, phi=PHI, change=CHANGES, scale=st.floats(1e-6, 1e6))
 def test_unit_does_not_matter(seed: int, phi: float, change: float, scale: float) -> None:
-    """Relative tolerances: seconds and milliseconds get the same outcome."""
     before, after = ar1(seed, 300, phi), ar1(seed + 1, 300, phi) * change
     plain, scaled = judge(before, after, RULE), judge(before * scale, after * scale, RULE)
 
@@ -385,7 +362,6 @@ def test_unit_does_not_matter(seed: int, phi: float, change: float, scale: float
 def test_order_of_series_does_not_matter(
     seed: int, phi: float, change: float, data: st.DataObject
 ) -> None:
-    """Each series gets the outcome it gets alone."""
     before = np.array([ar1(seed + row, 300, phi) for row in range(4)])
     after = np.array([ar1(seed + 10 + row, 300, phi) for row in range(4)])
     after *= np.array([[1.0], [change], [1.0], [change**2]])
@@ -403,7 +379,6 @@ def test_order_of_series_does_not_matter(
 @settings(max_examples=60, deadline=None)
 @given(seed=SEED, phi=PHI, change=CHANGES, looks=st.integers(2, 50))
 def test_more_looks_never_decide_more(seed: int, phi: float, change: float, looks: int) -> None:
-    """A look that is repeated says the same; more declared looks only ever make it undecided."""
     before, after = ar1(seed, 300, phi), ar1(seed + 1, 300, phi) * change
     once, again = judge(before, after, RULE), judge(before, after, RULE)
     often = judge(before, after, RULE.model_copy(update={"looks": looks}))
@@ -435,7 +410,6 @@ def test_missing_points_never_help(
     high: float,
     bounded: bool,
 ) -> None:
-    """NaN anywhere never turns FAIL or INCONCLUSIVE into PASS."""
     bounds = (0.0, high) if bounded else (None, None)
     rule = Rule.model_validate({"direction": direction, "tolerance": 0.1, "bounds": bounds})
     before, after = ar1(seed, 300, phi).clip(0, 1.8), ar1(seed + 1, 300, phi).clip(0, 1.8) * change
@@ -462,7 +436,6 @@ def test_missing_points_never_help(
 def test_missing_points_never_help_a_proportion(
     seed: int, share: float, change: float, window: str, start: int, length: int
 ) -> None:
-    """NaN in a share of time never turns FAIL or INCONCLUSIVE into PASS."""
     rule = Rule(direction="lower", tolerance=0.08, relative=False, kind="proportion")
     draws = np.random.default_rng(seed).random((2, 600))
     before, after = (draws < [[share], [share + change]]).astype(float)
@@ -487,7 +460,6 @@ def test_missing_points_never_help_a_proportion(
 def test_any_numbers_get_an_answer(
     data: st.DataObject, kind: str, relative: bool, points: int
 ) -> None:
-    """Whatever the numbers, the judge answers without a warning and with a finite document."""
     number = st.floats(allow_nan=True, allow_infinity=True, width=64) | st.sampled_from([0.0, 1.0])
     windows = [data.draw(st.lists(number, min_size=points, max_size=points)) for _ in range(2)]
     rule = Rule.model_validate(
@@ -515,7 +487,6 @@ def test_error_rates_hold_in_simulation(phi: float) -> None:
 
 
 def test_power_holds_in_simulation() -> None:
-    """With phi 0.5 and 240 points, 95 % of unchanged pairs pass and of 25 % regressions fail."""
     before = np.array([ar1(seed, 240) for seed in range(200)])
     after = np.array([ar1(seed, 240) for seed in range(200, 400)])
     names = [str(row) for row in range(200)]
@@ -545,7 +516,6 @@ def outcome(before: Window, after: Window) -> Outcome:
 
 
 def test_nothing_missing_is_one_array() -> None:
-    """A complete window holds its samples once."""
     window = observe([1.0, 2.0, 3.0])
 
     assert window.low is window.middle is window.high
@@ -564,7 +534,6 @@ def test_missing_points_span_their_bounds() -> None:
 
 @pytest.mark.parametrize("bounds", [(None, None), (0.0, None), (None, 9.0)])
 def test_missing_points_need_both_bounds(bounds: tuple[float | None, float | None]) -> None:
-    """Half a range is no range."""
     assert observe(GAPPY, bounds).problems == (
         "1 of 4 points missing and no bounds declared to stand in for them",
     )
@@ -578,7 +547,6 @@ def test_memory_layout_does_not_matter() -> None:
 
 
 def test_common_weather_cancels() -> None:
-    """A canary is judged against the rest at the same time, whatever the weather did."""
     before, after = members(1, 8), members(2, 8, factor=1.5)
 
     alone = judge_all(observe(before[0]), observe(after[0]), RULE, ("canary",))[0]
@@ -592,7 +560,6 @@ def test_common_weather_cancels() -> None:
 
 
 def test_regressed_canary_fails() -> None:
-    """A canary that got slower than the rest did fails, although it was always slower."""
     before, after = members(1, 8), members(2, 8)
     before[0] *= 2
     after[0] *= 2 * 1.25
@@ -606,7 +573,6 @@ def test_regressed_canary_fails() -> None:
 
 
 def test_broken_member_does_not_hide_a_regression() -> None:
-    """One member of the rest that hangs does not make the canary look good."""
     before, after = members(1, 8), members(2, 8)
     after[0] *= 1.25
     after[3] *= 100
@@ -620,7 +586,6 @@ def test_broken_member_does_not_hide_a_regression() -> None:
 
 
 def test_differences_pair_in_the_unit_of_the_metric() -> None:
-    """An absolute pair is own minus the rest's median."""
     paired = pair(
         observe([5.0, 6.0]), observe([[1.0, 1.0], [2.0, 3.0], [9.0, 9.0]]), relative=False
     )
@@ -630,7 +595,6 @@ def test_differences_pair_in_the_unit_of_the_metric() -> None:
 
 
 def test_missing_points_of_either_side_widen_a_pair() -> None:
-    """A pair is as uncertain as both of its sides."""
     own = observe([[2.0, np.nan, 2.0]], (1.0, 4.0))
     rest = observe([[1.0, 1.0, np.nan]], (0.5, 2.0))
 
@@ -652,20 +616,17 @@ def test_missing_points_of_either_side_widen_a_pair() -> None:
     ],
 )
 def test_impossible_pairs_say_why(own: list[float], rest: Floats, problem: str) -> None:
-    """What cannot be paired is not judged."""
     paired = pair(observe(own), observe(rest), relative=True)
 
     assert paired.problems == (problem,)
 
 
 def test_an_impossible_pair_is_flat_and_leaves_the_others() -> None:
-    """What is not judged cannot trouble the arithmetic of those that are."""
     paired = pair(observe([[2.0, 4.0], [-1.0, 1.0]]), observe([[2.0, 2.0]]), relative=True)
 
     np.testing.assert_array_equal(paired.middle, [[1.0, 2.0], [0.0, 0.0]])
 
 
 def test_pairs_must_cover_the_same_instants() -> None:
-    """Windows of different length are a programming error."""
     with pytest.raises(ValueError, match=r"^pair: points: expected 3 as in the rest, got 2$"):
         pair(observe([1.0, 2.0]), observe([[1.0, 2.0, 3.0]]), relative=False)

@@ -59,7 +59,6 @@ def receivers(found: Config, labels: Mapping[str, str], *, complete: bool = True
 def test_matchers_are_read_as_alertmanager_prints_them(
     text: str, labels: dict[str, str], holds: bool
 ) -> None:
-    """Expressions anchored, a missing label empty; no expression holds us."""
     found = config({"routes": [{"receiver": "leaf", "matchers": [text]}]})
     assert receivers(found, labels) == (["leaf"] if holds else ["root"])
 
@@ -87,7 +86,6 @@ TREE = {
 def test_the_tree_is_walked_by_what_is_known(
     labels: dict[str, str], complete: bool, expected: list[str]
 ) -> None:
-    """Receivers are inherited, siblings follow a continue; what decides and is not known, may be."""
     assert receivers(config(TREE), labels, complete=complete) == expected
 
 
@@ -113,7 +111,6 @@ def random_route(rng: random.Random, depth: int) -> dict[str, Any]:
 @pytest.mark.skipif(shutil.which("amtool") is None, reason="amtool is not installed")
 @pytest.mark.parametrize("seed", range(6))
 def test_the_tree_leads_where_amtool_says(seed: int, tmp_path: Path) -> None:
-    """Random trees and label sets, against `amtool config routes test`."""
     rng = random.Random(seed)
     routes = [random_route(rng, 2) for _ in range(4)]
     document = {
@@ -140,7 +137,6 @@ def test_the_tree_leads_where_amtool_says(seed: int, tmp_path: Path) -> None:
 def test_what_is_said_of_a_part_of_the_labels_holds_of_all(
     names: list[str], labels: dict[str, str], data: st.DataObject
 ) -> None:
-    """True and False are proven, whatever labels come to those that are known; None is neither."""
     texts = [f'{name}{data.draw(st.sampled_from(["=", "!=", "=~"]))}"x"' for name in names]
     route = config({"routes": [{"matchers": texts}]}).route.routes[0]
     kept = {name: value for name, value in labels.items() if data.draw(st.booleans())}
@@ -161,7 +157,6 @@ def test_what_is_said_of_a_part_of_the_labels_holds_of_all(
     ],
 )  # fmt: skip
 def test_an_unreadable_configuration_is_an_error(text: str, problem: str) -> None:
-    """Never an empty tree."""
     with pytest.raises(SourceError) as caught:
         read_config(text)
     assert str(caught.value) == f"alertmanager: config: {problem}"
@@ -169,7 +164,6 @@ def test_an_unreadable_configuration_is_an_error(text: str, problem: str) -> Non
 
 @given(st.text(max_size=60))
 def test_no_configuration_ends_the_reader(text: str) -> None:
-    """A tree or a named problem, whatever the text."""
     try:
         read_config(text)
     except SourceError as error:
@@ -177,14 +171,12 @@ def test_no_configuration_ends_the_reader(text: str) -> None:
 
 
 def test_a_receiver_notifies_by_what_is_not_empty() -> None:
-    """A receiver without any list of notifications keeps quiet, whatever its name."""
     pager = {"name": "pager", "webhook_configs": [{"url": "http://x"}], "email_configs": []}
     found = config({}, receivers=[pager, {"name": "null"}])
     assert [found.notifiers(each) for each in ("pager", "null", "nobody")] == [["webhook"], [], []]
 
 
 def test_alerts_silences_and_configuration(world: World, ahead: reach.Clock) -> None:
-    """In the caller's time; a suppressed alert says by whom."""
     times = {"startsAt": "2026-01-01T12:00:00Z", "endsAt": "2026-01-01T13:00:00Z"}
     alert = {
         "labels": {"alertname": "A"}, "annotations": {}, "fingerprint": "f",
@@ -212,7 +204,6 @@ def test_alerts_silences_and_configuration(world: World, ahead: reach.Clock) -> 
 
 
 def test_a_test_alert_is_a_notification_in_wall_time(world: World, ahead: reach.Clock) -> None:
-    """Its empty answer is no JSON; the tape knows it is no change."""
     scope = world.scope(lambda _: httpx.Response(200), clock=ahead)
     now = scope.now()
     Alertmanager(scope, ENDPOINT).post({"alertname": "T"}, {"summary": "s"}, now + MINUTE)
@@ -224,7 +215,6 @@ def test_a_test_alert_is_a_notification_in_wall_time(world: World, ahead: reach.
 
 
 def test_a_refused_test_alert_is_an_error(world: World) -> None:
-    """Never retried, and never taken for posted."""
     refused = world.scope(lambda _: httpx.Response(400, json="at least one label pair required"))
     with pytest.raises(SourceError, match="alertmanager: post: expected status 200, got 400"):
         Alertmanager(refused, ENDPOINT).post({}, {}, AT)

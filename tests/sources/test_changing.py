@@ -19,7 +19,6 @@ DIGEST = "sha256:" + "d" * 64
 
 
 def test_placeholders_are_filled_once_and_only_known_ones() -> None:
-    """A value that looks like a placeholder stays text; an unknown one is the user's mistake."""
     assert fill("commands.x", ["{a}-{b}", "{}", '{"k": 1}'], a="{b}", b="2") == [
         "{b}-2",
         "{}",
@@ -34,7 +33,6 @@ def test_placeholders_are_filled_once_and_only_known_ones() -> None:
 
 
 def test_changes_are_marked_as_such_and_return_how_they_ended(world: World, tmp_path: Path) -> None:
-    """Their failure is for the journal to write down, not an exception."""
     words = ["{node}", "{artifact}", "{digest}", "{config}"]
     asked = commands(
         world,
@@ -71,7 +69,6 @@ def test_changes_are_marked_as_such_and_return_how_they_ended(world: World, tmp_
     ],
 )  # fmt: skip
 def test_a_node_that_was_not_provisioned_is_an_error(ended: Ended, problem: str) -> None:
-    """The journal holds how the command ended; this says what it means."""
     with pytest.raises(SourceError) as caught:
         provisioned("n9", ended)
     assert str(caught.value) == f"provision n9: {problem}"

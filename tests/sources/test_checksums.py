@@ -13,7 +13,6 @@ A, B = "a" * 64, "b" * 64
 
 
 def test_a_line_is_about_the_last_name_of_its_path() -> None:
-    """With any prefix, in text and in binary mode; the digest in lower case."""
     text = f"{A}  dist/artifacts/x86/node.tar.gz\n{B.upper()} *wallet.json\r\n\n{B}  node.tar.gz\n"
 
     assert parse_checksums(text.encode(), "SUMS") == {
@@ -37,7 +36,6 @@ def test_a_line_is_about_the_last_name_of_its_path() -> None:
     ],
 )  # fmt: skip
 def test_anything_else_is_refused(data: bytes, problem: str) -> None:
-    """By line: a manifest that is only half understood proves nothing."""
     with pytest.raises(ParameterError) as caught:
         parse_checksums(data, "SUMS")
 
@@ -46,7 +44,6 @@ def test_anything_else_is_refused(data: bytes, problem: str) -> None:
 
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
 def test_no_content_escapes(data: bytes) -> None:
-    """Digests by name, or an error of ours."""
     try:
         found = parse_checksums(data, "SUMS")
     except ParameterError:

@@ -16,7 +16,6 @@ from .conftest import World
 
 
 def test_the_clock_is_read_once_per_try(world: World) -> None:
-    """One reading, however often it is asked; a fresh one only on purpose."""
     scope = world.scope()
     assert scope.now() == scope.now()
     assert scope.reread() >= scope.now()
@@ -24,7 +23,6 @@ def test_the_clock_is_read_once_per_try(world: World) -> None:
 
 
 def test_a_rehearsals_clock_runs_ahead_by_its_file(world: World, tmp_path: Path) -> None:
-    """The offset is on the tape, so that a replay needs no file."""
     file = tmp_path / "clock.json"
     file.write_text(json.dumps({"offset_s": 86_400.5}))
     scope = world.scope(clock=Clock(source="offset-file", path=str(file)))
@@ -48,7 +46,6 @@ def test_a_rehearsals_clock_runs_ahead_by_its_file(world: World, tmp_path: Path)
 def test_an_unreadable_clock_is_a_source_error(
     world: World, tmp_path: Path, text: str, got: str
 ) -> None:
-    """No instant is better than a wrong one."""
     file = tmp_path / "clock.json"
     file.write_text(text)
     with pytest.raises(SourceError) as caught:

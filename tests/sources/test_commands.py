@@ -20,7 +20,6 @@ BUILD = {"digest": DIGEST, "commit": COMMIT, "version": "v1.4.0"}
 
 
 def test_version_tells_the_build_that_runs(world: World) -> None:
-    """Digest, commit and version, as the site's inspection prints them."""
     found = commands(world, version=says(json.dumps(BUILD), "", 0, "{node}")).version("n1")
     assert found == Build(digest=DIGEST, commit=COMMIT, version="v1.4.0")
     assert read_entries(world.folder)[0].key.endswith('"0", "n1"]')
@@ -42,14 +41,12 @@ def test_version_tells_the_build_that_runs(world: World) -> None:
 def test_an_unreadable_version_is_an_error(
     world: World, command: reach.Command | None, problem: str
 ) -> None:
-    """Not knowing what runs is not the same as the right thing running."""
     with pytest.raises(SourceError) as caught:
         commands(world, version=command).version("n1")
     assert str(caught.value) == f"version n1: {problem}"
 
 
 def test_a_command_that_hangs_is_an_error(world: World) -> None:
-    """After its own time-out."""
     hanging = reach.Command(argv=["sleep", "60"], timeout_s=0.1)
     with pytest.raises(SourceError) as caught:
         commands(world, read_config=hanging).read_config("n1")
@@ -59,7 +56,6 @@ def test_a_command_that_hangs_is_an_error(world: World) -> None:
 
 
 def test_a_config_is_kept_byte_for_byte(world: World) -> None:
-    """Line ends and blanks matter to a digest."""
     text = b"a = 1\r\n \n"
     found = commands(world, read_config=says(text.decode())).read_config("n1")
 
@@ -68,7 +64,6 @@ def test_a_config_is_kept_byte_for_byte(world: World) -> None:
 
 
 def test_the_secrets_of_a_config_stay_off_the_tape(world: World) -> None:
-    """Its digest is that of the whole file; what is recorded and compared is without them."""
     text = b'[network.rpc]\nauth_token = "do-not-tell-anyone"\n'
     found = commands(world, read_config=says(text.decode())).read_config("n1")
 
@@ -99,7 +94,6 @@ def test_the_secrets_of_a_config_stay_off_the_tape(world: World) -> None:
 def test_the_chains_verdict_on_a_config(
     world: World, command: reach.Command, expected: DryRun
 ) -> None:
-    """Valid, or invalid in the chain's own words."""
     assert commands(world, dry_run=command).dry_run(Path("/x/config.toml")) == expected
 
 
@@ -127,7 +121,6 @@ def test_other_ends_of_a_dry_run_are_no_verdict(world: World, code: int, text: s
 
 
 def test_a_probe_reports_what_it_saw(world: World) -> None:
-    """Unreachable is an answer; another backend's answer is none."""
     body = {"backend": "prometheus", "reachable": False, "status": None, "latency_ms": None}
     asked = commands(world, probe=says(json.dumps(body)))
     assert asked.probe("prometheus") == Probe(
@@ -139,7 +132,6 @@ def test_a_probe_reports_what_it_saw(world: World) -> None:
 
 
 def test_promtools_verdict_on_the_tests_of_a_rule(world: World, tmp_path: Path) -> None:
-    """Passed, or failed with what was seen in place of what was asked for."""
     passed = says("  SUCCESS", "Unit Testing:  t.yaml", 0, "{file}")
     failed = "  FAILED:\n    expr: x, time: 2h30m,\n        exp: {} 1E+00\n        got: nil"
 
@@ -160,7 +152,6 @@ def test_promtools_verdict_on_the_tests_of_a_rule(world: World, tmp_path: Path) 
 def test_other_ends_of_a_rule_test_are_no_verdict(
     world: World, command: reach.Command, got: str
 ) -> None:
-    """Exit code 1 alone is no disproof, exit code 0 alone no proof."""
     with pytest.raises(SourceError) as caught:
         commands(world, test_rules=command).test_rules(Path("t.yaml"))
     assert caught.value.problem == (
@@ -170,7 +161,6 @@ def test_other_ends_of_a_rule_test_are_no_verdict(
 
 
 def test_revision_and_tree(world: World) -> None:
-    """40 hex digits; a clean tree says nothing, a leading blank counts."""
     asked = commands(world, revision=says(COMMIT + "\n"), tree_status=says(" M file\n?? other\n"))
     assert asked.revision() == COMMIT
     assert asked.tree_status() == " M file\n?? other"

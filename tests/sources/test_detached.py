@@ -17,7 +17,6 @@ from .verifying import HEX, SIGNER, Authority, Detached, one
 def test_a_detached_signature_with_its_log_entry_is_proof(
     authority: Authority, file: Path, policy: Policy
 ) -> None:
-    """The log is asked for the artifact's digest; the certificate may be in base64, too."""
     made = Detached(authority)
     encoded = Material(signature=made.signature, certificate=b64(made.pem).encode())
 
@@ -48,7 +47,6 @@ def _down(log: str, entry: dict[str, Any]) -> None:
 def test_a_detached_signature_without_its_log_entry_is_no_proof(
     authority: Authority, file: Path, policy: Policy, find: Find | None, problem: str
 ) -> None:
-    """Offline, unknown to the log, or the log does not answer: INCONCLUSIVE."""
     made = Detached(authority)
 
     assert one(file, policy, made.material, find=find) == ("INCONCLUSIVE", problem)
@@ -66,7 +64,6 @@ def test_a_detached_signature_without_its_log_entry_is_no_proof(
 def test_what_a_log_answers_is_not_believed(
     authority: Authority, file: Path, policy: Policy, answer: dict[str, Any]
 ) -> None:
-    """Nonsense is refused, as is a genuine entry of another signature."""
     made, other = Detached(authority), Detached(authority)
 
     assert one(file, policy, made.material, find=lambda log, entry: answer)[0] == "FAIL"
@@ -76,7 +73,6 @@ def test_what_a_log_answers_is_not_believed(
 def test_what_is_wrong_offline_is_refused_offline(
     authority: Authority, file: Path, policy: Policy
 ) -> None:
-    """Another signer, issuer or file needs no log to be disproved."""
     for made in (
         Detached(authority, identity="https://x.example"),
         Detached(authority, issuer="https://x.example"),

@@ -23,7 +23,6 @@ def outcomes(found: list[Row]) -> list[tuple[str, str]]:
 
 
 def test_the_commit_is_the_certificates(authority: Authority, file: Path, policy: Policy) -> None:
-    """Right, wrong, and unknown where the signature itself is not proven."""
     good, other = authority.sign(DATA), authority.sign(b"another file")
 
     assert outcomes(rows(file, policy, good, commit=COMMIT)) == [("commit", "PASS")]
@@ -53,7 +52,6 @@ def test_a_provenance_must_be_signed_and_about_the_artifact(
 def test_a_document_may_be_signed_as_the_chain_signs(
     authority: Authority, file: Path, policy: Policy, tmp_path: Path
 ) -> None:
-    """A signature and a certificate beside it: proof with the log's entry, none without."""
     about = statement(HEX)
     path, made = write(tmp_path, "node.intoto.jsonl", about), Detached(authority, about)
     write(tmp_path, "node.intoto.jsonl.sig", made.signature)
@@ -71,7 +69,6 @@ def test_a_document_may_be_signed_as_the_chain_signs(
 def test_another_kind_of_sbom_is_named(
     authority: Authority, file: Path, policy: Policy, tmp_path: Path, document: dict[str, Any]
 ) -> None:
-    """Older than 1.2, newer than the schemas at hand, or no CycloneDX."""
     path = write(tmp_path, "sbom.json", json.dumps(document).encode())
     with pytest.raises(ParameterError) as caught:
         rows(file, policy, authority.sign(DATA), sbom=path)
@@ -85,7 +82,6 @@ def test_another_kind_of_sbom_is_named(
 def test_a_key_learns_the_commit_from_a_signed_provenance(
     authority: Authority, file: Path, tmp_path: Path, commit: str
 ) -> None:
-    """Its own signature is detached; an unsigned one says nothing."""
     key = new_key()
     sources = [{"uri": "git+https://x.example", "digest": {"gitCommit": COMMIT}}]
     data = statement(HEX, predicate={"buildDefinition": {"resolvedDependencies": sources}})
@@ -126,7 +122,6 @@ def test_an_sbom_is_valid_signed_and_about_the_artifact(
     document: dict[str, Any],
     expected: list[str],
 ) -> None:
-    """By the schema of its own version, from 1.2 to the newest."""
     data = json.dumps(document).encode()
     path = write(tmp_path, "sbom.json", data, authority.sign(data))
 
@@ -138,7 +133,6 @@ def test_an_sbom_is_valid_signed_and_about_the_artifact(
 def test_an_unsigned_sbom_is_no_proof(
     authority: Authority, file: Path, policy: Policy, tmp_path: Path
 ) -> None:
-    """Anybody could have written it."""
     path = write(tmp_path, "sbom.json", json.dumps(sbom()).encode())
 
     assert outcomes(rows(file, policy, authority.sign(DATA), sbom=path)) == [

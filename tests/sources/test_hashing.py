@@ -17,7 +17,6 @@ from .conftest import World
 
 @pytest.mark.parametrize("algorithm", ["sha256", "blake2b"])
 def test_many_files_are_hashed_and_replayed(world: World, tmp_path: Path, algorithm: str) -> None:
-    """In the order asked, with sizes; only digests are on the tape, and a replay reads no file."""
     contents = [b"", b"one", b"x" * 3_000_000, bytes(range(256)) * 999]
     paths = [tmp_path / f"file-{number}" for number in range(len(contents))]
     for path, content in zip(paths, contents, strict=True):
@@ -44,7 +43,6 @@ def test_many_files_are_hashed_and_replayed(world: World, tmp_path: Path, algori
 
 
 def test_what_cannot_be_read_is_an_error_in_its_place(world: World, tmp_path: Path) -> None:
-    """A pipe would never end, a folder has no content, a missing file hides no other."""
     there, gone, pipe, folder = (tmp_path / name for name in ("there", "gone", "pipe", "folder"))
     there.write_bytes(b"content")
     os.mkfifo(pipe)
@@ -62,6 +60,5 @@ def test_what_cannot_be_read_is_an_error_in_its_place(world: World, tmp_path: Pa
 
 
 def test_the_same_file_twice_is_refused(world: World, tmp_path: Path) -> None:
-    """Asked at once, the two answers could change places."""
     with pytest.raises(ValueError, match=r"cannot be told apart on the tape$"):
         world.scope().file_digests([tmp_path, tmp_path])

@@ -42,7 +42,6 @@ def plain(handler: BaseHTTPRequestHandler, body: bytes = b"ok", **headers: str) 
 
 
 def test_an_answer_keeps_status_body_and_the_headers_we_judge_by(serve: Serve) -> None:
-    """Everything else of a header block stays out of the evidence."""
     url = serve(lambda handler: plain(handler, Link="<x>; rel=next", Set_Cookie="session=1"))
     assert send(Request("GET", url)) == Answer(200, b"ok", {"link": "<x>; rel=next"})
 
@@ -56,7 +55,6 @@ def test_no_request_is_logged(serve: Serve, caplog: pytest.LogCaptureFixture) ->
 
 
 def test_nobody_listening_is_a_connect_error() -> None:
-    """A port that was just free refuses."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -64,7 +62,6 @@ def test_nobody_listening_is_a_connect_error() -> None:
 
 
 def test_a_silent_server_is_a_read_timeout(serve: Serve) -> None:
-    """The time-out of a request is the longest silence."""
     url = serve(lambda handler: time.sleep(0.5))
     assert send(Request("GET", url, timeout_s=0.1)) == Failure("ReadTimeout", "ReadTimeout")
 
@@ -86,8 +83,6 @@ def test_a_server_that_drips_is_not_waited_for(serve: Serve) -> None:
 
 
 def test_a_cut_answer_is_a_protocol_error(serve: Serve) -> None:
-    """A body shorter than announced is no answer."""
-
     def cut(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
         handler.send_header("Content-Length", "10")
@@ -102,7 +97,6 @@ def test_a_cut_answer_is_a_protocol_error(serve: Serve) -> None:
 
 
 def test_an_answer_that_is_no_http_is_a_protocol_error(serve: Serve) -> None:
-    """Something else listens on that port."""
     url = serve(lambda handler: handler.wfile.write(b"SSH-2.0-OpenSSH_9\r\n") and None)
     got = send(Request("GET", url))
     assert isinstance(got, Failure)
@@ -110,14 +104,12 @@ def test_an_answer_that_is_no_http_is_a_protocol_error(serve: Serve) -> None:
 
 
 def test_a_body_over_the_limit_is_not_read_to_its_end(serve: Serve) -> None:
-    """Memory is not the server's to fill."""
     url = serve(lambda handler: plain(handler, b"x" * 1000))
     got = send(Request("GET", url, max_bytes=999))
     assert got == Failure("TooLarge", "more than 999 bytes")
 
 
 def test_bodies_are_kept_decoded(serve: Serve) -> None:
-    """What is judged and recorded is the text, not how it travelled."""
     url = serve(lambda handler: plain(handler, gzip.compress(b"text"), Content_Encoding="gzip"))
     assert send(Request("GET", url)) == Answer(200, b"text", {})
 
@@ -143,13 +135,11 @@ def test_a_redirect_is_an_answer_and_not_followed(serve: Serve) -> None:
 
 
 def test_a_url_that_is_none_is_a_failure() -> None:
-    """A port that is no number is the user's mistake, not a traceback."""
     got = send(Request("GET", "http://host:port/"))
     assert got == Failure("UnsupportedProtocol", "Invalid port: 'port'")
 
 
 def test_tokens_are_read_again_at_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rotated token works at once; extra headers come from the environment too."""
     seen: list[tuple[str, str]] = []
 
     def note(request: httpx.Request) -> httpx.Response:
@@ -166,7 +156,6 @@ def test_tokens_are_read_again_at_each_request(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_unset_token_is_the_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it we would ask as somebody else."""
     monkeypatch.delenv("TOKEN", raising=False)
     with pytest.raises(ParameterError) as caught:
         send(Request("GET", "http://a/", bearer="TOKEN"))
@@ -174,7 +163,6 @@ def test_an_unset_token_is_the_users_mistake(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_failures_text_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Errors quote what they choke on."""
     monkeypatch.setenv("TOKEN", "s3cret-t0ken")
 
     def fail(request: httpx.Request) -> httpx.Response:
@@ -186,7 +174,6 @@ def test_a_failures_text_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_unusable_certificates_are_the_users_mistake(tmp_path: Path) -> None:
-    """The message names the files."""
     bad = tmp_path / "ca.pem"
     bad.write_text("no certificate")
     with pytest.raises(ParameterError) as caught:
@@ -195,7 +182,6 @@ def test_unusable_certificates_are_the_users_mistake(tmp_path: Path) -> None:
 
 
 def test_pace_is_kept_per_server_and_holds_up_no_other() -> None:
-    """A server's burst goes out at once, what is over it waits; a second server does not."""
     http = Http(Redactor(), httpx.MockTransport(lambda _: httpx.Response(200)))
 
     async def ask() -> tuple[float, float]:

@@ -22,7 +22,6 @@ NO_LOG_ENTRY = "the signature is the key's, but a log entry of a public key cann
 
 
 def test_the_log_entry_of_a_key_is_no_proof(authority: Authority, file: Path) -> None:
-    """Where a log is trusted, where there is an entry, and where no root says which logs count."""
     key = new_key()
     with_entry, without = authority.sign_with(key, DATA), authority.sign_with(key, DATA)
     del without["verificationMaterial"]["tlogEntries"]
@@ -36,7 +35,6 @@ def test_the_log_entry_of_a_key_is_no_proof(authority: Authority, file: Path) ->
 def test_where_no_log_is_trusted_a_keys_signature_is_proof(
     authority: Authority, file: Path
 ) -> None:
-    """A root that names no log, and a bundle without an entry: there is none that could be missing."""
     key = new_key()
     policy, signed = Policy(key=pem(key), root=NO_LOGS), authority.sign_with(key, DATA)
     signed["verificationMaterial"]["tlogEntries"] = []
@@ -46,7 +44,6 @@ def test_where_no_log_is_trusted_a_keys_signature_is_proof(
 
 @pytest.mark.parametrize("root", [NO_LOGS, b""])
 def test_a_wrong_bundle_of_a_key_is_refused(authority: Authority, file: Path, root: bytes) -> None:
-    """Another key, another file, another digest, or a certificate in its place."""
     key = new_key()
     policy, signed = Policy(key=pem(key), root=root), authority.sign_with(key, DATA)
     signed["messageSignature"]["messageDigest"]["digest"] = b64(bytes(32))
@@ -61,7 +58,6 @@ def test_a_wrong_bundle_of_a_key_is_refused(authority: Authority, file: Path, ro
 
 
 def test_an_envelope_of_a_key_is_no_proof(authority: Authority, file: Path) -> None:
-    """INCONCLUSIVE, whatever is in it, and it says what to do."""
     signed = authority.sign_with(new_key(), DATA)
     del signed["messageSignature"]
 
@@ -73,7 +69,6 @@ def test_an_envelope_of_a_key_is_no_proof(authority: Authority, file: Path) -> N
 
 @pytest.mark.parametrize("kind", ["ecdsa", "rsa", "ed25519"])
 def test_a_detached_signature_by_a_key(file: Path, kind: str) -> None:
-    """Raw or in base64; a key does not expire, so no log is asked."""
     key: Any = {
         "ecdsa": new_key,
         "rsa": lambda: rsa.generate_private_key(65537, 2048),
@@ -94,7 +89,6 @@ def test_a_detached_signature_by_a_key(file: Path, kind: str) -> None:
 
 
 def test_an_ed25519_signature_needs_the_file() -> None:
-    """It is over all of it, not over a digest."""
     key = ed25519.Ed25519PrivateKey.generate()
     with pytest.raises(ParameterError) as caught:
         one(f"sha256:{HEX}", Policy(key=pem(key)), Material(signature=key.sign(DATA)))

@@ -37,7 +37,6 @@ from .verifying import (
 
 
 def test_a_good_bundle_proves_the_signer(authority: Authority, file: Path, policy: Policy) -> None:
-    """Over the file, and over nothing but its digest."""
     signed = authority.sign(DATA)
 
     assert one(file, policy, signed) == ("PASS", SIGNER)
@@ -47,7 +46,6 @@ def test_a_good_bundle_proves_the_signer(authority: Authority, file: Path, polic
 def test_a_signed_statement_proves_its_subject(
     authority: Authority, file: Path, policy: Policy
 ) -> None:
-    """An envelope whose statement names the artifact."""
     assert one(file, policy, authority.attest(statement(HEX))) == ("PASS", SIGNER)
 
 
@@ -78,7 +76,6 @@ def test_a_wrong_bundle_is_refused(
     made: Callable[[Authority], dict[str, Any]],
     problem: str,
 ) -> None:
-    """Wrong signer, time, content, statement, kind or authority: FAIL, and it says which."""
     outcome, observed = one(file, policy, made(authority))
 
     assert outcome == "FAIL"
@@ -100,7 +97,6 @@ def test_a_wrong_bundle_is_refused(
 def test_one_changed_bit_is_refused(
     authority: Authority, file: Path, policy: Policy, path: tuple[str | int, ...]
 ) -> None:
-    """Wherever it is: signature, digest, certificate, entry, promise or proof."""
     assert one(file, policy, tamper(authority.sign(DATA), *path))[0] == "FAIL"
 
 
@@ -110,7 +106,6 @@ def test_one_changed_bit_is_refused(
 def test_both_logs_must_be_ours(
     authority: Authority, file: Path, policy: Policy, trusted: str, problem: str
 ) -> None:
-    """A right certificate of an untrusted certificate log, or with an entry of an untrusted log."""
     stranger = Authority()
     for name in ("ca", "ca_key", trusted):
         setattr(stranger, name, getattr(authority, name))
@@ -123,7 +118,6 @@ def test_both_logs_must_be_ours(
 def test_another_signatures_entry_is_refused(
     authority: Authority, file: Path, policy: Policy
 ) -> None:
-    """A genuine entry of the same file that records another certificate."""
     signed, other = authority.sign(DATA), authority.sign(DATA)
     entry = other["verificationMaterial"]["tlogEntries"][0]
 
@@ -136,7 +130,6 @@ def test_another_signatures_entry_is_refused(
 def test_a_bundle_without_a_log_entry_is_no_proof(
     authority: Authority, file: Path, policy: Policy
 ) -> None:
-    """INCONCLUSIVE: nothing is disproved."""
     signed = tamper(authority.sign(DATA), "verificationMaterial", "tlogEntries", value=[])
 
     assert one(file, policy, signed) == (
@@ -146,13 +139,11 @@ def test_a_bundle_without_a_log_entry_is_no_proof(
 
 
 def test_an_identity_needs_a_trusted_root(authority: Authority, file: Path) -> None:
-    """Nobody is trusted by default; it says where to name one."""
     with pytest.raises(ParameterError, match=r"trusted root: .* got none; name it as signing\."):
         one(file, Policy(IDENTITY, ISSUER), authority.sign(DATA))
 
 
 def test_an_envelope_is_logged_as_one(authority: Authority, file: Path, policy: Policy) -> None:
-    """Its entry is compared with signature and content; a kind the library cannot read is no proof."""
     about = statement(HEX)
     good, second = authority.attest(about), authority.attest(about)
     entry = second["verificationMaterial"]["tlogEntries"][0]
@@ -171,7 +162,6 @@ def test_an_envelope_is_logged_as_one(authority: Authority, file: Path, policy: 
 def test_a_statement_may_name_a_longer_digest(
     authority: Authority, file: Path, policy: Policy
 ) -> None:
-    """By sha512 alone, which takes the file itself."""
     right, wrong = (
         statement("", subject=[{"digest": {"sha512": hashlib.sha512(data).hexdigest()}}])
         for data in (DATA, b"another file")
@@ -183,7 +173,6 @@ def test_a_statement_may_name_a_longer_digest(
 
 
 def test_a_chain_holds_no_root(authority: Authority, file: Path, policy: Policy) -> None:
-    """Bundles of older kinds carry a chain; who is trusted is not theirs to say."""
     signed = authority.sign(DATA)
     material = signed["verificationMaterial"]
     leaf, root = (
@@ -220,7 +209,6 @@ def test_no_timestamp_is_passed_over(
 def test_a_timestamp_that_is_none_is_refused(
     authority: Authority, file: Path, policy: Policy
 ) -> None:
-    """Beside a good promise, too."""
     data = {"rfc3161Timestamps": [{"signedTimestamp": b64(b"junk")}]}
     signed = authority.sign(DATA)
     signed["verificationMaterial"]["timestampVerificationData"] = data
@@ -231,7 +219,6 @@ def test_a_timestamp_that_is_none_is_refused(
 def test_an_envelope_of_a_file_signature_is_refused(
     authority: Authority, file: Path, policy: Policy
 ) -> None:
-    """A bundle holds one of the two: with both it is malformed."""
     both = authority.sign(DATA) | envelope(statement(HEX), b"x")
     with pytest.raises(ParameterError, match=r"bundle: expected sigstore's JSON, got: "):
         rows(file, policy, both)
@@ -258,7 +245,6 @@ def instant(at: datetime) -> str:
 def test_a_validity_is_closed_and_binds(
     authority: Authority, file: Path, part: str, start: datetime, end: datetime, outcome: str
 ) -> None:
-    """A log and an authority count at times at which the trusted root says so, ends included."""
     root = json.loads(authority.root)
     inner = root[part][0]["publicKey"] if part == "tlogs" else root[part][0]
     inner["validFor"] = {"start": instant(start), "end": instant(end)}
@@ -269,7 +255,6 @@ def test_a_validity_is_closed_and_binds(
 
 
 def test_what_was_not_valid_is_named(authority: Authority, file: Path) -> None:
-    """And when it would have had to be."""
     root = json.loads(authority.root)
     root["tlogs"][0]["publicKey"]["validFor"]["end"] = instant(EARLY)
     policy = Policy(IDENTITY, ISSUER, root=json.dumps(root).encode())
@@ -281,7 +266,6 @@ def test_what_was_not_valid_is_named(authority: Authority, file: Path) -> None:
 
 
 def test_a_validity_needs_its_start(authority: Authority, file: Path) -> None:
-    """A trusted root that leaves it out is malformed, not unbounded."""
     root = json.loads(authority.root)
     del root["tlogs"][0]["publicKey"]["validFor"]["start"]
     with pytest.raises(ParameterError, match="trusted root: expected sigstore's JSON, got: tlogs"):

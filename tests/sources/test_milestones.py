@@ -45,7 +45,6 @@ def backlog(world: World, answer: Any) -> Backlog:
 
 
 def test_a_milestone_is_found_by_its_exact_title(world: World) -> None:
-    """On whichever page, open or closed."""
     pages = Pages([milestone(1, "v1.4")], [milestone(2, state="closed")])
     found = backlog(world, pages).milestone("v1.4.0")
 
@@ -56,7 +55,6 @@ def test_a_milestone_is_found_by_its_exact_title(world: World) -> None:
 
 
 def test_two_milestones_of_a_title_are_an_error(world: World) -> None:
-    """Which of them is meant, nobody said."""
     with pytest.raises(
         SourceError, match=r"^forge: milestones: expected one called v1\.4\.0, got 2$"
     ):
@@ -91,7 +89,6 @@ def test_open_issues_are_as_many_as_the_milestone_counts(world: World) -> None:
 def test_another_list_than_was_asked_for_is_an_error(
     world: World, issues: list[Any], problem: str
 ) -> None:
-    """A forge that ignores the filter, or moves meanwhile, proves nothing."""
     with pytest.raises(SourceError) as caught:
         backlog(world, Pages(issues)).open_issues(OURS)
 
@@ -99,7 +96,6 @@ def test_another_list_than_was_asked_for_is_an_error(
 
 
 def test_a_branch_and_its_head(world: World) -> None:
-    """A name may hold slashes."""
     answer = httpx.Response(200, json={"name": "hotfix/a+b", "commit": {"sha": HEAD}})
     found = backlog(world, lambda _: answer).branch("hotfix/a+b")
 
@@ -156,7 +152,6 @@ def test_a_strange_branch_name_is_asked_of_nobody(world: World, name: str) -> No
 
 
 def test_a_comparison_is_of_the_base_asked_for(world: World) -> None:
-    """Ahead and behind by commits, with the newest common one."""
     body = {"status": "ahead", "ahead_by": 2, "behind_by": 0,
             "base_commit": {"sha": COMMIT}, "merge_base_commit": {"sha": COMMIT}}  # fmt: skip
     ask = backlog(world, lambda _: httpx.Response(200, json=body))
@@ -185,12 +180,10 @@ def test_a_comparison_is_of_the_base_asked_for(world: World) -> None:
     ],
 )
 def test_a_body_links_a_branch_by_a_line(body: str, branches: list[str]) -> None:
-    """And by nothing else: prose is no link."""
     assert MilestoneIssue.model_validate(issue(7, body=body)).branches == branches
 
 
 @given(st.text())
 def test_no_body_breaks_the_reader(body: str) -> None:
-    """Whatever stands in it."""
     found = MilestoneIssue.model_validate(issue(7, body=body)).branches
     assert all(name and not name.isspace() for name in found)

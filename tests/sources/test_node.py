@@ -62,8 +62,6 @@ def as_json(value: Any) -> Any:
 
 @pytest.mark.usefixtures("no_waiting")
 def test_one_failing_node_never_hides_the_others(world: World) -> None:
-    """Its place in the answer holds the error; the order is the site's."""
-
     def answer(request: httpx.Request) -> httpx.Response:
         if request.url.path.startswith("/b"):
             raise httpx.ConnectError("refused")
@@ -82,7 +80,6 @@ def test_one_failing_node_never_hides_the_others(world: World) -> None:
 
 
 def test_the_path_prefix_of_a_gateway_is_kept(world: World) -> None:
-    """Many nodes behind one host are told apart by their prefix."""
     fleet = Fleet(world.scope(as_json(ROLLOUT)), cluster(by_url("a"), by_url("b")))
     fleet.rollout()
     assert sorted(str(request.url) for request in world.asked) == [
@@ -92,7 +89,6 @@ def test_the_path_prefix_of_a_gateway_is_kept(world: World) -> None:
 
 
 def test_only_the_nodes_named_are_asked(world: World) -> None:
-    """Each once, however often it is named."""
     fleet = Fleet(world.scope(as_json(ROLLOUT)), cluster(by_url("a"), by_url("b")))
     assert list(fleet.rollout(["b", "b"])) == ["b"]
     assert list(fleet.rollout([])) == []
@@ -102,7 +98,6 @@ def test_only_the_nodes_named_are_asked(world: World) -> None:
 def test_token_and_headers_come_from_the_environment(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the site names them."""
     monkeypatch.setenv("RPC_TOKEN", "token-of-nodes")
     monkeypatch.setenv("PROXY_TOKEN", "token-of-proxy")
     rpc = {"token_env": "RPC_TOKEN", "headers_env": {"X-Proxy": "PROXY_TOKEN"}}
@@ -133,13 +128,11 @@ def test_powers_are_decimal_strings_of_any_size(world: World) -> None:
     ],
 )
 def test_a_key_of_another_type_is_refused(world: World, key: str, value: Any, problem: str) -> None:
-    """No coercion: a number in quotes is not what the chain sends."""
     fleet = Fleet(world.scope(as_json(CONSENSUS | {key: value})), cluster(by_url("a")))
     assert str(fleet.consensus()["a"]) == f"a /status/consensus: {problem}"
 
 
 def test_a_missing_key_is_refused(world: World) -> None:
-    """What is not said is not assumed."""
     body = {key: value for key, value in CONSENSUS.items() if key != "commit_power"}
     fleet = Fleet(world.scope(as_json(body)), cluster(by_url("a")))
     assert str(fleet.consensus()["a"]) == (
@@ -148,7 +141,6 @@ def test_a_missing_key_is_refused(world: World) -> None:
 
 
 def test_peers_may_advertise_nothing(world: World) -> None:
-    """The node leaves the key out then."""
     body = {
         "local_peer_id": "me",
         "peer_count": 2,
@@ -167,8 +159,6 @@ def test_peers_may_advertise_nothing(world: World) -> None:
 
 
 def test_each_validator_is_asked_for_its_own_account(world: World) -> None:
-    """Nodes that are none are left out; an account the ledger lacks is an error in its place."""
-
     def answer(request: httpx.Request) -> httpx.Response:
         address = request.url.path.rpartition("/")[2]
         known = {"address": address, "balance": 7, "nonce": 0}
@@ -189,7 +179,6 @@ PRINTED = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n
 
 
 def test_a_printed_answer_is_read_behind_interim_ones() -> None:
-    """As curl --include prints it, with either kind of line end."""
     for text in (PRINTED, PRINTED.replace("\r\n", "\n")):
         answer = parse_printed("n", text.encode())
         assert (answer.status, answer.body) == (200, b"{}")
@@ -209,14 +198,12 @@ def test_a_printed_answer_is_read_behind_interim_ones() -> None:
     ],
 )
 def test_anything_else_printed_is_an_error(printed: str, problem: str) -> None:
-    """A cut answer is no shorter one."""
     with pytest.raises(SourceError) as caught:
         parse_printed("n", printed.encode())
     assert str(caught.value) == f"n: {problem}"
 
 
 def test_nodes_by_command_and_by_url_answer_together(world: World) -> None:
-    """Three nodes whose RPC listens on loopback, one by URL; the replay runs no command."""
     body = '{"release_channel": "canary", "feature_gates": {}, "telemetry": {"enabled": true, "sample_interval_secs": 15}}'
     nodes = [
         clusters.Node(name="a", rpc_command=printing(f"HTTP/1.1 200 OK\r\n\r\n{body}")),
@@ -240,7 +227,6 @@ def test_nodes_by_command_and_by_url_answer_together(world: World) -> None:
 
 
 def test_an_unknown_placeholder_is_the_users_mistake(world: World) -> None:
-    """It is named, with those there are."""
     node = clusters.Node(name="a", rpc_command=printing("{port}"))
     with pytest.raises(ParameterError) as caught:
         Fleet(world.scope(), cluster(node)).rollout()

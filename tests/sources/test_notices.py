@@ -38,7 +38,6 @@ def scope(root: Path, asked: list[httpx.Request], status: int = 200, text: str =
 def test_a_command_is_given_role_subject_and_text(
     tmp_path: Path, asked: list[httpx.Request]
 ) -> None:
-    """As a notification on the tape: it changes nothing."""
     told = tmp_path / "told"
     argv = ["sh", "-c", 'printf "%s|%s|" "$1" "$2" >"$0"; cat "$3" >>"$0"', str(told)]
     command = Command(argv=[*argv, "{role}", "{subject}", "{text}"])
@@ -72,7 +71,6 @@ def test_a_placeholder_that_is_unknown_is_named(tmp_path: Path, asked: list[http
 def test_a_webhook_gets_json_and_its_token(
     tmp_path: Path, asked: list[httpx.Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The token travels, and stays out of the tape."""
     monkeypatch.setenv("PAGER_TOKEN", "pager-token-of-no-worth")
     endpoint = Webhook(url="https://pager.example/hooks", token_env="PAGER_TOKEN")
 
@@ -91,7 +89,6 @@ HOOK = "https://hooks.example/services/T0001/B0001/wxyz0123"
 def test_a_webhook_whose_url_is_a_secret_is_called_by_its_variable(
     tmp_path: Path, asked: list[httpx.Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On the tape and in what is said when it fails; a server repeats the path alone."""
     monkeypatch.setenv("PAGER_URL", HOOK)
     scoped = scope(tmp_path, asked, 404, text="no such hook: /services/T0001/B0001/wxyz0123")
 
@@ -133,7 +130,6 @@ def test_a_secret_that_is_no_url_is_not_shown(
 
 
 def test_a_webhook_that_is_busy_is_asked_once(tmp_path: Path, asked: list[httpx.Request]) -> None:
-    """It is asked again with the next look, not at once: whoever it told was told."""
     endpoint = Webhook(url="https://pager.example/hooks")
 
     with pytest.raises(SourceError, match=r"^telemetry.notify: expected status 200 or .*, got 503"):

@@ -31,7 +31,6 @@ CATASTROPHIC = ("(a+)+b", "(a|a)*b", "(a|aa)+b", "(.*)*b", "((a*)*)*b", "a?" * 6
     ],
 )
 def test_an_expression_must_match_the_whole_text(pattern: str, text: str, same: bool) -> None:
-    """RE2's dialect, anchored at both ends."""
     assert matches(pattern, text) is same
 
 
@@ -58,13 +57,11 @@ def test_no_expression_holds_us(pattern: str) -> None:
     ids=["open", "look-ahead", "back reference", "large", "long", "long text", "no UTF-8"],
 )
 def test_what_cannot_be_judged_is_an_error(pattern: str, text: str, problem: str) -> None:
-    """A guess would be no proof."""
     with pytest.raises(ValueError, match=problem.replace("(", r"\(").replace(")", r"\)")):
         matches(pattern, text)
 
 
 @given(st.text(max_size=50), st.text(max_size=50))
 def test_any_text_is_matched_or_refused(pattern: str, text: str) -> None:
-    """Nothing but ValueError leaves, whatever a server calls an expression."""
     with suppress(ValueError):
         assert matches(pattern, text) in (True, False)

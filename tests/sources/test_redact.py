@@ -66,7 +66,6 @@ def test_a_named_secret_is_taken_out_in_every_spelling(
 def test_of_a_webhook_the_path_is_a_secret_too(
     text: str, cleaned: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Errors and logs show it without its host."""
     monkeypatch.setenv("HOOK", "https://hooks.example/services/T0001/B0001/wxyz")
 
     assert Redactor(["HOOK"]).clean_text(text) == cleaned
@@ -87,7 +86,6 @@ def test_of_a_webhook_the_path_is_a_secret_too(
 def test_so_are_its_token_and_its_query(
     url: str, shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whichever part of a URL an error quotes; short words of a path are ordinary ones."""
     monkeypatch.setenv("HOOK", url)
     redactor = Redactor(["HOOK"])
 
@@ -96,7 +94,6 @@ def test_so_are_its_token_and_its_query(
 
 
 def test_a_rotated_secret_stays_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was once sent may still come back in an answer."""
     redactor = Redactor(["TOKEN"])
     for value in ("8-secret", "first-secret", "second-secret"):
         monkeypatch.setenv("TOKEN", value)
@@ -127,7 +124,6 @@ def test_a_rotated_secret_stays_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_has_the_shape_of_a_credential_is_taken_out(text: str, cleaned: str) -> None:
-    """Nobody has to name it for that."""
     assert Redactor().clean_text(text) == cleaned
 
 
@@ -143,7 +139,6 @@ def test_what_has_the_shape_of_a_credential_is_taken_out(text: str, cleaned: str
 def test_a_secret_that_cannot_be_used_or_hidden_is_refused(
     value: str, problem: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message names the variable, never the value."""
     monkeypatch.setenv("TOKEN", value)
     with pytest.raises(ParameterError) as caught:
         Redactor(["TOKEN"]).secret("TOKEN")
@@ -152,7 +147,6 @@ def test_a_secret_that_cannot_be_used_or_hidden_is_refused(
 
 @given(st.binary())
 def test_data_without_secrets_is_the_same_object(data: bytes) -> None:
-    """Cleaning costs no copy and is idempotent."""
     redactor = Redactor()
     cleaned = redactor.clean(data)
     assert redactor.clean(cleaned) is cleaned

@@ -38,7 +38,6 @@ def answering(
     ],
 )
 def test_an_entry_or_none(serve: Serve, status: int, body: bytes, found: object) -> None:
-    """The question is the entry that was expected."""
     asked: list[Any] = []
     url = serve(answering(status, body, asked))
 
@@ -58,7 +57,6 @@ def test_an_entry_or_none(serve: Serve, status: int, body: bytes, found: object)
     ],
 )
 def test_another_answer_is_an_error(serve: Serve, status: int, body: bytes, problem: str) -> None:
-    """Of the source, naming the log."""
     url = serve(answering(status, body, []))
     with pytest.raises(SourceError) as caught:
         finder(live)(url, {})
@@ -67,6 +65,5 @@ def test_another_answer_is_an_error(serve: Serve, status: int, body: bytes, prob
 
 
 def test_a_log_that_is_down_is_an_error() -> None:
-    """Nothing listens on the discard port."""
     with pytest.raises(SourceError, match=r"expected the log's answer, got ConnectError"):
         finder(live)("http://127.0.0.1:9", {})

@@ -16,7 +16,6 @@ PING = Request("GET", "http://node/ping")
 
 @pytest.mark.usefixtures("no_waiting")
 def test_each_retry_is_an_entry(world: World) -> None:
-    """A server that recovers is asked again; the tape shows how often."""
     answers = iter([503, 500, 200])
     live = world.scope(lambda _: httpx.Response(next(answers), text="x"))
     [answer] = live.http([PING])
@@ -28,7 +27,6 @@ def test_each_retry_is_an_entry(world: World) -> None:
 
 
 def test_a_long_retry_after_is_not_waited_for(world: World) -> None:
-    """Nobody sits in a cell for an hour; the replay gives up at the same place."""
     live = world.scope(lambda _: httpx.Response(429, headers={"retry-after": "3600"}))
     [answer] = live.http([PING])
     assert answer == Answer(429, b"", {"retry-after": "3600"})
@@ -37,7 +35,6 @@ def test_a_long_retry_after_is_not_waited_for(world: World) -> None:
 
 
 def test_a_short_retry_after_is_obeyed(world: World) -> None:
-    """Zero seconds is at once, shorter than our own pause."""
     answers = iter([(429, {"retry-after": "0"}), (200, {})])
 
     def answer(_: httpx.Request) -> httpx.Response:
@@ -60,8 +57,6 @@ def test_a_change_is_never_asked_twice(world: World) -> None:
 
 @pytest.mark.usefixtures("no_waiting")
 def test_a_failure_is_recorded_by_its_kind(world: World) -> None:
-    """No answer is an answer too, in replay as well."""
-
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("refused")
 

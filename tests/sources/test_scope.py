@@ -16,7 +16,6 @@ PING = Request("GET", "http://node/ping")
 
 
 def test_a_command_says_a_folder_it_was_told_by_its_name(world: World, tmp_path: Path) -> None:
-    """The same elsewhere; a path that it was not told stands as it was said."""
     live = world.scope(aliases=((str(tmp_path), "attempt"),))
     told = ["echo", f"testing {tmp_path}/a.yaml"]
     untold = ["sh", "-c", 'echo "$(dirname /elsewhere/a)"']
@@ -37,7 +36,6 @@ def test_identical_concurrent_requests_are_refused(world: World) -> None:
 
 
 def test_files_that_cannot_be_read_are_source_errors(world: World, tmp_path: Path) -> None:
-    """Live and in replay, and under the name that is the same everywhere."""
     aliases = ((str(tmp_path), "store"),)
     for make in (world.scope, world.replay):
         with pytest.raises(SourceError) as caught:
@@ -53,7 +51,6 @@ def test_files_that_cannot_be_read_are_source_errors(world: World, tmp_path: Pat
 
 
 def test_what_is_no_file_is_not_waited_for(world: World, tmp_path: Path) -> None:
-    """A pipe would never end, a folder has no content, and a link may be refused."""
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "link").symlink_to(tmp_path / "pipe")
     scope = world.scope(aliases=((str(tmp_path), "store"),))
@@ -66,7 +63,6 @@ def test_what_is_no_file_is_not_waited_for(world: World, tmp_path: Path) -> None
 
 
 def test_a_file_is_read_whole_or_not_at_all(world: World, tmp_path: Path) -> None:
-    """At its limit it still is."""
     (tmp_path / "file").write_bytes(b"12345")
     scope = world.scope()
     assert scope.read(tmp_path / "file", limit=5) == b"12345"

@@ -62,7 +62,6 @@ def segments(**changes: Any) -> list[dict[str, Any]]:
 def test_a_chunks_checksum_is_of_the_manifests_algorithm(
     changes: dict[str, Any], expected: str
 ) -> None:
-    """sha256 unless it says otherwise; the older key says so itself."""
     found = decode_once("m", manifest(**changes), Manifest)
 
     assert found.expected(found.segments[0]) == expected
@@ -84,7 +83,6 @@ def test_a_chunks_checksum_is_of_the_manifests_algorithm(
     ],
 )  # fmt: skip
 def test_a_manifest_of_another_shape_is_refused(changes: dict[str, Any], problem: str) -> None:
-    """No name leaves its folder, no size or checksum is guessed."""
     with pytest.raises(SourceError) as caught:
         decode_once("m", manifest(**changes), Manifest)
 
@@ -92,7 +90,6 @@ def test_a_manifest_of_another_shape_is_refused(changes: dict[str, Any], problem
 
 
 def test_a_key_that_stands_twice_is_refused() -> None:
-    """Whoever reads the first and whoever reads the last would restore two things."""
     for twice in (b'"version": 1, "version": 1', b'"Version": 2, "version": 1'):
         text = manifest().replace(b'"version": 1', twice)
         with pytest.raises(SourceError, match=r"^m: expected every key once, got one twice$"):
@@ -101,7 +98,6 @@ def test_a_key_that_stands_twice_is_refused() -> None:
 
 @given(st.binary(max_size=300) | st.recursive(st.none() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["version", "segments", "segment_name", "size_bytes", "checksum"]), inner)).map(lambda value: json.dumps(value).encode()))  # fmt: skip
 def test_any_bytes_are_a_manifest_or_an_error(text: bytes) -> None:
-    """Never another exception; what is accepted has chunks with plain names."""
     try:
         found = decode_once("m", text, Manifest)
     except SourceError:
@@ -110,7 +106,6 @@ def test_any_bytes_are_a_manifest_or_an_error(text: bytes) -> None:
 
 
 def test_deep_nesting_is_an_error() -> None:
-    """Not the end of the interpreter."""
     with pytest.raises(SourceError):
         decode_once("m", b'{"version": 1, "x": ' + b"[" * 100_000, Manifest)
 
@@ -133,7 +128,6 @@ def test_both_spellings_of_a_signature_are_read(content: bytes, spelling: str) -
 
 @given(content=st.binary(min_size=1, max_size=50), flip=st.integers(0, 511))
 def test_no_altered_signature_or_content_is_accepted(content: bytes, flip: int) -> None:
-    """One bit is enough."""
     raw = bytearray(KEY.sign(content))
     raw[flip // 8] ^= 1 << flip % 8
     with pytest.raises(Refused):
@@ -143,7 +137,6 @@ def test_no_altered_signature_or_content_is_accepted(content: bytes, flip: int) 
 
 
 def test_a_signature_counts_for_the_version_it_names() -> None:
-    """A listed key under another number is another key."""
     raw = OTHER.sign(b"content")
 
     assert verified_by(b"content", 2, raw, KEYS) == "key version 2"
@@ -155,7 +148,6 @@ def test_a_signature_counts_for_the_version_it_names() -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_signature_or_an_error(text: bytes) -> None:
-    """64 bytes, or SourceError."""
     try:
         _, raw = parse_signature(text, "s")
     except SourceError as error:
@@ -168,7 +160,6 @@ def test_any_bytes_are_a_signature_or_an_error(text: bytes) -> None:
     "text", ["", "1:" + "ab" * 64, "-1:" + "A" * 86 + "==", "ab" * 63, "1:2:x"]
 )
 def test_other_spellings_are_refused(text: str) -> None:
-    """No number that is not one, no hex after a version."""
     with pytest.raises(SourceError):
         parse_signature(text.encode(), "s")
 
@@ -194,7 +185,6 @@ def write(folder: Path, **about: Any) -> Path:
 
 
 def test_bundles_are_found_in_a_folder_or_are_it(world: World, tmp_path: Path) -> None:
-    """What holds no manifest is none; what a bundle says counts with whose word it is."""
     one = write(tmp_path / "all" / "one")
     (tmp_path / "all" / "notes").mkdir()
     [found] = snapshots.find_bundles(world.scope(), tmp_path / "all", KEYS)
@@ -208,7 +198,6 @@ def test_bundles_are_found_in_a_folder_or_are_it(world: World, tmp_path: Path) -
 
 
 def test_what_a_bundle_lacks_is_its_error(world: World, tmp_path: Path) -> None:
-    """Unsigned, unsaid, or of another shape: never a bundle that says nothing."""
     write(tmp_path / "a")
     (tmp_path / "a" / "bundle.json.sig").unlink()
     write(tmp_path / "b", height="5")
@@ -234,7 +223,6 @@ def test_what_a_bundle_lacks_is_its_error(world: World, tmp_path: Path) -> None:
 def test_a_pruning_checkpoint_tells_its_height(
     world: World, tmp_path: Path, files: dict[str, str], found: object
 ) -> None:
-    """The chain's own file, where there is one; one that contradicts its name tells nothing."""
     write(tmp_path / "one")
     for name, text in files.items():
         (tmp_path / "one" / name).write_text(text)
@@ -284,7 +272,6 @@ def test_pruning_proofs_are_named_by_their_manifests(
 def test_other_pruning_manifests_are_refused(
     world: World, tmp_path: Path, name: str, changes: dict[str, Any], problem: str
 ) -> None:
-    """Nothing is guessed from a name, and no name leads elsewhere."""
     (write(tmp_path / "one") / "manifests").mkdir()
     (tmp_path / "one" / "manifests" / name).write_text(json.dumps({**PROOF, **changes}))
     scope = world.scope()

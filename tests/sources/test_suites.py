@@ -34,14 +34,12 @@ RED = "running 1 test\ntest d ... FAILED\n\ntest result: FAILED. 0 passed; 1 fai
     ids=["green", "red", "crashed", "cut", "skipping", "silent", "not built"],
 )
 def test_a_suites_own_count(world: World, out: str, code: int, expected: SuiteRun) -> None:
-    """Sums over all test binaries; a test that confesses to skip is named."""
     run = commands(world, suites={"tests/x": says(out, code=code)}).suite("tests/x")
     assert run == expected
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 99)] * 3), max_size=4))
 def test_counts_add_up_over_any_number_of_binaries(counts: list[tuple[int, int, int]]) -> None:
-    """The counts of every binary are found in the noise between them."""
     from runbook_lib.sources.commands import read_suite
 
     text = "".join(
@@ -57,7 +55,6 @@ def test_counts_add_up_over_any_number_of_binaries(counts: list[tuple[int, int, 
 
 
 def test_a_suite_the_site_does_not_name_is_an_error(world: World) -> None:
-    """A missing suite is not a green one."""
     with pytest.raises(SourceError) as caught:
         commands(world).suite("tests/x")
     assert str(caught.value) == (

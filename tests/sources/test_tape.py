@@ -42,7 +42,6 @@ def everything(scope: Scope, file: Path) -> list[object]:
 
 
 def test_replay_gives_every_answer_again_and_asks_nobody(world: World, tmp_path: Path) -> None:
-    """Clock, HTTP, files and commands: the same values, the same digest of inputs."""
     file = tmp_path / "folder" / "file"
     file.parent.mkdir()
     file.write_bytes(b"content")
@@ -57,7 +56,6 @@ def test_replay_gives_every_answer_again_and_asks_nobody(world: World, tmp_path:
 
 
 def test_each_use_of_a_request_has_its_own_answer(world: World) -> None:
-    """Polling the same URL gives a new answer each time, and the same ones again in replay."""
     live = world.scope(counting())  # type: ignore[arg-type]
     first, second = live.http([PING])[0], live.http([PING])[0]
     assert (first, second) == (
@@ -68,7 +66,6 @@ def test_each_use_of_a_request_has_its_own_answer(world: World) -> None:
 
 
 def test_what_was_never_recorded_is_a_miss_and_not_retried(world: World) -> None:
-    """A miss is an error of its own, which no retry swallows."""
     world.scope(counting()).http([PING])  # type: ignore[arg-type]
     with pytest.raises(TapeMiss) as caught:
         world.replay().http([Request("GET", "http://node/other", params=(("b", "2"), ("a", "1")))])
@@ -79,7 +76,6 @@ def test_what_was_never_recorded_is_a_miss_and_not_retried(world: World) -> None
 
 
 def test_replay_answers_from_the_judged_try(world: World) -> None:
-    """Of several tries, the last one with a result counts."""
     world.scope(lambda _: httpx.Response(200, text="first"), number=1).http([PING])
     world.scope(lambda _: httpx.Response(200, text="second"), number=2).http([PING])
     for judged, text in ((1, b"first"), (2, b"second")):
@@ -91,7 +87,6 @@ def test_replay_answers_from_the_judged_try(world: World) -> None:
 def test_a_secret_reaches_neither_the_tape_nor_the_judge(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was judged is what was recorded: both hold the mark instead."""
     monkeypatch.setenv("TOKEN", "s3cret-t0ken")
     world = World(tmp_path / "tape", Redactor(["TOKEN"]))
     scope = world.scope(lambda request: httpx.Response(200, text=request.headers["authorization"]))
@@ -106,7 +101,6 @@ def test_a_secret_reaches_neither_the_tape_nor_the_judge(
 
 
 def test_tampering_with_a_body_is_noticed(world: World) -> None:
-    """A body must have the digest that is its name."""
     world.scope(lambda _: httpx.Response(200, text="honest")).http([PING])
     name = digest_bytes(b"honest").removeprefix("sha256:")
     (world.folder / name[:2] / name).write_bytes(b"forged")
@@ -122,7 +116,6 @@ def test_tampering_with_a_body_is_noticed(world: World) -> None:
 
 
 def test_a_line_cut_by_a_crash_is_none_and_harms_no_later_one(world: World) -> None:
-    """An unfinished last line is no entry; the next entry does not become part of it."""
     world.scope(counting()).http([PING])  # type: ignore[arg-type]
     with (world.folder / "index.jsonl").open("ab") as file:
         file.write(b'{"item":"item","num')
@@ -132,7 +125,6 @@ def test_a_line_cut_by_a_crash_is_none_and_harms_no_later_one(world: World) -> N
 
 
 def test_a_line_that_is_no_entry_is_damage(world: World) -> None:
-    """A finished line of another shape was not written by us."""
     (world.folder).mkdir()
     (world.folder / "index.jsonl").write_bytes(b'{"item": 1}\n')
     with pytest.raises(RecordDamaged) as caught:
@@ -141,7 +133,6 @@ def test_a_line_that_is_no_entry_is_damage(world: World) -> None:
 
 
 def test_replay_has_nothing_to_wait_for_and_nothing_to_record(world: World) -> None:
-    """Sleeping takes no time, and an unknown question is a miss, not a new entry."""
     replay = world.replay()
     replay.sleep(3600)
     with pytest.raises(TapeMiss):

@@ -107,7 +107,6 @@ def release(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Re
 
 
 def test_comments_and_files_are_one_list(release: Release) -> None:
-    """Each word with who, when and where; of an operator who is no listed person as well."""
     release.say(f"{ACK}\n{ACK}")
     release.say(f"approve {PLAN}", "ada", LATER)
     release.sign()
@@ -123,7 +122,6 @@ def test_comments_and_files_are_one_list(release: Release) -> None:
 
 
 def test_the_same_is_read_again_in_replay(release: Release) -> None:
-    """From the tape alone: issue and folder are gone."""
     release.say(ACK)
     release.sign().chmod(0o600)
     live = release.read()
@@ -162,7 +160,6 @@ def test_the_same_is_read_again_in_replay(release: Release) -> None:
 def test_a_comment_that_does_not_count_is_named(
     release: Release, say: dict[str, str], refused: tuple[str, str, str]
 ) -> None:
-    """With its author, the reason and its address."""
     release.say(**say)
     who, why, fault = refused
 
@@ -170,7 +167,6 @@ def test_a_comment_that_does_not_count_is_named(
 
 
 def test_an_edited_withdrawal_withdraws_all_that_was_said_until_its_edit(release: Release) -> None:
-    """Whatever it said before: when in doubt somebody has not agreed."""
     release.say(ACK, at=AT)
     release.say("withdraw acknowledge", at=AT, edited=LATER)
     release.say(ACK, at="2026-11-23T12:00:02Z")
@@ -203,7 +199,6 @@ def _resign(path: Path, signature: str) -> None:
 
 
 def test_a_file_that_its_key_did_not_sign_is_forged(release: Release) -> None:
-    """Another key, an altered statement, no signature at all."""
     release.sign(ADA)
     assert release.refused() == [FORGED]
     _alter(release.sign(), at=LATER)
@@ -234,7 +229,6 @@ def test_a_file_that_its_key_did_not_sign_is_forged(release: Release) -> None:
 def test_a_file_of_nobody_we_can_check_is_named(
     release: Release, changes: dict[str, Any], refused: tuple[str, str, str]
 ) -> None:
-    """Whoever signed it."""
     release.sign(**changes)
     who, why, fault = refused
 
@@ -273,7 +267,6 @@ def test_a_withdrawal_of_an_instant_to_come_counts_at_once(release: Release) -> 
     ],
 )
 def test_a_hostile_file_is_named_and_hides_no_other(release: Release, make: Any, why: str) -> None:
-    """Broken, huge, deep, a link out of the folder, a pipe that never ends."""
     make(release.folder / "bad.json")
     release.sign()
     heard = release.read()
@@ -284,7 +277,6 @@ def test_a_hostile_file_is_named_and_hides_no_other(release: Release, make: Any,
 
 
 def test_only_json_files_are_read(release: Release) -> None:
-    """An editor's or a transfer's leftovers are no words."""
     (release.folder / ".one.json").write_text("{")
     (release.folder / "README").write_text("put signed words here")
 
@@ -306,7 +298,6 @@ def test_a_place_that_cannot_be_read_is_an_error(release: Release) -> None:
 
 
 def test_nowhere_to_read_is_an_error(release: Release) -> None:
-    """Nobody is asked, and nobody agreed."""
     release.values["words"] = ""
     with pytest.raises(SourceError) as caught:
         release.read(issue=0)
@@ -348,7 +339,6 @@ APPROVE = Said("approve", plan=PLAN)
     ],
 )
 def test_a_line_says_exactly_its_form(body: str, said: Said) -> None:
-    """Wherever it stands in the comment, in any case, with any instants that are the same."""
     assert list(lines(body)) == [said]
 
 
@@ -373,7 +363,6 @@ def test_a_line_says_exactly_its_form(body: str, said: Said) -> None:
     ],
 )  # fmt: skip
 def test_a_line_with_a_verb_and_no_form_is_named(line: str, why: str) -> None:
-    """Its writer believes to have said something."""
     assert list(lines(f"Hello\n{line}\nBye")) == [Malformed(line, why)]
 
 
@@ -387,7 +376,6 @@ def test_a_line_with_a_verb_and_no_form_is_named(line: str, why: str) -> None:
     ],
 )  # fmt: skip
 def test_a_withdrawal_that_cannot_be_read_withdraws_more(line: str, said: Said, why: str) -> None:
-    """When in doubt somebody has not agreed; that it was malformed is said too."""
     assert list(lines(line)) == [said, Malformed(line, why)]
 
 
@@ -409,7 +397,6 @@ def test_a_withdrawal_that_cannot_be_read_withdraws_more(line: str, said: Said, 
     ],
 )
 def test_prose_and_quotations_say_nothing(body: str) -> None:
-    """Also where only some programs see the start of a line."""
     assert list(lines(body)) == []
 
 
@@ -426,14 +413,12 @@ def test_prose_and_quotations_say_nothing(body: str) -> None:
     ],
 )
 def test_a_line_that_readers_do_not_see_as_text_says_nothing(body: str) -> None:
-    """An example in a block, or words hidden in a comment of the markup; it is named."""
     found = Malformed(f"approve {PLAN}", "it stands in a block that is no text")
     assert list(lines(body)) == [found]
     assert list(lines(f"```\nx\n```\napprove {PLAN}")) == [APPROVE]
 
 
 def test_a_line_behind_what_only_looks_like_a_block_is_text() -> None:
-    """A fence of backticks with a backtick behind it opens none; spaces behind one still end it."""
     assert list(lines(f"```x```\napprove {PLAN}")) == [APPROVE]
     assert list(lines(f"```\nx\n`````  \napprove {PLAN}")) == [APPROVE]
 
@@ -453,7 +438,6 @@ def test_a_withdrawal_counts_wherever_it_stands(before: str) -> None:
 
 @given(st.text() | st.text(alphabet="approve withdraw`~<!->\n\r:/", max_size=200))
 def test_no_comment_breaks_the_reader(body: str) -> None:
-    """Whatever it holds, there are words, malformed lines, or neither."""
     assert all(isinstance(found, Said | Malformed) for found in lines(body))
 
 
@@ -462,14 +446,12 @@ instants = st.datetimes(timezones=st.just(UTC))
 
 @given(st.lists(instants, min_size=2, max_size=2, unique=True).map(sorted))
 def test_what_is_written_is_read_again(ends: list[datetime]) -> None:
-    """A word's text is its line."""
     said = Said("sign-off", False, "v1.4.0", "mainnet", Window(*ends), PLAN)
     assert list(lines(str(said))) == [said]
     assert parse_window(str(Window(*ends))) == Window(*ends)
 
 
 def test_a_withdrawal_covers_what_it_names_and_no_more() -> None:
-    """What it leaves out is anything."""
     assert Said("", True).covers(SIGN)
     assert Said("sign-off", True, "v1.4.0").covers(SIGN)
     assert Said("sign-off", True, "v1.4.0", "mainnet", SPAN, PLAN).covers(SIGN)
@@ -494,7 +476,6 @@ def signed(**changes: Any) -> bytes:
 
 
 def test_a_file_says_what_a_line_says() -> None:
-    """An approval has a short spelling; the signature is over what the file holds."""
     short = b'{"signature": "", "statement": {"approve": "%s", "at": "%s", "account": "bob"}}'
     found = parse_signed(short % (PLAN.encode(), AT.encode()))
 
@@ -530,7 +511,6 @@ def test_a_file_says_what_a_line_says() -> None:
     ],
 )  # fmt: skip
 def test_a_file_that_says_nothing_is_refused_in_a_line(data: bytes, why: str) -> None:
-    """Huge, deep, ambiguous, of another shape, or short of what its kind needs."""
     with pytest.raises(ValueError, match=r".") as caught:
         parse_signed(data)
 
@@ -544,11 +524,9 @@ def test_a_file_that_says_nothing_is_refused_in_a_line(data: bytes, why: str) ->
     max_leaves=8,
 ).map(lambda value: json.dumps(value).encode()))  # fmt: skip
 def test_no_file_breaks_the_reader(data: bytes) -> None:
-    """Anything that is no signed word is a ValueError."""
     with pytest.raises(ValueError, match=r"."):
         parse_signed(data)
 
 
 def test_a_form_is_said_by_its_words() -> None:
-    """The line without its verb."""
     assert parse_said("approve", [PLAN]) == APPROVE
