@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,6 @@ from runbook_lib.sources.words import (
     Said,
     Window,
     lines,
-    parse_said,
     parse_signed,
     parse_window,
     read_words,
@@ -36,6 +36,7 @@ from runbook_lib.sources.words import (
 from runbook_lib.strict import PROJECT
 
 from .conftest import World
+from .github_answers import spoken
 
 WINDOW = "2026-12-01T12:00:00Z/2026-12-01T16:00:00Z"
 ACK = f"acknowledge v1.4.0 development {WINDOW}"
@@ -66,23 +67,21 @@ class Release:
         return parse_site(yaml.safe_dump(self.values).encode(), "site.yaml")
 
     def say(self, body: str, by: str = "harbor", at: str = AT, edited: str = "") -> None:
-        number = len(self.comments) + 1
-        self.comments.append(
-            {
-                "id": number,
-                "body": body,
-                "user": {"login": by},
-                "created_at": at,
-                "updated_at": edited or at,
-                "html_url": f"https://forge/{number}",
-            }
-        )
+        self.comments.append(spoken(len(self.comments) + 1, body, by, at, edited))
 
-    def sign(self, key: Ed25519PrivateKey = DEV_2, name: str = "one.json", **changes: Any) -> Path:
+    def sign(
+        self,
+        key: Ed25519PrivateKey = DEV_2,
+        name: str = "one.json",
+        altered: str = "",
+        signature: str = "",
+        **changes: Any,
+    ) -> Path:
         statement = {"kind": "acknowledge", "release": "v1.4.0", "stage": "development",
                      "window": WINDOW, "validator": "rpp1dev2", "at": AT, **changes}  # fmt: skip
         statement = {key: value for key, value in statement.items() if value is not None}
-        signature = base64.b64encode(key.sign(canonical(statement))).decode()
+        signature = signature or base64.b64encode(key.sign(canonical(statement))).decode()
+        statement["at"] = altered or statement["at"]
         path = self.folder / name
         path.write_text(json.dumps({"statement": statement, "signature": signature}))
         return path
@@ -131,41 +130,6 @@ def test_the_same_is_read_again_in_replay(release: Release) -> None:
     assert read_words(scope, release.site, issue=7, release="v1.4.0") == live
 
 
-@pytest.mark.parametrize(
-    ("say", "refused"),
-    [
-        (
-            {"body": ACK, "by": "mallory"},
-            ("mallory", "expected an account the site lists, got 'mallory'", "stranger"),
-        ),
-        (
-            {"body": ACK, "by": "Harbor"},
-            ("Harbor", "expected an account the site lists, got 'Harbor'", "stranger"),
-        ),
-        (
-            {"body": ACK, "edited": LATER},
-            ("harbor", "edited since, at 2026-11-23 12:00:01Z; say it anew", "edited"),
-        ),
-        (
-            {"body": "approve it"},
-            (
-                "harbor",
-                "'approve it': expected sha256: and 64 hex digits, got 'it' in"
-                " `approve sha256:DIGEST`",
-                "malformed",
-            ),
-        ),
-    ],
-)
-def test_a_comment_that_does_not_count_is_named(
-    release: Release, say: dict[str, str], refused: tuple[str, str, str]
-) -> None:
-    release.say(**say)
-    who, why, fault = refused
-
-    assert release.refused() == [(who, why, "https://forge/1", fault)]
-
-
 def test_an_edited_withdrawal_withdraws_all_that_was_said_until_its_edit(release: Release) -> None:
     release.say(ACK, at=AT)
     release.say("withdraw acknowledge", at=AT, edited=LATER)
@@ -185,54 +149,37 @@ def test_a_withdrawal_of_the_same_instant_counts(release: Release) -> None:
     assert taken_back(heard.words[0], heard.withdrawals) is not None
 
 
-FORGED = ("rpp1dev2", "expected a signature by rpp1dev2, got another", "one.json", "forged")
-
-
-def _alter(path: Path, **changes: Any) -> None:
-    document = json.loads(path.read_text())
-    document["statement"].update(changes)
-    path.write_text(json.dumps(document))
-
-
-def _resign(path: Path, signature: str) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), "signature": signature}))
-
-
-def test_a_file_that_its_key_did_not_sign_is_forged(release: Release) -> None:
-    release.sign(ADA)
-    assert release.refused() == [FORGED]
-    _alter(release.sign(), at=LATER)
-    assert release.refused() == [FORGED]
-    _resign(release.sign(), "no base64")
-    assert release.refused() == [FORGED]
-    _resign(release.sign(), base64.b64encode(b"x" * 64).decode())
-    assert release.refused() == [FORGED]
+UNLISTED = "expected an account the site lists, got '{who}'"
+STRANGE = "expected a listed person with a key, got '{who}'"
+FORGED = "expected a signature by {who}, got another"
 
 
 @pytest.mark.parametrize(
-    ("changes", "refused"),
+    ("say", "who", "why", "fault"),
     [
-        (
-            {"validator": "rpp1dev1"},
-            ("rpp1dev1", "expected a signoff_key in the site, got 'rpp1dev1'", "stranger"),
-        ),
-        (
-            {"validator": None, "account": "grace"},
-            ("grace", "expected a listed person with a key, got 'grace'", "stranger"),
-        ),
-        (
-            {"validator": None, "account": "<b>"},
-            ("<b>", "expected a listed person with a key, got '<b>'", "stranger"),
-        ),
+        ({"body": ACK, "by": "mallory"}, "mallory", UNLISTED, "stranger"),
+        ({"body": ACK, "by": "Harbor"}, "Harbor", UNLISTED, "stranger"),
+        ({"body": ACK, "edited": LATER}, "harbor", "edited since, at 2026-11-23 12:00:01Z; say it anew", "edited"),
+        ({"body": "approve it"}, "harbor", "'approve it': expected sha256: and 64 hex digits, got 'it' in"
+         " `approve sha256:DIGEST`", "malformed"),
+        ({"validator": "rpp1dev1"}, "rpp1dev1", "expected a signoff_key in the site, got '{who}'", "stranger"),
+        ({"validator": None, "account": "grace"}, "grace", STRANGE, "stranger"),
+        ({"validator": None, "account": "<b>"}, "<b>", STRANGE, "stranger"),
+        ({"key": ADA}, "rpp1dev2", FORGED, "forged"),
+        ({"altered": LATER}, "rpp1dev2", FORGED, "forged"),
+        ({"signature": "no base64"}, "rpp1dev2", FORGED, "forged"),
+        ({"signature": base64.b64encode(b"x" * 64).decode()}, "rpp1dev2", FORGED, "forged"),
     ],
-)
-def test_a_file_of_nobody_we_can_check_is_named(
-    release: Release, changes: dict[str, Any], refused: tuple[str, str, str]
+)  # fmt: skip
+def test_what_does_not_count_is_named(
+    release: Release, say: dict[str, Any], who: str, why: str, fault: str
 ) -> None:
-    release.sign(**changes)
-    who, why, fault = refused
+    tell, grounds = (
+        (release.say, "https://forge/1") if "body" in say else (release.sign, "one.json")
+    )
+    tell(**say)
 
-    assert release.refused() == [(who, why, "one.json", fault)]
+    assert release.refused() == [(who, why.format(who=who), grounds, fault)]
 
 
 def test_a_file_of_an_instant_to_come_does_not_count(release: Release) -> None:
@@ -276,16 +223,12 @@ def test_a_hostile_file_is_named_and_hides_no_other(release: Release, make: Any,
     assert heard.refused[0].why.startswith(why)
 
 
-def test_only_json_files_are_read(release: Release) -> None:
-    (release.folder / ".one.json").write_text("{")
-    (release.folder / "README").write_text("put signed words here")
-
-    assert release.read() == Heard()
-
-
 def test_a_place_that_cannot_be_read_is_an_error(release: Release) -> None:
     """A withdrawal may lie in a folder that is not mounted; a flood of files is refused."""
-    release.folder.rmdir()
+    (release.folder / ".one.json").write_text("{")
+    (release.folder / "README").write_text("put signed words here")
+    assert release.read() == Heard()
+    shutil.rmtree(release.folder)
     assert release.read() == Heard()
     release.folder.parent.rmdir()
     with pytest.raises(SourceError, match=r"words: expected a folder, even an empty one; create"):
@@ -295,15 +238,10 @@ def test_a_place_that_cannot_be_read_is_an_error(release: Release) -> None:
         (release.folder / f"{number}.json").touch()
     with pytest.raises(SourceError, match=r": expected at most 1000 files, got 1001$"):
         release.read()
-
-
-def test_nowhere_to_read_is_an_error(release: Release) -> None:
     release.values["words"] = ""
-    with pytest.raises(SourceError) as caught:
+    nowhere = r"^words: expected a release issue \(issue\) or the site's folder \(words\)$"
+    with pytest.raises(SourceError, match=nowhere):
         release.read(issue=0)
-
-    expected = "words: expected a release issue (issue) or the site's folder (words)"
-    assert str(caught.value) == expected
 
 
 # --- the forms ---
@@ -526,7 +464,3 @@ def test_a_file_that_says_nothing_is_refused_in_a_line(data: bytes, why: str) ->
 def test_no_file_breaks_the_reader(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_signed(data)
-
-
-def test_a_form_is_said_by_its_words() -> None:
-    assert parse_said("approve", [PLAN]) == APPROVE
