@@ -159,15 +159,6 @@ def test_an_alert_that_is_not_evaluated_is_not_armed(
     assert worst(row.outcome for row in beside) is outcome
 
 
-@pytest.mark.parametrize(("severity", "shown"), [("warning", "warning"), ("", "no severity")])
-def test_an_alert_that_nobody_is_paged_for_is_a_failure(
-    tmp_path: Path, severity: str, shown: str
-) -> None:
-    rows = judged(tmp_path, alert("Mild", severity), says=fires("Mild/stops", "Mild/vanishes"))
-
-    assert found(rows, "alert that pages") == (FAIL, f"Mild ({shown})")
-
-
 @pytest.mark.parametrize("what", [STOPS, VANISHES])
 def test_alerts_that_do_not_fire_are_a_failure(tmp_path: Path, what: str) -> None:
     scenario = "stops" if what == STOPS else "vanishes"

@@ -131,15 +131,6 @@ def test_a_bundle_that_says_nothing_of_the_export_contradicts_nothing(stage: str
     assert [(row.subject, row.outcome) for row in rows] == [(STAGES, Outcome.PASS)]
 
 
-def test_a_gate_that_is_turned_off_again_is_named() -> None:
-    head, name, tail = templates.bundle().partition('name = "testnet"')
-    text = head + name + tail.replace("reconstruction = true", "reconstruction = false")
-
-    assert bad(bundle_rows(read(text), "development")) == [
-        (STAGES, "testnet: reconstruction", "on", "off, though on in the stage before")
-    ]
-
-
 def test_stages_out_of_order_and_of_another_channel_are_named() -> None:
     text = templates.bundle().replace('_channel = "canary"', '_channel = "testnet"')
     first, second = '[[stages]]\nname = "development"', '[[stages]]\nname = "testnet"'

@@ -36,26 +36,29 @@ def said(channel: str = "mainnet", **gates: bool) -> SimpleNamespace:
     return SimpleNamespace(feature_gates={**wanted, **gates}, release_channel=channel)
 
 
-def test_the_profile_passes_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert rows(monkeypatch, said(other=True)) == [
-        ("profile and channel", "mainnet", "mainnet", Outcome.PASS)
-    ]
+GATE = "rollout.feature_gates"
 
 
-def test_a_gate_that_deviates_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert rows(monkeypatch, said(timetoke_rewards=False, pruning=True)) == [
-        ("rollout.feature_gates.timetoke_rewards", True, False, Outcome.FAIL),
-        ("rollout.feature_gates.pruning", False, True, Outcome.FAIL),
-    ]
-
-
-def test_another_channel_is_no_mainnet(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert rows(monkeypatch, said("canary")) == [
-        ("profile and channel", "mainnet", "canary", Outcome.FAIL)
-    ]
-
-
-def test_a_node_that_does_not_say_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert rows(monkeypatch, SourceError("n", "no answer")) == [
-        ("gates", "the mainnet profile", "no answer", Outcome.INCONCLUSIVE)
-    ]
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (said(other=True), [("profile and channel", "mainnet", "mainnet", Outcome.PASS)]),
+        (
+            said(timetoke_rewards=False, pruning=True),
+            [
+                (f"{GATE}.timetoke_rewards", True, False, Outcome.FAIL),
+                (f"{GATE}.pruning", False, True, Outcome.FAIL),
+            ],
+        ),
+        (said("canary"), [("profile and channel", "mainnet", "canary", Outcome.FAIL)]),
+        (
+            SourceError("n", "no answer"),
+            [("gates", "the mainnet profile", "no answer", Outcome.INCONCLUSIVE)],
+        ),
+    ],
+    ids=["other gates do not matter", "gates that deviate", "another channel", "a silent node"],
+)
+def test_a_node_has_the_mainnet_profile_or_says_what_it_has(
+    monkeypatch: pytest.MonkeyPatch, answer: Any, found: list[tuple[Any, ...]]
+) -> None:
+    assert rows(monkeypatch, answer) == found

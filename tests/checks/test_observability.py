@@ -45,8 +45,6 @@ def test_a_replay_finds_the_same_without_anybody_to_ask(look: Look) -> None:
         ({"labels": {"severity": "page"}}, [(FAIL, "rule", OTHER)]),
         ({"annotations": {"summary": "older"}}, [(FAIL, "rule", OTHER)]),
         ({"duration": 86400}, [(FAIL, "rule", OTHER)]),
-        ({"name": "Other"}, [(FAIL, "rule", "not loaded")]),
-        ({"health": "err", "lastError": "many"}, [(FAIL, "rule", "health err many"), (INCONCLUSIVE, "paging rule", "health err many")]),
         ({"health": "unknown", "lastEvaluation": NEVER}, [
             (INCONCLUSIVE, "rule", "health unknown"), (INCONCLUSIVE, "paging rule", "health unknown")]),
         ({"lastEvaluation": iso(7200)}, [
@@ -134,12 +132,7 @@ def test_quiet_needs_a_watchdog_and_rules_that_could_page(look: Look) -> None:
 
 def test_prometheus_must_send_to_the_alertmanager_we_look_at(look: Look) -> None:
     look.world.alertmanagers = ["http://alertmanager:9093/api/v2/alerts"]
-    [(outcome, subject, _, got)] = look.bad()
-    assert (outcome, subject) == (FAIL, "prometheus")
-    assert got == (
-        "http://alertmanager:9093/api/v2/alerts; set telemetry.alertmanager_as where Prometheus"
-        " knows it by another address"
-    )
+    assert [row[:2] for row in look.bad()] == [(FAIL, "prometheus")]
     assert look.bad(site=look.site(alertmanager_as="http://alertmanager:9093")) == []
     look.world.alertmanagers = []
     assert look.bad()[0][0] is INCONCLUSIVE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -145,12 +144,6 @@ def test_a_page_is_named_with_node_and_times(over: quiet.Window, store: Store) -
     ]
 
 
-def test_a_chain_that_stands_still_is_no_quiet_one(over: quiet.Window, store: Store) -> None:
-    store.answers["increase"] = [({}, ALL, 0.0)]
-
-    assert outcome(over, quiet.halts) is FAIL
-
-
 def silence(*matchers: tuple[str, str, bool, bool]) -> Silence:
     return Silence.model_validate(
         {
@@ -188,8 +181,3 @@ def test_a_silence_counts_when_a_page_could_match(
     over: quiet.Window, matchers: list[tuple[str, str, bool, bool]], hides: bool
 ) -> None:
     assert quiet._hides(over, silence(*matchers)) is hides
-
-
-def test_every_query_names_its_look_back() -> None:
-    """Two minutes, so that nothing short falls between two points."""
-    assert re.search(r"\[2m\]", quiet.ALERTS)

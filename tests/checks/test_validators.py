@@ -54,13 +54,6 @@ def test_a_missing_word_is_not_yet_due_until_its_deadline(
     assert (after.outcome, after.return_at) == (INCONCLUSIVE, None)
 
 
-def test_an_acknowledgement_within_the_notice_is_late(bench: Bench) -> None:
-    bench.pass_time(until=bench.window.start - timedelta(minutes=30))
-    speak(bench)
-
-    assert str(row(judge(bench), "test-6").observed).startswith("late, ")
-
-
 def sign(bench: Bench, key: str, node: str = "test-6", **changes: Any) -> None:
     validator = bench.network.world.node(node).validator
     # The window lies the further ahead the more tests ran before; this instant has come.
