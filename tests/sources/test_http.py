@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -32,111 +33,71 @@ def send(request: Request, http: Http | None = None) -> Answer | Failure:
     return asyncio.run(once())
 
 
-def plain(handler: BaseHTTPRequestHandler, body: bytes = b"ok", **headers: str) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(body)))
-    for name, value in headers.items():
-        handler.send_header(name.replace("_", "-"), value)
-    handler.end_headers()
-    handler.wfile.write(body)
+Reply = Callable[[BaseHTTPRequestHandler], None]
 
 
-def test_an_answer_keeps_status_body_and_the_headers_we_judge_by(serve: Serve) -> None:
-    url = serve(lambda handler: plain(handler, Link="<x>; rel=next", Set_Cookie="session=1"))
-    assert send(Request("GET", url)) == Answer(200, b"ok", {"link": "<x>; rel=next"})
+def replying(*parts: bytes, status: int = 200, pause_s: float = 0, **headers: str) -> Reply:
+    """A reply whose body is these parts, after pauses; its length as they have, unless said."""
+
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in {"Content_Length": str(sum(map(len, parts))), **headers}.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        for part in parts:
+            time.sleep(pause_s)
+            handler.wfile.write(part)
+
+    return reply
+
+
+# A kilobyte coded twice is a gigabyte before any limit is looked at.
+BOMB = gzip.compress(gzip.compress(bytes(1024**2)))
+CODED = "expected a body coded once, by deflate or gzip or identity, got"
+
+
+@pytest.mark.parametrize(
+    ("reply", "given", "got"),
+    [
+        (replying(b"ok", Link="<x>; rel=next", Set_Cookie="session=1"), {}, Answer(200, b"ok", {"link": "<x>; rel=next"})),
+        (replying(gzip.compress(b"text"), Content_Encoding="gzip"), {}, Answer(200, b"text", {})),
+        # Elsewhere is another server, which would be handed our token.
+        (replying(status=302, Location="http://127.0.0.1:1/"), {}, Answer(302, b"", {})),
+        (lambda handler: time.sleep(0.5), {"timeout_s": 0.1}, Failure("ReadTimeout", "ReadTimeout")),
+        # httpx limits each read only; the whole answer gets four time-outs.
+        (replying(*[b"."] * 20, pause_s=0.05), {"timeout_s": 0.1}, Failure("ReadTimeout", "not complete after 0.4 s")),
+        (replying(b"half", Content_Length="10"), {}, Failure("RemoteProtocolError", "peer closed connection without"
+         " sending complete message body (received 4 bytes, expected 10)")),
+        (replying(b"x" * 1000), {"max_bytes": 999}, Failure("TooLarge", "more than 999 bytes")),
+        *((replying(BOMB, Content_Encoding=coding), {}, Failure("DecodingError", f"{CODED} {coding!r}"))
+          for coding in ("gzip, gzip", "br", "zstd", "identity, gzip")),
+    ],
+)  # fmt: skip
+def test_a_server_answers_or_fails(
+    serve: Serve, reply: Reply, given: dict[str, Any], got: Answer | Failure
+) -> None:
+    assert send(Request("GET", serve(reply), **given)) == got
+
+
+def test_what_is_no_http_server_is_a_failure(serve: Serve) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    refused = Failure("ConnectError", "All connection attempts failed")
+    assert send(Request("GET", url)) == refused
+    no_url = Failure("UnsupportedProtocol", "Invalid port: 'port'")
+    assert send(Request("GET", "http://host:port/")) == no_url
+    ssh = serve(lambda handler: handler.wfile.write(b"SSH-2.0-OpenSSH_9\r\n") and None)
+    got = send(Request("GET", ssh))
+    assert isinstance(got, Failure) and got.kind == "RemoteProtocolError"
 
 
 def test_no_request_is_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """Its URL may be a secret, and papermill shows whatever a library logs."""
     with caplog.at_level(logging.INFO):
-        assert isinstance(send(Request("GET", serve(plain))), Answer)
+        assert isinstance(send(Request("GET", serve(replying(b"ok")))), Answer)
 
     assert caplog.records == []
-
-
-def test_nobody_listening_is_a_connect_error() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    assert send(Request("GET", url)) == Failure("ConnectError", "All connection attempts failed")
-
-
-def test_a_silent_server_is_a_read_timeout(serve: Serve) -> None:
-    url = serve(lambda handler: time.sleep(0.5))
-    assert send(Request("GET", url, timeout_s=0.1)) == Failure("ReadTimeout", "ReadTimeout")
-
-
-def test_a_server_that_drips_is_not_waited_for(serve: Serve) -> None:
-    """httpx limits each read only; the whole answer gets four time-outs."""
-
-    def drip(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", "1000")
-        handler.end_headers()
-        for _ in range(20):
-            handler.wfile.write(b".")
-            handler.wfile.flush()
-            time.sleep(0.05)
-
-    got = send(Request("GET", serve(drip), timeout_s=0.1))
-    assert got == Failure("ReadTimeout", "not complete after 0.4 s")
-
-
-def test_a_cut_answer_is_a_protocol_error(serve: Serve) -> None:
-    def cut(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", "10")
-        handler.end_headers()
-        handler.wfile.write(b"half")
-
-    assert send(Request("GET", serve(cut))) == Failure(
-        "RemoteProtocolError",
-        "peer closed connection without sending complete message body"
-        " (received 4 bytes, expected 10)",
-    )
-
-
-def test_an_answer_that_is_no_http_is_a_protocol_error(serve: Serve) -> None:
-    url = serve(lambda handler: handler.wfile.write(b"SSH-2.0-OpenSSH_9\r\n") and None)
-    got = send(Request("GET", url))
-    assert isinstance(got, Failure)
-    assert got.kind == "RemoteProtocolError"
-
-
-def test_a_body_over_the_limit_is_not_read_to_its_end(serve: Serve) -> None:
-    url = serve(lambda handler: plain(handler, b"x" * 1000))
-    got = send(Request("GET", url, max_bytes=999))
-    assert got == Failure("TooLarge", "more than 999 bytes")
-
-
-def test_bodies_are_kept_decoded(serve: Serve) -> None:
-    url = serve(lambda handler: plain(handler, gzip.compress(b"text"), Content_Encoding="gzip"))
-    assert send(Request("GET", url)) == Answer(200, b"text", {})
-
-
-@pytest.mark.parametrize("codings", ["gzip, gzip", "br", "zstd", "identity, gzip"])
-def test_a_body_that_could_grow_without_bounds_is_not_decoded(serve: Serve, codings: str) -> None:
-    """A kilobyte coded twice is a gigabyte before any limit is looked at."""
-    bomb = gzip.compress(gzip.compress(bytes(1024**2)))
-    url = serve(lambda handler: plain(handler, bomb, Content_Encoding=codings))
-    expected = "expected a body coded once, by deflate or gzip or identity"
-    assert send(Request("GET", url)) == Failure("DecodingError", f"{expected}, got {codings!r}")
-
-
-def test_a_redirect_is_an_answer_and_not_followed(serve: Serve) -> None:
-    """Elsewhere is another server, which would be handed our token."""
-
-    def away(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(302)
-        handler.send_header("Location", "http://127.0.0.1:1/")
-        handler.end_headers()
-
-    assert send(Request("GET", serve(away))) == Answer(302, b"", {})
-
-
-def test_a_url_that_is_none_is_a_failure() -> None:
-    got = send(Request("GET", "http://host:port/"))
-    assert got == Failure("UnsupportedProtocol", "Invalid port: 'port'")
 
 
 def test_tokens_are_read_again_at_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
