@@ -135,14 +135,27 @@ def test_issues_since_an_instant_are_read_to_the_last_page(world: World) -> None
     }  # fmt: skip
 
 
-def test_an_issue_that_is_not_there_is_none(world: World) -> None:
-    gone = GitHub(
-        world.scope(lambda _: httpx.Response(404, json={"message": "Not Found"})), SETTINGS
-    )
-    assert gone.issue_if_there(7) is None
-    down = GitHub(world.scope(lambda _: httpx.Response(500)), SETTINGS)
+@pytest.mark.parametrize(
+    ("ask", "path"),
+    [
+        (lambda forge: forge.issue_if_there(7), b"issues/7"),
+        (lambda forge: forge.release("evidence/1"), b"releases/tags/evidence%2F1"),
+    ],
+    ids=["issue", "release"],
+)
+def test_what_is_not_there_is_none(world: World, ask: Any, path: bytes) -> None:
+    gone = httpx.Response(404, json={"message": "Not Found"})
+    assert ask(GitHub(world.scope(lambda _: gone), SETTINGS)) is None
+    assert world.asked[0].url.raw_path == b"/api/repos/o/r/" + path
     with pytest.raises(SourceError):
-        down.issue_if_there(7)
+        ask(GitHub(world.scope(lambda _: httpx.Response(403)), SETTINGS))
+
+
+def test_a_release_and_its_assets_are_read_to_the_last_page(world: World) -> None:
+    found = httpx.Response(200, json=RELEASE.model_dump())
+    assert GitHub(world.scope(lambda _: found), SETTINGS).release("evidence-v1") == RELEASE
+    forge = GitHub(world.scope(Pages([asset(id=1)], [asset(id=2)])), SETTINGS)
+    assert [each.id for each in forge.assets(RELEASE)] == [1, 2]
 
 
 def test_whose_token_it_is_is_asked_or_known(world: World) -> None:
@@ -162,49 +175,28 @@ def test_whose_token_it_is_is_asked_or_known(world: World) -> None:
     )
 
 
-def test_a_release_that_is_not_there_is_none(world: World) -> None:
-    scope = world.scope(lambda _: httpx.Response(404, json={"message": "Not Found"}))
-    assert GitHub(scope, SETTINGS).release("evidence/1") is None
-    assert world.asked[0].url.raw_path == b"/api/repos/o/r/releases/tags/evidence%2F1"
-    found = httpx.Response(200, json=RELEASE.model_dump())
-    assert GitHub(world.scope(lambda _: found), SETTINGS).release("evidence-v1") == RELEASE
-    with pytest.raises(SourceError):
-        GitHub(world.scope(lambda _: httpx.Response(403)), SETTINGS).release("x")
-
-
-def test_assets_are_read_to_the_last_page(world: World) -> None:
-    forge = GitHub(world.scope(Pages([asset(id=1)], [asset(id=2)])), SETTINGS)
-    assert [each.id for each in forge.assets(RELEASE)] == [1, 2]
-
-
 # --- what is written ---
 
 
-def test_a_comment_is_written_once_and_as_a_change(world: World) -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(201 if request.method == "POST" else 200, json=comment(7))
-
-    forge = GitHub(world.scope(answer), SETTINGS)
-    assert (forge.create_comment(3, "hello").id, forge.update_comment(7, "more").id) == (7, 7)
+@pytest.mark.parametrize(
+    ("ask", "answer", "path", "content"),
+    [
+        (lambda f: f.create_comment(3, "hello").id, comment(7), "POST /issues/3/comments", b'{"body":"hello"}'),
+        (lambda f: f.update_comment(7, "more").id, comment(7), "PATCH /issues/comments/7", b'{"body":"more"}'),
+        (lambda f: f.create_issue("title", "text").number, issue(7), "POST /issues", b'{"body":"text","title":"title"}'),
+        (lambda f: f.update_issue(7, "more").number, issue(7), "PATCH /issues/7", b'{"body":"more"}'),
+    ],
+)  # fmt: skip
+def test_it_is_written_once_and_as_a_change(
+    world: World, ask: Any, answer: dict[str, Any], path: str, content: bytes
+) -> None:
+    method, _, below = path.partition(" ")
+    written = httpx.Response(201 if method == "POST" else 200, json=answer)
+    assert ask(GitHub(world.scope(lambda _: written), SETTINGS)) == 7
     assert [(r.method, r.url.path, r.content, r.headers["content-type"]) for r in world.asked] == [
-        ("POST", "/api/repos/o/r/issues/3/comments", b'{"body":"hello"}', "application/json"),
-        ("PATCH", "/api/repos/o/r/issues/comments/7", b'{"body":"more"}', "application/json"),
+        (method, f"/api/repos/o/r{below}", content, "application/json")
     ]
-    assert [entry.purpose for entry in read_entries(world.folder)] == ["change", "change"]
-
-
-def test_an_issue_is_written_once_and_as_a_change(world: World) -> None:
-    def answer(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(201 if request.method == "POST" else 200, json=issue(7))
-
-    forge = GitHub(world.scope(answer), SETTINGS)
-    assert forge.create_issue("title", "text").number == 7
-    assert forge.update_issue(7, "more").number == 7
-    assert [(r.method, r.url.path, r.content) for r in world.asked] == [
-        ("POST", "/api/repos/o/r/issues", b'{"body":"text","title":"title"}'),
-        ("PATCH", "/api/repos/o/r/issues/7", b'{"body":"more"}'),
-    ]
-    assert [entry.purpose for entry in read_entries(world.folder)] == ["change", "change"]
+    assert [entry.purpose for entry in read_entries(world.folder)] == ["change"]
 
 
 @pytest.mark.parametrize(

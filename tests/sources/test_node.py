@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import httpx
@@ -12,7 +11,7 @@ from runbook_lib import clusters, reach
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.sources.node import Account, Fleet, Peer, Rollout, parse_printed
 
-from .conftest import World
+from .conftest import World, says
 
 GATES = {"pruning": True, "malachite_consensus": False}
 ROLLOUT: dict[str, Any] = {
@@ -51,11 +50,6 @@ def by_url(name: str) -> clusters.Node:
     return clusters.Node(name=name, url=f"http://gateway/{name}")
 
 
-def printing(text: str, code: int = 0) -> reach.Command:
-    program = "import sys; sys.stdout.write(sys.argv[1]); sys.exit(int(sys.argv[2]))"
-    return reach.Command(argv=[sys.executable, "-c", program, text, str(code)], timeout_s=60)
-
-
 def as_json(value: Any) -> Any:
     return lambda _: httpx.Response(200, json=value)
 
@@ -79,20 +73,11 @@ def test_one_failing_node_never_hides_the_others(world: World) -> None:
     )
 
 
-def test_the_path_prefix_of_a_gateway_is_kept(world: World) -> None:
-    fleet = Fleet(world.scope(as_json(ROLLOUT)), cluster(by_url("a"), by_url("b")))
-    fleet.rollout()
-    assert sorted(str(request.url) for request in world.asked) == [
-        "http://gateway/a/status/rollout",
-        "http://gateway/b/status/rollout",
-    ]
-
-
 def test_only_the_nodes_named_are_asked(world: World) -> None:
     fleet = Fleet(world.scope(as_json(ROLLOUT)), cluster(by_url("a"), by_url("b")))
     assert list(fleet.rollout(["b", "b"])) == ["b"]
     assert list(fleet.rollout([])) == []
-    assert len(world.asked) == 1
+    assert [str(request.url) for request in world.asked] == ["http://gateway/b/status/rollout"]
 
 
 def test_token_and_headers_come_from_the_environment(
@@ -130,14 +115,6 @@ def test_powers_are_decimal_strings_of_any_size(world: World) -> None:
 def test_a_key_of_another_type_is_refused(world: World, key: str, value: Any, problem: str) -> None:
     fleet = Fleet(world.scope(as_json(CONSENSUS | {key: value})), cluster(by_url("a")))
     assert str(fleet.consensus()["a"]) == f"a /status/consensus: {problem}"
-
-
-def test_a_missing_key_is_refused(world: World) -> None:
-    body = {key: value for key, value in CONSENSUS.items() if key != "commit_power"}
-    fleet = Fleet(world.scope(as_json(body)), cluster(by_url("a")))
-    assert str(fleet.consensus()["a"]) == (
-        "a /status/consensus: commit_power: expected a value, got none"
-    )
 
 
 def test_peers_may_advertise_nothing(world: World) -> None:
@@ -206,11 +183,11 @@ def test_anything_else_printed_is_an_error(printed: str, problem: str) -> None:
 def test_nodes_by_command_and_by_url_answer_together(world: World) -> None:
     body = '{"release_channel": "canary", "feature_gates": {}, "telemetry": {"enabled": true, "sample_interval_secs": 15}}'
     nodes = [
-        clusters.Node(name="a", rpc_command=printing(f"HTTP/1.1 200 OK\r\n\r\n{body}")),
+        clusters.Node(name="a", rpc_command=says(f"HTTP/1.1 200 OK\r\n\r\n{body}")),
         clusters.Node(
-            name="b", rpc_command=printing("HTTP/1.1 401 Unauthorized\r\n\r\n{path} of {node}")
+            name="b", rpc_command=says("HTTP/1.1 401 Unauthorized\r\n\r\n{path} of {node}")
         ),
-        clusters.Node(name="c", rpc_command=printing("", code=7)),
+        clusters.Node(name="c", rpc_command=says("", code=7)),
         by_url("d"),
     ]
     said = []
@@ -227,7 +204,7 @@ def test_nodes_by_command_and_by_url_answer_together(world: World) -> None:
 
 
 def test_an_unknown_placeholder_is_the_users_mistake(world: World) -> None:
-    node = clusters.Node(name="a", rpc_command=printing("{port}"))
+    node = clusters.Node(name="a", rpc_command=says("{port}"))
     with pytest.raises(ParameterError) as caught:
         Fleet(world.scope(), cluster(node)).rollout()
     assert str(caught.value) == (
