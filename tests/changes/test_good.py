@@ -91,17 +91,13 @@ def test_a_passed_attempt_leaves_a_good_state(journals: Journals) -> None:
 def test_what_did_not_pass_whole_and_live_is_not_good(
     journals: Journals, outcome: str, opened: dict[str, Any]
 ) -> None:
-    journals.adopted(OLD, 1)
     journals.attempt(NEW, 2, outcome, **opened)
+    assert journals.good() == {}
 
-    assert journals.good() == {"dev-1": OLD}
-
-
-def test_a_failed_attempt_is_known_but_not_good(journals: Journals) -> None:
     journals.adopted(OLD, 1)
-    journals.attempt(NEW, 2, "FAIL")
-
-    assert (journals.known(), journals.good()["dev-1"]) == (NEW, OLD)
+    assert journals.good() == {"dev-1": OLD}
+    live = not {"mode", "source", "cluster"} & opened.keys()
+    assert journals.known() == (NEW if live else OLD)
 
 
 def test_a_later_adoption_replaces_an_older_pass(journals: Journals) -> None:
@@ -109,12 +105,6 @@ def test_a_later_adoption_replaces_an_older_pass(journals: Journals) -> None:
     journals.adopted(OLD, 2)
 
     assert journals.good() == {"dev-1": OLD}
-
-
-def test_nothing_passed_is_no_good_state(journals: Journals) -> None:
-    journals.attempt(NEW, 1, "FAIL")
-
-    assert journals.good() == {}
 
 
 def test_a_playbook_that_grew_does_not_undo_a_pass(

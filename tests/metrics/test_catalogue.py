@@ -101,25 +101,30 @@ def test_a_wrong_metric_is_the_users_mistake(changes: dict[str, Any], problem: s
     assert str(caught.value) == f"m.yaml: {path}{problem}"
 
 
-def test_a_name_may_stand_once() -> None:
-    with pytest.raises(ParameterError) as caught:
-        parse_catalogue(catalogue(METRIC, METRIC), "m.yaml")
-    assert str(caught.value) == "m.yaml: expected every name once, got latency twice"
+ONE_LOAD = "expected one aggregate metric of topic load at most"
 
 
 @pytest.mark.parametrize(
-    "loads",
+    ("changes", "problem"),
     [
-        (METRIC | {"topic": LOAD}, METRIC | {"topic": LOAD, "name": "other"}),
-        (METRIC | {"topic": LOAD, "per": "validator", "label": "validator"},),
+        ([{}, {}], "expected every name once, got latency twice"),
+        ([{"topic": LOAD}, {"topic": LOAD, "name": "other"}], ONE_LOAD),
+        ([{"topic": LOAD, "per": "validator", "label": "validator"}], ONE_LOAD),
     ],
 )
-def test_there_is_one_load_at_most(loads: tuple[dict[str, Any], ...]) -> None:
+def test_names_and_the_load_stand_once(changes: list[dict[str, Any]], problem: str) -> None:
     with pytest.raises(ParameterError) as caught:
-        parse_catalogue(catalogue(*loads), "m.yaml")
-    assert str(caught.value).startswith(
-        "m.yaml: expected one aggregate metric of topic load at most"
-    )
+        parse_catalogue(catalogue(*(METRIC | each for each in changes)), "m.yaml")
+    assert str(caught.value).startswith(f"m.yaml: {problem}")
+
+
+@pytest.mark.parametrize(
+    ("value", "held"),
+    [(0.0, True), (1.0, True), (1.1, False), (-0.1, False), (float("nan"), False)],
+)
+def test_bounds_are_inclusive_and_nan_is_in_none(value: float, held: bool) -> None:
+    assert Range(min=0.0, max=1.0).holds(value) is held
+    assert Range(min=1.0).holds(float("inf")) and not Range(max=1.0).holds(float("nan"))
 
 
 def test_a_topic_without_metric_is_the_users_mistake() -> None:
@@ -128,17 +133,6 @@ def test_a_topic_without_metric_is_the_users_mistake() -> None:
     with pytest.raises(ParameterError) as caught:
         found.of_topic("weather")
     assert str(caught.value) == "metrics: expected a metric of topic weather, got none"
-
-
-def test_nan_is_in_no_range() -> None:
-    assert [Range(min=0.0, max=1.0).holds(value) for value in (0.0, 1.0, 1.1, -0.1)] == [
-        True,
-        True,
-        False,
-        False,
-    ]
-    assert not Range(max=1.0).holds(float("nan"))
-    assert Range(min=1.0).holds(float("inf"))
 
 
 # --- which candidate ----------------------------------------------------------------------------
@@ -289,21 +283,23 @@ def test_what_cannot_be_narrowed_is_refused(
     assert str(caught.value) == problem
 
 
-def test_plain_selectors_of_a_query() -> None:
-    query = 'sum(rate(a{b="c"}[5m] offset 1h)) / sum(a{b="c"}) + (d @ 12)'
-    assert selectors(query) == ['a{b="c"}', "d{}"]
-
-
-@pytest.mark.parametrize("query", ["1 + 1", "vector(1)", "time()"])
-def test_a_query_without_selectors_is_refused(query: str) -> None:
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("1 + 1", "expected a query with a selector, got '1 + 1'"),
+        ("vector(1)", "expected a query with a selector, got 'vector(1)'"),
+        ("time()", "expected a query with a selector, got 'time()'"),
+        # Its recursion would end the process.
+        ("1+" * 30_000 + "1", "expected at most 8000 characters of PromQL, got 60001"),
+    ],
+    ids=["number", "vector", "time", "long"],
+)
+def test_a_query_that_cannot_be_kept_to_a_cluster_is_refused(query: str, problem: str) -> None:
     with pytest.raises(ValueError) as caught:
         check(query)
-    assert str(caught.value) == f"expected a query with a selector, got '{query}'"
+    assert str(caught.value) == problem
 
 
-def test_a_query_too_long_for_the_parser_is_refused() -> None:
-    """Its recursion would end the process."""
-    with pytest.raises(
-        ValueError, match=r"^expected at most 8000 characters of PromQL, got 60001$"
-    ):
-        check("1+" * 30_000 + "1")
+def test_freshness_is_asked_of_each_plain_selector_once() -> None:
+    query = 'sum(rate(a{b="c"}[5m] offset 1h)) / sum(a{b="c"}) + (d @ 12)'
+    assert selectors(query) == ['a{b="c"}', "d{}"]

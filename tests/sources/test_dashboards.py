@@ -118,9 +118,6 @@ DOWN = mapped("value", {"0": {"text": "DOWN", "color": "red"}, "on": {"color": "
 )  # fmt: skip
 def test_mappings_win_over_thresholds(mappings: list[Any], value: float, shade: str) -> None:
     assert coloured(*STEPS, mappings=mappings).shade(value) == shade
-
-
-def test_a_mapping_alone_can_be_red() -> None:
     assert coloured(("green", None), mappings=[DOWN]).can_be_red
     assert not coloured(("green", None)).can_be_red
 
@@ -243,12 +240,9 @@ def test_the_api_is_asked_with_the_token(world: World, monkeypatch: pytest.Monke
         ' {"message":"Dashboard not found"}; check the URL'
     )
     assert {r.headers["authorization"] for r in world.asked} == {"Bearer token-of-grafana"}
-
-
-def test_a_grafana_that_is_not_well_is_an_error(world: World) -> None:
-    sick = world.scope(lambda _: httpx.Response(200, json={"database": "failing"}))
+    sick = world.scope(lambda _: httpx.Response(200, json={"database": "failing"}), number=2)
     with pytest.raises(SourceError, match="grafana: health: expected database ok, got 'failing'"):
-        Grafana(sick, reach.Endpoint(url="http://grafana")).dashboards(["a"], {})
+        Grafana(sick, ENDPOINT).dashboards(["a"], {})
 
 
 @pytest.mark.parametrize(
