@@ -26,10 +26,12 @@ from runbook_lib.changes.kit_script import (
     script,
     target_file,
 )
-from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
+from runbook_lib.changes.plan import Artifact, NodePlan
 from runbook_lib.changes.state import NodeState
 from runbook_lib.reach import Command
 from runbook_lib.site import Commands, Site
+
+from .plans import node, phase, plan
 
 TOOLS = ("sh", "dirname", "date", "tr", "cut", "tail",
          "cat", "mkdir", "rmdir", "rm", "uname", "sleep")  # fmt: skip
@@ -73,30 +75,21 @@ class Made:
         self.artifact = self.root / "a build; $HOME"
         self.artifact.write_bytes(b"build")
         self.folder = self.root / "kit `of` it"
-        plans = tuple(self.plan_of(name) for name in (*self.names, *self.theirs))
+        nodes = [self.plan_of(name) for name in (*self.names, *self.theirs)]
         artifact = Artifact(
             path=str(self.artifact), digest=digest_bytes(b"build"), binary="sha256:b"
         )
-        waves = tuple((plan.node,) for plan in plans)
-        plan = Plan(
-            stage=self.stage,
-            release="v1.4.0",
-            commit="c" * 40,
-            cluster="mainnet",
-            chain_id="rpp",
-            artifact=artifact,
-            phases=(Phase(item="canary.activate.rewards-gate", name="gates", nodes=plans, waves=waves),),
-            policy="sha256:0",
-        )  # fmt: skip
-        nodes = tuple(self.kit_node(one, artifact) for one in plans)
-        self.kit = Kit("v1.4.0/canary/0002", "v1.4.0", self.stage, plan, nodes)
+        gates = phase("canary.activate.rewards-gate", "gates", nodes)
+        made = plan(gates, stage=self.stage, release="v1.4.0", artifact=artifact)
+        kept = tuple(self.kit_node(one, artifact) for one in nodes)
+        self.kit = Kit("v1.4.0/canary/0002", "v1.4.0", self.stage, made, kept)
         self.write()
 
     def plan_of(self, name: str) -> NodePlan:
         operator = "an operator" if name in self.theirs else ""
         before, after = state(f"before {name}".encode()), state(b"after", on=True)
-        control: Any = "operator" if operator else "ours"
-        return NodePlan(node=name, control=control, operator=operator, before=before, after=after)
+        control = "operator" if operator else "ours"
+        return node(name, before, after, control=control, operator=operator)
 
     def kit_node(self, one: NodePlan, artifact: Artifact) -> KitNode:
         states: Any = {"back": one.before}
@@ -111,12 +104,12 @@ class Made:
         site = Site.model_construct(commands=Commands(deploy=deploy, restart=restart))
         self.folder.mkdir()
         (self.folder / "recover.sh").write_bytes(script(self.kit, site))
-        for node in self.kit.ours:
+        for ours in self.kit.ours:
             for variant in self.kit.variants:
-                path = target_file(self.folder, node.node, variant)
+                path = target_file(self.folder, ours.node, variant)
                 path.parent.mkdir(exist_ok=True)
                 word = "before" if variant == "back" else variant
-                path.write_text(f"{word} {node.node}")
+                path.write_text(f"{word} {ours.node}")
 
     def call(self, *options: str) -> dict[str, Any]:
         """How the script is started, with the tools alone on its PATH."""

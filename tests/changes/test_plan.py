@@ -4,43 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan, moved
+from runbook_lib.changes.plan import Plan, moved
 from runbook_lib.changes.state import NodeState
+
+from . import plans
+from .plans import node, phase
 
 WAS = NodeState(gates={"a": False}, channel="testnet", binary="sha256:1", config="sha256:1")
 BUILT = WAS.model_copy(update={"binary": "sha256:2"})
 GATED = BUILT.model_copy(update={"gates": {"a": True}, "config": "sha256:3"})
 
 
-def node(name: str, before: NodeState = WAS, after: NodeState = BUILT) -> NodePlan:
-    return NodePlan(node=name, control="ours", before=before, after=after)
-
-
 def plan(**changes: Any) -> Plan:
-    build = Phase(item="i", name="build", nodes=(node("n1"), node("n2")), waves=(("n1",), ("n2",)))
-    gates = Phase(
-        item="j", name="gates", nodes=(node("n1", BUILT, GATED), node("n2", BUILT, GATED)),
-        waves=(("n1", "n2"),),
-    )  # fmt: skip
-    facts: dict[str, Any] = {
-        "stage": "testnet",
-        "release": "v1",
-        "commit": "c" * 40,
-        "cluster": "testnet",
-        "chain_id": "rpp-testnet",
-        "artifact": Artifact(path="rpp-node", digest="sha256:2", binary="sha256:2"),
-        "phases": (build, gates),
-        "untouched": {"n3": WAS},
-        "window": ("2026-01-01T00:00:00+00:00", "2026-01-01T08:00:00+00:00"),
-        "policy": "sha256:p",
-    }
-    return Plan(**{**facts, **changes})
+    build = phase("i", "build", (node(name, WAS, BUILT) for name in ("n1", "n2")))
+    both = (node(name, BUILT, GATED) for name in ("n1", "n2"))
+    gates = phase("j", "gates", both, waves=(("n1", "n2"),))
+    window = ("2026-01-01T00:00:00+00:00", "2026-01-01T08:00:00+00:00")
+    facts = {"phases": (build, gates), "untouched": {"n3": WAS}, "window": window, **changes}
+    return plans.plan(**facts)
 
 
 def test_the_same_intent_has_one_digest() -> None:
-    assert (
-        plan().digest == plan().digest == Plan.model_validate_json(plan().model_dump_json()).digest
-    )
+    again = Plan.model_validate_json(plan().model_dump_json())
+    assert plan().digest == plan().digest == again.digest
     for changes in ({"release": "v2"}, {"window": ()}, {"policy": "x"}, {"untouched": {}}):
         assert plan(**changes).digest != plan().digest
 
@@ -57,12 +43,7 @@ def test_a_plan_knows_its_changes_and_the_way_back() -> None:
 
 def test_what_moved_is_said_by_node_and_key() -> None:
     other = BUILT.model_copy(update={"gates": {"a": True}})
-    first = Phase(
-        item="i",
-        name="build",
-        nodes=(node("n1"), node("n2", other, other)),
-        waves=(("n1",), ("n2",)),
-    )
+    first = phase("i", "build", (node("n1", WAS, BUILT), node("n2", other, other)))
 
     found = moved(plan(), plan(phases=(first, plan().phases[1])))
 

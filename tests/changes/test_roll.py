@@ -10,11 +10,13 @@ import pytest
 
 from runbook_lib.changes import roll
 from runbook_lib.changes.apply import Applier
-from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
+from runbook_lib.changes.plan import Phase
 from runbook_lib.changes.state import NodeState
 from runbook_lib.context import Context
 from runbook_lib.outcomes import check_row
 from runbook_lib.params import MainnetParams
+
+from .plans import node, phase, plan
 
 ITEM = "mainnet.activate.witness-gate"
 END = datetime(2026, 12, 1, 16, tzinfo=UTC)
@@ -23,18 +25,13 @@ BUILT = WAS.model_copy(update={"binary": "sha256:2"})
 GATED = BUILT.model_copy(update={"gates": {"a": True}, "config": "sha256:3"})
 
 
-def phase(name: str, before: NodeState, after: NodeState, item: str = ITEM) -> Phase:
-    nodes = tuple(
-        NodePlan(node=node, control="ours", before=before, after=after) for node in ("n1", "n2")
-    )
-    return Phase(item=item, name=name, nodes=nodes, waves=(("n1",), ("n2",)))
+def phase_of(name: str, before: NodeState, after: NodeState, item: str = ITEM) -> Phase:
+    return phase(item, name, (node(each, before, after) for each in ("n1", "n2")))
 
 
-PLAN = Plan(
-    stage="mainnet", release="v1", commit="c" * 40, cluster="mainnet", chain_id="rpp",
-    artifact=Artifact(path="rpp-node", digest="sha256:2", binary="sha256:2"), policy="sha256:p",
-    phases=(phase("build", WAS, BUILT), phase("gates", BUILT, GATED), phase("x", GATED, GATED, "y")),
-)  # fmt: skip
+PLAN = plan(
+    phase_of("build", WAS, BUILT), phase_of("gates", BUILT, GATED), phase_of("x", GATED, GATED, "y")
+)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
 from runbook_lib.changes.state import NodeState
 from runbook_lib.checks import observe
 from runbook_lib.checks.observe import (
@@ -31,6 +30,8 @@ from runbook_lib.context import Context
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome, Row
 from runbook_lib.sources.node import Consensus
+
+from ..changes.plans import node, phase, plan
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 EPOCH = Span("epoch 7", START, START + timedelta(hours=1))
@@ -219,15 +220,8 @@ def state(on: bool) -> NodeState:
 
 
 def test_who_has_a_gate_is_the_plans_to_say() -> None:
-    nodes = tuple(
-        NodePlan(node=name, control="ours", before=state(False), after=state(name != "c"))
-        for name in ("a", "b", "c")
-    )
-    phase = Phase(item="x", name="gates", nodes=nodes, waves=(("a", "b", "c"),))
-    plan = Plan(
-        stage="canary", release="r", commit="c", cluster="m", chain_id="m",
-        artifact=Artifact(path="p", digest="d", binary="b"), phases=(phase,),
-        untouched={"d": state(True), "e": state(False)}, policy="p",
-    )  # fmt: skip
+    nodes = (node(name, state(False), state(name != "c")) for name in ("a", "b", "c"))
+    untouched = {"d": state(True), "e": state(False)}
+    made = plan(phase("x", "gates", nodes, (("a", "b", "c"),)), untouched=untouched)
 
-    assert gated(plan, "x", GATE) == (["a", "b"], ["d"], ["e", "c"])
+    assert gated(made, "x", GATE) == (["a", "b"], ["d"], ["e", "c"])

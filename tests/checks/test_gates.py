@@ -8,13 +8,15 @@ from typing import Any, cast
 
 import pytest
 
-from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
+from runbook_lib.changes.plan import Plan
 from runbook_lib.changes.state import NodeState
 from runbook_lib.checks import testnet
 from runbook_lib.checks.observe import proven
 from runbook_lib.context import Context
 from runbook_lib.outcomes import Outcome
 
+from ..changes import plans
+from ..changes.plans import node, phase
 from .conftest import Bench
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
@@ -26,12 +28,7 @@ def state(**gates: bool) -> NodeState:
 
 
 def plan(before: dict[str, bool], after: dict[str, bool]) -> Plan:
-    node = NodePlan(node="n", control="ours", before=state(**before), after=state(**after))
-    phase = Phase(item=ITEM, name="gates", nodes=(node,), waves=(("n",),))
-    return Plan(
-        stage="testnet", release="r", commit="c", cluster="testnet", chain_id="t",
-        artifact=Artifact(path="p", digest="d", binary="b"), phases=(phase,), policy="p",
-    )  # fmt: skip
+    return plans.plan(phase(ITEM, "gates", [node("n", state(**before), state(**after))]))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook_lib.checks.watch import Slot, Slots, alert_rows, limit_of
@@ -17,6 +17,8 @@ from runbook_lib.metrics.catalogue import Metric
 from runbook_lib.metrics.frames import align
 from runbook_lib.outcomes import Outcome, Row
 from runbook_lib.sources.matrix import Matrix, Series
+
+from ..metrics.samples import METRIC, samples
 
 BEGUN = datetime(2026, 12, 1, 12, tzinfo=UTC)
 STEP = timedelta(minutes=1)
@@ -32,6 +34,7 @@ CONTEXT = cast(
 )
 
 
+@settings(max_examples=30)
 @given(
     minutes=st.floats(0.1, 15), hours=st.floats(24, 72), anchor=st.datetimes(timezones=st.just(UTC))
 )
@@ -65,9 +68,7 @@ def test_no_look_lies_in_a_planned_restart() -> None:
 
 
 def series(minutes: list[int], **labels: str) -> Series:
-    start = int(BEGUN.timestamp() * 1000)
-    times = np.array([start + 60_000 * minute for minute in minutes], np.int64)
-    return Series(labels, times, np.ones(len(minutes)))
+    return samples(BEGUN, dict.fromkeys(minutes, 1.0), **labels)
 
 
 WATCHDOG = series(list(range(1, 16)), alertname="Watchdog", severity="none")
@@ -129,24 +130,16 @@ NAN = float("nan")
 
 
 def metric(**more: Any) -> Metric:
-    given = {
-        "name": "latency", "title": "Latency", "topic": "t", "family": "f", "unit": "ms",
-        "queries": ["up"], "direction": "lower", "tolerance": {"relative": 0.1}, "critical": True,
-        "limit": {"max": 100.0},
-    }  # fmt: skip
-    return Metric.model_validate({**given, **more})
+    return Metric.model_validate({**METRIC, "limit": {"max": 100.0}, **more})
 
 
 def limit(values: list[list[float]], **more: Any) -> tuple[Row, float | None]:
     """The row of a look whose series have these values in their last minutes."""
     slot = Slot(1, BEGUN, BEGUN + timedelta(minutes=15))
-    start = int(BEGUN.timestamp() * 1000)
     found = []
     for number, row in enumerate(values):
-        places = [at for at, value in enumerate(row, 16 - len(row)) if not np.isnan(value)]
-        times = np.array([start + 60_000 * at for at in places], np.int64)
-        kept = np.array([value for value in row if not np.isnan(value)])
-        found.append(Series({"node": str(number)}, times, kept))
+        kept = {at: v for at, v in enumerate(row, 16 - len(row)) if not np.isnan(v)}
+        found.append(samples(BEGUN, kept, node=str(number)))
     matrix = Matrix(tuple(found))
     frame = align("prometheus", matrix, BEGUN + STEP, slot.at, STEP)
     return limit_of(metric(**more), frame, slot, SLOTS)

@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
-import numpy as np
 import pytest
 
 from runbook_lib.checks import quiet
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.sources.alertmanager import Silence
-from runbook_lib.sources.matrix import Matrix, Series
+from runbook_lib.sources.matrix import Matrix
+
+from ..metrics.samples import samples
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
 POINTS = 61
@@ -37,17 +38,12 @@ class Store:
     def range(self, query: str, start: datetime, end: datetime, step: timedelta) -> Matrix:
         [found] = [answer for words, answer in self.answers.items() if words in query]
         assert "ALERTS" in query or 'cluster="development"' in query
-        first = round(start.timestamp() * 1000)
-        series = tuple(
-            Series(
-                labels,
-                np.array([first + minute * 60_000 for minute in minutes], dtype=np.int64),
-                np.full(len(minutes), value),
-            )
+        series = [
+            samples(start, dict.fromkeys(minutes, value), **labels)
             for labels, minutes, value in found
             if len(minutes)
-        )
-        return Matrix(series, self.warnings)
+        ]
+        return Matrix(tuple(series), self.warnings)
 
 
 @pytest.fixture

@@ -29,18 +29,9 @@ from runbook_lib.metrics.catalogue import (
 from runbook_lib.sources.prometheus import Prometheus, Sample, Vector
 from runbook_lib.strict import PROJECT
 
+from .samples import METRIC
+
 AT = datetime(2026, 1, 1, tzinfo=UTC)
-METRIC: dict[str, Any] = {
-    "name": "latency",
-    "title": "Latency",
-    "topic": "consensus_latency",
-    "family": "consensus",
-    "unit": "ms",
-    "queries": ["avg(new)", "avg(old) / avg(count)"],
-    "direction": "lower",
-    "tolerance": {"relative": 0.1},
-    "critical": True,
-}
 
 
 def catalogue(*metrics: dict[str, Any]) -> bytes:

@@ -16,14 +16,14 @@ from runbook_lib.errors import SourceError
 from runbook_lib.metrics.frames import STEP, Epoch, Frame, Watched, align, crossings, due
 from runbook_lib.sources.matrix import Matrix, Series
 
+from .samples import samples
+
 START = datetime(2026, 1, 1, tzinfo=UTC)
 FIRST = round(START.timestamp() * 1000)
 
 
-def series(samples: dict[int, float], **labels: str) -> Series:
-    """Samples by number of the grid's point."""
-    times = np.array([FIRST + 60_000 * point for point in samples], np.int64)
-    return Series(labels, times, np.array(list(samples.values()), float))
+def series(values: dict[int, float], **labels: str) -> Series:
+    return samples(START, values, **labels)
 
 
 def frame(*found: Series, points: int = 4) -> Frame:
@@ -52,14 +52,14 @@ def test_no_series_is_an_empty_frame_on_the_same_grid() -> None:
 
 
 @given(st.dictionaries(st.integers(0, 9), st.floats(), min_size=1))
-def test_every_sample_is_at_its_instant(samples: dict[int, float]) -> None:
-    ordered = dict(sorted(samples.items()))
+def test_every_sample_is_at_its_instant(values: dict[int, float]) -> None:
+    ordered = dict(sorted(values.items()))
     got = frame(series(ordered), points=10)
     column = got.values["{}"]
     for point, value in ordered.items():
         at = column.loc[pd.Timestamp(START + point * STEP)]
         assert at == value or (math.isnan(at) and math.isnan(value))
-    assert column.notna().sum() == sum(not math.isnan(value) for value in samples.values())
+    assert column.notna().sum() == sum(not math.isnan(value) for value in values.values())
 
 
 @pytest.mark.parametrize("shift_ms", [1, -60_000, 4 * 60_000])

@@ -37,6 +37,8 @@ from runbook_lib.metrics.plotdata import (
 from runbook_lib.metrics.plots import LINES, PALETTE
 from runbook_lib.outcomes import Outcome
 
+from .samples import METRIC
+
 START = np.datetime64("2026-11-23T13:00:00", "ms")
 NOON = datetime(2026, 11, 23, 13, 0, tzinfo=UTC)
 NAN, INF = float("nan"), float("inf")
@@ -60,13 +62,9 @@ def many(count: int, samples: int = 50) -> PlotSeries:
 
 def comparison(outcome: Outcome = Outcome.PASS, *changes: Change, **more: Any) -> Compared:
     """A judged metric; its tolerance is 0.1 of the baseline, lower is better."""
-    metric = {
-        "name": "latency", "title": "Latency", "topic": "t", "family": "f", "unit": "ms",
-        "queries": ["up"], "direction": "lower", "tolerance": {"relative": 0.1}, "critical": True,
-    }  # fmt: skip
     usual = (Change("median", 0.01, -0.02, 0.04), Change("p95", 0.02, -0.03, 0.07))
     made = SimpleNamespace(
-        metric=Metric.model_validate({**metric, **more}),
+        metric=Metric.model_validate({**METRIC, **more}),
         changes=changes or usual,
         outcome=outcome,
         reason="not worse",
