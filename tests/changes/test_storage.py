@@ -48,6 +48,7 @@ def agreed(*reports: Replayed, root: str = ROOT, height: int = 12) -> tuple[list
 def test_nodes_of_one_root_start() -> None:
     assert agreed(report("a"), report("b")) == (["a", "b"], [])
     assert agreed(report("a")) == (["a"], [])
+    assert agreed() == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -85,10 +86,6 @@ def test_no_block_no_other_root() -> None:
 def test_a_backup_without_a_root_needs_two_nodes() -> None:
     assert agreed(report("a"), report("b"), root="") == (["a", "b"], [])
     assert agreed(report("a"), root="") == ([], [("a", "state roots", INCONCLUSIVE)])
-
-
-def test_nothing_restored_starts_nothing() -> None:
-    assert agreed() == ([], [])
 
 
 def test_answers_are_about_the_node_that_was_asked() -> None:

@@ -115,9 +115,6 @@ def test_canary_touches_its_members_alone(context: Context, canaries: tuple[str,
     others = [delta for name, delta in found.items() if name not in canaries]
     assert others and all(delta.after(BEFORE, "sha256:old") == BEFORE for delta in others)
     assert not any(others)
-
-
-def test_a_canary_stage_without_canaries_has_no_subject(context: Context) -> None:
     with pytest.raises(SourceError) as caught:
         deltas_of(context, "canary")
     assert str(caught.value) == (
@@ -159,12 +156,11 @@ def test_a_secret_target_is_delivered_from_outside_the_evidence(context: Context
     assert not [path for path in kept if b"do-not-tell-anyone" in path.read_bytes()]
 
 
-def test_a_target_without_secrets_is_delivered_from_the_evidence(context: Context) -> None:
-    assert keep_target(context, "dev-1", PLAIN, None) == context.folder / "targets" / "dev-1.toml"
-
-
-def test_an_attempt_renders_a_target_only_once(context: Context) -> None:
-    keep_target(context, "dev-1", PLAIN, None)
+def test_an_attempt_renders_a_target_without_secrets_in_the_evidence_and_once(
+    context: Context,
+) -> None:
+    kept = keep_target(context, "dev-1", PLAIN, None)
+    assert kept == context.folder / "targets" / "dev-1.toml"
     with pytest.raises(SourceError) as caught:
         keep_target(context, "dev-1", SHOWN, None)
 

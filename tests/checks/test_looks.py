@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.checks.watch import Slot, Slots, alert_rows, limit_of
@@ -34,7 +34,6 @@ CONTEXT = cast(
 )
 
 
-@settings(max_examples=30)
 @given(
     minutes=st.floats(0.1, 15), hours=st.floats(24, 72), anchor=st.datetimes(timezones=st.just(UTC))
 )

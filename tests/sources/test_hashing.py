@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import pytest
 
-from runbook_lib.errors import SourceError
 from runbook_lib.sources.local import FileDigest
 from runbook_lib.sources.tape import read_entries
 
@@ -40,25 +38,3 @@ def test_many_files_are_hashed_and_replayed(world: World, tmp_path: Path, algori
     assert {entry.body for entry in read_entries(world.folder)} == {
         "sha256:" + hashlib.sha256(b"").hexdigest()
     }
-
-
-def test_what_cannot_be_read_is_an_error_in_its_place(world: World, tmp_path: Path) -> None:
-    there, gone, pipe, folder = (tmp_path / name for name in ("there", "gone", "pipe", "folder"))
-    there.write_bytes(b"content")
-    os.mkfifo(pipe)
-    folder.mkdir()
-
-    found = world.scope().file_digests([there, gone, pipe, folder])
-
-    assert found[0] == FileDigest("sha256:" + hashlib.sha256(b"content").hexdigest(), 7)
-    assert [str(error) for error in found[1:]] == [
-        f"{gone}: expected a readable file, got: No such file or directory",
-        f"{pipe}: expected a readable file, got: not a regular file",
-        f"{folder}: expected a readable file, got: not a regular file",
-    ]
-    assert all(isinstance(error, SourceError) for error in found[1:])
-
-
-def test_the_same_file_twice_is_refused(world: World, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"cannot be told apart on the tape$"):
-        world.scope().file_digests([tmp_path, tmp_path])

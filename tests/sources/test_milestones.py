@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from runbook_lib.checks.mainnet import Backlog, Milestone, MilestoneIssue
 from runbook_lib.errors import SourceError
 
+from . import github_answers as answers
 from .conftest import World, nobody
 from .github_answers import COMMIT, SETTINGS, Pages
 
@@ -25,16 +26,9 @@ def milestone(number: int, title: str = "v1.4.0", **keys: Any) -> dict[str, Any]
 
 
 def issue(number: int, **keys: Any) -> dict[str, Any]:
-    return {
-        "number": number,
-        "title": "It is slow",
-        "state": "open",
-        "body": "branch: hotfix/slow",
-        "labels": [{"name": "low-risk"}, "old"],
-        "milestone": {"number": 2},
-        "html_url": "https://forge/issue",
-        **keys,
-    }
+    labels = [{"name": "low-risk"}, "old"]
+    given = {"body": "branch: hotfix/slow", "labels": labels, "milestone": {"number": 2}, **keys}
+    return answers.issue(number, **given)
 
 
 OURS = Milestone.model_validate(milestone(2))
@@ -52,12 +46,8 @@ def test_a_milestone_is_found_by_its_exact_title(world: World) -> None:
     assert (found.number, found.state) == (2, "closed")
     assert world.asked[0].url.query == b"state=all&per_page=100"
     assert backlog(world, pages).milestone("V1.4.0") is None
-
-
-def test_two_milestones_of_a_title_are_an_error(world: World) -> None:
-    with pytest.raises(
-        SourceError, match=r"^forge: milestones: expected one called v1\.4\.0, got 2$"
-    ):
+    twice = r"^forge: milestones: expected one called v1\.4\.0, got 2$"
+    with pytest.raises(SourceError, match=twice):
         backlog(world, Pages([milestone(1), milestone(2)])).milestone("v1.4.0")
 
 
@@ -157,12 +147,8 @@ def test_a_comparison_is_of_the_base_asked_for(world: World) -> None:
     ask = backlog(world, lambda _: httpx.Response(200, json=body))
     found = ask.compare(COMMIT, HEAD)
 
-    assert (found.status, found.ahead_by, found.behind_by, found.merge_base) == (
-        "ahead",
-        2,
-        0,
-        COMMIT,
-    )
+    assert (found.status, found.merge_base) == ("ahead", COMMIT)
+    assert (found.ahead_by, found.behind_by) == (2, 0)
     assert world.asked[0].url.path == f"/api/repos/o/r/compare/{COMMIT}...{HEAD}"
     with pytest.raises(SourceError, match="expected the base dddddddddddd, got cccccccccccc"):
         ask.compare(HEAD, COMMIT)

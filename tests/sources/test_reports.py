@@ -18,7 +18,7 @@ from runbook_lib.canonical import canonical, digest_file
 from runbook_lib.cli import main
 from runbook_lib.site import read_site
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.reports import comment_text, parse_report, read_reports
+from runbook_lib.sources.reports import parse_report, read_reports
 from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import LiveTape
 from runbook_rehearsal.network import RehearsalNetwork
@@ -151,11 +151,3 @@ def test_the_command_signs_what_runs_beside_it(
         3,
         "--dry-run: expected {config} where the target goes, got none\n",
     )
-
-
-def test_a_comment_holds_the_report_in_a_block_of_its_own() -> None:
-    """So that no word of it is taken for an approval."""
-    text = comment_text(report())
-
-    assert text.startswith("```node-report\n{")
-    assert text.endswith("}\n```\n")
