@@ -62,6 +62,12 @@ def test_a_shipped_rule_is_loaded_as_it_is_and_evaluated(
 
 
 def test_rules_of_one_name_are_judged_each(look: Look) -> None:
+    for team in ("b", "c"):
+        look.world.rules.append(look.world.rule("Twice", "y == 0", "page"))
+        look.world.rules[-1]["labels"]["team"] = team
+    look.world.silence(("alertname", "Twice"), ("team", "b"))
+    assert [row[:2] for row in look.bad()] == [(FAIL, "silence 01234567")]
+
     text = (look.root / "rules.yaml").read_text()
     second = "{alert: Stall, expr: y == 0, labels: {severity: critical}}"
     (look.root / "rules.yaml").write_text(text.replace("}]}]", f"}}, {second}]}}]"))
@@ -251,14 +257,6 @@ def test_the_change_window_is_looked_at_to_its_end(look: Look) -> None:
     window = {"window_start": iso(-80_000), "window_end": iso(-95_000)}
     found = look.bad(stage="testnet", params=RolloutParams(release="v1", **window))
     assert [row[:2] for row in found] == [(FAIL, "silence 01234567")]
-
-
-def test_a_silence_on_one_of_two_rules_of_a_name_counts(look: Look) -> None:
-    for team in ("b", "c"):
-        look.world.rules.append(look.world.rule("Twice", "y == 0", "page"))
-        look.world.rules[-1]["labels"]["team"] = team
-    look.world.silence(("alertname", "Twice"), ("team", "b"))
-    assert [row[:2] for row in look.bad()] == [(FAIL, "silence 01234567")]
 
 
 @pytest.mark.parametrize(
