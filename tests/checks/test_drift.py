@@ -124,13 +124,6 @@ def bad(rows: list[Row]) -> list[tuple[str, str, object, object]]:
     ]
 
 
-@pytest.mark.parametrize("stage", playbook.STAGES)
-def test_a_bundle_that_says_nothing_of_the_export_contradicts_nothing(stage: str) -> None:
-    rows = bundle_rows(read(templates.bundle()), stage)
-
-    assert [(row.subject, row.outcome) for row in rows] == [(STAGES, Outcome.PASS)]
-
-
 def test_stages_out_of_order_and_of_another_channel_are_named() -> None:
     text = templates.bundle().replace('_channel = "canary"', '_channel = "testnet"')
     first, second = '[[stages]]\nname = "development"', '[[stages]]\nname = "testnet"'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -43,12 +44,9 @@ def test_missing_nan_and_infinite_points_stay_what_they_are() -> None:
     )
     pd.testing.assert_frame_equal(got.values, expected)
     assert got.labels == ({"a": "1"}, {"a": "2"})
-
-
-def test_no_series_is_an_empty_frame_on_the_same_grid() -> None:
-    got = frame()
-    assert got.values.shape == (4, 0)
-    assert (got.labels, got.partial) == ((), False)
+    assert (frame().values.shape, frame().labels, frame().partial) == ((4, 0), (), False)
+    partial = align("p", Matrix((), ("shard down",)), START, START, STEP)
+    assert (partial.partial, partial.warnings) == (True, ("shard down",))
 
 
 @given(st.dictionaries(st.integers(0, 9), st.floats(), min_size=1))
@@ -70,11 +68,6 @@ def test_a_sample_beside_the_grid_is_an_error(shift_ms: int) -> None:
     assert str(caught.value) == (
         'prometheus: up: {a="b"}: expected samples on the grid, got one beside it'
     )
-
-
-def test_a_partial_answer_stays_partial() -> None:
-    got = align("p", Matrix((), ("shard down",)), START, START, STEP)
-    assert (got.partial, got.warnings) == (True, ("shard down",))
 
 
 def test_columns_by_a_label() -> None:
@@ -117,28 +110,27 @@ def test_a_run_reaches_a_step_beyond_its_last_point() -> None:
     assert found == minutes((0, 2), (4, 5), (8, 9))
 
 
-def test_a_planned_restart_is_no_hole() -> None:
-    found = watched(400, 3, 4, 5, 6)
+@pytest.mark.parametrize(
+    ("points", "cut", "on", "share", "holes"),
+    [
+        # More than five minutes: each point has looked two minutes back already.
+        (1000, (), range(10, 13), 0.02, 0),
+        (1000, (), range(10, 14), 0.02, 1),
+        # Many small ones are one lack of data, which names all of them.
+        (100, (), range(0, 100, 10), 0.1, 0),
+        (100, (), range(0, 100, 10), 0.09, 10),
+        # A planned restart is none; a window without a judged point is.
+        (400, range(3, 7), range(3, 7), 0.02, 0),
+        (3, range(3), (), 0.02, 1),
+    ],
+)
+def test_a_hole_is_long_or_one_of_too_many(
+    points: int, cut: Sequence[int], on: Sequence[int], share: float, holes: int
+) -> None:
+    window = watched(points, *cut)
 
-    assert found.holes(flags(400, 3, 4, 5, 6), 0.02) == []
-    assert found.points == 396
-
-
-@pytest.mark.parametrize(("long", "holes"), [(3, 0), (4, 1)])
-def test_a_hole_of_more_than_five_minutes_is_one(long: int, holes: int) -> None:
-    """Each point has looked two minutes back already."""
-    assert len(watched(1000).holes(flags(1000, *range(10, 10 + long)), 0.02)) == holes
-
-
-def test_many_small_holes_are_one_lack_of_data() -> None:
-    on = range(0, 100, 10)
-
-    assert watched(100).holes(flags(100, *on), 0.1) == []
-    assert len(watched(100).holes(flags(100, *on), 0.09)) == 10
-
-
-def test_a_window_without_a_judged_point_is_a_hole() -> None:
-    assert len(watched(3, 0, 1, 2).holes(flags(3), 0.02)) == 1
+    assert window.points == points - len(cut)
+    assert len(window.holes(flags(points, *on), share)) == holes
 
 
 def test_a_series_that_is_not_there_has_no_sample() -> None:
@@ -169,35 +161,29 @@ def at_minutes(*numbers: int) -> list[datetime]:
     return [BEGUN + timedelta(minutes=number) for number in numbers]
 
 
-def test_only_whole_epochs_count() -> None:
-    heights = np.array([5.0, 9.0, 10.0, 15.0, 21.0, 29.0, 30.0, 35.0])
+@pytest.mark.parametrize(
+    ("heights", "length", "epochs"),
+    [
+        ([5, 9, 10, 15, 21, 29, 30, 35], 10, [(1, 2, 4), (2, 4, 6)]),
+        # A gap moves the boundary to the next sample; two boundaries in one gap are both counted.
+        ([9, 10, np.nan, np.nan, 31, 40], 10, [(1, 1, 4), (2, 1, 4), (3, 4, 5)]),
+        # A mean that ran ahead after a restart, by less than a tenth of an epoch, is no fall.
+        ([90, 101, 97, 110, 201], 100, [(1, 1, 4)]),
+    ],
+    ids=["whole ones only", "gap", "ran ahead"],
+)
+def test_epochs_are_counted_from_the_heights_seen(
+    heights: list[float], length: int, epochs: list[tuple[int, int, int]]
+) -> None:
+    found, _ = crossings(np.array(heights, float), at_minutes(*range(len(heights))), length)
 
-    assert crossings(heights, at_minutes(*range(8)), 10) == (
-        [Epoch(1, *at_minutes(2, 4)), Epoch(2, *at_minutes(4, 6))],
-        *at_minutes(6),
-    )
+    assert found == [Epoch(number, *at_minutes(start, end)) for number, start, end in epochs]
 
 
-def test_a_gap_moves_the_boundary_to_the_next_sample() -> None:
-    heights = np.array([9.0, 10.0, np.nan, np.nan, 31.0, 40.0])
-
-    assert crossings(heights, at_minutes(*range(6)), 10)[0] == [
-        Epoch(1, *at_minutes(1, 4)),
-        Epoch(2, *at_minutes(1, 4)),
-        Epoch(3, *at_minutes(4, 5)),
-    ]
-
-
-def test_a_chain_that_falls_back_is_an_error() -> None:
+def test_a_chain_that_falls_back_is_an_error_and_the_last_boundary_is_told() -> None:
     with pytest.raises(SourceError, match="height: expected it to grow, got it falling back"):
         crossings(np.array([10.0, 20.0, 12.0]), at_minutes(0, 1, 2), 5)
-
-
-def test_a_mean_that_ran_ahead_after_a_restart_is_no_fall() -> None:
-    """By less than a tenth of an epoch; the boundary stays where it was first seen."""
-    heights = np.array([90.0, 101.0, 97.0, 110.0, 201.0])
-
-    assert crossings(heights, at_minutes(*range(5)), 100)[0] == [Epoch(1, *at_minutes(1, 4))]
+    assert crossings(np.array([9.0, 10.0, 21.0]), at_minutes(0, 1, 2), 10)[1] == at_minutes(2)[0]
 
 
 def test_the_next_boundaries_are_due_at_the_chains_pace() -> None:
