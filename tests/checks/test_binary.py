@@ -30,8 +30,6 @@ from runbook_rehearsal.signing import SHA256, SignedRelease, beside, new_key, pe
 from ..conftest import mutations
 
 ITEM = "preflight.binary-verification"
-SIGNER = f"{IDENTITY} ({ISSUER})"
-UNSIGNED = "no .sigstore.json or .sig and .pem beside it"
 GOOD = [
     ("checkout", "commit under test"),
     ("checkout", "tree under test"),

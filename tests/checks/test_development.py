@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import json
 from typing import Any
 
 import pytest
@@ -12,23 +12,15 @@ from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.sources.commands import SuiteRun
 from runbook_lib.sources.github import CheckRun, CommitStatus
 
+from ..sources import github_answers as answers
+
 APP = "github-actions"
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 
 
-def run(conclusion: str | None, *, number: int = 1, app: str = APP, **more: Any) -> CheckRun:
-    return CheckRun.model_validate(
-        {
-            "id": number,
-            "name": "property tests",
-            "app": {"slug": app},
-            "head_sha": "c" * 40,
-            "status": "completed",
-            "conclusion": conclusion,
-            "started_at": datetime.now(UTC),
-            **more,
-        }
-    )
+def run(conclusion: str | None, *, number: int = 1, **more: Any) -> CheckRun:
+    given = {"name": "property tests", "conclusion": conclusion, **more}
+    return CheckRun.model_validate_json(json.dumps(answers.run(number, **given)))
 
 
 def status(state: str) -> CommitStatus:
@@ -78,16 +70,8 @@ def test_a_required_name_may_be_a_commit_status(state: str, outcome: Outcome) ->
 
 
 def suite(**changes: Any) -> SuiteRun:
-    fine: dict[str, Any] = {
-        "code": 0,
-        "announced": 4,
-        "passed": 4,
-        "failed": 0,
-        "ignored": 0,
-        "complete": True,
-        "skipped_lines": (),
-    }
-    return SuiteRun(**(fine | changes))
+    fine = {"code": 0, "announced": 4, "passed": 4, "failed": 0, "ignored": 0, "complete": True}
+    return SuiteRun(**{**fine, "skipped_lines": (), **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def release(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Re
     return Release(world, tmp_path / "words")
 
 
-def test_comments_and_files_are_one_list(release: Release) -> None:
+def test_comments_and_files_are_one_list_in_replay_too(release: Release) -> None:
     release.say(f"{ACK}\n{ACK}")
     release.say(f"approve {PLAN}", "ada", LATER)
     release.sign()
@@ -118,14 +118,8 @@ def test_comments_and_files_are_one_list(release: Release) -> None:
         (ACK, "", "rpp1dev2", 0, "one.json"),
         (ACK, "ada", "", 0, "two.json"),
     ]
-
-
-def test_the_same_is_read_again_in_replay(release: Release) -> None:
-    release.say(ACK)
-    release.sign().chmod(0o600)
     live = release.read()
-    (release.folder / "one.json").unlink()
-
+    shutil.rmtree(release.folder)
     scope = release.world.replay()
     assert read_words(scope, release.site, issue=7, release="v1.4.0") == live
 
@@ -139,13 +133,10 @@ def test_an_edited_withdrawal_withdraws_all_that_was_said_until_its_edit(release
     taken = [taken_back(word, heard.withdrawals) for word in heard.words]
     assert [one and one.grounds for one in taken] == ["https://forge/2", None]
     assert heard.withdrawals[0].at == datetime(2026, 11, 23, 12, 0, 1, tzinfo=UTC)
-
-
-def test_a_withdrawal_of_the_same_instant_counts(release: Release) -> None:
-    """A forge knows seconds only."""
+    # A forge knows seconds only: one of the same instant counts.
+    release.comments.clear()
     release.say(f"{ACK}\nwithdraw {ACK}")
     heard = release.read()
-
     assert taken_back(heard.words[0], heard.withdrawals) is not None
 
 
@@ -353,12 +344,9 @@ def test_prose_and_quotations_say_nothing(body: str) -> None:
 def test_a_line_that_readers_do_not_see_as_text_says_nothing(body: str) -> None:
     found = Malformed(f"approve {PLAN}", "it stands in a block that is no text")
     assert list(lines(body)) == [found]
-    assert list(lines(f"```\nx\n```\napprove {PLAN}")) == [APPROVE]
-
-
-def test_a_line_behind_what_only_looks_like_a_block_is_text() -> None:
-    assert list(lines(f"```x```\napprove {PLAN}")) == [APPROVE]
-    assert list(lines(f"```\nx\n`````  \napprove {PLAN}")) == [APPROVE]
+    # What only looks like a block is none, and a block ends: what is behind them is text.
+    for before in ("```\nx\n```", "```x```", "```\nx\n`````  "):
+        assert list(lines(f"{before}\napprove {PLAN}")) == [APPROVE]
 
 
 @pytest.mark.parametrize(
