@@ -1,4 +1,4 @@
-"""Alertmanager's route tree, held against its own tool; silences and alerts in the caller's time."""
+"""Alertmanager's route tree, held against its own tool; expressions, silences and alerts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 import random
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,14 @@ from hypothesis import strategies as st
 
 from runbook_lib import reach
 from runbook_lib.errors import SourceError
-from runbook_lib.sources.alertmanager import Alertmanager, Config, matched, read_config
+from runbook_lib.sources.alertmanager import (
+    LONGEST,
+    Alertmanager,
+    Config,
+    matched,
+    matches,
+    read_config,
+)
 from runbook_lib.sources.tape import read_entries
 
 from .conftest import World
@@ -230,3 +239,61 @@ def test_user_info_in_a_webhook_never_reaches_the_tape(world: World) -> None:
     assert found.notifiers("a") == ["webhook"]
     kept = b"".join(p.read_bytes() for p in world.folder.rglob("*") if p.is_file())
     assert b"user:pw" not in kept and b"0123456789abcdef" not in kept
+
+
+# --- expressions of others --------------------------------------------------------------------------
+
+CATASTROPHIC = ("(a+)+b", "(a|a)*b", "(a|aa)+b", "(.*)*b", "((a*)*)*b", "a?" * 60 + "a" * 60 + "b")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "same"),
+    [
+        ("page", "page", True),
+        ("page", "pages", False),
+        ("pa|cri", "page", False),
+        ("pa.*|cri", "page", True),
+        (r"a\.b", "axb", False),
+        ("a.b", "a\nb", True),
+        ("a", "a\n", False),
+        ("(?i)PAGE", "page", True),
+        (r"\pL+", "é", True),
+        ("", "", True),
+        ("[[:alpha:]]+", "page", True),
+    ],
+)
+def test_an_expression_must_match_the_whole_text(pattern: str, text: str, same: bool) -> None:
+    assert matches(pattern, text) is same
+
+
+@pytest.mark.parametrize("pattern", CATASTROPHIC, ids=range(len(CATASTROPHIC)))
+def test_no_expression_holds_us(pattern: str) -> None:
+    """Each of these takes python's own engine longer than a rollout."""
+    before = time.process_time()
+
+    assert matches(pattern, "a" * LONGEST) is False
+    assert time.process_time() - before < 5
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "problem"),
+    [
+        ("(", "a", "Invalid regular expression: missing )"),
+        ("(?=a)a", "a", "Invalid regular expression: invalid perl operator"),
+        (r"(a)\1", "aa", "Invalid regular expression: invalid escape sequence"),
+        ("(a{1000}){1000}", "a", "Invalid regular expression: invalid repetition size"),
+        ("a" * (LONGEST + 1), "a", f"an expression of {LONGEST + 1} characters, at most {LONGEST}"),
+        ("a", "a" * (LONGEST + 1), f"a text of {LONGEST + 1} characters, at most {LONGEST}"),
+        ("\ud800", "a", "surrogates not allowed"),
+    ],
+    ids=["open", "look-ahead", "back reference", "large", "long", "long text", "no UTF-8"],
+)
+def test_what_cannot_be_judged_is_an_error(pattern: str, text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem.replace("(", r"\(").replace(")", r"\)")):
+        matches(pattern, text)
+
+
+@given(st.text(max_size=50), st.text(max_size=50))
+def test_any_text_is_matched_or_refused(pattern: str, text: str) -> None:
+    with suppress(ValueError):
+        assert matches(pattern, text) in (True, False)
