@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from runbook_lib.canonical import canonical
 from runbook_lib.checks.validators import validators_acknowledged, validators_signed_off
 from runbook_lib.outcomes import Outcome
 from runbook_rehearsal.nodes.rpc import ROUTES, View
-from runbook_rehearsal.people import private_key
+from runbook_rehearsal.people import signed
 
 from .conftest import PLAN, Bench, row
 
@@ -61,9 +58,8 @@ def sign(bench: Bench, key: str, node: str = "test-6", **changes: Any) -> None:
     statement = {"kind": "acknowledge", "release": "v1.4.0", "stage": "testnet",
                  "window": str(bench.window), "validator": validator, "at": at.isoformat(),
                  **changes}  # fmt: skip
-    signature = private_key(bench.network.seed, key).sign(canonical(statement))
-    document = {"statement": statement, "signature": base64.b64encode(signature).decode()}
-    (bench.network.root / "words" / "v1.4.0" / f"{key}.json").write_text(json.dumps(document))
+    document = signed(bench.network.seed, key, statement)
+    (bench.network.root / "words" / "v1.4.0" / f"{key}.json").write_text(document)
 
 
 def test_a_signed_file_speaks_for_its_validator_and_a_forged_one_beside_it_fails(
