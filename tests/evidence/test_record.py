@@ -206,7 +206,6 @@ def test_what_is_appended_is_what_is_read(
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_entries_or_an_error(text: bytes) -> None:
-    """Hostile bytes never come out as something else."""
     try:
         entries, rest = parse(text, "x")
     except RecordDamaged:

@@ -115,14 +115,12 @@ def test_a_notebook_that_was_looked_at_still_verifies(sealed: Path) -> None:
 
 
 def test_an_attempt_that_was_never_sealed_is_red(practice: Any) -> None:
-    """It says how to seal it."""
     practice.walk(practice.open())
 
     assert red(practice.folder())["1 manifest"] == "no manifest; seal it with `runbook seal`"
 
 
 def test_1_the_manifest_must_be_its_own_canonical_form(sealed: Path) -> None:
-    """The same value in other bytes is another manifest."""
     path = sealed / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_bytes()), indent=1))
 
@@ -130,7 +128,6 @@ def test_1_the_manifest_must_be_its_own_canonical_form(sealed: Path) -> None:
 
 
 def test_1_a_manifest_of_another_version_is_unknown(sealed: Path) -> None:
-    """A later tool's manifest proves nothing to this one."""
     reseal(sealed, version=2)
 
     assert red(sealed)["1 manifest"] == "2"
@@ -291,7 +288,6 @@ def test_9_what_was_added_since_the_seal_is_named(
 
 @pytest.mark.parametrize("name", ["record.jsonl", "tape/index.jsonl", BOOK])
 def test_9_what_was_sealed_stands_unchanged_before_it(sealed: Path, name: str) -> None:
-    """Growing excuses no other byte."""
     Record(sealed / "record.jsonl").append("watching", {"number": 1})
     data = (sealed / name).read_bytes()
     (sealed / name).write_bytes(data.replace(b"development", b"Development", 1))
@@ -301,7 +297,6 @@ def test_9_what_was_sealed_stands_unchanged_before_it(sealed: Path, name: str) -
 
 
 def test_3_a_torn_end_is_an_alteration(sealed: Path) -> None:
-    """A sealed record has no unfinished entry."""
     with (sealed / "record.jsonl").open("ab") as file:
         file.write(b"{")
 
@@ -330,8 +325,6 @@ def test_4_a_lost_body_is_missed(sealed: Path) -> None:
 
 
 def test_5_an_item_without_a_result_is_missed(sealed: Path) -> None:
-    """Taken out of the record, it has not run."""
-
     def forge(entries: list[dict[str, Any]]) -> None:
         entries[:] = [
             entry
@@ -395,7 +388,6 @@ def test_6_a_change_before_its_guards_is_seen(sealed: Path) -> None:
     ],
 )
 def test_7_the_manifest_says_nothing_of_its_own(sealed: Path, key: str, value: Any) -> None:
-    """Each of its words follows from the record."""
     reseal(sealed, **{key: value})
 
     assert set(red(sealed)) & {"5 completeness", "7 verdict"}
@@ -439,8 +431,6 @@ def test_7_another_notebook_than_the_sealed_one_is_seen(sealed: Path) -> None:
 
 
 def test_8_altered_code_is_seen(sealed: Path) -> None:
-    """Also when record and manifest were written over it."""
-
     def forge(book: dict[str, Any]) -> None:
         book["cells"][-1]["source"] = "print('enforced')"
 
@@ -467,7 +457,6 @@ def test_8_a_foreign_notebook_never_verifies(practice: Any) -> None:
 
 
 def test_a_notebook_outside_the_attempt_is_not_read(sealed: Path) -> None:
-    """The manifest cannot lead the reader to another folder."""
     reseal(sealed, notebook="../../secret.ipynb")
 
     assert set(red(sealed)) >= {"7 verdict", "8 notebook"}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ from runbook_lib.changes.adopt import adopt
 from runbook_lib.changes.apply import Change
 from runbook_lib.checks import canary, testnet
 from runbook_lib.context import Judge
-from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
 from runbook_lib.evidence.incidents import add, open_incident, path_of
 from runbook_lib.evidence.store import Store
@@ -24,7 +21,7 @@ from runbook_lib.outcomes import CheckResult
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import given, opened, practising
+from .conftest import ended, given, opened, plan_digest, practising
 
 GATE, EPOCHS = testnet.gate.item, canary.epochs_clean.item
 TESTNET = (testnet.deploy.item, GATE)
@@ -53,9 +50,7 @@ def walk(stage: str, *items: Judge | Change, **params: Any) -> tuple[Verdict, Pa
                 made.change(item)
             else:
                 made.check(item)
-        with suppress(StageRefused):
-            made.enforce()
-        return made.verdict(), made.folder
+        return ended(made)
 
 
 @pytest.fixture(scope="module")
@@ -63,9 +58,7 @@ def activated(network: RehearsalNetwork) -> dict[str, Any]:
     """The parameters of the attempt that rolled testnet, and whose epoch of gossip is not over."""
     params = given(network, "testnet")
     _, folder = walk("testnet", testnet.deploy, testnet.gate, **params)
-    lines = (folder / "record.jsonl").read_text().splitlines()
-    digest = next(e["body"]["digest"] for e in map(json.loads, lines) if e["kind"] == "plan")
-    params |= {"mode": "apply", "approved_plan": digest}
+    params |= {"mode": "apply", "approved_plan": plan_digest(folder)}
     for _ in range(12):  # each return finds what the operators have done meanwhile
         verdict, folder = walk("testnet", testnet.deploy, testnet.gate, **params)
         assert verdict.exit_code is ExitCode.WAITING, [i.reason for i in verdict.blocking]
