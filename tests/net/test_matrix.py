@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import stamina
 import yaml
 
 from runbook_rehearsal.faults.table import FAULTS
@@ -40,10 +41,12 @@ def practice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Practice]:
 
 
 @pytest.fixture(autouse=True)
-def environment(practice: Practice, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs a notebook here has the network's tokens; other tests of the worker have not."""
+def environment(practice: Practice, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whoever runs a notebook here has the network's tokens, and asks again without a pause."""
     for name, value in practice.network.env.items():
         monkeypatch.setenv(name, value)
+    with stamina.set_testing(True, attempts=9, cap=True):
+        yield
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stamina
 
 from runbook_lib import opening, playbook
 from runbook_lib.changes import apply, roll, storage
@@ -40,8 +41,12 @@ BIN = Path(sys.executable).parent
 
 @pytest.fixture(scope="module", autouse=True)
 def impatient() -> Iterator[None]:
-    """Who answers on loopback answers soon: changes look again more often than at a real node."""
-    with pytest.MonkeyPatch.context() as patch:
+    """Who answers on loopback answers soon: changes look again more often than at a real node,
+    and a question is asked again without a pause."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        stamina.set_testing(True, attempts=9, cap=True),
+    ):
         for module in (apply, development, roll, storage):
             patch.setattr(module, "POLL_S", 0.1)
         yield
