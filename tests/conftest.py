@@ -349,6 +349,14 @@ def _output(card: Any) -> Any:
     return nbformat.v4.new_output("display_data", data, metadata=metadata)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def unsynced() -> Iterator[None]:
+    """No test cuts the power: what was written is read again, also after a kill, without a sync."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture
 def declared(monkeypatch: pytest.MonkeyPatch) -> None:
     """The development stage is the small one."""
