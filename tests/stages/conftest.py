@@ -30,6 +30,9 @@ from runbook_lib.sources.tape import Entry, read_entries
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import Verdict
+from runbook_rehearsal.chain.templates import node_config
+from runbook_rehearsal.chain.world import profile
+from runbook_rehearsal.files import unpack
 from runbook_rehearsal.network import RehearsalNetwork
 
 from ..conftest import mutations as changes_of
@@ -286,6 +289,17 @@ def until(holds: Callable[[], Any], what: str, within: float = 60.0) -> Any:
         assert time.monotonic() < deadline, f"expected within {within:g} s: {what}"
         time.sleep(0.02)
     return found
+
+
+def finish(network: RehearsalNetwork, cluster: str) -> None:
+    """Every node of a cluster as the first release's last stage there left it."""
+    spec = network.world.clusters[cluster]
+    for node in spec.nodes:
+        folder = network.world.node_dir(cluster, node.name)
+        text = node_config(node, spec, cluster, profile(cluster))
+        (folder / "config.toml").write_text(text)
+        (folder / "bin" / "rpp-node").write_bytes(unpack(network.release.artifact))
+        network.fleet.restart(node.name)
 
 
 def left_in(operator: Operator) -> list[str]:

@@ -17,14 +17,11 @@ from runbook_lib.checks import canary, mainnet, testnet
 from runbook_lib.checks.rollouts import rollout
 from runbook_lib.evidence.record import Record
 from runbook_lib.verdicts import ExitCode, Verdict
-from runbook_rehearsal.chain.templates import node_config
-from runbook_rehearsal.chain.world import profile
-from runbook_rehearsal.files import unpack
 from runbook_rehearsal.network import RehearsalNetwork
 from runbook_rehearsal.promote import Promotion
 from runbook_rehearsal.rehearse import HISTORY_S, take_over
 
-from .conftest import ended, given, mutations, opened, practising
+from .conftest import ended, finish, given, mutations, opened, practising
 
 FIRST, SECOND = "v1.4.0", "v1.5.0"
 DEPLOY, GATE = testnet.deploy.item, testnet.gate.item
@@ -43,17 +40,6 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
         net.next_release(SECOND)
         net.install_candidate()
         yield net
-
-
-def finish(network: RehearsalNetwork, cluster: str) -> None:
-    """Every node of a cluster as the first release's last stage there left it."""
-    spec = network.world.clusters[cluster]
-    for node in spec.nodes:
-        folder = network.world.node_dir(cluster, node.name)
-        text = node_config(node, spec, cluster, profile(cluster))
-        (folder / "config.toml").write_text(text)
-        (folder / "bin" / "rpp-node").write_bytes(unpack(network.release.artifact))
-        network.fleet.restart(node.name)
 
 
 def plan_of(folder: Path) -> Plan:
