@@ -9,6 +9,7 @@ import base64
 import json
 import os
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -349,23 +350,40 @@ def _output(card: Any) -> Any:
     return nbformat.v4.new_output("display_data", data, metadata=metadata)
 
 
-@pytest.fixture
-def declared(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def unsynced() -> Iterator[None]:
+    """No test cuts the power: what was written is read again, also after a kill, without a sync."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+def declare(patch: pytest.MonkeyPatch) -> None:
     """The development stage is the small one."""
-    monkeypatch.setitem(playbook.DECLARED, "development", SMALL)
-    monkeypatch.setitem(playbook.PLAN_BEFORE, "development", SMALL[4])
+    patch.setitem(playbook.DECLARED, "development", SMALL)
+    patch.setitem(playbook.PLAN_BEFORE, "development", SMALL[4])
 
 
-@pytest.fixture
-def practice(declared: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Practice]:
+@contextmanager
+def practising(root: Path, patch: pytest.MonkeyPatch) -> Iterator[Practice]:
     for name in ("HEADLESS", "REPLAY", "REPLAY_OK", "SCRATCH", "PARAMS_FILE", "HANDOFF"):
-        monkeypatch.delenv(f"RUNBOOK_{name}", raising=False)
-    monkeypatch.setenv("RUNBOOK_OPERATOR", ALICE)
-    monkeypatch.setenv("GITHUB_TOKEN", "practice-token-of-no-worth")
+        patch.delenv(f"RUNBOOK_{name}", raising=False)
+    patch.setenv("RUNBOOK_OPERATOR", ALICE)
+    patch.setenv("GITHUB_TOKEN", "practice-token-of-no-worth")
     # Its plan's nodes are names: there is nothing to keep for a way back.
-    monkeypatch.setattr("runbook_lib.stage.write_kit", lambda context: [])
-    root = tmp_path / "practice"
+    patch.setattr("runbook_lib.stage.write_kit", lambda context: [])
     root.mkdir()
     made = Practice(root)
     yield made
     made.close()
+
+
+@pytest.fixture
+def declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    declare(monkeypatch)
+
+
+@pytest.fixture
+def practice(declared: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Practice]:
+    with practising(tmp_path / "practice", monkeypatch) as made:
+        yield made

@@ -114,7 +114,6 @@ def test_a_replay_shows_the_tries_that_came_before(
 
 
 def test_a_replay_of_a_red_run_is_red(practice: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was not reached is not reached again."""
     practice.walk(practice.open(), telemetry_reachable=FAIL)
     stage = replayed(practice, practice.folder(), monkeypatch, telemetry_reachable=FAIL)
 
@@ -125,7 +124,6 @@ def test_a_replay_of_a_red_run_is_red(practice: Any, monkeypatch: pytest.MonkeyP
 def test_a_replay_judges_aged_guards_as_they_were(
     practice: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Under the change that relied on them."""
     stage = practice.open()
     for item in (DRIFT, CI, REACHABLE, PROVISION):
         practice.item(stage, item)

@@ -13,7 +13,6 @@ from .conftest import Terminal
 
 
 def test_verify_seal_and_render_an_attempt(terminal: Terminal, practice: Any) -> None:
-    """Each as a table and as one document."""
     folder = practice.sealed()
 
     assert terminal.run("verify", folder) == 0
@@ -88,7 +87,6 @@ def test_another_folder_is_no_damaged_attempt(terminal: Terminal, practice: Any)
 def test_replay_compares_with_our_notebook(
     terminal: Terminal, practice: Any, monkeypatch: Any
 ) -> None:
-    """The rows, and who recorded."""
     folder = practice.sealed()
 
     def run_stage(stage: str, values: Any) -> Any:

@@ -48,7 +48,6 @@ def test_a_stepped_through_attempt_is_judged_by_the_same_rule(practice: Any) -> 
 
 
 def test_an_attempt_without_enforce_is_broken(practice: Any) -> None:
-    """Sealed all the same: what there is stays readable."""
     stage = practice.open()
     practice.write_notebook(practice.walk(stage))
     verdict = seal_by_hand(practice.folder())
@@ -80,7 +79,6 @@ def test_a_later_try_is_sealed_again_and_the_earlier_kept(practice: Any) -> None
 
 
 def test_sealing_twice_keeps_both_notebooks(practice: Any) -> None:
-    """The sealed one is never overwritten."""
     folder = practice.sealed()
     before = (folder / BOOK).read_bytes()
     seal_by_hand(folder)
@@ -90,7 +88,6 @@ def test_sealing_twice_keeps_both_notebooks(practice: Any) -> None:
 
 
 def test_a_secret_in_an_output_breaks_the_attempt(practice: Any) -> None:
-    """It is taken out, and the card says so."""
     stage = practice.open()
     path = practice.write_notebook(practice.walk(stage), stage.enforce())
     book = nbformat.read(path, as_version=4)
@@ -115,7 +112,6 @@ def test_a_secret_in_an_output_breaks_the_attempt(practice: Any) -> None:
 def test_without_a_notebook_nothing_is_sealed(
     practice: Any, content: str | None, problem: str
 ) -> None:
-    """The error names the file."""
     practice.walk(practice.open())
     if content is not None:
         (practice.folder() / BOOK).write_text(content)
@@ -202,7 +198,6 @@ def test_an_executed_notebook_renders_whole(practice: Any) -> None:
 
 
 def test_what_is_no_notebook_is_named(tmp_path: Path) -> None:
-    """Not a traceback of the reader's."""
     (tmp_path / "x.ipynb").write_text("[]")
     with pytest.raises(NotebookError, match=r"^x\.ipynb: expected a notebook, got: "):
         page_of(tmp_path / "x.ipynb")
@@ -250,7 +245,6 @@ def test_a_replay_shows_what_differs(practice: Any) -> None:
 
 
 def test_a_replay_that_did_not_run_proves_nothing(practice: Any) -> None:
-    """INCONCLUSIVE, with what the runner said."""
     folder = practice.sealed()
     report = SimpleNamespace(problems=["the kernel died"])
     rows, _ = replay(folder, lambda stage: report)
@@ -261,7 +255,6 @@ def test_a_replay_that_did_not_run_proves_nothing(practice: Any) -> None:
 
 
 def test_problems_of_a_replay_are_rows(practice: Any) -> None:
-    """Also when every item came out the same."""
     folder = practice.sealed()
     inner = again(practice)
 
@@ -276,7 +269,6 @@ def test_problems_of_a_replay_are_rows(practice: Any) -> None:
 
 
 def test_a_folder_without_a_record_cannot_be_replayed(tmp_path: Path) -> None:
-    """It is named."""
     with pytest.raises(RecordDamaged) as caught:
         replay(tmp_path, lambda stage: None)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ import pytest
 from runbook_lib import cli
 from runbook_lib.canonical import digest_file
 from runbook_lib.checks import preflight
-from runbook_lib.errors import ParameterError, StageRefused, StoreError
+from runbook_lib.errors import ParameterError, StoreError
 from runbook_lib.evidence import publish as publishing
 from runbook_lib.evidence.comment import marker
 from runbook_lib.evidence.publish import at_sealing, publish
@@ -30,7 +29,7 @@ from runbook_lib.sources.redact import Redactor
 from runbook_rehearsal.layout import ISSUE
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import NOTEBOOK, issuing, ready_to_post
+from .conftest import NOTEBOOK, clear, ended, issuing, ready_to_post
 
 RELEASE, OUTBOX = "v1.4.0", "outbox/release-issue.json"
 
@@ -48,8 +47,7 @@ def forge(network: RehearsalNetwork) -> Iterator[Any]:
     network.forge.releases.releases.clear()
     network.world.clock.advance(61)
     yield network.forge
-    for active in list(network.faults):
-        network.clear(active.name)
+    clear(network)
 
 
 def seal_again(folder: Path) -> Path:
@@ -67,8 +65,7 @@ def sealed(network: RehearsalNetwork, **changes: Any) -> Path:
     """The folder of an attempt, sealed and not yet published."""
     with ready_to_post(network, **changes) as stage:
         stage.change(preflight.release_issue)
-        with contextlib.suppress(StageRefused):
-            stage.enforce()
+        ended(stage)
     return seal_again(stage.folder)
 
 
@@ -208,7 +205,6 @@ def test_an_answer_that_is_lost_adds_nothing_twice(network: RehearsalNetwork, fo
 def test_a_missing_token_leaves_it_in_the_outbox(
     network: RehearsalNetwork, forge: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run's own verdict stands."""
     folder = sealed(network)
     monkeypatch.delenv("GITHUB_TOKEN")
     (problem,) = at_sealing(folder)
@@ -310,7 +306,6 @@ def test_a_file_that_must_not_be_sent_is_not(
 
 
 def test_what_is_not_sealed_is_not_published(network: RehearsalNetwork, forge: Any) -> None:
-    """Nor an attempt that went on after its seal."""
     with ready_to_post(network) as stage:
         stage.change(preflight.release_issue)
     with pytest.raises(StoreError) as caught:
@@ -351,8 +346,6 @@ def test_nothing_but_the_note_is_allowed_in_the_outbox(
 def test_a_release_that_is_no_evidence_is_not_added_to(
     network: RehearsalNetwork, forge: Any
 ) -> None:
-    """Somebody has made a real release of the tag."""
-
     def answer(request: httpx.Request) -> httpx.Response:
         if "/releases/tags/" in request.url.path:
             found = {

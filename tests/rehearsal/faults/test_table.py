@@ -78,21 +78,6 @@ def test_a_cleared_fault_leaves_no_trace(visitor: Visitor, name: str) -> None:
     assert picture() == before
 
 
-def test_faults_of_the_chain_are_events(visitor: Visitor) -> None:
-    """Telemetry and chain read them with their times."""
-    visitor.network.fault("consensus-stall@canary")
-    visitor.network.clear("consensus-stall")
-    on, off = visitor.network.world.events[-2:]
-
-    assert (on.kind, on.cluster, on.node, on.data) == (
-        "fault-on",
-        "mainnet",
-        "",
-        {"name": "consensus-stall"},
-    )
-    assert (off.kind, off.at >= on.at) == ("fault-off", True)
-
-
 def test_a_fault_is_switched_on_once(visitor: Visitor) -> None:
     """On another node it would leave the first one broken."""
     visitor.network.fault("gate-flipped@development/dev-1")
