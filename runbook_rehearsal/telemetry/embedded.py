@@ -50,50 +50,39 @@ class EmbeddedPrometheus:
             return [alert for alert in self.engine.active.values() if alert.firing]
 
     def app(self) -> Starlette:
-        queries: dict[str, Callable[[Form], Any]] = {
+        reads: dict[str, Callable[[Form], Any]] = {
             "query": self._query,
             "query_range": self._query_range,
-        }
-        reads: dict[str, Callable[[Form], Any]] = {
             "rules": self._rules,
             "alertmanagers": self._alertmanagers,
         }
         routes = [
             Route(f"/api/v1/{path}", self._answer(read), methods=["GET", "POST"])
-            for path, read in queries.items()
+            for path, read in reads.items()
         ]
-        routes += [Route(f"/api/v1/{path}", self._answer(read)) for path, read in reads.items()]
-        routes.append(Route("/-/ready", _ready))
-        return Starlette(routes=routes)
+        return Starlette(routes=[*routes, Route("/-/ready", ready)])
 
     def _answer(self, read: Callable[[Form], Any]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            form = parse_qs(request.url.query)
-            form |= parse_qs((await request.body()).decode())
-            return self._guarded(lambda: read(form))
+            form = parse_qs(request.url.query) | parse_qs((await request.body()).decode())
+            try:
+                with self.history.lock:
+                    self.advance()
+                    return JSONResponse({"status": "success", "data": read(form)})
+            except (BadData, promql.BadQuery) as error:
+                return _refused(400, "bad_data", error)
+            except promql.Unsupported as error:
+                return _refused(422, "execution", error)
 
         return endpoint
-
-    def _guarded(self, read: Callable[[], Any]) -> Response:
-        try:
-            with self.history.lock:
-                self.advance()
-                return JSONResponse({"status": "success", "data": read()})
-        except (BadData, promql.BadQuery) as error:
-            return _refused(400, "bad_data", error)
-        except promql.Unsupported as error:
-            return _refused(422, "execution", error)
 
     def _query(self, form: Form) -> Any:
         query = _one(form, "query")
         at = _ms(form, "time") if "time" in form else self._now()
-        value = promql.evaluate(self.store, query, np.array([at]))
-        if not isinstance(value, promql.Vector):
-            return {"resultType": "scalar", "result": _point(at, value[0])}
         result = [
-            {"metric": labels, "value": _point(at, values[0])}
-            for labels, values, present in value.rows()
-            if present[0]
+            {"metric": row.labels, "value": _point(at, row.values[0])}
+            for row in promql.evaluate(self.store, query, np.array([at]))
+            if row.present[0]
         ]
         return {"resultType": "vector", "result": result}
 
@@ -106,15 +95,12 @@ class EmbeddedPrometheus:
         if (end - start) // step > MAX_POINTS:
             raise BadData("exceeded maximum resolution of 11,000 points per timeseries")
         steps: Instants = np.arange(start, end + 1, step)
-        value = promql.evaluate(self.store, _one(form, "query"), steps)
-        if not isinstance(value, promql.Vector):
-            value = promql.Vector([{}], value[None, :], np.ones((1, len(steps)), dtype=bool))
         result = [
             {
                 "metric": labels,
                 "values": list(map(_point, steps[present].tolist(), values[present].tolist())),
             }
-            for labels, values, present in value.rows()
+            for labels, values, present in promql.evaluate(self.store, _one(form, "query"), steps)
             if present.any()
         ]
         return {"resultType": "matrix", "result": result}
@@ -145,7 +131,9 @@ class EmbeddedPrometheus:
         health = "err" if error else "ok"
         if self._faulty("rule-never-evaluated") and rule.name != "Watchdog":
             health, evaluated = "unknown", "0001-01-01T00:00:00Z"
-        shown = {
+        active = [alert for alert in self.engine.active.values() if alert.rule is rule]
+        firing = any(alert.firing for alert in active)
+        return {
             "name": rule.name,
             "query": rule.expr,
             "labels": dict(rule.labels),
@@ -153,13 +141,6 @@ class EmbeddedPrometheus:
             **({"lastError": error} if error else {}),
             "evaluationTime": 0.001,
             "lastEvaluation": evaluated,
-        }
-        if not rule.alert:
-            return {**shown, "type": "recording"}
-        active = [alert for alert in self.engine.active.values() if alert.rule is rule]
-        firing = any(alert.firing for alert in active)
-        return {
-            **shown,
             "state": "firing" if firing else "pending" if active else "inactive",
             "duration": rule.wait_s,
             "annotations": dict(rule.annotations),
@@ -181,8 +162,8 @@ class EmbeddedPrometheus:
         return round(clock.to_wall(clock.now()) * 1000)
 
 
-async def _ready(request: Request) -> Response:
-    return PlainTextResponse("Prometheus Server is Ready.\n")
+async def ready(request: Request) -> Response:
+    return PlainTextResponse("OK")
 
 
 def _refused(status: int, kind: str, error: Exception) -> Response:
