@@ -24,10 +24,10 @@ def mean(name: str, by: str) -> str:
 
 
 ROUNDS = mean("rpp_runtime_consensus_round_duration_milliseconds", "cluster")
-QUORUM = "rate(rpp_runtime_consensus_round_quorum_latency_milliseconds_bucket[5m])"
+LONGEST = "rate(rpp_runtime_consensus_round_duration_milliseconds_bucket[5m])"
 CATALOGUE = (
     ROUNDS,
-    f"histogram_quantile(0.95, sum by (cluster, le) ({QUORUM}))",
+    f"histogram_quantile(0.95, sum by (cluster, le) ({LONGEST}))",
     mean("rpp_crypto_vrf_selection_participation_rate", "cluster, instance"),
     "avg by (cluster) (increase(rpp_runtime_chain_block_height_count[10m]))",
     "max_over_time(ALERTS[30m])",
