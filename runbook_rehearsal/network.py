@@ -181,7 +181,8 @@ class RehearsalNetwork:
             return {"prometheus": NOWHERE, "alertmanager": NOWHERE}
         from .telemetry.servers import TelemetryServers  # PromQL and its parser: only when wanted
 
-        self.telemetry = TelemetryServers(self.world, self._kind, span_s=self._history_s)
+        origin = self.world.clock.now() - self._history_s
+        self.telemetry = TelemetryServers(self.world, self._kind, origin)
         self.telemetry.start()
         self._cleanup.callback(self.telemetry.stop)
         self.settle()

@@ -156,6 +156,10 @@ class World:
                     return spec
         raise KeyError(name)
 
+    def has_fault(self, name: str) -> bool:
+        """Whether a fault is on, as its file says."""
+        return any((self.root / "faults").glob(f"{name}.*"))
+
     def node_dir(self, cluster: str, name: str) -> Path:
         return self.root / "clusters" / cluster / name
 

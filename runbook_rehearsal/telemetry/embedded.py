@@ -6,6 +6,7 @@ Shapes, status codes and error texts are Prometheus' own; an expression beyond t
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,13 +20,13 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from ..arrays import Instants
+from ..chain.world import World
 from . import promql
 from .history import History
 from .rules import Alert, Rule
 from .tsdb import format_value
 
 MAX_POINTS = 11_000
-SCRAPE_MS = 5000
 Form = Mapping[str, list[str]]
 
 
@@ -34,20 +35,16 @@ class BadData(ValueError):
 
 
 class EmbeddedPrometheus:
-    """Series, rules and their state; ``advance`` scrapes and evaluates what time has passed."""
+    """The API over ``history``: whoever asks has what passed until then scraped and evaluated."""
 
-    def __init__(self, history: History, alertmanager: str) -> None:
-        self.history, self.alertmanager = history, alertmanager
-        self.recorder, self.engine = history.recorder, history.engine
-        self.store = history.store
-
-    def advance(self) -> None:
-        """Scrape and evaluate each few seconds since the last time, up to now."""
-        self.history.scrape(SCRAPE_MS)
+    def __init__(self, world: World, alertmanager: str) -> None:
+        self.world, self.alertmanager = world, alertmanager
+        self.history: History
 
     def firing(self) -> list[Alert]:
         with self.history.lock:
-            return [alert for alert in self.engine.active.values() if alert.firing]
+            self.history.scrape()
+            return [alert for alert in self.history.engine.active.values() if alert.firing]
 
     def app(self) -> Starlette:
         reads: dict[str, Callable[[Form], Any]] = {
@@ -67,7 +64,7 @@ class EmbeddedPrometheus:
             form = parse_qs(request.url.query) | parse_qs((await request.body()).decode())
             try:
                 with self.history.lock:
-                    self.advance()
+                    self.history.scrape()
                     return JSONResponse({"status": "success", "data": read(form)})
             except (BadData, promql.BadQuery) as error:
                 return _refused(400, "bad_data", error)
@@ -78,10 +75,10 @@ class EmbeddedPrometheus:
 
     def _query(self, form: Form) -> Any:
         query = _one(form, "query")
-        at = _ms(form, "time") if "time" in form else self._now()
+        at = _ms(form, "time") if "time" in form else round(time.time() * 1000)
         result = [
             {"metric": row.labels, "value": _point(at, row.values[0])}
-            for row in promql.evaluate(self.store, query, np.array([at]))
+            for row in promql.evaluate(self.history.store, query, np.array([at]))
             if row.present[0]
         ]
         return {"resultType": "vector", "result": result}
@@ -95,27 +92,27 @@ class EmbeddedPrometheus:
         if (end - start) // step > MAX_POINTS:
             raise BadData("exceeded maximum resolution of 11,000 points per timeseries")
         steps: Instants = np.arange(start, end + 1, step)
+        found = promql.evaluate(self.history.store, _one(form, "query"), steps)
         result = [
             {
                 "metric": labels,
                 "values": list(map(_point, steps[present].tolist(), values[present].tolist())),
             }
-            for labels, values, present in promql.evaluate(self.store, _one(form, "query"), steps)
+            for labels, values, present in found
             if present.any()
         ]
         return {"resultType": "matrix", "result": result}
 
     def _rules(self, form: Form) -> Any:
         groups: dict[tuple[str, str], list[Rule]] = {}
-        for rule in self.engine.rules:
+        for rule in self.history.engine.rules:
             groups.setdefault((rule.file, rule.group), []).append(rule)
         evaluated = _rfc3339(self.history.last)
-        root = self.recorder.world.root
         return {
             "groups": [
                 {
                     "name": group,
-                    "file": str(Path(file).relative_to(root)),
+                    "file": str(Path(file).relative_to(self.world.root)),
                     "rules": [self._rule(rule, evaluated) for rule in rules],
                     "interval": rules[0].interval_s,
                     "limit": 0,
@@ -127,11 +124,11 @@ class EmbeddedPrometheus:
         }
 
     def _rule(self, rule: Rule, evaluated: str) -> Any:
-        error = self.engine.errors.get(self.engine.rules.index(rule), "")
+        error = self.history.engine.errors.get(self.history.engine.rules.index(rule), "")
         health = "err" if error else "ok"
-        if self._faulty("rule-never-evaluated") and rule.name != "Watchdog":
+        if self.world.has_fault("rule-never-evaluated") and rule.name != "Watchdog":
             health, evaluated = "unknown", "0001-01-01T00:00:00Z"
-        active = [alert for alert in self.engine.active.values() if alert.rule is rule]
+        active = [alert for alert in self.history.engine.active.values() if alert.rule is rule]
         firing = any(alert.firing for alert in active)
         return {
             "name": rule.name,
@@ -149,17 +146,10 @@ class EmbeddedPrometheus:
         }
 
     def _alertmanagers(self, form: Form) -> Any:
-        elsewhere = self._faulty("alertmanager-not-in-prometheus")
+        elsewhere = self.world.has_fault("alertmanager-not-in-prometheus")
         url = "http://127.0.0.1:9" if elsewhere else self.alertmanager
         active = [{"url": f"{url}/api/v2/alerts"}]
         return {"activeAlertmanagers": active, "droppedAlertmanagers": []}
-
-    def _faulty(self, name: str) -> bool:
-        return any((self.recorder.world.root / "faults").glob(f"{name}.*"))
-
-    def _now(self) -> int:
-        clock = self.recorder.world.clock
-        return round(clock.to_wall(clock.now()) * 1000)
 
 
 async def ready(request: Request) -> Response:

@@ -34,12 +34,12 @@ def push(found: Iterable[Series], url: str) -> None:
     answer.raise_for_status()
 
 
-def read(history: History, scrape_ms: int, body: bytes) -> bytes:
+def read(history: History, body: bytes) -> bytes:
     """The answer to a ReadRequest: for each query the samples of its series in its time range."""
     size, _ = _varint_at(body, 0)
     message = pa.decompress(body, size, codec="snappy", asbytes=True)
     with history.lock:
-        history.scrape(scrape_ms)
+        history.scrape()
         results = [
             b"".join(_time_series(series) for series in _asked(history, query))
             for number, query in _fields(message)

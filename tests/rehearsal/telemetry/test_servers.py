@@ -54,7 +54,8 @@ class Site:
 
     def __init__(self, root: Path, kind: Any) -> None:
         self.world = make_world(root)
-        self.servers = TelemetryServers(self.world, kind, span_s=7200)
+        self.origin = self.world.clock.now() - 7200
+        self.servers = TelemetryServers(self.world, kind, self.origin)
 
     def get(self, server: str, path: str, **params: Any) -> Any:
         url = self.servers.urls[server] + path
@@ -237,8 +238,7 @@ def test_embedded_and_real_answer_alike(tmp_path: Path) -> None:
     expressions = [*CATALOGUE, *(query for metric in metrics for query in metric["queries"])]
     site = Site(tmp_path, "embedded")
     at = site.world.clock.now() - 600
-    embedded, origin = site.servers, site.servers.origin
-    real = TelemetryServers(site.world, "real", origin=origin)
+    embedded, real = site.servers, TelemetryServers(site.world, "real", site.origin)
     answers = []
     for site.servers in (embedded, real):
         site.servers.start()
