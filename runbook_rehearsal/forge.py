@@ -329,7 +329,9 @@ class Forge:
 
     # --- people -------------------------------------------------------------------------------
 
-    def say(self, account: str, text: str, *, at: datetime | None = None, issue: int) -> int:
+    def say(
+        self, account: str, text: str, *, at: datetime | None = None, issue: int = ISSUE
+    ) -> int:
         """A comment by ``account``, now or as of ``at``; its id. KeyError for no such issue."""
         when = at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else self._now()
         key = next(self._ids)

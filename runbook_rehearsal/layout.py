@@ -154,13 +154,8 @@ def write_data(world: World, cluster: str, folder: Path) -> None:
         storage.write(data, storage.key_of(world.seed, spec.chain_id), height)
 
 
-def site(
-    world: World,
-    urls: Mapping[str, str],
-    people: list[dict[str, Any]],
-    keys: Mapping[str, str],
-) -> dict[str, Any]:
-    """The site file's content: how everything of this network is reached.
+def site(world: World, urls: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, Any]:
+    """The site file's content but for people: how everything of this network is reached.
 
     ``urls`` are by server; ``keys`` are the validators' public keys, by node.
     """
@@ -177,9 +172,7 @@ def site(
         },
         "store": _shown(root / "store"),
         "kits": _shown(root / "kits"),
-        "single_operator": True,
         "bundle": {"path": _shown(root / "bundle" / "mainnet.toml")},
-        "people": people,
         "words": _shown(root / "words" / "{release}"),
         "stages": dict(STAGE_CLUSTERS),
         "clusters": {name: _cluster(world, spec, keys) for name, spec in world.clusters.items()},

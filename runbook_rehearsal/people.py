@@ -107,7 +107,12 @@ def write_keys(root: Path, seed: int, nodes: Iterable[NodeSpec]) -> None:
 
 
 def speak(
-    network: RehearsalNetwork, verb: Verb, stage: str, start: datetime, end: datetime, plan: str
+    network: RehearsalNetwork,
+    verb: Verb,
+    stage: str,
+    start: datetime,
+    end: datetime,
+    plan: str = "",
 ) -> None:
     """Every operator of the stage's cluster says its word, as a comment; ours by one comment."""
     at, day = network.now.replace(microsecond=0), timedelta(days=1)

@@ -85,8 +85,7 @@ class Saved:
             late = world.clock.now() - world.clock.offset + self._offset - self._now
             offset = {"offset_s": self._offset - late // 60.0 * 60.0}
             write_atomically(world.clock.path, json.dumps(offset))
-            if network.telemetry is not None:
-                network.telemetry.relay()
+            network.relay()
             network.settle()
 
     def _others(self) -> list[str]:

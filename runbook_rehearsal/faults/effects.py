@@ -17,6 +17,7 @@ from ..chain.templates import NO_EXPORT
 from ..chain.world import Event
 from ..files import unpack, write_atomically
 from ..layout import git, write_data
+from ..loopback import Listener
 from ..people import OPERATOR_FAULTS, Verb, forged_file
 from .asset_effects import ASSET_EFFECTS, Effect, Undo
 from .bad_releases import BREAKS, bad_release
@@ -164,19 +165,14 @@ def _forged(verb: Verb) -> Effect:
     return effect
 
 
-def _closed(name: str) -> Effect:
-    """The forge or Grafana refuses connections."""
+def _closed(listener: Callable[[RehearsalNetwork], Listener]) -> Effect:
+    """The forge, Grafana or the log refuses connections."""
 
     def effect(network: RehearsalNetwork, active: Active) -> Undo:
-        network.close(name)
-        return lambda: network.open(name)
+        listener(network).close()
+        return listener(network).open
 
     return effect
-
-
-def _log_down(network: RehearsalNetwork, active: Active) -> Undo:
-    network.signed.close_log()
-    return network.signed.open_log
 
 
 def _another_binary(network: RehearsalNetwork, active: Active) -> Undo:
@@ -212,17 +208,13 @@ def _past(events: Callable[[RehearsalNetwork, str], list[Event]]) -> Effect:
     def effect(network: RehearsalNetwork, active: Active) -> Undo:
         found = events(network, active.cluster)
 
-        def relay() -> None:
-            if network.telemetry is not None:
-                network.telemetry.relay()
-
         def undo() -> None:
             for event in found:
                 network.world.events.remove(event)
-            relay()
+            network.relay()
 
         network.world.events.extend(found)
-        relay()
+        network.relay()
         return undo
 
     return effect
@@ -282,7 +274,7 @@ EFFECTS: dict[str, Effect] = {
     "alertmanager-not-in-prometheus": _laid_anew,
     "rule-never-evaluated": _laid_anew,
     **dict.fromkeys(BREAKS, bad_release),
-    "log-down": _log_down,
+    "log-down": _closed(lambda network: network.signed.listener),
     "previous-artifact-missing": _aside(lambda network: network.release.previous_artifact.parent),
     "node-cut-off": _node_down,
     "tree-dirty": _dirty_tree,
@@ -317,6 +309,6 @@ EFFECTS: dict[str, Effect] = {
     "suite-other-commit": _other_commit,
     "ack-forged": _forged("acknowledge"),
     "signoff-forged": _forged("sign-off"),
-    "forge-down": _closed("forge"),
-    "grafana-down": _closed("grafana"),
+    "forge-down": _closed(lambda network: network.listeners["forge"]),
+    "grafana-down": _closed(lambda network: network.listeners["grafana"]),
 }
