@@ -86,7 +86,7 @@ class RehearsalNetwork:
         self.assets: Assets
         self.signed: SignedRelease
         self.telemetry: TelemetryServers | None = None
-        self._kind = servers if telemetry else None
+        self.servers = servers if telemetry else None
         self._history_s, self._team = history_s, team
         self._sizes = dict(SIZES) | dict(sizes or {})
         self._undo: dict[str, Undo] = {}
@@ -169,12 +169,12 @@ class RehearsalNetwork:
             self.assets.write(cluster)
 
     def _start_telemetry(self) -> dict[str, str]:
-        if self._kind is None:
+        if self.servers is None:
             return dict.fromkeys(("prometheus", "alertmanager"), NOWHERE)
         from .telemetry.servers import TelemetryServers  # PromQL and its parser: only when wanted
 
         origin = self.world.clock.now() - self._history_s
-        self.telemetry = TelemetryServers(self.world, self._kind, origin)
+        self.telemetry = TelemetryServers(self.world, self.servers, origin)
         self.telemetry.start()
         self._cleanup.callback(self.telemetry.stop)
         self.settle()
@@ -273,7 +273,7 @@ class RehearsalNetwork:
 
     def check_fault(self, text: str) -> None:
         """Raises ValueError for one that this network cannot have."""
-        if FAULTS[parse(text, self.world).name].embedded and self._kind == "real":
+        if FAULTS[parse(text, self.world).name].embedded and self.servers == "real":
             raise ValueError(f"fault {text!r}: expected embedded servers, got real ones")
 
     def clear(self, name: str) -> None:

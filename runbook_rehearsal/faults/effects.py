@@ -15,7 +15,7 @@ import yaml
 
 from ..chain.templates import NO_EXPORT
 from ..chain.world import Event
-from ..files import unpack, write_atomically
+from ..files import kept, unpack, write_atomically
 from ..layout import git, write_data
 from ..loopback import Listener
 from ..people import OPERATOR_FAULTS, Verb, forged_file
@@ -28,37 +28,37 @@ if TYPE_CHECKING:
     from ..network import RehearsalNetwork
 
 
-def _edit(pattern: str, replacement: str, *, restart: bool) -> Effect:
+def _edit(pattern: str, replacement: str, *, restart: bool = False) -> Effect:
     """Rewrite one place of the node's TOML; with ``restart`` the node runs on it."""
 
     def effect(network: RehearsalNetwork, active: Active) -> Undo:
         path = network.world.node_dir(active.cluster, active.node) / "config.toml"
-        before = path.read_text()
-        after = re.sub(pattern, replacement, before, count=1, flags=re.MULTILINE)
-
-        def put(text: str) -> None:
-            write_atomically(path, text)
-            if restart:
-                network.fleet.restart(active.node)
+        put_back = kept(path)
+        after = re.sub(pattern, replacement, path.read_text(), count=1, flags=re.MULTILINE)
+        write_atomically(path, after)
+        if restart:
+            network.fleet.restart(active.node)
 
         def undo() -> None:
             if path.read_text() == after:  # a file deployed meanwhile stays
-                put(before)
+                put_back()
+                if restart:
+                    network.fleet.restart(active.node)
 
-        put(after)
         return undo
 
     return effect
 
 
-def _write(name: str, change: Callable[[str], str]) -> Effect:
-    """Rewrite a file below the network's root."""
+def _write(pattern: str, change: Callable[[str], str]) -> Effect:
+    """Rewrite files below the network's root; ``NODE`` in the pattern is the fault's."""
 
     def effect(network: RehearsalNetwork, active: Active) -> Undo:
-        path = network.root / name
-        before = path.read_text()
-        write_atomically(path, change(before))
-        return lambda: write_atomically(path, before)
+        paths = sorted(network.root.glob(pattern.replace("NODE", active.node)))
+        undo = kept(*paths)
+        for path in paths:
+            write_atomically(path, change(path.read_text()))
+        return undo
 
     return effect
 
@@ -122,21 +122,6 @@ def _aside(place: Callable[[RehearsalNetwork], Path]) -> Effect:
     return effect
 
 
-def _kit_tampered(network: RehearsalNetwork, active: Active) -> Undo:
-    """The node's file in every kit says something else."""
-    found = {
-        path: path.read_bytes() for path in network.root.glob(f"kits/*/targets*/{active.node}.toml")
-    }
-    for path, data in found.items():
-        path.write_bytes(data + b"# edited\n")
-
-    def undo() -> None:
-        for path, data in found.items():
-            path.write_bytes(data)
-
-    return undo
-
-
 def _dirty_tree(network: RehearsalNetwork, active: Active) -> Undo:
     """At once, or by the suite itself when it runs."""
     path = network.root / "checkout" / "local-change.patch"
@@ -175,24 +160,21 @@ def _closed(listener: Callable[[RehearsalNetwork], Listener]) -> Effect:
     return effect
 
 
-def _another_binary(network: RehearsalNetwork, active: Active) -> Undo:
-    path = network.world.node_dir(active.cluster, active.node) / "running.json"
-    before = path.read_text()
-    build = json.loads(before)
-    write_atomically(path, json.dumps({**build, "digest": "sha256:" + "0" * 64}) + "\n")
-    return lambda: write_atomically(path, before)
+def _other_digest(running: str) -> str:
+    return json.dumps({**json.loads(running), "digest": "sha256:" + "0" * 64}) + "\n"
 
 
 def _previous_build(network: RehearsalNetwork, active: Active) -> Undo:
     path = network.world.node_dir(active.cluster, active.node) / "bin" / "rpp-node"
-    before = path.read_bytes()
+    put_back = kept(path)
 
-    def put(binary: bytes) -> None:
-        write_atomically(path, binary, 0o755)
+    def undo() -> None:
+        put_back()
         network.fleet.restart(active.node)
 
-    put(unpack(network.release.previous_artifact))
-    return lambda: put(before)
+    write_atomically(path, unpack(network.release.previous_artifact), 0o755)
+    network.fleet.restart(active.node)
+    return undo
 
 
 def _think_better(network: RehearsalNetwork, active: Active) -> Undo:
@@ -283,20 +265,18 @@ EFFECTS: dict[str, Effect] = {
     "channel-wrong": _edit(
         r'^release_channel = "\w+"', 'release_channel = "testnet"', restart=True
     ),
-    "config-edited": _edit(r"^mempool_limit = \d+", "mempool_limit = 4096", restart=False),
-    "extra-config-key": _edit(r"^(gossip_enabled = .*)$", r"\1\ngossip_fanout = 8", restart=False),
+    "config-edited": _edit(r"^mempool_limit = \d+", "mempool_limit = 4096"),
+    "extra-config-key": _edit(r"^(gossip_enabled = .*)$", r"\1\ngossip_fanout = 8"),
     "candidate-missing": _previous_build,
     "store-gone": _aside(lambda network: network.world.root / "store"),
-    "kit-target-tampered": _kit_tampered,
-    "candidate-dry-run-fails": _edit(r"^mempool_limit = \d+", "mempool_limit = 0", restart=False),
-    "misplaced-scalar": _edit(
-        r"^(mempool_limit = .*\n)((?:.*\n)*?\[rollout\]\n)", r"\2\1", restart=False
-    ),
+    "kit-target-tampered": _write("kits/*/targets*/NODE.toml", lambda text: text + "# edited\n"),
+    "candidate-dry-run-fails": _edit(r"^mempool_limit = \d+", "mempool_limit = 0"),
+    "misplaced-scalar": _edit(r"^(mempool_limit = .*\n)((?:.*\n)*?\[rollout\]\n)", r"\2\1"),
     "bundle-not-monotonic": _write("bundle/mainnet.toml", _turned_off),
     "bundle-rewards-early": _write("bundle/mainnet.toml", _rewards_early),
     "worm-contradiction": _write("bundle/mainnet.toml", lambda text: text + "\n" + NO_EXPORT),
     "no-dry-run": _write("site.yaml", _without_dry_run),
-    "binary-changed": _another_binary,
+    "binary-changed": _write("clusters/*/NODE/running.json", _other_digest),
     "gate-reversed": _edit(
         r"^malachite_consensus = \w+", "malachite_consensus = false", restart=True
     ),

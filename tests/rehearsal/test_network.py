@@ -137,7 +137,7 @@ def test_a_fault_that_a_real_server_cannot_have_is_refused(
     visitor: Visitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rehearsal that nothing breaks would pass as if the fault had gone unnoticed."""
-    monkeypatch.setattr(RehearsalNetwork, "servers", "real")
+    monkeypatch.setattr(visitor.network, "servers", "real")
 
     with pytest.raises(ValueError, match="expected embedded servers, got real ones"):
         visitor.network.fault("watchdog-stale@development")
