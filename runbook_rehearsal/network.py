@@ -139,7 +139,7 @@ class RehearsalNetwork:
             self.release, self.world.clock, self.faults, self.env["GITHUB_TOKEN"], self._loopback
         )
         self.say, self.speak = self.forge.say, partial(people.speak, self)
-        self.operators = people.Operators(self)
+        self.operators: people.Operators = people.Operators(self)
         self.operators.start()
         self._cleanup.callback(self.operators.stop)
         self.forge.on_comment = lambda text: self.operators.see(text, "comment")

@@ -14,7 +14,7 @@ from .table import Active
 if TYPE_CHECKING:
     from ..network import RehearsalNetwork
 
-Undo = Callable[[], None]
+Undo = Callable[[], object]
 Effect = Callable[["RehearsalNetwork", Active], Undo]
 
 

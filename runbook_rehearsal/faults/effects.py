@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
 from ..chain.templates import NO_EXPORT
-from ..chain.world import Event
+from ..chain.world import Event, EventKind
 from ..files import kept, unpack, write_atomically
 from ..layout import git, write_data
 from ..loopback import Listener
@@ -69,25 +70,23 @@ def _without_dry_run(text: str) -> str:
     return yaml.safe_dump(site, sort_keys=False)
 
 
-def _turned_off(text: str) -> str:
-    """From the testnet stage on a base gate is off again."""
-    head, name, tail = text.partition('name = "testnet"')
-    return head + name + tail.replace("reconstruction = true", "reconstruction = false")
+def _since_testnet(old: str, new: str) -> Effect:
+    """The bundle says otherwise from its testnet stage on."""
+
+    def change(text: str) -> str:
+        head, name, tail = text.partition('name = "testnet"')
+        return head + name + tail.replace(old, new)
+
+    return _write("bundle/mainnet.toml", change)
 
 
-def _rewards_early(text: str) -> str:
-    """The testnet stage turns on what is the canaries' alone."""
-    head, name, tail = text.partition('name = "testnet"')
-    return head + name + tail.replace("timetoke_rewards = false", "timetoke_rewards = true", 1)
+def _stays_down(network: RehearsalNetwork, active: Active) -> Undo:
+    return partial(network.bring_up, active.node)
 
 
 def _node_down(network: RehearsalNetwork, active: Active) -> Undo:
     network.fleet.stop(active.node)
-    return lambda: network.bring_up(active.node)
-
-
-def _stays_down(network: RehearsalNetwork, active: Active) -> Undo:
-    return lambda: network.bring_up(active.node)
+    return _stays_down(network, active)
 
 
 def _wal_corrupt(network: RehearsalNetwork, active: Active) -> Undo:
@@ -134,11 +133,7 @@ def _other_commit(network: RehearsalNetwork, active: Active) -> Undo:
     checkout = network.root / "checkout"
     if active.name == "tree-other-commit":
         git(checkout, "checkout", "-q", "--detach", "main~1")
-
-    def back() -> None:
-        git(checkout, "checkout", "-q", "main")
-
-    return back
+    return partial(git, checkout, "checkout", "-q", "main")
 
 
 def _forged(verb: Verb) -> Effect:
@@ -175,10 +170,6 @@ def _previous_build(network: RehearsalNetwork, active: Active) -> Undo:
     write_atomically(path, unpack(network.release.previous_artifact), 0o755)
     network.fleet.restart(active.node)
     return undo
-
-
-def _think_better(network: RehearsalNetwork, active: Active) -> Undo:
-    return network.operators.again
 
 
 # --- what has happened already when it is switched on: the history is laid again with it -----------
@@ -227,11 +218,11 @@ def _restarted(nodes: int) -> Effect:
     """The last nodes of the cluster were down for four minutes, half an hour ago."""
 
     def events(network: RehearsalNetwork, cluster: str) -> list[Event]:
-        now, found = network.world.clock.now(), list[Event]()
-        for spec in network.world.clusters[cluster].nodes[-nodes:]:
-            found.append(Event(now - 1800.0, cluster, spec.name, "down"))
-            found.append(Event(now - 1560.0, cluster, spec.name, "up"))
-        return found
+        now, nodes_ = network.world.clock.now(), network.world.clusters[cluster].nodes[-nodes:]
+        kinds: tuple[tuple[EventKind, float], ...] = (("down", 1800.0), ("up", 1560.0))
+        return [
+            Event(now - ago, cluster, spec.name, kind) for spec in nodes_ for kind, ago in kinds
+        ]
 
     return _past(events)
 
@@ -241,7 +232,7 @@ _laid_anew = _past(lambda network, cluster: [])
 
 
 EFFECTS: dict[str, Effect] = {
-    **dict.fromkeys(OPERATOR_FAULTS, _think_better),
+    **dict.fromkeys(OPERATOR_FAULTS, lambda network, active: network.operators.again),
     **ASSET_EFFECTS,
     **TELEMETRY_EFFECTS,
     "page-during-soak": _once("consensus-slow", 3600.0, 1800.0),
@@ -272,8 +263,8 @@ EFFECTS: dict[str, Effect] = {
     "kit-target-tampered": _write("kits/*/targets*/NODE.toml", lambda text: text + "# edited\n"),
     "candidate-dry-run-fails": _edit(r"^mempool_limit = \d+", "mempool_limit = 0"),
     "misplaced-scalar": _edit(r"^(mempool_limit = .*\n)((?:.*\n)*?\[rollout\]\n)", r"\2\1"),
-    "bundle-not-monotonic": _write("bundle/mainnet.toml", _turned_off),
-    "bundle-rewards-early": _write("bundle/mainnet.toml", _rewards_early),
+    "bundle-not-monotonic": _since_testnet("reconstruction = true", "reconstruction = false"),
+    "bundle-rewards-early": _since_testnet("timetoke_rewards = false", "timetoke_rewards = true"),
     "worm-contradiction": _write("bundle/mainnet.toml", lambda text: text + "\n" + NO_EXPORT),
     "no-dry-run": _write("site.yaml", _without_dry_run),
     "binary-changed": _write("clusters/*/NODE/running.json", _other_digest),
