@@ -165,10 +165,7 @@ def site(world: World, urls: Mapping[str, str], keys: Mapping[str, str]) -> dict
         "clock": {
             "source": "offset-file",
             "path": _shown(world.clock.path),
-            "wait": {
-                "argv": [*_PYTHON, _script("wind.py"), _shown(root), "{seconds}"],
-                "timeout_s": 120.0,
-            },
+            "wait": _command(root, 120.0, "fast-forward", "{seconds}"),
         },
         "store": _shown(root / "store"),
         "kits": _shown(root / "kits"),

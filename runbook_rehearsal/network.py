@@ -11,7 +11,6 @@ import json
 import os
 import shlex
 import signal
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -33,7 +32,7 @@ from .chain.world import (
     make_cluster,
     profile,
 )
-from .control import control_app
+from .control import control_app, run
 from .faults.asset_effects import Undo
 from .faults.effects import EFFECTS
 from .faults.table import FAULTS, FaultBoard, parse
@@ -149,7 +148,8 @@ class RehearsalNetwork:
         self.signed = SignedRelease(self.release, self.faults, self._loopback)
         self.signed.publish(layout.trusted_root(self.root))
         self.control = Listener(self._loopback, control_app(self)).url
-        self._write_files(self._start_telemetry())
+        self.backends = self._start_telemetry()
+        self._write_files()
 
     def next_release(self, version: str) -> layout.Release:
         """One more release, built, signed and green, on the clusters as they are now.
@@ -199,11 +199,11 @@ class RehearsalNetwork:
         (self.root / "store").mkdir()
         (self.root / "store").chmod(0o2775 if self._team else 0o755)
 
-    def _write_files(self, backends: dict[str, str]) -> None:
+    def _write_files(self) -> None:
         nodes = [node for cluster in self.world.clusters.values() for node in cluster.nodes]
         people.write_keys(self.root, self.seed, nodes)
         keys = {node.name: people.public_key(self.seed, node.name) for node in nodes}
-        urls = {name: listener.url for name, listener in self.listeners.items()} | backends
+        urls = {name: listener.url for name, listener in self.listeners.items()} | self.backends
         site = layout.site(self.world, urls | {"log": self.signed.log}, keys)
         people_ = {"people": people.people(self.seed), "single_operator": not self._team}
         layout.write_yaml(self.site, site | people_)
@@ -211,13 +211,8 @@ class RehearsalNetwork:
         exports = [f"export {name}={shlex.quote(value)}\n" for name, value in self.env.items()]
         write_atomically(self.root / "env.sh", "".join(exports), 0o600)
         write_atomically(self.root / "control", self.control + "\n", 0o600)
-        description = {
-            "control": self.control,
-            "backends": backends,
-            "pid": os.getpid(),
-            "operators": {node.name: node.operator for node in nodes if node.operator},
-        }
-        write_atomically(self.root / "network.json", json.dumps(description, indent=1) + "\n")
+        description = {"control": self.control, "pid": os.getpid()}
+        write_atomically(self.root / "network.json", json.dumps(description) + "\n")
 
     def _write_release_files(self) -> None:
         (self.root / "words" / self.release.version).mkdir(parents=True)
@@ -362,20 +357,19 @@ class RehearsalNetwork:
     def install_candidate(self) -> list[str]:
         """The canaries' operators install the release, by the site's own commands.
 
-        Each canary keeps its configuration and is restarted. Returns their names. Raises
-        CalledProcessError.
+        Each canary keeps its configuration and is restarted. Returns their names. Raises Failed.
         """
-        artifact = self.release.artifact
-        commands = layout.commands(self.root)
+        artifact, digest = self.release.artifact, digest_of(self.release.artifact)
         canaries = [spec for spec in self._nodes("mainnet") if spec.canary]
         for spec in canaries:
             config = self.world.node_dir(spec.cluster, spec.name) / "config.toml"
-            values = {"node": spec.name, "artifact": artifact, "config": config}
-            values["digest"] = digest_of(artifact)
-            for purpose in ("deploy", "restart"):
-                argv = [word.format(**values) for word in commands[purpose]["argv"]]
-                subprocess.run(argv, check=True, capture_output=True, cwd=layout.PROJECT)
+            self.command("deploy", spec.name, str(artifact), digest, str(config))
+            self.command("restart", spec.name)
         return [spec.name for spec in canaries]
+
+    def command(self, *words: str, by: str = "") -> str:
+        """What a command of the site prints, by us or by an operator. Raises Failed."""
+        return run(self, [*words], by)
 
     def provision(self, cluster: str, name: str, config: str) -> NodeSpec:
         """A fresh node, or what the faults make of it. Raises ValueError, StartupError."""
