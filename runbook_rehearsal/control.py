@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from .chain.node_config import EXIT_CONFIGURATION, ConfigurationError, parse
+from .chain.node_config import EXIT_CONFIGURATION, ConfigurationError, read_config
 from .files import digest_of, unpack, write_atomically
 from .layout import PROJECT, git
 from .loopback import App
@@ -174,11 +174,7 @@ def _shown(printed: object) -> str:
 
 def dry_run(call: Call, config: str, strict: str = "") -> Json:
     """As the node's own binary judges a file; ``strict`` is its option, or none."""
-    try:
-        text = call.read(config)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"unable to read config: {error}") from error
-    parse(text, strict=bool(strict) and not call.is_on("dry-run-lenient"))
+    read_config(call.cwd / config, strict=bool(strict) and not call.is_on("dry-run-lenient"))
     return {"level": "INFO", "fields": {"message": "dry run completed"}}
 
 

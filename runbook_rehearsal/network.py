@@ -200,7 +200,7 @@ class RehearsalNetwork:
         (self.root / "store").chmod(0o2775 if self._team else 0o755)
 
     def _write_files(self) -> None:
-        nodes = [node for cluster in self.world.clusters.values() for node in cluster.nodes]
+        nodes = self.world.nodes()
         people.write_keys(self.root, self.seed, nodes)
         keys = {node.name: people.public_key(self.seed, node.name) for node in nodes}
         urls = {name: listener.url for name, listener in self.listeners.items()} | self.backends

@@ -21,7 +21,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
-from .chain.node_config import ConfigurationError, parse
+from .chain.node_config import ConfigurationError, read_config
 from .chain.world import STAGE_CLUSTERS, NodeSpec
 from .files import digest_of, write_atomically
 from .layout import COMMANDER, COUNCILLORS, OPERATOR, SECOND
@@ -318,7 +318,7 @@ class Operators:
         running = network.fleet.running[node]
         file = network.world.node_dir(running.spec.cluster, node) / "config.toml"
         try:
-            parse(file.read_text(), strict=True)
+            read_config(file)
             accepted = True
         except ConfigurationError:
             accepted = False

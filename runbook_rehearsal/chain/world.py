@@ -148,13 +148,12 @@ class World:
         chosen = [event for event in tuple(self.events) if event.cluster == cluster]
         return sorted(chosen, key=lambda event: event.at)
 
+    def nodes(self) -> list[NodeSpec]:
+        return [spec for cluster in self.clusters.values() for spec in cluster.nodes]
+
     def node(self, name: str) -> NodeSpec:
         """The node of that name, in whichever cluster; KeyError when there is none."""
-        for cluster in self.clusters.values():
-            for spec in cluster.nodes:
-                if spec.name == name:
-                    return spec
-        raise KeyError(name)
+        return {spec.name: spec for spec in self.nodes()}[name]
 
     def has_fault(self, name: str) -> bool:
         """Whether a fault is on, as its file says."""
