@@ -9,6 +9,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +26,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from .chain.node_config import EXIT_CONFIGURATION, ConfigurationError, read_config
+from .chain import node_config
+from .chain.node_config import EXIT_CONFIGURATION, ConfigurationError
 from .files import digest_of, unpack, write_atomically
 from .layout import PROJECT, git
 from .loopback import App
@@ -47,12 +51,20 @@ SUITES = {
 }  # fmt: skip
 EXIT_USAGE, EXIT_TESTS_FAILED = 2, 101
 UNAVAILABLE = "channel: 503 Service Unavailable"
+RESET = "{}: ssh: connection reset by peer"
+READS = ("version", "read-config", "stopped", "assets")
+"""Of a node, by anybody."""
 FAILS = {
     "dry-run": (
         "dry-run-broken",
         "thread 'main' panicked at rpp/node/src/main.rs: out of memory",
         1,
     ),
+    "version": ("candidate-unreadable", RESET, 255),
+    "read-config": ("config-unreadable", RESET, 255),
+    "stopped": ("stopped-unreadable", RESET, 255),
+    "assets": ("assets-probe-broken", "{}: fetch: permission denied", 13),
+    "test-rules": ("promtool-missing", "promtool: not found", 127),
     "stop": ("stop-fails", "{}: systemctl: job timed out", 5),
     "deploy": ("deploy-fails", "{}: rsync: write failed: no space left on device (28)", 11),
     "provision": ("provision-fails", "{1}: quota exceeded for instance type", 1),
@@ -94,12 +106,12 @@ class Call:
     def directory(self, node: str) -> Path:
         return self.network.world.node_dir(self.network.fleet.spec(node).cluster, node)
 
-    def require(self, node: str) -> None:
+    def require(self, node: str, verb: str) -> None:
         """A node belongs to who runs it: an operator's refuses everybody else, and ours operators."""
         if self.is_on("node-cut-off", node):
-            raise Failed(f"ssh: connect to host {node} port 22: No route to host", 255)
+            raise Failed(f"{node}: ssh: no route to host", 255)
         owner = self.network.fleet.spec(node).operator
-        if owner != self.by:
+        if owner != self.by and verb not in READS:
             raise Failed(f"{node}: permission denied: it is run by {owner or 'us'}", 13)
 
     def now(self) -> str:
@@ -153,7 +165,7 @@ def run(network: RehearsalNetwork, words: list[str], by: str = "", cwd: Path = P
     try:
         if wanted and wanted[0].name == "node":
             node = operands[0]
-            call.require(node)
+            call.require(node, verb)
         if call.is_on(fault, node):
             raise Failed(message.format(*operands), code)
         return _shown(VERBS[verb](call, *operands))
@@ -169,12 +181,48 @@ def _shown(printed: object) -> str:
     return printed if isinstance(printed, str) else json.dumps(printed) + "\n"
 
 
+# --- what is read of nodes ------------------------------------------------------------------------
+
+
+def version(call: Call, node: str) -> str:
+    """What the running node says of its build."""
+    running = call.directory(node) / "running.json"
+    if not running.exists():
+        raise Failed(f"{node}: the node is not running")
+    for active in call.network.faults:
+        # Only once the node was restarted: the checks before a deploy read versions as well.
+        late = running.stat().st_mtime > active.since
+        if (active.name, active.node) == ("version-unreadable", node) and late:
+            raise Failed(RESET.format(node), 255)
+    return running.read_text()
+
+
+def read_config(call: Call, node: str) -> str:
+    return (call.directory(node) / "config.toml").read_text()
+
+
+def stopped(call: Call, node: str) -> Json:
+    return {"node": node, "stopped": not (call.directory(node) / "running.json").exists()}
+
+
+def assets(call: Call, node: str) -> Json:
+    """What the node can fetch, and its free space."""
+    network, fetchable, free = call.network, list[str](), 64_000_000_000
+    if not call.is_on("assets-not-fetchable", node):
+        fetchable = network.assets.fetchable(network.fleet.spec(node).cluster)
+    if call.is_on("assets-no-space", node):
+        free = 8192
+    return {"node": node, "fetchable": fetchable, "free_bytes": free}
+
+
 # --- on nodes -------------------------------------------------------------------------------------
 
 
 def dry_run(call: Call, config: str, strict: str = "") -> Json:
     """As the node's own binary judges a file; ``strict`` is its option, or none."""
-    read_config(call.cwd / config, strict=bool(strict) and not call.is_on("dry-run-lenient"))
+    node_config.read_config(
+        call.cwd / config, strict=bool(strict) and not call.is_on("dry-run-lenient")
+    )
     return {"level": "INFO", "fields": {"message": "dry run completed"}}
 
 
@@ -360,6 +408,17 @@ def suite(call: Call, name: str) -> str:
     return printed
 
 
+def test_rules(call: Call, file: str) -> str:
+    """By promtool, or where it is missing by its stand-in."""
+    argv = [sys.executable, "-m", "runbook_rehearsal.telemetry.rules", file]
+    if promtool := shutil.which("promtool"):
+        argv = [promtool, "test", "rules", file]
+    done = subprocess.run(argv, capture_output=True, text=True, cwd=call.cwd, check=False)
+    if done.returncode:
+        raise Failed(done.stderr, done.returncode, done.stdout)
+    return done.stdout
+
+
 def soak(call: Call) -> Json:
     """The newest soak job: it began when the development cluster last took a build."""
     events = call.network.world.events_of("development")
@@ -396,7 +455,7 @@ def probe(call: Call, backend: str) -> Json | str:
 VERBS: dict[str, Callable[..., Json | str]] = {
     verb.__name__.replace("_", "-"): verb
     for verb in (
-        dry_run, deploy, restart, stop, start, provision, deprovision, instruct, verify_snapshot,
+        version, read_config, stopped, assets, test_rules, dry_run, deploy, restart, stop, start, provision, deprovision, instruct, verify_snapshot,
         inspect_wal, keep_data, restore_snapshot, replay_proofs, announce, announce_halt, announced,
         freeze, unfreeze, proposals, notify, suite, soak, probe, fast_forward,
     )

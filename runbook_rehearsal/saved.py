@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .network import RehearsalNetwork
 
 KEPT = (
-    "prometheus", "alertmanager", "faults", "checkout", "network.json", "control", "keys",
+    "prometheus", "alertmanager", "checkout", "network.json", "control", "keys",
     "clock.json",
 )  # fmt: skip
 """What of the network's folder no run changes, or its servers hold open."""

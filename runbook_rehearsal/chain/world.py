@@ -125,6 +125,7 @@ class World:
         self.clusters = dict(clusters)
         self.clock = Clock(root / "clock.json")
         self.events: list[Event] = []
+        self.faults: set[str] = set()  # the names of those that are on
         self._lock = Lock()
 
     def append(self, event: Event) -> None:
@@ -154,10 +155,6 @@ class World:
     def node(self, name: str) -> NodeSpec:
         """The node of that name, in whichever cluster; KeyError when there is none."""
         return {spec.name: spec for spec in self.nodes()}[name]
-
-    def has_fault(self, name: str) -> bool:
-        """Whether a fault is on, as its file says."""
-        return any((self.root / "faults").glob(f"{name}.*"))
 
     def node_dir(self, cluster: str, name: str) -> Path:
         return self.root / "clusters" / cluster / name

@@ -1,6 +1,6 @@
 """One command of the site: ``python -S -E run.py ROOT VERB ...``, carried out by the network.
 
-A watch winds the clock a hundred times, so that it imports nothing but the socket.
+A stage runs hundreds of them, so that it imports nothing but the socket.
 """
 
 from __future__ import annotations

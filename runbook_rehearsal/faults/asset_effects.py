@@ -21,7 +21,6 @@ Effect = Callable[["RehearsalNetwork", Active], Undo]
 def _staged(change: Callable[[RehearsalNetwork, str], object]) -> Effect:
     def effect(network: RehearsalNetwork, active: Active) -> Undo:
         change(network, active.cluster)
-        network.assets.publish(active.cluster)
         return lambda: network.assets.write(active.cluster)
 
     return effect

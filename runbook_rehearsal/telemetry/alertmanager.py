@@ -79,7 +79,7 @@ class EmbeddedAlertmanager:
         ]
         receivers = _routed(yaml.safe_load(self._config.read_text())["route"], labels)
         state = "suppressed" if silenced else "active"
-        faulty = self._world.has_fault("watchdog-stale")
+        faulty = "watchdog-stale" in self._world.faults
         late = timedelta(hours=faulty and labels.get("alertname") == "Watchdog")
         return {
             **alert,

@@ -126,7 +126,7 @@ class EmbeddedPrometheus:
     def _rule(self, rule: Rule, evaluated: str) -> Any:
         error = self.history.engine.errors.get(self.history.engine.rules.index(rule), "")
         health = "err" if error else "ok"
-        if self.world.has_fault("rule-never-evaluated") and rule.name != "Watchdog":
+        if "rule-never-evaluated" in self.world.faults and rule.name != "Watchdog":
             health, evaluated = "unknown", "0001-01-01T00:00:00Z"
         active = [alert for alert in self.history.engine.active.values() if alert.rule is rule]
         firing = any(alert.firing for alert in active)
@@ -146,7 +146,7 @@ class EmbeddedPrometheus:
         }
 
     def _alertmanagers(self, form: Form) -> Any:
-        elsewhere = self.world.has_fault("alertmanager-not-in-prometheus")
+        elsewhere = "alertmanager-not-in-prometheus" in self.world.faults
         url = "http://127.0.0.1:9" if elsewhere else self.alertmanager
         active = [{"url": f"{url}/api/v2/alerts"}]
         return {"activeAlertmanagers": active, "droppedAlertmanagers": []}

@@ -106,9 +106,9 @@ class Real:
             for cluster in self._world.clusters.values()
             for node in cluster.nodes
         ]
-        elsewhere = self._world.has_fault("alertmanager-not-in-prometheus")
+        elsewhere = "alertmanager-not-in-prometheus" in self._world.faults
         alertmanager = "127.0.0.1:9" if elsewhere else self.urls["alertmanager"][len("http://") :]
-        evaluated = "1d" if self._world.has_fault("rule-never-evaluated") else "2s"
+        evaluated = "1d" if "rule-never-evaluated" in self._world.faults else "2s"
         return {
             "global": {"scrape_interval": "5s", "evaluation_interval": evaluated},
             "rule_files": ["rules/*.y*ml"],

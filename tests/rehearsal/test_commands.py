@@ -183,7 +183,7 @@ def test_rules_are_tested_where_promtool_is_missing_too(
         ("restart dev-1 dev-2", "usage: restart NODE\n"),
         ("dry-run", "usage: dry-run CONFIG STRICT\n"),
         ("suite tests/other", "suite: expected one of tests/pipeline, tests/observability,"),
-        ("halt", "usage: run.py ROOT VERB ...; VERB one of dry-run, "),
+        ("halt", "usage: run.py ROOT VERB ...; VERB one of version, "),
     ],
 )
 def test_a_command_says_how_it_is_called(visitor: Visitor, words: str, said: str) -> None:

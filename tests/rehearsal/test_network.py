@@ -83,7 +83,7 @@ def test_same_seed_makes_the_same_release(tmp_path: Path, visitor: Visitor) -> N
     [
         ("restart\0dev-99", 1, "unknown or missing: 'dev-99'\n"),
         ("restart", 2, "usage: restart NODE\n"),
-        ("", 2, "usage: run.py ROOT VERB ...; VERB one of dry-run, "),
+        ("", 2, "usage: run.py ROOT VERB ...; VERB one of version, "),
         ("fast-forward\0-1", 1, "clock: the offset only grows: expected >= 0 s, got -1"),
         (
             "provision\0development\0dev-1\0pyproject.toml",
