@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from runbook_rehearsal.chain.world import Event, World, make_cluster, profile
-from runbook_rehearsal.telemetry.promql import Vector, evaluate
+from runbook_rehearsal.telemetry.promql import evaluate
 from runbook_rehearsal.telemetry.recorder import Recorder
 from runbook_rehearsal.telemetry.tsdb import Series, Store
 
@@ -43,10 +43,9 @@ def series(store: Store, name: str, node: str = "dev-1") -> Series:
 
 
 def last(store: Store, query: str) -> float:
-    value = evaluate(store, query, np.array([store.last]))
-    assert isinstance(value, Vector)
-    (row,) = value.values[value.present[:, 0], 0].tolist()
-    return float(row)
+    newest = max(int(each.times[-1]) for each in store)
+    (row,) = [row for row in evaluate(store, query, np.array([newest])) if row.present[0]]
+    return float(row.values[0])
 
 
 def test_counters_only_fall_when_a_node_restarts(world: World) -> None:

@@ -67,17 +67,6 @@ def test_an_alert_is_pending_before_it_fires(tmp_path: Path, cuts: list[int]) ->
     assert (active.since, active.firing) == (STEPS[8], False)
 
 
-def test_a_recorded_series_can_be_alerted_on(tmp_path: Path) -> None:
-    """Rules are evaluated in the order of their file."""
-    record = {"record": "twice", "expr": "broken * 2", "labels": {"by": "rule"}}
-    alert = {"alert": "Two", "expr": 'twice{by="rule"} == 2'}
-    engine, store = RuleEngine(load(folder(tmp_path, record, alert))), broken()
-
-    engine.run(store, STEPS)
-
-    assert alerts(store)["firing"] == [2, 3, 4, 5, 8, 9]
-
-
 def test_a_rule_beyond_the_subset_is_refused_by_name(tmp_path: Path) -> None:
     """Silence of a rule that was never evaluated must not pass for quiet."""
     rules = load(folder(tmp_path, {"alert": "Top", "expr": "topk(1, x) > 1"}))
