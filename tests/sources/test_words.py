@@ -422,6 +422,7 @@ def test_a_file_says_what_a_line_says() -> None:
         (b"\xff", "Invalid JSON: "),
         (b"[" * 50_000, "Invalid JSON: "),
         (b'{"a": 1, "a": 2}', "Invalid JSON: expected every key once, got one twice"),
+        (b'{"a": NaN}', "Invalid JSON: NaN, which is no JSON"),
         (b"x" * (MAX_SIGNED + 1), f"at most {MAX_SIGNED} bytes, got {MAX_SIGNED + 1}"),
         (b"null", "expected an object, got None"),
         (b"{}", "statement: expected a value, got none"),
