@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs
@@ -124,6 +125,11 @@ def _success(data: Any) -> httpx.Response:
     return httpx.Response(200, json={"status": "success", "data": data})
 
 
+@cache
+def example() -> Site:
+    return parse_site((PROJECT / "params/sites/example.yaml").read_bytes(), "example.yaml")
+
+
 class Look:
     """The check over such a world; ``rows`` of what is not PASS."""
 
@@ -142,13 +148,12 @@ class Look:
             "rules": [str(self.root / "rules.yaml")],
             "backends": ["prometheus"],
         }
-        example = parse_site((PROJECT / "params/sites/example.yaml").read_bytes(), "example.yaml")
         path = self.root / "d.json"
         path.write_text(json.dumps({"title": "D", "panels": [self.world.panel]}))
         topics: Any = {key: [str(path)] for key in TOPICS}
         boards = Dashboards(topics=topics, limits=limits or {})
         changes = {"telemetry": Telemetry(**{**given, **telemetry}), "dashboards": boards}
-        return example.model_copy(update=changes)
+        return example().model_copy(update=changes)
 
     def __call__(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -140,11 +139,11 @@ def policy(authority: Authority) -> Policy:
     return Policy(IDENTITY, ISSUER, root=authority.root)
 
 
-PROGRAM = "import sys; sys.stdout.write(sys.argv[1]); sys.stderr.write(sys.argv[2]); sys.exit(int(sys.argv[3]))"
+PROGRAM = 'printf %s "$0"; printf %s "$1" >&2; exit "$2"'
 
 
 def says(out: str = "", err: str = "", code: int = 0, *more: str) -> reach.Command:
-    argv = [sys.executable, "-c", PROGRAM, out, err, str(code), *more]
+    argv = ["sh", "-c", PROGRAM, out, err, str(code), *more]
     return reach.Command(argv=argv, timeout_s=60)
 
 
