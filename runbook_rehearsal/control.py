@@ -118,7 +118,6 @@ class Call:
         return self.network.now.isoformat()
 
     def board(self, name: str, change: Callable[[Any], Any], empty: Any) -> Any:
-        """Something the site remembers, after ``change``."""
         path = self.network.root / f"{name}.json"
         before = json.loads(path.read_text()) if path.exists() else empty
         after = change(before)
@@ -133,10 +132,7 @@ class Call:
 
 
 def control_app(network: RehearsalNetwork) -> App:
-    """POST the folder and the words of a command; exit code, stdout and stderr come back.
-
-    All are separated by NUL.
-    """
+    """POST folder and words of a command for exit code, stdout and stderr, all separated by NUL."""
 
     async def endpoint(request: Request) -> Response:
         cwd, *words = (await request.body()).decode().split("\0")
@@ -151,7 +147,6 @@ def control_app(network: RehearsalNetwork) -> App:
 
 
 def run(network: RehearsalNetwork, words: list[str], by: str = "", cwd: Path = PROJECT) -> str:
-    """What a command prints. Raises Failed."""
     verb, *operands = words or [""]
     if verb not in VERBS:
         message = f"usage: run.py ROOT VERB ...; VERB one of {', '.join(VERBS)}"
@@ -185,7 +180,6 @@ def _shown(printed: object) -> str:
 
 
 def version(call: Call, node: str) -> str:
-    """What the running node says of its build."""
     running = call.directory(node) / "running.json"
     if not running.exists():
         raise Failed(f"{node}: the node is not running")
@@ -206,7 +200,6 @@ def stopped(call: Call, node: str) -> Json:
 
 
 def assets(call: Call, node: str) -> Json:
-    """What the node can fetch, and its free space."""
     network, fetchable, free = call.network, list[str](), 64_000_000_000
     if not call.is_on("assets-not-fetchable", node):
         fetchable = network.assets.fetchable(network.fleet.spec(node).cluster)
@@ -231,13 +224,11 @@ def restart(call: Call, node: str) -> Json:
 
 
 def stop(call: Call, node: str) -> Json:
-    """End a node's process; nothing when it has ended already."""
     call.network.fleet.stop(node)
     return {"node": node}
 
 
 def start(call: Call, node: str) -> Json:
-    """Start a node on what is in place; nothing when it runs."""
     call.network.start_node(node)
     return {"node": node}
 
@@ -271,7 +262,6 @@ def deprovision(call: Call, cluster: str, name: str) -> Json:
 
 
 def instruct(call: Call, operator: str, file: str) -> Json:
-    """Hand an operator the instruction in a file."""
     call.network.operators.see(call.read(file), "notify")
     return {"operator": operator}
 
@@ -330,7 +320,6 @@ def replay_proofs(call: Call, node: str, height: str) -> Json | str:
 
 
 def announce(call: Call, release: str, stage: str, start: str, end: str, text: str) -> str:
-    """Put a window on the board that validators read."""
     entry = {"release": release, "stage": stage, "start": start, "end": end, "at": call.now()}
     entry["text"] = call.read(text)
     if not call.is_on("announce-lost"):
@@ -339,7 +328,6 @@ def announce(call: Call, release: str, stage: str, start: str, end: str, text: s
 
 
 def announce_halt(call: Call, release: str, stage: str, reference: str, text: str) -> str:
-    """Put the halt of a rollout on the same board."""
     entry = {"kind": "halt", "at": call.now(), "release": release, "stage": stage}
     entry |= {"reference": reference, "text": call.read(text)}
     if not call.is_on("halt-announce-lost"):
@@ -371,7 +359,6 @@ def proposals(call: Call) -> Json:
 
 
 def notify(call: Call, role: str, subject: str, text: str) -> Json:
-    """Page somebody."""
     notified(call.network, role, subject, call.read(text))
     return {"told": role}
 
@@ -420,7 +407,6 @@ def test_rules(call: Call, file: str) -> str:
 
 
 def soak(call: Call) -> Json:
-    """The newest soak job: it began when the development cluster last took a build."""
     events = call.network.world.events_of("development")
     newest = max((e for e in events if e.kind == "build"), key=lambda event: event.at)
     commit = "0" * 40 if call.is_on("soak-job-other-commit") else newest.data["commit"]

@@ -116,7 +116,6 @@ class Forge:
         )  # fmt: skip
 
     def follow(self, release: Release) -> None:
-        """A release as the repository has it: its checks, its milestone, what it leaves open."""
         self._release = release
         self.heads = {
             branch: hashlib.sha1(  # noqa: S324 - a commit's name
@@ -146,7 +145,6 @@ class Forge:
         return restore
 
     def refill(self) -> None:
-        """The rate limit of writes starts afresh."""
         self._writes.clear()
 
     async def app(self, scope: Scope, receive: Any, send: Any) -> None:
@@ -205,7 +203,6 @@ class Forge:
         await self._loopback.hang_up(scope)
 
     def _changed(self, changes: dict[str, Json]) -> Json:
-        """What the faults that are on change, of ``changes`` by fault."""
         found: Json = {}
         for fault, change in changes.items():
             found |= change if self.faults.is_on(fault) else {}
@@ -214,7 +211,6 @@ class Forge:
     # --- checks and branches ------------------------------------------------------------------
 
     def _runs(self, sha: str) -> list[Json]:
-        """More than a page of green checks; the required ones stand on the last page."""
         if sha == self._release.previous.commit or self.faults.is_on("ci-none"):
             return []
         names = [f"build and test ({number})" for number in range(1, 120)]
@@ -475,7 +471,6 @@ def _milestone(issue: Json) -> int | None:
 
 
 def _in_state(request: Request, rows: list[Json]) -> list[Json]:
-    """Those that are open, or in the state that is asked for."""
     state = request.query_params.get("state", "open")
     return [row for row in rows if state in ("all", row["state"])]
 

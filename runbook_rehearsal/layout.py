@@ -51,8 +51,6 @@ TOLD = {
 
 @dataclass(frozen=True)
 class Release:
-    """What is being promoted, and what ran before it."""
-
     commit: str
     artifact: Path
     previous: Build
@@ -64,12 +62,10 @@ class Release:
 
 
 def token(seed: int, name: str) -> str:
-    """A throwaway secret."""
     return hashlib.sha256(f"rehearsal/{seed}/{name}".encode()).hexdigest()[:40]
 
 
 def write_release(root: Path, seed: int) -> Release:
-    """A repository with two commits, and an artifact of each."""
     before, commit = _write_checkout(root / "checkout", seed)
     previous = _write_artifact(root / "artifacts" / PREVIOUS, seed, PREVIOUS, before)
     artifact = _write_artifact(root / "artifacts" / RELEASE, seed, RELEASE, commit)
@@ -96,7 +92,6 @@ def _write_artifact(folder: Path, seed: int, version: str, commit: str) -> Path:
 
 
 def _write_checkout(path: Path, seed: int) -> tuple[str, str]:
-    """Two commits; the second, on ``main``, is the release's. Returns both."""
     path.mkdir()
     git(path, "init", "-q", "-b", "main")
     return _commit(path, seed, PREVIOUS), _commit(path, seed, RELEASE)
@@ -154,10 +149,7 @@ def write_data(world: World, cluster: str, folder: Path) -> None:
 
 
 def site(world: World, urls: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, Any]:
-    """The site file's content but for people: how everything of this network is reached.
-
-    ``urls`` are by server; ``keys`` are the validators' public keys, by node.
-    """
+    """The site file but for people; ``urls`` are by server, the validators' ``keys`` by node."""
     root = world.root
     return {
         "name": "rehearsal",
@@ -209,7 +201,6 @@ def site(world: World, urls: Mapping[str, str], keys: Mapping[str, str]) -> dict
 
 
 def trusted_root(root: Path) -> Path:
-    """The file that says which authority and log a verifier is to trust."""
     return root / "signing" / "trusted_root.json"
 
 
@@ -261,7 +252,6 @@ def _command(root: Path, timeout_s: float, *words: str) -> dict[str, Any]:
 
 
 def commands(root: Path) -> dict[str, Any]:
-    """The site's commands, as they act on the network in ``root``."""
     command = partial(_command, root)
     checkout = ["git", "-C", _shown(root / "checkout")]
     return {
@@ -339,7 +329,6 @@ def _now(world: World) -> datetime:
 def rollout(
     world: World, release: Release, start: datetime, end: datetime, **more: Any
 ) -> dict[str, Any]:
-    """Parameters of testnet, canary and mainnet, for a change window."""
     window = {"window_start": start.isoformat(), "window_end": end.isoformat()}
     stage = {"mode": "plan", "previous_release": release.previous.version, "minutes_per_node": 5.0,
              "baseline_hours": 18.0}  # fmt: skip
@@ -347,14 +336,11 @@ def rollout(
 
 
 def recovery(world: World, release: Release) -> dict[str, Any]:
-    """Parameters of a stage's recovery, as its commander fills them in."""
     previous = release.previous.version
     return {**_common(world, release), "mode": "apply", "previous_release": previous, **TOLD}
 
 
 def _in_hours(hours: float) -> Callable[[World, Release], dict[str, Any]]:
-    """Parameters for a window that begins in so many hours."""
-
     def parameters(world: World, release: Release) -> dict[str, Any]:
         start = _now(world) + timedelta(hours=hours)
         return rollout(world, release, start, start + WINDOW)

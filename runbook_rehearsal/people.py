@@ -57,7 +57,6 @@ def private_key(seed: int, name: str) -> Ed25519PrivateKey:
 
 
 def public_key(seed: int, name: str) -> str:
-    """The same as the site file writes it."""
     raw = private_key(seed, name).public_key().public_bytes_raw()
     return f"ed25519:{base64.b64encode(raw).decode()}"
 
@@ -159,11 +158,8 @@ def forged_file(network: RehearsalNetwork, verb: Verb, node: str) -> Path:
 
 
 def notified(network: RehearsalNetwork, role: str, subject: str, text: str) -> None:
-    """Keep it in ``notifications.json``, and act as the commander or the council would.
-
-    The commander acknowledges at once and decides as the fault that is on would have a person
-    decide; two of the council's three members approve at once, after 25 hours, or never.
-    """
+    """Keep it in ``notifications.json``, and act as the commander or the council would as the fault
+    has it: two of the council approve at once, after 25 hours, or never."""
     path = network.root / "notifications.json"
     before = json.loads(path.read_text()) if path.exists() else []
     told = {"role": role, "subject": subject, "text": text}
@@ -185,11 +181,8 @@ def notified(network: RehearsalNetwork, role: str, subject: str, text: str) -> N
 
 
 class Operators:
-    """Operators who run nodes of their own: they read an instruction, follow it, and report.
-
-    One thread takes instructions as they come, from the forge or by the site's ``notify`` command.
-    ``see`` may be called from any thread. ``done`` holds the keys of what was followed.
-    """
+    """Operators who run nodes of their own: one thread takes instructions as they come, follows
+    them and reports. ``see`` may be called from any thread; ``done``: keys of those done."""
 
     def __init__(self, network: RehearsalNetwork) -> None:
         self._network = network
@@ -202,7 +195,6 @@ class Operators:
         self._thread.start()
 
     def stop(self) -> None:
-        """End once the instruction at hand is done."""
         self._queue.put(None)
         self._thread.join()
 
@@ -219,7 +211,6 @@ class Operators:
             self._queue.put(partial(self._act, key))
 
     def again(self) -> None:
-        """Whoever has not done as told thinks better of it."""
         for key in tuple(self._seen):
             self._queue.put(partial(self._act, key))
 
@@ -230,7 +221,6 @@ class Operators:
         self._send(document, self._report(document, node) | lies, node, "file")
 
     def forget(self) -> None:
-        """Nobody follows any more what is not done yet."""
         self._seen.clear()
         self.settle()
 
@@ -259,7 +249,6 @@ class Operators:
                 time.sleep(SLOW_S)
 
     def _follow(self, text: str, came_by: str) -> bool:
-        """Whether all was done as told."""
         found = _DOCUMENT.search(text)
         assert found is not None
         document = json.loads(found[1])
@@ -289,7 +278,6 @@ class Operators:
         return whole
 
     def _change(self, document: dict[str, Any], node: str, target: str) -> None:
-        """With the site's own automation, as the node's operator."""
         artifact = document["nodes"][node].get("artifact", document["artifact"])
         folder = self._network.world.node_dir(self._network.fleet.spec(node).cluster, node)
         target = _with_own_secrets(target, (folder / "config.toml").read_text())

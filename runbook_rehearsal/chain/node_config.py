@@ -99,7 +99,6 @@ class NodeConfig(NamedTuple):
 
 
 def read_config(path: Path, *, strict: bool = True) -> NodeConfig:
-    """What is in a file. Raises ConfigurationError."""
     try:
         return parse(path.read_text(), strict=strict)
     except (OSError, UnicodeDecodeError) as error:

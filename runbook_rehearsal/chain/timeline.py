@@ -105,7 +105,6 @@ def quorum_of(total_power: int) -> int:
 
 
 def state_at(world: World, cluster: str, at: float) -> ChainState:
-    """The cluster at rehearsal time ``at``."""
     return Timeline(world, cluster).state(at)
 
 
@@ -147,10 +146,8 @@ def _effective(events: list[Event]) -> list[Event]:
 
 
 class Timeline:
-    """A cluster's events cut into segments in which nothing changes but time.
-
-    Row ``i`` of each array is the segment that begins at ``starts[i]``; columns are nodes.
-    """
+    """A cluster's events cut into segments in which nothing changes but time. Row ``i`` of each
+    array is the segment that begins at ``starts[i]``; columns are nodes."""
 
     def __init__(self, world: World, cluster: str) -> None:
         self.spec: ClusterSpec = world.clusters[cluster]
@@ -189,14 +186,12 @@ class Timeline:
         return np.maximum(np.searchsorted(self.starts, at, side="right") - 1, 0)
 
     def fault(self, name: str, node: str = "") -> Flags:
-        """Per segment: whether the fault is on for the cluster, or for ``node``."""
         return self._known(
             ("fault", name, node),
             lambda: np.array([(name, "") in on or (name, node) in on for on in self.faults]),
         )
 
     def gate(self, name: str) -> Flags:
-        """Per segment and node: whether the gate is on in the running config."""
         default = name in BASE_GATES
         return self._known(
             ("gate", name, ""),
@@ -217,14 +212,12 @@ class Timeline:
         return self._known(("work", gate, ""), work)
 
     def _known(self, what: tuple[str, str, str], find: Callable[[], Flags]) -> Flags:
-        """Flags found once, as a timeline does not change; not to be written to."""
         if what not in self._flags:
             self._flags[what] = find()
         return self._flags[what]
 
     @cached_property
     def advancing(self) -> Flags:
-        """Per segment: whether blocks are committed."""
         powers = np.array([float(power) for power in self.powers])
         enough: Flags = self.up @ powers >= float(self.quorum)
         halted = self.fault("halt-during-epochs")
@@ -246,11 +239,8 @@ class Timeline:
         return np.floor(seconds / self.spec.block_time_s + 1e-9).astype(np.int64)
 
     def rewards(self, at: float) -> dict[str, int]:
-        """What each validator was credited up to ``at``.
-
-        The running validators whose rewards gate is on share the base reward of each block; as
-        leaders, each in its turn, they have the bonus.
-        """
+        """What each validator was credited up to ``at``: the running ones whose rewards gate is on
+        share the base reward of each block; as leaders, each in its turn, they have the bonus."""
         stalled = self.fault("rewards-stall")[:, None]
         eligible = self.at_work("timetoke_rewards") & self.up & ~stalled
         base = np.where(self.fault("reward-too-large"), 3, 1) * BASE_BLOCK_REWARD
@@ -272,7 +262,6 @@ class Timeline:
         }
 
     def slowdown(self, at: Floats) -> Floats:
-        """What faults and missing nodes multiply latencies by."""
         index = self.segment(at)
         missing = 1.0 - self.up[index].mean(axis=1)
         slow = np.where(self.fault("consensus-slow")[index], SLOWDOWN, 1.0)
@@ -280,7 +269,6 @@ class Timeline:
         return factor
 
     def level(self, key: str, typical: float, spread: float, at: Floats) -> Floats:
-        """A positive quantity that wanders by about ``spread`` (relative) around ``typical``."""
         level: Floats = typical * np.exp(spread * self.noise(f"{self.spec.name}/{key}", at))
         return level
 
@@ -299,7 +287,6 @@ class Timeline:
         return np.clip(share, 0.0, 1.0)
 
     def queue_depth(self, at: Floats) -> Floats:
-        """Mean depth of the proof cache's queue, in jobs."""
         index = self.segment(at)
         jam = np.where(self.fault("proof-backlog")[index], 40.0, 1.0)
         return jam * self.level("queue", 3.0, 0.25, at)

@@ -114,10 +114,7 @@ class Clock:
 
 
 class World:
-    """The clusters, their clock and everything that happened to them.
-
-    Events are kept in memory and in ``events.jsonl``; threads may append.
-    """
+    """The clusters, their clock and events (also in ``events.jsonl``); threads may append."""
 
     def __init__(self, root: Path, seed: int, clusters: Mapping[str, ClusterSpec]) -> None:
         self.root = root
@@ -145,7 +142,6 @@ class World:
                     self.append(Event(cluster.genesis, cluster.name, node.name, kind, data))
 
     def events_of(self, cluster: str) -> list[Event]:
-        """Events of a cluster in time order."""
         chosen = [event for event in tuple(self.events) if event.cluster == cluster]
         return sorted(chosen, key=lambda event: event.at)
 
@@ -153,7 +149,6 @@ class World:
         return [spec for cluster in self.clusters.values() for spec in cluster.nodes]
 
     def node(self, name: str) -> NodeSpec:
-        """The node of that name, in whichever cluster; KeyError when there is none."""
         return {spec.name: spec for spec in self.nodes()}[name]
 
     def node_dir(self, cluster: str, name: str) -> Path:
@@ -175,10 +170,8 @@ def past(cluster: str) -> tuple[str, dict[str, bool]]:
 def make_cluster(
     name: str, addresses: list[tuple[str, int]], seed: int, genesis: float
 ) -> ClusterSpec:
-    """A cluster of ``len(addresses)`` validators whose powers differ by 10 % at most.
-
-    So two canaries of seven stay under a third of the power, whatever the seed.
-    """
+    """A cluster of ``len(addresses)`` validators whose powers differ by 10 % at most, so that two
+    canaries of seven stay under a third of the power, whatever the seed."""
     nodes = []
     for index, (host, port) in enumerate(addresses, start=1):
         rng = random.Random(f"{seed}/{name}/{index}")

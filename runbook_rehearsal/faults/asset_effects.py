@@ -39,7 +39,6 @@ def _chunk(change: Callable[[Path], object]) -> Effect:
 
 
 def _backed_up(**about: Callable[[RehearsalNetwork], object]) -> Effect:
-    """The backup says otherwise, under its signature."""
     return _staged(
         lambda network, cluster: network.assets.back_up(
             cluster, **{name: value(network) for name, value in about.items()}

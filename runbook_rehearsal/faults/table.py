@@ -41,7 +41,6 @@ class Fault:
 
     @property
     def item(self) -> str:
-        """The item that it is about."""
         return self.items[0]
 
     def place(self, item: str) -> str:
@@ -57,11 +56,8 @@ class Fault:
         return place
 
     def comes_with_change(self, stage: str) -> bool:
-        """Whether it begins with what the stage changes: an item that follows must notice it.
-
-        From the start on it would be part of the past that the change is compared with, or stop
-        the stage at a check before it. A dip that lasts would restart the watch for ever.
-        """
+        """Whether it begins with what the stage changes: from the start on it would be part of the
+        past that is compared, or stop the stage before. A lasting dip would restart the watch."""
         mine = any(item.startswith(f"{stage}.") for item in self.items)
         return mine and self.item in _OBSERVING and self.name != "participation-dip"
 

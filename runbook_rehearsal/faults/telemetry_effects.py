@@ -23,8 +23,6 @@ Change = Callable[[str, str], str]
 
 
 def _with_telemetry(effect: Callable[[TelemetryServers, Active], Undo]) -> Effect:
-    """Without telemetry there is nothing to break."""
-
     def made(network: RehearsalNetwork, active: Active) -> Undo:
         servers = network.telemetry
         return effect(servers, active) if servers is not None else lambda: None
@@ -73,8 +71,6 @@ _BROKEN = "up * on (cluster) up"  # several series meet several: loaded, never e
 
 
 def _added(expr: str) -> Callable[[str, str], str]:
-    """One more rule that pages."""
-
     def change(text: str, cluster: str) -> str:
         return text + (
             "      - alert: RehearsedPage\n"
@@ -90,8 +86,6 @@ def _without_watchdog(text: str, cluster: str) -> str:
 
 
 def _routing(change: Callable[[dict[str, Any]], None]) -> Effect:
-    """Rewrite Alertmanager's configuration and have it read again."""
-
     def changed(text: str, cluster: str) -> str:
         document = yaml.safe_load(text)
         change(document)
@@ -159,8 +153,6 @@ def _rules(mutate: Callable[[dict[str, Any]], bool]) -> Effect:
 
 
 def _replaced(key: str, old: str, new: str) -> Effect:
-    """Rules with one thing replaced in ``key``: ``severity``, or the expression."""
-
     def mutate(rule: dict[str, Any]) -> bool:
         place = rule if key == "expr" else rule["labels"]
         place[key] = place[key].replace(old, new)

@@ -33,7 +33,6 @@ BACKUP_S = 3600.0
 
 
 def section(world: World, cluster: str, shown: Callable[[Path], str]) -> dict[str, Any]:
-    """The site's ``rollback`` of a cluster."""
     public = key(world.seed).public_key().public_bytes_raw()
     return {
         "release": shown(world.root / "rollback" / cluster / "{digest}.tar.gz"),
@@ -61,7 +60,6 @@ class Assets:
         return key(self._world.seed)
 
     def write(self, cluster: str) -> None:
-        """Everything of a cluster, as it should be."""
         folder = self.archive(cluster).parent
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -80,7 +78,6 @@ class Assets:
         return next((self._world.root / "snapshots" / cluster).iterdir())
 
     def fetchable(self, cluster: str) -> list[str]:
-        """The digests of what a node of the cluster can fetch."""
         files = [*self.archive(cluster).parent.glob("*.tar.gz"), self.candidate]
         files += self._world.root.glob(f"snapshots/{cluster}/*/manifest/chunks.json")
         return [digest_of(path) for path in files]

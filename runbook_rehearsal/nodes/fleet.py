@@ -83,7 +83,6 @@ class Fleet:
         self._lock = threading.RLock()
 
     def spec(self, name: str) -> NodeSpec:
-        """Raises KeyError when there is no such node."""
         return self._provisioned.get(name) or self.world.node(name)
 
     def members(self, cluster: str) -> Iterator[NodeSpec]:
@@ -91,7 +90,6 @@ class Fleet:
         yield from (spec for spec in self._provisioned.values() if spec.cluster == cluster)
 
     def boot(self) -> None:
-        """Start every node of the clusters; their past is in the events already."""
         for spec in self.world.nodes():
             self._start(spec)
 
@@ -132,10 +130,8 @@ class Fleet:
                 self._record("down", spec, {})
 
     def provision(self, cluster: str, name: str, config: str, *, silent: bool) -> NodeSpec:
-        """A fresh node that is no validator, on the build of the cluster's first node.
-
-        ``silent``: its process never listens. Raises ValueError, StartupError.
-        """
+        """A fresh node that is no validator, on the build of the cluster's first node; a ``silent``
+        one never listens. Raises ValueError, StartupError."""
         with self._lock:
             if any(spec.name == name for spec in self.members(cluster)):
                 raise ValueError(f"provision {name}: expected a new name, got an existing node")

@@ -28,7 +28,6 @@ class Bucket:
         self.tokens, self.at = float(burst), now
 
     def take(self, burst: int, per_minute: int, now: float) -> int:
-        """Tokens left; -1 when none was there."""
         self.tokens = min(burst, self.tokens + max(now - self.at, 0) * per_minute / 60)
         self.at = now
         if self.tokens < 1:
@@ -45,7 +44,6 @@ class View:
 
     @property
     def block_hash(self) -> str:
-        """Of the tip, as this node has it."""
         spec = self.running.spec
         split = self.fleet.faults.is_on("hash-split", spec.cluster, spec.name)
         return self.state.block_hash[::-1] if split else self.state.block_hash

@@ -29,7 +29,6 @@ Json = dict[str, Any]
 
 
 def default_config(pager: str) -> Json:
-    """Paging severities go to the webhook ``pager``; everything else to a dashboard."""
     return {
         "route": {
             "receiver": "dashboard",

@@ -168,7 +168,6 @@ def _one(form: Form, name: str) -> str:
 
 
 def _ms(form: Form, name: str) -> int:
-    """Seconds as ms."""
     text = _one(form, name)
     try:
         return round(float(text) * 1000)

@@ -27,14 +27,11 @@ GONE = "sum(rate(rpp_crypto_vrf_selection_withdrawn_total[$__rate_interval]))"
 
 
 def dashboards() -> dict[str, Json]:
-    """The rehearsal's dashboards by uid."""
     found = (json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json")))
     return {dashboard["uid"]: dashboard for dashboard in found}
 
 
 def grafana_app(faults: FaultBoard, token: str) -> App:
-    """GET /api/health and, with the token, GET /api/dashboards/uid/UID."""
-
     async def health(request: Request) -> Response:
         if faults.is_on("grafana-unwell"):
             body = {"commit": "0" * 7, "database": "failing", "version": "11.0.0"}

@@ -24,10 +24,8 @@ PART = 720  # instants
 
 
 class History:
-    """From the recorder's origin up to ``last`` (wall, ms), a sample each ``STEP_S``.
-
-    Whoever reads or extends it holds ``lock``.
-    """
+    """From the recorder's origin up to ``last`` (wall, ms), a sample each ``STEP_S``. Whoever reads
+    or extends it holds ``lock``."""
 
     def __init__(self, recorder: Recorder, rules: list[Rule]) -> None:
         self.recorder = recorder
@@ -44,7 +42,6 @@ class History:
         return rules == self.engine.rules and not any(e.data.get("name") in LEAD_S for e in new)
 
     def skip(self, seconds: int) -> None:
-        """Let the clock run ahead, and lay what lies between."""
         world = self.recorder.world
         with self.lock:
             begun = world.clock.from_wall(self.last / 1000.0)
@@ -58,7 +55,6 @@ class History:
             self._lay(np.append(grid[grid > begun], now))
 
     def scrape(self) -> None:
-        """Scrape and evaluate each few seconds since the last time, up to now."""
         with self.lock:
             clock = self.recorder.world.clock
             now = round(clock.to_wall(clock.now()) * 1000)

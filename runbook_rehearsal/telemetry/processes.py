@@ -44,7 +44,6 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start and wait until it says it is ready. Raises RuntimeError with the log's end."""
         command = ["/bin/sh", "-c", _WATCHED, "sh", *self.command]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
@@ -74,7 +73,6 @@ class Server:
 
 
 def prometheus(root: Path, port: int) -> Server:
-    """A Prometheus on ``root``: prometheus.yml, rules/ and data/ below it."""
     program = binary("prometheus")
     assert program is not None
     command = [
@@ -99,7 +97,6 @@ def prometheus(root: Path, port: int) -> Server:
 
 
 def alertmanager(root: Path, port: int) -> Server:
-    """An Alertmanager on ``root``: alertmanager.yml and data/ below it; no gossip port."""
     program = binary("alertmanager")
     assert program is not None
     command = [

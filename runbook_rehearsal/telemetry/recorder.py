@@ -70,7 +70,6 @@ class NodeTelemetry:
         return flags
 
     def samples(self, at: Floats) -> Iterator[tuple[Row, Floats, Flags]]:
-        """Each series with its values at the instants and where it has any."""
         segment = self.timeline.segment(at)
         spoilt = self.timeline.fault("metrics-nan", self.name)[segment]
         since = np.maximum(self.timeline.up_since[segment, self.index], self.origin)
@@ -87,7 +86,6 @@ class NodeTelemetry:
             yield row, np.where(spoilt, np.nan, row.values), where(row)
 
     def _where(self, segment: Indices, there: Flags) -> Callable[[Row], Flags]:
-        """Where a series has samples, of those instants where the node has any."""
         timeline = self.timeline
         ended = there & ~timeline.fault("panel-stale")[segment]
         unverified = there & ~timeline.fault("telemetry-gap-in-watch")[segment]
@@ -105,10 +103,7 @@ class NodeTelemetry:
         return where
 
     def _withheld(self, at: Floats) -> Flags:
-        """Where a fault keeps the series back.
-
-        They never existed, they ended, or half an hour of every 45 minutes is missing.
-        """
+        """Where a fault keeps series back: all, their end, or half an hour of every 45 minutes."""
         timeline = self.timeline
         segment = timeline.segment(at)
         gap = timeline.fault("metrics-gap", self.name)
@@ -140,7 +135,6 @@ class NodeTelemetry:
         return np.unique(np.concatenate((around, around + 1, recent)))
 
     def _place(self, at: Floats) -> tuple[Indices, Floats]:
-        """The minute that holds each instant, and how far into it."""
         edges = self._edges[self._kept]
         index = np.searchsorted(edges, at, side="right") - 1
         index = np.clip(index, 0, len(edges) - 2)
@@ -149,10 +143,8 @@ class NodeTelemetry:
 
     @cached_property
     def _counters(self) -> dict[bool, tuple[list[Row], Floats, Flags]]:
-        """Every counter and histogram, by whether it is paced.
-
-        With the rows: their values (kept edges x rows), and which of them count whole things.
-        """
+        """By whether they are paced: counters and histograms, their values (kept edges x rows), and
+        which of them count whole things."""
         rows = [
             replace(row, values=row.values[self._kept])
             for rows in (self._consensus(), self._proofs(), self._traffic())
@@ -225,7 +217,6 @@ class NodeTelemetry:
         yield _counter(outcomes, {**proof, "result": "ok"}, 2 * blocks)
 
     def _traffic(self) -> Iterator[Row]:
-        """Peers, gossip, witness messages, rewards, transactions, timetoke replay."""
         timeline, blocks, segments = self.timeline, self._blocks, self._segments
         peers = timeline.up[segments].sum(axis=1) - 1.0
         name = "rpp_runtime_network_peer_count"
@@ -263,7 +254,6 @@ class NodeTelemetry:
         yield Row("timetoke_replay_stalled", {"threshold": "critical"}, stalled)
 
     def _own(self, key: str, typical: float, spread: float) -> Floats:
-        """A level of this node alone, minute by minute."""
         return self.timeline.level(f"{self.name}/{key}", typical, spread, self._start)
 
     def _ms(self, key: str, typical: float) -> Floats:
@@ -286,12 +276,10 @@ class NodeTelemetry:
         return burden
 
     def _rewarded(self) -> Flags:
-        """Per minute: whether this node has the rewards gate on."""
         flags: Flags = self.timeline.gate("timetoke_rewards")[self._segments, self.index]
         return flags
 
     def _faulty(self, name: str) -> Flags:
-        """Per minute: whether this node or its cluster has the fault."""
         flags: Flags = self.timeline.fault(name, self.name)[self._segments]
         return flags
 
@@ -314,10 +302,8 @@ def _histogram(
     shape: float = 8.0,
     bounds: tuple[float, ...] = (),
 ) -> Iterator[Row]:
-    """Log-logistic observations of that median and shape (larger is narrower; 0: all equal).
-
-    Of the buckets only those that somebody asks for.
-    """
+    """Log-logistic observations of that median and shape (larger is narrower; 0: all equal), with
+    buckets where somebody asks for them."""
     count = _summed(observations)
     for bound in bounds:
         share = 1.0 / (1.0 + (typical / bound) ** shape)
@@ -376,7 +362,6 @@ class Recorder:
                 store.append_while(labels, wall, values, there)
 
     def is_up(self, name: str) -> bool:
-        """Whether a node is up now. KeyError: no such node."""
         now = self.world.clock.now()
         node = {each.name: each for each in self.nodes(now, now)}[name]
         return bool(node.up(np.array([now]))[0])

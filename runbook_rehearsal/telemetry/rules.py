@@ -32,8 +32,6 @@ SHIPPED_RULES = Path(__file__).resolve().parents[2] / "params" / "rules" / "roll
 
 @dataclass(frozen=True)
 class Rule:
-    """An alert as a file declares it."""
-
     file: str
     group: str
     interval_s: float
@@ -59,7 +57,6 @@ class Alert:
 
 
 def load(folder: Path) -> list[Rule]:
-    """The rules of all files of a folder, in order. Raises ValueError naming the file."""
     return [rule for path in sorted(folder.glob("*.y*ml")) for rule in read(path)]
 
 
@@ -89,7 +86,6 @@ def _seconds(text: str) -> float:
 
 
 def check(rules: list[Rule]) -> None:
-    """Raises ValueError naming the first rule that cannot be evaluated here."""
     for rule in rules:
         try:
             evaluate(Store(), rule.expr, np.array([0]))
@@ -99,10 +95,8 @@ def check(rules: list[Rule]) -> None:
 
 @dataclass
 class RuleEngine:
-    """Evaluates rules at instants in order, carrying over which alerts are active.
-
-    ``errors`` says why a rule could not be evaluated the last time, by its place among the rules.
-    """
+    """Evaluates rules at instants in order, carrying over which alerts are active; ``errors`` says
+    why a rule (by its number) could not be evaluated the last time."""
 
     rules: list[Rule]
     errors: dict[int, str] = field(default_factory=dict)
@@ -141,7 +135,6 @@ def _alert_labels(rule: Rule, labels: dict[str, str], value: float) -> dict[str,
 
 
 def _filled(text: str, labels: Mapping[str, str], value: float) -> str:
-    """The two templates that rules of this project use: a label, and the value."""
     text = re.sub(r"{{\s*\$labels\.(\w+)\s*}}", lambda m: labels.get(m[1], ""), text)
     return re.sub(r"{{\s*\$value\s*}}", format_value(value), text)
 

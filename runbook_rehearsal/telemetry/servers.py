@@ -38,11 +38,8 @@ HOLDS = timedelta(minutes=3)  # how long an alert is active without being posted
 
 
 class Real:
-    """Server processes on random ports; Prometheus reads the history from us, at ``own``.
-
-    It scrapes no more than whether nodes are up, and what it keeps is dropped when the clock runs
-    ahead. For the state of its alerts it must be started anew.
-    """
+    """Server processes; Prometheus reads the history from us, at ``own``. It scrapes whether nodes
+    are up; what it keeps is dropped when the clock runs ahead. Alerts need it started anew."""
 
     def __init__(self, world: World, own: str) -> None:
         self._world, self._own = world, own.removeprefix("http://")
@@ -119,8 +116,6 @@ class Real:
 
 
 class Embedded:
-    """Both APIs in this process."""
-
     def __init__(self, loopback: Loopback, world: World) -> None:
         self.alertmanager = EmbeddedAlertmanager(world, self._firing)
         self._listeners = {"alertmanager": Listener(loopback, self.alertmanager.app())}
@@ -165,11 +160,8 @@ def _posted(alert: Alert, now: datetime, urls: dict[str, str]) -> dict[str, Any]
 
 
 class TelemetryServers:
-    """Serves the world's telemetry since ``origin`` under ``urls``; ``kind``: by which servers.
-
-    The rule files are all of ``<root>/prometheus/rules``; the rehearsal's own and the one that we
-    ship for a rollout are written when they are missing.
-    """
+    """Serves the world's telemetry since ``origin`` under ``urls``, by servers of ``kind``, with
+    all rules of ``<root>/prometheus/rules``; those of ours and the shipped ones are put there."""
 
     def __init__(self, world: World, kind: Servers, origin: float) -> None:
         self.kind, self.world = kind, world
@@ -216,19 +208,15 @@ class TelemetryServers:
             self._backend.alertmanager.silences.clear()
 
     def stop(self) -> None:
-        """End every process, thread and listener."""
         if hasattr(self, "_backend"):
             self._backend.stop()
         self._loopback.stop()
 
     def relay(self, seconds: float = 0.0) -> None:
-        """Let the clock run ahead by ``seconds``, made whole, and lay what lies between.
-
-        The whole history is laid again where the past has changed: with 0, with other rules, and as
-        a fault of what is measured has been on for a while when it is declared. Silences that ended
-        meanwhile expire, and alerts that did are posted as resolved. Raises ValueError before
-        anything changes when a rule cannot be read.
-        """
+        """Let the clock run ahead by ``seconds``, made whole, and lay what lies between; the whole
+        history again where the past has changed: with 0, other rules, or a fault with a past.
+        Silences and alerts that ended meanwhile end. Raises ValueError, before anything changes,
+        when a rule cannot be read."""
         seconds = math.ceil(seconds)
         with self._lock:
             loaded = self._rules()
@@ -243,10 +231,8 @@ class TelemetryServers:
                 self._settle(seconds)
 
     def settle(self) -> None:
-        """Wait until a real Prometheus has found its Alertmanager and evaluated its rules.
-
-        For some seconds after a start it sends alerts to nobody.
-        """
+        """Wait until a real Prometheus has found its Alertmanager and evaluated its rules: for some
+        seconds after a start it sends alerts to nobody."""
         deadline = time.monotonic() + SETTLED_S
         while self.kind == "real" and not self._down and time.monotonic() < deadline:
             api = f"{self._backend.urls['prometheus']}/api/v1"
@@ -258,13 +244,11 @@ class TelemetryServers:
             time.sleep(0.2)
 
     def down(self, name: str) -> None:
-        """Take ``prometheus`` or ``alertmanager`` away: connections are refused."""
         with self._lock:
             self._down.add(name)
             self._backend.down(name)
 
     def up(self, name: str) -> None:
-        """Bring it back, with the history it missed."""
         with self._lock:
             self._down.discard(name)
             if name == "prometheus":
@@ -273,7 +257,6 @@ class TelemetryServers:
                 self._backend.up(name)
 
     def _rules(self) -> list[rules.Rule]:
-        """Those of all files, read when one has changed."""
         folder = self.world.root / "prometheus" / "rules"
         texts = {path.name: path.read_bytes() for path in folder.glob("*.y*ml")}
         if texts != self._read[0]:
@@ -281,7 +264,6 @@ class TelemetryServers:
         return self._read[1]
 
     def _lay(self) -> None:
-        """History and alerts from the origin to now, served unless Prometheus is down."""
         loaded = self._rules()
         rules.check(loaded)
         self._history = History(self._recorder, loaded)
@@ -289,10 +271,8 @@ class TelemetryServers:
             self._backend.publish(self._history)
 
     def _settle(self, seconds: int) -> None:
-        """Tell the Alertmanager what ended in the time skipped, and what fires.
-
-        The latter it would hear from Prometheus too, but not before Prometheus has found it.
-        """
+        """Tell the Alertmanager what ended in the time skipped, and what fires, which it would hear
+        from Prometheus too, but not before Prometheus has found it."""
         now, skipped, engine = datetime.now(UTC), timedelta(seconds=seconds), self._history.engine
         with self._history.lock:
             firing = [replace(each) for each in engine.active.values() if each.firing]
@@ -322,8 +302,6 @@ class TelemetryServers:
             client.post("/alerts", json=posted).raise_for_status()
 
     def _own_app(self) -> Starlette:
-        """What the servers themselves need: nodes, the history, and a pager that nobody carries."""
-
         async def metrics(request: Request) -> Response:
             up = self._recorder.is_up(request.path_params["node"])
             return PlainTextResponse("", status_code=200 if up else 503)
