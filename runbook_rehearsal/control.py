@@ -29,7 +29,7 @@ from starlette.routing import Route
 from .chain import node_config
 from .chain.node_config import EXIT_CONFIGURATION, ConfigurationError
 from .files import digest_of, unpack, write_atomically
-from .layout import PROJECT, git
+from .layout import PROJECT, git, shown
 from .loopback import App
 from .nodes import storage
 from .nodes.fleet import StartupError
@@ -50,6 +50,8 @@ SUITES = {
                                  "lifecycle::schema_bump"],
 }  # fmt: skip
 EXIT_USAGE, EXIT_TESTS_FAILED = 2, 101
+TIMEOUTS_S = {"deploy": 30.0, "restart": 30.0, "test-rules": 30.0, "fast-forward": 120.0,
+              "probe": 5.0}  # fmt: skip
 UNAVAILABLE = "channel: 503 Service Unavailable"
 RESET = "{}: ssh: connection reset by peer"
 READS = ("version", "read-config", "stopped", "assets")
@@ -72,7 +74,7 @@ FAILS = {
     "restore-snapshot": ("restore-command-fails", "{}: no space left on device (28)", 11),
     "announce": ("announce-fails", UNAVAILABLE, 22),
     "announce-halt": ("halt-announce-fails", UNAVAILABLE, 22),
-    "freeze": ("freeze-fails", "governance: multisig refused", 4),
+    "freeze-proposals": ("freeze-fails", "governance: multisig refused", 4),
     "proposals": ("proposals-unreadable", "explorer: 502 Bad Gateway", 22),
     "notify": ("notify-down", "pager: 503 Service Unavailable", 22),
     "soak": ("soak-job-missing", "soak: no job has run on this cluster", 1),
@@ -151,14 +153,13 @@ def run(network: RehearsalNetwork, words: list[str], by: str = "", cwd: Path = P
     if verb not in VERBS:
         message = f"usage: run.py ROOT VERB ...; VERB one of {', '.join(VERBS)}"
         raise Failed(message, EXIT_USAGE)
-    wanted = [*inspect.signature(VERBS[verb]).parameters.values()][1:]
-    least = sum(each.default is each.empty for each in wanted)
-    if not least <= len(operands) <= len(wanted):
-        raise Failed(f"usage: {verb} {' '.join(each.name.upper() for each in wanted)}", EXIT_USAGE)
+    wanted = _operands(VERBS[verb])
+    if len(operands) != len(wanted):
+        raise Failed(f"usage: {verb} {' '.join(wanted).upper()}", EXIT_USAGE)
     call, node = Call(network, by, cwd), ""
     fault, message, code = FAILS.get(verb, ("", "", 0))
     try:
-        if wanted and wanted[0].name == "node":
+        if wanted[:1] == ["node"]:
             node = operands[0]
             call.require(node, verb)
         if call.is_on(fault, node):
@@ -170,6 +171,27 @@ def run(network: RehearsalNetwork, words: list[str], by: str = "", cwd: Path = P
         raise Failed(f"unknown or missing: {error}") from error
     except (OSError, ValueError, storage.StorageError) as error:
         raise Failed(f"{node}: {error}" if node else str(error)) from error
+
+
+def commands(root: Path) -> dict[str, Any]:
+    """The site's commands, as they act on the network in ``root``."""
+    script = ["python3", "-S", "-E", shown(Path(__file__).parent / "commands" / "run.py")]
+    script.append(shown(root))
+    made: dict[str, Any] = {}
+    for name, verb in VERBS.items():
+        words = [f"{{{operand}}}" for operand in _operands(verb)]
+        timeout_s = TIMEOUTS_S.get(name, 10.0)
+        made[verb.__name__] = {"argv": [*script, name, *words], "timeout_s": timeout_s}
+    argv = made.pop("suite")["argv"]
+    made["suites"] = {name: {"argv": [*argv[:-1], name], "timeout_s": 10.0} for name in SUITES}
+    checkout = ["git", "-C", shown(root / "checkout")]
+    made["revision"] = {"argv": [*checkout, "rev-parse", "HEAD"], "timeout_s": 10.0}
+    made["tree_status"] = {"argv": [*checkout, "status", "--porcelain"], "timeout_s": 10.0}
+    return made
+
+
+def _operands(verb: Callable[..., object]) -> list[str]:
+    return [*inspect.signature(verb).parameters][1:]
 
 
 def _shown(printed: object) -> str:
@@ -211,11 +233,9 @@ def assets(call: Call, node: str) -> Json:
 # --- on nodes -------------------------------------------------------------------------------------
 
 
-def dry_run(call: Call, config: str, strict: str = "") -> Json:
-    """As the node's own binary judges a file; ``strict`` is its option, or none."""
-    node_config.read_config(
-        call.cwd / config, strict=bool(strict) and not call.is_on("dry-run-lenient")
-    )
+def dry_run(call: Call, config: str) -> Json:
+    """As the node's own binary judges a file, with its option for unknown keys."""
+    node_config.read_config(call.cwd / config, strict=not call.is_on("dry-run-lenient"))
     return {"level": "INFO", "fields": {"message": "dry run completed"}}
 
 
@@ -339,13 +359,13 @@ def announced(call: Call) -> Json:
     return {"announced": call.board("announced", lambda board: board, [])}
 
 
-def freeze(call: Call, release: str) -> str:
+def freeze_proposals(call: Call, release: str) -> str:
     if not call.is_on("freeze-lost"):
         call.board("frozen", lambda since: since or call.now(), "")
     return ""
 
 
-def unfreeze(call: Call, release: str) -> str:
+def unfreeze_proposals(call: Call, release: str) -> str:
     call.board("frozen", lambda since: "", "")
     return ""
 
@@ -443,6 +463,6 @@ VERBS: dict[str, Callable[..., Json | str]] = {
     for verb in (
         version, read_config, stopped, assets, test_rules, dry_run, deploy, restart, stop, start, provision, deprovision, instruct, verify_snapshot,
         inspect_wal, keep_data, restore_snapshot, replay_proofs, announce, announce_halt, announced,
-        freeze, unfreeze, proposals, notify, suite, soak, probe, fast_forward,
+        freeze_proposals, unfreeze_proposals, proposals, notify, suite, soak, probe, fast_forward,
     )
 }  # fmt: skip

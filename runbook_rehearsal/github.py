@@ -1,7 +1,4 @@
-"""What GitHub's REST API does alike everywhere (bodies, paging, refusals), and its releases.
-
-Source: docs.github.com/rest. Whatever a client sends beyond what is documented is refused.
-"""
+"""What GitHub's REST API does alike everywhere (docs.github.com/rest), and its releases."""
 
 from __future__ import annotations
 

@@ -9,7 +9,6 @@ import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from .nodes import assets, storage
 from .nodes.fleet import Build, read_build
 
 PROJECT = Path(__file__).resolve().parents[1]
-COMMANDS = Path(__file__).parent / "commands"
 RELEASE, PREVIOUS = "v1.4.0", "v1.3.0"
 ISSUE = 42
 OPERATOR, COMMANDER, SECOND = "rehearsal", "rehearsal-commander", "rehearsal-second"
@@ -149,19 +147,15 @@ def write_data(world: World, cluster: str, folder: Path) -> None:
 
 
 def site(world: World, urls: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, Any]:
-    """The site file but for people; ``urls`` are by server, the validators' ``keys`` by node."""
+    """The site file but for people and commands; ``urls`` by server, validators' ``keys`` by node."""
     root = world.root
     return {
         "name": "rehearsal",
-        "clock": {
-            "source": "offset-file",
-            "path": _shown(world.clock.path),
-            "wait": _command(root, 120.0, "fast-forward", "{seconds}"),
-        },
-        "store": _shown(root / "store"),
-        "kits": _shown(root / "kits"),
-        "bundle": {"path": _shown(root / "bundle" / "mainnet.toml")},
-        "words": _shown(root / "words" / "{release}"),
+        "clock": {"source": "offset-file", "path": shown(world.clock.path)},
+        "store": shown(root / "store"),
+        "kits": shown(root / "kits"),
+        "bundle": {"path": shown(root / "bundle" / "mainnet.toml")},
+        "words": shown(root / "words" / "{release}"),
         "stages": dict(STAGE_CLUSTERS),
         "clusters": {name: _cluster(world, spec, keys) for name, spec in world.clusters.items()},
         "telemetry": {
@@ -172,7 +166,7 @@ def site(world: World, urls: Mapping[str, str], keys: Mapping[str, str]) -> dict
             "watchdog": "Watchdog",
             "paging_severities": ["critical", "page"],
             "paging_labels": {"team": "consensus"},
-            "rules": [_shown(root / "prometheus" / "rules")],
+            "rules": [shown(root / "prometheus" / "rules")],
             "backends": ["prometheus", "alertmanager"],
         },
         "dashboards": {
@@ -193,8 +187,7 @@ def site(world: World, urls: Mapping[str, str], keys: Mapping[str, str]) -> dict
             "ci": {"app": "github-actions", "required": list(REQUIRED_CHECKS)},
             "risk": {"low": "low-risk", "above": ["medium-risk", "high-risk"]},
         },
-        "commands": commands(root),
-        "artifacts": {"node": _shown(root / "artifacts" / "{release}" / ARTIFACT)},
+        "artifacts": {"node": shown(root / "artifacts" / "{release}" / ARTIFACT)},
         "binary_member": MEMBER,
         "signing": _signing(root, urls["log"]),
     }  # fmt: skip
@@ -209,11 +202,11 @@ def _signing(root: Path, log: str) -> dict[str, Any]:
     return {
         "identity": IDENTITY,
         "issuer": ISSUER,
-        "trusted_root": _shown(trusted_root(root)),
+        "trusted_root": shown(trusted_root(root)),
         "log": {"url": log, "timeout_s": 5.0},
-        "manifest": _shown(release / "SHA256SUMS.txt"),
+        "manifest": shown(release / "SHA256SUMS.txt"),
         "provenance": "{path}.intoto.jsonl",
-        "sbom": _shown(release / "sbom-rpp-node.json"),
+        "sbom": shown(release / "sbom-rpp-node.json"),
     }
 
 
@@ -236,66 +229,19 @@ def _cluster(world: World, spec: ClusterSpec, keys: Mapping[str, str]) -> dict[s
         "epoch_length": spec.epoch_length,
         "block_time_ms": round(spec.block_time_s * 1000),
         "rpc": {"token_env": "RPP_RPC_TOKEN", "timeout_s": 1.0},
-        "rollback": assets.section(world, spec.name, _shown),
+        "rollback": assets.section(world, spec.name, shown),
         "nodes": nodes,
     }
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
     """A path as the site file writes it: relative to the project, below which commands run."""
     return str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path)
 
 
-def _command(root: Path, timeout_s: float, *words: str) -> dict[str, Any]:
-    argv = ["python3", "-S", "-E", _shown(COMMANDS / "run.py"), _shown(root), *words]
-    return {"argv": argv, "timeout_s": timeout_s}
-
-
-def commands(root: Path) -> dict[str, Any]:
-    command = partial(_command, root)
-    checkout = ["git", "-C", _shown(root / "checkout")]
-    return {
-        "version": command(10.0, "version", "{node}"),
-        "read_config": command(10.0, "read-config", "{node}"),
-        "dry_run": command(10.0, "dry-run", "{config}", "--strict-config-validation"),
-        "probe": command(5.0, "probe", "{backend}"),
-        "test_rules": command(30.0, "test-rules", "{file}"),
-        "assets": command(10.0, "assets", "{node}"),
-        "stopped": command(10.0, "stopped", "{node}"),
-        "inspect_wal": command(10.0, "inspect-wal", "{node}"),
-        "verify_snapshot": command(10.0, "verify-snapshot", "{node}", "{bundle}"),
-        "soak": command(10.0, "soak"),
-        "revision": {"argv": [*checkout, "rev-parse", "HEAD"], "timeout_s": 10.0},
-        "tree_status": {"argv": [*checkout, "status", "--porcelain"], "timeout_s": 10.0},
-        "suites": {
-            name: command(10.0, "suite", name)
-            for name in ("tests/pipeline", "tests/observability", "tests/firewood_lifecycle")
-        },
-        "announced": command(5.0, "announced"),
-        "proposals": command(5.0, "proposals"),
-        "announce": command(5.0, "announce", "{release}", "{stage}", "{start}", "{end}", "{text}"),
-        "announce_halt": command(
-            5.0, "announce-halt", "{release}", "{stage}", "{reference}", "{text}"
-        ),
-        "instruct": command(5.0, "instruct", "{operator}", "{file}"),
-        "freeze_proposals": command(5.0, "freeze", "{release}"),
-        "unfreeze_proposals": command(5.0, "unfreeze", "{release}"),
-        "notify": command(5.0, "notify", "{role}", "{subject}", "{text}"),
-        "deploy": command(30.0, "deploy", "{node}", "{artifact}", "{digest}", "{config}"),
-        "restart": command(30.0, "restart", "{node}"),
-        "stop": command(10.0, "stop", "{node}"),
-        "keep_data": command(10.0, "keep-data", "{node}", "{label}"),
-        "restore_snapshot": command(10.0, "restore-snapshot", "{node}", "{bundle}", "{label}"),
-        "replay_proofs": command(10.0, "replay-proofs", "{node}", "{height}"),
-        "start": command(10.0, "start", "{node}"),
-        "provision": command(10.0, "provision", "{cluster}", "{name}", "{config}"),
-        "deprovision": command(10.0, "deprovision", "{cluster}", "{name}"),
-    }
-
-
 def _common(world: World, release: Release) -> dict[str, Any]:
     return {
-        "site": _shown(world.root / "site.yaml"),
+        "site": shown(world.root / "site.yaml"),
         "release": release.version,
         "commit": release.commit,
         "issue": ISSUE,

@@ -1,8 +1,4 @@
-"""The rehearsal network: clusters, forge, telemetry and clock, started and stopped as one.
-
-``RehearsalNetwork`` lives in this process, on background threads; ``serve`` keeps one in the
-foreground until it is interrupted. Everything it writes lies under one folder.
-"""
+"""The rehearsal network: clusters, forge, telemetry and clock, on threads of this process."""
 
 from __future__ import annotations
 
@@ -32,7 +28,7 @@ from .chain.world import (
     make_cluster,
     profile,
 )
-from .control import control_app, run
+from .control import commands, control_app, run
 from .faults.asset_effects import Undo
 from .faults.effects import EFFECTS
 from .faults.table import FAULTS, FaultBoard, parse
@@ -200,6 +196,8 @@ class RehearsalNetwork:
         keys = {node.name: people.public_key(self.seed, node.name) for node in nodes}
         urls = {name: listener.url for name, listener in self.listeners.items()} | self.backends
         site = layout.site(self.world, urls | {"log": self.signed.log}, keys)
+        site["commands"] = commands(self.root)
+        site["clock"]["wait"] = site["commands"].pop("fast_forward")
         people_ = {"people": people.people(self.seed), "single_operator": not self._team}
         layout.write_yaml(self.site, site | people_)
         self._write_release_files()

@@ -1,10 +1,7 @@
 """A release carried through the stages of a rehearsal as a team would, and back.
 
 Development in one run; then for each stage the operators' words, a plan run, the approval of
-another person, and the apply run. Time passes where the playbook wants it to. A fault begins before
-its stage, or with the stage's change where that is what its item looks at; one of the stage before
-once its time has passed. One that calls for recovery comes once the stage has changed its nodes;
-then the stage is taken back.
+another person, and the apply run. Time passes where the playbook wants it to.
 """
 
 from __future__ import annotations

@@ -3,10 +3,8 @@
 ``Authority`` is CA, certificate log and transparency log, with its trusted root: written from the
 formats' own specifications (RFC 6962, signed notes, Rekor entries, sigstore's bundle), not from the
 code that verifies them. Its keys live as long as its process.
-
-Beside the artifact lie its provenance and SBOM, and the release's checksums; each of them and the
-artifact itself has a detached signature and certificate, whose log entry only the transparency log
-knows: a listener that answers ``POST /api/v1/log/entries/retrieve`` as Rekor does.
+Beside the artifact lie provenance, SBOM and checksums; the log entries of their signatures are at
+``POST /api/v1/log/entries/retrieve``, as Rekor's.
 """
 
 from __future__ import annotations

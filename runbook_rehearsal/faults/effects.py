@@ -1,7 +1,4 @@
-"""Faults that change something when they are switched on, and how each is undone.
-
-Those that have happened already lay the history again, with them or without.
-"""
+"""Faults that change something when they are switched on, and how each is undone."""
 
 from __future__ import annotations
 

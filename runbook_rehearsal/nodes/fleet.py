@@ -1,8 +1,4 @@
-"""The nodes as processes would be: started on what lies on their disk, stopped, restarted.
-
-A node reads its TOML and its binary once, when it starts; a change on disk is effective only after
-a restart, and a file the chain refuses leaves the node down.
-"""
+"""The nodes as processes would be: a change on disk is effective only after a restart."""
 
 from __future__ import annotations
 

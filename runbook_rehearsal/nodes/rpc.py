@@ -1,8 +1,6 @@
 """The nodes' HTTP RPC: routes, errors, token and rate limit as the chain's router has them.
 
-Of each answer the fields that somebody asks for, in the chain's shapes. What depends on the chain
-comes from the model at the clock's instant; what depends on the node, from what it loaded when it
-started. Powers are decimal strings, as the chain writes them.
+Of each answer the fields that somebody asks for, in the chain's shapes; powers are decimal strings.
 """
 
 from __future__ import annotations

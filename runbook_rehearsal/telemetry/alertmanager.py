@@ -1,6 +1,6 @@
 """The part of Alertmanager's v2 API that runbooks use: alerts and their receivers, and silences.
 
-It notifies nobody and inhibits nothing. Shapes are Alertmanager's own. Here every instant is wall time.
+It notifies nobody and inhibits nothing. Shapes are Alertmanager's own; instants are wall time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def default_config(pager: str) -> Json:
 
 
 class EmbeddedAlertmanager:
-    """What was posted (alerts by fingerprint, as they are shown), what ``firing`` posts, silences."""
+    """Posted alerts (by fingerprint, as they are shown), what ``firing`` posts, and silences."""
 
     def __init__(self, world: World, firing: Callable[[], list[Json]]) -> None:
         self._world, self._firing = world, firing

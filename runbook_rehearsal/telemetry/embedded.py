@@ -1,7 +1,7 @@
 """The part of Prometheus' HTTP API that runbooks use, over series held in memory.
 
-Shapes, status codes and error texts are Prometheus' own; an expression beyond the subset that
-``promql`` evaluates is answered 422, never guessed at. Here every instant is wall time.
+Shapes, status codes and error texts are Prometheus' own; instants are wall time. An expression
+beyond the subset that ``promql`` evaluates is answered 422.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""A stand-in for the part of Grafana's HTTP API that a rollout reads, strict and in memory.
+"""A stand-in for the part of Grafana's HTTP API that a rollout reads.
 
-Shapes, status codes and texts follow grafana.com/docs/grafana/latest/developers/http_api: health
-needs no token, dashboards do. Faults alter what is served of one dashboard.
+Source: grafana.com/docs/grafana/latest/developers/http_api.
 """
 
 from __future__ import annotations

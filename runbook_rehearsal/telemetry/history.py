@@ -1,7 +1,7 @@
 """What a Prometheus of the rehearsal holds: samples, and what the rules made of them.
 
-Samples lie at wall time: that of rehearsal time t at t - offset. When the clock runs ahead, what is
-laid moves back by as much and only the time skipped is added, so that a wait costs what it lasts.
+The sample of rehearsal time t lies at wall time t - offset. When the clock runs ahead, what is laid
+moves back by as much, and only the time skipped is added.
 """
 
 from __future__ import annotations

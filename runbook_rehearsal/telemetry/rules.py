@@ -1,9 +1,8 @@
 """Alert rules, read from files and evaluated over a stretch of time.
 
-``python -m runbook_rehearsal.telemetry.rules FILE`` runs unit tests of alert rules where promtool is
-missing. It reads promtool's own files, as far as they hold input series and queries with the samples
-they must give, and answers in its words: exit code 0 and SUCCESS, or 1 and FAILED. Anything else in
-them is refused with exit code 2, never passed over.
+``python -m runbook_rehearsal.telemetry.rules FILE`` runs unit tests of them where promtool is
+missing: input series and queries with the samples they must give. Exit code 0 and SUCCESS, 1 and
+FAILED, 2 for anything else in the file.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Prometheus and Alertmanager of the rehearsal, real or embedded, on the same data.
 
-History is laid from a fixed origin up to the wall's now, with what every loaded rule would have
-made of it, and goes on from then: the embedded Prometheus holds it, the real one reads it from us.
-The sample of rehearsal time t lies at wall time t - offset.
+History is laid from a fixed origin up to now, and goes on from then: the embedded Prometheus holds
+it, the real one reads it from us.
 """
 
 from __future__ import annotations
