@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,6 +31,7 @@ SECRETS = ("RPP_RPC_TOKEN", "GITHUB_TOKEN", "GRAFANA_TOKEN")
 IDENTITY = f"https://github.com/{REPOSITORY}/.github/workflows/release.yml@refs/heads/main"
 ISSUER = "https://token.actions.githubusercontent.com"
 REQUIRED_CHECKS = ("integration tests", "property tests")
+BEGINS_H = {"preflight": 0.0, "development": 0.0, "testnet": 50.0, "canary": 72.0, "mainnet": 120.0}
 WINDOW = timedelta(hours=8)
 SOAK = timedelta(hours=49)
 NOTICE = timedelta(hours=25)
@@ -239,23 +240,24 @@ def shown(path: Path) -> str:
     return str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path)
 
 
+def parameters(world: World, release: Release, stage: str) -> dict[str, Any]:
+    """The papermill parameters of a runbook, for a window that begins in some hours."""
+    start = _now(world) + timedelta(hours=BEGINS_H[stage])
+    if BEGINS_H[stage]:
+        return rollout(world, release, start, start + WINDOW)
+    if stage == "preflight":
+        return {**_common(world, release), "stage": "development"}
+    return {**_about(world, release, "apply"), "baseline_hours": 1.0}
+
+
 def _common(world: World, release: Release) -> dict[str, Any]:
-    return {
-        "site": shown(world.root / "site.yaml"),
-        "release": release.version,
-        "commit": release.commit,
-        "issue": ISSUE,
-    }
+    about = {"release": release.version, "commit": release.commit, "issue": ISSUE}
+    return {"site": shown(world.root / "site.yaml"), **about}
 
 
-def _preflight(world: World, release: Release) -> dict[str, Any]:
-    return {**_common(world, release), "stage": "development"}
-
-
-def _development(world: World, release: Release) -> dict[str, Any]:
+def _about(world: World, release: Release, mode: str) -> dict[str, Any]:
     before = release.previous.version
-    stage = {"mode": "apply", "previous_release": before, "baseline_hours": 1.0}
-    return {**_common(world, release), **stage}
+    return {**_common(world, release), "mode": mode, "previous_release": before}
 
 
 def schedule(world: World, stage: str) -> tuple[datetime, datetime, datetime]:
@@ -276,32 +278,12 @@ def rollout(
     world: World, release: Release, start: datetime, end: datetime, **more: Any
 ) -> dict[str, Any]:
     window = {"window_start": start.isoformat(), "window_end": end.isoformat()}
-    stage = {"mode": "plan", "previous_release": release.previous.version, "minutes_per_node": 5.0,
-             "baseline_hours": 18.0}  # fmt: skip
-    return {**_common(world, release), **stage, **window, **more}
+    stage = {"minutes_per_node": 5.0, "baseline_hours": 18.0}
+    return {**_about(world, release, "plan"), **stage, **window, **more}
 
 
 def recovery(world: World, release: Release) -> dict[str, Any]:
-    previous = release.previous.version
-    return {**_common(world, release), "mode": "apply", "previous_release": previous, **TOLD}
-
-
-def _in_hours(hours: float) -> Callable[[World, Release], dict[str, Any]]:
-    def parameters(world: World, release: Release) -> dict[str, Any]:
-        start = _now(world) + timedelta(hours=hours)
-        return rollout(world, release, start, start + WINDOW)
-
-    return parameters
-
-
-PARAMETERS: dict[str, Callable[[World, Release], dict[str, Any]]] = {
-    "preflight": _preflight,
-    "development": _development,
-    "testnet": _in_hours(50.0),
-    "canary": _in_hours(72.0),
-    "mainnet": _in_hours(120.0),
-}
-"""The papermill parameter file of every runbook."""
+    return {**_about(world, release, "apply"), **TOLD}
 
 
 def write_yaml(path: Path, document: Mapping[str, Any]) -> None:

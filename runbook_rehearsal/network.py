@@ -70,7 +70,7 @@ class RehearsalNetwork:
         self.root = root.absolute()
         self.seed = seed
         self.site = self.root / "site.yaml"
-        self.params = {stage: self.root / "params" / f"{stage}.yaml" for stage in layout.PARAMETERS}
+        self.params = {stage: self.root / "params" / f"{stage}.yaml" for stage in layout.BEGINS_H}
         self.env = {name: layout.token(seed, name) for name in layout.SECRETS}
         self.env["RUNBOOK_OPERATOR"] = layout.OPERATOR
         self.world: World
@@ -209,8 +209,8 @@ class RehearsalNetwork:
 
     def _write_release_files(self) -> None:
         (self.root / "words" / self.release.version).mkdir(parents=True)
-        for stage, parameters in layout.PARAMETERS.items():
-            layout.write_yaml(self.params[stage], parameters(self.world, self.release))
+        for stage, path in self.params.items():
+            layout.write_yaml(path, layout.parameters(self.world, self.release, stage))
 
     # --- what happens to it -------------------------------------------------------------------
 

@@ -6,7 +6,6 @@ All behave as the faults that are on when they speak or act tell them to; what t
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
 import tempfile
@@ -21,14 +20,16 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from . import files
 from .chain.node_config import ConfigurationError, read_config
 from .chain.world import STAGE_CLUSTERS, NodeSpec
 from .files import digest_of, write_atomically
 from .layout import COMMANDER, COUNCILLORS, OPERATOR, SECOND
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     from .network import RehearsalNetwork
 
 Verb = Literal["acknowledge", "sign-off"]
@@ -50,15 +51,11 @@ OPERATOR_FAULTS = (
 
 def private_key(seed: int, name: str) -> Ed25519PrivateKey:
     """A throwaway key of a person (by account) or of a validator (by its node's name)."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    secret = hashlib.sha256(f"rehearsal/{seed}/key/{name}".encode()).digest()
-    return Ed25519PrivateKey.from_private_bytes(secret)
+    return files.private_key(f"rehearsal/{seed}/key/{name}")
 
 
 def public_key(seed: int, name: str) -> str:
-    raw = private_key(seed, name).public_key().public_bytes_raw()
-    return f"ed25519:{base64.b64encode(raw).decode()}"
+    return files.public_key(private_key(seed, name))
 
 
 def signed(seed: int, name: str, statement: dict[str, Any]) -> str:
@@ -84,12 +81,6 @@ def people(seed: int) -> list[dict[str, Any]]:
 
 def write_keys(root: Path, seed: int, nodes: Iterable[NodeSpec]) -> None:
     """Everybody's private key as a PEM file: ``keys/NAME.pem``."""
-    from cryptography.hazmat.primitives.serialization import (
-        Encoding,
-        NoEncryption,
-        PrivateFormat,
-    )
-
     (root / "keys").mkdir()
     for name in (OPERATOR, COMMANDER, SECOND, *COUNCILLORS, *(node.name for node in nodes)):
         pem = private_key(seed, name).private_bytes(

@@ -243,13 +243,12 @@ class Promotion:
 
     def report(self) -> Any:
         commit = self.network.release.commit
-        params = {"site": self._site(), "release": self.release, "commit": commit}
+        params = {
+            "site": layout.shown(self.network.site),
+            "release": self.release,
+            "commit": commit,
+        }
         return self._run("report", {**params, "mode": "plan"}).report
-
-    def _site(self) -> str:
-        """As a parameter file names it: below the project, no path of the machine."""
-        about = layout.PARAMETERS["preflight"](self.network.world, self.network.release)
-        return str(about["site"])
 
     def _run(self, stage: str, params: Mapping[str, Any], file: str = "") -> Carried:
         report = run_stage(stage, params, params_file=file, shown=self.shown)
