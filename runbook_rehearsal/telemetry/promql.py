@@ -112,6 +112,8 @@ class _Evaluation:
         if name in RANGE:
             return self._over_range(RANGE[name], first)
         match name:
+            case "time":
+                return self.steps / 1000.0
             case "timestamp" if isinstance(first, pql.VectorSelector):
                 vector, instants = self._instant(first)
                 return _computed(vector, [times / 1000.0 for times in instants])
