@@ -154,7 +154,8 @@ def run(network: RehearsalNetwork, words: list[str], by: str = "", cwd: Path = P
         message = f"usage: run.py ROOT VERB ...; VERB one of {', '.join(VERBS)}"
         raise Failed(message, EXIT_USAGE)
     wanted = _operands(VERBS[verb])
-    if len(operands) != len(wanted):
+    least = len(wanted) - len(VERBS[verb].__defaults__ or ())
+    if not least <= len(operands) <= len(wanted):
         raise Failed(f"usage: {verb} {' '.join(wanted).upper()}", EXIT_USAGE)
     call, node = Call(network, by, cwd), ""
     fault, message, code = FAILS.get(verb, ("", "", 0))
@@ -182,6 +183,7 @@ def commands(root: Path) -> dict[str, Any]:
         words = [f"{{{operand}}}" for operand in _operands(verb)]
         timeout_s = TIMEOUTS_S.get(name, 10.0)
         made[verb.__name__] = {"argv": [*script, name, *words], "timeout_s": timeout_s}
+    made["dry_run"]["argv"][-1] = "--strict-config-validation"
     argv = made.pop("suite")["argv"]
     made["suites"] = {name: {"argv": [*argv[:-1], name], "timeout_s": 10.0} for name in SUITES}
     checkout = ["git", "-C", shown(root / "checkout")]
@@ -233,9 +235,10 @@ def assets(call: Call, node: str) -> Json:
 # --- on nodes -------------------------------------------------------------------------------------
 
 
-def dry_run(call: Call, config: str) -> Json:
-    """As the node's own binary judges a file, with its option for unknown keys."""
-    node_config.read_config(call.cwd / config, strict=not call.is_on("dry-run-lenient"))
+def dry_run(call: Call, config: str, strict: str = "") -> Json:
+    """As the node's own binary judges a file; ``strict`` is its option, or none."""
+    lenient = not strict or call.is_on("dry-run-lenient")
+    node_config.read_config(call.cwd / config, strict=not lenient)
     return {"level": "INFO", "fields": {"message": "dry run completed"}}
 
 

@@ -181,7 +181,7 @@ def test_rules_are_tested_where_promtool_is_missing_too(
     [
         ("restart", "usage: restart NODE\n"),
         ("restart dev-1 dev-2", "usage: restart NODE\n"),
-        ("dry-run", "usage: dry-run CONFIG\n"),
+        ("dry-run", "usage: dry-run CONFIG STRICT\n"),
         ("suite tests/other", "suite: expected one of tests/pipeline, tests/observability,"),
         ("halt", "usage: run.py ROOT VERB ...; VERB one of version, "),
     ],
