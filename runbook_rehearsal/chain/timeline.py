@@ -60,18 +60,8 @@ DIPS = ("participation-dip", "commander-silent", "notify-down")
 
 
 @dataclass(frozen=True)
-class ValidatorState:
-    """One validator at an instant; ``rewards`` is what it was credited since genesis."""
-
-    spec: NodeSpec
-    power: int
-    rewards: int
-    witness_events: int
-
-
-@dataclass(frozen=True)
 class ChainState:
-    """A cluster at an instant; powers in the chain's unit, latencies in ms."""
+    """A cluster at an instant; powers in the chain's unit, latencies in ms, rewards since genesis."""
 
     height: int
     block_hash: str
@@ -87,11 +77,8 @@ class ChainState:
     failed_votes: int
     slashing_events: int
     vrf_participation: float
-    validators: Mapping[str, ValidatorState]
-
-    @property
-    def witness_events(self) -> int:
-        return sum(validator.witness_events for validator in self.validators.values())
+    witness_events: int
+    rewards: Mapping[str, int]
 
 
 def voting_power(spec: NodeSpec) -> int:
@@ -307,7 +294,6 @@ class Timeline:
         rounds = self.level("round", ROUND_MS, 0.06, recent) * slow
         quorum = float(self.level("quorum", QUORUM_MS, 0.06, instants)[0]) * slow
         stalled = self.elapsed(~self.advancing, instants)[0]
-        rewards, witness = self.rewards(at), self.witness_events(at)
         return ChainState(
             height=height,
             block_hash=hashlib.sha256(
@@ -325,10 +311,8 @@ class Timeline:
             failed_votes=height // 900 + int(stalled // 10),
             slashing_events=int(self.fault("slashing")[row]),
             vrf_participation=float(self.participation(instants)[0]),
-            validators={
-                node.name: ValidatorState(node, power, rewards[node.name], witness[node.name])
-                for node, power in zip(self.spec.nodes, self.powers, strict=True)
-            },
+            witness_events=sum(self.witness_events(at).values()),
+            rewards=self.rewards(at),
         )
 
 

@@ -39,6 +39,7 @@ class View:
 
     def __init__(self, fleet: Fleet, running: Running, state: ChainState) -> None:
         self.fleet, self.running, self.state = fleet, running, state
+        self.validators = fleet.world.clusters[running.spec.cluster].nodes
 
     @property
     def block_hash(self) -> str:
@@ -47,7 +48,7 @@ class View:
         return self.state.block_hash[::-1] if split else self.state.block_hash
 
     def node(self) -> dict[str, Any]:
-        state, size = self.state, len(self.state.validators)
+        state, size = self.state, len(self.validators)
         accepted = round(state.vrf_participation * size)
         return {
             "address": self.running.spec.validator,
@@ -90,13 +91,13 @@ class View:
     def membership(self) -> dict[str, Any]:
         validators = [
             {
-                "address": validator.spec.validator,
-                "stake": str(validator.spec.stake),
-                "reputation_score": validator.spec.reputation,
+                "address": spec.validator,
+                "stake": str(spec.stake),
+                "reputation_score": spec.reputation,
                 "tier": "Tl4",
-                "timetoke_hours": validator.spec.timetoke_hours,
+                "timetoke_hours": spec.timetoke_hours,
             }
-            for validator in self.state.validators.values()
+            for spec in self.validators
         ]
         height, epoch = self.state.height, self.state.epoch
         return {"height": height, "epoch": epoch, "validators": validators, "observers": []}
@@ -144,12 +145,11 @@ class View:
         }
 
     def account(self, address: str) -> dict[str, Any] | None:
-        found = [v for v in self.state.validators.values() if v.spec.validator == address]
-        if not found:
-            return None  # the chain answers 200 with null
-        stake = found[0].spec.stake
-        balance = stake + found[0].rewards
-        return {"address": address, "balance": balance, "nonce": 0, "stake": str(stake)}
+        for spec in self.validators:
+            if spec.validator == address:
+                balance, stake = spec.stake + self.state.rewards[spec.name], str(spec.stake)
+                return {"address": address, "balance": balance, "nonce": 0, "stake": stake}
+        return None  # the chain answers 200 with null
 
 
 class Rpc:
