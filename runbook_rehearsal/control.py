@@ -343,17 +343,19 @@ def replay_proofs(call: Call, node: str, height: str) -> Json | str:
 
 
 def announce(call: Call, release: str, stage: str, start: str, end: str, text: str) -> str:
-    entry = {"release": release, "stage": stage, "start": start, "end": end, "at": call.now()}
-    entry["text"] = call.read(text)
-    if not call.is_on("announce-lost"):
-        call.board("announced", lambda board: [*board, entry], [])
-    return ""
+    """Put a window on the board that validators read."""
+    window = {"release": release, "stage": stage, "start": start, "end": end}
+    return _announced(call, "announce-lost", text, window)
 
 
 def announce_halt(call: Call, release: str, stage: str, reference: str, text: str) -> str:
-    entry = {"kind": "halt", "at": call.now(), "release": release, "stage": stage}
-    entry |= {"reference": reference, "text": call.read(text)}
-    if not call.is_on("halt-announce-lost"):
+    halt = {"kind": "halt", "release": release, "stage": stage, "reference": reference}
+    return _announced(call, "halt-announce-lost", text, halt)
+
+
+def _announced(call: Call, lost: str, text: str, about: Json) -> str:
+    entry = {**about, "at": call.now(), "text": call.read(text)}
+    if not call.is_on(lost):
         call.board("announced", lambda board: [*board, entry], [])
     return ""
 

@@ -105,17 +105,16 @@ def _commit(path: Path, seed: int, version: str) -> str:
 
 def git(path: Path, *args: str) -> str:
     """git in that repository, free of the user's configuration. Raises CalledProcessError."""
-    date = "2026-01-01T00:00:00Z"
+    about = {
+        "DATE": "2026-01-01T00:00:00Z",
+        "NAME": "Rehearsal",
+        "EMAIL": "rehearsal@example.invalid",
+    }
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_AUTHOR_DATE": date,
-        "GIT_COMMITTER_DATE": date,
-        "GIT_AUTHOR_NAME": "Rehearsal",
-        "GIT_AUTHOR_EMAIL": "rehearsal@example.invalid",
-        "GIT_COMMITTER_NAME": "Rehearsal",
-        "GIT_COMMITTER_EMAIL": "rehearsal@example.invalid",
+        **{f"GIT_{who}_{what}": about[what] for who in ("AUTHOR", "COMMITTER") for what in about},
     }
     done = subprocess.run(
         ["git", "-C", path, *args], env=environment, capture_output=True, text=True, check=True

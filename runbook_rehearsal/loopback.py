@@ -121,22 +121,22 @@ class Loopback:
 
 
 class Listener:
-    """One application at one address, where it can be closed and opened again."""
+    """One application at one address, where it can be stopped and started again."""
 
     def __init__(self, loopback: Loopback, app: App) -> None:
         self._loopback, self._app = loopback, app
         self._address: Address = ("127.0.0.1", 0)
-        self.open()
+        self.start()
 
     @property
     def url(self) -> str:
         return f"http://{self._address[0]}:{self._address[1]}"
 
-    def open(self) -> None:
+    def start(self) -> None:
         if not self._loopback.listens(self._address):
             self._address = self._loopback.listen(self._app, *self._address)
 
-    def close(self) -> None:
+    def stop(self) -> None:
         self._loopback.close(self._address)
 
 

@@ -255,7 +255,7 @@ class SignedRelease:
         self._entries: dict[tuple[str, str], Json] = {}
         routes = [Route("/api/v1/log/entries/retrieve", self._retrieve, methods=["POST"])]
         self.listener = Listener(loopback, Starlette(routes=routes))
-        self.log, self.close_log = self.listener.url, self.listener.close
+        self.log, self.close_log = self.listener.url, self.listener.stop
         self.authority = Authority(datetime.now(UTC), self.log)
 
     def _about(self, release: Release) -> None:

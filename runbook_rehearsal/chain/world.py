@@ -10,21 +10,15 @@ import json
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
 from typing import Any, Literal
 
 from ..files import write_atomically
 from .node_config import CHANNELS, GATES
 
 BASE_GATES = GATES[:4]
-STAGE_CLUSTERS = {
-    "development": "development",
-    "testnet": "testnet",
-    "canary": "mainnet",
-    "mainnet": "mainnet",
-}
+STAGE_CLUSTERS = dict(zip(CHANNELS, ("development", "testnet", "mainnet", "mainnet"), strict=True))
 HISTORY_S = 10 * 86400.0
 SIZES: Mapping[str, int] = {"development": 4, "testnet": 7, "mainnet": 7}
 OPERATORS = ("north-validators", "harbor-stake", "lumen-nodes")
@@ -114,7 +108,7 @@ class Clock:
 
 
 class World:
-    """The clusters, their clock and events (also in ``events.jsonl``); threads may append."""
+    """The clusters, their clock and events; threads may append."""
 
     def __init__(self, root: Path, seed: int, clusters: Mapping[str, ClusterSpec]) -> None:
         self.root = root
@@ -123,23 +117,25 @@ class World:
         self.clock = Clock(root / "clock.json")
         self.events: list[Event] = []
         self.faults: set[str] = set()  # the names of those that are on
-        self._lock = Lock()
 
     def append(self, event: Event) -> None:
-        with self._lock, (self.root / "events.jsonl").open("a") as file:
-            self.events.append(event)
-            file.write(json.dumps(asdict(event)) + "\n")
+        self.events.append(event)
+
+    def started(
+        self, at: float, node: NodeSpec, build: Mapping[str, str], channel: str, gates: Any
+    ) -> None:
+        """A node came up on this build, channel and gates."""
+        config = {"gates": gates, "channel": channel}
+        what: tuple[tuple[EventKind, Mapping[str, Any]], ...]
+        what = (("build", build), ("config", config), ("up", {}))
+        for kind, data in what:
+            self.append(Event(at, node.cluster, node.name, kind, data))
 
     def begin(self, build: Mapping[str, str]) -> None:
         """The past: since genesis every node is up, on this build and its cluster's past profile."""
         for cluster in self.clusters.values():
-            channel, gates = past(cluster.name)
             for node in cluster.nodes:
-                config = {"gates": gates, "channel": channel}
-                what: tuple[tuple[EventKind, Mapping[str, Any]], ...]
-                what = (("build", build), ("config", config), ("up", {}))
-                for kind, data in what:
-                    self.append(Event(cluster.genesis, cluster.name, node.name, kind, data))
+                self.started(cluster.genesis, node, build, *past(cluster.name))
 
     def events_of(self, cluster: str) -> list[Event]:
         chosen = [event for event in tuple(self.events) if event.cluster == cluster]

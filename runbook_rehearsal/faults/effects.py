@@ -141,8 +141,8 @@ def _forged(verb: Verb) -> Effect:
 
 def _closed(listener: Callable[[RehearsalNetwork], Listener]) -> Effect:
     def effect(network: RehearsalNetwork, active: Active) -> Undo:
-        listener(network).close()
-        return listener(network).open
+        listener(network).stop()
+        return listener(network).start
 
     return effect
 

@@ -6,16 +6,15 @@ import hashlib
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
 from ..chain.node_config import EXIT_CONFIGURATION, ConfigurationError, NodeConfig, read_config
 from ..chain.timeline import Timeline
-from ..chain.world import Event, EventKind, NodeSpec, World
+from ..chain.world import Event, NodeSpec, World
 from ..faults.table import FaultBoard
 from ..files import write_atomically
 from ..loopback import Address, App, Loopback, free_addresses
@@ -94,16 +93,10 @@ class Fleet:
         with self._lock:
             spec = self.spec(name)
             self.stop(name)
-            try:
-                running = self._start(spec)
-            except StartupError as error:
-                self._log(spec, str(error))
-                raise
+            running = self._start(spec)
             if name not in self._provisioned:
-                self._record("build", spec, asdict(running.build))
-                config = {"gates": dict(running.config.gates), "channel": running.config.channel}
-                self._record("config", spec, config)
-                self._record("up", spec, {})
+                gates, now = dict(running.config.gates), self.world.clock.now()
+                self.world.started(now, spec, asdict(running.build), running.config.channel, gates)
             return running
 
     def stop(self, name: str) -> None:
@@ -121,9 +114,8 @@ class Fleet:
             self._flush(spec)
             if not self.faults.is_on("node-half-stopped", spec.cluster, name):
                 (self._directory(spec) / "running.json").unlink()
-            self._log(spec, "stopped")
             if name not in self._provisioned:
-                self._record("down", spec, {})
+                self.world.append(Event(self.world.clock.now(), spec.cluster, name, "down"))
 
     def provision(self, cluster: str, name: str, config: str, *, silent: bool) -> NodeSpec:
         """A fresh node that is no validator, on the build of the cluster's first node; a ``silent``
@@ -185,7 +177,6 @@ class Fleet:
             self.restored[spec.name] = restored
             self.stuck.pop(spec.name, None)
         write_atomically(directory / "running.json", json.dumps(asdict(build)) + "\n")
-        self._log(spec, f"started {build.version} on channel {config.channel}")
         return running
 
     def _flush(self, spec: NodeSpec) -> None:
@@ -202,12 +193,3 @@ class Fleet:
 
     def _directory(self, spec: NodeSpec) -> Path:
         return self.world.node_dir(spec.cluster, spec.name)
-
-    def _log(self, spec: NodeSpec, text: str) -> None:
-        instant = datetime.fromtimestamp(self.world.clock.now(), UTC)
-        with (self._directory(spec) / "log").open("a") as file:
-            file.write(f"{instant.isoformat(timespec='milliseconds')} {text}\n")
-
-    def _record(self, kind: EventKind, spec: NodeSpec, data: Mapping[str, object]) -> None:
-        now = self.world.clock.now()
-        self.world.append(Event(now, spec.cluster, spec.name, kind, data))

@@ -42,20 +42,17 @@ class Real:
 
     def __init__(self, world: World, own: str) -> None:
         self._world, self._own = world, own.removeprefix("http://")
-        self._root = world.root / "prometheus"
-        self._servers = {
+        self._root, self._home = world.root / "prometheus", world.root / "alertmanager"
+        self.servers = {
             "prometheus": processes.prometheus(self._root, processes.free_port()),
-            "alertmanager": processes.alertmanager(
-                world.root / "alertmanager", processes.free_port()
-            ),
+            "alertmanager": processes.alertmanager(self._home, processes.free_port()),
         }
-        self.urls = {name: server.url for name, server in self._servers.items()}
         self._served: tuple[History | None, frozenset[Key]] = None, frozenset()
-        self.up("alertmanager")
+        self.servers["alertmanager"].start()
 
     def publish(self, history: History) -> None:
         """Serve this history from now on, also when Prometheus was down."""
-        server, before = self._servers["prometheus"], self._served
+        server, before = self.servers["prometheus"], self._served
         with history.lock:
             active = list(history.engine.active.values())
             states = history.store.select("ALERTS_FOR_STATE", {})
@@ -79,16 +76,6 @@ class Real:
         (self._root / "prometheus.yml").write_text(config)
         server.start()
 
-    def up(self, name: str) -> None:
-        self._servers[name].start()
-
-    def down(self, name: str) -> None:
-        self._servers[name].stop()
-
-    def stop(self) -> None:
-        for server in self._servers.values():
-            server.stop()
-
     def _config(self) -> dict[str, Any]:
         targets = [
             {
@@ -103,7 +90,9 @@ class Real:
             for node in cluster.nodes
         ]
         elsewhere = "alertmanager-not-in-prometheus" in self._world.faults
-        alertmanager = "127.0.0.1:9" if elsewhere else self.urls["alertmanager"][len("http://") :]
+        alertmanager = (
+            "127.0.0.1:9" if elsewhere else self.servers["alertmanager"].url[len("http://") :]
+        )
         evaluated = "1d" if "rule-never-evaluated" in self._world.faults else "2s"
         return {
             "global": {"scrape_interval": "5s", "evaluation_interval": evaluated},
@@ -117,36 +106,24 @@ class Real:
 class Embedded:
     def __init__(self, loopback: Loopback, world: World) -> None:
         self.alertmanager = EmbeddedAlertmanager(world, self._firing)
-        self._listeners = {"alertmanager": Listener(loopback, self.alertmanager.app())}
-        self._prometheus = EmbeddedPrometheus(world, self.urls["alertmanager"])
+        self.servers = {"alertmanager": Listener(loopback, self.alertmanager.app())}
+        self._prometheus = EmbeddedPrometheus(world, self.servers["alertmanager"].url)
         self._loopback = loopback
-
-    @property
-    def urls(self) -> dict[str, str]:
-        return {name: listener.url for name, listener in self._listeners.items()}
 
     def publish(self, history: History) -> None:
         """Serve this history from now on, also when Prometheus was down."""
         self._prometheus.history = history
-        if "prometheus" in self._listeners:
-            self.up("prometheus")
+        if "prometheus" in self.servers:
+            self.servers["prometheus"].start()
         else:
-            self._listeners["prometheus"] = Listener(self._loopback, self._prometheus.app())
-
-    def up(self, name: str) -> None:
-        self._listeners[name].open()
-
-    def down(self, name: str) -> None:
-        self._listeners[name].close()
-
-    def stop(self) -> None:
-        """Its listeners end with the loopback."""
+            self.servers["prometheus"] = Listener(self._loopback, self._prometheus.app())
 
     def _firing(self) -> list[dict[str, Any]]:
-        return [_posted(alert, datetime.now(UTC), self.urls) for alert in self._prometheus.firing()]
+        url, now = self.servers["prometheus"].url, datetime.now(UTC)
+        return [_posted(alert, now, url) for alert in self._prometheus.firing()]
 
 
-def _posted(alert: Alert, now: datetime, urls: dict[str, str]) -> dict[str, Any]:
+def _posted(alert: Alert, now: datetime, url: str) -> dict[str, Any]:
     """A firing alert as Prometheus posts it: over in a while unless it is posted again."""
     starts = datetime.fromtimestamp(alert.since / 1000 + alert.rule.wait_s, UTC)
     return {
@@ -154,7 +131,7 @@ def _posted(alert: Alert, now: datetime, urls: dict[str, str]) -> dict[str, Any]
         "annotations": alert.annotations(),
         "startsAt": starts.isoformat(),
         "endsAt": (now + HOLDS).isoformat(),
-        "generatorURL": f"{urls['prometheus']}/graph",
+        "generatorURL": f"{url}/graph",
     }
 
 
@@ -176,7 +153,7 @@ class TelemetryServers:
     @property
     def urls(self) -> dict[str, str]:
         """Where ``prometheus`` and ``alertmanager`` answer; the same until ``stop``."""
-        return dict(self._backend.urls)
+        return {name: server.url for name, server in self._backend.servers.items()}
 
     def start(self) -> None:
         """Write configurations and rules, lay the history, answer. Raises ValueError for a rule
@@ -185,9 +162,7 @@ class TelemetryServers:
         for folder in ("prometheus/rules", "alertmanager/data"):
             (root / folder).mkdir(parents=True, exist_ok=True)
         for name, source in (("rehearsal", rules.OWN_RULES), ("rollout", rules.SHIPPED_RULES)):
-            loaded = root / "prometheus" / "rules" / f"{name}.yaml"
-            if not loaded.exists():
-                loaded.write_bytes(source.read_bytes())
+            (root / "prometheus/rules" / f"{name}.yaml").write_bytes(source.read_bytes())
         self._loopback.start()
         own = Listener(self._loopback, self._own_app()).url
         config = yaml.safe_dump(default_config(f"{own}/pager"), sort_keys=False)
@@ -208,7 +183,8 @@ class TelemetryServers:
 
     def stop(self) -> None:
         if hasattr(self, "_backend"):
-            self._backend.stop()
+            for server in self._backend.servers.values():
+                server.stop()
         self._loopback.stop()
 
     def relay(self, seconds: float = 0.0) -> None:
@@ -234,7 +210,7 @@ class TelemetryServers:
         seconds after a start it sends alerts to nobody."""
         deadline = time.monotonic() + SETTLED_S
         while self.kind == "real" and not self._down and time.monotonic() < deadline:
-            api = f"{self._backend.urls['prometheus']}/api/v1"
+            api = f"{self.urls['prometheus']}/api/v1"
             with httpx.Client(trust_env=False, timeout=5) as client:
                 known = client.get(f"{api}/alertmanagers").json()["data"]["activeAlertmanagers"]
                 groups = client.get(f"{api}/rules").json()["data"]["groups"]
@@ -245,7 +221,7 @@ class TelemetryServers:
     def down(self, name: str) -> None:
         with self._lock:
             self._down.add(name)
-            self._backend.down(name)
+            self._backend.servers[name].stop()
 
     def up(self, name: str) -> None:
         with self._lock:
@@ -253,7 +229,7 @@ class TelemetryServers:
             if name == "prometheus":
                 self._lay()
             else:
-                self._backend.up(name)
+                self._backend.servers[name].start()
 
     def _rules(self) -> list[rules.Rule]:
         folder = self.world.root / "prometheus" / "rules"
@@ -283,7 +259,7 @@ class TelemetryServers:
                 return alert["labels"] not in fires
             return datetime.fromisoformat(alert["endsAt"]) - skipped <= now
 
-        api = self._backend.urls["alertmanager"] + "/api/v2"
+        api = self.urls["alertmanager"] + "/api/v2"
         # On loopback and without TLS: reading the authorities would take longer than all of this.
         with httpx.Client(base_url=api, trust_env=False, timeout=10, verify=False) as client:  # noqa: S501 - no TLS
             for silence in client.get("/silences").raise_for_status().json():
@@ -296,7 +272,7 @@ class TelemetryServers:
                 for alert in there
                 if ended(alert)
             ]
-            holds = [_posted(alert, now, self._backend.urls) for alert in firing]
+            holds = [_posted(alert, now, self.urls["prometheus"]) for alert in firing]
             posted = over + holds if self.kind == "real" else over
             client.post("/alerts", json=posted).raise_for_status()
 
