@@ -132,7 +132,6 @@ class RehearsalNetwork:
         )
         self.say, self.speak = self.forge.say, partial(people.speak, self)
         self.operators: people.Operators = people.Operators(self)
-        self.operators.start()
         self._cleanup.callback(self.operators.stop)
         self.forge.on_comment = lambda text: self.operators.see(text, "comment")
         grafana = grafana_app(self.faults, self.env["GRAFANA_TOKEN"])

@@ -9,15 +9,13 @@ import base64
 import json
 import re
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -179,15 +177,8 @@ class Operators:
         self._network = network
         self._seen: dict[str, tuple[str, str]] = {}  # what is not done: key -> text, how it came
         self.done: set[str] = set()
-        self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="operators", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._queue.put(None)
-        self._thread.join()
+        self._work = ThreadPoolExecutor(1, "operators")
+        self.stop = self._work.shutdown
 
     def see(self, text: str, came_by: str) -> None:
         """An instruction by ``comment`` or ``notify``; any other text is passed over."""
@@ -199,11 +190,11 @@ class Operators:
                          + sorted(document["nodes"]) + text.splitlines()[:1])  # fmt: skip
         if key not in self.done and key not in self._seen:
             self._seen[key] = (text, came_by)
-            self._queue.put(partial(self._act, key))
+            self._work.submit(self._act, key)
 
     def again(self) -> None:
         for key in tuple(self._seen):
-            self._queue.put(partial(self._act, key))
+            self._work.submit(self._act, key)
 
     def report(self, node: str, stage: str, **lies: Any) -> None:
         """A node's report outside any rollout, as a file, with ``lies`` in place of the truth."""
@@ -217,13 +208,7 @@ class Operators:
 
     def settle(self) -> None:
         """Wait until all that was seen so far was followed, or not."""
-        reached = threading.Event()
-        self._queue.put(reached.set)
-        reached.wait(60)
-
-    def _work(self) -> None:
-        while (act := self._queue.get()) is not None:
-            act()
+        wait([self._work.submit(int)], timeout=60)
 
     def _act(self, key: str) -> None:
         if (seen := self._seen.get(key)) is None:
