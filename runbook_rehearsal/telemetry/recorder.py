@@ -49,13 +49,11 @@ class Row:
 
 
 class NodeTelemetry:
-    """The series of one node since ``origin``, to be read off from ``begin`` up to ``end``."""
+    """The series of one node since ``origin``, up to ``end``."""
 
-    def __init__(
-        self, timeline: Timeline, index: int, origin: float, begin: float, end: float
-    ) -> None:
+    def __init__(self, timeline: Timeline, index: int, origin: float, end: float) -> None:
         self.timeline, self.index, self.name = timeline, index, timeline.names[index]
-        self.origin, self.begin, self.end = origin, begin, end
+        self.origin, self.end = origin, end
         self.labels = {"job": JOB, "cluster": timeline.spec.name, "instance": self.name}
         minutes = np.arange(origin // MINUTE_S, end // MINUTE_S + 2) * MINUTE_S
         inner = timeline.starts[(timeline.starts > origin) & (timeline.starts < end)]
@@ -63,7 +61,6 @@ class NodeTelemetry:
         self._edges: Floats = np.concatenate(([origin], edges))
         self._start = self._edges[:-1]
         self._segments = timeline.segment(self._start)
-        self._kept = self._read_off()
 
     def up(self, at: Floats) -> Flags:
         flags: Flags = self.timeline.up[self.timeline.segment(at), self.index]
@@ -124,32 +121,17 @@ class NodeTelemetry:
         when: Floats = self._edges[index] - (passed[index] - seconds)
         return when
 
-    def _read_off(self) -> Indices:
-        """The edges between which counters are read: since ``begin``, and around the node's starts."""
-        begun = np.maximum(np.unique(self.timeline.up_since[:, self.index]), self.origin)
-        instants = np.concatenate((begun, self._block_time(begun)))
-        around = np.searchsorted(self._edges, instants, side="right") - 1
-        around = np.clip(around, 0, len(self._edges) - 2)
-        first = np.searchsorted(self._edges, self._block_time(np.array([self.begin])), "right")
-        recent = np.arange(max(int(first[0]) - 1, 0), len(self._edges))
-        return np.unique(np.concatenate((around, around + 1, recent)))
-
     def _place(self, at: Floats) -> tuple[Indices, Floats]:
-        edges = self._edges[self._kept]
-        index = np.searchsorted(edges, at, side="right") - 1
-        index = np.clip(index, 0, len(edges) - 2)
+        edges = self._edges
+        index = np.clip(np.searchsorted(edges, at, side="right") - 1, 0, len(edges) - 2)
         length = edges[index + 1] - edges[index]
         return index, np.clip((at - edges[index]) / length, 0.0, 1.0)
 
     @cached_property
     def _counters(self) -> dict[bool, tuple[list[Row], Floats, Flags]]:
-        """By whether they are paced: counters and histograms, their values (kept edges x rows), and
+        """By whether they are paced: counters and histograms, their values (edges x rows), and
         which of them count whole things."""
-        rows = [
-            replace(row, values=row.values[self._kept])
-            for rows in (self._consensus(), self._proofs(), self._traffic())
-            for row in rows
-        ]
+        rows = [*self._consensus(), *self._proofs(), *self._traffic()]
         kinds = {paced: [row for row in rows if row.paced is paced] for paced in (True, False)}
         return {
             paced: (
@@ -331,19 +313,17 @@ class Recorder:
         self.origin = origin
         self._known: dict[str, tuple[list[Event], list[NodeTelemetry]]] = {}
 
-    def nodes(self, since: float, until: float) -> list[NodeTelemetry]:
+    def nodes(self, until: float) -> list[NodeTelemetry]:
         """A cluster's computed anew when something has happened there, or a while has passed."""
-        return [node for name in self.world.clusters for node in self._nodes(name, since, until)]
+        return [node for name in self.world.clusters for node in self._nodes(name, until)]
 
-    def _nodes(self, cluster: str, since: float, until: float) -> list[NodeTelemetry]:
+    def _nodes(self, cluster: str, until: float) -> list[NodeTelemetry]:
         own = self.world.events_of(cluster)
         events, nodes = self._known.get(cluster, ([], []))
-        if events != own or since < nodes[0].begin or until > nodes[0].end:
+        if events != own or until > nodes[0].end:
             timeline, end = Timeline(self.world, cluster), until + AHEAD_S
-            nodes = [
-                NodeTelemetry(timeline, index, self.origin, since, end)
-                for index in range(len(timeline.names))
-            ]
+            numbers = range(len(timeline.names))
+            nodes = [NodeTelemetry(timeline, number, self.origin, end) for number in numbers]
             self._known[cluster] = own, nodes
         return nodes
 
@@ -354,7 +334,7 @@ class Recorder:
         # Scrapes come oftener than what they bring is laid: their age is small whenever one asks.
         scrapes = np.union1d(instants, np.arange(instants[0], instants[-1], SCRAPED_S))
         scraped: Instants = np.round((scrapes - offset) * 1000.0).astype(np.int64)
-        for node in self.nodes(float(instants[0]), float(instants[-1])):
+        for node in self.nodes(float(instants[-1])):
             up = {"__name__": "up", **node.labels}
             store.append(up, scraped, node.up(scrapes).astype(float))
             for row, values, there in node.samples(instants):
@@ -363,5 +343,5 @@ class Recorder:
 
     def is_up(self, name: str) -> bool:
         now = self.world.clock.now()
-        node = {each.name: each for each in self.nodes(now, now)}[name]
+        node = {each.name: each for each in self.nodes(now)}[name]
         return bool(node.up(np.array([now]))[0])

@@ -81,13 +81,12 @@ class Real:
             {
                 "targets": [self._own],
                 "labels": {
-                    "cluster": cluster.name,
+                    "cluster": node.cluster,
                     "instance": node.name,
                     "__metrics_path__": f"/metrics/{node.name}",
                 },
             }
-            for cluster in self._world.clusters.values()
-            for node in cluster.nodes
+            for node in self._world.nodes()
         ]
         elsewhere = "alertmanager-not-in-prometheus" in self._world.faults
         alertmanager = (
