@@ -35,7 +35,6 @@ class NodeSpec:
 
     cluster: str
     name: str
-    index: int
     host: str
     port: int
     validator: str
@@ -99,12 +98,6 @@ class Clock:
             raise ValueError(f"clock: the offset only grows: expected >= 0 s, got {seconds}")
         document = {"offset_s": self.offset + seconds}
         write_atomically(self.path, json.dumps(document) + "\n")
-
-    def to_wall(self, instant: float) -> float:
-        return instant - self.offset
-
-    def from_wall(self, wall: float) -> float:
-        return wall + self.offset
 
 
 class World:
@@ -176,7 +169,6 @@ def make_cluster(
             NodeSpec(
                 cluster=name,
                 name=f"{_PREFIXES.get(name, name)}-{index}",
-                index=index,
                 host=host,
                 port=port,
                 validator="rpp1" + "".join(rng.choices(_BECH32, k=38)),

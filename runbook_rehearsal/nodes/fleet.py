@@ -126,7 +126,7 @@ class Fleet:
             first = self.world.clusters[cluster].nodes[0]
             host, port = self._free(first.host, 100 + len(self._provisioned))
             spec = replace(
-                first, name=name, index=0, host=host, port=port, validator="", canary=False,
+                first, name=name, host=host, port=port, validator="", canary=False,
                 peer=f"12D3KooW{name}", stake=0, timetoke_hours=0,
             )  # fmt: skip
             directory = self._directory(spec)

@@ -55,9 +55,7 @@ class View:
             "height": state.height,
             "last_hash": self.block_hash,
             "epoch": state.epoch,
-            "pending_transactions": 3,
             "vrf_metrics": {
-                "pool_entries": size,
                 "target_validator_count": 100,
                 "verified_submissions": accepted,
                 "accepted_validators": accepted,
@@ -126,22 +124,7 @@ class View:
         return {
             "peer": other.spec.peer,
             "version": f"rpp-node/{other.build.version.removeprefix('v')}",
-            "latency_ms": 2 + other.spec.index % 5,
             "features": gates,
-        }
-
-    def ready(self) -> dict[str, Any]:
-        healthy = {"healthy": True, "warnings": []}
-        return {
-            "status": "ok",
-            "ready": True,
-            "role": "validator" if self.running.spec.validator else "node",
-            "subsystems": {
-                "zk_ready": True,
-                "pruning_available": True,
-                "snapshots_available": True,
-            },
-            "slo": {"timetoke": healthy, "uptime": healthy},
         }
 
     def account(self, address: str) -> dict[str, Any] | None:
@@ -253,7 +236,6 @@ class Rpc:
 
 ROUTES: dict[str, Callable[[View], Any]] = {
     "/health": lambda view: {"status": "ok"},
-    "/health/ready": View.ready,
     "/status/node": View.node,
     "/status/consensus": View.consensus,
     "/status/rollout": View.rollout,

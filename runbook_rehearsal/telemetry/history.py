@@ -44,7 +44,7 @@ class History:
     def skip(self, seconds: int) -> None:
         world = self.recorder.world
         with self.lock:
-            begun = world.clock.from_wall(self.last / 1000.0)
+            begun = self.last / 1000.0 + world.clock.offset
             world.clock.advance(seconds)
             self.store.move(-1000 * seconds, TOLD_INSTANTS)
             for alert in self.engine.active.values():
@@ -57,7 +57,7 @@ class History:
     def scrape(self) -> None:
         with self.lock:
             clock = self.recorder.world.clock
-            now = round(clock.to_wall(clock.now()) * 1000)
+            now = round((clock.now() - clock.offset) * 1000)
             steps: Instants = np.arange(self.last + SCRAPE_MS, now + 1, SCRAPE_MS)
             if len(steps):
                 self._lay(clock.offset + steps / 1000.0)
