@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from .chain.templates import node_config
-from .chain.world import STAGE_CLUSTERS, ClusterSpec, World, past
+from .chain.world import STAGE_CLUSTERS, ClusterSpec, World, profile
 from .files import MEMBER, pack, unpack
 from .nodes import assets, storage
 from .nodes.fleet import Build, read_build
@@ -126,11 +126,11 @@ def write_nodes(world: World, release: Release, cluster: str) -> None:
     """Each node's folder: its configuration of the past, and the previous binary."""
     binary = unpack(release.previous_artifact)
     spec = world.clusters[cluster]
-    channel, gates = past(cluster)
+    gates = profile("development")
     for node in spec.nodes:
         folder = world.node_dir(cluster, node.name)
         (folder / "bin").mkdir(parents=True, exist_ok=True)
-        (folder / "config.toml").write_text(node_config(node, spec, channel, gates))
+        (folder / "config.toml").write_text(node_config(node, spec, cluster, gates))
         (folder / "bin" / "rpp-node").write_bytes(binary)
         (folder / "bin" / "rpp-node").chmod(0o755)
         write_data(world, cluster, folder)

@@ -125,10 +125,10 @@ class World:
             self.append(Event(at, node.cluster, node.name, kind, data))
 
     def begin(self, build: Mapping[str, str]) -> None:
-        """The past: since genesis every node is up, on this build and its cluster's past profile."""
-        for cluster in self.clusters.values():
-            for node in cluster.nodes:
-                self.started(cluster.genesis, node, build, *past(cluster.name))
+        """The past: since genesis every node is up, on this build and the four base gates."""
+        for node in self.nodes():
+            genesis = self.clusters[node.cluster].genesis
+            self.started(genesis, node, build, node.cluster, profile("development"))
 
     def events_of(self, cluster: str) -> list[Event]:
         chosen = [event for event in tuple(self.events) if event.cluster == cluster]
@@ -149,11 +149,6 @@ def profile(stage: str) -> dict[str, bool]:
     order = ("malachite_consensus", "timetoke_rewards", "witness_network")
     extra = order[: CHANNELS.index(stage)]
     return {gate: gate in BASE_GATES or gate in extra for gate in GATES}
-
-
-def past(cluster: str) -> tuple[str, dict[str, bool]]:
-    """Channel and gates a cluster starts with: only the four base gates are on."""
-    return cluster, profile("development")
 
 
 def make_cluster(
