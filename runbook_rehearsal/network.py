@@ -149,7 +149,8 @@ class RehearsalNetwork:
         self.release = layout.write_next_release(self.root, self.seed, self.release, version)
         self._write_assets()
         self.forge.follow(self.release)
-        self.signed.publish_next(self.release)
+        self.signed.follow(self.release)
+        self.signed.publish(layout.trusted_root(self.root))
         self._write_release_files()
         return self.release
 

@@ -250,7 +250,7 @@ class SignedRelease:
     """A release's artifact, what lies beside it, and the log of its signatures."""
 
     def __init__(self, release: Release, faults: FaultBoard, loopback: Loopback) -> None:
-        self._about(release)
+        self.follow(release)
         self._faults = faults
         self._entries: dict[tuple[str, str], Json] = {}
         routes = [Route("/api/v1/log/entries/retrieve", self._retrieve, methods=["POST"])]
@@ -258,7 +258,7 @@ class SignedRelease:
         self.log, self.close_log = self.listener.url, self.listener.stop
         self.authority = Authority(datetime.now(UTC), self.log)
 
-    def _about(self, release: Release) -> None:
+    def follow(self, release: Release) -> None:
         self.artifact, self.commit = release.artifact, release.commit
         folder, name = self.artifact.parent, self.artifact.name
         self.manifest = folder / "SHA256SUMS.txt"
@@ -270,13 +270,6 @@ class SignedRelease:
     def publish(self, trusted_root: Path) -> None:
         trusted_root.parent.mkdir(parents=True, exist_ok=True)
         trusted_root.write_bytes(self.authority.root)
-        self._publish()
-
-    def publish_next(self, release: Release) -> None:
-        self._about(release)
-        self._publish()
-
-    def _publish(self) -> None:
         self.sign(self.artifact)
         self.write_provenance(self.digest(self.artifact))
         self.write_sbom()

@@ -320,10 +320,7 @@ class Timeline:
 
 
 def noise(seed: int, key: str, at: Floats, memory: float = 0.6) -> Floats:
-    """A stationary AR(1) series of unit variance on a minute grid, read off at any instants.
-
-    The value depends on seed, key and instant alone. Times in seconds.
-    """
+    """A stationary AR(1) series of unit variance on a minute grid, read off at instants (s)."""
     grid = np.floor(at / NOISE_STEP_S).astype(np.int64)
     first, last = int(grid.min()), int(grid.max())
     weights = memory ** np.arange(32) * np.sqrt(1.0 - memory**2)

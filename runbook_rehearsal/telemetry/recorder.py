@@ -71,11 +71,9 @@ class NodeTelemetry:
         spoilt = self.timeline.fault("metrics-nan", self.name)[segment]
         since = np.maximum(self.timeline.up_since[segment, self.index], self.origin)
         where = self._where(segment, self.up(at) & ~self._withheld(at))
-        for paced, (rows, edges, whole) in self._counters.items():
-            now, begin = (
-                self._place(self._block_time(each) if paced else each) for each in (at, since)
-            )
-            counted = _read(edges, now) - _read(edges, begin)
+        for paced, (rows, table, whole) in self._counters.items():
+            now, begin = (self._block_time(each) if paced else each for each in (at, since))
+            counted = self._read(table, now) - self._read(table, begin)
             values = np.where(whole, np.floor(counted + 1e-6), counted)
             for row, told in zip(rows, np.where(spoilt, np.nan, values.T), strict=True):
                 yield row, told, where(row)
@@ -121,11 +119,13 @@ class NodeTelemetry:
         when: Floats = self._edges[index] - (passed[index] - seconds)
         return when
 
-    def _place(self, at: Floats) -> tuple[Indices, Floats]:
+    def _read(self, table: Floats, at: Floats) -> Floats:
+        """Counters (edges x rows) at instants between the edges (instants x rows)."""
         edges = self._edges
         index = np.clip(np.searchsorted(edges, at, side="right") - 1, 0, len(edges) - 2)
-        length = edges[index + 1] - edges[index]
-        return index, np.clip((at - edges[index]) / length, 0.0, 1.0)
+        part = np.clip((at - edges[index]) / (edges[index + 1] - edges[index]), 0.0, 1.0)
+        values: Floats = table[index] + part[:, None] * (table[index + 1] - table[index])
+        return values
 
     @cached_property
     def _counters(self) -> dict[bool, tuple[list[Row], Floats, Flags]]:
@@ -298,13 +298,6 @@ def _histogram(
     yield Row(f"{name}_count", labels, count, True)
 
 
-def _read(edges: Floats, place: tuple[Indices, Floats]) -> Floats:
-    """Counters (edges x rows) at places between the edges (places x rows)."""
-    index, part = place
-    values: Floats = edges[index] + part[:, None] * (edges[index + 1] - edges[index])
-    return values
-
-
 class Recorder:
     """All nodes' series since ``origin``, at any instants, in bulk or as one scrape reads them."""
 
@@ -313,19 +306,17 @@ class Recorder:
         self.origin = origin
         self._known: dict[str, tuple[list[Event], list[NodeTelemetry]]] = {}
 
-    def nodes(self, until: float) -> list[NodeTelemetry]:
+    def nodes(self, until: float) -> Iterator[NodeTelemetry]:
         """A cluster's computed anew when something has happened there, or a while has passed."""
-        return [node for name in self.world.clusters for node in self._nodes(name, until)]
-
-    def _nodes(self, cluster: str, until: float) -> list[NodeTelemetry]:
-        own = self.world.events_of(cluster)
-        events, nodes = self._known.get(cluster, ([], []))
-        if events != own or until > nodes[0].end:
-            timeline, end = Timeline(self.world, cluster), until + AHEAD_S
-            numbers = range(len(timeline.names))
-            nodes = [NodeTelemetry(timeline, number, self.origin, end) for number in numbers]
-            self._known[cluster] = own, nodes
-        return nodes
+        for cluster in self.world.clusters:
+            own = self.world.events_of(cluster)
+            events, nodes = self._known.get(cluster, ([], []))
+            if events != own or until > nodes[0].end:
+                timeline, end = Timeline(self.world, cluster), until + AHEAD_S
+                numbers = range(len(timeline.names))
+                nodes = [NodeTelemetry(timeline, number, self.origin, end) for number in numbers]
+                self._known[cluster] = own, nodes
+            yield from nodes
 
     def lay(self, store: Store, instants: Floats) -> None:
         """Append every series at those rehearsal instants to ``store``, at their wall times."""
