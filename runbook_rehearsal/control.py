@@ -466,8 +466,9 @@ def probe(call: Call, backend: str) -> Json | str:
 VERBS: dict[str, Callable[..., Json | str]] = {
     verb.__name__.replace("_", "-"): verb
     for verb in (
-        version, read_config, stopped, assets, test_rules, dry_run, deploy, restart, stop, start, provision, deprovision, instruct, verify_snapshot,
-        inspect_wal, keep_data, restore_snapshot, replay_proofs, announce, announce_halt, announced,
-        freeze_proposals, unfreeze_proposals, proposals, notify, suite, soak, probe, fast_forward,
+        version, read_config, stopped, assets, test_rules, dry_run, deploy, restart, stop, start,
+        provision, deprovision, instruct, verify_snapshot, inspect_wal, keep_data, restore_snapshot,
+        replay_proofs, announce, announce_halt, announced, freeze_proposals, unfreeze_proposals,
+        proposals, notify, suite, soak, probe, fast_forward,
     )
 }  # fmt: skip
