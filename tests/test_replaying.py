@@ -60,6 +60,7 @@ def test_a_replay_asks_nobody_and_finds_the_same(
     assert "✓ PASS" in text(stage.enforce())
     assert stage.verdict().source == "replay"
     assert "REPLAY OF A RECORDING" in stage._repr_mimebundle_()[0]["text/plain"]
+    assert "NOTHING WILL BE CHANGED" not in text(practice.item(stage, DRIFT))  # no recovery's
 
 
 def test_a_later_attempt_reads_the_store_in_its_replay_as_it_did(
