@@ -282,8 +282,7 @@ def test_what_a_log_answers_is_not_believed_and_what_is_wrong_needs_no_log(
 ) -> None:
     made, other = Detached(authority), Detached(authority)
     answers = ({"x": {}}, {"x": None}, {"x": {"body": 7}}, {"a": {}, "b": {}})
-    judged = [one(file, policy, made.material, find=lambda log, entry,
-     a=a: a) for a in answers]  # type: ignore[misc]
+    judged = [one(file, policy, made.material, find=lambda log, entry, a=a: a) for a in answers]  # type: ignore[misc]
     judged.append(one(file, policy, made.material, find=other.find))
     wrong = {"identity": "https://x.example"}, {"issuer": "https://x.example"}
     judged += [one(file, policy, Detached(authority, **each).material) for each in wrong]
