@@ -114,7 +114,7 @@ def test_a_wave_that_did_not_succeed_stops_the_phase(
     assert asked == begun
 
 
-# --- nodes must run what was verified ---------------------------------------------------------------
+# --- nodes must run what was verified -------------------------------------------------------------
 
 DEPLOY = "development.activate.deploy"
 

@@ -250,8 +250,10 @@ def test_a_silent_log_is_asked_about_one_file_only(candidate: Candidate) -> None
         ({"identity": None, "issuer": None}, ("site", "signing", "expected signing.identity with"
          " signing.issuer, or signing.key in the site file, got neither")),
         ({"trusted_root": "none.json"}, ("site", "signing", NONE)),
-        ({"trusted_root": "site.yaml"}, ("site", "signing", "trusted root: expected one JSON object, got: Expecting value")),
-        ({"trusted_root": None}, ("site", "signing", "trusted root: expected sigstore's trusted_root.json")),
+        ({"trusted_root": "site.yaml"}, ("site", "signing",
+         "trusted root: expected one JSON object, got: Expecting value")),
+        ({"trusted_root": None}, ("site", "signing",
+         "trusted root: expected sigstore's trusted_root.json")),
         ({"artifacts": {}}, ("site", "artifacts", "expected artifacts in the site file, got none")),
         ({"artifacts": {"node": "/none"}}, ("node", "artifact", NONE)),
         *(({key: None}, ("rpp-node", key, f"expected signing.{key} in the site file, got none"))

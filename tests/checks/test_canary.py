@@ -213,7 +213,7 @@ def test_who_has_a_gate_is_the_plans_to_say() -> None:
     assert gated(made, "x", GATE) == (["a", "b"], ["d"], ["e", "c"])
 
 
-# --- the candidate on a canary ----------------------------------------------------------------------
+# --- the candidate on a canary --------------------------------------------------------------------
 
 PASS, INCONCLUSIVE = Outcome.PASS, Outcome.INCONCLUSIVE
 TOML = b"block_time_ms = 5000\n"

@@ -41,7 +41,8 @@ def test_version_tells_the_build_that_runs(world: World) -> None:
         (says(""), "expected JSON, got: EOF while parsing a value at line 1 column 0"),
         (says(json.dumps(BUILD | {"digest": "d" * 64})), f"digest: expected text matching '^sha256:[0-9a-f]{{64}}$', got '{'d' * 64}'"),
         (says(json.dumps({"digest": DIGEST})), "commit: expected a value, got none (and 1 more)"),
-        (reach.Command(argv=["sleep", "60"], timeout_s=0.1), "expected the command to end, got: ended by us after 0.1 s"),
+        (reach.Command(argv=["sleep", "60"], timeout_s=0.1),
+         "expected the command to end, got: ended by us after 0.1 s"),
         (reach.Command(argv=["/no/such/command"]), "expected the command to end, got: cannot be started: No such file or directory"),
     ],
 )  # fmt: skip
@@ -157,7 +158,7 @@ def test_revision_and_tree(world: World) -> None:
     assert str(caught.value) == "revision: expected 40 hex digits, got 'main'"
 
 
-# --- a test suite's own count -----------------------------------------------------------------------
+# --- a test suite's own count ---------------------------------------------------------------------
 
 GREEN = "running 3 tests\ntest a ... ok\ntest skipping_b ... ok\ntest c ... ignored, skipping it\n\ntest result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 4 filtered out; finished in 0.01s\n"
 RED = "running 1 test\ntest d ... FAILED\n\ntest result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s\n"
@@ -209,7 +210,7 @@ def test_a_suite_the_site_does_not_name_is_an_error(world: World) -> None:
     )
 
 
-# --- commands that change the world -----------------------------------------------------------------
+# --- commands that change the world ---------------------------------------------------------------
 
 
 def test_placeholders_are_filled_once_and_only_known_ones() -> None:

@@ -151,7 +151,7 @@ def test_an_sbom_with_a_broken_link_is_not_valid() -> None:
     assert found.stdout.split() == ["True", "False"]
 
 
-# --- lines of sha256sum -----------------------------------------------------------------------------
+# --- lines of sha256sum ---------------------------------------------------------------------------
 
 A, B = "a" * 64, "b" * 64
 

@@ -181,10 +181,14 @@ def test_whose_token_it_is_is_asked_or_known(world: World) -> None:
 @pytest.mark.parametrize(
     ("ask", "answer", "path", "content"),
     [
-        (lambda f: f.create_comment(3, "hello").id, comment(7), "POST /issues/3/comments", b'{"body":"hello"}'),
-        (lambda f: f.update_comment(7, "more").id, comment(7), "PATCH /issues/comments/7", b'{"body":"more"}'),
-        (lambda f: f.create_issue("title", "text").number, issue(7), "POST /issues", b'{"body":"text","title":"title"}'),
-        (lambda f: f.update_issue(7, "more").number, issue(7), "PATCH /issues/7", b'{"body":"more"}'),
+        (lambda f: f.create_comment(3, "hello").id, comment(7), "POST /issues/3/comments",
+         b'{"body":"hello"}'),
+        (lambda f: f.update_comment(7, "more").id, comment(7), "PATCH /issues/comments/7",
+         b'{"body":"more"}'),
+        (lambda f: f.create_issue("title", "text").number, issue(7), "POST /issues",
+         b'{"body":"text","title":"title"}'),
+        (lambda f: f.update_issue(7, "more").number, issue(7), "PATCH /issues/7",
+         b'{"body":"more"}'),
     ],
 )  # fmt: skip
 def test_it_is_written_once_and_as_a_change(

@@ -152,10 +152,13 @@ FORGED = "expected a signature by {who}, got another"
     [
         ({"body": ACK, "by": "mallory"}, "mallory", UNLISTED, "stranger"),
         ({"body": ACK, "by": "Harbor"}, "Harbor", UNLISTED, "stranger"),
-        ({"body": ACK, "edited": LATER}, "harbor", "edited since, at 2026-11-23 12:00:01Z; say it anew", "edited"),
-        ({"body": "approve it"}, "harbor", "'approve it': expected sha256: and 64 hex digits, got 'it' in"
+        ({"body": ACK, "edited": LATER}, "harbor",
+         "edited since, at 2026-11-23 12:00:01Z; say it anew", "edited"),
+        ({"body": "approve it"}, "harbor",
+         "'approve it': expected sha256: and 64 hex digits, got 'it' in"
          " `approve sha256:DIGEST`", "malformed"),
-        ({"validator": "rpp1dev1"}, "rpp1dev1", "expected a signoff_key in the site, got '{who}'", "stranger"),
+        ({"validator": "rpp1dev1"}, "rpp1dev1", "expected a signoff_key in the site, got '{who}'",
+         "stranger"),
         ({"validator": None, "account": "grace"}, "grace", STRANGE, "stranger"),
         ({"validator": None, "account": "<b>"}, "<b>", STRANGE, "stranger"),
         ({"key": ADA}, "rpp1dev2", FORGED, "forged"),
