@@ -62,7 +62,6 @@ def test_the_practice_network_is_to_be_brought_up_first(practice: Any) -> None:
 
 
 def test_a_stage_the_site_lacks_is_refused(practice: Any) -> None:
-    """A site says which cluster each of its stages works on."""
     practice.write_site(stages={})
     with pytest.raises(ParameterError) as caught:
         practice.open()

@@ -176,7 +176,6 @@ def test_a_recording_that_ends_early_reaches_nothing_more(
 def test_what_is_no_recording_cannot_be_replayed(
     practice: Any, monkeypatch: pytest.MonkeyPatch, kind: str, tmp_path: Path
 ) -> None:
-    """An empty folder and a record of another kind are refused."""
     if kind == "adopted":
         Record(tmp_path / "record.jsonl").append("opened", {"cluster": "development"})
     monkeypatch.setenv("RUNBOOK_REPLAY", str(tmp_path))
@@ -187,7 +186,6 @@ def test_what_is_no_recording_cannot_be_replayed(
 def test_without_a_recording_there_is_nothing_to_replay(
     practice: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A checkout that lost it says how to make it."""
     monkeypatch.setattr("runbook_lib.opening.RECORDINGS", tmp_path)
     with pytest.raises(StoreError) as caught:
         practice.open(site="")

@@ -40,7 +40,6 @@ def test_verify_seal_and_render_an_attempt(terminal: Terminal, practice: Any) ->
 
 
 def test_rendering_into_no_folder_is_named(terminal: Terminal, practice: Any) -> None:
-    """A path that cannot be written is a person's mistake."""
     folder = practice.sealed()
 
     assert terminal.run("render", folder, "-o", folder.parent / "none" / "page.html") == 3

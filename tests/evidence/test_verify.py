@@ -100,7 +100,6 @@ def rebook(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
 
 
 def test_a_sealed_attempt_holds_in_every_step(sealed: Path) -> None:
-    """Nine steps, all PASS, and the verdict of the run."""
     rows, verdict = verify(sealed)
 
     assert [(row.what, row.outcome) for row in rows] == [(step, Outcome.PASS) for step in STEPS]
@@ -193,7 +192,6 @@ def test_2_links_and_pipes_are_no_evidence(sealed: Path, kind: str, tmp_path: Pa
     ],
 )
 def test_a_file_that_would_never_end_is_not_read(sealed: Path, name: str, kind: str) -> None:
-    """Verifying a stranger's files neither hangs nor fills the memory."""
     path = sealed / name
     path.unlink()
     match kind:
@@ -350,7 +348,6 @@ def test_a_forged_record_is_seen(
 
 
 def test_4_a_lost_body_is_missed(sealed: Path) -> None:
-    """Also when the manifest was written over what is left."""
     body = next(path for path in (sealed / "tape").glob("*/*"))
     body.unlink()
     reseal(sealed)
@@ -422,7 +419,6 @@ def test_7_the_cards_say_what_the_record_says(
 
 
 def test_7_another_notebook_than_the_sealed_one_is_seen(sealed: Path) -> None:
-    """The record holds the digest of the notebook that was sealed."""
     text = (sealed / BOOK).read_text()
     (sealed / BOOK).write_text(text + " ")
     reseal(sealed)
@@ -440,7 +436,6 @@ def test_8_altered_code_is_seen(sealed: Path) -> None:
 
 
 def test_8_a_foreign_notebook_never_verifies(practice: Any) -> None:
-    """Sealed by hand with altered code it is foreign, and broken."""
     stage = practice.open()
     path = practice.write_notebook(practice.walk(stage), stage.enforce())
     book = json.loads(path.read_bytes())

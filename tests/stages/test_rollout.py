@@ -199,7 +199,6 @@ def test_a_plan_is_refused_when_a_node_moved(team: Team) -> None:
 
 
 def test_a_kit_that_is_written_after_a_drop_leaves_that_node_out(team: Team) -> None:
-    """It holds the way back of the nodes that are left."""
     digest, window = team.planned()
     told = {"approved_plan": digest, "approvals": [team.approve(digest)], **window}
     with in_the_way_of_kits(team.network):
