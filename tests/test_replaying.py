@@ -189,7 +189,7 @@ def test_without_a_recording_there_is_nothing_to_replay(
     practice: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A checkout that lost it says how to make it."""
-    monkeypatch.setattr("runbook_lib.opening.RECORDINGS", tmp_path)
+    monkeypatch.setattr("runbook_lib.recording.RECORDINGS", tmp_path)
     with pytest.raises(StoreError) as caught:
         practice.open(site="")
 
@@ -213,7 +213,7 @@ def test_a_damaged_archive_is_refused(
         "other bytes": whole[:50] + bytes(9) + whole[59:],
     }
     archive.write_bytes(hurt[broken])
-    monkeypatch.setattr("runbook_lib.opening.RECORDINGS", tmp_path)
+    monkeypatch.setattr("runbook_lib.recording.RECORDINGS", tmp_path)
 
     with pytest.raises(StoreError, match=r"expected an? (whole )?archive, got: "):
         practice.open(site="")

@@ -32,11 +32,14 @@ from ..sources import alertmanager
 from ..sources.prometheus import Rule
 from ..strict import project_path
 from ..wording import count, utc
-from . import preflight, quiet
+from . import gossip, preflight, quiet
+from .activation_proof import proven
 from .baselines import pin_before
-from .observe import REWARDS, VOTES_OF_MEDIAN, balances, observe, proven
+from .epochs import whole_epochs
+from .observe import VOTES_OF_MEDIAN, balances, observe
+from .observe import canary_comparison as comparison
 from .quiet import Break, Seen
-from .regression import canary_comparison as comparison
+from .regression import REWARDS
 from .rollouts import canary_selection, others_unchanged, rollout
 
 STAGE, GATE, KEY = "testnet", "testnet.activate.gate", "malachite_consensus"
@@ -107,7 +110,7 @@ def _count(context: Context, testnet: Context, anchor: datetime, begun: datetime
     length, wanted = context.cluster.epoch_length, context.params.clean_epochs
     what, expected = "whole epochs undisturbed", f"at least {wanted} of {length} blocks"
     try:
-        clean, due = quiet.whole_epochs(
+        clean, due = whole_epochs(
             testnet,
             anchor,
             lambda seen: wanted - len(seen),
@@ -283,7 +286,7 @@ rewards_gate = rollout(
 witness_clients = rollout(
     CLIENTS,
     "relays are stable; {nodes} have witness_network on, with traffic",
-    before=quiet.relays,
+    before=gossip.relays,
     after=_clients_on,
 )
 

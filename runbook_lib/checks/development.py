@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 from .. import playbook
@@ -13,16 +14,21 @@ from ..changes.targets import keep_target, read_bundle, rendered
 from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
+from ..evidence.order import effect
+from ..files import replace_file
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..sources.changing import Provisioned, provisioned
 from ..sources.config import CHANNEL_AT, GATES_AT, Flat, Profile, flatten, parse_toml
 from ..sources.node import Fleet, Rollout
 from ..sources.process import Ended
+from ..strict import parse_instant
 from . import preflight
-from .baselines import baseline, baseline_figure
+from .annotations import happened
+from .baselines import FILE, captured_load, pin, read_catalogue
 from .ci import ci_rows, run_suites
 
 REMOVE = "deprovision"
+DEPLOY = "development.activate.deploy"
 
 
 def provision_and_remove(context: Context, applier: Applier, profile: Profile) -> list[Row]:
@@ -260,3 +266,63 @@ deploy = Change(DEPLOY, _plan_deploy, _deploy)
 def smoke_suites(context: Context) -> CheckResult:
     """The smoke suites pass on a clean tree of the very commit. Playbook: activation, 2."""
     return run_suites(context, playbook.DEVELOPMENT_SUITES)
+
+
+@judges("development.activate.baseline")
+def baseline(context: Context) -> CheckResult:
+    """Consensus latency, proof queue depth and VRF participation of the new build.
+
+    The window is anchored at the instant the journal says the last node took the build, past its
+    restart, so that a later return judges the same window. Playbook: activation, 3.
+    """
+    from ..metrics import baseline as capturing
+
+    start = effect(context.journal, DEPLOY) + capturing.SETTLE
+    end = start + timedelta(hours=context.params.baseline_hours)
+    if context.now < end:
+        expected = f"over at {end:%Y-%m-%d %H:%M:%S} UTC"
+        row = unknown_row("baseline", "window", expected, "still open", return_at=end)
+        return context.conclude([row], passed="", empty="")
+    if context.params.as_of and parse_instant(context.params.as_of) < end:
+        raise SourceError(
+            "as_of", f"expected an instant after {end.isoformat()}, got an earlier one"
+        )
+    catalogue = read_catalogue(context)
+    captured, rows = capturing.capture(
+        context.prometheus, catalogue, playbook.BASELINE_TOPICS, context.matchers, start, end
+    )
+    for one in captured:
+        rows += capturing.judge(one, context.params.max_missing)
+    kept = pin(
+        context, [*captured, *captured_load(context, catalogue, start, end)], rows, start, end
+    )
+    unknown = (
+        "" if "load" in kept or catalogue.load is None else "; its load is unknown, so that it"
+    )
+    unknown += " compares with none" if unknown else ""
+    count, digest = len(kept["metrics"]), kept["digest"][:19]
+    return context.conclude(
+        rows,
+        passed=f"{count} metrics captured over {end - start}, pinned as {digest}{unknown}",
+        empty="the catalogue names no metric of the playbook's topics",
+        data=kept,
+    )
+
+
+def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | None:
+    """What was captured, each metric with its limit, and what happened; None when nothing was."""
+    from ..metrics import baseline as capturing
+
+    path = context.folder / FILE
+    if not path.exists():
+        return None
+    names = {node.validator: node.name for node in context.cluster.nodes}
+    about, frames = capturing.parse(path.read_bytes(), FILE)
+    if not frames:
+        return None
+    marks, note = happened(context, about.start, about.end)
+    drawn = capturing.draw(frames, read_catalogue(context), names, marks, note)
+    figures = context.folder / "figures"
+    figures.mkdir(exist_ok=True)
+    replace_file(figures / "baseline.png", drawn.png)
+    return drawn.png, drawn.text, drawn.data

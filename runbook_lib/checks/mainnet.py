@@ -29,9 +29,9 @@ from ..sources.process import Ended
 from ..sources.wire import Wire
 from ..wording import utc
 from . import preflight
+from .activation_proof import proven
 from .baselines import pin_before
 from .ci import ci_rows
-from .observe import proven
 from .regression import mainnet_comparison as comparison
 from .regression import no_regression
 from .rollouts import captured, rollout

@@ -29,11 +29,12 @@ from ..params import RecoveryParams
 from ..sources.notices import Governance
 from ..sources.process import Ended
 from ..wording import count
-from .baselines import happened, names_of, read_catalogue
+from .annotations import happened
+from .baselines import names_of, read_catalogue
 
 if TYPE_CHECKING:
-    from ..metrics.plotdata import Mark, PlotSeries
     from ..metrics.plots import Drawn
+    from ..metrics.timeseries import Mark, PlotSeries
 
 
 AGAIN = "mainnet.recover.restore"
@@ -152,7 +153,7 @@ def what_happened(context: Context) -> Drawn:
     Of what took longer the last six hours are drawn. A metric without data is named under the panels.
     """
     from ..metrics.baseline import capture, plotted
-    from ..metrics.plots import baseline_figure
+    from ..metrics.panels import baseline_figure
 
     end = context.at
     made, problem = _undone(context)
@@ -195,7 +196,7 @@ def _until(end: datetime, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _opened(context: Context) -> list[Mark]:
-    from ..metrics.plotdata import Mark
+    from ..metrics.timeseries import Mark
 
     body = context.journal[0].body
     return [Mark(datetime.fromisoformat(body["now"]), f"recovery opened by {body['operator']}")]
@@ -212,7 +213,7 @@ def _gates(
     import numpy as np
 
     from ..metrics.baseline import STEP
-    from ..metrics.plotdata import PlotSeries
+    from ..metrics.timeseries import PlotSeries
 
     gates = playbook.GATE_STEPS[context.stage]
     if made is None or not gates:

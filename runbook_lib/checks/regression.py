@@ -20,12 +20,13 @@ from ..evidence.record import Entry
 from ..metrics.frames import LATE, Epoch
 from ..outcomes import CheckResult, Row, check_row, unknown_row
 from .baselines import measure, names_of, pinned_before, read_catalogue, restarts
-from .observe import REWARDS, epochs_since, observed
+from .epochs import epochs_since
 
 if TYPE_CHECKING:
     from ..metrics.catalogue import Metric
     from ..metrics.compare import Compared
 
+REWARDS = "canary.activate.rewards-gate"
 LOOKS = 3
 """How often the same watch may be judged before the chance of a lucky look is spent."""
 PAST, REST = "against its own past", "against the rest"
@@ -180,9 +181,10 @@ class Canaries:
         }
 
 
-def _shown(
+def shown(
     context: Context, entries: Sequence[Entry], start: datetime, end: datetime
 ) -> list[Compared]:
+    """Everything that is drawn of a window, beside the canaries' past and the rest."""
     judged = Canaries(context, entries).judge(start, end, everything=True)
     return [
         replace(
@@ -191,12 +193,6 @@ def _shown(
         for kind, ones in judged.items()
         for each in ones
     ]
-
-
-def canary_comparison(context: Context) -> list[Compared]:
-    """The observed epochs beside the canaries' past and the rest. Raises SourceError."""
-    start, end = observed(context.journal)
-    return _shown(context, context.journal, start, end)
 
 
 def mainnet_comparison(context: Context) -> list[Compared]:
@@ -212,8 +208,8 @@ def mainnet_comparison(context: Context) -> list[Compared]:
     ]
     if judged and "end" in judged[-1]:
         start, end = (datetime.fromisoformat(judged[-1][which]) for which in ("start", "end"))
-        return _shown(context, entries, start, end)
+        return shown(context, entries, start, end)
     start, end, _, early = _window(context, entries)
     if early:
         raise SourceError("epochs", f"{early[0].expected} are not over: {early[0].observed}")
-    return _shown(context, entries, start, end)
+    return shown(context, entries, start, end)

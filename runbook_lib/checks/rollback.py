@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..changes.previous import missing
-from ..changes.snapshot import signature_row, whole
+from ..changes.snapshot_check import signature_row, whole
 from ..changes.state import good_map
 from ..changes.targets import artifact
 from ..clusters import Rollback

@@ -15,7 +15,7 @@ from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..playbook import TESTNET_SUITES
 from ..sources.config import GATES_AT
 from ..wording import utc
-from . import preflight, quiet
+from . import gossip, preflight, quiet
 from .baselines import pin_before
 from .ci import run_suites
 from .rollouts import rollout
@@ -204,7 +204,7 @@ def gates(context: Context) -> CheckResult:
 deploy = rollout(
     "testnet.activate.deploy", "{nodes} run the release, read back", capture=pin_before
 )
-gate = rollout("testnet.activate.gate", f"{{nodes}} have {ONLY} on", after=quiet.after_gate)
+gate = rollout("testnet.activate.gate", f"{{nodes}} have {ONLY} on", after=gossip.after_gate)
 
 
 @judges("testnet.activate.regression-suites")

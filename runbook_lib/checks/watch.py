@@ -9,24 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
-from ..files import replace_file
 from ..metrics.catalogue import Catalogue, Metric, limit_words, narrow, resolve
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..params import MainnetParams
 from ..wording import count, utc
-from . import anomalies as engaging
 from . import quiet
-from .anomalies import Anomaly, Body, Log, figure_name, known, open_new
-from .baselines import ALERTS, Stretch, measure, names_of, pinned_before, read_catalogue, restarts
+from .anomalies import Anomaly, Body, Log, deadline, known, open_new, patience, reachable
+from .baselines import ALERTS, measure, names_of, pinned_before, read_catalogue, restarts
 
 if TYPE_CHECKING:
-    from ..metrics.frames import Frame
+    from ..metrics.frames import Frame, Stretch
     from ..sources.matrix import Matrix
 if TYPE_CHECKING:
     from ..metrics.baseline import Captured
@@ -36,7 +33,6 @@ ITEM = "mainnet.activate.watch"
 GATE = "mainnet.activate.witness-gate"
 HEIGHT = "height in /status/node of every node"
 LIVE, LATE = "live", "late"
-SHOWN_BEFORE = timedelta(hours=3)
 AGAINST = "against the baseline"
 
 
@@ -108,18 +104,23 @@ class Watching:
         now, queries = self.context.now, {"chain": HEIGHT, **self._queries()}
         for opened in open_new(self.log, self.context.attempt_name, now, queries):
             self._draw(opened)
-        self.trouble = engaging.engage(self.context, self.log)
+        if known(self.log):
+            from .notification import engage
+
+            self.trouble = engage(self.context, self.log)
         self._place()
 
     def _draw(self, opened: str) -> None:
         """The figure of an anomaly of a metric: the hours before it, with the limit."""
         anomaly = next(each for each in known(self.log) if each.id == opened)
+        from .notification import draw
+
         name = anomaly.subject.partition(" ")[0]
         metric = next((each for each in self.metrics if each.name == name), None)
         if metric is None:
             return
         try:
-            draw(self.context, metric, anomaly, self.context.folder / engaging.FIGURES)
+            draw(self.context, metric, anomaly)
         except SourceError as error:
             self.problems.append(self.context.unreadable(f"figure of {opened}", "data", error))
 
@@ -205,7 +206,7 @@ class Watching:
         if recovering or self.over or self.context.params.as_of:
             return None
         left = [slot.at for slot in self.all if slot.at > self.now]
-        answer = engaging.deadline(self.context, self.log)
+        answer = deadline(self.context, self.log)
         return min([*left[:1], *([answer] if answer else [])], default=None)
 
     def _key(self, slot: Slot) -> str:
@@ -237,9 +238,9 @@ def _open(rows: list[Row]) -> bool:
 
 def rows_of(watch: Watching) -> list[Row]:
     """What the watch amounts to now: looks, what lacked data, anomalies, the window."""
-    found = [engaging.reachable(watch.context), *watch.problems, _made(watch), *_unseen(watch)]
+    found = [reachable(watch.context), *watch.problems, _made(watch), *_unseen(watch)]
     anomalies = known(watch.log)
-    within = engaging.patience(watch.context)
+    within = patience(watch.context)
     for each in anomalies:
         late = each.escalated(watch.context.now, within)
         found += each.rows(watch.trouble.get(each.id, ""), escalated=late)
@@ -345,19 +346,6 @@ def whole(context: Context, catalogue: Catalogue, slots: Slots) -> list[Row]:
     except SourceError as error:
         expected = "pinned before the activation"
         return [*rows, context.unreadable("comparison", expected, error)]
-
-
-def draw(context: Context, metric: Metric, anomaly: Anomaly, folder: Path) -> None:
-    """The figure of an anomaly: its metric over the hours before it. Raises SourceError."""
-    from ..metrics import baseline as capturing
-    from ..metrics.frames import fetch
-
-    start, step = anomaly.at - SHOWN_BEFORE, capturing.STEP
-    frame = fetch(context.prometheus, anomaly.query, start, anomaly.at, step)
-    names = {node.validator: node.name for node in context.cluster.nodes}
-    drawn = capturing.draw({metric.name: frame.values}, Catalogue(metrics=[metric]), names)
-    folder.mkdir(exist_ok=True)
-    replace_file(folder / figure_name(anomaly), drawn.png)
 
 
 def _quiet(context: Context, start: datetime, end: datetime) -> list[Row]:

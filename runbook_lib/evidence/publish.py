@@ -22,10 +22,10 @@ from typing import Any
 from ..canonical import canonical, digest_bytes
 from ..errors import ParameterError, RunbookError, SourceError, StoreError
 from ..files import replace_file
-from ..opening import recorded_site
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..playbook import RECOVERY
 from ..reach import Command
+from ..recording import recorded_site
 from ..site import Site
 from ..sources import notices
 from ..sources.github import Asset, GitHub, Release

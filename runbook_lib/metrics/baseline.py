@@ -24,8 +24,8 @@ from .frames import Frame, fetch
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .plotdata import Mark, PlotSeries
     from .plots import Drawn
+    from .timeseries import Mark, PlotSeries
 
 
 STEP = timedelta(seconds=60)
@@ -225,7 +225,7 @@ def draw(
     ``names`` maps a validator's address to what the site calls its node; ``marks`` and ``note``
     say what happened meanwhile.
     """
-    from .plots import baseline_figure
+    from .panels import baseline_figure
 
     metrics = {metric.name: metric for metric in catalogue.metrics}
     series = []
@@ -243,7 +243,7 @@ def plotted(
     """A frame as a figure draws it."""
     import pandas as pd
 
-    from .plotdata import PlotSeries
+    from .timeseries import PlotSeries
 
     return PlotSeries(
         title=metric.title,

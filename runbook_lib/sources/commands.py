@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, Field
 
 from ..canonical import digest_bytes
 from ..errors import SourceError
-from . import storage, wire
+from . import wire
 from .changing import Changes
 from .process import Ended
 from .running import execute, fill, reason
@@ -169,8 +169,10 @@ class SiteCommands(Changes):
 
     def stopped(self, node: str) -> bool:
         """Whether a node's process is gone."""
+        from .storage import Stopped, answer
+
         printed = self._read("stopped", node, node=node).stdout
-        return storage.answer("stopped", node, printed, storage.Stopped).stopped
+        return answer("stopped", node, printed, Stopped).stopped
 
     def inspect_wal(self, node: str, *, outputs: Path | None = None) -> Ended:
         """Look at a stopped node's write-ahead log; what it prints is kept as well."""

@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,28 +151,12 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def end_left_behind(stems: Sequence[str], *, orphans: bool = False) -> list[int]:
-    """End the changing commands with these path stems that are still at work here; their ids.
-
-    A process counts only when its command line names the stem: an id may be another's by now.
-    With ``orphans`` only those whose run is gone.
-    """
-    ended = []
-    for stem in stems:
-        try:
-            pid, *run = map(int, Path(f"{stem}.pid").read_text().split())
-        except (OSError, ValueError):
-            continue
-        if orphans and (not run or _parent(pid) in (0, run[0])):
-            continue
-        if stem in _command_line(pid):
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
-                ended.append(pid)
-    return ended
+def _head(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read(MAX_OUTPUT)
 
 
-def _parent(pid: int) -> int:
+def parent_of(pid: int) -> int:
     """The id of a process' parent; 0 where it cannot be told."""
     argv = ["ps", "-o", "ppid=", "-p", str(pid)]
     try:
@@ -186,7 +169,7 @@ def _parent(pid: int) -> int:
     return int(shown) if shown.strip().isdigit() else 0
 
 
-def _command_line(pid: int) -> list[str]:
+def command_line(pid: int) -> list[str]:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
     except OSError:
@@ -196,8 +179,3 @@ def _command_line(pid: int) -> list[str]:
     except OSError:
         return []
     return shown.split()
-
-
-def _head(file: IO[bytes]) -> bytes:
-    file.seek(0)
-    return file.read(MAX_OUTPUT)

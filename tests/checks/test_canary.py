@@ -15,18 +15,8 @@ from hypothesis import strategies as st
 from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
 from runbook_lib.changes.state import NodeState
 from runbook_lib.checks import observe
-from runbook_lib.checks.observe import (
-    PER_BLOCK,
-    Counted,
-    Span,
-    _gain,
-    _hashes,
-    _off,
-    _on,
-    _slashing,
-    gated,
-    votes,
-)
+from runbook_lib.checks.activation_proof import Counted, Span, _off, _on, gated
+from runbook_lib.checks.observe import PER_BLOCK, _gain, _hashes, _slashing, votes
 from runbook_lib.context import Context
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome, Row

@@ -20,21 +20,19 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from runbook_lib.display import figure_card
-from runbook_lib.metrics import plots
+from runbook_lib.metrics import panels, plots
 from runbook_lib.metrics.catalogue import Metric
 from runbook_lib.metrics.compare import Compared
-from runbook_lib.metrics.plotdata import (
-    Change,
+from runbook_lib.metrics.plotdata import Change, comparison_data, number
+from runbook_lib.metrics.plots import LINES, PALETTE
+from runbook_lib.metrics.timeseries import (
     Mark,
     PlotSeries,
-    comparison_data,
     letter,
-    number,
     plotted_digest,
     series_data,
     series_words,
 )
-from runbook_lib.metrics.plots import LINES, PALETTE
 from runbook_lib.outcomes import Outcome
 
 START = np.datetime64("2026-11-23T13:00:00", "ms")
@@ -67,7 +65,7 @@ def comparison(outcome: Outcome = Outcome.PASS, *changes: Change, **more: Any) -
         outcome=outcome,
         reason="not worse",
     )
-    return cast(Compared, made)
+    return cast("Compared", made)
 
 
 @pytest.fixture
@@ -81,7 +79,7 @@ def figure_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             draw(figure)
             return b""
 
-        monkeypatch.setattr(plots, "_png", png)
+        monkeypatch.setattr(sys.modules[function.__module__], "to_png", png)
         function(*args, **more)
         return figure
 
@@ -104,7 +102,7 @@ def figure_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 )
 def test_every_kind_of_data_gives_one_image_of_800_pixels(made: list[PlotSeries]) -> None:
     """Zeros, gaps, lone samples, nothing at all, hostile names: drawn without a warning."""
-    once, again = plots.baseline_figure(made), plots.baseline_figure(made)
+    once, again = panels.baseline_figure(made), panels.baseline_figure(made)
 
     assert once == again
     assert Image.open(io.BytesIO(once.png)).width == 800
@@ -112,7 +110,7 @@ def test_every_kind_of_data_gives_one_image_of_800_pixels(made: list[PlotSeries]
 
 def test_an_image_keeps_the_colours_of_its_lines_and_no_other() -> None:
     """Small, but no line takes the colour of another."""
-    image = Image.open(io.BytesIO(plots.baseline_figure([many(6)]).png)).convert("RGB")
+    image = Image.open(io.BytesIO(panels.baseline_figure([many(6)]).png)).convert("RGB")
     colours = {"#" + bytes(pixel).hex() for _, pixel in image.getcolors() or []}
 
     assert {colour for colour, _ in LINES} <= colours <= set(PALETTE)
@@ -122,14 +120,14 @@ def test_a_gap_is_not_bridged(figure_of: Callable[..., Any]) -> None:
     """Neither over a NaN nor over times that were left out."""
     times = START + np.array([0, 15, 30, 90, 105]) * np.timedelta64(1, "s")
     gappy = PlotSeries("Latency", "ms", times, {"dev-1": [1, NAN, 3, 4, 5]})
-    line = figure_of(plots.baseline_figure, [gappy]).axes[0].lines[0]
+    line = figure_of(panels.baseline_figure, [gappy]).axes[0].lines[0]
 
     np.testing.assert_array_equal(line.get_ydata(), [1, NAN, 3, NAN, NAN, 4, 5])
 
 
 def test_a_gap_has_a_strip_under_it(figure_of: Callable[..., Any]) -> None:
     """The strip covers the missing samples, from half a step before to half a step after."""
-    axes = figure_of(plots.baseline_figure, [series(1, 2, NAN, NAN, 5)]).axes[0]
+    axes = figure_of(panels.baseline_figure, [series(1, 2, NAN, NAN, 5)]).axes[0]
     strips = [path.vertices[:, 0] for path in axes.collections[-1].get_paths()]
     day = (START - np.datetime64(0, "ms")) / np.timedelta64(1, "D")
 
@@ -140,7 +138,7 @@ def test_a_gap_has_a_strip_under_it(figure_of: Callable[..., Any]) -> None:
 
 def test_a_lone_sample_is_a_dot(figure_of: Callable[..., Any]) -> None:
     """A line through one point has no length."""
-    axes = figure_of(plots.baseline_figure, [series(1, NAN, 3, NAN, 5, 6)]).axes[0]
+    axes = figure_of(panels.baseline_figure, [series(1, NAN, 3, NAN, 5, 6)]).axes[0]
     (dots,) = [line for line in axes.lines if line.get_marker() == "o"]
 
     np.testing.assert_array_equal(dots.get_ydata(), [1, 3])
@@ -148,7 +146,7 @@ def test_a_lone_sample_is_a_dot(figure_of: Callable[..., Any]) -> None:
 
 def test_zeros_are_above_the_lower_edge(figure_of: Callable[..., Any]) -> None:
     """A line of zeros must not hide in the frame."""
-    low, high = figure_of(plots.baseline_figure, [series(0, 0, 0)]).axes[0].get_ylim()
+    low, high = figure_of(panels.baseline_figure, [series(0, 0, 0)]).axes[0].get_ylim()
 
     assert (low, high) == pytest.approx((-0.08, 1.08))
 
@@ -165,7 +163,7 @@ def test_a_far_limit_is_said_instead_of_flattening_the_data(
     figure_of: Callable[..., Any], limit: float, said: str, drawn: bool
 ) -> None:
     """The reader learns the limit, the data keep their panel."""
-    axes = figure_of(plots.baseline_figure, [series(400, 450, 480, limits=(limit,))]).axes[0]
+    axes = figure_of(panels.baseline_figure, [series(400, 450, 480, limits=(limit,))]).axes[0]
 
     assert axes.get_title(loc="right") == said
     assert any(set(line.get_ydata()) == {limit} for line in axes.lines) is drawn
@@ -173,7 +171,7 @@ def test_a_far_limit_is_said_instead_of_flattening_the_data(
 
 def test_two_limits_are_two_lines(figure_of: Callable[..., Any]) -> None:
     """A healthy range has two ends."""
-    axes = figure_of(plots.baseline_figure, [series(400, 450, limits=(380.0, 480.0))]).axes[0]
+    axes = figure_of(panels.baseline_figure, [series(400, 450, limits=(380.0, 480.0))]).axes[0]
 
     assert axes.get_title(loc="right") == "limit 380 ms and 480 ms"
     assert {380.0, 480.0} <= {line.get_ydata()[0] for line in axes.lines}
@@ -181,7 +179,7 @@ def test_two_limits_are_two_lines(figure_of: Callable[..., Any]) -> None:
 
 def test_axes_name_unit_and_time_zone(figure_of: Callable[..., Any]) -> None:
     """A number without a unit and a time without a zone are no evidence."""
-    axes = figure_of(plots.baseline_figure, [series(1, 2)]).axes[0]
+    axes = figure_of(panels.baseline_figure, [series(1, 2)]).axes[0]
 
     assert (axes.get_ylabel(), axes.get_xlabel()) == ("ms", "time (UTC)")
 
@@ -191,21 +189,21 @@ def test_a_window_of_any_length_has_a_readable_axis(
     figure_of: Callable[..., Any], minutes: int
 ) -> None:
     """No warning, and no more ticks than have room."""
-    figure = figure_of(plots.baseline_figure, [series(1.0, 2.0, 1.5, step=30 * minutes)])
+    figure = figure_of(panels.baseline_figure, [series(1.0, 2.0, 1.5, step=30 * minutes)])
 
     assert 1 <= len(figure.axes[0].get_xticks()) <= 9
 
 
 def test_a_lone_instant_has_a_readable_axis(figure_of: Callable[..., Any]) -> None:
     """Minutes around it, not years."""
-    low, high = figure_of(plots.baseline_figure, [series(1.0)]).axes[0].get_xlim()
+    low, high = figure_of(panels.baseline_figure, [series(1.0)]).axes[0].get_xlim()
 
     assert (high - low) * 1440 == pytest.approx(10)
 
 
 def test_many_lines_show_their_median_and_the_furthest(figure_of: Callable[..., Any]) -> None:
     """Twenty-five nodes are one cloud; the one that left it is named."""
-    axes = figure_of(plots.baseline_figure, [many(25)]).axes[0]
+    axes = figure_of(panels.baseline_figure, [many(25)]).axes[0]
 
     assert axes.get_title(loc="left") == "Latency: 1,250 samples"
     assert [text.get_text() for text in axes.texts] == ["furthest: val-24"]
@@ -214,7 +212,7 @@ def test_many_lines_show_their_median_and_the_furthest(figure_of: Callable[..., 
 
 def test_a_few_lines_differ_without_colour(figure_of: Callable[..., Any]) -> None:
     """Each has a dash of its own."""
-    figure = figure_of(plots.baseline_figure, [many(6)])
+    figure = figure_of(panels.baseline_figure, [many(6)])
     dashes = {str(line._unscaled_dash_pattern) for line in figure.axes[0].lines[:6]}
 
     assert len(dashes) == 6
@@ -230,8 +228,8 @@ def test_marks_stand_in_the_figure_and_in_the_words(figure_of: Callable[..., Any
         "A 2026-11-23 13:00:00 UTC gate on, dev-1",
         "B 2026-11-23 13:00:00 to 2026-11-23 13:00:20 UTC alert Slow",
     ]
-    text = plots.baseline_figure([series(1, 2)], marks=marks).text
-    figure = figure_of(plots.baseline_figure, [series(1, 2)], marks=marks)
+    text = panels.baseline_figure([series(1, 2)], marks=marks).text
+    figure = figure_of(panels.baseline_figure, [series(1, 2)], marks=marks)
 
     assert text.splitlines()[1:] == words
     assert [text.get_text() for text in figure.texts] == ["\n".join(words)]
@@ -306,9 +304,9 @@ def test_a_configured_style_does_not_alter_evidence() -> None:
     """Two readers' matplotlibrc give one image, and keep their settings."""
     import matplotlib as mpl
 
-    plain = plots.baseline_figure([series(1, 2)])
+    plain = panels.baseline_figure([series(1, 2)])
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "black"}):
-        styled = plots.baseline_figure([series(1, 2)])
+        styled = panels.baseline_figure([series(1, 2)])
         assert mpl.rcParams["font.size"] == 30
 
     assert styled == plain
@@ -316,7 +314,7 @@ def test_a_configured_style_does_not_alter_evidence() -> None:
 
 def test_a_drawn_figure_is_what_a_figure_card_takes() -> None:
     """One image, the words, and the digest of what was plotted."""
-    drawn = plots.baseline_figure([series(1, 2)])
+    drawn = panels.baseline_figure([series(1, 2)])
     card = figure_card(*drawn)
 
     assert card.data["digest"].startswith("sha256:")
