@@ -18,7 +18,7 @@ from ..canonical import digest_bytes
 from ..changes.apply import all_pass
 from ..changes.phases import make_plan as plan
 from ..changes.power import powers
-from ..changes.state import journals, states
+from ..changes.state import differences, journals, states
 from ..changes.targets import artifact, keep
 from ..context import Context, judges
 from ..errors import RecordDamaged, SourceError
@@ -40,7 +40,7 @@ from .observe import VOTES_OF_MEDIAN, balances, observe
 from .observe import canary_comparison as comparison
 from .quiet import Break, Seen
 from .regression import REWARDS
-from .rollouts import canary_selection, others_unchanged, rollout
+from .rollouts import rollout
 
 STAGE, GATE, KEY = "testnet", "testnet.activate.gate", "malachite_consensus"
 MASS, TOGETHER = 0.10, timedelta(minutes=10)
@@ -274,6 +274,38 @@ def _clients_on(context: Context) -> list[Row]:
         return rows
     at = effect(context.so_far, CLIENTS)
     return rows + proven(context, CLIENTS, "witness_network", at)
+
+
+def others_unchanged(context: Context) -> list[Row]:
+    """Every node that the plan does not touch has the gates and the channel that it had."""
+    assert context.plan is not None
+    expected = context.plan.untouched
+    rows = []
+    for name, answer in context.fleet.rollout(list(expected)).items():
+        if isinstance(answer, SourceError):
+            rows.append(context.unreadable("stays as it is", "an answer", answer))
+            continue
+        was: dict[str, str | bool] = {"channel": expected[name].channel, **expected[name].gates}
+        now: dict[str, str | bool] = {"channel": answer.release_channel, **answer.feature_gates}
+        moved = [f"{k}={str(now.get(k, 'absent')).lower()}" for k, _, _ in differences(was, now)]
+        same = "as before"
+        rows.append(check_row(name, "gates, untouched", same, ", ".join(moved) or same, not moved))
+    return rows
+
+
+def canary_selection(context: Context) -> list[Row]:
+    """The canaries stay under a third of the voting power, and there is at least one."""
+    from ..changes.power import powers
+    from ..playbook import CANARY_POWER_BELOW
+
+    names = [node.name for node in context.cluster.nodes if node.canary]
+    what, expected = "share of the voting power", f"above 0, under {CANARY_POWER_BELOW:.1%}"
+    try:
+        share = powers(context).share(names)
+    except SourceError as error:
+        return [context.unreadable(what, expected, error)]
+    ok = 0 < share < CANARY_POWER_BELOW
+    return [check_row("canaries", what, expected, f"{share:.1%} ({', '.join(names)})", ok)]
 
 
 rewards_gate = rollout(

@@ -25,7 +25,8 @@ from ..strict import parse_instant
 from . import preflight
 from .annotations import happened
 from .baselines import FILE, captured_load, pin, read_catalogue
-from .ci import ci_rows, run_suites
+from .ci import ci_rows
+from .suites import run_suites
 
 REMOVE = "deprovision"
 DEPLOY = "development.activate.deploy"

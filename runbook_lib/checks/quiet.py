@@ -18,12 +18,10 @@ from ..changes.state import journals
 from ..context import Context
 from ..errors import SourceError
 from ..metrics import catalogue
-from ..metrics.catalogue import resolve
 from ..metrics.frames import LONGEST, Flags, Stretch, Watched, read
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.alertmanager import Silence, matched, with_ports
 from ..wording import utc
-from .baselines import read_catalogue
 from .baselines import restarts as journalled
 
 ALERTS = 'present_over_time(ALERTS{alertstate="firing"}[2m])'
@@ -243,29 +241,6 @@ def halts(over: Window) -> Iterator[Seen]:
     )
     name, expected = over.context.cluster_name, f"no halt of {seconds} s"
     yield Seen(name, "blocks committed", expected, "none stood still", breaks)
-
-
-def load(over: Window) -> Iterator[Seen]:
-    """Transactions were submitted in every ten minutes: an idle cluster soaks nothing."""
-    context = over.context
-    metric = read_catalogue(context).load
-    if metric is None:
-        raise SourceError("metrics", "expected a metric of topic load in the catalogue, got none")
-    found = resolve(context.prometheus, metric, context.matchers, over.end)
-    watched = over.read(found.query, narrow=False)
-    values = watched.only()
-    idle, unknown = values <= 0, np.isnan(values)
-    breaks = [
-        Break(start, end, "no transaction", proven=not unknown[_inside(watched, start, end)].any())
-        for start, end in watched.runs(idle | unknown, IDLE)
-    ]
-    expected = f"some in every {IDLE // timedelta(minutes=1)} min"
-    seen = float(f"{np.nanmean(values[watched.kept]):.3g}") if not breaks else 0.0
-    yield Seen(context.cluster_name, "transactions", expected, f"{seen:g} tx/s", tuple(breaks))
-
-
-def _inside(watched: Watched, start: datetime, end: datetime) -> list[int]:
-    return [i for i, instant in enumerate(watched.instants) if start <= instant < end]
 
 
 def restarts(over: Window) -> dict[str, list[Break]]:

@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
+import numpy as np
+
 from ..changes.phases import make_plan as plan
 from ..changes.state import NodeState, journals, states
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect, entries_of
 from ..evidence.record import Entry
+from ..metrics.catalogue import resolve
+from ..metrics.frames import Watched
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..playbook import TESTNET_SUITES
 from ..sources.config import GATES_AT
 from ..wording import utc
 from . import gossip, preflight, quiet
-from .baselines import pin_before
-from .ci import run_suites
+from .baselines import pin_before, read_catalogue
+from .quiet import IDLE, Break, Seen, Window
 from .rollouts import rollout
+from .suites import run_suites
 from .validators import validators_acknowledged
 
 STAGE, DEPLOY = "development", "development.activate.deploy"
@@ -65,7 +70,7 @@ def _not_yet(subject: str, what: str, wanted: str, got: str, due: datetime) -> R
 
 
 def _window(context: Context, wanted: dict[str, NodeState], over: quiet.Window) -> Iterator[Row]:
-    seen = quiet.look(over, quiet.coverage, quiet.pages, quiet.silences, quiet.halts, quiet.load)
+    seen = quiet.look(over, quiet.coverage, quiet.pages, quiet.silences, quiet.halts, load)
     for each in seen:
         yield from each.rows()
     try:
@@ -211,3 +216,26 @@ gate = rollout("testnet.activate.gate", f"{{nodes}} have {ONLY} on", after=gossi
 def regression_suites(context: Context) -> CheckResult:
     """The witness and proof suites pass at the commit. Playbook: testnet activation, 3."""
     return run_suites(context, TESTNET_SUITES)
+
+
+def load(over: Window) -> Iterator[Seen]:
+    """Transactions were submitted in every ten minutes: an idle cluster soaks nothing."""
+    context = over.context
+    metric = read_catalogue(context).load
+    if metric is None:
+        raise SourceError("metrics", "expected a metric of topic load in the catalogue, got none")
+    found = resolve(context.prometheus, metric, context.matchers, over.end)
+    watched = over.read(found.query, narrow=False)
+    values = watched.only()
+    idle, unknown = values <= 0, np.isnan(values)
+    breaks = [
+        Break(start, end, "no transaction", proven=not unknown[_inside(watched, start, end)].any())
+        for start, end in watched.runs(idle | unknown, IDLE)
+    ]
+    expected = f"some in every {IDLE // timedelta(minutes=1)} min"
+    seen = float(f"{np.nanmean(values[watched.kept]):.3g}") if not breaks else 0.0
+    yield Seen(context.cluster_name, "transactions", expected, f"{seen:g} tx/s", tuple(breaks))
+
+
+def _inside(watched: Watched, start: datetime, end: datetime) -> list[int]:
+    return [i for i, instant in enumerate(watched.instants) if start <= instant < end]

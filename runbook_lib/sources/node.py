@@ -18,6 +18,7 @@ from ..clusters import Cluster, Node
 from ..errors import SourceError
 from ..reach import Command
 from . import wire
+from .config import CHANNEL_AT, GATES_AT
 from .http import Answer, Failure
 from .running import execute, fill
 from .scope import RETRIES, Scope
@@ -43,6 +44,11 @@ class Rollout(Wire):
     release_channel: Channel
     feature_gates: dict[str, bool]
     telemetry: NodeTelemetry
+
+    def flat(self) -> dict[str, str | bool]:
+        """Channel and gates by dotted key, as the node says it runs."""
+        gates = {f"{GATES_AT}.{gate}": on for gate, on in self.feature_gates.items()}
+        return {CHANNEL_AT: self.release_channel, **gates}
 
 
 class VrfMetrics(Wire):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
 from runbook_lib.changes.state import NodeState
-from runbook_lib.checks import observe
+from runbook_lib.checks import activation_proof, observe
 from runbook_lib.checks.activation_proof import Counted, Span, _off, _on, gated
 from runbook_lib.checks.observe import PER_BLOCK, _gain, _hashes, _slashing, votes
 from runbook_lib.context import Context
@@ -109,7 +109,7 @@ def rates(values: list[float]) -> pd.DataFrame:
 
 def test_a_count_is_of_the_whole_span() -> None:
     """Points that look back beyond its start do not count."""
-    assert observe.counted(rates([9.0] * 3 + [0.2] * 58), "n", EPOCH, 0.02) == Counted(
+    assert activation_proof.counted(rates([9.0] * 3 + [0.2] * 58), "n", EPOCH, 0.02) == Counted(
         720.0, True, True
     )
 
@@ -124,8 +124,10 @@ def test_a_count_is_of_the_whole_span() -> None:
 )
 def test_what_is_missing_is_not_covered(values: list[float], counted: Counted) -> None:
     """A series without samples is as none; a zero is one."""
-    assert observe.counted(rates(values), "n", EPOCH, 0.02) == counted
-    assert observe.counted(rates(values), "other", EPOCH, 0.02) == Counted(0.0, False, False)
+    assert activation_proof.counted(rates(values), "n", EPOCH, 0.02) == counted
+    assert activation_proof.counted(rates(values), "other", EPOCH, 0.02) == Counted(
+        0.0, False, False
+    )
 
 
 @pytest.mark.parametrize(

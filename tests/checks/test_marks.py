@@ -14,7 +14,7 @@ import pytest
 
 from runbook_lib.changes.plan import NodePlan, Phase, Plan
 from runbook_lib.changes.state import NodeState
-from runbook_lib.checks import baselines
+from runbook_lib.checks import annotations, baselines
 from runbook_lib.checks.development import baseline_figure
 from runbook_lib.errors import SourceError
 from runbook_lib.evidence.record import Entry
@@ -80,7 +80,7 @@ def test_alerts_are_stretches_and_series_of_one_name_are_one() -> None:
         firing({"alertname": "Down"}, 30),
     )
 
-    assert baselines.happened(context(answer), START, END) == (
+    assert annotations.happened(context(answer), START, END) == (
         [
             Mark(minute(5), "alert Slow (page)", minute(8)),
             Mark(minute(20), "alert Slow (page)", minute(21)),
@@ -92,7 +92,7 @@ def test_alerts_are_stretches_and_series_of_one_name_are_one() -> None:
 
 def test_no_alert_is_said_when_the_watchdog_was_there() -> None:
     """An empty figure and a broken source do not look alike."""
-    assert baselines.happened(context(quiet()), START, END) == ([], "alerts: none fired")
+    assert annotations.happened(context(quiet()), START, END) == ([], "alerts: none fired")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_what_cannot_be_told_of_alerts_is_said(answer: Any, why: str) -> None:
     """The figure is drawn all the same, with its other marks."""
     journal = [entry("state", item="x.deploy", node="a", at=minute(-5).isoformat())]
 
-    found, note = baselines.happened(context(answer, journal), START, END)
+    found, note = annotations.happened(context(answer, journal), START, END)
 
     assert [mark.label for mark in found] == ["x.deploy, last of 1 node"]
     assert note == f"alerts: unknown: {why}"
@@ -117,9 +117,9 @@ def test_more_marks_than_can_be_read_are_counted() -> None:
     """The first are drawn."""
     answer = quiet(*(firing({"alertname": f"A{number}"}, 2 * number) for number in range(15)))
 
-    found, note = baselines.happened(context(answer), START, END)
+    found, note = annotations.happened(context(answer), START, END)
 
-    assert (len(found), note) == (baselines.MOST, "3 later marks not drawn")
+    assert (len(found), note) == (annotations.MOST, "3 later marks not drawn")
 
 
 def test_a_change_says_what_it_turned_and_when_the_last_node_took_it() -> None:
@@ -135,7 +135,7 @@ def test_a_change_says_what_it_turned_and_when_the_last_node_took_it() -> None:
         entry("state", item="x.gate", node="b", at=minute(3).isoformat()),
     ]
 
-    found, _ = baselines.happened(context(quiet(), journal, plan), START, END)
+    found, _ = annotations.happened(context(quiet(), journal, plan), START, END)
 
     assert found == [Mark(minute(3), "x.gate, last of 2 nodes: witness_network on")]
 
@@ -148,7 +148,7 @@ def test_a_planned_restart_inside_the_window_is_marked() -> None:
         entry("step", **step, phase="done", at=minute(12).isoformat()),
     ]
 
-    found, _ = baselines.happened(context(quiet(), journal), START, END)
+    found, _ = annotations.happened(context(quiet(), journal), START, END)
 
     assert found == [Mark(minute(10), "1 planned restart, left out", minute(17))]
 
@@ -161,7 +161,7 @@ def test_restarts_of_one_wave_are_one_mark() -> None:
         for node, at in (("a", 10 + later), ("b", 12 + later), ("c", 40 + later))
     ]
 
-    found, _ = baselines.happened(context(quiet(), journal), START, END)
+    found, _ = annotations.happened(context(quiet(), journal), START, END)
 
     assert found == [
         Mark(minute(10), "2 planned restarts, left out", minute(18)),

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.errors import SourceError
-from runbook_lib.sources.commands import SuiteRun
 from runbook_lib.sources.process import Ended
+from runbook_lib.sources.suites import SuiteRun
 
 from .conftest import World, commands, says
 
@@ -42,7 +42,7 @@ def test_a_suites_own_count(world: World, out: str, code: int, expected: SuiteRu
 @given(st.lists(st.tuples(*[st.integers(0, 99)] * 3), max_size=4))
 def test_counts_add_up_over_any_number_of_binaries(counts: list[tuple[int, int, int]]) -> None:
     """The counts of every binary are found in the noise between them."""
-    from runbook_lib.sources.commands import read_suite
+    from runbook_lib.sources.suites import read_suite
 
     text = "".join(
         f"running {sum(each)} test{'' if sum(each) == 1 else 's'}\nnoise\ntest result: "
