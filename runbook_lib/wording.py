@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from runbook_lib.outcomes import Outcome, Row
 from runbook_lib.playbook import RECOVERY
 from runbook_lib.verdicts import ExitCode, Standing, Verdict, WaivedRow
+
+from .outcomes import Outcome, Row
 
 GREEN, RED, AMBER, GREY = "#2e7d32", "#c62828", "#b26a00", "#607d8b"
 RANK = (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS)
@@ -125,3 +127,21 @@ def tally(words: Iterable[str]) -> str:
 def worst_first(rows: Sequence[Row]) -> list[Row]:
     """FAIL, then INCONCLUSIVE, then what is merely not yet due, then PASS; else as they came."""
     return sorted(rows, key=lambda row: (RANK.index(row.outcome), row.return_at is not None))
+
+
+def number(value: float) -> str:
+    """Four significant digits, thousands apart."""
+    if not math.isfinite(value):
+        return "unknown" if math.isnan(value) else "unbounded"
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+
+
+def quantity(value: float, unit: str) -> str:
+    """``42.5 ms``; what is not finite has no unit."""
+    return f"{number(value)} {unit}".rstrip() if math.isfinite(value) else number(value)
+
+
+def share(value: float, relative: bool, unit: str) -> str:
+    """A signed change: ``+3.2 %`` or ``-0.5 ms``."""
+    sign = "+" if 0 < value < math.inf else ""
+    return sign + (quantity(value * 100, "%") if relative else quantity(value, unit))

@@ -16,7 +16,7 @@ from ..context import Context
 from ..errors import SourceError
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.node import Consensus
-from ..sources.storage import Wal, wal_of
+from ..sources.storage import StorageCommands, Wal, wal_of
 from .followed import seen
 from .power import powers
 from .snapshot import Staged, staged
@@ -125,11 +125,15 @@ def corrupted(context: Context) -> Need:
     return Need(rows, tuple(needed))
 
 
+def _commands(context: Context) -> StorageCommands:
+    return StorageCommands(context.scope, context.site.commands)
+
+
 def _at(context: Context, name: str, staged: Staged) -> Row:
     """The newest whole bundle, as a node fetches it."""
     what, expected = "snapshot as the node has it", f"{staged.name}: whole, signed"
     try:
-        ended = context.commands.verify_snapshot(name, staged.folder)
+        ended = _commands(context).verify_snapshot(name, staged.folder)
     except SourceError as error:
         return unknown_row(name, what, expected, error.problem)
     got = ended.problem or f"exit {ended.code}"
@@ -143,9 +147,9 @@ def _log(context: Context, name: str) -> Wal | Row:
     """The log of a node that does not answer; only of one whose process is gone."""
     what = "write-ahead log"
     try:
-        if not context.commands.stopped(name):
+        if not _commands(context).stopped(name):
             return unknown_row(name, what, "read", "its process is there, and answers nobody")
-        return wal_of(name, context.commands.inspect_wal(name))
+        return wal_of(name, _commands(context).inspect_wal(name))
     except SourceError as error:
         return unknown_row(name, what, "read", error.problem)
 

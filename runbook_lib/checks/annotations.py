@@ -14,7 +14,7 @@ from ..wording import count
 from .baselines import ALERTS, restarts
 
 if TYPE_CHECKING:
-    from ..metrics.timeseries import Mark
+    from ..metrics.panels import Mark
     from ..sources.matrix import Matrix
 
 
@@ -45,7 +45,7 @@ def happened(context: Context, start: datetime, end: datetime) -> tuple[list[Mar
 
 def planned(journal: Sequence[Entry], start: datetime, end: datetime) -> list[Mark]:
     """Planned restarts in the window; those that overlap, such as a wave's, are one mark."""
-    from ..metrics.timeseries import Mark
+    from ..metrics.panels import Mark
 
     seen = sorted((max(begun, start), min(over, end)) for begun, over in restarts(journal))
     waves: list[list[Stretch]] = []
@@ -66,7 +66,7 @@ def planned(journal: Sequence[Entry], start: datetime, end: datetime) -> list[Ma
 
 def changes(context: Context, start: datetime, end: datetime) -> list[Mark]:
     """Where the journal says that a change took effect, with the gates that the plan turned."""
-    from ..metrics.timeseries import Mark
+    from ..metrics.panels import Mark
 
     effects: dict[str, dict[str, datetime]] = {}
     for entry in context.journal:
@@ -102,7 +102,7 @@ def alerts(matrix: Matrix, matchers: Mapping[str, str], watchdog: str) -> list[M
     when the answer is partial, or the alert that always fires is not in it: then none proves nothing.
     """
     from ..metrics.baseline import STEP
-    from ..metrics.timeseries import Mark
+    from ..metrics.panels import Mark
 
     if matrix.partial:
         raise SourceError("prometheus", matrix.warnings[0])

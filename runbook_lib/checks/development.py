@@ -17,10 +17,10 @@ from ..errors import SourceError
 from ..evidence.order import effect
 from ..files import replace_file
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
-from ..sources.changing import Provisioned, provisioned
 from ..sources.config import CHANNEL_AT, GATES_AT, Flat, Profile, flatten, parse_toml
 from ..sources.node import Fleet, Rollout
 from ..sources.process import Ended
+from ..sources.running import Provisioned, provisioned
 from ..strict import parse_instant
 from . import preflight
 from .annotations import happened
@@ -313,6 +313,7 @@ def baseline(context: Context) -> CheckResult:
 def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | None:
     """What was captured, each metric with its limit, and what happened; None when nothing was."""
     from ..metrics import baseline as capturing
+    from ..metrics.panels import draw
 
     path = context.folder / FILE
     if not path.exists():
@@ -322,7 +323,7 @@ def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | 
     if not frames:
         return None
     marks, note = happened(context, about.start, about.end)
-    drawn = capturing.draw(frames, read_catalogue(context), names, marks, note)
+    drawn = draw(frames, read_catalogue(context), names, marks, note)
     figures = context.folder / "figures"
     figures.mkdir(exist_ok=True)
     replace_file(figures / "baseline.png", drawn.png)

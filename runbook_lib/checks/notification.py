@@ -158,13 +158,14 @@ def figure_name(anomaly: Anomaly) -> str:
 
 def draw(context: Context, metric: Metric, anomaly: Anomaly) -> None:
     """The figure of an anomaly: its metric over the hours before it. Raises SourceError."""
-    from ..metrics import baseline as capturing
+    from ..metrics import panels
+    from ..metrics.baseline import STEP
     from ..metrics.frames import fetch
 
-    start, step = anomaly.at - SHOWN_BEFORE, capturing.STEP
+    start, step = anomaly.at - SHOWN_BEFORE, STEP
     frame = fetch(context.prometheus, anomaly.query, start, anomaly.at, step)
     names = {node.validator: node.name for node in context.cluster.nodes}
-    drawn = capturing.draw({metric.name: frame.values}, Catalogue(metrics=[metric]), names)
+    drawn = panels.draw({metric.name: frame.values}, Catalogue(metrics=[metric]), names)
     folder = context.folder / FIGURES
     folder.mkdir(exist_ok=True)
     replace_file(folder / figure_name(anomaly), drawn.png)

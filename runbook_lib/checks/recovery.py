@@ -33,8 +33,8 @@ from .annotations import happened
 from .baselines import names_of, read_catalogue
 
 if TYPE_CHECKING:
+    from ..metrics.panels import Mark, PlotSeries
     from ..metrics.plots import Drawn
-    from ..metrics.timeseries import Mark, PlotSeries
 
 
 AGAIN = "mainnet.recover.restore"
@@ -152,8 +152,8 @@ def what_happened(context: Context) -> Drawn:
 
     Of what took longer the last six hours are drawn. A metric without data is named under the panels.
     """
-    from ..metrics.baseline import capture, plotted
-    from ..metrics.panels import baseline_figure
+    from ..metrics.baseline import capture
+    from ..metrics.panels import baseline_figure, plotted
 
     end = context.at
     made, problem = _undone(context)
@@ -196,7 +196,7 @@ def _until(end: datetime, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _opened(context: Context) -> list[Mark]:
-    from ..metrics.timeseries import Mark
+    from ..metrics.panels import Mark
 
     body = context.journal[0].body
     return [Mark(datetime.fromisoformat(body["now"]), f"recovery opened by {body['operator']}")]
@@ -213,7 +213,7 @@ def _gates(
     import numpy as np
 
     from ..metrics.baseline import STEP
-    from ..metrics.timeseries import PlotSeries
+    from ..metrics.panels import PlotSeries
 
     gates = playbook.GATE_STEPS[context.stage]
     if made is None or not gates:

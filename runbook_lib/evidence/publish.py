@@ -28,10 +28,11 @@ from ..reach import Command
 from ..recording import recorded_site
 from ..site import Site
 from ..sources import notices
-from ..sources.github import Asset, GitHub, Release
+from ..sources.github import GitHub
 from ..sources.http import Http
 from ..sources.notices import Governance
 from ..sources.redact import Redactor
+from ..sources.releases import Asset, Release, Releases
 from ..sources.running import fill, reason
 from ..sources.scope import Scope, live_scope, read_clock
 from ..wording import utc
@@ -254,7 +255,7 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
     secrets, clock = attempt.site.secret_names(), attempt.site.clock
     redactor = Redactor(secrets)
     with live_scope("publish", secrets, clock=clock, http=http) as scope:
-        forge = GitHub(scope, attempt.site.forge, writes="notify")
+        forge = Releases(scope, attempt.site.forge, writes="notify")
         rows, files = _attach(forge, attempt, redactor)
         rows += _post(forge, attempt, files, redactor)
     bad = [row for row in rows if row.outcome is not Outcome.PASS]
@@ -328,7 +329,7 @@ def _note(folder: Path, body: dict[str, Any]) -> None:
 # --- files --------------------------------------------------------------------------------------------
 
 
-def _attach(forge: GitHub, attempt: Attempt, redactor: Redactor) -> tuple[list[Row], list[Filed]]:
+def _attach(forge: Releases, attempt: Attempt, redactor: Redactor) -> tuple[list[Row], list[Filed]]:
     """The notebook and the manifest as assets of the release's evidence; rows, and where they are."""
     names = [str(attempt.manifest["notebook"]), MANIFEST, "attestation.json"]
     found = {
@@ -369,7 +370,7 @@ def _may_be_sent(attempt: Attempt, name: str, data: bytes, redactor: Redactor) -
         raise SourceError(name, f"expected 1 to {MAX_ASSET - 1} bytes, got {len(data)}")
 
 
-def _release(forge: GitHub, attempt: Attempt) -> Release:
+def _release(forge: Releases, attempt: Attempt) -> Release:
     release, commit = str(attempt.manifest["release"]), str(attempt.manifest["commit"])
     tag = f"evidence-{release}"
     found = forge.release(tag)
@@ -385,7 +386,7 @@ def _asset_name(attempt: Attempt, name: str) -> str:
     return f"{attempt.manifest['stage']}-{attempt.manifest['attempt']:04d}-{name}"
 
 
-def _asset(forge: GitHub, release: Release, assets: list[Asset], name: str, data: bytes) -> Asset:
+def _asset(forge: Releases, release: Release, assets: list[Asset], name: str, data: bytes) -> Asset:
     """The asset with this content; another one of the name (a later try's) is kept beside it."""
     digest, stem, suffix = digest_bytes(data), Path(name).stem, Path(name).suffix
     taken = {asset.name: asset for asset in assets}

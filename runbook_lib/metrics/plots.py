@@ -12,11 +12,10 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runbook_lib.markup import visible
-from runbook_lib.outcomes import Outcome
-from runbook_lib.wording import outcome_word
-
-from .plotdata import Change, comparison_data
+from ..markup import visible
+from ..outcomes import Outcome
+from ..wording import outcome_word
+from .compare import Change, comparison_data
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

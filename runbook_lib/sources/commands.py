@@ -1,24 +1,20 @@
-"""What the site's commands are asked, and their answers typed; ``changing`` holds the others."""
+"""What the site's commands are asked, and their answers typed; ``running`` holds the others."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from pydantic import AwareDatetime, Field
 
 from ..canonical import digest_bytes
 from ..errors import SourceError
 from . import wire
-from .changing import Changes
 from .process import Ended
-from .running import execute, fill, reason
+from .running import Changes, execute, fill, reason
 from .wire import Wire
-
-if TYPE_CHECKING:
-    from .suites import SuiteRun
 
 _UNKNOWN_KEYS = re.compile(r"unknown configuration key\(s\):([^\n]*)")
 STRICT = "--strict-config-validation"
@@ -170,21 +166,6 @@ class SiteCommands(Changes):
             raise SourceError(source, f"expected {node!r}, got {found.node!r}")
         return found
 
-    def stopped(self, node: str) -> bool:
-        """Whether a node's process is gone."""
-        from .storage import Stopped, answer
-
-        printed = self._read("stopped", node, node=node).stdout
-        return answer("stopped", node, printed, Stopped).stopped
-
-    def inspect_wal(self, node: str, *, outputs: Path | None = None) -> Ended:
-        """Look at a stopped node's write-ahead log; what it prints is kept as well."""
-        return self._look("inspect_wal", node, outputs, node=node)
-
-    def verify_snapshot(self, node: str, bundle: Path, *, outputs: Path | None = None) -> Ended:
-        """snapshot-verify on a bundle as the node fetches it: 0, 1 fatal, 2 signature, 3 chunks."""
-        return self._look("verify_snapshot", node, outputs, node=node, bundle=str(bundle))
-
     def soak(self) -> SoakJob:
         """The site's newest soak job of the development cluster."""
         return wire.decode("soak", self._read("soak").stdout, SoakJob)
@@ -200,17 +181,15 @@ class SiteCommands(Changes):
         """What ``git status --porcelain`` says of the tree; nothing when it is clean."""
         return self._read("tree_status").stdout.decode("utf-8", "replace").rstrip("\n")
 
-    def suite(self, name: str) -> SuiteRun:
-        """Run a test suite by the playbook's name; red or green, its own count."""
-        from .suites import read_suite
-
+    def suite(self, name: str) -> Ended:
+        """Run a test suite by the playbook's name; how it ended, red or green."""
         source = f"suite {name}"
         command = self._commands.suites.get(name)
         if command is None:
             raise SourceError(source, f"expected commands.suites.{name} in the site file, got none")
         argv = fill(f"commands.suites.{name}", command.argv)
         filled = command.model_copy(update={"argv": argv})
-        return read_suite(execute(self._scope, source, filled, codes=None))
+        return execute(self._scope, source, filled, codes=None)
 
     def _read(
         self, purpose: str, subject: str = "", *, private: bool = False, **values: str
@@ -218,10 +197,6 @@ class SiteCommands(Changes):
         source = f"{purpose} {subject}".strip()
         command = self._command(purpose, source, **values)
         return execute(self._scope, source, command, private=private)
-
-    def _look(self, purpose: str, subject: str, outputs: Path | None, /, **values: str) -> Ended:
-        command = self._command(purpose, f"{purpose} {subject}", **values)
-        return self._scope.run(command.argv, timeout_s=command.timeout_s, outputs=outputs)
 
 
 def _unknown_keys(text: str) -> tuple[str, ...]:

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from runbook_lib.checks.ci import required_row, status_row
-from runbook_lib.checks.suites import suite_rows
+from runbook_lib.checks.suites import SuiteRun, suite_rows
 from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.sources.github import CheckRun, CommitStatus
-from runbook_lib.sources.suites import SuiteRun
 
 APP = "github-actions"
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE

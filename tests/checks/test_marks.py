@@ -19,7 +19,7 @@ from runbook_lib.checks.development import baseline_figure
 from runbook_lib.errors import SourceError
 from runbook_lib.evidence.record import Entry
 from runbook_lib.metrics.baseline import SETTLE, write
-from runbook_lib.metrics.timeseries import Mark
+from runbook_lib.metrics.panels import Mark
 from runbook_lib.sources.matrix import Matrix, Series
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

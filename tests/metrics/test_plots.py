@@ -22,10 +22,8 @@ from PIL import Image
 from runbook_lib.display import figure_card
 from runbook_lib.metrics import panels, plots
 from runbook_lib.metrics.catalogue import Metric
-from runbook_lib.metrics.compare import Compared
-from runbook_lib.metrics.plotdata import Change, comparison_data, number
-from runbook_lib.metrics.plots import LINES, PALETTE
-from runbook_lib.metrics.timeseries import (
+from runbook_lib.metrics.compare import Change, Compared, comparison_data
+from runbook_lib.metrics.panels import (
     Mark,
     PlotSeries,
     letter,
@@ -33,7 +31,9 @@ from runbook_lib.metrics.timeseries import (
     series_data,
     series_words,
 )
+from runbook_lib.metrics.plots import LINES, PALETTE
 from runbook_lib.outcomes import Outcome
+from runbook_lib.wording import number
 
 START = np.datetime64("2026-11-23T13:00:00", "ms")
 NOON = datetime(2026, 11, 23, 13, 0, tzinfo=UTC)

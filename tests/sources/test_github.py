@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from runbook_lib.errors import SourceError, SourceRefused
-from runbook_lib.sources.github import Asset, CommitStatus, GitHub
+from runbook_lib.sources.github import CommitStatus, GitHub
+from runbook_lib.sources.releases import Asset, Releases
 from runbook_lib.sources.tape import read_entries
 
 from .conftest import World
@@ -173,17 +174,17 @@ def test_whose_token_it_is_is_asked_or_known(world: World) -> None:
 def test_a_release_that_is_not_there_is_none(world: World) -> None:
     """And any other answer is an error."""
     scope = world.scope(lambda _: httpx.Response(404, json={"message": "Not Found"}))
-    assert GitHub(scope, SETTINGS).release("evidence/1") is None
+    assert Releases(scope, SETTINGS).release("evidence/1") is None
     assert world.asked[0].url.raw_path == b"/api/repos/o/r/releases/tags/evidence%2F1"
     found = httpx.Response(200, json=RELEASE.model_dump())
-    assert GitHub(world.scope(lambda _: found), SETTINGS).release("evidence-v1") == RELEASE
+    assert Releases(world.scope(lambda _: found), SETTINGS).release("evidence-v1") == RELEASE
     with pytest.raises(SourceError):
-        GitHub(world.scope(lambda _: httpx.Response(403)), SETTINGS).release("x")
+        Releases(world.scope(lambda _: httpx.Response(403)), SETTINGS).release("x")
 
 
 def test_assets_are_read_to_the_last_page(world: World) -> None:
     """As every list is."""
-    forge = GitHub(world.scope(Pages([asset(id=1)], [asset(id=2)])), SETTINGS)
+    forge = Releases(world.scope(Pages([asset(id=1)], [asset(id=2)])), SETTINGS)
     assert [each.id for each in forge.assets(RELEASE)] == [1, 2]
 
 
@@ -272,7 +273,7 @@ def test_a_refusal_says_which_field_was_wrong(world: World) -> None:
 def test_a_new_release_never_becomes_the_latest(world: World) -> None:
     """A pre-release at the commit."""
     made = httpx.Response(201, json=RELEASE.model_dump())
-    forge = GitHub(world.scope(lambda _: made), SETTINGS)
+    forge = Releases(world.scope(lambda _: made), SETTINGS)
     assert forge.create_release("evidence-v1", COMMIT, "Evidence", "text") == RELEASE
     assert json.loads(world.asked[0].content) == {
         "tag_name": "evidence-v1",
@@ -286,7 +287,7 @@ def test_a_new_release_never_becomes_the_latest(world: World) -> None:
 
 def test_a_file_is_uploaded_where_the_release_says(world: World) -> None:
     """With its name, label and media type."""
-    forge = GitHub(world.scope(lambda _: httpx.Response(201, json=asset())), SETTINGS)
+    forge = Releases(world.scope(lambda _: httpx.Response(201, json=asset())), SETTINGS)
     assert forge.upload(RELEASE, "a.txt", "what", b"hello", "text/plain") == Asset(**asset())
     sent = world.asked[0]
     assert str(sent.url) == "https://forge/up/releases/5/assets?label=what&name=a.txt"
@@ -296,7 +297,7 @@ def test_a_file_is_uploaded_where_the_release_says(world: World) -> None:
 @pytest.mark.parametrize("change", [{"name": "a.b.txt"}, {"size": 4}, {"state": "starter"}])
 def test_a_file_that_did_not_arrive_whole_is_an_error(world: World, change: dict[str, Any]) -> None:
     """Renamed, cut, or left half-way."""
-    forge = GitHub(world.scope(lambda _: httpx.Response(201, json=asset(**change))), SETTINGS)
+    forge = Releases(world.scope(lambda _: httpx.Response(201, json=asset(**change))), SETTINGS)
     with pytest.raises(SourceError) as caught:
         forge.upload(RELEASE, "a.txt", "what", b"hello", "text/plain")
     assert str(caught.value).startswith("forge: asset a.txt: expected 5 bytes uploaded, got ")
@@ -319,7 +320,7 @@ def test_the_token_goes_to_no_other_host_with_a_file(
     """Whatever address the forge's answer names."""
     settings = SETTINGS.model_copy(update={"url": api})
     release = RELEASE.model_copy(update={"upload_url": upload + "{?name,label}"})
-    forge = GitHub(world.scope(lambda _: httpx.Response(201, json=asset())), settings)
+    forge = Releases(world.scope(lambda _: httpx.Response(201, json=asset())), settings)
     if allowed:
         forge.upload(release, "a.txt", "what", b"hello", "text/plain")
     else:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runbook_lib.checks.suites import SuiteRun, read_suite
 from runbook_lib.errors import SourceError
 from runbook_lib.sources.process import Ended
-from runbook_lib.sources.suites import SuiteRun
 
 from .conftest import World, commands, says
 
@@ -35,15 +35,13 @@ RED = "running 1 test\ntest d ... FAILED\n\ntest result: FAILED. 0 passed; 1 fai
 )
 def test_a_suites_own_count(world: World, out: str, code: int, expected: SuiteRun) -> None:
     """Sums over all test binaries; a test that confesses to skip is named."""
-    run = commands(world, suites={"tests/x": says(out, code=code)}).suite("tests/x")
-    assert run == expected
+    ended = commands(world, suites={"tests/x": says(out, code=code)}).suite("tests/x")
+    assert read_suite(ended) == expected
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 99)] * 3), max_size=4))
 def test_counts_add_up_over_any_number_of_binaries(counts: list[tuple[int, int, int]]) -> None:
     """The counts of every binary are found in the noise between them."""
-    from runbook_lib.sources.suites import read_suite
-
     text = "".join(
         f"running {sum(each)} test{'' if sum(each) == 1 else 's'}\nnoise\ntest result: "
         f"{'FAILED' if each[1] else 'ok'}. {each[0]} passed; {each[1]} failed; {each[2]} ignored;"
