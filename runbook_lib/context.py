@@ -6,11 +6,8 @@ One context lives for one try of one item. Everything it learns of the outside g
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -24,7 +21,6 @@ from .evidence.record import Entry, Record
 from .evidence.store import Store
 from .outcomes import CheckResult, Row, explain, unknown_row, worst
 from .playbook import NOW_SOURCE_LAG
-from .reach import Command
 from .site import Site
 from .sources.scope import Scope
 from .strict import parse_instant, project_path
@@ -212,29 +208,6 @@ class Context:
         if by := self.undone():
             raise Stopped(f"stopped: recovery {by}")
 
-    def hold_until(self, due: datetime, what: str) -> None:
-        """Wait the few minutes until ``due``, and judge from then on."""
-        clock, begun = self.site.clock, self.now
-        total = (due - begun).total_seconds()
-        with progress(f"waiting for {what}", total, live=self.scope.live) as advance:
-            seen = begun
-            while self.scope.renew() < due:
-                self.require_going_on()
-                advance((self.now - seen).total_seconds())
-                seen, left = self.now, (due - self.now).total_seconds()
-                if clock.wait is None:
-                    self.scope.sleep(min(left, 10.0))
-                else:  # a rehearsal's clock is wound forward instead
-                    self._wind(clock.wait, left)
-
-    def _wind(self, command: Command, seconds: float) -> None:
-        from .sources.running import fill, reason
-
-        argv = fill("clock.wait", command.argv, seconds=f"{math.ceil(seconds) + 1}")
-        ended = self.scope.run(argv, timeout_s=command.timeout_s)
-        if ended.code != 0:
-            raise SourceError("clock", f"expected it wound forward, got: {reason(ended)}")
-
 
 class Judge(Protocol):
     """A check function; ``item`` is the playbook's id of what it judges."""
@@ -253,38 +226,3 @@ def judges(item: str) -> Callable[[Callable[[Context], CheckResult]], Judge]:
         return judge
 
     return named
-
-
-@contextmanager
-def progress(
-    what: str, total: float, *, unit: str = "s", live: bool
-) -> Iterator[Callable[[float], None]]:
-    """A bar for long work; yields a function to be told how much further the work is.
-
-    Not ``live`` (a replay), or headless: no output at all. What nobody watches would only stay
-    behind in the executed notebook.
-    """
-    if not live or os.environ.get("RUNBOOK_HEADLESS"):
-        yield lambda amount: None
-        return
-    from tqdm import tqdm
-
-    layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit}, {remaining} left"
-    # At most some 200 updates: the notebook stores every one of them.
-    with tqdm(
-        desc=what,
-        total=total,
-        unit=unit,
-        bar_format=layout,
-        miniters=total / 200,
-        maxinterval=math.inf,
-        leave=False,
-    ) as bar:
-        left = total
-
-        def advance(amount: float) -> None:
-            nonlocal left
-            bar.update(min(amount, left))  # beyond its end a bar knows no total
-            left -= min(amount, left)
-
-        yield advance

@@ -28,9 +28,8 @@ from .operators import look, tell_wave
 from .phases import keep_phase
 from .plan import Artifact, NodePlan, Phase, Plan
 from .power import cut, powers
-from .previous import artifact_or_none, missing, no_file
 from .state import NodeState, good_map, require_known
-from .targets import keep
+from .targets import artifact_or_none, keep, missing, no_file
 from .undone import Undone, file_of, turned_back, undone
 
 BACK = "back"

@@ -20,6 +20,7 @@ from ..sources.storage import StorageCommands, Wal, wal_of
 from .followed import seen
 from .power import powers
 from .snapshot import Staged, staged
+from .waiting import hold_until
 
 BLOCKS = 2
 FOLLOWS = "follows its chain"
@@ -50,7 +51,7 @@ def follow(context: Context, names: Sequence[str] | None = None) -> dict[str, Fo
 
     first = look()
     pause = timedelta(milliseconds=BLOCKS * context.cluster.block_time_ms, seconds=1)
-    context.hold_until(context.scope.renew() + pause, f"{BLOCKS} blocks")
+    hold_until(context, context.scope.renew() + pause, f"{BLOCKS} blocks")
     second = look()
     return {name: _followed(name, first[name], second[name]) for name in first}
 

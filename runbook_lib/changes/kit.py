@@ -46,9 +46,8 @@ from .kit_script import (
     script,
 )
 from .plan import Artifact, NodePlan, Plan
-from .previous import artifact_of, missing
 from .state import NodeState, known_map
-from .targets import kept_as, rendered
+from .targets import artifact_of, kept_as, missing, rendered
 
 FOLDER = "recovery"
 

@@ -179,7 +179,9 @@ def look(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) 
         waits = all(row.outcome is not Outcome.FAIL for row in rows) and one.due is not None
         if pause is None or all_pass(rows) or not waits:
             break
-        context.hold_until(now + timedelta(seconds=pause), names)
+        from .waiting import hold_until
+
+        hold_until(context, now + timedelta(seconds=pause), names)
     return rows
 
 

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..changes.previous import missing
 from ..changes.snapshot_check import signature_row, whole
 from ..changes.state import good_map
-from ..changes.targets import artifact
+from ..changes.targets import artifact, missing
 from ..clusters import Rollback
 from ..context import Context, judges
 from ..errors import SourceError

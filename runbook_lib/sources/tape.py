@@ -23,7 +23,7 @@ from threading import get_ident
 from typing import IO, Any, Protocol
 
 from ..canonical import canonical, digest_bytes
-from ..errors import RecordDamaged, TapeMiss
+from ..errors import RecordDamaged
 from .http import Purpose
 from .local import Folder, hash_file, recorded
 from .redact import Redactor
@@ -200,35 +200,3 @@ def _drop_unfinished_line(file: IO[bytes]) -> None:
             break
         end -= 1
     file.truncate(end)
-
-
-class ReplayTape:
-    """Answers from recorded entries. ``judged`` maps an item to the last try that has a result."""
-
-    live = False
-
-    def __init__(self, folder: Folder, judged: dict[str, int]) -> None:
-        self._folder, self._judged = folder, judged
-        self._entries = {entry.slot: entry for entry in read_entries(folder)}
-
-    def number(self, item: str, number: int) -> int:
-        return self._judged.get(item, number)
-
-    def holds(self, slot: Slot) -> bool:
-        return slot in self._entries
-
-    def recall(self, slot: Slot) -> tuple[Entry, bytes] | None:
-        entry = self._entries.get(slot)
-        if entry is None:
-            item, number, key, n = slot
-            raise TapeMiss(
-                f"{item}: replay: expected a recorded answer to {key} (try {number}, use {n}), got"
-                " none; it was recorded by another version, or this run asks something else"
-            )
-        return entry, read_body(self._folder, entry.body)
-
-    def record(self, slot: Slot, asked: Asked, meta: Meta, body: bytes) -> tuple[Entry, bytes]:
-        raise TapeMiss(f"{slot[0]}: replay: expected to record nothing, got {slot[2]}")
-
-    def sync(self) -> None:
-        """Nothing was written."""

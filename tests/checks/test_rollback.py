@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from runbook_lib.changes import snapshot_check
 from runbook_lib.checks import rollback
 from runbook_lib.checks.rollback import rollback_assets
-from runbook_lib.sources.tape import ReplayTape
+from runbook_lib.recording import ReplayTape
 
 from .staging import (
     BUILD,

@@ -16,12 +16,13 @@ import stamina
 
 from runbook_lib import reach, site
 from runbook_lib.reach import Clock
+from runbook_lib.recording import ReplayTape
 from runbook_lib.sources.commands import SiteCommands
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.signatures import Policy
-from runbook_lib.sources.tape import LiveTape, ReplayTape
+from runbook_lib.sources.tape import LiveTape
 
 from .verifying import DATA, IDENTITY, ISSUER, Authority
 
