@@ -20,7 +20,7 @@ from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..sources.config import CHANNEL_AT, GATES_AT, Flat, Profile, flatten, parse_toml
 from ..sources.node import Fleet, Rollout
 from ..sources.process import Ended
-from ..sources.running import Provisioned, provisioned
+from ..sources.stage_commands import Provisioned, StageCommands, provisioned
 from ..strict import parse_instant
 from . import preflight
 from .annotations import happened
@@ -37,7 +37,7 @@ def provision_and_remove(context: Context, applier: Applier, profile: Profile) -
 
     A further try takes a node of another name where an earlier one began to remove its own.
     """
-    cluster, commands = context.cluster_name, context.commands
+    cluster, commands = context.cluster_name, StageCommands(context.scope, context.site.commands)
     base = "rehearsal-" + re.sub(r"[^a-z0-9]+", "-", context.attempt_name.lower()).strip("-")
     name, number = base, 1
 
@@ -205,7 +205,7 @@ def telemetry_reachable(context: Context) -> CheckResult:
     for backend in context.site.telemetry.backends:
         what, expected = "answers inside the VPC", "status 200"
         try:
-            probe = context.commands.probe(backend)
+            probe = StageCommands(context.scope, context.site.commands).probe(backend)
         except SourceError as error:
             rows.append(unknown_row(backend, what, expected, error.problem))
             continue

@@ -11,6 +11,7 @@ from ..context import Context
 from ..errors import SourceError
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..sources.process import Ended
+from ..sources.stage_commands import StageCommands
 from ..wording import count
 from .ci import checkout
 
@@ -23,10 +24,10 @@ def run_suites(context: Context, suites: Sequence[str]) -> CheckResult:
     rows = checkout(context, "before the suites")
     if not all_pass(rows):
         return context.conclude(rows, passed="", empty="")
-    ran = []
+    ran, commands = [], StageCommands(context.scope, context.site.commands)
     for suite in suites:
         try:
-            ran.append(run := read_suite(context.commands.suite(suite)))
+            ran.append(run := read_suite(commands.suite(suite)))
             rows += suite_rows(suite, run)
         except SourceError as error:
             rows.append(unknown_row(suite, "runs", "to its end", error.problem))

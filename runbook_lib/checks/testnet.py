@@ -18,6 +18,7 @@ from ..metrics.frames import Watched
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..playbook import TESTNET_SUITES
 from ..sources.config import GATES_AT
+from ..sources.stage_commands import StageCommands
 from ..wording import utc
 from . import gossip, preflight, quiet
 from .baselines import pin_before, read_catalogue
@@ -101,7 +102,7 @@ def _job(context: Context, anchor: datetime, due: datetime) -> list[Row]:
     """The site's own soak job: at this commit, passed, and as long as the soak."""
     what, needs = "soak job", due - anchor
     try:
-        job = context.commands.soak()
+        job = StageCommands(context.scope, context.site.commands).soak()
     except SourceError as error:
         return [context.unreadable(what, "the newest job", error)]
     commit = context.params.commit

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from ..canonical import digest_bytes
 from ..errors import SourceError
 from . import wire
 from .process import Ended
-from .running import Changes, execute, fill, reason
+from .running import Changes, execute, reason
 from .wire import Wire
 
 _UNKNOWN_KEYS = re.compile(r"unknown configuration key\(s\):([^\n]*)")
@@ -29,30 +29,12 @@ class Build(Wire):
     version: str
 
 
-class Probe(Wire):
-    """Whether a telemetry backend answers inside the VPC; ``status`` is null when nothing came."""
-
-    backend: str
-    reachable: bool
-    status: int | None
-    latency_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
-
-
 class Assets(Wire):
     """What a node can fetch, by digest, each only when whole; free bytes where it would go."""
 
     node: str
     fetchable: Annotated[list[Digest], Field(max_length=10_000)]
     free_bytes: Annotated[int, Field(ge=0)]
-
-
-class SoakJob(Wire):
-    """The newest soak job that ended: its commit, whether it passed, and when it ran."""
-
-    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-    passed: bool
-    started: AwareDatetime
-    ended: AwareDatetime
 
 
 @dataclass(frozen=True)
@@ -149,15 +131,6 @@ class SiteCommands(Changes):
             " promtool where commands.test_rules runs",
         )
 
-    def probe(self, backend: str) -> Probe:
-        """What the probe inside the VPC saw of a backend; a mix-up of backends is an error."""
-        found = wire.decode(
-            f"probe {backend}", self._read("probe", backend, backend=backend).stdout, Probe
-        )
-        if found.backend != backend:
-            raise SourceError(f"probe {backend}", f"expected {backend!r}, got {found.backend!r}")
-        return found
-
     def assets(self, node: str) -> Assets:
         """What a node can fetch for a rollback; a mix-up of nodes is an error."""
         source = f"assets {node}"
@@ -165,10 +138,6 @@ class SiteCommands(Changes):
         if found.node != node:
             raise SourceError(source, f"expected {node!r}, got {found.node!r}")
         return found
-
-    def soak(self) -> SoakJob:
-        """The site's newest soak job of the development cluster."""
-        return wire.decode("soak", self._read("soak").stdout, SoakJob)
 
     def revision(self) -> str:
         """The commit that is checked out: 40 hex digits."""
@@ -180,16 +149,6 @@ class SiteCommands(Changes):
     def tree_status(self) -> str:
         """What ``git status --porcelain`` says of the tree; nothing when it is clean."""
         return self._read("tree_status").stdout.decode("utf-8", "replace").rstrip("\n")
-
-    def suite(self, name: str) -> Ended:
-        """Run a test suite by the playbook's name; how it ended, red or green."""
-        source = f"suite {name}"
-        command = self._commands.suites.get(name)
-        if command is None:
-            raise SourceError(source, f"expected commands.suites.{name} in the site file, got none")
-        argv = fill(f"commands.suites.{name}", command.argv)
-        filled = command.model_copy(update={"argv": argv})
-        return execute(self._scope, source, filled, codes=None)
 
     def _read(
         self, purpose: str, subject: str = "", *, private: bool = False, **values: str

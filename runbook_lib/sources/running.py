@@ -12,10 +12,8 @@ from pathlib import Path
 
 from .. import reach, site
 from ..errors import ParameterError, SourceError
-from . import wire
 from .process import Ended
 from .scope import Scope
-from .wire import Wire
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 LONGEST_REASON = 300
@@ -74,13 +72,6 @@ class Purposes:
         return command.model_copy(update={"argv": argv})
 
 
-class Provisioned(Wire):
-    """A fresh node: its name, and the URL of its RPC."""
-
-    node: str
-    url: reach.Url
-
-
 class Changes(Purposes):
     """Steps by purpose. Each raises SourceError only where the site names no such command."""
 
@@ -128,18 +119,6 @@ class Changes(Purposes):
         """Take no new governance proposals from now on."""
         return self._change("freeze_proposals", "", lock, outputs, release=release)
 
-    def provision(
-        self, cluster: str, name: str, config: Path, *, lock: int, outputs: Path
-    ) -> Ended:
-        """Make a fresh node; ``provisioned`` reads what it printed."""
-        return self._change(
-            "provision", name, lock, outputs, cluster=cluster, name=name, config=str(config)
-        )
-
-    def deprovision(self, cluster: str, name: str, *, lock: int, outputs: Path) -> Ended:
-        """Remove a node that ``provision`` made."""
-        return self._change("deprovision", name, lock, outputs, cluster=cluster, name=name)
-
     def _change(
         self, purpose: str, subject: str, lock: int, outputs: Path, /, **values: str
     ) -> Ended:
@@ -151,12 +130,3 @@ class Changes(Purposes):
             lock=lock,
             outputs=outputs,
         )
-
-
-def provisioned(name: str, ended: Ended) -> Provisioned:
-    """What ``provision`` printed. Raises SourceError when it failed or printed something else."""
-    source = f"provision {name}"
-    if ended.code != 0:
-        got = ended.problem or f"{ended.code}: {reason(ended)}"
-        raise SourceError(source, f"expected exit code 0, got {got}")
-    return wire.decode(source, ended.stdout, Provisioned)

@@ -9,7 +9,8 @@ import pytest
 
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.sources.process import Ended
-from runbook_lib.sources.running import Provisioned, fill, provisioned
+from runbook_lib.sources.running import fill
+from runbook_lib.sources.stage_commands import Provisioned, provisioned
 from runbook_lib.sources.tape import read_entries
 
 from .conftest import World, commands, says

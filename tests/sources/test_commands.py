@@ -10,7 +10,8 @@ import pytest
 from runbook_lib import reach
 from runbook_lib.canonical import digest_bytes
 from runbook_lib.errors import SourceError
-from runbook_lib.sources.commands import Build, DryRun, Probe, RuleTest
+from runbook_lib.sources.commands import Build, DryRun, RuleTest
+from runbook_lib.sources.stage_commands import Probe
 from runbook_lib.sources.tape import read_entries
 
 from .conftest import World, commands, says

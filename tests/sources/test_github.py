@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from runbook_lib.errors import SourceError, SourceRefused
+from runbook_lib.evidence.publish import Asset, Releases
 from runbook_lib.sources.github import CommitStatus, GitHub
-from runbook_lib.sources.releases import Asset, Releases
 from runbook_lib.sources.tape import read_entries
 
 from .conftest import World
