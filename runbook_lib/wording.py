@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from runbook_lib.playbook import RECOVERY
-from runbook_lib.verdicts import ExitCode, Standing, Verdict, WaivedRow
-
-from .outcomes import Outcome, Row
+from .outcomes import Outcome
+from .playbook import RECOVERY
+from .verdicts import ExitCode, Standing, Verdict, WaivedRow
 
 GREEN, RED, AMBER, GREY = "#2e7d32", "#c62828", "#b26a00", "#607d8b"
-RANK = (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS)
 SOURCE = {
     "live": "",
     "rehearsal": "REHEARSAL: a practice network; this never permits a promotion",
@@ -122,11 +120,6 @@ def _waiver(standing: Standing, row: WaivedRow) -> str:
 def tally(words: Iterable[str]) -> str:
     """``2 ✗ FAIL, 5 ✓ PASS``: how often each word stands there, in order of appearance."""
     return ", ".join(f"{n:,} {word}" for word, n in Counter(words).items())
-
-
-def worst_first(rows: Sequence[Row]) -> list[Row]:
-    """FAIL, then INCONCLUSIVE, then what is merely not yet due, then PASS; else as they came."""
-    return sorted(rows, key=lambda row: (RANK.index(row.outcome), row.return_at is not None))
 
 
 def number(value: float) -> str:

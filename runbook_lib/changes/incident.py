@@ -331,7 +331,7 @@ def decision(
         "digest": digest,
         "grounds": list(votes.grounds),
         "ratifies": ratifies,
-        "late": incident.is_late(votes.at),
+        "late": votes.at > incident.ratify_until,
     }
 
 

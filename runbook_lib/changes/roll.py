@@ -127,13 +127,9 @@ def roll(context: Context, applier: Applier, phase: Phase, before_wave: Before =
             return False
         if left and not _all_healthy(context, applier, wave):
             return False
-        earlier = [] if left else [*earlier, *_changed(phase, wave)]
+        changed = [name for name in wave if phase.node(name).before != phase.node(name).after]
+        earlier = [] if left else earlier + changed
     return _still_healthy(context, applier, earlier)
-
-
-def _changed(phase: Phase, wave: Sequence[str]) -> list[str]:
-    """The nodes of a wave that the phase makes something else of."""
-    return [name for name in wave if phase.node(name).before != phase.node(name).after]
 
 
 def _still_healthy(context: Context, applier: Applier, earlier: Sequence[str]) -> bool:

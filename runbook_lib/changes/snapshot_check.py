@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..canonical import digest_bytes
 from ..context import Context
 from ..errors import SourceError
 from ..outcomes import Outcome, Row, check_row, unknown_row
@@ -44,7 +45,7 @@ def whole(context: Context, bundle: Bundle, keys: snapshots.Keys) -> Whole:
         text, manifest = snapshots.read_manifest(context.scope, bundle)
     except SourceError as error:
         return Whole([unknown_row(name, "manifest", "readable", error.problem)])
-    digest = snapshots.manifest_digest(text)
+    digest = digest_bytes(text)
     signed = snapshots.signature(context.scope, path, text, keys)
     rows = [signature_row(name, snapshots.MANIFEST, signed)]
     if isinstance(bundle.about, About):

@@ -201,11 +201,6 @@ def _incidents(over: quiet.Window) -> Iterator[Seen]:
     yield Seen(context.cluster_name, what, "none", "none", tuple(breaks))
 
 
-def candidate_expected(context: Context) -> tuple[str, Value]:
-    """What must hold, and its threshold."""
-    return "every canary runs the candidate on a valid configuration", "0 unknown keys"
-
-
 @judges("canary.ready.candidate-installed")
 def candidate_installed(context: Context) -> CheckResult:
     """Per canary: the digest of its binary is the release's, and the strict dry run of its TOML passes.
@@ -331,7 +326,7 @@ def expectations(context: Context) -> list[tuple[str, str, Value]]:
     return [
         *preflight.expectations(context),
         (epochs_clean.item, *epochs_expected(context)),
-        (candidate_installed.item, *candidate_expected(context)),
+        (candidate_installed.item, "every canary runs the candidate on a valid configuration", "0 unknown keys"),
         (alerts_active.item, *expected(context)),
         (REWARDS, "rewards are on for the canaries, no other node gains them", below),
         (observe.item, "canaries alone are rewarded, vote, and nobody is slashed", f"{epochs}, {votes}"),

@@ -243,10 +243,6 @@ provision = Change("development.ready.provision", _plan_provision, _provision)
 # --- activation ---------------------------------------------------------------------------------
 
 
-def _plan_deploy(context: Context) -> list[Row]:
-    return planned_rows(context, DEPLOY)
-
-
 def _deploy(context: Context, applier: Applier) -> CheckResult:
     assert context.plan is not None
     for phase in context.plan.of(DEPLOY):
@@ -260,7 +256,7 @@ def _deploy(context: Context, applier: Applier) -> CheckResult:
     )
 
 
-deploy = Change(DEPLOY, _plan_deploy, _deploy)
+deploy = Change(DEPLOY, lambda context: planned_rows(context, DEPLOY), _deploy)
 
 
 @judges("development.activate.smoke-suites")

@@ -12,6 +12,7 @@ from ..markup import visible
 from ..metrics.catalogue import Catalogue, Metric
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
 from ..sources import notices
+from ..sources.github import GitHub
 from ..sources.words import Word, read_words, taken_back
 from ..wording import utc
 from .anomalies import (
@@ -112,7 +113,8 @@ def _send(context: Context, anomaly: Anomaly, event: str, way: str, path: Path) 
         # Indented by four: names of alerts come from outside, and are code there, not markup.
         quoted = "\n".join(f"    {line}" for line in text.splitlines())
         title = "An anomaly of the watch" if event == "opened" else "Not acknowledged in time"
-        notices.by_comment(scope, site.forge, params.issue, f"{people}: {title}\n\n{quoted}\n")
+        body = f"{people}: {title}\n\n{quoted}\n"
+        GitHub(scope, site.forge, writes="notify").create_comment(params.issue, body)
 
 
 def _subject(context: Context, anomaly: Anomaly, event: str) -> str:

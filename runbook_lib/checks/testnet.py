@@ -30,11 +30,6 @@ from .validators import validators_acknowledged
 STAGE, DEPLOY = "development", "development.activate.deploy"
 
 
-def soak_expected(context: Context) -> tuple[str, Value]:
-    """What must hold, and its threshold."""
-    return "development ran this build alone, quiet and covered", f"{context.params.soak_hours:g} h"
-
-
 @judges("testnet.ready.soak")
 def soak(context: Context) -> CheckResult:
     """The development cluster since the deploy, judged so far; until 48 h are over, not yet due.
@@ -165,7 +160,11 @@ def expectations(context: Context) -> list[tuple[str, str, Value]]:
     epochs = f"at least {context.params.gossip_epochs} whole epoch(s)"
     return [
         *preflight.expectations(context),
-        (soak.item, *soak_expected(context)),
+        (
+            soak.item,
+            "development ran this build alone, quiet and covered",
+            f"{context.params.soak_hours:g} h",
+        ),
         (
             validators_acknowledged.item,
             "every validator knows the window",

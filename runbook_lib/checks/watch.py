@@ -23,10 +23,9 @@ from .anomalies import Anomaly, Body, Log, deadline, known, open_new, patience, 
 from .baselines import ALERTS, measure, names_of, pinned_before, read_catalogue, restarts
 
 if TYPE_CHECKING:
+    from ..metrics.baseline import Captured
     from ..metrics.frames import Frame, Stretch
     from ..sources.matrix import Matrix
-if TYPE_CHECKING:
-    from ..metrics.baseline import Captured
 
 
 ITEM = "mainnet.activate.watch"
@@ -112,9 +111,9 @@ class Watching:
 
     def _draw(self, opened: str) -> None:
         """The figure of an anomaly of a metric: the hours before it, with the limit."""
-        anomaly = next(each for each in known(self.log) if each.id == opened)
         from .notification import draw
 
+        anomaly = next(each for each in known(self.log) if each.id == opened)
         name = anomaly.subject.partition(" ")[0]
         metric = next((each for each in self.metrics if each.name == name), None)
         if metric is None:

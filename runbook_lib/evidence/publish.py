@@ -348,7 +348,8 @@ def _attach(forge: Releases, attempt: Attempt, redactor: Redactor) -> tuple[list
     for name, data in found.items():
         try:
             _may_be_sent(attempt, name, data, redactor)
-            asset = _asset(forge, release, assets, _asset_name(attempt, name), data)
+            named = f"{attempt.manifest['stage']}-{attempt.manifest['attempt']:04d}-{name}"
+            asset = _asset(forge, release, assets, named, data)
         except SourceError as error:
             rows.append(_unsent(name, "attached", error))
             continue
@@ -381,10 +382,6 @@ def _release(forge: Releases, attempt: Attempt) -> Release:
     if not found.prerelease:
         raise SourceError(f"forge: release {tag}", "expected a pre-release, got a release")
     return found
-
-
-def _asset_name(attempt: Attempt, name: str) -> str:
-    return f"{attempt.manifest['stage']}-{attempt.manifest['attempt']:04d}-{name}"
 
 
 def _asset(forge: Releases, release: Release, assets: list[Asset], name: str, data: bytes) -> Asset:

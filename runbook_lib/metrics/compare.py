@@ -277,10 +277,6 @@ def _few(names: set[str]) -> str:
     return (", ".join(shown) + more) or "none"
 
 
-if TYPE_CHECKING:
-    from .compare import Compared
-
-
 @dataclass(frozen=True)
 class Change:
     """An estimated change and its interval: shares of the baseline, or in the metric's unit.

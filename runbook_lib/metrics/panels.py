@@ -221,11 +221,8 @@ def baseline_figure(
 
     text = "\n".join([*map(series_words, series), *said])
     data = {"digest": plotted_digest(series, said), "metrics": [series_data(s) for s in series]}
-    return Drawn(to_png(draw, _height(series, said)), text, data)
-
-
-def _height(series: Sequence[PlotSeries], said: Sequence[str]) -> float:
-    return _TOP + _PANEL * len(series) + 0.15 + 0.15 * len(_wrapped(said))
+    height = _TOP + _PANEL * len(series) + 0.15 + 0.15 * len(_wrapped(said))
+    return Drawn(to_png(draw, height), text, data)
 
 
 def _grid(figure: Figure, rows: int) -> list[tuple[Axes, Axes]]:

@@ -43,11 +43,6 @@ def by_webhook(scope: Scope, webhook: reach.Webhook, document: Mapping[str, Any]
     wire.content("telemetry.notify", scope.http([request])[0], expected=(200, 201, 202, 204))
 
 
-def by_comment(scope: Scope, forge: site.Forge, issue: int, text: str) -> None:
-    """A comment in the release issue. Raises SourceError when it is not taken."""
-    GitHub(scope, forge, writes="notify").create_comment(issue, text)
-
-
 def stands(forge: GitHub, issue: int, marker: str) -> bool:
     """Whether our own account said so in an issue, by a comment's first line. Raises SourceError."""
     me = forge.me().casefold()

@@ -162,7 +162,10 @@ class LiveTape:
             meta=json.loads(self._redactor.clean(json.dumps(meta).encode())),
             body=self._store(body),
         )
-        self._append(canonical(vars(entry)) + b"\n")
+        with self._index.open("a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            _drop_unfinished_line(file)
+            file.write(canonical(vars(entry)) + b"\n")
         return entry, body
 
     def _store(self, body: bytes) -> str:
@@ -176,12 +179,6 @@ class LiveTape:
             scratch.rename(path)
             self._written.add(path)
         return name
-
-    def _append(self, line: bytes) -> None:
-        with self._index.open("a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            _drop_unfinished_line(file)
-            file.write(line)
 
     def sync(self) -> None:
         """Make everything recorded so far survive a power cut; called before a result is."""
