@@ -220,15 +220,17 @@ def later(context: Context) -> str:
     return f"kept in the outbox: runbook publish {context.attempt_name}"
 
 
-def was_kept(context: Context, kind: str, about: str = "") -> bool:
-    """Whether the last of a kind that an earlier try kept is ``about`` that."""
+def was_sent(context: Context, kind: str, about: str = "", called: str = "") -> bool:
+    """Whether ``runbook publish`` sent the last of a kind that an earlier try kept, ``about`` that."""
     kept = [e.body for e in context.journal if e.kind == "outbox" and e.body["kind"] == kind]
-    return bool(kept) and str(kept[-1].get("about", "")) == about
+    if not kept or str(kept[-1].get("about", "")) != about:
+        return False
 
+    def look() -> str:
+        found = any(outbox.kind_of(path) == kind for path in outbox.pending(context.folder))
+        return "waits" if found else "sent"
 
-def waits(context: Context, kind: str) -> bool:
-    """Whether one of a kind lies in the outbox; what was kept and does not was sent since."""
-    return any(outbox.kind_of(path) == kind for path in outbox.pending(context.folder))
+    return context.scope.derive(f"what became of {called or kind}", look) == "sent"
 
 
 def keep(

@@ -168,12 +168,7 @@ def _instruct(scope: Scope, site: Site, document: dict[str, Any], by: str) -> li
 
 def _notice(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:
     role, subject = str(document["role"]), str(document["subject"])
-    if site.commands.notify is None:
-        raise SourceError("commands.notify", "expected commands.notify in the site, got none")
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as text:
-        text.write(str(document["text"]))
-        text.flush()
-        notices.by_command(scope, site.commands.notify, role, subject, Path(text.name))
+    _by_command(scope, site, "notify", "text", document, {"role": role, "subject": subject})
     return [check_row(role, "told", subject, subject, ok=True)]
 
 
