@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 from .clusters import Cluster
 from .errors import ParameterError
 from .playbook import MAINNET_WATCH
-from .reach import Clock, Command, Endpoint, EnvName, PublicKey, Url, Webhook
+from .reach import Clock, Command, Endpoint, EnvName, PublicKey, Reached, Url, Webhook
 from .strict import PROJECT, Instant, Problems, Range, Strict, parse_yaml, project_path, validate
 
 _ARMED_HOURS = MAINNET_WATCH / timedelta(hours=1)  # the longest watch: alerts must reach us for it
@@ -73,17 +73,13 @@ class Risk(Strict):
         return self
 
 
-class Forge(Strict):
+class Forge(Reached):
     """``account`` is whose token it is, for one that may not ask (an app's)."""
 
     kind: Literal["github"]
     url: Url
     repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
-    token_env: EnvName = ""
     account: str = ""
-    timeout_s: float = Field(default=30.0, gt=0, le=600)
-    headers_env: dict[str, EnvName] = {}
-    ca: str = ""
     ci: Ci
     risk: Risk | None = None
 

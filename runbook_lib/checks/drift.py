@@ -37,6 +37,7 @@ from ..sources.config import (
     gates_turned_off,
     misplaced,
     parse_toml,
+    rollout_keys,
 )
 from ..sources.node import Peers, Rollout
 from ..sources.redact import MARK
@@ -278,8 +279,7 @@ def _as_wanted(
         wanted = {**wanted, CHANNEL_AT: profile.release_channel}
         wanted |= {f"{GATES_AT}.{gate}": True for gate in GATES if gate in gates}
         # What the file leaves to the node's defaults is as the node itself says it is.
-        of_node = {f"{GATES_AT}.{gate}": on for gate, on in made.after.gates.items()}
-        in_force = {CHANNEL_AT: made.after.channel, **of_node, **after}
+        in_force = {**rollout_keys(made.after.channel, made.after.gates), **after}
         seen |= {key: in_force[key] for key in wanted if key in in_force}
     text = "a secret, which is compared nowhere; leave it to the node's file"
     secret = [key for key, value in wanted.items() if MARK in str(value)]

@@ -14,6 +14,7 @@ from ..context import Context
 from ..errors import SourceError
 from ..outcomes import Row, check_row, unknown_row
 from ..sources.commands import NodeConfig
+from ..sources.config import rollout_keys
 from ..sources.node import Rollout
 from ..sources.reports import NodeReport, Reports, read_reports
 
@@ -78,9 +79,7 @@ def _fresh(context: Context, node: Node, reports: Reports) -> NodeReport | Row |
 def _against_rpc(node: Node, report: NodeReport, rollout: Rollout | SourceError) -> list[Row]:
     if isinstance(rollout, SourceError):
         return []  # said by its live state already
-    said = {"rollout.release_channel": report.channel} | {
-        f"rollout.feature_gates.{gate}": on for gate, on in report.gates.items()
-    }
+    said = rollout_keys(report.channel, report.gates)
     return [
         check_row(node.name, f"{key} (reported, as it runs)", told, runs, ok=False)
         for key, told, runs in differences(said, rollout.flat())

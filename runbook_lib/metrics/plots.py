@@ -155,8 +155,3 @@ def _interval(
     if abs(at) <= reach:
         marker, fill = _MARKERS[outcome]
         axes.plot(at, row, marker, ms=7, color=fill, mec="black", mew=1.5)
-
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure

@@ -18,7 +18,7 @@ from ..clusters import Cluster, Node
 from ..errors import SourceError
 from ..reach import Command
 from . import wire
-from .config import CHANNEL_AT, GATES_AT
+from .config import rollout_keys
 from .http import Answer, Failure
 from .running import execute, fill
 from .scope import RETRIES, Scope
@@ -47,8 +47,7 @@ class Rollout(Wire):
 
     def flat(self) -> dict[str, str | bool]:
         """Channel and gates by dotted key, as the node says it runs."""
-        gates = {f"{GATES_AT}.{gate}": on for gate, on in self.feature_gates.items()}
-        return {CHANNEL_AT: self.release_channel, **gates}
+        return rollout_keys(self.release_channel, self.feature_gates)
 
 
 class VrfMetrics(Wire):
