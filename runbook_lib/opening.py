@@ -29,27 +29,35 @@ def open_live(stage: str, given: Mapping[str, Any]) -> Session:
     """A new attempt, or with ``attempt`` a further session of one. Raises ParameterError."""
     where = os.environ.get("RUNBOOK_PARAMS_FILE") or f"{stage} parameters"
     params, site, operator = _given(stage, given, where)
-    redactor = Redactor(site.secret_names())
     attempt = _attempt(stage, params, site, operator)
-    session = Session(
-        stage=stage,
-        site=site,
-        store=Store(site.store_path),
-        attempt=attempt,
-        tape=LiveTape(attempt.folder / "tape", redactor),
-        outside=Outside(redactor),
-        number=1 + sum(entry.kind == "session" for entry in attempt.record.entries()),
-        mode=params.mode,
-        source=site.source,
-        operator=operator,
-        params=params,
-    )
+    number = 1 + sum(entry.kind == "session" for entry in attempt.record.entries())
+    session = live_session(stage, site, attempt, params, operator, number)
     try:
         _begin_session(session, params)
     except BaseException:
         session.close()
         raise
     return session
+
+
+def live_session(
+    stage: str, site: Site, attempt: Attempt, params: StageParams, operator: str, number: int
+) -> Session:
+    """A session that asks the world and records its answers."""
+    redactor = Redactor(site.secret_names())
+    return Session(
+        stage=stage,
+        site=site,
+        store=Store(site.store_path),
+        attempt=attempt,
+        tape=LiveTape(attempt.folder / "tape", redactor),
+        outside=Outside(redactor),
+        number=number,
+        mode=params.mode,
+        source=site.source,
+        operator=operator,
+        params=params,
+    )
 
 
 def prepare_attempt(stage: str, given: Mapping[str, Any], where: str) -> Attempt:

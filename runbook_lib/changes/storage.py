@@ -21,9 +21,10 @@ from ..context import AT_ONCE, Context
 from ..errors import SourceError
 from ..evidence.comment import code
 from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..sources.commands import OfNode, answer
 from ..sources.node import Rollout
 from ..sources.process import Ended
-from ..sources.storage import Kept, OfNode, Replayed, StorageCommands, Wal, answer, wal_of
+from ..sources.storage import Kept, Replayed, StorageCommands, Wal, wal_of
 from .apply import POLL_S, Applier, Step, all_pass
 from .followed import LOOK_AGAIN
 from .halting import follow

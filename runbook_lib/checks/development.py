@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from .. import playbook
-from ..changes.apply import POLL_S, Applier, Change, Step
+from ..changes.apply import Applier, Change, Step, answers, until
 from ..changes.phases import make_plan as plan
 from ..changes.roll import planned_rows, roll
 from ..changes.targets import keep_target, read_bundle, rendered
@@ -93,14 +93,9 @@ def _read_back(context: Context, applier: Applier, make: Step, profile: Profile)
     except SourceError as error:
         return [unknown_row(make.node, "provisioned", "its name and URL", error.problem)]
     fleet = _fleet(context, made)
-    deadline = context.scope.reread().timestamp() + context.patience_s
-    while True:
-        found = fleet.rollout()[made.node]
-        if not isinstance(found, SourceError):
-            break
-        if context.scope.reread().timestamp() >= deadline:
-            return [unknown_row(made.node, "/status/rollout", "an answer", found.problem)]
-        context.scope.sleep(POLL_S)
+    found = until(context, lambda: fleet.rollout()[made.node], answers)
+    if isinstance(found, SourceError):
+        return [unknown_row(made.node, "/status/rollout", "an answer", found.problem)]
     rows = [
         check_row(
             made.node,

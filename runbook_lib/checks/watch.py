@@ -304,25 +304,6 @@ def _judgement(watch: Watching) -> list[Row]:
     return [*last, *kept]
 
 
-def line(watch: Watching, body: Body | None = None) -> str:
-    """Height, participation, proof latency and open incidents, as of a look or the last one."""
-    looks = [*watch.looks().values()]
-    body = body or (looks[-1] if looks else {})
-    levels: dict[str, Any] = body.get("levels", {})
-    height = body.get("height")
-    share, latency = levels.get("vrf_participation"), levels.get("proof_latency")
-    undecided = [each.id for each in known(watch.log) if each.decided is None]
-    parts = [
-        f"height {height:,}" if height else "height not read",
-        f"participation {share:.1%}" if share is not None else "participation unknown",
-        f"proof latency {latency:.4g} ms" if latency is not None else "proof latency unknown",
-        f"open incidents: {', '.join(undecided) or 'none'}",
-    ]
-    late = " (seen late)" if body.get("seen") == LATE else ""
-    at = utc(datetime.fromisoformat(body["at"])) if body else "no look yet"
-    return f"{at}{late}: {', '.join(parts)}"
-
-
 # --- the whole window -----------------------------------------------------------------------------
 
 

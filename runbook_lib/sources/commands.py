@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field
 
@@ -29,10 +29,27 @@ class Build(Wire):
     version: str
 
 
-class Assets(Wire):
-    """What a node can fetch, by digest, each only when whole; free bytes where it would go."""
+class OfNode(Wire):
+    """An answer names the node that it is about: a mix-up is an error."""
 
     node: str
+
+
+T = TypeVar("T", bound=OfNode)
+
+
+def answer(purpose: str, node: str, printed: bytes, model: type[T]) -> T:
+    """What ``purpose`` printed about ``node``. Raises SourceError."""
+    source = f"{purpose} {node}"
+    found = wire.decode(source, printed, model)
+    if found.node != node:
+        raise SourceError(source, f"expected {node!r}, got {found.node!r}")
+    return found
+
+
+class Assets(OfNode):
+    """What a node can fetch, by digest, each only when whole; free bytes where it would go."""
+
     fetchable: Annotated[list[Digest], Field(max_length=10_000)]
     free_bytes: Annotated[int, Field(ge=0)]
 
@@ -133,11 +150,7 @@ class SiteCommands(Changes):
 
     def assets(self, node: str) -> Assets:
         """What a node can fetch for a rollback; a mix-up of nodes is an error."""
-        source = f"assets {node}"
-        found = wire.decode(source, self._read("assets", node, node=node).stdout, Assets)
-        if found.node != node:
-            raise SourceError(source, f"expected {node!r}, got {found.node!r}")
-        return found
+        return answer("assets", node, self._read("assets", node, node=node).stdout, Assets)
 
     def revision(self) -> str:
         """The commit that is checked out: 40 hex digits."""

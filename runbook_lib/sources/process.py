@@ -158,14 +158,10 @@ def _head(file: IO[bytes]) -> bytes:
 
 def parent_of(pid: int) -> int:
     """The id of a process' parent; 0 where it cannot be told."""
-    argv = ["ps", "-o", "ppid=", "-p", str(pid)]
     try:
         shown = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
     except (OSError, IndexError):
-        try:  # no /proc here
-            shown = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
-        except OSError:
-            return 0
+        shown = _shown("ppid", pid)
     return int(shown) if shown.strip().isdigit() else 0
 
 
@@ -173,9 +169,13 @@ def command_line(pid: int) -> list[str]:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
     except OSError:
-        argv = ["ps", "-o", "command=", "-p", str(pid)]  # no /proc here
+        return _shown("command", pid).split()
+
+
+def _shown(column: str, pid: int) -> str:
+    """What ``ps`` shows of a process, where there is no /proc."""
+    argv = ["ps", "-o", f"{column}=", "-p", str(pid)]
     try:
-        shown = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
     except OSError:
-        return []
-    return shown.split()
+        return ""

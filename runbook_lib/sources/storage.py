@@ -7,24 +7,17 @@ whatever it says, and the height that was reached.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 from pydantic import Field
 
 from ..errors import SourceError
-from .commands import SiteCommands
+from .commands import OfNode, SiteCommands, answer
 from .process import Ended
 from .snapshots import MOST
-from .wire import Wire, decode
 
 Height = Annotated[int, Field(ge=0, le=MOST)]
 Root = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class OfNode(Wire):
-    """An answer names the node that it is about: a mix-up is an error."""
-
-    node: str
 
 
 class Stopped(OfNode):
@@ -58,18 +51,6 @@ class Replayed(OfNode):
     commitment_root: Root
     restored_matches_expected: bool
     height: Height
-
-
-T = TypeVar("T", bound=OfNode)
-
-
-def answer(purpose: str, node: str, printed: bytes, model: type[T]) -> T:
-    """What ``purpose`` printed about ``node``. Raises SourceError."""
-    source = f"{purpose} {node}"
-    found = decode(source, printed, model)
-    if found.node != node:
-        raise SourceError(source, f"expected {node!r}, got {found.node!r}")
-    return found
 
 
 def wal_of(node: str, ended: Ended) -> Wal:

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from runbook_lib import opening, playbook
-from runbook_lib.changes import apply, roll, storage
+from runbook_lib.changes import apply, storage
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import development, preflight
 from runbook_lib.notebook import NOTEBOOKS
@@ -37,7 +37,7 @@ BIN = Path(sys.executable).parent
 def impatient() -> Iterator[None]:
     """Who answers on loopback answers soon: changes look again more often than at a real node."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (apply, development, roll, storage):
+        for module in (apply, storage):
             patch.setattr(module, "POLL_S", 0.1)
         yield
 
