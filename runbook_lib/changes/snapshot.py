@@ -98,8 +98,8 @@ def _rows(context: Context, bundle: Bundle, keys: snapshots.Keys) -> list[Row]:
 
 def choose(context: Context) -> tuple[Chosen | None, list[Row]]:
     """The attempt's snapshot, and the rows that say why that one, or why none."""
-    kept = _chosen(context)
-    if kept is not None:
+    if before := [entry.body["chosen"] for entry in context.so_far if entry.kind == CHOSEN]:
+        kept = Chosen.model_validate(before[-1])
         return kept, [_row(kept, "chosen by this attempt before")]
     bundles = staged(context)
     good = [one for one in bundles if one.whole]
@@ -139,11 +139,6 @@ def _since(context: Context) -> datetime | None:
     made = undone(context)
     steps = [e.body["at"] for e in made.entries if e.kind == "step"] if made is not None else []
     return datetime.fromisoformat(steps[0]) if steps else None
-
-
-def _chosen(context: Context) -> Chosen | None:
-    found = [entry.body["chosen"] for entry in context.so_far if entry.kind == CHOSEN]
-    return Chosen.model_validate(found[-1]) if found else None
 
 
 # --- Whether a snapshot bundle is whole: its manifest, whose signature is on it, every chunk ---

@@ -49,13 +49,6 @@ LASTS = timedelta(minutes=3)
 """What ended so shortly ago may not have ended."""
 
 
-def epochs_expected(context: Context) -> tuple[str, Value]:
-    """What must hold, and its threshold."""
-    blocks = context.cluster.epoch_length
-    epochs = context.params.clean_epochs
-    return "testnet finalized whole epochs undisturbed", f"at least {epochs} of {blocks} blocks"
-
-
 @judges("canary.ready.epochs-clean")
 def epochs_clean(context: Context) -> CheckResult:
     """Whole epochs of mainnet's length since testnet's activation, behind the last break.
@@ -321,11 +314,12 @@ witness_clients = rollout(
 def expectations(context: Context) -> list[tuple[str, str, Value]]:
     """(item, what must hold, threshold) of this stage, before any data is read."""
     below = f"under {playbook.CANARY_POWER_BELOW:.1%} of the power"
+    clean = f"at least {context.params.clean_epochs} of {context.cluster.epoch_length} blocks"
     epochs = f"{context.params.observe_epochs} whole epochs"
     votes = f"{VOTES_OF_MEDIAN:.0%} of the median's votes"
     return [
         *preflight.expectations(context),
-        (epochs_clean.item, *epochs_expected(context)),
+        (epochs_clean.item, "testnet finalized whole epochs undisturbed", clean),
         (candidate_installed.item, "every canary runs the candidate on a valid configuration", "0 unknown keys"),
         (alerts_active.item, *expected(context)),
         (REWARDS, "rewards are on for the canaries, no other node gains them", below),

@@ -140,11 +140,6 @@ def _unsure(context: Context, rule: Rule) -> str:
     """Why a rule without an alert is no proof of quiet; empty when it is."""
     if not rule.is_evaluated:
         return f"health {rule.health} {rule.last_error[:200]}".strip()
-    return _late(context, rule)
-
-
-def _late(context: Context, rule: Rule) -> str:
-    """How long ago it was evaluated, when that is too long; empty when it is not."""
     age = (context.now - rule.last_evaluation).total_seconds()
     limit = 2 * rule.interval_s + LATE_S
     return f"evaluated {age:.0f} s ago, at most {limit:.0f} s" if age > limit else ""

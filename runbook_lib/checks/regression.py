@@ -46,7 +46,9 @@ def no_regression(context: Context) -> CheckResult:
     start, end, epochs, early = _window(context, entries)
     if early:
         return context.conclude(early, passed="", empty="", data={"epochs": len(epochs)})
-    rows = [_counted(epochs), *_judged(context, entries, start, end, look)]
+    said = f"{len(epochs)} epochs ({epochs[0].number} to {epochs[-1].number})"
+    counted = check_row("epochs", "whole, with rewards on", "enough", said, ok=True)
+    rows = [counted, *_judged(context, entries, start, end, look)]
     return context.conclude(
         rows,
         passed=f"{len(rows) - 1} judgements: the canaries are proven no worse; {rows[0].observed}",
@@ -93,11 +95,6 @@ def _window(
     if rows:
         return gate, gate, epochs, rows
     return epochs[0].start, epochs[-1].end, epochs, []
-
-
-def _counted(epochs: Sequence[Epoch]) -> Row:
-    said = f"{len(epochs)} epochs ({epochs[0].number} to {epochs[-1].number})"
-    return check_row("epochs", "whole, with rewards on", "enough", said, ok=True)
 
 
 def _taken(context: Context) -> int:

@@ -243,7 +243,9 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
     that cannot be written. ``http`` may be given a transport by tests.
     """
     opened = _opened(folder)
-    kept = _send_kept(folder, opened, http)
+    kept: list[Row] = []
+    if opened["stage"] in RECOVERY or outbox.pending(folder):  # what could not be sent, first
+        kept = send(folder, _recorded(folder, opened), opened, http)
     if kept and not ((folder / MANIFEST).exists() and opened["params"].get("issue")):
         return kept  # not sealed yet, or without a release issue
     attempt = _attempt(folder)
@@ -262,13 +264,6 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
         with suppress(OSError):  # something else lies there
             (folder / OUTBOX).parent.rmdir()
     return [*kept, *rows]
-
-
-def _send_kept(folder: Path, opened: dict[str, Any], http: Http | None) -> list[Row]:
-    """What could not be sent, first of all."""
-    if opened["stage"] not in RECOVERY and not outbox.pending(folder):
-        return []
-    return send(folder, _recorded(folder, opened), opened, http)
 
 
 def _attempt(folder: Path) -> Attempt:

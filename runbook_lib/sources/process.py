@@ -91,7 +91,20 @@ def run(
             )
         except OSError as error:
             return Ended(None, b"", b"", f"cannot be started: {error.strerror}")
-        return _wait(process, timeout_s, out, err, changing=lock is not None)
+        problem = ""
+        try:
+            _await(process, timeout_s)
+        except subprocess.TimeoutExpired:
+            problem = f"still at work after {timeout_s:g} s (process {process.pid})"
+            if lock is None:
+                _end(process)
+                problem = f"ended by us after {timeout_s:g} s"
+        except BaseException:  # an interrupt: what only reads need not go on
+            if lock is None:
+                _end(process)
+            raise
+        code = None if problem else process.returncode
+        return Ended(code, _head(out), _head(err), problem)
 
 
 def _output(stem: Path | None, suffix: str) -> IO[bytes]:
@@ -99,31 +112,6 @@ def _output(stem: Path | None, suffix: str) -> IO[bytes]:
     if stem is None:
         return tempfile.TemporaryFile()
     return stem.with_name(stem.name + suffix).open("w+b")
-
-
-def _wait(
-    process: subprocess.Popen[bytes],
-    timeout_s: float,
-    out: IO[bytes],
-    err: IO[bytes],
-    *,
-    changing: bool,
-) -> Ended:
-    problem = ""
-    try:
-        _await(process, timeout_s)
-    except subprocess.TimeoutExpired:
-        if changing:
-            problem = f"still at work after {timeout_s:g} s (process {process.pid})"
-        else:
-            _end(process)
-            problem = f"ended by us after {timeout_s:g} s"
-    except BaseException:  # an interrupt: what only reads need not go on
-        if not changing:
-            _end(process)
-        raise
-    code = None if problem else process.returncode
-    return Ended(code, _head(out), _head(err), problem)
 
 
 def _await(process: subprocess.Popen[bytes], timeout_s: float) -> None:
