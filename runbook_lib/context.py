@@ -17,22 +17,22 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from .canonical import digest, digest_bytes
 from .clusters import Cluster
 from .errors import SourceError, Stopped
+from .evidence import order
 from .evidence.record import Entry, Record
 from .evidence.store import Store
 from .outcomes import CheckResult, Row, explain, unknown_row, worst
 from .playbook import NOW_SOURCE_LAG
 from .site import Site
+from .sources.alertmanager import Alertmanager
+from .sources.commands import SiteCommands
+from .sources.github import GitHub
+from .sources.node import Fleet
+from .sources.prometheus import Prometheus
 from .sources.scope import Scope
 from .strict import parse_instant, project_path
 
 if TYPE_CHECKING:
     from .changes.plan import Plan
-    from .evidence.order import Earlier
-    from .sources.alertmanager import Alertmanager
-    from .sources.commands import SiteCommands
-    from .sources.github import GitHub
-    from .sources.node import Fleet
-    from .sources.prometheus import Prometheus
 
 
 T = TypeVar("T")
@@ -99,8 +99,6 @@ class Context:
     @cached_property
     def fleet(self) -> Fleet:
         """The cluster's nodes. They have no past: SourceError when ``as_of`` asks for one."""
-        from .sources.node import Fleet
-
         self.require_now("nodes")
         return Fleet(self.scope, self.cluster)
 
@@ -111,37 +109,27 @@ class Context:
 
     @cached_property
     def commands(self) -> SiteCommands:
-        from .sources.commands import SiteCommands
-
         return SiteCommands(self.scope, self.site.commands)
 
     @cached_property
     def forge(self) -> GitHub:
-        from .sources.github import GitHub
-
         return GitHub(self.scope, self.site.forge)
 
     @cached_property
     def prometheus(self) -> Prometheus:
-        from .sources.prometheus import Prometheus
-
         return Prometheus(self.scope, self.site.telemetry.prometheus)
 
     @cached_property
-    def earlier_stage(self) -> Earlier:
+    def earlier_stage(self) -> order.Earlier:
         """The attempt of the stage before that permits this one. Raises SourceError for none."""
-        from .evidence.order import permitted
-
         params = self.params
-        return permitted(
+        return order.permitted(
             self.scope, self.store, params.release, params.commit, self.stage, self.source
         )
 
     @cached_property
     def alertmanager(self) -> Alertmanager:
         """Where alerts go. It has no past: SourceError when ``as_of`` asks for one."""
-        from .sources.alertmanager import Alertmanager
-
         self.require_now("alerts")
         return Alertmanager(self.scope, self.site.telemetry.alertmanager)
 

@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from ..changes.plan import Plan
 from ..context import Context
 from ..errors import SourceError
 from ..metrics import catalogue
+from ..metrics.baseline import SETTLE, STEP
+from ..metrics.frames import fetch
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from .baselines import read_catalogue
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from ..changes.plan import Plan
 
 
 OBSERVABLE = {"timetoke_rewards": "reward_distribution", "witness_network": "witness_gossip"}
@@ -52,8 +55,6 @@ def counted(rates: pd.DataFrame, subject: str, span: Span, allowed: float) -> Co
 
     Only points whose three minutes lie wholly in the span count, scaled to the whole of it.
     """
-    import numpy as np
-
     inside = rates[(rates.index >= span.start + LOOKBACK) & (rates.index <= span.end)]
     values = inside[subject].to_numpy() if subject in inside else np.array([])
     seen = np.isfinite(values)
@@ -70,9 +71,6 @@ def traffic(
 
     None of them has: no columns. Raises SourceError, also for a partial answer.
     """
-    from ..metrics.baseline import STEP
-    from ..metrics.frames import fetch
-
     frame = None
     for selector in candidates:
         query = catalogue.inject(f"sum by ({label}) (rate({selector}[3m]))", context.matchers)
@@ -162,8 +160,6 @@ def _off(node: str, gate: str, span: Span, seen: Counted, told: Counted) -> Row:
 
 def proven(context: Context, item: str, gate: str, effect: datetime) -> list[Row]:
     """Rows of a gate's effect in the minutes after a change took effect; not yet due before that."""
-    from ..metrics.baseline import SETTLE
-
     span = Span("after the change", effect, effect + 2 * SETTLE)
     if context.now < span.end:
         text = "too early to be seen"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.record import Entry
+from ..metrics.baseline import SETTLE, STEP
 from ..metrics.frames import Stretch
 from ..wording import count
 from .baselines import ALERTS, restarts
@@ -27,8 +28,6 @@ def happened(context: Context, start: datetime, end: datetime) -> tuple[list[Mar
 
     A change that ended shortly before ``start`` is marked too, as it made the window what it is.
     """
-    from ..metrics.baseline import SETTLE, STEP
-
     marks = changes(context, start - 2 * SETTLE, end)
     marks += planned(context.journal, start, end)
     try:
@@ -101,7 +100,6 @@ def alerts(matrix: Matrix, matchers: Mapping[str, str], watchdog: str) -> list[M
     An alert without the cluster's labels may be this cluster's, and is marked. Raises SourceError
     when the answer is partial, or the alert that always fires is not in it: then none proves nothing.
     """
-    from ..metrics.baseline import STEP
     from ..metrics.panels import Mark
 
     if matrix.partial:

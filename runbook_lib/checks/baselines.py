@@ -5,21 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ..canonical import canonical
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.record import Entry, parse
-from ..metrics.catalogue import Catalogue, parse_catalogue
+from ..metrics import baseline as capturing
+from ..metrics.baseline import SETTLE, About, Captured, Measured, read
+from ..metrics.catalogue import LOAD, Catalogue, Metric, parse_catalogue
+from ..metrics.frames import Stretch
 from ..outcomes import Outcome, Row, check_row, worst
 from ..strict import project_path
 from .rollouts import captured as kept_by
-
-if TYPE_CHECKING:
-    from ..metrics.baseline import Captured, Measured
-    from ..metrics.catalogue import Catalogue, Metric
-    from ..metrics.frames import Stretch
-
 
 CATALOGUE = "params/metrics.yaml"
 FILE = "metrics/baseline.parquet"
@@ -34,9 +32,6 @@ def pin(
     end: datetime,
 ) -> dict[str, Any]:
     """Write what was captured, pin it where every row holds, and what the result must say of it."""
-    from ..metrics import baseline as capturing
-    from ..metrics.catalogue import LOAD
-
     digest, path = capturing.content_digest(captured, start, end), context.folder / FILE
     about: dict[str, Any] = {
         "release": context.params.release,
@@ -64,8 +59,6 @@ def captured_load(
     No item of the playbook asks for it, so that its absence blocks nothing: it only leaves the
     baseline comparable with no other.
     """
-    from ..metrics import baseline as capturing
-
     wanted = [metric for metric in (catalogue.load,) if metric is not None]
     found, _ = capturing.capture_metrics(
         context.prometheus, wanted, context.matchers, (), start, end
@@ -94,9 +87,6 @@ def pin_before(context: Context) -> tuple[list[Row], dict[str, Any]]:
     """
     if (earlier := _begun_before(context)) is not None:
         return earlier
-    from ..metrics import baseline as capturing
-    from ..metrics.catalogue import LOAD
-
     catalogue = read_catalogue(context)
     end = context.now
     start = end - _hours(catalogue, context.params.baseline_hours)
@@ -126,8 +116,6 @@ def _brief(rows: list[Row]) -> list[Row]:
 
 def _begun_before(context: Context) -> tuple[list[Row], dict[str, Any]] | None:
     """What the first attempt pinned that took a step of this change here. Raises SourceError."""
-    from ..metrics.baseline import About
-
     scope, folder = context.scope, context.store.root / context.params.release / context.stage
     own = int(context.folder.name)
     for number in sorted(n for n in scope.listing(folder) if n.isdigit() and int(n) < own):
@@ -154,9 +142,6 @@ def _hours(catalogue: Catalogue, hours: float) -> timedelta:
 
 def pinned_before(context: Context, journal: Sequence[Entry], change: str) -> Measured:
     """The baseline that ``change`` pinned, by the journal of its attempt. Raises SourceError."""
-    from ..canonical import canonical
-    from ..metrics.baseline import About, read
-
     kept = kept_by(journal, change)
     if kept is None or "digest" not in kept:
         raise SourceError(change, "expected a baseline pinned before it, got none")
@@ -177,8 +162,6 @@ def measure(
 
     A metric that ``before`` lacks is left out. A partial answer raises: it proves nothing.
     """
-    from ..metrics import baseline as capturing
-
     nodes = [node.name for node in context.cluster.nodes]
     frames, asked = {}, {}
     for metric in metrics:
@@ -216,8 +199,6 @@ def names_of(context: Context) -> Mapping[str, str]:
 
 def restarts(journal: Sequence[Entry]) -> list[Stretch]:
     """From the intent to restart a node until its rates have settled, by the journal."""
-    from ..metrics.baseline import SETTLE
-
     found: list[Stretch] = []
     begun: dict[str, datetime] = {}
     for entry in journal:

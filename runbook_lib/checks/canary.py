@@ -27,7 +27,7 @@ from ..evidence.order import effect, entries_of
 from ..files import replace_file
 from ..metrics.catalogue import Catalogue, parse_catalogue, selected
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
-from ..playbook import NOW_SOURCE_LAG
+from ..playbook import CANARY_POWER_BELOW, NOW_SOURCE_LAG
 from ..sources import alertmanager
 from ..sources.prometheus import Rule
 from ..strict import project_path
@@ -283,9 +283,6 @@ def others_unchanged(context: Context) -> list[Row]:
 
 def canary_selection(context: Context) -> list[Row]:
     """The canaries stay under a third of the voting power, and there is at least one."""
-    from ..changes.power import powers
-    from ..playbook import CANARY_POWER_BELOW
-
     names = [node.name for node in context.cluster.nodes if node.canary]
     what, expected = "share of the voting power", f"above 0, under {CANARY_POWER_BELOW:.1%}"
     try:

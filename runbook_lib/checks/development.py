@@ -16,6 +16,7 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
 from ..files import replace_file
+from ..metrics import baseline as capturing
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..sources.config import CHANNEL_AT, GATES_AT, Flat, Profile, flatten, parse_toml
 from ..sources.node import Fleet, Rollout
@@ -267,8 +268,6 @@ def baseline(context: Context) -> CheckResult:
     The window is anchored at the instant the journal says the last node took the build, past its
     restart, so that a later return judges the same window. Playbook: activation, 3.
     """
-    from ..metrics import baseline as capturing
-
     start = effect(context.journal, DEPLOY) + capturing.SETTLE
     end = start + timedelta(hours=context.params.baseline_hours)
     if context.now < end:
@@ -303,7 +302,6 @@ def baseline(context: Context) -> CheckResult:
 
 def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | None:
     """What was captured, each metric with its limit, and what happened; None when nothing was."""
-    from ..metrics import baseline as capturing
     from ..metrics.panels import draw
 
     path = context.folder / FILE

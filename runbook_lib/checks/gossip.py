@@ -11,6 +11,7 @@ from ..context import Context
 from ..errors import SourceError
 from ..evidence.order import effect
 from ..evidence.record import Entry
+from ..metrics.baseline import SETTLE
 from ..metrics.catalogue import Metric, resolve
 from ..metrics.frames import STEP, Watched
 from ..outcomes import Outcome, Row, check_row, unknown_row
@@ -44,8 +45,6 @@ def relays(context: Context) -> list[Row]:
 
 
 def _stable(context: Context, item: str, epochs: int) -> list[Row]:
-    from ..metrics.baseline import SETTLE
-
     journal = _journal(context)
     start = effect(journal, item) + SETTLE
     steps = [entry.body for entry in journal if entry.kind == "step"]

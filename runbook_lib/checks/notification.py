@@ -9,7 +9,9 @@ from ..context import Context
 from ..errors import SourceError
 from ..files import replace_file
 from ..markup import visible
+from ..metrics.baseline import STEP
 from ..metrics.catalogue import Catalogue, Metric
+from ..metrics.frames import fetch
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
 from ..sources import notices
 from ..sources.github import GitHub
@@ -161,8 +163,6 @@ def figure_name(anomaly: Anomaly) -> str:
 def draw(context: Context, metric: Metric, anomaly: Anomaly) -> None:
     """The figure of an anomaly: its metric over the hours before it. Raises SourceError."""
     from ..metrics import panels
-    from ..metrics.baseline import STEP
-    from ..metrics.frames import fetch
 
     start, step = anomaly.at - SHOWN_BEFORE, STEP
     frame = fetch(context.prometheus, anomaly.query, start, anomaly.at, step)

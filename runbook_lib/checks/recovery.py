@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from .. import playbook
 from ..canonical import digest_bytes
 from ..changes.apply import Applier, Change, Step, all_pass, keep, later
@@ -24,6 +26,7 @@ from ..errors import SourceError
 from ..evidence import outbox
 from ..evidence.record import Entry
 from ..files import replace_file
+from ..metrics.baseline import STEP, capture
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row
 from ..params import RecoveryParams
 from ..sources.notices import Governance
@@ -152,7 +155,6 @@ def what_happened(context: Context) -> Drawn:
 
     Of what took longer the last six hours are drawn. A metric without data is named under the panels.
     """
-    from ..metrics.baseline import capture
     from ..metrics.panels import baseline_figure, plotted
 
     end = context.at
@@ -210,9 +212,6 @@ def _gates(
     end: datetime,
 ) -> list[PlotSeries]:
     """On how many nodes of the undone plan each gate is on, as they were read back."""
-    import numpy as np
-
-    from ..metrics.baseline import STEP
     from ..metrics.panels import PlotSeries
 
     gates = playbook.GATE_STEPS[context.stage]

@@ -17,13 +17,14 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect, entries_of
 from ..evidence.record import Entry
+from ..metrics.baseline import CLUSTER_WIDE, STEP, by_node
+from ..metrics.catalogue import LOAD, Catalogue, Metric
 from ..metrics.frames import LATE, Epoch
 from ..outcomes import CheckResult, Row, check_row, unknown_row
 from .baselines import measure, names_of, pinned_before, read_catalogue, restarts
 from .epochs import epochs_since
 
 if TYPE_CHECKING:
-    from ..metrics.catalogue import Metric
     from ..metrics.compare import Compared
 
 REWARDS = "canary.activate.rewards-gate"
@@ -60,8 +61,6 @@ def no_regression(context: Context) -> CheckResult:
 def _judged(
     context: Context, entries: Sequence[Entry], start: datetime, end: datetime, look: int
 ) -> list[Row]:
-    from ..metrics.baseline import STEP
-
     compared = Canaries(context, entries).judge(start, end, look)
     cluster = context.cluster
     epoch = timedelta(milliseconds=cluster.epoch_length * cluster.block_time_ms)
@@ -109,8 +108,6 @@ def _taken(context: Context) -> int:
 
 def _critical(context: Context) -> list[Metric]:
     """What must be judged of the canaries: single validators, nodes, and what only all can show."""
-    from ..metrics.baseline import CLUSTER_WIDE, by_node
-
     catalogue = read_catalogue(context)
     single = by_node(catalogue, context.site.telemetry.node_label)
     return [metric for metric in single if metric.critical] + [
@@ -138,7 +135,6 @@ class Canaries:
         self, start: datetime, end: datetime, look: int | None = None, *, everything: bool = False
     ) -> dict[str, list[Compared]]:
         """Critical metrics, or everything, against the canaries' past and, gauges, the rest."""
-        from ..metrics.catalogue import LOAD, Catalogue
         from ..metrics.compare import compare
 
         context, metrics = self.context, _critical(self.context)

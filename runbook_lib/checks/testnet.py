@@ -13,6 +13,7 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect, entries_of
 from ..evidence.record import Entry
+from ..metrics.baseline import SETTLE
 from ..metrics.catalogue import resolve
 from ..metrics.frames import Watched
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
@@ -37,8 +38,6 @@ def soak(context: Context) -> CheckResult:
     Anchored where the journal says that the last node took the build. Playbook: testnet
     readiness, 1.
     """
-    from ..metrics.baseline import SETTLE
-
     before = context.earlier_stage
     entries = entries_of(context.scope, context.store, before)
     anchor = effect(entries, DEPLOY)

@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
-from ..metrics.catalogue import Catalogue, Metric, limit_words, narrow, resolve
+from ..metrics import baseline as capturing
+from ..metrics.baseline import Captured
+from ..metrics.catalogue import LOAD, Catalogue, Metric, limit_words, narrow, resolve
+from ..metrics.frames import Frame, Stretch, fetch
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..params import MainnetParams
+from ..sources.matrix import Matrix
 from ..wording import count, utc
 from . import quiet
 from .anomalies import Anomaly, Body, Log, deadline, known, open_new, patience, reachable
 from .baselines import ALERTS, measure, names_of, pinned_before, read_catalogue, restarts
-
-if TYPE_CHECKING:
-    from ..metrics.baseline import Captured
-    from ..metrics.frames import Frame, Stretch
-    from ..sources.matrix import Matrix
-
 
 ITEM = "mainnet.activate.watch"
 GATE = "mainnet.activate.witness-gate"
@@ -312,8 +312,6 @@ def whole(context: Context, catalogue: Catalogue, slots: Slots) -> list[Row]:
 
     What cannot be read is a row as well.
     """
-    from ..metrics import baseline as capturing
-
     start, end = slots.anchor, slots.end
     captured, rows = capturing.capture(
         context.prometheus, catalogue, TOPICS, context.matchers, start, end
@@ -340,8 +338,6 @@ def _quiet(context: Context, start: datetime, end: datetime) -> list[Row]:
 
 
 def _limits(captured: Captured, slots: Slots, max_missing: float) -> list[Row]:
-    import numpy as np
-
     from ..metrics.compare import cut
 
     metric, frame = captured.metric, captured.frame
@@ -369,7 +365,6 @@ def _compared(context: Context, catalogue: Catalogue, slots: Slots) -> list[Row]
 
     As in the other comparisons: what is not critical is judged by its limit and coverage alone.
     """
-    from ..metrics.catalogue import LOAD
     from ..metrics.compare import compare
 
     found = pinned_before(context, context.journal, GATE)
@@ -490,8 +485,6 @@ def take(
 
     ``known`` are those of earlier looks: a watch asks one query of a metric all along. Raises SourceError when the store does not answer: then there was no look.
     """
-    from ..metrics.frames import fetch
-
     first, last = due[0].start + slots.step, due[-1].at
     alerts = context.prometheus.range(ALERTS, first, last, slots.step)
     found: dict[str, tuple[Frame, str]] = {}
@@ -522,7 +515,6 @@ def query_of(context: Context, metric: Metric, at: datetime) -> str:
 
 def limit_of(metric: Metric, frame: Frame, slot: Slot, slots: Slots) -> tuple[Row, float | None]:
     """A metric's row, and its level: the worst of its series at the look's instant."""
-    import numpy as np
     import pandas as pd
 
     what, expected = "level since the look before", limit_words(metric)
@@ -549,8 +541,6 @@ def limit_of(metric: Metric, frame: Frame, slot: Slot, slots: Slots) -> tuple[Ro
 
 def beyond(metric: Metric, values: Any) -> float | None:
     """The value of an array that is farthest beyond the metric's limit; None for none."""
-    import numpy as np
-
     limit, finite = metric.limit, values[np.isfinite(values)]
     if limit is None:
         return None
