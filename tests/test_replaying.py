@@ -186,7 +186,7 @@ def test_what_is_no_recording_cannot_be_replayed(
 def test_without_a_recording_there_is_nothing_to_replay(
     practice: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("runbook_lib.opening.RECORDINGS", tmp_path)
+    monkeypatch.setattr("runbook_lib.recording.RECORDINGS", tmp_path)
     with pytest.raises(StoreError) as caught:
         practice.open(site="")
 
@@ -210,7 +210,7 @@ def test_a_damaged_archive_is_refused(
         "other bytes": whole[:50] + bytes(9) + whole[59:],
     }
     archive.write_bytes(hurt[broken])
-    monkeypatch.setattr("runbook_lib.opening.RECORDINGS", tmp_path)
+    monkeypatch.setattr("runbook_lib.recording.RECORDINGS", tmp_path)
 
     with pytest.raises(StoreError, match=r"expected an? (whole )?archive, got: "):
         practice.open(site="")

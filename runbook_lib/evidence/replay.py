@@ -12,8 +12,8 @@ from typing import Any
 
 from .. import display, notebook, playbook
 from ..errors import NotebookError, RecordDamaged
-from ..opening import recorded_site
 from ..outcomes import Row, check_row, unknown_row
+from ..recording import recorded_site
 from ..session import VERSION, environment
 from ..sources.redact import Redactor
 from ..verdicts import Standing, Verdict

@@ -190,7 +190,7 @@ class _Evaluation:
             results.append(_operated(operation, *sides))
         if _filters(operation, modifier):
             return [
-                row._replace(present=row.present & (result != 0))
+                Row(row.labels, row.values, row.present & (result != 0))
                 for row, result in zip(vector, results, strict=True)
             ]
         return _computed(vector, results)
@@ -277,7 +277,8 @@ def _combined(
     kept = []
     for row in left:
         met = other.get(key_of(keep(row.labels)), np.zeros_like(row.present))
-        kept.append(row._replace(present=row.present & (met if operation == "and" else ~met)))
+        there = row.present & (met if operation == "and" else ~met)
+        kept.append(Row(row.labels, row.values, there))
     return list(_one_each(right + kept, dict).values()) if operation == "or" else kept
 
 

@@ -19,12 +19,13 @@ from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import StageParams
 from runbook_lib.reach import Endpoint
-from runbook_lib.site import Dashboards, Limit, Site, Telemetry, parse_site
+from runbook_lib.recording import ReplayTape
+from runbook_lib.site import Dashboards, Site, Telemetry, parse_site
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
-from runbook_lib.sources.tape import LiveTape, ReplayTape, Tape
-from runbook_lib.strict import PROJECT
+from runbook_lib.sources.tape import LiveTape, Tape
+from runbook_lib.strict import PROJECT, Range
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 TOPICS = ("consensus_health", "proof_latency", "vrf_participation", "network_churn")
@@ -139,7 +140,7 @@ class Look:
         transport = httpx.MockTransport(lambda request: self.world.answer(request))
         self.outside = Outside(redactor, Http(redactor, transport))
 
-    def site(self, limits: dict[str, Limit] | None = None, **telemetry: Any) -> Site:
+    def site(self, limits: dict[str, Range] | None = None, **telemetry: Any) -> Site:
         given = {
             "prometheus": Endpoint(url="http://prom"),
             "alertmanager": Endpoint(url="http://am"),

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from runbook_lib import reach
 from runbook_lib.canonical import digest_bytes
+from runbook_lib.checks.suites import SuiteRun, read_suite
 from runbook_lib.errors import ParameterError, SourceError
-from runbook_lib.sources.changing import Provisioned, provisioned
-from runbook_lib.sources.commands import Build, DryRun, Probe, RuleTest, SuiteRun
+from runbook_lib.sources.commands import Build, DryRun, RuleTest
 from runbook_lib.sources.process import Ended
 from runbook_lib.sources.running import fill
+from runbook_lib.sources.stage_commands import Probe, Provisioned, provisioned
 from runbook_lib.sources.tape import read_entries
 
 from .conftest import World, commands, says
@@ -182,14 +183,12 @@ RED = "running 1 test\ntest d ... FAILED\n\ntest result: FAILED. 0 passed; 1 fai
     ids=["green", "red", "crashed", "cut", "skipping", "silent", "not built"],
 )
 def test_a_suites_own_count(world: World, out: str, code: int, expected: SuiteRun) -> None:
-    run = commands(world, suites={"tests/x": says(out, code=code)}).suite("tests/x")
-    assert run == expected
+    ended = commands(world, suites={"tests/x": says(out, code=code)}).suite("tests/x")
+    assert read_suite(ended) == expected
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 99)] * 3), max_size=4))
 def test_counts_add_up_over_any_number_of_binaries(counts: list[tuple[int, int, int]]) -> None:
-    from runbook_lib.sources.commands import read_suite
-
     text = "".join(
         f"running {sum(each)} test{'' if sum(each) == 1 else 's'}\nnoise\ntest result: "
         f"{'FAILED' if each[1] else 'ok'}. {each[0]} passed; {each[1]} failed; {each[2]} ignored;"

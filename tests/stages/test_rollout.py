@@ -105,7 +105,12 @@ class Team:
         return digest, window
 
     def approve(self, digest: str, account: str = BOB) -> str:
-        statement = {"account": account, "approve": digest, "at": "2026-01-01T00:00:00Z"}
+        statement = {
+            "account": account,
+            "kind": "approve",
+            "plan": digest,
+            "at": "2026-01-01T00:00:00Z",
+        }
         signature = base64.b64encode(self.key.sign(canonical(statement))).decode()
         path = self.network.root / f"approval-{account}-{digest[-8:]}.json"
         path.write_text(json.dumps({"statement": statement, "signature": signature}))

@@ -16,15 +16,15 @@ import nbformat
 import pytest
 
 from runbook_lib import playbook, wording
+from runbook_lib.changes.takeover import end_left_behind
 from runbook_lib.checks import preflight, recovery
 from runbook_lib.evidence.order import find_earlier
 from runbook_lib.evidence.record import Entry, Record
 from runbook_lib.evidence.store import Store
 from runbook_lib.next_steps import next_steps
 from runbook_lib.notebook import code_digest, filled_in, known_digests, read
-from runbook_lib.opening import open_replay
 from runbook_lib.outcomes import Outcome
-from runbook_lib.sources.process import end_left_behind
+from runbook_lib.recording import open_replay
 from runbook_lib.stage import Stage
 from runbook_lib.strict import PROJECT, parse_yaml
 from runbook_lib.verdicts import Verdict
