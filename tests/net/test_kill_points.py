@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -353,10 +354,9 @@ def driven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driven]:
     gate = root / "gate"
     gate.mkdir()
     (gate / "journal").touch()
-    app = Forge.app.fget
-    assert app is not None
+    app = Forge.app
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Forge, "app", property(lambda forge: gated(app(forge), gate)))
+        patch.setattr(Forge, "app", lambda forge, *asked: gated(partial(app, forge), gate)(*asked))
         with RehearsalNetwork(
             root / "network", servers="embedded", sizes=SIZES, history_s=36 * 3600.0
         ) as network:
