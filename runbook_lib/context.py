@@ -138,7 +138,13 @@ class Context:
 
         params = self.params
         return permitted(
-            self.scope, self.store, params.release, params.commit, self.stage, self.source
+            self.scope,
+            self.store,
+            params.release,
+            params.commit,
+            self.stage,
+            self.source,
+            self.site.trust,
         )
 
     @cached_property

@@ -215,8 +215,13 @@ def site(
         "commands": commands(root),
         "artifacts": {"node": _shown(root / "artifacts" / "{release}" / ARTIFACT)},
         "binary_member": MEMBER,
-        "signing": _signing(root, urls["log"]),
+        "artifact_signing": _signing(root, urls["log"]),
+        "signers": {"keys": [_signer(one) for one in people if one["account"] == OPERATOR]},
     }  # fmt: skip
+
+
+def _signer(person: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": person["account"], "person": person["account"], "key": person["key"]}
 
 
 def trusted_root(root: Path) -> Path:

@@ -79,6 +79,7 @@ class RehearsalNetwork:
         self.params = {stage: self.root / "params" / f"{stage}.yaml" for stage in layout.PARAMETERS}
         self.env = {name: layout.token(seed, name) for name in layout.SECRETS}
         self.env["RUNBOOK_OPERATOR"] = layout.OPERATOR
+        self.env["RUNBOOK_SIGNING_KEY"] = str(self.root / "keys" / f"{layout.OPERATOR}.pem")
         self.world: World
         self.fleet: Fleet
         self.release: layout.Release

@@ -83,7 +83,7 @@ class Candidate:
         self.practice.write_site(
             artifacts={"node": f"{folder}/rpp-node"} if artifacts is None else artifacts,
             binary_member=member,
-            signing={key: value for key, value in wanted.items() if value is not None},
+            artifact_signing={key: value for key, value in wanted.items() if value is not None},
             commands={
                 "revision": {"argv": ["echo", self.revision]},
                 "tree_status": {"argv": ["printf", "%s", self.status]},
@@ -285,7 +285,7 @@ def test_a_silent_log_is_asked_about_one_file_only(candidate: Candidate) -> None
         (
             {"identity": None, "issuer": None},
             ("site", "signing", "INCONCLUSIVE",
-             "expected signing.identity with signing.issuer, or signing.key in the site file,"
+             "expected artifact_signing.identity with its issuer, or artifact_signing.key in the site file,"
              " got neither"),
         ),
         (
@@ -314,7 +314,7 @@ def test_a_silent_log_is_asked_about_one_file_only(candidate: Candidate) -> None
             (
                 {key: None},
                 ("rpp-node", key, "INCONCLUSIVE",
-                 f"expected signing.{key} in the site file, got none"),
+                 f"expected artifact_signing.{key} in the site file, got none"),
             )
             for key in ("manifest", "provenance", "sbom")
         ),

@@ -22,11 +22,13 @@ from runbook_lib.opening import prepare_attempt
 from runbook_lib.outcomes import Outcome
 from runbook_lib.verdicts import ExitCode
 
+from ..conftest import ALICES
+
 BOOK = "10_development.ipynb"
 
 
 def red(folder: Path) -> set[str]:
-    return {row.what for row in verify(folder)[0] if row.outcome is not Outcome.PASS}
+    return {row.what for row in verify(folder, ALICES)[0] if row.outcome is not Outcome.PASS}
 
 
 # --- by hand ----------------------------------------------------------------------------------------
