@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 MEMBER = "bin/rpp-node"
@@ -19,6 +20,17 @@ def write_atomically(path: Path, data: bytes | str, mode: int = 0o644) -> None:
     temporary.write_bytes(data.encode() if isinstance(data, str) else data)
     temporary.chmod(mode)
     temporary.replace(path)
+
+
+def kept(*paths: Path) -> Callable[[], None]:
+    """What puts these files back as they are now."""
+    found = [(path, path.read_bytes(), path.stat().st_mode & 0o777) for path in paths]
+
+    def put_back() -> None:
+        for each in found:
+            write_atomically(*each)
+
+    return put_back
 
 
 def pack(binary: bytes) -> bytes:

@@ -28,10 +28,9 @@ HOME, API = f"https://forge.invalid/{REPOSITORY}", f"/repos/{REPOSITORY}"
 class Invalid(HTTPException):
     """422 with GitHub's list of errors."""
 
-    def __init__(self, resource: str, field: str, code: str, message: str = "") -> None:
+    def __init__(self, resource: str, field: str, code: str, **message: str) -> None:
         super().__init__(422, "Validation Failed")
-        said = {"message": message} if message else {}
-        self.errors = [{"resource": resource, "code": code, "field": field, **said}]
+        self.errors = [{"resource": resource, "code": code, "field": field, **message}]
 
 
 def route(path: str, **handlers: Callable[[Request], Any]) -> Route:
@@ -85,12 +84,15 @@ def fitting(text: str, resource: str, field: str) -> str:
     """A body that is not too long."""
     if len(text) > MAX_BODY:
         said = f"Body is too long (maximum is {MAX_BODY} characters)"
-        raise Invalid(resource, field, "unprocessable", said)
+        raise Invalid(resource, field, "unprocessable", message=said)
     return text
 
 
-def page_of(request: Request, rows: list[Json]) -> tuple[list[Json], dict[str, str]]:
+def paged(
+    request: Request, rows: list[Json], *known: str, wrap: Callable[[list[Json]], Any] = list
+) -> Response:
     """One page of rows, and the Link header that leads to the others."""
+    allow_query(request, "per_page", "page", *known)
     try:
         size = min(max(int(request.query_params.get("per_page", 30)), 1), 100)
         number = max(int(request.query_params.get("page", 1)), 1)
@@ -107,7 +109,8 @@ def page_of(request: Request, rows: list[Json]) -> tuple[list[Json], dict[str, s
         for name, page in targets.items()
     )
     start = (number - 1) * size
-    return rows[start : start + size], {"link": links} if links else {}
+    page = wrap(rows[start : start + size])
+    return JSONResponse(page, headers={"link": links} if links else {})
 
 
 class Releases:
@@ -150,9 +153,9 @@ class Releases:
         if not tag:
             raise Invalid("Release", "tag_name", "missing_field")
         if re.search(r"[\s~^:?*\[\\]|\.\.|^[-./]|[./]$|@\{", tag):
-            raise Invalid("Release", "tag_name", "custom", "tag_name is not a valid tag")
+            raise Invalid("Release", "tag_name", "custom", message="not a valid tag")
         if body.get("prerelease") and body.get("make_latest") != "false":
-            raise Invalid("Release", "make_latest", "custom", "prereleases cannot be the latest")
+            raise Invalid("Release", "make_latest", "custom", message="not for prereleases")
         if any(found["tag_name"] == tag for found in self.releases.values()):
             raise Invalid("Release", "tag_name", "already_exists")
         key, base = next(self._ids), f"{request.url.scheme}://{request.url.netloc}"
@@ -173,9 +176,7 @@ class Releases:
         return JSONResponse({**self.releases[key], "assets": []}, 201)
 
     async def _assets(self, request: Request) -> Response:
-        allow_query(request, "per_page", "page")
-        page, links = page_of(request, self.assets[self._find(request)["id"]])
-        return JSONResponse(page, headers=links)
+        return paged(request, self.assets[self._find(request)["id"]])
 
     async def _upload(self, request: Request) -> Response:
         allow_query(request, "name", "label")

@@ -23,7 +23,6 @@ from .nodes.fleet import Build, read_build
 
 PROJECT = Path(__file__).resolve().parents[1]
 COMMANDS = Path(__file__).parent / "commands"
-_PYTHON = ("python3", "-S", "-E")
 RELEASE, PREVIOUS = "v1.4.0", "v1.3.0"
 ISSUE = 42
 OPERATOR, COMMANDER, SECOND = "rehearsal", "rehearsal-commander", "rehearsal-second"
@@ -154,13 +153,8 @@ def write_data(world: World, cluster: str, folder: Path) -> None:
         storage.write(data, storage.key_of(world.seed, spec.chain_id), height)
 
 
-def site(
-    world: World,
-    urls: Mapping[str, str],
-    people: list[dict[str, Any]],
-    keys: Mapping[str, str],
-) -> dict[str, Any]:
-    """The site file's content: how everything of this network is reached.
+def site(world: World, urls: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, Any]:
+    """The site file's content but for people: how everything of this network is reached.
 
     ``urls`` are by server; ``keys`` are the validators' public keys, by node.
     """
@@ -170,16 +164,11 @@ def site(
         "clock": {
             "source": "offset-file",
             "path": _shown(world.clock.path),
-            "wait": {
-                "argv": [*_PYTHON, _script("wind.py"), _shown(root), "{seconds}"],
-                "timeout_s": 120.0,
-            },
+            "wait": _command(root, 120.0, "fast-forward", "{seconds}"),
         },
         "store": _shown(root / "store"),
         "kits": _shown(root / "kits"),
-        "single_operator": True,
         "bundle": {"path": _shown(root / "bundle" / "mainnet.toml")},
-        "people": people,
         "words": _shown(root / "words" / "{release}"),
         "stages": dict(STAGE_CLUSTERS),
         "clusters": {name: _cluster(world, spec, keys) for name, spec in world.clusters.items()},
@@ -216,12 +205,7 @@ def site(
         "artifacts": {"node": _shown(root / "artifacts" / "{release}" / ARTIFACT)},
         "binary_member": MEMBER,
         "artifact_signing": _signing(root, urls["log"]),
-        "signers": {"keys": [_signer(one) for one in people if one["account"] == OPERATOR]},
     }  # fmt: skip
-
-
-def _signer(person: Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": person["account"], "person": person["account"], "key": person["key"]}
 
 
 def trusted_root(root: Path) -> Path:
@@ -271,28 +255,23 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path)
 
 
-def _script(name: str) -> str:
-    return _shown(COMMANDS / name)
-
-
 def _command(root: Path, timeout_s: float, *words: str) -> dict[str, Any]:
-    argv = [*_PYTHON, _script("run.py"), _shown(root), *words]
+    argv = ["python3", "-S", "-E", _shown(COMMANDS / "run.py"), _shown(root), *words]
     return {"argv": argv, "timeout_s": timeout_s}
 
 
 def commands(root: Path) -> dict[str, Any]:
     """The site's commands, as they act on the network in ``root``."""
     command = partial(_command, root)
-    script = ["sh", _script("ask.sh"), _shown(root)]
     checkout = ["git", "-C", _shown(root / "checkout")]
     return {
-        "version": {"argv": [*script, "version", "{node}"], "timeout_s": 10.0},
-        "read_config": {"argv": [*script, "read-config", "{node}"], "timeout_s": 10.0},
+        "version": command(10.0, "version", "{node}"),
+        "read_config": command(10.0, "read-config", "{node}"),
         "dry_run": command(10.0, "dry-run", "{config}", "--strict-config-validation"),
         "probe": command(5.0, "probe", "{backend}"),
-        "test_rules": {"argv": [*script, "test-rules", "{file}"], "timeout_s": 30.0},
-        "assets": {"argv": [*script, "assets", "{node}"], "timeout_s": 10.0},
-        "stopped": {"argv": [*script, "stopped", "{node}"], "timeout_s": 10.0},
+        "test_rules": command(30.0, "test-rules", "{file}"),
+        "assets": command(10.0, "assets", "{node}"),
+        "stopped": command(10.0, "stopped", "{node}"),
         "inspect_wal": command(10.0, "inspect-wal", "{node}"),
         "verify_snapshot": command(10.0, "verify-snapshot", "{node}", "{bundle}"),
         "soak": command(10.0, "soak"),

@@ -74,6 +74,9 @@ class Loopback:
         if address in self._servers:
             self.call(self._close(address))
 
+    def listens(self, address: Address) -> bool:
+        return address in self._servers
+
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
@@ -118,6 +121,27 @@ class Loopback:
             await asyncio.wait(self._state.tasks, timeout=5)
 
 
+class Listener:
+    """One application at one address, where it can be closed and opened again."""
+
+    def __init__(self, loopback: Loopback, app: App) -> None:
+        self._loopback, self._app = loopback, app
+        self._address: Address = ("127.0.0.1", 0)
+        self.open()
+
+    @property
+    def url(self) -> str:
+        return f"http://{self._address[0]}:{self._address[1]}"
+
+    def open(self) -> None:
+        """Listen, again at the same address; nothing when it does."""
+        if not self._loopback.listens(self._address):
+            self._address = self._loopback.listen(self._app, *self._address)
+
+    def close(self) -> None:
+        self._loopback.close(self._address)
+
+
 def bind(host: str, port: int) -> socket.socket:
     # With the protocol given, asyncio sets TCP_NODELAY: without it an answer takes 40 ms more.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -150,9 +174,8 @@ def free_addresses(groups: list[list[str]]) -> list[list[Address]]:
         finally:
             for listener in held:
                 listener.close()
-    held = [bind("127.0.0.1", 0) for group in groups for _ in group]
-    addresses = [listener.getsockname()[:2] for listener in held]
-    for listener in held:
+    flat = [bind("127.0.0.1", 0) for group in groups for _ in group]
+    addresses = iter([listener.getsockname()[:2] for listener in flat])
+    for listener in flat:
         listener.close()
-    rest = iter(addresses)
-    return [[next(rest) for _ in group] for group in groups]
+    return [[next(addresses) for _ in group] for group in groups]

@@ -8,10 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -24,8 +21,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import layout
-from .chain.node_config import ConfigurationError, parse
+from .chain.node_config import ConfigurationError, read_config
 from .chain.world import STAGE_CLUSTERS, NodeSpec
 from .files import digest_of, write_atomically
 from .layout import COMMANDER, COUNCILLORS, OPERATOR, SECOND
@@ -107,7 +103,12 @@ def write_keys(root: Path, seed: int, nodes: Iterable[NodeSpec]) -> None:
 
 
 def speak(
-    network: RehearsalNetwork, verb: Verb, stage: str, start: datetime, end: datetime, plan: str
+    network: RehearsalNetwork,
+    verb: Verb,
+    stage: str,
+    start: datetime,
+    end: datetime,
+    plan: str = "",
 ) -> None:
     """Every operator of the stage's cluster says its word, as a comment; ours by one comment."""
     at, day = network.now.replace(microsecond=0), timedelta(days=1)
@@ -252,7 +253,7 @@ class Operators:
                     self._seen.pop(key, None)
                     self.done.add(key)
                 return
-            except (OSError, KeyError, ValueError, subprocess.CalledProcessError) as error:
+            except (OSError, KeyError, ValueError, RuntimeError) as error:
                 with suppress(OSError), (self._network.root / "operators.log").open("a") as file:
                     file.write(f"failed: {error}\n")
                 time.sleep(SLOW_S)
@@ -309,20 +310,15 @@ class Operators:
             raise ValueError(f"{node}: another state root: {report['commitment_root']}")
         self._run(document, "start", node)
 
-    def _run(self, document: dict[str, Any], *verb: str) -> bytes:
-        script = str(layout.COMMANDS / "run.py")
-        return subprocess.run(
-            [sys.executable, "-S", "-E", script, str(self._network.root), *verb],
-            check=True, capture_output=True, cwd=layout.PROJECT, timeout=60,
-            env={**os.environ, "REHEARSAL_OPERATOR": document["operator"]},
-        ).stdout  # fmt: skip
+    def _run(self, document: dict[str, Any], *words: str) -> str:
+        return self._network.command(*words, by=document["operator"])
 
     def _report(self, document: dict[str, Any], node: str) -> dict[str, Any]:
         network = self._network
         running = network.fleet.running[node]
         file = network.world.node_dir(running.spec.cluster, node) / "config.toml"
         try:
-            parse(file.read_text(), strict=True)
+            read_config(file)
             accepted = True
         except ConfigurationError:
             accepted = False

@@ -33,7 +33,7 @@ from starlette.routing import Route
 from .faults.table import FaultBoard
 from .files import write_atomically
 from .layout import IDENTITY, ISSUER, Release
-from .loopback import Address, Loopback
+from .loopback import Listener, Loopback
 
 _SIGNS = (True, False, False, False, False, False, False, False, False)
 _ISSUES = (False, False, False, False, False, True, True, False, False)
@@ -259,10 +259,11 @@ class SignedRelease:
 
     def __init__(self, release: Release, faults: FaultBoard, loopback: Loopback) -> None:
         self._about(release)
-        self._faults, self._loopback = faults, loopback
+        self._faults = faults
         self._entries: dict[tuple[str, str], Json] = {}
-        self._address: Address = ("127.0.0.1", 0)
-        self.open_log()
+        routes = [Route("/api/v1/log/entries/retrieve", self._retrieve, methods=["POST"])]
+        self.listener = Listener(loopback, Starlette(routes=routes))
+        self.log, self.close_log = self.listener.url, self.listener.close
         self.authority = Authority(datetime.now(UTC), self.log)
 
     def _about(self, release: Release) -> None:
@@ -271,18 +272,6 @@ class SignedRelease:
         self.manifest = folder / "SHA256SUMS.txt"
         self.provenance = folder / f"{name}.intoto.jsonl"
         self.sbom = folder / f"sbom-{name.partition('.')[0]}.json"
-
-    @property
-    def log(self) -> str:
-        """The log's URL."""
-        return f"http://{self._address[0]}:{self._address[1]}"
-
-    def open_log(self) -> None:
-        routes = [Route("/api/v1/log/entries/retrieve", self._retrieve, methods=["POST"])]
-        self._address = self._loopback.listen(Starlette(routes=routes), *self._address)
-
-    def close_log(self) -> None:
-        self._loopback.close(self._address)
 
     # --- what is published ----------------------------------------------------------------------
 

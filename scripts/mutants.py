@@ -34,7 +34,7 @@ GROUPS = {
     ),
     "executor": (
         "stage changes/apply changes/roll changes/back tries",
-        "test_tries changes/test_apply changes/test_roll changes/test_read_back"
+        "test_tries changes/test_apply changes/test_roll"
         " changes/test_undone test_replaying test_stage test_planning",
     ),
     "lock": (

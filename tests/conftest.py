@@ -9,6 +9,7 @@ import base64
 import json
 import os
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from runbook_lib.evidence.record import Entry
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
 from runbook_lib.notebook import NOTEBOOKS
+from runbook_lib.opening import recorded_site
 from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row
 from runbook_lib.params import DevelopmentParams, Waiver
 from runbook_lib.signers import Trust
@@ -145,6 +147,11 @@ def as_pem(key: Any, passphrase: bytes = b"") -> bytes:
             how or serialization.NoEncryption(),
         )
     )
+
+
+def trust_of(folder: Path) -> Trust:
+    """Who may sign, as the attempt's own site says: no reader would believe it."""
+    return recorded_site(folder, "site").trust
 
 
 ALICES_KEY = Ed25519PrivateKey.from_private_bytes(b"a" * 32)
@@ -375,24 +382,41 @@ def _output(card: Any) -> Any:
     return nbformat.v4.new_output("display_data", data, metadata=metadata)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def unsynced() -> Iterator[None]:
+    """No test cuts the power: what was written is read again, also after a kill, without a sync."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+def declare(patch: pytest.MonkeyPatch) -> None:
+    """The development stage is the small one."""
+    patch.setitem(playbook.DECLARED, "development", SMALL)
+    patch.setitem(playbook.PLAN_BEFORE, "development", SMALL[4])
+
+
+@contextmanager
+def practising(root: Path, patch: pytest.MonkeyPatch) -> Iterator[Practice]:
+    for name in ("HEADLESS", "REPLAY", "REPLAY_OK", "SCRATCH", "PARAMS_FILE", "HANDOFF"):
+        patch.delenv(f"RUNBOOK_{name}", raising=False)
+    patch.setenv("RUNBOOK_OPERATOR", ALICE)
+    patch.setenv("GITHUB_TOKEN", "practice-token-of-no-worth")
+    # Its plan's nodes are names: there is nothing to keep for a way back.
+    patch.setattr("runbook_lib.stage.write_kit", lambda context: [])
+    root.mkdir()
+    made = Practice(root)
+    patch.setenv("RUNBOOK_SIGNING_KEY", str(made.pem))
+    yield made
+    made.close()
+
+
 @pytest.fixture
 def declared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The development stage is the small one."""
-    monkeypatch.setitem(playbook.DECLARED, "development", SMALL)
-    monkeypatch.setitem(playbook.PLAN_BEFORE, "development", SMALL[4])
+    declare(monkeypatch)
 
 
 @pytest.fixture
 def practice(declared: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Practice]:
-    for name in ("HEADLESS", "REPLAY", "REPLAY_OK", "SCRATCH", "PARAMS_FILE", "HANDOFF"):
-        monkeypatch.delenv(f"RUNBOOK_{name}", raising=False)
-    monkeypatch.setenv("RUNBOOK_OPERATOR", ALICE)
-    monkeypatch.setenv("GITHUB_TOKEN", "practice-token-of-no-worth")
-    # Its plan's nodes are names: there is nothing to keep for a way back.
-    monkeypatch.setattr("runbook_lib.stage.write_kit", lambda context: [])
-    root = tmp_path / "practice"
-    root.mkdir()
-    made = Practice(root)
-    monkeypatch.setenv("RUNBOOK_SIGNING_KEY", str(made.pem))
-    yield made
-    made.close()
+    with practising(tmp_path / "practice", monkeypatch) as made:
+        yield made

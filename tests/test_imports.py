@@ -180,7 +180,6 @@ def test_opening_a_stage_pays_for_nothing_heavy() -> None:
 
 
 def test_the_command_line_starts_light() -> None:
-    """Help and usage errors load no notebook machinery."""
     code = (
         "import sys\nfrom runbook_lib import cli\ncli.parser()\n"
         "heavy = {'pandas', 'matplotlib', 'papermill', 'nbformat', 'httpx', 'starlette'}\n"

@@ -176,7 +176,6 @@ def test_a_wrong_option_is_the_users_mistake(
 
 
 def test_the_direction_is_not_guessed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Which way is better must be said."""
     arguments = asked(tmp_path)
     without = [a for a in arguments if a not in ("--direction", "lower")]
 

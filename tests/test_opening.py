@@ -37,7 +37,6 @@ def test_wrong_and_laxer_parameters_open_nothing(
 
 
 def test_a_missing_site_file_is_named(practice: Any) -> None:
-    """With what to do about it."""
     with pytest.raises(ParameterError) as caught:
         practice.open(site="nowhere.yaml")
 
@@ -48,7 +47,6 @@ def test_a_missing_site_file_is_named(practice: Any) -> None:
 
 
 def test_the_practice_network_is_to_be_brought_up_first(practice: Any) -> None:
-    """The parameter files that we ship name its site."""
     site = ".rehearsal/not-there/site.yaml"
     with pytest.raises(ParameterError) as caught:
         practice.open(site=site)
@@ -80,7 +78,6 @@ def test_a_misspelt_node_takes_nothing_back(practice: Any) -> None:
 
 
 def test_an_unknown_operator_cannot_apply(practice: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In plan mode anybody may run."""
     monkeypatch.setenv("RUNBOOK_OPERATOR", "mallory")
     with pytest.raises(ParameterError) as caught:
         practice.open()
@@ -138,7 +135,6 @@ def test_an_attempt_fixes_its_parameters(practice: Any) -> None:
 
 
 def test_an_attempt_that_is_not_there_cannot_be_continued(practice: Any) -> None:
-    """The known ones are named."""
     practice.open()
     with pytest.raises(StoreError) as caught:
         practice.open(attempt=7)
@@ -171,7 +167,6 @@ def test_a_site_file_edited_since_carries_no_attempt_into_another_world(practice
 
 
 def test_an_unreadable_clock_opens_nothing(practice: Any) -> None:
-    """Without the time nothing can be judged."""
     practice.clock.write_text("{}")
     with pytest.raises(SourceError) as caught:
         practice.open()

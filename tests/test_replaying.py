@@ -17,6 +17,7 @@ from runbook_lib.evidence.verify import verify
 from runbook_lib.outcomes import CheckResult, Outcome
 
 from .conftest import (
+    ALICES,
     BASELINE,
     CI,
     DEPLOY,
@@ -114,7 +115,6 @@ def test_a_replay_shows_the_tries_that_came_before(
 
 
 def test_a_replay_of_a_red_run_is_red(practice: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was not reached is not reached again."""
     practice.walk(practice.open(), telemetry_reachable=FAIL)
     stage = replayed(practice, practice.folder(), monkeypatch, telemetry_reachable=FAIL)
 
@@ -125,7 +125,6 @@ def test_a_replay_of_a_red_run_is_red(practice: Any, monkeypatch: pytest.MonkeyP
 def test_a_replay_judges_aged_guards_as_they_were(
     practice: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Under the change that relied on them."""
     stage = practice.open()
     for item in (DRIFT, CI, REACHABLE, PROVISION):
         practice.item(stage, item)
@@ -157,7 +156,9 @@ def test_a_replay_follows_a_guard_that_no_longer_held(
 
     assert same(practice, replay) == dict.fromkeys(SMALL, PASS)
     assert replay.verdict().items[0].earlier[0].outcome is PASS
-    assert {row.what for row in verify(practice.folder())[0] if row.outcome is not PASS} == set()
+    assert {
+        row.what for row in verify(practice.folder(), ALICES)[0] if row.outcome is not PASS
+    } == set()
 
 
 def test_a_recording_that_ends_early_reaches_nothing_more(

@@ -101,14 +101,12 @@ ENV = "expected the name of an environment variable, got something else"
     ],
 )  # fmt: skip
 def test_a_wrong_site_is_refused_naming_the_key(key: str, value: Any, problem: str) -> None:
-    """Every problem with its dotted key."""
     with pytest.raises(ParameterError) as caught:
         parse(change(example(), key, value))
     assert str(caught.value) == f"s.yaml: {problem}"
 
 
 def test_an_empty_set_of_people_or_nodes_is_refused() -> None:
-    """Nobody to approve, nothing to look at."""
     for key in ("people", "clusters.testnet.nodes", "forge.ci.required", "telemetry.backends"):
         with pytest.raises(ParameterError) as caught:
             parse(change(example(), key, []))

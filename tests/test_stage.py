@@ -38,7 +38,6 @@ def test_a_misspelt_parameter_is_refused(practice: Any) -> None:
 
 
 def test_the_banner_says_where_one_stands(practice: Any) -> None:
-    """Attempt, mode and how far it got."""
     practice.walk(practice.open(), deploy=1)
     banner = practice.open(attempt=1)._repr_mimebundle_()[0]["text/plain"]
 

@@ -33,7 +33,6 @@ from .conftest import (
 
 
 def test_an_item_of_another_stage_is_refused(practice: Any) -> None:
-    """A stage judges what it declares."""
     stage = practice.open()
     with pytest.raises(RunbookError) as caught:
         stage.check(practice.check("testnet.ready.soak"))
@@ -102,7 +101,6 @@ def test_an_inconclusive_is_replaced_freely(practice: Any) -> None:
 
 
 def test_a_fail_stands_without_a_reason(practice: Any) -> None:
-    """Running the cell again shows it again."""
     stage = practice.open()
     practice.item(stage, DRIFT, FAIL)
     card = practice.item(stage, DRIFT)
@@ -234,7 +232,6 @@ def test_what_blocks_is_named(practice: Any) -> None:
 
 
 def test_an_item_that_was_skipped_blocks_all_after_it(practice: Any) -> None:
-    """Cells run out of order change nothing."""
     stage = practice.open()
     practice.item(stage, DRIFT)
     practice.item(stage, REACHABLE)
@@ -346,7 +343,6 @@ def test_what_a_fast_clock_judged_is_judged_again(practice: Any) -> None:
 
 
 def test_valid_for_may_be_tightened(practice: Any) -> None:
-    """A shorter validity ages guards sooner."""
     stage = practice.open(valid_for_minutes=1.0)
     for item in (DRIFT, CI, REACHABLE):
         practice.item(stage, item)

@@ -99,7 +99,6 @@ def test_nobody_approves_their_own_waiver(practice: Any, monkeypatch: pytest.Mon
 
 
 def test_a_waiver_ends_with_the_session_that_carried_it(practice: Any) -> None:
-    """Continuing without it, its rows block again."""
     practice.walk(practice.open(waivers=[practice.approved_waiver()]), ci_green=FAIL)
     stage = practice.open(attempt=1)
     practice.walk(stage)

@@ -363,11 +363,11 @@ def _unsent(subject: str, what: str, error: SourceError) -> Row:
 
 
 def _may_be_sent(attempt: Attempt, name: str, data: bytes, redactor: Redactor) -> None:
+    if redactor.found_in(data):
+        raise SourceError(name, "expected no secret in it, got one; find out how it came there")
     sealed = attempt.entries[-1].body["digest"]
     if name == attempt.facts["notebook"] and sealed != digest_bytes(data):
         raise SourceError(name, f"expected it as sealed, {sealed}, got {digest_bytes(data)}")
-    if redactor.found_in(data):
-        raise SourceError(name, "expected no secret in it, got one; find out how it came there")
     if not 0 < len(data) < MAX_ASSET:
         raise SourceError(name, f"expected 1 to {MAX_ASSET - 1} bytes, got {len(data)}")
 

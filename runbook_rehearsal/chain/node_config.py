@@ -1,13 +1,14 @@
 """The node's TOML as the chain reads it: strictly, with its wording and its exit code.
 
 A scalar that stands after a table header belongs to that table, as TOML says; the chain's own
-templates fall into that trap. Standard library only: the commands import this and must start fast.
+templates fall into that trap.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 EXIT_CONFIGURATION = 2
@@ -95,6 +96,14 @@ class NodeConfig(NamedTuple):
     telemetry: Mapping[str, Any]
     burst: int
     per_minute: int
+
+
+def read_config(path: Path, *, strict: bool = True) -> NodeConfig:
+    """What is in a file. Raises ConfigurationError."""
+    try:
+        return parse(path.read_text(), strict=strict)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"unable to read config: {error}") from error
 
 
 def parse(text: str, *, strict: bool = True) -> NodeConfig:

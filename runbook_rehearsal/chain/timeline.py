@@ -34,31 +34,23 @@ SLOWDOWN = 5.0  # what the fault consensus-slow multiplies them by
 # Faults of what is measured have been on for a while when they are declared, so that a window that
 # has just passed shows them; when cleared within ten minutes they leave no trace.
 LEAD_S = {
-    "consensus-slow": 7200.0,
-    "vrf-low": 7200.0,
-    "proof-backlog": 7200.0,
-    "replay-stall": 3600.0,
-    "rewards-stall": 7200.0,
-    "witness-silent": 7200.0,
-    "reward-on-other-node": 7200.0,
-    "reward-too-large": 7200.0,
-    "canary-does-not-vote": 7200.0,
-    "relay-drops": HISTORY_S,
-    "canary-slow": HISTORY_S,
-    "canary-noisy": HISTORY_S,
-    "participation-dip": 720.0,
-    "commander-silent": 720.0,
-    "notify-down": 720.0,
-    "proof-slow": 720.0,
-    "telemetry-gap-in-watch": 1800.0,
-    "metrics-missing": HISTORY_S,
-    "metrics-nan": 7200.0,
-    "metrics-gap": 2400.0,
-    "metrics-stale": 900.0,
-    "panel-stale": 900.0,
-    "no-transactions": 7200.0,
-    "halt-during-epochs": 1200.0,
-}
+    name: lead
+    for lead, names in {
+        HISTORY_S: ("relay-drops", "canary-slow", "canary-noisy", "metrics-missing"),
+        7200.0: (
+            "consensus-slow", "vrf-low", "proof-backlog", "rewards-stall", "witness-silent",
+            "reward-on-other-node", "reward-too-large", "canary-does-not-vote", "metrics-nan",
+            "no-transactions",
+        ),
+        3600.0: ("replay-stall",),
+        2400.0: ("metrics-gap",),
+        1800.0: ("telemetry-gap-in-watch",),
+        1200.0: ("halt-during-epochs",),
+        900.0: ("metrics-stale", "panel-stale"),
+        720.0: ("participation-dip", "commander-silent", "notify-down", "proof-slow"),
+    }.items()
+    for name in names
+}  # fmt: skip
 TRACELESS_S = 600.0
 NOISE_STEP_S = 60.0
 HALTS = ("chain-halt", "consensus-stall")
@@ -124,13 +116,11 @@ class _NodeState:
     config: Mapping[str, Any]
 
     def after(self, event: Event) -> _NodeState:
-        match event.kind:
-            case "up":
-                return replace(self, up=True, since=event.at)
-            case "down":
-                return replace(self, up=False)
-            case "config":
-                return replace(self, config=event.data)
+        if event.kind == "config":
+            return replace(self, config=event.data)
+        if event.kind in ("up", "down"):
+            up = event.kind == "up"
+            return replace(self, up=up, since=event.at if up else self.since)
         return self
 
 

@@ -125,6 +125,7 @@ class World:
         self.clusters = dict(clusters)
         self.clock = Clock(root / "clock.json")
         self.events: list[Event] = []
+        self.faults: set[str] = set()  # the names of those that are on
         self._lock = Lock()
 
     def append(self, event: Event) -> None:
@@ -148,13 +149,12 @@ class World:
         chosen = [event for event in tuple(self.events) if event.cluster == cluster]
         return sorted(chosen, key=lambda event: event.at)
 
+    def nodes(self) -> list[NodeSpec]:
+        return [spec for cluster in self.clusters.values() for spec in cluster.nodes]
+
     def node(self, name: str) -> NodeSpec:
         """The node of that name, in whichever cluster; KeyError when there is none."""
-        for cluster in self.clusters.values():
-            for spec in cluster.nodes:
-                if spec.name == name:
-                    return spec
-        raise KeyError(name)
+        return {spec.name: spec for spec in self.nodes()}[name]
 
     def node_dir(self, cluster: str, name: str) -> Path:
         return self.root / "clusters" / cluster / name

@@ -14,14 +14,13 @@ from .table import Active
 if TYPE_CHECKING:
     from ..network import RehearsalNetwork
 
-Undo = Callable[[], None]
+Undo = Callable[[], object]
 Effect = Callable[["RehearsalNetwork", Active], Undo]
 
 
 def _staged(change: Callable[[RehearsalNetwork, str], object]) -> Effect:
     def effect(network: RehearsalNetwork, active: Active) -> Undo:
         change(network, active.cluster)
-        network.assets.publish(active.cluster)
         return lambda: network.assets.write(active.cluster)
 
     return effect

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..files import write_atomically
+from ..files import kept, write_atomically
 from ..layout import IDENTITY, ISSUER
 from ..signing import SignedRelease, b64, beside
 
@@ -71,12 +71,6 @@ BREAKS: dict[str, Break] = {
 def bad_release(network: RehearsalNetwork, active: Active) -> Callable[[], None]:
     """Break the published release; undone, every file of it is as it was."""
     release = network.signed
-    folder = release.artifact.parent
-    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-
-    def undo() -> None:
-        for path, data in before.items():
-            write_atomically(path, data)
-
+    undo = kept(*(path for path in release.artifact.parent.iterdir() if path.is_file()))
     BREAKS[active.name](release)
     return undo

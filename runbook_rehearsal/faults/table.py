@@ -2,11 +2,12 @@
 
 A fault without an entry in ``effects.EFFECTS`` is acted out by the layer that it names.
 ``NAME@STAGE`` breaks the cluster of that stage; a fault of one node picks a default node, or the
-one given as ``NAME@STAGE/NODE``. What is on is mirrored to files, which the commands look at.
+one given as ``NAME@STAGE/NODE``.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -361,12 +362,13 @@ _NODES = {"development": "dev-2", "testnet": "test-2", "canary": "main-1", "main
 
 @dataclass(frozen=True)
 class Active:
-    """A fault that is on; ``node`` is the one it concerns."""
+    """A fault that is on ``since`` (wall); ``node`` is the one it concerns."""
 
     name: str
     stage: str
     cluster: str
     node: str
+    since: float
 
 
 class FaultBoard:
@@ -375,7 +377,6 @@ class FaultBoard:
     def __init__(self, world: World) -> None:
         self._world = world
         self._active: dict[str, Active] = {}
-        self._save()
 
     def __iter__(self) -> Iterator[Active]:
         return iter(tuple(self._active.values()))
@@ -403,22 +404,11 @@ class FaultBoard:
         return not node or active.node == node
 
     def _record(self, kind: Literal["fault-on", "fault-off"], active: Active) -> None:
+        self._world.faults = set(self._active)
         if FAULTS[active.name].layer in ("chain", "telemetry"):
             now = self._world.clock.now()
             node = active.node if FAULTS[active.name].node else ""
             self._world.append(Event(now, active.cluster, node, kind, {"name": active.name}))
-        self._save()
-
-    def _save(self) -> None:
-        """The faults as files ``NAME.NODE``: a shell script must be able to look."""
-        folder = self._world.root / "faults"
-        folder.mkdir(exist_ok=True)
-        wanted = {f"{active.name}.{active.node}" for active in self._active.values()}
-        there = {path.name for path in folder.iterdir()}
-        for name in there - wanted:
-            (folder / name).unlink()
-        for name in wanted - there:
-            (folder / name).touch()
 
 
 def parse(text: str, world: World) -> Active:
@@ -436,4 +426,4 @@ def parse(text: str, world: World) -> Active:
     node = node or (usual if usual in names else names[0])
     if node not in names:
         raise ValueError(f"fault {text!r}: expected one of {', '.join(names)}, got {node!r}")
-    return Active(name, stage, cluster, node)
+    return Active(name, stage, cluster, node, time.time())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import yaml
 
-from ..files import write_atomically
+from ..files import kept, write_atomically
 from .asset_effects import Effect, Undo
 from .table import Active
 
@@ -45,14 +45,15 @@ def _rewritten(name: str, change: Change, told: Callable[[TelemetryServers], obj
 
     def effect(servers: TelemetryServers, active: Active) -> Undo:
         path = servers.world.root / name
-        before = path.read_text()
+        put_back = kept(path)
 
-        def put(text: str) -> None:
-            write_atomically(path, text)
+        def undo() -> None:
+            put_back()
             told(servers)
 
-        put(change(before, active.cluster))
-        return lambda: put(before)
+        write_atomically(path, change(path.read_text(), active.cluster))
+        told(servers)
+        return undo
 
     return _with_telemetry(effect)
 

@@ -1,7 +1,6 @@
 """What a rollback needs, staged for each cluster: the previous release's artifact, and a snapshot.
 
     rollback/<cluster>/<digest>.tar.gz    the previous release, as it was published
-    rollback/<cluster>/fetchable       the digests a node can fetch, as the assets command prints them
     snapshots/<cluster>/backup-<height>/    manifest, chunks, pruning checkpoint, bundle.json, signed
 
 The key is a throwaway made from the seed. The backup runs again whenever time is wound forward.
@@ -71,7 +70,6 @@ class Assets:
 
     def write_archive(self, cluster: str, artifact: Path) -> None:
         write_atomically(self.archive(cluster), artifact.read_bytes())
-        self.publish(cluster)
 
     def archive(self, cluster: str) -> Path:
         name = digest_of(self._previous).removeprefix("sha256:")
@@ -81,13 +79,11 @@ class Assets:
         """The cluster's one bundle. Raises StopIteration when there is none."""
         return next((self._world.root / "snapshots" / cluster).iterdir())
 
-    def publish(self, cluster: str) -> None:
-        """Say again what can be fetched."""
-        root = self._world.root
+    def fetchable(self, cluster: str) -> list[str]:
+        """The digests of what a node of the cluster can fetch."""
         files = [*self.archive(cluster).parent.glob("*.tar.gz"), self.candidate]
-        files += root.glob(f"snapshots/{cluster}/*/manifest/chunks.json")
-        digests = json.dumps([digest_of(path) for path in files])
-        write_atomically(self.archive(cluster).parent / "fetchable", digests + "\n")
+        files += self._world.root.glob(f"snapshots/{cluster}/*/manifest/chunks.json")
+        return [digest_of(path) for path in files]
 
     def back_up_when_due(self, cluster: str) -> None:
         """A bundle an hour, as operators' schedules make them."""
@@ -120,7 +116,6 @@ class Assets:
         checkpoint = json.dumps({"plan": {"chunks": []}, "metadata": metadata}).encode()
         self.sign(bundle / f"snapshot-{written['height']}.json", checkpoint, versioned=True)
         scratch.rename(folder)
-        self.publish(cluster)
 
     def _write_chunks(self, cluster: str, bundle: Path) -> bytes:
         (bundle / "chunks").mkdir(parents=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..chain.node_config import EXIT_CONFIGURATION, ConfigurationError, NodeConfig, parse
+from ..chain.node_config import EXIT_CONFIGURATION, ConfigurationError, NodeConfig, read_config
 from ..chain.timeline import Timeline
 from ..chain.world import Event, EventKind, NodeSpec, World
 from ..faults.table import FaultBoard
@@ -32,8 +32,9 @@ STAYS_DOWN = ("node-stays-down", "node-will-not-start")
 class StartupError(Exception):
     """A node that did not start; ``exit_code`` is the chain's."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, exit_code: int = EXIT_STARTUP) -> None:
+        startup = "startup error: " if exit_code == EXIT_STARTUP else ""
+        super().__init__(startup + message)
         self.exit_code = exit_code
 
 
@@ -54,8 +55,7 @@ def read_build(name: str, binary: bytes) -> Build:
         digest = f"sha256:{hashlib.sha256(binary).hexdigest()}"
         return Build(digest, said["commit"], said["version"])
     except (ValueError, KeyError) as error:
-        problem = f"startup error: {name}: exec format error"
-        raise StartupError(problem, EXIT_STARTUP) from error
+        raise StartupError(f"{name}: exec format error") from error
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,8 @@ class Fleet:
         self.running: dict[str, Running] = {}
         self.restored: dict[str, tuple[int, str]] = {}  # height and root a node was started on
         self.stuck: dict[str, int] = {}  # height at which a node stands that was not restored
-        self.world = world
-        self.faults = faults
-        self._loopback = loopback
-        self._make_app = make_app
+        self.world, self.faults = world, faults
+        self._loopback, self._make_app = loopback, make_app
         self._listening: dict[str, Address] = {}
         self._provisioned: dict[str, NodeSpec] = {}
         self._lock = threading.RLock()
@@ -94,9 +92,8 @@ class Fleet:
 
     def boot(self) -> None:
         """Start every node of the clusters; their past is in the events already."""
-        for cluster in self.world.clusters.values():
-            for spec in cluster.nodes:
-                self._start(spec)
+        for spec in self.world.nodes():
+            self._start(spec)
 
     def restart(self, name: str) -> Running:
         """Down, then up on what lies on disk. Raises StartupError: the node is down then."""
@@ -175,28 +172,23 @@ class Fleet:
     def _start(self, spec: NodeSpec) -> Running:
         directory = self._directory(spec)
         if any(self.faults.is_on(n, spec.cluster, spec.name) for n in STAYS_DOWN):
-            raise StartupError("startup error: p2p listener: address in use", EXIT_STARTUP)
+            raise StartupError("p2p listener: address in use")
         try:
-            config = parse((directory / "config.toml").read_text())
+            config = read_config(directory / "config.toml")
         except ConfigurationError as error:
             raise StartupError(str(error), EXIT_CONFIGURATION) from error
-        except (OSError, UnicodeDecodeError) as error:
-            problem = f"configuration error: unable to read config: {error}"
-            raise StartupError(problem, EXIT_CONFIGURATION) from error
         try:
             build = read_build("rpp-node", (directory / "bin" / "rpp-node").read_bytes())
         except OSError as error:
-            problem = f"startup error: rpp-node: {error.strerror}"
-            raise StartupError(problem, EXIT_STARTUP) from error
+            raise StartupError(f"rpp-node: {error.strerror}") from error
         if spec.name not in self._provisioned and (problem := storage.problem(directory / "data")):
-            raise StartupError(f"startup error: {problem}", EXIT_STARTUP)
-        running = Running(spec, config, build)
+            raise StartupError(problem)
         app = self._make_app(spec.name)
         try:
             self._listening[spec.name] = self._loopback.listen(app, spec.host, spec.port)
         except OSError as error:
-            raise StartupError(f"startup error: rpc listener: {error}", EXIT_STARTUP) from error
-        self.running[spec.name] = running
+            raise StartupError(f"rpc listener: {error}") from error
+        running = self.running[spec.name] = Running(spec, config, build)
         if restored := storage.take_up(directory / "data"):
             self.restored[spec.name] = restored
             self.stuck.pop(spec.name, None)

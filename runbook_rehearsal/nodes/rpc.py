@@ -1,32 +1,24 @@
 """The nodes' HTTP RPC: routes, errors, token and rate limit as the chain's router has them.
 
-Of each answer the fields that somebody asks for, in the chain's shapes. What depends on the chain comes from the model at the clock's instant; what depends on the node
-comes from what it loaded when it started. Powers are decimal strings, as the chain writes them.
+Of each answer the fields that somebody asks for, in the chain's shapes. What depends on the chain
+comes from the model at the clock's instant; what depends on the node, from what it loaded when it
+started. Powers are decimal strings, as the chain writes them.
 """
 
 from __future__ import annotations
 
 import hmac
-import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
 from ..chain.timeline import ChainState, state_at
 from ..loopback import App, Loopback, Scope
 from .fleet import Fleet, Running
-
-Answer = tuple[int, list[tuple[str, str]], Any]
-_NO_BODY = object()
-
-
-class Refused(Exception):
-    """An error answer of the node."""
-
-    def __init__(self, status: int, message: str, headers: list[tuple[str, str]] | None = None):
-        super().__init__(message)
-        self.status, self.headers = status, headers or []
 
 
 class Bucket:
@@ -190,23 +182,21 @@ class Rpc:
             while (await receive())["type"] != "http.disconnect":
                 pass
             return
-        limits: list[tuple[str, str]] = []
+        limits: dict[str, str] = {}
         try:
             limits = self._limit(running, scope["client"][0])
-            status, headers, body = self._answer(running, scope)
-        except Refused as refused:
-            status, headers, body = refused.status, refused.headers, {"error": str(refused)}
-        data = b"" if body is _NO_BODY else json.dumps(body).encode()
-        kind = [] if body is _NO_BODY else [("content-type", "application/json")]
-        all_headers = [*kind, *headers, *limits, ("content-length", str(len(data)))]
-        raw = [(key.encode(), value.encode()) for key, value in all_headers]
-        await send({"type": "http.response.start", "status": status, "headers": raw})
-        if on("rpc-truncated"):
-            half = data[: len(data) // 2]
-            await send({"type": "http.response.body", "body": half, "more_body": True})
-            await self._loopback.hang_up(scope)
+            response = self._answer(running, scope)
+        except HTTPException as refused:
+            response = JSONResponse({"error": refused.detail}, refused.status_code, refused.headers)
+        response.headers.update(limits)
+        if not on("rpc-truncated"):
+            await response(scope, receive, send)
             return
-        await send({"type": "http.response.body", "body": data})
+        start = {"status": response.status_code, "headers": response.raw_headers}
+        await send({"type": "http.response.start", **start})
+        half = bytes(response.body)[: len(response.body) // 2]
+        await send({"type": "http.response.body", "body": half, "more_body": True})
+        await self._loopback.hang_up(scope)
 
     def _faults(self, running: Running) -> Callable[[str], bool]:
         spec = running.spec
@@ -217,39 +207,36 @@ class Rpc:
         self._buckets.clear()
         self._chains.clear()
 
-    def _limit(self, running: Running, client: str) -> list[tuple[str, str]]:
+    def _limit(self, running: Running, client: str) -> dict[str, str]:
         # The bucket refills in rehearsal time: hours skipped by the clock have passed for it too.
         config, now = running.config, self.fleet.world.clock.now()
         bucket = self._buckets.setdefault((running.spec.name, client), Bucket(config.burst, now))
         left = bucket.take(config.burst, config.per_minute, now)
-        wait = math.ceil(60 / config.per_minute)
-        headers = [
-            ("x-ratelimit-limit", str(config.burst)),
-            ("x-ratelimit-remaining", str(max(left, 0))),
-            ("x-ratelimit-reset", str(wait)),
-        ]
+        wait = str(math.ceil(60 / config.per_minute))
+        values = {"limit": str(config.burst), "remaining": str(max(left, 0)), "reset": wait}
+        headers = {f"x-ratelimit-{name}": value for name, value in values.items()}
         if left < 0 or self._faults(running)("rpc-429"):
-            raise Refused(429, "rate limit exceeded", [*headers, ("retry-after", str(wait))])
+            raise HTTPException(429, "rate limit exceeded", headers | {"retry-after": wait})
         return headers
 
-    def _answer(self, running: Running, scope: Scope) -> Answer:
+    def _answer(self, running: Running, scope: Scope) -> Response:
         on = self._faults(running)
         self._authorize(scope, on("rpc-401"))
         if on("rpc-500"):
-            raise Refused(500, "storage backend unavailable")
+            raise HTTPException(500, "storage backend unavailable")
         head, _, address = scope["path"].rpartition("/")
         show = ROUTES.get(scope["path"])
         if show is None and head != "/accounts":
-            return 404, [], _NO_BODY
+            return Response(status_code=404)
         if scope["method"] != "GET":
-            return 405, [("allow", "GET,HEAD")], _NO_BODY
+            return Response(status_code=405, headers={"allow": "GET,HEAD"})
         if on("rpc-wrong-shape"):
-            return 200, [], {"status": "ok"}
+            return JSONResponse({"status": "ok"})
         state = self._chain(running.spec.cluster)
         if (height := self.fleet.stuck.get(running.spec.name)) is not None:
             state = replace(state, height=height, quorum_reached=False, commit_power=0)
         view = View(self.fleet, running, state)
-        return 200, [], view.account(address) if show is None else show(view)
+        return JSONResponse(view.account(address) if show is None else show(view))
 
     def _chain(self, cluster: str) -> ChainState:
         # Computed once per second and event: a fleet is asked many things at one instant.
@@ -265,7 +252,7 @@ class Rpc:
         scheme, _, rest = given.partition(" ")
         token = rest.strip() if scheme.lower() == "bearer" else given
         if refuse or not hmac.compare_digest(token.encode(), self._token.encode()):
-            raise Refused(401, "unauthorized")
+            raise HTTPException(401, "unauthorized")
 
 
 ROUTES: dict[str, Callable[[View], Any]] = {

@@ -6,8 +6,7 @@
     data/restored.json                    only between a restore and the start that takes it up
     kept/LABEL/                           what was moved aside; a name is never used twice
 
-A running node has its data in memory and writes them when it stops. Standard library only: the
-commands import it.
+A running node has its data in memory and writes them when it stops.
 """
 
 from __future__ import annotations

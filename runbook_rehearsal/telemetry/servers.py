@@ -13,8 +13,7 @@ import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import httpx
 import yaml
@@ -24,48 +23,29 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from ..chain.world import World
-from ..loopback import Address, Loopback, Scope
+from ..loopback import Listener, Loopback
 from . import processes, rules
 from .alertmanager import EmbeddedAlertmanager, default_config
-from .embedded import SCRAPE_MS, EmbeddedPrometheus
+from .embedded import EmbeddedPrometheus, ready
 from .history import History
 from .recorder import JOB, Recorder
 from .rules import Alert
+from .tsdb import Key, key_of
 
 Servers = Literal["embedded", "real"]
-SPAN_S = 6 * 3600.0
-STEP_S = 60.0
 SETTLED_S = 15.0
-TICK_S = 1.0
 HOLDS = timedelta(minutes=3)  # how long an alert is active without being posted again
 
 
-class Backend(Protocol):
-    """What serves the data; ``name`` is prometheus or alertmanager."""
-
-    urls: dict[str, str]
-
-    def publish(self, history: History) -> None:
-        """Serve this history from now on, also when Prometheus was down."""
-
-    def up(self, name: str) -> None: ...
-
-    def down(self, name: str) -> None:
-        """Refuse connections; the URL stays the same."""
-
-    def stop(self) -> None: ...
-
-
 class Real:
-    """Server processes on random ports; Prometheus reads the history from us, at ``own_url``.
+    """Server processes on random ports; Prometheus reads the history from us, at ``own``.
 
     It scrapes no more than whether nodes are up, and what it keeps is dropped when the clock runs
     ahead. For the state of its alerts it must be started anew.
     """
 
-    def __init__(self, world: World, own_url: str) -> None:
-        self._world = world
-        self._own = own_url.removeprefix("http://")
+    def __init__(self, world: World, own: str) -> None:
+        self._world, self._own = world, own.removeprefix("http://")
         self._root = world.root / "prometheus"
         self._servers = {
             "prometheus": processes.prometheus(self._root, processes.free_port()),
@@ -74,16 +54,17 @@ class Real:
             ),
         }
         self.urls = {name: server.url for name, server in self._servers.items()}
-        self._served: tuple[History | None, frozenset[str]] = None, frozenset()
+        self._served: tuple[History | None, frozenset[Key]] = None, frozenset()
         self.up("alertmanager")
 
     def publish(self, history: History) -> None:
+        """Serve this history from now on, also when Prometheus was down."""
         server, before = self._servers["prometheus"], self._served
         with history.lock:
             active = list(history.engine.active.values())
             states = history.store.select("ALERTS_FOR_STATE", {})
         waits = [alert for alert in active if alert.rule.wait_s]
-        self._served = history, frozenset(str(sorted(alert.labels.items())) for alert in active)
+        self._served = history, frozenset(key_of(alert.labels) for alert in active)
         if self._served == before and not waits:
             url = f"{server.url}/api/v1/admin/tsdb/delete_series"
             everything = {"match[]": '{__name__=~".+"}'}
@@ -125,9 +106,9 @@ class Real:
             for cluster in self._world.clusters.values()
             for node in cluster.nodes
         ]
-        elsewhere = self._faulty("alertmanager-not-in-prometheus")
+        elsewhere = "alertmanager-not-in-prometheus" in self._world.faults
         alertmanager = "127.0.0.1:9" if elsewhere else self.urls["alertmanager"][len("http://") :]
-        evaluated = "1d" if self._faulty("rule-never-evaluated") else "2s"
+        evaluated = "1d" if "rule-never-evaluated" in self._world.faults else "2s"
         return {
             "global": {"scrape_interval": "5s", "evaluation_interval": evaluated},
             "rule_files": ["rules/*.y*ml"],
@@ -136,77 +117,39 @@ class Real:
             "scrape_configs": [{"job_name": JOB, "static_configs": targets}],
         }
 
-    def _faulty(self, name: str) -> bool:
-        return any((self._world.root / "faults").glob(f"{name}.*"))
-
 
 class Embedded:
-    """Both APIs in this process, and a thread that scrapes, evaluates, and notifies."""
+    """Both APIs in this process."""
 
-    def __init__(self, loopback: Loopback, root: Path) -> None:
+    def __init__(self, loopback: Loopback, world: World) -> None:
+        self.alertmanager = EmbeddedAlertmanager(world, self._firing)
+        self._listeners = {"alertmanager": Listener(loopback, self.alertmanager.app())}
+        self._prometheus = EmbeddedPrometheus(world, self.urls["alertmanager"])
         self._loopback = loopback
-        self._alertmanager = EmbeddedAlertmanager(root / "alertmanager" / "alertmanager.yml")
-        self._apps: dict[str, Any] = {"alertmanager": self._alertmanager.app()}
-        self._addresses: dict[str, Address] = dict.fromkeys(
-            ("prometheus", "alertmanager"), ("127.0.0.1", 0)
-        )
-        self._listening: set[str] = set()
-        self.urls: dict[str, str] = {}
-        self._prometheus: EmbeddedPrometheus | None = None
-        self._notified: dict[str, Alert] = {}
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rehearsal-rules", daemon=True)
-        self.up("alertmanager")
+
+    @property
+    def urls(self) -> dict[str, str]:
+        return {name: listener.url for name, listener in self._listeners.items()}
 
     def publish(self, history: History) -> None:
-        if self._prometheus is None or self._prometheus.history is not history:
-            self._prometheus = EmbeddedPrometheus(history, self.urls["alertmanager"])
-            self._apps["prometheus"] = self._prometheus.app()
-        if "prometheus" not in self._listening:
+        """Serve this history from now on, also when Prometheus was down."""
+        self._prometheus.history = history
+        if "prometheus" in self._listeners:
             self.up("prometheus")
-        if not self._thread.is_alive():
-            self._thread.start()
+        else:
+            self._listeners["prometheus"] = Listener(self._loopback, self._prometheus.app())
 
     def up(self, name: str) -> None:
-        async def app(scope: Scope, receive: Any, send: Any) -> None:
-            await self._apps[name](scope, receive, send)
-
-        self._addresses[name] = self._loopback.listen(app, *self._addresses[name])
-        self._listening.add(name)
-        host, port = self._addresses[name]
-        self.urls[name] = f"http://{host}:{port}"
+        self._listeners[name].open()
 
     def down(self, name: str) -> None:
-        self._loopback.close(self._addresses[name])
-        self._listening.discard(name)
-
-    def forget_silences(self) -> None:
-        self._alertmanager.forget_silences()
+        self._listeners[name].close()
 
     def stop(self) -> None:
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        """Its listeners end with the loopback."""
 
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._tick()
-            self._stopping.wait(TICK_S)
-
-    def _tick(self) -> None:
-        if self._prometheus is not None:
-            self._prometheus.advance()
-            self._notify(self._prometheus.firing())
-
-    def _notify(self, firing: list[Alert]) -> None:
-        """Tell the Alertmanager what fires, and once of what no longer does."""
-        now = datetime.now(UTC)
-        before, self._notified = self._notified, {str(sorted(a.labels.items())): a for a in firing}
-        ended = [alert for key, alert in before.items() if key not in self._notified]
-        self._alertmanager.post(
-            [_posted(alert, now, self.urls) for alert in firing]
-            + [{**_posted(alert, now, self.urls), "endsAt": now.isoformat()} for alert in ended]
-        )
+    def _firing(self) -> list[dict[str, Any]]:
+        return [_posted(alert, datetime.now(UTC), self.urls) for alert in self._prometheus.firing()]
 
 
 def _posted(alert: Alert, now: datetime, urls: dict[str, str]) -> dict[str, Any]:
@@ -222,33 +165,21 @@ def _posted(alert: Alert, now: datetime, urls: dict[str, str]) -> dict[str, Any]
 
 
 class TelemetryServers:
-    """Serves the world's telemetry under ``urls``; ``kind`` says by which servers.
+    """Serves the world's telemetry since ``origin`` under ``urls``; ``kind``: by which servers.
 
-    History begins at ``origin``, by default ``span_s`` ago, with a sample each ``step_s``. The rule
-    files are all of ``<root>/prometheus/rules``; the rehearsal's own and the one that we ship for a
-    rollout are written when they are missing.
+    The rule files are all of ``<root>/prometheus/rules``; the rehearsal's own and the one that we
+    ship for a rollout are written when they are missing.
     """
 
-    def __init__(
-        self,
-        world: World,
-        kind: Servers = "embedded",
-        *,
-        span_s: float = SPAN_S,
-        step_s: float = STEP_S,
-        origin: float | None = None,
-    ) -> None:
-        self.kind = kind
-        self.world = world
-        self.step_s = step_s
+    def __init__(self, world: World, kind: Servers, origin: float) -> None:
+        self.kind, self.world = kind, world
         genesis = min(cluster.genesis for cluster in world.clusters.values())
-        self.origin = max(world.clock.now() - span_s if origin is None else origin, genesis)
-        self._recorder = Recorder(world, self.origin)
+        self._recorder = Recorder(world, max(origin, genesis))
         self._loopback = Loopback()
         self._down: set[str] = set()
         self._lock = threading.RLock()
         self._read: tuple[dict[str, bytes], list[rules.Rule]] = {}, []
-        self._backend: Backend
+        self._backend: Real | Embedded
         self._history: History
 
     @property
@@ -267,15 +198,12 @@ class TelemetryServers:
             if not loaded.exists():
                 loaded.write_bytes(source.read_bytes())
         self._loopback.start()
-        host, port = self._loopback.listen(self._own_app())
-        own = f"http://{host}:{port}"
+        own = Listener(self._loopback, self._own_app()).url
         config = yaml.safe_dump(default_config(f"{own}/pager"), sort_keys=False)
         (root / "alertmanager" / "alertmanager.yml").write_text(config)
         try:
-            if self.kind == "real":
-                self._backend = Real(self.world, own)
-            else:
-                self._backend = Embedded(self._loopback, root)
+            real = self.kind == "real"
+            self._backend = Real(self.world, own) if real else Embedded(self._loopback, self.world)
             self._lay()
             self._settle(0)
         except BaseException:
@@ -285,7 +213,7 @@ class TelemetryServers:
     def forget_silences(self) -> None:
         """Drop every silence that the embedded Alertmanager remembers, those that ended as well."""
         if isinstance(self._backend, Embedded):
-            self._backend.forget_silences()
+            self._backend.alertmanager.silences.clear()
 
     def stop(self) -> None:
         """End every process, thread and listener."""
@@ -356,7 +284,7 @@ class TelemetryServers:
         """History and alerts from the origin to now, served unless Prometheus is down."""
         loaded = self._rules()
         rules.check(loaded)
-        self._history = History(self._recorder, loaded, self.step_s)
+        self._history = History(self._recorder, loaded)
         if "prometheus" not in self._down:
             self._backend.publish(self._history)
 
@@ -390,7 +318,8 @@ class TelemetryServers:
                 if ended(alert)
             ]
             holds = [_posted(alert, now, self._backend.urls) for alert in firing]
-            client.post("/alerts", json=over + holds).raise_for_status()
+            posted = over + holds if self.kind == "real" else over
+            client.post("/alerts", json=posted).raise_for_status()
 
     def _own_app(self) -> Starlette:
         """What the servers themselves need: nodes, the history, and a pager that nobody carries."""
@@ -403,15 +332,13 @@ class TelemetryServers:
             from .remote import HEADERS, read
 
             # Not in threads: each would keep the memory that one takes.
-            answer = read(self._history, SCRAPE_MS, await request.body())
+            answer = read(self._history, await request.body())
             return Response(answer, headers=HEADERS)
 
-        async def pager(request: Request) -> Response:
-            return Response(status_code=200)
-
-        routes: list[Any] = [
-            Route("/metrics/{node}", metrics),
-            Route("/read", read, methods=["POST"]),
-            Route("/pager", pager, methods=["POST"]),
-        ]
-        return Starlette(routes=routes)
+        return Starlette(
+            routes=[
+                Route("/metrics/{node}", metrics),
+                Route("/read", read, methods=["POST"]),
+                Route("/pager", ready, methods=["POST"]),
+            ]
+        )

@@ -90,7 +90,6 @@ def test_what_hangs_is_ended_after_the_patience_and_a_run_that_hangs_is_named(
 
 
 def test_a_lock_that_is_freed_in_time_is_taken_and_nothing_ended(recovery: Any) -> None:
-    """Who held it is said once."""
     held = recovery.store.cluster_lock("main", "alice")
     held.__enter__()
     recovery.each = lambda: held.__exit__(None, None, None) if recovery.slept == 3 else None

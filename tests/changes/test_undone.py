@@ -46,14 +46,12 @@ def test_a_step_is_half_done_until_its_end_was_seen(
 def test_only_a_node_that_could_not_be_reached_is_tried_again(
     outcomes: tuple[str, ...], again: bool
 ) -> None:
-    """One that was seen, good or bad, is not."""
     rows = [check_row("n1", "config", 1, 1, Outcome(one)) for one in outcomes]
 
     assert back._unreached(rows) is again
 
 
 def test_a_node_that_is_back_already_is_known_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is done on it: it is read back, and the next stage expects that state."""
     rows = [check_row("n1", "config", 1, 1, ok=True)]
     monkeypatch.setattr(back, "runs_as_planned", lambda *args: True)
     monkeypatch.setattr(back, "read_back", lambda *args: rows)

@@ -156,7 +156,6 @@ def test_a_hostile_reason_changes_nothing_but_its_cell(reason: str, operator: st
     ],
 )
 def test_only_an_ordinary_address_becomes_a_link(url: str, linked: bool) -> None:
-    """Whatever the forge's answer said it was."""
     assert link("a_b", url) == (f"[a&#95;b]({url})" if linked else "a&#95;b")
 
 
@@ -208,7 +207,6 @@ def test_before_apply_it_says_that_the_checks_hold() -> None:
 
 
 def test_waivers_rehearsals_and_broken_runs_are_said_openly() -> None:
-    """Not in what is folded."""
     waived = WaivedRow(
         subject="dev-1",
         outcome=FAIL,
@@ -229,7 +227,6 @@ def test_waivers_rehearsals_and_broken_runs_are_said_openly() -> None:
 
 
 def test_what_is_attached_is_linked_with_its_digest() -> None:
-    """And what is not says how it gets there."""
     url = "https://forge.example/a.ipynb"
     both = (Filed("a.ipynb", DIGEST, url), Filed("b.json", DIGEST))
     made = account()
@@ -303,12 +300,10 @@ def test_a_seal_is_told_with_its_head() -> None:
 
 
 def test_of_a_release_that_never_ran_no_stage_is_told(tmp_path: Path) -> None:
-    """An empty store is a store."""
     assert other_stages(Store(tmp_path), "v1", "canary") == {}
 
 
 def test_the_newest_plan_counts() -> None:
-    """An attempt may have none yet."""
     plans = [Entry(n, "", "", "plan", {"digest": f"sha256:{n}"}, "") for n in (1, 2)]
 
     assert (plan_digest([]), plan_digest(plans)) == ("", "sha256:2")

@@ -18,23 +18,28 @@ from runbook_lib.params import TestnetParams
 from runbook_lib.site import read_site
 from runbook_lib.verdicts import Verdict
 
+from ..conftest import ALICES
+
 RELEASE = "v1.4.0"
 NONE_YET = "expected an attempt that applied and passed, got none yet"
+MADE_ON = "expected attempt 1 made on {}, got development of chain rpp-practice"
 
 
 def problem(practice: Any, source: str = "rehearsal", **changes: Any) -> str:
     """Why testnet cannot open; empty when it can. ``require_order`` says the same."""
     store, commit = Store(practice.root / "store"), practice.params["commit"]
-    found = find_earlier(store, RELEASE, changes.get("commit", commit), "testnet", source).problem
+    found = find_earlier(
+        store, RELEASE, changes.get("commit", commit), "testnet", source, ALICES
+    ).problem
     params = TestnetParams(release=RELEASE, commit=changes.get("commit", commit))
     applies: Any = params.model_copy(update={"mode": "apply"})
     if found:
         with pytest.raises(StoreError) as refused:
-            require_order(store, "testnet", applies, source)  # type: ignore[arg-type]
+            require_order(store, "testnet", applies, source, ALICES)  # type: ignore[arg-type]
         said = f"{RELEASE}/development: {found}; testnet cannot open"
         assert str(refused.value) == said
     else:
-        require_order(store, "testnet", applies, source)  # type: ignore[arg-type]
+        require_order(store, "testnet", applies, source, ALICES)  # type: ignore[arg-type]
     return found
 
 
@@ -85,7 +90,12 @@ def test_a_replay_opens_nothing(practice: Any, monkeypatch: pytest.MonkeyPatch) 
 
     for source in ("live", "rehearsal"):
         found = find_earlier(
-            Store(practice.root / "scratch"), RELEASE, practice.params["commit"], "testnet", source
+            Store(practice.root / "scratch"),
+            RELEASE,
+            practice.params["commit"],
+            "testnet",
+            source,
+            ALICES,
         )
         assert found.problem == NONE_YET
 
@@ -108,17 +118,18 @@ def test_what_was_done_live_opens_nothing_in_a_rehearsal(practice: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cluster", "chain", "said"),
+    ("release", "cluster", "chain", "said"),
     [
-        ("development", "rpp-practice", ""),
-        ("development", "rpp-toy", "development of chain rpp-toy"),
-        ("toy", "rpp-practice", "toy of chain rpp-practice"),
+        (RELEASE, "development", "rpp-practice", ""),
+        (RELEASE, "development", "rpp-toy", MADE_ON.format("development of chain rpp-toy")),
+        (RELEASE, "toy", "rpp-practice", MADE_ON.format("toy of chain rpp-practice")),
+        ("v9.9.9", "development", "rpp-practice", NONE_YET),
     ],
 )
 def test_another_chain_of_the_same_store_opens_nothing(
-    practice: Any, cluster: str, chain: str, said: str
+    practice: Any, release: str, cluster: str, chain: str, said: str
 ) -> None:
-    """Two site files may share a store, and call two clusters by the same stage."""
+    """Two site files may share a store, and call two clusters by the same stage; nor another release."""
     practice.sealed()
 
     def of(name: str, node: str) -> dict[str, Any]:
@@ -128,19 +139,16 @@ def test_another_chain_of_the_same_store_opens_nothing(
         stages={"development": cluster, "testnet": "testnet"},
         clusters={cluster: of(chain, "dev-1"), "testnet": of("rpp-testnet", "test-1")},
     )
-    given = {name: practice.params[name] for name in ("site", "release", "commit", "mode")}
-    given |= {"approved_plan": f"sha256:{'0' * 64}", "window_start": "2026-01-31T12:00:00Z"}
-    given |= {"window_end": "2026-01-31T14:00:00Z"}
+    given = {name: practice.params[name] for name in ("site", "commit", "mode")}
+    given |= {"release": release, "approved_plan": f"sha256:{'0' * 64}"}
+    given |= {"window_start": "2026-01-31T12:00:00Z", "window_end": "2026-01-31T14:00:00Z"}
 
     if not said:
         assert prepare_attempt("testnet", given, "params").name == f"{RELEASE}/testnet/0001"
         return
     with pytest.raises(StoreError) as refused:
         prepare_attempt("testnet", given, "params")
-    assert str(refused.value) == (
-        f"{RELEASE}/development: expected attempt 1 made on {said}, got development of chain"
-        " rpp-practice; testnet cannot open"
-    )
+    assert str(refused.value) == f"{release}/development: {said}; testnet cannot open"
 
 
 def test_a_site_without_the_stage_before_opens_nothing(practice: Any) -> None:
@@ -156,7 +164,6 @@ def test_a_site_without_the_stage_before_opens_nothing(practice: Any) -> None:
 
 
 def test_another_commit_opens_nothing(practice: Any) -> None:
-    """The release may have been built again since."""
     practice.sealed()
 
     commit = practice.params["commit"]
@@ -174,7 +181,6 @@ def test_an_older_pass_behind_a_newer_failure_opens_nothing(practice: Any) -> No
 
 
 def test_an_unsealed_pass_opens_nothing(practice: Any) -> None:
-    """Nobody could verify it."""
     stage = practice.open()
     practice.walk(stage)
     stage.enforce()
@@ -186,7 +192,6 @@ def test_an_unsealed_pass_opens_nothing(practice: Any) -> None:
 
 
 def test_an_altered_pass_opens_nothing(practice: Any) -> None:
-    """It was sealed, and is not what was sealed."""
     folder = practice.sealed()
     index = folder / "tape" / "index.jsonl"
     index.write_bytes(index.read_bytes().replace(b'"read"', b'"look"', 1))

@@ -55,7 +55,6 @@ def test_an_attempt_opens_on_the_heads_of_all_earlier_ones(store: Store) -> None
 
 
 def test_an_unknown_attempt_is_named_beside_the_known_ones(store: Store) -> None:
-    """The error says which exist."""
     with pytest.raises(StoreError) as none:
         store.attempt(RELEASE, STAGE, 1)
     store.create(RELEASE, STAGE, {})
@@ -116,7 +115,6 @@ def test_a_replaced_record_is_noticed(store: Store) -> None:
 
 
 def test_a_folder_without_its_opening_entry_is_damaged(store: Store) -> None:
-    """A directory alone is no attempt."""
     (store.root / RELEASE / STAGE / "0001").mkdir(parents=True)
 
     with pytest.raises(RecordDamaged) as caught:

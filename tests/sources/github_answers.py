@@ -46,6 +46,13 @@ def comment(number: int, **keys: Any) -> dict[str, Any]:
     }
 
 
+def spoken(number: int, body: str, by: str, at: str, edited: str = "") -> dict[str, Any]:
+    """A comment of that account."""
+    times = {"created_at": at, "updated_at": edited or at}
+    url = f"https://forge/{number}"
+    return comment(number, body=body, user={"login": by}, html_url=url, **times)
+
+
 class Pages:
     """Answers page by page, each linking to the next at ``host``."""
 

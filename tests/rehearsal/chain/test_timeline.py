@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runbook_rehearsal.chain.timeline import Timeline, noise, quorum_of, state_at, voting_power
+from runbook_rehearsal.chain.timeline import noise, quorum_of, state_at, voting_power
 from runbook_rehearsal.chain.world import Event, World, make_cluster, profile
 
 GENESIS = 1_790_000_000.0
@@ -42,13 +42,6 @@ def test_power_follows_the_chains_formula(world: World) -> None:
     assert [quorum_of(power) for power in (899, 900, 901)] == [601, 601, 602]
 
 
-def test_a_block_is_committed_every_five_seconds(world: World) -> None:
-    """Height and epoch follow the clock."""
-    state = state_at(world, "mainnet", GENESIS + 3603)
-
-    assert (state.height, state.epoch, state.quorum_reached) == (720, 1, True)
-
-
 def test_without_quorum_the_chain_stands(world: World) -> None:
     """Three of seven nodes down stop it; it goes on from where it stood."""
     for node in ("main-5", "main-6", "main-7"):
@@ -59,15 +52,6 @@ def test_without_quorum_the_chain_stands(world: World) -> None:
     assert (stalled.height, stalled.quorum_reached, stalled.quorum_latency_ms) == (200, False, None)
     assert stalled.commit_power < stalled.quorum_threshold
     assert state_at(world, "mainnet", GENESIS + 2100).height == 220
-
-
-def test_a_stall_ends_with_its_fault(world: World) -> None:
-    """consensus-stall holds the height for as long as it is on, and leaves it in the past."""
-    happen(world, 1000, "fault-on", name="consensus-stall")
-    happen(world, 1100, "fault-off", name="consensus-stall")
-
-    heights = [state_at(world, "mainnet", GENESIS + at).height for at in (1000, 1100, 1200)]
-    assert heights == [200, 200, 220]
 
 
 def test_rewards_go_to_nodes_whose_gate_is_on(world: World) -> None:
@@ -82,29 +66,6 @@ def test_rewards_go_to_nodes_whose_gate_is_on(world: World) -> None:
     assert rewards["main-1"] == rewards["main-2"] == int(shared["main-1"] + 300 / 7)
     assert rewards["main-3"] == int(shared["main-3"] + 200 / 7)
     assert {rewards[f"main-{number}"] for number in range(4, 8)} == {0}
-
-
-def test_witness_messages_come_only_from_nodes_whose_gate_is_on(world: World) -> None:
-    """Two topics per block from the moment the gate is on."""
-    turn_on(world, 1000, "main-1", "mainnet")
-    state = state_at(world, "mainnet", GENESIS + 1500)
-
-    assert {name: v.witness_events for name, v in state.validators.items() if v.witness_events} == {
-        "main-1": 200
-    }
-    assert state.witness_events == 200
-
-
-def test_a_fault_of_what_is_measured_has_been_on_for_a_while(world: World) -> None:
-    """Latencies of the past two hours are high at once; cleared soon, they never were."""
-    before = np.array([GENESIS + 20_000.0])
-    normal = Timeline(world, "mainnet").slowdown(before)
-    happen(world, 20_100, "fault-on", name="consensus-slow")
-    slow = Timeline(world, "mainnet").slowdown(before)
-    happen(world, 20_200, "fault-off", name="consensus-slow")
-
-    assert (normal, slow) == ([1.0], [5.0])
-    assert Timeline(world, "mainnet").slowdown(before) == [1.0]
 
 
 def test_noise_depends_on_the_instant_alone() -> None:
