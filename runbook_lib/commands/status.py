@@ -39,7 +39,7 @@ def status(args: argparse.Namespace) -> int:
     site = read_site(args.site)
     store = Store(site.store_path)
     found = attempts_of(store, args.release)
-    issues = [store.opened(one.attempt)["params"].get("issue", 0) for one in found]
+    issues = [store.opened(one.attempt).get("params", {}).get("issue", 0) for one in found]
     missing, unknown = compare(site, args.release, max(issues, default=0))
     blocks = blocking(store, args.release, single_operator=site.single_operator)
     document = {

@@ -186,8 +186,8 @@ def test_an_unsealed_pass_opens_nothing(practice: Any) -> None:
     stage.enforce()
 
     assert problem(practice) == (
-        "expected attempt 1 to verify, got: evidence: 1 manifest: expected a sealed attempt, got no"
-        " manifest; seal it with `runbook seal` (and 3 more)"
+        "expected attempt 1 to verify, got: evidence: 1 attestations: expected a sealed attempt,"
+        " got no attestation; seal it with `runbook seal` (and 7 more)"
     )
 
 
