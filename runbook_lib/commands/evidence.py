@@ -136,6 +136,7 @@ def replay(args: argparse.Namespace) -> int:
 def seal(args: argparse.Namespace) -> int:
     """Seal an attempt that was stepped through by hand, judged again by a fresh kernel."""
     from ..evidence.publish import at_sealing
+    from ..evidence.record import Record
     from ..evidence.replay import replay as procedure
     from ..evidence.replay import seal_by_hand
     from ..launch import run_stage
@@ -143,7 +144,9 @@ def seal(args: argparse.Namespace) -> int:
     folder = attempt_folder(args.path)
     if args.sign:
         return countersign(folder, as_json=args.json)
-    rows, _ = procedure(folder, lambda stage: run_stage(stage, {}))
+    entries = Record(folder / RECORD).entries()
+    by_hand = any(one.kind == "session" and one.body["run"] == "interactive" for one in entries)
+    rows = procedure(folder, lambda stage: run_stage(stage, {}))[0] if by_hand else []
     verdict = seal_by_hand(folder, rows)
     for problem in at_sealing(args.path):
         print(problem, file=sys.stderr)
