@@ -30,7 +30,7 @@ GROUPS = {
     ),
     "judge": (
         "metrics/judge metrics/judgement metrics/judge_files metrics/intervals metrics/compare",
-        "metrics/test_judge metrics/test_intervals metrics/test_compare",
+        "metrics/test_judge metrics/test_intervals metrics/test_compare test_judge_command",
     ),
     "executor": (
         "stage changes/apply changes/roll changes/back tries",

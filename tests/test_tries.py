@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from runbook_lib import playbook
 from runbook_lib.errors import RunbookError, SourceError, StageRefused
-from runbook_lib.outcomes import Outcome
+from runbook_lib.outcomes import CheckResult, Outcome, Row
 from runbook_lib.sources.tape import read_entries
 from runbook_lib.tries import blocker, stale, waiver_ended
-from runbook_lib.verdicts import ExitCode
+from runbook_lib.verdicts import ExitCode, Standing, WaivedRow
 
 from .conftest import (
     BASELINE,
@@ -362,6 +362,29 @@ def test_a_pass_is_stale_only_beyond_its_validity_and_the_clocks_lag(practice: A
     ages = (valid_for, valid_for + tick, -playbook.NOW_SOURCE_LAG, -playbook.NOW_SOURCE_LAG - tick)
     assert [stale(standing, judged + age, valid_for) for age in ages] == [False, True, False, True]
     assert waiver_ended(standing, judged) == ""
+
+
+def test_a_waiver_ends_at_its_expiry(practice: Any) -> None:
+    """Not a moment after it."""
+    at = datetime(2026, 11, 1, tzinfo=UTC)
+    row = Row(subject="x", what="y", expected=1, observed=2, outcome=Outcome.FAIL)
+    result = CheckResult(
+        item=DRIFT, outcome=Outcome.FAIL, reason="", rows=(row,), started=at, ended=at
+    )
+    waived = WaivedRow(
+        subject="x",
+        outcome=Outcome.FAIL,
+        reason="r",
+        approved_by=(),
+        self_approved=True,
+        expires=at,
+    )
+    standing = Standing(item=DRIFT, kind="check", state="judged", result=result, waived=(waived,))
+
+    assert waiver_ended(standing, at - timedelta(seconds=1)) == ""
+    assert waiver_ended(standing, at) == (
+        f"the waiver of {DRIFT} ended at 2026-11-01 00:00:00 UTC; continue with one in force"
+    )
 
 
 # --- A change is made by one run at a time, and what its command did is not repeated ---
