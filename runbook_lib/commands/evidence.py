@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import display
 from ..errors import NotebookError, ParameterError
+from ..outcomes import Value
 from ..playbook import NOTEBOOKS
 from .printing import Verbs, print_json, tell_rows
 
@@ -40,7 +43,7 @@ th, td {{ border-bottom: 1px solid #ccc; padding: .25rem .6rem; vertical-align: 
 
 
 def options(verbs: Verbs) -> None:
-    """``verify``, ``replay``, ``seal``, ``head``, ``publish`` and ``render``."""
+    """``verify``, ``replay``, ``seal``, ``head``, ``publish``, ``diff`` and ``render``."""
     added = {}
     for name, function, text in (
         ("verify", verify, "verify an attempt from its files and the trusted keys"),
@@ -60,6 +63,9 @@ def options(verbs: Verbs) -> None:
     added["seal"].add_argument(
         "--sign", action="store_true", help="sign what is sealed already, with one more key"
     )
+    two = verbs.add("diff", diff, "what two attempts differ in")
+    two.add_argument("first", type=Path, help="folder of an attempt")
+    two.add_argument("second", type=Path, help="folder of the other")
     made = verbs.add("render", render, "an executed notebook as one HTML page")
     made.add_argument("path", type=Path, help="folder of the attempt, or a notebook")
     made.add_argument(
@@ -179,6 +185,26 @@ def publish(args: argparse.Namespace) -> int:
     from ..evidence.publish import publish as procedure
 
     return tell_rows("publish", procedure(attempt_folder(args.path)), args.json, {})
+
+
+def diff(args: argparse.Namespace) -> int:
+    """What two attempts differ in; 0 also where they do."""
+    from ..evidence.diff import diff as procedure
+
+    rows = procedure(attempt_folder(args.first), attempt_folder(args.second))
+    if args.json:
+        names = ("where", "what", "first", "second")
+        print_json([dict(zip(names, row, strict=True)) for row in rows])
+    else:
+        columns = ("where", "what", "first", "second")
+        shown = [[value if value is not None else "" for value in row] for row in rows]
+        none = [("nothing", "", "", "")]
+        print(display.table_card(f"diff: {len(rows)}", columns, _texts(shown) or none).text)
+    return 0
+
+
+def _texts(rows: Sequence[Sequence[object]]) -> list[Sequence[Value]]:
+    return [[v if isinstance(v, str | int | float) else json.dumps(v) for v in row] for row in rows]
 
 
 def render(args: argparse.Namespace) -> int:

@@ -44,6 +44,23 @@ def test_verify_seal_and_render_an_attempt(
     assert terminal.run("verify", folder, "--trust", practice.site) == 1
 
 
+def test_the_head_and_the_differences_of_attempts_are_printed(
+    terminal: Terminal, practice: Any
+) -> None:
+    """The head is what ``verify --head`` compares."""
+    folder = practice.sealed()
+    head = terminal.json("head", folder)
+
+    assert head["sealed"] is True
+    assert terminal.run("head", folder) == 0
+    assert terminal.out == f"{head['head']}\n"
+    assert terminal.run("verify", folder, "--trust", practice.site, "--head", head["head"]) == 0
+    assert terminal.run("verify", folder, "--trust", practice.site, "--head", "sha256:0") == 1
+    assert terminal.json("diff", folder, folder) == []
+    assert terminal.run("diff", folder, folder) == 0
+    assert "diff: 0" in terminal.out
+
+
 def test_rendering_into_no_folder_is_named(terminal: Terminal, practice: Any) -> None:
     """A path that cannot be written is a person's mistake."""
     folder = practice.sealed()

@@ -124,7 +124,12 @@ class Driven:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**unmeasured(), **network.env, "RUNBOOK_HEADLESS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env={
+                **unmeasured(),
+                **network.env,
+                "RUNBOOK_HEADLESS": "1",
+                "OPENBLAS_NUM_THREADS": "1",
+            },
         )
         for cluster in network.world.clusters:
             before = network.release.previous_artifact

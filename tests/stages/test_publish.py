@@ -345,6 +345,46 @@ def test_nothing_but_the_note_is_allowed_in_the_outbox(
     assert [row.observed for row in rows] == ["not attested: outbox/more.json"]
 
 
+@pytest.mark.parametrize("how", ["removed", "yesterday's put back", "another seal"])
+def test_what_the_issue_was_told_of_is_missed_in_the_store(
+    network: RehearsalNetwork, forge: Any, capsys: Any, how: str
+) -> None:
+    """A newest attempt removed, an older store put back, a seal replaced: open and status name it."""
+    folder = sealed(network)
+    name = "/".join(folder.parts[-3:])
+    older = shutil.copytree(folder, folder.parents[4] / how)
+    seal_again(folder)
+    at_sealing(folder)
+    held = shutil.copytree(folder, folder.parents[4] / f"{how}, held")
+    shutil.rmtree(folder)
+    if how == "yesterday's put back":
+        shutil.copytree(older, folder)
+    elif how == "another seal":
+        shutil.copytree(held, folder)
+        shutil.copy(folder / ATTESTATION, folder / "attestations" / "0002.rehearsal.json")
+    with pytest.raises(StoreError) as refused, ready_to_post(network):
+        pass
+    code = cli.main(["status", RELEASE, "--site", str(network.site)])
+    said = capsys.readouterr().out
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(held, folder)
+
+    expected = (
+        "the attempt that the release issue tells of" if how == "removed" else "it to hold head"
+    )
+    assert str(refused.value).startswith(f"{name}: expected {expected}")
+    assert f"heads     {name}: expected {expected}" in said
+    assert code == 2
+
+
+def test_a_strangers_head_is_not_believed(network: RehearsalNetwork, forge: Any) -> None:
+    """Nor one that was edited: anybody can write a comment."""
+    text = f"<!-- rpp-runbook seal={RELEASE}/development/0099 head=sha256:{'0' * 64} -->"
+    forge.say("stranger", text)
+    with ready_to_post(network):
+        pass
+
+
 def test_a_release_that_is_no_evidence_is_not_added_to(
     network: RehearsalNetwork, forge: Any
 ) -> None:
