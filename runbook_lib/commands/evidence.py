@@ -78,10 +78,12 @@ def options(verbs: Verbs) -> None:
 
 def verify(args: argparse.Namespace) -> int:
     """Verify an attempt from its files and the trusted keys, signature first."""
+    from ..evidence.order import stages_before
     from ..evidence.verify import verify as procedure
 
     trust = read_trust(args.trust) if args.trust else None
     rows, verdict = procedure(attempt_folder(args.path), trust, head=args.head)
+    rows += stages_before(args.path, trust) if trust is not None else []
     return tell_rows(
         "verify",
         rows,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runbook_lib.errors import StoreError
-from runbook_lib.evidence.order import find_earlier, undone_by, what_to_undo
+from runbook_lib.evidence.order import find_earlier, stages_before, undone_by, what_to_undo
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
 from runbook_lib.opening import prepare_attempt, require_order, require_same_chain
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import TestnetParams
+from runbook_lib.signers import Trust
 from runbook_lib.site import read_site
 from runbook_lib.verdicts import Verdict
 
@@ -253,3 +255,26 @@ def test_a_new_apply_is_the_one_to_stop_once_the_older_one_is_undone(store: Stor
     recover(store, 4, attempt=2)
     assert undone_by(store, RELEASE, STAGE, 2) == f"{RELEASE}/{STAGE}_recovery/0002 by ops"
     assert undoes(store) == 2
+
+
+def test_verify_goes_back_to_development(practice: Any) -> None:
+    """Of an apply in its own store; a copy elsewhere has no stage before it, a plan needs none."""
+    before = practice.sealed()
+    folder = before.parents[1] / "testnet" / "0001"
+    folder.mkdir(parents=True)
+    opened = Record(before / "record.jsonl").entries()[0].body
+    record = Record(folder / "record.jsonl")
+    record.append("opened", {**opened, "stage": "testnet", "heads": {}})
+    (row,) = stages_before(folder, ALICES)
+    (other,) = stages_before(folder, Trust(signing="none"))
+    shutil.rmtree(before / "attestations")
+    (gone,) = stages_before(folder, ALICES)
+    moved = folder.rename(practice.root / "elsewhere")
+
+    assert (row.subject, row.outcome) == ("development", Outcome.PASS)
+    assert other.outcome is Outcome.PASS
+    assert gone.outcome is Outcome.FAIL
+    assert str(gone.observed).startswith("expected attempt 1 to verify, got: evidence: 1 attest")
+    assert stages_before(moved, ALICES) == []
+    (moved / "record.jsonl").write_text("x\n")
+    assert [row.outcome for row in stages_before(moved, ALICES)] == [Outcome.INCONCLUSIVE]
