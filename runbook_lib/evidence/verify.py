@@ -111,10 +111,10 @@ def verify(
     facts = seal.facts_of(found[-1].payload) if found else {}
     since = unsealed(folder, facts)
     report.step("2 signers", lambda: _signers(trust, found, facts))
-    report.step("3 files", lambda: _files(folder, found, facts, since))
+    hashed = report.step("3 files", lambda: _files(folder, found, facts, since)) or {}
     entries = report.step("5 record", lambda: _record(folder, facts, since)) or []
     report.step("4 seals", lambda: _chained(found, entries))
-    report.step("6 tape", lambda: _tape(folder, entries, found))
+    report.step("6 tape", lambda: _tape(folder, entries, found, hashed))
     report.step("7 findings", lambda: _findings(entries))
     final = report.step("8 completeness", lambda: _complete(entries, facts))
     report.step("9 the rule", lambda: _guarded(entries))
@@ -216,7 +216,9 @@ def _subjects(found: Sequence[Seal]) -> dict[str, str]:
     return subjects
 
 
-def _files(folder: Path, seals: Sequence[Seal], facts: Mapping[str, Any], since: Unsealed) -> None:
+def _files(
+    folder: Path, seals: Sequence[Seal], facts: Mapping[str, Any], since: Unsealed
+) -> dict[str, str]:
     listed, found = _subjects(seals), seal.file_digests(folder)
     missing = sorted(set(listed) - set(found))
     extra = sorted(set(found) - set(listed)) if not since.entries else []
@@ -231,6 +233,7 @@ def _files(folder: Path, seals: Sequence[Seal], facts: Mapping[str, Any], since:
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise _Wrong("every file as attested", f"{what}: {', '.join(names[:3])}{more}")
+    return found
 
 
 def _record(folder: Path, facts: Mapping[str, Any], since: Unsealed) -> list[Entry]:
@@ -246,13 +249,16 @@ def _record(folder: Path, facts: Mapping[str, Any], since: Unsealed) -> list[Ent
     return entries
 
 
-def _tape(folder: Path, entries: Sequence[Entry], found: Sequence[Seal]) -> None:
+def _tape(
+    folder: Path, entries: Sequence[Entry], found: Sequence[Seal], hashed: Mapping[str, str]
+) -> None:
+    bodies = {name.removeprefix("tape/"): value for name, value in hashed.items()}
     digest_then = _subjects(found).get("tape/index.jsonl", "")
     index = folder / "tape" / "index.jsonl"
     lines = sealed_lines(index, digest_then) if index.exists() else None
     tape = read_entries(folder / "tape")[:lines]
     for name in {entry.body for entry in tape}:
-        check_body(folder / "tape", name)
+        check_body(folder / "tape", name, bodies)
     heard: dict[tuple[str, int], list[Any]] = {}
     for entry in tape:
         use = [entry.key, entry.n, entry.meta, entry.body]
