@@ -33,9 +33,9 @@ from .errors import NotebookError, ParameterError, RunbookError
 from .evidence import publish, seal, standing
 from .evidence.record import Record
 from .next_steps import verdict_card
-from .opening import recording
 from .params import stage_params
 from .playbook import NOTEBOOKS
+from .recording import recording
 from .session import environment
 from .signatures import KEY_ENV, PASSPHRASE_ENV
 from .signers import Signing

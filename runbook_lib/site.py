@@ -16,10 +16,10 @@ from pydantic import AfterValidator, Field, model_validator
 from .clusters import Cluster
 from .errors import ParameterError
 from .playbook import MAINNET_WATCH
-from .reach import Clock, Command, Endpoint, EnvName, PublicKey, Url, Webhook
+from .reach import Clock, Command, Endpoint, EnvName, PublicKey, Reached, Url, Webhook
 from .signatures import PASSPHRASE_ENV
 from .signers import Signers, Trust
-from .strict import PROJECT, Instant, Problems, Strict, parse_yaml, project_path, validate
+from .strict import PROJECT, Instant, Problems, Range, Strict, parse_yaml, project_path, validate
 
 _ARMED_HOURS = MAINNET_WATCH / timedelta(hours=1)  # the longest watch: alerts must reach us for it
 
@@ -42,19 +42,6 @@ class Telemetry(Strict):
 Topic = Literal["consensus_health", "proof_latency", "vrf_participation", "network_churn"]
 
 
-class Limit(Strict):
-    """What the values of a panel must lie in, both ends included; one may be absent."""
-
-    min: float | None = Field(default=None, allow_inf_nan=False)
-    max: float | None = Field(default=None, allow_inf_nan=False)
-
-    @model_validator(mode="after")
-    def _some(self) -> Limit:
-        if self.min is None and self.max is None:
-            raise ValueError("expected min, max or both")
-        return self
-
-
 class Dashboards(Strict):
     """Dashboards by topic: uids in Grafana, or JSON files, whose names end in ``.json``.
 
@@ -64,7 +51,7 @@ class Dashboards(Strict):
     grafana: Endpoint | None = None
     topics: dict[Topic, Annotated[list[str], Field(min_length=1)]] = {}
     variables: dict[str, str | list[str]] = {}
-    limits: dict[str, Limit] = {}
+    limits: dict[str, Range] = {}
     max_age_s: float = Field(default=180.0, gt=0, le=300)
 
 
@@ -88,17 +75,13 @@ class Risk(Strict):
         return self
 
 
-class Forge(Strict):
+class Forge(Reached):
     """``account`` is whose token it is, for one that may not ask (an app's)."""
 
     kind: Literal["github"]
     url: Url
     repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
-    token_env: EnvName = ""
     account: str = ""
-    timeout_s: float = Field(default=30.0, gt=0, le=600)
-    headers_env: dict[str, EnvName] = {}
-    ca: str = ""
     ci: Ci
     risk: Risk | None = None
 

@@ -29,7 +29,7 @@ from starlette.routing import Route
 from .chain import node_config
 from .chain.node_config import EXIT_CONFIGURATION, ConfigurationError
 from .files import digest_of, unpack, write_atomically
-from .layout import PROJECT, git
+from .layout import PROJECT, git, shown
 from .loopback import App
 from .nodes import storage
 from .nodes.fleet import StartupError
@@ -50,6 +50,8 @@ SUITES = {
                                  "lifecycle::schema_bump"],
 }  # fmt: skip
 EXIT_USAGE, EXIT_TESTS_FAILED = 2, 101
+TIMEOUTS_S = {"deploy": 30.0, "restart": 30.0, "test-rules": 30.0, "fast-forward": 120.0,
+              "probe": 5.0}  # fmt: skip
 UNAVAILABLE = "channel: 503 Service Unavailable"
 RESET = "{}: ssh: connection reset by peer"
 READS = ("version", "read-config", "stopped", "assets")
@@ -72,7 +74,7 @@ FAILS = {
     "restore-snapshot": ("restore-command-fails", "{}: no space left on device (28)", 11),
     "announce": ("announce-fails", UNAVAILABLE, 22),
     "announce-halt": ("halt-announce-fails", UNAVAILABLE, 22),
-    "freeze": ("freeze-fails", "governance: multisig refused", 4),
+    "freeze-proposals": ("freeze-fails", "governance: multisig refused", 4),
     "proposals": ("proposals-unreadable", "explorer: 502 Bad Gateway", 22),
     "notify": ("notify-down", "pager: 503 Service Unavailable", 22),
     "soak": ("soak-job-missing", "soak: no job has run on this cluster", 1),
@@ -118,7 +120,6 @@ class Call:
         return self.network.now.isoformat()
 
     def board(self, name: str, change: Callable[[Any], Any], empty: Any) -> Any:
-        """Something the site remembers, after ``change``."""
         path = self.network.root / f"{name}.json"
         before = json.loads(path.read_text()) if path.exists() else empty
         after = change(before)
@@ -133,10 +134,7 @@ class Call:
 
 
 def control_app(network: RehearsalNetwork) -> App:
-    """POST the folder and the words of a command; exit code, stdout and stderr come back.
-
-    All are separated by NUL.
-    """
+    """POST folder and words of a command for exit code, stdout and stderr, all separated by NUL."""
 
     async def endpoint(request: Request) -> Response:
         cwd, *words = (await request.body()).decode().split("\0")
@@ -151,19 +149,18 @@ def control_app(network: RehearsalNetwork) -> App:
 
 
 def run(network: RehearsalNetwork, words: list[str], by: str = "", cwd: Path = PROJECT) -> str:
-    """What a command prints. Raises Failed."""
     verb, *operands = words or [""]
     if verb not in VERBS:
         message = f"usage: run.py ROOT VERB ...; VERB one of {', '.join(VERBS)}"
         raise Failed(message, EXIT_USAGE)
-    wanted = [*inspect.signature(VERBS[verb]).parameters.values()][1:]
-    least = sum(each.default is each.empty for each in wanted)
+    wanted = _operands(VERBS[verb])
+    least = len(wanted) - len(VERBS[verb].__defaults__ or ())
     if not least <= len(operands) <= len(wanted):
-        raise Failed(f"usage: {verb} {' '.join(each.name.upper() for each in wanted)}", EXIT_USAGE)
+        raise Failed(f"usage: {verb} {' '.join(wanted).upper()}", EXIT_USAGE)
     call, node = Call(network, by, cwd), ""
     fault, message, code = FAILS.get(verb, ("", "", 0))
     try:
-        if wanted and wanted[0].name == "node":
+        if wanted[:1] == ["node"]:
             node = operands[0]
             call.require(node, verb)
         if call.is_on(fault, node):
@@ -177,6 +174,28 @@ def run(network: RehearsalNetwork, words: list[str], by: str = "", cwd: Path = P
         raise Failed(f"{node}: {error}" if node else str(error)) from error
 
 
+def commands(root: Path) -> dict[str, Any]:
+    """The site's commands, as they act on the network in ``root``."""
+    script = ["python3", "-S", "-E", shown(Path(__file__).parent / "commands" / "run.py")]
+    script.append(shown(root))
+    made: dict[str, Any] = {}
+    for name, verb in VERBS.items():
+        words = [f"{{{operand}}}" for operand in _operands(verb)]
+        timeout_s = TIMEOUTS_S.get(name, 10.0)
+        made[verb.__name__] = {"argv": [*script, name, *words], "timeout_s": timeout_s}
+    made["dry_run"]["argv"][-1] = "--strict-config-validation"
+    argv = made.pop("suite")["argv"]
+    made["suites"] = {name: {"argv": [*argv[:-1], name], "timeout_s": 10.0} for name in SUITES}
+    checkout = ["git", "-C", shown(root / "checkout")]
+    made["revision"] = {"argv": [*checkout, "rev-parse", "HEAD"], "timeout_s": 10.0}
+    made["tree_status"] = {"argv": [*checkout, "status", "--porcelain"], "timeout_s": 10.0}
+    return made
+
+
+def _operands(verb: Callable[..., object]) -> list[str]:
+    return [*inspect.signature(verb).parameters][1:]
+
+
 def _shown(printed: object) -> str:
     return printed if isinstance(printed, str) else json.dumps(printed) + "\n"
 
@@ -185,7 +204,6 @@ def _shown(printed: object) -> str:
 
 
 def version(call: Call, node: str) -> str:
-    """What the running node says of its build."""
     running = call.directory(node) / "running.json"
     if not running.exists():
         raise Failed(f"{node}: the node is not running")
@@ -206,7 +224,6 @@ def stopped(call: Call, node: str) -> Json:
 
 
 def assets(call: Call, node: str) -> Json:
-    """What the node can fetch, and its free space."""
     network, fetchable, free = call.network, list[str](), 64_000_000_000
     if not call.is_on("assets-not-fetchable", node):
         fetchable = network.assets.fetchable(network.fleet.spec(node).cluster)
@@ -220,9 +237,8 @@ def assets(call: Call, node: str) -> Json:
 
 def dry_run(call: Call, config: str, strict: str = "") -> Json:
     """As the node's own binary judges a file; ``strict`` is its option, or none."""
-    node_config.read_config(
-        call.cwd / config, strict=bool(strict) and not call.is_on("dry-run-lenient")
-    )
+    lenient = not strict or call.is_on("dry-run-lenient")
+    node_config.read_config(call.cwd / config, strict=not lenient)
     return {"level": "INFO", "fields": {"message": "dry run completed"}}
 
 
@@ -231,13 +247,11 @@ def restart(call: Call, node: str) -> Json:
 
 
 def stop(call: Call, node: str) -> Json:
-    """End a node's process; nothing when it has ended already."""
     call.network.fleet.stop(node)
     return {"node": node}
 
 
 def start(call: Call, node: str) -> Json:
-    """Start a node on what is in place; nothing when it runs."""
     call.network.start_node(node)
     return {"node": node}
 
@@ -271,7 +285,6 @@ def deprovision(call: Call, cluster: str, name: str) -> Json:
 
 
 def instruct(call: Call, operator: str, file: str) -> Json:
-    """Hand an operator the instruction in a file."""
     call.network.operators.see(call.read(file), "notify")
     return {"operator": operator}
 
@@ -331,18 +344,18 @@ def replay_proofs(call: Call, node: str, height: str) -> Json | str:
 
 def announce(call: Call, release: str, stage: str, start: str, end: str, text: str) -> str:
     """Put a window on the board that validators read."""
-    entry = {"release": release, "stage": stage, "start": start, "end": end, "at": call.now()}
-    entry["text"] = call.read(text)
-    if not call.is_on("announce-lost"):
-        call.board("announced", lambda board: [*board, entry], [])
-    return ""
+    window = {"release": release, "stage": stage, "start": start, "end": end}
+    return _announced(call, "announce-lost", text, window)
 
 
 def announce_halt(call: Call, release: str, stage: str, reference: str, text: str) -> str:
-    """Put the halt of a rollout on the same board."""
-    entry = {"kind": "halt", "at": call.now(), "release": release, "stage": stage}
-    entry |= {"reference": reference, "text": call.read(text)}
-    if not call.is_on("halt-announce-lost"):
+    halt = {"kind": "halt", "release": release, "stage": stage, "reference": reference}
+    return _announced(call, "halt-announce-lost", text, halt)
+
+
+def _announced(call: Call, lost: str, text: str, about: Json) -> str:
+    entry = {**about, "at": call.now(), "text": call.read(text)}
+    if not call.is_on(lost):
         call.board("announced", lambda board: [*board, entry], [])
     return ""
 
@@ -351,13 +364,13 @@ def announced(call: Call) -> Json:
     return {"announced": call.board("announced", lambda board: board, [])}
 
 
-def freeze(call: Call, release: str) -> str:
+def freeze_proposals(call: Call, release: str) -> str:
     if not call.is_on("freeze-lost"):
         call.board("frozen", lambda since: since or call.now(), "")
     return ""
 
 
-def unfreeze(call: Call, release: str) -> str:
+def unfreeze_proposals(call: Call, release: str) -> str:
     call.board("frozen", lambda since: "", "")
     return ""
 
@@ -371,7 +384,6 @@ def proposals(call: Call) -> Json:
 
 
 def notify(call: Call, role: str, subject: str, text: str) -> Json:
-    """Page somebody."""
     notified(call.network, role, subject, call.read(text))
     return {"told": role}
 
@@ -420,7 +432,6 @@ def test_rules(call: Call, file: str) -> str:
 
 
 def soak(call: Call) -> Json:
-    """The newest soak job: it began when the development cluster last took a build."""
     events = call.network.world.events_of("development")
     newest = max((e for e in events if e.kind == "build"), key=lambda event: event.at)
     commit = "0" * 40 if call.is_on("soak-job-other-commit") else newest.data["commit"]
@@ -455,8 +466,9 @@ def probe(call: Call, backend: str) -> Json | str:
 VERBS: dict[str, Callable[..., Json | str]] = {
     verb.__name__.replace("_", "-"): verb
     for verb in (
-        version, read_config, stopped, assets, test_rules, dry_run, deploy, restart, stop, start, provision, deprovision, instruct, verify_snapshot,
-        inspect_wal, keep_data, restore_snapshot, replay_proofs, announce, announce_halt, announced,
-        freeze, unfreeze, proposals, notify, suite, soak, probe, fast_forward,
+        version, read_config, stopped, assets, test_rules, dry_run, deploy, restart, stop, start,
+        provision, deprovision, instruct, verify_snapshot, inspect_wal, keep_data, restore_snapshot,
+        replay_proofs, announce, announce_halt, announced, freeze_proposals, unfreeze_proposals,
+        proposals, notify, suite, soak, probe, fast_forward,
     )
 }  # fmt: skip

@@ -1,7 +1,8 @@
-"""Files of the rehearsal: put in place in one step, named by digest. Cheap to import."""
+"""Files of the rehearsal, put in place in one step, named by digest; and keys made from names."""
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import io
@@ -9,6 +10,8 @@ import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 MEMBER = "bin/rpp-node"
 """The binary's name in a release archive."""
@@ -31,6 +34,16 @@ def kept(*paths: Path) -> Callable[[], None]:
             write_atomically(*each)
 
     return put_back
+
+
+def private_key(name: str) -> Ed25519PrivateKey:
+    """A throwaway key."""
+    return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(name.encode()).digest())
+
+
+def public_key(key: Ed25519PrivateKey) -> str:
+    """As the site file writes it."""
+    return f"ed25519:{base64.b64encode(key.public_key().public_bytes_raw()).decode()}"
 
 
 def pack(binary: bytes) -> bytes:

@@ -68,8 +68,11 @@ SHOWN: dict[str, Json] = {
     "hotfix-unlinked": {"body": "Someone is on it."},
 }
 """What faults make of the first open issue."""
-ISSUES_REFUSED: dict[str, tuple[int, str, dict[str, str]]] = {
-    "incident-issue-refused": (403, "Resource not accessible by personal access token", {}),
+Refused = dict[str, tuple[int, str, dict[str, str]]]
+NO_ACCESS = "Resource not accessible by personal access token"
+COMMENTS_REFUSED: Refused = {"comment-refused": (403, NO_ACCESS, {})}
+ISSUES_REFUSED: Refused = {
+    "incident-issue-refused": (403, NO_ACCESS, {}),
     "incident-issue-limited": (403, "You have exceeded a secondary rate limit.", SOON),
     "incident-issue-unavailable": (503, "Service Unavailable", {}),
     "report-unsent": (502, "Bad Gateway", {}),
@@ -116,7 +119,6 @@ class Forge:
         )  # fmt: skip
 
     def follow(self, release: Release) -> None:
-        """A release as the repository has it: its checks, its milestone, what it leaves open."""
         self._release = release
         self.heads = {
             branch: hashlib.sha1(  # noqa: S324 - a commit's name
@@ -146,7 +148,6 @@ class Forge:
         return restore
 
     def refill(self) -> None:
-        """The rate limit of writes starts afresh."""
         self._writes.clear()
 
     async def app(self, scope: Scope, receive: Any, send: Any) -> None:
@@ -205,7 +206,6 @@ class Forge:
         await self._loopback.hang_up(scope)
 
     def _changed(self, changes: dict[str, Json]) -> Json:
-        """What the faults that are on change, of ``changes`` by fault."""
         found: Json = {}
         for fault, change in changes.items():
             found |= change if self.faults.is_on(fault) else {}
@@ -214,7 +214,6 @@ class Forge:
     # --- checks and branches ------------------------------------------------------------------
 
     def _runs(self, sha: str) -> list[Json]:
-        """More than a page of green checks; the required ones stand on the last page."""
         if sha == self._release.previous.commit or self.faults.is_on("ci-none"):
             return []
         names = [f"build and test ({number})" for number in range(1, 120)]
@@ -381,7 +380,7 @@ class Forge:
 
     async def _create_issue(self, request: Request) -> Response:
         body = await json_body(request, title=str, body=str)
-        self._may_file()
+        self._may(ISSUES_REFUSED)
         if not body.get("title", "").strip():
             raise Invalid("Issue", "title", "missing_field")
         if len(body["title"]) > LONGEST_TITLE:
@@ -395,8 +394,8 @@ class Forge:
             self._read_by_others(number)
         return JSONResponse(made, 201)
 
-    def _may_file(self) -> None:
-        for fault, answer in ISSUES_REFUSED.items():
+    def _may(self, refused: Refused) -> None:
+        for fault, answer in refused.items():
             if self.faults.is_on(fault):
                 raise HTTPException(*answer)
 
@@ -416,7 +415,7 @@ class Forge:
     async def _update_issue(self, request: Request) -> Response:
         issue = self._issue_of(request)
         body = await json_body(request, body=str)
-        self._may_file()
+        self._may(ISSUES_REFUSED)
         fitting(body.get("body", ""), "Issue", "body")
         issue.update(body, updated_at=self._now())
         answer = JSONResponse(issue)
@@ -430,7 +429,7 @@ class Forge:
 
     async def _create_comment(self, request: Request) -> Response:
         issue = self._issue_of(request)
-        self._may_comment()
+        self._may(COMMENTS_REFUSED)
         if self.faults.is_on("issue-locked"):
             raise HTTPException(403, "Unable to create comment because issue is locked.")
         text = await _comment_text(request)
@@ -443,13 +442,9 @@ class Forge:
 
     async def _update_comment(self, request: Request) -> Response:
         comment = self._find(self.comments, request.path_params["id"])
-        self._may_comment()
+        self._may(COMMENTS_REFUSED)
         comment.update(body=await _comment_text(request), updated_at=self._now())
         return self._written(comment["id"], 200)
-
-    def _may_comment(self) -> None:
-        if self.faults.is_on("comment-refused"):
-            raise HTTPException(403, "Resource not accessible by personal access token")
 
     def _written(self, key: int, status: int) -> Response:
         answer = JSONResponse(self.comments[key], status)
@@ -475,7 +470,6 @@ def _milestone(issue: Json) -> int | None:
 
 
 def _in_state(request: Request, rows: list[Json]) -> list[Json]:
-    """Those that are open, or in the state that is asked for."""
     state = request.query_params.get("state", "open")
     return [row for row in rows if state in ("all", row["state"])]
 

@@ -1,7 +1,4 @@
-"""What GitHub's REST API does alike everywhere (bodies, paging, refusals), and its releases.
-
-Source: docs.github.com/rest. Whatever a client sends beyond what is documented is refused.
-"""
+"""What GitHub's REST API does alike everywhere (docs.github.com/rest), and its releases."""
 
 from __future__ import annotations
 
@@ -26,8 +23,6 @@ HOME, API = f"https://forge.invalid/{REPOSITORY}", f"/repos/{REPOSITORY}"
 
 
 class Invalid(HTTPException):
-    """422 with GitHub's list of errors."""
-
     def __init__(self, resource: str, field: str, code: str, **message: str) -> None:
         super().__init__(422, "Validation Failed")
         self.errors = [{"resource": resource, "code": code, "field": field, **message}]
@@ -55,7 +50,6 @@ def problem(
 
 
 async def error(request: Request, raised: Exception) -> Response:
-    """The documented body of a refusal."""
     assert isinstance(raised, HTTPException)
     errors = getattr(raised, "errors", None)
     return problem(raised.status_code, raised.detail, dict(raised.headers or {}), errors)
@@ -81,7 +75,6 @@ async def json_body(request: Request, **fields: type) -> Json:
 
 
 def fitting(text: str, resource: str, field: str) -> str:
-    """A body that is not too long."""
     if len(text) > MAX_BODY:
         said = f"Body is too long (maximum is {MAX_BODY} characters)"
         raise Invalid(resource, field, "unprocessable", message=said)

@@ -81,7 +81,6 @@ class Loopback:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     async def hang_up(self, scope: Scope) -> None:
-        """Close the connection of a request whose answer is not complete."""
         for connection in self._connections():
             if connection.client == tuple(scope["client"]):
                 connection.transport.close()
@@ -122,23 +121,22 @@ class Loopback:
 
 
 class Listener:
-    """One application at one address, where it can be closed and opened again."""
+    """One application at one address, where it can be stopped and started again."""
 
     def __init__(self, loopback: Loopback, app: App) -> None:
         self._loopback, self._app = loopback, app
         self._address: Address = ("127.0.0.1", 0)
-        self.open()
+        self.start()
 
     @property
     def url(self) -> str:
         return f"http://{self._address[0]}:{self._address[1]}"
 
-    def open(self) -> None:
-        """Listen, again at the same address; nothing when it does."""
+    def start(self) -> None:
         if not self._loopback.listens(self._address):
             self._address = self._loopback.listen(self._app, *self._address)
 
-    def close(self) -> None:
+    def stop(self) -> None:
         self._loopback.close(self._address)
 
 
@@ -155,11 +153,8 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def free_addresses(groups: list[list[str]]) -> list[list[Address]]:
-    """A free address per host, all on one port; on systems where 127/8 is not all loopback,
-    127.0.0.1 with a port each.
-
-    The sockets are closed again, so a listener may still find its address taken.
-    """
+    """A free address per host, all on one port; 127.0.0.1 with a port each where 127/8 is not all
+    loopback. The sockets are closed again, so a listener may still find its address taken."""
     for _ in range(20):
         held: list[socket.socket] = []
         try:

@@ -1,8 +1,4 @@
-"""The rehearsal network: clusters, forge, telemetry and clock, started and stopped as one.
-
-``RehearsalNetwork`` lives in this process, on background threads; ``serve`` keeps one in the
-foreground until it is interrupted. Everything it writes lies under one folder.
-"""
+"""The rehearsal network: clusters, forge, telemetry and clock, on threads of this process."""
 
 from __future__ import annotations
 
@@ -32,7 +28,7 @@ from .chain.world import (
     make_cluster,
     profile,
 )
-from .control import control_app, run
+from .control import commands, control_app, run
 from .faults.asset_effects import Undo
 from .faults.effects import EFFECTS
 from .faults.table import FAULTS, FaultBoard, parse
@@ -55,11 +51,9 @@ NOWHERE = "http://127.0.0.1:9"  # where telemetry is not wanted: nothing listens
 class RehearsalNetwork:
     """Three clusters of validators on loopback, with all that a rollout of them needs.
 
-    ``root`` must be new or empty. ``sizes`` overrides the number of nodes per cluster. ``servers``
-    chooses Prometheus and Alertmanager: the embedded ones, or the real ones on PATH; they start
-    with ``history_s`` of history. Without ``telemetry`` there are none. With ``team`` nobody may
-    approve their own. Use it as a context manager, or call ``start`` and ``stop``; nothing runs or
-    listens after ``stop``.
+    ``root`` must be new or empty. ``sizes`` overrides the number of nodes per cluster. Telemetry is
+    by the embedded or the real ``servers``, with ``history_s`` of history, or there is none. With
+    ``team`` nobody may approve their own. Nothing runs or listens after ``stop``.
     """
 
     def __init__(
@@ -76,7 +70,7 @@ class RehearsalNetwork:
         self.root = root.absolute()
         self.seed = seed
         self.site = self.root / "site.yaml"
-        self.params = {stage: self.root / "params" / f"{stage}.yaml" for stage in layout.PARAMETERS}
+        self.params = {stage: self.root / "params" / f"{stage}.yaml" for stage in layout.BEGINS_H}
         self.env = {name: layout.token(seed, name) for name in layout.SECRETS}
         self.env["RUNBOOK_OPERATOR"] = layout.OPERATOR
         self.env["RUNBOOK_SIGNING_KEY"] = str(self.root / "keys" / f"{layout.OPERATOR}.pem")
@@ -118,7 +112,6 @@ class RehearsalNetwork:
         return self
 
     def stop(self) -> None:
-        """End every thread, process and listener; the folder stays."""
         for name in ("network.json", "control"):
             (self.root / name).unlink(missing_ok=True)
         self._cleanup.close()
@@ -140,7 +133,6 @@ class RehearsalNetwork:
         )
         self.say, self.speak = self.forge.say, partial(people.speak, self)
         self.operators: people.Operators = people.Operators(self)
-        self.operators.start()
         self._cleanup.callback(self.operators.stop)
         self.forge.on_comment = lambda text: self.operators.see(text, "comment")
         grafana = grafana_app(self.faults, self.env["GRAFANA_TOKEN"])
@@ -153,14 +145,13 @@ class RehearsalNetwork:
         self._write_files()
 
     def next_release(self, version: str) -> layout.Release:
-        """One more release, built, signed and green, on the clusters as they are now.
-
-        What it follows is staged for the way back, and parameter files are about it.
-        """
+        """One more release, built, signed and green, on the clusters as they are; what it follows is
+        staged for the way back, and parameter files are about it."""
         self.release = layout.write_next_release(self.root, self.seed, self.release, version)
         self._write_assets()
         self.forge.follow(self.release)
-        self.signed.publish_next(self.release)
+        self.signed.follow(self.release)
+        self.signed.publish(layout.trusted_root(self.root))
         self._write_release_files()
         return self.release
 
@@ -206,6 +197,8 @@ class RehearsalNetwork:
         keys = {node.name: people.public_key(self.seed, node.name) for node in nodes}
         urls = {name: listener.url for name, listener in self.listeners.items()} | self.backends
         site = layout.site(self.world, urls | {"log": self.signed.log}, keys)
+        site["commands"] = commands(self.root)
+        site["clock"]["wait"] = site["commands"].pop("fast_forward")
         key = people.public_key(self.seed, layout.OPERATOR)
         signer = {"name": layout.OPERATOR, "person": layout.OPERATOR, "key": key}
         site |= {"people": people.people(self.seed), "signers": {"keys": [signer]}}
@@ -219,14 +212,13 @@ class RehearsalNetwork:
 
     def _write_release_files(self) -> None:
         (self.root / "words" / self.release.version).mkdir(parents=True)
-        for stage, parameters in layout.PARAMETERS.items():
-            layout.write_yaml(self.params[stage], parameters(self.world, self.release))
+        for stage, path in self.params.items():
+            layout.write_yaml(path, layout.parameters(self.world, self.release, stage))
 
     # --- what happens to it -------------------------------------------------------------------
 
     @property
     def now(self) -> datetime:
-        """The rehearsal's time."""
         return datetime.fromtimestamp(self.world.clock.now(), UTC)
 
     def fault(self, text: str) -> None:
@@ -259,7 +251,6 @@ class RehearsalNetwork:
         return running
 
     def _changed(self, stage: str) -> bool:
-        """Whether every node of a stage runs the release with the gates that the stage turns on."""
         gates = {gate for gate, on in profile(stage).items() if on}
         nodes = [n for n in self._nodes(STAGE_CLUSTERS[stage]) if n.canary or stage != "canary"]
         return all(
@@ -270,12 +261,10 @@ class RehearsalNetwork:
         )
 
     def check_fault(self, text: str) -> None:
-        """Raises ValueError for one that this network cannot have."""
         if FAULTS[parse(text, self.world).name].embedded and self.servers == "real":
             raise ValueError(f"fault {text!r}: expected embedded servers, got real ones")
 
     def clear(self, name: str) -> None:
-        """Repair it; nothing when it is not broken."""
         name = name.partition("@")[0]
         if self.faults.switch_off(name) is None:
             return
@@ -316,10 +305,8 @@ class RehearsalNetwork:
                 self.fleet.restart(name)
 
     def start_node(self, name: str) -> None:
-        """Start a node that is down. A chain goes on once a quorum of it starts from one state.
-
-        Whoever still runs on other data stays behind.
-        """
+        """Start a node that is down. A chain goes on once a quorum of it starts from one state;
+        whoever still runs on other data stays behind."""
         if name not in self.fleet.running:
             self.fleet.restart(name)
         cluster = self.fleet.spec(name).cluster
@@ -358,10 +345,8 @@ class RehearsalNetwork:
         return self.world.clusters[cluster].nodes
 
     def install_candidate(self) -> list[str]:
-        """The canaries' operators install the release, by the site's own commands.
-
-        Each canary keeps its configuration and is restarted. Returns their names. Raises Failed.
-        """
+        """The canaries' operators install the release: each keeps its configuration and is
+        restarted. Returns their names. Raises Failed."""
         artifact, digest = self.release.artifact, digest_of(self.release.artifact)
         canaries = [spec for spec in self._nodes("mainnet") if spec.canary]
         for spec in canaries:
@@ -375,24 +360,19 @@ class RehearsalNetwork:
         return run(self, [*words], by)
 
     def provision(self, cluster: str, name: str, config: str) -> NodeSpec:
-        """A fresh node, or what the faults make of it. Raises ValueError, StartupError."""
         if self.faults.is_on("provision-wrong-gates"):
             config = config.replace("timetoke_rewards = false", "timetoke_rewards = true")
         silent = self.faults.is_on("provision-no-answer")
         return self.fleet.provision(cluster, name, config, silent=silent)
 
     def save(self, folder: Path) -> Saved:
-        """All as it is now, kept in ``folder``: ``restore()`` puts it back as often as wanted."""
         return Saved(self, folder)
 
 
 def serve(
     root: Path, ready: Callable[[RehearsalNetwork], None] = lambda network: None, **options: Any
 ) -> None:
-    """A network in the foreground until SIGINT or SIGTERM.
-
-    ``ready`` is called once it answers; ``options`` are those of ``RehearsalNetwork``.
-    """
+    """A network in the foreground until SIGINT or SIGTERM; ``ready`` is called once it answers."""
     stop: SimpleQueue[None] = SimpleQueue()  # put() is safe in a signal handler
     before = {
         number: signal.signal(number, lambda *_: stop.put(None))

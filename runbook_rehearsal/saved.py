@@ -89,7 +89,6 @@ class Saved:
             network.settle()
 
     def _others(self) -> list[str]:
-        """Nodes that do not run on what they ran on then."""
         found = []
         for spec in self._network.world.nodes():
             folder = self._folder / "clusters" / spec.cluster / spec.name

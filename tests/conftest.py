@@ -14,7 +14,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 import yaml
 from cryptography.hazmat.primitives import serialization
@@ -32,9 +31,9 @@ from runbook_lib.evidence.record import Entry
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
 from runbook_lib.notebook import NOTEBOOKS
-from runbook_lib.opening import recorded_site
 from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row
 from runbook_lib.params import DevelopmentParams, Waiver
+from runbook_lib.recording import recorded_site
 from runbook_lib.signers import Trust
 from runbook_lib.sources.tape import Entry as TapeEntry
 from runbook_lib.sources.tape import read_entries
@@ -350,14 +349,16 @@ class Practice:
 
     def write_notebook(self, cards: list[Any], verdict: Any = None) -> Path:
         """The shipped notebook in the newest attempt's folder, with the cards of its items."""
+        import nbformat  # two seconds, which the process that hands out tests need not wait for
+
         path = self.folder() / "10_development.ipynb"
         book = nbformat.read(NOTEBOOKS / path.name, as_version=4)
         waiting = list(cards)
         for cell in book.cells:
             if cell.cell_type == "code" and cell.source.startswith(CELLS):
-                cell.outputs = [_output(waiting.pop(0))]
+                cell.outputs = [nbformat.from_dict(_output(waiting.pop(0)))]
             elif "enforce" in cell.metadata.get("tags", ()) and verdict is not None:
-                cell.outputs = [_output(verdict)]
+                cell.outputs = [nbformat.from_dict(_output(verdict))]
         nbformat.write(book, path)
         return path
 
@@ -377,9 +378,9 @@ class Practice:
             stage.close()
 
 
-def _output(card: Any) -> Any:
+def _output(card: Any) -> dict[str, Any]:
     data, metadata = card._repr_mimebundle_()
-    return nbformat.v4.new_output("display_data", data, metadata=metadata)
+    return {"output_type": "display_data", "data": data, "metadata": metadata}
 
 
 @pytest.fixture(autouse=True, scope="session")

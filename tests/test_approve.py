@@ -225,7 +225,6 @@ def test_a_key_of_several_validators_asks_which(desk: Desk) -> None:
 
 
 def test_no_file_is_written_over(desk: Desk) -> None:
-    """What somebody signed stays as it was; nothing half-written is left."""
     target = desk.root / "mine.json"
     target.write_text("before")
 

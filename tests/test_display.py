@@ -203,7 +203,6 @@ def test_many_subjects_are_folded_with_exact_counts() -> None:
 
 
 def test_the_standing_survives_the_round_trip_through_the_card() -> None:
-    """A program reads back from an output exactly what was judged."""
     standing = judged(GOOD, BAD, UNKNOWN)
     bundle, metadata = display.result_card(standing)._repr_mimebundle_()
     raw = json.dumps(bundle[display.MIME]["standing"])

@@ -8,6 +8,10 @@ import pytest
 
 from runbook_lib.errors import ParameterError, SourceError, StoreError
 from runbook_lib.opening import prepare_attempt
+from runbook_lib.params import TestnetParams
+from runbook_lib.strict import parse_yaml
+
+from .conftest import NOWHERE
 
 
 @pytest.mark.parametrize(
@@ -58,7 +62,6 @@ def test_the_practice_network_is_to_be_brought_up_first(practice: Any) -> None:
 
 
 def test_a_stage_the_site_lacks_is_refused(practice: Any) -> None:
-    """A site says which cluster each of its stages works on."""
     practice.write_site(stages={})
     with pytest.raises(ParameterError) as caught:
         practice.open()
@@ -172,3 +175,28 @@ def test_an_unreadable_clock_opens_nothing(practice: Any) -> None:
         practice.open()
 
     assert caught.value.source == "clock"
+
+
+def test_a_command_can_go_on_with_what_was_opened(practice: Any) -> None:
+    """The parameters lie in the attempt's folder."""
+    stage = practice.open()
+    values = parse_yaml((stage.folder / "params.yaml").read_bytes(), "params.yaml")
+
+    assert {values[key] for key in ("release", "mode")} == {"v1.4.0", "apply"}
+
+
+def test_an_apply_does_not_open_before_its_turn(practice: Any) -> None:
+    """Nothing is created for it either."""
+    names = ("development", "testnet")
+    clusters = {
+        name: {"chain_id": f"rpp-{name}", "nodes": [{"name": name, "url": NOWHERE}]}
+        for name in names
+    }
+    practice.write_site(stages=dict(zip(names, names, strict=True)), clusters=clusters)
+    given = {key: practice.params[key] for key in ("site", "release", "commit")}
+    given |= {"mode": "apply", "approved_plan": f"sha256:{'0' * 64}"}
+    given |= {"window_start": "2026-01-01T00:00:00Z", "window_end": "2026-01-01T08:00:00Z"}
+    with pytest.raises(StoreError, match="expected an attempt that applied and passed, got none"):
+        prepare_attempt("testnet", {**TestnetParams().model_dump(), **given}, "params.yaml")
+
+    assert not (practice.root / "store" / "v1.4.0" / "testnet").exists()

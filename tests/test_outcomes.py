@@ -96,7 +96,6 @@ def test_a_result_survives_json_with_its_types() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_row_holds_no_nan(value: float) -> None:
-    """It would be neither more nor less than any limit."""
     with pytest.raises(ValueError):
         check_row("s", "w", 1, value, True)
 

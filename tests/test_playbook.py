@@ -34,7 +34,6 @@ NUMBERS = {
 
 
 def test_the_playbooks_numbers() -> None:
-    """As the playbook writes them; whoever changes one changes this."""
     assert {name: getattr(playbook, name) for name in NUMBERS} == NUMBERS
 
 

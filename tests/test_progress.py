@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from runbook_lib.context import progress
+from runbook_lib.changes.waiting import progress
 
 
 def test_a_replay_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:

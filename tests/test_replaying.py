@@ -61,6 +61,7 @@ def test_a_replay_asks_nobody_and_finds_the_same(
     assert "✓ PASS" in text(stage.enforce())
     assert stage.verdict().source == "replay"
     assert "REPLAY OF A RECORDING" in stage._repr_mimebundle_()[0]["text/plain"]
+    assert "NOTHING WILL BE CHANGED" not in text(practice.item(stage, DRIFT))  # no recovery's
 
 
 def test_a_later_attempt_reads_the_store_in_its_replay_as_it_did(
@@ -178,7 +179,6 @@ def test_a_recording_that_ends_early_reaches_nothing_more(
 def test_what_is_no_recording_cannot_be_replayed(
     practice: Any, monkeypatch: pytest.MonkeyPatch, kind: str, tmp_path: Path
 ) -> None:
-    """An empty folder and a record of another kind are refused."""
     if kind == "adopted":
         Record(tmp_path / "record.jsonl").append("opened", {"cluster": "development"})
     monkeypatch.setenv("RUNBOOK_REPLAY", str(tmp_path))
@@ -189,8 +189,7 @@ def test_what_is_no_recording_cannot_be_replayed(
 def test_without_a_recording_there_is_nothing_to_replay(
     practice: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A checkout that lost it says how to make it."""
-    monkeypatch.setattr("runbook_lib.opening.RECORDINGS", tmp_path)
+    monkeypatch.setattr("runbook_lib.recording.RECORDINGS", tmp_path)
     with pytest.raises(StoreError) as caught:
         practice.open(site="")
 
@@ -214,7 +213,7 @@ def test_a_damaged_archive_is_refused(
         "other bytes": whole[:50] + bytes(9) + whole[59:],
     }
     archive.write_bytes(hurt[broken])
-    monkeypatch.setattr("runbook_lib.opening.RECORDINGS", tmp_path)
+    monkeypatch.setattr("runbook_lib.recording.RECORDINGS", tmp_path)
 
     with pytest.raises(StoreError, match=r"expected an? (whole )?archive, got: "):
         practice.open(site="")

@@ -43,7 +43,6 @@ def test_an_item_of_another_stage_is_refused(practice: Any) -> None:
 
 
 def test_a_source_that_cannot_be_read_is_inconclusive(practice: Any) -> None:
-    """The card says which source and what was expected of it."""
     stage = practice.open()
     problem = SourceError("prometheus", "expected an answer, got 503")
     card = stage.check(practice.check(DRIFT, problem))
@@ -91,7 +90,6 @@ def test_an_interrupt_leaves_a_record_that_says_where(practice: Any, where: str)
 
 
 def test_an_inconclusive_is_replaced_freely(practice: Any) -> None:
-    """Run the cell again; the card says which try it is."""
     stage = practice.open()
     practice.item(stage, DRIFT, INCONCLUSIVE)
     card = practice.item(stage, DRIFT)
@@ -221,7 +219,6 @@ def test_readiness_checks_are_all_judged_whatever_one_finds(practice: Any) -> No
 
 
 def test_what_blocks_is_named(practice: Any) -> None:
-    """The card under a change that was not reached says why."""
     stage = practice.open()
     cards = practice.walk(stage, ci_green=INCONCLUSIVE)
 
@@ -242,7 +239,6 @@ def test_an_item_that_was_skipped_blocks_all_after_it(practice: Any) -> None:
 
 
 def test_no_change_without_its_plan(practice: Any) -> None:
-    """The deploy needs the plan that says what it will do."""
     stage = practice.open()
     for item in (DRIFT, CI, REACHABLE, PROVISION):
         practice.item(stage, item)
@@ -407,7 +403,6 @@ def test_a_step_whose_command_outlived_us_is_found_done(practice: Any) -> None:
 
 
 def test_a_second_run_is_told_who_holds_the_cluster(practice: Any) -> None:
-    """A change beside another run is INCONCLUSIVE, and nothing is changed."""
     stage = practice.open()
     for item in (DRIFT, CI, REACHABLE):
         practice.item(stage, item)

@@ -50,16 +50,13 @@ def binary_verification(context: Context) -> CheckResult:
         if not context.site.artifacts:
             problem = "expected artifacts in the site file, got none"
             rows.append(unknown_row("site", "artifacts", "at least one", problem))
+    signer = context.site.artifact_signing.identity or context.site.artifact_signing.key
     return context.conclude(
         rows,
-        passed=f"signed by {_signer(context)}, of the commit under test: {count(len(digests), 'artifact')}",
+        passed=f"signed by {signer}, of the commit under test: {count(len(digests), 'artifact')}",
         empty="nothing was verified",
         data={"digests": digests, "commit": context.params.commit},
     )
-
-
-def _signer(context: Context) -> str:
-    return context.site.artifact_signing.identity or context.site.artifact_signing.key
 
 
 def _problem(error: SourceError | ParameterError) -> str:

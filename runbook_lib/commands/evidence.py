@@ -168,7 +168,7 @@ def seal(args: argparse.Namespace) -> int:
 def countersign(folder: Path, *, as_json: bool) -> int:
     """One more signature over a sealed attempt, with the key that the environment names."""
     from ..evidence import seal as sealing
-    from ..opening import recorded_site
+    from ..recording import recorded_site
     from ..signatures import KEY_ENV
 
     signing = recorded_site(folder, "recorded site").trust.own()

@@ -14,9 +14,9 @@ from .. import notebook, playbook
 from ..display import verdict_card
 from ..errors import NotebookError, RecordDamaged
 from ..files import replace_file
-from ..opening import recorded_site
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..package import VERSION
+from ..recording import recorded_site
 from ..session import PARAMETERS, environment
 from ..signers import signed_text
 from ..sources.redact import Redactor

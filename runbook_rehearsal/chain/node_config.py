@@ -78,7 +78,13 @@ _KINDS: Mapping[type, str] = {
     list: "sequence", dict: "map", str: "string", int: "integer", float: "floating point",
     bool: "boolean",
 }  # fmt: skip
-_NAMES = {str: "a string", int: "an integer", bool: "a boolean"}
+_NAMES = {
+    str: "a string",
+    int: "an integer",
+    bool: "a boolean",
+    list: "a sequence",
+    dict: "a table",
+}
 
 
 class ConfigurationError(Exception):
@@ -99,7 +105,6 @@ class NodeConfig(NamedTuple):
 
 
 def read_config(path: Path, *, strict: bool = True) -> NodeConfig:
-    """What is in a file. Raises ConfigurationError."""
     try:
         return parse(path.read_text(), strict=strict)
     except (OSError, UnicodeDecodeError) as error:
@@ -140,21 +145,17 @@ def parse(text: str, *, strict: bool = True) -> NodeConfig:
 
 def _walk(value: Any, schema: Any, path: str) -> Iterator[str]:
     """Dotted paths of unknown keys. Raises ConfigurationError for what serde refuses itself."""
-    if isinstance(schema, type):
-        if type(value) is not schema:
-            kind = _KINDS.get(type(value), "value")
-            raise ConfigurationError(
-                f"unable to parse config: invalid type: {kind}, expected {_NAMES[schema]}"
-                f" for key `{path}`"
-            )
-    elif isinstance(schema, list):
-        if not isinstance(value, list):
-            raise ConfigurationError(f"unable to parse config: expected a sequence for `{path}`")
+    wanted: Any = schema if isinstance(schema, type) else type(schema)
+    if type(value) is not wanted:
+        kind = _KINDS.get(type(value), "value")
+        raise ConfigurationError(
+            f"unable to parse config: invalid type: {kind}, expected {_NAMES[wanted]}"
+            f" for key `{path}`"
+        )
+    if isinstance(schema, list):
         for item in value:
             yield from _walk(item, schema[0], path)
-    else:
-        if not isinstance(value, dict):
-            raise ConfigurationError(f"unable to parse config: expected a table for `{path}`")
+    elif isinstance(schema, dict):
         yield from _walk_table(value, schema, path)
 
 

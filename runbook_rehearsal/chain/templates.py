@@ -30,10 +30,7 @@ NO_EXPORT = _export(False, 'kind = "command"', 'program = "tools/worm-export/wor
 def node_config(
     node: NodeSpec, cluster: ClusterSpec, channel: str, gates: Mapping[str, bool]
 ) -> str:
-    """A node's commented configuration file, valid for the chain.
-
-    Every root scalar stands before the first table header.
-    """
+    """A node's commented configuration; every root scalar stands before the first table header."""
     gate_lines = "\n".join(f"{gate} = {str(gates[gate]).lower()}" for gate in GATES)
     export = NO_EXPORT
     if channel in ("canary", "mainnet"):  # the node refuses these without an s3 target
@@ -96,11 +93,8 @@ chain_id = "{cluster.chain_id}"
 
 
 def bundle() -> str:
-    """A rollout bundle of the chain's schema, gates and network tables.
-
-    It leaves worm_export to each node's file: with the table of the chain's own bundle
-    (``NO_EXPORT``) nodes refuse to start on canary and mainnet.
-    """
+    """A rollout bundle of the chain's schema. It leaves worm_export to each node's file: with the
+    table of the chain's own bundle (``NO_EXPORT``) nodes refuse to start on canary and mainnet."""
     stages = "\n".join(map(_stage, CHANNELS, _WINDOWS))
     return f"""\
 version = 1

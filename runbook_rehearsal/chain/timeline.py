@@ -60,18 +60,8 @@ DIPS = ("participation-dip", "commander-silent", "notify-down")
 
 
 @dataclass(frozen=True)
-class ValidatorState:
-    """One validator at an instant; ``rewards`` is what it was credited since genesis."""
-
-    spec: NodeSpec
-    power: int
-    rewards: int
-    witness_events: int
-
-
-@dataclass(frozen=True)
 class ChainState:
-    """A cluster at an instant; powers in the chain's unit, latencies in ms."""
+    """A cluster at an instant; powers in the chain's unit, latencies in ms, rewards since genesis."""
 
     height: int
     block_hash: str
@@ -87,11 +77,8 @@ class ChainState:
     failed_votes: int
     slashing_events: int
     vrf_participation: float
-    validators: Mapping[str, ValidatorState]
-
-    @property
-    def witness_events(self) -> int:
-        return sum(validator.witness_events for validator in self.validators.values())
+    witness_events: int
+    rewards: Mapping[str, int]
 
 
 def voting_power(spec: NodeSpec) -> int:
@@ -105,7 +92,6 @@ def quorum_of(total_power: int) -> int:
 
 
 def state_at(world: World, cluster: str, at: float) -> ChainState:
-    """The cluster at rehearsal time ``at``."""
     return Timeline(world, cluster).state(at)
 
 
@@ -147,10 +133,8 @@ def _effective(events: list[Event]) -> list[Event]:
 
 
 class Timeline:
-    """A cluster's events cut into segments in which nothing changes but time.
-
-    Row ``i`` of each array is the segment that begins at ``starts[i]``; columns are nodes.
-    """
+    """A cluster's events cut into segments in which nothing changes but time. Row ``i`` of each
+    array is the segment that begins at ``starts[i]``; columns are nodes."""
 
     def __init__(self, world: World, cluster: str) -> None:
         self.spec: ClusterSpec = world.clusters[cluster]
@@ -189,14 +173,12 @@ class Timeline:
         return np.maximum(np.searchsorted(self.starts, at, side="right") - 1, 0)
 
     def fault(self, name: str, node: str = "") -> Flags:
-        """Per segment: whether the fault is on for the cluster, or for ``node``."""
         return self._known(
             ("fault", name, node),
             lambda: np.array([(name, "") in on or (name, node) in on for on in self.faults]),
         )
 
     def gate(self, name: str) -> Flags:
-        """Per segment and node: whether the gate is on in the running config."""
         default = name in BASE_GATES
         return self._known(
             ("gate", name, ""),
@@ -217,14 +199,12 @@ class Timeline:
         return self._known(("work", gate, ""), work)
 
     def _known(self, what: tuple[str, str, str], find: Callable[[], Flags]) -> Flags:
-        """Flags found once, as a timeline does not change; not to be written to."""
         if what not in self._flags:
             self._flags[what] = find()
         return self._flags[what]
 
     @cached_property
     def advancing(self) -> Flags:
-        """Per segment: whether blocks are committed."""
         powers = np.array([float(power) for power in self.powers])
         enough: Flags = self.up @ powers >= float(self.quorum)
         halted = self.fault("halt-during-epochs")
@@ -246,11 +226,8 @@ class Timeline:
         return np.floor(seconds / self.spec.block_time_s + 1e-9).astype(np.int64)
 
     def rewards(self, at: float) -> dict[str, int]:
-        """What each validator was credited up to ``at``.
-
-        The running validators whose rewards gate is on share the base reward of each block; as
-        leaders, each in its turn, they have the bonus.
-        """
+        """What each validator was credited up to ``at``: the running ones whose rewards gate is on
+        share the base reward of each block; as leaders, each in its turn, they have the bonus."""
         stalled = self.fault("rewards-stall")[:, None]
         eligible = self.at_work("timetoke_rewards") & self.up & ~stalled
         base = np.where(self.fault("reward-too-large"), 3, 1) * BASE_BLOCK_REWARD
@@ -272,7 +249,6 @@ class Timeline:
         }
 
     def slowdown(self, at: Floats) -> Floats:
-        """What faults and missing nodes multiply latencies by."""
         index = self.segment(at)
         missing = 1.0 - self.up[index].mean(axis=1)
         slow = np.where(self.fault("consensus-slow")[index], SLOWDOWN, 1.0)
@@ -280,7 +256,6 @@ class Timeline:
         return factor
 
     def level(self, key: str, typical: float, spread: float, at: Floats) -> Floats:
-        """A positive quantity that wanders by about ``spread`` (relative) around ``typical``."""
         level: Floats = typical * np.exp(spread * self.noise(f"{self.spec.name}/{key}", at))
         return level
 
@@ -299,7 +274,6 @@ class Timeline:
         return np.clip(share, 0.0, 1.0)
 
     def queue_depth(self, at: Floats) -> Floats:
-        """Mean depth of the proof cache's queue, in jobs."""
         index = self.segment(at)
         jam = np.where(self.fault("proof-backlog")[index], 40.0, 1.0)
         return jam * self.level("queue", 3.0, 0.25, at)
@@ -320,7 +294,6 @@ class Timeline:
         rounds = self.level("round", ROUND_MS, 0.06, recent) * slow
         quorum = float(self.level("quorum", QUORUM_MS, 0.06, instants)[0]) * slow
         stalled = self.elapsed(~self.advancing, instants)[0]
-        rewards, witness = self.rewards(at), self.witness_events(at)
         return ChainState(
             height=height,
             block_hash=hashlib.sha256(
@@ -338,10 +311,8 @@ class Timeline:
             failed_votes=height // 900 + int(stalled // 10),
             slashing_events=int(self.fault("slashing")[row]),
             vrf_participation=float(self.participation(instants)[0]),
-            validators={
-                node.name: ValidatorState(node, power, rewards[node.name], witness[node.name])
-                for node, power in zip(self.spec.nodes, self.powers, strict=True)
-            },
+            witness_events=sum(self.witness_events(at).values()),
+            rewards=self.rewards(at),
         )
 
 
@@ -349,10 +320,7 @@ class Timeline:
 
 
 def noise(seed: int, key: str, at: Floats, memory: float = 0.6) -> Floats:
-    """A stationary AR(1) series of unit variance on a minute grid, read off at any instants.
-
-    The value depends on seed, key and instant alone. Times in seconds.
-    """
+    """A stationary AR(1) series of unit variance on a minute grid, read off at instants (s)."""
     grid = np.floor(at / NOISE_STEP_S).astype(np.int64)
     first, last = int(grid.min()), int(grid.max())
     weights = memory ** np.arange(32) * np.sqrt(1.0 - memory**2)

@@ -23,7 +23,6 @@ def _artifact_tampered(release: SignedRelease) -> None:
 
 
 def _signature_tampered(release: SignedRelease) -> None:
-    """Another signature of a right form: of the same key, over something else."""
     signature, _ = beside(release.artifact)
     made = release.authority.detach(b"", identity=IDENTITY, issuer=ISSUER, commit=release.commit)
     write_atomically(signature, b64(made.signature))
@@ -69,7 +68,6 @@ BREAKS: dict[str, Break] = {
 
 
 def bad_release(network: RehearsalNetwork, active: Active) -> Callable[[], None]:
-    """Break the published release; undone, every file of it is as it was."""
     release = network.signed
     undo = kept(*(path for path in release.artifact.parent.iterdir() if path.is_file()))
     BREAKS[active.name](release)

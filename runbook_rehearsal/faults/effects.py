@@ -1,7 +1,4 @@
-"""Faults that change something when they are switched on, and how each is undone.
-
-Those that have happened already lay the history again, with them or without.
-"""
+"""Faults that change something when they are switched on, and how each is undone."""
 
 from __future__ import annotations
 
@@ -71,8 +68,6 @@ def _without_dry_run(text: str) -> str:
 
 
 def _since_testnet(old: str, new: str) -> Effect:
-    """The bundle says otherwise from its testnet stage on."""
-
     def change(text: str) -> str:
         head, name, tail = text.partition('name = "testnet"')
         return head + name + tail.replace(old, new)
@@ -122,7 +117,6 @@ def _aside(place: Callable[[RehearsalNetwork], Path]) -> Effect:
 
 
 def _dirty_tree(network: RehearsalNetwork, active: Active) -> Undo:
-    """At once, or by the suite itself when it runs."""
     path = network.root / "checkout" / "local-change.patch"
     if active.name == "tree-dirty":
         path.write_text("not committed\n")
@@ -146,11 +140,9 @@ def _forged(verb: Verb) -> Effect:
 
 
 def _closed(listener: Callable[[RehearsalNetwork], Listener]) -> Effect:
-    """The forge, Grafana or the log refuses connections."""
-
     def effect(network: RehearsalNetwork, active: Active) -> Undo:
-        listener(network).close()
-        return listener(network).open
+        listener(network).stop()
+        return listener(network).start
 
     return effect
 
@@ -176,8 +168,6 @@ def _previous_build(network: RehearsalNetwork, active: Active) -> Undo:
 
 
 def _past(events: Callable[[RehearsalNetwork, str], list[Event]]) -> Effect:
-    """These events of a cluster have happened already."""
-
     def effect(network: RehearsalNetwork, active: Active) -> Undo:
         found = events(network, active.cluster)
 

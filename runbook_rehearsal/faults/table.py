@@ -1,8 +1,7 @@
-"""Faults by name: what each breaks, which item must notice, and with which outcome; and those that are on.
+"""Faults by name: what each breaks, which item must notice, and with which outcome.
 
 A fault without an entry in ``effects.EFFECTS`` is acted out by the layer that it names.
-``NAME@STAGE`` breaks the cluster of that stage; a fault of one node picks a default node, or the
-one given as ``NAME@STAGE/NODE``.
+``NAME@STAGE`` breaks the cluster of that stage, ``NAME@STAGE/NODE`` another node than the default.
 """
 
 from __future__ import annotations
@@ -22,12 +21,10 @@ Layer = Literal[
 
 @dataclass(frozen=True)
 class Fault:
-    """``outcome`` is what ``items`` must come to; ``layer`` is the part that acts it out.
+    """``outcome`` is what all ``items`` must come to, each at its own stage.
 
-    ``stage`` is one at which it shows. One of the chain or its telemetry is the whole cluster's,
-    unless ``node`` names the one that it is about by default. All ``items`` must notice it, with
-    the same outcome, each at its own stage. A real server cannot be brought to one that is
-    ``embedded``.
+    ``layer`` is the part that acts it out; ``stage`` is one at which it shows. One of the chain or
+    its telemetry is the whole cluster's unless ``node`` is given. No real server has ``embedded``.
     """
 
     name: str
@@ -41,7 +38,6 @@ class Fault:
 
     @property
     def item(self) -> str:
-        """The item that it is about."""
         return self.items[0]
 
     def place(self, item: str) -> str:
@@ -57,11 +53,8 @@ class Fault:
         return place
 
     def comes_with_change(self, stage: str) -> bool:
-        """Whether it begins with what the stage changes: an item that follows must notice it.
-
-        From the start on it would be part of the past that the change is compared with, or stop
-        the stage at a check before it. A dip that lasts would restart the watch for ever.
-        """
+        """Whether it begins with what the stage changes: from the start on it would be part of the
+        past that is compared, or stop the stage before. A lasting dip would restart the watch."""
         mine = any(item.startswith(f"{stage}.") for item in self.items)
         return mine and self.item in _OBSERVING and self.name != "participation-dip"
 

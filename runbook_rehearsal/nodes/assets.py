@@ -13,18 +13,18 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from ..chain.timeline import state_at
 from ..chain.world import World
-from ..files import digest_of, write_atomically
+from ..files import digest_of, private_key, public_key, write_atomically
 from . import storage
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     from ..faults.table import FaultBoard
 
 CHUNKS, CHUNK_BYTES = 3, 4096
@@ -33,20 +33,15 @@ BACKUP_S = 3600.0
 
 
 def section(world: World, cluster: str, shown: Callable[[Path], str]) -> dict[str, Any]:
-    """The site's ``rollback`` of a cluster."""
-    public = key(world.seed).public_key().public_bytes_raw()
     return {
         "release": shown(world.root / "rollback" / cluster / "{digest}.tar.gz"),
         "snapshots": [shown(world.root / "snapshots" / cluster)],
-        "keys": [{"version": KEY_VERSION, "key": f"ed25519:{base64.b64encode(public).decode()}"}],
+        "keys": [{"version": KEY_VERSION, "key": public_key(key(world.seed))}],
     }
 
 
 def key(seed: int) -> Ed25519PrivateKey:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    secret = hashlib.sha256(f"rehearsal/{seed}/snapshots".encode()).digest()
-    return Ed25519PrivateKey.from_private_bytes(secret)
+    return private_key(f"rehearsal/{seed}/snapshots")
 
 
 class Assets:
@@ -54,14 +49,10 @@ class Assets:
 
     def __init__(self, world: World, previous: Path, candidate: Path) -> None:
         self._world, self._previous, self.candidate = world, previous, candidate
+        self._key = key(world.seed)
         self.backed_up: dict[str, float] = {}
 
-    @cached_property
-    def _key(self) -> Ed25519PrivateKey:
-        return key(self._world.seed)
-
     def write(self, cluster: str) -> None:
-        """Everything of a cluster, as it should be."""
         folder = self.archive(cluster).parent
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -80,7 +71,6 @@ class Assets:
         return next((self._world.root / "snapshots" / cluster).iterdir())
 
     def fetchable(self, cluster: str) -> list[str]:
-        """The digests of what a node of the cluster can fetch."""
         files = [*self.archive(cluster).parent.glob("*.tar.gz"), self.candidate]
         files += self._world.root.glob(f"snapshots/{cluster}/*/manifest/chunks.json")
         return [digest_of(path) for path in files]
@@ -137,8 +127,6 @@ class Assets:
 
     def verified(self, bundle: Path, faults: FaultBoard, node: str) -> dict[str, Any]:
         """What snapshot-verify says of a bundle as a node has it, and its exit code."""
-        from cryptography.exceptions import InvalidSignature
-
         report: dict[str, Any] = {"manifest": str(bundle / "manifest" / "chunks.json")}
         errors, code = list[str](), 0
         try:

@@ -1,8 +1,6 @@
 """The nodes' HTTP RPC: routes, errors, token and rate limit as the chain's router has them.
 
-Of each answer the fields that somebody asks for, in the chain's shapes. What depends on the chain
-comes from the model at the clock's instant; what depends on the node, from what it loaded when it
-started. Powers are decimal strings, as the chain writes them.
+Of each answer the fields that somebody asks for, in the chain's shapes; powers are decimal strings.
 """
 
 from __future__ import annotations
@@ -28,7 +26,6 @@ class Bucket:
         self.tokens, self.at = float(burst), now
 
     def take(self, burst: int, per_minute: int, now: float) -> int:
-        """Tokens left; -1 when none was there."""
         self.tokens = min(burst, self.tokens + max(now - self.at, 0) * per_minute / 60)
         self.at = now
         if self.tokens < 1:
@@ -42,25 +39,23 @@ class View:
 
     def __init__(self, fleet: Fleet, running: Running, state: ChainState) -> None:
         self.fleet, self.running, self.state = fleet, running, state
+        self.validators = fleet.world.clusters[running.spec.cluster].nodes
 
     @property
     def block_hash(self) -> str:
-        """Of the tip, as this node has it."""
         spec = self.running.spec
         split = self.fleet.faults.is_on("hash-split", spec.cluster, spec.name)
         return self.state.block_hash[::-1] if split else self.state.block_hash
 
     def node(self) -> dict[str, Any]:
-        state, size = self.state, len(self.state.validators)
+        state, size = self.state, len(self.validators)
         accepted = round(state.vrf_participation * size)
         return {
             "address": self.running.spec.validator,
             "height": state.height,
             "last_hash": self.block_hash,
             "epoch": state.epoch,
-            "pending_transactions": 3,
             "vrf_metrics": {
-                "pool_entries": size,
                 "target_validator_count": 100,
                 "verified_submissions": accepted,
                 "accepted_validators": accepted,
@@ -94,13 +89,13 @@ class View:
     def membership(self) -> dict[str, Any]:
         validators = [
             {
-                "address": validator.spec.validator,
-                "stake": str(validator.spec.stake),
-                "reputation_score": validator.spec.reputation,
+                "address": spec.validator,
+                "stake": str(spec.stake),
+                "reputation_score": spec.reputation,
                 "tier": "Tl4",
-                "timetoke_hours": validator.spec.timetoke_hours,
+                "timetoke_hours": spec.timetoke_hours,
             }
-            for validator in self.state.validators.values()
+            for spec in self.validators
         ]
         height, epoch = self.state.height, self.state.epoch
         return {"height": height, "epoch": epoch, "validators": validators, "observers": []}
@@ -129,31 +124,15 @@ class View:
         return {
             "peer": other.spec.peer,
             "version": f"rpp-node/{other.build.version.removeprefix('v')}",
-            "latency_ms": 2 + other.spec.index % 5,
             "features": gates,
         }
 
-    def ready(self) -> dict[str, Any]:
-        healthy = {"healthy": True, "warnings": []}
-        return {
-            "status": "ok",
-            "ready": True,
-            "role": "validator" if self.running.spec.validator else "node",
-            "subsystems": {
-                "zk_ready": True,
-                "pruning_available": True,
-                "snapshots_available": True,
-            },
-            "slo": {"timetoke": healthy, "uptime": healthy},
-        }
-
     def account(self, address: str) -> dict[str, Any] | None:
-        found = [v for v in self.state.validators.values() if v.spec.validator == address]
-        if not found:
-            return None  # the chain answers 200 with null
-        stake = found[0].spec.stake
-        balance = stake + found[0].rewards
-        return {"address": address, "balance": balance, "nonce": 0, "stake": str(stake)}
+        for spec in self.validators:
+            if spec.validator == address:
+                balance, stake = spec.stake + self.state.rewards[spec.name], str(spec.stake)
+                return {"address": address, "balance": balance, "nonce": 0, "stake": stake}
+        return None  # the chain answers 200 with null
 
 
 class Rpc:
@@ -257,7 +236,6 @@ class Rpc:
 
 ROUTES: dict[str, Callable[[View], Any]] = {
     "/health": lambda view: {"status": "ok"},
-    "/health/ready": View.ready,
     "/status/node": View.node,
     "/status/consensus": View.consensus,
     "/status/rollout": View.rollout,

@@ -1,6 +1,7 @@
 """The part of Alertmanager's v2 API that runbooks use: alerts and their receivers, and silences.
 
-It notifies nobody and inhibits nothing. Shapes are Alertmanager's own. Here every instant is wall time.
+It notifies nobody and inhibits nothing. Of each answer what is asked for, in Alertmanager's shapes;
+instants are wall time.
 """
 
 from __future__ import annotations
@@ -29,7 +30,6 @@ Json = dict[str, Any]
 
 
 def default_config(pager: str) -> Json:
-    """Paging severities go to the webhook ``pager``; everything else to a dashboard."""
     return {
         "route": {
             "receiver": "dashboard",
@@ -47,7 +47,7 @@ def default_config(pager: str) -> Json:
 
 
 class EmbeddedAlertmanager:
-    """What was posted (alerts by fingerprint, as they are shown), what ``firing`` posts, silences."""
+    """Posted alerts (by fingerprint, as they are shown), what ``firing`` posts, and silences."""
 
     def __init__(self, world: World, firing: Callable[[], list[Json]]) -> None:
         self._world, self._firing = world, firing
@@ -89,13 +89,7 @@ class EmbeddedAlertmanager:
         }
 
     async def _status(self, request: Request) -> Response:
-        document = {
-            "cluster": {"peers": [], "status": "disabled"},
-            "config": {"original": self._config.read_text()},
-            "uptime": _text(_now()),
-            "versionInfo": {"version": "0.25.0-embedded", "revision": "", "branch": ""},
-        }
-        return JSONResponse(document)
+        return JSONResponse({"config": {"original": self._config.read_text()}})
 
     async def _get_alerts(self, request: Request) -> Response:
         now = _now()
@@ -139,16 +133,8 @@ def _taken(alert: Json) -> tuple[str, Json]:
     if not labels:
         raise ValueError("at least one label pair required")
     key = hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest()[:16]
-    starts, ends = alert.get("startsAt"), alert.get("endsAt")
-    return key, {
-        "annotations": alert.get("annotations", {}),
-        "endsAt": _text(_parsed(ends) if ends else now + RESOLVE_TIMEOUT),
-        "fingerprint": key,
-        "startsAt": _text(_parsed(starts) if starts else now),
-        "updatedAt": _text(now),
-        "generatorURL": alert.get("generatorURL", ""),
-        "labels": labels,
-    }
+    ends = _parsed(alert["endsAt"]) if alert.get("endsAt") else now + RESOLVE_TIMEOUT
+    return key, {"endsAt": _text(ends), "updatedAt": _text(now), "labels": labels}
 
 
 def _now() -> datetime:

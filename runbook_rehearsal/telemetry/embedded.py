@@ -1,7 +1,7 @@
 """The part of Prometheus' HTTP API that runbooks use, over series held in memory.
 
-Shapes, status codes and error texts are Prometheus' own; an expression beyond the subset that
-``promql`` evaluates is answered 422, never guessed at. Here every instant is wall time.
+Of each answer what is asked for; shapes, status codes and error texts are Prometheus' own. Instants
+are wall time. An expression beyond the subset that ``promql`` evaluates is answered 422.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -112,14 +111,10 @@ class EmbeddedPrometheus:
             "groups": [
                 {
                     "name": group,
-                    "file": str(Path(file).relative_to(self.world.root)),
                     "rules": [self._rule(rule, evaluated) for rule in rules],
                     "interval": rules[0].interval_s,
-                    "limit": 0,
-                    "evaluationTime": 0.001,
-                    "lastEvaluation": evaluated,
                 }
-                for (file, group), rules in groups.items()
+                for (_, group), rules in groups.items()
             ]
         }
 
@@ -136,7 +131,6 @@ class EmbeddedPrometheus:
             "labels": dict(rule.labels),
             "health": health,
             **({"lastError": error} if error else {}),
-            "evaluationTime": 0.001,
             "lastEvaluation": evaluated,
             "state": "firing" if firing else "pending" if active else "inactive",
             "duration": rule.wait_s,
@@ -168,7 +162,6 @@ def _one(form: Form, name: str) -> str:
 
 
 def _ms(form: Form, name: str) -> int:
-    """Seconds as ms."""
     text = _one(form, name)
     try:
         return round(float(text) * 1000)
@@ -190,5 +183,4 @@ def _alert(alert: Alert) -> Any:
         "annotations": alert.annotations(),
         "state": "firing" if alert.firing else "pending",
         "activeAt": _rfc3339(alert.since),
-        "value": format_value(alert.value),
     }

@@ -1,7 +1,7 @@
 """What a Prometheus of the rehearsal holds: samples, and what the rules made of them.
 
-Samples lie at wall time: that of rehearsal time t at t - offset. When the clock runs ahead, what is
-laid moves back by as much and only the time skipped is added, so that a wait costs what it lasts.
+The sample of rehearsal time t lies at wall time t - offset. When the clock runs ahead, what is laid
+moves back by as much, and only the time skipped is added.
 """
 
 from __future__ import annotations
@@ -24,10 +24,8 @@ PART = 720  # instants
 
 
 class History:
-    """From the recorder's origin up to ``last`` (wall, ms), a sample each ``STEP_S``.
-
-    Whoever reads or extends it holds ``lock``.
-    """
+    """From the recorder's origin up to ``last`` (wall, ms), a sample each ``STEP_S``. Whoever reads
+    or extends it holds ``lock``."""
 
     def __init__(self, recorder: Recorder, rules: list[Rule]) -> None:
         self.recorder = recorder
@@ -44,10 +42,9 @@ class History:
         return rules == self.engine.rules and not any(e.data.get("name") in LEAD_S for e in new)
 
     def skip(self, seconds: int) -> None:
-        """Let the clock run ahead, and lay what lies between."""
         world = self.recorder.world
         with self.lock:
-            begun = world.clock.from_wall(self.last / 1000.0)
+            begun = self.last / 1000.0 + world.clock.offset
             world.clock.advance(seconds)
             self.store.move(-1000 * seconds, TOLD_INSTANTS)
             for alert in self.engine.active.values():
@@ -58,10 +55,9 @@ class History:
             self._lay(np.append(grid[grid > begun], now))
 
     def scrape(self) -> None:
-        """Scrape and evaluate each few seconds since the last time, up to now."""
         with self.lock:
             clock = self.recorder.world.clock
-            now = round(clock.to_wall(clock.now()) * 1000)
+            now = round((clock.now() - clock.offset) * 1000)
             steps: Instants = np.arange(self.last + SCRAPE_MS, now + 1, SCRAPE_MS)
             if len(steps):
                 self._lay(clock.offset + steps / 1000.0)

@@ -112,6 +112,8 @@ class _Evaluation:
         if name in RANGE:
             return self._over_range(RANGE[name], first)
         match name:
+            case "time":
+                return self.steps / 1000.0
             case "timestamp" if isinstance(first, pql.VectorSelector):
                 vector, instants = self._instant(first)
                 return _computed(vector, [times / 1000.0 for times in instants])
@@ -188,7 +190,7 @@ class _Evaluation:
             results.append(_operated(operation, *sides))
         if _filters(operation, modifier):
             return [
-                row._replace(present=row.present & (result != 0))
+                Row(row.labels, row.values, row.present & (result != 0))
                 for row, result in zip(vector, results, strict=True)
             ]
         return _computed(vector, results)
@@ -226,7 +228,6 @@ def _without(labels: dict[str, str], *names: str) -> dict[str, str]:
 def _grouped(
     vector: Vector, keep: Callable[[dict[str, str]], dict[str, str]]
 ) -> dict[Key, list[Row]]:
-    """Rows that agree on the kept labels, in order of first appearance."""
     groups: dict[Key, list[Row]] = {}
     for row in vector:
         groups.setdefault(key_of(keep(row.labels)), []).append(row)
@@ -256,7 +257,6 @@ def _computed(vector: Vector, values: Iterable[Floats]) -> Vector:
 
 
 def _signature(modifier: Any) -> Callable[[dict[str, str]], dict[str, str]]:
-    """The labels on which series of two vectors must agree."""
     matching = None if modifier is None else modifier.matching
     if matching is None:
         return lambda labels: _without(labels, _NAME)
@@ -268,7 +268,6 @@ def _signature(modifier: Any) -> Callable[[dict[str, str]], dict[str, str]]:
 def _combined(
     operation: str, left: Vector, right: Vector, keep: Callable[[dict[str, str]], dict[str, str]]
 ) -> Vector:
-    """and, or, unless."""
     if operation == "or":
         left, right = right, left  # what is left over of the right side is added
     other = {
@@ -278,7 +277,8 @@ def _combined(
     kept = []
     for row in left:
         met = other.get(key_of(keep(row.labels)), np.zeros_like(row.present))
-        kept.append(row._replace(present=row.present & (met if operation == "and" else ~met)))
+        there = row.present & (met if operation == "and" else ~met)
+        kept.append(Row(row.labels, row.values, there))
     return list(_one_each(right + kept, dict).values()) if operation == "or" else kept
 
 
@@ -313,12 +313,10 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def _filters(operation: str, modifier: Any) -> bool:
-    """Whether a comparison keeps what holds, and gives no 1 and 0."""
     return operation in COMPARISONS and not (modifier and modifier.return_bool)
 
 
 def _operated(operation: str, left: Floats, right: Floats) -> Floats:
-    """Arithmetic, or 1 and 0 for a comparison."""
     function = _ARITHMETIC.get(operation) or COMPARISONS.get(operation)
     if function is None:
         raise Unsupported(f"operator {operation} is not supported")
@@ -378,8 +376,6 @@ def _extrapolated(*, per_second: bool) -> OverRange:
 
 
 def _folded(fold: Callable[[Floats], Any]) -> OverRange:
-    """A function of the samples of a window, whatever their instants."""
-
     def function(
         series: Series, low: Indices, high: Indices, ends: Instants, length: int
     ) -> tuple[Floats, Flags]:

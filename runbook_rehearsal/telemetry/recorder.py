@@ -49,13 +49,11 @@ class Row:
 
 
 class NodeTelemetry:
-    """The series of one node since ``origin``, to be read off from ``begin`` up to ``end``."""
+    """The series of one node since ``origin``, up to ``end``."""
 
-    def __init__(
-        self, timeline: Timeline, index: int, origin: float, begin: float, end: float
-    ) -> None:
+    def __init__(self, timeline: Timeline, index: int, origin: float, end: float) -> None:
         self.timeline, self.index, self.name = timeline, index, timeline.names[index]
-        self.origin, self.begin, self.end = origin, begin, end
+        self.origin, self.end = origin, end
         self.labels = {"job": JOB, "cluster": timeline.spec.name, "instance": self.name}
         minutes = np.arange(origin // MINUTE_S, end // MINUTE_S + 2) * MINUTE_S
         inner = timeline.starts[(timeline.starts > origin) & (timeline.starts < end)]
@@ -63,23 +61,19 @@ class NodeTelemetry:
         self._edges: Floats = np.concatenate(([origin], edges))
         self._start = self._edges[:-1]
         self._segments = timeline.segment(self._start)
-        self._kept = self._read_off()
 
     def up(self, at: Floats) -> Flags:
         flags: Flags = self.timeline.up[self.timeline.segment(at), self.index]
         return flags
 
     def samples(self, at: Floats) -> Iterator[tuple[Row, Floats, Flags]]:
-        """Each series with its values at the instants and where it has any."""
         segment = self.timeline.segment(at)
         spoilt = self.timeline.fault("metrics-nan", self.name)[segment]
         since = np.maximum(self.timeline.up_since[segment, self.index], self.origin)
         where = self._where(segment, self.up(at) & ~self._withheld(at))
-        for paced, (rows, edges, whole) in self._counters.items():
-            now, begin = (
-                self._place(self._block_time(each) if paced else each) for each in (at, since)
-            )
-            counted = _read(edges, now) - _read(edges, begin)
+        for paced, (rows, table, whole) in self._counters.items():
+            now, begin = (self._block_time(each) if paced else each for each in (at, since))
+            counted = self._read(table, now) - self._read(table, begin)
             values = np.where(whole, np.floor(counted + 1e-6), counted)
             for row, told in zip(rows, np.where(spoilt, np.nan, values.T), strict=True):
                 yield row, told, where(row)
@@ -87,7 +81,6 @@ class NodeTelemetry:
             yield row, np.where(spoilt, np.nan, row.values), where(row)
 
     def _where(self, segment: Indices, there: Flags) -> Callable[[Row], Flags]:
-        """Where a series has samples, of those instants where the node has any."""
         timeline = self.timeline
         ended = there & ~timeline.fault("panel-stale")[segment]
         unverified = there & ~timeline.fault("telemetry-gap-in-watch")[segment]
@@ -105,10 +98,7 @@ class NodeTelemetry:
         return where
 
     def _withheld(self, at: Floats) -> Flags:
-        """Where a fault keeps the series back.
-
-        They never existed, they ended, or half an hour of every 45 minutes is missing.
-        """
+        """Where a fault keeps series back: all, their end, or half an hour of every 45 minutes."""
         timeline = self.timeline
         segment = timeline.segment(at)
         gap = timeline.fault("metrics-gap", self.name)
@@ -129,35 +119,19 @@ class NodeTelemetry:
         when: Floats = self._edges[index] - (passed[index] - seconds)
         return when
 
-    def _read_off(self) -> Indices:
-        """The edges between which counters are read: since ``begin``, and around the node's starts."""
-        begun = np.maximum(np.unique(self.timeline.up_since[:, self.index]), self.origin)
-        instants = np.concatenate((begun, self._block_time(begun)))
-        around = np.searchsorted(self._edges, instants, side="right") - 1
-        around = np.clip(around, 0, len(self._edges) - 2)
-        first = np.searchsorted(self._edges, self._block_time(np.array([self.begin])), "right")
-        recent = np.arange(max(int(first[0]) - 1, 0), len(self._edges))
-        return np.unique(np.concatenate((around, around + 1, recent)))
-
-    def _place(self, at: Floats) -> tuple[Indices, Floats]:
-        """The minute that holds each instant, and how far into it."""
-        edges = self._edges[self._kept]
-        index = np.searchsorted(edges, at, side="right") - 1
-        index = np.clip(index, 0, len(edges) - 2)
-        length = edges[index + 1] - edges[index]
-        return index, np.clip((at - edges[index]) / length, 0.0, 1.0)
+    def _read(self, table: Floats, at: Floats) -> Floats:
+        """Counters (edges x rows) at instants between the edges (instants x rows)."""
+        edges = self._edges
+        index = np.clip(np.searchsorted(edges, at, side="right") - 1, 0, len(edges) - 2)
+        part = np.clip((at - edges[index]) / (edges[index + 1] - edges[index]), 0.0, 1.0)
+        values: Floats = table[index] + part[:, None] * (table[index + 1] - table[index])
+        return values
 
     @cached_property
     def _counters(self) -> dict[bool, tuple[list[Row], Floats, Flags]]:
-        """Every counter and histogram, by whether it is paced.
-
-        With the rows: their values (kept edges x rows), and which of them count whole things.
-        """
-        rows = [
-            replace(row, values=row.values[self._kept])
-            for rows in (self._consensus(), self._proofs(), self._traffic())
-            for row in rows
-        ]
+        """By whether they are paced: counters and histograms, their values (edges x rows), and
+        which of them count whole things."""
+        rows = [*self._consensus(), *self._proofs(), *self._traffic()]
         kinds = {paced: [row for row in rows if row.paced is paced] for paced in (True, False)}
         return {
             paced: (
@@ -225,7 +199,6 @@ class NodeTelemetry:
         yield _counter(outcomes, {**proof, "result": "ok"}, 2 * blocks)
 
     def _traffic(self) -> Iterator[Row]:
-        """Peers, gossip, witness messages, rewards, transactions, timetoke replay."""
         timeline, blocks, segments = self.timeline, self._blocks, self._segments
         peers = timeline.up[segments].sum(axis=1) - 1.0
         name = "rpp_runtime_network_peer_count"
@@ -263,7 +236,6 @@ class NodeTelemetry:
         yield Row("timetoke_replay_stalled", {"threshold": "critical"}, stalled)
 
     def _own(self, key: str, typical: float, spread: float) -> Floats:
-        """A level of this node alone, minute by minute."""
         return self.timeline.level(f"{self.name}/{key}", typical, spread, self._start)
 
     def _ms(self, key: str, typical: float) -> Floats:
@@ -286,12 +258,10 @@ class NodeTelemetry:
         return burden
 
     def _rewarded(self) -> Flags:
-        """Per minute: whether this node has the rewards gate on."""
         flags: Flags = self.timeline.gate("timetoke_rewards")[self._segments, self.index]
         return flags
 
     def _faulty(self, name: str) -> Flags:
-        """Per minute: whether this node or its cluster has the fault."""
         flags: Flags = self.timeline.fault(name, self.name)[self._segments]
         return flags
 
@@ -314,10 +284,8 @@ def _histogram(
     shape: float = 8.0,
     bounds: tuple[float, ...] = (),
 ) -> Iterator[Row]:
-    """Log-logistic observations of that median and shape (larger is narrower; 0: all equal).
-
-    Of the buckets only those that somebody asks for.
-    """
+    """Log-logistic observations of that median and shape (larger is narrower; 0: all equal), with
+    buckets where somebody asks for them."""
     count = _summed(observations)
     for bound in bounds:
         share = 1.0 / (1.0 + (typical / bound) ** shape)
@@ -330,13 +298,6 @@ def _histogram(
     yield Row(f"{name}_count", labels, count, True)
 
 
-def _read(edges: Floats, place: tuple[Indices, Floats]) -> Floats:
-    """Counters (edges x rows) at places between the edges (places x rows)."""
-    index, part = place
-    values: Floats = edges[index] + part[:, None] * (edges[index + 1] - edges[index])
-    return values
-
-
 class Recorder:
     """All nodes' series since ``origin``, at any instants, in bulk or as one scrape reads them."""
 
@@ -345,21 +306,17 @@ class Recorder:
         self.origin = origin
         self._known: dict[str, tuple[list[Event], list[NodeTelemetry]]] = {}
 
-    def nodes(self, since: float, until: float) -> list[NodeTelemetry]:
+    def nodes(self, until: float) -> Iterator[NodeTelemetry]:
         """A cluster's computed anew when something has happened there, or a while has passed."""
-        return [node for name in self.world.clusters for node in self._nodes(name, since, until)]
-
-    def _nodes(self, cluster: str, since: float, until: float) -> list[NodeTelemetry]:
-        own = self.world.events_of(cluster)
-        events, nodes = self._known.get(cluster, ([], []))
-        if events != own or since < nodes[0].begin or until > nodes[0].end:
-            timeline, end = Timeline(self.world, cluster), until + AHEAD_S
-            nodes = [
-                NodeTelemetry(timeline, index, self.origin, since, end)
-                for index in range(len(timeline.names))
-            ]
-            self._known[cluster] = own, nodes
-        return nodes
+        for cluster in self.world.clusters:
+            own = self.world.events_of(cluster)
+            events, nodes = self._known.get(cluster, ([], []))
+            if events != own or until > nodes[0].end:
+                timeline, end = Timeline(self.world, cluster), until + AHEAD_S
+                numbers = range(len(timeline.names))
+                nodes = [NodeTelemetry(timeline, number, self.origin, end) for number in numbers]
+                self._known[cluster] = own, nodes
+            yield from nodes
 
     def lay(self, store: Store, instants: Floats) -> None:
         """Append every series at those rehearsal instants to ``store``, at their wall times."""
@@ -368,7 +325,7 @@ class Recorder:
         # Scrapes come oftener than what they bring is laid: their age is small whenever one asks.
         scrapes = np.union1d(instants, np.arange(instants[0], instants[-1], SCRAPED_S))
         scraped: Instants = np.round((scrapes - offset) * 1000.0).astype(np.int64)
-        for node in self.nodes(float(instants[0]), float(instants[-1])):
+        for node in self.nodes(float(instants[-1])):
             up = {"__name__": "up", **node.labels}
             store.append(up, scraped, node.up(scrapes).astype(float))
             for row, values, there in node.samples(instants):
@@ -376,7 +333,6 @@ class Recorder:
                 store.append_while(labels, wall, values, there)
 
     def is_up(self, name: str) -> bool:
-        """Whether a node is up now. KeyError: no such node."""
         now = self.world.clock.now()
-        node = {each.name: each for each in self.nodes(now, now)}[name]
+        node = {each.name: each for each in self.nodes(now)}[name]
         return bool(node.up(np.array([now]))[0])

@@ -49,10 +49,8 @@ def read(history: History, body: bytes) -> bytes:
 
 
 def _asked(history: History, query: bytes) -> Iterator[Series]:
-    """Query {start = 1; end = 2; repeated LabelMatcher {type = 1; name = 2; value = 3} = 3}.
-
-    Types are EQ, NEQ, RE, NRE.
-    """
+    """Query {start = 1; end = 2; repeated LabelMatcher {type = 1; name = 2; value = 3} = 3}, of
+    type EQ, NEQ, RE or NRE."""
     first, last, tests = 0, 0, dict[str, list[Matches]]()
     for number, value in _fields(query):
         if number == 1:
@@ -71,7 +69,6 @@ def _asked(history: History, query: bytes) -> Iterator[Series]:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """Number and value of each field: varints, and what has a length."""
     at = 0
     while at < len(message):
         key, at = _varint_at(message, at)
@@ -84,7 +81,6 @@ def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def _varint_at(message: bytes, at: int) -> tuple[int, int]:
-    """A varint, and where it ends."""
     value = shift = 0
     while message[at] & 128:
         value |= (message[at] & 127) << shift

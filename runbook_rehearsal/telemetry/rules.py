@@ -1,9 +1,8 @@
 """Alert rules, read from files and evaluated over a stretch of time.
 
-``python -m runbook_rehearsal.telemetry.rules FILE`` runs unit tests of alert rules where promtool is
-missing. It reads promtool's own files, as far as they hold input series and queries with the samples
-they must give, and answers in its words: exit code 0 and SUCCESS, or 1 and FAILED. Anything else in
-them is refused with exit code 2, never passed over.
+``python -m runbook_rehearsal.telemetry.rules FILE`` runs unit tests of them where promtool is
+missing: input series and queries with the samples they must give. Exit code 0 and SUCCESS, 1 and
+FAILED, 2 for anything else in the file.
 """
 
 from __future__ import annotations
@@ -32,8 +31,6 @@ SHIPPED_RULES = Path(__file__).resolve().parents[2] / "params" / "rules" / "roll
 
 @dataclass(frozen=True)
 class Rule:
-    """An alert as a file declares it."""
-
     file: str
     group: str
     interval_s: float
@@ -59,7 +56,6 @@ class Alert:
 
 
 def load(folder: Path) -> list[Rule]:
-    """The rules of all files of a folder, in order. Raises ValueError naming the file."""
     return [rule for path in sorted(folder.glob("*.y*ml")) for rule in read(path)]
 
 
@@ -89,7 +85,6 @@ def _seconds(text: str) -> float:
 
 
 def check(rules: list[Rule]) -> None:
-    """Raises ValueError naming the first rule that cannot be evaluated here."""
     for rule in rules:
         try:
             evaluate(Store(), rule.expr, np.array([0]))
@@ -99,10 +94,8 @@ def check(rules: list[Rule]) -> None:
 
 @dataclass
 class RuleEngine:
-    """Evaluates rules at instants in order, carrying over which alerts are active.
-
-    ``errors`` says why a rule could not be evaluated the last time, by its place among the rules.
-    """
+    """Evaluates rules at instants in order, carrying over which alerts are active; ``errors`` says
+    why a rule (by its number) could not be evaluated the last time."""
 
     rules: list[Rule]
     errors: dict[int, str] = field(default_factory=dict)
@@ -141,7 +134,6 @@ def _alert_labels(rule: Rule, labels: dict[str, str], value: float) -> dict[str,
 
 
 def _filled(text: str, labels: Mapping[str, str], value: float) -> str:
-    """The two templates that rules of this project use: a label, and the value."""
     text = re.sub(r"{{\s*\$labels\.(\w+)\s*}}", lambda m: labels.get(m[1], ""), text)
     return re.sub(r"{{\s*\$value\s*}}", format_value(value), text)
 

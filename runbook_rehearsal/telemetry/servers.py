@@ -1,8 +1,7 @@
 """Prometheus and Alertmanager of the rehearsal, real or embedded, on the same data.
 
-History is laid from a fixed origin up to the wall's now, with what every loaded rule would have
-made of it, and goes on from then: the embedded Prometheus holds it, the real one reads it from us.
-The sample of rehearsal time t lies at wall time t - offset.
+History is laid from a fixed origin up to now, and goes on from then: the embedded Prometheus holds
+it, the real one reads it from us.
 """
 
 from __future__ import annotations
@@ -38,28 +37,22 @@ HOLDS = timedelta(minutes=3)  # how long an alert is active without being posted
 
 
 class Real:
-    """Server processes on random ports; Prometheus reads the history from us, at ``own``.
-
-    It scrapes no more than whether nodes are up, and what it keeps is dropped when the clock runs
-    ahead. For the state of its alerts it must be started anew.
-    """
+    """Server processes; Prometheus reads the history from us, at ``own``. It scrapes whether nodes
+    are up; what it keeps is dropped when the clock runs ahead. Alerts need it started anew."""
 
     def __init__(self, world: World, own: str) -> None:
         self._world, self._own = world, own.removeprefix("http://")
-        self._root = world.root / "prometheus"
-        self._servers = {
+        self._root, self._home = world.root / "prometheus", world.root / "alertmanager"
+        self.servers = {
             "prometheus": processes.prometheus(self._root, processes.free_port()),
-            "alertmanager": processes.alertmanager(
-                world.root / "alertmanager", processes.free_port()
-            ),
+            "alertmanager": processes.alertmanager(self._home, processes.free_port()),
         }
-        self.urls = {name: server.url for name, server in self._servers.items()}
         self._served: tuple[History | None, frozenset[Key]] = None, frozenset()
-        self.up("alertmanager")
+        self.servers["alertmanager"].start()
 
     def publish(self, history: History) -> None:
         """Serve this history from now on, also when Prometheus was down."""
-        server, before = self._servers["prometheus"], self._served
+        server, before = self.servers["prometheus"], self._served
         with history.lock:
             active = list(history.engine.active.values())
             states = history.store.select("ALERTS_FOR_STATE", {})
@@ -83,31 +76,22 @@ class Real:
         (self._root / "prometheus.yml").write_text(config)
         server.start()
 
-    def up(self, name: str) -> None:
-        self._servers[name].start()
-
-    def down(self, name: str) -> None:
-        self._servers[name].stop()
-
-    def stop(self) -> None:
-        for server in self._servers.values():
-            server.stop()
-
     def _config(self) -> dict[str, Any]:
         targets = [
             {
                 "targets": [self._own],
                 "labels": {
-                    "cluster": cluster.name,
+                    "cluster": node.cluster,
                     "instance": node.name,
                     "__metrics_path__": f"/metrics/{node.name}",
                 },
             }
-            for cluster in self._world.clusters.values()
-            for node in cluster.nodes
+            for node in self._world.nodes()
         ]
         elsewhere = "alertmanager-not-in-prometheus" in self._world.faults
-        alertmanager = "127.0.0.1:9" if elsewhere else self.urls["alertmanager"][len("http://") :]
+        alertmanager = (
+            "127.0.0.1:9" if elsewhere else self.servers["alertmanager"].url[len("http://") :]
+        )
         evaluated = "1d" if "rule-never-evaluated" in self._world.faults else "2s"
         return {
             "global": {"scrape_interval": "5s", "evaluation_interval": evaluated},
@@ -119,40 +103,26 @@ class Real:
 
 
 class Embedded:
-    """Both APIs in this process."""
-
     def __init__(self, loopback: Loopback, world: World) -> None:
         self.alertmanager = EmbeddedAlertmanager(world, self._firing)
-        self._listeners = {"alertmanager": Listener(loopback, self.alertmanager.app())}
-        self._prometheus = EmbeddedPrometheus(world, self.urls["alertmanager"])
+        self.servers = {"alertmanager": Listener(loopback, self.alertmanager.app())}
+        self._prometheus = EmbeddedPrometheus(world, self.servers["alertmanager"].url)
         self._loopback = loopback
-
-    @property
-    def urls(self) -> dict[str, str]:
-        return {name: listener.url for name, listener in self._listeners.items()}
 
     def publish(self, history: History) -> None:
         """Serve this history from now on, also when Prometheus was down."""
         self._prometheus.history = history
-        if "prometheus" in self._listeners:
-            self.up("prometheus")
+        if "prometheus" in self.servers:
+            self.servers["prometheus"].start()
         else:
-            self._listeners["prometheus"] = Listener(self._loopback, self._prometheus.app())
-
-    def up(self, name: str) -> None:
-        self._listeners[name].open()
-
-    def down(self, name: str) -> None:
-        self._listeners[name].close()
-
-    def stop(self) -> None:
-        """Its listeners end with the loopback."""
+            self.servers["prometheus"] = Listener(self._loopback, self._prometheus.app())
 
     def _firing(self) -> list[dict[str, Any]]:
-        return [_posted(alert, datetime.now(UTC), self.urls) for alert in self._prometheus.firing()]
+        url, now = self.servers["prometheus"].url, datetime.now(UTC)
+        return [_posted(alert, now, url) for alert in self._prometheus.firing()]
 
 
-def _posted(alert: Alert, now: datetime, urls: dict[str, str]) -> dict[str, Any]:
+def _posted(alert: Alert, now: datetime, url: str) -> dict[str, Any]:
     """A firing alert as Prometheus posts it: over in a while unless it is posted again."""
     starts = datetime.fromtimestamp(alert.since / 1000 + alert.rule.wait_s, UTC)
     return {
@@ -160,16 +130,13 @@ def _posted(alert: Alert, now: datetime, urls: dict[str, str]) -> dict[str, Any]
         "annotations": alert.annotations(),
         "startsAt": starts.isoformat(),
         "endsAt": (now + HOLDS).isoformat(),
-        "generatorURL": f"{urls['prometheus']}/graph",
+        "generatorURL": f"{url}/graph",
     }
 
 
 class TelemetryServers:
-    """Serves the world's telemetry since ``origin`` under ``urls``; ``kind``: by which servers.
-
-    The rule files are all of ``<root>/prometheus/rules``; the rehearsal's own and the one that we
-    ship for a rollout are written when they are missing.
-    """
+    """Serves the world's telemetry since ``origin`` under ``urls``, by servers of ``kind``, with
+    all rules of ``<root>/prometheus/rules``; those of ours and the shipped ones are put there."""
 
     def __init__(self, world: World, kind: Servers, origin: float) -> None:
         self.kind, self.world = kind, world
@@ -185,7 +152,7 @@ class TelemetryServers:
     @property
     def urls(self) -> dict[str, str]:
         """Where ``prometheus`` and ``alertmanager`` answer; the same until ``stop``."""
-        return dict(self._backend.urls)
+        return {name: server.url for name, server in self._backend.servers.items()}
 
     def start(self) -> None:
         """Write configurations and rules, lay the history, answer. Raises ValueError for a rule
@@ -194,9 +161,7 @@ class TelemetryServers:
         for folder in ("prometheus/rules", "alertmanager/data"):
             (root / folder).mkdir(parents=True, exist_ok=True)
         for name, source in (("rehearsal", rules.OWN_RULES), ("rollout", rules.SHIPPED_RULES)):
-            loaded = root / "prometheus" / "rules" / f"{name}.yaml"
-            if not loaded.exists():
-                loaded.write_bytes(source.read_bytes())
+            (root / "prometheus/rules" / f"{name}.yaml").write_bytes(source.read_bytes())
         self._loopback.start()
         own = Listener(self._loopback, self._own_app()).url
         config = yaml.safe_dump(default_config(f"{own}/pager"), sort_keys=False)
@@ -216,19 +181,16 @@ class TelemetryServers:
             self._backend.alertmanager.silences.clear()
 
     def stop(self) -> None:
-        """End every process, thread and listener."""
         if hasattr(self, "_backend"):
-            self._backend.stop()
+            for server in self._backend.servers.values():
+                server.stop()
         self._loopback.stop()
 
     def relay(self, seconds: float = 0.0) -> None:
-        """Let the clock run ahead by ``seconds``, made whole, and lay what lies between.
-
-        The whole history is laid again where the past has changed: with 0, with other rules, and as
-        a fault of what is measured has been on for a while when it is declared. Silences that ended
-        meanwhile expire, and alerts that did are posted as resolved. Raises ValueError before
-        anything changes when a rule cannot be read.
-        """
+        """Let the clock run ahead by ``seconds``, made whole, and lay what lies between; the whole
+        history again where the past has changed: with 0, other rules, or a fault with a past.
+        Silences and alerts that ended meanwhile end. Raises ValueError, before anything changes,
+        when a rule cannot be read."""
         seconds = math.ceil(seconds)
         with self._lock:
             loaded = self._rules()
@@ -243,13 +205,11 @@ class TelemetryServers:
                 self._settle(seconds)
 
     def settle(self) -> None:
-        """Wait until a real Prometheus has found its Alertmanager and evaluated its rules.
-
-        For some seconds after a start it sends alerts to nobody.
-        """
+        """Wait until a real Prometheus has found its Alertmanager and evaluated its rules: for some
+        seconds after a start it sends alerts to nobody."""
         deadline = time.monotonic() + SETTLED_S
         while self.kind == "real" and not self._down and time.monotonic() < deadline:
-            api = f"{self._backend.urls['prometheus']}/api/v1"
+            api = f"{self.urls['prometheus']}/api/v1"
             with httpx.Client(trust_env=False, timeout=5) as client:
                 known = client.get(f"{api}/alertmanagers").json()["data"]["activeAlertmanagers"]
                 groups = client.get(f"{api}/rules").json()["data"]["groups"]
@@ -258,22 +218,19 @@ class TelemetryServers:
             time.sleep(0.2)
 
     def down(self, name: str) -> None:
-        """Take ``prometheus`` or ``alertmanager`` away: connections are refused."""
         with self._lock:
             self._down.add(name)
-            self._backend.down(name)
+            self._backend.servers[name].stop()
 
     def up(self, name: str) -> None:
-        """Bring it back, with the history it missed."""
         with self._lock:
             self._down.discard(name)
             if name == "prometheus":
                 self._lay()
             else:
-                self._backend.up(name)
+                self._backend.servers[name].start()
 
     def _rules(self) -> list[rules.Rule]:
-        """Those of all files, read when one has changed."""
         folder = self.world.root / "prometheus" / "rules"
         texts = {path.name: path.read_bytes() for path in folder.glob("*.y*ml")}
         if texts != self._read[0]:
@@ -281,7 +238,6 @@ class TelemetryServers:
         return self._read[1]
 
     def _lay(self) -> None:
-        """History and alerts from the origin to now, served unless Prometheus is down."""
         loaded = self._rules()
         rules.check(loaded)
         self._history = History(self._recorder, loaded)
@@ -289,10 +245,8 @@ class TelemetryServers:
             self._backend.publish(self._history)
 
     def _settle(self, seconds: int) -> None:
-        """Tell the Alertmanager what ended in the time skipped, and what fires.
-
-        The latter it would hear from Prometheus too, but not before Prometheus has found it.
-        """
+        """Tell the Alertmanager what ended in the time skipped, and what fires, which it would hear
+        from Prometheus too, but not before Prometheus has found it."""
         now, skipped, engine = datetime.now(UTC), timedelta(seconds=seconds), self._history.engine
         with self._history.lock:
             firing = [replace(each) for each in engine.active.values() if each.firing]
@@ -304,7 +258,7 @@ class TelemetryServers:
                 return alert["labels"] not in fires
             return datetime.fromisoformat(alert["endsAt"]) - skipped <= now
 
-        api = self._backend.urls["alertmanager"] + "/api/v2"
+        api = self.urls["alertmanager"] + "/api/v2"
         # On loopback and without TLS: reading the authorities would take longer than all of this.
         with httpx.Client(base_url=api, trust_env=False, timeout=10, verify=False) as client:  # noqa: S501 - no TLS
             for silence in client.get("/silences").raise_for_status().json():
@@ -317,13 +271,11 @@ class TelemetryServers:
                 for alert in there
                 if ended(alert)
             ]
-            holds = [_posted(alert, now, self._backend.urls) for alert in firing]
+            holds = [_posted(alert, now, self.urls["prometheus"]) for alert in firing]
             posted = over + holds if self.kind == "real" else over
             client.post("/alerts", json=posted).raise_for_status()
 
     def _own_app(self) -> Starlette:
-        """What the servers themselves need: nodes, the history, and a pager that nobody carries."""
-
         async def metrics(request: Request) -> Response:
             up = self._recorder.is_up(request.path_params["node"])
             return PlainTextResponse("", status_code=200 if up else 503)

@@ -43,12 +43,10 @@ class Series:
         return flags
 
     def samples(self) -> Series:
-        """The series without its staleness markers."""
         kept = ~self.is_stale()
         return self if kept.all() else Series(self.labels, self.times[kept], self.values[kept])
 
     def between(self, first: int, last: int) -> Series:
-        """Its samples from ``first`` to ``last``, both included."""
         low = self.times.searchsorted(first, side="left")
         high = self.times.searchsorted(last, side="right")
         return Series(self.labels, self.times[low:high], self.values[low:high])
@@ -72,7 +70,6 @@ class Store:
         self._by_name: dict[str, dict[Key, Series]] = {}
 
     def append(self, labels: Labels, times: Instants, values: Floats) -> None:
-        """Add samples (ms, ascending)."""
         if len(times):
             family, key = self._by_name.setdefault(labels["__name__"], {}), key_of(labels)
             if key in family:
@@ -100,10 +97,8 @@ class Store:
                 series.values[~series.is_stale()] += ms / 1000.0
 
     def select(self, name: str | None, matchers: Mapping[str, list[Matches]]) -> list[Series]:
-        """Series of that metric name (all names when None) that satisfy every matcher.
-
-        A label a series does not have reads as the empty string.
-        """
+        """Series of that metric name (all names when None) that satisfy every matcher; a label that
+        a series lacks reads as the empty string."""
         return [
             series
             for each in ([name] if name else self._by_name)
@@ -120,7 +115,6 @@ class Store:
 
 
 def format_value(value: float) -> str:
-    """A sample's value as Prometheus prints it."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):

@@ -81,6 +81,14 @@ def test_a_step_is_journalled_before_and_after(work: Work) -> None:
     assert applier.rows == []
 
 
+def test_a_step_that_failed_is_not_done(work: Work) -> None:
+    applier, work.ended = work.applier(), Ended(1, b"", b"")
+    applier.step(work.step())
+
+    assert [phase for phase, _ in work.phases()] == ["intent", "failed"]
+    assert applier.stem(work.step()) == ""
+
+
 def test_a_done_step_is_not_repeated(work: Work) -> None:
     work.applier(1).step(work.step())
     later = work.applier(2)
@@ -185,7 +193,7 @@ def test_a_command_that_ended_after_we_gave_up_on_it_is_found_done(work: Work) -
     assert len(work.runs) == 1
 
 
-# --- known state and the plan -----------------------------------------------------------------------
+# --- known state and the plan ---------------------------------------------------------------------
 
 
 def known(work: Work) -> dict[str, Any]:
@@ -241,7 +249,7 @@ def test_differences_name_the_absent_side() -> None:
     ]
 
 
-# --- adopting ---------------------------------------------------------------------------------------
+# --- adopting -------------------------------------------------------------------------------------
 
 TOML = NodeConfig(b"epoch_length = 720\n", GOOD.config)
 
@@ -312,7 +320,7 @@ def test_what_a_binary_was_delivered_in_is_told_when_it_is_adopted(
         adopt(str(practice.site), "development", artifacts=[strange])
 
 
-# --- what is read back of a node --------------------------------------------------------------------
+# --- what is read back of a node ------------------------------------------------------------------
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 BEFORE = NodeState(gates={"a": False}, channel="canary", binary="sha256:1", config="sha256:1")

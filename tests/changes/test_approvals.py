@@ -106,7 +106,8 @@ def test_a_signed_file_approves_beside_comments(asking: Asking, practice: Any) -
         (DIGEST, OTHER, f"expected an approval of {DIGEST}"),
         ("bob", "alice", "expected a listed person with a key, got 'alice'"),
         ('"signature": "', '"signature": "AAAA', "expected a signature by bob, got another"),
-        ('"approve"', '"withdraw": true, "approve"', "expected a signed approval, got: a signed withdrawal"),
+        ('"approve"', '"withdraw": true, "approve"',
+         "expected a signed approval, got: a signed withdrawal"),
         ("{", "[", "expected a signed approval, got: Invalid JSON"),
     ],
 )  # fmt: skip

@@ -77,27 +77,30 @@ def test_a_passed_attempt_leaves_a_good_state(journals: Journals) -> None:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "opened"),
+    ("outcome", "opened", "known"),
     [
-        ("FAIL", {}),
-        ("INCONCLUSIVE", {}),
-        ("PASS", {"enforced": False}),
-        ("PASS", {"declared": ["development.activate.deploy", "development.activate.baseline"]}),
-        ("PASS", {"mode": "plan"}),
-        ("PASS", {"source": "replay"}),
-        ("PASS", {"cluster": "testnet"}),
+        ("FAIL", {}, NEW),
+        ("INCONCLUSIVE", {}, NEW),
+        ("PASS", {"enforced": False}, NEW),
+        (
+            "PASS",
+            {"declared": ["development.activate.deploy", "development.activate.baseline"]},
+            NEW,
+        ),
+        ("PASS", {"mode": "plan"}, OLD),
+        ("PASS", {"source": "replay"}, OLD),
+        ("PASS", {"cluster": "testnet"}, OLD),
     ],
 )
 def test_what_did_not_pass_whole_and_live_is_not_good(
-    journals: Journals, outcome: str, opened: dict[str, Any]
+    journals: Journals, outcome: str, opened: dict[str, Any], known: NodeState
 ) -> None:
     journals.attempt(NEW, 2, outcome, **opened)
     assert journals.good() == {}
 
     journals.adopted(OLD, 1)
     assert journals.good() == {"dev-1": OLD}
-    live = not {"mode", "source", "cluster"} & opened.keys()
-    assert journals.known() == (NEW if live else OLD)
+    assert journals.known() == known
 
 
 def test_a_later_adoption_replaces_an_older_pass(journals: Journals) -> None:

@@ -230,7 +230,7 @@ def test_every_node_is_delivered_and_restarted_in_order_and_once(made: Made) -> 
     again = made.run()
     assert (again.returncode, made.asked, made.journal) == (0, *before)
     assert "main-1: deliver: done already" in again.stdout
-    # Without flock nobody can tell whether a killed run is gone; one that ends clears its lock away.
+    # Without flock nobody can tell whether a killed run is gone; one that ends unlocks.
     (made.folder / "lock.d").mkdir()
     held = made.run()
     assert held.returncode == 3

@@ -64,7 +64,7 @@ def test_a_large_plan_counts_every_node_once(bench: Any, tmp_path: Path) -> None
     assert said in plan_card(mainnet, (), ()).text
 
 
-# --- what a person reads of 500 -----------------------------------------------------------------------
+# --- what a person reads of 500 -------------------------------------------------------------------
 
 
 LARGE, WRONG, SILENT = 500, 30, 12

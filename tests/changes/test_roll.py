@@ -71,6 +71,21 @@ def test_a_wave_begins_only_with_room_for_all_that_the_change_still_does(
 
 
 @pytest.mark.parametrize(
+    ("start", "end", "meets"),
+    [(-5, -1, False), (-5, 0, False), (-1, 1, True), (1, 2, True), (4, 6, False), (5, 6, False)],
+)
+def test_a_freeze_that_meets_the_window_is_named(start: int, end: int, meets: bool) -> None:
+    """Of a window of four hours; hours from its start, both of them ending before their end."""
+    begun = END - timedelta(hours=4)
+    first, last = ((begun + timedelta(hours=at)).isoformat() for at in (start, end))
+    freeze = SimpleNamespace(start=first, end=last, reason="holidays")
+    context: Any = SimpleNamespace(site=SimpleNamespace(freezes=[freeze]))
+    rows = roll._freezes(context, begun, END)
+
+    assert [row.observed for row in rows] == [f"frozen {first} to {last}: holidays"] * meets
+
+
+@pytest.mark.parametrize(
     ("step", "name"), [("restart", "build"), ("deliver-gates", "gates"), ("told-gates.2", "gates")]
 )
 def test_a_step_tells_its_phase(step: str, name: str) -> None:
@@ -99,7 +114,7 @@ def test_a_wave_that_did_not_succeed_stops_the_phase(
     assert asked == begun
 
 
-# --- nodes must run what was verified ---------------------------------------------------------------
+# --- nodes must run what was verified -------------------------------------------------------------
 
 DEPLOY = "development.activate.deploy"
 

@@ -59,3 +59,19 @@ def test_a_node_that_is_back_already_is_known_to_be(monkeypatch: pytest.MonkeyPa
 
     assert back._node(Mock(), applier, node, back.Builds({}, None)) == rows
     assert applier.mock_calls == [call.verified("n1", node.after, back.BACK)]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.PASS, Outcome.FAIL])
+def test_what_became_of_a_half_done_step_is_seen_on_its_node(outcome: Outcome) -> None:
+    made: Any = Mock(
+        **{"half_done.return_value": [("build", "dev-1", "deploy"), ("", "dev-2", "")]}
+    )
+    made.name = "development/0001"
+    rows = {"dev-1": [check_row("dev-1", "binary", "a", "a", outcome)]}
+    (row,) = back._inspected(Mock(), made, rows)
+
+    back_again = outcome is Outcome.PASS
+    assert (row.subject, row.what) == ("dev-1", "deploy of development/0001")
+    assert row.outcome is (Outcome.PASS if back_again else Outcome.INCONCLUSIVE)
+    seen = "the node was read and taken back" if back_again else "see its rows"
+    assert row.observed == seen

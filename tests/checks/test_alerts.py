@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,6 +24,7 @@ from runbook_lib.outcomes import Outcome, Row, worst
 from runbook_lib.sources.commands import RuleTest
 from runbook_lib.sources.prometheus import NEVER, Rule
 from runbook_lib.strict import PROJECT
+from runbook_rehearsal.telemetry import rules as telemetry
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -252,13 +253,18 @@ def test_no_text_is_an_accident(text: str) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    "program",
-    [
-        pytest.param(["promtool", "test", "rules"], id="promtool", marks=NEEDS_PROMTOOL),
-        pytest.param([sys.executable, "-m", "runbook_rehearsal.telemetry.rules"], id="stand-in"),
-    ],
-)
+def promtool(tests: Path) -> int:
+    argv = ["promtool", "test", "rules", str(tests)]
+    return subprocess.run(argv, capture_output=True, check=False).returncode
+
+
+def stand_in(tests: Path) -> int:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["rules", str(tests)])
+        return telemetry.main()
+
+
+@pytest.mark.parametrize("program", [pytest.param(promtool, marks=NEEDS_PROMTOOL), stand_in])
 @pytest.mark.parametrize(
     ("expr", "stops", "vanishes"),
     [
@@ -273,7 +279,7 @@ def test_no_text_is_an_accident(text: str) -> None:
     ],
 )
 def test_promtool_says_when_an_alert_fires(
-    tmp_path: Path, program: list[str], expr: str, stops: bool, vanishes: bool
+    tmp_path: Path, program: Callable[[Path], int], expr: str, stops: bool, vanishes: bool
 ) -> None:
     """On what is loaded as it is loaded; one that cannot be evaluated never fires.
 
@@ -287,8 +293,6 @@ def test_promtool_says_when_an_alert_fires(
         rules, tests = unit_test(loaded, series, scenario, "instance")
         (tmp_path / "r.yaml").write_bytes(rules)
         (tmp_path / "t.yaml").write_bytes(tests.replace(b"{rules}", b"r.yaml"))
-        argv = [*program, str(tmp_path / "t.yaml")]
-        ended = subprocess.run(argv, capture_output=True, check=False, cwd=PROJECT)
-        found.append(ended.returncode)
+        found.append(program(tmp_path / "t.yaml"))
 
     assert found == [0 if fires else 1 for fires in (stops, vanishes)]

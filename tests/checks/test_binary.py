@@ -16,10 +16,11 @@ from runbook_lib.checks import binary
 from runbook_lib.checks.binary import binary_verification
 from runbook_lib.context import Context
 from runbook_lib.outcomes import CheckResult, Outcome, Row
+from runbook_lib.recording import ReplayTape
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
-from runbook_lib.sources.tape import ReplayTape, read_entries
+from runbook_lib.sources.tape import read_entries
 from runbook_rehearsal.faults.bad_releases import BREAKS
 from runbook_rehearsal.files import MEMBER, pack
 from runbook_rehearsal.layout import IDENTITY, ISSUER, Release
@@ -250,8 +251,10 @@ def test_a_silent_log_is_asked_about_one_file_only(candidate: Candidate) -> None
         ({"identity": None, "issuer": None}, ("site", "signing", "expected artifact_signing.identity with"
          " its issuer, or artifact_signing.key in the site file, got neither")),
         ({"trusted_root": "none.json"}, ("site", "signing", NONE)),
-        ({"trusted_root": "site.yaml"}, ("site", "signing", "trusted root: expected one JSON object, got: Expecting value")),
-        ({"trusted_root": None}, ("site", "signing", "trusted root: expected sigstore's trusted_root.json")),
+        ({"trusted_root": "site.yaml"}, ("site", "signing",
+         "trusted root: expected one JSON object, got: Expecting value")),
+        ({"trusted_root": None}, ("site", "signing",
+         "trusted root: expected sigstore's trusted_root.json")),
         ({"artifacts": {}}, ("site", "artifacts", "expected artifacts in the site file, got none")),
         ({"artifacts": {"node": "/none"}}, ("node", "artifact", NONE)),
         *(({key: None}, ("rpp-node", key, f"expected artifact_signing.{key} in the site file, got none"))

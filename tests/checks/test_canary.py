@@ -15,20 +15,10 @@ from hypothesis import strategies as st
 
 from runbook_lib.canonical import digest_bytes
 from runbook_lib.changes.state import NodeState
-from runbook_lib.checks import observe
+from runbook_lib.checks import activation_proof, observe
+from runbook_lib.checks.activation_proof import Counted, Span, _off, _on, gated
 from runbook_lib.checks.canary import _dry
-from runbook_lib.checks.observe import (
-    PER_BLOCK,
-    Counted,
-    Span,
-    _gain,
-    _hashes,
-    _off,
-    _on,
-    _slashing,
-    gated,
-    votes,
-)
+from runbook_lib.checks.observe import PER_BLOCK, _gain, _hashes, _slashing, votes
 from runbook_lib.context import Context
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome, Row
@@ -120,8 +110,10 @@ def rates(values: list[float]) -> pd.DataFrame:
     ],
 )
 def test_what_is_missing_is_not_covered(values: list[float], counted: Counted) -> None:
-    assert observe.counted(rates(values), "n", EPOCH, 0.02) == counted
-    assert observe.counted(rates(values), "other", EPOCH, 0.02) == Counted(0.0, False, False)
+    assert activation_proof.counted(rates(values), "n", EPOCH, 0.02) == counted
+    assert activation_proof.counted(rates(values), "other", EPOCH, 0.02) == Counted(
+        0.0, False, False
+    )
 
 
 @pytest.mark.parametrize(
@@ -213,7 +205,7 @@ def test_who_has_a_gate_is_the_plans_to_say() -> None:
     assert gated(made, "x", GATE) == (["a", "b"], ["d"], ["e", "c"])
 
 
-# --- the candidate on a canary ----------------------------------------------------------------------
+# --- the candidate on a canary --------------------------------------------------------------------
 
 PASS, INCONCLUSIVE = Outcome.PASS, Outcome.INCONCLUSIVE
 TOML = b"block_time_ms = 5000\n"

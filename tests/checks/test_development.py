@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from runbook_lib.checks.ci import required_row, status_row, suite_rows
+from runbook_lib.checks.ci import required_row, status_row
+from runbook_lib.checks.suites import SuiteRun, suite_rows
 from runbook_lib.outcomes import Outcome, worst
-from runbook_lib.sources.commands import SuiteRun
 from runbook_lib.sources.github import CheckRun, CommitStatus
 
 from ..sources import github_answers as answers

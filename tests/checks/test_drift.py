@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from runbook_lib import playbook
 from runbook_lib.canonical import digest_bytes
-from runbook_lib.checks.drift import STAGES, WORM, WORM_AT, bundle_rows, file_rows, for_nodes
+from runbook_lib.checks.differences import file_rows
+from runbook_lib.checks.drift import STAGES, WORM, WORM_AT, bundle_rows, for_nodes
 from runbook_lib.outcomes import Outcome, Row, check_row
 from runbook_lib.sources.commands import NodeConfig
 from runbook_lib.sources.config import Bundle, flatten, parse_bundle

@@ -11,7 +11,7 @@ import pytest
 from runbook_lib.changes.plan import Plan
 from runbook_lib.changes.state import NodeState
 from runbook_lib.checks import testnet
-from runbook_lib.checks.observe import proven
+from runbook_lib.checks.activation_proof import proven
 from runbook_lib.context import Context
 from runbook_lib.outcomes import Outcome
 

@@ -1,4 +1,4 @@
-"""Mainnet is ready: every node has its profile, what is left open is of low risk, its fix queued."""
+"""Mainnet is ready: each node has its profile, what is open is of low risk, its fix queued."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_node_has_the_mainnet_profile_or_says_what_it_has(
     assert rows(monkeypatch, answer) == found
 
 
-# --- hotfix branches --------------------------------------------------------------------------------
+# --- hotfix branches ------------------------------------------------------------------------------
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 BRANCH = "hotfix/gossip-backoff"

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from runbook_lib.changes.state import NodeState
-from runbook_lib.checks import baselines
-from runbook_lib.checks.baselines import baseline_figure
+from runbook_lib.checks import annotations, baselines
+from runbook_lib.checks.development import baseline_figure
 from runbook_lib.errors import SourceError
 from runbook_lib.evidence.record import Entry
 from runbook_lib.metrics.baseline import SETTLE, write
-from runbook_lib.metrics.plotdata import Mark
+from runbook_lib.metrics.panels import Mark
 from runbook_lib.sources.matrix import Matrix, Series
 
 from ..changes.plans import node, phase, plan
@@ -79,7 +79,7 @@ def test_alerts_are_stretches_and_series_of_one_name_are_one() -> None:
         firing({"alertname": "Down"}, 30),
     )
 
-    assert baselines.happened(context(answer), START, END) == (
+    assert annotations.happened(context(answer), START, END) == (
         [
             Mark(minute(5), "alert Slow (page)", minute(8)),
             Mark(minute(20), "alert Slow (page)", minute(21)),
@@ -90,7 +90,7 @@ def test_alerts_are_stretches_and_series_of_one_name_are_one() -> None:
 
 
 def test_no_alert_is_said_when_the_watchdog_was_there() -> None:
-    assert baselines.happened(context(quiet()), START, END) == ([], "alerts: none fired")
+    assert annotations.happened(context(quiet()), START, END) == ([], "alerts: none fired")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_no_alert_is_said_when_the_watchdog_was_there() -> None:
 def test_what_cannot_be_told_of_alerts_is_said(answer: Any, why: str) -> None:
     journal = [entry("state", item="x.deploy", node="a", at=minute(-5).isoformat())]
 
-    found, note = baselines.happened(context(answer, journal), START, END)
+    found, note = annotations.happened(context(answer, journal), START, END)
 
     assert [mark.label for mark in found] == ["x.deploy, last of 1 node"]
     assert note == f"alerts: unknown: {why}"
@@ -113,9 +113,9 @@ def test_what_cannot_be_told_of_alerts_is_said(answer: Any, why: str) -> None:
 def test_more_marks_than_can_be_read_are_counted() -> None:
     answer = quiet(*(firing({"alertname": f"A{number}"}, 2 * number) for number in range(15)))
 
-    found, note = baselines.happened(context(answer), START, END)
+    found, note = annotations.happened(context(answer), START, END)
 
-    assert (len(found), note) == (baselines.MOST, "3 later marks not drawn")
+    assert (len(found), note) == (annotations.MOST, "3 later marks not drawn")
 
 
 def test_a_change_says_what_it_turned_and_when_the_last_node_took_it() -> None:
@@ -128,7 +128,7 @@ def test_a_change_says_what_it_turned_and_when_the_last_node_took_it() -> None:
         entry("state", item="x.gate", node="b", at=minute(3).isoformat()),
     ]
 
-    found, _ = baselines.happened(context(quiet(), journal, turned), START, END)
+    found, _ = annotations.happened(context(quiet(), journal, turned), START, END)
 
     assert found == [Mark(minute(3), "x.gate, last of 2 nodes: witness_network on")]
 
@@ -143,7 +143,7 @@ def test_planned_restarts_are_marked_those_of_one_wave_once() -> None:
         for name, step, at in steps
     ]
 
-    found, _ = baselines.happened(context(quiet(), journal), START, END)
+    found, _ = annotations.happened(context(quiet(), journal), START, END)
 
     assert found == [
         Mark(minute(10), "2 planned restarts, left out", minute(18)),

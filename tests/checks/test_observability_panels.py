@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from runbook_lib.outcomes import Outcome
-from runbook_lib.site import Dashboards, Limit
+from runbook_lib.site import Dashboards
+from runbook_lib.strict import Range
 
 from .observing import FAIL, INCONCLUSIVE, TOPICS, Look
 
@@ -52,7 +53,7 @@ def test_a_limit_of_the_site_takes_the_place_of_colours(
 ) -> None:
     defaults = look.world.panel["fieldConfig"]["defaults"]["thresholds"]
     defaults["mode"] = "percentage"
-    limits = {} if limit is None else {"D: P": Limit.model_validate(limit)}
+    limits = {} if limit is None else {"D: P": Range.model_validate(limit)}
     found = look.bad(site=look.site(limits=limits))
     assert [row for row in found if row[1] not in TOPICS] == rows
     if limit is not None:
@@ -62,7 +63,7 @@ def test_a_limit_of_the_site_takes_the_place_of_colours(
 
 
 def test_what_of_the_sites_dashboards_is_not_there_is_named(look: Look) -> None:
-    found = look.bad(site=look.site(limits={"D: Q": Limit(max=1)}))
+    found = look.bad(site=look.site(limits={"D: Q": Range(max=1)}))
     row = (INCONCLUSIVE, "D: Q", "limit of the site", "no such panel; see dashboards.limits")
     assert found == [row]
 

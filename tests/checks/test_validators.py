@@ -144,9 +144,12 @@ def test_an_edited_word_does_not_count_until_it_is_said_again(bench: Bench) -> N
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda bench: bench.params.update(window_start=""), "window: scheduled: expected a window of this stage, got none; set window_start and window_end"),
-        (lambda bench: bench.params.update(window_end=bench.params["window_start"]), "window: scheduled: expected a window that ends after it starts, got"),
-        (lambda bench: (bench.params.update(issue=0), bench.change_site(words="")), "words: readable: expected a release issue (issue) or the site's folder (words)"),
+        (lambda bench: bench.params.update(window_start=""),
+         "window: scheduled: expected a window of this stage, got none; set window_start and window_end"),
+        (lambda bench: bench.params.update(window_end=bench.params["window_start"]),
+         "window: scheduled: expected a window that ends after it starts, got"),
+        (lambda bench: (bench.params.update(issue=0), bench.change_site(words="")),
+         "words: readable: expected a release issue (issue) or the site's folder (words)"),
         (lambda bench: bench.network.fault("forge-down@testnet"), "forge: comments of issue 42: readable: expected an answer, got "),
         (lambda bench: bench.network.fault("forge-500@testnet"), "forge: comments of issue 42: readable: expected status 200, got 500"),
     ],

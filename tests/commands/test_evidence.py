@@ -62,7 +62,6 @@ def test_the_head_and_the_differences_of_attempts_are_printed(
 
 
 def test_rendering_into_no_folder_is_named(terminal: Terminal, practice: Any) -> None:
-    """A path that cannot be written is a person's mistake."""
     folder = practice.sealed()
 
     assert terminal.run("render", folder, "-o", folder.parent / "none" / "page.html") == 3

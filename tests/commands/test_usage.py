@@ -145,7 +145,6 @@ def test_a_file_that_cannot_be_used_is_named(terminal: Terminal, monkeypatch: An
 
 
 def test_faults_are_listed(terminal: Terminal) -> None:
-    """With the item that must notice each, and its outcome."""
     document = terminal.json("rehearse", "--list-faults")
     found = {row["name"]: row for row in document}
 

@@ -198,7 +198,6 @@ def test_what_was_not_reached_is_no_cause() -> None:
 
 
 def test_before_apply_it_says_that_the_checks_hold() -> None:
-    """Nothing is sealed yet, so there is no verdict to show."""
     text = section(account(judged(DECLARED[0]), sealed=False))
 
     assert text.startswith("### ▷ CHECKS HOLD, apply begins · development · attempt 2")

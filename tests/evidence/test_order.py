@@ -62,7 +62,6 @@ def test_an_applied_sealed_pass_opens_the_next_stage(practice: Any) -> None:
 
 
 def test_a_plan_opens_nothing(practice: Any) -> None:
-    """It passed and is sealed; it changed nothing, and permits nothing."""
     verdict = carried(practice, mode="plan")
 
     assert (verdict.outcome, verdict.mode) == (Outcome.PASS, "plan")

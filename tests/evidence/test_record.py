@@ -52,7 +52,6 @@ def test_each_entry_names_the_hash_of_the_one_before(record: Record) -> None:
 
 
 def test_no_file_is_no_entry(record: Record) -> None:
-    """A record that was never written is empty, not an error."""
     assert record.entries() == []
     assert record.head == GENESIS
 

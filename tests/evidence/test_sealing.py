@@ -119,7 +119,6 @@ def test_without_a_notebook_nothing_is_sealed(
 
 
 def test_a_notebook_that_was_never_run_is_not_sealed(practice: Any) -> None:
-    """What `runbook lab` only laid ready has nothing to judge yet."""
     attempt = prepare_attempt("development", practice.params, "params.yaml")
     with pytest.raises(NotebookError) as caught:
         seal_by_hand(attempt.folder)
@@ -132,7 +131,6 @@ def test_a_notebook_that_was_never_run_is_not_sealed(practice: Any) -> None:
 
 @pytest.mark.parametrize("opened", [None, {"cluster": "development"}, {"stage": "holiday"}])
 def test_a_folder_of_another_kind_is_refused(tmp_path: Path, opened: Any) -> None:
-    """An empty one, an adoption, a stage without a notebook."""
     if opened is not None:
         Record(tmp_path / "record.jsonl").append("opened", opened)
     with pytest.raises(NotebookError) as caught:

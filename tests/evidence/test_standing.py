@@ -120,7 +120,6 @@ def code(story: Story) -> ExitCode:
 
 
 def test_an_item_that_never_ran_is_missing() -> None:
-    """It has no try, no result, and does not pass."""
     found = standing(Story().entries, DRIFT)
 
     assert (found.state, found.reason, found.number) == ("missing", "has not run", 0)
@@ -296,7 +295,6 @@ def test_an_item_without_a_result_breaks_the_run(item: str) -> None:
 
 
 def test_enforce_must_have_run() -> None:
-    """A run without its last cell is broken, whatever it shows."""
     assert verdict(Story().session().all_pass().entries).broken == (
         "enforce: expected it to run last, it did not; run the last cell",
     )
@@ -323,7 +321,6 @@ def test_enforce_must_be_last(after: Any) -> None:
 
 
 def test_items_out_of_order_break_the_run() -> None:
-    """The playbook's order is the order of the first results."""
     story = Story().session().judged(CI, Outcome.PASS).judged(DRIFT, Outcome.PASS)
     story.all_pass(CI, DRIFT).enforced()
 
@@ -483,7 +480,6 @@ def test_a_waiver_lifts_no_result_without_rows() -> None:
 
 
 def test_notes_travel_with_the_verdict() -> None:
-    """What was noted in the record stands on the card."""
     story = Story().session().tell("note", text="the runner was replaced")
 
     assert verdict(story.entries).notes == ("the runner was replaced",)

@@ -147,7 +147,6 @@ def test_adoptions_are_numbered_apart(store: Store) -> None:
 
 
 def test_a_held_lock_names_owner_and_age(store: Store) -> None:
-    """The second run learns who holds the cluster and since when."""
     with (
         store.cluster_lock("development", "alice (v1.4.0/development/0001)") as descriptor,
         pytest.raises(LockHeld) as caught,
@@ -167,7 +166,6 @@ def test_a_held_lock_names_owner_and_age(store: Store) -> None:
 
 
 def test_the_age_of_a_lock_counts_days(store: Store) -> None:
-    """A lock of two days ago was taken 2,880 minutes ago."""
     since = (datetime.now(UTC) - timedelta(days=2)).isoformat(timespec="seconds")
     with store.cluster_lock("development", "alice"):
         path = store.root / ".locks" / "development.lock"
@@ -249,7 +247,6 @@ def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_a_baseline_is_pinned_once_under_its_digest(store: Store, tmp_path: Path) -> None:
-    """The same digest is the same file; it is never overwritten."""
     source = tmp_path / "baseline.parquet"
     source.write_bytes(b"frames")
     pinned = store.pin("development", "sha256:abc", source)

@@ -192,7 +192,6 @@ def test_3_links_and_pipes_are_no_evidence(sealed: Path, kind: str, tmp_path: Pa
     ],
 )
 def test_a_file_that_would_never_end_is_not_read(sealed: Path, name: str, kind: str) -> None:
-    """Verifying a stranger's files neither hangs nor fills the memory."""
     path = sealed / name
     path.unlink()
     match kind:

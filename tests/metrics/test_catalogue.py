@@ -17,7 +17,6 @@ from runbook_lib import playbook
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.metrics.catalogue import (
     LOAD,
-    Range,
     Resolved,
     check,
     inject,
@@ -27,7 +26,7 @@ from runbook_lib.metrics.catalogue import (
     selectors,
 )
 from runbook_lib.sources.prometheus import Prometheus, Sample, Vector
-from runbook_lib.strict import PROJECT
+from runbook_lib.strict import PROJECT, Range
 
 from .samples import METRIC
 

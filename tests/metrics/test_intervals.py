@@ -132,3 +132,13 @@ def test_limits_of_a_ratio_enclose_it(
 
     assert low[0] <= change[0] + 1e-9
     assert change[0] <= high[0] + 1e-9
+
+
+def test_a_drift_is_told_from_the_lowest_tenth_of_the_spectrum() -> None:
+    """A drift that a tenth of the ordinates tells, and an eleventh does not."""
+    dice = np.random.default_rng(57)
+    series, noise = np.zeros(400), dice.standard_normal(400)
+    for at in range(1, 400):
+        series[at] = 0.5 * series[at - 1] + noise[at]
+
+    assert long_run((series + np.linspace(0, 1.2, 400))[None]).drifting.tolist() == [True]

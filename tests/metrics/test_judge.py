@@ -99,17 +99,19 @@ def test_direction_decides(direction: str, factor: float, outcome: Outcome) -> N
 @pytest.mark.parametrize(
     ("before", "after", "rule", "outcome", "said"),
     [
-        (ar1(1), ar1(2) * 1.25, LOCATION, FAIL, "+23.4% (+21.7% to +25.2%): proven more than 10.0% higher"),
+        (ar1(1), ar1(2) * 1.25, LOCATION, FAIL,
+         "+23.4% (+21.7% to +25.2%): proven more than 10.0% higher"),
         # An absolute tolerance is in the unit of the metric; it needs no baseline above zero.
         (ar1(1) - 1, ar1(2) - 1, ABSOLUTE, PASS, ""),
         (ar1(1) - 1, ar1(2) - 0.9, ABSOLUTE, FAIL, ""),
-        # What stands still for hours in both windows, but for a restart or a slot at each epoch's start.
+        # What stands still for hours in both, but for a restart or a slot at each epoch's start.
         (np.ones(1440), BEGUN, PROPORTION, PASS, ""),
         (BEGUN, np.ones(1440), PROPORTION, PASS, ""),
         (np.tile(HOUR, 24), np.tile(HOUR, 20), PROPORTION, PASS, ""),
         # Full participation is proof in a long window and none in a short one.
         (FULL, FULL, PROPORTION, PASS, ""),
-        (FULL[:300], FULL[:300], PROPORTION, INCONCLUSIVE, "+0 (-0.08761 to +0.08761): neither more nor less"
+        (FULL[:300], FULL[:300], PROPORTION, INCONCLUSIVE,
+         "+0 (-0.08761 to +0.08761): neither more nor less"
          " than 0.05 lower is proven; about 279 more points would decide it"),
         (FULL, VOTING, PROPORTION, FAIL, ""),
         (NONE, NONE, COUNT, PASS, ""),
@@ -118,7 +120,8 @@ def test_direction_decides(direction: str, factor: float, outcome: Outcome) -> N
         (ar1(1) + WAVE, ar1(2) + WAVE, CYCLE, PASS, ""),
         # Neither PASS nor FAIL rests on what was not seen.
         (ar1(1), with_gaps(ar1(2), 10), WIDE, PASS, ""),
-        (ar1(1), with_gaps(ar1(2), *GAPS), WIDE, INCONCLUSIVE, "-1.2% (-9.5% to +11.0%): neither more nor less than"
+        (ar1(1), with_gaps(ar1(2), *GAPS), WIDE, INCONCLUSIVE,
+         "-1.2% (-9.5% to +11.0%): neither more nor less than"
          " 10.0% higher is proven; 10 missing points count against it"),
         (with_gaps(ar1(1), *GAPS), ar1(2) * 1.25, WIDE, INCONCLUSIVE, ""),
     ],
@@ -198,11 +201,14 @@ MISSING = "expected at most 2.0% of 2000 points missing, got"
         (np.full(100, -1.0), np.ones(100), COUNT, "baseline: a value below its declared bound 0: -1"
          " (wrong unit?)"),
         # Nothing to compare with, few samples worth, a cycle that is cut.
-        (ar1(1) - 1.1, ar1(2) - 1.1, LOCATION, "a relative tolerance needs a baseline above zero; declare an absolute one"),
+        (ar1(1) - 1.1, ar1(2) - 1.1, LOCATION,
+         "a relative tolerance needs a baseline above zero; declare an absolute one"),
         (SPREAD, SPREAD, PROPORTION, TWICE),
-        (ar1(1), ar1(1, 240, 0.97), LOCATION, "current has 3.5 effective samples, needs 10; about 448 more points"
+        (ar1(1), ar1(1, 240, 0.97), LOCATION,
+         "current has 3.5 effective samples, needs 10; about 448 more points"
          " would give them"),
-        (ar1(1) + WAVE, (ar1(2) + WAVE)[:1900], CYCLE, "current: expected whole cycles of 200 points, got 9.50 cycles"),
+        (ar1(1) + WAVE, (ar1(2) + WAVE)[:1900], CYCLE,
+         "current: expected whole cycles of 200 points, got 9.50 cycles"),
         # Missing and infinite points.
         (ar1(1), with_gaps(ar1(2), 5), LOCATION, "current: 1 of 2000 points missing and no bounds"
          " declared to stand in for them"),

@@ -20,22 +20,20 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from runbook_lib.display import figure_card
-from runbook_lib.metrics import plots
+from runbook_lib.metrics import panels, plots
 from runbook_lib.metrics.catalogue import Metric
-from runbook_lib.metrics.compare import Compared
-from runbook_lib.metrics.plotdata import (
-    Change,
+from runbook_lib.metrics.compare import Change, Compared, comparison_data
+from runbook_lib.metrics.panels import (
     Mark,
     PlotSeries,
-    comparison_data,
     letter,
-    number,
     plotted_digest,
     series_data,
     series_words,
 )
 from runbook_lib.metrics.plots import LINES, PALETTE
 from runbook_lib.outcomes import Outcome
+from runbook_lib.wording import number
 
 from .samples import METRIC
 
@@ -83,7 +81,7 @@ def figure_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             draw(figure)
             return b""
 
-        monkeypatch.setattr(plots, "_png", png)
+        monkeypatch.setattr(sys.modules[function.__module__], "to_png", png)
         function(*args, **more)
         return figure
 
@@ -105,16 +103,14 @@ def figure_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     ],
 )
 def test_every_kind_of_data_gives_one_image_of_800_pixels(made: list[PlotSeries]) -> None:
-    once, again = plots.baseline_figure(made), plots.baseline_figure(made)
-    compared = [comparison(), comparison(Outcome.FAIL)]
+    once, again = panels.baseline_figure(made), panels.baseline_figure(made)
 
     assert once == again
-    assert plots.overview_figure(compared) == plots.overview_figure(compared)
     assert Image.open(io.BytesIO(once.png)).width == 800
 
 
 def test_an_image_keeps_the_colours_of_its_lines_and_no_other() -> None:
-    image = Image.open(io.BytesIO(plots.baseline_figure([many(6)]).png)).convert("RGB")
+    image = Image.open(io.BytesIO(panels.baseline_figure([many(6)]).png)).convert("RGB")
     colours = {"#" + bytes(pixel).hex() for _, pixel in image.getcolors() or []}
 
     assert {colour for colour, _ in LINES} <= colours <= set(PALETTE)
@@ -122,14 +118,14 @@ def test_an_image_keeps_the_colours_of_its_lines_and_no_other() -> None:
 
 def test_a_gap_is_not_bridged(figure_of: Callable[..., Any]) -> None:
     gappy = PlotSeries("Latency", "ms", at(0, 15, 30, 90, 105), {"dev-1": [1, NAN, 3, 4, 5]})
-    line = figure_of(plots.baseline_figure, [gappy]).axes[0].lines[0]
+    line = figure_of(panels.baseline_figure, [gappy]).axes[0].lines[0]
 
     np.testing.assert_array_equal(line.get_ydata(), [1, NAN, 3, NAN, NAN, 4, 5])
 
 
 def test_a_gap_has_a_strip_under_it(figure_of: Callable[..., Any]) -> None:
     """The strip covers the missing samples, from half a step before to half a step after."""
-    axes = figure_of(plots.baseline_figure, [series(1, 2, NAN, NAN, 5)]).axes[0]
+    axes = figure_of(panels.baseline_figure, [series(1, 2, NAN, NAN, 5)]).axes[0]
     strips = [path.vertices[:, 0] for path in axes.collections[-1].get_paths()]
     day = (START - np.datetime64(0, "ms")) / np.timedelta64(1, "D")
 
@@ -139,7 +135,7 @@ def test_a_gap_has_a_strip_under_it(figure_of: Callable[..., Any]) -> None:
 
 
 def test_a_lone_sample_is_a_dot(figure_of: Callable[..., Any]) -> None:
-    axes = figure_of(plots.baseline_figure, [series(1, NAN, 3, NAN, 5, 6)]).axes[0]
+    axes = figure_of(panels.baseline_figure, [series(1, NAN, 3, NAN, 5, 6)]).axes[0]
     (dots,) = [line for line in axes.lines if line.get_marker() == "o"]
 
     np.testing.assert_array_equal(dots.get_ydata(), [1, 3])
@@ -157,7 +153,7 @@ def test_a_lone_sample_is_a_dot(figure_of: Callable[..., Any]) -> None:
 def test_a_far_limit_is_said_instead_of_flattening_the_data(
     figure_of: Callable[..., Any], limits: tuple[float, ...], said: str, drawn: set[float]
 ) -> None:
-    axes = figure_of(plots.baseline_figure, [series(400, 450, 480, limits=limits)]).axes[0]
+    axes = figure_of(panels.baseline_figure, [series(400, 450, 480, limits=limits)]).axes[0]
 
     assert axes.get_title(loc="right") == said
     assert {line.get_ydata()[0] for line in axes.lines} & set(limits) == drawn
@@ -166,8 +162,8 @@ def test_a_far_limit_is_said_instead_of_flattening_the_data(
 def test_axes_name_unit_and_zone_and_leave_room_around_the_data(
     figure_of: Callable[..., Any],
 ) -> None:
-    zeros = figure_of(plots.baseline_figure, [series(0, 0, 0)]).axes[0]
-    low, high = figure_of(plots.baseline_figure, [series(1.0)]).axes[0].get_xlim()
+    zeros = figure_of(panels.baseline_figure, [series(0, 0, 0)]).axes[0]
+    low, high = figure_of(panels.baseline_figure, [series(1.0)]).axes[0].get_xlim()
 
     assert (zeros.get_ylabel(), zeros.get_xlabel()) == ("ms", "time (UTC)")
     assert zeros.get_ylim() == pytest.approx((-0.08, 1.08))
@@ -178,13 +174,13 @@ def test_axes_name_unit_and_zone_and_leave_room_around_the_data(
 def test_a_window_of_any_length_has_a_readable_axis(
     figure_of: Callable[..., Any], minutes: int
 ) -> None:
-    figure = figure_of(plots.baseline_figure, [series(1.0, 2.0, 1.5, step=30 * minutes)])
+    figure = figure_of(panels.baseline_figure, [series(1.0, 2.0, 1.5, step=30 * minutes)])
 
     assert 1 <= len(figure.axes[0].get_xticks()) <= 9
 
 
 def test_many_lines_show_their_median_and_the_furthest(figure_of: Callable[..., Any]) -> None:
-    axes = figure_of(plots.baseline_figure, [many(25)]).axes[0]
+    axes = figure_of(panels.baseline_figure, [many(25)]).axes[0]
 
     assert axes.get_title(loc="left") == "Latency: 1,250 samples"
     assert [text.get_text() for text in axes.texts] == ["furthest: val-24"]
@@ -192,7 +188,7 @@ def test_many_lines_show_their_median_and_the_furthest(figure_of: Callable[..., 
 
 
 def test_a_few_lines_differ_without_colour(figure_of: Callable[..., Any]) -> None:
-    figure = figure_of(plots.baseline_figure, [many(6)])
+    figure = figure_of(panels.baseline_figure, [many(6)])
     dashes = {str(line._unscaled_dash_pattern) for line in figure.axes[0].lines[:6]}
 
     assert len(dashes) == 6
@@ -207,8 +203,8 @@ def test_marks_stand_in_the_figure_and_in_the_words(figure_of: Callable[..., Any
         "A 2026-11-23 13:00:00 UTC gate on, dev-1",
         "B 2026-11-23 13:00:00 to 2026-11-23 13:00:20 UTC alert Slow",
     ]
-    text = plots.baseline_figure([series(1, 2)], marks=marks).text
-    figure = figure_of(plots.baseline_figure, [series(1, 2)], marks=marks)
+    text = panels.baseline_figure([series(1, 2)], marks=marks).text
+    figure = figure_of(panels.baseline_figure, [series(1, 2)], marks=marks)
 
     assert text.splitlines()[1:] == words
     assert [text.get_text() for text in figure.texts] == ["\n".join(words)]
@@ -270,16 +266,20 @@ def test_the_overview_has_a_row_for_each_change_worse_to_the_right(
 def test_a_configured_style_does_not_alter_evidence() -> None:
     import matplotlib as mpl
 
-    plain = plots.baseline_figure([series(1, 2)])
+    def drawn() -> list[object]:
+        overview = plots.overview_figure([comparison(), comparison(Outcome.FAIL)])
+        return [panels.baseline_figure([series(1, 2)]), overview]
+
+    plain = drawn()
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "black"}):
-        styled = plots.baseline_figure([series(1, 2)])
+        styled = drawn()
         assert mpl.rcParams["font.size"] == 30
 
     assert styled == plain
 
 
 def test_a_drawn_figure_is_what_a_figure_card_takes() -> None:
-    drawn = plots.baseline_figure([series(1, 2)])
+    drawn = panels.baseline_figure([series(1, 2)])
     card = figure_card(*drawn)
 
     assert card.data["digest"].startswith("sha256:")

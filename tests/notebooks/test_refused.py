@@ -283,7 +283,6 @@ def test_an_output_that_is_not_kept_is_refused(
 def test_notebooks_without_their_digests_are_refused(
     bench: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A checkout that lost the list of digests runs nothing."""
     monkeypatch.setattr("runbook_lib.notebook.DIGESTS", bench.folder / "digests.json")
     problems = refused(bench, bench.book(), capsys)
 

@@ -14,10 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from runbook_lib.errors import ParameterError
 from runbook_rehearsal.layout import PROJECT
 from runbook_rehearsal.network import RehearsalNetwork
-from runbook_rehearsal.rehearse import _prepare
 
 from .conftest import Visitor, visit
 
@@ -167,16 +165,3 @@ def test_a_fault_that_comes_with_a_change_begins_with_its_last_restart(visitor: 
 
     assert begun == [[], [], [], ["hash-split"]]
     assert network.fault_in_time("slashing@canary")
-
-
-def test_a_fault_of_a_node_that_is_not_there_is_refused_before_the_first_stage(
-    visitor: Visitor,
-) -> None:
-    """By its message, as a person's mistake."""
-    with pytest.raises(ParameterError) as caught:
-        _prepare(visitor.network, ["rpc-500@development", "rpc-500@development/dev-9"])
-
-    assert str(caught.value) == (
-        "fault 'rpc-500@development/dev-9': expected one of dev-1, dev-2, dev-3, dev-4, got 'dev-9'"
-    )
-    assert list(visitor.network.faults) == []

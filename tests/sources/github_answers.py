@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from runbook_lib import site
-from runbook_lib.sources.github import Release
+from runbook_lib.evidence.publish import Release
 
 COMMIT = "c" * 40
 SETTINGS = site.Forge(

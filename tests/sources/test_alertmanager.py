@@ -241,7 +241,7 @@ def test_user_info_in_a_webhook_never_reaches_the_tape(world: World) -> None:
     assert b"user:pw" not in kept and b"0123456789abcdef" not in kept
 
 
-# --- expressions of others --------------------------------------------------------------------------
+# --- expressions of others ------------------------------------------------------------------------
 
 CATASTROPHIC = ("(a+)+b", "(a|a)*b", "(a|aa)+b", "(.*)*b", "((a*)*)*b", "a?" * 60 + "a" * 60 + "b")
 

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from runbook_lib import reach
 from runbook_lib.canonical import digest_bytes
+from runbook_lib.checks.suites import SuiteRun, read_suite
 from runbook_lib.errors import ParameterError, SourceError
-from runbook_lib.sources.changing import Provisioned, provisioned
-from runbook_lib.sources.commands import Build, DryRun, Probe, RuleTest, SuiteRun
+from runbook_lib.sources.commands import Build, DryRun, RuleTest
 from runbook_lib.sources.process import Ended
 from runbook_lib.sources.running import fill
+from runbook_lib.sources.stage_commands import Probe, Provisioned, provisioned
 from runbook_lib.sources.tape import read_entries
 
 from .conftest import World, commands, says
@@ -41,7 +42,8 @@ def test_version_tells_the_build_that_runs(world: World) -> None:
         (says(""), "expected JSON, got: EOF while parsing a value at line 1 column 0"),
         (says(json.dumps(BUILD | {"digest": "d" * 64})), f"digest: expected text matching '^sha256:[0-9a-f]{{64}}$', got '{'d' * 64}'"),
         (says(json.dumps({"digest": DIGEST})), "commit: expected a value, got none (and 1 more)"),
-        (reach.Command(argv=["sleep", "60"], timeout_s=0.1), "expected the command to end, got: ended by us after 0.1 s"),
+        (reach.Command(argv=["sleep", "60"], timeout_s=0.1),
+         "expected the command to end, got: ended by us after 0.1 s"),
         (reach.Command(argv=["/no/such/command"]), "expected the command to end, got: cannot be started: No such file or directory"),
     ],
 )  # fmt: skip
@@ -157,7 +159,7 @@ def test_revision_and_tree(world: World) -> None:
     assert str(caught.value) == "revision: expected 40 hex digits, got 'main'"
 
 
-# --- a test suite's own count -----------------------------------------------------------------------
+# --- a test suite's own count ---------------------------------------------------------------------
 
 GREEN = "running 3 tests\ntest a ... ok\ntest skipping_b ... ok\ntest c ... ignored, skipping it\n\ntest result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 4 filtered out; finished in 0.01s\n"
 RED = "running 1 test\ntest d ... FAILED\n\ntest result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s\n"
@@ -181,14 +183,12 @@ RED = "running 1 test\ntest d ... FAILED\n\ntest result: FAILED. 0 passed; 1 fai
     ids=["green", "red", "crashed", "cut", "skipping", "silent", "not built"],
 )
 def test_a_suites_own_count(world: World, out: str, code: int, expected: SuiteRun) -> None:
-    run = commands(world, suites={"tests/x": says(out, code=code)}).suite("tests/x")
-    assert run == expected
+    ended = commands(world, suites={"tests/x": says(out, code=code)}).suite("tests/x")
+    assert read_suite(ended) == expected
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 99)] * 3), max_size=4))
 def test_counts_add_up_over_any_number_of_binaries(counts: list[tuple[int, int, int]]) -> None:
-    from runbook_lib.sources.commands import read_suite
-
     text = "".join(
         f"running {sum(each)} test{'' if sum(each) == 1 else 's'}\nnoise\ntest result: "
         f"{'FAILED' if each[1] else 'ok'}. {each[0]} passed; {each[1]} failed; {each[2]} ignored;"
@@ -209,7 +209,7 @@ def test_a_suite_the_site_does_not_name_is_an_error(world: World) -> None:
     )
 
 
-# --- commands that change the world -----------------------------------------------------------------
+# --- commands that change the world ---------------------------------------------------------------
 
 
 def test_placeholders_are_filled_once_and_only_known_ones() -> None:

@@ -136,21 +136,22 @@ def test_an_sbom_is_valid_signed_and_about_the_artifact(
     assert [row.outcome.value for row in unsigned[1:]] == [schema, "INCONCLUSIVE", about]
 
 
-@pytest.mark.parametrize(("url", "good"), [("https://forge.example/é", True), ("no link", False)])
-def test_an_sbom_with_a_broken_link_is_not_valid(url: str, good: bool) -> None:
+def test_an_sbom_with_a_broken_link_is_not_valid() -> None:
     """Its schema says that a reference outside is a link; asked in a process as a kernel's."""
-    document = sbom() | {"externalReferences": [{"type": "vcs", "url": url}]}
+    urls = ("https://forge.example/\u00e9", "no link")
+    links = ([{"type": "vcs", "url": url}] for url in urls)
     code = (
         "import sys\nfrom runbook_lib.sources.statements import parse_sbom\n"
-        "print(parse_sbom(sys.stdin.buffer.read(), 'sbom.json').problem == '')"
+        "for line in sys.stdin.buffer: print(parse_sbom(line, 'sbom.json').problem == '')"
     )
-    argv, text = [sys.executable, "-c", code], json.dumps(document)
+    text = "".join(json.dumps(sbom() | {"externalReferences": link}) + "\n" for link in links)
+    argv = [sys.executable, "-c", code]
     found = subprocess.run(argv, input=text, capture_output=True, text=True, check=True)
 
-    assert found.stdout.strip() == str(good)
+    assert found.stdout.split() == ["True", "False"]
 
 
-# --- lines of sha256sum -----------------------------------------------------------------------------
+# --- lines of sha256sum ---------------------------------------------------------------------------
 
 A, B = "a" * 64, "b" * 64
 

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from runbook_lib.errors import SourceError, SourceRefused
-from runbook_lib.sources.github import Asset, CommitStatus, GitHub
+from runbook_lib.evidence.publish import Asset, Releases
+from runbook_lib.sources.github import CommitStatus, GitHub
 from runbook_lib.sources.tape import read_entries
 
 from .conftest import World
@@ -136,25 +137,25 @@ def test_issues_since_an_instant_are_read_to_the_last_page(world: World) -> None
 
 
 @pytest.mark.parametrize(
-    ("ask", "path"),
+    ("kind", "ask", "path"),
     [
-        (lambda forge: forge.issue_if_there(7), b"issues/7"),
-        (lambda forge: forge.release("evidence/1"), b"releases/tags/evidence%2F1"),
+        (GitHub, lambda forge: forge.issue_if_there(7), b"issues/7"),
+        (Releases, lambda forge: forge.release("evidence/1"), b"releases/tags/evidence%2F1"),
     ],
     ids=["issue", "release"],
 )
-def test_what_is_not_there_is_none(world: World, ask: Any, path: bytes) -> None:
+def test_what_is_not_there_is_none(world: World, kind: Any, ask: Any, path: bytes) -> None:
     gone = httpx.Response(404, json={"message": "Not Found"})
-    assert ask(GitHub(world.scope(lambda _: gone), SETTINGS)) is None
+    assert ask(kind(world.scope(lambda _: gone), SETTINGS)) is None
     assert world.asked[0].url.raw_path == b"/api/repos/o/r/" + path
     with pytest.raises(SourceError):
-        ask(GitHub(world.scope(lambda _: httpx.Response(403)), SETTINGS))
+        ask(kind(world.scope(lambda _: httpx.Response(403)), SETTINGS))
 
 
 def test_a_release_and_its_assets_are_read_to_the_last_page(world: World) -> None:
     found = httpx.Response(200, json=RELEASE.model_dump())
-    assert GitHub(world.scope(lambda _: found), SETTINGS).release("evidence-v1") == RELEASE
-    forge = GitHub(world.scope(Pages([asset(id=1)], [asset(id=2)])), SETTINGS)
+    assert Releases(world.scope(lambda _: found), SETTINGS).release("evidence-v1") == RELEASE
+    forge = Releases(world.scope(Pages([asset(id=1)], [asset(id=2)])), SETTINGS)
     assert [each.id for each in forge.assets(RELEASE)] == [1, 2]
 
 
@@ -181,10 +182,14 @@ def test_whose_token_it_is_is_asked_or_known(world: World) -> None:
 @pytest.mark.parametrize(
     ("ask", "answer", "path", "content"),
     [
-        (lambda f: f.create_comment(3, "hello").id, comment(7), "POST /issues/3/comments", b'{"body":"hello"}'),
-        (lambda f: f.update_comment(7, "more").id, comment(7), "PATCH /issues/comments/7", b'{"body":"more"}'),
-        (lambda f: f.create_issue("title", "text").number, issue(7), "POST /issues", b'{"body":"text","title":"title"}'),
-        (lambda f: f.update_issue(7, "more").number, issue(7), "PATCH /issues/7", b'{"body":"more"}'),
+        (lambda f: f.create_comment(3, "hello").id, comment(7), "POST /issues/3/comments",
+         b'{"body":"hello"}'),
+        (lambda f: f.update_comment(7, "more").id, comment(7), "PATCH /issues/comments/7",
+         b'{"body":"more"}'),
+        (lambda f: f.create_issue("title", "text").number, issue(7), "POST /issues",
+         b'{"body":"text","title":"title"}'),
+        (lambda f: f.update_issue(7, "more").number, issue(7), "PATCH /issues/7",
+         b'{"body":"more"}'),
     ],
 )  # fmt: skip
 def test_it_is_written_once_and_as_a_change(
@@ -248,7 +253,7 @@ def test_a_refusal_says_which_field_was_wrong(world: World) -> None:
 
 def test_a_new_release_never_becomes_the_latest(world: World) -> None:
     made = httpx.Response(201, json=RELEASE.model_dump())
-    forge = GitHub(world.scope(lambda _: made), SETTINGS)
+    forge = Releases(world.scope(lambda _: made), SETTINGS)
     assert forge.create_release("evidence-v1", COMMIT, "Evidence", "text") == RELEASE
     assert json.loads(world.asked[0].content) == {
         "tag_name": "evidence-v1",
@@ -261,7 +266,7 @@ def test_a_new_release_never_becomes_the_latest(world: World) -> None:
 
 
 def test_a_file_is_uploaded_where_the_release_says(world: World) -> None:
-    forge = GitHub(world.scope(lambda _: httpx.Response(201, json=asset())), SETTINGS)
+    forge = Releases(world.scope(lambda _: httpx.Response(201, json=asset())), SETTINGS)
     assert forge.upload(RELEASE, "a.txt", "what", b"hello", "text/plain") == Asset(**asset())
     sent = world.asked[0]
     assert str(sent.url) == "https://forge/up/releases/5/assets?label=what&name=a.txt"
@@ -270,7 +275,7 @@ def test_a_file_is_uploaded_where_the_release_says(world: World) -> None:
 
 @pytest.mark.parametrize("change", [{"name": "a.b.txt"}, {"size": 4}, {"state": "starter"}])
 def test_a_file_that_did_not_arrive_whole_is_an_error(world: World, change: dict[str, Any]) -> None:
-    forge = GitHub(world.scope(lambda _: httpx.Response(201, json=asset(**change))), SETTINGS)
+    forge = Releases(world.scope(lambda _: httpx.Response(201, json=asset(**change))), SETTINGS)
     with pytest.raises(SourceError) as caught:
         forge.upload(RELEASE, "a.txt", "what", b"hello", "text/plain")
     assert str(caught.value).startswith("forge: asset a.txt: expected 5 bytes uploaded, got ")
@@ -292,7 +297,7 @@ def test_the_token_goes_to_no_other_host_with_a_file(
 ) -> None:
     settings = SETTINGS.model_copy(update={"url": api})
     release = RELEASE.model_copy(update={"upload_url": upload + "{?name,label}"})
-    forge = GitHub(world.scope(lambda _: httpx.Response(201, json=asset())), settings)
+    forge = Releases(world.scope(lambda _: httpx.Response(201, json=asset())), settings)
     if allowed:
         forge.upload(release, "a.txt", "what", b"hello", "text/plain")
     else:

@@ -1,4 +1,4 @@
-"""HTTP against real servers: time-outs, cut answers, limits, tokens, pace, and a log of signatures."""
+"""HTTP against real servers: time-outs, cut answers, limits, pace, and a log of signatures."""
 
 from __future__ import annotations
 
@@ -61,17 +61,22 @@ CODED = "expected a body coded once, by deflate or gzip or identity, got"
 @pytest.mark.parametrize(
     ("reply", "given", "got"),
     [
-        (replying(b"ok", Link="<x>; rel=next", Set_Cookie="session=1"), {}, Answer(200, b"ok", {"link": "<x>; rel=next"})),
+        (replying(b"ok", Link="<x>; rel=next", Set_Cookie="session=1"), {}, Answer(200, b"ok",
+         {"link": "<x>; rel=next"})),
         (replying(gzip.compress(b"text"), Content_Encoding="gzip"), {}, Answer(200, b"text", {})),
         # Elsewhere is another server, which would be handed our token.
         (replying(status=302, Location="http://127.0.0.1:1/"), {}, Answer(302, b"", {})),
-        (lambda handler: time.sleep(0.5), {"timeout_s": 0.1}, Failure("ReadTimeout", "ReadTimeout")),
+        (lambda handler: time.sleep(0.5), {"timeout_s": 0.1}, Failure("ReadTimeout",
+         "ReadTimeout")),
         # httpx limits each read only; the whole answer gets four time-outs.
-        (replying(*[b"."] * 20, pause_s=0.05), {"timeout_s": 0.1}, Failure("ReadTimeout", "not complete after 0.4 s")),
-        (replying(b"half", Content_Length="10"), {}, Failure("RemoteProtocolError", "peer closed connection without"
+        (replying(*[b"."] * 20, pause_s=0.05), {"timeout_s": 0.1}, Failure("ReadTimeout",
+         "not complete after 0.4 s")),
+        (replying(b"half", Content_Length="10"), {}, Failure("RemoteProtocolError",
+         "peer closed connection without"
          " sending complete message body (received 4 bytes, expected 10)")),
         (replying(b"x" * 1000), {"max_bytes": 999}, Failure("TooLarge", "more than 999 bytes")),
-        *((replying(BOMB, Content_Encoding=coding), {}, Failure("DecodingError", f"{CODED} {coding!r}"))
+        *((replying(BOMB, Content_Encoding=coding), {}, Failure("DecodingError",
+         f"{CODED} {coding!r}"))
           for coding in ("gzip, gzip", "br", "zstd", "identity, gzip")),
     ],
 )  # fmt: skip
@@ -180,7 +185,7 @@ def test_the_loop_runs_beside_a_running_one_and_can_be_closed() -> None:
     loop.close()
 
 
-# --- a log of signatures ----------------------------------------------------------------------------
+# --- a log of signatures --------------------------------------------------------------------------
 
 
 def answering(

@@ -47,7 +47,10 @@ def with_entry_of(signed: dict[str, Any], other: dict[str, Any]) -> dict[str, An
     return tamper(signed, *ENTRY, value=entry)
 
 
-LOGGED_AS = "an envelope logged as hashedrekord/0.0.1 cannot be verified; log it as dsse/0.0.1 or hashedrekord/0.0.2"
+LOGGED_AS = (
+    "an envelope logged as hashedrekord/0.0.1 cannot be verified; log it as dsse/0.0.1 or"
+    " hashedrekord/0.0.2"
+)
 
 
 @pytest.mark.parametrize(
@@ -55,28 +58,39 @@ LOGGED_AS = "an envelope logged as hashedrekord/0.0.1 cannot be verified; log it
     [
         (lambda a: a.sign(DATA), "PASS", SIGNER),
         (lambda a: a.attest(statement(HEX)), "PASS", SIGNER),
-        (lambda a: a.sign(DATA, identity=IDENTITY + "x"), "FAIL", "Certificate's SANs do not match"),
-        (lambda a: a.sign(DATA, issuer="https://issuer.example"), "FAIL", "OIDCIssuer does not match"),
+        (lambda a: a.sign(DATA, identity=IDENTITY + "x"), "FAIL",
+         "Certificate's SANs do not match"),
+        (lambda a: a.sign(DATA, issuer="https://issuer.example"), "FAIL",
+         "OIDCIssuer does not match"),
         (lambda a: a.sign(DATA, at=SIGNED + timedelta(hours=1)), "FAIL", "not valid at"),
         (lambda a: a.sign(DATA, at=SIGNED - timedelta(hours=1)), "FAIL", "not valid at"),
         (lambda a: a.sign(b"another file"), "FAIL", "Bundle message digest mismatch"),
-        (lambda a: a.attest(statement(OTHER)), "FAIL", f"a statement about sha256:{OTHER}, not this"),
-        (lambda a: a.attest(statement(HEX), "text/plain"), "FAIL", "envelope of 'text/plain', expected"),
-        (lambda a: a.attest(statement(HEX, _type="x")), "FAIL", "_type: expected https://in-toto.io/"),
+        (lambda a: a.attest(statement(OTHER)), "FAIL",
+         f"a statement about sha256:{OTHER}, not this"),
+        (lambda a: a.attest(statement(HEX), "text/plain"), "FAIL",
+         "envelope of 'text/plain', expected"),
+        (lambda a: a.attest(statement(HEX, _type="x")), "FAIL",
+         "_type: expected https://in-toto.io/"),
         (lambda a: a.attest(b"[1]"), "FAIL", "expected one JSON object, got list"),
         (lambda a: a.attest(b"\xff"), "FAIL", "expected one JSON object, got: "),
         (lambda a: a.attest(b"[" * 100_000), "FAIL", "expected one JSON object, got: "),
-        (lambda a: a.attest(statement(HEX, subject=[])), "FAIL", "expected a sha256 or sha512 digest"),
-        (lambda a: a.attest(statement(HEX, subject=7)), "FAIL", "expected a sha256 or sha512 digest"),
+        (lambda a: a.attest(statement(HEX, subject=[])), "FAIL",
+         "expected a sha256 or sha512 digest"),
+        (lambda a: a.attest(statement(HEX, subject=7)), "FAIL",
+         "expected a sha256 or sha512 digest"),
         (lambda a: a.sign_with(new_key(), DATA), "FAIL", "expected certificate in bundle"),
         (lambda a: Authority().sign(DATA), "FAIL", "failed to build timestamp certificate chain"),
         # A genuine entry of the same content that records another certificate, or none at all.
-        (lambda a: with_entry_of(a.sign(DATA), a.sign(DATA)), "FAIL", "transparency log entry is inconsistent with other materials"),
+        (lambda a: with_entry_of(a.sign(DATA), a.sign(DATA)), "FAIL",
+         "transparency log entry is inconsistent with other materials"),
         (lambda a: with_entry_of(a.attest(statement(HEX)), a.attest(statement(HEX))), "FAIL", ""),
-        (lambda a: tamper(a.sign(DATA), *ENTRY[:-1], value=[]), "INCONCLUSIVE", "no log entry in the bundle: no proof of signing time"),
+        (lambda a: tamper(a.sign(DATA), *ENTRY[:-1], value=[]), "INCONCLUSIVE",
+         "no log entry in the bundle: no proof of signing time"),
         (lambda a: a.attest(statement(HEX), log="hashedrekord/0.0.1"), "INCONCLUSIVE", LOGGED_AS),
-        (lambda a: tamper(a.attest(statement(HEX)), "dsseEnvelope", "signatures", 0, "sig"), "FAIL", ""),
-        (lambda a: tamper(a.attest(statement(HEX)), "dsseEnvelope", "payload", value=b64(statement(HEX, predicate={"more": 1}))), "FAIL", ""),
+        (lambda a: tamper(a.attest(statement(HEX)), "dsseEnvelope", "signatures", 0, "sig"), "FAIL",
+         ""),
+        (lambda a: tamper(a.attest(statement(HEX)), "dsseEnvelope", "payload",
+         value=b64(statement(HEX, predicate={"more": 1}))), "FAIL", ""),
         (lambda a: stamped(a.sign(DATA)), "FAIL", "Invalid Timestamp Response"),
     ],
 )  # fmt: skip
@@ -223,7 +237,7 @@ def test_a_validity_is_closed_and_binds(
             assert found[1] == why
 
 
-# --- a signature beside its certificate -------------------------------------------------------------
+# --- a signature beside its certificate -----------------------------------------------------------
 
 
 def test_a_detached_signature_with_its_log_entry_is_proof(

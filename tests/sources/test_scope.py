@@ -1,4 +1,4 @@
-"""What a try may ask: files, commands, requests and the clock, under names that are the same everywhere."""
+"""What a try may ask: files, commands, requests and the clock, by names that stay the same."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_a_file_is_read_whole_or_not_at_all(world: World, tmp_path: Path) -> Non
         scope.read(tmp_path / "file", limit=4)
 
 
-# --- many files at once -----------------------------------------------------------------------------
+# --- many files at once ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "blake2b"])
@@ -116,7 +116,7 @@ def test_many_files_are_hashed_and_replayed(world: World, tmp_path: Path, algori
     }
 
 
-# --- the site's clock -------------------------------------------------------------------------------
+# --- the site's clock -----------------------------------------------------------------------------
 
 
 def test_the_clock_is_read_once_per_try(world: World) -> None:

@@ -40,7 +40,7 @@ def manifest(**changes: Any) -> bytes:
     return json.dumps({"version": 1, "segments": segments(), **changes}).encode()
 
 
-# --- manifests --------------------------------------------------------------------------------------
+# --- manifests ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_any_bytes_are_a_manifest_or_an_error(text: bytes) -> None:
     assert all("/" not in segment.segment_name for segment in found.segments)
 
 
-# --- signatures -------------------------------------------------------------------------------------
+# --- signatures -----------------------------------------------------------------------------------
 
 
 @given(content=st.binary(max_size=50), spelling=st.sampled_from(["hex", "HEX", "base64", "1:"]))
@@ -155,7 +155,7 @@ def test_any_bytes_are_a_signature_or_an_error(text: bytes) -> None:
         assert len(raw) == 64 and not text.startswith((b"1:ab", b"-1:"))
 
 
-# --- folders ----------------------------------------------------------------------------------------
+# --- folders --------------------------------------------------------------------------------------
 
 
 def write(folder: Path, **about: Any) -> Path:

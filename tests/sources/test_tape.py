@@ -140,7 +140,7 @@ def test_replay_has_nothing_to_wait_for_and_nothing_to_record(world: World) -> N
     assert not world.folder.exists() or read_entries(world.folder) == []
 
 
-# --- which questions are asked again ----------------------------------------------------------------
+# --- which questions are asked again --------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("no_waiting")

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,21 +51,22 @@ def public(key: Ed25519PrivateKey) -> str:
     return "ed25519:" + base64.b64encode(key.public_key().public_bytes_raw()).decode()
 
 
+@cache
+def example() -> Site:
+    values = yaml.safe_load((PROJECT / "params/sites/example.yaml").read_bytes())
+    values["people"][0]["key"] = public(ADA)
+    node = values["clusters"]["development"]["nodes"][1]
+    node.update(signoff_key=public(DEV_2), operator="harbor")
+    return parse_site(yaml.safe_dump(values).encode(), "site.yaml")
+
+
 class Release:
     """A release issue and a folder of signed words, read by one reader."""
 
     def __init__(self, world: World, folder: Path) -> None:
         self.world, self.folder, self.comments = world, folder / "v1.4.0", list[dict[str, Any]]()
         self.folder.mkdir(parents=True)
-        self.values = yaml.safe_load((PROJECT / "params/sites/example.yaml").read_bytes())
-        self.values["words"] = str(folder / "{release}")
-        self.values["people"][0]["key"] = public(ADA)
-        node = self.values["clusters"]["development"]["nodes"][1]
-        node.update(signoff_key=public(DEV_2), operator="harbor")
-
-    @property
-    def site(self) -> Site:
-        return parse_site(yaml.safe_dump(self.values).encode(), "site.yaml")
+        self.site = example().model_copy(update={"words": str(folder / "{release}")})
 
     def say(self, body: str, by: str = "harbor", at: str = AT, edited: str = "") -> None:
         self.comments.append(spoken(len(self.comments) + 1, body, by, at, edited))
@@ -150,10 +152,13 @@ FORGED = "expected a signature by {who}, got another"
     [
         ({"body": ACK, "by": "mallory"}, "mallory", UNLISTED, "stranger"),
         ({"body": ACK, "by": "Harbor"}, "Harbor", UNLISTED, "stranger"),
-        ({"body": ACK, "edited": LATER}, "harbor", "edited since, at 2026-11-23 12:00:01Z; say it anew", "edited"),
-        ({"body": "approve it"}, "harbor", "'approve it': expected sha256: and 64 hex digits, got 'it' in"
+        ({"body": ACK, "edited": LATER}, "harbor",
+         "edited since, at 2026-11-23 12:00:01Z; say it anew", "edited"),
+        ({"body": "approve it"}, "harbor",
+         "'approve it': expected sha256: and 64 hex digits, got 'it' in"
          " `approve sha256:DIGEST`", "malformed"),
-        ({"validator": "rpp1dev1"}, "rpp1dev1", "expected a signoff_key in the site, got '{who}'", "stranger"),
+        ({"validator": "rpp1dev1"}, "rpp1dev1", "expected a signoff_key in the site, got '{who}'",
+         "stranger"),
         ({"validator": None, "account": "grace"}, "grace", STRANGE, "stranger"),
         ({"validator": None, "account": "<b>"}, "<b>", STRANGE, "stranger"),
         ({"key": ADA}, "rpp1dev2", FORGED, "forged"),
@@ -229,7 +234,7 @@ def test_a_place_that_cannot_be_read_is_an_error(release: Release) -> None:
         (release.folder / f"{number}.json").touch()
     with pytest.raises(SourceError, match=r": expected at most 1000 files, got 1001$"):
         release.read()
-    release.values["words"] = ""
+    release.site = release.site.model_copy(update={"words": ""})
     nowhere = r"^words: expected a release issue \(issue\) or the site's folder \(words\)$"
     with pytest.raises(SourceError, match=nowhere):
         release.read(issue=0)
@@ -420,6 +425,7 @@ def test_a_file_says_what_a_line_says() -> None:
         (b"\xff", "Invalid JSON: "),
         (b"[" * 50_000, "Invalid JSON: "),
         (b'{"a": 1, "a": 2}', "Invalid JSON: expected every key once, got one twice"),
+        (b'{"a": NaN}', "Invalid JSON: NaN, which is no JSON"),
         (b"x" * (MAX_SIGNED + 1), f"at most {MAX_SIGNED} bytes, got {MAX_SIGNED + 1}"),
         (b"null", "expected an object, got None"),
         (b"{}", "statement: expected a value, got none"),

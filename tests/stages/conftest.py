@@ -20,7 +20,7 @@ import pytest
 import stamina
 
 from runbook_lib import opening, playbook
-from runbook_lib.changes import apply, roll, storage
+from runbook_lib.changes import apply, storage
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import development, preflight
 from runbook_lib.errors import StageRefused
@@ -50,7 +50,7 @@ def impatient() -> Iterator[None]:
         pytest.MonkeyPatch.context() as patch,
         stamina.set_testing(True, attempts=9, cap=True),
     ):
-        for module in (apply, development, roll, storage):
+        for module in (apply, storage):
             patch.setattr(module, "POLL_S", 0.1)
         yield
 

@@ -70,7 +70,6 @@ def test_a_window_is_announced_and_proposals_are_frozen(network: RehearsalNetwor
 
 
 def test_too_little_notice_announces_nothing(network: RehearsalNetwork) -> None:
-    """A window in three hours cannot be announced a day before."""
     verdict, folder = run(network, hours=3.0)
 
     assert verdict.exit_code is ExitCode.REFUSED

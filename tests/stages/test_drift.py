@@ -295,23 +295,6 @@ def test_a_secret_of_the_bundle_proves_nothing(network: RehearsalNetwork, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "case",
-    ["config-edited@mainnet/main-5", "no-dry-run@development"],
-)
-def test_a_replay_comes_to_the_same(
-    network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch, case: str
-) -> None:
-    """Row by row, with nothing asked of the world and whichever attempt it was."""
-    stage = case.partition("@")[2].partition("/")[0]
-    with fault(network, case):
-        live = opened(network, stage)
-        was = judged(live)
-    monkeypatch.setenv("RUNBOOK_REPLAY", str(live.folder))
-
-    assert judged(opened(network, stage, site="")) == was
-
-
-@pytest.mark.parametrize(
     ("lies", "outcome", "said"),
     [
         (None, Outcome.INCONCLUSIVE, "lumen-nodes must report it"),

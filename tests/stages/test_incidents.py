@@ -113,22 +113,6 @@ def test_hostile_text_is_shown_as_text(network: RehearsalNetwork) -> None:
     assert body.count("-->") == 1
 
 
-def test_a_plan_says_what_it_would_file(network: RehearsalNetwork) -> None:
-    recovery = Recovery(network, telling.public_report)
-    stage = open_stage("canary_recovery", recovery.params(mode="plan"))
-    try:
-        stage.change(telling.public_report)
-        standing = stage.verdict().items[0]
-    finally:
-        stage.close()
-
-    assert standing.state == "planned"
-    assert standing.planned[-1].observed == (
-        f"an incident of {recovery.release} is opened, its public report filed"
-    )
-    assert incidents_of(recovery.store, recovery.release) == []
-
-
 # --- what is not there ----------------------------------------------------------------------------
 
 

@@ -15,20 +15,14 @@ from runbook_lib.verdicts import ExitCode, Standing, Verdict
 from runbook_rehearsal.chain.world import OPERATORS
 from runbook_rehearsal.layout import ISSUE
 
-from .conftest import entries
-from .test_rollout import DEPLOY, GATE, Team, network, team  # noqa: F401 - fixtures
+from .recovering import steps
+from .test_rollout import DEPLOY, Team, network, team  # noqa: F401 - fixtures
 
-NORTH, HARBOR, LUMEN = OPERATORS
+NORTH, HARBOR, _ = OPERATORS
 
 
 def item(verdict: Verdict, name: str) -> Standing:
     return next(one for one in verdict.items if one.item == name)
-
-
-def steps(folder: Path) -> list[tuple[str, str]]:
-    """(node or operator, step) of what was done, in order."""
-    bodies = [entry["body"] for entry in entries(folder) if entry["kind"] == "step"]
-    return [(body["node"], body["step"]) for body in bodies if body["phase"] == "done"]
 
 
 def test_after_a_report_that_lies_the_next_operator_hears_nothing(team: Team) -> None:  # noqa: F811

@@ -116,7 +116,6 @@ def test_a_sealed_apply_is_attached_and_told(network: RehearsalNetwork, forge: A
 
 
 def test_to_publish_again_adds_nothing(network: RehearsalNetwork, forge: Any) -> None:
-    """The same assets, the same comment, by the command as well."""
     folder = sealed(network)
     at_sealing(folder)
     before = assets(forge), dict(forge.comments)
@@ -267,7 +266,6 @@ def test_the_summary_of_a_later_attempt_stays(network: RehearsalNetwork, forge: 
 
 
 def test_a_comment_of_somebody_else_is_left_alone(network: RehearsalNetwork, forge: Any) -> None:
-    """It bears the marker, and is said to be ignored."""
     folder = sealed(network)
     (comment,) = forge.comments.values()
     comment.update(user={"login": "mallory"}, body=f"{marker(RELEASE)}\nAll is well.")

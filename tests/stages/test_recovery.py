@@ -20,7 +20,6 @@ from runbook_rehearsal.network import RehearsalNetwork
 
 from .conftest import entries, fault
 from .recovering import (
-    CLUSTER,
     Recovering,
     applied,
     back,
@@ -43,30 +42,6 @@ def before(network: RehearsalNetwork, cluster: str) -> dict[str, tuple[Any, str]
     running = network.fleet.running
     nodes = network.world.clusters[cluster].nodes
     return {n.name: (running[n.name].config.gates, running[n.name].build.digest) for n in nodes}
-
-
-@pytest.mark.parametrize("stage", ["development", "canary"])
-def test_every_node_is_again_what_it_was(
-    prepare: Callable[[str], Recovering], network: RehearsalNetwork, stage: str
-) -> None:
-    """Gates, build and file, read back. Once more changes nothing."""
-    made, cluster = prepare(stage), CLUSTER.get(stage, "mainnet")
-    was = before(network, cluster)
-    applied(made, stage)
-    assert before(network, cluster) != was
-
-    verdict, folder = made.recover(stage)
-
-    assert back(verdict).outcome is PASS, back(verdict).reason
-    assert before(network, cluster) == was
-    done = steps(folder)
-    again, second = made.recover(stage)
-    assert (back(again).outcome, steps(second)) == (PASS, [])
-    ours = [node.name for node in network.world.clusters[cluster].nodes if not node.operator]
-    changed = ours[:2] if stage == "canary" else ours
-    assert [s for s in done if s[0] in ours] == sorted(
-        (node, step) for node in changed for step in ("deliver-back", "restart-back")
-    )
 
 
 # --- what cannot be reached, and what is wrong --------------------------------------------------------

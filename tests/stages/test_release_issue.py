@@ -82,7 +82,6 @@ def test_the_checks_so_far_are_posted_and_read_back(network: RehearsalNetwork, f
 
 
 def test_a_second_attempt_updates_the_comment(network: RehearsalNetwork, forge: Any) -> None:
-    """In place: still one comment, one section, of the later attempt."""
     _, first = post(network)
     standing, second = post(network)
     (comment,) = forge.comments.values()

@@ -105,7 +105,12 @@ class Team:
         return digest, window
 
     def approve(self, digest: str, account: str = BOB) -> str:
-        statement = {"account": account, "approve": digest, "at": "2026-01-01T00:00:00Z"}
+        statement = {
+            "account": account,
+            "kind": "approve",
+            "plan": digest,
+            "at": "2026-01-01T00:00:00Z",
+        }
         signature = base64.b64encode(self.key.sign(canonical(statement))).decode()
         path = self.network.root / f"approval-{account}-{digest[-8:]}.json"
         path.write_text(json.dumps({"statement": statement, "signature": signature}))
@@ -199,7 +204,6 @@ def test_a_plan_is_refused_when_a_node_moved(team: Team) -> None:
 
 
 def test_a_kit_that_is_written_after_a_drop_leaves_that_node_out(team: Team) -> None:
-    """It holds the way back of the nodes that are left."""
     digest, window = team.planned()
     told = {"approved_plan": digest, "approvals": [team.approve(digest)], **window}
     with in_the_way_of_kits(team.network):

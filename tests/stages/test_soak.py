@@ -89,7 +89,6 @@ def test_before_its_end_the_soak_is_not_yet_due(soaking: RehearsalNetwork) -> No
 
 
 def test_what_is_wrong_already_is_said_before_the_end(soaking: RehearsalNetwork) -> None:
-    """Nobody waits two days for what failed in the first hours."""
     with fault(soaking, "page-during-soak@development"):
         verdict, result, _ = judged(soaking)
 

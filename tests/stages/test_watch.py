@@ -238,7 +238,6 @@ def test_a_look_without_the_store_is_made_up_later(mainnet: Watch) -> None:
 
 
 def test_before_the_gate_took_effect_there_is_nothing_to_watch(mainnet: Watch) -> None:
-    """The journal says since when; without it there is no window."""
     with mainnet.opened() as stage:
         found = judged(stage)
 

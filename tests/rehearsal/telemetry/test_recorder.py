@@ -85,14 +85,6 @@ def test_a_stretch_laid_alone_carries_on_with_the_same_counters(world: World) ->
             assert np.allclose(one.samples().values, same.values, rtol=1e-12), one.labels
 
 
-def test_a_node_that_is_down_is_not_scraped(world: World) -> None:
-    """There is nothing to read."""
-    happen(world, 0, "down", "dev-2")
-    world.clock.advance(ORIGIN + 60 - world.clock.now())
-
-    assert [Recorder(world, ORIGIN).is_up(name) for name in ("dev-1", "dev-2")] == [True, False]
-
-
 def test_gated_series_exist_only_where_the_gate_is_on(world: World) -> None:
     """Rewards and witness messages of one node, none of the others."""
     gates = profile("mainnet")
