@@ -124,7 +124,13 @@ class Context:
         """The attempt of the stage before that permits this one. Raises SourceError for none."""
         params = self.params
         return order.permitted(
-            self.scope, self.store, params.release, params.commit, self.stage, self.source
+            self.scope,
+            self.store,
+            params.release,
+            params.commit,
+            self.stage,
+            self.source,
+            self.site.trust,
         )
 
     @cached_property

@@ -87,7 +87,11 @@ def result_card(standing: Standing) -> Card:
 
 
 def verdict_card(
-    verdict: Verdict, *, next_steps: Sequence[str] = (), recovery_link: str = ""
+    verdict: Verdict,
+    *,
+    next_steps: Sequence[str] = (),
+    recovery_link: str = "",
+    signed: str = "",
 ) -> Card:
     """What a whole attempt amounts to, what blocks it and what to do next.
 
@@ -96,6 +100,8 @@ def verdict_card(
     word, colour = wording.verdict_word(verdict)
     title = Heading(f"{word} · {verdict.stage} · {verdict.release}")
     blocks: list[Block] = [*_source(verdict), title, _facts(verdict)]
+    if signed:
+        blocks += [line(signed.capitalize())]
     if verdict.broken:
         blocks += [line(strong("This run cannot count:")), _bullets(verdict.broken)]
     if verdict.blocking:

@@ -13,11 +13,14 @@ import yaml
 from . import playbook
 from .canonical import digest
 from .errors import ParameterError, StoreError
+from .evidence.heads import compare
 from .evidence.order import BEFORE, find_earlier, what_to_undo
 from .evidence.store import Attempt, Store
 from .files import replace_file
+from .package import VERSION, package_digest
 from .params import PER_TRY, RecoveryParams, StageParams, promoted, stage_params
-from .session import OPEN, PARAMETERS, VERSION, Session, Source, hand_over, run_kind
+from .session import OPEN, PARAMETERS, Session, Source, hand_over, run_kind
+from .signers import Trust
 from .site import Site, parse_site, read_site
 from .sources.redact import Redactor
 from .sources.scope import Outside, read_clock
@@ -29,11 +32,13 @@ def open_live(stage: str, given: Mapping[str, Any]) -> Session:
     """A new attempt, or with ``attempt`` a further session of one. Raises ParameterError."""
     where = os.environ.get("RUNBOOK_PARAMS_FILE") or f"{stage} parameters"
     params, site, operator = _given(stage, given, where)
-    attempt = _attempt(stage, params, site, operator)
+    attempt, note = _attempt(stage, params, site, operator)
     number = 1 + sum(entry.kind == "session" for entry in attempt.record.entries())
     session = live_session(stage, site, attempt, params, operator, number)
     try:
         _begin_session(session, params)
+        if note:
+            session.record.append("note", {"text": note})
     except BaseException:
         session.close()
         raise
@@ -62,7 +67,7 @@ def live_session(
 
 def prepare_attempt(stage: str, given: Mapping[str, Any], where: str) -> Attempt:
     """The attempt a person will step through: validated and created, no session begun yet."""
-    return _attempt(stage, *_given(stage, given, where))
+    return _attempt(stage, *_given(stage, given, where))[0]
 
 
 def _given(stage: str, given: Mapping[str, Any], where: str) -> tuple[StageParams, Site, str]:
@@ -82,13 +87,15 @@ def _given(stage: str, given: Mapping[str, Any], where: str) -> tuple[StageParam
     return params, site, find_operator(site, params.mode)
 
 
-def _attempt(stage: str, params: StageParams, site: Site, operator: str) -> Attempt:
-    """The attempt that is continued, or a new one. Raises ParameterError, StoreError."""
+def _attempt(stage: str, params: StageParams, site: Site, operator: str) -> tuple[Attempt, str]:
+    """The attempt that is continued, or a new one, and a note. Raises ParameterError, StoreError."""
     store = Store(site.store_path)
     if stage not in playbook.RECOVERY:
         require_shared(store, site)
     require_resolved(store, stage, params, site)
-    return _find(store, stage, params, site) or _create(store, stage, params, site, operator)
+    note = require_heads(stage, params, site)
+    found = _find(store, stage, params, site)
+    return found or _create(store, stage, params, site, operator), note
 
 
 def _find(store: Store, stage: str, params: StageParams, site: Site) -> Attempt | None:
@@ -129,7 +136,7 @@ def _world(stage: str, params: StageParams, site: Site) -> dict[str, str]:
 
 def _create(store: Store, stage: str, params: StageParams, site: Site, operator: str) -> Attempt:
     source = site.source
-    require_order(store, stage, params, source)
+    require_order(store, stage, params, source, site.trust)
     require_same_chain(store, stage, params, site)
     now, _ = read_clock(site.clock)
     about = promoted(stage, params)
@@ -189,6 +196,7 @@ def _begin_session(session: Session, params: StageParams) -> None:
             "source": session.source,
             "now": scope.now().isoformat(),
             "version": VERSION,
+            "package": package_digest(),
         },
     )
     hand_over(session)
@@ -217,13 +225,26 @@ def _user() -> str:
         return "unknown"
 
 
-def require_order(store: Store, stage: str, params: StageParams, source: Source) -> None:
+def require_order(
+    store: Store, stage: str, params: StageParams, source: Source, trust: Trust
+) -> None:
     """An apply opens only on the stage before it, passed and proven. Raises StoreError."""
     if params.mode != "apply" or stage not in BEFORE:
         return
-    found = find_earlier(store, params.release, params.commit, stage, source)
+    found = find_earlier(store, params.release, params.commit, stage, source, trust)
     if found.problem:
         raise StoreError(f"{params.release}/{found.stage}: {found.problem}; {stage} cannot open")
+
+
+def require_heads(stage: str, params: StageParams, site: Site) -> str:
+    """The store holds every head that the release issue tells of; why that was not compared.
+
+    A recovery goes on whatever is missing. Raises StoreError.
+    """
+    problems, unknown = compare(site, params.release, getattr(params, "issue", 0))
+    if problems and stage not in playbook.RECOVERY:
+        raise StoreError("; ".join(problems))
+    return "; ".join(problems) or unknown
 
 
 def require_same_chain(store: Store, stage: str, params: StageParams, site: Site) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 from .errors import RecordDamaged, StoreError, TapeMiss
 from .evidence.record import Entry, parse
 from .evidence.store import Store
+from .package import VERSION
 from .params import stage_params
-from .session import OPEN, VERSION, Session, hand_over, last_tries, run_kind
+from .session import OPEN, Session, hand_over, last_tries, run_kind
 from .site import Site, parse_site
 from .sources.local import Folder
 from .sources.local import recorded as read

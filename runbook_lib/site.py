@@ -17,6 +17,8 @@ from .clusters import Cluster
 from .errors import ParameterError
 from .playbook import MAINNET_WATCH
 from .reach import Clock, Command, Endpoint, EnvName, PublicKey, Reached, Url, Webhook
+from .signatures import PASSPHRASE_ENV
+from .signers import Signers, Trust
 from .strict import PROJECT, Instant, Problems, Range, Strict, parse_yaml, project_path, validate
 
 _ARMED_HOURS = MAINNET_WATCH / timedelta(hours=1)  # the longest watch: alerts must reach us for it
@@ -212,7 +214,10 @@ class Site(Strict):
     commands: Commands
     artifacts: dict[str, ReleaseText] = {}
     binary_member: str = ""
-    signing: Signing = Signing()
+    artifact_signing: Signing = Signing()
+    signing: Literal["required", "none"] = "required"
+    signers: Signers | None = None
+    versions: list[str] = []
     freezes: list[Freeze] = []
     # Left out when there are none: what limits a stage is compared by its digest.
     secrets_env: list[EnvName] = Field(default=[], exclude_if=lambda names: not names)
@@ -236,6 +241,13 @@ class Site(Strict):
         ):
             if len(set(values)) != len(values):
                 problems.append(f"people: expected every {key} once")
+        if (self.signing == "required") != (self.signers is not None):
+            problems.append("signers: expected them unless signing is none, and not beside it")
+        for signer in self.signers.keys if self.signers else ():
+            if signer.person and self.person(signer.person) is None:
+                problems.append(
+                    f"signers: {signer.name}: expected a person of people, got {signer.person!r}"
+                )
         if self.words and "{release}" not in self.words:
             problems.append(f"words: expected a folder with {{release}} in it, got {self.words!r}")
         if self.kits_path.resolve().is_relative_to(self.store_path.resolve()):
@@ -243,6 +255,11 @@ class Site(Strict):
         if problems:
             raise Problems(problems)
         return self
+
+    @property
+    def trust(self) -> Trust:
+        """Who may sign evidence here, for whoever reads it."""
+        return Trust(signing=self.signing, signers=self.signers, versions=self.versions)
 
     @property
     def source(self) -> Literal["live", "rehearsal"]:
@@ -280,7 +297,7 @@ class Site(Strict):
 
     def secret_names(self) -> frozenset[str]:
         """Every environment variable the file names as holding a secret."""
-        return frozenset(_secrets(self.model_dump()))
+        return frozenset({*_secrets(self.model_dump()), PASSPHRASE_ENV})
 
 
 def _secrets(value: Any) -> set[str]:

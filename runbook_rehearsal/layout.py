@@ -189,7 +189,7 @@ def site(world: World, urls: Mapping[str, str], keys: Mapping[str, str]) -> dict
         },
         "artifacts": {"node": shown(root / "artifacts" / "{release}" / ARTIFACT)},
         "binary_member": MEMBER,
-        "signing": _signing(root, urls["log"]),
+        "artifact_signing": _signing(root, urls["log"]),
     }  # fmt: skip
 
 

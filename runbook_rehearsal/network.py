@@ -73,6 +73,7 @@ class RehearsalNetwork:
         self.params = {stage: self.root / "params" / f"{stage}.yaml" for stage in layout.BEGINS_H}
         self.env = {name: layout.token(seed, name) for name in layout.SECRETS}
         self.env["RUNBOOK_OPERATOR"] = layout.OPERATOR
+        self.env["RUNBOOK_SIGNING_KEY"] = str(self.root / "keys" / f"{layout.OPERATOR}.pem")
         self.world: World
         self.fleet: Fleet
         self.release: layout.Release
@@ -198,8 +199,10 @@ class RehearsalNetwork:
         site = layout.site(self.world, urls | {"log": self.signed.log}, keys)
         site["commands"] = commands(self.root)
         site["clock"]["wait"] = site["commands"].pop("fast_forward")
-        people_ = {"people": people.people(self.seed), "single_operator": not self._team}
-        layout.write_yaml(self.site, site | people_)
+        key = people.public_key(self.seed, layout.OPERATOR)
+        signer = {"name": layout.OPERATOR, "person": layout.OPERATOR, "key": key}
+        site |= {"people": people.people(self.seed), "signers": {"keys": [signer]}}
+        layout.write_yaml(self.site, {**site, "single_operator": not self._team})
         self._write_release_files()
         exports = [f"export {name}={shlex.quote(value)}\n" for name, value in self.env.items()]
         write_atomically(self.root / "env.sh", "".join(exports), 0o600)

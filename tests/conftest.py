@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
@@ -32,6 +33,8 @@ from runbook_lib.evidence.store import Store
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row
 from runbook_lib.params import DevelopmentParams, Waiver
+from runbook_lib.recording import recorded_site
+from runbook_lib.signers import Trust
 from runbook_lib.sources.tape import Entry as TapeEntry
 from runbook_lib.sources.tape import read_entries
 from runbook_lib.stage import Stage
@@ -128,6 +131,33 @@ def short(item: str) -> str:
     return item.split(".")[-1].replace("-", "_")
 
 
+def named(key: Ed25519PrivateKey) -> str:
+    """Its public key as a site names it."""
+    return f"ed25519:{base64.b64encode(key.public_key().public_bytes_raw()).decode()}"
+
+
+def as_pem(key: Any, passphrase: bytes = b"") -> bytes:
+    """A private key as a file of PEM."""
+    how = serialization.BestAvailableEncryption(passphrase) if passphrase else None
+    return bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            how or serialization.NoEncryption(),
+        )
+    )
+
+
+def trust_of(folder: Path) -> Trust:
+    """Who may sign, as the attempt's own site says: no reader would believe it."""
+    return recorded_site(folder, "site").trust
+
+
+ALICES_KEY = Ed25519PrivateKey.from_private_bytes(b"a" * 32)
+ALICES = Trust.model_validate({"signers": {"keys": [{"name": ALICE, "key": named(ALICES_KEY)}]}})
+"""Who may sign what is sealed in tests."""
+
+
 class Practice:
     """A site, its store and its clock below ``root``, and stages opened on them."""
 
@@ -135,6 +165,8 @@ class Practice:
         self.root, self.site = root, root / "site.yaml"
         self.clock, self.world, self.ledger = root / "clock", root / "world", root / "ledger"
         self.key = Ed25519PrivateKey.from_private_bytes(b"b" * 32)
+        self.pem = root / "alice.pem"
+        self.pem.write_bytes(as_pem(ALICES_KEY))
         self.params: dict[str, Any] = {
             **DevelopmentParams().model_dump(),
             "site": str(self.site),
@@ -152,7 +184,6 @@ class Practice:
     # --- the world ------------------------------------------------------------------------------
 
     def write_site(self, **changes: Any) -> None:
-        public = base64.b64encode(self.key.public_key().public_bytes_raw()).decode()
         site = {
             "name": "practice",
             "clock": {"source": "offset-file", "path": str(self.clock)},
@@ -160,7 +191,7 @@ class Practice:
             "bundle": {"path": str(self.root / "bundle.toml")},
             "people": [
                 {"name": "Alice", "account": ALICE},
-                {"name": "Bob", "account": BOB, "key": f"ed25519:{public}"},
+                {"name": "Bob", "account": BOB, "key": named(self.key)},
             ],
             "stages": {"development": "development"},
             "clusters": {
@@ -182,6 +213,7 @@ class Practice:
                 "ci": {"app": "ci", "required": ["tests"]},
             },
             "commands": {},
+            "signers": {"keys": [{"name": ALICE, "person": ALICE, "key": named(ALICES_KEY)}]},
         }
         self.site.write_text(yaml.safe_dump({**site, **changes}))
 
@@ -375,6 +407,7 @@ def practising(root: Path, patch: pytest.MonkeyPatch) -> Iterator[Practice]:
     patch.setattr("runbook_lib.stage.write_kit", lambda context: [])
     root.mkdir()
     made = Practice(root)
+    patch.setenv("RUNBOOK_SIGNING_KEY", str(made.pem))
     yield made
     made.close()
 

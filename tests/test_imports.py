@@ -16,8 +16,10 @@ PACKAGE = Path(runbook_lib.__file__).parent
 # Each line may import from the lines above it and from its own; lower lines never from higher ones.
 LAYERS = (
     ("errors", "outcomes", "verdicts", "canonical", "files"),
+    ("package", "signatures"),
     ("playbook", "wording", "markup"),
     ("display", "strict"),
+    ("signers",),
     ("params",),
     ("reach",),
     ("clusters",),
@@ -36,7 +38,8 @@ LAYERS = (
     ),
     ("evidence.verify",),
     ("evidence.order", "evidence.incidents"),
-    ("evidence.status",),
+    ("evidence.comment", "evidence.status"),
+    ("evidence.heads",),
     ("session",),
     ("opening", "recording"),
     ("evidence",),

@@ -63,7 +63,7 @@ def epochs_clean(context: Context) -> CheckResult:
         rows,
         passed=f"{rows[0].observed} without an intervention",
         empty="nothing to judge",
-        data={"anchor": anchor.isoformat(), "attempt": before.name, "manifest": before.manifest},
+        data={"anchor": anchor.isoformat(), "attempt": before.name, "seal": before.seal},
     )
 
 

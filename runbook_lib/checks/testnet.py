@@ -56,7 +56,7 @@ def soak(context: Context) -> CheckResult:
         rows,
         passed=f"{(context.at - anchor) // timedelta(hours=1)} h of soak without a page or a hole",
         empty="nothing to judge",
-        data={"anchor": anchor.isoformat(), "attempt": before.name, "manifest": before.manifest},
+        data={"anchor": anchor.isoformat(), "attempt": before.name, "seal": before.seal},
     )
 
 

@@ -10,7 +10,6 @@ adds nothing.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -51,7 +50,7 @@ from .comment import (
 from .order import undone_by
 from .posts import Report, comments_of, find, read_back, write
 from .record import Entry, Record
-from .seal import MANIFEST, OUTBOX
+from .seal import FOLDER, OUTBOX, Seal, facts_of, seals
 from .store import Store
 
 
@@ -202,13 +201,14 @@ class Attempt:
 
     folder: Path
     entries: list[Entry]
-    manifest: dict[str, Any]
+    sealed: Seal
+    facts: dict[str, Any]
     site: Site
     issue: int
 
     @property
     def name(self) -> str:
-        facts = self.manifest
+        facts = self.facts
         return f"{facts['release']}/{facts['stage']}/{facts['attempt']:04d}"
 
 
@@ -246,7 +246,7 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
     kept: list[Row] = []
     if opened["stage"] in RECOVERY or outbox.pending(folder):  # what could not be sent, first
         kept = send(folder, _recorded(folder, opened), opened, http)
-    if kept and not ((folder / MANIFEST).exists() and opened["params"].get("issue")):
+    if kept and not (seals(folder) and opened["params"].get("issue")):
         return kept  # not sealed yet, or without a release issue
     attempt = _attempt(folder)
     _note(folder, {"issue": attempt.issue, "problem": "it was begun and did not end"})
@@ -274,17 +274,18 @@ def _attempt(folder: Path) -> Attempt:
             f"{folder.name}: issue: expected the release issue the attempt was opened with, got none"
         )
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        sealed = (manifest["record"]["head"], manifest["release"], manifest["stage"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        newest = seals(folder)[-1]
+        facts = facts_of(newest.payload)
+        sealed = (facts["record"]["head"], facts["release"], facts["stage"])
+    except (RunbookError, LookupError, ValueError, TypeError) as error:
         raise StoreError(
-            f"{folder.name}: {MANIFEST}: expected a sealed attempt, got: {error!r}; seal it first"
+            f"{folder.name}: expected a sealed attempt, got: {error!r}; seal it first"
         ) from error
     if sealed != (entries[-1].hash, opened["release"], opened["stage"]):
         raise StoreError(
             f"{folder.name}: expected it as sealed, got more in its record; seal it again"
         )
-    return Attempt(folder, entries, manifest, _recorded(folder, opened), issue)
+    return Attempt(folder, entries, newest, facts, _recorded(folder, opened), issue)
 
 
 def _opened(folder: Path) -> dict[str, Any]:
@@ -321,8 +322,10 @@ def _note(folder: Path, body: dict[str, Any]) -> None:
 
 
 def _attach(forge: Releases, attempt: Attempt, redactor: Redactor) -> tuple[list[Row], list[Filed]]:
-    """The notebook and the manifest as assets of the release's evidence; rows, and where they are."""
-    names = [str(attempt.manifest["notebook"]), MANIFEST, "attestation.json"]
+    """The notebook and its attestations as assets of the release's evidence; rows, and where they are."""
+    number = attempt.sealed.number
+    attested = [f"{FOLDER}/{number:04d}.{name}.json" for name in attempt.sealed.envelopes]
+    names = [str(attempt.facts["notebook"]), *attested]
     found = {
         name: (attempt.folder / name).read_bytes()
         for name in names
@@ -338,7 +341,7 @@ def _attach(forge: Releases, attempt: Attempt, redactor: Redactor) -> tuple[list
     for name, data in found.items():
         try:
             _may_be_sent(attempt, name, data, redactor)
-            named = f"{attempt.manifest['stage']}-{attempt.manifest['attempt']:04d}-{name}"
+            named = f"{attempt.facts['stage']}-{attempt.facts['attempt']:04d}-{Path(name).name}"
             asset = _asset(forge, release, assets, named, data)
         except SourceError as error:
             rows.append(_unsent(name, "attached", error))
@@ -353,17 +356,17 @@ def _unsent(subject: str, what: str, error: SourceError) -> Row:
 
 
 def _may_be_sent(attempt: Attempt, name: str, data: bytes, redactor: Redactor) -> None:
-    listed = attempt.manifest["files"].get(name)
-    if name != MANIFEST and listed != digest_bytes(data):
-        raise SourceError(name, f"expected it as sealed, {listed}, got {digest_bytes(data)}")
     if redactor.found_in(data):
         raise SourceError(name, "expected no secret in it, got one; find out how it came there")
+    sealed = attempt.entries[-1].body["digest"]
+    if name == attempt.facts["notebook"] and sealed != digest_bytes(data):
+        raise SourceError(name, f"expected it as sealed, {sealed}, got {digest_bytes(data)}")
     if not 0 < len(data) < MAX_ASSET:
         raise SourceError(name, f"expected 1 to {MAX_ASSET - 1} bytes, got {len(data)}")
 
 
 def _release(forge: Releases, attempt: Attempt) -> Release:
-    release, commit = str(attempt.manifest["release"]), str(attempt.manifest["commit"])
+    release, commit = str(attempt.facts["release"]), str(attempt.facts["commit"])
     tag = f"evidence-{release}"
     found = forge.release(tag)
     if found is None:
@@ -395,7 +398,7 @@ def _asset(forge: Releases, release: Release, assets: list[Asset], name: str, da
 
 def _post(forge: GitHub, attempt: Attempt, files: list[Filed], redactor: Redactor) -> list[Row]:
     """The summary, where no later attempt of the stage is told in it, and a comment on the seal."""
-    where, facts = f"issue {attempt.issue}", attempt.manifest
+    where, facts = f"issue {attempt.issue}", attempt.facts
     release, board = str(facts["release"]), comments_of(forge, attempt.issue)
     store = Store(attempt.site.store_path)
     applied = [
@@ -405,7 +408,7 @@ def _post(forge: GitHub, attempt: Attempt, files: list[Filed], redactor: Redacto
     ]
     try:
         account = _account(attempt, files)
-        texts = {seal_marker(account.head): sealed_text(account)}
+        texts = {seal_marker(account): sealed_text(account)}
         rows = []
         if applied and applied[-1].number > facts["attempt"]:
             kept = f"attempt {applied[-1].number} stays, it is later"
@@ -422,12 +425,12 @@ def _post(forge: GitHub, attempt: Attempt, files: list[Filed], redactor: Redacto
 
 
 def _account(attempt: Attempt, files: list[Filed]) -> Account:
-    facts, made = attempt.manifest, account_of(attempt.name, attempt.entries)
+    facts, made = attempt.facts, account_of(attempt.name, attempt.entries)
     broken = tuple(dict.fromkeys([*facts["broken"], *made.verdict.broken]))
     return replace(
         made,
         verdict=made.verdict.model_copy(update={"broken": broken}),
-        head=str(facts["record"]["head"]),
+        head=attempt.sealed.digest,
         sealed=True,
         files=tuple(files),
     )

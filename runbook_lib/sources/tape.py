@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -90,11 +91,15 @@ def read_body(folder: Folder, name: str) -> bytes:
     return data
 
 
-def check_body(folder: Path, name: str) -> None:
-    """The same, of any size in constant memory, for whoever needs none of it."""
-    path = folder / _body_name(name)
+def check_body(folder: Path, name: str, hashed: Mapping[str, str] | None = None) -> None:
+    """The same, of any size in constant memory, for whoever needs none of it.
+
+    ``hashed``: digests that are known already, by path in the folder.
+    """
+    place = _body_name(name)
     try:
-        found, _ = hash_file(path, follow=False)
+        known = (hashed or {}).get(place)
+        found = known or hash_file(folder / place, follow=False)[0]
     except OSError as error:
         raise RecordDamaged(f"tape: {name}: expected its body, got none") from error
     _require(name, found)

@@ -82,7 +82,7 @@ class Candidate:
         self.practice.write_site(
             artifacts={"node": f"{folder}/rpp-node"} if artifacts is None else artifacts,
             binary_member=member,
-            signing={key: value for key, value in wanted.items() if value is not None},
+            artifact_signing={key: value for key, value in wanted.items() if value is not None},
             commands={
                 "revision": {"argv": ["echo", self.revision]},
                 "tree_status": {"argv": ["printf", "%s", self.status]},
@@ -248,8 +248,8 @@ def test_a_silent_log_is_asked_about_one_file_only(candidate: Candidate) -> None
 @pytest.mark.parametrize(
     ("change", "row"),
     [
-        ({"identity": None, "issuer": None}, ("site", "signing", "expected signing.identity with"
-         " signing.issuer, or signing.key in the site file, got neither")),
+        ({"identity": None, "issuer": None}, ("site", "signing", "expected artifact_signing.identity with"
+         " its issuer, or artifact_signing.key in the site file, got neither")),
         ({"trusted_root": "none.json"}, ("site", "signing", NONE)),
         ({"trusted_root": "site.yaml"}, ("site", "signing",
          "trusted root: expected one JSON object, got: Expecting value")),
@@ -257,7 +257,7 @@ def test_a_silent_log_is_asked_about_one_file_only(candidate: Candidate) -> None
          "trusted root: expected sigstore's trusted_root.json")),
         ({"artifacts": {}}, ("site", "artifacts", "expected artifacts in the site file, got none")),
         ({"artifacts": {"node": "/none"}}, ("node", "artifact", NONE)),
-        *(({key: None}, ("rpp-node", key, f"expected signing.{key} in the site file, got none"))
+        *(({key: None}, ("rpp-node", key, f"expected artifact_signing.{key} in the site file, got none"))
           for key in ("manifest", "provenance", "sbom")),
     ],
 )  # fmt: skip

@@ -178,7 +178,7 @@ def test_what_blocks_comes_first_and_the_rest_is_folded() -> None:
     assert lines[3] == f"- **? INCONCLUSIVE** `{DECLARED[1]}`: no data"
     assert lines[4] == "**Evidence:** not attached yet: `runbook publish v1.4.0/development/0002`"
     assert lines[5] == "<details><summary>10 of 11 items: 10 ✓ PASS</summary>"
-    assert f"| record head | `{DIGEST}` |" in lines
+    assert f"| head | `{DIGEST}` |" in lines
 
 
 def test_what_was_not_reached_is_no_cause() -> None:
@@ -291,7 +291,9 @@ def test_a_seal_is_told_with_its_head() -> None:
     """In a comment of its own, by a marker that no other seal has."""
     text = sealed_text(account())
 
-    assert text.splitlines()[0] == f"<!-- rpp-runbook seal={DIGEST} -->"
+    assert (
+        text.splitlines()[0] == f"<!-- rpp-runbook seal=v1.4.0/development/0002 head={DIGEST} -->"
+    )
     assert f"**✓ PASS · development · attempt 2** · sealed, head `{DIGEST}`" in text
 
 

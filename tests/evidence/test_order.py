@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runbook_lib.errors import StoreError
-from runbook_lib.evidence.order import find_earlier, undone_by, what_to_undo
+from runbook_lib.evidence.order import find_earlier, stages_before, undone_by, what_to_undo
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
 from runbook_lib.opening import prepare_attempt, require_order, require_same_chain
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import TestnetParams
+from runbook_lib.signers import Trust
 from runbook_lib.site import read_site
 from runbook_lib.verdicts import Verdict
+
+from ..conftest import ALICES
 
 RELEASE = "v1.4.0"
 NONE_YET = "expected an attempt that applied and passed, got none yet"
@@ -26,16 +30,18 @@ MADE_ON = "expected attempt 1 made on {}, got development of chain rpp-practice"
 def problem(practice: Any, source: str = "rehearsal", **changes: Any) -> str:
     """Why testnet cannot open; empty when it can. ``require_order`` says the same."""
     store, commit = Store(practice.root / "store"), practice.params["commit"]
-    found = find_earlier(store, RELEASE, changes.get("commit", commit), "testnet", source).problem
+    found = find_earlier(
+        store, RELEASE, changes.get("commit", commit), "testnet", source, ALICES
+    ).problem
     params = TestnetParams(release=RELEASE, commit=changes.get("commit", commit))
     applies: Any = params.model_copy(update={"mode": "apply"})
     if found:
         with pytest.raises(StoreError) as refused:
-            require_order(store, "testnet", applies, source)  # type: ignore[arg-type]
+            require_order(store, "testnet", applies, source, ALICES)  # type: ignore[arg-type]
         said = f"{RELEASE}/development: {found}; testnet cannot open"
         assert str(refused.value) == said
     else:
-        require_order(store, "testnet", applies, source)  # type: ignore[arg-type]
+        require_order(store, "testnet", applies, source, ALICES)  # type: ignore[arg-type]
     return found
 
 
@@ -85,7 +91,12 @@ def test_a_replay_opens_nothing(practice: Any, monkeypatch: pytest.MonkeyPatch) 
 
     for source in ("live", "rehearsal"):
         found = find_earlier(
-            Store(practice.root / "scratch"), RELEASE, practice.params["commit"], "testnet", source
+            Store(practice.root / "scratch"),
+            RELEASE,
+            practice.params["commit"],
+            "testnet",
+            source,
+            ALICES,
         )
         assert found.problem == NONE_YET
 
@@ -176,8 +187,8 @@ def test_an_unsealed_pass_opens_nothing(practice: Any) -> None:
     stage.enforce()
 
     assert problem(practice) == (
-        "expected attempt 1 to verify, got: evidence: 1 manifest: expected a sealed attempt, got no"
-        " manifest; seal it with `runbook seal` (and 3 more)"
+        "expected attempt 1 to verify, got: evidence: 1 attestations: expected a sealed attempt,"
+        " got no attestation; seal it with `runbook seal` (and 7 more)"
     )
 
 
@@ -243,3 +254,26 @@ def test_a_new_apply_is_the_one_to_stop_once_the_older_one_is_undone(store: Stor
     recover(store, 4, attempt=2)
     assert undone_by(store, RELEASE, STAGE, 2) == f"{RELEASE}/{STAGE}_recovery/0002 by ops"
     assert undoes(store) == 2
+
+
+def test_verify_goes_back_to_development(practice: Any) -> None:
+    """Of an apply in its own store; a copy elsewhere has no stage before it, a plan needs none."""
+    before = practice.sealed()
+    folder = before.parents[1] / "testnet" / "0001"
+    folder.mkdir(parents=True)
+    opened = Record(before / "record.jsonl").entries()[0].body
+    record = Record(folder / "record.jsonl")
+    record.append("opened", {**opened, "stage": "testnet", "heads": {}})
+    (row,) = stages_before(folder, ALICES)
+    (other,) = stages_before(folder, Trust(signing="none"))
+    shutil.rmtree(before / "attestations")
+    (gone,) = stages_before(folder, ALICES)
+    moved = folder.rename(practice.root / "elsewhere")
+
+    assert (row.subject, row.outcome) == ("development", Outcome.PASS)
+    assert other.outcome is Outcome.PASS
+    assert gone.outcome is Outcome.FAIL
+    assert str(gone.observed).startswith("expected attempt 1 to verify, got: evidence: 1 attest")
+    assert stages_before(moved, ALICES) == []
+    (moved / "record.jsonl").write_text("x\n")
+    assert [row.outcome for row in stages_before(moved, ALICES)] == [Outcome.INCONCLUSIVE]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from html.parser import HTMLParser
@@ -17,16 +16,19 @@ from runbook_lib.commands.evidence import page_of
 from runbook_lib.errors import NotebookError, RecordDamaged, StageRefused
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.replay import replay, seal_by_hand
+from runbook_lib.evidence.seal import facts_of, seals
 from runbook_lib.evidence.verify import verify
 from runbook_lib.opening import prepare_attempt
 from runbook_lib.outcomes import Outcome
 from runbook_lib.verdicts import ExitCode
 
+from ..conftest import ALICES
+
 BOOK = "10_development.ipynb"
 
 
 def red(folder: Path) -> set[str]:
-    return {row.what for row in verify(folder)[0] if row.outcome is not Outcome.PASS}
+    return {row.what for row in verify(folder, ALICES)[0] if row.outcome is not Outcome.PASS}
 
 
 # --- by hand ----------------------------------------------------------------------------------------
@@ -36,14 +38,10 @@ def test_a_stepped_through_attempt_is_judged_by_the_same_rule(practice: Any) -> 
     """The card comes first in its notebook, and it verifies."""
     folder = practice.sealed()
     book = nbformat.read(folder / BOOK, as_version=4)
-    manifest = json.loads((folder / "manifest.json").read_bytes())
+    facts = facts_of(seals(folder)[-1].payload)
 
     assert "✓ PASS" in book.cells[0].outputs[0].data["text/plain"]
-    assert (manifest["run"], manifest["outcome"], manifest["foreign"]) == (
-        "interactive",
-        "PASS",
-        False,
-    )
+    assert (facts["run"], facts["outcome"], facts["foreign"]) == ("interactive", "PASS", False)
     assert red(folder) == set()
 
 
@@ -53,11 +51,11 @@ def test_an_attempt_without_enforce_is_broken(practice: Any) -> None:
     verdict = seal_by_hand(practice.folder())
 
     assert verdict.exit_code is ExitCode.BROKEN
-    assert red(practice.folder()) >= {"5 completeness"}
+    assert red(practice.folder()) >= {"8 completeness"}
 
 
 def test_a_later_try_is_sealed_again_and_the_earlier_kept(practice: Any) -> None:
-    """Notebook and manifest of the first seal stand beside the second."""
+    """Notebook and attestation of the first seal stand beside the second."""
     stage = practice.open()
     cards = practice.walk(stage, smoke_suites=Outcome.INCONCLUSIVE)
     with pytest.raises(StageRefused):
@@ -71,10 +69,8 @@ def test_a_later_try_is_sealed_again_and_the_earlier_kept(practice: Any) -> None
     second = seal_by_hand(practice.folder())
 
     assert (first.exit_code, second.exit_code) == (ExitCode.INCONCLUSIVE, ExitCode.PASSED)
-    assert sorted(path.name for path in practice.folder().glob("manifest*")) == [
-        "manifest.json",
-        "manifest.try1.json",
-    ]
+    kept = sorted(path.name for path in (practice.folder() / "attestations").iterdir())
+    assert kept == ["0001.alice.json", "0002.alice.json"]
     assert red(practice.folder()) == set()
 
 

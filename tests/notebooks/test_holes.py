@@ -25,6 +25,8 @@ from runbook_lib.launch import run_stage
 from runbook_lib.outcomes import Outcome
 from runbook_lib.verdicts import ExitCode
 
+from ..conftest import trust_of
+
 OPEN, ENFORCE = "from runbook_lib", "stage.enforce"
 
 
@@ -43,7 +45,9 @@ def after_open(*sources: str) -> Callable[[Any], None]:
 
 
 def wrong(folder: Path) -> set[str]:
-    return {row.what for row in verify(folder)[0] if row.outcome is not Outcome.PASS}
+    return {
+        row.what for row in verify(folder, trust_of(folder))[0] if row.outcome is not Outcome.PASS
+    }
 
 
 @pytest.mark.parametrize(
@@ -77,7 +81,7 @@ def test_a_run_that_stopped_is_broken_and_says_where(
     assert problem.replace("`", "") in bench.card()
     assert (folder / "10_development.ipynb").read_bytes() == bench.out.read_bytes()
     assert [e.kind for e in bench.practice.entries()][-1] == "sealed"
-    assert wrong(folder) >= {"5 completeness"}
+    assert wrong(folder) >= {"8 completeness"}
 
 
 def test_what_runs_after_enforce_breaks_the_run(bench: Any) -> None:
@@ -156,7 +160,7 @@ def test_plain_papermill_runs_it_unsealed(bench: Any) -> None:
     folder = bench.practice.folder()
 
     assert bench.practice.entries("session")[0].body["run"] == "interactive"
-    assert "1 manifest" in wrong(folder)
+    assert "1 attestations" in wrong(folder)
 
     (folder / "10_development.ipynb").write_bytes(bench.out.read_bytes())
     verdict = seal_by_hand(folder)
@@ -187,4 +191,4 @@ def test_an_interrupted_run_is_judged_and_sealed(bench: Any) -> None:
     assert "run: it was cancelled before its end" in error
     assert bench.practice.entries()[-1].kind == "sealed"
     assert "run: it was cancelled before its end" in bench.card()
-    assert wrong(bench.practice.folder()) >= {"5 completeness"}
+    assert wrong(bench.practice.folder()) >= {"8 completeness"}

@@ -13,6 +13,7 @@ from runbook_lib import cli
 from runbook_lib.changes.halting import FOLLOWS
 from runbook_lib.checks import recovery
 from runbook_lib.evidence.incidents import incidents_of
+from runbook_lib.evidence.seal import seals
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
 from runbook_lib.verdicts import ExitCode, Verdict
@@ -135,7 +136,7 @@ def test_after_a_kit_was_used_one_command_reads_back(
     recovery_folder = folder.parents[1] / RUNBOOK / "0001"
     assert not [node for node, _ in steps(recovery_folder) if node.startswith("main-")]
     assert len(list((recovery_folder / "kit").iterdir())) == 1
-    assert (recovery_folder / "manifest.json").exists()
+    assert seals(recovery_folder)
     assert told.returncode == 2  # the incident is open
     (line,) = [line for line in told.stdout.splitlines() if line.startswith(RUNBOOK)]
     assert line.split() == [RUNBOOK, "1", "apply", "rehearsal", "PASS", "true"]

@@ -73,7 +73,7 @@ def test_the_checks_so_far_are_posted_and_read_back(network: RehearsalNetwork, f
     text = comment["body"]
     assert "### ▷ CHECKS HOLD, apply begins · development · attempt 1" in text
     assert "- **✓ PASS** `preflight.config-drift`: " in text
-    assert f"| record head | `{begun.prev}` |" in text
+    assert f"| head | `{begun.prev}` |" in text
     assert f"| plan | `{plan}` |" in text
     changes = mutations(stage.folder)
     assert [(entry.item, entry.key.split(" ")[0]) for entry in changes] == [(ITEM, "POST")]

@@ -99,7 +99,7 @@ def test_a_pass_verifies(operator: Operator, passed: Passed) -> None:
     """Every step of the procedure holds, for a copy of the attempt in another place too."""
     copy = shutil.copytree(passed.attempt, operator.home / "copy")
 
-    ended = operator.run("runbook", "verify", copy, "--json")
+    ended = operator.run("runbook", "verify", copy, "--json", "--trust", operator.site)
 
     document = json.loads(ended.stdout)
     assert (ended.returncode, document["outcome"], document["verdict"]) == (0, "PASS", "PASS")
@@ -138,7 +138,9 @@ def test_a_refused_run_keeps_its_evidence(operator: Operator) -> None:
     with operator.fault("forge-down"):
         ended = operator.papermill("red.ipynb", "-f", operator.params, "-r", "release", release)
     attempt = operator.attempt(release)
-    verified = json.loads(operator.run("runbook", "verify", attempt, "--json").stdout)
+    verified = json.loads(
+        operator.run("runbook", "verify", attempt, "--json", "--trust", operator.site).stdout
+    )
 
     assert (ended.returncode, "Traceback" in ended.stderr) == (2, False)
     assert (operator.home / "red.ipynb").read_bytes() == (attempt / NOTEBOOK).read_bytes()
@@ -163,7 +165,7 @@ def test_a_stage_is_stepped_through_by_hand_and_sealed(operator: Operator) -> No
     path = Path(json.loads(lab.stdout)["notebook"])
     operator.run("jupyter", "execute", "--inplace", path)
     sealed = operator.run("runbook", "seal", path.parent)
-    verified = operator.run("runbook", "verify", path.parent)
+    verified = operator.run("runbook", "verify", path.parent, "--trust", operator.site)
 
     assert sealed.returncode == 4, sealed.stderr
     assert "apply, rehearsal, interactive" in sealed.stdout

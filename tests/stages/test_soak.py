@@ -46,7 +46,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
         patch.setitem(playbook.DECLARED, "development", (development.DEPLOY,))
         patch.setitem(playbook.DECLARED, "testnet", (SOAK,))
         # The attempt is sealed by the engine, which no test of this module runs.
-        patch.setattr(order, "verify", lambda folder: ([], None))
+        patch.setattr(order, "verify", lambda folder, trust: ([], None))
         deploy(net)
         yield net
 

@@ -30,7 +30,7 @@ from runbook_lib.strict import PROJECT, parse_yaml
 from runbook_lib.verdicts import Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
-from ..conftest import unmeasured
+from ..conftest import trust_of, unmeasured
 from .conftest import entries, fault, until
 from .recovering import (
     Recovering,
@@ -152,7 +152,9 @@ def test_what_was_undone_permits_nothing(prepare: Callable[[str], Recovering]) -
     store, commit = Store(folder.parents[2]), made.network.release.commit
     made.recover("canary")
 
-    problem = find_earlier(store, made.release, commit, "mainnet", "rehearsal").problem
+    problem = find_earlier(
+        store, made.release, commit, "mainnet", "rehearsal", trust_of(folder)
+    ).problem
 
     assert problem.startswith("expected attempt 2 still in force, got it undone: ")
 
