@@ -22,11 +22,11 @@ from runbook_lib.playbook import NOTEBOOKS
 PROJECT = Path(__file__).resolve().parents[1]
 COUNTED = {".py", ".j2", ".sh", ".yaml"}
 LIMITS = {  # lines, statements, modules
-    "runbook_lib": (31_427, 19_464, 150),
-    "runbook_rehearsal": (8_449, 5_132, 45),
-    "tests": (32_515, 17_466, 176),
+    "runbook_lib": (32_358, 20_064, 155),
+    "runbook_rehearsal": (8_452, 5_135, 45),
+    "tests": (33_052, 17_781, 178),
 }
-LOADED = {"development": 20_684, "testnet": 20_641, "canary": 21_584, "mainnet": 21_897}
+LOADED = {"development": 21_291, "testnet": 21_176, "canary": 22_191, "mainnet": 22_504}
 """Lines of ``runbook_lib`` that a stage's notebook has loaded when it ends over its recording."""
 PRIVATE: dict[str, int] = {}  # names of other packages that may change without notice
 
