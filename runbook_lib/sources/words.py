@@ -13,9 +13,9 @@ A line begins with the verb (any case, a ``/`` before it allowed) and holds noth
     decide      ID continue|restart|recover REASON       and decides what becomes of the watch
     withdraw    [VERB [what was said, or its beginning]] takes back all earlier words like it
 
-START and END are ISO 8601 instants with their offset. A withdrawal that cannot be read takes back
-all that its readable beginning covers. Lines in fenced blocks and hidden comments say nothing,
-but for withdrawals: what is a block to us may be none to their writer.
+START and END are ISO 8601 instants with their offset. A line counts only in a plain paragraph
+(CommonMark): text that every reader sees. A withdrawal counts wherever it can be read, and one that
+is malformed takes back all that its readable beginning covers.
 
 A file is ``{"statement": {...}, "signature": BASE64}``: Ed25519 over the canonical JSON of the
 statement, which holds ``kind`` (the verb), ``release``, ``stage``, ``window`` (START/END),
@@ -73,11 +73,9 @@ _LINE = re.compile(
     rf"\s*/?((?ai:acknowledge(?:-anomaly)?|sign-off|approve|withdraw|decide(?=\s+{_ANOMALY}\s)))(?!\S)(.*)",
     re.S,
 )
-# A fence of backticks has none behind it on its line, and ends at one with nothing behind it.
-_HIDDEN = re.compile(
-    r"<!--.*?(?:-->|\Z)|^ {0,3}(`{3,}+(?![^\n]*`)|~{3,}).*?(?:^ {0,3}\1[`~]*[ \t]*$|\Z)",
-    re.S | re.M,
-)
+LONGEST_COMMENT = 16_384
+"""Characters of a comment whose words count: Markdown that is made to be slow takes the square."""
+_HIDDEN = "expected plain text, no code, list, table, link or HTML; say it in a comment of its own"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -200,23 +198,55 @@ def _joined(form: tuple[str, ...], words: list[str]) -> list[str]:
 def lines(body: str) -> Iterator[Said | Malformed]:
     """Every word of a comment. A withdrawal that cannot be read, or seen, is both, and counts."""
     body = re.sub(r"\r\n?", "\n", body)
-    hidden = [found.span() for found in _HIDDEN.finditer(body)]
-    at = 0
-    for text in re.findall(r"[^\n]*(?:\n|\Z)", body):
-        begin, at = at, at + len(text)
+    plain, other = _shown(body) if len(body) <= LONGEST_COMMENT else ([], [])
+    for text in plain:
         if (found := _LINE.fullmatch(text)) is None:
             continue
         verb, words = found[1].lower(), found[2].split()
-        unseen = any(start < at and begin < end for start, end in hidden)
-        if unseen:
-            yield Malformed(visible(text.strip(), 250), "it stands in a block that is no text")
         if verb == "withdraw":
             yield from _withdrawal(text, words)
-        elif not unseen:
-            try:
-                yield parse_said(verb, words)
-            except ValueError as error:
-                yield Malformed(visible(text.strip(), 250), str(error))
+            continue
+        try:
+            yield parse_said(verb, words)
+        except ValueError as error:
+            yield Malformed(visible(text.strip(), 250), str(error))
+    known = {" ".join(text.split()) for text in plain}
+    raw = body.split("\n")
+    for number, text in enumerate((*raw, *other)):
+        found, key = _LINE.fullmatch(text), " ".join(text.split())
+        withdraws = found is not None and found[1].lower() == "withdraw"
+        if found is None or key in known or not (withdraws or number < len(raw)):
+            continue
+        known.add(key)
+        yield Malformed(visible(text.strip(), 250), _HIDDEN)
+        if withdraws:
+            yield from _withdrawal(text, found[2].split())
+
+
+def _shown(body: str) -> tuple[list[str], list[str]]:
+    """The lines of plain paragraphs, and those that stand elsewhere, but for quotations.
+
+    A forge may show less than CommonMark does: behind raw HTML, in formulas, struck out, and in
+    footnotes, which are references here and leave a line that belongs to nothing.
+    """
+    from markdown_it import MarkdownIt
+
+    source, plain, other = body.split("\n"), list[str](), list[str]()
+    end, below, attached, html, quoted = 0, "", False, False, 0
+    for token in MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(body):
+        children = token.children or []
+        kinds = {child.type for child in children}
+        html = html or token.type == "html_block" or "html_inline" in kinds
+        quoted += (token.type == "blockquote_open") - (token.type == "blockquote_close")
+        if token.type == "inline" and not quoted:
+            top = token.level == 1 and below == "paragraph_open"
+            seen = kinds <= {"text", "softbreak", "hardbreak"} and not set("~$[") & {*token.content}
+            text = "".join("\n" if "break" in child.type else child.content for child in children)
+            (plain if top and seen and attached and not html else other).extend(text.split("\n"))
+        elif token.level == 0 and token.map:
+            attached = end == token.map[0] or not source[token.map[0] - 1].strip()
+            below, end = token.type, token.map[1]
+    return plain, other
 
 
 def _withdrawal(text: str, words: list[str]) -> Iterator[Said | Malformed]:
