@@ -202,10 +202,6 @@ def _row(voice: Voice, asked: _Asked, heard: Heard) -> Row:
     if voice.node is None:
         return unknown_row(voice.name, what, asked.expected, "a validator the site does not list")
     refused = [one for one in heard.refused if voice.claimed_by(one) and _about(one, asked)]
-    for one in refused:
-        if one.fault == "forged":
-            got = f"forged: {one.grounds}: {one.why}{call}"
-            return check_row(voice.name, what, asked.expected, got, ok=False, waivable=False)
     words = [w for w in heard.words if w.kind == asked.said.kind and voice.says(w)]
     mine = [w for w in words if not _differs(w, asked.said)]
     back = [w for w in heard.withdrawals if voice.says(w)]

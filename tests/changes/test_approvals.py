@@ -336,14 +336,19 @@ def test_a_single_operator_approves_their_own_and_it_says_so(voting: Voting) -> 
     assert voting.outcome("testnet", *withdrew, alone=True) is FAIL
 
 
-def test_a_forged_approval_is_a_failure_beside_true_ones(voting: Voting) -> None:
-    """Somebody tried; one of another plan is none of this plan's business."""
+def test_a_forged_approval_is_named_and_passed_over(voting: Voting) -> None:
+    """It fills no seat and takes none; one of another plan is none of this plan's business."""
 
     def forged(plan: str) -> Refused:
         return Refused("ed", "another key", "ed.json", "forged", Said("approve", plan=plan))
 
-    assert voting.outcome("testnet", "carol", forged(PLAN)) is FAIL
-    assert voting.outcome("testnet", "carol", forged(OTHER)) is PASS
+    named = voting.rows("testnet", "carol", forged(PLAN))[-1]
+    assert (named.subject, named.what, named.observed, named.outcome) == (
+        "approval", "ed", "forged, passed over: ed.json", PASS,
+    )  # fmt: skip
+    assert voting.outcome("testnet", "carol", forged(PLAN)) is PASS
+    assert voting.outcome("testnet", forged(PLAN)) is INCONCLUSIVE
+    assert len(voting.rows("testnet", "carol", forged(OTHER))) == 1
 
 
 def test_a_file_that_cannot_be_read_blocks_beside_approvals(voting: Voting) -> None:

@@ -89,15 +89,19 @@ def test_operators_are_instructed_and_their_nodes_read_back(team: Team) -> None:
         assert network.fleet.running[name].config.gates["malachite_consensus"]
 
 
-def test_after_a_report_that_lies_the_next_operator_hears_nothing(team: Team) -> None:  # noqa: F811
-    """Told by comments as by files, those of the wave alone."""
+def test_a_forged_report_is_waited_past_and_the_next_operator_hears_nothing(
+    team: Team,  # noqa: F811
+) -> None:
+    """It is named; once the operator reports with its own key, the rollout goes on."""
     digest, window = team.planned(issue=ISSUE)
     team.network.fault("report-forged@testnet/test-5")
 
     given = {"approved_plan": digest, "approvals": [team.approve(digest)], **window}
-    verdict, folder = team.carry(**given)
+    verdict, folder = team.walk(mode="apply", **given)
+    team.network.operators.settle()
+    verdict, _ = team.walk(mode="apply", **given, attempt=verdict.attempt)
 
-    assert verdict.exit_code is ExitCode.REFUSED
+    assert verdict.exit_code is ExitCode.WAITING
     assert "forged: expected the signature of this node's" in item(verdict, DEPLOY).reason
     told = [step for step in steps(folder) if step[0] in OPERATORS]
     assert told == [
