@@ -25,7 +25,7 @@ from .evidence.store import Store
 from .outcomes import CheckResult, Row, explain, unknown_row, worst
 from .playbook import NOW_SOURCE_LAG
 from .reach import Command
-from .site import Site
+from .site import POLICY, Site
 from .sources.scope import Scope
 from .strict import parse_instant, project_path
 
@@ -137,9 +137,14 @@ class Context:
         from .evidence.order import permitted
 
         params = self.params
-        return permitted(
-            self.scope, self.store, params.release, params.commit, self.stage, self.source
-        )
+        made = params.release, params.commit
+        return permitted(self.scope, self.store, *made, self.stage, self.source, self.policies)
+
+    @property
+    def policies(self) -> frozenset[str]:
+        """The site's policy digest, and those after which somebody else accepted it."""
+        changes = (entry.body["from"] for entry in self.journal if entry.kind == "policy")
+        return frozenset({self.site.policy_digest, *changes})
 
     @cached_property
     def alertmanager(self) -> Alertmanager:
@@ -160,10 +165,10 @@ class Context:
         restart = self.site.commands.restart
         return restart.timeout_s if restart is not None else 60.0
 
-    def policy(self) -> str:
-        """The digest of what limits this stage: parameters, site and metric catalogue."""
+    def limits(self) -> str:
+        """The digest of what else limits this stage: parameters, site and metric catalogue."""
         catalogue = digest_bytes(self.scope.read(project_path("params/metrics.yaml")))
-        site = self.site.model_dump(mode="json")
+        site = self.site.model_dump(mode="json", exclude=set(POLICY))
         return digest({"params": self.params.policy(), "site": site, "metrics": catalogue})
 
     def conclude(

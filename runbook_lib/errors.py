@@ -9,7 +9,7 @@
   * StoreError        the store or an attempt in it cannot be used: exit 3
     * LockHeld        somebody else is changing this cluster
     * RecordDamaged   a record or tape contradicts its own digests
-  * Stopped           a recovery undoes this attempt: no more of it is begun
+  * Stopped           undone, or no longer approved: no more of this attempt is begun
   * StageRefused      raised by ``stage.enforce()`` alone; carries the exit code
 
 A failed check is a value (``outcomes.CheckResult``), never an exception.
@@ -19,6 +19,7 @@ Messages read ``where: what: expected X, got Y`` and end with what to do.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class RunbookError(Exception):
@@ -83,7 +84,11 @@ class RecordDamaged(StoreError):
 
 
 class Stopped(RunbookError):
-    """A recovery undoes the attempt at work: it stops before its next step."""
+    """The attempt at work stops before its next step; ``rows`` say why, where it is not undone."""
+
+    def __init__(self, message: str, rows: Sequence[Any] = ()) -> None:
+        self.rows = tuple(rows)
+        super().__init__(message)
 
 
 class StageRefused(RunbookError):

@@ -7,7 +7,7 @@ import os
 import stat
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,21 @@ from typing import Any
 import yaml
 
 from . import playbook
-from .canonical import digest
-from .errors import ParameterError, RecordDamaged, StoreError
+from .errors import ParameterError, RecordDamaged, SourceError, StoreError
 from .evidence.incidents import blocking
-from .evidence.order import BEFORE, find_earlier, what_to_undo
+from .evidence.order import BEFORE, find_earlier, plan_of, policy_of, what_to_undo
 from .evidence.record import Entry, parse
 from .evidence.store import Attempt, Store
 from .files import replace_file
 from .params import PER_TRY, STAGE_PARAMS, RecoveryParams, StageParams, promoted, stage_params
 from .session import OPEN, PARAMETERS, VERSION, Session, Source, hand_over, last_tries, run_kind
-from .site import Site, parse_site, read_site
+from .site import Person, Site, parse_site, read_site
+from .sources.github import GitHub
 from .sources.local import Folder
 from .sources.local import recorded as read
+from .sources.policy import accepted
 from .sources.redact import Redactor
-from .sources.scope import Outside, read_clock
+from .sources.scope import Outside, live_scope, read_clock
 from .sources.tape import LiveTape, ReplayTape, read_body, read_entries
 from .strict import PROJECT, project_path
 
@@ -98,7 +99,16 @@ def _given(stage: str, given: Mapping[str, Any], where: str) -> tuple[StageParam
         if wrong := sorted(set(params.nodes) - set(known)):
             one = f"expected some of {', '.join(known)}, got {', '.join(wrong)}"
             raise ParameterError(f"{where}: nodes: {one}")
-    return params, site, find_operator(site, params.mode)
+    named = stage in playbook.APPROVERS
+    # What was begun goes on while the forge is down.
+    excepts = params.waivers or getattr(params, "drops", [])
+    return (
+        params,
+        site,
+        find_operator(
+            site, params.mode, named=named, proven=bool(excepts) or (named and not params.attempt)
+        ),
+    )
 
 
 def _attempt(stage: str, params: StageParams, site: Site, operator: str) -> Attempt:
@@ -107,10 +117,13 @@ def _attempt(stage: str, params: StageParams, site: Site, operator: str) -> Atte
     if stage not in playbook.RECOVERY:
         require_shared(store, site)
     require_resolved(store, stage, params, site)
-    return _find(store, stage, params, site) or _create(store, stage, params, site, operator)
+    found = _find(store, stage, params, site, operator)
+    return found or _create(store, stage, params, site, operator)
 
 
-def _find(store: Store, stage: str, params: StageParams, site: Site) -> Attempt | None:
+def _find(
+    store: Store, stage: str, params: StageParams, site: Site, operator: str
+) -> Attempt | None:
     if not params.attempt:
         return None
     attempt = store.attempt(params.release, stage, params.attempt)
@@ -132,7 +145,37 @@ def _find(store: Store, stage: str, params: StageParams, site: Site) -> Attempt 
     ]
     if differs:
         raise ParameterError(differs)
+    recovery = stage in playbook.RECOVERY
+    if not recovery and (change := _accepted(attempt, params, site, operator)):
+        attempt.record.append("policy", change)
     return attempt
+
+
+def _accepted(attempt: Attempt, params: StageParams, site: Site, operator: str) -> dict[str, Any]:
+    """What accepts the site's policy after that of an attempt; empty where it is the same."""
+    policy, issue = policy_of(attempt.record.entries()), params.issue
+    release = params.release
+    return accepted(attempt.folder, policy, site, issue=issue, release=release, by=operator)
+
+
+def _built_on(store: Store, stage: str, params: StageParams, source: str) -> list[Attempt]:
+    """The attempts whose policy an apply must share: the stage before, and the approved plan's."""
+    if params.mode != "apply" or stage not in playbook.STAGES:
+        return []
+    made = [one for one in store.attempts(params.release) if store.opened(one)["source"] == source]
+    before = [
+        one
+        for one in made
+        if one.stage == BEFORE.get(stage) and store.opened(one)["mode"] == "apply"
+    ]
+    wanted = getattr(params, "approved_plan", "")
+    plans = [
+        one
+        for one in made
+        if one.stage == stage and store.opened(one)["mode"] == "plan"
+        if (plan := plan_of(one.record.entries())) and plan.body["digest"] == wanted
+    ]
+    return [*before[-1:], *plans[-1:]]
 
 
 def _world(stage: str, params: StageParams, site: Site) -> dict[str, str]:
@@ -148,7 +191,13 @@ def _world(stage: str, params: StageParams, site: Site) -> dict[str, str]:
 
 def _create(store: Store, stage: str, params: StageParams, site: Site, operator: str) -> Attempt:
     source = site.source
-    require_order(store, stage, params, source)
+    changes = [
+        change
+        for one in _built_on(store, stage, params, source)
+        if (change := _accepted(one, params, site, operator))
+    ]
+    policies = {site.policy_digest, *(change["from"] for change in changes)}
+    require_order(store, stage, params, source, policies)
     require_same_chain(store, stage, params, site)
     now, _ = read_clock(site.clock)
     about = promoted(stage, params)
@@ -166,7 +215,7 @@ def _create(store: Store, stage: str, params: StageParams, site: Site, operator:
             **_world(stage, params, site),
             "mode": params.mode,
             "params": params.fixed(),
-            "policy": digest(params.policy()),
+            "policy": site.policy_digest,
             "declared": list(playbook.DECLARED[stage]),
             "run": run_kind(),
             "operator": operator,
@@ -178,6 +227,8 @@ def _create(store: Store, stage: str, params: StageParams, site: Site, operator:
     )
     text = yaml.safe_dump(params.fixed(), sort_keys=False, allow_unicode=True)
     replace_file(attempt.folder / PARAMETERS, text)
+    for change in changes:
+        attempt.record.append("policy", change)
     return attempt
 
 
@@ -204,6 +255,7 @@ def _begin_session(session: Session, params: StageParams) -> None:
             "number": session.number,
             "params": params.model_dump(mode="json", include=set(PER_TRY)),
             "operator": session.operator,
+            "policy": session.site.policy_digest,
             "run": run_kind(),
             "source": session.source,
             "now": scope.now().isoformat(),
@@ -216,17 +268,41 @@ def _begin_session(session: Session, params: StageParams) -> None:
 # --- Who may open what ---
 
 
-def find_operator(site: Site, mode: str) -> str:
-    """Who runs this: in CI the triggering actor. Raises ParameterError when unknown in apply."""
+def find_operator(site: Site, mode: str, *, named: bool = False, proven: bool = False) -> str:
+    """Who runs this: the person whose token the forge knows, else the one that CI or the shell names.
+
+    Raises ParameterError for nobody of the site's people, in apply and where they must be ``named``;
+    and where it must be ``proven``, for a forge that does not say whose token it is.
+    """
     names = ("RUNBOOK_OPERATOR", "GITHUB_ACTOR", "GITLAB_USER_LOGIN")
     account = next((os.environ[name] for name in names if os.environ.get(name)), _user())
-    if mode == "apply" and site.person(account) is None:
+    said, owner = site.person(account), _token_owner(site, proven)
+    if owner is not None and os.environ.get(names[0]) and said != owner:
+        raise ParameterError(
+            f"operator: expected {owner.account}, whose token {site.forge.token_env} is, got"
+            f" {account!r}; unset {names[0]}, or export a token of theirs"
+        )
+    person = owner or said
+    if person is None and (mode == "apply" or named):
         known = ", ".join(person.account for person in site.people)
         raise ParameterError(
             f"operator: expected one of the site's people ({known}), got {account!r};"
-            " export RUNBOOK_OPERATOR"
+            f" export {names[0]}"
         )
-    return account
+    return person.account if person is not None else account
+
+
+def _token_owner(site: Site, proven: bool) -> Person | None:
+    """The person whose token is exported; None for an app's, or where there is none."""
+    if not (site.forge.token_env and os.environ.get(site.forge.token_env)):
+        return None
+    try:
+        with live_scope("operator", site.secret_names(), clock=site.clock) as scope:
+            return site.person(GitHub(scope, site.forge).me())
+    except SourceError as error:
+        if proven:
+            raise ParameterError(f"operator: {error}; who runs this must be known") from error
+        return None
 
 
 def _user() -> str:
@@ -236,11 +312,13 @@ def _user() -> str:
         return "unknown"
 
 
-def require_order(store: Store, stage: str, params: StageParams, source: Source) -> None:
+def require_order(
+    store: Store, stage: str, params: StageParams, source: Source, policies: Collection[str]
+) -> None:
     """An apply opens only on the stage before it, passed and proven. Raises StoreError."""
     if params.mode != "apply" or stage not in BEFORE:
         return
-    found = find_earlier(store, params.release, params.commit, stage, source)
+    found = find_earlier(store, params.release, params.commit, stage, source, policies)
     if found.problem:
         raise StoreError(f"{params.release}/{found.stage}: {found.problem}; {stage} cannot open")
 

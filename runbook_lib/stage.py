@@ -310,7 +310,7 @@ def apply_change(tries: Tries, change: Change, context: Context) -> CheckResult 
     except Stopped as stopped:
         what, expected = "goes on", "no recovery of this attempt"
         row = unknown_row(context.cluster_name, what, expected, str(stopped))
-        return context.conclude([*rows, row], passed="", empty="")
+        return context.conclude([*rows, *(stopped.rows or [row])], passed="", empty="")
 
 
 def _undone(session: Session, context: Context) -> str:

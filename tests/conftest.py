@@ -179,6 +179,7 @@ class Practice:
                 "url": NOWHERE,
                 "repository": "practice/chain",
                 "token_env": "GITHUB_TOKEN",
+                "account": "practice[bot]",
                 "ci": {"app": "ci", "required": ["tests"]},
             },
             "commands": {},
@@ -282,7 +283,8 @@ class Practice:
                     waves=(("dev-1",),),
                 ),
             ),
-            policy=context.policy(),
+            policy=context.site.policy_digest,
+            limits=context.limits(),
         )
 
     # --- a stage --------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def adopt(
     if cluster not in site.clusters:
         known = ", ".join(site.clusters)
         raise ParameterError(f"{site_path}: clusters: expected one of {known}, got {cluster!r}")
-    operator = find_operator(site, "apply")
+    operator = find_operator(site, "apply", proven=True)
     store = Store(site.store_path)
     attempt = store.adopt(
         cluster,

@@ -80,7 +80,8 @@ def make_back_plan(context: Context) -> Plan:
         chain_id=context.cluster.chain_id,
         artifact=first,
         phases=(phase,),
-        policy=context.policy(),
+        policy=context.site.policy_digest,
+        limits=context.limits(),
     )
 
 

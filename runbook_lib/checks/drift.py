@@ -11,8 +11,7 @@ from typing import Any, TypeVar
 
 from .. import playbook
 from ..canonical import canonical, digest_bytes
-from ..changes.plan import NodePlan, Phase, Plan
-from ..changes.roll import phase_of
+from ..changes.plan import NodePlan, Phase, Plan, phase_of
 from ..changes.state import Known, NodeState, differences, kept_config, known_map, require_known
 from ..changes.targets import (
     Delta,

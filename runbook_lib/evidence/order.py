@@ -7,7 +7,7 @@ verified. A plan, a replay, or an older pass behind a newer failure permits noth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -99,6 +99,12 @@ def plan_of(entries: Sequence[Entry]) -> Entry | None:
     return plans[-1] if plans else None
 
 
+def policy_of(entries: Sequence[Entry]) -> str:
+    """The policy digest of an attempt's newest session; empty where none is named."""
+    named = [entry.body["policy"] for entry in entries if "policy" in entry.body]
+    return str(named[-1]) if named else ""
+
+
 def _entries(attempt: Attempt) -> list[Entry]:
     try:
         return attempt.record.entries()
@@ -126,8 +132,13 @@ class Earlier(Model):
     problem: str = ""
 
 
-def find_earlier(store: Store, release: str, commit: str, stage: str, source: str) -> Earlier:
-    """The attempt that must permit ``stage``, from the store itself. KeyError for the first."""
+def find_earlier(
+    store: Store, release: str, commit: str, stage: str, source: str, policies: Collection[str]
+) -> Earlier:
+    """The attempt that must permit ``stage``, from the store itself. KeyError for the first.
+
+    It was made under one of ``policies``: the site's own, and those that it was accepted after.
+    """
     before = BEFORE[stage]
     try:
         attempts = store.attempts(release)
@@ -140,14 +151,16 @@ def find_earlier(store: Store, release: str, commit: str, stage: str, source: st
             and store.opened(attempt)["source"] in (source, "live", "rehearsal")
         ]
         if applied:
-            return _judged(store, applied[-1], commit, source)
+            return _judged(store, applied[-1], commit, source, policies)
         got = "expected an attempt that applied and passed, got none yet"
         return Earlier(stage=before, problem=got)
     except RunbookError as error:
         return Earlier(stage=before, problem=str(error))
 
 
-def _judged(store: Store, attempt: Attempt, commit: str, source: str) -> Earlier:
+def _judged(
+    store: Store, attempt: Attempt, commit: str, source: str, policies: Collection[str]
+) -> Earlier:
     found, manifest = verdict(attempt.record.entries()), attempt.folder / MANIFEST
     return Earlier(
         stage=attempt.stage,
@@ -157,17 +170,23 @@ def _judged(store: Store, attempt: Attempt, commit: str, source: str) -> Earlier
         manifest=digest_file(manifest) if manifest.is_file() else "",
         outcome=found.outcome.value,
         ended=found.ended.isoformat(),
-        problem=_problem(store, attempt, found, commit, source),
+        problem=_problem(store, attempt, found, commit, source, policies),
     )
 
 
 def permitted(
-    scope: Scope, store: Store, release: str, commit: str, stage: str, source: str
+    scope: Scope,
+    store: Store,
+    release: str,
+    commit: str,
+    stage: str,
+    source: str,
+    policies: Collection[str],
 ) -> Earlier:
     """The same through the tape, once it permits. Raises SourceError saying what stands in the way."""
 
     def compute() -> str:
-        found = find_earlier(store, release, commit, stage, source)
+        found = find_earlier(store, release, commit, stage, source, policies)
         return canonical(found.model_dump(mode="json")).decode()
 
     found = Earlier.model_validate_json(scope.derive(f"stage before {stage}", compute))
@@ -196,8 +215,17 @@ def effect(entries: Sequence[Entry], item: str) -> datetime:
     return max(instants)
 
 
-def _problem(store: Store, attempt: Attempt, found: Verdict, commit: str, source: str) -> str:
+def _problem(
+    store: Store,
+    attempt: Attempt,
+    found: Verdict,
+    commit: str,
+    source: str,
+    policies: Collection[str],
+) -> str:
     opened = store.opened(attempt)
+    if (policy := policy_of(attempt.record.entries())) not in policies:
+        return f"expected attempt {attempt.number} made under this site's policy, got {policy}"
     if opened["source"] != source:
         return f"expected attempt {attempt.number} made {source}, got it made {opened['source']}"
     if opened["commit"] != commit:

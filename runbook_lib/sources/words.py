@@ -9,6 +9,7 @@ A line begins with the verb (any case, a ``/`` before it allowed) and holds noth
     acknowledge RELEASE STAGE START/END                  a validator knows the window
     sign-off    RELEASE STAGE START/END sha256:PLAN      a validator accepts window and plan
     approve     sha256:DIGEST                            a person approves a plan, waiver or state
+    accept-policy sha256:DIGEST                          a person accepts what moved of the site
     acknowledge-anomaly ID                               the commander knows of an anomaly
     decide      ID continue|restart|recover REASON       and decides what becomes of the watch
     withdraw    [VERB [what was said, or its beginning]] takes back all earlier words like it
@@ -47,12 +48,17 @@ from .github import Comment, GitHub
 from .keys import MAX_SIGNED, Signed, read_signed
 from .scope import Scope
 
-Kind = Literal["acknowledge", "sign-off", "approve", "acknowledge-anomaly", "decide"]
+Kind = Literal[
+    "acknowledge", "sign-off", "approve", "accept-policy", "acknowledge-anomaly", "decide"
+]
+BY_PEOPLE = frozenset({"approve", "accept-policy", "acknowledge-anomaly", "decide"})
+"""Kinds that no validator's key speaks."""
 DECISIONS = ("continue", "restart", "recover")
 FORMS: dict[str, tuple[str, ...]] = {
     "acknowledge": ("release", "stage", "window"),
     "sign-off": ("release", "stage", "window", "plan"),
     "approve": ("plan",),
+    "accept-policy": ("plan",),
     "acknowledge-anomaly": ("anomaly",),
     "decide": ("anomaly", "decision", "reason"),
 }
@@ -70,7 +76,7 @@ _ANOMALY = r"A[0-9a-f]{8}"
 # "decide" is a word that people use: it is ours only before an anomaly's id. A verb is ASCII: any
 # case of Unicode's would take in letters that are another's (long s, dotless i).
 _LINE = re.compile(
-    rf"\s*/?((?ai:acknowledge(?:-anomaly)?|sign-off|approve|withdraw|decide(?=\s+{_ANOMALY}\s)))(?!\S)(.*)",
+    rf"\s*/?((?ai:acknowledge(?:-anomaly)?|sign-off|approve|accept-policy|withdraw|decide(?=\s+{_ANOMALY}\s)))(?!\S)(.*)",
     re.S,
 )
 LONGEST_COMMENT = 16_384
@@ -287,10 +293,8 @@ class Statement(Model):
     def _whole(self) -> Statement:
         if bool(self.account) == bool(self.validator):
             raise ValueError("expected either account or validator")
-        if self.kind == "approve" and not self.account:
-            raise ValueError("expected the account of a person who approves")
-        if "anomaly" in FORMS[self.kind] and not self.account:
-            raise ValueError("expected the account of a release commander")
+        if self.kind in BY_PEOPLE and not self.account:
+            raise ValueError(f"expected the account of a person for {self.kind}")
         self.said()
         return self
 
@@ -374,12 +378,12 @@ def read_words(scope: Scope, site: Site, *, issue: int, release: str) -> Heard:
 
 
 def _comment(site: Site, comment: Comment) -> Iterator[Word | Refused]:
-    who, grounds = comment.author, comment.html_url
+    who, grounds = known(site, comment.author), comment.html_url
     edited = comment.updated_at != comment.created_at
     for said in lines(comment.body):
         claim = said if isinstance(said, Said) else None
-        if not known(site, who):
-            shown = visible(who, 80)
+        if not who:
+            shown = visible(comment.author, 80)
             why = f"expected an account the site lists, got {shown!r}"
             yield Refused(shown, why, grounds, "stranger", claim)
         elif isinstance(said, Malformed):
@@ -392,10 +396,12 @@ def _comment(site: Site, comment: Comment) -> Iterator[Word | Refused]:
             yield Word(**vars(said), account=who, at=at, grounds=grounds)
 
 
-def known(site: Site, account: str) -> bool:
-    """Whether it is the account of a listed person or of a node's operator."""
-    operators = {node.operator for node in _nodes(site) if node.operator}
-    return site.person(account) is not None or account in operators
+def known(site: Site, account: str) -> str:
+    """The account of a listed person or a node's operator as the site spells it; empty for others."""
+    if (person := site.person(account)) is not None:
+        return person.account
+    operators = {node.operator.casefold(): node.operator for node in _nodes(site)}
+    return operators.get(account.casefold(), "")
 
 
 def _nodes(site: Site) -> Iterator[Node]:
@@ -440,7 +446,7 @@ def verify(site: Site, signed: Signed[Statement], name: str, now: datetime) -> W
         return Refused(who, why, name, "ahead", said)
     return Word(
         **vars(said),
-        account=statement.account,
+        account=known(site, statement.account),
         validator=statement.validator,
         at=statement.at,
         grounds=name,

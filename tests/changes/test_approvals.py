@@ -84,6 +84,15 @@ def test_a_line_of_a_listed_account_approves(asking: Asking, body: str) -> None:
     assert asking.accounts() == ["bob"]
 
 
+def test_a_forge_knows_an_account_in_any_case(asking: Asking) -> None:
+    """It is the same person's, and named as the site spells it."""
+    asking.say(f"approve {DIGEST}", "BOB")
+    assert asking.accounts() == ["bob"]
+
+    asking.say("withdraw approve", "boB")
+    assert asking.accounts() == []
+
+
 @pytest.mark.parametrize(
     ("body", "by", "edited"),
     [
@@ -95,7 +104,6 @@ def test_a_line_of_a_listed_account_approves(asking: Asking, body: str) -> None:
         (f"approve {DIGEST[:-1]}", "bob", AT),
         (f"approve {DIGEST}0", "bob", AT),
         (f"approve {DIGEST}", "mallory", AT),
-        (f"approve {DIGEST}", "Bob", AT),
         (f"approve {DIGEST}", "bob", "2026-11-23T12:00:01Z"),
     ],
 )

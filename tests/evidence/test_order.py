@@ -12,7 +12,7 @@ from runbook_lib.evidence.order import find_earlier, undone_by, what_to_undo
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
-from runbook_lib.opening import prepare_attempt, require_order, require_same_chain
+from runbook_lib.opening import require_order, require_same_chain
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import TestnetParams
 from runbook_lib.site import read_site
@@ -25,16 +25,18 @@ NONE_YET = "expected an attempt that applied and passed, got none yet"
 def problem(practice: Any, source: str = "rehearsal", **changes: Any) -> str:
     """Why testnet cannot open; empty when it can. ``require_order`` says the same."""
     store, commit = Store(practice.root / "store"), practice.params["commit"]
-    found = find_earlier(store, RELEASE, changes.get("commit", commit), "testnet", source).problem
-    params = TestnetParams(release=RELEASE, commit=changes.get("commit", commit))
+    wanted = changes.get("commit", commit)
+    own = {read_site(str(practice.site)).policy_digest}
+    found = find_earlier(store, RELEASE, wanted, "testnet", source, own).problem
+    params = TestnetParams(release=RELEASE, commit=wanted)
     applies: Any = params.model_copy(update={"mode": "apply"})
     if found:
         with pytest.raises(StoreError) as refused:
-            require_order(store, "testnet", applies, source)  # type: ignore[arg-type]
+            require_order(store, "testnet", applies, source, own)  # type: ignore[arg-type]
         said = f"{RELEASE}/development: {found}; testnet cannot open"
         assert str(refused.value) == said
     else:
-        require_order(store, "testnet", applies, source)  # type: ignore[arg-type]
+        require_order(store, "testnet", applies, source, own)  # type: ignore[arg-type]
     return found
 
 
@@ -83,10 +85,10 @@ def test_a_replay_opens_nothing(practice: Any, monkeypatch: pytest.MonkeyPatch) 
     record = Record(stage.folder / "record.jsonl").entries()
     assert (stage.verdict().outcome, record[0].body["mode"]) == (Outcome.PASS, "apply")
 
+    own, commit = {read_site(str(practice.site)).policy_digest}, practice.params["commit"]
     for source in ("live", "rehearsal"):
-        found = find_earlier(
-            Store(practice.root / "scratch"), RELEASE, practice.params["commit"], "testnet", source
-        )
+        scratch = Store(practice.root / "scratch")
+        found = find_earlier(scratch, RELEASE, commit, "testnet", source, own)
         assert found.problem == NONE_YET
 
 
@@ -128,15 +130,14 @@ def test_another_chain_of_the_same_store_opens_nothing(
         stages={"development": cluster, "testnet": "testnet"},
         clusters={cluster: of(chain, "dev-1"), "testnet": of("rpp-testnet", "test-1")},
     )
-    given = {name: practice.params[name] for name in ("site", "release", "commit", "mode")}
-    given |= {"approved_plan": f"sha256:{'0' * 64}", "window_start": "2026-01-31T12:00:00Z"}
-    given |= {"window_end": "2026-01-31T14:00:00Z"}
+    site, store = read_site(str(practice.site)), Store(practice.root / "store")
+    applies: Any = TestnetParams(release=RELEASE).model_copy(update={"mode": "apply"})
 
     if not said:
-        assert prepare_attempt("testnet", given, "params").name == f"{RELEASE}/testnet/0001"
+        require_same_chain(store, "testnet", applies, site)
         return
     with pytest.raises(StoreError) as refused:
-        prepare_attempt("testnet", given, "params")
+        require_same_chain(store, "testnet", applies, site)
     assert str(refused.value) == (
         f"{RELEASE}/development: expected attempt 1 made on {said}, got development of chain"
         " rpp-practice; testnet cannot open"

@@ -141,8 +141,8 @@ def test_the_same_is_read_again_in_replay(release: Release) -> None:
             ("mallory", "expected an account the site lists, got 'mallory'", "stranger"),
         ),
         (
-            {"body": ACK, "by": "Harbor"},
-            ("Harbor", "expected an account the site lists, got 'Harbor'", "stranger"),
+            {"body": ACK, "by": "Harbo"},
+            ("Harbo", "expected an account the site lists, got 'Harbo'", "stranger"),
         ),
         (
             {"body": ACK, "edited": LATER},
@@ -381,7 +381,7 @@ def test_a_line_with_a_verb_and_no_form_is_named(line: str, why: str) -> None:
 @pytest.mark.parametrize(
     ("line", "said", "why"),
     [
-        ("withdraw my objection", Said("", True), "expected one of acknowledge, sign-off, approve, acknowledge-anomaly, decide, got 'my'"),
+        ("withdraw my objection", Said("", True), "expected one of acknowledge, sign-off, approve, accept-policy, acknowledge-anomaly, decide, got 'my'"),
         ("withdraw approve this", Said("approve", True), "expected sha256: and 64 hex digits, got 'this'"),
         (f"withdraw approve {PLAN} now", Said("approve", True, plan=PLAN), "expected at most 1 words after approve"),
         ("withdraw sign-off v1 nowhere", Said("sign-off", True, "v1"), "expected one of development, testnet, canary, mainnet, got 'nowhere'"),
@@ -517,11 +517,11 @@ def test_a_file_says_what_a_line_says() -> None:
         (b"x" * (MAX_SIGNED + 1), f"at most {MAX_SIGNED} bytes, got {MAX_SIGNED + 1}"),
         (b"null", "expected an object, got None"),
         (b"{}", "statement: expected a value, got none"),
-        (signed(kind="waive"), "kind: expected 'acknowledge', 'sign-off', 'approve', 'acknowledge-anomaly' or 'decide', got 'waive'"),
+        (signed(kind="waive"), "kind: expected 'acknowledge', 'sign-off', 'approve', 'accept-policy', 'acknowledge-anomaly' or 'decide', got 'waive'"),
         (signed(account="bob"), "expected either account or validator"),
         (signed(validator=None), "expected either account or validator"),
-        (signed(kind="approve", plan=PLAN), "expected the account of a person who approves"),
-        (signed(kind="decide", anomaly="A0b1c2d3e"), "expected the account of a release commander"),
+        (signed(kind="approve", plan=PLAN), "expected the account of a person for approve"),
+        (signed(kind="decide", anomaly="A0b1c2d3e"), "expected the account of a person for decide"),
         (signed(window=None), "expected START/END, got '' in `acknowledge RELEASE STAGE START/END`"),
         (signed(kind="sign-off"), "expected sha256: and 64 hex digits, got '' in"),
         (signed(release="../x"), "release: expected a name of letters"),
