@@ -137,8 +137,12 @@ class Context:
         from .evidence.order import permitted
 
         params = self.params
-        made = params.release, params.commit
-        return permitted(self.scope, self.store, *made, self.stage, self.source, self.policies)
+        found = permitted(
+            self.scope, self.store, params.release, params.commit, self.stage, self.source
+        )
+        if problem := found.refused(self.policies):
+            raise SourceError(f"{params.release}/{found.stage}", problem)
+        return found
 
     @property
     def policies(self) -> frozenset[str]:

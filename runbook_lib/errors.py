@@ -19,7 +19,6 @@ Messages read ``where: what: expected X, got Y`` and end with what to do.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 
 class RunbookError(Exception):
@@ -84,11 +83,7 @@ class RecordDamaged(StoreError):
 
 
 class Stopped(RunbookError):
-    """The attempt at work stops before its next step; ``rows`` say why, where it is not undone."""
-
-    def __init__(self, message: str, rows: Sequence[Any] = ()) -> None:
-        self.rows = tuple(rows)
-        super().__init__(message)
+    """The attempt at work is undone, or no longer approved: it stops before its next step."""
 
 
 class StageRefused(RunbookError):

@@ -7,7 +7,7 @@ import os
 import stat
 import tempfile
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -99,16 +99,10 @@ def _given(stage: str, given: Mapping[str, Any], where: str) -> tuple[StageParam
         if wrong := sorted(set(params.nodes) - set(known)):
             one = f"expected some of {', '.join(known)}, got {', '.join(wrong)}"
             raise ParameterError(f"{where}: nodes: {one}")
-    named = stage in playbook.APPROVERS
+    named, excepts = stage in playbook.APPROVERS, params.waivers or getattr(params, "drops", [])
     # What was begun goes on while the forge is down.
-    excepts = params.waivers or getattr(params, "drops", [])
-    return (
-        params,
-        site,
-        find_operator(
-            site, params.mode, named=named, proven=bool(excepts) or (named and not params.attempt)
-        ),
-    )
+    proven = bool(excepts) or (named and not params.attempt)
+    return params, site, find_operator(site, params.mode, named=named, proven=proven)
 
 
 def _attempt(stage: str, params: StageParams, site: Site, operator: str) -> Attempt:
@@ -153,29 +147,24 @@ def _find(
 
 def _accepted(attempt: Attempt, params: StageParams, site: Site, operator: str) -> dict[str, Any]:
     """What accepts the site's policy after that of an attempt; empty where it is the same."""
-    policy, issue = policy_of(attempt.record.entries()), params.issue
-    release = params.release
-    return accepted(attempt.folder, policy, site, issue=issue, release=release, by=operator)
+    policy = policy_of(attempt.record.entries())
+    return accepted(attempt.folder, policy, site, params.issue, params.release, operator)
 
 
 def _built_on(store: Store, stage: str, params: StageParams, source: str) -> list[Attempt]:
-    """The attempts whose policy an apply must share: the stage before, and the approved plan's."""
+    """The attempts whose policy an apply must share: the stage before's, and the approved plan's."""
+
+    def counts(one: Attempt) -> bool:
+        mode, plan = store.opened(one)["mode"], plan_of(one.record.entries())
+        if store.opened(one)["source"] != source:
+            return False
+        if (one.stage, mode) == (stage, "plan"):
+            return plan is not None and plan.body["digest"] == getattr(params, "approved_plan", "")
+        return (one.stage, mode) == (BEFORE.get(stage), "apply")
+
     if params.mode != "apply" or stage not in playbook.STAGES:
         return []
-    made = [one for one in store.attempts(params.release) if store.opened(one)["source"] == source]
-    before = [
-        one
-        for one in made
-        if one.stage == BEFORE.get(stage) and store.opened(one)["mode"] == "apply"
-    ]
-    wanted = getattr(params, "approved_plan", "")
-    plans = [
-        one
-        for one in made
-        if one.stage == stage and store.opened(one)["mode"] == "plan"
-        if (plan := plan_of(one.record.entries())) and plan.body["digest"] == wanted
-    ]
-    return [*before[-1:], *plans[-1:]]
+    return list({one.stage: one for one in store.attempts(params.release) if counts(one)}.values())
 
 
 def _world(stage: str, params: StageParams, site: Site) -> dict[str, str]:
@@ -196,9 +185,7 @@ def _create(store: Store, stage: str, params: StageParams, site: Site, operator:
         for one in _built_on(store, stage, params, source)
         if (change := _accepted(one, params, site, operator))
     ]
-    policies = {site.policy_digest, *(change["from"] for change in changes)}
-    require_order(store, stage, params, source, policies)
-    require_same_chain(store, stage, params, site)
+    require_order(store, stage, params, source)
     now, _ = read_clock(site.clock)
     about = promoted(stage, params)
     undoes = {}
@@ -276,18 +263,12 @@ def find_operator(site: Site, mode: str, *, named: bool = False, proven: bool = 
     """
     names = ("RUNBOOK_OPERATOR", "GITHUB_ACTOR", "GITLAB_USER_LOGIN")
     account = next((os.environ[name] for name in names if os.environ.get(name)), _user())
-    said, owner = site.person(account), _token_owner(site, proven)
-    if owner is not None and os.environ.get(names[0]) and said != owner:
-        raise ParameterError(
-            f"operator: expected {owner.account}, whose token {site.forge.token_env} is, got"
-            f" {account!r}; unset {names[0]}, or export a token of theirs"
-        )
-    person = owner or said
+    person = _token_owner(site, proven) or site.person(account)
     if person is None and (mode == "apply" or named):
         known = ", ".join(person.account for person in site.people)
         raise ParameterError(
             f"operator: expected one of the site's people ({known}), got {account!r};"
-            f" export {names[0]}"
+            " export RUNBOOK_OPERATOR"
         )
     return person.account if person is not None else account
 
@@ -312,38 +293,13 @@ def _user() -> str:
         return "unknown"
 
 
-def require_order(
-    store: Store, stage: str, params: StageParams, source: Source, policies: Collection[str]
-) -> None:
+def require_order(store: Store, stage: str, params: StageParams, source: Source) -> None:
     """An apply opens only on the stage before it, passed and proven. Raises StoreError."""
     if params.mode != "apply" or stage not in BEFORE:
         return
-    found = find_earlier(store, params.release, params.commit, stage, source, policies)
+    found = find_earlier(store, params.release, params.commit, stage, source)
     if found.problem:
         raise StoreError(f"{params.release}/{found.stage}: {found.problem}; {stage} cannot open")
-
-
-def require_same_chain(store: Store, stage: str, params: StageParams, site: Site) -> None:
-    """What permits an apply was made on the chain that this site names for it. Raises StoreError.
-
-    Another site file may share the store, and call another cluster by the stage's name.
-    """
-    before = BEFORE.get(stage)
-    if params.mode != "apply" or before is None:
-        return
-    if before not in site.stages:
-        raise StoreError(
-            f"{site.name}: stages: expected the cluster of {before}, got none; {stage} cannot open"
-        )
-    made = [store.opened(one) for one in store.attempts(params.release, before)]
-    applied = [opened for opened in made if opened["mode"] == "apply"]
-    wanted = (site.cluster_name(before), site.cluster_of(before).chain_id)
-    if applied and (got := (applied[-1]["cluster"], applied[-1]["chain_id"])) != wanted:
-        number = applied[-1]["attempt"]
-        raise StoreError(
-            f"{params.release}/{before}: expected attempt {number} made on {wanted[0]} of chain"
-            f" {wanted[1]}, got {got[0]} of chain {got[1]}; {stage} cannot open"
-        )
 
 
 def require_resolved(store: Store, stage: str, params: StageParams, site: Site) -> None:

@@ -87,7 +87,8 @@ def _adopt(
     approved = others or ((operator,) if site.single_operator else ())
     scope.tape.sync()
     if approved:
-        attempt.record.append("adopted", {"digest": found, "approved_by": list(approved)})
+        by = list(others) or [f"{operator} (self-approved)"]
+        attempt.record.append("adopted", {"digest": found, "approved_by": by})
         at = scope.now().isoformat()
         for name, (state, config) in read.items():
             path = kept_config(attempt.folder, name)

@@ -9,6 +9,7 @@ approver. Before each node approvals are asked again, and whether the site's pol
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import permutations
@@ -197,7 +198,7 @@ def _accepted(session: Session, scope: Scope, waiver: Waiver, where: str) -> dic
 
 # --- An approved plan: found in the store, approved by others, and still true of the world ---
 
-SUBJECT = "approval"
+SUBJECT, OWN = "approval", "(self-approved)"
 
 
 def approved(site: Site, heard: Heard, author: str, stage: str, *, digest: str) -> list[Row]:
@@ -256,7 +257,7 @@ def _row(
     if account:
         return check_row(SUBJECT, what, expected, f"{account} ({given[account]})", ok=True)
     if site.single_operator:
-        return check_row(SUBJECT, what, expected, f"{author} (self-approved)", ok=True)
+        return check_row(SUBJECT, what, expected, f"{author} {OWN}", ok=True)
     can = sorted(p.account for p in site.people if seat & set(p.roles) and p.account != author)
     how = f"`approve {digest}` in the release issue, or `runbook approve`"
     got = f"nobody yet; {how}, by {' or '.join(can) or 'somebody the site must list'}"
@@ -344,9 +345,10 @@ def approval(
         files=params.approvals,
         release=params.release,
     )
-    names = tuple(dict.fromkeys(word.account for word in in_force(site, heard, digest)))
     rows = approved(site, heard, author, context.stage, digest=digest)
-    return names or ((author,) if site.single_operator else ()), rows
+    own = {str(row.observed) for row in rows if row.observed == f"{author} {OWN}"}
+    names = (word.account for word in in_force(site, heard, digest) if word.account != author)
+    return (*dict.fromkeys(names), *own), rows
 
 
 PAUSES_S = (10.0, 20.0, 30.0, 60.0, 120.0)
@@ -364,7 +366,7 @@ def require_standing(context: Context) -> None:
     if needs_approval(context) and context.plan is not None:
         rows += _approval_rows(context, context.plan.digest)
     if bad := [row for row in rows if row.outcome is not Outcome.PASS]:
-        raise Stopped(f"stopped: {explain(bad, '', '')}", bad)
+        raise Stopped(f"stopped: {explain(bad, '', '')}")
 
 
 def _policy_rows(context: Context) -> list[Row]:
@@ -386,14 +388,16 @@ def _approval_rows(context: Context, plan: str) -> list[Row]:
         try:
             return approval(context, plan, author)[1]
         except SourceError as error:
+            down = [context.unreadable("approvals", "asked again before each node", error)]
+        with suppress(SourceError):
             rows = approval(context, plan, author, local=True)[1]
             if all(row.outcome is Outcome.PASS for row in rows):
                 return rows
-            due = context.scope.reread() + timedelta(seconds=pause or 0.0)
-            if pause is None or due >= end:
-                return [context.unreadable("approvals", "asked again before each node", error)]
-            context.hold_until(due, "the forge")
-    raise AssertionError("the last look returns")
+        due = context.scope.reread() + timedelta(seconds=pause or 0.0)
+        if pause is None or due >= end:
+            break
+        context.hold_until(due, "the forge")
+    return down
 
 
 def _stored(context: Context, wanted: str) -> tuple[Plan, str] | None:

@@ -17,17 +17,7 @@ from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..playbook import SPEAKS_FOR_OURS
 from ..site import Site
 from ..sources.node import Membership
-from ..sources.words import (
-    Heard,
-    Refused,
-    Said,
-    Window,
-    Word,
-    known,
-    parse_window,
-    read_words,
-    taken_back,
-)
+from ..sources.words import Heard, Refused, Said, Window, Word, parse_window, read_words, taken_back
 
 SET = "validator set"
 AGREED = "the same to every node"
@@ -76,7 +66,8 @@ def _accounts(site: Site, node: Node | None) -> tuple[str, ...]:
     if node is None:
         return ()
     if node.operator:
-        return (known(site, node.operator),)
+        person = site.person(node.operator)
+        return (person.account if person is not None else node.operator,)
     return tuple(person.account for person in site.people if SPEAKS_FOR_OURS in person.roles)
 
 

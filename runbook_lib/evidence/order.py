@@ -101,8 +101,7 @@ def plan_of(entries: Sequence[Entry]) -> Entry | None:
 
 def policy_of(entries: Sequence[Entry]) -> str:
     """The policy digest of an attempt's newest session; empty where none is named."""
-    named = [entry.body["policy"] for entry in entries if "policy" in entry.body]
-    return str(named[-1]) if named else ""
+    return next((str(e.body["policy"]) for e in reversed(entries) if "policy" in e.body), "")
 
 
 def _entries(attempt: Attempt) -> list[Entry]:
@@ -119,6 +118,7 @@ BEFORE = dict(zip(STAGES[1:], STAGES, strict=False))
 class Earlier(Model):
     """The attempt of the stage before; ``problem`` is empty when it permits the next stage.
 
+    It does so to a site of its ``policy``, or one that was accepted after it (``refused``).
     ``attempt`` is 0 and the rest empty when there is none. ``manifest`` is that file's digest.
     """
 
@@ -129,16 +129,18 @@ class Earlier(Model):
     manifest: str = ""
     outcome: str = ""
     ended: str = ""
+    policy: str = ""
     problem: str = ""
 
+    def refused(self, policies: Collection[str]) -> str:
+        """The same, for a site of which these are the policy and those that it was accepted after."""
+        if self.problem or self.policy in policies:
+            return self.problem
+        return f"expected attempt {self.attempt} made under this site's policy, got {self.policy}"
 
-def find_earlier(
-    store: Store, release: str, commit: str, stage: str, source: str, policies: Collection[str]
-) -> Earlier:
-    """The attempt that must permit ``stage``, from the store itself. KeyError for the first.
 
-    It was made under one of ``policies``: the site's own, and those that it was accepted after.
-    """
+def find_earlier(store: Store, release: str, commit: str, stage: str, source: str) -> Earlier:
+    """The attempt that must permit ``stage``, from the store itself. KeyError for the first."""
     before = BEFORE[stage]
     try:
         attempts = store.attempts(release)
@@ -151,16 +153,14 @@ def find_earlier(
             and store.opened(attempt)["source"] in (source, "live", "rehearsal")
         ]
         if applied:
-            return _judged(store, applied[-1], commit, source, policies)
+            return _judged(store, applied[-1], commit, source)
         got = "expected an attempt that applied and passed, got none yet"
         return Earlier(stage=before, problem=got)
     except RunbookError as error:
         return Earlier(stage=before, problem=str(error))
 
 
-def _judged(
-    store: Store, attempt: Attempt, commit: str, source: str, policies: Collection[str]
-) -> Earlier:
+def _judged(store: Store, attempt: Attempt, commit: str, source: str) -> Earlier:
     found, manifest = verdict(attempt.record.entries()), attempt.folder / MANIFEST
     return Earlier(
         stage=attempt.stage,
@@ -170,23 +170,18 @@ def _judged(
         manifest=digest_file(manifest) if manifest.is_file() else "",
         outcome=found.outcome.value,
         ended=found.ended.isoformat(),
-        problem=_problem(store, attempt, found, commit, source, policies),
+        policy=policy_of(attempt.record.entries()),
+        problem=_problem(store, attempt, found, commit, source),
     )
 
 
 def permitted(
-    scope: Scope,
-    store: Store,
-    release: str,
-    commit: str,
-    stage: str,
-    source: str,
-    policies: Collection[str],
+    scope: Scope, store: Store, release: str, commit: str, stage: str, source: str
 ) -> Earlier:
     """The same through the tape, once it permits. Raises SourceError saying what stands in the way."""
 
     def compute() -> str:
-        found = find_earlier(store, release, commit, stage, source, policies)
+        found = find_earlier(store, release, commit, stage, source)
         return canonical(found.model_dump(mode="json")).decode()
 
     found = Earlier.model_validate_json(scope.derive(f"stage before {stage}", compute))
@@ -215,17 +210,8 @@ def effect(entries: Sequence[Entry], item: str) -> datetime:
     return max(instants)
 
 
-def _problem(
-    store: Store,
-    attempt: Attempt,
-    found: Verdict,
-    commit: str,
-    source: str,
-    policies: Collection[str],
-) -> str:
+def _problem(store: Store, attempt: Attempt, found: Verdict, commit: str, source: str) -> str:
     opened = store.opened(attempt)
-    if (policy := policy_of(attempt.record.entries())) not in policies:
-        return f"expected attempt {attempt.number} made under this site's policy, got {policy}"
     if opened["source"] != source:
         return f"expected attempt {attempt.number} made {source}, got it made {opened['source']}"
     if opened["commit"] != commit:

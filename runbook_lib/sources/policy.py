@@ -19,17 +19,11 @@ from .words import Word, read_words, taken_back
 def moved(was: Site, now: Site) -> str:
     """Each key of the policy that differs, before and now; empty where nothing does."""
     found = diff(flatten(was.policy), flatten(now.policy))
-    return "; ".join(
-        f"{one.key}: expected {_shown(one.expected)}, got {_shown(one.observed)}" for one in found
-    )
-
-
-def _shown(value: object) -> str:
-    return "none" if value is None else repr(value)
+    return "; ".join(f"{one.key}: expected {one.expected!r}, got {one.observed!r}" for one in found)
 
 
 def accepted(
-    folder: Path, policy: str, now: Site, *, issue: int, release: str, by: str
+    folder: Path, policy: str, now: Site, issue: int, release: str, by: str
 ) -> dict[str, Any]:
     """The statement that accepts the site ``now`` after an attempt in ``folder`` made under ``policy``.
 
@@ -63,9 +57,9 @@ def accepted(
             f"{differs}; put the site file back, or have somebody other than {by} comment"
             f" `{line}` in the release issue"
         )
-    body = {"from": policy, "policy": now.policy_digest, "by": word.account}
-    more = {"at": word.at.isoformat(), "grounds": word.grounds, "moved": moved(was, now)}
-    return {**body, **more, "self_approved": not others}
+    by = word.account + ("" if others else " (self-approved)")
+    spoken = {"by": by, "at": word.at.isoformat(), "grounds": word.grounds}
+    return {"from": policy, "policy": now.policy_digest, "moved": moved(was, now), **spoken}
 
 
 def _site_of(folder: Path, policy: str) -> Site | None:

@@ -51,8 +51,6 @@ from .scope import Scope
 Kind = Literal[
     "acknowledge", "sign-off", "approve", "accept-policy", "acknowledge-anomaly", "decide"
 ]
-BY_PEOPLE = frozenset({"approve", "accept-policy", "acknowledge-anomaly", "decide"})
-"""Kinds that no validator's key speaks."""
 DECISIONS = ("continue", "restart", "recover")
 FORMS: dict[str, tuple[str, ...]] = {
     "acknowledge": ("release", "stage", "window"),
@@ -293,7 +291,7 @@ class Statement(Model):
     def _whole(self) -> Statement:
         if bool(self.account) == bool(self.validator):
             raise ValueError("expected either account or validator")
-        if self.kind in BY_PEOPLE and not self.account:
+        if "stage" not in FORMS[self.kind] and not self.account:
             raise ValueError(f"expected the account of a person for {self.kind}")
         self.said()
         return self

@@ -12,10 +12,9 @@ from runbook_lib.evidence.order import find_earlier, undone_by, what_to_undo
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
-from runbook_lib.opening import require_order, require_same_chain
+from runbook_lib.opening import require_order
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import TestnetParams
-from runbook_lib.site import read_site
 from runbook_lib.verdicts import Verdict
 
 RELEASE = "v1.4.0"
@@ -26,17 +25,16 @@ def problem(practice: Any, source: str = "rehearsal", **changes: Any) -> str:
     """Why testnet cannot open; empty when it can. ``require_order`` says the same."""
     store, commit = Store(practice.root / "store"), practice.params["commit"]
     wanted = changes.get("commit", commit)
-    own = {read_site(str(practice.site)).policy_digest}
-    found = find_earlier(store, RELEASE, wanted, "testnet", source, own).problem
+    found = find_earlier(store, RELEASE, wanted, "testnet", source).problem
     params = TestnetParams(release=RELEASE, commit=wanted)
     applies: Any = params.model_copy(update={"mode": "apply"})
     if found:
         with pytest.raises(StoreError) as refused:
-            require_order(store, "testnet", applies, source, own)  # type: ignore[arg-type]
+            require_order(store, "testnet", applies, source)  # type: ignore[arg-type]
         said = f"{RELEASE}/development: {found}; testnet cannot open"
         assert str(refused.value) == said
     else:
-        require_order(store, "testnet", applies, source, own)  # type: ignore[arg-type]
+        require_order(store, "testnet", applies, source)  # type: ignore[arg-type]
     return found
 
 
@@ -85,10 +83,10 @@ def test_a_replay_opens_nothing(practice: Any, monkeypatch: pytest.MonkeyPatch) 
     record = Record(stage.folder / "record.jsonl").entries()
     assert (stage.verdict().outcome, record[0].body["mode"]) == (Outcome.PASS, "apply")
 
-    own, commit = {read_site(str(practice.site)).policy_digest}, practice.params["commit"]
+    commit = practice.params["commit"]
     for source in ("live", "rehearsal"):
         scratch = Store(practice.root / "scratch")
-        found = find_earlier(scratch, RELEASE, commit, "testnet", source, own)
+        found = find_earlier(scratch, RELEASE, commit, "testnet", source)
         assert found.problem == NONE_YET
 
 
@@ -107,53 +105,6 @@ def test_what_was_done_live_opens_nothing_in_a_rehearsal(practice: Any) -> None:
 
     assert problem(practice, "live") == ""
     assert problem(practice) == "expected attempt 1 made rehearsal, got it made live"
-
-
-@pytest.mark.parametrize(
-    ("cluster", "chain", "said"),
-    [
-        ("development", "rpp-practice", ""),
-        ("development", "rpp-toy", "development of chain rpp-toy"),
-        ("toy", "rpp-practice", "toy of chain rpp-practice"),
-    ],
-)
-def test_another_chain_of_the_same_store_opens_nothing(
-    practice: Any, cluster: str, chain: str, said: str
-) -> None:
-    """Two site files may share a store, and call two clusters by the same stage."""
-    practice.sealed()
-
-    def of(name: str, node: str) -> dict[str, Any]:
-        return {"chain_id": name, "nodes": [{"name": node, "url": "http://127.0.0.1:1"}]}
-
-    practice.write_site(
-        stages={"development": cluster, "testnet": "testnet"},
-        clusters={cluster: of(chain, "dev-1"), "testnet": of("rpp-testnet", "test-1")},
-    )
-    site, store = read_site(str(practice.site)), Store(practice.root / "store")
-    applies: Any = TestnetParams(release=RELEASE).model_copy(update={"mode": "apply"})
-
-    if not said:
-        require_same_chain(store, "testnet", applies, site)
-        return
-    with pytest.raises(StoreError) as refused:
-        require_same_chain(store, "testnet", applies, site)
-    assert str(refused.value) == (
-        f"{RELEASE}/development: expected attempt 1 made on {said}, got development of chain"
-        " rpp-practice; testnet cannot open"
-    )
-
-
-def test_a_site_without_the_stage_before_opens_nothing(practice: Any) -> None:
-    """What was made there cannot be told to be of its chain."""
-    site = read_site(str(practice.site)).model_copy(update={"stages": {"testnet": "development"}})
-    applies: Any = TestnetParams(release=RELEASE).model_copy(update={"mode": "apply"})
-
-    with pytest.raises(StoreError) as refused:
-        require_same_chain(Store(practice.root / "store"), "testnet", applies, site)
-    assert str(refused.value) == (
-        "practice: stages: expected the cluster of development, got none; testnet cannot open"
-    )
 
 
 def test_another_commit_opens_nothing(practice: Any) -> None:
