@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field, model_validator
 from .canonical import digest
 from .clusters import Cluster
 from .errors import ParameterError
-from .playbook import MAINNET_WATCH
+from .playbook import MAINNET_WATCH, STAGES
 from .reach import Clock, Command, Endpoint, EnvName, PublicKey, Url, Webhook
 from .strict import PROJECT, Instant, Problems, Strict, parse_yaml, project_path, validate
 
@@ -251,7 +251,7 @@ class Site(Strict):
         problems += [
             f"stages.{two}: expected {'the' if shared else 'another'} cluster"
             f" {'of' if shared else 'than'} {one}, got {self.stages[two]!r}"
-            for one, two in combinations(self.stages, 2)
+            for one, two in combinations((each for each in STAGES if each in self.stages), 2)
             if {self.stages[one], self.stages[two]} <= self.clusters.keys()
             and (shared := {one, two} == {"canary", "mainnet"})
             != (self.stages[one] == self.stages[two])
