@@ -111,13 +111,16 @@ def _attempt(stage: str, params: StageParams, site: Site, operator: str) -> Atte
     if stage not in playbook.RECOVERY:
         require_shared(store, site)
     require_resolved(store, stage, params, site)
-    found = _find(store, stage, params, site, operator)
-    return found or _create(store, stage, params, site, operator)
+    found = _find(store, stage, params, site)
+    if found is None:
+        return _create(store, stage, params, site, operator)
+    recovery = stage in playbook.RECOVERY
+    if not recovery and (change := _accepted(found, params, site, operator)):
+        found.record.append("policy", change)
+    return found
 
 
-def _find(
-    store: Store, stage: str, params: StageParams, site: Site, operator: str
-) -> Attempt | None:
+def _find(store: Store, stage: str, params: StageParams, site: Site) -> Attempt | None:
     if not params.attempt:
         return None
     attempt = store.attempt(params.release, stage, params.attempt)
@@ -139,9 +142,6 @@ def _find(
     ]
     if differs:
         raise ParameterError(differs)
-    recovery = stage in playbook.RECOVERY
-    if not recovery and (change := _accepted(attempt, params, site, operator)):
-        attempt.record.append("policy", change)
     return attempt
 
 
@@ -180,11 +180,8 @@ def _world(stage: str, params: StageParams, site: Site) -> dict[str, str]:
 
 def _create(store: Store, stage: str, params: StageParams, site: Site, operator: str) -> Attempt:
     source = site.source
-    changes = [
-        change
-        for one in _built_on(store, stage, params, source)
-        if (change := _accepted(one, params, site, operator))
-    ]
+    built_on = _built_on(store, stage, params, source)
+    changes = filter(None, [_accepted(one, params, site, operator) for one in built_on])
     require_order(store, stage, params, source)
     now, _ = read_clock(site.clock)
     about = promoted(stage, params)

@@ -12,6 +12,8 @@ DIGEST = "sha256:" + "a" * 64
 SAY = f"approve {DIGEST}"
 HIDDEN = {
     "indented code": f"see:\n\n    {SAY}",
+    "fence": f"~~~text\r{SAY}",
+    "fence of four": f"````\n```\n{SAY}\n````",
     "fence that a paragraph opens": f"see\n```\n{SAY}",
     "code over lines": f"`see\n{SAY}\n`",
     "lazy quotation": f"> see\n{SAY}",

@@ -322,7 +322,6 @@ SPAN = Window(datetime(2026, 12, 1, 12, tzinfo=UTC), datetime(2026, 12, 1, 16, t
 SAID_ACK = Said("acknowledge", release="v1.4.0", stage="testnet", window=SPAN)
 SIGN = Said("sign-off", release="v1.4.0", stage="mainnet", window=SPAN, plan=PLAN)
 APPROVE = Said("approve", plan=PLAN)
-HIDDEN = "expected plain text, no code, list, table, link or HTML; say it in a comment of its own"
 
 
 @pytest.mark.parametrize(
@@ -412,44 +411,6 @@ def test_a_withdrawal_that_cannot_be_read_withdraws_more(line: str, said: Said, 
 def test_prose_and_quotations_say_nothing(body: str) -> None:
     """Also where only some programs see the start of a line."""
     assert list(lines(body)) == []
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        f"```\napprove {PLAN}\n```",
-        f"~~~text\napprove {PLAN}",
-        f"<!--\napprove {PLAN}\n-->",
-        f"<!-- \n\napprove {PLAN}",
-        f"```\n``` goes on\napprove {PLAN}\n```",
-        f"````\n```\napprove {PLAN}\n````",
-        f"see\r```\rapprove {PLAN}\r```",
-    ],
-)
-def test_a_line_that_readers_do_not_see_as_text_says_nothing(body: str) -> None:
-    """An example in a block, or words hidden in a comment of the markup; it is named."""
-    found = Malformed(f"approve {PLAN}", HIDDEN)
-    assert list(lines(body)) == [found]
-    assert list(lines(f"```\nx\n```\napprove {PLAN}")) == [APPROVE]
-
-
-def test_a_line_behind_what_only_looks_like_a_block_is_text() -> None:
-    """A fence of backticks with a backtick behind it opens none; spaces behind one still end it."""
-    assert list(lines(f"```x```\n\napprove {PLAN}")) == [APPROVE]
-    assert list(lines(f"```\nx\n`````  \napprove {PLAN}")) == [APPROVE]
-
-
-@pytest.mark.parametrize(
-    "before", ["```\n", "see `<!--` in the text\n", "<!-->\n"], ids=["fence", "code", "comment"]
-)
-def test_a_withdrawal_counts_wherever_it_stands(before: str) -> None:
-    """What we take for a block its writer may have seen as text: in doubt they do not agree."""
-    line = f"withdraw approve {PLAN}"
-
-    assert list(lines(before + line)) == [
-        Malformed(line, HIDDEN),
-        Said("approve", True, plan=PLAN),
-    ]
 
 
 @given(st.text() | st.text(alphabet="approve withdraw`~<!->\n\r:/", max_size=200))
