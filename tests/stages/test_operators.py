@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import yaml
 
+from runbook_lib.canonical import canonical
 from runbook_lib.checks import testnet
 from runbook_lib.evidence import publish as publishing
 from runbook_lib.evidence.publish import publish
@@ -130,6 +132,17 @@ def test_an_instruction_that_could_not_be_given_is_given_by_publish(team: Team) 
     verdict, folder = team.walk(mode="apply", **given)
     still = publish(folder)
     away.unlink()
+    words = team.network.root / "words" / team.release
+    words.mkdir(parents=True)
+    withdrawn = json.loads(Path(team.approve(digest)).read_text())["statement"]
+    withdrawn |= {"withdraw": True, "kind": "approve", "plan": withdrawn.pop("approve")}
+    signature = base64.b64encode(team.key.sign(canonical(withdrawn))).decode()
+    said = {"statement": withdrawn, "signature": signature}
+    (words / "approval.json").write_text(Path(team.approve(digest)).read_text())
+    (words / "withdrawn.json").write_text(json.dumps(said))
+    (taken,) = publish(folder)
+    (words / "withdrawn.json").unlink()
+    assert str(taken.observed) == "its approval was withdrawn by bob"
     with team.patch.context() as patch:
         patch.setattr(
             publishing, "read_clock", lambda clock: (datetime.now(UTC) + timedelta(hours=9), 0)
