@@ -116,6 +116,14 @@ def test_a_forged_report_is_waited_past_and_the_next_operator_hears_nothing(
         True,
     ]
 
+    team.network.clear("report-forged")
+    done, _ = team.carry(**given, attempt=verdict.attempt)
+    assert done.exit_code is ExitCode.PASSED, [one.reason for one in done.blocking]
+    result = item(done, DEPLOY).result
+    assert result is not None
+    (row,) = [r for r in result.rows if (r.subject, r.what) == ("test-5", "node report")]
+    assert "; passed over: http" in str(row.observed) and ": forged: expected" in str(row.observed)
+
 
 def test_an_instruction_that_could_not_be_given_is_given_by_publish(team: Team) -> None:  # noqa: F811
     """Kept in the outbox, and given once: inside the window, unless the apply was undone."""
