@@ -196,7 +196,7 @@ class Practice:
     def approve(self, digest: str, account: str = BOB) -> str:
         """Bob's signed approval of ``digest``, as ``account`` says it is; the file's path."""
         at = datetime.now(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
-        statement = {"approve": digest, "account": account, "at": at}
+        statement = {"kind": "approve", "plan": digest, "account": account, "at": at}
         signature = base64.b64encode(self.key.sign(canonical(statement))).decode()
         path = self.root / f"approval-{digest[-8:]}.json"
         path.write_text(json.dumps({"statement": statement, "signature": signature}))

@@ -22,8 +22,7 @@ A file is ``{"statement": {...}, "signature": BASE64}``: Ed25519 over the canoni
 statement, which holds ``kind`` (the verb), ``release``, ``stage``, ``window`` (START/END),
 ``plan``, ``anomaly``, ``decision``, ``reason``, ``withdraw`` (true for a withdrawal), ``at`` (instant), and one of ``account``
 (signed with that person's key) and ``validator`` (an address; signed with its ``signoff_key``).
-What a kind does not need may be left out. ``{"approve": DIGEST, "account", "at"}`` is short for an
-approval.
+What a kind does not need may be left out.
 """
 
 from __future__ import annotations
@@ -308,15 +307,7 @@ class Statement(Model):
 
 def parse_signed(data: bytes) -> Signed[Statement]:
     """A signed file's content. Raises ValueError, in one line, for anything else."""
-    return read_signed(data, Statement, _spelled)
-
-
-def _spelled(statement: dict[str, Any]) -> dict[str, Any]:
-    """A statement written out, where it is a short approval."""
-    if "approve" not in statement or "kind" in statement:
-        return statement
-    rest = {key: value for key, value in statement.items() if key != "approve"}
-    return {"kind": "approve", "plan": statement["approve"], **rest}
+    return read_signed(data, Statement)
 
 
 MAX_FILES = 1000

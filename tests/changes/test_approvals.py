@@ -175,7 +175,7 @@ def _forge(change: Any) -> Any:
     ("edit", "problem"),
     [
         (
-            _forge(lambda s: s["statement"].update(approve=OTHER)),
+            _forge(lambda s: s["statement"].update(plan=OTHER)),
             f"expected an approval of {DIGEST}",
         ),
         (

@@ -456,13 +456,13 @@ def signed(**changes: Any) -> bytes:
 
 
 def test_a_file_says_what_a_line_says() -> None:
-    """An approval has a short spelling; the signature is over what the file holds."""
-    short = b'{"signature": "", "statement": {"approve": "%s", "at": "%s", "account": "bob"}}'
-    found = parse_signed(short % (PLAN.encode(), AT.encode()))
+    """The signature is over what the file holds."""
+    statement = {"kind": "approve", "plan": PLAN, "account": "bob", "at": AT}
+    found = parse_signed(json.dumps({"statement": statement, "signature": ""}).encode())
 
     assert parse_signed(signed()).statement.said() == SAID_ACK
     assert found.statement.said() == APPROVE
-    assert json.loads(found.content) == {"approve": PLAN, "account": "bob", "at": AT}
+    assert json.loads(found.content) == statement
     assert parse_signed(signed(kind="sign-off", withdraw=True, window=None)).statement.said() == (
         Said("sign-off", True, "v1.4.0", "testnet")
     )
@@ -502,7 +502,7 @@ def test_a_file_that_says_nothing_is_refused_in_a_line(data: bytes, why: str) ->
 
 @given(st.binary(max_size=200) | st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["statement", "signature", "approve", "kind"]), inner),
+    lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["statement", "signature", "plan", "kind"]), inner),
     max_leaves=8,
 ).map(lambda value: json.dumps(value).encode()))  # fmt: skip
 def test_no_file_breaks_the_reader(data: bytes) -> None:

@@ -143,7 +143,7 @@ def test_an_instruction_that_could_not_be_given_is_given_by_publish(team: Team) 
     words = team.network.root / "words" / team.release
     words.mkdir(parents=True)
     withdrawn = json.loads(Path(team.approve(digest)).read_text())["statement"]
-    withdrawn |= {"withdraw": True, "kind": "approve", "plan": withdrawn.pop("approve")}
+    withdrawn["withdraw"] = True
     signature = base64.b64encode(team.key.sign(canonical(withdrawn))).decode()
     said = {"statement": withdrawn, "signature": signature}
     (words / "approval.json").write_text(Path(team.approve(digest)).read_text())

@@ -104,7 +104,12 @@ class Team:
         return next(e["body"]["digest"] for e in map(json.loads, lines) if e["kind"] == "plan")
 
     def approve(self, digest: str, account: str = BOB) -> str:
-        statement = {"account": account, "approve": digest, "at": "2026-01-01T00:00:00Z"}
+        statement = {
+            "kind": "approve",
+            "account": account,
+            "plan": digest,
+            "at": "2026-01-01T00:00:00Z",
+        }
         signature = base64.b64encode(self.key.sign(canonical(statement))).decode()
         path = self.network.root / f"approval-{account}-{digest[-8:]}.json"
         path.write_text(json.dumps({"statement": statement, "signature": signature}))
