@@ -20,6 +20,7 @@ from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import STAGE_PARAMS
+from runbook_lib.site import read_site
 from runbook_lib.sources.tape import Entry, read_entries
 from runbook_lib.stage import Stage
 from runbook_lib.verdicts import ExitCode, Verdict
@@ -153,7 +154,10 @@ def watch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watch]:
             made.plan()
             verdict, folder = made.to_its_end()
             name = f"{RELEASE}/canary/{verdict.attempt:04d}"
-            earlier = order.Earlier(stage="canary", attempt=verdict.attempt, name=name)
+            policy = read_site(str(made.network.site)).policy_digest
+            earlier = order.Earlier(
+                stage="canary", attempt=verdict.attempt, name=name, policy=policy
+            )
             patch.setattr(order, "permitted", Mock(return_value=earlier))
             patch.setitem(playbook.DECLARED, "mainnet", (ITEM,))
             yield Watch(made, verdict, folder)
