@@ -297,7 +297,9 @@ _ALL = (
     Fault("ack-late", _ACK, "INCONCLUSIVE", "an operator acknowledges after the window", "forge"),
     Fault("ack-other-window", _ACK, "INCONCLUSIVE", "an operator names the next day", "forge"),
     Fault("ack-withdrawn", _ACK, "FAIL", "an operator takes its word back", "forge"),
-    Fault("ack-forged", _ACK, "INCONCLUSIVE", "a validator's word is signed by another key", "forge"),
+    Fault(
+        "ack-forged", _ACK, "INCONCLUSIVE", "a validator's word is signed by another key", "forge"
+    ),
     Fault("signoff-missing", _SIGN, "INCONCLUSIVE", "an operator says nothing", "forge"),
     Fault("signoff-other-plan", _SIGN, "INCONCLUSIVE", "an operator quotes another plan", "forge"),
     Fault("signoff-withdrawn", _SIGN, "FAIL", "an operator takes its word back", "forge"),
