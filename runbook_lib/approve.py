@@ -189,7 +189,8 @@ def _public(key: Ed25519PrivateKey) -> str:
 def _speaker(site: Site, args: argparse.Namespace, public: str) -> dict[str, Any]:
     """Whose key it is: a person's for an approval, else a validator's, or its operator's."""
     accounts = [person.account for person in site.people if person.key == public]
-    nodes = [] if args.kind == "approve" else _nodes(site, args.stage, args.validator, public)
+    by_people = args.kind in ("approve", "accept-policy")
+    nodes = [] if by_people else _nodes(site, args.stage, args.validator, public)
     if len(nodes) > 1:
         names = ", ".join(node.name for node in nodes)
         raise ParameterError(f"--validator: expected one of {names}: all have this key, got none")
@@ -197,7 +198,7 @@ def _speaker(site: Site, args: argparse.Namespace, public: str) -> dict[str, Any
         return {"validator": nodes[0].validator}
     if accounts and not args.validator:
         return {"account": accounts[0]}
-    known = "people" if args.kind == "approve" else f"people or of {args.validator or 'validators'}"
+    known = "people" if by_people else f"people or of {args.validator or 'validators'}"
     raise ParameterError(
         f"{args.key}: expected a key of the site's {known}, got nobody's: {public}"
     )

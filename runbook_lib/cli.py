@@ -97,6 +97,7 @@ def _approve_options(made: argparse.ArgumentParser) -> None:
     for flag, text in (
         ("--acknowledge", "a validator knows the window"),
         ("--sign-off", "a validator accepts window and plan"),
+        ("--accept-policy", "a person accepts what moved of the site"),
     ):
         kinds.add_argument(flag, dest="kind", action="store_const", const=flag[2:], help=text)
     made.set_defaults(kind="approve")

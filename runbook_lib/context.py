@@ -22,7 +22,7 @@ from .evidence.record import Entry, Record
 from .evidence.store import Store
 from .outcomes import CheckResult, Row, explain, unknown_row, worst
 from .playbook import NOW_SOURCE_LAG
-from .site import Site
+from .site import POLICY, Site
 from .sources.alertmanager import Alertmanager
 from .sources.commands import SiteCommands
 from .sources.github import GitHub
@@ -123,7 +123,7 @@ class Context:
     def earlier_stage(self) -> order.Earlier:
         """The attempt of the stage before that permits this one. Raises SourceError for none."""
         params = self.params
-        return order.permitted(
+        found = order.permitted(
             self.scope,
             self.store,
             params.release,
@@ -132,6 +132,15 @@ class Context:
             self.source,
             self.site.trust,
         )
+        if problem := found.refused(self.policies):
+            raise SourceError(f"{params.release}/{found.stage}", problem)
+        return found
+
+    @property
+    def policies(self) -> frozenset[str]:
+        """The site's policy digest, and those after which somebody else accepted it."""
+        changes = (entry.body["from"] for entry in self.journal if entry.kind == "policy")
+        return frozenset({self.site.policy_digest, *changes})
 
     @cached_property
     def alertmanager(self) -> Alertmanager:
@@ -150,10 +159,10 @@ class Context:
         restart = self.site.commands.restart
         return restart.timeout_s if restart is not None else 60.0
 
-    def policy(self) -> str:
-        """The digest of what limits this stage: parameters, site and metric catalogue."""
+    def limits(self) -> str:
+        """The digest of what else limits this stage: parameters, site and metric catalogue."""
         catalogue = digest_bytes(self.scope.read(project_path("params/metrics.yaml")))
-        site = self.site.model_dump(mode="json")
+        site = self.site.model_dump(mode="json", exclude=set(POLICY))
         return digest({"params": self.params.policy(), "site": site, "metrics": catalogue})
 
     def conclude(

@@ -143,6 +143,11 @@ def prepare(nb: Any, output_path: str | None) -> Run:
     values = {p.name: p.default for p in notebook.parameters(nb)} | dict(given)
     params = stage_params(stage, values, where)
     notebook.require_ours(nb, stage, NOTEBOOKS[stage])
+    if params.site and os.environ.get("RUNBOOK_REPLAY"):
+        raise ParameterError(
+            f"{where}: site: expected none while RUNBOOK_REPLAY is exported, got {params.site}:"
+            " nothing would be asked of it; unset RUNBOOK_REPLAY, or run without a site"
+        )
     if os.environ.get("RUNBOOK_REPLAY") or not params.site:
         _require_replay_asked(stage)
         return Run(stage, values, Redactor(), Signing())

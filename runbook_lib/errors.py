@@ -9,7 +9,7 @@
   * StoreError        the store or an attempt in it cannot be used: exit 3
     * LockHeld        somebody else is changing this cluster
     * RecordDamaged   a record or tape contradicts its own digests
-  * Stopped           a recovery undoes this attempt: no more of it is begun
+  * Stopped           undone, or no longer approved: no more of this attempt is begun
   * StageRefused      raised by ``stage.enforce()`` alone; carries the exit code
 
 A failed check is a value (``outcomes.CheckResult``), never an exception.
@@ -83,7 +83,7 @@ class RecordDamaged(StoreError):
 
 
 class Stopped(RunbookError):
-    """A recovery undoes the attempt at work: it stops before its next step."""
+    """The attempt at work is undone, or no longer approved: it stops before its next step."""
 
 
 class StageRefused(RunbookError):

@@ -43,7 +43,8 @@ def incident(args: argparse.Namespace) -> int:
     if len(found) != 1:
         names = ", ".join(one.id for one in found) or "none"
         raise ParameterError(f"{args.what}: expected one incident, got {names}; name it")
-    one, operator = found[0], find_operator(site, "apply")
+    proven = args.step in ("close", "sign-off")
+    one, operator = found[0], find_operator(site, "apply", proven=proven)
     step = _step(one, site, operator, read_clock(site.clock)[0], args)
     if step is not None:
         kind, body, when = step

@@ -11,19 +11,20 @@ from typing import Any
 import yaml
 
 from . import playbook
-from .canonical import digest
-from .errors import ParameterError, StoreError
+from .errors import ParameterError, SourceError, StoreError
 from .evidence.heads import compare
-from .evidence.order import BEFORE, find_earlier, what_to_undo
+from .evidence.order import BEFORE, find_earlier, plan_of, policy_of, what_to_undo
 from .evidence.store import Attempt, Store
 from .files import replace_file
 from .package import VERSION, package_digest
 from .params import PER_TRY, RecoveryParams, StageParams, promoted, stage_params
 from .session import OPEN, PARAMETERS, Session, Source, hand_over, run_kind
 from .signers import Trust
-from .site import Site, parse_site, read_site
+from .site import Person, Site, parse_site, read_site
+from .sources.github import GitHub
+from .sources.policy import accepted
 from .sources.redact import Redactor
-from .sources.scope import Outside, read_clock
+from .sources.scope import Outside, live_scope, read_clock
 from .sources.tape import LiveTape
 from .strict import project_path
 
@@ -84,7 +85,10 @@ def _given(stage: str, given: Mapping[str, Any], where: str) -> tuple[StageParam
         if wrong := sorted(set(params.nodes) - set(known)):
             one = f"expected some of {', '.join(known)}, got {', '.join(wrong)}"
             raise ParameterError(f"{where}: nodes: {one}")
-    return params, site, find_operator(site, params.mode)
+    named, excepts = stage in playbook.APPROVERS, params.waivers or getattr(params, "drops", [])
+    # What was begun goes on while the forge is down.
+    proven = bool(excepts) or (named and not params.attempt)
+    return params, site, find_operator(site, params.mode, named=named, proven=proven)
 
 
 def _attempt(stage: str, params: StageParams, site: Site, operator: str) -> tuple[Attempt, str]:
@@ -95,7 +99,12 @@ def _attempt(stage: str, params: StageParams, site: Site, operator: str) -> tupl
     require_resolved(store, stage, params, site)
     note = require_heads(stage, params, site)
     found = _find(store, stage, params, site)
-    return found or _create(store, stage, params, site, operator), note
+    if found is None:
+        return _create(store, stage, params, site, operator), note
+    recovery = stage in playbook.RECOVERY
+    if not recovery and (change := _accepted(found, params, site, operator)):
+        found.record.append("policy", change)
+    return found, note
 
 
 def _find(store: Store, stage: str, params: StageParams, site: Site) -> Attempt | None:
@@ -123,6 +132,28 @@ def _find(store: Store, stage: str, params: StageParams, site: Site) -> Attempt 
     return attempt
 
 
+def _accepted(attempt: Attempt, params: StageParams, site: Site, operator: str) -> dict[str, Any]:
+    """What accepts the site's policy after that of an attempt; empty where it is the same."""
+    policy = policy_of(attempt.record.entries())
+    return accepted(attempt.folder, policy, site, params.issue, params.release, operator)
+
+
+def _built_on(store: Store, stage: str, params: StageParams, source: str) -> list[Attempt]:
+    """The attempts whose policy an apply must share: the stage before's, and the approved plan's."""
+
+    def counts(one: Attempt) -> bool:
+        mode, plan = store.opened(one)["mode"], plan_of(one.record.entries())
+        if store.opened(one)["source"] != source:
+            return False
+        if (one.stage, mode) == (stage, "plan"):
+            return plan is not None and plan.body["digest"] == getattr(params, "approved_plan", "")
+        return (one.stage, mode) == (BEFORE.get(stage), "apply")
+
+    if params.mode != "apply" or stage not in playbook.STAGES:
+        return []
+    return list({one.stage: one for one in store.attempts(params.release) if counts(one)}.values())
+
+
 def _world(stage: str, params: StageParams, site: Site) -> dict[str, str]:
     """Where an attempt is made, which no session of it may change."""
     about = promoted(stage, params)
@@ -136,8 +167,9 @@ def _world(stage: str, params: StageParams, site: Site) -> dict[str, str]:
 
 def _create(store: Store, stage: str, params: StageParams, site: Site, operator: str) -> Attempt:
     source = site.source
+    built_on = _built_on(store, stage, params, source)
+    changes = filter(None, [_accepted(one, params, site, operator) for one in built_on])
     require_order(store, stage, params, source, site.trust)
-    require_same_chain(store, stage, params, site)
     now, _ = read_clock(site.clock)
     about = promoted(stage, params)
     undoes = {}
@@ -154,7 +186,7 @@ def _create(store: Store, stage: str, params: StageParams, site: Site, operator:
             **_world(stage, params, site),
             "mode": params.mode,
             "params": params.fixed(),
-            "policy": digest(params.policy()),
+            "policy": site.policy_digest,
             "declared": list(playbook.DECLARED[stage]),
             "run": run_kind(),
             "operator": operator,
@@ -166,6 +198,8 @@ def _create(store: Store, stage: str, params: StageParams, site: Site, operator:
     )
     text = yaml.safe_dump(params.fixed(), sort_keys=False, allow_unicode=True)
     replace_file(attempt.folder / PARAMETERS, text)
+    for change in changes:
+        attempt.record.append("policy", change)
     return attempt
 
 
@@ -192,6 +226,7 @@ def _begin_session(session: Session, params: StageParams) -> None:
             "number": session.number,
             "params": params.model_dump(mode="json", include=set(PER_TRY)),
             "operator": session.operator,
+            "policy": session.site.policy_digest,
             "run": run_kind(),
             "source": session.source,
             "now": scope.now().isoformat(),
@@ -205,17 +240,35 @@ def _begin_session(session: Session, params: StageParams) -> None:
 # --- Who may open what ---
 
 
-def find_operator(site: Site, mode: str) -> str:
-    """Who runs this: in CI the triggering actor. Raises ParameterError when unknown in apply."""
+def find_operator(site: Site, mode: str, *, named: bool = False, proven: bool = False) -> str:
+    """Who runs this: the person whose token the forge knows, else the one that CI or the shell names.
+
+    Raises ParameterError for nobody of the site's people, in apply and where they must be ``named``;
+    and where it must be ``proven``, for a forge that does not say whose token it is.
+    """
     names = ("RUNBOOK_OPERATOR", "GITHUB_ACTOR", "GITLAB_USER_LOGIN")
     account = next((os.environ[name] for name in names if os.environ.get(name)), _user())
-    if mode == "apply" and site.person(account) is None:
+    person = _token_owner(site, proven) or site.person(account)
+    if person is None and (mode == "apply" or named):
         known = ", ".join(person.account for person in site.people)
         raise ParameterError(
             f"operator: expected one of the site's people ({known}), got {account!r};"
             " export RUNBOOK_OPERATOR"
         )
-    return account
+    return person.account if person is not None else account
+
+
+def _token_owner(site: Site, proven: bool) -> Person | None:
+    """The person whose token is exported; None for an app's, or where there is none."""
+    if not (site.forge.token_env and os.environ.get(site.forge.token_env)):
+        return None
+    try:
+        with live_scope("operator", site.secret_names(), clock=site.clock) as scope:
+            return site.person(GitHub(scope, site.forge).me())
+    except SourceError as error:
+        if proven:
+            raise ParameterError(f"operator: {error}; who runs this must be known") from error
+        return None
 
 
 def _user() -> str:
@@ -245,29 +298,6 @@ def require_heads(stage: str, params: StageParams, site: Site) -> str:
     if problems and stage not in playbook.RECOVERY:
         raise StoreError("; ".join(problems))
     return "; ".join(problems) or unknown
-
-
-def require_same_chain(store: Store, stage: str, params: StageParams, site: Site) -> None:
-    """What permits an apply was made on the chain that this site names for it. Raises StoreError.
-
-    Another site file may share the store, and call another cluster by the stage's name.
-    """
-    before = BEFORE.get(stage)
-    if params.mode != "apply" or before is None:
-        return
-    if before not in site.stages:
-        raise StoreError(
-            f"{site.name}: stages: expected the cluster of {before}, got none; {stage} cannot open"
-        )
-    made = [store.opened(one) for one in store.attempts(params.release, before)]
-    applied = [opened for opened in made if opened["mode"] == "apply"]
-    wanted = (site.cluster_name(before), site.cluster_of(before).chain_id)
-    if applied and (got := (applied[-1]["cluster"], applied[-1]["chain_id"])) != wanted:
-        number = applied[-1]["attempt"]
-        raise StoreError(
-            f"{params.release}/{before}: expected attempt {number} made on {wanted[0]} of chain"
-            f" {wanted[1]}, got {got[0]} of chain {got[1]}; {stage} cannot open"
-        )
 
 
 def require_resolved(store: Store, stage: str, params: StageParams, site: Site) -> None:

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from .canonical import digest
 from .clusters import Cluster
 from .errors import ParameterError
-from .playbook import MAINNET_WATCH
+from .playbook import MAINNET_WATCH, STAGES
 from .reach import Clock, Command, Endpoint, EnvName, PublicKey, Reached, Url, Webhook
 from .signatures import PASSPHRASE_ENV
 from .signers import Signers, Trust
 from .strict import PROJECT, Instant, Problems, Range, Strict, parse_yaml, project_path, validate
 
+POLICY = frozenset(
+    {"people", "single_operator", "signers", "signing", "artifact_signing", "versions", "stages"}
+    | {"clusters", "commands", "forge", "telemetry", "dashboards"}
+)
+"""Keys that say who counts, what is run, and where words and measurements come from."""
 _ARMED_HOURS = MAINNET_WATCH / timedelta(hours=1)  # the longest watch: alerts must reach us for it
 
 
@@ -131,7 +138,7 @@ class Person(Strict):
     """Somebody who may act: account on the forge, key of signed files, roles."""
 
     name: str
-    account: str
+    account: str = Field(min_length=1)
     key: PublicKey = ""
     roles: list[str] = []
 
@@ -230,6 +237,17 @@ class Site(Strict):
             if cluster not in self.clusters
         ]
         problems += [
+            f"stages.{two}: expected {'the' if shared else 'another'} cluster"
+            f" {'of' if shared else 'than'} {one}, got {self.stages[two]!r}"
+            for one, two in combinations((each for each in STAGES if each in self.stages), 2)
+            if {self.stages[one], self.stages[two]} <= self.clusters.keys()
+            and (shared := {one, two} == {"canary", "mainnet"})
+            != (self.stages[one] == self.stages[two])
+        ]
+        chains = [cluster.chain_id for cluster in self.clusters.values()]
+        if len(set(chains)) != len(chains):
+            problems.append("clusters: expected every chain_id once")
+        problems += [
             f"telemetry.matchers.{name}: expected a cluster, got {name!r}"
             for name in self.telemetry.matchers
             if name not in self.clusters
@@ -262,6 +280,15 @@ class Site(Strict):
         return Trust(signing=self.signing, signers=self.signers, versions=self.versions)
 
     @property
+    def policy(self) -> dict[str, Any]:
+        """What of it must not move during a release unless somebody else accepts that."""
+        return self.model_dump(mode="json", include=set(POLICY), exclude_defaults=True)
+
+    @property
+    def policy_digest(self) -> str:
+        return digest(self.policy)
+
+    @property
     def source(self) -> Literal["live", "rehearsal"]:
         """What a run here is: where the clock runs ahead it is a rehearsal."""
         return "rehearsal" if self.clock.source == "offset-file" else "live"
@@ -284,7 +311,9 @@ class Site(Strict):
         return self.stages[stage]  # type: ignore[index] # any other text is the KeyError
 
     def person(self, account: str) -> Person | None:
-        return next((person for person in self.people if person.account == account), None)
+        """The person of an account, which a forge knows in any case of its letters."""
+        folded = account.casefold()
+        return next((one for one in self.people if one.account.casefold() == folded), None)
 
     def words_folder(self, release: str) -> Path | None:
         """Where signed words about a release lie; None when the site names no such folder."""

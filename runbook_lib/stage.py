@@ -266,7 +266,7 @@ def apply_change(tries: Tries, change: Change, context: Context) -> CheckResult 
         row = unknown_row(context.cluster_name, "lock", "free", held_by)
         return context.conclude([row], passed="", empty="")
     except Stopped as stopped:
-        what, expected = "goes on", "no recovery of this attempt"
+        what, expected = "goes on", "still approved, and not undone"
         row = unknown_row(context.cluster_name, what, expected, str(stopped))
         return context.conclude([*rows, row], passed="", empty="")
 

@@ -210,6 +210,7 @@ class Practice:
                 "url": NOWHERE,
                 "repository": "practice/chain",
                 "token_env": "GITHUB_TOKEN",
+                "account": "practice[bot]",
                 "ci": {"app": "ci", "required": ["tests"]},
             },
             "commands": {},
@@ -227,7 +228,7 @@ class Practice:
     def approve(self, digest: str, account: str = BOB) -> str:
         """Bob's signed approval of ``digest``, as ``account`` says it is; the file's path."""
         at = datetime.now(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
-        statement = {"approve": digest, "account": account, "at": at}
+        statement = {"kind": "approve", "plan": digest, "account": account, "at": at}
         signature = base64.b64encode(self.key.sign(canonical(statement))).decode()
         path = self.root / f"approval-{digest[-8:]}.json"
         path.write_text(json.dumps({"statement": statement, "signature": signature}))
@@ -314,7 +315,8 @@ class Practice:
                     waves=(("dev-1",),),
                 ),
             ),
-            policy=context.policy(),
+            policy=context.site.policy_digest,
+            limits=context.limits(),
         )
 
     # --- a stage --------------------------------------------------------------------------------

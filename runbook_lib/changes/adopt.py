@@ -52,7 +52,7 @@ def adopt(
     if cluster not in site.clusters:
         known = ", ".join(site.clusters)
         raise ParameterError(f"{site_path}: clusters: expected one of {known}, got {cluster!r}")
-    operator = find_operator(site, "apply")
+    operator = find_operator(site, "apply", proven=True)
     store = Store(site.store_path)
     attempt = store.adopt(
         cluster,
@@ -75,7 +75,8 @@ def adopt(
         approved = others or ((operator,) if site.single_operator else ())
         scope.tape.sync()
         if approved:
-            attempt.record.append("adopted", {"digest": found, "approved_by": list(approved)})
+            by = list(others) or [f"{operator} (self-approved)"]
+            attempt.record.append("adopted", {"digest": found, "approved_by": by})
             at = scope.now().isoformat()
             for name, (_, config) in read.items():
                 path = kept_config(attempt.folder, name)

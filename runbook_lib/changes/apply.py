@@ -18,7 +18,8 @@ from ..errors import SourceError, SourceRefused
 from ..evidence import outbox
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..sources.process import Ended
-from .plan import NodePlan
+from .approvals import require_standing
+from .plan import NodePlan, phase_of
 from .state import NodeState
 
 POLL_S = 0.5
@@ -78,6 +79,8 @@ class Applier:
             self._note(step, "done", stem, found=True)
             return True
         self.context.require_going_on()
+        if not self._begun(step):
+            require_standing(self.context)
         stem = f"{step.node}-{step.name}-{self.context.scope.number}"
         folder = self.context.folder / "steps"
         folder.mkdir(exist_ok=True)
@@ -89,6 +92,13 @@ class Applier:
         self._note(step, "failed", stem, code=ended.code, problem=ended.problem)
         self.rows.append(failed_row(step, ended))
         return False
+
+    def _begun(self, step: Step) -> bool:
+        """Whether a step of the same phase was done on the node: the others follow then."""
+        done = [body for body in self.steps() if body["phase"] == "done"]
+        return (step.node, phase_of(step.name)) in (
+            (body["node"], phase_of(body["step"])) for body in done
+        )
 
     def steps(self) -> list[dict[str, Any]]:
         """The journal of this change's steps so far: earlier tries, then this one."""

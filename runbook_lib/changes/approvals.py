@@ -3,27 +3,29 @@
 A comment counts when a listed account wrote it, a line of it reads ``approve sha256:...``, and it
 was not edited since. A signed file counts when the Ed25519 key of a listed person signed exactly
 that digest. An approval that was withdrawn counts no more. Account and key of one person are one
-approver.
+approver. Before each node approvals are asked again, and whether the site's policy moved.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import permutations
 from pathlib import Path
 
 from .. import playbook
 from ..canonical import canonical
 from ..context import Context
-from ..errors import ParameterError, RecordDamaged, SourceError
+from ..errors import ParameterError, RecordDamaged, SourceError, Stopped
 from ..evidence.record import attempts_in
-from ..outcomes import Outcome, Row, check_row, unknown_row, worst
-from ..params import Drop, RolloutParams, Waiver
+from ..outcomes import Outcome, Row, check_row, explain, unknown_row, worst
+from ..params import Drop, RecoveryParams, RolloutParams, Waiver
 from ..session import OPEN, Session
-from ..site import Site
+from ..site import Site, parse_site
 from ..sources.keys import MAX_SIGNED
+from ..sources.policy import moved as policy_moved
 from ..sources.scope import Scope
 from ..sources.words import (
     Heard,
@@ -36,6 +38,7 @@ from ..sources.words import (
 )
 from ..strict import parse_instant, project_path
 from .plan import Plan, moved
+from .waiting import hold_until
 
 
 def approvals(
@@ -196,7 +199,7 @@ def _accepted(session: Session, scope: Scope, waiver: Waiver, where: str) -> dic
 
 # --- An approved plan: found in the store, approved by others, and still true of the world ---
 
-SUBJECT = "approval"
+SUBJECT, OWN = "approval", "(self-approved)"
 
 
 def approved(site: Site, heard: Heard, author: str, stage: str, *, digest: str) -> list[Row]:
@@ -206,11 +209,14 @@ def approved(site: Site, heard: Heard, author: str, stage: str, *, digest: str) 
     An account fills one seat. On a ``single_operator`` site the author fills what others leave
     open; the row says *self-approved*. A stage without a policy is INCONCLUSIVE.
     """
-    policy = playbook.APPROVERS.get(stage)
+    policy, person = playbook.APPROVERS.get(stage), site.person(author)
     if policy is None:
         return [
             unknown_row(SUBJECT, stage, "a policy that says who approves", "none for this stage")
         ]
+    if person is None:
+        return [check_row(SUBJECT, "author", "one of the site's people", author, ok=False)]
+    author = person.account
     given = {word.account: word.grounds for word in in_force(site, heard, digest)}
     alone = set(given) <= {author}
     if not policy.author or alone:
@@ -252,7 +258,7 @@ def _row(
     if account:
         return check_row(SUBJECT, what, expected, f"{account} ({given[account]})", ok=True)
     if site.single_operator:
-        return check_row(SUBJECT, what, expected, f"{author} (self-approved)", ok=True)
+        return check_row(SUBJECT, what, expected, f"{author} {OWN}", ok=True)
     can = sorted(p.account for p in site.people if seat & set(p.roles) and p.account != author)
     how = f"`approve {digest}` in the release issue, or `runbook approve`"
     got = f"nobody yet; {how}, by {' or '.join(can) or 'somebody the site must list'}"
@@ -261,7 +267,7 @@ def _row(
 
 def _objections(site: Site, heard: Heard, digest: str, *, full: bool) -> list[Row]:
     rows = [
-        check_row(SUBJECT, one.who, "signed with its own key", f"forged: {one.grounds}", ok=False)
+        check_row(SUBJECT, one.who, "its own key", f"forged, passed over: {one.grounds}", ok=True)
         for one in heard.refused
         if one.fault == "forged" and one.said is not None
         if (one.said.kind, one.said.plan) == ("approve", digest)
@@ -312,6 +318,8 @@ def rule(context: Context, fresh: Plan) -> Ruling:
         row = check_row("approved_plan", "a plan run in the store", wanted, got, ok=False)
         return Ruling(None, rows=[row])
     plan, author = found
+    if plan.policy in context.policies:  # what moved of it since was accepted
+        fresh = Plan.model_validate({**fresh.model_dump(), "policy": plan.policy})
     rows = [
         check_row(subject, f"{what} (planned, now)", planned, now, ok=False)
         for subject, what, planned, now in moved(plan, fresh)
@@ -325,20 +333,72 @@ def rule(context: Context, fresh: Plan) -> Ruling:
     return Ruling(plan, author, [*rows, *more], by)
 
 
-def approval(context: Context, digest: str, author: str) -> tuple[tuple[str, ...], list[Row]]:
-    """Who approved ``digest``, and whether that is enough for this stage."""
+def approval(
+    context: Context, digest: str, author: str, *, local: bool = False
+) -> tuple[tuple[str, ...], list[Row]]:
+    """Who approved ``digest``, and whether that is enough for this stage; ``local``: signed files."""
     params, site = context.params, context.site
     heard = hear(
         context.scope,
         site,
         digest,
-        issues=[params.issue],
+        issues=[] if local else [params.issue],
         files=params.approvals,
         release=params.release,
     )
-    names = tuple(dict.fromkeys(word.account for word in in_force(site, heard, digest)))
     rows = approved(site, heard, author, context.stage, digest=digest)
-    return names or ((author,) if site.single_operator else ()), rows
+    own = {str(row.observed) for row in rows if row.observed == f"{author} {OWN}"}
+    names = (word.account for word in in_force(site, heard, digest) if word.account != author)
+    return (*dict.fromkeys(names), *own), rows
+
+
+PAUSES_S = (10.0, 20.0, 30.0, 60.0, 120.0)
+"""Between looks for approvals while the forge is down."""
+
+
+def require_standing(context: Context) -> None:
+    """Ask again whether the site's policy and the plan's approval stand. Raises Stopped.
+
+    A recovery was approved together with its plan, or needs nobody's approval.
+    """
+    if isinstance(context.params, RecoveryParams):
+        return
+    rows = _policy_rows(context)
+    if needs_approval(context) and context.plan is not None:
+        rows += _approval_rows(context, context.plan.digest)
+    if bad := [row for row in rows if row.outcome is not Outcome.PASS]:
+        raise Stopped(f"stopped: {explain(bad, '', '')}")
+
+
+def _policy_rows(context: Context) -> list[Row]:
+    path = context.params.site
+    what, expected = "policy", "the site file as this session opened it"
+    try:
+        now = parse_site(context.scope.read(project_path(path)), path)
+    except (SourceError, ParameterError) as error:
+        return [unknown_row(path, what, expected, str(error))]
+    got = policy_moved(context.site, now)
+    return [check_row(path, what, expected, f"{got}; put it back", ok=False)] if got else []
+
+
+def _approval_rows(context: Context, plan: str) -> list[Row]:
+    """A forge that is down is asked again, inside the window; signed files alone serve as well."""
+    made = [entry.body for entry in context.so_far if entry.kind == "plan"]
+    author, (_, end) = str(made[-1]["author"]), context.params.window
+    for pause in (*PAUSES_S, None):
+        try:
+            return approval(context, plan, author)[1]
+        except SourceError as error:
+            down = [context.unreadable("approvals", "asked again before each node", error)]
+        with suppress(SourceError):
+            rows = approval(context, plan, author, local=True)[1]
+            if all(row.outcome is Outcome.PASS for row in rows):
+                return rows
+        due = context.scope.reread() + timedelta(seconds=pause or 0.0)
+        if pause is None or due >= end:
+            break
+        hold_until(context, due, "the forge")
+    return down
 
 
 def _stored(context: Context, wanted: str) -> tuple[Plan, str] | None:

@@ -17,6 +17,7 @@ from .. import playbook
 from ..clusters import Node
 from ..context import AT_ONCE, Context
 from ..errors import ParameterError, SourceError
+from ..evidence.order import policy_of
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.commands import NodeConfig
 from ..sources.node import Rollout
@@ -79,7 +80,8 @@ def make_back_plan(context: Context) -> Plan:
         chain_id=context.cluster.chain_id,
         artifact=first,
         phases=(phase,),
-        policy=context.policy(),
+        policy=context.site.policy_digest,
+        limits=context.limits(),
     )
 
 
@@ -134,7 +136,9 @@ def ruling(context: Context, plan: Plan) -> Ruling:
     """Whether this way back was approved with the plan that it undoes, or is break-glass."""
     made, reason = undone(context), context.params.break_glass
     beyond = sorted(set(plan.nodes) - set(made.plan.recovery() if made is not None else ()))
-    approved = made is not None and (made.approved_by or context.stage not in playbook.APPROVERS)
+    moved = made is not None and policy_of(made.entries) != context.site.policy_digest
+    free = context.stage not in playbook.APPROVERS
+    approved = made is not None and not moved and (made.approved_by or free)
     author = made.author if made is not None else ""
     what, expected = "the way back", "approved together with the plan it undoes"
     if made is not None and approved and not beyond:
@@ -142,7 +146,8 @@ def ruling(context: Context, plan: Plan) -> Ruling:
         return Ruling(
             plan, author, [check_row("approval", what, expected, got, ok=True)], made.approved_by
         )
-    why = f"it goes beyond it on {', '.join(beyond)}" if beyond else "nobody's approval"
+    why = "the site's policy moved since" if moved else "nobody's approval"
+    why = f"it goes beyond it on {', '.join(beyond)}" if beyond else why
     if reason:
         got = f"{why}; break-glass: {reason}; to be ratified within 24 h"
         return Ruling(plan, author, [check_row("approval", what, expected, got, ok=True)])

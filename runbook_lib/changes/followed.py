@@ -106,13 +106,10 @@ class Look:
             for one in reports.of(node.node, context.stage)
             if (one.report.plan, one.report.phase) == (plan.digest, self.phase.name)
         ]
-        for one in mine:
-            if one.fault.startswith("forged"):
-                got = f"{one.grounds}: {one.fault}"
-                return [check_row(node.node, REPORT, expected, got, ok=False)], None
         good = [one for one in mine if not one.fault and told and one.report.at >= told]
         if good:
-            return list(_against(node, good[-1])), good[-1].report
+            forged = [f"{one.grounds}: {one.fault}" for one in mine if one.fault]
+            return list(_against(node, good[-1], forged)), good[-1].report
         if mine:
             last = mine[-1]
             why = last.fault or f"of {last.report.at.isoformat()}, older than the instruction"
@@ -165,8 +162,8 @@ class Look:
         ]
 
 
-def _against(node: NodePlan, received: Received) -> Iterator[Row]:
-    """A report against the plan, key by key."""
+def _against(node: NodePlan, received: Received, forged: Sequence[str]) -> Iterator[Row]:
+    """A report against the plan, key by key; it names what was passed over for it."""
     report, after = received.report, node.after
     said = {**rollout_keys(report.channel, report.gates), "binary": report.binary}
     wanted = {**after.flat()}
@@ -182,7 +179,7 @@ def _against(node: NodePlan, received: Received) -> Iterator[Row]:
     elif not report.dry_run:
         yield check_row(node.node, "strict dry run (reported)", "accepted", "refused", ok=False)
     elif not wrong and report.target == after.config:
-        got = f"{report.at.isoformat()}: {received.grounds}"
+        got = "; passed over: ".join([f"{report.at.isoformat()}: {received.grounds}", *forged])
         yield check_row(node.node, REPORT, "channel, gates, binary, config as planned", got, True)
 
 

@@ -67,7 +67,8 @@ def make_plan(context: Context, *, keep: bool = True) -> Plan:
         untouched={name: last.state for name, last in before.items() if name not in touched},
         window=tuple(instant.isoformat() for instant in params.window) if rollout else (),
         max_down=params.max_down if rollout else 1.0,
-        policy=context.policy(),
+        policy=context.site.policy_digest,
+        limits=context.limits(),
     )
 
 

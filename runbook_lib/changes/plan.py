@@ -14,6 +14,14 @@ from ..canonical import digest
 from ..outcomes import Model
 from .state import NodeState, differences
 
+BUILD = "build"
+"""The phase that installs a release; its steps bear no other name."""
+
+
+def phase_of(step: str) -> str:
+    """The name of the phase that a step is of, by the step's name in the journal."""
+    return step.partition("-")[2].partition(".")[0] or BUILD
+
 
 class NodePlan(Model):
     """One node in one phase. An operator's node is changed by its operator, on our instruction."""
@@ -58,7 +66,7 @@ class Plan(Model):
 
     ``untouched`` are the known states of the cluster's other nodes, ``window`` two instants (ISO
     8601, UTC) or empty, ``max_down`` the share of voting power that one wave may take down,
-    ``policy`` the digest of all limits. The way back is the state before, node by node.
+    ``policy`` the site's policy digest, ``limits`` that of what else limits the stage. The way back is the state before, node by node.
     """
 
     stage: str
@@ -72,6 +80,7 @@ class Plan(Model):
     window: tuple[str, ...] = ()
     max_down: float = 1.0
     policy: str
+    limits: str = ""
 
     @cached_property
     def digest(self) -> str:
@@ -147,7 +156,7 @@ def moved(planned: Plan, now: Plan) -> list[tuple[str, str, str, str]]:
         found.append((name, "a node of the plan", str(there).lower(), str(not there).lower()))
     old, new = planned.model_dump(mode="json"), now.model_dump(mode="json")
     for key in ("stage", "release", "commit", "cluster", "chain_id", "artifact", "window",
-                "max_down", "policy"):  # fmt: skip
+                "max_down", "policy", "limits"):  # fmt: skip
         if old[key] != new[key]:
             found.append(("the plan", key, str(old[key]), str(new[key])))
     waves = [[p.item, p.name, p.waves] for p in planned.phases]

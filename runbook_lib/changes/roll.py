@@ -26,7 +26,7 @@ from .apply import Applier, Step, all_pass, read_back, runs_as_planned, until
 from .followed import VIEWERS, seen
 from .operators import instructed, is_theirs, roll_theirs
 from .phases import reproduce
-from .plan import NodePlan, Phase, Plan
+from .plan import BUILD, NodePlan, Phase, Plan, phase_of
 from .power import powers
 from .targets import keep_target
 
@@ -104,8 +104,6 @@ def _down(context: Context) -> list[str]:
 
 
 Before = Callable[[], list[Row]]
-BUILD = "build"
-"""The phase that installs a release; its steps bear no other name."""
 BEHIND = 3
 """Blocks a node may be behind the others when it is called healthy."""
 
@@ -149,11 +147,6 @@ def _all_healthy(context: Context, applier: Applier, nodes: Sequence[str]) -> bo
 def has_begun(applier: Applier, phase: Phase) -> bool:
     """Whether the journal shows a step of a phase, on a node of ours or of an operator's."""
     return any(phase_of(body["step"]) == phase.name for body in applier.steps())
-
-
-def phase_of(step: str) -> str:
-    """The name of the phase that a step is of, by the step's name in the journal."""
-    return step.partition("-")[2].partition(".")[0] or BUILD
 
 
 def planned_rows(context: Context, item: str) -> list[Row]:

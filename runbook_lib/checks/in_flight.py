@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..canonical import canonical
-from ..changes.plan import NodePlan, Phase, Plan
-from ..changes.roll import phase_of
+from ..changes.plan import NodePlan, Phase, Plan, phase_of
 from ..changes.state import Known, NodeState, kept_config
 from ..context import Context
 from ..errors import SourceError

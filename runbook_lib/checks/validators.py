@@ -66,7 +66,8 @@ def _accounts(site: Site, node: Node | None) -> tuple[str, ...]:
     if node is None:
         return ()
     if node.operator:
-        return (node.operator,)
+        person = site.person(node.operator)
+        return (person.account if person is not None else node.operator,)
     return tuple(person.account for person in site.people if SPEAKS_FOR_OURS in person.roles)
 
 
@@ -198,10 +199,6 @@ def _row(voice: Voice, asked: _Asked, heard: Heard) -> Row:
     if voice.node is None:
         return unknown_row(voice.name, what, asked.expected, "a validator the site does not list")
     refused = [one for one in heard.refused if voice.claimed_by(one) and _about(one, asked)]
-    for one in refused:
-        if one.fault == "forged":
-            got = f"forged: {one.grounds}: {one.why}{call}"
-            return check_row(voice.name, what, asked.expected, got, ok=False, waivable=False)
     words = [w for w in heard.words if w.kind == asked.said.kind and voice.says(w)]
     mine = [w for w in words if not _differs(w, asked.said)]
     back = [w for w in heard.withdrawals if voice.says(w)]

@@ -80,7 +80,7 @@ def adopt(args: argparse.Namespace) -> int:
         ]
         columns = ("node", "channel", "gates on", "binary", "artifact")
         print(display.table_card(f"{args.cluster}: {done.digest}", columns, rows).text)
-        by = ", ".join(done.approved_by)
+        by = ", ".join(done.approved_by) + (" (self-approved)" if done.self_approved else "")
         print(
             f"adopted, approved by {by}" if by else f"not adopted: comment `approve {done.digest}`"
         )

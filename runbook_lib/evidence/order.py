@@ -7,7 +7,7 @@ verified. A plan, a replay, or an older pass behind a newer failure permits noth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -101,6 +101,11 @@ def plan_of(entries: Sequence[Entry]) -> Entry | None:
     return plans[-1] if plans else None
 
 
+def policy_of(entries: Sequence[Entry]) -> str:
+    """The policy digest of an attempt's newest session; empty where none is named."""
+    return next((str(e.body["policy"]) for e in reversed(entries) if "policy" in e.body), "")
+
+
 def _entries(attempt: Attempt) -> list[Entry]:
     try:
         return attempt.record.entries()
@@ -115,6 +120,7 @@ BEFORE = dict(zip(STAGES[1:], STAGES, strict=False))
 class Earlier(Model):
     """The attempt of the stage before; ``problem`` is empty when it permits the next stage.
 
+    It does so to a site of its ``policy``, or one that was accepted after it (``refused``).
     ``attempt`` is 0 and the rest empty when there is none. ``seal`` is its newest seal's head.
     """
 
@@ -125,7 +131,14 @@ class Earlier(Model):
     seal: str = ""
     outcome: str = ""
     ended: str = ""
+    policy: str = ""
     problem: str = ""
+
+    def refused(self, policies: Collection[str]) -> str:
+        """The same, for a site of which these are the policy and those that it was accepted after."""
+        if self.problem or self.policy in policies:
+            return self.problem
+        return f"expected attempt {self.attempt} made under this site's policy, got {self.policy}"
 
 
 def find_earlier(
@@ -161,6 +174,7 @@ def _judged(store: Store, attempt: Attempt, commit: str, source: str, trust: Tru
         seal=sealed[-1].digest if sealed else "",
         outcome=found.outcome.value,
         ended=found.ended.isoformat(),
+        policy=policy_of(attempt.record.entries()),
         problem=_problem(store, attempt, found, commit, source, trust),
     )
 

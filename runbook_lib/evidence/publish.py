@@ -35,6 +35,7 @@ from ..sources.redact import Redactor
 from ..sources.running import fill, reason
 from ..sources.scope import Scope, live_scope, read_clock
 from ..sources.wire import Wire
+from ..sources.words import read_words, taken_back
 from ..wording import utc
 from . import incidents, outbox
 from .comment import (
@@ -71,7 +72,7 @@ def _one(
     try:
         document = outbox.read(path, Record(folder / "record.jsonl").entries())
         what = _BY_KIND[document["kind"]]
-        if document.get("until") and (late := _too_late(site, document, opened)):
+        if document.get("until") and (late := _too_late(scope, site, document, opened)):
             return [unknown_row(path.name, "sent", "while it may be followed", late)]
         rows = what(scope, site, document, str(opened["operator"]))
     except SourceError as error:
@@ -83,11 +84,24 @@ def _one(
     return rows
 
 
-def _too_late(site: Site, document: Mapping[str, Any], opened: Mapping[str, Any]) -> str:
+def _too_late(
+    scope: Scope, site: Site, document: Mapping[str, Any], opened: Mapping[str, Any]
+) -> str:
     """Why an instruction must not be followed any more; empty while it may."""
     stage = (str(opened["release"]), str(opened["stage"]), int(opened["attempt"]))
     if by := undone_by(Store(site.store_path), *stage):
         return f"undone by {by}"
+    plan, issue = opened["params"].get("approved_plan", ""), int(opened["params"].get("issue", 0))
+    if plan and (issue or site.words):
+        heard = read_words(scope, site, issue=issue, release=stage[0])
+        said = [w for w in heard.words if (w.kind, w.plan) == ("approve", plan)]
+        gone = [
+            w
+            for w in said
+            if taken_back(w, [b for b in heard.withdrawals if b.account == w.account])
+        ]
+        if lost := {w.account for w in gone} - {w.account for w in said if w not in gone}:
+            return f"its approval was withdrawn by {', '.join(sorted(lost))}"
     until = datetime.fromisoformat(document["until"])
     return "" if read_clock(site.clock)[0] < until else f"its window ended {utc(until)}"
 

@@ -210,4 +210,10 @@ def _ended(items: Sequence[Standing], opened: datetime) -> datetime:
 
 
 def _notes(entries: Sequence[Entry]) -> list[str]:
-    return [entry.body["text"] for entry in entries if entry.kind == "note"]
+    notes = [entry.body["text"] for entry in entries if entry.kind == "note"]
+    for entry in entries:
+        if entry.kind == "policy":
+            notes.append(f"policy accepted by {entry.body['by']}: {entry.body['moved']}")
+        elif entry.kind == "plan" and (by := ", ".join(entry.body["approved_by"])):
+            notes += [f"plan approved by {by}"] if "self-approved" in by else []
+    return notes

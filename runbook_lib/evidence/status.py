@@ -86,7 +86,8 @@ def next_opening(store: Store, site: Site, release: str) -> Opening | None:
     found = last.verdict
     for block in blocking(store, release, single_operator=site.single_operator):
         return Opening(stage, None, block.name, block.problem)
-    problem = find_earlier(store, release, found.commit, stage, found.source, site.trust).problem
+    before = find_earlier(store, release, found.commit, stage, found.source, site.trust)
+    problem = before.refused({site.policy_digest})
     if problem:
         return Opening(stage, None, "the stage before", problem)
     item, at, why = _earliest(last.attempt.record.entries(), site, stage)

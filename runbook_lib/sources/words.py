@@ -9,20 +9,20 @@ A line begins with the verb (any case, a ``/`` before it allowed) and holds noth
     acknowledge RELEASE STAGE START/END                  a validator knows the window
     sign-off    RELEASE STAGE START/END sha256:PLAN      a validator accepts window and plan
     approve     sha256:DIGEST                            a person approves a plan, waiver or state
+    accept-policy sha256:DIGEST                          a person accepts what moved of the site
     acknowledge-anomaly ID                               the commander knows of an anomaly
     decide      ID continue|restart|recover REASON       and decides what becomes of the watch
     withdraw    [VERB [what was said, or its beginning]] takes back all earlier words like it
 
-START and END are ISO 8601 instants with their offset. A withdrawal that cannot be read takes back
-all that its readable beginning covers. Lines in fenced blocks and hidden comments say nothing,
-but for withdrawals: what is a block to us may be none to their writer.
+START and END are ISO 8601 instants with their offset. A line counts only in a plain paragraph
+(CommonMark): text that every reader sees. A withdrawal counts wherever it can be read, and one that
+is malformed takes back all that its readable beginning covers.
 
 A file is ``{"statement": {...}, "signature": BASE64}``: Ed25519 over the canonical JSON of the
 statement, which holds ``kind`` (the verb), ``release``, ``stage``, ``window`` (START/END),
 ``plan``, ``anomaly``, ``decision``, ``reason``, ``withdraw`` (true for a withdrawal), ``at`` (instant), and one of ``account``
 (signed with that person's key) and ``validator`` (an address; signed with its ``signoff_key``).
-What a kind does not need may be left out. ``{"approve": DIGEST, "account", "at"}`` is short for an
-approval.
+What a kind does not need may be left out.
 """
 
 from __future__ import annotations
@@ -47,12 +47,15 @@ from .github import Comment, GitHub
 from .keys import MAX_SIGNED, Signed, read_signed
 from .scope import Scope
 
-Kind = Literal["acknowledge", "sign-off", "approve", "acknowledge-anomaly", "decide"]
+Kind = Literal[
+    "acknowledge", "sign-off", "approve", "accept-policy", "acknowledge-anomaly", "decide"
+]
 DECISIONS = ("continue", "restart", "recover")
 FORMS: dict[str, tuple[str, ...]] = {
     "acknowledge": ("release", "stage", "window"),
     "sign-off": ("release", "stage", "window", "plan"),
     "approve": ("plan",),
+    "accept-policy": ("plan",),
     "acknowledge-anomaly": ("anomaly",),
     "decide": ("anomaly", "decision", "reason"),
 }
@@ -70,14 +73,12 @@ _ANOMALY = r"A[0-9a-f]{8}"
 # "decide" is a word that people use: it is ours only before an anomaly's id. A verb is ASCII: any
 # case of Unicode's would take in letters that are another's (long s, dotless i).
 _LINE = re.compile(
-    rf"\s*/?((?ai:acknowledge(?:-anomaly)?|sign-off|approve|withdraw|decide(?=\s+{_ANOMALY}\s)))(?!\S)(.*)",
+    rf"\s*/?((?ai:acknowledge(?:-anomaly)?|sign-off|approve|accept-policy|withdraw|decide(?=\s+{_ANOMALY}\s)))(?!\S)(.*)",
     re.S,
 )
-# A fence of backticks has none behind it on its line, and ends at one with nothing behind it.
-_HIDDEN = re.compile(
-    r"<!--.*?(?:-->|\Z)|^ {0,3}(`{3,}+(?![^\n]*`)|~{3,}).*?(?:^ {0,3}\1[`~]*[ \t]*$|\Z)",
-    re.S | re.M,
-)
+LONGEST_COMMENT = 16_384
+"""Characters of a comment whose words count: Markdown that is made to be slow takes the square."""
+_HIDDEN = "expected plain text, no code, list, table, link or HTML; say it in a comment of its own"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -200,23 +201,55 @@ def _joined(form: tuple[str, ...], words: list[str]) -> list[str]:
 def lines(body: str) -> Iterator[Said | Malformed]:
     """Every word of a comment. A withdrawal that cannot be read, or seen, is both, and counts."""
     body = re.sub(r"\r\n?", "\n", body)
-    hidden = [found.span() for found in _HIDDEN.finditer(body)]
-    at = 0
-    for text in re.findall(r"[^\n]*(?:\n|\Z)", body):
-        begin, at = at, at + len(text)
+    plain, other = _shown(body) if len(body) <= LONGEST_COMMENT else ([], [])
+    for text in plain:
         if (found := _LINE.fullmatch(text)) is None:
             continue
         verb, words = found[1].lower(), found[2].split()
-        unseen = any(start < at and begin < end for start, end in hidden)
-        if unseen:
-            yield Malformed(visible(text.strip(), 250), "it stands in a block that is no text")
         if verb == "withdraw":
             yield from _withdrawal(text, words)
-        elif not unseen:
-            try:
-                yield parse_said(verb, words)
-            except ValueError as error:
-                yield Malformed(visible(text.strip(), 250), str(error))
+            continue
+        try:
+            yield parse_said(verb, words)
+        except ValueError as error:
+            yield Malformed(visible(text.strip(), 250), str(error))
+    known = {" ".join(text.split()) for text in plain}
+    raw = body.split("\n")
+    for number, text in enumerate((*raw, *other)):
+        found, key = _LINE.fullmatch(text), " ".join(text.split())
+        withdraws = found is not None and found[1].lower() == "withdraw"
+        if found is None or key in known or not (withdraws or number < len(raw)):
+            continue
+        known.add(key)
+        yield Malformed(visible(text.strip(), 250), _HIDDEN)
+        if withdraws:
+            yield from _withdrawal(text, found[2].split())
+
+
+def _shown(body: str) -> tuple[list[str], list[str]]:
+    """The lines of plain paragraphs, and those that stand elsewhere, but for quotations.
+
+    A forge may show less than CommonMark does: behind raw HTML, in formulas, struck out, and in
+    footnotes, which are references here and leave a line that belongs to nothing.
+    """
+    from markdown_it import MarkdownIt
+
+    source, plain, other = body.split("\n"), list[str](), list[str]()
+    end, below, attached, html, quoted = 0, "", False, False, 0
+    for token in MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(body):
+        children = token.children or []
+        kinds = {child.type for child in children}
+        html = html or token.type == "html_block" or "html_inline" in kinds
+        quoted += (token.type == "blockquote_open") - (token.type == "blockquote_close")
+        if token.type == "inline" and not quoted:
+            top = token.level == 1 and below == "paragraph_open"
+            seen = kinds <= {"text", "softbreak", "hardbreak"} and not set("~$[") & {*token.content}
+            text = "".join("\n" if "break" in child.type else child.content for child in children)
+            (plain if top and seen and attached and not html else other).extend(text.split("\n"))
+        elif token.level == 0 and token.map:
+            attached = end == token.map[0] or not source[token.map[0] - 1].strip()
+            below, end = token.type, token.map[1]
+    return plain, other
 
 
 def _withdrawal(text: str, words: list[str]) -> Iterator[Said | Malformed]:
@@ -257,10 +290,8 @@ class Statement(Model):
     def _whole(self) -> Statement:
         if bool(self.account) == bool(self.validator):
             raise ValueError("expected either account or validator")
-        if self.kind == "approve" and not self.account:
-            raise ValueError("expected the account of a person who approves")
-        if "anomaly" in FORMS[self.kind] and not self.account:
-            raise ValueError("expected the account of a release commander")
+        if "stage" not in FORMS[self.kind] and not self.account:
+            raise ValueError(f"expected the account of a person for {self.kind}")
         self.said()
         return self
 
@@ -276,15 +307,7 @@ class Statement(Model):
 
 def parse_signed(data: bytes) -> Signed[Statement]:
     """A signed file's content. Raises ValueError, in one line, for anything else."""
-    return read_signed(data, Statement, _spelled)
-
-
-def _spelled(statement: dict[str, Any]) -> dict[str, Any]:
-    """A statement written out, where it is a short approval."""
-    if "approve" not in statement or "kind" in statement:
-        return statement
-    rest = {key: value for key, value in statement.items() if key != "approve"}
-    return {"kind": "approve", "plan": statement["approve"], **rest}
+    return read_signed(data, Statement)
 
 
 MAX_FILES = 1000
@@ -344,12 +367,12 @@ def read_words(scope: Scope, site: Site, *, issue: int, release: str) -> Heard:
 
 
 def _comment(site: Site, comment: Comment) -> Iterator[Word | Refused]:
-    who, grounds = comment.author, comment.html_url
+    who, grounds = known(site, comment.author), comment.html_url
     edited = comment.updated_at != comment.created_at
     for said in lines(comment.body):
         claim = said if isinstance(said, Said) else None
-        if not known(site, who):
-            shown = visible(who, 80)
+        if not who:
+            shown = visible(comment.author, 80)
             why = f"expected an account the site lists, got {shown!r}"
             yield Refused(shown, why, grounds, "stranger", claim)
         elif isinstance(said, Malformed):
@@ -362,10 +385,12 @@ def _comment(site: Site, comment: Comment) -> Iterator[Word | Refused]:
             yield Word(**vars(said), account=who, at=at, grounds=grounds)
 
 
-def known(site: Site, account: str) -> bool:
-    """Whether it is the account of a listed person or of a node's operator."""
-    operators = {node.operator for node in _nodes(site) if node.operator}
-    return site.person(account) is not None or account in operators
+def known(site: Site, account: str) -> str:
+    """The account of a listed person or a node's operator as the site spells it; empty for others."""
+    if (person := site.person(account)) is not None:
+        return person.account
+    operators = {node.operator.casefold(): node.operator for node in _nodes(site)}
+    return operators.get(account.casefold(), "")
 
 
 def _nodes(site: Site) -> Iterator[Node]:
@@ -410,7 +435,7 @@ def verify(site: Site, signed: Signed[Statement], name: str, now: datetime) -> W
         return Refused(who, why, name, "ahead", said)
     return Word(
         **vars(said),
-        account=statement.account,
+        account=known(site, statement.account),
         validator=statement.validator,
         at=statement.at,
         grounds=name,

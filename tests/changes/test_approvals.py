@@ -56,6 +56,15 @@ def asking(practice: Any) -> Any:
     made.outside.close()
 
 
+def test_a_forge_knows_an_account_in_any_case(asking: Asking) -> None:
+    """It is the same person's, and named as the site spells it."""
+    asking.say(f"approve {DIGEST}", "BOB")
+    assert asking.accounts() == ["bob"]
+
+    asking.say("withdraw approve", "boB")
+    assert asking.accounts() == []
+
+
 @pytest.mark.parametrize(
     ("said", "counts"),
     [
@@ -106,7 +115,7 @@ def test_a_signed_file_approves_beside_comments(asking: Asking, practice: Any) -
         (DIGEST, OTHER, f"expected an approval of {DIGEST}"),
         ("bob", "alice", "expected a listed person with a key, got 'alice'"),
         ('"signature": "', '"signature": "AAAA', "expected a signature by bob, got another"),
-        ('"approve"', '"withdraw": true, "approve"',
+        ('"kind"', '"withdraw": true, "kind"',
          "expected a signed approval, got: a signed withdrawal"),
         ("{", "[", "expected a signed approval, got: Invalid JSON"),
     ],
@@ -236,12 +245,19 @@ def test_a_single_operator_approves_their_own_and_it_says_so(voting: Voting) -> 
     assert voting.outcome("testnet", *withdrew, alone=True) is FAIL
 
 
-def test_a_forged_approval_is_a_failure_beside_true_ones(voting: Voting) -> None:
+def test_a_forged_approval_is_named_and_passed_over(voting: Voting) -> None:
+    """It fills no seat and takes none; one of another plan is none of this plan's business."""
+
     def forged(plan: str) -> Refused:
         return Refused("ed", "another key", "ed.json", "forged", Said("approve", plan=plan))
 
-    assert voting.outcome("testnet", "carol", forged(PLAN)) is FAIL
-    assert voting.outcome("testnet", "carol", forged(OTHER)) is PASS
+    named = voting.rows("testnet", "carol", forged(PLAN))[-1]
+    assert (named.subject, named.what, named.observed, named.outcome) == (
+        "approval", "ed", "forged, passed over: ed.json", PASS,
+    )  # fmt: skip
+    assert voting.outcome("testnet", "carol", forged(PLAN)) is PASS
+    assert voting.outcome("testnet", forged(PLAN)) is INCONCLUSIVE
+    assert len(voting.rows("testnet", "carol", forged(OTHER))) == 1
 
 
 def test_a_file_that_cannot_be_read_blocks_beside_approvals(voting: Voting) -> None:

@@ -108,6 +108,7 @@ def carried(bench: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
         return Outside(redactor, Http(redactor, transport=fleet.transport()))
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUNBOOK_OPERATOR", "ada")
         patch.setattr(opening, "Outside", outside)
         patch.setattr(process, "run", shown)
         patch.setattr("os.fsync", lambda descriptor: None)  # of thousands of recorded answers

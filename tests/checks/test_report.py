@@ -18,7 +18,7 @@ from runbook_lib.verdicts import ExitCode
 @pytest.fixture
 def page(practice: Any) -> Any:
     cluster = {"chain_id": "rpp", "nodes": [{"name": "main-1", "url": "http://127.0.0.1:9"}]}
-    development = {"chain_id": "rpp", "nodes": [{"name": "dev-1", "url": "http://127.0.0.1:9"}]}
+    development = {"chain_id": "rpp-dev", "nodes": [{"name": "dev-1", "url": "http://127.0.0.1:9"}]}
     practice.write_site(
         stages={"development": "development", "mainnet": "mainnet"},
         clusters={"development": development, "mainnet": cluster},

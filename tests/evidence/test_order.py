@@ -13,11 +13,10 @@ from runbook_lib.evidence.order import find_earlier, stages_before, undone_by, w
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
-from runbook_lib.opening import prepare_attempt, require_order, require_same_chain
+from runbook_lib.opening import require_order
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import TestnetParams
 from runbook_lib.signers import Trust
-from runbook_lib.site import read_site
 from runbook_lib.verdicts import Verdict
 
 from ..conftest import ALICES
@@ -30,10 +29,9 @@ MADE_ON = "expected attempt 1 made on {}, got development of chain rpp-practice"
 def problem(practice: Any, source: str = "rehearsal", **changes: Any) -> str:
     """Why testnet cannot open; empty when it can. ``require_order`` says the same."""
     store, commit = Store(practice.root / "store"), practice.params["commit"]
-    found = find_earlier(
-        store, RELEASE, changes.get("commit", commit), "testnet", source, ALICES
-    ).problem
-    params = TestnetParams(release=RELEASE, commit=changes.get("commit", commit))
+    wanted = changes.get("commit", commit)
+    found = find_earlier(store, RELEASE, wanted, "testnet", source, ALICES).problem
+    params = TestnetParams(release=RELEASE, commit=wanted)
     applies: Any = params.model_copy(update={"mode": "apply"})
     if found:
         with pytest.raises(StoreError) as refused:
@@ -89,15 +87,10 @@ def test_a_replay_opens_nothing(practice: Any, monkeypatch: pytest.MonkeyPatch) 
     record = Record(stage.folder / "record.jsonl").entries()
     assert (stage.verdict().outcome, record[0].body["mode"]) == (Outcome.PASS, "apply")
 
+    commit = practice.params["commit"]
     for source in ("live", "rehearsal"):
-        found = find_earlier(
-            Store(practice.root / "scratch"),
-            RELEASE,
-            practice.params["commit"],
-            "testnet",
-            source,
-            ALICES,
-        )
+        scratch = Store(practice.root / "scratch")
+        found = find_earlier(scratch, RELEASE, commit, "testnet", source, ALICES)
         assert found.problem == NONE_YET
 
 
@@ -116,52 +109,6 @@ def test_what_was_done_live_opens_nothing_in_a_rehearsal(practice: Any) -> None:
 
     assert problem(practice, "live") == ""
     assert problem(practice) == "expected attempt 1 made rehearsal, got it made live"
-
-
-@pytest.mark.parametrize(
-    ("release", "cluster", "chain", "said"),
-    [
-        (RELEASE, "development", "rpp-practice", ""),
-        (RELEASE, "development", "rpp-toy", MADE_ON.format("development of chain rpp-toy")),
-        (RELEASE, "toy", "rpp-practice", MADE_ON.format("toy of chain rpp-practice")),
-        ("v9.9.9", "development", "rpp-practice", NONE_YET),
-    ],
-)
-def test_another_chain_of_the_same_store_opens_nothing(
-    practice: Any, release: str, cluster: str, chain: str, said: str
-) -> None:
-    """Two site files may share a store, and call two clusters by the same stage; nor another release."""
-    practice.sealed()
-
-    def of(name: str, node: str) -> dict[str, Any]:
-        return {"chain_id": name, "nodes": [{"name": node, "url": "http://127.0.0.1:1"}]}
-
-    practice.write_site(
-        stages={"development": cluster, "testnet": "testnet"},
-        clusters={cluster: of(chain, "dev-1"), "testnet": of("rpp-testnet", "test-1")},
-    )
-    given = {name: practice.params[name] for name in ("site", "commit", "mode")}
-    given |= {"release": release, "approved_plan": f"sha256:{'0' * 64}"}
-    given |= {"window_start": "2026-01-31T12:00:00Z", "window_end": "2026-01-31T14:00:00Z"}
-
-    if not said:
-        assert prepare_attempt("testnet", given, "params").name == f"{RELEASE}/testnet/0001"
-        return
-    with pytest.raises(StoreError) as refused:
-        prepare_attempt("testnet", given, "params")
-    assert str(refused.value) == f"{release}/development: {said}; testnet cannot open"
-
-
-def test_a_site_without_the_stage_before_opens_nothing(practice: Any) -> None:
-    """What was made there cannot be told to be of its chain."""
-    site = read_site(str(practice.site)).model_copy(update={"stages": {"testnet": "development"}})
-    applies: Any = TestnetParams(release=RELEASE).model_copy(update={"mode": "apply"})
-
-    with pytest.raises(StoreError) as refused:
-        require_same_chain(Store(practice.root / "store"), "testnet", applies, site)
-    assert str(refused.value) == (
-        "practice: stages: expected the cluster of development, got none; testnet cannot open"
-    )
 
 
 def test_another_commit_opens_nothing(practice: Any) -> None:

@@ -21,14 +21,14 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 def site(practice: Any) -> Any:
-    def cluster() -> dict[str, Any]:
-        return {"chain_id": "rpp", "nodes": [{"name": "n-1", "url": "http://127.0.0.1:9"}]}
+    def cluster(name: str) -> dict[str, Any]:
+        return {"chain_id": f"rpp-{name}", "nodes": [{"name": "n-1", "url": "http://127.0.0.1:9"}]}
 
     names = ("development", "testnet", "mainnet")
     practice.write_site(
         stages={"development": "development", "testnet": "testnet", "canary": "mainnet",
                 "mainnet": "mainnet"},
-        clusters={name: cluster() for name in names},
+        clusters={name: cluster(name) for name in names},
     )  # fmt: skip
     return read_site(str(practice.site))
 

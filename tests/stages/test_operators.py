@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import yaml
 
+from runbook_lib.canonical import canonical
 from runbook_lib.evidence import publish as publishing
 from runbook_lib.evidence.publish import publish
 from runbook_lib.outcomes import Outcome
@@ -25,15 +27,19 @@ def item(verdict: Verdict, name: str) -> Standing:
     return next(one for one in verdict.items if one.item == name)
 
 
-def test_after_a_report_that_lies_the_next_operator_hears_nothing(team: Team) -> None:  # noqa: F811
-    """Told by comments as by files, those of the wave alone."""
+def test_a_forged_report_is_waited_past_and_the_next_operator_hears_nothing(
+    team: Team,  # noqa: F811
+) -> None:
+    """It is named; once the operator reports with its own key, the rollout goes on."""
     digest, window = team.planned(issue=ISSUE)
     team.network.fault("report-forged@testnet/test-5")
 
     given = {"approved_plan": digest, "approvals": [team.approve(digest)], **window}
-    verdict, folder = team.carry(**given)
+    verdict, folder = team.walk(mode="apply", **given)
+    team.network.operators.settle()
+    verdict, _ = team.walk(mode="apply", **given, attempt=verdict.attempt)
 
-    assert verdict.exit_code is ExitCode.REFUSED
+    assert verdict.exit_code is ExitCode.WAITING
     assert "forged: expected the signature of this node's" in item(verdict, DEPLOY).reason
     told = [step for step in steps(folder) if step[0] in OPERATORS]
     assert told == [
@@ -45,6 +51,14 @@ def test_after_a_report_that_lies_the_next_operator_hears_nothing(team: Team) ->
         True,
         True,
     ]
+
+    team.network.clear("report-forged")
+    done, _ = team.carry(**given, attempt=verdict.attempt)
+    assert done.exit_code is ExitCode.PASSED, [one.reason for one in done.blocking]
+    result = item(done, DEPLOY).result
+    assert result is not None
+    (row,) = [r for r in result.rows if (r.subject, r.what) == ("test-5", "node report")]
+    assert "; passed over: http" in str(row.observed) and ": forged: expected" in str(row.observed)
 
 
 def test_an_instruction_that_could_not_be_given_is_given_by_publish(team: Team) -> None:  # noqa: F811
@@ -62,6 +76,17 @@ def test_an_instruction_that_could_not_be_given_is_given_by_publish(team: Team) 
     verdict, folder = team.walk(mode="apply", **given)
     still = publish(folder)
     away.unlink()
+    words = team.network.root / "words" / team.release
+    words.mkdir(parents=True)
+    withdrawn = json.loads(Path(team.approve(digest)).read_text())["statement"]
+    withdrawn["withdraw"] = True
+    signature = base64.b64encode(team.key.sign(canonical(withdrawn))).decode()
+    said = {"statement": withdrawn, "signature": signature}
+    (words / "approval.json").write_text(Path(team.approve(digest)).read_text())
+    (words / "withdrawn.json").write_text(json.dumps(said))
+    (taken,) = publish(folder)
+    (words / "withdrawn.json").unlink()
+    assert str(taken.observed) == "its approval was withdrawn by bob"
     with team.patch.context() as patch:
         patch.setattr(
             publishing, "read_clock", lambda clock: (datetime.now(UTC) + timedelta(hours=9), 0)

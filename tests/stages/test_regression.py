@@ -12,6 +12,7 @@ from runbook_lib.checks import canary, mainnet
 from runbook_lib.evidence import order
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import STAGE_PARAMS
+from runbook_lib.site import read_site
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
@@ -70,7 +71,8 @@ def test_quiet_metrics_need_more_epochs_and_then_pass(tmp_path: Path) -> None:
             carried, _ = walk(network, attempt=carried.attempt, **apply)
         assert carried.exit_code is ExitCode.PASSED, carried.blocking
         name = f"v1.4.0/canary/{carried.attempt:04d}"
-        earlier = order.Earlier(stage="canary", attempt=carried.attempt, name=name)
+        policy = read_site(str(network.site)).policy_digest
+        earlier = order.Earlier(stage="canary", attempt=carried.attempt, name=name, policy=policy)
         patch.setattr(order, "permitted", lambda *given, **more: earlier)
 
         early, due, _ = judged(**given(network, "mainnet", **params))

@@ -106,8 +106,8 @@ class Team:
 
     def approve(self, digest: str, account: str = BOB) -> str:
         statement = {
-            "account": account,
             "kind": "approve",
+            "account": account,
             "plan": digest,
             "at": "2026-01-01T00:00:00Z",
         }
