@@ -34,6 +34,7 @@ def test_the_example_is_a_site_and_names_its_secrets() -> None:
         "GRAFANA_TOKEN",
         "PAGER_TOKEN",
         "CHAT_WEBHOOK",
+        "RUNBOOK_SIGNING_PASSPHRASE",
         "GITHUB_TOKEN",
     }
     assert site.cluster_of("canary") is site.clusters["mainnet"]

@@ -301,7 +301,7 @@ def test_what_is_no_envelope_is_refused_in_one_line(text: bytes) -> None:
         (ec.derive_private_key(9, ec.SECP384R1()), b"", "", ", got ecdsa-sha2-nistp384"),
         (None, b"", "", ", got: No such file or directory"),
     ],
-    ids=str,
+    ids=["plain", "encrypted", "no passphrase", "another", "needless", "RSA", "P-384", "no file"],
 )  # fmt: skip
 def test_the_key_comes_from_a_file_and_its_passphrase_from_the_environment(
     tmp_path: Path,
