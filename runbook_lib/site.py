@@ -243,11 +243,6 @@ class Site(Strict):
                 problems.append(f"people: expected every {key} once")
         if (self.signing == "required") != (self.signers is not None):
             problems.append("signers: expected them unless signing is none, and not beside it")
-        for signer in self.signers.keys if self.signers else ():
-            if signer.person and self.person(signer.person) is None:
-                problems.append(
-                    f"signers: {signer.name}: expected a person of people, got {signer.person!r}"
-                )
         if self.words and "{release}" not in self.words:
             problems.append(f"words: expected a folder with {{release}} in it, got {self.words!r}")
         if self.kits_path.resolve().is_relative_to(self.store_path.resolve()):
