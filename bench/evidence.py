@@ -18,7 +18,7 @@ from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 from runbook_lib.evidence import seal, verify
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.standing import verdict
-from runbook_lib.opening import RECORDINGS
+from runbook_lib.recording import RECORDINGS
 from runbook_lib.signers import Signing, Trust
 
 KEY = Ed25519PrivateKey.generate()

@@ -74,7 +74,7 @@ class Run:
     stage: str
     params: Mapping[str, Any]
     redactor: Redactor
-    signing: Signing
+    signing: Signing = field(default_factory=Signing)
 
 
 class RunbookEngine(NBClientEngine):  # type: ignore[misc] # papermill has no types
@@ -150,7 +150,7 @@ def prepare(nb: Any, output_path: str | None) -> Run:
         )
     if os.environ.get("RUNBOOK_REPLAY") or not params.site:
         _require_replay_asked(stage)
-        return Run(stage, values, Redactor(), Signing())
+        return Run(stage, values, Redactor())
     site = read_site(params.site)
     return Run(stage, values, Redactor(site.secret_names()), site.trust.own())
 

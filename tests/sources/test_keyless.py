@@ -115,7 +115,11 @@ def test_what_can_be_no_bundle_or_no_root_is_malformed(
     unbounded = Policy(IDENTITY, ISSUER, root=json.dumps(root).encode())
     both = signed | envelope(statement(HEX), b"x")
     for given, bundle, problem in (
-        (Policy(IDENTITY, ISSUER), signed, r"trusted root: .* got none; name it as signing\."),
+        (
+            Policy(IDENTITY, ISSUER),
+            signed,
+            r"trusted root: .* got none; name it as artifact_signing\.",
+        ),
         (unbounded, signed, "trusted root: expected sigstore's JSON, got: tlogs"),
         (policy, both, "bundle: expected sigstore's JSON, got: "),
     ):
