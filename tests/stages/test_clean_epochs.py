@@ -13,6 +13,7 @@ from runbook_lib.evidence import order
 from runbook_lib.evidence.incidents import add, open_incident, path_of
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult
+from runbook_lib.site import read_site
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
@@ -33,7 +34,8 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
         body = {"item": testnet.gate.item, "node": "test-1", "at": net.now.isoformat()}
         made = Store(net.root / "store").create("v1.4.0", "testnet", {"stage": "testnet"})
         made.record.append("state", body)
-        before = order.Earlier(stage="testnet", attempt=1, name=made.name)
+        policy = read_site(str(net.site)).policy_digest
+        before = order.Earlier(stage="testnet", attempt=1, name=made.name, policy=policy)
         patch.setattr(order, "permitted", lambda *given: before)
         yield net
 
