@@ -24,7 +24,7 @@ COUNTED = {".py", ".j2", ".sh", ".yaml"}
 LIMITS = {  # lines, statements, modules
     "runbook_lib": (32_358, 20_064, 155),
     "runbook_rehearsal": (8_452, 5_135, 45),
-    "tests": (33_052, 17_781, 178),
+    "tests": (33_057, 17_781, 178),
 }
 LOADED = {"development": 21_291, "testnet": 21_176, "canary": 22_191, "mainnet": 22_504}
 """Lines of ``runbook_lib`` that a stage's notebook has loaded when it ends over its recording."""
