@@ -23,7 +23,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 COUNTED = {".py", ".j2", ".sh", ".yaml"}
 LIMITS = {  # lines, statements, modules
     "runbook_lib": (32_358, 20_064, 155),
-    "runbook_rehearsal": (8_452, 5_135, 45),
+    "runbook_rehearsal": (8_455, 5_138, 45),
     "tests": (33_057, 17_781, 178),
 }
 LOADED = {"development": 21_291, "testnet": 21_176, "canary": 22_191, "mainnet": 22_504}
