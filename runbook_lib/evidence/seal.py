@@ -217,7 +217,6 @@ def statement(
                 **{key: sealed[key] for key in SEALED},
                 "record": {"entries": len(entries), "head": entries[-1].hash},
                 "sealed_at": entries[-1].at,
-                "policy": last.get("site_policy", ""),
                 "package": {"version": last.get("version", ""), "digest": last.get("package", "")},
                 "earlier": entries[0].body.get("heads", {}),
                 "previous": previous,
