@@ -101,7 +101,7 @@ def verdict_card(
     title = Heading(f"{word} · {verdict.stage} · {verdict.release}")
     blocks: list[Block] = [*_source(verdict), title, _facts(verdict)]
     if signed:
-        blocks += [line(signed.capitalize())]
+        blocks += [line(signed)]
     if verdict.broken:
         blocks += [line(strong("This run cannot count:")), _bullets(verdict.broken)]
     if verdict.blocking:

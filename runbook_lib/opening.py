@@ -292,12 +292,14 @@ def require_order(
 def require_heads(stage: str, params: StageParams, site: Site) -> str:
     """The store holds every head that the release issue tells of; why that was not compared.
 
-    A recovery goes on whatever is missing. Raises StoreError.
+    A recovery goes on whatever is missing, and waits for no forge. Raises StoreError.
     """
+    if stage in playbook.RECOVERY:
+        return ""
     problems, unknown = compare(site, params.release, getattr(params, "issue", 0))
-    if problems and stage not in playbook.RECOVERY:
+    if problems:
         raise StoreError("; ".join(problems))
-    return "; ".join(problems) or unknown
+    return unknown
 
 
 def require_resolved(store: Store, stage: str, params: StageParams, site: Site) -> None:

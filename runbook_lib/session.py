@@ -100,13 +100,16 @@ class Session:
         self._private = tempfile.TemporaryDirectory(prefix="runbook-private-", dir=parent)
         return Path(self._private.name)
 
-    def next_try(self, item: str) -> int:
-        """The number of the next try of ``item``; in replay, that of the recorded one."""
+    def next_try(self, item: str, known: Sequence[Entry] | None = None) -> int:
+        """The number of the next try of ``item``; in replay, that of the recorded one.
+
+        ``known``: the entries so far, for who holds the record's lock.
+        """
         if self.replay:
             return last_tries(self.recorded).get(item, 0)
         numbers = [
             entry.body["number"]
-            for entry in self.record.entries()
+            for entry in (self.record.entries() if known is None else known)
             if entry.kind == "started" and entry.body["item"] == item
         ]
         return max(numbers, default=0) + 1

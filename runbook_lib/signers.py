@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from .errors import ParameterError
+from .playbook import STAGES
 from .signatures import KEY_ENV, Envelope, SigningKey, public_key, read_signer
-from .strict import NAME, Instant, Strict, parse_instant
+from .strict import Instant, Name, Strict, parse_instant
 
 StageName = Literal["development", "testnet", "canary", "mainnet"]
 CI = "CI"
@@ -24,10 +25,10 @@ class Signer(Strict):
     It counts from ``since`` to ``until``; once ``revoked``, for nothing: others sign what it signed.
     """
 
-    name: str = Field(pattern=NAME.pattern)
+    name: Name = Field(min_length=1)
     person: str = ""
     key: Annotated[str, SigningKey] = Field(min_length=1)
-    stages: list[StageName] = Field(default=["development", "testnet", "canary", "mainnet"])
+    stages: list[StageName] = ["development", "testnet", "canary", "mainnet"]
     since: Instant = ""
     until: Instant = ""
     revoked: bool = False
@@ -37,8 +38,11 @@ class Signer(Strict):
         return self.person.casefold() or CI
 
     def problem(self, stage: str, sealed: datetime) -> str:
-        """Why its signature of that instant counts for nothing; empty when it does."""
-        if stage not in self.stages:
+        """Why its signature of that instant counts for nothing; empty when it does.
+
+        What promotes nothing (a preflight, a report) may be signed by everyone who signs a stage.
+        """
+        if stage in STAGES and stage not in self.stages:
             return f"{self.name} may not sign {stage}"
         if self.since and sealed < parse_instant(self.since):
             return f"{self.name} signed before {self.since}"
@@ -55,6 +59,15 @@ class Signers(Strict):
     threshold: int = Field(default=1, ge=1, le=20)
     ci: list[StageName] = []
     keys: list[Signer] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _apart(self) -> Signers:
+        """One key would be two persons, one name two files."""
+        names = {one.name for one in self.keys}
+        keys = {public_key(one.key).keyid for one in self.keys}
+        if len(names) < len(self.keys) or len(keys) < len(self.keys):
+            raise ValueError("expected every name and every key once")
+        return self
 
 
 @dataclass(frozen=True)
@@ -110,6 +123,6 @@ class Trust(Strict):
 def signed_text(signing: Signing) -> str:
     """Who signs, in words."""
     if signing.signer is not None:
-        return f"signed by {signing.name}"
+        return f"Signed by {signing.name}"
     how = f": `runbook seal --sign FOLDER` signs it with the key of {KEY_ENV}"
-    return f"unsigned{how if signing.wanted else ''}"
+    return f"Unsigned{how if signing.wanted else ''}"

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from . import playbook
 from .changes.plan import Plan
@@ -148,8 +149,7 @@ class Tries:
             )
         note = self._last_stands(item)
         if note is None and self._begin(item):
-            number = self.session.next_try(item)
-            self._start(item, number)
+            number = self._start(item)
             context = self.context(item, number)
             result = self._ended(context, run)
             if result is not None:
@@ -170,8 +170,7 @@ class Tries:
         body = {"change": under.partition("/")[0], "item": check.item, "number": number}
         session.record.append("guard", {**body, "result": result.model_dump(mode="json")})
         if result.outcome is not Outcome.PASS and not session.replay:
-            tried = session.next_try(check.item)
-            session.record.append("started", {"item": check.item, "number": tried})
+            tried = self._claim(check.item)
             self._judged(check.item, tried, result, under=[under, number])
         return result
 
@@ -212,8 +211,7 @@ class Tries:
         planned = session.mode == "plan" and blocking.state == "planned"
         if planned and playbook.ITEMS[item].kind == "change":
             return True  # behind another it can still be planned
-        number = session.next_try(item)
-        self._start(item, number)
+        number = self._start(item)
         if planned:
             reason = f"planned: follows {blocking.item}"
             session.record.append("planned", {"item": item, "number": number, "reason": reason})
@@ -222,15 +220,25 @@ class Tries:
             self.not_reached(item, number, f"blocked by {blocking.item}{why}", blocking.return_at)
         return False
 
-    def _start(self, item: str, number: int) -> None:
-        """Record that a try begins; in replay behind the recorded tries before the one that counts."""
-        session = self.session
+    def _start(self, item: str) -> int:
+        """Record that a try begins, and its number; in replay behind the recorded tries before it."""
+        session, number = self.session, self.session.next_try(item)
         if session.replay and item not in self._shown:
             for entry in session.recorded:
                 body = entry.body
                 if entry.kind == "result" and body["item"] == item and body["number"] < number:
                     session.record.append("result", body)
-        session.record.append("started", {"item": item, "number": number})
+        return self._claim(item)
+
+    def _claim(self, item: str) -> int:
+        """A number that no run beside us has: each is told apart on the tape by its own."""
+
+        def body(known: list[Entry]) -> dict[str, Any]:
+            return {"item": item, "number": self.session.next_try(item, known)}
+
+        started = self.session.record.append_if("started", body)
+        assert started is not None
+        return int(started.body["number"])
 
     # --- how it ends ----------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import shlex
@@ -292,6 +293,8 @@ class RehearsalNetwork:
         for cluster in self.world.clusters.keys() - broken:
             self.assets.back_up_when_due(cluster)
         self.settle()
+        with contextlib.suppress(AttributeError):  # glibc alone keeps what it was given back
+            ctypes.CDLL(None).malloc_trim(0)
 
     def settle(self) -> None:
         """Wait until alerts would arrive; a real Prometheus needs some seconds for that."""

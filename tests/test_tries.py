@@ -412,3 +412,17 @@ def test_a_second_run_is_told_who_holds_the_cluster(practice: Any) -> None:
     assert "got held by carol (v1/development/0007)" in text(card)
     assert stage.verdict().items[3].outcome is INCONCLUSIVE
     assert practice.made == []
+
+
+def test_of_two_runs_at_once_each_try_has_a_number_of_its_own(practice: Any) -> None:
+    """What either asks is told apart on the tape; what ended last counts."""
+    first, second = practice.open(), practice.open(attempt=1)
+    numbers = [stage._tries._start(DRIFT) for stage in (first, second)]
+    for number, stage, outcome in ((2, second, INCONCLUSIVE), (1, first, PASS)):
+        context = stage._tries.context(DRIFT, number)
+        stage._tries._judged(DRIFT, number, practice.check(DRIFT, outcome)(context))
+    standing = first.verdict().items[0]
+
+    assert numbers == [1, 2]
+    assert (standing.number, standing.outcome) == (1, PASS)
+    assert [(one.number, one.outcome) for one in standing.earlier] == [(2, INCONCLUSIVE)]

@@ -166,14 +166,23 @@ def seal(args: argparse.Namespace) -> int:
 
 
 def countersign(folder: Path, *, as_json: bool) -> int:
-    """One more signature over a sealed attempt, with the key that the environment names."""
+    """One more signature over a sealed attempt that holds, with the key that the environment names."""
     from ..evidence import seal as sealing
+    from ..evidence.verify import verify as procedure
+    from ..outcomes import Outcome
     from ..recording import recorded_site
     from ..signatures import KEY_ENV
 
-    signing = recorded_site(folder, "recorded site").trust.own()
+    trust = recorded_site(folder, "recorded site").trust
+    signing = trust.own()
     if signing.signer is None:
         raise ParameterError(f"{KEY_ENV}: expected the key of one of the site's signers, got none")
+    rows = [row for row in procedure(folder, trust)[0] if row.outcome is not Outcome.PASS]
+    if wrong := [row for row in rows if row.what != "2 signers"]:
+        raise NotebookError(
+            f"{folder.name}: {wrong[0].what}: expected {wrong[0].expected}, got {wrong[0].observed};"
+            " nobody should sign that"
+        )
     path = sealing.countersign(folder, signing)
     if as_json:
         print_json({"attestation": str(path)})

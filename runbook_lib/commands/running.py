@@ -11,6 +11,7 @@ from typing import Any
 
 from ..errors import ParameterError, StoreError
 from ..params import StageParams, stage_params
+from ..signatures import KEY_ENV, PASSPHRASE_ENV
 from ..strict import MAX_FILE, parse_yaml
 from ..verdicts import Verdict
 from .printing import RUNBOOKS, Verbs, parameter_options, print_json, print_line, print_standing
@@ -79,6 +80,8 @@ def lab(args: argparse.Namespace) -> int:
         print(f"attempt {attempt.number}: {path}")
         print(f"seal it afterwards with: {shlex.join(['runbook', 'seal', str(path.parent)])}")
         sys.stdout.flush()
+        for name in (KEY_ENV, PASSPHRASE_ENV):  # what a kernel runs is judged; it must not sign
+            os.environ.pop(name, None)
         os.execv(sys.executable, command)  # noqa: S606 - Ctrl-C and signals are JupyterLab's own
     print_json({"attempt": attempt.number, "notebook": str(path), "command": command})
     return 0

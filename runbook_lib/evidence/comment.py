@@ -176,7 +176,8 @@ def _digests(account: Account) -> str:
     if not account.sealed:
         return table
     return (
-        f"{table}\n\nFrom the store: {code(f'runbook verify {account.name}')} needs the files alone,"
+        f"{table}\n\nFrom the store: {code(f'runbook verify {account.name} --trust SITE')} needs the"
+        " files and the trusted keys,"
         f" {code(f'runbook replay {account.name}')} judges them again"
     )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import RecordDamaged
+from ..sources.local import recorded
 from ..verdicts import Standing
 from .order import plan_of
 from .record import Entry, parse
@@ -29,8 +30,6 @@ def diff(first: Path, second: Path) -> list[Difference]:
 
 
 def _read(folder: Path) -> list[Entry]:
-    from ..sources.local import recorded
-
     entries, _ = parse(recorded(folder / "record.jsonl"), folder.name)
     if not entries or entries[0].kind != "opened":
         raise RecordDamaged(f"{folder.name}: expected the record of an attempt, got none")

@@ -37,9 +37,13 @@ def standing(entries: Sequence[Entry], item: str) -> Standing:
     finals = [entry for entry in mine if entry.kind in FINAL]
     results = [entry for entry in finals if entry.kind == "result"]
     last = finals[-1] if finals else None
-    number = max((entry.body["number"] for entry in mine), default=0)
-    earlier = tuple(_earlier(entry) for entry in results if entry.body["number"] < number)
-    if not mine or last is None or mine[-1] is not last:
+    ended = last is not None and mine[-1] is last
+    # Of two that ran at once what ended last counts, whichever began before.
+    number = (
+        last.body["number"] if last and ended else max((e.body["number"] for e in mine), default=0)
+    )
+    earlier = tuple(_earlier(one) for one in results if one.body["number"] != number)
+    if last is None or not ended:
         reason = f"try {number} began and did not end" if mine else "has not run"
         return Standing(
             item=item, kind=kind, state="missing", reason=reason, number=number, earlier=earlier

@@ -49,6 +49,14 @@ class Attempt:
     def name(self) -> str:
         return f"{self.release}/{self.stage}/{self.number:04d}"
 
+    @property
+    def head(self) -> str:
+        """That of its newest seal; of one whose seals cannot be read, and of none, its record's."""
+        try:
+            return heads(self.folder, self.record.entries())[-1]
+        except RecordDamaged:
+            return self.record.head
+
 
 class Store:
     def __init__(self, root: Path) -> None:
@@ -92,7 +100,7 @@ class Store:
             else:
                 earlier = self.attempts(release)
                 self.check_heads(earlier)
-            held = {a.name: heads(a.folder, a.record.entries())[-1] for a in earlier}
+            held = {attempt.name: attempt.head for attempt in earlier}
             number = max(self._numbers(release, stage), default=0) + 1
             return self._create(release, stage, number, {**opened, "heads": held})
 

@@ -137,6 +137,31 @@ def test_a_signature_counts_only_for_who_may_sign(
     assert red(practice.sealed(), by) == {"2 signers": said}
 
 
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ([("../../alice", ALICES_KEY)], "expected a name of letters, digits"),
+        ([("alice", ALICES_KEY), ("bob", ALICES_KEY)], "expected every name and every key once"),
+        ([("alice", ALICES_KEY), ("alice", BOBS_KEY)], "expected every name and every key once"),
+    ],
+    ids=["a path", "a key twice", "a name twice"],
+)
+def test_a_signer_is_one_name_with_one_key(keys: list[tuple[str, Any]], said: str) -> None:
+    """A name becomes a file's; one key under two names would be two persons."""
+    with pytest.raises(ValueError, match=said):
+        trust(*(signer(name, key, person=name) for name, key in keys))
+
+
+def test_what_promotes_nothing_is_signed_by_whoever_signs_a_stage() -> None:
+    (alice,) = trust(signer("alice", ALICES_KEY, stages=["testnet"])).signers.keys
+
+    assert [alice.problem(stage, SEALED) for stage in ("preflight", "testnet", "canary")] == [
+        "",
+        "",
+        "alice may not sign canary",
+    ]
+
+
 def test_keys_of_one_person_are_one_person(practice: Any) -> None:
     """A second key of Alice's is no second pair of eyes; Bob's is, and two of CI are one."""
     folder = practice.sealed()

@@ -123,3 +123,25 @@ def test_replay_compares_with_our_notebook(
     assert terminal.code == 0
     assert (document["recorded_by"], document["replayed_by"]) == ("0.1.0", "0.1.0")
     assert [row["observed"] for row in document["rows"]] == ["the same"] * 7
+
+
+def test_only_what_holds_is_counter_signed(
+    terminal: Terminal, practice: Any, monkeypatch: Any
+) -> None:
+    """What was sealed where no key is: signed by whoever has looked at it, once it verifies else."""
+    monkeypatch.delenv("RUNBOOK_SIGNING_KEY")
+    folder = practice.sealed()
+    assert terminal.run("seal", "--sign", folder) == 3
+    assert terminal.err == (
+        "RUNBOOK_SIGNING_KEY: expected the key of one of the site's signers, got none\n"
+    )
+    monkeypatch.setenv("RUNBOOK_SIGNING_KEY", str(practice.pem))
+    kept = (folder / "record.jsonl").read_bytes()
+    (folder / "record.jsonl").write_bytes(kept.replace(b"alice", b"malice", 1))
+
+    assert terminal.run("seal", "--sign", folder) == 3
+    assert terminal.err.endswith("; nobody should sign that\n")
+    (folder / "record.jsonl").write_bytes(kept)
+    assert terminal.run("seal", "--sign", folder) == 0
+    assert terminal.out == f"{folder / 'attestations' / '0001.alice.json'}\n"
+    assert terminal.run("verify", folder, "--trust", practice.site) == 0

@@ -172,6 +172,7 @@ def test_lab_serves_the_copy(practice: Any, params: Path, tmp_path: Path) -> Non
     config.parent.mkdir()
     config.write_text(json.dumps({"ServerApp": {"allow_root": True, "port": 0}}))
     environment = {**os.environ, **places(tmp_path), "JUPYTER_TOKEN": "only-for-this-test"}
+    assert environment["RUNBOOK_SIGNING_KEY"]
     with (tmp_path / "lab.log").open("w") as log:
         lab = subprocess.Popen(
             [runbook, "lab", DEVELOPMENT, "-f", params, "--no-browser"],
@@ -182,10 +183,14 @@ def test_lab_serves_the_copy(practice: Any, params: Path, tmp_path: Path) -> Non
         token = {"Authorization": "token only-for-this-test"}
         with httpx.Client(trust_env=False, timeout=30) as client:
             refused, served = client.get(api), client.get(api, headers=token)
+        environ = Path(f"/proc/{lab.pid}/environ").read_text().split("\0")
     finally:
         lab.send_signal(signal.SIGTERM)
         ended = lab.wait(30)
 
+    assert not any(
+        name.startswith("RUNBOOK_SIGNING_") for name in environ
+    )  # a kernel signs nothing
     sources = [cell["source"] for cell in served.json()["content"]["cells"]]
     assert (refused.status_code, served.status_code) == (403, 200)
     assert any(f"release = {practice.params['release']!r}\n" in source for source in sources)

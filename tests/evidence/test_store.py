@@ -31,6 +31,17 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
+def test_a_damaged_attestation_stops_no_recovery(store: Store) -> None:
+    """It opens whatever is broken, and holds what the record says."""
+    attempt = store.create(RELEASE, STAGE, {"stage": STAGE})
+    (attempt.folder / "attestations").mkdir()
+    (attempt.folder / "attestations" / "0001.alice.json").write_text("{")
+    recovery = "development_recovery"
+    after = store.create(RELEASE, recovery, {"stage": recovery}, whatever=True)
+
+    assert after.record.entries()[0].body["heads"] == {attempt.name: attempt.record.head}
+
+
 def test_attempts_are_numbered_from_one(store: Store) -> None:
     """Each is a directory of its own whose record opens with its number."""
     made = [store.create(RELEASE, STAGE, {"stage": STAGE}) for _ in range(3)]

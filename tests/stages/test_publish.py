@@ -19,11 +19,16 @@ from runbook_lib.checks import preflight
 from runbook_lib.errors import ParameterError, StoreError
 from runbook_lib.evidence import publish as publishing
 from runbook_lib.evidence.comment import marker
+from runbook_lib.evidence.heads import told
 from runbook_lib.evidence.publish import at_sealing, publish
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.verify import verify
 from runbook_lib.notebook import NOTEBOOKS
+from runbook_lib.opening import require_heads
 from runbook_lib.outcomes import Outcome
+from runbook_lib.params import StageParams
+from runbook_lib.site import read_site
+from runbook_lib.sources.github import Comment
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_rehearsal.layout import ISSUE
@@ -376,11 +381,36 @@ def test_what_the_issue_was_told_of_is_missed_in_the_store(
 
 
 def test_a_strangers_head_is_not_believed(network: RehearsalNetwork, forge: Any) -> None:
-    """Nor one that was edited: anybody can write a comment."""
-    text = f"<!-- rpp-runbook seal={RELEASE}/development/0099 head=sha256:{'0' * 64} -->"
+    """Nor one that was edited, which anybody can; one by the runbooks or a person of the site is."""
+    site, attempt = read_site(str(network.site)), f"{RELEASE}/development/0099"
+    text = f"<!-- rpp-runbook seal={attempt} head=sha256:{'0' * 64} -->"
+    written = {"id": 1, "body": text, "html_url": "x", "created_at": "2026-03-02T09:00:00Z"}
+
+    def believed(author: str, updated: str = "2026-03-02T09:00:00Z") -> list[str]:
+        comment = {**written, "user": {"login": author}, "updated_at": updated}
+        return [
+            one.attempt
+            for one in told([Comment.model_validate_json(json.dumps(comment))], "bot", site)
+        ]
+
+    assert believed("stranger") == believed("bot", updated="2026-03-02T09:00:01Z") == []
+    assert believed("bot") == believed(site.people[0].account) == [attempt]
     forge.say("stranger", text)
     with ready_to_post(network):
         pass
+
+
+def test_a_recovery_waits_for_no_forge_and_no_missing_attempt(
+    network: RehearsalNetwork, forge: Any
+) -> None:
+    site = read_site(str(network.site))
+    params = StageParams(release=RELEASE, issue=ISSUE)
+    bot = site.people[0].account
+    forge.say(bot, f"<!-- rpp-runbook seal={RELEASE}/development/0099 head=sha256:{'0' * 64} -->")
+    with pytest.raises(StoreError, match="0099: expected the attempt that the release issue"):
+        require_heads("testnet", params, site)
+
+    assert require_heads("testnet_recovery", params, site) == ""
 
 
 def test_a_release_that_is_no_evidence_is_not_added_to(
