@@ -22,11 +22,11 @@ from runbook_lib.playbook import NOTEBOOKS
 PROJECT = Path(__file__).resolve().parents[1]
 COUNTED = {".py", ".j2", ".sh", ".yaml"}
 LIMITS = {  # lines, statements, modules
-    "runbook_lib": (32_402, 20_091, 155),
-    "runbook_rehearsal": (8_455, 5_138, 45),
-    "tests": (33_164, 17_845, 178),
+    "runbook_lib": (32_683, 20_283, 156),
+    "runbook_rehearsal": (8_457, 5_138, 45),
+    "tests": (33_709, 18_172, 181),
 }
-LOADED = {"development": 21_322, "testnet": 21_207, "canary": 22_222, "mainnet": 22_535}
+LOADED = {"development": 21_619, "testnet": 21_501, "canary": 22_519, "mainnet": 22_829}
 """Lines of ``runbook_lib`` that a stage's notebook has loaded when it ends over its recording."""
 PRIVATE: dict[str, int] = {}  # names of other packages that may change without notice
 
