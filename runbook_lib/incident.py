@@ -18,13 +18,12 @@ from .errors import ParameterError, StoreError
 from .evidence import incidents
 from .evidence.incidents import Incident, blocking
 from .evidence.store import Store
-from .strict import NAME
+from .strict import NAME, project_path
 from .verdicts import ExitCode
 from .wording import utc
 
 if TYPE_CHECKING:
     from .site import Site
-    from .sources.words import Heard
 
 MIN_REASON = 10
 
@@ -98,18 +97,20 @@ def _step(
 def _sign_off(
     one: Incident, site: Site, told: dict[str, Any], args: argparse.Namespace
 ) -> Entered | None:
-    from .changes.approvals import in_force
+    from .evidence.sign_off import heard_about
+    from .sources.words import in_force
 
     closed = one.last("closed")
     if closed is None:
         raise StoreError(f"{one.id}: expected it closed first, got it {one.standing}")
-    words = in_force(site, _heard(one, site, closed["digest"], args), closed["digest"])
+    where = _where(site, args)
+    words = in_force(site, heard_about(one, site, closed["digest"], where), closed["digest"])
     others = [w for w in words if w.account.casefold() != one.author.casefold()]
     body = {"digest": closed["digest"], "recorded_by": told["by"]}
     if others:
         first = min(others, key=lambda word: word.at)
         body |= {"by": first.account, "account": first.account, "at": first.at.isoformat()}
-        body["grounds"] = first.grounds
+        body |= {**where, "grounds": first.grounds}
     elif site.single_operator and told["by"] == one.author:
         body |= {**told, "account": told["by"], "self_approved": True}
     else:
@@ -119,25 +120,31 @@ def _sign_off(
 
 def _ratify(one: Incident, site: Site, args: argparse.Namespace) -> Entered | None:
     from .changes.incident import count_votes, decision
+    from .evidence.sign_off import heard_about
 
     wanted = one.to_ratify
     if one.break_glass is None:
         raise StoreError(f"{one.id}: expected a break-glass to ratify, got none")
-    votes = count_votes(site, _heard(one, site, wanted, args), wanted)
+    where = _where(site, args)
+    votes = count_votes(site, heard_about(one, site, wanted, where), wanted)
     body = decision(one, votes, wanted, ratifies=True)
     if body is None:
         return ("", {}, {}) if one.ratified else None
-    return "decision", body, {}
+    return "decision", {**body, **where}, {}
 
 
-def _heard(one: Incident, site: Site, wanted: str, args: argparse.Namespace) -> Heard:
-    """What was said in its issues and in files; what counts of it is kept in the incident."""
-    from .changes.approvals import hear
+def _where(site: Site, args: argparse.Namespace) -> dict[str, Any]:
+    """Where else than in its issues words about it are; kept with what they ended."""
+    from .evidence.sign_off import ISSUE, SIGNED
+    from .sources.keys import MAX_SIGNED
     from .sources.scope import live_scope
 
-    issues = [args.issue, int(one.opened.get("issue", 0)), *one.filed]
-    with live_scope("incident", site.secret_names(), clock=site.clock) as scope:
-        return hear(scope, site, wanted, issues=issues, files=[args.approval], release=one.release)
+    signed = ""
+    if args.approval:
+        with live_scope("incident", site.secret_names(), clock=site.clock) as scope:
+            data = scope.read(project_path(args.approval), limit=MAX_SIGNED)
+            signed = data.decode("utf-8", "replace")
+    return {key: value for key, value in ((ISSUE, args.issue), (SIGNED, signed)) if value}
 
 
 # --- showing them -------------------------------------------------------------------------------

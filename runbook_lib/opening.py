@@ -315,9 +315,14 @@ def require_resolved(store: Store, stage: str, params: StageParams, site: Site) 
         for path in (store.root / ".incidents", *store.root.glob(f"{params.release}/*_recovery"))
     ):
         return  # nothing of the kind was ever recorded here
-    from .evidence.incidents import blocking
+    from .evidence.incidents import Block, blocking, incidents_of
+    from .evidence.sign_off import unsaid
 
-    for block in blocking(store, params.release, single_operator=site.single_operator):
+    blocks = blocking(store, params.release, single_operator=site.single_operator)
+    for one in incidents_of(store, params.release) if not blocks else ():
+        if problem := unsaid(one, site):
+            blocks.append(Block(one.id, str(one.opened["stage"]), problem))
+    for block in blocks:
         if not (params.attempt and block.stage == stage):
             raise StoreError(
                 f"{block.name}: {block.problem}; {stage} cannot open:"

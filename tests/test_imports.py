@@ -39,7 +39,7 @@ LAYERS = (
     ("evidence.verify",),
     ("evidence.order", "evidence.incidents"),
     ("evidence.comment", "evidence.status"),
-    ("evidence.heads",),
+    ("evidence.heads", "evidence.sign_off"),
     ("session",),
     ("opening", "recording"),
     ("evidence",),

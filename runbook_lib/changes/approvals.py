@@ -8,12 +8,11 @@ approver. Before each node approvals are asked again, and whether the site's pol
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import permutations
-from pathlib import Path
 
 from .. import playbook
 from ..canonical import canonical
@@ -24,18 +23,9 @@ from ..outcomes import Outcome, Row, check_row, explain, unknown_row, worst
 from ..params import Drop, RecoveryParams, RolloutParams, Waiver
 from ..session import OPEN, Session
 from ..site import Site, parse_site
-from ..sources.keys import MAX_SIGNED
 from ..sources.policy import moved as policy_moved
 from ..sources.scope import Scope
-from ..sources.words import (
-    Heard,
-    Refused,
-    Word,
-    parse_signed,
-    read_words,
-    taken_back,
-    verify,
-)
+from ..sources.words import Heard, Word, hear, in_force, withdrawn
 from ..strict import parse_instant, project_path
 from .plan import Plan, moved
 from .waiting import hold_until
@@ -50,62 +40,6 @@ def approvals(
     """
     heard = hear(scope, site, digest, issues=[issue], files=[file], release=release)
     return in_force(site, heard, digest)
-
-
-def hear(
-    scope: Scope,
-    site: Site,
-    digest: str,
-    *,
-    issues: Iterable[int],
-    files: Iterable[str] = (),
-    release: str,
-) -> Heard:
-    """What was said in issues (0: none) and the site's folder, and approvals of ``digest`` in ``files``.
-
-    Raises SourceError when a place cannot be read, and for a file that approves anything else.
-    """
-    heard = [Heard(tuple(_signed(scope, site, digest, file) for file in files if file))]
-    for issue in dict.fromkeys(filter(None, issues)) or [0]:
-        if issue or (release and site.words):
-            heard.append(read_words(scope, site, issue=issue, release=release))
-    return Heard(
-        tuple(word for one in heard for word in one.words),
-        tuple(word for one in heard for word in one.withdrawals),
-        tuple(word for one in heard for word in one.refused),
-    )
-
-
-def in_force(site: Site, heard: Heard, digest: str) -> list[Word]:
-    """Approvals of ``digest`` by listed people that nobody took back."""
-    return [
-        word
-        for word in heard.words
-        if (word.kind, word.plan) == ("approve", digest)
-        and site.person(word.account) is not None
-        and withdrawn(word, heard) is None
-    ]
-
-
-def withdrawn(word: Word, heard: Heard) -> Word | None:
-    """The withdrawal by which the same account took its approval back."""
-    return taken_back(word, [one for one in heard.withdrawals if one.account == word.account])
-
-
-def _signed(scope: Scope, site: Site, digest: str, file: str) -> Word:
-    try:
-        signed = parse_signed(scope.read(project_path(file), limit=MAX_SIGNED))
-        said = signed.statement.said()
-        if said.kind != "approve" or said.withdraws:
-            raise ValueError(f"a signed {'withdrawal' if said.withdraws else said.kind}")
-    except ValueError as error:
-        raise SourceError(file, f"expected a signed approval, got: {error}") from error
-    if said.plan != digest and site.person(signed.statement.account):
-        raise SourceError(file, f"expected an approval of {digest}, got of {said.plan}")
-    found = verify(site, signed, Path(file).name, scope.now())
-    if isinstance(found, Refused):
-        raise SourceError(file, found.why)
-    return found
 
 
 def accept_waivers(session: Session) -> None:

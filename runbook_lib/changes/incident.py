@@ -32,10 +32,9 @@ from ..playbook import COUNCIL
 from ..site import Person, Site
 from ..sources import notices
 from ..sources.process import Ended
-from ..sources.words import Heard
+from ..sources.words import Heard, hear, in_force
 from ..wording import utc
 from .apply import Applier, Step, asked, keep, later, was_sent
-from .approvals import hear, in_force
 from .incident_facts import NOTHING, Facts, collect, one_line, render, said
 
 Audience = Literal["internal", "governance", "public"]

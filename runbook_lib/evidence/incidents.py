@@ -152,8 +152,10 @@ def parse_incident(data: bytes, name: str) -> Incident:
         for key in ("release", "stage", "author", "attempt"):
             if not isinstance(found.opened[key], str):
                 raise TypeError(f"{key} is no text")
-        for entry in entries:
+        for before, entry in zip(entries[:1] + entries, entries, strict=False):
             _require_sound(entry)
+            if entry.kind == "closed":
+                _require_own(found, entry.body, before)
     except (IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise RecordDamaged(
             f"{FOLDER}/{name}: expected the record of an incident, got: {error!r}; restore it"
@@ -170,8 +172,17 @@ def _require_sound(entry: Entry) -> None:
         body["digest"]
     if entry.kind == "filed":
         int(body["number"])
+    int(body.get("in_issue", 0))
     if entry.kind == "signed-off" and not isinstance(body["account"], str):
         raise TypeError("account is no text")
+
+
+def _require_own(one: Incident, closed: dict[str, Any], before: Entry) -> None:
+    """A closing is one of this incident as it was then: a digest approved elsewhere closes nothing."""
+    said = {key: value for key, value in closed.items() if key != "digest"}
+    about = {"closes": one.id, "opened": one.entries[0].hash, "head": before.hash}
+    if closed["digest"] != digest(said) or not about.items() <= said.items():
+        raise ValueError("a closing of something else")
 
 
 @dataclass(frozen=True)

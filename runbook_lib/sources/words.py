@@ -42,7 +42,7 @@ from ..markup import visible
 from ..outcomes import Model
 from ..playbook import NOW_SOURCE_LAG, STAGES
 from ..site import Site
-from ..strict import NAME, Name, parse_instant
+from ..strict import NAME, Name, parse_instant, project_path
 from .github import Comment, GitHub
 from .keys import MAX_SIGNED, Signed, read_signed
 from .scope import Scope
@@ -447,3 +447,60 @@ def _keys(site: Site, account: str, validator: str) -> set[str]:
         person = site.person(account)
         return {person.key} if person is not None and person.key else set()
     return {n.signoff_key for n in _nodes(site) if n.validator == validator and n.signoff_key}
+
+
+def hear(
+    scope: Scope,
+    site: Site,
+    digest: str,
+    *,
+    issues: Iterable[int],
+    files: Iterable[str | bytes] = (),
+    release: str,
+) -> Heard:
+    """What was said in issues (0: none) and the site's folder, and approvals of ``digest`` in ``files``.
+
+    A file is its path, or what was in it. Raises SourceError when a place cannot be read, and for a file that approves anything else.
+    """
+    heard = [Heard(tuple(_signed(scope, site, digest, file) for file in files if file))]
+    for issue in dict.fromkeys(filter(None, issues)) or [0]:
+        if issue or (release and site.words):
+            heard.append(read_words(scope, site, issue=issue, release=release))
+    return Heard(
+        tuple(word for one in heard for word in one.words),
+        tuple(word for one in heard for word in one.withdrawals),
+        tuple(word for one in heard for word in one.refused),
+    )
+
+
+def in_force(site: Site, heard: Heard, digest: str) -> list[Word]:
+    """Approvals of ``digest`` by listed people that nobody took back."""
+    return [
+        word
+        for word in heard.words
+        if (word.kind, word.plan) == ("approve", digest)
+        and site.person(word.account) is not None
+        and withdrawn(word, heard) is None
+    ]
+
+
+def withdrawn(word: Word, heard: Heard) -> Word | None:
+    """The withdrawal by which the same account took its approval back."""
+    return taken_back(word, [one for one in heard.withdrawals if one.account == word.account])
+
+
+def _signed(scope: Scope, site: Site, digest: str, found: str | bytes) -> Word:
+    file, data = ("a signed file", found) if isinstance(found, bytes) else (found, b"")
+    try:
+        signed = parse_signed(data or scope.read(project_path(file), limit=MAX_SIGNED))
+        said = signed.statement.said()
+        if said.kind != "approve" or said.withdraws:
+            raise ValueError(f"a signed {'withdrawal' if said.withdraws else said.kind}")
+    except ValueError as error:
+        raise SourceError(file, f"expected a signed approval, got: {error}") from error
+    if said.plan != digest and site.person(signed.statement.account):
+        raise SourceError(file, f"expected an approval of {digest}, got of {said.plan}")
+    word = verify(site, signed, Path(file).name, scope.now())
+    if isinstance(word, Refused):
+        raise SourceError(file, word.why)
+    return word

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib import cli, playbook
+from runbook_lib.canonical import digest
 from runbook_lib.errors import RecordDamaged, StoreError
 from runbook_lib.evidence import incidents
 from runbook_lib.evidence.incidents import (
@@ -56,14 +58,19 @@ def recovery(store: Store, names: Incident | None, number: int = 1) -> None:
         record.append("incident", {"id": names.id, "hash": names.entries[0].hash})
 
 
-def over(store: Store, id: str = ID, by: str = "bob") -> None:
-    """Taken through all its steps."""
+def over(
+    store: Store, by: str = "bob", approve: Callable[[str], str] | None = None, **closed: Any
+) -> None:
+    """Taken through all its steps, as somebody who writes files would; ``approve`` is Bob's word."""
     for step in ("acknowledged", "mitigated"):
-        add(store, id, step, {"by": "alice", "at": AT.isoformat()})
-    said = incidents.load(store, id).statement("it is over", "alice", AT.isoformat())
-    add(store, id, "closed", {**said, "digest": "sha256:1"})
-    signed = {"by": by, "account": by, "at": AT.isoformat(), "digest": "sha256:1"}
-    add(store, id, "signed-off", signed)
+        add(store, ID, step, {"by": "alice", "at": AT.isoformat()})
+    said = incidents.load(store, ID).statement("it is over", "alice", AT.isoformat())
+    closing = {**said, "digest": digest(said), **closed}
+    add(store, ID, "closed", closing)
+    signed = {"by": by, "account": by, "at": AT.isoformat(), "digest": closing["digest"]}
+    if approve is not None:
+        signed["signed_file"] = Path(approve(closing["digest"])).read_text()
+    add(store, ID, "signed-off", signed)
 
 
 @pytest.fixture
@@ -98,8 +105,8 @@ def test_its_author_does_not_sign_it_off(store: Store) -> None:
 def test_a_sign_off_of_an_earlier_closing_is_none(store: Store) -> None:
     opened(store)
     over(store)
-    record = Record(path_of(store, ID))
-    record.append("closed", {"by": "alice", "at": AT.isoformat(), "digest": "sha256:2"})
+    said = incidents.load(store, ID).statement("once more", "alice", AT.isoformat())
+    Record(path_of(store, ID)).append("closed", {**said, "digest": digest(said)})
 
     assert problems(store) == [f"{HELD} closed since 2026-01-01 00:00:00 UTC"]
 
@@ -226,9 +233,43 @@ def test_no_apply_opens_while_an_incident_is_open(practice: Any, store: Store) -
     assert not (store.root / RELEASE / "development").exists()
     practice.open(mode="plan")
 
-    over(store)
+    over(store, approve=practice.approve)
 
     practice.open()
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("no word", "expected it signed off by bob, got no such word"),
+        ("a word for something else", "expected what ended it read again, got: a signed file: "),
+        ("a stranger's word", "expected what ended it read again, got: a signed file: "),
+        ("a closing of something else", "got: ValueError('a closing of something else')"),
+        ("ratified by nobody", "expected its break-glass ratified by the council, got no such"),
+    ],
+)
+def test_an_end_that_nobody_spoke_of_opens_nothing(
+    practice: Any, store: Store, how: str, said: str
+) -> None:
+    """Its file can be written by all who write the store, chain and all; words are asked again."""
+    glass = {"by": "alice", "reason": "no time"} if how == "ratified by nobody" else None
+    found, other = opened(store, break_glass=glass), f"sha256:{'0' * 64}"
+    if glass:
+        told = {"by": "bob", "at": AT.isoformat(), "digest": found.to_ratify, "ratifies": True}
+        add(store, ID, "decision", told)
+    words = {
+        "no word": None,
+        "a word for something else": lambda wanted: practice.approve(other),
+        "a stranger's word": lambda wanted: practice.approve(wanted, account="carol"),
+    }
+    more = {"digest": other} if how == "a closing of something else" else {}
+    with suppress(RecordDamaged):
+        over(store, approve=words.get(how, practice.approve), **more)
+
+    with pytest.raises(StoreError) as refused:
+        practice.open()
+    assert said in str(refused.value)
+    assert "development cannot open" in str(refused.value)
 
 
 def test_what_was_stopped_may_be_continued(practice: Any, store: Store) -> None:
@@ -238,7 +279,7 @@ def test_what_was_stopped_may_be_continued(practice: Any, store: Store) -> None:
     with pytest.raises(StoreError, match="development cannot open"):
         practice.open(attempt=1)
 
-    over(store)
+    over(store, approve=practice.approve)
     body = {**incidents.load(store, ID).opened, "stage": "development"}
     open_incident(store, body, lambda _: False)
     practice.open(attempt=1)

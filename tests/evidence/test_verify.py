@@ -505,11 +505,12 @@ def _link(path: Path, dice: random.Random) -> None:
 MUTATIONS = (_flip, _flip, _flip, _cut, _remove, _rename, _add, _link)
 
 
-def test_none_of_a_hundred_mutations_verifies(sealed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [100, pytest.param(1000, marks=pytest.mark.torture)])
+def test_no_mutation_verifies(sealed: Path, tmp_path: Path, count: int) -> None:
     """Any byte of any file flipped; files cut, removed, renamed, added, replaced by a link."""
     dice = random.Random(20261123)
     passed = []
-    for number in range(100):
+    for number in range(count):
         copy = tmp_path / "copies" / f"{number}" / "attempt"
         shutil.copytree(sealed, copy)
         path = dice.choice(sorted(path for path in copy.rglob("*") if path.is_file()))
@@ -518,6 +519,7 @@ def test_none_of_a_hundred_mutations_verifies(sealed: Path, tmp_path: Path) -> N
         rows, _ = verify(copy, ALICES)
         if worst(row.outcome for row in rows) is Outcome.PASS:
             passed.append(f"{mutate.__name__} {path.relative_to(copy)}")
+        shutil.rmtree(copy)
 
     assert passed == []
 

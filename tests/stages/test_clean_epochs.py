@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from runbook_lib import playbook
+from runbook_lib.canonical import digest
 from runbook_lib.checks import canary, testnet
 from runbook_lib.evidence import order
 from runbook_lib.evidence.incidents import add, open_incident, path_of
@@ -83,7 +84,7 @@ def test_an_incident_breaks_the_count_and_an_open_one_refuses(
     try:
         opened, refused = epochs(network)
         closing = ours.statement("it is over", "rehearsal", now.isoformat())
-        add(store, ours.id, "closed", {**closing, "digest": "sha256:1"})
+        add(store, ours.id, "closed", {**closing, "digest": digest(closing)})
         closed, _ = epochs(network)
         file.write_text("[]\n")
         unread, unreadable = epochs(network)
