@@ -8,11 +8,16 @@ import shutil
 import sys
 from collections.abc import Iterator
 
-from .errors import ParameterError
+from jupyter_client.kernelspec import NoSuchKernel, get_kernel_spec
+
+from .errors import ParameterError, StoreError
+from .evidence.store import Store
+from .notebook import KERNEL
 from .opening import find_operator
 from .outcomes import Outcome, Row, check_row, unknown_row
 from .reach import Command, Endpoint
 from .site import Forge, Site, read_site
+from .sources import process
 from .sources.http import Answer, Request
 from .sources.redact import SHORTEST, Redactor
 from .sources.scope import Outside
@@ -51,6 +56,13 @@ def _machine() -> Iterator[Row]:
         "registered" if engines else "missing: pip install --no-deps -e .",
         bool(engines),
     )
+    try:
+        argv = get_kernel_spec(KERNEL).argv
+        safe = argv[:2] == ["python", "-P"]
+        yield check_row("jupyter", f"kernel {KERNEL}", "python -P", " ".join(argv[:2]), safe)
+    except NoSuchKernel:
+        missing = "missing: pip install --no-deps -e ."
+        yield check_row("jupyter", f"kernel {KERNEL}", "python -P", missing, ok=False)
     for program in ("prometheus", "promtool", "alertmanager", "amtool"):
         found = shutil.which(program) or shutil.which(f"prometheus-{program}")
         got = "found" if found else "not found; a rehearsal uses its embedded one"
@@ -69,6 +81,28 @@ def _store(site: Site) -> Iterator[Row]:
     where = next((parent for parent in (path, *path.parents) if parent.exists()), path)
     ok = os.access(where, os.W_OK)
     yield check_row("store", "writable", "yes", "yes" if ok else f"no: {where}", ok)
+    if path.is_dir():
+        yield _locks(Store(path))
+
+
+SECOND = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+
+
+def _locks(store: Store) -> Row:
+    """Whether a lock of the store holds against a second process."""
+    what, expected = "locks", "held against a second process"
+    try:
+        with store.cluster_lock(".doctor", "runbook doctor") as lock:
+            argv = [sys.executable, "-I", "-c", SECOND, str(lock.path)]
+            ended = process.run(argv, timeout_s=30)
+    except (StoreError, OSError) as error:
+        return check_row("store", what, expected, str(error), ok=False)
+    if ended.code == 0:
+        got = "taken by both: two applies would run side by side; keep the store elsewhere"
+        return check_row("store", what, expected, got, ok=False)
+    if b"BlockingIOError" in ended.stderr:
+        return check_row("store", what, expected, expected, ok=True)
+    return unknown_row("store", what, expected, ended.problem or ended.stderr.decode()[-300:])
 
 
 def _people(site: Site) -> Iterator[Row]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import stat
 import tempfile
 import zipfile
@@ -22,10 +23,18 @@ from .evidence.order import BEFORE, find_earlier, what_to_undo
 from .evidence.record import Entry, parse
 from .evidence.store import Attempt, Store
 from .files import replace_file
-from .params import PER_TRY, STAGE_PARAMS, RecoveryParams, StageParams, promoted, stage_params
+from .params import (
+    PER_TRY,
+    STAGE_PARAMS,
+    RecoveryParams,
+    StageParams,
+    promoted,
+    stage_params,
+    way_back,
+)
 from .session import OPEN, PARAMETERS, VERSION, Session, Source, hand_over, last_tries, run_kind
 from .site import Site, parse_site, read_site
-from .sources.local import Folder
+from .sources.local import Folder, require_plain
 from .sources.local import recorded as read
 from .sources.redact import Redactor
 from .sources.scope import Outside, read_clock
@@ -189,7 +198,50 @@ def _undoes(store: Store, about: str, params: RecoveryParams, source: str) -> di
             f"break_glass: {why}; to go on without an approval, which the governance council must"
             " ratify within 24 h, give the reason: --reason 'WHY'"
         )
+    if not found:
+        return None
+    logged = way_back(store.opened(store.named(found["name"])))
+    differs = [
+        f"{key}: expected {value!r} as the log of {found['name']} has it, got {given!r}"
+        for key, value in logged.items()
+        if key not in ("mode", "undoes") and (given := getattr(params, key)) not in ("", 0, value)
+    ]
+    if differs and not params.break_glass:
+        raise ParameterError([*differs, OTHERS])
     return found
+
+
+OTHERS = "expected the parameters of the log, got others; to go on with them, give --reason 'WHY'"
+
+
+def as_logged(path: Path, values: dict[str, Any], reason: str = "") -> dict[str, Any]:
+    """The parameters of a file: where it lies in an attempt, those of that attempt's log.
+
+    Who can write the store can edit the file. Raises ParameterError for others than the log's
+    without a ``reason``, RecordDamaged where the log is gone.
+    """
+    folder = path.absolute().parent
+    if back := folder.name == "recovery":
+        folder = folder.parent
+    is_ours = re.fullmatch("[0-9]{4,9}", folder.name) and folder.parent.name in STAGE_PARAMS
+    if not is_ours and not (folder / "record.jsonl").exists():
+        return values
+    entries = _entries(folder)
+    if not entries or entries[0].kind != "opened":
+        raise RecordDamaged(f"{path}: expected it beside the log of its attempt, got none")
+    try:
+        logged = way_back(entries[0].body) if back else dict(entries[0].body["params"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordDamaged(f"{path}: expected parameters in the log, got: {error!r}") from error
+    free = set() if back else {*PER_TRY, "attempt"}
+    differs = [
+        f"{path}: {name}: expected {logged.get(name)!r} as the log beside it has it, got {value!r}"
+        for name, value in values.items()
+        if name not in free and value != logged.get(name)
+    ]
+    if differs and not reason:
+        raise ParameterError([*differs, f"{path}: {OTHERS}"])
+    return {**logged, **values}
 
 
 def _begin_session(session: Session, params: StageParams) -> None:
@@ -306,6 +358,8 @@ RECORDINGS = PROJECT / "notebooks" / "recordings"
 
 def open_replay(stage: str, folder: Folder) -> Session:
     """Replay a recorded attempt into a store that goes away with the session."""
+    if isinstance(folder, Path):
+        require_plain(folder)
     recorded = _entries(folder)
     if not recorded or recorded[0].kind != "opened" or recorded[0].body.get("stage") != stage:
         raise RecordDamaged(f"{folder.name}: expected the record of a {stage} attempt, got none")
@@ -316,14 +370,15 @@ def open_replay(stage: str, folder: Folder) -> Session:
     tape = ReplayTape(folder / "tape", last_tries(recorded))
     params = stage_params(stage, {**opened["params"], **sessions[-1].body["params"]}, "recording")
     site = recorded_site(folder, params.site)
+    if not isinstance(number := opened.get("attempt"), int) or not 0 < number < 10**9:
+        raise RecordDamaged(f"{folder.name}: expected the number of an attempt, got {number!r}")
+    # A folder of its own below the engine's, which reads it and takes it away.
     given = os.environ.get("RUNBOOK_SCRATCH")
     scratch = None if given else tempfile.TemporaryDirectory(prefix="runbook-replay-")
-    store = Store(Path(scratch.name) if scratch else Path(str(given)))
+    store = Store(Path(scratch.name if scratch else tempfile.mkdtemp(dir=given)))
     fresh = {key: value for key, value in opened.items() if key not in ("heads", "attempt")}
     # Under its own number: cards show it, and paths on the tape are told apart by it.
-    attempt = store.recreate(
-        params.release, stage, opened["attempt"], {**fresh, "source": "replay"}
-    )
+    attempt = store.recreate(params.release, stage, number, {**fresh, "source": "replay"})
     session = Session(
         stage=stage,
         site=site,

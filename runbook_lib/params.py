@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -254,6 +255,13 @@ class RecoveryParams(StageParams):
         if problems:
             raise Problems(problems)
         return self
+
+
+def way_back(opened: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of the recovery that undoes an attempt, by what its log was opened with."""
+    keys = ("site", "release", "commit", "issue", "previous_release")
+    return {**{key: opened["params"][key] for key in keys}, "mode": "apply",
+            "undoes": opened["attempt"]}  # fmt: skip
 
 
 class PreflightParams(StageParams):

@@ -15,7 +15,7 @@ from .errors import ParameterError
 from .evidence.order import what_to_undo
 from .evidence.standing import verdict
 from .evidence.store import Store
-from .files import replace_file
+from .files import keep_file
 from .opening import prepare_attempt
 from .params import STAGE_PARAMS, RecoveryParams, StageParams, stage_params
 from .site import read_site
@@ -60,9 +60,8 @@ def attach_journal(kit: Path, runbook: str, params: Mapping[str, Any], where: st
     if len(journal) > LONGEST_JOURNAL:
         raise ParameterError(f"--kit: {kit / JOURNAL}: expected at most {LONGEST_JOURNAL} bytes")
     attempt, digest = prepare_attempt(runbook, params, where), digest_bytes(journal)
-    path = attempt.folder / "kit" / f"journal-{digest.removeprefix('sha256:')[:12]}.tsv"
-    path.parent.mkdir(exist_ok=True)
-    replace_file(path, journal)
+    name = f"kit/journal-{digest.removeprefix('sha256:')[:12]}.tsv"
+    path = keep_file(attempt.folder, name, journal)
     about = {"kit": kit.resolve().name, "file": f"kit/{path.name}", "digest": digest}
     attempt.record.append("attached", about)
     return attempt.number
@@ -74,7 +73,7 @@ def parameters(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     A parameter file of the apply will do as well. A recovery that was begun and has not passed is
     gone on with.
     """
-    values, where = read_parameters(args)
+    values, where = read_parameters(args, args.reason)
     given = {name for name, _ in (*args.parameter, *args.raw)}
     theirs = set(STAGE_PARAMS[args.stage].model_fields) - set(RecoveryParams.model_fields)
     if theirs & set(values):

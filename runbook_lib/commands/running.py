@@ -74,7 +74,8 @@ def lab(args: argparse.Namespace) -> int:
     path = prepare_copy(args.stage, {**params, "attempt": attempt.number}, attempt.folder)
     # A file's name would be looked up from where we were started; and no address would name it.
     served = (f"--ServerApp.root_dir={path.parent}", f"--LabApp.default_url=/lab/tree/{path.name}")
-    command = [sys.executable, "-m", "jupyterlab", *served, *["--no-browser"] * args.no_browser]
+    server = [sys.executable, "-P", "-m", "jupyterlab"]  # nor does it import from here
+    command = [*server, *served, *["--no-browser"] * args.no_browser]
     if not args.json:
         print(f"attempt {attempt.number}: {path}")
         print(f"seal it afterwards with: {shlex.join(['runbook', 'seal', str(path.parent)])}")
@@ -137,8 +138,13 @@ def _plan_of(report: Any) -> str | None:
     return plan_digest(Record(report.folder / "record.jsonl").entries()) or None
 
 
-def read_parameters(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """Parameters of a file and of ``-p``/``-r``, and where they come from. Raises ParameterError."""
+def read_parameters(args: argparse.Namespace, reason: str = "") -> tuple[dict[str, Any], str]:
+    """Parameters of a file and of ``-p``/``-r``, and where they come from. Raises ParameterError.
+
+    A file in an attempt's folder must say what the log there says, unless there is a ``reason``.
+    """
+    from ..opening import as_logged
+
     values: dict[str, Any] = {}
     where = args.parameters_file or "command line"
     if args.parameters_file:
@@ -149,6 +155,7 @@ def read_parameters(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
             raise ParameterError(
                 f"{args.parameters_file}: expected a parameter file, got: {error.strerror}"
             ) from error
+        values = as_logged(Path(args.parameters_file), values, reason)
     values |= {name: _typed(text) for name, text in args.parameter}
     values |= dict(args.raw)
     return values, where
