@@ -8,11 +8,11 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from .reach import Command, PublicKey, Rpc, Url
-from .strict import Strict
+from .strict import OwnName, Strict
 
 
 class Node(Strict):
-    name: str = Field(min_length=1)
+    name: OwnName
     validator: str = ""
     peer: str = ""
     control: Literal["ours", "operator"] = "ours"

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from .canonical import digest, digest_bytes
 from .clusters import Cluster
-from .errors import SourceError, Stopped
+from .errors import LockHeld, SourceError, Stopped
 from .evidence.record import Entry, Record
 from .evidence.store import Store
 from .outcomes import CheckResult, Row, explain, unknown_row, worst
@@ -65,6 +65,7 @@ class Context:
     source: str = "live"
     private: Path = Path()
     undone: Callable[[], str] = lambda: ""
+    unlocked: Callable[[], str] = lambda: ""
 
     @property
     def so_far(self) -> list[Entry]:
@@ -208,9 +209,11 @@ class Context:
             return dict(zip(names, pool.map(one, names), strict=True))
 
     def require_going_on(self) -> None:
-        """Raises Stopped once a recovery undoes this attempt."""
+        """Raises Stopped once a recovery undoes this attempt, LockHeld once the lock is not ours."""
         if by := self.undone():
             raise Stopped(f"stopped: recovery {by}")
+        if why := self.unlocked():
+            raise LockHeld(f"{self.cluster_name}: lock: expected it ours to the end, got it {why}")
 
     def hold_until(self, due: datetime, what: str) -> None:
         """Wait the few minutes until ``due``, and judge from then on."""

@@ -17,7 +17,7 @@ from .clusters import Cluster
 from .errors import ParameterError
 from .playbook import MAINNET_WATCH
 from .reach import Clock, Command, Endpoint, EnvName, PublicKey, Url, Webhook
-from .strict import PROJECT, Instant, Problems, Strict, parse_yaml, project_path, validate
+from .strict import PROJECT, Instant, OwnName, Problems, Strict, parse_yaml, project_path, validate
 
 _ARMED_HOURS = MAINNET_WATCH / timedelta(hours=1)  # the longest watch: alerts must reach us for it
 
@@ -213,7 +213,7 @@ class Signing(Strict):
 
 
 class Site(Strict):
-    name: str
+    name: OwnName
     clock: Clock = Clock()
     store: str
     kits: str = ".kits"
@@ -222,12 +222,12 @@ class Site(Strict):
     people: list[Person] = Field(min_length=1)
     words: str = ""
     stages: dict[Literal["development", "testnet", "canary", "mainnet"], str]
-    clusters: dict[str, Cluster]
+    clusters: dict[OwnName, Cluster]
     telemetry: Telemetry
     dashboards: Dashboards = Dashboards()
     forge: Forge
     commands: Commands
-    artifacts: dict[str, ReleaseText] = {}
+    artifacts: dict[OwnName, ReleaseText] = {}
     binary_member: str = ""
     signing: Signing = Signing()
     freezes: list[Freeze] = []

@@ -24,7 +24,8 @@ from .context import Context, Judge
 from .errors import LockHeld, SourceError, StageRefused, Stopped
 from .evidence import standing as standings
 from .evidence.order import undone_by
-from .files import replace_file
+from .evidence.store import Lock
+from .files import keep_file
 from .next_steps import refusal, verdict_card
 from .opening import open_live, open_replay, recording, taken
 from .outcomes import CheckResult, Outcome, Row, Value, unknown_row
@@ -207,8 +208,7 @@ class Comparison:
         if not self.compared:
             return self.card
         png, text, data = overview_figure(self.compared)
-        self.folder.mkdir(exist_ok=True)
-        replace_file(self.folder / "overview.png", png)
+        keep_file(self.folder.parent, f"{self.folder.name}/overview.png", png)
         return display.figure_card(png, text, data)
 
 
@@ -220,16 +220,61 @@ GRACE_S = 10.0
 
 
 @contextmanager
-def cluster_lock(context: Context, owner: str, change: Change, *, waits: bool) -> Iterator[int]:
-    """The descriptor of the cluster's lock; of another one for a change that alters no node.
+def cluster_lock(context: Context, owner: str, change: Change, *, waits: bool) -> Iterator[Held]:
+    """The cluster's lock; another one for a change that alters no node.
 
-    A recovery ``waits`` for it. Raises LockHeld, naming the owner.
+    Taking it and giving it back stands in the log: a lock of the file system may hold on one host
+    alone. A recovery ``waits`` for it and passes over who never gave it back. Raises LockHeld,
+    naming the owner.
     """
-    name = context.cluster_name if change.exclusive else f"{context.cluster_name}.words"
-    if waits and context.scope.live and change.exclusive:
+    if not change.exclusive:
+        with context.store.cluster_lock(f"{context.cluster_name}.words", owner) as lock:
+            yield Held(context, lock)
+        return
+    name = context.cluster_name
+    if waits and context.scope.live:
         _wait(context, name, owner)
-    with context.store.cluster_lock(name, owner) as descriptor:
-        yield descriptor
+    with context.store.cluster_lock(name, owner) as lock:
+        taken = context.record.append("lock", {"cluster": name, "owner": owner})
+        try:
+            by = "" if waits else context.scope.notice("lock", lambda: _unfinished(context))
+            if by:
+                raise LockHeld(f"{name}: lock: expected it free, got {by}")
+            yield Held(context, lock, taken.seq)
+        except Exception:
+            context.record.append("unlock", {"cluster": name})
+            raise
+        context.record.append("unlock", {"cluster": name})
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lock that was taken; ``fence`` is the entry of the log by which, 0 for none."""
+
+    context: Context
+    lock: Lock
+    fence: int = 0
+
+    def lost(self) -> str:
+        """Why the lock is no longer ours; empty while it is."""
+        taken = [e for e in self.context.record.entries() if e.kind == "lock"][-1:]
+        if self.fence and taken and taken[0].seq != self.fence:
+            return f"taken by {taken[0].body['owner']}"
+        return self.lock.lost()
+
+
+def _unfinished(context: Context) -> str:
+    """Which other attempt took this cluster's lock and never gave it back; empty for none."""
+    for one in context.store.took_lock(context.cluster_name):
+        about = playbook.RECOVERY.get(one.stage, one.stage)
+        is_over = one.stage == about and undone_by(context.store, one.release, about, one.number)
+        if one.name != context.attempt_name and not is_over:
+            go_on = f"runbook run {about} --continue, or " if one.stage == about else ""
+            return (
+                f"taken by {one.name}, which is open and unfinished; end it first:"
+                f" {go_on}runbook recover {about}"
+            )
+    return ""
 
 
 def _wait(context: Context, name: str, owner: str) -> None:
@@ -291,22 +336,24 @@ def apply_change(tries: Tries, change: Change, context: Context) -> CheckResult 
     owner = f"{session.operator} ({session.attempt.name})"
     context = replace(context, undone=lambda: _undone(session, context))
     try:
-        with cluster_lock(context, owner, change, waits=session.recovery) as descriptor:
-            context.require_going_on()
-            guard = Guard(tries, context)
+        with cluster_lock(context, owner, change, waits=session.recovery) as held:
+            mine = replace(context, unlocked=held.lost)
+            mine.require_going_on()
+            guard = Guard(tries, mine)
             if refused := guard():
                 tries.not_reached(change.item, context.scope.number, refused, guard.due)
                 return None
-            if missing := _prepare_way_back(session, change, context):
+            if missing := _prepare_way_back(session, change, mine):
                 return context.conclude(missing, passed="", empty="")
-            result = change.apply(context, Applier(context, descriptor, guard, rows))
+            applier = Applier(mine, held.lock.descriptor, guard, rows, held.fence)
+            result = change.apply(mine, applier)
         if change.observe is not None and result.outcome is Outcome.PASS:
             return change.observe(context, result)
         return result
-    except LockHeld as held:
-        held_by = str(held).partition(", got ")[2]
+    except LockHeld as error:
+        held_by = str(error).partition(", got ")[2]
         row = unknown_row(context.cluster_name, "lock", "free", held_by)
-        return context.conclude([row], passed="", empty="")
+        return context.conclude([*rows, row], passed="", empty="")
     except Stopped as stopped:
         what, expected = "goes on", "no recovery of this attempt"
         row = unknown_row(context.cluster_name, what, expected, str(stopped))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from . import playbook
@@ -146,8 +146,10 @@ def _hex40(value: str) -> str:
     return value
 
 
-# It becomes a folder of the store: no separators, no leading dot.
+# It becomes a folder of the store or a file of an attempt: no separators, no leading dot.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
+ATTEMPT = re.compile(rf"{NAME.pattern}/{NAME.pattern}/[0-9]{{4,9}}")
+"""How records name an attempt: RELEASE/STAGE/NUMBER."""
 
 
 def _name(value: str) -> str:
@@ -196,5 +198,7 @@ def _digest(value: str) -> str:
 Severities = Annotated[list[str], AfterValidator(_severities)]
 Commit = Annotated[str, AfterValidator(_hex40)]
 Name = Annotated[str, AfterValidator(_name)]
+OwnName = Annotated[Name, Field(min_length=1)]
+"""A name that must be there: of a node, a cluster, a site, an artifact, wherever it is read."""
 Instant = Annotated[str, AfterValidator(_instant)]
 Digest = Annotated[str, AfterValidator(_digest)]

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..canonical import digest
 from ..errors import ParameterError, SourceError
 from ..evidence.store import Attempt, Store
-from ..files import replace_file
+from ..files import keep_file
 from ..opening import find_operator
 from ..site import Site, read_site
 from ..sources.commands import NodeConfig, SiteCommands
@@ -90,9 +90,7 @@ def _adopt(
         attempt.record.append("adopted", {"digest": found, "approved_by": list(approved)})
         at = scope.now().isoformat()
         for name, (state, config) in read.items():
-            path = kept_config(attempt.folder, name)
-            path.parent.mkdir(exist_ok=True)
-            replace_file(path, config.text)
+            keep_file(attempt.folder, str(kept_config(Path(), name)), config.text)
             body = {"item": ADOPT, "node": name, "state": state.model_dump(mode="json"), "at": at}
             attempt.record.append("state", body)
     return Adoption(attempt, found, states, approved, bool(approved) and not others)

@@ -14,13 +14,13 @@ the digest. Nodes are spelt percent-encoded in file names and in the script's jo
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import yaml
@@ -28,10 +28,10 @@ import yaml
 from .. import notebook
 from ..canonical import canonical, digest_bytes
 from ..context import Context
-from ..errors import SourceError
-from ..files import replace_file, sync_names
+from ..errors import SourceError, StoreError
+from ..files import keep_file, place, replace_file, sync_names
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from ..params import RecoveryParams
+from ..params import way_back
 from ..playbook import GATE_STEPS, NOTEBOOKS
 from ..site import Site
 from ..sources.commands import NodeConfig
@@ -61,27 +61,12 @@ def prepare(context: Context) -> None:
     folder = context.folder / FOLDER
     if folder.exists() or not context.scope.live:
         return
-    folder.mkdir()
-    values = parameters(context)
+    values = way_back(context.record.entries()[0].body)
     name = NOTEBOOKS[f"{context.stage}_recovery"]
-    replace_file(folder / name, notebook.filled_in(notebook.NOTEBOOKS / name, values))
+    book = notebook.filled_in(notebook.NOTEBOOKS / name, values)
+    keep_file(context.folder, f"{FOLDER}/{name}", book)
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    replace_file(folder / "params.yaml", text)
-
-
-def parameters(context: Context) -> dict[str, Any]:
-    """The parameters of the recovery that undoes this attempt."""
-    params = context.params
-    made = RecoveryParams(
-        site=params.site,
-        release=params.release,
-        commit=params.commit,
-        mode="apply",
-        issue=params.issue,
-        previous_release=params.previous_release,
-        undoes=context.record.entries()[0].body["attempt"],
-    )
-    return made.model_dump(mode="json", include=made.model_fields_set)
+    keep_file(context.folder, f"{FOLDER}/params.yaml", text)
 
 
 def laid_ready(folder: Path) -> Path | None:
@@ -226,29 +211,35 @@ def _write(context: Context, kit: Kit, before: list[_Before], folder: Path) -> s
     """What came of it, as text: the digest of every file, or the error."""
     try:
         files = _files(context, kit, before)
-        _put(folder, files)
-    except (OSError, SourceError) as error:
+        _put(folder, files, context.store.root.stat().st_gid)
+    except (OSError, SourceError, StoreError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
         return canonical({"error": f"{said}; see `kits` in the site file"}).decode()
     return canonical({"files": {name: digest_bytes(data) for name, data in files.items()}}).decode()
 
 
-def _put(folder: Path, files: Mapping[str, bytes]) -> None:
-    """The whole kit or none of it, on disk. Raises OSError, and SourceError for one that was used."""
+def _put(folder: Path, files: Mapping[str, bytes], group: int) -> None:
+    """The whole kit or none of it, on disk, for the store's ``group`` to read.
+
+    Raises OSError, StoreError, and SourceError for one that was used.
+    """
     if (folder / JOURNAL).exists():
         raise SourceError(folder.name, f"expected no kit that was used already, got its {JOURNAL}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = folder.with_name(f".new-{uuid4().hex}")
+    kits = folder.parent
+    kits.parent.mkdir(parents=True, exist_ok=True)
+    scratch = place(kits.parent, f"{kits.name}/.new-{uuid4().hex}")
     try:
         scratch.mkdir(0o700)
+        with suppress(PermissionError):  # whoever is of no such group keeps it to themselves
+            os.chown(scratch, -1, group)
+            scratch.chmod(0o2750)
         for name, data in files.items():
-            path = scratch / name
-            path.parent.mkdir(0o700, exist_ok=True)
-            replace_file(path, data, 0o700 if name.endswith(".sh") else 0o600)
+            path = place(scratch, name, 0o2750)
+            replace_file(path, data, 0o750 if name.endswith(".sh") else 0o640)
         if folder.exists():  # of a run that ended before it could note it: nothing was changed yet
             shutil.rmtree(folder)
-        for place in {scratch, *((scratch / name).parent for name in files)}:
-            sync_names(place)
+        for at in {scratch, *((scratch / name).parent for name in files)}:
+            sync_names(at)
         scratch.rename(folder)
         # The record says next that it is there; it may lie on another disk.
         sync_names(folder.parent)

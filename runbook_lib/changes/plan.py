@@ -12,13 +12,14 @@ from typing import Literal
 
 from ..canonical import digest
 from ..outcomes import Model
+from ..strict import OwnName
 from .state import NodeState, differences
 
 
 class NodePlan(Model):
     """One node in one phase. An operator's node is changed by its operator, on our instruction."""
 
-    node: str
+    node: OwnName
     control: Literal["ours", "operator"]
     operator: str = ""
     before: NodeState
@@ -33,7 +34,7 @@ class Phase(Model):
     """What one change item does: nodes, wave by wave. ``name`` tells phases of one item apart."""
 
     item: str
-    name: str
+    name: OwnName
     nodes: tuple[NodePlan, ...]
     waves: tuple[tuple[str, ...], ...]
 
@@ -61,14 +62,14 @@ class Plan(Model):
     ``policy`` the digest of all limits. The way back is the state before, node by node.
     """
 
-    stage: str
-    release: str
+    stage: OwnName
+    release: OwnName
     commit: str
-    cluster: str
+    cluster: OwnName
     chain_id: str
     artifact: Artifact
     phases: tuple[Phase, ...]
-    untouched: dict[str, NodeState] = {}
+    untouched: dict[OwnName, NodeState] = {}
     window: tuple[str, ...] = ()
     max_down: float = 1.0
     policy: str

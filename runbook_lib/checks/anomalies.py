@@ -20,7 +20,7 @@ from ..canonical import canonical, digest
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.record import Entry
-from ..files import replace_file
+from ..files import keep_file
 from ..markup import visible
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
@@ -353,7 +353,6 @@ def _record(log: Log, word: Word) -> None:
 def _deliver(context: Context, log: Log) -> dict[str, str]:
     """Send what was not sent yet; by anomaly's id the first that failed."""
     trouble: dict[str, str] = {}
-    outbox = context.folder / "outbox"
     for each in known(log):
         late = each.escalated(context.now, patience(context))
         events = ["opened", *(["escalated"] if late else [])]
@@ -363,9 +362,8 @@ def _deliver(context: Context, log: Log) -> dict[str, str]:
                 key = f"{each.id}/{event}/{way}"
                 if log.has("notified", key):
                     continue
-                outbox.mkdir(exist_ok=True)
-                path = outbox / f"{each.id}-{event}-{way.replace('/', '-')}.txt"
-                replace_file(path, f"{subject}\n\n{text}")
+                name = f"{each.id}-{event}-{way.replace('/', '-')}.txt"
+                path = keep_file(context.folder, f"outbox/{name}", f"{subject}\n\n{text}")
                 try:
                     _send(context, each, event, way, path)
                 except SourceError as error:

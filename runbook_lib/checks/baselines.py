@@ -12,7 +12,7 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
 from ..evidence.record import Entry, parse
-from ..files import replace_file
+from ..files import keep_file
 from ..metrics.catalogue import Catalogue, parse_catalogue
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row, worst
 from ..strict import parse_instant, project_path
@@ -129,9 +129,7 @@ def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | 
         return None
     marks, note = happened(context, about.start, about.end)
     drawn = capturing.draw(frames, read_catalogue(context), names, marks, note)
-    figures = context.folder / "figures"
-    figures.mkdir(exist_ok=True)
-    replace_file(figures / "baseline.png", drawn.png)
+    keep_file(context.folder, "figures/baseline.png", drawn.png)
     return drawn.png, drawn.text, drawn.data
 
 

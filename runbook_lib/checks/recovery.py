@@ -23,7 +23,7 @@ from ..context import Context
 from ..errors import SourceError
 from ..evidence import outbox
 from ..evidence.record import Entry
-from ..files import replace_file
+from ..files import keep_file, replace_file
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row
 from ..params import RecoveryParams
 from ..sources.notices import Governance
@@ -169,9 +169,7 @@ def what_happened(context: Context) -> Drawn:
     lost = [f"{row.subject}: no data" for row in missing]
     notes = "; ".join(filter(None, [note, problem, *lost]))
     drawn = baseline_figure(series, marks=[*_opened(context), *marks], note=notes)
-    path = context.folder / FILE
-    path.parent.mkdir(exist_ok=True)
-    replace_file(path, drawn.png)
+    keep_file(context.folder, FILE, drawn.png)
     body = {"file": FILE, "digest": digest_bytes(drawn.png), "text": drawn.text}
     context.record.append("figure", {**body, "from": start.isoformat(), "to": end.isoformat()})
     return drawn

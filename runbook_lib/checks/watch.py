@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
-from ..files import replace_file
+from ..files import keep_file
 from ..metrics.catalogue import Catalogue, Metric, limit_words, narrow, resolve
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..params import MainnetParams
@@ -356,8 +356,7 @@ def draw(context: Context, metric: Metric, anomaly: Anomaly, folder: Path) -> No
     frame = fetch(context.prometheus, anomaly.query, start, anomaly.at, step)
     names = {node.validator: node.name for node in context.cluster.nodes}
     drawn = capturing.draw({metric.name: frame.values}, Catalogue(metrics=[metric]), names)
-    folder.mkdir(exist_ok=True)
-    replace_file(folder / figure_name(anomaly), drawn.png)
+    keep_file(folder.parent, f"{folder.name}/{figure_name(anomaly)}", drawn.png)
 
 
 def _quiet(context: Context, start: datetime, end: datetime) -> list[Row]:

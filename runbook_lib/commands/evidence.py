@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from html import escape
@@ -10,14 +11,13 @@ from pathlib import Path
 
 from .. import display
 from ..errors import NotebookError, ParameterError
+from ..outcomes import Outcome, worst
 from ..playbook import NOTEBOOKS
-from .printing import Verbs, print_json, tell_rows
+from ..strict import PROJECT
+from .printing import Verbs, print_json, rows_card, tell_rows
 
 RECORD, MANIFEST = "record.jsonl", "manifest.json"
-# A page's policy stops scripts and requests, not a <meta> that leads elsewhere.
-_ACTIVE = re.compile(
-    r"<(?=/?(?:script|meta|base|link|iframe|frame|object|embed|form|input|button)\b)", re.I
-)
+SHIPPED, NOT_PROVEN = PROJECT / "notebooks", "NOT PROVEN"
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;
@@ -25,14 +25,18 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>
 body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 sans-serif; }}
+header {{ border-bottom: 4px double #000; }} main {{ contain: content; overflow-x: auto; }}
 pre {{ white-space: pre-wrap; overflow-wrap: break-word; background: #f6f6f6; padding: .6rem; }}
-table {{ border-collapse: collapse; }} img {{ max-width: 100%; }} .jp-OutputArea {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; }} img {{ max-width: 100%; }}
 th, td {{ border-bottom: 1px solid #ccc; padding: .25rem .6rem; vertical-align: top; }}
-.prompt, .jp-InputPrompt, .jp-OutputPrompt, .anchor-link {{ display: none; }}
+main a::after {{ content: " (" attr(href) ")"; }}
 </style></head><body>
+<header>{head}</header>
+<main>
 {body}
-</body></html>
+</main></body></html>
 """
+_IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]*")
 
 
 def options(verbs: Verbs) -> None:
@@ -52,7 +56,7 @@ def options(verbs: Verbs) -> None:
         "-o",
         "--output",
         type=Path,
-        help="the page (default: beside the notebook, an attempt's in this folder)",
+        help="the page (default: in this folder)",
     )
 
 
@@ -114,14 +118,16 @@ def render(args: argparse.Namespace) -> int:
             raise NotebookError(f"{path.name}: expected one executed notebook, got {len(found)}")
         path = found[0]
     output = args.output or _page(path)
-    if _attempt_of(output) is not None:
+    if _attempt_of(output) is not None or output.resolve().is_relative_to(SHIPPED):
         raise ParameterError(
-            f"{output}: expected a page outside the attempt's folder, whose files are sealed, got one"
-            " in it; name another with -o"
+            f"{output}: expected a page outside the attempt's folder, whose files are sealed, and of"
+            " the shipped notebooks, got one in it; name another with -o"
         )
     text = page_of(path)
     try:
-        output.write_text(text, encoding="utf-8")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        with os.fdopen(os.open(output, flags, 0o644), "w", encoding="utf-8") as file:
+            file.write(text)
     except OSError as error:
         raise ParameterError(
             f"{output}: expected a file that can be written, got: {error.strerror}"
@@ -134,25 +140,67 @@ def render(args: argparse.Namespace) -> int:
 
 
 def page_of(path: Path) -> str:
-    """An executed notebook as one self-contained, inert HTML page: it may be hostile.
+    """An executed notebook as one self-contained, inert HTML page.
 
-    The page's policy forbids scripts and every request. Raises NotebookError for what is none.
+    Result and verdict stand above the notebook's part, which may be hostile: of that only inert
+    tags are kept, and no style that could pass for ours. Raises NotebookError for what is none.
     """
     from nbconvert import HTMLExporter
 
     from .. import notebook
 
-    exporter = HTMLExporter(template_name="basic")
+    exporter = HTMLExporter(
+        template_name="basic",
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        exclude_anchor_links=True,
+    )
     body, _ = exporter.from_notebook_node(notebook.read(path))
-    return _PAGE.format(title=escape(path.stem), body=_ACTIVE.sub("&lt;", body))
+    word, head = _head(path)
+    return _PAGE.format(title=escape(f"{word} · {path.stem}"), head=head, body=_inert(body))
+
+
+def _head(path: Path) -> tuple[str, str]:
+    """What is known of a notebook, but by itself: in a word, and as HTML."""
+    folder = path.resolve().parent
+    if not (folder / RECORD).exists() or path.name not in NOTEBOOKS.values():
+        text = "nothing was verified: this is no sealed notebook in an attempt's folder"
+        return NOT_PROVEN, display.table_card(NOT_PROVEN, ("why",), [(text,)]).html
+    from ..evidence.verify import verify as procedure
+
+    rows, verdict = procedure(folder)
+    outcome = worst(row.outcome for row in rows)
+    table = rows_card(f"evidence: {outcome}", rows).html
+    if outcome is not Outcome.PASS or verdict is None:
+        log = verdict.outcome.value if verdict is not None else "nothing that can be read"
+        why = "the evidence does not verify: nothing below is proven"
+        card = display.table_card(NOT_PROVEN, ("why", "its log says"), [(why, log)])
+        return NOT_PROVEN, card.html + table
+    return verdict.outcome.value, display.verdict_card(verdict).html + table
+
+
+def _inert(body: str) -> str:
+    import nh3
+
+    def kept(tag: str, name: str, value: str) -> str | None:
+        if name == "src":
+            return value if _IMAGE.fullmatch(value) else None
+        return None if name == "href" and not value.startswith(("https://", "http://")) else value
+
+    return nh3.clean(
+        body,
+        attributes={"*": {"align", "style", "open", "colspan", "rowspan"},
+                    "a": {"href"}, "img": {"src", "alt"}},
+        attribute_filter=kept,
+        filter_style_properties={"text-align", "white-space"},
+        url_schemes={"http", "https", "data"},
+    )  # fmt: skip
 
 
 def _page(notebook: Path) -> Path:
-    """Beside the notebook; of an attempt's in the working directory: that folder is sealed."""
+    """In the working directory: an attempt's folder is sealed, and we ship those of ours."""
     folder = _attempt_of(notebook)
-    if folder is None:
-        return notebook.with_suffix(".html")
-    return Path(f"{notebook.stem}-{folder.name}.html")
+    return Path(f"{notebook.stem}-{folder.name}.html" if folder else f"{notebook.stem}.html")
 
 
 def _attempt_of(path: Path) -> Path | None:

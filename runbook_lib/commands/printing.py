@@ -23,13 +23,18 @@ def tell_rows(title: str, rows: Sequence[Row], as_json: bool, more: Mapping[str,
         dumped = [row.model_dump(mode="json") for row in rows]
         print_json({"outcome": outcome.value, "rows": dumped, **more})
     else:
-        columns = ("outcome", "subject", "what", "expected", "observed")
-        table: list[Sequence[Value]] = [
-            (row.outcome.value, row.subject, row.what, row.expected, row.observed) for row in rows
-        ]
-        print(display.table_card(f"{title}: {outcome}", columns, table).text)
+        print(rows_card(f"{title}: {outcome}", rows).text)
     codes = {Outcome.PASS: ExitCode.PASSED, Outcome.FAIL: ExitCode.REFUSED}
     return int(codes.get(outcome, ExitCode.INCONCLUSIVE))
+
+
+def rows_card(title: str, rows: Sequence[Row]) -> display.Card:
+    """Rows as a table."""
+    columns = ("outcome", "subject", "what", "expected", "observed")
+    table: list[Sequence[Value]] = [
+        (row.outcome.value, row.subject, row.what, row.expected, row.observed) for row in rows
+    ]
+    return display.table_card(title, columns, table)
 
 
 def print_json(document: Any) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..canonical import digest
 from ..errors import RecordDamaged, RunbookError, StoreError
+from ..files import place
 from ..playbook import COUNCIL_WITHIN
 from ..strict import NAME
 from ..wording import utc
@@ -269,7 +270,7 @@ def open_incident(store: Store, body: dict[str, Any], same: Callable[[Incident],
         named = _named(store, release)
         while path_of(store, name := f"{stem}{number:03d}").exists() or name in named:
             number += 1  # the number of one that was deleted is not given again
-        path_of(store, name).parent.mkdir(exist_ok=True)
+        place(store.root, f"{FOLDER}/{name}{SUFFIX}")
         Record(path_of(store, name)).append("opened", {**body, "id": name})
         return load(store, name)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..canonical import canonical, digest_bytes
-from ..files import replace_file
+from ..files import keep_file
 from .record import Entry
 
 FOLDER = "outbox"
@@ -24,9 +24,8 @@ _NAME = re.compile(r"\d\d+-([a-z][a-z0-9-]*)\.json")
 
 def keep(folder: Path, kind: str, number: int, document: Mapping[str, Any]) -> dict[str, Any]:
     """Write a document in place of an older one of its kind; what the record says of it."""
-    data, path = canonical(document) + b"\n", folder / FOLDER / f"{number:02d}-{kind}.json"
-    path.parent.mkdir(exist_ok=True)
-    replace_file(path, data)
+    data = canonical(document) + b"\n"
+    path = keep_file(folder, f"{FOLDER}/{number:02d}-{kind}.json", data)
     # The older one last: while nothing lies there, it counts as sent.
     drop(folder, kind, but=path.name)
     return {"name": path.name, "kind": kind, "digest": digest_bytes(data)}

@@ -21,7 +21,7 @@ from typing import Any
 
 from ..canonical import canonical, digest_bytes
 from ..errors import ParameterError, RunbookError, SourceError, StoreError
-from ..files import replace_file
+from ..files import keep_file
 from ..opening import recorded_site
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..playbook import RECOVERY
@@ -320,9 +320,7 @@ def _recorded(folder: Path, opened: dict[str, Any]) -> Site:
 
 
 def _note(folder: Path, body: dict[str, Any]) -> None:
-    path = folder / OUTBOX
-    path.parent.mkdir(exist_ok=True)
-    replace_file(path, canonical({"what": "release-issue", **body}) + b"\n")
+    keep_file(folder, OUTBOX, canonical({"what": "release-issue", **body}) + b"\n")
 
 
 # --- files --------------------------------------------------------------------------------------------

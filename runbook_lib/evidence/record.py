@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..canonical import canonical, digest_bytes
 from ..errors import RecordDamaged, StoreError
+from ..files import open_own
 
 if TYPE_CHECKING:
     from ..sources.scope import Scope
@@ -152,7 +153,7 @@ class Record:
     def _locked(self) -> Iterator[int]:
         with self._mutex:
             try:
-                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+                descriptor = open_own(self.path)
             except FileNotFoundError as error:
                 raise StoreError(
                     f"{self.path}: expected the attempt's folder, got none; bring the store back, or"

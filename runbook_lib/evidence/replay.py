@@ -15,7 +15,9 @@ from ..errors import NotebookError, RecordDamaged
 from ..opening import recorded_site
 from ..outcomes import Row, check_row, unknown_row
 from ..session import VERSION, environment
+from ..sources.local import require_plain
 from ..sources.redact import Redactor
+from ..strict import ATTEMPT
 from ..verdicts import Standing, Verdict
 from . import seal
 from .record import Entry, Record
@@ -35,7 +37,8 @@ def seal_by_hand(folder: Path) -> Verdict:
         )
     name = playbook.NOTEBOOKS[stage]
     path = folder / name
-    if not path.is_file() and (undoes := entries[0].body.get("undoes")):
+    undoes = entries[0].body.get("undoes")
+    if not path.is_file() and undoes and ATTEMPT.fullmatch(undoes["name"]):
         # Stepped through where the undone apply laid it ready.
         path = folder.parents[2] / undoes["name"] / "recovery" / name
     if not path.is_file():
@@ -68,19 +71,26 @@ def replay(folder: Path, run: Run) -> tuple[list[Row], str]:
     """Rows comparing each item's recorded result with the replayed one, and the version that
     recorded it. ``run(stage)`` runs our notebook headless. Raises RecordDamaged.
     """
+    require_plain(folder)
     recorded = Record(folder / "record.jsonl").entries()
-    if not recorded or recorded[0].kind != "opened":
+    about = recorded[0].body if recorded and recorded[0].kind == "opened" else {}
+    stage, version = about.get("stage"), about.get("version")
+    if stage not in playbook.NOTEBOOKS or not isinstance(version, str):
         raise RecordDamaged(f"{folder.name}: expected the record of an attempt, got none")
     with tempfile.TemporaryDirectory(prefix="runbook-replay-") as kept:
-        report = _run(recorded[0].body["stage"], folder, Path(kept), run)
+        report = _run(str(stage), folder, Path(kept), run)
         path = Path(kept) / "record.jsonl"
         if not path.exists():
             why = "; ".join(report.problems) or "it was never opened"
             return [unknown_row("replay", "runs", "to its end", why)], VERSION
         again = Record(path).entries()
-    rows = compare(recorded, again)
+    try:
+        rows = compare(recorded, again)
+    except Exception as error:  # whatever a hostile record makes us stumble over proves nothing
+        problem = f"unreadable: {type(error).__name__}: {error}"
+        rows = [unknown_row("replay", "the record", "readable", problem[:300])]
     rows += [unknown_row("replay", "runs", "to its end", why) for why in report.problems]
-    return rows, recorded[0].body["version"]
+    return rows, version
 
 
 def _run(stage: str, folder: Path, kept: Path, run: Run) -> Any:

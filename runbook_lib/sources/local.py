@@ -25,6 +25,7 @@ Algorithm = Literal["sha256", "blake2b"]
 BUFFER = 1024 * 1024
 MAX_FILE = 64 * 1024 * 1024
 MAX_RECORD = 1024**3
+MAX_FILES, MAX_DEPTH = 200_000, 8
 Folder = Path | zipfile.Path
 """Where an attempt's files are: a folder, or an archive that is read in place."""
 Kept = tuple[dict[str, Any], bytes]
@@ -100,7 +101,7 @@ def recorded(path: Folder, limit: int = MAX_RECORD) -> bytes:
     if isinstance(path, zipfile.Path):
         return _archived(path, limit)
     with open_regular(path, follow=False) as file:
-        _require_size(path, os.fstat(file.fileno()).st_size, limit)
+        require_size(path, os.fstat(file.fileno()).st_size, limit)
         return file.readall()
 
 
@@ -108,15 +109,29 @@ def _archived(path: zipfile.Path, limit: int) -> bytes:
     """A member of an archive, no longer than its directory says."""
     try:
         with path.open("rb") as file:
-            _require_size(path, path.root.getinfo(path.at).file_size, limit)
+            require_size(path, path.root.getinfo(path.at).file_size, limit)
             return bytes(file.read())
     except (zipfile.BadZipFile, EOFError, LZMAError) as error:
         raise RecordDamaged(f"{path.name}: expected a whole archive, got: {error}") from error
 
 
-def _require_size(path: Folder, size: int, limit: int) -> None:
+def require_size(path: Folder, size: int, limit: int) -> None:
     if size > limit:
         raise RecordDamaged(f"{path.name}: expected at most {limit} bytes, got {size}")
+
+
+def require_plain(folder: Path) -> None:
+    """Raises RecordDamaged unless an attempt is of folders and regular files, no more than one has."""
+    left, seen = [folder], 0
+    while left:
+        for path in left.pop().iterdir():
+            mode, name, seen = path.lstat().st_mode, path.relative_to(folder), seen + 1
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise RecordDamaged(f"{name}: expected a regular file, got a link or another kind")
+            if seen > MAX_FILES or len(name.parts) > MAX_DEPTH:
+                most = f"expected at most {MAX_FILES:,} files, {MAX_DEPTH} folders deep, got more"
+                raise RecordDamaged(f"{folder.name}: {most}")
+            left += [path] if stat.S_ISDIR(mode) else []
 
 
 def names(path: Path) -> Kept:

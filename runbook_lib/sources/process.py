@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from ..files import open_own
 from ..strict import PROJECT
 
 MAX_OUTPUT = 16 * 1024 * 1024
@@ -99,7 +100,9 @@ def _output(stem: Path | None, suffix: str) -> IO[bytes]:
     """A file to keep, or one without a name, of which nothing is left even when we are killed."""
     if stem is None:
         return tempfile.TemporaryFile()
-    return stem.with_name(stem.name + suffix).open("w+b")
+    file = os.fdopen(open_own(stem.with_name(stem.name + suffix)), "r+b")
+    file.truncate()
+    return file
 
 
 def _wait(

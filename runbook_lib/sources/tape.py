@@ -19,13 +19,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import get_ident
 from typing import IO, Any, Protocol
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ..canonical import canonical, digest_bytes
 from ..errors import RecordDamaged, TapeMiss
+from ..files import open_own, place, replace_file
 from .http import Purpose
-from .local import Folder, hash_file, recorded
+from .local import MAX_RECORD, Folder, hash_file, recorded, require_size
 from .redact import Redactor
 
 Meta = dict[str, Any]
@@ -38,6 +40,7 @@ Slot = tuple[str, int, str, int]
 class Entry:
     """One recorded answer. ``meta`` is small and readable; ``body`` the digest of the rest."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
     item: str
     number: int
     n: int
@@ -51,6 +54,9 @@ class Entry:
     @property
     def slot(self) -> Slot:
         return (self.item, self.number, self.key, self.n)
+
+
+_ENTRY = TypeAdapter(Entry)
 
 
 @dataclass(frozen=True)
@@ -71,10 +77,13 @@ def read_entries(folder: Folder) -> list[Entry]:
     entries = []
     for number, line in enumerate(text.split(b"\n")[:-1], start=1):
         try:
-            entries.append(Entry(**json.loads(line)))
-        except (ValueError, TypeError) as error:
+            entries.append(_ENTRY.validate_json(line))
+        except ValidationError as error:
+            wrong = error.errors(include_url=False)[0]
+            at = ".".join(map(str, wrong["loc"]))
             raise RecordDamaged(
-                f"{folder.name}/index.jsonl: line {number}: expected a tape entry, got: {error}"
+                f"{folder.name}/index.jsonl: line {number}: expected a tape entry, got:"
+                f" {at + ': ' if at else ''}{wrong['msg']}"
             ) from error
     return entries
 
@@ -94,6 +103,7 @@ def check_body(folder: Path, name: str) -> None:
     """The same, of any size in constant memory, for whoever needs none of it."""
     path = folder / _body_name(name)
     try:
+        require_size(path, path.lstat().st_size, MAX_RECORD)
         found, _ = hash_file(path, follow=False)
     except OSError as error:
         raise RecordDamaged(f"tape: {name}: expected its body, got none") from error
@@ -134,9 +144,8 @@ class LiveTape:
     live = True
 
     def __init__(self, folder: Path, redactor: Redactor) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._redactor = folder, redactor
-        self._index = folder / "index.jsonl"
+        self._index = place(folder.parent, f"{folder.name}/index.jsonl")
         self._written: set[Path] = set()
 
     def number(self, item: str, number: int) -> int:
@@ -168,17 +177,14 @@ class LiveTape:
     def _store(self, body: bytes) -> str:
         name = digest_bytes(body)
         text = name.removeprefix("sha256:")
-        path = self._folder / text[:2] / text
+        path = place(self._folder, f"{text[:2]}/{text}")
         if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            scratch = path.with_name(f".{text}.{os.getpid()}.{get_ident()}")
-            scratch.write_bytes(body)
-            scratch.rename(path)
+            replace_file(path, body, lasting=False)
             self._written.add(path)
         return name
 
     def _append(self, line: bytes) -> None:
-        with self._index.open("a+b") as file:
+        with os.fdopen(open_own(self._index, os.O_RDWR | os.O_APPEND), "a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             _drop_unfinished_line(file)
             file.write(line)

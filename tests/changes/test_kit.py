@@ -216,16 +216,19 @@ def test_a_nodes_name_becomes_one_plain_word(names: list[str]) -> None:
 
 
 def test_hostile_names_and_paths_are_words_to_the_script(tmp_path: Path) -> None:
-    """A node named like a command, folders with quotes and dollars: all are handed on whole."""
-    hostile = "main'; touch pwned; $(touch pwned)\n`touch pwned` *"
-    made = Made(tmp_path / "it's", (hostile, "../up"))
+    """Folders with quotes and dollars are handed on whole; no node is named like a command."""
+    hostile = "it's; $(touch pwned)\n`touch pwned` *"
+    made = Made(tmp_path / hostile, ("main+1",))
     found = made.run()
 
     assert (found.returncode, found.stderr) == (0, "")
     assert not list(tmp_path.rglob("pwned"))
-    assert "".join(made.asked).count(f"<{hostile}>".replace("\n", "")) == 2
-    config = f"<--config={made.folder}/targets/..%2Fup.toml>"
-    assert f"<deploy><../up><{made.artifact}>{config}" in made.asked
+    config = f"<--config={made.folder}/targets/main%2B1.toml>"
+    asked = f"<deploy><main+1><{made.artifact}>{config}".replace("\n", "")
+    assert asked in "".join(made.asked).replace("\n", "")
+    for name in (hostile, "../up", "-x"):
+        with pytest.raises(ValueError, match="expected a name of letters, digits"):
+            made.plan_of(name)
 
 
 # --- the script -----------------------------------------------------------------------------------
@@ -436,7 +439,7 @@ def test_a_kit_outlasts_a_power_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(os, "fsync", noted)
     folder = tmp_path / "kits" / "v1-canary-0001"
-    _put(folder, {"recover.sh": b"", "targets/main-1.toml": b"[a]"})
+    _put(folder, {"recover.sh": b"", "targets/main-1.toml": b"[a]"}, os.getgid())
 
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]
     places = [*(path for path in folder.rglob("*")), folder, folder.parent]

@@ -61,8 +61,8 @@ def test_a_page_never_lies_among_the_sealed_files(
     for inside in (folder / "page.html", folder / "figures" / "page.html"):
         assert terminal.run("render", folder, "-o", inside) == 3
         assert terminal.err == (
-            f"{inside}: expected a page outside the attempt's folder, whose files are sealed, got one"
-            " in it; name another with -o\n"
+            f"{inside}: expected a page outside the attempt's folder, whose files are sealed, and of"
+            " the shipped notebooks, got one in it; name another with -o\n"
         )
     assert terminal.run("verify", folder) == 0
 

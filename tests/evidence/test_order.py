@@ -75,6 +75,7 @@ def test_a_replay_opens_nothing(practice: Any, monkeypatch: pytest.MonkeyPatch) 
     """Not even in the very store that it was written to."""
     folder = practice.sealed()
     monkeypatch.setenv("RUNBOOK_REPLAY", str(folder))
+    (practice.root / "scratch").mkdir()
     monkeypatch.setenv("RUNBOOK_SCRATCH", str(practice.root / "scratch"))
     stage = practice.open()
     practice.walk(stage)
@@ -85,7 +86,7 @@ def test_a_replay_opens_nothing(practice: Any, monkeypatch: pytest.MonkeyPatch) 
 
     for source in ("live", "rehearsal"):
         found = find_earlier(
-            Store(practice.root / "scratch"), RELEASE, practice.params["commit"], "testnet", source
+            Store(stage.folder.parents[2]), RELEASE, practice.params["commit"], "testnet", source
         )
         assert found.problem == NONE_YET
 
