@@ -213,7 +213,7 @@ class Context:
         if by := self.undone():
             raise Stopped(f"stopped: recovery {by}")
         if why := self.unlocked():
-            raise LockHeld(f"{self.cluster_name}: lock: expected it ours to the end, got it {why}")
+            raise LockHeld(f"{self.cluster_name}: lock: expected it ours to the end, got {why}")
 
     def hold_until(self, due: datetime, what: str) -> None:
         """Wait the few minutes until ``due``, and judge from then on."""

@@ -24,8 +24,10 @@ from .evidence.record import Entry, parse
 from .evidence.store import Attempt, Store
 from .files import replace_file
 from .params import (
+    LOGGED,
     PER_TRY,
     STAGE_PARAMS,
+    TOLD,
     RecoveryParams,
     StageParams,
     promoted,
@@ -200,25 +202,30 @@ def _undoes(store: Store, about: str, params: RecoveryParams, source: str) -> di
         )
     if not found:
         return None
+    given = {key: getattr(params, key) for key in LOGGED}
     logged = way_back(store.opened(store.named(found["name"])))
-    differs = [
-        f"{key}: expected {value!r} as the log of {found['name']} has it, got {given!r}"
-        for key, value in logged.items()
-        if key not in ("mode", "undoes") and (given := getattr(params, key)) not in ("", 0, value)
-    ]
-    if differs and not params.break_glass:
-        raise ParameterError([*differs, OTHERS])
+    require_logged({k: v for k, v in given.items() if v}, logged, found["name"], params.break_glass)
     return found
 
 
-OTHERS = "expected the parameters of the log, got others; to go on with them, give --reason 'WHY'"
+def require_logged(
+    given: Mapping[str, Any], logged: Mapping[str, Any], where: object, reason: str
+) -> None:
+    """Raises ParameterError for parameters that are not the log's, unless there is a ``reason``."""
+    differs = [
+        f"{where}: {name}: expected {logged.get(name)!r} as the log has it, got {value!r}"
+        for name, value in given.items()
+        if value != logged.get(name)
+    ]
+    if differs and not reason:
+        more = "to go on with others than the log's give the reason: --reason 'WHY'"
+        raise ParameterError([*differs, f"{where}: {more}"])
 
 
 def as_logged(path: Path, values: dict[str, Any], reason: str = "") -> dict[str, Any]:
     """The parameters of a file: where it lies in an attempt, those of that attempt's log.
 
-    Who can write the store can edit the file. Raises ParameterError for others than the log's
-    without a ``reason``, RecordDamaged where the log is gone.
+    Who can write the store can edit the file. Raises ParameterError, RecordDamaged without a log.
     """
     folder = path.absolute().parent
     if back := folder.name == "recovery":
@@ -226,21 +233,13 @@ def as_logged(path: Path, values: dict[str, Any], reason: str = "") -> dict[str,
     is_ours = re.fullmatch("[0-9]{4,9}", folder.name) and folder.parent.name in STAGE_PARAMS
     if not is_ours and not (folder / "record.jsonl").exists():
         return values
-    entries = _entries(folder)
-    if not entries or entries[0].kind != "opened":
-        raise RecordDamaged(f"{path}: expected it beside the log of its attempt, got none")
     try:
-        logged = way_back(entries[0].body) if back else dict(entries[0].body["params"])
-    except (KeyError, TypeError, ValueError) as error:
+        opened = _entries(folder)[0].body
+        logged = way_back(opened) if back else dict(opened["params"])
+    except (LookupError, TypeError, ValueError) as error:
         raise RecordDamaged(f"{path}: expected parameters in the log, got: {error!r}") from error
-    free = set() if back else {*PER_TRY, "attempt"}
-    differs = [
-        f"{path}: {name}: expected {logged.get(name)!r} as the log beside it has it, got {value!r}"
-        for name, value in values.items()
-        if name not in free and value != logged.get(name)
-    ]
-    if differs and not reason:
-        raise ParameterError([*differs, f"{path}: {OTHERS}"])
+    free = TOLD if back else PER_TRY | {"attempt"}
+    require_logged({k: v for k, v in values.items() if k not in free}, logged, path, reason)
     return {**logged, **values}
 
 

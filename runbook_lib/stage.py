@@ -220,60 +220,42 @@ GRACE_S = 10.0
 
 
 @contextmanager
-def cluster_lock(context: Context, owner: str, change: Change, *, waits: bool) -> Iterator[Held]:
+def cluster_lock(context: Context, owner: str, change: Change, *, waits: bool) -> Iterator[Lock]:
     """The cluster's lock; another one for a change that alters no node.
 
-    Taking it and giving it back stands in the log: a lock of the file system may hold on one host
-    alone. A recovery ``waits`` for it and passes over who never gave it back. Raises LockHeld,
-    naming the owner.
+    A lock of the file system may hold on one host alone: who took it and gave it back stands in the
+    log. A recovery ``waits`` for it, and for no log. Raises LockHeld, naming the owner.
     """
-    if not change.exclusive:
-        with context.store.cluster_lock(f"{context.cluster_name}.words", owner) as lock:
-            yield Held(context, lock)
-        return
-    name = context.cluster_name
-    if waits and context.scope.live:
+    name = context.cluster_name if change.exclusive else f"{context.cluster_name}.words"
+    if waits and context.scope.live and change.exclusive:
         _wait(context, name, owner)
     with context.store.cluster_lock(name, owner) as lock:
         taken = context.record.append("lock", {"cluster": name, "owner": owner})
+        asks = change.exclusive and not waits
         try:
-            by = "" if waits else context.scope.notice("lock", lambda: _unfinished(context))
-            if by:
+            if asks and (by := context.scope.notice("lock", lambda: _taken(context, name))):
                 raise LockHeld(f"{name}: lock: expected it free, got {by}")
-            yield Held(context, lock, taken.seq)
+            yield replace(lock, fence=taken.seq)
         except Exception:
             context.record.append("unlock", {"cluster": name})
             raise
         context.record.append("unlock", {"cluster": name})
 
 
-@dataclass(frozen=True)
-class Held:
-    """A lock that was taken; ``fence`` is the entry of the log by which, 0 for none."""
-
-    context: Context
-    lock: Lock
-    fence: int = 0
-
-    def lost(self) -> str:
-        """Why the lock is no longer ours; empty while it is."""
-        taken = [e for e in self.context.record.entries() if e.kind == "lock"][-1:]
-        if self.fence and taken and taken[0].seq != self.fence:
-            return f"taken by {taken[0].body['owner']}"
-        return self.lock.lost()
+def _lost(context: Context, lock: Lock) -> str:
+    """Why the lock is no longer ours; empty while it is."""
+    return context.scope.notice("lock lost", lambda: lock.lost(context.record.entries()))
 
 
-def _unfinished(context: Context) -> str:
-    """Which other attempt took this cluster's lock and never gave it back; empty for none."""
-    for one in context.store.took_lock(context.cluster_name):
+def _taken(context: Context, name: str) -> str:
+    """By which other attempt a lock was taken and never given back; empty for none."""
+    for one in context.store.took_lock(name):
         about = playbook.RECOVERY.get(one.stage, one.stage)
         is_over = one.stage == about and undone_by(context.store, one.release, about, one.number)
         if one.name != context.attempt_name and not is_over:
-            go_on = f"runbook run {about} --continue, or " if one.stage == about else ""
-            return (
-                f"taken by {one.name}, which is open and unfinished; end it first:"
-                f" {go_on}runbook recover {about}"
-            )
+            go_on = f"runbook run {about} --continue or " if one.stage == about else ""
+            first = f"end it first: {go_on}runbook recover {about}"
+            return f"taken by {one.name}, which is open and unfinished; {first}"
     return ""
 
 
@@ -336,8 +318,8 @@ def apply_change(tries: Tries, change: Change, context: Context) -> CheckResult 
     owner = f"{session.operator} ({session.attempt.name})"
     context = replace(context, undone=lambda: _undone(session, context))
     try:
-        with cluster_lock(context, owner, change, waits=session.recovery) as held:
-            mine = replace(context, unlocked=held.lost)
+        with cluster_lock(context, owner, change, waits=session.recovery) as lock:
+            mine = replace(context, unlocked=lambda: _lost(context, lock))
             mine.require_going_on()
             guard = Guard(tries, mine)
             if refused := guard():
@@ -345,8 +327,7 @@ def apply_change(tries: Tries, change: Change, context: Context) -> CheckResult 
                 return None
             if missing := _prepare_way_back(session, change, mine):
                 return context.conclude(missing, passed="", empty="")
-            applier = Applier(mine, held.lock.descriptor, guard, rows, held.fence)
-            result = change.apply(mine, applier)
+            result = change.apply(mine, Applier(mine, lock.descriptor, guard, rows, lock.fence))
         if change.observe is not None and result.outcome is Outcome.PASS:
             return change.observe(context, result)
         return result

@@ -8,7 +8,7 @@ the site's own commands.
       operators/OPERATOR.md  journal.tsv (the script's own)
 
 A target is the node's file as it was, secrets included: of it the record and the tape know only
-the digest. Nodes are spelt percent-encoded in file names and in the script's journal.
+the digest.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ from .kit_script import (
     KitNode,
     Variant,
     instruction,
-    key_of,
     page,
     script,
     target_file,
@@ -124,7 +123,7 @@ def kept_in_kit(context: Context, attempt: str, node: str, digest: str) -> NodeC
         return digest_bytes(raw[variant]) if variant in raw else ""
 
     for found in FOLDERS:
-        if context.scope.derive(f"kit target {key_of(node)}", partial(look, found)) == digest:
+        if context.scope.derive(f"kit target {node}", partial(look, found)) == digest:
             break
     else:
         return None
@@ -197,13 +196,13 @@ def _files(context: Context, kit: Kit, before: list[_Before]) -> dict[str, bytes
     files = {"recover.sh": script(kit, context.site), "README.md": page(kit).encode()}
     for operator, nodes in kit.operators.items():
         told = instruction(kit, operator, nodes, texts)
-        files[f"operators/{key_of(operator)}.md"] = told.encode()
+        files[f"operators/{operator}.md"] = told.encode()
     for one in before:
         if one.plan.control == "ours":
             for variant in kit.variants:
                 config = one.config if variant == "back" else one.stalled
                 raw = config.text if config.raw is None else config.raw
-                files[f"{FOLDERS[variant]}/{key_of(one.plan.node)}.toml"] = raw
+                files[f"{FOLDERS[variant]}/{one.plan.node}.toml"] = raw
     return files
 
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote
 
 from ..errors import SourceError
 from ..evidence.comment import code
@@ -39,10 +38,6 @@ class KitNode:
     operator: str
     states: dict[Variant, NodeState]
     artifact: Artifact | None
-
-    @property
-    def key(self) -> str:
-        return key_of(self.node)
 
 
 @dataclass(frozen=True)
@@ -74,14 +69,9 @@ class Kit:
         return found
 
 
-def key_of(node: str) -> str:
-    """A node's name as file names and the script's journal spell it."""
-    return quote(node, safe="")
-
-
 def target_file(folder: Path, node: str, variant: Variant = "back") -> Path:
     """Where a kit keeps a node's TOML."""
-    return folder / FOLDERS[variant] / f"{key_of(node)}.toml"
+    return folder / FOLDERS[variant] / f"{node}.toml"
 
 
 # --- the script -----------------------------------------------------------------------------------
@@ -98,8 +88,8 @@ def script(kit: Kit, site: Site) -> bytes:
     filled = {
         "#@ACTS@": "\n".join(_acts(kit, site)) if kit.ours else "    # no node of ours",
         "@TITLE@": f"The way back from {kit.name}, as a script of its own.",
-        "@OURS@": quoted(" ".join(node.key for node in kit.ours)),
-        "@OPERATORS@": quoted(" ".join(f"{key_of(name)}.md" for name in kit.operators)),
+        "@OURS@": quoted(" ".join(node.node for node in kit.ours)),
+        "@OPERATORS@": quoted(" ".join(f"{name}.md" for name in kit.operators)),
         "@VARIANTS@": quoted(" ".join(kit.variants)),
         "@PROJECT@": quoted(str(PROJECT)),
     }
@@ -125,13 +115,13 @@ def _acts(kit: Kit, site: Site) -> Iterator[str]:
                 digest=node.artifact.digest,
                 config=config,
             )
-            yield f"    {quoted(f'{variant}/{node.key}/deliver')})"
+            yield f"    {quoted(f'{variant}/{node.node}/deliver')})"
             yield f"      checked {quoted(config)} {_hex(node.states[variant].config)} &&"
             yield f"        checked {quoted(path)} {_hex(node.artifact.digest)} &&"
             yield f"        within {_run(deploy, argv)}"
             yield "      ;;"
         argv = fill("commands.restart", restart.argv, node=node.node)
-        yield f"    */{quoted(f'{node.key}/restart')})"
+        yield f"    */{quoted(f'{node.node}/restart')})"
         # A node that it starts may outlive us, and must not go on holding our lock.
         yield f"      within {_run(restart, argv)} 9>&-"
         yield "      ;;"
@@ -205,8 +195,8 @@ def page(kit: Kit) -> str:
         assert node.artifact is not None
         build, file = node.artifact, node.states["back"].config
         at = code(build.path)
-        rows.append(f"| {code(node.key)} | {at} | {code(build.digest)} | {code(file)} |")
-    first = [node.key for node in kit.ours[:2]]
+        rows.append(f"| {code(node.node)} | {at} | {code(build.digest)} | {code(file)} |")
+    first = [node.node for node in kit.ours[:2]]
     return _PAGE.format(
         name=code(kit.name),
         example=",".join(first) or "NODE",
@@ -221,7 +211,7 @@ def _operators(kit: Kit) -> str:
     if not kit.operators:
         return ""
     lines = "\n".join(
-        f"- {code(operator)}: send `operators/{key_of(operator)}.md`, for"
+        f"- {code(operator)}: send `operators/{operator}.md`, for"
         f" {', '.join(code(node.node) for node in nodes)}"
         for operator, nodes in kit.operators.items()
     )

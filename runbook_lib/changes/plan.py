@@ -12,7 +12,7 @@ from typing import Literal
 
 from ..canonical import digest
 from ..outcomes import Model
-from ..strict import OwnName
+from ..strict import Name, OwnName
 from .state import NodeState, differences
 
 
@@ -21,7 +21,7 @@ class NodePlan(Model):
 
     node: OwnName
     control: Literal["ours", "operator"]
-    operator: str = ""
+    operator: Name = ""
     before: NodeState
     after: NodeState
 

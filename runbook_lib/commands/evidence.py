@@ -189,6 +189,7 @@ def _inert(body: str) -> str:
 
     return nh3.clean(
         body,
+        tags=nh3.ALLOWED_TAGS - {"header", "hgroup", "footer", "nav", "area", "map"},
         attributes={"*": {"align", "style", "open", "colspan", "rowspan"},
                     "a": {"href"}, "img": {"src", "alt"}},
         attribute_filter=kept,

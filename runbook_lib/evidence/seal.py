@@ -16,6 +16,7 @@ from .. import display, notebook
 from ..canonical import canonical, digest_bytes, digest_file
 from ..errors import NotebookError, RecordDamaged
 from ..files import is_left_of, replace_file
+from ..sources.local import MAX_RECORD, require_size
 from ..sources.redact import Redactor
 from ..verdicts import Verdict
 from . import outbox
@@ -122,6 +123,7 @@ def file_digests(folder: Path) -> dict[str, str]:
             raise NotebookError(
                 f"{name}: expected a regular file in the evidence, got another kind"
             )
+        require_size(path, path.stat().st_size, MAX_RECORD)
         if path.is_file() and name != MANIFEST and not _passing(name):
             found[name] = digest_file(path)
     return found

@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,7 @@ from ..files import open_own, place, replace_file
 from ..playbook import PREFLIGHT, RECOVERY, REPORT, STAGES
 from ..sources.local import recorded
 from ..strict import ATTEMPT
-from .record import Record
+from .record import Entry, Record
 
 ADOPTED = ".adopted"
 RUNBOOKS = (
@@ -54,19 +54,23 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Lock:
-    """A cluster's lock while it is held: its descriptor, and the path of its file."""
+    """A cluster's lock while it is held; ``fence`` is the entry of a log by which it was taken."""
 
     descriptor: int
     path: Path
+    fence: int = 0
 
-    def lost(self) -> str:
-        """Why it is ours no more; empty while the path still names the file that we hold."""
+    def lost(self, log: Sequence[Entry] = ()) -> str:
+        """Why it is ours no more; empty while its file and the fence of the log are still ours."""
+        mine = {"cluster": self.path.stem}.items()
+        taken = [e for e in log if e.kind == "lock" and mine <= e.body.items()][-1:]
+        if taken and taken[0].seq != self.fence:
+            return f"taken by {taken[0].body['owner']}"
         try:
-            found, held = self.path.lstat(), os.fstat(self.descriptor)
+            same = os.path.samestat(self.path.lstat(), os.fstat(self.descriptor))
         except OSError:
-            return f"lost: its file {self.path.name} was removed"
-        same = (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino)
-        return "" if same else f"lost: its file {self.path.name} was replaced"
+            same = False
+        return "" if same else f"lost: {self.path.name} was removed or replaced"
 
 
 class Store:
@@ -80,9 +84,7 @@ class Store:
         found = []
         for name in [stage] if stage else RUNBOOKS:
             if linked := self._linked(release, name):
-                raise StoreError(
-                    f"{linked}: expected a folder of the store, got a link; restore it"
-                )
+                raise StoreError(f"{release}/{name}: expected folders, got links: {linked}")
             numbers = self._numbers(release, name)
             if numbers != list(range(1, len(numbers) + 1)):
                 raise StoreError(
@@ -144,11 +146,11 @@ class Store:
         names = (p.name for p in (self.root / release / stage).glob("[0-9]*"))
         return sorted(int(name) for name in names if re.fullmatch(r"[0-9]{4,9}", name))
 
-    def _linked(self, release: str, stage: str) -> Path | None:
+    def _linked(self, release: str, stage: str) -> str:
         """A link where a folder of attempts should be: what is written there lies elsewhere."""
         folder = self.root / release / stage
-        found = (folder / f"{number:04d}" for number in self._numbers(release, stage))
-        return next((p for p in (folder.parent, folder, *found) if p.is_symlink()), None)
+        found = [p.name for p in (folder.parent, folder, *folder.glob("[0-9]*")) if p.is_symlink()]
+        return ", ".join(found)
 
     def recreate(self, release: str, stage: str, number: int, opened: dict[str, Any]) -> Attempt:
         """An attempt under its own number in a store of a replay, where there is no other."""

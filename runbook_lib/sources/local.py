@@ -125,7 +125,9 @@ def require_plain(folder: Path) -> None:
     left, seen = [folder], 0
     while left:
         for path in left.pop().iterdir():
-            mode, name, seen = path.lstat().st_mode, path.relative_to(folder), seen + 1
+            found, name, seen = path.lstat(), path.relative_to(folder), seen + 1
+            mode = found.st_mode
+            require_size(path, found.st_size, MAX_RECORD)
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
                 raise RecordDamaged(f"{name}: expected a regular file, got a link or another kind")
             if seen > MAX_FILES or len(name.parts) > MAX_DEPTH:

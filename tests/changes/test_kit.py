@@ -105,7 +105,7 @@ class Made:
         self.write()
 
     def plan_of(self, name: str) -> NodePlan:
-        operator = "an operator" if name in self.theirs else ""
+        operator = "op+1" if name in self.theirs else ""
         before, after = state(f"before {name}".encode()), state(b"after", on=True)
         control: Any = "operator" if operator else "ours"
         return NodePlan(node=name, control=control, operator=operator, before=before, after=after)
