@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 
-from jupyter_client.kernelspec import NoSuchKernel, get_kernel_spec
+from jupyter_client.kernelspec import find_kernel_specs
 
 from .errors import ParameterError, StoreError
 from .evidence.store import Store
@@ -56,13 +56,9 @@ def _machine() -> Iterator[Row]:
         "registered" if engines else "missing: pip install --no-deps -e .",
         bool(engines),
     )
-    try:
-        argv = get_kernel_spec(KERNEL).argv
-        safe = argv[:2] == ["python", "-P"]
-        yield check_row("jupyter", f"kernel {KERNEL}", "python -P", " ".join(argv[:2]), safe)
-    except NoSuchKernel:
-        missing = "missing: pip install --no-deps -e ."
-        yield check_row("jupyter", f"kernel {KERNEL}", "python -P", missing, ok=False)
+    there = KERNEL in find_kernel_specs()
+    got = "registered" if there else "missing: pip install --no-deps -e ."
+    yield check_row("jupyter", f"kernel {KERNEL}", "registered", got, there)
     for program in ("prometheus", "promtool", "alertmanager", "amtool"):
         found = shutil.which(program) or shutil.which(f"prometheus-{program}")
         got = "found" if found else "not found; a rehearsal uses its embedded one"
@@ -97,12 +93,10 @@ def _locks(store: Store) -> Row:
             ended = process.run(argv, timeout_s=30)
     except (StoreError, OSError) as error:
         return check_row("store", what, expected, str(error), ok=False)
-    if ended.code == 0:
-        got = "taken by both: two applies would run side by side; keep the store elsewhere"
-        return check_row("store", what, expected, got, ok=False)
     if b"BlockingIOError" in ended.stderr:
         return check_row("store", what, expected, expected, ok=True)
-    return unknown_row("store", what, expected, ended.problem or ended.stderr.decode()[-300:])
+    got = "taken by both: two applies would run side by side" if ended.code == 0 else ended.problem
+    return check_row("store", what, expected, got or ended.stderr.decode()[-300:], ok=False)
 
 
 def _people(site: Site) -> Iterator[Row]:

@@ -65,10 +65,9 @@ def place(folder: Path, name: str, mode: int = FOLDER_MODE) -> Path:
     return folder / last
 
 
-def keep_file(folder: Path, name: str, data: bytes | str, mode: int = FILE_MODE) -> Path:
+def keep_file(folder: Path, name: str, data: bytes | str) -> Path:
     """``replace_file`` of a ``place``; the file."""
-    path = place(folder, name)
-    replace_file(path, data, mode)
+    replace_file(path := place(folder, name), data)
     return path
 
 
@@ -82,11 +81,11 @@ def open_own(path: Path, flags: int = os.O_RDWR) -> int:
     safe = os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags | safe, FILE_MODE)
+    except FileNotFoundError:
+        raise
     except PermissionError as error:
         raise _refused(path if path.exists() else path.parent, error) from error
     except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            raise
         raise StoreError(wrong) from error
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -231,10 +232,9 @@ def cluster_lock(context: Context, owner: str, change: Change, *, waits: bool) -
         _wait(context, name, owner)
     with context.store.cluster_lock(name, owner) as lock:
         taken = context.record.append("lock", {"cluster": name, "owner": owner})
-        asks = change.exclusive and not waits
         try:
-            if asks and (by := context.scope.notice("lock", lambda: _taken(context, name))):
-                raise LockHeld(f"{name}: lock: expected it free, got {by}")
+            if change.exclusive and not waits:
+                _require_free(context)
             yield replace(lock, fence=taken.seq)
         except Exception:
             context.record.append("unlock", {"cluster": name})
@@ -242,21 +242,23 @@ def cluster_lock(context: Context, owner: str, change: Change, *, waits: bool) -
         context.record.append("unlock", {"cluster": name})
 
 
-def _lost(context: Context, lock: Lock) -> str:
-    """Why the lock is no longer ours; empty while it is."""
-    return context.scope.notice("lock lost", lambda: lock.lost(context.record.entries()))
+def _require_free(context: Context) -> None:
+    """Raises LockHeld for another attempt that took the cluster's lock and never gave it back."""
 
-
-def _taken(context: Context, name: str) -> str:
-    """By which other attempt a lock was taken and never given back; empty for none."""
-    for one in context.store.took_lock(name):
-        about = playbook.RECOVERY.get(one.stage, one.stage)
-        is_over = one.stage == about and undone_by(context.store, one.release, about, one.number)
-        if one.name != context.attempt_name and not is_over:
+    def look() -> str:
+        for one in context.store.took_lock(context.cluster_name):
+            about = playbook.RECOVERY.get(one.stage, one.stage)
+            if one.name == context.attempt_name or (
+                one.stage == about and undone_by(context.store, one.release, about, one.number)
+            ):
+                continue
             go_on = f"runbook run {about} --continue or " if one.stage == about else ""
             first = f"end it first: {go_on}runbook recover {about}"
             return f"taken by {one.name}, which is open and unfinished; {first}"
-    return ""
+        return ""
+
+    if by := context.scope.notice("lock", look):
+        raise LockHeld(f"{context.cluster_name}: lock: expected it free, got {by}")
 
 
 def _wait(context: Context, name: str, owner: str) -> None:
@@ -319,7 +321,8 @@ def apply_change(tries: Tries, change: Change, context: Context) -> CheckResult 
     context = replace(context, undone=lambda: _undone(session, context))
     try:
         with cluster_lock(context, owner, change, waits=session.recovery) as lock:
-            mine = replace(context, unlocked=lambda: _lost(context, lock))
+            look = partial(lock.lost, context.record)
+            mine = replace(context, unlocked=lambda: context.scope.notice("lock lost", look))
             mine.require_going_on()
             guard = Guard(tries, mine)
             if refused := guard():

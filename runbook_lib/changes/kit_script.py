@@ -182,7 +182,7 @@ journal with `runbook recover {stage} --kit THIS_FOLDER -f PARAMS`.
 
 It does not read a node back: exit 0 says that the commands ended well, not that the chain is well. It
 restores no data and no snapshot, announces nothing, opens no incident, and touches no node of an
-operator. `targets/` holds the nodes' secrets: keep this folder to yourself.
+operator. `targets/` holds the nodes' secrets: keep this folder to the operators.
 """
 _STALL = """sh recover.sh --stall            # after a consensus stall: reward and witness gates off everywhere
 """

@@ -10,13 +10,12 @@ Where a release stands is computed from the attempts, not kept in a second ledge
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -26,7 +25,8 @@ from ..files import open_own, place, replace_file
 from ..playbook import PREFLIGHT, RECOVERY, REPORT, STAGES
 from ..sources.local import recorded
 from ..strict import ATTEMPT
-from .record import Entry, Record
+from ..wording import utc
+from .record import Record
 
 ADOPTED = ".adopted"
 RUNBOOKS = (
@@ -60,17 +60,17 @@ class Lock:
     path: Path
     fence: int = 0
 
-    def lost(self, log: Sequence[Entry] = ()) -> str:
+    def lost(self, log: Record | None = None) -> str:
         """Why it is ours no more; empty while its file and the fence of the log are still ours."""
-        mine = {"cluster": self.path.stem}.items()
-        taken = [e for e in log if e.kind == "lock" and mine <= e.body.items()][-1:]
-        if taken and taken[0].seq != self.fence:
-            return f"taken by {taken[0].body['owner']}"
-        try:
-            same = os.path.samestat(self.path.lstat(), os.fstat(self.descriptor))
-        except OSError:
-            same = False
-        return "" if same else f"lost: {self.path.name} was removed or replaced"
+        for entry in reversed(log.entries() if log else []):
+            if entry.seq == self.fence:
+                break
+            if entry.kind == "lock" and entry.body["cluster"] == self.path.stem:
+                return f"taken by {entry.body['owner']}"
+        with suppress(OSError):
+            if os.path.samestat(self.path.lstat(), os.fstat(self.descriptor)):
+                return ""
+        return f"lost: {self.path.name} was removed or replaced"
 
 
 class Store:
@@ -237,13 +237,16 @@ class Store:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise LockHeld(_held(cluster, os.pread(descriptor, 4096, 0))) from None
-            since = datetime.now(UTC).isoformat(timespec="seconds")
+                by = os.pread(descriptor, 4096, 0).decode("utf-8", "replace")
+                raise LockHeld(
+                    f"{cluster}: lock: expected it free, got held by {by or 'somebody unknown'};"
+                    " a run or one of its commands is still at work: wait for it, or recover"
+                ) from None
             lock = Lock(descriptor, path)
             if lost := lock.lost():
                 raise LockHeld(f"{cluster}: lock: expected it free, got {lost}; try again")
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps({"owner": owner, "since": since}).encode(), 0)
+            os.pwrite(descriptor, f"{owner} since {utc(datetime.now(UTC))}".encode(), 0)
             yield lock
 
     @contextmanager
@@ -275,17 +278,3 @@ class Store:
     def pinned(self, cluster: str, digest: str, suffix: str) -> Path:
         """Where the baseline of a digest is kept."""
         return self.root / ".baselines" / cluster / (digest.removeprefix("sha256:") + suffix)
-
-
-def _held(cluster: str, text: bytes) -> str:
-    try:
-        note = json.loads(text)
-        since = datetime.fromisoformat(note["since"])
-        age = datetime.now(UTC) - since
-        who = f"{note['owner']} since {since:%Y-%m-%d %H:%M:%S} UTC ({age // timedelta(minutes=1)} min ago)"
-    except (ValueError, KeyError, TypeError):
-        who = "somebody unknown"
-    return (
-        f"{cluster}: lock: expected it free, got held by {who};"
-        " a run or one of its commands is still at work: wait for it, or recover"
-    )

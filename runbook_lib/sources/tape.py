@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -122,22 +122,6 @@ def _require(name: str, found: str) -> None:
         raise RecordDamaged(f"tape: {name}: expected that content, got {found}")
 
 
-class Tape(Protocol):
-    """Where a scope's answers come from: ``recall`` gives None when the world must be asked."""
-
-    live: bool
-
-    def number(self, item: str, number: int) -> int: ...
-
-    def holds(self, slot: Slot) -> bool: ...
-
-    def recall(self, slot: Slot) -> tuple[Entry, bytes] | None: ...
-
-    def record(self, slot: Slot, asked: Asked, meta: Meta, body: bytes) -> tuple[Entry, bytes]: ...
-
-    def sync(self) -> None: ...
-
-
 class LiveTape:
     """Records what the world answers. Safe for several processes appending to one attempt."""
 
@@ -238,3 +222,7 @@ class ReplayTape:
 
     def sync(self) -> None:
         """Nothing was written."""
+
+
+Tape = LiveTape | ReplayTape
+"""Where a scope's answers come from: ``recall`` gives None when the world must be asked."""

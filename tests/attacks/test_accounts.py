@@ -16,7 +16,7 @@ from runbook_lib.canonical import canonical
 from runbook_lib.changes.kit import _put
 from runbook_lib.errors import StoreError
 from runbook_lib.evidence.store import Store
-from runbook_lib.files import keep_file, open_own
+from runbook_lib.files import keep_file
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.tape import Asked, LiveTape
 
@@ -114,15 +114,6 @@ def test_a_refusal_names_the_mode_to_set(shared: Path, name: str, mode: int) -> 
         f"StoreError: {path}: expected it writable for the operators' group, got mode {mode:04o}; its"
         f" owner must set it: chmod {mode | 0o20:o} {path}"
     )
-
-
-def test_a_file_of_ours_that_was_made_too_narrow_is_widened(tmp_path: Path) -> None:
-    """By whoever may: its owner, at the next append."""
-    path = Store(tmp_path / "store").create("v1", "canary", {}).folder / "record.jsonl"
-    path.chmod(0o600)
-    os.close(open_own(path))
-
-    assert stat.S_IMODE(path.stat().st_mode) == 0o660
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from runbook_lib.outcomes import Outcome, worst
 from runbook_lib.site import read_site
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
-from runbook_lib.sources.tape import LiveTape, ReplayTape
+from runbook_lib.sources.tape import LiveTape
 from runbook_lib.stage import Stage, open_replay
 
 BOOK = "10_development.ipynb"
@@ -245,13 +245,6 @@ def test_a_file_of_the_store_is_not_read_through_a_link(tmp_path: Path, where: s
     assert b"a key" not in b"".join(
         p.read_bytes() for p in (tmp_path / "tape").rglob("*") if p.is_file()
     )
-
-
-def test_a_tape_that_is_replayed_takes_nothing(practice: Any) -> None:
-    """Whatever asks it to record."""
-    tape = ReplayTape(practice.sealed() / "tape", {})
-    with pytest.raises(RunbookError, match="expected to record nothing, got k"):
-        tape.record(("i", 1, "k", 1), SimpleNamespace(), {}, b"")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["1²", "00²1", "0001.bak", "x"])

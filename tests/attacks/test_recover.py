@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,35 +19,26 @@ from runbook_lib.params import way_back
 from ..commands.conftest import Terminal
 
 REASON = "the forge is down, called ada"
-
-
-@pytest.fixture(name="terminal")
-def _terminal(capsys: pytest.CaptureFixture[str]) -> Terminal:
-    return Terminal(capsys)
+NEXT = "to go on with others than the log's give the reason: --reason 'WHY'"
 
 
 @pytest.fixture
-def ready(practice: Any) -> Path:
-    """The parameters that lie ready in an attempt."""
-    folder: Path = practice.sealed()
-    path = folder / "recovery" / "params.yaml"
+def ready(
+    practice: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    """The parameters that lie ready in an attempt; ``ran`` are those of every stage that is run."""
+    path = practice.sealed() / "recovery" / "params.yaml"
     path.parent.mkdir(exist_ok=True)
     opened = Store.opened(Store(practice.root / "store").attempts("v1.4.0")[-1])
     path.write_text(yaml.safe_dump(way_back(opened)))
-    return path
+    ran = list[Any]()
 
-
-@pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The parameters of every stage that is run."""
-    found: list[dict[str, Any]] = []
-
-    def run_stage(stage: str, params: dict[str, Any], **more: Any) -> Any:
-        found.append(dict(params))
+    def run_stage(stage: str, params: Any, **more: Any) -> Any:
+        ran.append(params)
         return SimpleNamespace(exit_code=0, verdict=None, folder=None, problems=[])
 
     monkeypatch.setattr(launch, "run_stage", run_stage)
-    return found
+    yield SimpleNamespace(path=path, ran=ran, terminal=Terminal(capsys), site=str(practice.site))
 
 
 def edit(path: Path, **changes: Any) -> None:
@@ -58,111 +50,76 @@ def edit(path: Path, **changes: Any) -> None:
     [
         ("site", "/tmp/another/site.yaml"),
         ("release", "v6.6.6"),
-        ("commit", "d" * 40),
         ("nodes", ["main-1"]),
         ("takeover_minutes", 0.01),
         ("break_glass", "as good as any other reason"),
         ("undoes", 7),
     ],
 )
-def test_a_parameter_that_is_not_the_logs_is_refused(
-    ready: Path,
-    terminal: Terminal,
-    runs: list[Any],
-    name: str,
-    value: Any,
-) -> None:
-    """Whatever names another site, release or node, or lets an edited file pass; a reason lets it."""
-    logged = yaml.safe_load(ready.read_text()).get(name)
-    edit(ready, **{name: value})
+def test_a_parameter_that_is_not_the_logs_is_refused(ready: Any, name: str, value: Any) -> None:
+    """Another site, release or node, or what lets an edited file pass."""
+    logged = yaml.safe_load(ready.path.read_text()).get(name)
+    edit(ready.path, **{name: value})
 
-    assert terminal.run("recover", "development", "-f", ready) == 3
-    assert terminal.err == (
-        f"{ready}: {name}: expected {logged!r} as the log has it, got {value!r}\n"
-        f"{ready}: to go on with others than the log's give the reason: --reason 'WHY'\n"
+    assert ready.terminal.run("recover", "development", "-f", ready.path) == 3
+    assert ready.terminal.err == (
+        f"{ready.path}: {name}: expected {logged!r} as the log has it, got {value!r}\n"
+        f"{ready.path}: {NEXT}\n"
     )
-    assert runs == []
+    assert ready.ran == []
 
 
-def test_a_reason_lets_it_pass_and_is_recorded(
-    practice: Any,
-    ready: Path,
-    terminal: Terminal,
-    runs: list[Any],
-) -> None:
-    """As break-glass, which the recovery's log opens with."""
-    edit(ready, nodes=["dev-1"])
+def test_a_reason_lets_others_pass_and_what_is_left_out_is_the_logs(ready: Any) -> None:
+    """The reason goes into the recovery's log; what people are told may be written into the file."""
+    ready.path.write_text("nodes: [dev-1]\nsummary: rewards were paid twice\n")
 
-    assert terminal.run("recover", "development", "-f", ready, "--reason", REASON) == 0
-    assert (runs[0]["nodes"], runs[0]["break_glass"]) == (["dev-1"], REASON)
-
-
-def test_what_the_file_leaves_out_is_the_logs(
-    practice: Any,
-    ready: Path,
-    terminal: Terminal,
-    runs: list[Any],
-) -> None:
-    """Site and release, too; what people are told may be written into it, and typed parameters count."""
-    ready.write_text("summary: rewards were paid twice\n")
-
-    assert terminal.run("recover", "development", "-f", ready, "-p", "mode", "plan") == 0
-    assert runs[0]["site"] == str(practice.site)
-    assert (runs[0]["release"], runs[0]["undoes"], runs[0]["mode"]) == ("v1.4.0", 1, "plan")
-    assert runs[0]["summary"] == "rewards were paid twice"
+    assert ready.terminal.run("recover", "development", "-f", ready.path, "--reason", REASON) == 0
+    (ran,) = ready.ran
+    assert (ran["nodes"], ran["break_glass"], ran["undoes"]) == (["dev-1"], REASON, 1)
+    assert (ran["site"], ran["release"], ran["mode"]) == (ready.site, "v1.4.0", "apply")
 
 
 @pytest.mark.parametrize("how", ["gone", "empty", "a link"])
-def test_without_its_log_a_file_that_lies_ready_is_refused(
-    ready: Path,
-    terminal: Terminal,
-    runs: list[Any],
-    how: str,
-) -> None:
-    """Deleting the log must not be the way around it."""
-    log = ready.parents[1] / "record.jsonl"
+def test_without_its_log_a_file_that_lies_ready_is_refused(ready: Any, how: str) -> None:
+    """Deleting the log is no way around it."""
+    log = ready.path.parents[1] / "record.jsonl"
     other = log.rename(log.with_name("other"))
-    if how == "empty":
-        log.write_text("")
-    elif how == "a link":
-        log.symlink_to(other)
+    if how != "gone":
+        log.write_text("") if how == "empty" else log.symlink_to(other)
 
-    assert terminal.run("recover", "development", "-f", ready) == 3
-    assert runs == []
-    assert "Traceback" not in terminal.err
+    assert ready.terminal.run("recover", "development", "-f", ready.path) == 3
+    assert ready.ran == []
 
 
-def test_the_parameters_in_an_attempts_folder_are_held_to_its_log(
-    practice: Any,
-    terminal: Terminal,
-    runs: list[Any],
-) -> None:
+def test_an_attempts_own_parameters_are_held_to_its_log(ready: Any) -> None:
     """``run --continue -f <attempt>/params.yaml`` is as easily led elsewhere."""
-    path = practice.sealed() / "params.yaml"
-    edit(path, site="/tmp/another/site.yaml")
+    path = ready.path.parents[1] / "params.yaml"
+    edit(path, site="/tmp/x.yaml")
 
-    assert terminal.run("run", "development", "--continue", "-f", path) == 3
-    assert terminal.err.startswith(
-        f"{path}: site: expected {str(practice.site)!r} as the log has it, got '/tmp/another/site.yaml'\n"
+    assert ready.terminal.run("run", "development", "--continue", "-f", path) == 3
+    assert ready.terminal.err == (
+        f"{path}: site: expected {ready.site!r} as the log has it, got '/tmp/x.yaml'\n"
+        f"{path}: {NEXT}\n"
     )
 
 
-@pytest.mark.parametrize("name", ["commit", "issue", "previous_release"])
-def test_a_recovery_opened_by_hand_is_held_to_the_log_it_undoes(practice: Any, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "value"), [("commit", "d" * 40), ("issue", 7), ("previous_release", "v0")]
+)
+def test_a_recovery_opened_by_hand_is_held_to_the_log_it_undoes(
+    practice: Any, name: str, value: Any
+) -> None:
     """In JupyterLab, where no command reads the file."""
-    folder = practice.sealed()
-    value: Any = {"commit": "d" * 40, "issue": 7, "previous_release": "v0"}[name]
-    given = {key: practice.params[key] for key in ("site", "release", "commit")} | {"mode": "apply"}
+    practice.sealed()
+    keys = ("site", "release", "commit", "mode")
+    given = {**{key: practice.params[key] for key in keys}, name: value}
     with pytest.raises(ParameterError) as caught:
-        prepare_attempt("development_recovery", {**given, name: value}, "by hand")
+        prepare_attempt("development_recovery", given, "by hand")
+    made = prepare_attempt("development_recovery", {**given, "break_glass": REASON}, "by hand")
 
     where = "v1.4.0/development/0001"
     assert str(caught.value) == (
         f"{where}: {name}: expected {practice.params[name]!r} as the log has it, got {value!r}\n"
-        f"{where}: to go on with others than the log's give the reason: --reason 'WHY'"
-    )
-    made = prepare_attempt(
-        "development_recovery", {**given, name: value, "break_glass": REASON}, "by hand"
+        f"{where}: {NEXT}"
     )
     assert Store.opened(made)["params"]["break_glass"] == REASON
-    assert folder.is_dir()

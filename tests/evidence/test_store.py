@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -157,35 +156,19 @@ def test_a_held_lock_names_owner_and_age(store: Store) -> None:
     ):
         raise AssertionError(descriptor)
 
-    since = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
     text = str(caught.value)
     assert text.startswith(
         "development: lock: expected it free, got held by alice (v1.4.0/development/0001) since "
     )
-    assert since[:13] in text
     assert text.endswith(
-        " (0 min ago); a run or one of its commands is still at work: wait for it, or recover"
+        " UTC; a run or one of its commands is still at work: wait for it, or recover"
     )
 
 
-def test_the_age_of_a_lock_counts_days(store: Store) -> None:
-    """A lock of two days ago was taken 2,880 minutes ago."""
-    since = (datetime.now(UTC) - timedelta(days=2)).isoformat(timespec="seconds")
-    with store.cluster_lock("development", "alice"):
-        path = store.root / ".locks" / "development.lock"
-        path.write_text(json.dumps({"owner": "alice", "since": since}))
-        with (
-            pytest.raises(LockHeld, match=r"\(2880 min ago\)"),
-            store.cluster_lock("development", "bob"),
-        ):
-            pass
-
-
-@pytest.mark.parametrize("note", ["", "{}", '{"owner": "x", "since": "2026-01-01"}', "[]"])
-def test_a_lock_without_a_readable_note_is_still_held(store: Store, note: str) -> None:
+def test_a_lock_without_a_note_is_still_held(store: Store) -> None:
     """Who holds it may be unknown; that it is held is not."""
     with store.cluster_lock("development", "alice"):
-        (store.root / ".locks" / "development.lock").write_text(note)
+        (store.root / ".locks" / "development.lock").write_text("")
         with (
             pytest.raises(LockHeld, match="got held by somebody unknown;"),
             store.cluster_lock("development", "bob"),
