@@ -202,8 +202,8 @@ def _undoes(store: Store, about: str, params: RecoveryParams, source: str) -> di
         )
     if not found:
         return None
-    given = {key: getattr(params, key) for key in LOGGED}
     logged = way_back(store.opened(store.named(found["name"])))
+    given = {key: getattr(params, key) for key in LOGGED if logged.get(key)}
     require_logged({k: v for k, v in given.items() if v}, logged, found["name"], params.break_glass)
     return found
 

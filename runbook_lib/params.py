@@ -245,7 +245,8 @@ LOGGED = ("site", "release", "commit", "issue", "previous_release")
 
 def way_back(opened: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of the recovery that undoes an attempt, by what its log was opened with."""
-    logged = {key: opened["params"][key] for key in LOGGED}
+    fixed = opened["params"]
+    logged = {key: fixed[key] for key in LOGGED if key in fixed}
     return {**logged, "mode": "apply", "undoes": opened["attempt"]}
 
 

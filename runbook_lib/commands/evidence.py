@@ -149,12 +149,8 @@ def page_of(path: Path) -> str:
 
     from .. import notebook
 
-    exporter = HTMLExporter(
-        template_name="basic",
-        exclude_input_prompt=True,
-        exclude_output_prompt=True,
-        exclude_anchor_links=True,
-    )
+    left_out = ("exclude_input_prompt", "exclude_output_prompt", "exclude_anchor_links")
+    exporter = HTMLExporter(template_name="basic", **dict.fromkeys(left_out, True))
     body, _ = exporter.from_notebook_node(notebook.read(path))
     word, head = _head(path)
     return _PAGE.format(title=escape(f"{word} · {path.stem}"), head=head, body=_inert(body))

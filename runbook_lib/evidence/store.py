@@ -129,7 +129,7 @@ class Store:
                 self.attempts(release, name)
             except StoreError as error:
                 problems.append(str(error))
-            for number in [] if self._linked(release, name) else self._numbers(release, name):
+            for number in self._numbers(release, name):
                 attempt = self._attempt(release, name, number)
                 try:
                     self.opened(attempt)

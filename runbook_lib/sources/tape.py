@@ -79,12 +79,9 @@ def read_entries(folder: Folder) -> list[Entry]:
         try:
             entries.append(_ENTRY.validate_json(line))
         except ValidationError as error:
-            wrong = error.errors(include_url=False)[0]
-            at = ".".join(map(str, wrong["loc"]))
-            raise RecordDamaged(
-                f"{folder.name}/index.jsonl: line {number}: expected a tape entry, got:"
-                f" {at + ': ' if at else ''}{wrong['msg']}"
-            ) from error
+            where = f"{folder.name}/index.jsonl: line {number}"
+            wrong = "; ".join(f"{one['loc']}: {one['msg']}" for one in error.errors())
+            raise RecordDamaged(f"{where}: expected a tape entry, got: {wrong}"[:300]) from error
     return entries
 
 

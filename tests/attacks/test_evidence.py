@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from copy import deepcopy
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,17 +18,17 @@ from runbook_lib.canonical import canonical, digest_bytes
 from runbook_lib.changes.plan import NodePlan
 from runbook_lib.changes.state import NodeState
 from runbook_lib.commands.evidence import page_of
-from runbook_lib.errors import ParameterError, RunbookError, StoreError
+from runbook_lib.errors import ParameterError, RunbookError, SourceError, StoreError
 from runbook_lib.evidence.record import GENESIS
 from runbook_lib.evidence.replay import replay
 from runbook_lib.evidence.status import attempts_of
 from runbook_lib.evidence.store import Store
 from runbook_lib.evidence.verify import verify
-from runbook_lib.outcomes import Outcome, worst
+from runbook_lib.outcomes import Outcome, Row, worst
 from runbook_lib.site import read_site
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
-from runbook_lib.sources.tape import LiveTape
+from runbook_lib.sources.tape import Asked, LiveTape, read_body
 from runbook_lib.stage import Stage, open_replay
 
 BOOK = "10_development.ipynb"
@@ -59,22 +59,14 @@ def chained(folder: Path, alter: Callable[[list[dict[str, Any]]], None]) -> None
 
 def on_tape(folder: Path, **changes: Any) -> None:
     """The site file on the tape with ``changes``, under its own digest."""
-    path = folder / "tape" / "index.jsonl"
-    entries = [json.loads(line) for line in path.read_bytes().splitlines()]
+    index = folder / "tape" / "index.jsonl"
+    entries = [json.loads(line) for line in index.read_bytes().splitlines()]
     (entry,) = [e for e in entries if e["item"] == "stage.open" and e["key"].startswith("READ ")]
-    old = entry["body"].removeprefix("sha256:")
-    site = yaml.safe_load((folder / "tape" / old[:2] / old).read_bytes())
+    tape = LiveTape(folder / "tape", Redactor())
+    site = yaml.safe_load(read_body(folder / "tape", entry["body"]))
     body = yaml.safe_dump({**site, **changes}).encode()
-    entry["body"] = digest_bytes(body)
-    new = entry["body"].removeprefix("sha256:")
-    (folder / "tape" / new[:2]).mkdir(exist_ok=True)
-    (folder / "tape" / new[:2] / new).write_bytes(body)
-    path.write_bytes(b"".join(canonical(e) + b"\n" for e in entries))
-
-
-def node(name: str) -> Callable[[Path], None]:
-    cluster = {"chain_id": "x", "nodes": [{"name": name, "url": "http://127.0.0.1:9"}]}
-    return lambda folder: on_tape(folder, clusters={"development": cluster})
+    entry["body"] = tape.record(("i", 1, "k", 1), Asked("read"), {}, body)[0].body
+    index.write_bytes(b"".join(canonical(e) + b"\n" for e in entries))
 
 
 def opened(**changes: Any) -> Callable[[Path], None]:
@@ -83,7 +75,7 @@ def opened(**changes: Any) -> Callable[[Path], None]:
 
 def instead(name: str, make: Callable[[Path], object]) -> Callable[[Path], None]:
     def alter(folder: Path) -> None:
-        (folder / name).unlink()
+        (folder / name).unlink(missing_ok=True)
         make(folder / name)
 
     return alter
@@ -94,31 +86,24 @@ def zeros(path: Path) -> None:
     os.truncate(path, 10 * 1024**3)
 
 
+def bottomless(path: Path) -> None:
+    path.write_bytes(b"[" * 100_000 + b"\n")
+
+
 def deeply(path: Path) -> None:
-    folder = path / "/".join("b" * 900)
-    folder.mkdir(parents=True)
-    (folder / "file").write_text("")
+    (path / "/".join("b" * 900)).mkdir(parents=True)
+    (path / "file").write_text("")
 
 
-def added(name: str, make: Callable[[Path], object]) -> Callable[[Path], None]:
-    return lambda folder: make(folder / name)
+def node(name: str) -> dict[str, Any]:
+    nodes = [{"name": name, "url": "http://127.0.0.1:9"}]
+    return {"clusters": {"development": {"chain_id": "x", "nodes": nodes}}}
 
 
-def entry(**changes: Any) -> Callable[[Path], None]:
-    """A line more on the tape."""
-
-    def alter(folder: Path) -> None:
-        path = folder / "tape" / "index.jsonl"
-        line = json.loads(path.read_bytes().splitlines()[0])
-        with path.open("ab") as file:
-            file.write(json.dumps({**line, **changes}).encode() + b"\n")
-
-    return alter
-
-
+INDEX = "tape/index.jsonl"
+TYPES = b'{"item":["a"],"number":{},"n":1,"key":"k","purpose":"read","at":"","ms":0,"meta":[],"body":1}\n'
 HOSTILE = {
-    **{f"node {name!r}": node(name) for name in NAMES},
-    "cluster": lambda folder: on_tape(folder, stages={"development": "../up"}, clusters={"../up": {}}),
+    **{f"node {name!r}": lambda folder, name=name: on_tape(folder, **node(name)) for name in NAMES},
     "site": lambda folder: on_tape(folder, name="../../x"),
     "artifact": lambda folder: on_tape(folder, artifacts={"/etc/x": "x"}),
     "number": opened(attempt="../../../x"),
@@ -126,20 +111,18 @@ HOSTILE = {
     "release": opened(params={"release": "../../x", "site": "x"}),
     "stage": opened(stage="../../development"),
     "no body": lambda folder: chained(folder, lambda entries: entries[0]["body"].clear()),
-    "kinds of others": lambda folder: chained(folder, lambda e: e.append({**e[-1], "body": {"item": []}})),
     "zeros": instead("record.jsonl", zeros),
-    "zeros on tape": instead("tape/index.jsonl", zeros),
+    "zeros on tape": instead(INDEX, zeros),
     "zeros as notebook": instead(BOOK, zeros),
-    "pipe": instead("tape/index.jsonl", os.mkfifo),
+    "pipe": instead(INDEX, os.mkfifo),
     "pipe as notebook": instead(BOOK, os.mkfifo),
     "device": instead("record.jsonl", lambda path: path.symlink_to("/dev/zero")),
-    "link": instead("tape/index.jsonl", lambda path: path.symlink_to("/etc/passwd")),
-    "linked folder": added("more", lambda path: path.symlink_to("/etc", target_is_directory=True)),
-    "deep": instead("record.jsonl", lambda path: path.write_bytes(b"[" * 100_000 + b"\n")),
-    "deep on tape": instead("tape/index.jsonl", lambda path: path.write_bytes(b"[" * 100_000 + b"\n")),
-    "deep folders": added("a", deeply),
-    "another type on tape": entry(item=["a"], number={}),
-    "more on tape": entry(argv="rm"),
+    "link": instead(INDEX, lambda path: path.symlink_to("/etc/passwd")),
+    "linked folder": instead("more", lambda path: path.symlink_to("/etc")),
+    "bottomless": instead("record.jsonl", bottomless),
+    "bottomless on tape": instead(INDEX, bottomless),
+    "deep folders": instead("a", deeply),
+    "another type on tape": instead(INDEX, lambda path: path.write_bytes(TYPES)),
 }  # fmt: skip
 
 
@@ -167,19 +150,13 @@ def test_nothing_of_hostile_evidence_is_believed_or_written(
     monkeypatch.chdir(tmp_path)
     before = snapshot(tmp_path)
 
-    rows, _ = verify(folder)
-    try:
-        again, _ = replay(folder, run_here(folder))
-    except RunbookError:
-        again = []
-    for read in (
-        lambda: attempts_of(Store(tmp_path / "store"), "v1.4.0"),
-        lambda: page_of(folder / BOOK),
-    ):
-        try:
-            read()
-        except RunbookError:
-            continue
+    rows, again = verify(folder)[0], list[Row]()
+    with suppress(RunbookError):
+        again = replay(folder, run_here(folder))[0]
+    with suppress(RunbookError):
+        attempts_of(Store(tmp_path / "store"), "v1.4.0")
+    with suppress(RunbookError):
+        page_of(folder / BOOK)
 
     assert worst(row.outcome for row in rows) is not Outcome.PASS
     assert worst(row.outcome for row in again) is not Outcome.PASS
@@ -189,20 +166,13 @@ def test_nothing_of_hostile_evidence_is_believed_or_written(
 @pytest.mark.parametrize("name", NAMES)
 def test_names_obey_one_rule_in_a_site_and_in_evidence(practice: Any, name: str) -> None:
     """Nodes, clusters, sites and artifacts; and what a plan of a record names."""
-    state = NodeState(gates={}, channel="x", binary="x", config="x")
-    nodes = {
-        "development": {"chain_id": "x", "nodes": [{"name": name, "url": "http://127.0.0.1:9"}]}
-    }
-    site = yaml.safe_load(practice.site.read_text())
-    for changes in (
-        {"name": name},
-        {"clusters": nodes},
-        {"clusters": {**site["clusters"], name: deepcopy(site["clusters"]["development"])}},
-        {"artifacts": {name: "x"}},
-    ):
+    cluster = node("dev-1")["clusters"]["development"]
+    clusters = {"development": cluster, name: node("dev-2")["clusters"]["development"]}
+    for changes in ({"name": name}, node(name), {"clusters": clusters}, {"artifacts": {name: "x"}}):
         practice.write_site(**changes)
-        with pytest.raises(ParameterError, match="expected a name of letters"):
+        with pytest.raises(ParameterError, match="expected a name of letters, digits"):
             read_site(str(practice.site))
+    state = NodeState(gates={}, channel="x", binary="x", config="x")
     with pytest.raises(ValueError, match="expected a name of letters, digits"):
         NodePlan(node=name, control="ours", before=state, after=state)
 
@@ -222,37 +192,29 @@ def test_a_replay_has_a_folder_of_its_own_below_the_engines(
     assert (tmp_path / "attempt.json").read_text() == "{}"
 
 
-@pytest.mark.parametrize("where", ["a", "b/c"])
-def test_a_file_of_the_store_is_not_read_through_a_link(tmp_path: Path, where: str) -> None:
+@pytest.mark.parametrize("name", ["link", "linked/key", "../key"])
+def test_a_file_of_the_store_is_read_through_no_link(tmp_path: Path, name: str) -> None:
     """A colleague's link to a key of ours would put it on the tape."""
-    (tmp_path / "key").write_text("a key")
     store = tmp_path / "store"
     store.mkdir()
-    link = store / where
-    if "/" in where:
-        (tmp_path / "c").write_text("a key")
-        (store / "b").symlink_to(tmp_path, target_is_directory=True)
-    else:
-        link.symlink_to(tmp_path / "key")
-    outside = Outside(Redactor())
-    scope = Scope(
-        LiveTape(tmp_path / "tape", Redactor()), outside, "i", 1, aliases=[(str(store), "store")]
-    )
-    with pytest.raises(RunbookError):
-        scope.read(link)
+    (tmp_path / "key").write_text("a key")
+    (store / "link").symlink_to(tmp_path / "key")
+    (store / "linked").symlink_to(tmp_path, target_is_directory=True)
+    outside, aliases = Outside(Redactor()), [(str(store), "store")]
+    with pytest.raises(SourceError, match="expected a"):
+        scope = Scope(LiveTape(tmp_path / "tape", Redactor()), outside, "i", 1, aliases=aliases)
+        scope.read(store / name)
     outside.close()
 
-    assert b"a key" not in b"".join(
-        p.read_bytes() for p in (tmp_path / "tape").rglob("*") if p.is_file()
-    )
+    found = [path.read_bytes() for path in (tmp_path / "tape").rglob("*") if path.is_file()]
+    assert found and b"a key" not in b"".join(found)
 
 
-@pytest.mark.parametrize("name", ["1²", "00²1", "0001.bak", "x"])
+@pytest.mark.parametrize("name", ["1²", "00²1", "0001.bak"])
 def test_a_folder_that_is_no_attempt_is_no_attempt(tmp_path: Path, name: str) -> None:
     """Digits of other scripts are none; a second spelling of a number is a gap."""
     store = Store(tmp_path / "store")
-    store.create("v1", "canary", {})
-    (store.root / "v1" / "canary" / name).mkdir()
+    store.create("v1", "canary", {}).folder.with_name(name).mkdir()
     assert [one.number for one in store.attempts("v1")] == [1]
 
     (store.root / "v1" / "canary" / "00001").mkdir()

@@ -110,6 +110,7 @@ def test_a_recovery_opened_by_hand_is_held_to_the_log_it_undoes(
     practice: Any, name: str, value: Any
 ) -> None:
     """In JupyterLab, where no command reads the file."""
+    practice.params |= {"issue": 3, "previous_release": "v1.3.0"}
     practice.sealed()
     keys = ("site", "release", "commit", "mode")
     given = {**{key: practice.params[key] for key in keys}, name: value}
