@@ -18,6 +18,7 @@ from ..clusters import Cluster, Node
 from ..errors import SourceError
 from ..reach import Command
 from . import wire
+from .config import rollout_keys
 from .http import Answer, Failure
 from .running import execute, fill
 from .scope import RETRIES, Scope
@@ -43,6 +44,10 @@ class Rollout(Wire):
     release_channel: Channel
     feature_gates: dict[str, bool]
     telemetry: NodeTelemetry
+
+    def flat(self) -> dict[str, str | bool]:
+        """Channel and gates by dotted key, as the node says it runs."""
+        return rollout_keys(self.release_channel, self.feature_gates)
 
 
 class VrfMetrics(Wire):

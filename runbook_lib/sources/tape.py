@@ -15,16 +15,17 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ..canonical import canonical, digest_bytes
-from ..errors import RecordDamaged, TapeMiss
+from ..errors import RecordDamaged
 from ..files import open_own, place, replace_file
 from .http import Purpose
 from .local import MAX_RECORD, Folder, hash_file, recorded, require_size
@@ -96,12 +97,16 @@ def read_body(folder: Folder, name: str) -> bytes:
     return data
 
 
-def check_body(folder: Path, name: str) -> None:
-    """The same, of any size in constant memory, for whoever needs none of it."""
-    path = folder / _body_name(name)
+def check_body(folder: Path, name: str, hashed: Mapping[str, str] | None = None) -> None:
+    """The same, of any size in constant memory, for whoever needs none of it.
+
+    ``hashed``: digests that are known already, by path in the folder.
+    """
+    at = _body_name(name)
     try:
-        require_size(path, path.lstat().st_size, MAX_RECORD)
-        found, _ = hash_file(path, follow=False)
+        require_size(folder / at, (folder / at).lstat().st_size, MAX_RECORD)
+        known = (hashed or {}).get(at)
+        found = known or hash_file(folder / at, follow=False)[0]
     except OSError as error:
         raise RecordDamaged(f"tape: {name}: expected its body, got none") from error
     _require(name, found)
@@ -117,6 +122,22 @@ def _body_name(name: str) -> str:
 def _require(name: str, found: str) -> None:
     if found != name:
         raise RecordDamaged(f"tape: {name}: expected that content, got {found}")
+
+
+class Tape(Protocol):
+    """Where a scope's answers come from: ``recall`` gives None when the world must be asked."""
+
+    live: bool
+
+    def number(self, item: str, number: int) -> int: ...
+
+    def holds(self, slot: Slot) -> bool: ...
+
+    def recall(self, slot: Slot) -> tuple[Entry, bytes] | None: ...
+
+    def record(self, slot: Slot, asked: Asked, meta: Meta, body: bytes) -> tuple[Entry, bytes]: ...
+
+    def sync(self) -> None: ...
 
 
 class LiveTape:
@@ -152,7 +173,10 @@ class LiveTape:
             meta=json.loads(self._redactor.clean(json.dumps(meta).encode())),
             body=self._store(body),
         )
-        self._append(canonical(vars(entry)) + b"\n")
+        with os.fdopen(open_own(self._index, os.O_RDWR | os.O_APPEND), "a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            _drop_unfinished_line(file)
+            file.write(canonical(vars(entry)) + b"\n")
         return entry, body
 
     def _store(self, body: bytes) -> str:
@@ -163,12 +187,6 @@ class LiveTape:
             replace_file(path, body, lasting=False)
             self._written.add(path)
         return name
-
-    def _append(self, line: bytes) -> None:
-        with os.fdopen(open_own(self._index, os.O_RDWR | os.O_APPEND), "a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            _drop_unfinished_line(file)
-            file.write(line)
 
     def sync(self) -> None:
         """Make everything recorded so far survive a power cut; called before a result is."""
@@ -187,39 +205,3 @@ def _drop_unfinished_line(file: IO[bytes]) -> None:
             break
         end -= 1
     file.truncate(end)
-
-
-class ReplayTape:
-    """Answers from recorded entries. ``judged`` maps an item to the last try that has a result."""
-
-    live = False
-
-    def __init__(self, folder: Folder, judged: dict[str, int]) -> None:
-        self._folder, self._judged = folder, judged
-        self._entries = {entry.slot: entry for entry in read_entries(folder)}
-
-    def number(self, item: str, number: int) -> int:
-        return self._judged.get(item, number)
-
-    def holds(self, slot: Slot) -> bool:
-        return slot in self._entries
-
-    def recall(self, slot: Slot) -> tuple[Entry, bytes] | None:
-        entry = self._entries.get(slot)
-        if entry is None:
-            item, number, key, n = slot
-            raise TapeMiss(
-                f"{item}: replay: expected a recorded answer to {key} (try {number}, use {n}), got"
-                " none; it was recorded by another version, or this run asks something else"
-            )
-        return entry, read_body(self._folder, entry.body)
-
-    def record(self, slot: Slot, asked: Asked, meta: Meta, body: bytes) -> tuple[Entry, bytes]:
-        raise TapeMiss(f"{slot[0]}: replay: expected to record nothing, got {slot[2]}")
-
-    def sync(self) -> None:
-        """Nothing was written."""
-
-
-Tape = LiveTape | ReplayTape
-"""Where a scope's answers come from: ``recall`` gives None when the world must be asked."""

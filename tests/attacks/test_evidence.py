@@ -25,11 +25,12 @@ from runbook_lib.evidence.status import attempts_of
 from runbook_lib.evidence.store import Store
 from runbook_lib.evidence.verify import verify
 from runbook_lib.outcomes import Outcome, Row, worst
+from runbook_lib.recording import open_replay
 from runbook_lib.site import read_site
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import Asked, LiveTape, read_body
-from runbook_lib.stage import Stage, open_replay
+from runbook_lib.stage import Stage
 
 BOOK = "10_development.ipynb"
 NAMES = "../../../home/u/.cargo/config", "/etc/cron.d/x", "..", "-rf", "a/b", "a\nb", ".hidden", "²"

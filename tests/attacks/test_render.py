@@ -14,7 +14,7 @@ from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.notebook import NOTEBOOKS
 
 from ..commands.conftest import Terminal
-from ..conftest import FAIL
+from ..conftest import FAIL, trust_of
 
 BOOK = "10_development.ipynb"
 GREEN = "#2e7d32"
@@ -89,14 +89,18 @@ def test_a_fail_never_renders_green_and_nothing_in_it_is_active(practice: Any, h
 def test_sound_evidence_says_what_was_verified_and_the_logs_verdict(practice: Any) -> None:
     """Step by step, above the notebook; once its log was altered, no card of ours repeats it."""
     folder = practice.sealed()
-    page = Page(page_of(folder / BOOK))
+    trust = trust_of(folder)
+    page, unasked = Page(page_of(folder / BOOK, trust)), Page(page_of(folder / BOOK))
     log = folder / "record.jsonl"
     log.write_bytes(log.read_bytes().replace(b'"alice"', b'"mallo"'))
-    forged = Page(page_of(folder / BOOK))
+    forged = Page(page_of(folder / BOOK, trust))
 
     assert page.text["title"].startswith("[]PASS · 10_development")
     assert "✓ PASS · development · v1.4.0" in page.text["header"]
-    assert "evidence: PASS" in page.text["header"] and "1 manifest" in page.text["header"]
+    assert "evidence: PASS" in page.text["header"] and "2 signers" in page.text["header"]
+    assert unasked.text["title"].startswith("[]NOT PROVEN")
+    assert "the signature was not compared" in unasked.text["header"]
+    assert "✓ PASS" not in unasked.text["header"]
     assert forged.text["title"].startswith("[]NOT PROVEN")
     assert "its log says" in forged.text["header"] and "✓ PASS" not in forged.text["header"]
 
