@@ -228,10 +228,9 @@ class Context:
                     self._wind(clock.wait, left)
 
     def _wind(self, command: Command, seconds: float) -> None:
-        from .sources.running import fill, reason
+        from .sources.running import filled, reason
 
-        argv = fill("clock.wait", command.argv, seconds=f"{math.ceil(seconds) + 1}")
-        ended = self.scope.run(argv, timeout_s=command.timeout_s)
+        ended = self.scope.run(filled("clock.wait", command, seconds=f"{math.ceil(seconds) + 1}"))
         if ended.code != 0:
             raise SourceError("clock", f"expected it wound forward, got: {reason(ended)}")
 

@@ -45,6 +45,20 @@ def _key(value: str) -> str:
     return value
 
 
+# One list for files, answers, text and names of variables; a space is any separator, or none.
+SECRET_KEY = "(?:" + "|".join((
+    "token", "secret", "password", "passwd", "passphrase", "api key", "private key", "secret key",
+    "access key", "signing key", "encryption key", "authorization", "cookie", "credential",
+    "mnemonic", "seed phrase",
+)).replace(" ", "[-_. ]?") + ")s?[0-9_]*"  # fmt: skip
+_NAMES_SECRET = re.compile(SECRET_KEY + r"\Z", re.IGNORECASE)
+
+
+def names_secret(key: str) -> bool:
+    """Whether what stands under a key is a secret: one that ends in a word of the list does."""
+    return _NAMES_SECRET.search(key) is not None
+
+
 EnvName = Annotated[str, AfterValidator(_env_name)]
 Url = Annotated[str, AfterValidator(_url)]
 PublicKey = Annotated[str, AfterValidator(_key)]
@@ -92,10 +106,14 @@ class Rpc(Strict):
 
 
 class Command(Strict):
-    """An argv without a shell; ``{placeholders}`` are filled in per element."""
+    """An argv without a shell; ``{placeholders}`` are filled in per element.
+
+    ``env`` names the variables that it gets beside PATH, HOME, TMPDIR and the locale.
+    """
 
     argv: list[str] = Field(min_length=1)
     timeout_s: float = Field(default=60.0, gt=0, le=86_400)
+    env: list[EnvName] = Field(default=[], exclude_if=lambda names: not names)
 
 
 class Clock(Strict):

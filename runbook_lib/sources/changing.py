@@ -110,13 +110,7 @@ class Changes(Purposes):
         self, purpose: str, subject: str, lock: int, outputs: Path, /, **values: str
     ) -> Ended:
         command = self._command(purpose, f"{purpose} {subject}", **values)
-        return self._scope.run(
-            command.argv,
-            timeout_s=command.timeout_s,
-            purpose="change",
-            lock=lock,
-            outputs=outputs,
-        )
+        return self._scope.run(command, purpose="change", lock=lock, outputs=outputs)
 
 
 def provisioned(name: str, ended: Ended) -> Provisioned:

@@ -14,7 +14,7 @@ from ..errors import SourceError
 from . import storage, wire
 from .changing import Changes
 from .process import Ended
-from .running import execute, fill, reason
+from .running import execute, filled, reason
 from .wire import Wire
 
 _UNKNOWN_KEYS = re.compile(r"unknown configuration key\(s\):([^\n]*)")
@@ -201,9 +201,8 @@ class SiteCommands(Changes):
         command = self._commands.suites.get(name)
         if command is None:
             raise SourceError(source, f"expected commands.suites.{name} in the site file, got none")
-        argv = fill(f"commands.suites.{name}", command.argv)
-        filled = command.model_copy(update={"argv": argv})
-        return read_suite(execute(self._scope, source, filled, codes=None))
+        suite = filled(f"commands.suites.{name}", command)
+        return read_suite(execute(self._scope, source, suite, codes=None))
 
     def _read(
         self, purpose: str, subject: str = "", *, private: bool = False, **values: str
@@ -214,7 +213,7 @@ class SiteCommands(Changes):
 
     def _look(self, purpose: str, subject: str, outputs: Path | None, /, **values: str) -> Ended:
         command = self._command(purpose, f"{purpose} {subject}", **values)
-        return self._scope.run(command.argv, timeout_s=command.timeout_s, outputs=outputs)
+        return self._scope.run(command, outputs=outputs)
 
 
 def _unknown_keys(text: str) -> tuple[str, ...]:

@@ -16,10 +16,9 @@ from pydantic import Field
 
 from ..clusters import Cluster, Node
 from ..errors import SourceError
-from ..reach import Command
 from . import wire
 from .http import Answer, Failure
-from .running import execute, fill
+from .running import execute, filled
 from .scope import RETRIES, Scope
 from .wire import DecimalString, Wire
 
@@ -217,9 +216,10 @@ class Fleet:
         command = node.rpc_command
         assert command is not None
         source = f"{node.name} {path}"
-        argv = fill(f"nodes.{node.name}.rpc_command", command.argv, path=path, node=node.name)
+        where = f"nodes.{node.name}.rpc_command"
+        asked = filled(where, command, path=path, node=node.name)
         try:
-            ended = execute(self._scope, source, Command(argv=argv, timeout_s=command.timeout_s))
+            ended = execute(self._scope, source, asked)
             return parse_printed(source, ended.stdout)
         except SourceError as error:
             return error

@@ -14,7 +14,7 @@ from ..canonical import canonical
 from ..errors import SourceError
 from . import wire
 from .github import GitHub
-from .running import execute, fill, reason
+from .running import execute, filled, reason
 from .scope import Scope
 from .wire import Wire
 
@@ -22,8 +22,7 @@ from .wire import Wire
 def by_command(scope: Scope, command: reach.Command, role: str, subject: str, text: Path) -> None:
     """Tell a role by the site's command. Raises SourceError when it does not end well."""
     values = {"role": role, "subject": subject, "text": str(text)}
-    argv = fill("commands.notify", command.argv, **values)
-    ended = scope.run(argv, timeout_s=command.timeout_s, purpose="notify")
+    ended = scope.run(filled("commands.notify", command, **values), purpose="notify")
     if ended.code != 0:
         got = ended.problem or f"{ended.code}: {reason(ended)}"
         raise SourceError("commands.notify", f"expected exit code 0, got {got}")
@@ -121,5 +120,4 @@ class Governance:
         command: reach.Command | None = getattr(self._commands, purpose)
         if command is None:
             raise SourceError(purpose, f"expected commands.{purpose} in the site file, got none")
-        argv = fill(f"commands.{purpose}", command.argv)
-        return execute(self._scope, purpose, command.model_copy(update={"argv": argv})).stdout
+        return execute(self._scope, purpose, filled(f"commands.{purpose}", command)).stdout

@@ -28,6 +28,11 @@ def fill(where: str, argv: list[str], **values: str) -> list[str]:
     return [_PLACEHOLDER.sub(replace, word) for word in argv]
 
 
+def filled(where: str, command: reach.Command, **values: str) -> reach.Command:
+    """``command`` with its placeholders filled. Raises ParameterError."""
+    return command.model_copy(update={"argv": fill(where, command.argv, **values)})
+
+
 def execute(
     scope: Scope,
     source: str,
@@ -37,7 +42,7 @@ def execute(
     private: bool = False,
 ) -> Ended:
     """Run a command that only reads. Raises SourceError unless it ended with one of ``codes``."""
-    ended = scope.run(command.argv, timeout_s=command.timeout_s, private=private)
+    ended = scope.run(command, private=private)
     if ended.code is None:
         raise SourceError(source, f"expected the command to end, got: {ended.problem}")
     if codes is not None and ended.code not in codes:
@@ -62,5 +67,4 @@ class Purposes:
         command: reach.Command | None = getattr(self._commands, purpose)
         if command is None:
             raise SourceError(source, f"expected commands.{purpose} in the site file, got none")
-        argv = fill(f"commands.{purpose}", command.argv, **values)
-        return command.model_copy(update={"argv": argv})
+        return filled(f"commands.{purpose}", command, **values)

@@ -25,7 +25,7 @@ import stamina
 from ..canonical import canonical, digest, digest_bytes
 from ..errors import RecordDamaged, SourceError
 from ..files import replace_file
-from ..reach import Clock
+from ..reach import Clock, Command
 from ..strict import PROJECT
 from . import local, process
 from .http import FAILURES, Answer, Failure, Http, Loop, Purpose, Request
@@ -179,9 +179,8 @@ class Scope:
 
     def run(
         self,
-        argv: list[str],
+        command: Command,
         *,
-        timeout_s: float,
         purpose: Purpose = "read",
         stdin: bytes = b"",
         lock: int | None = None,
@@ -195,9 +194,12 @@ class Scope:
         the tape, and live its raw bytes come along, for memory only; a replay has none.
         """
         raw: list[bytes] = []
+        argv, limit = command.argv, command.timeout_s
 
         def ask() -> tuple[Meta, bytes]:
-            ended = process.run(argv, timeout_s=timeout_s, stdin=stdin, lock=lock, outputs=outputs)
+            ended = process.run(
+                argv, timeout_s=limit, env=command.env, stdin=stdin, lock=lock, outputs=outputs
+            )
             raw.append(ended.stdout)
             if outputs is not None:
                 self.clean_files(outputs)
