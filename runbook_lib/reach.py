@@ -47,7 +47,7 @@ def _key(value: str) -> str:
 
 # One list for files, answers, text and names of variables; a space is any separator, or none.
 SECRET_KEY = "(?:" + "|".join((
-    "token", "secret", "password", "passwd", "passphrase", "api key", "private key", "secret key",
+    "token", "secret", "pass word", "passwd", "pass phrase", "api key", "private key", "secret key",
     "access key", "signing key", "encryption key", "authorization", "cookie", "credential",
     "mnemonic", "seed phrase",
 )).replace(" ", "[-_. ]?") + ")s?[0-9_]*"  # fmt: skip

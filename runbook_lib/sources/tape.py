@@ -159,7 +159,7 @@ class LiveTape:
             purpose=asked.purpose,
             at=asked.at.isoformat(timespec="milliseconds"),
             ms=round((time.monotonic() - asked.clock) * 1000),
-            meta=json.loads(self._redactor.clean(json.dumps(meta).encode())),
+            meta=self._redactor.clean_value(meta),
             body=self._store(body),
         )
         self._append(canonical(vars(entry)) + b"\n")
