@@ -17,7 +17,7 @@ from pydantic import Field
 from ..clusters import Cluster, Node
 from ..errors import SourceError
 from . import wire
-from .http import Answer, Failure
+from .http import MAX_NODE, Answer, Failure
 from .running import execute, filled
 from .scope import RETRIES, Scope
 from .wire import DecimalString, Wire
@@ -169,6 +169,7 @@ class Fleet:
                 "GET",
                 f"{node.url}{paths[node.name]}",
                 pace=(node.name, self._rpc.per_minute, self._rpc.burst),
+                max_bytes=MAX_NODE,
             )
             for node in by_url
         ]

@@ -14,7 +14,7 @@ from ..canonical import load_once
 from ..errors import SourceError
 from ..reach import ClientCertificate
 from ..strict import project_path
-from .http import Answer, Failure, Purpose, Request, Tls
+from .http import MAX_BODY, Answer, Failure, Purpose, Request, Tls
 
 
 class Wire(BaseModel):
@@ -60,6 +60,7 @@ def request(
     headers: tuple[tuple[str, str], ...] = (),
     pace: tuple[str, int, int] | None = None,
     purpose: Purpose = "read",
+    max_bytes: int = MAX_BODY,
 ) -> Request:
     """A request with the token, headers, TLS files and time-out that the site names."""
     pair: ClientCertificate | None = getattr(reach, "client_certificate", None)
@@ -79,6 +80,8 @@ def request(
         timeout_s=reach.timeout_s,
         pace=pace,
         purpose=purpose,
+        max_bytes=max_bytes,
+        source=pace[0] if pace else getattr(reach, "url", ""),
     )
 
 
