@@ -36,7 +36,7 @@ class Probe(Wire):
     backend: str
     reachable: bool
     status: int | None
-    latency_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+    latency_ms: Annotated[float, Field(ge=0)] | None
 
 
 class Assets(Wire):

@@ -51,7 +51,7 @@ class VrfMetrics(Wire):
     verified_submissions: Count
     accepted_validators: Count
     rejected_candidates: Count
-    participation_rate: float = Field(allow_inf_nan=False)
+    participation_rate: float
 
 
 class Status(Wire):
@@ -105,7 +105,7 @@ class Validator(Wire):
 
     address: str
     stake: DecimalString
-    reputation_score: float = Field(allow_inf_nan=False)
+    reputation_score: float
     tier: str
     timetoke_hours: Count
 

@@ -61,12 +61,12 @@ def _number(value: object) -> object:
     raise ValueError("expected a number as text")
 
 
+_Number = Annotated[float, Field(allow_inf_nan=True), BeforeValidator(_number)]
+
+
 class _Sample(Wire):
     metric: dict[str, str]
-    value: (
-        tuple[Annotated[float, Field(ge=0, lt=1e11)], Annotated[float, BeforeValidator(_number)]]
-        | None
-    ) = None
+    value: tuple[Annotated[float, Field(ge=0, lt=1e11)], _Number] | None = None
     histogram: JsonValue = None
 
 

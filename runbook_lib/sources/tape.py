@@ -72,7 +72,7 @@ def read_entries(folder: Folder) -> list[Entry]:
     for number, line in enumerate(text.split(b"\n")[:-1], start=1):
         try:
             entries.append(Entry(**json.loads(line)))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise RecordDamaged(
                 f"{folder.name}/index.jsonl: line {number}: expected a tape entry, got: {error}"
             ) from error

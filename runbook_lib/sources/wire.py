@@ -21,7 +21,10 @@ class Wire(BaseModel):
     """Part of an answer from outside: frozen, strict about types, unknown keys passed over."""
 
     # Built when first used: a stage reads through few of the models it imports.
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, defer_build=True)
+    # JSON has no NaN and nothing infinite: a number that means something else is text.
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", strict=True, defer_build=True, allow_inf_nan=False
+    )
 
 
 M = TypeVar("M", bound=Wire)
