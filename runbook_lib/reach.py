@@ -46,17 +46,17 @@ def _key(value: str) -> str:
 
 
 # One list for files, answers, text and names of variables; a space is any separator, or none.
-SECRET_KEY = "(?:" + "|".join((
-    "token", "secret", "pass word", "passwd", "pass phrase", "api key", "private key", "secret key",
-    "access key", "signing key", "encryption key", "authorization", "cookie", "credential",
-    "mnemonic", "seed phrase",
-)).replace(" ", "[-_. ]?") + ")s?[0-9_]*"  # fmt: skip
-_NAMES_SECRET = re.compile(SECRET_KEY + r"\Z", re.IGNORECASE)
+SECRET_WORDS = (
+    "token", "secret", "pass word", "passwd", "pass phrase", "api key", "private key", "access key",
+    "signing key", "encryption key", "authorization", "cookie", "credential", "mnemonic", "seed phrase",
+    "secret key",
+)  # fmt: skip
+SECRET_KEY = f"(?:{'|'.join(SECRET_WORDS).replace(' ', '[-_. ]?')})s?[0-9_]*"
 
 
 def names_secret(key: str) -> bool:
     """Whether what stands under a key is a secret: one that ends in a word of the list does."""
-    return _NAMES_SECRET.search(key) is not None
+    return re.search(SECRET_KEY + r"\Z", key, re.IGNORECASE) is not None
 
 
 EnvName = Annotated[str, AfterValidator(_env_name)]

@@ -103,19 +103,17 @@ _KEYS = re.compile(
 
 def load_toml(text: str) -> dict[str, Any]:
     """TOML as a table. Raises TOMLDecodeError, or TooDeep."""
-    deep = TooDeep(f"tables more than {MAX_TABLES} deep")
-    if any(found[1] for found in _KEYS.finditer(text)):
-        raise deep
+    deep = any(found[1] for found in _KEYS.finditer(text))
     try:
-        table = tomllib.loads(text)
+        level: list[Any] = [table := {} if deep else tomllib.loads(text)]
     except RecursionError:
-        raise deep from None
-    level: list[Any] = [table]
-    for _ in range(MAX_TABLES + 1):
-        inner = (each.values() if isinstance(each, dict) else each for each in level)
-        level = [one for values in inner for one in values if isinstance(one, dict | list)]
-    if level:
-        raise deep
+        deep = True
+    else:
+        for _ in range(MAX_TABLES + 1):
+            inner = (each.values() if isinstance(each, dict) else each for each in level)
+            level = [one for values in inner for one in values if isinstance(one, dict | list)]
+    if deep or level:
+        raise TooDeep(f"tables more than {MAX_TABLES} deep")
     return table
 
 

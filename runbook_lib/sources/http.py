@@ -37,27 +37,12 @@ PATIENCE = 4
 CODINGS = frozenset({"deflate", "gzip", "identity"})
 KEPT_HEADERS = ("content-type", "retry-after", "link", "x-ratelimit-remaining", "x-ratelimit-reset")
 _URL = re.compile(r"https?://[^\s/:@?#]+(:[0-9]{1,5})?([/?]\S*)?", re.IGNORECASE)
-FAILURES = frozenset(
-    {
-        "ConnectError",
-        "ConnectTimeout",
-        "ReadError",
-        "ReadTimeout",
-        "WriteError",
-        "WriteTimeout",
-        "PoolTimeout",
-        "CloseError",
-        "RemoteProtocolError",
-        "LocalProtocolError",
-        "ProtocolError",
-        "ProxyError",
-        "UnsupportedProtocol",
-        "DecodingError",
-        "TooManyRedirects",
-        "TooLarge",
-        "GivenUp",
-    }
-)
+_ERRORS = (httpx.TransportError, httpx.DecodingError, httpx.TooManyRedirects)
+FAILURES = {"TooLarge", "GivenUp"} | {
+    name
+    for name, kind in vars(httpx).items()
+    if isinstance(kind, type) and issubclass(kind, _ERRORS)
+}
 
 
 @dataclass(frozen=True)
@@ -206,7 +191,7 @@ class Http:
                 return got
             except httpx.InvalidURL as error:
                 return Failure("UnsupportedProtocol", self._redactor.clean_text(str(error)))
-            except (httpx.TransportError, httpx.DecodingError, httpx.TooManyRedirects) as error:
+            except _ERRORS as error:
                 kind = type(error).__name__
                 return Failure(kind, self._redactor.clean_text(str(error) or kind))
             finally:

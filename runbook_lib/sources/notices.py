@@ -14,7 +14,7 @@ from ..canonical import canonical
 from ..errors import SourceError
 from . import wire
 from .github import GitHub
-from .running import execute, filled, reason
+from .running import Purposes, execute, filled, reason
 from .scope import Scope
 from .wire import Wire
 
@@ -99,11 +99,8 @@ class Proposals(Wire):
     open: list[Proposal]
 
 
-class Governance:
+class Governance(Purposes):
     """Reads by the site's commands. Every method raises SourceError."""
-
-    def __init__(self, scope: Scope, commands: site.Commands) -> None:
-        self._scope, self._commands = scope, commands
 
     def announced(self) -> list[Announcement]:
         """Every announcement that stands."""
@@ -117,7 +114,4 @@ class Governance:
         return found
 
     def _read(self, purpose: str) -> bytes:
-        command: reach.Command | None = getattr(self._commands, purpose)
-        if command is None:
-            raise SourceError(purpose, f"expected commands.{purpose} in the site file, got none")
-        return execute(self._scope, purpose, filled(f"commands.{purpose}", command)).stdout
+        return execute(self._scope, purpose, self._command(purpose, purpose)).stdout
