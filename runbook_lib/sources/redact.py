@@ -31,9 +31,7 @@ TOKEN = 16  # a shorter word of a path may be an ordinary one
 LARGEST = 16 * 1024 * 1024  # a larger document is an answer of numbers
 LEVELS = 3  # of escapes within escapes
 _URL = re.compile(r"https?://[^/]+/(\S+)", re.IGNORECASE)
-_PLACE = re.compile(
-    r"(?:path|file|dir|env|backend)\Z", re.IGNORECASE
-)  # where it lies, not what it is
+_PLACE = re.compile(r"(?i)(?:path|file|dir|env|backend)\Z")  # where it lies, not what it is
 _YAML = re.compile(rf"(?i){SECRET_KEY}[\"']?\s*:|\\[ux][^\"\n]*\"\s*:")  # else it may be a sentence
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*+)(?:"(\s*:\s*)?|\Z)', re.DOTALL)
 
@@ -132,10 +130,10 @@ class Redactor:
 
     def clean_value(self, value: Any, *, hidden: bool = False) -> Any:
         """A parsed document without its secrets, changed in place; ``hidden``: under such a key."""
-        if value in (None, "", ["redacted"]) or isinstance(value, bool):
-            return (
-                value and MARK if isinstance(value, list) else value
-            )  # YAML's mark without quotes
+        if value in (None, "") or isinstance(value, bool):
+            return value
+        if value == ["redacted"]:  # YAML's mark without quotes
+            return MARK
         if isinstance(value, dict | list):
             for key in list(value) if isinstance(value, dict) else range(len(value)):
                 inside = hidden and not _PLACE.search(str(key))

@@ -25,18 +25,12 @@ from ..sources.conftest import World
 
 SHOW = "import json, os; print(json.dumps(dict(os.environ)))"
 ALWAYS = {"PATH", "HOME", "LANG", "TMPDIR"}
+OURS = {"GITHUB_TOKEN", "RPP_RPC_TOKEN", "RUNBOOK_SCRATCH", "SSH_AUTH_SOCK"}
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    for name in (
-        "GITHUB_TOKEN",
-        "RPP_RPC_TOKEN",
-        "RUNBOOK_SCRATCH",
-        "SSH_AUTH_SOCK",
-        "LANG",
-        "TMPDIR",
-    ):
+    for name in OURS | {"LANG", "TMPDIR"}:
         monkeypatch.setenv(name, f"/value/of/{name}")
     monkeypatch.setenv("LC_CTYPE", "C.UTF-8")
     made = World(tmp_path / "tape", Redactor())
@@ -48,50 +42,35 @@ class Nothing(Wire):
     """An answer of which nothing is read."""
 
 
-def shows(*env: str) -> reach.Command:
-    return reach.Command(argv=[sys.executable, "-c", SHOW], env=list(env))
-
-
 @pytest.mark.parametrize("env", [(), ("SSH_AUTH_SOCK",), ("NOT_SET", "RPP_RPC_TOKEN")])
+@pytest.mark.parametrize("changing", [False, True])
 def test_a_command_gets_what_a_shell_needs_and_what_is_listed(
-    world: World, env: tuple[str, ...]
+    world: World, tmp_path: Path, env: tuple[str, ...], changing: bool
 ) -> None:
-    """Nothing else of the operator's environment, whatever its name."""
-    seen = json.loads(world.scope().run(shows(*env)).stdout)
+    """Nothing else of the operator's environment, whether it reads or changes."""
+    command = reach.Command(argv=[sys.executable, "-c", SHOW], env=list(env))
+    with (tmp_path / "lock").open("w") as lock:
+        more = {"purpose": "change", "lock": lock.fileno(), "outputs": tmp_path / "step"}
+        seen = json.loads(world.scope().run(command, **more if changing else {}).stdout)  # type: ignore[arg-type]
 
-    assert set(seen) == ALWAYS | {"LC_CTYPE"} | set(env) - {"NOT_SET"}
-
-
-def test_a_suite_of_the_candidate_sees_no_token(world: World) -> None:
-    """Its own code runs there."""
-    script = 'echo "skipping $GITHUB_TOKEN$RPP_RPC_TOKEN$RUNBOOK_SCRATCH!"'
-    suite = reach.Command(argv=["sh", "-c", script])
-    run = SiteCommands(world.scope(), site.Commands(suites={"tests/x": suite})).suite("tests/x")
-
-    assert run.skipped_lines == ("skipping !",)
+    assert set(seen) - {"PWD", "SHLVL", "_", "OLDPWD"} == ALWAYS | {"LC_CTYPE"} | set(env) - {"NOT_SET"}  # fmt: skip
 
 
-def test_a_changing_command_and_one_that_asks_a_node_get_their_own_list(
+def test_the_candidates_suite_sees_no_token_and_a_nodes_command_its_own(
     world: World, tmp_path: Path
 ) -> None:
-    """The shell that keeps the exit code hands on no more; each node's command has a list too."""
-    scope = world.scope()
-    with (tmp_path / "lock").open("w") as lock:
-        ended = scope.run(
-            shows("SSH_AUTH_SOCK"), purpose="change", lock=lock.fileno(), outputs=tmp_path / "step"
-        )
-    assert not set(json.loads(ended.stdout)) & {"GITHUB_TOKEN", "RPP_RPC_TOKEN"}
-    assert json.loads(ended.stdout)["SSH_AUTH_SOCK"] == "/value/of/SSH_AUTH_SOCK"
+    """The suite is the candidate's own code; the node's command has a list of its own."""
+    suite = reach.Command(argv=["sh", "-c", 'echo "skipping $GITHUB_TOKEN$RPP_RPC_TOKEN!"'])
+    run = SiteCommands(world.scope(), site.Commands(suites={"tests/x": suite})).suite("tests/x")
+    assert run.skipped_lines == ("skipping !",)
 
-    say = 'printf "HTTP/1.1 200 OK\\r\\n\\r\\n{}"; env >"{path}"'
-    values = example()["clusters"]["development"]
-    command = {"argv": ["sh", "-c", say], "env": ["RPP_RPC_TOKEN"]}
+    argv = ["sh", "-c", 'printf "HTTP/1.1 200 OK\\r\\n\\r\\n{}"; env >"{path}"']
+    command = {"argv": argv, "env": ["RPP_RPC_TOKEN"]}
     node = {"name": "a", "validator": "v", "peer": "p", "control": "ours", "rpc_command": command}
-    cluster = Cluster.model_validate({**values, "nodes": [node]})
-    Fleet(scope, cluster).get(str(tmp_path / "seen"), Nothing)
-    seen = (tmp_path / "seen").read_text()
-    assert "RPP_RPC_TOKEN=/value/of/RPP_RPC_TOKEN" in seen
-    assert "GITHUB_TOKEN" not in seen
+    cluster = Cluster.model_validate({**example()["clusters"]["development"], "nodes": [node]})
+    Fleet(world.scope(), cluster).get(str(tmp_path / "seen"), Nothing)
+    seen = {line.partition("=")[0] for line in (tmp_path / "seen").read_text().splitlines()}
+    assert seen & OURS == {"RPP_RPC_TOKEN"}
 
 
 def example() -> dict[str, Any]:
@@ -102,40 +81,26 @@ def parsed(values: dict[str, Any]) -> Site:
     return parse_site(json.dumps(values).encode(), "s.yaml")
 
 
-@pytest.mark.parametrize(
-    ("variable", "problem"),
-    [
-        ("GITHUB_TOKEN", "expected no secret, got GITHUB_TOKEN"),
-        ("CHAT_WEBHOOK", "expected no secret, got CHAT_WEBHOOK"),
-        ("CARGO_REGISTRY_PASSWORD", "expected no secret, got CARGO_REGISTRY_PASSWORD"),
-        ("A=B", "expected the name of an environment variable, got something else"),
-    ],
-)
-def test_a_suite_that_lists_a_secret_is_refused(variable: str, problem: str) -> None:
+@pytest.mark.parametrize("variable", ["GITHUB_TOKEN", "CHAT_WEBHOOK", "CARGO_REGISTRY_PASSWORD"])
+def test_a_suite_that_lists_a_secret_is_refused(variable: str) -> None:
     """One that the site names elsewhere, or one whose name says so."""
     values = example()
     values["commands"]["suites"]["tests/pipeline"]["env"] = [variable]
-    where = "env.0" if "=" in variable else "env"
 
     with pytest.raises(ParameterError) as caught:
         parsed(values)
-    assert str(caught.value) == f"s.yaml: commands.suites.tests/pipeline.{where}: {problem}"
+    where = "s.yaml: commands.suites.tests/pipeline.env"
+    assert str(caught.value) == f"{where}: expected no secret, got {variable}"
 
 
-def test_a_listed_variable_whose_name_says_secret_is_kept_out_of_the_evidence() -> None:
-    """Nobody has to name it twice; an agent's socket is no secret."""
+def test_a_listed_variable_whose_name_says_secret_is_one_and_a_kit_forgets_the_others() -> None:
+    """Nobody has to name it twice; a kit is run in a shell that may hold them all."""
     values = example()
-    values["commands"]["deploy"]["env"] = ["OPS_API_KEY", "SSH_AUTH_SOCK"]
+    values["commands"]["deploy"]["env"] = ["OPS_API_KEY", "PROXY_TOKEN", "SSH_AUTH_SOCK"]
+    named = parsed(values).secret_names()
+    assert named - parsed(example()).secret_names() == {"OPS_API_KEY"}
 
-    assert parsed(values).secret_names() - parsed(example()).secret_names() == {"OPS_API_KEY"}
-
-
-def test_a_recovery_kit_forgets_the_tokens_that_its_commands_do_not_list() -> None:
-    """It is run in a shell that may hold them all."""
-    values = example()
-    values["commands"]["deploy"]["env"] = ["PROXY_TOKEN", "SSH_AUTH_SOCK"]
     made = Kit("v1.4.0/canary/0001", "v1.4.0", "canary", Mock(), ())
-
     [line] = [line for line in script(made, parsed(values)).splitlines() if b"unset" in line]
     names = line.decode().removeprefix("unset _ ").partition(" #")[0].split()
-    assert set(names) == parsed(values).secret_names() - {"PROXY_TOKEN"}
+    assert set(names) == named - {"OPS_API_KEY", "PROXY_TOKEN"}
