@@ -15,11 +15,14 @@ from typing import Any
 from urllib.parse import quote, quote_plus
 
 import httpx
+import nbformat
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runbook_lib.commands.evidence import page_of
+from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.reach import Command
 from runbook_lib.sources.http import Request
 from runbook_lib.sources.redact import MARK, Redactor
@@ -105,6 +108,31 @@ def test_none_stands_in_any_byte_of_a_tape(named: Redactor, tmp_path: Path) -> N
     assert written.count(MARK.encode()) > 6 * len(SECRETS)
     left = {name for name, text in texts.items() if text.strip().encode() in written}
     assert left | {secret for secret in SECRETS if secret.encode() in written} == set()
+
+
+def test_none_stands_in_any_byte_of_an_attempt_or_of_its_page(
+    named: Redactor, practice: Any
+) -> None:
+    """A file that is read, an exception, a notebook's output: none in record, tape, notebook, HTML."""
+    texts = spellings()
+    everything = "\n".join(f"{name} {text}" for name, text in texts.items())
+    practice.write_site(secrets_env=[f"PLANTED_{number}" for number in range(len(SECRETS))])
+    practice.world.write_text(everything)
+    stage = practice.open()
+    path = practice.write_notebook(practice.walk(stage, smoke_suites=RuntimeError(everything)))
+    book = nbformat.read(path, as_version=4)
+    code = next(cell for cell in book.cells if cell.cell_type == "code")
+    code.outputs = [
+        nbformat.v4.new_output("stream", text=everything),
+        nbformat.v4.new_output("display_data", data={"text/html": f"<b>{everything}</b>"}),
+    ]
+    nbformat.write(book, path)
+    seal_by_hand(practice.folder())
+
+    files = [path for path in practice.folder().rglob("*") if path.is_file()]
+    written = b"\n".join([page_of(path).encode(), *(path.read_bytes() for path in files)])
+    assert len(files) > 4
+    assert {s for s in (*SECRETS, *texts.values()) if s.strip().encode() in written} == set()
 
 
 # --- documents ------------------------------------------------------------------------------------
