@@ -191,16 +191,7 @@ def test_a_nodes_file_loses_its_secrets_and_stays_toml_with_its_comments() -> No
     assert Redactor().clean_text(cleaned) == cleaned
 
 
-QUOTINGS = [
-    '"{}"',
-    "'{}'",
-    '"""{}"""',
-    "'''{}'''",
-    '"""\n{}"""',
-    '["{}"]',
-    '[["a", "{}"]]',
-    '{{a = "{}"}}',
-]
+QUOTINGS = ['"{}"', "'{}'", '"""{}"""', "'''{}'''", '"""\n{}"""', '["{}"]', '[["a", "{}"]]', '{{a = "{}"}}']  # fmt: skip
 TOML_KEYS = ["{}", '"{}"', "'{}'", "a.{}", 'a."{}"', "A_{}", "{}2", "my-{}"]
 
 
