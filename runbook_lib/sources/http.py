@@ -88,10 +88,6 @@ class Budget:
     counted: float = 0.0
     received: int = 0
 
-    def left(self, timeout_s: float) -> float:
-        """Seconds, or less than none."""
-        return PATIENCE * timeout_s - self.waited
-
     def spend(self, begun: float, until: float) -> None:
         """Count a wait once, however many requests were waiting."""
         if until > begun:
@@ -209,7 +205,7 @@ class Http:
         self, request: Request, headers: dict[str, str], budget: Budget
     ) -> Answer | Failure:
         whole = PATIENCE * request.timeout_s
-        if (left := budget.left(request.timeout_s)) <= 0:
+        if (left := whole - budget.waited) <= 0:
             return Failure("GivenUp", f"no answer in {whole:g} s; not asked again")
         client = self._client(request)
         built = client.build_request(

@@ -182,14 +182,10 @@ def end_left_behind(stems: Sequence[str], *, orphans: bool = False) -> list[int]
 
 def _parent(pid: int) -> int:
     """The id of a process' parent; 0 where it cannot be told."""
-    argv = ["ps", "-o", "ppid=", "-p", str(pid)]
     try:
         shown = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
     except (OSError, IndexError):
-        try:  # no /proc here
-            shown = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
-        except OSError:
-            return 0
+        shown = _ps(pid, "ppid=")
     return int(shown) if shown.strip().isdigit() else 0
 
 
@@ -197,12 +193,16 @@ def _command_line(pid: int) -> list[str]:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
     except OSError:
-        argv = ["ps", "-o", "command=", "-p", str(pid)]  # no /proc here
+        return _ps(pid, "command=").split()
+
+
+def _ps(pid: int, what: str) -> str:
+    """What ``ps`` says, where there is no /proc."""
+    argv = ["ps", "-o", what, "-p", str(pid)]
     try:
-        shown = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+        return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
     except OSError:
-        return []
-    return shown.split()
+        return ""
 
 
 def _head(file: IO[bytes]) -> bytes:
