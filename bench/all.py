@@ -7,7 +7,17 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-BENCHES = ("stage", "rehearsal", "fleet", "plan", "frames", "judge", "rollback", "recover")
+BENCHES = (
+    "stage",
+    "rehearsal",
+    "fleet",
+    "plan",
+    "frames",
+    "judge",
+    "rollback",
+    "recover",
+    "evidence",
+)
 
 
 def main() -> int:

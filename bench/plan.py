@@ -26,8 +26,8 @@ from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import LiveTape
-from runbook_rehearsal.chain.templates import bundle, node_config
-from runbook_rehearsal.chain.world import ClusterSpec, make_cluster, past
+from runbook_rehearsal.chain.templates import bundle, node_config, profile
+from runbook_rehearsal.chain.world import ClusterSpec, make_cluster
 from runbook_rehearsal.files import digest_of
 
 NODES, AIM_S = 500, 10.0
@@ -45,7 +45,7 @@ class LargeFleet:
         self.root = root
         addresses = [(f"127.3.{n // 250}.{n % 250 + 1}", 7070) for n in range(size)]
         self.cluster: ClusterSpec = make_cluster("mainnet", addresses, 1, 0.0)
-        self._channel, self._gates = past("mainnet")
+        self._channel, self._gates = "mainnet", profile("development")
         # Validators joined since: the genesis accounts in a file are no more than elsewhere.
         genesis = replace(self.cluster, nodes=self.cluster.nodes[:7])
         (root / "nodes").mkdir(parents=True)
@@ -130,6 +130,7 @@ def site_of(fleet: LargeFleet) -> Site:
     read = {"argv": ["cat", str(root / "nodes" / "{node}.toml")], "timeout_s": 10.0}
     values: dict[str, Any] = {
         "name": "large",
+        "signing": "none",
         "store": str(root / "store"),
         "single_operator": True,
         "bundle": {"path": str(root / "bundle.toml")},

@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tests.stages.recovering import fresh, records, recovering
+from tests.stages.recovering import entries, fresh, recovering
 
 RUNS, AIM_S = 3, 5.0
 
 
 def first_gate_off(folder: Path) -> float:
     """When the first node was restarted, in seconds since 1970."""
-    done = [e for e in records(folder) if e["kind"] == "step" and e["body"]["phase"] == "done"]
+    done = [e for e in entries(folder) if e["kind"] == "step" and e["body"]["phase"] == "done"]
     restarted = next(e for e in done if e["body"]["step"].startswith("restart"))
     return datetime.fromisoformat(restarted["at"]).timestamp()
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-from runbook_lib.changes import snapshot
+from runbook_lib.changes import snapshot_check
 from runbook_lib.context import Context
 from runbook_lib.sources import snapshots
 from runbook_lib.sources.redact import Redactor
@@ -70,7 +70,7 @@ def ours(bundle: Path) -> Times:
         found = snapshots.Bundle(bundle, about=cast(Any, None), signed="")
         _, manifest = snapshots.read_manifest(scope, found)
         context = cast(Context, SimpleNamespace(scope=scope))
-        wrong = snapshot._chunks(context, bundle / "chunks", manifest, bundle.name)
+        wrong = snapshot_check._chunks(context, bundle / "chunks", manifest, bundle.name)
         taken = since(begun)
     assert not wrong, wrong[0]
     return taken

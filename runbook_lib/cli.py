@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -24,14 +25,20 @@ def parser() -> argparse.ArgumentParser:
     top = Parser(prog="runbook", description="Staged-rollout runbooks for rpp-chain.")
     verbs = Verbs(top)
     running.options(verbs)
-    _recover_options(verbs.add("recover", _recover, "take an apply back"))
+    _recover_options(verbs.add("recover", _of("recover", "recover"), "take an apply back"))
     _approve_options(
-        verbs.add("approve", _approve, "sign an approval, acknowledgement or sign-off")
+        verbs.add(
+            "approve", _of("approve", "approve"), "sign an approval, acknowledgement or sign-off"
+        )
     )
-    _node_report_options(verbs.add("node-report", _node_report, "sign a report of a node of yours"))
+    _node_report_options(
+        verbs.add("node-report", _of("approve", "node_report"), "sign a report of a node of yours")
+    )
     evidence.options(verbs)
     status.options(verbs)
-    _incident_options(verbs.add("incident", _incident, "what became of incidents; end one"))
+    _incident_options(
+        verbs.add("incident", _of("incident", "incident"), "what became of incidents; end one")
+    )
     site.options(verbs)
     files.options(verbs)
     for command in entry_points(group="runbook.commands"):  # of packages installed beside this one
@@ -66,6 +73,11 @@ def _tell(error: str, code: int, *, as_json: bool) -> int:
     return code
 
 
+def _of(module: str, name: str) -> Callable[[argparse.Namespace], int]:
+    """A command of a module, which is imported when it is called."""
+    return lambda args: int(getattr(import_module(f".{module}", __package__), name)(args))
+
+
 def _recover_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("stage", choices=STAGES, help="whose apply is taken back")
     parameter_options(made)
@@ -77,12 +89,6 @@ def _recover_options(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--kit", type=Path, metavar="DIR", help="a recovery kit that was used: keep its journal"
     )
-
-
-def _recover(args: argparse.Namespace) -> int:
-    from .recover import recover
-
-    return recover(args)
 
 
 def _approve_options(made: argparse.ArgumentParser) -> None:
@@ -103,12 +109,6 @@ def _approve_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--window", default="", metavar="START/END", help="ISO 8601 instants")
     made.add_argument("--validator", default="", help="node or address, of several with one key")
     made.add_argument("-o", "--output", type=Path, help="the file (default: the site's folder)")
-
-
-def _approve(args: argparse.Namespace) -> int:
-    from .approve import approve
-
-    return approve(args)
 
 
 def _node_report_options(made: argparse.ArgumentParser) -> None:
@@ -135,12 +135,6 @@ def _node_report_options(made: argparse.ArgumentParser) -> None:
     )
 
 
-def _node_report(args: argparse.Namespace) -> int:
-    from .approve import node_report
-
-    return node_report(args)
-
-
 def _incident_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("what", metavar="ID|RELEASE", help="one incident, or all of a release")
     made.add_argument("--site", required=True, help="site file, as params/sites/example.yaml")
@@ -156,12 +150,6 @@ def _incident_options(made: argparse.ArgumentParser) -> None:
     made.add_argument("--reason", default="", help="why it is over")
     made.add_argument("--issue", type=int, default=0, help="a further issue to read words in")
     made.add_argument("--approval", default="", metavar="FILE", help="a signed approval")
-
-
-def _incident(args: argparse.Namespace) -> int:
-    from .incident import incident
-
-    return incident(args)
 
 
 if __name__ == "__main__":

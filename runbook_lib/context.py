@@ -6,11 +6,8 @@ One context lives for one try of one item. Everything it learns of the outside g
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -20,23 +17,22 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 from .canonical import digest, digest_bytes
 from .clusters import Cluster
 from .errors import SourceError, Stopped
+from .evidence import order
 from .evidence.record import Entry, Record
 from .evidence.store import Store
 from .outcomes import CheckResult, Row, explain, unknown_row, worst
 from .playbook import NOW_SOURCE_LAG
-from .reach import Command
 from .site import Site
+from .sources.alertmanager import Alertmanager
+from .sources.commands import SiteCommands
+from .sources.github import GitHub
+from .sources.node import Fleet
+from .sources.prometheus import Prometheus
 from .sources.scope import Scope
 from .strict import parse_instant, project_path
 
 if TYPE_CHECKING:
     from .changes.plan import Plan
-    from .evidence.order import Earlier
-    from .sources.alertmanager import Alertmanager
-    from .sources.commands import SiteCommands
-    from .sources.github import GitHub
-    from .sources.node import Fleet
-    from .sources.prometheus import Prometheus
 
 
 T = TypeVar("T")
@@ -103,8 +99,6 @@ class Context:
     @cached_property
     def fleet(self) -> Fleet:
         """The cluster's nodes. They have no past: SourceError when ``as_of`` asks for one."""
-        from .sources.node import Fleet
-
         self.require_now("nodes")
         return Fleet(self.scope, self.cluster)
 
@@ -115,37 +109,33 @@ class Context:
 
     @cached_property
     def commands(self) -> SiteCommands:
-        from .sources.commands import SiteCommands
-
         return SiteCommands(self.scope, self.site.commands)
 
     @cached_property
     def forge(self) -> GitHub:
-        from .sources.github import GitHub
-
         return GitHub(self.scope, self.site.forge)
 
     @cached_property
     def prometheus(self) -> Prometheus:
-        from .sources.prometheus import Prometheus
-
         return Prometheus(self.scope, self.site.telemetry.prometheus)
 
     @cached_property
-    def earlier_stage(self) -> Earlier:
+    def earlier_stage(self) -> order.Earlier:
         """The attempt of the stage before that permits this one. Raises SourceError for none."""
-        from .evidence.order import permitted
-
         params = self.params
-        return permitted(
-            self.scope, self.store, params.release, params.commit, self.stage, self.source
+        return order.permitted(
+            self.scope,
+            self.store,
+            params.release,
+            params.commit,
+            self.stage,
+            self.source,
+            self.site.trust,
         )
 
     @cached_property
     def alertmanager(self) -> Alertmanager:
         """Where alerts go. It has no past: SourceError when ``as_of`` asks for one."""
-        from .sources.alertmanager import Alertmanager
-
         self.require_now("alerts")
         return Alertmanager(self.scope, self.site.telemetry.alertmanager)
 
@@ -212,28 +202,6 @@ class Context:
         if by := self.undone():
             raise Stopped(f"stopped: recovery {by}")
 
-    def hold_until(self, due: datetime, what: str) -> None:
-        """Wait the few minutes until ``due``, and judge from then on."""
-        clock, begun = self.site.clock, self.now
-        total = (due - begun).total_seconds()
-        with progress(f"waiting for {what}", total, live=self.scope.live) as advance:
-            seen = begun
-            while self.scope.renew() < due:
-                self.require_going_on()
-                advance((self.now - seen).total_seconds())
-                seen, left = self.now, (due - self.now).total_seconds()
-                if clock.wait is None:
-                    self.scope.sleep(min(left, 10.0))
-                else:  # a rehearsal's clock is wound forward instead
-                    self._wind(clock.wait, left)
-
-    def _wind(self, command: Command, seconds: float) -> None:
-        from .sources.running import filled, reason
-
-        ended = self.scope.run(filled("clock.wait", command, seconds=f"{math.ceil(seconds) + 1}"))
-        if ended.code != 0:
-            raise SourceError("clock", f"expected it wound forward, got: {reason(ended)}")
-
 
 class Judge(Protocol):
     """A check function; ``item`` is the playbook's id of what it judges."""
@@ -252,38 +220,3 @@ def judges(item: str) -> Callable[[Callable[[Context], CheckResult]], Judge]:
         return judge
 
     return named
-
-
-@contextmanager
-def progress(
-    what: str, total: float, *, unit: str = "s", live: bool
-) -> Iterator[Callable[[float], None]]:
-    """A bar for long work; yields a function to be told how much further the work is.
-
-    Not ``live`` (a replay), or headless: no output at all. What nobody watches would only stay
-    behind in the executed notebook.
-    """
-    if not live or os.environ.get("RUNBOOK_HEADLESS"):
-        yield lambda amount: None
-        return
-    from tqdm import tqdm
-
-    layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} {unit}, {remaining} left"
-    # At most some 200 updates: the notebook stores every one of them.
-    with tqdm(
-        desc=what,
-        total=total,
-        unit=unit,
-        bar_format=layout,
-        miniters=total / 200,
-        maxinterval=math.inf,
-        leave=False,
-    ) as bar:
-        left = total
-
-        def advance(amount: float) -> None:
-            nonlocal left
-            bar.update(min(amount, left))  # beyond its end a bar knows no total
-            left -= min(amount, left)
-
-        yield advance

@@ -79,12 +79,19 @@ def result_card(standing: Standing) -> Card:
     if standing.result is not None:
         blocks += _rows(standing, standing.result.rows)
         blocks.append(line(f"Judged at {utc(standing.result.started)}"))
-    data = {"outcome": standing.outcome.value, "standing": _dump(standing)}
+    data = {
+        "outcome": standing.outcome.value,
+        "standing": standing.model_dump(mode="json", exclude_defaults=True),
+    }
     return _card("result", blocks, colour, data)
 
 
 def verdict_card(
-    verdict: Verdict, *, next_steps: Sequence[str] = (), recovery_link: str = ""
+    verdict: Verdict,
+    *,
+    next_steps: Sequence[str] = (),
+    recovery_link: str = "",
+    signed: str = "",
 ) -> Card:
     """What a whole attempt amounts to, what blocks it and what to do next.
 
@@ -93,6 +100,8 @@ def verdict_card(
     word, colour = wording.verdict_word(verdict)
     title = Heading(f"{word} · {verdict.stage} · {verdict.release}")
     blocks: list[Block] = [*_source(verdict), title, _facts(verdict)]
+    if signed:
+        blocks += [line(signed.capitalize())]
     if verdict.broken:
         blocks += [line(strong("This run cannot count:")), _bullets(verdict.broken)]
     if verdict.blocking:
@@ -237,8 +246,15 @@ def _is_text(row: Row) -> bool:
 def _rows(standing: Standing, rows: Sequence[Row]) -> list[Block]:
     columns = ("outcome", "subject", "what", "expected", "observed")
     good = [_row(row) for row in rows if row.outcome is Outcome.PASS]
-    bad = [row for row in wording.worst_first(rows) if row.outcome is not Outcome.PASS]
-    bad.sort(key=standing.covers)
+    bad = [row for row in rows if row.outcome is not Outcome.PASS]
+    # FAIL, then INCONCLUSIVE, then what is merely not yet due; what is waived last.
+    bad.sort(
+        key=lambda row: (
+            standing.covers(row),
+            row.outcome is not Outcome.FAIL,
+            row.return_at is not None,
+        )
+    )
     blocks: list[Block] = []
     if bad:
         whole = count(len({row.subject for row in rows}), "subject")
@@ -257,14 +273,11 @@ def _row(row: Row, waived: bool = False) -> tuple[str | Text, ...]:
     word += "" if row.waivable else ", never waivable"
     if row.return_at is not None:
         word += f", due {utc(row.return_at)}"
-    if row.outcome is Outcome.PASS and row.observed == row.expected and _is_long(row.expected):
+    # A digest or a list of gates, which nobody compares by eye; the JSON holds both.
+    is_long = isinstance(row.expected, str) and len(row.expected) > 2 * len(AS_EXPECTED)
+    if row.outcome is Outcome.PASS and row.observed == row.expected and is_long:
         return (word, row.subject, row.what, str(row.expected), AS_EXPECTED)
     return (word, row.subject, row.what, *numbers(row.expected, row.observed, row.unit))
-
-
-def _is_long(value: Value) -> bool:
-    """A digest or a list of gates, which nobody compares by eye; the JSON holds both."""
-    return isinstance(value, str) and len(value) > 2 * len(AS_EXPECTED)
 
 
 def _folded(
@@ -289,10 +302,6 @@ def _listed(
 def _differ(change: tuple[str, str, Value, Value]) -> bool:
     _, _, before, after = change
     return type(before) is not type(after) or before != after
-
-
-def _dump(standing: Standing) -> dict[str, Any]:
-    return standing.model_dump(mode="json", exclude_defaults=True)
 
 
 def _verdict_data(verdict: Verdict) -> dict[str, Any]:

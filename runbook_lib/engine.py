@@ -33,10 +33,12 @@ from .errors import NotebookError, ParameterError, RunbookError
 from .evidence import publish, seal, standing
 from .evidence.record import Record
 from .next_steps import verdict_card
-from .opening import recording
 from .params import stage_params
 from .playbook import NOTEBOOKS
+from .recording import recording
 from .session import environment
+from .signatures import KEY_ENV, PASSPHRASE_ENV
+from .signers import Signing
 from .site import read_site
 from .sources.redact import Redactor
 from .verdicts import ExitCode, Verdict
@@ -72,6 +74,7 @@ class Run:
     stage: str
     params: Mapping[str, Any]
     redactor: Redactor
+    signing: Signing = field(default_factory=Signing)
 
 
 class RunbookEngine(NBClientEngine):  # type: ignore[misc] # papermill has no types
@@ -143,7 +146,8 @@ def prepare(nb: Any, output_path: str | None) -> Run:
     if os.environ.get("RUNBOOK_REPLAY") or not params.site:
         _require_replay_asked(stage)
         return Run(stage, values, Redactor())
-    return Run(stage, values, Redactor(read_site(params.site).secret_names()))
+    site = read_site(params.site)
+    return Run(stage, values, Redactor(site.secret_names()), site.trust.own())
 
 
 def _require_replay_asked(stage: str) -> None:
@@ -233,7 +237,9 @@ def _handoff() -> Iterator[Any]:
     with tempfile.TemporaryDirectory(prefix="runbook-run-") as scratch:
         note = Path(scratch) / "attempt.json"
         ours = {"HANDOFF": str(note), "HEADLESS": "1", "SCRATCH": scratch}
-        with environment(**{f"RUNBOOK_{name}": value for name, value in ours.items()}):
+        given = {f"RUNBOOK_{name}": value for name, value in ours.items()}
+        # What the kernel runs is judged; it must not sign.
+        with environment(**given, **dict.fromkeys((KEY_ENV, PASSPHRASE_ENV), "")):
             yield lambda: Path(json.loads(note.read_bytes())["folder"]) if note.exists() else None
 
 
@@ -259,7 +265,15 @@ def _conclude(run: Run, nb: Any, output: Path, folder: Path | None, problems: li
         verdict = standing.verdict(record.entries(), problems)
         data, _ = _sealed_bytes(run, nb, verdict, folder)
     name = NOTEBOOKS[run.stage]
-    seal.seal(folder, name, data, verdict, code=notebook.code_digest(nb), foreign=False)
+    seal.seal(
+        folder,
+        name,
+        data,
+        verdict,
+        code=notebook.code_digest(nb),
+        foreign=False,
+        signing=run.signing,
+    )
     output.write_bytes(data)
     kept = None if verdict.source == "replay" else folder
     report = Report(verdict.exit_code, output, kept, verdict, problems)
@@ -272,7 +286,8 @@ def _conclude(run: Run, nb: Any, output: Path, folder: Path | None, problems: li
 
 
 def _sealed_bytes(run: Run, nb: Any, verdict: Verdict, folder: Path) -> tuple[bytes, bool]:
-    card = verdict_card(verdict, None if verdict.source == "replay" else folder)
+    kept = None if verdict.source == "replay" else folder
+    card = verdict_card(verdict, kept, run.signing)
     book = {**nb, "cells": seal.with_card(list(nb.cells), card)}
     return seal.serialise(book, run.redactor)
 

@@ -18,6 +18,7 @@ from .errors import ParameterError, StoreError
 from .evidence import incidents
 from .evidence.incidents import Incident, blocking
 from .evidence.store import Store
+from .strict import NAME
 from .verdicts import ExitCode
 from .wording import utc
 
@@ -52,7 +53,7 @@ def incident(args: argparse.Namespace) -> int:
 
 
 def _find(store: Store, what: str) -> list[Incident]:
-    if incidents.is_id(what) and incidents.path_of(store, what).exists():
+    if NAME.fullmatch(what) and incidents.path_of(store, what).exists():
         return [incidents.load(store, what)]
     found = incidents.incidents_of(store, what)
     # Nothing that is known by a misspelt name must not read as nothing that is wrong.

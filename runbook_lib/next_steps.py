@@ -12,15 +12,22 @@ from .evidence.record import Record
 from .outcomes import Outcome
 from .params import STAGE_PARAMS
 from .session import PARAMETERS
+from .signers import Signing, signed_text
 from .verdicts import ExitCode, Verdict
 
 
-def verdict_card(verdict: Verdict, folder: Path | None) -> display.Card:
-    """The card of an attempt in ``folder``; of a replay, which has none that lasts, without links."""
+def verdict_card(
+    verdict: Verdict, folder: Path | None, signing: Signing | None = None
+) -> display.Card:
+    """The card of an attempt in ``folder``; of a replay, which has none that lasts, without links.
+
+    ``signing``: with whose key it is about to be sealed.
+    """
     ready = folder is not None and laid_ready(folder) is not None
     link = f"{FOLDER}/{playbook.NOTEBOOKS[f'{verdict.stage}_recovery']}" if ready else ""
     steps = next_steps(verdict, folder)
-    return display.verdict_card(verdict, next_steps=steps, recovery_link=link)
+    signed = signed_text(signing) if folder is not None and signing is not None else ""
+    return display.verdict_card(verdict, next_steps=steps, recovery_link=link, signed=signed)
 
 
 def refusal(verdict: Verdict) -> str:

@@ -5,83 +5,69 @@ from __future__ import annotations
 import getpass
 import os
 import stat
-import tempfile
-import zipfile
 from collections.abc import Mapping
-from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
 import yaml
 
 from . import playbook
 from .canonical import digest
-from .errors import ParameterError, RecordDamaged, StoreError
-from .evidence.incidents import blocking
+from .errors import ParameterError, StoreError
+from .evidence.heads import compare
 from .evidence.order import BEFORE, find_earlier, what_to_undo
-from .evidence.record import Entry, parse
 from .evidence.store import Attempt, Store
 from .files import replace_file
-from .params import PER_TRY, STAGE_PARAMS, RecoveryParams, StageParams, promoted, stage_params
-from .session import OPEN, PARAMETERS, VERSION, Session, Source, hand_over, last_tries, run_kind
+from .package import VERSION, package_digest
+from .params import PER_TRY, RecoveryParams, StageParams, promoted, stage_params
+from .session import OPEN, PARAMETERS, Session, Source, hand_over, run_kind
+from .signers import Trust
 from .site import Site, parse_site, read_site
-from .sources.local import Folder
-from .sources.local import recorded as read
 from .sources.redact import Redactor
 from .sources.scope import Outside, read_clock
-from .sources.tape import LiveTape, ReplayTape, read_body, read_entries
-from .strict import PROJECT, project_path
-
-
-def taken(stage: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters of ``stage`` out of a notebook's names. Raises ParameterError listing problems.
-
-    A name that differs from a parameter's by a letter or two was meant to be it.
-    """
-    known = STAGE_PARAMS[stage].model_fields
-    problems = [
-        f"parameters cell: {name}: expected a value, got none; run the cell first"
-        for name in known
-        if name not in namespace
-    ]
-    for name in namespace:
-        if name not in known and (near := get_close_matches(name, known, n=1, cutoff=0.85)):
-            problems.append(f"parameters cell: {name}: expected no such name; write {near[0]}")
-    if problems:
-        raise ParameterError(problems)
-    return {name: namespace[name] for name in known}
+from .sources.tape import LiveTape
+from .strict import project_path
 
 
 def open_live(stage: str, given: Mapping[str, Any]) -> Session:
     """A new attempt, or with ``attempt`` a further session of one. Raises ParameterError."""
     where = os.environ.get("RUNBOOK_PARAMS_FILE") or f"{stage} parameters"
     params, site, operator = _given(stage, given, where)
-    redactor = Redactor(site.secret_names())
-    attempt = _attempt(stage, params, site, operator)
-    session = Session(
-        stage=stage,
-        site=site,
-        store=Store(site.store_path),
-        attempt=attempt,
-        tape=LiveTape(attempt.folder / "tape", redactor),
-        outside=Outside(redactor),
-        number=1 + sum(entry.kind == "session" for entry in attempt.record.entries()),
-        mode=params.mode,
-        source=site.source,
-        operator=operator,
-        params=params,
-    )
+    attempt, note = _attempt(stage, params, site, operator)
+    number = 1 + sum(entry.kind == "session" for entry in attempt.record.entries())
+    session = live_session(stage, site, attempt, params, operator, number)
     try:
         _begin_session(session, params)
+        if note:
+            session.record.append("note", {"text": note})
     except BaseException:
         session.close()
         raise
     return session
 
 
+def live_session(
+    stage: str, site: Site, attempt: Attempt, params: StageParams, operator: str, number: int
+) -> Session:
+    """A session that asks the world and records its answers."""
+    redactor = Redactor(site.secret_names())
+    return Session(
+        stage=stage,
+        site=site,
+        store=Store(site.store_path),
+        attempt=attempt,
+        tape=LiveTape(attempt.folder / "tape", redactor),
+        outside=Outside(redactor),
+        number=number,
+        mode=params.mode,
+        source=site.source,
+        operator=operator,
+        params=params,
+    )
+
+
 def prepare_attempt(stage: str, given: Mapping[str, Any], where: str) -> Attempt:
     """The attempt a person will step through: validated and created, no session begun yet."""
-    return _attempt(stage, *_given(stage, given, where))
+    return _attempt(stage, *_given(stage, given, where))[0]
 
 
 def _given(stage: str, given: Mapping[str, Any], where: str) -> tuple[StageParams, Site, str]:
@@ -101,13 +87,15 @@ def _given(stage: str, given: Mapping[str, Any], where: str) -> tuple[StageParam
     return params, site, find_operator(site, params.mode)
 
 
-def _attempt(stage: str, params: StageParams, site: Site, operator: str) -> Attempt:
-    """The attempt that is continued, or a new one. Raises ParameterError, StoreError."""
+def _attempt(stage: str, params: StageParams, site: Site, operator: str) -> tuple[Attempt, str]:
+    """The attempt that is continued, or a new one, and a note. Raises ParameterError, StoreError."""
     store = Store(site.store_path)
     if stage not in playbook.RECOVERY:
         require_shared(store, site)
     require_resolved(store, stage, params, site)
-    return _find(store, stage, params, site) or _create(store, stage, params, site, operator)
+    note = require_heads(stage, params, site)
+    found = _find(store, stage, params, site)
+    return found or _create(store, stage, params, site, operator), note
 
 
 def _find(store: Store, stage: str, params: StageParams, site: Site) -> Attempt | None:
@@ -148,7 +136,7 @@ def _world(stage: str, params: StageParams, site: Site) -> dict[str, str]:
 
 def _create(store: Store, stage: str, params: StageParams, site: Site, operator: str) -> Attempt:
     source = site.source
-    require_order(store, stage, params, source)
+    require_order(store, stage, params, source, site.trust)
     require_same_chain(store, stage, params, site)
     now, _ = read_clock(site.clock)
     about = promoted(stage, params)
@@ -208,6 +196,7 @@ def _begin_session(session: Session, params: StageParams) -> None:
             "source": session.source,
             "now": scope.now().isoformat(),
             "version": VERSION,
+            "package": package_digest(),
         },
     )
     hand_over(session)
@@ -236,13 +225,26 @@ def _user() -> str:
         return "unknown"
 
 
-def require_order(store: Store, stage: str, params: StageParams, source: Source) -> None:
+def require_order(
+    store: Store, stage: str, params: StageParams, source: Source, trust: Trust
+) -> None:
     """An apply opens only on the stage before it, passed and proven. Raises StoreError."""
     if params.mode != "apply" or stage not in BEFORE:
         return
-    found = find_earlier(store, params.release, params.commit, stage, source)
+    found = find_earlier(store, params.release, params.commit, stage, source, trust)
     if found.problem:
         raise StoreError(f"{params.release}/{found.stage}: {found.problem}; {stage} cannot open")
+
+
+def require_heads(stage: str, params: StageParams, site: Site) -> str:
+    """The store holds every head that the release issue tells of; why that was not compared.
+
+    A recovery goes on whatever is missing. Raises StoreError.
+    """
+    problems, unknown = compare(site, params.release, getattr(params, "issue", 0))
+    if problems and stage not in playbook.RECOVERY:
+        raise StoreError("; ".join(problems))
+    return "; ".join(problems) or unknown
 
 
 def require_same_chain(store: Store, stage: str, params: StageParams, site: Site) -> None:
@@ -276,6 +278,13 @@ def require_resolved(store: Store, stage: str, params: StageParams, site: Site) 
     """
     if params.mode != "apply" or stage not in playbook.STAGES:
         return
+    if not any(
+        path.exists()
+        for path in (store.root / ".incidents", *store.root.glob(f"{params.release}/*_recovery"))
+    ):
+        return  # nothing of the kind was ever recorded here
+    from .evidence.incidents import blocking
+
     for block in blocking(store, params.release, single_operator=site.single_operator):
         if not (params.attempt and block.stage == stage):
             raise StoreError(
@@ -295,80 +304,3 @@ def require_shared(store: Store, site: Site) -> None:
             f"{site.name}: store: expected a directory that all operators can write to, got {got};"
             " make one that is shared (chmod g+ws), or say single_operator: true"
         )
-
-
-# --- Replaying a recorded attempt from its tape ---
-#
-# What the replay writes goes to a store of its own that goes away with it.
-
-RECORDINGS = PROJECT / "notebooks" / "recordings"
-
-
-def open_replay(stage: str, folder: Folder) -> Session:
-    """Replay a recorded attempt into a store that goes away with the session."""
-    recorded = _entries(folder)
-    if not recorded or recorded[0].kind != "opened" or recorded[0].body.get("stage") != stage:
-        raise RecordDamaged(f"{folder.name}: expected the record of a {stage} attempt, got none")
-    opened = recorded[0].body
-    sessions = [entry for entry in recorded if entry.kind == "session"]
-    if not sessions:
-        raise RecordDamaged(f"{folder.name}: expected a session in the record, got none")
-    tape = ReplayTape(folder / "tape", last_tries(recorded))
-    params = stage_params(stage, {**opened["params"], **sessions[-1].body["params"]}, "recording")
-    site = recorded_site(folder, params.site)
-    given = os.environ.get("RUNBOOK_SCRATCH")
-    scratch = None if given else tempfile.TemporaryDirectory(prefix="runbook-replay-")
-    store = Store(Path(scratch.name) if scratch else Path(str(given)))
-    fresh = {key: value for key, value in opened.items() if key not in ("heads", "attempt")}
-    # Under its own number: cards show it, and paths on the tape are told apart by it.
-    attempt = store.recreate(
-        params.release, stage, opened["attempt"], {**fresh, "source": "replay"}
-    )
-    session = Session(
-        stage=stage,
-        site=site,
-        store=store,
-        attempt=attempt,
-        tape=tape,
-        outside=Outside(Redactor()),
-        number=len(sessions),
-        mode=opened["mode"],
-        source="replay",
-        operator=sessions[-1].body["operator"],
-        params=params,
-        recorded=recorded,
-        scratch=scratch,
-    )
-    session.record.append(
-        "session", {**sessions[-1].body, "source": "replay", "run": run_kind(), "version": VERSION}
-    )
-    hand_over(session)
-    return session
-
-
-def _entries(folder: Folder) -> list[Entry]:
-    try:
-        return parse(read(folder / "record.jsonl"), "record.jsonl")[0]
-    except FileNotFoundError:
-        return []
-
-
-def recorded_site(folder: Folder, path: str) -> Site:
-    """The site file as an attempt's tape holds it. Raises RecordDamaged."""
-    for entry in read_entries(folder / "tape"):
-        if entry.item == OPEN and entry.key.startswith("READ "):
-            return parse_site(read_body(folder / "tape", entry.body), path)
-    raise RecordDamaged(f"{folder.name}: tape: expected the site file, got none")
-
-
-def recording(stage: str) -> zipfile.Path:
-    """The recording that ships with us, read in place. Raises StoreError, RecordDamaged."""
-    archive = RECORDINGS / f"{stage}.zip"
-    try:
-        return zipfile.Path(archive)
-    except FileNotFoundError:
-        raise StoreError(
-            f"{stage}: expected a shipped recording, got none; run `make recording`"
-        ) from None
-    except zipfile.BadZipFile as error:
-        raise RecordDamaged(f"{archive.name}: expected an archive, got: {error}") from error

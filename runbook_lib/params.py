@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
 from . import playbook
 from .canonical import digest
+from .errors import ParameterError
 from .strict import (
     Commit,
     Digest,
@@ -292,3 +295,22 @@ def promoted(runbook: str, params: StageParams) -> str:
 def stage_params(stage: str, values: dict[str, Any], where: str) -> StageParams:
     """The parameters of a stage. Raises ParameterError listing every problem."""
     return validate(STAGE_PARAMS[stage], values, where)
+
+
+def taken(stage: str, namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of ``stage`` out of a notebook's names. Raises ParameterError listing problems.
+
+    A name that differs from a parameter's by a letter or two was meant to be it.
+    """
+    known = STAGE_PARAMS[stage].model_fields
+    problems = [
+        f"parameters cell: {name}: expected a value, got none; run the cell first"
+        for name in known
+        if name not in namespace
+    ]
+    for name in namespace:
+        if name not in known and (near := get_close_matches(name, known, n=1, cutoff=0.85)):
+            problems.append(f"parameters cell: {name}: expected no such name; write {near[0]}")
+    if problems:
+        raise ParameterError(problems)
+    return {name: namespace[name] for name in known}

@@ -69,14 +69,19 @@ class ClientCertificate(Strict):
     key: str
 
 
-class Endpoint(Strict):
-    """How something that speaks HTTP is reached. Times in seconds."""
+class Reached(Strict):
+    """How something that speaks HTTP is asked. Times in seconds."""
 
-    url: Url
     token_env: EnvName = ""
     timeout_s: float = Field(default=30.0, gt=0, le=600)
     headers_env: dict[str, EnvName] = {}
     ca: str = ""
+
+
+class Endpoint(Reached):
+    """Something that is asked at one address."""
+
+    url: Url
     client_certificate: ClientCertificate | None = None
 
 
@@ -93,13 +98,10 @@ class Webhook(Endpoint):
         return self
 
 
-class Rpc(Strict):
+class Rpc(Reached):
     """How the nodes of a cluster answer; limits are the node's own (requests per minute, burst)."""
 
-    token_env: EnvName = ""
     timeout_s: float = Field(default=5.0, gt=0, le=600)
-    headers_env: dict[str, EnvName] = {}
-    ca: str = ""
     client_certificate: ClientCertificate | None = None
     per_minute: int = Field(default=60, gt=0)
     burst: int = Field(default=120, gt=0)

@@ -22,7 +22,6 @@ from .site import Site
 from .sources.scope import Outside, Scope
 from .sources.tape import Tape
 
-VERSION = "0.1.0"
 OPEN = "stage.open"
 PARAMETERS = "params.yaml"
 """In an attempt's folder: what it was opened with, so that a command can go on with it."""

@@ -16,8 +16,20 @@ from pydantic import AfterValidator, Field, model_validator
 from .clusters import Cluster
 from .errors import ParameterError
 from .playbook import MAINNET_WATCH
-from .reach import Clock, Command, Endpoint, EnvName, PublicKey, Url, Webhook, names_secret
-from .strict import PROJECT, Instant, Problems, Strict, parse_yaml, project_path, validate
+from .reach import (
+    Clock,
+    Command,
+    Endpoint,
+    EnvName,
+    PublicKey,
+    Reached,
+    Url,
+    Webhook,
+    names_secret,
+)
+from .signatures import PASSPHRASE_ENV
+from .signers import Signers, Trust
+from .strict import PROJECT, Instant, Problems, Range, Strict, parse_yaml, project_path, validate
 
 _ARMED_HOURS = MAINNET_WATCH / timedelta(hours=1)  # the longest watch: alerts must reach us for it
 
@@ -40,19 +52,6 @@ class Telemetry(Strict):
 Topic = Literal["consensus_health", "proof_latency", "vrf_participation", "network_churn"]
 
 
-class Limit(Strict):
-    """What the values of a panel must lie in, both ends included; one may be absent."""
-
-    min: float | None = Field(default=None, allow_inf_nan=False)
-    max: float | None = Field(default=None, allow_inf_nan=False)
-
-    @model_validator(mode="after")
-    def _some(self) -> Limit:
-        if self.min is None and self.max is None:
-            raise ValueError("expected min, max or both")
-        return self
-
-
 class Dashboards(Strict):
     """Dashboards by topic: uids in Grafana, or JSON files, whose names end in ``.json``.
 
@@ -62,7 +61,7 @@ class Dashboards(Strict):
     grafana: Endpoint | None = None
     topics: dict[Topic, Annotated[list[str], Field(min_length=1)]] = {}
     variables: dict[str, str | list[str]] = {}
-    limits: dict[str, Limit] = {}
+    limits: dict[str, Range] = {}
     max_age_s: float = Field(default=180.0, gt=0, le=300)
 
 
@@ -86,17 +85,13 @@ class Risk(Strict):
         return self
 
 
-class Forge(Strict):
+class Forge(Reached):
     """``account`` is whose token it is, for one that may not ask (an app's)."""
 
     kind: Literal["github"]
     url: Url
     repository: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
-    token_env: EnvName = ""
     account: str = ""
-    timeout_s: float = Field(default=30.0, gt=0, le=600)
-    headers_env: dict[str, EnvName] = {}
-    ca: str = ""
     ci: Ci
     risk: Risk | None = None
 
@@ -229,7 +224,10 @@ class Site(Strict):
     commands: Commands
     artifacts: dict[str, ReleaseText] = {}
     binary_member: str = ""
-    signing: Signing = Signing()
+    artifact_signing: Signing = Signing()
+    signing: Literal["required", "none"] = "required"
+    signers: Signers | None = None
+    versions: list[str] = []
     freezes: list[Freeze] = []
     # Left out when there are none: what limits a stage is compared by its digest.
     secrets_env: list[EnvName] = Field(default=[], exclude_if=lambda names: not names)
@@ -253,6 +251,8 @@ class Site(Strict):
         ):
             if len(set(values)) != len(values):
                 problems.append(f"people: expected every {key} once")
+        if (self.signing == "required") != (self.signers is not None):
+            problems.append("signers: expected them unless signing is none, and not beside it")
         if self.words and "{release}" not in self.words:
             problems.append(f"words: expected a folder with {{release}} in it, got {self.words!r}")
         if self.kits_path.resolve().is_relative_to(self.store_path.resolve()):
@@ -266,6 +266,11 @@ class Site(Strict):
         if problems:
             raise Problems(problems)
         return self
+
+    @property
+    def trust(self) -> Trust:
+        """Who may sign evidence here, for whoever reads it."""
+        return Trust(signing=self.signing, signers=self.signers, versions=self.versions)
 
     @property
     def source(self) -> Literal["live", "rehearsal"]:
@@ -303,7 +308,7 @@ class Site(Strict):
 
     def secret_names(self) -> frozenset[str]:
         """Every environment variable the file names as holding a secret."""
-        return frozenset(_secrets(self.model_dump()))
+        return frozenset({*_secrets(self.model_dump()), PASSPHRASE_ENV})
 
 
 def _secrets(value: Any) -> set[str]:

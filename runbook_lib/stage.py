@@ -8,7 +8,6 @@ it are PASS or waived, and those whose truth ages are younger than ``valid_for``
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -26,11 +25,10 @@ from .evidence import standing as standings
 from .evidence.order import undone_by
 from .files import replace_file
 from .next_steps import refusal, verdict_card
-from .opening import open_live, open_replay, recording, taken
 from .outcomes import CheckResult, Outcome, Row, Value, unknown_row
+from .params import taken
 from .planning import PLAN, make_plan, next_plan, recorded_plan, show_plan
 from .session import Session
-from .sources.process import end_left_behind
 from .tries import Guard, Tries, needs_plan
 from .verdicts import ExitCode, Verdict
 
@@ -65,11 +63,13 @@ def open_stage(stage: str, namespace: Mapping[str, Any], /) -> Stage:
     """
     given = taken(stage, namespace)
     replayed = os.environ.get("RUNBOOK_REPLAY")
-    if replayed:
-        session = open_replay(stage, Path(replayed))
-    elif not given["site"]:
-        session = open_replay(stage, recording(stage))
+    if replayed or not given["site"]:
+        from .recording import open_replay, recording
+
+        session = open_replay(stage, Path(replayed) if replayed else recording(stage))
     else:
+        from .opening import open_live
+
         session = open_live(stage, given)
     try:
         return Stage(session)
@@ -214,10 +214,6 @@ class Comparison:
 
 # --- A change, planned or made: under the cluster's lock, behind its guards, its way back ---
 
-POLL_S = 0.2
-GRACE_S = 10.0
-"""How long a lock may stay held once the commands that held it are ended."""
-
 
 @contextmanager
 def cluster_lock(context: Context, owner: str, change: Change, *, waits: bool) -> Iterator[int]:
@@ -227,49 +223,11 @@ def cluster_lock(context: Context, owner: str, change: Change, *, waits: bool) -
     """
     name = context.cluster_name if change.exclusive else f"{context.cluster_name}.words"
     if waits and context.scope.live and change.exclusive:
-        _wait(context, name, owner)
+        from .changes.takeover import wait_for_lock
+
+        wait_for_lock(context, name, owner)
     with context.store.cluster_lock(name, owner) as descriptor:
         yield descriptor
-
-
-def _wait(context: Context, name: str, owner: str) -> None:
-    """Until the lock is free, or cannot be had. Says once who holds it."""
-    begun, ended, said = time.monotonic(), 0.0, ""
-    patience = context.params.takeover_minutes * 60
-    while True:
-        try:
-            with context.store.cluster_lock(name, owner):
-                return
-        except LockHeld as held:
-            now = time.monotonic()
-            holder = str(held).partition("held by ")[2].partition(" since ")[0]
-            if holder != said:
-                said = holder
-                context.record.append("status", {"text": f"waiting for the lock of {holder}"})
-            if ended and now - ended > GRACE_S:
-                raise
-            if not ended and now - begun > patience:
-                ended = now
-                pids = [*end_left_behind(_of_undone(context)), *_end_own(context)]
-                body = {"holder": holder, "ended": pids, "waited_s": round(now - begun)}
-                context.record.append("takeover", body)
-        time.sleep(POLL_S)
-
-
-def _of_undone(context: Context) -> list[str]:
-    """Path stems of the commands that the undone apply began."""
-    undoes = context.journal[0].body.get("undoes") if context.journal else None
-    return _stems(context.store.root / undoes["name"]) if undoes else []
-
-
-def _end_own(context: Context) -> list[int]:
-    """End what killed runs of this stage's recoveries left at work: a live run goes on with its own."""
-    attempts = sorted(context.folder.parent.glob("[0-9]*"))
-    return end_left_behind([stem for one in attempts for stem in _stems(one)], orphans=True)
-
-
-def _stems(attempt: Path) -> list[str]:
-    return sorted({str(path.with_suffix("")) for path in (attempt / "steps").glob("*.pid")})
 
 
 def plan_change(tries: Tries, change: Change, context: Context) -> CheckResult | None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 import tomllib
 from datetime import UTC, datetime
+from math import isnan
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from . import playbook
@@ -227,3 +228,26 @@ Commit = Annotated[str, AfterValidator(_hex40)]
 Name = Annotated[str, AfterValidator(_name)]
 Instant = Annotated[str, AfterValidator(_instant)]
 Digest = Annotated[str, AfterValidator(_digest)]
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Range(Strict):
+    """Bounds, both inclusive; one may be absent."""
+
+    min: Number | None = None
+    max: Number | None = None
+
+    @model_validator(mode="after")
+    def _some(self) -> Range:
+        if self.min is None and self.max is None:
+            raise ValueError("expected min, max or both")
+        if self.min is not None and self.max is not None and self.min >= self.max:
+            raise ValueError("expected min below max")
+        return self
+
+    def holds(self, value: float) -> bool:
+        """Whether ``value`` lies inside; NaN never does."""
+        above = self.min is None or value >= self.min
+        below = self.max is None or value <= self.max
+        return above and below and not isnan(value)

@@ -10,22 +10,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from .checks.watch import ITEM, Watching, line
+from .checks.anomalies import Body, known
+from .checks.watch import ITEM, LATE, Watching
 from .context import Context
 from .errors import SourceError, StoreError
 from .evidence.record import Entry
 from .evidence.standing import standing, waived_rows
 from .evidence.store import Attempt, Store
-from .opening import find_operator, require_shared
+from .opening import find_operator, live_session, require_shared
 from .outcomes import Outcome, Row, unknown_row
 from .params import StageParams, stage_params
 from .session import Session, run_kind
 from .site import read_site
-from .sources.redact import Redactor
-from .sources.scope import Outside
-from .sources.tape import LiveTape
 from .tries import context_of
 from .verdicts import ExitCode, Standing
+from .wording import utc
 
 STAGE = "mainnet"
 LOOK = f"{ITEM}/look"
@@ -64,20 +63,8 @@ def look(site_path: str, release: str) -> Looked:
         return Looked(attempt, done, "the watch is over, and passed")
     _require_reached(attempt, entries)
     params = _params(entries)
-    redactor = Redactor(site.secret_names())
-    session = Session(
-        stage=STAGE,
-        site=site,
-        store=store,
-        attempt=attempt,
-        tape=LiveTape(attempt.folder / "tape", redactor),
-        outside=Outside(redactor),
-        number=0,
-        mode="apply",
-        source=site.source,
-        operator=find_operator(site, "plan"),
-        params=params,
-    )
+    operator = find_operator(site, "plan")
+    session = live_session(STAGE, site, attempt, params, operator, number=0)
     try:
         return _look(session)
     finally:
@@ -148,3 +135,20 @@ def _standing(session: Session, context: Context, rows: list[Row]) -> Standing:
         result=result,
         waived=waived_rows(session.record.entries(), ITEM),
     )
+
+
+def line(watch: Watching) -> str:
+    """Height, participation, proof latency and open incidents, as of the last look."""
+    body: Body = next(reversed(watch.looks().values()), {})
+    levels, height = body.get("levels", {}), body.get("height")
+    share, latency = levels.get("vrf_participation"), levels.get("proof_latency")
+    undecided = [each.id for each in known(watch.log) if each.decided is None]
+    parts = [
+        f"height {height:,}" if height else "height not read",
+        f"participation {share:.1%}" if share is not None else "participation unknown",
+        f"proof latency {latency:.4g} ms" if latency is not None else "proof latency unknown",
+        f"open incidents: {', '.join(undecided) or 'none'}",
+    ]
+    late = " (seen late)" if body.get("seen") == LATE else ""
+    at = utc(datetime.fromisoformat(body["at"])) if body else "no look yet"
+    return f"{at}{late}: {', '.join(parts)}"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from runbook_lib.outcomes import Outcome, Row
-from runbook_lib.playbook import RECOVERY
-from runbook_lib.verdicts import ExitCode, Standing, Verdict, WaivedRow
+from .outcomes import Outcome
+from .playbook import RECOVERY
+from .verdicts import ExitCode, Standing, Verdict, WaivedRow
 
 GREEN, RED, AMBER, GREY = "#2e7d32", "#c62828", "#b26a00", "#607d8b"
-RANK = (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS)
 SOURCE = {
     "live": "",
     "rehearsal": "REHEARSAL: a practice network; this never permits a promotion",
@@ -122,6 +122,19 @@ def tally(words: Iterable[str]) -> str:
     return ", ".join(f"{n:,} {word}" for word, n in Counter(words).items())
 
 
-def worst_first(rows: Sequence[Row]) -> list[Row]:
-    """FAIL, then INCONCLUSIVE, then what is merely not yet due, then PASS; else as they came."""
-    return sorted(rows, key=lambda row: (RANK.index(row.outcome), row.return_at is not None))
+def number(value: float) -> str:
+    """Four significant digits, thousands apart."""
+    if not math.isfinite(value):
+        return "unknown" if math.isnan(value) else "unbounded"
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+
+
+def quantity(value: float, unit: str) -> str:
+    """``42.5 ms``; what is not finite has no unit."""
+    return f"{number(value)} {unit}".rstrip() if math.isfinite(value) else number(value)
+
+
+def share(value: float, relative: bool, unit: str) -> str:
+    """A signed change: ``+3.2 %`` or ``-0.5 ms``."""
+    sign = "+" if 0 < value < math.inf else ""
+    return sign + (quantity(value * 100, "%") if relative else quantity(value, unit))

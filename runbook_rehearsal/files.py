@@ -1,13 +1,17 @@
-"""Files of the rehearsal: put in place in one step, named by digest. Cheap to import."""
+"""Files of the rehearsal, put in place in one step, named by digest; and keys made from names."""
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import io
 import os
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 MEMBER = "bin/rpp-node"
 """The binary's name in a release archive."""
@@ -19,6 +23,27 @@ def write_atomically(path: Path, data: bytes | str, mode: int = 0o644) -> None:
     temporary.write_bytes(data.encode() if isinstance(data, str) else data)
     temporary.chmod(mode)
     temporary.replace(path)
+
+
+def kept(*paths: Path) -> Callable[[], None]:
+    """What puts these files back as they are now."""
+    found = [(path, path.read_bytes(), path.stat().st_mode & 0o777) for path in paths]
+
+    def put_back() -> None:
+        for each in found:
+            write_atomically(*each)
+
+    return put_back
+
+
+def private_key(name: str) -> Ed25519PrivateKey:
+    """A throwaway key."""
+    return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(name.encode()).digest())
+
+
+def public_key(key: Ed25519PrivateKey) -> str:
+    """As the site file writes it."""
+    return f"ed25519:{base64.b64encode(key.public_key().public_bytes_raw()).decode()}"
 
 
 def pack(binary: bytes) -> bytes:

@@ -33,12 +33,12 @@ from .github import (
     error,
     fitting,
     json_body,
-    page_of,
+    paged,
     problem,
     route,
 )
 from .layout import ISSUE, REQUIRED_CHECKS, Release
-from .loopback import App, Loopback, Scope
+from .loopback import Loopback, Scope
 
 LONGEST_TITLE = 256
 WRITES_A_MINUTE = 80  # the secondary limit of requests that make content
@@ -68,8 +68,11 @@ SHOWN: dict[str, Json] = {
     "hotfix-unlinked": {"body": "Someone is on it."},
 }
 """What faults make of the first open issue."""
-ISSUES_REFUSED: dict[str, tuple[int, str, dict[str, str]]] = {
-    "incident-issue-refused": (403, "Resource not accessible by personal access token", {}),
+Refused = dict[str, tuple[int, str, dict[str, str]]]
+NO_ACCESS = "Resource not accessible by personal access token"
+COMMENTS_REFUSED: Refused = {"comment-refused": (403, NO_ACCESS, {})}
+ISSUES_REFUSED: Refused = {
+    "incident-issue-refused": (403, NO_ACCESS, {}),
     "incident-issue-limited": (403, "You have exceeded a secondary rate limit.", SOON),
     "incident-issue-unavailable": (503, "Service Unavailable", {}),
     "report-unsent": (502, "Bad Gateway", {}),
@@ -83,9 +86,8 @@ class Forge:
     def __init__(
         self, release: Release, clock: Clock, faults: FaultBoard, token: str, loopback: Loopback
     ) -> None:
-        self.faults = faults
+        self.faults, self._loopback = faults, loopback
         self._clock, self._token = clock, token
-        self._loopback = loopback
         self._ids = itertools.count(1001)
         self._writes: deque[float] = deque()
         self._died = False
@@ -117,7 +119,6 @@ class Forge:
         )  # fmt: skip
 
     def follow(self, release: Release) -> None:
-        """A release as the repository has it: its checks, its milestone, what it leaves open."""
         self._release = release
         self.heads = {
             branch: hashlib.sha1(  # noqa: S324 - a commit's name
@@ -147,14 +148,9 @@ class Forge:
         return restore
 
     def refill(self) -> None:
-        """The rate limit of writes starts afresh."""
         self._writes.clear()
 
-    @property
-    def app(self) -> App:
-        return self._serve
-
-    async def _serve(self, scope: Scope, receive: Any, send: Any) -> None:
+    async def app(self, scope: Scope, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
         writes = scope["method"] != "GET"
@@ -210,7 +206,6 @@ class Forge:
         await self._loopback.hang_up(scope)
 
     def _changed(self, changes: dict[str, Json]) -> Json:
-        """What the faults that are on change, of ``changes`` by fault."""
         found: Json = {}
         for fault, change in changes.items():
             found |= change if self.faults.is_on(fault) else {}
@@ -219,7 +214,6 @@ class Forge:
     # --- checks and branches ------------------------------------------------------------------
 
     def _runs(self, sha: str) -> list[Json]:
-        """More than a page of green checks; the required ones stand on the last page."""
         if sha == self._release.previous.commit or self.faults.is_on("ci-none"):
             return []
         names = [f"build and test ({number})" for number in range(1, 120)]
@@ -251,13 +245,11 @@ class Forge:
         return sha
 
     async def _check_runs(self, request: Request) -> Response:
-        allow_query(request, "per_page", "page", "filter")
         runs = self._runs(self._known_commit(request))
-        page, links = page_of(request, runs)
-        return JSONResponse({"total_count": len(runs), "check_runs": page}, headers=links)
+        about = {"total_count": len(runs)}
+        return paged(request, runs, "filter", wrap=lambda page: about | {"check_runs": page})
 
     async def _combined_status(self, request: Request) -> Response:
-        allow_query(request, "per_page", "page")
         state = "failure" if self.faults.is_on("ci-status-red") else "success"
         status = {
             "id": 1,
@@ -268,9 +260,8 @@ class Forge:
             "created_at": "2026-01-01T00:05:00Z",
             "updated_at": "2026-01-01T00:05:00Z",
         }
-        page, links = page_of(request, [status])
-        document = {"state": state, "sha": self._known_commit(request), "total_count": 1}
-        return JSONResponse(document | {"statuses": page}, headers=links)
+        about = {"state": state, "sha": self._known_commit(request), "total_count": 1}
+        return paged(request, [status], wrap=lambda page: about | {"statuses": page})
 
     async def _branch(self, request: Request) -> Response:
         name = request.path_params["branch"]
@@ -304,34 +295,31 @@ class Forge:
 
     async def _milestones(self, request: Request) -> Response:
         """Of this release and the one before, with how many issues each has."""
-        allow_query(request, "per_page", "page", "state", "sort", "direction")
         titles = {MILESTONE: self._release.version, BEFORE: self._release.previous.version}
         if self.faults.is_on("milestone-missing"):
             del titles[MILESTONE]
-        found = [
-            {
-                "number": number,
-                "title": title,
-                "state": "open" if number == MILESTONE else "closed",
-                **{
-                    f"{state}_issues": sum(
-                        _milestone(issue) == number and issue["state"] == state
-                        for issue in self.issues.values()
-                    )
-                    for state in ("open", "closed")
-                },
-                "html_url": f"{HOME}/milestone/{number}",
-            }
-            for number, title in titles.items()
-        ]
-        page, links = page_of(request, _in_state(request, found))
-        return JSONResponse(page, headers=links)
+        found = []
+        for number, title in titles.items():
+            states = [i["state"] for i in self.issues.values() if _milestone(i) == number]
+            found.append(
+                {
+                    "number": number,
+                    "title": title,
+                    "state": "open" if number == MILESTONE else "closed",
+                    "open_issues": states.count("open"),
+                    "closed_issues": states.count("closed"),
+                    "html_url": f"{HOME}/milestone/{number}",
+                }
+            )
+        return paged(request, _in_state(request, found), "state", "sort", "direction")
 
     # --- people -------------------------------------------------------------------------------
 
-    def say(self, account: str, text: str, *, at: datetime | None = None, issue: int) -> int:
+    def say(
+        self, account: str, text: str, *, at: datetime | None = None, issue: int = ISSUE
+    ) -> int:
         """A comment by ``account``, now or as of ``at``; its id. KeyError for no such issue."""
-        when = at.strftime("%Y-%m-%dT%H:%M:%SZ") if at else self._now()
+        when = _text(at.timestamp()) if at else self._now()
         key = next(self._ids)
         self.comments[key] = {
             "id": key,
@@ -347,8 +335,8 @@ class Forge:
     def edit(self, comment: int, text: str) -> None:
         """Its author writes a comment anew, at the earliest a second after it was written."""
         before = datetime.fromisoformat(self.comments[comment]["created_at"]).timestamp()
-        now = datetime.fromtimestamp(max(self._clock.now(), before + 1), UTC)
-        self.comments[comment].update(body=text, updated_at=now.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        now = _text(max(self._clock.now(), before + 1))
+        self.comments[comment].update(body=text, updated_at=now)
 
     async def _user(self, request: Request) -> Response:
         return JSONResponse({"login": ACCOUNT, "id": 1, "type": "User"})
@@ -356,7 +344,7 @@ class Forge:
     # --- issues and comments ------------------------------------------------------------------
 
     def _now(self) -> str:
-        return datetime.fromtimestamp(self._clock.now(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return _text(self._clock.now())
 
     def _issue(self, number: int, title: str, body: str, labels: list[str]) -> Json:
         now = self._now()
@@ -380,7 +368,6 @@ class Forge:
         return table[key]
 
     async def _all_issues(self, request: Request) -> Response:
-        allow_query(request, "per_page", "page", "state", "sort", "direction", "since", "milestone")
         since, milestone = (request.query_params.get(name, "") for name in ("since", "milestone"))
         issues = [
             issue | (self._changed(SHOWN) if issue["number"] == FIRST else {})
@@ -388,17 +375,17 @@ class Forge:
             if not since or issue["updated_at"] >= since
             if not milestone or str(_milestone(issue)) == milestone
         ]
-        page, links = page_of(request, _in_state(request, issues))
-        return JSONResponse(page, headers=links)
+        known = ("state", "sort", "direction", "since", "milestone")
+        return paged(request, _in_state(request, issues), *known)
 
     async def _create_issue(self, request: Request) -> Response:
         body = await json_body(request, title=str, body=str)
-        self._may_file()
+        self._may(ISSUES_REFUSED)
         if not body.get("title", "").strip():
             raise Invalid("Issue", "title", "missing_field")
         if len(body["title"]) > LONGEST_TITLE:
             said = f"title is too long (maximum is {LONGEST_TITLE} characters)"
-            raise Invalid("Issue", "title", "custom", said)
+            raise Invalid("Issue", "title", "custom", message=said)
         text = fitting(body.get("body", ""), "Issue", "body")
         number = max(self.issues) + 1
         made = self._issue(number, body["title"], text, [])
@@ -407,8 +394,8 @@ class Forge:
             self._read_by_others(number)
         return JSONResponse(made, 201)
 
-    def _may_file(self) -> None:
-        for fault, answer in ISSUES_REFUSED.items():
+    def _may(self, refused: Refused) -> None:
+        for fault, answer in refused.items():
             if self.faults.is_on(fault):
                 raise HTTPException(*answer)
 
@@ -428,7 +415,7 @@ class Forge:
     async def _update_issue(self, request: Request) -> Response:
         issue = self._issue_of(request)
         body = await json_body(request, body=str)
-        self._may_file()
+        self._may(ISSUES_REFUSED)
         fitting(body.get("body", ""), "Issue", "body")
         issue.update(body, updated_at=self._now())
         answer = JSONResponse(issue)
@@ -436,15 +423,13 @@ class Forge:
         return answer
 
     async def _issue_comments(self, request: Request) -> Response:
-        allow_query(request, "per_page", "page", "since")
         number = self._issue_of(request)["number"]
         comments = [c for c in self.comments.values() if c["issue_url"].endswith(f"/{number}")]
-        page, links = page_of(request, comments)
-        return JSONResponse(page, headers=links)
+        return paged(request, comments, "since")
 
     async def _create_comment(self, request: Request) -> Response:
         issue = self._issue_of(request)
-        self._may_comment()
+        self._may(COMMENTS_REFUSED)
         if self.faults.is_on("issue-locked"):
             raise HTTPException(403, "Unable to create comment because issue is locked.")
         text = await _comment_text(request)
@@ -457,13 +442,9 @@ class Forge:
 
     async def _update_comment(self, request: Request) -> Response:
         comment = self._find(self.comments, request.path_params["id"])
-        self._may_comment()
+        self._may(COMMENTS_REFUSED)
         comment.update(body=await _comment_text(request), updated_at=self._now())
         return self._written(comment["id"], 200)
-
-    def _may_comment(self) -> None:
-        if self.faults.is_on("comment-refused"):
-            raise HTTPException(403, "Resource not accessible by personal access token")
 
     def _written(self, key: int, status: int) -> Response:
         answer = JSONResponse(self.comments[key], status)
@@ -479,13 +460,16 @@ async def _comment_text(request: Request) -> str:
     return fitting(text, "IssueComment", "data")
 
 
+def _text(instant: float) -> str:
+    return datetime.fromtimestamp(instant, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _milestone(issue: Json) -> int | None:
     found: Json | None = issue.get("milestone")
     return int(found["number"]) if found else None
 
 
 def _in_state(request: Request, rows: list[Json]) -> list[Json]:
-    """Those that are open, or in the state that is asked for."""
     state = request.query_params.get("state", "open")
     return [row for row in rows if state in ("all", row["state"])]
 

@@ -1,7 +1,4 @@
-"""What GitHub's REST API does alike everywhere (bodies, paging, refusals), and its releases.
-
-Source: docs.github.com/rest. Whatever a client sends beyond what is documented is refused.
-"""
+"""What GitHub's REST API does alike everywhere (docs.github.com/rest), and its releases."""
 
 from __future__ import annotations
 
@@ -26,12 +23,9 @@ HOME, API = f"https://forge.invalid/{REPOSITORY}", f"/repos/{REPOSITORY}"
 
 
 class Invalid(HTTPException):
-    """422 with GitHub's list of errors."""
-
-    def __init__(self, resource: str, field: str, code: str, message: str = "") -> None:
+    def __init__(self, resource: str, field: str, code: str, **message: str) -> None:
         super().__init__(422, "Validation Failed")
-        said = {"message": message} if message else {}
-        self.errors = [{"resource": resource, "code": code, "field": field, **said}]
+        self.errors = [{"resource": resource, "code": code, "field": field, **message}]
 
 
 def route(path: str, **handlers: Callable[[Request], Any]) -> Route:
@@ -56,7 +50,6 @@ def problem(
 
 
 async def error(request: Request, raised: Exception) -> Response:
-    """The documented body of a refusal."""
     assert isinstance(raised, HTTPException)
     errors = getattr(raised, "errors", None)
     return problem(raised.status_code, raised.detail, dict(raised.headers or {}), errors)
@@ -82,15 +75,17 @@ async def json_body(request: Request, **fields: type) -> Json:
 
 
 def fitting(text: str, resource: str, field: str) -> str:
-    """A body that is not too long."""
     if len(text) > MAX_BODY:
         said = f"Body is too long (maximum is {MAX_BODY} characters)"
-        raise Invalid(resource, field, "unprocessable", said)
+        raise Invalid(resource, field, "unprocessable", message=said)
     return text
 
 
-def page_of(request: Request, rows: list[Json]) -> tuple[list[Json], dict[str, str]]:
+def paged(
+    request: Request, rows: list[Json], *known: str, wrap: Callable[[list[Json]], Any] = list
+) -> Response:
     """One page of rows, and the Link header that leads to the others."""
+    allow_query(request, "per_page", "page", *known)
     try:
         size = min(max(int(request.query_params.get("per_page", 30)), 1), 100)
         number = max(int(request.query_params.get("page", 1)), 1)
@@ -107,7 +102,8 @@ def page_of(request: Request, rows: list[Json]) -> tuple[list[Json], dict[str, s
         for name, page in targets.items()
     )
     start = (number - 1) * size
-    return rows[start : start + size], {"link": links} if links else {}
+    page = wrap(rows[start : start + size])
+    return JSONResponse(page, headers={"link": links} if links else {})
 
 
 class Releases:
@@ -150,9 +146,9 @@ class Releases:
         if not tag:
             raise Invalid("Release", "tag_name", "missing_field")
         if re.search(r"[\s~^:?*\[\\]|\.\.|^[-./]|[./]$|@\{", tag):
-            raise Invalid("Release", "tag_name", "custom", "tag_name is not a valid tag")
+            raise Invalid("Release", "tag_name", "custom", message="not a valid tag")
         if body.get("prerelease") and body.get("make_latest") != "false":
-            raise Invalid("Release", "make_latest", "custom", "prereleases cannot be the latest")
+            raise Invalid("Release", "make_latest", "custom", message="not for prereleases")
         if any(found["tag_name"] == tag for found in self.releases.values()):
             raise Invalid("Release", "tag_name", "already_exists")
         key, base = next(self._ids), f"{request.url.scheme}://{request.url.netloc}"
@@ -173,9 +169,7 @@ class Releases:
         return JSONResponse({**self.releases[key], "assets": []}, 201)
 
     async def _assets(self, request: Request) -> Response:
-        allow_query(request, "per_page", "page")
-        page, links = page_of(request, self.assets[self._find(request)["id"]])
-        return JSONResponse(page, headers=links)
+        return paged(request, self.assets[self._find(request)["id"]])
 
     async def _upload(self, request: Request) -> Response:
         allow_query(request, "name", "label")

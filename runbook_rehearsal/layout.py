@@ -6,24 +6,21 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from .chain.templates import node_config
-from .chain.world import STAGE_CLUSTERS, ClusterSpec, World, past
+from .chain.world import STAGE_CLUSTERS, ClusterSpec, World, profile
 from .files import MEMBER, pack, unpack
 from .nodes import assets, storage
 from .nodes.fleet import Build, read_build
 
 PROJECT = Path(__file__).resolve().parents[1]
-COMMANDS = Path(__file__).parent / "commands"
-_PYTHON = ("python3", "-S", "-E")
 RELEASE, PREVIOUS = "v1.4.0", "v1.3.0"
 ISSUE = 42
 OPERATOR, COMMANDER, SECOND = "rehearsal", "rehearsal-commander", "rehearsal-second"
@@ -34,6 +31,7 @@ SECRETS = ("RPP_RPC_TOKEN", "GITHUB_TOKEN", "GRAFANA_TOKEN")
 IDENTITY = f"https://github.com/{REPOSITORY}/.github/workflows/release.yml@refs/heads/main"
 ISSUER = "https://token.actions.githubusercontent.com"
 REQUIRED_CHECKS = ("integration tests", "property tests")
+BEGINS_H = {"preflight": 0.0, "development": 0.0, "testnet": 50.0, "canary": 72.0, "mainnet": 120.0}
 WINDOW = timedelta(hours=8)
 SOAK = timedelta(hours=49)
 NOTICE = timedelta(hours=25)
@@ -52,8 +50,6 @@ TOLD = {
 
 @dataclass(frozen=True)
 class Release:
-    """What is being promoted, and what ran before it."""
-
     commit: str
     artifact: Path
     previous: Build
@@ -65,12 +61,10 @@ class Release:
 
 
 def token(seed: int, name: str) -> str:
-    """A throwaway secret."""
     return hashlib.sha256(f"rehearsal/{seed}/{name}".encode()).hexdigest()[:40]
 
 
 def write_release(root: Path, seed: int) -> Release:
-    """A repository with two commits, and an artifact of each."""
     before, commit = _write_checkout(root / "checkout", seed)
     previous = _write_artifact(root / "artifacts" / PREVIOUS, seed, PREVIOUS, before)
     artifact = _write_artifact(root / "artifacts" / RELEASE, seed, RELEASE, commit)
@@ -97,7 +91,6 @@ def _write_artifact(folder: Path, seed: int, version: str, commit: str) -> Path:
 
 
 def _write_checkout(path: Path, seed: int) -> tuple[str, str]:
-    """Two commits; the second, on ``main``, is the release's. Returns both."""
     path.mkdir()
     git(path, "init", "-q", "-b", "main")
     return _commit(path, seed, PREVIOUS), _commit(path, seed, RELEASE)
@@ -112,17 +105,16 @@ def _commit(path: Path, seed: int, version: str) -> str:
 
 def git(path: Path, *args: str) -> str:
     """git in that repository, free of the user's configuration. Raises CalledProcessError."""
-    date = "2026-01-01T00:00:00Z"
+    about = {
+        "DATE": "2026-01-01T00:00:00Z",
+        "NAME": "Rehearsal",
+        "EMAIL": "rehearsal@example.invalid",
+    }
     environment = {
         "PATH": os.environ.get("PATH", os.defpath),
         "GIT_CONFIG_GLOBAL": os.devnull,
         "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_AUTHOR_DATE": date,
-        "GIT_COMMITTER_DATE": date,
-        "GIT_AUTHOR_NAME": "Rehearsal",
-        "GIT_AUTHOR_EMAIL": "rehearsal@example.invalid",
-        "GIT_COMMITTER_NAME": "Rehearsal",
-        "GIT_COMMITTER_EMAIL": "rehearsal@example.invalid",
+        **{f"GIT_{who}_{what}": about[what] for who in ("AUTHOR", "COMMITTER") for what in about},
     }
     done = subprocess.run(
         ["git", "-C", path, *args], env=environment, capture_output=True, text=True, check=True
@@ -134,11 +126,11 @@ def write_nodes(world: World, release: Release, cluster: str) -> None:
     """Each node's folder: its configuration of the past, and the previous binary."""
     binary = unpack(release.previous_artifact)
     spec = world.clusters[cluster]
-    channel, gates = past(cluster)
+    gates = profile("development")
     for node in spec.nodes:
         folder = world.node_dir(cluster, node.name)
         (folder / "bin").mkdir(parents=True, exist_ok=True)
-        (folder / "config.toml").write_text(node_config(node, spec, channel, gates))
+        (folder / "config.toml").write_text(node_config(node, spec, cluster, gates))
         (folder / "bin" / "rpp-node").write_bytes(binary)
         (folder / "bin" / "rpp-node").chmod(0o755)
         write_data(world, cluster, folder)
@@ -154,33 +146,16 @@ def write_data(world: World, cluster: str, folder: Path) -> None:
         storage.write(data, storage.key_of(world.seed, spec.chain_id), height)
 
 
-def site(
-    world: World,
-    urls: Mapping[str, str],
-    people: list[dict[str, Any]],
-    keys: Mapping[str, str],
-) -> dict[str, Any]:
-    """The site file's content: how everything of this network is reached.
-
-    ``urls`` are by server; ``keys`` are the validators' public keys, by node.
-    """
+def site(world: World, urls: Mapping[str, str], keys: Mapping[str, str]) -> dict[str, Any]:
+    """The site file but for people and commands; ``urls`` by server, validators' ``keys`` by node."""
     root = world.root
     return {
         "name": "rehearsal",
-        "clock": {
-            "source": "offset-file",
-            "path": _shown(world.clock.path),
-            "wait": {
-                "argv": [*_PYTHON, _script("wind.py"), _shown(root), "{seconds}"],
-                "timeout_s": 120.0,
-            },
-        },
-        "store": _shown(root / "store"),
-        "kits": _shown(root / "kits"),
-        "single_operator": True,
-        "bundle": {"path": _shown(root / "bundle" / "mainnet.toml")},
-        "people": people,
-        "words": _shown(root / "words" / "{release}"),
+        "clock": {"source": "offset-file", "path": shown(world.clock.path)},
+        "store": shown(root / "store"),
+        "kits": shown(root / "kits"),
+        "bundle": {"path": shown(root / "bundle" / "mainnet.toml")},
+        "words": shown(root / "words" / "{release}"),
         "stages": dict(STAGE_CLUSTERS),
         "clusters": {name: _cluster(world, spec, keys) for name, spec in world.clusters.items()},
         "telemetry": {
@@ -191,7 +166,7 @@ def site(
             "watchdog": "Watchdog",
             "paging_severities": ["critical", "page"],
             "paging_labels": {"team": "consensus"},
-            "rules": [_shown(root / "prometheus" / "rules")],
+            "rules": [shown(root / "prometheus" / "rules")],
             "backends": ["prometheus", "alertmanager"],
         },
         "dashboards": {
@@ -212,15 +187,13 @@ def site(
             "ci": {"app": "github-actions", "required": list(REQUIRED_CHECKS)},
             "risk": {"low": "low-risk", "above": ["medium-risk", "high-risk"]},
         },
-        "commands": commands(root),
-        "artifacts": {"node": _shown(root / "artifacts" / "{release}" / ARTIFACT)},
+        "artifacts": {"node": shown(root / "artifacts" / "{release}" / ARTIFACT)},
         "binary_member": MEMBER,
-        "signing": _signing(root, urls["log"]),
+        "artifact_signing": _signing(root, urls["log"]),
     }  # fmt: skip
 
 
 def trusted_root(root: Path) -> Path:
-    """The file that says which authority and log a verifier is to trust."""
     return root / "signing" / "trusted_root.json"
 
 
@@ -229,11 +202,11 @@ def _signing(root: Path, log: str) -> dict[str, Any]:
     return {
         "identity": IDENTITY,
         "issuer": ISSUER,
-        "trusted_root": _shown(trusted_root(root)),
+        "trusted_root": shown(trusted_root(root)),
         "log": {"url": log, "timeout_s": 5.0},
-        "manifest": _shown(release / "SHA256SUMS.txt"),
+        "manifest": shown(release / "SHA256SUMS.txt"),
         "provenance": "{path}.intoto.jsonl",
-        "sbom": _shown(release / "sbom-rpp-node.json"),
+        "sbom": shown(release / "sbom-rpp-node.json"),
     }
 
 
@@ -256,86 +229,34 @@ def _cluster(world: World, spec: ClusterSpec, keys: Mapping[str, str]) -> dict[s
         "epoch_length": spec.epoch_length,
         "block_time_ms": round(spec.block_time_s * 1000),
         "rpc": {"token_env": "RPP_RPC_TOKEN", "timeout_s": 1.0},
-        "rollback": assets.section(world, spec.name, _shown),
+        "rollback": assets.section(world, spec.name, shown),
         "nodes": nodes,
     }
 
 
-def _shown(path: Path) -> str:
+def shown(path: Path) -> str:
     """A path as the site file writes it: relative to the project, below which commands run."""
     return str(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path)
 
 
-def _script(name: str) -> str:
-    return _shown(COMMANDS / name)
-
-
-def _command(root: Path, timeout_s: float, *words: str) -> dict[str, Any]:
-    argv = [*_PYTHON, _script("run.py"), _shown(root), *words]
-    return {"argv": argv, "timeout_s": timeout_s}
-
-
-def commands(root: Path) -> dict[str, Any]:
-    """The site's commands, as they act on the network in ``root``."""
-    command = partial(_command, root)
-    script = ["sh", _script("ask.sh"), _shown(root)]
-    checkout = ["git", "-C", _shown(root / "checkout")]
-    return {
-        "version": {"argv": [*script, "version", "{node}"], "timeout_s": 10.0},
-        "read_config": {"argv": [*script, "read-config", "{node}"], "timeout_s": 10.0},
-        "dry_run": command(10.0, "dry-run", "{config}", "--strict-config-validation"),
-        "probe": command(5.0, "probe", "{backend}"),
-        "test_rules": {"argv": [*script, "test-rules", "{file}"], "timeout_s": 30.0},
-        "assets": {"argv": [*script, "assets", "{node}"], "timeout_s": 10.0},
-        "stopped": {"argv": [*script, "stopped", "{node}"], "timeout_s": 10.0},
-        "inspect_wal": command(10.0, "inspect-wal", "{node}"),
-        "verify_snapshot": command(10.0, "verify-snapshot", "{node}", "{bundle}"),
-        "soak": command(10.0, "soak"),
-        "revision": {"argv": [*checkout, "rev-parse", "HEAD"], "timeout_s": 10.0},
-        "tree_status": {"argv": [*checkout, "status", "--porcelain"], "timeout_s": 10.0},
-        "suites": {
-            name: command(10.0, "suite", name)
-            for name in ("tests/pipeline", "tests/observability", "tests/firewood_lifecycle")
-        },
-        "announced": command(5.0, "announced"),
-        "proposals": command(5.0, "proposals"),
-        "announce": command(5.0, "announce", "{release}", "{stage}", "{start}", "{end}", "{text}"),
-        "announce_halt": command(
-            5.0, "announce-halt", "{release}", "{stage}", "{reference}", "{text}"
-        ),
-        "instruct": command(5.0, "instruct", "{operator}", "{file}"),
-        "freeze_proposals": command(5.0, "freeze", "{release}"),
-        "unfreeze_proposals": command(5.0, "unfreeze", "{release}"),
-        "notify": command(5.0, "notify", "{role}", "{subject}", "{text}"),
-        "deploy": command(30.0, "deploy", "{node}", "{artifact}", "{digest}", "{config}"),
-        "restart": command(30.0, "restart", "{node}"),
-        "stop": command(10.0, "stop", "{node}"),
-        "keep_data": command(10.0, "keep-data", "{node}", "{label}"),
-        "restore_snapshot": command(10.0, "restore-snapshot", "{node}", "{bundle}", "{label}"),
-        "replay_proofs": command(10.0, "replay-proofs", "{node}", "{height}"),
-        "start": command(10.0, "start", "{node}"),
-        "provision": command(10.0, "provision", "{cluster}", "{name}", "{config}"),
-        "deprovision": command(10.0, "deprovision", "{cluster}", "{name}"),
-    }
+def parameters(world: World, release: Release, stage: str) -> dict[str, Any]:
+    """The papermill parameters of a runbook, for a window that begins in some hours."""
+    start = _now(world) + timedelta(hours=BEGINS_H[stage])
+    if BEGINS_H[stage]:
+        return rollout(world, release, start, start + WINDOW)
+    if stage == "preflight":
+        return {**_common(world, release), "stage": "development"}
+    return {**_about(world, release, "apply"), "baseline_hours": 1.0}
 
 
 def _common(world: World, release: Release) -> dict[str, Any]:
-    return {
-        "site": _shown(world.root / "site.yaml"),
-        "release": release.version,
-        "commit": release.commit,
-        "issue": ISSUE,
-    }
+    about = {"release": release.version, "commit": release.commit, "issue": ISSUE}
+    return {"site": shown(world.root / "site.yaml"), **about}
 
 
-def _preflight(world: World, release: Release) -> dict[str, Any]:
-    return {**_common(world, release), "stage": "development"}
-
-
-def _development(world: World, release: Release) -> dict[str, Any]:
+def _about(world: World, release: Release, mode: str) -> dict[str, Any]:
     before = release.previous.version
-    stage = {"mode": "apply", "previous_release": before, "baseline_hours": 1.0}
-    return {**_common(world, release), **stage}
+    return {**_common(world, release), "mode": mode, "previous_release": before}
 
 
 def schedule(world: World, stage: str) -> tuple[datetime, datetime, datetime]:
@@ -355,37 +276,13 @@ def _now(world: World) -> datetime:
 def rollout(
     world: World, release: Release, start: datetime, end: datetime, **more: Any
 ) -> dict[str, Any]:
-    """Parameters of testnet, canary and mainnet, for a change window."""
     window = {"window_start": start.isoformat(), "window_end": end.isoformat()}
-    stage = {"mode": "plan", "previous_release": release.previous.version, "minutes_per_node": 5.0,
-             "baseline_hours": 18.0}  # fmt: skip
-    return {**_common(world, release), **stage, **window, **more}
+    stage = {"minutes_per_node": 5.0, "baseline_hours": 18.0}
+    return {**_about(world, release, "plan"), **stage, **window, **more}
 
 
 def recovery(world: World, release: Release) -> dict[str, Any]:
-    """Parameters of a stage's recovery, as its commander fills them in."""
-    previous = release.previous.version
-    return {**_common(world, release), "mode": "apply", "previous_release": previous, **TOLD}
-
-
-def _in_hours(hours: float) -> Callable[[World, Release], dict[str, Any]]:
-    """Parameters for a window that begins in so many hours."""
-
-    def parameters(world: World, release: Release) -> dict[str, Any]:
-        start = _now(world) + timedelta(hours=hours)
-        return rollout(world, release, start, start + WINDOW)
-
-    return parameters
-
-
-PARAMETERS: dict[str, Callable[[World, Release], dict[str, Any]]] = {
-    "preflight": _preflight,
-    "development": _development,
-    "testnet": _in_hours(50.0),
-    "canary": _in_hours(72.0),
-    "mainnet": _in_hours(120.0),
-}
-"""The papermill parameter file of every runbook."""
+    return {**_about(world, release, "apply"), **TOLD}
 
 
 def write_yaml(path: Path, document: Mapping[str, Any]) -> None:

@@ -74,11 +74,13 @@ class Loopback:
         if address in self._servers:
             self.call(self._close(address))
 
+    def listens(self, address: Address) -> bool:
+        return address in self._servers
+
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
     async def hang_up(self, scope: Scope) -> None:
-        """Close the connection of a request whose answer is not complete."""
         for connection in self._connections():
             if connection.client == tuple(scope["client"]):
                 connection.transport.close()
@@ -118,6 +120,26 @@ class Loopback:
             await asyncio.wait(self._state.tasks, timeout=5)
 
 
+class Listener:
+    """One application at one address, where it can be stopped and started again."""
+
+    def __init__(self, loopback: Loopback, app: App) -> None:
+        self._loopback, self._app = loopback, app
+        self._address: Address = ("127.0.0.1", 0)
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://{self._address[0]}:{self._address[1]}"
+
+    def start(self) -> None:
+        if not self._loopback.listens(self._address):
+            self._address = self._loopback.listen(self._app, *self._address)
+
+    def stop(self) -> None:
+        self._loopback.close(self._address)
+
+
 def bind(host: str, port: int) -> socket.socket:
     # With the protocol given, asyncio sets TCP_NODELAY: without it an answer takes 40 ms more.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -131,11 +153,8 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def free_addresses(groups: list[list[str]]) -> list[list[Address]]:
-    """A free address per host, all on one port; on systems where 127/8 is not all loopback,
-    127.0.0.1 with a port each.
-
-    The sockets are closed again, so a listener may still find its address taken.
-    """
+    """A free address per host, all on one port; 127.0.0.1 with a port each where 127/8 is not all
+    loopback. The sockets are closed again, so a listener may still find its address taken."""
     for _ in range(20):
         held: list[socket.socket] = []
         try:
@@ -150,9 +169,8 @@ def free_addresses(groups: list[list[str]]) -> list[list[Address]]:
         finally:
             for listener in held:
                 listener.close()
-    held = [bind("127.0.0.1", 0) for group in groups for _ in group]
-    addresses = [listener.getsockname()[:2] for listener in held]
-    for listener in held:
+    flat = [bind("127.0.0.1", 0) for group in groups for _ in group]
+    addresses = iter([listener.getsockname()[:2] for listener in flat])
+    for listener in flat:
         listener.close()
-    rest = iter(addresses)
-    return [[next(rest) for _ in group] for group in groups]
+    return [[next(addresses) for _ in group] for group in groups]

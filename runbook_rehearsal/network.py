@@ -1,8 +1,4 @@
-"""The rehearsal network: clusters, forge, telemetry and clock, started and stopped as one.
-
-``RehearsalNetwork`` lives in this process, on background threads; ``serve`` keeps one in the
-foreground until it is interrupted. Everything it writes lies under one folder.
-"""
+"""The rehearsal network: clusters, forge, telemetry and clock, on threads of this process."""
 
 from __future__ import annotations
 
@@ -11,12 +7,12 @@ import json
 import os
 import shlex
 import signal
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from . import layout, people
@@ -32,13 +28,13 @@ from .chain.world import (
     make_cluster,
     profile,
 )
-from .control import control_app
+from .control import commands, control_app, run
 from .faults.asset_effects import Undo
 from .faults.effects import EFFECTS
 from .faults.table import FAULTS, FaultBoard, parse
 from .files import digest_of, write_atomically
 from .forge import Forge
-from .loopback import Address, App, Loopback, free_addresses
+from .loopback import Listener, Loopback, free_addresses
 from .nodes.assets import Assets
 from .nodes.fleet import Fleet, Running, StartupError
 from .nodes.rpc import Rpc
@@ -55,11 +51,9 @@ NOWHERE = "http://127.0.0.1:9"  # where telemetry is not wanted: nothing listens
 class RehearsalNetwork:
     """Three clusters of validators on loopback, with all that a rollout of them needs.
 
-    ``root`` must be new or empty. ``sizes`` overrides the number of nodes per cluster. ``servers``
-    chooses Prometheus and Alertmanager: the embedded ones, or the real ones on PATH; they start
-    with ``history_s`` of history. Without ``telemetry`` there are none. With ``team`` nobody may
-    approve their own. Use it as a context manager, or call ``start`` and ``stop``; nothing runs or
-    listens after ``stop``.
+    ``root`` must be new or empty. ``sizes`` overrides the number of nodes per cluster. Telemetry is
+    by the embedded or the real ``servers``, with ``history_s`` of history, or there is none. With
+    ``team`` nobody may approve their own. Nothing runs or listens after ``stop``.
     """
 
     def __init__(
@@ -76,32 +70,27 @@ class RehearsalNetwork:
         self.root = root.absolute()
         self.seed = seed
         self.site = self.root / "site.yaml"
-        self.params = {stage: self.root / "params" / f"{stage}.yaml" for stage in layout.PARAMETERS}
+        self.params = {stage: self.root / "params" / f"{stage}.yaml" for stage in layout.BEGINS_H}
         self.env = {name: layout.token(seed, name) for name in layout.SECRETS}
         self.env["RUNBOOK_OPERATOR"] = layout.OPERATOR
+        self.env["RUNBOOK_SIGNING_KEY"] = str(self.root / "keys" / f"{layout.OPERATOR}.pem")
         self.world: World
         self.fleet: Fleet
         self.release: layout.Release
         self.assets: Assets
         self.signed: SignedRelease
         self.telemetry: TelemetryServers | None = None
-        self._kind = servers if telemetry else None
+        self.servers = servers if telemetry else None
         self._history_s, self._team = history_s, team
         self._sizes = dict(SIZES) | dict(sizes or {})
         self._undo: dict[str, Undo] = {}
         self._armed: list[str] = []  # faults that come with a change
-        self._apps: dict[str, App] = {}  # forge and grafana, which can go and come back
-        self._addresses: dict[str, Address] = {}
+        self.listeners: dict[str, Listener] = {}  # forge and grafana, which can go and come back
 
     def __enter__(self) -> RehearsalNetwork:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.stop()
 
     # --- life ---------------------------------------------------------------------------------
@@ -123,7 +112,6 @@ class RehearsalNetwork:
         return self
 
     def stop(self) -> None:
-        """End every thread, process and listener; the folder stays."""
         for name in ("network.json", "control"):
             (self.root / name).unlink(missing_ok=True)
         self._cleanup.close()
@@ -134,54 +122,51 @@ class RehearsalNetwork:
         self._write_bundle()
         for cluster in self.world.clusters:
             layout.write_nodes(self.world, self.release, cluster)
-        previous = self.release.previous
-        self.world.begin(
-            {"digest": previous.digest, "commit": previous.commit, "version": previous.version}
-        )
+        self.world.begin(asdict(self.release.previous))
         self.faults = FaultBoard(self.world)
         self.rpc = Rpc(self.env["RPP_RPC_TOKEN"], self._loopback)
         self.fleet = self.rpc.fleet = Fleet(self.world, self._loopback, self.faults, self.rpc.app)
         self.fleet.boot()
-        self.assets = Assets(self.world, self.release.previous_artifact, self.release.artifact)
-        for cluster in self.world.clusters:
-            self.assets.write(cluster)
+        self._write_assets()
         self.forge = Forge(
             self.release, self.world.clock, self.faults, self.env["GITHUB_TOKEN"], self._loopback
         )
-        self.operators = people.Operators(self)
-        self.operators.start()
+        self.say, self.speak = self.forge.say, partial(people.speak, self)
+        self.operators: people.Operators = people.Operators(self)
         self._cleanup.callback(self.operators.stop)
         self.forge.on_comment = lambda text: self.operators.see(text, "comment")
         grafana = grafana_app(self.faults, self.env["GRAFANA_TOKEN"])
-        self._apps = {"forge": self.forge.app, "grafana": grafana}
-        for name in self._apps:
-            self.open(name)
+        for name, app in (("forge", self.forge.app), ("grafana", grafana)):
+            self.listeners[name] = Listener(self._loopback, app)
         self.signed = SignedRelease(self.release, self.faults, self._loopback)
         self.signed.publish(layout.trusted_root(self.root))
-        self.control = _url(self._loopback.listen(control_app(self)))
-        urls = self._start_telemetry()
-        self._write_files(urls["prometheus"], urls["alertmanager"])
+        self.control = Listener(self._loopback, control_app(self)).url
+        self.backends = self._start_telemetry()
+        self._write_files()
 
     def next_release(self, version: str) -> layout.Release:
-        """One more release, built, signed and green, on the clusters as they are now.
-
-        What it follows is staged for the way back, and parameter files are about it.
-        """
+        """One more release, built, signed and green, on the clusters as they are; what it follows is
+        staged for the way back, and parameter files are about it."""
         self.release = layout.write_next_release(self.root, self.seed, self.release, version)
-        self.assets = Assets(self.world, self.release.previous_artifact, self.release.artifact)
-        for cluster in self.world.clusters:
-            self.assets.write(cluster)
+        self._write_assets()
         self.forge.follow(self.release)
-        self.signed.publish_next(self.release)
+        self.signed.follow(self.release)
+        self.signed.publish(layout.trusted_root(self.root))
         self._write_release_files()
         return self.release
 
+    def _write_assets(self) -> None:
+        self.assets = Assets(self.world, self.release.previous_artifact, self.release.artifact)
+        for cluster in self.world.clusters:
+            self.assets.write(cluster)
+
     def _start_telemetry(self) -> dict[str, str]:
-        if self._kind is None:
-            return {"prometheus": NOWHERE, "alertmanager": NOWHERE}
+        if self.servers is None:
+            return dict.fromkeys(("prometheus", "alertmanager"), NOWHERE)
         from .telemetry.servers import TelemetryServers  # PromQL and its parser: only when wanted
 
-        self.telemetry = TelemetryServers(self.world, self._kind, span_s=self._history_s)
+        origin = self.world.clock.now() - self._history_s
+        self.telemetry = TelemetryServers(self.world, self.servers, origin)
         self.telemetry.start()
         self._cleanup.callback(self.telemetry.stop)
         self.settle()
@@ -206,38 +191,34 @@ class RehearsalNetwork:
         (self.root / "store").mkdir()
         (self.root / "store").chmod(0o2775 if self._team else 0o755)
 
-    def _write_files(self, prometheus: str, alertmanager: str) -> None:
-        forge, grafana = (_url(self._addresses[name]) for name in ("forge", "grafana"))
-        nodes = [node for cluster in self.world.clusters.values() for node in cluster.nodes]
+    def _write_files(self) -> None:
+        nodes = self.world.nodes()
         people.write_keys(self.root, self.seed, nodes)
-        listed = people.people(self.seed)
         keys = {node.name: people.public_key(self.seed, node.name) for node in nodes}
-        urls = {"forge": forge, "prometheus": prometheus, "alertmanager": alertmanager}
-        urls |= {"grafana": grafana, "log": self.signed.log}
-        site = layout.site(self.world, urls, listed, keys)
+        urls = {name: listener.url for name, listener in self.listeners.items()} | self.backends
+        site = layout.site(self.world, urls | {"log": self.signed.log}, keys)
+        site["commands"] = commands(self.root)
+        site["clock"]["wait"] = site["commands"].pop("fast_forward")
+        key = people.public_key(self.seed, layout.OPERATOR)
+        signer = {"name": layout.OPERATOR, "person": layout.OPERATOR, "key": key}
+        site |= {"people": people.people(self.seed), "signers": {"keys": [signer]}}
         layout.write_yaml(self.site, {**site, "single_operator": not self._team})
         self._write_release_files()
         exports = [f"export {name}={shlex.quote(value)}\n" for name, value in self.env.items()]
         write_atomically(self.root / "env.sh", "".join(exports), 0o600)
         write_atomically(self.root / "control", self.control + "\n", 0o600)
-        description = {
-            "control": self.control,
-            "backends": {"prometheus": prometheus, "alertmanager": alertmanager},
-            "pid": os.getpid(),
-            "operators": {node.name: node.operator for node in nodes if node.operator},
-        }
-        write_atomically(self.root / "network.json", json.dumps(description, indent=1) + "\n")
+        description = {"control": self.control, "pid": os.getpid()}
+        write_atomically(self.root / "network.json", json.dumps(description) + "\n")
 
     def _write_release_files(self) -> None:
         (self.root / "words" / self.release.version).mkdir(parents=True)
-        for stage, parameters in layout.PARAMETERS.items():
-            layout.write_yaml(self.params[stage], parameters(self.world, self.release))
+        for stage, path in self.params.items():
+            layout.write_yaml(path, layout.parameters(self.world, self.release, stage))
 
     # --- what happens to it -------------------------------------------------------------------
 
     @property
     def now(self) -> datetime:
-        """The rehearsal's time."""
         return datetime.fromtimestamp(self.world.clock.now(), UTC)
 
     def fault(self, text: str) -> None:
@@ -246,11 +227,9 @@ class RehearsalNetwork:
         active = self.faults.switch_on(text)
         if active.name in HALTS:
             self.fleet.restored.clear()
-        effect = EFFECTS.get(active.name)
-        if effect is not None:
+        if (effect := EFFECTS.get(active.name)) is not None:
             self._undo[active.name] = effect(self, active)
         self._show(active.name)
-        self.settle()
 
     def fault_in_time(self, text: str) -> bool:
         """As ``fault``, or with its stage's change, if it comes with that; whether it has begun."""
@@ -272,7 +251,6 @@ class RehearsalNetwork:
         return running
 
     def _changed(self, stage: str) -> bool:
-        """Whether every node of a stage runs the release with the gates that the stage turns on."""
         gates = {gate for gate, on in profile(stage).items() if on}
         nodes = [n for n in self._nodes(STAGE_CLUSTERS[stage]) if n.canary or stage != "canary"]
         return all(
@@ -283,59 +261,42 @@ class RehearsalNetwork:
         )
 
     def check_fault(self, text: str) -> None:
-        """Raises ValueError for one that this network cannot have."""
         if FAULTS[parse(text, self.world).name].embedded and self.servers == "real":
             raise ValueError(f"fault {text!r}: expected embedded servers, got real ones")
 
     def clear(self, name: str) -> None:
-        """Repair it; nothing when it is not broken."""
         name = name.partition("@")[0]
         if self.faults.switch_off(name) is None:
             return
-        undo = self._undo.pop(name, None)
-        if undo is not None:
-            undo()
+        self._undo.pop(name, lambda: None)()
         self._show(name)
-        self.settle()
 
     def _show(self, fault: str) -> None:
         # What is measured has been wrong for a while already: the history is laid again.
-        if self.telemetry is not None and fault in LEAD_S:
-            self.telemetry.relay()
+        if fault in LEAD_S:
+            self.relay()
+        self.settle()
 
-    def fast_forward(self, seconds: float) -> None:
-        """Let that much time pass at once, for people, the chain, its telemetry and its alerts."""
-        self.operators.settle()
+    def relay(self, seconds: float = 0.0) -> None:
+        """Let the clock run ahead; with 0, lay the history of what is measured again."""
         if self.telemetry is None:
             self.world.clock.advance(seconds)
         else:
             self.telemetry.relay(seconds)
+
+    def fast_forward(self, seconds: float) -> None:
+        """Let that much time pass at once, for people, the chain, its telemetry and its alerts."""
+        self.operators.settle()
+        self.relay(seconds)
         broken = {one.cluster for one in self.faults if FAULTS[one.name].layer == "assets"}
         for cluster in self.world.clusters.keys() - broken:
             self.assets.back_up_when_due(cluster)
         self.settle()
 
-    @property
-    def servers(self) -> str:
-        """By which servers its telemetry is served: real, embedded, or none."""
-        return self.telemetry.kind if self.telemetry is not None else "none"
-
     def settle(self) -> None:
         """Wait until alerts would arrive; a real Prometheus needs some seconds for that."""
         if self.telemetry is not None:
             self.telemetry.settle()
-
-    def say(
-        self, account: str, text: str, *, at: datetime | None = None, issue: int = layout.ISSUE
-    ) -> int:
-        """A comment by ``account`` in the release issue, now or as of ``at``; its id."""
-        return self.forge.say(account, text, at=at, issue=issue)
-
-    def speak(
-        self, verb: people.Verb, stage: str, start: datetime, end: datetime, plan: str = ""
-    ) -> None:
-        """All operators acknowledge a window, or sign off on it and a plan, as the faults have it."""
-        people.speak(self, verb, stage, start, end, plan)
 
     def bring_up(self, name: str) -> None:
         """Start a node that is down; one that its own files keep down stays so."""
@@ -344,10 +305,8 @@ class RehearsalNetwork:
                 self.fleet.restart(name)
 
     def start_node(self, name: str) -> None:
-        """Start a node that is down. A chain goes on once a quorum of it starts from one state.
-
-        Whoever still runs on other data stays behind.
-        """
+        """Start a node that is down. A chain goes on once a quorum of it starts from one state;
+        whoever still runs on other data stays behind."""
         if name not in self.fleet.running:
             self.fleet.restart(name)
         cluster = self.fleet.spec(name).cluster
@@ -386,50 +345,34 @@ class RehearsalNetwork:
         return self.world.clusters[cluster].nodes
 
     def install_candidate(self) -> list[str]:
-        """The canaries' operators install the release, by the site's own commands.
-
-        Each canary keeps its configuration and is restarted. Returns their names. Raises
-        CalledProcessError.
-        """
-        artifact = self.release.artifact
-        commands = layout.commands(self.root)
+        """The canaries' operators install the release: each keeps its configuration and is
+        restarted. Returns their names. Raises Failed."""
+        artifact, digest = self.release.artifact, digest_of(self.release.artifact)
         canaries = [spec for spec in self._nodes("mainnet") if spec.canary]
         for spec in canaries:
             config = self.world.node_dir(spec.cluster, spec.name) / "config.toml"
-            values = {"node": spec.name, "artifact": artifact, "config": config}
-            values["digest"] = digest_of(artifact)
-            for purpose in ("deploy", "restart"):
-                argv = [word.format(**values) for word in commands[purpose]["argv"]]
-                subprocess.run(argv, check=True, capture_output=True, cwd=layout.PROJECT)
+            self.command("deploy", spec.name, str(artifact), digest, str(config))
+            self.command("restart", spec.name)
         return [spec.name for spec in canaries]
 
+    def command(self, *words: str, by: str = "") -> str:
+        """What a command of the site prints, by us or by an operator. Raises Failed."""
+        return run(self, [*words], by)
+
     def provision(self, cluster: str, name: str, config: str) -> NodeSpec:
-        """A fresh node, or what the faults make of it. Raises ValueError, StartupError."""
         if self.faults.is_on("provision-wrong-gates"):
             config = config.replace("timetoke_rewards = false", "timetoke_rewards = true")
         silent = self.faults.is_on("provision-no-answer")
         return self.fleet.provision(cluster, name, config, silent=silent)
 
-    def open(self, name: str) -> None:
-        """Let the forge or Grafana listen, again where they did."""
-        where = self._addresses.get(name, ("127.0.0.1", 0))
-        self._addresses[name] = self._loopback.listen(self._apps[name], *where)
-
-    def close(self, name: str) -> None:
-        self._loopback.close(self._addresses[name])
-
     def save(self, folder: Path) -> Saved:
-        """All as it is now, kept in ``folder``: ``restore()`` puts it back as often as wanted."""
         return Saved(self, folder)
 
 
 def serve(
     root: Path, ready: Callable[[RehearsalNetwork], None] = lambda network: None, **options: Any
 ) -> None:
-    """A network in the foreground until SIGINT or SIGTERM.
-
-    ``ready`` is called once it answers; ``options`` are those of ``RehearsalNetwork``.
-    """
+    """A network in the foreground until SIGINT or SIGTERM; ``ready`` is called once it answers."""
     stop: SimpleQueue[None] = SimpleQueue()  # put() is safe in a signal handler
     before = {
         number: signal.signal(number, lambda *_: stop.put(None))
@@ -442,7 +385,3 @@ def serve(
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _url(address: Address) -> str:
-    return f"http://{address[0]}:{address[1]}"

@@ -6,33 +6,28 @@ All behave as the faults that are on when they speak or act tell them to; what t
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
-import os
 import re
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from datetime import datetime, timedelta
-from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Literal
 
-from . import layout
-from .chain.node_config import ConfigurationError, parse
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from . import files
+from .chain.node_config import ConfigurationError, read_config
 from .chain.world import STAGE_CLUSTERS, NodeSpec
 from .files import digest_of, write_atomically
 from .layout import COMMANDER, COUNCILLORS, OPERATOR, SECOND
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     from .network import RehearsalNetwork
 
 Verb = Literal["acknowledge", "sign-off"]
@@ -54,16 +49,11 @@ OPERATOR_FAULTS = (
 
 def private_key(seed: int, name: str) -> Ed25519PrivateKey:
     """A throwaway key of a person (by account) or of a validator (by its node's name)."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    secret = hashlib.sha256(f"rehearsal/{seed}/key/{name}".encode()).digest()
-    return Ed25519PrivateKey.from_private_bytes(secret)
+    return files.private_key(f"rehearsal/{seed}/key/{name}")
 
 
 def public_key(seed: int, name: str) -> str:
-    """The same as the site file writes it."""
-    raw = private_key(seed, name).public_key().public_bytes_raw()
-    return f"ed25519:{base64.b64encode(raw).decode()}"
+    return files.public_key(private_key(seed, name))
 
 
 def signed(seed: int, name: str, statement: dict[str, Any]) -> str:
@@ -89,12 +79,6 @@ def people(seed: int) -> list[dict[str, Any]]:
 
 def write_keys(root: Path, seed: int, nodes: Iterable[NodeSpec]) -> None:
     """Everybody's private key as a PEM file: ``keys/NAME.pem``."""
-    from cryptography.hazmat.primitives.serialization import (
-        Encoding,
-        NoEncryption,
-        PrivateFormat,
-    )
-
     (root / "keys").mkdir()
     for name in (OPERATOR, COMMANDER, SECOND, *COUNCILLORS, *(node.name for node in nodes)):
         pem = private_key(seed, name).private_bytes(
@@ -107,7 +91,12 @@ def write_keys(root: Path, seed: int, nodes: Iterable[NodeSpec]) -> None:
 
 
 def speak(
-    network: RehearsalNetwork, verb: Verb, stage: str, start: datetime, end: datetime, plan: str
+    network: RehearsalNetwork,
+    verb: Verb,
+    stage: str,
+    start: datetime,
+    end: datetime,
+    plan: str = "",
 ) -> None:
     """Every operator of the stage's cluster says its word, as a comment; ours by one comment."""
     at, day = network.now.replace(microsecond=0), timedelta(days=1)
@@ -158,11 +147,8 @@ def forged_file(network: RehearsalNetwork, verb: Verb, node: str) -> Path:
 
 
 def notified(network: RehearsalNetwork, role: str, subject: str, text: str) -> None:
-    """Keep it in ``notifications.json``, and act as the commander or the council would.
-
-    The commander acknowledges at once and decides as the fault that is on would have a person
-    decide; two of the council's three members approve at once, after 25 hours, or never.
-    """
+    """Keep it in ``notifications.json``, and act as the commander or the council would as the fault
+    has it: two of the council approve at once, after 25 hours, or never."""
     path = network.root / "notifications.json"
     before = json.loads(path.read_text()) if path.exists() else []
     told = {"role": role, "subject": subject, "text": text}
@@ -184,26 +170,15 @@ def notified(network: RehearsalNetwork, role: str, subject: str, text: str) -> N
 
 
 class Operators:
-    """Operators who run nodes of their own: they read an instruction, follow it, and report.
-
-    One thread takes instructions as they come, from the forge or by the site's ``notify`` command.
-    ``see`` may be called from any thread. ``done`` holds the keys of what was followed.
-    """
+    """Operators who run nodes of their own: one thread takes instructions as they come, follows
+    them and reports. ``see`` may be called from any thread; ``done``: keys of those done."""
 
     def __init__(self, network: RehearsalNetwork) -> None:
         self._network = network
         self._seen: dict[str, tuple[str, str]] = {}  # what is not done: key -> text, how it came
         self.done: set[str] = set()
-        self._queue: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="operators", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End once the instruction at hand is done."""
-        self._queue.put(None)
-        self._thread.join()
+        self._work = ThreadPoolExecutor(1, "operators")
+        self.stop = self._work.shutdown
 
     def see(self, text: str, came_by: str) -> None:
         """An instruction by ``comment`` or ``notify``; any other text is passed over."""
@@ -215,12 +190,11 @@ class Operators:
                          + sorted(document["nodes"]) + text.splitlines()[:1])  # fmt: skip
         if key not in self.done and key not in self._seen:
             self._seen[key] = (text, came_by)
-            self._queue.put(partial(self._act, key))
+            self._work.submit(self._act, key)
 
     def again(self) -> None:
-        """Whoever has not done as told thinks better of it."""
         for key in tuple(self._seen):
-            self._queue.put(partial(self._act, key))
+            self._work.submit(self._act, key)
 
     def report(self, node: str, stage: str, **lies: Any) -> None:
         """A node's report outside any rollout, as a file, with ``lies`` in place of the truth."""
@@ -229,19 +203,12 @@ class Operators:
         self._send(document, self._report(document, node) | lies, node, "file")
 
     def forget(self) -> None:
-        """Nobody follows any more what is not done yet."""
         self._seen.clear()
         self.settle()
 
     def settle(self) -> None:
         """Wait until all that was seen so far was followed, or not."""
-        reached = threading.Event()
-        self._queue.put(reached.set)
-        reached.wait(60)
-
-    def _work(self) -> None:
-        while (act := self._queue.get()) is not None:
-            act()
+        wait([self._work.submit(int)], timeout=60)
 
     def _act(self, key: str) -> None:
         if (seen := self._seen.get(key)) is None:
@@ -252,13 +219,12 @@ class Operators:
                     self._seen.pop(key, None)
                     self.done.add(key)
                 return
-            except (OSError, KeyError, ValueError, subprocess.CalledProcessError) as error:
+            except (OSError, KeyError, ValueError, RuntimeError) as error:
                 with suppress(OSError), (self._network.root / "operators.log").open("a") as file:
                     file.write(f"failed: {error}\n")
                 time.sleep(SLOW_S)
 
     def _follow(self, text: str, came_by: str) -> bool:
-        """Whether all was done as told."""
         found = _DOCUMENT.search(text)
         assert found is not None
         document = json.loads(found[1])
@@ -288,7 +254,6 @@ class Operators:
         return whole
 
     def _change(self, document: dict[str, Any], node: str, target: str) -> None:
-        """With the site's own automation, as the node's operator."""
         artifact = document["nodes"][node].get("artifact", document["artifact"])
         folder = self._network.world.node_dir(self._network.fleet.spec(node).cluster, node)
         target = _with_own_secrets(target, (folder / "config.toml").read_text())
@@ -309,20 +274,15 @@ class Operators:
             raise ValueError(f"{node}: another state root: {report['commitment_root']}")
         self._run(document, "start", node)
 
-    def _run(self, document: dict[str, Any], *verb: str) -> bytes:
-        script = str(layout.COMMANDS / "run.py")
-        return subprocess.run(
-            [sys.executable, "-S", "-E", script, str(self._network.root), *verb],
-            check=True, capture_output=True, cwd=layout.PROJECT, timeout=60,
-            env={**os.environ, "REHEARSAL_OPERATOR": document["operator"]},
-        ).stdout  # fmt: skip
+    def _run(self, document: dict[str, Any], *words: str) -> str:
+        return self._network.command(*words, by=document["operator"])
 
     def _report(self, document: dict[str, Any], node: str) -> dict[str, Any]:
         network = self._network
         running = network.fleet.running[node]
         file = network.world.node_dir(running.spec.cluster, node) / "config.toml"
         try:
-            parse(file.read_text(), strict=True)
+            read_config(file)
             accepted = True
         except ConfigurationError:
             accepted = False

@@ -1,10 +1,7 @@
 """A release carried through the stages of a rehearsal as a team would, and back.
 
 Development in one run; then for each stage the operators' words, a plan run, the approval of
-another person, and the apply run. Time passes where the playbook wants it to. A fault begins before
-its stage, or with the stage's change where that is what its item looks at; one of the stage before
-once its time has passed. One that calls for recovery comes once the stage has changed its nodes;
-then the stage is taken back.
+another person, and the apply run. Time passes where the playbook wants it to.
 """
 
 from __future__ import annotations
@@ -50,10 +47,8 @@ Moment = Literal["first", "passed", "late"]
 
 
 def turn(fault: str) -> tuple[str, Moment]:
-    """The stage that must notice a fault (``NAME@STAGE/NODE``), and when in its turn it begins.
-
-    One that comes behind the change ends in the stage's recovery.
-    """
+    """The stage that must notice a fault (``NAME@STAGE/NODE``), and when in its turn it begins;
+    one that comes behind the change ends in the stage's recovery."""
     name, _, place = fault.partition("@")
     at = place.partition("/")[0]
     if name in HALTS or ".recover." in FAULTS[name].item:
@@ -64,8 +59,6 @@ def turn(fault: str) -> tuple[str, Moment]:
 
 @dataclass(frozen=True)
 class Carried:
-    """One run of a stage, and its report."""
-
     stage: str
     mode: str
     report: Any
@@ -168,10 +161,8 @@ class Promotion:
         return runs
 
     def _by_kit(self, stage: str) -> Path:
-        """The kit's script takes the nodes back; then the store comes back. The kit's folder.
-
-        Raises RunbookError where the script leaves a node behind.
-        """
+        """The kit's script takes the nodes back; then the store comes back. Returns the kit.
+        Raises RunbookError where the script leaves a node behind."""
         kit = max(self.network.root.glob(f"kits/{self.release}-{stage}-*"))
         self.tell(f"{stage}: the store is gone; {kit.name}/recover.sh takes the nodes back")
         ended = subprocess.run(
@@ -239,7 +230,6 @@ class Promotion:
         return runs
 
     def _let_pass(self, stage: str, due: datetime) -> None:
-        """The time the playbook wants before a stage; on mainnet the notice is still to come."""
         left = (due - self._now()).total_seconds()
         if left > 0:
             self.tell(f"{stage}: {timedelta(seconds=round(left))} pass")
@@ -252,15 +242,13 @@ class Promotion:
             self.network.say(account, f"approve {digest}")
 
     def report(self) -> Any:
-        """The release report over what the store now holds."""
         commit = self.network.release.commit
-        params = {"site": self._site(), "release": self.release, "commit": commit}
+        params = {
+            "site": layout.shown(self.network.site),
+            "release": self.release,
+            "commit": commit,
+        }
         return self._run("report", {**params, "mode": "plan"}).report
-
-    def _site(self) -> str:
-        """As a parameter file names it: below the project, no path of the machine."""
-        about = layout.PARAMETERS["preflight"](self.network.world, self.network.release)
-        return str(about["site"])
 
     def _run(self, stage: str, params: Mapping[str, Any], file: str = "") -> Carried:
         report = run_stage(stage, params, params_file=file, shown=self.shown)

@@ -118,7 +118,6 @@ def _tell(runs: Sequence[Carried], compared: Sequence[Comparison], *, as_json: b
 
 
 def take_over(network: RehearsalNetwork) -> None:
-    """A rehearsal starts adopted, on another person's word where it is a team's."""
     for cluster in network.world.clusters:
         before = [network.release.previous_artifact]
         found = adopt(str(network.site), cluster, issue=ISSUE, artifacts=before)
@@ -165,8 +164,6 @@ def _serve(args: argparse.Namespace, faults: Sequence[str]) -> int:
 
 
 def _how_to_use(network: RehearsalNetwork) -> str:
-    """Commands to paste, relative to where we were started."""
-
     def here(path: Path) -> str:
         return shlex.quote(os.path.relpath(path))
 
@@ -249,7 +246,6 @@ def _list_faults(*, as_json: bool) -> int:
 
 
 def _fresh(path: Path) -> Path:
-    """The first of ``path-1``, ``path-2``, ... that is not there: no rehearsal overwrites another."""
     number = 1
     while path.with_name(f"{path.name}-{number}").exists():
         number += 1

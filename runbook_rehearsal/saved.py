@@ -9,14 +9,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .chain.node_config import parse
+from .chain.node_config import read_config
 from .files import write_atomically
 
 if TYPE_CHECKING:
     from .network import RehearsalNetwork
 
 KEPT = (
-    "prometheus", "alertmanager", "faults", "checkout", "network.json", "control", "keys",
+    "prometheus", "alertmanager", "checkout", "network.json", "control", "keys",
     "clock.json",
 )  # fmt: skip
 """What of the network's folder no run changes, or its servers hold open."""
@@ -85,18 +85,16 @@ class Saved:
             late = world.clock.now() - world.clock.offset + self._offset - self._now
             offset = {"offset_s": self._offset - late // 60.0 * 60.0}
             write_atomically(world.clock.path, json.dumps(offset))
-            if network.telemetry is not None:
-                network.telemetry.relay()
+            network.relay()
             network.settle()
 
     def _others(self) -> list[str]:
-        """Nodes that do not run on what they ran on then."""
         found = []
-        for spec in (node for c in self._network.world.clusters.values() for node in c.nodes):
+        for spec in self._network.world.nodes():
             folder = self._folder / "clusters" / spec.cluster / spec.name
             running = self._network.fleet.running.get(spec.name)
             build = json.loads((folder / "running.json").read_text())["digest"]
-            config = parse((folder / "config.toml").read_text())
+            config = read_config(folder / "config.toml")
             if running is None or (running.build.digest, running.config) != (build, config):
                 found.append(spec.name)
         return found

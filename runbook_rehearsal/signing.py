@@ -3,10 +3,8 @@
 ``Authority`` is CA, certificate log and transparency log, with its trusted root: written from the
 formats' own specifications (RFC 6962, signed notes, Rekor entries, sigstore's bundle), not from the
 code that verifies them. Its keys live as long as its process.
-
-Beside the artifact lie its provenance and SBOM, and the release's checksums; each of them and the
-artifact itself has a detached signature and certificate, whose log entry only the transparency log
-knows: a listener that answers ``POST /api/v1/log/entries/retrieve`` as Rekor does.
+Beside the artifact lie provenance, SBOM and checksums; the log entries of their signatures are at
+``POST /api/v1/log/entries/retrieve``, as Rekor's.
 """
 
 from __future__ import annotations
@@ -33,7 +31,7 @@ from starlette.routing import Route
 from .faults.table import FaultBoard
 from .files import write_atomically
 from .layout import IDENTITY, ISSUER, Release
-from .loopback import Address, Loopback
+from .loopback import Listener, Loopback
 
 _SIGNS = (True, False, False, False, False, False, False, False, False)
 _ISSUES = (False, False, False, False, False, True, True, False, False)
@@ -74,10 +72,8 @@ class Detached:
 
 
 class Authority:
-    """Issues certificates and log entries; ``root`` is what a verifier must be told to trust it.
-
-    Everything is signed at the instant ``signed``; ``log`` is the URL of its transparency log.
-    """
+    """Issues certificates and log entries at the instant ``signed``; ``root`` is what a verifier
+    must be told to trust it, ``log`` the URL of its transparency log."""
 
     def __init__(self, signed: datetime, log: str) -> None:
         self._signed, self._log = signed, log
@@ -100,7 +96,6 @@ class Authority:
 
     @property
     def root(self) -> bytes:
-        """The trusted root as sigstore writes it."""
         start = (self._signed - timedelta(days=30)).astimezone(UTC).replace(microsecond=0)
         since = {"start": start.isoformat().replace("+00:00", "Z")}
         logs = [
@@ -200,11 +195,9 @@ class Authority:
     def file_entry(
         self, verifier: bytes, signature: bytes, data: bytes, at: datetime | None = None
     ) -> Json:
-        """The entry of a file signed by a certificate or key (PEM)."""
         return self.entry("hashedrekord/0.0.1", hashedrekord(verifier, signature, data), at)
 
     def detach(self, data: bytes, **certificate: str) -> Detached:
-        """A signature over a file with its certificate, and the log's entry of both."""
         key = new_key()
         found = self.certificate(key, **certificate).public_bytes(Encoding.PEM)
         signature = key.sign(data, SHA256)
@@ -219,7 +212,6 @@ def hashedrekord(verifier: bytes, signature: bytes, data: bytes) -> Json:
 
 
 def v1_answer(entry: Json) -> Json:
-    """An entry of a bundle as the log's API v1 answers it."""
     proof = entry["inclusionProof"]
     return {
         "24296fb24b8ad77a": {
@@ -258,46 +250,26 @@ class SignedRelease:
     """A release's artifact, what lies beside it, and the log of its signatures."""
 
     def __init__(self, release: Release, faults: FaultBoard, loopback: Loopback) -> None:
-        self._about(release)
-        self._faults, self._loopback = faults, loopback
+        self.follow(release)
+        self._faults = faults
         self._entries: dict[tuple[str, str], Json] = {}
-        self._address: Address = ("127.0.0.1", 0)
-        self.open_log()
+        routes = [Route("/api/v1/log/entries/retrieve", self._retrieve, methods=["POST"])]
+        self.listener = Listener(loopback, Starlette(routes=routes))
+        self.log, self.close_log = self.listener.url, self.listener.stop
         self.authority = Authority(datetime.now(UTC), self.log)
 
-    def _about(self, release: Release) -> None:
+    def follow(self, release: Release) -> None:
         self.artifact, self.commit = release.artifact, release.commit
         folder, name = self.artifact.parent, self.artifact.name
         self.manifest = folder / "SHA256SUMS.txt"
         self.provenance = folder / f"{name}.intoto.jsonl"
         self.sbom = folder / f"sbom-{name.partition('.')[0]}.json"
 
-    @property
-    def log(self) -> str:
-        """The log's URL."""
-        return f"http://{self._address[0]}:{self._address[1]}"
-
-    def open_log(self) -> None:
-        routes = [Route("/api/v1/log/entries/retrieve", self._retrieve, methods=["POST"])]
-        self._address = self._loopback.listen(Starlette(routes=routes), *self._address)
-
-    def close_log(self) -> None:
-        self._loopback.close(self._address)
-
     # --- what is published ----------------------------------------------------------------------
 
     def publish(self, trusted_root: Path) -> None:
-        """Write and sign everything, and what a verifier must be told to trust."""
         trusted_root.parent.mkdir(parents=True, exist_ok=True)
         trusted_root.write_bytes(self.authority.root)
-        self._publish()
-
-    def publish_next(self, release: Release) -> None:
-        """The same for a later release, by the same authority; what was signed stays so."""
-        self._about(release)
-        self._publish()
-
-    def _publish(self) -> None:
         self.sign(self.artifact)
         self.write_provenance(self.digest(self.artifact))
         self.write_sbom()
@@ -327,7 +299,6 @@ class SignedRelease:
         self._write(self.provenance, json.dumps(statement, indent=2) + "\n")
 
     def write_sbom(self, digest: str = "", kind: str = "application") -> None:
-        """What the artifact is made of, by default about the artifact itself."""
         content = digest or self.digest(self.artifact)
         hashes = [{"alg": "SHA-256", "content": content}]
         document = {
@@ -367,5 +338,4 @@ class SignedRelease:
 
 
 def beside(path: Path) -> tuple[Path, Path]:
-    """Where a file's detached signature and certificate lie."""
     return path.with_name(f"{path.name}.sig"), path.with_name(f"{path.name}.pem")

@@ -30,11 +30,11 @@ GROUPS = {
     ),
     "judge": (
         "metrics/judge metrics/judgement metrics/judge_files metrics/intervals metrics/compare",
-        "metrics/test_judge metrics/test_intervals metrics/test_compare",
+        "metrics/test_judge metrics/test_intervals metrics/test_compare test_judge_command",
     ),
     "executor": (
         "stage changes/apply changes/roll changes/back tries",
-        "test_tries changes/test_apply changes/test_roll changes/test_read_back"
+        "test_tries changes/test_apply changes/test_roll"
         " changes/test_undone test_replaying test_stage test_planning",
     ),
     "lock": (

@@ -16,8 +16,8 @@ import nbformat
 from nbclient import NotebookClient
 
 from runbook_lib import notebook
-from runbook_lib.opening import RECORDINGS
 from runbook_lib.playbook import NOTEBOOKS
+from runbook_lib.recording import RECORDINGS
 
 LARGEST = 300_000
 KEPT = {"tags"}

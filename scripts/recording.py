@@ -15,8 +15,8 @@ from typing import Any
 from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.launch import run_stage
-from runbook_lib.opening import RECORDINGS
 from runbook_lib.playbook import NOTEBOOKS
+from runbook_lib.recording import RECORDINGS
 from runbook_lib.strict import PROJECT, parse_yaml
 from runbook_lib.verdicts import ExitCode
 from runbook_rehearsal.network import RehearsalNetwork

@@ -9,13 +9,14 @@ import base64
 import json
 import os
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 import yaml
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import settings
 from xdist.scheduler import LoadFileScheduling
@@ -33,6 +34,8 @@ from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row
 from runbook_lib.params import DevelopmentParams, Waiver
 from runbook_lib.reach import Command
+from runbook_lib.recording import recorded_site
+from runbook_lib.signers import Trust
 from runbook_lib.sources.tape import Entry as TapeEntry
 from runbook_lib.sources.tape import read_entries
 from runbook_lib.stage import Stage
@@ -129,6 +132,33 @@ def short(item: str) -> str:
     return item.split(".")[-1].replace("-", "_")
 
 
+def named(key: Ed25519PrivateKey) -> str:
+    """Its public key as a site names it."""
+    return f"ed25519:{base64.b64encode(key.public_key().public_bytes_raw()).decode()}"
+
+
+def as_pem(key: Any, passphrase: bytes = b"") -> bytes:
+    """A private key as a file of PEM."""
+    how = serialization.BestAvailableEncryption(passphrase) if passphrase else None
+    return bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            how or serialization.NoEncryption(),
+        )
+    )
+
+
+def trust_of(folder: Path) -> Trust:
+    """Who may sign, as the attempt's own site says: no reader would believe it."""
+    return recorded_site(folder, "site").trust
+
+
+ALICES_KEY = Ed25519PrivateKey.from_private_bytes(b"a" * 32)
+ALICES = Trust.model_validate({"signers": {"keys": [{"name": ALICE, "key": named(ALICES_KEY)}]}})
+"""Who may sign what is sealed in tests."""
+
+
 class Practice:
     """A site, its store and its clock below ``root``, and stages opened on them."""
 
@@ -136,6 +166,8 @@ class Practice:
         self.root, self.site = root, root / "site.yaml"
         self.clock, self.world, self.ledger = root / "clock", root / "world", root / "ledger"
         self.key = Ed25519PrivateKey.from_private_bytes(b"b" * 32)
+        self.pem = root / "alice.pem"
+        self.pem.write_bytes(as_pem(ALICES_KEY))
         self.params: dict[str, Any] = {
             **DevelopmentParams().model_dump(),
             "site": str(self.site),
@@ -153,7 +185,6 @@ class Practice:
     # --- the world ------------------------------------------------------------------------------
 
     def write_site(self, **changes: Any) -> None:
-        public = base64.b64encode(self.key.public_key().public_bytes_raw()).decode()
         site = {
             "name": "practice",
             "clock": {"source": "offset-file", "path": str(self.clock)},
@@ -161,7 +192,7 @@ class Practice:
             "bundle": {"path": str(self.root / "bundle.toml")},
             "people": [
                 {"name": "Alice", "account": ALICE},
-                {"name": "Bob", "account": BOB, "key": f"ed25519:{public}"},
+                {"name": "Bob", "account": BOB, "key": named(self.key)},
             ],
             "stages": {"development": "development"},
             "clusters": {
@@ -183,6 +214,7 @@ class Practice:
                 "ci": {"app": "ci", "required": ["tests"]},
             },
             "commands": {},
+            "signers": {"keys": [{"name": ALICE, "person": ALICE, "key": named(ALICES_KEY)}]},
         }
         self.site.write_text(yaml.safe_dump({**site, **changes}))
 
@@ -316,14 +348,16 @@ class Practice:
 
     def write_notebook(self, cards: list[Any], verdict: Any = None) -> Path:
         """The shipped notebook in the newest attempt's folder, with the cards of its items."""
+        import nbformat  # two seconds, which the process that hands out tests need not wait for
+
         path = self.folder() / "10_development.ipynb"
         book = nbformat.read(NOTEBOOKS / path.name, as_version=4)
         waiting = list(cards)
         for cell in book.cells:
             if cell.cell_type == "code" and cell.source.startswith(CELLS):
-                cell.outputs = [_output(waiting.pop(0))]
+                cell.outputs = [nbformat.from_dict(_output(waiting.pop(0)))]
             elif "enforce" in cell.metadata.get("tags", ()) and verdict is not None:
-                cell.outputs = [_output(verdict)]
+                cell.outputs = [nbformat.from_dict(_output(verdict))]
         nbformat.write(book, path)
         return path
 
@@ -343,28 +377,46 @@ class Practice:
             stage.close()
 
 
-def _output(card: Any) -> Any:
+def _output(card: Any) -> dict[str, Any]:
     data, metadata = card._repr_mimebundle_()
-    return nbformat.v4.new_output("display_data", data, metadata=metadata)
+    return {"output_type": "display_data", "data": data, "metadata": metadata}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def unsynced() -> Iterator[None]:
+    """No test cuts the power: what was written is read again, also after a kill, without a sync."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+def declare(patch: pytest.MonkeyPatch) -> None:
+    """The development stage is the small one."""
+    patch.setitem(playbook.DECLARED, "development", SMALL)
+    patch.setitem(playbook.PLAN_BEFORE, "development", SMALL[4])
+
+
+@contextmanager
+def practising(root: Path, patch: pytest.MonkeyPatch) -> Iterator[Practice]:
+    for name in ("HEADLESS", "REPLAY", "REPLAY_OK", "SCRATCH", "PARAMS_FILE", "HANDOFF"):
+        patch.delenv(f"RUNBOOK_{name}", raising=False)
+    patch.setenv("RUNBOOK_OPERATOR", ALICE)
+    patch.setenv("GITHUB_TOKEN", "practice-token-of-no-worth")
+    # Its plan's nodes are names: there is nothing to keep for a way back.
+    patch.setattr("runbook_lib.stage.write_kit", lambda context: [])
+    root.mkdir()
+    made = Practice(root)
+    patch.setenv("RUNBOOK_SIGNING_KEY", str(made.pem))
+    yield made
+    made.close()
 
 
 @pytest.fixture
 def declared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The development stage is the small one."""
-    monkeypatch.setitem(playbook.DECLARED, "development", SMALL)
-    monkeypatch.setitem(playbook.PLAN_BEFORE, "development", SMALL[4])
+    declare(monkeypatch)
 
 
 @pytest.fixture
 def practice(declared: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Practice]:
-    for name in ("HEADLESS", "REPLAY", "REPLAY_OK", "SCRATCH", "PARAMS_FILE", "HANDOFF"):
-        monkeypatch.delenv(f"RUNBOOK_{name}", raising=False)
-    monkeypatch.setenv("RUNBOOK_OPERATOR", ALICE)
-    monkeypatch.setenv("GITHUB_TOKEN", "practice-token-of-no-worth")
-    # Its plan's nodes are names: there is nothing to keep for a way back.
-    monkeypatch.setattr("runbook_lib.stage.write_kit", lambda context: [])
-    root = tmp_path / "practice"
-    root.mkdir()
-    made = Practice(root)
-    yield made
-    made.close()
+    with practising(tmp_path / "practice", monkeypatch) as made:
+        yield made

@@ -135,7 +135,6 @@ def test_a_validators_word_lies_in_the_sites_folder(
 
 
 def test_an_approval_with_a_release_is_found_by_it(desk: Desk) -> None:
-    """In the folder, beside comments."""
     desk.run(DIGEST, "--release", "v1.4.0", "--stage", "development")
     site = read_site(str(desk.practice.site))
     given = approvals(desk.scope, site, DIGEST, issue=0, file="", release="v1.4.0")
@@ -144,7 +143,6 @@ def test_an_approval_with_a_release_is_found_by_it(desk: Desk) -> None:
 
 
 def test_a_listed_operator_may_sign_with_their_own_key(desk: Desk) -> None:
-    """Then it is their account's word."""
     words = ("--acknowledge", "--window", WINDOW, "--release", "v1.4.0", "--stage", "development")
     _, out, _ = desk.run(*words, "--json")
 
@@ -182,7 +180,6 @@ def test_an_encrypted_key_takes_its_passphrase_from_the_environment(
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_such_key_is_refused(desk: Desk, content: bytes | None, got: str) -> None:
-    """In one line, without a word of its content."""
     desk.key.unlink() if content is None else desk.key.write_bytes(content)
     expected = f"{desk.key}: expected an Ed25519 private key, PEM or 32 raw bytes, {got}\n"
 
@@ -200,7 +197,6 @@ def test_a_file_that_is_no_such_key_is_refused(desk: Desk, content: bytes | None
     ],
 )  # fmt: skip
 def test_what_is_no_word_is_not_signed(desk: Desk, words: list[str], problem: str) -> None:
-    """The reader's own complaint."""
     assert desk.refused(*words) == f"{problem}\n"
 
 
@@ -215,7 +211,6 @@ def test_a_key_of_nobody_is_refused(desk: Desk) -> None:
 
 
 def test_a_key_of_several_validators_asks_which(desk: Desk) -> None:
-    """One file speaks for one of them."""
     raw = base64.b64encode(NODE.public_key().public_bytes_raw()).decode()
     desk.write_site(signoff_key=f"ed25519:{raw}")
     desk.key.write_bytes(NODE.private_bytes_raw())
@@ -230,7 +225,6 @@ def test_a_key_of_several_validators_asks_which(desk: Desk) -> None:
 
 
 def test_no_file_is_written_over(desk: Desk) -> None:
-    """What somebody signed stays as it was; nothing half-written is left."""
     target = desk.root / "mine.json"
     target.write_text("before")
 
@@ -240,7 +234,6 @@ def test_no_file_is_written_over(desk: Desk) -> None:
 
 
 def test_a_folder_that_is_not_mounted_is_not_made(desk: Desk) -> None:
-    """A word that nobody finds is no word."""
     (desk.root / "words").rmdir()
     said = desk.refused(DIGEST, "--release", "v1.4.0")
 
@@ -251,7 +244,6 @@ def test_a_folder_that_is_not_mounted_is_not_made(desk: Desk) -> None:
 
 
 def test_kinds_exclude_each_other(desk: Desk) -> None:
-    """A usage error."""
     with pytest.raises(SystemExit) as caught:
         desk.run("--acknowledge", "--sign-off")
 

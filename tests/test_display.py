@@ -75,7 +75,6 @@ def test_a_fail_on_an_earlier_try_is_shown_for_ever() -> None:
 
 
 def test_a_waiver_says_who_until_when_and_that_it_is_self_approved() -> None:
-    """A pass by waiver never looks like a pass."""
     waived = WaivedRow(
         subject="dev-2",
         outcome=Outcome.FAIL,
@@ -135,7 +134,6 @@ def test_what_only_lacks_time_says_when_to_return() -> None:
     ],
 )
 def test_what_is_no_result_is_said_in_words(state: Any, reason: str, lines: list[str]) -> None:
-    """Planned, not reached and missing are states, never outcomes."""
     card = display.result_card(Standing(item="x.y", kind="change", state=state, reason=reason))
 
     assert card.text.splitlines() == lines
@@ -182,7 +180,6 @@ def test_a_long_text_is_cut_and_counted() -> None:
 
 
 def test_an_empty_result_says_that_there_was_nothing_to_judge() -> None:
-    """No rows are no proof."""
     card = display.result_card(judged())
 
     assert card.text.splitlines()[:2] == [
@@ -206,7 +203,6 @@ def test_many_subjects_are_folded_with_exact_counts() -> None:
 
 
 def test_the_standing_survives_the_round_trip_through_the_card() -> None:
-    """A program reads back from an output exactly what was judged."""
     standing = judged(GOOD, BAD, UNKNOWN)
     bundle, metadata = display.result_card(standing)._repr_mimebundle_()
     raw = json.dumps(bundle[display.MIME]["standing"])
@@ -250,21 +246,18 @@ waves  1
 
 
 def test_a_plan_that_changes_nothing_says_so() -> None:
-    """Zero is a count like any other."""
     text = display.plan_card([("dev-1", "a", 1, 1)], digest="sha256:cc").text
 
     assert text.splitlines()[1] == "0 keys on 0 nodes will change:"
 
 
 def test_true_and_one_are_different_values_of_a_key() -> None:
-    """TOML tells them apart, and so does a plan."""
     text = display.plan_card([("dev-1", "a", 1, True)], digest="sha256:cc").text
 
     assert "1 key on 1 node will change:" in text
 
 
 def test_thresholds_are_a_table() -> None:
-    """What must hold, before any data is read."""
     text = display.thresholds_card([(ITEM, "deviating keys at most", 0)]).text
 
     assert (
@@ -278,7 +271,6 @@ preflight.config-drift  deviating keys at most          0"""
 
 
 def test_a_short_row_is_filled_up() -> None:
-    """One cell that says why there is no more."""
     text = display.table_card("v1", ("stage", "attempt"), [("no attempt yet",)]).text
 
     assert text.splitlines()[-1] == "no attempt yet"
@@ -305,7 +297,6 @@ def test_a_figure_is_one_image_its_words_and_the_digest_of_its_data() -> None:
 
 
 def test_the_same_value_gives_the_same_bytes() -> None:
-    """Cards are compared with their committed copies."""
     once, again = (display.verdict_card(verdict(judged(GOOD, BAD))) for _ in range(2))
 
     assert once == again
@@ -379,7 +370,6 @@ def test_every_way_to_end_has_its_own_first_line(made: Verdict, first: str) -> N
 
 
 def test_a_broken_run_says_why_it_cannot_count() -> None:
-    """Whatever the items say."""
     text = display.verdict_card(verdict(judged(GOOD), broken=("enforce never ran",))).text
 
     assert "This run cannot count:\n- enforce never ran\n" in text
@@ -398,7 +388,6 @@ def test_a_broken_run_says_why_it_cannot_count() -> None:
     ],
 )
 def test_only_safe_links_are_links(link: str, anchored: bool) -> None:
-    """Anything else is shown as text."""
     card = display.verdict_card(verdict(judged(GOOD)), recovery_link=link)
 
     assert ("<a href=" in card.html) is anchored

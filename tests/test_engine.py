@@ -64,7 +64,6 @@ def test_execution_counts_say_what_did_not_run(cells: list[Any], problems: list[
 
 
 def test_a_cell_has_a_limit_unless_a_caller_sets_another() -> None:
-    """No cell waits for longer than minutes."""
     assert engine._limits(run(), {})["execution_timeout"] == 2 * 3600
     assert engine._limits(run(), {"execution_timeout": 5})["execution_timeout"] == 5
     assert engine._limits(run(), {})["shutdown_kernel"] == "immediate"
@@ -85,8 +84,6 @@ class DeadKernelError(Exception):
     ],
 )
 def test_how_the_cells_ended_is_said_in_words(error: BaseException, problem: str) -> None:
-    """Whatever papermill raises, and however."""
-
     def execute() -> None:
         raise error
 
@@ -95,7 +92,6 @@ def test_how_the_cells_ended_is_said_in_words(error: BaseException, problem: str
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_cancel_and_the_handlers_are_put_back(number: signal.Signals) -> None:
-    """Also where a shell has SIGINT ignored."""
     before = signal.getsignal(number)
 
     assert engine._execute(run(), lambda: os.kill(os.getpid(), number)) == [
@@ -105,7 +101,6 @@ def test_signals_cancel_and_the_handlers_are_put_back(number: signal.Signals) ->
 
 
 def test_a_run_has_a_limit_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is stopped when its time is up."""
     monkeypatch.setattr(engine, "RUN_LIMIT_S", 0.05)
 
     assert engine._execute(run(), signal.pause) == [

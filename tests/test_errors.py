@@ -38,13 +38,11 @@ from runbook_lib.errors import (
 def test_an_error_keeps_its_code_and_message_when_pickled(
     error: RunbookError, code: int, message: str
 ) -> None:
-    """Workers hand errors to the process that reports them."""
     for each in (error, pickle.loads(pickle.dumps(error))):
         assert (type(each), each.exit_code, str(each)) == (type(error), code, message)
 
 
 def test_a_person_and_a_mistake_need_no_traceback() -> None:
-    """Jupyter shows our errors as the sentence they are."""
     error = ParameterError(["release: expected a value", "commit: expected a value"])
 
     assert error._render_traceback_() == [

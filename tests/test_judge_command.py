@@ -60,7 +60,6 @@ def test_the_outcome_is_the_exit_code(
     outcome: str,
     code: int,
 ) -> None:
-    """No change passes, a regression is refused, four points prove nothing."""
     assert cli.main(asked(tmp_path, level, points)) == code
     assert capsys.readouterr().out.startswith(f"judge: {outcome}\n")
 
@@ -90,7 +89,6 @@ def test_json_is_one_document_and_options_reach_the_judge(
 
 
 def test_parquet_is_judged_like_csv(tmp_path: Path, good: Path) -> None:
-    """The same samples come to the same whatever the format."""
     now = write(tmp_path / "now.csv", value=noise(2))
     times = [START + timedelta(minutes=row) for row in range(240)]
     parquet.write_table(pa.table({"time": times, "value": noise(2)}), tmp_path / "now.parquet")
@@ -176,7 +174,6 @@ def test_a_wrong_option_is_the_users_mistake(
 
 
 def test_the_direction_is_not_guessed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Which way is better must be said."""
     arguments = asked(tmp_path)
     without = [a for a in arguments if a not in ("--direction", "lower")]
 

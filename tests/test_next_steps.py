@@ -28,7 +28,6 @@ def ended(practice: Any, outcome: Any = None, **more: Any) -> Verdict:
 
 
 def test_a_plan_is_approved_next_and_an_apply_that_passed_wants_nothing(practice: Any) -> None:
-    """A plan that is ready has promoted nothing yet."""
     planned, folder = ended(practice, mode="plan"), practice.folder()
     applied = ended(practice)
 
@@ -60,7 +59,6 @@ def test_what_is_open_is_mended_and_the_same_attempt_goes_on(
 
 
 def test_what_is_not_yet_due_is_come_back_to(practice: Any) -> None:
-    """Nothing is wrong with it."""
     stage = practice.open()
     due = practice.now() + timedelta(hours=2)
     stage.check(practice.check(DRIFT, INCONCLUSIVE, return_at=due))
@@ -73,7 +71,6 @@ def test_what_is_not_yet_due_is_come_back_to(practice: Any) -> None:
 
 
 def test_a_refusal_is_one_line_with_the_first_item_in_the_way(practice: Any) -> None:
-    """What a kernel shows in place of a traceback."""
     verdict = ended(practice, FAIL)
 
     assert refusal(verdict) == (

@@ -63,7 +63,6 @@ def test_anything_but_annotated_literals_is_refused(line: str) -> None:
 
 
 def test_bottomless_code_is_refused() -> None:
-    """A hostile cell is an error, not a crash."""
     with pytest.raises(NotebookError, match=r"^notebook: expected Python in every code cell, got:"):
         notebook.parameters(book(parameters("a: int = " + "(" * 10_000)))
 
@@ -76,7 +75,6 @@ def test_bottomless_code_is_refused() -> None:
     )
 )
 def test_what_is_written_is_what_is_read(values: dict[str, Any]) -> None:
-    """Any literal under any name."""
     values = {f"p_{name}": value for name, value in values.items()}
     lines = [f"{name}: {type(value).__name__} = {value!r}" for name, value in values.items()]
     made = book(parameters("\n".join(lines)))
@@ -131,7 +129,6 @@ def test_the_digest_is_of_the_code_alone() -> None:
 
 
 def test_the_shipped_notebooks_are_their_digests() -> None:
-    """What ``make notebooks`` wrote is what lies beside them."""
     for stage, name in NOTEBOOKS.items():
         shipped = notebook.read(notebook.NOTEBOOKS / name)
         notebook.require_ours(shipped, stage, name)

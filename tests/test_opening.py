@@ -8,6 +8,10 @@ import pytest
 
 from runbook_lib.errors import ParameterError, SourceError, StoreError
 from runbook_lib.opening import prepare_attempt
+from runbook_lib.params import TestnetParams
+from runbook_lib.strict import parse_yaml
+
+from .conftest import NOWHERE
 
 
 @pytest.mark.parametrize(
@@ -37,7 +41,6 @@ def test_wrong_and_laxer_parameters_open_nothing(
 
 
 def test_a_missing_site_file_is_named(practice: Any) -> None:
-    """With what to do about it."""
     with pytest.raises(ParameterError) as caught:
         practice.open(site="nowhere.yaml")
 
@@ -48,7 +51,6 @@ def test_a_missing_site_file_is_named(practice: Any) -> None:
 
 
 def test_the_practice_network_is_to_be_brought_up_first(practice: Any) -> None:
-    """The parameter files that we ship name its site."""
     site = ".rehearsal/not-there/site.yaml"
     with pytest.raises(ParameterError) as caught:
         practice.open(site=site)
@@ -60,7 +62,6 @@ def test_the_practice_network_is_to_be_brought_up_first(practice: Any) -> None:
 
 
 def test_a_stage_the_site_lacks_is_refused(practice: Any) -> None:
-    """A site says which cluster each of its stages works on."""
     practice.write_site(stages={})
     with pytest.raises(ParameterError) as caught:
         practice.open()
@@ -80,7 +81,6 @@ def test_a_misspelt_node_takes_nothing_back(practice: Any) -> None:
 
 
 def test_an_unknown_operator_cannot_apply(practice: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In plan mode anybody may run."""
     monkeypatch.setenv("RUNBOOK_OPERATOR", "mallory")
     with pytest.raises(ParameterError) as caught:
         practice.open()
@@ -138,7 +138,6 @@ def test_an_attempt_fixes_its_parameters(practice: Any) -> None:
 
 
 def test_an_attempt_that_is_not_there_cannot_be_continued(practice: Any) -> None:
-    """The known ones are named."""
     practice.open()
     with pytest.raises(StoreError) as caught:
         practice.open(attempt=7)
@@ -171,9 +170,33 @@ def test_a_site_file_edited_since_carries_no_attempt_into_another_world(practice
 
 
 def test_an_unreadable_clock_opens_nothing(practice: Any) -> None:
-    """Without the time nothing can be judged."""
     practice.clock.write_text("{}")
     with pytest.raises(SourceError) as caught:
         practice.open()
 
     assert caught.value.source == "clock"
+
+
+def test_a_command_can_go_on_with_what_was_opened(practice: Any) -> None:
+    """The parameters lie in the attempt's folder."""
+    stage = practice.open()
+    values = parse_yaml((stage.folder / "params.yaml").read_bytes(), "params.yaml")
+
+    assert {values[key] for key in ("release", "mode")} == {"v1.4.0", "apply"}
+
+
+def test_an_apply_does_not_open_before_its_turn(practice: Any) -> None:
+    """Nothing is created for it either."""
+    names = ("development", "testnet")
+    clusters = {
+        name: {"chain_id": f"rpp-{name}", "nodes": [{"name": name, "url": NOWHERE}]}
+        for name in names
+    }
+    practice.write_site(stages=dict(zip(names, names, strict=True)), clusters=clusters)
+    given = {key: practice.params[key] for key in ("site", "release", "commit")}
+    given |= {"mode": "apply", "approved_plan": f"sha256:{'0' * 64}"}
+    given |= {"window_start": "2026-01-01T00:00:00Z", "window_end": "2026-01-01T08:00:00Z"}
+    with pytest.raises(StoreError, match="expected an attempt that applied and passed, got none"):
+        prepare_attempt("testnet", {**TestnetParams().model_dump(), **given}, "params.yaml")
+
+    assert not (practice.root / "store" / "v1.4.0" / "testnet").exists()

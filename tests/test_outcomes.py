@@ -60,7 +60,6 @@ def verdict(*items: Standing, mode: Literal["plan", "apply"] = "apply", **keys: 
 
 
 def test_nothing_to_judge_is_inconclusive() -> None:
-    """An empty set of subjects proves nothing."""
     assert worst([]) is OPEN
     assert explain([], "all well", "no nodes") == "nothing to judge: no nodes"
 
@@ -73,7 +72,6 @@ def test_the_worst_outcome_decides(outcomes: list[Outcome]) -> None:
 
 
 def test_a_reason_is_the_worst_row_and_how_many_are_like_it() -> None:
-    """One sentence; a problem has no unit."""
     bad = [row(FAIL), row(FAIL, "n2"), row(PASS, "n3")]
     assert explain(bad, "well", "") == "n1: height: expected 7 blocks, got 8 blocks (and 1 more)"
     unknown = [unknown_row("n1", "height", 7, "no answer"), row(PASS)]
@@ -82,7 +80,6 @@ def test_a_reason_is_the_worst_row_and_how_many_are_like_it() -> None:
 
 
 def test_a_number_is_written_out_up_to_fifteen_digits() -> None:
-    """Six digits of anything else."""
     shown = [value_text(value) for value in (999_999.5, 1e6, 999_999_999_999_999.0, 1e15)]
     assert shown == ["1e+06", "1,000,000", "999,999,999,999,999", "1e+15"]
 
@@ -99,7 +96,6 @@ def test_a_result_survives_json_with_its_types() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_row_holds_no_nan(value: float) -> None:
-    """It would be neither more nor less than any limit."""
     with pytest.raises(ValueError):
         check_row("s", "w", 1, value, True)
 
@@ -166,7 +162,6 @@ def test_the_exit_code_is_that_of_the_worst_item(
     )
 )
 def test_the_order_of_items_does_not_matter(items: list[Standing]) -> None:
-    """And adding a worse item never makes it better."""
     codes = [verdict(*items[: n + 1]).exit_code for n in range(len(items))]
     ranks = [RANK.index(code) for code in codes]
     assert ranks == sorted(ranks)
@@ -174,7 +169,6 @@ def test_the_order_of_items_does_not_matter(items: list[Standing]) -> None:
 
 
 def test_a_verdict_survives_json() -> None:
-    """As it stands in notebook and attestation."""
     found = verdict(standing(row(FAIL), row(OPEN, "n2", due=AT), waived=(waiver("n1", FAIL),)))
     assert Verdict.model_validate_json(found.model_dump_json()) == found
 

@@ -210,12 +210,10 @@ def test_stricter_values_are_accepted() -> None:
     ],
 )  # fmt: skip
 def test_a_wrong_key_or_value_is_named(values: dict[str, Any], problem: str) -> None:
-    """No coercion and no spelling mistakes passed over."""
     assert refused(values) == f"p.yaml: {problem}"
 
 
 def test_all_problems_are_reported_at_once() -> None:
-    """Nobody corrects a file one line at a time."""
     assert refused({"mode": "go", "isue": 3, "issue": -1}).splitlines() == [
         "p.yaml: mode: expected 'plan' or 'apply', got 'go'",
         "p.yaml: issue: expected greater than or equal to 0, got -1",
@@ -228,7 +226,6 @@ def test_all_problems_are_reported_at_once() -> None:
 
 
 def test_without_a_site_nothing_is_needed() -> None:
-    """The defaults replay the recording that ships with us."""
     assert stage_params("development", {}, "p.yaml").site == ""
 
 
@@ -250,7 +247,6 @@ def test_a_waiver_that_cannot_be_one_is_refused(changes: dict[str, Any], problem
 
 @pytest.mark.parametrize("key", ["subjects", "reason", "expires"])
 def test_a_waiver_must_be_whole(key: str) -> None:
-    """Rows, reason and expiry are not optional."""
     waiver = {name: value for name, value in WAIVER.items() if name != key}
     assert refused({"waivers": [waiver]}) == f"p.yaml: waivers.0.{key}: expected a value, got none"
 

@@ -25,7 +25,6 @@ from .conftest import (
 
 
 def test_a_plan_that_cannot_be_made_says_why(practice: Any) -> None:
-    """And the change behind it is not reached."""
     stage = practice.open()
 
     def plan(context: Any) -> Any:
@@ -49,7 +48,6 @@ def test_a_plan_changes_nothing(practice: Any) -> None:
 
 
 def test_a_plan_behind_a_failed_check_is_refused(practice: Any) -> None:
-    """What would not be reached is not planned either."""
     stage = practice.open(mode="plan")
     practice.walk(stage, ci_green=FAIL)
     with pytest.raises(StageRefused):

@@ -34,7 +34,6 @@ NUMBERS = {
 
 
 def test_the_playbooks_numbers() -> None:
-    """As the playbook writes them; whoever changes one changes this."""
     assert {name: getattr(playbook, name) for name in NUMBERS} == NUMBERS
 
 
@@ -55,7 +54,6 @@ def test_stages_declare_items_in_order_with_checks_before_changes() -> None:
 
 
 def test_gates_of_the_playbooks_sentences_are_the_chains() -> None:
-    """For every stage, development's none."""
     assert tuple(playbook.GATE_STEPS) == playbook.STAGES
     assert {gate for steps in playbook.GATE_STEPS.values() for gate in steps} == set(GATES[4:])
 

@@ -6,11 +6,10 @@ import re
 
 import pytest
 
-from runbook_lib.context import progress
+from runbook_lib.changes.waiting import progress
 
 
 def test_a_replay_shows_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    """Not a byte on either stream."""
     with progress("waiting for epoch 12", 10, live=False) as advance:
         advance(10)
 

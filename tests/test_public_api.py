@@ -14,6 +14,5 @@ def test_the_package_exports_open_stage_alone() -> None:
 
 
 def test_another_name_is_an_attribute_error() -> None:
-    """Lazy imports answer for no name they do not know."""
     with pytest.raises(AttributeError, match="close_stage"):
         _ = runbook_lib.close_stage

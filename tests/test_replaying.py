@@ -17,6 +17,7 @@ from runbook_lib.evidence.verify import verify
 from runbook_lib.outcomes import CheckResult, Outcome
 
 from .conftest import (
+    ALICES,
     BASELINE,
     CI,
     DEPLOY,
@@ -60,6 +61,7 @@ def test_a_replay_asks_nobody_and_finds_the_same(
     assert "✓ PASS" in text(stage.enforce())
     assert stage.verdict().source == "replay"
     assert "REPLAY OF A RECORDING" in stage._repr_mimebundle_()[0]["text/plain"]
+    assert "NOTHING WILL BE CHANGED" not in text(practice.item(stage, DRIFT))  # no recovery's
 
 
 def test_a_later_attempt_reads_the_store_in_its_replay_as_it_did(
@@ -114,7 +116,6 @@ def test_a_replay_shows_the_tries_that_came_before(
 
 
 def test_a_replay_of_a_red_run_is_red(practice: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was not reached is not reached again."""
     practice.walk(practice.open(), telemetry_reachable=FAIL)
     stage = replayed(practice, practice.folder(), monkeypatch, telemetry_reachable=FAIL)
 
@@ -125,7 +126,6 @@ def test_a_replay_of_a_red_run_is_red(practice: Any, monkeypatch: pytest.MonkeyP
 def test_a_replay_judges_aged_guards_as_they_were(
     practice: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Under the change that relied on them."""
     stage = practice.open()
     for item in (DRIFT, CI, REACHABLE, PROVISION):
         practice.item(stage, item)
@@ -157,7 +157,9 @@ def test_a_replay_follows_a_guard_that_no_longer_held(
 
     assert same(practice, replay) == dict.fromkeys(SMALL, PASS)
     assert replay.verdict().items[0].earlier[0].outcome is PASS
-    assert {row.what for row in verify(practice.folder())[0] if row.outcome is not PASS} == set()
+    assert {
+        row.what for row in verify(practice.folder(), ALICES)[0] if row.outcome is not PASS
+    } == set()
 
 
 def test_a_recording_that_ends_early_reaches_nothing_more(
@@ -177,7 +179,6 @@ def test_a_recording_that_ends_early_reaches_nothing_more(
 def test_what_is_no_recording_cannot_be_replayed(
     practice: Any, monkeypatch: pytest.MonkeyPatch, kind: str, tmp_path: Path
 ) -> None:
-    """An empty folder and a record of another kind are refused."""
     if kind == "adopted":
         Record(tmp_path / "record.jsonl").append("opened", {"cluster": "development"})
     monkeypatch.setenv("RUNBOOK_REPLAY", str(tmp_path))
@@ -188,8 +189,7 @@ def test_what_is_no_recording_cannot_be_replayed(
 def test_without_a_recording_there_is_nothing_to_replay(
     practice: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A checkout that lost it says how to make it."""
-    monkeypatch.setattr("runbook_lib.opening.RECORDINGS", tmp_path)
+    monkeypatch.setattr("runbook_lib.recording.RECORDINGS", tmp_path)
     with pytest.raises(StoreError) as caught:
         practice.open(site="")
 
@@ -213,7 +213,7 @@ def test_a_damaged_archive_is_refused(
         "other bytes": whole[:50] + bytes(9) + whole[59:],
     }
     archive.write_bytes(hurt[broken])
-    monkeypatch.setattr("runbook_lib.opening.RECORDINGS", tmp_path)
+    monkeypatch.setattr("runbook_lib.recording.RECORDINGS", tmp_path)
 
     with pytest.raises(StoreError, match=r"expected an? (whole )?archive, got: "):
         practice.open(site="")

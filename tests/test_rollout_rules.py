@@ -76,7 +76,6 @@ def test_the_rehearsals_stand_in_says_the_same(tmp_path: Path) -> None:
 def test_the_stand_in_refuses_what_it_does_not_read(
     tmp_path: Path, changes: dict[str, object], problem: str
 ) -> None:
-    """Never a success over something that it left out."""
     test = {"interval": "1m", "input_series": [], "promql_expr_test": [], **changes}
     (tmp_path / "t.yaml").write_text(yaml.safe_dump({"rule_files": [], "tests": [test]}))
 
@@ -86,7 +85,6 @@ def test_the_stand_in_refuses_what_it_does_not_read(
 
 
 def test_every_rule_has_a_unit_test_in_which_it_fires() -> None:
-    """A rule without one could lose its meaning unseen."""
     tests = yaml.safe_load(UNIT_TESTS.read_text())["tests"]
     fired = {
         name
@@ -175,7 +173,6 @@ def test_they_are_quiet_on_a_healthy_network(world: World, stage: str) -> None:
 
 
 def test_they_are_quiet_when_only_canaries_have_the_gates(world: World) -> None:
-    """Two of four nodes."""
     turn(world, ON, "mainnet", "main-1", "main-2")
 
     assert fired(world) == {}
@@ -195,7 +192,6 @@ def test_they_are_quiet_when_only_canaries_have_the_gates(world: World) -> None:
 def test_they_fire_under_the_fault_that_they_are_about(
     world: World, fault: str, alerts: set[str]
 ) -> None:
-    """And no others do."""
     turn(world, ON, "mainnet")
     happen(world, 4 * HOUR + LEAD_S[fault], "fault-on", name=fault)
 

@@ -34,6 +34,7 @@ def test_the_example_is_a_site_and_names_its_secrets() -> None:
         "GRAFANA_TOKEN",
         "PAGER_TOKEN",
         "CHAT_WEBHOOK",
+        "RUNBOOK_SIGNING_PASSPHRASE",
         "GITHUB_TOKEN",
     }
     assert site.cluster_of("canary") is site.clusters["mainnet"]
@@ -86,29 +87,27 @@ ENV = "expected the name of an environment variable, got something else"
         ("clusters.development.rollback.at_least", 0, "clusters.development.rollback.at_least: expected greater than or equal to 1, got 0"),
         ("clusters.development.rollback.max_age_hours", float("inf"), "clusters.development.rollback.max_age_hours: expected less than or equal to 8760, got inf"),
         ("artifacts.node", "/srv/{version}/node", "artifacts.node: expected placeholders among {release}, {commit}, got {version}"),
-        ("signing.identity", "", "signing: expected identity and issuer together, got dict"),
-        ("signing.issuer", "", "signing: expected identity and issuer together, got dict"),
-        ("signing.key", "release.pub", "signing: expected a key, or identity and issuer, not both, got dict"),
-        ("signing.signature", "node.sig", "signing: expected {path} in signature, got dict"),
-        ("signing.sbom", "{tag}/sbom.json", "signing.sbom: expected placeholders among {release}, {commit}, {name}, {path}, got {tag}"),
+        ("artifact_signing.identity", "", "artifact_signing: expected identity and issuer together, got dict"),
+        ("artifact_signing.issuer", "", "artifact_signing: expected identity and issuer together, got dict"),
+        ("artifact_signing.key", "release.pub", "artifact_signing: expected a key, or identity and issuer, not both, got dict"),
+        ("artifact_signing.signature", "node.sig", "artifact_signing: expected {path} in signature, got dict"),
+        ("artifact_signing.sbom", "{tag}/sbom.json", "artifact_signing.sbom: expected placeholders among {release}, {commit}, {name}, {path}, got {tag}"),
         (
             "kits",
             "/srv/releases/store/../store/kits",
             "kits: expected a folder outside the store, got '/srv/releases/store/../store/kits'",
         ),
-        ("signing.log.url", "log.example", f"signing.log.url: {URL}, got 'log.example'"),
+        ("artifact_signing.log.url", "log.example", f"artifact_signing.log.url: {URL}, got 'log.example'"),
         ("commands.version.shell", True, "commands.version.shell: expected no such key; remove it or correct its spelling"),
     ],
 )  # fmt: skip
 def test_a_wrong_site_is_refused_naming_the_key(key: str, value: Any, problem: str) -> None:
-    """Every problem with its dotted key."""
     with pytest.raises(ParameterError) as caught:
         parse(change(example(), key, value))
     assert str(caught.value) == f"s.yaml: {problem}"
 
 
 def test_an_empty_set_of_people_or_nodes_is_refused() -> None:
-    """Nobody to approve, nothing to look at."""
     for key in ("people", "clusters.testnet.nodes", "forge.ci.required", "telemetry.backends"):
         with pytest.raises(ParameterError) as caught:
             parse(change(example(), key, []))

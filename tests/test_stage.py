@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.errors import ParameterError
+from runbook_lib.session import Session
 from runbook_lib.verdicts import ExitCode
 
 from .conftest import DEPLOY, PROVISION, text
@@ -38,9 +39,24 @@ def test_a_misspelt_parameter_is_refused(practice: Any) -> None:
 
 
 def test_the_banner_says_where_one_stands(practice: Any) -> None:
-    """Attempt, mode and how far it got."""
     practice.walk(practice.open(), deploy=1)
     banner = practice.open(attempt=1)._repr_mimebundle_()[0]["text/plain"]
 
     assert "attempt 1" in banner
     assert "4 of 7" in banner
+
+
+def test_an_attempt_that_cannot_be_shown_is_closed(practice: Any, monkeypatch: Any) -> None:
+    """Nothing of it stays open behind the error."""
+    closed, close = list[Session](), Session.close
+
+    def noted(session: Session) -> None:
+        closed.append(session)
+        close(session)
+
+    monkeypatch.setattr(Session, "close", noted)
+    monkeypatch.setattr("runbook_lib.stage.Stage.__init__", lambda self, session: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        practice.open()
+
+    assert len(closed) == 1

@@ -40,7 +40,6 @@ def test_what_is_no_yaml_mapping_is_refused(text: bytes, problem: str) -> None:
 
 @given(st.binary(max_size=60))
 def test_no_bytes_end_in_a_traceback(text: bytes) -> None:
-    """A mapping, or a ParameterError."""
     try:
         assert isinstance(parse_yaml(text, "p.yaml"), dict)
     except ParameterError as error:
@@ -54,7 +53,6 @@ def test_no_bytes_end_in_a_traceback(text: bytes) -> None:
     )
 )
 def test_what_is_written_is_read_again(values: dict[str, Any]) -> None:
-    """Types and text survive."""
     assert parse_yaml(yaml.safe_dump(values).encode(), "p.yaml") == values
 
 
@@ -67,7 +65,6 @@ def test_instants_are_utc_and_paths_start_at_the_project() -> None:
 
 
 def test_yaml_nested_without_end_is_refused_and_crashes_nothing() -> None:
-    """The loader's own recursion would end the process."""
     with pytest.raises(ParameterError) as caught:
         parse_yaml(b"a: " + b"[" * 100_000, "p.yaml")
 

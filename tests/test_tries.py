@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from runbook_lib import playbook
 from runbook_lib.errors import RunbookError, SourceError, StageRefused
-from runbook_lib.outcomes import Outcome
+from runbook_lib.outcomes import CheckResult, Outcome, Row
 from runbook_lib.sources.tape import read_entries
 from runbook_lib.tries import blocker, stale, waiver_ended
-from runbook_lib.verdicts import ExitCode
+from runbook_lib.verdicts import ExitCode, Standing, WaivedRow
 
 from .conftest import (
     BASELINE,
@@ -33,7 +33,6 @@ from .conftest import (
 
 
 def test_an_item_of_another_stage_is_refused(practice: Any) -> None:
-    """A stage judges what it declares."""
     stage = practice.open()
     with pytest.raises(RunbookError) as caught:
         stage.check(practice.check("testnet.ready.soak"))
@@ -44,7 +43,6 @@ def test_an_item_of_another_stage_is_refused(practice: Any) -> None:
 
 
 def test_a_source_that_cannot_be_read_is_inconclusive(practice: Any) -> None:
-    """The card says which source and what was expected of it."""
     stage = practice.open()
     problem = SourceError("prometheus", "expected an answer, got 503")
     card = stage.check(practice.check(DRIFT, problem))
@@ -92,7 +90,6 @@ def test_an_interrupt_leaves_a_record_that_says_where(practice: Any, where: str)
 
 
 def test_an_inconclusive_is_replaced_freely(practice: Any) -> None:
-    """Run the cell again; the card says which try it is."""
     stage = practice.open()
     practice.item(stage, DRIFT, INCONCLUSIVE)
     card = practice.item(stage, DRIFT)
@@ -102,7 +99,6 @@ def test_an_inconclusive_is_replaced_freely(practice: Any) -> None:
 
 
 def test_a_fail_stands_without_a_reason(practice: Any) -> None:
-    """Running the cell again shows it again."""
     stage = practice.open()
     practice.item(stage, DRIFT, FAIL)
     card = practice.item(stage, DRIFT)
@@ -223,7 +219,6 @@ def test_readiness_checks_are_all_judged_whatever_one_finds(practice: Any) -> No
 
 
 def test_what_blocks_is_named(practice: Any) -> None:
-    """The card under a change that was not reached says why."""
     stage = practice.open()
     cards = practice.walk(stage, ci_green=INCONCLUSIVE)
 
@@ -234,7 +229,6 @@ def test_what_blocks_is_named(practice: Any) -> None:
 
 
 def test_an_item_that_was_skipped_blocks_all_after_it(practice: Any) -> None:
-    """Cells run out of order change nothing."""
     stage = practice.open()
     practice.item(stage, DRIFT)
     practice.item(stage, REACHABLE)
@@ -245,7 +239,6 @@ def test_an_item_that_was_skipped_blocks_all_after_it(practice: Any) -> None:
 
 
 def test_no_change_without_its_plan(practice: Any) -> None:
-    """The deploy needs the plan that says what it will do."""
     stage = practice.open()
     for item in (DRIFT, CI, REACHABLE, PROVISION):
         practice.item(stage, item)
@@ -346,7 +339,6 @@ def test_what_a_fast_clock_judged_is_judged_again(practice: Any) -> None:
 
 
 def test_valid_for_may_be_tightened(practice: Any) -> None:
-    """A shorter validity ages guards sooner."""
     stage = practice.open(valid_for_minutes=1.0)
     for item in (DRIFT, CI, REACHABLE):
         practice.item(stage, item)
@@ -366,6 +358,29 @@ def test_a_pass_is_stale_only_beyond_its_validity_and_the_clocks_lag(practice: A
     ages = (valid_for, valid_for + tick, -playbook.NOW_SOURCE_LAG, -playbook.NOW_SOURCE_LAG - tick)
     assert [stale(standing, judged + age, valid_for) for age in ages] == [False, True, False, True]
     assert waiver_ended(standing, judged) == ""
+
+
+def test_a_waiver_ends_at_its_expiry(practice: Any) -> None:
+    """Not a moment after it."""
+    at = datetime(2026, 11, 1, tzinfo=UTC)
+    row = Row(subject="x", what="y", expected=1, observed=2, outcome=Outcome.FAIL)
+    result = CheckResult(
+        item=DRIFT, outcome=Outcome.FAIL, reason="", rows=(row,), started=at, ended=at
+    )
+    waived = WaivedRow(
+        subject="x",
+        outcome=Outcome.FAIL,
+        reason="r",
+        approved_by=(),
+        self_approved=True,
+        expires=at,
+    )
+    standing = Standing(item=DRIFT, kind="check", state="judged", result=result, waived=(waived,))
+
+    assert waiver_ended(standing, at - timedelta(seconds=1)) == ""
+    assert waiver_ended(standing, at) == (
+        f"the waiver of {DRIFT} ended at 2026-11-01 00:00:00 UTC; continue with one in force"
+    )
 
 
 # --- A change is made by one run at a time, and what its command did is not repeated ---
@@ -388,7 +403,6 @@ def test_a_step_whose_command_outlived_us_is_found_done(practice: Any) -> None:
 
 
 def test_a_second_run_is_told_who_holds_the_cluster(practice: Any) -> None:
-    """A change beside another run is INCONCLUSIVE, and nothing is changed."""
     stage = practice.open()
     for item in (DRIFT, CI, REACHABLE):
         practice.item(stage, item)

@@ -28,7 +28,6 @@ def test_an_approved_waiver_lets_its_row_pass(practice: Any) -> None:
 
 @pytest.mark.parametrize("named", [{"subjects": ["dev-9"]}, {"outcome": "INCONCLUSIVE"}])
 def test_a_row_the_waiver_does_not_name_still_blocks(practice: Any, named: dict[str, Any]) -> None:
-    """Another subject, or another outcome, is not what was accepted."""
     stage = practice.open(waivers=[practice.approved_waiver(**named)])
     practice.walk(stage, ci_green=FAIL)
     with pytest.raises(StageRefused):
@@ -74,7 +73,6 @@ def test_a_waiver_that_cannot_be_in_force_is_refused(
 
 
 def test_an_approval_of_another_waiver_does_not_count(practice: Any) -> None:
-    """The digest binds every word of it, and the release."""
     other = practice.approved_waiver(reason="another reason than this")
     with pytest.raises(ParameterError, match="expected an approval of sha256:"):
         practice.open(waivers=[{**other, "reason": "a known flake, see the issue"}])
@@ -99,7 +97,6 @@ def test_nobody_approves_their_own_waiver(practice: Any, monkeypatch: pytest.Mon
 
 
 def test_a_waiver_ends_with_the_session_that_carried_it(practice: Any) -> None:
-    """Continuing without it, its rows block again."""
     practice.walk(practice.open(waivers=[practice.approved_waiver()]), ci_green=FAIL)
     stage = practice.open(attempt=1)
     practice.walk(stage)

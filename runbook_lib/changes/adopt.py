@@ -67,35 +67,23 @@ def adopt(
     tape = attempt.folder / "tape"
     with live_scope(ADOPT, site.secret_names(), clock=site.clock, tape=tape) as scope:
         read = _read(scope, site, cluster, artifacts)
-        return _adopt(attempt, scope, site, operator, read, issue=issue, approval=approval)
-
-
-def _adopt(
-    attempt: Attempt,
-    scope: Scope,
-    site: Site,
-    operator: str,
-    read: Read,
-    *,
-    issue: int,
-    approval: str,
-) -> Adoption:
-    states = {name: state for name, (state, _) in read.items()}
-    found = digest({name: state.model_dump(mode="json") for name, state in states.items()})
-    given = approvals(scope, site, found, issue=issue, file=approval)
-    others = tuple(one.account for one in given if one.account != operator)
-    approved = others or ((operator,) if site.single_operator else ())
-    scope.tape.sync()
-    if approved:
-        attempt.record.append("adopted", {"digest": found, "approved_by": list(approved)})
-        at = scope.now().isoformat()
-        for name, (state, config) in read.items():
-            path = kept_config(attempt.folder, name)
-            path.parent.mkdir(exist_ok=True)
-            replace_file(path, config.text)
-            body = {"item": ADOPT, "node": name, "state": state.model_dump(mode="json"), "at": at}
-            attempt.record.append("state", body)
-    return Adoption(attempt, found, states, approved, bool(approved) and not others)
+        states = {name: state for name, (state, _) in read.items()}
+        dumped = {name: state.model_dump(mode="json") for name, state in states.items()}
+        found = digest(dumped)
+        given = approvals(scope, site, found, issue=issue, file=approval)
+        others = tuple(one.account for one in given if one.account != operator)
+        approved = others or ((operator,) if site.single_operator else ())
+        scope.tape.sync()
+        if approved:
+            attempt.record.append("adopted", {"digest": found, "approved_by": list(approved)})
+            at = scope.now().isoformat()
+            for name, (_, config) in read.items():
+                path = kept_config(attempt.folder, name)
+                path.parent.mkdir(exist_ok=True)
+                replace_file(path, config.text)
+                body = {"item": ADOPT, "node": name, "state": dumped[name], "at": at}
+                attempt.record.append("state", body)
+        return Adoption(attempt, found, states, approved, bool(approved) and not others)
 
 
 def _read(scope: Scope, site: Site, cluster: str, artifacts: Sequence[Path]) -> Read:

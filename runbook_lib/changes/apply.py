@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..context import Context
 from ..errors import SourceError, SourceRefused
@@ -220,15 +220,17 @@ def later(context: Context) -> str:
     return f"kept in the outbox: runbook publish {context.attempt_name}"
 
 
-def was_kept(context: Context, kind: str, about: str = "") -> bool:
-    """Whether the last of a kind that an earlier try kept is ``about`` that."""
+def was_sent(context: Context, kind: str, about: str = "", called: str = "") -> bool:
+    """Whether ``runbook publish`` sent the last of a kind that an earlier try kept, ``about`` that."""
     kept = [e.body for e in context.journal if e.kind == "outbox" and e.body["kind"] == kind]
-    return bool(kept) and str(kept[-1].get("about", "")) == about
+    if not kept or str(kept[-1].get("about", "")) != about:
+        return False
 
+    def look() -> str:
+        found = any(outbox.kind_of(path) == kind for path in outbox.pending(context.folder))
+        return "waits" if found else "sent"
 
-def waits(context: Context, kind: str) -> bool:
-    """Whether one of a kind lies in the outbox; what was kept and does not was sent since."""
-    return any(outbox.kind_of(path) == kind for path in outbox.pending(context.folder))
+    return context.scope.derive(f"what became of {called or kind}", look) == "sent"
 
 
 def keep(
@@ -246,6 +248,23 @@ def keep(
     context.record.append("outbox", body | ({"about": about} if about else {}))
     why = f"{error}; " if error is not None else ""
     return unknown_row(kind, "sent", "and read back", f"{why}{later(context)}")
+
+
+T = TypeVar("T")
+
+
+def until(context: Context, look: Callable[[], T], good: Callable[[T], bool]) -> T:
+    """What ``look`` sees once that is ``good``; what it saw last when the patience is over."""
+    deadline = context.scope.reread().timestamp() + context.patience_s
+    while True:
+        seen = look()
+        if good(seen) or context.scope.reread().timestamp() >= deadline:
+            return seen
+        context.scope.sleep(POLL_S)
+
+
+def answers(found: object) -> bool:
+    return not isinstance(found, SourceError)
 
 
 # --- Reading a node back: gates, channel, binary and config against the plan ---
@@ -268,15 +287,10 @@ def read_back(context: Context, node: NodePlan, *, silent: Outcome = Outcome.FAI
 
     ``silent`` is what a node that does not come back amounts to.
     """
-    deadline = context.scope.reread().timestamp() + context.patience_s
-    while True:
-        rollout = context.fleet.rollout([node.node])[node.node]
-        if not isinstance(rollout, SourceError):
-            break
-        if context.scope.reread().timestamp() >= deadline:
-            text = f"no answer within {context.patience_s:g} s: {rollout.problem}"
-            return [check_row(node.node, "comes back", "answers /status/rollout", text, silent)]
-        context.scope.sleep(POLL_S)
+    rollout = until(context, lambda: context.fleet.rollout([node.node])[node.node], answers)
+    if isinstance(rollout, SourceError):
+        text = f"no answer within {context.patience_s:g} s: {rollout.problem}"
+        return [check_row(node.node, "comes back", "answers /status/rollout", text, silent)]
     after = node.after
     rows = [
         check_row(

@@ -28,9 +28,8 @@ from .operators import look, tell_wave
 from .phases import keep_phase
 from .plan import Artifact, NodePlan, Phase, Plan
 from .power import cut, powers
-from .previous import artifact_or_none, missing, no_file
 from .state import NodeState, good_map, require_known
-from .targets import keep
+from .targets import artifact_or_none, keep, missing, no_file
 from .undone import Undone, file_of, turned_back, undone
 
 BACK = "back"
@@ -246,7 +245,9 @@ def _node(context: Context, applier: Applier, node: NodePlan, builds: Builds) ->
         if (build := builds.now) is None:
             return rows
     if not _steps(context, applier, node, file, build):
-        return [*rows, *(_passed_over(row) for row in applier.rows)]
+        # A command that fails on a node says that it could not be reached, not what it is.
+        failed = {"outcome": Outcome.INCONCLUSIVE}
+        return [*rows, *(row.model_copy(update=failed) for row in applier.rows)]
     seen = read_back(context, node, silent=Outcome.INCONCLUSIVE)
     if all_pass(seen):
         applier.verified(node.node, node.after, BACK)
@@ -268,11 +269,6 @@ def _unproven(context: Context, node: NodePlan) -> list[Row]:
     rollout = context.fleet.rollout([node.node])[node.node]
     rows = read_back(context, node) if not isinstance(rollout, SourceError) else []
     return [] if any(row.outcome is Outcome.FAIL for row in rows) else rows
-
-
-def _passed_over(row: Row) -> Row:
-    """A command that fails on a node says that it could not be reached, not what it is."""
-    return row.model_copy(update={"outcome": Outcome.INCONCLUSIVE})
 
 
 def _steps(

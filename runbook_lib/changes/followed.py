@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from ..context import Context
 from ..errors import SourceError
 from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..sources.config import rollout_keys
 from ..sources.node import Peers
 from ..sources.reports import NodeReport, Received, Reports, read_reports
 from .plan import NodePlan, Phase
@@ -150,12 +151,12 @@ class Look:
         read: dict[str, str | bool] = {}
         rollout = context.fleet.rollout([name])[name]
         if not isinstance(rollout, SourceError):
-            read = _flat(rollout.release_channel, rollout.feature_gates)
+            read = rollout_keys(rollout.release_channel, rollout.feature_gates)
         with suppress(SourceError):
             read["binary"] = context.commands.version(name).digest
         with suppress(SourceError):
             read["config"] = context.commands.read_config(name).digest
-        said = {**_flat(report.channel, report.gates), "binary": report.binary}
+        said = {**rollout_keys(report.channel, report.gates), "binary": report.binary}
         said["config"] = report.config
         wrong = [one for one in differences(said, read) if one[0] in read]
         return [
@@ -167,7 +168,7 @@ class Look:
 def _against(node: NodePlan, received: Received) -> Iterator[Row]:
     """A report against the plan, key by key."""
     report, after = received.report, node.after
-    said = {**_flat(report.channel, report.gates), "binary": report.binary}
+    said = {**rollout_keys(report.channel, report.gates), "binary": report.binary}
     wanted = {**after.flat()}
     wrong = differences(wanted, {**said, "config": report.config})
     for key, expected, got in wrong:
@@ -183,13 +184,6 @@ def _against(node: NodePlan, received: Received) -> Iterator[Row]:
     elif not wrong and report.target == after.config:
         got = f"{report.at.isoformat()}: {received.grounds}"
         yield check_row(node.node, REPORT, "channel, gates, binary, config as planned", got, True)
-
-
-def _flat(channel: str, gates: dict[str, bool]) -> dict[str, str | bool]:
-    return {
-        "rollout.release_channel": channel,
-        **{f"rollout.feature_gates.{gate}": on for gate, on in sorted(gates.items())},
-    }
 
 
 def _on(gates: dict[str, bool]) -> str:

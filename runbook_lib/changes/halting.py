@@ -16,10 +16,11 @@ from ..context import Context
 from ..errors import SourceError
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.node import Consensus
-from ..sources.storage import Wal, wal_of
+from ..sources.storage import StorageCommands, Wal, wal_of
 from .followed import seen
 from .power import powers
 from .snapshot import Staged, staged
+from .waiting import hold_until
 
 BLOCKS = 2
 FOLLOWS = "follows its chain"
@@ -50,7 +51,7 @@ def follow(context: Context, names: Sequence[str] | None = None) -> dict[str, Fo
 
     first = look()
     pause = timedelta(milliseconds=BLOCKS * context.cluster.block_time_ms, seconds=1)
-    context.hold_until(context.scope.renew() + pause, f"{BLOCKS} blocks")
+    hold_until(context, context.scope.renew() + pause, f"{BLOCKS} blocks")
     second = look()
     return {name: _followed(name, first[name], second[name]) for name in first}
 
@@ -125,11 +126,15 @@ def corrupted(context: Context) -> Need:
     return Need(rows, tuple(needed))
 
 
+def _commands(context: Context) -> StorageCommands:
+    return StorageCommands(context.scope, context.site.commands)
+
+
 def _at(context: Context, name: str, staged: Staged) -> Row:
     """The newest whole bundle, as a node fetches it."""
     what, expected = "snapshot as the node has it", f"{staged.name}: whole, signed"
     try:
-        ended = context.commands.verify_snapshot(name, staged.folder)
+        ended = _commands(context).verify_snapshot(name, staged.folder)
     except SourceError as error:
         return unknown_row(name, what, expected, error.problem)
     got = ended.problem or f"exit {ended.code}"
@@ -143,9 +148,9 @@ def _log(context: Context, name: str) -> Wal | Row:
     """The log of a node that does not answer; only of one whose process is gone."""
     what = "write-ahead log"
     try:
-        if not context.commands.stopped(name):
+        if not _commands(context).stopped(name):
             return unknown_row(name, what, "read", "its process is there, and answers nobody")
-        return wal_of(name, context.commands.inspect_wal(name))
+        return wal_of(name, _commands(context).inspect_wal(name))
     except SourceError as error:
         return unknown_row(name, what, "read", error.problem)
 

@@ -34,7 +34,7 @@ from ..sources import notices
 from ..sources.process import Ended
 from ..sources.words import Heard
 from ..wording import utc
-from .apply import Applier, Step, asked, keep, later, waits, was_kept
+from .apply import Applier, Step, asked, keep, later, was_sent
 from .approvals import hear, in_force
 from .incident_facts import NOTHING, Facts, collect, one_line, render, said
 
@@ -331,7 +331,7 @@ def decision(
         "digest": digest,
         "grounds": list(votes.grounds),
         "ratifies": ratifies,
-        "late": incident.is_late(votes.at),
+        "late": votes.at > incident.ratify_until,
     }
 
 
@@ -412,7 +412,7 @@ def _tell(context: Context, found: Incident, wanted: str) -> list[Row]:
     once = [check_row("council", what, "once", "once", ok=True)]
     if any(body["digest"] == wanted for body in sent):
         return once
-    if _published(context, wanted):
+    if was_sent(context, _NOTICE, wanted, "the notice"):
         context.record.append("convened", {"digest": wanted, "at": context.now.isoformat()})
         return once
     subject = f"council convened: {found.id} on {context.cluster_name}"
@@ -434,17 +434,6 @@ def _tell(context: Context, found: Incident, wanted: str) -> list[Row]:
     outbox.drop(context.folder, _NOTICE)
     context.record.append("convened", {"digest": wanted, "at": context.now.isoformat()})
     return once
-
-
-def _published(context: Context, wanted: str) -> bool:
-    """Whether ``runbook publish`` sent the notice that an earlier try kept."""
-    if not was_kept(context, _NOTICE, wanted):
-        return False
-
-    def look() -> str:
-        return "waits" if waits(context, _NOTICE) else "sent"
-
-    return context.scope.derive("what became of the notice", look) == "sent"
 
 
 def _decided(context: Context, found: Incident, wanted: str) -> list[Row]:

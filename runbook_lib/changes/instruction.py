@@ -16,8 +16,8 @@ from ..context import Context
 from ..evidence.comment import LIMIT, code
 from ..sources.redact import MARK
 from .plan import NodePlan, Phase
-from .previous import artifact_of, no_file
 from .state import kept_config
+from .targets import artifact_of, no_file
 
 FOLDER = "instructions"
 

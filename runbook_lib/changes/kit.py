@@ -16,9 +16,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -46,12 +44,10 @@ from .kit_script import (
     key_of,
     page,
     script,
-    target_file,
 )
 from .plan import Artifact, NodePlan, Plan
-from .previous import artifact_of, missing
 from .state import NodeState, known_map
-from .targets import kept_as, rendered
+from .targets import artifact_of, kept_as, missing, rendered
 
 FOLDER = "recovery"
 
@@ -126,30 +122,6 @@ def write_kit(context: Context) -> list[Row]:
 def folder_of(site: Site, attempt: str) -> Path:
     """Where the kit of an attempt (``release/stage/number``) lies."""
     return site.kits_path / attempt.replace("/", "-")
-
-
-def kept_in_kit(context: Context, attempt: str, node: str, digest: str) -> NodeConfig | None:
-    """A node's file as the kit of ``attempt`` kept it; None where that has none with ``digest``."""
-    folder, raw = folder_of(context.site, attempt), dict[Variant, bytes]()
-
-    def look(variant: Variant) -> str:
-        # It holds secrets: the tape keeps its digest, and the text without them.
-        with suppress(OSError):
-            raw[variant] = target_file(folder, node, variant).read_bytes()
-        return digest_bytes(raw[variant]) if variant in raw else ""
-
-    for found in FOLDERS:
-        if context.scope.derive(f"kit target {key_of(node)}", partial(look, found)) == digest:
-            break
-    else:
-        return None
-    try:
-        text = context.scope.read(target_file(folder, node, found))
-    except SourceError:
-        return None
-    # The raw file only where it holds what the evidence may not: a replay has none.
-    secret = found in raw and digest_bytes(text) != digest
-    return NodeConfig(text, digest, raw[found] if secret else None)
 
 
 # --- what each node goes back to ------------------------------------------------------------------

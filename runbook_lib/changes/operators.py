@@ -22,7 +22,7 @@ from ..outcomes import Outcome, Row, unknown_row
 from ..params import RolloutParams
 from ..sources import notices
 from ..sources.process import Ended
-from .apply import Applier, Step, all_pass, keep, waits, was_kept
+from .apply import Applier, Step, all_pass, keep, was_sent
 from .followed import Look
 from .instruction import Instruction, instruction
 from .plan import NodePlan, Phase
@@ -96,22 +96,11 @@ def _ways(context: Context, made: Instruction) -> list[Way]:
 
 def _command(context: Context, made: Instruction, name: str) -> Step:
     def notify(lock: int, outputs: Path) -> Ended:
-        if _was_sent(context, name):
+        if was_sent(context, name):
             return Ended(0, b"", b"")
         return context.commands.instruct(made.operator, made.file, lock=lock, outputs=outputs)
 
     return Step(made.operator, f"notify-{made.key}", notify)
-
-
-def _was_sent(context: Context, name: str) -> bool:
-    """Whether ``runbook publish`` sent what an earlier try kept: it does not lie there any more."""
-    if not was_kept(context, name):
-        return False
-
-    def look() -> str:
-        return "waits" if waits(context, name) else "sent"
-
-    return context.scope.derive(f"what became of {name}", look) == "sent"
 
 
 def _comment(context: Context, made: Instruction) -> Step:
@@ -179,7 +168,9 @@ def look(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) 
         waits = all(row.outcome is not Outcome.FAIL for row in rows) and one.due is not None
         if pause is None or all_pass(rows) or not waits:
             break
-        context.hold_until(now + timedelta(seconds=pause), names)
+        from .waiting import hold_until
+
+        hold_until(context, now + timedelta(seconds=pause), names)
     return rows
 
 

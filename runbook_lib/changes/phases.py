@@ -73,7 +73,8 @@ def make_plan(context: Context, *, keep: bool = True) -> Plan:
 
 def _phases(context: Context, build: Artifact, known: dict[str, Known], keep: bool) -> list[Phase]:
     profile = read_bundle(context).profile(context.stage)
-    nodes = in_order(context.cluster.nodes)
+    # Our own nodes first: operators follow what has been seen to work.
+    nodes = sorted(context.cluster.nodes, key=lambda node: node.control == "operator")
     found = context.each(context.commands.read_config)
     rollout = isinstance(context.params, RolloutParams)
     power = powers(context) if rollout else None
@@ -123,11 +124,6 @@ def _begin(
         update = {"binary": build.binary, "artifact": build.digest}
         known = known.model_copy(update=update)
     return Rendered(found, known)
-
-
-def in_order(nodes: Sequence[Node]) -> list[Node]:
-    """Our own nodes first: operators follow what has been seen to work."""
-    return sorted(nodes, key=lambda node: node.control == "operator")
 
 
 def _waves(

@@ -22,7 +22,7 @@ from ..params import RolloutParams
 from ..sources.process import Ended
 from ..strict import parse_instant, project_path
 from ..wording import utc
-from .apply import POLL_S, Applier, Step, all_pass, read_back, runs_as_planned
+from .apply import Applier, Step, all_pass, read_back, runs_as_planned, until
 from .followed import VIEWERS, seen
 from .operators import instructed, is_theirs, roll_theirs
 from .phases import reproduce
@@ -127,13 +127,9 @@ def roll(context: Context, applier: Applier, phase: Phase, before_wave: Before =
             return False
         if left and not _all_healthy(context, applier, wave):
             return False
-        earlier = [] if left else [*earlier, *_changed(phase, wave)]
+        changed = [name for name in wave if phase.node(name).before != phase.node(name).after]
+        earlier = [] if left else earlier + changed
     return _still_healthy(context, applier, earlier)
-
-
-def _changed(phase: Phase, wave: Sequence[str]) -> list[str]:
-    """The nodes of a wave that the phase makes something else of."""
-    return [name for name in wave if phase.node(name).before != phase.node(name).after]
 
 
 def _still_healthy(context: Context, applier: Applier, earlier: Sequence[str]) -> bool:
@@ -261,12 +257,7 @@ def _change(context: Context, applier: Applier, phase: Phase, node: NodePlan) ->
 
 def healthy(context: Context, nodes: Sequence[str]) -> list[Row]:
     """Whether the nodes of a wave are with the chain again: caught up, and it commits."""
-    deadline = context.scope.reread().timestamp() + context.patience_s
-    while True:
-        rows = _healthy(context, nodes)
-        if all_pass(rows) or context.scope.reread().timestamp() >= deadline:
-            return rows
-        context.scope.sleep(POLL_S)
+    return until(context, lambda: _healthy(context, nodes), all_pass)
 
 
 def _healthy(context: Context, nodes: Sequence[str]) -> list[Row]:

@@ -19,6 +19,7 @@ from ..evidence.record import Entry, attempts_in
 from ..evidence.standing import passed
 from ..evidence.store import Store
 from ..outcomes import Model
+from ..sources.config import rollout_keys
 from ..sources.scope import Scope
 
 
@@ -37,15 +38,8 @@ class NodeState(Model):
 
     def flat(self) -> dict[str, str | bool]:
         """As key -> value, gates by their dotted key."""
-        gates: dict[str, str | bool] = {
-            f"rollout.feature_gates.{gate}": on for gate, on in sorted(self.gates.items())
-        }
-        return {
-            "rollout.release_channel": self.channel,
-            **gates,
-            "binary": self.binary,
-            "config": self.config,
-        }
+        rollout = rollout_keys(self.channel, self.gates)
+        return {**rollout, "binary": self.binary, "config": self.config}
 
 
 class Known(Model):
@@ -79,11 +73,9 @@ def good_map(scope: Scope, store: Store, cluster: str) -> dict[str, Known]:
     Good is what the last attempt that passed (complete, applied, live) left, or an approved
     adoption took over; a node of neither is not in it. Raises RecordDamaged, SourceError.
     """
-
-    found = journals(scope, store, cluster)
     return _latest(
         (origin, entries)
-        for origin, entries in found
+        for origin, entries in journals(scope, store, cluster)
         if entries[0].body["mode"] == "adopt" or passed(entries)
     )
 
@@ -116,11 +108,8 @@ def _counts(entries: list[Entry], cluster: str) -> bool:
     if not entries or entries[0].kind != "opened":
         return False
     opened = entries[0].body
-    live = opened.get("source") in ("live", "rehearsal") and opened.get("mode") in (
-        "apply",
-        "adopt",
-    )
-    return live and opened.get("cluster") == cluster
+    real = opened.get("source") in ("live", "rehearsal")
+    return real and opened.get("mode") in ("apply", "adopt") and opened.get("cluster") == cluster
 
 
 def states(entries: list[Entry], origin: str) -> Iterator[tuple[str, Known]]:

@@ -21,9 +21,10 @@ from ..context import AT_ONCE, Context
 from ..errors import SourceError
 from ..evidence.comment import code
 from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..sources.commands import OfNode, answer
 from ..sources.node import Rollout
 from ..sources.process import Ended
-from ..sources.storage import Kept, OfNode, Replayed, Wal, answer, wal_of
+from ..sources.storage import Kept, Replayed, StorageCommands, Wal, wal_of
 from .apply import POLL_S, Applier, Step, all_pass
 from .followed import LOOK_AGAIN
 from .halting import follow
@@ -91,7 +92,7 @@ def proven_stopped(context: Context, node: str) -> Row:
     if not isinstance(got, SourceError):
         return check_row(node, what, expected, "still answers", ok=False)
     try:
-        gone = context.commands.stopped(node)
+        gone = StorageCommands(context.scope, context.site.commands).stopped(node)
     except SourceError as error:
         return unknown_row(node, what, expected, error.problem)
     if not gone:
@@ -137,7 +138,7 @@ class Work:
 
     def take_down(self, one: One) -> list[Row]:
         """Down, proven so, its log looked at; nothing of its data is touched."""
-        commands, name = one.context.commands, one.name
+        commands, name = one.commands, one.name
 
         def verify(lock: int, outputs: Path) -> Ended:
             ended = commands.verify_snapshot(name, self.chosen.folder, outputs=outputs)
@@ -167,7 +168,7 @@ class Work:
 
     def renew(self, one: One, height: int) -> list[Row]:
         """The old data aside, the snapshot in their place, proofs and log replayed."""
-        commands, name, chosen = one.context.commands, one.name, self.chosen
+        commands, name, chosen = one.commands, one.name, self.chosen
 
         def keep(lock: int, outputs: Path) -> Ended:
             return commands.keep_data(name, chosen.label, lock=lock, outputs=outputs)
@@ -188,7 +189,7 @@ class Work:
 
     def start(self, one: One) -> list[Row]:
         """Back up, on the data that agree."""
-        commands, name = one.context.commands, one.name
+        commands, name = one.commands, one.name
 
         def start(lock: int, outputs: Path) -> Ended:
             return commands.start(name, lock=lock, outputs=outputs)
@@ -248,6 +249,10 @@ class One:
     name: str
     context: Context
     applier: Applier
+
+    @property
+    def commands(self) -> StorageCommands:
+        return StorageCommands(self.context.scope, self.context.site.commands)
 
     def do(self, *steps: Step) -> list[Row]:
         """The steps in order, up to the first that fails; its row."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,13 @@ from ..evidence.record import Entry, recorded
 from ..sources.commands import NodeConfig
 from ..sources.config import CHANNEL_AT, GATES_AT, Flat
 from ..strict import load_toml
-from .kit import kept_in_kit
+from .kit import folder_of
+from .kit_script import (
+    FOLDERS,
+    Variant,
+    key_of,
+    target_file,
+)
 from .plan import Plan
 from .state import NodeState, states
 from .targets import rendered
@@ -147,3 +154,27 @@ def _kept(context: Context, node: str, config: str) -> Iterator[Path]:
                     for name, known in states(recorded(scope, root, origin), origin):
                         if name == node and known.state.config == config:
                             yield root / known.kept
+
+
+def kept_in_kit(context: Context, attempt: str, node: str, digest: str) -> NodeConfig | None:
+    """A node's file as the kit of ``attempt`` kept it; None where that has none with ``digest``."""
+    folder, raw = folder_of(context.site, attempt), dict[Variant, bytes]()
+
+    def look(variant: Variant) -> str:
+        # It holds secrets: the tape keeps its digest, and the text without them.
+        with suppress(OSError):
+            raw[variant] = target_file(folder, node, variant).read_bytes()
+        return digest_bytes(raw[variant]) if variant in raw else ""
+
+    for found in FOLDERS:
+        if context.scope.derive(f"kit target {key_of(node)}", partial(look, found)) == digest:
+            break
+    else:
+        return None
+    try:
+        text = context.scope.read(target_file(folder, node, found))
+    except SourceError:
+        return None
+    # The raw file only where it holds what the evidence may not: a replay has none.
+    secret = found in raw and digest_bytes(text) != digest
+    return NodeConfig(text, digest, raw[found] if secret else None)

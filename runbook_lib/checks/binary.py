@@ -50,16 +50,13 @@ def binary_verification(context: Context) -> CheckResult:
         if not context.site.artifacts:
             problem = "expected artifacts in the site file, got none"
             rows.append(unknown_row("site", "artifacts", "at least one", problem))
+    signer = context.site.artifact_signing.identity or context.site.artifact_signing.key
     return context.conclude(
         rows,
-        passed=f"signed by {_signer(context)}, of the commit under test: {count(len(digests), 'artifact')}",
+        passed=f"signed by {signer}, of the commit under test: {count(len(digests), 'artifact')}",
         empty="nothing was verified",
         data={"digests": digests, "commit": context.params.commit},
     )
-
-
-def _signer(context: Context) -> str:
-    return context.site.signing.identity or context.site.signing.key
 
 
 def _problem(error: SourceError | ParameterError) -> str:
@@ -71,11 +68,11 @@ def _trust(context: Context) -> Trust:
     from ..sources.rekor import finder
     from ..sources.signatures import Policy
 
-    signing, files = context.site.signing, Taped(context.scope)
+    signing, files = context.site.artifact_signing, Taped(context.scope)
     if not (signing.identity or signing.key):
-        wanted = "signing.identity with signing.issuer, or signing.key"
+        wanted = "artifact_signing.identity with its issuer, or artifact_signing.key"
         raise SourceError("site", f"expected {wanted} in the site file, got neither")
-    (identity,) = fill("signing.identity", [signing.identity], **of_release(context))
+    (identity,) = fill("artifact_signing.identity", [signing.identity], **of_release(context))
     policy = Policy(
         identity=identity,
         issuer=signing.issuer,
@@ -108,13 +105,13 @@ class _Release:
 
         def beside(what: str, template: str, ask: Callable[[Path], list[Row]]) -> list[Row]:
             if not template:
-                problem = f"expected signing.{what} in the site file, got none"
+                problem = f"expected artifact_signing.{what} in the site file, got none"
                 return [unknown_row(found.artifact.name, what, "in the site file", problem)]
             values = {"name": name, "path": str(path), **of_release(context)}
-            (filled,) = fill(f"signing.{what}", [template], **values)
+            (filled,) = fill(f"artifact_signing.{what}", [template], **values)
             return self._asked(found, what, lambda: ask(project_path(filled)))
 
-        signing = context.site.signing
+        signing = context.site.artifact_signing
         member = context.site.binary_member if name == "node" else ""
         return [
             *beside("manifest", signing.manifest, lambda at: self._listed(found, at)),

@@ -18,7 +18,7 @@ from ..canonical import digest_bytes
 from ..changes.apply import all_pass
 from ..changes.phases import make_plan as plan
 from ..changes.power import powers
-from ..changes.state import journals, states
+from ..changes.state import differences, journals, states
 from ..changes.targets import artifact, keep
 from ..context import Context, judges
 from ..errors import RecordDamaged, SourceError
@@ -27,30 +27,26 @@ from ..evidence.order import effect, entries_of
 from ..files import replace_file
 from ..metrics.catalogue import Catalogue, parse_catalogue, selected
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
-from ..playbook import NOW_SOURCE_LAG
+from ..playbook import CANARY_POWER_BELOW, NOW_SOURCE_LAG
 from ..sources import alertmanager
 from ..sources.prometheus import Rule
 from ..strict import project_path
 from ..wording import count, utc
-from . import preflight, quiet
+from . import gossip, preflight, quiet
+from .activation_proof import proven
 from .baselines import pin_before
-from .observe import REWARDS, VOTES_OF_MEDIAN, balances, observe, proven
+from .epochs import whole_epochs
+from .observe import VOTES_OF_MEDIAN, balances, observe
+from .observe import canary_comparison as comparison
 from .quiet import Break, Seen
-from .regression import canary_comparison as comparison
-from .rollouts import canary_selection, others_unchanged, rollout
+from .regression import REWARDS
+from .rollouts import rollout
 
 STAGE, GATE, KEY = "testnet", "testnet.activate.gate", "malachite_consensus"
 MASS, TOGETHER = 0.10, timedelta(minutes=10)
 """Unplanned restarts of more than this share of the voting power within ten minutes."""
 LASTS = timedelta(minutes=3)
 """What ended so shortly ago may not have ended."""
-
-
-def epochs_expected(context: Context) -> tuple[str, Value]:
-    """What must hold, and its threshold."""
-    blocks = context.cluster.epoch_length
-    epochs = context.params.clean_epochs
-    return "testnet finalized whole epochs undisturbed", f"at least {epochs} of {blocks} blocks"
 
 
 @judges("canary.ready.epochs-clean")
@@ -67,7 +63,7 @@ def epochs_clean(context: Context) -> CheckResult:
         rows,
         passed=f"{rows[0].observed} without an intervention",
         empty="nothing to judge",
-        data={"anchor": anchor.isoformat(), "attempt": before.name, "manifest": before.manifest},
+        data={"anchor": anchor.isoformat(), "attempt": before.name, "seal": before.seal},
     )
 
 
@@ -107,7 +103,7 @@ def _count(context: Context, testnet: Context, anchor: datetime, begun: datetime
     length, wanted = context.cluster.epoch_length, context.params.clean_epochs
     what, expected = "whole epochs undisturbed", f"at least {wanted} of {length} blocks"
     try:
-        clean, due = quiet.whole_epochs(
+        clean, due = whole_epochs(
             testnet,
             anchor,
             lambda seen: wanted - len(seen),
@@ -198,11 +194,6 @@ def _incidents(over: quiet.Window) -> Iterator[Seen]:
     yield Seen(context.cluster_name, what, "none", "none", tuple(breaks))
 
 
-def candidate_expected(context: Context) -> tuple[str, Value]:
-    """What must hold, and its threshold."""
-    return "every canary runs the candidate on a valid configuration", "0 unknown keys"
-
-
 @judges("canary.ready.candidate-installed")
 def candidate_installed(context: Context) -> CheckResult:
     """Per canary: the digest of its binary is the release's, and the strict dry run of its TOML passes.
@@ -273,6 +264,35 @@ def _clients_on(context: Context) -> list[Row]:
     return rows + proven(context, CLIENTS, "witness_network", at)
 
 
+def others_unchanged(context: Context) -> list[Row]:
+    """Every node that the plan does not touch has the gates and the channel that it had."""
+    assert context.plan is not None
+    expected = context.plan.untouched
+    rows = []
+    for name, answer in context.fleet.rollout(list(expected)).items():
+        if isinstance(answer, SourceError):
+            rows.append(context.unreadable("stays as it is", "an answer", answer))
+            continue
+        was: dict[str, str | bool] = {"channel": expected[name].channel, **expected[name].gates}
+        now: dict[str, str | bool] = {"channel": answer.release_channel, **answer.feature_gates}
+        moved = [f"{k}={str(now.get(k, 'absent')).lower()}" for k, _, _ in differences(was, now)]
+        same = "as before"
+        rows.append(check_row(name, "gates, untouched", same, ", ".join(moved) or same, not moved))
+    return rows
+
+
+def canary_selection(context: Context) -> list[Row]:
+    """The canaries stay under a third of the voting power, and there is at least one."""
+    names = [node.name for node in context.cluster.nodes if node.canary]
+    what, expected = "share of the voting power", f"above 0, under {CANARY_POWER_BELOW:.1%}"
+    try:
+        share = powers(context).share(names)
+    except SourceError as error:
+        return [context.unreadable(what, expected, error)]
+    ok = 0 < share < CANARY_POWER_BELOW
+    return [check_row("canaries", what, expected, f"{share:.1%} ({', '.join(names)})", ok)]
+
+
 rewards_gate = rollout(
     REWARDS,
     "{nodes} have timetoke_rewards on, and no other node",
@@ -283,7 +303,7 @@ rewards_gate = rollout(
 witness_clients = rollout(
     CLIENTS,
     "relays are stable; {nodes} have witness_network on, with traffic",
-    before=quiet.relays,
+    before=gossip.relays,
     after=_clients_on,
 )
 
@@ -291,12 +311,13 @@ witness_clients = rollout(
 def expectations(context: Context) -> list[tuple[str, str, Value]]:
     """(item, what must hold, threshold) of this stage, before any data is read."""
     below = f"under {playbook.CANARY_POWER_BELOW:.1%} of the power"
+    clean = f"at least {context.params.clean_epochs} of {context.cluster.epoch_length} blocks"
     epochs = f"{context.params.observe_epochs} whole epochs"
     votes = f"{VOTES_OF_MEDIAN:.0%} of the median's votes"
     return [
         *preflight.expectations(context),
-        (epochs_clean.item, *epochs_expected(context)),
-        (candidate_installed.item, *candidate_expected(context)),
+        (epochs_clean.item, "testnet finalized whole epochs undisturbed", clean),
+        (candidate_installed.item, "every canary runs the candidate on a valid configuration", "0 unknown keys"),
         (alerts_active.item, *expected(context)),
         (REWARDS, "rewards are on for the canaries, no other node gains them", below),
         (observe.item, "canaries alone are rewarded, vote, and nobody is slashed", f"{epochs}, {votes}"),

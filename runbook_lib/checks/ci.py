@@ -4,56 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..changes.apply import all_pass
 from ..context import Context
 from ..errors import SourceError
-from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
+from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..site import Ci
-from ..sources.commands import SuiteRun
 from ..sources.github import CheckRun, CommitStatus
-from ..wording import count
-
-
-def run_suites(context: Context, suites: Sequence[str]) -> CheckResult:
-    """Every suite passes, with the commit of a clean tree before and after.
-
-    Zero tests run, a test that says it skipped, and a commit that moved meanwhile are failures.
-    """
-    rows = checkout(context, "before the suites")
-    if not all_pass(rows):
-        return context.conclude(rows, passed="", empty="")
-    ran = []
-    for suite in suites:
-        try:
-            ran.append(run := context.commands.suite(suite))
-            rows += suite_rows(suite, run)
-        except SourceError as error:
-            rows.append(unknown_row(suite, "runs", "to its end", error.problem))
-    rows += checkout(context, "after the suites")
-    passed = sum(run.passed for run in ran)
-    return context.conclude(
-        rows,
-        passed=f"{count(passed, 'test')} of {count(len(ran), 'suite')} passed at {context.params.commit[:12]}",
-        empty="no suite ran",
-        data={"commit": context.params.commit, "passed": passed},
-    )
-
-
-def suite_rows(suite: str, run: SuiteRun) -> list[Row]:
-    """What a suite's run amounts to; one that broke off neither passed nor failed."""
-    rows = [check_row(suite, "exit code", 0, run.code, run.code == 0)]
-    if not run.complete:
-        got = f"{run.announced} announced, {run.passed + run.failed + run.ignored} reported"
-        rows.append(check_row(suite, "every test reported", "all", got, Outcome.INCONCLUSIVE))
-    else:
-        rows.append(check_row(suite, "tests passed", "more than 0", run.passed, run.passed > 0))
-    rows += [
-        check_row(suite, "tests failed", 0, run.failed, run.failed == 0),
-        check_row(suite, "tests ignored", 0, run.ignored, run.ignored == 0),
-    ]
-    if run.skipped_lines:
-        rows.append(check_row(suite, "skipped its work", "never", run.skipped_lines[0], ok=False))
-    return rows
 
 
 def checkout(context: Context, when: str) -> list[Row]:

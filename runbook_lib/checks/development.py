@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 from .. import playbook
-from ..changes.apply import POLL_S, Applier, Change, Step
+from ..changes.apply import Applier, Change, Step, answers, until
 from ..changes.phases import make_plan as plan
 from ..changes.roll import planned_rows, roll
 from ..changes.targets import keep_target, read_bundle, rendered
 from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
+from ..evidence.order import effect
+from ..files import replace_file
+from ..metrics import baseline as capturing
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
-from ..sources.changing import Provisioned, provisioned
 from ..sources.config import CHANNEL_AT, GATES_AT, Flat, Profile, flatten, parse_toml
 from ..sources.node import Fleet, Rollout
 from ..sources.process import Ended
+from ..sources.stage_commands import Provisioned, StageCommands, provisioned
+from ..strict import parse_instant
 from . import preflight
-from .baselines import baseline, baseline_figure
-from .ci import ci_rows, run_suites
+from .annotations import happened
+from .baselines import FILE, captured_load, pin, read_catalogue
+from .ci import ci_rows
+from .suites import run_suites
 
 REMOVE = "deprovision"
+DEPLOY = "development.activate.deploy"
 
 
 def provision_and_remove(context: Context, applier: Applier, profile: Profile) -> list[Row]:
@@ -30,7 +38,7 @@ def provision_and_remove(context: Context, applier: Applier, profile: Profile) -
 
     A further try takes a node of another name where an earlier one began to remove its own.
     """
-    cluster, commands = context.cluster_name, context.commands
+    cluster, commands = context.cluster_name, StageCommands(context.scope, context.site.commands)
     base = "rehearsal-" + re.sub(r"[^a-z0-9]+", "-", context.attempt_name.lower()).strip("-")
     name, number = base, 1
 
@@ -86,14 +94,9 @@ def _read_back(context: Context, applier: Applier, make: Step, profile: Profile)
     except SourceError as error:
         return [unknown_row(make.node, "provisioned", "its name and URL", error.problem)]
     fleet = _fleet(context, made)
-    deadline = context.scope.reread().timestamp() + context.patience_s
-    while True:
-        found = fleet.rollout()[made.node]
-        if not isinstance(found, SourceError):
-            break
-        if context.scope.reread().timestamp() >= deadline:
-            return [unknown_row(made.node, "/status/rollout", "an answer", found.problem)]
-        context.scope.sleep(POLL_S)
+    found = until(context, lambda: fleet.rollout()[made.node], answers)
+    if isinstance(found, SourceError):
+        return [unknown_row(made.node, "/status/rollout", "an answer", found.problem)]
     rows = [
         check_row(
             made.node,
@@ -198,7 +201,7 @@ def telemetry_reachable(context: Context) -> CheckResult:
     for backend in context.site.telemetry.backends:
         what, expected = "answers inside the VPC", "status 200"
         try:
-            probe = context.commands.probe(backend)
+            probe = StageCommands(context.scope, context.site.commands).probe(backend)
         except SourceError as error:
             rows.append(unknown_row(backend, what, expected, error.problem))
             continue
@@ -236,10 +239,6 @@ provision = Change("development.ready.provision", _plan_provision, _provision)
 # --- activation ---------------------------------------------------------------------------------
 
 
-def _plan_deploy(context: Context) -> list[Row]:
-    return planned_rows(context, DEPLOY)
-
-
 def _deploy(context: Context, applier: Applier) -> CheckResult:
     assert context.plan is not None
     for phase in context.plan.of(DEPLOY):
@@ -253,10 +252,68 @@ def _deploy(context: Context, applier: Applier) -> CheckResult:
     )
 
 
-deploy = Change(DEPLOY, _plan_deploy, _deploy)
+deploy = Change(DEPLOY, lambda context: planned_rows(context, DEPLOY), _deploy)
 
 
 @judges("development.activate.smoke-suites")
 def smoke_suites(context: Context) -> CheckResult:
     """The smoke suites pass on a clean tree of the very commit. Playbook: activation, 2."""
     return run_suites(context, playbook.DEVELOPMENT_SUITES)
+
+
+@judges("development.activate.baseline")
+def baseline(context: Context) -> CheckResult:
+    """Consensus latency, proof queue depth and VRF participation of the new build.
+
+    The window is anchored at the instant the journal says the last node took the build, past its
+    restart, so that a later return judges the same window. Playbook: activation, 3.
+    """
+    start = effect(context.journal, DEPLOY) + capturing.SETTLE
+    end = start + timedelta(hours=context.params.baseline_hours)
+    if context.now < end:
+        expected = f"over at {end:%Y-%m-%d %H:%M:%S} UTC"
+        row = unknown_row("baseline", "window", expected, "still open", return_at=end)
+        return context.conclude([row], passed="", empty="")
+    if context.params.as_of and parse_instant(context.params.as_of) < end:
+        raise SourceError(
+            "as_of", f"expected an instant after {end.isoformat()}, got an earlier one"
+        )
+    catalogue = read_catalogue(context)
+    captured, rows = capturing.capture(
+        context.prometheus, catalogue, playbook.BASELINE_TOPICS, context.matchers, start, end
+    )
+    for one in captured:
+        rows += capturing.judge(one, context.params.max_missing)
+    kept = pin(
+        context, [*captured, *captured_load(context, catalogue, start, end)], rows, start, end
+    )
+    unknown = (
+        "" if "load" in kept or catalogue.load is None else "; its load is unknown, so that it"
+    )
+    unknown += " compares with none" if unknown else ""
+    count, digest = len(kept["metrics"]), kept["digest"][:19]
+    return context.conclude(
+        rows,
+        passed=f"{count} metrics captured over {end - start}, pinned as {digest}{unknown}",
+        empty="the catalogue names no metric of the playbook's topics",
+        data=kept,
+    )
+
+
+def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | None:
+    """What was captured, each metric with its limit, and what happened; None when nothing was."""
+    from ..metrics.panels import draw
+
+    path = context.folder / FILE
+    if not path.exists():
+        return None
+    names = {node.validator: node.name for node in context.cluster.nodes}
+    about, frames = capturing.parse(path.read_bytes(), FILE)
+    if not frames:
+        return None
+    marks, note = happened(context, about.start, about.end)
+    drawn = draw(frames, read_catalogue(context), names, marks, note)
+    figures = context.folder / "figures"
+    figures.mkdir(exist_ok=True)
+    replace_file(figures / "baseline.png", drawn.png)
+    return drawn.png, drawn.text, drawn.data

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from .. import playbook
-from ..canonical import canonical, digest_bytes
-from ..changes.plan import NodePlan, Phase, Plan
-from ..changes.roll import phase_of
-from ..changes.state import Known, NodeState, differences, kept_config, known_map, require_known
+from ..canonical import digest_bytes
+from ..changes.state import Known, differences, known_map, require_known
 from ..changes.targets import (
     Delta,
     Target,
@@ -21,14 +17,12 @@ from ..changes.targets import (
     deltas,
     keep,
     keep_target,
-    kept_toml,
     read_bundle,
     target,
 )
 from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
-from ..evidence.order import plan_of
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..sources.commands import NodeConfig
 from ..sources.config import (
@@ -43,10 +37,10 @@ from ..sources.config import (
     gates_turned_off,
     misplaced,
     parse_toml,
+    rollout_keys,
 )
 from ..sources.node import Peers, Rollout
 from ..sources.redact import MARK
-from ..sources.reports import NodeReport, Reports, read_reports
 
 STAGES, WORM = "bundle stages", "bundle worm_export"
 WORM_AT = "network.admission.worm_export"
@@ -137,19 +131,13 @@ DEFAULTS: Flat = {f"{GATES_AT}.{gate}": gate in BASE_GATES for gate in GATES}
 """What a node takes a gate for that its file does not name."""
 
 
-def in_force(rollout: Rollout) -> dict[str, str | bool]:
-    """Channel and gates by dotted key, as the node says it runs."""
-    gates = {f"{GATES_AT}.{gate}": on for gate, on in rollout.feature_gates.items()}
-    return {CHANNEL_AT: rollout.release_channel, **gates}
-
-
 def disk_against_rpc(name: str, config: bytes, rollout: Rollout) -> list[Row]:
     """What a node runs with otherwise than its file says: not restarted, or not from this file."""
     try:
         flat = DEFAULTS | flatten(parse_toml(config, name))
     except SourceError as error:
         return [unknown_row(name, "TOML on disk", "readable", error.problem)]
-    running = in_force(rollout)
+    running = rollout.flat()
     on_disk = {key: value for key, value in flat.items() if key in running}
     return [
         check_row(name, f"{key} (running against its file)", file, run, ok=False)
@@ -206,9 +194,8 @@ def _advert(
     return check_row(name, what, own, own, ok=True)
 
 
-CONTROL = "runbook_unknown_key"
+CONTROL, _CONTROL = "runbook_unknown_key", "unknown-key-control"
 """A key that no chain knows: a dry run that accepts it finds no unknown keys at all."""
-_CONTROL, _LONGEST = "unknown-key-control", 200
 
 
 def target_rows(
@@ -270,6 +257,8 @@ def _target(
     changed = diff(found, after)
     for difference in changed:
         if difference.key not in allowed:
+            from .differences import shown
+
             moved = shown(difference.observed)
             rows.append(check_row(name, difference.key, "unchanged", moved, ok=False))
     if not any(row.outcome is not Outcome.PASS for row in rows):
@@ -290,22 +279,16 @@ def _as_wanted(
         wanted = {**wanted, CHANNEL_AT: profile.release_channel}
         wanted |= {f"{GATES_AT}.{gate}": True for gate in GATES if gate in gates}
         # What the file leaves to the node's defaults is as the node itself says it is.
-        of_node = {f"{GATES_AT}.{gate}": on for gate, on in made.after.gates.items()}
-        in_force = {CHANNEL_AT: made.after.channel, **of_node, **after}
+        in_force = {**rollout_keys(made.after.channel, made.after.gates), **after}
         seen |= {key: in_force[key] for key in wanted if key in in_force}
     text = "a secret, which is compared nowhere; leave it to the node's file"
     secret = [key for key, value in wanted.items() if MARK in str(value)]
     rows = [unknown_row(name, key, "as in the bundle", text) for key in secret]
-    return rows + [
-        check_row(
-            name,
-            f"{d.key} ({d.kind} in the target)",
-            shown(d.expected),
-            shown(d.observed),
-            ok=False,
-        )
-        for d in diff(wanted, seen)
-    ]
+    if not diff(wanted, seen):
+        return rows
+    from .differences import difference_rows
+
+    return rows + difference_rows(name, wanted, seen, " in the target")
 
 
 def _said(
@@ -362,165 +345,9 @@ def _control(context: Context, made: Sequence[Target]) -> list[Row]:
     return [unknown_row("dry run", what, expected, said)]
 
 
-def shown(value: object) -> Value:
-    """A value of a TOML file as a row can hold it."""
-    if value is None:
-        return "absent"
-    if isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**53):
-        return value
-    text = str(value)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… ({len(text)} characters)"
-
-
-T = TypeVar("T")
-Read = dict[str, T | SourceError]
-WHAT = "node report"
-
-
-def stand_in(
-    context: Context,
-    before: Mapping[str, Known | SourceError],
-    at_work: Mapping[str, Known],
-    rollouts: Mapping[str, Rollout | SourceError],
-    builds: Read[str],
-    configs: Read[NodeConfig],
-) -> list[Row]:
-    """Fill ``builds`` (digests) and ``configs`` from fresh reports; rows of what is wrong with one.
-
-    A file is known by its digest alone: that of the one last verified, whose text we kept, or of the
-    one that a node of ``at_work`` was to be given.
-    """
-    unread = [
-        node
-        for node in context.cluster.nodes
-        if node.control == "operator"
-        and (
-            isinstance(builds[node.name], SourceError)
-            or isinstance(configs[node.name], SourceError)
-        )
-    ]
-    if not unread:
-        return []
-    params = context.params
-    try:
-        reports = read_reports(
-            context.scope, context.site, issue=params.issue, release=params.release
-        )
-    except SourceError as error:
-        return [unknown_row(error.source, WHAT, "readable", error.problem)]
-    rows: list[Row] = []
-    for node in unread:
-        found = _fresh(context, node, reports)
-        if isinstance(found, Row):
-            rows.append(found)
-        elif found is not None:
-            rows += _against_rpc(node, found, rollouts[node.name])
-            if isinstance(builds[node.name], SourceError):
-                builds[node.name] = found.binary
-            known = before[node.name]
-            after = at_work.get(node.name)
-            if after is not None and found.config == after.state.config:
-                known = after
-            if isinstance(configs[node.name], SourceError) and isinstance(known, Known):
-                rows += _reported_file(context, node, found, known, configs)
-    return rows
-
-
-def _fresh(context: Context, node: Node, reports: Reports) -> NodeReport | Row | None:
-    """The newest report of a node, when it is young enough; a forged one is a row."""
-    mine = reports.of(node.name, context.stage)
-    for one in mine:
-        if one.fault.startswith("forged"):
-            got = f"{one.grounds}: {one.fault}"
-            by = f"by {node.operator}"
-            return check_row(node.name, WHAT, by, got, ok=False, waivable=False)
-    good = [one.report for one in mine if not one.fault]
-    if good and context.now - good[-1].at <= context.params.valid_for:
-        return good[-1]
-    return None
-
-
-def _against_rpc(node: Node, report: NodeReport, rollout: Rollout | SourceError) -> list[Row]:
-    if isinstance(rollout, SourceError):
-        return []  # said by its live state already
-    said = {"rollout.release_channel": report.channel} | {
-        f"rollout.feature_gates.{gate}": on for gate, on in report.gates.items()
-    }
-    return [
-        check_row(node.name, f"{key} (reported, as it runs)", told, runs, ok=False)
-        for key, told, runs in differences(said, in_force(rollout))
-    ]
-
-
-def _reported_file(
-    context: Context, node: Node, report: NodeReport, known: Known, configs: Read[NodeConfig]
-) -> list[Row]:
-    if report.config != known.state.config:
-        what = "config (reported)"
-        return [check_row(node.name, what, known.state.config, report.config, ok=False)]
-    try:
-        configs[node.name] = kept_toml(context, known)
-    except SourceError as error:
-        return [unknown_row(node.name, "config", "the text we kept", error.problem)]
-    return []
-
-
 def dropped(context: Context) -> frozenset[str]:
     """The nodes that this attempt leaves out from here on, with an approval."""
     return frozenset(entry.body["node"] for entry in context.so_far if entry.kind == "dropped")
-
-
-def under_way(context: Context) -> dict[str, Known]:
-    """Node -> what this attempt makes of it, of each on which a step began since its last read-back."""
-    entries = context.so_far
-    made = plan_of(entries)
-    if made is None:
-        return {}
-    plan = Plan.model_validate_json(canonical(made.body["plan"]))
-    found: dict[str, Known] = {}
-    for entry in entries:
-        if entry.kind in ("state", "dropped"):
-            found.pop(entry.body["node"], None)
-        elif entry.kind == "step" and entry.body["phase"] == "intent":
-            at = datetime.fromisoformat(entry.body["at"])
-            for phase, node in _touched(plan, entry.body):
-                kept = str(kept_config(Path(context.attempt_name), node.node, phase.name))
-                found[node.node] = Known(
-                    state=node.after, at=at, origin=context.attempt_name, kept=kept
-                )
-    return found
-
-
-def _touched(plan: Plan, step: Mapping[str, Any]) -> Iterator[tuple[Phase, NodePlan]]:
-    """The nodes that a step is about: its own, or those of the operator that it instructs."""
-    for phase in plan.of(step["item"]):
-        if phase.name == phase_of(step["step"]):
-            yield from (
-                (phase, node)
-                for node in phase.nodes
-                if step["node"] == (node.operator if node.control == "operator" else node.node)
-            )
-
-
-def nearest(before: Known, after: Known, running: Flat, binary: str, config: str) -> Known:
-    """What a node at work must be: each part as planned where it is so already, else as before.
-
-    ``running`` are its channel and gates by dotted key.
-    """
-    planned = {
-        key: value for key, value in after.state.flat().items() if key.startswith("rollout.")
-    }
-    turned, built = running == planned, binary == after.state.binary
-    delivered = config == after.state.config
-    gates, build = (after if turned else before).state, (after if built else before).state
-    state = NodeState(
-        gates=gates.gates,
-        channel=gates.channel,
-        binary=build.binary,
-        artifact=build.artifact,
-        config=(after if delivered else before).state.config,
-    )
-    return before.model_copy(update={"state": state, "kept": (after if delivered else before).kept})
 
 
 @dataclass(frozen=True)
@@ -559,10 +386,23 @@ def config_drift(context: Context) -> CheckResult:
     before = _before(context)
     rollouts, builds = context.fleet.rollout(), context.each(partial(_binary, context))
     configs = context.each(context.commands.read_config)
-    at_work = under_way(context)
-    rows += stand_in(context, before, at_work, rollouts, builds, configs)
+    at_work: dict[str, Known] = {}
+    if any(entry.kind == "step" for entry in context.so_far):
+        from .in_flight import between, in_flight
+
+        at_work = in_flight(context)
+    silent = [
+        node
+        for node in context.cluster.nodes
+        if node.control == "operator"
+        and any(isinstance(read[node.name], SourceError) for read in (builds, configs))
+    ]
+    if silent:
+        from .node_reports import stand_in
+
+        rows += stand_in(context, silent, before, at_work, rollouts, builds, configs)
     for name, after in at_work.items():
-        before[name] = _between(before[name], after, rollouts[name], builds[name], configs[name])
+        before[name] = between(before[name], after, rollouts[name], builds[name], configs[name])
     left_out = dropped(context)
     for node in context.cluster.nodes:
         name, known = node.name, before[node.name]
@@ -601,21 +441,6 @@ def _before(context: Context) -> dict[str, Known | SourceError]:
     return context.each(one)
 
 
-def _between(
-    known: Known | SourceError,
-    after: Known,
-    rollout: Rollout | SourceError,
-    build: str | SourceError,
-    config: NodeConfig | SourceError,
-) -> Known | SourceError:
-    """What is expected of a node that this attempt has begun to change."""
-    if isinstance(known, SourceError):
-        return known
-    running = {} if isinstance(rollout, SourceError) else in_force(rollout)
-    digest = "" if isinstance(config, SourceError) else config.digest
-    return nearest(known, after, running, "" if isinstance(build, SourceError) else build, digest)
-
-
 def _node(
     context: Context,
     node: Node,
@@ -647,7 +472,7 @@ def _running(name: str, known: Known, rollout: Rollout | SourceError) -> list[Ro
     if isinstance(rollout, SourceError):
         return [unknown_row(name, "/status/rollout", "an answer", rollout.problem)]
     wanted = {k: v for k, v in known.state.flat().items() if k.startswith("rollout.")}
-    found = differences(wanted, in_force(rollout))
+    found = differences(wanted, rollout.flat())
     return [check_row(name, *difference, ok=False) for difference in found]
 
 
@@ -684,37 +509,9 @@ def _file(context: Context, node: Node, known: Known, found: NodeConfig | Source
     try:
         kept = context.scope.read(context.store.root / known.kept)
         if MARK.encode() in kept or digest_bytes(kept) == digest:
+            from .differences import file_rows
+
             return file_rows(node.name, kept, found)
     except SourceError:
         pass  # nothing was kept, or it is no TOML: the digests differ all the same
     return [check_row(node.name, "config", digest, found.digest, ok=False)]
-
-
-def file_rows(name: str, kept: bytes, found: NodeConfig) -> list[Row]:
-    """Which keys of a node's file differ from the ``kept`` one, of another digest than ``found``.
-
-    Raises SourceError when either is no TOML.
-    """
-    rows = difference_rows(
-        name, flatten(parse_toml(kept, name)), flatten(parse_toml(found.text, name))
-    )
-    what, text = "config", "the same keys and values; a secret, a comment or the order differs"
-    return rows or [check_row(name, what, "the file last verified", text, ok=False)]
-
-
-def difference_rows(name: str, expected: Flat, observed: Flat) -> list[Row]:
-    """One FAIL row per dotted key: missing, extra, different or of the wrong type."""
-    found = diff(expected, observed)
-    keys = [one.key for one in found]
-    # A table whose last key went, or which got its first, shows as that key alone.
-    tables = {
-        one.key
-        for one in found
-        if {} in (one.expected, one.observed)
-        and any(key.startswith((f"{one.key}.", f"{one.key}[")) for key in keys)
-    }
-    return [
-        check_row(name, f"{d.key} ({d.kind})", shown(d.expected), shown(d.observed), ok=False)
-        for d in found
-        if d.key not in tables
-    ]

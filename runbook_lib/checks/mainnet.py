@@ -29,9 +29,9 @@ from ..sources.process import Ended
 from ..sources.wire import Wire
 from ..wording import utc
 from . import preflight
+from .activation_proof import proven
 from .baselines import pin_before
 from .ci import ci_rows
-from .observe import proven
 from .regression import mainnet_comparison as comparison
 from .regression import no_regression
 from .rollouts import captured, rollout
@@ -305,14 +305,9 @@ __all__ = [
 WITNESS = "mainnet.activate.witness-gate"
 
 
-def _each_wave(context: Context) -> list[Row]:
-    return [frozen_row(context)]
-
-
 def _profile(context: Context) -> list[Row]:
     """Every gate of every node equals the mainnet profile: no named deviation is left."""
     from ..changes.targets import read_bundle
-    from ..errors import SourceError
 
     wanted = read_bundle(context).profile(context.stage)
     rows = []
@@ -344,7 +339,7 @@ def _on(context: Context) -> list[Row]:
 witness_gate = rollout(
     WITNESS,
     "{nodes} run the release on the mainnet profile, every gate read back",
-    each_wave=_each_wave,
+    each_wave=lambda context: [frozen_row(context)],
     after=_on,
     capture=pin_before,
 )

@@ -14,16 +14,16 @@ from urllib.parse import urlsplit
 from .. import playbook
 from ..context import Context, judges
 from ..errors import ParameterError, SourceError
-from ..metrics.catalogue import Catalogue, Metric, Range, check, inject, parse_catalogue, resolve
+from ..metrics.catalogue import Catalogue, Metric, check, inject, parse_catalogue, resolve
 from ..metrics.catalogue import selectors as selectors_of
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row, value_text
 from ..params import RolloutParams
-from ..site import Limit, Topic
+from ..site import Topic
 from ..sources.alertmanager import Alert, Config, Labels, Silence, matched, with_ports
 from ..sources.dashboards import Dashboard, Grafana, Panel, Query, read_dashboard
 from ..sources.prometheus import Rule, Sample, Vector
 from ..sources.rulefiles import Shipped, read_rules
-from ..strict import project_path
+from ..strict import Range, project_path
 
 CATALOGUE = "params/metrics.yaml"
 LATE_S = 60.0  # an evaluation may be late by this and two of its intervals
@@ -49,7 +49,8 @@ def observability(context: Context) -> CheckResult:
     rows = judge(context, catalogue)
     panels = len({row.subject for row in rows}) - len(context.site.dashboards.topics)
     rules: list[Rule] = []
-    severities = _paging_severities(context)
+    own = {*context.params.paging_severities, *context.site.telemetry.paging_severities}
+    severities = sorted(own | playbook.PAGING_SEVERITIES)  # each may only widen it
     try:
         context.require_now("rules and alerts")
         rules = context.prometheus.rules()
@@ -68,12 +69,6 @@ def observability(context: Context) -> CheckResult:
         empty="no dashboards, rules or routes",
         data={"rules": len(rules), "severities": list(severities)},
     )
-
-
-def _paging_severities(context: Context) -> list[str]:
-    """What parameters, site and playbook call paging: each may only widen it."""
-    own = {*context.params.paging_severities, *context.site.telemetry.paging_severities}
-    return sorted(own | playbook.PAGING_SEVERITIES)
 
 
 def _pages(rule: Rule, severities: Sequence[str]) -> bool:
@@ -145,11 +140,6 @@ def _unsure(context: Context, rule: Rule) -> str:
     """Why a rule without an alert is no proof of quiet; empty when it is."""
     if not rule.is_evaluated:
         return f"health {rule.health} {rule.last_error[:200]}".strip()
-    return _late(context, rule)
-
-
-def _late(context: Context, rule: Rule) -> str:
-    """How long ago it was evaluated, when that is too long; empty when it is not."""
     age = (context.now - rule.last_evaluation).total_seconds()
     limit = 2 * rule.interval_s + LATE_S
     return f"evaluated {age:.0f} s ago, at most {limit:.0f} s" if age > limit else ""
@@ -503,7 +493,7 @@ class _Look:
         fits = [m for m in self.metrics if any(own & _bases(query) for query in m.queries)]
         return bool(fits), [*rows, *(self._limit(subject, metric) for metric in fits)]
 
-    def _query(self, subject: str, panel: Panel, query: Query, limit: Limit | None) -> Row:
+    def _query(self, subject: str, panel: Panel, query: Query, limit: Range | None) -> Row:
         what = f"query {query.ref}" + (f" ({query.filled})" if query.filled else "")
         expr = query.problem or self.narrowed[query.expr]
         if query.problem or isinstance(expr, ValueError):
@@ -517,7 +507,7 @@ class _Look:
             red, orange = ([s for s in samples if panel.shade(s.value) == c] for c in SHADES)
         else:
             allowed, orange = _limit_text(limit), []
-            red = [sample for sample in samples if not _holds(limit, sample.value)]
+            red = [sample for sample in samples if not limit.holds(sample.value)]
         outcome = Outcome.FAIL if red else Outcome.INCONCLUSIVE if orange else Outcome.PASS
         shown = "; ".join(map(_shown, red or orange))
         text = f"{len(samples)} series, {age.total_seconds():.0f} s old"
@@ -568,7 +558,7 @@ class _Look:
             return str(error), Outcome.INCONCLUSIVE
         if not samples or any(isnan(sample.value) for sample in samples):
             return "no number", Outcome.INCONCLUSIVE
-        out = [sample for sample in samples if not _holds(limit, sample.value)]
+        out = [sample for sample in samples if not limit.holds(sample.value)]
         return _shown((out or samples)[0]), Outcome.FAIL if out else Outcome.PASS
 
 
@@ -599,12 +589,7 @@ def _shown(sample: Sample) -> str:
     return f"{sample.value:g}" + (f" at {labels}" if labels else "")
 
 
-def _holds(limit: Limit | Range, value: float) -> bool:
-    low = -inf if limit.min is None else limit.min
-    return low <= value <= (inf if limit.max is None else limit.max)
-
-
-def _limit_text(limit: Limit | Range, unit: str = "") -> str:
+def _limit_text(limit: Range, unit: str = "") -> str:
     low = "" if limit.min is None else f"at least {value_text(limit.min, unit)}"
     high = "" if limit.max is None else f"at most {value_text(limit.max, unit)}"
     return " and ".join(filter(None, (low, high)))

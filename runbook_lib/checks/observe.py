@@ -8,9 +8,8 @@ slashing have no past: they are read now, and held to what was recorded before t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -19,40 +18,18 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
 from ..evidence.record import Entry
-from ..metrics import catalogue
-from ..metrics.frames import LATE, Epoch
-from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
+from ..metrics.frames import Epoch
+from ..outcomes import CheckResult, Row, check_row, unknown_row
 from ..sources.node import Consensus
-from .baselines import read_catalogue
-from .quiet import whole_epochs
+from .activation_proof import Span, counted, counters, effect_rows, gated, traffic
+from .epochs import epochs_since
+from .regression import REWARDS, shown
 from .rollouts import captured
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from ..changes.plan import Plan
+    from ..metrics.compare import Compared
 
 
-Missing = Callable[[Sequence[Epoch]], int]
-
-
-def epochs_since(
-    context: Context, since: datetime, missing: Missing, what: str
-) -> tuple[tuple[Epoch, ...], list[Row]]:
-    """Every whole epoch that began after ``since``, and a row that says when enough will be over.
-
-    ``missing`` says how many more are needed beyond those. Raises SourceError.
-    """
-    # From a little before, so that the height is known at once; a boundary that was passed before
-    # ``since`` may be seen until ``LATE`` after it, and must not count.
-    found, due = whole_epochs(context, since - LATE, missing, until=context.now, begun=since + LATE)
-    if due is None:
-        return found, []
-    expected = f"{len(found) + missing(found)} whole epochs"
-    return found, [unknown_row("epochs", what, expected, f"{len(found)} so far", return_at=due)]
-
-
-REWARDS = "canary.activate.rewards-gate"
 GATE = "timetoke_rewards"
 VOTES_OF_MEDIAN = 0.9
 """A canary votes as often as the others: at least this share of the median validator's votes."""
@@ -297,160 +274,7 @@ def _gain(
     return [check_row(name, what, expected, str(gain), ok=True)]
 
 
-# --- Proof of effect ---
-#
-# A flag is not a feature. Each gate names a topic of the metric catalogue; its traffic must be there
-# on every node whose gate is on, and nowhere else. Design: section 7.
-
-OBSERVABLE = {"timetoke_rewards": "reward_distribution", "witness_network": "witness_gossip"}
-"""Gate -> the catalogue's topic that shows it at work."""
-BLOCKS = "rpp_runtime_chain_block_height_count"
-"""Every node counts its blocks: where that is told, other traffic would be told too."""
-LOOKBACK = timedelta(minutes=3)
-
-
-@dataclass(frozen=True)
-class Span:
-    """A named stretch of time, such as one epoch."""
-
-    name: str
-    start: datetime
-    end: datetime
-
-
-@dataclass(frozen=True)
-class Counted:
-    """How much one subject did in a span, and whether that is known; ``there``: it has a series."""
-
-    amount: float
-    covered: bool
-    there: bool
-
-
-def counted(rates: pd.DataFrame, subject: str, span: Span, allowed: float) -> Counted:
-    """A subject's count in a span; at most ``allowed`` of its points may be missing.
-
-    Only points whose three minutes lie wholly in the span count, scaled to the whole of it.
-    """
-    import numpy as np
-
-    inside = rates[(rates.index >= span.start + LOOKBACK) & (rates.index <= span.end)]
-    values = inside[subject].to_numpy() if subject in inside else np.array([])
-    seen = np.isfinite(values)
-    if not seen.any():
-        return Counted(0.0, covered=False, there=False)
-    amount = float(values[seen].mean()) * (span.end - span.start).total_seconds()
-    return Counted(round(amount, 1), bool((~seen).mean() <= allowed), there=True)
-
-
-def traffic(
-    context: Context, candidates: Sequence[str], label: str, start: datetime, end: datetime
-) -> pd.DataFrame:
-    """Rates per second of the first of some counters that has any series in the window, by ``label``.
-
-    None of them has: no columns. Raises SourceError, also for a partial answer.
-    """
-    from ..metrics.baseline import STEP
-    from ..metrics.frames import fetch
-
-    frame = None
-    for selector in candidates:
-        query = catalogue.inject(f"sum by ({label}) (rate({selector}[3m]))", context.matchers)
-        frame = fetch(context.prometheus, query, start, end, STEP)
-        if frame.partial:
-            raise SourceError("prometheus", f"{selector}: {frame.warnings[0]}")
-        if frame.labels:
-            break
-    assert frame is not None
-    columns = {column: value for value, column in frame.columns_by(label).items()}
-    return frame.values.rename(columns=columns)
-
-
-def counters(context: Context, topic: str) -> list[str]:
-    """Selectors of the counters that the catalogue's queries of a topic are made of."""
-    found = [
-        selector
-        for metric in read_catalogue(context).of_topic(topic)
-        for query in metric.queries
-        for selector in catalogue.selectors(query)
-        if selector.partition("{")[0].endswith(("_count", "_total"))
-    ]
-    if not found:
-        raise SourceError("metrics", f"topic {topic}: expected a counter in its queries, got none")
-    return found
-
-
-def gated(plan: Plan, item: str, gate: str) -> tuple[list[str], list[str], list[str]]:
-    """(nodes of the change, other nodes whose gate is on, nodes whose gate is off) after ``item``."""
-    after = {name: state.gates for name, state in plan.untouched.items()}
-    own = [number for number, phase in enumerate(plan.phases) if phase.item == item]
-    for phase in plan.phases[: own[-1] + 1]:  # a change may have several
-        after |= {node.node: node.after.gates for node in phase.nodes}
-    mine = list(dict.fromkeys(node.node for phase in plan.of(item) for node in phase.nodes))
-    on = [name for name, gates in after.items() if gates.get(gate) and name not in mine]
-    off = [name for name, gates in after.items() if not gates.get(gate)]
-    return [name for name in mine if name not in off], on, off
-
-
-def effect_rows(
-    context: Context, gate: str, on: Sequence[str], off: Sequence[str], spans: Sequence[Span]
-) -> list[Row]:
-    """In each span: traffic on every node of ``on``, none on any of ``off``, which told of itself.
-
-    Raises SourceError.
-    """
-    label, topic = context.site.telemetry.node_label, OBSERVABLE[gate]
-    start, end = spans[0].start, spans[-1].end
-    seen = traffic(context, counters(context, topic), label, start, end)
-    told = traffic(context, [BLOCKS], label, start, end)
-    allowed = context.params.max_missing
-    rows = [
-        _on(node, gate, span, counted(seen, node, span, allowed)) for span in spans for node in on
-    ]
-    rows += [
-        _off(
-            node, gate, span, counted(seen, node, span, allowed), counted(told, node, span, allowed)
-        )
-        for span in spans
-        for node in off
-    ]
-    if not off:
-        text = "none: every node has the gate on"
-        rows.append(check_row(gate, "negative control", "a node with the gate off", text, ok=True))
-    return rows
-
-
-def _on(node: str, gate: str, span: Span, seen: Counted) -> Row:
-    what, expected = f"{OBSERVABLE[gate]}, {span.name}", "above 0"
-    if seen.amount > 0 and seen.covered:
-        return check_row(node, what, expected, seen.amount, ok=True)
-    if not seen.there:
-        return unknown_row(node, what, expected, f"no series: {gate} is on without effect")
-    if not seen.covered:
-        return unknown_row(node, what, expected, "too many points missing")
-    return unknown_row(node, what, expected, f"0: {gate} is on without effect")
-
-
-def _off(node: str, gate: str, span: Span, seen: Counted, told: Counted) -> Row:
-    what, expected = f"{OBSERVABLE[gate]} with the gate off, {span.name}", "none"
-    if seen.amount > 0:
-        return check_row(node, what, expected, seen.amount, ok=False)
-    if not told.covered:
-        return unknown_row(node, what, expected, "its telemetry has holes: nothing is known")
-    return check_row(node, what, expected, "none", Outcome.PASS)
-
-
-def proven(context: Context, item: str, gate: str, effect: datetime) -> list[Row]:
-    """Rows of a gate's effect in the minutes after a change took effect; not yet due before that."""
-    from ..metrics.baseline import SETTLE
-
-    span = Span("after the change", effect, effect + 2 * SETTLE)
-    if context.now < span.end:
-        text = "too early to be seen"
-        return [unknown_row(gate, "effect", "traffic", text, return_at=span.end)]
-    assert context.plan is not None
-    mine, _, off = gated(context.plan, item, gate)
-    if not mine:  # a bundle whose profile has it off: that nothing happens is no proof
-        got = "none by the plan"
-        return [unknown_row(gate, "effect", "a node that the change turns it on for", got)]
-    return effect_rows(context, gate, mine, off, [span])
+def canary_comparison(context: Context) -> list[Compared]:
+    """The observed epochs beside the canaries' past and the rest. Raises SourceError."""
+    start, end = observed(context.journal)
+    return shown(context, context.journal, start, end)

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from .. import playbook
 from ..canonical import digest_bytes
 from ..changes.apply import Applier, Change, Step, all_pass, keep, later
@@ -24,15 +26,17 @@ from ..errors import SourceError
 from ..evidence import outbox
 from ..evidence.record import Entry
 from ..files import replace_file
+from ..metrics.baseline import STEP, capture
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row
 from ..params import RecoveryParams
 from ..sources.notices import Governance
 from ..sources.process import Ended
 from ..wording import count
-from .baselines import happened, names_of, read_catalogue
+from .annotations import happened
+from .baselines import names_of, read_catalogue
 
 if TYPE_CHECKING:
-    from ..metrics.plotdata import Mark, PlotSeries
+    from ..metrics.panels import Mark, PlotSeries
     from ..metrics.plots import Drawn
 
 
@@ -151,8 +155,7 @@ def what_happened(context: Context) -> Drawn:
 
     Of what took longer the last six hours are drawn. A metric without data is named under the panels.
     """
-    from ..metrics.baseline import capture, plotted
-    from ..metrics.plots import baseline_figure
+    from ..metrics.panels import baseline_figure, plotted
 
     end = context.at
     made, problem = _undone(context)
@@ -195,7 +198,7 @@ def _until(end: datetime, entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _opened(context: Context) -> list[Mark]:
-    from ..metrics.plotdata import Mark
+    from ..metrics.panels import Mark
 
     body = context.journal[0].body
     return [Mark(datetime.fromisoformat(body["now"]), f"recovery opened by {body['operator']}")]
@@ -209,10 +212,7 @@ def _gates(
     end: datetime,
 ) -> list[PlotSeries]:
     """On how many nodes of the undone plan each gate is on, as they were read back."""
-    import numpy as np
-
-    from ..metrics.baseline import STEP
-    from ..metrics.plotdata import PlotSeries
+    from ..metrics.panels import PlotSeries
 
     gates = playbook.GATE_STEPS[context.stage]
     if made is None or not gates:
@@ -288,7 +288,8 @@ def announce_halt(context: Context, applier: Applier) -> list[Row]:
     try:
         there = announced(context)
     except SourceError as error:
-        if _was_sent(applier):
+        # What an earlier try announced, and cannot be looked for, is not announced once more.
+        if any(s["node"] == CHANNEL and s["phase"] == "done" for s in applier.steps()):
             return [context.unreadable("halt stands in the channel", reference, error)]
         there = False  # the read-back says so
     if there:
@@ -305,12 +306,6 @@ def announce_halt(context: Context, applier: Applier) -> list[Row]:
     except SourceError as error:
         return [context.unreadable("halt stands in the channel", reference, error)]
     return [check_row("halt", "stands in the channel", reference, got, got == reference)]
-
-
-def _was_sent(applier: Applier) -> bool:
-    """Whether an earlier try announced it: what cannot be looked for is not announced once more."""
-    mine = [body["phase"] for body in applier.steps() if body["node"] == CHANNEL]
-    return "done" in mine
 
 
 def announced(context: Context) -> bool:

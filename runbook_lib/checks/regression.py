@@ -17,15 +17,17 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect, entries_of
 from ..evidence.record import Entry
+from ..metrics.baseline import CLUSTER_WIDE, STEP, by_node
+from ..metrics.catalogue import LOAD, Catalogue, Metric
 from ..metrics.frames import LATE, Epoch
 from ..outcomes import CheckResult, Row, check_row, unknown_row
 from .baselines import measure, names_of, pinned_before, read_catalogue, restarts
-from .observe import REWARDS, epochs_since, observed
+from .epochs import epochs_since
 
 if TYPE_CHECKING:
-    from ..metrics.catalogue import Metric
     from ..metrics.compare import Compared
 
+REWARDS = "canary.activate.rewards-gate"
 LOOKS = 3
 """How often the same watch may be judged before the chance of a lucky look is spent."""
 PAST, REST = "against its own past", "against the rest"
@@ -45,7 +47,9 @@ def no_regression(context: Context) -> CheckResult:
     start, end, epochs, early = _window(context, entries)
     if early:
         return context.conclude(early, passed="", empty="", data={"epochs": len(epochs)})
-    rows = [_counted(epochs), *_judged(context, entries, start, end, look)]
+    said = f"{len(epochs)} epochs ({epochs[0].number} to {epochs[-1].number})"
+    counted = check_row("epochs", "whole, with rewards on", "enough", said, ok=True)
+    rows = [counted, *_judged(context, entries, start, end, look)]
     return context.conclude(
         rows,
         passed=f"{len(rows) - 1} judgements: the canaries are proven no worse; {rows[0].observed}",
@@ -57,8 +61,6 @@ def no_regression(context: Context) -> CheckResult:
 def _judged(
     context: Context, entries: Sequence[Entry], start: datetime, end: datetime, look: int
 ) -> list[Row]:
-    from ..metrics.baseline import STEP
-
     compared = Canaries(context, entries).judge(start, end, look)
     cluster = context.cluster
     epoch = timedelta(milliseconds=cluster.epoch_length * cluster.block_time_ms)
@@ -94,11 +96,6 @@ def _window(
     return epochs[0].start, epochs[-1].end, epochs, []
 
 
-def _counted(epochs: Sequence[Epoch]) -> Row:
-    said = f"{len(epochs)} epochs ({epochs[0].number} to {epochs[-1].number})"
-    return check_row("epochs", "whole, with rewards on", "enough", said, ok=True)
-
-
 def _taken(context: Context) -> int:
     """How many looks earlier tries have spent."""
     spent = [
@@ -111,8 +108,6 @@ def _taken(context: Context) -> int:
 
 def _critical(context: Context) -> list[Metric]:
     """What must be judged of the canaries: single validators, nodes, and what only all can show."""
-    from ..metrics.baseline import CLUSTER_WIDE, by_node
-
     catalogue = read_catalogue(context)
     single = by_node(catalogue, context.site.telemetry.node_label)
     return [metric for metric in single if metric.critical] + [
@@ -140,7 +135,6 @@ class Canaries:
         self, start: datetime, end: datetime, look: int | None = None, *, everything: bool = False
     ) -> dict[str, list[Compared]]:
         """Critical metrics, or everything, against the canaries' past and, gauges, the rest."""
-        from ..metrics.catalogue import LOAD, Catalogue
         from ..metrics.compare import compare
 
         context, metrics = self.context, _critical(self.context)
@@ -180,9 +174,10 @@ class Canaries:
         }
 
 
-def _shown(
+def shown(
     context: Context, entries: Sequence[Entry], start: datetime, end: datetime
 ) -> list[Compared]:
+    """Everything that is drawn of a window, beside the canaries' past and the rest."""
     judged = Canaries(context, entries).judge(start, end, everything=True)
     return [
         replace(
@@ -191,12 +186,6 @@ def _shown(
         for kind, ones in judged.items()
         for each in ones
     ]
-
-
-def canary_comparison(context: Context) -> list[Compared]:
-    """The observed epochs beside the canaries' past and the rest. Raises SourceError."""
-    start, end = observed(context.journal)
-    return _shown(context, context.journal, start, end)
 
 
 def mainnet_comparison(context: Context) -> list[Compared]:
@@ -212,8 +201,8 @@ def mainnet_comparison(context: Context) -> list[Compared]:
     ]
     if judged and "end" in judged[-1]:
         start, end = (datetime.fromisoformat(judged[-1][which]) for which in ("start", "end"))
-        return _shown(context, entries, start, end)
+        return shown(context, entries, start, end)
     start, end, _, early = _window(context, entries)
     if early:
         raise SourceError("epochs", f"{early[0].expected} are not over: {early[0].observed}")
-    return _shown(context, entries, start, end)
+    return shown(context, entries, start, end)

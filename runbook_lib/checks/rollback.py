@@ -13,10 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..changes.previous import missing
-from ..changes.snapshot import signature_row, whole
+from ..changes.snapshot_check import signature_row, whole
 from ..changes.state import good_map
-from ..changes.targets import artifact
+from ..changes.targets import artifact, missing
 from ..clusters import Rollback
 from ..context import Context, judges
 from ..errors import SourceError
@@ -111,9 +110,8 @@ def _releases(context: Context, settings: Rollback, found: Found) -> None:
         return
     for digest, nodes in wanted.items():
         own = digest == candidate.digest
-        if not (
-            own or settings.release
-        ):  # an image: what each node can fetch says whether it is there
+        # An image: what each node can fetch says whether it is there.
+        if not (own or settings.release):
             found.releases.append(Asset(f"image {digest[:19]}", digest, 0, frozenset(nodes)))
             continue
         template = candidate.path if own else settings.release

@@ -8,11 +8,9 @@ from typing import Any
 from ..changes.apply import Applier, Change, all_pass
 from ..changes.plan import Phase
 from ..changes.roll import has_begun, planned_rows, roll, window_rows
-from ..changes.state import differences
 from ..context import Context
-from ..errors import SourceError
 from ..evidence.record import Entry
-from ..outcomes import CheckResult, Row, check_row
+from ..outcomes import CheckResult, Row
 
 Look = Callable[[Context], list[Row]]
 Capture = Callable[[Context], tuple[list[Row], Mapping[str, Any]]]
@@ -89,23 +87,6 @@ def captured(journal: Sequence[Entry], item: str) -> dict[str, Any] | None:
     return dict(bodies[-1]["data"]) if bodies else None
 
 
-def others_unchanged(context: Context) -> list[Row]:
-    """Every node that the plan does not touch has the gates and the channel that it had."""
-    assert context.plan is not None
-    expected = context.plan.untouched
-    rows = []
-    for name, answer in context.fleet.rollout(list(expected)).items():
-        if isinstance(answer, SourceError):
-            rows.append(context.unreadable("stays as it is", "an answer", answer))
-            continue
-        was: dict[str, str | bool] = {"channel": expected[name].channel, **expected[name].gates}
-        now: dict[str, str | bool] = {"channel": answer.release_channel, **answer.feature_gates}
-        moved = [f"{k}={str(now.get(k, 'absent')).lower()}" for k, _, _ in differences(was, now)]
-        same = "as before"
-        rows.append(check_row(name, "gates, untouched", same, ", ".join(moved) or same, not moved))
-    return rows
-
-
 def _left(applier: Applier, phases: Sequence[Phase]) -> Sequence[Phase]:
     """From the last phase that began: a node on which it is at work is no more as one before made it.
 
@@ -117,18 +98,3 @@ def _left(applier: Applier, phases: Sequence[Phase]) -> Sequence[Phase]:
 
 def _phases(context: Context, item: str) -> tuple[Phase, ...]:
     return context.plan.of(item) if context.plan is not None else ()
-
-
-def canary_selection(context: Context) -> list[Row]:
-    """The canaries stay under a third of the voting power, and there is at least one."""
-    from ..changes.power import powers
-    from ..playbook import CANARY_POWER_BELOW
-
-    names = [node.name for node in context.cluster.nodes if node.canary]
-    what, expected = "share of the voting power", f"above 0, under {CANARY_POWER_BELOW:.1%}"
-    try:
-        share = powers(context).share(names)
-    except SourceError as error:
-        return [context.unreadable(what, expected, error)]
-    ok = 0 < share < CANARY_POWER_BELOW
-    return [check_row("canaries", what, expected, f"{share:.1%} ({', '.join(names)})", ok)]

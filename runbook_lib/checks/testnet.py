@@ -5,28 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
+import numpy as np
+
 from ..changes.phases import make_plan as plan
 from ..changes.state import NodeState, journals, states
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect, entries_of
 from ..evidence.record import Entry
+from ..metrics.baseline import SETTLE
+from ..metrics.catalogue import resolve
+from ..metrics.frames import Watched
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..playbook import TESTNET_SUITES
 from ..sources.config import GATES_AT
+from ..sources.stage_commands import StageCommands
 from ..wording import utc
-from . import preflight, quiet
-from .baselines import pin_before
-from .ci import run_suites
+from . import gossip, preflight, quiet
+from .baselines import pin_before, read_catalogue
+from .quiet import IDLE, Break, Seen, Window
 from .rollouts import rollout
+from .suites import run_suites
 from .validators import validators_acknowledged
 
 STAGE, DEPLOY = "development", "development.activate.deploy"
-
-
-def soak_expected(context: Context) -> tuple[str, Value]:
-    """What must hold, and its threshold."""
-    return "development ran this build alone, quiet and covered", f"{context.params.soak_hours:g} h"
 
 
 @judges("testnet.ready.soak")
@@ -36,8 +38,6 @@ def soak(context: Context) -> CheckResult:
     Anchored where the journal says that the last node took the build. Playbook: testnet
     readiness, 1.
     """
-    from ..metrics.baseline import SETTLE
-
     before = context.earlier_stage
     entries = entries_of(context.scope, context.store, before)
     anchor = effect(entries, DEPLOY)
@@ -56,7 +56,7 @@ def soak(context: Context) -> CheckResult:
         rows,
         passed=f"{(context.at - anchor) // timedelta(hours=1)} h of soak without a page or a hole",
         empty="nothing to judge",
-        data={"anchor": anchor.isoformat(), "attempt": before.name, "manifest": before.manifest},
+        data={"anchor": anchor.isoformat(), "attempt": before.name, "seal": before.seal},
     )
 
 
@@ -65,7 +65,7 @@ def _not_yet(subject: str, what: str, wanted: str, got: str, due: datetime) -> R
 
 
 def _window(context: Context, wanted: dict[str, NodeState], over: quiet.Window) -> Iterator[Row]:
-    seen = quiet.look(over, quiet.coverage, quiet.pages, quiet.silences, quiet.halts, quiet.load)
+    seen = quiet.look(over, quiet.coverage, quiet.pages, quiet.silences, quiet.halts, load)
     for each in seen:
         yield from each.rows()
     try:
@@ -96,7 +96,7 @@ def _job(context: Context, anchor: datetime, due: datetime) -> list[Row]:
     """The site's own soak job: at this commit, passed, and as long as the soak."""
     what, needs = "soak job", due - anchor
     try:
-        job = context.commands.soak()
+        job = StageCommands(context.scope, context.site.commands).soak()
     except SourceError as error:
         return [context.unreadable(what, "the newest job", error)]
     commit = context.params.commit
@@ -159,7 +159,11 @@ def expectations(context: Context) -> list[tuple[str, str, Value]]:
     epochs = f"at least {context.params.gossip_epochs} whole epoch(s)"
     return [
         *preflight.expectations(context),
-        (soak.item, *soak_expected(context)),
+        (
+            soak.item,
+            "development ran this build alone, quiet and covered",
+            f"{context.params.soak_hours:g} h",
+        ),
         (
             validators_acknowledged.item,
             "every validator knows the window",
@@ -204,10 +208,33 @@ def gates(context: Context) -> CheckResult:
 deploy = rollout(
     "testnet.activate.deploy", "{nodes} run the release, read back", capture=pin_before
 )
-gate = rollout("testnet.activate.gate", f"{{nodes}} have {ONLY} on", after=quiet.after_gate)
+gate = rollout("testnet.activate.gate", f"{{nodes}} have {ONLY} on", after=gossip.after_gate)
 
 
 @judges("testnet.activate.regression-suites")
 def regression_suites(context: Context) -> CheckResult:
     """The witness and proof suites pass at the commit. Playbook: testnet activation, 3."""
     return run_suites(context, TESTNET_SUITES)
+
+
+def load(over: Window) -> Iterator[Seen]:
+    """Transactions were submitted in every ten minutes: an idle cluster soaks nothing."""
+    context = over.context
+    metric = read_catalogue(context).load
+    if metric is None:
+        raise SourceError("metrics", "expected a metric of topic load in the catalogue, got none")
+    found = resolve(context.prometheus, metric, context.matchers, over.end)
+    watched = over.read(found.query, narrow=False)
+    values = watched.only()
+    idle, unknown = values <= 0, np.isnan(values)
+    breaks = [
+        Break(start, end, "no transaction", proven=not unknown[_inside(watched, start, end)].any())
+        for start, end in watched.runs(idle | unknown, IDLE)
+    ]
+    expected = f"some in every {IDLE // timedelta(minutes=1)} min"
+    seen = float(f"{np.nanmean(values[watched.kept]):.3g}") if not breaks else 0.0
+    yield Seen(context.cluster_name, "transactions", expected, f"{seen:g} tx/s", tuple(breaks))
+
+
+def _inside(watched: Watched, start: datetime, end: datetime) -> list[int]:
+    return [i for i, instant in enumerate(watched.instants) if start <= instant < end]

@@ -177,14 +177,10 @@ def _judge(context: Context, asked: _Asked) -> CheckResult:
             "said": len(good),
             "validators": len(speakers),
             "stake_share": share,
-            "call": _to_call(speakers, good),
+            "call": sorted({a for v in speakers if v not in good for a in v.accounts}),
             "refused": [f"{one.grounds}: {one.who}: {one.why}" for one in heard.refused[:50]],
         },
     )
-
-
-def _to_call(speakers: Sequence[Voice], good: Sequence[Voice]) -> list[str]:
-    return sorted({account for v in speakers if v not in good for account in v.accounts})
 
 
 def _unreadable(one: Refused) -> Row:

@@ -9,34 +9,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
 
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
-from ..files import replace_file
-from ..metrics.catalogue import Catalogue, Metric, limit_words, narrow, resolve
+from ..metrics import baseline as capturing
+from ..metrics.baseline import Captured
+from ..metrics.catalogue import LOAD, Catalogue, Metric, limit_words, narrow, resolve
+from ..metrics.frames import Frame, Stretch, fetch
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..params import MainnetParams
+from ..sources.matrix import Matrix
 from ..wording import count, utc
-from . import anomalies as engaging
 from . import quiet
-from .anomalies import Anomaly, Body, Log, figure_name, known, open_new
-from .baselines import ALERTS, Stretch, measure, names_of, pinned_before, read_catalogue, restarts
-
-if TYPE_CHECKING:
-    from ..metrics.frames import Frame
-    from ..sources.matrix import Matrix
-if TYPE_CHECKING:
-    from ..metrics.baseline import Captured
-
+from .anomalies import Anomaly, Body, Log, deadline, known, open_new, patience, reachable
+from .baselines import ALERTS, measure, names_of, pinned_before, read_catalogue, restarts
 
 ITEM = "mainnet.activate.watch"
 GATE = "mainnet.activate.witness-gate"
 HEIGHT = "height in /status/node of every node"
 LIVE, LATE = "live", "late"
-SHOWN_BEFORE = timedelta(hours=3)
 AGAINST = "against the baseline"
 
 
@@ -108,18 +103,23 @@ class Watching:
         now, queries = self.context.now, {"chain": HEIGHT, **self._queries()}
         for opened in open_new(self.log, self.context.attempt_name, now, queries):
             self._draw(opened)
-        self.trouble = engaging.engage(self.context, self.log)
+        if known(self.log):
+            from .notification import engage
+
+            self.trouble = engage(self.context, self.log)
         self._place()
 
     def _draw(self, opened: str) -> None:
         """The figure of an anomaly of a metric: the hours before it, with the limit."""
+        from .notification import draw
+
         anomaly = next(each for each in known(self.log) if each.id == opened)
         name = anomaly.subject.partition(" ")[0]
         metric = next((each for each in self.metrics if each.name == name), None)
         if metric is None:
             return
         try:
-            draw(self.context, metric, anomaly, self.context.folder / engaging.FIGURES)
+            draw(self.context, metric, anomaly)
         except SourceError as error:
             self.problems.append(self.context.unreadable(f"figure of {opened}", "data", error))
 
@@ -205,7 +205,7 @@ class Watching:
         if recovering or self.over or self.context.params.as_of:
             return None
         left = [slot.at for slot in self.all if slot.at > self.now]
-        answer = engaging.deadline(self.context, self.log)
+        answer = deadline(self.context, self.log)
         return min([*left[:1], *([answer] if answer else [])], default=None)
 
     def _key(self, slot: Slot) -> str:
@@ -237,9 +237,9 @@ def _open(rows: list[Row]) -> bool:
 
 def rows_of(watch: Watching) -> list[Row]:
     """What the watch amounts to now: looks, what lacked data, anomalies, the window."""
-    found = [engaging.reachable(watch.context), *watch.problems, _made(watch), *_unseen(watch)]
+    found = [reachable(watch.context), *watch.problems, _made(watch), *_unseen(watch)]
     anomalies = known(watch.log)
-    within = engaging.patience(watch.context)
+    within = patience(watch.context)
     for each in anomalies:
         late = each.escalated(watch.context.now, within)
         found += each.rows(watch.trouble.get(each.id, ""), escalated=late)
@@ -304,25 +304,6 @@ def _judgement(watch: Watching) -> list[Row]:
     return [*last, *kept]
 
 
-def line(watch: Watching, body: Body | None = None) -> str:
-    """Height, participation, proof latency and open incidents, as of a look or the last one."""
-    looks = [*watch.looks().values()]
-    body = body or (looks[-1] if looks else {})
-    levels: dict[str, Any] = body.get("levels", {})
-    height = body.get("height")
-    share, latency = levels.get("vrf_participation"), levels.get("proof_latency")
-    undecided = [each.id for each in known(watch.log) if each.decided is None]
-    parts = [
-        f"height {height:,}" if height else "height not read",
-        f"participation {share:.1%}" if share is not None else "participation unknown",
-        f"proof latency {latency:.4g} ms" if latency is not None else "proof latency unknown",
-        f"open incidents: {', '.join(undecided) or 'none'}",
-    ]
-    late = " (seen late)" if body.get("seen") == LATE else ""
-    at = utc(datetime.fromisoformat(body["at"])) if body else "no look yet"
-    return f"{at}{late}: {', '.join(parts)}"
-
-
 # --- the whole window -----------------------------------------------------------------------------
 
 
@@ -331,8 +312,6 @@ def whole(context: Context, catalogue: Catalogue, slots: Slots) -> list[Row]:
 
     What cannot be read is a row as well.
     """
-    from ..metrics import baseline as capturing
-
     start, end = slots.anchor, slots.end
     captured, rows = capturing.capture(
         context.prometheus, catalogue, TOPICS, context.matchers, start, end
@@ -347,19 +326,6 @@ def whole(context: Context, catalogue: Catalogue, slots: Slots) -> list[Row]:
         return [*rows, context.unreadable("comparison", expected, error)]
 
 
-def draw(context: Context, metric: Metric, anomaly: Anomaly, folder: Path) -> None:
-    """The figure of an anomaly: its metric over the hours before it. Raises SourceError."""
-    from ..metrics import baseline as capturing
-    from ..metrics.frames import fetch
-
-    start, step = anomaly.at - SHOWN_BEFORE, capturing.STEP
-    frame = fetch(context.prometheus, anomaly.query, start, anomaly.at, step)
-    names = {node.validator: node.name for node in context.cluster.nodes}
-    drawn = capturing.draw({metric.name: frame.values}, Catalogue(metrics=[metric]), names)
-    folder.mkdir(exist_ok=True)
-    replace_file(folder / figure_name(anomaly), drawn.png)
-
-
 def _quiet(context: Context, start: datetime, end: datetime) -> list[Row]:
     """Covered, without a page, a silence or a halt; alerts under the name that looks give them."""
     over = quiet.window(context, start, end)
@@ -372,8 +338,6 @@ def _quiet(context: Context, start: datetime, end: datetime) -> list[Row]:
 
 
 def _limits(captured: Captured, slots: Slots, max_missing: float) -> list[Row]:
-    import numpy as np
-
     from ..metrics.compare import cut
 
     metric, frame = captured.metric, captured.frame
@@ -401,7 +365,6 @@ def _compared(context: Context, catalogue: Catalogue, slots: Slots) -> list[Row]
 
     As in the other comparisons: what is not critical is judged by its limit and coverage alone.
     """
-    from ..metrics.catalogue import LOAD
     from ..metrics.compare import compare
 
     found = pinned_before(context, context.journal, GATE)
@@ -522,8 +485,6 @@ def take(
 
     ``known`` are those of earlier looks: a watch asks one query of a metric all along. Raises SourceError when the store does not answer: then there was no look.
     """
-    from ..metrics.frames import fetch
-
     first, last = due[0].start + slots.step, due[-1].at
     alerts = context.prometheus.range(ALERTS, first, last, slots.step)
     found: dict[str, tuple[Frame, str]] = {}
@@ -554,7 +515,6 @@ def query_of(context: Context, metric: Metric, at: datetime) -> str:
 
 def limit_of(metric: Metric, frame: Frame, slot: Slot, slots: Slots) -> tuple[Row, float | None]:
     """A metric's row, and its level: the worst of its series at the look's instant."""
-    import numpy as np
     import pandas as pd
 
     what, expected = "level since the look before", limit_words(metric)
@@ -581,8 +541,6 @@ def limit_of(metric: Metric, frame: Frame, slot: Slot, slots: Slots) -> tuple[Ro
 
 def beyond(metric: Metric, values: Any) -> float | None:
     """The value of an array that is farthest beyond the metric's limit; None for none."""
-    import numpy as np
-
     limit, finite = metric.limit, values[np.isfinite(values)]
     if limit is None:
         return None

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import display
 from ..errors import NotebookError, ParameterError
+from ..outcomes import Value
 from ..playbook import NOTEBOOKS
 from .printing import Verbs, print_json, tell_rows
 
-RECORD, MANIFEST = "record.jsonl", "manifest.json"
+if TYPE_CHECKING:
+    from ..signers import Trust
+
+RECORD, ATTESTATIONS = "record.jsonl", "attestations"
 # A page's policy stops scripts and requests, not a <meta> that leads elsewhere.
 _ACTIVE = re.compile(
     r"<(?=/?(?:script|meta|base|link|iframe|frame|object|embed|form|input|button)\b)", re.I
@@ -36,16 +43,29 @@ th, td {{ border-bottom: 1px solid #ccc; padding: .25rem .6rem; vertical-align: 
 
 
 def options(verbs: Verbs) -> None:
-    """``verify``, ``replay``, ``seal``, ``publish`` and ``render``."""
+    """``verify``, ``replay``, ``seal``, ``head``, ``publish``, ``diff`` and ``render``."""
+    added = {}
     for name, function, text in (
-        ("verify", verify, "verify an attempt from its files alone"),
+        ("verify", verify, "verify an attempt from its files and the trusted keys"),
         ("replay", replay, "run our notebook over an attempt's tape and compare"),
         ("seal", seal, "seal an attempt that was stepped through by hand"),
+        ("head", head, "the head of an attempt, to be kept outside the store"),
         ("publish", publish, "attach a sealed apply to its release, update its issue"),
     ):
-        verbs.add(name, function, text).add_argument(
-            "path", type=Path, help="folder of the attempt"
-        )
+        added[name] = verbs.add(name, function, text)
+        added[name].add_argument("path", type=Path, help="folder of the attempt")
+    added["verify"].add_argument(
+        "--trust", metavar="FILE", help="who may sign: the site file, or one of its signers alone"
+    )
+    added["verify"].add_argument(
+        "--head", default="", help="the head that was handed over, as sha256:DIGEST"
+    )
+    added["seal"].add_argument(
+        "--sign", action="store_true", help="sign what is sealed already, with one more key"
+    )
+    two = verbs.add("diff", diff, "what two attempts differ in")
+    two.add_argument("first", type=Path, help="folder of an attempt")
+    two.add_argument("second", type=Path, help="folder of the other")
     made = verbs.add("render", render, "an executed notebook as one HTML page")
     made.add_argument("path", type=Path, help="folder of the attempt, or a notebook")
     made.add_argument(
@@ -57,10 +77,13 @@ def options(verbs: Verbs) -> None:
 
 
 def verify(args: argparse.Namespace) -> int:
-    """Verify an attempt from its files alone."""
+    """Verify an attempt from its files and the trusted keys, signature first."""
+    from ..evidence.order import stages_before
     from ..evidence.verify import verify as procedure
 
-    rows, verdict = procedure(attempt_folder(args.path))
+    trust = read_trust(args.trust) if args.trust else None
+    rows, verdict = procedure(attempt_folder(args.path), trust, head=args.head)
+    rows += stages_before(args.path, trust) if trust is not None else []
     return tell_rows(
         "verify",
         rows,
@@ -72,11 +95,46 @@ def verify(args: argparse.Namespace) -> int:
     )
 
 
+def read_trust(path: str) -> Trust:
+    """Who may sign, out of a site file or one that holds that alone. Raises ParameterError."""
+    from ..signers import Trust
+    from ..site import read_site
+    from ..strict import parse_yaml, project_path, validate
+
+    try:
+        value = parse_yaml(project_path(path).read_bytes(), path)
+    except OSError as error:
+        raise ParameterError(
+            f"{path}: expected a file of signers, got: {error.strerror}"
+        ) from error
+    return (
+        read_site(path).trust if set(value) & {"store", "people"} else validate(Trust, value, path)
+    )
+
+
+def head(args: argparse.Namespace) -> int:
+    """The head of an attempt: what an auditor compares with ``verify --head``."""
+    from ..evidence.record import Record
+    from ..evidence.seal import heads
+
+    folder = attempt_folder(args.path)
+    entries = Record(folder / RECORD).entries()
+    newest = heads(folder, entries)[-1:]
+    if not newest:
+        raise NotebookError(f"{folder.name}: expected a record, got none")
+    sealed = bool(entries) and newest[0] != entries[-1].hash
+    if args.json:
+        print_json({"head": newest[0], "sealed": sealed})
+    else:
+        print(newest[0])
+    return 0
+
+
 def replay(args: argparse.Namespace) -> int:
     """Run our notebook over an attempt's tape, and compare every result."""
     from ..evidence.replay import replay as procedure
     from ..launch import run_stage
-    from ..session import VERSION
+    from ..package import VERSION
 
     rows, version = procedure(attempt_folder(args.path), lambda stage: run_stage(stage, {}))
     more = {"recorded_by": version, "replayed_by": VERSION}
@@ -84,11 +142,20 @@ def replay(args: argparse.Namespace) -> int:
 
 
 def seal(args: argparse.Namespace) -> int:
-    """Seal an attempt that was stepped through by hand."""
+    """Seal an attempt that was stepped through by hand, judged again by a fresh kernel."""
     from ..evidence.publish import at_sealing
+    from ..evidence.record import Record
+    from ..evidence.replay import replay as procedure
     from ..evidence.replay import seal_by_hand
+    from ..launch import run_stage
 
-    verdict = seal_by_hand(attempt_folder(args.path))
+    folder = attempt_folder(args.path)
+    if args.sign:
+        return countersign(folder, as_json=args.json)
+    entries = Record(folder / RECORD).entries()
+    by_hand = any(one.kind == "session" and one.body["run"] == "interactive" for one in entries)
+    rows = procedure(folder, lambda stage: run_stage(stage, {}))[0] if by_hand else []
+    verdict = seal_by_hand(folder, rows)
     for problem in at_sealing(args.path):
         print(problem, file=sys.stderr)
     if args.json:
@@ -98,11 +165,48 @@ def seal(args: argparse.Namespace) -> int:
     return int(verdict.exit_code)
 
 
+def countersign(folder: Path, *, as_json: bool) -> int:
+    """One more signature over a sealed attempt, with the key that the environment names."""
+    from ..evidence import seal as sealing
+    from ..recording import recorded_site
+    from ..signatures import KEY_ENV
+
+    signing = recorded_site(folder, "recorded site").trust.own()
+    if signing.signer is None:
+        raise ParameterError(f"{KEY_ENV}: expected the key of one of the site's signers, got none")
+    path = sealing.countersign(folder, signing)
+    if as_json:
+        print_json({"attestation": str(path)})
+    else:
+        print(path)
+    return 0
+
+
 def publish(args: argparse.Namespace) -> int:
     """Attach a sealed apply's files to its release, and tell it in the release issue."""
     from ..evidence.publish import publish as procedure
 
     return tell_rows("publish", procedure(attempt_folder(args.path)), args.json, {})
+
+
+def diff(args: argparse.Namespace) -> int:
+    """What two attempts differ in; 0 also where they do."""
+    from ..evidence.diff import diff as procedure
+
+    rows = procedure(attempt_folder(args.first), attempt_folder(args.second))
+    if args.json:
+        names = ("where", "what", "first", "second")
+        print_json([dict(zip(names, row, strict=True)) for row in rows])
+    else:
+        columns = ("where", "what", "first", "second")
+        shown = [[value if value is not None else "" for value in row] for row in rows]
+        none = [("nothing", "", "", "")]
+        print(display.table_card(f"diff: {len(rows)}", columns, _texts(shown) or none).text)
+    return 0
+
+
+def _texts(rows: Sequence[Sequence[object]]) -> list[Sequence[Value]]:
+    return [[v if isinstance(v, str | int | float) else json.dumps(v) for v in row] for row in rows]
 
 
 def render(args: argparse.Namespace) -> int:
@@ -166,9 +270,9 @@ def attempt_folder(path: Path) -> Path:
         raise ParameterError(
             f"{path}: expected the folder of an attempt, got {'a file' if path.exists() else 'none'}"
         )
-    if not any((path / name).exists() for name in (RECORD, MANIFEST)):
+    if not any((path / name).exists() for name in (RECORD, ATTESTATIONS)):
         raise ParameterError(
-            f"{path}: expected the folder of an attempt, got one without {RECORD} and {MANIFEST};"
+            f"{path}: expected the folder of an attempt, got one without {RECORD} and {ATTESTATIONS};"
             " name the numbered one, as in <store>/v1.4.0/canary/0002"
         )
     return path

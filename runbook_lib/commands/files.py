@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .. import display
+from ..canonical import digest_file
 from ..errors import ParameterError
-from ..outcomes import Outcome, worst
+from ..markup import visible
+from ..outcomes import Outcome, Row, worst
 from ..params import STAGE_PARAMS
 from ..verdicts import ExitCode
 from .printing import RUNBOOKS, Verbs, print_json, tell_rows
+
+if TYPE_CHECKING:
+    from ..sources.files import Whole
+    from ..sources.signatures import Find, Material, Policy
 
 
 def options(verbs: Verbs) -> None:
@@ -61,8 +68,6 @@ def options(verbs: Verbs) -> None:
 
 def verify_artifact(args: argparse.Namespace) -> int:
     """Verify a release artifact against the signer that is named."""
-    from ..sources.artifacts import examine
-    from ..sources.files import Disk
     from ..sources.rekor import finder, live
     from ..sources.signatures import Material, Policy
 
@@ -133,3 +138,63 @@ def schema(args: argparse.Namespace) -> int:
         {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
     )
     return 0
+
+
+def examine(
+    artifact: str,
+    material: Material,
+    policy: Policy,
+    *,
+    provenance: Path | None = None,
+    sbom: Path | None = None,
+    commit: str = "",
+    find: Find | None = None,
+) -> list[Row]:
+    """One row per question about an artifact on this disk. Raises ParameterError."""
+    from ..sources.artifacts import COMMIT, Examination, Trust, read_artifact
+
+    if commit and not COMMIT.fullmatch(commit):
+        raise ParameterError(f"commit: expected 40 or 64 hex digits, got {commit!r}")
+    files = Disk()
+    found = Examination(read_artifact(artifact, files), Trust(policy, files, find))
+    rows = [found.signature(material)]
+    if provenance is not None:
+        rows += found.provenance(provenance)
+    if commit:
+        rows.append(found.commit(commit))
+    return rows + found.sbom(sbom) if sbom is not None else rows
+
+
+class Disk:
+    """The disk itself. Raises ParameterError."""
+
+    def digest(self, path: Path) -> str:
+        try:
+            return digest_file(path)
+        except OSError as error:
+            raise ParameterError(
+                f"{visible(str(path))}: expected a file or sha256: and 64 hex digits, got:"
+                f" {error.strerror}"
+            ) from error
+        except ValueError as error:  # a path that no system takes
+            raise ParameterError(f"artifact: expected a file, got: {error}") from error
+
+    def read(self, path: Path) -> bytes:
+        from ..sources.files import MAX_DOCUMENT, UNREADABLE
+
+        try:
+            with path.open("rb") as file:
+                data = file.read(MAX_DOCUMENT + 1)
+        except (OSError, ValueError) as error:
+            raise ParameterError(f"{visible(str(path))}: {UNREADABLE}, got: {error}") from error
+        if len(data) > MAX_DOCUMENT:
+            raise ParameterError(
+                f"{visible(str(path))}: expected at most {MAX_DOCUMENT} bytes, got more"
+            )
+        return data
+
+    def exists(self, path: Path) -> bool:
+        return path.exists()
+
+    def whole(self, path: Path) -> Whole:
+        return lambda what, judge: judge(path.read_bytes())

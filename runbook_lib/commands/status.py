@@ -30,6 +30,7 @@ def options(verbs: Verbs) -> None:
 
 def status(args: argparse.Namespace) -> int:
     """Where a release stands, computed from its attempts, and when the next stage can open."""
+    from ..evidence.heads import compare
     from ..evidence.incidents import blocking
     from ..evidence.status import attempts_of, next_opening
     from ..evidence.store import Store
@@ -38,11 +39,14 @@ def status(args: argparse.Namespace) -> int:
     site = read_site(args.site)
     store = Store(site.store_path)
     found = attempts_of(store, args.release)
+    issues = [store.opened(one.attempt).get("params", {}).get("issue", 0) for one in found]
+    missing, unknown = compare(site, args.release, max(issues, default=0))
     blocks = blocking(store, args.release, single_operator=site.single_operator)
     document = {
         "release": args.release,
         "attempts": [_attempt(one) for one in found],
         "incidents": _incidents(store, args.release, blocks),
+        "heads": [*missing, *filter(None, [unknown])],
         "next": _next(next_opening(store, site, args.release)),
     }
     if args.json:
@@ -52,7 +56,7 @@ def status(args: argparse.Namespace) -> int:
     newest = {one.attempt.stage: one for one in found if one.verdict.mode == "apply"}
     stand = {stage for stage, one in newest.items() if one.passed and one.undone is None}
     built = {stage for stage in STAGES if stage in NOTEBOOKS and stage in site.stages}
-    whole = stand.issuperset(built) and not blocks
+    whole = stand.issuperset(built) and not blocks and not missing
     return 0 if whole else int(ExitCode.INCONCLUSIVE)
 
 
@@ -111,6 +115,8 @@ def _print(document: dict[str, Any], found: Sequence[AttemptStatus]) -> None:
     print(display.table_card(title, COLUMNS, table or [("no attempt yet",)]).text)
     for one in document["incidents"]:
         print(f"incident  {one['id']}: {one['blocks'] or one['standing']}")
+    for problem in document["heads"]:
+        print(f"heads     {problem}")
     if following := document["next"]:
         when = following["earliest"] or "not before that is mended"
         stage, item, why = following["stage"], following["item"], following["why"]

@@ -91,7 +91,7 @@ class Filed:
 class Account:
     """Everything a section is made of.
 
-    ``verdict`` holds the items to be shown; ``head`` is the record's, ``plan`` the plan's digest or
+    ``verdict`` holds the items to be shown; ``head`` is its newest seal's, or the record's; ``plan`` the plan's digest or
     empty. ``sealed``: the attempt is over.
     """
 
@@ -168,7 +168,7 @@ def _evidence(account: Account) -> str:
 def _digests(account: Account) -> str:
     facts = [
         ["commit", code(account.verdict.commit)],
-        ["record head", code(account.head)],
+        ["head", code(account.head)],
         ["plan", code(account.plan) if account.plan else "none was made"],
     ]
     facts += [[plain(filed.name, 80), code(filed.digest)] for filed in account.files]
@@ -224,9 +224,12 @@ def marker(release: str) -> str:
     return f"<!-- {_TAG} release={release} -->"
 
 
-def seal_marker(head: str) -> str:
-    """The first line of the short comment on a seal."""
-    return f"<!-- {_TAG} seal={head} -->"
+SEAL = re.compile(rf"<!-- {_TAG} seal=([\w.+/-]+) head=(sha256:[0-9a-f]{{64}}) -->")
+
+
+def seal_marker(account: Account) -> str:
+    """The first line of the short comment on a seal, which ``SEAL`` reads."""
+    return f"<!-- {_TAG} seal={account.name} head={account.head} -->"
 
 
 def compose(mine: Account, others: Mapping[str, tuple[str, str, str]]) -> str:
@@ -258,7 +261,7 @@ _LEFT_OUT = f"Left out, a comment holds {LIMIT:,} characters; see the evidence."
 def sealed_text(account: Account) -> str:
     """The short comment on a seal: the verdict, the head, and where the evidence is."""
     title = account.title.removeprefix("### ")
-    return f"{seal_marker(account.head)}\n**{title}** · sealed, head {code(account.head)}\n\n{_evidence(account)}\n"
+    return f"{seal_marker(account)}\n**{title}** · sealed, head {code(account.head)}\n\n{_evidence(account)}\n"
 
 
 def other_stages(store: Store, release: str, stage: str) -> dict[str, tuple[str, str, str]]:

@@ -17,7 +17,6 @@ from typing import Any
 from ..canonical import digest
 from ..errors import RecordDamaged, RunbookError, StoreError
 from ..playbook import COUNCIL_WITHIN
-from ..strict import NAME
 from ..wording import utc
 from .record import Entry, Record, parse
 from .store import Store
@@ -113,10 +112,6 @@ class Incident:
     def ratify_until(self) -> datetime:
         """When the council's word on the recovery is due."""
         return self.opened_at + COUNCIL_WITHIN
-
-    def is_late(self, at: datetime) -> bool:
-        """Whether a decision of that instant comes later than the playbook allows."""
-        return at > self.ratify_until
 
     @property
     def filed(self) -> list[int]:
@@ -218,11 +213,6 @@ def blocking(store: Store, release: str, *, single_operator: bool) -> list[Block
     said = "expected it to open an incident, got none yet: continue the recovery"
     problems += [Block(attempt, stage, said) for stage, attempt in without.items()]
     return problems
-
-
-def is_id(text: str) -> bool:
-    """Whether it can be an incident's name: it becomes a file's."""
-    return NAME.fullmatch(text) is not None
 
 
 def path_of(store: Store, id: str) -> Path:

@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from ..canonical import canonical, digest_file
+from ..canonical import canonical
 from ..errors import RunbookError, SourceError
-from ..outcomes import Model, Outcome, explain
+from ..outcomes import Model, Outcome, Row, check_row, explain, unknown_row
 from ..playbook import APPROVERS, RECOVERY, STAGES
+from ..signers import Trust
 from ..sources.scope import Scope
 from ..verdicts import Verdict
-from .record import Entry, recorded
-from .seal import MANIFEST
+from .record import Entry, Record, recorded
+from .seal import seals
 from .standing import verdict
 from .store import Attempt, Store
 from .verify import verify
@@ -113,20 +115,22 @@ BEFORE = dict(zip(STAGES[1:], STAGES, strict=False))
 class Earlier(Model):
     """The attempt of the stage before; ``problem`` is empty when it permits the next stage.
 
-    ``attempt`` is 0 and the rest empty when there is none. ``manifest`` is that file's digest.
+    ``attempt`` is 0 and the rest empty when there is none. ``seal`` is its newest seal's head.
     """
 
     stage: str
     attempt: int = 0
     name: str = ""
     head: str = ""
-    manifest: str = ""
+    seal: str = ""
     outcome: str = ""
     ended: str = ""
     problem: str = ""
 
 
-def find_earlier(store: Store, release: str, commit: str, stage: str, source: str) -> Earlier:
+def find_earlier(
+    store: Store, release: str, commit: str, stage: str, source: str, trust: Trust
+) -> Earlier:
     """The attempt that must permit ``stage``, from the store itself. KeyError for the first."""
     before = BEFORE[stage]
     try:
@@ -140,40 +144,69 @@ def find_earlier(store: Store, release: str, commit: str, stage: str, source: st
             and store.opened(attempt)["source"] in (source, "live", "rehearsal")
         ]
         if applied:
-            return _judged(store, applied[-1], commit, source)
+            return _judged(store, applied[-1], commit, source, trust)
         got = "expected an attempt that applied and passed, got none yet"
         return Earlier(stage=before, problem=got)
     except RunbookError as error:
         return Earlier(stage=before, problem=str(error))
 
 
-def _judged(store: Store, attempt: Attempt, commit: str, source: str) -> Earlier:
-    found, manifest = verdict(attempt.record.entries()), attempt.folder / MANIFEST
+def _judged(store: Store, attempt: Attempt, commit: str, source: str, trust: Trust) -> Earlier:
+    found, sealed = verdict(attempt.record.entries()), seals(attempt.folder)
     return Earlier(
         stage=attempt.stage,
         attempt=attempt.number,
         name=attempt.name,
         head=attempt.record.head,
-        manifest=digest_file(manifest) if manifest.is_file() else "",
+        seal=sealed[-1].digest if sealed else "",
         outcome=found.outcome.value,
         ended=found.ended.isoformat(),
-        problem=_problem(store, attempt, found, commit, source),
+        problem=_problem(store, attempt, found, commit, source, trust),
     )
 
 
 def permitted(
-    scope: Scope, store: Store, release: str, commit: str, stage: str, source: str
+    scope: Scope,
+    store: Store,
+    release: str,
+    commit: str,
+    stage: str,
+    source: str,
+    trust: Trust,
 ) -> Earlier:
     """The same through the tape, once it permits. Raises SourceError saying what stands in the way."""
 
     def compute() -> str:
-        found = find_earlier(store, release, commit, stage, source)
+        found = find_earlier(store, release, commit, stage, source, trust)
         return canonical(found.model_dump(mode="json")).decode()
 
     found = Earlier.model_validate_json(scope.derive(f"stage before {stage}", compute))
     if found.problem:
         raise SourceError(f"{release}/{found.stage}", found.problem)
     return found
+
+
+def stages_before(folder: Path, trust: Trust) -> list[Row]:
+    """A row for each stage back to development, of an apply that lies in its own store.
+
+    The same release and commit, made in the same world, each signed and still in force.
+    """
+    rows = list[Row]()
+    try:
+        opened = Store.opened(Attempt("", "", 0, folder, Record(folder / "record.jsonl")))
+        release, stage = str(opened["release"]), str(opened["stage"])
+        home = (release, stage, f"{opened['attempt']:04d}")
+        if opened["mode"] != "apply" or folder.resolve().parts[-3:] != home:
+            return rows
+        store, facts = Store(folder.resolve().parents[2]), (opened["commit"], opened["source"])
+        while stage in BEFORE:
+            found = find_earlier(store, release, facts[0], stage, facts[1], trust)
+            stage = found.stage
+            said = found.problem or f"attempt {found.attempt} passed, {found.seal}"
+            rows.append(check_row(stage, "permits", "passed and proven", said, not found.problem))
+    except (RunbookError, LookupError, TypeError, ValueError) as error:
+        rows.append(unknown_row("order", "stages before", "readable", f"{error}"))
+    return rows
 
 
 def entries_of(scope: Scope, store: Store, found: Earlier) -> list[Entry]:
@@ -196,7 +229,9 @@ def effect(entries: Sequence[Entry], item: str) -> datetime:
     return max(instants)
 
 
-def _problem(store: Store, attempt: Attempt, found: Verdict, commit: str, source: str) -> str:
+def _problem(
+    store: Store, attempt: Attempt, found: Verdict, commit: str, source: str, trust: Trust
+) -> str:
     opened = store.opened(attempt)
     if opened["source"] != source:
         return f"expected attempt {attempt.number} made {source}, got it made {opened['source']}"
@@ -209,7 +244,7 @@ def _problem(store: Store, attempt: Attempt, found: Verdict, commit: str, source
         return f"expected attempt {attempt.number} PASS, got {found.outcome}: {why}"
     if by := undone_by(store, attempt.release, attempt.stage, attempt.number):
         return f"expected attempt {attempt.number} still in force, got it undone: {by}"
-    rows, _ = verify(attempt.folder)
+    rows, _ = verify(attempt.folder, trust)
     if any(row.outcome is not Outcome.PASS for row in rows):
         return f"expected attempt {attempt.number} to verify, got: {explain(rows, '', '')}"
     return ""

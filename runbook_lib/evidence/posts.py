@@ -117,14 +117,12 @@ class Found:
 def find(board: Board, marker: str) -> Found:
     """The posts that bear a marker in their first line. Raises SourceError."""
     me = board.me()
-    posts = map(Post.of, sorted(board.listed(), key=_age))
+    posts = map(
+        Post.of, sorted(board.listed(), key=lambda one: (one.created_at, Post.of(one).number))
+    )
     marked = [one for one in posts if _lines(one.body).partition("\n")[0].strip() == marker]
     ours = next((one for one in marked if one.author.casefold() == me.casefold()), None)
     return Found(board, marker, me, ours, tuple(one for one in marked if one is not ours))
-
-
-def _age(one: Comment | Issue) -> tuple[datetime, int]:
-    return one.created_at, Post.of(one).number
 
 
 def write(found: Found, body: str) -> Post:

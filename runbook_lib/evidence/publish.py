@@ -10,7 +10,6 @@ adds nothing.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -18,22 +17,24 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from ..canonical import canonical, digest_bytes
 from ..errors import ParameterError, RunbookError, SourceError, StoreError
 from ..files import replace_file
-from ..opening import recorded_site
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..playbook import RECOVERY
 from ..reach import Command
+from ..recording import recorded_site
 from ..site import Site
-from ..sources import notices
-from ..sources.github import Asset, GitHub, Release
+from ..sources import notices, wire
+from ..sources.github import GitHub, complete
 from ..sources.http import Http
 from ..sources.notices import Governance
 from ..sources.redact import Redactor
 from ..sources.running import filled, reason
 from ..sources.scope import Scope, live_scope, read_clock
+from ..sources.wire import Wire
 from ..wording import utc
 from . import incidents, outbox
 from .comment import (
@@ -49,7 +50,7 @@ from .comment import (
 from .order import undone_by
 from .posts import Report, comments_of, find, read_back, write
 from .record import Entry, Record
-from .seal import MANIFEST, OUTBOX
+from .seal import FOLDER, OUTBOX, Seal, facts_of, seals
 from .store import Store
 
 
@@ -166,12 +167,7 @@ def _instruct(scope: Scope, site: Site, document: dict[str, Any], by: str) -> li
 
 def _notice(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:
     role, subject = str(document["role"]), str(document["subject"])
-    if site.commands.notify is None:
-        raise SourceError("commands.notify", "expected commands.notify in the site, got none")
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as text:
-        text.write(str(document["text"]))
-        text.flush()
-        notices.by_command(scope, site.commands.notify, role, subject, Path(text.name))
+    _by_command(scope, site, "notify", "text", document, {"role": role, "subject": subject})
     return [check_row(role, "told", subject, subject, ok=True)]
 
 
@@ -205,13 +201,14 @@ class Attempt:
 
     folder: Path
     entries: list[Entry]
-    manifest: dict[str, Any]
+    sealed: Seal
+    facts: dict[str, Any]
     site: Site
     issue: int
 
     @property
     def name(self) -> str:
-        facts = self.manifest
+        facts = self.facts
         return f"{facts['release']}/{facts['stage']}/{facts['attempt']:04d}"
 
 
@@ -246,15 +243,17 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
     that cannot be written. ``http`` may be given a transport by tests.
     """
     opened = _opened(folder)
-    kept = _send_kept(folder, opened, http)
-    if kept and not ((folder / MANIFEST).exists() and opened["params"].get("issue")):
+    kept: list[Row] = []
+    if opened["stage"] in RECOVERY or outbox.pending(folder):  # what could not be sent, first
+        kept = send(folder, _recorded(folder, opened), opened, http)
+    if kept and not (seals(folder) and opened["params"].get("issue")):
         return kept  # not sealed yet, or without a release issue
     attempt = _attempt(folder)
     _note(folder, {"issue": attempt.issue, "problem": "it was begun and did not end"})
     secrets, clock = attempt.site.secret_names(), attempt.site.clock
     redactor = Redactor(secrets)
     with live_scope("publish", secrets, clock=clock, http=http) as scope:
-        forge = GitHub(scope, attempt.site.forge, writes="notify")
+        forge = Releases(scope, attempt.site.forge, writes="notify")
         rows, files = _attach(forge, attempt, redactor)
         rows += _post(forge, attempt, files, redactor)
     bad = [row for row in rows if row.outcome is not Outcome.PASS]
@@ -267,13 +266,6 @@ def publish(folder: Path, http: Http | None = None) -> list[Row]:
     return [*kept, *rows]
 
 
-def _send_kept(folder: Path, opened: dict[str, Any], http: Http | None) -> list[Row]:
-    """What could not be sent, first of all."""
-    if opened["stage"] not in RECOVERY and not outbox.pending(folder):
-        return []
-    return send(folder, _recorded(folder, opened), opened, http)
-
-
 def _attempt(folder: Path) -> Attempt:
     opened = _opened(folder)
     entries = Record(folder / "record.jsonl").entries()
@@ -282,17 +274,18 @@ def _attempt(folder: Path) -> Attempt:
             f"{folder.name}: issue: expected the release issue the attempt was opened with, got none"
         )
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        sealed = (manifest["record"]["head"], manifest["release"], manifest["stage"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        newest = seals(folder)[-1]
+        facts = facts_of(newest.payload)
+        sealed = (facts["record"]["head"], facts["release"], facts["stage"])
+    except (RunbookError, LookupError, ValueError, TypeError) as error:
         raise StoreError(
-            f"{folder.name}: {MANIFEST}: expected a sealed attempt, got: {error!r}; seal it first"
+            f"{folder.name}: expected a sealed attempt, got: {error!r}; seal it first"
         ) from error
     if sealed != (entries[-1].hash, opened["release"], opened["stage"]):
         raise StoreError(
             f"{folder.name}: expected it as sealed, got more in its record; seal it again"
         )
-    return Attempt(folder, entries, manifest, _recorded(folder, opened), issue)
+    return Attempt(folder, entries, newest, facts, _recorded(folder, opened), issue)
 
 
 def _opened(folder: Path) -> dict[str, Any]:
@@ -328,9 +321,11 @@ def _note(folder: Path, body: dict[str, Any]) -> None:
 # --- files --------------------------------------------------------------------------------------------
 
 
-def _attach(forge: GitHub, attempt: Attempt, redactor: Redactor) -> tuple[list[Row], list[Filed]]:
-    """The notebook and the manifest as assets of the release's evidence; rows, and where they are."""
-    names = [str(attempt.manifest["notebook"]), MANIFEST, "attestation.json"]
+def _attach(forge: Releases, attempt: Attempt, redactor: Redactor) -> tuple[list[Row], list[Filed]]:
+    """The notebook and its attestations as assets of the release's evidence; rows, and where they are."""
+    number = attempt.sealed.number
+    attested = [f"{FOLDER}/{number:04d}.{name}.json" for name in attempt.sealed.envelopes]
+    names = [str(attempt.facts["notebook"]), *attested]
     found = {
         name: (attempt.folder / name).read_bytes()
         for name in names
@@ -346,7 +341,8 @@ def _attach(forge: GitHub, attempt: Attempt, redactor: Redactor) -> tuple[list[R
     for name, data in found.items():
         try:
             _may_be_sent(attempt, name, data, redactor)
-            asset = _asset(forge, release, assets, _asset_name(attempt, name), data)
+            named = f"{attempt.facts['stage']}-{attempt.facts['attempt']:04d}-{Path(name).name}"
+            asset = _asset(forge, release, assets, named, data)
         except SourceError as error:
             rows.append(_unsent(name, "attached", error))
             continue
@@ -360,17 +356,17 @@ def _unsent(subject: str, what: str, error: SourceError) -> Row:
 
 
 def _may_be_sent(attempt: Attempt, name: str, data: bytes, redactor: Redactor) -> None:
-    listed = attempt.manifest["files"].get(name)
-    if name != MANIFEST and listed != digest_bytes(data):
-        raise SourceError(name, f"expected it as sealed, {listed}, got {digest_bytes(data)}")
     if redactor.found_in(data):
         raise SourceError(name, "expected no secret in it, got one; find out how it came there")
+    sealed = attempt.entries[-1].body["digest"]
+    if name == attempt.facts["notebook"] and sealed != digest_bytes(data):
+        raise SourceError(name, f"expected it as sealed, {sealed}, got {digest_bytes(data)}")
     if not 0 < len(data) < MAX_ASSET:
         raise SourceError(name, f"expected 1 to {MAX_ASSET - 1} bytes, got {len(data)}")
 
 
-def _release(forge: GitHub, attempt: Attempt) -> Release:
-    release, commit = str(attempt.manifest["release"]), str(attempt.manifest["commit"])
+def _release(forge: Releases, attempt: Attempt) -> Release:
+    release, commit = str(attempt.facts["release"]), str(attempt.facts["commit"])
     tag = f"evidence-{release}"
     found = forge.release(tag)
     if found is None:
@@ -381,11 +377,7 @@ def _release(forge: GitHub, attempt: Attempt) -> Release:
     return found
 
 
-def _asset_name(attempt: Attempt, name: str) -> str:
-    return f"{attempt.manifest['stage']}-{attempt.manifest['attempt']:04d}-{name}"
-
-
-def _asset(forge: GitHub, release: Release, assets: list[Asset], name: str, data: bytes) -> Asset:
+def _asset(forge: Releases, release: Release, assets: list[Asset], name: str, data: bytes) -> Asset:
     """The asset with this content; another one of the name (a later try's) is kept beside it."""
     digest, stem, suffix = digest_bytes(data), Path(name).stem, Path(name).suffix
     taken = {asset.name: asset for asset in assets}
@@ -406,7 +398,7 @@ def _asset(forge: GitHub, release: Release, assets: list[Asset], name: str, data
 
 def _post(forge: GitHub, attempt: Attempt, files: list[Filed], redactor: Redactor) -> list[Row]:
     """The summary, where no later attempt of the stage is told in it, and a comment on the seal."""
-    where, facts = f"issue {attempt.issue}", attempt.manifest
+    where, facts = f"issue {attempt.issue}", attempt.facts
     release, board = str(facts["release"]), comments_of(forge, attempt.issue)
     store = Store(attempt.site.store_path)
     applied = [
@@ -416,7 +408,7 @@ def _post(forge: GitHub, attempt: Attempt, files: list[Filed], redactor: Redacto
     ]
     try:
         account = _account(attempt, files)
-        texts = {seal_marker(account.head): sealed_text(account)}
+        texts = {seal_marker(account): sealed_text(account)}
         rows = []
         if applied and applied[-1].number > facts["attempt"]:
             kept = f"attempt {applied[-1].number} stays, it is later"
@@ -433,12 +425,81 @@ def _post(forge: GitHub, attempt: Attempt, files: list[Filed], redactor: Redacto
 
 
 def _account(attempt: Attempt, files: list[Filed]) -> Account:
-    facts, made = attempt.manifest, account_of(attempt.name, attempt.entries)
+    facts, made = attempt.facts, account_of(attempt.name, attempt.entries)
     broken = tuple(dict.fromkeys([*facts["broken"], *made.verdict.broken]))
     return replace(
         made,
         verdict=made.verdict.model_copy(update={"broken": broken}),
-        head=str(facts["record"]["head"]),
+        head=attempt.sealed.digest,
         sealed=True,
         files=tuple(files),
     )
+
+
+class Release(Wire):
+    """A release of the repository; ``upload_url`` is a template that ends in ``{?name,label}``."""
+
+    id: int
+    tag_name: str
+    prerelease: bool
+    upload_url: str
+    html_url: str
+
+
+class Asset(Wire):
+    """A file of a release. ``digest`` is ``sha256:HEX`` where the forge tells it."""
+
+    id: int
+    name: str
+    label: str | None = None
+    state: str
+    size: int
+    digest: str | None = None
+    browser_download_url: str
+
+
+class Releases(GitHub):
+    """Reads and writes the releases of one repository."""
+
+    def release(self, tag: str) -> Release | None:
+        """The release of a tag; None when there is none."""
+        source = f"forge: release {tag}"
+        url = f"{self.base}/releases/tags/{quote(tag, safe='')}"
+        got = self.get(source, url, absent=True)
+        return None if got.status == 404 else wire.decode(source, got.body, Release)
+
+    def create_release(self, tag: str, commit: str, name: str, body: str) -> Release:
+        """A pre-release with a tag of its own at ``commit``; it never becomes the latest."""
+        given = {
+            "tag_name": tag,
+            "target_commitish": commit,
+            "name": name,
+            "body": body,
+            "prerelease": True,
+            "make_latest": "false",
+        }
+        return self._written(f"forge: release {tag}", "POST", "/releases", given, Release)
+
+    def assets(self, release: Release) -> list[Asset]:
+        """All files of a release."""
+        source = f"forge: assets of {release.tag_name}"
+        assets = self.listed(source, f"/releases/{release.id}/assets", Asset)
+        complete(source, len(assets), [asset.id for asset in assets])
+        return assets
+
+    def upload(self, release: Release, name: str, label: str, data: bytes, kind: str) -> Asset:
+        """Add a file of media type ``kind`` to a release."""
+        source = f"forge: asset {name}"
+        url, ours = urlsplit(release.upload_url.partition("{")[0]), urlsplit(self._settings.url)
+        # The token goes along, and github.com takes uploads at a host of their own.
+        hosts = {ours.netloc, f"uploads.{ours.netloc.removeprefix('api.')}"}
+        if url.scheme != ours.scheme or url.netloc not in hosts:
+            expected = f"expected an upload address at {ours.netloc}, got {release.upload_url}"
+            raise SourceError(source, expected)
+        params = (("label", label), ("name", name))
+        got = self._write(source, "POST", url.geturl(), data, params=params, kind=kind)
+        asset = wire.decode(source, got, Asset)
+        if (asset.name, asset.size, asset.state) != (name, len(data), "uploaded"):
+            found = f"{asset.name} of {asset.size} bytes, {asset.state}"
+            raise SourceError(source, f"expected {len(data)} bytes uploaded, got {found}")
+        return asset

@@ -10,20 +10,28 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .. import display, notebook, playbook
+from .. import notebook, playbook
+from ..display import verdict_card
 from ..errors import NotebookError, RecordDamaged
-from ..opening import recorded_site
-from ..outcomes import Row, check_row, unknown_row
-from ..session import VERSION, environment
+from ..files import replace_file
+from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..package import VERSION
+from ..recording import recorded_site
+from ..session import PARAMETERS, environment
+from ..signers import signed_text
 from ..sources.redact import Redactor
+from ..strict import parse_yaml
 from ..verdicts import Standing, Verdict
 from . import seal
 from .record import Entry, Record
 from .standing import standings, verdict
 
 
-def seal_by_hand(folder: Path) -> Verdict:
-    """Put the verdict card on the notebook in ``folder`` and seal it. Raises NotebookError."""
+def seal_by_hand(folder: Path, judged_again: Sequence[Row] = ()) -> Verdict:
+    """Put the verdict card on the notebook in ``folder`` and seal it. Raises NotebookError.
+
+    ``judged_again``: what a fresh kernel found over its tape; a difference breaks the run.
+    """
     entries = Record(folder / "record.jsonl").entries()
     stage = entries[0].body.get("stage") if entries else None
     if stage not in playbook.NOTEBOOKS:
@@ -46,18 +54,27 @@ def seal_by_hand(folder: Path) -> Verdict:
     code = notebook.code_digest(book)
     foreign = code != notebook.known_digests().get(name)
     problems = ["notebook: its code is not the one we ship: foreign"] if foreign else []
+    problems += [
+        f"judged again: {row.subject}: {row.what}: expected {row.expected}, got {row.observed}"
+        for row in judged_again
+        if row.outcome is not Outcome.PASS
+    ]
     found = verdict(entries, problems)
-    redactor = Redactor(recorded_site(folder, "recorded site").secret_names())
-    card = display.verdict_card(found)
+    site = recorded_site(folder, "recorded site")
+    redactor, signing = Redactor(site.secret_names()), site.trust.own()
+    card = verdict_card(found, signed=signed_text(signing))
     data, leaked = seal.serialise(
         {**book, "cells": seal.with_card(list(book.cells), card)}, redactor
     )
     if leaked:
         found = verdict(entries, [*problems, "notebook: a secret stood in an output; taken out"])
-        card = display.verdict_card(found)
+        card = verdict_card(found, signed=signed_text(signing))
         book["cells"] = seal.with_card(list(book.cells), card)
         data, _ = seal.serialise(book, redactor)
-    seal.seal(folder, name, data, found, code=code, foreign=foreign)
+    seal.seal(folder, name, data, found, code=code, foreign=foreign, signing=signing)
+    if path.parent != folder:  # as it was attested with the apply that laid it ready
+        values = parse_yaml((path.parent / PARAMETERS).read_bytes(), PARAMETERS)
+        replace_file(path, notebook.filled_in(notebook.NOTEBOOKS / name, values))
     return found
 
 

@@ -1,14 +1,21 @@
-"""Sealing: the executed notebook is filed in the attempt, and a manifest lists every file's digest.
+"""Sealing: the executed notebook is filed in the attempt, and a statement about every file is signed.
 
 The verdict card goes first into the notebook, the notebook is scanned for secrets, the record gets
-its ``sealed`` entry, and then the manifest is written over all of it. A later try is sealed again;
-the earlier notebook and manifest stay beside it.
+its ``sealed`` entry, and then ``attestations/NNNN.SIGNER.json`` is written over all of it: an
+envelope around an in-toto statement whose subjects are the attempt's files. A later seal is NNNN+1
+and names the payload before it; the earlier notebook and attestation stay beside it. A counter-signature is
+another file over the same payload. Of an attempt that nobody signs, SIGNER is ``unsigned``.
+
+Source: in-toto Statement v1, https://in-toto.io/attestation/test-result/v0.1
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +23,28 @@ from .. import display, notebook
 from ..canonical import canonical, digest_bytes, digest_file
 from ..errors import NotebookError, RecordDamaged
 from ..files import is_left_of, replace_file
+from ..outcomes import Outcome
+from ..signatures import Envelope, read_envelope
+from ..signers import Signing
+from ..sources.local import recorded
 from ..sources.redact import Redactor
 from ..verdicts import Verdict
 from . import outbox
 from .record import Entry, Record
 from .standing import verdict as verdict_of
 
-MANIFEST = "manifest.json"
+FOLDER = "attestations"
 OUTBOX = "outbox/release-issue.json"
 """What is still to be published: written after the seal, and no part of the evidence."""
 SEALED = ("outcome", "exit_code", "broken", "notebook", "code", "foreign")
-"""What the ``sealed`` entry and the manifest both say."""
+"""What the ``sealed`` entry and the statement both say."""
+STATEMENT = "https://in-toto.io/Statement/v1"
+PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
+FACTS = "https://github.com/HUBId/chain/runbook/v1"
+"""The key of our own fields beside the predicate's."""
+MAX_ATTESTATION = 64 * 1024 * 1024
+MAX_SEALS = 1000
+_NAME = re.compile(r"(\d{4})\.([A-Za-z0-9][A-Za-z0-9._+-]{0,79})\.json")
 
 
 def with_card(cells: list[Any], card: display.Card) -> list[Any]:
@@ -57,18 +75,24 @@ def serialise(book: Mapping[str, Any], redactor: Redactor) -> tuple[bytes, bool]
 
 
 def seal(
-    folder: Path, name: str, data: bytes, verdict: Verdict, *, code: str, foreign: bool
+    folder: Path,
+    name: str,
+    data: bytes,
+    verdict: Verdict,
+    *,
+    code: str,
+    foreign: bool,
+    signing: Signing = Signing(),  # noqa: B008 - nothing in it changes
 ) -> Path:
-    """File ``data`` as the executed notebook of an attempt and write the manifest over everything.
+    """File ``data`` as the executed notebook of an attempt and attest to everything.
 
     ``code`` is the digest of the notebook's code; ``foreign``: it is not one of ours.
     """
-    target = folder / name
+    target, before = folder / name, seals(folder)
     record = Record(folder / "record.jsonl")
     sealed = {entry.body["digest"] for entry in record.entries() if entry.kind == "sealed"}
     if target.exists() and digest_file(target) in sealed:
         _keep_earlier(target)
-    _keep_earlier(folder / MANIFEST)
     replace_file(target, data)
     record.append(
         "sealed",
@@ -83,60 +107,161 @@ def seal(
             "number": verdict.number,
         },
     )
-    about = manifest(record.entries(), file_digests(folder))
-    replace_file(folder / MANIFEST, canonical(about) + b"\n")
+    previous = before[-1].digest if before else ""
+    about = statement(record.entries(), file_digests(folder), previous)
+    (folder / FOLDER).mkdir(exist_ok=True)
+    _write(folder, 1 + len(before), Envelope(canonical(about)), signing)
     return target
 
 
-def manifest(entries: Sequence[Entry], files: Mapping[str, str]) -> dict[str, Any]:
-    """What stands in ``manifest.json``: nothing that does not follow from the record and the files.
+def countersign(folder: Path, signing: Signing) -> Path:
+    """One more signature over the newest seal's payload. Raises NotebookError when there is none."""
+    found = seals(folder)
+    if not found:
+        raise NotebookError(f"{folder.name}: expected a sealed attempt, got none; seal it first")
+    return _write(folder, found[-1].number, Envelope(found[-1].payload), signing)
+
+
+def _write(folder: Path, number: int, envelope: Envelope, signing: Signing) -> Path:
+    path, keyid = folder / FOLDER / f"{number:04d}.{signing.name}.json", ""
+    if signing.signer is not None:
+        envelope, keyid = envelope.signed(signing.signer), signing.signer.public_key.keyid
+    if path.exists():
+        raise NotebookError(f"{path.name}: expected no such attestation yet, got one; it is kept")
+    replace_file(path, envelope.dump(keyid))
+    return path
+
+
+@dataclass
+class Seal:
+    """One seal of an attempt: its payload, and the envelopes around it by who is said to sign."""
+
+    number: int
+    payload: bytes
+    envelopes: dict[str, Envelope] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """The head of a sealed attempt."""
+        return digest_bytes(self.payload)
+
+
+def seals(folder: Path) -> list[Seal]:
+    """Every seal, oldest first, no signature checked. Raises RecordDamaged for what is none."""
+    found = dict[int, Seal]()
+    names = sorted(p.name for p in (folder / FOLDER).glob("*") if not _is_half(p.name))
+    if len(names) > MAX_SEALS:
+        raise RecordDamaged(f"{FOLDER}: expected at most {MAX_SEALS} files, got {len(names)}")
+    for name in names:
+        if (parts := _NAME.fullmatch(name)) is None:
+            raise RecordDamaged(f"{FOLDER}: expected NNNN.SIGNER.json, got {name!r}")
+        try:
+            envelope = read_envelope(recorded(folder / FOLDER / name, MAX_ATTESTATION))
+        except (ValueError, OSError) as error:
+            raise RecordDamaged(f"{FOLDER}/{name}: {error}") from error
+        one = found.setdefault(int(parts[1]), Seal(int(parts[1]), envelope.payload))
+        if one.payload != envelope.payload:
+            raise RecordDamaged(f"{FOLDER}/{name}: expected the payload of its seal, got another")
+        one.envelopes[parts[2]] = envelope
+    if list(found) != list(range(1, len(found) + 1)):
+        raise RecordDamaged(
+            f"{FOLDER}: expected seals 1 to {len(found)} without a gap, got {list(found)};"
+            " one was removed: restore it"
+        )
+    return list(found.values())
+
+
+def heads(folder: Path, entries: Sequence[Entry]) -> list[str]:
+    """Every head that an attempt ever had, the one it has now last."""
+    return [*(entry.hash for entry in entries), *(one.digest for one in seals(folder))]
+
+
+def statement(
+    entries: Sequence[Entry],
+    files: Mapping[str, str],
+    previous: str,
+) -> dict[str, Any]:
+    """What is attested: nothing that does not follow from the record and the files.
 
     ``entries`` end with the ``sealed`` one. Raises RecordDamaged when they do not.
     """
     if not entries or entries[-1].kind != "sealed":
         raise RecordDamaged("record: expected it to end with its seal, it does not")
-    sealed = entries[-1].body
-    final = verdict_of(entries)
+    final, sealed = verdict_of(entries), entries[-1].body
+    judged = {item.item: item for item in final.items}
+    good = [name for name, item in judged.items() if item.outcome is Outcome.PASS]
+    warned = [name for name in good if judged[name].waived]
+    passed = "WARNED" if warned else "PASSED"
+    last = next((e.body for e in reversed(entries) if e.kind == "session"), {})
     return {
-        "version": 1,
-        "release": final.release,
-        "commit": final.commit,
-        "stage": final.stage,
-        "attempt": final.attempt,
-        "mode": final.mode,
-        "source": final.source,
-        "run": final.run,
-        **{key: sealed[key] for key in SEALED},
-        "record": {"entries": len(entries), "head": entries[-1].hash},
-        "sealed_at": entries[-1].at,
-        "files": dict(files),
+        "_type": STATEMENT,
+        "subject": [
+            {"name": name, "digest": {"sha256": value.removeprefix("sha256:")}}
+            for name, value in files.items()
+        ],
+        "predicateType": PREDICATE,
+        "predicate": {
+            "result": passed if sealed["outcome"] == Outcome.PASS.value else "FAILED",
+            "configuration": [{"name": "commit", "digest": {"gitCommit": final.commit}}],
+            "passedTests": [name for name in good if name not in warned],
+            "warnedTests": warned,
+            "failedTests": [name for name in judged if name not in good],
+            FACTS: {
+                "release": final.release,
+                "commit": final.commit,
+                "stage": final.stage,
+                "attempt": final.attempt,
+                "mode": final.mode,
+                "source": final.source,
+                "run": final.run,
+                **{key: sealed[key] for key in SEALED},
+                "record": {"entries": len(entries), "head": entries[-1].hash},
+                "sealed_at": entries[-1].at,
+                "policy": last.get("site_policy", ""),
+                "package": {"version": last.get("version", ""), "digest": last.get("package", "")},
+                "earlier": entries[0].body.get("heads", {}),
+                "previous": previous,
+            },
+        },
     }
 
 
+def facts_of(payload: bytes) -> dict[str, Any]:
+    """Our own fields of a statement. Raises ValueError, KeyError, TypeError for another's."""
+    about = json.loads(payload)
+    kinds = (about["_type"], about["predicateType"])
+    if kinds != (STATEMENT, PREDICATE):
+        raise ValueError(f"expected a test result as in-toto states it, got {kinds[1]!r:.80}")
+    return dict(about["predicate"][FACTS])
+
+
 def file_digests(folder: Path) -> dict[str, str]:
-    """Relative path -> digest of every file but the manifest itself. Raises NotebookError for links."""
-    found = {}
+    """Relative path -> digest of every file but attestations. Raises NotebookError for links."""
+    paths = dict[str, Path]()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_symlink() or not (path.is_file() or path.is_dir()):
             raise NotebookError(
                 f"{name}: expected a regular file in the evidence, got another kind"
             )
-        if path.is_file() and name != MANIFEST and not _passing(name):
-            found[name] = digest_file(path)
-    return found
+        if path.is_file() and not name.startswith(f"{FOLDER}/") and not _passing(name):
+            paths[name] = path
+    with ThreadPoolExecutor() as pool:  # hashing lets go of the lock
+        return dict(zip(paths, pool.map(digest_file, paths.values()), strict=True))
 
 
 def _passing(name: str) -> bool:
-    """What Jupyter leaves beside a notebook that was looked at, a manifest half written, the outbox,
-    and the way back that lies ready to be used.
-    """
+    """What Jupyter leaves beside a notebook that was looked at, and the outbox."""
     jupyter = ".ipynb_checkpoints/" in f"/{name}" or name.split("/")[-1].startswith(".~")
-    ours = name.startswith("recovery/") or outbox.is_ours(name)
-    return jupyter or ours or name == OUTBOX or is_left_of(name, MANIFEST)
+    return jupyter or outbox.is_ours(name) or name == OUTBOX
+
+
+def _is_half(name: str) -> bool:
+    """What a killed process left of an attestation that it was writing."""
+    target = name.removeprefix(".").rsplit(".", 2)[0]
+    return bool(_NAME.fullmatch(target)) and is_left_of(name, target)
 
 
 def _keep_earlier(path: Path) -> None:
-    if path.exists():
-        number = 1 + len(list(path.parent.glob(f"{path.stem}.try*{path.suffix}")))
-        path.rename(path.with_name(f"{path.stem}.try{number}{path.suffix}"))
+    number = 1 + len(list(path.parent.glob(f"{path.stem}.try*{path.suffix}")))
+    path.rename(path.with_name(f"{path.stem}.try{number}{path.suffix}"))

@@ -73,7 +73,11 @@ def _status(store: Store, attempt: Attempt) -> AttemptStatus:
 
 def next_opening(store: Store, site: Site, release: str) -> Opening | None:
     """The stage after the last one that passed; None when all have, or the first has not begun."""
-    newest = {one.attempt.stage: one for one in attempts_of(store, release) if _applied(one)}
+    newest = {
+        one.attempt.stage: one
+        for one in attempts_of(store, release)
+        if one.verdict.mode == "apply" and one.verdict.source != "replay"
+    }
     passed = [stage for stage in playbook.STAGES if stage in newest and newest[stage].passed]
     if not passed or passed[-1] == playbook.STAGES[-1]:
         return None
@@ -82,15 +86,11 @@ def next_opening(store: Store, site: Site, release: str) -> Opening | None:
     found = last.verdict
     for block in blocking(store, release, single_operator=site.single_operator):
         return Opening(stage, None, block.name, block.problem)
-    problem = find_earlier(store, release, found.commit, stage, found.source).problem
+    problem = find_earlier(store, release, found.commit, stage, found.source, site.trust).problem
     if problem:
         return Opening(stage, None, "the stage before", problem)
     item, at, why = _earliest(last.attempt.record.entries(), site, stage)
     return Opening(stage, at, item, why, _missing(store, release, stage))
-
-
-def _applied(one: AttemptStatus) -> bool:
-    return one.verdict.mode == "apply" and one.verdict.source != "replay"
 
 
 def _earliest(before: Sequence[Entry], site: Site, stage: str) -> tuple[str, datetime | None, str]:

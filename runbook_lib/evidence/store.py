@@ -24,6 +24,7 @@ from ..errors import LockHeld, RecordDamaged, StoreError
 from ..files import replace_file
 from ..playbook import PREFLIGHT, RECOVERY, REPORT, STAGES
 from .record import Record
+from .seal import heads
 
 ADOPTED = ".adopted"
 RUNBOOKS = (
@@ -91,9 +92,9 @@ class Store:
             else:
                 earlier = self.attempts(release)
                 self.check_heads(earlier)
-            heads = {attempt.name: attempt.record.head for attempt in earlier}
+            held = {a.name: heads(a.folder, a.record.entries())[-1] for a in earlier}
             number = max(self._numbers(release, stage), default=0) + 1
-            return self._create(release, stage, number, {**opened, "heads": heads})
+            return self._create(release, stage, number, {**opened, "heads": held})
 
     def readable(self, release: str, stage: str | None = None) -> tuple[list[Attempt], list[str]]:
         """The attempts that can be read, and what is wrong with the others. Raises nothing."""
@@ -135,7 +136,7 @@ class Store:
 
     def check_heads(self, attempts: list[Attempt]) -> None:
         """Every head an attempt opened on lies in that attempt's chain. Raises StoreError."""
-        chains = {a.name: {entry.hash for entry in a.record.entries()} for a in attempts}
+        chains = {a.name: heads(a.folder, a.record.entries()) for a in attempts}
         for attempt in attempts:
             opened = self.opened(attempt)
             for name, head in opened["heads"].items():

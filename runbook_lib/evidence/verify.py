@@ -1,23 +1,28 @@
-"""Verifying an attempt from its files alone: nothing altered, nothing missing, the same verdict.
+"""Verifying an attempt from its files and the trusted keys: signature first, offline.
 
 The procedure; each step is reported, and none is skipped for an earlier one that failed unless it
 cannot be done without it:
 
-(1) the manifest is there, canonical, and of a version we know
-(2) every file it lists has its digest, none is missing, none is there that it does not list
-(3) the record's entries form an unbroken chain up to the head the manifest names
-(4) the tape holds every body it speaks of, and results were judged on the entries they name
-(5) every declared item has its final result, in order, and enforce ran last
-(6) every change began only after all items before it passed or were waived
-(7) the manifest says what the record says; the verdict computed from it is the one on the card
-(8) the notebook's code is one of ours
-(9) nothing was added since the seal: what was is named, and is INCONCLUSIVE until it is sealed
+(1) the attestations are there, readable, numbered without a gap
+(2) those who may sign this stage did, and they are enough persons
+(3) every subject has its digest, none is missing, none is there that is not attested
+(4) each seal names the payload before it, and the record's head of its time
+(5) the record's entries form an unbroken chain up to the head the statement names
+(6) the tape holds every body it speaks of, and results were judged on the entries they name
+(7) each finding follows from its own numbers
+(8) every declared item has its final result, in order, and enforce ran last
+(9) every change began only after all items before it passed or were waived
+(10) the statement says what the record says; the verdict computed from it is the one on the card
+(11) the notebook's code is one of ours, and so is the package that ran it
+(12) the head is the one that was handed over, where one was
+(13) nothing was added since the seal: what was is named, and is INCONCLUSIVE until it is sealed
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,12 +35,15 @@ from ..canonical import canonical, digest
 from ..display import MIME
 from ..errors import RunbookError
 from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..package import VERSION
+from ..signers import Trust
 from ..sources.local import recorded
 from ..sources.tape import check_body, read_entries
 from ..verdicts import Verdict
 from ..wording import utc
 from . import seal
 from .record import Entry, parse
+from .seal import Seal
 from .standing import load_result, standing, verdict
 
 GROWING = ("record.jsonl", "tape/index.jsonl")
@@ -59,11 +67,11 @@ class Unsealed:
         return f"not yet sealed: {many} since {since} by {by}; the next --continue seals it"
 
 
-def unsealed(folder: Path, manifest: Mapping[str, Any]) -> Unsealed:
-    """What the record has gained since ``manifest``. Nothing where it does not go on as it should."""
+def unsealed(folder: Path, facts: Mapping[str, Any]) -> Unsealed:
+    """What the record has gained since the seal of ``facts``. Nothing where it does not go on as it should."""
     try:
         entries, _ = parse(recorded(folder / "record.jsonl"), "record.jsonl")
-        number, head = manifest["record"]["entries"], manifest["record"]["head"]
+        number, head = facts["record"]["entries"], facts["record"]["head"]
         sealed, later = entries[number - 1], tuple(entries[number:])
         datetime.fromisoformat(sealed.at)
         goes_on = (sealed.kind, sealed.hash) == ("sealed", head) and number > 0
@@ -88,20 +96,37 @@ def sealed_lines(path: Path, digest: str) -> int | None:
 MAX_JSON = 256 * 1024 * 1024
 
 
-def verify(folder: Path) -> tuple[list[Row], Verdict | None]:
-    """The procedure's rows, and the verdict the record amounts to (None when it is unreadable or broken)."""
+def verify(
+    folder: Path,
+    trust: Trust | None = None,
+    *,
+    head: str = "",
+) -> tuple[list[Row], Verdict | None]:
+    """The procedure's rows, and the verdict the record amounts to (None when it is unreadable or broken).
+
+    ``head`` is what the attempt's is compared with.
+    """
     report = _Report()
-    manifest = report.step("1 manifest", lambda: _manifest(folder)) or {}
-    since = unsealed(folder, manifest)
-    report.step("2 files", lambda: _files(folder, manifest, since))
-    entries = report.step("3 record", lambda: _record(folder, manifest, since)) or []
-    report.step("4 tape", lambda: _tape(folder, entries, manifest))
-    final = report.step("5 completeness", lambda: _complete(entries, manifest))
-    report.step("6 the rule", lambda: _guarded(entries))
-    report.step("7 verdict", lambda: _agree(folder, manifest, entries, final))
-    report.step("8 notebook", lambda: _ours(folder, manifest))
-    report.step("9 seal", lambda: _sealed(since))
-    return report.rows, final
+    found = report.step("1 attestations", lambda: _seals(folder)) or []
+    facts = seal.facts_of(found[-1].payload) if found else {}
+    since = unsealed(folder, facts)
+    report.step("2 signers", lambda: _signers(trust, found, facts))
+    hashed = report.step("3 files", lambda: _files(folder, found, facts, since)) or {}
+    entries = report.step("5 record", lambda: _record(folder, facts, since)) or []
+    report.step("4 seals", lambda: _chained(found, entries))
+    report.step("6 tape", lambda: _tape(folder, entries, found, hashed))
+    report.step("7 findings", lambda: _findings(entries))
+    final = report.step("8 completeness", lambda: _complete(entries, facts))
+    report.step("9 the rule", lambda: _guarded(entries))
+    report.step("10 verdict", lambda: _agree(folder, found, facts, entries, final))
+    report.step("11 notebook", lambda: _ours(folder, facts, trust))
+    report.step("12 head", lambda: _head(found, head))
+    report.step("13 seal", lambda: _sealed(since))
+    return sorted(report.rows, key=lambda row: int(row.what.split()[0])), final
+
+
+class _Said(str):
+    """What a step that holds has to say."""
 
 
 class _Wrong(RunbookError):
@@ -134,43 +159,88 @@ class _Report:
             problem = f"unreadable: {type(error).__name__}: {error}"
             self.rows.append(unknown_row("evidence", name, "readable", problem[:300]))
             return None
-        self.rows.append(check_row("evidence", name, "holds", "holds", ok=True))
+        said = str(value) if isinstance(value, _Said) else "holds"
+        self.rows.append(check_row("evidence", name, "holds", said, ok=True))
         return value
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / seal.MANIFEST
-    if not path.is_file():
-        raise _Wrong("a sealed attempt", "no manifest; seal it with `runbook seal`")
-    text = recorded(path, MAX_JSON)
-    value = json.loads(text)
-    if value.get("version") != 1:
-        raise _Wrong("manifest version 1", repr(value.get("version")))
-    if canonical(value) + b"\n" != text:
-        raise _Wrong("its own canonical form", "other bytes")
-    return dict(value)
+def _seals(folder: Path) -> list[Seal]:
+    found = seal.seals(folder)
+    if not found:
+        raise _Wrong("a sealed attempt", "no attestation; seal it with `runbook seal`")
+    for one in found:
+        seal.facts_of(one.payload)
+    return found
 
 
-def _files(folder: Path, manifest: dict[str, Any], since: Unsealed) -> None:
-    listed, found = dict(manifest["files"]), seal.file_digests(folder)
-    # An earlier seal of the same attempt is listed as a file of its own.
+def _signers(trust: Trust | None, found: Sequence[Seal], facts: Mapping[str, Any]) -> _Said:
+    if not found:
+        raise _Wrong("a signature", "none")
+    if trust is None:
+        got = "no keys to compare with; name the trusted ones: --trust FILE"
+        raise _NotYet("signatures by keys that are trusted", got)
+    if trust.signing == "none":
+        return _Said("unsigned: the site asks for no signature")
+    stage, newest = playbook.RECOVERY.get(facts["stage"], facts["stage"]), found[-1]
+    sealed = datetime.fromisoformat(facts["sealed_at"])
+    who, lacks = trust.judge(newest.envelopes.values(), stage, sealed)
+    if lacks:
+        signed = any(one.signatures for one in newest.envelopes.values())
+        how = "" if signed else "; it is unsigned: `runbook seal --sign FOLDER` signs it"
+        wanted, _, got = lacks.partition(", got ")
+        raise _Wrong(wanted.removeprefix("expected "), got + how)
+    return _Said(f"signed by {', '.join(who)}")
+
+
+def _chained(found: Sequence[Seal], entries: Sequence[Entry]) -> None:
+    if not found:
+        raise _Wrong("a seal", "none")
+    previous, heads = "", {entry.hash: entry.seq + 1 for entry in entries}
+    for one in found:
+        facts = seal.facts_of(one.payload)
+        if facts["previous"] != previous:
+            raise _Wrong(f"seal {one.number} after {previous or 'none'}", str(facts["previous"]))
+        if heads.get(facts["record"]["head"]) != facts["record"]["entries"]:
+            raise _Wrong(f"the head of seal {one.number} in the record", "another history")
+        previous = one.digest
+
+
+def _subjects(found: Sequence[Seal]) -> dict[str, str]:
+    """File -> digest, as the newest seal attests. Raises _Wrong."""
+    if not found:
+        raise _Wrong("a statement", "none")
+    listed = json.loads(found[-1].payload)["subject"]
+    subjects = {one["name"]: f"sha256:{one['digest']['sha256']}" for one in listed}
+    if len(subjects) != len(listed):
+        raise _Wrong("each subject once", "one twice")
+    return subjects
+
+
+def _files(
+    folder: Path, seals: Sequence[Seal], facts: Mapping[str, Any], since: Unsealed
+) -> dict[str, str]:
+    listed, found = _subjects(seals), seal.file_digests(folder)
     missing = sorted(set(listed) - set(found))
     extra = sorted(set(found) - set(listed)) if not since.entries else []
-    altered = sorted(name for name in listed if name in found and listed[name] != found[name])
+    altered = {name for name in listed if name in found and listed[name] != found[name]}
     if since.entries:
-        grown = {n for n in GROWING if n in altered and sealed_lines(folder / n, listed[n])}
-        altered = [name for name in altered if name not in grown]
-    for what, names in (("missing", missing), ("not listed", extra), ("altered", altered)):
+        altered -= {n for n in GROWING if n in altered and sealed_lines(folder / n, listed[n])}
+    for what, names in (
+        ("missing", missing),
+        ("not attested", extra),
+        ("altered", sorted(altered)),
+    ):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise _Wrong("every file as listed", f"{what}: {', '.join(names[:3])}{more}")
+            raise _Wrong("every file as attested", f"{what}: {', '.join(names[:3])}{more}")
+    return found
 
 
-def _record(folder: Path, manifest: dict[str, Any], since: Unsealed) -> list[Entry]:
+def _record(folder: Path, facts: Mapping[str, Any], since: Unsealed) -> list[Entry]:
     entries, rest = parse(recorded(folder / "record.jsonl"), "record.jsonl")
     if since.entries:
-        return entries[: manifest["record"]["entries"]]
-    sealed = manifest["record"]
+        return entries[: facts["record"]["entries"]]
+    sealed = facts["record"]
     if rest:
         raise _Wrong("a finished last entry", f"{len(rest)} bytes of an unfinished one")
     if len(entries) != sealed["entries"] or not entries or entries[-1].hash != sealed["head"]:
@@ -179,13 +249,16 @@ def _record(folder: Path, manifest: dict[str, Any], since: Unsealed) -> list[Ent
     return entries
 
 
-def _tape(folder: Path, entries: Sequence[Entry], manifest: dict[str, Any]) -> None:
-    digest_then = dict(manifest.get("files", {})).get("tape/index.jsonl", "")
+def _tape(
+    folder: Path, entries: Sequence[Entry], found: Sequence[Seal], hashed: Mapping[str, str]
+) -> None:
+    bodies = {name.removeprefix("tape/"): value for name, value in hashed.items()}
+    digest_then = _subjects(found).get("tape/index.jsonl", "")
     index = folder / "tape" / "index.jsonl"
     lines = sealed_lines(index, digest_then) if index.exists() else None
     tape = read_entries(folder / "tape")[:lines]
     for name in {entry.body for entry in tape}:
-        check_body(folder / "tape", name)
+        check_body(folder / "tape", name, bodies)
     heard: dict[tuple[str, int], list[Any]] = {}
     for entry in tape:
         use = [entry.key, entry.n, entry.meta, entry.body]
@@ -193,16 +266,49 @@ def _tape(folder: Path, entries: Sequence[Entry], manifest: dict[str, Any]) -> N
     for result in (entry.body for entry in entries if entry.kind == "result"):
         item, number = result.get("under", (result["item"], result["number"]))
         uses = heard.get((item, number), [])
-        found = digest(sorted(uses, key=canonical))
-        if found != result["result"]["inputs"]:
+        heard_now = digest(sorted(uses, key=canonical))
+        if heard_now != result["result"]["inputs"]:
             where = f"{result['item']}, try {result['number']}"
-            raise _Wrong(f"{where}: inputs {result['result']['inputs']}", found)
+            raise _Wrong(f"{where}: inputs {result['result']['inputs']}", heard_now)
 
 
-def _complete(entries: Sequence[Entry], manifest: dict[str, Any]) -> Verdict:
+_BOUND = re.compile(r"(>=|<=|>|<|at least|at most|below|above)? ?(-?[\d,]+(?:\.\d+)?)")
+_HOLDS: dict[str, Callable[[float, float], bool]] = {
+    "": lambda got, limit: got == limit,
+    ">=": lambda got, limit: got >= limit,
+    "at least": lambda got, limit: got >= limit,
+    "<=": lambda got, limit: got <= limit,
+    "at most": lambda got, limit: got <= limit,
+    ">": lambda got, limit: got > limit,
+    "above": lambda got, limit: got > limit,
+    "<": lambda got, limit: got < limit,
+    "below": lambda got, limit: got < limit,
+}
+
+
+def _findings(entries: Sequence[Entry]) -> None:
+    """No row passed whose numbers say otherwise: 101 where 0 was expected."""
+    for body in (entry.body for entry in entries if entry.kind == "result"):
+        for row in load_result(body["result"]).rows:
+            if row.outcome is Outcome.PASS and not _follows(row):
+                where = f"{body['item']}: {row.subject}: {row.what}"
+                raise _Wrong(f"{where}: {row.expected}", f"PASS with {row.observed}")
+
+
+def _follows(row: Row) -> bool:
+    if isinstance(row.observed, bool) or not isinstance(row.observed, int | float):
+        return isinstance(row.expected, str) or row.expected == row.observed
+    if not isinstance(row.expected, str):
+        return row.expected == row.observed
+    bound = _BOUND.fullmatch(row.expected)
+    limit = float(bound[2].replace(",", "")) if bound else 0.0
+    return bound is None or _HOLDS[bound[1] or ""](row.observed, limit)
+
+
+def _complete(entries: Sequence[Entry], facts: Mapping[str, Any]) -> Verdict:
     if not entries:
         raise _Wrong("a record", "none that can be read")
-    broken = [why for why in manifest.get("broken", []) if why]
+    broken = [why for why in facts.get("broken", []) if why]
     final = verdict(entries)
     if final.broken:
         raise _Wrong("a complete run", "; ".join(final.broken))
@@ -229,20 +335,26 @@ def _guarded(entries: Sequence[Entry]) -> None:
 
 
 def _agree(
-    folder: Path, manifest: dict[str, Any], entries: Sequence[Entry], final: Verdict | None
+    folder: Path,
+    found: Sequence[Seal],
+    facts: Mapping[str, Any],
+    entries: Sequence[Entry],
+    final: Verdict | None,
 ) -> None:
     if final is None:
         raise _Wrong("a verdict from the record", "none")
-    said = (manifest["outcome"], manifest["exit_code"])
+    said = (facts["outcome"], facts["exit_code"])
     if said != (final.outcome.value, int(final.exit_code)):
         raise _Wrong(f"{final.outcome} ({int(final.exit_code)})", f"{said[0]} ({said[1]})")
-    expected = seal.manifest(entries, manifest["files"])
-    for key in {**expected, **manifest}:
-        if expected.get(key) != manifest.get(key):
-            raise _Wrong(f"{key} {expected.get(key)!r}", repr(manifest.get(key)))
-    if manifest["files"].get(manifest["notebook"]) != entries[-1].body["digest"]:
+    subjects = _subjects(found)
+    about = json.loads(found[-1].payload)["predicate"]
+    expected = seal.statement(entries, subjects, facts["previous"])["predicate"]
+    for mine, theirs in ((expected[seal.FACTS], facts), (expected, about)):
+        for key in (key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)):
+            raise _Wrong(f"{key} {mine.get(key)!r}", repr(theirs.get(key)))
+    if subjects.get(facts["notebook"]) != entries[-1].body["digest"]:
         raise _Wrong("the notebook that was sealed", "another one")
-    book = _book(folder, manifest)
+    book = _book(folder, facts)
     shown = book["cells"][0]["outputs"][0]["data"][MIME]
     if shown["verdict"]["outcome"] != final.outcome.value:
         raise _Wrong(f"{final.outcome} on the card", str(shown["verdict"]["outcome"]))
@@ -262,16 +374,30 @@ def _same_result(card: dict[str, Any], final: Verdict) -> None:
         raise _Wrong(f"{mine.item} as in the record", "another result in the notebook")
 
 
-def _ours(folder: Path, manifest: dict[str, Any]) -> None:
-    book = _book(folder, manifest)
+def _ours(folder: Path, facts: Mapping[str, Any], trust: Trust | None) -> None:
+    book = _book(folder, facts)
     found = notebook.code_digest(book)
-    if manifest["foreign"]:
+    if facts["foreign"]:
         raise _Wrong("a notebook of ours", "a foreign one; it never promotes")
-    if found != manifest["code"]:
-        raise _Wrong(f"code {manifest['code']}", found)
-    expected = notebook.known_digests().get(playbook.NOTEBOOKS[manifest["stage"]])
-    if found != expected:
+    if found != facts["code"]:
+        raise _Wrong(f"code {facts['code']}", found)
+    known = {VERSION, *(trust.versions if trust else ())}
+    if (version := facts["package"]["version"]) not in known:
+        raise _NotYet(
+            f"one of the versions {sorted(known)}", f"a version not known here, {version!r}"
+        )
+    expected = notebook.known_digests().get(playbook.NOTEBOOKS[facts["stage"]])
+    if version == VERSION and found != expected:
         raise _Wrong(f"this version's code {expected}", f"{found}, of another version")
+
+
+def _head(found: Sequence[Seal], head: str) -> _Said:
+    newest = found[-1].digest if found else "none"
+    if not head:
+        return _Said(f"not compared; it is {newest}, compare it with the release issue: --head")
+    if head != newest:
+        raise _Wrong(f"head {head}", f"{newest}; a seal is missing, or was replaced")
+    return _Said(f"as handed over, {newest}")
 
 
 def _sealed(since: Unsealed) -> None:
@@ -279,8 +405,8 @@ def _sealed(since: Unsealed) -> None:
         raise _NotYet("nothing added since", str(since))
 
 
-def _book(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    name = str(manifest["notebook"])
+def _book(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+    name = str(facts["notebook"])
     if "/" in name or name.startswith("."):
         raise _Wrong("a file of the attempt", name)
     return dict(json.loads(recorded(folder / name, MAX_JSON)))

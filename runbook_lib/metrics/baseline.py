@@ -24,9 +24,6 @@ from .frames import Frame, fetch
 if TYPE_CHECKING:
     import pandas as pd
 
-    from .plotdata import Mark, PlotSeries
-    from .plots import Drawn
-
 
 STEP = timedelta(seconds=60)
 SETTLE = timedelta(minutes=5)
@@ -211,48 +208,6 @@ def write(captured: Sequence[Captured], path: Path, about: Mapping[str, Any]) ->
     table = pa.table({**columns, "time": pa.array(columns["time"], pa.timestamp("ms", "UTC"))})
     path.parent.mkdir(exist_ok=True)
     pq.write_table(table.replace_schema_metadata({"baseline": json.dumps(about)}), path)
-
-
-def draw(
-    frames: Mapping[str, pd.DataFrame],
-    catalogue: Catalogue,
-    names: Mapping[str, str],
-    marks: Sequence[Mark] = (),
-    note: str = "",
-) -> Drawn:
-    """The figure of a captured baseline, each metric with its healthy limit.
-
-    ``names`` maps a validator's address to what the site calls its node; ``marks`` and ``note``
-    say what happened meanwhile.
-    """
-    from .plots import baseline_figure
-
-    metrics = {metric.name: metric for metric in catalogue.metrics}
-    series = []
-    for name, frame in frames.items():
-        limit = metrics[name].limit
-        ends = () if limit is None else (limit.min, limit.max)
-        limits = tuple(end for end in ends if end is not None)
-        series.append(plotted(metrics[name], frame, names, limits))
-    return baseline_figure(series, marks=marks, note=note)
-
-
-def plotted(
-    metric: Metric, frame: pd.DataFrame, names: Mapping[str, str], limits: tuple[float, ...] = ()
-) -> PlotSeries:
-    """A frame as a figure draws it."""
-    import pandas as pd
-
-    from .plotdata import PlotSeries
-
-    return PlotSeries(
-        title=metric.title,
-        unit=metric.unit,
-        times=pd.DatetimeIndex(frame.index).tz_localize(None).to_numpy(),
-        values={called(str(c), names): frame[c].to_numpy() for c in frame.columns},
-        limits=limits,
-        step=STEP.total_seconds(),
-    )
 
 
 def called(series: str, names: Mapping[str, str]) -> str:

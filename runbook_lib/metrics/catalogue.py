@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from math import isnan
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from ..errors import ParameterError, SourceError
 from ..sources.prometheus import Prometheus
-from ..strict import Problems, Strict, parse_yaml, validate
+from ..strict import Problems, Range, Strict, parse_yaml, validate
 
 # --- PromQL as a tree: label matchers injected, selectors listed ---
 #
@@ -135,7 +134,6 @@ def _selectors(tree: Any) -> Iterator[Any]:
 LOAD = "load"
 """The topic of what a cluster was asked to do: it makes windows comparable, and is not judged."""
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Query = Annotated[str, AfterValidator(check)]
 
@@ -157,27 +155,6 @@ class Tolerance(Strict):
         amount = self.absolute if self.relative is None else self.relative
         assert amount is not None
         return amount
-
-
-class Range(Strict):
-    """Bounds, both inclusive; one may be absent."""
-
-    min: Number | None = None
-    max: Number | None = None
-
-    @model_validator(mode="after")
-    def _some(self) -> Range:
-        if self.min is None and self.max is None:
-            raise ValueError("expected min, max or both")
-        if self.min is not None and self.max is not None and self.min >= self.max:
-            raise ValueError("expected min below max")
-        return self
-
-    def holds(self, value: float) -> bool:
-        """Whether ``value`` lies inside; NaN never does."""
-        above = self.min is None or value >= self.min
-        below = self.max is None or value <= self.max
-        return above and below and not isnan(value)
 
 
 class Metric(Strict):

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import nan
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..canonical import digest
 from ..outcomes import Outcome, Row, check_row, unknown_row, worst
+from ..wording import number, quantity, share
 from .baseline import STEP, Measured, called
 from .catalogue import LOAD, Catalogue, Metric
 from .frames import Stretch
 from .judge import judge_all
 from .judgement import Judgement, Rule, Statistic, Window, observe, pair
-from .plotdata import Change, quantity, share
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -273,3 +275,54 @@ def _few(names: set[str]) -> str:
     shown = sorted(names)[:3]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return (", ".join(shown) + more) or "none"
+
+
+@dataclass(frozen=True)
+class Change:
+    """An estimated change and its interval: shares of the baseline, or in the metric's unit.
+
+    An end that is not finite is unbounded; an estimate or an end that is NaN is unknown.
+    """
+
+    name: str
+    estimate: float
+    low: float
+    high: float
+
+    @classmethod
+    def judged(
+        cls, name: str, estimate: float | None, interval: tuple[float | None, float | None]
+    ) -> Change:
+        """From a judgement, where None is what the data do not give."""
+        if estimate is None:
+            return cls(name, math.nan, math.nan, math.nan)
+        low, high = interval
+        return cls(
+            name, estimate, -math.inf if low is None else low, math.inf if high is None else high
+        )
+
+
+def comparison_data(comparisons: Sequence[Compared]) -> dict[str, Any]:
+    """What is drawn of each metric, for programs, and the digest of it."""
+    judged = [
+        {
+            "title": one.metric.title,
+            "outcome": one.outcome.value,
+            "reason": one.reason,
+            "changes": [
+                {"name": c.name, "estimate": _finite(c.estimate), "low": _finite(c.low),
+                 "high": _finite(c.high)}
+                for c in one.changes
+            ],
+            "tolerance": one.metric.tolerance.amount,
+            "direction": one.metric.direction,
+            "relative": one.metric.tolerance.absolute is None,
+        }
+        for one in comparisons
+    ]  # fmt: skip
+    return {"digest": digest(judged), "metrics": judged}
+
+
+def _finite(value: float) -> float | str:
+    """JSON has no word for an unbounded or unknown number."""
+    return value if math.isfinite(value) else number(value)

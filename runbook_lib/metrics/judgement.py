@@ -85,7 +85,9 @@ def pair(own: Window, rest: Window, *, relative: bool) -> Window:
     if own.points != rest.points:
         raise ValueError(f"pair: points: expected {rest.points} as in the rest, got {own.points}")
     problems = tuple(
-        problem or _rest_problem(rest, relative) or _own_problem(row, relative)
+        problem
+        or _rest_problem(rest, relative)
+        or ("a ratio needs values of zero or above" if relative and row.min() < 0 else "")
         for problem, row in zip(own.problems, own.low, strict=True)
     )
     usable = np.array([not problem for problem in problems], dtype=np.bool_)[:, None]
@@ -113,10 +115,6 @@ def _rest_problem(rest: Window, relative: bool) -> str:
     if relative and not np.median(rest.low, axis=0).min() > 0:
         return "rest of the set: a ratio needs values above zero"
     return ""
-
-
-def _own_problem(row: Floats, relative: bool) -> str:
-    return "a ratio needs values of zero or above" if relative and row.min() < 0 else ""
 
 
 def _problem(row: Floats, missing: int, bounds: Bounds) -> str:

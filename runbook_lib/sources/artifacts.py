@@ -15,14 +15,14 @@ from pathlib import Path
 from ..errors import ParameterError
 from ..markup import visible
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from .files import Disk, Files, Whole
+from .files import Files, Whole
 from .keys import Refused
 from .signatures import Find, Material, Policy, Signed, Unproven, verify
 from .statements import Statement, is_about, parse_sbom, parse_statement
 
 _DIGEST = re.compile(r"sha256:[0-9a-fA-F]{64}")
 _LISTED = re.compile(r"([0-9a-fA-F]{64}) [ *](\S.*)")
-_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -221,26 +221,3 @@ class Examination:
             ok = re.match(re.escape(sbom.name) + r"([-_.]|$)", artifact.name) is not None
             rows.append(check_row(name, "is about", artifact.name, visible(sbom.name), ok=ok))
         return rows
-
-
-def examine(
-    artifact: str,
-    material: Material,
-    policy: Policy,
-    *,
-    provenance: Path | None = None,
-    sbom: Path | None = None,
-    commit: str = "",
-    find: Find | None = None,
-) -> list[Row]:
-    """One row per question about an artifact on this disk. Raises ParameterError."""
-    if commit and not _COMMIT.fullmatch(commit):
-        raise ParameterError(f"commit: expected 40 or 64 hex digits, got {commit!r}")
-    files = Disk()
-    found = Examination(read_artifact(artifact, files), Trust(policy, files, find))
-    rows = [found.signature(material)]
-    if provenance is not None:
-        rows += found.provenance(provenance)
-    if commit:
-        rows.append(found.commit(commit))
-    return rows + found.sbom(sbom) if sbom is not None else rows

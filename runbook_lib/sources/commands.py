@@ -1,20 +1,19 @@
-"""What the site's commands are asked, and their answers typed; ``changing`` holds the others."""
+"""What the site's commands are asked, and their answers typed; ``running`` holds the others."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from ..canonical import digest_bytes
 from ..errors import SourceError
-from . import storage, wire
-from .changing import Changes
+from . import wire
 from .process import Ended
-from .running import execute, filled, reason
+from .running import Changes, execute, reason
 from .wire import Wire
 
 _UNKNOWN_KEYS = re.compile(r"unknown configuration key\(s\):([^\n]*)")
@@ -30,30 +29,29 @@ class Build(Wire):
     version: str
 
 
-class Probe(Wire):
-    """Whether a telemetry backend answers inside the VPC; ``status`` is null when nothing came."""
-
-    backend: str
-    reachable: bool
-    status: int | None
-    latency_ms: Annotated[float, Field(ge=0)] | None
-
-
-class Assets(Wire):
-    """What a node can fetch, by digest, each only when whole; free bytes where it would go."""
+class OfNode(Wire):
+    """An answer names the node that it is about: a mix-up is an error."""
 
     node: str
+
+
+T = TypeVar("T", bound=OfNode)
+
+
+def answer(purpose: str, node: str, printed: bytes, model: type[T]) -> T:
+    """What ``purpose`` printed about ``node``. Raises SourceError."""
+    source = f"{purpose} {node}"
+    found = wire.decode(source, printed, model)
+    if found.node != node:
+        raise SourceError(source, f"expected {node!r}, got {found.node!r}")
+    return found
+
+
+class Assets(OfNode):
+    """What a node can fetch, by digest, each only when whole; free bytes where it would go."""
+
     fetchable: Annotated[list[Digest], Field(max_length=10_000)]
     free_bytes: Annotated[int, Field(ge=0)]
-
-
-class SoakJob(Wire):
-    """The newest soak job that ended: its commit, whether it passed, and when it ran."""
-
-    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-    passed: bool
-    started: AwareDatetime
-    ended: AwareDatetime
 
 
 @dataclass(frozen=True)
@@ -150,39 +148,9 @@ class SiteCommands(Changes):
             " promtool where commands.test_rules runs",
         )
 
-    def probe(self, backend: str) -> Probe:
-        """What the probe inside the VPC saw of a backend; a mix-up of backends is an error."""
-        found = wire.decode(
-            f"probe {backend}", self._read("probe", backend, backend=backend).stdout, Probe
-        )
-        if found.backend != backend:
-            raise SourceError(f"probe {backend}", f"expected {backend!r}, got {found.backend!r}")
-        return found
-
     def assets(self, node: str) -> Assets:
         """What a node can fetch for a rollback; a mix-up of nodes is an error."""
-        source = f"assets {node}"
-        found = wire.decode(source, self._read("assets", node, node=node).stdout, Assets)
-        if found.node != node:
-            raise SourceError(source, f"expected {node!r}, got {found.node!r}")
-        return found
-
-    def stopped(self, node: str) -> bool:
-        """Whether a node's process is gone."""
-        printed = self._read("stopped", node, node=node).stdout
-        return storage.answer("stopped", node, printed, storage.Stopped).stopped
-
-    def inspect_wal(self, node: str, *, outputs: Path | None = None) -> Ended:
-        """Look at a stopped node's write-ahead log; what it prints is kept as well."""
-        return self._look("inspect_wal", node, outputs, node=node)
-
-    def verify_snapshot(self, node: str, bundle: Path, *, outputs: Path | None = None) -> Ended:
-        """snapshot-verify on a bundle as the node fetches it: 0, 1 fatal, 2 signature, 3 chunks."""
-        return self._look("verify_snapshot", node, outputs, node=node, bundle=str(bundle))
-
-    def soak(self) -> SoakJob:
-        """The site's newest soak job of the development cluster."""
-        return wire.decode("soak", self._read("soak").stdout, SoakJob)
+        return answer("assets", node, self._read("assets", node, node=node).stdout, Assets)
 
     def revision(self) -> str:
         """The commit that is checked out: 40 hex digits."""
@@ -195,15 +163,6 @@ class SiteCommands(Changes):
         """What ``git status --porcelain`` says of the tree; nothing when it is clean."""
         return self._read("tree_status").stdout.decode("utf-8", "replace").rstrip("\n")
 
-    def suite(self, name: str) -> SuiteRun:
-        """Run a test suite by the playbook's name; red or green, its own count."""
-        source = f"suite {name}"
-        command = self._commands.suites.get(name)
-        if command is None:
-            raise SourceError(source, f"expected commands.suites.{name} in the site file, got none")
-        suite = filled(f"commands.suites.{name}", command)
-        return read_suite(execute(self._scope, source, suite, codes=None))
-
     def _read(
         self, purpose: str, subject: str = "", *, private: bool = False, **values: str
     ) -> Ended:
@@ -211,63 +170,8 @@ class SiteCommands(Changes):
         command = self._command(purpose, source, **values)
         return execute(self._scope, source, command, private=private)
 
-    def _look(self, purpose: str, subject: str, outputs: Path | None, /, **values: str) -> Ended:
-        command = self._command(purpose, f"{purpose} {subject}", **values)
-        return self._scope.run(command, outputs=outputs)
-
 
 def _unknown_keys(text: str) -> tuple[str, ...]:
     found = _UNKNOWN_KEYS.search(text)
     words = found[1].split(",") if found else []
     return tuple(word.strip(" `'\".") for word in words if word.strip())
-
-
-# --- What libtest says of a test suite: its own count, and the tests that say they did nothing ---
-
-_RUNNING = re.compile(r"^running (\d+) tests?$", re.M)
-_RESULT = re.compile(
-    r"^test result: (?:ok|FAILED)\. (\d+) passed; (\d+) failed; (\d+) ignored; (\d+) measured;",
-    re.M,
-)
-_ONE_TEST = re.compile(r"test .+ \.\.\. (ok|FAILED|ignored(, .*)?)")
-
-
-@dataclass(frozen=True)
-class SuiteRun:
-    """libtest's own count over all test binaries of a suite.
-
-    ``announced`` sums "running N tests"; ``skipped_lines`` are lines in which a test says that it
-    skipped its work (libtest counts such a test as passed). A suite that ran nothing is all zeros.
-    """
-
-    code: int
-    announced: int
-    passed: int
-    failed: int
-    ignored: int
-    complete: bool
-    skipped_lines: tuple[str, ...]
-
-
-def read_suite(ended: Ended) -> SuiteRun:
-    """The count of a suite that ended, red or green."""
-    text = b"\n".join((ended.stdout, ended.stderr)).decode("utf-8", "replace").replace("\r\n", "\n")
-    announced = [int(count) for count in _RUNNING.findall(text)]
-    results = [tuple(map(int, counts)) for counts in _RESULT.findall(text)]
-    passed, failed, ignored, measured = (sum(part[n] for part in results) for n in range(4))
-    assert ended.code is not None
-    return SuiteRun(
-        code=ended.code,
-        announced=sum(announced),
-        passed=passed,
-        failed=failed,
-        ignored=ignored,
-        complete=len(announced) == len(results)
-        and sum(announced) == passed + failed + ignored + measured,
-        skipped_lines=tuple(line.strip() for line in text.splitlines() if _says_skipped(line)),
-    )
-
-
-def _says_skipped(line: str) -> bool:
-    # A test's name may hold the word as well; libtest's own line about it is no confession.
-    return "skipping" in line.lower() and not _ONE_TEST.fullmatch(line.strip())

@@ -38,6 +38,12 @@ Flat = dict[str, Any]
 Kind = Literal["missing", "extra", "wrong type", "different"]
 
 
+def rollout_keys(channel: str, gates: Mapping[str, bool]) -> dict[str, str | bool]:
+    """Channel and gates by dotted key."""
+    named = {f"{GATES_AT}.{gate}": on for gate, on in sorted(gates.items())}
+    return {CHANNEL_AT: channel, **named}
+
+
 # --- a node's TOML ------------------------------------------------------------------------------
 
 

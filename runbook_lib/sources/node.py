@@ -17,6 +17,7 @@ from pydantic import Field
 from ..clusters import Cluster, Node
 from ..errors import SourceError
 from . import wire
+from .config import rollout_keys
 from .http import MAX_NODE, Answer, Failure
 from .running import execute, filled
 from .scope import RETRIES, Scope
@@ -42,6 +43,10 @@ class Rollout(Wire):
     release_channel: Channel
     feature_gates: dict[str, bool]
     telemetry: NodeTelemetry
+
+    def flat(self) -> dict[str, str | bool]:
+        """Channel and gates by dotted key, as the node says it runs."""
+        return rollout_keys(self.release_channel, self.feature_gates)
 
 
 class VrfMetrics(Wire):

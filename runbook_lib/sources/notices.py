@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from .. import reach, site
+from .. import reach
 from ..canonical import canonical
 from ..errors import SourceError
 from . import wire
+from .commands import SiteCommands
 from .github import GitHub
-from .running import Purposes, execute, filled, reason
+from .running import filled, reason
 from .scope import Scope
 from .wire import Wire
 
@@ -40,11 +41,6 @@ def by_webhook(scope: Scope, webhook: reach.Webhook, document: Mapping[str, Any]
     )
     request = replace(request, url_env=webhook.url_env)
     wire.content("telemetry.notify", scope.http([request])[0], expected=(200, 201, 202, 204))
-
-
-def by_comment(scope: Scope, forge: site.Forge, issue: int, text: str) -> None:
-    """A comment in the release issue. Raises SourceError when it is not taken."""
-    GitHub(scope, forge, writes="notify").create_comment(issue, text)
 
 
 def stands(forge: GitHub, issue: int, marker: str) -> bool:
@@ -99,19 +95,16 @@ class Proposals(Wire):
     open: list[Proposal]
 
 
-class Governance(Purposes):
+class Governance(SiteCommands):
     """Reads by the site's commands. Every method raises SourceError."""
 
     def announced(self) -> list[Announcement]:
         """Every announcement that stands."""
-        return wire.decode("announced", self._read("announced"), _Announced).announced
+        return wire.decode("announced", self._read("announced").stdout, _Announced).announced
 
     def proposals(self) -> Proposals:
         """The state of governance proposals."""
-        found = wire.decode("proposals", self._read("proposals"), Proposals)
+        found = wire.decode("proposals", self._read("proposals").stdout, Proposals)
         if found.frozen and found.since is None:
             raise SourceError("proposals", "expected since when they are frozen, got null")
         return found
-
-    def _read(self, purpose: str) -> bytes:
-        return execute(self._scope, purpose, self._command(purpose, purpose)).stdout

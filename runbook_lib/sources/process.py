@@ -99,7 +99,20 @@ def run(
             )
         except OSError as error:
             return Ended(None, b"", b"", f"cannot be started: {error.strerror}")
-        return _wait(process, timeout_s, out, err, changing=lock is not None)
+        problem = ""
+        try:
+            _await(process, timeout_s)
+        except subprocess.TimeoutExpired:
+            problem = f"still at work after {timeout_s:g} s (process {process.pid})"
+            if lock is None:
+                _end(process)
+                problem = f"ended by us after {timeout_s:g} s"
+        except BaseException:  # an interrupt: what only reads need not go on
+            if lock is None:
+                _end(process)
+            raise
+        code = None if problem else process.returncode
+        return Ended(code, _head(out), _head(err), problem)
 
 
 def _output(stem: Path | None, suffix: str) -> IO[bytes]:
@@ -107,31 +120,6 @@ def _output(stem: Path | None, suffix: str) -> IO[bytes]:
     if stem is None:
         return tempfile.TemporaryFile()
     return stem.with_name(stem.name + suffix).open("w+b")
-
-
-def _wait(
-    process: subprocess.Popen[bytes],
-    timeout_s: float,
-    out: IO[bytes],
-    err: IO[bytes],
-    *,
-    changing: bool,
-) -> Ended:
-    problem = ""
-    try:
-        _await(process, timeout_s)
-    except subprocess.TimeoutExpired:
-        if changing:
-            problem = f"still at work after {timeout_s:g} s (process {process.pid})"
-        else:
-            _end(process)
-            problem = f"ended by us after {timeout_s:g} s"
-    except BaseException:  # an interrupt: what only reads need not go on
-        if not changing:
-            _end(process)
-        raise
-    code = None if problem else process.returncode
-    return Ended(code, _head(out), _head(err), problem)
 
 
 def _await(process: subprocess.Popen[bytes], timeout_s: float) -> None:
@@ -159,52 +147,31 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def end_left_behind(stems: Sequence[str], *, orphans: bool = False) -> list[int]:
-    """End the changing commands with these path stems that are still at work here; their ids.
-
-    A process counts only when its command line names the stem: an id may be another's by now.
-    With ``orphans`` only those whose run is gone.
-    """
-    ended = []
-    for stem in stems:
-        try:
-            pid, *run = map(int, Path(f"{stem}.pid").read_text().split())
-        except (OSError, ValueError):
-            continue
-        if orphans and (not run or _parent(pid) in (0, run[0])):
-            continue
-        if stem in _command_line(pid):
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, signal.SIGKILL)
-                ended.append(pid)
-    return ended
+def _head(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read(MAX_OUTPUT)
 
 
-def _parent(pid: int) -> int:
+def parent_of(pid: int) -> int:
     """The id of a process' parent; 0 where it cannot be told."""
     try:
         shown = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
     except (OSError, IndexError):
-        shown = _ps(pid, "ppid=")
+        shown = _shown("ppid", pid)
     return int(shown) if shown.strip().isdigit() else 0
 
 
-def _command_line(pid: int) -> list[str]:
+def command_line(pid: int) -> list[str]:
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
     except OSError:
-        return _ps(pid, "command=").split()
+        return _shown("command", pid).split()
 
 
-def _ps(pid: int, what: str) -> str:
-    """What ``ps`` says, where there is no /proc."""
-    argv = ["ps", "-o", what, "-p", str(pid)]
+def _shown(column: str, pid: int) -> str:
+    """What ``ps`` shows of a process, where there is no /proc."""
+    argv = ["ps", "-o", f"{column}=", "-p", str(pid)]
     try:
         return subprocess.run(argv, capture_output=True, text=True, check=False).stdout
     except OSError:
         return ""
-
-
-def _head(file: IO[bytes]) -> bytes:
-    file.seek(0)
-    return file.read(MAX_OUTPUT)

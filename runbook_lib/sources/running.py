@@ -1,8 +1,14 @@
-"""A command of the site: an argv whose ``{placeholders}`` are filled in, run without a shell."""
+"""A command of the site: an argv whose ``{placeholders}`` are filled in, run without a shell.
+
+Commands that change the world are here: each needs the cluster's lock and returns how the command
+ended, for the journal, whatever its exit code.
+"""
 
 from __future__ import annotations
 
 import re
+from datetime import datetime
+from pathlib import Path
 
 from .. import reach, site
 from ..errors import ParameterError, SourceError
@@ -68,3 +74,57 @@ class Purposes:
         if command is None:
             raise SourceError(source, f"expected commands.{purpose} in the site file, got none")
         return filled(f"commands.{purpose}", command, **values)
+
+
+class Changes(Purposes):
+    """Steps by purpose. Each raises SourceError only where the site names no such command."""
+
+    def deploy(
+        self, node: str, artifact: Path, digest: str, config: Path, *, lock: int, outputs: Path
+    ) -> Ended:
+        """Put artifact and configuration in place on a node, without a restart."""
+        values = {"artifact": str(artifact), "digest": digest, "config": str(config)}
+        return self._change("deploy", node, lock, outputs, node=node, **values)
+
+    def restart(self, node: str, *, lock: int, outputs: Path) -> Ended:
+        """Restart a node on what is in place."""
+        return self._change("restart", node, lock, outputs, node=node)
+
+    def announce(
+        self,
+        release: str,
+        stage: str,
+        start: datetime,
+        end: datetime,
+        text: Path,
+        *,
+        lock: int,
+        outputs: Path,
+    ) -> Ended:
+        """Tell the validators of a window, in the words of a file."""
+        span = {"start": start.isoformat(), "end": end.isoformat(), "text": str(text)}
+        return self._change("announce", "", lock, outputs, release=release, stage=stage, **span)
+
+    def announce_halt(
+        self, release: str, stage: str, reference: str, text: Path, *, lock: int, outputs: Path
+    ) -> Ended:
+        """Tell the validators, in the words of a file, that a rollout is halted."""
+        values = {"reference": reference, "text": str(text)}
+        return self._change(
+            "announce_halt", "", lock, outputs, release=release, stage=stage, **values
+        )
+
+    def instruct(self, operator: str, file: Path, *, lock: int, outputs: Path) -> Ended:
+        """Hand an operator the instruction in a file."""
+        values = {"operator": operator, "file": str(file)}
+        return self._change("instruct", operator, lock, outputs, **values)
+
+    def freeze_proposals(self, release: str, *, lock: int, outputs: Path) -> Ended:
+        """Take no new governance proposals from now on."""
+        return self._change("freeze_proposals", "", lock, outputs, release=release)
+
+    def _change(
+        self, purpose: str, subject: str, lock: int, outputs: Path, /, **values: str
+    ) -> Ended:
+        command = self._command(purpose, f"{purpose} {subject}", **values)
+        return self._scope.run(command, purpose="change", lock=lock, outputs=outputs)

@@ -380,7 +380,8 @@ async def with_retries(
     def backoff(error: Exception) -> bool | float:
         if not isinstance(error, _Again):
             return False
-        wait = _retry_after(error.last)
+        asked = error.last.headers.get("retry-after", "") if isinstance(error.last, Answer) else ""
+        wait = float(asked) if asked.isdigit() else None
         if wait is not None and wait > LONGEST_WAIT_S:
             return False
         if not live:
@@ -408,11 +409,6 @@ def _worth_retrying(got: Answer | Failure) -> bool:
     if isinstance(got, Failure):
         return got.kind not in ("TooLarge", "GivenUp")
     return got.status in RETRIED_STATUS
-
-
-def _retry_after(got: Answer | Failure) -> float | None:
-    text = got.headers.get("retry-after", "") if isinstance(got, Answer) else ""
-    return float(text) if text.isdigit() else None
 
 
 # --- The clock that a site names: UTC, or ahead of it by what a rehearsal's file says ---

@@ -321,7 +321,7 @@ def trusted_root(data: bytes) -> TrustedRoot:
     if not data:
         raise ParameterError(
             "trusted root: expected sigstore's trusted_root.json, got none; name it as"
-            " signing.trusted_root in the site file, or by --trusted-root"
+            " artifact_signing.trusted_root in the site file, or by --trusted-root"
         )
     empty: dict[str, list[Any]] = {"tlogs": [], "certificateAuthorities": [], "ctlogs": []}
     try:

@@ -31,7 +31,6 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from ..canonical import digest_bytes
 from ..errors import SourceError
 from . import wire
 from .keys import Refused, signed_by
@@ -189,11 +188,6 @@ def verified_by(content: bytes, version: int | None, raw: bytes, keys: Keys) -> 
         if signed_by(keys[number], content, raw):
             return f"key version {number}"
     raise Refused("the signature is no listed key's over this content")
-
-
-def manifest_digest(text: bytes) -> str:
-    """What a bundle is known by: its manifest's ``sha256:HEX``, which binds every chunk."""
-    return digest_bytes(text)
 
 
 # --- the chain's own pruning data -----------------------------------------------------------------

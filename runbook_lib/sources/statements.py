@@ -69,7 +69,9 @@ def parse_statement(data: bytes, where: str) -> Statement:
         f"{kind}:{digest[kind]}"
         for digest in digests
         for kind, length in (("sha256", 64), ("sha512", 128))
-        if _matches(_HEX, digest.get(kind)) and len(digest[kind]) == length
+        if isinstance(found := digest.get(kind), str)
+        and len(found) == length
+        and _HEX.fullmatch(found)
     )
     if not named:
         raise ParameterError(f"{where}: subject: expected a sha256 or sha512 digest, got none")
@@ -140,7 +142,3 @@ def _inner(value: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _objects(value: object) -> list[dict[str, Any]]:
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
-
-
-def _matches(pattern: re.Pattern[str], value: object) -> bool:
-    return isinstance(value, str) and pattern.fullmatch(value) is not None

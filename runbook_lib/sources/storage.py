@@ -1,4 +1,4 @@
-"""What the commands of a storage recovery print, typed.
+"""The commands of a storage recovery, and what they print, typed.
 
 ``replay_proofs`` prints the report of the chain's ``firewood_recovery``, whose exit code is 0
 whatever it says, and the height that was reached.
@@ -6,23 +6,18 @@ whatever it says, and the height that was reached.
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
 from ..errors import SourceError
+from .commands import OfNode, SiteCommands, answer
 from .process import Ended
 from .snapshots import MOST
-from .wire import Wire, decode
 
 Height = Annotated[int, Field(ge=0, le=MOST)]
 Root = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class OfNode(Wire):
-    """An answer names the node that it is about: a mix-up is an error."""
-
-    node: str
 
 
 class Stopped(OfNode):
@@ -58,18 +53,6 @@ class Replayed(OfNode):
     height: Height
 
 
-T = TypeVar("T", bound=OfNode)
-
-
-def answer(purpose: str, node: str, printed: bytes, model: type[T]) -> T:
-    """What ``purpose`` printed about ``node``. Raises SourceError."""
-    source = f"{purpose} {node}"
-    found = decode(source, printed, model)
-    if found.node != node:
-        raise SourceError(source, f"expected {node!r}, got {found.node!r}")
-    return found
-
-
 def wal_of(node: str, ended: Ended) -> Wal:
     """What ``inspect_wal`` printed. Raises SourceError when it failed, or printed something else."""
     if ended.code != 0:
@@ -77,3 +60,47 @@ def wal_of(node: str, ended: Ended) -> Wal:
         got = ended.problem or f"exit {ended.code}: {said[-1] if said else 'no message'}"
         raise SourceError(f"inspect_wal {node}", f"expected its log, got {got}")
     return answer("inspect_wal", node, ended.stdout, Wal)
+
+
+class StorageCommands(SiteCommands):
+    """What only a storage recovery asks and changes; a change returns how its command ended."""
+
+    def stopped(self, node: str) -> bool:
+        """Whether a node's process is gone."""
+        printed = self._read("stopped", node, node=node).stdout
+        return answer("stopped", node, printed, Stopped).stopped
+
+    def inspect_wal(self, node: str, *, outputs: Path | None = None) -> Ended:
+        """Look at a stopped node's write-ahead log; what it prints is kept as well."""
+        return self._look("inspect_wal", node, outputs, node=node)
+
+    def verify_snapshot(self, node: str, bundle: Path, *, outputs: Path | None = None) -> Ended:
+        """snapshot-verify on a bundle as the node fetches it: 0, 1 fatal, 2 signature, 3 chunks."""
+        return self._look("verify_snapshot", node, outputs, node=node, bundle=str(bundle))
+
+    def _look(self, purpose: str, subject: str, outputs: Path | None, /, **values: str) -> Ended:
+        command = self._command(purpose, f"{purpose} {subject}", **values)
+        return self._scope.run(command, outputs=outputs)
+
+    def stop(self, node: str, *, lock: int, outputs: Path) -> Ended:
+        """End a node's process; a good end as well when it has ended already."""
+        return self._change("stop", node, lock, outputs, node=node)
+
+    def keep_data(self, node: str, label: str, *, lock: int, outputs: Path) -> Ended:
+        """Put a stopped node's data aside under a name with ``label`` in it, never over another."""
+        return self._change("keep_data", node, lock, outputs, node=node, label=label)
+
+    def restore_snapshot(
+        self, node: str, bundle: Path, label: str, *, lock: int, outputs: Path
+    ) -> Ended:
+        """Put a snapshot in place; a good end as well when it was, under this label."""
+        values = {"bundle": str(bundle), "label": label}
+        return self._change("restore_snapshot", node, lock, outputs, node=node, **values)
+
+    def replay_proofs(self, node: str, height: int, *, lock: int, outputs: Path) -> Ended:
+        """Verify the restored proofs and replay the kept log up to ``height``."""
+        return self._change("replay_proofs", node, lock, outputs, node=node, height=str(height))
+
+    def start(self, node: str, *, lock: int, outputs: Path) -> Ended:
+        """Start a node on what is in place; a good end as well when it runs."""
+        return self._change("start", node, lock, outputs, node=node)

@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from threading import get_ident
 from typing import IO, Any, Protocol
 
 from ..canonical import canonical, digest_bytes
-from ..errors import RecordDamaged, TapeMiss
+from ..errors import RecordDamaged
 from .http import Purpose
 from .local import Folder, hash_file, recorded
 from .redact import Redactor
@@ -90,11 +91,15 @@ def read_body(folder: Folder, name: str) -> bytes:
     return data
 
 
-def check_body(folder: Path, name: str) -> None:
-    """The same, of any size in constant memory, for whoever needs none of it."""
-    path = folder / _body_name(name)
+def check_body(folder: Path, name: str, hashed: Mapping[str, str] | None = None) -> None:
+    """The same, of any size in constant memory, for whoever needs none of it.
+
+    ``hashed``: digests that are known already, by path in the folder.
+    """
+    place = _body_name(name)
     try:
-        found, _ = hash_file(path, follow=False)
+        known = (hashed or {}).get(place)
+        found = known or hash_file(folder / place, follow=False)[0]
     except OSError as error:
         raise RecordDamaged(f"tape: {name}: expected its body, got none") from error
     _require(name, found)
@@ -162,7 +167,10 @@ class LiveTape:
             meta=self._redactor.clean_value(meta),
             body=self._store(body),
         )
-        self._append(canonical(vars(entry)) + b"\n")
+        with self._index.open("a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            _drop_unfinished_line(file)
+            file.write(canonical(vars(entry)) + b"\n")
         return entry, body
 
     def _store(self, body: bytes) -> str:
@@ -176,12 +184,6 @@ class LiveTape:
             scratch.rename(path)
             self._written.add(path)
         return name
-
-    def _append(self, line: bytes) -> None:
-        with self._index.open("a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            _drop_unfinished_line(file)
-            file.write(line)
 
     def sync(self) -> None:
         """Make everything recorded so far survive a power cut; called before a result is."""
@@ -200,35 +202,3 @@ def _drop_unfinished_line(file: IO[bytes]) -> None:
             break
         end -= 1
     file.truncate(end)
-
-
-class ReplayTape:
-    """Answers from recorded entries. ``judged`` maps an item to the last try that has a result."""
-
-    live = False
-
-    def __init__(self, folder: Folder, judged: dict[str, int]) -> None:
-        self._folder, self._judged = folder, judged
-        self._entries = {entry.slot: entry for entry in read_entries(folder)}
-
-    def number(self, item: str, number: int) -> int:
-        return self._judged.get(item, number)
-
-    def holds(self, slot: Slot) -> bool:
-        return slot in self._entries
-
-    def recall(self, slot: Slot) -> tuple[Entry, bytes] | None:
-        entry = self._entries.get(slot)
-        if entry is None:
-            item, number, key, n = slot
-            raise TapeMiss(
-                f"{item}: replay: expected a recorded answer to {key} (try {number}, use {n}), got"
-                " none; it was recorded by another version, or this run asks something else"
-            )
-        return entry, read_body(self._folder, entry.body)
-
-    def record(self, slot: Slot, asked: Asked, meta: Meta, body: bytes) -> tuple[Entry, bytes]:
-        raise TapeMiss(f"{slot[0]}: replay: expected to record nothing, got {slot[2]}")
-
-    def sync(self) -> None:
-        """Nothing was written."""

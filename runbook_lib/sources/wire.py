@@ -6,13 +6,13 @@ right type: valid JSON of another shape is a SourceError, never a default.
 
 from __future__ import annotations
 
-from typing import Annotated, Protocol, TypeVar
+from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 
 from ..canonical import load_once
 from ..errors import SourceError
-from ..reach import ClientCertificate
+from ..reach import ClientCertificate, Reached
 from ..strict import project_path
 from .http import MAX_BODY, Answer, Failure, Purpose, Request, Tls
 
@@ -40,21 +40,8 @@ def _whole(value: object) -> object:
 DecimalString = Annotated[int, BeforeValidator(_whole)]
 
 
-class Reach(Protocol):
-    """The part of a site's settings that every HTTP source has."""
-
-    @property
-    def token_env(self) -> str: ...
-    @property
-    def timeout_s(self) -> float: ...
-    @property
-    def headers_env(self) -> dict[str, str]: ...
-    @property
-    def ca(self) -> str: ...
-
-
 def request(
-    reach: Reach,
+    reach: Reached,
     method: str,
     url: str,
     *,

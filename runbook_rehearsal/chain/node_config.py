@@ -1,13 +1,14 @@
 """The node's TOML as the chain reads it: strictly, with its wording and its exit code.
 
 A scalar that stands after a table header belongs to that table, as TOML says; the chain's own
-templates fall into that trap. Standard library only: the commands import this and must start fast.
+templates fall into that trap.
 """
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 EXIT_CONFIGURATION = 2
@@ -77,7 +78,13 @@ _KINDS: Mapping[type, str] = {
     list: "sequence", dict: "map", str: "string", int: "integer", float: "floating point",
     bool: "boolean",
 }  # fmt: skip
-_NAMES = {str: "a string", int: "an integer", bool: "a boolean"}
+_NAMES = {
+    str: "a string",
+    int: "an integer",
+    bool: "a boolean",
+    list: "a sequence",
+    dict: "a table",
+}
 
 
 class ConfigurationError(Exception):
@@ -95,6 +102,13 @@ class NodeConfig(NamedTuple):
     telemetry: Mapping[str, Any]
     burst: int
     per_minute: int
+
+
+def read_config(path: Path, *, strict: bool = True) -> NodeConfig:
+    try:
+        return parse(path.read_text(), strict=strict)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"unable to read config: {error}") from error
 
 
 def parse(text: str, *, strict: bool = True) -> NodeConfig:
@@ -131,21 +145,17 @@ def parse(text: str, *, strict: bool = True) -> NodeConfig:
 
 def _walk(value: Any, schema: Any, path: str) -> Iterator[str]:
     """Dotted paths of unknown keys. Raises ConfigurationError for what serde refuses itself."""
-    if isinstance(schema, type):
-        if type(value) is not schema:
-            kind = _KINDS.get(type(value), "value")
-            raise ConfigurationError(
-                f"unable to parse config: invalid type: {kind}, expected {_NAMES[schema]}"
-                f" for key `{path}`"
-            )
-    elif isinstance(schema, list):
-        if not isinstance(value, list):
-            raise ConfigurationError(f"unable to parse config: expected a sequence for `{path}`")
+    wanted: Any = schema if isinstance(schema, type) else type(schema)
+    if type(value) is not wanted:
+        kind = _KINDS.get(type(value), "value")
+        raise ConfigurationError(
+            f"unable to parse config: invalid type: {kind}, expected {_NAMES[wanted]}"
+            f" for key `{path}`"
+        )
+    if isinstance(schema, list):
         for item in value:
             yield from _walk(item, schema[0], path)
-    else:
-        if not isinstance(value, dict):
-            raise ConfigurationError(f"unable to parse config: expected a table for `{path}`")
+    elif isinstance(schema, dict):
         yield from _walk_table(value, schema, path)
 
 

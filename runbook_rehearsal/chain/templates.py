@@ -8,28 +8,35 @@ from .node_config import ADMISSION_TIERS, CHANNELS, GATES
 from .world import ClusterSpec, NodeSpec, profile
 
 _WINDOWS = ("daily", "twice-weekly", "weekly", "scheduled-maintenance")
-NO_EXPORT = """\
+
+
+def _export(on: bool, *target: str) -> str:
+    flag, lines = str(on).lower(), "\n".join(target)
+    return f"""\
 [network.admission.worm_export]
-enabled = false
-required = false
+enabled = {flag}
+required = {flag}
 retention_days = 90
 require_signatures = true
 
 [network.admission.worm_export.target]
-kind = "command"
-program = "tools/worm-export/worm-export"
+{lines}
 """
+
+
+NO_EXPORT = _export(False, 'kind = "command"', 'program = "tools/worm-export/worm-export"')
 
 
 def node_config(
     node: NodeSpec, cluster: ClusterSpec, channel: str, gates: Mapping[str, bool]
 ) -> str:
-    """A node's commented configuration file, valid for the chain.
-
-    Every root scalar stands before the first table header.
-    """
+    """A node's commented configuration; every root scalar stands before the first table header."""
     gate_lines = "\n".join(f"{gate} = {str(gates[gate]).lower()}" for gate in GATES)
-    export = NO_EXPORT if channel in ("development", "testnet") else _s3_export(cluster)
+    export = NO_EXPORT
+    if channel in ("canary", "mainnet"):  # the node refuses these without an s3 target
+        endpoint = f'endpoint = "https://worm.{cluster.name}.internal"'
+        keys = ('access_key = "rehearsal"', 'secret_key = "rehearsal-throwaway"')
+        export = _export(True, 'kind = "s3"', endpoint, 'bucket = "admission-audit"', *keys)
     accounts = "\n".join(
         f'[[genesis.accounts]]\naddress = "{peer.validator}"\nbalance = 1000000000\n'
         f'stake = "{peer.stake}"\n'
@@ -86,12 +93,9 @@ chain_id = "{cluster.chain_id}"
 
 
 def bundle() -> str:
-    """A rollout bundle of the chain's schema, gates and network tables.
-
-    It leaves worm_export to each node's file: with the table of the chain's own bundle
-    (``NO_EXPORT``) nodes refuse to start on canary and mainnet.
-    """
-    stages = "\n".join(_stage(*row) for row in zip(CHANNELS, _WINDOWS, strict=True))
+    """A rollout bundle of the chain's schema. It leaves worm_export to each node's file: with the
+    table of the chain's own bundle (``NO_EXPORT``) nodes refuse to start on canary and mainnet."""
+    stages = "\n".join(map(_stage, CHANNELS, _WINDOWS))
     return f"""\
 version = 1
 bundle = "mainnet-rollout"
@@ -142,22 +146,4 @@ admission_dev = "{"0" * 64}"
 cadence_secs = 60
 drift_alert_threshold = 1
 max_audit_lag_secs = 300
-"""
-
-
-def _s3_export(cluster: ClusterSpec) -> str:
-    return f"""\
-# The node refuses this channel without an s3 target.
-[network.admission.worm_export]
-enabled = true
-required = true
-retention_days = 90
-require_signatures = true
-
-[network.admission.worm_export.target]
-kind = "s3"
-endpoint = "https://worm.{cluster.name}.internal"
-bucket = "admission-audit"
-access_key = "rehearsal"
-secret_key = "rehearsal-throwaway"
 """

@@ -34,31 +34,23 @@ SLOWDOWN = 5.0  # what the fault consensus-slow multiplies them by
 # Faults of what is measured have been on for a while when they are declared, so that a window that
 # has just passed shows them; when cleared within ten minutes they leave no trace.
 LEAD_S = {
-    "consensus-slow": 7200.0,
-    "vrf-low": 7200.0,
-    "proof-backlog": 7200.0,
-    "replay-stall": 3600.0,
-    "rewards-stall": 7200.0,
-    "witness-silent": 7200.0,
-    "reward-on-other-node": 7200.0,
-    "reward-too-large": 7200.0,
-    "canary-does-not-vote": 7200.0,
-    "relay-drops": HISTORY_S,
-    "canary-slow": HISTORY_S,
-    "canary-noisy": HISTORY_S,
-    "participation-dip": 720.0,
-    "commander-silent": 720.0,
-    "notify-down": 720.0,
-    "proof-slow": 720.0,
-    "telemetry-gap-in-watch": 1800.0,
-    "metrics-missing": HISTORY_S,
-    "metrics-nan": 7200.0,
-    "metrics-gap": 2400.0,
-    "metrics-stale": 900.0,
-    "panel-stale": 900.0,
-    "no-transactions": 7200.0,
-    "halt-during-epochs": 1200.0,
-}
+    name: lead
+    for lead, names in {
+        HISTORY_S: ("relay-drops", "canary-slow", "canary-noisy", "metrics-missing"),
+        7200.0: (
+            "consensus-slow", "vrf-low", "proof-backlog", "rewards-stall", "witness-silent",
+            "reward-on-other-node", "reward-too-large", "canary-does-not-vote", "metrics-nan",
+            "no-transactions",
+        ),
+        3600.0: ("replay-stall",),
+        2400.0: ("metrics-gap",),
+        1800.0: ("telemetry-gap-in-watch",),
+        1200.0: ("halt-during-epochs",),
+        900.0: ("metrics-stale", "panel-stale"),
+        720.0: ("participation-dip", "commander-silent", "notify-down", "proof-slow"),
+    }.items()
+    for name in names
+}  # fmt: skip
 TRACELESS_S = 600.0
 NOISE_STEP_S = 60.0
 HALTS = ("chain-halt", "consensus-stall")
@@ -68,18 +60,8 @@ DIPS = ("participation-dip", "commander-silent", "notify-down")
 
 
 @dataclass(frozen=True)
-class ValidatorState:
-    """One validator at an instant; ``rewards`` is what it was credited since genesis."""
-
-    spec: NodeSpec
-    power: int
-    rewards: int
-    witness_events: int
-
-
-@dataclass(frozen=True)
 class ChainState:
-    """A cluster at an instant; powers in the chain's unit, latencies in ms."""
+    """A cluster at an instant; powers in the chain's unit, latencies in ms, rewards since genesis."""
 
     height: int
     block_hash: str
@@ -95,11 +77,8 @@ class ChainState:
     failed_votes: int
     slashing_events: int
     vrf_participation: float
-    validators: Mapping[str, ValidatorState]
-
-    @property
-    def witness_events(self) -> int:
-        return sum(validator.witness_events for validator in self.validators.values())
+    witness_events: int
+    rewards: Mapping[str, int]
 
 
 def voting_power(spec: NodeSpec) -> int:
@@ -113,7 +92,6 @@ def quorum_of(total_power: int) -> int:
 
 
 def state_at(world: World, cluster: str, at: float) -> ChainState:
-    """The cluster at rehearsal time ``at``."""
     return Timeline(world, cluster).state(at)
 
 
@@ -124,13 +102,11 @@ class _NodeState:
     config: Mapping[str, Any]
 
     def after(self, event: Event) -> _NodeState:
-        match event.kind:
-            case "up":
-                return replace(self, up=True, since=event.at)
-            case "down":
-                return replace(self, up=False)
-            case "config":
-                return replace(self, config=event.data)
+        if event.kind == "config":
+            return replace(self, config=event.data)
+        if event.kind in ("up", "down"):
+            up = event.kind == "up"
+            return replace(self, up=up, since=event.at if up else self.since)
         return self
 
 
@@ -157,10 +133,8 @@ def _effective(events: list[Event]) -> list[Event]:
 
 
 class Timeline:
-    """A cluster's events cut into segments in which nothing changes but time.
-
-    Row ``i`` of each array is the segment that begins at ``starts[i]``; columns are nodes.
-    """
+    """A cluster's events cut into segments in which nothing changes but time. Row ``i`` of each
+    array is the segment that begins at ``starts[i]``; columns are nodes."""
 
     def __init__(self, world: World, cluster: str) -> None:
         self.spec: ClusterSpec = world.clusters[cluster]
@@ -199,14 +173,12 @@ class Timeline:
         return np.maximum(np.searchsorted(self.starts, at, side="right") - 1, 0)
 
     def fault(self, name: str, node: str = "") -> Flags:
-        """Per segment: whether the fault is on for the cluster, or for ``node``."""
         return self._known(
             ("fault", name, node),
             lambda: np.array([(name, "") in on or (name, node) in on for on in self.faults]),
         )
 
     def gate(self, name: str) -> Flags:
-        """Per segment and node: whether the gate is on in the running config."""
         default = name in BASE_GATES
         return self._known(
             ("gate", name, ""),
@@ -227,14 +199,12 @@ class Timeline:
         return self._known(("work", gate, ""), work)
 
     def _known(self, what: tuple[str, str, str], find: Callable[[], Flags]) -> Flags:
-        """Flags found once, as a timeline does not change; not to be written to."""
         if what not in self._flags:
             self._flags[what] = find()
         return self._flags[what]
 
     @cached_property
     def advancing(self) -> Flags:
-        """Per segment: whether blocks are committed."""
         powers = np.array([float(power) for power in self.powers])
         enough: Flags = self.up @ powers >= float(self.quorum)
         halted = self.fault("halt-during-epochs")
@@ -256,11 +226,8 @@ class Timeline:
         return np.floor(seconds / self.spec.block_time_s + 1e-9).astype(np.int64)
 
     def rewards(self, at: float) -> dict[str, int]:
-        """What each validator was credited up to ``at``.
-
-        The running validators whose rewards gate is on share the base reward of each block; as
-        leaders, each in its turn, they have the bonus.
-        """
+        """What each validator was credited up to ``at``: the running ones whose rewards gate is on
+        share the base reward of each block; as leaders, each in its turn, they have the bonus."""
         stalled = self.fault("rewards-stall")[:, None]
         eligible = self.at_work("timetoke_rewards") & self.up & ~stalled
         base = np.where(self.fault("reward-too-large"), 3, 1) * BASE_BLOCK_REWARD
@@ -282,7 +249,6 @@ class Timeline:
         }
 
     def slowdown(self, at: Floats) -> Floats:
-        """What faults and missing nodes multiply latencies by."""
         index = self.segment(at)
         missing = 1.0 - self.up[index].mean(axis=1)
         slow = np.where(self.fault("consensus-slow")[index], SLOWDOWN, 1.0)
@@ -290,7 +256,6 @@ class Timeline:
         return factor
 
     def level(self, key: str, typical: float, spread: float, at: Floats) -> Floats:
-        """A positive quantity that wanders by about ``spread`` (relative) around ``typical``."""
         level: Floats = typical * np.exp(spread * self.noise(f"{self.spec.name}/{key}", at))
         return level
 
@@ -309,7 +274,6 @@ class Timeline:
         return np.clip(share, 0.0, 1.0)
 
     def queue_depth(self, at: Floats) -> Floats:
-        """Mean depth of the proof cache's queue, in jobs."""
         index = self.segment(at)
         jam = np.where(self.fault("proof-backlog")[index], 40.0, 1.0)
         return jam * self.level("queue", 3.0, 0.25, at)
@@ -330,7 +294,6 @@ class Timeline:
         rounds = self.level("round", ROUND_MS, 0.06, recent) * slow
         quorum = float(self.level("quorum", QUORUM_MS, 0.06, instants)[0]) * slow
         stalled = self.elapsed(~self.advancing, instants)[0]
-        rewards, witness = self.rewards(at), self.witness_events(at)
         return ChainState(
             height=height,
             block_hash=hashlib.sha256(
@@ -348,10 +311,8 @@ class Timeline:
             failed_votes=height // 900 + int(stalled // 10),
             slashing_events=int(self.fault("slashing")[row]),
             vrf_participation=float(self.participation(instants)[0]),
-            validators={
-                node.name: ValidatorState(node, power, rewards[node.name], witness[node.name])
-                for node, power in zip(self.spec.nodes, self.powers, strict=True)
-            },
+            witness_events=sum(self.witness_events(at).values()),
+            rewards=self.rewards(at),
         )
 
 
@@ -359,10 +320,7 @@ class Timeline:
 
 
 def noise(seed: int, key: str, at: Floats, memory: float = 0.6) -> Floats:
-    """A stationary AR(1) series of unit variance on a minute grid, read off at any instants.
-
-    The value depends on seed, key and instant alone. Times in seconds.
-    """
+    """A stationary AR(1) series of unit variance on a minute grid, read off at instants (s)."""
     grid = np.floor(at / NOISE_STEP_S).astype(np.int64)
     first, last = int(grid.min()), int(grid.max())
     weights = memory ** np.arange(32) * np.sqrt(1.0 - memory**2)

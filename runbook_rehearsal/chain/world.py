@@ -10,21 +10,15 @@ import json
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
 from typing import Any, Literal
 
 from ..files import write_atomically
 from .node_config import CHANNELS, GATES
 
 BASE_GATES = GATES[:4]
-STAGE_CLUSTERS = {
-    "development": "development",
-    "testnet": "testnet",
-    "canary": "mainnet",
-    "mainnet": "mainnet",
-}
+STAGE_CLUSTERS = dict(zip(CHANNELS, ("development", "testnet", "mainnet", "mainnet"), strict=True))
 HISTORY_S = 10 * 86400.0
 SIZES: Mapping[str, int] = {"development": 4, "testnet": 7, "mainnet": 7}
 OPERATORS = ("north-validators", "harbor-stake", "lumen-nodes")
@@ -41,7 +35,6 @@ class NodeSpec:
 
     cluster: str
     name: str
-    index: int
     host: str
     port: int
     validator: str
@@ -106,18 +99,9 @@ class Clock:
         document = {"offset_s": self.offset + seconds}
         write_atomically(self.path, json.dumps(document) + "\n")
 
-    def to_wall(self, instant: float) -> float:
-        return instant - self.offset
-
-    def from_wall(self, wall: float) -> float:
-        return wall + self.offset
-
 
 class World:
-    """The clusters, their clock and everything that happened to them.
-
-    Events are kept in memory and in ``events.jsonl``; threads may append.
-    """
+    """The clusters, their clock and events; threads may append."""
 
     def __init__(self, root: Path, seed: int, clusters: Mapping[str, ClusterSpec]) -> None:
         self.root = root
@@ -125,36 +109,36 @@ class World:
         self.clusters = dict(clusters)
         self.clock = Clock(root / "clock.json")
         self.events: list[Event] = []
-        self._lock = Lock()
+        self.faults: set[str] = set()  # the names of those that are on
 
     def append(self, event: Event) -> None:
-        with self._lock, (self.root / "events.jsonl").open("a") as file:
-            self.events.append(event)
-            file.write(json.dumps(asdict(event)) + "\n")
+        self.events.append(event)
+
+    def started(
+        self, at: float, node: NodeSpec, build: Mapping[str, str], channel: str, gates: Any
+    ) -> None:
+        """A node came up on this build, channel and gates."""
+        config = {"gates": gates, "channel": channel}
+        what: tuple[tuple[EventKind, Mapping[str, Any]], ...]
+        what = (("build", build), ("config", config), ("up", {}))
+        for kind, data in what:
+            self.append(Event(at, node.cluster, node.name, kind, data))
 
     def begin(self, build: Mapping[str, str]) -> None:
-        """The past: since genesis every node is up, on this build and its cluster's past profile."""
-        for cluster in self.clusters.values():
-            channel, gates = past(cluster.name)
-            for node in cluster.nodes:
-                config = {"gates": gates, "channel": channel}
-                what: tuple[tuple[EventKind, Mapping[str, Any]], ...]
-                what = (("build", build), ("config", config), ("up", {}))
-                for kind, data in what:
-                    self.append(Event(cluster.genesis, cluster.name, node.name, kind, data))
+        """The past: since genesis every node is up, on this build and the four base gates."""
+        for node in self.nodes():
+            genesis = self.clusters[node.cluster].genesis
+            self.started(genesis, node, build, node.cluster, profile("development"))
 
     def events_of(self, cluster: str) -> list[Event]:
-        """Events of a cluster in time order."""
         chosen = [event for event in tuple(self.events) if event.cluster == cluster]
         return sorted(chosen, key=lambda event: event.at)
 
+    def nodes(self) -> list[NodeSpec]:
+        return [spec for cluster in self.clusters.values() for spec in cluster.nodes]
+
     def node(self, name: str) -> NodeSpec:
-        """The node of that name, in whichever cluster; KeyError when there is none."""
-        for cluster in self.clusters.values():
-            for spec in cluster.nodes:
-                if spec.name == name:
-                    return spec
-        raise KeyError(name)
+        return {spec.name: spec for spec in self.nodes()}[name]
 
     def node_dir(self, cluster: str, name: str) -> Path:
         return self.root / "clusters" / cluster / name
@@ -167,18 +151,11 @@ def profile(stage: str) -> dict[str, bool]:
     return {gate: gate in BASE_GATES or gate in extra for gate in GATES}
 
 
-def past(cluster: str) -> tuple[str, dict[str, bool]]:
-    """Channel and gates a cluster starts with: only the four base gates are on."""
-    return cluster, profile("development")
-
-
 def make_cluster(
     name: str, addresses: list[tuple[str, int]], seed: int, genesis: float
 ) -> ClusterSpec:
-    """A cluster of ``len(addresses)`` validators whose powers differ by 10 % at most.
-
-    So two canaries of seven stay under a third of the power, whatever the seed.
-    """
+    """A cluster of ``len(addresses)`` validators whose powers differ by 10 % at most, so that two
+    canaries of seven stay under a third of the power, whatever the seed."""
     nodes = []
     for index, (host, port) in enumerate(addresses, start=1):
         rng = random.Random(f"{seed}/{name}/{index}")
@@ -187,7 +164,6 @@ def make_cluster(
             NodeSpec(
                 cluster=name,
                 name=f"{_PREFIXES.get(name, name)}-{index}",
-                index=index,
                 host=host,
                 port=port,
                 validator="rpp1" + "".join(rng.choices(_BECH32, k=38)),

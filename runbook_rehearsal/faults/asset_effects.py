@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..files import pack, unpack
 from ..nodes.assets import key
@@ -14,14 +14,13 @@ from .table import Active
 if TYPE_CHECKING:
     from ..network import RehearsalNetwork
 
-Undo = Callable[[], None]
+Undo = Callable[[], object]
 Effect = Callable[["RehearsalNetwork", Active], Undo]
 
 
 def _staged(change: Callable[[RehearsalNetwork, str], object]) -> Effect:
     def effect(network: RehearsalNetwork, active: Active) -> Undo:
         change(network, active.cluster)
-        network.assets.publish(active.cluster)
         return lambda: network.assets.write(active.cluster)
 
     return effect
@@ -39,13 +38,9 @@ def _chunk(change: Callable[[Path], object]) -> Effect:
     return _bundle(lambda network, bundle: change(bundle / "chunks" / "chunk-00001.bin"))
 
 
-def _backed_up(**about: Callable[[RehearsalNetwork], object]) -> Effect:
+def _backed_up(about: Callable[[RehearsalNetwork], dict[str, Any]]) -> Effect:
     """The backup says otherwise, under its signature."""
-    return _staged(
-        lambda network, cluster: network.assets.back_up(
-            cluster, **{name: value(network) for name, value in about.items()}
-        )
-    )
+    return _staged(lambda network, cluster: network.assets.back_up(cluster, **about(network)))
 
 
 def _other_build(network: RehearsalNetwork, path: Path) -> None:
@@ -78,8 +73,8 @@ ASSET_EFFECTS: dict[str, Effect] = {
     "snapshot-chunk-corrupt": _chunk(lambda path: path.write_bytes(path.read_bytes()[:-1] + b"?")),
     "snapshot-chunk-short": _chunk(_cut),
     "snapshot-too-old": _backed_up(
-        created_at=lambda network: int(network.world.clock.now() - 3 * 86400)
+        lambda network: {"created_at": int(network.world.clock.now() - 3 * 86400)}
     ),
-    "snapshot-behind": _backed_up(height=lambda network: 7),
-    "snapshot-other-chain": _backed_up(chain_id=lambda network: "rpp-elsewhere"),
+    "snapshot-behind": _backed_up(lambda network: {"height": 7}),
+    "snapshot-other-chain": _backed_up(lambda network: {"chain_id": "rpp-elsewhere"}),
 }

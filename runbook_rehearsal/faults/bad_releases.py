@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..files import write_atomically
+from ..files import kept, write_atomically
 from ..layout import IDENTITY, ISSUER
 from ..signing import SignedRelease, b64, beside
 
@@ -23,7 +23,6 @@ def _artifact_tampered(release: SignedRelease) -> None:
 
 
 def _signature_tampered(release: SignedRelease) -> None:
-    """Another signature of a right form: of the same key, over something else."""
     signature, _ = beside(release.artifact)
     made = release.authority.detach(b"", identity=IDENTITY, issuer=ISSUER, commit=release.commit)
     write_atomically(signature, b64(made.signature))
@@ -69,14 +68,7 @@ BREAKS: dict[str, Break] = {
 
 
 def bad_release(network: RehearsalNetwork, active: Active) -> Callable[[], None]:
-    """Break the published release; undone, every file of it is as it was."""
     release = network.signed
-    folder = release.artifact.parent
-    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
-
-    def undo() -> None:
-        for path, data in before.items():
-            write_atomically(path, data)
-
+    undo = kept(*(path for path in release.artifact.parent.iterdir() if path.is_file()))
     BREAKS[active.name](release)
     return undo

@@ -1,22 +1,21 @@
-"""Faults that change something when they are switched on, and how each is undone.
-
-Those that have happened already lay the history again, with them or without.
-"""
+"""Faults that change something when they are switched on, and how each is undone."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
 from ..chain.templates import NO_EXPORT
-from ..chain.world import Event
-from ..files import unpack, write_atomically
+from ..chain.world import Event, EventKind
+from ..files import kept, unpack, write_atomically
 from ..layout import git, write_data
+from ..loopback import Listener
 from ..people import OPERATOR_FAULTS, Verb, forged_file
 from .asset_effects import ASSET_EFFECTS, Effect, Undo
 from .bad_releases import BREAKS, bad_release
@@ -27,37 +26,37 @@ if TYPE_CHECKING:
     from ..network import RehearsalNetwork
 
 
-def _edit(pattern: str, replacement: str, *, restart: bool) -> Effect:
+def _edit(pattern: str, replacement: str, *, restart: bool = False) -> Effect:
     """Rewrite one place of the node's TOML; with ``restart`` the node runs on it."""
 
     def effect(network: RehearsalNetwork, active: Active) -> Undo:
         path = network.world.node_dir(active.cluster, active.node) / "config.toml"
-        before = path.read_text()
-        after = re.sub(pattern, replacement, before, count=1, flags=re.MULTILINE)
-
-        def put(text: str) -> None:
-            write_atomically(path, text)
-            if restart:
-                network.fleet.restart(active.node)
+        put_back = kept(path)
+        after = re.sub(pattern, replacement, path.read_text(), count=1, flags=re.MULTILINE)
+        write_atomically(path, after)
+        if restart:
+            network.fleet.restart(active.node)
 
         def undo() -> None:
             if path.read_text() == after:  # a file deployed meanwhile stays
-                put(before)
+                put_back()
+                if restart:
+                    network.fleet.restart(active.node)
 
-        put(after)
         return undo
 
     return effect
 
 
-def _write(name: str, change: Callable[[str], str]) -> Effect:
-    """Rewrite a file below the network's root."""
+def _write(pattern: str, change: Callable[[str], str]) -> Effect:
+    """Rewrite files below the network's root; ``NODE`` in the pattern is the fault's."""
 
     def effect(network: RehearsalNetwork, active: Active) -> Undo:
-        path = network.root / name
-        before = path.read_text()
-        write_atomically(path, change(before))
-        return lambda: write_atomically(path, before)
+        paths = sorted(network.root.glob(pattern.replace("NODE", active.node)))
+        undo = kept(*paths)
+        for path in paths:
+            write_atomically(path, change(path.read_text()))
+        return undo
 
     return effect
 
@@ -68,25 +67,21 @@ def _without_dry_run(text: str) -> str:
     return yaml.safe_dump(site, sort_keys=False)
 
 
-def _turned_off(text: str) -> str:
-    """From the testnet stage on a base gate is off again."""
-    head, name, tail = text.partition('name = "testnet"')
-    return head + name + tail.replace("reconstruction = true", "reconstruction = false")
+def _since_testnet(old: str, new: str) -> Effect:
+    def change(text: str) -> str:
+        head, name, tail = text.partition('name = "testnet"')
+        return head + name + tail.replace(old, new)
+
+    return _write("bundle/mainnet.toml", change)
 
 
-def _rewards_early(text: str) -> str:
-    """The testnet stage turns on what is the canaries' alone."""
-    head, name, tail = text.partition('name = "testnet"')
-    return head + name + tail.replace("timetoke_rewards = false", "timetoke_rewards = true", 1)
+def _stays_down(network: RehearsalNetwork, active: Active) -> Undo:
+    return partial(network.bring_up, active.node)
 
 
 def _node_down(network: RehearsalNetwork, active: Active) -> Undo:
     network.fleet.stop(active.node)
-    return lambda: network.bring_up(active.node)
-
-
-def _stays_down(network: RehearsalNetwork, active: Active) -> Undo:
-    return lambda: network.bring_up(active.node)
+    return _stays_down(network, active)
 
 
 def _wal_corrupt(network: RehearsalNetwork, active: Active) -> Undo:
@@ -121,23 +116,7 @@ def _aside(place: Callable[[RehearsalNetwork], Path]) -> Effect:
     return effect
 
 
-def _kit_tampered(network: RehearsalNetwork, active: Active) -> Undo:
-    """The node's file in every kit says something else."""
-    found = {
-        path: path.read_bytes() for path in network.root.glob(f"kits/*/targets*/{active.node}.toml")
-    }
-    for path, data in found.items():
-        path.write_bytes(data + b"# edited\n")
-
-    def undo() -> None:
-        for path, data in found.items():
-            path.write_bytes(data)
-
-    return undo
-
-
 def _dirty_tree(network: RehearsalNetwork, active: Active) -> Undo:
-    """At once, or by the suite itself when it runs."""
     path = network.root / "checkout" / "local-change.patch"
     if active.name == "tree-dirty":
         path.write_text("not committed\n")
@@ -148,11 +127,7 @@ def _other_commit(network: RehearsalNetwork, active: Active) -> Undo:
     checkout = network.root / "checkout"
     if active.name == "tree-other-commit":
         git(checkout, "checkout", "-q", "--detach", "main~1")
-
-    def back() -> None:
-        git(checkout, "checkout", "-q", "main")
-
-    return back
+    return partial(git, checkout, "checkout", "-q", "main")
 
 
 def _forged(verb: Verb) -> Effect:
@@ -164,65 +139,45 @@ def _forged(verb: Verb) -> Effect:
     return effect
 
 
-def _closed(name: str) -> Effect:
-    """The forge or Grafana refuses connections."""
-
+def _closed(listener: Callable[[RehearsalNetwork], Listener]) -> Effect:
     def effect(network: RehearsalNetwork, active: Active) -> Undo:
-        network.close(name)
-        return lambda: network.open(name)
+        listener(network).stop()
+        return listener(network).start
 
     return effect
 
 
-def _log_down(network: RehearsalNetwork, active: Active) -> Undo:
-    network.signed.close_log()
-    return network.signed.open_log
-
-
-def _another_binary(network: RehearsalNetwork, active: Active) -> Undo:
-    path = network.world.node_dir(active.cluster, active.node) / "running.json"
-    before = path.read_text()
-    build = json.loads(before)
-    write_atomically(path, json.dumps({**build, "digest": "sha256:" + "0" * 64}) + "\n")
-    return lambda: write_atomically(path, before)
+def _other_digest(running: str) -> str:
+    return json.dumps({**json.loads(running), "digest": "sha256:" + "0" * 64}) + "\n"
 
 
 def _previous_build(network: RehearsalNetwork, active: Active) -> Undo:
     path = network.world.node_dir(active.cluster, active.node) / "bin" / "rpp-node"
-    before = path.read_bytes()
+    put_back = kept(path)
 
-    def put(binary: bytes) -> None:
-        write_atomically(path, binary, 0o755)
+    def undo() -> None:
+        put_back()
         network.fleet.restart(active.node)
 
-    put(unpack(network.release.previous_artifact))
-    return lambda: put(before)
-
-
-def _think_better(network: RehearsalNetwork, active: Active) -> Undo:
-    return network.operators.again
+    write_atomically(path, unpack(network.release.previous_artifact), 0o755)
+    network.fleet.restart(active.node)
+    return undo
 
 
 # --- what has happened already when it is switched on: the history is laid again with it -----------
 
 
 def _past(events: Callable[[RehearsalNetwork, str], list[Event]]) -> Effect:
-    """These events of a cluster have happened already."""
-
     def effect(network: RehearsalNetwork, active: Active) -> Undo:
         found = events(network, active.cluster)
-
-        def relay() -> None:
-            if network.telemetry is not None:
-                network.telemetry.relay()
 
         def undo() -> None:
             for event in found:
                 network.world.events.remove(event)
-            relay()
+            network.relay()
 
         network.world.events.extend(found)
-        relay()
+        network.relay()
         return undo
 
     return effect
@@ -253,11 +208,11 @@ def _restarted(nodes: int) -> Effect:
     """The last nodes of the cluster were down for four minutes, half an hour ago."""
 
     def events(network: RehearsalNetwork, cluster: str) -> list[Event]:
-        now, found = network.world.clock.now(), list[Event]()
-        for spec in network.world.clusters[cluster].nodes[-nodes:]:
-            found.append(Event(now - 1800.0, cluster, spec.name, "down"))
-            found.append(Event(now - 1560.0, cluster, spec.name, "up"))
-        return found
+        now, nodes_ = network.world.clock.now(), network.world.clusters[cluster].nodes[-nodes:]
+        kinds: tuple[tuple[EventKind, float], ...] = (("down", 1800.0), ("up", 1560.0))
+        return [
+            Event(now - ago, cluster, spec.name, kind) for spec in nodes_ for kind, ago in kinds
+        ]
 
     return _past(events)
 
@@ -267,7 +222,7 @@ _laid_anew = _past(lambda network, cluster: [])
 
 
 EFFECTS: dict[str, Effect] = {
-    **dict.fromkeys(OPERATOR_FAULTS, _think_better),
+    **dict.fromkeys(OPERATOR_FAULTS, lambda network, active: network.operators.again),
     **ASSET_EFFECTS,
     **TELEMETRY_EFFECTS,
     "page-during-soak": _once("consensus-slow", 3600.0, 1800.0),
@@ -282,7 +237,7 @@ EFFECTS: dict[str, Effect] = {
     "alertmanager-not-in-prometheus": _laid_anew,
     "rule-never-evaluated": _laid_anew,
     **dict.fromkeys(BREAKS, bad_release),
-    "log-down": _log_down,
+    "log-down": _closed(lambda network: network.signed.listener),
     "previous-artifact-missing": _aside(lambda network: network.release.previous_artifact.parent),
     "node-cut-off": _node_down,
     "tree-dirty": _dirty_tree,
@@ -291,20 +246,18 @@ EFFECTS: dict[str, Effect] = {
     "channel-wrong": _edit(
         r'^release_channel = "\w+"', 'release_channel = "testnet"', restart=True
     ),
-    "config-edited": _edit(r"^mempool_limit = \d+", "mempool_limit = 4096", restart=False),
-    "extra-config-key": _edit(r"^(gossip_enabled = .*)$", r"\1\ngossip_fanout = 8", restart=False),
+    "config-edited": _edit(r"^mempool_limit = \d+", "mempool_limit = 4096"),
+    "extra-config-key": _edit(r"^(gossip_enabled = .*)$", r"\1\ngossip_fanout = 8"),
     "candidate-missing": _previous_build,
     "store-gone": _aside(lambda network: network.world.root / "store"),
-    "kit-target-tampered": _kit_tampered,
-    "candidate-dry-run-fails": _edit(r"^mempool_limit = \d+", "mempool_limit = 0", restart=False),
-    "misplaced-scalar": _edit(
-        r"^(mempool_limit = .*\n)((?:.*\n)*?\[rollout\]\n)", r"\2\1", restart=False
-    ),
-    "bundle-not-monotonic": _write("bundle/mainnet.toml", _turned_off),
-    "bundle-rewards-early": _write("bundle/mainnet.toml", _rewards_early),
+    "kit-target-tampered": _write("kits/*/targets*/NODE.toml", lambda text: text + "# edited\n"),
+    "candidate-dry-run-fails": _edit(r"^mempool_limit = \d+", "mempool_limit = 0"),
+    "misplaced-scalar": _edit(r"^(mempool_limit = .*\n)((?:.*\n)*?\[rollout\]\n)", r"\2\1"),
+    "bundle-not-monotonic": _since_testnet("reconstruction = true", "reconstruction = false"),
+    "bundle-rewards-early": _since_testnet("timetoke_rewards = false", "timetoke_rewards = true"),
     "worm-contradiction": _write("bundle/mainnet.toml", lambda text: text + "\n" + NO_EXPORT),
     "no-dry-run": _write("site.yaml", _without_dry_run),
-    "binary-changed": _another_binary,
+    "binary-changed": _write("clusters/*/NODE/running.json", _other_digest),
     "gate-reversed": _edit(
         r"^malachite_consensus = \w+", "malachite_consensus = false", restart=True
     ),
@@ -317,6 +270,6 @@ EFFECTS: dict[str, Effect] = {
     "suite-other-commit": _other_commit,
     "ack-forged": _forged("acknowledge"),
     "signoff-forged": _forged("sign-off"),
-    "forge-down": _closed("forge"),
-    "grafana-down": _closed("grafana"),
+    "forge-down": _closed(lambda network: network.listeners["forge"]),
+    "grafana-down": _closed(lambda network: network.listeners["grafana"]),
 }

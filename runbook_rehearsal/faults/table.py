@@ -1,12 +1,12 @@
-"""Faults by name: what each breaks, which item must notice, and with which outcome; and those that are on.
+"""Faults by name: what each breaks, which item must notice, and with which outcome.
 
 A fault without an entry in ``effects.EFFECTS`` is acted out by the layer that it names.
-``NAME@STAGE`` breaks the cluster of that stage; a fault of one node picks a default node, or the
-one given as ``NAME@STAGE/NODE``. What is on is mirrored to files, which the commands look at.
+``NAME@STAGE`` breaks the cluster of that stage, ``NAME@STAGE/NODE`` another node than the default.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -21,12 +21,10 @@ Layer = Literal[
 
 @dataclass(frozen=True)
 class Fault:
-    """``outcome`` is what ``items`` must come to; ``layer`` is the part that acts it out.
+    """``outcome`` is what all ``items`` must come to, each at its own stage.
 
-    ``stage`` is one at which it shows. One of the chain or its telemetry is the whole cluster's,
-    unless ``node`` names the one that it is about by default. All ``items`` must notice it, with
-    the same outcome, each at its own stage. A real server cannot be brought to one that is
-    ``embedded``.
+    ``layer`` is the part that acts it out; ``stage`` is one at which it shows. One of the chain or
+    its telemetry is the whole cluster's unless ``node`` is given. No real server has ``embedded``.
     """
 
     name: str
@@ -40,7 +38,6 @@ class Fault:
 
     @property
     def item(self) -> str:
-        """The item that it is about."""
         return self.items[0]
 
     def place(self, item: str) -> str:
@@ -56,11 +53,8 @@ class Fault:
         return place
 
     def comes_with_change(self, stage: str) -> bool:
-        """Whether it begins with what the stage changes: an item that follows must notice it.
-
-        From the start on it would be part of the past that the change is compared with, or stop
-        the stage at a check before it. A dip that lasts would restart the watch for ever.
-        """
+        """Whether it begins with what the stage changes: from the start on it would be part of the
+        past that is compared, or stop the stage before. A lasting dip would restart the watch."""
         mine = any(item.startswith(f"{stage}.") for item in self.items)
         return mine and self.item in _OBSERVING and self.name != "participation-dip"
 
@@ -361,12 +355,13 @@ _NODES = {"development": "dev-2", "testnet": "test-2", "canary": "main-1", "main
 
 @dataclass(frozen=True)
 class Active:
-    """A fault that is on; ``node`` is the one it concerns."""
+    """A fault that is on ``since`` (wall); ``node`` is the one it concerns."""
 
     name: str
     stage: str
     cluster: str
     node: str
+    since: float
 
 
 class FaultBoard:
@@ -375,7 +370,6 @@ class FaultBoard:
     def __init__(self, world: World) -> None:
         self._world = world
         self._active: dict[str, Active] = {}
-        self._save()
 
     def __iter__(self) -> Iterator[Active]:
         return iter(tuple(self._active.values()))
@@ -403,22 +397,11 @@ class FaultBoard:
         return not node or active.node == node
 
     def _record(self, kind: Literal["fault-on", "fault-off"], active: Active) -> None:
+        self._world.faults = set(self._active)
         if FAULTS[active.name].layer in ("chain", "telemetry"):
             now = self._world.clock.now()
             node = active.node if FAULTS[active.name].node else ""
             self._world.append(Event(now, active.cluster, node, kind, {"name": active.name}))
-        self._save()
-
-    def _save(self) -> None:
-        """The faults as files ``NAME.NODE``: a shell script must be able to look."""
-        folder = self._world.root / "faults"
-        folder.mkdir(exist_ok=True)
-        wanted = {f"{active.name}.{active.node}" for active in self._active.values()}
-        there = {path.name for path in folder.iterdir()}
-        for name in there - wanted:
-            (folder / name).unlink()
-        for name in wanted - there:
-            (folder / name).touch()
 
 
 def parse(text: str, world: World) -> Active:
@@ -436,4 +419,4 @@ def parse(text: str, world: World) -> Active:
     node = node or (usual if usual in names else names[0])
     if node not in names:
         raise ValueError(f"fault {text!r}: expected one of {', '.join(names)}, got {node!r}")
-    return Active(name, stage, cluster, node)
+    return Active(name, stage, cluster, node, time.time())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import yaml
 
-from ..files import write_atomically
+from ..files import kept, write_atomically
 from .asset_effects import Effect, Undo
 from .table import Active
 
@@ -18,13 +18,12 @@ if TYPE_CHECKING:
     from ..network import RehearsalNetwork
     from ..telemetry.servers import TelemetryServers
 
+On = Callable[["TelemetryServers", Active], Undo]
 Change = Callable[[str, str], str]
 """Another text of a file, for a cluster."""
 
 
-def _with_telemetry(effect: Callable[[TelemetryServers, Active], Undo]) -> Effect:
-    """Without telemetry there is nothing to break."""
-
+def _with_telemetry(effect: On) -> Effect:
     def made(network: RehearsalNetwork, active: Active) -> Undo:
         servers = network.telemetry
         return effect(servers, active) if servers is not None else lambda: None
@@ -32,32 +31,33 @@ def _with_telemetry(effect: Callable[[TelemetryServers, Active], Undo]) -> Effec
     return made
 
 
-def _server_down(name: str) -> Effect:
+def _server_down(name: str) -> On:
     def effect(servers: TelemetryServers, active: Active) -> Undo:
         servers.down(name)
         return lambda: servers.up(name)
 
-    return _with_telemetry(effect)
+    return effect
 
 
-def _rewritten(name: str, change: Change, told: Callable[[TelemetryServers], object]) -> Effect:
+def _rewritten(name: str, change: Change, told: Callable[[TelemetryServers], object]) -> On:
     """Rewrite a file of the servers; they hear of it by ``told``."""
 
     def effect(servers: TelemetryServers, active: Active) -> Undo:
         path = servers.world.root / name
-        before = path.read_text()
+        put_back = kept(path)
 
-        def put(text: str) -> None:
-            write_atomically(path, text)
+        def undo() -> None:
+            put_back()
             told(servers)
 
-        put(change(before, active.cluster))
-        return lambda: put(before)
+        write_atomically(path, change(path.read_text(), active.cluster))
+        told(servers)
+        return undo
 
-    return _with_telemetry(effect)
+    return effect
 
 
-def _own_rules(change: Change, *, loaded: bool = True) -> Effect:
+def _own_rules(change: Change, *, loaded: bool = True) -> On:
     """Rewrite the rule file; unless ``loaded`` the server does not hear of it."""
     told = _relay if loaded else id
     return _rewritten("prometheus/rules/rehearsal.yaml", change, told)
@@ -72,8 +72,6 @@ _BROKEN = "up * on (cluster) up"  # several series meet several: loaded, never e
 
 
 def _added(expr: str) -> Callable[[str, str], str]:
-    """One more rule that pages."""
-
     def change(text: str, cluster: str) -> str:
         return text + (
             "      - alert: RehearsedPage\n"
@@ -88,13 +86,12 @@ def _without_watchdog(text: str, cluster: str) -> str:
     return re.sub(r"  - name: watchdog\n(?:    .*\n)+", "", text)
 
 
-def _routing(change: Callable[[dict[str, Any]], None]) -> Effect:
-    """Rewrite Alertmanager's configuration and have it read again."""
+def _routing(change: Callable[[dict[str, Any]], dict[str, Any]]) -> On:
+    """Alertmanager's configuration with other sections, read again."""
 
     def changed(text: str, cluster: str) -> str:
         document = yaml.safe_load(text)
-        change(document)
-        return str(yaml.safe_dump(document, sort_keys=False))
+        return str(yaml.safe_dump(document | change(document), sort_keys=False))
 
     def reload(servers: TelemetryServers) -> None:
         url = f"{servers.urls['alertmanager']}/-/reload"
@@ -103,29 +100,17 @@ def _routing(change: Callable[[dict[str, Any]], None]) -> Effect:
     return _rewritten("alertmanager/alertmanager.yml", changed, reload)
 
 
-def _no_routes(document: dict[str, Any]) -> None:
-    document["route"]["routes"] = []
-
-
-def _no_notifier(document: dict[str, Any]) -> None:
-    document["receivers"] = [{"name": receiver["name"]} for receiver in document["receivers"]]
-
-
-def _muted(document: dict[str, Any]) -> None:
+def _muted(document: dict[str, Any]) -> dict[str, Any]:
     noon = [{"times": [{"start_time": "11:00", "end_time": "13:00"}]}]
-    document["time_intervals"] = [{"name": "lunch", "time_intervals": noon}]
     document["route"]["routes"][0]["mute_time_intervals"] = ["lunch"]
+    return {"time_intervals": [{"name": "lunch", "time_intervals": noon}]}
 
 
-def _inhibited(document: dict[str, Any]) -> None:
-    sides = {
-        "source_matchers": ['alertname="Watchdog"'],
-        "target_matchers": ['severity="critical"'],
-    }
-    document["inhibit_rules"] = [sides]
+def _inhibited(document: dict[str, Any]) -> dict[str, Any]:
+    watchdog, critical = ['alertname="Watchdog"'], ['severity="critical"']
+    return {"inhibit_rules": [{"source_matchers": watchdog, "target_matchers": critical}]}
 
 
-@_with_telemetry
 def _silence(servers: TelemetryServers, active: Active) -> Undo:
     api, now = servers.urls["alertmanager"] + "/api/v2", datetime.now(UTC)
     texts = {"severity": "page|critical", "cluster": active.cluster}
@@ -145,7 +130,7 @@ def _silence(servers: TelemetryServers, active: Active) -> Undo:
     return undo
 
 
-def _rules(mutate: Callable[[dict[str, Any]], bool]) -> Effect:
+def _rules(mutate: Callable[[dict[str, Any]], bool]) -> On:
     """Load the shipped rules mutated; those for which ``mutate`` is false are left out."""
 
     def changed(text: str, cluster: str) -> str:
@@ -157,9 +142,7 @@ def _rules(mutate: Callable[[dict[str, Any]], bool]) -> Effect:
     return _rewritten("prometheus/rules/rollout.yaml", changed, _relay)
 
 
-def _replaced(key: str, old: str, new: str) -> Effect:
-    """Rules with one thing replaced in ``key``: ``severity``, or the expression."""
-
+def _replaced(key: str, old: str, new: str) -> On:
     def mutate(rule: dict[str, Any]) -> bool:
         place = rule if key == "expr" else rule["labels"]
         place[key] = place[key].replace(old, new)
@@ -168,7 +151,7 @@ def _replaced(key: str, old: str, new: str) -> Effect:
     return _rules(mutate)
 
 
-TELEMETRY_EFFECTS: dict[str, Effect] = {
+_ON: dict[str, On] = {
     "alert-never-fires": _replaced("expr", "== 0", "== -1"),
     "alert-without-guard": _rules(lambda rule: "Absent" not in rule["alert"]),
     "alert-not-paging": _replaced("severity", "critical", "warning"),
@@ -184,9 +167,12 @@ TELEMETRY_EFFECTS: dict[str, Effect] = {
     "paging-alert-firing": _own_rules(_added(_PAGE)),
     "rule-unhealthy": _own_rules(_added(_BROKEN)),
     "watchdog-missing": _own_rules(_without_watchdog),
-    "route-to-nowhere": _routing(_no_routes),
-    "receiver-without-notifier": _routing(_no_notifier),
+    "route-to-nowhere": _routing(lambda document: {"route": document["route"] | {"routes": []}}),
+    "receiver-without-notifier": _routing(
+        lambda document: {"receivers": [{"name": one["name"]} for one in document["receivers"]]}
+    ),
     "mute-interval": _routing(_muted),
     "inhibited-by-watchdog": _routing(_inhibited),
     "silence-on-paging": _silence,
 }
+TELEMETRY_EFFECTS = {name: _with_telemetry(effect) for name, effect in _ON.items()}

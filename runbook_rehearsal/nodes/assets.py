@@ -1,7 +1,6 @@
 """What a rollback needs, staged for each cluster: the previous release's artifact, and a snapshot.
 
     rollback/<cluster>/<digest>.tar.gz    the previous release, as it was published
-    rollback/<cluster>/fetchable       the digests a node can fetch, as the assets command prints them
     snapshots/<cluster>/backup-<height>/    manifest, chunks, pruning checkpoint, bundle.json, signed
 
 The key is a throwaway made from the seed. The backup runs again whenever time is wound forward.
@@ -14,18 +13,18 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from ..chain.timeline import state_at
 from ..chain.world import World
-from ..files import digest_of, write_atomically
+from ..files import digest_of, private_key, public_key, write_atomically
 from . import storage
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
     from ..faults.table import FaultBoard
 
 CHUNKS, CHUNK_BYTES = 3, 4096
@@ -34,20 +33,15 @@ BACKUP_S = 3600.0
 
 
 def section(world: World, cluster: str, shown: Callable[[Path], str]) -> dict[str, Any]:
-    """The site's ``rollback`` of a cluster."""
-    public = key(world.seed).public_key().public_bytes_raw()
     return {
         "release": shown(world.root / "rollback" / cluster / "{digest}.tar.gz"),
         "snapshots": [shown(world.root / "snapshots" / cluster)],
-        "keys": [{"version": KEY_VERSION, "key": f"ed25519:{base64.b64encode(public).decode()}"}],
+        "keys": [{"version": KEY_VERSION, "key": public_key(key(world.seed))}],
     }
 
 
 def key(seed: int) -> Ed25519PrivateKey:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    secret = hashlib.sha256(f"rehearsal/{seed}/snapshots".encode()).digest()
-    return Ed25519PrivateKey.from_private_bytes(secret)
+    return private_key(f"rehearsal/{seed}/snapshots")
 
 
 class Assets:
@@ -55,14 +49,10 @@ class Assets:
 
     def __init__(self, world: World, previous: Path, candidate: Path) -> None:
         self._world, self._previous, self.candidate = world, previous, candidate
+        self._key = key(world.seed)
         self.backed_up: dict[str, float] = {}
 
-    @cached_property
-    def _key(self) -> Ed25519PrivateKey:
-        return key(self._world.seed)
-
     def write(self, cluster: str) -> None:
-        """Everything of a cluster, as it should be."""
         folder = self.archive(cluster).parent
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -71,7 +61,6 @@ class Assets:
 
     def write_archive(self, cluster: str, artifact: Path) -> None:
         write_atomically(self.archive(cluster), artifact.read_bytes())
-        self.publish(cluster)
 
     def archive(self, cluster: str) -> Path:
         name = digest_of(self._previous).removeprefix("sha256:")
@@ -81,13 +70,10 @@ class Assets:
         """The cluster's one bundle. Raises StopIteration when there is none."""
         return next((self._world.root / "snapshots" / cluster).iterdir())
 
-    def publish(self, cluster: str) -> None:
-        """Say again what can be fetched."""
-        root = self._world.root
+    def fetchable(self, cluster: str) -> list[str]:
         files = [*self.archive(cluster).parent.glob("*.tar.gz"), self.candidate]
-        files += root.glob(f"snapshots/{cluster}/*/manifest/chunks.json")
-        digests = json.dumps([digest_of(path) for path in files])
-        write_atomically(self.archive(cluster).parent / "fetchable", digests + "\n")
+        files += self._world.root.glob(f"snapshots/{cluster}/*/manifest/chunks.json")
+        return [digest_of(path) for path in files]
 
     def back_up_when_due(self, cluster: str) -> None:
         """A bundle an hour, as operators' schedules make them."""
@@ -120,7 +106,6 @@ class Assets:
         checkpoint = json.dumps({"plan": {"chunks": []}, "metadata": metadata}).encode()
         self.sign(bundle / f"snapshot-{written['height']}.json", checkpoint, versioned=True)
         scratch.rename(folder)
-        self.publish(cluster)
 
     def _write_chunks(self, cluster: str, bundle: Path) -> bytes:
         (bundle / "chunks").mkdir(parents=True)
@@ -142,8 +127,6 @@ class Assets:
 
     def verified(self, bundle: Path, faults: FaultBoard, node: str) -> dict[str, Any]:
         """What snapshot-verify says of a bundle as a node has it, and its exit code."""
-        from cryptography.exceptions import InvalidSignature
-
         report: dict[str, Any] = {"manifest": str(bundle / "manifest" / "chunks.json")}
         errors, code = list[str](), 0
         try:

@@ -1,8 +1,4 @@
-"""The nodes as processes would be: started on what lies on their disk, stopped, restarted.
-
-A node reads its TOML and its binary once, when it starts; a change on disk is effective only after
-a restart, and a file the chain refuses leaves the node down.
-"""
+"""The nodes as processes would be: a change on disk is effective only after a restart."""
 
 from __future__ import annotations
 
@@ -10,16 +6,15 @@ import hashlib
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from ..chain.node_config import EXIT_CONFIGURATION, ConfigurationError, NodeConfig, parse
+from ..chain.node_config import EXIT_CONFIGURATION, ConfigurationError, NodeConfig, read_config
 from ..chain.timeline import Timeline
-from ..chain.world import Event, EventKind, NodeSpec, World
+from ..chain.world import Event, NodeSpec, World
 from ..faults.table import FaultBoard
 from ..files import write_atomically
 from ..loopback import Address, App, Loopback, free_addresses
@@ -32,8 +27,9 @@ STAYS_DOWN = ("node-stays-down", "node-will-not-start")
 class StartupError(Exception):
     """A node that did not start; ``exit_code`` is the chain's."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, exit_code: int = EXIT_STARTUP) -> None:
+        startup = "startup error: " if exit_code == EXIT_STARTUP else ""
+        super().__init__(startup + message)
         self.exit_code = exit_code
 
 
@@ -54,8 +50,7 @@ def read_build(name: str, binary: bytes) -> Build:
         digest = f"sha256:{hashlib.sha256(binary).hexdigest()}"
         return Build(digest, said["commit"], said["version"])
     except (ValueError, KeyError) as error:
-        problem = f"startup error: {name}: exec format error"
-        raise StartupError(problem, EXIT_STARTUP) from error
+        raise StartupError(f"{name}: exec format error") from error
 
 
 @dataclass(frozen=True)
@@ -76,16 +71,13 @@ class Fleet:
         self.running: dict[str, Running] = {}
         self.restored: dict[str, tuple[int, str]] = {}  # height and root a node was started on
         self.stuck: dict[str, int] = {}  # height at which a node stands that was not restored
-        self.world = world
-        self.faults = faults
-        self._loopback = loopback
-        self._make_app = make_app
+        self.world, self.faults = world, faults
+        self._loopback, self._make_app = loopback, make_app
         self._listening: dict[str, Address] = {}
         self._provisioned: dict[str, NodeSpec] = {}
         self._lock = threading.RLock()
 
     def spec(self, name: str) -> NodeSpec:
-        """Raises KeyError when there is no such node."""
         return self._provisioned.get(name) or self.world.node(name)
 
     def members(self, cluster: str) -> Iterator[NodeSpec]:
@@ -93,26 +85,18 @@ class Fleet:
         yield from (spec for spec in self._provisioned.values() if spec.cluster == cluster)
 
     def boot(self) -> None:
-        """Start every node of the clusters; their past is in the events already."""
-        for cluster in self.world.clusters.values():
-            for spec in cluster.nodes:
-                self._start(spec)
+        for spec in self.world.nodes():
+            self._start(spec)
 
     def restart(self, name: str) -> Running:
         """Down, then up on what lies on disk. Raises StartupError: the node is down then."""
         with self._lock:
             spec = self.spec(name)
             self.stop(name)
-            try:
-                running = self._start(spec)
-            except StartupError as error:
-                self._log(spec, str(error))
-                raise
+            running = self._start(spec)
             if name not in self._provisioned:
-                self._record("build", spec, asdict(running.build))
-                config = {"gates": dict(running.config.gates), "channel": running.config.channel}
-                self._record("config", spec, config)
-                self._record("up", spec, {})
+                gates, now = dict(running.config.gates), self.world.clock.now()
+                self.world.started(now, spec, asdict(running.build), running.config.channel, gates)
             return running
 
     def stop(self, name: str) -> None:
@@ -130,22 +114,19 @@ class Fleet:
             self._flush(spec)
             if not self.faults.is_on("node-half-stopped", spec.cluster, name):
                 (self._directory(spec) / "running.json").unlink()
-            self._log(spec, "stopped")
             if name not in self._provisioned:
-                self._record("down", spec, {})
+                self.world.append(Event(self.world.clock.now(), spec.cluster, name, "down"))
 
     def provision(self, cluster: str, name: str, config: str, *, silent: bool) -> NodeSpec:
-        """A fresh node that is no validator, on the build of the cluster's first node.
-
-        ``silent``: its process never listens. Raises ValueError, StartupError.
-        """
+        """A fresh node that is no validator, on the build of the cluster's first node; a ``silent``
+        one never listens. Raises ValueError, StartupError."""
         with self._lock:
             if any(spec.name == name for spec in self.members(cluster)):
                 raise ValueError(f"provision {name}: expected a new name, got an existing node")
             first = self.world.clusters[cluster].nodes[0]
             host, port = self._free(first.host, 100 + len(self._provisioned))
             spec = replace(
-                first, name=name, index=0, host=host, port=port, validator="", canary=False,
+                first, name=name, host=host, port=port, validator="", canary=False,
                 peer=f"12D3KooW{name}", stake=0, timetoke_hours=0,
             )  # fmt: skip
             directory = self._directory(spec)
@@ -175,33 +156,27 @@ class Fleet:
     def _start(self, spec: NodeSpec) -> Running:
         directory = self._directory(spec)
         if any(self.faults.is_on(n, spec.cluster, spec.name) for n in STAYS_DOWN):
-            raise StartupError("startup error: p2p listener: address in use", EXIT_STARTUP)
+            raise StartupError("p2p listener: address in use")
         try:
-            config = parse((directory / "config.toml").read_text())
+            config = read_config(directory / "config.toml")
         except ConfigurationError as error:
             raise StartupError(str(error), EXIT_CONFIGURATION) from error
-        except (OSError, UnicodeDecodeError) as error:
-            problem = f"configuration error: unable to read config: {error}"
-            raise StartupError(problem, EXIT_CONFIGURATION) from error
         try:
             build = read_build("rpp-node", (directory / "bin" / "rpp-node").read_bytes())
         except OSError as error:
-            problem = f"startup error: rpp-node: {error.strerror}"
-            raise StartupError(problem, EXIT_STARTUP) from error
+            raise StartupError(f"rpp-node: {error.strerror}") from error
         if spec.name not in self._provisioned and (problem := storage.problem(directory / "data")):
-            raise StartupError(f"startup error: {problem}", EXIT_STARTUP)
-        running = Running(spec, config, build)
+            raise StartupError(problem)
         app = self._make_app(spec.name)
         try:
             self._listening[spec.name] = self._loopback.listen(app, spec.host, spec.port)
         except OSError as error:
-            raise StartupError(f"startup error: rpc listener: {error}", EXIT_STARTUP) from error
-        self.running[spec.name] = running
+            raise StartupError(f"rpc listener: {error}") from error
+        running = self.running[spec.name] = Running(spec, config, build)
         if restored := storage.take_up(directory / "data"):
             self.restored[spec.name] = restored
             self.stuck.pop(spec.name, None)
         write_atomically(directory / "running.json", json.dumps(asdict(build)) + "\n")
-        self._log(spec, f"started {build.version} on channel {config.channel}")
         return running
 
     def _flush(self, spec: NodeSpec) -> None:
@@ -218,12 +193,3 @@ class Fleet:
 
     def _directory(self, spec: NodeSpec) -> Path:
         return self.world.node_dir(spec.cluster, spec.name)
-
-    def _log(self, spec: NodeSpec, text: str) -> None:
-        instant = datetime.fromtimestamp(self.world.clock.now(), UTC)
-        with (self._directory(spec) / "log").open("a") as file:
-            file.write(f"{instant.isoformat(timespec='milliseconds')} {text}\n")
-
-    def _record(self, kind: EventKind, spec: NodeSpec, data: Mapping[str, object]) -> None:
-        now = self.world.clock.now()
-        self.world.append(Event(now, spec.cluster, spec.name, kind, data))

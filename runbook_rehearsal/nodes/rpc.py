@@ -1,32 +1,22 @@
 """The nodes' HTTP RPC: routes, errors, token and rate limit as the chain's router has them.
 
-Of each answer the fields that somebody asks for, in the chain's shapes. What depends on the chain comes from the model at the clock's instant; what depends on the node
-comes from what it loaded when it started. Powers are decimal strings, as the chain writes them.
+Of each answer the fields that somebody asks for, in the chain's shapes; powers are decimal strings.
 """
 
 from __future__ import annotations
 
 import hmac
-import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
 from ..chain.timeline import ChainState, state_at
 from ..loopback import App, Loopback, Scope
 from .fleet import Fleet, Running
-
-Answer = tuple[int, list[tuple[str, str]], Any]
-_NO_BODY = object()
-
-
-class Refused(Exception):
-    """An error answer of the node."""
-
-    def __init__(self, status: int, message: str, headers: list[tuple[str, str]] | None = None):
-        super().__init__(message)
-        self.status, self.headers = status, headers or []
 
 
 class Bucket:
@@ -36,7 +26,6 @@ class Bucket:
         self.tokens, self.at = float(burst), now
 
     def take(self, burst: int, per_minute: int, now: float) -> int:
-        """Tokens left; -1 when none was there."""
         self.tokens = min(burst, self.tokens + max(now - self.at, 0) * per_minute / 60)
         self.at = now
         if self.tokens < 1:
@@ -50,25 +39,23 @@ class View:
 
     def __init__(self, fleet: Fleet, running: Running, state: ChainState) -> None:
         self.fleet, self.running, self.state = fleet, running, state
+        self.validators = fleet.world.clusters[running.spec.cluster].nodes
 
     @property
     def block_hash(self) -> str:
-        """Of the tip, as this node has it."""
         spec = self.running.spec
         split = self.fleet.faults.is_on("hash-split", spec.cluster, spec.name)
         return self.state.block_hash[::-1] if split else self.state.block_hash
 
     def node(self) -> dict[str, Any]:
-        state, size = self.state, len(self.state.validators)
+        state, size = self.state, len(self.validators)
         accepted = round(state.vrf_participation * size)
         return {
             "address": self.running.spec.validator,
             "height": state.height,
             "last_hash": self.block_hash,
             "epoch": state.epoch,
-            "pending_transactions": 3,
             "vrf_metrics": {
-                "pool_entries": size,
                 "target_validator_count": 100,
                 "verified_submissions": accepted,
                 "accepted_validators": accepted,
@@ -102,13 +89,13 @@ class View:
     def membership(self) -> dict[str, Any]:
         validators = [
             {
-                "address": validator.spec.validator,
-                "stake": str(validator.spec.stake),
-                "reputation_score": validator.spec.reputation,
+                "address": spec.validator,
+                "stake": str(spec.stake),
+                "reputation_score": spec.reputation,
                 "tier": "Tl4",
-                "timetoke_hours": validator.spec.timetoke_hours,
+                "timetoke_hours": spec.timetoke_hours,
             }
-            for validator in self.state.validators.values()
+            for spec in self.validators
         ]
         height, epoch = self.state.height, self.state.epoch
         return {"height": height, "epoch": epoch, "validators": validators, "observers": []}
@@ -137,31 +124,15 @@ class View:
         return {
             "peer": other.spec.peer,
             "version": f"rpp-node/{other.build.version.removeprefix('v')}",
-            "latency_ms": 2 + other.spec.index % 5,
             "features": gates,
         }
 
-    def ready(self) -> dict[str, Any]:
-        healthy = {"healthy": True, "warnings": []}
-        return {
-            "status": "ok",
-            "ready": True,
-            "role": "validator" if self.running.spec.validator else "node",
-            "subsystems": {
-                "zk_ready": True,
-                "pruning_available": True,
-                "snapshots_available": True,
-            },
-            "slo": {"timetoke": healthy, "uptime": healthy},
-        }
-
     def account(self, address: str) -> dict[str, Any] | None:
-        found = [v for v in self.state.validators.values() if v.spec.validator == address]
-        if not found:
-            return None  # the chain answers 200 with null
-        stake = found[0].spec.stake
-        balance = stake + found[0].rewards
-        return {"address": address, "balance": balance, "nonce": 0, "stake": str(stake)}
+        for spec in self.validators:
+            if spec.validator == address:
+                balance, stake = spec.stake + self.state.rewards[spec.name], str(spec.stake)
+                return {"address": address, "balance": balance, "nonce": 0, "stake": stake}
+        return None  # the chain answers 200 with null
 
 
 class Rpc:
@@ -190,23 +161,21 @@ class Rpc:
             while (await receive())["type"] != "http.disconnect":
                 pass
             return
-        limits: list[tuple[str, str]] = []
+        limits: dict[str, str] = {}
         try:
             limits = self._limit(running, scope["client"][0])
-            status, headers, body = self._answer(running, scope)
-        except Refused as refused:
-            status, headers, body = refused.status, refused.headers, {"error": str(refused)}
-        data = b"" if body is _NO_BODY else json.dumps(body).encode()
-        kind = [] if body is _NO_BODY else [("content-type", "application/json")]
-        all_headers = [*kind, *headers, *limits, ("content-length", str(len(data)))]
-        raw = [(key.encode(), value.encode()) for key, value in all_headers]
-        await send({"type": "http.response.start", "status": status, "headers": raw})
-        if on("rpc-truncated"):
-            half = data[: len(data) // 2]
-            await send({"type": "http.response.body", "body": half, "more_body": True})
-            await self._loopback.hang_up(scope)
+            response = self._answer(running, scope)
+        except HTTPException as refused:
+            response = JSONResponse({"error": refused.detail}, refused.status_code, refused.headers)
+        response.headers.update(limits)
+        if not on("rpc-truncated"):
+            await response(scope, receive, send)
             return
-        await send({"type": "http.response.body", "body": data})
+        start = {"status": response.status_code, "headers": response.raw_headers}
+        await send({"type": "http.response.start", **start})
+        half = bytes(response.body)[: len(response.body) // 2]
+        await send({"type": "http.response.body", "body": half, "more_body": True})
+        await self._loopback.hang_up(scope)
 
     def _faults(self, running: Running) -> Callable[[str], bool]:
         spec = running.spec
@@ -217,39 +186,36 @@ class Rpc:
         self._buckets.clear()
         self._chains.clear()
 
-    def _limit(self, running: Running, client: str) -> list[tuple[str, str]]:
+    def _limit(self, running: Running, client: str) -> dict[str, str]:
         # The bucket refills in rehearsal time: hours skipped by the clock have passed for it too.
         config, now = running.config, self.fleet.world.clock.now()
         bucket = self._buckets.setdefault((running.spec.name, client), Bucket(config.burst, now))
         left = bucket.take(config.burst, config.per_minute, now)
-        wait = math.ceil(60 / config.per_minute)
-        headers = [
-            ("x-ratelimit-limit", str(config.burst)),
-            ("x-ratelimit-remaining", str(max(left, 0))),
-            ("x-ratelimit-reset", str(wait)),
-        ]
+        wait = str(math.ceil(60 / config.per_minute))
+        values = {"limit": str(config.burst), "remaining": str(max(left, 0)), "reset": wait}
+        headers = {f"x-ratelimit-{name}": value for name, value in values.items()}
         if left < 0 or self._faults(running)("rpc-429"):
-            raise Refused(429, "rate limit exceeded", [*headers, ("retry-after", str(wait))])
+            raise HTTPException(429, "rate limit exceeded", headers | {"retry-after": wait})
         return headers
 
-    def _answer(self, running: Running, scope: Scope) -> Answer:
+    def _answer(self, running: Running, scope: Scope) -> Response:
         on = self._faults(running)
         self._authorize(scope, on("rpc-401"))
         if on("rpc-500"):
-            raise Refused(500, "storage backend unavailable")
+            raise HTTPException(500, "storage backend unavailable")
         head, _, address = scope["path"].rpartition("/")
         show = ROUTES.get(scope["path"])
         if show is None and head != "/accounts":
-            return 404, [], _NO_BODY
+            return Response(status_code=404)
         if scope["method"] != "GET":
-            return 405, [("allow", "GET,HEAD")], _NO_BODY
+            return Response(status_code=405, headers={"allow": "GET,HEAD"})
         if on("rpc-wrong-shape"):
-            return 200, [], {"status": "ok"}
+            return JSONResponse({"status": "ok"})
         state = self._chain(running.spec.cluster)
         if (height := self.fleet.stuck.get(running.spec.name)) is not None:
             state = replace(state, height=height, quorum_reached=False, commit_power=0)
         view = View(self.fleet, running, state)
-        return 200, [], view.account(address) if show is None else show(view)
+        return JSONResponse(view.account(address) if show is None else show(view))
 
     def _chain(self, cluster: str) -> ChainState:
         # Computed once per second and event: a fleet is asked many things at one instant.
@@ -265,12 +231,11 @@ class Rpc:
         scheme, _, rest = given.partition(" ")
         token = rest.strip() if scheme.lower() == "bearer" else given
         if refuse or not hmac.compare_digest(token.encode(), self._token.encode()):
-            raise Refused(401, "unauthorized")
+            raise HTTPException(401, "unauthorized")
 
 
 ROUTES: dict[str, Callable[[View], Any]] = {
     "/health": lambda view: {"status": "ok"},
-    "/health/ready": View.ready,
     "/status/node": View.node,
     "/status/consensus": View.consensus,
     "/status/rollout": View.rollout,

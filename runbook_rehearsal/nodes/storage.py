@@ -6,8 +6,7 @@
     data/restored.json                    only between a restore and the start that takes it up
     kept/LABEL/                           what was moved aside; a name is never used twice
 
-A running node has its data in memory and writes them when it stops. Standard library only: the
-commands import it.
+A running node has its data in memory and writes them when it stops.
 """
 
 from __future__ import annotations
@@ -29,12 +28,10 @@ class StorageError(Exception):
 
 
 def key_of(seed: int, chain_id: str) -> str:
-    """What a chain's state roots are made from."""
     return f"{seed}/{chain_id}"
 
 
 def root_of(key: str, height: int) -> str:
-    """The state root of a chain at a height."""
     return hashlib.sha256(f"{key}/state/{height}".encode()).hexdigest()
 
 
@@ -56,7 +53,6 @@ def read_wal(path: Path) -> tuple[list[dict[str, Any]], str]:
 
 
 def write(data: Path, key: str, height: int) -> None:
-    """The data of a node that has followed its chain up to ``height`` and runs: little, so far."""
     data.mkdir(parents=True)
     _state(data, key, height, most=1)
 
@@ -124,10 +120,8 @@ def take_up(data: Path) -> tuple[int, str] | None:
 
 
 def inspect_wal(home: Path) -> dict[str, Any]:
-    """Its whole records, the last one's height and root, and whether it is corrupt.
-
-    Where the data were put aside and nothing is restored yet, those of the log that was kept last.
-    """
+    """Its whole records, the last one's height and root, and whether it is corrupt; where nothing
+    is restored yet in place of data put aside, those of the log that was kept last."""
     folder = home / "data"
     if not folder.exists():
         folder = max((home / "kept").glob("*"), default=folder, key=lambda p: p.stat().st_ctime_ns)
@@ -155,7 +149,6 @@ def keep_data(home: Path, label: str) -> str:
 
 
 def restore_snapshot(home: Path, bundle: Path, label: str) -> dict[str, Any]:
-    """A snapshot in place, in one step; done already when it was restored under this label."""
     data = home / "data"
     _locked(home)
     if (done := _restored(data)).get("label") == label:

@@ -1,6 +1,7 @@
 """The part of Alertmanager's v2 API that runbooks use: alerts and their receivers, and silences.
 
-It notifies nobody and inhibits nothing. Shapes are Alertmanager's own. Here every instant is wall time.
+It notifies nobody and inhibits nothing. Of each answer what is asked for, in Alertmanager's shapes;
+instants are wall time.
 """
 
 from __future__ import annotations
@@ -9,18 +10,19 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import yaml
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from ..chain.world import World
+from .embedded import ready
+from .tsdb import matcher
 
 RESOLVE_TIMEOUT = timedelta(minutes=5)
 _MATCHER = re.compile(r'(\w+)(=~|!~|!=|=)"(.*)"')
@@ -28,7 +30,6 @@ Json = dict[str, Any]
 
 
 def default_config(pager: str) -> Json:
-    """Paging severities go to the webhook ``pager``; everything else to a dashboard."""
     return {
         "route": {
             "receiver": "dashboard",
@@ -45,38 +46,14 @@ def default_config(pager: str) -> Json:
     }
 
 
-@dataclass
 class EmbeddedAlertmanager:
-    """Alerts (by fingerprint, as they are shown) and silences in memory."""
+    """Posted alerts (by fingerprint, as they are shown), what ``firing`` posts, and silences."""
 
-    config: Path
-    _alerts: dict[str, Json] = field(default_factory=dict)
-    _silences: dict[str, Json] = field(default_factory=dict)
-    _lock: Lock = field(default_factory=Lock)
-
-    def post(self, alerts: list[Json]) -> None:
-        """Take alerts in as POST /api/v2/alerts does. Raises ValueError for one without labels."""
-        now = _now()
-        for each in alerts:
-            labels = {key: value for key, value in each.get("labels", {}).items() if value}
-            if not labels:
-                raise ValueError("at least one label pair required")
-            key = hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest()[:16]
-            starts = _parsed(each["startsAt"]) if each.get("startsAt") else now
-            ends = _parsed(each["endsAt"]) if each.get("endsAt") else now + RESOLVE_TIMEOUT
-            with self._lock:
-                known = self._alerts.get(key)
-                if known is not None and _parsed(known["endsAt"]) > now:
-                    starts = min(_parsed(known["startsAt"]), starts)
-                self._alerts[key] = {
-                    "annotations": each.get("annotations", {}),
-                    "endsAt": _text(ends),
-                    "fingerprint": key,
-                    "startsAt": _text(starts),
-                    "updatedAt": _text(now),
-                    "generatorURL": each.get("generatorURL", ""),
-                    "labels": labels,
-                }
+    def __init__(self, world: World, firing: Callable[[], list[Json]]) -> None:
+        self._world, self._firing = world, firing
+        self._config = world.root / "alertmanager" / "alertmanager.yml"
+        self._posted: dict[str, Json] = {}
+        self.silences: dict[str, Json] = {}
 
     def app(self) -> Starlette:
         api = "/api/v2"
@@ -88,8 +65,8 @@ class EmbeddedAlertmanager:
                 Route(f"{api}/silences", self._get_silences),
                 Route(f"{api}/silences", self._post_silence, methods=["POST"]),
                 Route(f"{api}/silence/{{id}}", self._delete_silence, methods=["DELETE"]),
-                Route("/-/reload", _ok, methods=["POST"]),  # the file is read anew each time
-                Route("/-/ready", _ok),
+                Route("/-/reload", ready, methods=["POST"]),  # the file is read anew each time
+                Route("/-/ready", ready),
             ]
         )
 
@@ -97,12 +74,12 @@ class EmbeddedAlertmanager:
         labels = alert["labels"]
         silenced = [
             key
-            for key, silence in self._silences.items()
+            for key, silence in self.silences.items()
             if _state(silence) == "active" and _all_match(silence["matchers"], labels)
         ]
-        receivers = _routed(yaml.safe_load(self.config.read_text())["route"], labels)
+        receivers = _routed(yaml.safe_load(self._config.read_text())["route"], labels)
         state = "suppressed" if silenced else "active"
-        faulty = any((self.config.parents[1] / "faults").glob("watchdog-stale.*"))
+        faulty = "watchdog-stale" in self._world.faults
         late = timedelta(hours=faulty and labels.get("alertname") == "Watchdog")
         return {
             **alert,
@@ -112,31 +89,23 @@ class EmbeddedAlertmanager:
         }
 
     async def _status(self, request: Request) -> Response:
-        document = {
-            "cluster": {"peers": [], "status": "disabled"},
-            "config": {"original": self.config.read_text()},
-            "uptime": _text(_now()),
-            "versionInfo": {"version": "0.25.0-embedded", "revision": "", "branch": ""},
-        }
-        return JSONResponse(document)
+        return JSONResponse({"config": {"original": self._config.read_text()}})
 
     async def _get_alerts(self, request: Request) -> Response:
-        with self._lock:
-            self._alerts = {k: a for k, a in self._alerts.items() if _parsed(a["endsAt"]) > _now()}
-            return JSONResponse([self._shown(alert) for _, alert in sorted(self._alerts.items())])
+        now = _now()
+        self._posted = {k: a for k, a in self._posted.items() if _parsed(a["endsAt"]) > now}
+        alerts = self._posted | dict(map(_taken, self._firing()))
+        return JSONResponse([self._shown(alert) for _, alert in sorted(alerts.items())])
 
     async def _post_alerts(self, request: Request) -> Response:
         try:
-            self.post(json.loads(await request.body()))
+            self._posted |= dict(map(_taken, json.loads(await request.body())))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             return JSONResponse(str(error), status_code=400)
         return Response(status_code=200)
 
-    def forget_silences(self) -> None:
-        self._silences.clear()
-
     async def _get_silences(self, request: Request) -> Response:
-        found = self._silences.values()
+        found = self.silences.values()
         return JSONResponse([{**each, "status": {"state": _state(each)}} for each in found])
 
     async def _post_silence(self, request: Request) -> Response:
@@ -147,20 +116,25 @@ class EmbeddedAlertmanager:
         except (ValueError, KeyError, TypeError) as error:
             return JSONResponse({"code": 400, "message": str(error)}, status_code=400)
         key = str(uuid.uuid4())
-        with self._lock:
-            self._silences[key] = {**silence, "id": key, "updatedAt": _text(_now())}
+        self.silences[key] = {**silence, "id": key, "updatedAt": _text(_now())}
         return JSONResponse({"silenceID": key})
 
     async def _delete_silence(self, request: Request) -> Response:
-        silence = self._silences.get(request.path_params["id"])
+        silence = self.silences.get(request.path_params["id"])
         if silence is None:
             return Response(status_code=404)
         silence["endsAt"] = silence["updatedAt"] = _text(_now())
         return Response(status_code=200)
 
 
-async def _ok(request: Request) -> Response:
-    return PlainTextResponse("OK")
+def _taken(alert: Json) -> tuple[str, Json]:
+    """The fingerprint of a posted alert, and how it is shown. Raises ValueError without labels."""
+    labels, now = {key: value for key, value in alert.get("labels", {}).items() if value}, _now()
+    if not labels:
+        raise ValueError("at least one label pair required")
+    key = hashlib.sha256(json.dumps(labels, sort_keys=True).encode()).hexdigest()[:16]
+    ends = _parsed(alert["endsAt"]) if alert.get("endsAt") else now + RESOLVE_TIMEOUT
+    return key, {"endsAt": _text(ends), "updatedAt": _text(now), "labels": labels}
 
 
 def _now() -> datetime:
@@ -182,11 +156,10 @@ def _state(silence: Mapping[str, Any]) -> str:
 
 
 def _all_match(matchers: list[Json], labels: Mapping[str, str]) -> bool:
-    def equal(text: str, value: str, is_regex: bool) -> bool:
-        return re.fullmatch(value, text) is not None if is_regex else text == value
-
     return all(
-        equal(labels.get(m["name"], ""), m["value"], m["isRegex"]) == m.get("isEqual", True)
+        matcher(m["value"], regex=m["isRegex"], equal=m.get("isEqual", True))(
+            labels.get(m["name"], "")
+        )
         for m in matchers
     )
 

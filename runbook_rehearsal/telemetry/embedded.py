@@ -1,14 +1,14 @@
 """The part of Prometheus' HTTP API that runbooks use, over series held in memory.
 
-Shapes, status codes and error texts are Prometheus' own; an expression beyond the subset that
-``promql`` evaluates is answered 422, never guessed at. Here every instant is wall time.
+Of each answer what is asked for; shapes, status codes and error texts are Prometheus' own. Instants
+are wall time. An expression beyond the subset that ``promql`` evaluates is answered 422.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -19,13 +19,13 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from ..arrays import Instants
+from ..chain.world import World
 from . import promql
 from .history import History
 from .rules import Alert, Rule
 from .tsdb import format_value
 
 MAX_POINTS = 11_000
-SCRAPE_MS = 5000
 Form = Mapping[str, list[str]]
 
 
@@ -34,66 +34,51 @@ class BadData(ValueError):
 
 
 class EmbeddedPrometheus:
-    """Series, rules and their state; ``advance`` scrapes and evaluates what time has passed."""
+    """The API over ``history``: whoever asks has what passed until then scraped and evaluated."""
 
-    def __init__(self, history: History, alertmanager: str) -> None:
-        self.history, self.alertmanager = history, alertmanager
-        self.recorder, self.engine = history.recorder, history.engine
-        self.store = history.store
-
-    def advance(self) -> None:
-        """Scrape and evaluate each few seconds since the last time, up to now."""
-        self.history.scrape(SCRAPE_MS)
+    def __init__(self, world: World, alertmanager: str) -> None:
+        self.world, self.alertmanager = world, alertmanager
+        self.history: History
 
     def firing(self) -> list[Alert]:
         with self.history.lock:
-            return [alert for alert in self.engine.active.values() if alert.firing]
+            self.history.scrape()
+            return [alert for alert in self.history.engine.active.values() if alert.firing]
 
     def app(self) -> Starlette:
-        queries: dict[str, Callable[[Form], Any]] = {
+        reads: dict[str, Callable[[Form], Any]] = {
             "query": self._query,
             "query_range": self._query_range,
-        }
-        reads: dict[str, Callable[[Form], Any]] = {
             "rules": self._rules,
             "alertmanagers": self._alertmanagers,
         }
         routes = [
             Route(f"/api/v1/{path}", self._answer(read), methods=["GET", "POST"])
-            for path, read in queries.items()
+            for path, read in reads.items()
         ]
-        routes += [Route(f"/api/v1/{path}", self._answer(read)) for path, read in reads.items()]
-        routes.append(Route("/-/ready", _ready))
-        return Starlette(routes=routes)
+        return Starlette(routes=[*routes, Route("/-/ready", ready)])
 
     def _answer(self, read: Callable[[Form], Any]) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
-            form = parse_qs(request.url.query)
-            form |= parse_qs((await request.body()).decode())
-            return self._guarded(lambda: read(form))
+            form = parse_qs(request.url.query) | parse_qs((await request.body()).decode())
+            try:
+                with self.history.lock:
+                    self.history.scrape()
+                    return JSONResponse({"status": "success", "data": read(form)})
+            except (BadData, promql.BadQuery) as error:
+                return _refused(400, "bad_data", error)
+            except promql.Unsupported as error:
+                return _refused(422, "execution", error)
 
         return endpoint
 
-    def _guarded(self, read: Callable[[], Any]) -> Response:
-        try:
-            with self.history.lock:
-                self.advance()
-                return JSONResponse({"status": "success", "data": read()})
-        except (BadData, promql.BadQuery) as error:
-            return _refused(400, "bad_data", error)
-        except promql.Unsupported as error:
-            return _refused(422, "execution", error)
-
     def _query(self, form: Form) -> Any:
         query = _one(form, "query")
-        at = _ms(form, "time") if "time" in form else self._now()
-        value = promql.evaluate(self.store, query, np.array([at]))
-        if not isinstance(value, promql.Vector):
-            return {"resultType": "scalar", "result": _point(at, value[0])}
+        at = _ms(form, "time") if "time" in form else round(time.time() * 1000)
         result = [
-            {"metric": labels, "value": _point(at, values[0])}
-            for labels, values, present in value.rows()
-            if present[0]
+            {"metric": row.labels, "value": _point(at, row.values[0])}
+            for row in promql.evaluate(self.history.store, query, np.array([at]))
+            if row.present[0]
         ]
         return {"resultType": "vector", "result": result}
 
@@ -106,60 +91,47 @@ class EmbeddedPrometheus:
         if (end - start) // step > MAX_POINTS:
             raise BadData("exceeded maximum resolution of 11,000 points per timeseries")
         steps: Instants = np.arange(start, end + 1, step)
-        value = promql.evaluate(self.store, _one(form, "query"), steps)
-        if not isinstance(value, promql.Vector):
-            value = promql.Vector([{}], value[None, :], np.ones((1, len(steps)), dtype=bool))
+        found = promql.evaluate(self.history.store, _one(form, "query"), steps)
         result = [
             {
                 "metric": labels,
                 "values": list(map(_point, steps[present].tolist(), values[present].tolist())),
             }
-            for labels, values, present in value.rows()
+            for labels, values, present in found
             if present.any()
         ]
         return {"resultType": "matrix", "result": result}
 
     def _rules(self, form: Form) -> Any:
         groups: dict[tuple[str, str], list[Rule]] = {}
-        for rule in self.engine.rules:
+        for rule in self.history.engine.rules:
             groups.setdefault((rule.file, rule.group), []).append(rule)
         evaluated = _rfc3339(self.history.last)
-        root = self.recorder.world.root
         return {
             "groups": [
                 {
                     "name": group,
-                    "file": str(Path(file).relative_to(root)),
                     "rules": [self._rule(rule, evaluated) for rule in rules],
                     "interval": rules[0].interval_s,
-                    "limit": 0,
-                    "evaluationTime": 0.001,
-                    "lastEvaluation": evaluated,
                 }
-                for (file, group), rules in groups.items()
+                for (_, group), rules in groups.items()
             ]
         }
 
     def _rule(self, rule: Rule, evaluated: str) -> Any:
-        error = self.engine.errors.get(self.engine.rules.index(rule), "")
+        error = self.history.engine.errors.get(self.history.engine.rules.index(rule), "")
         health = "err" if error else "ok"
-        if self._faulty("rule-never-evaluated") and rule.name != "Watchdog":
+        if "rule-never-evaluated" in self.world.faults and rule.name != "Watchdog":
             health, evaluated = "unknown", "0001-01-01T00:00:00Z"
-        shown = {
+        active = [alert for alert in self.history.engine.active.values() if alert.rule is rule]
+        firing = any(alert.firing for alert in active)
+        return {
             "name": rule.name,
             "query": rule.expr,
             "labels": dict(rule.labels),
             "health": health,
             **({"lastError": error} if error else {}),
-            "evaluationTime": 0.001,
             "lastEvaluation": evaluated,
-        }
-        if not rule.alert:
-            return {**shown, "type": "recording"}
-        active = [alert for alert in self.engine.active.values() if alert.rule is rule]
-        firing = any(alert.firing for alert in active)
-        return {
-            **shown,
             "state": "firing" if firing else "pending" if active else "inactive",
             "duration": rule.wait_s,
             "annotations": dict(rule.annotations),
@@ -168,21 +140,14 @@ class EmbeddedPrometheus:
         }
 
     def _alertmanagers(self, form: Form) -> Any:
-        elsewhere = self._faulty("alertmanager-not-in-prometheus")
+        elsewhere = "alertmanager-not-in-prometheus" in self.world.faults
         url = "http://127.0.0.1:9" if elsewhere else self.alertmanager
         active = [{"url": f"{url}/api/v2/alerts"}]
         return {"activeAlertmanagers": active, "droppedAlertmanagers": []}
 
-    def _faulty(self, name: str) -> bool:
-        return any((self.recorder.world.root / "faults").glob(f"{name}.*"))
 
-    def _now(self) -> int:
-        clock = self.recorder.world.clock
-        return round(clock.to_wall(clock.now()) * 1000)
-
-
-async def _ready(request: Request) -> Response:
-    return PlainTextResponse("Prometheus Server is Ready.\n")
+async def ready(request: Request) -> Response:
+    return PlainTextResponse("OK")
 
 
 def _refused(status: int, kind: str, error: Exception) -> Response:
@@ -197,7 +162,6 @@ def _one(form: Form, name: str) -> str:
 
 
 def _ms(form: Form, name: str) -> int:
-    """Seconds as ms."""
     text = _one(form, name)
     try:
         return round(float(text) * 1000)
@@ -219,5 +183,4 @@ def _alert(alert: Alert) -> Any:
         "annotations": alert.annotations(),
         "state": "firing" if alert.firing else "pending",
         "activeAt": _rfc3339(alert.since),
-        "value": format_value(alert.value),
     }

@@ -1,7 +1,6 @@
-"""A stand-in for the part of Grafana's HTTP API that a rollout reads, strict and in memory.
+"""A stand-in for the part of Grafana's HTTP API that a rollout reads.
 
-Shapes, status codes and texts follow grafana.com/docs/grafana/latest/developers/http_api: health
-needs no token, dashboards do. Faults alter what is served of one dashboard.
+Source: grafana.com/docs/grafana/latest/developers/http_api.
 """
 
 from __future__ import annotations
@@ -27,14 +26,11 @@ GONE = "sum(rate(rpp_crypto_vrf_selection_withdrawn_total[$__rate_interval]))"
 
 
 def dashboards() -> dict[str, Json]:
-    """The rehearsal's dashboards by uid."""
     found = (json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json")))
     return {dashboard["uid"]: dashboard for dashboard in found}
 
 
 def grafana_app(faults: FaultBoard, token: str) -> App:
-    """GET /api/health and, with the token, GET /api/dashboards/uid/UID."""
-
     async def health(request: Request) -> Response:
         if faults.is_on("grafana-unwell"):
             body = {"commit": "0" * 7, "database": "failing", "version": "11.0.0"}
@@ -49,10 +45,9 @@ def grafana_app(faults: FaultBoard, token: str) -> App:
         found = dashboards().get(uid)
         if found is None or (uid == FAULTY and faults.is_on("dashboard-missing")):
             return JSONResponse({"message": "Dashboard not found"}, status_code=404)
-        if uid == FAULTY:
-            for name, spoil in _SPOILT.items():
-                if faults.is_on(name):
-                    spoil(found)
+        for name, spoil in _SPOILT.items():
+            if uid == FAULTY and faults.is_on(name):
+                found["panels"] = spoil(found["panels"])
         meta = {"type": "db", "canSave": False, "slug": uid, "url": f"/d/{uid}", "version": 1}
         return JSONResponse({"meta": meta, "dashboard": found})
 
@@ -61,31 +56,25 @@ def grafana_app(faults: FaultBoard, token: str) -> App:
     )
 
 
-def _asks(expr: str) -> Callable[[Json], None]:
-    def spoil(dashboard: Json) -> None:
-        dashboard["panels"][0]["targets"][0]["expr"] = expr
+def _asks(expr: str) -> Callable[[list[Json]], list[Json]]:
+    def spoil(panels: list[Json]) -> list[Json]:
+        panels[0]["targets"][0]["expr"] = expr
+        return panels
 
     return spoil
 
 
-def _all_red(dashboard: Json) -> None:
-    defaults = dashboard["panels"][0]["fieldConfig"]["defaults"]
-    defaults["thresholds"]["steps"] = [{"color": "red", "value": None}]
+def _all_red(panels: list[Json]) -> list[Json]:
+    steps = [{"color": "red", "value": None}]
+    panels[0]["fieldConfig"]["defaults"]["thresholds"]["steps"] = steps
+    return panels
 
 
-def _never_red(dashboard: Json) -> None:
-    del dashboard["panels"][0]
-
-
-def _empty(dashboard: Json) -> None:
-    dashboard["panels"] = []
-
-
-_SPOILT: dict[str, Callable[[Json], None]] = {
+_SPOILT: dict[str, Callable[[list[Json]], list[Json]]] = {
     "panel-no-data": _asks(GONE),
     "panel-parse-error": _asks("sum(rate("),
     "panel-variable-unset": _asks('sum(up{shard="$shard"})'),
     "panel-red": _all_red,
-    "topic-cannot-be-red": _never_red,
-    "dashboard-empty": _empty,
+    "topic-cannot-be-red": lambda panels: panels[1:],
+    "dashboard-empty": lambda panels: [],
 }

@@ -1,7 +1,7 @@
 """What a Prometheus of the rehearsal holds: samples, and what the rules made of them.
 
-Samples lie at wall time: that of rehearsal time t at t - offset. When the clock runs ahead, what is
-laid moves back by as much and only the time skipped is added, so that a wait costs what it lasts.
+The sample of rehearsal time t lies at wall time t - offset. When the clock runs ahead, what is laid
+moves back by as much, and only the time skipped is added.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from .tsdb import KEPT_MS, Store
 
 TOLD_INSTANTS = ("ALERTS_FOR_STATE",)
 """Series whose values are instants of wall time themselves, in seconds."""
+STEP_S = 60.0
+SCRAPE_MS = 5000
 PART = 720  # instants
 
 
 class History:
-    """From the recorder's origin up to ``last`` (wall, ms), a sample each ``step_s``.
+    """From the recorder's origin up to ``last`` (wall, ms), a sample each ``STEP_S``. Whoever reads
+    or extends it holds ``lock``."""
 
-    Whoever reads or extends it holds ``lock``.
-    """
-
-    def __init__(self, recorder: Recorder, rules: list[Rule], step_s: float) -> None:
-        self.recorder, self.step_s = recorder, step_s
+    def __init__(self, recorder: Recorder, rules: list[Rule]) -> None:
+        self.recorder = recorder
         self.store, self.engine, self.lock = Store(), RuleEngine(rules), RLock()
         self.last = 0
         self._events = len(recorder.world.events)
         now = recorder.world.clock.now()
-        steps = np.arange(recorder.origin, now - 1.0, step_s)
+        steps = np.arange(recorder.origin, now - 1.0, STEP_S)
         self._lay(np.append(steps[steps > now - KEPT_MS / 1000.0], now))
 
     def holds(self, rules: list[Rule]) -> bool:
@@ -42,25 +42,23 @@ class History:
         return rules == self.engine.rules and not any(e.data.get("name") in LEAD_S for e in new)
 
     def skip(self, seconds: int) -> None:
-        """Let the clock run ahead, and lay what lies between."""
         world = self.recorder.world
         with self.lock:
-            begun = world.clock.from_wall(self.last / 1000.0)
+            begun = self.last / 1000.0 + world.clock.offset
             world.clock.advance(seconds)
             self.store.move(-1000 * seconds, TOLD_INSTANTS)
             for alert in self.engine.active.values():
                 alert.since -= 1000 * seconds
             origin, now = self.recorder.origin, world.clock.now()
-            first = (begun - origin) // self.step_s + 1
-            grid: Floats = np.arange(origin + first * self.step_s, now - 1.0, self.step_s)
+            first = (begun - origin) // STEP_S + 1
+            grid: Floats = np.arange(origin + first * STEP_S, now - 1.0, STEP_S)
             self._lay(np.append(grid[grid > begun], now))
 
-    def scrape(self, every_ms: int) -> None:
-        """Scrape and evaluate each so often since the last time, up to now."""
+    def scrape(self) -> None:
         with self.lock:
             clock = self.recorder.world.clock
-            now = round(clock.to_wall(clock.now()) * 1000)
-            steps: Instants = np.arange(self.last + every_ms, now + 1, every_ms)
+            now = round((clock.now() - clock.offset) * 1000)
+            steps: Instants = np.arange(self.last + SCRAPE_MS, now + 1, SCRAPE_MS)
             if len(steps):
                 self._lay(clock.offset + steps / 1000.0)
 

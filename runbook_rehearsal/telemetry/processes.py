@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -38,13 +39,10 @@ class Server:
     """One server process on a loopback port; its output goes to a log file."""
 
     def __init__(self, command: list[str], url: str, log: Path) -> None:
-        self.command = command
-        self.url = url
-        self.log = log
+        self.command, self.url, self.log = command, url, log
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start and wait until it says it is ready. Raises RuntimeError with the log's end."""
         command = ["/bin/sh", "-c", _WATCHED, "sh", *self.command]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
@@ -73,41 +71,39 @@ class Server:
             return False
 
 
-def prometheus(root: Path, port: int) -> Server:
-    """A Prometheus on ``root``: prometheus.yml, rules/ and data/ below it."""
-    program = binary("prometheus")
-    assert program is not None
-    command = [
-        program,
-        f"--config.file={root / 'prometheus.yml'}",
-        f"--storage.tsdb.path={root / 'data'}",
+OPTIONS = {
+    "prometheus": (
+        "--config.file={root}/prometheus.yml",
+        "--storage.tsdb.path={root}/data",
         f"--storage.tsdb.retention.time={KEEP}",
         # One block holds it all, so that samples may come in series by series.
         f"--storage.tsdb.min-block-duration={KEEP}",
         f"--storage.tsdb.max-block-duration={KEEP}",
         "--web.enable-remote-write-receiver",
         "--web.enable-admin-api",
-        f"--web.listen-address=127.0.0.1:{port}",
+        "--web.listen-address=127.0.0.1:{port}",
         "--web.enable-lifecycle",
         # An alert that was pending or firing before a restart is so at once again.
         "--rules.alert.for-grace-period=0s",
         # The first notification comes before the Alertmanager is known, and is lost.
         "--rules.alert.resend-delay=2s",
         "--log.level=warn",
-    ]
-    return Server(command, f"http://127.0.0.1:{port}", root / "log")
-
-
-def alertmanager(root: Path, port: int) -> Server:
-    """An Alertmanager on ``root``: alertmanager.yml and data/ below it; no gossip port."""
-    program = binary("alertmanager")
-    assert program is not None
-    command = [
-        program,
-        f"--config.file={root / 'alertmanager.yml'}",
-        f"--storage.path={root / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
+    ),
+    "alertmanager": (
+        "--config.file={root}/alertmanager.yml",
+        "--storage.path={root}/data",
+        "--web.listen-address=127.0.0.1:{port}",
         "--cluster.listen-address=",
         "--log.level=warn",
-    ]
+    ),
+}
+
+
+def _server(program: str, root: Path, port: int) -> Server:
+    path = binary(program)
+    assert path is not None
+    command = [path, *(option.format(root=root, port=port) for option in OPTIONS[program])]
     return Server(command, f"http://127.0.0.1:{port}", root / "log")
+
+
+prometheus, alertmanager = partial(_server, "prometheus"), partial(_server, "alertmanager")

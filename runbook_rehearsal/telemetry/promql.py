@@ -1,29 +1,26 @@
-"""A subset of PromQL over numpy, for a rehearsal without a Prometheus: what its runbooks and rules ask.
+"""A subset of PromQL over numpy: what checks, dashboards and rules ask of a practice network.
 
-An expression is evaluated at all steps at once: a vector is a matrix of series by steps with a mask
-of what is present. The semantics are those of Prometheus 2 (5 min lookback, windows closed on both
-sides, its extrapolation of rates). What is not supported raises ``Unsupported``: an answer is
-either Prometheus' own or none.
+An expression is evaluated at all steps at once: a vector is a list of rows, each a series' labels,
+its values per step and where it has any; a scalar is an array of one value per step. The semantics
+are those of Prometheus 2 (5 min lookback, windows closed on both sides, its extrapolation of
+rates). What is not supported raises ``Unsupported``: an answer is either Prometheus' own or none.
 """
 
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import promql_parser as pql
 
 from ..arrays import Flags, Floats, Indices, Instants
-from .tsdb import Matches, Series, Store
+from .tsdb import Key, Matches, Series, Store, key_of, matcher
 
 LOOKBACK_MS = 300_000
 _NAME = "__name__"
-Row = tuple[dict[str, str], Floats, Flags]
 # (series, first and past-the-end sample per step, window ends, window length in ms)
 OverRange = Callable[[Series, Indices, Indices, Instants, int], tuple[Floats, Flags]]
 
@@ -36,58 +33,31 @@ class Unsupported(ValueError):
     """PromQL this evaluator does not know, or operands that do not match."""
 
 
-@dataclass
-class Vector:
-    """Rows are series, columns are steps; a value counts only where ``present``."""
+class Row(NamedTuple):
+    """A series per step; a value counts only where it is ``present``."""
 
-    labels: list[dict[str, str]]
+    labels: dict[str, str]
     values: Floats
     present: Flags
 
-    def rows(self) -> Iterable[Row]:
-        return zip(self.labels, self.values, self.present, strict=True)
 
-    def computed(self, values: Floats) -> Vector:
-        """These series with other values; what is computed has no metric name."""
-        labels = [{k: v for k, v in row.items() if k != _NAME} for row in self.labels]
-        return _merged(Vector(labels, values, self.present))
-
-    @classmethod
-    def of(cls, rows: list[Row], steps: int) -> Vector:
-        shape = (len(rows), steps)
-        return cls(
-            [labels for labels, _, _ in rows],
-            np.array([values for _, values, _ in rows], dtype=float).reshape(shape),
-            np.array([present for _, _, present in rows], dtype=bool).reshape(shape),
-        )
+Vector = list[Row]
+Value = Vector | Floats
 
 
-Value = Vector | Floats  # a scalar is an array of one value per step
-
-
-def parse(query: str) -> Any:
+def evaluate(store: Store, query: str, steps: Instants) -> Vector:
+    """The value of ``query`` at each step (ms). Raises BadQuery or Unsupported."""
     try:
-        return pql.parse(query)
+        parsed = pql.parse(query)
     except ValueError as error:
         raise BadQuery(f"parse error: {error}") from None
-
-
-def evaluate(store: Store, query: str, steps: Instants) -> Value:
-    """The value of ``query`` at each step (ms). Raises BadQuery or Unsupported."""
     with np.errstate(all="ignore"):
-        return _Evaluation(store, steps).value(parse(query))
-
-
-def _reached(found: list[Series], ends: Instants, length: int) -> list[Series]:
-    """Of each series the samples that windows of ``length`` (ms) before the ends can hold."""
-    first, last = int(ends.min()) - length, int(ends.max())
-    return [series.between(first, last) for series in found]
+        return _Evaluation(store, steps).vector(parsed)
 
 
 class _Evaluation:
     def __init__(self, store: Store, steps: Instants) -> None:
-        self.store = store
-        self.steps = steps
+        self.store, self.steps = store, steps
 
     def value(self, expr: Any) -> Value:
         match expr:
@@ -95,9 +65,6 @@ class _Evaluation:
                 return np.full(len(self.steps), expr.val)
             case pql.ParenExpr():
                 return self.value(expr.expr)
-            case pql.UnaryExpr():
-                value = self.value(expr.expr)
-                return value.computed(-value.values) if isinstance(value, Vector) else -value
             case pql.VectorSelector():
                 return self._instant(expr)[0]
             case pql.AggregateExpr():
@@ -110,145 +77,127 @@ class _Evaluation:
 
     def vector(self, expr: Any) -> Vector:
         value = self.value(expr)
-        if isinstance(value, Vector):
+        if isinstance(value, list):
             return value
         raise Unsupported(f"expected an instant vector, got a scalar: {expr}")
 
     def scalar(self, expr: Any) -> Floats:
         value = self.value(expr)
-        if isinstance(value, Vector):
-            raise Unsupported(f"expected a scalar, got an instant vector: {expr}")
+        assert not isinstance(value, list)  # the parser has seen to it
         return value
 
-    def _instant(self, selector: Any) -> tuple[Vector, Floats]:
+    def _reached(self, selector: Any, length: int) -> tuple[Instants, list[Series]]:
+        """Window ends, and of each series the samples in windows of ``length`` (ms) before them."""
+        ends = self.steps - _ms(selector.offset)
+        first, last = int(ends.min()) - length, int(ends.max())
+        return ends, [series.between(first, last) for series in select(self.store, selector)]
+
+    def _instant(self, selector: Any) -> tuple[Vector, list[Floats]]:
         """The newest sample of the last five minutes per step, and its instant in ms."""
-        at = self.steps - _ms(selector.offset)
-        found = _reached(select(self.store, selector), at, LOOKBACK_MS)
-        shape = (len(found), len(at))
-        values, present, times = np.zeros(shape), np.zeros(shape, dtype=bool), np.zeros(shape)
-        for row, series in enumerate(found):
+        at, found = self._reached(selector, LOOKBACK_MS)
+        rows, instants = [], []
+        for series in found:
             if not len(series.times):
                 continue
             index = np.searchsorted(series.times, at, side="right") - 1
             known = np.maximum(index, 0)
-            times[row] = series.times[known]
-            values[row] = series.values[known]
-            fresh = (index >= 0) & (at - series.times[known] <= LOOKBACK_MS)
-            present[row] = fresh & ~series.is_stale()[known]
-        return Vector([dict(series.labels) for series in found], values, present), times
+            times = series.times[known]
+            fresh = (index >= 0) & (at - times <= LOOKBACK_MS) & ~series.is_stale()[known]
+            rows.append(Row(dict(series.labels), series.values[known], fresh))
+            instants.append(times.astype(float))
+        return rows, instants
 
     def _call(self, call: Any) -> Value:
-        name = call.func.name
+        name, (first, *others) = call.func.name, call.args or [None]
         if name in RANGE:
-            return self._over_range(RANGE[name], call.args[0])
+            return self._over_range(RANGE[name], first)
         match name:
             case "time":
                 return self.steps / 1000.0
-            case "timestamp":
-                return self._timestamp(call.args[0])
+            case "timestamp" if isinstance(first, pql.VectorSelector):
+                vector, instants = self._instant(first)
+                return _computed(vector, [times / 1000.0 for times in instants])
             case "vector":
-                value = self.scalar(call.args[0])[None, :]
-                return Vector([{}], value, np.ones(value.shape, dtype=bool))
+                return [Row({}, self.scalar(first), np.ones(len(self.steps), dtype=bool))]
             case "clamp_min" | "clamp_max":
-                vector, limit = self.vector(call.args[0]), self.scalar(call.args[1])
+                vector, limit = self.vector(first), self.scalar(others[0])
                 clamp = np.maximum if name == "clamp_min" else np.minimum
-                return vector.computed(clamp(vector.values, limit))
+                return _computed(vector, [clamp(row.values, limit) for row in vector])
             case "floor":
-                vector = self.vector(call.args[0])
-                return vector.computed(np.floor(vector.values))
+                vector = self.vector(first)
+                return _computed(vector, [np.floor(row.values) for row in vector])
             case "absent":
-                return self._absent(call.args[0])
+                return self._absent(first)
             case "histogram_quantile":
-                return self._histogram_quantile(*call.args)
+                return self._histogram_quantile(self.scalar(first), self.vector(others[0]))
         raise Unsupported(f"function {name}() is not supported")
 
     def _over_range(self, function: OverRange, selector: Any) -> Vector:
         if not isinstance(selector, pql.MatrixSelector):
             raise Unsupported(f"only plain range selectors are supported, got: {selector}")
-        lookup, length = selector.vector_selector, _ms(selector.range)
-        ends = self.steps - _ms(lookup.offset)
-        found = [each.samples() for each in _reached(select(self.store, lookup), ends, length)]
-        values = np.zeros((len(found), len(ends)))
-        present = np.zeros(values.shape, dtype=bool)
-        for row, series in enumerate(found):
+        length = _ms(selector.range)
+        ends, found = self._reached(selector.vector_selector, length)
+        rows = []
+        for series in (each.samples() for each in found):
             low = np.searchsorted(series.times, ends - length, side="left")
             high = np.searchsorted(series.times, ends, side="right")
-            values[row], present[row] = function(series, low, high, ends, length)
-        vector = Vector([dict(series.labels) for series in found], values, present)
-        return vector.computed(vector.values)
-
-    def _timestamp(self, expr: Any) -> Vector:
-        if isinstance(expr, pql.VectorSelector):
-            vector, times = self._instant(expr)
-        else:
-            vector = self.vector(expr)
-            times = np.broadcast_to(self.steps.astype(float), vector.values.shape)
-        return vector.computed(times / 1000.0)
+            rows.append(Row(series.labels, *function(series, low, high, ends, length)))
+        return _computed(rows, [row.values for row in rows])
 
     def _absent(self, expr: Any) -> Vector:
-        present = ~_any(self.vector(expr).present)
+        nothing = np.zeros(len(self.steps), dtype=bool)
+        there = np.any([nothing, *(row.present for row in self.vector(expr))], axis=0)
         labels = {}
         if isinstance(expr, pql.VectorSelector):
             equal = [m for m in expr.matchers.matchers if m.op == pql.MatchOp.Equal]
             labels = {m.name: m.value for m in equal if m.name != _NAME}
-        return Vector([labels], np.ones((1, len(self.steps))), present[None, :])
+        return [Row(labels, np.ones(len(self.steps)), ~there)]
 
-    def _histogram_quantile(self, rank: Any, buckets: Any) -> Vector:
-        ranks, vector = self.scalar(rank), self.vector(buckets)
-        rows = [row for row, labels in enumerate(vector.labels) if _bound(labels) is not None]
-        groups = _grouped([vector.labels[row] for row in rows], without=("le", _NAME))
-        out = []
-        for labels, members in groups:
-            chosen = [rows[member] for member in members]
-            bounds = np.array([_bound(vector.labels[row]) for row in chosen], dtype=float)
-            order = np.argsort(bounds, kind="stable")
-            index = np.array(chosen)[order]
-            present = vector.present[index]
-            values = _bucket_quantiles(ranks, bounds[order], vector.values[index], present)
-            out.append((labels, values, _any(present)))
-        return Vector.of(out, len(self.steps))
+    def _histogram_quantile(self, rank: Floats, buckets: Vector) -> Vector:
+        groups = _grouped(buckets, lambda labels: _without(labels, "le", _NAME))
+        return [Row(dict(key), *_quantile(rank, rows)) for key, rows in groups.items()]
 
     def _aggregate(self, expr: Any) -> Vector:
-        operation = str(expr.op)
+        operation, modifier, by = str(expr.op), expr.modifier, list[str]()
         vector = self.vector(expr.expr)
-        modifier = expr.modifier
         if operation not in AGGREGATE:
             raise Unsupported(f"aggregation {operation} is not supported")
-        if modifier is not None and modifier.type != pql.AggModifierType.By:
-            raise Unsupported("aggregation without labels is not supported")
-        groups = _grouped(vector.labels, by=() if modifier is None else modifier.labels)
+        if modifier is not None:
+            by = modifier.labels
+            if modifier.type != pql.AggModifierType.By:
+                raise Unsupported("aggregation without labels is not supported")
         out = []
-        for labels, members in groups:
-            values, present = vector.values[members], vector.present[members]
-            out.append((labels, AGGREGATE[operation](values, present), _any(present)))
-        return Vector.of(out, len(self.steps))
+        for key, rows in _grouped(vector, lambda labels: _only(labels, by)).items():
+            values, present = (np.array([row[part] for row in rows]) for part in (1, 2))
+            there = np.asarray(present.any(axis=0))
+            out.append(Row(dict(key), AGGREGATE[operation](values, present), there))
+        return out
 
     def _binary(self, expr: Any) -> Value:
         operation, modifier = str(expr.op), expr.modifier
         left, right = self.value(expr.lhs), self.value(expr.rhs)
-        if isinstance(left, Vector) and isinstance(right, Vector):
+        if isinstance(left, list) and isinstance(right, list):
             if operation in ("and", "or", "unless"):
-                return _combined(operation, left, right, modifier)
+                return _combined(operation, left, right, _signature(modifier))
             return _matched(operation, left, right, modifier)
-        returns_bool = modifier is not None and modifier.return_bool
-        if not isinstance(left, Vector) and not isinstance(right, Vector):
+        if not isinstance(left, list) and not isinstance(right, list):
             return _operated(operation, left, right)
-        vector = left if isinstance(left, Vector) else right
-        assert isinstance(vector, Vector)
-        operands = [side.values if isinstance(side, Vector) else side for side in (left, right)]
-        result = _operated(operation, operands[0], operands[1])
-        if operation in COMPARISONS and not returns_bool:
-            return Vector(vector.labels, vector.values, vector.present & (result != 0))
-        return vector.computed(result)
+        vector = left if isinstance(left, list) else right
+        assert isinstance(vector, list)
+        results = []
+        for row in vector:
+            sides = [row.values if isinstance(side, list) else side for side in (left, right)]
+            results.append(_operated(operation, *sides))
+        if _filters(operation, modifier):
+            return [
+                Row(row.labels, row.values, row.present & (result != 0))
+                for row, result in zip(vector, results, strict=True)
+            ]
+        return _computed(vector, results)
 
 
 def _ms(span: timedelta | None) -> int:
     return 0 if span is None else round(span.total_seconds() * 1000)
-
-
-def _any(present: Flags) -> Flags:
-    """Per step: whether any series is there."""
-    return np.asarray(present.any(axis=0))
 
 
 def select(store: Store, selector: Any) -> list[Series]:
@@ -257,158 +206,120 @@ def select(store: Store, selector: Any) -> list[Series]:
         raise Unsupported("the @ modifier is not supported")
     if selector.matchers.or_matchers:
         raise Unsupported("alternatives between matchers are not supported")
-    name: str | None = selector.name
     tests: dict[str, list[Matches]] = {}
-    for matcher in selector.matchers.matchers:
-        if matcher.name == _NAME and matcher.op == pql.MatchOp.Equal:
-            name = matcher.value
-        else:
-            tests.setdefault(matcher.name, []).append(_test(matcher))
-    return store.select(name, tests)
+    for each in selector.matchers.matchers:
+        operation = str(each.op).rpartition(".")[2]
+        test = matcher(each.value, regex="Re" in operation, equal="Not" not in operation)
+        tests.setdefault(each.name, []).append(test)
+    return store.select(selector.name, tests)
 
 
-def _test(matcher: Any) -> Matches:
-    value = str(matcher.value)
-    if matcher.op == pql.MatchOp.Equal:
-        return lambda text: text == value
-    if matcher.op == pql.MatchOp.NotEqual:
-        return lambda text: text != value
-    pattern = re.compile(value)
-    if matcher.op == pql.MatchOp.Re:
-        return lambda text: pattern.fullmatch(text) is not None
-    return lambda text: pattern.fullmatch(text) is None
+# --- labels: which series meet, and what labels come out -----------------------------------------
 
 
-def _bound(labels: dict[str, str]) -> float | None:
-    try:
-        return float(labels["le"])
-    except (KeyError, ValueError):
-        return None
+def _only(labels: dict[str, str], names: Iterable[str]) -> dict[str, str]:
+    return {name: labels[name] for name in names if labels.get(name)}
+
+
+def _without(labels: dict[str, str], *names: str) -> dict[str, str]:
+    return {name: value for name, value in labels.items() if name not in names}
 
 
 def _grouped(
-    rows: list[dict[str, str]], *, by: Iterable[str] | None = None, without: Iterable[str] = ()
-) -> list[tuple[dict[str, str], list[int]]]:
-    """Rows that agree on the kept labels, in order of first appearance."""
-    groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
-    for index, labels in enumerate(rows):
-        if by is not None:
-            kept = {name: labels[name] for name in by if labels.get(name)}
-        else:
-            kept = {name: value for name, value in labels.items() if name not in without}
-        groups.setdefault(tuple(sorted(kept.items())), []).append(index)
-    return [(dict(key), members) for key, members in groups.items()]
+    vector: Vector, keep: Callable[[dict[str, str]], dict[str, str]]
+) -> dict[Key, list[Row]]:
+    groups: dict[Key, list[Row]] = {}
+    for row in vector:
+        groups.setdefault(key_of(keep(row.labels)), []).append(row)
+    return groups
 
 
-# --- operators between vectors: which series meet, and what labels come out ----------------------
+def _one_each(vector: Vector, keep: Callable[[dict[str, str]], dict[str, str]]) -> dict[Key, Row]:
+    """Rows of the same kept labels made one; at the same step there may be only one of them."""
+    found = {}
+    for key, rows in _grouped(vector, keep).items():
+        labels, values, present = rows[0]
+        for row in rows[1:]:
+            if (present & row.present).any():
+                raise Unsupported(f"several series match where one may: {labels} and {row.labels}")
+            values, present = np.where(present, values, row.values), present | row.present
+        found[key] = Row(labels, values, present)
+    return found
 
 
-def _combined(operation: str, left: Vector, right: Vector, modifier: Any) -> Vector:
-    """and, or, unless."""
-    key = _signature(modifier)
+def _computed(vector: Vector, values: Iterable[Floats]) -> Vector:
+    """These series with other values; what is computed has no metric name."""
+    rows = [
+        Row(_without(row.labels, _NAME), each, row.present)
+        for row, each in zip(vector, values, strict=True)
+    ]
+    return list(_one_each(rows, dict).values())
+
+
+def _signature(modifier: Any) -> Callable[[dict[str, str]], dict[str, str]]:
+    matching = None if modifier is None else modifier.matching
+    if matching is None:
+        return lambda labels: _without(labels, _NAME)
+    if str(matching.type).endswith("Include"):
+        return lambda labels: _only(labels, matching.labels)
+    raise Unsupported("matching that ignores labels is not supported")
+
+
+def _combined(
+    operation: str, left: Vector, right: Vector, keep: Callable[[dict[str, str]], dict[str, str]]
+) -> Vector:
     if operation == "or":
         left, right = right, left  # what is left over of the right side is added
-    other: dict[object, Flags] = {}
-    for labels, _, present in right.rows():
-        other[key(labels)] = other.get(key(labels), np.zeros_like(present)) | present
-    nothing = np.zeros(left.values.shape[1], dtype=bool)
-    seen = np.array([other.get(key(labels), nothing) for labels in left.labels], dtype=bool)
-    seen = seen.reshape(left.present.shape)
-    kept = left.present & (seen if operation == "and" else ~seen)
-    if operation != "or":
-        return Vector(left.labels, left.values, kept)
-    return _merged(
-        Vector(
-            right.labels + left.labels,
-            np.concatenate((right.values, left.values)),
-            np.concatenate((right.present, kept)),
-        )
-    )
+    other = {
+        key: np.logical_or.reduce([row.present for row in rows])
+        for key, rows in _grouped(right, keep).items()
+    }
+    kept = []
+    for row in left:
+        met = other.get(key_of(keep(row.labels)), np.zeros_like(row.present))
+        there = row.present & (met if operation == "and" else ~met)
+        kept.append(Row(row.labels, row.values, there))
+    return list(_one_each(right + kept, dict).values()) if operation == "or" else kept
 
 
 def _matched(operation: str, left: Vector, right: Vector, modifier: Any) -> Vector:
     """Arithmetic and comparison of one with one. Raises Unsupported where several series meet."""
-    key = _signature(modifier)
     if modifier is not None and str(modifier.card).rpartition(".")[2] != "OneToOne":
         raise Unsupported("matching of many with one is not supported")
     if modifier is not None and {modifier.fill_values.lhs, modifier.fill_values.rhs} != {None}:
         raise Unsupported("fill modifiers are not supported")
-    singles: dict[object, Row] = {}
-    for row in right.rows():
-        known = singles.get(key(row[0]))
-        singles[key(row[0])] = row if known is None else (row[0], *_overlaid(known, row))
-    filters = operation in COMPARISONS and not (modifier and modifier.return_bool)
-    out = []
-    for labels, values, present in left.rows():
-        if key(labels) in singles:
-            _, other, available = singles[key(labels)]
-            result, both = _operated(operation, values, other), present & available
-            if filters:
-                result, both = values, both & (result != 0)
-            out.append((_joined(labels, modifier, keeps_name=filters), result, both))
-    return _merged(Vector.of(out, left.values.shape[1]))
-
-
-def _signature(modifier: Any) -> Callable[[dict[str, str]], object]:
-    matching = None if modifier is None else modifier.matching
-    if matching is not None and str(matching.type).endswith("Include"):
-        names = tuple(matching.labels)
-        return lambda labels: tuple(labels.get(name, "") for name in names)
-    ignored = {_NAME, *(matching.labels if matching is not None else ())}
-    return lambda labels: frozenset((k, v) for k, v in labels.items() if k not in ignored)
-
-
-def _joined(labels: dict[str, str], modifier: Any, *, keeps_name: bool) -> dict[str, str]:
-    """Labels of a result of vector matching."""
-    labels = {k: v for k, v in labels.items() if keeps_name or k != _NAME}
-    matching = None if modifier is None else modifier.matching
-    if matching is None:
-        return labels
-    includes = str(matching.type).endswith("Include")
-    return {k: v for k, v in labels.items() if (k in matching.labels) == includes}
-
-
-def _overlaid(first: Row, second: Row) -> tuple[Floats, Flags]:
-    if (first[2] & second[2]).any():
-        raise Unsupported(f"several series match where one may: {first[0]} and {second[0]}")
-    return np.where(first[2], first[1], second[1]), first[2] | second[2]
-
-
-def _merged(vector: Vector) -> Vector:
-    """Rows of the same labels made one; at the same step there may be only one of them."""
-    rows: dict[tuple[tuple[str, str], ...], Row] = {}
-    for row in vector.rows():
-        key = tuple(sorted(row[0].items()))
-        rows[key] = (row[0], *_overlaid(rows[key], row)) if key in rows else row
-    if len(rows) == len(vector.labels):
-        return vector
-    labels, values, present = zip(*rows.values(), strict=True)
-    return Vector(list(labels), np.array(values), np.array(present))
+    keep, filters = _signature(modifier), _filters(operation, modifier)
+    singles, out = _one_each(right, keep), []
+    for row in left:
+        if (other := singles.get(key_of(keep(row.labels)))) is None:
+            continue
+        result, both = _operated(operation, row.values, other.values), row.present & other.present
+        if filters:
+            result, both = row.values, both & (result != 0)
+        whole = filters and modifier.matching is None if modifier is not None else filters
+        out.append(Row(row.labels if whole else keep(row.labels), result, both))
+    return list(_one_each(out, dict).values())
 
 
 # --- functions, aggregations and operators over arrays -------------------------------------------
 
 COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    ">": operator.gt,
-    "<": operator.lt,
-    ">=": operator.ge,
-    "<=": operator.le,
-}
+    "==": operator.eq, "!=": operator.ne, ">": operator.gt, "<": operator.lt,
+    ">=": operator.ge, "<=": operator.le,
+}  # fmt: skip
 _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": np.true_divide,
-    "%": np.fmod,
-    "^": np.power,
-}
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": np.true_divide,
+}  # fmt: skip
+
+
+def _filters(operation: str, modifier: Any) -> bool:
+    return operation in COMPARISONS and not (modifier and modifier.return_bool)
 
 
 def _operated(operation: str, left: Floats, right: Floats) -> Floats:
-    """Arithmetic, or 1 and 0 for a comparison."""
-    function = _ARITHMETIC.get(operation) or COMPARISONS[operation]
+    function = _ARITHMETIC.get(operation) or COMPARISONS.get(operation)
+    if function is None:
+        raise Unsupported(f"operator {operation} is not supported")
     return np.asarray(function(left, right), dtype=np.float64)
 
 
@@ -420,14 +331,10 @@ def _count(values: Floats, present: Flags) -> Floats:
     return np.asarray(present.sum(axis=0), dtype=np.float64)
 
 
-def _average(values: Floats, present: Flags) -> Floats:
-    return _sum(values, present) / np.maximum(_count(values, present), 1.0)
-
-
 AGGREGATE: dict[str, Callable[[Floats, Flags], Floats]] = {
     "sum": _sum,
     "count": _count,
-    "avg": _average,
+    "avg": lambda values, there: _sum(values, there) / np.maximum(_count(values, there), 1.0),
     "group": lambda values, present: np.ones(values.shape[1]),
     # NaN is ignored unless there is nothing else.
     "min": lambda values, present: np.fmin.reduce(np.where(present, values, np.nan)),
@@ -469,8 +376,6 @@ def _extrapolated(*, per_second: bool) -> OverRange:
 
 
 def _folded(fold: Callable[[Floats], Any]) -> OverRange:
-    """A function of the samples of a window, whatever their instants."""
-
     def function(
         series: Series, low: Indices, high: Indices, ends: Instants, length: int
     ) -> tuple[Floats, Flags]:
@@ -493,38 +398,21 @@ RANGE: dict[str, OverRange] = {
 }
 
 
-def _bucket_quantiles(rank: Floats, bounds: Floats, counts: Floats, present: Flags) -> Floats:
-    """histogram_quantile of cumulative buckets (rows in order of their bounds), per step.
-
-    Buckets may be there at some steps and not at others.
-    """
-    out = np.full(counts.shape[1], np.nan)
-    for pattern in np.unique(present, axis=1).T:
-        columns = (present == pattern[:, None]).all(axis=0)
-        if pattern.any():
-            out[columns] = _one_quantile(
-                rank[columns], bounds[pattern], counts[np.ix_(pattern, columns)]
-            )
-    return out
-
-
-def _one_quantile(rank: Floats, bounds: Floats, counts: Floats) -> Floats:
-    bounds, where = np.unique(bounds, return_inverse=True)
-    coalesced = np.zeros((len(bounds), counts.shape[1]))
-    np.add.at(coalesced, where, counts)
-    if len(bounds) < 2 or not np.isposinf(bounds[-1]):
-        return np.full(counts.shape[1], np.nan)
-    counts = np.maximum.accumulate(coalesced)
-    observations = counts[-1]
-    wanted = rank * observations
+def _quantile(rank: Floats, rows: Vector) -> tuple[Floats, Flags]:
+    """histogram_quantile of the cumulative buckets of one histogram, per step."""
+    rows = sorted(rows, key=lambda row: float(row.labels.get("le", "nan")))
+    bounds = np.array([0.0, *(float(row.labels.get("le", "nan")) for row in rows)])
+    counts = np.maximum.accumulate([np.zeros(len(rank)), *(row.values for row in rows)])
+    present = rows[0].present
+    if not (np.diff(bounds) > 0).all() or not np.isposinf(bounds[-1]) or len(rows) < 2:
+        raise Unsupported(f"expected buckets with bounds from 0 to +Inf, got {bounds[1:]}")
+    if any((row.present != present).any() for row in rows) or not ((rank > 0) & (rank < 1)).all():
+        raise Unsupported("histogram_quantile(): expected a quantile in (0, 1) of whole histograms")
+    wanted, columns = rank * counts[-1], np.arange(len(rank))
     # The last bucket has no upper bound: its quantile is the bound below.
-    index = np.minimum((counts[:-1] < wanted).sum(axis=0), len(bounds) - 1)
-    columns = np.arange(counts.shape[1])
-    below = np.where(index > 0, counts[index - 1, columns], 0.0)
-    start = np.where(index > 0, bounds[index - 1], 0.0)
-    inside = (wanted - below) / (counts[index, columns] - below)
-    result = start + (np.where(np.isinf(bounds), 0.0, bounds)[index] - start) * inside
-    result = np.where((index == 0) & (bounds[0] <= 0), bounds[0], result)
-    result = np.where(index == len(bounds) - 1, bounds[-2], result)
-    result = np.where(rank < 0, -np.inf, np.where(rank > 1, np.inf, result))
-    return np.where((observations == 0) | np.isnan(observations) | np.isnan(rank), np.nan, result)
+    index = np.minimum((counts[1:-1] < wanted).sum(axis=0), len(rows) - 1)
+    below, start = counts[index, columns], bounds[index]
+    inside = (wanted - below) / (counts[index + 1, columns] - below)
+    result = start + (np.where(np.isinf(bounds), 0.0, bounds)[index + 1] - start) * inside
+    result = np.where(index == len(rows) - 1, bounds[-2], result)
+    return np.where(counts[-1] > 0, result, np.nan), present

@@ -2,7 +2,7 @@
 
 Names, units and labels are those of the chain (rpp/runtime/telemetry/metrics.rs, rpp/crypto-vrf/
 src/telemetry.rs, rpp/consensus/src/timetoke/replay.rs) behind an OpenTelemetry collector that drops
-the unbounded labels (height, round, epoch, slot, leader) and all but some bucket bounds. Every
+the unbounded labels (height, round, epoch, slot, leader) and whatever nobody here asks for. Every
 series carries ``job``, ``cluster`` and ``instance`` (the node's name). Counters begin at the
 origin of the history and again when a node restarts. Instants are rehearsal seconds.
 """
@@ -25,20 +25,15 @@ JOB = "rpp-node"
 MINUTE_S = 60.0
 SCRAPED_S = 10.0
 AHEAD_S = 12 * 3600.0  # how far series are computed ahead
-LATENCY_MS = (100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0)
-VOTE_BOUNDS_MS = (50.0, 75.0, 100.0, 250.0, 500.0)
-SMALL = (5.0, 10.0, 25.0, 50.0, 100.0)
-COARSE = (5.0,)  # all that the chain's default bounds have for shares and seconds
+LATENCY_MS = (100.0, 250.0, 500.0, 750.0, 1000.0, 2500.0, 5000.0)  # bounds of buckets
 BLOCKS_PER_CHANGE = 600.0  # between changes of a round's leader
-STALL_WARNING_S, STALL_CRITICAL_S = 900.0, 1800.0
+STALL_CRITICAL_S = 1800.0
 SWING_S = 4 * 3600.0  # the period of a latency that comes and goes
 PROVE_MS, VERIFY_S = 850.0, 0.045  # typical: proving, verifying
 SLOW_GOSSIP, DROP_PERIOD_S = 3.0, 120.0  # under faults: factor of latencies, pace of drops per node
 SLOW_PROOFS = 40.0  # what the fault proof-slow multiplies verifying by
-REPLAY_ERROR = {"reason": "stalled"}
 _NONE: Floats = np.empty(0)
 _P = "rpp_runtime_consensus_"
-_PROOF = {"proof_backend": "stwo", "proof_kind": "consensus", "proof_circuit": "consensus"}
 
 
 @dataclass(frozen=True)
@@ -54,39 +49,31 @@ class Row:
 
 
 class NodeTelemetry:
-    """The series of one node since ``origin``, to be read off from ``begin`` up to ``end``."""
+    """The series of one node since ``origin``, up to ``end``."""
 
-    def __init__(
-        self, timeline: Timeline, index: int, origin: float, begin: float, end: float
-    ) -> None:
-        self.timeline = timeline
-        self.index = index
-        self.origin = origin
-        self.begin = begin
-        self.end = end
-        self.name = timeline.names[index]
+    def __init__(self, timeline: Timeline, index: int, origin: float, end: float) -> None:
+        self.timeline, self.index, self.name = timeline, index, timeline.names[index]
+        self.origin, self.end = origin, end
         self.labels = {"job": JOB, "cluster": timeline.spec.name, "instance": self.name}
         minutes = np.arange(origin // MINUTE_S, end // MINUTE_S + 2) * MINUTE_S
         inner = timeline.starts[(timeline.starts > origin) & (timeline.starts < end)]
         edges = np.union1d(minutes[minutes > origin], inner)
         self._edges: Floats = np.concatenate(([origin], edges))
-        self._kept = self._read_off()
+        self._start = self._edges[:-1]
+        self._segments = timeline.segment(self._start)
 
     def up(self, at: Floats) -> Flags:
         flags: Flags = self.timeline.up[self.timeline.segment(at), self.index]
         return flags
 
     def samples(self, at: Floats) -> Iterator[tuple[Row, Floats, Flags]]:
-        """Each series with its values at the instants and where it has any."""
         segment = self.timeline.segment(at)
         spoilt = self.timeline.fault("metrics-nan", self.name)[segment]
         since = np.maximum(self.timeline.up_since[segment, self.index], self.origin)
         where = self._where(segment, self.up(at) & ~self._withheld(at))
-        for paced, (rows, edges, whole) in self._counters.items():
-            now, begin = (
-                self._place(self._block_time(each) if paced else each) for each in (at, since)
-            )
-            counted = _read(edges, now) - _read(edges, begin)
+        for paced, (rows, table, whole) in self._counters.items():
+            now, begin = (self._block_time(each) if paced else each for each in (at, since))
+            counted = self._read(table, now) - self._read(table, begin)
             values = np.where(whole, np.floor(counted + 1e-6), counted)
             for row, told in zip(rows, np.where(spoilt, np.nan, values.T), strict=True):
                 yield row, told, where(row)
@@ -94,7 +81,6 @@ class NodeTelemetry:
             yield row, np.where(spoilt, np.nan, row.values), where(row)
 
     def _where(self, segment: Indices, there: Flags) -> Callable[[Row], Flags]:
-        """Where a series has samples, of those instants where the node has any."""
         timeline = self.timeline
         ended = there & ~timeline.fault("panel-stale")[segment]
         unverified = there & ~timeline.fault("telemetry-gap-in-watch")[segment]
@@ -106,19 +92,13 @@ class NodeTelemetry:
         def where(row: Row) -> Flags:
             if row.name.startswith("rpp_crypto_vrf_"):
                 return ended
-            return (
-                unverified
-                if row.name.startswith("rpp_stark_verify")
-                else gates.get(row.gate, there)
-            )
+            verified = row.name.startswith("rpp_stark_verify")
+            return unverified if verified else gates.get(row.gate, there)
 
         return where
 
     def _withheld(self, at: Floats) -> Flags:
-        """Where a fault keeps the series back.
-
-        They never existed, they ended, or half an hour of every 45 minutes is missing.
-        """
+        """Where a fault keeps series back: all, their end, or half an hour of every 45 minutes."""
         timeline = self.timeline
         segment = timeline.segment(at)
         gap = timeline.fault("metrics-gap", self.name)
@@ -128,60 +108,30 @@ class NodeTelemetry:
 
     def _block_time(self, at: Floats) -> Floats:
         """When the node saw its latest block: sums and counts of observations move together."""
-        active, passed = self._producing
-        return self._latest(active, passed, self.timeline.spec.block_time_s, at)
-
-    @cached_property
-    def _producing(self) -> tuple[Flags, Floats]:
-        """Per segment whether the node sees blocks, and for how long it had up to each edge."""
         active = self.timeline.advancing & self.timeline.up[:, self.index]
-        return active, self.timeline.elapsed(active, self._edges)
+        return self._latest(active, self.timeline.spec.block_time_s, at)
 
-    @cached_property
-    def _replaying(self) -> tuple[Flags, Floats]:
-        """The same of timetoke's replay."""
-        active = ~self.timeline.fault("replay-stall")
-        return active, self.timeline.elapsed(active, self._edges)
-
-    def _latest(self, active: Flags, passed: Floats, period: float, at: Floats) -> Floats:
-        """When something last happened that happens once a ``period`` of ``active`` time.
-
-        ``passed`` is how much of that there had been at each edge.
-        """
+    def _latest(self, active: Flags, period: float, at: Floats) -> Floats:
+        """When something last happened that happens once a ``period`` of ``active`` time."""
+        passed = self.timeline.elapsed(active, self._edges)
         seconds = np.floor(self.timeline.elapsed(active, at) / period + 1e-9) * period
         index = np.minimum(np.searchsorted(passed, seconds), len(passed) - 1)
         when: Floats = self._edges[index] - (passed[index] - seconds)
         return when
 
-    def _read_off(self) -> Indices:
-        """The edges between which counters are read: since ``begin``, and around the node's starts."""
-        begun = np.maximum(np.unique(self.timeline.up_since[:, self.index]), self.origin)
-        instants = np.concatenate((begun, self._block_time(begun)))
-        around = np.searchsorted(self._edges, instants, side="right") - 1
-        around = np.clip(around, 0, len(self._edges) - 2)
-        first = np.searchsorted(self._edges, self._block_time(np.array([self.begin])), "right")
-        recent = np.arange(max(int(first[0]) - 1, 0), len(self._edges))
-        return np.unique(np.concatenate((around, around + 1, recent)))
-
-    def _place(self, at: Floats) -> tuple[Indices, Floats]:
-        """The minute that holds each instant, and how far into it."""
-        edges = self._edges[self._kept]
-        index = np.searchsorted(edges, at, side="right") - 1
-        index = np.clip(index, 0, len(edges) - 2)
-        length = edges[index + 1] - edges[index]
-        return index, np.clip((at - edges[index]) / length, 0.0, 1.0)
+    def _read(self, table: Floats, at: Floats) -> Floats:
+        """Counters (edges x rows) at instants between the edges (instants x rows)."""
+        edges = self._edges
+        index = np.clip(np.searchsorted(edges, at, side="right") - 1, 0, len(edges) - 2)
+        part = np.clip((at - edges[index]) / (edges[index + 1] - edges[index]), 0.0, 1.0)
+        values: Floats = table[index] + part[:, None] * (table[index + 1] - table[index])
+        return values
 
     @cached_property
     def _counters(self) -> dict[bool, tuple[list[Row], Floats, Flags]]:
-        """Every counter and histogram, by whether it is paced.
-
-        With the rows: their values (kept edges x rows), and which of them count whole things.
-        """
-        rows = [
-            replace(row, values=row.values[self._kept])
-            for rows in (self._consensus(), self._vrf(), self._proofs(), self._traffic())
-            for row in rows
-        ]
+        """By whether they are paced: counters and histograms, their values (edges x rows), and
+        which of them count whole things."""
+        rows = [*self._consensus(), *self._proofs(), *self._traffic()]
         kinds = {paced: [row for row in rows if row.paced is paced] for paced in (True, False)}
         return {
             paced: (
@@ -208,143 +158,118 @@ class NodeTelemetry:
     def _consensus(self) -> Iterator[Row]:
         blocks, slots = self._blocks, self._seconds / self.timeline.spec.block_time_s
         lost, validator = slots - blocks, self.timeline.spec.nodes[self.index].validator
-        voter = {"validator": validator, "proof_backend": "stwo"}
-        slow = self.timeline.fault("gossip-slow")[self.timeline.segment(self._edges[:-1])]
+        # Votes travel by gossip.
+        slow = np.where(self._faulty("gossip-slow"), SLOW_GOSSIP, 1.0)
         votes = blocks * ~self._faulty("canary-does-not-vote")
-        for name, key, typical, bounds, labels in (
-            ("round_duration", "round", ROUND_MS, LATENCY_MS, {}),
-            ("round_quorum_latency", "quorum", QUORUM_MS, LATENCY_MS, {}),
-            ("vote_latency", "vote", VOTE_MS, VOTE_BOUNDS_MS, voter),
-        ):
-            values, seen = self._ms(key, typical), votes if key == "vote" else blocks
-            if key != "round":  # votes travel by gossip
-                values = values * np.where(slow, SLOW_GOSSIP, 1.0)
-            yield from _histogram(f"{_P}{name}_milliseconds", labels, bounds, seen, values)
-        height = np.maximum(self.timeline.height(self._edges[:-1]) - self._late(), 0.0)
-        yield from _histogram("rpp_runtime_chain_block_height", {}, COARSE, blocks, height, None)
-        failed = blocks / 900 + lost / 2
-        yield _counter(f"{_P}failed_votes_total", {"reason": "timeout"}, failed, paced=False)
+        name, voter = f"{_P}vote_latency_milliseconds", {"validator": validator}
+        yield from _histogram(name, voter, votes, self._ms("vote", VOTE_MS) * slow)
+        name = f"{_P}round_quorum_latency_milliseconds"
+        yield from _histogram(name, {}, blocks, self._ms("quorum", QUORUM_MS) * slow)
+        name = f"{_P}round_duration_milliseconds"
+        yield from _histogram(name, {}, blocks, self._ms("round", ROUND_MS), bounds=LATENCY_MS)
+        height = np.maximum(self.timeline.height(self._start) - self._late(), 0.0)
+        yield from _histogram("rpp_runtime_chain_block_height", {}, blocks, height, 0.0)
         changed = blocks / BLOCKS_PER_CHANGE
         yield _counter(f"{_P}round_leader_changes_total", {}, changed + lost / 6, paced=False)
         # Where the leader changes, a slot goes by without its block.
         yield _counter(f"{_P}block_schedule_slots_total", {}, slots + changed, paced=False)
-        verifications = "consensus_quorum_verifications_total"
-        yield _counter(verifications, {"result": "success"}, blocks)
-        yield _counter(verifications, {"result": "failure"}, blocks * 0)
+        yield _counter("consensus_quorum_verifications_total", {"result": "failure"}, blocks * 0)
         epochs = blocks / self.timeline.spec.epoch_length
         yield _counter("validator_set_changes_total", {}, epochs)
-
-    def _vrf(self) -> Iterator[Row]:
-        blocks, pool = self._blocks, float(len(self.timeline.names))
-        share = self.timeline.participation(self._edges[:-1])
-        prefix, verified = "rpp_crypto_vrf_selection_", blocks * pool * share
-        yield from _histogram(f"{prefix}participation_rate", {}, COARSE, blocks, share, None)
-        yield _counter(f"{prefix}accepted_total", {}, verified)
-        yield _counter(f"{prefix}rejected_total", {}, blocks * pool - verified)
+        pool, share = float(len(self.timeline.names)), self.timeline.participation(self._start)
+        name = "rpp_crypto_vrf_selection_"
+        yield from _histogram(f"{name}participation_rate", {}, blocks, share, 0.0)
+        verified = blocks * pool * share
+        yield _counter(f"{name}accepted_total", {}, verified)
+        yield _counter(f"{name}rejected_total", {}, blocks * pool - verified)
 
     def _proofs(self) -> Iterator[Row]:
-        blocks, depth = self._blocks, self.timeline.queue_depth(self._edges[:-1])
+        blocks, depth = self._blocks, self.timeline.queue_depth(self._start)
         queue = {"cache": "proof", "backend": "stwo"}
         waiting = depth * self._own("queue", 1.0, 0.1)
-        name = "rpp_runtime_proof_cache_queue_depth"
-        yield from _histogram(name, queue, SMALL, blocks, waiting, 3.0)
+        yield from _histogram("rpp_runtime_proof_cache_queue_depth", queue, blocks, waiting, 3.0)
         proving = self._own("prove", PROVE_MS, 0.05) * np.maximum(depth / 12.0, 1.0)
         name = "rpp_runtime_proof_generation_duration_milliseconds"
-        yield from _histogram(name, {"backend": "stwo"}, LATENCY_MS, blocks, proving)
-        name = "rpp_stark_verify_duration_seconds"
-        slow = self.timeline.fault("proof-slow")[self.timeline.segment(self._edges[:-1])]
-        verifying = self._own("verify", VERIFY_S, 0.06) * np.where(slow, SLOW_PROOFS, 1.0)
-        yield from _histogram(name, _PROOF, COARSE, 2 * blocks, verifying)
+        yield from _histogram(name, {"backend": "stwo"}, blocks, proving, bounds=LATENCY_MS)
+        slow = np.where(self._faulty("proof-slow"), SLOW_PROOFS, 1.0)
+        verifying = self._own("verify", VERIFY_S, 0.06) * slow
+        proof = {"proof_backend": "stwo", "proof_kind": "consensus", "proof_circuit": "consensus"}
+        yield from _histogram("rpp_stark_verify_duration_seconds", proof, 2 * blocks, verifying)
         outcomes = "rpp_runtime_proof_verification_outcomes_total"
-        yield _counter(outcomes, {**_PROOF, "result": "ok"}, 2 * blocks)
-        yield _counter(outcomes, {**_PROOF, "result": "fail"}, blocks * 0)
+        yield _counter(outcomes, {**proof, "result": "ok"}, 2 * blocks)
 
     def _traffic(self) -> Iterator[Row]:
-        """Peers, gossip, witness messages, rewards, transactions, timetoke replay."""
-        timeline, blocks, start = self.timeline, self._blocks, self._edges[:-1]
-        segment = timeline.segment(start)
-        peers = timeline.up[segment].sum(axis=1) - 1.0
+        timeline, blocks, segments = self.timeline, self._blocks, self._segments
+        peers = timeline.up[segments].sum(axis=1) - 1.0
         name = "rpp_runtime_network_peer_count"
-        for row in _histogram(name, {}, COARSE, self._seconds / 15.0, peers, None):
+        for row in _histogram(name, {}, self._seconds / 15.0, peers, 0.0):
             yield replace(row, paced=False)
         said = blocks * peers * self._own("gossip", 3.0, 0.1)
-        spoken = said * ~timeline.fault("gossip-silent")[segment]
-        yield _counter("pipeline_gossip_events_total", {}, spoken)
-        dropped = self._seconds * timeline.fault("gossip-drops")[segment] / DROP_PERIOD_S
+        yield _counter("pipeline_gossip_events_total", {}, said * ~self._faulty("gossip-silent"))
+        dropped = self._seconds * self._faulty("gossip-drops") / DROP_PERIOD_S
         dropped = dropped + 3 * blocks * (self._faulty("relay-drops") & self._rewarded())
         yield _counter("pipeline_errors_total", {"stage": "gossip"}, dropped, paced=False)
         witness = f"{_P}witness_events_total"
         yield _counter(witness, {"topic": "blocks"}, blocks)
-        heard = blocks * ~timeline.fault("witness-silent")[segment]
-        sent = heard * timeline.gate("witness_network")[segment, self.index]
+        heard = blocks * ~self._faulty("witness-silent")
+        sent = heard * timeline.gate("witness_network")[segments, self.index]
         for topic in WITNESS_TOPICS:
             yield _counter(witness, {"topic": topic}, sent, gate="witness_network")
         stage, gate = {"stage": "rewards_distributed"}, "timetoke_rewards"
-        due = blocks * ~timeline.fault("rewards-stall")[segment]
-        paid = due * timeline.at_work(gate)[segment, self.index]
+        due = blocks * ~self._faulty("rewards-stall")
+        paid = due * timeline.at_work(gate)[segments, self.index]
         yield _counter("pipeline_stage_latency_ms_count", stage, paid, gate=gate)
         transactions = blocks * self._own("submissions", 18.0, 0.2)
-        transactions = transactions * ~timeline.fault("no-transactions")[segment]
+        transactions = transactions * ~self._faulty("no-transactions")
         yield _counter("pipeline_submissions_total", {"reason": "accepted"}, transactions)
         replaying = self._per_minute(~timeline.fault("replay-stall"))
-        failing = self._seconds - replaying
-        for what, labels, spent in (("success", {}, replaying), ("failure", REPLAY_ERROR, failing)):
-            yield _counter(
-                f"timetoke_replay_{what}_total", labels, spent / REPLAY_PERIOD_S, paced=False
-            )
+        name, error = "timetoke_replay_{}_total", {"reason": "stalled"}
+        for what, labels, spent in (
+            ("success", {}, replaying),
+            ("failure", error, self._seconds - replaying),
+        ):
+            yield _counter(name.format(what), labels, spent / REPLAY_PERIOD_S, paced=False)
 
     def _gauges(self, at: Floats) -> Iterator[Row]:
-        age = at - self._latest(*self._replaying, REPLAY_PERIOD_S, at)
-        for threshold, limit in (("warning", STALL_WARNING_S), ("critical", STALL_CRITICAL_S)):
-            flag = (age > limit).astype(float)
-            yield Row("timetoke_replay_stalled", {"threshold": threshold}, flag)
+        age = at - self._latest(~self.timeline.fault("replay-stall"), REPLAY_PERIOD_S, at)
+        stalled = (age > STALL_CRITICAL_S).astype(float)
+        yield Row("timetoke_replay_stalled", {"threshold": "critical"}, stalled)
 
     def _own(self, key: str, typical: float, spread: float) -> Floats:
-        """A level of this node alone, minute by minute."""
-        return self.timeline.level(f"{self.name}/{key}", typical, spread, self._edges[:-1])
+        return self.timeline.level(f"{self.name}/{key}", typical, spread, self._start)
 
     def _ms(self, key: str, typical: float) -> Floats:
         """A latency the cluster has in common, each node a little off it."""
-        start = self._edges[:-1]
-        common = self.timeline.level(key, typical, 0.05, start) * self.timeline.slowdown(start)
-        return common * self._own(key, 1.0, 0.03) * self._burden()
+        common = self.timeline.level(key, typical, 0.05, self._start)
+        slow = self.timeline.slowdown(self._start)
+        return common * slow * self._own(key, 1.0, 0.03) * self._burden()
 
     def _late(self) -> Floats:
         """By how many blocks the node is behind: now and then by one or two."""
-        behind = self.timeline.noise(f"{self.name}/late", self._edges[:-1])
+        behind = self.timeline.noise(f"{self.name}/late", self._start)
         return np.floor(np.clip(1.5 * behind, 0.0, 3.0))
 
     def _burden(self) -> Floats:
         """What rewards cost a canary under a fault: half as much time again, or a slow swing."""
         gated = self._rewarded()
-        passed = self._edges[:-1] - self.timeline.spec.genesis
-        swing = np.exp(0.4 * np.sin(2 * pi * passed / SWING_S))
+        swing = np.exp(0.4 * np.sin(2 * pi * (self._start - self.timeline.spec.genesis) / SWING_S))
         slow = np.where(gated & self._faulty("canary-slow"), 1.5, 1.0)
         burden: Floats = slow * np.where(gated & self._faulty("canary-noisy"), swing, 1.0)
         return burden
 
     def _rewarded(self) -> Flags:
-        """Per minute: whether this node has the rewards gate on."""
-        segment = self.timeline.segment(self._edges[:-1])
-        flags: Flags = self.timeline.gate("timetoke_rewards")[segment, self.index]
+        flags: Flags = self.timeline.gate("timetoke_rewards")[self._segments, self.index]
         return flags
 
     def _faulty(self, name: str) -> Flags:
-        """Per minute: whether this node has the fault."""
-        flags: Flags = self.timeline.fault(name, self.name)[self.timeline.segment(self._edges[:-1])]
+        flags: Flags = self.timeline.fault(name, self.name)[self._segments]
         return flags
 
 
 def _counter(
-    name: str,
-    labels: Mapping[str, str],
-    steps: Floats,
-    *,
-    gate: str = "",
-    whole: bool = True,
-    paced: bool = True,
+    name: str, labels: Mapping[str, str], steps: Floats, *, gate: str = "", paced: bool = True
 ) -> Row:
-    return Row(name, labels, _summed(steps), whole, gate, paced)
+    return Row(name, labels, _summed(steps), True, gate, paced)
 
 
 def _summed(steps: Floats) -> Floats:
@@ -354,32 +279,23 @@ def _summed(steps: Floats) -> Floats:
 def _histogram(
     name: str,
     labels: Mapping[str, str],
-    bounds: tuple[float, ...],
     observations: Floats,
     typical: Floats,
-    shape: float | None = 8.0,
+    shape: float = 8.0,
+    bounds: tuple[float, ...] = (),
 ) -> Iterator[Row]:
-    """Log-logistic observations of that median and shape (larger is narrower; None: all equal)."""
+    """Log-logistic observations of that median and shape (larger is narrower; 0: all equal), with
+    buckets where somebody asks for them."""
+    count = _summed(observations)
     for bound in bounds:
-        if shape is None:
-            share = (typical <= bound).astype(float)
-        else:
-            share = 1.0 / (1.0 + (typical / bound) ** shape) if bound else np.zeros(len(typical))
+        share = 1.0 / (1.0 + (typical / bound) ** shape)
         le = {**labels, "le": format_value(bound)}
         yield Row(f"{name}_bucket", le, _summed(observations * share), True)
-    count = _summed(observations)
-    mean = 1.0 if shape is None else pi / shape / sin(pi / shape)
-    total = _summed(observations * typical * mean)
-    yield Row(f"{name}_bucket", {**labels, "le": "+Inf"}, count, True)
-    yield Row(f"{name}_sum", labels, total)
+    if bounds:
+        yield Row(f"{name}_bucket", {**labels, "le": "+Inf"}, count, True)
+    mean = pi / shape / sin(pi / shape) if shape else 1.0
+    yield Row(f"{name}_sum", labels, _summed(observations * typical * mean))
     yield Row(f"{name}_count", labels, count, True)
-
-
-def _read(edges: Floats, place: tuple[Indices, Floats]) -> Floats:
-    """Counters (edges x rows) at places between the edges (places x rows)."""
-    index, part = place
-    values: Floats = edges[index] + part[:, None] * (edges[index + 1] - edges[index])
-    return values
 
 
 class Recorder:
@@ -390,21 +306,17 @@ class Recorder:
         self.origin = origin
         self._known: dict[str, tuple[list[Event], list[NodeTelemetry]]] = {}
 
-    def nodes(self, since: float, until: float) -> list[NodeTelemetry]:
+    def nodes(self, until: float) -> Iterator[NodeTelemetry]:
         """A cluster's computed anew when something has happened there, or a while has passed."""
-        return [node for name in self.world.clusters for node in self._nodes(name, since, until)]
-
-    def _nodes(self, cluster: str, since: float, until: float) -> list[NodeTelemetry]:
-        own = self.world.events_of(cluster)
-        events, nodes = self._known.get(cluster, ([], []))
-        if events != own or since < nodes[0].begin or until > nodes[0].end:
-            timeline, end = Timeline(self.world, cluster), until + AHEAD_S
-            nodes = [
-                NodeTelemetry(timeline, index, self.origin, since, end)
-                for index in range(len(timeline.names))
-            ]
-            self._known[cluster] = own, nodes
-        return nodes
+        for cluster in self.world.clusters:
+            own = self.world.events_of(cluster)
+            events, nodes = self._known.get(cluster, ([], []))
+            if events != own or until > nodes[0].end:
+                timeline, end = Timeline(self.world, cluster), until + AHEAD_S
+                numbers = range(len(timeline.names))
+                nodes = [NodeTelemetry(timeline, number, self.origin, end) for number in numbers]
+                self._known[cluster] = own, nodes
+            yield from nodes
 
     def lay(self, store: Store, instants: Floats) -> None:
         """Append every series at those rehearsal instants to ``store``, at their wall times."""
@@ -413,7 +325,7 @@ class Recorder:
         # Scrapes come oftener than what they bring is laid: their age is small whenever one asks.
         scrapes = np.union1d(instants, np.arange(instants[0], instants[-1], SCRAPED_S))
         scraped: Instants = np.round((scrapes - offset) * 1000.0).astype(np.int64)
-        for node in self.nodes(float(instants[0]), float(instants[-1])):
+        for node in self.nodes(float(instants[-1])):
             up = {"__name__": "up", **node.labels}
             store.append(up, scraped, node.up(scrapes).astype(float))
             for row, values, there in node.samples(instants):
@@ -421,7 +333,6 @@ class Recorder:
                 store.append_while(labels, wall, values, there)
 
     def is_up(self, name: str) -> bool:
-        """Whether a node is up now. KeyError: no such node."""
         now = self.world.clock.now()
-        node = {each.name: each for each in self.nodes(now, now)}[name]
+        node = {each.name: each for each in self.nodes(now)}[name]
         return bool(node.up(np.array([now]))[0])

@@ -5,7 +5,6 @@ So nothing is copied when the clock runs ahead. Messages are protobuf in snappy'
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,7 +14,7 @@ import pyarrow as pa
 
 from ..arrays import Instants
 from .history import History
-from .tsdb import Matches, Series
+from .tsdb import Matches, Series, matcher
 
 HEADERS = {"Content-Type": "application/x-protobuf", "Content-Encoding": "snappy"}
 _WRITES = {**HEADERS, "X-Prometheus-Remote-Write-Version": "0.1.0"}
@@ -35,12 +34,12 @@ def push(found: Iterable[Series], url: str) -> None:
     answer.raise_for_status()
 
 
-def read(history: History, scrape_ms: int, body: bytes) -> bytes:
+def read(history: History, body: bytes) -> bytes:
     """The answer to a ReadRequest: for each query the samples of its series in its time range."""
     size, _ = _varint_at(body, 0)
     message = pa.decompress(body, size, codec="snappy", asbytes=True)
     with history.lock:
-        history.scrape(scrape_ms)
+        history.scrape()
         results = [
             b"".join(_time_series(series) for series in _asked(history, query))
             for number, query in _fields(message)
@@ -50,34 +49,26 @@ def read(history: History, scrape_ms: int, body: bytes) -> bytes:
 
 
 def _asked(history: History, query: bytes) -> Iterator[Series]:
-    """Query {start = 1; end = 2; repeated LabelMatcher {type = 1; name = 2; value = 3} = 3}."""
-    first, last, name = 0, 0, None
-    tests: dict[str, list[Matches]] = {}
+    """Query {start = 1; end = 2; repeated LabelMatcher {type = 1; name = 2; value = 3} = 3}, of
+    type EQ, NEQ, RE or NRE."""
+    first, last, tests = 0, 0, dict[str, list[Matches]]()
     for number, value in _fields(query):
         if number == 1:
             first = int(value)
         elif number == 2:
             last = int(value)
         elif number == 3:
-            matcher = dict(_fields(value))
-            kind, label, text = matcher.get(1, 0), matcher[2].decode(), matcher.get(3, b"").decode()
-            if (kind, label) == (0, "__name__"):
-                name = text
-            tests.setdefault(label, []).append(_test(kind, text))
-    for series in history.store.select(name, tests):
+            parts = dict(_fields(value))
+            kind, label, text = parts.get(1, 0), parts[2].decode(), parts.get(3, b"").decode()
+            test = matcher(text, regex=kind > 1, equal=kind % 2 == 0)
+            tests.setdefault(label, []).append(test)
+    for series in history.store.select(None, tests):
         part = series.between(first, last)
         if len(part.times):
             yield part
 
 
-def _test(kind: int, text: str) -> Matches:
-    """EQ, NEQ, RE, NRE."""
-    pattern = re.compile(text if kind > 1 else re.escape(text))
-    return lambda value: (pattern.fullmatch(value) is None) is (kind % 2 == 1)
-
-
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
-    """Number and value of each field: varints, and what has a length."""
     at = 0
     while at < len(message):
         key, at = _varint_at(message, at)
@@ -90,7 +81,6 @@ def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def _varint_at(message: bytes, at: int) -> tuple[int, int]:
-    """A varint, and where it ends."""
     value = shift = 0
     while message[at] & 128:
         value |= (message[at] & 127) << shift
@@ -104,7 +94,10 @@ def _packed(message: bytes) -> bytes:
 
 
 def _time_series(series: Series) -> bytes:
-    labels = b"".join(_field(_label(*pair)) for pair in sorted(series.labels.items()))
+    labels = b"".join(
+        _field(_field(name.encode()) + _field(value.encode(), 2))
+        for name, value in sorted(series.labels.items())
+    )
     samples = np.empty(len(series.times), _SAMPLE)
     samples["field"], samples["length"] = 0x12, 16
     samples["v"], samples["value"] = 0x09, series.values
@@ -112,14 +105,8 @@ def _time_series(series: Series) -> bytes:
     return _field(labels + samples.tobytes())
 
 
-def _label(name: str, value: str) -> bytes:
-    data = value.encode()
-    return _field(name.encode()) + b"\x12" + _varint(len(data)) + data
-
-
-def _field(data: bytes) -> bytes:
-    """Field 1 of the message around it."""
-    return b"\x0a" + _varint(len(data)) + data
+def _field(data: bytes, number: int = 1) -> bytes:
+    return bytes([number << 3 | 2]) + _varint(len(data)) + data
 
 
 def _varint(number: int) -> bytes:

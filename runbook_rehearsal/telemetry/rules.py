@@ -1,9 +1,8 @@
-"""Alerting and recording rules, read from files and evaluated over a stretch of time.
+"""Alert rules, read from files and evaluated over a stretch of time.
 
-``python -m runbook_rehearsal.telemetry.rules FILE`` runs unit tests of alert rules where promtool is
-missing. It reads promtool's own files, as far as they hold input series and queries with the samples
-they must give, and answers in its words: exit code 0 and SUCCESS, or 1 and FAILED. Anything else in
-them is refused with exit code 2, never passed over.
+``python -m runbook_rehearsal.telemetry.rules FILE`` runs unit tests of them where promtool is
+missing: input series and queries with the samples they must give. Exit code 0 and SUCCESS, 1 and
+FAILED, 2 for anything else in the file.
 """
 
 from __future__ import annotations
@@ -20,27 +19,23 @@ import promql_parser as pql
 import yaml
 
 from ..arrays import Flags, Instants
-from .promql import Unsupported, Value, Vector, evaluate
-from .tsdb import STALE, Store, format_value
+from .promql import Unsupported, evaluate
+from .tsdb import STALE, Key, Labels, Store, format_value, key_of
 
 OWN_RULES = Path(__file__).with_name("rules.yaml")
 _TEST_FILE = {"rule_files", "evaluation_interval", "tests"}
 _TEST = {"name", "interval", "input_series", "promql_expr_test"}
 _RUN = re.compile(r"(?P<start>\d+)(?:(?P<step>[+-]\d+)?x(?P<times>\d+))?")
-_Samples = dict[tuple[tuple[str, str], ...], float]
 SHIPPED_RULES = Path(__file__).resolve().parents[2] / "params" / "rules" / "rollout.yaml"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule as a file declares it; ``alert`` is false for a recording rule."""
-
     file: str
     group: str
     interval_s: float
     name: str
     expr: str
-    alert: bool
     wait_s: float
     labels: Mapping[str, str]
     annotations: Mapping[str, str]
@@ -61,35 +56,28 @@ class Alert:
 
 
 def load(folder: Path) -> list[Rule]:
-    """The rules of all files of a folder, in order. Raises ValueError naming the file."""
-    rules: list[Rule] = []
-    for path in sorted(folder.glob("*.y*ml")):
-        rules.extend(read(path))
-    return rules
+    return [rule for path in sorted(folder.glob("*.y*ml")) for rule in read(path)]
 
 
 def read(path: Path) -> list[Rule]:
     """The rules of a file, in order. Raises ValueError naming it."""
     try:
-        return list(_read(path, yaml.safe_load(path.read_text())))
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: expected Prometheus rule groups, got {error}") from error
-
-
-def _read(path: Path, document: Any) -> Iterator[Rule]:
-    for group in document["groups"]:
-        for rule in group["rules"]:
-            yield Rule(
+        return [
+            Rule(
                 file=str(path),
                 group=group["name"],
                 interval_s=_seconds(group.get("interval", "5s")),
-                name=rule.get("alert") or rule["record"],
+                name=rule["alert"],
                 expr=str(rule["expr"]).strip(),
-                alert="alert" in rule,
                 wait_s=_seconds(rule.get("for", "0s")),
                 labels=rule.get("labels") or {},
                 annotations=rule.get("annotations") or {},
             )
+            for group in yaml.safe_load(path.read_text())["groups"]
+            for rule in group["rules"]
+        ]
+    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: expected Prometheus rule groups, got {error}") from error
 
 
 def _seconds(text: str) -> float:
@@ -97,7 +85,6 @@ def _seconds(text: str) -> float:
 
 
 def check(rules: list[Rule]) -> None:
-    """Raises ValueError naming the first rule that cannot be evaluated here."""
     for rule in rules:
         try:
             evaluate(Store(), rule.expr, np.array([0]))
@@ -107,52 +94,37 @@ def check(rules: list[Rule]) -> None:
 
 @dataclass
 class RuleEngine:
-    """Evaluates rules at instants in order, carrying over which alerts are active.
-
-    ``errors`` says why a rule could not be evaluated the last time, by its place among the rules.
-    """
+    """Evaluates rules at instants in order, carrying over which alerts are active; ``errors`` says
+    why a rule (by its number) could not be evaluated the last time."""
 
     rules: list[Rule]
     errors: dict[int, str] = field(default_factory=dict)
-    active: dict[tuple[int, tuple[tuple[str, str], ...]], Alert] = field(default_factory=dict)
+    active: dict[tuple[int, Key], Alert] = field(default_factory=dict)
 
     def run(self, store: Store, steps: Instants) -> None:
-        """Add to ``store`` what Prometheus would: recorded series, ALERTS, ALERTS_FOR_STATE."""
+        """Add to ``store`` what Prometheus would: ALERTS and ALERTS_FOR_STATE."""
         if not len(steps):
             return
         before, self.active = self.active, {}
         self.errors = {}
         for number, rule in enumerate(self.rules):
             try:
-                vector = _as_vector(evaluate(store, rule.expr, steps))
+                vector = evaluate(store, rule.expr, steps)
             except Unsupported as error:  # operands that do not match: the other rules go on
                 self.errors[number] = str(error)
                 continue
-            for found, values, present in vector.rows():
-                if not rule.alert:
-                    labels = {**found, **rule.labels, "__name__": rule.name}
-                    store.append_while(labels, steps, values, present)
-                    continue
+            for found, values, present in vector:
                 labels = _alert_labels(rule, found, float(values[-1]))
-                key = (number, tuple(sorted(labels.items())))
+                key = (number, key_of(labels))
                 since = _since(steps, present, before.pop(key, None))
                 firing = present & (steps - since >= rule.wait_s * 1000)
                 _record(store, labels, steps, since, present, firing)
                 if present[-1]:
                     alert = Alert(rule, labels, int(since[-1]), float(values[-1]), bool(firing[-1]))
                     self.active[key] = alert
+        never = np.zeros(len(steps), dtype=bool)
         for ended in before.values():
-            _record(store, ended.labels, steps, steps, _never(steps), _never(steps))
-
-
-def _never(steps: Instants) -> Flags:
-    return np.zeros(len(steps), dtype=bool)
-
-
-def _as_vector(value: Value) -> Vector:
-    if isinstance(value, Vector):
-        return value
-    return Vector([{}], value[None, :], np.ones((1, len(value)), dtype=bool))
+            _record(store, ended.labels, steps, steps, never, never)
 
 
 def _alert_labels(rule: Rule, labels: dict[str, str], value: float) -> dict[str, str]:
@@ -162,7 +134,6 @@ def _alert_labels(rule: Rule, labels: dict[str, str], value: float) -> dict[str,
 
 
 def _filled(text: str, labels: Mapping[str, str], value: float) -> str:
-    """The two templates that rules of this project use: a label, and the value."""
     text = re.sub(r"{{\s*\$labels\.(\w+)\s*}}", lambda m: labels.get(m[1], ""), text)
     return re.sub(r"{{\s*\$value\s*}}", format_value(value), text)
 
@@ -177,12 +148,7 @@ def _since(steps: Instants, present: Flags, carried: Alert | None) -> Instants:
 
 
 def _record(
-    store: Store,
-    labels: dict[str, str],
-    steps: Instants,
-    since: Instants,
-    present: Flags,
-    firing: Flags,
+    store: Store, labels: Labels, steps: Instants, since: Instants, present: Flags, firing: Flags
 ) -> None:
     ones = np.ones(len(steps))
     for state, there in (("pending", present & ~firing), ("firing", firing)):
@@ -223,12 +189,10 @@ def _failures(test: dict[str, Any], rules: list[Rule], interval: int) -> Iterato
     engine.run(store, np.arange(0, until + 1, interval))
     yield from (f"{rules[number].name}: {error}" for number, error in engine.errors.items())
     for query in queries:
-        value = evaluate(store, query["expr"], np.array([_ms(query["eval_time"])]))
-        if not isinstance(value, Vector):
-            raise Refused(f"expected a query for series, got {query['expr']}")
-        got = {_key(labels): float(row[0]) for labels, row, present in value.rows() if present[0]}
-        wanted: _Samples = {
-            _key(_series_labels(sample["labels"])): float(sample["value"])
+        found = evaluate(store, query["expr"], np.array([_ms(query["eval_time"])]))
+        got = {key_of(row.labels): float(row.values[0]) for row in found if row.present[0]}
+        wanted = {
+            key_of(_series_labels(sample["labels"])): float(sample["value"])
             for sample in query["exp_samples"]
         }
         if got != wanted:
@@ -256,10 +220,6 @@ def _series_labels(text: str) -> dict[str, str]:
     selector: Any = pql.parse(text)
     labels = {matcher.name: matcher.value for matcher in selector.matchers.matchers}
     return labels | ({"__name__": selector.name} if selector.name else {})
-
-
-def _key(labels: dict[str, str]) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted(labels.items()))
 
 
 def _known(table: dict[str, Any], keys: set[str]) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """Prometheus and Alertmanager of the rehearsal, real or embedded, on the same data.
 
-History is laid from a fixed origin up to the wall's now, with what every loaded rule would have
-made of it, and goes on from then: the embedded Prometheus holds it, the real one reads it from us.
-The sample of rehearsal time t lies at wall time t - offset.
+History is laid from a fixed origin up to now, and goes on from then: the embedded Prometheus holds
+it, the real one reads it from us.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import httpx
 import yaml
@@ -24,66 +22,42 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from ..chain.world import World
-from ..loopback import Address, Loopback, Scope
+from ..loopback import Listener, Loopback
 from . import processes, rules
 from .alertmanager import EmbeddedAlertmanager, default_config
-from .embedded import SCRAPE_MS, EmbeddedPrometheus
+from .embedded import EmbeddedPrometheus, ready
 from .history import History
 from .recorder import JOB, Recorder
 from .rules import Alert
+from .tsdb import Key, key_of
 
 Servers = Literal["embedded", "real"]
-SPAN_S = 6 * 3600.0
-STEP_S = 60.0
 SETTLED_S = 15.0
-TICK_S = 1.0
 HOLDS = timedelta(minutes=3)  # how long an alert is active without being posted again
 
 
-class Backend(Protocol):
-    """What serves the data; ``name`` is prometheus or alertmanager."""
+class Real:
+    """Server processes; Prometheus reads the history from us, at ``own``. It scrapes whether nodes
+    are up; what it keeps is dropped when the clock runs ahead. Alerts need it started anew."""
 
-    urls: dict[str, str]
+    def __init__(self, world: World, own: str) -> None:
+        self._world, self._own = world, own.removeprefix("http://")
+        self._root, self._home = world.root / "prometheus", world.root / "alertmanager"
+        self.servers = {
+            "prometheus": processes.prometheus(self._root, processes.free_port()),
+            "alertmanager": processes.alertmanager(self._home, processes.free_port()),
+        }
+        self._served: tuple[History | None, frozenset[Key]] = None, frozenset()
+        self.servers["alertmanager"].start()
 
     def publish(self, history: History) -> None:
         """Serve this history from now on, also when Prometheus was down."""
-
-    def up(self, name: str) -> None: ...
-
-    def down(self, name: str) -> None:
-        """Refuse connections; the URL stays the same."""
-
-    def stop(self) -> None: ...
-
-
-class Real:
-    """Server processes on random ports; Prometheus reads the history from us, at ``own_url``.
-
-    It scrapes no more than whether nodes are up, and what it keeps is dropped when the clock runs
-    ahead. For the state of its alerts it must be started anew.
-    """
-
-    def __init__(self, world: World, own_url: str) -> None:
-        self._world = world
-        self._own = own_url.removeprefix("http://")
-        self._root = world.root / "prometheus"
-        self._servers = {
-            "prometheus": processes.prometheus(self._root, processes.free_port()),
-            "alertmanager": processes.alertmanager(
-                world.root / "alertmanager", processes.free_port()
-            ),
-        }
-        self.urls = {name: server.url for name, server in self._servers.items()}
-        self._served: tuple[History | None, frozenset[str]] = None, frozenset()
-        self.up("alertmanager")
-
-    def publish(self, history: History) -> None:
-        server, before = self._servers["prometheus"], self._served
+        server, before = self.servers["prometheus"], self._served
         with history.lock:
             active = list(history.engine.active.values())
             states = history.store.select("ALERTS_FOR_STATE", {})
         waits = [alert for alert in active if alert.rule.wait_s]
-        self._served = history, frozenset(str(sorted(alert.labels.items())) for alert in active)
+        self._served = history, frozenset(key_of(alert.labels) for alert in active)
         if self._served == before and not waits:
             url = f"{server.url}/api/v1/admin/tsdb/delete_series"
             everything = {"match[]": '{__name__=~".+"}'}
@@ -102,32 +76,23 @@ class Real:
         (self._root / "prometheus.yml").write_text(config)
         server.start()
 
-    def up(self, name: str) -> None:
-        self._servers[name].start()
-
-    def down(self, name: str) -> None:
-        self._servers[name].stop()
-
-    def stop(self) -> None:
-        for server in self._servers.values():
-            server.stop()
-
     def _config(self) -> dict[str, Any]:
         targets = [
             {
                 "targets": [self._own],
                 "labels": {
-                    "cluster": cluster.name,
+                    "cluster": node.cluster,
                     "instance": node.name,
                     "__metrics_path__": f"/metrics/{node.name}",
                 },
             }
-            for cluster in self._world.clusters.values()
-            for node in cluster.nodes
+            for node in self._world.nodes()
         ]
-        elsewhere = self._faulty("alertmanager-not-in-prometheus")
-        alertmanager = "127.0.0.1:9" if elsewhere else self.urls["alertmanager"][len("http://") :]
-        evaluated = "1d" if self._faulty("rule-never-evaluated") else "2s"
+        elsewhere = "alertmanager-not-in-prometheus" in self._world.faults
+        alertmanager = (
+            "127.0.0.1:9" if elsewhere else self.servers["alertmanager"].url[len("http://") :]
+        )
+        evaluated = "1d" if "rule-never-evaluated" in self._world.faults else "2s"
         return {
             "global": {"scrape_interval": "5s", "evaluation_interval": evaluated},
             "rule_files": ["rules/*.y*ml"],
@@ -136,80 +101,28 @@ class Real:
             "scrape_configs": [{"job_name": JOB, "static_configs": targets}],
         }
 
-    def _faulty(self, name: str) -> bool:
-        return any((self._world.root / "faults").glob(f"{name}.*"))
-
 
 class Embedded:
-    """Both APIs in this process, and a thread that scrapes, evaluates, and notifies."""
-
-    def __init__(self, loopback: Loopback, root: Path) -> None:
+    def __init__(self, loopback: Loopback, world: World) -> None:
+        self.alertmanager = EmbeddedAlertmanager(world, self._firing)
+        self.servers = {"alertmanager": Listener(loopback, self.alertmanager.app())}
+        self._prometheus = EmbeddedPrometheus(world, self.servers["alertmanager"].url)
         self._loopback = loopback
-        self._alertmanager = EmbeddedAlertmanager(root / "alertmanager" / "alertmanager.yml")
-        self._apps: dict[str, Any] = {"alertmanager": self._alertmanager.app()}
-        self._addresses: dict[str, Address] = dict.fromkeys(
-            ("prometheus", "alertmanager"), ("127.0.0.1", 0)
-        )
-        self._listening: set[str] = set()
-        self.urls: dict[str, str] = {}
-        self._prometheus: EmbeddedPrometheus | None = None
-        self._notified: dict[str, Alert] = {}
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="rehearsal-rules", daemon=True)
-        self.up("alertmanager")
 
     def publish(self, history: History) -> None:
-        if self._prometheus is None or self._prometheus.history is not history:
-            self._prometheus = EmbeddedPrometheus(history, self.urls["alertmanager"])
-            self._apps["prometheus"] = self._prometheus.app()
-        if "prometheus" not in self._listening:
-            self.up("prometheus")
-        if not self._thread.is_alive():
-            self._thread.start()
+        """Serve this history from now on, also when Prometheus was down."""
+        self._prometheus.history = history
+        if "prometheus" in self.servers:
+            self.servers["prometheus"].start()
+        else:
+            self.servers["prometheus"] = Listener(self._loopback, self._prometheus.app())
 
-    def up(self, name: str) -> None:
-        async def app(scope: Scope, receive: Any, send: Any) -> None:
-            await self._apps[name](scope, receive, send)
-
-        self._addresses[name] = self._loopback.listen(app, *self._addresses[name])
-        self._listening.add(name)
-        host, port = self._addresses[name]
-        self.urls[name] = f"http://{host}:{port}"
-
-    def down(self, name: str) -> None:
-        self._loopback.close(self._addresses[name])
-        self._listening.discard(name)
-
-    def forget_silences(self) -> None:
-        self._alertmanager.forget_silences()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._tick()
-            self._stopping.wait(TICK_S)
-
-    def _tick(self) -> None:
-        if self._prometheus is not None:
-            self._prometheus.advance()
-            self._notify(self._prometheus.firing())
-
-    def _notify(self, firing: list[Alert]) -> None:
-        """Tell the Alertmanager what fires, and once of what no longer does."""
-        now = datetime.now(UTC)
-        before, self._notified = self._notified, {str(sorted(a.labels.items())): a for a in firing}
-        ended = [alert for key, alert in before.items() if key not in self._notified]
-        self._alertmanager.post(
-            [_posted(alert, now, self.urls) for alert in firing]
-            + [{**_posted(alert, now, self.urls), "endsAt": now.isoformat()} for alert in ended]
-        )
+    def _firing(self) -> list[dict[str, Any]]:
+        url, now = self.servers["prometheus"].url, datetime.now(UTC)
+        return [_posted(alert, now, url) for alert in self._prometheus.firing()]
 
 
-def _posted(alert: Alert, now: datetime, urls: dict[str, str]) -> dict[str, Any]:
+def _posted(alert: Alert, now: datetime, url: str) -> dict[str, Any]:
     """A firing alert as Prometheus posts it: over in a while unless it is posted again."""
     starts = datetime.fromtimestamp(alert.since / 1000 + alert.rule.wait_s, UTC)
     return {
@@ -217,44 +130,29 @@ def _posted(alert: Alert, now: datetime, urls: dict[str, str]) -> dict[str, Any]
         "annotations": alert.annotations(),
         "startsAt": starts.isoformat(),
         "endsAt": (now + HOLDS).isoformat(),
-        "generatorURL": f"{urls['prometheus']}/graph",
+        "generatorURL": f"{url}/graph",
     }
 
 
 class TelemetryServers:
-    """Serves the world's telemetry under ``urls``; ``kind`` says by which servers.
+    """Serves the world's telemetry since ``origin`` under ``urls``, by servers of ``kind``, with
+    all rules of ``<root>/prometheus/rules``; those of ours and the shipped ones are put there."""
 
-    History begins at ``origin``, by default ``span_s`` ago, with a sample each ``step_s``. The rule
-    files are all of ``<root>/prometheus/rules``; the rehearsal's own and the one that we ship for a
-    rollout are written when they are missing.
-    """
-
-    def __init__(
-        self,
-        world: World,
-        kind: Servers = "embedded",
-        *,
-        span_s: float = SPAN_S,
-        step_s: float = STEP_S,
-        origin: float | None = None,
-    ) -> None:
-        self.kind = kind
-        self.world = world
-        self.step_s = step_s
+    def __init__(self, world: World, kind: Servers, origin: float) -> None:
+        self.kind, self.world = kind, world
         genesis = min(cluster.genesis for cluster in world.clusters.values())
-        self.origin = max(world.clock.now() - span_s if origin is None else origin, genesis)
-        self._recorder = Recorder(world, self.origin)
+        self._recorder = Recorder(world, max(origin, genesis))
         self._loopback = Loopback()
         self._down: set[str] = set()
         self._lock = threading.RLock()
         self._read: tuple[dict[str, bytes], list[rules.Rule]] = {}, []
-        self._backend: Backend
+        self._backend: Real | Embedded
         self._history: History
 
     @property
     def urls(self) -> dict[str, str]:
         """Where ``prometheus`` and ``alertmanager`` answer; the same until ``stop``."""
-        return dict(self._backend.urls)
+        return {name: server.url for name, server in self._backend.servers.items()}
 
     def start(self) -> None:
         """Write configurations and rules, lay the history, answer. Raises ValueError for a rule
@@ -263,19 +161,14 @@ class TelemetryServers:
         for folder in ("prometheus/rules", "alertmanager/data"):
             (root / folder).mkdir(parents=True, exist_ok=True)
         for name, source in (("rehearsal", rules.OWN_RULES), ("rollout", rules.SHIPPED_RULES)):
-            loaded = root / "prometheus" / "rules" / f"{name}.yaml"
-            if not loaded.exists():
-                loaded.write_bytes(source.read_bytes())
+            (root / "prometheus/rules" / f"{name}.yaml").write_bytes(source.read_bytes())
         self._loopback.start()
-        host, port = self._loopback.listen(self._own_app())
-        own = f"http://{host}:{port}"
+        own = Listener(self._loopback, self._own_app()).url
         config = yaml.safe_dump(default_config(f"{own}/pager"), sort_keys=False)
         (root / "alertmanager" / "alertmanager.yml").write_text(config)
         try:
-            if self.kind == "real":
-                self._backend = Real(self.world, own)
-            else:
-                self._backend = Embedded(self._loopback, root)
+            real = self.kind == "real"
+            self._backend = Real(self.world, own) if real else Embedded(self._loopback, self.world)
             self._lay()
             self._settle(0)
         except BaseException:
@@ -285,22 +178,19 @@ class TelemetryServers:
     def forget_silences(self) -> None:
         """Drop every silence that the embedded Alertmanager remembers, those that ended as well."""
         if isinstance(self._backend, Embedded):
-            self._backend.forget_silences()
+            self._backend.alertmanager.silences.clear()
 
     def stop(self) -> None:
-        """End every process, thread and listener."""
         if hasattr(self, "_backend"):
-            self._backend.stop()
+            for server in self._backend.servers.values():
+                server.stop()
         self._loopback.stop()
 
     def relay(self, seconds: float = 0.0) -> None:
-        """Let the clock run ahead by ``seconds``, made whole, and lay what lies between.
-
-        The whole history is laid again where the past has changed: with 0, with other rules, and as
-        a fault of what is measured has been on for a while when it is declared. Silences that ended
-        meanwhile expire, and alerts that did are posted as resolved. Raises ValueError before
-        anything changes when a rule cannot be read.
-        """
+        """Let the clock run ahead by ``seconds``, made whole, and lay what lies between; the whole
+        history again where the past has changed: with 0, other rules, or a fault with a past.
+        Silences and alerts that ended meanwhile end. Raises ValueError, before anything changes,
+        when a rule cannot be read."""
         seconds = math.ceil(seconds)
         with self._lock:
             loaded = self._rules()
@@ -315,13 +205,11 @@ class TelemetryServers:
                 self._settle(seconds)
 
     def settle(self) -> None:
-        """Wait until a real Prometheus has found its Alertmanager and evaluated its rules.
-
-        For some seconds after a start it sends alerts to nobody.
-        """
+        """Wait until a real Prometheus has found its Alertmanager and evaluated its rules: for some
+        seconds after a start it sends alerts to nobody."""
         deadline = time.monotonic() + SETTLED_S
         while self.kind == "real" and not self._down and time.monotonic() < deadline:
-            api = f"{self._backend.urls['prometheus']}/api/v1"
+            api = f"{self.urls['prometheus']}/api/v1"
             with httpx.Client(trust_env=False, timeout=5) as client:
                 known = client.get(f"{api}/alertmanagers").json()["data"]["activeAlertmanagers"]
                 groups = client.get(f"{api}/rules").json()["data"]["groups"]
@@ -330,22 +218,19 @@ class TelemetryServers:
             time.sleep(0.2)
 
     def down(self, name: str) -> None:
-        """Take ``prometheus`` or ``alertmanager`` away: connections are refused."""
         with self._lock:
             self._down.add(name)
-            self._backend.down(name)
+            self._backend.servers[name].stop()
 
     def up(self, name: str) -> None:
-        """Bring it back, with the history it missed."""
         with self._lock:
             self._down.discard(name)
             if name == "prometheus":
                 self._lay()
             else:
-                self._backend.up(name)
+                self._backend.servers[name].start()
 
     def _rules(self) -> list[rules.Rule]:
-        """Those of all files, read when one has changed."""
         folder = self.world.root / "prometheus" / "rules"
         texts = {path.name: path.read_bytes() for path in folder.glob("*.y*ml")}
         if texts != self._read[0]:
@@ -353,18 +238,15 @@ class TelemetryServers:
         return self._read[1]
 
     def _lay(self) -> None:
-        """History and alerts from the origin to now, served unless Prometheus is down."""
         loaded = self._rules()
         rules.check(loaded)
-        self._history = History(self._recorder, loaded, self.step_s)
+        self._history = History(self._recorder, loaded)
         if "prometheus" not in self._down:
             self._backend.publish(self._history)
 
     def _settle(self, seconds: int) -> None:
-        """Tell the Alertmanager what ended in the time skipped, and what fires.
-
-        The latter it would hear from Prometheus too, but not before Prometheus has found it.
-        """
+        """Tell the Alertmanager what ended in the time skipped, and what fires, which it would hear
+        from Prometheus too, but not before Prometheus has found it."""
         now, skipped, engine = datetime.now(UTC), timedelta(seconds=seconds), self._history.engine
         with self._history.lock:
             firing = [replace(each) for each in engine.active.values() if each.firing]
@@ -376,7 +258,7 @@ class TelemetryServers:
                 return alert["labels"] not in fires
             return datetime.fromisoformat(alert["endsAt"]) - skipped <= now
 
-        api = self._backend.urls["alertmanager"] + "/api/v2"
+        api = self.urls["alertmanager"] + "/api/v2"
         # On loopback and without TLS: reading the authorities would take longer than all of this.
         with httpx.Client(base_url=api, trust_env=False, timeout=10, verify=False) as client:  # noqa: S501 - no TLS
             for silence in client.get("/silences").raise_for_status().json():
@@ -389,12 +271,11 @@ class TelemetryServers:
                 for alert in there
                 if ended(alert)
             ]
-            holds = [_posted(alert, now, self._backend.urls) for alert in firing]
-            client.post("/alerts", json=over + holds).raise_for_status()
+            holds = [_posted(alert, now, self.urls["prometheus"]) for alert in firing]
+            posted = over + holds if self.kind == "real" else over
+            client.post("/alerts", json=posted).raise_for_status()
 
     def _own_app(self) -> Starlette:
-        """What the servers themselves need: nodes, the history, and a pager that nobody carries."""
-
         async def metrics(request: Request) -> Response:
             up = self._recorder.is_up(request.path_params["node"])
             return PlainTextResponse("", status_code=200 if up else 503)
@@ -403,15 +284,13 @@ class TelemetryServers:
             from .remote import HEADERS, read
 
             # Not in threads: each would keep the memory that one takes.
-            answer = read(self._history, SCRAPE_MS, await request.body())
+            answer = read(self._history, await request.body())
             return Response(answer, headers=HEADERS)
 
-        async def pager(request: Request) -> Response:
-            return Response(status_code=200)
-
-        routes: list[Any] = [
-            Route("/metrics/{node}", metrics),
-            Route("/read", read, methods=["POST"]),
-            Route("/pager", pager, methods=["POST"]),
-        ]
-        return Starlette(routes=routes)
+        return Starlette(
+            routes=[
+                Route("/metrics/{node}", metrics),
+                Route("/read", read, methods=["POST"]),
+                Route("/pager", ready, methods=["POST"]),
+            ]
+        )

@@ -15,9 +15,9 @@ from runbook_lib.changes.kit_script import Kit, script
 from runbook_lib.clusters import Cluster
 from runbook_lib.errors import ParameterError
 from runbook_lib.site import Site, parse_site
-from runbook_lib.sources.commands import SiteCommands
 from runbook_lib.sources.node import Fleet
 from runbook_lib.sources.redact import Redactor
+from runbook_lib.sources.stage_commands import StageCommands
 from runbook_lib.sources.wire import Wire
 from runbook_lib.strict import PROJECT, parse_yaml
 
@@ -25,7 +25,13 @@ from ..sources.conftest import World
 
 SHOW = "import json, os; print(json.dumps(dict(os.environ)))"
 ALWAYS = {"PATH", "HOME", "LANG", "TMPDIR"}
-OURS = {"GITHUB_TOKEN", "RPP_RPC_TOKEN", "RUNBOOK_SCRATCH", "SSH_AUTH_SOCK"}
+OURS = {
+    "GITHUB_TOKEN",
+    "RPP_RPC_TOKEN",
+    "RUNBOOK_SCRATCH",
+    "RUNBOOK_SIGNING_PASSPHRASE",
+    "SSH_AUTH_SOCK",
+}
 
 
 @pytest.fixture
@@ -61,8 +67,8 @@ def test_the_candidates_suite_sees_no_token_and_a_nodes_command_its_own(
 ) -> None:
     """The suite is the candidate's own code; the node's command has a list of its own."""
     suite = reach.Command(argv=["sh", "-c", 'echo "skipping $GITHUB_TOKEN$RPP_RPC_TOKEN!"'])
-    run = SiteCommands(world.scope(), site.Commands(suites={"tests/x": suite})).suite("tests/x")
-    assert run.skipped_lines == ("skipping !",)
+    run = StageCommands(world.scope(), site.Commands(suites={"tests/x": suite})).suite("tests/x")
+    assert run.stdout == b"skipping !\n"
 
     argv = ["sh", "-c", 'printf "HTTP/1.1 200 OK\\r\\n\\r\\n{}"; env >"{path}"']
     command = {"argv": argv, "env": ["RPP_RPC_TOKEN"]}
@@ -81,7 +87,13 @@ def parsed(values: dict[str, Any]) -> Site:
     return parse_site(json.dumps(values).encode(), "s.yaml")
 
 
-@pytest.mark.parametrize("variable", ["GITHUB_TOKEN", "CHAT_WEBHOOK", "CARGO_REGISTRY_PASSWORD"])
+@pytest.mark.parametrize(
+    "variable",
+    [
+        *("GITHUB_TOKEN", "CHAT_WEBHOOK", "CARGO_REGISTRY_PASSWORD"),
+        *("RUNBOOK_SIGNING_KEY", "RUNBOOK_SIGNING_PASSPHRASE"),
+    ],
+)
 def test_a_suite_that_lists_a_secret_is_refused(variable: str) -> None:
     """One that the site names elsewhere, or one whose name says so."""
     values = example()

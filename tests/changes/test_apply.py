@@ -1,18 +1,27 @@
-"""Steps are journalled before and after, done ones are not repeated, and nothing is assumed."""
+"""Steps are journalled, done ones are not repeated, and what nodes came to is read back."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from runbook_lib.canonical import digest_bytes
 from runbook_lib.changes.adopt import adopt
-from runbook_lib.changes.apply import Applier, Step, all_pass, failed_row
-from runbook_lib.changes.plan import Plan
+from runbook_lib.changes.apply import (
+    Applier,
+    Step,
+    all_pass,
+    failed_row,
+    read_back,
+    runs_as_planned,
+)
+from runbook_lib.changes.plan import NodePlan
 from runbook_lib.changes.state import (
     NodeState,
     differences,
@@ -20,6 +29,7 @@ from runbook_lib.changes.state import (
     known_map,
     require_known,
 )
+from runbook_lib.context import Context
 from runbook_lib.errors import ParameterError, RecordDamaged, SourceError
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
@@ -62,7 +72,6 @@ def work(practice: Any) -> Work:
 
 
 def test_a_step_is_journalled_before_and_after(work: Work) -> None:
-    """The intent is on disk before the command starts; its outputs lie under its stem."""
     applier = work.applier()
 
     assert applier.step(work.step())
@@ -72,8 +81,15 @@ def test_a_step_is_journalled_before_and_after(work: Work) -> None:
     assert applier.rows == []
 
 
+def test_a_step_that_failed_is_not_done(work: Work) -> None:
+    applier, work.ended = work.applier(), Ended(1, b"", b"")
+    applier.step(work.step())
+
+    assert [phase for phase, _ in work.phases()] == ["intent", "failed"]
+    assert applier.stem(work.step()) == ""
+
+
 def test_a_done_step_is_not_repeated(work: Work) -> None:
-    """Not by a later try either; another step of the node is another matter."""
     work.applier(1).step(work.step())
     later = work.applier(2)
 
@@ -96,7 +112,6 @@ def test_a_done_step_is_not_repeated(work: Work) -> None:
 def test_a_failed_step_stops_the_change(
     work: Work, ended: Ended, observed: str, outcome: Outcome
 ) -> None:
-    """With a row that quotes the command; a later try does it again."""
     work.ended = ended
     applier = work.applier()
 
@@ -104,7 +119,7 @@ def test_a_failed_step_stops_the_change(
     assert applier.rows == [failed_row(work.step(), ended)]
     assert str(applier.rows[0].observed).startswith(observed)
     assert applier.rows[0].outcome is outcome
-    assert not all_pass(applier.rows)
+    assert not all_pass(applier.rows) and not all_pass([])
     assert work.phases()[-1][0] == "failed"
 
     work.ended = Ended(0, b"", b"")
@@ -125,7 +140,6 @@ def test_a_failed_step_stops_the_change(
 def test_a_step_that_is_not_taken_up_again_is_settled(
     work: Work, phase: str, done: bool, phases: list[str]
 ) -> None:
-    """Whether it was done is looked up and journalled; it is not run again."""
     work.applier()._note(work.step(), phase, "dev-1-restart-1")
     asked: list[str] = []
 
@@ -140,35 +154,36 @@ def test_a_step_that_is_not_taken_up_again_is_settled(
 
 
 @pytest.mark.parametrize(
-    ("code", "runs"), [("0\n", 0), ("4\n", 1), ("", 1), ("garbage", 1), (None, 1)]
+    ("code", "shows", "runs"),
+    [
+        ("0\n", None, 0),
+        ("4\n", None, 1),
+        ("", None, 1),
+        ("garbage", None, 1),
+        (None, None, 1),
+        # A command that was killed leaves no exit code: what the node shows decides.
+        (None, True, 0),
+        (None, False, 1),
+    ],
 )
-def test_a_half_done_step_is_inspected(work: Work, code: str | None, runs: int) -> None:
-    """The exit code its command left says whether it was done; without one it is done again."""
+def test_a_half_done_step_is_inspected(
+    work: Work, code: str | None, shows: bool | None, runs: int
+) -> None:
     applier = work.applier()
     applier._note(work.step(), "intent", "dev-1-restart-1")
     steps = applier.context.folder / "steps"
     steps.mkdir()
     if code is not None:
         (steps / "dev-1-restart-1.code").write_text(code)
-
-    assert work.applier(2).step(work.step())
-    assert len(work.runs) == runs
-    assert work.phases()[-1][0] == "done"
-
-
-@pytest.mark.parametrize(("shows", "runs"), [(True, 0), (False, 1)])
-def test_without_an_exit_code_the_node_itself_is_asked(work: Work, shows: bool, runs: int) -> None:
-    """A command that was killed leaves no exit code: what the node shows decides."""
-    work.applier()._note(work.step(), "intent", "dev-1-restart-1")
-    step = replace(work.step(), inspect=lambda: shows)
+    step = work.step() if shows is None else replace(work.step(), inspect=lambda: shows)
 
     assert work.applier(2).step(step)
     assert len(work.runs) == runs
-    assert ("inspected" in [phase for phase, _ in work.phases()]) is not shows
+    phases = [phase for phase, _ in work.phases()]
+    assert (phases[-1], "inspected" in phases) == ("done", bool(runs))
 
 
 def test_a_command_that_ended_after_we_gave_up_on_it_is_found_done(work: Work) -> None:
-    """It was still at work when its time was up; the exit code it left since is what counts."""
     work.ended = Ended(None, b"", b"", "still at work after 9 s (process 7)")
     applier = work.applier()
     assert not applier.step(work.step())
@@ -178,12 +193,7 @@ def test_a_command_that_ended_after_we_gave_up_on_it_is_found_done(work: Work) -
     assert len(work.runs) == 1
 
 
-def test_no_rows_are_no_proof() -> None:
-    """An empty read-back does not hold."""
-    assert not all_pass([])
-
-
-# --- known state and the plan -----------------------------------------------------------------------
+# --- known state and the plan ---------------------------------------------------------------------
 
 
 def known(work: Work) -> dict[str, Any]:
@@ -192,7 +202,6 @@ def known(work: Work) -> dict[str, Any]:
 
 
 def test_the_last_verified_state_is_known(work: Work) -> None:
-    """By which attempt, and when."""
     newer = GOOD.model_copy(update={"binary": "sha256:9"})
     work.applier().verified("dev-1", GOOD)
     work.applier().verified("dev-1", newer)
@@ -209,19 +218,16 @@ def test_the_last_verified_state_is_known(work: Work) -> None:
     )
 
 
+LIVE = {"source": "live", "mode": "apply", "cluster": "development"}
+
+
 @pytest.mark.parametrize(
-    "opened",
-    [
-        {"source": "replay", "mode": "apply", "cluster": "development"},
-        {"source": "live", "mode": "plan", "cluster": "development"},
-        {"source": "live", "mode": "apply", "cluster": "testnet"},
-    ],
+    "opened", [{"source": "replay"}, {"mode": "plan"}, {"cluster": "testnet"}], ids=str
 )
 def test_plans_replays_and_other_clusters_make_nothing_known(
     practice: Any, work: Work, opened: dict[str, str]
 ) -> None:
-    """Only what was really verified on this cluster counts."""
-    made = Store(practice.root / "store").create("v1.5.0", "development", opened)
+    made = Store(practice.root / "store").create("v1.5.0", "development", {**LIVE, **opened})
     body = {"item": DEPLOY, "node": "dev-1", "state": GOOD.model_dump(), "at": "2026-01-01T00:00Z"}
     made.record.append("state", body)
 
@@ -229,18 +235,13 @@ def test_plans_replays_and_other_clusters_make_nothing_known(
 
 
 def test_a_state_that_is_none_damages_its_record(practice: Any, work: Work) -> None:
-    """It is named by attempt and entry."""
-    opened = {"source": "live", "mode": "apply", "cluster": "development"}
-    made = Store(practice.root / "store").create("v1.5.0", "development", opened)
+    made = Store(practice.root / "store").create("v1.5.0", "development", LIVE)
     made.record.append("state", {"node": "dev-1", "state": {"gates": 1}, "at": "2026-01-01"})
-    with pytest.raises(
-        RecordDamaged, match=r"^v1\.5\.0/development/0001: entry 1: expected a node"
-    ):
+    with pytest.raises(RecordDamaged, match=r"^v1\.5\.0/development/0001: entry 1: expected a"):
         known(work)
 
 
 def test_differences_name_the_absent_side() -> None:
-    """What was expected first, in its order."""
     assert differences({"b": 1, "a": "x", "same": True}, {"c": False, "a": "y", "same": True}) == [
         ("b", 1, "absent"),
         ("a", "x", "y"),
@@ -248,22 +249,12 @@ def test_differences_name_the_absent_side() -> None:
     ]
 
 
-def test_a_plans_digest_covers_its_intent(practice: Any, work: Work) -> None:
-    """The same plan has the same digest; any word of it changed has another."""
-    plan: Plan = practice.plan(work.stage._tries.context("stage.plan", 1))
-
-    assert plan.digest == Plan.model_validate(plan.model_dump()).digest
-    assert plan.digest != Plan(**{**plan.model_dump(), "phases": ()}).digest
-    assert plan.phases[0].node("dev-1").changes() == [("binary", "sha256:1", "sha256:2")]
-
-
-# --- adopting ---------------------------------------------------------------------------------------
+# --- adopting -------------------------------------------------------------------------------------
 
 TOML = NodeConfig(b"epoch_length = 720\n", GOOD.config)
 
 
 def test_an_unknown_cluster_cannot_be_adopted(practice: Any) -> None:
-    """The site's clusters are named, and nothing is created."""
     with pytest.raises(ParameterError) as caught:
         adopt(str(practice.site), "mainnet")
 
@@ -274,17 +265,15 @@ def test_an_unknown_cluster_cannot_be_adopted(practice: Any) -> None:
 
 
 def test_a_cluster_that_does_not_answer_is_not_adopted(practice: Any) -> None:
-    """A state is taken over entirely or not."""
     with pytest.raises(SourceError) as caught:
         adopt(str(practice.site), "development")
 
     assert caught.value.source == "dev-1 /status/rollout"
 
 
-def test_a_cluster_is_taken_over_on_somebody_elses_word(
+def test_a_cluster_is_taken_over_on_somebody_elses_word_or_a_single_operators(
     practice: Any, work: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until then nothing is known; the digest that must be quoted is that of its state."""
     monkeypatch.setattr("runbook_lib.changes.adopt._read", lambda *asked: {"dev-1": (GOOD, TOML)})
     unapproved = adopt(str(practice.site), "development")
 
@@ -299,6 +288,10 @@ def test_a_cluster_is_taken_over_on_somebody_elses_word(
     assert kept_config(approved.attempt.folder, "dev-1").read_bytes() == TOML.text
     assert not kept_config(unapproved.attempt.folder, "dev-1").exists()
 
+    practice.write_site(single_operator=True)
+    alone = adopt(str(practice.site), "development")
+    assert (alone.approved_by, alone.self_approved) == (("alice",), True)
+
 
 @pytest.mark.parametrize(
     ("member", "given", "artifact"),
@@ -307,7 +300,6 @@ def test_a_cluster_is_taken_over_on_somebody_elses_word(
 def test_what_a_binary_was_delivered_in_is_told_when_it_is_adopted(
     practice: Any, monkeypatch: pytest.MonkeyPatch, member: str, given: bool, artifact: str
 ) -> None:
-    """By the file; without a member the artifact is the binary itself; a stranger's is refused."""
     file, strange = practice.root / "rpp-node.tar.gz", practice.root / "strange.tar.gz"
     file.write_bytes(pack(b"binary"))
     strange.write_bytes(pack(b"another"))
@@ -328,12 +320,78 @@ def test_what_a_binary_was_delivered_in_is_told_when_it_is_adopted(
         adopt(str(practice.site), "development", artifacts=[strange])
 
 
-def test_a_single_operator_adopts_alone_and_it_says_so(
-    practice: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Self-approved, by the operator's own account."""
-    monkeypatch.setattr("runbook_lib.changes.adopt._read", lambda *asked: {"dev-1": (GOOD, TOML)})
-    practice.write_site(single_operator=True)
-    done = adopt(str(practice.site), "development")
+# --- what is read back of a node ------------------------------------------------------------------
 
-    assert (done.approved_by, done.self_approved) == (("alice",), True)
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
+BEFORE = NodeState(gates={"a": False}, channel="canary", binary="sha256:1", config="sha256:1")
+AFTER = NodeState(gates={"a": True}, channel="canary", binary="sha256:2", config="sha256:2")
+NODE = NodePlan(node="n1", control="ours", before=BEFORE, after=AFTER)
+UNREAD = SourceError("n1", "it is silent")
+
+
+def context(answers_after: float = 0, **shown: Any) -> Any:
+    """A node that answers after so many seconds, and differs from the plan in what is given."""
+    made = SimpleNamespace(patience_s=10, slept=0.0)
+    rollout = SimpleNamespace(
+        feature_gates=shown.get("gates", AFTER.gates),
+        release_channel=shown.get("channel", AFTER.channel),
+    )
+
+    def digest(what: str) -> Any:
+        found = shown.get(what, "sha256:2")
+        if isinstance(found, SourceError):
+            raise found
+        return SimpleNamespace(digest=found)
+
+    def sleep(seconds: float) -> None:
+        made.slept += seconds
+
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    asked = iter(range(100))
+    made.scope = SimpleNamespace(reread=lambda: start + timedelta(seconds=made.slept), sleep=sleep)
+    made.fleet = SimpleNamespace(
+        rollout=lambda names: {
+            names[0]: UNREAD if made.slept < answers_after and next(asked) >= 0 else rollout
+        }
+    )
+    made.commands = SimpleNamespace(
+        version=lambda node: digest("binary"), read_config=lambda node: digest("config")
+    )
+    return cast(Context, made)
+
+
+@pytest.mark.parametrize(
+    ("shown", "wrong"),
+    [
+        ({}, []),
+        ({"channel": "mainnet"}, [("rollout.release_channel", FAIL)]),
+        ({"gates": {"a": False}}, [("rollout.feature_gates.a", FAIL)]),
+        ({"gates": {}}, [("rollout.feature_gates.a", FAIL)]),
+        ({"gates": {"a": True, "b": False}}, [("rollout.feature_gates.b", FAIL)]),
+        ({"binary": "sha256:1"}, [("binary", FAIL)]),
+        ({"config": "sha256:1"}, [("config", FAIL)]),
+        ({"binary": UNREAD}, [("binary", INCONCLUSIVE)]),
+        ({"config": UNREAD}, [("config", INCONCLUSIVE)]),
+    ],
+)
+def test_a_node_is_as_planned_only_with_all_of_it(
+    shown: dict[str, Any], wrong: list[tuple[str, Outcome]]
+) -> None:
+    rows = read_back(context(**shown), NODE)
+
+    assert [(row.what, row.outcome) for row in rows if row.outcome is not PASS] == wrong
+    assert runs_as_planned(context(**shown), NODE) is (not wrong)
+
+
+@pytest.mark.parametrize("silent", [FAIL, INCONCLUSIVE])
+def test_a_node_that_is_silent_is_asked_again_until_the_patience_is_used_up(
+    silent: Outcome,
+) -> None:
+    assert {row.outcome for row in read_back(context(answers_after=9), NODE, silent=silent)} == {
+        PASS
+    }
+    (row,) = read_back(context(answers_after=11), NODE, silent=silent)
+
+    assert (row.what, row.outcome) == ("comes back", silent)
+    assert row.observed == "no answer within 10 s: it is silent"
+    assert runs_as_planned(context(answers_after=1), NODE) is False

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,6 @@ from typing import Any
 import httpx
 import pytest
 
-from runbook_lib import playbook
 from runbook_lib.changes.approvals import approvals, approved
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome, worst
@@ -21,6 +18,8 @@ from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import LiveTape
 from runbook_lib.sources.words import Heard, Refused, Said, Word
+
+from ..sources.github_answers import spoken
 
 DIGEST = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64
@@ -38,18 +37,8 @@ class Asking:
         self.outside = Outside(redactor, Http(redactor, transport))
         self.scope = Scope(LiveTape(practice.root / "tape", redactor), self.outside, "approvals", 1)
 
-    def say(self, body: str, by: str = "bob", edited: str = AT) -> None:
-        number = len(self.comments) + 1
-        self.comments.append(
-            {
-                "id": number,
-                "body": body,
-                "user": {"login": by},
-                "created_at": AT,
-                "updated_at": edited,
-                "html_url": f"http://127.0.0.1:9/{number}",
-            }
-        )
+    def say(self, body: str, by: str = "bob") -> None:
+        self.comments.append(spoken(len(self.comments) + 1, body, by, AT))
 
     def accounts(self, *, issue: int = 1, file: str = "") -> list[str]:
         found = approvals(self.scope, self.site, DIGEST, issue=issue, file=file)
@@ -68,82 +57,39 @@ def asking(practice: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "body",
+    ("said", "counts"),
     [
-        f"approve {DIGEST}",
-        f"/approve {DIGEST}",
-        f"Looked at it twice.\n\n  Approve   {DIGEST}  \nThank you",
-        f"approve {OTHER}\napprove {DIGEST}",
-        f"approve {DIGEST.upper().replace('SHA', 'sha')}",
+        ([("bob", f"approve {OTHER}\napprove {DIGEST}")], ["bob"]),
+        ([("bob", f"approve {OTHER}")], []),
+        ([("mallory", f"approve {DIGEST}")], []),
+        ([("bob", f"approve {DIGEST}"), ("bob", f"withdraw approve {DIGEST}")], []),
+        ([("bob", f"approve {DIGEST}"), ("bob", "withdraw approve that")], []),
+        ([("bob", f"approve {DIGEST}"), ("bob", f"withdraw approve {OTHER}")], ["bob"]),
+        ([("bob", f"approve {DIGEST}"), ("alice", "withdraw")], ["bob"]),
+        ([("bob", f"approve {DIGEST}"), ("mallory", "withdraw")], ["bob"]),
     ],
 )
-def test_a_line_of_a_listed_account_approves(asking: Asking, body: str) -> None:
-    """Whatever else stands in the comment."""
-    asking.say(body)
-
-    assert asking.accounts() == ["bob"]
-
-
-@pytest.mark.parametrize(
-    ("body", "by", "edited"),
-    [
-        (f"approve {OTHER}", "bob", AT),
-        (f"I do not approve {DIGEST}", "bob", AT),
-        (f"approve {DIGEST} later", "bob", AT),
-        (f"> approve {DIGEST}", "bob", AT),
-        (DIGEST, "bob", AT),
-        (f"approve {DIGEST[:-1]}", "bob", AT),
-        (f"approve {DIGEST}0", "bob", AT),
-        (f"approve {DIGEST}", "mallory", AT),
-        (f"approve {DIGEST}", "Bob", AT),
-        (f"approve {DIGEST}", "bob", "2026-11-23T12:00:01Z"),
-    ],
-)
-def test_anything_else_does_not(asking: Asking, body: str, by: str, edited: str) -> None:
-    """Another digest, a quotation, a stranger, a comment edited since."""
-    asking.say(body, by, edited)
-
-    assert asking.accounts() == []
-
-
-@pytest.mark.parametrize(
-    ("second", "by", "counts"),
-    [
-        (f"withdraw approve {DIGEST}", "bob", []),
-        ("withdraw", "bob", []),
-        ("withdraw approve that", "bob", []),
-        (f"withdraw approve {OTHER}", "bob", ["bob"]),
-        (f"withdraw approve {DIGEST}", "alice", ["bob"]),
-        (f"withdraw approve {DIGEST}", "mallory", ["bob"]),
-    ],
-)
-def test_an_approval_that_was_withdrawn_counts_no_more(
-    asking: Asking, second: str, by: str, counts: list[str]
+def test_a_listed_account_approves_until_it_withdraws(
+    asking: Asking, said: list[tuple[str, str]], counts: list[str]
 ) -> None:
-    """By its own account alone; what cannot be read takes back more rather than less."""
-    asking.say(f"approve {DIGEST}")
-    asking.say(second, by)
+    for by, body in said:
+        asking.say(body, by)
 
     assert asking.accounts() == counts
 
 
 def test_a_comment_takes_back_a_signed_file(asking: Asking, practice: Any) -> None:
-    """Account and key are one person."""
     path = practice.approve(DIGEST)
-    asking.say("withdraw approve")
-    for comment in asking.comments:
-        comment["created_at"] = comment["updated_at"] = "2100-01-01T00:00:00Z"
+    asking.comments.append(spoken(1, "withdraw approve", "bob", "2100-01-01T00:00:00Z"))
 
     assert asking.accounts(file=path) == []
 
 
 def test_without_an_issue_nobody_is_asked(asking: Asking) -> None:
-    """No request goes out."""
     assert asking.accounts(issue=0) == []
 
 
 def test_a_signed_file_approves_beside_comments(asking: Asking, practice: Any) -> None:
-    """Its account, its instant, its name."""
     asking.say(f"approve {DIGEST}", "alice")
     path = practice.approve(DIGEST)
     found = approvals(asking.scope, asking.site, DIGEST, issue=1, file=path)
@@ -151,68 +97,25 @@ def test_a_signed_file_approves_beside_comments(asking: Asking, practice: Any) -
     assert [approval.account for approval in found] == ["bob", "alice"]
     assert found[0].grounds == Path(path).name
     assert found[1].at == datetime(2026, 11, 23, 12, tzinfo=UTC)
-    assert found[1].grounds == "http://127.0.0.1:9/1"
-
-
-def _forge(change: Any) -> Any:
-    def edit(path: Path) -> None:
-        signed = json.loads(path.read_text())
-        change(signed)
-        path.write_text(json.dumps(signed))
-
-    return edit
+    assert found[1].grounds == "https://forge/1"
 
 
 @pytest.mark.parametrize(
-    ("edit", "problem"),
+    ("old", "new", "problem"),
     [
-        (
-            _forge(lambda s: s["statement"].update(approve=OTHER)),
-            f"expected an approval of {DIGEST}",
-        ),
-        (
-            _forge(lambda s: s["statement"].update(at=AT)),
-            "expected a signature by bob, got another",
-        ),
-        (
-            _forge(lambda s: s["statement"].update(account="alice")),
-            "expected a listed person with a key, got 'alice'",
-        ),
-        (
-            _forge(lambda s: s["statement"].update(account="mallory")),
-            "expected a listed person with a key, got 'mallory'",
-        ),
-        (
-            _forge(lambda s: s.update(signature=base64.b64encode(b"x" * 64).decode())),
-            "expected a signature by bob, got another",
-        ),
-        (
-            _forge(lambda s: s.update(signature="no base64")),
-            "expected a signature by bob, got another",
-        ),
-        (
-            _forge(lambda s: s.update(more=1)),
-            "expected a signed approval, got: more: expected no such key",
-        ),
-        (
-            _forge(lambda s: s["statement"].update(at="now")),
-            "expected a signed approval, got: at: expected a valid datetime",
-        ),
-        (
-            _forge(lambda s: s["statement"].update(withdraw=True)),
-            "expected a signed approval, got: a signed withdrawal",
-        ),
-        (lambda path: path.write_text("{"), "expected a signed approval, got: Invalid JSON"),
-        (lambda path: path.write_text("[]"), "expected a signed approval, got: expected an object"),
-        (lambda path: path.unlink(), "expected a readable file, got: No such file or directory"),
+        (DIGEST, OTHER, f"expected an approval of {DIGEST}"),
+        ("bob", "alice", "expected a listed person with a key, got 'alice'"),
+        ('"signature": "', '"signature": "AAAA', "expected a signature by bob, got another"),
+        ('"approve"', '"withdraw": true, "approve"',
+         "expected a signed approval, got: a signed withdrawal"),
+        ("{", "[", "expected a signed approval, got: Invalid JSON"),
     ],
-)
+)  # fmt: skip
 def test_a_file_that_proves_nothing_is_an_error(
-    asking: Asking, practice: Any, edit: Any, problem: str
+    asking: Asking, practice: Any, old: str, new: str, problem: str
 ) -> None:
-    """Altered, forged, of another person or digest, or no approval at all."""
     path = Path(practice.approve(DIGEST))
-    edit(path)
+    path.write_text(path.read_text().replace(old, new))
     with pytest.raises(SourceError) as caught:
         asking.accounts(file=str(path))
 
@@ -222,7 +125,7 @@ def test_a_file_that_proves_nothing_is_an_error(
 # --- who must approve, stage by stage ---
 
 
-PLAN, OTHER = ("sha256:" + letter * 64 for letter in "ab")
+PLAN = DIGEST
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 PEOPLE = {
     "eve": ["release-engineer"],
@@ -302,7 +205,6 @@ def test_the_policy(voting: Voting, stage: str, said: list[Any], outcome: Outcom
 
 @pytest.mark.parametrize("said", [[], ["carol"]])
 def test_an_author_alone_never_approves_for_mainnet(voting: Voting, said: list[str]) -> None:
-    """Also when the author is the commander."""
     assert voting.outcome("mainnet", *said, author="carol") is INCONCLUSIVE
     assert voting.outcome("mainnet", *said, "gus", author="carol") is (
         PASS if said else INCONCLUSIVE
@@ -310,7 +212,6 @@ def test_an_author_alone_never_approves_for_mainnet(voting: Voting, said: list[s
 
 
 def test_who_filled_a_seat_and_who_could(voting: Voting) -> None:
-    """Rows name approver and grounds, or whom to ask."""
     rows = voting.rows("mainnet", "carol")
 
     assert [(row.subject, row.what, row.expected, row.observed) for row in rows] == [
@@ -326,7 +227,6 @@ def test_who_filled_a_seat_and_who_could(voting: Voting) -> None:
 
 
 def test_a_single_operator_approves_their_own_and_it_says_so(voting: Voting) -> None:
-    """What others approved is theirs still."""
     lonely = voting.rows("mainnet", author="eve", alone=True)
     helped = voting.rows("mainnet", "carol", author="eve", alone=True)
 
@@ -337,8 +237,6 @@ def test_a_single_operator_approves_their_own_and_it_says_so(voting: Voting) -> 
 
 
 def test_a_forged_approval_is_a_failure_beside_true_ones(voting: Voting) -> None:
-    """Somebody tried; one of another plan is none of this plan's business."""
-
     def forged(plan: str) -> Refused:
         return Refused("ed", "another key", "ed.json", "forged", Said("approve", plan=plan))
 
@@ -360,8 +258,3 @@ def test_a_file_that_cannot_be_read_blocks_beside_approvals(voting: Voting) -> N
             INCONCLUSIVE,
         ),
     ]
-
-
-def test_every_stage_beyond_development_has_a_policy() -> None:
-    """Development may plan and apply in one run."""
-    assert set(playbook.APPROVERS) == set(playbook.STAGES) - {"development"}

@@ -26,25 +26,15 @@ from runbook_lib.changes.kit_script import (
     script,
     target_file,
 )
-from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
+from runbook_lib.changes.plan import Artifact, NodePlan
 from runbook_lib.changes.state import NodeState
 from runbook_lib.reach import Command
 from runbook_lib.site import Commands, Site
 
-TOOLS = (
-    "sh",
-    "dirname",
-    "date",
-    "tr",
-    "cut",
-    "tail",
-    "cat",
-    "mkdir",
-    "rmdir",
-    "rm",
-    "uname",
-    "sleep",
-)
+from .plans import node, phase, plan
+
+TOOLS = ("sh", "dirname", "date", "tr", "cut", "tail",
+         "cat", "mkdir", "rmdir", "rm", "uname", "sleep")  # fmt: skip
 FAKE = """#!/bin/sh
 # Stands in for a site's automation: says what it was asked; files make it fail, or wait.
 if rm "$0.hold-$1" 2>/dev/null; then
@@ -85,30 +75,21 @@ class Made:
         self.artifact = self.root / "a build; $HOME"
         self.artifact.write_bytes(b"build")
         self.folder = self.root / "kit `of` it"
-        plans = tuple(self.plan_of(name) for name in (*self.names, *self.theirs))
+        nodes = [self.plan_of(name) for name in (*self.names, *self.theirs)]
         artifact = Artifact(
             path=str(self.artifact), digest=digest_bytes(b"build"), binary="sha256:b"
         )
-        waves = tuple((plan.node,) for plan in plans)
-        plan = Plan(
-            stage=self.stage,
-            release="v1.4.0",
-            commit="c" * 40,
-            cluster="mainnet",
-            chain_id="rpp",
-            artifact=artifact,
-            phases=(Phase(item="canary.activate.rewards-gate", name="gates", nodes=plans, waves=waves),),
-            policy="sha256:0",
-        )  # fmt: skip
-        nodes = tuple(self.kit_node(one, artifact) for one in plans)
-        self.kit = Kit("v1.4.0/canary/0002", "v1.4.0", self.stage, plan, nodes)
+        gates = phase("canary.activate.rewards-gate", "gates", nodes)
+        made = plan(gates, stage=self.stage, release="v1.4.0", artifact=artifact)
+        kept = tuple(self.kit_node(one, artifact) for one in nodes)
+        self.kit = Kit("v1.4.0/canary/0002", "v1.4.0", self.stage, made, kept)
         self.write()
 
     def plan_of(self, name: str) -> NodePlan:
         operator = "an operator" if name in self.theirs else ""
         before, after = state(f"before {name}".encode()), state(b"after", on=True)
-        control: Any = "operator" if operator else "ours"
-        return NodePlan(node=name, control=control, operator=operator, before=before, after=after)
+        control = "operator" if operator else "ours"
+        return node(name, before, after, control=control, operator=operator)
 
     def kit_node(self, one: NodePlan, artifact: Artifact) -> KitNode:
         states: Any = {"back": one.before}
@@ -123,12 +104,12 @@ class Made:
         site = Site.model_construct(commands=Commands(deploy=deploy, restart=restart))
         self.folder.mkdir()
         (self.folder / "recover.sh").write_bytes(script(self.kit, site))
-        for node in self.kit.ours:
+        for ours in self.kit.ours:
             for variant in self.kit.variants:
-                path = target_file(self.folder, node.node, variant)
+                path = target_file(self.folder, ours.node, variant)
                 path.parent.mkdir(exist_ok=True)
                 word = "before" if variant == "back" else variant
-                path.write_text(f"{word} {node.node}")
+                path.write_text(f"{word} {ours.node}")
 
     def call(self, *options: str) -> dict[str, Any]:
         """How the script is started, with the tools alone on its PATH."""
@@ -199,7 +180,6 @@ def made(tmp_path: Path) -> Made:
 @settings(max_examples=25)
 @given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8")), min_size=1))
 def test_the_shell_reads_back_every_word(words: list[str]) -> None:
-    """Quotes, dollars, line breaks, control characters: nothing of a word is ever executed."""
     line = "kit=/nowhere; printf '%s\\0' " + " ".join(map(quoted, words))
     found = subprocess.run(["sh", "-c", line], capture_output=True, check=True).stdout
 
@@ -208,7 +188,6 @@ def test_the_shell_reads_back_every_word(words: list[str]) -> None:
 
 @given(st.lists(st.text(min_size=1), unique=True))
 def test_a_nodes_name_becomes_one_plain_word(names: list[str]) -> None:
-    """As a file's name, a pattern and a journal's field; no two nodes share one."""
     keys = [key_of(name) for name in names if name.isprintable() or name.isascii()]
 
     assert len(set(keys)) == len(keys)
@@ -216,7 +195,6 @@ def test_a_nodes_name_becomes_one_plain_word(names: list[str]) -> None:
 
 
 def test_hostile_names_and_paths_are_words_to_the_script(tmp_path: Path) -> None:
-    """A node named like a command, folders with quotes and dollars: all are handed on whole."""
     hostile = "main'; touch pwned; $(touch pwned)\n`touch pwned` *"
     made = Made(tmp_path / "it's", (hostile, "../up"))
     found = made.run()
@@ -232,7 +210,6 @@ def test_hostile_names_and_paths_are_words_to_the_script(tmp_path: Path) -> None
 
 
 def test_it_is_a_script_of_any_posix_shell(made: Made) -> None:
-    """Each shell that is here parses it, and it needs no Python."""
     path = made.folder / "recover.sh"
     for shell in ("sh", "dash", "bash", "ksh", "busybox"):
         if program := shutil.which(shell):
@@ -241,8 +218,7 @@ def test_it_is_a_script_of_any_posix_shell(made: Made) -> None:
     assert "[[" not in path.read_text() and "python" not in path.read_text()
 
 
-def test_every_node_is_delivered_and_restarted_in_order(made: Made) -> None:
-    """With the site's own commands, a line of the journal before and after each."""
+def test_every_node_is_delivered_and_restarted_in_order_and_once(made: Made) -> None:
     found = made.run()
 
     assert (found.returncode, found.stderr) == (0, "")
@@ -250,21 +226,18 @@ def test_every_node_is_delivered_and_restarted_in_order(made: Made) -> None:
     config = f"<--config={made.folder}/targets/main-1.toml>"
     assert made.asked[:2] == [f"<deploy><main-1><{made.artifact}>{config}", "<restart><main-1>"]
     assert found.stdout.splitlines()[-2:] == ["back      main-1", "back      main-2"]
-
-
-def test_a_second_run_changes_nothing(made: Made) -> None:
-    """What the journal says was done is not done again."""
-    made.run()
     before = made.asked, made.journal
     again = made.run()
-
-    assert again.returncode == 0
-    assert (made.asked, made.journal) == before
+    assert (again.returncode, made.asked, made.journal) == (0, *before)
     assert "main-1: deliver: done already" in again.stdout
+    # Without flock nobody can tell whether a killed run is gone; one that ends unlocks.
+    (made.folder / "lock.d").mkdir()
+    held = made.run()
+    assert held.returncode == 3
+    assert f"If it is gone: rmdir '{made.folder}/lock.d'" in held.stderr
 
 
 def test_a_node_that_fails_is_passed_over_and_tried_once_more(made: Made) -> None:
-    """The others are put back; it is named, with the command's words; a later run mends it."""
     failing = made.fails("main-1")
     found = made.run()
     failing.unlink()
@@ -278,29 +251,18 @@ def test_a_node_that_fails_is_passed_over_and_tried_once_more(made: Made) -> Non
     assert made.journal == [*failed, *done("main-2"), *failed, *done("main-1")]
 
 
-def test_chosen_nodes_alone_are_put_back(made: Made) -> None:
-    """A name that it does not know is wrong usage, before anything is done."""
+def test_chosen_nodes_alone_are_put_back_and_wrong_usage_does_nothing(made: Made) -> None:
+    for options in (("--nodes",), ("--nodes", ""), ("--stall",), ("--all",)):
+        assert made.run(*options).returncode == 3
     wrong = made.run("--nodes", "main-1,main-9")
-    found = made.run("--nodes", "main-2")
-
-    assert (wrong.returncode, wrong.stderr) == (
-        3,
-        "recover.sh: main-9: expected one of: main-1 main-2\n",
-    )
-    assert found.returncode == 0
+    problem = "recover.sh: main-9: expected one of: main-1 main-2\n"
+    assert (wrong.returncode, wrong.stderr, made.asked) == (3, problem, [])
+    assert made.run("--nodes", "main-2").returncode == 0
     assert made.journal == done("main-2")
-
-
-@pytest.mark.parametrize("options", [("--nodes",), ("--nodes", ""), ("--stall",), ("--all",)])
-def test_wrong_usage_does_nothing(made: Made, options: tuple[str, ...]) -> None:
-    """Neither half an option nor targets that this kit has not."""
-    assert made.run(*options).returncode == 3
-    assert made.asked == []
 
 
 @pytest.mark.parametrize("what", ["target", "artifact", "missing"])
 def test_files_that_are_not_what_was_kept_are_not_delivered(made: Made, what: str) -> None:
-    """A tampered or missing target or build: that node is not touched."""
     path = made.artifact if what == "artifact" else target_file(made.folder, "main-1")
     wanted = digest_bytes(path.read_bytes())
     if what == "missing":
@@ -316,7 +278,6 @@ def test_files_that_are_not_what_was_kept_are_not_delivered(made: Made, what: st
 
 
 def test_without_a_way_to_compute_a_digest_nothing_is_delivered(tmp_path: Path) -> None:
-    """shasum will do; with neither, no file is trusted."""
     other = Made(tmp_path / "shasum", ("main-1",), tools=(*TOOLS, "shasum"))
     none = Made(tmp_path / "none", ("main-1",), tools=TOOLS)
 
@@ -328,7 +289,6 @@ def test_without_a_way_to_compute_a_digest_nothing_is_delivered(tmp_path: Path) 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])
 def test_a_run_holds_the_lock_until_it_is_gone(tmp_path: Path, shell: str) -> None:
-    """A second one says who is at work; after a kill -9 the next goes on, nothing cleared away."""
     tools = (*TOOLS, "sha256sum", "flock", "timeout")
     made = Made(tmp_path / "made", ("main-1",), tools=tools, shell=shell)
     pid = made.killed_during("restart")
@@ -342,7 +302,6 @@ def test_a_run_holds_the_lock_until_it_is_gone(tmp_path: Path, shell: str) -> No
 
 
 def test_a_delivery_that_outlives_its_run_keeps_the_lock(tmp_path: Path) -> None:
-    """Two must not write one node's files at once."""
     made = Made(tmp_path / "made", ("main-1",), tools=(*TOOLS, "sha256sum", "flock"))
     made.killed_during("deploy")
     held = made.run()
@@ -355,18 +314,7 @@ def test_a_delivery_that_outlives_its_run_keeps_the_lock(tmp_path: Path) -> None
     assert set(codes) <= {0, 3} and codes[-1] == 0
 
 
-def test_without_flock_a_killed_run_must_be_cleared_away(made: Made) -> None:
-    """Nobody can tell whether it is gone; a run that ends clears its lock away itself."""
-    ended = made.run()
-    (made.folder / "lock.d").mkdir()
-    held = made.run()
-
-    assert (ended.returncode, held.returncode) == (0, 3)
-    assert f"If it is gone: rmdir '{made.folder}/lock.d'" in held.stderr
-
-
 def test_a_step_that_was_cut_off_is_done_again(made: Made) -> None:
-    """Killed after the intent, or with half a line written: that is no end."""
     at = "2026-01-31T12:00:00Z"
     (made.folder / "journal.tsv").write_text(f"{at}\tmain-1\tdeliver-back\tintent\t-\n{at}\tmai")
     found = made.run("--nodes", "main-1")
@@ -376,7 +324,6 @@ def test_a_step_that_was_cut_off_is_done_again(made: Made) -> None:
 
 
 def test_after_a_stall_the_other_targets_are_delivered(tmp_path: Path) -> None:
-    """Mainnet's kit has both; what one of them did is no excuse for the other."""
     made = Made(tmp_path / "made", ("main-1",), stage="mainnet")
     codes = [made.run(*options).returncode for options in ((), ("--stall",), ("--stall",), ())]
 
@@ -390,7 +337,6 @@ def test_after_a_stall_the_other_targets_are_delivered(tmp_path: Path) -> None:
 
 
 def test_the_page_says_what_it_does_and_what_it_cannot(tmp_path: Path) -> None:
-    """In the script's order, with builds, files and operators."""
     made = Made(tmp_path / "made", ("main-2", "main-1"), theirs=("main-7",), stage="mainnet")
     text = page(made.kit)
 
@@ -401,7 +347,6 @@ def test_the_page_says_what_it_does_and_what_it_cannot(tmp_path: Path) -> None:
 
 
 def test_an_operator_is_told_what_their_node_was(tmp_path: Path) -> None:
-    """Keys from what the release made of it to what it was, and its file where we have it."""
     made = Made(tmp_path / "made", (), theirs=("main-7",))
     nodes = made.kit.operators["an operator"]
     told = instruction(made.kit, "an operator", nodes, {"main-7": b"x = '````'\n"})
@@ -414,7 +359,6 @@ def test_an_operator_is_told_what_their_node_was(tmp_path: Path) -> None:
 
 
 def test_an_unwritable_folder_is_said(made: Made) -> None:
-    """Without a journal nothing is begun."""
     if os.geteuid() == 0:
         (made.folder / "journal.tsv").mkdir()
     else:

@@ -64,7 +64,7 @@ def test_a_large_plan_counts_every_node_once(bench: Any, tmp_path: Path) -> None
     assert said in plan_card(mainnet, (), ()).text
 
 
-# --- what a person reads of 500 -----------------------------------------------------------------------
+# --- what a person reads of 500 -------------------------------------------------------------------
 
 
 LARGE, WRONG, SILENT = 500, 30, 12
@@ -146,7 +146,6 @@ def test_the_worst_comes_first_and_every_row_is_counted(carried: tuple[Stage, An
 
 
 def test_the_record_and_the_card_hold_every_row(carried: tuple[Stage, Any]) -> None:
-    """Read back from the record; the card's JSON, which a program reads, leaves none out."""
     stage, (card, *_) = carried
     result = stage.verdict().items[0].result
     assert result is not None
@@ -170,7 +169,6 @@ def test_no_card_of_a_large_fleet_is_too_large_to_read(carried: tuple[Stage, Any
 
 
 def test_the_plan_of_a_canary_names_its_two_nodes_alone(carried: tuple[Stage, Any]) -> None:
-    """Made whatever readiness says; the 498 others are not in its table."""
     plan = carried[1][1]
 
     assert "12 keys on 2 nodes will change" in plan.text

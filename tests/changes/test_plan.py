@@ -4,50 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
-from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan, moved
+from runbook_lib.changes.plan import Plan, moved
 from runbook_lib.changes.state import NodeState
+
+from . import plans
+from .plans import node, phase
 
 WAS = NodeState(gates={"a": False}, channel="testnet", binary="sha256:1", config="sha256:1")
 BUILT = WAS.model_copy(update={"binary": "sha256:2"})
 GATED = BUILT.model_copy(update={"gates": {"a": True}, "config": "sha256:3"})
 
 
-def node(name: str, before: NodeState = WAS, after: NodeState = BUILT) -> NodePlan:
-    return NodePlan(node=name, control="ours", before=before, after=after)
-
-
 def plan(**changes: Any) -> Plan:
-    build = Phase(item="i", name="build", nodes=(node("n1"), node("n2")), waves=(("n1",), ("n2",)))
-    gates = Phase(
-        item="j", name="gates", nodes=(node("n1", BUILT, GATED), node("n2", BUILT, GATED)),
-        waves=(("n1", "n2"),),
-    )  # fmt: skip
-    facts: dict[str, Any] = {
-        "stage": "testnet",
-        "release": "v1",
-        "commit": "c" * 40,
-        "cluster": "testnet",
-        "chain_id": "rpp-testnet",
-        "artifact": Artifact(path="rpp-node", digest="sha256:2", binary="sha256:2"),
-        "phases": (build, gates),
-        "untouched": {"n3": WAS},
-        "window": ("2026-01-01T00:00:00+00:00", "2026-01-01T08:00:00+00:00"),
-        "policy": "sha256:p",
-    }
-    return Plan(**{**facts, **changes})
+    build = phase("i", "build", (node(name, WAS, BUILT) for name in ("n1", "n2")))
+    both = (node(name, BUILT, GATED) for name in ("n1", "n2"))
+    gates = phase("j", "gates", both, waves=(("n1", "n2"),))
+    window = ("2026-01-01T00:00:00+00:00", "2026-01-01T08:00:00+00:00")
+    facts = {"phases": (build, gates), "untouched": {"n3": WAS}, "window": window, **changes}
+    return plans.plan(**facts)
 
 
 def test_the_same_intent_has_one_digest() -> None:
-    """Whoever makes it; any part of it changes the digest."""
-    assert (
-        plan().digest == plan().digest == Plan.model_validate_json(plan().model_dump_json()).digest
-    )
+    again = Plan.model_validate_json(plan().model_dump_json())
+    assert plan().digest == plan().digest == again.digest
     for changes in ({"release": "v2"}, {"window": ()}, {"policy": "x"}, {"untouched": {}}):
         assert plan(**changes).digest != plan().digest
 
 
 def test_a_plan_knows_its_changes_and_the_way_back() -> None:
-    """Back is what each node was before the first phase."""
     assert plan().nodes == ("n1", "n2")
     assert plan().recovery() == {"n1": WAS, "n2": WAS}
     assert [phase.name for phase in plan().of("j")] == ["gates"]
@@ -58,14 +42,8 @@ def test_a_plan_knows_its_changes_and_the_way_back() -> None:
 
 
 def test_what_moved_is_said_by_node_and_key() -> None:
-    """The keys that differ, as planned and as they are now."""
     other = BUILT.model_copy(update={"gates": {"a": True}})
-    first = Phase(
-        item="i",
-        name="build",
-        nodes=(node("n1"), node("n2", other, other)),
-        waves=(("n1",), ("n2",)),
-    )
+    first = phase("i", "build", (node("n1", WAS, BUILT), node("n2", other, other)))
 
     found = moved(plan(), plan(phases=(first, plan().phases[1])))
 
@@ -78,7 +56,6 @@ def test_what_moved_is_said_by_node_and_key() -> None:
 
 
 def test_a_dropped_node_leaves_every_phase() -> None:
-    """The plan only shrinks; the node stays a subject, in the state it had."""
     left = plan().without("n1")
 
     assert left.nodes == ("n2",)
@@ -87,7 +64,6 @@ def test_a_dropped_node_leaves_every_phase() -> None:
 
 
 def test_a_plan_keeps_its_digest_when_a_node_is_dropped() -> None:
-    """What was signed off and sent to operators, whether its digest was asked for before or not."""
     digest = plan().digest
 
     assert plan().without("n1").digest == digest

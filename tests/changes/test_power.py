@@ -6,24 +6,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.changes.plan import NodePlan, Phase
+from runbook_lib.changes.plan import Phase
 from runbook_lib.changes.power import Powers, cut, margins, power_of, quorum_of
 from runbook_lib.changes.state import NodeState
 from runbook_lib.errors import SourceError
 from runbook_lib.sources.node import Validator
+
+from .plans import node, phase
 
 STATE = NodeState(gates={}, channel="testnet", binary="sha256:1", config="sha256:1")
 SEVEN = tuple(f"n{number}" for number in range(1, 8))
 EQUAL = Powers(dict.fromkeys(SEVEN, 100), 700, quorum_of(700))
 
 
-def phase(*waves: tuple[str, ...]) -> Phase:
-    nodes = tuple(
-        NodePlan(node=name, control="ours", before=STATE, after=STATE)
-        for wave in waves
-        for name in wave
-    )
-    return Phase(item="testnet.activate.deploy", name="build", nodes=nodes, waves=waves)
+def waves(*waves: tuple[str, ...]) -> Phase:
+    nodes = (node(name, STATE, STATE) for wave in waves for name in wave)
+    return phase("testnet.activate.deploy", "build", nodes, waves)
 
 
 @pytest.mark.parametrize(
@@ -46,20 +44,17 @@ def test_the_quorum_is_two_thirds_rounded_up_and_one(total: int, quorum: int) ->
 
 
 def test_waves_keep_their_order_and_their_limit() -> None:
-    """Two of seven equal nodes at a time."""
     assert cut(SEVEN, EQUAL, 0.3) == (("n1", "n2"), ("n3", "n4"), ("n5", "n6"), ("n7",))
     assert cut(SEVEN[:2], EQUAL, 0.2) == (("n1",), ("n2",))
 
 
 def test_a_node_too_heavy_for_any_wave_is_named() -> None:
-    """It cannot be restarted without more than the limit going down."""
     with pytest.raises(SourceError, match=r"n1: expected at most 10.0% of the voting power in one"):
         cut(SEVEN, EQUAL, 0.1)
 
 
 def test_margins_name_the_sides_at_each_boundary() -> None:
-    """While a wave is down, and afterwards; nodes that are down already count as down."""
-    found = margins(phase(("n1", "n2"), ("n3", "n4")), EQUAL, down=["n7"])
+    found = margins(waves(("n1", "n2"), ("n3", "n4")), EQUAL, down=["n7"])
 
     assert [(m.where, m.new, m.old, m.down) for m in found] == [
         ("wave 1", 0, 400, 300),
@@ -76,13 +71,12 @@ def test_margins_name_the_sides_at_each_boundary() -> None:
 def test_every_node_is_in_one_wave_and_no_wave_is_too_heavy(
     powers: list[int], limit: float
 ) -> None:
-    """Or the plan is refused."""
     of = {f"n{number}": power for number, power in enumerate(powers)}
     found = Powers(of, sum(powers), quorum_of(sum(powers)))
     try:
-        waves = cut(list(of), found, limit)
+        cuts = cut(list(of), found, limit)
     except SourceError:
         assert max(powers) / sum(powers) > limit
         return
-    assert [name for wave in waves for name in wave] == list(of)
-    assert all(found.share(wave) <= limit for wave in waves)
+    assert [name for wave in cuts for name in wave] == list(of)
+    assert all(found.share(wave) <= limit for wave in cuts)

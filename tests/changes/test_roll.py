@@ -1,4 +1,4 @@
-"""Whether a wave may begin: what is still to come must have room in the window."""
+"""Whether a wave may begin: room in the window, and nodes must run what was verified."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from typing import Any, cast
 
 import pytest
 
+from runbook_lib import playbook
 from runbook_lib.changes import roll
 from runbook_lib.changes.apply import Applier
-from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
+from runbook_lib.changes.plan import Phase
+from runbook_lib.changes.roll import VERIFICATION, digest_rows, verified_digest
 from runbook_lib.changes.state import NodeState
-from runbook_lib.context import Context
-from runbook_lib.outcomes import check_row
+from runbook_lib.checks import development
+from runbook_lib.context import Context, judges
+from runbook_lib.errors import SourceError
+from runbook_lib.outcomes import CheckResult, Outcome, check_row
 from runbook_lib.params import MainnetParams
+
+from .plans import node, phase, plan
 
 ITEM = "mainnet.activate.witness-gate"
 END = datetime(2026, 12, 1, 16, tzinfo=UTC)
@@ -23,18 +29,13 @@ BUILT = WAS.model_copy(update={"binary": "sha256:2"})
 GATED = BUILT.model_copy(update={"gates": {"a": True}, "config": "sha256:3"})
 
 
-def phase(name: str, before: NodeState, after: NodeState, item: str = ITEM) -> Phase:
-    nodes = tuple(
-        NodePlan(node=node, control="ours", before=before, after=after) for node in ("n1", "n2")
-    )
-    return Phase(item=item, name=name, nodes=nodes, waves=(("n1",), ("n2",)))
+def phase_of(name: str, before: NodeState, after: NodeState, item: str = ITEM) -> Phase:
+    return phase(item, name, (node(each, before, after) for each in ("n1", "n2")))
 
 
-PLAN = Plan(
-    stage="mainnet", release="v1", commit="c" * 40, cluster="mainnet", chain_id="rpp",
-    artifact=Artifact(path="rpp-node", digest="sha256:2", binary="sha256:2"), policy="sha256:p",
-    phases=(phase("build", WAS, BUILT), phase("gates", BUILT, GATED), phase("x", GATED, GATED, "y")),
-)  # fmt: skip
+PLAN = plan(
+    phase_of("build", WAS, BUILT), phase_of("gates", BUILT, GATED), phase_of("x", GATED, GATED, "y")
+)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,6 @@ PLAN = Plan(
 def test_a_wave_begins_only_with_room_for_all_that_the_change_still_does(
     monkeypatch: pytest.MonkeyPatch, number: int, wave: int, needs: int
 ) -> None:
-    """Ten minutes a node: the later phases of the change count as well, those of another do not."""
     good = check_row("quorum", "power", "up", "up", ok=True)
     monkeypatch.setattr(roll, "margin", lambda context, phase, number: (good, [["n1"]]))
     monkeypatch.setattr(roll, "digest_rows", lambda context, plan: [])
@@ -71,10 +71,24 @@ def test_a_wave_begins_only_with_room_for_all_that_the_change_still_does(
 
 
 @pytest.mark.parametrize(
+    ("start", "end", "meets"),
+    [(-5, -1, False), (-5, 0, False), (-1, 1, True), (1, 2, True), (4, 6, False), (5, 6, False)],
+)
+def test_a_freeze_that_meets_the_window_is_named(start: int, end: int, meets: bool) -> None:
+    """Of a window of four hours; hours from its start, both of them ending before their end."""
+    begun = END - timedelta(hours=4)
+    first, last = ((begun + timedelta(hours=at)).isoformat() for at in (start, end))
+    freeze = SimpleNamespace(start=first, end=last, reason="holidays")
+    context: Any = SimpleNamespace(site=SimpleNamespace(freezes=[freeze]))
+    rows = roll._freezes(context, begun, END)
+
+    assert [row.observed for row in rows] == [f"frozen {first} to {last}: holidays"] * meets
+
+
+@pytest.mark.parametrize(
     ("step", "name"), [("restart", "build"), ("deliver-gates", "gates"), ("told-gates.2", "gates")]
 )
 def test_a_step_tells_its_phase(step: str, name: str) -> None:
-    """The build's bear no name; an operator's bear the wave."""
     assert roll.phase_of(step) == name
 
 
@@ -83,7 +97,6 @@ def test_a_step_tells_its_phase(step: str, name: str) -> None:
 def test_a_wave_that_did_not_succeed_stops_the_phase(
     monkeypatch: pytest.MonkeyPatch, theirs: bool, good: bool, begun: list[int]
 ) -> None:
-    """The next one is not begun, whoever runs its nodes."""
     asked: list[int] = []
 
     def begin(*args: Any) -> list[tuple[str, ...]]:
@@ -99,3 +112,89 @@ def test_a_wave_that_did_not_succeed_stops_the_phase(
 
     assert roll.roll(context, Applier(context, 7), PLAN.phases[0]) is good
     assert asked == begun
+
+
+# --- nodes must run what was verified -------------------------------------------------------------
+
+DEPLOY = "development.activate.deploy"
+
+
+def verifying(outcome: Outcome, data: dict[str, Any]) -> Any:
+    @judges(VERIFICATION)
+    def check(context: Context) -> CheckResult:
+        row = check_row("node", "signature", "ours", "seen", outcome)
+        return context.conclude([row], passed="verified", empty="none", data=data)
+
+    return check
+
+
+@pytest.fixture
+def stage(practice: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setitem(playbook.DECLARED, "development", (VERIFICATION, DEPLOY))
+    return practice.open()
+
+
+def test_the_verified_digest_is_the_one_on_record(stage: Any) -> None:
+    stage.check(verifying(Outcome.PASS, {"digests": {"node": "sha256:1"}}))
+    journal = stage._tries.context(DEPLOY, 1).journal
+
+    assert verified_digest(journal) == "sha256:1"
+    with pytest.raises(SourceError) as caught:
+        verified_digest(journal, "wallet")
+    assert str(caught.value) == f"wallet: expected {VERIFICATION} to name its digest, got none"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "got"),
+    [
+        (Outcome.FAIL, "node: signature: expected ours, got seen"),
+        (Outcome.INCONCLUSIVE, "node: signature: expected ours, got seen"),
+        (None, "has not run"),
+    ],
+)
+def test_nothing_is_verified_unless_it_passed(
+    stage: Any, outcome: Outcome | None, got: str
+) -> None:
+    if outcome is not None:
+        stage.check(verifying(outcome, {"digests": {"node": "sha256:1"}}))
+    with pytest.raises(SourceError) as caught:
+        verified_digest(stage._tries.context(DEPLOY, 1).journal)
+
+    assert str(caught.value) == f"node: expected it verified by {VERIFICATION}, got: {got}"
+
+
+@pytest.mark.parametrize(
+    ("data", "outcome", "reason"),
+    [
+        (
+            {"digests": {"node": "sha256:1"}},
+            Outcome.FAIL,
+            "release artifact: digest of the plan: expected sha256:1, got sha256:2",
+        ),
+        (
+            {},
+            Outcome.INCONCLUSIVE,
+            f"release artifact: digest of the plan: expected {VERIFICATION} to name its digest, got none",
+        ),
+    ],
+)
+def test_another_artifact_than_the_verified_one_is_not_deployed(
+    stage: Any, practice: Any, data: dict[str, Any], outcome: Outcome, reason: str
+) -> None:
+    stage.check(verifying(Outcome.PASS, data))
+    stage.plan(practice.plan)
+    stage.change(development.deploy)
+
+    result = stage._tries.standing(DEPLOY).result
+
+    assert (result.outcome, result.reason) == (outcome, reason)
+    assert practice.mutations() == []
+
+
+def test_nothing_is_asked_of_a_stage_that_does_not_verify(
+    practice: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(playbook.DECLARED, "development", (DEPLOY,))
+    context = practice.open()._tries.context(DEPLOY, 1)
+
+    assert digest_rows(context, practice.plan(context)) == []

@@ -10,8 +10,9 @@ from runbook_lib.changes import storage
 from runbook_lib.changes.snapshot import Chosen
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome
+from runbook_lib.sources.commands import answer
 from runbook_lib.sources.process import Ended
-from runbook_lib.sources.storage import Kept, Replayed, Stopped, answer, wal_of
+from runbook_lib.sources.storage import Kept, Replayed, Stopped, wal_of
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 ROOT, LATER, OTHER = "a" * 64, "b" * 64, "c" * 64
@@ -46,9 +47,9 @@ def agreed(*reports: Replayed, root: str = ROOT, height: int = 12) -> tuple[list
 
 
 def test_nodes_of_one_root_start() -> None:
-    """All of them; one alone as well, when the backup says what root it must have."""
     assert agreed(report("a"), report("b")) == (["a", "b"], [])
     assert agreed(report("a")) == (["a"], [])
+    assert agreed() == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,6 @@ def test_nodes_of_one_root_start() -> None:
     ],
 )
 def test_a_node_that_deviates_never_starts(changes: dict[str, Any], what: list[str]) -> None:
-    """The others do, as they agree."""
     may, wrong = agreed(report("a"), report("b", **changes), report("c"))
 
     assert may == ["a", "c"]
@@ -72,14 +72,12 @@ def test_a_node_that_deviates_never_starts(changes: dict[str, Any], what: list[s
 
 
 def test_without_a_majority_nobody_starts() -> None:
-    """Two nodes of two roots: one of them is wrong, and nobody knows which."""
     may, wrong = agreed(report("a"), report("b", commitment_root=OTHER))
 
     assert (may, wrong) == ([], [("a", "state roots", FAIL), ("b", "state roots", FAIL)])
 
 
 def test_no_block_no_other_root() -> None:
-    """At the snapshot's height the root is the snapshot's."""
     may, wrong = agreed(report("a", height=10), height=10)
 
     assert (may, wrong) == ([], [("a", "commitment root", FAIL)])
@@ -87,18 +85,11 @@ def test_no_block_no_other_root() -> None:
 
 
 def test_a_backup_without_a_root_needs_two_nodes() -> None:
-    """They are compared with each other; one alone proves nothing."""
     assert agreed(report("a"), report("b"), root="") == (["a", "b"], [])
     assert agreed(report("a"), root="") == ([], [("a", "state roots", INCONCLUSIVE)])
 
 
-def test_nothing_restored_starts_nothing() -> None:
-    """An empty set agrees on nothing."""
-    assert agreed() == ([], [])
-
-
 def test_answers_are_about_the_node_that_was_asked() -> None:
-    """A mix-up of nodes is an error, and so is anything that is no answer."""
     assert answer("stopped", "a", b'{"node": "a", "stopped": true}', Stopped).stopped
     for printed, why in (
         (b'{"node": "b", "stopped": true}', "expected 'a', got 'b'"),
@@ -112,7 +103,6 @@ def test_answers_are_about_the_node_that_was_asked() -> None:
 
 
 def test_a_log_that_could_not_be_read_is_an_error() -> None:
-    """Whatever its exit code printed."""
     good = b'{"node": "a", "records": 3, "corrupt": false, "height": 7}'
     assert wal_of("a", Ended(0, good, b"")).height == 7
     with pytest.raises(SourceError, match="expected its log, got exit 5: no such disk"):

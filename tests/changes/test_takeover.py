@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from runbook_lib import stage
+from runbook_lib.changes import takeover
 from runbook_lib.changes.apply import Change
 from runbook_lib.context import Context
 from runbook_lib.errors import LockHeld
@@ -31,7 +32,7 @@ def recovery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         made.each()
 
     time = SimpleNamespace(monotonic=lambda: float(made.slept), sleep=sleep)
-    monkeypatch.setattr(stage, "time", time)
+    monkeypatch.setattr(takeover, "time", time)
     undoes = SimpleNamespace(body={"undoes": {"name": "v1/canary/0001"}})
     made.context = SimpleNamespace(
         cluster_name="main",
@@ -90,7 +91,6 @@ def test_what_hangs_is_ended_after_the_patience_and_a_run_that_hangs_is_named(
 
 
 def test_a_lock_that_is_freed_in_time_is_taken_and_nothing_ended(recovery: Any) -> None:
-    """Who held it is said once."""
     held = recovery.store.cluster_lock("main", "alice")
     held.__enter__()
     recovery.each = lambda: held.__exit__(None, None, None) if recovery.slept == 3 else None

@@ -35,7 +35,6 @@ def context(practice: Any) -> Context:
 
 
 def test_a_target_turns_on_the_deltas_gates_and_nothing_off(context: Context) -> None:
-    """After is before with the delta's gates, its channel and the release's build."""
     before = BEFORE.model_copy(update={"gates": {"pruning": True, "witness_network": True}})
     config = NodeConfig(PLAIN, digest_bytes(PLAIN), PLAIN)
     delta = Delta(("pruning", "malachite_consensus"), "testnet", "sha256:new")
@@ -55,7 +54,6 @@ def test_a_target_turns_on_the_deltas_gates_and_nothing_off(context: Context) ->
 
 
 def test_nothing_to_change_leaves_the_file_byte_for_byte(context: Context) -> None:
-    """A second release has an empty gate delta: the build is all that moves."""
     config = NodeConfig(PLAIN, digest_bytes(PLAIN), PLAIN)
 
     made = target(context, "dev-1", config, BEFORE, Delta((), "development", "sha256:new"))
@@ -93,13 +91,11 @@ def deltas_of(context: Context, stage: str, *canaries: str) -> dict[str, Delta]:
 def test_testnet_and_mainnet_bring_every_node_to_their_profile(
     context: Context, stage: str, gates: tuple[str, ...]
 ) -> None:
-    """Gates, channel and build; canaries are nodes like any other."""
     delta = Delta(gates, stage, "sha256:new", "sha256:file")
     assert deltas_of(context, stage, "n-1") == dict.fromkeys(("n-1", "n-2", "n-3"), delta)
 
 
 def test_development_moves_the_build_alone(context: Context) -> None:
-    """Its nodes are the profile already; whatever else would move is drift."""
     delta = deltas_of(context, "development")["n-1"]
 
     assert delta == Delta(binary="sha256:new", artifact="sha256:file")
@@ -111,7 +107,6 @@ def test_development_moves_the_build_alone(context: Context) -> None:
 
 @pytest.mark.parametrize("canaries", [("n-1",), ("n-2", "n-3")])
 def test_canary_touches_its_members_alone(context: Context, canaries: tuple[str, ...]) -> None:
-    """The witness gate goes beyond the profile; who is no canary keeps everything."""
     found = deltas_of(context, "canary", *canaries)
     gates = (*BASE_GATES, MALACHITE, REWARDS, WITNESS)
     member = Delta(gates, "canary", "sha256:new", "sha256:file", installed=True)
@@ -120,10 +115,6 @@ def test_canary_touches_its_members_alone(context: Context, canaries: tuple[str,
     others = [delta for name, delta in found.items() if name not in canaries]
     assert others and all(delta.after(BEFORE, "sha256:old") == BEFORE for delta in others)
     assert not any(others)
-
-
-def test_a_canary_stage_without_canaries_has_no_subject(context: Context) -> None:
-    """An empty set of nodes is never a set that holds."""
     with pytest.raises(SourceError) as caught:
         deltas_of(context, "canary")
     assert str(caught.value) == (
@@ -146,7 +137,6 @@ def test_a_stage_never_turns_a_gate_off(before: dict[str, bool], on: set[str]) -
 
 
 def test_the_digest_of_a_target_is_that_of_the_file_with_its_secrets(context: Context) -> None:
-    """What is shown is without them; what is delivered and read back is the whole file."""
     config = NodeConfig(SHOWN, digest_bytes(SECRET), SECRET)
 
     text, raw, digest = rendered(context, "dev-1", config, {"rollout.release_channel": "testnet"})
@@ -157,7 +147,6 @@ def test_the_digest_of_a_target_is_that_of_the_file_with_its_secrets(context: Co
 
 
 def test_a_secret_target_is_delivered_from_outside_the_evidence(context: Context) -> None:
-    """The attempt keeps the redacted text; the whole file is ours alone to read."""
     delivered = keep_target(context, "dev-1", SHOWN, SECRET)
 
     assert delivered.parent == context.private
@@ -167,14 +156,11 @@ def test_a_secret_target_is_delivered_from_outside_the_evidence(context: Context
     assert not [path for path in kept if b"do-not-tell-anyone" in path.read_bytes()]
 
 
-def test_a_target_without_secrets_is_delivered_from_the_evidence(context: Context) -> None:
-    """There is nothing to hide, so what is delivered is what is kept."""
-    assert keep_target(context, "dev-1", PLAIN, None) == context.folder / "targets" / "dev-1.toml"
-
-
-def test_an_attempt_renders_a_target_only_once(context: Context) -> None:
-    """Another text under the same plan would be another change."""
-    keep_target(context, "dev-1", PLAIN, None)
+def test_an_attempt_renders_a_target_without_secrets_in_the_evidence_and_once(
+    context: Context,
+) -> None:
+    kept = keep_target(context, "dev-1", PLAIN, None)
+    assert kept == context.folder / "targets" / "dev-1.toml"
     with pytest.raises(SourceError) as caught:
         keep_target(context, "dev-1", SHOWN, None)
 
@@ -184,7 +170,6 @@ def test_an_attempt_renders_a_target_only_once(context: Context) -> None:
 
 
 def test_a_site_without_an_artifact_is_the_users_mistake(context: Context) -> None:
-    """There is nothing to deploy."""
     context.site = context.site.model_copy(update={"artifacts": {}})
     with pytest.raises(ParameterError) as caught:
         artifact(context)

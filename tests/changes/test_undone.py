@@ -46,14 +46,12 @@ def test_a_step_is_half_done_until_its_end_was_seen(
 def test_only_a_node_that_could_not_be_reached_is_tried_again(
     outcomes: tuple[str, ...], again: bool
 ) -> None:
-    """One that was seen, good or bad, is not."""
     rows = [check_row("n1", "config", 1, 1, Outcome(one)) for one in outcomes]
 
     assert back._unreached(rows) is again
 
 
 def test_a_node_that_is_back_already_is_known_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is done on it: it is read back, and the next stage expects that state."""
     rows = [check_row("n1", "config", 1, 1, ok=True)]
     monkeypatch.setattr(back, "runs_as_planned", lambda *args: True)
     monkeypatch.setattr(back, "read_back", lambda *args: rows)
@@ -61,3 +59,19 @@ def test_a_node_that_is_back_already_is_known_to_be(monkeypatch: pytest.MonkeyPa
 
     assert back._node(Mock(), applier, node, back.Builds({}, None)) == rows
     assert applier.mock_calls == [call.verified("n1", node.after, back.BACK)]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.PASS, Outcome.FAIL])
+def test_what_became_of_a_half_done_step_is_seen_on_its_node(outcome: Outcome) -> None:
+    made: Any = Mock(
+        **{"half_done.return_value": [("build", "dev-1", "deploy"), ("", "dev-2", "")]}
+    )
+    made.name = "development/0001"
+    rows = {"dev-1": [check_row("dev-1", "binary", "a", "a", outcome)]}
+    (row,) = back._inspected(Mock(), made, rows)
+
+    back_again = outcome is Outcome.PASS
+    assert (row.subject, row.what) == ("dev-1", "deploy of development/0001")
+    assert row.outcome is (Outcome.PASS if back_again else Outcome.INCONCLUSIVE)
+    seen = "the node was read and taken back" if back_again else "see its rows"
+    assert row.observed == seen

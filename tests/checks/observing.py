@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import parse_qs
@@ -18,12 +19,13 @@ from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import StageParams
 from runbook_lib.reach import Endpoint
-from runbook_lib.site import Dashboards, Limit, Site, Telemetry, parse_site
+from runbook_lib.recording import ReplayTape
+from runbook_lib.site import Dashboards, Site, Telemetry, parse_site
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
-from runbook_lib.sources.tape import LiveTape, ReplayTape, Tape
-from runbook_lib.strict import PROJECT
+from runbook_lib.sources.tape import LiveTape, Tape
+from runbook_lib.strict import PROJECT, Range
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 TOPICS = ("consensus_health", "proof_latency", "vrf_participation", "network_churn")
@@ -124,6 +126,11 @@ def _success(data: Any) -> httpx.Response:
     return httpx.Response(200, json={"status": "success", "data": data})
 
 
+@cache
+def example() -> Site:
+    return parse_site((PROJECT / "params/sites/example.yaml").read_bytes(), "example.yaml")
+
+
 class Look:
     """The check over such a world; ``rows`` of what is not PASS."""
 
@@ -133,7 +140,7 @@ class Look:
         transport = httpx.MockTransport(lambda request: self.world.answer(request))
         self.outside = Outside(redactor, Http(redactor, transport))
 
-    def site(self, limits: dict[str, Limit] | None = None, **telemetry: Any) -> Site:
+    def site(self, limits: dict[str, Range] | None = None, **telemetry: Any) -> Site:
         given = {
             "prometheus": Endpoint(url="http://prom"),
             "alertmanager": Endpoint(url="http://am"),
@@ -142,13 +149,12 @@ class Look:
             "rules": [str(self.root / "rules.yaml")],
             "backends": ["prometheus"],
         }
-        example = parse_site((PROJECT / "params/sites/example.yaml").read_bytes(), "example.yaml")
         path = self.root / "d.json"
         path.write_text(json.dumps({"title": "D", "panels": [self.world.panel]}))
         topics: Any = {key: [str(path)] for key in TOPICS}
         boards = Dashboards(topics=topics, limits=limits or {})
         changes = {"telemetry": Telemetry(**{**given, **telemetry}), "dashboards": boards}
-        return example.model_copy(update=changes)
+        return example().model_copy(update=changes)
 
     def __call__(
         self,

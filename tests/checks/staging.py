@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from runbook_lib.canonical import digest_bytes as sha
 from runbook_lib.changes.state import NodeState
 from runbook_lib.checks.rollback import rollback_assets
 from runbook_lib.context import Context
@@ -23,10 +24,6 @@ PREVIOUS, CANDIDATE = b"the previous build", b"the candidate"
 CHUNKS = {"chunk-0": b"zero" * 100, "chunk-1": b"one" * 100}
 TIP = 1000
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
-
-
-def sha(data: bytes) -> str:
-    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 class Fleet:
@@ -163,7 +160,5 @@ ONE = "snapshots/one"
 
 def again(staging: Staging, **changes: Any) -> None:
     """The one bundle, written otherwise."""
-    for path in sorted(staging.bundle.rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    staging.bundle.rmdir()
+    shutil.rmtree(staging.bundle)
     staging.bundle = staging.back_up("one", **changes)

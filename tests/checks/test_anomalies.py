@@ -42,13 +42,13 @@ def finding(ok: bool) -> Row:
     return check_row("vrf_participation", "level", "at least 0.66", 0.9 if ok else 0.4, ok)
 
 
-def looked(log: Log, *healthy: bool, first: int = 1) -> None:
+def looked(log: Log, *healthy: bool, first: int = 1, attempt: str = "v1/mainnet/0001") -> None:
     """Looks a quarter of an hour apart, and what they open."""
     for number, ok in enumerate(healthy, start=first):
         at = (BEGUN + timedelta(minutes=15 * number)).isoformat()
         rows = [finding(ok).model_dump(mode="json")]
         log.add("look", str(number), {"at": at, "made": at, "rows": rows})
-    open_new(log, "v1/mainnet/0001", BEGUN, {"vrf_participation": "avg(share)"})
+    open_new(log, attempt, BEGUN, {"vrf_participation": "avg(share)"})
 
 
 def decide(log: Log, kind: str, minutes: float) -> None:
@@ -64,7 +64,6 @@ def found_at(log: Log) -> list[int]:
 
 
 def test_what_goes_on_is_one_anomaly(log: Log) -> None:
-    """Also when it pauses, as long as nobody has decided."""
     looked(log, True, False, False, True, False)
 
     assert found_at(log) == [2]
@@ -83,7 +82,6 @@ def test_what_goes_on_is_one_anomaly(log: Log) -> None:
 def test_after_a_decision_what_begins_anew_is_another(
     log: Log, kind: str, after: tuple[bool, ...], opened: list[int]
 ) -> None:
-    """To continue covers what goes on without a pause; to restart covers nothing that follows."""
     looked(log, False)
     decide(log, kind, 16)
     looked(log, *after, first=2)
@@ -93,7 +91,6 @@ def test_after_a_decision_what_begins_anew_is_another(
 
 @pytest.mark.parametrize(("said", "anew"), [(16, 16), (15, 15), (-600, 15)])
 def test_a_restart_never_begins_before_what_was_found(log: Log, said: float, anew: float) -> None:
-    """Whatever the clock of who decides says: what was found lies in no window that is judged."""
     looked(log, False)
     assert known(log)[0].restarted is None
     decide(log, "restart", said)
@@ -102,7 +99,6 @@ def test_a_restart_never_begins_before_what_was_found(log: Log, said: float, ane
 
 
 def test_a_judged_window_adds_nothing_to_what_was_decided(log: Log) -> None:
-    """Its finding is of the same minutes; of those after a restart it is not."""
     looked(log, False, True)
     decide(log, "continue", 16)
     rows = [finding(ok=False).model_dump(mode="json")]
@@ -113,31 +109,18 @@ def test_a_judged_window_adds_nothing_to_what_was_decided(log: Log) -> None:
 
 
 def test_the_same_finding_has_the_same_name_for_everybody(record: Record) -> None:
-    """Two at once open one anomaly; another attempt's has another name."""
     one, other = log_on(record), log_on(record)
     looked(one, False)
-    other.refresh()
+    # Of two who look at once one is recorded; the other takes what the first has seen.
+    assert not other.add("look", "1", {"who": "other"})
+    assert list(other.of("look")) == list(one.of("look"))
     looked(other)
 
     assert [e.kind for e in record.entries()] == ["look", "anomaly"]
     [name] = [each.id for each in known(other)]
     elsewhere = log_on(Record(record.path.with_name("other.jsonl")))
-    at = (BEGUN + timedelta(minutes=15)).isoformat()
-    rows = [finding(ok=False).model_dump(mode="json")]
-    elsewhere.add("look", "1", {"at": at, "made": at, "rows": rows})
-    open_new(elsewhere, "v1/mainnet/0002", BEGUN, {})
+    looked(elsewhere, False, attempt="v1/mainnet/0002")
     assert known(elsewhere)[0].id != name
-
-
-def test_of_two_who_look_at_once_one_is_recorded(record: Record) -> None:
-    """The other takes what the first has seen."""
-    one, other = log_on(record), log_on(record)
-
-    assert one.add("look", "1", {"who": "one"})
-    assert not other.add("look", "1", {"who": "other"})
-    assert [body["who"] for body in other.of("look")] == ["one"]
-    one.refresh()
-    assert [body["who"] for body in one.of("look")] == ["one"]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +133,6 @@ def test_of_two_who_look_at_once_one_is_recorded(record: Record) -> None:
     ],
 )
 def test_what_an_anomaly_comes_to(log: Log, kind: str, outcomes: tuple[Outcome, ...]) -> None:
-    """The finding, until the watch begins anew (it is named for ever), and the decision."""
     looked(log, False)
     if kind:
         decide(log, kind, 16)

@@ -1,8 +1,9 @@
-"""What the canary's checks make of numbers: credits, hashes, slashing, traffic, who has the gate."""
+"""What the canary's checks make of numbers, of who has the gate, and of a candidate."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,25 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
+from runbook_lib.canonical import digest_bytes
 from runbook_lib.changes.state import NodeState
-from runbook_lib.checks import observe
-from runbook_lib.checks.observe import (
-    PER_BLOCK,
-    Counted,
-    Span,
-    _gain,
-    _hashes,
-    _off,
-    _on,
-    _slashing,
-    gated,
-    votes,
-)
+from runbook_lib.checks import activation_proof, observe
+from runbook_lib.checks.activation_proof import Counted, Span, _off, _on, gated
+from runbook_lib.checks.canary import _dry
+from runbook_lib.checks.observe import PER_BLOCK, _gain, _hashes, _slashing, votes
 from runbook_lib.context import Context
 from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome, Row
+from runbook_lib.sources.commands import DryRun, NodeConfig
 from runbook_lib.sources.node import Consensus
+from runbook_lib.sources.redact import MARK
+
+from ..changes.plans import node, phase, plan
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 EPOCH = Span("epoch 7", START, START + timedelta(hours=1))
@@ -52,8 +48,8 @@ def consensus(height: int, digest: str, slashed: int = 0) -> Consensus:
 def test_no_credit_passes_that_the_formula_does_not_allow(
     gain: int, blocks: int, off: bool
 ) -> None:
-    """None without the gate, at most base reward and bonus a block with it; a fall proves nothing."""
     [row] = _gain("n", "credited", gain, blocks * PER_BLOCK, blocks, off, wanted=True)
+    assert _gain("n", "credited", 0, blocks * PER_BLOCK, blocks, off=False, wanted=False) == []
 
     if gain < 0:
         assert row.outcome is Outcome.INCONCLUSIVE
@@ -65,16 +61,10 @@ def test_no_credit_passes_that_the_formula_does_not_allow(
         assert row.outcome is (Outcome.PASS if gain <= blocks * PER_BLOCK else Outcome.FAIL)
 
 
-def test_before_an_epoch_is_over_no_credit_is_wanted() -> None:
-    """Nothing to say yet of a canary that was credited nothing."""
-    assert _gain("n", "credited", 0, 60, 10, off=False, wanted=False) == []
-
-
 # --- blocks and slashing --------------------------------------------------------------------------
 
 
 def test_the_node_with_another_block_is_named() -> None:
-    """At one height; nodes at other heights are not compared with it."""
     rows, alike = _hashes(
         {
             "a": consensus(9, "x"),
@@ -96,17 +86,10 @@ def test_the_node_with_another_block_is_named() -> None:
     [(2, Outcome.PASS), (3, Outcome.FAIL), (1, Outcome.INCONCLUSIVE)],
 )
 def test_slashing_is_counted_since_the_change(now: int, outcome: Outcome) -> None:
-    """More is disproof; a count that went back proves nothing."""
     [row] = _slashing({"a": consensus(9, "x", now), "b": consensus(9, "x", min(now, 2))}, 2)
+    [silent] = _slashing({"a": SourceError("a", "down")}, 0)
 
-    assert row.outcome is outcome
-
-
-def test_slashing_nobody_tells_of_is_unknown() -> None:
-    """No answer is no proof."""
-    [row] = _slashing({"a": SourceError("a", "down")}, 0)
-
-    assert row.outcome is Outcome.INCONCLUSIVE
+    assert (row.outcome, silent.outcome) == (outcome, Outcome.INCONCLUSIVE)
 
 
 # --- traffic --------------------------------------------------------------------------------------
@@ -117,25 +100,20 @@ def rates(values: list[float]) -> pd.DataFrame:
     return pd.DataFrame({"n": values}, index=index)
 
 
-def test_a_count_is_of_the_whole_span() -> None:
-    """Points that look back beyond its start do not count."""
-    assert observe.counted(rates([9.0] * 3 + [0.2] * 58), "n", EPOCH, 0.02) == Counted(
-        720.0, True, True
-    )
-
-
 @pytest.mark.parametrize(
     ("values", "counted"),
     [
         ([np.nan] * 61, Counted(0.0, False, False)),
         ([0.2] * 50 + [np.nan] * 11, Counted(720.0, False, True)),
         ([0.0] * 61, Counted(0.0, True, True)),
+        ([9.0] * 3 + [0.2] * 58, Counted(720.0, True, True)),  # from before the span, not counted
     ],
 )
 def test_what_is_missing_is_not_covered(values: list[float], counted: Counted) -> None:
-    """A series without samples is as none; a zero is one."""
-    assert observe.counted(rates(values), "n", EPOCH, 0.02) == counted
-    assert observe.counted(rates(values), "other", EPOCH, 0.02) == Counted(0.0, False, False)
+    assert activation_proof.counted(rates(values), "n", EPOCH, 0.02) == counted
+    assert activation_proof.counted(rates(values), "other", EPOCH, 0.02) == Counted(
+        0.0, False, False
+    )
 
 
 @pytest.mark.parametrize(
@@ -148,7 +126,6 @@ def test_what_is_missing_is_not_covered(values: list[float], counted: Counted) -
     ],
 )  # fmt: skip
 def test_a_flag_is_not_a_feature(seen: Counted, outcome: Outcome, observed: object) -> None:
-    """Gate on: only traffic that was seen is proof."""
     row = _on("n", GATE, EPOCH, seen)
 
     assert (row.outcome, row.observed) == (outcome, observed)
@@ -202,23 +179,15 @@ def voted(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_canary_is_held_to_the_validators_that_are_none(
     voted: Any, rates: dict[str, float], canaries: str
 ) -> None:
-    """Not to nodes that never vote, nor to canaries that vote as little."""
     found = [
         (row.subject, row.expected, row.observed, row.outcome) for row in voted(rates, *canaries)
     ]
 
     expected = "at least 3240, 90% of the median validator's"
     assert found == [(name, expected, 1440.0, Outcome.FAIL) for name in canaries]
-
-
-def test_without_the_others_votes_nothing_is_known(voted: Any) -> None:
-    """Less than half of them are no measure."""
     [row] = voted({"a": 1.0, "b": 1.0, "c": np.nan, "d": np.nan}, "a")
-
-    assert (row.outcome, row.observed) == (
-        Outcome.INCONCLUSIVE,
-        "votes are counted of 1 of 3 other validators",
-    )
+    got = "votes are counted of 1 of 3 other validators"
+    assert (row.outcome, row.observed) == (Outcome.INCONCLUSIVE, got)
 
 
 # --- who has the gate -----------------------------------------------------------------------------
@@ -229,16 +198,66 @@ def state(on: bool) -> NodeState:
 
 
 def test_who_has_a_gate_is_the_plans_to_say() -> None:
-    """Nodes of the change, others that had it before, and those that are off: the control."""
-    nodes = tuple(
-        NodePlan(node=name, control="ours", before=state(False), after=state(name != "c"))
-        for name in ("a", "b", "c")
-    )
-    phase = Phase(item="x", name="gates", nodes=nodes, waves=(("a", "b", "c"),))
-    plan = Plan(
-        stage="canary", release="r", commit="c", cluster="m", chain_id="m",
-        artifact=Artifact(path="p", digest="d", binary="b"), phases=(phase,),
-        untouched={"d": state(True), "e": state(False)}, policy="p",
-    )  # fmt: skip
+    nodes = (node(name, state(False), state(name != "c")) for name in ("a", "b", "c"))
+    untouched = {"d": state(True), "e": state(False)}
+    made = plan(phase("x", "gates", nodes, (("a", "b", "c"),)), untouched=untouched)
 
-    assert gated(plan, "x", GATE) == (["a", "b"], ["d"], ["e", "c"])
+    assert gated(made, "x", GATE) == (["a", "b"], ["d"], ["e", "c"])
+
+
+# --- the candidate on a canary --------------------------------------------------------------------
+
+PASS, INCONCLUSIVE = Outcome.PASS, Outcome.INCONCLUSIVE
+TOML = b"block_time_ms = 5000\n"
+PLAIN = NodeConfig(TOML, digest_bytes(TOML), TOML)
+
+
+def context(tmp_path: Path, **answers: Any) -> Any:
+    """A context whose commands give these answers; an error is raised."""
+
+    def answer(purpose: str) -> Any:
+        def given(subject: Any) -> Any:
+            answered.append((purpose, subject))
+            if isinstance(answers[purpose], SourceError):
+                raise answers[purpose]
+            return answers[purpose]
+
+        return given
+
+    answered: list[tuple[str, Any]] = []
+    for folder in ("attempt", "private"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+    commands = SimpleNamespace(**{purpose: answer(purpose) for purpose in answers})
+    return SimpleNamespace(
+        commands=commands,
+        folder=tmp_path / "attempt",
+        private=tmp_path / "private",
+        answered=answered,
+    )
+
+
+@pytest.mark.parametrize(
+    ("config", "verdict", "observed"),
+    [
+        (SourceError("read_config main-1", "no answer"), DryRun(True, (), ""), "no answer"),
+        (PLAIN, SourceError("dry_run main-1", "it broke"), "it broke"),
+    ],
+)
+def test_a_configuration_nobody_judged_is_no_proof(
+    tmp_path: Path, config: Any, verdict: Any, observed: str
+) -> None:
+    row = _dry(context(tmp_path, read_config=config, dry_run=verdict), "main-1")
+
+    assert (row.subject, row.outcome, row.observed) == ("main-1", INCONCLUSIVE, observed)
+
+
+def test_a_configuration_with_secrets_is_judged_outside_the_evidence(tmp_path: Path) -> None:
+    raw, text = b'secret_key = "hunter22"\n', f'secret_key = "{MARK}"\n'.encode()
+    config = NodeConfig(text, digest_bytes(raw), raw)
+    made = context(tmp_path, read_config=config, dry_run=DryRun(True, (), ""))
+
+    assert _dry(made, "main-1").outcome is PASS
+    file = made.answered[-1][1]
+    assert file.parent == tmp_path / "private"
+    assert (file.read_bytes(), file.stat().st_mode & 0o777) == (raw, 0o600)
+    assert (tmp_path / "attempt" / "candidates" / "candidate-main-1.toml").read_bytes() == text

@@ -34,7 +34,6 @@ pytestmark = [
 def test_panels_on_series_that_nothing_emits_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each by dashboard and panel; what the chain does emit is judged, and nothing is red."""
     monkeypatch.setitem(playbook.DECLARED, "preflight", (ITEM,))
     with RehearsalNetwork(tmp_path / "network", servers="real") as network:
         for name, value in network.env.items():

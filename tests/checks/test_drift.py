@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from runbook_lib import playbook
 from runbook_lib.canonical import digest_bytes
-from runbook_lib.checks.drift import STAGES, WORM, WORM_AT, bundle_rows, file_rows, for_nodes
+from runbook_lib.checks.differences import file_rows
+from runbook_lib.checks.drift import STAGES, WORM, WORM_AT, bundle_rows, for_nodes
 from runbook_lib.outcomes import Outcome, Row, check_row
 from runbook_lib.sources.commands import NodeConfig
 from runbook_lib.sources.config import Bundle, flatten, parse_bundle
@@ -58,7 +59,6 @@ def rows_after(document: Any) -> list[Row]:
 
 @given(st.sampled_from(sorted(KEYS)), OTHERS)
 def test_a_key_that_has_another_value_is_reported_alone(key: str, value: Any) -> None:
-    """By its dotted key, and whether value or type differs; true is not 1 and 1 is not 1.0."""
     before = KEYS[key]
     assume(repr(value) != repr(before))
     document = tomlkit.parse(KEPT)
@@ -73,7 +73,6 @@ def test_a_key_that_has_another_value_is_reported_alone(key: str, value: Any) ->
 
 @given(st.sampled_from(sorted(KEYS)))
 def test_a_key_that_went_is_reported_alone(key: str) -> None:
-    """Also the last one of its table, which is then empty."""
     document = tomlkit.parse(KEPT)
     table, last = holder(document, key)
     del table[last]
@@ -85,7 +84,6 @@ def test_a_key_that_went_is_reported_alone(key: str) -> None:
 
 @given(st.sampled_from(sorted({key.rpartition(".")[0] for key in KEYS})), OTHERS)
 def test_a_key_that_came_is_reported_alone(table: str, value: Any) -> None:
-    """In whichever table it stands."""
     document: Any = tomllib.loads(KEPT.decode())
     holder(document, f"{table}.x" if table else "x")[0]["zz_new"] = value
     key = f"{table}.zz_new" if table else "zz_new"
@@ -127,26 +125,7 @@ def bad(rows: list[Row]) -> list[tuple[str, str, object, object]]:
     ]
 
 
-@pytest.mark.parametrize("stage", playbook.STAGES)
-def test_a_bundle_that_says_nothing_of_the_export_contradicts_nothing(stage: str) -> None:
-    """Each node's file says it, and its dry run judges it."""
-    rows = bundle_rows(read(templates.bundle()), stage)
-
-    assert [(row.subject, row.outcome) for row in rows] == [(STAGES, Outcome.PASS)]
-
-
-def test_a_gate_that_is_turned_off_again_is_named() -> None:
-    """Whatever the stage: a bundle is followed to its end."""
-    head, name, tail = templates.bundle().partition('name = "testnet"')
-    text = head + name + tail.replace("reconstruction = true", "reconstruction = false")
-
-    assert bad(bundle_rows(read(text), "development")) == [
-        (STAGES, "testnet: reconstruction", "on", "off, though on in the stage before")
-    ]
-
-
 def test_stages_out_of_order_and_of_another_channel_are_named() -> None:
-    """A stage's name is its channel."""
     text = templates.bundle().replace('_channel = "canary"', '_channel = "testnet"')
     first, second = '[[stages]]\nname = "development"', '[[stages]]\nname = "testnet"'
     before, middle = text.index(first), text.index(second)
@@ -194,7 +173,6 @@ def test_each_value_that_no_node_starts_with_is_named(
 @pytest.mark.skipif("RPP_CHAIN_DIR" not in os.environ, reason="needs the chain's files")
 @pytest.mark.parametrize("stage", playbook.STAGES)
 def test_the_chains_own_bundle_contradicts_itself_in_its_export_alone(stage: str) -> None:
-    """It is named for canary and mainnet, and told ahead of time before."""
     path = Path(os.environ["RPP_CHAIN_DIR"]) / "config" / "defaults" / "mainnet.toml"
     rows = bundle_rows(read(path.read_text()), stage)
 

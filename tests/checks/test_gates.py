@@ -8,13 +8,15 @@ from typing import Any, cast
 
 import pytest
 
-from runbook_lib.changes.plan import Artifact, NodePlan, Phase, Plan
+from runbook_lib.changes.plan import Plan
 from runbook_lib.changes.state import NodeState
 from runbook_lib.checks import testnet
-from runbook_lib.checks.observe import proven
+from runbook_lib.checks.activation_proof import proven
 from runbook_lib.context import Context
 from runbook_lib.outcomes import Outcome
 
+from ..changes import plans
+from ..changes.plans import node, phase
 from .conftest import Bench
 
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
@@ -26,12 +28,7 @@ def state(**gates: bool) -> NodeState:
 
 
 def plan(before: dict[str, bool], after: dict[str, bool]) -> Plan:
-    node = NodePlan(node="n", control="ours", before=state(**before), after=state(**after))
-    phase = Phase(item=ITEM, name="gates", nodes=(node,), waves=(("n",),))
-    return Plan(
-        stage="testnet", release="r", commit="c", cluster="testnet", chain_id="t",
-        artifact=Artifact(path="p", digest="d", binary="b"), phases=(phase,), policy="p",
-    )  # fmt: skip
+    return plans.plan(phase(ITEM, "gates", [node("n", state(**before), state(**after))]))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +50,6 @@ def test_testnet_ends_with_its_gate_on_and_the_others_off(
     outcome: Outcome,
     reason: str,
 ) -> None:
-    """A plan that changes nothing is right only where the gate is on already."""
     monkeypatch.setattr(testnet, "plan", lambda context, keep: plan(before, after))
 
     found = bench.judge(testnet.gates, "testnet")
@@ -62,7 +58,6 @@ def test_testnet_ends_with_its_gate_on_and_the_others_off(
 
 
 def test_a_gate_that_the_change_turns_on_nowhere_has_no_effect_to_prove() -> None:
-    """Silence everywhere is what a gate that is off sounds like."""
     at = datetime(2026, 12, 1, 12, tzinfo=UTC)
     context: Any = SimpleNamespace(plan=plan({}, {}), now=at)
 

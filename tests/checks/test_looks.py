@@ -18,6 +18,8 @@ from runbook_lib.metrics.frames import align
 from runbook_lib.outcomes import Outcome, Row
 from runbook_lib.sources.matrix import Matrix, Series
 
+from ..metrics.samples import METRIC, samples
+
 BEGUN = datetime(2026, 12, 1, 12, tzinfo=UTC)
 STEP = timedelta(minutes=1)
 CONTEXT = cast(
@@ -38,7 +40,6 @@ CONTEXT = cast(
 def test_looks_are_never_farther_apart_than_declared(
     minutes: float, hours: float, anchor: datetime
 ) -> None:
-    """They cover the window without a gap, each at an instant that a range query asks for."""
     if not 1971 < anchor.year < 2286:
         return
     apart, span = timedelta(minutes=minutes), timedelta(hours=hours)
@@ -56,7 +57,6 @@ def test_looks_are_never_farther_apart_than_declared(
 
 
 def test_no_look_lies_in_a_planned_restart() -> None:
-    """What is left out on purpose is not missed."""
     quiet = (BEGUN + timedelta(minutes=10), BEGUN + timedelta(minutes=20))
     slots = Slots.of(BEGUN, timedelta(hours=1), timedelta(minutes=15), [quiet])
 
@@ -67,9 +67,7 @@ def test_no_look_lies_in_a_planned_restart() -> None:
 
 
 def series(minutes: list[int], **labels: str) -> Series:
-    start = int(BEGUN.timestamp() * 1000)
-    times = np.array([start + 60_000 * minute for minute in minutes], np.int64)
-    return Series(labels, times, np.ones(len(minutes)))
+    return samples(BEGUN, dict.fromkeys(minutes, 1.0), **labels)
 
 
 WATCHDOG = series(list(range(1, 16)), alertname="Watchdog", severity="none")
@@ -83,7 +81,6 @@ def alerts(*found: Series, warnings: tuple[str, ...] = ()) -> list[tuple[str, st
 
 @pytest.mark.parametrize("severity", ["page", "critical", "sms"])
 def test_an_alert_that_pages_is_found_wherever_it_fired(severity: str) -> None:
-    """One minute between two looks is enough; an alert without our labels may be ours."""
     page = series([4, 5], alertname="Stall", severity=severity)
 
     assert alerts(WATCHDOG, page) == [
@@ -114,7 +111,6 @@ def test_what_is_not_ours_or_pages_nobody_or_is_of_another_look_is_none(other: S
 def test_no_alert_proves_nothing_without_the_one_that_always_fires(
     minutes: list[int], why: str
 ) -> None:
-    """It must be there at the look's own instant, and nearly always before."""
     control = series(minutes, alertname="Watchdog", severity="none")
 
     assert alerts(control) == [("INCONCLUSIVE", "alerts that page", why)]
@@ -133,24 +129,16 @@ NAN = float("nan")
 
 
 def metric(**more: Any) -> Metric:
-    given = {
-        "name": "latency", "title": "Latency", "topic": "t", "family": "f", "unit": "ms",
-        "queries": ["up"], "direction": "lower", "tolerance": {"relative": 0.1}, "critical": True,
-        "limit": {"max": 100.0},
-    }  # fmt: skip
-    return Metric.model_validate({**given, **more})
+    return Metric.model_validate({**METRIC, "limit": {"max": 100.0}, **more})
 
 
 def limit(values: list[list[float]], **more: Any) -> tuple[Row, float | None]:
     """The row of a look whose series have these values in their last minutes."""
     slot = Slot(1, BEGUN, BEGUN + timedelta(minutes=15))
-    start = int(BEGUN.timestamp() * 1000)
     found = []
     for number, row in enumerate(values):
-        places = [at for at, value in enumerate(row, 16 - len(row)) if not np.isnan(value)]
-        times = np.array([start + 60_000 * at for at in places], np.int64)
-        kept = np.array([value for value in row if not np.isnan(value)])
-        found.append(Series({"node": str(number)}, times, kept))
+        kept = {at: v for at, v in enumerate(row, 16 - len(row)) if not np.isnan(v)}
+        found.append(samples(BEGUN, kept, node=str(number)))
     matrix = Matrix(tuple(found))
     frame = align("prometheus", matrix, BEGUN + STEP, slot.at, STEP)
     return limit_of(metric(**more), frame, slot, SLOTS)
@@ -163,7 +151,6 @@ def test_a_level_inside_its_limit_is_told_as_the_worst_series() -> None:
 
 
 def test_a_minute_beyond_the_limit_between_two_looks_is_found() -> None:
-    """Even when it is over at the look, or has no data by then."""
     over = limit([[10.0] * 5 + [101.0] + [10.0] * 9])[0]
     gone = limit([[101.0, 10.0, NAN]])[0]
 

@@ -1,4 +1,4 @@
-"""Whether every node of mainnet has the mainnet profile: a gate, a channel, a node that is silent."""
+"""Mainnet is ready: each node has its profile, what is open is of low risk, its fix queued."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import pytest
 
 from runbook_lib.changes import targets
 from runbook_lib.checks import mainnet
+from runbook_lib.checks.mainnet import hotfix_branches
 from runbook_lib.context import Context
 from runbook_lib.errors import SourceError
-from runbook_lib.outcomes import Outcome, unknown_row
+from runbook_lib.outcomes import CheckResult, Outcome, unknown_row
+
+from .conftest import Bench
 
 PROFILE = SimpleNamespace(
     feature_gates={"timetoke_rewards": True, "pruning": False}, release_channel="mainnet"
@@ -36,30 +39,111 @@ def said(channel: str = "mainnet", **gates: bool) -> SimpleNamespace:
     return SimpleNamespace(feature_gates={**wanted, **gates}, release_channel=channel)
 
 
-def test_the_profile_passes_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Gates the profile does not name are not its business."""
-    assert rows(monkeypatch, said(other=True)) == [
-        ("profile and channel", "mainnet", "mainnet", Outcome.PASS)
+GATE = "rollout.feature_gates"
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (said(other=True), [("profile and channel", "mainnet", "mainnet", Outcome.PASS)]),
+        (
+            said(timetoke_rewards=False, pruning=True),
+            [
+                (f"{GATE}.timetoke_rewards", True, False, Outcome.FAIL),
+                (f"{GATE}.pruning", False, True, Outcome.FAIL),
+            ],
+        ),
+        (said("canary"), [("profile and channel", "mainnet", "canary", Outcome.FAIL)]),
+        (
+            SourceError("n", "no answer"),
+            [("gates", "the mainnet profile", "no answer", Outcome.INCONCLUSIVE)],
+        ),
+    ],
+    ids=["other gates do not matter", "gates that deviate", "another channel", "a silent node"],
+)
+def test_a_node_has_the_mainnet_profile_or_says_what_it_has(
+    monkeypatch: pytest.MonkeyPatch, answer: Any, found: list[tuple[Any, ...]]
+) -> None:
+    assert rows(monkeypatch, answer) == found
+
+
+# --- hotfix branches ------------------------------------------------------------------------------
+
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
+BRANCH = "hotfix/gossip-backoff"
+
+
+def judge(bench: Bench) -> CheckResult:
+    return bench.judge(hotfix_branches, "mainnet")
+
+
+@pytest.fixture
+def issues(bench: Bench) -> Any:
+    """The forge's issues, as they were again afterwards."""
+    issues = bench.network.forge.issues
+    before = {number: dict(issue) for number, issue in issues.items()}
+    yield issues
+    issues.clear()
+    issues.update(before)
+
+
+def test_without_open_issues_it_passes_on_the_milestone_itself(bench: Bench, issues: Any) -> None:
+    for number in (43, 44, 45):
+        issues[number]["state"] = "closed"
+    result = judge(bench)
+
+    assert (result.outcome, result.rows[0].observed) == (PASS, "0 open issues")
+
+
+def test_the_release_issue_itself_is_no_fix(bench: Bench, issues: Any) -> None:
+    """It is open as long as the release is under way; another unlabelled one blocks."""
+    issues[42]["milestone"] = {"number": 2}
+    assert judge(bench).outcome is PASS
+    bench.params["issue"] = 41
+    bad = [one for one in judge(bench).rows if one.outcome is not PASS]
+    assert [(one.subject, one.what) for one in bad] == [("#42", "risk"), ("#42", "fix")]
+
+
+@pytest.mark.parametrize(
+    ("labels", "outcome"),
+    [
+        (["low-risk", "bug"], PASS),
+        (["low-risk", "medium-risk"], FAIL),
+        (["bug"], INCONCLUSIVE),
+        (["Low-Risk"], INCONCLUSIVE),
+    ],
+)
+def test_only_the_sites_labels_say_a_risk(
+    bench: Bench, issues: Any, labels: list[str], outcome: Outcome
+) -> None:
+    issues[43]["labels"] = [{"name": label} for label in labels]
+
+    assert judge(bench).outcome is outcome
+
+
+@pytest.mark.parametrize(
+    ("body", "observed"),
+    [
+        ("branch: main", "nothing more: no fix on it yet"),
+        ("branch: ../../user", "expected a branch's name, got something else"),
+        (f"branch: {BRANCH}\nbranch: main", f"{BRANCH}, main"),
+        ("branch: <script>", "expected a branch's name, got something else"),
+    ],
+)
+def test_a_link_that_proves_nothing_is_inconclusive(
+    bench: Bench, issues: Any, body: str, observed: str
+) -> None:
+    issues[43]["body"] = body
+    bad = [one for one in judge(bench).rows if one.outcome is not PASS]
+
+    assert [(one.subject, one.outcome, one.observed) for one in bad] == [
+        ("#43", INCONCLUSIVE, observed)
     ]
 
 
-def test_a_gate_that_deviates_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever way."""
-    assert rows(monkeypatch, said(timetoke_rewards=False, pruning=True)) == [
-        ("rollout.feature_gates.timetoke_rewards", True, False, Outcome.FAIL),
-        ("rollout.feature_gates.pruning", False, True, Outcome.FAIL),
-    ]
+def test_a_site_without_risk_labels_is_inconclusive(bench: Bench) -> None:
+    bench.change_site(forge=bench.site.forge.model_copy(update={"risk": None}))
 
-
-def test_another_channel_is_no_mainnet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though its gates be right."""
-    assert rows(monkeypatch, said("canary")) == [
-        ("profile and channel", "mainnet", "canary", Outcome.FAIL)
-    ]
-
-
-def test_a_node_that_does_not_say_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silence is no profile."""
-    assert rows(monkeypatch, SourceError("n", "no answer")) == [
-        ("gates", "the mainnet profile", "no answer", Outcome.INCONCLUSIVE)
-    ]
+    assert judge(bench).reason == (
+        "site: risk labels: expected forge.risk in the site file, got none; set it"
+    )

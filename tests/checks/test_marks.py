@@ -9,18 +9,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
-from runbook_lib.changes.plan import NodePlan, Phase, Plan
 from runbook_lib.changes.state import NodeState
-from runbook_lib.checks import baselines
-from runbook_lib.checks.baselines import baseline_figure
+from runbook_lib.checks import annotations, baselines
+from runbook_lib.checks.development import baseline_figure
 from runbook_lib.errors import SourceError
 from runbook_lib.evidence.record import Entry
 from runbook_lib.metrics.baseline import SETTLE, write
-from runbook_lib.metrics.plotdata import Mark
+from runbook_lib.metrics.panels import Mark
 from runbook_lib.sources.matrix import Matrix, Series
+
+from ..changes.plans import node, phase, plan
+from ..metrics.samples import samples
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 END = START + timedelta(hours=1)
@@ -32,9 +33,8 @@ def minute(number: float) -> datetime:
 
 
 def firing(labels: dict[str, str], *minutes: int) -> Series:
-    times = [int(minute(each).timestamp() * 1000) for each in minutes]
-    named = {"__name__": "ALERTS", "alertstate": "firing", **labels}
-    return Series(named, np.array(times, dtype=np.int64), np.ones(len(times)))
+    values = dict.fromkeys(minutes, 1.0)
+    return samples(START, values, __name__="ALERTS", alertstate="firing", **labels)
 
 
 def entry(kind: str, **body: Any) -> Entry:
@@ -71,7 +71,6 @@ def quiet(*series: Series) -> Matrix:
 
 
 def test_alerts_are_stretches_and_series_of_one_name_are_one() -> None:
-    """Another cluster's are not ours; one without a cluster may be."""
     slow = {"alertname": "Slow", "severity": "page"}
     answer = quiet(
         firing({**slow, "cluster": "dev", "node": "a"}, 5, 6),
@@ -80,7 +79,7 @@ def test_alerts_are_stretches_and_series_of_one_name_are_one() -> None:
         firing({"alertname": "Down"}, 30),
     )
 
-    assert baselines.happened(context(answer), START, END) == (
+    assert annotations.happened(context(answer), START, END) == (
         [
             Mark(minute(5), "alert Slow (page)", minute(8)),
             Mark(minute(20), "alert Slow (page)", minute(21)),
@@ -91,8 +90,7 @@ def test_alerts_are_stretches_and_series_of_one_name_are_one() -> None:
 
 
 def test_no_alert_is_said_when_the_watchdog_was_there() -> None:
-    """An empty figure and a broken source do not look alike."""
-    assert baselines.happened(context(quiet()), START, END) == ([], "alerts: none fired")
+    assert annotations.happened(context(quiet()), START, END) == ([], "alerts: none fired")
 
 
 @pytest.mark.parametrize(
@@ -104,73 +102,58 @@ def test_no_alert_is_said_when_the_watchdog_was_there() -> None:
     ],
 )
 def test_what_cannot_be_told_of_alerts_is_said(answer: Any, why: str) -> None:
-    """The figure is drawn all the same, with its other marks."""
     journal = [entry("state", item="x.deploy", node="a", at=minute(-5).isoformat())]
 
-    found, note = baselines.happened(context(answer, journal), START, END)
+    found, note = annotations.happened(context(answer, journal), START, END)
 
     assert [mark.label for mark in found] == ["x.deploy, last of 1 node"]
     assert note == f"alerts: unknown: {why}"
 
 
 def test_more_marks_than_can_be_read_are_counted() -> None:
-    """The first are drawn."""
     answer = quiet(*(firing({"alertname": f"A{number}"}, 2 * number) for number in range(15)))
 
-    found, note = baselines.happened(context(answer), START, END)
+    found, note = annotations.happened(context(answer), START, END)
 
-    assert (len(found), note) == (baselines.MOST, "3 later marks not drawn")
+    assert (len(found), note) == (annotations.MOST, "3 later marks not drawn")
 
 
 def test_a_change_says_what_it_turned_and_when_the_last_node_took_it() -> None:
-    """One mark an item, of those that can have shaped the window."""
     before = NodeState(gates={"witness_network": False}, channel="c", binary="b", config="c")
     after = before.model_copy(update={"gates": {"witness_network": True}})
-    node = NodePlan(node="a", control="ours", before=before, after=after)
-    phases = [Phase(item=i, name=i, nodes=(node,), waves=(("a",),)) for i in ("x.gate", "x.later")]
-    plan = Plan.model_construct(phases=tuple(phases))
+    turned = plan(*(phase(i, i, [node("a", before, after)]) for i in ("x.gate", "x.later")))
     journal = [
         entry("state", item="long.ago", node="a", at=minute(-60).isoformat()),
         entry("state", item="x.gate", node="a", at=minute(-2).isoformat()),
         entry("state", item="x.gate", node="b", at=minute(3).isoformat()),
     ]
 
-    found, _ = baselines.happened(context(quiet(), journal, plan), START, END)
+    found, _ = annotations.happened(context(quiet(), journal, turned), START, END)
 
     assert found == [Mark(minute(3), "x.gate, last of 2 nodes: witness_network on")]
 
 
-def test_a_planned_restart_inside_the_window_is_marked() -> None:
-    """Its points are left out: the gap has a reason."""
-    step = {"item": "x", "node": "a", "step": "restart"}
+def test_planned_restarts_are_marked_those_of_one_wave_once() -> None:
+    steps = (("a", "deliver", 9), ("a", "restart", 10), ("b", "restart", 12), ("c", "restart", 40))
     journal = [
-        entry("step", **step, phase="intent", at=minute(10).isoformat()),
-        entry("step", **step, phase="done", at=minute(12).isoformat()),
-    ]
-
-    found, _ = baselines.happened(context(quiet(), journal), START, END)
-
-    assert found == [Mark(minute(10), "1 planned restart, left out", minute(17))]
-
-
-def test_restarts_of_one_wave_are_one_mark() -> None:
-    """Of a node each they would hide the lines; one that stands apart is its own."""
-    journal = [
-        entry("step", item="x", node=node, step="restart", phase=phase, at=minute(at).isoformat())
+        entry(
+            "step", item="x", node=name, step=step, phase=phase, at=minute(at + later).isoformat()
+        )
         for phase, later in (("intent", 0), ("done", 1))
-        for node, at in (("a", 10 + later), ("b", 12 + later), ("c", 40 + later))
+        for name, step, at in steps
     ]
 
-    found, _ = baselines.happened(context(quiet(), journal), START, END)
+    found, _ = annotations.happened(context(quiet(), journal), START, END)
 
     assert found == [
         Mark(minute(10), "2 planned restarts, left out", minute(18)),
         Mark(minute(40), "1 planned restart, left out", minute(46)),
     ]
+    windows = [(minute(at), minute(at + 1) + SETTLE) for at in (10, 12, 40)]
+    assert sorted(baselines.restarts(journal)) == windows
 
 
 def test_a_baseline_of_nothing_is_no_figure(tmp_path: Path) -> None:
-    """Every metric was missing: the notebook says so and goes on."""
     about = {"start": START.isoformat(), "end": END.isoformat(), "epoch_length": 1, "validators": 1}
     facts = {**about, "release": "v1", "cluster": "dev", "digest": "sha256:0"}
     write([], tmp_path / "metrics" / "baseline.parquet", facts)
@@ -178,14 +161,3 @@ def test_a_baseline_of_nothing_is_no_figure(tmp_path: Path) -> None:
     empty.folder, empty.cluster = tmp_path, SimpleNamespace(nodes=[])
 
     assert baseline_figure(empty) is None
-
-
-def test_planned_restarts_are_read_from_the_journal() -> None:
-    """From the intent until the rates have settled; what was not a restart is left alone."""
-    steps = (("deliver", "done", 0), ("restart", "intent", 1), ("restart", "done", 3))
-    journal = [
-        entry("step", item="x", node="dev-1", step=step, phase=phase, at=minute(at).isoformat())
-        for step, phase, at in steps
-    ]
-
-    assert baselines.restarts(journal) == [(minute(1), minute(3) + SETTLE)]

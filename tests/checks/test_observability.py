@@ -22,14 +22,12 @@ OTHER = "another expression, wait, label or annotation: "
 
 
 def test_a_healthy_world_passes(look: Look) -> None:
-    """So that what the other tests change is what makes the difference."""
     found = look()
     assert found.outcome is PASS
     assert found.reason == "1 panels green, 2 rules loaded, a page would arrive"
 
 
 def test_a_replay_finds_the_same_without_anybody_to_ask(look: Look) -> None:
-    """Row by row, test alert included; nothing new is asked."""
     look.world.silence(("instance", "test-1"))
     found = look(stage="testnet", mode="apply")
     look.world.answer = None  # type: ignore[assignment,method-assign]
@@ -47,8 +45,6 @@ def test_a_replay_finds_the_same_without_anybody_to_ask(look: Look) -> None:
         ({"labels": {"severity": "page"}}, [(FAIL, "rule", OTHER)]),
         ({"annotations": {"summary": "older"}}, [(FAIL, "rule", OTHER)]),
         ({"duration": 86400}, [(FAIL, "rule", OTHER)]),
-        ({"name": "Other"}, [(FAIL, "rule", "not loaded")]),
-        ({"health": "err", "lastError": "many"}, [(FAIL, "rule", "health err many"), (INCONCLUSIVE, "paging rule", "health err many")]),
         ({"health": "unknown", "lastEvaluation": NEVER}, [
             (INCONCLUSIVE, "rule", "health unknown"), (INCONCLUSIVE, "paging rule", "health unknown")]),
         ({"lastEvaluation": iso(7200)}, [
@@ -58,7 +54,6 @@ def test_a_replay_finds_the_same_without_anybody_to_ask(look: Look) -> None:
 def test_a_shipped_rule_is_loaded_as_it_is_and_evaluated(
     look: Look, changes: Any, rows: list[Any]
 ) -> None:
-    """By all that Prometheus reports of it; spelling of an expression does not matter."""
     look.world.rules[1] |= changes
     found = look.bad()
     assert [(outcome, what) for outcome, _, what, _ in found] == [row[:2] for row in rows]
@@ -67,7 +62,12 @@ def test_a_shipped_rule_is_loaded_as_it_is_and_evaluated(
 
 
 def test_rules_of_one_name_are_judged_each(look: Look) -> None:
-    """The second of a name is not covered by the first."""
+    for team in ("b", "c"):
+        look.world.rules.append(look.world.rule("Twice", "y == 0", "page"))
+        look.world.rules[-1]["labels"]["team"] = team
+    look.world.silence(("alertname", "Twice"), ("team", "b"))
+    assert [row[:2] for row in look.bad()] == [(FAIL, "silence 01234567")]
+
     text = (look.root / "rules.yaml").read_text()
     second = "{alert: Stall, expr: y == 0, labels: {severity: critical}}"
     (look.root / "rules.yaml").write_text(text.replace("}]}]", f"}}, {second}]}}]"))
@@ -87,7 +87,6 @@ def test_rules_of_one_name_are_judged_each(look: Look) -> None:
 def test_rules_must_be_shipped_and_readable(
     look: Look, named: list[str], subject: str, problem: str
 ) -> None:
-    """Each place that is named; folders are read whole."""
     (look.root / "empty").mkdir()
     (look.root / "deep" / "inner").mkdir(parents=True)
     (look.root / "deep" / "inner" / "bad.rules").write_text(
@@ -110,13 +109,11 @@ def test_rules_must_be_shipped_and_readable(
     ],
 )
 def test_a_paging_alert_of_this_cluster_blocks(look: Look, alert: Any, blocks: bool) -> None:
-    """One without the cluster's label may be of any."""
     look.world.rules[1]["alerts"] = [look.world.alert("critical", **alert)]
     assert [row[:3] for row in look.bad()] == [(FAIL, "Stall", "paging alert")] * blocks
 
 
 def test_a_severity_that_site_or_parameters_add_pages_too(look: Look) -> None:
-    """The playbook's own stay."""
     look.world.rules.append(look.world.rule("Slow", "y > 1", "sev1", look.world.alert("sev1")))
     assert look.bad() == []
     look.world.config["route"]["routes"][0]["matchers"] = ['severity!="none"']
@@ -127,7 +124,6 @@ def test_a_severity_that_site_or_parameters_add_pages_too(look: Look) -> None:
 
 
 def test_quiet_needs_a_watchdog_and_rules_that_could_page(look: Look) -> None:
-    """A watchdog that is silent or was evaluated long ago proves nothing; nor does no rule."""
     row = (INCONCLUSIVE, "Watchdog", "watchdog", "not firing; no silence is a proof without")
     alerts, look.world.rules[0]["alerts"] = look.world.rules[0]["alerts"], []
     assert look.bad() == [row]
@@ -141,14 +137,8 @@ def test_quiet_needs_a_watchdog_and_rules_that_could_page(look: Look) -> None:
 
 
 def test_prometheus_must_send_to_the_alertmanager_we_look_at(look: Look) -> None:
-    """By the address it knows it under; none yet is no proof."""
     look.world.alertmanagers = ["http://alertmanager:9093/api/v2/alerts"]
-    [(outcome, subject, _, got)] = look.bad()
-    assert (outcome, subject) == (FAIL, "prometheus")
-    assert got == (
-        "http://alertmanager:9093/api/v2/alerts; set telemetry.alertmanager_as where Prometheus"
-        " knows it by another address"
-    )
+    assert [row[:2] for row in look.bad()] == [(FAIL, "prometheus")]
     assert look.bad(site=look.site(alertmanager_as="http://alertmanager:9093")) == []
     look.world.alertmanagers = []
     assert look.bad()[0][0] is INCONCLUSIVE
@@ -179,7 +169,6 @@ def test_servers_without_a_past_are_not_asked_about_it(look: Look) -> None:
     ],
 )
 def test_the_watchdog_must_be_fresh_inside(look: Look, alerts: Any, problem: str) -> None:
-    """What an Alertmanager was told long ago proves no delivery today."""
     for each in alerts:
         each.update(labels={"alertname": "Watchdog", **each.get("labels", {})})
     look.world.alerts = [look.world.held(**each) for each in alerts]
@@ -211,7 +200,6 @@ PERHAPS = "perhaps null, which notifies nobody; say in telemetry.paging_labels w
 def test_every_page_must_reach_a_notifier_at_all_times(
     look: Look, routes: list[Any], pager: Any, rows: list[Any]
 ) -> None:
-    """A quiet receiver fails; an interval, or a label that may lead astray, proves nothing."""
     config = look.world.config
     config["route"]["routes"] = [*routes, {**config["route"]["routes"][0], **pager}]
     found = look.bad()
@@ -233,7 +221,6 @@ def test_every_page_must_reach_a_notifier_at_all_times(
 def test_a_page_that_is_held_back_now_fails(
     look: Look, labels: dict[str, str], status: Any, blocks: bool
 ) -> None:
-    """Whatever keeps it: the server says so."""
     status = {"silencedBy": [], "inhibitedBy": [], **status}
     look.world.alerts.append(look.world.held({"alertname": "Lag", **labels}, status=status))
     assert [row[:3] for row in look.bad()] == [(FAIL, "Lag", "page")] * blocks
@@ -258,7 +245,6 @@ def test_a_page_that_is_held_back_now_fails(
 def test_silences_of_the_window_that_match_a_page_count(
     look: Look, matchers: Any, times: Any, outcome: Outcome
 ) -> None:
-    """Surely a page of ours: FAIL; perhaps: INCONCLUSIVE; another's, or another time: no."""
     look.world.silence(*matchers, **times)
     found = look()
     assert found.outcome is outcome
@@ -267,20 +253,10 @@ def test_silences_of_the_window_that_match_a_page_count(
 
 
 def test_the_change_window_is_looked_at_to_its_end(look: Look) -> None:
-    """A silence days ahead matters when the change is then."""
     look.world.silence(("severity", "critical"), starts=-90_000, ends=-99_000)
     window = {"window_start": iso(-80_000), "window_end": iso(-95_000)}
     found = look.bad(stage="testnet", params=RolloutParams(release="v1", **window))
     assert [row[:2] for row in found] == [(FAIL, "silence 01234567")]
-
-
-def test_a_silence_on_one_of_two_rules_of_a_name_counts(look: Look) -> None:
-    """Whichever of them comes last."""
-    for team in ("b", "c"):
-        look.world.rules.append(look.world.rule("Twice", "y == 0", "page"))
-        look.world.rules[-1]["labels"]["team"] = team
-    look.world.silence(("alertname", "Twice"), ("team", "b"))
-    assert [row[:2] for row in look.bad()] == [(FAIL, "silence 01234567")]
 
 
 @pytest.mark.parametrize(
@@ -296,7 +272,6 @@ def test_a_silence_on_one_of_two_rules_of_a_name_counts(look: Look) -> None:
 def test_an_active_alert_that_may_keep_pages_back_is_named(
     look: Look, equal: list[str], labels: dict[str, str] | None, outcome: Outcome
 ) -> None:
-    """Only while its source is active, and where the labels that must be equal may be."""
     sides = {"source_matchers": ['alertname="Outage"'], "target_matchers": ['severity="critical"']}
     look.world.config["inhibit_rules"] = [{**sides, "equal": equal}]
     if labels is not None:
@@ -320,13 +295,11 @@ def row_of_test(result: CheckResult) -> Row:
     ("stage", "mode"), [("development", "apply"), ("testnet", "plan"), ("development", "plan")]
 )
 def test_no_test_alert_in_plans_and_in_development(look: Look, stage: str, mode: str) -> None:
-    """Nobody is paged by a look."""
     assert look(stage=stage, mode=mode).outcome is PASS
     assert look.world.posted == []
 
 
 def test_the_test_alert_is_a_notification_read_back(look: Look) -> None:
-    """From testnet on, in apply: posted first, over in a minute, at the receivers we computed."""
     found = look(stage="testnet", mode="apply")
     assert (found.outcome, row_of_test(found).observed) == (PASS, "active, at pager")
     [alert] = look.world.posted
@@ -353,7 +326,6 @@ def test_the_test_alert_is_a_notification_read_back(look: Look) -> None:
 def test_a_test_alert_that_goes_astray(
     look: Look, monkeypatch: pytest.MonkeyPatch, held: Any, outcome: Outcome, observed: str
 ) -> None:
-    """Elsewhere, nowhere, held back: FAIL; not there at all: no proof."""
     before, original = list(look.world.alerts), look.world.held
 
     def other(labels: dict[str, str], **more: Any) -> Any:
@@ -376,7 +348,6 @@ def test_a_test_alert_that_goes_astray(
 def test_no_alert_is_posted_that_would_inhibit_real_ones(
     look: Look, source: str, equal: list[str], posted: list[str]
 ) -> None:
-    """Another severity is taken; with none left nothing is posted."""
     rule = {"target_matchers": ['severity="warning"'], "equal": equal}
     look.world.config["inhibit_rules"] = [{**rule, "source_matchers": [source]}]
     row = row_of_test(look(stage="testnet", mode="apply"))
@@ -389,7 +360,6 @@ def test_no_alert_is_posted_that_would_inhibit_real_ones(
 @pytest.mark.servers
 @pytest.mark.skipif(processes.binary("alertmanager") is None, reason="no alertmanager on PATH")
 def test_a_real_alertmanager_holds_the_test_alert_at_the_pager(look: Look, tmp_path: Path) -> None:
-    """Its configuration as it shows it, its answer to a post, the receivers it computes."""
     root = tmp_path / "alertmanager"
     (root / "data").mkdir(parents=True)
     (root / "alertmanager.yml").write_text(yaml.safe_dump(look.world.config))

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from runbook_lib.outcomes import Outcome
-from runbook_lib.site import Dashboards, Limit
+from runbook_lib.site import Dashboards
+from runbook_lib.strict import Range
 
 from .observing import FAIL, INCONCLUSIVE, TOPICS, Look
 
@@ -25,7 +26,6 @@ from .observing import FAIL, INCONCLUSIVE, TOPICS, Look
 def test_a_red_panel_is_named_with_its_values(
     look: Look, values: list[str], outcome: Outcome, shown: str
 ) -> None:
-    """By a step or a mapping; orange is a warning, and no green."""
     look.world.steps("green", None, "dark-orange", 50, "red", 80)
     down = {"type": "value", "options": {"0": {"text": "DOWN", "color": "red"}}}
     look.world.panel["fieldConfig"]["defaults"]["mappings"] = [down]
@@ -51,10 +51,9 @@ CURE = (
 def test_a_limit_of_the_site_takes_the_place_of_colours(
     look: Look, limit: dict[str, float] | None, rows: list[Any]
 ) -> None:
-    """Those that are not understood, and those that are; the panel then can be red."""
     defaults = look.world.panel["fieldConfig"]["defaults"]["thresholds"]
     defaults["mode"] = "percentage"
-    limits = {} if limit is None else {"D: P": Limit.model_validate(limit)}
+    limits = {} if limit is None else {"D: P": Range.model_validate(limit)}
     found = look.bad(site=look.site(limits=limits))
     assert [row for row in found if row[1] not in TOPICS] == rows
     if limit is not None:
@@ -63,44 +62,47 @@ def test_a_limit_of_the_site_takes_the_place_of_colours(
         assert look.bad(site=look.site(limits=limits)) == rows
 
 
-def test_a_limit_of_no_panel_is_named(look: Look) -> None:
-    """A title that is spelt otherwise would leave its panel without one."""
-    found = look.bad(site=look.site(limits={"D: Q": Limit(max=1)}))
+def test_what_of_the_sites_dashboards_is_not_there_is_named(look: Look) -> None:
+    found = look.bad(site=look.site(limits={"D: Q": Range(max=1)}))
     row = (INCONCLUSIVE, "D: Q", "limit of the site", "no such panel; see dashboards.limits")
     assert found == [row]
 
+    boards = Dashboards(topics={"proof_latency": ["uid"]})
+    found = look.bad(site=look.site().model_copy(update={"dashboards": boards}))
+    problem = "expected dashboards.grafana for a uid, got none; set it"
+    assert (INCONCLUSIVE, "uid", "dashboard", problem) in found
+    unmapped = [row for row in found if row[2] == "dashboards"]
+    assert unmapped == [
+        (INCONCLUSIVE, t, "dashboards", f"none; set dashboards.topics.{t}")
+        for t in TOPICS
+        if t != "proof_latency"
+    ]
+
 
 @pytest.mark.parametrize(
-    ("value", "age", "problem"),
+    ("changes", "problem"),
     [
-        ("NaN", 5.0, "no number: nan at i=0"),
-        ("1", 200.0, "stale: 200 s old, at most 180 s"),
-        ("1", 600.0, 'no data: nothing emits x{cluster="dev"} now'),
+        ({"value": "NaN"}, "no number: nan at i=0"),
+        ({"age": 200.0}, "stale: 200 s old, at most 180 s"),
+        ({"age": 600.0}, 'no data: nothing emits x{cluster="dev"} now'),
+        # A join that finds no partner has fresh sources and says nothing.
+        ({"values": {'x{cluster="dev"}': []}}, "no data: the query is empty"),
     ],
 )
 def test_what_is_no_fresh_number_is_inconclusive(
-    look: Look, value: str, age: float, problem: str
+    look: Look, changes: dict[str, Any], problem: str
 ) -> None:
-    """Never green, whatever the value was."""
-    look.world.value, look.world.age = value, age
+    vars(look.world).update(changes)
     assert look.bad() == [(INCONCLUSIVE, "D: P", "query ?", problem)]
 
 
-def test_an_empty_answer_of_fresh_series_is_no_data(look: Look) -> None:
-    """A join that finds no partner has fresh sources and says nothing."""
-    look.world.values['x{cluster="dev"}'] = []
-    assert look.bad() == [(INCONCLUSIVE, "D: P", "query ?", "no data: the query is empty")]
-
-
 def test_a_constant_proves_nothing(look: Look) -> None:
-    """Without a selector there is nothing whose age could be told."""
     look.world.panel["targets"] = [{"refId": "A", "expr": "vector(1)"}]
     problem = "expected a query with a selector, got 'vector(1)'"
     assert look.bad() == [(INCONCLUSIVE, "D: P", "query A", problem)]
 
 
 def test_panels_without_thresholds_get_the_catalogues_limit(look: Look) -> None:
-    """Of the metric that reads the same series; a topic with no such panel cannot pass."""
     look.world.panel["fieldConfig"] = {}
     topics = [
         (INCONCLUSIVE, t, "panels that can be red", "0 of 1; give one thresholds") for t in TOPICS
@@ -113,19 +115,3 @@ def test_panels_without_thresholds_get_the_catalogues_limit(look: Look) -> None:
     look.world.value = "1001"
     what = "Time to verify a proof (the catalogue's limit)"
     assert look.bad() == [(FAIL, "D: P", what, "1001 at i=0")]
-
-
-def test_a_topic_that_is_not_mapped_names_its_key(look: Look) -> None:
-    """An empty set of dashboards is no green one."""
-    bare = look.site().model_copy(update={"dashboards": Dashboards()})
-    assert look.bad(site=bare) == [
-        (INCONCLUSIVE, t, "dashboards", f"none; set dashboards.topics.{t}") for t in TOPICS
-    ]
-
-
-def test_a_uid_without_a_grafana_names_its_key(look: Look) -> None:
-    """Nobody to ask."""
-    boards = Dashboards(topics={"proof_latency": ["uid"]})
-    found = look.bad(site=look.site().model_copy(update={"dashboards": boards}))
-    problem = "expected dashboards.grafana for a uid, got none; set it"
-    assert (INCONCLUSIVE, "uid", "dashboard", problem) in found

@@ -37,7 +37,6 @@ def page(practice: Any) -> Any:
 
 
 def test_without_an_attempt_there_is_nothing_to_show(page: Any) -> None:
-    """Said, not shown as an empty success."""
     stage = page()
 
     assert (
@@ -46,7 +45,6 @@ def test_without_an_attempt_there_is_nothing_to_show(page: Any) -> None:
 
 
 def test_every_attempt_stands_on_the_page_with_what_blocked_it(practice: Any, page: Any) -> None:
-    """A failed one and a passed one, the tries, the waivers, and the nodes nobody verified."""
     first = practice.open()
     practice.walk(first, ci_green=Outcome.FAIL)
     with pytest.raises(StageRefused):
@@ -71,7 +69,6 @@ def test_every_attempt_stands_on_the_page_with_what_blocked_it(practice: Any, pa
 
 
 def test_a_report_passes_whole_and_promotes_nothing(practice: Any, page: Any) -> None:
-    """It has no item, changes nothing, and is always a plan."""
     practice.sealed()
     stage = page()
     stage.show(report.verdicts)

@@ -8,23 +8,27 @@ from types import SimpleNamespace
 from typing import Any
 
 from runbook_lib import launch
+from runbook_lib.evidence import replay as replaying
 
 from .conftest import Terminal
 
 
-def test_verify_seal_and_render_an_attempt(terminal: Terminal, practice: Any) -> None:
-    """Each as a table and as one document."""
+def test_verify_seal_and_render_an_attempt(
+    terminal: Terminal, practice: Any, monkeypatch: Any
+) -> None:
+    # Its small stage is none that a kernel could judge again.
+    monkeypatch.setattr(replaying, "replay", lambda folder, run: ([], ""))
     folder = practice.sealed()
 
-    assert terminal.run("verify", folder) == 0
+    assert terminal.run("verify", folder, "--trust", practice.site) == 0
     assert "verify: PASS" in terminal.out
-    document = terminal.json("verify", folder)
+    document = terminal.json("verify", folder, "--trust", practice.site)
     assert (document["outcome"], document["verdict"], document["exit_code_of_run"]) == (
         "PASS",
         "PASS",
         0,
     )
-    assert len(document["rows"]) == 9
+    assert len(document["rows"]) == 13
 
     assert terminal.json("seal", folder) == {"outcome": "PASS", "exit_code": 0}
     assert terminal.run("seal", folder) == 0
@@ -37,11 +41,27 @@ def test_verify_seal_and_render_an_attempt(terminal: Terminal, practice: Any) ->
     assert page.read_text().startswith("<!doctype html>")
 
     (folder / "record.jsonl").write_text("")
-    assert terminal.run("verify", folder) == 1
+    assert terminal.run("verify", folder, "--trust", practice.site) == 1
+
+
+def test_the_head_and_the_differences_of_attempts_are_printed(
+    terminal: Terminal, practice: Any
+) -> None:
+    """The head is what ``verify --head`` compares."""
+    folder = practice.sealed()
+    head = terminal.json("head", folder)
+
+    assert head["sealed"] is True
+    assert terminal.run("head", folder) == 0
+    assert terminal.out == f"{head['head']}\n"
+    assert terminal.run("verify", folder, "--trust", practice.site, "--head", head["head"]) == 0
+    assert terminal.run("verify", folder, "--trust", practice.site, "--head", "sha256:0") == 1
+    assert terminal.json("diff", folder, folder) == []
+    assert terminal.run("diff", folder, folder) == 0
+    assert "diff: 0" in terminal.out
 
 
 def test_rendering_into_no_folder_is_named(terminal: Terminal, practice: Any) -> None:
-    """A path that cannot be written is a person's mistake."""
     folder = practice.sealed()
 
     assert terminal.run("render", folder, "-o", folder.parent / "none" / "page.html") == 3
@@ -64,7 +84,7 @@ def test_a_page_never_lies_among_the_sealed_files(
             f"{inside}: expected a page outside the attempt's folder, whose files are sealed, got one"
             " in it; name another with -o\n"
         )
-    assert terminal.run("verify", folder) == 0
+    assert terminal.run("verify", folder, "--trust", practice.site) == 0
 
 
 def test_another_folder_is_no_damaged_attempt(terminal: Terminal, practice: Any) -> None:
@@ -75,20 +95,19 @@ def test_another_folder_is_no_damaged_attempt(terminal: Terminal, practice: Any)
         assert terminal.run(verb, folder.parent) == 3
         assert terminal.err == (
             f"{folder.parent}: expected the folder of an attempt, got one without record.jsonl and"
-            " manifest.json; name the numbered one, as in <store>/v1.4.0/canary/0002\n"
+            " attestations; name the numbered one, as in <store>/v1.4.0/canary/0002\n"
         )
-    assert terminal.run("verify", folder / "manifest.json") == 3
+    assert terminal.run("verify", folder / "record.jsonl") == 3
     assert terminal.err == (
-        f"{folder}/manifest.json: expected the folder of an attempt, got a file\n"
+        f"{folder}/record.jsonl: expected the folder of an attempt, got a file\n"
     )
     (folder / "record.jsonl").unlink()
-    assert terminal.run("verify", folder) == 1
+    assert terminal.run("verify", folder, "--trust", practice.site) == 1
 
 
 def test_replay_compares_with_our_notebook(
     terminal: Terminal, practice: Any, monkeypatch: Any
 ) -> None:
-    """The rows, and who recorded."""
     folder = practice.sealed()
 
     def run_stage(stage: str, values: Any) -> Any:

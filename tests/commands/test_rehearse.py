@@ -22,7 +22,6 @@ from .conftest import Terminal
 def test_a_misspelt_fault_is_answered_with_those_like_it(
     terminal: Terminal, name: str, near: str
 ) -> None:
-    """Not with all of more than two hundred."""
     assert terminal.run("rehearse", "--fault", name) == 3
     assert terminal.err == (
         f"fault: expected one of `runbook rehearse --list-faults`, got {name!r}; near: {near}\n"
@@ -79,7 +78,6 @@ def test_a_network_that_is_up_keeps_its_folder(
 
 
 def test_a_network_that_was_killed_gives_its_folder_up(tmp_path: Path) -> None:
-    """Its description stayed behind, or was never whole."""
     for text in ("", "[]", "{}", '{"pid": 999999999}'):
         (tmp_path / "network.json").write_text(text)
         rehearse._require_down(tmp_path)

@@ -76,7 +76,6 @@ def test_run_prints_the_verdict_and_where_the_evidence_is(
 
 
 def test_a_run_that_never_opened_is_a_document_too(terminal: Terminal, monkeypatch: Any) -> None:
-    """Without verdict and evidence, with its problems."""
     report = SimpleNamespace(exit_code=ExitCode.BROKEN, verdict=None, folder=None, problems=["x"])
     monkeypatch.setattr(launch, "run_stage", lambda *words, **more: report)
 
@@ -94,7 +93,6 @@ def test_a_run_that_never_opened_is_a_document_too(terminal: Terminal, monkeypat
 
 
 def test_an_output_in_no_folder_is_refused(terminal: Terminal, params: Path) -> None:
-    """Before anything runs."""
     argv = ["run", DEVELOPMENT, "-f", params, "-o", params.parent / "none" / "out.ipynb"]
 
     assert terminal.run(*argv) == 3
@@ -102,7 +100,6 @@ def test_an_output_in_no_folder_is_refused(terminal: Terminal, params: Path) -> 
 
 
 def test_nothing_to_continue_is_said(terminal: Terminal, params: Path) -> None:
-    """A release without an attempt cannot be continued."""
     assert terminal.run("run", DEVELOPMENT, "-f", params, "--continue") == 3
     assert terminal.err == (
         "v1.4.0/development: expected an attempt with mode: apply to continue, got none yet\n"
@@ -112,7 +109,6 @@ def test_nothing_to_continue_is_said(terminal: Terminal, params: Path) -> None:
 def test_a_plan_made_meanwhile_does_not_hide_the_apply_that_waits(
     practice: Any, params: Path
 ) -> None:
-    """Each mode goes on with its own newest attempt."""
     for mode in ("apply", "plan", "apply", "plan"):
         practice.open(mode=mode)
     given = {key: practice.params[key] for key in ("site", "release", "commit")}
@@ -139,7 +135,6 @@ def test_parameters_are_typed_as_papermill_does(text: str, value: Any) -> None:
 
 
 def test_a_parameter_file_must_be_a_mapping(tmp_path: Path) -> None:
-    """It is named with its line."""
     path = tmp_path / "x.yaml"
     path.write_text("a: 1\na: 2\n")
     args = SimpleNamespace(parameters_file=str(path), parameter=[], raw=[])

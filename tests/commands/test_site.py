@@ -46,7 +46,6 @@ def test_status_is_computed_from_the_attempts(terminal: Terminal, practice: Any)
 
 
 def test_status_of_a_plan_is_no_pass(terminal: Terminal, practice: Any) -> None:
-    """A plan that is ready has promoted nothing."""
     stage = practice.open(mode="plan")
     practice.walk(stage)
     stage.enforce()
@@ -84,7 +83,6 @@ def test_doctor_says_what_is_missing(terminal: Terminal, practice: Any, monkeypa
 
 
 def test_doctor_names_every_problem_of_a_site(terminal: Terminal, practice: Any) -> None:
-    """One row each."""
     practice.write_site(store=7, people=[])
     document = terminal.json("doctor", "--site", practice.site)
     wrong = [row["observed"] for row in document["rows"] if row["subject"] == str(practice.site)]

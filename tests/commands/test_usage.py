@@ -39,14 +39,12 @@ def test_wrong_usage_ends_with_3(terminal: Terminal, argv: list[str]) -> None:
 
 
 def test_help_is_no_error(terminal: Terminal) -> None:
-    """It lists every command."""
     assert terminal.run("--help") == 0
     for verb in ("run", "lab", "rehearse", "adopt", "verify", "replay", "seal", "render"):
         assert f"\n    {verb} " in terminal.out
 
 
 def test_every_option_says_what_it_is_for() -> None:
-    """Of every command, in `--help`."""
     commands = next(a for a in cli.parser()._actions if isinstance(a, argparse._SubParsersAction))
     silent = [
         f"{name} {'/'.join(action.option_strings) or action.dest}"
@@ -147,7 +145,6 @@ def test_a_file_that_cannot_be_used_is_named(terminal: Terminal, monkeypatch: An
 
 
 def test_faults_are_listed(terminal: Terminal) -> None:
-    """With the item that must notice each, and its outcome."""
     document = terminal.json("rehearse", "--list-faults")
     found = {row["name"]: row for row in document}
 

@@ -156,7 +156,6 @@ def test_a_hostile_reason_changes_nothing_but_its_cell(reason: str, operator: st
     ],
 )
 def test_only_an_ordinary_address_becomes_a_link(url: str, linked: bool) -> None:
-    """Whatever the forge's answer said it was."""
     assert link("a_b", url) == (f"[a&#95;b]({url})" if linked else "a&#95;b")
 
 
@@ -179,7 +178,7 @@ def test_what_blocks_comes_first_and_the_rest_is_folded() -> None:
     assert lines[3] == f"- **? INCONCLUSIVE** `{DECLARED[1]}`: no data"
     assert lines[4] == "**Evidence:** not attached yet: `runbook publish v1.4.0/development/0002`"
     assert lines[5] == "<details><summary>10 of 11 items: 10 ✓ PASS</summary>"
-    assert f"| record head | `{DIGEST}` |" in lines
+    assert f"| head | `{DIGEST}` |" in lines
 
 
 def test_what_was_not_reached_is_no_cause() -> None:
@@ -199,7 +198,6 @@ def test_what_was_not_reached_is_no_cause() -> None:
 
 
 def test_before_apply_it_says_that_the_checks_hold() -> None:
-    """Nothing is sealed yet, so there is no verdict to show."""
     text = section(account(judged(DECLARED[0]), sealed=False))
 
     assert text.startswith("### ▷ CHECKS HOLD, apply begins · development · attempt 2")
@@ -208,7 +206,6 @@ def test_before_apply_it_says_that_the_checks_hold() -> None:
 
 
 def test_waivers_rehearsals_and_broken_runs_are_said_openly() -> None:
-    """Not in what is folded."""
     waived = WaivedRow(
         subject="dev-1",
         outcome=FAIL,
@@ -229,7 +226,6 @@ def test_waivers_rehearsals_and_broken_runs_are_said_openly() -> None:
 
 
 def test_what_is_attached_is_linked_with_its_digest() -> None:
-    """And what is not says how it gets there."""
     url = "https://forge.example/a.ipynb"
     both = (Filed("a.ipynb", DIGEST, url), Filed("b.json", DIGEST))
     made = account()
@@ -295,7 +291,9 @@ def test_a_seal_is_told_with_its_head() -> None:
     """In a comment of its own, by a marker that no other seal has."""
     text = sealed_text(account())
 
-    assert text.splitlines()[0] == f"<!-- rpp-runbook seal={DIGEST} -->"
+    assert (
+        text.splitlines()[0] == f"<!-- rpp-runbook seal=v1.4.0/development/0002 head={DIGEST} -->"
+    )
     assert f"**✓ PASS · development · attempt 2** · sealed, head `{DIGEST}`" in text
 
 
@@ -303,12 +301,10 @@ def test_a_seal_is_told_with_its_head() -> None:
 
 
 def test_of_a_release_that_never_ran_no_stage_is_told(tmp_path: Path) -> None:
-    """An empty store is a store."""
     assert other_stages(Store(tmp_path), "v1", "canary") == {}
 
 
 def test_the_newest_plan_counts() -> None:
-    """An attempt may have none yet."""
     plans = [Entry(n, "", "", "plan", {"digest": f"sha256:{n}"}, "") for n in (1, 2)]
 
     assert (plan_digest([]), plan_digest(plans)) == ("", "sha256:2")

@@ -76,7 +76,6 @@ def problems(store: Store, single: bool = False) -> list[str]:
 
 
 def test_an_incident_blocks_until_it_is_signed_off(store: Store) -> None:
-    """With where it stands, and since when."""
     opened(store)
     assert problems(store) == [f"{HELD} open since 2026-01-01 00:00:00 UTC"]
 
@@ -97,7 +96,6 @@ def test_its_author_does_not_sign_it_off(store: Store) -> None:
 
 
 def test_a_sign_off_of_an_earlier_closing_is_none(store: Store) -> None:
-    """What was approved is the statement with that digest."""
     opened(store)
     over(store)
     record = Record(path_of(store, ID))
@@ -107,7 +105,6 @@ def test_a_sign_off_of_an_earlier_closing_is_none(store: Store) -> None:
 
 
 def test_a_break_glass_blocks_until_it_is_ratified(store: Store) -> None:
-    """The closing does not stand in for the council."""
     found = opened(store, break_glass={"by": "alice", "reason": "no time"})
     over(store)
     assert problems(store) == [
@@ -179,7 +176,6 @@ def test_a_recovery_without_an_incident_blocks(store: Store) -> None:
 def test_a_damaged_incident_blocks(
     store: Store, spoil: Callable[[bytes], bytes], problem: str
 ) -> None:
-    """What cannot be read is not over."""
     opened(store)
     if problem == "the record was altered":
         over(store)
@@ -192,7 +188,6 @@ def test_a_damaged_incident_blocks(
 
 
 def test_the_same_incident_is_opened_once(store: Store) -> None:
-    """A second recovery of one stopped attempt joins it."""
     first = opened(store)
     joined = open_incident(store, {**first.opened}, lambda one: one.id == ID)
 
@@ -200,7 +195,6 @@ def test_the_same_incident_is_opened_once(store: Store) -> None:
 
 
 def test_steps_come_in_order(store: Store) -> None:
-    """And none after the last."""
     opened(store)
     told = {"by": "bob", "at": AT.isoformat()}
     with pytest.raises(StoreError, match="expected it acknowledged first, got it open"):
@@ -320,7 +314,6 @@ def test_a_misspelt_name_is_not_a_release_without_incidents(
 def test_an_approval_of_another_statement_is_refused(
     practice: Any, store: Store, command: Callable[..., tuple[int, str]]
 ) -> None:
-    """It quotes what it is about."""
     opened(store)
     for words in (["--acknowledge"], ["--mitigated"], ["--close", "--reason", "all is well again"]):
         command(*words)
@@ -389,7 +382,6 @@ def test_a_name_is_no_path(
 
 @given(st.binary(max_size=400) | st.text(max_size=200).map(str.encode))
 def test_any_bytes_are_an_incident_or_damaged(data: bytes) -> None:
-    """Nothing else comes of a file, whoever wrote it."""
     with pytest.raises(RecordDamaged):
         parse_incident(data, f"{ID}.jsonl")
 
@@ -401,7 +393,6 @@ def test_any_bytes_are_an_incident_or_damaged(data: bytes) -> None:
     )
 )
 def test_an_odd_opening_is_an_incident_or_damaged(body: dict[str, Any]) -> None:
-    """What parses can be asked where it stands."""
     with tempfile.TemporaryDirectory() as folder:
         record = Record(Path(folder) / f"{ID}.jsonl")
         record.append("opened", body)

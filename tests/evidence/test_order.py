@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runbook_lib.errors import StoreError
-from runbook_lib.evidence.order import find_earlier, undone_by, what_to_undo
+from runbook_lib.evidence.order import find_earlier, stages_before, undone_by, what_to_undo
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
 from runbook_lib.opening import prepare_attempt, require_order, require_same_chain
 from runbook_lib.outcomes import Outcome
 from runbook_lib.params import TestnetParams
+from runbook_lib.signers import Trust
 from runbook_lib.site import read_site
 from runbook_lib.verdicts import Verdict
 
+from ..conftest import ALICES
+
 RELEASE = "v1.4.0"
 NONE_YET = "expected an attempt that applied and passed, got none yet"
+MADE_ON = "expected attempt 1 made on {}, got development of chain rpp-practice"
 
 
 def problem(practice: Any, source: str = "rehearsal", **changes: Any) -> str:
     """Why testnet cannot open; empty when it can. ``require_order`` says the same."""
     store, commit = Store(practice.root / "store"), practice.params["commit"]
-    found = find_earlier(store, RELEASE, changes.get("commit", commit), "testnet", source).problem
+    found = find_earlier(
+        store, RELEASE, changes.get("commit", commit), "testnet", source, ALICES
+    ).problem
     params = TestnetParams(release=RELEASE, commit=changes.get("commit", commit))
     applies: Any = params.model_copy(update={"mode": "apply"})
     if found:
         with pytest.raises(StoreError) as refused:
-            require_order(store, "testnet", applies, source)  # type: ignore[arg-type]
+            require_order(store, "testnet", applies, source, ALICES)  # type: ignore[arg-type]
         said = f"{RELEASE}/development: {found}; testnet cannot open"
         assert str(refused.value) == said
     else:
-        require_order(store, "testnet", applies, source)  # type: ignore[arg-type]
+        require_order(store, "testnet", applies, source, ALICES)  # type: ignore[arg-type]
     return found
 
 
@@ -55,7 +62,6 @@ def test_an_applied_sealed_pass_opens_the_next_stage(practice: Any) -> None:
 
 
 def test_a_plan_opens_nothing(practice: Any) -> None:
-    """It passed and is sealed; it changed nothing, and permits nothing."""
     verdict = carried(practice, mode="plan")
 
     assert (verdict.outcome, verdict.mode) == (Outcome.PASS, "plan")
@@ -85,7 +91,12 @@ def test_a_replay_opens_nothing(practice: Any, monkeypatch: pytest.MonkeyPatch) 
 
     for source in ("live", "rehearsal"):
         found = find_earlier(
-            Store(practice.root / "scratch"), RELEASE, practice.params["commit"], "testnet", source
+            Store(practice.root / "scratch"),
+            RELEASE,
+            practice.params["commit"],
+            "testnet",
+            source,
+            ALICES,
         )
         assert found.problem == NONE_YET
 
@@ -108,17 +119,18 @@ def test_what_was_done_live_opens_nothing_in_a_rehearsal(practice: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cluster", "chain", "said"),
+    ("release", "cluster", "chain", "said"),
     [
-        ("development", "rpp-practice", ""),
-        ("development", "rpp-toy", "development of chain rpp-toy"),
-        ("toy", "rpp-practice", "toy of chain rpp-practice"),
+        (RELEASE, "development", "rpp-practice", ""),
+        (RELEASE, "development", "rpp-toy", MADE_ON.format("development of chain rpp-toy")),
+        (RELEASE, "toy", "rpp-practice", MADE_ON.format("toy of chain rpp-practice")),
+        ("v9.9.9", "development", "rpp-practice", NONE_YET),
     ],
 )
 def test_another_chain_of_the_same_store_opens_nothing(
-    practice: Any, cluster: str, chain: str, said: str
+    practice: Any, release: str, cluster: str, chain: str, said: str
 ) -> None:
-    """Two site files may share a store, and call two clusters by the same stage."""
+    """Two site files may share a store, and call two clusters by the same stage; nor another release."""
     practice.sealed()
 
     def of(name: str, node: str) -> dict[str, Any]:
@@ -128,19 +140,16 @@ def test_another_chain_of_the_same_store_opens_nothing(
         stages={"development": cluster, "testnet": "testnet"},
         clusters={cluster: of(chain, "dev-1"), "testnet": of("rpp-testnet", "test-1")},
     )
-    given = {name: practice.params[name] for name in ("site", "release", "commit", "mode")}
-    given |= {"approved_plan": f"sha256:{'0' * 64}", "window_start": "2026-01-31T12:00:00Z"}
-    given |= {"window_end": "2026-01-31T14:00:00Z"}
+    given = {name: practice.params[name] for name in ("site", "commit", "mode")}
+    given |= {"release": release, "approved_plan": f"sha256:{'0' * 64}"}
+    given |= {"window_start": "2026-01-31T12:00:00Z", "window_end": "2026-01-31T14:00:00Z"}
 
     if not said:
         assert prepare_attempt("testnet", given, "params").name == f"{RELEASE}/testnet/0001"
         return
     with pytest.raises(StoreError) as refused:
         prepare_attempt("testnet", given, "params")
-    assert str(refused.value) == (
-        f"{RELEASE}/development: expected attempt 1 made on {said}, got development of chain"
-        " rpp-practice; testnet cannot open"
-    )
+    assert str(refused.value) == f"{release}/development: {said}; testnet cannot open"
 
 
 def test_a_site_without_the_stage_before_opens_nothing(practice: Any) -> None:
@@ -156,7 +165,6 @@ def test_a_site_without_the_stage_before_opens_nothing(practice: Any) -> None:
 
 
 def test_another_commit_opens_nothing(practice: Any) -> None:
-    """The release may have been built again since."""
     practice.sealed()
 
     commit = practice.params["commit"]
@@ -174,19 +182,17 @@ def test_an_older_pass_behind_a_newer_failure_opens_nothing(practice: Any) -> No
 
 
 def test_an_unsealed_pass_opens_nothing(practice: Any) -> None:
-    """Nobody could verify it."""
     stage = practice.open()
     practice.walk(stage)
     stage.enforce()
 
     assert problem(practice) == (
-        "expected attempt 1 to verify, got: evidence: 1 manifest: expected a sealed attempt, got no"
-        " manifest; seal it with `runbook seal` (and 3 more)"
+        "expected attempt 1 to verify, got: evidence: 1 attestations: expected a sealed attempt,"
+        " got no attestation; seal it with `runbook seal` (and 7 more)"
     )
 
 
 def test_an_altered_pass_opens_nothing(practice: Any) -> None:
-    """It was sealed, and is not what was sealed."""
     folder = practice.sealed()
     index = folder / "tape" / "index.jsonl"
     index.write_bytes(index.read_bytes().replace(b'"read"', b'"look"', 1))
@@ -248,3 +254,26 @@ def test_a_new_apply_is_the_one_to_stop_once_the_older_one_is_undone(store: Stor
     recover(store, 4, attempt=2)
     assert undone_by(store, RELEASE, STAGE, 2) == f"{RELEASE}/{STAGE}_recovery/0002 by ops"
     assert undoes(store) == 2
+
+
+def test_verify_goes_back_to_development(practice: Any) -> None:
+    """Of an apply in its own store; a copy elsewhere has no stage before it, a plan needs none."""
+    before = practice.sealed()
+    folder = before.parents[1] / "testnet" / "0001"
+    folder.mkdir(parents=True)
+    opened = Record(before / "record.jsonl").entries()[0].body
+    record = Record(folder / "record.jsonl")
+    record.append("opened", {**opened, "stage": "testnet", "heads": {}})
+    (row,) = stages_before(folder, ALICES)
+    (other,) = stages_before(folder, Trust(signing="none"))
+    shutil.rmtree(before / "attestations")
+    (gone,) = stages_before(folder, ALICES)
+    moved = folder.rename(practice.root / "elsewhere")
+
+    assert (row.subject, row.outcome) == ("development", Outcome.PASS)
+    assert other.outcome is Outcome.PASS
+    assert gone.outcome is Outcome.FAIL
+    assert str(gone.observed).startswith("expected attempt 1 to verify, got: evidence: 1 attest")
+    assert stages_before(moved, ALICES) == []
+    (moved / "record.jsonl").write_text("x\n")
+    assert [row.outcome for row in stages_before(moved, ALICES)] == [Outcome.INCONCLUSIVE]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from html.parser import HTMLParser
@@ -17,16 +16,19 @@ from runbook_lib.commands.evidence import page_of
 from runbook_lib.errors import NotebookError, RecordDamaged, StageRefused
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.replay import replay, seal_by_hand
+from runbook_lib.evidence.seal import facts_of, seals
 from runbook_lib.evidence.verify import verify
 from runbook_lib.opening import prepare_attempt
 from runbook_lib.outcomes import Outcome
 from runbook_lib.verdicts import ExitCode
 
+from ..conftest import ALICES
+
 BOOK = "10_development.ipynb"
 
 
 def red(folder: Path) -> set[str]:
-    return {row.what for row in verify(folder)[0] if row.outcome is not Outcome.PASS}
+    return {row.what for row in verify(folder, ALICES)[0] if row.outcome is not Outcome.PASS}
 
 
 # --- by hand ----------------------------------------------------------------------------------------
@@ -36,29 +38,24 @@ def test_a_stepped_through_attempt_is_judged_by_the_same_rule(practice: Any) -> 
     """The card comes first in its notebook, and it verifies."""
     folder = practice.sealed()
     book = nbformat.read(folder / BOOK, as_version=4)
-    manifest = json.loads((folder / "manifest.json").read_bytes())
+    facts = facts_of(seals(folder)[-1].payload)
 
     assert "✓ PASS" in book.cells[0].outputs[0].data["text/plain"]
-    assert (manifest["run"], manifest["outcome"], manifest["foreign"]) == (
-        "interactive",
-        "PASS",
-        False,
-    )
+    assert (facts["run"], facts["outcome"], facts["foreign"]) == ("interactive", "PASS", False)
     assert red(folder) == set()
 
 
 def test_an_attempt_without_enforce_is_broken(practice: Any) -> None:
-    """Sealed all the same: what there is stays readable."""
     stage = practice.open()
     practice.write_notebook(practice.walk(stage))
     verdict = seal_by_hand(practice.folder())
 
     assert verdict.exit_code is ExitCode.BROKEN
-    assert red(practice.folder()) >= {"5 completeness"}
+    assert red(practice.folder()) >= {"8 completeness"}
 
 
 def test_a_later_try_is_sealed_again_and_the_earlier_kept(practice: Any) -> None:
-    """Notebook and manifest of the first seal stand beside the second."""
+    """Notebook and attestation of the first seal stand beside the second."""
     stage = practice.open()
     cards = practice.walk(stage, smoke_suites=Outcome.INCONCLUSIVE)
     with pytest.raises(StageRefused):
@@ -72,15 +69,12 @@ def test_a_later_try_is_sealed_again_and_the_earlier_kept(practice: Any) -> None
     second = seal_by_hand(practice.folder())
 
     assert (first.exit_code, second.exit_code) == (ExitCode.INCONCLUSIVE, ExitCode.PASSED)
-    assert sorted(path.name for path in practice.folder().glob("manifest*")) == [
-        "manifest.json",
-        "manifest.try1.json",
-    ]
+    kept = sorted(path.name for path in (practice.folder() / "attestations").iterdir())
+    assert kept == ["0001.alice.json", "0002.alice.json"]
     assert red(practice.folder()) == set()
 
 
 def test_sealing_twice_keeps_both_notebooks(practice: Any) -> None:
-    """The sealed one is never overwritten."""
     folder = practice.sealed()
     before = (folder / BOOK).read_bytes()
     seal_by_hand(folder)
@@ -90,7 +84,6 @@ def test_sealing_twice_keeps_both_notebooks(practice: Any) -> None:
 
 
 def test_a_secret_in_an_output_breaks_the_attempt(practice: Any) -> None:
-    """It is taken out, and the card says so."""
     stage = practice.open()
     path = practice.write_notebook(practice.walk(stage), stage.enforce())
     book = nbformat.read(path, as_version=4)
@@ -115,7 +108,6 @@ def test_a_secret_in_an_output_breaks_the_attempt(practice: Any) -> None:
 def test_without_a_notebook_nothing_is_sealed(
     practice: Any, content: str | None, problem: str
 ) -> None:
-    """The error names the file."""
     practice.walk(practice.open())
     if content is not None:
         (practice.folder() / BOOK).write_text(content)
@@ -127,7 +119,6 @@ def test_without_a_notebook_nothing_is_sealed(
 
 
 def test_a_notebook_that_was_never_run_is_not_sealed(practice: Any) -> None:
-    """What `runbook lab` only laid ready has nothing to judge yet."""
     attempt = prepare_attempt("development", practice.params, "params.yaml")
     with pytest.raises(NotebookError) as caught:
         seal_by_hand(attempt.folder)
@@ -140,7 +131,6 @@ def test_a_notebook_that_was_never_run_is_not_sealed(practice: Any) -> None:
 
 @pytest.mark.parametrize("opened", [None, {"cluster": "development"}, {"stage": "holiday"}])
 def test_a_folder_of_another_kind_is_refused(tmp_path: Path, opened: Any) -> None:
-    """An empty one, an adoption, a stage without a notebook."""
     if opened is not None:
         Record(tmp_path / "record.jsonl").append("opened", opened)
     with pytest.raises(NotebookError) as caught:
@@ -202,7 +192,6 @@ def test_an_executed_notebook_renders_whole(practice: Any) -> None:
 
 
 def test_what_is_no_notebook_is_named(tmp_path: Path) -> None:
-    """Not a traceback of the reader's."""
     (tmp_path / "x.ipynb").write_text("[]")
     with pytest.raises(NotebookError, match=r"^x\.ipynb: expected a notebook, got: "):
         page_of(tmp_path / "x.ipynb")
@@ -250,7 +239,6 @@ def test_a_replay_shows_what_differs(practice: Any) -> None:
 
 
 def test_a_replay_that_did_not_run_proves_nothing(practice: Any) -> None:
-    """INCONCLUSIVE, with what the runner said."""
     folder = practice.sealed()
     report = SimpleNamespace(problems=["the kernel died"])
     rows, _ = replay(folder, lambda stage: report)
@@ -261,7 +249,6 @@ def test_a_replay_that_did_not_run_proves_nothing(practice: Any) -> None:
 
 
 def test_problems_of_a_replay_are_rows(practice: Any) -> None:
-    """Also when every item came out the same."""
     folder = practice.sealed()
     inner = again(practice)
 
@@ -276,7 +263,6 @@ def test_problems_of_a_replay_are_rows(practice: Any) -> None:
 
 
 def test_a_folder_without_a_record_cannot_be_replayed(tmp_path: Path) -> None:
-    """It is named."""
     with pytest.raises(RecordDamaged) as caught:
         replay(tmp_path, lambda stage: None)
 

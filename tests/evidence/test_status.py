@@ -60,7 +60,6 @@ def test_a_stage_can_open_once_the_playbooks_window_is_over(
 
 
 def test_without_a_change_in_the_journal_nothing_is_promised(site: Any) -> None:
-    """The reason stands in place of the instant."""
     assert _earliest([], site, "canary") == (
         "canary.ready.epochs-clean",
         None,
@@ -69,7 +68,6 @@ def test_without_a_change_in_the_journal_nothing_is_promised(site: Any) -> None:
 
 
 def test_what_blocks_is_said_with_when_it_was_judged(practice: Any) -> None:
-    """The first item in the way."""
     stage = practice.open()
     practice.walk(stage, ci_green=Outcome.FAIL)
 

@@ -55,7 +55,6 @@ def test_an_attempt_opens_on_the_heads_of_all_earlier_ones(store: Store) -> None
 
 
 def test_an_unknown_attempt_is_named_beside_the_known_ones(store: Store) -> None:
-    """The error says which exist."""
     with pytest.raises(StoreError) as none:
         store.attempt(RELEASE, STAGE, 1)
     store.create(RELEASE, STAGE, {})
@@ -116,7 +115,6 @@ def test_a_replaced_record_is_noticed(store: Store) -> None:
 
 
 def test_a_folder_without_its_opening_entry_is_damaged(store: Store) -> None:
-    """A directory alone is no attempt."""
     (store.root / RELEASE / STAGE / "0001").mkdir(parents=True)
 
     with pytest.raises(RecordDamaged) as caught:
@@ -149,7 +147,6 @@ def test_adoptions_are_numbered_apart(store: Store) -> None:
 
 
 def test_a_held_lock_names_owner_and_age(store: Store) -> None:
-    """The second run learns who holds the cluster and since when."""
     with (
         store.cluster_lock("development", "alice (v1.4.0/development/0001)") as descriptor,
         pytest.raises(LockHeld) as caught,
@@ -169,7 +166,6 @@ def test_a_held_lock_names_owner_and_age(store: Store) -> None:
 
 
 def test_the_age_of_a_lock_counts_days(store: Store) -> None:
-    """A lock of two days ago was taken 2,880 minutes ago."""
     since = (datetime.now(UTC) - timedelta(days=2)).isoformat(timespec="seconds")
     with store.cluster_lock("development", "alice"):
         path = store.root / ".locks" / "development.lock"
@@ -251,7 +247,6 @@ def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_a_baseline_is_pinned_once_under_its_digest(store: Store, tmp_path: Path) -> None:
-    """The same digest is the same file; it is never overwritten."""
     source = tmp_path / "baseline.parquet"
     source.write_bytes(b"frames")
     pinned = store.pin("development", "sha256:abc", source)

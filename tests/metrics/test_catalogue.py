@@ -17,7 +17,6 @@ from runbook_lib import playbook
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.metrics.catalogue import (
     LOAD,
-    Range,
     Resolved,
     check,
     inject,
@@ -27,20 +26,11 @@ from runbook_lib.metrics.catalogue import (
     selectors,
 )
 from runbook_lib.sources.prometheus import Prometheus, Sample, Vector
-from runbook_lib.strict import PROJECT
+from runbook_lib.strict import PROJECT, Range
+
+from .samples import METRIC
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
-METRIC: dict[str, Any] = {
-    "name": "latency",
-    "title": "Latency",
-    "topic": "consensus_latency",
-    "family": "consensus",
-    "unit": "ms",
-    "queries": ["avg(new)", "avg(old) / avg(count)"],
-    "direction": "lower",
-    "tolerance": {"relative": 0.1},
-    "critical": True,
-}
 
 
 def catalogue(*metrics: dict[str, Any]) -> bytes:
@@ -48,7 +38,6 @@ def catalogue(*metrics: dict[str, Any]) -> bytes:
 
 
 def test_the_shipped_catalogue_covers_every_topic() -> None:
-    """What a stage must watch has a metric, and the baseline's topics are among them."""
     path = PROJECT / "params" / "metrics.yaml"
     found = parse_catalogue(path.read_bytes(), "params/metrics.yaml")
     topics = {metric.topic for metric in found.metrics}
@@ -96,55 +85,44 @@ def test_the_shipped_catalogue_covers_every_topic() -> None:
     ],
 )  # fmt: skip
 def test_a_wrong_metric_is_the_users_mistake(changes: dict[str, Any], problem: str) -> None:
-    """File and dotted key are named."""
     with pytest.raises(ParameterError) as caught:
         parse_catalogue(catalogue(METRIC | changes), "m.yaml")
     path = "metrics.0." if not problem.startswith("metrics") else ""
     assert str(caught.value) == f"m.yaml: {path}{problem}"
 
 
-def test_a_name_may_stand_once() -> None:
-    """Two metrics of one name would be told apart by nobody."""
-    with pytest.raises(ParameterError) as caught:
-        parse_catalogue(catalogue(METRIC, METRIC), "m.yaml")
-    assert str(caught.value) == "m.yaml: expected every name once, got latency twice"
+ONE_LOAD = "expected one aggregate metric of topic load at most"
 
 
 @pytest.mark.parametrize(
-    "loads",
+    ("changes", "problem"),
     [
-        (METRIC | {"topic": LOAD}, METRIC | {"topic": LOAD, "name": "other"}),
-        (METRIC | {"topic": LOAD, "per": "validator", "label": "validator"},),
+        ([{}, {}], "expected every name once, got latency twice"),
+        ([{"topic": LOAD}, {"topic": LOAD, "name": "other"}], ONE_LOAD),
+        ([{"topic": LOAD, "per": "validator", "label": "validator"}], ONE_LOAD),
     ],
 )
-def test_there_is_one_load_at_most(loads: tuple[dict[str, Any], ...]) -> None:
-    """Windows are comparable by one number of the whole cluster."""
+def test_names_and_the_load_stand_once(changes: list[dict[str, Any]], problem: str) -> None:
     with pytest.raises(ParameterError) as caught:
-        parse_catalogue(catalogue(*loads), "m.yaml")
-    assert str(caught.value).startswith(
-        "m.yaml: expected one aggregate metric of topic load at most"
-    )
+        parse_catalogue(catalogue(*(METRIC | each for each in changes)), "m.yaml")
+    assert str(caught.value).startswith(f"m.yaml: {problem}")
+
+
+@pytest.mark.parametrize(
+    ("value", "held"),
+    [(0.0, True), (1.0, True), (1.1, False), (-0.1, False), (float("nan"), False)],
+)
+def test_bounds_are_inclusive_and_nan_is_in_none(value: float, held: bool) -> None:
+    assert Range(min=0.0, max=1.0).holds(value) is held
+    assert Range(min=1.0).holds(float("inf")) and not Range(max=1.0).holds(float("nan"))
 
 
 def test_a_topic_without_metric_is_the_users_mistake() -> None:
-    """An empty set of metrics is nothing to judge."""
     found = parse_catalogue(catalogue(METRIC), "m.yaml")
     assert [metric.name for metric in found.of_topic("consensus_latency")] == ["latency"]
     with pytest.raises(ParameterError) as caught:
         found.of_topic("weather")
     assert str(caught.value) == "metrics: expected a metric of topic weather, got none"
-
-
-def test_nan_is_in_no_range() -> None:
-    """Bounds are inclusive; NaN is not healthy."""
-    assert [Range(min=0.0, max=1.0).holds(value) for value in (0.0, 1.0, 1.1, -0.1)] == [
-        True,
-        True,
-        False,
-        False,
-    ]
-    assert not Range(max=1.0).holds(float("nan"))
-    assert Range(min=1.0).holds(float("inf"))
 
 
 # --- which candidate ----------------------------------------------------------------------------
@@ -178,7 +156,6 @@ def pick(store: Store) -> Resolved:
 
 
 def test_the_first_candidate_with_fresh_data_is_used() -> None:
-    """An older sample beside a fresh one is no matter."""
     assert pick(Store({NEW: [0], NEW_SAMPLES: [10, 400]})).query == NEW
     assert pick(Store({OLD: [0], OLD_SAMPLES: [10], COUNT_SAMPLES: [20]})).query == OLD
 
@@ -205,7 +182,6 @@ def test_no_candidate_is_an_error_that_says_why_of_each(store: Store, new: str, 
 
 
 def test_a_contradicting_site_matcher_is_the_users_mistake() -> None:
-    """The metric is named."""
     [metric] = parse_catalogue(catalogue(METRIC | {"queries": ['up{c="y"}']}), "m").metrics
     with pytest.raises(ParameterError) as caught:
         narrow(metric, {"c": "x"})
@@ -235,12 +211,10 @@ MATCHERS = {"cluster": "dev"}
     ],
 )
 def test_matchers_go_into_every_selector(query: str, expected: str) -> None:
-    """Deep inside calls, subqueries and binary operators, and only there."""
     assert inject(query, MATCHERS) == expected
 
 
 def test_a_dashboards_own_matchers_may_stay_beside_ours() -> None:
-    """What was narrowed by a variable is narrowed to the cluster as well, never to another."""
     query = 'sum(up{cluster=~"dev|test"}) + up{cluster!="x"}'
 
     assert inject(query, MATCHERS, beside=True) == (
@@ -274,7 +248,6 @@ EXPRESSIONS = st.recursive(
 
 @given(EXPRESSIONS)
 def test_the_narrowed_tree_is_the_old_one_with_matchers(query: str) -> None:
-    """Whatever the expression: as many selectors, each narrowed, still PromQL."""
     narrowed = inject(query, MATCHERS)
     again = inject(narrowed, MATCHERS)
     assert promql_parser.parse(again).prettify() == promql_parser.parse(narrowed).prettify()
@@ -295,29 +268,28 @@ def test_the_narrowed_tree_is_the_old_one_with_matchers(query: str) -> None:
 def test_what_cannot_be_narrowed_is_refused(
     query: str, matchers: dict[str, str], problem: str
 ) -> None:
-    """Rather than asked of all clusters at once, or of another one."""
     with pytest.raises(ValueError) as caught:
         inject(query, matchers)
     assert str(caught.value) == problem
 
 
-def test_plain_selectors_of_a_query() -> None:
-    """Without range, offset and instant, each once: what freshness is asked of."""
-    query = 'sum(rate(a{b="c"}[5m] offset 1h)) / sum(a{b="c"}) + (d @ 12)'
-    assert selectors(query) == ['a{b="c"}', "d{}"]
-
-
-@pytest.mark.parametrize("query", ["1 + 1", "vector(1)", "time()"])
-def test_a_query_without_selectors_is_refused(query: str) -> None:
-    """No matcher could keep it to one cluster."""
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("1 + 1", "expected a query with a selector, got '1 + 1'"),
+        ("vector(1)", "expected a query with a selector, got 'vector(1)'"),
+        ("time()", "expected a query with a selector, got 'time()'"),
+        # Its recursion would end the process.
+        ("1+" * 30_000 + "1", "expected at most 8000 characters of PromQL, got 60001"),
+    ],
+    ids=["number", "vector", "time", "long"],
+)
+def test_a_query_that_cannot_be_kept_to_a_cluster_is_refused(query: str, problem: str) -> None:
     with pytest.raises(ValueError) as caught:
         check(query)
-    assert str(caught.value) == f"expected a query with a selector, got '{query}'"
+    assert str(caught.value) == problem
 
 
-def test_a_query_too_long_for_the_parser_is_refused() -> None:
-    """Its recursion would end the process."""
-    with pytest.raises(
-        ValueError, match=r"^expected at most 8000 characters of PromQL, got 60001$"
-    ):
-        check("1+" * 30_000 + "1")
+def test_freshness_is_asked_of_each_plain_selector_once() -> None:
+    query = 'sum(rate(a{b="c"}[5m] offset 1h)) / sum(a{b="c"}) + (d @ 12)'
+    assert selectors(query) == ['a{b="c"}', "d{}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -16,14 +17,14 @@ from runbook_lib.errors import SourceError
 from runbook_lib.metrics.frames import STEP, Epoch, Frame, Watched, align, crossings, due
 from runbook_lib.sources.matrix import Matrix, Series
 
+from .samples import samples
+
 START = datetime(2026, 1, 1, tzinfo=UTC)
 FIRST = round(START.timestamp() * 1000)
 
 
-def series(samples: dict[int, float], **labels: str) -> Series:
-    """Samples by number of the grid's point."""
-    times = np.array([FIRST + 60_000 * point for point in samples], np.int64)
-    return Series(labels, times, np.array(list(samples.values()), float))
+def series(values: dict[int, float], **labels: str) -> Series:
+    return samples(START, values, **labels)
 
 
 def frame(*found: Series, points: int = 4) -> Frame:
@@ -31,7 +32,6 @@ def frame(*found: Series, points: int = 4) -> Frame:
 
 
 def test_missing_nan_and_infinite_points_stay_what_they_are() -> None:
-    """None of them becomes a finite sample."""
     got = frame(series({0: 1.0, 1: math.nan, 3: math.inf}, a="1"), series({2: -math.inf}, a="2"))
     expected = pd.DataFrame(
         {
@@ -44,30 +44,24 @@ def test_missing_nan_and_infinite_points_stay_what_they_are() -> None:
     )
     pd.testing.assert_frame_equal(got.values, expected)
     assert got.labels == ({"a": "1"}, {"a": "2"})
-
-
-def test_no_series_is_an_empty_frame_on_the_same_grid() -> None:
-    """Whoever judges it has nothing to judge."""
-    got = frame()
-    assert got.values.shape == (4, 0)
-    assert (got.labels, got.partial) == ((), False)
+    assert (frame().values.shape, frame().labels, frame().partial) == ((4, 0), (), False)
+    partial = align("p", Matrix((), ("shard down",)), START, START, STEP)
+    assert (partial.partial, partial.warnings) == (True, ("shard down",))
 
 
 @given(st.dictionaries(st.integers(0, 9), st.floats(), min_size=1))
-def test_every_sample_is_at_its_instant(samples: dict[int, float]) -> None:
-    """Whatever is missing around it."""
-    ordered = dict(sorted(samples.items()))
+def test_every_sample_is_at_its_instant(values: dict[int, float]) -> None:
+    ordered = dict(sorted(values.items()))
     got = frame(series(ordered), points=10)
     column = got.values["{}"]
     for point, value in ordered.items():
         at = column.loc[pd.Timestamp(START + point * STEP)]
         assert at == value or (math.isnan(at) and math.isnan(value))
-    assert column.notna().sum() == sum(not math.isnan(value) for value in samples.values())
+    assert column.notna().sum() == sum(not math.isnan(value) for value in values.values())
 
 
 @pytest.mark.parametrize("shift_ms", [1, -60_000, 4 * 60_000])
 def test_a_sample_beside_the_grid_is_an_error(shift_ms: int) -> None:
-    """Between two points, before the first, after the last."""
     times = np.array([FIRST + shift_ms], np.int64)
     with pytest.raises(SourceError) as caught:
         frame(Series({"a": "b"}, times, np.array([1.0])))
@@ -76,14 +70,7 @@ def test_a_sample_beside_the_grid_is_an_error(shift_ms: int) -> None:
     )
 
 
-def test_a_partial_answer_stays_partial() -> None:
-    """The warning travels with the frame."""
-    got = align("p", Matrix((), ("shard down",)), START, START, STEP)
-    assert (got.partial, got.warnings) == (True, ("shard down",))
-
-
 def test_columns_by_a_label() -> None:
-    """Each validator has one series, or it is an error."""
     got = frame(series({0: 1.0}, validator="v1"), series({0: 1.0}, validator="v2"))
     assert got.columns_by("validator") == {"v1": '{validator="v1"}', "v2": '{validator="v2"}'}
     with pytest.raises(SourceError) as caught:
@@ -118,41 +105,35 @@ def minutes(*pairs: tuple[int, int]) -> list[tuple[datetime, datetime]]:
 
 
 def test_a_run_reaches_a_step_beyond_its_last_point() -> None:
-    """At either end of the window, too."""
     found = watched(9).runs(flags(9, 0, 1, 4, 8))
 
     assert found == minutes((0, 2), (4, 5), (8, 9))
 
 
-def test_a_planned_restart_is_no_hole() -> None:
-    """Its points are not judged; what is left of a run is."""
-    found = watched(400, 3, 4, 5, 6)
+@pytest.mark.parametrize(
+    ("points", "cut", "on", "share", "holes"),
+    [
+        # More than five minutes: each point has looked two minutes back already.
+        (1000, (), range(10, 13), 0.02, 0),
+        (1000, (), range(10, 14), 0.02, 1),
+        # Many small ones are one lack of data, which names all of them.
+        (100, (), range(0, 100, 10), 0.1, 0),
+        (100, (), range(0, 100, 10), 0.09, 10),
+        # A planned restart is none; a window without a judged point is.
+        (400, range(3, 7), range(3, 7), 0.02, 0),
+        (3, range(3), (), 0.02, 1),
+    ],
+)
+def test_a_hole_is_long_or_one_of_too_many(
+    points: int, cut: Sequence[int], on: Sequence[int], share: float, holes: int
+) -> None:
+    window = watched(points, *cut)
 
-    assert found.holes(flags(400, 3, 4, 5, 6), 0.02) == []
-    assert found.points == 396
-
-
-@pytest.mark.parametrize(("long", "holes"), [(3, 0), (4, 1)])
-def test_a_hole_of_more_than_five_minutes_is_one(long: int, holes: int) -> None:
-    """Each point has looked two minutes back already."""
-    assert len(watched(1000).holes(flags(1000, *range(10, 10 + long)), 0.02)) == holes
-
-
-def test_many_small_holes_are_one_lack_of_data() -> None:
-    """More than the share that is allowed: then all of them are named."""
-    on = range(0, 100, 10)
-
-    assert watched(100).holes(flags(100, *on), 0.1) == []
-    assert len(watched(100).holes(flags(100, *on), 0.09)) == 10
-
-
-def test_a_window_without_a_judged_point_is_a_hole() -> None:
-    """All of it planned away is no proof of anything."""
-    assert len(watched(3, 0, 1, 2).holes(flags(3), 0.02)) == 1
+    assert window.points == points - len(cut)
+    assert len(window.holes(flags(points, *on), share)) == holes
 
 
 def test_a_series_that_is_not_there_has_no_sample() -> None:
-    """And an aggregate of several series is no aggregate."""
     found = watched(3)
 
     assert np.isnan(found.of("instance", "dev-2")).all()
@@ -164,7 +145,6 @@ def test_a_series_that_is_not_there_has_no_sample() -> None:
 
 @given(on=st.lists(st.booleans(), min_size=1, max_size=60))
 def test_runs_hold_every_point_once(on: list[bool]) -> None:
-    """Their lengths add up to the points, and between two of them lies a point that is not on."""
     found = watched(len(on)).runs(np.array(on))
 
     assert sum((end - start for start, end in found), timedelta(0)) == sum(on) * STEP
@@ -181,42 +161,32 @@ def at_minutes(*numbers: int) -> list[datetime]:
     return [BEGUN + timedelta(minutes=number) for number in numbers]
 
 
-def test_only_whole_epochs_count() -> None:
-    """The one under way at the start has no beginning, the last one no end."""
-    heights = np.array([5.0, 9.0, 10.0, 15.0, 21.0, 29.0, 30.0, 35.0])
+@pytest.mark.parametrize(
+    ("heights", "length", "epochs"),
+    [
+        ([5, 9, 10, 15, 21, 29, 30, 35], 10, [(1, 2, 4), (2, 4, 6)]),
+        # A gap moves the boundary to the next sample; two boundaries in one gap are both counted.
+        ([9, 10, np.nan, np.nan, 31, 40], 10, [(1, 1, 4), (2, 1, 4), (3, 4, 5)]),
+        # A mean that ran ahead after a restart, by less than a tenth of an epoch, is no fall.
+        ([90, 101, 97, 110, 201], 100, [(1, 1, 4)]),
+    ],
+    ids=["whole ones only", "gap", "ran ahead"],
+)
+def test_epochs_are_counted_from_the_heights_seen(
+    heights: list[float], length: int, epochs: list[tuple[int, int, int]]
+) -> None:
+    found, _ = crossings(np.array(heights, float), at_minutes(*range(len(heights))), length)
 
-    assert crossings(heights, at_minutes(*range(8)), 10) == (
-        [Epoch(1, *at_minutes(2, 4)), Epoch(2, *at_minutes(4, 6))],
-        *at_minutes(6),
-    )
-
-
-def test_a_gap_moves_the_boundary_to_the_next_sample() -> None:
-    """Never earlier than it was seen; two boundaries in one gap are both counted."""
-    heights = np.array([9.0, 10.0, np.nan, np.nan, 31.0, 40.0])
-
-    assert crossings(heights, at_minutes(*range(6)), 10)[0] == [
-        Epoch(1, *at_minutes(1, 4)),
-        Epoch(2, *at_minutes(1, 4)),
-        Epoch(3, *at_minutes(4, 5)),
-    ]
+    assert found == [Epoch(number, *at_minutes(start, end)) for number, start, end in epochs]
 
 
-def test_a_chain_that_falls_back_is_an_error() -> None:
-    """A restored snapshot is no progress."""
+def test_a_chain_that_falls_back_is_an_error_and_the_last_boundary_is_told() -> None:
     with pytest.raises(SourceError, match="height: expected it to grow, got it falling back"):
         crossings(np.array([10.0, 20.0, 12.0]), at_minutes(0, 1, 2), 5)
-
-
-def test_a_mean_that_ran_ahead_after_a_restart_is_no_fall() -> None:
-    """By less than a tenth of an epoch; the boundary stays where it was first seen."""
-    heights = np.array([90.0, 101.0, 97.0, 110.0, 201.0])
-
-    assert crossings(heights, at_minutes(*range(5)), 100)[0] == [Epoch(1, *at_minutes(1, 4))]
+    assert crossings(np.array([9.0, 10.0, 21.0]), at_minutes(0, 1, 2), 10)[1] == at_minutes(2)[0]
 
 
 def test_the_next_boundaries_are_due_at_the_chains_pace() -> None:
-    """And three minutes for the mean to show them."""
     assert due(2, 15.0, 10, 60.0, BEGUN) == BEGUN + timedelta(minutes=15 + 3)
 
 
@@ -225,7 +195,6 @@ def test_the_next_boundaries_are_due_at_the_chains_pace() -> None:
     length=st.integers(1, 40),
 )
 def test_epochs_follow_each_other_and_lie_inside(steps: list[int], length: int) -> None:
-    """Numbers without a gap, never more than the heights hold."""
     heights = np.cumsum(np.array(steps, dtype=float))
     instants = at_minutes(*range(len(steps)))
 

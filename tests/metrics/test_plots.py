@@ -20,31 +20,35 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from runbook_lib.display import figure_card
-from runbook_lib.metrics import plots
+from runbook_lib.metrics import panels, plots
 from runbook_lib.metrics.catalogue import Metric
-from runbook_lib.metrics.compare import Compared
-from runbook_lib.metrics.plotdata import (
-    Change,
+from runbook_lib.metrics.compare import Change, Compared, comparison_data
+from runbook_lib.metrics.panels import (
     Mark,
     PlotSeries,
-    comparison_data,
     letter,
-    number,
     plotted_digest,
     series_data,
     series_words,
 )
 from runbook_lib.metrics.plots import LINES, PALETTE
 from runbook_lib.outcomes import Outcome
+from runbook_lib.wording import number
+
+from .samples import METRIC
 
 START = np.datetime64("2026-11-23T13:00:00", "ms")
 NOON = datetime(2026, 11, 23, 13, 0, tzinfo=UTC)
-NAN = float("nan")
+NAN, INF = float("nan"), float("inf")
 
 
 def series(*values: float, title: str = "Latency", step: int = 15, **more: Any) -> PlotSeries:
     times = START + np.arange(len(values)) * np.timedelta64(step, "s")
     return PlotSeries(title, "ms", times, {"dev-1": values}, **more)
+
+
+def at(*seconds: int) -> Any:
+    return START + np.array(seconds) * np.timedelta64(1, "s")
 
 
 def many(count: int, samples: int = 50) -> PlotSeries:
@@ -56,13 +60,9 @@ def many(count: int, samples: int = 50) -> PlotSeries:
 
 def comparison(outcome: Outcome = Outcome.PASS, *changes: Change, **more: Any) -> Compared:
     """A judged metric; its tolerance is 0.1 of the baseline, lower is better."""
-    metric = {
-        "name": "latency", "title": "Latency", "topic": "t", "family": "f", "unit": "ms",
-        "queries": ["up"], "direction": "lower", "tolerance": {"relative": 0.1}, "critical": True,
-    }  # fmt: skip
     usual = (Change("median", 0.01, -0.02, 0.04), Change("p95", 0.02, -0.03, 0.07))
     made = SimpleNamespace(
-        metric=Metric.model_validate({**metric, **more}),
+        metric=Metric.model_validate({**METRIC, **more}),
         changes=changes or usual,
         outcome=outcome,
         reason="not worse",
@@ -81,7 +81,7 @@ def figure_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             draw(figure)
             return b""
 
-        monkeypatch.setattr(plots, "_png", png)
+        monkeypatch.setattr(sys.modules[function.__module__], "to_png", png)
         function(*args, **more)
         return figure
 
@@ -103,33 +103,29 @@ def figure_of(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     ],
 )
 def test_every_kind_of_data_gives_one_image_of_800_pixels(made: list[PlotSeries]) -> None:
-    """Zeros, gaps, lone samples, nothing at all, hostile names: drawn without a warning."""
-    once, again = plots.baseline_figure(made), plots.baseline_figure(made)
+    once, again = panels.baseline_figure(made), panels.baseline_figure(made)
 
     assert once == again
     assert Image.open(io.BytesIO(once.png)).width == 800
 
 
 def test_an_image_keeps_the_colours_of_its_lines_and_no_other() -> None:
-    """Small, but no line takes the colour of another."""
-    image = Image.open(io.BytesIO(plots.baseline_figure([many(6)]).png)).convert("RGB")
+    image = Image.open(io.BytesIO(panels.baseline_figure([many(6)]).png)).convert("RGB")
     colours = {"#" + bytes(pixel).hex() for _, pixel in image.getcolors() or []}
 
     assert {colour for colour, _ in LINES} <= colours <= set(PALETTE)
 
 
 def test_a_gap_is_not_bridged(figure_of: Callable[..., Any]) -> None:
-    """Neither over a NaN nor over times that were left out."""
-    times = START + np.array([0, 15, 30, 90, 105]) * np.timedelta64(1, "s")
-    gappy = PlotSeries("Latency", "ms", times, {"dev-1": [1, NAN, 3, 4, 5]})
-    line = figure_of(plots.baseline_figure, [gappy]).axes[0].lines[0]
+    gappy = PlotSeries("Latency", "ms", at(0, 15, 30, 90, 105), {"dev-1": [1, NAN, 3, 4, 5]})
+    line = figure_of(panels.baseline_figure, [gappy]).axes[0].lines[0]
 
     np.testing.assert_array_equal(line.get_ydata(), [1, NAN, 3, NAN, NAN, 4, 5])
 
 
 def test_a_gap_has_a_strip_under_it(figure_of: Callable[..., Any]) -> None:
     """The strip covers the missing samples, from half a step before to half a step after."""
-    axes = figure_of(plots.baseline_figure, [series(1, 2, NAN, NAN, 5)]).axes[0]
+    axes = figure_of(panels.baseline_figure, [series(1, 2, NAN, NAN, 5)]).axes[0]
     strips = [path.vertices[:, 0] for path in axes.collections[-1].get_paths()]
     day = (START - np.datetime64(0, "ms")) / np.timedelta64(1, "D")
 
@@ -139,73 +135,52 @@ def test_a_gap_has_a_strip_under_it(figure_of: Callable[..., Any]) -> None:
 
 
 def test_a_lone_sample_is_a_dot(figure_of: Callable[..., Any]) -> None:
-    """A line through one point has no length."""
-    axes = figure_of(plots.baseline_figure, [series(1, NAN, 3, NAN, 5, 6)]).axes[0]
+    axes = figure_of(panels.baseline_figure, [series(1, NAN, 3, NAN, 5, 6)]).axes[0]
     (dots,) = [line for line in axes.lines if line.get_marker() == "o"]
 
     np.testing.assert_array_equal(dots.get_ydata(), [1, 3])
 
 
-def test_zeros_are_above_the_lower_edge(figure_of: Callable[..., Any]) -> None:
-    """A line of zeros must not hide in the frame."""
-    low, high = figure_of(plots.baseline_figure, [series(0, 0, 0)]).axes[0].get_ylim()
-
-    assert (low, high) == pytest.approx((-0.08, 1.08))
-
-
 @pytest.mark.parametrize(
-    ("limit", "said", "drawn"),
+    ("limits", "said", "drawn"),
     [
-        (500, "limit 500 ms", True),
-        (9000, "limit 9000 ms (above)", False),
-        (-9000, "limit -9000 ms (below)", False),
+        ((500.0,), "limit 500 ms", {500.0}),
+        ((380.0, 480.0), "limit 380 ms and 480 ms", {380.0, 480.0}),
+        ((9000.0,), "limit 9000 ms (above)", set()),
+        ((-9000.0,), "limit -9000 ms (below)", set()),
     ],
 )
 def test_a_far_limit_is_said_instead_of_flattening_the_data(
-    figure_of: Callable[..., Any], limit: float, said: str, drawn: bool
+    figure_of: Callable[..., Any], limits: tuple[float, ...], said: str, drawn: set[float]
 ) -> None:
-    """The reader learns the limit, the data keep their panel."""
-    axes = figure_of(plots.baseline_figure, [series(400, 450, 480, limits=(limit,))]).axes[0]
+    axes = figure_of(panels.baseline_figure, [series(400, 450, 480, limits=limits)]).axes[0]
 
     assert axes.get_title(loc="right") == said
-    assert any(set(line.get_ydata()) == {limit} for line in axes.lines) is drawn
+    assert {line.get_ydata()[0] for line in axes.lines} & set(limits) == drawn
 
 
-def test_two_limits_are_two_lines(figure_of: Callable[..., Any]) -> None:
-    """A healthy range has two ends."""
-    axes = figure_of(plots.baseline_figure, [series(400, 450, limits=(380.0, 480.0))]).axes[0]
+def test_axes_name_unit_and_zone_and_leave_room_around_the_data(
+    figure_of: Callable[..., Any],
+) -> None:
+    zeros = figure_of(panels.baseline_figure, [series(0, 0, 0)]).axes[0]
+    low, high = figure_of(panels.baseline_figure, [series(1.0)]).axes[0].get_xlim()
 
-    assert axes.get_title(loc="right") == "limit 380 ms and 480 ms"
-    assert {380.0, 480.0} <= {line.get_ydata()[0] for line in axes.lines}
-
-
-def test_axes_name_unit_and_time_zone(figure_of: Callable[..., Any]) -> None:
-    """A number without a unit and a time without a zone are no evidence."""
-    axes = figure_of(plots.baseline_figure, [series(1, 2)]).axes[0]
-
-    assert (axes.get_ylabel(), axes.get_xlabel()) == ("ms", "time (UTC)")
+    assert (zeros.get_ylabel(), zeros.get_xlabel()) == ("ms", "time (UTC)")
+    assert zeros.get_ylim() == pytest.approx((-0.08, 1.08))
+    assert (high - low) * 1440 == pytest.approx(10)  # minutes around a lone instant, not years
 
 
 @pytest.mark.parametrize("minutes", [2, 61, 179, 241, 299, 400, 2900, 10_080, 43_200, 130_000])
 def test_a_window_of_any_length_has_a_readable_axis(
     figure_of: Callable[..., Any], minutes: int
 ) -> None:
-    """No warning, and no more ticks than have room."""
-    figure = figure_of(plots.baseline_figure, [series(1.0, 2.0, 1.5, step=30 * minutes)])
+    figure = figure_of(panels.baseline_figure, [series(1.0, 2.0, 1.5, step=30 * minutes)])
 
     assert 1 <= len(figure.axes[0].get_xticks()) <= 9
 
 
-def test_a_lone_instant_has_a_readable_axis(figure_of: Callable[..., Any]) -> None:
-    """Minutes around it, not years."""
-    low, high = figure_of(plots.baseline_figure, [series(1.0)]).axes[0].get_xlim()
-
-    assert (high - low) * 1440 == pytest.approx(10)
-
-
 def test_many_lines_show_their_median_and_the_furthest(figure_of: Callable[..., Any]) -> None:
-    """Twenty-five nodes are one cloud; the one that left it is named."""
-    axes = figure_of(plots.baseline_figure, [many(25)]).axes[0]
+    axes = figure_of(panels.baseline_figure, [many(25)]).axes[0]
 
     assert axes.get_title(loc="left") == "Latency: 1,250 samples"
     assert [text.get_text() for text in axes.texts] == ["furthest: val-24"]
@@ -213,15 +188,13 @@ def test_many_lines_show_their_median_and_the_furthest(figure_of: Callable[..., 
 
 
 def test_a_few_lines_differ_without_colour(figure_of: Callable[..., Any]) -> None:
-    """Each has a dash of its own."""
-    figure = figure_of(plots.baseline_figure, [many(6)])
+    figure = figure_of(panels.baseline_figure, [many(6)])
     dashes = {str(line._unscaled_dash_pattern) for line in figure.axes[0].lines[:6]}
 
     assert len(dashes) == 6
 
 
 def test_marks_stand_in_the_figure_and_in_the_words(figure_of: Callable[..., Any]) -> None:
-    """Alerts and gate changes carry a letter, explained under the panels and in the text."""
     marks = [
         Mark(NOON, "gate on, dev-1"),
         Mark(NOON, "alert Slow", until=NOON + timedelta(seconds=20)),
@@ -230,8 +203,8 @@ def test_marks_stand_in_the_figure_and_in_the_words(figure_of: Callable[..., Any
         "A 2026-11-23 13:00:00 UTC gate on, dev-1",
         "B 2026-11-23 13:00:00 to 2026-11-23 13:00:20 UTC alert Slow",
     ]
-    text = plots.baseline_figure([series(1, 2)], marks=marks).text
-    figure = figure_of(plots.baseline_figure, [series(1, 2)], marks=marks)
+    text = panels.baseline_figure([series(1, 2)], marks=marks).text
+    figure = figure_of(panels.baseline_figure, [series(1, 2)], marks=marks)
 
     assert text.splitlines()[1:] == words
     assert [text.get_text() for text in figure.texts] == ["\n".join(words)]
@@ -242,7 +215,6 @@ def test_marks_stand_in_the_figure_and_in_the_words(figure_of: Callable[..., Any
 
 @pytest.mark.parametrize("outcome", Outcome)
 def test_an_overview_says_each_outcome(figure_of: Callable[..., Any], outcome: Outcome) -> None:
-    """In words beside the interval, not by colour; the text form says why."""
     axes = figure_of(plots.overview_figure, [comparison(outcome)]).axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]
 
@@ -257,7 +229,6 @@ def test_an_overview_says_each_outcome(figure_of: Callable[..., Any], outcome: O
 def test_what_is_beyond_the_tolerance_is_hatched(
     figure_of: Callable[..., Any], direction: str, hatched: set[str]
 ) -> None:
-    """On the right, where worse is, or on both sides."""
     axes = figure_of(plots.overview_figure, [comparison(direction=direction)]).axes[0]
     sides = {"right" if p.get_x() + p.get_width() / 2 > 0 else "left" for p in axes.patches}
 
@@ -267,9 +238,7 @@ def test_what_is_beyond_the_tolerance_is_hatched(
 def test_an_interval_without_bounds_is_drawn_with_arrows(
     figure_of: Callable[..., Any],
 ) -> None:
-    """And none at all is said in words."""
-    inf = float("inf")
-    changes = (Change("median", NAN, -inf, inf), Change("p95", NAN, NAN, NAN))
+    changes = (Change("median", NAN, -INF, INF), Change("p95", NAN, NAN, NAN))
     axes = figure_of(plots.overview_figure, [comparison(Outcome.PASS, *changes)]).axes[0]
 
     assert {line.get_marker() for line in axes.lines} >= {"<", ">"}
@@ -279,7 +248,6 @@ def test_an_interval_without_bounds_is_drawn_with_arrows(
 def test_the_overview_has_a_row_for_each_change_worse_to_the_right(
     figure_of: Callable[..., Any],
 ) -> None:
-    """A fall of what should be high points the same way as a rise of what should be low."""
     change = (Change("mean", -3.0, -6.0, 0.0),)
     falls = comparison(Outcome.PASS, *change, tolerance={"absolute": 3.0}, direction="higher")
     made = [comparison(), falls]
@@ -295,28 +263,23 @@ def test_the_overview_has_a_row_for_each_change_worse_to_the_right(
     )
 
 
-def test_an_overview_gives_the_same_bytes_each_time() -> None:
-    """Its image, its words and its data."""
-    made = [comparison(), comparison(Outcome.FAIL)]
-
-    assert plots.overview_figure(made) == plots.overview_figure(made)
-
-
 def test_a_configured_style_does_not_alter_evidence() -> None:
-    """Two readers' matplotlibrc give one image, and keep their settings."""
     import matplotlib as mpl
 
-    plain = plots.baseline_figure([series(1, 2)])
+    def drawn() -> list[object]:
+        overview = plots.overview_figure([comparison(), comparison(Outcome.FAIL)])
+        return [panels.baseline_figure([series(1, 2)]), overview]
+
+    plain = drawn()
     with mpl.rc_context({"font.size": 30, "axes.facecolor": "black"}):
-        styled = plots.baseline_figure([series(1, 2)])
+        styled = drawn()
         assert mpl.rcParams["font.size"] == 30
 
     assert styled == plain
 
 
 def test_a_drawn_figure_is_what_a_figure_card_takes() -> None:
-    """One image, the words, and the digest of what was plotted."""
-    drawn = plots.baseline_figure([series(1, 2)])
+    drawn = panels.baseline_figure([series(1, 2)])
     card = figure_card(*drawn)
 
     assert card.data["digest"].startswith("sha256:")
@@ -324,7 +287,6 @@ def test_a_drawn_figure_is_what_a_figure_card_takes() -> None:
 
 
 def test_importing_plots_does_not_import_matplotlib() -> None:
-    """A stage that draws nothing does not pay for it."""
     code = "import sys, runbook_lib.metrics.plots; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
@@ -334,62 +296,54 @@ def test_importing_plots_does_not_import_matplotlib() -> None:
 # --- The words and numbers of a figure say what it shows ---
 
 
-INF = float("inf")
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (
+            series(100, 200, NAN, 300, limits=(500,)),
+            "Latency: p5 110 ms, p50 200 ms, p95 290 ms, limit 500 ms; 3 samples, 1 missing, "
+            "2026-11-23 13:00:00 to 2026-11-23 13:00:45 UTC",
+        ),
+        (
+            PlotSeries("Queue", "", [START], {"b": [3], "a": [1], "c": [1]}),
+            "Queue: p5 1, p50 1, p95 2.8; 3 samples of 3 series (furthest from their median: b), "
+            "0 missing, 2026-11-23 13:00:00 to 2026-11-23 13:00:00 UTC",
+        ),
+        (
+            series(0, 0),
+            "Latency: every sample is 0 ms; 2 samples, 0 missing, "
+            "2026-11-23 13:00:00 to 2026-11-23 13:00:15 UTC",
+        ),
+    ],
+)
+def test_words_say_everything_that_a_panel_shows(made: PlotSeries, said: str) -> None:
+    assert series_words(made) == said
 
 
-def test_words_name_percentiles_limit_samples_and_window() -> None:
-    """Everything a panel shows, for who cannot see it."""
-    assert series_words(series(100, 200, NAN, 300, limits=(500,))) == (
-        "Latency: p5 110 ms, p50 200 ms, p95 290 ms, limit 500 ms; 3 samples, 1 missing, "
-        "2026-11-23 13:00:00 to 2026-11-23 13:00:45 UTC"
-    )
-
-
-def test_several_series_name_the_one_that_stands_apart() -> None:
-    """The figure draws it apart, so the words name it."""
-    two = PlotSeries("Queue", "", [START], {"b": [3], "a": [1], "c": [1]})
-
-    assert series_words(two) == (
-        "Queue: p5 1, p50 1, p95 2.8; 3 samples of 3 series (furthest from their median: b), "
-        "0 missing, 2026-11-23 13:00:00 to 2026-11-23 13:00:00 UTC"
-    )
-
-
-def test_a_constant_is_called_one() -> None:
-    """Zero is a value, and always zero is worth saying."""
-    assert series_words(series(0, 0)).startswith("Latency: every sample is 0 ms; 2 samples, ")
+@pytest.mark.parametrize(
+    ("made", "missing"),
+    [
+        (
+            PlotSeries("a", "", at(0, 15, 30, 90), {"a": [1, 2, 3, 4], "b": [1, NAN, 3, 4]}),
+            1 + 3 * 2,
+        ),
+        (PlotSeries("a", "", at(0, 30, 60), {"x": [1, 2, 3]}), 0),
+        (PlotSeries("a", "", at(0, 30, 60), {"x": [1, 2, 3]}, step=15), 2),
+        (series(1, INF), 1),
+    ],
+    ids=["left out", "looks regular", "by its known step", "infinite"],
+)
+def test_what_is_no_sample_is_missing(made: PlotSeries, missing: int) -> None:
+    assert made.missing == missing
 
 
 @pytest.mark.parametrize("empty", [series(), series(NAN), PlotSeries("Latency", "ms", [], {})])
 def test_no_samples_are_said(empty: PlotSeries) -> None:
-    """Nothing is not zero."""
     assert series_words(empty).startswith("Latency: no samples, ")
     assert "p50" not in series_data(empty)
 
 
-def test_left_out_times_count_as_missing_for_every_series() -> None:
-    """As NaN does."""
-    times = START + np.array([0, 15, 30, 90]) * np.timedelta64(1, "s")
-    two = PlotSeries("Latency", "ms", times, {"a": [1, 2, 3, 4], "b": [1, NAN, 3, 4]})
-
-    assert two.missing == 1 + 3 * 2
-
-
-def test_a_known_step_tells_a_gap_that_the_data_hide() -> None:
-    """Every second sample lost looks regular, unless the step is known."""
-    times = START + np.arange(3) * np.timedelta64(30, "s")
-
-    assert PlotSeries("a", "", times, {"x": [1, 2, 3]}).missing == 0
-    assert PlotSeries("a", "", times, {"x": [1, 2, 3]}, step=15).missing == 2
-
-
-def test_an_infinite_sample_is_no_sample() -> None:
-    """It has no place on an axis."""
-    assert series(1, INF).missing == 1
-
-
 def test_a_pandas_index_with_a_zone_is_taken_as_its_instants() -> None:
-    """Frames carry UTC indexes."""
     index = pd.date_range("2026-11-23 14:00", periods=2, freq="15s", tz="Europe/Berlin")
     one = PlotSeries("Latency", "ms", index, {"dev-1": pd.Series([1.0, 2.0], index=index)})
 
@@ -406,7 +360,6 @@ def test_a_pandas_index_with_a_zone_is_taken_as_its_instants() -> None:
     ],
 )
 def test_data_that_cannot_be_drawn_are_refused(times: Any, values: Any, problem: str) -> None:
-    """A wrong figure is worse than none."""
     with pytest.raises(ValueError) as caught:
         PlotSeries("Latency", "ms", times, values)
 
@@ -414,13 +367,11 @@ def test_data_that_cannot_be_drawn_are_refused(times: Any, values: Any, problem:
 
 
 def test_what_the_judge_cannot_give_is_unbounded_or_unknown() -> None:
-    """None is a word of the judge, not a number to draw."""
     assert Change.judged("p95", 0.1, (None, 0.3)) == Change("p95", 0.1, -INF, 0.3)
     assert number(Change.judged("p95", None, (0.1, None)).estimate) == "unknown"
 
 
 def test_data_for_programs_are_json_with_a_digest() -> None:
-    """Unbounded and unknown are words there."""
     one = comparison(Outcome.INCONCLUSIVE, Change("median", 0.1, -0.05, INF))
     data = json.loads(json.dumps(comparison_data([one]), allow_nan=False))
 
@@ -444,7 +395,6 @@ def test_data_for_programs_are_json_with_a_digest() -> None:
     ],
 )
 def test_the_digest_is_of_what_is_plotted(other: PlotSeries) -> None:
-    """Another sample, gap or limit is another digest."""
     assert plotted_digest([series(1, 2)]) == plotted_digest([series(1, 2)])
     assert plotted_digest([other]) != plotted_digest([series(1, 2)])
 
@@ -459,19 +409,13 @@ def test_the_digest_is_of_what_is_plotted(other: PlotSeries) -> None:
         (NAN, "unknown"),
     ],
 )
-def test_numbers_have_four_digits(value: float, said: str) -> None:
-    """Enough to read, few enough to compare."""
+def test_numbers_have_four_digits_and_letters_do_not_run_out(value: float, said: str) -> None:
     assert number(value) == said
-
-
-def test_letters_do_not_run_out() -> None:
-    """The twenty-seventh mark is A1."""
     assert [letter(0), letter(25), letter(26), letter(53)] == ["A", "Z", "A1", "B2"]
 
 
 @given(st.lists(st.floats(width=32), max_size=30))
 def test_samples_and_missing_add_up(values: list[float]) -> None:
-    """No sample is dropped or invented, whatever it is."""
     one = series(*values)
 
     assert one.samples.size + one.missing == len(values)

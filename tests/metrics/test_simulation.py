@@ -59,7 +59,6 @@ def test_strong_autocorrelation_in_a_short_window_is_not_judged(bench: ModuleTyp
 
 @pytest.mark.parametrize("phi", [0.5, 0.97])
 def test_twelve_looks_of_a_week_are_rarely_wrong_and_decide(bench: ModuleType, phi: float) -> None:
-    """Location and tail, every look taken."""
     ends = tuple(LONG * look // 12 for look in range(1, 13))
     same, inside, beyond, worse = (
         bench.run(bench.ar1(phi), change, LONG, ends, bench.BOTH, 20, 3)
@@ -75,7 +74,6 @@ def test_twelve_looks_of_a_week_are_rarely_wrong_and_decide(bench: ModuleType, p
 def test_what_is_not_autoregressive_is_rarely_judged_wrong(
     bench: ModuleType, name: str, points: int
 ) -> None:
-    """Random walks, shifts, cycles and heavy tails; the last two are judged in a week."""
     statistics, trials = (bench.LOCATION, 100) if points == SHORT else (bench.BOTH, 20)
     same, inside, beyond = (
         bench.run(rough(bench, name, points), change, points, (points,), statistics, trials, 5)
@@ -89,7 +87,6 @@ def test_what_is_not_autoregressive_is_rarely_judged_wrong(
 
 @pytest.mark.parametrize("length", [1, 10])
 def test_shares_of_time_are_rarely_judged_wrong(bench: ModuleType, length: int) -> None:
-    """Episodes in 1 % of the time, 5 points more being tolerated."""
     rule = Rule(direction="lower", tolerance=0.05, relative=False, kind="proportion")
     wrong = []
     for more, outcome in ((0.0495, Outcome.FAIL), (0.0505, Outcome.PASS)):
@@ -103,7 +100,6 @@ def test_shares_of_time_are_rarely_judged_wrong(bench: ModuleType, length: int) 
 
 
 def test_kayentas_rule_is_told_from_ours(bench: ModuleType) -> None:
-    """Under autocorrelation it calls unchanged series worse; this judge does not."""
     theirs, ours = bench.alarms(0.9, SHORT, (SHORT,), 0.0, 40).split(", ")
 
     assert float(theirs.rstrip("%")) > 5

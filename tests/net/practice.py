@@ -144,6 +144,7 @@ class Practice:
         self._seal(made)
 
     def _seal(self, run: seam.Run) -> None:
+        seam.save(run)
         code, said = seam.command("seal", run.folder)
         assert (run.exit_code, code) == (0, 0), said
         self.healthy[run.stage] = run

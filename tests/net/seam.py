@@ -172,10 +172,9 @@ def run(
 ) -> Run:
     """The cells of a stage's notebook with ``params``; ``begin`` is called before ``item``'s cell.
 
-    The copy is saved in the attempt's folder as JupyterLab would, so that ``runbook seal`` can seal
-    it. What refuses to open or breaks a cell ends the run with its exit code, as ``refused``.
+    What refuses to open or breaks a cell ends the run with its exit code, as ``refused``.
     """
-    path, found = cells(stage)
+    _, found = cells(stage)
     space: dict[str, Any] = {"__name__": "__main__"}
     shown: list[dict[str, Any]] = []
     code, opened, refused = -1, None, ""
@@ -204,15 +203,16 @@ def run(
     finally:
         if opened is not None:
             opened.close()
-    _save(path, folder, shown)
     return Run(stage, code, verdict, folder, shown)
 
 
-def _save(path: Path, folder: Path, shown: list[dict[str, Any]]) -> None:
+def save(run: Run) -> None:
+    """The notebook in the attempt's folder, as JupyterLab would, so that ``runbook seal`` can seal it."""
+    path, _ = cells(run.stage)
     book = nbformat.read(path, as_version=4)
     code = [cell for cell in book.cells if cell.cell_type == "code"]
-    for number, (cell, data) in enumerate(zip(code, shown, strict=True), start=1):
+    for number, (cell, data) in enumerate(zip(code, run.shown, strict=True), start=1):
         kept = {kind: text for kind, text in data.items() if not kind.startswith("image/")}
         cell.execution_count = number
         cell.outputs = [nbformat.v4.new_output("display_data", kept)] if kept else []
-    nbformat.write(book, folder / path.name)
+    nbformat.write(book, run.folder / path.name)

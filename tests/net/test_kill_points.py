@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,12 @@ class Driven:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**unmeasured(), **network.env, "OPENBLAS_NUM_THREADS": "1"},
+            env={
+                **unmeasured(),
+                **network.env,
+                "RUNBOOK_HEADLESS": "1",
+                "OPENBLAS_NUM_THREADS": "1",
+            },
         )
         for cluster in network.world.clusters:
             before = network.release.previous_artifact
@@ -353,10 +359,9 @@ def driven(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Driven]:
     gate = root / "gate"
     gate.mkdir()
     (gate / "journal").touch()
-    app = Forge.app.fget
-    assert app is not None
+    app = Forge.app
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Forge, "app", property(lambda forge: gated(app(forge), gate)))
+        patch.setattr(Forge, "app", lambda forge, *asked: gated(partial(app, forge), gate)(*asked))
         with RehearsalNetwork(
             root / "network", servers="embedded", sizes=SIZES, history_s=36 * 3600.0
         ) as network:
@@ -448,7 +453,7 @@ def require_same(driven: Driven, runbook: str) -> None:
     assert [node for node, _ in driven.kept()] == [node for node, _ in ended.kept]
     if runbook not in CODES:
         driven.runbook("seal", driven.folder(runbook))
-        driven.runbook("verify", driven.folder(runbook))
+        driven.runbook("verify", driven.folder(runbook), "--trust", driven.network.site)
 
 
 @pytest.mark.parametrize(("runbook", "chain", "lane"), CASES)

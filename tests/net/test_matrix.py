@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import stamina
 import yaml
 
 from runbook_rehearsal.faults.table import FAULTS
@@ -32,35 +33,20 @@ WHOLE = {
 """What is run headless as well: a FAIL and an INCONCLUSIVE of each stage."""
 
 
-@pytest.fixture(scope="session")
-def networks() -> Iterator[dict[str, Practice]]:
-    """The one that this worker has at a time, by the group it is for."""
-    made: dict[str, Practice] = {}
-    yield made
-    for practice in made.values():
-        practice.__exit__()
-
-
-@pytest.fixture
-def practice(
-    request: pytest.FixtureRequest,
-    networks: dict[str, Practice],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Practice:
-    """One practice network a worker and group; its release is carried as far as its tests need."""
-    group = request.node.callspec.id.partition(":")[0]
-    if group not in networks:
-        while networks:
-            networks.popitem()[1].__exit__()
-        networks[group] = Practice(tmp_path_factory.mktemp("practice")).__enter__()
-    return networks[group]
+@pytest.fixture(scope="module")
+def practice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Practice]:
+    """One practice network a worker; its release is carried as far as its tests need."""
+    with Practice(tmp_path_factory.mktemp("practice")) as made:
+        yield made
 
 
 @pytest.fixture(autouse=True)
-def environment(practice: Practice, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever runs a notebook here has the network's tokens; other tests of the worker have not."""
+def environment(practice: Practice, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whoever runs a notebook here has the network's tokens, and asks again without a pause."""
     for name, value in practice.network.env.items():
         monkeypatch.setenv(name, value)
+    with stamina.set_testing(True, attempts=9, cap=True):
+        yield
 
 
 @pytest.mark.parametrize(

@@ -28,12 +28,10 @@ def items(name: str) -> list[str]:
 
 @pytest.mark.parametrize("runbook", playbook.NOTEBOOKS)
 def test_a_notebook_has_a_cell_for_each_item_it_declares(runbook: str) -> None:
-    """In the order in which they are judged."""
     assert items(playbook.NOTEBOOKS[runbook]) == list(playbook.DECLARED[runbook])
 
 
 def test_every_item_but_the_common_ones_stands_in_exactly_one_notebook() -> None:
-    """All readiness, activation and recovery items of the playbook."""
     counted = Counter(item for name in playbook.NOTEBOOKS.values() for item in items(name))
     wanted = [i for i in playbook.ITEMS if not i.startswith("preflight.")]
 

@@ -248,14 +248,12 @@ def test_wrong_parameters_are_refused(
 def test_every_wrong_parameter_is_named_at_once(
     bench: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Not only the first."""
     problems = refused(bench, bench.book(), capsys, relase="v1", issue="12")
 
     assert problems[0].count("development parameters: ") == 2
 
 
 def test_a_missing_site_is_refused(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """With the file's name, and what to do."""
     problems = refused(bench, bench.book(), capsys, site="nowhere.yaml")
 
     assert problems[0].startswith("nowhere.yaml: expected a site file, got: No such file")
@@ -277,7 +275,6 @@ def test_a_replay_that_was_not_asked_for_is_refused(
 def test_an_output_that_is_not_kept_is_refused(
     bench: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is printed to the terminal is no evidence."""
     problems = refused(bench, bench.book(), capsys, output="-")
 
     assert problems[0].startswith("output: expected a file that is saved after each cell, got none")
@@ -286,7 +283,6 @@ def test_an_output_that_is_not_kept_is_refused(
 def test_notebooks_without_their_digests_are_refused(
     bench: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A checkout that lost the list of digests runs nothing."""
     monkeypatch.setattr("runbook_lib.notebook.DIGESTS", bench.folder / "digests.json")
     problems = refused(bench, bench.book(), capsys)
 

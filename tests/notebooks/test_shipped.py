@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from runbook_lib.opening import RECORDINGS, recording
 from runbook_lib.outcomes import Row
 from runbook_lib.playbook import NOTEBOOKS, REPORT
+from runbook_lib.recording import RECORDINGS, recording
 from runbook_lib.strict import PROJECT
 
 MACHINE = re.compile(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,12 +15,13 @@ import stamina
 
 from runbook_lib import reach, site
 from runbook_lib.reach import Clock
-from runbook_lib.sources.commands import SiteCommands
+from runbook_lib.recording import ReplayTape
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.signatures import Policy
-from runbook_lib.sources.tape import LiveTape, ReplayTape
+from runbook_lib.sources.stage_commands import StageCommands
+from runbook_lib.sources.tape import LiveTape
 
 from .verifying import DATA, IDENTITY, ISSUER, Authority
 
@@ -140,16 +140,16 @@ def policy(authority: Authority) -> Policy:
     return Policy(IDENTITY, ISSUER, root=authority.root)
 
 
-PROGRAM = "import sys; sys.stdout.write(sys.argv[1]); sys.stderr.write(sys.argv[2]); sys.exit(int(sys.argv[3]))"
+PROGRAM = 'printf %s "$0"; printf %s "$1" >&2; exit "$2"'
 
 
 def says(out: str = "", err: str = "", code: int = 0, *more: str) -> reach.Command:
-    argv = [sys.executable, "-c", PROGRAM, out, err, str(code), *more]
+    argv = ["sh", "-c", PROGRAM, out, err, str(code), *more]
     return reach.Command(argv=argv, timeout_s=60)
 
 
-def commands(world: World, **named: Any) -> SiteCommands:
-    return SiteCommands(world.scope(), site.Commands(**named))
+def commands(world: World, **named: Any) -> StageCommands:
+    return StageCommands(world.scope(), site.Commands(**named))
 
 
 @pytest.fixture

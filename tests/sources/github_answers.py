@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 from runbook_lib import site
-from runbook_lib.sources.github import Release
+from runbook_lib.evidence.publish import Release
 
 COMMIT = "c" * 40
 SETTINGS = site.Forge(
@@ -44,6 +44,13 @@ def comment(number: int, **keys: Any) -> dict[str, Any]:
         "html_url": "https://forge/comment",
         **keys,
     }
+
+
+def spoken(number: int, body: str, by: str, at: str, edited: str = "") -> dict[str, Any]:
+    """A comment of that account."""
+    times = {"created_at": at, "updated_at": edited or at}
+    url = f"https://forge/{number}"
+    return comment(number, body=body, user={"login": by}, html_url=url, **times)
 
 
 class Pages:

@@ -1,4 +1,4 @@
-"""Alertmanager's route tree, held against its own tool; silences and alerts in the caller's time."""
+"""Alertmanager's route tree, held against its own tool; expressions, silences and alerts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 import random
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,14 @@ from hypothesis import strategies as st
 
 from runbook_lib import reach
 from runbook_lib.errors import SourceError
-from runbook_lib.sources.alertmanager import Alertmanager, Config, matched, read_config
+from runbook_lib.sources.alertmanager import (
+    LONGEST,
+    Alertmanager,
+    Config,
+    matched,
+    matches,
+    read_config,
+)
 from runbook_lib.sources.tape import read_entries
 
 from .conftest import World
@@ -59,7 +68,6 @@ def receivers(found: Config, labels: Mapping[str, str], *, complete: bool = True
 def test_matchers_are_read_as_alertmanager_prints_them(
     text: str, labels: dict[str, str], holds: bool
 ) -> None:
-    """Expressions anchored, a missing label empty; no expression holds us."""
     found = config({"routes": [{"receiver": "leaf", "matchers": [text]}]})
     assert receivers(found, labels) == (["leaf"] if holds else ["root"])
 
@@ -87,7 +95,6 @@ TREE = {
 def test_the_tree_is_walked_by_what_is_known(
     labels: dict[str, str], complete: bool, expected: list[str]
 ) -> None:
-    """Receivers are inherited, siblings follow a continue; what decides and is not known, may be."""
     assert receivers(config(TREE), labels, complete=complete) == expected
 
 
@@ -113,7 +120,6 @@ def random_route(rng: random.Random, depth: int) -> dict[str, Any]:
 @pytest.mark.skipif(shutil.which("amtool") is None, reason="amtool is not installed")
 @pytest.mark.parametrize("seed", range(6))
 def test_the_tree_leads_where_amtool_says(seed: int, tmp_path: Path) -> None:
-    """Random trees and label sets, against `amtool config routes test`."""
     rng = random.Random(seed)
     routes = [random_route(rng, 2) for _ in range(4)]
     document = {
@@ -140,7 +146,6 @@ def test_the_tree_leads_where_amtool_says(seed: int, tmp_path: Path) -> None:
 def test_what_is_said_of_a_part_of_the_labels_holds_of_all(
     names: list[str], labels: dict[str, str], data: st.DataObject
 ) -> None:
-    """True and False are proven, whatever labels come to those that are known; None is neither."""
     texts = [f'{name}{data.draw(st.sampled_from(["=", "!=", "=~"]))}"x"' for name in names]
     route = config({"routes": [{"matchers": texts}]}).route.routes[0]
     kept = {name: value for name, value in labels.items() if data.draw(st.booleans())}
@@ -161,7 +166,6 @@ def test_what_is_said_of_a_part_of_the_labels_holds_of_all(
     ],
 )  # fmt: skip
 def test_an_unreadable_configuration_is_an_error(text: str, problem: str) -> None:
-    """Never an empty tree."""
     with pytest.raises(SourceError) as caught:
         read_config(text)
     assert str(caught.value) == f"alertmanager: config: {problem}"
@@ -169,7 +173,6 @@ def test_an_unreadable_configuration_is_an_error(text: str, problem: str) -> Non
 
 @given(st.text(max_size=60))
 def test_no_configuration_ends_the_reader(text: str) -> None:
-    """A tree or a named problem, whatever the text."""
     try:
         read_config(text)
     except SourceError as error:
@@ -177,14 +180,12 @@ def test_no_configuration_ends_the_reader(text: str) -> None:
 
 
 def test_a_receiver_notifies_by_what_is_not_empty() -> None:
-    """A receiver without any list of notifications keeps quiet, whatever its name."""
     pager = {"name": "pager", "webhook_configs": [{"url": "http://x"}], "email_configs": []}
     found = config({}, receivers=[pager, {"name": "null"}])
     assert [found.notifiers(each) for each in ("pager", "null", "nobody")] == [["webhook"], [], []]
 
 
 def test_alerts_silences_and_configuration(world: World, ahead: reach.Clock) -> None:
-    """In the caller's time; a suppressed alert says by whom."""
     times = {"startsAt": "2026-01-01T12:00:00Z", "endsAt": "2026-01-01T13:00:00Z"}
     alert = {
         "labels": {"alertname": "A"}, "annotations": {}, "fingerprint": "f",
@@ -211,8 +212,9 @@ def test_alerts_silences_and_configuration(world: World, ahead: reach.Clock) -> 
     assert alertmanager.config().route.receiver == "a"
 
 
-def test_a_test_alert_is_a_notification_in_wall_time(world: World, ahead: reach.Clock) -> None:
-    """Its empty answer is no JSON; the tape knows it is no change."""
+def test_a_test_alert_is_a_notification_in_wall_time_and_never_retried(
+    world: World, ahead: reach.Clock
+) -> None:
     scope = world.scope(lambda _: httpx.Response(200), clock=ahead)
     now = scope.now()
     Alertmanager(scope, ENDPOINT).post({"alertname": "T"}, {"summary": "s"}, now + MINUTE)
@@ -221,14 +223,10 @@ def test_a_test_alert_is_a_notification_in_wall_time(world: World, ahead: reach.
     assert datetime.fromisoformat(posted["startsAt"]) == now - AHEAD
     assert datetime.fromisoformat(posted["endsAt"]) == now - AHEAD + MINUTE
     assert read_entries(world.folder)[-1].purpose == "notify"
-
-
-def test_a_refused_test_alert_is_an_error(world: World) -> None:
-    """Never retried, and never taken for posted."""
     refused = world.scope(lambda _: httpx.Response(400, json="at least one label pair required"))
     with pytest.raises(SourceError, match="alertmanager: post: expected status 200, got 400"):
         Alertmanager(refused, ENDPOINT).post({}, {}, AT)
-    assert len(world.asked) == 1
+    assert len(world.asked) == 2
 
 
 def test_user_info_in_a_webhook_never_reaches_the_tape(world: World) -> None:
@@ -241,3 +239,61 @@ def test_user_info_in_a_webhook_never_reaches_the_tape(world: World) -> None:
     assert found.notifiers("a") == ["webhook"]
     kept = b"".join(p.read_bytes() for p in world.folder.rglob("*") if p.is_file())
     assert b"user:pw" not in kept and b"0123456789abcdef" not in kept
+
+
+# --- expressions of others ------------------------------------------------------------------------
+
+CATASTROPHIC = ("(a+)+b", "(a|a)*b", "(a|aa)+b", "(.*)*b", "((a*)*)*b", "a?" * 60 + "a" * 60 + "b")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "same"),
+    [
+        ("page", "page", True),
+        ("page", "pages", False),
+        ("pa|cri", "page", False),
+        ("pa.*|cri", "page", True),
+        (r"a\.b", "axb", False),
+        ("a.b", "a\nb", True),
+        ("a", "a\n", False),
+        ("(?i)PAGE", "page", True),
+        (r"\pL+", "é", True),
+        ("", "", True),
+        ("[[:alpha:]]+", "page", True),
+    ],
+)
+def test_an_expression_must_match_the_whole_text(pattern: str, text: str, same: bool) -> None:
+    assert matches(pattern, text) is same
+
+
+@pytest.mark.parametrize("pattern", CATASTROPHIC, ids=range(len(CATASTROPHIC)))
+def test_no_expression_holds_us(pattern: str) -> None:
+    """Each of these takes python's own engine longer than a rollout."""
+    before = time.process_time()
+
+    assert matches(pattern, "a" * LONGEST) is False
+    assert time.process_time() - before < 5
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "problem"),
+    [
+        ("(", "a", "Invalid regular expression: missing )"),
+        ("(?=a)a", "a", "Invalid regular expression: invalid perl operator"),
+        (r"(a)\1", "aa", "Invalid regular expression: invalid escape sequence"),
+        ("(a{1000}){1000}", "a", "Invalid regular expression: invalid repetition size"),
+        ("a" * (LONGEST + 1), "a", f"an expression of {LONGEST + 1} characters, at most {LONGEST}"),
+        ("a", "a" * (LONGEST + 1), f"a text of {LONGEST + 1} characters, at most {LONGEST}"),
+        ("\ud800", "a", "surrogates not allowed"),
+    ],
+    ids=["open", "look-ahead", "back reference", "large", "long", "long text", "no UTF-8"],
+)
+def test_what_cannot_be_judged_is_an_error(pattern: str, text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem.replace("(", r"\(").replace(")", r"\)")):
+        matches(pattern, text)
+
+
+@given(st.text(max_size=50), st.text(max_size=50))
+def test_any_text_is_matched_or_refused(pattern: str, text: str) -> None:
+    with suppress(ValueError):
+        assert matches(pattern, text) in (True, False)

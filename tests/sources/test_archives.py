@@ -63,7 +63,6 @@ GOOD = [("bin", None), ("README.md", b"text"), (NAME, NODE), ("LICENSE.md", b"")
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_the_named_file_is_hashed(digest: Any, pack: Any, form: int) -> None:
-    """Plain or gzip, in every form that tar writes, by a name with or without a leading dot."""
     long = ("d/" + "x" * 200, b"long")
 
     assert digest(pack(tar(*GOOD, form=form))) == DIGEST
@@ -116,7 +115,6 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize(("data", "problem"), HOSTILE.values(), ids=HOSTILE)
 def test_anything_else_is_refused(digest: Any, data: bytes, problem: str) -> None:
-    """And never takes the memory or the time that it asks for."""
     found = digest(data)
 
     assert found.startswith("expected ")
@@ -124,7 +122,6 @@ def test_anything_else_is_refused(digest: Any, data: bytes, problem: str) -> Non
 
 
 def test_entries_are_counted(digest: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An endless list of names is refused."""
     monkeypatch.setattr(local, "MAX_MEMBERS", 5)
 
     assert digest(tar(*GOOD)) == DIGEST
@@ -134,7 +131,6 @@ def test_entries_are_counted(digest: Any, monkeypatch: pytest.MonkeyPatch) -> No
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_damage_escapes(digest: Any, data: st.DataObject) -> None:
-    """Bytes changed, cut or put in: the same digest where the file is whole, else an error of ours."""
     whole = bytearray(tar(*GOOD, form=tarfile.GNU_FORMAT))
     for _ in range(data.draw(st.integers(1, 4))):
         at = data.draw(st.integers(0, len(whole) - 1))
@@ -145,7 +141,6 @@ def test_no_damage_escapes(digest: Any, data: st.DataObject) -> None:
 
 
 def test_what_a_scope_is_told_is_replayed(world: World, tmp_path: Path) -> None:
-    """Only the digest is on the tape; a missing archive is an error of the source."""
     path = tmp_path / "release.tar.gz"
     path.write_bytes(gzip.compress(tar(*GOOD)))
     assert world.scope().member_digest(path, NAME) == DIGEST

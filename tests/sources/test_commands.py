@@ -1,16 +1,23 @@
-"""The site's commands: typed answers, and no answer mistaken for one."""
+"""The site's commands, its suites and what changes the world: no answer is mistaken for one."""
 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runbook_lib import reach
 from runbook_lib.canonical import digest_bytes
-from runbook_lib.errors import SourceError
-from runbook_lib.sources.commands import Build, DryRun, Probe, RuleTest
+from runbook_lib.checks.suites import SuiteRun, read_suite
+from runbook_lib.errors import ParameterError, SourceError
+from runbook_lib.sources.commands import Build, DryRun, RuleTest
+from runbook_lib.sources.process import Ended
+from runbook_lib.sources.running import fill
+from runbook_lib.sources.stage_commands import Probe, Provisioned, provisioned
 from runbook_lib.sources.tape import read_entries
 
 from .conftest import World, commands, says
@@ -20,7 +27,6 @@ BUILD = {"digest": DIGEST, "commit": COMMIT, "version": "v1.4.0"}
 
 
 def test_version_tells_the_build_that_runs(world: World) -> None:
-    """Digest, commit and version, as the site's inspection prints them."""
     found = commands(world, version=says(json.dumps(BUILD), "", 0, "{node}")).version("n1")
     assert found == Build(digest=DIGEST, commit=COMMIT, version="v1.4.0")
     assert read_entries(world.folder)[0].key.endswith('"0", "n1"]')
@@ -36,50 +42,28 @@ def test_version_tells_the_build_that_runs(world: World) -> None:
         (says(""), "expected JSON, got: EOF while parsing a value at line 1 column 0"),
         (says(json.dumps(BUILD | {"digest": "d" * 64})), f"digest: expected text matching '^sha256:[0-9a-f]{{64}}$', got '{'d' * 64}'"),
         (says(json.dumps({"digest": DIGEST})), "commit: expected a value, got none (and 1 more)"),
+        (reach.Command(argv=["sleep", "60"], timeout_s=0.1),
+         "expected the command to end, got: ended by us after 0.1 s"),
         (reach.Command(argv=["/no/such/command"]), "expected the command to end, got: cannot be started: No such file or directory"),
     ],
 )  # fmt: skip
 def test_an_unreadable_version_is_an_error(
     world: World, command: reach.Command | None, problem: str
 ) -> None:
-    """Not knowing what runs is not the same as the right thing running."""
     with pytest.raises(SourceError) as caught:
         commands(world, version=command).version("n1")
     assert str(caught.value) == f"version n1: {problem}"
 
 
-def test_a_command_that_hangs_is_an_error(world: World) -> None:
-    """After its own time-out."""
-    hanging = reach.Command(argv=["sleep", "60"], timeout_s=0.1)
-    with pytest.raises(SourceError) as caught:
-        commands(world, read_config=hanging).read_config("n1")
-    assert str(caught.value) == (
-        "read_config n1: expected the command to end, got: ended by us after 0.1 s"
-    )
-
-
-def test_a_config_is_kept_byte_for_byte(world: World) -> None:
-    """Line ends and blanks matter to a digest."""
-    text = b"a = 1\r\n \n"
+def test_a_config_is_kept_byte_for_byte_and_its_secrets_stay_off_the_tape(world: World) -> None:
+    text = b'a = 1\r\n \n[network.rpc]\nauth_token = "do-not-tell-anyone"\n'
     found = commands(world, read_config=says(text.decode())).read_config("n1")
 
-    assert (found.text, found.raw, found.digest) == (text, text, digest_bytes(text))
-    assert not found.secret
-
-
-def test_the_secrets_of_a_config_stay_off_the_tape(world: World) -> None:
-    """Its digest is that of the whole file; what is recorded and compared is without them."""
-    text = b'[network.rpc]\nauth_token = "do-not-tell-anyone"\n'
-    found = commands(world, read_config=says(text.decode())).read_config("n1")
-
-    assert found.text == b'[network.rpc]\nauth_token = "[redacted]"\n'
+    assert found.text == text.replace(b"do-not-tell-anyone", b"[redacted]")
     assert (found.raw, found.digest, found.secret) == (text, digest_bytes(text), True)
-    bodies = [path for path in world.folder.rglob("*") if path.is_file()]
-    assert not [
-        path
-        for path in bodies
-        if path.name != "index.jsonl" and b"do-not-tell" in path.read_bytes()
-    ]
+    bodies = [p for p in world.folder.rglob("*") if p.is_file() and p.name != "index.jsonl"]
+    assert not [path for path in bodies if b"do-not-tell" in path.read_bytes()]
+    assert not commands(world, read_config=says("a = 1\n")).read_config("n2").secret
 
 
 @pytest.mark.parametrize(
@@ -99,7 +83,6 @@ def test_the_secrets_of_a_config_stay_off_the_tape(world: World) -> None:
 def test_the_chains_verdict_on_a_config(
     world: World, command: reach.Command, expected: DryRun
 ) -> None:
-    """Valid, or invalid in the chain's own words."""
     assert commands(world, dry_run=command).dry_run(Path("/x/config.toml")) == expected
 
 
@@ -127,7 +110,6 @@ def test_other_ends_of_a_dry_run_are_no_verdict(world: World, code: int, text: s
 
 
 def test_a_probe_reports_what_it_saw(world: World) -> None:
-    """Unreachable is an answer; another backend's answer is none."""
     body = {"backend": "prometheus", "reachable": False, "status": None, "latency_ms": None}
     asked = commands(world, probe=says(json.dumps(body)))
     assert asked.probe("prometheus") == Probe(
@@ -139,7 +121,6 @@ def test_a_probe_reports_what_it_saw(world: World) -> None:
 
 
 def test_promtools_verdict_on_the_tests_of_a_rule(world: World, tmp_path: Path) -> None:
-    """Passed, or failed with what was seen in place of what was asked for."""
     passed = says("  SUCCESS", "Unit Testing:  t.yaml", 0, "{file}")
     failed = "  FAILED:\n    expr: x, time: 2h30m,\n        exp: {} 1E+00\n        got: nil"
 
@@ -160,7 +141,6 @@ def test_promtools_verdict_on_the_tests_of_a_rule(world: World, tmp_path: Path) 
 def test_other_ends_of_a_rule_test_are_no_verdict(
     world: World, command: reach.Command, got: str
 ) -> None:
-    """Exit code 1 alone is no disproof, exit code 0 alone no proof."""
     with pytest.raises(SourceError) as caught:
         commands(world, test_rules=command).test_rules(Path("t.yaml"))
     assert caught.value.problem == (
@@ -170,7 +150,6 @@ def test_other_ends_of_a_rule_test_are_no_verdict(
 
 
 def test_revision_and_tree(world: World) -> None:
-    """40 hex digits; a clean tree says nothing, a leading blank counts."""
     asked = commands(world, revision=says(COMMIT + "\n"), tree_status=says(" M file\n?? other\n"))
     assert asked.revision() == COMMIT
     assert asked.tree_status() == " M file\n?? other"
@@ -178,3 +157,112 @@ def test_revision_and_tree(world: World) -> None:
     with pytest.raises(SourceError) as caught:
         commands(world, revision=says("main")).revision()
     assert str(caught.value) == "revision: expected 40 hex digits, got 'main'"
+
+
+# --- a test suite's own count ---------------------------------------------------------------------
+
+GREEN = "running 3 tests\ntest a ... ok\ntest skipping_b ... ok\ntest c ... ignored, skipping it\n\ntest result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 4 filtered out; finished in 0.01s\n"
+RED = "running 1 test\ntest d ... FAILED\n\ntest result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s\n"
+
+
+@pytest.mark.parametrize(
+    ("out", "code", "expected"),
+    [
+        (GREEN, 0, SuiteRun(0, 3, 2, 0, 1, True, ())),
+        (GREEN + RED, 101, SuiteRun(101, 4, 2, 1, 1, True, ())),
+        (GREEN + RED.split("\n\n")[0], 101, SuiteRun(101, 4, 2, 0, 1, False, ())),
+        (GREEN.replace("running 3", "running 5"), 0, SuiteRun(0, 5, 2, 0, 1, False, ())),
+        (
+            GREEN + "Skipping: cluster cannot start\n",
+            0,
+            SuiteRun(0, 3, 2, 0, 1, True, ("Skipping: cluster cannot start",)),
+        ),
+        ("", 0, SuiteRun(0, 0, 0, 0, 0, True, ())),
+        ("error: no test target named `x`", 101, SuiteRun(101, 0, 0, 0, 0, True, ())),
+    ],
+    ids=["green", "red", "crashed", "cut", "skipping", "silent", "not built"],
+)
+def test_a_suites_own_count(world: World, out: str, code: int, expected: SuiteRun) -> None:
+    ended = commands(world, suites={"tests/x": says(out, code=code)}).suite("tests/x")
+    assert read_suite(ended) == expected
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 99)] * 3), max_size=4))
+def test_counts_add_up_over_any_number_of_binaries(counts: list[tuple[int, int, int]]) -> None:
+    text = "".join(
+        f"running {sum(each)} test{'' if sum(each) == 1 else 's'}\nnoise\ntest result: "
+        f"{'FAILED' if each[1] else 'ok'}. {each[0]} passed; {each[1]} failed; {each[2]} ignored;"
+        " 0 measured; 0 filtered out; finished in 1.00s\n\n"
+        for each in counts
+    )
+    run = read_suite(Ended(0, text.encode(), b""))
+    sums = tuple(sum(each[n] for each in counts) for n in range(3))
+    assert (run.passed, run.failed, run.ignored, run.complete) == (*sums, True)
+    assert run.announced == sum(sums)
+
+
+def test_a_suite_the_site_does_not_name_is_an_error(world: World) -> None:
+    with pytest.raises(SourceError) as caught:
+        commands(world).suite("tests/x")
+    assert str(caught.value) == (
+        "suite tests/x: expected commands.suites.tests/x in the site file, got none"
+    )
+
+
+# --- commands that change the world ---------------------------------------------------------------
+
+
+def test_placeholders_are_filled_once_and_only_known_ones() -> None:
+    assert fill("commands.x", ["{a}-{b}", "{}", '{"k": 1}'], a="{b}", b="2") == [
+        "{b}-2",
+        "{}",
+        '{"k": 1}',
+    ]
+    with pytest.raises(ParameterError) as caught:
+        fill("commands.x", ["{c}"], b="2", a="1")
+    assert str(caught.value) == "site: commands.x: expected placeholders among {a}, {b}, got {c}"
+    with pytest.raises(ParameterError) as caught:
+        fill("commands.x", ["{c}"])
+    assert str(caught.value) == "site: commands.x: expected placeholders among none, got {c}"
+
+
+def test_changes_are_marked_as_such_and_return_how_they_ended(world: World, tmp_path: Path) -> None:
+    words = ["{node}", "{artifact}", "{digest}", "{config}"]
+    asked = commands(
+        world,
+        deploy=says("done", "", 0, *words),
+        restart=says("", "no", 3),
+        provision=says(
+            '{"node": "n9", "url": "http://127.0.0.9:1/"}', "", 0, "{cluster}{name}{config}"
+        ),
+        deprovision=says(),
+    )
+    lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
+    end = {"lock": lock, "outputs": tmp_path / "step"}
+    ended = [
+        asked.deploy("n1", Path("/artifact"), DIGEST, Path("/config"), **end),
+        asked.restart("n1", **end),
+        asked.provision("dev", "n9", Path("/config"), **end),
+        asked.deprovision("dev", "n9", **end),
+    ]
+    os.close(lock)
+    assert [each.code for each in ended] == [0, 3, 0, 0]
+    assert ended[1].stderr == b"no"
+    entries = read_entries(world.folder)
+    assert {entry.purpose for entry in entries} == {"change"}
+    assert entries[0].key.endswith(f'"n1", "/artifact", "{DIGEST}", "/config"]')
+    assert provisioned("n9", ended[2]) == Provisioned(node="n9", url="http://127.0.0.9:1")
+
+
+@pytest.mark.parametrize(
+    ("ended", "problem"),
+    [
+        (Ended(1, b"", b"no quota"), "expected exit code 0, got 1: no quota"),
+        (Ended(None, b"", b"", "still at work after 5 s (process 7)"), "expected exit code 0, got still at work after 5 s (process 7)"),
+        (Ended(0, b'{"node": "n9", "url": "ftp://x"}', b""), "url: expected an http(s) URL without credentials, query or fragment, got 'ftp://x'"),
+    ],
+)  # fmt: skip
+def test_a_node_that_was_not_provisioned_is_an_error(ended: Ended, problem: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        provisioned("n9", ended)
+    assert str(caught.value) == f"provision n9: {problem}"

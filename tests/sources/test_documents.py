@@ -1,4 +1,4 @@
-"""What comes beside an artifact: its provenance, its commit, its SBOM."""
+"""What comes beside an artifact: its provenance, its commit, its SBOM, its checksum."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from runbook_lib.errors import ParameterError
 from runbook_lib.outcomes import Row
+from runbook_lib.sources.artifacts import parse_checksums
 from runbook_lib.sources.signatures import Material, Policy
 from runbook_rehearsal.signing import SHA256, new_key, pem
 
@@ -23,7 +26,6 @@ def outcomes(found: list[Row]) -> list[tuple[str, str]]:
 
 
 def test_the_commit_is_the_certificates(authority: Authority, file: Path, policy: Policy) -> None:
-    """Right, wrong, and unknown where the signature itself is not proven."""
     good, other = authority.sign(DATA), authority.sign(b"another file")
 
     assert outcomes(rows(file, policy, good, commit=COMMIT)) == [("commit", "PASS")]
@@ -53,7 +55,6 @@ def test_a_provenance_must_be_signed_and_about_the_artifact(
 def test_a_document_may_be_signed_as_the_chain_signs(
     authority: Authority, file: Path, policy: Policy, tmp_path: Path
 ) -> None:
-    """A signature and a certificate beside it: proof with the log's entry, none without."""
     about = statement(HEX)
     path, made = write(tmp_path, "node.intoto.jsonl", about), Detached(authority, about)
     write(tmp_path, "node.intoto.jsonl.sig", made.signature)
@@ -71,7 +72,6 @@ def test_a_document_may_be_signed_as_the_chain_signs(
 def test_another_kind_of_sbom_is_named(
     authority: Authority, file: Path, policy: Policy, tmp_path: Path, document: dict[str, Any]
 ) -> None:
-    """Older than 1.2, newer than the schemas at hand, or no CycloneDX."""
     path = write(tmp_path, "sbom.json", json.dumps(document).encode())
     with pytest.raises(ParameterError) as caught:
         rows(file, policy, authority.sign(DATA), sbom=path)
@@ -85,7 +85,6 @@ def test_another_kind_of_sbom_is_named(
 def test_a_key_learns_the_commit_from_a_signed_provenance(
     authority: Authority, file: Path, tmp_path: Path, commit: str
 ) -> None:
-    """Its own signature is detached; an unsigned one says nothing."""
     key = new_key()
     sources = [{"uri": "git+https://x.example", "digest": {"gitCommit": COMMIT}}]
     data = statement(HEX, predicate={"buildDefinition": {"resolvedDependencies": sources}})
@@ -126,37 +125,71 @@ def test_an_sbom_is_valid_signed_and_about_the_artifact(
     document: dict[str, Any],
     expected: list[str],
 ) -> None:
-    """By the schema of its own version, from 1.2 to the newest."""
     data = json.dumps(document).encode()
     path = write(tmp_path, "sbom.json", data, authority.sign(data))
 
     found = rows(file, policy, authority.sign(DATA), sbom=path)
+    unsigned = rows(file, policy, authority.sign(DATA), sbom=write(tmp_path, "plain.json", data))
 
     assert [row.outcome.value for row in found[1:]] == expected
+    schema, _, about = expected
+    assert [row.outcome.value for row in unsigned[1:]] == [schema, "INCONCLUSIVE", about]
 
 
-def test_an_unsigned_sbom_is_no_proof(
-    authority: Authority, file: Path, policy: Policy, tmp_path: Path
-) -> None:
-    """Anybody could have written it."""
-    path = write(tmp_path, "sbom.json", json.dumps(sbom()).encode())
-
-    assert outcomes(rows(file, policy, authority.sign(DATA), sbom=path)) == [
-        ("CycloneDX schema", "PASS"),
-        ("signature", "INCONCLUSIVE"),
-        ("is about", "PASS"),
-    ]
-
-
-@pytest.mark.parametrize(("url", "good"), [("https://forge.example/é", True), ("no link", False)])
-def test_an_sbom_with_a_broken_link_is_not_valid(url: str, good: bool) -> None:
+def test_an_sbom_with_a_broken_link_is_not_valid() -> None:
     """Its schema says that a reference outside is a link; asked in a process as a kernel's."""
-    document = sbom() | {"externalReferences": [{"type": "vcs", "url": url}]}
+    urls = ("https://forge.example/\u00e9", "no link")
+    links = ([{"type": "vcs", "url": url}] for url in urls)
     code = (
         "import sys\nfrom runbook_lib.sources.statements import parse_sbom\n"
-        "print(parse_sbom(sys.stdin.buffer.read(), 'sbom.json').problem == '')"
+        "for line in sys.stdin.buffer: print(parse_sbom(line, 'sbom.json').problem == '')"
     )
-    argv, text = [sys.executable, "-c", code], json.dumps(document)
+    text = "".join(json.dumps(sbom() | {"externalReferences": link}) + "\n" for link in links)
+    argv = [sys.executable, "-c", code]
     found = subprocess.run(argv, input=text, capture_output=True, text=True, check=True)
 
-    assert found.stdout.strip() == str(good)
+    assert found.stdout.split() == ["True", "False"]
+
+
+# --- lines of sha256sum ---------------------------------------------------------------------------
+
+A, B = "a" * 64, "b" * 64
+
+
+def test_a_line_is_about_the_last_name_of_its_path() -> None:
+    text = f"{A}  dist/artifacts/x86/node.tar.gz\n{B.upper()} *wallet.json\r\n\n{B}  node.tar.gz\n"
+
+    assert parse_checksums(text.encode(), "SUMS") == {
+        "node.tar.gz": {f"sha256:{A}", f"sha256:{B}"},
+        "wallet.json": {f"sha256:{B}"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"", "expected lines of sha256sum, got an empty file"),
+        (b"\n \n", "expected lines of sha256sum, got an empty file"),
+        (b"\xff", "expected lines of sha256sum, got: 'utf-8' codec can't decode byte 0xff in"
+                  " position 0: invalid start byte"),
+        (f"{A}  a\nno digest\n".encode(),
+         "line 2: expected DIGEST  PATH of sha256sum, got 'no digest'"),
+        (f"{A}".encode(), f"line 1: expected DIGEST  PATH of sha256sum, got '{A}'"),
+        (f"\\{A}  a\\nb".encode(),
+         f"line 1: expected DIGEST  PATH of sha256sum, got {(chr(92) + A + '  a' + chr(92) + 'nb')[:80]!r}"),
+    ],
+)  # fmt: skip
+def test_anything_else_is_refused(data: bytes, problem: str) -> None:
+    with pytest.raises(ParameterError) as caught:
+        parse_checksums(data, "SUMS")
+
+    assert str(caught.value) == f"SUMS: {problem}"
+
+
+@given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
+def test_no_content_escapes(data: bytes) -> None:
+    try:
+        found = parse_checksums(data, "SUMS")
+    except ParameterError:
+        return
+    assert all(len(text) == 71 for digests in found.values() for text in digests)

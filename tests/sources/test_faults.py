@@ -108,7 +108,6 @@ def failing(error: httpx.TransportError) -> Callable[[httpx.Request], httpx.Resp
     ids=lambda error: type(error).__name__,
 )
 def test_no_answer(world: World, source: str, error: httpx.TransportError) -> None:
-    """Refused, silent, cut, garbled: the kind and the text."""
     kind = type(error).__name__
     said = problem(world, source, failing(error))
     assert said == f"expected an answer, got {kind}: {error}"
@@ -127,7 +126,6 @@ HINTS = {
 @pytest.mark.usefixtures("no_waiting")
 @pytest.mark.parametrize("status", HINTS)
 def test_another_status(world: World, source: str, status: int) -> None:
-    """The status, the server's words, and what to look at."""
     body = {"message": "no luck"}
     said = problem(world, source, lambda _: httpx.Response(status, json=body))
     if source in FORGES:
@@ -140,7 +138,6 @@ def test_another_status(world: World, source: str, status: int) -> None:
 @every_source
 @pytest.mark.usefixtures("no_waiting")
 def test_a_rate_limit(world: World, source: str) -> None:
-    """Nobody waits for an hour: it is said instead."""
     said = problem(world, source, lambda _: httpx.Response(429, headers={"retry-after": "3600"}))
     if source in FORGES:
         assert (
@@ -153,7 +150,6 @@ def test_a_rate_limit(world: World, source: str) -> None:
 @every_source
 @pytest.mark.parametrize("body", [b"", b'{"status":"succ', b"<html>", b'[{"a":'])
 def test_an_answer_that_is_no_json(world: World, source: str, body: bytes) -> None:
-    """An empty answer, a cut one, a login page."""
     said = problem(world, source, lambda _: httpx.Response(200, content=body))
     assert said.startswith("expected JSON, got: ")
 
@@ -161,7 +157,6 @@ def test_an_answer_that_is_no_json(world: World, source: str, body: bytes) -> No
 @every_source
 @pytest.mark.parametrize("body", ["null", "[]", "{}", "7", '"text"', "[7]", '{"status":"success"}'])
 def test_json_of_another_shape(world: World, source: str, body: str) -> None:
-    """Valid JSON that is not the answer we asked for is no empty answer."""
     if body == "[]" and source in ("am alerts", "am silences", "comments"):
         _, ask = ASK[source]
         assert ask(world.scope(lambda _: httpx.Response(200, text=body))) == []

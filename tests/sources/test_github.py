@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from runbook_lib.errors import SourceError, SourceRefused
-from runbook_lib.sources.github import Asset, CommitStatus, GitHub
+from runbook_lib.evidence.publish import Asset, Releases
+from runbook_lib.sources.github import CommitStatus, GitHub
 from runbook_lib.sources.tape import read_entries
 
 from .conftest import World
@@ -20,7 +21,6 @@ pytestmark = pytest.mark.usefixtures("forge_token")
 
 
 def test_all_pages_of_check_runs_are_read(world: World) -> None:
-    """The latest run of each, as many as the forge says there are."""
     pages = Pages(
         {"total_count": 3, "check_runs": [run(1), run(2)]},
         {"total_count": 3, "check_runs": [run(3, conclusion=None, status="queued", app=None)]},
@@ -53,7 +53,6 @@ def test_all_pages_of_check_runs_are_read(world: World) -> None:
     ],
 )  # fmt: skip
 def test_a_list_that_is_not_whole_is_an_error(world: World, pages: Pages, problem: str) -> None:
-    """Cut, changed meanwhile, another commit's, or elsewhere: the token stays at home."""
     with pytest.raises(SourceError) as caught:
         GitHub(world.scope(pages), SETTINGS).check_runs(COMMIT)
     assert str(caught.value) == f"forge: check runs of cccccccccccc: {problem}"
@@ -61,7 +60,6 @@ def test_a_list_that_is_not_whole_is_an_error(world: World, pages: Pages, proble
 
 
 def test_pages_without_end_are_given_up(world: World) -> None:
-    """A hundred of them are ten thousand entries."""
     endless = Pages(*[[comment(number)] for number in range(102)])
     with pytest.raises(SourceError) as caught:
         GitHub(world.scope(endless), SETTINGS).comments(7)
@@ -69,7 +67,6 @@ def test_pages_without_end_are_given_up(world: World) -> None:
 
 
 def test_statuses_are_those_of_the_commit(world: World) -> None:
-    """Per context; another commit's are refused."""
     status = {"context": "ci/x", "state": "success", "description": None, "target_url": None}
     body = {"sha": COMMIT, "state": "success", "total_count": 1, "statuses": [status]}
     forge = GitHub(world.scope(lambda _: httpx.Response(200, json=body)), SETTINGS)
@@ -82,7 +79,6 @@ def test_statuses_are_those_of_the_commit(world: World) -> None:
 
 
 def test_comments_name_author_and_edits(world: World) -> None:
-    """An edited comment shows; a deleted account is nobody."""
     forge = GitHub(world.scope(Pages([comment(1)], [comment(2, user=None)])), SETTINGS)
     first, second = forge.comments(7)
     assert (first.author, second.author) == ("ada", "")
@@ -126,8 +122,6 @@ def test_a_refusal_says_what_it_means(
 
 
 def test_issues_since_an_instant_are_read_to_the_last_page(world: World) -> None:
-    """Open and closed, in an order that does not change meanwhile."""
-
     def answer(request: httpx.Request) -> httpx.Response:
         last = request.url.params.get("page") == "2"
         link = {} if last else {"link": f'<{request.url}&page=2>; rel="next"'}
@@ -142,15 +136,27 @@ def test_issues_since_an_instant_are_read_to_the_last_page(world: World) -> None
     }  # fmt: skip
 
 
-def test_an_issue_that_is_not_there_is_none(world: World) -> None:
-    """Anything else that is no answer is an error."""
-    gone = GitHub(
-        world.scope(lambda _: httpx.Response(404, json={"message": "Not Found"})), SETTINGS
-    )
-    assert gone.issue_if_there(7) is None
-    down = GitHub(world.scope(lambda _: httpx.Response(500)), SETTINGS)
+@pytest.mark.parametrize(
+    ("kind", "ask", "path"),
+    [
+        (GitHub, lambda forge: forge.issue_if_there(7), b"issues/7"),
+        (Releases, lambda forge: forge.release("evidence/1"), b"releases/tags/evidence%2F1"),
+    ],
+    ids=["issue", "release"],
+)
+def test_what_is_not_there_is_none(world: World, kind: Any, ask: Any, path: bytes) -> None:
+    gone = httpx.Response(404, json={"message": "Not Found"})
+    assert ask(kind(world.scope(lambda _: gone), SETTINGS)) is None
+    assert world.asked[0].url.raw_path == b"/api/repos/o/r/" + path
     with pytest.raises(SourceError):
-        down.issue_if_there(7)
+        ask(kind(world.scope(lambda _: httpx.Response(403)), SETTINGS))
+
+
+def test_a_release_and_its_assets_are_read_to_the_last_page(world: World) -> None:
+    found = httpx.Response(200, json=RELEASE.model_dump())
+    assert Releases(world.scope(lambda _: found), SETTINGS).release("evidence-v1") == RELEASE
+    forge = Releases(world.scope(Pages([asset(id=1)], [asset(id=2)])), SETTINGS)
+    assert [each.id for each in forge.assets(RELEASE)] == [1, 2]
 
 
 def test_whose_token_it_is_is_asked_or_known(world: World) -> None:
@@ -170,55 +176,32 @@ def test_whose_token_it_is_is_asked_or_known(world: World) -> None:
     )
 
 
-def test_a_release_that_is_not_there_is_none(world: World) -> None:
-    """And any other answer is an error."""
-    scope = world.scope(lambda _: httpx.Response(404, json={"message": "Not Found"}))
-    assert GitHub(scope, SETTINGS).release("evidence/1") is None
-    assert world.asked[0].url.raw_path == b"/api/repos/o/r/releases/tags/evidence%2F1"
-    found = httpx.Response(200, json=RELEASE.model_dump())
-    assert GitHub(world.scope(lambda _: found), SETTINGS).release("evidence-v1") == RELEASE
-    with pytest.raises(SourceError):
-        GitHub(world.scope(lambda _: httpx.Response(403)), SETTINGS).release("x")
-
-
-def test_assets_are_read_to_the_last_page(world: World) -> None:
-    """As every list is."""
-    forge = GitHub(world.scope(Pages([asset(id=1)], [asset(id=2)])), SETTINGS)
-    assert [each.id for each in forge.assets(RELEASE)] == [1, 2]
-
-
 # --- what is written ---
 
 
-def test_a_comment_is_written_once_and_as_a_change(world: World) -> None:
-    """A POST, then a PATCH, each one entry of the tape that counts as a change."""
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(201 if request.method == "POST" else 200, json=comment(7))
-
-    forge = GitHub(world.scope(answer), SETTINGS)
-    assert (forge.create_comment(3, "hello").id, forge.update_comment(7, "more").id) == (7, 7)
+@pytest.mark.parametrize(
+    ("ask", "answer", "path", "content"),
+    [
+        (lambda f: f.create_comment(3, "hello").id, comment(7), "POST /issues/3/comments",
+         b'{"body":"hello"}'),
+        (lambda f: f.update_comment(7, "more").id, comment(7), "PATCH /issues/comments/7",
+         b'{"body":"more"}'),
+        (lambda f: f.create_issue("title", "text").number, issue(7), "POST /issues",
+         b'{"body":"text","title":"title"}'),
+        (lambda f: f.update_issue(7, "more").number, issue(7), "PATCH /issues/7",
+         b'{"body":"more"}'),
+    ],
+)  # fmt: skip
+def test_it_is_written_once_and_as_a_change(
+    world: World, ask: Any, answer: dict[str, Any], path: str, content: bytes
+) -> None:
+    method, _, below = path.partition(" ")
+    written = httpx.Response(201 if method == "POST" else 200, json=answer)
+    assert ask(GitHub(world.scope(lambda _: written), SETTINGS)) == 7
     assert [(r.method, r.url.path, r.content, r.headers["content-type"]) for r in world.asked] == [
-        ("POST", "/api/repos/o/r/issues/3/comments", b'{"body":"hello"}', "application/json"),
-        ("PATCH", "/api/repos/o/r/issues/comments/7", b'{"body":"more"}', "application/json"),
+        (method, f"/api/repos/o/r{below}", content, "application/json")
     ]
-    assert [entry.purpose for entry in read_entries(world.folder)] == ["change", "change"]
-
-
-def test_an_issue_is_written_once_and_as_a_change(world: World) -> None:
-    """By what is documented of it, nothing else."""
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        return httpx.Response(201 if request.method == "POST" else 200, json=issue(7))
-
-    forge = GitHub(world.scope(answer), SETTINGS)
-    assert forge.create_issue("title", "text").number == 7
-    assert forge.update_issue(7, "more").number == 7
-    assert [(r.method, r.url.path, r.content) for r in world.asked] == [
-        ("POST", "/api/repos/o/r/issues", b'{"body":"text","title":"title"}'),
-        ("PATCH", "/api/repos/o/r/issues/7", b'{"body":"more"}'),
-    ]
-    assert [entry.purpose for entry in read_entries(world.folder)] == ["change", "change"]
+    assert [entry.purpose for entry in read_entries(world.folder)] == ["change"]
 
 
 @pytest.mark.parametrize(
@@ -241,7 +224,6 @@ def test_an_issue_is_written_once_and_as_a_change(world: World) -> None:
 def test_a_write_that_was_refused_is_told_from_one_that_may_have_landed(
     world: World, status: int, headers: dict[str, str], kind: type[SourceError]
 ) -> None:
-    """Asked once either way; a used-up limit is no refusal."""
     answer = httpx.Response(
         status, headers=headers, json={"message": "no"} if status > 204 else None
     )
@@ -270,9 +252,8 @@ def test_a_refusal_says_which_field_was_wrong(world: World) -> None:
 
 
 def test_a_new_release_never_becomes_the_latest(world: World) -> None:
-    """A pre-release at the commit."""
     made = httpx.Response(201, json=RELEASE.model_dump())
-    forge = GitHub(world.scope(lambda _: made), SETTINGS)
+    forge = Releases(world.scope(lambda _: made), SETTINGS)
     assert forge.create_release("evidence-v1", COMMIT, "Evidence", "text") == RELEASE
     assert json.loads(world.asked[0].content) == {
         "tag_name": "evidence-v1",
@@ -285,8 +266,7 @@ def test_a_new_release_never_becomes_the_latest(world: World) -> None:
 
 
 def test_a_file_is_uploaded_where_the_release_says(world: World) -> None:
-    """With its name, label and media type."""
-    forge = GitHub(world.scope(lambda _: httpx.Response(201, json=asset())), SETTINGS)
+    forge = Releases(world.scope(lambda _: httpx.Response(201, json=asset())), SETTINGS)
     assert forge.upload(RELEASE, "a.txt", "what", b"hello", "text/plain") == Asset(**asset())
     sent = world.asked[0]
     assert str(sent.url) == "https://forge/up/releases/5/assets?label=what&name=a.txt"
@@ -295,8 +275,7 @@ def test_a_file_is_uploaded_where_the_release_says(world: World) -> None:
 
 @pytest.mark.parametrize("change", [{"name": "a.b.txt"}, {"size": 4}, {"state": "starter"}])
 def test_a_file_that_did_not_arrive_whole_is_an_error(world: World, change: dict[str, Any]) -> None:
-    """Renamed, cut, or left half-way."""
-    forge = GitHub(world.scope(lambda _: httpx.Response(201, json=asset(**change))), SETTINGS)
+    forge = Releases(world.scope(lambda _: httpx.Response(201, json=asset(**change))), SETTINGS)
     with pytest.raises(SourceError) as caught:
         forge.upload(RELEASE, "a.txt", "what", b"hello", "text/plain")
     assert str(caught.value).startswith("forge: asset a.txt: expected 5 bytes uploaded, got ")
@@ -316,10 +295,9 @@ def test_a_file_that_did_not_arrive_whole_is_an_error(world: World, change: dict
 def test_the_token_goes_to_no_other_host_with_a_file(
     world: World, api: str, upload: str, allowed: bool
 ) -> None:
-    """Whatever address the forge's answer names."""
     settings = SETTINGS.model_copy(update={"url": api})
     release = RELEASE.model_copy(update={"upload_url": upload + "{?name,label}"})
-    forge = GitHub(world.scope(lambda _: httpx.Response(201, json=asset())), settings)
+    forge = Releases(world.scope(lambda _: httpx.Response(201, json=asset())), settings)
     if allowed:
         forge.upload(release, "a.txt", "what", b"hello", "text/plain")
     else:

@@ -53,7 +53,6 @@ def places(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int
 def test_no_mutation_passes_or_escapes(
     authority: Authority, file: Path, policy: Policy, data: st.DataObject
 ) -> None:
-    """Any one value of a bundle replaced: refused, unproven or malformed, never a traceback."""
     key = new_key()
     good, judge = data.draw(
         st.sampled_from(
@@ -82,7 +81,6 @@ def test_no_mutation_passes_or_escapes(
 def test_no_document_escapes(
     authority: Authority, file: Path, policy: Policy, tmp_path: Path, value: Any
 ) -> None:
-    """A bundle, provenance, SBOM or root of any JSON is an error of ours or a row."""
     good, junk = authority.sign(DATA), json.dumps(value).encode()
     path = write(tmp_path, "junk.json", junk)
     for call in (
@@ -98,7 +96,6 @@ def test_no_document_escapes(
 def test_what_cannot_be_shown_is_escaped(
     authority: Authority, policy: Policy, tmp_path: Path
 ) -> None:
-    """Control characters and broken text in names and documents reach no terminal."""
     odd = tmp_path / "no\udcffde\x1b[2J"
     odd.write_bytes(DATA)
     document = json.dumps(sbom(name="\x1b[2J")).encode()

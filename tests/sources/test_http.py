@@ -1,22 +1,25 @@
-"""HTTP against real servers: time-outs, cut answers, limits, tokens, pace."""
+"""HTTP against real servers: time-outs, cut answers, limits, pace, and a log of signatures."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 import logging
 import socket
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from runbook_lib.errors import ParameterError
+from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.sources.http import Answer, Failure, Http, Loop, Request, Tls
 from runbook_lib.sources.redact import Redactor
+from runbook_lib.sources.rekor import finder, live
 
 Serve = Callable[[Callable[[BaseHTTPRequestHandler], None]], str]
 
@@ -32,124 +35,79 @@ def send(request: Request, http: Http | None = None) -> Answer | Failure:
     return asyncio.run(once())
 
 
-def plain(handler: BaseHTTPRequestHandler, body: bytes = b"ok", **headers: str) -> None:
-    handler.send_response(200)
-    handler.send_header("Content-Length", str(len(body)))
-    for name, value in headers.items():
-        handler.send_header(name.replace("_", "-"), value)
-    handler.end_headers()
-    handler.wfile.write(body)
+Reply = Callable[[BaseHTTPRequestHandler], None]
 
 
-def test_an_answer_keeps_status_body_and_the_headers_we_judge_by(serve: Serve) -> None:
-    """Everything else of a header block stays out of the evidence."""
-    url = serve(lambda handler: plain(handler, Link="<x>; rel=next", Set_Cookie="session=1"))
-    assert send(Request("GET", url)) == Answer(200, b"ok", {"link": "<x>; rel=next"})
+def replying(*parts: bytes, status: int = 200, pause_s: float = 0, **headers: str) -> Reply:
+    """A reply whose body is these parts, after pauses; its length as they have, unless said."""
+
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status)
+        for name, value in {"Content_Length": str(sum(map(len, parts))), **headers}.items():
+            handler.send_header(name.replace("_", "-"), value)
+        handler.end_headers()
+        for part in parts:
+            time.sleep(pause_s)
+            handler.wfile.write(part)
+
+    return reply
+
+
+# A kilobyte coded twice is a gigabyte before any limit is looked at.
+BOMB = gzip.compress(gzip.compress(bytes(1024**2)))
+CODED = "expected a body coded once, by deflate or gzip or identity, got"
+
+
+@pytest.mark.parametrize(
+    ("reply", "given", "got"),
+    [
+        (replying(b"ok", Link="<x>; rel=next", Set_Cookie="session=1"), {}, Answer(200, b"ok",
+         {"link": "<x>; rel=next"})),
+        (replying(gzip.compress(b"text"), Content_Encoding="gzip"), {}, Answer(200, b"text", {})),
+        # Elsewhere is another server, which would be handed our token.
+        (replying(status=302, Location="http://127.0.0.1:1/"), {}, Answer(302, b"", {})),
+        (lambda handler: time.sleep(0.5), {"timeout_s": 0.1}, Failure("ReadTimeout",
+         "ReadTimeout")),
+        # httpx limits each read only; the whole answer gets four time-outs.
+        (replying(*[b"."] * 20, pause_s=0.05), {"timeout_s": 0.1}, Failure("ReadTimeout",
+         "not complete after 0.4 s")),
+        (replying(b"half", Content_Length="10"), {}, Failure("RemoteProtocolError",
+         "peer closed connection without"
+         " sending complete message body (received 4 bytes, expected 10)")),
+        (replying(b"x" * 1000), {"max_bytes": 999}, Failure("TooLarge", "more than 999 bytes")),
+        *((replying(BOMB, Content_Encoding=coding), {}, Failure("DecodingError",
+         f"{CODED} {coding!r}"))
+          for coding in ("gzip, gzip", "br", "zstd", "identity, gzip")),
+    ],
+)  # fmt: skip
+def test_a_server_answers_or_fails(
+    serve: Serve, reply: Reply, given: dict[str, Any], got: Answer | Failure
+) -> None:
+    assert send(Request("GET", serve(reply), **given)) == got
+
+
+def test_what_is_no_http_server_is_a_failure(serve: Serve) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    refused = Failure("ConnectError", "All connection attempts failed")
+    assert send(Request("GET", url)) == refused
+    no_url = Failure("UnsupportedProtocol", "Invalid port: 'port'")
+    assert send(Request("GET", "http://host:port/")) == no_url
+    ssh = serve(lambda handler: handler.wfile.write(b"SSH-2.0-OpenSSH_9\r\n") and None)
+    got = send(Request("GET", ssh))
+    assert isinstance(got, Failure) and got.kind == "RemoteProtocolError"
 
 
 def test_no_request_is_logged(serve: Serve, caplog: pytest.LogCaptureFixture) -> None:
     """Its URL may be a secret, and papermill shows whatever a library logs."""
     with caplog.at_level(logging.INFO):
-        assert isinstance(send(Request("GET", serve(plain))), Answer)
+        assert isinstance(send(Request("GET", serve(replying(b"ok")))), Answer)
 
     assert caplog.records == []
 
 
-def test_nobody_listening_is_a_connect_error() -> None:
-    """A port that was just free refuses."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
-    assert send(Request("GET", url)) == Failure("ConnectError", "All connection attempts failed")
-
-
-def test_a_silent_server_is_a_read_timeout(serve: Serve) -> None:
-    """The time-out of a request is the longest silence."""
-    url = serve(lambda handler: time.sleep(0.5))
-    assert send(Request("GET", url, timeout_s=0.1)) == Failure("ReadTimeout", "ReadTimeout")
-
-
-def test_a_server_that_drips_is_not_waited_for(serve: Serve) -> None:
-    """httpx limits each read only; the whole answer gets four time-outs."""
-
-    def drip(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", "1000")
-        handler.end_headers()
-        for _ in range(20):
-            handler.wfile.write(b".")
-            handler.wfile.flush()
-            time.sleep(0.05)
-
-    got = send(Request("GET", serve(drip), timeout_s=0.1))
-    assert got == Failure("ReadTimeout", "not complete after 0.4 s")
-
-
-def test_a_cut_answer_is_a_protocol_error(serve: Serve) -> None:
-    """A body shorter than announced is no answer."""
-
-    def cut(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200)
-        handler.send_header("Content-Length", "10")
-        handler.end_headers()
-        handler.wfile.write(b"half")
-
-    assert send(Request("GET", serve(cut))) == Failure(
-        "RemoteProtocolError",
-        "peer closed connection without sending complete message body"
-        " (received 4 bytes, expected 10)",
-    )
-
-
-def test_an_answer_that_is_no_http_is_a_protocol_error(serve: Serve) -> None:
-    """Something else listens on that port."""
-    url = serve(lambda handler: handler.wfile.write(b"SSH-2.0-OpenSSH_9\r\n") and None)
-    got = send(Request("GET", url))
-    assert isinstance(got, Failure)
-    assert got.kind == "RemoteProtocolError"
-
-
-def test_a_body_over_the_limit_is_not_read_to_its_end(serve: Serve) -> None:
-    """Memory is not the server's to fill."""
-    url = serve(lambda handler: plain(handler, b"x" * 1000))
-    got = send(Request("GET", url, max_bytes=999))
-    assert got == Failure("TooLarge", "more than 999 bytes")
-
-
-def test_bodies_are_kept_decoded(serve: Serve) -> None:
-    """What is judged and recorded is the text, not how it travelled."""
-    url = serve(lambda handler: plain(handler, gzip.compress(b"text"), Content_Encoding="gzip"))
-    assert send(Request("GET", url)) == Answer(200, b"text", {})
-
-
-@pytest.mark.parametrize("codings", ["gzip, gzip", "br", "zstd", "identity, gzip"])
-def test_a_body_that_could_grow_without_bounds_is_not_decoded(serve: Serve, codings: str) -> None:
-    """A kilobyte coded twice is a gigabyte before any limit is looked at."""
-    bomb = gzip.compress(gzip.compress(bytes(1024**2)))
-    url = serve(lambda handler: plain(handler, bomb, Content_Encoding=codings))
-    expected = "expected a body coded once, by deflate or gzip or identity"
-    assert send(Request("GET", url)) == Failure("DecodingError", f"{expected}, got {codings!r}")
-
-
-def test_a_redirect_is_an_answer_and_not_followed(serve: Serve) -> None:
-    """Elsewhere is another server, which would be handed our token."""
-
-    def away(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(302)
-        handler.send_header("Location", "http://127.0.0.1:1/")
-        handler.end_headers()
-
-    assert send(Request("GET", serve(away))) == Answer(302, b"", {})
-
-
-def test_a_url_that_is_none_is_a_failure() -> None:
-    """A port that is no number is the user's mistake, not a traceback."""
-    got = send(Request("GET", "http://host:port/"))
-    assert got == Failure("UnsupportedProtocol", "Invalid port: 'port'")
-
-
 def test_tokens_are_read_again_at_each_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rotated token works at once; extra headers come from the environment too."""
     seen: list[tuple[str, str]] = []
 
     def note(request: httpx.Request) -> httpx.Response:
@@ -166,7 +124,6 @@ def test_tokens_are_read_again_at_each_request(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_unset_token_is_the_users_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it we would ask as somebody else."""
     monkeypatch.delenv("TOKEN", raising=False)
     with pytest.raises(ParameterError) as caught:
         send(Request("GET", "http://a/", bearer="TOKEN"))
@@ -174,7 +131,6 @@ def test_an_unset_token_is_the_users_mistake(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_failures_text_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Errors quote what they choke on."""
     monkeypatch.setenv("TOKEN", "s3cret-t0ken")
 
     def fail(request: httpx.Request) -> httpx.Response:
@@ -186,7 +142,6 @@ def test_a_failures_text_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_unusable_certificates_are_the_users_mistake(tmp_path: Path) -> None:
-    """The message names the files."""
     bad = tmp_path / "ca.pem"
     bad.write_text("no certificate")
     with pytest.raises(ParameterError) as caught:
@@ -195,7 +150,6 @@ def test_unusable_certificates_are_the_users_mistake(tmp_path: Path) -> None:
 
 
 def test_pace_is_kept_per_server_and_holds_up_no_other() -> None:
-    """A server's burst goes out at once, what is over it waits; a second server does not."""
     http = Http(Redactor(), httpx.MockTransport(lambda _: httpx.Response(200)))
 
     async def ask() -> tuple[float, float]:
@@ -229,3 +183,60 @@ def test_the_loop_runs_beside_a_running_one_and_can_be_closed() -> None:
     asyncio.run_coroutine_threadsafe(asyncio.sleep(60), loop._loop)  # type: ignore[arg-type]
     loop.close()
     loop.close()
+
+
+# --- a log of signatures --------------------------------------------------------------------------
+
+
+def answering(
+    status: int, body: bytes, asked: list[Any]
+) -> Callable[[BaseHTTPRequestHandler], None]:
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        length = int(handler.headers["content-length"])
+        asked.append((handler.path, json.loads(handler.rfile.read(length))))
+        handler.send_response(status)
+        handler.send_header("content-length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return reply
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "found"),
+    [
+        (200, b'[{"uuid": {"body": ""}}]', {"uuid": {"body": ""}}),
+        (200, b"[]", None),
+        (404, b'{"code": 404}', None),
+    ],
+)
+def test_an_entry_or_none(serve: Serve, status: int, body: bytes, found: object) -> None:
+    asked: list[Any] = []
+    url = serve(answering(status, body, asked))
+
+    assert finder(live)(f"{url}/", {"kind": "hashedrekord"}) == found
+    assert asked == [("/api/v1/log/entries/retrieve", {"entries": [{"kind": "hashedrekord"}]})]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "problem"),
+    [
+        (500, b"", "expected the log's answer, got HTTP 500"),
+        (200, b"<html>", "expected JSON, got: Expecting value: line 1 column 1 (char 0)"),
+        (200, b"[" * 100_000, "expected JSON, got: maximum recursion depth exceeded"),
+        (200, b'{"uuid": {}}', "expected a list of entries, got another shape"),
+        (200, b"[7]", "expected a list of entries, got another shape"),
+        (200, b" " * 5_000_000, "expected the log's answer, got TooLarge: more than 4194304 bytes"),
+    ],
+)
+def test_another_answer_is_an_error(serve: Serve, status: int, body: bytes, problem: str) -> None:
+    url = serve(answering(status, body, []))
+    with pytest.raises(SourceError) as caught:
+        finder(live)(url, {})
+
+    assert str(caught.value).startswith(f"{url}: {problem}")
+
+
+def test_a_log_that_is_down_is_an_error() -> None:
+    with pytest.raises(SourceError, match=r"expected the log's answer, got ConnectError"):
+        finder(live)("http://127.0.0.1:9", {})

@@ -1,4 +1,4 @@
-"""Keyless bundles: a good one proves its signer, a bad one is refused, saying why."""
+"""Keyless bundles and detached signatures: a good one proves its signer, a bad one says why not."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from runbook_lib.errors import ParameterError
-from runbook_lib.sources.signatures import Policy
+from runbook_lib.errors import ParameterError, SourceError
+from runbook_lib.sources.signatures import Find, Material, Policy
 from runbook_rehearsal.signing import b64, new_key
 
 from .verifying import (
@@ -28,61 +28,103 @@ from .verifying import (
     SIGNED,
     SIGNER,
     Authority,
+    Detached,
     envelope,
     one,
-    rows,
     statement,
     tamper,
 )
 
 
-def test_a_good_bundle_proves_the_signer(authority: Authority, file: Path, policy: Policy) -> None:
-    """Over the file, and over nothing but its digest."""
-    signed = authority.sign(DATA)
-
-    assert one(file, policy, signed) == ("PASS", SIGNER)
-    assert one(f"sha256:{HEX}", policy, signed) == ("PASS", SIGNER)
+def stamped(signed: dict[str, Any]) -> dict[str, Any]:
+    data = {"rfc3161Timestamps": [{"signedTimestamp": b64(b"junk")}]}
+    signed["verificationMaterial"]["timestampVerificationData"] = data
+    return signed
 
 
-def test_a_signed_statement_proves_its_subject(
-    authority: Authority, file: Path, policy: Policy
-) -> None:
-    """An envelope whose statement names the artifact."""
-    assert one(file, policy, authority.attest(statement(HEX))) == ("PASS", SIGNER)
+def with_entry_of(signed: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    entry = other["verificationMaterial"]["tlogEntries"][0]
+    return tamper(signed, *ENTRY, value=entry)
+
+
+LOGGED_AS = (
+    "an envelope logged as hashedrekord/0.0.1 cannot be verified; log it as dsse/0.0.1 or"
+    " hashedrekord/0.0.2"
+)
 
 
 @pytest.mark.parametrize(
-    ("made", "problem"),
+    ("made", "outcome", "observed"),
     [
-        (lambda a: a.sign(DATA, identity=IDENTITY + "x"), "Certificate's SANs do not match"),
-        (lambda a: a.sign(DATA, issuer="https://issuer.example"), "OIDCIssuer does not match"),
-        (lambda a: a.sign(DATA, at=SIGNED + timedelta(hours=1)), "not valid at"),
-        (lambda a: a.sign(DATA, at=SIGNED - timedelta(hours=1)), "not valid at"),
-        (lambda a: a.sign(b"another file"), "Bundle message digest mismatch"),
-        (lambda a: a.attest(statement(OTHER)), f"a statement about sha256:{OTHER}, not this"),
-        (lambda a: a.attest(statement(HEX), "text/plain"), "envelope of 'text/plain', expected"),
-        (lambda a: a.attest(statement(HEX, _type="x")), "_type: expected https://in-toto.io/"),
-        (lambda a: a.attest(b"[1]"), "expected one JSON object, got list"),
-        (lambda a: a.attest(b"\xff"), "expected one JSON object, got: "),
-        (lambda a: a.attest(b"[" * 100_000), "expected one JSON object, got: "),
-        (lambda a: a.attest(statement(HEX, subject=[])), "expected a sha256 or sha512 digest"),
-        (lambda a: a.attest(statement(HEX, subject=7)), "expected a sha256 or sha512 digest"),
-        (lambda a: a.sign_with(new_key(), DATA), "expected certificate in bundle"),
-        (lambda a: Authority().sign(DATA), "failed to build timestamp certificate chain"),
+        (lambda a: a.sign(DATA), "PASS", SIGNER),
+        (lambda a: a.attest(statement(HEX)), "PASS", SIGNER),
+        (lambda a: a.sign(DATA, identity=IDENTITY + "x"), "FAIL",
+         "Certificate's SANs do not match"),
+        (lambda a: a.sign(DATA, issuer="https://issuer.example"), "FAIL",
+         "OIDCIssuer does not match"),
+        (lambda a: a.sign(DATA, at=SIGNED + timedelta(hours=1)), "FAIL", "not valid at"),
+        (lambda a: a.sign(DATA, at=SIGNED - timedelta(hours=1)), "FAIL", "not valid at"),
+        (lambda a: a.sign(b"another file"), "FAIL", "Bundle message digest mismatch"),
+        (lambda a: a.attest(statement(OTHER)), "FAIL",
+         f"a statement about sha256:{OTHER}, not this"),
+        (lambda a: a.attest(statement(HEX), "text/plain"), "FAIL",
+         "envelope of 'text/plain', expected"),
+        (lambda a: a.attest(statement(HEX, _type="x")), "FAIL",
+         "_type: expected https://in-toto.io/"),
+        (lambda a: a.attest(b"[1]"), "FAIL", "expected one JSON object, got list"),
+        (lambda a: a.attest(b"\xff"), "FAIL", "expected one JSON object, got: "),
+        (lambda a: a.attest(b"[" * 100_000), "FAIL", "expected one JSON object, got: "),
+        (lambda a: a.attest(statement(HEX, subject=[])), "FAIL",
+         "expected a sha256 or sha512 digest"),
+        (lambda a: a.attest(statement(HEX, subject=7)), "FAIL",
+         "expected a sha256 or sha512 digest"),
+        (lambda a: a.sign_with(new_key(), DATA), "FAIL", "expected certificate in bundle"),
+        (lambda a: Authority().sign(DATA), "FAIL", "failed to build timestamp certificate chain"),
+        # A genuine entry of the same content that records another certificate, or none at all.
+        (lambda a: with_entry_of(a.sign(DATA), a.sign(DATA)), "FAIL",
+         "transparency log entry is inconsistent with other materials"),
+        (lambda a: with_entry_of(a.attest(statement(HEX)), a.attest(statement(HEX))), "FAIL", ""),
+        (lambda a: tamper(a.sign(DATA), *ENTRY[:-1], value=[]), "INCONCLUSIVE",
+         "no log entry in the bundle: no proof of signing time"),
+        (lambda a: a.attest(statement(HEX), log="hashedrekord/0.0.1"), "INCONCLUSIVE", LOGGED_AS),
+        (lambda a: tamper(a.attest(statement(HEX)), "dsseEnvelope", "signatures", 0, "sig"), "FAIL",
+         ""),
+        (lambda a: tamper(a.attest(statement(HEX)), "dsseEnvelope", "payload",
+         value=b64(statement(HEX, predicate={"more": 1}))), "FAIL", ""),
+        (lambda a: stamped(a.sign(DATA)), "FAIL", "Invalid Timestamp Response"),
     ],
-)
-def test_a_wrong_bundle_is_refused(
+)  # fmt: skip
+def test_a_bundle_proves_its_signer_or_says_why_not(
     authority: Authority,
     file: Path,
     policy: Policy,
     made: Callable[[Authority], dict[str, Any]],
-    problem: str,
+    outcome: str,
+    observed: str,
 ) -> None:
-    """Wrong signer, time, content, statement, kind or authority: FAIL, and it says which."""
-    outcome, observed = one(file, policy, made(authority))
+    found = one(file, policy, made(authority))
 
-    assert outcome == "FAIL"
-    assert problem in observed
+    assert (found[0], observed in found[1]) == (outcome, True)
+
+
+def test_what_can_be_no_bundle_or_no_root_is_malformed(
+    authority: Authority, file: Path, policy: Policy
+) -> None:
+    signed, root = authority.sign(DATA), json.loads(authority.root)
+    del root["tlogs"][0]["publicKey"]["validFor"]["start"]
+    unbounded = Policy(IDENTITY, ISSUER, root=json.dumps(root).encode())
+    both = signed | envelope(statement(HEX), b"x")
+    for given, bundle, problem in (
+        (
+            Policy(IDENTITY, ISSUER),
+            signed,
+            r"trusted root: .* got none; name it as artifact_signing\.",
+        ),
+        (unbounded, signed, "trusted root: expected sigstore's JSON, got: tlogs"),
+        (policy, both, "bundle: expected sigstore's JSON, got: "),
+    ):
+        with pytest.raises(ParameterError, match=problem):
+            one(file, given, bundle)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +142,6 @@ def test_a_wrong_bundle_is_refused(
 def test_one_changed_bit_is_refused(
     authority: Authority, file: Path, policy: Policy, path: tuple[str | int, ...]
 ) -> None:
-    """Wherever it is: signature, digest, certificate, entry, promise or proof."""
     assert one(file, policy, tamper(authority.sign(DATA), *path))[0] == "FAIL"
 
 
@@ -110,7 +151,6 @@ def test_one_changed_bit_is_refused(
 def test_both_logs_must_be_ours(
     authority: Authority, file: Path, policy: Policy, trusted: str, problem: str
 ) -> None:
-    """A right certificate of an untrusted certificate log, or with an entry of an untrusted log."""
     stranger = Authority()
     for name in ("ca", "ca_key", trusted):
         setattr(stranger, name, getattr(authority, name))
@@ -120,58 +160,9 @@ def test_both_logs_must_be_ours(
     assert (outcome, problem in observed) == ("FAIL", True)
 
 
-def test_another_signatures_entry_is_refused(
-    authority: Authority, file: Path, policy: Policy
-) -> None:
-    """A genuine entry of the same file that records another certificate."""
-    signed, other = authority.sign(DATA), authority.sign(DATA)
-    entry = other["verificationMaterial"]["tlogEntries"][0]
-
-    assert one(file, policy, tamper(signed, *ENTRY, value=entry)) == (
-        "FAIL",
-        "transparency log entry is inconsistent with other materials",
-    )
-
-
-def test_a_bundle_without_a_log_entry_is_no_proof(
-    authority: Authority, file: Path, policy: Policy
-) -> None:
-    """INCONCLUSIVE: nothing is disproved."""
-    signed = tamper(authority.sign(DATA), "verificationMaterial", "tlogEntries", value=[])
-
-    assert one(file, policy, signed) == (
-        "INCONCLUSIVE",
-        "no log entry in the bundle: no proof of signing time",
-    )
-
-
-def test_an_identity_needs_a_trusted_root(authority: Authority, file: Path) -> None:
-    """Nobody is trusted by default; it says where to name one."""
-    with pytest.raises(ParameterError, match=r"trusted root: .* got none; name it as signing\."):
-        one(file, Policy(IDENTITY, ISSUER), authority.sign(DATA))
-
-
-def test_an_envelope_is_logged_as_one(authority: Authority, file: Path, policy: Policy) -> None:
-    """Its entry is compared with signature and content; a kind the library cannot read is no proof."""
-    about = statement(HEX)
-    good, second = authority.attest(about), authority.attest(about)
-    entry = second["verificationMaterial"]["tlogEntries"][0]
-    payload = b64(statement(HEX, predicate={"more": 1}))
-
-    assert one(file, policy, tamper(good, *ENTRY, value=entry))[0] == "FAIL"
-    assert one(file, policy, tamper(good, "dsseEnvelope", "signatures", 0, "sig"))[0] == "FAIL"
-    assert one(file, policy, tamper(good, "dsseEnvelope", "payload", value=payload))[0] == "FAIL"
-    assert one(file, policy, authority.attest(about, log="hashedrekord/0.0.1")) == (
-        "INCONCLUSIVE",
-        "an envelope logged as hashedrekord/0.0.1 cannot be verified; log it as dsse/0.0.1 or"
-        " hashedrekord/0.0.2",
-    )
-
-
 def test_a_statement_may_name_a_longer_digest(
     authority: Authority, file: Path, policy: Policy
 ) -> None:
-    """By sha512 alone, which takes the file itself."""
     right, wrong = (
         statement("", subject=[{"digest": {"sha512": hashlib.sha512(data).hexdigest()}}])
         for data in (DATA, b"another file")
@@ -183,7 +174,6 @@ def test_a_statement_may_name_a_longer_digest(
 
 
 def test_a_chain_holds_no_root(authority: Authority, file: Path, policy: Policy) -> None:
-    """Bundles of older kinds carry a chain; who is trusted is not theirs to say."""
     signed = authority.sign(DATA)
     material = signed["verificationMaterial"]
     leaf, root = (
@@ -217,26 +207,6 @@ def test_no_timestamp_is_passed_over(
         assert one(file, policy, made) == ("FAIL", "not enough sources of verified time")
 
 
-def test_a_timestamp_that_is_none_is_refused(
-    authority: Authority, file: Path, policy: Policy
-) -> None:
-    """Beside a good promise, too."""
-    data = {"rfc3161Timestamps": [{"signedTimestamp": b64(b"junk")}]}
-    signed = authority.sign(DATA)
-    signed["verificationMaterial"]["timestampVerificationData"] = data
-
-    assert one(file, policy, signed) == ("FAIL", "Invalid Timestamp Response")
-
-
-def test_an_envelope_of_a_file_signature_is_refused(
-    authority: Authority, file: Path, policy: Policy
-) -> None:
-    """A bundle holds one of the two: with both it is malformed."""
-    both = authority.sign(DATA) | envelope(statement(HEX), b"x")
-    with pytest.raises(ParameterError, match=r"bundle: expected sigstore's JSON, got: "):
-        rows(file, policy, both)
-
-
 EARLY = SIGNED - timedelta(days=30)
 LATE = SIGNED + timedelta(days=30)
 
@@ -258,31 +228,68 @@ def instant(at: datetime) -> str:
 def test_a_validity_is_closed_and_binds(
     authority: Authority, file: Path, part: str, start: datetime, end: datetime, outcome: str
 ) -> None:
-    """A log and an authority count at times at which the trusted root says so, ends included."""
     root = json.loads(authority.root)
     inner = root[part][0]["publicKey"] if part == "tlogs" else root[part][0]
     inner["validFor"] = {"start": instant(start), "end": instant(end)}
     data = json.dumps(root).encode()
 
     for signed in (authority.sign(DATA), authority.attest(statement(HEX))):
-        assert one(file, Policy(IDENTITY, ISSUER, root=data), signed)[0] == outcome
+        found = one(file, Policy(IDENTITY, ISSUER, root=data), signed)
+        assert found[0] == outcome
+        if outcome == "FAIL" and part == "tlogs":
+            why = f"no log of the trusted root was valid at {SIGNED.isoformat()}"
+            assert found[1] == why
 
 
-def test_what_was_not_valid_is_named(authority: Authority, file: Path) -> None:
-    """And when it would have had to be."""
-    root = json.loads(authority.root)
-    root["tlogs"][0]["publicKey"]["validFor"]["end"] = instant(EARLY)
-    policy = Policy(IDENTITY, ISSUER, root=json.dumps(root).encode())
-
-    assert one(file, policy, authority.sign(DATA)) == (
-        "FAIL",
-        f"no log of the trusted root was valid at {SIGNED.isoformat()}",
-    )
+# --- a signature beside its certificate -----------------------------------------------------------
 
 
-def test_a_validity_needs_its_start(authority: Authority, file: Path) -> None:
-    """A trusted root that leaves it out is malformed, not unbounded."""
-    root = json.loads(authority.root)
-    del root["tlogs"][0]["publicKey"]["validFor"]["start"]
-    with pytest.raises(ParameterError, match="trusted root: expected sigstore's JSON, got: tlogs"):
-        one(file, Policy(IDENTITY, ISSUER, root=json.dumps(root).encode()), authority.sign(DATA))
+def test_a_detached_signature_with_its_log_entry_is_proof(
+    authority: Authority, file: Path, policy: Policy
+) -> None:
+    made = Detached(authority)
+    encoded = Material(signature=made.signature, certificate=b64(made.pem).encode())
+
+    assert one(file, policy, made.material, find=made.find) == ("PASS", SIGNER)
+    assert one(file, policy, encoded, find=made.find) == ("PASS", SIGNER)
+    assert made.asked == [f"https://log.example {HEX}"] * 2
+
+
+def down(log: str, entry: dict[str, Any]) -> None:
+    raise SourceError(log, "expected the log's answer, got ConnectError: refused")
+
+
+NO_PROOF = "no proof of signing time"
+
+
+@pytest.mark.parametrize(
+    ("find", "problem"),
+    [
+        (None, f"no log entry beside a detached signature: {NO_PROOF}"),
+        (lambda log, entry: None, f"the log has no entry of this signature: {NO_PROOF}"),
+        (
+            down,
+            f"{NO_PROOF}: https://log.example: expected the log's answer, got ConnectError: refused",
+        ),
+    ],
+)
+def test_a_detached_signature_without_its_log_entry_is_no_proof(
+    authority: Authority, file: Path, policy: Policy, find: Find | None, problem: str
+) -> None:
+    found = one(file, policy, Detached(authority).material, find=find)
+
+    assert found == ("INCONCLUSIVE", problem)
+
+
+def test_what_a_log_answers_is_not_believed_and_what_is_wrong_needs_no_log(
+    authority: Authority, file: Path, policy: Policy
+) -> None:
+    made, other = Detached(authority), Detached(authority)
+    answers = ({"x": {}}, {"x": None}, {"x": {"body": 7}}, {"a": {}, "b": {}})
+    judged = [one(file, policy, made.material, find=lambda log, entry, a=a: a) for a in answers]  # type: ignore[misc]
+    judged.append(one(file, policy, made.material, find=other.find))
+    wrong = {"identity": "https://x.example"}, {"issuer": "https://x.example"}
+    judged += [one(file, policy, Detached(authority, **each).material) for each in wrong]
+    judged.append(one(file, policy, Detached(authority, b"another file").material))
+
+    assert {outcome for outcome, _ in judged} == {"FAIL"}

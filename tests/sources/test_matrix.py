@@ -80,7 +80,6 @@ def same(found: Matrix, expected: Any) -> bool:
 
 @given(documents(), st.booleans())
 def test_it_reads_what_a_json_parser_reads(document: dict[str, Any], ascii_only: bool) -> None:
-    """Labels, times and values alike; escapes in labels make no difference."""
     body = json.dumps(document, separators=(",", ":"), ensure_ascii=ascii_only).encode()
     assert same(matrix.parse("prometheus", [body]), read_slowly(body))
 
@@ -89,7 +88,6 @@ def test_it_reads_what_a_json_parser_reads(document: dict[str, Any], ascii_only:
 def test_a_damaged_answer_is_an_error_or_read_as_what_it_says(
     document: dict[str, Any], data: st.DataObject
 ) -> None:
-    """Never a silently wrong number: whatever it accepts, a JSON parser reads the same."""
     body = bytearray(json.dumps(document, separators=(",", ":")).encode())
     at = data.draw(st.integers(0, len(body) - 1))
     cut = data.draw(st.integers(0, 3))
@@ -127,14 +125,12 @@ def series(values: str, metric: str = '{"a":"b"}') -> str:
     ],
 )
 def test_infinities_and_nan_stay_apart_from_numbers(texts: list[str], expected: str) -> None:
-    """NaN, both infinities, a signed zero, an exponent, a very long fraction."""
     values = ",".join(f'[{1764500000 + n},"{text}"]' for n, text in enumerate(texts))
     [found] = matrix.parse("prometheus", [answer(series(f"[{values}]"))]).series
     assert repr(found.values.tolist()) == expected
 
 
 def test_times_are_milliseconds_whatever_their_fraction() -> None:
-    """Whole seconds, tenths, thousandths in one series; a rehearsal's clock is put back on."""
     text = '[[1764500000,"1"],[1764500000.5,"2"],[1764500000.501,"3"],[1764500000.5020,"4"]]'
     times = [1764500000000, 1764500000500, 1764500000501, 1764500000502]
     for shift in (0, 1500):
@@ -176,14 +172,12 @@ TIMES = "expected times that increase, got one twice or out of order"
     ],
 )  # fmt: skip
 def test_anything_else_is_an_error_that_says_what_it_got(body: bytes, problem: str) -> None:
-    """No answer of another kind is read as an empty one."""
     with pytest.raises(SourceError) as caught:
         matrix.parse("prometheus", [body])
     assert str(caught.value) == f"prometheus: {problem}"
 
 
 def test_windows_that_follow_each_other_are_joined_by_series() -> None:
-    """A series that only one window has keeps its own samples; warnings of all are kept."""
     both = series('[[1764500000,"1"]]'), series('[[1764500000,"9"]]', "{}")
     early = answer(*both, more=',"warnings":["w"],"infos":["not a counter?"]')
     late = answer(series('[[1764500060,"2"]]'), more=',"warnings":["w","x"]')

@@ -36,8 +36,7 @@ def is_gone(pid: int) -> bool:
     return state == "Z"
 
 
-def test_a_commands_code_output_and_folder() -> None:
-    """Both streams apart, the exit code as it is, started in the project root."""
+def test_a_commands_code_its_output_to_16_mib_and_its_input_are_as_they_are() -> None:
     code = "import os,sys; print(os.getcwd()); print('bad', file=sys.stderr); sys.exit(3)"
     ended = run(python(code), timeout_s=60)
     assert (ended.code, ended.stdout, ended.stderr, ended.problem) == (
@@ -46,31 +45,32 @@ def test_a_commands_code_output_and_folder() -> None:
         b"bad\n",
         "",
     )
+    # Its input ends, so that it never waits for a terminal.
+    turned = run(python("import sys; print(sys.stdin.read()[::-1])"), timeout_s=60, stdin=b"abc")
+    assert turned.stdout == b"cba\n"
+    long = run(python("import sys; sys.stdout.write('x' * (17 << 20))"), timeout_s=60)
+    assert len(long.stdout) == 16 << 20
+    gone = run(["/no/such/command"], timeout_s=60)
+    assert (gone.code, gone.problem) == (None, "cannot be started: No such file or directory")
 
 
-def test_standard_input_is_handed_on() -> None:
-    """And it ends, so that a command never waits for a terminal."""
-    ended = run(python("import sys; print(sys.stdin.read()[::-1])"), timeout_s=60, stdin=b"abc")
-    assert ended.stdout == b"cba\n"
+def test_a_reading_command_has_no_lock_of_ours_that_it_could_keep(tmp_path: Path) -> None:
+    lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
+    os.set_inheritable(lock, True)
+    ended = run(python(f"import os; os.fstat({lock})"), timeout_s=60)
+    os.close(lock)
+    assert ended.code == 1
 
 
 def test_ends_are_seen_where_the_system_has_no_descriptor_of_a_process(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Both that it ended and that it did not."""
     monkeypatch.delattr(os, "pidfd_open")
     ended, late = run(["true"], timeout_s=60), run(["sleep", "60"], timeout_s=0.05)
     assert (ended.code, late.code, late.problem) == (0, None, "ended by us after 0.05 s")
 
 
-def test_a_command_that_does_not_exist_is_no_traceback() -> None:
-    """The problem is said in words."""
-    ended = run(["/no/such/command"], timeout_s=60)
-    assert (ended.code, ended.problem) == (None, "cannot be started: No such file or directory")
-
-
 def test_a_reading_command_is_ended_with_its_children() -> None:
-    """Nothing it started is left running."""
     code = (
         "import subprocess,sys,time\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
@@ -83,7 +83,6 @@ def test_a_reading_command_is_ended_with_its_children() -> None:
 
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
 def test_a_changing_command_is_left_to_finish_with_the_lock(tmp_path: Path) -> None:
-    """It keeps the lock's descriptor, and its files say how it ended after we have gone on."""
     lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
     code = (
         f"import os, pathlib, sys, time\nos.fstat({lock})\nprint('working', flush=True)\n"
@@ -102,24 +101,8 @@ def test_a_changing_command_is_left_to_finish_with_the_lock(tmp_path: Path) -> N
 
 
 def test_a_changing_command_that_does_not_exist_ends_with_the_shells_code(tmp_path: Path) -> None:
-    """127, and its words on stderr."""
     lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
     ended = run(["/no/such/command"], timeout_s=60, lock=lock, outputs=tmp_path / "step")
     os.close(lock)
     assert (ended.code, ended.problem) == (127, "")
     assert b"/no/such/command" in ended.stderr
-
-
-def test_a_reading_command_has_no_descriptor_of_ours(tmp_path: Path) -> None:
-    """A lock it cannot hold is a lock it cannot keep."""
-    lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
-    os.set_inheritable(lock, True)
-    ended = run(python(f"import os; os.fstat({lock})"), timeout_s=60)
-    os.close(lock)
-    assert ended.code == 1
-
-
-def test_output_without_end_is_cut() -> None:
-    """The record keeps the first 16 MiB."""
-    ended = run(python("import sys; sys.stdout.write('x' * (17 << 20))"), timeout_s=60)
-    assert len(ended.stdout) == 16 << 20

@@ -65,7 +65,6 @@ def test_an_instant_query_is_a_form_and_keeps_nan_and_inf(world: World) -> None:
 
 
 def test_an_empty_answer_is_empty_and_a_warning_makes_it_partial(world: World) -> None:
-    """Empty is a fact; partial is none."""
     answer = vector(warnings=["shard down"], infos=["x"])
     found = Prometheus(world.scope(answer), ENDPOINT).instant("up", AT)
     assert (found.samples, found.partial, found.warnings) == ((), True, ("shard down",))
@@ -85,35 +84,26 @@ def test_an_empty_answer_is_empty_and_a_warning_makes_it_partial(world: World) -
     ],
 )  # fmt: skip
 def test_an_unusable_vector_is_an_error(world: World, answer: Handler, problem: str) -> None:
-    """Named by the expression that was asked."""
     with pytest.raises(SourceError) as caught:
         Prometheus(world.scope(answer), ENDPOINT).instant("up", AT)
     assert str(caught.value) == f"prometheus: up: {problem}"
 
 
-def test_a_rehearsals_clock_is_translated_both_ways(world: World, ahead: reach.Clock) -> None:
-    """The store lives in wall time, the caller in the rehearsal's."""
-    wall = (AT - AHEAD).timestamp()
-    scope = world.scope(vector(sample("1", at=wall)), clock=ahead)
-    [found] = Prometheus(scope, ENDPOINT).instant("up", AT).samples
-    assert found.at == AT
-    assert form(world.asked[0])["time"] == f"{wall:.3f}"
-
-
-def test_freshness_translates_the_value_too(world: World, ahead: reach.Clock) -> None:
-    """When a sample was taken, told in the caller's time."""
-    taken = AT - timedelta(seconds=30)
-    answer = vector(sample(str((taken - AHEAD).timestamp()), at=(AT - AHEAD).timestamp()))
+def test_instants_and_freshness_are_in_the_callers_time(world: World, ahead: reach.Clock) -> None:
+    taken, wall = AT - timedelta(seconds=30), (AT - AHEAD).timestamp()
+    answer = vector(sample(str((taken - AHEAD).timestamp()), at=wall))
     [found] = Prometheus(world.scope(answer, clock=ahead), ENDPOINT).freshness("up", AT).samples
-    assert datetime.fromtimestamp(found.value, UTC) == taken
-    assert form(world.asked[0])["query"] == "timestamp(up)"
+    assert (found.at, datetime.fromtimestamp(found.value, UTC)) == (AT, taken)
+    assert form(world.asked[0]) == {"query": "timestamp(up)", "time": f"{wall:.3f}"}
 
 
-def test_freshness_of_an_expression_is_refused(world: World) -> None:
+def test_freshness_of_an_expression_and_a_window_upside_down_are_refused(world: World) -> None:
     """The timestamp of rate(x) is the instant of asking: always fresh, so no proof."""
-    with pytest.raises(ValueError) as caught:
-        Prometheus(world.scope(), ENDPOINT).freshness("rate(up[5m])", AT)
-    assert str(caught.value) == "expected a plain selector, got rate(up[5m])"
+    asked = Prometheus(world.scope(), ENDPOINT)
+    with pytest.raises(ValueError, match=r"^expected a plain selector, got rate\(up\[5m\]\)$"):
+        asked.freshness("rate(up[5m])", AT)
+    with pytest.raises(ValueError):
+        asked.range("up", AT, AT - MINUTE, MINUTE)
 
 
 def matrix_server(gap: range = range(0)) -> Handler:
@@ -133,43 +123,29 @@ def matrix_server(gap: range = range(0)) -> Handler:
     return answer
 
 
-@pytest.mark.parametrize("points", [1, 2, 11_000, 11_001, 22_001])
-def test_windows_over_the_servers_limit_are_split_and_joined(world: World, points: int) -> None:
-    """Every point once, in order, whatever the number of requests."""
+@pytest.mark.parametrize(
+    ("points", "gap"),
+    [(1, None), (2, None), (11_000, None), (11_001, None), (22_001, None), (22_000, 10_990)],
+)
+def test_windows_over_the_servers_limit_are_split_and_joined(
+    world: World, points: int, gap: int | None
+) -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
-    end = start + (points - 1) * MINUTE
-    [found] = (
-        Prometheus(world.scope(matrix_server()), ENDPOINT).range("up", start, end, MINUTE).series
-    )
     first = round(start.timestamp())
-    assert found.times.tolist() == [(first + 60 * n) * 1000 for n in range(points)]
-    assert found.values.tolist() == [first // 60 + n for n in range(points)]
+    kept = range(points if gap is None else gap)
+    server = matrix_server(gap=range(first // 60 + len(kept), first // 60 + points))
+    end = start + (points - 1) * MINUTE
+    [found] = Prometheus(world.scope(server), ENDPOINT).range("up", start, end, MINUTE).series
+    assert found.times.tolist() == [(first + 60 * n) * 1000 for n in kept]
+    assert found.values.tolist() == [first // 60 + n for n in kept]
     assert len(world.asked) == -(-points // 11_000)
 
 
-def test_a_series_may_be_absent_from_a_part_of_the_window(world: World) -> None:
-    """A gap at the border of two requests is a gap."""
-    start = datetime(2026, 1, 1, tzinfo=UTC)
-    first = round(start.timestamp()) // 60
-    server = matrix_server(gap=range(first + 10_990, first + 23_000))
-    found = Prometheus(world.scope(server), ENDPOINT).range(
-        "up", start, start + 21_999 * MINUTE, MINUTE
-    )
-    assert [len(series.times) for series in found.series] == [10_990]
-
-
 def test_a_range_is_translated_both_ways(world: World, ahead: reach.Clock) -> None:
-    """The fraction of a rehearsal's offset does not put samples off the grid."""
     scope = world.scope(matrix_server(), clock=ahead)
     [found] = Prometheus(scope, ENDPOINT).range("up", AT - MINUTE, AT, MINUTE).series
     assert found.times.tolist() == [round((WALL - 60) * 1000), round(WALL * 1000)]
     assert form(world.asked[0])["end"] == f"{(AT - AHEAD).timestamp():.3f}"
-
-
-def test_a_window_that_ends_before_it_starts_is_a_mistake_of_ours(world: World) -> None:
-    """It would be an empty answer."""
-    with pytest.raises(ValueError):
-        Prometheus(world.scope(), ENDPOINT).range("up", AT, AT - MINUTE, MINUTE)
 
 
 def rules(**keys: Any) -> Handler:
@@ -206,7 +182,6 @@ def rules(**keys: Any) -> Handler:
 
 
 def test_rules_with_their_alerts_in_the_callers_time(world: World, ahead: reach.Clock) -> None:
-    """Nanoseconds and other zones are read; instants are translated."""
     watchdog, recording = Prometheus(world.scope(rules(), clock=ahead), ENDPOINT).rules()
     assert (watchdog.interval_s, watchdog.duration_s) == (15, 60)
     assert watchdog.last_evaluation == datetime(2026, 1, 3, 12, 0, 0, 373456, tzinfo=UTC)
@@ -234,8 +209,6 @@ def test_a_rule_that_was_not_evaluated_says_so(
 
 
 def test_many_instants_are_asked_at_once_and_one_may_fail(world: World) -> None:
-    """Each expression once; the error of one is no other's."""
-
     def answer(request: httpx.Request) -> httpx.Response:
         if form(request)["query"] == "broken(":
             return httpx.Response(400, json={"error": "parse error"})
@@ -248,11 +221,3 @@ def test_many_instants_are_asked_at_once_and_one_may_fail(world: World) -> None:
         'prometheus: broken(: expected status 200, got 400: {"error":"parse error"}'
     )
     assert len(world.asked) == 2
-
-
-def test_alertmanagers_are_those_that_alerts_are_sent_to(world: World) -> None:
-    """By the address that Prometheus knows them under."""
-    data = {"activeAlertmanagers": [{"url": "http://am/api/v2/alerts"}]}
-    answer = httpx.Response(200, json={"status": "success", "data": data})
-    found = Prometheus(world.scope(lambda _: answer), ENDPOINT).alertmanagers()
-    assert found == ["http://am/api/v2/alerts"]

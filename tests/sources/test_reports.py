@@ -18,7 +18,7 @@ from runbook_lib.canonical import canonical, digest_file
 from runbook_lib.cli import main
 from runbook_lib.site import read_site
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.reports import comment_text, parse_report, read_reports
+from runbook_lib.sources.reports import parse_report, read_reports
 from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import LiveTape
 from runbook_rehearsal.network import RehearsalNetwork
@@ -60,7 +60,6 @@ def read(practice: Any) -> Iterator[Any]:
 
 
 def test_a_signed_report_counts(read: Any) -> None:
-    """Under its node and stage, oldest first; another release's is none of ours."""
     older = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
     reports = read(report(), report(at=older), report(release="v1.3.0"))
 
@@ -84,14 +83,12 @@ def test_a_signed_report_counts(read: Any) -> None:
     ids=["forged", "stranger", "ahead"],
 )
 def test_what_does_not_count_says_why(read: Any, data: bytes, fault: str) -> None:
-    """A signature by another key, a node without one, an instant to come."""
     found = read(data)
 
     assert found.received[0].fault.startswith(fault)
 
 
 def test_an_unreadable_report_is_named(read: Any) -> None:
-    """It may be the one that is missing."""
     found = read(b"{", report(gates={"pruning": 1}))
 
     assert [where for where, _ in found.unreadable] == ["0.json", "1.json"]
@@ -105,7 +102,6 @@ def test_an_unreadable_report_is_named(read: Any) -> None:
     | st.recursive(st.none() | st.text(), st.lists).map(lambda v: json.dumps(v).encode())
 )
 def test_no_content_breaks_the_reader(data: bytes) -> None:
-    """Anything that is no report is a ValueError in one line."""
     with pytest.raises(ValueError, match=r"\A[^\n]*\Z"):
         parse_report(data)
 
@@ -113,7 +109,6 @@ def test_no_content_breaks_the_reader(data: bytes) -> None:
 def test_the_command_signs_what_runs_beside_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No site file: RPC, files, the dry run of the target; a comment, or the file itself."""
     with RehearsalNetwork(tmp_path / "network", telemetry=False) as network:
         for name, value in network.env.items():
             monkeypatch.setenv(name, value)
@@ -156,11 +151,3 @@ def test_the_command_signs_what_runs_beside_it(
         3,
         "--dry-run: expected {config} where the target goes, got none\n",
     )
-
-
-def test_a_comment_holds_the_report_in_a_block_of_its_own() -> None:
-    """So that no word of it is taken for an approval."""
-    text = comment_text(report())
-
-    assert text.startswith("```node-report\n{")
-    assert text.endswith("}\n```\n")

@@ -34,7 +34,6 @@ INNER = b"".join(b"  " + line + b"\n" for line in PLAIN.splitlines())
 
 @pytest.mark.parametrize("text", [PLAIN, b"kind: PrometheusRule\nmetadata: {}\nspec:\n" + INNER])
 def test_a_file_gives_its_rules(text: bytes) -> None:
-    """A plain one, or a resource that holds the same below spec; a group's labels are its rules'."""
     recorded, alert = read_rules(text, "f.yaml")
     assert (recorded.record, recorded.expr, recorded.wait) == ("lag:max", "max(lag)", 0)
     assert (alert.alert, alert.name, alert.wait) == ("Lag", "Lag", 3_900_000)
@@ -68,7 +67,6 @@ def rule(fields: str) -> str:
     ],
 )  # fmt: skip
 def test_what_is_not_understood_is_named(text: str, problem: str) -> None:
-    """With its key; a file without a rule is none."""
     with pytest.raises(ParameterError) as caught:
         read_rules(text.encode(), "f.yaml")
     first = caught.value.problems[0].removeprefix("f.yaml: ").removeprefix("f.yaml:").strip()
@@ -77,7 +75,6 @@ def test_what_is_not_understood_is_named(text: str, problem: str) -> None:
 
 @given(st.text(max_size=80) | st.binary(max_size=80))
 def test_no_file_ends_the_reader(text: str | bytes) -> None:
-    """Rules or a named problem, whatever it holds."""
     try:
         read_rules(text.encode() if isinstance(text, str) else text, "f.yaml")
     except ParameterError as error:
@@ -89,7 +86,6 @@ CHAIN = sorted(Path(os.environ.get("RPP_CHAIN_DIR", "/nowhere")).glob("ops/alert
 
 @pytest.mark.parametrize("path", CHAIN, ids=lambda path: path.stem)
 def test_the_chains_own_files_are_read_as_promtool_reads_them(path: Path, tmp_path: Path) -> None:
-    """As many rules where promtool accepts them; what is refused here, it refuses as well."""
     document, plain = yaml.safe_load(path.read_bytes()), tmp_path / "rules.yaml"
     plain.write_text(yaml.safe_dump(document.get("spec", document)))
     try:

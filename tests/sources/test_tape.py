@@ -1,4 +1,4 @@
-"""The tape: what was judged is what was recorded, and a replay asks nobody."""
+"""The tape: what was judged is what was recorded, retries too, and a replay asks nobody."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import pytest
 from runbook_lib.canonical import digest_bytes
 from runbook_lib.errors import RecordDamaged, TapeMiss
 from runbook_lib.reach import Command
-from runbook_lib.sources.http import Answer, Request
+from runbook_lib.sources.http import Answer, Failure, Request
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Scope
 from runbook_lib.sources.tape import read_entries
 
+from ..conftest import mutations
 from .conftest import World
 
 PING = Request("GET", "http://node/ping")
@@ -43,7 +44,6 @@ def everything(scope: Scope, file: Path) -> list[object]:
 
 
 def test_replay_gives_every_answer_again_and_asks_nobody(world: World, tmp_path: Path) -> None:
-    """Clock, HTTP, files and commands: the same values, the same digest of inputs."""
     file = tmp_path / "folder" / "file"
     file.parent.mkdir()
     file.write_bytes(b"content")
@@ -58,7 +58,6 @@ def test_replay_gives_every_answer_again_and_asks_nobody(world: World, tmp_path:
 
 
 def test_each_use_of_a_request_has_its_own_answer(world: World) -> None:
-    """Polling the same URL gives a new answer each time, and the same ones again in replay."""
     live = world.scope(counting())  # type: ignore[arg-type]
     first, second = live.http([PING])[0], live.http([PING])[0]
     assert (first, second) == (
@@ -69,7 +68,6 @@ def test_each_use_of_a_request_has_its_own_answer(world: World) -> None:
 
 
 def test_what_was_never_recorded_is_a_miss_and_not_retried(world: World) -> None:
-    """A miss is an error of its own, which no retry swallows."""
     world.scope(counting()).http([PING])  # type: ignore[arg-type]
     with pytest.raises(TapeMiss) as caught:
         world.replay().http([Request("GET", "http://node/other", params=(("b", "2"), ("a", "1")))])
@@ -80,7 +78,6 @@ def test_what_was_never_recorded_is_a_miss_and_not_retried(world: World) -> None
 
 
 def test_replay_answers_from_the_judged_try(world: World) -> None:
-    """Of several tries, the last one with a result counts."""
     world.scope(lambda _: httpx.Response(200, text="first"), number=1).http([PING])
     world.scope(lambda _: httpx.Response(200, text="second"), number=2).http([PING])
     for judged, text in ((1, b"first"), (2, b"second")):
@@ -92,7 +89,6 @@ def test_replay_answers_from_the_judged_try(world: World) -> None:
 def test_a_secret_reaches_neither_the_tape_nor_the_judge(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was judged is what was recorded: both hold the mark instead."""
     monkeypatch.setenv("TOKEN", "s3cret-t0ken")
     world = World(tmp_path / "tape", Redactor(["TOKEN"]))
     scope = world.scope(lambda request: httpx.Response(200, text=request.headers["authorization"]))
@@ -107,7 +103,6 @@ def test_a_secret_reaches_neither_the_tape_nor_the_judge(
 
 
 def test_tampering_with_a_body_is_noticed(world: World) -> None:
-    """A body must have the digest that is its name."""
     world.scope(lambda _: httpx.Response(200, text="honest")).http([PING])
     name = digest_bytes(b"honest").removeprefix("sha256:")
     (world.folder / name[:2] / name).write_bytes(b"forged")
@@ -122,29 +117,79 @@ def test_tampering_with_a_body_is_noticed(world: World) -> None:
     assert str(caught.value) == f"tape: sha256:{name}: expected its body, got none"
 
 
-def test_a_line_cut_by_a_crash_is_none_and_harms_no_later_one(world: World) -> None:
-    """An unfinished last line is no entry; the next entry does not become part of it."""
+def test_a_line_cut_by_a_crash_is_none_and_any_other_that_is_no_entry_is_damage(
+    world: World,
+) -> None:
     world.scope(counting()).http([PING])  # type: ignore[arg-type]
     with (world.folder / "index.jsonl").open("ab") as file:
         file.write(b'{"item":"item","num')
     assert len(read_entries(world.folder)) == 1
     world.scope(counting(), number=2).http([PING])  # type: ignore[arg-type]
     assert [entry.number for entry in read_entries(world.folder)] == [1, 2]
-
-
-def test_a_line_that_is_no_entry_is_damage(world: World) -> None:
-    """A finished line of another shape was not written by us."""
-    (world.folder).mkdir()
+    # A finished line of another shape was not written by us.
     (world.folder / "index.jsonl").write_bytes(b'{"item": 1}\n')
-    with pytest.raises(RecordDamaged) as caught:
+    problem = r"^tape/index\.jsonl: line 1: expected a tape entry, got: "
+    with pytest.raises(RecordDamaged, match=problem):
         read_entries(world.folder)
-    assert str(caught.value).startswith("tape/index.jsonl: line 1: expected a tape entry, got: ")
 
 
 def test_replay_has_nothing_to_wait_for_and_nothing_to_record(world: World) -> None:
-    """Sleeping takes no time, and an unknown question is a miss, not a new entry."""
     replay = world.replay()
     replay.sleep(3600)
     with pytest.raises(TapeMiss):
         replay.now()
     assert not world.folder.exists() or read_entries(world.folder) == []
+
+
+# --- which questions are asked again --------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_each_retry_is_an_entry(world: World) -> None:
+    answers = iter([503, 500, 200])
+    live = world.scope(lambda _: httpx.Response(next(answers), text="x"))
+    [answer] = live.http([PING])
+    assert isinstance(answer, Answer)
+    assert answer.status == 200
+    entries = read_entries(world.folder)
+    assert [(entry.n, entry.meta["status"]) for entry in entries] == [(1, 503), (2, 500), (3, 200)]
+    assert world.replay().http([PING]) == [answer]
+
+
+def test_a_long_retry_after_is_not_waited_for(world: World) -> None:
+    live = world.scope(lambda _: httpx.Response(429, headers={"retry-after": "3600"}))
+    [answer] = live.http([PING])
+    assert answer == Answer(429, b"", {"retry-after": "3600"})
+    assert len(world.asked) == 1
+    assert world.replay().http([PING]) == [answer]
+
+
+def test_a_short_retry_after_is_obeyed(world: World) -> None:
+    answers = iter([(429, {"retry-after": "0"}), (200, {})])
+
+    def answer(_: httpx.Request) -> httpx.Response:
+        status, headers = next(answers)
+        return httpx.Response(status, headers=headers)
+
+    assert world.scope(answer).http([PING]) == [Answer(200, b"", {})]
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_a_change_is_never_asked_twice(world: World) -> None:
+    """A change whose answer was lost may have happened: only reads are retried."""
+    request = Request("POST", "http://node/change", purpose="change")
+    world.scope(lambda _: httpx.Response(503)).http([request])
+    assert [entry.purpose for entry in read_entries(world.folder)] == ["change"]
+    assert [entry.key for entry in mutations(read_entries(world.folder))] == [
+        "POST http://node/change"
+    ]
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_a_failure_is_recorded_by_its_kind(world: World) -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    assert world.scope(refuse).http([PING]) == [Failure("ConnectError", "refused")]
+    assert world.replay().http([PING]) == [Failure("ConnectError", "refused")]
+    assert len(world.asked) == 3

@@ -87,14 +87,12 @@ WHO = ("--identity", IDENTITY, "--issuer", ISSUER, "--trusted-root", "root", "--
 def test_the_command_ends_with_what_it_found(
     shell: Shell, argv: tuple[str, ...], code: int
 ) -> None:
-    """0 verified, 1 refused, 2 no proof, 3 malformed or wrong usage, said on stderr."""
     assert shell.run(*argv) == code
     assert ("expected" in shell.err) == (code == 3)
     assert "Traceback" not in shell.err + shell.out
 
 
 def test_the_command_prints_one_document(shell: Shell) -> None:
-    """With --json: the outcome and every row."""
     shell.run("--artifact", "node", "--bundle", "bundle", *WHO, "--commit", COMMIT, "--json")
     document = json.loads(shell.out)
 

@@ -13,8 +13,8 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from runbook_lib.commands.files import examine
 from runbook_lib.outcomes import Row
-from runbook_lib.sources.artifacts import examine
 from runbook_lib.sources.signatures import Material, Policy
 from runbook_rehearsal import signing
 from runbook_rehearsal.signing import SHA256, b64, hashedrekord, new_key, pem, v1_answer

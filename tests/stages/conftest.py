@@ -8,7 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import count
@@ -16,17 +17,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import stamina
 
 from runbook_lib import opening, playbook
-from runbook_lib.changes import apply, roll, storage
+from runbook_lib.changes import apply, storage
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import development, preflight
+from runbook_lib.errors import StageRefused
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.params import STAGE_PARAMS
+from runbook_lib.sources.tape import Entry, read_entries
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.strict import parse_yaml
+from runbook_lib.verdicts import Verdict
+from runbook_rehearsal.chain.templates import node_config
+from runbook_rehearsal.chain.world import profile
+from runbook_rehearsal.files import unpack
 from runbook_rehearsal.network import RehearsalNetwork
 
+from ..conftest import mutations as changes_of
 from ..conftest import unmeasured
 
 NOTEBOOK = "10_development.ipynb"
@@ -35,9 +44,13 @@ BIN = Path(sys.executable).parent
 
 @pytest.fixture(scope="module", autouse=True)
 def impatient() -> Iterator[None]:
-    """Who answers on loopback answers soon: changes look again more often than at a real node."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (apply, development, roll, storage):
+    """Who answers on loopback answers soon: changes look again more often than at a real node,
+    and a question is asked again without a pause."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        stamina.set_testing(True, attempts=9, cap=True),
+    ):
+        for module in (apply, storage):
             patch.setattr(module, "POLL_S", 0.1)
         yield
 
@@ -217,10 +230,76 @@ def ready_to_post(network: RehearsalNetwork, **changes: Any) -> Iterator[Stage]:
         yield stage
 
 
+@contextlib.contextmanager
+def in_the_way_of_kits(network: RehearsalNetwork) -> Iterator[None]:
+    """No recovery kit can be written."""
+    place = network.root / "kits"
+    aside = place.with_name("kits.aside")
+    if place.exists():
+        place.rename(aside)
+    place.write_text("in the way")
+    try:
+        yield
+    finally:
+        place.unlink()
+        if aside.exists():
+            aside.rename(place)
+
+
 def entries(attempt: Path) -> list[dict[str, Any]]:
     """The record's entries, read as plain lines."""
     lines = (attempt / "record.jsonl").read_bytes().splitlines()
     return [json.loads(line) for line in lines]
+
+
+def plan_digest(attempt: Path) -> str:
+    return next(str(e["body"]["digest"]) for e in entries(attempt) if e["kind"] == "plan")
+
+
+def mutations(attempt: Path) -> list[Entry]:
+    """The entries of its tape that changed the world."""
+    return changes_of(read_entries(attempt / "tape"))
+
+
+def ended(stage: Stage) -> tuple[Verdict, Path]:
+    """Its last cell run: the verdict, and the attempt's folder."""
+    with contextlib.suppress(StageRefused):
+        stage.enforce()
+    return stage.verdict(), stage.folder
+
+
+def clear(network: RehearsalNetwork) -> None:
+    """Repair whatever a test broke."""
+    for active in list(network.faults):
+        network.clear(active.name)
+
+
+@contextlib.contextmanager
+def fault(network: RehearsalNetwork, text: str) -> Iterator[None]:
+    network.fault(text)
+    try:
+        yield
+    finally:
+        network.clear(text)
+
+
+def until(holds: Callable[[], Any], what: str, within: float = 60.0) -> Any:
+    deadline = time.monotonic() + within
+    while not (found := holds()):
+        assert time.monotonic() < deadline, f"expected within {within:g} s: {what}"
+        time.sleep(0.02)
+    return found
+
+
+def finish(network: RehearsalNetwork, cluster: str) -> None:
+    """Every node of a cluster as the first release's last stage there left it."""
+    spec = network.world.clusters[cluster]
+    for node in spec.nodes:
+        folder = network.world.node_dir(cluster, node.name)
+        text = node_config(node, spec, cluster, profile(cluster))
+        (folder / "config.toml").write_text(text)
+        (folder / "bin" / "rpp-node").write_bytes(unpack(network.release.artifact))
+        network.fleet.restart(node.name)
 
 
 def left_in(operator: Operator) -> list[str]:

@@ -10,9 +10,8 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -26,7 +25,6 @@ from runbook_lib.changes.phases import make_plan
 from runbook_lib.changes.targets import TURNS
 from runbook_lib.checks import development, recovery
 from runbook_lib.checks.rollouts import rollout
-from runbook_lib.errors import StageRefused
 from runbook_lib.evidence.record import Entry, Record
 from runbook_lib.outcomes import CheckResult
 from runbook_lib.stage import Stage, open_stage
@@ -34,11 +32,10 @@ from runbook_lib.strict import PROJECT
 from runbook_lib.verdicts import Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import enter, given, opened
+from .conftest import clear, ended, enter, entries, given, opened, plan_digest
 
 SIZES = {"development": 2, "testnet": 6, "mainnet": 4}
 GATES = ("timetoke_rewards", "witness_network")
-PATIENCE_S = 2.0
 CLUSTER = {"development": "development", "testnet": "testnet"}
 _RELEASES = count(1)
 
@@ -77,9 +74,7 @@ class Recovering:
         params = self.params(stage, mode="plan")
         with self.opened(stage, **params) as plan:
             plan.plan(make_plan)
-            found = [e for e in records(plan.folder) if e["kind"] == "plan"]
-        digest = found[0]["body"]["digest"]
-        return {**params, "mode": "apply", "approved_plan": digest}
+        return {**params, "mode": "apply", "approved_plan": plan_digest(plan.folder)}
 
     def apply(self, stage: str, **given: Any) -> tuple[Verdict, Path]:
         """The stage's changes made."""
@@ -118,9 +113,7 @@ def walk(stage: Stage, name: str) -> Verdict:
     for item in declared(name):
         made = rollout(item, "{nodes} made")
         stage.change(development.deploy if name == "development" else made)
-    with suppress(StageRefused):
-        stage.enforce()
-    return stage.verdict()
+    return ended(stage)[0]
 
 
 def back(verdict: Verdict) -> CheckResult:
@@ -130,13 +123,9 @@ def back(verdict: Verdict) -> CheckResult:
     return found
 
 
-def records(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "record.jsonl").read_text().splitlines()]
-
-
 def steps(folder: Path, phase: str = "done") -> list[tuple[str, str]]:
     """(node, step) of the journal's steps that came to ``phase``."""
-    bodies = [e["body"] for e in records(folder) if e["kind"] == "step"]
+    bodies = [e["body"] for e in entries(folder) if e["kind"] == "step"]
     return [(b["node"], b["step"]) for b in bodies if b["phase"] == phase]
 
 
@@ -175,30 +164,13 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
 @pytest.fixture
 def prepare(network: RehearsalNetwork) -> Iterator[Callable[[str], Recovering]]:
     yield lambda stage: fresh(network, CLUSTER.get(stage, "mainnet"), next(_RELEASES))
-    for fault in list(network.faults):
-        network.clear(fault.name)
-
-
-@contextmanager
-def fault(network: RehearsalNetwork, text: str) -> Iterator[None]:
-    network.fault(text)
-    try:
-        yield
-    finally:
-        network.clear(text)
+    clear(network)
 
 
 def applied(made: Recovering, stage: str) -> Path:
     verdict, folder = made.apply(stage)
     assert int(verdict.exit_code) == 0, [item.reason for item in verdict.blocking]
     return folder
-
-
-def until(holds: Callable[[], Any], what: str, within: float = 60.0) -> None:
-    deadline = time.monotonic() + within
-    while not holds():
-        assert time.monotonic() < deadline, f"expected within {within:g} s: {what}"
-        time.sleep(0.05)
 
 
 def pause() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +15,6 @@ from runbook_lib.changes.apply import Applier, Change
 from runbook_lib.checks import recovery as telling
 from runbook_lib.checks.recovery import announce_halt, plan_halt
 from runbook_lib.context import Context
-from runbook_lib.errors import StageRefused
 from runbook_lib.evidence.incidents import Incident, incidents_of
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, Row
@@ -24,7 +22,7 @@ from runbook_lib.stage import Stage, open_stage
 from runbook_lib.verdicts import Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import enter, given
+from .conftest import clear, ended, enter, given
 
 TEXTS = {
     "summary": "Rewards stopped on both canaries.",
@@ -74,8 +72,7 @@ def network(made: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator
     (made.root / "announced.json").unlink(missing_ok=True)
     (made.root / "notifications.json").unlink(missing_ok=True)
     yield made
-    for fault in list(made.faults):
-        made.clear(fault.name)
+    clear(made)
 
 
 @dataclass
@@ -135,9 +132,7 @@ class Recovery:
     def _walk(self, stage: Stage) -> tuple[Verdict, CheckResult]:
         try:
             stage.change(self.change)
-            with suppress(StageRefused):
-                stage.enforce()
-            verdict = stage.verdict()
+            verdict, _ = ended(stage)
         finally:
             stage.close()
         result = verdict.items[0].result

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,12 @@ from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import mainnet
 from runbook_lib.checks.mainnet import ANNOUNCE_ITEM as ITEM
 from runbook_lib.checks.mainnet import frozen_row
-from runbook_lib.errors import StageRefused
 from runbook_lib.outcomes import Outcome
-from runbook_lib.sources.tape import read_entries
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_lib.wording import utc
 from runbook_rehearsal.network import RehearsalNetwork
 
-from ..conftest import mutations
-from .conftest import enter, given, opened
+from .conftest import clear, ended, enter, entries, given, mutations, opened
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +40,7 @@ def network(made: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator
     for board in ("announced.json", "frozen.json"):
         (made.root / board).unlink(missing_ok=True)
     yield made
-    for fault in list(made.faults):
-        made.clear(fault.name)
+    clear(made)
 
 
 def run(network: RehearsalNetwork, hours: float = 30.0, **changes: Any) -> tuple[Verdict, Path]:
@@ -57,9 +52,7 @@ def run(network: RehearsalNetwork, hours: float = 30.0, **changes: Any) -> tuple
     params = given(network, "mainnet", mode="apply", approved_plan=digest, **params)
     with opened("mainnet", params) as stage:
         stage.change(mainnet.announce)
-        with suppress(StageRefused):
-            stage.enforce()
-        return stage.verdict(), stage.folder
+        return ended(stage)
 
 
 def test_a_window_is_announced_and_proposals_are_frozen(network: RehearsalNetwork) -> None:
@@ -73,20 +66,18 @@ def test_a_window_is_announced_and_proposals_are_frozen(network: RehearsalNetwor
     assert json.loads((network.root / "frozen.json").read_text())
     assert len(verdict.notes) == 1
     assert verdict.notes[0].endswith("unfreeze governance proposals")
-    assert len(mutations(read_entries(folder / "tape"))) == 2
+    assert len(mutations(folder)) == 2
 
 
 def test_too_little_notice_announces_nothing(network: RehearsalNetwork) -> None:
-    """A window in three hours cannot be announced a day before."""
     verdict, folder = run(network, hours=3.0)
 
     assert verdict.exit_code is ExitCode.REFUSED
     assert "announcement: notice: expected at least 1 day" in verdict.items[0].reason
-    assert mutations(read_entries(folder / "tape")) == []
+    assert mutations(folder) == []
 
 
 def test_a_freeze_nobody_must_lift_is_not_begun(network: RehearsalNetwork) -> None:
-    """The duty has an owner before it exists."""
     before = network.site.read_text()
     site = yaml.safe_load(before)
     for person in site["people"]:
@@ -99,13 +90,13 @@ def test_a_freeze_nobody_must_lift_is_not_begun(network: RehearsalNetwork) -> No
 
     assert verdict.exit_code is ExitCode.INCONCLUSIVE
     assert "somebody with the role governance-council" in verdict.items[0].reason
-    assert mutations(read_entries(folder / "tape")) == []
+    assert mutations(folder) == []
 
 
 def test_a_freeze_that_was_lifted_in_between_is_another(network: RehearsalNetwork) -> None:
     """Judged before a wave: proposals may have come and gone while there was none."""
     _, folder = run(network)
-    params = json.loads((folder / "record.jsonl").read_text().splitlines()[0])["body"]["params"]
+    params = entries(folder)[0]["body"]["params"]
     board = network.root / "frozen.json"
     before = datetime.fromisoformat(json.loads(board.read_text()))
     again = given(network, "mainnet", **{**params, "attempt": int(folder.name)})

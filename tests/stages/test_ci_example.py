@@ -59,12 +59,10 @@ def test_every_action_is_pinned_by_its_commit(job: str) -> None:
 
 @BOTH
 def test_nothing_that_others_typed_reaches_a_shell(job: str) -> None:
-    """Inputs, branches and titles come through the environment alone."""
     assert [one["run"] for one in steps(job) if "${{" in one.get("run", "")] == []
 
 
 def test_a_plan_never_runs_for_a_fork_and_covers_every_stage() -> None:
-    """Its runner reaches the clusters."""
     plan = JOBS["plan"]
 
     assert "head.repo.full_name == github.repository" in plan["if"]

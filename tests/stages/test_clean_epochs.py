@@ -1,22 +1,14 @@
-"""Gossip after testnet's gate, and its epochs counted for canary, on one network."""
+"""Clean epochs since testnet's gate, counted for canary, and what breaks the count."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from runbook_lib import playbook
-from runbook_lib.changes.adopt import adopt
-from runbook_lib.changes.apply import Change
 from runbook_lib.checks import canary, testnet
-from runbook_lib.context import Judge
-from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
 from runbook_lib.evidence.incidents import add, open_incident, path_of
 from runbook_lib.evidence.store import Store
@@ -24,97 +16,44 @@ from runbook_lib.outcomes import CheckResult
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import given, opened, practising
+from .conftest import ended, fault, finish, given, opened, practising
 
-GATE, EPOCHS = testnet.gate.item, canary.epochs_clean.item
-TESTNET = (testnet.deploy.item, GATE)
+EPOCHS = canary.epochs_clean.item
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
+    """A network on which testnet's gate has just taken effect, as an attempt's record tells it."""
     root = tmp_path_factory.mktemp("epochs") / "network"
     sizes = {"development": 1, "testnet": 7, "mainnet": 2}
-    with practising(root, sizes=sizes, history_s=10 * 3600.0) as (net, patch):
-        patch.setitem(playbook.DECLARED, "testnet", TESTNET)
-        patch.setitem(playbook.PLAN_BEFORE, "testnet", testnet.deploy.item)
+    with practising(root, sizes=sizes, history_s=4 * 3600.0) as (net, patch):
         patch.setitem(playbook.DECLARED, "canary", (EPOCHS,))
-        # The engine that seals the stage before is another test's matter.
-        patch.setattr(order, "verify", lambda folder: ([], None))
-        adopt(str(net.site), "testnet", artifacts=[net.release.previous_artifact])
+        finish(net, "testnet")
+        net.fast_forward(1800)
+        body = {"item": testnet.gate.item, "node": "test-1", "at": net.now.isoformat()}
+        made = Store(net.root / "store").create("v1.4.0", "testnet", {"stage": "testnet"})
+        made.record.append("state", body)
+        before = order.Earlier(stage="testnet", attempt=1, name=made.name)
+        patch.setattr(order, "permitted", lambda *given: before)
         yield net
 
 
-def walk(stage: str, *items: Judge | Change, **params: Any) -> tuple[Verdict, Path]:
-    with opened(stage, params) as made:
-        if stage == "testnet":
-            made.plan(testnet.plan)
-        for item in items:
-            if isinstance(item, Change):
-                made.change(item)
-            else:
-                made.check(item)
-        with suppress(StageRefused):
-            made.enforce()
-        return made.verdict(), made.folder
-
-
 @pytest.fixture(scope="module")
-def activated(network: RehearsalNetwork) -> dict[str, Any]:
-    """The parameters of the attempt that rolled testnet, and whose epoch of gossip is not over."""
-    params = given(network, "testnet")
-    _, folder = walk("testnet", testnet.deploy, testnet.gate, **params)
-    lines = (folder / "record.jsonl").read_text().splitlines()
-    digest = next(e["body"]["digest"] for e in map(json.loads, lines) if e["kind"] == "plan")
-    params |= {"mode": "apply", "approved_plan": digest}
-    for _ in range(12):  # each return finds what the operators have done meanwhile
-        verdict, folder = walk("testnet", testnet.deploy, testnet.gate, **params)
-        assert verdict.exit_code is ExitCode.WAITING, [i.reason for i in verdict.blocking]
-        params["attempt"] = int(folder.name)
-        if "waiting for" not in verdict.blocking[0].reason:
-            break
-        network.operators.settle()
-    assert verdict.blocking[0].reason.startswith("testnet: whole epochs: expected at least 1 since")
-    return params
-
-
-@pytest.fixture(scope="module")
-def epochs_later(network: RehearsalNetwork, activated: dict[str, Any]) -> dict[str, Any]:
-    """One epoch would do, but two hours of samples are too few for the judge every other time."""
-    network.fast_forward(6 * 3600 + 600)
-    return activated
-
-
-@pytest.fixture(scope="module")
-def gated(network: RehearsalNetwork, epochs_later: dict[str, Any]) -> Path:
-    """The attempt's folder once its gossip has been stable for whole epochs.
-
-    Where the samples of one epoch do not yet decide, the stage says when to return.
-    """
-    again = {**epochs_later, "retry_reason": "the faults are cleared"}
-    for _ in range(6):
-        verdict, folder = walk("testnet", testnet.deploy, testnet.gate, **again)
-        if verdict.return_at is None:
-            break
-        network.fast_forward(max((verdict.return_at - network.now).total_seconds(), 0) + 1)
-    assert verdict.exit_code is ExitCode.PASSED, [i.reason for i in verdict.blocking]
-    return folder
-
-
-@pytest.fixture(scope="module")
-def counted(network: RehearsalNetwork, gated: Path) -> None:
+def counted(network: RehearsalNetwork) -> None:
     """Ten epochs and one more have passed since the gate."""
-    network.fast_forward(max(11.5 * 3600 - network.world.clock.offset, 0.0))
+    network.fast_forward(max(12 * 3600 - network.world.clock.offset, 0.0))
 
 
-def epochs(network: RehearsalNetwork, **changes: Any) -> tuple[Verdict, CheckResult]:
-    params = given(network, "canary", **changes)
-    verdict, _ = walk("canary", canary.epochs_clean, **params)
+def epochs(network: RehearsalNetwork) -> tuple[Verdict, CheckResult]:
+    with opened("canary", given(network, "canary")) as stage:
+        stage.check(canary.epochs_clean)
+        verdict, _ = ended(stage)
     result = verdict.items[0].result
     assert result is not None
     return verdict, result
 
 
-def test_too_few_epochs_are_not_yet_due(network: RehearsalNetwork, gated: Path) -> None:
+def test_too_few_epochs_are_not_yet_due(network: RehearsalNetwork) -> None:
     """It says when the last of them will be over, and that comes true."""
     verdict, result = epochs(network)
 
@@ -167,13 +106,10 @@ def test_a_node_that_restarts_alone_breaks_nothing_where_its_power_is_small(
     network: RehearsalNetwork, counted: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is listed; with a seventh of the power here, the same restart begins the count again."""
-    network.fault("restart-during-soak@testnet")
-    try:
+    with fault(network, "restart-during-soak@testnet"):
         large, _ = epochs(network)
         monkeypatch.setattr(canary, "MASS", 0.2)
         small, result = epochs(network)
-    finally:
-        network.clear("restart-during-soak")
 
     assert large.exit_code is ExitCode.WAITING
     assert small.exit_code is ExitCode.PASSED, result.reason

@@ -44,8 +44,6 @@ def test_the_table_says_what_moved_and_the_figure_shows_it(
 
 
 def test_without_a_window_it_says_why(practice: Any) -> None:
-    """The table's place holds the reason, and so does the figure's."""
-
     def nothing(context: Context) -> list[Compared]:
         raise SourceError("this attempt", "expected a captured baseline, got none")
 

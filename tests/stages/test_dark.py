@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,14 @@ import pytest
 from runbook_lib import cli
 from runbook_lib.changes.halting import FOLLOWS
 from runbook_lib.checks import recovery
-from runbook_lib.errors import StageRefused
 from runbook_lib.evidence.incidents import incidents_of
+from runbook_lib.evidence.seal import seals
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import Operator, practising
+from .conftest import Operator, clear, ended, practising
 from .recovering import SIZES, Recovering, back, declare, fresh, steps
 from .test_kit import Applied
 
@@ -57,9 +56,7 @@ def recovered(made: Recovering, **given: Any) -> tuple[Verdict, Path]:
         stage.plan(recovery.plan)
         for change in recovery.RUNS[RUNBOOK]:
             stage.change(change)
-        with suppress(StageRefused):
-            stage.enforce()
-        return stage.verdict(), stage.folder
+        return ended(stage)
 
 
 def open_rows(verdict: Verdict) -> dict[tuple[str, str], Outcome]:
@@ -85,8 +82,7 @@ def test_a_canary_is_taken_back_in_the_dark(
         verdict, folder = recovered(made)
         gates = made.gates("mainnet")
     finally:
-        for fault in DARK:
-            network.clear(fault)
+        clear(network)
 
     assert verdict.exit_code is ExitCode.INCONCLUSIVE
     assert {item.outcome for item in verdict.items} == {INCONCLUSIVE}
@@ -96,8 +92,8 @@ def test_a_canary_is_taken_back_in_the_dark(
     named = {("main-1", "deliver-back"), ("main-1", FOLLOWS), ("main-3", FOLLOWS)}
     assert open_.keys() > named | {("the chain", "power that is up"), ("public-report", "sent")}
     assert back(verdict).reason == (
-        "main-1: deliver-back: expected exit 0, got exit 255: ssh: connect to host main-1 port 22:"
-        " No route to host; passed over, tried again"
+        "main-1: deliver-back: expected exit 0, got exit 255: main-1: ssh: no route to host;"
+        " passed over, tried again"
     )
     assert steps(folder, "failed").count(("main-1", "deliver-back")) == 2
     kit = network.root / "kits" / f"{made.release}-canary-0002"
@@ -140,7 +136,7 @@ def test_after_a_kit_was_used_one_command_reads_back(
     recovery_folder = folder.parents[1] / RUNBOOK / "0001"
     assert not [node for node, _ in steps(recovery_folder) if node.startswith("main-")]
     assert len(list((recovery_folder / "kit").iterdir())) == 1
-    assert (recovery_folder / "manifest.json").exists()
+    assert seals(recovery_folder)
     assert told.returncode == 2  # the incident is open
     (line,) = [line for line in told.stdout.splitlines() if line.startswith(RUNBOOK)]
     assert line.split() == [RUNBOOK, "1", "apply", "rehearsal", "PASS", "true"]

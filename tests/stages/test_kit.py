@@ -16,14 +16,12 @@ from runbook_lib.canonical import digest_bytes
 from runbook_lib.errors import ParameterError
 from runbook_lib.outcomes import Outcome
 from runbook_lib.recover import attach_journal
-from runbook_lib.sources.tape import read_entries
 from runbook_rehearsal.network import RehearsalNetwork
 
 from ..changes.test_kit import TOOLS
-from ..conftest import mutations
-from .recovering import Recovering, back, fresh, records, recovering, walk
+from .conftest import entries, in_the_way_of_kits, mutations
+from .recovering import Recovering, back, fresh, recovering, walk
 
-ITEM = "canary.recover.disable-gates"
 CANARIES = ("main-1", "main-2")
 NUMBERS = count(1)
 
@@ -84,8 +82,8 @@ def applied(network: RehearsalNetwork) -> Applied:
 
 def test_an_apply_writes_its_kit_before_the_first_change(applied: Applied) -> None:
     """Once, for its owner alone; the record and the tape know digests, and no secret."""
-    written = [e for e in records(applied.folder) if e["kind"] == "kit"]
-    first = next(e for e in records(applied.folder) if e["kind"] == "step")
+    written = [e for e in entries(applied.folder) if e["kind"] == "kit"]
+    first = next(e for e in entries(applied.folder) if e["kind"] == "step")
     targets = sorted((applied.kit / "targets").iterdir())
 
     assert len(written) == 1 and written[0]["seq"] < first["seq"]
@@ -98,24 +96,14 @@ def test_an_apply_writes_its_kit_before_the_first_change(applied: Applied) -> No
 
 
 def test_a_kit_that_cannot_be_written_blocks_the_change(network: RehearsalNetwork) -> None:
-    """INCONCLUSIVE, and not one changing call."""
     carried = fresh(network, "mainnet", next(NUMBERS))
-    place = network.root / "kits"
-    aside = place.with_name("kits.aside")
-    if place.exists():
-        place.rename(aside)
-    place.write_text("no folder")
-    try:
+    with in_the_way_of_kits(network):
         verdict, folder = carried.apply("canary")
-    finally:
-        place.unlink()
-        if aside.exists():
-            aside.rename(place)
 
     result = verdict.items[0].result
     assert result is not None and result.outcome is Outcome.INCONCLUSIVE
     assert result.reason.startswith("recovery kit: kept outside the store: expected written, got ")
-    assert not mutations(read_entries(folder / "tape"))
+    assert not mutations(folder)
 
 
 def test_the_script_alone_undoes_a_canary_and_the_recovery_reads_back(applied: Applied) -> None:
@@ -132,18 +120,17 @@ def test_the_script_alone_undoes_a_canary_and_the_recovery_reads_back(applied: A
 
     assert back(verdict).outcome is Outcome.PASS, back(verdict).reason
     (kept,) = (folder / "kit").iterdir()
-    (attached,) = [e["body"] for e in records(folder) if e["kind"] == "attached"]
+    (attached,) = [e["body"] for e in entries(folder) if e["kind"] == "attached"]
     assert kept.read_bytes() == journal
     assert attached == {
         "kit": applied.kit.name, "file": f"kit/{kept.name}", "digest": digest_bytes(journal)
     }  # fmt: skip
-    assert not mutations(read_entries(folder / "tape"))
-    states = [e["body"]["node"] for e in records(folder) if e["kind"] == "state"]
+    assert not mutations(folder)
+    states = [e["body"]["node"] for e in entries(folder) if e["kind"] == "state"]
     assert sorted(states) == list(CANARIES)
 
 
 def test_a_journal_that_lies_is_kept_and_each_node_is_taken_back(applied: Applied) -> None:
-    """It says that all was done, and nothing was."""
     at = "2026-01-31T12:00:00Z"
     (applied.kit / "journal.tsv").write_text(f"{at}\tmain-1\trestart-back\tdone\t0\n<script>\xff")
     verdict, _ = applied.carried.recover("canary", attempt=applied.attach())
@@ -206,7 +193,7 @@ def test_after_a_stall_the_script_turns_mainnets_gates_off_everywhere(
     undone, recovery = carried.recover("mainnet")
 
     assert back(undone).outcome is Outcome.PASS, back(undone).reason
-    assert not mutations(read_entries(recovery / "tape"))
+    assert not mutations(recovery)
 
 
 def test_a_tampered_target_is_never_delivered(applied: Applied) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import yaml
 
-from runbook_lib.checks import testnet
 from runbook_lib.evidence import publish as publishing
 from runbook_lib.evidence.publish import publish
 from runbook_lib.outcomes import Outcome
@@ -16,77 +15,14 @@ from runbook_lib.verdicts import ExitCode, Standing, Verdict
 from runbook_rehearsal.chain.world import OPERATORS
 from runbook_rehearsal.layout import ISSUE
 
-from .conftest import entries
-from .test_rollout import DEPLOY, GATE, Team, network, team  # noqa: F401 - fixtures
+from .recovering import steps
+from .test_rollout import DEPLOY, Team, network, team  # noqa: F401 - fixtures
 
-NORTH, HARBOR, LUMEN = OPERATORS
+NORTH, HARBOR, _ = OPERATORS
 
 
 def item(verdict: Verdict, name: str) -> Standing:
     return next(one for one in verdict.items if one.item == name)
-
-
-def steps(folder: Path) -> list[tuple[str, str]]:
-    """(node or operator, step) of what was done, in order."""
-    bodies = [entry["body"] for entry in entries(folder) if entry["kind"] == "step"]
-    return [(body["node"], body["step"]) for body in bodies if body["phase"] == "done"]
-
-
-def test_operators_are_instructed_and_their_nodes_read_back(team: Team) -> None:  # noqa: F811
-    """Two at once, the third when they are back; silence, then no report, is not yet due and names
-    who is waited for. We touch no node of theirs, and tell each operator once a phase.
-    """
-    digest, window = team.planned()
-    given = {
-        "mode": "apply",
-        "approved_plan": digest,
-        "approvals": [team.approve(digest)],
-        **window,
-    }
-    network = team.network  # noqa: F811
-    network.fault("operator-silent@testnet/test-5")
-
-    verdict, folder = team.walk(**given)
-    network.operators.settle()
-    again = {**given, "attempt": verdict.attempt}
-    silent, _ = team.walk(**again)
-    network.clear("operator-silent")
-    for _ in range(3):  # both waves of the build
-        network.operators.settle()
-        with team.opened(**again) as stage:
-            stage.change(testnet.deploy)
-    network.fault("operator-no-report@testnet/test-7")
-    for _ in range(3):  # both waves are told, and look
-        unreported, _ = team.walk(**again)
-        network.operators.settle()
-    network.clear("operator-no-report")
-    done, _ = team.carry(**again)
-
-    waits = (verdict.exit_code, silent.exit_code, unreported.exit_code)
-    assert waits == (ExitCode.WAITING,) * 3
-    assert item(silent, DEPLOY).reason == (
-        "test-5: node report: expected by north-validators, of this plan and phase, got none:"
-        f" waiting for {NORTH}"
-    )
-    assert item(unreported, DEPLOY).outcome is Outcome.PASS
-    assert item(unreported, GATE).reason == (
-        "test-7: node report: expected by lumen-nodes, of this plan and phase, got none, though it"
-        f" advertises the target: waiting for {LUMEN}"
-    )
-    assert done.exit_code is ExitCode.PASSED, [one.reason for one in done.blocking]
-    team.patch.setenv("RUNBOOK_REPLAY", str(folder))
-    replayed, _ = team.walk()
-    team.patch.delenv("RUNBOOK_REPLAY")
-    assert [(i.item, i.outcome, i.reason) for i in replayed.items] == [
-        (i.item, i.outcome, i.reason) for i in done.items
-    ]
-    told = [step for step in steps(folder) if step[0] in OPERATORS]
-    assert told == [(who, f"notify-{phase}") for phase in ("build", "gates") for who in OPERATORS]
-    touched = {node for node, step in steps(folder) if step.startswith(("deliver", "restart"))}
-    assert touched == {"test-1", "test-2", "test-3", "test-4"}
-    assert len(list((folder / "instructions").iterdir())) == 2 * 3
-    for name in ("test-5", "test-6", "test-7"):
-        assert network.fleet.running[name].config.gates["malachite_consensus"]
 
 
 def test_after_a_report_that_lies_the_next_operator_hears_nothing(team: Team) -> None:  # noqa: F811

@@ -106,8 +106,8 @@ def strays(site: Site, tape: list[Entry]) -> list[str]:
     """Entries that are anything but a question."""
     queries = f"POST {site.telemetry.prometheus.url}/api/v1/query"
     questions = (*LOCAL, "GET ", f"{queries} ", f"{queries}_range ")
-    if site.signing.log is not None:  # a signature is looked up by what it is of
-        questions += (f"POST {site.signing.log.url}/api/v1/log/entries/retrieve ",)
+    if site.artifact_signing.log is not None:  # a signature is looked up by what it is of
+        questions += (f"POST {site.artifact_signing.log.url}/api/v1/log/entries/retrieve ",)
     found = []
     for entry in tape:
         asks = entry.key.startswith(questions)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
@@ -17,7 +16,7 @@ import pytest
 from runbook_lib import cli
 from runbook_lib.canonical import digest_file
 from runbook_lib.checks import preflight
-from runbook_lib.errors import ParameterError, StageRefused, StoreError
+from runbook_lib.errors import ParameterError, StoreError
 from runbook_lib.evidence import publish as publishing
 from runbook_lib.evidence.comment import marker
 from runbook_lib.evidence.publish import at_sealing, publish
@@ -30,7 +29,8 @@ from runbook_lib.sources.redact import Redactor
 from runbook_rehearsal.layout import ISSUE
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import NOTEBOOK, issuing, ready_to_post
+from ..conftest import trust_of
+from .conftest import NOTEBOOK, clear, ended, issuing, ready_to_post
 
 RELEASE, OUTBOX = "v1.4.0", "outbox/release-issue.json"
 
@@ -48,8 +48,10 @@ def forge(network: RehearsalNetwork) -> Iterator[Any]:
     network.forge.releases.releases.clear()
     network.world.clock.advance(61)
     yield network.forge
-    for active in list(network.faults):
-        network.clear(active.name)
+    clear(network)
+
+
+ATTESTATION = Path("attestations/0001.rehearsal.json")
 
 
 def seal_again(folder: Path) -> Path:
@@ -67,8 +69,7 @@ def sealed(network: RehearsalNetwork, **changes: Any) -> Path:
     """The folder of an attempt, sealed and not yet published."""
     with ready_to_post(network, **changes) as stage:
         stage.change(preflight.release_issue)
-        with contextlib.suppress(StageRefused):
-            stage.enforce()
+        ended(stage)
     return seal_again(stage.folder)
 
 
@@ -85,28 +86,28 @@ def summary(forge: Any) -> str:
 
 
 def green(folder: Path) -> bool:
-    return {row.outcome for row in verify(folder)[0]} == {Outcome.PASS}
+    return {row.outcome for row in verify(folder, trust_of(folder))[0]} == {Outcome.PASS}
 
 
 def test_a_sealed_apply_is_attached_and_told(network: RehearsalNetwork, forge: Any) -> None:
-    """Notebook and manifest are assets of a pre-release; the section links to them; it verifies."""
+    """Notebook and attestation are assets of a pre-release; the section links to them; it verifies."""
     folder = sealed(network)
     number = int(folder.name)
     problems = at_sealing(folder)
     comment, short = forge.comments.values()
     (release,) = forge.releases.releases.values()
-    names = [f"development-{number:04d}-{name}" for name in (NOTEBOOK, "manifest.json")]
+    names = [f"development-{number:04d}-{name}" for name in (NOTEBOOK, ATTESTATION.name)]
 
     assert problems == []
     assert (release["tag_name"], release["prerelease"]) == (f"evidence-{RELEASE}", True)
     assert release["target_commitish"] == network.release.commit
     assert assets(forge) == {
         names[0]: (folder / NOTEBOOK).read_bytes(),
-        names[1]: (folder / "manifest.json").read_bytes(),
+        names[1]: (folder / ATTESTATION).read_bytes(),
     }
     assert f"### ✓ PASS · development · attempt {number}" in comment["body"]
     assert f"**✓ PASS · development · attempt {number}** · sealed, head `sha256:" in short["body"]
-    for name, path in zip(names, (folder / NOTEBOOK, folder / "manifest.json"), strict=True):
+    for name, path in zip(names, (folder / NOTEBOOK, folder / ATTESTATION), strict=True):
         assert f"/evidence-{RELEASE}/{name})" in comment["body"]
         assert f"/evidence-{RELEASE}/{name})" in short["body"]
         assert f"`{digest_file(path)}`" in comment["body"]
@@ -115,7 +116,6 @@ def test_a_sealed_apply_is_attached_and_told(network: RehearsalNetwork, forge: A
 
 
 def test_to_publish_again_adds_nothing(network: RehearsalNetwork, forge: Any) -> None:
-    """The same assets, the same comment, by the command as well."""
     folder = sealed(network)
     at_sealing(folder)
     before = assets(forge), dict(forge.comments)
@@ -135,10 +135,11 @@ def test_a_later_seal_is_kept_beside_the_earlier(network: RehearsalNetwork, forg
     at_sealing(folder)
     number, second = int(folder.name), assets(forge)
 
-    assert set(second) - set(first) == {f"development-{number:04d}-manifest.2.json"}
+    later = f"development-{number:04d}-0002.rehearsal.json"
+    assert set(second) - set(first) == {later}
     assert {name: second[name] for name in first} == first
     comment, *shorts = forge.comments.values()
-    assert f"development-{number:04d}-manifest.2.json)" in comment["body"]
+    assert f"{later})" in comment["body"]
     assert len(shorts) == 2
 
 
@@ -208,7 +209,6 @@ def test_an_answer_that_is_lost_adds_nothing_twice(network: RehearsalNetwork, fo
 def test_a_missing_token_leaves_it_in_the_outbox(
     network: RehearsalNetwork, forge: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run's own verdict stands."""
     folder = sealed(network)
     monkeypatch.delenv("GITHUB_TOKEN")
     (problem,) = at_sealing(folder)
@@ -266,7 +266,6 @@ def test_the_summary_of_a_later_attempt_stays(network: RehearsalNetwork, forge: 
 
 
 def test_a_comment_of_somebody_else_is_left_alone(network: RehearsalNetwork, forge: Any) -> None:
-    """It bears the marker, and is said to be ignored."""
     folder = sealed(network)
     (comment,) = forge.comments.values()
     comment.update(user={"login": "mallory"}, body=f"{marker(RELEASE)}\nAll is well.")
@@ -284,9 +283,6 @@ def altered_notebook(folder: Path) -> None:
 def secret_in_notebook(folder: Path) -> None:
     path = folder / NOTEBOOK
     path.write_text(path.read_text() + os.environ["GITHUB_TOKEN"])
-    manifest = json.loads((folder / "manifest.json").read_bytes())
-    manifest["files"][NOTEBOOK] = digest_file(path)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize(
@@ -310,7 +306,6 @@ def test_a_file_that_must_not_be_sent_is_not(
 
 
 def test_what_is_not_sealed_is_not_published(network: RehearsalNetwork, forge: Any) -> None:
-    """Nor an attempt that went on after its seal."""
     with ready_to_post(network) as stage:
         stage.change(preflight.release_issue)
     with pytest.raises(StoreError) as caught:
@@ -343,16 +338,54 @@ def test_nothing_but_the_note_is_allowed_in_the_outbox(
     monkeypatch.delenv("GITHUB_TOKEN")
     at_sealing(folder)
     (folder / "outbox" / "more.json").write_text("{}")
-    rows = [row for row in verify(folder)[0] if row.outcome is not Outcome.PASS]
+    rows = [row for row in verify(folder, trust_of(folder))[0] if row.outcome is not Outcome.PASS]
 
-    assert [row.observed for row in rows] == ["not listed: outbox/more.json"]
+    assert [row.observed for row in rows] == ["not attested: outbox/more.json"]
+
+
+@pytest.mark.parametrize("how", ["removed", "yesterday's put back", "another seal"])
+def test_what_the_issue_was_told_of_is_missed_in_the_store(
+    network: RehearsalNetwork, forge: Any, capsys: Any, how: str
+) -> None:
+    """A newest attempt removed, an older store put back, a seal replaced: open and status name it."""
+    folder = sealed(network)
+    name = "/".join(folder.parts[-3:])
+    older = shutil.copytree(folder, folder.parents[4] / how)
+    seal_again(folder)
+    at_sealing(folder)
+    held = shutil.copytree(folder, folder.parents[4] / f"{how}, held")
+    shutil.rmtree(folder)
+    if how == "yesterday's put back":
+        shutil.copytree(older, folder)
+    elif how == "another seal":
+        shutil.copytree(held, folder)
+        shutil.copy(folder / ATTESTATION, folder / "attestations" / "0002.rehearsal.json")
+    with pytest.raises(StoreError) as refused, ready_to_post(network):
+        pass
+    code = cli.main(["status", RELEASE, "--site", str(network.site)])
+    said = capsys.readouterr().out
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(held, folder)
+
+    expected = (
+        "the attempt that the release issue tells of" if how == "removed" else "it to hold head"
+    )
+    assert str(refused.value).startswith(f"{name}: expected {expected}")
+    assert f"heads     {name}: expected {expected}" in said
+    assert code == 2
+
+
+def test_a_strangers_head_is_not_believed(network: RehearsalNetwork, forge: Any) -> None:
+    """Nor one that was edited: anybody can write a comment."""
+    text = f"<!-- rpp-runbook seal={RELEASE}/development/0099 head=sha256:{'0' * 64} -->"
+    forge.say("stranger", text)
+    with ready_to_post(network):
+        pass
 
 
 def test_a_release_that_is_no_evidence_is_not_added_to(
     network: RehearsalNetwork, forge: Any
 ) -> None:
-    """Somebody has made a real release of the tag."""
-
     def answer(request: httpx.Request) -> httpx.Response:
         if "/releases/tags/" in request.url.path:
             found = {

@@ -18,15 +18,13 @@ from runbook_lib.evidence.record import Entry, Record
 from runbook_lib.outcomes import Outcome, Row, unknown_row
 from runbook_rehearsal.network import RehearsalNetwork
 
+from .conftest import entries, fault
 from .recovering import (
-    CLUSTER,
     Recovering,
     applied,
     back,
-    fault,
     network,
     prepare,
-    records,
     steps,
 )
 
@@ -46,76 +44,7 @@ def before(network: RehearsalNetwork, cluster: str) -> dict[str, tuple[Any, str]
     return {n.name: (running[n.name].config.gates, running[n.name].build.digest) for n in nodes}
 
 
-@pytest.mark.parametrize("stage", ["development", "canary"])
-def test_every_node_is_again_what_it_was(
-    prepare: Callable[[str], Recovering], network: RehearsalNetwork, stage: str
-) -> None:
-    """Gates, build and file, read back. Once more changes nothing."""
-    made, cluster = prepare(stage), CLUSTER.get(stage, "mainnet")
-    was = before(network, cluster)
-    applied(made, stage)
-    assert before(network, cluster) != was
-
-    verdict, folder = made.recover(stage)
-
-    assert back(verdict).outcome is PASS, back(verdict).reason
-    assert before(network, cluster) == was
-    done = steps(folder)
-    again, second = made.recover(stage)
-    assert (back(again).outcome, steps(second)) == (PASS, [])
-    ours = [node.name for node in network.world.clusters[cluster].nodes if not node.operator]
-    changed = ours[:2] if stage == "canary" else ours
-    assert [s for s in done if s[0] in ours] == sorted(
-        (node, step) for node in changed for step in ("deliver-back", "restart-back")
-    )
-
-
-def test_after_a_stall_both_gates_are_off_everywhere(
-    prepare: Callable[[str], Recovering], network: RehearsalNetwork
-) -> None:
-    """On the canaries as well, which had them on before: the canary configuration but for that."""
-    made = prepare("canary")
-    applied(made, "canary")
-    verdict, _ = made.apply("mainnet")
-    assert int(verdict.exit_code) == 0
-    assert set(made.gates("mainnet").values()) == {True}
-
-    verdict, folder = made.recover("mainnet")
-
-    assert back(verdict).outcome is PASS, back(verdict).reason
-    assert set(made.gates("mainnet").values()) == {False}
-    plan = next(e["body"]["plan"] for e in records(folder) if e["kind"] == "plan")
-    after = {node["node"]: node["after"]["gates"] for node in plan["phases"][0]["nodes"]}
-    assert after["main-1"] == dict.fromkeys(after["main-1"], True) | {
-        "timetoke_rewards": False,
-        "witness_network": False,
-    }
-
-
 # --- what cannot be reached, and what is wrong --------------------------------------------------------
-
-
-def test_a_node_that_is_cut_off_is_passed_over_tried_again_and_named(
-    prepare: Callable[[str], Recovering], network: RehearsalNetwork
-) -> None:
-    """The other one is back all the same; once it can be reached, one more try finishes."""
-    made = prepare("canary")
-    applied(made, "canary")
-    with fault(network, "node-cut-off@canary/main-1"):
-        verdict, folder = made.recover("canary")
-        assert made.gates("mainnet") == {"main-2": False, "main-3": False, "main-4": False}
-    found = back(verdict)
-    assert found.outcome is INCONCLUSIVE
-    (row,) = [row for row in found.rows if row.outcome is not PASS]
-    # Its file is the kit's; the node takes none.
-    assert (row.subject, row.what) == ("main-1", "deliver-back")
-    assert str(row.observed).endswith("No route to host; passed over, tried again")
-
-    verdict, folder = made.recover("canary", attempt=verdict.attempt)
-
-    assert back(verdict).outcome is PASS, back(verdict).reason
-    assert made.gates("mainnet")["main-1"] is False
-    assert steps(folder).count(("main-2", "restart-back")) == 1
 
 
 SECRET = b"rehearsal-throwaway"
@@ -337,7 +266,7 @@ def test_what_nobody_approved_needs_a_reason(prepare: Callable[[str], Recovering
     )
 
     assert back(verdict).outcome is PASS
-    assert records(folder)[0]["body"]["undoes"] is None
+    assert entries(folder)[0]["body"]["undoes"] is None
 
 
 def test_more_than_the_plan_is_refused_without_a_reason(
@@ -349,7 +278,7 @@ def test_more_than_the_plan_is_refused_without_a_reason(
 
     verdict, folder = made.recover("canary", nodes=["main-1", "main-3"])
 
-    refused = [e["body"]["reason"] for e in records(folder) if e["kind"] == "plan-refused"]
+    refused = [e["body"]["reason"] for e in entries(folder) if e["kind"] == "plan-refused"]
     assert len(refused) == 1
     assert "it goes beyond it on main-3; give a reason (--reason) for break-glass" in refused[0]
     assert (back(verdict).outcome, steps(folder)) == (INCONCLUSIVE, [])

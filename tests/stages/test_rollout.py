@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,23 +21,31 @@ from runbook_lib.changes import roll
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import preflight, testnet
 from runbook_lib.context import Context
-from runbook_lib.errors import ParameterError, StageRefused, StoreError
-from runbook_lib.evidence.store import Store
+from runbook_lib.errors import ParameterError
 from runbook_lib.next_steps import next_steps
 from runbook_lib.outcomes import Row, check_row
-from runbook_lib.sources.tape import Entry, read_entries
-from runbook_lib.stage import Stage, open_stage
+from runbook_lib.stage import Stage
 from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
-from ..conftest import mutations
-from .conftest import enter, entries, given, opened
+from .conftest import (
+    clear,
+    ended,
+    enter,
+    entries,
+    given,
+    in_the_way_of_kits,
+    mutations,
+    opened,
+    plan_digest,
+)
 
 GATES, DEPLOY, GATE = "testnet.ready.gates", "testnet.activate.deploy", "testnet.activate.gate"
 DECLARED = (GATES, DEPLOY, GATE)
 DRIFT = preflight.config_drift.item
-ALICE, BOB, MALLORY = "alice", "bob", "mallory"
+ALICE, BOB = "alice", "bob"
+NO_PLAN = "sha256:" + "0" * 64
 
 
 @dataclass
@@ -70,9 +77,7 @@ class Team:
             stage.plan(testnet.plan)
             stage.change(testnet.deploy)
             stage.change(testnet.gate)
-            with suppress(StageRefused):
-                stage.enforce()
-            return stage.verdict(), stage.folder
+            return ended(stage)
 
     def carry(self, **given: Any) -> tuple[Verdict, Path]:
         """The apply until it waits for nobody and nothing: operators act, and time passes."""
@@ -94,24 +99,32 @@ class Team:
         window = {key: params[key] for key in ("window_start", "window_end")} | changes
         verdict, folder = self.walk(mode="plan", **window)
         assert verdict.exit_code is ExitCode.PASSED
-        digest, given = self.plan_of(folder), folder / "params.yaml"
+        digest, given = plan_digest(folder), folder / "params.yaml"
         command = f"runbook run testnet -f {given} -p mode apply -p approved_plan {digest}"
         assert next_steps(verdict, folder) == [f"Have the plan approved, then: `{command}`"]
         return digest, window
 
-    def plan_of(self, folder: Path) -> str:
-        lines = (folder / "record.jsonl").read_text().splitlines()
-        return next(e["body"]["digest"] for e in map(json.loads, lines) if e["kind"] == "plan")
-
     def approve(self, digest: str, account: str = BOB) -> str:
-        statement = {"account": account, "approve": digest, "at": "2026-01-01T00:00:00Z"}
+        statement = {
+            "account": account,
+            "kind": "approve",
+            "plan": digest,
+            "at": "2026-01-01T00:00:00Z",
+        }
         signature = base64.b64encode(self.key.sign(canonical(statement))).decode()
         path = self.network.root / f"approval-{account}-{digest[-8:]}.json"
         path.write_text(json.dumps({"statement": statement, "signature": signature}))
         return str(path)
 
-    def changed(self, folder: Path) -> list[Entry]:
-        return mutations(read_entries(folder / "tape"))
+    def dropped(self, node: str, **given: Any) -> dict[str, str]:
+        """A node left out of an attempt, on another's word."""
+        drop = {"node": node, "reason": "its disk died, a spare is ordered", "approval": ""}
+        with pytest.raises(
+            ParameterError, match=r"drops.0: expected an approval of sha256:"
+        ) as refused:
+            self.walk(mode="apply", drops=[drop], **given)
+        wanted = str(refused.value).partition("approval of ")[2].split()[0]
+        return {**drop, "approval": self.approve(wanted)}
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +162,7 @@ def team(network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setenv("RUNBOOK_OPERATOR", ALICE)
     _adopt(network, site)
     yield made
-    for fault in list(network.faults):
-        network.clear(fault.name)
+    clear(network)
     network.site.write_text(before)
 
 
@@ -161,47 +173,24 @@ def _adopt(network: RehearsalNetwork, site: dict[str, Any]) -> None:
     network.site.write_text(text)
 
 
-def test_an_approved_plan_is_applied_wave_by_wave(team: Team) -> None:
-    """Planned by one, approved by another: every node gets the build, then the gate."""
-    digest, window = team.planned()
-
-    given = {"approved_plan": digest, "approvals": [team.approve(digest)], **window}
-    verdict, folder = team.carry(**given)
-
-    assert verdict.exit_code is ExitCode.PASSED, [i.reason for i in verdict.blocking]
-    for node in team.network.world.clusters["testnet"].nodes:
-        running = team.network.fleet.running[node.name]
-        assert running.config.gates["malachite_consensus"]
-        assert running.build.digest != team.network.release.previous.digest
-    done = Counter(json.loads(e.key.removeprefix("RUN "))[5] for e in team.changed(folder))
-    assert done == {"deploy": 2 * 4, "restart": 2 * 4, "instruct": 2 * 3}
-
-
 @pytest.mark.parametrize(
-    ("refuse", "why"),
+    ("wanted", "reason"),
     [
-        ("nobody", "approval: seat 1 of 1: "),
-        ("other", "a plan run in the store: expected sha256:"),
-        ("unlisted", "expected a listed person with a key, got 'mallory'"),
+        ("", "approval: seat 1 of 1: "),
+        (NO_PLAN, f"approved_plan: a plan run in the store: expected {NO_PLAN}, got none"),
     ],
 )
-def test_what_was_not_approved_by_another_is_refused(team: Team, refuse: str, why: str) -> None:
-    """Before any change, saying who must approve what."""
+def test_what_was_not_approved_by_another_is_refused(team: Team, wanted: str, reason: str) -> None:
     digest, window = team.planned()
-    given: dict[str, Any] = {"approved_plan": digest}
-    if refuse == "other":
-        given["approved_plan"] = "sha256:" + "0" * 64
-    if refuse == "unlisted":
-        given["approvals"] = [team.approve(digest, MALLORY)]
 
-    verdict, folder = team.walk(mode="apply", **given, **window)
+    verdict, folder = team.walk(mode="apply", approved_plan=wanted or digest, **window)
 
-    assert verdict.exit_code is not ExitCode.PASSED
-    assert team.changed(folder) == []
+    blocked = next(item for item in verdict.items if item.item == DEPLOY)
+    assert blocked.reason.startswith(f"not reached: blocked by the plan refused: {reason}")
+    assert mutations(folder) == []
 
 
 def test_a_plan_is_refused_when_a_node_moved(team: Team) -> None:
-    """Naming the node and what moved."""
     digest, window = team.planned()
     approval = team.approve(digest)
     team.network.fault("config-edited@testnet/test-3")
@@ -211,63 +200,18 @@ def test_a_plan_is_refused_when_a_node_moved(team: Team) -> None:
 
     blocked = next(item for item in verdict.items if item.item == DEPLOY)
     assert "test-3: its state before (planned, now): expected config=sha256:" in blocked.reason
-    assert team.changed(folder) == []
-
-
-def test_a_dropped_node_lets_the_rollout_finish_without_it(team: Team) -> None:
-    """On another's word; the others get the release, and it stays as it is known."""
-    digest, window = team.planned()
-    team.network.fault("node-stays-down@testnet/test-3")
-    told = {"approved_plan": digest, "approvals": [team.approve(digest)], **window}
-    verdict, folder = team.carry(**told)
-    given = folder / "params.yaml"
-    assert f"`runbook run testnet --continue -f {given} --drop test-3 --reason 'WHY'`" in " ".join(
-        next_steps(verdict, folder)
-    )
-    opened = entries(folder)[0]["body"]["params"]
-    assert parse_yaml(given.read_bytes(), given.name) == opened
-    drop = {"node": "test-3", "reason": "its disk died, a spare is ordered", "approval": ""}
-    again = {**told, "attempt": verdict.attempt, "retry_reason": "test-3 is left out"}
-    with pytest.raises(
-        ParameterError, match=r"drops.0: expected an approval of sha256:"
-    ) as refused:
-        team.walk(mode="apply", drops=[drop], **again)
-    wanted = str(refused.value).partition("approval of ")[2].split()[0]
-
-    verdict, folder = team.carry(drops=[{**drop, "approval": team.approve(wanted)}], **again)
-
-    assert verdict.exit_code is ExitCode.PASSED, [i.reason for i in verdict.blocking]
-    running = team.network.fleet.running
-    assert "test-3" not in running
-    others = [n.name for n in team.network.world.clusters["testnet"].nodes if n.name != "test-3"]
-    assert all(running[name].config.gates["malachite_consensus"] for name in others)
-    delivered = [e.key for e in team.changed(folder) if '"deploy"' in e.key]
-    assert len(delivered) == len(set(delivered))
+    assert mutations(folder) == []
 
 
 def test_a_kit_that_is_written_after_a_drop_leaves_that_node_out(team: Team) -> None:
-    """It holds the way back of the nodes that are left."""
     digest, window = team.planned()
     told = {"approved_plan": digest, "approvals": [team.approve(digest)], **window}
-    place = team.network.root / "kits"
-    aside = place.with_name("kits.aside")
-    if place.exists():
-        place.rename(aside)
-    place.write_text("in the way")
-    try:
+    with in_the_way_of_kits(team.network):
         verdict, _ = team.carry(**told)
-    finally:
-        place.unlink()
-        if aside.exists():
-            aside.rename(place)
-    drop = {"node": "test-3", "reason": "its disk died", "approval": ""}
     again = {**told, "attempt": verdict.attempt}
-    with pytest.raises(ParameterError) as refused:
-        team.walk(mode="apply", drops=[drop], **again)
-    drop["approval"] = team.approve(str(refused.value).partition("approval of ")[2].split()[0])
 
-    verdict, folder = team.carry(drops=[drop], **again)
-    kit = place / f"{verdict.release}-testnet-{folder.name}"
+    verdict, folder = team.carry(drops=[team.dropped("test-3", **again)], **again)
+    kit = team.network.root / "kits" / f"{verdict.release}-testnet-{folder.name}"
 
     assert verdict.exit_code is ExitCode.PASSED, [i.reason for i in verdict.blocking]
     names = {path.stem for path in (kit / "targets").iterdir()}
@@ -288,28 +232,7 @@ def test_before_its_window_a_change_waits(team: Team) -> None:
     )
 
     assert (verdict.exit_code, verdict.return_at) == (ExitCode.WAITING, start)
-    assert team.changed(folder) == []
-
-
-def test_an_apply_opens_only_on_the_stage_before(
-    team: Team, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Testnet without a passed development attempt is refused, and nothing is created."""
-    digest, window = team.planned()
-    monkeypatch.undo()
-    for name, value in team.network.env.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("RUNBOOK_OPERATOR", ALICE)
-    monkeypatch.setitem(playbook.DECLARED, "testnet", DECLARED)
-    store = Store(team.network.root / "store")
-    before = len(store.attempts(team.release))
-
-    with pytest.raises(
-        StoreError, match="development: expected an attempt that applied and passed"
-    ):
-        open_stage("testnet", {**team.params, **window, "mode": "apply", "approved_plan": digest})
-
-    assert len(store.attempts(team.release)) == before
+    assert mutations(folder) == []
 
 
 def test_a_wave_that_was_not_healthy_is_judged_again_before_the_next(
@@ -326,20 +249,21 @@ def test_a_wave_that_was_not_healthy_is_judged_again_before_the_next(
 
     monkeypatch.setattr(roll, "healthy", ill)
     verdict, folder = team.carry(**told)
-    made = len(team.changed(folder))
+    made = len(mutations(folder))
     again = {"attempt": verdict.attempt, "retry_reason": "looked at it"}
     verdict, _ = team.walk(mode="apply", **told, **again)
 
     items = {item.item: item for item in verdict.items}
     assert items[DEPLOY].reason == f"{asked[0][0]}: blocks behind: expected at most 3, got 99"
     assert asked == [asked[0], asked[0]]
-    assert len(team.changed(folder)) == made
+    assert len(mutations(folder)) == made
 
 
-def test_a_node_dropped_hours_ago_does_not_block_the_rest(
+def test_a_node_dropped_hours_later_lets_the_rollout_finish_without_it(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What was verified before has aged: the dropped node is said to be out. To the next it is drift.
+    """On another's word; the others get the release. What was verified before has aged: the dropped
+    node is said to be out, and to the next attempt it is drift.
 
     The last of this file: the hours in which that node told nothing are no baseline for another test.
     """
@@ -347,20 +271,25 @@ def test_a_node_dropped_hours_ago_does_not_block_the_rest(
     digest, window = team.planned()
     team.network.fault("node-stays-down@testnet/test-3")
     told = {"approved_plan": digest, "approvals": [team.approve(digest)], **window}
-    verdict, _ = team.carry(**told)
+    verdict, folder = team.carry(**told)
+    file = folder / "params.yaml"
+    command = f"`runbook run testnet --continue -f {file} --drop test-3 --reason 'WHY'`"
+    assert command in " ".join(next_steps(verdict, folder))
+    assert parse_yaml(file.read_bytes(), file.name) == entries(folder)[0]["body"]["params"]
     team.network.fast_forward(3 * 3600)
-    drop = {"node": "test-3", "reason": "its disk died", "approval": ""}
     again = {**told, "attempt": verdict.attempt, "retry_reason": "test-3 is left out"}
-    with pytest.raises(ParameterError) as refused:
-        team.walk(mode="apply", drops=[drop], **again)
-    wanted = str(refused.value).partition("approval of ")[2].split()[0]
-    drop["approval"] = team.approve(wanted)
 
-    verdict, _ = team.carry(drops=[drop], **again)
+    verdict, folder = team.carry(drops=[team.dropped("test-3", **again)], **again)
     drift = verdict.items[0].result
     next_one, _ = team.walk(mode="plan")
 
     assert verdict.exit_code is ExitCode.PASSED, [i.reason for i in verdict.blocking]
+    running = team.network.fleet.running
+    assert "test-3" not in running
+    others = [n.name for n in team.network.world.clusters["testnet"].nodes if n.name != "test-3"]
+    assert all(running[name].config.gates["malachite_consensus"] for name in others)
+    delivered = [e.key for e in mutations(folder) if '"deploy"' in e.key]
+    assert len(delivered) == len(set(delivered))
     assert drift is not None
     assert [(row.expected, row.observed) for row in drift.rows if row.subject == "test-3"] == [
         ("dropped from this attempt's plan, with an approval", "not judged here")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,14 @@ from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import development
 from runbook_lib.checks.testnet import soak
-from runbook_lib.errors import StageRefused
 from runbook_lib.evidence import order
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult
-from runbook_lib.sources.tape import read_entries
 from runbook_lib.strict import parse_yaml
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
-from ..conftest import mutations
-from .conftest import given, opened, practising
+from .conftest import ended, fault, given, mutations, opened, practising
 
 SOAK = soak.item
 
@@ -49,7 +46,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
         patch.setitem(playbook.DECLARED, "development", (development.DEPLOY,))
         patch.setitem(playbook.DECLARED, "testnet", (SOAK,))
         # The attempt is sealed by the engine, which no test of this module runs.
-        patch.setattr(order, "verify", lambda folder: ([], None))
+        patch.setattr(order, "verify", lambda folder, trust: ([], None))
         deploy(net)
         yield net
 
@@ -74,13 +71,11 @@ def judged(network: RehearsalNetwork, **changes: Any) -> tuple[Verdict, CheckRes
     """The soak alone, in plan mode."""
     with opened("testnet", given(network, "testnet", **changes)) as stage:
         stage.check(soak)
-        with suppress(StageRefused):
-            stage.enforce()
-        verdict = stage.verdict()
+        verdict, folder = ended(stage)
     result = verdict.items[0].result
     assert result is not None
-    assert mutations(read_entries(stage.folder / "tape")) == []
-    return verdict, result, stage.folder
+    assert mutations(folder) == []
+    return verdict, result, folder
 
 
 def test_before_its_end_the_soak_is_not_yet_due(soaking: RehearsalNetwork) -> None:
@@ -94,12 +89,8 @@ def test_before_its_end_the_soak_is_not_yet_due(soaking: RehearsalNetwork) -> No
 
 
 def test_what_is_wrong_already_is_said_before_the_end(soaking: RehearsalNetwork) -> None:
-    """Nobody waits two days for what failed in the first hours."""
-    soaking.fault("page-during-soak@development")
-    try:
+    with fault(soaking, "page-during-soak@development"):
         verdict, result, _ = judged(soaking)
-    finally:
-        soaking.clear("page-during-soak")
 
     assert verdict.exit_code is ExitCode.REFUSED
     assert result.reason.startswith("ConsensusRoundSlow: paging alerts: expected none of severity")
@@ -118,7 +109,6 @@ def site(network: RehearsalNetwork, change: Any) -> Iterator[None]:
 
 
 def test_a_site_without_a_soak_job_is_told_which_key_to_set(soaked: RehearsalNetwork) -> None:
-    """It cannot be known whether the job passed."""
     with site(soaked, lambda document: document["commands"].pop("soak")):
         verdict, result, _ = judged(soaked)
 
@@ -127,7 +117,6 @@ def test_a_site_without_a_soak_job_is_told_which_key_to_set(soaked: RehearsalNet
 
 
 def test_another_attempts_change_is_no_soak(soaked: RehearsalNetwork) -> None:
-    """Whoever changed the cluster meanwhile is named."""
     store = Store(soaked.root / "store")
     attempts = store.attempts("v1.4.0", "development")
     opened = {**store.opened(attempts[-1]), "release": "v9.9.9"}

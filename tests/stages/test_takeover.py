@@ -16,38 +16,35 @@ import nbformat
 import pytest
 
 from runbook_lib import playbook, wording
+from runbook_lib.changes.takeover import end_left_behind
 from runbook_lib.checks import preflight, recovery
 from runbook_lib.evidence.order import find_earlier
 from runbook_lib.evidence.record import Entry, Record
 from runbook_lib.evidence.store import Store
 from runbook_lib.next_steps import next_steps
 from runbook_lib.notebook import code_digest, filled_in, known_digests, read
-from runbook_lib.opening import open_replay
 from runbook_lib.outcomes import Outcome
-from runbook_lib.sources.process import end_left_behind
+from runbook_lib.recording import open_replay
 from runbook_lib.stage import Stage
 from runbook_lib.strict import PROJECT, parse_yaml
 from runbook_lib.verdicts import Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
-from ..conftest import unmeasured
+from ..conftest import trust_of, unmeasured
+from .conftest import entries, fault, until
 from .recovering import (
     Recovering,
     applied,
     back,
     declared,
-    fault,
     network,
     prepare,
-    records,
     steps,
-    until,
     walk,
 )
 
 __all__ = ["network", "prepare"]
 PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
-CANARIES = ("main-1", "main-2")
 _FILES = count(1)
 
 
@@ -84,7 +81,7 @@ def test_a_live_apply_stops_before_its_next_step(prepare: Callable[[str], Recove
             folder = made.network.root / "store" / made.release / "canary_recovery" / "0001"
             until(folder.exists, "the recovery to be opened")
             until(
-                lambda: any(e["kind"] == "status" for e in records(folder)),
+                lambda: any(e["kind"] == "status" for e in entries(folder)),
                 "it to wait for the lock",
             )
             apply.stdin.write("\n")
@@ -98,7 +95,7 @@ def test_a_live_apply_stops_before_its_next_step(prepare: Callable[[str], Recove
     assert not any(made.gates("mainnet").values())
     forward = folder.parents[1] / "canary" / "0002"
     changed = len(steps(forward, "intent"))
-    given = {**records(forward)[0]["body"]["params"], "attempt": 2, "retry_reason": "once more"}
+    given = {**entries(forward)[0]["body"]["params"], "attempt": 2, "retry_reason": "once more"}
     with made.opened("canary", **given) as stage:
         verdict = walk(stage, "canary")
     assert by in verdict.items[0].reason
@@ -124,7 +121,7 @@ def test_a_hung_command_of_a_killed_recovery_is_ended_and_of_a_live_one_is_not(
 
         verdict, folder = made.recover("canary", attempt=1, takeover_minutes=0.01)
 
-    (taken,) = [e["body"] for e in records(folder) if e["kind"] == "takeover"]
+    (taken,) = [e["body"] for e in entries(folder) if e["kind"] == "takeover"]
     assert taken["ended"] == [pid]
     assert back(verdict).outcome is PASS, back(verdict).reason
 
@@ -144,7 +141,7 @@ def test_a_damaged_record_of_another_attempt_is_named_and_not_required(
     verdict, recovery_folder = made.recover("canary")
 
     assert back(verdict).outcome is PASS, back(verdict).reason
-    damage = records(recovery_folder)[0]["body"]["damage"]
+    damage = entries(recovery_folder)[0]["body"]["damage"]
     assert damage and f"{made.release}/canary/0001" in damage[0]
 
 
@@ -155,7 +152,9 @@ def test_what_was_undone_permits_nothing(prepare: Callable[[str], Recovering]) -
     store, commit = Store(folder.parents[2]), made.network.release.commit
     made.recover("canary")
 
-    problem = find_earlier(store, made.release, commit, "mainnet", "rehearsal").problem
+    problem = find_earlier(
+        store, made.release, commit, "mainnet", "rehearsal", trust_of(folder)
+    ).problem
 
     assert problem.startswith("expected attempt 2 still in force, got it undone: ")
 
@@ -182,21 +181,14 @@ def test_an_apply_lays_its_way_back_ready(prepare: Callable[[str], Recovering]) 
 # --- evidence -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("stage_", "broken"),
-    [
-        ("development", "node-stays-down@development"),
-        ("canary", "node-cut-off@canary/main-1"),
-    ],
-)
 def test_a_recovery_replays_under_its_notice(
-    prepare: Callable[[str], Recovering], network: RehearsalNetwork, stage_: str, broken: str
+    prepare: Callable[[str], Recovering], network: RehearsalNetwork
 ) -> None:
     """The same result without the world; no card of a recording can be taken for a recovery."""
-    made, runbook = prepare(stage_), f"{stage_}_recovery"
-    applied(made, stage_)
-    with fault(network, broken):
-        verdict, folder = made.recover(stage_)
+    made, runbook = prepare("canary"), "canary_recovery"
+    applied(made, "canary")
+    with fault(network, "node-cut-off@canary/main-1"):
+        verdict, folder = made.recover("canary")
     stage = Stage(open_replay(runbook, folder))
     try:
         cards: list[Any] = [

@@ -72,25 +72,9 @@ def test_a_cleared_fault_leaves_no_trace(visitor: Visitor, name: str) -> None:
     before = picture()
     network.fault(f"{name}@development")
     assert [active.name for active in network.faults] == [name]
-    assert [path.name.split(".")[0] for path in (network.root / "faults").iterdir()] == [name]
     network.clear(name)
 
     assert picture() == before
-
-
-def test_faults_of_the_chain_are_events(visitor: Visitor) -> None:
-    """Telemetry and chain read them with their times."""
-    visitor.network.fault("consensus-stall@canary")
-    visitor.network.clear("consensus-stall")
-    on, off = visitor.network.world.events[-2:]
-
-    assert (on.kind, on.cluster, on.node, on.data) == (
-        "fault-on",
-        "mainnet",
-        "",
-        {"name": "consensus-stall"},
-    )
-    assert (off.kind, off.at >= on.at) == ("fault-off", True)
 
 
 def test_a_fault_is_switched_on_once(visitor: Visitor) -> None:

@@ -10,53 +10,6 @@ import pytest
 from ..conftest import Visitor
 
 
-def checks(visitor: Visitor, page: int = 1) -> httpx.Response:
-    commit = visitor.network.release.commit
-    return visitor.forge("GET", f"/commits/{commit}/check-runs?per_page=100&page={page}")
-
-
-def test_check_runs_span_pages(visitor: Visitor) -> None:
-    """The required ones stand on the last page, which only the Link header leads to."""
-    first, last = checks(visitor), checks(visitor, 2)
-
-    assert (first.json()["total_count"], len(first.json()["check_runs"])) == (121, 100)
-    assert 'page=2>; rel="next"' in first.headers["link"]
-    assert 'rel="next"' not in last.headers["link"]
-    assert 'page=1>; rel="first"' in last.headers["link"]
-    assert [run["name"] for run in last.json()["check_runs"]][-2:] == [
-        "integration tests",
-        "property tests",
-    ]
-
-
-def test_a_page_holds_at_most_a_hundred(visitor: Visitor) -> None:
-    """A larger per_page is cut, as GitHub cuts it; the default is 30."""
-    commit = visitor.network.release.commit
-    many = visitor.forge("GET", f"/commits/{commit}/check-runs?per_page=500").json()
-    default = visitor.forge("GET", f"/commits/{commit}/check-runs").json()
-
-    assert (len(many["check_runs"]), len(default["check_runs"])) == (100, 30)
-
-
-def test_comments_are_created_updated_and_listed(visitor: Visitor) -> None:
-    """In order, by page, each under its issue."""
-    issue = visitor.forge("POST", "/issues", json={"title": "Rehearsal"})
-    number = issue.json()["number"]
-    made = [
-        visitor.forge("POST", f"/issues/{number}/comments", json={"body": text}).json()
-        for text in ("one", "two", "three")
-    ]
-    visitor.network.world.clock.advance(60)
-    changed = visitor.forge("PATCH", f"/issues/comments/{made[0]['id']}", json={"body": "1"})
-
-    listed = visitor.forge("GET", f"/issues/{number}/comments?per_page=2")
-    assert (issue.status_code, changed.status_code) == (201, 200)
-    assert [comment["body"] for comment in listed.json()] == ["1", "two"]
-    assert 'page=2>; rel="next"' in listed.headers["link"]
-    assert changed.json()["updated_at"] > changed.json()["created_at"]
-    assert visitor.forge("GET", f"/issues/comments/{made[1]['id']}").json() == made[1]
-
-
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "message"),
     [
@@ -160,36 +113,6 @@ def upload(visitor: Visitor, made: dict[str, Any], query: str, data: bytes, **mo
     }
     url = made["upload_url"].removesuffix("{?name,label}") + query
     return visitor.http.post(url, content=data, headers={**headers, **more})
-
-
-def test_a_release_is_found_by_its_tag(visitor: Visitor) -> None:
-    """Once: a second of the same tag is refused."""
-    made = release(visitor, "evidence-a")
-    twice = visitor.forge("POST", "/releases", json={"tag_name": "evidence-a"})
-
-    assert visitor.forge("GET", "/releases/tags/evidence-a").json() == made
-    assert (made["prerelease"], made["draft"]) == (True, False)
-    assert (twice.status_code, errors(twice)) == (
-        422,
-        [{"resource": "Release", "code": "already_exists", "field": "tag_name"}],
-    )
-
-
-def test_assets_are_uploaded_and_listed(visitor: Visitor) -> None:
-    """With size, digest and label; special characters of a name become dots."""
-    made = release(visitor, "evidence-b")
-    answer = upload(visitor, made, "?name=a%20b%2Bc.txt.&label=what%20it%20is", b"hello")
-    listed = visitor.forge("GET", f"/releases/{made['id']}/assets?per_page=100").json()
-
-    assert answer.status_code == 201
-    assert listed == [answer.json()]
-    assert {key: listed[0][key] for key in ("name", "label", "state", "size", "digest")} == {
-        "name": "a.b.c.txt",
-        "label": "what it is",
-        "state": "uploaded",
-        "size": 5,
-        "digest": "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
-    }
 
 
 @pytest.mark.parametrize(

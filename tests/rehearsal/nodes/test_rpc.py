@@ -6,32 +6,6 @@ import pytest
 
 from ..conftest import Visitor
 
-GATES = {
-    "pruning": True,
-    "recursive_proofs": True,
-    "reconstruction": True,
-    "consensus_enforcement": True,
-    "malachite_consensus": False,
-    "timetoke_rewards": False,
-    "witness_network": False,
-}
-
-
-def test_rollout_shows_the_loaded_configuration(visitor: Visitor) -> None:
-    """The whole answer, null height included."""
-    answer = visitor.rpc("dev-1", "/status/rollout")
-
-    assert answer.json() == {
-        "release_channel": "development",
-        "feature_gates": GATES,
-        "telemetry": {
-            "enabled": True,
-            "endpoint": "http://collector.development.internal:4317",
-            "sample_interval_secs": 15,
-            "last_observed_height": None,
-        },
-    }
-
 
 @pytest.mark.parametrize("auth", ["", "Bearer wrong", "Basic eDp5", "wrong"])
 @pytest.mark.parametrize("path", ["/health", "/status/node", "/no/such/route"])
@@ -53,17 +27,6 @@ def test_bare_token_is_accepted(visitor: Visitor) -> None:
 def test_routes_the_chain_lacks_are_absent(visitor: Visitor, path: str) -> None:
     """Routes that the chain's documents mention and its router does not have."""
     assert visitor.rpc("dev-1", path).status_code == 404
-
-
-def test_peers_show_every_other_node(visitor: Visitor) -> None:
-    """With the gates that each has loaded and the version of its build."""
-    answer = visitor.rpc("dev-1", "/p2p/peers").json()
-    others = visitor.network.world.clusters["development"].nodes[1:]
-
-    assert answer["peer_count"] == 3
-    assert [row["peer"] for row in answer["peers"]] == [spec.peer for spec in others]
-    assert answer["peers"][0]["features"] == GATES
-    assert answer["peers"][0]["version"] == "rpp-node/1.3.0"
 
 
 def test_rate_limit_refuses_after_the_burst_and_refills(visitor: Visitor) -> None:

@@ -28,7 +28,7 @@ def world(tmp_path: Path) -> World:
 
 
 def make(world: World, origin: float) -> History:
-    return History(Recorder(world, origin), [*read(OWN_RULES), *read(SHIPPED_RULES)], 60.0)
+    return History(Recorder(world, origin), [*read(OWN_RULES), *read(SHIPPED_RULES)])
 
 
 def happen(world: World, kind: str, node: str, **data: str) -> None:
@@ -61,7 +61,7 @@ def test_a_wait_adds_what_lies_between(world: World, monkeypatch: pytest.MonkeyP
     clock[0] += 1.0
     happen(world, "up", "main-2")
     clock[0] += 60.0
-    carried.scrape(5000)
+    carried.scrape()
     carried.skip(5 * HOUR)
 
     at_once = make(world, origin)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from runbook_rehearsal.chain.world import Event, World, make_cluster, profile
-from runbook_rehearsal.telemetry.promql import Vector, evaluate
+from runbook_rehearsal.telemetry.promql import evaluate
 from runbook_rehearsal.telemetry.recorder import Recorder
 from runbook_rehearsal.telemetry.tsdb import Series, Store
 
@@ -43,38 +43,9 @@ def series(store: Store, name: str, node: str = "dev-1") -> Series:
 
 
 def last(store: Store, query: str) -> float:
-    value = evaluate(store, query, np.array([store.last]))
-    assert isinstance(value, Vector)
-    (row,) = value.values[value.present[:, 0], 0].tolist()
-    return float(row)
-
-
-def mean(name: str) -> str:
-    return f"sum(rate({name}_sum[1h])) / sum(rate({name}_count[1h]))"
-
-
-@pytest.mark.parametrize(
-    ("query", "low", "high"),
-    [
-        (mean(ROUNDS), 330, 520),
-        (f"histogram_quantile(0.95, sum by (le) (rate({ROUNDS}_bucket[1h])))", 500, 750),
-        (mean("rpp_runtime_consensus_round_quorum_latency_milliseconds"), 130, 200),
-        (mean("rpp_runtime_consensus_vote_latency_milliseconds"), 70, 120),
-        (mean("rpp_crypto_vrf_selection_participation_rate"), 0.97, 1),
-        (mean("rpp_runtime_proof_cache_queue_depth"), 2, 6),
-        (mean("rpp_runtime_proof_generation_duration_milliseconds"), 700, 1100),
-        (mean("rpp_stark_verify_duration_seconds"), 0.035, 0.06),
-        (mean("rpp_runtime_network_peer_count"), 3, 3),
-        ('sum(rate(rpp_runtime_consensus_witness_events_total{topic="blocks"}[1h]))', 0.79, 0.81),
-        ("sum(rate(rpp_runtime_chain_block_height_count[1h])) by (cluster)", 0.79, 0.81),
-        ("count(up == 1)", 4, 4),
-    ],
-)
-def test_a_healthy_cluster_is_where_the_catalogue_expects_it(
-    world: World, query: str, low: float, high: float
-) -> None:
-    """Typical values of each topic."""
-    assert low <= last(laid(world), query) <= high
+    newest = max(int(each.times[-1]) for each in store)
+    (row,) = [row for row in evaluate(store, query, np.array([newest])) if row.present[0]]
+    return float(row.values[0])
 
 
 def test_counters_only_fall_when_a_node_restarts(world: World) -> None:
@@ -114,14 +85,6 @@ def test_a_stretch_laid_alone_carries_on_with_the_same_counters(world: World) ->
             assert np.allclose(one.samples().values, same.values, rtol=1e-12), one.labels
 
 
-def test_a_node_that_is_down_is_not_scraped(world: World) -> None:
-    """There is nothing to read."""
-    happen(world, 0, "down", "dev-2")
-    world.clock.advance(ORIGIN + 60 - world.clock.now())
-
-    assert [Recorder(world, ORIGIN).is_up(name) for name in ("dev-1", "dev-2")] == [True, False]
-
-
 def test_gated_series_exist_only_where_the_gate_is_on(world: World) -> None:
     """Rewards and witness messages of one node, none of the others."""
     gates = profile("mainnet")
@@ -133,54 +96,3 @@ def test_gated_series_exist_only_where_the_gate_is_on(world: World) -> None:
     assert rewards[0].times[0] == (ORIGIN + 3600) * 1000
     query = 'sum by (topic) (increase(rpp_runtime_consensus_witness_events_total{topic="WitnessMeta"}[1h]))'
     assert last(store, query) == pytest.approx(720, abs=5)
-
-
-@pytest.mark.parametrize(
-    ("fault", "query", "low", "high"),
-    [
-        ("consensus-slow", mean(ROUNDS), 1700, 2700),
-        ("vrf-low", mean("rpp_crypto_vrf_selection_participation_rate"), 0.45, 0.5),
-        ("proof-backlog", mean("rpp_runtime_proof_cache_queue_depth"), 80, 200),
-        ("replay-stall", 'min(timetoke_replay_stalled{threshold="critical"})', 1, 1),
-    ],
-)
-def test_a_fault_shows_in_the_hour_before_it(
-    world: World, fault: str, query: str, low: float, high: float
-) -> None:
-    """A window that has just passed is bad already."""
-    happen(world, HOURS * 3600 - 60, "fault-on", name=fault)
-
-    assert low <= last(laid(world), query) <= high
-
-
-@pytest.mark.parametrize(
-    ("fault", "minutes"),
-    [("metrics-missing", 0), ("metrics-stale", 45), ("metrics-gap", 30), (None, 60)],
-)
-def test_a_fault_takes_samples_away(world: World, fault: str | None, minutes: int) -> None:
-    """Of the last hour: nothing, all but the end, all but a hole; the nodes stay up."""
-    if fault:
-        happen(world, HOURS * 3600, "fault-on", name=fault)
-    store = laid(world)
-    found = store.select(f"{ROUNDS}_count", {"instance": [lambda text: text == "dev-1"]})
-    since = (ORIGIN + HOURS * 3600 - 3600) * 1000
-
-    assert sum(int((each.samples().times >= since).sum()) for each in found) == minutes
-    assert series(store, "up").values[::6].tolist() == [1.0] * HOURS * 60
-
-
-def test_a_fault_spoils_values(world: World) -> None:
-    """metrics-nan: samples are there and say nothing."""
-    happen(world, HOURS * 3600, "fault-on", name="metrics-nan")
-
-    assert np.isnan(series(laid(world), f"{ROUNDS}_count").values[-60:]).all()
-
-
-def test_a_stall_stops_blocks_but_not_slots(world: World) -> None:
-    """Rounds end with the blocks; scheduled slots and failed votes go on."""
-    happen(world, HOURS * 3600 - 1800, "fault-on", name="consensus-stall")
-    store = laid(world)
-
-    assert last(store, "sum(increase(rpp_runtime_chain_block_height_count[20m]))") == 0
-    assert last(store, "sum(rate(rpp_runtime_consensus_block_schedule_slots_total[20m]))") > 0.79
-    assert last(store, "sum(rate(rpp_runtime_consensus_failed_votes_total[20m]))") > 0.3

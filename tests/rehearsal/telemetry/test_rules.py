@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from runbook_rehearsal.telemetry.rules import OWN_RULES, RuleEngine, check, load
+from runbook_rehearsal.telemetry.rules import RuleEngine, check, load
 from runbook_rehearsal.telemetry.tsdb import Store
 
 STEPS = 1_700_000_000_000 + np.arange(10) * 60_000
@@ -65,29 +65,6 @@ def test_an_alert_is_pending_before_it_fires(tmp_path: Path, cuts: list[int]) ->
         "severity": "page",
     }
     assert (active.since, active.firing) == (STEPS[8], False)
-
-
-def test_a_recorded_series_can_be_alerted_on(tmp_path: Path) -> None:
-    """Rules are evaluated in the order of their file."""
-    record = {"record": "twice", "expr": "broken * 2", "labels": {"by": "rule"}}
-    alert = {"alert": "Two", "expr": 'twice{by="rule"} == 2'}
-    engine, store = RuleEngine(load(folder(tmp_path, record, alert))), broken()
-
-    engine.run(store, STEPS)
-
-    assert alerts(store)["firing"] == [2, 3, 4, 5, 8, 9]
-
-
-def test_the_rehearsals_own_rules_can_be_evaluated(tmp_path: Path) -> None:
-    """With no data at all only the watchdog fires."""
-    (tmp_path / "own.yaml").write_bytes(OWN_RULES.read_bytes())
-    rules = load(tmp_path)
-    check(rules)
-    engine = RuleEngine(rules)
-
-    engine.run(Store(), STEPS)
-
-    assert [alert.rule.name for alert in engine.active.values() if alert.firing] == ["Watchdog"]
 
 
 def test_a_rule_beyond_the_subset_is_refused_by_name(tmp_path: Path) -> None:

@@ -24,10 +24,10 @@ def mean(name: str, by: str) -> str:
 
 
 ROUNDS = mean("rpp_runtime_consensus_round_duration_milliseconds", "cluster")
-QUORUM = "rate(rpp_runtime_consensus_round_quorum_latency_milliseconds_bucket[5m])"
+LONGEST = "rate(rpp_runtime_consensus_round_duration_milliseconds_bucket[5m])"
 CATALOGUE = (
     ROUNDS,
-    f"histogram_quantile(0.95, sum by (cluster, le) ({QUORUM}))",
+    f"histogram_quantile(0.95, sum by (cluster, le) ({LONGEST}))",
     mean("rpp_crypto_vrf_selection_participation_rate", "cluster, instance"),
     "avg by (cluster) (increase(rpp_runtime_chain_block_height_count[10m]))",
     "max_over_time(ALERTS[30m])",
@@ -54,7 +54,8 @@ class Site:
 
     def __init__(self, root: Path, kind: Any) -> None:
         self.world = make_world(root)
-        self.servers = TelemetryServers(self.world, kind, span_s=7200)
+        self.origin = self.world.clock.now() - 7200
+        self.servers = TelemetryServers(self.world, kind, self.origin)
 
     def get(self, server: str, path: str, **params: Any) -> Any:
         url = self.servers.urls[server] + path
@@ -204,7 +205,6 @@ def test_an_alert_is_routed_by_its_severity(shared: Site) -> None:
     ]
     status = shared.get("alertmanager", "/api/v2/status")
     assert "receiver: pager" in status["config"]["original"]
-    assert status["cluster"]["status"] == "disabled"
 
 
 @pytest.mark.parametrize(
@@ -237,8 +237,7 @@ def test_embedded_and_real_answer_alike(tmp_path: Path) -> None:
     expressions = [*CATALOGUE, *(query for metric in metrics for query in metric["queries"])]
     site = Site(tmp_path, "embedded")
     at = site.world.clock.now() - 600
-    embedded, origin = site.servers, site.servers.origin
-    real = TelemetryServers(site.world, "real", origin=origin)
+    embedded, real = site.servers, TelemetryServers(site.world, "real", site.origin)
     answers = []
     for site.servers in (embedded, real):
         site.servers.start()

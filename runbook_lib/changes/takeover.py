@@ -1,0 +1,79 @@
+"""Taking the cluster's lock over from a command that was left behind, for a recovery."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ..context import Context
+from ..errors import LockHeld
+from ..sources.process import command_line, parent_of
+
+POLL_S = 0.2
+GRACE_S = 10.0
+"""How long a lock may stay held once the commands that held it are ended."""
+
+
+def wait_for_lock(context: Context, name: str, owner: str) -> None:
+    """Until the lock is free, or cannot be had. Says once who holds it."""
+    begun, ended, said = time.monotonic(), 0.0, ""
+    patience = context.params.takeover_minutes * 60
+    while True:
+        try:
+            with context.store.cluster_lock(name, owner):
+                return
+        except LockHeld as held:
+            now = time.monotonic()
+            holder = str(held).partition("held by ")[2].partition(" since ")[0]
+            if holder != said:
+                said = holder
+                context.record.append("status", {"text": f"waiting for the lock of {holder}"})
+            if ended and now - ended > GRACE_S:
+                raise
+            if not ended and now - begun > patience:
+                ended = now
+                pids = [*end_left_behind(_of_undone(context)), *_end_own(context)]
+                body = {"holder": holder, "ended": pids, "waited_s": round(now - begun)}
+                context.record.append("takeover", body)
+        time.sleep(POLL_S)
+
+
+def _of_undone(context: Context) -> list[str]:
+    """Path stems of the commands that the undone apply began."""
+    undoes = context.journal[0].body.get("undoes") if context.journal else None
+    return _stems(context.store.root / undoes["name"]) if undoes else []
+
+
+def _end_own(context: Context) -> list[int]:
+    """End what killed runs of this stage's recoveries left at work: a live run goes on with its own."""
+    attempts = sorted(context.folder.parent.glob("[0-9]*"))
+    return end_left_behind([stem for one in attempts for stem in _stems(one)], orphans=True)
+
+
+def _stems(attempt: Path) -> list[str]:
+    return sorted({str(path.with_suffix("")) for path in (attempt / "steps").glob("*.pid")})
+
+
+def end_left_behind(stems: Sequence[str], *, orphans: bool = False) -> list[int]:
+    """End the changing commands with these path stems that are still at work here; their ids.
+
+    A process counts only when its command line names the stem: an id may be another's by now.
+    With ``orphans`` only those whose run is gone.
+    """
+    ended = []
+    for stem in stems:
+        try:
+            pid, *run = map(int, Path(f"{stem}.pid").read_text().split())
+        except (OSError, ValueError):
+            continue
+        if orphans and (not run or parent_of(pid) in (0, run[0])):
+            continue
+        if stem in command_line(pid):
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+                ended.append(pid)
+    return ended

@@ -1,0 +1,131 @@
+"""What happened around a window, as annotations of its figure: changes, restarts, alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from ..context import Context
+from ..errors import SourceError
+from ..evidence.record import Entry
+from ..metrics.baseline import SETTLE, STEP
+from ..metrics.frames import Stretch
+from ..wording import count
+from .baselines import ALERTS, restarts
+
+if TYPE_CHECKING:
+    from ..metrics.panels import Mark
+    from ..sources.matrix import Matrix
+
+
+MOST = 12
+"""Marks drawn; more would hide the lines."""
+
+
+def happened(context: Context, start: datetime, end: datetime) -> tuple[list[Mark], str]:
+    """Marks in time order, and what they cannot say: no alerts, alerts unknown, or more of them.
+
+    A change that ended shortly before ``start`` is marked too, as it made the window what it is.
+    """
+    marks = changes(context, start - 2 * SETTLE, end)
+    marks += planned(context.journal, start, end)
+    try:
+        matrix = context.prometheus.range(ALERTS, start, end, STEP)
+        fired = alerts(matrix, context.matchers, context.site.telemetry.watchdog)
+    except SourceError as error:
+        return marks, f"alerts: unknown: {error.problem}"
+    marks = sorted([*marks, *fired], key=lambda mark: (mark.time, mark.label))
+    if not fired:
+        return marks[:MOST], "alerts: none fired"
+    more = len(marks) - MOST
+    return marks[:MOST], f"{count(more, 'later mark')} not drawn" if more > 0 else ""
+
+
+def planned(journal: Sequence[Entry], start: datetime, end: datetime) -> list[Mark]:
+    """Planned restarts in the window; those that overlap, such as a wave's, are one mark."""
+    from ..metrics.panels import Mark
+
+    seen = sorted((max(begun, start), min(over, end)) for begun, over in restarts(journal))
+    waves: list[list[Stretch]] = []
+    for begun, over in seen:
+        if begun < over and waves and begun <= max(over for _, over in waves[-1]):
+            waves[-1].append((begun, over))
+        elif begun < over:
+            waves.append([(begun, over)])
+    return [
+        Mark(
+            wave[0][0],
+            f"{count(len(wave), 'planned restart')}, left out",
+            max(over for _, over in wave),
+        )
+        for wave in waves
+    ]
+
+
+def changes(context: Context, start: datetime, end: datetime) -> list[Mark]:
+    """Where the journal says that a change took effect, with the gates that the plan turned."""
+    from ..metrics.panels import Mark
+
+    effects: dict[str, dict[str, datetime]] = {}
+    for entry in context.journal:
+        if entry.kind == "state":
+            at = datetime.fromisoformat(entry.body["at"])
+            effects.setdefault(entry.body["item"], {})[entry.body["node"]] = at
+    return [
+        Mark(
+            max(nodes.values()),
+            f"{item}, last of {count(len(nodes), 'node')}{_gates(context, item)}",
+        )
+        for item, nodes in effects.items()
+        if start <= max(nodes.values()) <= end
+    ]
+
+
+def _gates(context: Context, item: str) -> str:
+    """Which gates the plan turns in ``item``: ``: witness_network on``; empty for none."""
+    turned = {
+        f"{key.rpartition('.')[2]} {'on' if after else 'off'}"
+        for phase in (context.plan.of(item) if context.plan else ())
+        for node in phase.nodes
+        for key, _, after in node.changes()
+        if key.startswith("rollout.feature_gates.")
+    }
+    return f": {', '.join(sorted(turned))}" if turned else ""
+
+
+def alerts(matrix: Matrix, matchers: Mapping[str, str], watchdog: str) -> list[Mark]:
+    """Stretches in which an alert of this cluster fired, series of one name together.
+
+    An alert without the cluster's labels may be this cluster's, and is marked. Raises SourceError
+    when the answer is partial, or the alert that always fires is not in it: then none proves nothing.
+    """
+    from ..metrics.panels import Mark
+
+    if matrix.partial:
+        raise SourceError("prometheus", matrix.warnings[0])
+    instants: dict[tuple[str, str], set[int]] = {}
+    for series in matrix.series:
+        labels = series.labels
+        if all(labels.get(label, value) == value for label, value in matchers.items()):
+            key = labels.get("alertname", ""), labels.get("severity", "no severity")
+            instants.setdefault(key, set()).update(series.times.tolist())
+    if not any(name == watchdog for name, _ in instants):
+        raise SourceError("prometheus", f"expected {watchdog} to fire, got nothing of it")
+    return [
+        Mark(begun, f"alert {name} ({severity})", over)
+        for (name, severity), times in instants.items()
+        if name != watchdog
+        for begun, over in _stretches(sorted(times), STEP)
+    ]
+
+
+def _stretches(times: Iterable[int], step: timedelta) -> list[Stretch]:
+    """Runs of instants (ms since 1970) no more than a step apart, each up to a step after its last."""
+    found: list[Stretch] = []
+    for at in (datetime.fromtimestamp(time / 1000, UTC) for time in times):
+        if found and at <= found[-1][1]:
+            found[-1] = found[-1][0], at + step
+        else:
+            found.append((at, at + step))
+    return found

@@ -1,0 +1,152 @@
+"""Whether gossip stayed as it was before a change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from ..context import Context
+from ..errors import SourceError
+from ..evidence.order import effect
+from ..evidence.record import Entry
+from ..metrics.baseline import SETTLE
+from ..metrics.catalogue import Metric, resolve
+from ..metrics.frames import STEP, Watched
+from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..wording import utc
+from .baselines import read_catalogue
+from .epochs import whole_epochs
+from .quiet import IDLE, Break, Seen, Window, look, window
+
+TRAFFIC = "pipeline_gossip_events_total"
+METRICS = ("validator_gossip", "gossip_drops", "quorum_latency")
+"""Of the catalogue. Nothing measures how long a message travels: a quorum of votes is the closest."""
+BEFORE = timedelta(hours=6)
+"""The cluster's own past: so long before the attempt's first change, or as long as the window."""
+LOOKS = 4
+"""How often a window that is not decided may be looked at, longer each time."""
+
+
+def after_gate(context: Context) -> list[Row]:
+    """testnet.activate.gate, once rolled: validator gossip is stable over whole epochs since."""
+    return _stable(context, "testnet.activate.gate", context.params.gossip_epochs)
+
+
+def relays(context: Context) -> list[Row]:
+    """canary.activate.witness-clients, before it: relays are stable over the epochs observed.
+
+    Their witness topics exist once the gate is on; until then it is the gossip they relay.
+    """
+    if context.params.mode == "plan":
+        return []
+    return _stable(context, "canary.activate.rewards-gate", context.params.observe_epochs)
+
+
+def _stable(context: Context, item: str, epochs: int) -> list[Row]:
+    journal = _journal(context)
+    start = effect(journal, item) + SETTLE
+    steps = [entry.body for entry in journal if entry.kind == "step"]
+    first = min((_at(body["at"]) for body in steps), default=start - SETTLE)
+    # What this very change did already is not the past that it must be judged on.
+    own = [_at(body["at"]) for body in steps if body["item"] == context.item != item]
+    end = min([context.at, *own])
+    found, due = whole_epochs(context, start, lambda seen: epochs - len(seen), until=end)
+    row = check_row(
+        context.cluster_name, "whole epochs", f"at least {epochs} since {utc(start)}",
+        f"{len(found)}", Outcome.INCONCLUSIVE if due else Outcome.PASS, return_at=due,
+    )  # fmt: skip
+    if due:
+        return [row]
+    over = window(context, start, end)
+    before = window(context, first - max(BEFORE, end - start), first)
+    looks = look(over, _traffic)
+    rows = [row, *(row for seen in looks for row in seen.rows())]
+    metrics = {metric.name: metric for metric in read_catalogue(context).metrics}
+    for name in METRICS:
+        try:
+            rows += _judged(before, over, metrics[name])
+        except (SourceError, KeyError) as error:
+            problem = error.problem if isinstance(error, SourceError) else "not in the catalogue"
+            rows.append(unknown_row(name, "not worse than before", "comparable", problem))
+    return rows
+
+
+def _journal(context: Context) -> list[Entry]:
+    """This attempt's entries, those of this try too; what was verified first counts."""
+    found: list[Entry] = []
+    seen: set[tuple[str, str, str]] = set()
+    for entry in context.so_far:
+        if entry.kind == "state":
+            key = entry.body["item"], entry.body["node"], entry.body.get("phase", "")
+            if key in seen:
+                continue
+            seen.add(key)
+        found.append(entry)
+    return found
+
+
+def _at(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _traffic(over: Window) -> Iterator[Seen]:
+    """Every node spoke in every ten minutes."""
+    watched = over.read(f"sum by ({over.label}) (rate({TRAFFIC}[3m]))")
+    for node in over.context.cluster.nodes:
+        values = watched.of(over.label, node.name)
+        missing = np.isnan(values)
+        allowed = over.context.params.max_missing
+        breaks = [
+            Break(start, end, "no data", proven=False)
+            for start, end in watched.holes(missing, allowed)
+        ]
+        breaks += [
+            Break(start, end, "no gossip", proven=True)
+            for start, end in watched.runs(values <= 0, IDLE)
+        ]
+        mean = f"{np.nanmean(values):.3g} events/s" if not missing.all() else ""
+        yield Seen(node.name, "gossip traffic", "more than 0", mean, tuple(breaks))
+
+
+def _judged(before: Window, over: Window, metric: Metric) -> list[Row]:
+    """Non-inferiority of a metric against the cluster's own past. Raises SourceError."""
+    from ..metrics.compare import Compared, rule_of
+    from ..metrics.judge import judge_all
+    from ..metrics.judgement import observe
+
+    context = over.context
+    query = resolve(context.prometheus, metric, context.matchers, over.end).query
+    past, now = before.read(query, narrow=False), over.read(query, narrow=False)
+    if past.labels != now.labels or not now.values:
+        got = f"{len(past.labels)} series before, {len(now.labels)} now"
+        raise SourceError("prometheus", f"{metric.name}: expected the same series, got {got}")
+    if metric.kind == "count":
+        return [_counted(past, now, metric, context.params.max_missing)]
+    rule = rule_of(metric, max_missing=context.params.max_missing, looks=LOOKS)
+    # An epoch has too few points for a 95th percentile.
+    rule = rule.model_copy(update={"statistics": ("location",)})
+    first, second = (
+        observe(np.array([each[side.kept] for each in side.values]), rule.range)
+        for side in (past, now)
+    )
+    names = [str(labels.get(metric.label, "")) for labels in now.labels]
+    compared = Compared(metric, judge_all(first, second, rule, names))
+    return compared.rows("not worse than before", lambda points: over.end + points * STEP)
+
+
+def _counted(past: Watched, now: Watched, metric: Metric, allowed: float) -> Row:
+    """Events that are counted one by one, at an even rate or not at all, are no samples of anything."""
+    what = "not worse than before"
+    tolerance = f"more by at most {metric.tolerance.amount:g} {metric.unit}"
+    means = []
+    for watched, when in ((past, "before"), (now, "now")):
+        values = watched.only()[watched.kept]
+        if not len(values) or watched.holes(np.isnan(watched.only()), allowed):
+            got = f"data missing {when}"
+            return unknown_row(metric.name, what, tolerance, got)
+        means.append(float(np.nanmean(values)))
+    got = f"{means[0]:.3g} {metric.unit} before, {means[1]:.3g} now"
+    ok = means[1] - means[0] <= metric.tolerance.amount
+    return check_row(metric.name, what, tolerance, got, ok)

@@ -1,0 +1,89 @@
+"""Nodes in flight: this attempt has begun to change them, and has not verified them since."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ..canonical import canonical
+from ..changes.plan import NodePlan, Phase, Plan
+from ..changes.roll import phase_of
+from ..changes.state import Known, NodeState, kept_config
+from ..context import Context
+from ..errors import SourceError
+from ..evidence.order import plan_of
+from ..sources.commands import NodeConfig
+from ..sources.config import (
+    Flat,
+)
+from ..sources.node import Rollout
+
+
+def in_flight(context: Context) -> dict[str, Known]:
+    """Node -> what this attempt makes of it, of each on which a step began since its last read-back."""
+    entries = context.so_far
+    made = plan_of(entries)
+    if made is None:
+        return {}
+    plan = Plan.model_validate_json(canonical(made.body["plan"]))
+    found: dict[str, Known] = {}
+    for entry in entries:
+        if entry.kind in ("state", "dropped"):
+            found.pop(entry.body["node"], None)
+        elif entry.kind == "step" and entry.body["phase"] == "intent":
+            at = datetime.fromisoformat(entry.body["at"])
+            for phase, node in _touched(plan, entry.body):
+                kept = str(kept_config(Path(context.attempt_name), node.node, phase.name))
+                found[node.node] = Known(
+                    state=node.after, at=at, origin=context.attempt_name, kept=kept
+                )
+    return found
+
+
+def _touched(plan: Plan, step: Mapping[str, Any]) -> Iterator[tuple[Phase, NodePlan]]:
+    """The nodes that a step is about: its own, or those of the operator that it instructs."""
+    for phase in plan.of(step["item"]):
+        if phase.name == phase_of(step["step"]):
+            yield from (
+                (phase, node)
+                for node in phase.nodes
+                if step["node"] == (node.operator if node.control == "operator" else node.node)
+            )
+
+
+def nearest(before: Known, after: Known, running: Flat, binary: str, config: str) -> Known:
+    """What a node at work must be: each part as planned where it is so already, else as before.
+
+    ``running`` are its channel and gates by dotted key.
+    """
+    planned = {
+        key: value for key, value in after.state.flat().items() if key.startswith("rollout.")
+    }
+    turned, built = running == planned, binary == after.state.binary
+    delivered = config == after.state.config
+    gates, build = (after if turned else before).state, (after if built else before).state
+    state = NodeState(
+        gates=gates.gates,
+        channel=gates.channel,
+        binary=build.binary,
+        artifact=build.artifact,
+        config=(after if delivered else before).state.config,
+    )
+    return before.model_copy(update={"state": state, "kept": (after if delivered else before).kept})
+
+
+def between(
+    known: Known | SourceError,
+    after: Known,
+    rollout: Rollout | SourceError,
+    build: str | SourceError,
+    config: NodeConfig | SourceError,
+) -> Known | SourceError:
+    """What is expected of a node that this attempt has begun to change."""
+    if isinstance(known, SourceError):
+        return known
+    running = {} if isinstance(rollout, SourceError) else rollout.flat()
+    digest = "" if isinstance(config, SourceError) else config.digest
+    return nearest(known, after, running, "" if isinstance(build, SourceError) else build, digest)

@@ -1,0 +1,173 @@
+"""Who is notified of an anomaly, how, and what they answered."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+from ..context import Context
+from ..errors import SourceError
+from ..files import replace_file
+from ..markup import visible
+from ..metrics.baseline import STEP
+from ..metrics.catalogue import Catalogue, Metric
+from ..metrics.frames import fetch
+from ..playbook import COMMANDER, COUNCIL, ENGINEER
+from ..sources import notices
+from ..sources.github import GitHub
+from ..sources.words import Word, read_words, taken_back
+from ..wording import utc
+from .anomalies import (
+    Anomaly,
+    Log,
+    accounts,
+    known,
+    patience,
+    ways_of,
+)
+
+FIGURES = "figures"
+SHOWN_BEFORE = timedelta(hours=3)
+"""How much of its metric the figure of an anomaly shows."""
+ROLES = {"opened": (COMMANDER,), "escalated": (COUNCIL, ENGINEER)}
+
+
+def _listen(context: Context, log: Log) -> str:
+    """Record what commanders said; what was wrong when it could not be read."""
+    params, site = context.params, context.site
+    try:
+        heard = read_words(context.scope, site, issue=params.issue, release=params.release)
+    except SourceError as error:
+        return f"answers cannot be read: {error}"
+    ids, listed = {each.id for each in known(log)}, accounts(context, (COMMANDER,))
+    for word in sorted(heard.words, key=lambda each: each.at):
+        withdrawn = taken_back(word, [w for w in heard.withdrawals if w.account == word.account])
+        if word.anomaly in ids and word.account in listed and withdrawn is None:
+            _record(log, word)
+    return ""
+
+
+def _record(log: Log, word: Word) -> None:
+    """The first word on an anomaly acknowledges it, the first decision stands."""
+    body = {"id": word.anomaly, "by": word.account, "at": word.at.isoformat()}
+    body["grounds"] = word.grounds
+    if not log.has("acknowledged", word.anomaly):
+        log.add("acknowledged", word.anomaly, body)
+    if word.decision and not log.has("decided", word.anomaly):
+        more = {"decision": word.decision, "reason": word.reason}
+        log.add("decided", word.anomaly, {**body, **more})
+
+
+def _deliver(context: Context, log: Log) -> dict[str, str]:
+    """Send what was not sent yet; by anomaly's id the first that failed."""
+    trouble: dict[str, str] = {}
+    outbox = context.folder / "outbox"
+    for each in known(log):
+        late = each.escalated(context.now, patience(context))
+        events = ["opened", *(["escalated"] if late else [])]
+        for event in events:
+            subject, text = _subject(context, each, event), _text(context, each, event)
+            for way in _wanted(context, event):
+                key = f"{each.id}/{event}/{way}"
+                if log.has("notified", key):
+                    continue
+                outbox.mkdir(exist_ok=True)
+                path = outbox / f"{each.id}-{event}-{way.replace('/', '-')}.txt"
+                replace_file(path, f"{subject}\n\n{text}")
+                try:
+                    _send(context, each, event, way, path)
+                except SourceError as error:
+                    trouble.setdefault(each.id, f"{way} waits in the outbox: {error}")
+                    continue
+                log.add("notified", key, {"id": each.id, "at": context.now.isoformat()})
+                path.unlink(missing_ok=True)
+    return trouble
+
+
+def _wanted(context: Context, event: str) -> list[str]:
+    ways = ways_of(context)
+    commands = [f"command/{role}" for role in ROLES[event]] if ways["command"] else []
+    return [*commands, *(way for way in ("webhook", "comment") if ways[way])]
+
+
+def _send(context: Context, anomaly: Anomaly, event: str, way: str, path: Path) -> None:
+    scope, site, params = context.scope, context.site, context.params
+    subject, text = _subject(context, anomaly, event), _text(context, anomaly, event)
+    if way.startswith("command/") and site.commands.notify is not None:
+        role = way.partition("/")[2]
+        notices.by_command(scope, site.commands.notify, role, subject, path)
+    elif way == "webhook" and site.telemetry.notify is not None:
+        document = {
+            "id": anomaly.id,
+            "event": event,
+            "roles": list(ROLES[event]),
+            "accounts": accounts(context, ROLES[event]),
+            "subject": subject,
+            "text": text,
+            "release": params.release,
+            "stage": context.stage,
+            "cluster": context.cluster_name,
+            "at": anomaly.at.isoformat(),
+        }
+        notices.by_webhook(scope, site.telemetry.notify, document)
+    elif way == "comment":
+        people = " ".join(f"@{account}" for account in accounts(context, ROLES[event]))
+        # Indented by four: names of alerts come from outside, and are code there, not markup.
+        quoted = "\n".join(f"    {line}" for line in text.splitlines())
+        title = "An anomaly of the watch" if event == "opened" else "Not acknowledged in time"
+        body = f"{people}: {title}\n\n{quoted}\n"
+        GitHub(scope, site.forge, writes="notify").create_comment(params.issue, body)
+
+
+def _subject(context: Context, anomaly: Anomaly, event: str) -> str:
+    word = "anomaly" if event == "opened" else "NOT ACKNOWLEDGED: anomaly"
+    return f"{word} {anomaly.id} on {context.cluster_name}: {visible(anomaly.subject, 100)}"
+
+
+def _text(context: Context, anomaly: Anomaly, event: str) -> str:
+    """What was seen, by which query, and what to answer; no verb of ours begins a line of it."""
+    params, name = context.params, anomaly.id
+    place = f"as a comment in issue {params.issue}" if params.issue else "by a signed file"
+    lines = [
+        f"{context.cluster.chain_id}, {params.release}, watch of {context.attempt_name}",
+        f"seen: {visible(anomaly.summary, 300)}",
+        f"at: {utc(anomaly.at)}",
+        f"query: {visible(anomaly.query, 1000)}",
+        f"figure: {FIGURES}/{figure_name(anomaly)} of the attempt, for a metric",
+        f"answer within {params.engage_minutes:g} min, {place}:",
+        f"  `acknowledge-anomaly {name}`",
+        f"then, with the reason: `decide {name} continue|restart|recover REASON`",
+    ]
+    if event == "escalated":
+        lines.insert(
+            0, f"The release commander has not acknowledged it since {utc(anomaly.opened)}."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def engage(context: Context, log: Log) -> dict[str, str]:
+    """Notify whoever must know, hear what they say; by anomaly's id what went wrong with that."""
+    trouble = _deliver(context, log)
+    if any(each.decided is None for each in known(log)):
+        problem = _listen(context, log)
+        for each in known(log):
+            if each.decided is None and problem:
+                trouble.setdefault(each.id, problem)
+    return trouble | _deliver(context, log)  # what was not acknowledged in time, to others
+
+
+def figure_name(anomaly: Anomaly) -> str:
+    return f"anomaly-{anomaly.id}.png"
+
+
+def draw(context: Context, metric: Metric, anomaly: Anomaly) -> None:
+    """The figure of an anomaly: its metric over the hours before it. Raises SourceError."""
+    from ..metrics import panels
+
+    start, step = anomaly.at - SHOWN_BEFORE, STEP
+    frame = fetch(context.prometheus, anomaly.query, start, anomaly.at, step)
+    names = {node.validator: node.name for node in context.cluster.nodes}
+    drawn = panels.draw({metric.name: frame.values}, Catalogue(metrics=[metric]), names)
+    folder = context.folder / FIGURES
+    folder.mkdir(exist_ok=True)
+    replace_file(folder / figure_name(anomaly), drawn.png)

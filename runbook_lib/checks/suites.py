@@ -1,0 +1,107 @@
+"""The playbook's test suites, run on a clean tree of the very commit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..changes.apply import all_pass
+from ..context import Context
+from ..errors import SourceError
+from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
+from ..sources.process import Ended
+from ..sources.stage_commands import StageCommands
+from ..wording import count
+from .ci import checkout
+
+
+def run_suites(context: Context, suites: Sequence[str]) -> CheckResult:
+    """Every suite passes, with the commit of a clean tree before and after.
+
+    Zero tests run, a test that says it skipped, and a commit that moved meanwhile are failures.
+    """
+    rows = checkout(context, "before the suites")
+    if not all_pass(rows):
+        return context.conclude(rows, passed="", empty="")
+    ran, commands = [], StageCommands(context.scope, context.site.commands)
+    for suite in suites:
+        try:
+            ran.append(run := read_suite(commands.suite(suite)))
+            rows += suite_rows(suite, run)
+        except SourceError as error:
+            rows.append(unknown_row(suite, "runs", "to its end", error.problem))
+    rows += checkout(context, "after the suites")
+    passed = sum(run.passed for run in ran)
+    return context.conclude(
+        rows,
+        passed=f"{count(passed, 'test')} of {count(len(ran), 'suite')} passed at {context.params.commit[:12]}",
+        empty="no suite ran",
+        data={"commit": context.params.commit, "passed": passed},
+    )
+
+
+def suite_rows(suite: str, run: SuiteRun) -> list[Row]:
+    """What a suite's run amounts to; one that broke off neither passed nor failed."""
+    rows = [check_row(suite, "exit code", 0, run.code, run.code == 0)]
+    if not run.complete:
+        got = f"{run.announced} announced, {run.passed + run.failed + run.ignored} reported"
+        rows.append(check_row(suite, "every test reported", "all", got, Outcome.INCONCLUSIVE))
+    else:
+        rows.append(check_row(suite, "tests passed", "more than 0", run.passed, run.passed > 0))
+    rows += [
+        check_row(suite, "tests failed", 0, run.failed, run.failed == 0),
+        check_row(suite, "tests ignored", 0, run.ignored, run.ignored == 0),
+    ]
+    if run.skipped_lines:
+        rows.append(check_row(suite, "skipped its work", "never", run.skipped_lines[0], ok=False))
+    return rows
+
+
+_RUNNING = re.compile(r"^running (\d+) tests?$", re.M)
+_RESULT = re.compile(
+    r"^test result: (?:ok|FAILED)\. (\d+) passed; (\d+) failed; (\d+) ignored; (\d+) measured;",
+    re.M,
+)
+_ONE_TEST = re.compile(r"test .+ \.\.\. (ok|FAILED|ignored(, .*)?)")
+
+
+@dataclass(frozen=True)
+class SuiteRun:
+    """libtest's own count over all test binaries of a suite.
+
+    ``announced`` sums "running N tests"; ``skipped_lines`` are lines in which a test says that it
+    skipped its work (libtest counts such a test as passed). A suite that ran nothing is all zeros.
+    """
+
+    code: int
+    announced: int
+    passed: int
+    failed: int
+    ignored: int
+    complete: bool
+    skipped_lines: tuple[str, ...]
+
+
+def read_suite(ended: Ended) -> SuiteRun:
+    """The count of a suite that ended, red or green."""
+    text = b"\n".join((ended.stdout, ended.stderr)).decode("utf-8", "replace").replace("\r\n", "\n")
+    announced = [int(count) for count in _RUNNING.findall(text)]
+    results = [tuple(map(int, counts)) for counts in _RESULT.findall(text)]
+    passed, failed, ignored, measured = (sum(part[n] for part in results) for n in range(4))
+    assert ended.code is not None
+    return SuiteRun(
+        code=ended.code,
+        announced=sum(announced),
+        passed=passed,
+        failed=failed,
+        ignored=ignored,
+        complete=len(announced) == len(results)
+        and sum(announced) == passed + failed + ignored + measured,
+        skipped_lines=tuple(line.strip() for line in text.splitlines() if _says_skipped(line)),
+    )
+
+
+def _says_skipped(line: str) -> bool:
+    # A test's name may hold the word as well; libtest's own line about it is no confession.
+    return "skipping" in line.lower() and not _ONE_TEST.fullmatch(line.strip())

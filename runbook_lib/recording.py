@@ -1,0 +1,130 @@
+"""Replaying a recorded attempt from its tape.
+
+What the replay writes goes to a store of its own that goes away with it.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+from .errors import RecordDamaged, StoreError, TapeMiss
+from .evidence.record import Entry, parse
+from .evidence.store import Store
+from .package import VERSION
+from .params import stage_params
+from .session import OPEN, Session, hand_over, last_tries, run_kind
+from .site import Site, parse_site
+from .sources.local import Folder
+from .sources.local import recorded as read
+from .sources.redact import Redactor
+from .sources.scope import Outside
+from .sources.tape import Asked, Meta, Slot, read_body, read_entries
+from .sources.tape import Entry as Answer
+from .strict import PROJECT
+
+RECORDINGS = PROJECT / "notebooks" / "recordings"
+
+
+def open_replay(stage: str, folder: Folder) -> Session:
+    """Replay a recorded attempt into a store that goes away with the session."""
+    recorded = _entries(folder)
+    if not recorded or recorded[0].kind != "opened" or recorded[0].body.get("stage") != stage:
+        raise RecordDamaged(f"{folder.name}: expected the record of a {stage} attempt, got none")
+    opened = recorded[0].body
+    sessions = [entry for entry in recorded if entry.kind == "session"]
+    if not sessions:
+        raise RecordDamaged(f"{folder.name}: expected a session in the record, got none")
+    tape = ReplayTape(folder / "tape", last_tries(recorded))
+    params = stage_params(stage, {**opened["params"], **sessions[-1].body["params"]}, "recording")
+    site = recorded_site(folder, params.site)
+    given = os.environ.get("RUNBOOK_SCRATCH")
+    scratch = None if given else tempfile.TemporaryDirectory(prefix="runbook-replay-")
+    store = Store(Path(scratch.name) if scratch else Path(str(given)))
+    fresh = {key: value for key, value in opened.items() if key not in ("heads", "attempt")}
+    # Under its own number: cards show it, and paths on the tape are told apart by it.
+    attempt = store.recreate(
+        params.release, stage, opened["attempt"], {**fresh, "source": "replay"}
+    )
+    session = Session(
+        stage=stage,
+        site=site,
+        store=store,
+        attempt=attempt,
+        tape=tape,
+        outside=Outside(Redactor()),
+        number=len(sessions),
+        mode=opened["mode"],
+        source="replay",
+        operator=sessions[-1].body["operator"],
+        params=params,
+        recorded=recorded,
+        scratch=scratch,
+    )
+    session.record.append(
+        "session", {**sessions[-1].body, "source": "replay", "run": run_kind(), "version": VERSION}
+    )
+    hand_over(session)
+    return session
+
+
+def _entries(folder: Folder) -> list[Entry]:
+    try:
+        return parse(read(folder / "record.jsonl"), "record.jsonl")[0]
+    except FileNotFoundError:
+        return []
+
+
+def recorded_site(folder: Folder, path: str) -> Site:
+    """The site file as an attempt's tape holds it. Raises RecordDamaged."""
+    for entry in read_entries(folder / "tape"):
+        if entry.item == OPEN and entry.key.startswith("READ "):
+            return parse_site(read_body(folder / "tape", entry.body), path)
+    raise RecordDamaged(f"{folder.name}: tape: expected the site file, got none")
+
+
+def recording(stage: str) -> zipfile.Path:
+    """The recording that ships with us, read in place. Raises StoreError, RecordDamaged."""
+    archive = RECORDINGS / f"{stage}.zip"
+    try:
+        return zipfile.Path(archive)
+    except FileNotFoundError:
+        raise StoreError(
+            f"{stage}: expected a shipped recording, got none; run `make recording`"
+        ) from None
+    except zipfile.BadZipFile as error:
+        raise RecordDamaged(f"{archive.name}: expected an archive, got: {error}") from error
+
+
+class ReplayTape:
+    """Answers from recorded entries. ``judged`` maps an item to the last try that has a result."""
+
+    live = False
+
+    def __init__(self, folder: Folder, judged: dict[str, int]) -> None:
+        self._folder, self._judged = folder, judged
+        self._entries = {entry.slot: entry for entry in read_entries(folder)}
+
+    def number(self, item: str, number: int) -> int:
+        return self._judged.get(item, number)
+
+    def holds(self, slot: Slot) -> bool:
+        return slot in self._entries
+
+    def recall(self, slot: Slot) -> tuple[Answer, bytes] | None:
+        entry = self._entries.get(slot)
+        if entry is None:
+            item, number, key, n = slot
+            raise TapeMiss(
+                f"{item}: replay: expected a recorded answer to {key} (try {number}, use {n}), got"
+                " none; it was recorded by another version, or this run asks something else"
+            )
+        return entry, read_body(self._folder, entry.body)
+
+    def record(self, slot: Slot, asked: Asked, meta: Meta, body: bytes) -> tuple[Answer, bytes]:
+        raise TapeMiss(f"{slot[0]}: replay: expected to record nothing, got {slot[2]}")
+
+    def sync(self) -> None:
+        """Nothing was written."""

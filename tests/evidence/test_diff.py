@@ -1,0 +1,37 @@
+"""Two attempts compared: items, numbers, waivers, environment."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from runbook_lib.errors import RecordDamaged
+from runbook_lib.evidence.diff import diff
+from runbook_lib.outcomes import Outcome
+
+SUITES = "development.activate.smoke-suites"
+
+
+def test_what_two_attempts_differ_in_is_listed_by_item(practice: Any) -> None:
+    """An outcome, its rows' numbers and what was not reached; what is the same is not."""
+    practice.walk(practice.open())
+    practice.walk(practice.open(), smoke_suites=Outcome.FAIL)
+    found = diff(practice.folder(1), practice.folder(2))
+
+    assert (SUITES, "outcome", "PASS", "FAIL") in found
+    assert {where for where, *_ in found} >= {SUITES, "development.activate.baseline"}
+    assert "preflight.config-drift" not in {where for where, *_ in found}
+
+
+def test_an_attempt_does_not_differ_from_itself(practice: Any) -> None:
+    practice.walk(practice.open())
+
+    assert diff(practice.folder(), practice.folder()) == []
+
+
+def test_what_holds_no_record_is_named(practice: Any) -> None:
+    practice.walk(practice.open())
+    practice.folder().joinpath("record.jsonl").write_text("")
+    with pytest.raises(RecordDamaged, match="0001: expected the record of an attempt, got none"):
+        diff(practice.folder(), practice.folder())
