@@ -45,6 +45,20 @@ def _key(value: str) -> str:
     return value
 
 
+# One list for files, answers, text and names of variables; a space is any separator, or none.
+SECRET_WORDS = (
+    "token", "secret", "pass word", "passwd", "pass phrase", "api key", "private key", "access key",
+    "signing key", "encryption key", "authorization", "cookie", "credential", "mnemonic", "seed phrase",
+    "secret key",
+)  # fmt: skip
+SECRET_KEY = f"(?:{'|'.join(SECRET_WORDS).replace(' ', '[-_. ]?')})s?[0-9_]*"
+
+
+def names_secret(key: str) -> bool:
+    """Whether what stands under a key is a secret: one that ends in a word of the list does."""
+    return re.search(SECRET_KEY + r"\Z", key, re.IGNORECASE) is not None
+
+
 EnvName = Annotated[str, AfterValidator(_env_name)]
 Url = Annotated[str, AfterValidator(_url)]
 PublicKey = Annotated[str, AfterValidator(_key)]
@@ -94,10 +108,14 @@ class Rpc(Reached):
 
 
 class Command(Strict):
-    """An argv without a shell; ``{placeholders}`` are filled in per element."""
+    """An argv without a shell; ``{placeholders}`` are filled in per element.
+
+    ``env`` names the variables that it gets beside PATH, HOME, TMPDIR and the locale.
+    """
 
     argv: list[str] = Field(min_length=1)
     timeout_s: float = Field(default=60.0, gt=0, le=86_400)
+    env: list[EnvName] = Field(default=[], exclude_if=lambda names: not names)
 
 
 class Clock(Strict):

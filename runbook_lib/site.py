@@ -16,7 +16,17 @@ from pydantic import AfterValidator, Field, model_validator
 from .clusters import Cluster
 from .errors import ParameterError
 from .playbook import MAINNET_WATCH
-from .reach import Clock, Command, Endpoint, EnvName, PublicKey, Reached, Url, Webhook
+from .reach import (
+    Clock,
+    Command,
+    Endpoint,
+    EnvName,
+    PublicKey,
+    Reached,
+    Url,
+    Webhook,
+    names_secret,
+)
 from .signatures import PASSPHRASE_ENV
 from .signers import Signers, Trust
 from .strict import (
@@ -257,6 +267,12 @@ class Site(Strict):
             problems.append(f"words: expected a folder with {{release}} in it, got {self.words!r}")
         if self.kits_path.resolve().is_relative_to(self.store_path.resolve()):
             problems.append(f"kits: expected a folder outside the store, got {self.kits!r}")
+        # A suite is the candidate's own code.
+        problems += [
+            f"commands.suites.{name}.env: expected no secret, got {variable}"
+            for name, suite in self.commands.suites.items()
+            for variable in sorted(self.secret_names() & set(suite.env))
+        ]
         if problems:
             raise Problems(problems)
         return self
@@ -315,6 +331,8 @@ def _secrets(value: Any) -> set[str]:
                 found.update(inner.values())
             elif key == "secrets_env":
                 found.update(inner)
+            elif key == "env":  # of a command
+                found.update(filter(names_secret, inner))
             else:
                 found |= _secrets(inner)
     elif isinstance(value, list | tuple):

@@ -7,6 +7,7 @@ JupyterLab each have another).
 from __future__ import annotations
 
 import re
+import tomllib
 from datetime import UTC, datetime
 from math import isnan
 from pathlib import Path
@@ -22,6 +23,7 @@ from .errors import ParameterError
 PROJECT = Path(__file__).resolve().parent.parent
 MAX_FILE = 1_000_000
 MAX_DEPTH = 50
+MAX_TABLES = 64
 
 
 class Problems(ValueError):
@@ -59,7 +61,7 @@ def parse_yaml(text: bytes, where: str) -> dict[str, Any]:
     if len(text) > MAX_FILE:
         raise ParameterError(f"{where}: expected at most {MAX_FILE} bytes, got {len(text)}")
     try:
-        _refuse_traps(text)
+        refuse_traps(text)
         value = yaml.load(text, _UniqueKeys)  # noqa: S506 - derives from the safe loader
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError, ValueError) as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
@@ -72,7 +74,7 @@ def parse_yaml(text: bytes, where: str) -> dict[str, Any]:
     return value
 
 
-def _refuse_traps(text: bytes) -> None:
+def refuse_traps(text: bytes) -> None:
     """Aliases hide what a file says and expand without bound; the loader crashes on deep nesting."""
     depth = 0
     for event in yaml.parse(text, yaml.CSafeLoader):
@@ -87,6 +89,33 @@ def _refuse_traps(text: bytes) -> None:
             mark = event.start_mark
             # The stubs know the marks of the slow parser alone.
             raise yaml.MarkedYAMLError(problem=trap, problem_mark=mark)  # type: ignore[arg-type]
+
+
+class TooDeep(ValueError):
+    """A document that is nested deeper than anybody writes."""
+
+
+# Each match consumes what it has looked at: the whole is linear, tomllib in a key's parts is not.
+_KEYS = re.compile(
+    rf"""((?:(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{MAX_TABLES}}})"""
+    r"""|"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|[\w-]++|[^\w"'-]++"""
+)
+
+
+def load_toml(text: str) -> dict[str, Any]:
+    """TOML as a table. Raises TOMLDecodeError, or TooDeep."""
+    deep = any(found[1] for found in _KEYS.finditer(text))
+    try:
+        level: list[Any] = [table := {} if deep else tomllib.loads(text)]
+    except RecursionError:
+        deep = True
+    else:
+        for _ in range(MAX_TABLES + 1):
+            inner = (each.values() if isinstance(each, dict) else each for each in level)
+            level = [one for values in inner for one in values if isinstance(one, dict | list)]
+    if deep or level:
+        raise TooDeep(f"tables more than {MAX_TABLES} deep")
+    return table
 
 
 def validate(model: type[M], value: dict[str, Any], where: str) -> M:

@@ -92,6 +92,7 @@ def script(kit: Kit, site: Site) -> bytes:
         "@OPERATORS@": quoted(" ".join(f"{name}.md" for name in kit.operators)),
         "@VARIANTS@": quoted(" ".join(kit.variants)),
         "@PROJECT@": quoted(str(PROJECT)),
+        "@TOKENS@": " ".join(sorted(site.secret_names() - _listed(site))),
     }
     text = FRAME.read_text("utf-8")
     for mark, value in filled.items():
@@ -125,6 +126,11 @@ def _acts(kit: Kit, site: Site) -> Iterator[str]:
         # A node that it starts may outlive us, and must not go on holding our lock.
         yield f"      within {_run(restart, argv)} 9>&-"
         yield "      ;;"
+
+
+def _listed(site: Site) -> set[str]:
+    commands = (site.commands.deploy, site.commands.restart)
+    return {name for command in commands if command is not None for name in command.env}
 
 
 def _command(site: Site, purpose: str) -> Command:

@@ -32,7 +32,7 @@ from ..sources.github import GitHub, complete
 from ..sources.http import Http
 from ..sources.notices import Governance
 from ..sources.redact import Redactor
-from ..sources.running import fill, reason
+from ..sources.running import filled, reason
 from ..sources.scope import Scope, live_scope, read_clock
 from ..sources.wire import Wire
 from ..wording import utc
@@ -151,8 +151,8 @@ def _by_command(
     with tempfile.NamedTemporaryFile("w", suffix=".md", encoding="utf-8") as text:
         text.write(str(document["text"]))
         text.flush()
-        argv = fill(f"commands.{name}", command.argv, **values, **{file: text.name})
-        ended = scope.run(argv, timeout_s=command.timeout_s, purpose="notify")
+        asked = filled(f"commands.{name}", command, **values, **{file: text.name})
+        ended = scope.run(asked, purpose="notify")
     if ended.code != 0:
         got = ended.problem or f"{ended.code}: {reason(ended)}"
         raise SourceError(name, f"expected exit code 0, got {got}")

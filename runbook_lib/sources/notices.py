@@ -15,7 +15,7 @@ from ..errors import SourceError
 from . import wire
 from .commands import SiteCommands
 from .github import GitHub
-from .running import fill, reason
+from .running import filled, reason
 from .scope import Scope
 from .wire import Wire
 
@@ -23,8 +23,7 @@ from .wire import Wire
 def by_command(scope: Scope, command: reach.Command, role: str, subject: str, text: Path) -> None:
     """Tell a role by the site's command. Raises SourceError when it does not end well."""
     values = {"role": role, "subject": subject, "text": str(text)}
-    argv = fill("commands.notify", command.argv, **values)
-    ended = scope.run(argv, timeout_s=command.timeout_s, purpose="notify")
+    ended = scope.run(filled("commands.notify", command, **values), purpose="notify")
     if ended.code != 0:
         got = ended.problem or f"{ended.code}: {reason(ended)}"
         raise SourceError("commands.notify", f"expected exit code 0, got {got}")

@@ -34,6 +34,11 @@ def fill(where: str, argv: list[str], **values: str) -> list[str]:
     return [_PLACEHOLDER.sub(replace, word) for word in argv]
 
 
+def filled(where: str, command: reach.Command, **values: str) -> reach.Command:
+    """``command`` with its placeholders filled. Raises ParameterError."""
+    return command.model_copy(update={"argv": fill(where, command.argv, **values)})
+
+
 def execute(
     scope: Scope,
     source: str,
@@ -43,7 +48,7 @@ def execute(
     private: bool = False,
 ) -> Ended:
     """Run a command that only reads. Raises SourceError unless it ended with one of ``codes``."""
-    ended = scope.run(command.argv, timeout_s=command.timeout_s, private=private)
+    ended = scope.run(command, private=private)
     if ended.code is None:
         raise SourceError(source, f"expected the command to end, got: {ended.problem}")
     if codes is not None and ended.code not in codes:
@@ -68,8 +73,7 @@ class Purposes:
         command: reach.Command | None = getattr(self._commands, purpose)
         if command is None:
             raise SourceError(source, f"expected commands.{purpose} in the site file, got none")
-        argv = fill(f"commands.{purpose}", command.argv, **values)
-        return command.model_copy(update={"argv": argv})
+        return filled(f"commands.{purpose}", command, **values)
 
 
 class Changes(Purposes):
@@ -123,10 +127,4 @@ class Changes(Purposes):
         self, purpose: str, subject: str, lock: int, outputs: Path, /, **values: str
     ) -> Ended:
         command = self._command(purpose, f"{purpose} {subject}", **values)
-        return self._scope.run(
-            command.argv,
-            timeout_s=command.timeout_s,
-            purpose="change",
-            lock=lock,
-            outputs=outputs,
-        )
+        return self._scope.run(command, purpose="change", lock=lock, outputs=outputs)

@@ -18,17 +18,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import stamina
 
 from ..canonical import canonical, digest, digest_bytes
 from ..errors import RecordDamaged, SourceError
 from ..files import replace_file
-from ..reach import Clock
+from ..reach import Clock, Command
 from ..strict import PROJECT
 from . import local, process
-from .http import FAILURES, Answer, Failure, Http, Loop, Purpose, Request
+from .http import FAILURES, RETRIED_STATUS, Answer, Budget, Failure, Http, Loop, Purpose, Request
 from .local import MAX_FILE, Algorithm, FileDigest, on_all_cores
 from .process import Ended
 from .redact import Redactor
@@ -76,6 +76,7 @@ class Scope:
         self._now: datetime | None = None
         self.offset = timedelta()
         self._lane = ""
+        self._budgets: dict[str, Budget] = {}
 
     def lane(self, name: str) -> Scope:
         """The same try for one thread of several: its questions are told apart by ``name``."""
@@ -102,6 +103,7 @@ class Scope:
 
     def renew(self) -> datetime:
         """After a wait: judge at the instant it is now."""
+        self._budgets.clear()
         self._now = self.reread()
         return self._now
 
@@ -118,6 +120,7 @@ class Scope:
 
     def sleep(self, seconds: float) -> None:
         """Wait; in replay the time has already passed."""
+        self._budgets.clear()  # who did not answer has had time to recover
         if self.live:
             time.sleep(seconds)
 
@@ -188,9 +191,8 @@ class Scope:
 
     def run(
         self,
-        argv: list[str],
+        command: Command,
         *,
-        timeout_s: float,
         purpose: Purpose = "read",
         stdin: bytes = b"",
         lock: int | None = None,
@@ -204,9 +206,12 @@ class Scope:
         the tape, and live its raw bytes come along, for memory only; a replay has none.
         """
         raw: list[bytes] = []
+        argv, limit = command.argv, command.timeout_s
 
         def ask() -> tuple[Meta, bytes]:
-            ended = process.run(argv, timeout_s=timeout_s, stdin=stdin, lock=lock, outputs=outputs)
+            ended = process.run(
+                argv, timeout_s=limit, env=command.env, stdin=stdin, lock=lock, outputs=outputs
+            )
             raw.append(ended.stdout)
             if outputs is not None:
                 self.clean_files(outputs)
@@ -264,6 +269,8 @@ class Scope:
 
         Identical requests must not be asked in one call: their answers could change places.
         """
+        for budget in self._budgets.values():
+            budget.received = 0
         keys = [self._request_key(request) for request in requests]
         if len(set(keys)) != len(keys):
             raise ValueError("identical concurrent requests cannot be told apart on the tape")
@@ -279,7 +286,9 @@ class Scope:
             slot, asked = self._claim(key), Asked(request.purpose)
             found = self.tape.recall(slot)
             if found is None:
-                meta, body = _to_meta(await self.outside.http.send(request))
+                source = request.source or urlsplit(request.url).netloc
+                budget = self._budgets.setdefault(source, Budget())
+                meta, body = _to_meta(await self.outside.http.send(request, budget))
                 found = self.tape.record(slot, asked, meta, body)
             self._entries.append(found[0])
             return _from_entry(*found)
@@ -362,7 +371,6 @@ def live_scope(
 
 # --- Asking again: which answers are worth it, how often, and after how long ---
 
-RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 LONGEST_WAIT_S = 20.0
 
 # Each retry is on the tape; on stderr it would stand in a notebook's output.
@@ -412,7 +420,7 @@ async def with_retries(
 
 def _worth_retrying(got: Answer | Failure) -> bool:
     if isinstance(got, Failure):
-        return got.kind != "TooLarge"
+        return got.kind not in ("TooLarge", "GivenUp")
     return got.status in RETRIED_STATUS
 
 

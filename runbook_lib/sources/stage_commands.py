@@ -12,7 +12,7 @@ from ..errors import SourceError
 from . import wire
 from .commands import SiteCommands
 from .process import Ended
-from .running import execute, fill, reason
+from .running import execute, filled, reason
 from .wire import Wire
 
 
@@ -29,7 +29,7 @@ class Probe(Wire):
     backend: str
     reachable: bool
     status: int | None
-    latency_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+    latency_ms: Annotated[float, Field(ge=0)] | None
 
 
 class SoakJob(Wire):
@@ -75,9 +75,8 @@ class StageCommands(SiteCommands):
         command = self._commands.suites.get(name)
         if command is None:
             raise SourceError(source, f"expected commands.suites.{name} in the site file, got none")
-        argv = fill(f"commands.suites.{name}", command.argv)
-        filled = command.model_copy(update={"argv": argv})
-        return execute(self._scope, source, filled, codes=None)
+        suite = filled(f"commands.suites.{name}", command)
+        return execute(self._scope, source, suite, codes=None)
 
 
 def provisioned(name: str, ended: Ended) -> Provisioned:

@@ -12,7 +12,6 @@ many-th use of that request in that try.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -170,7 +169,7 @@ class LiveTape:
             purpose=asked.purpose,
             at=asked.at.isoformat(timespec="milliseconds"),
             ms=round((time.monotonic() - asked.clock) * 1000),
-            meta=json.loads(self._redactor.clean(json.dumps(meta).encode())),
+            meta=self._redactor.clean_value(meta),
             body=self._store(body),
         )
         with os.fdopen(open_own(self._index, os.O_RDWR | os.O_APPEND), "a+b") as file:
