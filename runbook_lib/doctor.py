@@ -49,16 +49,12 @@ def _machine() -> Iterator[Row]:
     version = ".".join(map(str, sys.version_info[:3]))
     yield check_row("python", "version", "3.11 or newer", version, sys.version_info >= (3, 11))
     engines = importlib.metadata.entry_points(group="papermill.engine", name="runbook")
-    yield check_row(
-        "papermill",
-        "engine runbook",
-        "registered",
-        "registered" if engines else "missing: pip install --no-deps -e .",
-        bool(engines),
-    )
-    there = KERNEL in find_kernel_specs()
-    got = "registered" if there else "missing: pip install --no-deps -e ."
-    yield check_row("jupyter", f"kernel {KERNEL}", "registered", got, there)
+    for where, what, there in (
+        ("papermill", "engine runbook", bool(engines)),
+        ("jupyter", f"kernel {KERNEL}", KERNEL in find_kernel_specs()),
+    ):
+        got = "registered" if there else "missing: pip install --no-deps -e ."
+        yield check_row(where, what, "registered", got, there)
     for program in ("prometheus", "promtool", "alertmanager", "amtool"):
         found = shutil.which(program) or shutil.which(f"prometheus-{program}")
         got = "found" if found else "not found; a rehearsal uses its embedded one"

@@ -22,7 +22,6 @@ from .evidence.store import Attempt, Store
 from .files import replace_file
 from .package import VERSION, package_digest
 from .params import (
-    LOGGED,
     PER_TRY,
     STAGE_PARAMS,
     TOLD,
@@ -193,8 +192,8 @@ def _undoes(store: Store, about: str, params: RecoveryParams, source: str) -> di
     if not found:
         return None
     logged = way_back(store.opened(store.named(found["name"])))
-    given = {key: getattr(params, key) for key in LOGGED if logged.get(key)}
-    require_logged({k: v for k, v in given.items() if v}, logged, found["name"], params.break_glass)
+    given = {k: v for k, v in params if v and logged.get(k) and k != "mode"}
+    require_logged(given, logged, found["name"], params.break_glass)
     return found
 
 

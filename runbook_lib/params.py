@@ -242,13 +242,10 @@ class RecoveryParams(StageParams):
         return self
 
 
-LOGGED = ("site", "release", "commit", "issue", "previous_release")
-
-
 def way_back(opened: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters of the recovery that undoes an attempt, by what its log was opened with."""
-    fixed = opened["params"]
-    logged = {key: fixed[key] for key in LOGGED if key in fixed}
+    fixed, kept = opened["params"], ("site", "release", "commit", "issue", "previous_release")
+    logged = {key: fixed[key] for key in kept if key in fixed}
     return {**logged, "mode": "apply", "undoes": opened["attempt"]}
 
 

@@ -17,7 +17,7 @@ from .package import VERSION
 from .params import stage_params
 from .session import OPEN, Session, hand_over, last_tries, run_kind
 from .site import Site, parse_site
-from .sources.local import Folder, require_plain
+from .sources.local import Folder, plain_files
 from .sources.local import recorded as read
 from .sources.redact import Redactor
 from .sources.scope import Outside
@@ -31,7 +31,7 @@ RECORDINGS = PROJECT / "notebooks" / "recordings"
 def open_replay(stage: str, folder: Folder) -> Session:
     """Replay a recorded attempt into a store that goes away with the session."""
     if isinstance(folder, Path):
-        require_plain(folder)
+        plain_files(folder)
     recorded = _entries(folder)
     if not recorded or recorded[0].kind != "opened" or recorded[0].body.get("stage") != stage:
         raise RecordDamaged(f"{folder.name}: expected the record of a {stage} attempt, got none")

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,31 +17,12 @@ from pydantic import AfterValidator, Field, model_validator
 from .clusters import Cluster
 from .errors import ParameterError
 from .playbook import MAINNET_WATCH
-from .reach import (
-    Clock,
-    Command,
-    Endpoint,
-    EnvName,
-    PublicKey,
-    Reached,
-    Url,
-    Webhook,
-    names_secret,
-)
+from .reach import Clock, Command, Endpoint, EnvName, PublicKey, Reached, Url, Webhook, names_secret
 from .signatures import PASSPHRASE_ENV
 from .signers import Signers, Trust
-from .strict import (
-    PROJECT,
-    Instant,
-    OwnName,
-    Problems,
-    Range,
-    Strict,
-    parse_yaml,
-    project_path,
-    validate,
-)
+from .strict import Instant, OwnName, Problems, Range, Strict, parse_yaml, project_path, validate
 
+SECRETS = frozenset({"token_env", "url_env", "headers_env", "secrets_env"})
 _ARMED_HOURS = MAINNET_WATCH / timedelta(hours=1)  # the longest watch: alerts must reach us for it
 
 
@@ -321,24 +303,16 @@ class Site(Strict):
         return frozenset({*_secrets(self.model_dump()), PASSPHRASE_ENV})
 
 
-def _secrets(value: Any) -> set[str]:
-    found: set[str] = set()
+def _secrets(value: Any, key: str = "") -> Iterator[str]:
+    """The variables that stand under a ``key`` of secrets, and those of a command by their names."""
     if isinstance(value, dict):
-        for key, inner in value.items():
-            if key in ("token_env", "url_env") and inner:
-                found.add(inner)
-            elif key == "headers_env":
-                found.update(inner.values())
-            elif key == "secrets_env":
-                found.update(inner)
-            elif key == "env":  # of a command
-                found.update(filter(names_secret, inner))
-            else:
-                found |= _secrets(inner)
-    elif isinstance(value, list | tuple):
+        for name, inner in value.items():
+            yield from _secrets(inner, key if key == "headers_env" else name)
+    elif isinstance(value, list):
         for inner in value:
-            found |= _secrets(inner)
-    return found
+            yield from _secrets(inner, key)
+    elif (key in SECRETS and value) or (key == "env" and names_secret(value)):
+        yield value
 
 
 def parse_site(text: bytes, where: str) -> Site:
@@ -351,13 +325,9 @@ def read_site(path: str) -> Site:
     try:
         text = project_path(path).read_bytes()
     except OSError as error:
-        practice = project_path(path).is_relative_to(PROJECT / ".rehearsal")
-        do = (
-            "`runbook rehearse --serve` brings the practice network up"
-            if practice
-            else ("copy params/sites/example.yaml and name yours in `site`")
-        )
-        raise ParameterError(
-            f"{path}: expected a site file, got: {error.strerror}; {do}"
-        ) from error
+        do = "copy params/sites/example.yaml and name yours in `site`"
+        if project_path(path).is_relative_to(project_path(".rehearsal")):
+            do = "`runbook rehearse --serve` brings the practice network up"
+        got = f"{error.strerror}; {do}"
+        raise ParameterError(f"{path}: expected a site file, got: {got}") from error
     return parse_site(text, path)

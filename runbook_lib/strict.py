@@ -80,13 +80,9 @@ def refuse_traps(text: bytes) -> None:
     for event in yaml.parse(text, yaml.CSafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
-            trap = (
-                f"nesting deeper than {MAX_DEPTH}"
-                if depth > MAX_DEPTH
-                else "an alias; write it out"
-            )
-            mark = event.start_mark
+        deep, mark = depth > MAX_DEPTH, event.start_mark
+        if deep or isinstance(event, yaml.AliasEvent):
+            trap = f"nesting deeper than {MAX_DEPTH}" if deep else "an alias; write it out"
             # The stubs know the marks of the slow parser alone.
             raise yaml.MarkedYAMLError(problem=trap, problem_mark=mark)  # type: ignore[arg-type]
 

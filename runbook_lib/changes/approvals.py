@@ -25,15 +25,7 @@ from ..session import OPEN, Session
 from ..site import Site
 from ..sources.keys import MAX_SIGNED
 from ..sources.scope import Scope
-from ..sources.words import (
-    Heard,
-    Refused,
-    Word,
-    parse_signed,
-    read_words,
-    taken_back,
-    verify,
-)
+from ..sources.words import Heard, Refused, Word, parse_signed, read_words, taken_back, verify
 from ..strict import parse_instant, project_path
 from .plan import Plan, moved
 

@@ -35,16 +35,7 @@ from ..playbook import GATE_STEPS, NOTEBOOKS
 from ..site import Site
 from ..sources.commands import NodeConfig
 from ..sources.config import GATES_AT, Flat
-from .kit_script import (
-    FOLDERS,
-    JOURNAL,
-    Kit,
-    KitNode,
-    Variant,
-    instruction,
-    page,
-    script,
-)
+from .kit_script import FOLDERS, JOURNAL, Kit, KitNode, Variant, instruction, page, script
 from .plan import Artifact, NodePlan, Plan
 from .state import NodeState, known_map
 from .targets import artifact_of, kept_as, missing, rendered

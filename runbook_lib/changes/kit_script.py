@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ..errors import SourceError
 from ..evidence.comment import code
 from ..reach import Command
 from ..site import Site
 from ..sources.process import program
 from ..sources.redact import MARK
-from ..sources.running import fill
+from ..sources.running import command_of, fill
 from ..strict import PROJECT, project_path
 from .instruction import fenced
 from .plan import Artifact, Plan
@@ -85,6 +84,8 @@ def quoted(word: str) -> str:
 
 def script(kit: Kit, site: Site) -> bytes:
     """``recover.sh``. Raises SourceError for a site that lacks a command it needs."""
+    used = (site.commands.deploy, site.commands.restart)
+    listed = {name for command in used if command is not None for name in command.env}
     filled = {
         "#@ACTS@": "\n".join(_acts(kit, site)) if kit.ours else "    # no node of ours",
         "@TITLE@": f"The way back from {kit.name}, as a script of its own.",
@@ -92,7 +93,7 @@ def script(kit: Kit, site: Site) -> bytes:
         "@OPERATORS@": quoted(" ".join(f"{name}.md" for name in kit.operators)),
         "@VARIANTS@": quoted(" ".join(kit.variants)),
         "@PROJECT@": quoted(str(PROJECT)),
-        "@TOKENS@": " ".join(sorted(site.secret_names() - _listed(site))),
+        "@TOKENS@": " ".join(sorted(site.secret_names() - listed)),
     }
     text = FRAME.read_text("utf-8")
     for mark, value in filled.items():
@@ -102,7 +103,8 @@ def script(kit: Kit, site: Site) -> bytes:
 
 
 def _acts(kit: Kit, site: Site) -> Iterator[str]:
-    deploy, restart = _command(site, "deploy"), _command(site, "restart")
+    deploy = command_of(site.commands, "deploy", "deploy")
+    restart = command_of(site.commands, "restart", "restart")
     for node in kit.ours:
         assert node.artifact is not None
         path = str(project_path(node.artifact.path))
@@ -126,18 +128,6 @@ def _acts(kit: Kit, site: Site) -> Iterator[str]:
         # A node that it starts may outlive us, and must not go on holding our lock.
         yield f"      within {_run(restart, argv)} 9>&-"
         yield "      ;;"
-
-
-def _listed(site: Site) -> set[str]:
-    commands = (site.commands.deploy, site.commands.restart)
-    return {name for command in commands if command is not None for name in command.env}
-
-
-def _command(site: Site, purpose: str) -> Command:
-    command: Command | None = getattr(site.commands, purpose)
-    if command is None:
-        raise SourceError(purpose, f"expected commands.{purpose} in the site file, got none")
-    return command
 
 
 def _run(command: Command, argv: list[str]) -> str:

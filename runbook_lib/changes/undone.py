@@ -18,11 +18,7 @@ from ..sources.commands import NodeConfig
 from ..sources.config import CHANNEL_AT, GATES_AT, Flat
 from ..strict import load_toml
 from .kit import folder_of
-from .kit_script import (
-    FOLDERS,
-    Variant,
-    target_file,
-)
+from .kit_script import FOLDERS, Variant, target_file
 from .plan import Plan
 from .state import NodeState, states
 from .targets import rendered

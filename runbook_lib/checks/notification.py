@@ -15,16 +15,10 @@ from ..metrics.frames import fetch
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
 from ..sources import notices
 from ..sources.github import GitHub
+from ..sources.running import tell
 from ..sources.words import Word, read_words, taken_back
 from ..wording import utc
-from .anomalies import (
-    Anomaly,
-    Log,
-    accounts,
-    known,
-    patience,
-    ways_of,
-)
+from .anomalies import Anomaly, Log, accounts, known, patience, ways_of
 
 FIGURES = "figures"
 SHOWN_BEFORE = timedelta(hours=3)
@@ -91,9 +85,9 @@ def _wanted(context: Context, event: str) -> list[str]:
 def _send(context: Context, anomaly: Anomaly, event: str, way: str, path: Path) -> None:
     scope, site, params = context.scope, context.site, context.params
     subject, text = _subject(context, anomaly, event), _text(context, anomaly, event)
-    if way.startswith("command/") and site.commands.notify is not None:
+    if way.startswith("command/"):
         role = way.partition("/")[2]
-        notices.by_command(scope, site.commands.notify, role, subject, path)
+        tell(scope, site.commands, "notify", role=role, subject=subject, text=str(path))
     elif way == "webhook" and site.telemetry.notify is not None:
         document = {
             "id": anomaly.id,

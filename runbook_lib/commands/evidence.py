@@ -107,15 +107,9 @@ def read_trust(path: str) -> Trust:
     from ..site import read_site
     from ..strict import parse_yaml, project_path, validate
 
-    try:
-        value = parse_yaml(project_path(path).read_bytes(), path)
-    except OSError as error:
-        raise ParameterError(
-            f"{path}: expected a file of signers, got: {error.strerror}"
-        ) from error
-    return (
-        read_site(path).trust if set(value) & {"store", "people"} else validate(Trust, value, path)
-    )
+    value = parse_yaml(project_path(path).read_bytes(), path)
+    whole = set(value) & {"store", "people"}
+    return read_site(path).trust if whole else validate(Trust, value, path)
 
 
 def head(args: argparse.Namespace) -> int:
@@ -230,14 +224,9 @@ def render(args: argparse.Namespace) -> int:
             " the shipped notebooks, got one in it; name another with -o"
         )
     text = page_of(path, read_trust(args.trust) if args.trust else None)
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-        with os.fdopen(os.open(output, flags, 0o644), "w", encoding="utf-8") as file:
-            file.write(text)
-    except OSError as error:
-        raise ParameterError(
-            f"{output}: expected a file that can be written, got: {error.strerror}"
-        ) from error
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    with os.fdopen(os.open(output, flags, 0o644), "w", encoding="utf-8") as file:
+        file.write(text)
     if args.json:
         print_json({"page": str(output)})
     else:

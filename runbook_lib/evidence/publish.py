@@ -24,7 +24,6 @@ from ..errors import ParameterError, RunbookError, SourceError, StoreError
 from ..files import keep_file
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..playbook import RECOVERY
-from ..reach import Command
 from ..recording import recorded_site
 from ..site import Site
 from ..sources import notices, wire
@@ -32,7 +31,7 @@ from ..sources.github import GitHub, complete
 from ..sources.http import Http
 from ..sources.notices import Governance
 from ..sources.redact import Redactor
-from ..sources.running import filled, reason
+from ..sources.running import tell
 from ..sources.scope import Scope, live_scope, read_clock
 from ..sources.wire import Wire
 from ..wording import utc
@@ -145,17 +144,10 @@ def _by_command(
     values: Mapping[str, str],
 ) -> None:
     """Run a site's command over the text of a document, in a ``file``. Raises SourceError."""
-    command: Command | None = getattr(site.commands, name)
-    if command is None:
-        raise SourceError(name, f"expected commands.{name} in the site, got none")
     with tempfile.NamedTemporaryFile("w", suffix=".md", encoding="utf-8") as text:
         text.write(str(document["text"]))
         text.flush()
-        asked = filled(f"commands.{name}", command, **values, **{file: text.name})
-        ended = scope.run(asked, purpose="notify")
-    if ended.code != 0:
-        got = ended.problem or f"{ended.code}: {reason(ended)}"
-        raise SourceError(name, f"expected exit code 0, got {got}")
+        tell(scope, site.commands, name, **values, **{file: text.name})
 
 
 def _instruct(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:

@@ -20,7 +20,7 @@ from ..params import way_back
 from ..recording import recorded_site
 from ..session import environment
 from ..signers import signed_text
-from ..sources.local import require_plain
+from ..sources.local import plain_files
 from ..sources.redact import Redactor
 from ..strict import ATTEMPT
 from ..verdicts import Standing, Verdict
@@ -90,7 +90,7 @@ def replay(folder: Path, run: Run) -> tuple[list[Row], str]:
     """Rows comparing each item's recorded result with the replayed one, and the version that
     recorded it. ``run(stage)`` runs our notebook headless. Raises RecordDamaged.
     """
-    require_plain(folder)
+    plain_files(folder)
     recorded = Record(folder / "record.jsonl").entries()
     about = recorded[0].body if recorded and recorded[0].kind == "opened" else {}
     stage, version = about.get("stage"), about.get("version")

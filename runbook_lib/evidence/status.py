@@ -56,12 +56,7 @@ def attempts_of(store: Store, release: str) -> list[AttemptStatus]:
         attempts = store.attempts(release)
         store.check_heads(attempts)
         return [_status(store, attempt) for attempt in attempts]
-    except (
-        LookupError,
-        TypeError,
-        ValueError,
-        AttributeError,
-    ) as error:  # who can write, can forge
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise RecordDamaged(f"{release}: expected records of ours, got: {error!r}"[:300]) from error
 
 

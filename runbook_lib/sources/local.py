@@ -120,20 +120,26 @@ def require_size(path: Folder, size: int, limit: int) -> None:
         raise RecordDamaged(f"{path.name}: expected at most {limit} bytes, got {size}")
 
 
-def require_plain(folder: Path) -> None:
-    """Raises RecordDamaged unless an attempt is of folders and regular files, no more than one has."""
-    left, seen = [folder], 0
+def plain_files(folder: Path) -> dict[str, Path]:
+    """Every file of an attempt, by its name there.
+
+    Raises RecordDamaged unless it is of folders and regular files, no more than an attempt has.
+    """
+    found, left, seen = dict[str, Path](), [folder], 0
     while left:
         for path in left.pop().iterdir():
-            found, name, seen = path.lstat(), path.relative_to(folder), seen + 1
-            mode = found.st_mode
-            require_size(path, found.st_size, MAX_RECORD)
-            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            about, name, seen = path.lstat(), path.relative_to(folder), seen + 1
+            require_size(path, about.st_size, MAX_RECORD)
+            if stat.S_ISREG(about.st_mode):
+                found[name.as_posix()] = path
+            elif stat.S_ISDIR(about.st_mode):
+                left.append(path)
+            else:
                 raise RecordDamaged(f"{name}: expected a regular file, got a link or another kind")
             if seen > MAX_FILES or len(name.parts) > MAX_DEPTH:
                 most = f"expected at most {MAX_FILES:,} files, {MAX_DEPTH} folders deep, got more"
                 raise RecordDamaged(f"{folder.name}: {most}")
-            left += [path] if stat.S_ISDIR(mode) else []
+    return dict(sorted(found.items()))
 
 
 def names(path: Path) -> Kept:

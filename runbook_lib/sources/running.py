@@ -63,6 +63,29 @@ def reason(ended: Ended) -> str:
     return lines[-1].strip()[:LONGEST_REASON]
 
 
+def require_well(source: str, ended: Ended) -> bytes:
+    """What a command printed. Raises SourceError unless it ended with exit code 0."""
+    if ended.code != 0:
+        got = ended.problem or f"{ended.code}: {reason(ended)}"
+        raise SourceError(source, f"expected exit code 0, got {got}")
+    return ended.stdout
+
+
+def command_of(commands: site.Commands, purpose: str, source: str) -> reach.Command:
+    """The site's command for a purpose. Raises SourceError when it names none."""
+    command: reach.Command | None = getattr(commands, purpose)
+    if command is None:
+        raise SourceError(source, f"expected commands.{purpose} in the site file, got none")
+    return command
+
+
+def tell(scope: Scope, commands: site.Commands, purpose: str, **values: str) -> None:
+    """Notify people by a command of the site. Raises SourceError unless it ends well."""
+    where = f"commands.{purpose}"
+    command = filled(where, command_of(commands, purpose, where), **values)
+    require_well(where, scope.run(command, purpose="notify"))
+
+
 class Purposes:
     """A site's commands by purpose. One the site does not name is a SourceError."""
 
@@ -70,9 +93,7 @@ class Purposes:
         self._scope, self._commands = scope, commands
 
     def _command(self, purpose: str, source: str, **values: str) -> reach.Command:
-        command: reach.Command | None = getattr(self._commands, purpose)
-        if command is None:
-            raise SourceError(source, f"expected commands.{purpose} in the site file, got none")
+        command = command_of(self._commands, purpose, source)
         return filled(f"commands.{purpose}", command, **values)
 
 

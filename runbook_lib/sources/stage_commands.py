@@ -12,7 +12,7 @@ from ..errors import SourceError
 from . import wire
 from .commands import SiteCommands
 from .process import Ended
-from .running import execute, filled, reason
+from .running import execute, filled, require_well
 from .wire import Wire
 
 
@@ -82,7 +82,4 @@ class StageCommands(SiteCommands):
 def provisioned(name: str, ended: Ended) -> Provisioned:
     """What ``provision`` printed. Raises SourceError when it failed or printed something else."""
     source = f"provision {name}"
-    if ended.code != 0:
-        got = ended.problem or f"{ended.code}: {reason(ended)}"
-        raise SourceError(source, f"expected exit code 0, got {got}")
-    return wire.decode(source, ended.stdout, Provisioned)
+    return wire.decode(source, require_well(source, ended), Provisioned)

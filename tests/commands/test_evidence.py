@@ -65,7 +65,7 @@ def test_rendering_into_no_folder_is_named(terminal: Terminal, practice: Any) ->
     folder = practice.sealed()
 
     assert terminal.run("render", folder, "-o", folder.parent / "none" / "page.html") == 3
-    assert "page.html: expected a file that can be written, got: No such file" in terminal.err
+    assert "page.html: expected a file or folder that can be used, got: No such" in terminal.err
 
 
 def test_a_page_never_lies_among_the_sealed_files(

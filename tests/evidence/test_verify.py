@@ -178,9 +178,7 @@ def test_3_links_and_pipes_are_no_evidence(sealed: Path, kind: str, tmp_path: Pa
         case "fifo":
             os.mkfifo(sealed / "pipe")
 
-    assert red(sealed)["3 files"].endswith(
-        "expected a regular file in the evidence, got another kind"
-    )
+    assert red(sealed)["3 files"].endswith("expected a regular file, got a link or another kind")
 
 
 @pytest.mark.parametrize(
