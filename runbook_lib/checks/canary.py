@@ -235,17 +235,7 @@ def _dry(context: Context, name: str) -> Row:
     return check_row(name, what, valid, valid if verdict.ok else verdict.text[:300], ok=verdict.ok)
 
 
-__all__ = [
-    "alerts_active",
-    "candidate_installed",
-    "comparison",
-    "epochs_clean",
-    "expectations",
-    "observe",
-    "plan",
-    "rewards_gate",
-    "witness_clients",
-]
+__all__ = ["comparison", "observe", "plan"]
 
 CLIENTS = "canary.activate.witness-clients"
 

@@ -127,17 +127,7 @@ def _gone(context: Context, applier: Applier, make: Step) -> list[Row]:
     ]
 
 
-__all__ = [
-    "baseline",
-    "baseline_figure",
-    "ci_green",
-    "deploy",
-    "expectations",
-    "plan",
-    "provision",
-    "smoke_suites",
-    "telemetry_reachable",
-]
+__all__ = ["plan"]
 
 DEPLOY = "development.activate.deploy"
 

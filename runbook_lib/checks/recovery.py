@@ -356,24 +356,7 @@ council = _change(
     "the council was convened, its decision is recorded",
 )
 
-__all__ = [
-    "RUNS",
-    "council",
-    "disable_gates",
-    "expectations",
-    "governance_incident",
-    "halt",
-    "halt_fallback",
-    "incident",
-    "plan",
-    "public_report",
-    "restore",
-    "restore_state",
-    "revert_build",
-    "stall",
-    "storage",
-    "what_happened",
-]
+__all__ = ["plan"]
 
 
 Do = Callable[[Context, Applier], list[Row]]

@@ -83,21 +83,11 @@ class Verbs:
 def parameter_options(made: argparse.ArgumentParser) -> None:
     """The options of a command that takes a stage's parameters."""
     made.add_argument("-f", "--parameters-file", metavar="PARAMS", help="YAML parameter file")
-    made.add_argument(
-        "-p",
-        "--parameter",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="a parameter; numbers and true/false are read as such",
-    )
-    made.add_argument(
-        "-r",
-        "--raw",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "TEXT"),
-        help="a parameter as text",
-    )
+    for short, long, value, text in (
+        ("-p", "--parameter", "VALUE", "a parameter; numbers and true/false are read as such"),
+        ("-r", "--raw", "TEXT", "a parameter as text"),
+    ):
+        names = ("NAME", value)
+        made.add_argument(
+            short, long, nargs=2, action="append", default=[], metavar=names, help=text
+        )

@@ -18,6 +18,7 @@ from ..canonical import digest
 from ..errors import RecordDamaged, RunbookError, StoreError
 from ..files import place
 from ..playbook import COUNCIL_WITHIN
+from ..sources import local
 from ..wording import utc
 from .record import Entry, Record, parse
 from .store import Store
@@ -223,7 +224,7 @@ def path_of(store: Store, id: str) -> Path:
 def load(store: Store, id: str) -> Incident:
     """An incident that exists. Raises StoreError, RecordDamaged."""
     try:
-        data = path_of(store, id).read_bytes()
+        data = local.recorded(path_of(store, id))
     except OSError as error:
         raise StoreError(f"{id}: expected an incident in the store, got none") from error
     return parse_incident(data, f"{id}{SUFFIX}")

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..canonical import canonical, digest_bytes
 from ..files import keep_file
+from ..sources.local import recorded
 from .record import Entry
 
 FOLDER = "outbox"
@@ -59,7 +60,7 @@ def is_ours(name: str) -> bool:
 
 def read(path: Path, entries: Sequence[Entry]) -> dict[str, Any]:
     """A document as the record names it. Raises ValueError for any other, OSError."""
-    data = path.read_bytes()
+    data = recorded(path)
     named = [
         e.body["digest"] for e in entries if e.kind == "outbox" and e.body["name"] == path.name
     ]

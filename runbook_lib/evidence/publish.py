@@ -29,6 +29,7 @@ from ..site import Site
 from ..sources import notices, wire
 from ..sources.github import GitHub, complete
 from ..sources.http import Http
+from ..sources.local import recorded
 from ..sources.notices import Governance
 from ..sources.redact import Redactor
 from ..sources.running import tell
@@ -317,9 +318,7 @@ def _attach(forge: Releases, attempt: Attempt, redactor: Redactor) -> tuple[list
     attested = [f"{FOLDER}/{number:04d}.{name}.json" for name in attempt.sealed.envelopes]
     names = [str(attempt.facts["notebook"]), *attested]
     found = {
-        name: (attempt.folder / name).read_bytes()
-        for name in names
-        if (attempt.folder / name).is_file()
+        name: recorded(attempt.folder / name) for name in names if (attempt.folder / name).is_file()
     }
     files = {name: Filed(name, digest_bytes(data)) for name, data in found.items()}
     try:

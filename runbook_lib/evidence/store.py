@@ -158,12 +158,12 @@ class Store:
         return self._create(release, stage, number, {**opened, "heads": {}})
 
     def _create(self, release: str, stage: str, number: int, opened: dict[str, Any]) -> Attempt:
-        folder = self.root / release / stage / f"{number:04d}"
         # Complete or not there at all: a crash leaves no attempt without its first entry.
         record = self._place(f"{release}/{stage}/.new-{uuid4().hex}/record.jsonl")
         Record(record).append("opened", {**opened, "attempt": number})
-        record.parent.rename(folder)
-        return self._attempt(release, stage, number)
+        made = self._attempt(release, stage, number)
+        record.parent.rename(made.folder)
+        return made
 
     def check_heads(self, attempts: list[Attempt]) -> None:
         """Every head an attempt opened on lies in that attempt's chain. Raises StoreError."""

@@ -84,23 +84,21 @@ def on_all_cores(work: Callable[[Path], T], paths: Sequence[Path]) -> list[T]:
 def content(path: Path, limit: int, follow: bool) -> Kept:
     """The whole of a file of at most ``limit`` bytes."""
     try:
-        with open_regular(path, follow=follow) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > limit:
-                return {"error": f"expected at most {limit} bytes, got {size}"}, b""
-            return {}, b"".join(iter(lambda: file.read(limit), b""))[:limit]
+        return {}, recorded(path, limit, follow=follow)
+    except RecordDamaged as error:
+        return {"error": str(error).partition(": ")[2]}, b""
     except OSError as error:
         return _unreadable(error)
 
 
-def recorded(path: Folder, limit: int = MAX_RECORD) -> bytes:
+def recorded(path: Folder, limit: int = MAX_RECORD, *, follow: bool = False) -> bytes:
     """A file out of an attempt that may be hostile: no link, no pipe, not without end.
 
     Raises OSError, RecordDamaged.
     """
     if isinstance(path, zipfile.Path):
         return _archived(path, limit)
-    with open_regular(path, follow=False) as file:
+    with open_regular(path, follow=follow) as file:
         require_size(path, os.fstat(file.fileno()).st_size, limit)
         return file.readall()
 
