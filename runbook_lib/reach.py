@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from .signatures import KEY_ENV, PASSPHRASE_ENV
 from .strict import Strict
 
 
@@ -18,6 +19,8 @@ def _env_name(value: str) -> str:
     if value and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
         # Whoever put the secret itself here must not find it in the message too.
         raise ValueError("expected the name of an environment variable, got something else")
+    if value in (KEY_ENV, PASSPHRASE_ENV):  # whoever is handed these signs in our name
+        raise ValueError("expected no variable of the signing key")
     return value
 
 

@@ -87,13 +87,7 @@ def parsed(values: dict[str, Any]) -> Site:
     return parse_site(json.dumps(values).encode(), "s.yaml")
 
 
-@pytest.mark.parametrize(
-    "variable",
-    [
-        *("GITHUB_TOKEN", "CHAT_WEBHOOK", "CARGO_REGISTRY_PASSWORD"),
-        *("RUNBOOK_SIGNING_KEY", "RUNBOOK_SIGNING_PASSPHRASE"),
-    ],
-)
+@pytest.mark.parametrize("variable", ["GITHUB_TOKEN", "CHAT_WEBHOOK", "CARGO_REGISTRY_PASSWORD"])
 def test_a_suite_that_lists_a_secret_is_refused(variable: str) -> None:
     """One that the site names elsewhere, or one whose name says so."""
     values = example()
@@ -103,6 +97,34 @@ def test_a_suite_that_lists_a_secret_is_refused(variable: str) -> None:
         parsed(values)
     where = "s.yaml: commands.suites.tests/pipeline.env"
     assert str(caught.value) == f"{where}: expected no secret, got {variable}"
+
+
+@pytest.mark.parametrize("variable", ["RUNBOOK_SIGNING_KEY", "RUNBOOK_SIGNING_PASSPHRASE"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("commands.deploy.env.0", "commands.suites.tests/pipeline.env.0"),
+        *("clock.wait.env.0", "clusters.testnet.nodes.0.rpc_command.env.0"),
+        *("forge.token_env", "telemetry.prometheus.headers_env.x-key", "secrets_env.0"),
+    ],
+)
+def test_nobody_is_handed_the_key_that_signs(key: str, variable: str) -> None:
+    """No command by its environment, no server by a header."""
+    values = example()
+    values["clock"] = {"source": "offset-file", "path": "c", "wait": {"argv": ["wind"]}}
+    node = {"name": "a", "rpc_command": {"argv": ["ask"]}}
+    values["clusters"]["testnet"]["nodes"] = [node]
+    at: Any = values
+    *tables, last = key.removesuffix(".0").split(".")
+    for name in tables:
+        at = at[int(name)] if isinstance(at, list) else at.setdefault(name, {})
+    at[last] = [variable] if key.endswith(".0") else variable
+
+    with pytest.raises(ParameterError) as caught:
+        parsed(values)
+    assert f"s.yaml: {key}: expected no variable of the signing key, got {variable!r}" in (
+        caught.value.problems
+    )
 
 
 def test_a_listed_variable_whose_name_says_secret_is_one_and_a_kit_forgets_the_others() -> None:
