@@ -49,9 +49,9 @@ def node_report(args: argparse.Namespace) -> int:
         "phase": args.phase,
         "channel": rollout.release_channel,
         "gates": rollout.feature_gates,
-        "config": _digest(args.config, "--config"),
-        "binary": _digest(args.binary, "--binary"),
-        "target": _digest(args.target, "--target"),
+        "config": digest_file(args.config),
+        "binary": digest_file(args.binary),
+        "target": digest_file(args.target),
         "dry_run": accepted,
         "at": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     }
@@ -62,7 +62,7 @@ def node_report(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise ParameterError(f"node-report: {error}") from error
     if args.output is not None:
-        _write_report(args.output, data)
+        args.output.write_bytes(data)
     if args.json:
         print_json({"statement": said, "signature": signature, "comment": comment_text(data)})
     elif args.output is not None:
@@ -94,22 +94,6 @@ def _dry_run(args: argparse.Namespace, scope: Scope) -> bool | None:
         raise ParameterError("--dry-run: expected {config} where the target goes, got none")
     commands = Commands(dry_run=Command(argv=args.dry_run))
     return SiteCommands(scope, commands).dry_run(args.target.absolute()).ok
-
-
-def _digest(path: Path, option: str) -> str:
-    try:
-        return digest_file(path)
-    except OSError as error:
-        raise ParameterError(
-            f"{option}: {path}: expected a readable file, got: {error.strerror}"
-        ) from error
-
-
-def _write_report(path: Path, data: bytes) -> None:
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise ParameterError(f"{path}: expected to write it, got: {error.strerror}") from error
 
 
 def approve(args: argparse.Namespace) -> int:
@@ -167,8 +151,6 @@ def private_key(path: Path, passphrase_env: str) -> Ed25519PrivateKey:
         if len(data) == 32:
             return Ed25519PrivateKey.from_private_bytes(data)
         key = load_pem_private_key(data, passphrase.encode() or None)
-    except OSError as error:
-        raise ParameterError(f"{expected}, got: {error.strerror}") from error
     except TypeError as error:  # encrypted and no passphrase, or the other way round
         hint = (
             "a plain one" if passphrase else "an encrypted one; name its variable, --passphrase-env"
@@ -239,8 +221,6 @@ def _write(path: Path, data: bytes) -> None:
         path.hardlink_to(temporary)
     except FileExistsError as error:
         raise ParameterError(f"{path}: expected a new file, got one that is there") from error
-    except OSError as error:
-        raise ParameterError(f"{path}: expected to write it, got: {error.strerror}") from error
     finally:
         with suppress(OSError):
             temporary.unlink()

@@ -8,15 +8,15 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from .reach import Command, PublicKey, Rpc, Url
-from .strict import Strict
+from .strict import Name, OwnName, Strict
 
 
 class Node(Strict):
-    name: str = Field(min_length=1)
+    name: OwnName
     validator: str = ""
     peer: str = ""
     control: Literal["ours", "operator"] = "ours"
-    operator: str = Field(default="", pattern=r"^([A-Za-z0-9][\w.@\[\]-]{0,79})?$")
+    operator: Name = ""
     signoff_key: PublicKey = ""
     canary: bool = False
     url: Url | None = None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from .canonical import digest, digest_bytes
 from .clusters import Cluster
-from .errors import SourceError, Stopped
+from .errors import LockHeld, SourceError, Stopped
 from .evidence import order
 from .evidence.record import Entry, Record
 from .evidence.store import Store
@@ -61,6 +61,7 @@ class Context:
     source: str = "live"
     private: Path = Path()
     undone: Callable[[], str] = lambda: ""
+    unlocked: Callable[[], str] = lambda: ""
 
     @property
     def so_far(self) -> list[Entry]:
@@ -207,9 +208,11 @@ class Context:
             return dict(zip(names, pool.map(one, names), strict=True))
 
     def require_going_on(self) -> None:
-        """Raises Stopped once a recovery undoes this attempt."""
+        """Raises Stopped once a recovery undoes this attempt, LockHeld once the lock is not ours."""
         if by := self.undone():
             raise Stopped(f"stopped: recovery {by}")
+        if why := self.unlocked():
+            raise LockHeld(f"{self.cluster_name}: lock: expected it ours to the end, got {why}")
 
 
 class Judge(Protocol):

@@ -8,11 +8,16 @@ import shutil
 import sys
 from collections.abc import Iterator
 
-from .errors import ParameterError
+from jupyter_client.kernelspec import find_kernel_specs
+
+from .errors import ParameterError, StoreError
+from .evidence.store import Store
+from .notebook import KERNEL
 from .opening import find_operator
 from .outcomes import Outcome, Row, check_row, unknown_row
 from .reach import Command, Endpoint
 from .site import Forge, Site, read_site
+from .sources import process
 from .sources.http import Answer, Request
 from .sources.redact import SHORTEST, Redactor
 from .sources.scope import Outside
@@ -44,13 +49,12 @@ def _machine() -> Iterator[Row]:
     version = ".".join(map(str, sys.version_info[:3]))
     yield check_row("python", "version", "3.11 or newer", version, sys.version_info >= (3, 11))
     engines = importlib.metadata.entry_points(group="papermill.engine", name="runbook")
-    yield check_row(
-        "papermill",
-        "engine runbook",
-        "registered",
-        "registered" if engines else "missing: pip install --no-deps -e .",
-        bool(engines),
-    )
+    for where, what, there in (
+        ("papermill", "engine runbook", bool(engines)),
+        ("jupyter", f"kernel {KERNEL}", KERNEL in find_kernel_specs()),
+    ):
+        got = "registered" if there else "missing: pip install --no-deps -e ."
+        yield check_row(where, what, "registered", got, there)
     for program in ("prometheus", "promtool", "alertmanager", "amtool"):
         found = shutil.which(program) or shutil.which(f"prometheus-{program}")
         got = "found" if found else "not found; a rehearsal uses its embedded one"
@@ -69,6 +73,26 @@ def _store(site: Site) -> Iterator[Row]:
     where = next((parent for parent in (path, *path.parents) if parent.exists()), path)
     ok = os.access(where, os.W_OK)
     yield check_row("store", "writable", "yes", "yes" if ok else f"no: {where}", ok)
+    if path.is_dir():
+        yield _locks(Store(path))
+
+
+SECOND = "import fcntl, sys; fcntl.flock(open(sys.argv[1]), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+
+
+def _locks(store: Store) -> Row:
+    """Whether a lock of the store holds against a second process."""
+    what, expected = "locks", "held against a second process"
+    try:
+        with store.cluster_lock(".doctor", "runbook doctor") as lock:
+            argv = [sys.executable, "-I", "-c", SECOND, str(lock.path)]
+            ended = process.run(argv, timeout_s=30)
+    except (StoreError, OSError) as error:
+        return check_row("store", what, expected, str(error), ok=False)
+    if b"BlockingIOError" in ended.stderr:
+        return check_row("store", what, expected, expected, ok=True)
+    got = "taken by both: two applies would run side by side" if ended.code == 0 else ended.problem
+    return check_row("store", what, expected, got or ended.stderr.decode()[-300:], ok=False)
 
 
 def _people(site: Site) -> Iterator[Row]:

@@ -94,6 +94,7 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc] # papermill has no ty
     ) -> Any:
         """Run and judge a parametrised notebook. Always raises Finished (a SystemExit).
 
+        Whatever ``kernel_name`` it was given or names itself: only ours imports nothing beside it.
         ``keep_partial``: save what has run so far around every cell, for whoever looks there.
         """
         try:
@@ -106,7 +107,7 @@ class RunbookEngine(NBClientEngine):  # type: ignore[misc] # papermill has no ty
         def execute() -> Any:
             return super(RunbookEngine, cls).execute_notebook(
                 nb,
-                kernel_name,
+                notebook.KERNEL,
                 output_path=output_path if keep_partial else None,
                 progress_bar=progress_bar,
                 log_output=log_output,

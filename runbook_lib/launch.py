@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .errors import ParameterError
+from .errors import NotebookError, ParameterError
 from .evidence.record import Record
 from .evidence.standing import FINAL, standing
 from .files import replace_file
+from .notebook import KERNEL, filled_in, read
 from .notebook import NOTEBOOKS as FOLDER
-from .notebook import filled_in
 from .playbook import NOTEBOOKS
 from .session import environment
 from .verdicts import ExitCode, Standing
@@ -69,10 +69,15 @@ def run_stage(
 
 
 def prepare_copy(stage: str, params: Mapping[str, Any], folder: Path) -> Path:
-    """A copy of the stage's notebook with ``params`` filled in, without outputs."""
+    """A copy of the stage's notebook with ``params`` filled in, without outputs.
+
+    One that was already stepped through is kept. Raises NotebookError when it is not ours any more.
+    """
     target = folder / NOTEBOOKS[stage]
-    if not target.exists():  # one that was already stepped through is kept
+    if target.is_symlink() or not target.exists():
         replace_file(target, filled_in(FOLDER / NOTEBOOKS[stage], params))
+    elif (found := read(target).metadata.get("kernelspec", {}).get("name")) != KERNEL:
+        raise NotebookError(f"{target}: expected the kernel {KERNEL}, got {found!r}; remove it")
     return target
 
 

@@ -15,13 +15,17 @@ from typing import Any
 
 from .canonical import digest
 from .errors import NotebookError
+from .sources.local import recorded
 from .strict import PROJECT
 
 NOTEBOOKS = PROJECT / "notebooks"
 DIGESTS = NOTEBOOKS / "digests.json"
+KERNEL = "runbook"
+"""Our kernel spec (``kernels/``): it imports nothing from the folder it works in."""
 PARAMETERS, INJECTED, ENFORCE, VERDICT = "parameters", "injected-parameters", "enforce", "verdict"
 VERDICT_SOURCE = "# The verdict, written by the engine after the run."
 FORBIDDEN_TAGS = frozenset({"raises-exception", "skip-execution", "nbval-skip"})
+MAX_BOOK = 256 * 1024 * 1024
 Cell = Mapping[str, Any]
 Notebook = Mapping[str, Any]
 
@@ -49,7 +53,7 @@ def read(path: Path) -> Any:
     import nbformat
 
     try:
-        return nbformat.read(path, as_version=4)
+        return nbformat.reads(recorded(path, MAX_BOOK).decode(), as_version=4)
     except Exception as error:  # nbformat raises many kinds for what is no notebook
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise NotebookError(f"{path.name}: expected a notebook, got: {first[:200]}") from error

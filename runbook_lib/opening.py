@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import stat
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from . import playbook
-from .errors import ParameterError, SourceError, StoreError
+from .errors import ParameterError, RecordDamaged, SourceError, StoreError
 from .evidence.heads import compare
 from .evidence.order import BEFORE, find_earlier, plan_of, policy_of, what_to_undo
+from .evidence.record import Record
 from .evidence.store import Attempt, Store
 from .files import replace_file
 from .package import VERSION, package_digest
-from .params import PER_TRY, RecoveryParams, StageParams, promoted, stage_params
+from .params import (
+    PER_TRY,
+    STAGE_PARAMS,
+    TOLD,
+    RecoveryParams,
+    StageParams,
+    promoted,
+    stage_params,
+    way_back,
+)
 from .session import OPEN, PARAMETERS, Session, Source, hand_over, run_kind
 from .signers import Trust
 from .site import Person, Site, parse_site, read_site
@@ -211,7 +223,47 @@ def _undoes(store: Store, about: str, params: RecoveryParams, source: str) -> di
             f"break_glass: {why}; to go on without an approval, which the governance council must"
             " ratify within 24 h, give the reason: --reason 'WHY'"
         )
+    if not found:
+        return None
+    logged = way_back(store.opened(store.named(found["name"])))
+    given = {k: v for k, v in params if v and logged.get(k) and k != "mode"}
+    require_logged(given, logged, found["name"], params.break_glass)
     return found
+
+
+def require_logged(
+    given: Mapping[str, Any], logged: Mapping[str, Any], where: object, reason: str
+) -> None:
+    """Raises ParameterError for parameters that are not the log's, unless there is a ``reason``."""
+    differs = [
+        f"{where}: {name}: expected {logged.get(name)!r} as the log has it, got {value!r}"
+        for name, value in given.items()
+        if value != logged.get(name)
+    ]
+    if differs and not reason:
+        more = "to go on with others than the log's give the reason: --reason 'WHY'"
+        raise ParameterError([*differs, f"{where}: {more}"])
+
+
+def as_logged(path: Path, values: dict[str, Any], reason: str = "") -> dict[str, Any]:
+    """The parameters of a file: where it lies in an attempt, those of that attempt's log.
+
+    Who can write the store can edit the file. Raises ParameterError, RecordDamaged without a log.
+    """
+    folder = path.absolute().parent
+    if back := folder.name == "recovery":
+        folder = folder.parent
+    is_ours = re.fullmatch("[0-9]{4,9}", folder.name) and folder.parent.name in STAGE_PARAMS
+    if not is_ours and not (folder / "record.jsonl").exists():
+        return values
+    try:
+        opened = Record(folder / "record.jsonl").entries()[0].body
+        logged = way_back(opened) if back else dict(opened["params"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise RecordDamaged(f"{path}: expected parameters in the log, got: {error!r}") from error
+    free = TOLD if back else PER_TRY | {"attempt"}
+    require_logged({k: v for k, v in values.items() if k not in free}, logged, path, reason)
+    return {**logged, **values}
 
 
 def _begin_session(session: Session, params: StageParams) -> None:

@@ -74,31 +74,14 @@ class Drop(Strict):
         return digest({"drop": body, "plan": plan, "release": release, "stage": stage})
 
 
-VOLATILE = frozenset(
-    {
-        "mode",
-        "approved_plan",
-        "approvals",
-        "attempt",
-        "waivers",
-        "drops",
-        "retry_reason",
-        "as_of",
-        "site",
-        "takeover_minutes",
-        "summary",
-        "impact",
-        "mitigations",
-        "next_steps",
-    }
-)
-"""Parameters that are not intent: left out of the policy digest."""
+TOLD = frozenset({"summary", "impact", "mitigations", "next_steps"})
+"""What people are told of an incident: written into the parameters that lie ready."""
 
-PER_TRY = frozenset(
-    {"waivers", "drops", "retry_reason", "as_of"}
-    | {"takeover_minutes", "summary", "impact", "mitigations", "next_steps"}
-)
+PER_TRY = TOLD | {"waivers", "drops", "retry_reason", "as_of", "takeover_minutes"}
 """Parameters a try may change; an attempt fixes all others."""
+
+VOLATILE = PER_TRY | {"mode", "approved_plan", "approvals", "attempt", "site"}
+"""Parameters that are not intent: left out of the policy digest."""
 
 _HOUR = timedelta(hours=1)
 _VALID_FOR = playbook.VALID_FOR / timedelta(minutes=1)
@@ -257,6 +240,13 @@ class RecoveryParams(StageParams):
         if problems:
             raise Problems(problems)
         return self
+
+
+def way_back(opened: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of the recovery that undoes an attempt, by what its log was opened with."""
+    fixed, kept = opened["params"], ("site", "release", "commit", "issue", "previous_release")
+    logged = {key: fixed[key] for key in kept if key in fixed}
+    return {**logged, "mode": "apply", "undoes": opened["attempt"]}
 
 
 class PreflightParams(StageParams):

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from .signatures import KEY_ENV, PASSPHRASE_ENV
 from .strict import Strict
 
 
@@ -18,6 +19,8 @@ def _env_name(value: str) -> str:
     if value and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
         # Whoever put the secret itself here must not find it in the message too.
         raise ValueError("expected the name of an environment variable, got something else")
+    if value in (KEY_ENV, PASSPHRASE_ENV):  # whoever is handed these signs in our name
+        raise ValueError("expected no variable of the signing key")
     return value
 
 
@@ -43,6 +46,20 @@ def _key(value: str) -> str:
     if scheme != "ed25519" or len(raw) != 32:
         raise ValueError("expected ed25519:BASE64 of a 32 byte public key")
     return value
+
+
+# One list for files, answers, text and names of variables; a space is any separator, or none.
+SECRET_WORDS = (
+    "token", "secret", "pass word", "passwd", "pass phrase", "api key", "private key", "access key",
+    "signing key", "encryption key", "authorization", "cookie", "credential", "mnemonic", "seed phrase",
+    "secret key",
+)  # fmt: skip
+SECRET_KEY = f"(?:{'|'.join(SECRET_WORDS).replace(' ', '[-_. ]?')})s?[0-9_]*"
+
+
+def names_secret(key: str) -> bool:
+    """Whether what stands under a key is a secret: one that ends in a word of the list does."""
+    return re.search(SECRET_KEY + r"\Z", key, re.IGNORECASE) is not None
 
 
 EnvName = Annotated[str, AfterValidator(_env_name)]
@@ -94,10 +111,14 @@ class Rpc(Reached):
 
 
 class Command(Strict):
-    """An argv without a shell; ``{placeholders}`` are filled in per element."""
+    """An argv without a shell; ``{placeholders}`` are filled in per element.
+
+    ``env`` names the variables that it gets beside PATH, HOME, TMPDIR and the locale.
+    """
 
     argv: list[str] = Field(min_length=1)
     timeout_s: float = Field(default=60.0, gt=0, le=86_400)
+    env: list[EnvName] = Field(default=[], exclude_if=lambda names: not names)
 
 
 class Clock(Strict):

@@ -17,7 +17,7 @@ from .package import VERSION
 from .params import stage_params
 from .session import OPEN, Session, hand_over, last_tries, run_kind
 from .site import Site, parse_site
-from .sources.local import Folder
+from .sources.local import Folder, plain_files
 from .sources.local import recorded as read
 from .sources.redact import Redactor
 from .sources.scope import Outside
@@ -30,6 +30,8 @@ RECORDINGS = PROJECT / "notebooks" / "recordings"
 
 def open_replay(stage: str, folder: Folder) -> Session:
     """Replay a recorded attempt into a store that goes away with the session."""
+    if isinstance(folder, Path):
+        plain_files(folder)
     recorded = _entries(folder)
     if not recorded or recorded[0].kind != "opened" or recorded[0].body.get("stage") != stage:
         raise RecordDamaged(f"{folder.name}: expected the record of a {stage} attempt, got none")
@@ -40,14 +42,15 @@ def open_replay(stage: str, folder: Folder) -> Session:
     tape = ReplayTape(folder / "tape", last_tries(recorded))
     params = stage_params(stage, {**opened["params"], **sessions[-1].body["params"]}, "recording")
     site = recorded_site(folder, params.site)
+    if not isinstance(number := opened.get("attempt"), int) or not 0 < number < 10**9:
+        raise RecordDamaged(f"{folder.name}: expected the number of an attempt, got {number!r}")
+    # A folder of its own below the engine's, which reads it and takes it away.
     given = os.environ.get("RUNBOOK_SCRATCH")
     scratch = None if given else tempfile.TemporaryDirectory(prefix="runbook-replay-")
-    store = Store(Path(scratch.name) if scratch else Path(str(given)))
+    store = Store(Path(scratch.name if scratch else tempfile.mkdtemp(dir=given)))
     fresh = {key: value for key, value in opened.items() if key not in ("heads", "attempt")}
     # Under its own number: cards show it, and paths on the tape are told apart by it.
-    attempt = store.recreate(
-        params.release, stage, opened["attempt"], {**fresh, "source": "replay"}
-    )
+    attempt = store.recreate(params.release, stage, number, {**fresh, "source": "replay"})
     session = Session(
         stage=stage,
         site=site,

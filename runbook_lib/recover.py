@@ -9,13 +9,12 @@ from typing import Any
 
 from .canonical import digest_bytes
 from .changes.kit_script import JOURNAL
-from .commands.printing import print_line, print_standing
-from .commands.running import read_parameters, tell
+from .commands.running import read_parameters, run_and_tell
 from .errors import ParameterError
 from .evidence.order import what_to_undo
 from .evidence.standing import verdict
 from .evidence.store import Store
-from .files import replace_file
+from .files import keep_file
 from .opening import prepare_attempt
 from .params import STAGE_PARAMS, RecoveryParams, StageParams, stage_params
 from .site import read_site
@@ -29,21 +28,11 @@ LONGEST_JOURNAL = 1_000_000
 
 def recover(args: argparse.Namespace) -> int:
     """Take an apply back, or go on with that; the verdict's exit code."""
-    from .launch import run_stage
-
     runbook = f"{args.stage}_recovery"
     params, where = parameters(args)
     if args.kit is not None:
         params["attempt"] = attach_journal(args.kit, runbook, params, where)
-    report = run_stage(
-        runbook,
-        params,
-        params_file=where,
-        output=args.output,
-        shown=None if args.json else print_standing,
-        told=None if args.json else print_line,
-    )
-    return tell(report, as_json=args.json)
+    return run_and_tell(args, runbook, params, where)
 
 
 def attach_journal(kit: Path, runbook: str, params: Mapping[str, Any], where: str) -> int:
@@ -52,17 +41,13 @@ def attach_journal(kit: Path, runbook: str, params: Mapping[str, Any], where: st
     It is neither parsed nor believed: the recovery reads every node back. Returns the attempt's
     number. Raises ParameterError for a kit that has no readable journal.
     """
-    try:
-        with (kit / JOURNAL).open("rb") as file:
-            journal = file.read(LONGEST_JOURNAL + 1)
-    except OSError as error:
-        raise ParameterError(f"--kit: {kit / JOURNAL}: cannot be read: {error.strerror}") from error
+    with (kit / JOURNAL).open("rb") as file:
+        journal = file.read(LONGEST_JOURNAL + 1)
     if len(journal) > LONGEST_JOURNAL:
         raise ParameterError(f"--kit: {kit / JOURNAL}: expected at most {LONGEST_JOURNAL} bytes")
     attempt, digest = prepare_attempt(runbook, params, where), digest_bytes(journal)
-    path = attempt.folder / "kit" / f"journal-{digest.removeprefix('sha256:')[:12]}.tsv"
-    path.parent.mkdir(exist_ok=True)
-    replace_file(path, journal)
+    name = f"kit/journal-{digest.removeprefix('sha256:')[:12]}.tsv"
+    path = keep_file(attempt.folder, name, journal)
     about = {"kit": kit.resolve().name, "file": f"kit/{path.name}", "digest": digest}
     attempt.record.append("attached", about)
     return attempt.number
@@ -74,7 +59,7 @@ def parameters(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     A parameter file of the apply will do as well. A recovery that was begun and has not passed is
     gone on with.
     """
-    values, where = read_parameters(args)
+    values, where = read_parameters(args, args.reason)
     given = {name for name, _ in (*args.parameter, *args.raw)}
     theirs = set(STAGE_PARAMS[args.stage].model_fields) - set(RecoveryParams.model_fields)
     if theirs & set(values):

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from .errors import ParameterError
 from .playbook import STAGES
 from .signatures import KEY_ENV, Envelope, SigningKey, public_key, read_signer
-from .strict import Instant, Name, Strict, parse_instant
+from .strict import Instant, OwnName, Strict, parse_instant
 
 StageName = Literal["development", "testnet", "canary", "mainnet"]
 CI = "CI"
@@ -25,7 +25,7 @@ class Signer(Strict):
     It counts from ``since`` to ``until``; once ``revoked``, for nothing: others sign what it signed.
     """
 
-    name: Name = Field(min_length=1)
+    name: OwnName
     person: str = ""
     key: Annotated[str, SigningKey] = Field(min_length=1)
     stages: list[StageName] = ["development", "testnet", "canary", "mainnet"]

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import timedelta
 from itertools import combinations
 from pathlib import Path
@@ -18,16 +19,17 @@ from .canonical import digest
 from .clusters import Cluster
 from .errors import ParameterError
 from .playbook import MAINNET_WATCH, STAGES
-from .reach import Clock, Command, Endpoint, EnvName, PublicKey, Reached, Url, Webhook
+from .reach import Clock, Command, Endpoint, EnvName, PublicKey, Reached, Url, Webhook, names_secret
 from .signatures import PASSPHRASE_ENV
 from .signers import Signers, Trust
-from .strict import PROJECT, Instant, Problems, Range, Strict, parse_yaml, project_path, validate
+from .strict import Instant, OwnName, Problems, Range, Strict, parse_yaml, project_path, validate
 
 POLICY = frozenset(
     {"people", "single_operator", "signers", "signing", "artifact_signing", "versions", "stages"}
     | {"clusters", "commands", "forge", "telemetry", "dashboards"}
 )
 """Keys that say who counts, what is run, and where words and measurements come from."""
+SECRETS = frozenset({"token_env", "url_env", "headers_env", "secrets_env"})
 _ARMED_HOURS = MAINNET_WATCH / timedelta(hours=1)  # the longest watch: alerts must reach us for it
 
 
@@ -205,7 +207,7 @@ class Signing(Strict):
 
 
 class Site(Strict):
-    name: str
+    name: OwnName
     clock: Clock = Clock()
     store: str
     kits: str = ".kits"
@@ -214,12 +216,12 @@ class Site(Strict):
     people: list[Person] = Field(min_length=1)
     words: str = ""
     stages: dict[Literal["development", "testnet", "canary", "mainnet"], str]
-    clusters: dict[str, Cluster]
+    clusters: dict[OwnName, Cluster]
     telemetry: Telemetry
     dashboards: Dashboards = Dashboards()
     forge: Forge
     commands: Commands
-    artifacts: dict[str, ReleaseText] = {}
+    artifacts: dict[OwnName, ReleaseText] = {}
     binary_member: str = ""
     artifact_signing: Signing = Signing()
     signing: Literal["required", "none"] = "required"
@@ -265,6 +267,12 @@ class Site(Strict):
             problems.append(f"words: expected a folder with {{release}} in it, got {self.words!r}")
         if self.kits_path.resolve().is_relative_to(self.store_path.resolve()):
             problems.append(f"kits: expected a folder outside the store, got {self.kits!r}")
+        # A suite is the candidate's own code.
+        problems += [
+            f"commands.suites.{name}.env: expected no secret, got {variable}"
+            for name, suite in self.commands.suites.items()
+            for variable in sorted(self.secret_names() & set(suite.env))
+        ]
         if problems:
             raise Problems(problems)
         return self
@@ -324,22 +332,16 @@ class Site(Strict):
         return frozenset({*_secrets(self.model_dump()), PASSPHRASE_ENV})
 
 
-def _secrets(value: Any) -> set[str]:
-    found: set[str] = set()
+def _secrets(value: Any, key: str = "") -> Iterator[str]:
+    """The variables that stand under a ``key`` of secrets, and those of a command by their names."""
     if isinstance(value, dict):
-        for key, inner in value.items():
-            if key in ("token_env", "url_env") and inner:
-                found.add(inner)
-            elif key == "headers_env":
-                found.update(inner.values())
-            elif key == "secrets_env":
-                found.update(inner)
-            else:
-                found |= _secrets(inner)
-    elif isinstance(value, list | tuple):
+        for name, inner in value.items():
+            yield from _secrets(inner, key if key == "headers_env" else name)
+    elif isinstance(value, list):
         for inner in value:
-            found |= _secrets(inner)
-    return found
+            yield from _secrets(inner, key)
+    elif (key in SECRETS and value) or (key == "env" and names_secret(value)):
+        yield value
 
 
 def parse_site(text: bytes, where: str) -> Site:
@@ -352,13 +354,9 @@ def read_site(path: str) -> Site:
     try:
         text = project_path(path).read_bytes()
     except OSError as error:
-        practice = project_path(path).is_relative_to(PROJECT / ".rehearsal")
-        do = (
-            "`runbook rehearse --serve` brings the practice network up"
-            if practice
-            else ("copy params/sites/example.yaml and name yours in `site`")
-        )
-        raise ParameterError(
-            f"{path}: expected a site file, got: {error.strerror}; {do}"
-        ) from error
+        do = "copy params/sites/example.yaml and name yours in `site`"
+        if project_path(path).is_relative_to(project_path(".rehearsal")):
+            do = "`runbook rehearse --serve` brings the practice network up"
+        got = f"{error.strerror}; {do}"
+        raise ParameterError(f"{path}: expected a site file, got: {got}") from error
     return parse_site(text, path)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,7 +24,8 @@ from .context import Context, Judge
 from .errors import LockHeld, SourceError, StageRefused, Stopped
 from .evidence import standing as standings
 from .evidence.order import undone_by
-from .files import replace_file
+from .evidence.store import Lock
+from .files import keep_file
 from .next_steps import refusal, verdict_card
 from .outcomes import CheckResult, Outcome, Row, Value, unknown_row
 from .params import taken
@@ -207,8 +209,7 @@ class Comparison:
         if not self.compared:
             return self.card
         png, text, data = overview_figure(self.compared)
-        self.folder.mkdir(exist_ok=True)
-        replace_file(self.folder / "overview.png", png)
+        keep_file(self.folder.parent, f"{self.folder.name}/overview.png", png)
         return display.figure_card(png, text, data)
 
 
@@ -216,18 +217,46 @@ class Comparison:
 
 
 @contextmanager
-def cluster_lock(context: Context, owner: str, change: Change, *, waits: bool) -> Iterator[int]:
-    """The descriptor of the cluster's lock; of another one for a change that alters no node.
+def cluster_lock(context: Context, owner: str, change: Change, *, waits: bool) -> Iterator[Lock]:
+    """The cluster's lock; another one for a change that alters no node.
 
-    A recovery ``waits`` for it. Raises LockHeld, naming the owner.
+    A lock of the file system may hold on one host alone: who took it and gave it back stands in the
+    log. A recovery ``waits`` for it, and for no log. Raises LockHeld, naming the owner.
     """
     name = context.cluster_name if change.exclusive else f"{context.cluster_name}.words"
     if waits and context.scope.live and change.exclusive:
         from .changes.takeover import wait_for_lock
 
         wait_for_lock(context, name, owner)
-    with context.store.cluster_lock(name, owner) as descriptor:
-        yield descriptor
+    with context.store.cluster_lock(name, owner) as lock:
+        taken = context.record.append("lock", {"cluster": name, "owner": owner})
+        try:
+            if change.exclusive and not waits:
+                _require_free(context)
+            yield replace(lock, fence=taken.seq)
+        except Exception:
+            context.record.append("unlock", {"cluster": name})
+            raise
+        context.record.append("unlock", {"cluster": name})
+
+
+def _require_free(context: Context) -> None:
+    """Raises LockHeld for another attempt that took the cluster's lock and never gave it back."""
+
+    def look() -> str:
+        for one in context.store.took_lock(context.cluster_name):
+            about = playbook.RECOVERY.get(one.stage, one.stage)
+            if one.name == context.attempt_name or (
+                one.stage == about and undone_by(context.store, one.release, about, one.number)
+            ):
+                continue
+            go_on = f"runbook run {about} --continue or " if one.stage == about else ""
+            first = f"end it first: {go_on}runbook recover {about}"
+            return f"taken by {one.name}, which is open and unfinished; {first}"
+        return ""
+
+    if by := context.scope.notice("lock", look):
+        raise LockHeld(f"{context.cluster_name}: lock: expected it free, got {by}")
 
 
 def plan_change(tries: Tries, change: Change, context: Context) -> CheckResult | None:
@@ -249,22 +278,24 @@ def apply_change(tries: Tries, change: Change, context: Context) -> CheckResult 
     owner = f"{session.operator} ({session.attempt.name})"
     context = replace(context, undone=lambda: _undone(session, context))
     try:
-        with cluster_lock(context, owner, change, waits=session.recovery) as descriptor:
-            context.require_going_on()
-            guard = Guard(tries, context)
+        with cluster_lock(context, owner, change, waits=session.recovery) as lock:
+            look = partial(lock.lost, context.record)
+            mine = replace(context, unlocked=lambda: context.scope.notice("lock lost", look))
+            mine.require_going_on()
+            guard = Guard(tries, mine)
             if refused := guard():
                 tries.not_reached(change.item, context.scope.number, refused, guard.due)
                 return None
-            if missing := _prepare_way_back(session, change, context):
+            if missing := _prepare_way_back(session, change, mine):
                 return context.conclude(missing, passed="", empty="")
-            result = change.apply(context, Applier(context, descriptor, guard, rows))
+            result = change.apply(mine, Applier(mine, lock.descriptor, guard, rows, lock.fence))
         if change.observe is not None and result.outcome is Outcome.PASS:
             return change.observe(context, result)
         return result
-    except LockHeld as held:
-        held_by = str(held).partition(", got ")[2]
+    except LockHeld as error:
+        held_by = str(error).partition(", got ")[2]
         row = unknown_row(context.cluster_name, "lock", "free", held_by)
-        return context.conclude([row], passed="", empty="")
+        return context.conclude([*rows, row], passed="", empty="")
     except Stopped as stopped:
         what, expected = "goes on", "still approved, and not undone"
         row = unknown_row(context.cluster_name, what, expected, str(stopped))

@@ -7,6 +7,7 @@ JupyterLab each have another).
 from __future__ import annotations
 
 import re
+import tomllib
 from datetime import UTC, datetime
 from math import isnan
 from pathlib import Path
@@ -22,6 +23,7 @@ from .errors import ParameterError
 PROJECT = Path(__file__).resolve().parent.parent
 MAX_FILE = 1_000_000
 MAX_DEPTH = 50
+MAX_TABLES = 64
 
 
 class Problems(ValueError):
@@ -59,7 +61,7 @@ def parse_yaml(text: bytes, where: str) -> dict[str, Any]:
     if len(text) > MAX_FILE:
         raise ParameterError(f"{where}: expected at most {MAX_FILE} bytes, got {len(text)}")
     try:
-        _refuse_traps(text)
+        refuse_traps(text)
         value = yaml.load(text, _UniqueKeys)  # noqa: S506 - derives from the safe loader
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, TypeError, ValueError) as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
@@ -72,21 +74,44 @@ def parse_yaml(text: bytes, where: str) -> dict[str, Any]:
     return value
 
 
-def _refuse_traps(text: bytes) -> None:
+def refuse_traps(text: bytes) -> None:
     """Aliases hide what a file says and expand without bound; the loader crashes on deep nesting."""
     depth = 0
     for event in yaml.parse(text, yaml.CSafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
-        if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
-            trap = (
-                f"nesting deeper than {MAX_DEPTH}"
-                if depth > MAX_DEPTH
-                else "an alias; write it out"
-            )
-            mark = event.start_mark
+        deep, mark = depth > MAX_DEPTH, event.start_mark
+        if deep or isinstance(event, yaml.AliasEvent):
+            trap = f"nesting deeper than {MAX_DEPTH}" if deep else "an alias; write it out"
             # The stubs know the marks of the slow parser alone.
             raise yaml.MarkedYAMLError(problem=trap, problem_mark=mark)  # type: ignore[arg-type]
+
+
+class TooDeep(ValueError):
+    """A document that is nested deeper than anybody writes."""
+
+
+# Each match consumes what it has looked at: the whole is linear, tomllib in a key's parts is not.
+_KEYS = re.compile(
+    rf"""((?:(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{MAX_TABLES}}})"""
+    r"""|"(?:[^"\\\n]|\\.)*+"?|'[^'\n]*+'?|[\w-]++|[^\w"'-]++"""
+)
+
+
+def load_toml(text: str) -> dict[str, Any]:
+    """TOML as a table. Raises TOMLDecodeError, or TooDeep."""
+    deep = any(found[1] for found in _KEYS.finditer(text))
+    try:
+        level: list[Any] = [table := {} if deep else tomllib.loads(text)]
+    except RecursionError:
+        deep = True
+    else:
+        for _ in range(MAX_TABLES + 1):
+            inner = (each.values() if isinstance(each, dict) else each for each in level)
+            level = [one for values in inner for one in values if isinstance(one, dict | list)]
+    if deep or level:
+        raise TooDeep(f"tables more than {MAX_TABLES} deep")
+    return table
 
 
 def validate(model: type[M], value: dict[str, Any], where: str) -> M:
@@ -147,8 +172,10 @@ def _hex40(value: str) -> str:
     return value
 
 
-# It becomes a folder of the store: no separators, no leading dot.
+# It becomes a folder of the store or a file of an attempt: no separators, no leading dot.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,79}")
+ATTEMPT = re.compile(rf"{NAME.pattern}/{NAME.pattern}/[0-9]{{4,9}}")
+"""How records name an attempt: RELEASE/STAGE/NUMBER."""
 
 
 def _name(value: str) -> str:
@@ -197,6 +224,8 @@ def _digest(value: str) -> str:
 Severities = Annotated[list[str], AfterValidator(_severities)]
 Commit = Annotated[str, AfterValidator(_hex40)]
 Name = Annotated[str, AfterValidator(_name)]
+OwnName = Annotated[Name, Field(min_length=1)]
+"""A name that must be there: of a node, a cluster, a site, an artifact, wherever it is read."""
 Instant = Annotated[str, AfterValidator(_instant)]
 Digest = Annotated[str, AfterValidator(_digest)]
 

@@ -258,8 +258,10 @@ class Tries:
             session.record.append("stopped", body)
             raise
         except Exception as error:
-            row = unknown_row(context.item, "completes", "a result", f"internal error: {error!r}")
-            text = session.outside.redactor.clean_text(traceback.format_exc())
+            clean = session.outside.redactor.clean_text
+            got = f"internal error: {clean(repr(error))}"
+            row = unknown_row(context.item, "completes", "a result", got)
+            text = clean(traceback.format_exc())
             return context.conclude([row], passed="", empty="", data={"traceback": text})
 
     def _judged(self, item: str, number: int, result: CheckResult, **more: object) -> None:

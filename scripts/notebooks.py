@@ -45,7 +45,7 @@ def main() -> int:
                 cell.outputs, cell.execution_count = [], None
         client = NotebookClient(
             book,
-            kernel_name="python3",
+            kernel_name=notebook.KERNEL,
             timeout=300,
             resources={"metadata": {"path": str(notebook.NOTEBOOKS)}},
             extra_arguments=["--log-level=40"],
@@ -77,7 +77,7 @@ def write_digests() -> None:
 def _tidy(book: Any) -> None:
     """Drop what differs between machines and runs: timings, versions."""
     book.metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "kernelspec": {"display_name": "Runbook", "language": "python", "name": notebook.KERNEL},
         "language_info": {"name": "python"},
     }
     for cell in book.cells:

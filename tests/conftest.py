@@ -33,6 +33,7 @@ from runbook_lib.evidence.store import Store
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row
 from runbook_lib.params import DevelopmentParams, Waiver
+from runbook_lib.reach import Command
 from runbook_lib.recording import recorded_site
 from runbook_lib.signers import Trust
 from runbook_lib.sources.tape import Entry as TapeEntry
@@ -278,10 +279,8 @@ class Practice:
         def apply(context: Context, applier: Applier) -> CheckResult:
             def run(lock: int, outputs: Path) -> Any:
                 script = f"echo {item} >>{self.ledger}; exit {code if isinstance(code, int) else 0}"
-                argv = ["/bin/sh", "-c", script]
-                ended = context.scope.run(
-                    argv, timeout_s=10, purpose="change", lock=lock, outputs=outputs
-                )
+                command = Command(argv=["/bin/sh", "-c", script], timeout_s=10)
+                ended = context.scope.run(command, purpose="change", lock=lock, outputs=outputs)
                 if isinstance(code, BaseException):
                     raise code
                 return ended

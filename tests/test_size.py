@@ -22,11 +22,11 @@ from runbook_lib.playbook import NOTEBOOKS
 PROJECT = Path(__file__).resolve().parents[1]
 COUNTED = {".py", ".j2", ".sh", ".yaml"}
 LIMITS = {  # lines, statements, modules
-    "runbook_lib": (32_740, 20_335, 157),
+    "runbook_lib": (33_151, 20_745, 157),
     "runbook_rehearsal": (8_457, 5_138, 45),
-    "tests": (33_753, 18_194, 181),
+    "tests": (35_256, 19_089, 191),
 }
-LOADED = {"development": 21_610, "testnet": 21_492, "canary": 22_521, "mainnet": 22_820}
+LOADED = {"development": 22_008, "testnet": 21_893, "canary": 22_924, "mainnet": 23_224}
 """Lines of ``runbook_lib`` that a stage's notebook has loaded when it ends over its recording."""
 PRIVATE: dict[str, int] = {}  # names of other packages that may change without notice
 

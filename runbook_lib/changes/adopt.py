@@ -9,7 +9,7 @@ from pathlib import Path
 from ..canonical import digest
 from ..errors import ParameterError, SourceError
 from ..evidence.store import Attempt, Store
-from ..files import replace_file
+from ..files import keep_file
 from ..opening import find_operator
 from ..site import Site, read_site
 from ..sources.commands import NodeConfig, SiteCommands
@@ -79,9 +79,7 @@ def adopt(
             attempt.record.append("adopted", {"digest": found, "approved_by": by})
             at = scope.now().isoformat()
             for name, (_, config) in read.items():
-                path = kept_config(attempt.folder, name)
-                path.parent.mkdir(exist_ok=True)
-                replace_file(path, config.text)
+                keep_file(attempt.folder, str(kept_config(Path(), name)), config.text)
                 body = {"item": ADOPT, "node": name, "state": dumped[name], "at": at}
                 attempt.record.append("state", body)
         return Adoption(attempt, found, states, approved, bool(approved) and not others)

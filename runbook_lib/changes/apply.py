@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from ..context import Context
 from ..errors import SourceError, SourceRefused
 from ..evidence import outbox
+from ..files import place
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..sources.process import Ended
 from .approvals import require_standing
@@ -60,13 +61,15 @@ class Change:
 class Applier:
     """Runs steps of one change under the lock ``descriptor``, journalling each.
 
-    ``guarded`` says what stands in the way now: guards that have aged are judged again.
+    ``guarded`` says what stands in the way now: guards that have aged are judged again. Each step
+    names ``fence``, the entry of the log by which the lock was taken.
     """
 
     context: Context
     descriptor: int
     guarded: Callable[[], str] = lambda: ""
     rows: list[Row] = field(default_factory=list)
+    fence: int = 0
     _done: dict[tuple[str, str], str] = field(default_factory=dict)
     _noted: list[dict[str, Any]] = field(default_factory=list)
 
@@ -82,10 +85,9 @@ class Applier:
         if not self._begun(step):
             require_standing(self.context)
         stem = f"{step.node}-{step.name}-{self.context.scope.number}"
-        folder = self.context.folder / "steps"
-        folder.mkdir(exist_ok=True)
+        outputs = place(self.context.folder, f"steps/{stem}")
         self._note(step, "intent", stem)
-        ended = step.run(self.descriptor, folder / stem)
+        ended = step.run(self.descriptor, outputs)
         if ended.code == 0:
             self._note(step, "done", stem)
             return True
@@ -156,7 +158,7 @@ class Applier:
     def _note(self, step: Step, phase: str, stem: str, **more: object) -> None:
         body = {"item": self.context.item, "node": step.node, "step": step.name}
         at = self.context.scope.reread().isoformat()
-        noted = {**body, "phase": phase, "stem": stem, "at": at, **more}
+        noted = {**body, "phase": phase, "stem": stem, "at": at, "fence": self.fence, **more}
         self.context.record.append("step", noted)
         self._noted.append(noted)
         if phase == "done":
@@ -184,7 +186,7 @@ class Applier:
 
     def _left_behind(self, stem: str) -> int | None:
         """The exit code an earlier run's command left, when it ended after that run was gone."""
-        left = self.context.folder / "steps" / stem
+        left = place(self.context.folder, f"steps/{stem}")
         if self.context.scope.live:
             self.context.scope.clean_files(left)
         try:

@@ -30,8 +30,8 @@ from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RecoveryParams
 from ..playbook import COUNCIL
 from ..site import Person, Site
-from ..sources import notices
 from ..sources.process import Ended
+from ..sources.running import tell
 from ..sources.words import Heard, hear, in_force
 from ..wording import utc
 from .apply import Applier, Step, asked, keep, later, was_sent
@@ -406,7 +406,7 @@ def _text(context: Context, found: Incident, wanted: str) -> str:
 
 def _tell(context: Context, found: Incident, wanted: str) -> list[Row]:
     """Page the council, once for each thing to decide."""
-    what, command = "told", context.site.commands.notify
+    what, commands = "told", context.site.commands
     sent = [e.body for e in context.journal if e.kind == "convened"]
     once = [check_row("council", what, "once", "once", ok=True)]
     if any(body["digest"] == wanted for body in sent):
@@ -424,9 +424,7 @@ def _tell(context: Context, found: Incident, wanted: str) -> list[Row]:
     path = context.folder / "council.txt"
     replace_file(path, text)
     try:
-        if command is None:
-            raise SourceError("commands.notify", "expected commands.notify in the site, got none")
-        notices.by_command(context.scope, command, COUNCIL, subject, Path(path))
+        tell(context.scope, commands, "notify", role=COUNCIL, subject=subject, text=str(path))
     except SourceError as error:
         document = {"kind": "notice", "role": COUNCIL, "subject": subject, "text": text}
         return [keep(context, _NOTICE, {**document, "digest": wanted}, error, about=wanted)]

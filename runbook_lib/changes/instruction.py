@@ -34,18 +34,13 @@ class Instruction:
     comment: str
 
 
-def safe(text: str) -> str:
-    """An account as part of a file's name."""
-    return re.sub(r"[^A-Za-z0-9._-]", "_", text)
-
-
 def instruction(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> Instruction:
     """What the operator of ``nodes`` must do in ``phase``. Their targets lie in the attempt."""
     operator = nodes[0].operator
     theirs = [node.node for node in phase.nodes if node.operator == operator]
     # Named by its first node where power parts an operator's nodes into several waves.
-    parted = "" if len(nodes) == len(theirs) else f".{safe(nodes[0].node)}"
-    name = f"{safe(operator)}.{phase.name}{parted}"
+    parted = "" if len(nodes) == len(theirs) else f".{nodes[0].node}"
+    name = f"{operator}.{phase.name}{parted}"
     key = f"{phase.name}{parted}"
     marker = f"<!-- rpp-runbook instruct={name} attempt={context.attempt_name} -->"
     head = f"{marker}\n{_head(context, phase, nodes)}"

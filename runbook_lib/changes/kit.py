@@ -8,17 +8,18 @@ the site's own commands.
       operators/OPERATOR.md  journal.tsv (the script's own)
 
 A target is the node's file as it was, secrets included: of it the record and the tape know only
-the digest. Nodes are spelt percent-encoded in file names and in the script's journal.
+the digest.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import yaml
@@ -26,25 +27,15 @@ import yaml
 from .. import notebook
 from ..canonical import canonical, digest_bytes
 from ..context import Context
-from ..errors import SourceError
-from ..files import replace_file, sync_names
+from ..errors import SourceError, StoreError
+from ..files import keep_file, place, replace_file, sync_names
 from ..outcomes import Outcome, Row, check_row, unknown_row
-from ..params import RecoveryParams
+from ..params import way_back
 from ..playbook import GATE_STEPS, NOTEBOOKS
 from ..site import Site
 from ..sources.commands import NodeConfig
 from ..sources.config import GATES_AT, Flat
-from .kit_script import (
-    FOLDERS,
-    JOURNAL,
-    Kit,
-    KitNode,
-    Variant,
-    instruction,
-    key_of,
-    page,
-    script,
-)
+from .kit_script import FOLDERS, JOURNAL, Kit, KitNode, Variant, instruction, page, script
 from .plan import Artifact, NodePlan, Plan
 from .state import NodeState, known_map
 from .targets import artifact_of, kept_as, missing, rendered
@@ -57,27 +48,12 @@ def prepare(context: Context) -> None:
     folder = context.folder / FOLDER
     if folder.exists() or not context.scope.live:
         return
-    folder.mkdir()
-    values = parameters(context)
+    values = way_back(context.record.entries()[0].body)
     name = NOTEBOOKS[f"{context.stage}_recovery"]
-    replace_file(folder / name, notebook.filled_in(notebook.NOTEBOOKS / name, values))
+    book = notebook.filled_in(notebook.NOTEBOOKS / name, values)
+    keep_file(context.folder, f"{FOLDER}/{name}", book)
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-    replace_file(folder / "params.yaml", text)
-
-
-def parameters(context: Context) -> dict[str, Any]:
-    """The parameters of the recovery that undoes this attempt."""
-    params = context.params
-    made = RecoveryParams(
-        site=params.site,
-        release=params.release,
-        commit=params.commit,
-        mode="apply",
-        issue=params.issue,
-        previous_release=params.previous_release,
-        undoes=context.record.entries()[0].body["attempt"],
-    )
-    return made.model_dump(mode="json", include=made.model_fields_set)
+    keep_file(context.folder, f"{FOLDER}/params.yaml", text)
 
 
 def laid_ready(folder: Path) -> Path | None:
@@ -184,13 +160,13 @@ def _files(context: Context, kit: Kit, before: list[_Before]) -> dict[str, bytes
     files = {"recover.sh": script(kit, context.site), "README.md": page(kit).encode()}
     for operator, nodes in kit.operators.items():
         told = instruction(kit, operator, nodes, texts)
-        files[f"operators/{key_of(operator)}.md"] = told.encode()
+        files[f"operators/{operator}.md"] = told.encode()
     for one in before:
         if one.plan.control == "ours":
             for variant in kit.variants:
                 config = one.config if variant == "back" else one.stalled
                 raw = config.text if config.raw is None else config.raw
-                files[f"{FOLDERS[variant]}/{key_of(one.plan.node)}.toml"] = raw
+                files[f"{FOLDERS[variant]}/{one.plan.node}.toml"] = raw
     return files
 
 
@@ -198,29 +174,35 @@ def _write(context: Context, kit: Kit, before: list[_Before], folder: Path) -> s
     """What came of it, as text: the digest of every file, or the error."""
     try:
         files = _files(context, kit, before)
-        _put(folder, files)
-    except (OSError, SourceError) as error:
+        _put(folder, files, context.store.root.stat().st_gid)
+    except (OSError, SourceError, StoreError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
         return canonical({"error": f"{said}; see `kits` in the site file"}).decode()
     return canonical({"files": {name: digest_bytes(data) for name, data in files.items()}}).decode()
 
 
-def _put(folder: Path, files: Mapping[str, bytes]) -> None:
-    """The whole kit or none of it, on disk. Raises OSError, and SourceError for one that was used."""
+def _put(folder: Path, files: Mapping[str, bytes], group: int) -> None:
+    """The whole kit or none of it, on disk, for the store's ``group`` to read.
+
+    Raises OSError, StoreError, and SourceError for one that was used.
+    """
     if (folder / JOURNAL).exists():
         raise SourceError(folder.name, f"expected no kit that was used already, got its {JOURNAL}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = folder.with_name(f".new-{uuid4().hex}")
+    kits = folder.parent
+    kits.parent.mkdir(parents=True, exist_ok=True)
+    scratch = place(kits.parent, f"{kits.name}/.new-{uuid4().hex}")
     try:
         scratch.mkdir(0o700)
+        with suppress(PermissionError):  # whoever is of no such group keeps it to themselves
+            os.chown(scratch, -1, group)
+            scratch.chmod(0o2750)
         for name, data in files.items():
-            path = scratch / name
-            path.parent.mkdir(0o700, exist_ok=True)
-            replace_file(path, data, 0o700 if name.endswith(".sh") else 0o600)
+            path = place(scratch, name, 0o2750)
+            replace_file(path, data, 0o750 if name.endswith(".sh") else 0o640)
         if folder.exists():  # of a run that ended before it could note it: nothing was changed yet
             shutil.rmtree(folder)
-        for place in {scratch, *((scratch / name).parent for name in files)}:
-            sync_names(place)
+        for at in {scratch, *((scratch / name).parent for name in files)}:
+            sync_names(at)
         scratch.rename(folder)
         # The record says next that it is there; it may lie on another disk.
         sync_names(folder.parent)

@@ -10,15 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote
 
-from ..errors import SourceError
 from ..evidence.comment import code
 from ..reach import Command
 from ..site import Site
 from ..sources.process import program
 from ..sources.redact import MARK
-from ..sources.running import fill
+from ..sources.running import command_of, fill
 from ..strict import PROJECT, project_path
 from .instruction import fenced
 from .plan import Artifact, Plan
@@ -39,10 +37,6 @@ class KitNode:
     operator: str
     states: dict[Variant, NodeState]
     artifact: Artifact | None
-
-    @property
-    def key(self) -> str:
-        return key_of(self.node)
 
 
 @dataclass(frozen=True)
@@ -74,14 +68,9 @@ class Kit:
         return found
 
 
-def key_of(node: str) -> str:
-    """A node's name as file names and the script's journal spell it."""
-    return quote(node, safe="")
-
-
 def target_file(folder: Path, node: str, variant: Variant = "back") -> Path:
     """Where a kit keeps a node's TOML."""
-    return folder / FOLDERS[variant] / f"{key_of(node)}.toml"
+    return folder / FOLDERS[variant] / f"{node}.toml"
 
 
 # --- the script -----------------------------------------------------------------------------------
@@ -95,13 +84,16 @@ def quoted(word: str) -> str:
 
 def script(kit: Kit, site: Site) -> bytes:
     """``recover.sh``. Raises SourceError for a site that lacks a command it needs."""
+    used = (site.commands.deploy, site.commands.restart)
+    listed = {name for command in used if command is not None for name in command.env}
     filled = {
         "#@ACTS@": "\n".join(_acts(kit, site)) if kit.ours else "    # no node of ours",
         "@TITLE@": f"The way back from {kit.name}, as a script of its own.",
-        "@OURS@": quoted(" ".join(node.key for node in kit.ours)),
-        "@OPERATORS@": quoted(" ".join(f"{key_of(name)}.md" for name in kit.operators)),
+        "@OURS@": quoted(" ".join(node.node for node in kit.ours)),
+        "@OPERATORS@": quoted(" ".join(f"{name}.md" for name in kit.operators)),
         "@VARIANTS@": quoted(" ".join(kit.variants)),
         "@PROJECT@": quoted(str(PROJECT)),
+        "@TOKENS@": " ".join(sorted(site.secret_names() - listed)),
     }
     text = FRAME.read_text("utf-8")
     for mark, value in filled.items():
@@ -111,7 +103,8 @@ def script(kit: Kit, site: Site) -> bytes:
 
 
 def _acts(kit: Kit, site: Site) -> Iterator[str]:
-    deploy, restart = _command(site, "deploy"), _command(site, "restart")
+    deploy = command_of(site.commands, "deploy", "deploy")
+    restart = command_of(site.commands, "restart", "restart")
     for node in kit.ours:
         assert node.artifact is not None
         path = str(project_path(node.artifact.path))
@@ -125,23 +118,16 @@ def _acts(kit: Kit, site: Site) -> Iterator[str]:
                 digest=node.artifact.digest,
                 config=config,
             )
-            yield f"    {quoted(f'{variant}/{node.key}/deliver')})"
+            yield f"    {quoted(f'{variant}/{node.node}/deliver')})"
             yield f"      checked {quoted(config)} {_hex(node.states[variant].config)} &&"
             yield f"        checked {quoted(path)} {_hex(node.artifact.digest)} &&"
             yield f"        within {_run(deploy, argv)}"
             yield "      ;;"
         argv = fill("commands.restart", restart.argv, node=node.node)
-        yield f"    */{quoted(f'{node.key}/restart')})"
+        yield f"    */{quoted(f'{node.node}/restart')})"
         # A node that it starts may outlive us, and must not go on holding our lock.
         yield f"      within {_run(restart, argv)} 9>&-"
         yield "      ;;"
-
-
-def _command(site: Site, purpose: str) -> Command:
-    command: Command | None = getattr(site.commands, purpose)
-    if command is None:
-        raise SourceError(purpose, f"expected commands.{purpose} in the site file, got none")
-    return command
 
 
 def _run(command: Command, argv: list[str]) -> str:
@@ -192,7 +178,7 @@ journal with `runbook recover {stage} --kit THIS_FOLDER -f PARAMS`.
 
 It does not read a node back: exit 0 says that the commands ended well, not that the chain is well. It
 restores no data and no snapshot, announces nothing, opens no incident, and touches no node of an
-operator. `targets/` holds the nodes' secrets: keep this folder to yourself.
+operator. `targets/` holds the nodes' secrets: keep this folder to the operators.
 """
 _STALL = """sh recover.sh --stall            # after a consensus stall: reward and witness gates off everywhere
 """
@@ -205,8 +191,8 @@ def page(kit: Kit) -> str:
         assert node.artifact is not None
         build, file = node.artifact, node.states["back"].config
         at = code(build.path)
-        rows.append(f"| {code(node.key)} | {at} | {code(build.digest)} | {code(file)} |")
-    first = [node.key for node in kit.ours[:2]]
+        rows.append(f"| {code(node.node)} | {at} | {code(build.digest)} | {code(file)} |")
+    first = [node.node for node in kit.ours[:2]]
     return _PAGE.format(
         name=code(kit.name),
         example=",".join(first) or "NODE",
@@ -221,7 +207,7 @@ def _operators(kit: Kit) -> str:
     if not kit.operators:
         return ""
     lines = "\n".join(
-        f"- {code(operator)}: send `operators/{key_of(operator)}.md`, for"
+        f"- {code(operator)}: send `operators/{operator}.md`, for"
         f" {', '.join(code(node.node) for node in nodes)}"
         for operator, nodes in kit.operators.items()
     )

@@ -17,7 +17,7 @@ from ..canonical import digest_bytes
 from ..context import Context
 from ..errors import SourceError, SourceRefused
 from ..evidence import outbox
-from ..files import replace_file
+from ..files import keep_file
 from ..outcomes import Outcome, Row, unknown_row
 from ..params import RolloutParams
 from ..sources import notices
@@ -45,8 +45,7 @@ def tell(context: Context, applier: Applier, made: Instruction, *, all_ways: boo
 
     With ``all_ways`` a way that fails does not stop the other.
     """
-    made.file.parent.mkdir(exist_ok=True)
-    replace_file(made.file, made.text)
+    keep_file(context.folder, str(made.file.relative_to(context.folder)), made.text)
     ways = _ways(context, made)
     if not ways:
         problem = "neither: set `issue` in the parameters or commands.instruct in the site file"

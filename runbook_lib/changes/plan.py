@@ -12,6 +12,7 @@ from typing import Literal
 
 from ..canonical import digest
 from ..outcomes import Model
+from ..strict import Name, OwnName
 from .state import NodeState, differences
 
 BUILD = "build"
@@ -26,9 +27,9 @@ def phase_of(step: str) -> str:
 class NodePlan(Model):
     """One node in one phase. An operator's node is changed by its operator, on our instruction."""
 
-    node: str
+    node: OwnName
     control: Literal["ours", "operator"]
-    operator: str = ""
+    operator: Name = ""
     before: NodeState
     after: NodeState
 
@@ -41,7 +42,7 @@ class Phase(Model):
     """What one change item does: nodes, wave by wave. ``name`` tells phases of one item apart."""
 
     item: str
-    name: str
+    name: OwnName
     nodes: tuple[NodePlan, ...]
     waves: tuple[tuple[str, ...], ...]
 
@@ -69,14 +70,14 @@ class Plan(Model):
     ``policy`` the site's policy digest, ``limits`` that of what else limits the stage. The way back is the state before, node by node.
     """
 
-    stage: str
-    release: str
+    stage: OwnName
+    release: OwnName
     commit: str
-    cluster: str
+    cluster: OwnName
     chain_id: str
     artifact: Artifact
     phases: tuple[Phase, ...]
-    untouched: dict[str, NodeState] = {}
+    untouched: dict[OwnName, NodeState] = {}
     window: tuple[str, ...] = ()
     max_down: float = 1.0
     policy: str

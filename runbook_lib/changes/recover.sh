@@ -6,6 +6,7 @@ set -uf
 LC_ALL=C
 export LC_ALL
 umask 077
+unset _ @TOKENS@ # which no command below needs
 tab=$(printf '\t')
 
 say() { printf '%s\n' "$*"; }

@@ -28,7 +28,7 @@ from ..sources.storage import Kept, Replayed, StorageCommands, Wal, wal_of
 from .apply import POLL_S, Applier, Step, all_pass
 from .followed import LOOK_AGAIN
 from .halting import follow
-from .instruction import FOLDER, Instruction, safe
+from .instruction import FOLDER, Instruction
 from .operators import tell
 from .snapshot import Chosen, choose
 
@@ -48,7 +48,7 @@ def restore_instructions(
 def _one(
     context: Context, chosen: Chosen, operator: str, nodes: list[str], height: int, root: str
 ) -> Instruction:
-    name = f"{safe(operator)}.{KEY}"
+    name = f"{operator}.{KEY}"
     marker = f"<!-- rpp-runbook instruct={name} attempt={context.attempt_name} -->"
     document = {
         "bundle": chosen.path,

@@ -10,7 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..context import Context
-from ..errors import LockHeld
+from ..errors import LockHeld, RecordDamaged
+from ..sources.local import recorded
 from ..sources.process import command_line, parent_of
 
 POLL_S = 0.2
@@ -67,8 +68,8 @@ def end_left_behind(stems: Sequence[str], *, orphans: bool = False) -> list[int]
     ended = []
     for stem in stems:
         try:
-            pid, *run = map(int, Path(f"{stem}.pid").read_text().split())
-        except (OSError, ValueError):
+            pid, *run = map(int, recorded(Path(f"{stem}.pid"), 100).split())
+        except (OSError, ValueError, RecordDamaged):
             continue
         if orphans and (not run or parent_of(pid) in (0, run[0])):
             continue

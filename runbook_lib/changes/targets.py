@@ -18,7 +18,7 @@ from ..canonical import digest_bytes
 from ..context import Context
 from ..errors import ParameterError, RecordDamaged, SourceError
 from ..evidence.record import recorded
-from ..files import replace_file
+from ..files import keep_file, place, replace_file
 from ..site import Site
 from ..sources.commands import NodeConfig
 from ..sources.config import (
@@ -256,12 +256,10 @@ def keep(context: Context, name: str, folder: str, text: bytes, raw: bytes | Non
 
     That is another, outside the evidence, when the TOML holds secrets.
     """
-    path = context.folder / folder / f"{name}.toml"
-    path.parent.mkdir(exist_ok=True)
-    replace_file(path, text)
+    path = keep_file(context.folder, f"{folder}/{name}.toml", text)
     if raw is None and MARK.encode() not in text:
         return path
-    private = context.private / f"{name}.toml"
+    private = place(context.private, f"{name}.toml")
     if raw is not None:
         replace_file(private, raw, 0o600)
     return private

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,13 +16,9 @@ from ..evidence.order import plan_of
 from ..evidence.record import Entry, recorded
 from ..sources.commands import NodeConfig
 from ..sources.config import CHANNEL_AT, GATES_AT, Flat
+from ..strict import load_toml
 from .kit import folder_of
-from .kit_script import (
-    FOLDERS,
-    Variant,
-    key_of,
-    target_file,
-)
+from .kit_script import FOLDERS, Variant, target_file
 from .plan import Plan
 from .state import NodeState, states
 from .targets import rendered
@@ -93,7 +88,7 @@ def undone(context: Context) -> Undone | None:
 def gates_of(config: NodeConfig, where: str) -> dict[str, Any]:
     """The gates as a TOML holds them. Raises SourceError."""
     try:
-        return dict(tomllib.loads(config.text.decode())["rollout"]["feature_gates"])
+        return dict(load_toml(config.text.decode())["rollout"]["feature_gates"])
     except (ValueError, KeyError, TypeError) as error:
         raise SourceError(where, f"expected a TOML with {GATES_AT}, got: {error!r}") from error
 
@@ -107,7 +102,7 @@ def turned_back(context: Context, node: str, found: NodeConfig, goal: NodeState)
         if bool(held.get(gate, False)) != on
     }
     with suppress(KeyError, ValueError):
-        if tomllib.loads(found.text.decode())["rollout"]["release_channel"] != goal.channel:
+        if load_toml(found.text.decode())["rollout"]["release_channel"] != goal.channel:
             changes[CHANNEL_AT] = goal.channel
     text, raw, digest = rendered(context, node, found, changes)
     return NodeConfig(text, digest, raw)
@@ -167,7 +162,7 @@ def kept_in_kit(context: Context, attempt: str, node: str, digest: str) -> NodeC
         return digest_bytes(raw[variant]) if variant in raw else ""
 
     for found in FOLDERS:
-        if context.scope.derive(f"kit target {key_of(node)}", partial(look, found)) == digest:
+        if context.scope.derive(f"kit target {node}", partial(look, found)) == digest:
             break
     else:
         return None

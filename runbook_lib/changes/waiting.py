@@ -11,7 +11,7 @@ from datetime import datetime
 from ..context import Context
 from ..errors import SourceError
 from ..reach import Command
-from ..sources.running import fill, reason
+from ..sources.running import filled, reason
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def hold_until(context: Context, due: datetime, what: str) -> None:
 
 
 def _wind(context: Context, command: Command, seconds: float) -> None:
-    argv = fill("clock.wait", command.argv, seconds=f"{math.ceil(seconds) + 1}")
-    ended = context.scope.run(argv, timeout_s=command.timeout_s)
+    asked = filled("clock.wait", command, seconds=f"{math.ceil(seconds) + 1}")
+    ended = context.scope.run(asked)
     if ended.code != 0:
         raise SourceError("clock", f"expected it wound forward, got: {reason(ended)}")

@@ -24,7 +24,7 @@ from ..context import Context, judges
 from ..errors import RecordDamaged, SourceError
 from ..evidence.incidents import FOLDER, SUFFIX, parse_incident
 from ..evidence.order import effect, entries_of
-from ..files import replace_file
+from ..files import keep_file
 from ..metrics.catalogue import Catalogue, parse_catalogue, selected
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..playbook import CANARY_POWER_BELOW, NOW_SOURCE_LAG
@@ -235,17 +235,7 @@ def _dry(context: Context, name: str) -> Row:
     return check_row(name, what, valid, valid if verdict.ok else verdict.text[:300], ok=verdict.ok)
 
 
-__all__ = [
-    "alerts_active",
-    "candidate_installed",
-    "comparison",
-    "epochs_clean",
-    "expectations",
-    "observe",
-    "plan",
-    "rewards_gate",
-    "witness_clients",
-]
+__all__ = ["comparison", "observe", "plan"]
 
 CLIENTS = "canary.activate.witness-clients"
 
@@ -446,12 +436,9 @@ def _written(context: Context, loaded: Loaded, scenario: str) -> Path:
     node_label = context.site.telemetry.node_label
     rules, tests = unit_test(loaded.rule, loaded.series, scenario, node_label)
     name = digest_bytes(rules + tests).removeprefix("sha256:")[:16]
-    folder = context.folder / "alerts"
-    folder.mkdir(exist_ok=True)
-    replace_file(folder / f"{name}.rules.yaml", rules)
-    path = folder / f"{name}.test.yaml"
-    replace_file(path, tests.replace(b"{rules}", f"{name}.rules.yaml".encode()))
-    return path
+    keep_file(context.folder, f"alerts/{name}.rules.yaml", rules)
+    tests = tests.replace(b"{rules}", f"{name}.rules.yaml".encode())
+    return keep_file(context.folder, f"alerts/{name}.test.yaml", tests)
 
 
 # --- which alerts are about a topic, and a test that shows whether one fires ---------------------

@@ -15,7 +15,7 @@ from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
-from ..files import replace_file
+from ..files import keep_file
 from ..metrics import baseline as capturing
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
 from ..sources.config import CHANNEL_AT, GATES_AT, Flat, Profile, flatten, parse_toml
@@ -127,17 +127,7 @@ def _gone(context: Context, applier: Applier, make: Step) -> list[Row]:
     ]
 
 
-__all__ = [
-    "baseline",
-    "baseline_figure",
-    "ci_green",
-    "deploy",
-    "expectations",
-    "plan",
-    "provision",
-    "smoke_suites",
-    "telemetry_reachable",
-]
+__all__ = ["plan"]
 
 DEPLOY = "development.activate.deploy"
 
@@ -313,7 +303,5 @@ def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | 
         return None
     marks, note = happened(context, about.start, about.end)
     drawn = draw(frames, read_catalogue(context), names, marks, note)
-    figures = context.folder / "figures"
-    figures.mkdir(exist_ok=True)
-    replace_file(figures / "baseline.png", drawn.png)
+    keep_file(context.folder, "figures/baseline.png", drawn.png)
     return drawn.png, drawn.text, drawn.data

@@ -14,9 +14,7 @@ from ..context import Context
 from ..errors import SourceError
 from ..evidence.order import plan_of
 from ..sources.commands import NodeConfig
-from ..sources.config import (
-    Flat,
-)
+from ..sources.config import Flat
 from ..sources.node import Rollout
 
 

@@ -289,17 +289,7 @@ def _green(context: Context, forge: Backlog, subject: str, what: str, branch: Br
     return check_row(subject, what, "green", got, outcome)
 
 
-__all__ = [
-    "announce",
-    "comparison",
-    "expectations",
-    "hotfix_branches",
-    "no_regression",
-    "plan",
-    "validators_signed_off",
-    "watch",
-    "witness_gate",
-]
+__all__ = ["comparison", "no_regression", "plan", "validators_signed_off", "watch"]
 
 
 WITNESS = "mainnet.activate.witness-gate"

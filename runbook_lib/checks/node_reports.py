@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from ..changes.state import Known, differences
-from ..changes.targets import (
-    kept_toml,
-)
+from ..changes.targets import kept_toml
 from ..clusters import Node
 from ..context import Context
 from ..errors import SourceError

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..context import Context
 from ..errors import SourceError
-from ..files import replace_file
+from ..files import keep_file
 from ..markup import visible
 from ..metrics.baseline import STEP
 from ..metrics.catalogue import Catalogue, Metric
@@ -15,16 +15,10 @@ from ..metrics.frames import fetch
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
 from ..sources import notices
 from ..sources.github import GitHub
+from ..sources.running import tell
 from ..sources.words import Word, read_words, taken_back
 from ..wording import utc
-from .anomalies import (
-    Anomaly,
-    Log,
-    accounts,
-    known,
-    patience,
-    ways_of,
-)
+from .anomalies import Anomaly, Log, accounts, known, patience, ways_of
 
 FIGURES = "figures"
 SHOWN_BEFORE = timedelta(hours=3)
@@ -61,7 +55,6 @@ def _record(log: Log, word: Word) -> None:
 def _deliver(context: Context, log: Log) -> dict[str, str]:
     """Send what was not sent yet; by anomaly's id the first that failed."""
     trouble: dict[str, str] = {}
-    outbox = context.folder / "outbox"
     for each in known(log):
         late = each.escalated(context.now, patience(context))
         events = ["opened", *(["escalated"] if late else [])]
@@ -71,9 +64,8 @@ def _deliver(context: Context, log: Log) -> dict[str, str]:
                 key = f"{each.id}/{event}/{way}"
                 if log.has("notified", key):
                     continue
-                outbox.mkdir(exist_ok=True)
-                path = outbox / f"{each.id}-{event}-{way.replace('/', '-')}.txt"
-                replace_file(path, f"{subject}\n\n{text}")
+                name = f"{each.id}-{event}-{way.replace('/', '-')}.txt"
+                path = keep_file(context.folder, f"outbox/{name}", f"{subject}\n\n{text}")
                 try:
                     _send(context, each, event, way, path)
                 except SourceError as error:
@@ -93,9 +85,9 @@ def _wanted(context: Context, event: str) -> list[str]:
 def _send(context: Context, anomaly: Anomaly, event: str, way: str, path: Path) -> None:
     scope, site, params = context.scope, context.site, context.params
     subject, text = _subject(context, anomaly, event), _text(context, anomaly, event)
-    if way.startswith("command/") and site.commands.notify is not None:
+    if way.startswith("command/"):
         role = way.partition("/")[2]
-        notices.by_command(scope, site.commands.notify, role, subject, path)
+        tell(scope, site.commands, "notify", role=role, subject=subject, text=str(path))
     elif way == "webhook" and site.telemetry.notify is not None:
         document = {
             "id": anomaly.id,
@@ -168,6 +160,4 @@ def draw(context: Context, metric: Metric, anomaly: Anomaly) -> None:
     frame = fetch(context.prometheus, anomaly.query, start, anomaly.at, step)
     names = {node.validator: node.name for node in context.cluster.nodes}
     drawn = panels.draw({metric.name: frame.values}, Catalogue(metrics=[metric]), names)
-    folder = context.folder / FIGURES
-    folder.mkdir(exist_ok=True)
-    replace_file(folder / figure_name(anomaly), drawn.png)
+    keep_file(context.folder, f"{FIGURES}/{figure_name(anomaly)}", drawn.png)

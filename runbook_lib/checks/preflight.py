@@ -18,11 +18,8 @@ from .release_issue import release_issue
 from .rollback import rollback_assets
 
 __all__ = [
-    "EXPECTED",
-    "RUNS",
     "binary_verification",
     "config_drift",
-    "expectations",
     "observability",
     "release_issue",
     "rollback_assets",

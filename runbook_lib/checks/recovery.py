@@ -25,7 +25,7 @@ from ..context import Context
 from ..errors import SourceError
 from ..evidence import outbox
 from ..evidence.record import Entry
-from ..files import replace_file
+from ..files import keep_file, replace_file
 from ..metrics.baseline import STEP, capture
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row
 from ..params import RecoveryParams
@@ -172,9 +172,7 @@ def what_happened(context: Context) -> Drawn:
     lost = [f"{row.subject}: no data" for row in missing]
     notes = "; ".join(filter(None, [note, problem, *lost]))
     drawn = baseline_figure(series, marks=[*_opened(context), *marks], note=notes)
-    path = context.folder / FILE
-    path.parent.mkdir(exist_ok=True)
-    replace_file(path, drawn.png)
+    keep_file(context.folder, FILE, drawn.png)
     body = {"file": FILE, "digest": digest_bytes(drawn.png), "text": drawn.text}
     context.record.append("figure", {**body, "from": start.isoformat(), "to": end.isoformat()})
     return drawn
@@ -358,24 +356,7 @@ council = _change(
     "the council was convened, its decision is recorded",
 )
 
-__all__ = [
-    "RUNS",
-    "council",
-    "disable_gates",
-    "expectations",
-    "governance_incident",
-    "halt",
-    "halt_fallback",
-    "incident",
-    "plan",
-    "public_report",
-    "restore",
-    "restore_state",
-    "revert_build",
-    "stall",
-    "storage",
-    "what_happened",
-]
+__all__ = ["plan"]
 
 
 Do = Callable[[Context, Applier], list[Row]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -13,18 +14,16 @@ from typing import TYPE_CHECKING
 
 from .. import display
 from ..errors import NotebookError, ParameterError
-from ..outcomes import Value
+from ..outcomes import Outcome, Value, worst
 from ..playbook import NOTEBOOKS
-from .printing import Verbs, print_json, tell_rows
+from ..strict import PROJECT
+from .printing import Verbs, print_json, rows_card, tell_rows
 
 if TYPE_CHECKING:
     from ..signers import Trust
 
 RECORD, ATTESTATIONS = "record.jsonl", "attestations"
-# A page's policy stops scripts and requests, not a <meta> that leads elsewhere.
-_ACTIVE = re.compile(
-    r"<(?=/?(?:script|meta|base|link|iframe|frame|object|embed|form|input|button)\b)", re.I
-)
+SHIPPED, NOT_PROVEN = PROJECT / "notebooks", "NOT PROVEN"
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:;
@@ -32,14 +31,18 @@ _PAGE = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>
 body {{ max-width: 60rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 sans-serif; }}
+header {{ border-bottom: 4px double #000; }} main {{ contain: content; overflow-x: auto; }}
 pre {{ white-space: pre-wrap; overflow-wrap: break-word; background: #f6f6f6; padding: .6rem; }}
-table {{ border-collapse: collapse; }} img {{ max-width: 100%; }} .jp-OutputArea {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; }} img {{ max-width: 100%; }}
 th, td {{ border-bottom: 1px solid #ccc; padding: .25rem .6rem; vertical-align: top; }}
-.prompt, .jp-InputPrompt, .jp-OutputPrompt, .anchor-link {{ display: none; }}
+main a::after {{ content: " (" attr(href) ")"; }}
 </style></head><body>
+<header>{head}</header>
+<main>
 {body}
-</body></html>
+</main></body></html>
 """
+_IMAGE = re.compile(r"data:image/(png|jpeg|gif|webp);base64,[A-Za-z0-9+/=\s]*")
 
 
 def options(verbs: Verbs) -> None:
@@ -55,9 +58,6 @@ def options(verbs: Verbs) -> None:
         added[name] = verbs.add(name, function, text)
         added[name].add_argument("path", type=Path, help="folder of the attempt")
     added["verify"].add_argument(
-        "--trust", metavar="FILE", help="who may sign: the site file, or one of its signers alone"
-    )
-    added["verify"].add_argument(
         "--head", default="", help="the head that was handed over, as sha256:DIGEST"
     )
     added["seal"].add_argument(
@@ -72,8 +72,14 @@ def options(verbs: Verbs) -> None:
         "-o",
         "--output",
         type=Path,
-        help="the page (default: beside the notebook, an attempt's in this folder)",
+        help="the page (default: in this folder)",
     )
+    for command in (added["verify"], made):
+        command.add_argument(
+            "--trust",
+            metavar="FILE",
+            help="who may sign: the site file, or one of its signers alone",
+        )
 
 
 def verify(args: argparse.Namespace) -> int:
@@ -101,15 +107,9 @@ def read_trust(path: str) -> Trust:
     from ..site import read_site
     from ..strict import parse_yaml, project_path, validate
 
-    try:
-        value = parse_yaml(project_path(path).read_bytes(), path)
-    except OSError as error:
-        raise ParameterError(
-            f"{path}: expected a file of signers, got: {error.strerror}"
-        ) from error
-    return (
-        read_site(path).trust if set(value) & {"store", "people"} else validate(Trust, value, path)
-    )
+    value = parse_yaml(project_path(path).read_bytes(), path)
+    whole = set(value) & {"store", "people"}
+    return read_site(path).trust if whole else validate(Trust, value, path)
 
 
 def head(args: argparse.Namespace) -> int:
@@ -227,18 +227,15 @@ def render(args: argparse.Namespace) -> int:
             raise NotebookError(f"{path.name}: expected one executed notebook, got {len(found)}")
         path = found[0]
     output = args.output or _page(path)
-    if _attempt_of(output) is not None:
+    if _attempt_of(output) is not None or output.resolve().is_relative_to(SHIPPED):
         raise ParameterError(
-            f"{output}: expected a page outside the attempt's folder, whose files are sealed, got one"
-            " in it; name another with -o"
+            f"{output}: expected a page outside the attempt's folder, whose files are sealed, and of"
+            " the shipped notebooks, got one in it; name another with -o"
         )
-    text = page_of(path)
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ParameterError(
-            f"{output}: expected a file that can be written, got: {error.strerror}"
-        ) from error
+    text = page_of(path, read_trust(args.trust) if args.trust else None)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+    with os.fdopen(os.open(output, flags, 0o644), "w", encoding="utf-8") as file:
+        file.write(text)
     if args.json:
         print_json({"page": str(output)})
     else:
@@ -246,26 +243,69 @@ def render(args: argparse.Namespace) -> int:
     return 0
 
 
-def page_of(path: Path) -> str:
-    """An executed notebook as one self-contained, inert HTML page: it may be hostile.
+def page_of(path: Path, trust: Trust | None = None) -> str:
+    """An executed notebook as one self-contained, inert HTML page.
 
-    The page's policy forbids scripts and every request. Raises NotebookError for what is none.
+    Result and verdict stand above the notebook's part, which may be hostile: of that only inert
+    tags are kept, and no style that could pass for ours. Without ``trust`` no signature is compared,
+    and nothing proven. Raises NotebookError for what is none.
     """
     from nbconvert import HTMLExporter
 
     from .. import notebook
 
-    exporter = HTMLExporter(template_name="basic")
+    left_out = ("exclude_input_prompt", "exclude_output_prompt", "exclude_anchor_links")
+    exporter = HTMLExporter(template_name="basic", **dict.fromkeys(left_out, True))
     body, _ = exporter.from_notebook_node(notebook.read(path))
-    return _PAGE.format(title=escape(path.stem), body=_ACTIVE.sub("&lt;", body))
+    word, head = _head(path, trust)
+    return _PAGE.format(title=escape(f"{word} · {path.stem}"), head=head, body=_inert(body))
+
+
+def _head(path: Path, trust: Trust | None) -> tuple[str, str]:
+    """What is known of a notebook, but by itself: in a word, and as HTML."""
+    folder = path.resolve().parent
+    if not (folder / RECORD).exists() or path.name not in NOTEBOOKS.values():
+        text = "nothing was verified: this is no sealed notebook in an attempt's folder"
+        return NOT_PROVEN, display.table_card(NOT_PROVEN, ("why",), [(text,)]).html
+    from ..evidence.verify import verify as procedure
+
+    rows, verdict = procedure(folder, trust)
+    outcome = worst(row.outcome for row in rows)
+    table = rows_card(f"evidence: {outcome}", rows).html
+    if outcome is not Outcome.PASS or verdict is None:
+        log = verdict.outcome.value if verdict is not None else "nothing that can be read"
+        why = "the evidence does not verify: nothing below is proven"
+        unproven = [row.what for row in rows if row.outcome is not Outcome.PASS]
+        if trust is None and unproven == ["2 signers"]:
+            why = "the signature was not compared, name who may sign (--trust FILE): nothing is proven"
+        card = display.table_card(NOT_PROVEN, ("why", "its log says"), [(why, log)])
+        return NOT_PROVEN, card.html + table
+    return verdict.outcome.value, display.verdict_card(verdict).html + table
+
+
+def _inert(body: str) -> str:
+    import nh3
+
+    def kept(tag: str, name: str, value: str) -> str | None:
+        if name == "src":
+            return value if _IMAGE.fullmatch(value) else None
+        return None if name == "href" and not value.startswith(("https://", "http://")) else value
+
+    return nh3.clean(
+        body,
+        tags=nh3.ALLOWED_TAGS - {"header", "hgroup", "footer", "nav", "area", "map"},
+        attributes={"*": {"align", "style", "open", "colspan", "rowspan"},
+                    "a": {"href"}, "img": {"src", "alt"}},
+        attribute_filter=kept,
+        filter_style_properties={"text-align", "white-space"},
+        url_schemes={"http", "https", "data"},
+    )  # fmt: skip
 
 
 def _page(notebook: Path) -> Path:
-    """Beside the notebook; of an attempt's in the working directory: that folder is sealed."""
+    """In the working directory: an attempt's folder is sealed, and we ship those of ours."""
     folder = _attempt_of(notebook)
-    if folder is None:
-        return notebook.with_suffix(".html")
-    return Path(f"{notebook.stem}-{folder.name}.html")
+    return Path(f"{notebook.stem}-{folder.name}.html" if folder else f"{notebook.stem}.html")
 
 
 def _attempt_of(path: Path) -> Path | None:

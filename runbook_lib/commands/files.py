@@ -180,17 +180,11 @@ class Disk:
             raise ParameterError(f"artifact: expected a file, got: {error}") from error
 
     def read(self, path: Path) -> bytes:
-        from ..sources.files import MAX_DOCUMENT, UNREADABLE
+        from ..sources.local import MAX_FILE, content
 
-        try:
-            with path.open("rb") as file:
-                data = file.read(MAX_DOCUMENT + 1)
-        except (OSError, ValueError) as error:
-            raise ParameterError(f"{visible(str(path))}: {UNREADABLE}, got: {error}") from error
-        if len(data) > MAX_DOCUMENT:
-            raise ParameterError(
-                f"{visible(str(path))}: expected at most {MAX_DOCUMENT} bytes, got more"
-            )
+        about, data = content(path, MAX_FILE, follow=True)
+        if "error" in about:
+            raise ParameterError(f"{visible(str(path))}: {about['error']}")
         return data
 
     def exists(self, path: Path) -> bool:

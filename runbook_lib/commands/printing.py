@@ -23,13 +23,18 @@ def tell_rows(title: str, rows: Sequence[Row], as_json: bool, more: Mapping[str,
         dumped = [row.model_dump(mode="json") for row in rows]
         print_json({"outcome": outcome.value, "rows": dumped, **more})
     else:
-        columns = ("outcome", "subject", "what", "expected", "observed")
-        table: list[Sequence[Value]] = [
-            (row.outcome.value, row.subject, row.what, row.expected, row.observed) for row in rows
-        ]
-        print(display.table_card(f"{title}: {outcome}", columns, table).text)
+        print(rows_card(f"{title}: {outcome}", rows).text)
     codes = {Outcome.PASS: ExitCode.PASSED, Outcome.FAIL: ExitCode.REFUSED}
     return int(codes.get(outcome, ExitCode.INCONCLUSIVE))
+
+
+def rows_card(title: str, rows: Sequence[Row]) -> display.Card:
+    """Rows as a table."""
+    columns = ("outcome", "subject", "what", "expected", "observed")
+    table: list[Sequence[Value]] = [
+        (row.outcome.value, row.subject, row.what, row.expected, row.observed) for row in rows
+    ]
+    return display.table_card(title, columns, table)
 
 
 def print_json(document: Any) -> None:
@@ -78,21 +83,11 @@ class Verbs:
 def parameter_options(made: argparse.ArgumentParser) -> None:
     """The options of a command that takes a stage's parameters."""
     made.add_argument("-f", "--parameters-file", metavar="PARAMS", help="YAML parameter file")
-    made.add_argument(
-        "-p",
-        "--parameter",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "VALUE"),
-        help="a parameter; numbers and true/false are read as such",
-    )
-    made.add_argument(
-        "-r",
-        "--raw",
-        nargs=2,
-        action="append",
-        default=[],
-        metavar=("NAME", "TEXT"),
-        help="a parameter as text",
-    )
+    for short, long, value, text in (
+        ("-p", "--parameter", "VALUE", "a parameter; numbers and true/false are read as such"),
+        ("-r", "--raw", "TEXT", "a parameter as text"),
+    ):
+        names = ("NAME", value)
+        made.add_argument(
+            short, long, nargs=2, action="append", default=[], metavar=names, help=text
+        )

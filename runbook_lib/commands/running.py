@@ -6,10 +6,11 @@ import argparse
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import ParameterError, StoreError
+from ..errors import StoreError
 from ..params import StageParams, stage_params
 from ..signatures import KEY_ENV, PASSPHRASE_ENV
 from ..strict import MAX_FILE, parse_yaml
@@ -20,30 +21,24 @@ from .printing import RUNBOOKS, Verbs, parameter_options, print_json, print_line
 def options(verbs: Verbs) -> None:
     """``run`` and ``lab``."""
     made = verbs.add("run", run, "run a stage headless and seal it")
-    made.add_argument("stage", choices=RUNBOOKS, help="which runbook")
-    parameter_options(made)
-    made.add_argument(
-        "--continue", dest="go_on", action="store_true", help="go on with the newest attempt"
-    )
+    opened = verbs.add("lab", lab, "open a stage in JupyterLab, parameters filled in")
+    for each in (made, opened):
+        each.add_argument("stage", choices=RUNBOOKS, help="which runbook")
+        parameter_options(each)
+        each.add_argument(
+            "--continue", dest="go_on", action="store_true", help="go on with the newest attempt"
+        )
     made.add_argument("-o", "--output", type=Path, help="also write the executed notebook here")
     made.add_argument(
         "--drop", action="append", default=[], metavar="NODE", help="leave a node out of the plan"
     )
     made.add_argument("--reason", default="", help="why a node is left out")
     made.add_argument("--approval", default="", metavar="FILE", help="a signed approval of that")
-    made = verbs.add("lab", lab, "open a stage in JupyterLab, parameters filled in")
-    made.add_argument("stage", choices=RUNBOOKS, help="which runbook")
-    parameter_options(made)
-    made.add_argument(
-        "--continue", dest="go_on", action="store_true", help="go on with the newest attempt"
-    )
-    made.add_argument("--no-browser", action="store_true", help="serve it and print the address")
+    opened.add_argument("--no-browser", action="store_true", help="serve it and print the address")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run a stage headless; the verdict's exit code."""
-    from ..launch import run_stage
-
     params, where = read_parameters(args)
     if args.drop:
         dropped = [{"node": node, "reason": args.reason, "approval": args.approval}
@@ -52,8 +47,17 @@ def run(args: argparse.Namespace) -> int:
         params.setdefault("retry_reason", args.reason)
     if args.go_on:
         params["attempt"] = newest_attempt(args.stage, stage_params(args.stage, params, where))
+    return run_and_tell(args, args.stage, params, where)
+
+
+def run_and_tell(
+    args: argparse.Namespace, stage: str, params: Mapping[str, Any], where: str
+) -> int:
+    """Run a notebook, printing each item as it ends; the verdict's exit code."""
+    from ..launch import run_stage
+
     report = run_stage(
-        args.stage,
+        stage,
         params,
         params_file=where,
         output=args.output,
@@ -75,7 +79,8 @@ def lab(args: argparse.Namespace) -> int:
     path = prepare_copy(args.stage, {**params, "attempt": attempt.number}, attempt.folder)
     # A file's name would be looked up from where we were started; and no address would name it.
     served = (f"--ServerApp.root_dir={path.parent}", f"--LabApp.default_url=/lab/tree/{path.name}")
-    command = [sys.executable, "-m", "jupyterlab", *served, *["--no-browser"] * args.no_browser]
+    server = [sys.executable, "-P", "-m", "jupyterlab"]  # nor does it import from here
+    command = [*server, *served, *["--no-browser"] * args.no_browser]
     if not args.json:
         print(f"attempt {attempt.number}: {path}")
         print(f"seal it afterwards with: {shlex.join(['runbook', 'seal', str(path.parent)])}")
@@ -140,18 +145,19 @@ def _plan_of(report: Any) -> str | None:
     return plan_digest(Record(report.folder / "record.jsonl").entries()) or None
 
 
-def read_parameters(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """Parameters of a file and of ``-p``/``-r``, and where they come from. Raises ParameterError."""
+def read_parameters(args: argparse.Namespace, reason: str = "") -> tuple[dict[str, Any], str]:
+    """Parameters of a file and of ``-p``/``-r``, and where they come from. Raises ParameterError.
+
+    A file in an attempt's folder must say what the log there says, unless there is a ``reason``.
+    """
+    from ..opening import as_logged
+
     values: dict[str, Any] = {}
     where = args.parameters_file or "command line"
     if args.parameters_file:
-        try:
-            with Path(args.parameters_file).open("rb") as file:
-                values = parse_yaml(file.read(MAX_FILE + 1), args.parameters_file)
-        except OSError as error:
-            raise ParameterError(
-                f"{args.parameters_file}: expected a parameter file, got: {error.strerror}"
-            ) from error
+        with Path(args.parameters_file).open("rb") as file:
+            values = parse_yaml(file.read(MAX_FILE + 1), args.parameters_file)
+        values = as_logged(Path(args.parameters_file), values, reason)
     values |= {name: _typed(text) for name, text in args.parameter}
     values |= dict(args.raw)
     return values, where

@@ -16,7 +16,9 @@ from typing import Any
 
 from ..canonical import digest
 from ..errors import RecordDamaged, RunbookError, StoreError
+from ..files import place
 from ..playbook import COUNCIL_WITHIN
+from ..sources import local
 from ..wording import utc
 from .record import Entry, Record, parse
 from .store import Store
@@ -233,7 +235,7 @@ def path_of(store: Store, id: str) -> Path:
 def load(store: Store, id: str) -> Incident:
     """An incident that exists. Raises StoreError, RecordDamaged."""
     try:
-        data = path_of(store, id).read_bytes()
+        data = local.recorded(path_of(store, id))
     except OSError as error:
         raise StoreError(f"{id}: expected an incident in the store, got none") from error
     return parse_incident(data, f"{id}{SUFFIX}")
@@ -270,7 +272,7 @@ def open_incident(store: Store, body: dict[str, Any], same: Callable[[Incident],
         named = _named(store, release)
         while path_of(store, name := f"{stem}{number:03d}").exists() or name in named:
             number += 1  # the number of one that was deleted is not given again
-        path_of(store, name).parent.mkdir(exist_ok=True)
+        place(store.root, f"{FOLDER}/{name}{SUFFIX}")
         Record(path_of(store, name)).append("opened", {**body, "id": name})
         return load(store, name)
 

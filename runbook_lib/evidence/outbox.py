@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ..canonical import canonical, digest_bytes
-from ..files import replace_file
+from ..files import keep_file
+from ..sources.local import recorded
 from .record import Entry
 
 FOLDER = "outbox"
@@ -24,9 +25,8 @@ _NAME = re.compile(r"\d\d+-([a-z][a-z0-9-]*)\.json")
 
 def keep(folder: Path, kind: str, number: int, document: Mapping[str, Any]) -> dict[str, Any]:
     """Write a document in place of an older one of its kind; what the record says of it."""
-    data, path = canonical(document) + b"\n", folder / FOLDER / f"{number:02d}-{kind}.json"
-    path.parent.mkdir(exist_ok=True)
-    replace_file(path, data)
+    data = canonical(document) + b"\n"
+    path = keep_file(folder, f"{FOLDER}/{number:02d}-{kind}.json", data)
     # The older one last: while nothing lies there, it counts as sent.
     drop(folder, kind, but=path.name)
     return {"name": path.name, "kind": kind, "digest": digest_bytes(data)}
@@ -60,7 +60,7 @@ def is_ours(name: str) -> bool:
 
 def read(path: Path, entries: Sequence[Entry]) -> dict[str, Any]:
     """A document as the record names it. Raises ValueError for any other, OSError."""
-    data = path.read_bytes()
+    data = recorded(path)
     named = [
         e.body["digest"] for e in entries if e.kind == "outbox" and e.body["name"] == path.name
     ]

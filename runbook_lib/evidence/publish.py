@@ -21,18 +21,18 @@ from urllib.parse import quote, urlsplit
 
 from ..canonical import canonical, digest_bytes
 from ..errors import ParameterError, RunbookError, SourceError, StoreError
-from ..files import replace_file
+from ..files import keep_file
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..playbook import RECOVERY
-from ..reach import Command
 from ..recording import recorded_site
 from ..site import Site
 from ..sources import notices, wire
 from ..sources.github import GitHub, complete
 from ..sources.http import Http
+from ..sources.local import recorded
 from ..sources.notices import Governance
 from ..sources.redact import Redactor
-from ..sources.running import fill, reason
+from ..sources.running import tell
 from ..sources.scope import Scope, live_scope, read_clock
 from ..sources.wire import Wire
 from ..sources.words import read_words, taken_back
@@ -159,17 +159,10 @@ def _by_command(
     values: Mapping[str, str],
 ) -> None:
     """Run a site's command over the text of a document, in a ``file``. Raises SourceError."""
-    command: Command | None = getattr(site.commands, name)
-    if command is None:
-        raise SourceError(name, f"expected commands.{name} in the site, got none")
     with tempfile.NamedTemporaryFile("w", suffix=".md", encoding="utf-8") as text:
         text.write(str(document["text"]))
         text.flush()
-        argv = fill(f"commands.{name}", command.argv, **values, **{file: text.name})
-        ended = scope.run(argv, timeout_s=command.timeout_s, purpose="notify")
-    if ended.code != 0:
-        got = ended.problem or f"{ended.code}: {reason(ended)}"
-        raise SourceError(name, f"expected exit code 0, got {got}")
+        tell(scope, site.commands, name, **values, **{file: text.name})
 
 
 def _instruct(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:
@@ -327,9 +320,7 @@ def _recorded(folder: Path, opened: dict[str, Any]) -> Site:
 
 
 def _note(folder: Path, body: dict[str, Any]) -> None:
-    path = folder / OUTBOX
-    path.parent.mkdir(exist_ok=True)
-    replace_file(path, canonical({"what": "release-issue", **body}) + b"\n")
+    keep_file(folder, OUTBOX, canonical({"what": "release-issue", **body}) + b"\n")
 
 
 # --- files --------------------------------------------------------------------------------------------
@@ -341,9 +332,7 @@ def _attach(forge: Releases, attempt: Attempt, redactor: Redactor) -> tuple[list
     attested = [f"{FOLDER}/{number:04d}.{name}.json" for name in attempt.sealed.envelopes]
     names = [str(attempt.facts["notebook"]), *attested]
     found = {
-        name: (attempt.folder / name).read_bytes()
-        for name in names
-        if (attempt.folder / name).is_file()
+        name: recorded(attempt.folder / name) for name in names if (attempt.folder / name).is_file()
     }
     files = {name: Filed(name, digest_bytes(data)) for name, data in found.items()}
     try:

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..canonical import canonical, digest_bytes
 from ..errors import RecordDamaged, StoreError
+from ..files import open_own
+from ..sources import local
 
 if TYPE_CHECKING:
     from ..sources.scope import Scope
@@ -103,11 +105,12 @@ class Record:
         """Every entry so far, the chain checked. Raises RecordDamaged."""
         with self._mutex:
             try:
-                size = self.path.stat().st_size
+                if self.path.lstat().st_size != self._size:
+                    self._catch_up(local.recorded(self.path))
             except FileNotFoundError:
                 return []
-            if size != self._size:
-                self._catch_up(self.path.read_bytes())
+            except OSError as error:
+                raise RecordDamaged(f"{self.path}: expected a record, got: {error}") from error
             return list(self._entries)
 
     def _catch_up(self, text: bytes) -> None:
@@ -152,7 +155,7 @@ class Record:
     def _locked(self) -> Iterator[int]:
         with self._mutex:
             try:
-                descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+                descriptor = open_own(self.path)
             except FileNotFoundError as error:
                 raise StoreError(
                     f"{self.path}: expected the attempt's folder, got none; bring the store back, or"

@@ -13,14 +13,16 @@ from typing import Any
 from .. import notebook, playbook
 from ..display import verdict_card
 from ..errors import NotebookError, RecordDamaged
-from ..files import replace_file
+from ..files import keep_file
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..package import VERSION
+from ..params import way_back
 from ..recording import recorded_site
-from ..session import PARAMETERS, environment
+from ..session import environment
 from ..signers import signed_text
+from ..sources.local import plain_files
 from ..sources.redact import Redactor
-from ..strict import parse_yaml
+from ..strict import ATTEMPT
 from ..verdicts import Standing, Verdict
 from . import seal
 from .record import Entry, Record
@@ -43,7 +45,8 @@ def seal_by_hand(folder: Path, judged_again: Sequence[Row] = ()) -> Verdict:
         )
     name = playbook.NOTEBOOKS[stage]
     path = folder / name
-    if not path.is_file() and (undoes := entries[0].body.get("undoes")):
+    undoes = entries[0].body.get("undoes")
+    if not path.is_file() and undoes and ATTEMPT.fullmatch(undoes["name"]):
         # Stepped through where the undone apply laid it ready.
         path = folder.parents[2] / undoes["name"] / "recovery" / name
     if not path.is_file():
@@ -73,8 +76,10 @@ def seal_by_hand(folder: Path, judged_again: Sequence[Row] = ()) -> Verdict:
         data, _ = seal.serialise(book, redactor)
     seal.seal(folder, name, data, found, code=code, foreign=foreign, signing=signing)
     if path.parent != folder:  # as it was attested with the apply that laid it ready
-        values = parse_yaml((path.parent / PARAMETERS).read_bytes(), PARAMETERS)
-        replace_file(path, notebook.filled_in(notebook.NOTEBOOKS / name, values))
+        applied = path.parents[1]
+        values = way_back(Record(applied / "record.jsonl").entries()[0].body)
+        laid = notebook.filled_in(notebook.NOTEBOOKS / name, values)
+        keep_file(applied, f"{path.parent.name}/{name}", laid)
     return found
 
 
@@ -85,19 +90,26 @@ def replay(folder: Path, run: Run) -> tuple[list[Row], str]:
     """Rows comparing each item's recorded result with the replayed one, and the version that
     recorded it. ``run(stage)`` runs our notebook headless. Raises RecordDamaged.
     """
+    plain_files(folder)
     recorded = Record(folder / "record.jsonl").entries()
-    if not recorded or recorded[0].kind != "opened":
+    about = recorded[0].body if recorded and recorded[0].kind == "opened" else {}
+    stage, version = about.get("stage"), about.get("version")
+    if stage not in playbook.NOTEBOOKS or not isinstance(version, str):
         raise RecordDamaged(f"{folder.name}: expected the record of an attempt, got none")
     with tempfile.TemporaryDirectory(prefix="runbook-replay-") as kept:
-        report = _run(recorded[0].body["stage"], folder, Path(kept), run)
+        report = _run(str(stage), folder, Path(kept), run)
         path = Path(kept) / "record.jsonl"
         if not path.exists():
             why = "; ".join(report.problems) or "it was never opened"
             return [unknown_row("replay", "runs", "to its end", why)], VERSION
         again = Record(path).entries()
-    rows = compare(recorded, again)
+    try:
+        rows = compare(recorded, again)
+    except Exception as error:  # whatever a hostile record makes us stumble over proves nothing
+        problem = f"unreadable: {type(error).__name__}: {error}"
+        rows = [unknown_row("replay", "the record", "readable", problem[:300])]
     rows += [unknown_row("replay", "runs", "to its end", why) for why in report.problems]
-    return rows, recorded[0].body["version"]
+    return rows, version
 
 
 def _run(stage: str, folder: Path, kept: Path, run: Run) -> Any:

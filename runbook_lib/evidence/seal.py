@@ -22,11 +22,11 @@ from typing import Any
 from .. import display, notebook
 from ..canonical import canonical, digest_bytes, digest_file
 from ..errors import NotebookError, RecordDamaged
-from ..files import is_left_of, replace_file
+from ..files import is_left_of, place, replace_file
 from ..outcomes import Outcome
 from ..signatures import Envelope, read_envelope
 from ..signers import Signing
-from ..sources.local import recorded
+from ..sources.local import MAX_FILE, plain_files, recorded
 from ..sources.redact import Redactor
 from ..verdicts import Verdict
 from . import outbox
@@ -42,7 +42,6 @@ STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
 FACTS = "https://github.com/HUBId/chain/runbook/v1"
 """The key of our own fields beside the predicate's."""
-MAX_ATTESTATION = 64 * 1024 * 1024
 MAX_SEALS = 1000
 _NAME = re.compile(r"(\d{4})\.([A-Za-z0-9][A-Za-z0-9._+-]{0,79})\.json")
 
@@ -109,7 +108,6 @@ def seal(
     )
     previous = before[-1].digest if before else ""
     about = statement(record.entries(), file_digests(folder), previous)
-    (folder / FOLDER).mkdir(exist_ok=True)
     _write(folder, 1 + len(before), Envelope(canonical(about)), signing)
     return target
 
@@ -123,7 +121,7 @@ def countersign(folder: Path, signing: Signing) -> Path:
 
 
 def _write(folder: Path, number: int, envelope: Envelope, signing: Signing) -> Path:
-    path, keyid = folder / FOLDER / f"{number:04d}.{signing.name}.json", ""
+    path, keyid = place(folder, f"{FOLDER}/{number:04d}.{signing.name}.json"), ""
     if signing.signer is not None:
         envelope, keyid = envelope.signed(signing.signer), signing.signer.public_key.keyid
     if path.exists():
@@ -156,7 +154,7 @@ def seals(folder: Path) -> list[Seal]:
         if (parts := _NAME.fullmatch(name)) is None:
             raise RecordDamaged(f"{FOLDER}: expected NNNN.SIGNER.json, got {name!r}")
         try:
-            envelope = read_envelope(recorded(folder / FOLDER / name, MAX_ATTESTATION))
+            envelope = read_envelope(recorded(folder / FOLDER / name, MAX_FILE))
         except (ValueError, OSError) as error:
             raise RecordDamaged(f"{FOLDER}/{name}: {error}") from error
         one = found.setdefault(int(parts[1]), Seal(int(parts[1]), envelope.payload))
@@ -236,16 +234,9 @@ def facts_of(payload: bytes) -> dict[str, Any]:
 
 
 def file_digests(folder: Path) -> dict[str, str]:
-    """Relative path -> digest of every file but attestations. Raises NotebookError for links."""
-    paths = dict[str, Path]()
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_symlink() or not (path.is_file() or path.is_dir()):
-            raise NotebookError(
-                f"{name}: expected a regular file in the evidence, got another kind"
-            )
-        if path.is_file() and not name.startswith(f"{FOLDER}/") and not _passing(name):
-            paths[name] = path
+    """Relative path -> digest of every file but attestations. Raises RecordDamaged for links."""
+    found = plain_files(folder).items()
+    paths = {k: v for k, v in found if not (k.startswith(f"{FOLDER}/") or _passing(k))}
     with ThreadPoolExecutor() as pool:  # hashing lets go of the lock
         return dict(zip(paths, pool.map(digest_file, paths.values()), strict=True))
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from .. import playbook
-from ..errors import SourceError
+from ..errors import RecordDamaged, SourceError
 from ..outcomes import Outcome
 from ..site import Site
 from ..verdicts import ExitCode, Verdict
@@ -52,9 +52,12 @@ class Opening:
 
 def attempts_of(store: Store, release: str) -> list[AttemptStatus]:
     """Every attempt of a release in the playbook's order. Raises StoreError."""
-    attempts = store.attempts(release)
-    store.check_heads(attempts)
-    return [_status(store, attempt) for attempt in attempts]
+    try:
+        attempts = store.attempts(release)
+        store.check_heads(attempts)
+        return [_status(store, attempt) for attempt in attempts]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise RecordDamaged(f"{release}: expected records of ours, got: {error!r}"[:300]) from error
 
 
 def _status(store: Store, attempt: Attempt) -> AttemptStatus:

@@ -10,19 +10,22 @@ Where a release stands is computed from the attempts, not kept in a second ledge
 from __future__ import annotations
 
 import fcntl
-import json
 import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from ..errors import LockHeld, RecordDamaged, StoreError
-from ..files import replace_file
+from ..files import open_own, place, replace_file
 from ..playbook import PREFLIGHT, RECOVERY, REPORT, STAGES
+from ..sources.local import recorded
+from ..strict import ATTEMPT
+from ..wording import utc
 from .record import Record
 from .seal import heads
 
@@ -58,6 +61,27 @@ class Attempt:
             return self.record.head
 
 
+@dataclass(frozen=True)
+class Lock:
+    """A cluster's lock while it is held; ``fence`` is the entry of a log by which it was taken."""
+
+    descriptor: int
+    path: Path
+    fence: int = 0
+
+    def lost(self, log: Record | None = None) -> str:
+        """Why it is ours no more; empty while its file and the fence of the log are still ours."""
+        for entry in reversed(log.entries() if log else []):
+            if entry.seq == self.fence:
+                break
+            if entry.kind == "lock" and entry.body["cluster"] == self.path.stem:
+                return f"taken by {entry.body['owner']}"
+        with suppress(OSError):
+            if os.path.samestat(self.path.lstat(), os.fstat(self.descriptor)):
+                return ""
+        return f"lost: {self.path.name} was removed or replaced"
+
+
 class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -68,6 +92,8 @@ class Store:
         """Attempts of a release in order of stage and number. Raises StoreError for a gap."""
         found = []
         for name in [stage] if stage else RUNBOOKS:
+            if linked := self._linked(release, name):
+                raise StoreError(f"{release}/{name}: expected folders, got links: {linked}")
             numbers = self._numbers(release, name)
             if numbers != list(range(1, len(numbers) + 1)):
                 raise StoreError(
@@ -126,21 +152,26 @@ class Store:
         return found, problems
 
     def _numbers(self, release: str, stage: str) -> list[int]:
+        names = (p.name for p in (self.root / release / stage).glob("[0-9]*"))
+        return sorted(int(name) for name in names if re.fullmatch(r"[0-9]{4,9}", name))
+
+    def _linked(self, release: str, stage: str) -> str:
+        """A link where a folder of attempts should be: what is written there lies elsewhere."""
         folder = self.root / release / stage
-        return sorted(int(p.name) for p in folder.glob("[0-9]*") if p.name.isdigit())
+        found = [p.name for p in (folder.parent, folder, *folder.glob("[0-9]*")) if p.is_symlink()]
+        return ", ".join(found)
 
     def recreate(self, release: str, stage: str, number: int, opened: dict[str, Any]) -> Attempt:
         """An attempt under its own number in a store of a replay, where there is no other."""
         return self._create(release, stage, number, {**opened, "heads": {}})
 
     def _create(self, release: str, stage: str, number: int, opened: dict[str, Any]) -> Attempt:
-        folder = self.root / release / stage / f"{number:04d}"
         # Complete or not there at all: a crash leaves no attempt without its first entry.
-        scratch = folder.with_name(f".new-{uuid4().hex}")
-        scratch.mkdir(parents=True)
-        Record(scratch / "record.jsonl").append("opened", {**opened, "attempt": number})
-        scratch.rename(folder)
-        return self._attempt(release, stage, number)
+        record = self._place(f"{release}/{stage}/.new-{uuid4().hex}/record.jsonl")
+        Record(record).append("opened", {**opened, "attempt": number})
+        made = self._attempt(release, stage, number)
+        record.parent.rename(made.folder)
+        return made
 
     def check_heads(self, attempts: list[Attempt]) -> None:
         """Every head an attempt opened on lies in that attempt's chain. Raises StoreError."""
@@ -171,11 +202,26 @@ class Store:
         """Every record file of the store: all releases, stages, attempts and adoptions."""
         return sorted(self.root.glob("*/*/[0-9]*/record.jsonl"))
 
+    def took_lock(self, cluster: str) -> Iterator[Attempt]:
+        """The attempts that took a cluster's lock and have not given it back, by their records."""
+        for path in self.records():
+            with suppress(StoreError, OSError):
+                entries = Record(path).entries() if b'"lock"' in recorded(path) else []
+                mine = [e.kind for e in entries if e.body.get("cluster") == cluster]
+                if [kind for kind in mine if kind in ("lock", "unlock")][-1:] == ["lock"]:
+                    yield self.named(path.parent.relative_to(self.root).as_posix())
+
+    def named(self, name: str) -> Attempt:
+        """The attempt of a name that a record holds. Raises StoreError for what is none."""
+        if not ATTEMPT.fullmatch(name):
+            raise StoreError(f"expected RELEASE/STAGE/NUMBER, got {name!r}")
+        release, stage, number = name.split("/")
+        return self._attempt(release, stage, int(number))
+
     def adopt(self, cluster: str, opened: dict[str, Any]) -> Attempt:
         """The record of a state taken over as it is."""
         with self.release_lock(ADOPTED):
-            folder = self.root / ADOPTED / cluster
-            number = 1 + len(list(folder.glob("[0-9]*")))
+            number = 1 + max(self._numbers(ADOPTED, cluster), default=0)
             return self._create(ADOPTED, cluster, number, {**opened, "heads": {}})
 
     def _attempt(self, release: str, stage: str, number: int) -> Attempt:
@@ -186,46 +232,54 @@ class Store:
 
     @contextmanager
     def release_lock(self, release: str) -> Iterator[None]:
-        with self._lock_file(f"release-{release}").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with self._opened(f".locks/release-{release}.lock") as (descriptor, _):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
 
     @contextmanager
-    def cluster_lock(self, cluster: str, owner: str) -> Iterator[int]:
-        """The descriptor of the cluster's lock, to be inherited by every changing command.
+    def cluster_lock(self, cluster: str, owner: str) -> Iterator[Lock]:
+        """The cluster's lock; its descriptor is to be inherited by every changing command.
 
         It is free only when the run and its commands are gone. Raises LockHeld, naming the owner.
         """
-        path = self._lock_file(cluster)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o664)
-        try:
+        with self._opened(f".locks/{cluster}.lock") as (descriptor, path):
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise LockHeld(_held(cluster, os.pread(descriptor, 4096, 0))) from None
-            since = datetime.now(UTC).isoformat(timespec="seconds")
+                by = os.pread(descriptor, 4096, 0).decode("utf-8", "replace")
+                raise LockHeld(
+                    f"{cluster}: lock: expected it free, got held by {by or 'somebody unknown'};"
+                    " a run or one of its commands is still at work: wait for it, or recover"
+                ) from None
+            lock = Lock(descriptor, path)
+            if lost := lock.lost():
+                raise LockHeld(f"{cluster}: lock: expected it free, got {lost}; try again")
             os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps({"owner": owner, "since": since}).encode(), 0)
-            yield descriptor
+            os.pwrite(descriptor, f"{owner} since {utc(datetime.now(UTC))}".encode(), 0)
+            yield lock
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[tuple[int, Path]]:
+        path = self._place(name)
+        descriptor = open_own(path)
+        try:
+            yield descriptor, path
         finally:
             os.close(descriptor)
 
-    def _lock_file(self, name: str) -> Path:
-        folder = self.root / ".locks"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreError(
-                f"{self.root.name}: store: expected a writable directory, got: {error.strerror}"
-            ) from error
-        return folder / f"{name}.lock"
+    def _place(self, name: str) -> Path:
+        """A file of the store, its folders made for the group. Raises StoreError."""
+        if not self.root.exists():
+            self.root.parent.mkdir(parents=True, exist_ok=True)
+            place(self.root.parent, f"{self.root.name}/{name}")
+        return place(self.root, name)
 
     # --- baselines ------------------------------------------------------------------------------
 
     def pin(self, cluster: str, digest: str, source: Path) -> Path:
         """Keep a baseline file under its digest; the same digest is the same file."""
         target = self.pinned(cluster, digest, source.suffix)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        self._place(target.relative_to(self.root).as_posix())
         if not target.exists():
             replace_file(target, source.read_bytes())
         return target
@@ -233,17 +287,3 @@ class Store:
     def pinned(self, cluster: str, digest: str, suffix: str) -> Path:
         """Where the baseline of a digest is kept."""
         return self.root / ".baselines" / cluster / (digest.removeprefix("sha256:") + suffix)
-
-
-def _held(cluster: str, text: bytes) -> str:
-    try:
-        note = json.loads(text)
-        since = datetime.fromisoformat(note["since"])
-        age = datetime.now(UTC) - since
-        who = f"{note['owner']} since {since:%Y-%m-%d %H:%M:%S} UTC ({age // timedelta(minutes=1)} min ago)"
-    except (ValueError, KeyError, TypeError):
-        who = "somebody unknown"
-    return (
-        f"{cluster}: lock: expected it free, got held by {who};"
-        " a run or one of its commands is still at work: wait for it, or recover"
-    )

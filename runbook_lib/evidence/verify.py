@@ -93,9 +93,6 @@ def sealed_lines(path: Path, digest: str) -> int | None:
     return None
 
 
-MAX_JSON = 256 * 1024 * 1024
-
-
 def verify(
     folder: Path,
     trust: Trust | None = None,
@@ -409,4 +406,4 @@ def _book(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     name = str(facts["notebook"])
     if "/" in name or name.startswith("."):
         raise _Wrong("a file of the attempt", name)
-    return dict(json.loads(recorded(folder / name, MAX_JSON)))
+    return dict(json.loads(recorded(folder / name, notebook.MAX_BOOK)))

@@ -15,6 +15,7 @@ from pydantic import AwareDatetime, Field, ValidationError
 
 from ..canonical import canonical, digest_bytes
 from ..errors import SourceError
+from ..files import keep_file
 from ..outcomes import Model, Row, check_row, unknown_row
 from ..sources.matrix import label_text
 from ..sources.prometheus import Prometheus
@@ -206,8 +207,11 @@ def write(captured: Sequence[Captured], path: Path, about: Mapping[str, Any]) ->
             columns["time"] += list(values.index)
             columns["value"] += list(values)
     table = pa.table({**columns, "time": pa.array(columns["time"], pa.timestamp("ms", "UTC"))})
-    path.parent.mkdir(exist_ok=True)
-    pq.write_table(table.replace_schema_metadata({"baseline": json.dumps(about)}), path)
+    written = pa.BufferOutputStream()
+    pq.write_table(table.replace_schema_metadata({"baseline": json.dumps(about)}), written)
+    keep_file(
+        path.parent.parent, f"{path.parent.name}/{path.name}", written.getvalue().to_pybytes()
+    )
 
 
 def called(series: str, names: Mapping[str, str]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,7 +16,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationError
 
 from ..errors import ParameterError, SourceError
-from ..strict import Strict
+from ..strict import Strict, load_toml
+from .redact import MARK, TOO_DEEP
 from .wire import complaint
 
 GATES = (
@@ -34,11 +34,6 @@ BASE_GATES = GATES[:4]
 GATES_AT = "rollout.feature_gates"
 CHANNEL_AT = "rollout.release_channel"
 
-DEEPEST = 64
-# The parser takes longer and longer for each part of a dotted key, and whoever walks the table
-# runs out of stack.
-_DEEP = re.compile(rb"(?<![\w\"'.-])(?:[\w\"'-]+[ \t]*\.[ \t]*){%d}" % DEEPEST)
-
 Flat = dict[str, Any]
 Kind = Literal["missing", "extra", "wrong type", "different"]
 
@@ -54,12 +49,21 @@ def rollout_keys(channel: str, gates: Mapping[str, bool]) -> dict[str, str | boo
 
 def parse_toml(text: bytes, where: str) -> dict[str, Any]:
     """TOML bytes as a table. Raises SourceError naming ``where`` and the line."""
-    if _DEEP.search(text):
-        raise SourceError(where, f"expected TOML, got: tables more than {DEEPEST} deep")
     try:
-        return tomllib.loads(text.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise SourceError(where, f"expected TOML, got: {error}") from error
+        table = load_toml(text.decode("utf-8"))
+    except ValueError as error:
+        got = text.decode().removeprefix(f"{MARK} ") if text == TOO_DEEP else error
+        raise SourceError(where, f"expected TOML, got: {got}") from error
+    for key, value in flatten(table).items() if b"nan" in text else ():
+        if _holds_nan(value):
+            raise SourceError(where, f"{key}: expected a number that can be compared, got nan")
+    return table
+
+
+def _holds_nan(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(map(_holds_nan, value))
+    return isinstance(value, float) and math.isnan(value)
 
 
 def flatten(table: Mapping[str, Any]) -> Flat:
@@ -113,7 +117,7 @@ def diff(expected: Flat, observed: Flat) -> list[Difference]:
             found.append(Difference(key, "extra", None, right))
         elif _types(left) != _types(right):
             found.append(Difference(key, "wrong type", left, right))
-        elif left != right and not _both_nan(left, right):
+        elif left != right:
             found.append(Difference(key, "different", left, right))
     return found
 
@@ -121,10 +125,6 @@ def diff(expected: Flat, observed: Flat) -> list[Difference]:
 def _types(value: Any) -> Any:
     # true == 1 == 1.0 in Python, not in TOML.
     return [_types(inner) for inner in value] if isinstance(value, list) else type(value)
-
-
-def _both_nan(left: Any, right: Any) -> bool:
-    return isinstance(left, float) and math.isnan(left) and math.isnan(right)
 
 
 def render(text: bytes, changes: Flat, where: str) -> bytes:

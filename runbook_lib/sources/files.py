@@ -9,7 +9,6 @@ from typing import Protocol
 from ..errors import SourceError
 from .scope import Scope
 
-MAX_DOCUMENT = 64 * 1024 * 1024
 UNREADABLE = "expected a readable file"
 
 Judge = Callable[[bytes], str]

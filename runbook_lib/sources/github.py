@@ -340,7 +340,7 @@ def explanation(body: bytes) -> str:
         found: Any = json.loads(body)
         errors = [each.get("message") or each["code"] for each in found.get("errors", ())]
         return ": ".join(map(str, [found["message"], *errors[:1]]))[:200]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return " ".join(body[:200].decode("utf-8", "replace").split()) or "no message"
 
 

@@ -29,30 +29,20 @@ logging.getLogger("httpx").setLevel(logging.WARNING)
 Purpose = Literal["read", "change", "notify"]
 T = TypeVar("T")
 PARALLEL = 64
-MAX_BODY = 512 * 1024 * 1024
+RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
+MAX_NODE, MAX_BODY, MAX_SERIES, MAX_OF_ALL = (n * 1024 * 1024 for n in (2, 16, 256, 512))
+"""Bytes: of a node's answer, of another's, of one that holds series, of all that a source gives at once."""
+PATIENCE = 4
+"""How many of its time-outs a source has for one answer, and for all that an item waits in vain."""
 CODINGS = frozenset({"deflate", "gzip", "identity"})
 KEPT_HEADERS = ("content-type", "retry-after", "link", "x-ratelimit-remaining", "x-ratelimit-reset")
 _URL = re.compile(r"https?://[^\s/:@?#]+(:[0-9]{1,5})?([/?]\S*)?", re.IGNORECASE)
-FAILURES = frozenset(
-    {
-        "ConnectError",
-        "ConnectTimeout",
-        "ReadError",
-        "ReadTimeout",
-        "WriteError",
-        "WriteTimeout",
-        "PoolTimeout",
-        "CloseError",
-        "RemoteProtocolError",
-        "LocalProtocolError",
-        "ProtocolError",
-        "ProxyError",
-        "UnsupportedProtocol",
-        "DecodingError",
-        "TooManyRedirects",
-        "TooLarge",
-    }
-)
+_ERRORS = (httpx.TransportError, httpx.DecodingError, httpx.TooManyRedirects)
+FAILURES = {"TooLarge", "GivenUp"} | {
+    name
+    for name, kind in vars(httpx).items()
+    if isinstance(kind, type) and issubclass(kind, _ERRORS)
+}
 
 
 @dataclass(frozen=True)
@@ -71,7 +61,7 @@ class Request:
     With ``url_env`` the environment holds where it goes, and ``url`` is what the tape calls it.
     ``pace`` is (server, per minute, burst): the rate limit of that server's own, which is not the
     host's where a gateway stands before many. ``purpose`` tells reads from changes and
-    notifications, whatever the method is.
+    notifications, whatever the method is. ``source`` is who answers; without, the host does.
     """
 
     method: str
@@ -87,6 +77,22 @@ class Request:
     pace: tuple[str, int, int] | None = None
     purpose: Purpose = "read"
     max_bytes: int = MAX_BODY
+    source: str = ""
+
+
+@dataclass
+class Budget:
+    """What a source may still cost an item: seconds it kept us waiting in vain, bytes in memory."""
+
+    waited: float = 0.0
+    counted: float = 0.0
+    received: int = 0
+
+    def spend(self, begun: float, until: float) -> None:
+        """Count a wait once, however many requests were waiting."""
+        if until > begun:
+            self.waited += max(0.0, until - max(begun, self.counted))
+            self.counted = max(until, self.counted)
 
 
 @dataclass(frozen=True)
@@ -154,8 +160,12 @@ class Http:
         self._slots = asyncio.Semaphore(PARALLEL)
         self._paces: dict[str, _Pace] = {}
 
-    async def send(self, request: Request) -> Answer | Failure:
-        """One answer or failure. Raises ParameterError for an unset secret or unusable TLS file."""
+    async def send(self, request: Request, budget: Budget | None = None) -> Answer | Failure:
+        """One answer or failure. Raises ParameterError for an unset secret or unusable TLS file.
+
+        What takes longer than its time-out, or was in vain, is spent of ``budget``.
+        """
+        budget = Budget() if budget is None else budget
         headers = dict(request.headers)
         if request.url_env:
             request = replace(request, url=self._address(request.url_env))
@@ -169,13 +179,19 @@ class Http:
             pace = self._paces.setdefault(server, _Pace(per_minute, burst))
             await asyncio.sleep(pace.wait())
         async with self._slots:
+            begun = time.monotonic()
             try:
-                return await self._exchange(request, headers)
+                got = await self._exchange(request, headers, budget)
+                if isinstance(got, Answer) and got.status not in RETRIED_STATUS:
+                    begun += request.timeout_s
+                return got
             except httpx.InvalidURL as error:
                 return Failure("UnsupportedProtocol", self._redactor.clean_text(str(error)))
-            except (httpx.TransportError, httpx.DecodingError, httpx.TooManyRedirects) as error:
+            except _ERRORS as error:
                 kind = type(error).__name__
                 return Failure(kind, self._redactor.clean_text(str(error) or kind))
+            finally:
+                budget.spend(begun, time.monotonic())
 
     def _address(self, name: str) -> str:
         url = self._redactor.secret(name)
@@ -185,7 +201,12 @@ class Http:
             )
         return url
 
-    async def _exchange(self, request: Request, headers: dict[str, str]) -> Answer | Failure:
+    async def _exchange(
+        self, request: Request, headers: dict[str, str], budget: Budget
+    ) -> Answer | Failure:
+        whole = PATIENCE * request.timeout_s
+        if (left := whole - budget.waited) <= 0:
+            return Failure("GivenUp", f"no answer in {whole:g} s; not asked again")
         client = self._client(request)
         built = client.build_request(
             request.method,
@@ -197,7 +218,7 @@ class Http:
         )
         # httpx limits each read, not the whole: a server that drips bytes must not hold us.
         try:
-            async with asyncio.timeout(request.timeout_s * 4):
+            async with asyncio.timeout(left):
                 response = await client.send(built, stream=True)
                 try:
                     if problem := _coded(response.headers.get("content-encoding", "")):
@@ -205,12 +226,15 @@ class Http:
                     body = BytesIO()  # its value is its buffer: no second copy in memory
                     async for chunk in response.aiter_bytes():
                         body.write(chunk)
+                        budget.received += len(chunk)
                         if body.tell() > request.max_bytes:
                             return Failure("TooLarge", f"more than {request.max_bytes} bytes")
+                        if budget.received > MAX_OF_ALL:
+                            return Failure("TooLarge", f"more than {MAX_OF_ALL} bytes in all")
                 finally:
                     await response.aclose()
         except TimeoutError:
-            return Failure("ReadTimeout", f"not complete after {request.timeout_s * 4:g} s")
+            return Failure("ReadTimeout", f"not complete after {whole:g} s")
         kept = {name: response.headers[name] for name in KEPT_HEADERS if name in response.headers}
         return Answer(response.status_code, body.getvalue(), kept)
 

@@ -25,6 +25,7 @@ Algorithm = Literal["sha256", "blake2b"]
 BUFFER = 1024 * 1024
 MAX_FILE = 64 * 1024 * 1024
 MAX_RECORD = 1024**3
+MAX_FILES, MAX_DEPTH = 200_000, 8
 Folder = Path | zipfile.Path
 """Where an attempt's files are: a folder, or an archive that is read in place."""
 Kept = tuple[dict[str, Any], bytes]
@@ -83,24 +84,22 @@ def on_all_cores(work: Callable[[Path], T], paths: Sequence[Path]) -> list[T]:
 def content(path: Path, limit: int, follow: bool) -> Kept:
     """The whole of a file of at most ``limit`` bytes."""
     try:
-        with open_regular(path, follow=follow) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > limit:
-                return {"error": f"expected at most {limit} bytes, got {size}"}, b""
-            return {}, b"".join(iter(lambda: file.read(limit), b""))[:limit]
+        return {}, recorded(path, limit, follow=follow)
+    except RecordDamaged as error:
+        return {"error": str(error).partition(": ")[2]}, b""
     except OSError as error:
         return _unreadable(error)
 
 
-def recorded(path: Folder, limit: int = MAX_RECORD) -> bytes:
+def recorded(path: Folder, limit: int = MAX_RECORD, *, follow: bool = False) -> bytes:
     """A file out of an attempt that may be hostile: no link, no pipe, not without end.
 
     Raises OSError, RecordDamaged.
     """
     if isinstance(path, zipfile.Path):
         return _archived(path, limit)
-    with open_regular(path, follow=False) as file:
-        _require_size(path, os.fstat(file.fileno()).st_size, limit)
+    with open_regular(path, follow=follow) as file:
+        require_size(path, os.fstat(file.fileno()).st_size, limit)
         return file.readall()
 
 
@@ -108,15 +107,37 @@ def _archived(path: zipfile.Path, limit: int) -> bytes:
     """A member of an archive, no longer than its directory says."""
     try:
         with path.open("rb") as file:
-            _require_size(path, path.root.getinfo(path.at).file_size, limit)
+            require_size(path, path.root.getinfo(path.at).file_size, limit)
             return bytes(file.read())
     except (zipfile.BadZipFile, EOFError, LZMAError) as error:
         raise RecordDamaged(f"{path.name}: expected a whole archive, got: {error}") from error
 
 
-def _require_size(path: Folder, size: int, limit: int) -> None:
+def require_size(path: Folder, size: int, limit: int) -> None:
     if size > limit:
         raise RecordDamaged(f"{path.name}: expected at most {limit} bytes, got {size}")
+
+
+def plain_files(folder: Path) -> dict[str, Path]:
+    """Every file of an attempt, by its name there.
+
+    Raises RecordDamaged unless it is of folders and regular files, no more than an attempt has.
+    """
+    found, left, seen = dict[str, Path](), [folder], 0
+    while left:
+        for path in left.pop().iterdir():
+            about, name, seen = path.lstat(), path.relative_to(folder), seen + 1
+            require_size(path, about.st_size, MAX_RECORD)
+            if stat.S_ISREG(about.st_mode):
+                found[name.as_posix()] = path
+            elif stat.S_ISDIR(about.st_mode):
+                left.append(path)
+            else:
+                raise RecordDamaged(f"{name}: expected a regular file, got a link or another kind")
+            if seen > MAX_FILES or len(name.parts) > MAX_DEPTH:
+                most = f"expected at most {MAX_FILES:,} files, {MAX_DEPTH} folders deep, got more"
+                raise RecordDamaged(f"{folder.name}: {most}")
+    return dict(sorted(found.items()))
 
 
 def names(path: Path) -> Kept:

@@ -16,11 +16,10 @@ from pydantic import Field
 
 from ..clusters import Cluster, Node
 from ..errors import SourceError
-from ..reach import Command
 from . import wire
 from .config import rollout_keys
-from .http import Answer, Failure
-from .running import execute, fill
+from .http import MAX_NODE, Answer, Failure
+from .running import execute, filled
 from .scope import RETRIES, Scope
 from .wire import DecimalString, Wire
 
@@ -57,7 +56,7 @@ class VrfMetrics(Wire):
     verified_submissions: Count
     accepted_validators: Count
     rejected_candidates: Count
-    participation_rate: float = Field(allow_inf_nan=False)
+    participation_rate: float
 
 
 class Status(Wire):
@@ -111,7 +110,7 @@ class Validator(Wire):
 
     address: str
     stake: DecimalString
-    reputation_score: float = Field(allow_inf_nan=False)
+    reputation_score: float
     tier: str
     timetoke_hours: Count
 
@@ -175,6 +174,7 @@ class Fleet:
                 "GET",
                 f"{node.url}{paths[node.name]}",
                 pace=(node.name, self._rpc.per_minute, self._rpc.burst),
+                max_bytes=MAX_NODE,
             )
             for node in by_url
         ]
@@ -222,9 +222,10 @@ class Fleet:
         command = node.rpc_command
         assert command is not None
         source = f"{node.name} {path}"
-        argv = fill(f"nodes.{node.name}.rpc_command", command.argv, path=path, node=node.name)
+        where = f"nodes.{node.name}.rpc_command"
+        asked = filled(where, command, path=path, node=node.name)
         try:
-            ended = execute(self._scope, source, Command(argv=argv, timeout_s=command.timeout_s))
+            ended = execute(self._scope, source, asked)
             return parse_printed(source, ended.stdout)
         except SourceError as error:
             return error

@@ -1,10 +1,9 @@
-"""Telling people what was found: by the site's command, a webhook, a comment in the release issue."""
+"""Telling people what was found: by a webhook, a comment in the release issue."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field, model_validator
@@ -15,19 +14,8 @@ from ..errors import SourceError
 from . import wire
 from .commands import SiteCommands
 from .github import GitHub
-from .running import fill, reason
 from .scope import Scope
 from .wire import Wire
-
-
-def by_command(scope: Scope, command: reach.Command, role: str, subject: str, text: Path) -> None:
-    """Tell a role by the site's command. Raises SourceError when it does not end well."""
-    values = {"role": role, "subject": subject, "text": str(text)}
-    argv = fill("commands.notify", command.argv, **values)
-    ended = scope.run(argv, timeout_s=command.timeout_s, purpose="notify")
-    if ended.code != 0:
-        got = ended.problem or f"{ended.code}: {reason(ended)}"
-        raise SourceError("commands.notify", f"expected exit code 0, got {got}")
 
 
 def by_webhook(scope: Scope, webhook: reach.Webhook, document: Mapping[str, Any]) -> None:

@@ -14,11 +14,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from ..files import open_own
 from ..strict import PROJECT
 
 MAX_OUTPUT = 16 * 1024 * 1024
@@ -45,10 +47,16 @@ class Ended:
     raw: bytes | None = field(default=None, repr=False)
 
 
-def _environment() -> dict[str, str]:
+def _environment(names: Sequence[str] = ()) -> dict[str, str]:
+    """What a shell needs, and ``names``: a candidate's own code runs here and may send it on."""
+    given = {
+        name: value
+        for name, value in os.environ.items()
+        if name in ("HOME", "LANG", "TMPDIR", *names) or name.startswith("LC_")
+    }
     # `python3` in a site's command is the interpreter we run on.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    return {**os.environ, "PATH": path}
+    return {**given, "PATH": path}
 
 
 def program(name: str) -> str:
@@ -60,6 +68,7 @@ def run(
     argv: list[str],
     *,
     timeout_s: float,
+    env: Sequence[str] = (),
     stdin: bytes = b"",
     lock: int | None = None,
     outputs: Path | None = None,
@@ -85,7 +94,7 @@ def run(
                 stdout=out,
                 stderr=err,
                 cwd=PROJECT,
-                env=_environment(),
+                env=_environment(env),
                 start_new_session=True,
                 pass_fds=() if lock is None else (lock,),
             )
@@ -111,7 +120,9 @@ def _output(stem: Path | None, suffix: str) -> IO[bytes]:
     """A file to keep, or one without a name, of which nothing is left even when we are killed."""
     if stem is None:
         return tempfile.TemporaryFile()
-    return stem.with_name(stem.name + suffix).open("w+b")
+    file = os.fdopen(open_own(stem.with_name(stem.name + suffix)), "r+b")
+    file.truncate()
+    return file
 
 
 def _await(process: subprocess.Popen[bytes], timeout_s: float) -> None:

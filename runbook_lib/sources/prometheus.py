@@ -21,7 +21,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue
 from .. import reach
 from ..errors import SourceError
 from . import wire
-from .http import Request
+from .http import MAX_BODY, MAX_SERIES, Request
 from .scope import Scope
 from .wire import Wire
 
@@ -61,12 +61,12 @@ def _number(value: object) -> object:
     raise ValueError("expected a number as text")
 
 
+_Number = Annotated[float, Field(allow_inf_nan=True), BeforeValidator(_number)]
+
+
 class _Sample(Wire):
     metric: dict[str, str]
-    value: (
-        tuple[Annotated[float, Field(ge=0, lt=1e11)], Annotated[float, BeforeValidator(_number)]]
-        | None
-    ) = None
+    value: tuple[Annotated[float, Field(ge=0, lt=1e11)], _Number] | None = None
     histogram: JsonValue = None
 
 
@@ -264,6 +264,7 @@ class Prometheus:
             f"{self._settings.url}/api/v1/{kind}",
             body=urlencode(form).encode(),
             headers=(("content-type", "application/x-www-form-urlencoded"),),
+            max_bytes=MAX_SERIES if kind == "query_range" else MAX_BODY,
         )
 
     def _get(self, kind: str, **params: str) -> Request:

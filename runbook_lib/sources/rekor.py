@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from ..errors import SourceError
@@ -59,8 +58,8 @@ def _request(log: Endpoint, entry: dict[str, Any]) -> Request:
     """The question for the one entry that holds this digest, signature and certificate."""
     body = json.dumps({"entries": [entry]}).encode()
     headers = (("content-type", "application/json"), ("accept", "application/json"))
-    asked = wire.request(log, "POST", log.url + PATH, body=body, headers=headers)
-    return replace(asked, max_bytes=MAX_ANSWER)
+    url = log.url + PATH
+    return wire.request(log, "POST", url, body=body, headers=headers, max_bytes=MAX_ANSWER)
 
 
 def _parse(log: str, answer: Answer | Failure) -> dict[str, Any] | None:

@@ -34,6 +34,11 @@ def fill(where: str, argv: list[str], **values: str) -> list[str]:
     return [_PLACEHOLDER.sub(replace, word) for word in argv]
 
 
+def filled(where: str, command: reach.Command, **values: str) -> reach.Command:
+    """``command`` with its placeholders filled. Raises ParameterError."""
+    return command.model_copy(update={"argv": fill(where, command.argv, **values)})
+
+
 def execute(
     scope: Scope,
     source: str,
@@ -43,7 +48,7 @@ def execute(
     private: bool = False,
 ) -> Ended:
     """Run a command that only reads. Raises SourceError unless it ended with one of ``codes``."""
-    ended = scope.run(command.argv, timeout_s=command.timeout_s, private=private)
+    ended = scope.run(command, private=private)
     if ended.code is None:
         raise SourceError(source, f"expected the command to end, got: {ended.problem}")
     if codes is not None and ended.code not in codes:
@@ -58,6 +63,29 @@ def reason(ended: Ended) -> str:
     return lines[-1].strip()[:LONGEST_REASON]
 
 
+def require_well(source: str, ended: Ended) -> bytes:
+    """What a command printed. Raises SourceError unless it ended with exit code 0."""
+    if ended.code != 0:
+        got = ended.problem or f"{ended.code}: {reason(ended)}"
+        raise SourceError(source, f"expected exit code 0, got {got}")
+    return ended.stdout
+
+
+def command_of(commands: site.Commands, purpose: str, source: str) -> reach.Command:
+    """The site's command for a purpose. Raises SourceError when it names none."""
+    command: reach.Command | None = getattr(commands, purpose)
+    if command is None:
+        raise SourceError(source, f"expected commands.{purpose} in the site file, got none")
+    return command
+
+
+def tell(scope: Scope, commands: site.Commands, purpose: str, **values: str) -> None:
+    """Notify people by a command of the site. Raises SourceError unless it ends well."""
+    where = f"commands.{purpose}"
+    command = filled(where, command_of(commands, purpose, where), **values)
+    require_well(where, scope.run(command, purpose="notify"))
+
+
 class Purposes:
     """A site's commands by purpose. One the site does not name is a SourceError."""
 
@@ -65,11 +93,8 @@ class Purposes:
         self._scope, self._commands = scope, commands
 
     def _command(self, purpose: str, source: str, **values: str) -> reach.Command:
-        command: reach.Command | None = getattr(self._commands, purpose)
-        if command is None:
-            raise SourceError(source, f"expected commands.{purpose} in the site file, got none")
-        argv = fill(f"commands.{purpose}", command.argv, **values)
-        return command.model_copy(update={"argv": argv})
+        command = command_of(self._commands, purpose, source)
+        return filled(f"commands.{purpose}", command, **values)
 
 
 class Changes(Purposes):
@@ -123,10 +148,4 @@ class Changes(Purposes):
         self, purpose: str, subject: str, lock: int, outputs: Path, /, **values: str
     ) -> Ended:
         command = self._command(purpose, f"{purpose} {subject}", **values)
-        return self._scope.run(
-            command.argv,
-            timeout_s=command.timeout_s,
-            purpose="change",
-            lock=lock,
-            outputs=outputs,
-        )
+        return self._scope.run(command, purpose="change", lock=lock, outputs=outputs)

@@ -18,17 +18,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from math import isfinite
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import stamina
 
 from ..canonical import canonical, digest, digest_bytes
 from ..errors import RecordDamaged, SourceError
 from ..files import replace_file
-from ..reach import Clock
+from ..reach import Clock, Command
 from ..strict import PROJECT
 from . import local, process
-from .http import FAILURES, Answer, Failure, Http, Loop, Purpose, Request
+from .http import FAILURES, RETRIED_STATUS, Answer, Budget, Failure, Http, Loop, Purpose, Request
 from .local import MAX_FILE, Algorithm, FileDigest, on_all_cores
 from .process import Ended
 from .redact import Redactor
@@ -76,6 +76,7 @@ class Scope:
         self._now: datetime | None = None
         self.offset = timedelta()
         self._lane = ""
+        self._budgets: dict[str, Budget] = {}
 
     def lane(self, name: str) -> Scope:
         """The same try for one thread of several: its questions are told apart by ``name``."""
@@ -102,6 +103,7 @@ class Scope:
 
     def renew(self) -> datetime:
         """After a wait: judge at the instant it is now."""
+        self._budgets.clear()
         self._now = self.reread()
         return self._now
 
@@ -118,6 +120,7 @@ class Scope:
 
     def sleep(self, seconds: float) -> None:
         """Wait; in replay the time has already passed."""
+        self._budgets.clear()  # who did not answer has had time to recover
         if self.live:
             time.sleep(seconds)
 
@@ -125,7 +128,16 @@ class Scope:
 
     def read(self, path: Path, *, limit: int = MAX_FILE, follow: bool = True) -> bytes:
         """A file's content, of at most ``limit`` bytes; ``follow`` a link or not. Raises SourceError."""
-        return self._of_file("READ", path, lambda: local.content(path, limit, follow))[1]
+
+        def ask() -> tuple[Meta, bytes]:
+            for root, name in self._aliases:
+                if name in ("attempt", "store") and path.is_relative_to(root):
+                    if not path.resolve().is_relative_to(Path(root).resolve()):
+                        return {"error": "expected a file of the store, got one elsewhere"}, b""
+                    return local.content(path, limit, False)
+            return local.content(path, limit, follow)
+
+        return self._of_file("READ", path, ask)[1]
 
     def listing(self, path: Path) -> list[str]:
         """The names in a folder, sorted; of no folder, none."""
@@ -179,9 +191,8 @@ class Scope:
 
     def run(
         self,
-        argv: list[str],
+        command: Command,
         *,
-        timeout_s: float,
         purpose: Purpose = "read",
         stdin: bytes = b"",
         lock: int | None = None,
@@ -195,9 +206,12 @@ class Scope:
         the tape, and live its raw bytes come along, for memory only; a replay has none.
         """
         raw: list[bytes] = []
+        argv, limit = command.argv, command.timeout_s
 
         def ask() -> tuple[Meta, bytes]:
-            ended = process.run(argv, timeout_s=timeout_s, stdin=stdin, lock=lock, outputs=outputs)
+            ended = process.run(
+                argv, timeout_s=limit, env=command.env, stdin=stdin, lock=lock, outputs=outputs
+            )
             raw.append(ended.stdout)
             if outputs is not None:
                 self.clean_files(outputs)
@@ -221,7 +235,11 @@ class Scope:
         """Take the secrets out of what an ended command left in ``<stem>.out`` and ``.err``."""
         for suffix in (".out", ".err"):
             path = stem.with_name(stem.name + suffix)
-            if path.exists() and (text := path.read_bytes()) != self.outside.redactor.clean(text):
+            try:
+                text = local.recorded(path)
+            except OSError:  # none, or a link to what is not ours
+                continue
+            if text != self.outside.redactor.clean(text):
                 replace_file(path, self.outside.redactor.clean(text))
 
     def derive(self, what: str, compute: Callable[[], str]) -> str:
@@ -251,6 +269,8 @@ class Scope:
 
         Identical requests must not be asked in one call: their answers could change places.
         """
+        for budget in self._budgets.values():
+            budget.received = 0
         keys = [self._request_key(request) for request in requests]
         if len(set(keys)) != len(keys):
             raise ValueError("identical concurrent requests cannot be told apart on the tape")
@@ -266,7 +286,9 @@ class Scope:
             slot, asked = self._claim(key), Asked(request.purpose)
             found = self.tape.recall(slot)
             if found is None:
-                meta, body = _to_meta(await self.outside.http.send(request))
+                source = request.source or urlsplit(request.url).netloc
+                budget = self._budgets.setdefault(source, Budget())
+                meta, body = _to_meta(await self.outside.http.send(request, budget))
                 found = self.tape.record(slot, asked, meta, body)
             self._entries.append(found[0])
             return _from_entry(*found)
@@ -349,7 +371,6 @@ def live_scope(
 
 # --- Asking again: which answers are worth it, how often, and after how long ---
 
-RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 LONGEST_WAIT_S = 20.0
 
 # Each retry is on the tape; on stderr it would stand in a notebook's output.
@@ -399,7 +420,7 @@ async def with_retries(
 
 def _worth_retrying(got: Answer | Failure) -> bool:
     if isinstance(got, Failure):
-        return got.kind != "TooLarge"
+        return got.kind not in ("TooLarge", "GivenUp")
     return got.status in RETRIED_STATUS
 
 

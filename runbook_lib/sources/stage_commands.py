@@ -12,7 +12,7 @@ from ..errors import SourceError
 from . import wire
 from .commands import SiteCommands
 from .process import Ended
-from .running import execute, fill, reason
+from .running import execute, filled, require_well
 from .wire import Wire
 
 
@@ -29,7 +29,7 @@ class Probe(Wire):
     backend: str
     reachable: bool
     status: int | None
-    latency_ms: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None
+    latency_ms: Annotated[float, Field(ge=0)] | None
 
 
 class SoakJob(Wire):
@@ -75,15 +75,11 @@ class StageCommands(SiteCommands):
         command = self._commands.suites.get(name)
         if command is None:
             raise SourceError(source, f"expected commands.suites.{name} in the site file, got none")
-        argv = fill(f"commands.suites.{name}", command.argv)
-        filled = command.model_copy(update={"argv": argv})
-        return execute(self._scope, source, filled, codes=None)
+        suite = filled(f"commands.suites.{name}", command)
+        return execute(self._scope, source, suite, codes=None)
 
 
 def provisioned(name: str, ended: Ended) -> Provisioned:
     """What ``provision`` printed. Raises SourceError when it failed or printed something else."""
     source = f"provision {name}"
-    if ended.code != 0:
-        got = ended.problem or f"{ended.code}: {reason(ended)}"
-        raise SourceError(source, f"expected exit code 0, got {got}")
-    return wire.decode(source, ended.stdout, Provisioned)
+    return wire.decode(source, require_well(source, ended), Provisioned)

@@ -80,7 +80,7 @@ class StorageCommands(SiteCommands):
 
     def _look(self, purpose: str, subject: str, outputs: Path | None, /, **values: str) -> Ended:
         command = self._command(purpose, f"{purpose} {subject}", **values)
-        return self._scope.run(command.argv, timeout_s=command.timeout_s, outputs=outputs)
+        return self._scope.run(command, outputs=outputs)
 
     def stop(self, node: str, *, lock: int, outputs: Path) -> Ended:
         """End a node's process; a good end as well when it has ended already."""

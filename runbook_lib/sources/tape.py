@@ -12,7 +12,6 @@ many-th use of that request in that try.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Mapping
@@ -20,13 +19,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from threading import get_ident
 from typing import IO, Any, Protocol
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from ..canonical import canonical, digest_bytes
 from ..errors import RecordDamaged
+from ..files import open_own, place, replace_file
 from .http import Purpose
-from .local import Folder, hash_file, recorded
+from .local import MAX_RECORD, Folder, hash_file, recorded, require_size
 from .redact import Redactor
 
 Meta = dict[str, Any]
@@ -39,6 +40,7 @@ Slot = tuple[str, int, str, int]
 class Entry:
     """One recorded answer. ``meta`` is small and readable; ``body`` the digest of the rest."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)
     item: str
     number: int
     n: int
@@ -52,6 +54,9 @@ class Entry:
     @property
     def slot(self) -> Slot:
         return (self.item, self.number, self.key, self.n)
+
+
+_ENTRY = TypeAdapter(Entry)
 
 
 @dataclass(frozen=True)
@@ -72,11 +77,11 @@ def read_entries(folder: Folder) -> list[Entry]:
     entries = []
     for number, line in enumerate(text.split(b"\n")[:-1], start=1):
         try:
-            entries.append(Entry(**json.loads(line)))
-        except (ValueError, TypeError) as error:
-            raise RecordDamaged(
-                f"{folder.name}/index.jsonl: line {number}: expected a tape entry, got: {error}"
-            ) from error
+            entries.append(_ENTRY.validate_json(line))
+        except ValidationError as error:
+            where = f"{folder.name}/index.jsonl: line {number}"
+            wrong = "; ".join(f"{one['loc']}: {one['msg']}" for one in error.errors())
+            raise RecordDamaged(f"{where}: expected a tape entry, got: {wrong}"[:300]) from error
     return entries
 
 
@@ -96,10 +101,11 @@ def check_body(folder: Path, name: str, hashed: Mapping[str, str] | None = None)
 
     ``hashed``: digests that are known already, by path in the folder.
     """
-    place = _body_name(name)
+    at = _body_name(name)
     try:
-        known = (hashed or {}).get(place)
-        found = known or hash_file(folder / place, follow=False)[0]
+        require_size(folder / at, (folder / at).lstat().st_size, MAX_RECORD)
+        known = (hashed or {}).get(at)
+        found = known or hash_file(folder / at, follow=False)[0]
     except OSError as error:
         raise RecordDamaged(f"tape: {name}: expected its body, got none") from error
     _require(name, found)
@@ -139,9 +145,8 @@ class LiveTape:
     live = True
 
     def __init__(self, folder: Path, redactor: Redactor) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._redactor = folder, redactor
-        self._index = folder / "index.jsonl"
+        self._index = place(folder.parent, f"{folder.name}/index.jsonl")
         self._written: set[Path] = set()
 
     def number(self, item: str, number: int) -> int:
@@ -164,10 +169,10 @@ class LiveTape:
             purpose=asked.purpose,
             at=asked.at.isoformat(timespec="milliseconds"),
             ms=round((time.monotonic() - asked.clock) * 1000),
-            meta=json.loads(self._redactor.clean(json.dumps(meta).encode())),
+            meta=self._redactor.clean_value(meta),
             body=self._store(body),
         )
-        with self._index.open("a+b") as file:
+        with os.fdopen(open_own(self._index, os.O_RDWR | os.O_APPEND), "a+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             _drop_unfinished_line(file)
             file.write(canonical(vars(entry)) + b"\n")
@@ -176,12 +181,9 @@ class LiveTape:
     def _store(self, body: bytes) -> str:
         name = digest_bytes(body)
         text = name.removeprefix("sha256:")
-        path = self._folder / text[:2] / text
+        path = place(self._folder, f"{text[:2]}/{text}")
         if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            scratch = path.with_name(f".{text}.{os.getpid()}.{get_ident()}")
-            scratch.write_bytes(body)
-            scratch.rename(path)
+            replace_file(path, body, lasting=False)
             self._written.add(path)
         return name
 

@@ -14,14 +14,17 @@ from ..canonical import load_once
 from ..errors import SourceError
 from ..reach import ClientCertificate, Reached
 from ..strict import project_path
-from .http import Answer, Failure, Purpose, Request, Tls
+from .http import MAX_BODY, Answer, Failure, Purpose, Request, Tls
 
 
 class Wire(BaseModel):
     """Part of an answer from outside: frozen, strict about types, unknown keys passed over."""
 
     # Built when first used: a stage reads through few of the models it imports.
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, defer_build=True)
+    # JSON has no NaN and nothing infinite: a number that means something else is text.
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", strict=True, defer_build=True, allow_inf_nan=False
+    )
 
 
 M = TypeVar("M", bound=Wire)
@@ -47,6 +50,7 @@ def request(
     headers: tuple[tuple[str, str], ...] = (),
     pace: tuple[str, int, int] | None = None,
     purpose: Purpose = "read",
+    max_bytes: int = MAX_BODY,
 ) -> Request:
     """A request with the token, headers, TLS files and time-out that the site names."""
     pair: ClientCertificate | None = getattr(reach, "client_certificate", None)
@@ -66,6 +70,8 @@ def request(
         timeout_s=reach.timeout_s,
         pace=pace,
         purpose=purpose,
+        max_bytes=max_bytes,
+        source=pace[0] if pace else getattr(reach, "url", ""),
     )
 
 

@@ -33,7 +33,7 @@ def test_run_all_replays_the_recording(lab: tuple[Path, str], watched: Watched) 
 
     page.goto(f"{address}/{NOTEBOOK}?token={TOKEN}&reset")
     page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
-    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()  # else it asks for a kernel
+    page.get_by_text("Runbook | Idle").wait_for()  # else it asks for a kernel
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.locator("li[data-command='runmenu:run-all']").click()
     prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
@@ -76,7 +76,7 @@ def test_the_recovery_that_lies_ready_takes_a_canary_back(
 
     page.goto(f"{address}/{ready.name}?token={TOKEN}&reset")
     page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
-    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+    page.get_by_text("Runbook | Idle").wait_for()
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.locator("li[data-command='runmenu:run-all']").click()
     outputs = page.locator(".jp-CodeCell .jp-OutputArea-output")

@@ -31,6 +31,10 @@ def recovery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         made.slept += 1
         made.each()
 
+    def append(kind: str, body: Any) -> Any:
+        made.said.append((kind, body))
+        return SimpleNamespace(seq=len(made.said))
+
     time = SimpleNamespace(monotonic=lambda: float(made.slept), sleep=sleep)
     monkeypatch.setattr(takeover, "time", time)
     undoes = SimpleNamespace(body={"undoes": {"name": "v1/canary/0001"}})
@@ -41,7 +45,7 @@ def recovery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         store=made.store,
         folder=tmp_path / "v1" / "canary_recovery" / "0002",
         journal=[undoes],
-        record=SimpleNamespace(append=lambda kind, body: made.said.append((kind, body))),
+        record=SimpleNamespace(append=append),
     )
     return made
 
@@ -97,4 +101,5 @@ def test_a_lock_that_is_freed_in_time_is_taken_and_nothing_ended(recovery: Any) 
 
     wait(recovery)
 
-    assert (recovery.slept, recovery.said) == (3, [SAID])
+    lock = [("lock", {"cluster": "main", "owner": "bob"}), ("unlock", {"cluster": "main"})]
+    assert (recovery.slept, recovery.said) == (3, [SAID, *lock])

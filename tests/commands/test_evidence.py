@@ -65,7 +65,7 @@ def test_rendering_into_no_folder_is_named(terminal: Terminal, practice: Any) ->
     folder = practice.sealed()
 
     assert terminal.run("render", folder, "-o", folder.parent / "none" / "page.html") == 3
-    assert "page.html: expected a file that can be written, got: No such file" in terminal.err
+    assert "page.html: expected a file or folder that can be used, got: No such" in terminal.err
 
 
 def test_a_page_never_lies_among_the_sealed_files(
@@ -81,8 +81,8 @@ def test_a_page_never_lies_among_the_sealed_files(
     for inside in (folder / "page.html", folder / "figures" / "page.html"):
         assert terminal.run("render", folder, "-o", inside) == 3
         assert terminal.err == (
-            f"{inside}: expected a page outside the attempt's folder, whose files are sealed, got one"
-            " in it; name another with -o\n"
+            f"{inside}: expected a page outside the attempt's folder, whose files are sealed, and of"
+            " the shipped notebooks, got one in it; name another with -o\n"
         )
     assert terminal.run("verify", folder, "--trust", practice.site) == 0
 

@@ -60,9 +60,18 @@ def test_every_option_says_what_it_is_for() -> None:
 @pytest.mark.parametrize(
     ("argv", "problem"),
     [
-        (["run", DEVELOPMENT, "-f", "none.yaml"], "none.yaml: expected a parameter file, got: No"),
-        (["run", DEVELOPMENT, "-f", "."], ".: expected a parameter file, got: Is a directory"),
-        (["lab", DEVELOPMENT, "-f", "none.yaml"], "none.yaml: expected a parameter file, got: No"),
+        (
+            ["run", DEVELOPMENT, "-f", "none.yaml"],
+            "none.yaml: expected a file or folder that can be used, got: No",
+        ),
+        (
+            ["run", DEVELOPMENT, "-f", "."],
+            ".: expected a file or folder that can be used, got: Is a directory",
+        ),
+        (
+            ["lab", DEVELOPMENT, "-f", "none.yaml"],
+            "none.yaml: expected a file or folder that can be used, got: No",
+        ),
         (["lab", DEVELOPMENT], "command line: site: expected a site file, got none"),
         (
             ["run", DEVELOPMENT, "--continue", "-p", "site", "none.yaml"],

@@ -79,6 +79,7 @@ def test_a_replay_opens_nothing(practice: Any, monkeypatch: pytest.MonkeyPatch) 
     """Not even in the very store that it was written to."""
     folder = practice.sealed()
     monkeypatch.setenv("RUNBOOK_REPLAY", str(folder))
+    (practice.root / "scratch").mkdir()
     monkeypatch.setenv("RUNBOOK_SCRATCH", str(practice.root / "scratch"))
     stage = practice.open()
     practice.walk(stage)
@@ -89,7 +90,7 @@ def test_a_replay_opens_nothing(practice: Any, monkeypatch: pytest.MonkeyPatch) 
 
     commit = practice.params["commit"]
     for source in ("live", "rehearsal"):
-        scratch = Store(practice.root / "scratch")
+        scratch = Store(stage.folder.parents[2])
         found = find_earlier(scratch, RELEASE, commit, "testnet", source, ALICES)
         assert found.problem == NONE_YET
 

@@ -19,7 +19,7 @@ def test_a_document_lies_there_whenever_the_next_is_cut_off(
 
     outbox.keep(tmp_path, "notify-abc", 1, {"text": "go back"})
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(outbox, "replace_file", killed)
+        patch.setattr(outbox, "keep_file", killed)
         outbox.keep(tmp_path, "notify-abc", 2, {"text": "go back"})
     assert [path.name for path in outbox.pending(tmp_path)] == ["01-notify-abc.json"]
 

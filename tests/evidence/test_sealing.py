@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -140,47 +139,6 @@ def test_a_folder_of_another_kind_is_refused(tmp_path: Path, opened: Any) -> Non
 
 
 # --- render -----------------------------------------------------------------------------------------
-
-HOSTILE = """
-<script>alert(1)</script><SCRIPT src="http://evil.example/x.js"></SCRIPT>
-<meta http-equiv="refresh" content="0;url=http://evil.example"><base href="http://evil.example">
-<iframe src="http://evil.example"></iframe><form action="http://evil.example"><input><button>x
-</button></form><link rel="stylesheet" href="http://evil.example"><object data="x"></object>
-<embed src="x"><details><summary>kept</summary><table><tr><td align="right">7</td></tr></table>
-</details>
-"""
-
-
-class Tags(HTMLParser):
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.found: list[str] = []
-        self.csp = ""
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append(tag)
-        if tag == "meta" and ("http-equiv", "Content-Security-Policy") in attrs:
-            self.csp = " ".join((dict(attrs)["content"] or "").split())
-
-
-def test_a_hostile_notebook_renders_inert(tmp_path: Path) -> None:
-    """No script, no request, no way elsewhere, from an output or from Markdown; the rest is kept."""
-    output = nbformat.v4.new_output("display_data", {"text/html": HOSTILE})
-    code = nbformat.v4.new_code_cell("1", outputs=[output], execution_count=1)
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(HOSTILE), code])
-    nbformat.write(book, tmp_path / "evil<b>.ipynb")
-    page = Tags(page_of(tmp_path / "evil<b>.ipynb"))
-    active = {"script", "base", "iframe", "form", "input", "button", "link", "object", "embed"}
-
-    assert set(page.found) & active == set()
-    assert page.found.count("meta") == 3
-    assert page.found.count("b") == 0
-    assert page.found.count("details") == 2
-    assert page.csp == (
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none';"
-        " base-uri 'none'"
-    )
 
 
 def test_an_executed_notebook_renders_whole(practice: Any) -> None:

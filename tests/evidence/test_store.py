@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -165,34 +164,19 @@ def test_a_held_lock_names_owner_and_age(store: Store) -> None:
     ):
         raise AssertionError(descriptor)
 
-    since = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
     text = str(caught.value)
     assert text.startswith(
         "development: lock: expected it free, got held by alice (v1.4.0/development/0001) since "
     )
-    assert since[:13] in text
     assert text.endswith(
-        " (0 min ago); a run or one of its commands is still at work: wait for it, or recover"
+        " UTC; a run or one of its commands is still at work: wait for it, or recover"
     )
 
 
-def test_the_age_of_a_lock_counts_days(store: Store) -> None:
-    since = (datetime.now(UTC) - timedelta(days=2)).isoformat(timespec="seconds")
-    with store.cluster_lock("development", "alice"):
-        path = store.root / ".locks" / "development.lock"
-        path.write_text(json.dumps({"owner": "alice", "since": since}))
-        with (
-            pytest.raises(LockHeld, match=r"\(2880 min ago\)"),
-            store.cluster_lock("development", "bob"),
-        ):
-            pass
-
-
-@pytest.mark.parametrize("note", ["", "{}", '{"owner": "x", "since": "2026-01-01"}', "[]"])
-def test_a_lock_without_a_readable_note_is_still_held(store: Store, note: str) -> None:
+def test_a_lock_without_a_note_is_still_held(store: Store) -> None:
     """Who holds it may be unknown; that it is held is not."""
     with store.cluster_lock("development", "alice"):
-        (store.root / ".locks" / "development.lock").write_text(note)
+        (store.root / ".locks" / "development.lock").write_text("")
         with (
             pytest.raises(LockHeld, match="got held by somebody unknown;"),
             store.cluster_lock("development", "bob"),
@@ -209,11 +193,11 @@ def test_clusters_are_locked_apart_and_released(store: Store) -> None:
 
 
 def test_other_operators_of_the_group_can_take_a_lock(store: Store) -> None:
-    """Its file is the group's to write, as far as the umask leaves it."""
-    umask = os.umask(0)
+    """Its file is the group's to write, whatever the umask."""
+    umask = os.umask(0o077)
     with store.cluster_lock("development", "alice"):
         os.umask(umask)
-        assert (store.root / ".locks" / "development.lock").stat().st_mode & 0o777 == 0o664
+        assert (store.root / ".locks" / "development.lock").stat().st_mode & 0o777 == 0o660
 
 
 @pytest.mark.filterwarnings("ignore:subprocess .* is still running:ResourceWarning")
@@ -223,7 +207,10 @@ def test_a_command_that_outlives_its_run_keeps_the_lock(store: Store, tmp_path: 
     script = f"mkfifo {go_on}; read line <{go_on}"
     with store.cluster_lock("development", "alice") as lock:
         ended = process.run(
-            ["/bin/sh", "-c", script], timeout_s=0.2, lock=lock, outputs=tmp_path / "step"
+            ["/bin/sh", "-c", script],
+            timeout_s=0.2,
+            lock=lock.descriptor,
+            outputs=tmp_path / "step",
         )
     with pytest.raises(LockHeld), store.cluster_lock("development", "bob"):
         pass
@@ -254,7 +241,9 @@ def test_a_store_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as caught:
         Store(tmp_path / "store").create(RELEASE, STAGE, {})
 
-    assert str(caught.value) == "store: store: expected a writable directory, got: Not a directory"
+    assert str(caught.value) == (
+        f"{tmp_path / 'store'}: expected a folder to write to, got: Not a directory"
+    )
 
 
 def test_a_baseline_is_pinned_once_under_its_digest(store: Store, tmp_path: Path) -> None:

@@ -113,19 +113,6 @@ def test_rendering_changes_the_keys_named_and_keeps_the_rest() -> None:
     assert tomllib.loads(made.decode()) == {"a": {"b": 1}, "rollout": rollout}
 
 
-@pytest.mark.parametrize("head", ["", "[", "x = {"])
-@pytest.mark.parametrize("part", ["a.", "a . ", '"a".'])
-def test_tables_of_any_depth_are_read_or_refused_at_once(head: str, part: str) -> None:
-    """Nobody nests like that; a parser that tries takes seconds and its reader all the stack."""
-    tail = {"": " = 1", "[": "]", "x = {": " = 1}"}[head]
-    shallow, deep = (f"{head}{part * count}b{tail}\n".encode() for count in (60, 20_000))
-
-    assert list(flatten(parse_toml(shallow, "n1"))) != []
-    with pytest.raises(SourceError) as caught:
-        parse_toml(deep, "n1")
-    assert str(caught.value) == "n1: expected TOML, got: tables more than 64 deep"
-
-
 GATE_CHANGES = st.dictionaries(
     st.sampled_from([f"rollout.feature_gates.{gate}" for gate in GATES]), st.booleans()
 )

@@ -12,9 +12,11 @@ import pytest
 
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.reach import Command, Webhook
+from runbook_lib.site import Commands
 from runbook_lib.sources import notices
 from runbook_lib.sources.github import GitHub
 from runbook_lib.sources.redact import Redactor
+from runbook_lib.sources.running import tell
 from runbook_lib.sources.tape import read_entries
 
 from .conftest import Handler, World
@@ -28,6 +30,10 @@ def world(tmp_path: Path) -> Iterator[World]:
     made.close()
 
 
+def told_by(world: World, command: Command, **values: str) -> None:
+    tell(world.scope(), Commands(notify=command), "notify", **values)
+
+
 def test_a_command_is_given_role_subject_and_text(world: World, tmp_path: Path) -> None:
     told = tmp_path / "told"
     argv = ["sh", "-c", 'printf "%s|%s|" "$1" "$2" >"$0"; cat "$3" >>"$0"', str(told)]
@@ -35,7 +41,7 @@ def test_a_command_is_given_role_subject_and_text(world: World, tmp_path: Path) 
     text = tmp_path / "text"
     text.write_text("what was seen")
 
-    notices.by_command(world.scope(), command, "release-commander", "A $(x)", text)
+    told_by(world, command, role="release-commander", subject="A $(x)", text=str(text))
 
     assert told.read_text() == "release-commander|A $(x)|what was seen"
     assert [entry.purpose for entry in read_entries(world.folder)] == ["notify"]
@@ -47,7 +53,7 @@ def test_a_command_that_fails_has_told_nobody(world: World, tmp_path: Path) -> N
         (["page", "{who}"], "expected placeholders among {role}, {subject}, {text}"),
     ):
         with pytest.raises((SourceError, ParameterError), match=re.escape(problem)):
-            notices.by_command(world.scope(), Command(argv=argv), "r", "s", tmp_path)
+            told_by(world, Command(argv=argv), role="r", subject="s", text=str(tmp_path))
 
 
 def answering(status: int, text: str = "") -> Handler:

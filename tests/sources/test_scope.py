@@ -13,7 +13,7 @@ import pytest
 
 from runbook_lib.canonical import digest_bytes
 from runbook_lib.errors import SourceError
-from runbook_lib.reach import Clock
+from runbook_lib.reach import Clock, Command
 from runbook_lib.sources.http import Request
 from runbook_lib.sources.local import FileDigest
 from runbook_lib.sources.tape import read_entries
@@ -25,13 +25,13 @@ PING = Request("GET", "http://node/ping")
 
 def test_a_command_says_a_folder_it_was_told_by_its_name(world: World, tmp_path: Path) -> None:
     live = world.scope(aliases=((str(tmp_path), "attempt"),))
-    told = ["echo", f"testing {tmp_path}/a.yaml"]
-    untold = ["sh", "-c", 'echo "$(dirname /elsewhere/a)"']
+    told = Command(argv=["echo", f"testing {tmp_path}/a.yaml"])
+    untold = Command(argv=["sh", "-c", 'echo "$(dirname /elsewhere/a)"'])
 
-    assert live.run(told, timeout_s=60).stdout == b"testing {attempt}/a.yaml\n"
-    assert live.run(untold, timeout_s=60).stdout == b"/elsewhere\n"
+    assert live.run(told).stdout == b"testing {attempt}/a.yaml\n"
+    assert live.run(untold).stdout == b"/elsewhere\n"
     replay = world.replay(aliases=(("/elsewhere", "attempt"),))
-    assert replay.run(["echo", "testing /elsewhere/a.yaml"], timeout_s=60).stdout == (
+    assert replay.run(Command(argv=["echo", "testing /elsewhere/a.yaml"])).stdout == (
         b"testing {attempt}/a.yaml\n"
     )
 

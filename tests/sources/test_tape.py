@@ -10,6 +10,7 @@ import pytest
 
 from runbook_lib.canonical import digest_bytes
 from runbook_lib.errors import RecordDamaged, TapeMiss
+from runbook_lib.reach import Command
 from runbook_lib.sources.http import Answer, Failure, Request
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Scope
@@ -28,7 +29,7 @@ def counting() -> object:
 
 def everything(scope: Scope, file: Path) -> list[object]:
     """One use of everything a scope can do."""
-    ended = scope.run([sys.executable, "-c", "print('out')"], timeout_s=60)
+    ended = scope.run(Command(argv=[sys.executable, "-c", "print('out')"]))
     return [
         scope.now(),
         scope.reread(),
@@ -92,7 +93,7 @@ def test_a_secret_reaches_neither_the_tape_nor_the_judge(
     world = World(tmp_path / "tape", Redactor(["TOKEN"]))
     scope = world.scope(lambda request: httpx.Response(200, text=request.headers["authorization"]))
     [answer] = scope.http([Request("GET", "http://node/s3cret-t0ken", bearer="TOKEN")])
-    ended = scope.run(["printf", "s3cret-t0ken and more"], timeout_s=60)
+    ended = scope.run(Command(argv=["printf", "s3cret-t0ken and more"]))
     assert isinstance(answer, Answer)
     assert answer.body == b"Bearer [redacted]"
     assert ended.stdout == b"[redacted] and more"

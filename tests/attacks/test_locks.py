@@ -1,0 +1,173 @@
+"""A lock is a file of the store's own; what takes its place, or another's fence, stops a change."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runbook_lib import doctor
+from runbook_lib.changes.apply import Change, Step
+from runbook_lib.errors import StoreError
+from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.store import Store
+from runbook_lib.outcomes import Outcome
+from runbook_lib.sources.process import Ended
+from runbook_lib.sources.redact import Redactor
+from runbook_lib.sources.tape import Asked, LiveTape
+
+from ..conftest import CI, DRIFT, PROVISION, REACHABLE, text
+
+TRAPS: dict[str, Callable[[Path, Path], None]] = {
+    "link": lambda path, key: path.symlink_to(key),
+    "second name": lambda path, key: os.link(key, path),
+    "pipe": lambda path, key: os.mkfifo(path),
+    "link to nothing": lambda path, key: path.symlink_to(key.with_name("made by us")),
+}
+
+
+@pytest.mark.parametrize("trap", TRAPS.values(), ids=TRAPS)
+def test_what_is_written_to_in_the_store_is_nobodys_own_file(
+    tmp_path: Path, trap: Callable[[Path, Path], None]
+) -> None:
+    """Locks, records and tapes: nothing is truncated or appended to, nothing waits on a pipe."""
+    store, key = Store(tmp_path / "store"), tmp_path / "key"
+    key.write_bytes(b"a key")
+    folder = store.create("v1", "development", {}).folder
+    (folder / "record.jsonl").unlink()
+    tape = LiveTape(folder / "tape", Redactor())
+    writes: dict[Path, Callable[[], object]] = {
+        store.root / ".locks" / "main.lock": lambda: store.cluster_lock("main", "ada").__enter__(),
+        store.root / ".locks" / "release-v2.lock": lambda: store.release_lock("v2").__enter__(),
+        folder / "record.jsonl": lambda: Record(folder / "record.jsonl").append_if("x", len),
+        folder / "tape" / "index.jsonl": lambda: tape.record(
+            ("i", 1, "k", 1), Asked("read"), {}, b""
+        ),
+    }
+    for path, write in writes.items():
+        trap(path, key)
+        with pytest.raises(StoreError) as caught:
+            write()
+        assert str(caught.value) == (
+            f"{path}: expected a file with one name, got a link or no regular file"
+        )
+    assert key.read_bytes() == b"a key"
+    assert not (tmp_path / "made by us").exists()
+
+
+def test_no_folder_of_the_store_is_a_link(tmp_path: Path) -> None:
+    """That of the locks, of a release, of an attempt: what is written there lies elsewhere."""
+    store, elsewhere = Store(tmp_path / "store"), tmp_path / "elsewhere"
+    folder = store.create("v1", "canary", {}).folder
+    (store.root / ".locks").rename(elsewhere)
+    (store.root / ".locks").symlink_to(elsewhere)
+    (folder.parent / "0002").symlink_to(folder)
+    with pytest.raises(StoreError) as locks, store.cluster_lock("main", "ada"):
+        pass
+    with pytest.raises(StoreError) as attempts:
+        store.attempts("v1")
+
+    assert str(locks.value) == f"{store.root}/.locks: expected a folder, got a link or a file"
+    assert str(attempts.value) == "v1/canary: expected folders, got links: 0002"
+
+
+@pytest.fixture
+def ready(practice: Any) -> Any:
+    """A stage before its first change."""
+    practice.stage = practice.open()
+    for item in (DRIFT, CI, REACHABLE):
+        practice.item(practice.stage, item)
+    return practice
+
+
+def two_nodes(practice: Any, happens: Callable[[Any], object] = id) -> tuple[str, list[str]]:
+    """A change of two nodes, with something happening meanwhile: its card, and what was run."""
+    ran: list[str] = []
+
+    def apply(context: Any, applier: Any) -> Any:
+        def run(lock: int, outputs: Path) -> Ended:
+            ran.append(outputs.name)
+            happens(practice)
+            return Ended(0, b"", b"")
+
+        done = [applier.step(Step(node, "restart", run)) for node in ("dev-1", "dev-2")]
+        rows = [practice.row(Outcome.PASS)] if all(done) else applier.rows
+        return context.conclude(rows, passed="made", empty="no step")
+
+    change = Change(PROVISION, lambda context: [practice.row(Outcome.INCONCLUSIVE)], apply)
+    return " ".join(text(practice.stage.change(change)).split()), ran
+
+
+def lock_of(practice: Any) -> Path:
+    return Path(practice.root / "store" / ".locks" / "development.lock")
+
+
+def removed(practice: Any) -> None:
+    lock_of(practice).unlink()
+
+
+def replaced(practice: Any) -> None:
+    content = lock_of(practice).read_bytes()
+    removed(practice)
+    lock_of(practice).write_bytes(content)
+
+
+def taken_elsewhere(practice: Any) -> None:
+    """A second run of the attempt, on a host where our lock does not hold."""
+    body = {"cluster": "development", "owner": "bob, elsewhere"}
+    Record(practice.folder() / "record.jsonl").append("lock", body)
+
+
+GONE = "lost: development.lock was removed or replaced"
+
+
+@pytest.mark.parametrize(
+    ("happens", "why"),
+    [(removed, GONE), (replaced, GONE), (taken_elsewhere, "taken by bob, elsewhere")],
+)
+def test_a_lost_lock_stops_a_change_before_its_next_node(
+    ready: Any, happens: Callable[[Any], object], why: str
+) -> None:
+    """The node that was begun is finished; each step names the fence that it was made under."""
+    card, ran = two_nodes(ready, happens)
+
+    assert ran == ["dev-1-restart-1"]
+    assert f"development: lock: expected free, got {why}" in card
+    assert ready.stage.verdict().items[3].outcome is Outcome.INCONCLUSIVE
+    fences = {entry.body["fence"] for entry in ready.entries("step")}
+    assert fences == {ready.entries("lock")[0].seq}
+
+
+@pytest.mark.parametrize(
+    ("log", "runs"), [(["lock"], 0), (["lock", "unlock", "lock"], 0), (["lock", "unlock"], 2)]
+)
+def test_a_second_attempt_refuses_while_another_is_unfinished(
+    ready: Any, log: list[str], runs: int
+) -> None:
+    """Killed, or at work where our lock does not hold: by its log, whatever the lock's file says."""
+    other = Store(ready.root / "store").create("v1.3.9", "development", {"mode": "apply"})
+    for kind in log:
+        other.record.append(kind, {"cluster": "development", "owner": "bob"})
+    card, ran = two_nodes(ready)
+
+    assert len(ran) == runs
+    refused = f"got taken by {other.name}, which is open and unfinished; end it first:"
+    assert (refused in card) == (runs == 0)
+
+
+def test_doctor_tries_the_stores_locks_from_a_second_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held: PASS. Where our lock holds nobody back, two applies would run side by side: FAIL."""
+    held = doctor._locks(Store(tmp_path))
+    monkeypatch.setattr("runbook_lib.evidence.store.fcntl.flock", lambda *given: None)
+    lax = doctor._locks(Store(tmp_path))
+
+    assert (held.outcome, held.observed) == (Outcome.PASS, "held against a second process")
+    assert (lax.outcome, lax.observed) == (
+        Outcome.FAIL,
+        "taken by both: two applies would run side by side",
+    )

@@ -1,0 +1,126 @@
+"""A recovery's parameters are those of the log: who can write the store can edit what lies ready."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from runbook_lib import launch
+from runbook_lib.errors import ParameterError
+from runbook_lib.evidence.store import Store
+from runbook_lib.opening import prepare_attempt
+from runbook_lib.params import way_back
+
+from ..commands.conftest import Terminal
+
+REASON = "the forge is down, called ada"
+NEXT = "to go on with others than the log's give the reason: --reason 'WHY'"
+
+
+@pytest.fixture
+def ready(
+    practice: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Any]:
+    """The parameters that lie ready in an attempt; ``ran`` are those of every stage that is run."""
+    path = practice.sealed() / "recovery" / "params.yaml"
+    path.parent.mkdir(exist_ok=True)
+    opened = Store.opened(Store(practice.root / "store").attempts("v1.4.0")[-1])
+    path.write_text(yaml.safe_dump(way_back(opened)))
+    ran = list[Any]()
+
+    def run_stage(stage: str, params: Any, **more: Any) -> Any:
+        ran.append(params)
+        return SimpleNamespace(exit_code=0, verdict=None, folder=None, problems=[])
+
+    monkeypatch.setattr(launch, "run_stage", run_stage)
+    yield SimpleNamespace(path=path, ran=ran, terminal=Terminal(capsys), site=str(practice.site))
+
+
+def edit(path: Path, **changes: Any) -> None:
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("site", "/tmp/another/site.yaml"),
+        ("release", "v6.6.6"),
+        ("nodes", ["main-1"]),
+        ("takeover_minutes", 0.01),
+        ("break_glass", "as good as any other reason"),
+        ("undoes", 7),
+    ],
+)
+def test_a_parameter_that_is_not_the_logs_is_refused(ready: Any, name: str, value: Any) -> None:
+    """Another site, release or node, or what lets an edited file pass."""
+    logged = yaml.safe_load(ready.path.read_text()).get(name)
+    edit(ready.path, **{name: value})
+
+    assert ready.terminal.run("recover", "development", "-f", ready.path) == 3
+    assert ready.terminal.err == (
+        f"{ready.path}: {name}: expected {logged!r} as the log has it, got {value!r}\n"
+        f"{ready.path}: {NEXT}\n"
+    )
+    assert ready.ran == []
+
+
+def test_a_reason_lets_others_pass_and_what_is_left_out_is_the_logs(ready: Any) -> None:
+    """The reason goes into the recovery's log; what people are told may be written into the file."""
+    ready.path.write_text("nodes: [dev-1]\nsummary: rewards were paid twice\n")
+
+    assert ready.terminal.run("recover", "development", "-f", ready.path, "--reason", REASON) == 0
+    (ran,) = ready.ran
+    assert (ran["nodes"], ran["break_glass"], ran["undoes"]) == (["dev-1"], REASON, 1)
+    assert (ran["site"], ran["release"], ran["mode"]) == (ready.site, "v1.4.0", "apply")
+
+
+@pytest.mark.parametrize("how", ["gone", "empty", "a link"])
+def test_without_its_log_a_file_that_lies_ready_is_refused(ready: Any, how: str) -> None:
+    """Deleting the log is no way around it."""
+    log = ready.path.parents[1] / "record.jsonl"
+    other = log.rename(log.with_name("other"))
+    if how != "gone":
+        log.write_text("") if how == "empty" else log.symlink_to(other)
+
+    assert ready.terminal.run("recover", "development", "-f", ready.path) == 3
+    assert ready.ran == []
+
+
+def test_an_attempts_own_parameters_are_held_to_its_log(ready: Any) -> None:
+    """``run --continue -f <attempt>/params.yaml`` is as easily led elsewhere."""
+    path = ready.path.parents[1] / "params.yaml"
+    edit(path, site="/tmp/x.yaml")
+
+    assert ready.terminal.run("run", "development", "--continue", "-f", path) == 3
+    assert ready.terminal.err == (
+        f"{path}: site: expected {ready.site!r} as the log has it, got '/tmp/x.yaml'\n"
+        f"{path}: {NEXT}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("commit", "d" * 40), ("issue", 7), ("previous_release", "v0")]
+)
+def test_a_recovery_opened_by_hand_is_held_to_the_log_it_undoes(
+    practice: Any, name: str, value: Any
+) -> None:
+    """In JupyterLab, where no command reads the file."""
+    practice.params |= {"issue": 3, "previous_release": "v1.3.0"}
+    practice.sealed()
+    keys = ("site", "release", "commit", "mode")
+    given = {**{key: practice.params[key] for key in keys}, name: value}
+    with pytest.raises(ParameterError) as caught:
+        prepare_attempt("development_recovery", given, "by hand")
+    made = prepare_attempt("development_recovery", {**given, "break_glass": REASON}, "by hand")
+
+    where = "v1.4.0/development/0001"
+    assert str(caught.value) == (
+        f"{where}: {name}: expected {practice.params[name]!r} as the log has it, got {value!r}\n"
+        f"{where}: {NEXT}"
+    )
+    assert Store.opened(made)["params"]["break_glass"] == REASON
