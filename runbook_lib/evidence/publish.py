@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ..canonical import canonical, digest_bytes
-from ..errors import ParameterError, RunbookError, SourceError, StoreError
+from ..errors import ParameterError, RecordDamaged, RunbookError, SourceError, StoreError
 from ..files import keep_file
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..playbook import RECOVERY
@@ -271,7 +271,7 @@ def _attempt(folder: Path) -> Attempt:
         facts = facts_of(newest.payload)
         sealed = (facts["record"]["head"], facts["release"], facts["stage"])
     except (RunbookError, LookupError, ValueError, TypeError) as error:
-        raise StoreError(
+        raise RecordDamaged(
             f"{folder.name}: expected a sealed attempt, got: {error!r}; seal it first"
         ) from error
     if sealed != (entries[-1].hash, opened["release"], opened["stage"]):
