@@ -130,19 +130,14 @@ def _halt(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[R
         return wanted in [(one.kind, one.release, one.stage, one.reference) for one in found]
 
     if not stands():
-        _by_command(scope, site, "announce_halt", "text", document, values)
+        _by_command(scope, site, "announce_halt", "text", document, **values)
     there = stands()
     got = values["reference"] if there else "not among those that stand"
     return [check_row("halt", "stands in the channel", values["reference"], got, there)]
 
 
 def _by_command(
-    scope: Scope,
-    site: Site,
-    name: str,
-    file: str,
-    document: Mapping[str, Any],
-    values: Mapping[str, str],
+    scope: Scope, site: Site, name: str, file: str, document: Mapping[str, Any], **values: str
 ) -> None:
     """Run a site's command over the text of a document, in a ``file``. Raises SourceError."""
     with tempfile.NamedTemporaryFile("w", suffix=".md", encoding="utf-8") as text:
@@ -154,13 +149,13 @@ def _by_command(
 def _instruct(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:
     """An operator's instruction by the site's command."""
     operator = str(document["operator"])
-    _by_command(scope, site, "instruct", "file", document, {"operator": operator})
+    _by_command(scope, site, "instruct", "file", document, operator=operator)
     return [check_row(operator, "instructed", "exit 0", "exit 0", ok=True)]
 
 
 def _notice(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:
     role, subject = str(document["role"]), str(document["subject"])
-    _by_command(scope, site, "notify", "text", document, {"role": role, "subject": subject})
+    _by_command(scope, site, "notify", "text", document, role=role, subject=subject)
     return [check_row(role, "told", subject, subject, ok=True)]
 
 

@@ -174,11 +174,7 @@ def heads(folder: Path, entries: Sequence[Entry]) -> list[str]:
     return [*(entry.hash for entry in entries), *(one.digest for one in seals(folder))]
 
 
-def statement(
-    entries: Sequence[Entry],
-    files: Mapping[str, str],
-    previous: str,
-) -> dict[str, Any]:
+def statement(entries: Sequence[Entry], files: Mapping[str, str], previous: str) -> dict[str, Any]:
     """What is attested: nothing that does not follow from the record and the files.
 
     ``entries`` end with the ``sealed`` one. Raises RecordDamaged when they do not.

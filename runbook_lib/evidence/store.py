@@ -118,7 +118,13 @@ class Store:
             else:
                 earlier = self.attempts(release)
                 self.check_heads(earlier)
-            held = {a.name: heads(a.folder, a.record.entries())[-1] for a in earlier}
+            held = dict[str, str]()
+            for one in earlier:
+                held[one.name] = one.record.head
+                with suppress(
+                    RecordDamaged
+                ):  # of a damaged seal the log's, and ``damage`` names it
+                    held[one.name] = heads(one.folder, one.record.entries())[-1]
             number = max(self._numbers(release, stage), default=0) + 1
             return self._create(release, stage, number, {**opened, "heads": held})
 
