@@ -17,8 +17,11 @@ from .errors import ParameterError, RecordDamaged, SourceError, StoreError
 from .evidence.heads import compare
 from .evidence.order import BEFORE, find_earlier, plan_of, policy_of, what_to_undo
 from .evidence.record import Record
+from .evidence.seal import FOLDER
 from .evidence.store import Attempt, Store
+from .evidence.verify import verify_log
 from .files import replace_file
+from .outcomes import Outcome
 from .package import VERSION, package_digest
 from .params import (
     PER_TRY,
@@ -141,6 +144,8 @@ def _find(store: Store, stage: str, params: StageParams, site: Site) -> Attempt 
     ]
     if differs:
         raise ParameterError(differs)
+    if isinstance(params, RecoveryParams) and (undoes := opened.get("undoes")):
+        require_signed(store, undoes["name"], site.trust, params.break_glass)
     return attempt
 
 
@@ -186,7 +191,7 @@ def _create(store: Store, stage: str, params: StageParams, site: Site, operator:
     about = promoted(stage, params)
     undoes = {}
     if isinstance(params, RecoveryParams):
-        undoes = {"undoes": _undoes(store, about, params, source)}
+        undoes = {"undoes": _undoes(store, about, params, source, site.trust)}
     attempt = store.create(
         params.release,
         stage,
@@ -215,9 +220,13 @@ def _create(store: Store, stage: str, params: StageParams, site: Site, operator:
     return attempt
 
 
-def _undoes(store: Store, about: str, params: RecoveryParams, source: str) -> dict[str, Any] | None:
+def _undoes(
+    store: Store, about: str, params: RecoveryParams, source: str, trust: Trust
+) -> dict[str, Any] | None:
     """What a recovery undoes. Raises ParameterError for what nobody approved, without a reason."""
     found, why = what_to_undo(store, params.release, about, source, params.undoes)
+    if found:
+        require_signed(store, found["name"], trust, params.break_glass)
     if why and params.mode == "apply" and not params.break_glass:
         raise ParameterError(
             f"break_glass: {why}; to go on without an approval, which the governance council must"
@@ -229,6 +238,24 @@ def _undoes(store: Store, about: str, params: RecoveryParams, source: str) -> di
     given = {k: v for k, v in params if v and logged.get(k) and k != "mode"}
     require_logged(given, logged, found["name"], params.break_glass)
     return found
+
+
+def require_signed(store: Store, name: str, trust: Trust, reason: str) -> None:
+    """Raises RecordDamaged for a sealed apply whose log is not as it was signed, without a ``reason``.
+
+    One that was killed has no seal: its plan is what counts.
+    """
+    apply = store.named(name)
+    opened, kinds = store.opened(apply), {entry.kind for entry in apply.record.entries()}
+    told = "/".join(str(opened.get(key)) for key in ("release", "stage", "attempt"))
+    sealed = "sealed" in kinds or (apply.folder / FOLDER).exists()
+    rows = verify_log(apply.folder, trust) if sealed else []
+    wrong = [f"{row.what}: {row.observed}" for row in rows if row.outcome is not Outcome.PASS]
+    if told != f"{apply.release}/{apply.stage}/{apply.number}":
+        wrong = [f"the log of {told}", *wrong]
+    if wrong and not reason:
+        more = "to take it back all the same give the reason: --reason 'WHY'"
+        raise RecordDamaged(f"{name}: expected its log as it was signed, got {wrong[0]}; {more}")
 
 
 def require_logged(

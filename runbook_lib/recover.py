@@ -10,7 +10,6 @@ from typing import Any
 from .canonical import digest_bytes
 from .changes.kit_script import JOURNAL
 from .commands.running import read_parameters, run_and_tell
-from .errors import ParameterError
 from .evidence.order import what_to_undo
 from .evidence.standing import verdict
 from .evidence.store import Store
@@ -18,6 +17,7 @@ from .files import keep_file
 from .opening import prepare_attempt
 from .params import STAGE_PARAMS, RecoveryParams, StageParams, stage_params
 from .site import read_site
+from .sources.local import recorded
 from .verdicts import ExitCode
 
 GOES_ON = "the recovery goes on"
@@ -39,12 +39,9 @@ def attach_journal(kit: Path, runbook: str, params: Mapping[str, Any], where: st
     """Keep the journal of a recovery kit that was used as a file of the recovery's attempt.
 
     It is neither parsed nor believed: the recovery reads every node back. Returns the attempt's
-    number. Raises ParameterError for a kit that has no readable journal.
+    number. Raises OSError, RecordDamaged for a kit that has no readable journal.
     """
-    with (kit / JOURNAL).open("rb") as file:
-        journal = file.read(LONGEST_JOURNAL + 1)
-    if len(journal) > LONGEST_JOURNAL:
-        raise ParameterError(f"--kit: {kit / JOURNAL}: expected at most {LONGEST_JOURNAL} bytes")
+    journal = recorded(kit / JOURNAL, LONGEST_JOURNAL)
     attempt, digest = prepare_attempt(runbook, params, where), digest_bytes(journal)
     name = f"kit/journal-{digest.removeprefix('sha256:')[:12]}.tsv"
     path = keep_file(attempt.folder, name, journal)

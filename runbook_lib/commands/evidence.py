@@ -68,18 +68,10 @@ def options(verbs: Verbs) -> None:
     two.add_argument("second", type=Path, help="folder of the other")
     made = verbs.add("render", render, "an executed notebook as one HTML page")
     made.add_argument("path", type=Path, help="folder of the attempt, or a notebook")
-    made.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        help="the page (default: in this folder)",
-    )
+    made.add_argument("-o", "--output", type=Path, help="the page (default: in this folder)")
     for command in (added["verify"], made):
-        command.add_argument(
-            "--trust",
-            metavar="FILE",
-            help="who may sign: the site file, or one of its signers alone",
-        )
+        text = "who may sign: the site file, or one of its signers alone"
+        command.add_argument("--trust", metavar="FILE", help=text)
 
 
 def verify(args: argparse.Namespace) -> int:
@@ -203,11 +195,10 @@ def diff(args: argparse.Namespace) -> int:
     from ..evidence.diff import diff as procedure
 
     rows = procedure(attempt_folder(args.first), attempt_folder(args.second))
+    columns = ("where", "what", "first", "second")
     if args.json:
-        names = ("where", "what", "first", "second")
-        print_json([dict(zip(names, row, strict=True)) for row in rows])
+        print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
-        columns = ("where", "what", "first", "second")
         shown = [[value if value is not None else "" for value in row] for row in rows]
         none = [("nothing", "", "", "")]
         print(display.table_card(f"diff: {len(rows)}", columns, _texts(shown) or none).text)

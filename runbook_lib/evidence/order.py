@@ -180,13 +180,7 @@ def _judged(store: Store, attempt: Attempt, commit: str, source: str, trust: Tru
 
 
 def permitted(
-    scope: Scope,
-    store: Store,
-    release: str,
-    commit: str,
-    stage: str,
-    source: str,
-    trust: Trust,
+    scope: Scope, store: Store, release: str, commit: str, stage: str, source: str, trust: Trust
 ) -> Earlier:
     """The same through the tape, once it permits. Raises SourceError saying what stands in the way."""
 

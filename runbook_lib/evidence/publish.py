@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from ..canonical import canonical, digest_bytes
-from ..errors import ParameterError, RunbookError, SourceError, StoreError
+from ..errors import ParameterError, RecordDamaged, RunbookError, SourceError, StoreError
 from ..files import keep_file
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..playbook import RECOVERY
@@ -144,19 +144,14 @@ def _halt(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[R
         return wanted in [(one.kind, one.release, one.stage, one.reference) for one in found]
 
     if not stands():
-        _by_command(scope, site, "announce_halt", "text", document, values)
+        _by_command(scope, site, "announce_halt", "text", document, **values)
     there = stands()
     got = values["reference"] if there else "not among those that stand"
     return [check_row("halt", "stands in the channel", values["reference"], got, there)]
 
 
 def _by_command(
-    scope: Scope,
-    site: Site,
-    name: str,
-    file: str,
-    document: Mapping[str, Any],
-    values: Mapping[str, str],
+    scope: Scope, site: Site, name: str, file: str, document: Mapping[str, Any], **values: str
 ) -> None:
     """Run a site's command over the text of a document, in a ``file``. Raises SourceError."""
     with tempfile.NamedTemporaryFile("w", suffix=".md", encoding="utf-8") as text:
@@ -168,13 +163,13 @@ def _by_command(
 def _instruct(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:
     """An operator's instruction by the site's command."""
     operator = str(document["operator"])
-    _by_command(scope, site, "instruct", "file", document, {"operator": operator})
+    _by_command(scope, site, "instruct", "file", document, operator=operator)
     return [check_row(operator, "instructed", "exit 0", "exit 0", ok=True)]
 
 
 def _notice(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:
     role, subject = str(document["role"]), str(document["subject"])
-    _by_command(scope, site, "notify", "text", document, {"role": role, "subject": subject})
+    _by_command(scope, site, "notify", "text", document, role=role, subject=subject)
     return [check_row(role, "told", subject, subject, ok=True)]
 
 
@@ -285,7 +280,7 @@ def _attempt(folder: Path) -> Attempt:
         facts = facts_of(newest.payload)
         sealed = (facts["record"]["head"], facts["release"], facts["stage"])
     except (RunbookError, LookupError, ValueError, TypeError) as error:
-        raise StoreError(
+        raise RecordDamaged(
             f"{folder.name}: expected a sealed attempt, got: {error!r}; seal it first"
         ) from error
     if sealed != (entries[-1].hash, opened["release"], opened["stage"]):

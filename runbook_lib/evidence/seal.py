@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import display, notebook
-from ..canonical import canonical, digest_bytes, digest_file
+from ..canonical import canonical, digest_bytes, digest_file, load_once
 from ..errors import NotebookError, RecordDamaged
 from ..files import is_left_of, place, replace_file
 from ..outcomes import Outcome
@@ -174,11 +174,7 @@ def heads(folder: Path, entries: Sequence[Entry]) -> list[str]:
     return [*(entry.hash for entry in entries), *(one.digest for one in seals(folder))]
 
 
-def statement(
-    entries: Sequence[Entry],
-    files: Mapping[str, str],
-    previous: str,
-) -> dict[str, Any]:
+def statement(entries: Sequence[Entry], files: Mapping[str, str], previous: str) -> dict[str, Any]:
     """What is attested: nothing that does not follow from the record and the files.
 
     ``entries`` end with the ``sealed`` one. Raises RecordDamaged when they do not.
@@ -226,7 +222,7 @@ def statement(
 
 def facts_of(payload: bytes) -> dict[str, Any]:
     """Our own fields of a statement. Raises ValueError, KeyError, TypeError for another's."""
-    about = json.loads(payload)
+    about = load_once(payload)
     kinds = (about["_type"], about["predicateType"])
     if kinds != (STATEMENT, PREDICATE):
         raise ValueError(f"expected a test result as in-toto states it, got {kinds[1]!r:.80}")

@@ -94,23 +94,15 @@ def sealed_lines(path: Path, digest: str) -> int | None:
 
 
 def verify(
-    folder: Path,
-    trust: Trust | None = None,
-    *,
-    head: str = "",
+    folder: Path, trust: Trust | None = None, *, head: str = ""
 ) -> tuple[list[Row], Verdict | None]:
     """The procedure's rows, and the verdict the record amounts to (None when it is unreadable or broken).
 
     ``head`` is what the attempt's is compared with.
     """
     report = _Report()
-    found = report.step("1 attestations", lambda: _seals(folder)) or []
-    facts = seal.facts_of(found[-1].payload) if found else {}
-    since = unsealed(folder, facts)
-    report.step("2 signers", lambda: _signers(trust, found, facts))
+    found, facts, since, entries = report.log(folder, trust)
     hashed = report.step("3 files", lambda: _files(folder, found, facts, since)) or {}
-    entries = report.step("5 record", lambda: _record(folder, facts, since)) or []
-    report.step("4 seals", lambda: _chained(found, entries))
     report.step("6 tape", lambda: _tape(folder, entries, found, hashed))
     report.step("7 findings", lambda: _findings(entries))
     final = report.step("8 completeness", lambda: _complete(entries, facts))
@@ -120,6 +112,13 @@ def verify(
     report.step("12 head", lambda: _head(found, head))
     report.step("13 seal", lambda: _sealed(since))
     return sorted(report.rows, key=lambda row: int(row.what.split()[0])), final
+
+
+def verify_log(folder: Path, trust: Trust) -> list[Row]:
+    """The steps by which a sealed log can be believed, whatever became of the other files."""
+    report = _Report()
+    report.log(folder, trust)
+    return report.rows
 
 
 class _Said(str):
@@ -141,6 +140,18 @@ class _NotYet(_Wrong):
 class _Report:
     def __init__(self) -> None:
         self.rows: list[Row] = []
+
+    def log(
+        self, folder: Path, trust: Trust | None
+    ) -> tuple[list[Seal], dict[str, Any], Unsealed, list[Entry]]:
+        """Its seals, what the newest states, what came since, and the entries that are sealed."""
+        found = self.step("1 attestations", lambda: _seals(folder)) or []
+        facts = seal.facts_of(found[-1].payload) if found else {}
+        since = unsealed(folder, facts)
+        self.step("2 signers", lambda: _signers(trust, found, facts))
+        entries = self.step("5 record", lambda: _record(folder, facts, since)) or []
+        self.step("4 seals", lambda: _chained(found, entries))
+        return found, facts, since, entries
 
     def step(self, name: str, run: Callable[[], Any]) -> Any:
         try:

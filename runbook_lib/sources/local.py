@@ -51,7 +51,7 @@ def open_regular(path: Path, *, follow: bool = True) -> FileIO:
     descriptor = os.open(path, flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError(0, "not a regular file")
+        raise OSError(0, "not a regular file", str(path))
     return os.fdopen(descriptor, "rb", buffering=0)
 
 

@@ -92,20 +92,16 @@ class Redactor:
 
     def secret(self, name: str) -> str:
         """The value now in the environment. Raises ParameterError unless it can be used and hidden."""
-        value = os.environ.get(name, "")
+        expected, value = f"environment: {name}: expected", os.environ.get(name, "")
         if not value:
-            raise ParameterError(f"environment: {name}: expected a secret, got nothing; export it")
+            raise ParameterError(f"{expected} a secret, got nothing; export it")
         if len(value) < SHORTEST:
-            raise ParameterError(
-                f"environment: {name}: expected a secret of at least {SHORTEST} characters,"
-                f" got {len(value)}; it could not be kept out of the evidence"
-            )
+            short = f"a secret of at least {SHORTEST} characters, got {len(value)}"
+            raise ParameterError(f"{expected} {short}; it could not be kept out of the evidence")
         self._learn(value)
         if not (value.isascii() and value.isprintable()):
-            raise ParameterError(
-                f"environment: {name}: expected printable ASCII, as headers need it, got something"
-                " else; look for a line break at its end"
-            )
+            other = "printable ASCII, as headers need it, got something else"
+            raise ParameterError(f"{expected} {other}; look for a line break at its end")
         return value
 
     def clean(self, data: bytes) -> bytes:

@@ -130,12 +130,11 @@ class Scope:
         """A file's content, of at most ``limit`` bytes; ``follow`` a link or not. Raises SourceError."""
 
         def ask() -> tuple[Meta, bytes]:
-            for root, name in self._aliases:
-                if name in ("attempt", "store") and path.is_relative_to(root):
-                    if not path.resolve().is_relative_to(Path(root).resolve()):
-                        return {"error": "expected a file of the store, got one elsewhere"}, b""
-                    return local.content(path, limit, False)
-            return local.content(path, limit, follow)
+            roots = [Path(at) for at, name in self._aliases if name in ("attempt", "store")]
+            ours = [root for root in roots if path.is_relative_to(root)]
+            if not all(path.resolve().is_relative_to(root.resolve()) for root in ours):
+                return {"error": "expected a file of the store, got one elsewhere"}, b""
+            return local.content(path, limit, follow and not ours)
 
         return self._of_file("READ", path, ask)[1]
 

@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
 from runbook_lib.canonical import canonical
-from runbook_lib.errors import NotebookError, ParameterError
+from runbook_lib.errors import NotebookError, ParameterError, RecordDamaged
 from runbook_lib.evidence import seal
 from runbook_lib.evidence.order import find_earlier
+from runbook_lib.evidence.publish import publish
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
@@ -294,6 +295,30 @@ def test_an_envelope_by_other_hands_is_read_and_judged(
         assert found == {}
     else:
         assert found["1 attestations"].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("payload", "got"),
+    [
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"predicate":' * 100_000, "nested too deeply"),
+        (b'{"_type": 1, "_type": 2}', "expected every key once, got one twice"),
+    ],
+)
+def test_a_statement_that_cannot_be_read_is_named_by_verify_and_publish(
+    practice: Any, payload: bytes, got: str
+) -> None:
+    """Signed by whoever may sign: nested without end, or read by two readers in two ways."""
+    practice.params["issue"] = 3
+    folder = practice.sealed()
+    signed = Envelope(payload).signed(CryptoSigner(ALICES_KEY))
+    (folder / seal.FOLDER / "0001.alice.json").write_bytes(signed.dump())
+
+    assert red(folder)["1 attestations"] == f"unreadable: ValueError: {got}"
+    with pytest.raises(RecordDamaged) as caught:
+        publish(folder)
+    wanted = "0001: expected a sealed attempt"
+    assert str(caught.value) == f"{wanted}, got: ValueError({got!r}); seal it first"
 
 
 @pytest.mark.parametrize(

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
 from runbook_lib import launch
-from runbook_lib.errors import ParameterError
+from runbook_lib.canonical import canonical
+from runbook_lib.errors import ParameterError, RecordDamaged, StageRefused
+from runbook_lib.evidence import seal
+from runbook_lib.evidence.record import Record
+from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
 from runbook_lib.opening import prepare_attempt
 from runbook_lib.params import way_back
+from runbook_lib.signatures import Envelope
 
 from ..commands.conftest import Terminal
+from .test_evidence import chained
 
 REASON = "the forge is down, called ada"
 NEXT = "to go on with others than the log's give the reason: --reason 'WHY'"
@@ -124,3 +134,107 @@ def test_a_recovery_opened_by_hand_is_held_to_the_log_it_undoes(
         f"{where}: {NEXT}"
     )
     assert Store.opened(made)["params"]["break_glass"] == REASON
+
+
+def resealed(folder: Path, key: Any) -> None:
+    """The log altered, and its seal made anew by whoever holds ``key``."""
+    chained(folder, lambda found: found[0]["body"].update(operator="mallory"))
+    entries = Record(folder / "record.jsonl").entries()
+    (path,) = (folder / seal.FOLDER).iterdir()
+    path.unlink()
+    payload = canonical(seal.statement(entries, seal.file_digests(folder), ""))
+    path.write_bytes(Envelope(payload).signed(CryptoSigner(key)).dump())
+
+
+def unsealed_again(folder: Path) -> None:
+    shutil.rmtree(folder / seal.FOLDER)
+
+
+def unsigned(folder: Path) -> None:
+    (path,) = (folder / seal.FOLDER).iterdir()
+    path.write_bytes(Envelope(seal.seals(folder)[0].payload).dump())
+
+
+FORGED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "log": (
+        lambda folder: chained(folder, lambda found: found[0]["body"].update(operator="mallory")),
+        "5 record: ",
+    ),
+    "log and seal": (
+        lambda folder: resealed(folder, Ed25519PrivateKey.generate()),
+        "2 signers: no signature of a listed key; ",
+    ),
+    "no seal": (unsealed_again, "1 attestations: no attestation; "),
+    "no signature": (unsigned, "2 signers: no signature of a listed key"),
+    "a seal without end": (
+        lambda folder: next((folder / seal.FOLDER).iterdir()).write_bytes(b"[" * 100_000),
+        "1 attestations: ",
+    ),
+}
+
+
+def recovery(practice: Any, **more: Any) -> dict[str, Any]:
+    keys = ("site", "release", "commit", "mode")
+    return {**{key: practice.params[key] for key in keys}, **more}
+
+
+@pytest.mark.parametrize("mode", ["apply", "plan"])
+@pytest.mark.parametrize(("alter", "said"), FORGED.values(), ids=FORGED)
+def test_a_recovery_takes_nothing_of_a_sealed_apply_whose_signature_does_not_hold(
+    practice: Any, alter: Callable[[Path], object], said: str, mode: str
+) -> None:
+    """Neither to change nodes nor to plan it; with a reason it does, which the log keeps."""
+    alter(practice.sealed())
+    given = recovery(practice, mode=mode)
+    with pytest.raises(RecordDamaged) as caught:
+        prepare_attempt("development_recovery", given, "by hand")
+    made = prepare_attempt("development_recovery", {**given, "break_glass": REASON}, "by hand")
+
+    wanted = "v1.4.0/development/0001: expected its log as it was signed, got "
+    assert str(caught.value).startswith(f"{wanted}{said}")
+    assert str(caught.value).endswith(
+        "; to take it back all the same give the reason: --reason 'WHY'"
+    )
+    assert Store.opened(made)["undoes"]["name"] == "v1.4.0/development/0001"
+
+
+def test_the_signed_log_of_another_attempt_is_not_this_ones(practice: Any) -> None:
+    """Whole, signed, and laid in the place of the newest."""
+    first = practice.sealed()
+    newest = practice.sealed()
+    shutil.rmtree(newest)
+    shutil.copytree(first, newest)
+    with pytest.raises(RecordDamaged) as caught:
+        prepare_attempt("development_recovery", recovery(practice), "by hand")
+    assert str(caught.value) == (
+        "v1.4.0/development/0002: expected its log as it was signed, got the log of"
+        " v1.4.0/development/1; to take it back all the same give the reason: --reason 'WHY'"
+    )
+
+
+@pytest.mark.parametrize("how", ["killed", "failed"])
+def test_a_killed_apply_and_one_that_failed_are_taken_back_without_a_reason(
+    practice: Any, how: str
+) -> None:
+    """The one has no seal; the seal of the other holds, whatever its verdict is."""
+    stage = practice.open()
+    cards = practice.walk(stage, deploy=1 if how == "failed" else 0)
+    if how == "failed":
+        with suppress(StageRefused):
+            stage.enforce()
+        practice.write_notebook(cards)
+        assert seal_by_hand(practice.folder()).exit_code != 0
+    made = prepare_attempt("development_recovery", recovery(practice), "by hand")
+
+    assert Store.opened(made)["undoes"]["attempt"] == 1
+
+
+def test_a_recovery_that_is_gone_on_with_looks_again(practice: Any) -> None:
+    """What it undoes may have been altered since it was opened."""
+    folder = practice.sealed()
+    made = prepare_attempt("development_recovery", recovery(practice), "by hand")
+    again = recovery(practice, attempt=made.number)
+    assert prepare_attempt("development_recovery", again, "by hand").number == made.number
+    unsigned(folder)
+    with pytest.raises(RecordDamaged, match="expected its log as it was signed, got 2 signers: "):
+        prepare_attempt("development_recovery", again, "by hand")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.canonical import digest_bytes
-from runbook_lib.errors import ParameterError
+from runbook_lib.errors import RecordDamaged
 from runbook_lib.outcomes import Outcome
 from runbook_lib.recover import attach_journal
 from runbook_rehearsal.network import RehearsalNetwork
@@ -148,7 +148,7 @@ def test_a_kit_without_a_journal_opens_no_attempt(
     """Neither one that was not used, nor one that would fill the store."""
     if size is not None:
         (tmp_path / "journal.tsv").write_bytes(b"x" * size)
-    with pytest.raises((OSError, ParameterError), match=said):
+    with pytest.raises((OSError, RecordDamaged), match=said):
         attach_journal(tmp_path, "canary_recovery", {}, "params")
 
 
