@@ -10,6 +10,7 @@ import io
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..markup import visible
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 
 _WIDTH = 8.0  # inches; 800 pixels
+_NAME = 45  # characters of a line of a row's name
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -48,30 +50,32 @@ class Drawn(NamedTuple):
 def overview_figure(comparisons: Sequence[Compared]) -> Drawn:
     """All judged changes on one axis, in tolerances of their metrics, worse to the right."""
     every = [(one, change) for one in comparisons for change in one.changes]
+    names = [
+        wrap(f"{visible(one.metric.title)}, {change.name}  {outcome_word(one.outcome)}", _NAME)
+        for one, change in every
+    ]
+    room = 0.1 + 0.12 * max(map(len, names), default=1)  # inches a row, for its longest name
 
     def draw(figure: Figure) -> None:
-        axes = axes_at(figure, 3.9, 0.5, 3.95, 0.22 * len(every))
+        figure.set_layout_engine("constrained")  # the labels' width is known only when drawn
+        axes = figure.add_subplot()
         estimates = [abs(change.estimate / one.metric.tolerance.amount) for one, change in every]
         reach = min(max([2.0, *(1.3 * x for x in estimates if math.isfinite(x))]), 10.0)
         for row, (one, change) in enumerate(every):
             turned = -1 if one.metric.direction == "higher" else 1
             _beyond(axes, row, reach, (1, -1) if one.metric.direction == "either" else (1,))
             _interval(axes, row, change, turned / one.metric.tolerance.amount, one.outcome, reach)
-        names = [
-            f"{visible(one.metric.title, 40)}, {change.name}  {outcome_word(one.outcome)}"
-            for one, change in every
-        ]
         axes.axvline(0, color=GREY, lw=1, ls=":")
         axes.tick_params(axis="y", labelsize=8)
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), ["\n".join(lines) for lines in names])
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlim(-1.04 * reach, 1.04 * reach)
-        axes.set_xlabel("change, in tolerances of each metric; worse to the right")
+        axes.set_xlabel("change, in tolerances of each metric; worse to the right", loc="right")
 
     text = "\n".join(
         f"{one.metric.title}: {one.outcome.value}: {one.reason}" for one in comparisons
     )
-    return Drawn(to_png(draw, 0.6 + 0.22 * len(every)), text, comparison_data(comparisons))
+    return Drawn(to_png(draw, 0.6 + room * len(every)), text, comparison_data(comparisons))
 
 
 def to_png(draw: Callable[[Figure], None], height: float) -> bytes:

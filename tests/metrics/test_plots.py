@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -261,6 +262,31 @@ def test_the_overview_has_a_row_for_each_change_worse_to_the_right(
     assert [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"] == (
         pytest.approx([0.1, 0.2, 1.0])
     )
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["Latency", "Transactions per second of the whole cluster, against the rest", "漢字" * 40,
+     "W" * 300, "\u202e" * 40],
+)  # fmt: skip
+def test_no_label_of_the_overview_is_clipped(monkeypatch: pytest.MonkeyPatch, title: str) -> None:
+    save, figures = Figure.savefig, list[Figure]()
+
+    def caught(figure: Figure, *args: Any, **more: Any) -> None:
+        figures.append(figure)
+        save(figure, *args, **more)
+
+    monkeypatch.setattr(Figure, "savefig", caught)
+    plots.overview_figure([comparison(Outcome.INCONCLUSIVE, title=title), comparison()])
+    [figure] = figures
+    [axes] = figure.axes
+
+    boxes = [label.get_window_extent() for label in [*axes.get_yticklabels(), axes.xaxis.label]]
+    for box in boxes:
+        assert 0 <= box.x0 < box.x1 <= figure.bbox.x1, box
+        assert 0 <= box.y0 < box.y1 <= figure.bbox.y1, box
+    assert all(below.y1 <= above.y0 for above, below in pairwise(boxes))
+    assert axes.get_window_extent().width > 150
 
 
 def test_a_configured_style_does_not_alter_evidence() -> None:
