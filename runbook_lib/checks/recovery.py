@@ -231,7 +231,7 @@ def _gates(
             values[gate].append(sum(bool(found.get(gate)) for found in now.values()))
     times = np.array([at.replace(tzinfo=None) for at in instants], dtype="datetime64[ms]")
     title = f"Nodes of the undone plan with the gate on, of {len(now)}"
-    return [PlotSeries(title, "nodes", times, values, step=STEP.total_seconds())]
+    return [PlotSeries(title, "nodes", times, values)]
 
 
 CHANNEL = "channel"

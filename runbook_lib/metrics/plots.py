@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .compare import Compared
 
 
-_WIDTH = 8.0  # inches; 800 pixels
+WIDTH = 8.0  # inches; 800 pixels
 _NAME = 45  # characters of a line of a row's name
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -89,11 +89,11 @@ def to_png(draw: Callable[[Figure], None], height: float) -> bytes:
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         mpl.rcdefaults()  # a user's matplotlibrc does not alter evidence
         mpl.rcParams.update(_STYLE)
-        figure = Figure(figsize=(_WIDTH, height), dpi=100)
+        figure = Figure(figsize=(WIDTH, height), dpi=100)
         draw(figure)
         figure.savefig(out, format="raw")
     pixels = out.getvalue()
-    width = round(_WIDTH * 100)
+    width = round(WIDTH * 100)
     image = Image.frombytes("RGBA", (width, len(pixels) // width // 4), pixels).convert("RGB")
     # Few and always the same colours: half the bytes, and no hue is merged with another.
     few = Image.new("P", (1, 1))
@@ -103,16 +103,9 @@ def to_png(draw: Callable[[Figure], None], height: float) -> bytes:
     return small.getvalue()
 
 
-def axes_at(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Axes at a place given in inches."""
-    high = figure.get_figheight()
-    return figure.add_axes((left / _WIDTH, bottom / high, width / _WIDTH, height / high))
-
-
 # --- Colours and dashes: told apart in grey, and by the colour-blind ---
 
 BLUE, RED, GREY, MANY, LIGHT = "#0072b2", "#d55e00", "#595959", "#a6a6a6", "#e8e8e8"
-
 
 LINES: tuple[tuple[str, Any], ...] = (
     ("#000000", "-"),
@@ -124,8 +117,6 @@ LINES: tuple[tuple[str, Any], ...] = (
 )
 HATCH = "#bfbfbf"
 PALETTE = ("#ffffff", LIGHT, HATCH, MANY, GREY, *(colour for colour, _ in LINES), RED)
-
-
 _MARKERS = {
     Outcome.PASS: ("o", "white"),
     Outcome.FAIL: ("s", "black"),
