@@ -16,6 +16,7 @@ from ..metrics.baseline import SETTLE, About, Captured, Measured, read
 from ..metrics.catalogue import LOAD, Catalogue, Metric, parse_catalogue
 from ..metrics.frames import Stretch
 from ..outcomes import Outcome, Row, check_row, worst
+from ..sources.matrix import Matrix
 from ..strict import project_path
 from .rollouts import captured as kept_by
 
@@ -208,4 +209,19 @@ def restarts(journal: Sequence[Entry]) -> list[Stretch]:
             if entry.body["phase"] != "intent":
                 found.append((start, at + SETTLE))
                 del begun[entry.body["node"]]
+    return found
+
+
+def concerns(labels: Mapping[str, str], matchers: Mapping[str, str]) -> bool:
+    """Whether an alert may be a cluster's: one without its labels counts for every cluster."""
+    return all(labels.get(name, value) == value for name, value in matchers.items())
+
+
+def firing(matrix: Matrix, matchers: Mapping[str, str]) -> dict[tuple[str, str], set[int]]:
+    """(Name, severity) of every alert of ``ALERTS`` that may be a cluster's, and its instants in ms."""
+    found: dict[tuple[str, str], set[int]] = {}
+    for series in matrix.series:
+        if concerns(series.labels, matchers):
+            key = series.labels.get("alertname", ""), series.labels.get("severity", "")
+            found.setdefault(key, set()).update(series.times.tolist())
     return found

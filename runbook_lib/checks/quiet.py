@@ -22,6 +22,7 @@ from ..metrics.frames import LONGEST, Flags, Stretch, Watched, read
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.alertmanager import Silence, matched, with_ports
 from ..wording import utc
+from .baselines import concerns
 from .baselines import restarts as journalled
 
 ALERTS = 'present_over_time(ALERTS{alertstate="firing"}[2m])'
@@ -107,10 +108,6 @@ class Window:
         asked = catalogue.inject(query, self.context.matchers) if narrow else query
         return read(self.context.prometheus, asked, self.start, self.end, self.planned)
 
-    def concerns(self, labels: Mapping[str, str]) -> bool:
-        """Whether an alert may be this cluster's: one without its labels counts for every cluster."""
-        return all(labels.get(name, v) == v for name, v in self.context.matchers.items())
-
 
 def window(context: Context, start: datetime, end: datetime) -> Window:
     """A window on the context's cluster, the restarts of every journal there cut out."""
@@ -146,7 +143,7 @@ def coverage(over: Window) -> Iterator[Seen]:
     watchdog = over.context.site.telemetry.watchdog
     fired = np.zeros(len(over.firing.instants), dtype=bool)
     for labels, values in zip(over.firing.labels, over.firing.values, strict=True):
-        if labels.get("alertname") == watchdog and over.concerns(labels):
+        if labels.get("alertname") == watchdog and concerns(labels, over.context.matchers):
             fired |= ~np.isnan(values)
     yield _covered(over, over.firing, watchdog, "fires throughout", ~fired)
     heights = over.read(f"max by ({over.label}) (present_over_time({HEIGHTS}[2m]))")
@@ -174,7 +171,7 @@ def pages(over: Window) -> Iterator[Seen]:
     expected, what = " or ".join(sorted(over.paging)), "paging alerts"
     fired = False
     for labels, values in zip(over.firing.labels, over.firing.values, strict=True):
-        if labels.get("severity") not in over.paging or not over.concerns(labels):
+        if labels.get("severity") not in over.paging or not concerns(labels, over.context.matchers):
             continue
         breaks = tuple(
             Break(start, end, _named(over, labels), proven=True)

@@ -14,7 +14,7 @@ from ..outcomes import Outcome, Row, check_row, unknown_row, worst
 from ..wording import number, quantity, share
 from .baseline import STEP, Measured, called
 from .catalogue import LOAD, Catalogue, Metric
-from .frames import Stretch
+from .frames import Stretch, cut
 from .judge import judge_all
 from .judgement import Judgement, Rule, Window, observe, pair
 
@@ -240,13 +240,6 @@ def incomparable(metric: Metric, baseline: Measured, current: Measured) -> str:
             f"series: {_few(before - after)} only in the baseline, {_few(after - before)} only now"
         )
     return ""
-
-
-def cut(frame: pd.DataFrame, stretches: Sequence[Stretch]) -> pd.DataFrame:
-    """``frame`` without the points of planned restarts: they say nothing of the release."""
-    for start, end in stretches:
-        frame = frame[(frame.index < start) | (frame.index >= end)]
-    return frame
 
 
 def _window(frame: pd.DataFrame, rule: Rule) -> pd.DataFrame:

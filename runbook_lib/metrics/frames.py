@@ -102,6 +102,13 @@ Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 
+def cut(frame: pd.DataFrame, stretches: Sequence[Stretch]) -> pd.DataFrame:
+    """``frame`` without the points of planned restarts: they say nothing of the release."""
+    for start, end in stretches:
+        frame = frame[(frame.index < start) | (frame.index >= end)]
+    return frame
+
+
 @dataclass(frozen=True)
 class Watched:
     """Series on one grid. ``kept`` are the points outside planned restarts; NaN is no sample."""
