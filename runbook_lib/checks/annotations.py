@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.record import Entry
-from ..metrics.baseline import SETTLE, STEP
-from ..metrics.frames import Stretch
+from ..metrics.baseline import SETTLE
+from ..metrics.frames import STEP, Stretch
 from ..wording import count
 from .baselines import ALERTS, firing, restarts
 

@@ -13,7 +13,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..canonical import canonical, digest
 from ..context import Context
@@ -27,6 +27,9 @@ KINDS = frozenset({"look", "anomaly", "notified", "acknowledged", "decided", "wa
 
 
 # --- what a watch has recorded --------------------------------------------------------------------
+
+
+_at = datetime.fromisoformat
 
 
 def load_row(value: Any) -> Row:
@@ -104,22 +107,13 @@ class Log:
 # --- anomalies ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Decided:
-    """``kind`` is continue, restart or recover."""
+class Answer(NamedTuple):
+    """What a commander said, and when; ``kind`` of a decision is continue, restart or recover."""
 
+    by: str
+    at: datetime
     kind: str
-    by: str
     reason: str
-    at: datetime
-
-
-@dataclass(frozen=True)
-class Acknowledged:
-    """Who said that they know, and when."""
-
-    by: str
-    at: datetime
 
 
 @dataclass(frozen=True)
@@ -132,8 +126,8 @@ class Anomaly:
     at: datetime
     opened: datetime
     row: Row
-    acknowledged: Acknowledged | None = None
-    decided: Decided | None = None
+    acknowledged: Answer | None = None
+    decided: Answer | None = None
 
     @property
     def summary(self) -> str:
@@ -183,18 +177,20 @@ class Anomaly:
 
 def known(log: Log) -> list[Anomaly]:
     """Every anomaly of the attempt, in the order of its looks."""
-    acknowledged = {
-        body["id"]: Acknowledged(body["by"], datetime.fromisoformat(body["at"]))
-        for body in log.of("acknowledged")
-    }
-    decided = {body["id"]: _decided(body) for body in log.of("decided")}
+    acknowledged, decided = (
+        {
+            b["id"]: Answer(b["by"], _at(b["at"]), b.get("decision", ""), b.get("reason", ""))
+            for b in log.of(kind)
+        }
+        for kind in ("acknowledged", "decided")
+    )
     found = [
         Anomaly(
             id=body["id"],
             subject=body["subject"],
             query=body["query"],
-            at=datetime.fromisoformat(body["at"]),
-            opened=datetime.fromisoformat(body["opened"]),
+            at=_at(body["at"]),
+            opened=_at(body["opened"]),
             row=load_row(body["row"]),
             acknowledged=acknowledged.get(body["id"]),
             decided=decided.get(body["id"]),
@@ -202,11 +198,6 @@ def known(log: Log) -> list[Anomaly]:
         for body in log.of("anomaly")
     ]
     return sorted(found, key=lambda each: (each.at, each.subject))
-
-
-def _decided(body: Body) -> Decided:
-    at = datetime.fromisoformat(body["at"])
-    return Decided(body["decision"], body["by"], body["reason"], at)
 
 
 def open_new(log: Log, attempt: str, now: datetime, queries: Mapping[str, str]) -> list[str]:
@@ -218,7 +209,7 @@ def open_new(log: Log, attempt: str, now: datetime, queries: Mapping[str, str]) 
     looks = sorted([*log.of("look")], key=lambda body: (body["at"], body["made"]))
     before: set[str] = set()
     for body in [*looks, *log.of("watched")]:
-        at = datetime.fromisoformat(body["at"])
+        at = _at(body["at"])
         failing = [row for row in log.rows_of(body) if row.outcome is Outcome.FAIL]
         for row in failing:
             if not _part(known(log), row.subject, at, before, whole="start" in body):

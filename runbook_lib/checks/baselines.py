@@ -61,9 +61,7 @@ def captured_load(
     baseline comparable with no other.
     """
     wanted = [metric for metric in (catalogue.load,) if metric is not None]
-    found, _ = capturing.capture_metrics(
-        context.prometheus, wanted, context.matchers, (), start, end
-    )
+    found, _ = capturing.capture(context.prometheus, wanted, context.matchers, start, end)
     allowed = context.params.max_missing
     return [one for one in found if capturing.mean(one, allowed) is not None]
 
@@ -91,12 +89,11 @@ def pin_before(context: Context) -> tuple[list[Row], dict[str, Any]]:
     catalogue = read_catalogue(context)
     end = context.now
     start = end - _hours(catalogue, context.params.baseline_hours)
-    by_topic = {m.topic: None for m in catalogue.metrics if m.topic != LOAD}
-    metrics = [metric for topic in by_topic for metric in catalogue.of_topic(topic)]
+    metrics = catalogue.of_topic(*(m.topic for m in catalogue.metrics if m.topic != LOAD))
     metrics += capturing.by_node(catalogue, context.site.telemetry.node_label)
     nodes = [node.name for node in context.cluster.nodes]
-    found, missing = capturing.capture_metrics(
-        context.prometheus, metrics, context.matchers, nodes, start, end
+    found, missing = capturing.capture(
+        context.prometheus, metrics, context.matchers, start, end, nodes
     )
     must = {metric.name for metric in metrics if metric.critical}
     rows = [row for row in missing if row.subject in must]

@@ -117,16 +117,16 @@ def _judged(before: Window, over: Window, metric: Metric) -> list[Row]:
     from ..metrics.judgement import observe
 
     context = over.context
-    query = resolve(context.prometheus, metric, context.matchers, over.end).query
+    query = resolve(context.prometheus, metric, context.matchers, over.end)
     past, now = before.read(query, narrow=False), over.read(query, narrow=False)
     if past.labels != now.labels or not now.values:
         got = f"{len(past.labels)} series before, {len(now.labels)} now"
         raise SourceError("prometheus", f"{metric.name}: expected the same series, got {got}")
     if metric.kind == "count":
         return [_counted(past, now, metric, context.params.max_missing)]
-    rule = rule_of(metric, max_missing=context.params.max_missing, looks=LOOKS)
     # An epoch has too few points for a 95th percentile.
-    rule = rule.model_copy(update={"statistics": ("location",)})
+    asked = {"max_missing": context.params.max_missing, "statistics": ("location",)}
+    rule = rule_of(metric, looks=LOOKS, **asked)
     first, second = (
         observe(np.array([each[side.kept] for each in side.values]), rule.range)
         for side in (past, now)

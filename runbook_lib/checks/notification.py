@@ -9,9 +9,8 @@ from ..context import Context
 from ..errors import SourceError
 from ..files import replace_file
 from ..markup import visible
-from ..metrics.baseline import STEP
 from ..metrics.catalogue import Catalogue, Metric
-from ..metrics.frames import fetch
+from ..metrics.frames import STEP, fetch
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
 from ..sources import notices
 from ..sources.github import GitHub

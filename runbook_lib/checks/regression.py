@@ -17,9 +17,9 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect, entries_of
 from ..evidence.record import Entry
-from ..metrics.baseline import CLUSTER_WIDE, STEP, by_node
+from ..metrics.baseline import CLUSTER_WIDE, by_node
 from ..metrics.catalogue import LOAD, Catalogue, Metric
-from ..metrics.frames import LATE, Epoch
+from ..metrics.frames import LATE, STEP, Epoch
 from ..outcomes import CheckResult, Row, check_row, unknown_row
 from .baselines import measure, names_of, pinned_before, read_catalogue, restarts
 from .epochs import epochs_since

@@ -76,7 +76,7 @@ class Watching:
     def __init__(self, context: Context) -> None:
         self.context, self.log = context, Log(context)
         self.catalogue = read_catalogue(context)
-        self.metrics = watched(self.catalogue)
+        self.metrics = self.catalogue.of_topic(*TOPICS)
         self.effect = effect(context.journal, GATE)
         self.trouble: dict[str, str] = {}
         self.problems: list[Row] = []
@@ -319,7 +319,7 @@ def whole(context: Context, catalogue: Catalogue, slots: Slots) -> list[Row]:
     """
     start, end = slots.anchor, slots.end
     captured, rows = capturing.capture(
-        context.prometheus, catalogue, TOPICS, context.matchers, start, end
+        context.prometheus, catalogue.of_topic(*TOPICS), context.matchers, start, end
     )
     for one in captured:
         rows += _limits(one, slots, context.params.max_missing)
@@ -455,11 +455,6 @@ class Slots:
         ]
 
 
-def watched(catalogue: Catalogue) -> list[Metric]:
-    """The metrics of a watch. Raises ParameterError for a topic that has none."""
-    return [metric for topic in TOPICS for metric in catalogue.of_topic(topic)]
-
-
 def take(
     context: Context,
     metrics: Sequence[Metric],
@@ -493,7 +488,7 @@ def take(
 def query_of(context: Context, metric: Metric, at: datetime) -> str:
     """The candidate that has data; without any, the first: its emptiness is what is seen then."""
     try:
-        return resolve(context.prometheus, metric, context.matchers, at).query
+        return resolve(context.prometheus, metric, context.matchers, at)
     except SourceError as error:
         if ": no candidate has data: " not in error.problem:
             raise

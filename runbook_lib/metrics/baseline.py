@@ -19,13 +19,13 @@ from ..outcomes import Model, Row, check_row, unknown_row
 from ..sources.matrix import label_text
 from ..sources.prometheus import Prometheus
 from .catalogue import Catalogue, Metric, inject, limit_words, resolve
-from .frames import Frame, fetch
+from .frames import STEP, Frame, fetch
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-STEP = timedelta(seconds=60)
+COLUMNS = ("metric", "series", "unit", "time", "value")
 SETTLE = timedelta(minutes=5)
 """After a planned restart: the rates of the catalogue look three minutes back."""
 
@@ -62,30 +62,17 @@ def by_node(catalogue: Catalogue, label: str) -> list[Metric]:
 
 def capture(
     prometheus: Prometheus,
-    catalogue: Catalogue,
-    topics: Sequence[str],
-    matchers: Mapping[str, str],
-    start: datetime,
-    end: datetime,
-) -> tuple[list[Captured], list[Row]]:
-    """Frames of every metric of ``topics``; a metric that cannot be read is a row instead."""
-    metrics = [metric for topic in topics for metric in catalogue.of_topic(topic)]
-    return capture_metrics(prometheus, metrics, matchers, (), start, end)
-
-
-def capture_metrics(
-    prometheus: Prometheus,
     metrics: Sequence[Metric],
     matchers: Mapping[str, str],
-    nodes: Sequence[str],
     start: datetime,
     end: datetime,
+    nodes: Sequence[str] = (),
 ) -> tuple[list[Captured], list[Row]]:
     """Frames of ``metrics``, those of ``by_node`` one series a node; what cannot be read is a row."""
     captured, rows = [], []
     for metric in metrics:
         try:
-            query = resolve(prometheus, metric, matchers, end).query
+            query = resolve(prometheus, metric, matchers, end)
             frame = fetch_metric(prometheus, metric, query, nodes, start, end)
             captured.append(Captured(metric, query, frame))
         except SourceError as error:
@@ -163,15 +150,11 @@ def digest_of(
     parts: Sequence[tuple[str, str, pd.DataFrame]], start: datetime, end: datetime
 ) -> str:
     """``content_digest`` of (metric's name, query, frame)."""
-    head = {
-        "start": start.isoformat(),
-        "end": end.isoformat(),
-        "step_s": STEP / timedelta(seconds=1),
-        "metrics": [
-            {"name": name, "query": query, "series": list(frame.columns)}
-            for name, query, frame in parts
-        ],
-    }
+    metrics = [
+        {"name": name, "query": query, "series": list(f.columns)} for name, query, f in parts
+    ]
+    ends = {"start": start.isoformat(), "end": end.isoformat()}
+    head = {**ends, "step_s": STEP.total_seconds(), "metrics": metrics}
     samples = [frame.to_numpy().astype("<f8").tobytes() for _, _, frame in parts]
     return digest_bytes(b"\n".join([canonical(head), *samples]))
 
@@ -190,19 +173,12 @@ def write(captured: Sequence[Captured], path: Path, about: Mapping[str, Any]) ->
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns: dict[str, list[Any]] = {
-        "metric": [],
-        "series": [],
-        "unit": [],
-        "time": [],
-        "value": [],
-    }
+    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     for one in captured:
-        for column, values in one.frame.values.items():
-            points = len(values)
-            columns["metric"] += [one.metric.name] * points
-            columns["series"] += [str(column)] * points
-            columns["unit"] += [one.metric.unit] * points
+        for series, values in one.frame.values.items():
+            same = {"metric": one.metric.name, "series": str(series), "unit": one.metric.unit}
+            for name, value in same.items():
+                columns[name] += [value] * len(values)
             columns["time"] += list(values.index)
             columns["value"] += list(values)
     table = pa.table({**columns, "time": pa.array(columns["time"], pa.timestamp("ms", "UTC"))})
@@ -217,8 +193,6 @@ def called(series: str, names: Mapping[str, str]) -> str:
 
 
 # --- A pinned baseline read back, whole and unaltered ---
-
-COLUMNS = ("metric", "series", "unit", "time", "value")
 
 
 class About(Model):

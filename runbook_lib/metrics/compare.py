@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..canonical import digest
 from ..outcomes import Outcome, Row, check_row, unknown_row, worst
 from ..wording import number, quantity, share
-from .baseline import STEP, Measured, called
+from .baseline import Measured, called
 from .catalogue import LOAD, Catalogue, Metric
-from .frames import Stretch, cut
+from .frames import STEP, Stretch, cut
 from .judge import judge_all
 from .judgement import Judgement, Rule, Window, observe, pair
 

@@ -229,8 +229,8 @@ def progress(
     """Whole epochs that began at or after ``since`` and ended by ``until``. Raises SourceError."""
     if until - since < STEP:
         raise SourceError("epochs", f"expected a window of at least {STEP}, got {until - since}")
-    found = resolve(prometheus, HEIGHT, matchers, until)
-    frame = fetch(prometheus, found.query, since, until, STEP)
+    query = resolve(prometheus, HEIGHT, matchers, until)
+    frame = fetch(prometheus, query, since, until, STEP)
     if frame.partial:
         raise SourceError("prometheus", f"height: expected a whole answer, got {frame.warnings[0]}")
     if frame.values.shape[1] != 1:

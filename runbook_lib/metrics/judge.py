@@ -25,12 +25,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from ..outcomes import Outcome
 from . import intervals
 from .intervals import MIN_POINTS, Floats, Level
-from .judgement import Comparison, Judgement, Rule, Side, Statistic, Window, observe
+from .judgement import Comparison, Judgement, Rule, Side, Statistic, Window
 
 
 @dataclass(frozen=True)
@@ -278,13 +277,6 @@ def _amount(value: float, rule: Rule) -> str:
     if not math.isfinite(value):
         return "unknown"
     return f"{value:+.1%}" if rule.relative else f"{value:+.4g}"
-
-
-def judge(baseline: ArrayLike, current: ArrayLike, rule: Rule, subject: str = "value") -> Judgement:
-    """Judge one series: samples in time order at a constant step, NaN where one is missing."""
-    before = observe(np.ravel(baseline), rule.range)
-    after = observe(np.ravel(current), rule.range)
-    return judge_all(before, after, rule, (subject,))[0]
 
 
 def judge_all(

@@ -22,8 +22,9 @@ from numpy.typing import ArrayLike, NDArray
 from ..canonical import canonical
 from ..markup import visible
 from ..wording import count, number, quantity
-from .baseline import STEP, called
+from .baseline import called
 from .catalogue import Catalogue, Metric
+from .frames import STEP
 from .plots import BLUE, GREY, HATCH, LIGHT, LINES, MANY, RED, WIDTH, Drawn, to_png
 
 if TYPE_CHECKING:
