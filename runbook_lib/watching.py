@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from .checks.anomalies import Body, known
 from .checks.watch import ITEM, LATE, Watching
+from .checks.watch_log import Body
 from .context import Context
 from .errors import SourceError, StoreError
 from .evidence.record import Entry
@@ -142,7 +142,7 @@ def line(watch: Watching) -> str:
     body: Body = next(reversed(watch.looks().values()), {})
     levels, height = body.get("levels", {}), body.get("height")
     share, latency = levels.get("vrf_participation"), levels.get("proof_latency")
-    undecided = [each.id for each in known(watch.log) if each.decided is None]
+    undecided = [each.id for each in watch.anomalies if each.decided is None]
     parts = [
         f"height {height:,}" if height else "height not read",
         f"participation {share:.1%}" if share is not None else "participation unknown",

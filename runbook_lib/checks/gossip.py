@@ -17,8 +17,7 @@ from ..metrics.frames import STEP, Watched
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..wording import utc
 from .baselines import read_catalogue
-from .epochs import whole_epochs
-from .quiet import IDLE, Break, Seen, Window, look, window
+from .quiet import IDLE, Break, Seen, Window, look, whole_epochs, window
 
 TRAFFIC = "pipeline_gossip_events_total"
 METRICS = ("validator_gossip", "gossip_drops", "quorum_latency")

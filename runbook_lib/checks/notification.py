@@ -16,14 +16,8 @@ from ..sources import notices
 from ..sources.github import GitHub
 from ..sources.words import Word, read_words, taken_back
 from ..wording import utc
-from .anomalies import (
-    Anomaly,
-    Log,
-    accounts,
-    known,
-    patience,
-    ways_of,
-)
+from .anomalies import Anomaly, known
+from .watch_log import Log, accounts, patience, ways_of
 
 FIGURES = "figures"
 SHOWN_BEFORE = timedelta(hours=3)

@@ -22,7 +22,7 @@ from ..metrics.frames import Epoch
 from ..outcomes import CheckResult, Row, check_row, unknown_row
 from ..sources.node import Consensus
 from .activation_proof import Span, counted, counters, effect_rows, gated, traffic
-from .epochs import epochs_since
+from .quiet import epochs_since
 from .regression import REWARDS, shown
 from .rollouts import captured
 

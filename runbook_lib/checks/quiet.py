@@ -1,4 +1,6 @@
-"""Whether a window of a cluster was quiet: covered by data first, then without a page or a halt.
+"""Windows of a cluster: whether one was quiet, and how many whole epochs it holds.
+
+Quiet is covered by data first, then without a page or a halt.
 
 Silences do not hide an alert from the metrics store, so that what fired is known from there; a
 silence is a break because nobody was called. Alertmanager forgets expired ones after its retention
@@ -7,7 +9,7 @@ silence is a break because nobody was called. Alertmanager forgets expired ones 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -18,7 +20,8 @@ from ..changes.state import journals
 from ..context import Context
 from ..errors import SourceError
 from ..metrics import catalogue
-from ..metrics.frames import LONGEST, Flags, Stretch, Watched, read
+from ..metrics.frames import LATE, LONGEST, Epoch, Flags, Stretch, Watched, progress, read
+from ..metrics.frames import due as due_epochs
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.alertmanager import Silence, matched, with_ports
 from ..wording import utc
@@ -260,3 +263,53 @@ def restarts(over: Window) -> dict[str, list[Break]]:
         if events:
             found[node.name] = sorted(events, key=lambda event: event.start)
     return found
+
+
+# --- whole epochs of a window, and when enough of them will be over ---
+
+Missing = Callable[[Sequence[Epoch]], int]
+"""How many more whole epochs are needed beyond those found."""
+
+
+def whole_epochs(
+    context: Context,
+    since: datetime,
+    missing: Missing,
+    *,
+    until: datetime,
+    begun: datetime | None = None,
+    length: int = 0,
+) -> tuple[tuple[Epoch, ...], datetime | None]:
+    """Whole epochs of a window that began at ``begun`` (its start) or later, and when to return.
+
+    None when none are ``missing``. ``length`` is that of the cluster's epochs unless given. Raises SourceError.
+    """
+    begun, length = begun or since, length or context.cluster.epoch_length
+    block_s = context.cluster.block_time_ms / 1000
+    if until - since < LATE:
+        return (), since + timedelta(seconds=block_s * length) * (missing(()) + 1)
+    seen = progress(context.prometheus, context.matchers, since, until, length)
+    found = tuple(epoch for epoch in seen.epochs if epoch.start >= begun)
+    left = missing(found)
+    if left <= 0:
+        return found, None
+    # The epoch under way counts if its beginning was seen.
+    left += seen.boundary is None or seen.boundary < begun
+    due = due_epochs(left, seen.height, length, block_s, until)
+    return found, due + max(begun - until, timedelta(0))
+
+
+def epochs_since(
+    context: Context, since: datetime, missing: Missing, what: str
+) -> tuple[tuple[Epoch, ...], list[Row]]:
+    """Every whole epoch that began after ``since``, and a row that says when enough will be over.
+
+    ``missing`` says how many more are needed beyond those. Raises SourceError.
+    """
+    # From a little before, so that the height is known at once; a boundary that was passed before
+    # ``since`` may be seen until ``LATE`` after it, and must not count.
+    found, due = whole_epochs(context, since - LATE, missing, until=context.now, begun=since + LATE)
+    if due is None:
+        return found, []
+    expected = f"{len(found) + missing(found)} whole epochs"
+    return found, [unknown_row("epochs", what, expected, f"{len(found)} so far", return_at=due)]

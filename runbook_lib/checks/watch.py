@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,6 @@ from ..params import MainnetParams
 from ..sources.matrix import Matrix
 from ..wording import count, utc
 from . import quiet
-from .anomalies import Anomaly, Body, Log, deadline, known, open_new, patience, reachable
 from .baselines import (
     ALERTS,
     firing,
@@ -35,6 +34,10 @@ from .baselines import (
     read_catalogue,
     restarts,
 )
+from .watch_log import Body, Log, patience, reachable
+
+if TYPE_CHECKING:
+    from .anomalies import Anomaly
 
 ITEM = "mainnet.activate.watch"
 GATE = "mainnet.activate.witness-gate"
@@ -103,20 +106,31 @@ class Watching:
 
     def engage(self) -> None:
         """Open what was found, tell people, hear them; a decision may begin the window anew."""
+        if not any(_failing(self.log.rows_of(body)) for body in self.log.judged()):
+            return
+        from .anomalies import open_new
+        from .notification import engage
+
         now, queries = self.context.now, {"chain": HEIGHT, **self._queries()}
         for opened in open_new(self.log, self.context.attempt_name, now, queries):
             self._draw(opened)
-        if known(self.log):
-            from .notification import engage
-
-            self.trouble = engage(self.context, self.log)
+        self.trouble = engage(self.context, self.log)
         self._place()
+
+    @property
+    def anomalies(self) -> list[Anomaly]:
+        """Those of the attempt; what deals with them is loaded where there are any."""
+        if not any(self.log.of("anomaly")):
+            return []
+        from .anomalies import known
+
+        return known(self.log)
 
     def _draw(self, opened: str) -> None:
         """The figure of an anomaly of a metric: the hours before it, with the limit."""
         from .notification import draw
 
-        anomaly = next(each for each in known(self.log) if each.id == opened)
+        anomaly = next(each for each in self.anomalies if each.id == opened)
         name = anomaly.subject.partition(" ")[0]
         metric = next((each for each in self.metrics if each.name == name), None)
         if metric is None:
@@ -128,7 +142,7 @@ class Watching:
 
     def _place(self) -> None:
         params: MainnetParams = self.context.params
-        again = [at for each in known(self.log) if (at := each.restarted) is not None]
+        again = [at for each in self.anomalies if (at := each.restarted) is not None]
         span, apart = timedelta(hours=params.watch_hours), timedelta(minutes=params.look_minutes)
         left_out = restarts(self.context.journal)
         self.slots = Slots.of(max([self.effect, *again]), span, apart, left_out)
@@ -179,7 +193,7 @@ class Watching:
         if stored and not _open(self.log.rows_of(stored[-1])):
             return
         self.judged = whole(self.context, self.catalogue, self.slots)
-        if _open(self.judged) and all(row.outcome is not Outcome.FAIL for row in self.judged):
+        if _open(self.judged) and not _failing(self.judged):
             return
         body = {
             "start": self.slots.anchor.isoformat(),
@@ -202,12 +216,13 @@ class Watching:
 
     def due(self) -> datetime | None:
         """When to look, or to see whether somebody answered, next; None when there is no need."""
-        recovering = any(e.decided and e.decided.kind == "recover" for e in known(self.log))
+        now, within, anomalies = self.context.now, patience(self.context), self.anomalies
+        recovering = any(each.decided and each.decided.kind == "recover" for each in anomalies)
         if recovering or self.over or self.context.params.as_of:
             return None
         left = [slot.at for slot in self.all if slot.at > self.context.at]
-        answer = deadline(self.context, self.log)
-        return min([*left[:1], *([answer] if answer else [])], default=None)
+        open_ = [e for e in anomalies if not e.acknowledged and not e.escalated(now, within)]
+        return min([*left[:1], *(each.opened + within for each in open_)], default=None)
 
     def _key(self, slot: Slot) -> str:
         return f"{self.slots.anchor.isoformat()}/{slot.number}"
@@ -233,6 +248,10 @@ def _open(rows: list[Row]) -> bool:
     return any(row.outcome is Outcome.INCONCLUSIVE for row in rows)
 
 
+def _failing(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row.outcome is Outcome.FAIL]
+
+
 def _json(rows: list[Row]) -> list[Any]:
     return [row.model_dump(mode="json") for row in rows]
 
@@ -243,12 +262,10 @@ def _json(rows: list[Row]) -> list[Any]:
 def rows_of(watch: Watching) -> list[Row]:
     """What the watch amounts to now: looks, what lacked data, anomalies, the window."""
     found = [reachable(watch.context), *watch.problems, _made(watch), *_unseen(watch)]
-    anomalies = known(watch.log)
-    within = patience(watch.context)
-    for each in anomalies:
-        late = each.escalated(watch.context.now, within)
+    for each in watch.anomalies:
+        late = each.escalated(watch.context.now, patience(watch.context))
         found += each.rows(watch.trouble.get(each.id, ""), escalated=late)
-    return [*found, *_window(watch, anomalies)]
+    return [*found, *_window(watch)]
 
 
 def _made(watch: Watching) -> Row:
@@ -280,7 +297,7 @@ def _clock(body: Body) -> str:
     return f"{datetime.fromisoformat(body['at']):%H:%M}"
 
 
-def _window(watch: Watching, anomalies: Sequence[Anomaly]) -> list[Row]:
+def _window(watch: Watching) -> list[Row]:
     start, end = watch.slots.anchor, watch.slots.end
     what, expected = "watched", f"over at {utc(end)}"
     begun = f"since {utc(start)}" + (" (restarted)" if start > watch.effect else "")
@@ -294,7 +311,7 @@ def _window(watch: Watching, anomalies: Sequence[Anomaly]) -> list[Row]:
         text = "over, not judged yet: runbook run mainnet --continue"
         return [unknown_row("window", what, expected, text, return_at=watch.context.at)]
     # What is an anomaly has its own row already.
-    told = {each.subject for each in anomalies}
+    told = {each.subject for each in watch.anomalies}
     shown = [r for r in judged if r.outcome is not Outcome.FAIL or r.subject not in told]
     return [*shown, check_row("window", what, expected, begun, ok=True)]
 
@@ -303,10 +320,9 @@ def _judgement(watch: Watching) -> list[Row]:
     """What the window was last judged to be, with every FAIL of a judgement before."""
     stored = watch.stored()
     last = watch.judged or (watch.log.rows_of(stored[-1]) if stored else [])
-    failing = {row.subject for row in last if row.outcome is Outcome.FAIL}
-    earlier = [row for body in stored[:-1] for row in watch.log.rows_of(body)]
-    kept = [r for r in earlier if r.outcome is Outcome.FAIL and r.subject not in failing]
-    return [*last, *kept]
+    failing = {row.subject for row in _failing(last)}
+    earlier = [row for body in stored[:-1] for row in _failing(watch.log.rows_of(body))]
+    return [*last, *(row for row in earlier if row.subject not in failing)]
 
 
 # --- the whole window -----------------------------------------------------------------------------
