@@ -154,40 +154,34 @@ def _block_html(block: Block) -> str:
 
 
 def _table_html(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> str:
-    head = "".join(_cell_html("th", name) for name in _header(columns, rows))
-    body = "".join(f"<tr>{''.join(_cell_html('td', x) for x in row)}</tr>" for row in rows)
-    thead = f"<thead><tr>{head}</tr></thead>" if columns else ""
-    return f'<table style="margin:0.3em 0">{thead}<tbody>{body}</tbody></table>'
+    head, *body = _cells(columns, rows)
+    named = "".join(_cell_html("th", _HEAD, name) for name in head)
+    filled = "".join(f"<tr>{''.join(_cell_html('td', _LEFT, x) for x in row)}</tr>" for row in body)
+    thead = f"<thead><tr>{named}</tr></thead>" if columns else ""
+    return f'<table style="margin:0.3em 0">{thead}<tbody>{filled}</tbody></table>'
 
 
-def _header(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> list[Text]:
-    """Column names, to the right where all their cells are."""
-    numeric = [bool(rows) and all(_is_right(row[i]) for row in rows) for i in range(len(columns))]
-    return [Text(name, right=right) for name, right in zip(columns, numeric, strict=True)]
+def _cell_html(tag: str, align: str, text: Text) -> str:
+    return f"<{tag}{_RIGHT if text.right else align}>{_span_html(text)}</{tag}>"
 
 
-def _cell_html(tag: str, span: str | Text) -> str:
-    align = _RIGHT if _is_right(span) else _HEAD if tag == "th" else _LEFT
-    return f"<{tag}{align}>{_span_html(_short(span))}</{tag}>"
+def _cells(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> list[list[Text]]:
+    """The head, a name to the right where all its cells are, then the rows; none is long."""
+    body = [list(map(_run, row)) for row in rows]
+    rights = [bool(body) and all(row[i].right for row in body) for i in range(len(columns))]
+    head = [Text(name, right=right) for name, right in zip(columns, rights, strict=True)]
+    return [[replace(x, text=visible(x.text, LONGEST_CELL)) for x in row] for row in (head, *body)]
 
 
-def _short(span: str | Text) -> str | Text:
-    if isinstance(span, str):
-        return visible(span, LONGEST_CELL)
-    return replace(span, text=visible(span.text, LONGEST_CELL))
-
-
-def _is_right(span: str | Text) -> bool:
-    return isinstance(span, Text) and span.right
+def _run(span: str | Text) -> Text:
+    return span if isinstance(span, Text) else Text(span)
 
 
 def _spans_html(spans: Iterable[str | Text]) -> str:
-    return "".join(_span_html(span) for span in spans)
+    return "".join(_span_html(_run(span)) for span in spans)
 
 
-def _span_html(span: str | Text) -> str:
-    if isinstance(span, str):
-        return _escape(span)
+def _span_html(span: Text) -> str:
     out = _escape(span.text)
     if span.code:
         out = f"<code>{out}</code>"
@@ -201,9 +195,8 @@ def _span_html(span: str | Text) -> str:
 def _escape(text: str, limit: int = LONGEST) -> str:
     """For HTML. Long words may break, and ``$`` and backslashes stand apart, or a notebook would
     typeset what is between them as mathematics."""
-    broken = re.sub(
-        r"\S{36}(?=\S)", r"\g<0>\n", visible(text, limit)
-    )  # visible() leaves no newline
+    # visible() leaves no newline.
+    broken = re.sub(r"\S{36}(?=\S)", r"\g<0>\n", visible(text, limit))
     apart = re.sub(r"[$\\]", r"<span>\g<0></span>", _html.escape(broken))
     return apart.replace("\n", "<wbr>")
 
@@ -230,13 +223,13 @@ def _block_text(block: Block) -> list[str]:
 
 
 def _table_text(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> list[str]:
-    table = [_header(columns, rows), *rows] if columns else rows
-    cells = [[(_span_text(_short(x)), _is_right(x)) for x in row] for row in table]
+    head, *body = _cells(columns, rows)
+    table = [[(_span_text(x), x.right) for x in row] for row in ([head] if columns else []) + body]
     # One long cell must not push the next column of every row out of sight.
     widths = [
-        min(max(_width(text) for text, _ in column), WIDEST) for column in zip(*cells, strict=True)
+        min(max(_width(text) for text, _ in each), WIDEST) for each in zip(*table, strict=True)
     ]
-    lines = ["  ".join(map(_pad, row, widths)).rstrip() for row in cells]
+    lines = ["  ".join(map(_pad, row, widths)).rstrip() for row in table]
     rule = ["  ".join("-" * width for width in widths)] if columns else []
     return lines[: len(rule)] + rule + lines[len(rule) :]
 
@@ -249,12 +242,10 @@ def _verbatim(text: str) -> list[str]:
 
 
 def _spans_text(spans: Iterable[str | Text]) -> str:
-    return "".join(_span_text(span) for span in spans)
+    return "".join(_span_text(_run(span)) for span in spans)
 
 
-def _span_text(span: str | Text) -> str:
-    if isinstance(span, str):
-        return visible(span)
+def _span_text(span: Text) -> str:
     return visible(span.text) + (f" <{visible(span.href)}>" if span.href else "")
 
 

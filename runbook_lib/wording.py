@@ -65,17 +65,13 @@ def standing_word(standing: Standing) -> tuple[str, str]:
 
 def verdict_word(verdict: Verdict) -> tuple[str, str]:
     """Symbol and word of an attempt, and its colour; a plan that is ready has not passed."""
-    match verdict.exit_code:
-        case ExitCode.PASSED:
-            return ("✓ PASS" if verdict.mode == "apply" else "▷ READY TO APPLY"), GREEN
-        case ExitCode.REFUSED:
-            return "✗ FAIL", RED
-        case ExitCode.BROKEN:
-            return "! BROKEN", RED
-        case ExitCode.WAITING:
-            return "◔ WAITING, not yet due", AMBER
-        case _:
-            return "? INCONCLUSIVE", AMBER
+    words = {
+        ExitCode.PASSED: ("✓ PASS" if verdict.mode == "apply" else "▷ READY TO APPLY", GREEN),
+        ExitCode.REFUSED: ("✗ FAIL", RED),
+        ExitCode.BROKEN: ("! BROKEN", RED),
+        ExitCode.WAITING: ("◔ WAITING, not yet due", AMBER),
+    }
+    return words.get(verdict.exit_code, ("? INCONCLUSIVE", AMBER))
 
 
 def reason(standing: Standing) -> str:
