@@ -60,7 +60,7 @@ def captured_load(
     No item of the playbook asks for it, so that its absence blocks nothing: it only leaves the
     baseline comparable with no other.
     """
-    wanted = [metric for metric in (catalogue.load,) if metric is not None]
+    wanted = [metric for metric in catalogue.metrics if metric.topic == LOAD]
     found, _ = capturing.capture(context.prometheus, wanted, context.matchers, start, end)
     allowed = context.params.max_missing
     return [one for one in found if capturing.mean(one, allowed) is not None]
@@ -124,9 +124,8 @@ def _begun_before(context: Context) -> tuple[list[Row], dict[str, Any]] | None:
         if kept and "digest" in kept and stepped and same:
             pinned = {key: kept[key] for key in (*About.model_fields, "metrics") if key in kept}
             text = f"pinned by attempt {int(number)}"
-            return [
-                check_row("baseline", "before the first change", "pinned", text, ok=True)
-            ], pinned
+            what = "before the first change"
+            return [check_row("baseline", what, "pinned", text, ok=True)], pinned
     return None
 
 
@@ -173,26 +172,17 @@ def measure(
     for one in captured_load(context, read_catalogue(context), start, end):
         frames[one.metric.name], asked[one.metric.name] = one.frame.values, one.query
         load = capturing.mean(one, context.params.max_missing)
-    about = before.about.model_copy(
-        update={
-            "start": start,
-            "end": end,
-            "digest": "",
-            "epoch_length": context.cluster.epoch_length,
-            "validators": len(nodes),
-            "cluster": context.cluster_name,
-            "load": load,
-        }
-    )
-    return type(before)(about, asked, frames)
+    now = {"start": start, "end": end, "digest": "", "cluster": context.cluster_name, "load": load}
+    now |= {"epoch_length": context.cluster.epoch_length, "validators": len(nodes)}
+    about = before.about.model_copy(update=now)
+    return Measured(about, asked, frames)
 
 
 def names_of(context: Context) -> Mapping[str, str]:
     """What figures and rows call a series: the node's name, by its validator or itself."""
     nodes = context.cluster.nodes
-    return {node.validator: node.name for node in nodes if node.validator} | {
-        node.name: node.name for node in nodes
-    }
+    own = {node.name: node.name for node in nodes}
+    return {node.validator: node.name for node in nodes if node.validator} | own
 
 
 def restarts(journal: Sequence[Entry]) -> list[Stretch]:

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from ..outcomes import Row, Value, check_row
 from ..sources.commands import NodeConfig
-from ..sources.config import (
-    Flat,
-    diff,
-    flatten,
-    parse_toml,
-)
+from ..sources.config import Flat, diff, flatten, parse_toml
 
 _LONGEST = 200
 

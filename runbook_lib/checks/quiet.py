@@ -9,7 +9,7 @@ silence is a break because nobody was called. Alertmanager forgets expired ones 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -69,6 +69,10 @@ class Seen:
             check_row(self.subject, self.what, self.expected, told(each), outcome[each.proven])
             for each in self.breaks
         ] or [check_row(self.subject, self.what, self.expected, self.observed, ok=True)]
+
+
+def breaks(stretches: Iterable[Stretch], text: str, *, proven: bool) -> tuple[Break, ...]:
+    return tuple(Break(start, end, text, proven) for start, end in stretches)
 
 
 def told(found: Break) -> str:
@@ -132,9 +136,8 @@ def look(over: Window, *looks: Look) -> list[Seen]:
     for each in looks:
         try:
             found += each(over)
-        except SourceError as error:
-            unread = Seen(error.source, "readable", "an answer", error.problem, known=False)
-            found.append(unread)
+        except SourceError as e:
+            found.append(Seen(e.source, "readable", "an answer", e.problem, known=False))
     return found
 
 
@@ -160,38 +163,28 @@ def coverage(over: Window) -> Iterator[Seen]:
 def _covered(over: Window, watched: Watched, subject: str, what: str, missing: Flags) -> Seen:
     allowed = over.context.params.max_missing
     lost = int((missing & watched.kept).sum())
-    breaks = tuple(
-        Break(start, end, f"no data ({lost} of {watched.points} min missing)", proven=False)
-        for start, end in watched.holes(missing, allowed)
-    )
-    minutes = LONGEST // timedelta(minutes=1)
+    got, minutes = f"{lost} of {watched.points} min missing", LONGEST // timedelta(minutes=1)
     expected = f"at most {allowed:.0%} missing, no hole over {minutes} min"
-    return Seen(subject, what, expected, f"{lost} of {watched.points} min missing", breaks)
+    holes = breaks(watched.holes(missing, allowed), f"no data ({got})", proven=False)
+    return Seen(subject, what, expected, got, holes)
 
 
 def pages(over: Window) -> Iterator[Seen]:
     """No alert of a paging severity fired at any point of the window, by the metrics store."""
-    expected, what = " or ".join(sorted(over.paging)), "paging alerts"
-    fired = False
+    expected, what = f"none of severity {' or '.join(sorted(over.paging))}", "paging alerts"
+    fired, cluster = False, over.context.cluster_name
     for labels, values in zip(over.firing.labels, over.firing.values, strict=True):
         if labels.get("severity") not in over.paging or not concerns(labels, over.context.matchers):
             continue
-        breaks = tuple(
-            Break(start, end, _named(over, labels), proven=True)
-            for start, end in over.firing.runs(~np.isnan(values))
-        )
-        if breaks:
+        node = labels.get(over.label)
+        text = f"fired ({labels['severity']})" + (f" on {node}" if node else "")
+        if found := breaks(over.firing.runs(~np.isnan(values)), text, proven=True):
             fired = True
-            name = labels.get("alertname", "an alert without a name")
-            yield Seen(name, what, f"none of severity {expected}", breaks=breaks)
+            yield Seen(
+                labels.get("alertname", "an alert without a name"), what, expected, "", found
+            )
     if not fired:
-        cluster = over.context.cluster_name
-        yield Seen(cluster, what, f"none of severity {expected}", "none fired")
-
-
-def _named(over: Window, labels: Mapping[str, str]) -> str:
-    node = labels.get(over.label)
-    return f"fired ({labels['severity']})" + (f" on {node}" if node else "")
+        yield Seen(cluster, what, expected, "none fired")
 
 
 def silences(over: Window) -> Iterator[Seen]:
@@ -206,12 +199,8 @@ def silences(over: Window) -> Iterator[Seen]:
     what, expected = "silences on paging alerts", "none in the window"
     for each in hiding:
         said = f"{each.status.state}, by {each.created_by}: {each.comment}"[:200]
-        yield Seen(
-            f"silence {each.id}",
-            what,
-            expected,
-            breaks=(Break(each.starts_at, each.ends_at, said, proven=True, ended=True),),
-        )
+        silenced = Break(each.starts_at, each.ends_at, said, proven=True, ended=True)
+        yield Seen(f"silence {each.id}", what, expected, "", (silenced,))
     if not hiding:
         others = f"none among the {len(found)} that Alertmanager remembers"
         yield Seen(context.cluster_name, what, expected, f"{others} (120 h unless configured)")
@@ -235,12 +224,10 @@ def halts(over: Window) -> Iterator[Seen]:
     span = max(HALT, HALT_BLOCKS * timedelta(milliseconds=cluster.block_time_ms))
     seconds = span // timedelta(seconds=1)
     watched = over.read(f"max(increase({HEIGHTS}[{seconds}s]))")
-    breaks = tuple(
-        Break(start - span, end, "no block", proven=True)
-        for start, end in watched.runs(watched.only() <= 0)
-    )
+    stretches = [(start - span, end) for start, end in watched.runs(watched.only() <= 0)]
+    found = breaks(stretches, "no block", proven=True)
     name, expected = over.context.cluster_name, f"no halt of {seconds} s"
-    yield Seen(name, "blocks committed", expected, "none stood still", breaks)
+    yield Seen(name, "blocks committed", expected, "none stood still", found)
 
 
 def restarts(over: Window) -> dict[str, list[Break]]:
@@ -256,10 +243,9 @@ def restarts(over: Window) -> dict[str, list[Break]]:
         again = resets.runs(np.nan_to_num(resets.of(over.label, node.name)) > 0)
         # A node that comes back begins its counters again: one event, not two.
         alone = [at for at, _ in again if not any(s - IDLE < at < e + IDLE for s, e in down)]
-        events = [Break(start, end, "down", proven=True) for start, end in down]
-        events += [
-            Break(at, at, "its counters began again", proven=True, ended=True) for at in alone
-        ]
+        text = "its counters began again"
+        events = [Break(at, at, text, proven=True, ended=True) for at in alone]
+        events += breaks(down, "down", proven=True)
         if events:
             found[node.name] = sorted(events, key=lambda event: event.start)
     return found
@@ -288,15 +274,15 @@ def whole_epochs(
     block_s = context.cluster.block_time_ms / 1000
     if until - since < LATE:
         return (), since + timedelta(seconds=block_s * length) * (missing(()) + 1)
-    seen = progress(context.prometheus, context.matchers, since, until, length)
-    found = tuple(epoch for epoch in seen.epochs if epoch.start >= begun)
+    epochs, height, boundary = progress(context.prometheus, context.matchers, since, until, length)
+    found = tuple(epoch for epoch in epochs if epoch.start >= begun)
     left = missing(found)
     if left <= 0:
         return found, None
     # The epoch under way counts if its beginning was seen.
-    left += seen.boundary is None or seen.boundary < begun
-    due = due_epochs(left, seen.height, length, block_s, until)
-    return found, due + max(begun - until, timedelta(0))
+    left += boundary is None or boundary < begun
+    at = due_epochs(left, height, length, block_s, until)
+    return found, at + max(begun - until, timedelta(0))
 
 
 def epochs_since(

@@ -144,7 +144,7 @@ class Canaries:
         before = pinned_before(context, self.entries, REWARDS)
         metrics = [metric for metric in metrics if metric.name in before.queries]
         now = measure(context, before, metrics, start, end)
-        load = [metric for metric in (catalogue.load,) if metric is not None]
+        load = [metric for metric in catalogue.metrics if metric.topic == LOAD]
         beside = [m for m in metrics if m.per == "validator" and m.kind == "gauge"]
 
         def compared(of: Sequence[Metric], baseline: str) -> list[Compared]:
@@ -166,12 +166,7 @@ class Canaries:
         found = {PAST: compared(metrics, "own")}
         if beside:
             found[REST] = compared(beside, "rest")
-        told = {metric.name for metric in (*metrics, *load)}
-        return {
-            kind: [each for each in ones if each.metric.name in told]
-            for kind, ones in found.items()
-            if ones
-        }
+        return {kind: ones for kind, ones in found.items() if ones}
 
 
 def shown(

@@ -210,23 +210,18 @@ class Epoch:
     end: datetime
 
 
-@dataclass(frozen=True)
-class Progress:
-    """The whole epochs of a window, the height at its end, and when its last boundary was seen."""
-
-    epochs: tuple[Epoch, ...]
-    height: float
-    boundary: datetime | None
-
-
 def progress(
     prometheus: Prometheus,
     matchers: Mapping[str, str],
     since: datetime,
     until: datetime,
     epoch_length: int,
-) -> Progress:
-    """Whole epochs that began at or after ``since`` and ended by ``until``. Raises SourceError."""
+) -> tuple[list[Epoch], float, datetime | None]:
+    """Whole epochs that began at or after ``since`` and ended by ``until``.
+
+    Beside them the height at the window's end, and when its last boundary was seen. Raises
+    SourceError.
+    """
     if until - since < STEP:
         raise SourceError("epochs", f"expected a window of at least {STEP}, got {until - since}")
     query = resolve(prometheus, HEIGHT, matchers, until)
@@ -240,7 +235,7 @@ def progress(
         raise SourceError("prometheus", "height: expected samples in the window, got none")
     instants = [stamp.to_pydatetime() for stamp in frame.values.index]
     epochs, boundary = crossings(heights, instants, epoch_length)
-    return Progress(tuple(epochs), float(heights[np.isfinite(heights)][-1]), boundary)
+    return epochs, float(heights[np.isfinite(heights)][-1]), boundary
 
 
 def crossings(
