@@ -126,14 +126,12 @@ def _claim(session: Session) -> int:
 
 
 def _standing(session: Session, context: Context, rows: list[Row]) -> Standing:
-    result = context.conclude(rows, passed="", empty="no look")
+    result, waived = (
+        context.conclude(rows, passed="", empty="no look"),
+        waived_rows(session.record.entries(), ITEM),
+    )
     return Standing(
-        item=ITEM,
-        kind="check",
-        state="judged",
-        reason=result.reason,
-        result=result,
-        waived=waived_rows(session.record.entries(), ITEM),
+        item=ITEM, kind="check", state="judged", reason=result.reason, result=result, waived=waived
     )
 
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..context import Context, judges
 from ..errors import SourceError
@@ -98,12 +98,17 @@ def _window(
 
 def _taken(context: Context) -> int:
     """How many looks earlier tries have spent."""
-    spent = [
-        int(entry.body["result"]["data"].get("look", 0))
-        for entry in context.journal
-        if entry.kind == "result" and entry.body["item"] == context.item
+    told = data_of(context.journal, context.item)
+    return max((int(data.get("look", 0)) for data in told), default=0)
+
+
+def data_of(journal: Sequence[Entry], item: str) -> list[dict[str, Any]]:
+    """What the results of an item kept, run by run."""
+    return [
+        entry.body["result"]["data"]
+        for entry in journal
+        if entry.kind == "result" and entry.body["item"] == item
     ]
-    return max(spent, default=0)
 
 
 def _critical(context: Context) -> list[Metric]:
@@ -189,11 +194,7 @@ def mainnet_comparison(context: Context) -> list[Compared]:
     Raises SourceError.
     """
     entries = entries_of(context.scope, context.store, context.earlier_stage)
-    judged = [
-        entry.body["result"]["data"]
-        for entry in context.journal
-        if entry.kind == "result" and entry.body["item"] == no_regression.item
-    ]
+    judged = data_of(context.journal, no_regression.item)
     if judged and "end" in judged[-1]:
         start, end = (datetime.fromisoformat(judged[-1][which]) for which in ("start", "end"))
         return shown(context, entries, start, end)
