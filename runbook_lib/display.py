@@ -129,9 +129,10 @@ def banner_card(verdict: Verdict) -> Card:
     done = sum(item.outcome is Outcome.PASS for item in verdict.items)
     following = [item.item for item in verdict.items if item.outcome is not Outcome.PASS]
     began = any(item.state != "missing" for item in verdict.items)
-    where = f"{'resuming ' if began else ''}attempt {verdict.attempt}: {done} of "
-    where += f"{len(verdict.items)} done"
-    where += f", next {following[0]}" if following else ""
+    where = f"{'resuming ' if began else ''}attempt {verdict.attempt}: "
+    where += f"{done} of {len(verdict.items)} done" + (
+        f", next {following[0]}" if following else ""
+    )
     blocks = [*_source(verdict), line(strong(where)), _facts(verdict)]
     blocks += [line(f"Note: {note}") for note in verdict.notes]
     data = {"where": where, "verdict": _verdict_data(verdict)}
@@ -201,9 +202,8 @@ def _source(verdict: Verdict) -> list[Block]:
 
 
 def _facts(verdict: Verdict) -> Table:
-    changes = (
-        "plan: nothing is changed, nothing is permitted" if verdict.mode == "plan" else "apply"
-    )
+    plan = "plan: nothing is changed, nothing is permitted"
+    changes = plan if verdict.mode == "plan" else "apply"
     facts = (
         ("release", f"{verdict.release} at {verdict.commit}"),
         ("stage", f"{verdict.stage} on {verdict.site}"),
@@ -227,9 +227,7 @@ def _planned(rows: Sequence[Row]) -> list[Block]:
     """What a change would do; a text of several lines (a comment's draft) as it would stand."""
     short = [row for row in rows if not _is_text(row)]
     columns = ("subject", "what", "before", "after")
-    cells = [
-        (row.subject, row.what, *numbers(row.expected, row.observed, row.unit)) for row in short
-    ]
+    cells = [(r.subject, r.what, *numbers(r.expected, r.observed, r.unit)) for r in short]
     blocks = _folded(f"{count(len(short), 'row')} planned", columns, cells) if short else []
     for row in rows:
         if _is_text(row):
@@ -248,13 +246,7 @@ def _rows(standing: Standing, rows: Sequence[Row]) -> list[Block]:
     good = [_row(row) for row in rows if row.outcome is Outcome.PASS]
     bad = [row for row in rows if row.outcome is not Outcome.PASS]
     # FAIL, then INCONCLUSIVE, then what is merely not yet due; what is waived last.
-    bad.sort(
-        key=lambda row: (
-            standing.covers(row),
-            row.outcome is not Outcome.FAIL,
-            row.return_at is not None,
-        )
-    )
+    bad.sort(key=lambda r: (standing.covers(r), r.outcome != "FAIL", r.return_at is not None))
     blocks: list[Block] = []
     if bad:
         whole = count(len({row.subject for row in rows}), "subject")
@@ -284,19 +276,17 @@ def _folded(
     summary: str, columns: Sequence[str], rows: Sequence[tuple[str | Text, ...]]
 ) -> list[Block]:
     """An open part with the first rows, and the rest in a closed one inside it."""
-    blocks: tuple[Block, ...] = _listed(columns, rows[:SHOWN])
-    if rest := rows[SHOWN:]:
-        blocks += (Fold(f"{count(len(rest), 'more row')}", _listed(columns, rest)),)
-    return [Fold(summary, blocks, open=True)]
+    rest = rows[SHOWN:]
+    more = Fold(count(len(rest), "more row"), _listed(columns, rest))
+    return [Fold(summary, (*_listed(columns, rows[:SHOWN]), *([more] if rest else [])), open=True)]
 
 
 def _listed(
     columns: Sequence[str], rows: Sequence[tuple[str | Text, ...]], most: int = LISTED
 ) -> tuple[Block, ...]:
-    table = Table(tuple(columns), tuple(rows[:most]))
-    if (left := len(rows) - most) <= 0:
-        return (table,)
-    return (table, line(f"{count(left, 'more row')} not listed here, kept in this card's JSON"))
+    table, left = Table(tuple(columns), tuple(rows[:most])), len(rows) - most
+    more = line(f"{count(left, 'more row')} not listed here, kept in this card's JSON")
+    return (table, more) if left > 0 else (table,)
 
 
 def _differ(change: tuple[str, str, Value, Value]) -> bool:

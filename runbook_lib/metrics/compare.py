@@ -6,12 +6,11 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from math import inf, isfinite, nan
+from math import inf, nan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..canonical import digest
 from ..outcomes import Outcome, Row, check_row, unknown_row, worst
-from ..wording import number, quantity, share
+from ..wording import quantity, share
 from .baseline import Measured, called
 from .catalogue import LOAD, Catalogue, Metric
 from .frames import STEP, Stretch, cut
@@ -251,28 +250,3 @@ def _few(names: set[str]) -> str:
     shown = sorted(names)[:3]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return (", ".join(shown) + more) or "none"
-
-
-def comparison_data(comparisons: Sequence[Compared]) -> dict[str, Any]:
-    """What is drawn of each metric, for programs, and the digest of it."""
-    judged = [
-        {
-            "title": one.metric.title,
-            "outcome": one.outcome.value,
-            "reason": one.reason,
-            "changes": [
-                {"name": name, "estimate": _finite(x), "low": _finite(low), "high": _finite(high)}
-                for name, x, low, high in one.changes
-            ],
-            "tolerance": one.metric.tolerance.amount,
-            "direction": one.metric.direction,
-            "relative": one.metric.tolerance.absolute is None,
-        }
-        for one in comparisons
-    ]
-    return {"digest": digest(judged), "metrics": judged}
-
-
-def _finite(value: float) -> float | str:
-    """JSON has no word for an unbounded or unknown number."""
-    return value if isfinite(value) else number(value)

@@ -58,8 +58,9 @@ def fetch(
     prometheus: Prometheus, query: str, start: datetime, end: datetime, step: timedelta
 ) -> Frame:
     """The frame of a range query. Raises SourceError; no series at all is an empty frame."""
-    matrix = prometheus.range(query, start, end, step)
-    return align(f"prometheus: {query}", matrix, start, end, step)
+    return align(
+        f"prometheus: {query}", prometheus.range(query, start, end, step), start, end, step
+    )
 
 
 def align(source: str, matrix: Matrix, start: datetime, end: datetime, step: timedelta) -> Frame:
@@ -190,10 +191,7 @@ HEIGHT = Metric.model_validate(
         "topic": "height",
         "family": "consensus",
         "unit": "blocks",
-        "queries": [
-            f"max(rate({_SUM}[3m]) / rate({_COUNT}[3m]))",
-            "max(chain_block_height)",
-        ],
+        "queries": [f"max(rate({_SUM}[3m]) / rate({_COUNT}[3m]))", "max(chain_block_height)"],
         "direction": "higher",
         "tolerance": {"absolute": 1.0},
         "critical": True,
@@ -239,9 +237,7 @@ def progress(
 
 
 def crossings(
-    heights: np.ndarray[tuple[int], np.dtype[np.float64]],
-    instants: list[datetime],
-    epoch_length: int,
+    heights: Floats, instants: list[datetime], epoch_length: int
 ) -> tuple[list[Epoch], datetime | None]:
     """Whole epochs in a series of heights, and when the last boundary was seen.
 

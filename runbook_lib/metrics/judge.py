@@ -201,10 +201,8 @@ def unfit(
         text = "not judged: no event in either window and no upper bound says how large one can be"
         return Outcome.INCONCLUSIVE, text, None
     if rule.relative and not change.baseline.down.estimate[row] > 0:
-        text = (
-            "not judged: a relative tolerance needs a baseline above zero; declare an absolute one"
-        )
-        return Outcome.INCONCLUSIVE, text, None
+        text = "a relative tolerance needs a baseline above zero; declare an absolute one"
+        return Outcome.INCONCLUSIVE, f"not judged: {text}", None
     return None
 
 
@@ -274,9 +272,8 @@ def _whole(points: int, rule: Rule) -> int:
 
 
 def _amount(value: float, rule: Rule) -> str:
-    if not math.isfinite(value):
-        return "unknown"
-    return f"{value:+.1%}" if rule.relative else f"{value:+.4g}"
+    shown = f"{value:+.1%}" if rule.relative else f"{value:+.4g}"
+    return shown if math.isfinite(value) else "unknown"
 
 
 def judge_all(
@@ -297,14 +294,24 @@ def judge_all(
         changes = {each: compare(each, baseline, current, rule) for each in needed}
 
     def comparison(statistic: Statistic, row: int) -> Comparison:
-        problem = problems[row]
-        if problem:
-            return _comparison(statistic, problem, baseline, current, row, None)
-        change = changes[statistic]
-        decision = unfit(changes["location"], baseline, current, rule, row) or verdict(
-            change, baseline, current, rule, row
+        decision, change = problems[row], None
+        if decision is None:
+            change = changes[statistic]
+            fit = unfit(changes["location"], baseline, current, rule, row)
+            decision = fit or verdict(change, baseline, current, rule, row)
+        outcome, reason, more = decision
+        return Comparison(
+            statistic=statistic,
+            outcome=outcome,
+            reason=f"{statistic} {reason}",
+            estimate=_number(change.estimate[row]) if change else None,
+            interval=(_number(change.low[row]), _number(change.high[row]))
+            if change
+            else (None, None),
+            baseline=_side(baseline, row, change.baseline.middle if change else None),
+            current=_side(current, row, change.current.middle if change else None),
+            more_needed=more,
         )
-        return _comparison(statistic, decision, baseline, current, row, change)
 
     return tuple(
         Judgement(
@@ -313,27 +320,6 @@ def judge_all(
             comparisons=tuple(comparison(statistic, row) for statistic in rule.judged),
         )
         for row, subject in enumerate(subjects)
-    )
-
-
-def _comparison(
-    statistic: Statistic,
-    decision: Decision,
-    baseline: Window,
-    current: Window,
-    row: int,
-    change: Change | None,
-) -> Comparison:
-    outcome, reason, more = decision
-    return Comparison(
-        statistic=statistic,
-        outcome=outcome,
-        reason=f"{statistic} {reason}",
-        estimate=_number(change.estimate[row]) if change else None,
-        interval=(_number(change.low[row]), _number(change.high[row])) if change else (None, None),
-        baseline=_side(baseline, row, change.baseline.middle if change else None),
-        current=_side(current, row, change.current.middle if change else None),
-        more_needed=more,
     )
 
 

@@ -38,10 +38,8 @@ def judge_files(
             f"{current}: expected {wanted}, got {sorted(map(str, after))} every {other:g} s"
         )
     cycle = round(DAY / step)
-    whole = cycle > 1 and abs(cycle * step - DAY) < 1e-6 * DAY
-    daily = whole and all(
-        len(each) % cycle == 0 and len(each) >= 2 * cycle for each in (before, after)
-    )
+    daily = cycle > 1 and abs(cycle * step - DAY) < 1e-6 * DAY
+    daily &= all(len(each) % cycle == 0 and len(each) >= 2 * cycle for each in (before, after))
     made = validate(Rule, {"cycle": cycle if daily else 0, **rule}, "judge")
     names = list(before)
     first, second = (observe(each[names].to_numpy().T) for each in (before, after))

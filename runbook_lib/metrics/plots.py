@@ -13,16 +13,16 @@ from collections.abc import Callable, Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..canonical import digest
 from ..markup import visible
 from ..outcomes import Outcome
-from ..wording import outcome_word
-from .compare import Change, comparison_data
+from ..wording import number, outcome_word
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .compare import Compared
+    from .compare import Change, Compared
 
 
 WIDTH = 8.0  # inches; 800 pixels
@@ -76,6 +76,31 @@ def overview_figure(comparisons: Sequence[Compared]) -> Drawn:
         f"{one.metric.title}: {one.outcome.value}: {one.reason}" for one in comparisons
     )
     return Drawn(to_png(draw, 0.6 + room * len(every)), text, comparison_data(comparisons))
+
+
+def comparison_data(comparisons: Sequence[Compared]) -> dict[str, Any]:
+    """What is drawn of each metric, for programs, and the digest of it."""
+    judged = [
+        {
+            "title": one.metric.title,
+            "outcome": one.outcome.value,
+            "reason": one.reason,
+            "changes": [
+                {"name": name, "estimate": _finite(x), "low": _finite(low), "high": _finite(high)}
+                for name, x, low, high in one.changes
+            ],
+            "tolerance": one.metric.tolerance.amount,
+            "direction": one.metric.direction,
+            "relative": one.metric.tolerance.absolute is None,
+        }
+        for one in comparisons
+    ]
+    return {"digest": digest(judged), "metrics": judged}
+
+
+def _finite(value: float) -> float | str:
+    """JSON has no word for an unbounded or unknown number."""
+    return value if math.isfinite(value) else number(value)
 
 
 def to_png(draw: Callable[[Figure], None], height: float) -> bytes:

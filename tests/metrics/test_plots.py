@@ -22,7 +22,7 @@ from PIL import Image
 from runbook_lib.display import figure_card
 from runbook_lib.metrics import panels, plots
 from runbook_lib.metrics.catalogue import Metric
-from runbook_lib.metrics.compare import Change, Compared, comparison_data
+from runbook_lib.metrics.compare import Change, Compared
 from runbook_lib.metrics.judgement import Comparison, Judgement, Rule, Side
 from runbook_lib.metrics.panels import (
     Mark,
@@ -32,7 +32,7 @@ from runbook_lib.metrics.panels import (
     series_data,
     series_words,
 )
-from runbook_lib.metrics.plots import LINES, PALETTE
+from runbook_lib.metrics.plots import LINES, PALETTE, comparison_data
 from runbook_lib.outcomes import Outcome
 from runbook_lib.wording import number
 
