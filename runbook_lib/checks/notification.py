@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,12 +12,13 @@ from ..files import replace_file
 from ..markup import visible
 from ..metrics.catalogue import Catalogue, Metric
 from ..metrics.frames import STEP, fetch
+from ..outcomes import Row
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
 from ..sources import notices
 from ..sources.github import GitHub
 from ..sources.words import Word, read_words, taken_back
 from ..wording import utc
-from .anomalies import Anomaly, known
+from .anomalies import Anomaly, known, open_new
 from .watch_log import Log, accounts, patience, ways_of
 
 FIGURES = "figures"
@@ -138,29 +140,46 @@ def _text(context: Context, anomaly: Anomaly, event: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def engage(context: Context, log: Log) -> dict[str, str]:
-    """Notify whoever must know, hear what they say; by anomaly's id what went wrong with that."""
+def engage(
+    context: Context, log: Log, metrics: Sequence[Metric], queries: Mapping[str, str]
+) -> tuple[dict[str, str], list[Row]]:
+    """Open what was found, notify whoever must know, hear what they say.
+
+    By anomaly's id what went wrong with that, and a row for each figure that could not be drawn.
+    ``queries`` by subject, for a person to look with.
+    """
+    opened = open_new(log, context.attempt_name, context.now, queries)
+    anomalies = {each.id: each for each in known(log)}
+    rows = [row for name in opened for row in draw(context, metrics, anomalies[name])]
     trouble = _deliver(context, log)
     if any(each.decided is None for each in known(log)):
         problem = _listen(context, log)
         for each in known(log):
             if each.decided is None and problem:
                 trouble.setdefault(each.id, problem)
-    return trouble | _deliver(context, log)  # what was not acknowledged in time, to others
+    return trouble | _deliver(context, log), rows  # what was not acknowledged in time, to others
 
 
 def figure_name(anomaly: Anomaly) -> str:
     return f"anomaly-{anomaly.id}.png"
 
 
-def draw(context: Context, metric: Metric, anomaly: Anomaly) -> None:
-    """The figure of an anomaly: its metric over the hours before it. Raises SourceError."""
+def draw(context: Context, metrics: Sequence[Metric], anomaly: Anomaly) -> list[Row]:
+    """The figure of an anomaly of a metric: the hours before it, with the limit; a row if none can."""
     from ..metrics import panels
 
-    start, step = anomaly.at - SHOWN_BEFORE, STEP
-    frame = fetch(context.prometheus, anomaly.query, start, anomaly.at, step)
+    name = anomaly.subject.partition(" ")[0]
+    metric = next((each for each in metrics if each.name == name), None)
+    if metric is None:
+        return []
+    start = anomaly.at - SHOWN_BEFORE
+    try:
+        frame = fetch(context.prometheus, anomaly.query, start, anomaly.at, STEP)
+    except SourceError as error:
+        return [context.unreadable(f"figure of {anomaly.id}", "data", error)]
     names = {node.validator: node.name for node in context.cluster.nodes}
     drawn = panels.draw({metric.name: frame.values}, Catalogue(metrics=[metric]), names)
     folder = context.folder / FIGURES
     folder.mkdir(exist_ok=True)
     replace_file(folder / figure_name(anomaly), drawn.png)
+    return []

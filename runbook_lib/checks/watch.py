@@ -108,13 +108,11 @@ class Watching:
         """Open what was found, tell people, hear them; a decision may begin the window anew."""
         if not any(_failing(self.log.rows_of(body)) for body in self.log.judged()):
             return
-        from .anomalies import open_new
         from .notification import engage
 
-        now, queries = self.context.now, {"chain": HEIGHT, **self._queries()}
-        for opened in open_new(self.log, self.context.attempt_name, now, queries):
-            self._draw(opened)
-        self.trouble = engage(self.context, self.log)
+        queries = {"chain": HEIGHT, **self._queries()}
+        self.trouble, problems = engage(self.context, self.log, self.metrics, queries)
+        self.problems += problems
         self._place()
 
     @property
@@ -125,20 +123,6 @@ class Watching:
         from .anomalies import known
 
         return known(self.log)
-
-    def _draw(self, opened: str) -> None:
-        """The figure of an anomaly of a metric: the hours before it, with the limit."""
-        from .notification import draw
-
-        anomaly = next(each for each in self.anomalies if each.id == opened)
-        name = anomaly.subject.partition(" ")[0]
-        metric = next((each for each in self.metrics if each.name == name), None)
-        if metric is None:
-            return
-        try:
-            draw(self.context, metric, anomaly)
-        except SourceError as error:
-            self.problems.append(self.context.unreadable(f"figure of {opened}", "data", error))
 
     def _place(self) -> None:
         params: MainnetParams = self.context.params
