@@ -120,7 +120,11 @@ def series_words(series: PlotSeries) -> str:
 
 def mark_words(marks: Sequence[Mark], note: str = "") -> list[str]:
     """``A 2026-11-23 14:05:00 gate on dev-1``: the letters that stand in the figure; last the note."""
-    said = [f"{letter(i)} {_span(mark)} {mark.label}" for i, mark in enumerate(marks)]
+    said = []
+    for index, mark in enumerate(marks):
+        times = [t.astimezone(UTC) for t in (mark.time, mark.until) if t is not None]
+        span = " to ".join(f"{t:%Y-%m-%d %H:%M:%S}" for t in times)
+        said.append(f"{letter(index)} {span} UTC {mark.label}")
     return [*said, note] if note else said
 
 
@@ -129,25 +133,13 @@ def letter(index: int) -> str:
     return chr(ord("A") + index % 26) + (str(index // 26) if index >= 26 else "")
 
 
-def _span(mark: Mark) -> str:
-    times = [t.astimezone(UTC) for t in (mark.time, mark.until) if t is not None]
-    return " to ".join(f"{t:%Y-%m-%d %H:%M:%S}" for t in times) + " UTC"
-
-
 def plotted_digest(series: Sequence[PlotSeries], said: Sequence[str] = ()) -> str:
     """``sha256:HEX`` over all that is drawn: for each series the canonical JSON of its head, its
     times (int64 milliseconds) and its lines (float64), little-endian; last the marks in words."""
     sha = hashlib.sha256()
     for one in series:
-        head = [
-            one.title,
-            one.unit,
-            list(one.limits),
-            STEP.total_seconds(),
-            list(one.lines),
-            len(one.times),
-        ]
-        sha.update(canonical(head))
+        head = [one.title, one.unit, list(one.limits), STEP.total_seconds()]
+        sha.update(canonical([*head, list(one.lines), len(one.times)]))
         sha.update(one.times.astype("<i8").tobytes())
         matrix = one.matrix
         matrix[np.isnan(matrix)] = np.nan  # a NaN's payload is no data
@@ -172,6 +164,9 @@ def series_data(series: PlotSeries) -> dict[str, Any]:
 # --- Drawing them ---
 
 _WIDE = 125  # characters of a line under the panels
+NAMED = 6
+"""Up to so many lines are told apart; more are drawn thin, with their median and the furthest."""
+_DENSE = 1000  # more samples than pixels: thinner lines
 _TOP, _PANEL = 0.65, 1.5  # inches: room for the key, and of a panel with its title
 
 
@@ -182,7 +177,10 @@ def baseline_figure(
 
     ``note`` is a last line under the panels and in the text.
     """
-    styles, said = styles_of(series), mark_words(marks, note)
+    said = mark_words(marks, note)
+    under = [line for one in said for line in wrap(visible(one), _WIDE, subsequent_indent="   ")]
+    names = sorted({name for one in series for name in one.lines})
+    styles = dict(zip(names, LINES, strict=False)) if len(names) <= NAMED else {}
 
     def draw(figure: Figure) -> None:
         panels = _grid(figure, len(series))
@@ -191,11 +189,11 @@ def baseline_figure(
             distribution(right, one.samples, low, high)
             labels(right, percentiles(one.samples), low, high)
         time_axis([row[0] for row in panels], series, marks)
-        _key(figure, styles, said)
+        _key(figure, styles, under)
 
     text = "\n".join([*map(series_words, series), *said])
     data = {"digest": plotted_digest(series, said), "metrics": [series_data(s) for s in series]}
-    height = _TOP + _PANEL * len(series) + 0.15 + 0.15 * len(_wrapped(said))
+    height = _TOP + _PANEL * len(series) + 0.15 + 0.15 * len(under)
     return Drawn(to_png(draw, height), text, data)
 
 
@@ -219,7 +217,7 @@ def _grid(figure: Figure, rows: int) -> list[tuple[Axes, Axes]]:
     return panels
 
 
-def _key(figure: Figure, styles: dict[str, tuple[str, Any]], said: Sequence[str]) -> None:
+def _key(figure: Figure, styles: dict[str, tuple[str, Any]], under: Sequence[str]) -> None:
     """What the lines, the band and the letters mean."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -236,26 +234,8 @@ def _key(figure: Figure, styles: dict[str, tuple[str, Any]], said: Sequence[str]
     ]
     handles.append(Patch(color=LIGHT, label="all samples; band: p5 to p95, dashed: p50"))
     figure.legend(handles=handles, loc="upper left", ncols=4)
-    if said:
-        figure.text(0.01, 0.05 / figure.get_figheight(), "\n".join(_wrapped(said)), fontsize=8)
-
-
-def _wrapped(said: Sequence[str]) -> list[str]:
-    """What stands under the panels, as long as the figure is wide."""
-    return [line for words in said for line in wrap(visible(words), _WIDE, subsequent_indent="   ")]
-
-
-NAMED = 6
-"""Up to so many lines are told apart; more are drawn thin, with their median and the furthest."""
-
-
-_DENSE = 1000  # more samples than pixels: thinner lines
-
-
-def styles_of(series: Sequence[PlotSeries]) -> dict[str, tuple[str, Any]]:
-    """Colour and dash by name, the same in every panel; none when there are too many to tell."""
-    names = sorted({name for one in series for name in one.lines})
-    return dict(zip(names, LINES, strict=False)) if len(names) <= NAMED else {}
+    if under:
+        figure.text(0.01, 0.05 / figure.get_figheight(), "\n".join(under), fontsize=8)
 
 
 def time_panel(
