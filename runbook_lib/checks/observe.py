@@ -18,7 +18,6 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
 from ..evidence.record import Entry
-from ..metrics.frames import Epoch
 from ..outcomes import CheckResult, Row, check_row, unknown_row
 from ..sources.node import Consensus
 from .activation_proof import Span, counted, counters, effect_rows, gated, traffic
@@ -65,11 +64,15 @@ def observe(context: Context) -> CheckResult:
     rows += credited(context, before, on, beside, off, due=bool(window))
     rows += agreement(context, int(before["slashing"]))
     rows += healthy(context, [node.name for node in context.cluster.nodes])
+    epochs = [
+        {"number": each.number, "start": each.start.isoformat(), "end": each.end.isoformat()}
+        for each in window
+    ]
     return context.conclude(
         rows,
         passed=f"{wanted} whole epochs: {len(on)} canaries rewarded and voting, nobody else rewarded",
         empty="",
-        data={"since": since.isoformat(), "over": over, "epochs": [_told(each) for each in window]},
+        data={"since": since.isoformat(), "over": over, "epochs": epochs},
     )
 
 
@@ -81,11 +84,6 @@ def observed(journal: Sequence[Entry]) -> tuple[datetime, datetime]:
         raise SourceError(observe.item, "expected epochs that were observed, got none")
     start, end = epochs[0]["start"], epochs[-1]["end"]
     return datetime.fromisoformat(start), datetime.fromisoformat(end)
-
-
-def _told(epoch: Epoch) -> dict[str, str | int]:
-    start, end = epoch.start.isoformat(), epoch.end.isoformat()
-    return {"number": epoch.number, "start": start, "end": end}
 
 
 def votes(context: Context, canaries: Sequence[str], spans: Sequence[Span]) -> list[Row]:

@@ -374,7 +374,7 @@ def _compared(context: Context, catalogue: Catalogue, slots: Slots) -> list[Row]
     critical = [m for m in catalogue.metrics if m.topic in TOPICS and m.critical]
     load = [metric for metric in catalogue.metrics if metric.topic == LOAD]
     compared = compare(
-        Catalogue(metrics=[*critical, *load]),
+        catalogue.model_copy(update={"metrics": [*critical, *load]}),
         before,
         measure(context, before, critical, slots.anchor, slots.end),
         max_missing=context.params.max_missing,
