@@ -185,7 +185,9 @@ def _span_html(span: Text) -> str:
     out = _escape(span.text)
     if span.code:
         out = f"<code>{out}</code>"
-    if span.href and _is_safe(span.href):
+    # Whether it is an ``https`` address or a plain relative path.
+    safe = r"(https://[^\s\\]+)|((?!//)[\w./%-]+(#[\w./%-]*)?)"
+    if span.href and re.fullmatch(safe, span.href, re.ASCII):
         out = f'<a href="{_html.escape(span.href)}">{out}</a>'
     elif span.href:
         out = f"{out} <code>{_escape(span.href)}</code>"
@@ -199,11 +201,6 @@ def _escape(text: str, limit: int = LONGEST) -> str:
     broken = re.sub(r"\S{36}(?=\S)", r"\g<0>\n", visible(text, limit))
     apart = re.sub(r"[$\\]", r"<span>\g<0></span>", _html.escape(broken))
     return apart.replace("\n", "<wbr>")
-
-
-def _is_safe(href: str) -> bool:
-    """Whether ``href`` is an ``https`` address or a plain relative path."""
-    return bool(re.fullmatch(r"(https://[^\s\\]+)|((?!//)[\w./%-]+(#[\w./%-]*)?)", href, re.ASCII))
 
 
 def _block_text(block: Block) -> list[str]:

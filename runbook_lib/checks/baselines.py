@@ -88,7 +88,10 @@ def pin_before(context: Context) -> tuple[list[Row], dict[str, Any]]:
         return earlier
     catalogue = read_catalogue(context)
     end = context.now
-    start = end - _hours(catalogue, context.params.baseline_hours)
+    hours = context.params.baseline_hours
+    for cycle in (metric.cycle_hours for metric in catalogue.metrics):
+        hours = math.ceil(hours / cycle) * cycle if cycle else hours  # whole ones of each
+    start = end - timedelta(hours=hours)
     metrics = catalogue.of_topic(*(m.topic for m in catalogue.metrics if m.topic != LOAD))
     metrics += capturing.by_node(catalogue, context.site.telemetry.node_label)
     nodes = [node.name for node in context.cluster.nodes]
@@ -129,21 +132,13 @@ def _begun_before(context: Context) -> tuple[list[Row], dict[str, Any]] | None:
     return None
 
 
-def _hours(catalogue: Catalogue, hours: float) -> timedelta:
-    """At least ``hours``, in whole cycles of every metric that declares one."""
-    for metric in catalogue.metrics:
-        if metric.cycle_hours:
-            hours = math.ceil(hours / metric.cycle_hours) * metric.cycle_hours
-    return timedelta(hours=hours)
-
-
 def pinned_before(context: Context, journal: Sequence[Entry], change: str) -> Measured:
     """The baseline that ``change`` pinned, by the journal of its attempt. Raises SourceError."""
     kept = kept_by(journal, change)
     if kept is None or "digest" not in kept:
         raise SourceError(change, "expected a baseline pinned before it, got none")
-    body = {key: kept[key] for key in About.model_fields if key in kept}
-    about = About.model_validate_json(canonical(body))
+    known = {key: kept[key] for key in About.model_fields if key in kept}
+    about = About.model_validate_json(canonical(known))
     path = context.store.pinned(about.cluster, about.digest, ".parquet")
     return read(context.scope.read(path), about, kept["metrics"], f"{change}: baseline")
 

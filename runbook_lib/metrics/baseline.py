@@ -114,7 +114,8 @@ def judge(captured: Captured, max_missing: float) -> list[Row]:
     if not frame.labels:
         return [unknown_row(metric.name, "series", "at least one", "none in the window")]
     rows, points = [], len(frame.values)
-    for name, column in zip(series_names(captured), frame.values.to_numpy().T, strict=True):
+    for labels, column in zip(frame.labels, frame.values.to_numpy().T, strict=True):
+        name = labels.get(metric.label, "") or ", ".join(labels.values()) or "all nodes"
         subject = f"{metric.name} {name}" if len(frame.labels) > 1 else metric.name
         finite = column[np.isfinite(column)]
         lost = 1 - len(finite) / points
@@ -124,8 +125,7 @@ def judge(captured: Captured, max_missing: float) -> list[Row]:
             continue
         median = float(np.median(finite))
         shown, ok = float(f"{median:.6g}"), metric.limit is None or metric.limit.holds(median)
-        limit = limit_words(metric)
-        rows.append(check_row(subject, "median", limit, shown, ok, unit=metric.unit))
+        rows.append(check_row(subject, "median", limit_words(metric), shown, ok, unit=metric.unit))
     return rows
 
 
@@ -157,15 +157,6 @@ def digest_of(
     head = {**ends, "step_s": STEP.total_seconds(), "metrics": metrics}
     samples = [frame.to_numpy().astype("<f8").tobytes() for _, _, frame in parts]
     return digest_bytes(b"\n".join([canonical(head), *samples]))
-
-
-def series_names(captured: Captured) -> list[str]:
-    """What a person calls each series: the validator it is of, or the whole cluster."""
-    label = captured.metric.label
-    return [
-        labels.get(label, "") or ", ".join(map(str, labels.values())) or "all nodes"
-        for labels in captured.frame.labels
-    ]
 
 
 def write(captured: Sequence[Captured], path: Path, about: Mapping[str, Any]) -> None:

@@ -196,27 +196,17 @@ def unlike_load(load: Metric | None, baseline: Measured, current: Measured) -> s
     if load is None:
         return f"load: expected a metric of topic {LOAD} in the catalogue, got none"
     then, now = baseline.about.load, current.about.load
-    queries = [side.queries.get(load.name, "none") for side in (baseline, current)]
-    said = load_words(load, baseline, current)
+    shown = ["unknown" if each is None else quantity(each, load.unit) for each in (then, now)]
+    said = f"load: {shown[0]} in the baseline, {shown[1]} now"
     if then is None or now is None:
         return said
+    queries = [side.queries.get(load.name, "none") for side in (baseline, current)]
     if queries[0] != queries[1]:
         return f"load: measured by {queries[0]} in the baseline, by {queries[1]} now"
     allowed, relative = load.tolerance.amount, load.tolerance.absolute is None
     if abs(now - then) <= allowed * (then if relative else 1.0):
         return ""
     return f"{said}, more than {share(allowed, relative, load.unit).lstrip('+')} apart"
-
-
-def load_words(load: Metric | None, baseline: Measured, current: Measured) -> str:
-    """What the cluster was asked to do in either window."""
-    then, now = (
-        "unknown"
-        if side.about.load is None
-        else quantity(side.about.load, load.unit if load else "")
-        for side in (baseline, current)
-    )
-    return f"load: {then} in the baseline, {now} now"
 
 
 def incomparable(metric: Metric, baseline: Measured, current: Measured) -> str:

@@ -57,7 +57,9 @@ def compare(statistic: Statistic, baseline: Window, current: Window, rule: Rule)
     contrast = intervals.ratio if rule.relative else intervals.difference
     low, high = rule.rates
     # The low limit of a change rests on the low limit of now and the high limit of before.
-    largest = _largest(baseline, current, rule)
+    # The largest value of each series: as declared, or as seen in either window.
+    bound, seen = rule.range[1], np.maximum(baseline.high.max(axis=-1), current.high.max(axis=-1))
+    largest = seen if bound is None else np.full(len(current.high), bound)
     before = _levels(statistic, baseline, rule, high, low, largest)
     after = _levels(statistic, current, rule, low, high, largest)
     return Change(
@@ -67,15 +69,6 @@ def compare(statistic: Statistic, baseline: Window, current: Window, rule: Rule)
         contrast(before.up, after.down)[1],
         contrast(before.down, after.up)[2],
     )
-
-
-def _largest(baseline: Window, current: Window, rule: Rule) -> Floats:
-    """The largest value of each series: as declared, or as seen in either window."""
-    bound = rule.range[1]
-    if bound is not None:
-        return np.full(len(current.high), bound)
-    largest: Floats = np.maximum(baseline.high.max(axis=-1), current.high.max(axis=-1))
-    return largest
 
 
 def _levels(

@@ -63,7 +63,11 @@ def overview_figure(comparisons: Sequence[Compared]) -> Drawn:
         reach = min(max([2.0, *(1.3 * x for x in estimates if math.isfinite(x))]), 10.0)
         for row, (one, change) in enumerate(every):
             turned = -1 if one.metric.direction == "higher" else 1
-            _beyond(axes, row, reach, (1, -1) if one.metric.direction == "either" else (1,))
+            for side in (1, -1) if one.metric.direction == "either" else (1,):
+                # What is worse than the tolerance is hatched.
+                axes.vlines(side, row - 0.5, row + 0.5, color=RED, lw=1.5)
+                width = side * (1.04 * reach - 1)
+                axes.barh(row, width, 1, side, color="none", ec=HATCH, hatch="////", lw=0)
             _interval(axes, row, change, turned / one.metric.tolerance.amount, one.outcome, reach)
         axes.axvline(0, color=GREY, lw=1, ls=":")
         axes.tick_params(axis="y", labelsize=8)
@@ -147,14 +151,6 @@ _MARKERS = {
     Outcome.FAIL: ("s", "black"),
     Outcome.INCONCLUSIVE: ("D", "white"),
 }
-
-
-def _beyond(axes: Axes, row: int, reach: float, sides: Sequence[int]) -> None:
-    """Hatch what is worse than the tolerance."""
-    for side in sides:
-        axes.vlines(side, row - 0.5, row + 0.5, color=RED, lw=1.5)
-        width = side * (1.04 * reach - 1)
-        axes.barh(row, width, 1, side, color="none", ec=HATCH, hatch="////", lw=0)
 
 
 def _interval(
