@@ -11,6 +11,8 @@ from .outcomes import Outcome
 from .playbook import RECOVERY
 from .verdicts import ExitCode, Standing, Verdict, WaivedRow
 
+LONGEST = 300
+"""Characters of one string that a card shows; the whole string stays in its JSON."""
 GREEN, RED, AMBER, GREY = "#2e7d32", "#c62828", "#b26a00", "#607d8b"
 SOURCE = {
     "live": "",
@@ -27,6 +29,16 @@ _NOT_JUDGED = {
     "not-reached": ("– NOT REACHED", AMBER),
     "missing": ("! MISSING", RED),
 }
+
+
+def visible(text: str, limit: int = LONGEST) -> str:
+    """``text`` on one line: what is not printable (controls, bidi marks, lone surrogates) as
+    escapes, and what exceeds ``limit`` characters cut, saying how long it was."""
+    cut = text if len(text) <= limit else text[:limit]
+    shown = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut
+    )
+    return shown if len(text) <= limit else f"{shown}… ({len(text):,} characters)"
 
 
 def source(verdict: Verdict) -> str:

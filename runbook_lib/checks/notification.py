@@ -9,7 +9,6 @@ from pathlib import Path
 from ..context import Context
 from ..errors import SourceError
 from ..files import replace_file
-from ..markup import visible
 from ..metrics.catalogue import Catalogue, Metric
 from ..metrics.frames import STEP, fetch
 from ..outcomes import Row
@@ -17,7 +16,7 @@ from ..playbook import COMMANDER, COUNCIL, ENGINEER
 from ..sources import notices
 from ..sources.github import GitHub
 from ..sources.words import Word, read_words, taken_back
-from ..wording import utc
+from ..wording import utc, visible
 from .anomalies import Anomaly, known, open_new
 from .watch_log import Log, accounts, patience, ways_of
 

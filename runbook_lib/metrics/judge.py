@@ -56,10 +56,10 @@ def compare(statistic: Statistic, baseline: Window, current: Window, rule: Rule)
     """The change of one statistic with the limits that ``rule`` asks for at this look."""
     contrast = intervals.ratio if rule.relative else intervals.difference
     low, high = rule.rates
-    # The low limit of a change rests on the low limit of now and the high limit of before.
     # The largest value of each series: as declared, or as seen in either window.
     bound, seen = rule.range[1], np.maximum(baseline.high.max(axis=-1), current.high.max(axis=-1))
     largest = seen if bound is None else np.full(len(current.high), bound)
+    # The low limit of a change rests on the low limit of now and the high limit of before.
     before = _levels(statistic, baseline, rule, high, low, largest)
     after = _levels(statistic, current, rule, low, high, largest)
     return Change(

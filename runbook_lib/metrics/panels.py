@@ -20,8 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..canonical import canonical
-from ..markup import visible
-from ..wording import count, number, quantity
+from ..wording import count, number, quantity, visible
 from .baseline import called
 from .catalogue import Catalogue, Metric
 from .frames import STEP

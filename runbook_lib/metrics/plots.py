@@ -14,9 +14,8 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..canonical import digest
-from ..markup import visible
 from ..outcomes import Outcome
-from ..wording import number, outcome_word
+from ..wording import number, outcome_word, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
