@@ -101,8 +101,8 @@ def _traffic(over: Window) -> Iterator[Seen]:
 def _judged(before: Window, over: Window, metric: Metric) -> list[Row]:
     """Non-inferiority of a metric against the cluster's own past. Raises SourceError."""
     from ..metrics.compare import Compared, rule_of
+    from ..metrics.intervals import observe
     from ..metrics.judge import judge_all
-    from ..metrics.judgement import observe
 
     context = over.context
     query = resolve(context.prometheus, metric, context.matchers, over.end)

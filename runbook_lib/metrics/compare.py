@@ -14,8 +14,8 @@ from ..wording import quantity, share
 from .baseline import Measured, called
 from .catalogue import LOAD, Catalogue, Metric
 from .frames import STEP, Stretch, cut
-from .judge import judge_all
-from .judgement import Judgement, Rule, Window, observe, pair
+from .intervals import Window, observe, pair
+from .judge import Judgement, Rule, judge_all
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,9 +15,8 @@ import pandas as pd
 
 from ..errors import ParameterError
 from ..strict import validate
-from .intervals import Floats
-from .judge import judge_all
-from .judgement import Judgement, Rule, observe
+from .intervals import Floats, observe
+from .judge import Judgement, Rule, judge_all
 
 TIME, DAY, LATEST, MAX_ROWS = "time", 86_400, 1e11, 10_000_000
 """Seconds since 1970 beyond LATEST are milliseconds by mistake; more rows than MAX_ROWS after filling

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from runbook_lib.metrics.judge import judge_all
-from runbook_lib.metrics.judgement import Judgement, Rule, observe
+from runbook_lib.metrics.intervals import observe
+from runbook_lib.metrics.judge import Judgement, Rule, judge_all
 from runbook_lib.sources.matrix import Series
 
 METRIC: dict[str, Any] = {

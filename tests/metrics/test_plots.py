@@ -23,7 +23,7 @@ from runbook_lib.display import figure_card
 from runbook_lib.metrics import panels, plots
 from runbook_lib.metrics.catalogue import Metric
 from runbook_lib.metrics.compare import Change, Compared
-from runbook_lib.metrics.judgement import Comparison, Judgement, Rule, Side
+from runbook_lib.metrics.judge import Comparison, Judgement, Rule, Side
 from runbook_lib.metrics.panels import (
     Mark,
     PlotSeries,
