@@ -17,9 +17,8 @@ import numpy as np
 from scipy.signal import lfilter
 from scipy.special import ndtr, ndtri, stdtrit
 
-from runbook_lib.metrics.intervals import Floats
-from runbook_lib.metrics.judge import judge_all
-from runbook_lib.metrics.judgement import Rule, Statistic, observe
+from runbook_lib.metrics.intervals import Floats, observe
+from runbook_lib.metrics.judge import Rule, Statistic, judge_all
 from runbook_lib.outcomes import Outcome
 
 SD = 0.15

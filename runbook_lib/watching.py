@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from .checks.anomalies import Body, known
 from .checks.watch import ITEM, LATE, Watching
+from .checks.watch_log import Body
 from .context import Context
 from .errors import SourceError, StoreError
 from .evidence.record import Entry
@@ -126,14 +126,12 @@ def _claim(session: Session) -> int:
 
 
 def _standing(session: Session, context: Context, rows: list[Row]) -> Standing:
-    result = context.conclude(rows, passed="", empty="no look")
+    result, waived = (
+        context.conclude(rows, passed="", empty="no look"),
+        waived_rows(session.record.entries(), ITEM),
+    )
     return Standing(
-        item=ITEM,
-        kind="check",
-        state="judged",
-        reason=result.reason,
-        result=result,
-        waived=waived_rows(session.record.entries(), ITEM),
+        item=ITEM, kind="check", state="judged", reason=result.reason, result=result, waived=waived
     )
 
 
@@ -142,7 +140,7 @@ def line(watch: Watching) -> str:
     body: Body = next(reversed(watch.looks().values()), {})
     levels, height = body.get("levels", {}), body.get("height")
     share, latency = levels.get("vrf_participation"), levels.get("proof_latency")
-    undecided = [each.id for each in known(watch.log) if each.decided is None]
+    undecided = [each.id for each in watch.anomalies if each.decided is None]
     parts = [
         f"height {height:,}" if height else "height not read",
         f"participation {share:.1%}" if share is not None else "participation unknown",

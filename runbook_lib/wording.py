@@ -11,6 +11,8 @@ from .outcomes import Outcome
 from .playbook import RECOVERY
 from .verdicts import ExitCode, Standing, Verdict, WaivedRow
 
+LONGEST = 300
+"""Characters of one string that a card shows; the whole string stays in its JSON."""
 GREEN, RED, AMBER, GREY = "#2e7d32", "#c62828", "#b26a00", "#607d8b"
 SOURCE = {
     "live": "",
@@ -27,6 +29,16 @@ _NOT_JUDGED = {
     "not-reached": ("– NOT REACHED", AMBER),
     "missing": ("! MISSING", RED),
 }
+
+
+def visible(text: str, limit: int = LONGEST) -> str:
+    """``text`` on one line: what is not printable (controls, bidi marks, lone surrogates) as
+    escapes, and what exceeds ``limit`` characters cut, saying how long it was."""
+    cut = text if len(text) <= limit else text[:limit]
+    shown = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut
+    )
+    return shown if len(text) <= limit else f"{shown}… ({len(text):,} characters)"
 
 
 def source(verdict: Verdict) -> str:
@@ -65,17 +77,13 @@ def standing_word(standing: Standing) -> tuple[str, str]:
 
 def verdict_word(verdict: Verdict) -> tuple[str, str]:
     """Symbol and word of an attempt, and its colour; a plan that is ready has not passed."""
-    match verdict.exit_code:
-        case ExitCode.PASSED:
-            return ("✓ PASS" if verdict.mode == "apply" else "▷ READY TO APPLY"), GREEN
-        case ExitCode.REFUSED:
-            return "✗ FAIL", RED
-        case ExitCode.BROKEN:
-            return "! BROKEN", RED
-        case ExitCode.WAITING:
-            return "◔ WAITING, not yet due", AMBER
-        case _:
-            return "? INCONCLUSIVE", AMBER
+    words = {
+        ExitCode.PASSED: ("✓ PASS" if verdict.mode == "apply" else "▷ READY TO APPLY", GREEN),
+        ExitCode.REFUSED: ("✗ FAIL", RED),
+        ExitCode.BROKEN: ("! BROKEN", RED),
+        ExitCode.WAITING: ("◔ WAITING, not yet due", AMBER),
+    }
+    return words.get(verdict.exit_code, ("? INCONCLUSIVE", AMBER))
 
 
 def reason(standing: Standing) -> str:

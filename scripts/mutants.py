@@ -29,7 +29,7 @@ GROUPS = {
         " test_stage",
     ),
     "judge": (
-        "metrics/judge metrics/judgement metrics/judge_files metrics/intervals metrics/compare",
+        "metrics/judge metrics/judge_files metrics/intervals metrics/compare",
         "metrics/test_judge metrics/test_intervals metrics/test_compare test_judge_command",
     ),
     "executor": (

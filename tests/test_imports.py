@@ -17,7 +17,7 @@ PACKAGE = Path(runbook_lib.__file__).parent
 LAYERS = (
     ("errors", "outcomes", "verdicts", "canonical", "files"),
     ("package", "signatures"),
-    ("playbook", "wording", "markup"),
+    ("playbook", "wording"),
     ("display", "strict"),
     ("signers",),
     ("params",),

@@ -25,7 +25,6 @@ from ..evidence.incidents import Incident, open_incident
 from ..evidence.posts import Report, digest, find, read_back, write
 from ..evidence.record import Entry
 from ..files import replace_file
-from ..markup import visible
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RecoveryParams
 from ..playbook import COUNCIL
@@ -33,7 +32,7 @@ from ..site import Person, Site
 from ..sources.process import Ended
 from ..sources.running import tell
 from ..sources.words import Heard, hear, in_force
-from ..wording import utc
+from ..wording import utc, visible
 from .apply import Applier, Step, asked, keep, later, was_sent
 from .incident_facts import NOTHING, Facts, collect, one_line, render, said
 

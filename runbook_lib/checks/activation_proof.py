@@ -16,8 +16,8 @@ from ..changes.plan import Plan
 from ..context import Context
 from ..errors import SourceError
 from ..metrics import catalogue
-from ..metrics.baseline import SETTLE, STEP
-from ..metrics.frames import fetch
+from ..metrics.baseline import SETTLE
+from ..metrics.frames import STEP, fetch
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from .baselines import read_catalogue
 

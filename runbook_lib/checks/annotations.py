@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.record import Entry
-from ..metrics.baseline import SETTLE, STEP
-from ..metrics.frames import Stretch
+from ..metrics.baseline import SETTLE
+from ..metrics.frames import STEP, Stretch
 from ..wording import count
-from .baselines import ALERTS, restarts
+from .baselines import ALERTS, firing, restarts
 
 if TYPE_CHECKING:
     from ..metrics.panels import Mark
@@ -104,16 +104,11 @@ def alerts(matrix: Matrix, matchers: Mapping[str, str], watchdog: str) -> list[M
 
     if matrix.partial:
         raise SourceError("prometheus", matrix.warnings[0])
-    instants: dict[tuple[str, str], set[int]] = {}
-    for series in matrix.series:
-        labels = series.labels
-        if all(labels.get(label, value) == value for label, value in matchers.items()):
-            key = labels.get("alertname", ""), labels.get("severity", "no severity")
-            instants.setdefault(key, set()).update(series.times.tolist())
+    instants = firing(matrix, matchers)
     if not any(name == watchdog for name, _ in instants):
         raise SourceError("prometheus", f"expected {watchdog} to fire, got nothing of it")
     return [
-        Mark(begun, f"alert {name} ({severity})", over)
+        Mark(begun, f"alert {name} ({severity or 'no severity'})", over)
         for (name, severity), times in instants.items()
         if name != watchdog
         for begun, over in _stretches(sorted(times), STEP)

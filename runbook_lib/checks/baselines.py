@@ -16,6 +16,7 @@ from ..metrics.baseline import SETTLE, About, Captured, Measured, read
 from ..metrics.catalogue import LOAD, Catalogue, Metric, parse_catalogue
 from ..metrics.frames import Stretch
 from ..outcomes import Outcome, Row, check_row, worst
+from ..sources.matrix import Matrix
 from ..strict import project_path
 from .rollouts import captured as kept_by
 
@@ -59,10 +60,8 @@ def captured_load(
     No item of the playbook asks for it, so that its absence blocks nothing: it only leaves the
     baseline comparable with no other.
     """
-    wanted = [metric for metric in (catalogue.load,) if metric is not None]
-    found, _ = capturing.capture_metrics(
-        context.prometheus, wanted, context.matchers, (), start, end
-    )
+    wanted = [metric for metric in catalogue.metrics if metric.topic == LOAD]
+    found, _ = capturing.capture(context.prometheus, wanted, context.matchers, start, end)
     allowed = context.params.max_missing
     return [one for one in found if capturing.mean(one, allowed) is not None]
 
@@ -89,13 +88,15 @@ def pin_before(context: Context) -> tuple[list[Row], dict[str, Any]]:
         return earlier
     catalogue = read_catalogue(context)
     end = context.now
-    start = end - _hours(catalogue, context.params.baseline_hours)
-    by_topic = {m.topic: None for m in catalogue.metrics if m.topic != LOAD}
-    metrics = [metric for topic in by_topic for metric in catalogue.of_topic(topic)]
+    hours = context.params.baseline_hours
+    for cycle in (metric.cycle_hours for metric in catalogue.metrics):
+        hours = math.ceil(hours / cycle) * cycle if cycle else hours  # whole ones of each
+    start = end - timedelta(hours=hours)
+    metrics = catalogue.of_topic(*(m.topic for m in catalogue.metrics if m.topic != LOAD))
     metrics += capturing.by_node(catalogue, context.site.telemetry.node_label)
     nodes = [node.name for node in context.cluster.nodes]
-    found, missing = capturing.capture_metrics(
-        context.prometheus, metrics, context.matchers, nodes, start, end
+    found, missing = capturing.capture(
+        context.prometheus, metrics, context.matchers, start, end, nodes
     )
     must = {metric.name for metric in metrics if metric.critical}
     rows = [row for row in missing if row.subject in must]
@@ -126,18 +127,9 @@ def _begun_before(context: Context) -> tuple[list[Row], dict[str, Any]] | None:
         if kept and "digest" in kept and stepped and same:
             pinned = {key: kept[key] for key in (*About.model_fields, "metrics") if key in kept}
             text = f"pinned by attempt {int(number)}"
-            return [
-                check_row("baseline", "before the first change", "pinned", text, ok=True)
-            ], pinned
+            what = "before the first change"
+            return [check_row("baseline", what, "pinned", text, ok=True)], pinned
     return None
-
-
-def _hours(catalogue: Catalogue, hours: float) -> timedelta:
-    """At least ``hours``, in whole cycles of every metric that declares one."""
-    for metric in catalogue.metrics:
-        if metric.cycle_hours:
-            hours = math.ceil(hours / metric.cycle_hours) * metric.cycle_hours
-    return timedelta(hours=hours)
 
 
 def pinned_before(context: Context, journal: Sequence[Entry], change: str) -> Measured:
@@ -145,8 +137,8 @@ def pinned_before(context: Context, journal: Sequence[Entry], change: str) -> Me
     kept = kept_by(journal, change)
     if kept is None or "digest" not in kept:
         raise SourceError(change, "expected a baseline pinned before it, got none")
-    body = {key: kept[key] for key in About.model_fields if key in kept}
-    about = About.model_validate_json(canonical(body))
+    known = {key: kept[key] for key in About.model_fields if key in kept}
+    about = About.model_validate_json(canonical(known))
     path = context.store.pinned(about.cluster, about.digest, ".parquet")
     return read(context.scope.read(path), about, kept["metrics"], f"{change}: baseline")
 
@@ -175,26 +167,17 @@ def measure(
     for one in captured_load(context, read_catalogue(context), start, end):
         frames[one.metric.name], asked[one.metric.name] = one.frame.values, one.query
         load = capturing.mean(one, context.params.max_missing)
-    about = before.about.model_copy(
-        update={
-            "start": start,
-            "end": end,
-            "digest": "",
-            "epoch_length": context.cluster.epoch_length,
-            "validators": len(nodes),
-            "cluster": context.cluster_name,
-            "load": load,
-        }
-    )
-    return type(before)(about, asked, frames)
+    now = {"start": start, "end": end, "digest": "", "cluster": context.cluster_name, "load": load}
+    now |= {"epoch_length": context.cluster.epoch_length, "validators": len(nodes)}
+    about = before.about.model_copy(update=now)
+    return Measured(about, asked, frames)
 
 
 def names_of(context: Context) -> Mapping[str, str]:
     """What figures and rows call a series: the node's name, by its validator or itself."""
     nodes = context.cluster.nodes
-    return {node.validator: node.name for node in nodes if node.validator} | {
-        node.name: node.name for node in nodes
-    }
+    own = {node.name: node.name for node in nodes}
+    return {node.validator: node.name for node in nodes if node.validator} | own
 
 
 def restarts(journal: Sequence[Entry]) -> list[Stretch]:
@@ -208,4 +191,19 @@ def restarts(journal: Sequence[Entry]) -> list[Stretch]:
             if entry.body["phase"] != "intent":
                 found.append((start, at + SETTLE))
                 del begun[entry.body["node"]]
+    return found
+
+
+def concerns(labels: Mapping[str, str], matchers: Mapping[str, str]) -> bool:
+    """Whether an alert may be a cluster's: one without its labels counts for every cluster."""
+    return all(labels.get(name, value) == value for name, value in matchers.items())
+
+
+def firing(matrix: Matrix, matchers: Mapping[str, str]) -> dict[tuple[str, str], set[int]]:
+    """(Name, severity) of every alert of ``ALERTS`` that may be a cluster's, and its instants in ms."""
+    found: dict[tuple[str, str], set[int]] = {}
+    for series in matrix.series:
+        if concerns(series.labels, matchers):
+            key = series.labels.get("alertname", ""), series.labels.get("severity", "")
+            found.setdefault(key, set()).update(series.times.tolist())
     return found

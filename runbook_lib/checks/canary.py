@@ -35,10 +35,9 @@ from ..wording import count, utc
 from . import gossip, preflight, quiet
 from .activation_proof import proven
 from .baselines import pin_before
-from .epochs import whole_epochs
 from .observe import VOTES_OF_MEDIAN, balances, observe
 from .observe import canary_comparison as comparison
-from .quiet import Break, Seen
+from .quiet import Break, Seen, whole_epochs
 from .regression import REWARDS
 from .rollouts import rollout
 

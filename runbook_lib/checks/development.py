@@ -269,9 +269,8 @@ def baseline(context: Context) -> CheckResult:
             "as_of", f"expected an instant after {end.isoformat()}, got an earlier one"
         )
     catalogue = read_catalogue(context)
-    captured, rows = capturing.capture(
-        context.prometheus, catalogue, playbook.BASELINE_TOPICS, context.matchers, start, end
-    )
+    metrics = catalogue.of_topic(*playbook.BASELINE_TOPICS)
+    captured, rows = capturing.capture(context.prometheus, metrics, context.matchers, start, end)
     for one in captured:
         rows += capturing.judge(one, context.params.max_missing)
     kept = pin(

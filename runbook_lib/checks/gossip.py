@@ -17,8 +17,7 @@ from ..metrics.frames import STEP, Watched
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..wording import utc
 from .baselines import read_catalogue
-from .epochs import whole_epochs
-from .quiet import IDLE, Break, Seen, Window, look, window
+from .quiet import IDLE, Seen, Window, breaks, look, whole_epochs, window
 
 TRAFFIC = "pipeline_gossip_events_total"
 METRICS = ("validator_gossip", "gossip_drops", "quorum_latency")
@@ -48,9 +47,11 @@ def _stable(context: Context, item: str, epochs: int) -> list[Row]:
     journal = _journal(context)
     start = effect(journal, item) + SETTLE
     steps = [entry.body for entry in journal if entry.kind == "step"]
-    first = min((_at(body["at"]) for body in steps), default=start - SETTLE)
+    first = min((datetime.fromisoformat(body["at"]) for body in steps), default=start - SETTLE)
     # What this very change did already is not the past that it must be judged on.
-    own = [_at(body["at"]) for body in steps if body["item"] == context.item != item]
+    own = [
+        datetime.fromisoformat(body["at"]) for body in steps if body["item"] == context.item != item
+    ]
     end = min([context.at, *own])
     found, due = whole_epochs(context, start, lambda seen: epochs - len(seen), until=end)
     row = check_row(
@@ -75,20 +76,13 @@ def _stable(context: Context, item: str, epochs: int) -> list[Row]:
 
 def _journal(context: Context) -> list[Entry]:
     """This attempt's entries, those of this try too; what was verified first counts."""
-    found: list[Entry] = []
-    seen: set[tuple[str, str, str]] = set()
-    for entry in context.so_far:
-        if entry.kind == "state":
-            key = entry.body["item"], entry.body["node"], entry.body.get("phase", "")
-            if key in seen:
-                continue
-            seen.add(key)
-        found.append(entry)
-    return found
-
-
-def _at(text: str) -> datetime:
-    return datetime.fromisoformat(text)
+    found: dict[object, Entry] = {}
+    for number, entry in enumerate(context.so_far):
+        body = entry.body
+        verified = entry.kind == "state"
+        key = (body["item"], body["node"], body.get("phase", "")) if verified else number
+        found.setdefault(key, entry)
+    return list(found.values())
 
 
 def _traffic(over: Window) -> Iterator[Seen]:
@@ -98,35 +92,29 @@ def _traffic(over: Window) -> Iterator[Seen]:
         values = watched.of(over.label, node.name)
         missing = np.isnan(values)
         allowed = over.context.params.max_missing
-        breaks = [
-            Break(start, end, "no data", proven=False)
-            for start, end in watched.holes(missing, allowed)
-        ]
-        breaks += [
-            Break(start, end, "no gossip", proven=True)
-            for start, end in watched.runs(values <= 0, IDLE)
-        ]
+        found = breaks(watched.holes(missing, allowed), "no data", proven=False)
+        found += breaks(watched.runs(values <= 0, IDLE), "no gossip", proven=True)
         mean = f"{np.nanmean(values):.3g} events/s" if not missing.all() else ""
-        yield Seen(node.name, "gossip traffic", "more than 0", mean, tuple(breaks))
+        yield Seen(node.name, "gossip traffic", "more than 0", mean, found)
 
 
 def _judged(before: Window, over: Window, metric: Metric) -> list[Row]:
     """Non-inferiority of a metric against the cluster's own past. Raises SourceError."""
     from ..metrics.compare import Compared, rule_of
+    from ..metrics.intervals import observe
     from ..metrics.judge import judge_all
-    from ..metrics.judgement import observe
 
     context = over.context
-    query = resolve(context.prometheus, metric, context.matchers, over.end).query
+    query = resolve(context.prometheus, metric, context.matchers, over.end)
     past, now = before.read(query, narrow=False), over.read(query, narrow=False)
     if past.labels != now.labels or not now.values:
         got = f"{len(past.labels)} series before, {len(now.labels)} now"
         raise SourceError("prometheus", f"{metric.name}: expected the same series, got {got}")
     if metric.kind == "count":
         return [_counted(past, now, metric, context.params.max_missing)]
-    rule = rule_of(metric, max_missing=context.params.max_missing, looks=LOOKS)
     # An epoch has too few points for a 95th percentile.
-    rule = rule.model_copy(update={"statistics": ("location",)})
+    asked = {"max_missing": context.params.max_missing, "statistics": ("location",)}
+    rule = rule_of(metric, looks=LOOKS, **asked)
     first, second = (
         observe(np.array([each[side.kept] for each in side.values]), rule.range)
         for side in (past, now)

@@ -14,7 +14,6 @@ from ..context import Context
 from ..errors import SourceError
 from ..evidence.order import plan_of
 from ..sources.commands import NodeConfig
-from ..sources.config import Flat
 from ..sources.node import Rollout
 
 
@@ -50,27 +49,6 @@ def _touched(plan: Plan, step: Mapping[str, Any]) -> Iterator[tuple[Phase, NodeP
             )
 
 
-def nearest(before: Known, after: Known, running: Flat, binary: str, config: str) -> Known:
-    """What a node at work must be: each part as planned where it is so already, else as before.
-
-    ``running`` are its channel and gates by dotted key.
-    """
-    planned = {
-        key: value for key, value in after.state.flat().items() if key.startswith("rollout.")
-    }
-    turned, built = running == planned, binary == after.state.binary
-    delivered = config == after.state.config
-    gates, build = (after if turned else before).state, (after if built else before).state
-    state = NodeState(
-        gates=gates.gates,
-        channel=gates.channel,
-        binary=build.binary,
-        artifact=build.artifact,
-        config=(after if delivered else before).state.config,
-    )
-    return before.model_copy(update={"state": state, "kept": (after if delivered else before).kept})
-
-
 def between(
     known: Known | SourceError,
     after: Known,
@@ -78,9 +56,20 @@ def between(
     build: str | SourceError,
     config: NodeConfig | SourceError,
 ) -> Known | SourceError:
-    """What is expected of a node that this attempt has begun to change."""
+    """What a node at work must be: each part as planned where it is so already, else as before."""
     if isinstance(known, SourceError):
         return known
     running = {} if isinstance(rollout, SourceError) else rollout.flat()
     digest = "" if isinstance(config, SourceError) else config.digest
-    return nearest(known, after, running, "" if isinstance(build, SourceError) else build, digest)
+    planned = {k: value for k, value in after.state.flat().items() if k.startswith("rollout.")}
+    gates = after.state if running == planned else known.state
+    binary = after.state if build == after.state.binary else known.state
+    delivered = after if digest == after.state.config else known
+    state = NodeState(
+        gates=gates.gates,
+        channel=gates.channel,
+        binary=binary.binary,
+        artifact=binary.artifact,
+        config=delivered.state.config,
+    )
+    return known.model_copy(update={"state": state, "kept": delivered.kept})

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 from ..context import Context
 from ..errors import SourceError
 from ..files import keep_file
-from ..markup import visible
-from ..metrics.baseline import STEP
 from ..metrics.catalogue import Catalogue, Metric
-from ..metrics.frames import fetch
+from ..metrics.frames import STEP, fetch
+from ..outcomes import Row
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
 from ..sources import notices
 from ..sources.github import GitHub
 from ..sources.running import tell
 from ..sources.words import Word, read_words, taken_back
-from ..wording import utc
-from .anomalies import Anomaly, Log, accounts, known, patience, ways_of
+from ..wording import utc, visible
+from .anomalies import Anomaly, known, open_new
+from .watch_log import Log, accounts, patience, ways_of
 
 FIGURES = "figures"
 SHOWN_BEFORE = timedelta(hours=3)
@@ -137,27 +138,44 @@ def _text(context: Context, anomaly: Anomaly, event: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def engage(context: Context, log: Log) -> dict[str, str]:
-    """Notify whoever must know, hear what they say; by anomaly's id what went wrong with that."""
+def engage(
+    context: Context, log: Log, metrics: Sequence[Metric], queries: Mapping[str, str]
+) -> tuple[dict[str, str], list[Row]]:
+    """Open what was found, notify whoever must know, hear what they say.
+
+    By anomaly's id what went wrong with that, and a row for each figure that could not be drawn.
+    ``queries`` by subject, for a person to look with.
+    """
+    opened = open_new(log, context.attempt_name, context.now, queries)
+    anomalies = {each.id: each for each in known(log)}
+    rows = [row for name in opened for row in draw(context, metrics, anomalies[name])]
     trouble = _deliver(context, log)
     if any(each.decided is None for each in known(log)):
         problem = _listen(context, log)
         for each in known(log):
             if each.decided is None and problem:
                 trouble.setdefault(each.id, problem)
-    return trouble | _deliver(context, log)  # what was not acknowledged in time, to others
+    return trouble | _deliver(context, log), rows  # what was not acknowledged in time, to others
 
 
 def figure_name(anomaly: Anomaly) -> str:
     return f"anomaly-{anomaly.id}.png"
 
 
-def draw(context: Context, metric: Metric, anomaly: Anomaly) -> None:
-    """The figure of an anomaly: its metric over the hours before it. Raises SourceError."""
+def draw(context: Context, metrics: Sequence[Metric], anomaly: Anomaly) -> list[Row]:
+    """The figure of an anomaly of a metric: the hours before it, with the limit; a row if none can."""
     from ..metrics import panels
 
-    start, step = anomaly.at - SHOWN_BEFORE, STEP
-    frame = fetch(context.prometheus, anomaly.query, start, anomaly.at, step)
+    name = anomaly.subject.partition(" ")[0]
+    metric = next((each for each in metrics if each.name == name), None)
+    if metric is None:
+        return []
+    start = anomaly.at - SHOWN_BEFORE
+    try:
+        frame = fetch(context.prometheus, anomaly.query, start, anomaly.at, STEP)
+    except SourceError as error:
+        return [context.unreadable(f"figure of {anomaly.id}", "data", error)]
     names = {node.validator: node.name for node in context.cluster.nodes}
     drawn = panels.draw({metric.name: frame.values}, Catalogue(metrics=[metric]), names)
     keep_file(context.folder, f"{FIGURES}/{figure_name(anomaly)}", drawn.png)
+    return []

@@ -550,8 +550,8 @@ class _Look:
     def _held(self, metric: Metric, limit: Range) -> tuple[str, Outcome]:
         prometheus = self.context.prometheus
         try:
-            found = resolve(prometheus, metric, self.context.matchers, self.at)
-            samples = prometheus.instant(found.query, self.at).samples
+            query = resolve(prometheus, metric, self.context.matchers, self.at)
+            samples = prometheus.instant(query, self.at).samples
         except SourceError as error:
             return error.problem, Outcome.INCONCLUSIVE
         except ParameterError as error:

@@ -18,12 +18,11 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
 from ..evidence.record import Entry
-from ..metrics.frames import Epoch
 from ..outcomes import CheckResult, Row, check_row, unknown_row
 from ..sources.node import Consensus
 from .activation_proof import Span, counted, counters, effect_rows, gated, traffic
-from .epochs import epochs_since
-from .regression import REWARDS, shown
+from .quiet import epochs_since
+from .regression import REWARDS, data_of, shown
 from .rollouts import captured
 
 if TYPE_CHECKING:
@@ -65,31 +64,26 @@ def observe(context: Context) -> CheckResult:
     rows += credited(context, before, on, beside, off, due=bool(window))
     rows += agreement(context, int(before["slashing"]))
     rows += healthy(context, [node.name for node in context.cluster.nodes])
+    epochs = [
+        {"number": each.number, "start": each.start.isoformat(), "end": each.end.isoformat()}
+        for each in window
+    ]
     return context.conclude(
         rows,
         passed=f"{wanted} whole epochs: {len(on)} canaries rewarded and voting, nobody else rewarded",
         empty="",
-        data={"since": since.isoformat(), "over": over, "epochs": [_told(each) for each in window]},
+        data={"since": since.isoformat(), "over": over, "epochs": epochs},
     )
 
 
 def observed(journal: Sequence[Entry]) -> tuple[datetime, datetime]:
     """From when to when the observed epochs went, by an attempt's record. Raises SourceError."""
-    results = [
-        entry.body["result"]
-        for entry in journal
-        if entry.kind == "result" and entry.body["item"] == observe.item
-    ]
-    epochs = results[-1]["data"].get("epochs") if results else None
+    told = data_of(journal, observe.item)
+    epochs = told[-1].get("epochs") if told else None
     if not epochs:
         raise SourceError(observe.item, "expected epochs that were observed, got none")
-    ends = epochs[0]["start"], epochs[-1]["end"]
-    return datetime.fromisoformat(ends[0]), datetime.fromisoformat(ends[1])
-
-
-def _told(epoch: Epoch) -> dict[str, str | int]:
-    start, end = epoch.start.isoformat(), epoch.end.isoformat()
-    return {"number": epoch.number, "start": start, "end": end}
+    start, end = epochs[0]["start"], epochs[-1]["end"]
+    return datetime.fromisoformat(start), datetime.fromisoformat(end)
 
 
 def votes(context: Context, canaries: Sequence[str], spans: Sequence[Span]) -> list[Row]:
@@ -103,10 +97,8 @@ def votes(context: Context, canaries: Sequence[str], spans: Sequence[Span]) -> l
     addresses = {node.name: node.validator for node in context.cluster.nodes}
     rows = []
     for span in spans:
-        counts = {
-            name: counted(seen, address, span, context.params.max_missing)
-            for name, address in addresses.items()
-        }
+        allowed = context.params.max_missing
+        counts = {name: counted(seen, at, span, allowed) for name, at in addresses.items()}
         others = [counts[n] for n, address in addresses.items() if address and n not in canaries]
         known = [each.amount for each in others if each.covered]
         usual = median(known) if known and 2 * len(known) >= len(others) else 0.0
@@ -207,12 +199,11 @@ def balances(context: Context) -> tuple[list[Row], dict[str, Any]]:
             continue
         amounts[name] = str(account.balance)
         rows.append(check_row(name, "balance before the change", "any", amounts[name], ok=True))
-    if len(known) < len(consensus):
-        rows += [
-            context.unreadable("height before the change", "an answer", answer)
-            for answer in consensus.values()
-            if isinstance(answer, SourceError)
-        ]
+    rows += [
+        context.unreadable("height before the change", "an answer", answer)
+        for answer in consensus.values()
+        if isinstance(answer, SourceError)
+    ]
     return rows, {
         "balances": amounts,
         "height": min((answer.height for answer in known.values()), default=0),
@@ -221,22 +212,17 @@ def balances(context: Context) -> tuple[list[Row], dict[str, Any]]:
 
 
 def credited(
-    context: Context,
-    before: dict[str, Any],
-    on: Sequence[str],
-    beside: Sequence[str],
-    off: Sequence[str],
-    *,
-    due: bool,
-) -> list[Row]:
+    context: Context, before: dict[str, Any], on: list[str], beside: list[str], off: list[str],
+    *, due: bool,
+) -> list[Row]:  # fmt: skip
     """What each validator was credited since ``before``: ``on`` some (once ``due``), ``off`` none.
 
     All that may be rewarded, ``beside`` too, are held to the formula together. A balance that fell
     was spent from: what it was credited cannot be known.
     """
     now, rows = context.fleet.accounts(), []
-    statuses = context.fleet.status()
-    heights = [a.height for a in statuses.values() if not isinstance(a, SourceError)]
+    answers = context.fleet.status().values()
+    heights = [found.height for found in answers if not isinstance(found, SourceError)]
     if not heights:
         return [unknown_row("ledger", "height", "an answer", "no node answers")]
     blocks = max(heights) - int(before["height"])
@@ -250,12 +236,9 @@ def credited(
         else:
             gains[name] = account.balance - int(before["balances"][name])
             rows += _gain(name, what, gains[name], most, blocks, name in off, due and name in on)
-    rewarded = [name for name in (*on, *beside) if name in gains]
-    together = sum(max(gains[name], 0) for name in rewarded)
-    expected = f"at most {most} for {blocks} blocks"
-    what = "credited to all that may be"
-    rows.append(check_row("rewards", what, expected, str(together), together <= most))
-    return rows
+    together = sum(max(gains.get(name, 0), 0) for name in (*on, *beside))
+    expected, what = f"at most {most} for {blocks} blocks", "credited to all that may be"
+    return [*rows, check_row("rewards", what, expected, str(together), together <= most)]
 
 
 def _gain(

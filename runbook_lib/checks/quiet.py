@@ -1,4 +1,6 @@
-"""Whether a window of a cluster was quiet: covered by data first, then without a page or a halt.
+"""Windows of a cluster: whether one was quiet, and how many whole epochs it holds.
+
+Quiet is covered by data first, then without a page or a halt.
 
 Silences do not hide an alert from the metrics store, so that what fired is known from there; a
 silence is a break because nobody was called. Alertmanager forgets expired ones after its retention
@@ -7,7 +9,7 @@ silence is a break because nobody was called. Alertmanager forgets expired ones 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -18,10 +20,12 @@ from ..changes.state import journals
 from ..context import Context
 from ..errors import SourceError
 from ..metrics import catalogue
-from ..metrics.frames import LONGEST, Flags, Stretch, Watched, read
+from ..metrics.frames import LATE, LONGEST, Epoch, Flags, Stretch, Watched, progress, read
+from ..metrics.frames import due as due_epochs
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.alertmanager import Silence, matched, with_ports
 from ..wording import utc
+from .baselines import concerns
 from .baselines import restarts as journalled
 
 ALERTS = 'present_over_time(ALERTS{alertstate="firing"}[2m])'
@@ -67,6 +71,10 @@ class Seen:
         ] or [check_row(self.subject, self.what, self.expected, self.observed, ok=True)]
 
 
+def breaks(stretches: Iterable[Stretch], text: str, *, proven: bool) -> tuple[Break, ...]:
+    return tuple(Break(start, end, text, proven) for start, end in stretches)
+
+
 def told(found: Break) -> str:
     """A break as a row says it."""
     until = f" to {utc(found.end)}" if found.end > found.start else ""
@@ -107,10 +115,6 @@ class Window:
         asked = catalogue.inject(query, self.context.matchers) if narrow else query
         return read(self.context.prometheus, asked, self.start, self.end, self.planned)
 
-    def concerns(self, labels: Mapping[str, str]) -> bool:
-        """Whether an alert may be this cluster's: one without its labels counts for every cluster."""
-        return all(labels.get(name, v) == v for name, v in self.context.matchers.items())
-
 
 def window(context: Context, start: datetime, end: datetime) -> Window:
     """A window on the context's cluster, the restarts of every journal there cut out."""
@@ -132,9 +136,8 @@ def look(over: Window, *looks: Look) -> list[Seen]:
     for each in looks:
         try:
             found += each(over)
-        except SourceError as error:
-            unread = Seen(error.source, "readable", "an answer", error.problem, known=False)
-            found.append(unread)
+        except SourceError as e:
+            found.append(Seen(e.source, "readable", "an answer", e.problem, known=False))
     return found
 
 
@@ -146,7 +149,7 @@ def coverage(over: Window) -> Iterator[Seen]:
     watchdog = over.context.site.telemetry.watchdog
     fired = np.zeros(len(over.firing.instants), dtype=bool)
     for labels, values in zip(over.firing.labels, over.firing.values, strict=True):
-        if labels.get("alertname") == watchdog and over.concerns(labels):
+        if labels.get("alertname") == watchdog and concerns(labels, over.context.matchers):
             fired |= ~np.isnan(values)
     yield _covered(over, over.firing, watchdog, "fires throughout", ~fired)
     heights = over.read(f"max by ({over.label}) (present_over_time({HEIGHTS}[2m]))")
@@ -160,38 +163,28 @@ def coverage(over: Window) -> Iterator[Seen]:
 def _covered(over: Window, watched: Watched, subject: str, what: str, missing: Flags) -> Seen:
     allowed = over.context.params.max_missing
     lost = int((missing & watched.kept).sum())
-    breaks = tuple(
-        Break(start, end, f"no data ({lost} of {watched.points} min missing)", proven=False)
-        for start, end in watched.holes(missing, allowed)
-    )
-    minutes = LONGEST // timedelta(minutes=1)
+    got, minutes = f"{lost} of {watched.points} min missing", LONGEST // timedelta(minutes=1)
     expected = f"at most {allowed:.0%} missing, no hole over {minutes} min"
-    return Seen(subject, what, expected, f"{lost} of {watched.points} min missing", breaks)
+    holes = breaks(watched.holes(missing, allowed), f"no data ({got})", proven=False)
+    return Seen(subject, what, expected, got, holes)
 
 
 def pages(over: Window) -> Iterator[Seen]:
     """No alert of a paging severity fired at any point of the window, by the metrics store."""
-    expected, what = " or ".join(sorted(over.paging)), "paging alerts"
-    fired = False
+    expected, what = f"none of severity {' or '.join(sorted(over.paging))}", "paging alerts"
+    fired, cluster = False, over.context.cluster_name
     for labels, values in zip(over.firing.labels, over.firing.values, strict=True):
-        if labels.get("severity") not in over.paging or not over.concerns(labels):
+        if labels.get("severity") not in over.paging or not concerns(labels, over.context.matchers):
             continue
-        breaks = tuple(
-            Break(start, end, _named(over, labels), proven=True)
-            for start, end in over.firing.runs(~np.isnan(values))
-        )
-        if breaks:
+        node = labels.get(over.label)
+        text = f"fired ({labels['severity']})" + (f" on {node}" if node else "")
+        if found := breaks(over.firing.runs(~np.isnan(values)), text, proven=True):
             fired = True
-            name = labels.get("alertname", "an alert without a name")
-            yield Seen(name, what, f"none of severity {expected}", breaks=breaks)
+            yield Seen(
+                labels.get("alertname", "an alert without a name"), what, expected, "", found
+            )
     if not fired:
-        cluster = over.context.cluster_name
-        yield Seen(cluster, what, f"none of severity {expected}", "none fired")
-
-
-def _named(over: Window, labels: Mapping[str, str]) -> str:
-    node = labels.get(over.label)
-    return f"fired ({labels['severity']})" + (f" on {node}" if node else "")
+        yield Seen(cluster, what, expected, "none fired")
 
 
 def silences(over: Window) -> Iterator[Seen]:
@@ -206,12 +199,8 @@ def silences(over: Window) -> Iterator[Seen]:
     what, expected = "silences on paging alerts", "none in the window"
     for each in hiding:
         said = f"{each.status.state}, by {each.created_by}: {each.comment}"[:200]
-        yield Seen(
-            f"silence {each.id}",
-            what,
-            expected,
-            breaks=(Break(each.starts_at, each.ends_at, said, proven=True, ended=True),),
-        )
+        silenced = Break(each.starts_at, each.ends_at, said, proven=True, ended=True)
+        yield Seen(f"silence {each.id}", what, expected, "", (silenced,))
     if not hiding:
         others = f"none among the {len(found)} that Alertmanager remembers"
         yield Seen(context.cluster_name, what, expected, f"{others} (120 h unless configured)")
@@ -235,12 +224,10 @@ def halts(over: Window) -> Iterator[Seen]:
     span = max(HALT, HALT_BLOCKS * timedelta(milliseconds=cluster.block_time_ms))
     seconds = span // timedelta(seconds=1)
     watched = over.read(f"max(increase({HEIGHTS}[{seconds}s]))")
-    breaks = tuple(
-        Break(start - span, end, "no block", proven=True)
-        for start, end in watched.runs(watched.only() <= 0)
-    )
+    stretches = [(start - span, end) for start, end in watched.runs(watched.only() <= 0)]
+    found = breaks(stretches, "no block", proven=True)
     name, expected = over.context.cluster_name, f"no halt of {seconds} s"
-    yield Seen(name, "blocks committed", expected, "none stood still", breaks)
+    yield Seen(name, "blocks committed", expected, "none stood still", found)
 
 
 def restarts(over: Window) -> dict[str, list[Break]]:
@@ -256,10 +243,59 @@ def restarts(over: Window) -> dict[str, list[Break]]:
         again = resets.runs(np.nan_to_num(resets.of(over.label, node.name)) > 0)
         # A node that comes back begins its counters again: one event, not two.
         alone = [at for at, _ in again if not any(s - IDLE < at < e + IDLE for s, e in down)]
-        events = [Break(start, end, "down", proven=True) for start, end in down]
-        events += [
-            Break(at, at, "its counters began again", proven=True, ended=True) for at in alone
-        ]
+        text = "its counters began again"
+        events = [Break(at, at, text, proven=True, ended=True) for at in alone]
+        events += breaks(down, "down", proven=True)
         if events:
             found[node.name] = sorted(events, key=lambda event: event.start)
     return found
+
+
+# --- whole epochs of a window, and when enough of them will be over ---
+
+Missing = Callable[[Sequence[Epoch]], int]
+"""How many more whole epochs are needed beyond those found."""
+
+
+def whole_epochs(
+    context: Context,
+    since: datetime,
+    missing: Missing,
+    *,
+    until: datetime,
+    begun: datetime | None = None,
+    length: int = 0,
+) -> tuple[tuple[Epoch, ...], datetime | None]:
+    """Whole epochs of a window that began at ``begun`` (its start) or later, and when to return.
+
+    None when none are ``missing``. ``length`` is that of the cluster's epochs unless given. Raises SourceError.
+    """
+    begun, length = begun or since, length or context.cluster.epoch_length
+    block_s = context.cluster.block_time_ms / 1000
+    if until - since < LATE:
+        return (), since + timedelta(seconds=block_s * length) * (missing(()) + 1)
+    epochs, height, boundary = progress(context.prometheus, context.matchers, since, until, length)
+    found = tuple(epoch for epoch in epochs if epoch.start >= begun)
+    left = missing(found)
+    if left <= 0:
+        return found, None
+    # The epoch under way counts if its beginning was seen.
+    left += boundary is None or boundary < begun
+    at = due_epochs(left, height, length, block_s, until)
+    return found, at + max(begun - until, timedelta(0))
+
+
+def epochs_since(
+    context: Context, since: datetime, missing: Missing, what: str
+) -> tuple[tuple[Epoch, ...], list[Row]]:
+    """Every whole epoch that began after ``since``, and a row that says when enough will be over.
+
+    ``missing`` says how many more are needed beyond those. Raises SourceError.
+    """
+    # From a little before, so that the height is known at once; a boundary that was passed before
+    # ``since`` may be seen until ``LATE`` after it, and must not count.
+    found, due = whole_epochs(context, since - LATE, missing, until=context.now, begun=since + LATE)
+    if due is None:
+        return found, []
+    expected = f"{len(found) + missing(found)} whole epochs"
+    return found, [unknown_row("epochs", what, expected, f"{len(found)} so far", return_at=due)]

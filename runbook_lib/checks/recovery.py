@@ -26,7 +26,8 @@ from ..errors import SourceError
 from ..evidence import outbox
 from ..evidence.record import Entry
 from ..files import keep_file, replace_file
-from ..metrics.baseline import STEP, capture
+from ..metrics.baseline import capture
+from ..metrics.frames import STEP
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row
 from ..params import RecoveryParams
 from ..sources.notices import Governance
@@ -161,9 +162,8 @@ def what_happened(context: Context) -> Drawn:
     made, problem = _undone(context)
     entries = _until(end, [*(made.entries if made is not None else ()), *context.journal])
     start = max(datetime.fromisoformat(entries[0].body["now"]) - BEFORE, end - LONGEST)
-    captured, missing = capture(
-        context.prometheus, read_catalogue(context), TOPICS, context.matchers, start, end
-    )
+    metrics = read_catalogue(context).of_topic(*TOPICS)
+    captured, missing = capture(context.prometheus, metrics, context.matchers, start, end)
     if not captured:
         raise SourceError("the figure", f"{missing[0].subject}: {missing[0].observed}")
     series = [plotted(one.metric, one.frame.values, names_of(context)) for one in captured]
@@ -229,7 +229,7 @@ def _gates(
             values[gate].append(sum(bool(found.get(gate)) for found in now.values()))
     times = np.array([at.replace(tzinfo=None) for at in instants], dtype="datetime64[ms]")
     title = f"Nodes of the undone plan with the gate on, of {len(now)}"
-    return [PlotSeries(title, "nodes", times, values, step=STEP.total_seconds())]
+    return [PlotSeries(title, "nodes", times, values)]
 
 
 CHANNEL = "channel"

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect, entries_of
 from ..evidence.record import Entry
-from ..metrics.baseline import CLUSTER_WIDE, STEP, by_node
+from ..metrics.baseline import CLUSTER_WIDE, by_node
 from ..metrics.catalogue import LOAD, Catalogue, Metric
-from ..metrics.frames import LATE, Epoch
+from ..metrics.frames import LATE, STEP, Epoch
 from ..outcomes import CheckResult, Row, check_row, unknown_row
 from .baselines import measure, names_of, pinned_before, read_catalogue, restarts
-from .epochs import epochs_since
+from .quiet import epochs_since
 
 if TYPE_CHECKING:
     from ..metrics.compare import Compared
@@ -61,7 +61,7 @@ def no_regression(context: Context) -> CheckResult:
 def _judged(
     context: Context, entries: Sequence[Entry], start: datetime, end: datetime, look: int
 ) -> list[Row]:
-    compared = Canaries(context, entries).judge(start, end, look)
+    compared = beside_past_and_rest(context, entries, start, end, look)
     cluster = context.cluster
     epoch = timedelta(milliseconds=cluster.epoch_length * cluster.block_time_ms)
 
@@ -91,101 +91,87 @@ def _window(
 
     what = "canaries with rewards on"
     epochs, rows = epochs_since(context, gate, missing, what)
-    if rows:
-        return gate, gate, epochs, rows
-    return epochs[0].start, epochs[-1].end, epochs, []
+    start, end = (gate, gate) if rows else (epochs[0].start, epochs[-1].end)
+    return start, end, epochs, rows
 
 
 def _taken(context: Context) -> int:
     """How many looks earlier tries have spent."""
-    spent = [
-        int(entry.body["result"]["data"].get("look", 0))
-        for entry in context.journal
-        if entry.kind == "result" and entry.body["item"] == context.item
+    told = data_of(context.journal, context.item)
+    return max((int(data.get("look", 0)) for data in told), default=0)
+
+
+def data_of(journal: Sequence[Entry], item: str) -> list[dict[str, Any]]:
+    """What the results of an item kept, run by run."""
+    return [
+        entry.body["result"]["data"]
+        for entry in journal
+        if entry.kind == "result" and entry.body["item"] == item
     ]
-    return max(spent, default=0)
 
 
 def _critical(context: Context) -> list[Metric]:
     """What must be judged of the canaries: single validators, nodes, and what only all can show."""
     catalogue = read_catalogue(context)
     single = by_node(catalogue, context.site.telemetry.node_label)
-    return [metric for metric in single if metric.critical] + [
-        metric
-        for metric in catalogue.metrics
-        if metric.critical and (metric.per == "validator" or metric.topic in CLUSTER_WIDE)
-    ]
+    whole = [m for m in catalogue.metrics if m.per == "validator" or m.topic in CLUSTER_WIDE]
+    return [metric for metric in (*single, *whole) if metric.critical]
 
 
-@dataclass(frozen=True)
-class Canaries:
-    """The canaries of an attempt, by its record, and what is known of their past."""
+def beside_past_and_rest(
+    context: Context,
+    entries: Sequence[Entry],
+    start: datetime,
+    end: datetime,
+    look: int | None = None,
+    *,
+    everything: bool = False,
+) -> dict[str, list[Compared]]:
+    """Critical metrics, or everything, against the canaries' past and, gauges, the rest.
 
-    context: Context
-    entries: Sequence[Entry]
+    The canaries of an attempt are, by its record, the nodes that took the rewards gate.
+    """
+    from ..metrics.compare import compare
 
-    @property
-    def nodes(self) -> set[str]:
-        """The nodes that took the rewards gate."""
-        return {
-            e.body["node"] for e in self.entries if e.kind == "state" and e.body["item"] == REWARDS
-        }
+    catalogue, metrics = read_catalogue(context), _critical(context)
+    if everything:
+        metrics += [m for m in catalogue.metrics if not m.critical and m.topic != LOAD]
+    before = pinned_before(context, entries, REWARDS)
+    metrics = [metric for metric in metrics if metric.name in before.queries]
+    now = measure(context, before, metrics, start, end)
+    load = [metric for metric in catalogue.metrics if metric.topic == LOAD]
+    beside = [m for m in metrics if m.per == "validator" and m.kind == "gauge"]
+    changed = [entry.body for entry in entries if entry.kind == "state"]
 
-    def judge(
-        self, start: datetime, end: datetime, look: int | None = None, *, everything: bool = False
-    ) -> dict[str, list[Compared]]:
-        """Critical metrics, or everything, against the canaries' past and, gauges, the rest."""
-        from ..metrics.compare import compare
+    def compared(of: Sequence[Metric], baseline: str) -> list[Compared]:
+        declared = [metric.model_copy(update={"baseline": baseline}) for metric in of]
+        return compare(
+            Catalogue(metrics=[*declared, *load]),
+            before,
+            now,
+            max_missing=context.params.max_missing,
+            names=names_of(context),
+            looks=LOOKS if look else 1,
+            look=look,
+            restarts=restarts(entries),
+            canaries={body["node"] for body in changed if body["item"] == REWARDS},
+            # Bad minutes are judged against the past alone: two tails tell too little together.
+            statistics=("location",) if baseline == "rest" else ("location", "tail"),
+        )
 
-        context, metrics = self.context, _critical(self.context)
-        catalogue = read_catalogue(context)
-        if everything:
-            metrics += [m for m in catalogue.metrics if not m.critical and m.topic != LOAD]
-        before = pinned_before(context, self.entries, REWARDS)
-        metrics = [metric for metric in metrics if metric.name in before.queries]
-        now = measure(context, before, metrics, start, end)
-        load = [metric for metric in (catalogue.load,) if metric is not None]
-        beside = [m for m in metrics if m.per == "validator" and m.kind == "gauge"]
-
-        def compared(of: Sequence[Metric], baseline: str) -> list[Compared]:
-            declared = [metric.model_copy(update={"baseline": baseline}) for metric in of]
-            return compare(
-                Catalogue(metrics=[*declared, *load]),
-                before,
-                now,
-                max_missing=context.params.max_missing,
-                names=names_of(context),
-                looks=LOOKS if look else 1,
-                look=look,
-                restarts=restarts(self.entries),
-                canaries=self.nodes,
-                # Bad minutes are judged against the past alone: two tails tell too little together.
-                statistics=("location",) if baseline == "rest" else ("location", "tail"),
-            )
-
-        found = {PAST: compared(metrics, "own")}
-        if beside:
-            found[REST] = compared(beside, "rest")
-        told = {metric.name for metric in (*metrics, *load)}
-        return {
-            kind: [each for each in ones if each.metric.name in told]
-            for kind, ones in found.items()
-            if ones
-        }
+    found = {PAST: compared(metrics, "own"), REST: compared(beside, "rest") if beside else []}
+    return {kind: ones for kind, ones in found.items() if ones}
 
 
 def shown(
     context: Context, entries: Sequence[Entry], start: datetime, end: datetime
 ) -> list[Compared]:
     """Everything that is drawn of a window, beside the canaries' past and the rest."""
-    judged = Canaries(context, entries).judge(start, end, everything=True)
-    return [
-        replace(
-            each, metric=each.metric.model_copy(update={"title": f"{each.metric.title}, {kind}"})
-        )
-        for kind, ones in judged.items()
-        for each in ones
+    judged = beside_past_and_rest(context, entries, start, end, everything=True)
+    found = [
+        (each, f"{each.metric.title}, {kind}") for kind, ones in judged.items() for each in ones
     ]
+    return [replace(e, metric=e.metric.model_copy(update={"title": title})) for e, title in found]
 
 
 def mainnet_comparison(context: Context) -> list[Compared]:
@@ -194,11 +180,7 @@ def mainnet_comparison(context: Context) -> list[Compared]:
     Raises SourceError.
     """
     entries = entries_of(context.scope, context.store, context.earlier_stage)
-    judged = [
-        entry.body["result"]["data"]
-        for entry in context.journal
-        if entry.kind == "result" and entry.body["item"] == no_regression.item
-    ]
+    judged = data_of(context.journal, no_regression.item)
     if judged and "end" in judged[-1]:
         start, end = (datetime.fromisoformat(judged[-1][which]) for which in ("start", "end"))
         return shown(context, entries, start, end)

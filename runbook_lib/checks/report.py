@@ -7,7 +7,7 @@ the same page.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,19 +61,9 @@ def verdicts(context: Context) -> Card:
     rows: list[Sequence[Value]] = []
     for told in attempts(context):
         v = told.verdict
-        blocking = f"{v.blocking[0].item}: {v.blocking[0].reason}" if v.blocking else ""
-        rows.append(
-            (
-                told.stage,
-                told.number,
-                v.mode,
-                v.outcome.value,
-                v.operator,
-                utc(v.started),
-                utc(v.ended),
-                blocking or (v.broken[0] if v.broken else ""),
-            )
-        )
+        why = [f"{each.item}: {each.reason}" for each in v.blocking] + list(v.broken) + [""]
+        when = utc(v.started), utc(v.ended)
+        rows.append((told.stage, told.number, v.mode, v.outcome.value, v.operator, *when, why[0]))
     columns = ("stage", "attempt", "mode", "outcome", "by", "began", "ended", "what blocked it")
     return table_card(f"Verdicts of {context.params.release}", columns, rows)
 
@@ -98,31 +88,29 @@ def _events(told: Told) -> Iterator[tuple[str, str]]:
             result = body["result"]
             yield result["ended"], f"{body['item']}: {result['outcome']}: {result['reason']}"
         elif entry.kind == "state":
-            nodes.setdefault(f"{body['item']} {body.get('phase', '')}".strip(), []).append(
-                body["at"]
-            )
+            what = f"{body['item']} {body.get('phase', '')}".strip()
+            nodes.setdefault(what, []).append(body["at"])
         elif entry.kind in EVENTS:
-            yield entry.at, _said(entry)
+            yield entry.at, f"{EVENTS[entry.kind]}{_said(entry.kind, body)}"
     for what, instants in nodes.items():
         last = max(instants)
         yield last, f"{what}: {len(instants)} nodes changed and read back since {min(instants)}"
 
 
-def _said(entry: Entry) -> str:
-    body = entry.body
-    match entry.kind:
+def _said(kind: str, body: Mapping[str, Any]) -> str:
+    match kind:
         case "plan":
             by = ", ".join(body.get("approved_by", ()))
             more = f", approved by {by}" if by else ""
-            return f"{EVENTS[entry.kind]} by {body['author']}: {body['digest'][:19]}{more}"
+            return f" by {body['author']}: {body['digest'][:19]}{more}"
         case "plan-refused":
-            return f"{EVENTS[entry.kind]}: {body['reason']}"
+            return f": {body['reason']}"
         case "waiver":
-            return f"{EVENTS[entry.kind]}: {body['item']} on {', '.join(body['subjects'])}"
+            return f": {body['item']} on {', '.join(body['subjects'])}"
         case "sealed":
-            return f"{EVENTS[entry.kind]}: {body['outcome']}"
+            return f": {body['outcome']}"
         case _:
-            return f"{EVENTS[entry.kind]}: {body.get('item') or body.get('node', '')}"
+            return f": {body.get('item') or body.get('node', '')}"
 
 
 def gates(context: Context) -> Card:
@@ -134,30 +122,23 @@ def gates(context: Context) -> Card:
             if node.name not in known:
                 rows.append((name, node.name, "never verified"))
                 continue
-            one = known[node.name]
-            on = ", ".join(gate for gate, value in one.state.gates.items() if value) or "none"
-            binary = one.state.binary[:19]
-            rows.append((name, node.name, on, one.state.channel, binary, one.origin, utc(one.at)))
+            one, state = known[node.name], known[node.name].state
+            on = ", ".join(gate for gate, value in state.gates.items() if value) or "none"
+            by = one.origin, utc(one.at)
+            rows.append((name, node.name, on, state.channel, state.binary[:19], *by))
     columns = ("cluster", "node", "gates on", "channel", "build", "verified by", "at")
     return table_card("Gates, as last verified", columns, rows)
 
 
 def waivers(context: Context) -> Card:
     """Every accepted risk: on whose word, why, until when."""
-    rows: list[Sequence[Value]] = [
-        (
-            f"{told.stage} {told.number}",
-            entry.body["item"],
-            ", ".join(entry.body["subjects"]),
-            entry.body["reason"],
-            ", ".join(entry.body["approved_by"])
-            + (" (self-approved)" if entry.body["self_approved"] else ""),
-            entry.body["expires"],
-        )
-        for told in attempts(context)
-        for entry in told.entries
-        if entry.kind == "waiver"
-    ]
+    rows: list[Sequence[Value]] = []
+    for told in attempts(context):
+        for body in (entry.body for entry in told.entries if entry.kind == "waiver"):
+            own = " (self-approved)" if body["self_approved"] else ""
+            by, subjects = ", ".join(body["approved_by"]) + own, ", ".join(body["subjects"])
+            where = f"{told.stage} {told.number}"
+            rows.append((where, body["item"], subjects, body["reason"], by, body["expires"]))
     columns = ("attempt", "item", "rows", "why", "approved by", "until")
     return table_card("Waivers", columns, rows or [("none",)])
 

@@ -214,8 +214,8 @@ def load(over: Window) -> Iterator[Seen]:
     metric = read_catalogue(context).load
     if metric is None:
         raise SourceError("metrics", "expected a metric of topic load in the catalogue, got none")
-    found = resolve(context.prometheus, metric, context.matchers, over.end)
-    watched = over.read(found.query, narrow=False)
+    query = resolve(context.prometheus, metric, context.matchers, over.end)
+    watched = over.read(query, narrow=False)
     values = watched.only()
     idle, unknown = values <= 0, np.isnan(values)
     breaks = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,14 +19,25 @@ from ..evidence.order import effect
 from ..metrics import baseline as capturing
 from ..metrics.baseline import Captured
 from ..metrics.catalogue import LOAD, Catalogue, Metric, limit_words, narrow, resolve
-from ..metrics.frames import Frame, Stretch, fetch
+from ..metrics.frames import Frame, Stretch, cut, fetch
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
 from ..params import MainnetParams
 from ..sources.matrix import Matrix
 from ..wording import count, utc
 from . import quiet
-from .anomalies import Anomaly, Body, Log, deadline, known, open_new, patience, reachable
-from .baselines import ALERTS, measure, names_of, pinned_before, read_catalogue, restarts
+from .baselines import (
+    ALERTS,
+    firing,
+    measure,
+    names_of,
+    pinned_before,
+    read_catalogue,
+    restarts,
+)
+from .watch_log import Body, Log, patience, reachable
+
+if TYPE_CHECKING:
+    from .anomalies import Anomaly
 
 ITEM = "mainnet.activate.watch"
 GATE = "mainnet.activate.witness-gate"
@@ -68,17 +79,12 @@ class Watching:
     def __init__(self, context: Context) -> None:
         self.context, self.log = context, Log(context)
         self.catalogue = read_catalogue(context)
-        self.metrics = watched(self.catalogue)
+        self.metrics = self.catalogue.of_topic(*TOPICS)
         self.effect = effect(context.journal, GATE)
         self.trouble: dict[str, str] = {}
         self.problems: list[Row] = []
         self.judged: list[Row] = []
         self._place()
-
-    @property
-    def now(self) -> datetime:
-        """The instant to judge ranges at."""
-        return self.context.at
 
     # --- one round ------------------------------------------------------------------------------
 
@@ -100,62 +106,55 @@ class Watching:
 
     def engage(self) -> None:
         """Open what was found, tell people, hear them; a decision may begin the window anew."""
-        now, queries = self.context.now, {"chain": HEIGHT, **self._queries()}
-        for opened in open_new(self.log, self.context.attempt_name, now, queries):
-            self._draw(opened)
-        if known(self.log):
-            from .notification import engage
+        if not any(_failing(self.log.rows_of(body)) for body in self.log.judged()):
+            return
+        from .notification import engage
 
-            self.trouble = engage(self.context, self.log)
+        queries = {"chain": HEIGHT, **self._queries()}
+        self.trouble, problems = engage(self.context, self.log, self.metrics, queries)
+        self.problems += problems
         self._place()
 
-    def _draw(self, opened: str) -> None:
-        """The figure of an anomaly of a metric: the hours before it, with the limit."""
-        from .notification import draw
+    @property
+    def anomalies(self) -> list[Anomaly]:
+        """Those of the attempt; what deals with them is loaded where there are any."""
+        if not any(self.log.of("anomaly")):
+            return []
+        from .anomalies import known
 
-        anomaly = next(each for each in known(self.log) if each.id == opened)
-        name = anomaly.subject.partition(" ")[0]
-        metric = next((each for each in self.metrics if each.name == name), None)
-        if metric is None:
-            return
-        try:
-            draw(self.context, metric, anomaly)
-        except SourceError as error:
-            self.problems.append(self.context.unreadable(f"figure of {opened}", "data", error))
+        return known(self.log)
 
     def _place(self) -> None:
         params: MainnetParams = self.context.params
-        again = [at for each in known(self.log) if (at := each.restarted) is not None]
+        again = [at for each in self.anomalies if (at := each.restarted) is not None]
         span, apart = timedelta(hours=params.watch_hours), timedelta(minutes=params.look_minutes)
         left_out = restarts(self.context.journal)
         self.slots = Slots.of(max([self.effect, *again]), span, apart, left_out)
         self.all = self.slots.all()
 
     def _look(self) -> None:
-        due = [slot for slot in self.missed() if slot.at <= self.now]
+        """Record the looks that are due. A look of one query all along; live ones see nodes too."""
+        context, asked = self.context, self._queries()
+        due = [slot for slot in self.missed() if slot.at <= context.at]
         if not due:
             return
-        seen, queries = take(self.context, self.metrics, self.slots, due, self._queries())
-        for one in seen:
-            self._record(one, queries)
-
-    def _record(self, one: Seen, queries: dict[str, str]) -> None:
-        live = self.now - one.slot.at < self.slots.length
-        rows, height = list(one.rows), None
-        if live and not self.context.params.as_of:
-            row, height = self._advancing()
-            rows.append(row)
-        body: Body = {
-            "slot": one.slot.number,
-            "at": one.slot.at.isoformat(),
-            "made": self.context.now.isoformat(),
-            "seen": LIVE if live else LATE,
-            "rows": [row.model_dump(mode="json") for row in rows],
-            "levels": dict(one.levels),
-            "height": height,
-            "queries": {n: query for n, query in queries.items() if n not in self._queries()},
-        }
-        self.log.add("look", self._key(one.slot), body)
+        seen, queries = take(context, self.metrics, self.slots, due, asked)
+        for slot, rows, levels in seen:
+            live, height = context.at - slot.at < self.slots.length, None
+            if live and not context.params.as_of:
+                row, height = self._advancing()
+                rows.append(row)
+            body: Body = {
+                "slot": slot.number,
+                "at": slot.at.isoformat(),
+                "made": context.now.isoformat(),
+                "seen": LIVE if live else LATE,
+                "rows": _json(rows),
+                "levels": levels,
+                "height": height,
+                "queries": {n: q for n, q in queries.items() if n not in self._queries()},
+            }
+            self.log.add("look", self._key(slot), body)
 
     def _advancing(self) -> tuple[Row, int | None]:
         """Whether the highest node is past where the last look saw it: nodes have no past."""
@@ -178,12 +177,12 @@ class Watching:
         if stored and not _open(self.log.rows_of(stored[-1])):
             return
         self.judged = whole(self.context, self.catalogue, self.slots)
-        if _open(self.judged) and all(row.outcome is not Outcome.FAIL for row in self.judged):
+        if _open(self.judged) and not _failing(self.judged):
             return
         body = {
             "start": self.slots.anchor.isoformat(),
             "at": self.slots.end.isoformat(),
-            "rows": [row.model_dump(mode="json") for row in self.judged],
+            "rows": _json(self.judged),
         }
         self.log.add("watched", f"{self._window_key()}/{len(stored) + 1}", body)
 
@@ -197,16 +196,17 @@ class Watching:
 
     @property
     def over(self) -> bool:
-        return self.now >= self.slots.end
+        return self.context.at >= self.slots.end
 
     def due(self) -> datetime | None:
         """When to look, or to see whether somebody answered, next; None when there is no need."""
-        recovering = any(e.decided and e.decided.kind == "recover" for e in known(self.log))
+        now, within, anomalies = self.context.now, patience(self.context), self.anomalies
+        recovering = any(each.decided and each.decided.kind == "recover" for each in anomalies)
         if recovering or self.over or self.context.params.as_of:
             return None
-        left = [slot.at for slot in self.all if slot.at > self.now]
-        answer = deadline(self.context, self.log)
-        return min([*left[:1], *([answer] if answer else [])], default=None)
+        left = [slot.at for slot in self.all if slot.at > self.context.at]
+        open_ = [e for e in anomalies if not e.acknowledged and not e.escalated(now, within)]
+        return min([*left[:1], *(each.opened + within for each in open_)], default=None)
 
     def _key(self, slot: Slot) -> str:
         return f"{self.slots.anchor.isoformat()}/{slot.number}"
@@ -232,18 +232,24 @@ def _open(rows: list[Row]) -> bool:
     return any(row.outcome is Outcome.INCONCLUSIVE for row in rows)
 
 
+def _failing(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row.outcome is Outcome.FAIL]
+
+
+def _json(rows: list[Row]) -> list[Any]:
+    return [row.model_dump(mode="json") for row in rows]
+
+
 # --- what the watch amounts to --------------------------------------------------------------------
 
 
 def rows_of(watch: Watching) -> list[Row]:
     """What the watch amounts to now: looks, what lacked data, anomalies, the window."""
     found = [reachable(watch.context), *watch.problems, _made(watch), *_unseen(watch)]
-    anomalies = known(watch.log)
-    within = patience(watch.context)
-    for each in anomalies:
-        late = each.escalated(watch.context.now, within)
+    for each in watch.anomalies:
+        late = each.escalated(watch.context.now, patience(watch.context))
         found += each.rows(watch.trouble.get(each.id, ""), escalated=late)
-    return [*found, *_window(watch, anomalies)]
+    return [*found, *_window(watch)]
 
 
 def _made(watch: Watching) -> Row:
@@ -275,7 +281,7 @@ def _clock(body: Body) -> str:
     return f"{datetime.fromisoformat(body['at']):%H:%M}"
 
 
-def _window(watch: Watching, anomalies: Sequence[Anomaly]) -> list[Row]:
+def _window(watch: Watching) -> list[Row]:
     start, end = watch.slots.anchor, watch.slots.end
     what, expected = "watched", f"over at {utc(end)}"
     begun = f"since {utc(start)}" + (" (restarted)" if start > watch.effect else "")
@@ -287,9 +293,9 @@ def _window(watch: Watching, anomalies: Sequence[Anomaly]) -> list[Row]:
     judged = _judgement(watch)
     if not judged:
         text = "over, not judged yet: runbook run mainnet --continue"
-        return [unknown_row("window", what, expected, text, return_at=watch.now)]
+        return [unknown_row("window", what, expected, text, return_at=watch.context.at)]
     # What is an anomaly has its own row already.
-    told = {each.subject for each in anomalies}
+    told = {each.subject for each in watch.anomalies}
     shown = [r for r in judged if r.outcome is not Outcome.FAIL or r.subject not in told]
     return [*shown, check_row("window", what, expected, begun, ok=True)]
 
@@ -298,10 +304,9 @@ def _judgement(watch: Watching) -> list[Row]:
     """What the window was last judged to be, with every FAIL of a judgement before."""
     stored = watch.stored()
     last = watch.judged or (watch.log.rows_of(stored[-1]) if stored else [])
-    failing = {row.subject for row in last if row.outcome is Outcome.FAIL}
-    earlier = [row for body in stored[:-1] for row in watch.log.rows_of(body)]
-    kept = [r for r in earlier if r.outcome is Outcome.FAIL and r.subject not in failing]
-    return [*last, *kept]
+    failing = {row.subject for row in _failing(last)}
+    earlier = [row for body in stored[:-1] for row in _failing(watch.log.rows_of(body))]
+    return [*last, *(row for row in earlier if row.subject not in failing)]
 
 
 # --- the whole window -----------------------------------------------------------------------------
@@ -314,7 +319,7 @@ def whole(context: Context, catalogue: Catalogue, slots: Slots) -> list[Row]:
     """
     start, end = slots.anchor, slots.end
     captured, rows = capturing.capture(
-        context.prometheus, catalogue, TOPICS, context.matchers, start, end
+        context.prometheus, catalogue.of_topic(*TOPICS), context.matchers, start, end
     )
     for one in captured:
         rows += _limits(one, slots, context.params.max_missing)
@@ -333,31 +338,29 @@ def _quiet(context: Context, start: datetime, end: datetime) -> list[Row]:
     rows = [row for seen in quiet.look(over, *looks) for row in seen.rows()]
     for row in [row for seen in quiet.look(over, quiet.pages) for row in seen.rows()]:
         failed = row.outcome is Outcome.FAIL
-        rows.append(row.model_copy(update={"subject": subject_of(row.subject)}) if failed else row)
+        rows.append(row.model_copy(update={"subject": f"alert {row.subject}"}) if failed else row)
     return rows
 
 
 def _limits(captured: Captured, slots: Slots, max_missing: float) -> list[Row]:
-    from ..metrics.compare import cut
-
-    metric, frame = captured.metric, captured.frame
-    what, expected = "over the whole window", limit_words(captured.metric)
+    metric, frame, what = captured.metric, captured.frame, "over the whole window"
     if frame.partial or not frame.labels:
-        problem = frame.warnings[0] if frame.partial else "no series"
-        return [unknown_row(metric.name, what, expected, problem)]
+        return [_level(metric, what, frame.warnings[0] if frame.partial else "no series")]
     values = cut(frame.values, slots.left_out).to_numpy()
     rows = []
     lost = float((~np.isfinite(values)).mean(axis=0).max()) if values.size else 1.0
     if lost > max_missing:
         got = f"{lost:.1%} of {len(values)} points missing, more than {max_missing:.0%}"
-        rows.append(unknown_row(metric.name, what, expected, got))
-    wrong = beyond(metric, values)
-    if wrong is not None:
-        rows.append(check_row(metric.name, what, expected, wrong, ok=False, unit=metric.unit))
-    if not rows:
-        worst = shown(_worst(metric, values[np.isfinite(values)]))
-        rows.append(check_row(metric.name, what, expected, worst, ok=True, unit=metric.unit))
-    return rows
+        rows.append(_level(metric, what, got))
+    if (wrong := beyond(metric, values)) is not None:
+        rows.append(_level(metric, what, wrong, ok=False))
+    return rows or [_level(metric, what, _worst(metric, values[np.isfinite(values)]), ok=True)]
+
+
+def _level(metric: Metric, what: str, got: float | str, *, ok: bool | None = None) -> Row:
+    """A level against the metric's limit; a text says why there is none."""
+    unit, outcome = ("", Outcome.INCONCLUSIVE) if ok is None else (metric.unit, ok)
+    return check_row(metric.name, what, limit_words(metric), got, outcome, unit=unit)
 
 
 def _compared(context: Context, catalogue: Catalogue, slots: Slots) -> list[Row]:
@@ -367,15 +370,11 @@ def _compared(context: Context, catalogue: Catalogue, slots: Slots) -> list[Row]
     """
     from ..metrics.compare import compare
 
-    found = pinned_before(context, context.journal, GATE)
+    before = pinned_before(context, context.journal, GATE)
     critical = [m for m in catalogue.metrics if m.topic in TOPICS and m.critical]
-    wanted = [*critical, *(m for m in catalogue.metrics if m.topic == LOAD)]
-    names = {metric.name for metric in wanted}
-    queries = {name: query for name, query in found.queries.items() if name in names}
-    frames = {name: frame for name, frame in found.frames.items() if name in names}
-    before = type(found)(found.about, queries, frames)
+    load = [metric for metric in catalogue.metrics if metric.topic == LOAD]
     compared = compare(
-        catalogue,
+        catalogue.model_copy(update={"metrics": [*critical, *load]}),
         before,
         measure(context, before, critical, slots.anchor, slots.end),
         max_missing=context.params.max_missing,
@@ -386,7 +385,7 @@ def _compared(context: Context, catalogue: Catalogue, slots: Slots) -> list[Row]
     lacking = [
         unknown_row(f"{metric.name} {AGAINST}", what, "a baseline", "none of it was pinned")
         for metric in critical
-        if metric.name not in queries
+        if metric.name not in before.queries
     ]
     return lacking + [
         check_row(f"{each.metric.name} {AGAINST}", what, each.row()[3], each.reason, each.outcome)
@@ -456,34 +455,17 @@ class Slots:
         ]
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What a look found: its rows, and by metric the level at its instant."""
-
-    slot: Slot
-    rows: tuple[Row, ...]
-    levels: Mapping[str, float]
-
-
-def subject_of(alert: str) -> str:
-    return f"alert {alert}"
-
-
-def watched(catalogue: Catalogue) -> list[Metric]:
-    """The metrics of a watch. Raises ParameterError for a topic that has none."""
-    return [metric for topic in TOPICS for metric in catalogue.of_topic(topic)]
-
-
 def take(
     context: Context,
     metrics: Sequence[Metric],
     slots: Slots,
     due: Sequence[Slot],
     known: Mapping[str, str],
-) -> tuple[list[Seen], dict[str, str]]:
-    """The looks that are ``due``, and by metric the query that has data.
+) -> tuple[list[tuple[Slot, list[Row], dict[str, float]]], dict[str, str]]:
+    """Of the looks that are ``due`` rows and levels by metric, and by metric the query that has data.
 
-    ``known`` are those of earlier looks: a watch asks one query of a metric all along. Raises SourceError when the store does not answer: then there was no look.
+    ``known`` are those of earlier looks: a watch asks one query of a metric all along. Raises
+    SourceError when the store does not answer: then there was no look.
     """
     first, last = due[0].start + slots.step, due[-1].at
     alerts = context.prometheus.range(ALERTS, first, last, slots.step)
@@ -499,14 +481,14 @@ def take(
             rows.append(row)
             if level is not None and metric.name in SHOWN:
                 levels[metric.name] = level
-        seen.append(Seen(slot, tuple(rows), levels))
+        seen.append((slot, rows, levels))
     return seen, {name: query for name, (frame, query) in found.items() if frame.labels}
 
 
 def query_of(context: Context, metric: Metric, at: datetime) -> str:
     """The candidate that has data; without any, the first: its emptiness is what is seen then."""
     try:
-        return resolve(context.prometheus, metric, context.matchers, at).query
+        return resolve(context.prometheus, metric, context.matchers, at)
     except SourceError as error:
         if ": no candidate has data: " not in error.problem:
             raise
@@ -515,28 +497,21 @@ def query_of(context: Context, metric: Metric, at: datetime) -> str:
 
 def limit_of(metric: Metric, frame: Frame, slot: Slot, slots: Slots) -> tuple[Row, float | None]:
     """A metric's row, and its level: the worst of its series at the look's instant."""
-    import pandas as pd
-
-    what, expected = "level since the look before", limit_words(metric)
+    what = "level since the look before"
     if frame.partial:
-        return unknown_row(metric.name, what, expected, frame.warnings[0]), None
-    values = frame.values
-    inside = (values.index > pd.Timestamp(slot.start)) & (values.index <= pd.Timestamp(slot.at))
-    for begun, over in slots.left_out:
-        inside &= ~((values.index >= begun) & (values.index < over))
-    part = values[inside].to_numpy()
+        return _level(metric, what, frame.warnings[0]), None
+    values = cut(frame.values, slots.left_out)
+    part = values[(values.index > slot.start) & (values.index <= slot.at)].to_numpy()
     if not part.size:
-        return unknown_row(metric.name, what, expected, "no data"), None
-    unit = metric.unit
-    wrong = beyond(metric, part)
-    if wrong is not None:
-        return check_row(metric.name, what, expected, wrong, ok=False, unit=unit), None
+        return _level(metric, what, "no data"), None
+    if (wrong := beyond(metric, part)) is not None:
+        return _level(metric, what, wrong, ok=False), None
     last = part[-1]
     if not np.isfinite(last).all():
         missing = f"no data of {(~np.isfinite(last)).sum()} of {last.size} series"
-        return unknown_row(metric.name, what, expected, missing), None
-    level = shown(_worst(metric, last))
-    return check_row(metric.name, what, expected, level, ok=True, unit=unit), level
+        return _level(metric, what, missing), None
+    level = _worst(metric, last)
+    return _level(metric, what, level, ok=True), level
 
 
 def beyond(metric: Metric, values: Any) -> float | None:
@@ -552,7 +527,7 @@ def beyond(metric: Metric, values: Any) -> float | None:
 
 
 def _worst(metric: Metric, values: Any) -> float:
-    return float(values.min() if metric.direction == "higher" else values.max())
+    return shown(values.min() if metric.direction == "higher" else values.max())
 
 
 def shown(value: Any) -> float:
@@ -566,7 +541,7 @@ def alert_rows(
     """A row for every paging alert that fired in (start, end], else one that says there was none.
 
     None proves nothing unless the alert that always fires was there, at the end and at all but
-    ``max_missing`` of the instants. An alert without the cluster's labels may be this cluster's.
+    ``max_missing`` of the instants.
     """
     telemetry, expected = context.site.telemetry, "none firing"
     if matrix.partial:
@@ -575,34 +550,20 @@ def alert_rows(
     epoch, ms = datetime.fromtimestamp(0, UTC), timedelta(milliseconds=1)
     first, last = (start - epoch) // ms, (end - epoch) // ms
     control: set[int] = set()
-    firing: dict[tuple[str, str], int] = {}
-    for series in matrix.series:
-        labels = series.labels
-        if any(labels.get(label, want) != want for label, want in context.matchers.items()):
-            continue
-        times = series.times[(series.times > first) & (series.times <= last)].tolist()
-        name, severity = labels.get("alertname", ""), labels.get("severity", "")
+    rows = []
+    for (name, severity), times in sorted(firing(matrix, context.matchers).items()):
+        inside = {at for at in times if first < at <= last}
         if name == telemetry.watchdog:
-            control.update(times)
-        elif severity in pages and times:
-            key = name, severity
-            firing[key] = min(firing.get(key, times[0]), times[0])
-    rows = [
-        check_row(
-            subject_of(name),
-            "firing",
-            expected,
-            f"{severity}, from {epoch + ms * since:%Y-%m-%d %H:%M:%S} UTC",
-            ok=False,
-        )
-        for (name, severity), since in sorted(firing.items())
-    ]
+            control |= inside
+        elif severity in pages and inside:
+            got = f"{severity}, from {epoch + ms * min(inside):%Y-%m-%d %H:%M:%S} UTC"
+            rows.append(check_row(f"alert {name}", "firing", expected, got, ok=False))
     points = (end - start) // step
     lacking = points - len(control)
     if last not in control or lacking > max(context.params.max_missing * points, 1):
         problem = f"{telemetry.watchdog} was missing at {lacking} of {points} instants"
         rows.append(unknown_row(NO_PAGE, "firing", expected, problem))
-    elif not firing:
+    elif not rows:
         got = f"none, {telemetry.watchdog} was there"
         rows.append(check_row(NO_PAGE, "firing", expected, got, Outcome.PASS))
     return rows

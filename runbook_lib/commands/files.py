@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from .. import display
 from ..canonical import digest_file
 from ..errors import ParameterError
-from ..markup import visible
 from ..outcomes import Outcome, Row, worst
 from ..params import STAGE_PARAMS
 from ..verdicts import ExitCode
+from ..wording import visible
 from .printing import RUNBOOKS, Verbs, print_json, tell_rows
 
 if TYPE_CHECKING:

@@ -18,11 +18,10 @@ from dataclasses import dataclass
 
 from .. import wording
 from ..errors import RunbookError
-from ..markup import visible
 from ..outcomes import Outcome
 from ..playbook import RECOVERY, STAGES
 from ..verdicts import Standing, Verdict
-from ..wording import count, utc
+from ..wording import count, utc, visible
 from .order import plan_of
 from .record import Entry
 from .standing import verdict as verdict_of

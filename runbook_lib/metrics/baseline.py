@@ -20,13 +20,13 @@ from ..outcomes import Model, Row, check_row, unknown_row
 from ..sources.matrix import label_text
 from ..sources.prometheus import Prometheus
 from .catalogue import Catalogue, Metric, inject, limit_words, resolve
-from .frames import Frame, fetch
+from .frames import STEP, Frame, fetch
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-STEP = timedelta(seconds=60)
+COLUMNS = ("metric", "series", "unit", "time", "value")
 SETTLE = timedelta(minutes=5)
 """After a planned restart: the rates of the catalogue look three minutes back."""
 
@@ -63,30 +63,17 @@ def by_node(catalogue: Catalogue, label: str) -> list[Metric]:
 
 def capture(
     prometheus: Prometheus,
-    catalogue: Catalogue,
-    topics: Sequence[str],
-    matchers: Mapping[str, str],
-    start: datetime,
-    end: datetime,
-) -> tuple[list[Captured], list[Row]]:
-    """Frames of every metric of ``topics``; a metric that cannot be read is a row instead."""
-    metrics = [metric for topic in topics for metric in catalogue.of_topic(topic)]
-    return capture_metrics(prometheus, metrics, matchers, (), start, end)
-
-
-def capture_metrics(
-    prometheus: Prometheus,
     metrics: Sequence[Metric],
     matchers: Mapping[str, str],
-    nodes: Sequence[str],
     start: datetime,
     end: datetime,
+    nodes: Sequence[str] = (),
 ) -> tuple[list[Captured], list[Row]]:
     """Frames of ``metrics``, those of ``by_node`` one series a node; what cannot be read is a row."""
     captured, rows = [], []
     for metric in metrics:
         try:
-            query = resolve(prometheus, metric, matchers, end).query
+            query = resolve(prometheus, metric, matchers, end)
             frame = fetch_metric(prometheus, metric, query, nodes, start, end)
             captured.append(Captured(metric, query, frame))
         except SourceError as error:
@@ -128,7 +115,8 @@ def judge(captured: Captured, max_missing: float) -> list[Row]:
     if not frame.labels:
         return [unknown_row(metric.name, "series", "at least one", "none in the window")]
     rows, points = [], len(frame.values)
-    for name, column in zip(series_names(captured), frame.values.to_numpy().T, strict=True):
+    for labels, column in zip(frame.labels, frame.values.to_numpy().T, strict=True):
+        name = labels.get(metric.label, "") or ", ".join(labels.values()) or "all nodes"
         subject = f"{metric.name} {name}" if len(frame.labels) > 1 else metric.name
         finite = column[np.isfinite(column)]
         lost = 1 - len(finite) / points
@@ -138,8 +126,7 @@ def judge(captured: Captured, max_missing: float) -> list[Row]:
             continue
         median = float(np.median(finite))
         shown, ok = float(f"{median:.6g}"), metric.limit is None or metric.limit.holds(median)
-        limit = limit_words(metric)
-        rows.append(check_row(subject, "median", limit, shown, ok, unit=metric.unit))
+        rows.append(check_row(subject, "median", limit_words(metric), shown, ok, unit=metric.unit))
     return rows
 
 
@@ -164,26 +151,13 @@ def digest_of(
     parts: Sequence[tuple[str, str, pd.DataFrame]], start: datetime, end: datetime
 ) -> str:
     """``content_digest`` of (metric's name, query, frame)."""
-    head = {
-        "start": start.isoformat(),
-        "end": end.isoformat(),
-        "step_s": STEP / timedelta(seconds=1),
-        "metrics": [
-            {"name": name, "query": query, "series": list(frame.columns)}
-            for name, query, frame in parts
-        ],
-    }
+    metrics = [
+        {"name": name, "query": query, "series": list(f.columns)} for name, query, f in parts
+    ]
+    ends = {"start": start.isoformat(), "end": end.isoformat()}
+    head = {**ends, "step_s": STEP.total_seconds(), "metrics": metrics}
     samples = [frame.to_numpy().astype("<f8").tobytes() for _, _, frame in parts]
     return digest_bytes(b"\n".join([canonical(head), *samples]))
-
-
-def series_names(captured: Captured) -> list[str]:
-    """What a person calls each series: the validator it is of, or the whole cluster."""
-    label = captured.metric.label
-    return [
-        labels.get(label, "") or ", ".join(map(str, labels.values())) or "all nodes"
-        for labels in captured.frame.labels
-    ]
 
 
 def write(captured: Sequence[Captured], path: Path, about: Mapping[str, Any]) -> None:
@@ -191,19 +165,12 @@ def write(captured: Sequence[Captured], path: Path, about: Mapping[str, Any]) ->
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns: dict[str, list[Any]] = {
-        "metric": [],
-        "series": [],
-        "unit": [],
-        "time": [],
-        "value": [],
-    }
+    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
     for one in captured:
-        for column, values in one.frame.values.items():
-            points = len(values)
-            columns["metric"] += [one.metric.name] * points
-            columns["series"] += [str(column)] * points
-            columns["unit"] += [one.metric.unit] * points
+        for series, values in one.frame.values.items():
+            same = {"metric": one.metric.name, "series": str(series), "unit": one.metric.unit}
+            for name, value in same.items():
+                columns[name] += [value] * len(values)
             columns["time"] += list(values.index)
             columns["value"] += list(values)
     table = pa.table({**columns, "time": pa.array(columns["time"], pa.timestamp("ms", "UTC"))})
@@ -221,8 +188,6 @@ def called(series: str, names: Mapping[str, str]) -> str:
 
 
 # --- A pinned baseline read back, whole and unaltered ---
-
-COLUMNS = ("metric", "series", "unit", "time", "value")
 
 
 class About(Model):

@@ -8,7 +8,6 @@ fresh data on a cluster, and no candidate is an error, never an empty success.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -219,12 +218,12 @@ class Catalogue(Strict):
         """The metric of what a cluster was asked to do, where one is declared."""
         return next((metric for metric in self.metrics if metric.topic == LOAD), None)
 
-    def of_topic(self, topic: str) -> list[Metric]:
-        """The metrics of a topic. Raises ParameterError when there is none."""
-        found = [metric for metric in self.metrics if metric.topic == topic]
-        if not found:
-            raise ParameterError(f"metrics: expected a metric of topic {topic}, got none")
-        return found
+    def of_topic(self, *topics: str) -> list[Metric]:
+        """The metrics of topics, in their order. Raises ParameterError when one has none."""
+        found = {topic: [m for m in self.metrics if m.topic == topic] for topic in topics}
+        if lacking := [topic for topic, metrics in found.items() if not metrics]:
+            raise ParameterError(f"metrics: expected a metric of topic {lacking[0]}, got none")
+        return [metric for metrics in found.values() for metric in metrics]
 
 
 def limit_words(metric: Metric) -> str:
@@ -242,14 +241,6 @@ def parse_catalogue(text: bytes, where: str) -> Catalogue:
     return validate(Catalogue, parse_yaml(text, where), where)
 
 
-@dataclass(frozen=True)
-class Resolved:
-    """A metric with the query that has data: every window of it must be asked with this one."""
-
-    metric: Metric
-    query: str
-
-
 def narrow(metric: Metric, matchers: Mapping[str, str]) -> list[str]:
     """The metric's candidates with a cluster's matchers in every selector. ParameterError."""
     try:
@@ -260,8 +251,8 @@ def narrow(metric: Metric, matchers: Mapping[str, str]) -> list[str]:
 
 def resolve(
     prometheus: Prometheus, metric: Metric, matchers: Mapping[str, str], at: datetime
-) -> Resolved:
-    """The first candidate that has fresh data at an instant.
+) -> str:
+    """The first candidate that has fresh data at an instant: every window must be asked with it.
 
     Fresh: each of its selectors has a sample not older than ``max_age_s``; a bare query would
     look five minutes back in silence. Raises SourceError naming what is wrong with each.
@@ -270,7 +261,7 @@ def resolve(
     for query in narrow(metric, matchers):
         problem = _problem(prometheus, query, at, timedelta(seconds=metric.max_age_s))
         if not problem:
-            return Resolved(metric, query)
+            return query
         wrong.append(f"{query}: {problem}")
     raise SourceError("prometheus", f"{metric.name}: no candidate has data: {'; '.join(wrong)}")
 

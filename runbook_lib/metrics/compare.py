@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from math import nan
-from typing import TYPE_CHECKING, Any
+from math import inf, nan
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..canonical import digest
 from ..outcomes import Outcome, Row, check_row, unknown_row, worst
-from ..wording import number, quantity, share
-from .baseline import STEP, Measured, called
+from ..wording import quantity, share
+from .baseline import Measured, called
 from .catalogue import LOAD, Catalogue, Metric
-from .frames import Stretch
-from .judge import judge_all
-from .judgement import Judgement, Rule, Statistic, Window, observe, pair
+from .frames import STEP, Stretch, cut
+from .intervals import Window, observe, pair
+from .judge import Judgement, Rule, judge_all
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+class Change(NamedTuple):
+    """An estimated change and its interval: shares of the baseline, or in the metric's unit.
+
+    An end that is not finite is unbounded; an estimate or an end that is NaN is unknown.
+    """
+
+    name: str
+    estimate: float = nan
+    low: float = nan
+    high: float = nan
 
 
 @dataclass(frozen=True)
@@ -86,11 +96,13 @@ class Compared:
     def changes(self) -> tuple[Change, ...]:
         """What the figure draws: the statistics of the decisive judgement."""
         if self.decisive is None:
-            return (Change("location", nan, nan, nan),)
-        return tuple(
-            Change.judged(each.statistic, each.estimate, each.interval)
-            for each in self.decisive.comparisons
-        )
+            return (Change("location"),)
+        changes = []
+        for each in self.decisive.comparisons:
+            low, high = each.interval
+            known = (each.estimate, -inf if low is None else low, inf if high is None else high)
+            changes.append(Change(each.statistic, *(() if each.estimate is None else known)))
+        return tuple(changes)
 
 
 def tolerance_words(metric: Metric) -> str:
@@ -105,100 +117,74 @@ def compare(
     baseline: Measured,
     current: Measured,
     *,
-    max_missing: float,
     names: Mapping[str, str],
-    looks: int = 1,
-    look: int | None = None,
     restarts: Sequence[Stretch] = (),
     canaries: Collection[str] = (),
-    statistics: tuple[Statistic, ...] = ("location", "tail"),
+    **asked: Any,
 ) -> list[Compared]:
     """Every metric that either window holds but its load, in the catalogue's order.
 
     ``names`` maps a validator's address to what the site calls its node; ``restarts`` are planned
-    ones, cut out of the current window. A metric whose windows were not measured alike, or not
-    under the same load, is not judged, hence INCONCLUSIVE.
+    ones, cut out of the current window; ``asked`` are fields of a Rule, the same for every metric.
+    A metric whose windows were not measured alike, or not under the same load, is not judged, hence
+    INCONCLUSIVE.
 
     With ``canaries``, names of nodes, a metric of each validator is judged of them alone: where its
     baseline is the rest, against the other validators at the same instants, then as now.
-    ``statistics`` are those that a gauge is judged by.
     """
     unlike = unlike_load(catalogue.load, baseline, current)
+
+    def compared(metric: Metric) -> Compared:
+        if problem := incomparable(metric, baseline, current) or unlike:
+            return Compared(metric, incomparable=problem)
+        rule = rule_of(metric, **asked)
+        before = _window(baseline.frames[metric.name], rule)
+        after = cut(_window(current.frames[metric.name], rule), restarts)
+        every = list(before.columns)
+        series = every
+        if canaries and metric.per == "validator":
+            series = [each for each in every if called(each, names) in canaries]
+            silent = set(canaries) - {called(each, names) for each in series}
+            if silent and series:
+                problem = f"canaries: expected a series of each, got none of {_few(silent)}"
+                return Compared(metric, incomparable=problem)
+        if not series:
+            return Compared(metric, incomparable="canaries: none of the series is of one")
+        bounds, paired = rule.range, bool(canaries) and metric.baseline == "rest"
+        others = [each for each in every if each not in series]
+
+        def seen(frame: pd.DataFrame) -> Window:
+            own = observe(frame[series].to_numpy().T, bounds)
+            if not paired:
+                return own
+            rest = observe(frame[others].to_numpy().T, bounds)
+            return pair(own, rest, relative=rule.relative)
+
+        # A ratio or a difference is no proportion or count, and has bounds of its own.
+        change = {"kind": "gauge", "bounds": (None, None)} if paired else {}
+        subjects = [called(name, names) for name in series]
+        judged = judge_all(seen(before), seen(after), rule.model_copy(update=change), subjects)
+        return Compared(metric, judged)
+
     return [
-        _compare(
-            metric,
-            rule_of(metric, max_missing=max_missing, looks=looks, look=look).model_copy(
-                update={"statistics": statistics}
-            ),
-            baseline,
-            current,
-            names,
-            restarts,
-            canaries,
-            unlike,
-        )
+        compared(metric)
         for metric in catalogue.metrics
         if metric.topic != LOAD
         and (metric.name in baseline.frames or metric.name in current.frames)
     ]
 
 
-def _compare(
-    metric: Metric,
-    rule: Rule,
-    baseline: Measured,
-    current: Measured,
-    names: Mapping[str, str],
-    restarts: Sequence[Stretch],
-    canaries: Collection[str],
-    unlike: str,
-) -> Compared:
-    before = _window(baseline.frames.get(metric.name), rule)
-    after = cut(_window(current.frames.get(metric.name), rule), restarts)
-    problem = incomparable(metric, baseline, current) or unlike
-    if problem:
-        return Compared(metric, incomparable=problem)
-    every = list(before.columns)
-    chosen = [each for each in every if called(each, names) in canaries]
-    series = chosen if canaries and metric.per == "validator" else every
-    if not series:
-        return Compared(metric, incomparable="canaries: none of the series is of one")
-    silent = set(canaries) - {called(each, names) for each in chosen}
-    if silent and metric.per == "validator":
-        problem = f"canaries: expected a series of each, got none of {_few(silent)}"
-        return Compared(metric, incomparable=problem)
-
-    bounds, paired = rule.range, bool(canaries) and metric.baseline == "rest"
-
-    def seen(frame: pd.DataFrame) -> Window:
-        own = observe(frame[series].to_numpy().T, bounds)
-        if not paired:
-            return own
-        others = [each for each in every if each not in series]
-        rest = observe(frame[others].to_numpy().T, bounds)
-        return pair(own, rest, relative=rule.relative)
-
-    if paired:
-        # A ratio or a difference is no proportion or count, and has bounds of its own.
-        rule = rule.model_copy(update={"kind": "gauge", "bounds": (None, None)})
-    subjects = [called(name, names) for name in series]
-    return Compared(metric, judge_all(seen(before), seen(after), rule, subjects))
-
-
-def rule_of(metric: Metric, *, max_missing: float, looks: int = 1, look: int | None = None) -> Rule:
-    """The judge's rule for a metric of the catalogue, sampled at ``STEP``."""
-    bounds = (metric.bounds.min, metric.bounds.max) if metric.bounds else (None, None)
-    cycle = timedelta(hours=metric.cycle_hours or 0) // STEP
+def rule_of(metric: Metric, **asked: Any) -> Rule:
+    """The judge's rule for a metric of the catalogue, sampled at ``STEP``; ``asked`` are its other
+    fields."""
     return Rule(
         direction=metric.direction,
         tolerance=metric.tolerance.amount,
         relative=metric.tolerance.absolute is None,
         kind=metric.kind,
-        bounds=bounds,
-        max_missing=max_missing,
-        cycle=cycle,
-        looks=looks,
-        look=look,
+        bounds=(metric.bounds.min, metric.bounds.max) if metric.bounds else (None, None),
+        cycle=timedelta(hours=metric.cycle_hours or 0) // STEP,
+        **asked,
     )
 
 
@@ -210,27 +196,17 @@ def unlike_load(load: Metric | None, baseline: Measured, current: Measured) -> s
     if load is None:
         return f"load: expected a metric of topic {LOAD} in the catalogue, got none"
     then, now = baseline.about.load, current.about.load
-    queries = [side.queries.get(load.name, "none") for side in (baseline, current)]
-    said = load_words(load, baseline, current)
+    shown = ["unknown" if each is None else quantity(each, load.unit) for each in (then, now)]
+    said = f"load: {shown[0]} in the baseline, {shown[1]} now"
     if then is None or now is None:
         return said
+    queries = [side.queries.get(load.name, "none") for side in (baseline, current)]
     if queries[0] != queries[1]:
         return f"load: measured by {queries[0]} in the baseline, by {queries[1]} now"
     allowed, relative = load.tolerance.amount, load.tolerance.absolute is None
     if abs(now - then) <= allowed * (then if relative else 1.0):
         return ""
     return f"{said}, more than {share(allowed, relative, load.unit).lstrip('+')} apart"
-
-
-def load_words(load: Metric | None, baseline: Measured, current: Measured) -> str:
-    """What the cluster was asked to do in either window."""
-    then, now = (
-        "unknown"
-        if side.about.load is None
-        else quantity(side.about.load, load.unit if load else "")
-        for side in (baseline, current)
-    )
-    return f"load: {then} in the baseline, {now} now"
 
 
 def incomparable(metric: Metric, baseline: Measured, current: Measured) -> str:
@@ -255,19 +231,8 @@ def incomparable(metric: Metric, baseline: Measured, current: Measured) -> str:
     return ""
 
 
-def cut(frame: pd.DataFrame, stretches: Sequence[Stretch]) -> pd.DataFrame:
-    """``frame`` without the points of planned restarts: they say nothing of the release."""
-    for start, end in stretches:
-        frame = frame[(frame.index < start) | (frame.index >= end)]
-    return frame
-
-
-def _window(frame: pd.DataFrame | None, rule: Rule) -> pd.DataFrame:
+def _window(frame: pd.DataFrame, rule: Rule) -> pd.DataFrame:
     """A frame to judge; a capture's last point begins the next cycle, so it is left out of one."""
-    import pandas as pd
-
-    if frame is None:
-        return pd.DataFrame(index=pd.DatetimeIndex([], tz="UTC"))
     return frame.iloc[:-1] if rule.cycle and len(frame) % rule.cycle == 1 else frame
 
 
@@ -275,54 +240,3 @@ def _few(names: set[str]) -> str:
     shown = sorted(names)[:3]
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return (", ".join(shown) + more) or "none"
-
-
-@dataclass(frozen=True)
-class Change:
-    """An estimated change and its interval: shares of the baseline, or in the metric's unit.
-
-    An end that is not finite is unbounded; an estimate or an end that is NaN is unknown.
-    """
-
-    name: str
-    estimate: float
-    low: float
-    high: float
-
-    @classmethod
-    def judged(
-        cls, name: str, estimate: float | None, interval: tuple[float | None, float | None]
-    ) -> Change:
-        """From a judgement, where None is what the data do not give."""
-        if estimate is None:
-            return cls(name, math.nan, math.nan, math.nan)
-        low, high = interval
-        return cls(
-            name, estimate, -math.inf if low is None else low, math.inf if high is None else high
-        )
-
-
-def comparison_data(comparisons: Sequence[Compared]) -> dict[str, Any]:
-    """What is drawn of each metric, for programs, and the digest of it."""
-    judged = [
-        {
-            "title": one.metric.title,
-            "outcome": one.outcome.value,
-            "reason": one.reason,
-            "changes": [
-                {"name": c.name, "estimate": _finite(c.estimate), "low": _finite(c.low),
-                 "high": _finite(c.high)}
-                for c in one.changes
-            ],
-            "tolerance": one.metric.tolerance.amount,
-            "direction": one.metric.direction,
-            "relative": one.metric.tolerance.absolute is None,
-        }
-        for one in comparisons
-    ]  # fmt: skip
-    return {"digest": digest(judged), "metrics": judged}
-
-
-def _finite(value: float) -> float | str:
-    """JSON has no word for an unbounded or unknown number."""
-    return value if math.isfinite(value) else number(value)

@@ -58,8 +58,9 @@ def fetch(
     prometheus: Prometheus, query: str, start: datetime, end: datetime, step: timedelta
 ) -> Frame:
     """The frame of a range query. Raises SourceError; no series at all is an empty frame."""
-    matrix = prometheus.range(query, start, end, step)
-    return align(f"prometheus: {query}", matrix, start, end, step)
+    return align(
+        f"prometheus: {query}", prometheus.range(query, start, end, step), start, end, step
+    )
 
 
 def align(source: str, matrix: Matrix, start: datetime, end: datetime, step: timedelta) -> Frame:
@@ -100,6 +101,13 @@ LONGEST = timedelta(minutes=5)
 Stretch = tuple[datetime, datetime]
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
+
+
+def cut(frame: pd.DataFrame, stretches: Sequence[Stretch]) -> pd.DataFrame:
+    """``frame`` without the points of planned restarts: they say nothing of the release."""
+    for start, end in stretches:
+        frame = frame[(frame.index < start) | (frame.index >= end)]
+    return frame
 
 
 @dataclass(frozen=True)
@@ -183,10 +191,7 @@ HEIGHT = Metric.model_validate(
         "topic": "height",
         "family": "consensus",
         "unit": "blocks",
-        "queries": [
-            f"max(rate({_SUM}[3m]) / rate({_COUNT}[3m]))",
-            "max(chain_block_height)",
-        ],
+        "queries": [f"max(rate({_SUM}[3m]) / rate({_COUNT}[3m]))", "max(chain_block_height)"],
         "direction": "higher",
         "tolerance": {"absolute": 1.0},
         "critical": True,
@@ -203,27 +208,22 @@ class Epoch:
     end: datetime
 
 
-@dataclass(frozen=True)
-class Progress:
-    """The whole epochs of a window, the height at its end, and when its last boundary was seen."""
-
-    epochs: tuple[Epoch, ...]
-    height: float
-    boundary: datetime | None
-
-
 def progress(
     prometheus: Prometheus,
     matchers: Mapping[str, str],
     since: datetime,
     until: datetime,
     epoch_length: int,
-) -> Progress:
-    """Whole epochs that began at or after ``since`` and ended by ``until``. Raises SourceError."""
+) -> tuple[list[Epoch], float, datetime | None]:
+    """Whole epochs that began at or after ``since`` and ended by ``until``.
+
+    Beside them the height at the window's end, and when its last boundary was seen. Raises
+    SourceError.
+    """
     if until - since < STEP:
         raise SourceError("epochs", f"expected a window of at least {STEP}, got {until - since}")
-    found = resolve(prometheus, HEIGHT, matchers, until)
-    frame = fetch(prometheus, found.query, since, until, STEP)
+    query = resolve(prometheus, HEIGHT, matchers, until)
+    frame = fetch(prometheus, query, since, until, STEP)
     if frame.partial:
         raise SourceError("prometheus", f"height: expected a whole answer, got {frame.warnings[0]}")
     if frame.values.shape[1] != 1:
@@ -233,13 +233,11 @@ def progress(
         raise SourceError("prometheus", "height: expected samples in the window, got none")
     instants = [stamp.to_pydatetime() for stamp in frame.values.index]
     epochs, boundary = crossings(heights, instants, epoch_length)
-    return Progress(tuple(epochs), float(heights[np.isfinite(heights)][-1]), boundary)
+    return epochs, float(heights[np.isfinite(heights)][-1]), boundary
 
 
 def crossings(
-    heights: np.ndarray[tuple[int], np.dtype[np.float64]],
-    instants: list[datetime],
-    epoch_length: int,
+    heights: Floats, instants: list[datetime], epoch_length: int
 ) -> tuple[list[Epoch], datetime | None]:
     """Whole epochs in a series of heights, and when the last boundary was seen.
 

@@ -15,7 +15,7 @@ Metrics and validators are not corrected for each other.
 
 Fail closed: fewer than ten effective samples, constant or hardly moving series,
 identical windows, values outside their bounds, too many missing points, windows that are not
-whole cycles: INCONCLUSIVE. A missing point is every value its bounds allow (``windows``).
+whole cycles: INCONCLUSIVE. A missing point is every value its bounds allow (``intervals``).
 """
 
 from __future__ import annotations
@@ -23,14 +23,143 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from pydantic import Field, model_validator
 
-from ..outcomes import Outcome
+from ..outcomes import Model, Outcome, worst
+from ..playbook import MAX_MISSING
 from . import intervals
-from .intervals import MIN_POINTS, Floats, Level
-from .judgement import Comparison, Judgement, Rule, Side, Statistic, Window, observe
+from .intervals import MIN_POINTS, Bounds, Floats, Kind, Level, Window
+
+# --- What the judge is asked and what it answers ---
+
+Direction = Literal["lower", "higher", "either"]
+Statistic = Literal["location", "tail"]
+
+RATE = 0.05
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Rule(Model):
+    """What is judged: which way is better, and how much worse is still acceptable.
+
+    ``direction``: "lower" is better, "higher" is better, "either" change is worse.
+    ``tolerance``: share of the baseline when ``relative``, else in the unit of the metric.
+    ``cycle``: points of a daily cycle, 0 for none; windows must cover whole ones.
+    ``looks``: how often this watch is judged at most; ``look``: which one this is, counted from 1;
+    a caller says so at every look of a watch or at none.
+    """
+
+    direction: Direction
+    tolerance: Positive
+    relative: bool = True
+    kind: Kind = "gauge"
+    statistics: tuple[Statistic, ...] = Field(default=("location", "tail"), min_length=1)
+    bounds: Bounds = (None, None)
+    max_missing: float = Field(default=MAX_MISSING, ge=0, le=MAX_MISSING)
+    cycle: int = Field(default=0, ge=0)
+    looks: int = Field(default=1, ge=1)
+    look: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Rule:
+        if len(set(self.statistics)) != len(self.statistics):
+            raise ValueError(f"statistics: expected each once, got {self.statistics}")
+        if self.look is not None and self.look > self.looks:
+            raise ValueError(f"look: expected at most the {self.looks} declared, got {self.look}")
+        return self
+
+    @property
+    def judged(self) -> tuple[Statistic, ...]:
+        """The p95 of a proportion or of sparse counts says nothing: only their mean is judged."""
+        return self.statistics if self.kind == "gauge" else ("location",)
+
+    @property
+    def range(self) -> Bounds:
+        """The declared bounds, or those that the kind implies."""
+        implied = {"gauge": (None, None), "proportion": (0.0, 1.0), "count": (0.0, None)}
+        low, high = implied[self.kind]
+        return (
+            low if self.bounds[0] is None else self.bounds[0],
+            high if self.bounds[1] is None else self.bounds[1],
+        )
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """One-sided error rates of the low and of the high limit at this look."""
+        if self.look is None or self.looks == 1:
+            share = RATE / self.looks
+        elif self.look == self.looks:
+            share = RATE / 2
+        else:
+            share = RATE / 2 / (self.looks - 1)
+        fail = share / len(self.judged)
+        return {"lower": (fail, share), "higher": (share, fail), "either": (fail, fail)}[
+            self.direction
+        ]
+
+
+class Side(Model):
+    """One window of one series. ``value`` is the statistic, in the unit of the metric."""
+
+    value: float | None
+    samples: int
+    missing: int
+    effective: float
+
+
+class Comparison(Model):
+    """One statistic of one series. Changes are shares of the baseline when the rule is relative.
+
+    An interval's limit is None where the data give none. ``more_needed`` is how many more points
+    the current window needs; None when none are, or when no number would do.
+    """
+
+    statistic: Statistic
+    outcome: Outcome
+    reason: str
+    estimate: float | None
+    interval: Bounds
+    baseline: Side
+    current: Side
+    more_needed: int | None = None
+
+
+class Judgement(Model):
+    """What the judge says of one series; ``comparisons`` has one entry a statistic."""
+
+    subject: str
+    rule: Rule
+    comparisons: tuple[Comparison, ...] = Field(min_length=1)
+
+    @property
+    def outcome(self) -> Outcome:
+        return worst(comparison.outcome for comparison in self.comparisons)
+
+    @property
+    def decisive(self) -> Comparison:
+        """The comparison that made the outcome: the first of the worst."""
+        return next(each for each in self.comparisons if each.outcome is self.outcome)
+
+    @property
+    def reason(self) -> str:
+        if self.outcome is Outcome.PASS:
+            return "; ".join(each.reason for each in self.comparisons)
+        return self.decisive.reason
+
+    @property
+    def more_needed(self) -> int | None:
+        """Points the current window still needs, when time would decide; else None."""
+        if self.outcome is not Outcome.INCONCLUSIVE:
+            return None
+        undecided = [each for each in self.comparisons if each.outcome is not Outcome.PASS]
+        needed = [each.more_needed for each in undecided if each.more_needed is not None]
+        return max(needed) if len(needed) == len(undecided) else None
+
+
+# --- The changes of all series at once, then what each proves ---
 
 
 @dataclass(frozen=True)
@@ -57,8 +186,10 @@ def compare(statistic: Statistic, baseline: Window, current: Window, rule: Rule)
     """The change of one statistic with the limits that ``rule`` asks for at this look."""
     contrast = intervals.ratio if rule.relative else intervals.difference
     low, high = rule.rates
+    # The largest value of each series: as declared, or as seen in either window.
+    bound, seen = rule.range[1], np.maximum(baseline.high.max(axis=-1), current.high.max(axis=-1))
+    largest = seen if bound is None else np.full(len(current.high), bound)
     # The low limit of a change rests on the low limit of now and the high limit of before.
-    largest = _largest(baseline, current, rule)
     before = _levels(statistic, baseline, rule, high, low, largest)
     after = _levels(statistic, current, rule, low, high, largest)
     return Change(
@@ -68,15 +199,6 @@ def compare(statistic: Statistic, baseline: Window, current: Window, rule: Rule)
         contrast(before.up, after.down)[1],
         contrast(before.down, after.up)[2],
     )
-
-
-def _largest(baseline: Window, current: Window, rule: Rule) -> Floats:
-    """The largest value of each series: as declared, or as seen in either window."""
-    bound = rule.range[1]
-    if bound is not None:
-        return np.full(len(current.high), bound)
-    largest: Floats = np.maximum(baseline.high.max(axis=-1), current.high.max(axis=-1))
-    return largest
 
 
 def _levels(
@@ -202,10 +324,8 @@ def unfit(
         text = "not judged: no event in either window and no upper bound says how large one can be"
         return Outcome.INCONCLUSIVE, text, None
     if rule.relative and not change.baseline.down.estimate[row] > 0:
-        text = (
-            "not judged: a relative tolerance needs a baseline above zero; declare an absolute one"
-        )
-        return Outcome.INCONCLUSIVE, text, None
+        text = "a relative tolerance needs a baseline above zero; declare an absolute one"
+        return Outcome.INCONCLUSIVE, f"not judged: {text}", None
     return None
 
 
@@ -275,16 +395,8 @@ def _whole(points: int, rule: Rule) -> int:
 
 
 def _amount(value: float, rule: Rule) -> str:
-    if not math.isfinite(value):
-        return "unknown"
-    return f"{value:+.1%}" if rule.relative else f"{value:+.4g}"
-
-
-def judge(baseline: ArrayLike, current: ArrayLike, rule: Rule, subject: str = "value") -> Judgement:
-    """Judge one series: samples in time order at a constant step, NaN where one is missing."""
-    before = observe(np.ravel(baseline), rule.range)
-    after = observe(np.ravel(current), rule.range)
-    return judge_all(before, after, rule, (subject,))[0]
+    shown = f"{value:+.1%}" if rule.relative else f"{value:+.4g}"
+    return shown if math.isfinite(value) else "unknown"
 
 
 def judge_all(
@@ -305,14 +417,24 @@ def judge_all(
         changes = {each: compare(each, baseline, current, rule) for each in needed}
 
     def comparison(statistic: Statistic, row: int) -> Comparison:
-        problem = problems[row]
-        if problem:
-            return _comparison(statistic, problem, baseline, current, row, None)
-        change = changes[statistic]
-        decision = unfit(changes["location"], baseline, current, rule, row) or verdict(
-            change, baseline, current, rule, row
+        decision, change = problems[row], None
+        if decision is None:
+            change = changes[statistic]
+            fit = unfit(changes["location"], baseline, current, rule, row)
+            decision = fit or verdict(change, baseline, current, rule, row)
+        outcome, reason, more = decision
+        return Comparison(
+            statistic=statistic,
+            outcome=outcome,
+            reason=f"{statistic} {reason}",
+            estimate=_number(change.estimate[row]) if change else None,
+            interval=(_number(change.low[row]), _number(change.high[row]))
+            if change
+            else (None, None),
+            baseline=_side(baseline, row, change.baseline.middle if change else None),
+            current=_side(current, row, change.current.middle if change else None),
+            more_needed=more,
         )
-        return _comparison(statistic, decision, baseline, current, row, change)
 
     return tuple(
         Judgement(
@@ -321,27 +443,6 @@ def judge_all(
             comparisons=tuple(comparison(statistic, row) for statistic in rule.judged),
         )
         for row, subject in enumerate(subjects)
-    )
-
-
-def _comparison(
-    statistic: Statistic,
-    decision: Decision,
-    baseline: Window,
-    current: Window,
-    row: int,
-    change: Change | None,
-) -> Comparison:
-    outcome, reason, more = decision
-    return Comparison(
-        statistic=statistic,
-        outcome=outcome,
-        reason=f"{statistic} {reason}",
-        estimate=_number(change.estimate[row]) if change else None,
-        interval=(_number(change.low[row]), _number(change.high[row])) if change else (None, None),
-        baseline=_side(baseline, row, change.baseline.middle if change else None),
-        current=_side(current, row, change.current.middle if change else None),
-        more_needed=more,
     )
 
 

@@ -15,9 +15,8 @@ import pandas as pd
 
 from ..errors import ParameterError
 from ..strict import validate
-from .intervals import Floats
-from .judge import judge_all
-from .judgement import Judgement, Rule, observe
+from .intervals import Floats, observe
+from .judge import Judgement, Rule, judge_all
 
 TIME, DAY, LATEST, MAX_ROWS = "time", 86_400, 1e11, 10_000_000
 """Seconds since 1970 beyond LATEST are milliseconds by mistake; more rows than MAX_ROWS after filling
@@ -38,10 +37,8 @@ def judge_files(
             f"{current}: expected {wanted}, got {sorted(map(str, after))} every {other:g} s"
         )
     cycle = round(DAY / step)
-    whole = cycle > 1 and abs(cycle * step - DAY) < 1e-6 * DAY
-    daily = whole and all(
-        len(each) % cycle == 0 and len(each) >= 2 * cycle for each in (before, after)
-    )
+    daily = cycle > 1 and abs(cycle * step - DAY) < 1e-6 * DAY
+    daily &= all(len(each) % cycle == 0 and len(each) >= 2 * cycle for each in (before, after))
     made = validate(Rule, {"cycle": cycle if daily else 0, **rule}, "judge")
     names = list(before)
     first, second = (observe(each[names].to_numpy().T) for each in (before, after))

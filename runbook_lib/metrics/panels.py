@@ -1,7 +1,7 @@
 """Panels over time: series, their annotations and limits, drawn, in numbers and in words.
 
-Times are UTC, ``datetime64[ms]``. A sample that is not there is NaN, or its time is left out; both
-are gaps, and stay gaps with a strip under them. Zeros are drawn as zeros, a lone sample is a dot.
+Times are UTC, ``datetime64[ms]``. A sample that is not there is NaN: a gap, that stays a gap with a
+strip under it. Zeros are drawn as zeros, a lone sample is a dot.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import hashlib
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..canonical import canonical
-from ..markup import visible
-from ..wording import count, number, quantity
-from .baseline import STEP, called
+from ..wording import count, number, quantity, visible
+from .baseline import called
 from .catalogue import Catalogue, Metric
-from .plots import BLUE, GREY, HATCH, LIGHT, LINES, MANY, RED, Drawn, axes_at, to_png
+from .frames import STEP
+from .plots import BLUE, GREY, HATCH, LIGHT, LINES, MANY, RED, WIDTH, Drawn, to_png
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,38 +38,25 @@ Times = NDArray[np.datetime64]
 
 @dataclass(frozen=True)
 class PlotSeries:
-    """One metric. ``values``: label (a node) to samples, each of the shape of ``times``.
+    """One metric. ``values``: label (a node) to samples, one a time; times are ``STEP`` apart.
 
-    ``step`` is the expected distance of samples in seconds, by default the usual one seen;
-    ``limits`` are drawn as lines. Raises ValueError when shapes disagree or times do not ascend.
+    ``limits`` are drawn as lines.
     """
 
     title: str
     unit: str
-    times: ArrayLike
+    times: Times
     values: Mapping[str, ArrayLike]
     limits: tuple[float, ...] = ()
-    step: float | None = None
-    grid: Times = field(init=False, repr=False)
-    lines: dict[str, Floats] = field(init=False, repr=False)
 
-    def __post_init__(self) -> None:
-        grid = np.asarray(self.times, dtype="datetime64[ms]")
-        lines = {name: np.asarray(self.values[name], dtype=float) for name in sorted(self.values)}
-        wrong = [name for name, line in lines.items() if line.shape != grid.shape]
-        if grid.ndim != 1 or wrong:
-            raise ValueError(
-                f"{self.title}: expected one value per time, got {wrong or grid.shape}"
-            )
-        if np.any(np.diff(grid) <= np.timedelta64(0, "ms")):
-            raise ValueError(f"{self.title}: expected ascending times")
-        object.__setattr__(self, "grid", grid)
-        object.__setattr__(self, "lines", lines)
+    @cached_property
+    def lines(self) -> dict[str, Floats]:
+        return {name: np.asarray(self.values[name], dtype=float) for name in sorted(self.values)}
 
     @property
     def matrix(self) -> Floats:
         """(labels, times)"""
-        return np.array(list(self.lines.values())).reshape(len(self.lines), len(self.grid))
+        return np.array(list(self.lines.values())).reshape(len(self.lines), len(self.times))
 
     @property
     def samples(self) -> Floats:
@@ -78,26 +66,8 @@ class PlotSeries:
 
     @property
     def missing(self) -> int:
-        """Samples that are not there: NaN, infinite, or with their time left out."""
-        skipped = np.rint(np.diff(self.grid) / self.gap_step()) - 1
-        left_out = int(np.sum(np.clip(skipped, 0, None)))
-        return self.matrix.size - self.samples.size + left_out * len(self.lines)
-
-    def gap_step(self) -> np.timedelta64:
-        """The distance of two samples: given, or the median one."""
-        if self.step is not None:
-            return np.timedelta64(round(self.step * 1000), "ms")
-        gaps = np.diff(self.grid)
-        return np.median(gaps).astype(gaps.dtype) if len(gaps) else np.timedelta64(1000, "ms")
-
-    def with_gaps(self) -> tuple[Times, Floats]:
-        """Times and matrix with a NaN at both ends of every stretch whose times are left out."""
-        step = self.gap_step()
-        after = np.flatnonzero(np.diff(self.grid) > step * 1.5)
-        edges = np.concatenate([self.grid[after] + step, self.grid[after + 1] - step])
-        times, kept = np.unique(np.concatenate([self.grid, edges]), return_index=True)
-        padding = np.full((len(self.lines), len(edges)), np.nan)
-        return times, np.concatenate([self.matrix, padding], axis=1)[:, kept]
+        """Samples that are not there: NaN or infinite."""
+        return self.matrix.size - self.samples.size
 
 
 @dataclass(frozen=True)
@@ -137,7 +107,7 @@ def series_words(series: PlotSeries) -> str:
     else:
         said = ", ".join(f"{k} {quantity(v, series.unit)}" for k, v in percentiles(samples).items())
     limits = "".join(f", limit {quantity(limit, series.unit)}" for limit in series.limits)
-    first, last = (moment(t) for t in (series.grid[0], series.grid[-1]))
+    first, last = (str(t).replace("T", " ") for t in series.times[[0, -1]].astype("datetime64[s]"))
     plural = "" if len(series.lines) == 1 else f" of {len(series.lines)} series"
     if len(series.lines) > 1:
         plural += f" (furthest from their median: {middle_and_furthest(series.lines)[1]})"
@@ -149,7 +119,11 @@ def series_words(series: PlotSeries) -> str:
 
 def mark_words(marks: Sequence[Mark], note: str = "") -> list[str]:
     """``A 2026-11-23 14:05:00 gate on dev-1``: the letters that stand in the figure; last the note."""
-    said = [f"{letter(i)} {_span(mark)} {mark.label}" for i, mark in enumerate(marks)]
+    said = []
+    for index, mark in enumerate(marks):
+        times = [t.astimezone(UTC) for t in (mark.time, mark.until) if t is not None]
+        span = " to ".join(f"{t:%Y-%m-%d %H:%M:%S}" for t in times)
+        said.append(f"{letter(index)} {span} UTC {mark.label}")
     return [*said, note] if note else said
 
 
@@ -158,23 +132,14 @@ def letter(index: int) -> str:
     return chr(ord("A") + index % 26) + (str(index // 26) if index >= 26 else "")
 
 
-def moment(time: np.datetime64) -> str:
-    return str(time.astype("datetime64[s]")).replace("T", " ")
-
-
-def _span(mark: Mark) -> str:
-    times = [t.astimezone(UTC) for t in (mark.time, mark.until) if t is not None]
-    return " to ".join(f"{t:%Y-%m-%d %H:%M:%S}" for t in times) + " UTC"
-
-
 def plotted_digest(series: Sequence[PlotSeries], said: Sequence[str] = ()) -> str:
     """``sha256:HEX`` over all that is drawn: for each series the canonical JSON of its head, its
     times (int64 milliseconds) and its lines (float64), little-endian; last the marks in words."""
     sha = hashlib.sha256()
     for one in series:
-        head = [one.title, one.unit, list(one.limits), one.step, list(one.lines), len(one.grid)]
-        sha.update(canonical(head))
-        sha.update(one.grid.astype("<i8").tobytes())
+        head = [one.title, one.unit, list(one.limits), STEP.total_seconds()]
+        sha.update(canonical([*head, list(one.lines), len(one.times)]))
+        sha.update(one.times.astype("<i8").tobytes())
         matrix = one.matrix
         matrix[np.isnan(matrix)] = np.nan  # a NaN's payload is no data
         sha.update(matrix.astype("<f8").tobytes())
@@ -198,6 +163,9 @@ def series_data(series: PlotSeries) -> dict[str, Any]:
 # --- Drawing them ---
 
 _WIDE = 125  # characters of a line under the panels
+NAMED = 6
+"""Up to so many lines are told apart; more are drawn thin, with their median and the furthest."""
+_DENSE = 1000  # more samples than pixels: thinner lines
 _TOP, _PANEL = 0.65, 1.5  # inches: room for the key, and of a panel with its title
 
 
@@ -208,7 +176,10 @@ def baseline_figure(
 
     ``note`` is a last line under the panels and in the text.
     """
-    styles, said = styles_of(series), mark_words(marks, note)
+    said = mark_words(marks, note)
+    under = [line for one in said for line in wrap(visible(one), _WIDE, subsequent_indent="   ")]
+    names = sorted({name for one in series for name in one.lines})
+    styles = dict(zip(names, LINES, strict=False)) if len(names) <= NAMED else {}
 
     def draw(figure: Figure) -> None:
         panels = _grid(figure, len(series))
@@ -217,32 +188,35 @@ def baseline_figure(
             distribution(right, one.samples, low, high)
             labels(right, percentiles(one.samples), low, high)
         time_axis([row[0] for row in panels], series, marks)
-        _key(figure, styles, said)
+        _key(figure, styles, under)
 
     text = "\n".join([*map(series_words, series), *said])
     data = {"digest": plotted_digest(series, said), "metrics": [series_data(s) for s in series]}
-    height = _TOP + _PANEL * len(series) + 0.15 + 0.15 * len(_wrapped(said))
+    height = _TOP + _PANEL * len(series) + 0.15 + 0.15 * len(under)
     return Drawn(to_png(draw, height), text, data)
 
 
 def _grid(figure: Figure, rows: int) -> list[tuple[Axes, Axes]]:
     """Rows of axes, lines and their distribution: placed by hand, in half the time that matplotlib's
     own layout takes. All share their times, a row its values."""
+    tall = figure.get_figheight()
+
+    def axes(row: int, left: float, width: float, **shared: Any) -> Axes:
+        low = tall - _TOP - (row + 1) * _PANEL + 0.35
+        place = (left / WIDTH, low / tall, width / WIDTH, (_PANEL - 0.35) / tall)
+        return figure.add_axes(place, **shared)
+
     panels: list[tuple[Axes, Axes]] = []
     for row in range(rows):
-        bottom = figure.get_figheight() - _TOP - (row + 1) * _PANEL + 0.35
-        left = axes_at(figure, 0.75, bottom, 5.35, _PANEL - 0.35)
-        right = axes_at(figure, 6.2, bottom, 1.0, _PANEL - 0.35)
-        if panels:
-            left.sharex(panels[0][0])
-        right.sharey(left)
-        right.tick_params(labelleft=False)
-        right.set_xticks([])
-        panels.append((left, right))
+        lines = axes(row, 0.75, 5.35, sharex=panels[0][0] if panels else None)
+        side = axes(row, 6.2, 1.0, sharey=lines)
+        side.tick_params(labelleft=False)
+        side.set_xticks([])
+        panels.append((lines, side))
     return panels
 
 
-def _key(figure: Figure, styles: dict[str, tuple[str, Any]], said: Sequence[str]) -> None:
+def _key(figure: Figure, styles: dict[str, tuple[str, Any]], under: Sequence[str]) -> None:
     """What the lines, the band and the letters mean."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -259,26 +233,8 @@ def _key(figure: Figure, styles: dict[str, tuple[str, Any]], said: Sequence[str]
     ]
     handles.append(Patch(color=LIGHT, label="all samples; band: p5 to p95, dashed: p50"))
     figure.legend(handles=handles, loc="upper left", ncols=4)
-    if said:
-        figure.text(0.01, 0.05 / figure.get_figheight(), "\n".join(_wrapped(said)), fontsize=8)
-
-
-def _wrapped(said: Sequence[str]) -> list[str]:
-    """What stands under the panels, as long as the figure is wide."""
-    return [line for words in said for line in wrap(visible(words), _WIDE, subsequent_indent="   ")]
-
-
-NAMED = 6
-"""Up to so many lines are told apart; more are drawn thin, with their median and the furthest."""
-
-
-_DENSE = 1000  # more samples than pixels: thinner lines
-
-
-def styles_of(series: Sequence[PlotSeries]) -> dict[str, tuple[str, Any]]:
-    """Colour and dash by name, the same in every panel; none when there are too many to tell."""
-    names = sorted({name for one in series for name in one.lines})
-    return dict(zip(names, LINES, strict=False)) if len(names) <= NAMED else {}
+    if under:
+        figure.text(0.01, 0.05 / figure.get_figheight(), "\n".join(under), fontsize=8)
 
 
 def time_panel(
@@ -294,12 +250,11 @@ def time_panel(
         at = axes.transAxes
         axes.text(1, 0.98, named, transform=at, ha="right", va="top", fontsize=8, bbox=box)
     axes.set_ylabel(visible(series.unit) or "count")
-    times, matrix = series.with_gaps()
-    days = _days(times)
+    days = _days(series.times)
     low, high = _value_axis(series)
     axes.set_ylim(low, high)
-    _lines(axes, days, dict(zip(series.lines, matrix, strict=True)), styles)
-    _strip(axes, days, matrix, series.gap_step() / np.timedelta64(1, "D"))
+    _lines(axes, days, series.lines, styles)
+    _strip(axes, days, series.matrix)
     if band := percentiles(series.samples):
         axes.axhspan(band["p5"], band["p95"], color=LIGHT, zorder=0, lw=0)
         axes.axhline(band["p50"], color=GREY, lw=1, ls=(0, (4, 2)), zorder=1)
@@ -358,8 +313,9 @@ def _dots(axes: Axes, days: Floats, line: Floats, colour: str) -> None:
         axes.plot(days[alone], line[alone], ls="", marker="o", ms=4, color=colour)
 
 
-def _strip(axes: Axes, days: Floats, matrix: Floats, step: float) -> None:
+def _strip(axes: Axes, days: Floats, matrix: Floats) -> None:
     """Under a gap: dark where every line is missing, light where some are."""
+    step = STEP / timedelta(days=1)
     gone = ~np.isfinite(matrix)
     for mask, colour in ((gone.any(axis=0), MANY), (gone.all(axis=0), "black")):
         edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
@@ -404,7 +360,7 @@ def time_axis(panels: Sequence[Axes], series: Sequence[PlotSeries], marks: Seque
     """One axis of UTC times for all panels, with the marks and their letters."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 
-    if any(one.grid.size for one in series):
+    if any(one.times.size for one in series):
         # Three at least: with more, no interval fits some lengths, and matplotlib warns.
         locator = AutoDateLocator(tz=UTC, minticks=3, maxticks=7)
         panels[0].xaxis.set_major_locator(locator)  # shared by all of them
@@ -417,7 +373,7 @@ def time_axis(panels: Sequence[Axes], series: Sequence[PlotSeries], marks: Seque
         axes.tick_params(labelbottom=axes is panels[-1])
         for index, mark in enumerate(marks):
             _mark(axes, mark, letter(index) if axes is panels[0] else "", 0.97 - 0.17 * (index % 3))
-    instants = {one.grid[at] for one in series if one.grid.size for at in (0, -1)}
+    instants = {one.times[at] for one in series if one.times.size for at in (0, -1)}
     if len(instants) == 1 and not marks:  # matplotlib would show years around a lone instant
         [at] = _days(np.array(list(instants)))
         panels[0].set_xlim(at - 300 / 86400, at + 300 / 86400)
@@ -449,26 +405,21 @@ def draw(
     say what happened meanwhile.
     """
     metrics = {metric.name: metric for metric in catalogue.metrics}
-    series = []
-    for name, frame in frames.items():
-        limit = metrics[name].limit
-        ends = () if limit is None else (limit.min, limit.max)
-        limits = tuple(end for end in ends if end is not None)
-        series.append(plotted(metrics[name], frame, names, limits))
+    series = [plotted(metrics[name], frame, names, limited=True) for name, frame in frames.items()]
     return baseline_figure(series, marks=marks, note=note)
 
 
 def plotted(
-    metric: Metric, frame: pd.DataFrame, names: Mapping[str, str], limits: tuple[float, ...] = ()
+    metric: Metric, frame: pd.DataFrame, names: Mapping[str, str], *, limited: bool = False
 ) -> PlotSeries:
-    """A frame as a figure draws it."""
+    """A frame as a figure draws it, ``limited`` with the metric's healthy limit."""
     import pandas as pd
 
+    ends = (metric.limit.min, metric.limit.max) if limited and metric.limit else ()
     return PlotSeries(
         title=metric.title,
         unit=metric.unit,
-        times=pd.DatetimeIndex(frame.index).tz_localize(None).to_numpy(),
+        times=pd.DatetimeIndex(frame.index).tz_localize(None).to_numpy("datetime64[ms]"),
         values={called(str(c), names): frame[c].to_numpy() for c in frame.columns},
-        limits=limits,
-        step=STEP.total_seconds(),
+        limits=tuple(end for end in ends if end is not None),
     )

@@ -10,21 +10,22 @@ import io
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..markup import visible
+from ..canonical import digest
 from ..outcomes import Outcome
-from ..wording import outcome_word
-from .compare import Change, comparison_data
+from ..wording import number, outcome_word, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from .compare import Compared
+    from .compare import Change, Compared
 
 
-_WIDTH = 8.0  # inches; 800 pixels
+WIDTH = 8.0  # inches; 800 pixels
+_NAME = 45  # characters of a line of a row's name
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 9,
@@ -48,30 +49,61 @@ class Drawn(NamedTuple):
 def overview_figure(comparisons: Sequence[Compared]) -> Drawn:
     """All judged changes on one axis, in tolerances of their metrics, worse to the right."""
     every = [(one, change) for one in comparisons for change in one.changes]
+    names = [
+        wrap(f"{visible(one.metric.title)}, {change.name}  {outcome_word(one.outcome)}", _NAME)
+        for one, change in every
+    ]
+    room = 0.1 + 0.12 * max(map(len, names), default=1)  # inches a row, for its longest name
 
     def draw(figure: Figure) -> None:
-        axes = axes_at(figure, 3.9, 0.5, 3.95, 0.22 * len(every))
+        figure.set_layout_engine("constrained")  # the labels' width is known only when drawn
+        axes = figure.add_subplot()
         estimates = [abs(change.estimate / one.metric.tolerance.amount) for one, change in every]
         reach = min(max([2.0, *(1.3 * x for x in estimates if math.isfinite(x))]), 10.0)
         for row, (one, change) in enumerate(every):
             turned = -1 if one.metric.direction == "higher" else 1
-            _beyond(axes, row, reach, (1, -1) if one.metric.direction == "either" else (1,))
+            for side in (1, -1) if one.metric.direction == "either" else (1,):
+                # What is worse than the tolerance is hatched.
+                axes.vlines(side, row - 0.5, row + 0.5, color=RED, lw=1.5)
+                width = side * (1.04 * reach - 1)
+                axes.barh(row, width, 1, side, color="none", ec=HATCH, hatch="////", lw=0)
             _interval(axes, row, change, turned / one.metric.tolerance.amount, one.outcome, reach)
-        names = [
-            f"{visible(one.metric.title, 40)}, {change.name}  {outcome_word(one.outcome)}"
-            for one, change in every
-        ]
         axes.axvline(0, color=GREY, lw=1, ls=":")
         axes.tick_params(axis="y", labelsize=8)
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), ["\n".join(lines) for lines in names])
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.set_xlim(-1.04 * reach, 1.04 * reach)
-        axes.set_xlabel("change, in tolerances of each metric; worse to the right")
+        axes.set_xlabel("change, in tolerances of each metric; worse to the right", loc="right")
 
     text = "\n".join(
         f"{one.metric.title}: {one.outcome.value}: {one.reason}" for one in comparisons
     )
-    return Drawn(to_png(draw, 0.6 + 0.22 * len(every)), text, comparison_data(comparisons))
+    return Drawn(to_png(draw, 0.6 + room * len(every)), text, comparison_data(comparisons))
+
+
+def comparison_data(comparisons: Sequence[Compared]) -> dict[str, Any]:
+    """What is drawn of each metric, for programs, and the digest of it."""
+    judged = [
+        {
+            "title": one.metric.title,
+            "outcome": one.outcome.value,
+            "reason": one.reason,
+            "changes": [
+                {"name": name, "estimate": _finite(x), "low": _finite(low), "high": _finite(high)}
+                for name, x, low, high in one.changes
+            ],
+            "tolerance": one.metric.tolerance.amount,
+            "direction": one.metric.direction,
+            "relative": one.metric.tolerance.absolute is None,
+        }
+        for one in comparisons
+    ]
+    return {"digest": digest(judged), "metrics": judged}
+
+
+def _finite(value: float) -> float | str:
+    """JSON has no word for an unbounded or unknown number."""
+    return value if math.isfinite(value) else number(value)
 
 
 def to_png(draw: Callable[[Figure], None], height: float) -> bytes:
@@ -85,11 +117,11 @@ def to_png(draw: Callable[[Figure], None], height: float) -> bytes:
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         mpl.rcdefaults()  # a user's matplotlibrc does not alter evidence
         mpl.rcParams.update(_STYLE)
-        figure = Figure(figsize=(_WIDTH, height), dpi=100)
+        figure = Figure(figsize=(WIDTH, height), dpi=100)
         draw(figure)
         figure.savefig(out, format="raw")
     pixels = out.getvalue()
-    width = round(_WIDTH * 100)
+    width = round(WIDTH * 100)
     image = Image.frombytes("RGBA", (width, len(pixels) // width // 4), pixels).convert("RGB")
     # Few and always the same colours: half the bytes, and no hue is merged with another.
     few = Image.new("P", (1, 1))
@@ -99,16 +131,9 @@ def to_png(draw: Callable[[Figure], None], height: float) -> bytes:
     return small.getvalue()
 
 
-def axes_at(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Axes at a place given in inches."""
-    high = figure.get_figheight()
-    return figure.add_axes((left / _WIDTH, bottom / high, width / _WIDTH, height / high))
-
-
 # --- Colours and dashes: told apart in grey, and by the colour-blind ---
 
 BLUE, RED, GREY, MANY, LIGHT = "#0072b2", "#d55e00", "#595959", "#a6a6a6", "#e8e8e8"
-
 
 LINES: tuple[tuple[str, Any], ...] = (
     ("#000000", "-"),
@@ -120,21 +145,11 @@ LINES: tuple[tuple[str, Any], ...] = (
 )
 HATCH = "#bfbfbf"
 PALETTE = ("#ffffff", LIGHT, HATCH, MANY, GREY, *(colour for colour, _ in LINES), RED)
-
-
 _MARKERS = {
     Outcome.PASS: ("o", "white"),
     Outcome.FAIL: ("s", "black"),
     Outcome.INCONCLUSIVE: ("D", "white"),
 }
-
-
-def _beyond(axes: Axes, row: int, reach: float, sides: Sequence[int]) -> None:
-    """Hatch what is worse than the tolerance."""
-    for side in sides:
-        axes.vlines(side, row - 0.5, row + 0.5, color=RED, lw=1.5)
-        width = side * (1.04 * reach - 1)
-        axes.barh(row, width, 1, side, color="none", ec=HATCH, hatch="////", lw=0)
 
 
 def _interval(

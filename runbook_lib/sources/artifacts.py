@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import ParameterError
-from ..markup import visible
 from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..wording import visible
 from .files import Files, Whole
 from .keys import Refused
 from .signatures import Find, Material, Policy, Signed, Unproven, verify

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ValidationError
 
 from ..canonical import canonical, load_once
 from ..errors import ParameterError
-from ..markup import visible
 from ..outcomes import Model
+from ..wording import visible
 from .files import Whole
 from .wire import complaint
 

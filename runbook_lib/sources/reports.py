@@ -19,10 +19,10 @@ from pydantic import AwareDatetime, Field
 
 from ..clusters import Node
 from ..errors import SourceError
-from ..markup import visible
 from ..outcomes import Model
 from ..playbook import NOW_SOURCE_LAG
 from ..site import Site
+from ..wording import visible
 from .github import GitHub
 from .keys import MAX_SIGNED, Signed, read_signed
 from .scope import Scope

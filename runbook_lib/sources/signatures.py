@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ParameterError, SourceError
-from ..markup import visible
+from ..wording import visible
 from .files import Whole
 from .keys import Refused, check_signature, key_name, public_key, said
 from .statements import Statement, is_about, parse_object, parse_statement

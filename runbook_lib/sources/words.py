@@ -38,11 +38,11 @@ from pydantic import AwareDatetime, model_validator
 
 from ..clusters import Node
 from ..errors import SourceError
-from ..markup import visible
 from ..outcomes import Model
 from ..playbook import NOW_SOURCE_LAG, STAGES
 from ..site import Site
 from ..strict import NAME, Name, parse_instant, project_path
+from ..wording import visible
 from .github import Comment, GitHub
 from .keys import MAX_SIGNED, Signed, read_signed
 from .scope import Scope

@@ -10,7 +10,8 @@ from typing import Any, cast
 
 import pytest
 
-from runbook_lib.checks.anomalies import Log, known, open_new
+from runbook_lib.checks.anomalies import known, open_new
+from runbook_lib.checks.watch_log import Log
 from runbook_lib.context import Context
 from runbook_lib.evidence.record import Record
 from runbook_lib.outcomes import Outcome, Row, check_row

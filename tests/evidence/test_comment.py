@@ -29,10 +29,10 @@ from runbook_lib.evidence.comment import (
 )
 from runbook_lib.evidence.record import Entry
 from runbook_lib.evidence.store import Store
-from runbook_lib.markup import visible
 from runbook_lib.outcomes import CheckResult, Outcome, check_row
 from runbook_lib.sources.words import lines
 from runbook_lib.verdicts import Standing, Verdict, WaivedRow
+from runbook_lib.wording import visible
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 DIGEST = "sha256:" + "ab" * 32

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from runbook_lib.errors import SourceError
 from runbook_lib.metrics import baseline
-from runbook_lib.metrics.baseline import STEP, About, Captured, Measured, content_digest, write
+from runbook_lib.metrics.baseline import About, Captured, Measured, content_digest, write
 from runbook_lib.metrics.catalogue import LOAD, Catalogue, Metric, parse_catalogue
-from runbook_lib.metrics.compare import Compared, compare, cut, rule_of
-from runbook_lib.metrics.frames import Frame
-from runbook_lib.metrics.judge import judge
+from runbook_lib.metrics.compare import Compared, compare, rule_of
+from runbook_lib.metrics.frames import STEP, Frame, cut
 from runbook_lib.outcomes import Outcome
 from runbook_lib.strict import PROJECT
+
+from .samples import judge
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 WEEK = 10_080

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from scipy.signal import lfilter
 
-from runbook_lib.metrics.judge import judge, judge_all
-from runbook_lib.metrics.judgement import Judgement, Rule, observe, pair
+from runbook_lib.metrics.intervals import observe, pair
+from runbook_lib.metrics.judge import Judgement, Rule, judge_all
 from runbook_lib.outcomes import Outcome
+
+from .samples import judge
 
 Floats = NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from runbook_lib.metrics.judgement import Rule
+from runbook_lib.metrics.judge import Rule
 from runbook_lib.outcomes import Outcome
 from runbook_lib.strict import PROJECT
 

@@ -130,8 +130,8 @@ def pin(watch: Watch, stage: Stage) -> None:
     context = stage._tries.context("baseline", 1)
     until = watch.now.replace(microsecond=0) - timedelta(hours=24, minutes=5)
     start, catalogue = until - timedelta(hours=24), read_catalogue(context)
-    topics = (*TOPICS, LOAD)
-    taken, _ = capture(context.prometheus, catalogue, topics, context.matchers, start, until)
+    metrics = catalogue.of_topic(*TOPICS, LOAD)
+    taken, _ = capture(context.prometheus, metrics, context.matchers, start, until)
     about: dict[str, Any] = {
         "release": watch.release, "cluster": "mainnet", "start": start.isoformat(),
         "end": until.isoformat(), "digest": content_digest(taken, start, until),
