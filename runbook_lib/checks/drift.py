@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .. import playbook
@@ -58,7 +56,12 @@ _WANTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 
 def bundle_rows(bundle: Bundle, stage: str) -> list[Row]:
     """Its stages are in order and only turn gates on; the node accepts it on the stage's channel."""
-    return [*_stage_rows(bundle), *_worm_rows(bundle, stage)]
+    text, order = (
+        "gates only turn on from stage to stage",
+        filter(bundle.stages.get, playbook.STAGES),
+    )
+    good = check_row(STAGES, ", ".join(order), text, text)
+    return [*(list(_stage_rows(bundle)) or [good]), *_worm_rows(bundle, stage)]
 
 
 def for_nodes(bundle: Bundle, stage: str) -> Flat:
@@ -72,23 +75,16 @@ def for_nodes(bundle: Bundle, stage: str) -> Flat:
     return {key: value for key, value in bundle.other.items() if not key.startswith(f"{WORM_AT}.")}
 
 
-def _stage_rows(bundle: Bundle) -> list[Row]:
+def _stage_rows(bundle: Bundle) -> Iterator[Row]:
     order = [name for name in playbook.STAGES if name in bundle.stages]
-    rows = []
     if list(bundle.stages) != order:
-        got = ", ".join(bundle.stages)
-        rows.append(check_row(STAGES, "order", ", ".join(order), got, ok=False))
+        yield check_row(STAGES, "order", ", ".join(order), ", ".join(bundle.stages), ok=False)
     for name, profile in bundle.stages.items():
         if profile.release_channel != name:
-            what = f"{name}: release_channel"
-            rows.append(check_row(STAGES, what, name, profile.release_channel, ok=False))
+            yield check_row(STAGES, f"{name}: release_channel", name, profile.release_channel)
     for name, gate in gates_turned_off(bundle):
         got = "off, though on in the stage before"
-        rows.append(check_row(STAGES, f"{name}: {gate}", "on", got, ok=False))
-    if not rows:
-        text = "gates only turn on from stage to stage"
-        rows.append(check_row(STAGES, ", ".join(order), text, text, ok=True))
-    return rows
+        yield check_row(STAGES, f"{name}: {gate}", "on", got, ok=False)
 
 
 def worm_refusals(bundle: Bundle, channel: str) -> list[tuple[str, str, Any]]:
@@ -110,21 +106,18 @@ def _worm_rows(bundle: Bundle, stage: str) -> list[Row]:
     if not any(key.startswith(f"{WORM_AT}.") for key in bundle.other):
         return []
     channel = bundle.profile(stage).release_channel
-    rows = [
-        check_row(
-            WORM, f"{key} on channel {channel}", f"{wanted} (or no node starts)", got, ok=False
-        )
-        for key, wanted, got in worm_refusals(bundle, channel)
-    ]
-    if not rows:
-        later = [
-            name
-            for name, profile in bundle.stages.items()
-            if worm_refusals(bundle, profile.release_channel)
+    refused = worm_refusals(bundle, channel)
+    if refused:
+        return [
+            check_row(
+                WORM, f"{key} on channel {channel}", f"{want} (or no node starts)", got, False
+            )
+            for key, want, got in refused
         ]
-        text = "a node may start on it" + (f"; not in {', '.join(later)}" if later else "")
-        rows.append(check_row(WORM, f"channel {channel}", text, text, ok=True))
-    return rows
+    profiles = bundle.stages.items()
+    later = [name for name, each in profiles if worm_refusals(bundle, each.release_channel)]
+    text = "a node may start on it" + (f"; not in {', '.join(later)}" if later else "")
+    return [check_row(WORM, f"channel {channel}", text, text)]
 
 
 DEFAULTS: Flat = {f"{GATES_AT}.{gate}": gate in BASE_GATES for gate in GATES}
@@ -136,7 +129,7 @@ def disk_against_rpc(name: str, config: bytes, rollout: Rollout) -> list[Row]:
     try:
         flat = DEFAULTS | flatten(parse_toml(config, name))
     except SourceError as error:
-        return [unknown_row(name, "TOML on disk", "readable", error.problem)]
+        return [check_row(name, "TOML on disk", "readable", error)]
     running = rollout.flat()
     on_disk = {key: value for key, value in flat.items() if key in running}
     return [
@@ -146,52 +139,43 @@ def disk_against_rpc(name: str, config: bytes, rollout: Rollout) -> list[Row]:
     ]
 
 
-def advertised(context: Context, rollouts: Mapping[str, Rollout | SourceError]) -> list[Row]:
+def advertised(context: Context, rollouts: Mapping[str, Rollout | SourceError]) -> Iterator[Row]:
     """What peers say of each node against what it says of itself."""
-    views = context.fleet.peers()
-    rows = []
+    views, what = context.fleet.peers(), "gates its peers see"
     for node in context.cluster.nodes:
-        rollout = rollouts[node.name]
+        name, rollout = node.name, rollouts[node.name]
+        others = {viewer: view for viewer, view in views.items() if viewer != name}
         if isinstance(rollout, SourceError):
             continue  # said by its live state already
         if not node.peer:
             text = "its peer id is not in the site file: set `peer`"
-            rows.append(unknown_row(node.name, "gates its peers see", "its own", text))
+            yield unknown_row(name, what, "its own", text)
             continue
+        unread = [
+            f"{viewer}: {v.problem}" for viewer, v in others.items() if not isinstance(v, Peers)
+        ]
         said = [
             (viewer, peer.features)
-            for viewer, view in views.items()
-            if isinstance(view, Peers) and viewer != node.name
+            for viewer, view in others.items()
+            if isinstance(view, Peers)
             for peer in view.peers
             if peer.peer == node.peer
         ]
-        unread = [
-            f"{viewer}: {view.problem}"
-            for viewer, view in views.items()
-            if isinstance(view, SourceError) and viewer != node.name
-        ]
-        rows.append(_advert(node.name, rollout.feature_gates, said, unread, len(views) - 1))
-    return rows
+        own = _gates_on(rollout.feature_gates)
+        if differ := [each for each in said if each[1] != rollout.feature_gates]:
+            viewer, features = differ[0]
+            yield check_row(name, f"{what} (by {viewer})", own, _gates_on(features), ok=False)
+        elif len(said) + len(unread) < len(others):
+            text = f"seen by {len(said)} of {len(others)} peers only"
+            yield unknown_row(name, what, own, text)
+        elif others and not said:
+            yield unknown_row(name, what, own, f"no peer could be asked ({unread[0]})")
+        else:
+            yield check_row(name, what, own, own)
 
 
-def _advert(
-    name: str,
-    gates: Mapping[str, bool],
-    said: Sequence[tuple[str, dict[str, bool]]],
-    unread: Sequence[str],
-    viewers: int,
-) -> Row:
-    what = "gates its peers see"
-    own = ", ".join(sorted(gate for gate, on in gates.items() if on)) or "none on"
-    for viewer, features in said:
-        if features != gates:
-            theirs = ", ".join(sorted(gate for gate, on in features.items() if on)) or "none on"
-            return check_row(name, f"{what} (by {viewer})", own, theirs, ok=False)
-    if viewers and len(said) + len(unread) < viewers:
-        return unknown_row(name, what, own, f"seen by {len(said)} of {viewers} peers only")
-    if viewers and not said:
-        return unknown_row(name, what, own, f"no peer could be asked ({unread[0]})")
-    return check_row(name, what, own, own, ok=True)
+def _gates_on(gates: Mapping[str, bool]) -> str:
+    return ", ".join(sorted(gate for gate, on in gates.items() if on)) or "none on"
 
 
 CONTROL, _CONTROL = "runbook_unknown_key", "unknown-key-control"
@@ -207,30 +191,23 @@ def target_rows(
 ) -> list[Row]:
     """The rows of every node whose state and file are known; the others are said elsewhere."""
 
-    def render(name: str) -> Target | None:
-        known, found = before[name], configs[name]
-        if isinstance(known, SourceError) or isinstance(found, SourceError):
-            return None
-        return target(context, name, found, known.state, wanted[name])
-
-    made = context.each(render)
+    made: dict[str, Target] = {}
 
     def judge(name: str) -> list[Row]:
-        known, rendered = before[name], made[name]
-        if isinstance(rendered, SourceError):
-            raise rendered
-        if rendered is None or isinstance(known, SourceError):
+        known, found = before[name], configs[name]
+        if isinstance(known, SourceError) or isinstance(found, SourceError):
             return []
-        return _target(context, name, rendered, bundle, known, wanted[name])
+        made[name] = target(context, name, found, known.state, wanted[name])
+        return _target(context, name, made[name], bundle, known, wanted[name])
 
     rows: list[Row] = []
     for name, judged in context.each(judge).items():
         if isinstance(judged, SourceError):
-            rows.append(unknown_row(name, "target", "rendered and valid", judged.problem))
+            rows.append(check_row(name, "target", "rendered and valid", judged))
         else:
             rows += judged
-    if context.commands.can_dry_run:
-        rows += _control(context, [one for one in made.values() if isinstance(one, Target)])
+    if context.commands.can_dry_run and made:
+        rows.append(_control(context, next(made[name] for name in before if name in made)))
     return rows
 
 
@@ -246,24 +223,21 @@ def _target(
         # The chain refuses unknown keys only in a strict dry run; nothing else knows them all.
         got = "not checked; set the site's commands.dry_run, strict"
         rows = [unknown_row(name, "unknown keys", "none", got)]
+    got = "fell into the table above"
     rows += [
-        check_row(
-            name, f"{key} (misplaced)", f"set as {home}", "fell into the table above", ok=False
-        )
+        check_row(name, f"{key} (misplaced)", f"set as {home}", got, ok=False)
         for key, home in misplaced(table)
     ]
     rows += _as_wanted(context, name, made, after, bundle, delta)
     allowed = delta.changes(known.state)
     changed = diff(found, after)
-    for difference in changed:
-        if difference.key not in allowed:
-            from .differences import shown
+    if beyond := [each for each in changed if each.key not in allowed]:
+        from .differences import shown
 
-            moved = shown(difference.observed)
-            rows.append(check_row(name, difference.key, "unchanged", moved, ok=False))
+        rows += [check_row(name, d.key, "unchanged", shown(d.observed), ok=False) for d in beyond]
     if not any(row.outcome is not Outcome.PASS for row in rows):
         text = _said(context, bundle, made, known, delta, [d.key for d in changed])
-        rows.append(check_row(name, "target", text, text, ok=True))
+        rows.append(check_row(name, "target", text, text))
     return rows
 
 
@@ -327,36 +301,25 @@ def _dry_run(context: Context, name: str, made: Target) -> list[Row]:
     return []
 
 
-def _control(context: Context, made: Sequence[Target]) -> list[Row]:
+def _control(context: Context, made: Target) -> Row:
     """A dry run refuses a key that cannot be known: else its silence says nothing of others."""
-    if not made:
-        return []
-    what, expected = "refuses an unknown key", CONTROL
-    line = f"{CONTROL} = true\n".encode()
-    raw = made[0].raw and line + made[0].raw
+    what, line = "refuses an unknown key", f"{CONTROL} = true\n".encode()
     try:
-        path = keep(context, _CONTROL, "controls", line + made[0].text, raw)
-        verdict = context.commands.dry_run(path)
+        raw = made.raw and line + made.raw
+        verdict = context.commands.dry_run(
+            keep(context, _CONTROL, "controls", line + made.text, raw)
+        )
     except SourceError as error:
-        return [unknown_row("dry run", what, expected, error.problem)]
+        return check_row("dry run", what, CONTROL, error)
     if CONTROL in verdict.unknown_keys:
-        return [check_row("dry run", what, expected, CONTROL, ok=True)]
+        return check_row("dry run", what, CONTROL, CONTROL)
     said = "accepted" if verdict.ok else verdict.text[:200]
-    return [unknown_row("dry run", what, expected, said)]
+    return unknown_row("dry run", what, CONTROL, said)
 
 
 def dropped(context: Context) -> frozenset[str]:
     """The nodes that this attempt leaves out from here on, with an approval."""
     return frozenset(entry.body["node"] for entry in context.so_far if entry.kind == "dropped")
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the witnesses say of one node; a silent one holds its error."""
-
-    rollout: Rollout | SourceError
-    build: str | SourceError
-    config: NodeConfig | SourceError
 
 
 def expected(context: Context) -> tuple[str, Value]:
@@ -382,9 +345,11 @@ def config_drift(context: Context) -> CheckResult:
         wanted = deltas(context, bundle, artifact(context))
     except SourceError as error:
         wanted = error
-        rows.append(unknown_row(error.source, "the stage's delta", "per node", error.problem))
-    before = _before(context)
-    rollouts, builds = context.fleet.rollout(), context.each(partial(_binary, context))
+        rows.append(context.unreadable("the stage's delta", "per node", error))
+    last = known_map(context.scope, context.store, context.cluster_name)
+    before = context.each(lambda name: require_known(last, name, context.cluster_name))
+    rollouts = context.fleet.rollout()
+    builds = context.each(lambda name: context.commands.version(name).digest)
     configs = context.each(context.commands.read_config)
     at_work: dict[str, Known] = {}
     if any(entry.kind == "step" for entry in context.so_far):
@@ -412,11 +377,23 @@ def config_drift(context: Context) -> CheckResult:
             before[name] = SourceError(name, text)  # nor its target
             continue
         if isinstance(known, SourceError):
-            rows.append(unknown_row(name, "known state", "in the store", known.problem))
+            rows.append(check_row(name, "known state", "in the store", known))
             continue
-        seen = Seen(rollouts[name], builds[name], configs[name])
+        rollout, config = rollouts[name], configs[name]
         delta = wanted if isinstance(wanted, SourceError) else wanted[name]
-        rows += _node(context, node, known, seen, delta, at_work=name in at_work)
+        found = [
+            *_running(name, known, rollout),
+            *_build(node, known, builds[name], delta),
+            *_file(context, node, known, config),
+        ]
+        # One at work may have its new file, and not be restarted yet.
+        if not (
+            name in at_work or isinstance(config, SourceError) or isinstance(rollout, SourceError)
+        ):
+            found += disk_against_rpc(name, config.text, rollout)
+        text = f"{len(known.state.flat())} keys as last verified"
+        text += " or as planned: this attempt was at work on it" if name in at_work else ""
+        rows += found or [check_row(name, "live state", text, text)]
     rows += advertised(context, rollouts)
     if not isinstance(wanted, SourceError):
         rows += target_rows(context, bundle, before, configs, wanted)
@@ -428,52 +405,11 @@ def config_drift(context: Context) -> CheckResult:
     )
 
 
-def _binary(context: Context, name: str) -> str:
-    return context.commands.version(name).digest
-
-
-def _before(context: Context) -> dict[str, Known | SourceError]:
-    known = known_map(context.scope, context.store, context.cluster_name)
-
-    def one(name: str) -> Known:
-        return require_known(known, name, context.cluster_name)
-
-    return context.each(one)
-
-
-def _node(
-    context: Context,
-    node: Node,
-    known: Known,
-    seen: Seen,
-    delta: Delta | SourceError,
-    *,
-    at_work: bool,
-) -> list[Row]:
-    rows = [
-        *_running(node.name, known, seen.rollout),
-        *_build(node, known, seen.build, delta),
-        *_file(context, node, known, seen.config),
-    ]
-    # One at work may have its new file, and not be restarted yet.
-    if not (
-        at_work or isinstance(seen.config, SourceError) or isinstance(seen.rollout, SourceError)
-    ):
-        rows += disk_against_rpc(node.name, seen.config.text, seen.rollout)
-    if not rows:
-        text = f"{len(known.state.flat())} keys as last verified"
-        if at_work:
-            text += " or as planned: this attempt was at work on it"
-        rows.append(check_row(node.name, "live state", text, text, ok=True))
-    return rows
-
-
 def _running(name: str, known: Known, rollout: Rollout | SourceError) -> list[Row]:
     if isinstance(rollout, SourceError):
-        return [unknown_row(name, "/status/rollout", "an answer", rollout.problem)]
+        return [check_row(name, "/status/rollout", "an answer", rollout)]
     wanted = {k: v for k, v in known.state.flat().items() if k.startswith("rollout.")}
-    found = differences(wanted, rollout.flat())
-    return [check_row(name, *difference, ok=False) for difference in found]
+    return [check_row(name, *each, ok=False) for each in differences(wanted, rollout.flat())]
 
 
 def _build(
