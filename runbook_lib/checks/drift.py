@@ -45,23 +45,21 @@ WORM_AT = "network.admission.worm_export"
 EXPORTING = ("canary", "mainnet")
 """Channels on which a node refuses to start unless it exports its admission audit to S3."""
 _WANTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "enabled": (lambda value: value is True, "true"),
-    "retention_days": (lambda value: type(value) is int and value > 0, "more than 0"),
-    "target.kind": (lambda value: value == "s3", "s3"),
-    "target.endpoint": (bool, "an address"),
-    "target.access_key": (bool, "a key"),
-    "target.secret_key": (bool, "a key"),
+    f"{WORM_AT}.enabled": (lambda value: value is True, "true"),
+    f"{WORM_AT}.retention_days": (lambda value: type(value) is int and value > 0, "more than 0"),
+    f"{WORM_AT}.target.kind": (lambda value: value == "s3", "s3"),
+    f"{WORM_AT}.target.endpoint": (bool, "an address"),
+    f"{WORM_AT}.target.access_key": (bool, "a key"),
+    f"{WORM_AT}.target.secret_key": (bool, "a key"),
 }
 
 
 def bundle_rows(bundle: Bundle, stage: str) -> list[Row]:
     """Its stages are in order and only turn gates on; the node accepts it on the stage's channel."""
-    text, order = (
-        "gates only turn on from stage to stage",
-        filter(bundle.stages.get, playbook.STAGES),
-    )
-    good = check_row(STAGES, ", ".join(order), text, text)
-    return [*(list(_stage_rows(bundle)) or [good]), *_worm_rows(bundle, stage)]
+    order = ", ".join(name for name in playbook.STAGES if name in bundle.stages)
+    text = "gates only turn on from stage to stage"
+    bad = list(_stage_rows(bundle, order))
+    return [*(bad or [check_row(STAGES, order, text, text)]), *_worm_rows(bundle, stage)]
 
 
 def for_nodes(bundle: Bundle, stage: str) -> Flat:
@@ -75,10 +73,9 @@ def for_nodes(bundle: Bundle, stage: str) -> Flat:
     return {key: value for key, value in bundle.other.items() if not key.startswith(f"{WORM_AT}.")}
 
 
-def _stage_rows(bundle: Bundle) -> Iterator[Row]:
-    order = [name for name in playbook.STAGES if name in bundle.stages]
-    if list(bundle.stages) != order:
-        yield check_row(STAGES, "order", ", ".join(order), ", ".join(bundle.stages), ok=False)
+def _stage_rows(bundle: Bundle, order: str) -> Iterator[Row]:
+    if (got := ", ".join(bundle.stages)) != order:
+        yield check_row(STAGES, "order", order, got)
     for name, profile in bundle.stages.items():
         if profile.release_channel != name:
             yield check_row(STAGES, f"{name}: release_channel", name, profile.release_channel)
@@ -94,11 +91,10 @@ def worm_refusals(bundle: Bundle, channel: str) -> list[tuple[str, str, Any]]:
     """
     if channel not in EXPORTING:
         return []
-    said = [(key, f"{WORM_AT}.{key}") for key in _WANTED]
     return [
-        (dotted, _WANTED[key][1], bundle.other[dotted])
-        for key, dotted in said
-        if dotted in bundle.other and not _WANTED[key][0](bundle.other[dotted])
+        (key, wanted, bundle.other[key])
+        for key, (good, wanted) in _WANTED.items()
+        if key in bundle.other and not good(bundle.other[key])
     ]
 
 
@@ -106,18 +102,13 @@ def _worm_rows(bundle: Bundle, stage: str) -> list[Row]:
     if not any(key.startswith(f"{WORM_AT}.") for key in bundle.other):
         return []
     channel = bundle.profile(stage).release_channel
-    refused = worm_refusals(bundle, channel)
-    if refused:
-        return [
-            check_row(
-                WORM, f"{key} on channel {channel}", f"{want} (or no node starts)", got, False
-            )
-            for key, want, got in refused
-        ]
-    profiles = bundle.stages.items()
-    later = [name for name, each in profiles if worm_refusals(bundle, each.release_channel)]
+    on = f"channel {channel}"
+    later = [n for n, each in bundle.stages.items() if worm_refusals(bundle, each.release_channel)]
     text = "a node may start on it" + (f"; not in {', '.join(later)}" if later else "")
-    return [check_row(WORM, f"channel {channel}", text, text)]
+    return [
+        check_row(WORM, f"{key} on {on}", f"{want} (or no node starts)", got, ok=False)
+        for key, want, got in worm_refusals(bundle, channel)
+    ] or [check_row(WORM, on, text, text)]
 
 
 DEFAULTS: Flat = {f"{GATES_AT}.{gate}": gate in BASE_GATES for gate in GATES}
