@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from ..changes.state import Known, differences
-from ..changes.targets import (
-    kept_toml,
-)
+from ..changes.targets import kept_toml
 from ..clusters import Node
 from ..context import Context
 from ..errors import SourceError
-from ..outcomes import Row, check_row, unknown_row
+from ..outcomes import Row, check_row
 from ..sources.commands import NodeConfig
 from ..sources.config import rollout_keys
 from ..sources.node import Rollout
@@ -43,7 +41,7 @@ def stand_in(
             context.scope, context.site, issue=params.issue, release=params.release
         )
     except SourceError as error:
-        return [unknown_row(error.source, WHAT, "readable", error.problem)]
+        return [context.unreadable(WHAT, "readable", error)]
     rows: list[Row] = []
     for node in unread:
         found = _fresh(context, node, reports)
@@ -53,8 +51,7 @@ def stand_in(
             rows += _against_rpc(node, found, rollouts[node.name])
             if isinstance(builds[node.name], SourceError):
                 builds[node.name] = found.binary
-            known = before[node.name]
-            after = at_work.get(node.name)
+            known, after = before[node.name], at_work.get(node.name)
             if after is not None and found.config == after.state.config:
                 known = after
             if isinstance(configs[node.name], SourceError) and isinstance(known, Known):
@@ -65,11 +62,9 @@ def stand_in(
 def _fresh(context: Context, node: Node, reports: Reports) -> NodeReport | Row | None:
     """The newest report of a node, when it is young enough; a forged one is a row."""
     mine = reports.of(node.name, context.stage)
-    for one in mine:
-        if one.fault.startswith("forged"):
-            got = f"{one.grounds}: {one.fault}"
-            by = f"by {node.operator}"
-            return check_row(node.name, WHAT, by, got, ok=False, waivable=False)
+    if forged := [one for one in mine if one.fault.startswith("forged")]:
+        got = f"{forged[0].grounds}: {forged[0].fault}"
+        return check_row(node.name, WHAT, f"by {node.operator}", got, ok=False, waivable=False)
     good = [one.report for one in mine if not one.fault]
     if good and context.now - good[-1].at <= context.params.valid_for:
         return good[-1]
@@ -95,5 +90,5 @@ def _reported_file(
     try:
         configs[node.name] = kept_toml(context, known)
     except SourceError as error:
-        return [unknown_row(node.name, "config", "the text we kept", error.problem)]
+        return [check_row(node.name, "config", "the text we kept", error)]
     return []

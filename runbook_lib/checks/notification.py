@@ -17,14 +17,7 @@ from ..sources import notices
 from ..sources.github import GitHub
 from ..sources.words import Word, read_words, taken_back
 from ..wording import utc
-from .anomalies import (
-    Anomaly,
-    Log,
-    accounts,
-    known,
-    patience,
-    ways_of,
-)
+from .anomalies import Anomaly, Log, accounts, known, patience, ways_of
 
 FIGURES = "figures"
 SHOWN_BEFORE = timedelta(hours=3)
@@ -139,9 +132,8 @@ def _text(context: Context, anomaly: Anomaly, event: str) -> str:
         f"then, with the reason: `decide {name} continue|restart|recover REASON`",
     ]
     if event == "escalated":
-        lines.insert(
-            0, f"The release commander has not acknowledged it since {utc(anomaly.opened)}."
-        )
+        late = f"The release commander has not acknowledged it since {utc(anomaly.opened)}."
+        lines.insert(0, late)
     return "\n".join(lines) + "\n"
 
 

@@ -16,8 +16,14 @@ from ..changes.apply import Applier, Change, Step, all_pass, keep, later
 from ..changes.back import go_back
 from ..changes.back import make_back_plan as plan
 from ..changes.halting import FOLLOWS, Need, corrupted, follow, halted
-from ..changes.incident import Audience, convene, file_incident, plan_council, plan_incident
-from ..changes.incident_facts import render
+from ..changes.incident import (
+    Audience,
+    convene,
+    file_incident,
+    plan_council,
+    plan_incident,
+    render,
+)
 from ..changes.roll import planned_rows
 from ..changes.storage import plan_storage, recover_storage
 from ..changes.undone import Undone, undone

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 from .. import playbook
 from ..canonical import canonical
 from ..changes.apply import Applier, Change, Step, all_pass, asked
 from ..context import Context
 from ..errors import SourceError
-from ..evidence.comment import (
-    Account,
-    compose,
-    marker,
-    other_stages,
-    plan_digest,
-)
+from ..evidence.comment import Account, compose, marker, other_stages, plan_digest
 from ..evidence.posts import Found, Post, comments_of, digest, find, read_back, write
 from ..evidence.record import Entry
 from ..evidence.standing import verdict
-from ..outcomes import CheckResult, Outcome, Row, Value, check_row
+from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
 from ..sources.process import Ended
 
 ITEM = "preflight.release-issue"
@@ -29,11 +22,8 @@ ITEM = "preflight.release-issue"
 
 def expected(context: Context) -> tuple[str, Value]:
     """What must hold, and its threshold."""
-    return "the checks so far stand in the release issue, read back", f"issue {_named(context)}"
-
-
-def _named(context: Context) -> str:
-    return str(context.params.issue or "(none named)")
+    named = f"issue {context.params.issue or '(none named)'}"
+    return "the checks so far stand in the release issue, read back", named
 
 
 def _plan(context: Context) -> list[Row]:
@@ -41,10 +31,8 @@ def _plan(context: Context) -> list[Row]:
     number = _issue(context)
     rows, found = _state(context, number)
     what = f"comment {found.ours.number} is updated" if found.ours else "a new comment"
-    where = f"issue {number}"
-    rows.append(check_row(where, "would get", "", what, Outcome.INCONCLUSIVE))
-    rows.append(check_row(where, "text", "", _body(context), Outcome.INCONCLUSIVE))
-    return rows
+    would = {"would get": what, "text": _body(context)}
+    return rows + [unknown_row(f"issue {number}", each, "", would[each]) for each in would]
 
 
 def _apply(context: Context, applier: Applier) -> CheckResult:
@@ -62,7 +50,12 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
         row = check_row("comment", "secrets", "none", "one; find out how it came there", ok=False)
         applier.rows.append(row)
     made: list[Post] = []
-    if all_pass(applier.rows) and applier.step(_step(number, found, body, made)):
+
+    def run(*_: object) -> Ended:
+        return asked(lambda: made.append(write(found, body)))
+
+    step = Step(f"issue {number}", _step_name(body), run, expected="written")
+    if all_pass(applier.rows) and applier.step(step):
         # A step that was done before has left its comment where it was found.
         comment = made[0] if made else found.ours
         assert comment is not None
@@ -82,10 +75,8 @@ release_issue = Change(ITEM, _plan, _apply)
 def _issue(context: Context) -> int:
     number: int = context.params.issue
     if not number:
-        raise SourceError(
-            "parameters",
-            "expected the number of the release issue, got 0: no release issue named; set `issue`",
-        )
+        got = "got 0: no release issue named; set `issue`"
+        raise SourceError("parameters", f"expected the number of the release issue, {got}")
     return number
 
 
@@ -95,13 +86,6 @@ def _state(context: Context, number: int) -> tuple[list[Row], Found]:
     found = find(comments_of(context.forge, number), marker(context.params.release))
     rows = [check_row(f"issue {number}", "state", "open", issue.state, issue.state == "open")]
     return [*rows, *found.rows()], found
-
-
-def _step(number: int, found: Found, body: str, made: list[Post]) -> Step:
-    def run(lock: int, outputs: Path) -> Ended:
-        return asked(lambda: made.append(write(found, body)))
-
-    return Step(f"issue {number}", _step_name(body), run, expected="written")
 
 
 def _step_name(body: str) -> str:
@@ -116,10 +100,9 @@ def _body(context: Context) -> str:
     known = _known(context)
     so_far = verdict(known)
     mine = playbook.DECLARED[so_far.stage].index(ITEM)
+    update = {"stage": context.stage, "items": so_far.items[:mine], "broken": ()}
     account = Account(
-        verdict=so_far.model_copy(
-            update={"stage": context.stage, "items": so_far.items[:mine], "broken": ()}
-        ),
+        verdict=so_far.model_copy(update=update),
         name=context.attempt_name,
         head=known[-1].hash,
         plan=plan_digest(known),

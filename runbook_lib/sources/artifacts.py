@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ..errors import ParameterError
@@ -47,14 +48,12 @@ class Trust:
         )
         if self.files.exists(bundle):
             return Material(bundle=self.files.read(bundle))
-        if not self.files.exists(signature):
+        keyless = not self.policy.key
+        if not self.files.exists(signature) or (keyless and not self.files.exists(certificate)):
             return None
-        if self.policy.key:
-            return Material(signature=self.files.read(signature))
-        if not self.files.exists(certificate):
-            return None
+        given = self.files.read(signature)
         return Material(
-            signature=self.files.read(signature), certificate=self.files.read(certificate)
+            signature=given, certificate=self.files.read(certificate) if keyless else b""
         )
 
     @property
@@ -149,20 +148,19 @@ class Examination:
     def _signature(
         self, artifact: Artifact, material: Material | None
     ) -> tuple[Row, Signed | None]:
-        trust, name = self.trust, artifact.name
+        trust, row = self.trust, partial(check_row, artifact.name, "signature")
         expected = trust.policy.signer
         if material is None and artifact.path is not None:
             material = trust.beside(artifact.path)
         if material is None:
-            return unknown_row(name, "signature", expected, f"no {trust.forms} beside it"), None
+            return row(expected, f"no {trust.forms} beside it", Outcome.INCONCLUSIVE), None
         content = artifact.content(trust.files)
         try:
             signed = verify(artifact.digest, content, material, trust.policy, trust.find)
-        except Refused as refused:
-            return check_row(name, "signature", expected, str(refused), ok=False), None
-        except Unproven as unproven:
-            return unknown_row(name, "signature", expected, str(unproven)), None
-        return check_row(name, "signature", expected, signed.signer, ok=True), signed
+        except (Refused, Unproven) as error:
+            ok = Outcome.FAIL if isinstance(error, Refused) else Outcome.INCONCLUSIVE
+            return row(expected, str(error), ok), None
+        return row(expected, signed.signer, ok=True), signed
 
     def provenance(self, path: Path) -> list[Row]:
         """Its own signature, and that it names this artifact."""
@@ -205,10 +203,8 @@ class Examination:
         name, artifact = visible(path.name), self.artifact
         sbom = parse_sbom(self.trust.files.read(path), name)
         valid = f"valid {sbom.version}"
-        rows = [
-            check_row(name, "CycloneDX schema", valid, sbom.problem or valid, ok=not sbom.problem),
-            self.covered(path),
-        ]
+        schema = check_row(name, "CycloneDX schema", valid, sbom.problem or valid, not sbom.problem)
+        rows = [schema, self.covered(path)]
         if sbom.digests:
             shown = visible(", ".join(sbom.digests))
             ok = artifact.digest in sbom.digests

@@ -10,14 +10,13 @@ a stranger could stop a rollout otherwise.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
-from ..clusters import Node
 from ..errors import SourceError
 from ..markup import visible
 from ..outcomes import Model
@@ -127,18 +126,12 @@ def _places(scope: Scope, site: Site, issue: int, release: str) -> Iterator[tupl
 def _fault(site: Site, signed: Signed[NodeReport], now: datetime) -> str:
     """Why a report does not count; empty when it does."""
     report = signed.statement
-    node = _node(site, report)
-    if node is None or not node.signoff_key:
+    nodes = site.cluster_of(report.stage).nodes if report.stage in site.stages else []
+    key = next((node.signoff_key for node in nodes if node.name == report.node), None)
+    if not key:
         return "no signoff_key: expected one for this node in the site file, got none"
-    if not signed.is_by(node.signoff_key):
+    if not signed.is_by(key):
         return "forged: expected the signature of this node's signoff_key, got another"
     if report.at > now + NOW_SOURCE_LAG:
         return f"ahead: expected an instant that has come, got {report.at.isoformat()}"
     return ""
-
-
-def _node(site: Site, report: NodeReport) -> Node | None:
-    if report.stage not in site.stages:
-        return None
-    nodes: Iterable[Node] = site.cluster_of(report.stage).nodes
-    return next((node for node in nodes if node.name == report.node), None)
