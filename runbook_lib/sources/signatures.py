@@ -10,18 +10,21 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ..canonical import digest as canonical_digest
+from ..canonical import load_once
 from ..errors import ParameterError, SourceError
 from ..markup import visible
 from .files import Whole
 from .keys import Refused, check_signature, key_name, public_key, said
-from .statements import Statement, is_about, parse_object, parse_statement
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
 # What the library remarks on a bundle would stand in a notebook's output; we refuse or say it.
 logging.getLogger("sigstore").addHandler(logging.NullHandler())
 
+STATEMENTS = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
+_NAMED = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 IN_TOTO = "application/vnd.in-toto+json"
 _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _CONFIG = "application/vnd.dev.sigstore.{}+json"
@@ -201,22 +207,18 @@ def _times(model: Model, bundle: Bundle) -> list[datetime]:
     return times
 
 
-def _stamps_alone(model: Model) -> list[str]:
+def _stamps_alone(model: Model) -> Iterator[str]:
     """The bundle with one timestamp, and no other source of time, for each that it holds."""
-    from sigstore_models.bundle.v1 import TimestampVerificationData
-
-    material = model.verification_material
-    stamps = material.timestamp_verification_data
-    entries = [e.model_copy(update={"inclusion_promise": None}) for e in material.tlog_entries]
-    kind = model.media_type.replace("version=0.1", "version=0.2")  # the former demands a promise
-    found = []
-    for stamp in stamps.rfc3161_timestamps if stamps is not None else ():
-        alone = TimestampVerificationData(rfc3161_timestamps=[stamp])
-        changed = {"tlog_entries": entries, "timestamp_verification_data": alone}
-        inner = material.model_copy(update=changed)
-        update = {"media_type": kind, "verification_material": inner}
-        found.append(model.model_copy(update=update).to_json())
-    return found
+    bundle = json.loads(model.to_json())
+    # The version before demands a promise.
+    bundle["mediaType"] = bundle["mediaType"].replace("version=0.1", "version=0.2")
+    material = bundle["verificationMaterial"]
+    for entry in material["tlogEntries"]:
+        entry.pop("inclusionPromise", None)
+    stamps = (material.get("timestampVerificationData") or {}).get("rfc3161Timestamps") or []
+    for stamp in stamps:
+        material["timestampVerificationData"] = {"rfc3161Timestamps": [stamp]}
+        yield json.dumps(bundle)
 
 
 def _statement_about(payload: bytes, digest: bytes, content: Whole | None) -> Statement:
@@ -327,9 +329,8 @@ def trusted_root(data: bytes) -> TrustedRoot:
     try:
         return TrustedRoot.from_json(json.dumps(empty | parse_object(data, "trusted root")))
     except (ValueError, OverflowError, RecursionError) as error:
-        raise ParameterError(
-            f"trusted root: expected sigstore's JSON, got: {said(error)}"
-        ) from error
+        problem = f"expected sigstore's JSON, got: {said(error)}"
+        raise ParameterError(f"trusted root: {problem}") from error
 
 
 def _valid_at(root: TrustedRoot, times: Sequence[datetime]) -> TrustedRoot:
@@ -381,9 +382,8 @@ def _certificate(data: bytes) -> Certificate:
     try:
         return load_pem_x509_certificate(data if b"-----BEGIN" in data else _raw(data.strip()))
     except ValueError as error:
-        raise ParameterError(
-            f"certificate: expected PEM, or that in base64, got: {said(error)}"
-        ) from error
+        problem = f"expected PEM, or that in base64, got: {said(error)}"
+        raise ParameterError(f"certificate: {problem}") from error
 
 
 def _signature(data: bytes) -> bytes:
@@ -415,3 +415,87 @@ def _raw(text: str | bytes) -> bytes:
 
 def _b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
+
+
+# --- in-toto statements: v0.1 and v1, with SLSA provenance v0.2 and v1 ------------------------------
+
+
+@dataclass(frozen=True)
+class Statement:
+    """Digests (``sha256:HEX`` or ``sha512:HEX``) a statement is about, and source commits its predicate names."""
+
+    subjects: tuple[str, ...]
+    commits: tuple[str, ...]
+
+    @property
+    def subjects_text(self) -> str:
+        more = f" and {len(self.subjects) - 3} more" if len(self.subjects) > 3 else ""
+        return ", ".join(self.subjects[:3]) + more
+
+
+def parse_object(data: bytes, where: str) -> dict[str, Any]:
+    """A JSON object in which no key stands twice. Raises ParameterError."""
+    try:
+        value = load_once(data)
+        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is no text
+    except ValueError as error:
+        raise ParameterError(f"{where}: expected one JSON object, got: {error}") from error
+    if not isinstance(value, dict):
+        raise ParameterError(f"{where}: expected one JSON object, got {type(value).__name__}")
+    return value
+
+
+def parse_statement(data: bytes, where: str) -> Statement:
+    """An in-toto statement about at least one digest. Raises ParameterError."""
+    value = parse_object(data, where)
+    kind = value.get("_type")
+    if kind not in STATEMENTS:
+        raise ParameterError(f"{where}: _type: expected {STATEMENTS[0]}, got {kind!r}")
+    if not isinstance(value.get("predicateType"), str) or not value["predicateType"]:
+        raise ParameterError(f"{where}: predicateType: expected a URI, got none")
+    digests = [inner(subject, "digest") for subject in objects(value.get("subject"))]
+    named = tuple(
+        f"{kind}:{digest[kind]}"
+        for digest in digests
+        for kind in ("sha256", "sha512")
+        if isinstance(digest.get(kind), str) and _NAMED.fullmatch(f"{kind}:{digest[kind]}")
+    )
+    if not named:
+        raise ParameterError(f"{where}: subject: expected a sha256 or sha512 digest, got none")
+    return Statement(named, _commits(inner(value, "predicate")))
+
+
+def _commits(predicate: dict[str, Any]) -> tuple[str, ...]:
+    """Source commits of SLSA v1 ``resolvedDependencies`` and v0.2 ``materials``."""
+    sources = [
+        *objects(inner(predicate, "buildDefinition").get("resolvedDependencies")),
+        *objects(predicate.get("materials")),
+        inner(inner(predicate, "invocation"), "configSource"),
+    ]
+    digests = [inner(source, "digest") for source in sources]
+    commits = [str(digest.get("gitCommit") or digest.get("sha1")) for digest in digests]
+    return tuple(sorted({text for text in commits if COMMIT.fullmatch(text)}))
+
+
+def is_about(statement: Statement, digest: bytes, content: Whole | None) -> bool:
+    """Whether a statement names what has this sha256; by its sha512 only where all of it is there."""
+    if f"sha256:{digest.hex()}" in statement.subjects:
+        return True
+    longer = {name for name in statement.subjects if name.startswith("sha512:")}
+    if content is None or not longer:
+        return False
+
+    def judge(data: bytes) -> str:
+        same = hashlib.sha256(data).digest() == digest
+        return "" if same and f"sha512:{hashlib.sha512(data).hexdigest()}" in longer else "another"
+
+    return not content(f"sha512 of {canonical_digest(sorted(longer))}", judge)
+
+
+def inner(value: dict[str, Any], key: str) -> dict[str, Any]:
+    found = value.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def objects(value: object) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
