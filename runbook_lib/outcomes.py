@@ -144,11 +144,7 @@ def value_text(value: Value, unit: str = "", *, exact: bool = False) -> str:
 
 def due(rows: Sequence[Row]) -> datetime | None:
     """The latest instant at which ``rows`` are due, if time is all that each of them lacks."""
-    instants = [
-        row.return_at
-        for row in rows
-        if row.return_at is not None and row.outcome is Outcome.INCONCLUSIVE
-    ]
+    instants = [r.return_at for r in rows if r.return_at and r.outcome is Outcome.INCONCLUSIVE]
     return max(instants) if instants and len(instants) == len(rows) else None
 
 

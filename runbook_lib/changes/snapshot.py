@@ -98,8 +98,11 @@ def choose(context: Context) -> tuple[Chosen | None, list[Row]]:
     good = [one for one in bundles if one.whole]
     if not good:
         return None, [row for one in bundles for row in one.rows]
-    since = _since(context)
-    older = [one for one in good if since is not None and one.bundle.newness[1] < since.timestamp()]
+    # Before the apply that is undone began its first step.
+    back = undone(context)
+    steps = [e.body["at"] for e in back.entries if e.kind == "step"] if back is not None else []
+    since = datetime.fromisoformat(steps[0]).timestamp() if steps else None
+    older = [one for one in good if since is not None and one.bundle.newness[1] < since]
     taken = (older or good)[0]
     about = taken.bundle.about
     assert isinstance(about, About)
@@ -119,10 +122,3 @@ def choose(context: Context) -> tuple[Chosen | None, list[Row]]:
 def _row(chosen: Chosen, why: str) -> Row:
     got = f"{chosen.name}, height {chosen.height:,} ({why})"
     return check_row("snapshot", "to go back to", "whole, signed, of this chain", got, ok=True)
-
-
-def _since(context: Context) -> datetime | None:
-    """When the apply that is undone began its first step."""
-    made = undone(context)
-    steps = [e.body["at"] for e in made.entries if e.kind == "step"] if made is not None else []
-    return datetime.fromisoformat(steps[0]) if steps else None

@@ -15,7 +15,7 @@ from ..metrics.frames import fetch
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
 from ..sources import notices
 from ..sources.github import GitHub
-from ..sources.words import Word, read_words, taken_back
+from ..sources.words import read_words, taken_back
 from ..wording import utc
 from .anomalies import Anomaly, Log, accounts, known, patience, ways_of
 
@@ -35,38 +35,34 @@ def _listen(context: Context, log: Log) -> str:
     ids, listed = {each.id for each in known(log)}, accounts(context, (COMMANDER,))
     for word in sorted(heard.words, key=lambda each: each.at):
         withdrawn = taken_back(word, [w for w in heard.withdrawals if w.account == word.account])
-        if word.anomaly in ids and word.account in listed and withdrawn is None:
-            _record(log, word)
+        if word.anomaly not in ids or word.account not in listed or withdrawn is not None:
+            continue
+        # The first word on an anomaly acknowledges it, the first decision stands.
+        body = {"id": word.anomaly, "by": word.account, "at": word.at.isoformat()}
+        body["grounds"] = word.grounds
+        if not log.has("acknowledged", word.anomaly):
+            log.add("acknowledged", word.anomaly, body)
+        if word.decision and not log.has("decided", word.anomaly):
+            more = {"decision": word.decision, "reason": word.reason}
+            log.add("decided", word.anomaly, {**body, **more})
     return ""
-
-
-def _record(log: Log, word: Word) -> None:
-    """The first word on an anomaly acknowledges it, the first decision stands."""
-    body = {"id": word.anomaly, "by": word.account, "at": word.at.isoformat()}
-    body["grounds"] = word.grounds
-    if not log.has("acknowledged", word.anomaly):
-        log.add("acknowledged", word.anomaly, body)
-    if word.decision and not log.has("decided", word.anomaly):
-        more = {"decision": word.decision, "reason": word.reason}
-        log.add("decided", word.anomaly, {**body, **more})
 
 
 def _deliver(context: Context, log: Log) -> dict[str, str]:
     """Send what was not sent yet; by anomaly's id the first that failed."""
     trouble: dict[str, str] = {}
     outbox = context.folder / "outbox"
+    ways = ways_of(context)
     for each in known(log):
         late = each.escalated(context.now, patience(context))
-        events = ["opened", *(["escalated"] if late else [])]
-        for event in events:
-            subject, text = _subject(context, each, event), _text(context, each, event)
-            for way in _wanted(context, event):
+        for event in ("opened", "escalated") if late else ("opened",):
+            roles = [f"command/{role}" for role in ROLES[event]] if ways["command"] else []
+            for way in [*roles, *(way for way in ("webhook", "comment") if ways[way])]:
                 key = f"{each.id}/{event}/{way}"
                 if log.has("notified", key):
                     continue
                 outbox.mkdir(exist_ok=True)
                 path = outbox / f"{each.id}-{event}-{way.replace('/', '-')}.txt"
-                replace_file(path, f"{subject}\n\n{text}")
                 try:
                     _send(context, each, event, way, path)
                 except SourceError as error:
@@ -77,15 +73,11 @@ def _deliver(context: Context, log: Log) -> dict[str, str]:
     return trouble
 
 
-def _wanted(context: Context, event: str) -> list[str]:
-    ways = ways_of(context)
-    commands = [f"command/{role}" for role in ROLES[event]] if ways["command"] else []
-    return [*commands, *(way for way in ("webhook", "comment") if ways[way])]
-
-
 def _send(context: Context, anomaly: Anomaly, event: str, way: str, path: Path) -> None:
+    """One notification, which lies in the file until it is sent. Raises SourceError."""
     scope, site, params = context.scope, context.site, context.params
     subject, text = _subject(context, anomaly, event), _text(context, anomaly, event)
+    replace_file(path, f"{subject}\n\n{text}")
     if way.startswith("command/") and site.commands.notify is not None:
         role = way.partition("/")[2]
         notices.by_command(scope, site.commands.notify, role, subject, path)
