@@ -94,10 +94,9 @@ class _Release:
     def artifact(self, name: str) -> tuple[list[Row], str]:
         """Every row about the artifact of that name, and its digest if the file could be read."""
         context = self._context
-        (template,) = fill(
-            f"artifacts.{name}", [context.site.artifacts[name]], **of_release(context)
-        )
-        path = project_path(template)
+        template = context.site.artifacts[name]
+        (filled,) = fill(f"artifacts.{name}", [template], **of_release(context))
+        path = project_path(filled)
         try:
             found = Examination(read_artifact(str(path), self._trust.files), self._trust)
         except (SourceError, ParameterError) as error:
@@ -111,6 +110,11 @@ class _Release:
             (filled,) = fill(f"artifact_signing.{what}", [template], **values)
             return self._asked(found, what, lambda: ask(project_path(filled)))
 
+        def binary() -> list[Row]:
+            """The node's binary in its archive: what running nodes must name."""
+            digest = context.scope.member_digest(path, member)
+            return [check_row(path.name, "binary", f"{member} in it", digest, ok=True)]
+
         signing = context.site.artifact_signing
         member = context.site.binary_member if name == "node" else ""
         return [
@@ -119,13 +123,8 @@ class _Release:
             *beside("provenance", signing.provenance, found.provenance),
             found.commit(context.params.commit),
             *beside("sbom", signing.sbom, found.sbom),
-            *(self._asked(found, "binary", lambda: [self._binary(path, member)]) if member else ()),
+            *(self._asked(found, "binary", binary) if member else ()),
         ], found.artifact.digest
-
-    def _binary(self, path: Path, member: str) -> Row:
-        """The node's binary in its archive: what running nodes must name."""
-        digest = self._context.scope.member_digest(path, member)
-        return check_row(path.name, "binary", f"{member} in it", digest, ok=True)
 
     def _listed(self, found: Examination, path: Path) -> list[Row]:
         """Whether the manifest lists the artifact; its own signature when it is first read."""

@@ -207,13 +207,17 @@ def _target(
 ) -> list[Row]:
     table = parse_toml(made.text, name)
     after, found = flatten(table), flatten(parse_toml(made.found, name))
-    if context.commands.can_dry_run:
-        rows = _dry_run(context, name, made)
-    else:
-        keep_target(context, name, made.text, made.raw)
+    kept = keep_target(context, name, made.text, made.raw)
+    rows: list[Row] = []
+    if not context.commands.can_dry_run:
         # The chain refuses unknown keys only in a strict dry run; nothing else knows them all.
         got = "not checked; set the site's commands.dry_run, strict"
-        rows = [unknown_row(name, "unknown keys", "none", got)]
+        rows.append(unknown_row(name, "unknown keys", "none", got))
+    elif unknown := (verdict := context.commands.dry_run(kept)).unknown_keys:
+        rows.append(check_row(name, "unknown keys", "none", ", ".join(unknown), ok=False))
+    elif not verdict.ok:
+        got = verdict.text[:300]
+        rows.append(check_row(name, "dry run of the target", "valid", got, ok=False))
     got = "fell into the table above"
     rows += [
         check_row(name, f"{key} (misplaced)", f"set as {home}", got, ok=False)
@@ -264,32 +268,17 @@ def _said(
         return "left as it is"
     steps, profile = playbook.GATE_STEPS[context.stage], bundle.profile(context.stage)
     turned = [gate for gate in delta.gates if not known.state.gates.get(gate)]
+    on = [gate for gate, on in made.after.gates.items() if on and gate not in turned]
     notes = {
         "beyond the profile, in the last step": [g for g in turned if g not in profile.on],
-        "ahead of the profile": [
-            gate
-            for gate, on in made.after.gates.items()
-            if on and gate not in profile.on and gate not in turned
-        ],
-        "by the bundle alone, no step of the playbook": [
-            gate for gate in turned if gate not in steps
-        ],
+        "ahead of the profile": [gate for gate in on if gate not in profile.on],
+        "by the bundle alone, no step of the playbook": [g for g in turned if g not in steps],
     }
     said = [f"profile {profile.name}", f"changes: {', '.join(keys) or 'the build only'}"]
     return "; ".join([*said, *(f"{what}: {', '.join(g)}" for what, g in notes.items() if g)])
 
 
 # --- keys the node does not know ----------------------------------------------------------------
-
-
-def _dry_run(context: Context, name: str, made: Target) -> list[Row]:
-    verdict = context.commands.dry_run(keep_target(context, name, made.text, made.raw))
-    if verdict.unknown_keys:
-        unknown = ", ".join(verdict.unknown_keys)
-        return [check_row(name, "unknown keys", "none", unknown, ok=False)]
-    if not verdict.ok:
-        return [check_row(name, "dry run of the target", "valid", verdict.text[:300], ok=False)]
-    return []
 
 
 def _control(context: Context, made: Target) -> Row:
@@ -371,12 +360,14 @@ def config_drift(context: Context) -> CheckResult:
             rows.append(check_row(name, "known state", "in the store", known))
             continue
         rollout, config = rollouts[name], configs[name]
+        if isinstance(rollout, SourceError):
+            found = [check_row(name, "/status/rollout", "an answer", rollout)]
+        else:
+            verified = {k: v for k, v in known.state.flat().items() if k.startswith("rollout.")}
+            differ = differences(verified, rollout.flat())
+            found = [check_row(name, *each, ok=False) for each in differ]
         delta = wanted if isinstance(wanted, SourceError) else wanted[name]
-        found = [
-            *_running(name, known, rollout),
-            *_build(node, known, builds[name], delta),
-            *_file(context, node, known, config),
-        ]
+        found += _build(node, known, builds[name], delta) + _file(context, node, known, config)
         # One at work may have its new file, and not be restarted yet.
         if not (
             name in at_work or isinstance(config, SourceError) or isinstance(rollout, SourceError)
@@ -394,13 +385,6 @@ def config_drift(context: Context) -> CheckResult:
         empty="the cluster has no nodes",
         data={"nodes": len(before)},
     )
-
-
-def _running(name: str, known: Known, rollout: Rollout | SourceError) -> list[Row]:
-    if isinstance(rollout, SourceError):
-        return [check_row(name, "/status/rollout", "an answer", rollout)]
-    wanted = {k: v for k, v in known.state.flat().items() if k.startswith("rollout.")}
-    return [check_row(name, *each, ok=False) for each in differences(wanted, rollout.flat())]
 
 
 def _build(

@@ -18,7 +18,7 @@ from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
 from ..files import replace_file
-from ..outcomes import CheckResult, Outcome, Row, Value, check_row, explain, unknown_row, worst
+from ..outcomes import CheckResult, Row, Value, check_row, explain, unknown_row, worst
 from ..params import RolloutParams
 from ..playbook import COUNCIL, NOW_SOURCE_LAG
 from ..site import Risk
@@ -30,7 +30,7 @@ from ..sources.process import Ended
 from ..sources.wire import Wire
 from ..wording import utc
 from . import preflight
-from .activation_proof import proven
+from .activation_proof import OBSERVABLE, proven
 from .baselines import pin_before
 from .ci import ci_rows
 from .regression import mainnet_comparison as comparison
@@ -73,9 +73,8 @@ def _notice(context: Context, at: datetime) -> Row:
 
 
 def _plan(context: Context) -> list[Row]:
-    rows = [_duty(context), _notice(context, _standing(context) or context.now)]
-    would = _text(context)
-    return [*rows, check_row("announcement", "would say", "", would, Outcome.INCONCLUSIVE)]
+    would = unknown_row("announcement", "would say", "", _text(context))
+    return [_duty(context), _notice(context, _standing(context) or context.now), would]
 
 
 def _standing(context: Context) -> datetime | None:
@@ -245,11 +244,10 @@ def _issue(context: Context, forge: Backlog, risk: Risk, issue: MilestoneIssue) 
 
 
 def _risk(subject: str, risk: Risk, issue: MilestoneIssue) -> Row:
-    above = sorted(set(issue.labels) & set(risk.above))
-    if above:
+    if above := sorted(set(issue.labels) & set(risk.above)):
         return check_row(subject, "risk", risk.low, ", ".join(above), ok=False)
     if risk.low in issue.labels:
-        return check_row(subject, "risk", risk.low, risk.low, ok=True)
+        return check_row(subject, "risk", risk.low, risk.low)
     labels = ", ".join(issue.labels) or "no label"
     return unknown_row(subject, "risk", f"labelled {risk.low}", labels)
 
@@ -313,19 +311,18 @@ def _profile(context: Context) -> Iterator[Row]:
             )
 
 
-def _on(context: Context) -> list[Row]:
-    """The profile everywhere, and on every node the traffic that shows each gate at work."""
+def _effects(context: Context) -> Iterator[Row]:
     at = effect(context.so_far, WITNESS)
-    gates = ("timetoke_rewards", "witness_network")
-    effects = [row for gate in gates for row in proven(context, WITNESS, gate, at)]
-    return [*_profile(context), *effects]
+    for gate in OBSERVABLE:
+        yield from proven(context, WITNESS, gate, at)
 
 
 witness_gate = rollout(
     WITNESS,
     "{nodes} run the release on the mainnet profile, every gate read back",
     each_wave=lambda context: [frozen_row(context)],
-    after=_on,
+    # The profile everywhere, and on every node the traffic that shows each gate at work.
+    after=lambda context: [*_profile(context), *_effects(context)],
     capture=pin_before,
 )
 
@@ -355,18 +352,17 @@ def _name(value: object) -> object:
 Sha = Annotated[str, BeforeValidator(inner("sha"))]
 
 
-class Milestone(Wire):
+class _Number(Wire):
+    number: int
+
+
+class Milestone(_Number):
     """A milestone; ``open_issues`` counts its open issues and pull requests."""
 
-    number: int
     title: str
     state: Literal["open", "closed"]
     open_issues: Count
     closed_issues: Count
-
-
-class _Number(Wire):
-    number: int
 
 
 class MilestoneIssue(Wire):
