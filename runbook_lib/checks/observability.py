@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 from math import inf, isnan
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, Any, get_args
 from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, model_validator
 
 from .. import playbook
 from ..context import Context, judges
@@ -22,8 +24,7 @@ from ..site import Topic
 from ..sources.alertmanager import Alert, Config, Labels, Silence, matched, with_ports
 from ..sources.dashboards import Dashboard, Grafana, Panel, Query, read_dashboard
 from ..sources.prometheus import Rule, Sample, Vector
-from ..sources.rulefiles import Shipped, read_rules
-from ..strict import Range, project_path
+from ..strict import Range, Strict, parse_yaml, project_path, validate
 
 CATALOGUE = "params/metrics.yaml"
 LATE_S = 60.0  # an evaluation may be late by this and two of its intervals
@@ -54,7 +55,7 @@ def observability(context: Context) -> CheckResult:
     try:
         context.require_now("rules and alerts")
         rules = context.prometheus.rules()
-        rows += _shipped(context, rules)
+        rows += list(_shipped(context, rules))
         rows += _firing(context, rules, severities)
         rows.append(_linked(context))
     except SourceError as error:
@@ -164,6 +165,84 @@ def _plain(expr: str) -> str:
         return " ".join(expr.split())
 
 
+# --- rule files as they are shipped: plain, or PrometheusRule resources with the groups below spec ---
+# Whether a file loads is for Prometheus to say; what is not understood here is an error that names
+# file and key. Source: prometheus/model/rulefmt/rulefmt.go.
+
+
+def _milliseconds(text: Any) -> int:
+    import promql_parser
+
+    if text in ("0", "0s", "0m"):
+        return 0
+    try:
+        span: timedelta = promql_parser.parse_duration(text)
+        return round(span / timedelta(milliseconds=1))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"expected a duration such as 5m or 1h30m, got {text!r}") from error
+
+
+Duration = Annotated[int, BeforeValidator(_milliseconds)]
+"""In milliseconds."""
+
+
+class Shipped(Strict):
+    """A rule of a file, either an alert or a recording rule; ``wait`` is its ``for``."""
+
+    alert: str = ""
+    record: str = ""
+    expr: str = Field(min_length=1)
+    wait: Duration = Field(default=0, alias="for")
+    keep_firing_for: Duration = 0
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        return self.alert or self.record
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Shipped:
+        if bool(self.alert) == bool(self.record):
+            raise ValueError("expected either alert or record, got both or neither")
+        return self
+
+
+class _Group(Strict):
+    name: str = Field(min_length=1)
+    interval: Duration = 0
+    query_offset: Duration = 0
+    limit: int = 0
+    partial_response_strategy: str = ""
+    labels: dict[str, str] = {}
+    rules: list[Shipped]
+
+
+class _RuleFile(Strict):
+    groups: list[_Group]
+
+    @model_validator(mode="after")
+    def _names_once(self) -> _RuleFile:
+        if len({group.name for group in self.groups}) != len(self.groups):
+            raise ValueError("expected every group's name once, got one again")
+        if not any(group.rules for group in self.groups):
+            raise ValueError("expected at least one rule, got none")
+        return self
+
+
+def read_rules(text: bytes, file: str) -> list[Shipped]:
+    """The rules of a file, at least one. Raises ParameterError naming file and key."""
+    document = parse_yaml(text, file)
+    if document.get("kind") == "PrometheusRule":
+        spec = document.get("spec")
+        document = spec if isinstance(spec, dict) else {}
+    return [
+        rule.model_copy(update={"labels": {**group.labels, **rule.labels}})
+        for group in validate(_RuleFile, document, file).groups
+        for rule in group.rules
+    ]
+
+
 # --- alerts -------------------------------------------------------------------------------------
 
 
@@ -185,12 +264,9 @@ def _firing(context: Context, rules: Sequence[Rule], severities: Sequence[str]) 
     ]
     for rule in rules:
         for alert in rule.alerts:  # its own severity counts: a rule's may be a template
-            own = {k: v for k, v in sorted(alert.labels.items()) if k != "alertname"}
-            if (
-                alert.state == "firing"
-                and own.get("severity") in severities
-                and _ours(context, alert.labels)
-            ):
+            pages = alert.state == "firing" and alert.labels.get("severity") in severities
+            if pages and _ours(context, alert.labels):
+                own = {k: v for k, v in sorted(alert.labels.items()) if k != "alertname"}
                 labels = ", ".join(f"{k}={v}" for k, v in own.items())
                 since = f"since {alert.active_at:%Y-%m-%d %H:%M} UTC ({labels})"
                 rows.append(check_row(rule.name, "paging alert", "not firing", since, ok=False))
