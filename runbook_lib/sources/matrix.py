@@ -42,10 +42,6 @@ class Matrix:
     series: tuple[Series, ...]
     warnings: tuple[str, ...] = ()
 
-    @property
-    def partial(self) -> bool:
-        return bool(self.warnings)
-
 
 class _Series(Wire):
     metric: dict[str, str]
