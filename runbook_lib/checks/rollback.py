@@ -39,9 +39,8 @@ class Asset:
 
 @dataclass
 class Found:
-    """What was seen so far."""
+    """The assets seen so far."""
 
-    rows: list[Row] = field(default_factory=list)
     releases: list[Asset] = field(default_factory=list)
     bundles: list[Asset] = field(default_factory=list)
 
@@ -64,15 +63,13 @@ def rollback_assets(context: Context) -> CheckResult:
     """
     settings, found = context.cluster.rollback, Found()
     if settings is None:
-        key = f"clusters.{context.cluster_name}.rollback"
-        row = unknown_row("rollback assets", "settings", "in the site file", f"none; set {key}")
-        found.rows.append(row)
+        got = f"none; set clusters.{context.cluster_name}.rollback"
+        rows = [unknown_row("rollback assets", "settings", "in the site file", got)]
     else:
-        _releases(context, settings, found)
-        _bundles(context, settings, found)
-        _fetchable(context, found)
+        rows = [*_releases(context, settings, found), *_bundles(context, settings, found)]
+        rows += _fetchable(context, found)
     return context.conclude(
-        found.rows,
+        rows,
         passed=f"{count(len(found.releases), 'build')} and {count(len(found.bundles), 'snapshot')}"
         f" staged whole, signed, and fetchable by {count(len(context.cluster.nodes), 'node')}",
         empty="nothing is staged",
@@ -86,25 +83,23 @@ def rollback_assets(context: Context) -> CheckResult:
 # --- the previous release ---------------------------------------------------------------------------
 
 
-def _releases(context: Context, settings: Rollback, found: Found) -> None:
+def _releases(context: Context, settings: Rollback, found: Found) -> Iterator[Row]:
     """One artifact for each build of the good state: a file, or an image that nodes can fetch."""
     good = good_map(context.scope, context.store, context.cluster_name)
     wanted: dict[str, list[str]] = {}
     for node in context.cluster.nodes:
         if node.name not in good:
             text = f"none; take {context.cluster_name} over with `runbook adopt`"
-            found.rows.append(unknown_row(node.name, "last good state", "in the store", text))
+            yield unknown_row(node.name, "last good state", "in the store", text)
         elif digest := good[node.name].state.artifact:
             wanted.setdefault(digest, []).append(node.name)
         else:
             text = missing(good[node.name].state)
-            found.rows.append(
-                unknown_row(node.name, "artifact of the last good state", "known", text)
-            )
+            yield unknown_row(node.name, "artifact of the last good state", "known", text)
     try:
         candidate = artifact(context)
     except SourceError as error:
-        found.rows.append(context.unreadable("digest of the candidate", "readable", error))
+        yield context.unreadable("digest of the candidate", "readable", error)
         return
     for digest, nodes in wanted.items():
         own = digest == candidate.digest
@@ -118,52 +113,47 @@ def _releases(context: Context, settings: Rollback, found: Found) -> None:
         what, name = f"artifact of the last good state of {', '.join(nodes)}", Path(path).name
         (seen,) = context.scope.file_digests([project_path(path)])
         if isinstance(seen, SourceError):
-            found.rows.append(check_row(name, what, digest, seen))
+            yield check_row(name, what, digest, seen)
             continue
         same, theirs = seen.digest == digest, seen.digest == candidate.digest and not own
         got = f"{seen.digest}: the candidate's own" if theirs else seen.digest
-        found.rows.append(check_row(name, what, digest, got, ok=same, waivable=same))
+        yield check_row(name, what, digest, got, ok=same, waivable=same)
         found.releases.append(Asset(name, seen.digest, seen.size, frozenset(nodes)))
 
 
 # --- snapshots --------------------------------------------------------------------------------------
 
 
-def _bundles(context: Context, settings: Rollback, found: Found) -> None:
+def _bundles(context: Context, settings: Rollback, found: Found) -> Iterator[Row]:
     keys = {key.version: key.key for key in settings.keys}
     bundles: list[Bundle] = []
     for folder in settings.snapshots:
         try:
             bundles += snapshots.find_bundles(context.scope, project_path(folder), keys)
         except SourceError as error:
-            found.rows.append(context.unreadable("snapshot bundles", "a folder of them", error))
+            yield context.unreadable("snapshot bundles", "a folder of them", error)
     least = settings.at_least
     places = ", ".join(Path(folder).name for folder in settings.snapshots)
     if not bundles:
-        found.rows.append(unknown_row(places, "snapshot bundles", f"at least {least}", "none"))
+        yield unknown_row(places, "snapshot bundles", f"at least {least}", "none")
     elif len(bundles) < least:
         text = f"at least {least}"
-        found.rows.append(check_row(places, "snapshot bundles", text, len(bundles), ok=False))
+        yield check_row(places, "snapshot bundles", text, len(bundles), ok=False)
     ordered = sorted(bundles, key=lambda bundle: bundle.newness, reverse=True)
     silent = [bundle for bundle in bundles if isinstance(bundle.about, SourceError)]
-    tip = _tip(context, found)
+    statuses = context.fleet.status()
+    heights = [each.height for each in statuses.values() if not isinstance(each, SourceError)]
+    for name, status in statuses.items():
+        if isinstance(status, SourceError):
+            yield check_row(name, "height", "an answer", status)
+    # The highest that any node tells; unknown when one does not answer.
+    tip = max(heights) if len(heights) == len(context.cluster.nodes) else None
     for bundle in [*silent, *[b for b in ordered if b not in silent][:least]]:
         seen = snapshots.whole(context.scope, bundle, keys)
-        found.rows += [*_about(context, settings, bundle, tip), *seen.rows]
+        yield from _about(context, settings, bundle, tip)
+        yield from seen.rows
         if seen.digest:
             found.bundles.append(Asset(bundle.name, seen.digest, seen.size))
-
-
-def _tip(context: Context, found: Found) -> int | None:
-    """The chain's height: the highest any node tells; None when one does not answer."""
-    answers = context.fleet.status()
-    heights = [each.height for each in answers.values() if not isinstance(each, SourceError)]
-    found.rows += [
-        check_row(name, "height", "an answer", each)
-        for name, each in answers.items()
-        if isinstance(each, SourceError)
-    ]
-    return max(heights) if len(heights) == len(context.cluster.nodes) else None
 
 
 def _about(context: Context, limits: Rollback, bundle: Bundle, tip: int | None) -> Iterator[Row]:
@@ -219,23 +209,23 @@ def _pruning(context: Context, bundle: Bundle, height: int) -> Iterator[Row]:
 # --- from where each node is ------------------------------------------------------------------------
 
 
-def _fetchable(context: Context, found: Found) -> None:
+def _fetchable(context: Context, found: Found) -> Iterator[Row]:
     """Every node can fetch its build and every judged bundle, and has room for them."""
     largest = max((bundle.size for bundle in found.bundles), default=0)
     for name, probed in context.each(context.commands.assets).items():
         mine = [asset for asset in found.releases if name in asset.nodes]
         needed: Sequence[Asset] = [*mine, *found.bundles]
         if isinstance(probed, SourceError):
-            found.rows.append(check_row(name, "fetchable", "an answer", probed))
+            yield check_row(name, "fetchable", "an answer", probed)
             continue
         if not mine or not found.bundles:
-            found.rows.append(unknown_row(name, "fetchable", "a build and a snapshot", "no asset"))
+            yield unknown_row(name, "fetchable", "a build and a snapshot", "no asset")
             continue
         lacking = [asset.name for asset in needed if asset.digest not in probed.fetchable]
         wanted = f"{len(needed)} assets"
         got = f"not {', '.join(lacking)}" if lacking else wanted
-        found.rows.append(check_row(name, "fetchable", wanted, got, ok=not lacking))
+        yield check_row(name, "fetchable", wanted, got, ok=not lacking)
         # The old data is kept while a snapshot is restored: both must fit beside it.
         room = largest + sum(asset.size for asset in mine)
         free, least = probed.free_bytes, f"at least {room:,} bytes"
-        found.rows.append(check_row(name, "free space", least, free, free >= room, unit="bytes"))
+        yield check_row(name, "free space", least, free, free >= room, unit="bytes")

@@ -15,6 +15,7 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,10 @@ def verify(
         if policy.key:
             return _by_key(bundle, hashed, content, policy)
         return _keyless(bundle, hashed, content, policy)
-    signature = _signature(material.signature)
+    if not (signature := material.signature).strip():
+        raise ParameterError("signature: expected base64 or raw bytes, got an empty file")
+    with suppress(binascii.Error):  # base64 as cosign writes it, or raw
+        signature = _raw(signature.strip())
     if not policy.key:
         return _detached(signature, material.certificate, hashed, policy, find)
     check_signature(policy.key, signature, hashed, content)
@@ -131,9 +135,8 @@ def _by_key(bundle: Model, digest: bytes, content: Whole | None, policy: Policy)
     if material.public_key is None:
         raise Refused("a certificate, no public key, in the bundle")
     if signed is None:
-        raise Unproven(
-            "an envelope signed by a public key cannot be verified; sign the file itself"
-        )
+        problem = "an envelope signed by a public key cannot be verified"
+        raise Unproven(f"{problem}; sign the file itself")
     if signed.message_digest is not None and signed.message_digest.digest != digest:
         raise Refused("the bundle's digest is another file's")
     check_signature(policy.key, signed.signature, digest, content)
@@ -176,7 +179,14 @@ def _keyless(model: Model, digest: bytes, content: Whole | None, policy: Policy)
         raise
     except Exception as error:
         raise Refused(said(error)) from error
-    statement = _statement_about(payload, digest, content) if model.dsse_envelope else None
+    statement: Statement | None = None
+    if model.dsse_envelope is not None:
+        try:
+            statement = parse_statement(payload, "signed statement")
+        except ParameterError as error:
+            raise Refused(str(error)) from error
+        if not is_about(statement, digest, content):
+            raise Refused(f"a statement about {statement.subjects_text}, not this artifact")
     return Signed(policy.signer, statement, commits(bundle.signing_certificate))
 
 
@@ -221,25 +231,20 @@ def _stamps_alone(model: Model) -> Iterator[str]:
         yield json.dumps(bundle)
 
 
-def _statement_about(payload: bytes, digest: bytes, content: Whole | None) -> Statement:
-    """The signed statement, which must name this artifact. Raises Refused, SourceError."""
-    try:
-        statement = parse_statement(payload, "signed statement")
-    except ParameterError as error:
-        raise Refused(str(error)) from error
-    if not is_about(statement, digest, content):
-        raise Refused(f"a statement about {statement.subjects_text}, not this artifact")
-    return statement
-
-
 def _detached(
     signature: bytes, pem: bytes, digest: bytes, policy: Policy, find: Find | None
 ) -> Signed:
     """Refute what can be without a log; then the log's entry makes a bundle of the parts."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+    from cryptography.x509 import load_pem_x509_certificate
     from sigstore.verify.policy import Identity
 
-    certificate = _certificate(pem)
+    try:  # PEM, or that in base64 as cosign writes it
+        pem = pem if b"-----BEGIN" in pem else _raw(pem.strip())
+        certificate = load_pem_x509_certificate(pem)
+    except ValueError as error:
+        problem = f"expected PEM, or that in base64, got: {said(error)}"
+        raise ParameterError(f"certificate: {problem}") from error
     try:
         Identity(identity=policy.identity, issuer=policy.issuer).verify(certificate)
         key = certificate.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -373,27 +378,6 @@ def _verifier(root: TrustedRoot) -> Verifier:
 
 
 # --- reading ----------------------------------------------------------------------------------------
-
-
-def _certificate(data: bytes) -> Certificate:
-    """A PEM certificate, or one in base64 as cosign writes it. Raises ParameterError."""
-    from cryptography.x509 import load_pem_x509_certificate
-
-    try:
-        return load_pem_x509_certificate(data if b"-----BEGIN" in data else _raw(data.strip()))
-    except ValueError as error:
-        problem = f"expected PEM, or that in base64, got: {said(error)}"
-        raise ParameterError(f"certificate: {problem}") from error
-
-
-def _signature(data: bytes) -> bytes:
-    """A detached signature: base64 as cosign writes it, or raw. Raises ParameterError."""
-    if not data.strip():
-        raise ParameterError("signature: expected base64 or raw bytes, got an empty file")
-    try:
-        return _raw(data.strip())
-    except binascii.Error:
-        return data
 
 
 def _parse_bundle(data: bytes) -> Model:
