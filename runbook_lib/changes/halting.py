@@ -16,7 +16,7 @@ from ..context import Context
 from ..errors import SourceError
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.node import Consensus
-from ..sources.storage import StorageCommands, Wal, wal_of
+from ..sources.storage import StorageCommands, wal_of
 from .followed import seen
 from .power import powers
 from .snapshot import Staged, staged
@@ -110,15 +110,11 @@ def corrupted(context: Context) -> Need:
     for name, one in found.items():
         mine = [_at(context, name, newest)] if newest is not None and name in ours else []
         if one.height is None and name in ours:
-            wal = _log(context, name)
-            if isinstance(wal, Wal) and wal.corrupt:
+            row, corrupt = _log(context, name)
+            if corrupt:
                 needed.append(name)
                 continue
-            mine.append(
-                wal
-                if isinstance(wal, Row)
-                else check_row(name, "write-ahead log", "whole", f"{wal.records} records", ok=True)
-            )
+            mine.append(row)
         rows += [one.row, *mine]
     return Need(rows, tuple(needed))
 
@@ -140,12 +136,17 @@ def _at(context: Context, name: str, staged: Staged) -> Row:
     return unknown_row(name, what, expected, ended.problem or f"exit {ended.code}")
 
 
-def _log(context: Context, name: str) -> Wal | Row:
-    """The log of a node that does not answer; only of one whose process is gone."""
+def _log(context: Context, name: str) -> tuple[Row, bool]:
+    """The log of a node that does not answer, and whether it is corrupt.
+
+    It is read only where the node's process is gone.
+    """
+    what = "write-ahead log"
     try:
         if not _commands(context).stopped(name):
             got = "its process is there, and answers nobody"
-            return unknown_row(name, "write-ahead log", "read", got)
-        return wal_of(name, _commands(context).inspect_wal(name))
+            return unknown_row(name, what, "read", got), False
+        wal = wal_of(name, _commands(context).inspect_wal(name))
     except SourceError as error:
-        return check_row(name, "write-ahead log", "read", error)
+        return check_row(name, what, "read", error), False
+    return check_row(name, what, "whole", f"{wal.records} records", not wal.corrupt), wal.corrupt

@@ -276,20 +276,16 @@ def _firing(context: Context, rules: Sequence[Rule], severities: Sequence[str]) 
 
 def _linked(context: Context) -> Row:
     """Prometheus sends its alerts to the Alertmanager we look at."""
-    telemetry = context.site.telemetry
+    telemetry, what = context.site.telemetry, "sends alerts to"
     own = telemetry.alertmanager_as or telemetry.alertmanager.url
     found = context.prometheus.alertmanagers()
     if not found:  # so it is for some seconds after a start
-        return unknown_row("prometheus", "sends alerts to", own, "nobody it knows of")
-    ok = any(_address(url) == _address(f"{own}/api/v2/alerts") for url in found)
+        return unknown_row("prometheus", what, own, "nobody it knows of")
+    urls = [urlsplit(url) for url in (f"{own}/api/v2/alerts", *found)]
+    wanted, *known = ((url.netloc, url.path.rstrip("/")) for url in urls)
     hint = "; set telemetry.alertmanager_as where Prometheus knows it by another address"
-    shown = ", ".join(found) + ("" if ok else hint)
-    return check_row("prometheus", "sends alerts to", own, shown, ok)
-
-
-def _address(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.netloc, parts.path.rstrip("/")
+    shown = ", ".join(found) + ("" if wanted in known else hint)
+    return check_row("prometheus", what, own, shown, wanted in known)
 
 
 # --- whether a page would reach somebody --------------------------------------------------------
@@ -340,15 +336,14 @@ def _watchdog(context: Context, alerts: Sequence[Alert]) -> Row:
     what, expected = "watchdog", f"active, told of in the last {FRESH}"
     # One of another cluster's Prometheus proves nothing about ours.
     held = [a for a in alerts if a.labels.get("alertname") == name and _ours(context, a.labels)]
-    problem = f"no alert {name}; nothing proves delivery"
-    if held:
-        newest = max(held, key=lambda each: each.updated_at)
-        age = context.now - newest.updated_at
-        fresh = age <= FRESH and newest.ends_at > context.now
-        problem = "" if fresh else f"told of {age.total_seconds():.0f} s ago"
-    if problem:
+    if not held:
+        problem = f"no alert {name}; nothing proves delivery"
         return unknown_row("alertmanager", what, expected, problem)
-    return check_row("alertmanager", what, expected, "active", ok=True)
+    newest = max(held, key=lambda each: each.updated_at)
+    age = context.now - newest.updated_at
+    if age <= FRESH and newest.ends_at > context.now:
+        return check_row("alertmanager", what, expected, "active", ok=True)
+    return unknown_row("alertmanager", what, expected, f"told of {age.total_seconds():.0f} s ago")
 
 
 def _routes(config: Config, pages: Pages) -> Iterator[Row]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
 from .. import playbook
 from ..canonical import canonical
@@ -12,7 +11,6 @@ from ..context import Context
 from ..errors import SourceError
 from ..evidence.comment import Account, compose, marker, other_stages, plan_digest
 from ..evidence.posts import Found, Post, comments_of, digest, find, read_back, write
-from ..evidence.record import Entry
 from ..evidence.standing import verdict
 from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
 from ..sources.process import Ended
@@ -84,8 +82,7 @@ def _state(context: Context, number: int) -> tuple[list[Row], Found]:
     """The issue as it is, and the comments in it that bear the release's marker."""
     issue = context.forge.issue(number)
     found = find(comments_of(context.forge, number), marker(context.params.release))
-    rows = [check_row(f"issue {number}", "state", "open", issue.state, issue.state == "open")]
-    return [*rows, *found.rows()], found
+    return [check_row(f"issue {number}", "state", "open", issue.state), *found.rows()], found
 
 
 def _step_name(body: str) -> str:
@@ -97,7 +94,10 @@ def _secret(context: Context, body: str) -> str:
 
 
 def _body(context: Context) -> str:
-    known = _known(context)
+    # What was recorded before this try began; a live journal holds its beginning as well.
+    last = context.journal[-1]
+    begun = last.kind == "started" and last.body["item"] == context.item
+    known = context.journal[:-1] if begun else context.journal
     so_far = verdict(known)
     mine = playbook.DECLARED[so_far.stage].index(ITEM)
     update = {"stage": context.stage, "items": so_far.items[:mine], "broken": ()}
@@ -116,10 +116,3 @@ def _body(context: Context) -> str:
     # The other stages' logs as they are now: a replay has the text alone.
     found = json.loads(context.scope.derive("the other stages", others))
     return compose(account, found)
-
-
-def _known(context: Context) -> Sequence[Entry]:
-    """What was recorded before this try began; a live journal holds its beginning as well."""
-    last = context.journal[-1]
-    begun = last.kind == "started" and last.body["item"] == context.item
-    return context.journal[:-1] if begun else context.journal
