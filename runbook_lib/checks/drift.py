@@ -7,36 +7,16 @@ from typing import Any
 
 from .. import playbook
 from ..canonical import digest_bytes
+from ..changes import targets
 from ..changes.state import Known, differences, known_map, require_known
-from ..changes.targets import (
-    Delta,
-    Target,
-    artifact,
-    deltas,
-    keep,
-    keep_target,
-    read_bundle,
-    target,
-)
+from ..changes.targets import Delta, Target
 from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
+from ..sources import config as toml
 from ..sources.commands import NodeConfig
-from ..sources.config import (
-    BASE_GATES,
-    CHANNEL_AT,
-    GATES,
-    GATES_AT,
-    Bundle,
-    Flat,
-    diff,
-    flatten,
-    gates_turned_off,
-    misplaced,
-    parse_toml,
-    rollout_keys,
-)
+from ..sources.config import CHANNEL_AT, GATES, GATES_AT, Bundle, Flat, diff, flatten
 from ..sources.node import Peers, Rollout
 from ..sources.redact import MARK
 
@@ -79,7 +59,7 @@ def _stage_rows(bundle: Bundle, order: str) -> Iterator[Row]:
     for name, profile in bundle.stages.items():
         if profile.release_channel != name:
             yield check_row(STAGES, f"{name}: release_channel", name, profile.release_channel)
-    for name, gate in gates_turned_off(bundle):
+    for name, gate in toml.gates_turned_off(bundle):
         got = "off, though on in the stage before"
         yield check_row(STAGES, f"{name}: {gate}", "on", got, ok=False)
 
@@ -111,14 +91,14 @@ def _worm_rows(bundle: Bundle, stage: str) -> list[Row]:
     ] or [check_row(WORM, on, text, text)]
 
 
-DEFAULTS: Flat = {f"{GATES_AT}.{gate}": gate in BASE_GATES for gate in GATES}
+DEFAULTS: Flat = {f"{GATES_AT}.{gate}": gate in toml.BASE_GATES for gate in GATES}
 """What a node takes a gate for that its file does not name."""
 
 
 def disk_against_rpc(name: str, config: bytes, rollout: Rollout) -> list[Row]:
     """What a node runs with otherwise than its file says: not restarted, or not from this file."""
     try:
-        flat = DEFAULTS | flatten(parse_toml(config, name))
+        flat = DEFAULTS | flatten(toml.parse_toml(config, name))
     except SourceError as error:
         return [check_row(name, "TOML on disk", "readable", error)]
     running = rollout.flat()
@@ -188,7 +168,7 @@ def target_rows(
         known, found = before[name], configs[name]
         if isinstance(known, SourceError) or isinstance(found, SourceError):
             return []
-        made[name] = target(context, name, found, known.state, wanted[name])
+        made[name] = targets.target(context, name, found, known.state, wanted[name])
         return _target(context, name, made[name], bundle, known, wanted[name])
 
     rows: list[Row] = []
@@ -205,9 +185,9 @@ def target_rows(
 def _target(
     context: Context, name: str, made: Target, bundle: Bundle, known: Known, delta: Delta
 ) -> list[Row]:
-    table = parse_toml(made.text, name)
-    after, found = flatten(table), flatten(parse_toml(made.found, name))
-    kept = keep_target(context, name, made.text, made.raw)
+    table = toml.parse_toml(made.text, name)
+    after, found = flatten(table), flatten(toml.parse_toml(made.found, name))
+    kept = targets.keep_target(context, name, made.text, made.raw)
     rows: list[Row] = []
     if not context.commands.can_dry_run:
         # The chain refuses unknown keys only in a strict dry run; nothing else knows them all.
@@ -221,7 +201,7 @@ def _target(
     got = "fell into the table above"
     rows += [
         check_row(name, f"{key} (misplaced)", f"set as {home}", got, ok=False)
-        for key, home in misplaced(table)
+        for key, home in toml.misplaced(table)
     ]
     rows += _as_wanted(context, name, made, after, bundle, delta)
     allowed = delta.changes(known.state)
@@ -248,7 +228,7 @@ def _as_wanted(
         wanted = {**wanted, CHANNEL_AT: profile.release_channel}
         wanted |= {f"{GATES_AT}.{gate}": True for gate in GATES if gate in gates}
         # What the file leaves to the node's defaults is as the node itself says it is.
-        in_force = {**rollout_keys(made.after.channel, made.after.gates), **after}
+        in_force = {**toml.rollout_keys(made.after.channel, made.after.gates), **after}
         seen |= {key: in_force[key] for key in wanted if key in in_force}
     text = "a secret, which is compared nowhere; leave it to the node's file"
     secret = [key for key, value in wanted.items() if MARK in str(value)]
@@ -287,7 +267,7 @@ def _control(context: Context, made: Target) -> Row:
     try:
         raw = made.raw and line + made.raw
         verdict = context.commands.dry_run(
-            keep(context, _CONTROL, "controls", line + made.text, raw)
+            targets.keep(context, _CONTROL, "controls", line + made.text, raw)
         )
     except SourceError as error:
         return check_row("dry run", what, CONTROL, error)
@@ -318,11 +298,11 @@ def config_drift(context: Context) -> CheckResult:
     when it was left is as before or as planned; one that it dropped is drift to whatever comes next.
     Playbook: common preflight, 1.
     """
-    bundle = read_bundle(context)
+    bundle = targets.read_bundle(context)
     rows = bundle_rows(bundle, context.stage)
     wanted: dict[str, Delta] | SourceError
     try:
-        wanted = deltas(context, bundle, artifact(context))
+        wanted = targets.deltas(context, bundle, targets.artifact(context))
     except SourceError as error:
         wanted = error
         rows.append(context.unreadable("the stage's delta", "per node", error))
