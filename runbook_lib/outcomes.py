@@ -14,7 +14,7 @@ from typing import Annotated, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
-from .errors import SourceError
+from .errors import ParameterError, SourceError
 
 _EXACT = 2**53 - 1  # canonical JSON holds no larger whole number
 Value = Annotated[
@@ -90,7 +90,7 @@ def check_row(
     subject: str,
     what: str,
     expected: Value,
-    observed: Value | SourceError,
+    observed: Value | SourceError | ParameterError,
     ok: bool | Outcome | None = None,
     *,
     unit: str = "",
@@ -101,8 +101,9 @@ def check_row(
 
     By default it is whether ``observed`` equals ``expected``; of a source's error INCONCLUSIVE.
     """
-    if isinstance(observed, SourceError):
-        observed, ok = observed.problem, Outcome.INCONCLUSIVE
+    if isinstance(observed, SourceError | ParameterError):
+        said = observed.problem if isinstance(observed, SourceError) else str(observed)
+        observed, ok = said, Outcome.INCONCLUSIVE
     ok = expected == observed if ok is None else ok
     outcome = ok if isinstance(ok, Outcome) else (Outcome.PASS if ok else Outcome.FAIL)
     return Row(

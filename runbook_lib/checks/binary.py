@@ -39,7 +39,7 @@ def binary_verification(context: Context) -> CheckResult:
     try:
         trust = _trust(context)
     except (SourceError, ParameterError) as error:
-        rows.append(unknown_row("site", "signing", "a signer to trust", _problem(error)))
+        rows.append(check_row("site", "signing", "a signer to trust", error))
     else:
         release = _Release(context, trust)
         for name in context.site.artifacts:
@@ -57,10 +57,6 @@ def binary_verification(context: Context) -> CheckResult:
         empty="nothing was verified",
         data={"digests": digests, "commit": context.params.commit},
     )
-
-
-def _problem(error: SourceError | ParameterError) -> str:
-    return error.problem if isinstance(error, SourceError) else str(error)
 
 
 def _trust(context: Context) -> Trust:
@@ -100,7 +96,7 @@ class _Release:
         try:
             found = Examination(read_artifact(str(path), self._trust.files), self._trust)
         except (SourceError, ParameterError) as error:
-            return [unknown_row(name, "artifact", "readable", _problem(error))], ""
+            return [check_row(name, "artifact", "readable", error)], ""
 
         def beside(what: str, template: str, ask: Callable[[Path], list[Row]]) -> list[Row]:
             if not template:

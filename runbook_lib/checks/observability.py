@@ -526,7 +526,7 @@ class _Look:
         self.context, self.at = context, context.at
         self.max_age = timedelta(seconds=context.site.dashboards.max_age_s)
         self.limits = [(m, m.limit) for m in catalogue.metrics if m.limit is not None]
-        self.held: dict[str, tuple[str | SourceError, bool]] = {}
+        self.held: dict[str, tuple[str | SourceError | ParameterError, bool]] = {}
         self.exprs: dict[str, str] = {}
         self.problems: dict[str, str] = {}
         for query in (query for panel in panels for query in panel.queries if not query.problem):
@@ -607,10 +607,8 @@ class _Look:
         if metric.name not in self.held:
             try:
                 self.held[metric.name] = self._held(metric, limit)
-            except SourceError as error:
+            except (SourceError, ParameterError) as error:
                 self.held[metric.name] = error, False
-            except ParameterError as error:
-                self.held[metric.name] = SourceError("catalogue", str(error)), False
         what = f"{metric.title} (the catalogue's limit)"
         return check_row(subject, what, _limit_text(limit, metric.unit), *self.held[metric.name])
 
