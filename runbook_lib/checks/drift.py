@@ -277,11 +277,6 @@ def _control(context: Context, made: Target) -> Row:
     return unknown_row("dry run", what, CONTROL, said)
 
 
-def dropped(context: Context) -> frozenset[str]:
-    """The nodes that this attempt leaves out from here on, with an approval."""
-    return frozenset(entry.body["node"] for entry in context.so_far if entry.kind == "dropped")
-
-
 def expected(context: Context) -> tuple[str, Value]:
     """What must hold, and its threshold."""
     return "every node equals its last verified state, its target the profile", "0 differences"
@@ -328,7 +323,8 @@ def config_drift(context: Context) -> CheckResult:
         rows += stand_in(context, silent, before, at_work, rollouts, builds, configs)
     for name, after in at_work.items():
         before[name] = between(before[name], after, rollouts[name], builds[name], configs[name])
-    left_out = dropped(context)
+    # The nodes that this attempt leaves out from here on, with an approval.
+    left_out = {entry.body["node"] for entry in context.so_far if entry.kind == "dropped"}
     for node in context.cluster.nodes:
         name, known = node.name, before[node.name]
         if name in left_out:

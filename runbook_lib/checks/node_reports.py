@@ -48,7 +48,13 @@ def stand_in(
         if isinstance(found, Row):
             rows.append(found)
         elif found is not None:
-            rows += _against_rpc(node, found, rollouts[node.name])
+            rollout = rollouts[node.name]
+            if not isinstance(rollout, SourceError):  # else said by its live state already
+                said = rollout_keys(found.channel, found.gates)
+                rows += [
+                    check_row(node.name, f"{key} (reported, as it runs)", told, runs, ok=False)
+                    for key, told, runs in differences(said, rollout.flat())
+                ]
             if isinstance(builds[node.name], SourceError):
                 builds[node.name] = found.binary
             known, after = before[node.name], at_work.get(node.name)
@@ -69,16 +75,6 @@ def _fresh(context: Context, node: Node, reports: Reports) -> NodeReport | Row |
     if good and context.now - good[-1].at <= context.params.valid_for:
         return good[-1]
     return None
-
-
-def _against_rpc(node: Node, report: NodeReport, rollout: Rollout | SourceError) -> list[Row]:
-    if isinstance(rollout, SourceError):
-        return []  # said by its live state already
-    said = rollout_keys(report.channel, report.gates)
-    return [
-        check_row(node.name, f"{key} (reported, as it runs)", told, runs, ok=False)
-        for key, told, runs in differences(said, rollout.flat())
-    ]
 
 
 def _reported_file(

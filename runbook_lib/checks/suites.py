@@ -88,6 +88,8 @@ def read_suite(ended: Ended) -> SuiteRun:
     results = [tuple(map(int, counts)) for counts in _RESULT.findall(text)]
     passed, failed, ignored, measured = (sum(part[n] for part in results) for n in range(4))
     assert ended.code is not None
+    # A test's name may hold the word as well; libtest's own line about it is no confession.
+    lines = [line.strip() for line in text.splitlines() if "skipping" in line.lower()]
     return SuiteRun(
         code=ended.code,
         announced=sum(announced),
@@ -96,10 +98,5 @@ def read_suite(ended: Ended) -> SuiteRun:
         ignored=ignored,
         complete=len(announced) == len(results)
         and sum(announced) == passed + failed + ignored + measured,
-        skipped_lines=tuple(line.strip() for line in text.splitlines() if _says_skipped(line)),
+        skipped_lines=tuple(line for line in lines if not _ONE_TEST.fullmatch(line)),
     )
-
-
-def _says_skipped(line: str) -> bool:
-    # A test's name may hold the word as well; libtest's own line about it is no confession.
-    return "skipping" in line.lower() and not _ONE_TEST.fullmatch(line.strip())

@@ -121,7 +121,10 @@ class SiteCommands(Changes):
         if ended.code == 0:
             return DryRun(True, (), text)
         if ended.code == 2 and "configuration error:" in text:
-            return DryRun(False, _unknown_keys(text), text)
+            found = _UNKNOWN_KEYS.search(text)
+            words = found[1].split(",") if found else []
+            keys = tuple(word.strip(" `'\".") for word in words if word.strip())
+            return DryRun(False, keys, text)
         wanted = "exit code 0, or 2 with 'configuration error:'"
         raise SourceError(source, f"expected {wanted}, got {ended.code}: {reason(ended)}")
 
@@ -169,9 +172,3 @@ class SiteCommands(Changes):
         source = f"{purpose} {subject}".strip()
         command = self._command(purpose, source, **values)
         return execute(self._scope, source, command, private=private)
-
-
-def _unknown_keys(text: str) -> tuple[str, ...]:
-    found = _UNKNOWN_KEYS.search(text)
-    words = found[1].split(",") if found else []
-    return tuple(word.strip(" `'\".") for word in words if word.strip())
