@@ -18,15 +18,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
-from runbook_lib.changes import snapshot_check
-from runbook_lib.context import Context
 from runbook_lib.sources import snapshots
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import LiveTape
+from runbook_lib.sources.wire import decode_once
 
 WHOLE, CHUNK, RUNS = 4 * 1024**3, 64 * 1024**2, 3
 AIM, AIM_MIB = 1.15, 200
@@ -67,10 +65,10 @@ def ours(bundle: Path) -> Times:
     with tempfile.TemporaryDirectory() as folder:
         scope = Scope(LiveTape(Path(folder), redactor), Outside(redactor), "bench", 1)
         begun = now()
-        found = snapshots.Bundle(bundle, about=cast(Any, None), signed="")
-        _, manifest = snapshots.read_manifest(scope, found)
-        context = cast(Context, SimpleNamespace(scope=scope))
-        wrong = snapshot_check._chunks(context, bundle / "chunks", manifest, bundle.name)
+        found = snapshots.Bundle(bundle, cast(Any, None), cast(Any, None))
+        text = scope.read(bundle / snapshots.MANIFEST)
+        manifest = decode_once(snapshots.MANIFEST, text, snapshots.Manifest)
+        wrong = list(snapshots.wrong_chunks(scope, found, manifest))
         taken = since(begun)
     assert not wrong, wrong[0]
     return taken

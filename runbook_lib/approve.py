@@ -21,8 +21,9 @@ from .errors import ParameterError, SourceError
 from .reach import Clock, Command, Rpc
 from .site import Commands
 from .sources.commands import SiteCommands
+from .sources.keys import read_signed
 from .sources.node import Fleet, Rollout
-from .sources.reports import comment_text, parse_report
+from .sources.reports import FENCE, NodeReport
 from .sources.scope import Scope, live_scope
 from .sources.words import parse_signed
 from .strict import validate
@@ -58,17 +59,18 @@ def node_report(args: argparse.Namespace) -> int:
     signature = base64.b64encode(key.sign(canonical(said))).decode()
     data = canonical({"statement": said, "signature": signature}) + b"\n"
     try:
-        parse_report(data)
+        read_signed(data, NodeReport)
     except ValueError as error:
         raise ParameterError(f"node-report: {error}") from error
     if args.output is not None:
         args.output.write_bytes(data)
+    comment = f"```{FENCE}\n{data.decode().strip()}\n```\n"
     if args.json:
-        print_json({"statement": said, "signature": signature, "comment": comment_text(data)})
+        print_json({"statement": said, "signature": signature, "comment": comment})
     elif args.output is not None:
         print(f"wrote {args.output}: hand it to the release engineers, or comment what it says")
     else:
-        print(comment_text(data), end="")
+        print(comment, end="")
     return 0
 
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+from .errors import ParameterError, SourceError
 
 _EXACT = 2**53 - 1  # canonical JSON holds no larger whole number
 Value = Annotated[
@@ -87,14 +90,21 @@ def check_row(
     subject: str,
     what: str,
     expected: Value,
-    observed: Value,
-    ok: bool | Outcome,
+    observed: Value | SourceError | ParameterError,
+    ok: bool | Outcome | None = None,
     *,
     unit: str = "",
     return_at: datetime | None = None,
     waivable: bool = True,
 ) -> Row:
-    """A row; ``ok`` is a comparison's truth value, or the outcome itself when there is no proof."""
+    """A row. ``ok`` is a comparison's truth value, or the outcome itself when there is no proof.
+
+    By default it is whether ``observed`` equals ``expected``; of a source's error INCONCLUSIVE.
+    """
+    if isinstance(observed, SourceError | ParameterError):
+        said = observed.problem if isinstance(observed, SourceError) else str(observed)
+        observed, ok = said, Outcome.INCONCLUSIVE
+    ok = expected == observed if ok is None else ok
     outcome = ok if isinstance(ok, Outcome) else (Outcome.PASS if ok else Outcome.FAIL)
     return Row(
         subject=subject,
@@ -108,34 +118,14 @@ def check_row(
     )
 
 
-def unknown_row(
-    subject: str,
-    what: str,
-    expected: Value,
-    problem: str,
-    *,
-    return_at: datetime | None = None,
-    waivable: bool = True,
-) -> Row:
-    """A row for what could not be determined: no data, an error, an unreadable answer."""
-    return check_row(
-        subject,
-        what,
-        expected,
-        problem,
-        Outcome.INCONCLUSIVE,
-        return_at=return_at,
-        waivable=waivable,
-    )
+unknown_row = partial(check_row, ok=Outcome.INCONCLUSIVE)
+"""A row for what could not be determined: no data, an error, an unreadable answer."""
 
 
 def worst(outcomes: Iterable[Outcome]) -> Outcome:
     """FAIL outranks INCONCLUSIVE outranks PASS; of nothing, INCONCLUSIVE."""
-    seen = set(outcomes)
-    for outcome in (Outcome.FAIL, Outcome.INCONCLUSIVE, Outcome.PASS):
-        if outcome in seen:
-            return outcome
-    return Outcome.INCONCLUSIVE
+    rank = (Outcome.PASS, Outcome.INCONCLUSIVE, Outcome.FAIL)
+    return max(outcomes, key=rank.index, default=Outcome.INCONCLUSIVE)
 
 
 def value_text(value: Value, unit: str = "", *, exact: bool = False) -> str:
@@ -155,11 +145,7 @@ def value_text(value: Value, unit: str = "", *, exact: bool = False) -> str:
 
 def due(rows: Sequence[Row]) -> datetime | None:
     """The latest instant at which ``rows`` are due, if time is all that each of them lacks."""
-    instants = [
-        row.return_at
-        for row in rows
-        if row.return_at is not None and row.outcome is Outcome.INCONCLUSIVE
-    ]
+    instants = [r.return_at for r in rows if r.return_at and r.outcome is Outcome.INCONCLUSIVE]
     return max(instants) if instants and len(instants) == len(rows) else None
 
 
@@ -170,16 +156,11 @@ def explain(rows: Sequence[Row], passed: str, empty: str) -> str:
     outcome = worst(row.outcome for row in rows)
     if outcome is Outcome.PASS:
         return passed
-    bad = [row for row in rows if row.outcome is outcome]
-    text = _said(bad[0])
-    more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
-    return text + more
-
-
-def _said(row: Row) -> str:
+    row, *others = (row for row in rows if row.outcome is outcome)
+    more = f" (and {len(others)} more)" if others else ""
     where = f"{row.subject}: {row.what}"
     observed = value_text(row.observed, row.unit if isinstance(row.observed, int | float) else "")
     # A source's own problem already says what it expected.
     if row.outcome is Outcome.INCONCLUSIVE and observed.startswith("expected "):
-        return f"{where}: {observed}"
-    return f"{where}: expected {value_text(row.expected, row.unit)}, got {observed}"
+        return f"{where}: {observed}{more}"
+    return f"{where}: expected {value_text(row.expected, row.unit)}, got {observed}{more}"

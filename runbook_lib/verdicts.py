@@ -21,13 +21,7 @@ class ExitCode(IntEnum):
     WAITING = 4
 
 
-RANK = (
-    ExitCode.PASSED,
-    ExitCode.WAITING,
-    ExitCode.INCONCLUSIVE,
-    ExitCode.REFUSED,
-    ExitCode.BROKEN,
-)
+RANK = tuple(ExitCode[name] for name in ["PASSED", "WAITING", "INCONCLUSIVE", "REFUSED", "BROKEN"])
 
 
 class EarlierTry(Model):
@@ -87,10 +81,7 @@ class Standing(Model):
         """The outcome that counts: PASS also when every row that is not PASS is waived."""
         if self.state != "judged" or self.result is None:
             return Outcome.INCONCLUSIVE
-        if self.result.outcome is Outcome.PASS or not self.waived:
-            return self.result.outcome
-        has_bad_rows = any(row.outcome is not Outcome.PASS for row in self.result.rows)
-        if has_bad_rows and not self.open_rows:
+        if self.result.rows and not self.open_rows:
             return Outcome.PASS
         return worst(row.outcome for row in self.open_rows)
 
@@ -130,13 +121,8 @@ class Verdict(Model):
     @property
     def outcome(self) -> Outcome:
         """PASS only when nothing is open; a plan's PASS means ready to apply, not promoted."""
-        match self.exit_code:
-            case ExitCode.PASSED:
-                return Outcome.PASS
-            case ExitCode.REFUSED:
-                return Outcome.FAIL
-            case _:
-                return Outcome.INCONCLUSIVE
+        codes = {ExitCode.PASSED: Outcome.PASS, ExitCode.REFUSED: Outcome.FAIL}
+        return codes.get(self.exit_code, Outcome.INCONCLUSIVE)
 
     @property
     def blocking(self) -> tuple[Standing, ...]:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import yaml
 
+from runbook_lib.checks.observability import read_rules
 from runbook_lib.metrics.catalogue import parse_catalogue, selected
 from runbook_lib.playbook import PAGING_SEVERITIES
-from runbook_lib.sources.rulefiles import read_rules
 from runbook_lib.strict import PROJECT
 from runbook_rehearsal.chain.timeline import LEAD_S
 from runbook_rehearsal.chain.world import Event, World, make_cluster, profile

@@ -16,7 +16,7 @@ from ..context import Context
 from ..errors import SourceError
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.node import Consensus
-from ..sources.storage import StorageCommands, Wal, wal_of
+from ..sources.storage import StorageCommands, wal_of
 from .followed import seen
 from .power import powers
 from .snapshot import Staged, staged
@@ -59,17 +59,17 @@ def follow(context: Context, names: Sequence[str] | None = None) -> dict[str, Fo
 def _followed(
     name: str, first: Consensus | SourceError, second: Consensus | SourceError
 ) -> Followed:
-    what, expected = FOLLOWS, f"{BLOCKS} blocks on, committed by a quorum"
-    if isinstance(first, SourceError) or isinstance(second, SourceError):
-        failed = first if isinstance(first, SourceError) else second
-        assert isinstance(failed, SourceError)
-        return Followed(unknown_row(name, what, expected, failed.problem), None, False)
+    expected = f"{BLOCKS} blocks on, committed by a quorum"
+    if isinstance(first, SourceError):
+        return Followed(check_row(name, FOLLOWS, expected, first), None, False)
+    if isinstance(second, SourceError):
+        return Followed(check_row(name, FOLLOWS, expected, second), None, False)
     power = f"{second.commit_power} of {second.quorum_threshold}"
     moved = second.height > first.height
     enough = int(second.commit_power) >= int(second.quorum_threshold)
     ok = moved and second.quorum_reached and enough
     got = f"height {first.height:,}, then {second.height:,}, committed by {power}"
-    return Followed(check_row(name, what, expected, got, ok), second.height, moved)
+    return Followed(check_row(name, FOLLOWS, expected, got, ok), second.height, moved)
 
 
 def halted(context: Context) -> Need:
@@ -92,19 +92,13 @@ def halted(context: Context) -> Need:
         got = f"{power:,}: bring back the nodes that are down first"
         row = unknown_row("the chain", "power that is up", f"{known.quorum:,} for a block", got)
         # That it stands still proves nothing yet: no chain commits without a quorum.
-        return Need([*(_open(each) for each in rows), row])
+        unsure = {"outcome": Outcome.INCONCLUSIVE}
+        opened = [r if r.outcome is Outcome.PASS else r.model_copy(update=unsure) for r in rows]
+        return Need([*opened, row])
     heights = sorted({one.height for one in found.values() if one.height is not None})
     got = f"halted at {', '.join(f'{height:,}' for height in heights)}, a quorum is up"
-    return Need(
-        [check_row("the chain", "goes on or is halted", "known", got, ok=True)],
-        tuple(node.name for node in context.cluster.nodes),
-    )
-
-
-def _open(row: Row) -> Row:
-    if row.outcome is Outcome.PASS:
-        return row
-    return row.model_copy(update={"outcome": Outcome.INCONCLUSIVE})
+    row = check_row("the chain", "goes on or is halted", "known", got, ok=True)
+    return Need([row], tuple(node.name for node in context.cluster.nodes))
 
 
 def corrupted(context: Context) -> Need:
@@ -114,14 +108,13 @@ def corrupted(context: Context) -> Need:
     rows, needed = [row for one in bundles for row in one.rows], list[str]()
     newest = next((one for one in bundles if one.whole), None)
     for name, one in found.items():
-        silent = one.height is None
         mine = [_at(context, name, newest)] if newest is not None and name in ours else []
-        if silent and name in ours:
-            wal = _log(context, name)
-            if isinstance(wal, Wal) and wal.corrupt:
+        if one.height is None and name in ours:
+            row, corrupt = _log(context, name)
+            if corrupt:
                 needed.append(name)
                 continue
-            mine.append(wal if isinstance(wal, Row) else _sound(name, wal))
+            mine.append(row)
         rows += [one.row, *mine]
     return Need(rows, tuple(needed))
 
@@ -133,27 +126,27 @@ def _commands(context: Context) -> StorageCommands:
 def _at(context: Context, name: str, staged: Staged) -> Row:
     """The newest whole bundle, as a node fetches it."""
     what, expected = "snapshot as the node has it", f"{staged.name}: whole, signed"
+    words = {0: "whole, signed", 2: "signature invalid", 3: "chunks do not match"}
     try:
         ended = _commands(context).verify_snapshot(name, staged.folder)
     except SourceError as error:
-        return unknown_row(name, what, expected, error.problem)
-    got = ended.problem or f"exit {ended.code}"
-    if ended.code in (0, 2, 3):
-        word = {0: "whole, signed", 2: "signature invalid", 3: "chunks do not match"}[ended.code]
-        return check_row(name, what, expected, word, ended.code == 0)
-    return unknown_row(name, what, expected, got)
+        return check_row(name, what, expected, error)
+    if ended.code in words:
+        return check_row(name, what, expected, words[ended.code], ended.code == 0)
+    return unknown_row(name, what, expected, ended.problem or f"exit {ended.code}")
 
 
-def _log(context: Context, name: str) -> Wal | Row:
-    """The log of a node that does not answer; only of one whose process is gone."""
+def _log(context: Context, name: str) -> tuple[Row, bool]:
+    """The log of a node that does not answer, and whether it is corrupt.
+
+    It is read only where the node's process is gone.
+    """
     what = "write-ahead log"
     try:
         if not _commands(context).stopped(name):
-            return unknown_row(name, what, "read", "its process is there, and answers nobody")
-        return wal_of(name, _commands(context).inspect_wal(name))
+            got = "its process is there, and answers nobody"
+            return unknown_row(name, what, "read", got), False
+        wal = wal_of(name, _commands(context).inspect_wal(name))
     except SourceError as error:
-        return unknown_row(name, what, "read", error.problem)
-
-
-def _sound(name: str, wal: Wal) -> Row:
-    return check_row(name, "write-ahead log", "whole", f"{wal.records} records", Outcome.PASS)
+        return check_row(name, what, "read", error), False
+    return check_row(name, what, "whole", f"{wal.records} records", not wal.corrupt), wal.corrupt

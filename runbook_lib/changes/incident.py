@@ -10,31 +10,35 @@ from __future__ import annotations
 
 import json
 import string
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
+from string import Template
 from typing import Any, Literal
 
 from ..canonical import canonical
 from ..canonical import digest as digest_of
 from ..context import Context
-from ..errors import RunbookError, SourceError
+from ..errors import ParameterError, RecordDamaged, RunbookError, SourceError
 from ..evidence import incidents, outbox
-from ..evidence.comment import code, plain
+from ..evidence.comment import LIMIT, code, plain
 from ..evidence.incidents import Incident, open_incident
 from ..evidence.posts import Report, digest, find, read_back, write
-from ..evidence.record import Entry
+from ..evidence.record import Entry, recorded
 from ..files import replace_file
-from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..outcomes import Outcome, Row, check_row, unknown_row, value_text
 from ..params import RecoveryParams
-from ..playbook import COUNCIL
+from ..playbook import COUNCIL, GATE_STEPS
 from ..site import Person, Site
 from ..sources.process import Ended
 from ..sources.running import tell
 from ..sources.words import Heard, hear, in_force
-from ..wording import utc, visible
-from .apply import Applier, Step, asked, keep, later, was_sent
-from .incident_facts import NOTHING, Facts, collect, one_line, render, said
+from ..strict import project_path
+from ..wording import count, utc, visible
+from .apply import Applier, Step, all_pass, asked, keep, later, was_sent
+from .power import two_thirds
+from .state import states
 
 Audience = Literal["internal", "governance", "public"]
 NEEDED: dict[Audience, tuple[str, ...]] = {
@@ -51,6 +55,13 @@ _TITLES: dict[Audience, str] = {
 _BLANKS = frozenset({"", "tbd", "todo", "fixme", "na", "none", "nothing"})
 _DECIDED = ("summary", "impact", "mitigations")
 _NOTICE = "council-notice"
+ROWS = (300, 100, 30, 10)
+"""Rows of a table, fewer until the whole fits."""
+NOTHING = "nothing said"
+CHARS = 300
+TOPICS = ("consensus_latency", "block_production", "finality_lag", "proof_latency",
+          "proof_queue_depth", "vrf_participation", "network_churn")  # fmt: skip
+GATES = tuple(dict.fromkeys(gate for steps in GATE_STEPS.values() for gate in steps))
 
 
 # --- in the store ---------------------------------------------------------------------------------
@@ -74,10 +85,10 @@ def _opened(context: Context, rows: list[Row]) -> Incident | None:
         "by": begun["operator"],
         "at": begun["now"],
         "issue": facts.issue,
-        "break_glass": {"by": begun["operator"], "reason": facts.break_glass}
-        if facts.break_glass
-        else None,
+        "break_glass": None,
     }
+    if facts.break_glass:
+        body["break_glass"] = {"by": begun["operator"], "reason": facts.break_glass}
 
     def ours(one: Incident) -> bool:
         again = undoes is not None and one.opened.get("undoes") == undoes
@@ -94,7 +105,7 @@ def _opened(context: Context, rows: list[Row]) -> Incident | None:
 
     told = json.loads(context.scope.derive("the incident of this recovery", compute))
     if "problem" in told:
-        rows.append(unknown_row("incident", "opened in the store", "one", str(told["problem"])))
+        rows.append(unknown_row("incident", "opened in the store", "one", told["problem"]))
         return None
     found = Incident(told["id"], [Entry(**entry) for entry in told["entries"]])
     named = {"id": found.id, "hash": found.entries[0].hash}
@@ -123,19 +134,14 @@ def _note(context: Context, found: Incident, kind: str, body: dict[str, Any]) ->
 def _texts(context: Context, needed: tuple[str, ...]) -> list[Row]:
     """Each text that is needed, FAIL for one that says nothing."""
     params: RecoveryParams = context.params
-    rows = []
+    rows, ignored = [], str.maketrans("", "", string.punctuation + string.whitespace)
     for name in needed:
         value = getattr(params, name)
         lines = value if isinstance(value, list) else [value]
-        empty = not lines or any(_blank(line) for line in lines)
-        got = "nothing said; set it and give a retry_reason" if empty else "there"
-        rows.append(check_row(name, "text", "not empty", got, not empty))
+        there = bool(lines) and not any(x.translate(ignored).casefold() in _BLANKS for x in lines)
+        got = "there" if there else "nothing said; set it and give a retry_reason"
+        rows.append(check_row(name, "text", "not empty", got, there))
     return rows
-
-
-def _blank(line: str) -> bool:
-    kept = line.translate(str.maketrans("", "", string.punctuation + string.whitespace))
-    return kept.casefold() in _BLANKS
 
 
 def plan_incident(context: Context, audience: Audience) -> list[Row]:
@@ -144,7 +150,7 @@ def plan_incident(context: Context, audience: Audience) -> list[Row]:
     if any(row.outcome is Outcome.FAIL for row in rows):
         return rows
     would = f"an incident of {context.params.release} is opened, its {audience} report filed"
-    return [*rows, check_row("incident", "would be", "", would, Outcome.INCONCLUSIVE)]
+    return [*rows, unknown_row("incident", "would be", "", would)]
 
 
 # --- in the forge ---------------------------------------------------------------------------------
@@ -167,19 +173,14 @@ def _collected(facts: Facts, nodes: int) -> list[Row]:
     """What the report tells of metrics and gates; the next try fetches what is missing."""
     later = "; the next try collects them"
     figures = [f"{what}: {why}" for what, why in facts.missing if what.startswith("figure")]
-    rows = []
+    rows = [check_row("figures", "collected", known := f"{len(facts.figures)} metrics", known)]
     if figures or not facts.figures:
         shown = f"{len(facts.figures)} collected; {''.join(figures[:1])}{later}"
-        rows.append(unknown_row("figures", "collected", "every metric", shown))
-    else:
-        shown = f"{len(facts.figures)} metrics"
-        rows.append(check_row("figures", "collected", shown, shown, ok=True))
-    if facts.unread:
-        names = ", ".join(facts.unread)
-        rows.append(unknown_row("gates", "read", f"{nodes} nodes", f"not of {names}{later}"))
-    else:
-        rows.append(check_row("gates", "read", f"{nodes} nodes", f"{nodes} nodes", ok=True))
-    return rows
+        rows = [unknown_row("figures", "collected", "every metric", shown)]
+    if not facts.unread:
+        return [*rows, check_row("gates", "read", f"{nodes} nodes", f"{nodes} nodes")]
+    got = f"not of {', '.join(facts.unread)}{later}"
+    return [*rows, unknown_row("gates", "read", f"{nodes} nodes", got)]
 
 
 def _report(
@@ -215,8 +216,7 @@ def _facts(context: Context, found: Incident) -> str:
         ("opened", utc(found.opened_at)),
     ]
     if glass:
-        why = f"by {plain(glass['by'], 80)}: {plain(glass['reason'], 500)}"
-        rows.append(("break-glass", why))
+        rows.append(("break-glass", f"by {plain(glass['by'], 80)}: {plain(glass['reason'], 500)}"))
     return "\n".join(f"| {what} | {text} |" for what, text in rows)
 
 
@@ -251,7 +251,7 @@ def _file(context: Context, applier: Applier, found: Incident, report: Report) -
     # By its try: one that was done, and does not stand there any more, is done anew.
     name, more = f"{name}-{context.scope.number}", f"; {later(context)}"
 
-    def run(lock: int, outputs: Path) -> Ended:
+    def run(*_: object) -> Ended:
         return asked(lambda: made.append(write(there, report.body).number), more)
 
     step = Step("forge", name, run, expected="filed")
@@ -262,7 +262,7 @@ def _file(context: Context, applier: Applier, found: Incident, report: Report) -
         rows = [*there.rows(), *read_back(there, made[0], report.body)]
     except SourceError as error:
         return [unknown_row("forge", f"{kind} read back", digest(report.body), str(error))]
-    if all(row.outcome is Outcome.PASS for row in rows):
+    if all_pass(rows):
         outbox.drop(context.folder, kind)
         by = str(context.journal[0].body["operator"])
         body = {"audience": report.audience, "number": made[0], "by": by}
@@ -286,10 +286,6 @@ class Votes:
     grounds: tuple[str, ...]
     at: datetime | None
 
-    @property
-    def needed(self) -> int:
-        return -(-2 * len(self.members) // 3)
-
     def __str__(self) -> str:
         by = f": {', '.join(self.by)}" if self.by else ""
         return f"{len(self.by)} of {len(self.members)} members{by}"
@@ -306,15 +302,13 @@ def count_votes(site: Site, heard: Heard, digest: str) -> Votes:
     words = sorted(in_force(site, heard, digest), key=lambda word: word.at)
     first = {word.account: word for word in reversed(words) if word.account in accounts}
     given = sorted(first.values(), key=lambda word: (word.at, word.account))
-    votes = Votes(
+    enough = bool(seated) and len(given) >= two_thirds(len(seated))
+    return Votes(
         seated,
         tuple(word.account for word in given),
         tuple(word.grounds for word in given),
-        None,
+        given[two_thirds(len(seated)) - 1].at if enough else None,
     )
-    if not seated or len(given) < votes.needed:
-        return votes
-    return replace(votes, at=given[votes.needed - 1].at)
 
 
 def decision(
@@ -354,13 +348,13 @@ def plan_council(context: Context) -> list[Row]:
     if any(row.outcome is Outcome.FAIL for row in rows):
         return rows
     would = "told, and asked for a decision within 24 h"
-    return [*rows, check_row("council", "would be", "", would, Outcome.INCONCLUSIVE)]
+    return [*rows, unknown_row("council", "would be", "", would)]
 
 
 def convene(context: Context, applier: Applier) -> list[Row]:
     """Tell the council, hear it, record its decision. Playbook: mainnet recovery, 3."""
     rows = [*_texts(context, _DECIDED), _seated(context)]
-    if any(row.outcome is not Outcome.PASS for row in rows):
+    if not all_pass(rows):
         return rows
     found = _opened(context, rows)
     if found is None:
@@ -373,28 +367,26 @@ def convene(context: Context, applier: Applier) -> list[Row]:
 
 
 def _seated(context: Context) -> Row:
-    seated = [person.account for person in members(context.site)]
-    expected = f"people with the role {COUNCIL}"
-    if not seated:
-        got = "nobody in the site's people has it"
-        return unknown_row("council", "members", expected, got)
-    return check_row("council", "members", expected, ", ".join(seated), ok=True)
+    seated = ", ".join(person.account for person in members(context.site))
+    got = seated or "nobody in the site's people has it"
+    outcome = Outcome.PASS if seated else Outcome.INCONCLUSIVE
+    return check_row("council", "members", f"people with the role {COUNCIL}", got, outcome)
 
 
 def _text(context: Context, found: Incident, wanted: str) -> str:
     params: RecoveryParams = context.params
-    seated = members(context.site)
-    glass = found.break_glass
+    seated, glass = members(context.site), found.break_glass
+    why = "It does what was approved together with the plan it takes back."
+    if glass:
+        why = f"Break-glass by {plain(glass['by'], 80)}: {plain(glass['reason'], 500)}"
     values = {
         "release": params.release,
         "cluster": plain(context.cluster_name, 80),
         "incident": found.id,
         "opened": utc(found.opened_at),
         "measures": said([*params.mitigations, *params.next_steps]),
-        "break_glass": f"Break-glass by {plain(glass['by'], 80)}: {plain(glass['reason'], 500)}"
-        if glass
-        else "It does what was approved together with the plan it takes back.",
-        "needed": str(-(-2 * len(seated) // 3)),
+        "break_glass": why,
+        "needed": str(two_thirds(len(seated))),
         "members": str(len(seated)),
         "names": ", ".join(f"@{person.account}" for person in seated),
         "digest": wanted,
@@ -435,40 +427,184 @@ def _tell(context: Context, found: Incident, wanted: str) -> list[Row]:
 def _decided(context: Context, found: Incident, wanted: str) -> list[Row]:
     what, due = "decided", found.ratify_until
     expected = f"by two thirds until {utc(due)}"
-    filed = [*found.filed, *_filed_now(context, found)]
     try:
-        heard = hear(
-            context.scope,
-            context.site,
-            wanted,
-            issues=[context.params.issue, *filed],
-            release=context.params.release,
-        )
+        issues = [context.params.issue, *found.filed, *_filed_now(context, found)]
+        release = context.params.release
+        heard = hear(context.scope, context.site, wanted, issues=issues, release=release)
     except SourceError as error:
         return [unknown_row("council", what, expected, str(error))]
     votes = count_votes(context.site, heard, wanted)
     body = decision(found, votes, wanted, ratifies=found.break_glass is not None)
     if body is not None and (problem := _note(context, found, "decision", body)):
         return [unknown_row("council", "decision recorded", found.id, problem)]
-    if votes.at is None:
-        late = context.now > due
-        got = f"{votes}{'; later than 24 h after the recovery' if late else ''}"
-        if late:
-            return [check_row("council", what, expected, got, ok=False)]
-        return [unknown_row("council", what, expected, got, return_at=due)]
-    got = f"{votes}, at {utc(votes.at)}"
-    if votes.at > due:
-        got += ", later than 24 h after the recovery"
-    return [check_row("council", what, expected, got, votes.at <= due)]
+    if votes.at is None and context.now <= due:
+        return [unknown_row("council", what, expected, str(votes), return_at=due)]
+    got = f"{votes}, at {utc(votes.at)}, " if votes.at else f"{votes}; "
+    late = votes.at is None or votes.at > due
+    got = f"{got}later than 24 h after the recovery" if late else got.removesuffix(", ")
+    return [check_row("council", what, expected, got, not late)]
 
 
 def _filed_now(context: Context, found: Incident) -> list[int]:
     """The issue of this try, which the incident as it was read does not name yet."""
 
     def look() -> str:
-        try:
+        with suppress(RunbookError):  # removed meanwhile: promotion notices that
             return " ".join(map(str, incidents.load(context.store, found.id).filed))
-        except RunbookError:  # removed meanwhile: promotion notices that
-            return ""
+        return ""
 
     return [int(number) for number in context.scope.derive("issues of it", look).split()]
+
+
+# --- what an incident is told with: gates of the nodes and figures, as cells of Markdown tables ---
+# What others wrote is shown as just that; what could not be read is listed, never left out. What ran
+# and when stands in the attempt's record, which the incident names.
+
+
+@dataclass
+class Facts:
+    """Tables of an incident, their cells Markdown; ``missing`` names what could not be read."""
+
+    nodes: list[tuple[str, ...]] = field(default_factory=list)
+    figures: list[tuple[str, ...]] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+    missing: list[tuple[str, str]] = field(default_factory=list)
+
+    def tables(self, limit: int) -> dict[str, str]:
+        """Markdown of each, of at most ``limit`` rows."""
+        gates = ("node", "run by", *(f"`{gate}`" for gate in GATES), "channel", "seen")
+        figures = ("metric", "when the apply began", "now")
+        missing = [f"{plain(what, 80)}: {plain(why, CHARS)}" for what, why in self.missing[:limit]]
+        if (cut := len(self.missing) - limit) > 0:
+            missing.append(f"and {cut} more; see the record")
+        return {
+            "gates": _table(gates, self.nodes, limit),
+            "figures": _table(figures, self.figures, limit, right=2),
+            "missing": _bullets(missing) or "nothing: all of it was read",
+        }
+
+
+def render(
+    context: Context, template: str, values: dict[str, str], facts: Facts | None = None
+) -> str:
+    """The template of that name, filled. Raises SourceError for one that cannot be.
+
+    ``values`` are Markdown already; tables are cut until a forge takes the whole.
+    """
+    path, known = project_path(f"params/templates/{template}"), values
+    try:
+        made = Template(context.scope.read(path).decode())
+        for limit in ROWS:
+            known = values | (facts.tables(limit) if facts is not None else {})
+            text = made.substitute(known).strip() + "\n"
+            if len(text.encode("utf-16-le")) // 2 <= LIMIT - 200:
+                return text
+    except (KeyError, ValueError) as error:
+        names = ", ".join(f"${name}" for name in sorted(known))
+        raise SourceError(f"template {template}", f"expected {names}, got {error!r}") from error
+    raise SourceError(f"template {template}", f"expected at most {LIMIT} characters, got more")
+
+
+def _table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], limit: int, *, right: int = 0
+) -> str:
+    """A Markdown table, its last ``right`` columns to the right; of no rows, that there are none."""
+    if not rows:
+        return "none"
+    marks = [":--"] * (len(columns) - right) + ["--:"] * right
+    lines = [f"| {' | '.join(row)} |" for row in (columns, marks, *rows[:limit])]
+    if len(rows) > limit:
+        lines += ["", f"{count(len(rows) - limit, 'more row')}; see the record"]
+    return "\n".join(lines)
+
+
+def _bullets(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def said(texts: Sequence[str]) -> str:
+    """What a person wrote, a bullet each."""
+    return _bullets([one_line(text) for text in texts if text.strip()]) or NOTHING
+
+
+def one_line(text: str) -> str:
+    """What a person wrote, as just that."""
+    return plain(" ".join(text.split()), 2000)
+
+
+def collect(context: Context) -> Facts:
+    """Everything that can be read now. Raises nothing but what a replay lacks."""
+    facts = Facts()
+    undoes = context.journal[0].body.get("undoes")
+    forward: list[Entry] = []
+    if undoes:
+        try:
+            forward = recorded(context.scope, context.store.root, str(undoes["name"]))
+        except (SourceError, RecordDamaged) as error:
+            facts.missing.append((f"record of {undoes['name']}", str(error)))
+    # What this very item did before is in its own issue, not in its own words.
+    mine = [e for e in context.journal if e.body.get("item") != context.item]
+    _nodes(context, facts, [*forward, *mine])
+    _figures(context, facts, datetime.fromisoformat((forward or context.journal)[0].body["now"]))
+    return facts
+
+
+def _nodes(context: Context, facts: Facts, known: Sequence[Entry]) -> None:
+    """Every node's gates: as it answers, else as it was last read back."""
+    try:
+        last = dict(states(list(known), context.attempt_name))
+        seen = context.fleet.rollout()
+    except (SourceError, RecordDamaged) as error:
+        facts.missing.append(("gates of the nodes", str(error)))
+        facts.unread = [node.name for node in context.cluster.nodes]
+        return
+    for node in context.cluster.nodes:
+        now = seen[node.name]
+        if isinstance(now, SourceError):
+            facts.unread.append(node.name)
+            facts.missing.append((f"gates of {node.name}", now.problem))
+            before = last.get(node.name)
+            gates = before.state.gates if before else {}
+            when = f"read back {utc(before.at)}" if before else "never read back"
+            channel = before.state.channel if before else "?"
+        else:
+            gates, channel, when = now.feature_gates, now.release_channel, "now"
+        on = {True: "**on**", False: "off"}
+        words = [on[bool(gates.get(gate))] if gates else "?" for gate in GATES]
+        who = node.operator or "us"
+        facts.nodes.append((code(node.name), plain(who, 60), *words, code(channel), when))
+
+
+def _figures(context: Context, facts: Facts, begun: datetime) -> None:
+    """Each metric when the apply began, and now."""
+    from ..metrics.catalogue import narrow, parse_catalogue
+
+    path = project_path("params/metrics.yaml")
+    try:
+        catalogue = parse_catalogue(context.scope.read(path), path.name)
+        metrics = [m for m in catalogue.metrics if m.per == "aggregate" and m.topic in TOPICS]
+        asked = {metric.name: narrow(metric, context.matchers) for metric in metrics}
+        queries = list(dict.fromkeys(query for many in asked.values() for query in many))
+        then = context.prometheus.instants(queries, begun)
+        now = context.prometheus.instants(queries, context.at)
+    except (SourceError, ParameterError) as error:
+        facts.missing.append(("figures", str(error)))
+        return
+    for metric in metrics:
+        pairs = [(_value(then[query]), _value(now[query])) for query in asked[metric.name]]
+        found = next((pair for pair in pairs if pair[1] is not None), None)
+        failed = next((now[q] for q in asked[metric.name] if isinstance(now[q], SourceError)), None)
+        if found is None and isinstance(failed, SourceError):
+            facts.missing.append((f"figure {metric.name}", failed.problem))
+            continue
+        before, after = (_shown(value, metric.unit) for value in found or (None, None))
+        facts.figures.append((plain(metric.title, 80), before, after))
+
+
+def _value(found: object) -> float | None:
+    samples = getattr(found, "samples", ())
+    return samples[0].value if samples and not getattr(found, "partial", False) else None
+
+
+def _shown(value: float | None, unit: str) -> str:
+    return "no data" if value is None or value != value else plain(value_text(value, unit), 40)

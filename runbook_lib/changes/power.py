@@ -31,27 +31,6 @@ class Powers:
         return sum(self.of.get(node, 0) for node in nodes) / self.total
 
 
-@dataclass(frozen=True)
-class Margin:
-    """Power at one boundary: on the new state, on the old one, and down while the wave restarts."""
-
-    where: str
-    new: int
-    old: int
-    down: int
-    quorum: int
-
-    @property
-    def quorate(self) -> bool:
-        """Whether those that are up still reach the quorum together."""
-        return self.new + self.old >= self.quorum
-
-    @property
-    def split(self) -> bool:
-        """Whether neither the new nor the old side has a quorum of its own."""
-        return max(self.new, self.old) < self.quorum
-
-
 def power_of(validator: Validator) -> int:
     """One validator's voting power."""
     multiplier = round(validator.reputation_score * 1000) + 1000
@@ -59,9 +38,14 @@ def power_of(validator: Validator) -> int:
     return int(validator.stake) * multiplier * (hours + 1)
 
 
+def two_thirds(total: int) -> int:
+    """Two thirds, rounded up."""
+    return -(-2 * total // 3)
+
+
 def quorum_of(total: int) -> int:
     """The power a commit needs: ceil(2/3 of the total) + 1."""
-    return -(-2 * total // 3) + 1
+    return two_thirds(total) + 1
 
 
 def powers(context: Context) -> Powers:
@@ -108,16 +92,25 @@ def margin_facts(context: Context, plan: Plan) -> list[tuple[str, str]]:
         found = powers(context)
     except SourceError as error:
         return [("voting power", f"unknown: {error}")]
+    return [fact for phase in plan.phases for fact in margins(phase, found)]
+
+
+def margins(phase: Phase, found: Powers) -> list[tuple[str, str]]:
+    """Power on each side and down, while each wave is and after the last."""
+    done: set[str] = set()
     facts = []
-    for phase in plan.phases:
-        for margin in margins(phase, found):
-            new, old, down = (
-                f"{part / found.total:.1%}" for part in (margin.new, margin.old, margin.down)
-            )
-            said = f"new {new}, old {old}, down {down}"
-            said += "" if margin.quorate else "; NO QUORUM while it is down"
-            said += "; neither side has a quorum of its own" if margin.split else ""
-            facts.append((f"power, {phase.name}, {margin.where}", said))
+    for number, wave in enumerate((*phase.waves, ()), start=1):
+        down = sum(found.of.get(name, 0) for name in wave)
+        new = sum(found.of.get(name, 0) for name in done.difference(wave))
+        old = found.total - new - down
+        sides = (("new", new), ("old", old), ("down", down))
+        said = ", ".join(f"{side} {power / found.total:.1%}" for side, power in sides)
+        said += "" if new + old >= found.quorum else "; NO QUORUM while it is down"
+        alone = max(new, old) >= found.quorum
+        said += "" if alone else "; neither side has a quorum of its own"
+        where = f"wave {number}" if wave else "afterwards"
+        facts.append((f"power, {phase.name}, {where}", said))
+        done |= set(wave)
     return facts
 
 
@@ -139,18 +132,3 @@ def cut(nodes: Sequence[str], found: Powers, max_down: float) -> tuple[tuple[str
         else:
             waves.append([node])
     return tuple(tuple(wave) for wave in waves)
-
-
-def margins(phase: Phase, found: Powers, down: Sequence[str] = ()) -> list[Margin]:
-    """Power while each wave is down, and after the last; ``down`` are nodes down already."""
-    done: set[str] = set()
-    rows = []
-    touched = {node.node for node in phase.nodes}
-    for number, wave in enumerate((*phase.waves, ()), start=1):
-        gone = {*wave, *down}
-        new = sum(p for n, p in found.of.items() if n in done and n not in gone)
-        lost = sum(p for n, p in found.of.items() if n in gone)
-        where = f"wave {number}" if wave else "afterwards"
-        rows.append(Margin(where, new, found.total - new - lost, lost, found.quorum))
-        done |= touched & set(wave)
-    return rows

@@ -11,11 +11,10 @@ from pathlib import Path
 
 from ..context import Context
 from ..errors import SourceError
-from ..outcomes import Model, Outcome, Row, check_row, unknown_row
+from ..outcomes import Model, Outcome, Row, check_row
 from ..sources import snapshots
 from ..sources.snapshots import About, Bundle
 from ..strict import project_path
-from .snapshot_check import signature_row, whole
 from .undone import undone
 
 CHOSEN = "snapshot"
@@ -72,28 +71,22 @@ def staged(context: Context) -> list[Staged]:
             found.append(Staged(path, bundle, _rows(context, bundle, keys)))
     if not found:
         raise SourceError("snapshots", "expected at least one bundle, got none")
-    return sorted(found, key=_newness, reverse=True)
-
-
-def _newness(staged: Staged) -> tuple[int, int]:
-    about = staged.bundle.about
-    return (-1, -1) if isinstance(about, SourceError) else (about.height, about.created_at)
+    return sorted(found, key=lambda one: one.bundle.newness, reverse=True)
 
 
 def _rows(context: Context, bundle: Bundle, keys: snapshots.Keys) -> list[Row]:
     """One row for a bundle that is whole; else what is wrong with it."""
     about, chain = bundle.about, context.cluster.chain_id
     if isinstance(about, SourceError):
-        return [unknown_row(bundle.name, "bundle.json", "readable", about.problem)]
+        return [check_row(bundle.name, "bundle.json", "readable", about)]
     rows = [
-        signature_row(bundle.name, snapshots.ABOUT, bundle.signed),
+        bundle.signed,
         check_row(bundle.name, "chain", chain, about.chain_id, about.chain_id == chain),
-        *whole(context, bundle, keys).rows,
+        *snapshots.whole(context.scope, bundle, keys).rows,
     ]
-    if wrong := [row for row in rows if row.outcome is not Outcome.PASS]:
-        return wrong
     got = f"whole, signed, of height {about.height:,}"
-    return [check_row(bundle.name, "snapshot", "whole, signed, of this chain", got, ok=True)]
+    good = check_row(bundle.name, "snapshot", "whole, signed, of this chain", got, ok=True)
+    return [row for row in rows if row.outcome is not Outcome.PASS] or [good]
 
 
 def choose(context: Context) -> tuple[Chosen | None, list[Row]]:
@@ -105,8 +98,11 @@ def choose(context: Context) -> tuple[Chosen | None, list[Row]]:
     good = [one for one in bundles if one.whole]
     if not good:
         return None, [row for one in bundles for row in one.rows]
-    since = _since(context)
-    older = [one for one in good if since is not None and _created(one) < since.timestamp()]
+    # Before the apply that is undone began its first step.
+    back = undone(context)
+    steps = [e.body["at"] for e in back.entries if e.kind == "step"] if back is not None else []
+    since = datetime.fromisoformat(steps[0]).timestamp() if steps else None
+    older = [one for one in good if since is not None and one.bundle.newness[1] < since]
     taken = (older or good)[0]
     about = taken.bundle.about
     assert isinstance(about, About)
@@ -126,19 +122,3 @@ def choose(context: Context) -> tuple[Chosen | None, list[Row]]:
 def _row(chosen: Chosen, why: str) -> Row:
     got = f"{chosen.name}, height {chosen.height:,} ({why})"
     return check_row("snapshot", "to go back to", "whole, signed, of this chain", got, ok=True)
-
-
-def _created(staged: Staged) -> int:
-    about = staged.bundle.about
-    assert isinstance(about, About)
-    return about.created_at
-
-
-def _since(context: Context) -> datetime | None:
-    """When the apply that is undone began its first step."""
-    made = undone(context)
-    steps = [e.body["at"] for e in made.entries if e.kind == "step"] if made is not None else []
-    return datetime.fromisoformat(steps[0]) if steps else None
-
-
-# --- Whether a snapshot bundle is whole: its manifest, whose signature is on it, every chunk ---

@@ -99,17 +99,12 @@ def journals(scope: Scope, store: Store, cluster: str) -> Iterator[tuple[str, li
             continue
         for stage in scope.listing(store.root / release):
             for name, entries in attempts_in(scope, store.root, f"{release}/{stage}"):
-                if _counts(entries, cluster):
+                opened = entries[0].body if entries and entries[0].kind == "opened" else {}
+                # Only what really changed or looked at this cluster: never a plan, never a replay.
+                real = opened.get("source") in ("live", "rehearsal")
+                kept = real and opened.get("mode") in ("apply", "adopt")
+                if kept and opened.get("cluster") == cluster:
                     yield name, entries
-
-
-def _counts(entries: list[Entry], cluster: str) -> bool:
-    """Only what really changed or looked at this cluster: never a plan, never a replay."""
-    if not entries or entries[0].kind != "opened":
-        return False
-    opened = entries[0].body
-    real = opened.get("source") in ("live", "rehearsal")
-    return real and opened.get("mode") in ("apply", "adopt") and opened.get("cluster") == cluster
 
 
 def states(entries: list[Entry], origin: str) -> Iterator[tuple[str, Known]]:

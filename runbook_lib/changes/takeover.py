@@ -37,22 +37,15 @@ def wait_for_lock(context: Context, name: str, owner: str) -> None:
                 raise
             if not ended and now - begun > patience:
                 ended = now
-                pids = [*end_left_behind(_of_undone(context)), *_end_own(context)]
+                undoes = context.journal[0].body.get("undoes") if context.journal else None
+                undone = _stems(context.store.root / undoes["name"]) if undoes else []
+                # A live run of this stage's recoveries goes on with its own commands.
+                attempts = sorted(context.folder.parent.glob("[0-9]*"))
+                own = [stem for each in attempts for stem in _stems(each)]
+                pids = [*end_left_behind(undone), *end_left_behind(own, orphans=True)]
                 body = {"holder": holder, "ended": pids, "waited_s": round(now - begun)}
                 context.record.append("takeover", body)
         time.sleep(POLL_S)
-
-
-def _of_undone(context: Context) -> list[str]:
-    """Path stems of the commands that the undone apply began."""
-    undoes = context.journal[0].body.get("undoes") if context.journal else None
-    return _stems(context.store.root / undoes["name"]) if undoes else []
-
-
-def _end_own(context: Context) -> list[int]:
-    """End what killed runs of this stage's recoveries left at work: a live run goes on with its own."""
-    attempts = sorted(context.folder.parent.glob("[0-9]*"))
-    return end_left_behind([stem for one in attempts for stem in _stems(one)], orphans=True)
 
 
 def _stems(attempt: Path) -> list[str]:

@@ -18,7 +18,7 @@ from ..errors import SourceError
 from ..metrics import catalogue
 from ..metrics.baseline import SETTLE
 from ..metrics.frames import STEP, fetch
-from ..outcomes import Outcome, Row, check_row, unknown_row
+from ..outcomes import Row, check_row, unknown_row
 from .baselines import read_catalogue
 
 if TYPE_CHECKING:
@@ -125,13 +125,10 @@ def effect_rows(
     rows = [
         _on(node, gate, span, counted(seen, node, span, allowed)) for span in spans for node in on
     ]
-    rows += [
-        _off(
-            node, gate, span, counted(seen, node, span, allowed), counted(told, node, span, allowed)
-        )
-        for span in spans
-        for node in off
-    ]
+    for span in spans:
+        for node in off:
+            amount, blocks = (counted(rates, node, span, allowed) for rates in (seen, told))
+            rows.append(_off(node, gate, span, amount, blocks))
     if not off:
         text = "none: every node has the gate on"
         rows.append(check_row(gate, "negative control", "a node with the gate off", text, ok=True))
@@ -142,11 +139,10 @@ def _on(node: str, gate: str, span: Span, seen: Counted) -> Row:
     what, expected = f"{OBSERVABLE[gate]}, {span.name}", "above 0"
     if seen.amount > 0 and seen.covered:
         return check_row(node, what, expected, seen.amount, ok=True)
-    if not seen.there:
-        return unknown_row(node, what, expected, f"no series: {gate} is on without effect")
-    if not seen.covered:
-        return unknown_row(node, what, expected, "too many points missing")
-    return unknown_row(node, what, expected, f"0: {gate} is on without effect")
+    got = "0" if seen.there else "no series"
+    missing = seen.there and not seen.covered
+    got = "too many points missing" if missing else f"{got}: {gate} is on without effect"
+    return unknown_row(node, what, expected, got)
 
 
 def _off(node: str, gate: str, span: Span, seen: Counted, told: Counted) -> Row:
@@ -155,7 +151,7 @@ def _off(node: str, gate: str, span: Span, seen: Counted, told: Counted) -> Row:
         return check_row(node, what, expected, seen.amount, ok=False)
     if not told.covered:
         return unknown_row(node, what, expected, "its telemetry has holes: nothing is known")
-    return check_row(node, what, expected, "none", Outcome.PASS)
+    return check_row(node, what, expected, "none")
 
 
 def proven(context: Context, item: str, gate: str, effect: datetime) -> list[Row]:

@@ -102,7 +102,7 @@ def alerts(matrix: Matrix, matchers: Mapping[str, str], watchdog: str) -> list[M
     """
     from ..metrics.panels import Mark
 
-    if matrix.partial:
+    if matrix.warnings:
         raise SourceError("prometheus", matrix.warnings[0])
     instants = firing(matrix, matchers)
     if not any(name == watchdog for name, _ in instants):

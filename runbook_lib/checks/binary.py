@@ -39,7 +39,7 @@ def binary_verification(context: Context) -> CheckResult:
     try:
         trust = _trust(context)
     except (SourceError, ParameterError) as error:
-        rows.append(unknown_row("site", "signing", "a signer to trust", _problem(error)))
+        rows.append(check_row("site", "signing", "a signer to trust", error))
     else:
         release = _Release(context, trust)
         for name in context.site.artifacts:
@@ -57,10 +57,6 @@ def binary_verification(context: Context) -> CheckResult:
         empty="nothing was verified",
         data={"digests": digests, "commit": context.params.commit},
     )
-
-
-def _problem(error: SourceError | ParameterError) -> str:
-    return error.problem if isinstance(error, SourceError) else str(error)
 
 
 def _trust(context: Context) -> Trust:
@@ -94,14 +90,13 @@ class _Release:
     def artifact(self, name: str) -> tuple[list[Row], str]:
         """Every row about the artifact of that name, and its digest if the file could be read."""
         context = self._context
-        (template,) = fill(
-            f"artifacts.{name}", [context.site.artifacts[name]], **of_release(context)
-        )
-        path = project_path(template)
+        template = context.site.artifacts[name]
+        (filled,) = fill(f"artifacts.{name}", [template], **of_release(context))
+        path = project_path(filled)
         try:
             found = Examination(read_artifact(str(path), self._trust.files), self._trust)
         except (SourceError, ParameterError) as error:
-            return [unknown_row(name, "artifact", "readable", _problem(error))], ""
+            return [check_row(name, "artifact", "readable", error)], ""
 
         def beside(what: str, template: str, ask: Callable[[Path], list[Row]]) -> list[Row]:
             if not template:
@@ -111,6 +106,11 @@ class _Release:
             (filled,) = fill(f"artifact_signing.{what}", [template], **values)
             return self._asked(found, what, lambda: ask(project_path(filled)))
 
+        def binary() -> list[Row]:
+            """The node's binary in its archive: what running nodes must name."""
+            digest = context.scope.member_digest(path, member)
+            return [check_row(path.name, "binary", f"{member} in it", digest, ok=True)]
+
         signing = context.site.artifact_signing
         member = context.site.binary_member if name == "node" else ""
         return [
@@ -119,13 +119,8 @@ class _Release:
             *beside("provenance", signing.provenance, found.provenance),
             found.commit(context.params.commit),
             *beside("sbom", signing.sbom, found.sbom),
-            *(self._asked(found, "binary", lambda: [self._binary(path, member)]) if member else ()),
+            *(self._asked(found, "binary", binary) if member else ()),
         ], found.artifact.digest
-
-    def _binary(self, path: Path, member: str) -> Row:
-        """The node's binary in its archive: what running nodes must name."""
-        digest = self._context.scope.member_digest(path, member)
-        return check_row(path.name, "binary", f"{member} in it", digest, ok=True)
 
     def _listed(self, found: Examination, path: Path) -> list[Row]:
         """Whether the manifest lists the artifact; its own signature when it is first read."""

@@ -16,11 +16,11 @@ def checkout(context: Context, when: str) -> list[Row]:
     try:
         revision, status = context.commands.revision(), context.commands.tree_status()
     except SourceError as error:
-        return [unknown_row("checkout", f"commit {when}", context.params.commit, error.problem)]
+        return [check_row("checkout", f"commit {when}", context.params.commit, error)]
     commit = context.params.commit
     dirty = f"{len(status.splitlines())} changed files"
     return [
-        check_row("checkout", f"commit {when}", commit, revision, revision == commit),
+        check_row("checkout", f"commit {when}", commit, revision),
         check_row("checkout", f"tree {when}", "clean", dirty if status else "clean", not status),
     ]
 
@@ -38,29 +38,19 @@ def required_row(
     name: str, app: str, runs: Sequence[CheckRun], statuses: Sequence[CommitStatus]
 ) -> Row:
     """One required check, by the expected app; the newest run counts."""
-    mine = [run for run in runs if run.name == name and run.app == app]
-    if mine:
+    what, named = f"check by {app}", [run for run in runs if run.name == name]
+    if mine := [run for run in named if run.app == app]:
         newest = max(mine, key=lambda run: run.id)
-        return _run_row(name, newest)
-    for status in statuses:
-        if status.context == name:
-            return status_row(status)
-    others = sorted({run.app for run in runs if run.name == name})
-    if others:
-        return unknown_row(name, f"check by {app}", "success", f"only by {', '.join(others)}")
-    return unknown_row(name, f"check by {app}", "success", "no such check for this commit")
-
-
-def _run_row(name: str, run: CheckRun) -> Row:
-    what = f"check by {run.app}"
-    if run.status != "completed":
-        return unknown_row(name, what, "success", f"not finished: {run.status}")
-    got = str(run.conclusion)
-    if got in RED:
-        return check_row(name, what, "success", got, ok=False)
-    return check_row(
-        name, what, "success", got, Outcome.PASS if got == "success" else Outcome.INCONCLUSIVE
-    )
+        if newest.status != "completed":
+            return unknown_row(name, what, "success", f"not finished: {newest.status}")
+        got = str(newest.conclusion)
+        ok = Outcome.INCONCLUSIVE if got not in {*RED, "success"} else got == "success"
+        return check_row(name, what, "success", got, ok)
+    if status := next((each for each in statuses if each.context == name), None):
+        return status_row(status)
+    others = ", ".join(sorted({run.app for run in named}))
+    got = f"only by {others}" if others else "no such check for this commit"
+    return unknown_row(name, what, "success", got)
 
 
 def status_row(status: CommitStatus) -> Row:

@@ -2,43 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .. import playbook
 from ..canonical import digest_bytes
+from ..changes import targets
 from ..changes.state import Known, differences, known_map, require_known
-from ..changes.targets import (
-    Delta,
-    Target,
-    artifact,
-    deltas,
-    keep,
-    keep_target,
-    read_bundle,
-    target,
-)
+from ..changes.targets import Delta, Target
 from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row, unknown_row
+from ..sources import config as toml
 from ..sources.commands import NodeConfig
-from ..sources.config import (
-    BASE_GATES,
-    CHANNEL_AT,
-    GATES,
-    GATES_AT,
-    Bundle,
-    Flat,
-    diff,
-    flatten,
-    gates_turned_off,
-    misplaced,
-    parse_toml,
-    rollout_keys,
-)
+from ..sources.config import CHANNEL_AT, GATES, GATES_AT, Bundle, Flat, diff, flatten
 from ..sources.node import Peers, Rollout
 from ..sources.redact import MARK
 
@@ -47,18 +25,21 @@ WORM_AT = "network.admission.worm_export"
 EXPORTING = ("canary", "mainnet")
 """Channels on which a node refuses to start unless it exports its admission audit to S3."""
 _WANTED: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    "enabled": (lambda value: value is True, "true"),
-    "retention_days": (lambda value: type(value) is int and value > 0, "more than 0"),
-    "target.kind": (lambda value: value == "s3", "s3"),
-    "target.endpoint": (bool, "an address"),
-    "target.access_key": (bool, "a key"),
-    "target.secret_key": (bool, "a key"),
+    f"{WORM_AT}.enabled": (lambda value: value is True, "true"),
+    f"{WORM_AT}.retention_days": (lambda value: type(value) is int and value > 0, "more than 0"),
+    f"{WORM_AT}.target.kind": (lambda value: value == "s3", "s3"),
+    f"{WORM_AT}.target.endpoint": (bool, "an address"),
+    f"{WORM_AT}.target.access_key": (bool, "a key"),
+    f"{WORM_AT}.target.secret_key": (bool, "a key"),
 }
 
 
 def bundle_rows(bundle: Bundle, stage: str) -> list[Row]:
     """Its stages are in order and only turn gates on; the node accepts it on the stage's channel."""
-    return [*_stage_rows(bundle), *_worm_rows(bundle, stage)]
+    order = ", ".join(name for name in playbook.STAGES if name in bundle.stages)
+    text = "gates only turn on from stage to stage"
+    bad = list(_stage_rows(bundle, order))
+    return [*(bad or [check_row(STAGES, order, text, text)]), *_worm_rows(bundle, stage)]
 
 
 def for_nodes(bundle: Bundle, stage: str) -> Flat:
@@ -72,23 +53,15 @@ def for_nodes(bundle: Bundle, stage: str) -> Flat:
     return {key: value for key, value in bundle.other.items() if not key.startswith(f"{WORM_AT}.")}
 
 
-def _stage_rows(bundle: Bundle) -> list[Row]:
-    order = [name for name in playbook.STAGES if name in bundle.stages]
-    rows = []
-    if list(bundle.stages) != order:
-        got = ", ".join(bundle.stages)
-        rows.append(check_row(STAGES, "order", ", ".join(order), got, ok=False))
+def _stage_rows(bundle: Bundle, order: str) -> Iterator[Row]:
+    if (got := ", ".join(bundle.stages)) != order:
+        yield check_row(STAGES, "order", order, got)
     for name, profile in bundle.stages.items():
         if profile.release_channel != name:
-            what = f"{name}: release_channel"
-            rows.append(check_row(STAGES, what, name, profile.release_channel, ok=False))
-    for name, gate in gates_turned_off(bundle):
+            yield check_row(STAGES, f"{name}: release_channel", name, profile.release_channel)
+    for name, gate in toml.gates_turned_off(bundle):
         got = "off, though on in the stage before"
-        rows.append(check_row(STAGES, f"{name}: {gate}", "on", got, ok=False))
-    if not rows:
-        text = "gates only turn on from stage to stage"
-        rows.append(check_row(STAGES, ", ".join(order), text, text, ok=True))
-    return rows
+        yield check_row(STAGES, f"{name}: {gate}", "on", got, ok=False)
 
 
 def worm_refusals(bundle: Bundle, channel: str) -> list[tuple[str, str, Any]]:
@@ -98,11 +71,10 @@ def worm_refusals(bundle: Bundle, channel: str) -> list[tuple[str, str, Any]]:
     """
     if channel not in EXPORTING:
         return []
-    said = [(key, f"{WORM_AT}.{key}") for key in _WANTED]
     return [
-        (dotted, _WANTED[key][1], bundle.other[dotted])
-        for key, dotted in said
-        if dotted in bundle.other and not _WANTED[key][0](bundle.other[dotted])
+        (key, wanted, bundle.other[key])
+        for key, (good, wanted) in _WANTED.items()
+        if key in bundle.other and not good(bundle.other[key])
     ]
 
 
@@ -110,33 +82,25 @@ def _worm_rows(bundle: Bundle, stage: str) -> list[Row]:
     if not any(key.startswith(f"{WORM_AT}.") for key in bundle.other):
         return []
     channel = bundle.profile(stage).release_channel
-    rows = [
-        check_row(
-            WORM, f"{key} on channel {channel}", f"{wanted} (or no node starts)", got, ok=False
-        )
-        for key, wanted, got in worm_refusals(bundle, channel)
-    ]
-    if not rows:
-        later = [
-            name
-            for name, profile in bundle.stages.items()
-            if worm_refusals(bundle, profile.release_channel)
-        ]
-        text = "a node may start on it" + (f"; not in {', '.join(later)}" if later else "")
-        rows.append(check_row(WORM, f"channel {channel}", text, text, ok=True))
-    return rows
+    on = f"channel {channel}"
+    later = [n for n, each in bundle.stages.items() if worm_refusals(bundle, each.release_channel)]
+    text = "a node may start on it" + (f"; not in {', '.join(later)}" if later else "")
+    return [
+        check_row(WORM, f"{key} on {on}", f"{want} (or no node starts)", got, ok=False)
+        for key, want, got in worm_refusals(bundle, channel)
+    ] or [check_row(WORM, on, text, text)]
 
 
-DEFAULTS: Flat = {f"{GATES_AT}.{gate}": gate in BASE_GATES for gate in GATES}
+DEFAULTS: Flat = {f"{GATES_AT}.{gate}": gate in toml.BASE_GATES for gate in GATES}
 """What a node takes a gate for that its file does not name."""
 
 
 def disk_against_rpc(name: str, config: bytes, rollout: Rollout) -> list[Row]:
     """What a node runs with otherwise than its file says: not restarted, or not from this file."""
     try:
-        flat = DEFAULTS | flatten(parse_toml(config, name))
+        flat = DEFAULTS | flatten(toml.parse_toml(config, name))
     except SourceError as error:
-        return [unknown_row(name, "TOML on disk", "readable", error.problem)]
+        return [check_row(name, "TOML on disk", "readable", error)]
     running = rollout.flat()
     on_disk = {key: value for key, value in flat.items() if key in running}
     return [
@@ -146,52 +110,43 @@ def disk_against_rpc(name: str, config: bytes, rollout: Rollout) -> list[Row]:
     ]
 
 
-def advertised(context: Context, rollouts: Mapping[str, Rollout | SourceError]) -> list[Row]:
+def advertised(context: Context, rollouts: Mapping[str, Rollout | SourceError]) -> Iterator[Row]:
     """What peers say of each node against what it says of itself."""
-    views = context.fleet.peers()
-    rows = []
+    views, what = context.fleet.peers(), "gates its peers see"
     for node in context.cluster.nodes:
-        rollout = rollouts[node.name]
+        name, rollout = node.name, rollouts[node.name]
+        others = {viewer: view for viewer, view in views.items() if viewer != name}
         if isinstance(rollout, SourceError):
             continue  # said by its live state already
         if not node.peer:
             text = "its peer id is not in the site file: set `peer`"
-            rows.append(unknown_row(node.name, "gates its peers see", "its own", text))
+            yield unknown_row(name, what, "its own", text)
             continue
+        unread = [
+            f"{viewer}: {v.problem}" for viewer, v in others.items() if not isinstance(v, Peers)
+        ]
         said = [
             (viewer, peer.features)
-            for viewer, view in views.items()
-            if isinstance(view, Peers) and viewer != node.name
+            for viewer, view in others.items()
+            if isinstance(view, Peers)
             for peer in view.peers
             if peer.peer == node.peer
         ]
-        unread = [
-            f"{viewer}: {view.problem}"
-            for viewer, view in views.items()
-            if isinstance(view, SourceError) and viewer != node.name
-        ]
-        rows.append(_advert(node.name, rollout.feature_gates, said, unread, len(views) - 1))
-    return rows
+        own = _gates_on(rollout.feature_gates)
+        if differ := [each for each in said if each[1] != rollout.feature_gates]:
+            viewer, features = differ[0]
+            yield check_row(name, f"{what} (by {viewer})", own, _gates_on(features), ok=False)
+        elif len(said) + len(unread) < len(others):
+            text = f"seen by {len(said)} of {len(others)} peers only"
+            yield unknown_row(name, what, own, text)
+        elif others and not said:
+            yield unknown_row(name, what, own, f"no peer could be asked ({unread[0]})")
+        else:
+            yield check_row(name, what, own, own)
 
 
-def _advert(
-    name: str,
-    gates: Mapping[str, bool],
-    said: Sequence[tuple[str, dict[str, bool]]],
-    unread: Sequence[str],
-    viewers: int,
-) -> Row:
-    what = "gates its peers see"
-    own = ", ".join(sorted(gate for gate, on in gates.items() if on)) or "none on"
-    for viewer, features in said:
-        if features != gates:
-            theirs = ", ".join(sorted(gate for gate, on in features.items() if on)) or "none on"
-            return check_row(name, f"{what} (by {viewer})", own, theirs, ok=False)
-    if viewers and len(said) + len(unread) < viewers:
-        return unknown_row(name, what, own, f"seen by {len(said)} of {viewers} peers only")
-    if viewers and not said:
-        return unknown_row(name, what, own, f"no peer could be asked ({unread[0]})")
-    return check_row(name, what, own, own, ok=True)
+def _gates_on(gates: Mapping[str, bool]) -> str:
+    return ", ".join(sorted(gate for gate, on in gates.items() if on)) or "none on"
 
 
 CONTROL, _CONTROL = "runbook_unknown_key", "unknown-key-control"
@@ -207,63 +162,57 @@ def target_rows(
 ) -> list[Row]:
     """The rows of every node whose state and file are known; the others are said elsewhere."""
 
-    def render(name: str) -> Target | None:
-        known, found = before[name], configs[name]
-        if isinstance(known, SourceError) or isinstance(found, SourceError):
-            return None
-        return target(context, name, found, known.state, wanted[name])
-
-    made = context.each(render)
+    made: dict[str, Target] = {}
 
     def judge(name: str) -> list[Row]:
-        known, rendered = before[name], made[name]
-        if isinstance(rendered, SourceError):
-            raise rendered
-        if rendered is None or isinstance(known, SourceError):
+        known, found = before[name], configs[name]
+        if isinstance(known, SourceError) or isinstance(found, SourceError):
             return []
-        return _target(context, name, rendered, bundle, known, wanted[name])
+        made[name] = targets.target(context, name, found, known.state, wanted[name])
+        return _target(context, name, made[name], bundle, known, wanted[name])
 
     rows: list[Row] = []
     for name, judged in context.each(judge).items():
         if isinstance(judged, SourceError):
-            rows.append(unknown_row(name, "target", "rendered and valid", judged.problem))
+            rows.append(check_row(name, "target", "rendered and valid", judged))
         else:
             rows += judged
-    if context.commands.can_dry_run:
-        rows += _control(context, [one for one in made.values() if isinstance(one, Target)])
+    if context.commands.can_dry_run and made:
+        rows.append(_control(context, next(made[name] for name in before if name in made)))
     return rows
 
 
 def _target(
     context: Context, name: str, made: Target, bundle: Bundle, known: Known, delta: Delta
 ) -> list[Row]:
-    table = parse_toml(made.text, name)
-    after, found = flatten(table), flatten(parse_toml(made.found, name))
-    if context.commands.can_dry_run:
-        rows = _dry_run(context, name, made)
-    else:
-        keep_target(context, name, made.text, made.raw)
+    table = toml.parse_toml(made.text, name)
+    after, found = flatten(table), flatten(toml.parse_toml(made.found, name))
+    kept = targets.keep_target(context, name, made.text, made.raw)
+    rows: list[Row] = []
+    if not context.commands.can_dry_run:
         # The chain refuses unknown keys only in a strict dry run; nothing else knows them all.
         got = "not checked; set the site's commands.dry_run, strict"
-        rows = [unknown_row(name, "unknown keys", "none", got)]
+        rows.append(unknown_row(name, "unknown keys", "none", got))
+    elif unknown := (verdict := context.commands.dry_run(kept)).unknown_keys:
+        rows.append(check_row(name, "unknown keys", "none", ", ".join(unknown), ok=False))
+    elif not verdict.ok:
+        got = verdict.text[:300]
+        rows.append(check_row(name, "dry run of the target", "valid", got, ok=False))
+    got = "fell into the table above"
     rows += [
-        check_row(
-            name, f"{key} (misplaced)", f"set as {home}", "fell into the table above", ok=False
-        )
-        for key, home in misplaced(table)
+        check_row(name, f"{key} (misplaced)", f"set as {home}", got, ok=False)
+        for key, home in toml.misplaced(table)
     ]
     rows += _as_wanted(context, name, made, after, bundle, delta)
     allowed = delta.changes(known.state)
     changed = diff(found, after)
-    for difference in changed:
-        if difference.key not in allowed:
-            from .differences import shown
+    if beyond := [each for each in changed if each.key not in allowed]:
+        from .differences import shown
 
-            moved = shown(difference.observed)
-            rows.append(check_row(name, difference.key, "unchanged", moved, ok=False))
+        rows += [check_row(name, d.key, "unchanged", shown(d.observed), ok=False) for d in beyond]
     if not any(row.outcome is not Outcome.PASS for row in rows):
         text = _said(context, bundle, made, known, delta, [d.key for d in changed])
-        rows.append(check_row(name, "target", text, text, ok=True))
+        rows.append(check_row(name, "target", text, text))
     return rows
 
 
@@ -279,7 +228,7 @@ def _as_wanted(
         wanted = {**wanted, CHANNEL_AT: profile.release_channel}
         wanted |= {f"{GATES_AT}.{gate}": True for gate in GATES if gate in gates}
         # What the file leaves to the node's defaults is as the node itself says it is.
-        in_force = {**rollout_keys(made.after.channel, made.after.gates), **after}
+        in_force = {**toml.rollout_keys(made.after.channel, made.after.gates), **after}
         seen |= {key: in_force[key] for key in wanted if key in in_force}
     text = "a secret, which is compared nowhere; leave it to the node's file"
     secret = [key for key, value in wanted.items() if MARK in str(value)]
@@ -299,16 +248,11 @@ def _said(
         return "left as it is"
     steps, profile = playbook.GATE_STEPS[context.stage], bundle.profile(context.stage)
     turned = [gate for gate in delta.gates if not known.state.gates.get(gate)]
+    on = [gate for gate, on in made.after.gates.items() if on and gate not in turned]
     notes = {
         "beyond the profile, in the last step": [g for g in turned if g not in profile.on],
-        "ahead of the profile": [
-            gate
-            for gate, on in made.after.gates.items()
-            if on and gate not in profile.on and gate not in turned
-        ],
-        "by the bundle alone, no step of the playbook": [
-            gate for gate in turned if gate not in steps
-        ],
+        "ahead of the profile": [gate for gate in on if gate not in profile.on],
+        "by the bundle alone, no step of the playbook": [g for g in turned if g not in steps],
     }
     said = [f"profile {profile.name}", f"changes: {', '.join(keys) or 'the build only'}"]
     return "; ".join([*said, *(f"{what}: {', '.join(g)}" for what, g in notes.items() if g)])
@@ -317,46 +261,20 @@ def _said(
 # --- keys the node does not know ----------------------------------------------------------------
 
 
-def _dry_run(context: Context, name: str, made: Target) -> list[Row]:
-    verdict = context.commands.dry_run(keep_target(context, name, made.text, made.raw))
-    if verdict.unknown_keys:
-        unknown = ", ".join(verdict.unknown_keys)
-        return [check_row(name, "unknown keys", "none", unknown, ok=False)]
-    if not verdict.ok:
-        return [check_row(name, "dry run of the target", "valid", verdict.text[:300], ok=False)]
-    return []
-
-
-def _control(context: Context, made: Sequence[Target]) -> list[Row]:
+def _control(context: Context, made: Target) -> Row:
     """A dry run refuses a key that cannot be known: else its silence says nothing of others."""
-    if not made:
-        return []
-    what, expected = "refuses an unknown key", CONTROL
-    line = f"{CONTROL} = true\n".encode()
-    raw = made[0].raw and line + made[0].raw
+    what, line = "refuses an unknown key", f"{CONTROL} = true\n".encode()
     try:
-        path = keep(context, _CONTROL, "controls", line + made[0].text, raw)
-        verdict = context.commands.dry_run(path)
+        raw = made.raw and line + made.raw
+        verdict = context.commands.dry_run(
+            targets.keep(context, _CONTROL, "controls", line + made.text, raw)
+        )
     except SourceError as error:
-        return [unknown_row("dry run", what, expected, error.problem)]
+        return check_row("dry run", what, CONTROL, error)
     if CONTROL in verdict.unknown_keys:
-        return [check_row("dry run", what, expected, CONTROL, ok=True)]
+        return check_row("dry run", what, CONTROL, CONTROL)
     said = "accepted" if verdict.ok else verdict.text[:200]
-    return [unknown_row("dry run", what, expected, said)]
-
-
-def dropped(context: Context) -> frozenset[str]:
-    """The nodes that this attempt leaves out from here on, with an approval."""
-    return frozenset(entry.body["node"] for entry in context.so_far if entry.kind == "dropped")
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the witnesses say of one node; a silent one holds its error."""
-
-    rollout: Rollout | SourceError
-    build: str | SourceError
-    config: NodeConfig | SourceError
+    return unknown_row("dry run", what, CONTROL, said)
 
 
 def expected(context: Context) -> tuple[str, Value]:
@@ -375,16 +293,18 @@ def config_drift(context: Context) -> CheckResult:
     when it was left is as before or as planned; one that it dropped is drift to whatever comes next.
     Playbook: common preflight, 1.
     """
-    bundle = read_bundle(context)
+    bundle = targets.read_bundle(context)
     rows = bundle_rows(bundle, context.stage)
     wanted: dict[str, Delta] | SourceError
     try:
-        wanted = deltas(context, bundle, artifact(context))
+        wanted = targets.deltas(context, bundle, targets.artifact(context))
     except SourceError as error:
         wanted = error
-        rows.append(unknown_row(error.source, "the stage's delta", "per node", error.problem))
-    before = _before(context)
-    rollouts, builds = context.fleet.rollout(), context.each(partial(_binary, context))
+        rows.append(context.unreadable("the stage's delta", "per node", error))
+    last = known_map(context.scope, context.store, context.cluster_name)
+    before = context.each(lambda name: require_known(last, name, context.cluster_name))
+    rollouts = context.fleet.rollout()
+    builds = context.each(lambda name: context.commands.version(name).digest)
     configs = context.each(context.commands.read_config)
     at_work: dict[str, Known] = {}
     if any(entry.kind == "step" for entry in context.so_far):
@@ -403,7 +323,8 @@ def config_drift(context: Context) -> CheckResult:
         rows += stand_in(context, silent, before, at_work, rollouts, builds, configs)
     for name, after in at_work.items():
         before[name] = between(before[name], after, rollouts[name], builds[name], configs[name])
-    left_out = dropped(context)
+    # The nodes that this attempt leaves out from here on, with an approval.
+    left_out = {entry.body["node"] for entry in context.so_far if entry.kind == "dropped"}
     for node in context.cluster.nodes:
         name, known = node.name, before[node.name]
         if name in left_out:
@@ -412,11 +333,25 @@ def config_drift(context: Context) -> CheckResult:
             before[name] = SourceError(name, text)  # nor its target
             continue
         if isinstance(known, SourceError):
-            rows.append(unknown_row(name, "known state", "in the store", known.problem))
+            rows.append(check_row(name, "known state", "in the store", known))
             continue
-        seen = Seen(rollouts[name], builds[name], configs[name])
+        rollout, config = rollouts[name], configs[name]
+        if isinstance(rollout, SourceError):
+            found = [check_row(name, "/status/rollout", "an answer", rollout)]
+        else:
+            verified = {k: v for k, v in known.state.flat().items() if k.startswith("rollout.")}
+            differ = differences(verified, rollout.flat())
+            found = [check_row(name, *each, ok=False) for each in differ]
         delta = wanted if isinstance(wanted, SourceError) else wanted[name]
-        rows += _node(context, node, known, seen, delta, at_work=name in at_work)
+        found += _build(node, known, builds[name], delta) + _file(context, node, known, config)
+        # One at work may have its new file, and not be restarted yet.
+        if not (
+            name in at_work or isinstance(config, SourceError) or isinstance(rollout, SourceError)
+        ):
+            found += disk_against_rpc(name, config.text, rollout)
+        text = f"{len(known.state.flat())} keys as last verified"
+        text += " or as planned: this attempt was at work on it" if name in at_work else ""
+        rows += found or [check_row(name, "live state", text, text)]
     rows += advertised(context, rollouts)
     if not isinstance(wanted, SourceError):
         rows += target_rows(context, bundle, before, configs, wanted)
@@ -426,54 +361,6 @@ def config_drift(context: Context) -> CheckResult:
         empty="the cluster has no nodes",
         data={"nodes": len(before)},
     )
-
-
-def _binary(context: Context, name: str) -> str:
-    return context.commands.version(name).digest
-
-
-def _before(context: Context) -> dict[str, Known | SourceError]:
-    known = known_map(context.scope, context.store, context.cluster_name)
-
-    def one(name: str) -> Known:
-        return require_known(known, name, context.cluster_name)
-
-    return context.each(one)
-
-
-def _node(
-    context: Context,
-    node: Node,
-    known: Known,
-    seen: Seen,
-    delta: Delta | SourceError,
-    *,
-    at_work: bool,
-) -> list[Row]:
-    rows = [
-        *_running(node.name, known, seen.rollout),
-        *_build(node, known, seen.build, delta),
-        *_file(context, node, known, seen.config),
-    ]
-    # One at work may have its new file, and not be restarted yet.
-    if not (
-        at_work or isinstance(seen.config, SourceError) or isinstance(seen.rollout, SourceError)
-    ):
-        rows += disk_against_rpc(node.name, seen.config.text, seen.rollout)
-    if not rows:
-        text = f"{len(known.state.flat())} keys as last verified"
-        if at_work:
-            text += " or as planned: this attempt was at work on it"
-        rows.append(check_row(node.name, "live state", text, text, ok=True))
-    return rows
-
-
-def _running(name: str, known: Known, rollout: Rollout | SourceError) -> list[Row]:
-    if isinstance(rollout, SourceError):
-        return [unknown_row(name, "/status/rollout", "an answer", rollout.problem)]
-    wanted = {k: v for k, v in known.state.flat().items() if k.startswith("rollout.")}
-    found = differences(wanted, rollout.flat())
-    return [check_row(name, *difference, ok=False) for difference in found]
 
 
 def _build(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,13 +12,13 @@ from urllib.parse import quote
 
 from pydantic import BeforeValidator, Field
 
-from ..changes.apply import Applier, Change, Step
+from ..changes.apply import Applier, Change, Step, all_pass
 from ..changes.phases import make_plan as plan
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect
 from ..files import replace_file
-from ..outcomes import CheckResult, Outcome, Row, Value, check_row, explain, unknown_row, worst
+from ..outcomes import CheckResult, Row, Value, check_row, explain, unknown_row, worst
 from ..params import RolloutParams
 from ..playbook import COUNCIL, NOW_SOURCE_LAG
 from ..site import Risk
@@ -29,7 +30,7 @@ from ..sources.process import Ended
 from ..sources.wire import Wire
 from ..wording import utc
 from . import preflight
-from .activation_proof import proven
+from .activation_proof import OBSERVABLE, proven
 from .baselines import pin_before
 from .ci import ci_rows
 from .regression import mainnet_comparison as comparison
@@ -72,46 +73,40 @@ def _notice(context: Context, at: datetime) -> Row:
 
 
 def _plan(context: Context) -> list[Row]:
-    rows = [_duty(context), _notice(context, _standing(context) or context.now)]
-    would = _text(context)
-    return [*rows, check_row("announcement", "would say", "", would, Outcome.INCONCLUSIVE)]
+    would = unknown_row("announcement", "would say", "", _text(context))
+    return [_duty(context), _notice(context, _standing(context) or context.now), would]
 
 
 def _standing(context: Context) -> datetime | None:
     """When this very window was announced, if it stands. SourceErrors are for the read-back."""
-    try:
-        found = _announced(context)
-    except SourceError:
-        return None
-    return found.at if found is not None else None
+    with suppress(SourceError):
+        if found := _announced(context):
+            return found.at
+    return None
 
 
 def _announced(context: Context) -> Announcement | None:
-    params: RolloutParams = context.params
-    start, end = params.window
-    mine = ("window", params.release, context.stage, start, end)
-    for one in Governance(context.scope, context.site.commands).announced():
-        if (one.kind, one.release, one.stage, one.start, one.end) == mine:
-            return one
-    return None
+    mine = ("window", context.params.release, context.stage, *context.params.window)
+    announced = Governance(context.scope, context.site.commands).announced()
+    return next(
+        (x for x in announced if (x.kind, x.release, x.stage, x.start, x.end) == mine), None
+    )
 
 
 def _apply(context: Context, applier: Applier) -> CheckResult:
     duty = _duty(context)
     applier.rows += [duty, _notice(context, _standing(context) or context.now)]
-    if all(row.outcome is Outcome.PASS for row in applier.rows):
-        commands, params = context.commands, context.params
-        start, end = params.window
+    if all_pass(applier.rows):
+        commands, release = context.commands, context.params.release
         text = context.folder / "announcement.txt"
         replace_file(text, _text(context))
 
         def announce(lock: int, outputs: Path) -> Ended:
-            return commands.announce(
-                params.release, context.stage, start, end, text, lock=lock, outputs=outputs
-            )
+            about = (release, context.stage, *context.params.window, text)
+            return commands.announce(*about, lock=lock, outputs=outputs)
 
         def freeze(lock: int, outputs: Path) -> Ended:
-            return commands.freeze_proposals(params.release, lock=lock, outputs=outputs)
+            return commands.freeze_proposals(release, lock=lock, outputs=outputs)
 
         told = Step("announcement", "announce", announce, lambda: _standing(context) is not None)
         frozen = Step("proposals", "freeze", freeze, lambda: _frozen(context))
@@ -121,10 +116,9 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
             if since is not None and _first_frozen(context) is None:
                 kept = {"item": ANNOUNCE_ITEM, "data": {"frozen_since": since.isoformat()}}
                 context.record.append("captured", kept)
-            note = f"closing duty of {duty.observed}: unfreeze governance proposals"
-            noted = [e.body["text"] for e in context.record.entries() if e.kind == "note"]
-            if note not in noted:
-                context.record.append("note", {"text": note})
+            note = {"text": f"closing duty of {duty.observed}: unfreeze governance proposals"}
+            if not any(e.kind == "note" and e.body == note for e in context.record.entries()):
+                context.record.append("note", note)
     return context.conclude(
         applier.rows,
         passed="the window is announced in time, new proposals are frozen, both read back",
@@ -134,10 +128,9 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
 
 
 def _frozen(context: Context) -> bool:
-    try:
+    with suppress(SourceError):
         return Governance(context.scope, context.site.commands).proposals().frozen
-    except SourceError:
-        return False
+    return False
 
 
 def _read_back(context: Context) -> tuple[list[Row], datetime | None]:
@@ -148,8 +141,7 @@ def _read_back(context: Context) -> tuple[list[Row], datetime | None]:
         found = _announced(context)
         got = f"announced {utc(found.at)}" if found else "not among those that stand"
         rows = [check_row("announcement", what, expected, got, found is not None)]
-        if found is not None:
-            rows.append(_notice(context, found.at))
+        rows += [_notice(context, found.at)] if found else []
     except SourceError as error:
         rows = [context.unreadable(what, expected, error)]
     row, since = _freeze(context)
@@ -179,9 +171,8 @@ def _freeze(context: Context) -> tuple[Row, datetime | None]:
         got = f"frozen from {utc(since)} on, which is still to come"
         return unknown_row("proposals", what, expected, got, return_at=since), None
     if first is not None and since > first:
-        got = (
-            f"frozen since {utc(first)}, lifted, and frozen again {utc(since)}; start a new attempt"
-        )
+        got = f"frozen since {utc(first)}, lifted, and frozen again {utc(since)}"
+        got += "; start a new attempt"
         return check_row("proposals", what, expected, got, ok=False), None
     late = [one.id for one in found.open if one.created_at > since]
     got = f"since {utc(since)}: {', '.join(late)}" if late else "frozen, none since"
@@ -232,61 +223,57 @@ def hotfix_branches(context: Context) -> CheckResult:
     )
 
 
-def _issue(context: Context, forge: Backlog, risk: Risk, issue: MilestoneIssue) -> list[Row]:
-    subject = f"#{issue.number}"
-    rows = [_risk(subject, risk, issue)]
-    names = issue.branches
+def _issue(context: Context, forge: Backlog, risk: Risk, issue: MilestoneIssue) -> Iterator[Row]:
+    subject, names = f"#{issue.number}", issue.branches
+    yield _risk(subject, risk, issue)
     if len(names) != 1:
         got = ", ".join(names) or "no line `branch: NAME` in its body"
-        return [*rows, unknown_row(subject, "fix", "one branch", got)]
-    name, commit = names[0], context.params.commit
-
-    def asked(what: str, expected: str, ask: Callable[[], Row]) -> Row:
-        try:
-            return ask()
-        except SourceError as error:
-            return unknown_row(subject, what, expected, error.problem)
-
+        yield unknown_row(subject, "fix", "one branch", got)
+        return
+    [name], commit = names, context.params.commit
     try:
         branch = forge.branch(name)
     except SourceError as error:
-        return [*rows, unknown_row(subject, "fix", "a branch that exists", error.problem)]
+        yield check_row(subject, "fix", "a branch that exists", error)
+        return
     if branch is None:
-        return [*rows, check_row(subject, "fix", "a branch that exists", f"no {name}", ok=False)]
-    contains, green = f"{name} contains {commit[:12]} and more", f"CI of {name}"
-    return [
-        *rows,
-        asked(contains, "yes", lambda: _contains(forge, subject, contains, commit, branch)),
-        asked(green, "green", lambda: _green(context, forge, subject, green, branch)),
-    ]
+        yield check_row(subject, "fix", "a branch that exists", f"no {name}", ok=False)
+        return
+    yield _contains(forge, subject, f"{name} contains {commit[:12]} and more", commit, branch)
+    yield _green(context, forge, subject, f"CI of {name}", branch)
 
 
 def _risk(subject: str, risk: Risk, issue: MilestoneIssue) -> Row:
-    above = sorted(set(issue.labels) & set(risk.above))
-    if above:
+    if above := sorted(set(issue.labels) & set(risk.above)):
         return check_row(subject, "risk", risk.low, ", ".join(above), ok=False)
     if risk.low in issue.labels:
-        return check_row(subject, "risk", risk.low, risk.low, ok=True)
+        return check_row(subject, "risk", risk.low, risk.low)
     labels = ", ".join(issue.labels) or "no label"
     return unknown_row(subject, "risk", f"labelled {risk.low}", labels)
 
 
 def _contains(forge: Backlog, subject: str, what: str, commit: str, branch: Branch) -> Row:
-    found = forge.compare(commit, branch.sha)
+    try:
+        found = forge.compare(commit, branch.sha)
+    except SourceError as error:
+        return check_row(subject, what, "yes", error)
     if found.merge_base != commit or found.behind_by:
         got = f"{found.status}, without {found.behind_by} of its commits"
         return check_row(subject, what, "yes", got, ok=False)
     if not found.ahead_by:
         return unknown_row(subject, what, "yes", "nothing more: no fix on it yet")
-    return check_row(subject, what, "yes", "yes", ok=True)
+    return check_row(subject, what, "yes", "yes")
 
 
 def _green(context: Context, forge: Backlog, subject: str, what: str, branch: Branch) -> Row:
     ci = context.site.forge.ci
-    rows = ci_rows(ci, forge.check_runs(branch.sha), forge.statuses(branch.sha))
-    outcome = worst(row.outcome for row in rows)
-    got = "green" if outcome is Outcome.PASS else explain(rows, "", "")
-    return check_row(subject, what, "green", got, outcome)
+    try:
+        rows = ci_rows(ci, forge.check_runs(branch.sha), forge.statuses(branch.sha))
+    except SourceError as error:
+        return check_row(subject, what, "green", error)
+    return check_row(
+        subject, what, "green", explain(rows, "green", ""), worst(r.outcome for r in rows)
+    )
 
 
 __all__ = ["comparison", "no_regression", "plan", "validators_signed_off", "watch"]
@@ -295,42 +282,37 @@ __all__ = ["comparison", "no_regression", "plan", "validators_signed_off", "watc
 WITNESS = "mainnet.activate.witness-gate"
 
 
-def _profile(context: Context) -> list[Row]:
+def _profile(context: Context) -> Iterator[Row]:
     """Every gate of every node equals the mainnet profile: no named deviation is left."""
     from ..changes.targets import read_bundle
 
     wanted = read_bundle(context).profile(context.stage)
-    rows = []
     for name, seen in context.fleet.rollout().items():
         if isinstance(seen, SourceError):
-            rows.append(context.unreadable("gates", "the mainnet profile", seen))
+            yield context.unreadable("gates", "the mainnet profile", seen)
             continue
         wrong = {g: on for g, on in wanted.feature_gates.items() if seen.feature_gates.get(g) != on}
         for gate, on in wrong.items():
             got = seen.feature_gates.get(gate, "absent")
-            rows.append(check_row(name, f"{GATES_AT}.{gate}", on, got, ok=False))
-        channel = wanted.release_channel
-        ok = seen.release_channel == channel
+            yield check_row(name, f"{GATES_AT}.{gate}", on, got, ok=False)
         if not wrong:
-            rows.append(check_row(name, "profile and channel", channel, seen.release_channel, ok))
-    return rows
+            yield check_row(
+                name, "profile and channel", wanted.release_channel, seen.release_channel
+            )
 
 
-def _on(context: Context) -> list[Row]:
-    """The profile everywhere, and on every node the traffic that shows each gate at work."""
+def _effects(context: Context) -> Iterator[Row]:
     at = effect(context.so_far, WITNESS)
-    gates = ("timetoke_rewards", "witness_network")
-    return [
-        *_profile(context),
-        *(row for gate in gates for row in proven(context, WITNESS, gate, at)),
-    ]
+    for gate in OBSERVABLE:
+        yield from proven(context, WITNESS, gate, at)
 
 
 witness_gate = rollout(
     WITNESS,
     "{nodes} run the release on the mainnet profile, every gate read back",
     each_wave=lambda context: [frozen_row(context)],
-    after=_on,
+    # The profile everywhere, and on every node the traffic that shows each gate at work.
+    after=lambda context: [*_profile(context), *_effects(context)],
     capture=pin_before,
 )
 
@@ -357,18 +339,20 @@ def _name(value: object) -> object:
     return value if isinstance(value, str) else inner("name")(value)
 
 
-class Milestone(Wire):
-    """A milestone; ``open_issues`` counts its open issues and pull requests."""
-
-    number: int
-    title: str
-    state: Literal["open", "closed"]
-    open_issues: Count
-    closed_issues: Count
+Sha = Annotated[str, BeforeValidator(inner("sha"))]
 
 
 class _Number(Wire):
     number: int
+
+
+class Milestone(_Number):
+    """A milestone; ``open_issues`` counts its open issues and pull requests."""
+
+    title: str
+    state: Literal["open", "closed"]
+    open_issues: Count
+    closed_issues: Count
 
 
 class MilestoneIssue(Wire):
@@ -391,7 +375,7 @@ class MilestoneIssue(Wire):
 
 class Branch(Wire):
     name: str
-    sha: Annotated[str, BeforeValidator(inner("sha")), Field(validation_alias="commit")]
+    sha: Annotated[Sha, Field(validation_alias="commit")]
 
 
 class Comparison(Wire):
@@ -400,10 +384,8 @@ class Comparison(Wire):
     status: Literal["ahead", "behind", "diverged", "identical"]
     ahead_by: Count
     behind_by: Count
-    base: Annotated[str, BeforeValidator(inner("sha")), Field(validation_alias="base_commit")]
-    merge_base: Annotated[
-        str, BeforeValidator(inner("sha")), Field(validation_alias="merge_base_commit")
-    ]
+    base: Annotated[Sha, Field(validation_alias="base_commit")]
+    merge_base: Annotated[Sha, Field(validation_alias="merge_base_commit")]
 
 
 class Backlog(GitHub):
@@ -443,9 +425,8 @@ class Backlog(GitHub):
             if found.name != name:
                 raise SourceError(source, f"expected {name}, got {found.name}; it was renamed")
             return found
-        if (
-            said := explanation(got.body)
-        ) != "Branch not found":  # said of a repository we may not see
+        said = explanation(got.body)
+        if said != "Branch not found":  # said of a repository we may not see
             raise SourceError(source, f"expected a branch or none, got 404: {said}")
         return None
 

@@ -10,7 +10,7 @@ from ..changes.targets import kept_toml
 from ..clusters import Node
 from ..context import Context
 from ..errors import SourceError
-from ..outcomes import Row, check_row, unknown_row
+from ..outcomes import Row, check_row
 from ..sources.commands import NodeConfig
 from ..sources.config import rollout_keys
 from ..sources.node import Rollout
@@ -41,18 +41,23 @@ def stand_in(
             context.scope, context.site, issue=params.issue, release=params.release
         )
     except SourceError as error:
-        return [unknown_row(error.source, WHAT, "readable", error.problem)]
+        return [context.unreadable(WHAT, "readable", error)]
     rows: list[Row] = []
     for node in unread:
         found = _fresh(context, node, reports)
         if isinstance(found, Row):
             rows.append(found)
         elif found is not None:
-            rows += _against_rpc(node, found, rollouts[node.name])
+            rollout = rollouts[node.name]
+            if not isinstance(rollout, SourceError):  # else said by its live state already
+                said = rollout_keys(found.channel, found.gates)
+                rows += [
+                    check_row(node.name, f"{key} (reported, as it runs)", told, runs, ok=False)
+                    for key, told, runs in differences(said, rollout.flat())
+                ]
             if isinstance(builds[node.name], SourceError):
                 builds[node.name] = found.binary
-            known = before[node.name]
-            after = at_work.get(node.name)
+            known, after = before[node.name], at_work.get(node.name)
             if after is not None and found.config == after.state.config:
                 known = after
             if isinstance(configs[node.name], SourceError) and isinstance(known, Known):
@@ -63,25 +68,13 @@ def stand_in(
 def _fresh(context: Context, node: Node, reports: Reports) -> NodeReport | Row | None:
     """The newest report of a node, when it is young enough; a forged one is a row."""
     mine = reports.of(node.name, context.stage)
-    for one in mine:
-        if one.fault.startswith("forged"):
-            got = f"{one.grounds}: {one.fault}"
-            by = f"by {node.operator}"
-            return check_row(node.name, WHAT, by, got, ok=False, waivable=False)
+    if forged := [one for one in mine if one.fault.startswith("forged")]:
+        got = f"{forged[0].grounds}: {forged[0].fault}"
+        return check_row(node.name, WHAT, f"by {node.operator}", got, ok=False, waivable=False)
     good = [one.report for one in mine if not one.fault]
     if good and context.now - good[-1].at <= context.params.valid_for:
         return good[-1]
     return None
-
-
-def _against_rpc(node: Node, report: NodeReport, rollout: Rollout | SourceError) -> list[Row]:
-    if isinstance(rollout, SourceError):
-        return []  # said by its live state already
-    said = rollout_keys(report.channel, report.gates)
-    return [
-        check_row(node.name, f"{key} (reported, as it runs)", told, runs, ok=False)
-        for key, told, runs in differences(said, rollout.flat())
-    ]
 
 
 def _reported_file(
@@ -93,5 +86,5 @@ def _reported_file(
     try:
         configs[node.name] = kept_toml(context, known)
     except SourceError as error:
-        return [unknown_row(node.name, "config", "the text we kept", error.problem)]
+        return [check_row(node.name, "config", "the text we kept", error)]
     return []

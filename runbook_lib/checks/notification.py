@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 
 from ..context import Context
 from ..errors import SourceError
@@ -16,7 +15,7 @@ from ..playbook import COMMANDER, COUNCIL, ENGINEER
 from ..sources import notices
 from ..sources.github import GitHub
 from ..sources.running import tell
-from ..sources.words import Word, read_words, taken_back
+from ..sources.words import read_words, taken_back
 from ..wording import utc, visible
 from .anomalies import Anomaly, known, open_new
 from .watch_log import Log, accounts, patience, ways_of
@@ -37,55 +36,47 @@ def _listen(context: Context, log: Log) -> str:
     ids, listed = {each.id for each in known(log)}, accounts(context, (COMMANDER,))
     for word in sorted(heard.words, key=lambda each: each.at):
         withdrawn = taken_back(word, [w for w in heard.withdrawals if w.account == word.account])
-        if word.anomaly in ids and word.account in listed and withdrawn is None:
-            _record(log, word)
+        if word.anomaly not in ids or word.account not in listed or withdrawn is not None:
+            continue
+        # The first word on an anomaly acknowledges it, the first decision stands.
+        body = {"id": word.anomaly, "by": word.account, "at": word.at.isoformat()}
+        body["grounds"] = word.grounds
+        if not log.has("acknowledged", word.anomaly):
+            log.add("acknowledged", word.anomaly, body)
+        if word.decision and not log.has("decided", word.anomaly):
+            more = {"decision": word.decision, "reason": word.reason}
+            log.add("decided", word.anomaly, {**body, **more})
     return ""
-
-
-def _record(log: Log, word: Word) -> None:
-    """The first word on an anomaly acknowledges it, the first decision stands."""
-    body = {"id": word.anomaly, "by": word.account, "at": word.at.isoformat()}
-    body["grounds"] = word.grounds
-    if not log.has("acknowledged", word.anomaly):
-        log.add("acknowledged", word.anomaly, body)
-    if word.decision and not log.has("decided", word.anomaly):
-        more = {"decision": word.decision, "reason": word.reason}
-        log.add("decided", word.anomaly, {**body, **more})
 
 
 def _deliver(context: Context, log: Log) -> dict[str, str]:
     """Send what was not sent yet; by anomaly's id the first that failed."""
     trouble: dict[str, str] = {}
+    ways = ways_of(context)
     for each in known(log):
         late = each.escalated(context.now, patience(context))
-        events = ["opened", *(["escalated"] if late else [])]
-        for event in events:
-            subject, text = _subject(context, each, event), _text(context, each, event)
-            for way in _wanted(context, event):
+        for event in ("opened", "escalated") if late else ("opened",):
+            roles = [f"command/{role}" for role in ROLES[event]] if ways["command"] else []
+            for way in [*roles, *(way for way in ("webhook", "comment") if ways[way])]:
                 key = f"{each.id}/{event}/{way}"
                 if log.has("notified", key):
                     continue
                 name = f"{each.id}-{event}-{way.replace('/', '-')}.txt"
-                path = keep_file(context.folder, f"outbox/{name}", f"{subject}\n\n{text}")
                 try:
-                    _send(context, each, event, way, path)
+                    _send(context, each, event, way, name)
                 except SourceError as error:
                     trouble.setdefault(each.id, f"{way} waits in the outbox: {error}")
                     continue
                 log.add("notified", key, {"id": each.id, "at": context.now.isoformat()})
-                path.unlink(missing_ok=True)
+                (context.folder / "outbox" / name).unlink(missing_ok=True)
     return trouble
 
 
-def _wanted(context: Context, event: str) -> list[str]:
-    ways = ways_of(context)
-    commands = [f"command/{role}" for role in ROLES[event]] if ways["command"] else []
-    return [*commands, *(way for way in ("webhook", "comment") if ways[way])]
-
-
-def _send(context: Context, anomaly: Anomaly, event: str, way: str, path: Path) -> None:
+def _send(context: Context, anomaly: Anomaly, event: str, way: str, name: str) -> None:
+    """One notification, which lies in a file of that name until it is sent. Raises SourceError."""
     scope, site, params = context.scope, context.site, context.params
     subject, text = _subject(context, anomaly, event), _text(context, anomaly, event)
+    path = keep_file(context.folder, f"outbox/{name}", f"{subject}\n\n{text}")
     if way.startswith("command/"):
         role = way.partition("/")[2]
         tell(scope, site.commands, "notify", role=role, subject=subject, text=str(path))
@@ -132,9 +123,8 @@ def _text(context: Context, anomaly: Anomaly, event: str) -> str:
         f"then, with the reason: `decide {name} continue|restart|recover REASON`",
     ]
     if event == "escalated":
-        lines.insert(
-            0, f"The release commander has not acknowledged it since {utc(anomaly.opened)}."
-        )
+        late = f"The release commander has not acknowledged it since {utc(anomaly.opened)}."
+        lines.insert(0, late)
     return "\n".join(lines) + "\n"
 
 

@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import product
 from math import inf, isnan
 from pathlib import Path
-from typing import get_args
+from typing import Annotated, Any, get_args
 from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, model_validator
 
 from .. import playbook
 from ..context import Context, judges
@@ -22,8 +24,7 @@ from ..site import Topic
 from ..sources.alertmanager import Alert, Config, Labels, Silence, matched, with_ports
 from ..sources.dashboards import Dashboard, Grafana, Panel, Query, read_dashboard
 from ..sources.prometheus import Rule, Sample, Vector
-from ..sources.rulefiles import Shipped, read_rules
-from ..strict import Range, project_path
+from ..strict import Range, Strict, parse_yaml, project_path, validate
 
 CATALOGUE = "params/metrics.yaml"
 LATE_S = 60.0  # an evaluation may be late by this and two of its intervals
@@ -54,7 +55,7 @@ def observability(context: Context) -> CheckResult:
     try:
         context.require_now("rules and alerts")
         rules = context.prometheus.rules()
-        rows += _shipped(context, rules)
+        rows += list(_shipped(context, rules))
         rows += _firing(context, rules, severities)
         rows.append(_linked(context))
     except SourceError as error:
@@ -79,22 +80,20 @@ def _pages(rule: Rule, severities: Sequence[str]) -> bool:
 # --- rules that the site ships ------------------------------------------------------------------
 
 
-def _shipped(context: Context, loaded: Sequence[Rule]) -> list[Row]:
+def _shipped(context: Context, loaded: Sequence[Rule]) -> Iterator[Row]:
     """A row per rule that is not loaded, healthy and evaluated, and one per file that is well.
 
     Prometheus is the judge of a file: a rule counts when the server reports it as it is shipped.
     """
     what, paths = "shipped by the site", context.site.telemetry.rules
     if not paths:
-        return [unknown_row("rules", what, "named", "none; set telemetry.rules")]
-    rows: list[Row] = []
+        yield unknown_row("rules", what, "named", "none; set telemetry.rules")
     for name in paths:
         files = _files(context, project_path(name))
         if not files:
-            rows.append(unknown_row("rules", what, "at least one file", f"none in {name}"))
+            yield unknown_row("rules", what, "at least one file", f"none in {name}")
         for path in files:
-            rows += _file(context, path, loaded)
-    return rows
+            yield from _file(context, path, loaded)
 
 
 def _files(context: Context, path: Path) -> list[Path]:
@@ -113,13 +112,13 @@ def _file(context: Context, path: Path, loaded: Sequence[Rule]) -> list[Row]:
     except ParameterError as error:
         problem = f"{error.problems[0]}; mend it as `promtool check rules` says"
         return [unknown_row(shown, "rule file", "rules that load", problem)]
-    bad = [row for rule in shipped if (row := _rule(context, shown, rule, loaded))]
+    bad = [row for rule in shipped for row in _rule(context, shown, rule, loaded)]
     text = f"{len(shipped)} rules loaded, healthy, evaluated"
-    return bad or [check_row(shown, "rules", text, text, ok=True)]
+    return bad or [check_row(shown, "rules", text, text)]
 
 
-def _rule(context: Context, file: str, rule: Shipped, loaded: Sequence[Rule]) -> Row | None:
-    """What is wrong with a shipped rule; None when nothing is."""
+def _rule(context: Context, file: str, rule: Shipped, loaded: Sequence[Rule]) -> list[Row]:
+    """What is wrong with a shipped rule, if anything is."""
     subject, what = f"{file}: {rule.name}", "rule"
     kind = "alerting" if rule.alert else "recording"
     named = [each for each in loaded if (each.kind, each.name) == (kind, rule.name)]
@@ -128,12 +127,13 @@ def _rule(context: Context, file: str, rule: Shipped, loaded: Sequence[Rule]) ->
         got = "not loaded"
         if named:
             got = f"another expression, wait, label or annotation: {named[0].query[:120]}"
-        return check_row(subject, what, "loaded as shipped", got, ok=False)
-    for each in same:
-        if problem := _unsure(context, each):
-            outcome = Outcome.FAIL if each.health == "err" else Outcome.INCONCLUSIVE
-            return check_row(subject, what, "evaluated lately, without error", problem, outcome)
-    return None
+        return [check_row(subject, what, "loaded as shipped", got, ok=False)]
+    return [
+        check_row(subject, what, "evaluated lately, without error", problem, outcome)
+        for each in same
+        if (problem := _unsure(context, each))
+        for outcome in [Outcome.FAIL if each.health == "err" else Outcome.INCONCLUSIVE]
+    ][:1]
 
 
 def _unsure(context: Context, rule: Rule) -> str:
@@ -165,6 +165,84 @@ def _plain(expr: str) -> str:
         return " ".join(expr.split())
 
 
+# --- rule files as they are shipped: plain, or PrometheusRule resources with the groups below spec ---
+# Whether a file loads is for Prometheus to say; what is not understood here is an error that names
+# file and key. Source: prometheus/model/rulefmt/rulefmt.go.
+
+
+def _milliseconds(text: Any) -> int:
+    import promql_parser
+
+    if text in ("0", "0s", "0m"):
+        return 0
+    try:
+        span: timedelta = promql_parser.parse_duration(text)
+        return round(span / timedelta(milliseconds=1))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"expected a duration such as 5m or 1h30m, got {text!r}") from error
+
+
+Duration = Annotated[int, BeforeValidator(_milliseconds)]
+"""In milliseconds."""
+
+
+class Shipped(Strict):
+    """A rule of a file, either an alert or a recording rule; ``wait`` is its ``for``."""
+
+    alert: str = ""
+    record: str = ""
+    expr: str = Field(min_length=1)
+    wait: Duration = Field(default=0, alias="for")
+    keep_firing_for: Duration = 0
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        return self.alert or self.record
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Shipped:
+        if bool(self.alert) == bool(self.record):
+            raise ValueError("expected either alert or record, got both or neither")
+        return self
+
+
+class _Group(Strict):
+    name: str = Field(min_length=1)
+    interval: Duration = 0
+    query_offset: Duration = 0
+    limit: int = 0
+    partial_response_strategy: str = ""
+    labels: dict[str, str] = {}
+    rules: list[Shipped]
+
+
+class _RuleFile(Strict):
+    groups: list[_Group]
+
+    @model_validator(mode="after")
+    def _names_once(self) -> _RuleFile:
+        if len({group.name for group in self.groups}) != len(self.groups):
+            raise ValueError("expected every group's name once, got one again")
+        if not any(group.rules for group in self.groups):
+            raise ValueError("expected at least one rule, got none")
+        return self
+
+
+def read_rules(text: bytes, file: str) -> list[Shipped]:
+    """The rules of a file, at least one. Raises ParameterError naming file and key."""
+    document = parse_yaml(text, file)
+    if document.get("kind") == "PrometheusRule":
+        spec = document.get("spec")
+        document = spec if isinstance(spec, dict) else {}
+    return [
+        rule.model_copy(update={"labels": {**group.labels, **rule.labels}})
+        for group in validate(_RuleFile, document, file).groups
+        for rule in group.rules
+    ]
+
+
 # --- alerts -------------------------------------------------------------------------------------
 
 
@@ -184,39 +262,30 @@ def _firing(context: Context, rules: Sequence[Rule], severities: Sequence[str]) 
         for rule in paging
         if (problem := _unsure(context, rule))
     ]
-    # The severity that counts is the alert's own: a rule's may be a template.
-    alerts = [
-        (rule.name, alert)
-        for rule in rules
-        for alert in rule.alerts
-        if alert.state == "firing"
-        and alert.labels.get("severity") in severities
-        and _ours(context, alert.labels)
-    ]
-    for rule_name, alert in alerts:
-        labels = ", ".join(f"{k}={v}" for k, v in sorted(alert.labels.items()) if k != "alertname")
-        since = f"since {alert.active_at:%Y-%m-%d %H:%M} UTC ({labels})"
-        rows.append(check_row(rule_name, "paging alert", "not firing", since, ok=False))
+    for rule in rules:
+        for alert in rule.alerts:  # its own severity counts: a rule's may be a template
+            pages = alert.state == "firing" and alert.labels.get("severity") in severities
+            if pages and _ours(context, alert.labels):
+                own = {k: v for k, v in sorted(alert.labels.items()) if k != "alertname"}
+                labels = ", ".join(f"{k}={v}" for k, v in own.items())
+                since = f"since {alert.active_at:%Y-%m-%d %H:%M} UTC ({labels})"
+                rows.append(check_row(rule.name, "paging alert", "not firing", since, ok=False))
     text = f"{len(paging)} paging rules quiet, {name} firing"
-    return rows or [check_row("rules", "paging alerts", text, text, ok=True)]
+    return rows or [check_row("rules", "paging alerts", text, text)]
 
 
 def _linked(context: Context) -> Row:
     """Prometheus sends its alerts to the Alertmanager we look at."""
-    telemetry = context.site.telemetry
+    telemetry, what = context.site.telemetry, "sends alerts to"
     own = telemetry.alertmanager_as or telemetry.alertmanager.url
     found = context.prometheus.alertmanagers()
     if not found:  # so it is for some seconds after a start
-        return unknown_row("prometheus", "sends alerts to", own, "nobody it knows of")
-    ok = any(_address(url) == _address(f"{own}/api/v2/alerts") for url in found)
+        return unknown_row("prometheus", what, own, "nobody it knows of")
+    urls = [urlsplit(url) for url in (f"{own}/api/v2/alerts", *found)]
+    wanted, *known = ((url.netloc, url.path.rstrip("/")) for url in urls)
     hint = "; set telemetry.alertmanager_as where Prometheus knows it by another address"
-    shown = ", ".join(found) + ("" if ok else hint)
-    return check_row("prometheus", "sends alerts to", own, shown, ok)
-
-
-def _address(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.netloc, parts.path.rstrip("/")
+    shown = ", ".join(found) + ("" if wanted in known else hint)
+    return check_row("prometheus", what, own, shown, wanted in known)
 
 
 # --- whether a page would reach somebody --------------------------------------------------------
@@ -267,15 +336,14 @@ def _watchdog(context: Context, alerts: Sequence[Alert]) -> Row:
     what, expected = "watchdog", f"active, told of in the last {FRESH}"
     # One of another cluster's Prometheus proves nothing about ours.
     held = [a for a in alerts if a.labels.get("alertname") == name and _ours(context, a.labels)]
-    problem = f"no alert {name}; nothing proves delivery"
-    if held:
-        newest = max(held, key=lambda each: each.updated_at)
-        age = context.now - newest.updated_at
-        fresh = age <= FRESH and newest.ends_at > context.now
-        problem = "" if fresh else f"told of {age.total_seconds():.0f} s ago"
-    if problem:
+    if not held:
+        problem = f"no alert {name}; nothing proves delivery"
         return unknown_row("alertmanager", what, expected, problem)
-    return check_row("alertmanager", what, expected, "active", ok=True)
+    newest = max(held, key=lambda each: each.updated_at)
+    age = context.now - newest.updated_at
+    if age <= FRESH and newest.ends_at > context.now:
+        return check_row("alertmanager", what, expected, "active", ok=True)
+    return unknown_row("alertmanager", what, expected, f"told of {age.total_seconds():.0f} s ago")
 
 
 def _routes(config: Config, pages: Pages) -> Iterator[Row]:
@@ -404,14 +472,15 @@ def judge(context: Context, catalogue: Catalogue) -> list[Row]:
     found: dict[str, Dashboard] = {}
     for ref, dashboard in _read(context, list(wanted)).items():
         if isinstance(dashboard, SourceError):
-            rows.append(unknown_row(ref, "dashboard", "readable", dashboard.problem))
+            rows.append(check_row(ref, "dashboard", "readable", dashboard))
         elif not dashboard.panels:
             rows.append(unknown_row(ref, "dashboard", "at least one panel", "none"))
         else:
             found[ref] = dashboard
-    look = _Look(context, catalogue, found)
+    look = _Look(context, catalogue, [panel for each in found.values() for panel in each.panels])
     judged = {
-        ref: [look.panel(each, panel) for panel in each.panels] for ref, each in found.items()
+        ref: [look.panel(f"{each.title}: {panel.title}", panel) for panel in each.panels]
+        for ref, each in found.items()
     }
     what = "panels that can be red"
     for topic, refs in settings.topics.items():
@@ -453,28 +522,24 @@ def _read(context: Context, refs: list[str]) -> dict[str, Dashboard | SourceErro
 class _Look:
     """Every query and the age of every selector asked at once, each limit of the catalogue once."""
 
-    def __init__(
-        self, context: Context, catalogue: Catalogue, dashboards: Mapping[str, Dashboard]
-    ) -> None:
+    def __init__(self, context: Context, catalogue: Catalogue, panels: Sequence[Panel]) -> None:
         self.context, self.at = context, context.at
         self.max_age = timedelta(seconds=context.site.dashboards.max_age_s)
-        self.metrics = [metric for metric in catalogue.metrics if metric.limit is not None]
-        self.rows_of: dict[str, tuple[str, str, Outcome]] = {}
-        panels = [panel for each in dashboards.values() for panel in each.panels]
-        self.narrowed = {
-            query.expr: _narrow(query.expr, context.matchers)
-            for panel in panels
-            for query in panel.queries
-            if not query.problem
-        }
-        exprs = [expr for expr in self.narrowed.values() if isinstance(expr, str)]
-        self.values = context.prometheus.instants(exprs, self.at)
-        selectors = dict.fromkeys(s for expr in exprs for s in selectors_of(expr))
+        self.limits = [(m, m.limit) for m in catalogue.metrics if m.limit is not None]
+        self.held: dict[str, tuple[str | SourceError | ParameterError, bool]] = {}
+        self.exprs: dict[str, str] = {}
+        self.problems: dict[str, str] = {}
+        for query in (query for panel in panels for query in panel.queries if not query.problem):
+            try:
+                self.exprs[query.expr] = inject(check(query.expr), context.matchers, beside=True)
+            except ValueError as error:
+                self.problems[query.expr] = str(error)
+        self.values = context.prometheus.instants(list(self.exprs.values()), self.at)
+        selectors = dict.fromkeys(s for expr in self.exprs.values() for s in selectors_of(expr))
         self.newest = context.prometheus.newest(selectors, self.at)
 
-    def panel(self, dashboard: Dashboard, panel: Panel) -> tuple[bool, list[Row]]:
+    def panel(self, subject: str, panel: Panel) -> tuple[bool, list[Row]]:
         """Whether a panel can be red, and its rows."""
-        subject = f"{dashboard.title}: {panel.title}"
         limit = self.context.site.dashboards.limits.get(subject)
         problem = "" if panel.queries else "expected a query, got none"
         if panel.problem and limit is None:
@@ -484,24 +549,26 @@ class _Look:
         rows = [self._query(subject, panel, query, limit) for query in panel.queries]
         if limit is not None or panel.can_be_red:
             return True, rows
-        own = {
-            base
-            for query in panel.queries
-            if isinstance(expr := self.narrowed.get(query.expr), str)
-            for base in _bases(expr)
-        }
-        fits = [m for m in self.metrics if any(own & _bases(query) for query in m.queries)]
-        return bool(fits), [*rows, *(self._limit(subject, metric) for metric in fits)]
+        asked = [
+            self.exprs[q.expr] for q in panel.queries if not q.problem and q.expr in self.exprs
+        ]
+        own = {base for expr in asked for base in _bases(expr)}
+        fits = [
+            self._limit(subject, metric, limit)
+            for metric, limit in self.limits
+            if any(own & _bases(query) for query in metric.queries)
+        ]
+        return bool(fits), rows + fits
 
     def _query(self, subject: str, panel: Panel, query: Query, limit: Range | None) -> Row:
         what = f"query {query.ref}" + (f" ({query.filled})" if query.filled else "")
-        expr = query.problem or self.narrowed[query.expr]
-        if query.problem or isinstance(expr, ValueError):
-            return unknown_row(subject, what, "a query we can ask", str(expr))
+        if query.problem or query.expr in self.problems:
+            problem = query.problem or self.problems[query.expr]
+            return unknown_row(subject, what, "a query we can ask", problem)
         try:
-            samples, age = self._fresh(expr)
+            samples, age = self._fresh(self.exprs[query.expr])
         except SourceError as error:
-            return unknown_row(subject, what, "fresh data", error.problem)
+            return check_row(subject, what, "fresh data", error)
         if limit is None:
             allowed = _allowed(panel)
             red, orange = ([s for s in samples if panel.shade(s.value) == c] for c in SHADES)
@@ -535,38 +602,24 @@ class _Look:
             raise SourceError("prometheus", f"no number: {_shown(wrong[0])}")
         return samples, age
 
-    def _limit(self, subject: str, metric: Metric) -> Row:
+    def _limit(self, subject: str, metric: Metric, limit: Range) -> Row:
         """The row of a catalogue's limit for a panel that reads the metric's series."""
-        limit = metric.limit
-        assert limit is not None
-        if metric.name not in self.rows_of:
-            expected = _limit_text(limit, metric.unit)
-            self.rows_of[metric.name] = expected, *self._held(metric, limit)
-        expected, shown, outcome = self.rows_of[metric.name]
-        return check_row(
-            subject, f"{metric.title} (the catalogue's limit)", expected, shown, outcome
-        )
+        if metric.name not in self.held:
+            try:
+                self.held[metric.name] = self._held(metric, limit)
+            except (SourceError, ParameterError) as error:
+                self.held[metric.name] = error, False
+        what = f"{metric.title} (the catalogue's limit)"
+        return check_row(subject, what, _limit_text(limit, metric.unit), *self.held[metric.name])
 
-    def _held(self, metric: Metric, limit: Range) -> tuple[str, Outcome]:
-        prometheus = self.context.prometheus
-        try:
-            query = resolve(prometheus, metric, self.context.matchers, self.at)
-            samples = prometheus.instant(query, self.at).samples
-        except SourceError as error:
-            return error.problem, Outcome.INCONCLUSIVE
-        except ParameterError as error:
-            return str(error), Outcome.INCONCLUSIVE
+    def _held(self, metric: Metric, limit: Range) -> tuple[str, bool]:
+        """The sample that breaks a limit, else one that holds it, and which it is."""
+        query = resolve(self.context.prometheus, metric, self.context.matchers, self.at)
+        samples = self.context.prometheus.instant(query, self.at).samples
         if not samples or any(isnan(sample.value) for sample in samples):
-            return "no number", Outcome.INCONCLUSIVE
+            raise SourceError("prometheus", "no number")
         out = [sample for sample in samples if not limit.holds(sample.value)]
-        return _shown((out or samples)[0]), Outcome.FAIL if out else Outcome.PASS
-
-
-def _narrow(expr: str, matchers: Mapping[str, str]) -> str | ValueError:
-    try:
-        return inject(check(expr), matchers, beside=True)
-    except ValueError as error:
-        return error
+        return _shown((out or samples)[0]), not out
 
 
 def _whole(found: Vector | SourceError) -> Vector:

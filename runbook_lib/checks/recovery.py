@@ -12,12 +12,11 @@ import numpy as np
 
 from .. import playbook
 from ..canonical import digest_bytes
+from ..changes import incident as reporting
 from ..changes.apply import Applier, Change, Step, all_pass, keep, later
 from ..changes.back import go_back
 from ..changes.back import make_back_plan as plan
 from ..changes.halting import FOLLOWS, Need, corrupted, follow, halted
-from ..changes.incident import Audience, convene, file_incident, plan_council, plan_incident
-from ..changes.incident_facts import render
 from ..changes.roll import planned_rows
 from ..changes.storage import plan_storage, recover_storage
 from ..changes.undone import Undone, undone
@@ -251,7 +250,7 @@ def halt_text(context: Context) -> str:
         "commit": params.commit,
         "halted": halted_attempt(context),
     }
-    return render(context, "halt.txt", values)
+    return reporting.render(context, "halt.txt", values)
 
 
 def plan_halt(context: Context) -> list[Row]:
@@ -324,12 +323,12 @@ def _change(item: str, plan: Callable[[Context], list[Row]], tell: Tell, passed:
     return Change(item, plan, apply, exclusive=False)
 
 
-def _filed(item: str, audience: Audience, passed: str) -> Change:
+def _filed(item: str, audience: reporting.Audience, passed: str) -> Change:
     def plan(context: Context) -> list[Row]:
-        return plan_incident(context, audience)
+        return reporting.plan_incident(context, audience)
 
     def tell(context: Context, applier: Applier) -> list[Row]:
-        return file_incident(context, applier, audience)
+        return reporting.file_incident(context, applier, audience)
 
     return _change(item, plan, tell, passed)
 
@@ -351,8 +350,8 @@ public_report = _filed(
 )
 council = _change(
     "mainnet.recover.council",
-    plan_council,
-    convene,
+    reporting.plan_council,
+    reporting.convene,
     "the council was convened, its decision is recorded",
 )
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
 
 from .. import playbook
 from ..canonical import canonical
@@ -13,9 +11,8 @@ from ..context import Context
 from ..errors import SourceError
 from ..evidence.comment import Account, compose, marker, other_stages, plan_digest
 from ..evidence.posts import Found, Post, comments_of, digest, find, read_back, write
-from ..evidence.record import Entry
 from ..evidence.standing import verdict
-from ..outcomes import CheckResult, Outcome, Row, Value, check_row
+from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
 from ..sources.process import Ended
 
 ITEM = "preflight.release-issue"
@@ -23,11 +20,8 @@ ITEM = "preflight.release-issue"
 
 def expected(context: Context) -> tuple[str, Value]:
     """What must hold, and its threshold."""
-    return "the checks so far stand in the release issue, read back", f"issue {_named(context)}"
-
-
-def _named(context: Context) -> str:
-    return str(context.params.issue or "(none named)")
+    named = f"issue {context.params.issue or '(none named)'}"
+    return "the checks so far stand in the release issue, read back", named
 
 
 def _plan(context: Context) -> list[Row]:
@@ -35,10 +29,8 @@ def _plan(context: Context) -> list[Row]:
     number = _issue(context)
     rows, found = _state(context, number)
     what = f"comment {found.ours.number} is updated" if found.ours else "a new comment"
-    where = f"issue {number}"
-    rows.append(check_row(where, "would get", "", what, Outcome.INCONCLUSIVE))
-    rows.append(check_row(where, "text", "", _body(context), Outcome.INCONCLUSIVE))
-    return rows
+    would = {"would get": what, "text": _body(context)}
+    return rows + [unknown_row(f"issue {number}", each, "", would[each]) for each in would]
 
 
 def _apply(context: Context, applier: Applier) -> CheckResult:
@@ -56,7 +48,12 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
         row = check_row("comment", "secrets", "none", "one; find out how it came there", ok=False)
         applier.rows.append(row)
     made: list[Post] = []
-    if all_pass(applier.rows) and applier.step(_step(number, found, body, made)):
+
+    def run(*_: object) -> Ended:
+        return asked(lambda: made.append(write(found, body)))
+
+    step = Step(f"issue {number}", _step_name(body), run, expected="written")
+    if all_pass(applier.rows) and applier.step(step):
         # A step that was done before has left its comment where it was found.
         comment = made[0] if made else found.ours
         assert comment is not None
@@ -76,10 +73,8 @@ release_issue = Change(ITEM, _plan, _apply)
 def _issue(context: Context) -> int:
     number: int = context.params.issue
     if not number:
-        raise SourceError(
-            "parameters",
-            "expected the number of the release issue, got 0: no release issue named; set `issue`",
-        )
+        got = "got 0: no release issue named; set `issue`"
+        raise SourceError("parameters", f"expected the number of the release issue, {got}")
     return number
 
 
@@ -87,15 +82,7 @@ def _state(context: Context, number: int) -> tuple[list[Row], Found]:
     """The issue as it is, and the comments in it that bear the release's marker."""
     issue = context.forge.issue(number)
     found = find(comments_of(context.forge, number), marker(context.params.release))
-    rows = [check_row(f"issue {number}", "state", "open", issue.state, issue.state == "open")]
-    return [*rows, *found.rows()], found
-
-
-def _step(number: int, found: Found, body: str, made: list[Post]) -> Step:
-    def run(lock: int, outputs: Path) -> Ended:
-        return asked(lambda: made.append(write(found, body)))
-
-    return Step(f"issue {number}", _step_name(body), run, expected="written")
+    return [check_row(f"issue {number}", "state", "open", issue.state), *found.rows()], found
 
 
 def _step_name(body: str) -> str:
@@ -107,13 +94,15 @@ def _secret(context: Context, body: str) -> str:
 
 
 def _body(context: Context) -> str:
-    known = _known(context)
+    # What was recorded before this try began; a live journal holds its beginning as well.
+    last = context.journal[-1]
+    begun = last.kind == "started" and last.body["item"] == context.item
+    known = context.journal[:-1] if begun else context.journal
     so_far = verdict(known)
     mine = playbook.DECLARED[so_far.stage].index(ITEM)
+    update = {"stage": context.stage, "items": so_far.items[:mine], "broken": ()}
     account = Account(
-        verdict=so_far.model_copy(
-            update={"stage": context.stage, "items": so_far.items[:mine], "broken": ()}
-        ),
+        verdict=so_far.model_copy(update=update),
         name=context.attempt_name,
         head=known[-1].hash,
         plan=plan_digest(known),
@@ -127,10 +116,3 @@ def _body(context: Context) -> str:
     # The other stages' logs as they are now: a replay has the text alone.
     found = json.loads(context.scope.derive("the other stages", others))
     return compose(account, found)
-
-
-def _known(context: Context) -> Sequence[Entry]:
-    """What was recorded before this try began; a live journal holds its beginning as well."""
-    last = context.journal[-1]
-    begun = last.kind == "started" and last.body["item"] == context.item
-    return context.journal[:-1] if begun else context.journal

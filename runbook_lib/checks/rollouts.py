@@ -48,7 +48,11 @@ def rollout(
             rows = rows + more
         applier.rows += rows
         if not rows or all_pass(rows):
-            for phase in _left(applier, _phases(context, item)):
+            phases = _phases(context, item)
+            # From the last that began, when every node was as the one before it had to make it: one
+            # on which that is at work is no more so.
+            begun = [number for number, phase in enumerate(phases) if has_begun(applier, phase)]
+            for phase in phases[max(begun, default=0) :]:
                 if not roll(context, applier, phase, lambda: each_wave(context)):
                     break
         nodes = {node.node for phase in _phases(context, item) for node in phase.nodes}
@@ -59,16 +63,11 @@ def rollout(
             data={"plan": context.plan.digest if context.plan else "", **kept},
         )
 
-    return Change(item, plan, apply, _observing(passed, after) if after is not None else None)
-
-
-def _observing(passed: str, after: Look) -> Callable[[Context, CheckResult], CheckResult]:
     def observe(context: Context, rolled: CheckResult) -> CheckResult:
-        rows = [*rolled.rows, *after(context)]
-        text = rolled.reason or passed
-        return context.conclude(rows, passed=text, empty="", data=rolled.data)
+        rows = [*rolled.rows, *(after or nothing)(context)]
+        return context.conclude(rows, passed=rolled.reason or passed, empty="", data=rolled.data)
 
-    return observe
+    return Change(item, plan, apply, observe if after is not None else None)
 
 
 def _once(context: Context, item: str, capture: Capture) -> tuple[list[Row], dict[str, Any]]:
@@ -85,15 +84,6 @@ def captured(journal: Sequence[Entry], item: str) -> dict[str, Any] | None:
     """What an attempt kept before the first step of a change; None when it kept nothing."""
     bodies = [e.body for e in journal if e.kind == "captured" and e.body["item"] == item]
     return dict(bodies[-1]["data"]) if bodies else None
-
-
-def _left(applier: Applier, phases: Sequence[Phase]) -> Sequence[Phase]:
-    """From the last phase that began: a node on which it is at work is no more as one before made it.
-
-    A phase begins when every node is as the one before it had to make it.
-    """
-    begun = [number for number, phase in enumerate(phases) if has_begun(applier, phase)]
-    return phases[max(begun, default=0) :]
 
 
 def _phases(context: Context, item: str) -> tuple[Phase, ...]:

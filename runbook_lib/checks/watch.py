@@ -544,7 +544,7 @@ def alert_rows(
     ``max_missing`` of the instants.
     """
     telemetry, expected = context.site.telemetry, "none firing"
-    if matrix.partial:
+    if matrix.warnings:
         return [unknown_row(NO_PAGE, "firing", expected, matrix.warnings[0])]
     pages = {*context.params.paging_severities, *telemetry.paging_severities}
     epoch, ms = datetime.fromtimestamp(0, UTC), timedelta(milliseconds=1)

@@ -151,7 +151,8 @@ def examine(
     find: Find | None = None,
 ) -> list[Row]:
     """One row per question about an artifact on this disk. Raises ParameterError."""
-    from ..sources.artifacts import COMMIT, Examination, Trust, read_artifact
+    from ..sources.artifacts import Examination, Trust, read_artifact
+    from ..sources.signatures import COMMIT
 
     if commit and not COMMIT.fullmatch(commit):
         raise ParameterError(f"commit: expected 40 or 64 hex digits, got {commit!r}")

@@ -89,25 +89,21 @@ class _Matching(Wire):
             try:
                 made[name] = [_read(text) for text in texts or []]
                 for pairs, regex in zip(older, (False, True), strict=True):
-                    made[name] += [
-                        _matcher(k, str(v), regex, True) for k, v in (pairs or {}).items()
-                    ]
+                    for key, text in (pairs or {}).items():
+                        made[name].append({"name": key, "value": str(text), "isRegex": regex})
             except (TypeError, AttributeError) as error:
                 raise ValueError(f"expected {name} as a list, got {texts!r}") from error
         return made
 
 
-def _read(text: str) -> Matcher:
+def _read(text: str) -> dict[str, Any]:
     """A matcher as Alertmanager prints it: its value in quotes. Raises ValueError."""
     if (found := _MATCHER.fullmatch(text.strip())) is None:
         raise ValueError(f'expected a matcher such as a="b", got {text!r}')
-    value = re.sub(r'\\([n"\\])', lambda m: "\n" if m[1] == "n" else m[1], found[3])
-    return _matcher(found[1], value, "~" in found[2], "!" not in found[2])
-
-
-def _matcher(name: str, value: str, is_regex: bool, is_equal: bool) -> Matcher:
-    parts = {"name": name, "value": value, "isRegex": is_regex, "isEqual": is_equal}
-    return Matcher.model_validate(parts)
+    name, operator, quoted = found.groups()
+    value = re.sub(r'\\([n"\\])', lambda m: "\n" if m[1] == "n" else m[1], quoted)
+    parts = {"isRegex": "~" in operator, "isEqual": "!" not in operator}
+    return {"name": name, "value": value, **parts}
 
 
 @dataclass(frozen=True)
@@ -267,15 +263,11 @@ class Alertmanager:
             "startsAt": (starts - self._scope.offset).isoformat(),
             "endsAt": (ends - self._scope.offset).isoformat(),
         }
+        body, headers = json.dumps([alert]).encode(), (("content-type", "application/json"),)
+        url = f"{self._settings.url}/api/v2/alerts"  # it answers 200 with an empty body
         request = wire.request(
-            self._settings,
-            "POST",
-            f"{self._settings.url}/api/v2/alerts",
-            body=json.dumps([alert]).encode(),
-            headers=(("content-type", "application/json"),),
-            purpose="notify",
+            self._settings, "POST", url, body=body, headers=headers, purpose="notify"
         )
-        # It answers 200 with an empty body.
         wire.content("alertmanager: post", self._scope.http([request])[0])
 
     def _translated(self, found: W, *names: str) -> W:

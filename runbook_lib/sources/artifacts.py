@@ -10,19 +10,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from ..errors import ParameterError
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..wording import visible
+from . import signatures
 from .files import Files, Whole
 from .keys import Refused
-from .signatures import Find, Material, Policy, Signed, Unproven, verify
-from .statements import Statement, is_about, parse_sbom, parse_statement
+from .signatures import Find, Material, Policy, Signed, Statement, Unproven, inner, objects
 
 _DIGEST = re.compile(r"sha256:[0-9a-fA-F]{64}")
 _LISTED = re.compile(r"([0-9a-fA-F]{64}) [ *](\S.*)")
-COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,12 @@ class Trust:
         )
         if self.files.exists(bundle):
             return Material(bundle=self.files.read(bundle))
-        if not self.files.exists(signature):
+        keyless = not self.policy.key
+        if not self.files.exists(signature) or (keyless and not self.files.exists(certificate)):
             return None
-        if self.policy.key:
-            return Material(signature=self.files.read(signature))
-        if not self.files.exists(certificate):
-            return None
+        given = self.files.read(signature)
         return Material(
-            signature=self.files.read(signature), certificate=self.files.read(certificate)
+            signature=given, certificate=self.files.read(certificate) if keyless else b""
         )
 
     @property
@@ -149,20 +147,19 @@ class Examination:
     def _signature(
         self, artifact: Artifact, material: Material | None
     ) -> tuple[Row, Signed | None]:
-        trust, name = self.trust, artifact.name
+        trust, row = self.trust, partial(check_row, artifact.name, "signature")
         expected = trust.policy.signer
         if material is None and artifact.path is not None:
             material = trust.beside(artifact.path)
         if material is None:
-            return unknown_row(name, "signature", expected, f"no {trust.forms} beside it"), None
+            return row(expected, f"no {trust.forms} beside it", Outcome.INCONCLUSIVE), None
         content = artifact.content(trust.files)
         try:
-            signed = verify(artifact.digest, content, material, trust.policy, trust.find)
-        except Refused as refused:
-            return check_row(name, "signature", expected, str(refused), ok=False), None
-        except Unproven as unproven:
-            return unknown_row(name, "signature", expected, str(unproven)), None
-        return check_row(name, "signature", expected, signed.signer, ok=True), signed
+            signed = signatures.verify(artifact.digest, content, material, trust.policy, trust.find)
+        except (Refused, Unproven) as error:
+            ok = Outcome.FAIL if isinstance(error, Refused) else Outcome.INCONCLUSIVE
+            return row(expected, str(error), ok), None
+        return row(expected, signed.signer, ok=True), signed
 
     def provenance(self, path: Path) -> list[Row]:
         """Its own signature, and that it names this artifact."""
@@ -175,9 +172,9 @@ class Examination:
                 row = check_row(name, "statement", "signed provenance", what, ok=False)
             self.statement = signed.statement if signed is not None else self.statement
             return [row]
-        statement = parse_statement(data, name)
+        statement = signatures.parse_statement(data, name)
         digest = bytes.fromhex(self.artifact.digest.removeprefix("sha256:"))
-        ok = is_about(statement, digest, self.artifact.content(self.trust.files))
+        ok = signatures.is_about(statement, digest, self.artifact.content(self.trust.files))
         rows = [
             check_row(name, "subject", self.artifact.digest, statement.subjects_text, ok=ok),
             self.covered(path),
@@ -205,10 +202,8 @@ class Examination:
         name, artifact = visible(path.name), self.artifact
         sbom = parse_sbom(self.trust.files.read(path), name)
         valid = f"valid {sbom.version}"
-        rows = [
-            check_row(name, "CycloneDX schema", valid, sbom.problem or valid, ok=not sbom.problem),
-            self.covered(path),
-        ]
+        schema = check_row(name, "CycloneDX schema", valid, sbom.problem or valid, not sbom.problem)
+        rows = [schema, self.covered(path)]
         if sbom.digests:
             shown = visible(", ".join(sbom.digests))
             ok = artifact.digest in sbom.digests
@@ -221,3 +216,46 @@ class Examination:
             ok = re.match(re.escape(sbom.name) + r"([-_.]|$)", artifact.name) is not None
             rows.append(check_row(name, "is about", artifact.name, visible(sbom.name), ok=ok))
         return rows
+
+
+# --- CycloneDX SBOMs: JSON 1.2 and newer ------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Sbom:
+    """``problem`` is empty when the schema of ``version`` holds; digests are the subject's own."""
+
+    version: str
+    problem: str
+    name: str
+    digests: tuple[str, ...]
+
+
+def parse_sbom(data: bytes, where: str) -> Sbom:
+    """A CycloneDX document and whether its schema holds. Raises ParameterError for another kind."""
+    from cyclonedx.exception import MissingOptionalDependencyException
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    value = signatures.parse_object(data, where)
+    versions = {v.to_version(): v for v in SchemaVersion if v >= SchemaVersion.V1_2}
+    version = value.get("specVersion")
+    if value.get("bomFormat") != "CycloneDX" or str(version) not in versions:
+        known = ", ".join(sorted(versions))
+        raise ParameterError(f"{where}: expected CycloneDX JSON {known}, got {version!r}")
+    try:
+        error = JsonStrictValidator(versions[str(version)]).validate_str(data.decode())
+    except MissingOptionalDependencyException as missing:
+        raise ParameterError(f"cyclonedx: expected its JSON validator, got: {missing}") from missing
+    except (ValueError, RecursionError) as broken:
+        raise ParameterError(f"{where}: expected CycloneDX JSON, got: {broken}") from broken
+    component = inner(inner(value, "metadata"), "component")
+    hashes = [
+        entry.get("content")
+        for entry in objects(component.get("hashes"))
+        if entry.get("alg") == "SHA-256"
+    ]
+    digests = tuple(f"sha256:{h.lower()}" for h in hashes if isinstance(h, str))
+    name = component.get("name")
+    problem = str(error).strip().splitlines()[0][:200] if error is not None else ""
+    return Sbom(str(version), problem, name if isinstance(name, str) else "", digests)

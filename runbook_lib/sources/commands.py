@@ -11,6 +11,7 @@ from pydantic import Field
 
 from ..canonical import digest_bytes
 from ..errors import SourceError
+from ..reach import Command
 from . import wire
 from .process import Ended
 from .running import Changes, execute, reason
@@ -116,17 +117,16 @@ class SiteCommands(Changes):
         command = self._command("dry_run", source, config=str(config))
         if not any(STRICT in word for word in command.argv):
             command = command.model_copy(update={"argv": [*command.argv, STRICT]})
-        ended = execute(self._scope, source, command, codes=None)
-        text = b"\n".join((ended.stderr, ended.stdout)).decode("utf-8", "replace").strip()
+        ended, text = self._verdict(source, command)
         if ended.code == 0:
             return DryRun(True, (), text)
         if ended.code == 2 and "configuration error:" in text:
-            return DryRun(False, _unknown_keys(text), text)
-        raise SourceError(
-            source,
-            f"expected exit code 0, or 2 with 'configuration error:', got {ended.code}:"
-            f" {reason(ended)}",
-        )
+            found = _UNKNOWN_KEYS.search(text)
+            words = found[1].split(",") if found else []
+            keys = tuple(word.strip(" `'\".") for word in words if word.strip())
+            return DryRun(False, keys, text)
+        wanted = "exit code 0, or 2 with 'configuration error:'"
+        raise SourceError(source, f"expected {wanted}, got {ended.code}: {reason(ended)}")
 
     def test_rules(self, file: Path) -> RuleTest:
         """promtool's verdict on the unit tests of a rule file.
@@ -135,9 +135,7 @@ class SiteCommands(Changes):
         what was asked of it is a disproof.
         """
         source = "test_rules"
-        command = self._command("test_rules", source, file=str(file))
-        ended = execute(self._scope, source, command, codes=None)
-        text = b"\n".join((ended.stderr, ended.stdout)).decode("utf-8", "replace").strip()
+        ended, text = self._verdict(source, self._command(source, source, file=str(file)))
         if ended.code == 0 and "SUCCESS" in text:
             return RuleTest(True, text)
         if ended.code == 1 and "FAILED:" in text and "got:" in text:
@@ -147,6 +145,11 @@ class SiteCommands(Changes):
             f"expected promtool's SUCCESS or FAILED, got {ended.code}: {reason(ended)}; install"
             " promtool where commands.test_rules runs",
         )
+
+    def _verdict(self, source: str, command: Command) -> tuple[Ended, str]:
+        """How a command ended, whatever its exit code, and all that it said."""
+        ended = execute(self._scope, source, command, codes=None)
+        return ended, b"\n".join((ended.stderr, ended.stdout)).decode("utf-8", "replace").strip()
 
     def assets(self, node: str) -> Assets:
         """What a node can fetch for a rollback; a mix-up of nodes is an error."""
@@ -169,9 +172,3 @@ class SiteCommands(Changes):
         source = f"{purpose} {subject}".strip()
         command = self._command(purpose, source, **values)
         return execute(self._scope, source, command, private=private)
-
-
-def _unknown_keys(text: str) -> tuple[str, ...]:
-    found = _UNKNOWN_KEYS.search(text)
-    words = found[1].split(",") if found else []
-    return tuple(word.strip(" `'\".") for word in words if word.strip())

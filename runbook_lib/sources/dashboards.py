@@ -129,12 +129,12 @@ def read_dashboard(text: bytes, source: str, given: Values) -> Dashboard:
     panels = list(_panels(found.panels, values))
     titles = [panel.title for panel in panels]
     # Its title is what a row and a waiver name a panel by.
-    named = [
+    named = (
         replace(panel, title=f"{panel.title} (no. {number})")
         if titles.count(panel.title) > 1
         else panel
         for number, panel in enumerate(panels, start=1)
-    ]
+    )
     return Dashboard(found.title, tuple(named))
 
 
@@ -187,21 +187,18 @@ def _steps(panel: Any, kind: str, defaults: Any) -> tuple[Colour, ...]:
         if name in _BY_VALUE or (name == "color" and not fixed):
             raise ValueError(f"expected colours of the whole panel, got an override of {name}")
     for change in _each(panel, "transformations"):
-        if change.get("id") not in _SAME_VALUES and not change.get("disabled"):
-            got = f"got them changed by {change.get('id')}"
-            raise ValueError(f"expected the queries' own values, {got}")
+        if (by := change.get("id")) not in _SAME_VALUES and not change.get("disabled"):
+            raise ValueError(f"expected the queries' own values, got them changed by {by}")
     if kind in _GRAPHS:
         style = _at(defaults, "custom", "thresholdsStyle", "mode", kind=str)
-        shows = style != "off" or color == "thresholds"
+        shown = style != "off" or color == "thresholds"
     else:
-        shows = color in ("", "thresholds")
-    thresholds = _at(defaults, "thresholds") if shows else {}
+        shown = color in ("", "thresholds")
+    thresholds = _at(defaults, "thresholds") if shown else {}
     calcs = _at(panel, "options", "reduceOptions", "calcs", kind=list)
     others = [each for each in calcs if each not in ("last", "lastNotNull")]
     if others and (thresholds or _each(defaults, "mappings")):
         raise ValueError(f"expected the newest value shown, got {others[0]}")
-    if not thresholds:
-        return ()
     if (mode := thresholds.get("mode", "absolute")) != "absolute":
         raise ValueError(f"expected absolute thresholds, got {mode}")
     steps = [
@@ -288,7 +285,7 @@ def _query(target: Any, panel: Any, values: Mapping[str, str | None]) -> Query:
     missing: list[str] = []
 
     def fill(match: re.Match[str]) -> str:
-        name = next(group for group in match.groups() if group)
+        name = next(filter(None, match.groups()))
         value = DURATIONS.get(name) or values.get(name)
         if name.isdigit():  # a group of label_replace
             return match[0]
@@ -301,15 +298,12 @@ def _query(target: Any, panel: Any, values: Mapping[str, str | None]) -> Query:
     expr = _VARIABLE.sub(fill, _at(target, "expr", kind=str)).strip()
     source = target.get("datasource") or panel.get("datasource")
     kind = source.get("type", "") if isinstance(source, dict) else ""
-    problem = ""
+    problem = "" if expr else "expected a Prometheus query, got none"
     if kind not in ("", "prometheus", "datasource") or str(source).startswith("--"):
         problem = f"expected a Prometheus query, got one of {kind or source}"
-    elif not expr:
-        problem = "expected a Prometheus query, got none"
     elif missing:
-        problem = (
-            f"expected a value of ${missing[0]}, got none; set dashboards.variables.{missing[0]}"
-        )
+        cure = f"set dashboards.variables.{missing[0]}"
+        problem = f"expected a value of ${missing[0]}, got none; {cure}"
     filled = ", ".join(f"${name} = {value}" for name, value in used.items())
     return Query(_at(target, "refId", kind=str) or "?", expr, filled, problem)
 

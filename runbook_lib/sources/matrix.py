@@ -7,6 +7,7 @@ parsed by itself, one series at a time; what is left is small and is read agains
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,8 +21,7 @@ from ..errors import SourceError
 from . import wire
 from .wire import Wire
 
-_START, _END = b'"values":[[', b"]]"
-_NUMERIC = b"0123456789+-.eENaInf"
+_SPAN = re.compile(rb'"values":\[\[([^]]*(?:\][^]]+)*)\]\]')
 Times = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 
@@ -41,10 +41,6 @@ class Matrix:
 
     series: tuple[Series, ...]
     warnings: tuple[str, ...] = ()
-
-    @property
-    def partial(self) -> bool:
-        return bool(self.warnings)
 
 
 class _Series(Wire):
@@ -72,15 +68,24 @@ def parse(source: str, bodies: Sequence[bytes], shift_ms: int = 0) -> Matrix:
     parts: dict[str, list[Series]] = {}
     warnings: dict[str, None] = {}
     for body in bodies:
-        answer, spans = _cut(source, body)
+        spans = list(_SPAN.finditer(body))
+        ends = [0, *(span.end() for span in spans)]
+        left = [
+            body[a : b.start()] + b'"values":%d' % n
+            for n, (a, b) in enumerate(zip(ends, spans, strict=False))
+        ]
+        text = b"".join([*left, body[ends[-1] :]])
+        if b'"values":[[' in text:
+            raise SourceError(source, "expected JSON, got a cut answer")
+        answer = wire.decode_once(source, text, _Answer)
         found = {label_text(series.metric): series for series in answer.data.result}
         if native := [text for text, series in found.items() if series.histograms is not None]:
             raise SourceError(source, f"{native[0]}: expected floats, got a native histogram")
         numbers = [series.values for series in answer.data.result]
-        if numbers != list(range(len(spans))) or len(found) != len(spans):
+        if numbers != [*range(len(spans))] or len(found) != len(spans):
             raise SourceError(source, "expected every series once with one list of samples")
-        for (text, series), span in zip(found.items(), spans, strict=True):
-            parts.setdefault(text, []).append(Series(series.metric, *_samples(source, bytes(span))))
+        for (name, series), span in zip(found.items(), spans, strict=True):
+            parts.setdefault(name, []).append(Series(series.metric, *_samples(source, span[1])))
         warnings |= dict.fromkeys(answer.warnings)
     joined: list[Series] = []
     for several in parts.values():
@@ -94,26 +99,12 @@ def parse(source: str, bodies: Sequence[bytes], shift_ms: int = 0) -> Matrix:
     return Matrix(tuple(joined), tuple(warnings))
 
 
-def _cut(source: str, body: bytes) -> tuple[_Answer, list[memoryview]]:
-    """The answer with a number in place of each list of samples, and these lists."""
-    spans: list[memoryview] = []
-    pieces, at = [], 0
-    while (start := body.find(_START, at)) >= 0:
-        if (end := body.find(_END, start)) < 0:
-            raise SourceError(source, "expected JSON, got a cut answer")
-        pieces.append(body[at : start + len(_START) - 2] + b"%d" % len(spans))
-        at = end + len(_END)
-        spans.append(memoryview(body)[start + len(_START) - 2 : at])
-    return wire.decode_once(source, b"".join([*pieces, body[at:]]), _Answer), spans
-
-
 def _samples(source: str, text: bytes) -> tuple[Times, Values]:
-    """Times and values of ``[[T,"V"],[T,"V"]]``: marks where they must be, JSON numbers between."""
-    marks = text.translate(None, _NUMERIC)
-    n = len(marks) // 6
-    whole = (n, n - 1) == (text.count(b',"'), text.count(b'"],[')) and text.endswith(b'"]]')
+    """Times and values of ``T,"V"],[T,"V"``: marks where they must be, JSON numbers between."""
+    marks, n = text.translate(None, b"0123456789+-.eENaInf"), text.count(b',"')
+    whole = text.count(b'"],[') == n - 1 and text.endswith(b'"')
     try:
-        if not whole or marks != b"[[" + b',""],[' * (n - 1) + b',""]]':
+        if not whole or marks != b',""],[' * (n - 1) + b',""':
             raise ValueError
         numbers = text.translate(None, b'"[]').replace(b"+Inf", b"Inf").replace(b"Inf", b"Infinity")
         found = np.array(from_json(b"[" + numbers + b"]"), np.float64)
@@ -121,7 +112,8 @@ def _samples(source: str, text: bytes) -> tuple[Times, Values]:
             raise ValueError
         return np.rint(found[0::2] * 1000).astype(np.int64), found[1::2].copy()
     except ValueError as error:
-        problem = f'expected samples as [[time, "value"], ...], got {text[:60].decode("utf-8", "replace")}...'
+        got = f"[[{text.decode('utf-8', 'replace')}]]"[:60]
+        problem = f'expected samples as [[time, "value"], ...], got {got}...'
         raise SourceError(source, problem) from error
 
 

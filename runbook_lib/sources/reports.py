@@ -10,14 +10,13 @@ a stranger could stop a rollout otherwise.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
-from ..clusters import Node
 from ..errors import SourceError
 from ..outcomes import Model
 from ..playbook import NOW_SOURCE_LAG
@@ -78,23 +77,13 @@ class Reports:
         return sorted(mine, key=lambda one: one.report.at)
 
 
-def parse_report(data: bytes) -> Signed[NodeReport]:
-    """A signed report. Raises ValueError, in one line, for anything else."""
-    return read_signed(data, NodeReport)
-
-
-def comment_text(data: bytes) -> str:
-    """A report as the text of a comment."""
-    return f"```{FENCE}\n{data.decode().strip()}\n```\n"
-
-
 def read_reports(scope: Scope, site: Site, *, issue: int, release: str) -> Reports:
     """Every node report of a release. Raises SourceError when a place cannot be read."""
     received: list[Received] = []
     unreadable: list[tuple[str, str]] = []
     for grounds, data in _places(scope, site, issue, release):
         try:
-            signed = parse_report(data)
+            signed = read_signed(data, NodeReport)
         except ValueError as error:
             unreadable.append((grounds, f"expected a node report, got: {error}"))
             continue
@@ -127,18 +116,12 @@ def _places(scope: Scope, site: Site, issue: int, release: str) -> Iterator[tupl
 def _fault(site: Site, signed: Signed[NodeReport], now: datetime) -> str:
     """Why a report does not count; empty when it does."""
     report = signed.statement
-    node = _node(site, report)
-    if node is None or not node.signoff_key:
+    nodes = site.cluster_of(report.stage).nodes if report.stage in site.stages else []
+    key = next((node.signoff_key for node in nodes if node.name == report.node), None)
+    if not key:
         return "no signoff_key: expected one for this node in the site file, got none"
-    if not signed.is_by(node.signoff_key):
+    if not signed.is_by(key):
         return "forged: expected the signature of this node's signoff_key, got another"
     if report.at > now + NOW_SOURCE_LAG:
         return f"ahead: expected an instant that has come, got {report.at.isoformat()}"
     return ""
-
-
-def _node(site: Site, report: NodeReport) -> Node | None:
-    if report.stage not in site.stages:
-        return None
-    nodes: Iterable[Node] = site.cluster_of(report.stage).nodes
-    return next((node for node in nodes if node.name == report.node), None)

@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import json
 import logging
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ..canonical import digest as canonical_digest
+from ..canonical import load_once
 from ..errors import ParameterError, SourceError
 from ..wording import visible
 from .files import Whole
 from .keys import Refused, check_signature, key_name, public_key, said
-from .statements import Statement, is_about, parse_object, parse_statement
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
@@ -33,6 +37,9 @@ if TYPE_CHECKING:
 # What the library remarks on a bundle would stand in a notebook's output; we refuse or say it.
 logging.getLogger("sigstore").addHandler(logging.NullHandler())
 
+STATEMENTS = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
+_NAMED = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
+COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 IN_TOTO = "application/vnd.in-toto+json"
 _BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 _CONFIG = "application/vnd.dev.sigstore.{}+json"
@@ -112,7 +119,10 @@ def verify(
         if policy.key:
             return _by_key(bundle, hashed, content, policy)
         return _keyless(bundle, hashed, content, policy)
-    signature = _signature(material.signature)
+    if not (signature := material.signature).strip():
+        raise ParameterError("signature: expected base64 or raw bytes, got an empty file")
+    with suppress(binascii.Error):  # base64 as cosign writes it, or raw
+        signature = _raw(signature.strip())
     if not policy.key:
         return _detached(signature, material.certificate, hashed, policy, find)
     check_signature(policy.key, signature, hashed, content)
@@ -125,9 +135,8 @@ def _by_key(bundle: Model, digest: bytes, content: Whole | None, policy: Policy)
     if material.public_key is None:
         raise Refused("a certificate, no public key, in the bundle")
     if signed is None:
-        raise Unproven(
-            "an envelope signed by a public key cannot be verified; sign the file itself"
-        )
+        problem = "an envelope signed by a public key cannot be verified"
+        raise Unproven(f"{problem}; sign the file itself")
     if signed.message_digest is not None and signed.message_digest.digest != digest:
         raise Refused("the bundle's digest is another file's")
     check_signature(policy.key, signed.signature, digest, content)
@@ -170,7 +179,14 @@ def _keyless(model: Model, digest: bytes, content: Whole | None, policy: Policy)
         raise
     except Exception as error:
         raise Refused(said(error)) from error
-    statement = _statement_about(payload, digest, content) if model.dsse_envelope else None
+    statement: Statement | None = None
+    if model.dsse_envelope is not None:
+        try:
+            statement = parse_statement(payload, "signed statement")
+        except ParameterError as error:
+            raise Refused(str(error)) from error
+        if not is_about(statement, digest, content):
+            raise Refused(f"a statement about {statement.subjects_text}, not this artifact")
     return Signed(policy.signer, statement, commits(bundle.signing_certificate))
 
 
@@ -201,33 +217,18 @@ def _times(model: Model, bundle: Bundle) -> list[datetime]:
     return times
 
 
-def _stamps_alone(model: Model) -> list[str]:
+def _stamps_alone(model: Model) -> Iterator[str]:
     """The bundle with one timestamp, and no other source of time, for each that it holds."""
-    from sigstore_models.bundle.v1 import TimestampVerificationData
-
-    material = model.verification_material
-    stamps = material.timestamp_verification_data
-    entries = [e.model_copy(update={"inclusion_promise": None}) for e in material.tlog_entries]
-    kind = model.media_type.replace("version=0.1", "version=0.2")  # the former demands a promise
-    found = []
-    for stamp in stamps.rfc3161_timestamps if stamps is not None else ():
-        alone = TimestampVerificationData(rfc3161_timestamps=[stamp])
-        changed = {"tlog_entries": entries, "timestamp_verification_data": alone}
-        inner = material.model_copy(update=changed)
-        update = {"media_type": kind, "verification_material": inner}
-        found.append(model.model_copy(update=update).to_json())
-    return found
-
-
-def _statement_about(payload: bytes, digest: bytes, content: Whole | None) -> Statement:
-    """The signed statement, which must name this artifact. Raises Refused, SourceError."""
-    try:
-        statement = parse_statement(payload, "signed statement")
-    except ParameterError as error:
-        raise Refused(str(error)) from error
-    if not is_about(statement, digest, content):
-        raise Refused(f"a statement about {statement.subjects_text}, not this artifact")
-    return statement
+    bundle = json.loads(model.to_json())
+    # The version before demands a promise.
+    bundle["mediaType"] = bundle["mediaType"].replace("version=0.1", "version=0.2")
+    material = bundle["verificationMaterial"]
+    for entry in material["tlogEntries"]:
+        entry.pop("inclusionPromise", None)
+    stamps = (material.get("timestampVerificationData") or {}).get("rfc3161Timestamps") or []
+    for stamp in stamps:
+        material["timestampVerificationData"] = {"rfc3161Timestamps": [stamp]}
+        yield json.dumps(bundle)
 
 
 def _detached(
@@ -235,9 +236,15 @@ def _detached(
 ) -> Signed:
     """Refute what can be without a log; then the log's entry makes a bundle of the parts."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+    from cryptography.x509 import load_pem_x509_certificate
     from sigstore.verify.policy import Identity
 
-    certificate = _certificate(pem)
+    try:  # PEM, or that in base64 as cosign writes it
+        pem = pem if b"-----BEGIN" in pem else _raw(pem.strip())
+        certificate = load_pem_x509_certificate(pem)
+    except ValueError as error:
+        problem = f"expected PEM, or that in base64, got: {said(error)}"
+        raise ParameterError(f"certificate: {problem}") from error
     try:
         Identity(identity=policy.identity, issuer=policy.issuer).verify(certificate)
         key = certificate.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -327,9 +334,8 @@ def trusted_root(data: bytes) -> TrustedRoot:
     try:
         return TrustedRoot.from_json(json.dumps(empty | parse_object(data, "trusted root")))
     except (ValueError, OverflowError, RecursionError) as error:
-        raise ParameterError(
-            f"trusted root: expected sigstore's JSON, got: {said(error)}"
-        ) from error
+        problem = f"expected sigstore's JSON, got: {said(error)}"
+        raise ParameterError(f"trusted root: {problem}") from error
 
 
 def _valid_at(root: TrustedRoot, times: Sequence[datetime]) -> TrustedRoot:
@@ -374,28 +380,6 @@ def _verifier(root: TrustedRoot) -> Verifier:
 # --- reading ----------------------------------------------------------------------------------------
 
 
-def _certificate(data: bytes) -> Certificate:
-    """A PEM certificate, or one in base64 as cosign writes it. Raises ParameterError."""
-    from cryptography.x509 import load_pem_x509_certificate
-
-    try:
-        return load_pem_x509_certificate(data if b"-----BEGIN" in data else _raw(data.strip()))
-    except ValueError as error:
-        raise ParameterError(
-            f"certificate: expected PEM, or that in base64, got: {said(error)}"
-        ) from error
-
-
-def _signature(data: bytes) -> bytes:
-    """A detached signature: base64 as cosign writes it, or raw. Raises ParameterError."""
-    if not data.strip():
-        raise ParameterError("signature: expected base64 or raw bytes, got an empty file")
-    try:
-        return _raw(data.strip())
-    except binascii.Error:
-        return data
-
-
 def _parse_bundle(data: bytes) -> Model:
     from sigstore_models.bundle.v1 import Bundle as Model
 
@@ -415,3 +399,87 @@ def _raw(text: str | bytes) -> bytes:
 
 def _b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
+
+
+# --- in-toto statements: v0.1 and v1, with SLSA provenance v0.2 and v1 ------------------------------
+
+
+@dataclass(frozen=True)
+class Statement:
+    """Digests (``sha256:HEX`` or ``sha512:HEX``) a statement is about, and source commits its predicate names."""
+
+    subjects: tuple[str, ...]
+    commits: tuple[str, ...]
+
+    @property
+    def subjects_text(self) -> str:
+        more = f" and {len(self.subjects) - 3} more" if len(self.subjects) > 3 else ""
+        return ", ".join(self.subjects[:3]) + more
+
+
+def parse_object(data: bytes, where: str) -> dict[str, Any]:
+    """A JSON object in which no key stands twice. Raises ParameterError."""
+    try:
+        value = load_once(data)
+        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is no text
+    except ValueError as error:
+        raise ParameterError(f"{where}: expected one JSON object, got: {error}") from error
+    if not isinstance(value, dict):
+        raise ParameterError(f"{where}: expected one JSON object, got {type(value).__name__}")
+    return value
+
+
+def parse_statement(data: bytes, where: str) -> Statement:
+    """An in-toto statement about at least one digest. Raises ParameterError."""
+    value = parse_object(data, where)
+    kind = value.get("_type")
+    if kind not in STATEMENTS:
+        raise ParameterError(f"{where}: _type: expected {STATEMENTS[0]}, got {kind!r}")
+    if not isinstance(value.get("predicateType"), str) or not value["predicateType"]:
+        raise ParameterError(f"{where}: predicateType: expected a URI, got none")
+    digests = [inner(subject, "digest") for subject in objects(value.get("subject"))]
+    named = tuple(
+        f"{kind}:{digest[kind]}"
+        for digest in digests
+        for kind in ("sha256", "sha512")
+        if isinstance(digest.get(kind), str) and _NAMED.fullmatch(f"{kind}:{digest[kind]}")
+    )
+    if not named:
+        raise ParameterError(f"{where}: subject: expected a sha256 or sha512 digest, got none")
+    return Statement(named, _commits(inner(value, "predicate")))
+
+
+def _commits(predicate: dict[str, Any]) -> tuple[str, ...]:
+    """Source commits of SLSA v1 ``resolvedDependencies`` and v0.2 ``materials``."""
+    sources = [
+        *objects(inner(predicate, "buildDefinition").get("resolvedDependencies")),
+        *objects(predicate.get("materials")),
+        inner(inner(predicate, "invocation"), "configSource"),
+    ]
+    digests = [inner(source, "digest") for source in sources]
+    commits = [str(digest.get("gitCommit") or digest.get("sha1")) for digest in digests]
+    return tuple(sorted({text for text in commits if COMMIT.fullmatch(text)}))
+
+
+def is_about(statement: Statement, digest: bytes, content: Whole | None) -> bool:
+    """Whether a statement names what has this sha256; by its sha512 only where all of it is there."""
+    if f"sha256:{digest.hex()}" in statement.subjects:
+        return True
+    longer = {name for name in statement.subjects if name.startswith("sha512:")}
+    if content is None or not longer:
+        return False
+
+    def judge(data: bytes) -> str:
+        same = hashlib.sha256(data).digest() == digest
+        return "" if same and f"sha512:{hashlib.sha512(data).hexdigest()}" in longer else "another"
+
+    return not content(f"sha512 of {canonical_digest(sorted(longer))}", judge)
+
+
+def inner(value: dict[str, Any], key: str) -> dict[str, Any]:
+    found = value.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def objects(value: object) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []

@@ -24,28 +24,34 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, AliasPath, Field, model_validator
 
+from ..canonical import digest_bytes
 from ..errors import SourceError
+from ..outcomes import Row, check_row, unknown_row, worst
 from . import wire
 from .keys import Refused, signed_by
 from .local import Algorithm
 from .scope import Scope
-from .wire import Wire, decode_once
+from .wire import Wire
 
 MANIFEST = "manifest/chunks.json"
 ABOUT = "bundle.json"
 MAX_SEGMENTS = 100_000
 MAX_BUNDLES = 1000
+SHOWN = 20
+"""Wrong chunks with a row of their own."""
 _SIGNED = re.compile(rb"(?:([0-9]{1,9}):)?([0-9A-Za-z+/]{86}==|[0-9A-Fa-f]{128})")
 MOST = 2**53 - 1
 
 Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+Height = Annotated[int, Field(ge=0, le=MOST)]
 
 
 def _plain(name: str) -> str:
@@ -102,7 +108,7 @@ class About(Wire):
 
     version: Literal[1]
     chain_id: Annotated[str, Field(min_length=1, max_length=200)]
-    height: Annotated[int, Field(ge=0, le=MOST)]
+    height: Height
     created_at: Annotated[int, Field(ge=0, le=253_402_300_799)]
     manifest: Digest
     state_root: Annotated[str, Field(pattern="^([0-9a-f]{64})?$")] = ""
@@ -110,15 +116,21 @@ class About(Wire):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A folder with a manifest in it. What could not be read of it is its error."""
+    """A folder with a manifest in it, what it says of itself, and whose signature is on that."""
 
     path: Path
     about: About | SourceError
-    signed: str | SourceError | Refused
+    signed: Row
 
     @property
     def name(self) -> str:
-        return f"{self.path.parent.name}/{self.path.name}"
+        return _name(self.path)
+
+    @property
+    def newness(self) -> tuple[int, int]:
+        """Height and instant, to sort by; of one that tells neither, below all others."""
+        about = self.about
+        return (about.height, about.created_at) if isinstance(about, About) else (-1, -1)
 
 
 Keys = Mapping[int, str]
@@ -140,26 +152,90 @@ def find_bundles(scope: Scope, folder: Path, keys: Keys) -> list[Bundle]:
 def _bundle(scope: Scope, path: Path, keys: Keys) -> Bundle:
     try:
         text = scope.read(path / ABOUT)
-        about: About | SourceError = wire.decode_once(ABOUT, text, About)
+        about = wire.decode_once(ABOUT, text, About)
     except SourceError as error:
-        return Bundle(path, error, error)
-    return Bundle(path, about, signature(scope, path / ABOUT, text, keys))
+        return Bundle(path, error, check_row(path.name, ABOUT, "readable", error))
+    return Bundle(path, about, _signature(scope, path, ABOUT, text, keys))
 
 
-def read_manifest(scope: Scope, bundle: Bundle) -> tuple[bytes, Manifest]:
-    """A bundle's manifest, raw and typed. Raises SourceError."""
-    text = scope.read(bundle.path / MANIFEST)
-    return text, wire.decode_once(MANIFEST, text, Manifest)
-
-
-def signature(scope: Scope, path: Path, content: bytes, keys: Keys) -> str | SourceError | Refused:
-    """Whose signature lies beside a file: the key's version as text, or what is wrong with it."""
-    beside = path.with_name(f"{path.name}.sig")
+def _signature(scope: Scope, folder: Path, file: str, content: bytes, keys: Keys) -> Row:
+    """Whose signature lies beside a file of a bundle."""
+    # Nor is one that is not there waived: whoever cannot forge it could take it away.
+    row = partial(
+        check_row, _name(folder), f"signature of {file}", "a listed key's", waivable=False
+    )
     try:
-        version, raw = parse_signature(scope.read(beside), beside.name)
-        return verified_by(content, version, raw, keys)
-    except (SourceError, Refused) as error:
-        return error
+        version, raw = parse_signature(scope.read(folder / f"{file}.sig"), f"{file}.sig")
+        return row(verified_by(content, version, raw, keys), ok=True)
+    except SourceError as error:
+        return row(error)
+    except Refused as refused:
+        return row(str(refused), ok=False)
+
+
+def _name(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"
+
+
+# --- whether a bundle is whole: its manifest, whose signature is on it, every chunk ---------------
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What was seen of a bundle; without a digest its manifest could not be read."""
+
+    rows: list[Row]
+    digest: str = ""
+    size: int = 0
+
+
+def whole(scope: Scope, bundle: Bundle, keys: Keys) -> Whole:
+    """The manifest, whose it is, and every chunk it names."""
+    name = bundle.name
+    try:
+        text = scope.read(bundle.path / MANIFEST)
+        manifest = wire.decode_once(MANIFEST, text, Manifest)
+    except SourceError as error:
+        return Whole([unknown_row(name, "manifest", "readable", error.problem)])
+    digest = digest_bytes(text)
+    rows = [_signature(scope, bundle.path, MANIFEST, text, keys)]
+    if isinstance(bundle.about, About):
+        what, bound = "manifest named by bundle.json", bundle.about.manifest
+        rows.append(check_row(name, what, bound, digest, bound == digest, waivable=False))
+    bad = list(wrong_chunks(scope, bundle, manifest))
+    if not bad:
+        what = f"{len(manifest.segments):,} chunks of {manifest.size:,} bytes"
+        rows.append(check_row(name, "chunks", what, what, ok=True))
+    rows += bad[:SHOWN]
+    if left := bad[SHOWN:]:
+        outcome, waivable = worst(row.outcome for row in left), all(row.waivable for row in left)
+        got = f"{len(left):,} are not"
+        rows.append(check_row(name, "further chunks", "whole", got, outcome, waivable=waivable))
+    return Whole(rows, digest, manifest.size)
+
+
+def wrong_chunks(scope: Scope, bundle: Bundle, manifest: Manifest) -> Iterator[Row]:
+    """A row for each chunk that is missing, unreadable, or not what the manifest says."""
+    name, folder = bundle.name, bundle.path / "chunks"
+    there = set(scope.listing(folder))
+    for segment in manifest.segments:
+        if segment.segment_name not in there:
+            yield check_row(name, f"chunk {segment.segment_name}", "there", "missing", ok=False)
+    for algorithm in get_args(Algorithm):
+        mine = {
+            folder / one.segment_name: one
+            for one in manifest.segments
+            if one.segment_name in there and manifest.expected(one).startswith(f"{algorithm}:")
+        }
+        got = scope.file_digests(list(mine), algorithm)
+        for segment, seen in zip(mine.values(), got, strict=True):
+            what, wanted = f"chunk {segment.segment_name}", manifest.expected(segment)
+            if isinstance(seen, SourceError):
+                yield unknown_row(name, what, wanted, seen.problem)
+            elif seen.size != (size := segment.size_bytes):
+                yield check_row(name, what, size, seen.size, ok=False, unit="bytes", waivable=False)
+            elif seen.digest != wanted:
+                yield check_row(name, what, wanted, seen.digest, ok=False, waivable=False)
 
 
 def parse_signature(text: bytes, where: str) -> tuple[int | None, bytes]:
@@ -169,11 +245,8 @@ def parse_signature(text: bytes, where: str) -> tuple[int | None, bytes]:
         raise SourceError(
             where, "expected 64 bytes in hex or base64, or VERSION:BASE64, got something else"
         )
-    try:
-        hexadecimal = len(found[2]) == 128
-        raw = bytes.fromhex(found[2].decode()) if hexadecimal else base64.b64decode(found[2])
-    except ValueError as error:  # pragma: no cover - the pattern leaves none
-        raise SourceError(where, f"expected hex or base64, got: {error}") from error
+    hexadecimal = len(found[2]) == 128
+    raw = bytes.fromhex(found[2].decode()) if hexadecimal else base64.b64decode(found[2])
     return (int(found[1]) if found[1] else None), raw
 
 
@@ -197,15 +270,9 @@ PAIRS = (("manifests", "proofs"), ("cf_pruning_snapshots", "cf_pruning_proofs"))
 _CHECKPOINT = re.compile(r"snapshot-[0-9]{1,20}\.json")
 _MANIFEST = re.compile(r"[0-9]{20}\.json")
 
-Height = Annotated[int, Field(ge=0, le=MOST)]
-
-
-class _Metadata(Wire):
-    height: Height
-
 
 class _Checkpoint(Wire):
-    metadata: _Metadata
+    height: Annotated[Height, Field(validation_alias=AliasPath("metadata", "height"))]
 
 
 class _SnapshotManifest(Wire):
@@ -231,7 +298,7 @@ def checkpoint_height(scope: Scope, bundle: Bundle) -> int | None:
     if len(names) > 1:
         raise SourceError(bundle.name, f"expected one pruning checkpoint, got {', '.join(names)}")
     text = scope.read(bundle.path / names[0])
-    height = decode_once(names[0], text, _Checkpoint).metadata.height
+    height = wire.decode_once(names[0], text, _Checkpoint).height
     if names[0] != f"snapshot-{height}.json":
         raise SourceError(names[0], f"expected the height of its name, got {height}")
     return height
@@ -242,18 +309,17 @@ def proofs(scope: Scope, bundle: Bundle) -> list[Proof]:
     found = []
     for manifests, folder in PAIRS:
         for name in scope.listing(bundle.path / manifests):
+            where = f"{manifests}/{name}"
             if not _MANIFEST.fullmatch(name):
-                raise SourceError(
-                    f"{manifests}/{name}", "expected a height of 20 digits, got another name"
-                )
+                raise SourceError(where, "expected a height of 20 digits, got another name")
             text = scope.read(bundle.path / manifests / name)
-            said = decode_once(f"{manifests}/{name}", text, _SnapshotManifest)
+            said = wire.decode_once(where, text, _SnapshotManifest)
             if said.block_height != int(name[:20]):
-                problem = f"expected the height of its name, got {said.block_height}"
-                raise SourceError(f"{manifests}/{name}", problem)
-            digest = f"sha256:{said.proof_checksum.lower()}"
-            path = bundle.path / folder / said.proof_file
-            found.append(Proof(said.block_height, path, digest))
+                raise SourceError(
+                    where, f"expected the height of its name, got {said.block_height}"
+                )
+            path, digest = bundle.path / folder / said.proof_file, said.proof_checksum.lower()
+            found.append(Proof(said.block_height, path, f"sha256:{digest}"))
     if len({proof.path for proof in found}) != len(found):
         raise SourceError(bundle.name, "expected a proof file of its own for every height")
     return sorted(found, key=lambda proof: proof.height)

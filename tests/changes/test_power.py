@@ -54,14 +54,21 @@ def test_a_node_too_heavy_for_any_wave_is_named() -> None:
 
 
 def test_margins_name_the_sides_at_each_boundary() -> None:
-    found = margins(waves(("n1", "n2"), ("n3", "n4")), EQUAL, down=["n7"])
+    few = Powers(dict.fromkeys(("n1", "n2"), 100), 200, quorum_of(200))
+    split = "; neither side has a quorum of its own"
 
-    assert [(m.where, m.new, m.old, m.down) for m in found] == [
-        ("wave 1", 0, 400, 300),
-        ("wave 2", 200, 200, 300),
-        ("afterwards", 400, 200, 100),
+    assert [said for _, said in margins(waves(("n1", "n2"), ("n3", "n4")), EQUAL)] == [
+        "new 0.0%, old 71.4%, down 28.6%",
+        f"new 28.6%, old 42.9%, down 28.6%{split}",
+        f"new 57.1%, old 42.9%, down 0.0%{split}",
     ]
-    assert [(m.quorate, m.split) for m in found] == [(False, True), (False, True), (True, True)]
+    assert margins(waves(("n1",)), few) == [
+        (
+            "power, build, wave 1",
+            f"new 0.0%, old 50.0%, down 50.0%; NO QUORUM while it is down{split}",
+        ),
+        ("power, build, afterwards", f"new 50.0%, old 50.0%, down 0.0%{split}"),
+    ]
 
 
 @given(

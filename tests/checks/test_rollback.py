@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from runbook_lib.changes import snapshot_check
 from runbook_lib.checks import rollback
 from runbook_lib.checks.rollback import rollback_assets
 from runbook_lib.recording import ReplayTape
+from runbook_lib.sources import snapshots
 
 from .staging import (
     BUILD,
@@ -265,7 +265,7 @@ def test_many_damaged_chunks_are_counted(staging: Staging) -> None:
     again(staging, manifest={"segments": rows})
     wrong = staging.wrong()
 
-    assert len(wrong) == snapshot_check.SHOWN + 1
+    assert len(wrong) == snapshots.SHOWN + 1
     assert wrong[-1] == (ONE, "further chunks", "30 are not", FAIL)
 
 

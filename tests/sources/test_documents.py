@@ -141,7 +141,7 @@ def test_an_sbom_with_a_broken_link_is_not_valid() -> None:
     urls = ("https://forge.example/\u00e9", "no link")
     links = ([{"type": "vcs", "url": url}] for url in urls)
     code = (
-        "import sys\nfrom runbook_lib.sources.statements import parse_sbom\n"
+        "import sys\nfrom runbook_lib.sources.artifacts import parse_sbom\n"
         "for line in sys.stdin.buffer: print(parse_sbom(line, 'sbom.json').problem == '')"
     )
     text = "".join(json.dumps(sbom() | {"externalReferences": link}) + "\n" for link in links)

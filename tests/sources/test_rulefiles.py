@@ -12,8 +12,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runbook_lib.checks.observability import read_rules
 from runbook_lib.errors import ParameterError
-from runbook_lib.sources.rulefiles import read_rules
 
 PLAIN = b"""\
 groups:

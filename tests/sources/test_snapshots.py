@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runbook_lib.errors import SourceError
+from runbook_lib.outcomes import Outcome
 from runbook_lib.sources import snapshots
 from runbook_lib.sources.keys import Refused
 from runbook_lib.sources.snapshots import About, Manifest, parse_signature, verified_by
@@ -182,7 +183,7 @@ def test_bundles_are_found_in_a_folder_or_are_it(world: World, tmp_path: Path) -
     [itself] = snapshots.find_bundles(world.scope(), one, KEYS)
 
     assert found == itself
-    assert (found.name, found.signed) == ("all/one", "key version 1")
+    assert (found.name, found.signed.observed) == ("all/one", "key version 1")
     assert isinstance(found.about, About)
     assert (found.about.chain_id, found.about.height) == ("c", 5)
     assert snapshots.find_bundles(world.scope(), tmp_path / "none", KEYS) == []
@@ -196,7 +197,8 @@ def test_what_a_bundle_lacks_is_its_error(world: World, tmp_path: Path) -> None:
     (tmp_path / "c" / "bundle.json").write_bytes(b"{}")
     unsigned, shape, empty = snapshots.find_bundles(world.scope(), tmp_path, KEYS)
 
-    assert isinstance(unsigned.signed, SourceError)
+    signed = unsigned.signed
+    assert (signed.outcome, signed.waivable) == (Outcome.INCONCLUSIVE, False)
     assert str(shape.about) == "bundle.json: height: expected a valid integer, got '5'"
     assert isinstance(empty.about, SourceError)
 
