@@ -41,9 +41,9 @@ def binary_verification(context: Context) -> CheckResult:
     except (SourceError, ParameterError) as error:
         rows.append(check_row("site", "signing", "a signer to trust", error))
     else:
-        release = _Release(context, trust)
+        manifests: dict[Path, Checksums] = {}
         for name in context.site.artifacts:
-            found, digest = release.artifact(name)
+            found, digest = _artifact(context, trust, name, manifests)
             rows += found
             if digest and worst(row.outcome for row in found) is Outcome.PASS:
                 digests[name] = digest
@@ -80,60 +80,55 @@ def _trust(context: Context) -> Trust:
     return Trust(policy, files, find, signing.bundle, signing.signature, signing.certificate)
 
 
-class _Release:
-    """The artifacts of one release; a manifest of several of them is read and verified once."""
+def _artifact(
+    context: Context, trust: Trust, name: str, manifests: dict[Path, Checksums]
+) -> tuple[list[Row], str]:
+    """Every row about the artifact of that name, and its digest if the file could be read.
 
-    def __init__(self, context: Context, trust: Trust) -> None:
-        self._context, self._trust = context, trust
-        self._manifests: dict[Path, Checksums] = {}
+    ``manifests`` are those read so far: one of several artifacts is read and verified once.
+    """
+    signing, release = context.site.artifact_signing, of_release(context)
+    (filled,) = fill(f"artifacts.{name}", [context.site.artifacts[name]], **release)
+    path = project_path(filled)
+    try:
+        found = Examination(read_artifact(str(path), trust.files), trust)
+    except (SourceError, ParameterError) as error:
+        return [check_row(name, "artifact", "readable", error)], ""
 
-    def artifact(self, name: str) -> tuple[list[Row], str]:
-        """Every row about the artifact of that name, and its digest if the file could be read."""
-        context = self._context
-        template = context.site.artifacts[name]
-        (filled,) = fill(f"artifacts.{name}", [template], **of_release(context))
-        path = project_path(filled)
-        try:
-            found = Examination(read_artifact(str(path), self._trust.files), self._trust)
-        except (SourceError, ParameterError) as error:
-            return [check_row(name, "artifact", "readable", error)], ""
-
-        def beside(what: str, template: str, ask: Callable[[Path], list[Row]]) -> list[Row]:
-            if not template:
-                problem = f"expected artifact_signing.{what} in the site file, got none"
-                return [unknown_row(found.artifact.name, what, "in the site file", problem)]
-            values = {"name": name, "path": str(path), **of_release(context)}
-            (filled,) = fill(f"artifact_signing.{what}", [template], **values)
-            return self._asked(found, what, lambda: ask(project_path(filled)))
-
-        def binary() -> list[Row]:
-            """The node's binary in its archive: what running nodes must name."""
-            digest = context.scope.member_digest(path, member)
-            return [check_row(path.name, "binary", f"{member} in it", digest, ok=True)]
-
-        signing = context.site.artifact_signing
-        member = context.site.binary_member if name == "node" else ""
-        return [
-            *beside("manifest", signing.manifest, lambda at: self._listed(found, at)),
-            *self._asked(found, "signature", lambda: [found.signature()]),
-            *beside("provenance", signing.provenance, found.provenance),
-            found.commit(context.params.commit),
-            *beside("sbom", signing.sbom, found.sbom),
-            *(self._asked(found, "binary", binary) if member else ()),
-        ], found.artifact.digest
-
-    def _listed(self, found: Examination, path: Path) -> list[Row]:
-        """Whether the manifest lists the artifact; its own signature when it is first read."""
-        rows = []
-        if path not in self._manifests:
-            self._manifests[path] = parse_checksums(self._trust.files.read(path), path.name)
-            rows += self._asked(found, "manifest", lambda: [found.covered(path)])
-        return [found.listed(self._manifests[path], path.name), *rows]
-
-    @staticmethod
-    def _asked(found: Examination, what: str, ask: Callable[[], list[Row]]) -> list[Row]:
+    def asked(what: str, ask: Callable[[], list[Row]]) -> list[Row]:
         """What a question answers; what cannot be read or understood is INCONCLUSIVE."""
         try:
             return ask()
         except (SourceError, ParameterError) as error:
             return [unknown_row(found.artifact.name, what, "readable", str(error))]
+
+    def beside(what: str, template: str, ask: Callable[[Path], list[Row]]) -> list[Row]:
+        if not template:
+            problem = f"expected artifact_signing.{what} in the site file, got none"
+            return [unknown_row(found.artifact.name, what, "in the site file", problem)]
+        values = {"name": name, "path": str(path), **release}
+        (filled,) = fill(f"artifact_signing.{what}", [template], **values)
+        return asked(what, lambda: ask(project_path(filled)))
+
+    def listed(at: Path) -> list[Row]:
+        """Whether the manifest lists the artifact; its own signature when it is first read."""
+        rows = []
+        if at not in manifests:
+            manifests[at] = parse_checksums(trust.files.read(at), at.name)
+            rows += asked("manifest", lambda: [found.covered(at)])
+        return [found.listed(manifests[at], at.name), *rows]
+
+    def binary() -> list[Row]:
+        """The node's binary in its archive: what running nodes must name."""
+        digest = context.scope.member_digest(path, member)
+        return [check_row(path.name, "binary", f"{member} in it", digest, ok=True)]
+
+    member = context.site.binary_member if name == "node" else ""
+    return [
+        *beside("manifest", signing.manifest, listed),
+        *asked("signature", lambda: [found.signature()]),
+        *beside("provenance", signing.provenance, found.provenance),
+        found.commit(context.params.commit),
+        *beside("sbom", signing.sbom, found.sbom),
+        *(asked("binary", binary) if member else ()),
+    ], found.artifact.digest
