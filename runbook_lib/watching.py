@@ -7,6 +7,7 @@ one is recorded. Its questions lie on the attempt's tape under a name of their o
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -19,7 +20,7 @@ from .evidence.standing import standing, waived_rows
 from .evidence.store import Attempt, Store
 from .opening import find_operator, live_session, require_shared
 from .outcomes import Outcome, Row, unknown_row
-from .params import StageParams, stage_params
+from .params import stage_params
 from .session import Session, run_kind
 from .site import read_site
 from .tries import context_of
@@ -41,11 +42,10 @@ class Looked:
 
     @property
     def exit_code(self) -> ExitCode:
-        found = self.standing
-        if found.return_at is not None:
+        if self.standing.return_at is not None:
             return ExitCode.WAITING
         codes = {Outcome.PASS: ExitCode.PASSED, Outcome.FAIL: ExitCode.REFUSED}
-        return codes.get(found.outcome, ExitCode.INCONCLUSIVE)
+        return codes.get(self.standing.outcome, ExitCode.INCONCLUSIVE)
 
 
 def look(site_path: str, release: str) -> Looked:
@@ -62,13 +62,13 @@ def look(site_path: str, release: str) -> Looked:
     if done.state == "judged" and done.outcome is Outcome.PASS:
         return Looked(attempt, done, "the watch is over, and passed")
     _require_reached(attempt, entries)
-    params = _params(entries)
+    # Those of the attempt, and of its last session what a try may change.
+    sessions = [entry.body["params"] for entry in entries if entry.kind == "session"]
+    values = {**entries[0].body["params"], **(sessions[-1] if sessions else {}), "as_of": ""}
+    params = stage_params(STAGE, values, "recorded parameters")
     operator = find_operator(site, "plan")
-    session = live_session(STAGE, site, attempt, params, operator, number=0)
-    try:
+    with closing(live_session(STAGE, site, attempt, params, operator, number=0)) as session:
         return _look(session)
-    finally:
-        session.close()
 
 
 def _newest(store: Store, release: str) -> Attempt:
@@ -90,13 +90,6 @@ def _require_reached(attempt: Attempt, entries: list[Entry]) -> None:
                 f"{attempt.name}: expected every item before the watch passed, got {item}:"
                 f" {found.reason or found.outcome}; go on with runbook run {STAGE} --continue"
             )
-
-
-def _params(entries: list[Entry]) -> StageParams:
-    """Those of the attempt, and of its last session what a try may change."""
-    sessions = [entry.body["params"] for entry in entries if entry.kind == "session"]
-    values = {**entries[0].body["params"], **(sessions[-1] if sessions else {})}
-    return stage_params(STAGE, {**values, "as_of": ""}, "recorded parameters")
 
 
 def _look(session: Session) -> Looked:

@@ -291,7 +291,7 @@ def baseline(context: Context) -> CheckResult:
 
 def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | None:
     """What was captured, each metric with its limit, and what happened; None when nothing was."""
-    from ..metrics.panels import draw
+    from ..metrics import panels
 
     path = context.folder / FILE
     if not path.exists():
@@ -301,6 +301,8 @@ def baseline_figure(context: Context) -> tuple[bytes, str, dict[str, object]] | 
     if not frames:
         return None
     marks, note = happened(context, about.start, about.end)
-    drawn = draw(frames, read_catalogue(context), names, marks, note)
+    metrics = {metric.name: metric for metric in read_catalogue(context).metrics}
+    series = [panels.plotted(metrics[n], f, names, limited=True) for n, f in frames.items()]
+    drawn = panels.baseline_figure(series, marks=marks, note=note)
     keep_file(context.folder, "figures/baseline.png", drawn.png)
     return drawn.png, drawn.text, drawn.data

@@ -8,7 +8,7 @@ from datetime import timedelta
 from ..context import Context
 from ..errors import SourceError
 from ..files import keep_file
-from ..metrics.catalogue import Catalogue, Metric
+from ..metrics.catalogue import Metric
 from ..metrics.frames import STEP, fetch
 from ..outcomes import Row
 from ..playbook import COMMANDER, COUNCIL, ENGINEER
@@ -166,6 +166,6 @@ def draw(context: Context, metrics: Sequence[Metric], anomaly: Anomaly) -> list[
     except SourceError as error:
         return [context.unreadable(f"figure of {anomaly.id}", "data", error)]
     names = {node.validator: node.name for node in context.cluster.nodes}
-    drawn = panels.draw({metric.name: frame.values}, Catalogue(metrics=[metric]), names)
+    drawn = panels.baseline_figure([panels.plotted(metric, frame.values, names, limited=True)])
     keep_file(context.folder, f"{FIGURES}/{figure_name(anomaly)}", drawn.png)
     return []

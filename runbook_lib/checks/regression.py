@@ -119,22 +119,16 @@ def _critical(context: Context) -> list[Metric]:
 
 
 def beside_past_and_rest(
-    context: Context,
-    entries: Sequence[Entry],
-    start: datetime,
-    end: datetime,
-    look: int | None = None,
-    *,
-    everything: bool = False,
+    context: Context, entries: Sequence[Entry], start: datetime, end: datetime, look: int | None
 ) -> dict[str, list[Compared]]:
-    """Critical metrics, or everything, against the canaries' past and, gauges, the rest.
+    """Critical metrics against the canaries' past and, gauges, the rest; without a look everything.
 
     The canaries of an attempt are, by its record, the nodes that took the rewards gate.
     """
     from ..metrics.compare import compare
 
     catalogue, metrics = read_catalogue(context), _critical(context)
-    if everything:
+    if look is None:
         metrics += [m for m in catalogue.metrics if not m.critical and m.topic != LOAD]
     before = pinned_before(context, entries, REWARDS)
     metrics = [metric for metric in metrics if metric.name in before.queries]
@@ -167,7 +161,7 @@ def shown(
     context: Context, entries: Sequence[Entry], start: datetime, end: datetime
 ) -> list[Compared]:
     """Everything that is drawn of a window, beside the canaries' past and the rest."""
-    judged = beside_past_and_rest(context, entries, start, end, everything=True)
+    judged = beside_past_and_rest(context, entries, start, end, None)
     found = [
         (each, f"{each.metric.title}, {kind}") for kind, ones in judged.items() for each in ones
     ]

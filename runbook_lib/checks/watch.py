@@ -406,6 +406,7 @@ TOPICS = (
 SHOWN = ("vrf_participation", "proof_latency")
 """Metrics of which a status line tells the level."""
 NO_PAGE = "alerts that page"
+EPOCH, MS = datetime.fromtimestamp(0, UTC), timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
@@ -435,12 +436,9 @@ class Slots:
         cls, anchor: datetime, span: timedelta, apart: timedelta, left_out: Sequence[Stretch]
     ) -> Slots:
         """Prometheus is asked in milliseconds, and every look must be an instant it is asked of."""
-        ms = timedelta(milliseconds=1)
-        start = (
-            datetime.fromtimestamp(0, UTC) + (anchor - datetime.fromtimestamp(0, UTC)) // ms * ms
-        )
+        start = EPOCH + (anchor - EPOCH) // MS * MS
         points = -(-apart // timedelta(minutes=1))
-        step = apart // points // ms * ms
+        step = apart // points // MS * MS
         count = -(-span // (step * points))
         end = start + step * points * count
         return cls(start, end, step * points, step, tuple(left_out))
@@ -547,8 +545,7 @@ def alert_rows(
     if matrix.warnings:
         return [unknown_row(NO_PAGE, "firing", expected, matrix.warnings[0])]
     pages = {*context.params.paging_severities, *telemetry.paging_severities}
-    epoch, ms = datetime.fromtimestamp(0, UTC), timedelta(milliseconds=1)
-    first, last = (start - epoch) // ms, (end - epoch) // ms
+    first, last = (start - EPOCH) // MS, (end - EPOCH) // MS
     control: set[int] = set()
     rows = []
     for (name, severity), times in sorted(firing(matrix, context.matchers).items()):
@@ -556,7 +553,7 @@ def alert_rows(
         if name == telemetry.watchdog:
             control |= inside
         elif severity in pages and inside:
-            got = f"{severity}, from {epoch + ms * min(inside):%Y-%m-%d %H:%M:%S} UTC"
+            got = f"{severity}, from {EPOCH + MS * min(inside):%Y-%m-%d %H:%M:%S} UTC"
             rows.append(check_row(f"alert {name}", "firing", expected, got, ok=False))
     points = (end - start) // step
     lacking = points - len(control)

@@ -158,18 +158,16 @@ class Watched:
 
 
 def read(
-    prometheus: Prometheus, query: str, start: datetime, end: datetime, cut: Sequence[Stretch]
+    prometheus: Prometheus, query: str, start: datetime, end: datetime, planned: Sequence[Stretch]
 ) -> Watched:
-    """A window of ``query``, planned stretches ``cut`` out. Raises SourceError."""
+    """A window of ``query``, ``planned`` stretches cut out. Raises SourceError."""
     frame = fetch(prometheus, query, start, end, STEP)
     if frame.partial:
         raise SourceError(f"prometheus: {query}", f"expected all of it, got {frame.warnings[0]}")
     instants = tuple(stamp.to_pydatetime() for stamp in frame.values.index)
-    kept = np.ones(len(instants), dtype=bool)
-    for begun, over in cut:
-        kept &= np.array([not begun <= instant < over for instant in instants], dtype=bool)
+    kept = [not any(begun <= at < over for begun, over in planned) for at in instants]
     values = tuple(frame.values.to_numpy().T)
-    return Watched(instants, frame.labels, values, kept)
+    return Watched(instants, frame.labels, values, np.array(kept, dtype=bool))
 
 
 # --- Epochs, by when the chain crossed each boundary ---

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..canonical import canonical
 from ..wording import count, number, quantity, visible
 from .baseline import called
-from .catalogue import Catalogue, Metric
+from .catalogue import Metric
 from .frames import STEP
 from .plots import BLUE, GREY, HATCH, LIGHT, LINES, MANY, RED, WIDTH, Drawn, to_png
 
@@ -390,23 +390,6 @@ def _mark(axes: Axes, mark: Mark, name: str, high: float) -> None:
     if name:
         at = axes.get_xaxis_transform()
         axes.text(start, high, name, transform=at, ha="center", va="top", fontsize=8, bbox=box)
-
-
-def draw(
-    frames: Mapping[str, pd.DataFrame],
-    catalogue: Catalogue,
-    names: Mapping[str, str],
-    marks: Sequence[Mark] = (),
-    note: str = "",
-) -> Drawn:
-    """The figure of a captured baseline, each metric with its healthy limit.
-
-    ``names`` maps a validator's address to what the site calls its node; ``marks`` and ``note``
-    say what happened meanwhile.
-    """
-    metrics = {metric.name: metric for metric in catalogue.metrics}
-    series = [plotted(metrics[name], frame, names, limited=True) for name, frame in frames.items()]
-    return baseline_figure(series, marks=marks, note=note)
 
 
 def plotted(
