@@ -21,10 +21,10 @@ from .errors import ParameterError, SourceError
 from .reach import Clock, Command, Rpc
 from .site import Commands
 from .sources.commands import SiteCommands
+from .sources.keys import read_signed
 from .sources.node import Fleet, Rollout
-from .sources.reports import comment_text, parse_report
+from .sources.reports import NodeReport, comment_text
 from .sources.scope import Scope, live_scope
-from .sources.words import parse_signed
 from .strict import validate
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def node_report(args: argparse.Namespace) -> int:
     signature = base64.b64encode(key.sign(canonical(said))).decode()
     data = canonical({"statement": said, "signature": signature}) + b"\n"
     try:
-        parse_report(data)
+        read_signed(data, NodeReport)
     except ValueError as error:
         raise ParameterError(f"node-report: {error}") from error
     if args.output is not None:
@@ -100,7 +100,7 @@ def approve(args: argparse.Namespace) -> int:
     """Sign an approval, acknowledgement, sign-off or withdrawal. Raises ParameterError."""
     from .site import read_site
     from .sources.scope import read_clock
-    from .sources.words import Refused, verify
+    from .sources.words import Refused, Statement, verify
 
     site, key = read_site(args.site), private_key(args.key, args.passphrase_env)
     now, _ = read_clock(site.clock)
@@ -118,7 +118,7 @@ def approve(args: argparse.Namespace) -> int:
     signature = base64.b64encode(key.sign(canonical(statement))).decode()
     data = canonical({"statement": statement, "signature": signature})
     try:
-        signed = parse_signed(data)
+        signed = read_signed(data, Statement)
     except ValueError as error:
         raise ParameterError(f"approve: {error}") from error
     word = verify(site, signed, str(args.key), now)

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from .. import playbook
 from ..clusters import Node
@@ -21,9 +20,7 @@ from ..evidence.order import policy_of
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.commands import NodeConfig
 from ..sources.node import Rollout
-from ..sources.process import Ended
-from ..strict import project_path
-from .apply import Applier, Step, all_pass, read_back, runs_as_planned
+from .apply import Applier, all_pass, put, read_back, runs_as_planned
 from .approvals import Ruling
 from .operators import look, tell_wave
 from .phases import keep_phase
@@ -249,7 +246,9 @@ def _node(context: Context, applier: Applier, node: NodePlan, builds: Builds) ->
         rows.append(check_row(node.node, "previous artifact", node.after.binary, got, ok=False))
         if (build := builds.now) is None:
             return rows
-    if not _steps(context, applier, node, file, build):
+    config = keep(context, f"{node.node}.{BACK}", "targets", file.text, file.raw)
+    name = partial(_free, applier, node.node)
+    if not put(context, applier, node, build, config, name):
         # A command that fails on a node says that it could not be reached, not what it is.
         failed = {"outcome": Outcome.INCONCLUSIVE}
         return [*rows, *(row.model_copy(update=failed) for row in applier.rows)]
@@ -276,29 +275,10 @@ def _unproven(context: Context, node: NodePlan) -> list[Row]:
     return [] if any(row.outcome is Outcome.FAIL for row in rows) else rows
 
 
-def _steps(
-    context: Context, applier: Applier, node: NodePlan, file: NodeConfig, build: Artifact
-) -> bool:
-    commands, path = context.commands, project_path(build.path)
-    name = node.node
-    config = keep(context, f"{name}.{BACK}", "targets", file.text, file.raw)
-    inspect = partial(runs_as_planned, context, node)
-
-    def deliver(lock: int, outputs: Path) -> Ended:
-        return commands.deploy(name, path, build.digest, config, lock=lock, outputs=outputs)
-
-    def restart(lock: int, outputs: Path) -> Ended:
-        return commands.restart(name, lock=lock, outputs=outputs)
-
-    return all(
-        applier.step(Step(name, _free(applier, name, f"{what}-{BACK}"), run, inspect))
-        for what, run in (("deliver", deliver), ("restart", restart))
-    )
-
-
 def _free(applier: Applier, node: str, step: str) -> str:
     """The step's name; a further one where it was done, and the node is not what it made of it."""
-    number, name = 1, step
+    number, step = 1, f"{step}-{BACK}"
+    name = step
     while applier.done(node, name):
         number += 1
         name = f"{step}-{number}"

@@ -12,10 +12,11 @@ from ..changes.apply import Applier, Change, Step, all_pass, asked
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.comment import Account, compose, marker, other_stages, plan_digest
-from ..evidence.posts import Found, Post, comments_of, digest, find, read_back, write
+from ..evidence.posts import Found, comments_of, digest, find, read_back, write
 from ..evidence.record import Entry
 from ..evidence.standing import verdict
 from ..outcomes import CheckResult, Outcome, Row, Value, check_row
+from ..sources.github import Post
 from ..sources.process import Ended
 
 ITEM = "preflight.release-issue"
@@ -66,7 +67,7 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
         applier.rows,
         passed=f"posted to issue {number} and read back",
         empty="nothing was posted",
-        data={"digest": digest(body), **({"comment": made[0].url} if made else {})},
+        data={"digest": digest(body), **({"comment": made[0].html_url} if made else {})},
     )
 
 

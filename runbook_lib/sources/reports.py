@@ -78,11 +78,6 @@ class Reports:
         return sorted(mine, key=lambda one: one.report.at)
 
 
-def parse_report(data: bytes) -> Signed[NodeReport]:
-    """A signed report. Raises ValueError, in one line, for anything else."""
-    return read_signed(data, NodeReport)
-
-
 def comment_text(data: bytes) -> str:
     """A report as the text of a comment."""
     return f"```{FENCE}\n{data.decode().strip()}\n```\n"
@@ -94,7 +89,7 @@ def read_reports(scope: Scope, site: Site, *, issue: int, release: str) -> Repor
     unreadable: list[tuple[str, str]] = []
     for grounds, data in _places(scope, site, issue, release):
         try:
-            signed = parse_report(data)
+            signed = read_signed(data, NodeReport)
         except ValueError as error:
             unreadable.append((grounds, f"expected a node report, got: {error}"))
             continue

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from runbook_lib.canonical import canonical, digest_file
 from runbook_lib.cli import main
 from runbook_lib.site import read_site
+from runbook_lib.sources.keys import read_signed
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.reports import parse_report, read_reports
+from runbook_lib.sources.reports import NodeReport, read_reports
 from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import LiveTape
 from runbook_rehearsal.network import RehearsalNetwork
@@ -103,7 +104,7 @@ def test_an_unreadable_report_is_named(read: Any) -> None:
 )
 def test_no_content_breaks_the_reader(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"\A[^\n]*\Z"):
-        parse_report(data)
+        read_signed(data, NodeReport)
 
 
 def test_the_command_signs_what_runs_beside_it(
