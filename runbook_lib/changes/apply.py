@@ -356,16 +356,14 @@ def put(
     named: Callable[[str], str],
 ) -> bool:
     """Deliver both to a node and restart it, in steps of these names. False when it stopped."""
-    commands, path = context.commands, project_path(build.path)
-
-    def deliver(lock: int, outputs: Path) -> Ended:
-        return commands.deploy(node.node, path, build.digest, config, lock=lock, outputs=outputs)
-
-    def restart(lock: int, outputs: Path) -> Ended:
-        return commands.restart(node.node, lock=lock, outputs=outputs)
-
+    values = {"digest": build.digest, "config": str(config)}
+    values["artifact"] = str(project_path(build.path))
+    change, name = context.commands.change, node.node
     inspect = partial(runs_as_planned, context, node)
     return all(
-        applier.step(Step(node.node, named(what), run, inspect))
-        for what, run in (("deliver", deliver), ("restart", restart))
+        applier.step(Step(name, named(what), run, inspect))
+        for what, run in (
+            ("deliver", change("deploy", name, node=name, **values)),
+            ("restart", change("restart", name, node=name)),
+        )
     )

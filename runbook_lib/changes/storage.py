@@ -146,9 +146,6 @@ class Work:
                 return ended
             return replace(ended, code=None, problem="exit 1: it could not be verified")
 
-        def stop(lock: int, outputs: Path) -> Ended:
-            return commands.stop(name, lock=lock, outputs=outputs)
-
         def inspect(lock: int, outputs: Path) -> Ended:
             ended = commands.inspect_wal(name, outputs=outputs)
             if ended.code is None:
@@ -161,40 +158,29 @@ class Work:
 
         return one.do(
             Step(name, "verify-snapshot", verify, expected="exit 0: whole, signed"),
-            Step(name, "stop", stop, lambda: proven_stopped(one.context, name).outcome is _PASS),
+            Step(
+                name,
+                "stop",
+                one.change("stop"),
+                lambda: proven_stopped(one.context, name).outcome is _PASS,
+            ),
             Step(name, "prove-stopped", lambda lock, outputs: _ended(one.stopped())),
             Step(name, "inspect-wal", one.guarded(inspect)),
         )
 
     def renew(self, one: One, height: int) -> list[Row]:
         """The old data aside, the snapshot in their place, proofs and log replayed."""
-        commands, name, chosen = one.commands, one.name, self.chosen
-
-        def keep(lock: int, outputs: Path) -> Ended:
-            return commands.keep_data(name, chosen.label, lock=lock, outputs=outputs)
-
-        def restore(lock: int, outputs: Path) -> Ended:
-            return commands.restore_snapshot(
-                name, chosen.folder, chosen.label, lock=lock, outputs=outputs
-            )
-
-        def replay(lock: int, outputs: Path) -> Ended:
-            return commands.replay_proofs(name, height, lock=lock, outputs=outputs)
-
-        return one.do(
-            Step(name, "keep-aside", one.guarded(keep)),
-            Step(name, "restore", one.guarded(restore)),
-            Step(name, "replay-proofs", one.guarded(replay)),
+        label, bundle = self.chosen.label, str(self.chosen.folder)
+        steps = (
+            ("keep-aside", one.change("keep_data", label=label)),
+            ("restore", one.change("restore_snapshot", bundle=bundle, label=label)),
+            ("replay-proofs", one.change("replay_proofs", height=str(height))),
         )
+        return one.do(*(Step(one.name, what, one.guarded(run)) for what, run in steps))
 
     def start(self, one: One) -> list[Row]:
         """Back up, on the data that agree."""
-        commands, name = one.commands, one.name
-
-        def start(lock: int, outputs: Path) -> Ended:
-            return commands.start(name, lock=lock, outputs=outputs)
-
-        return one.do(Step(name, "start", start))
+        return one.do(Step(one.name, "start", one.change("start")))
 
     def kept_row(self, one: One) -> list[Row]:
         """Where the old data are, and what its log was."""
@@ -253,6 +239,10 @@ class One:
     @property
     def commands(self) -> StorageCommands:
         return StorageCommands(self.context.scope, self.context.site.commands)
+
+    def change(self, purpose: str, **values: str) -> Callable[[int, Path], Ended]:
+        """A command of the site that changes the node."""
+        return self.commands.change(purpose, self.name, node=self.name, **values)
 
     def do(self, *steps: Step) -> list[Row]:
         """The steps in order, up to the first that fails; its row."""

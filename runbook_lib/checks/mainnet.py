@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote
 
@@ -25,7 +24,6 @@ from ..sources import wire
 from ..sources.config import GATES_AT
 from ..sources.github import GitHub, complete, explanation, inner
 from ..sources.notices import Announcement, Governance
-from ..sources.process import Ended
 from ..sources.wire import Wire
 from ..wording import utc
 from . import preflight
@@ -105,14 +103,10 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
         text = context.folder / "announcement.txt"
         replace_file(text, _text(context))
 
-        def announce(lock: int, outputs: Path) -> Ended:
-            return commands.announce(
-                params.release, context.stage, start, end, text, lock=lock, outputs=outputs
-            )
-
-        def freeze(lock: int, outputs: Path) -> Ended:
-            return commands.freeze_proposals(params.release, lock=lock, outputs=outputs)
-
+        about = {"release": params.release, "stage": context.stage, "text": str(text)}
+        span = {"start": start.isoformat(), "end": end.isoformat()}
+        announce = commands.change("announce", **about, **span)
+        freeze = commands.change("freeze_proposals", release=params.release)
         told = Step("announcement", "announce", announce, lambda: _standing(context) is not None)
         frozen = Step("proposals", "freeze", freeze, lambda: _frozen(context))
         if applier.step(told) and applier.step(frozen):
