@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 from itertools import permutations
 
 from .. import playbook
-from ..canonical import canonical
 from ..context import Context
 from ..errors import ParameterError, RecordDamaged, SourceError, Stopped
 from ..evidence.record import attempts_in
@@ -26,7 +25,7 @@ from ..site import Site, parse_site
 from ..sources.scope import Scope
 from ..sources.words import Heard, Word, hear, in_force, withdrawn
 from ..strict import parse_instant, project_path
-from .plan import Plan, moved
+from .plan import Plan, load_plan, moved
 
 
 def approvals(
@@ -348,15 +347,8 @@ def _stored(context: Context, wanted: str) -> tuple[Plan, str] | None:
             continue
         for entry in entries:
             if entry.kind == "plan" and entry.body["digest"] == wanted:
-                plan = _load(entry.body["plan"], where)
+                plan = load_plan(entry.body["plan"], where)
                 if plan.digest != wanted:
                     raise RecordDamaged(f"{where}: expected plan {wanted}, got {plan.digest}")
                 return plan, str(entry.body["author"])
     return None
-
-
-def _load(value: object, where: str) -> Plan:
-    try:
-        return Plan.model_validate_json(canonical(value))
-    except ValueError as error:
-        raise SourceError(where, f"expected a plan of this version, got: {error}") from error

@@ -23,11 +23,11 @@ from ..sources.node import Rollout
 from .apply import Applier, all_pass, put, read_back, runs_as_planned
 from .approvals import Ruling
 from .operators import look, tell_wave
-from .phases import keep_phase
+from .phases import plan_of
 from .plan import Artifact, NodePlan, Phase, Plan
 from .power import cut, powers
 from .state import NodeState, good_map, require_known
-from .targets import artifact_or_none, keep, missing, no_file
+from .targets import artifact_or_none, keep, keep_target, missing, no_file
 from .undone import Undone, file_of, turned_back, undone
 
 BACK = "back"
@@ -57,29 +57,11 @@ def make_back_plan(context: Context) -> Plan:
             before = before.model_copy(update={"binary": build.digest, "artifact": artifact})
         if not isinstance(config, SourceError):
             before = before.model_copy(update={"config": config.digest})
-        nodes.append(
-            NodePlan(
-                node=name,
-                control=node.control,
-                operator=node.operator,
-                before=before,
-                after=after,
-            )
-        )
+        nodes.append(NodePlan.of(node, before, after))
     first = artifact_or_none(context, nodes[0].after) or no_file(nodes[0].after)
     item = playbook.DECLARED[f"{context.stage}_recovery"][0]
     phase = Phase(item=item, name=BACK, nodes=tuple(nodes), waves=_waves(context, nodes))
-    return Plan(
-        stage=context.stage,
-        release=context.params.release,
-        commit=context.params.commit,
-        cluster=context.cluster_name,
-        chain_id=context.cluster.chain_id,
-        artifact=first,
-        phases=(phase,),
-        policy=context.site.policy_digest,
-        limits=context.limits(),
-    )
+    return plan_of(context, first, [phase])
 
 
 def _goals(context: Context, made: Undone | None) -> dict[str, NodeState]:
@@ -113,7 +95,7 @@ def _after(
             file = turned_back(context, node.name, file, goal)
             goal = goal.model_copy(update={"config": file.digest})
     if file is not None:
-        keep_phase(context, node.name, BACK, file)
+        keep_target(context, f"{node.name}.{BACK}", file.text, file.raw)
     return goal
 
 

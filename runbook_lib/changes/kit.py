@@ -129,5 +129,4 @@ def _stalled(context: Context, node: NodePlan, config: NodeConfig) -> NodeConfig
     if context.stage != "mainnet" or not gates or not config.text:
         return config
     changes: Flat = {f"{GATES_AT}.{gate}": False for gate in gates}
-    text, raw, digest = rendered(context, node.node, config, changes)
-    return NodeConfig(text, digest, raw)
+    return rendered(context, node.node, config, changes)
