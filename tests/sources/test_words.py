@@ -151,7 +151,7 @@ FORGED = "expected a signature by {who}, got another"
     ("say", "who", "why", "fault"),
     [
         ({"body": ACK, "by": "mallory"}, "mallory", UNLISTED, "stranger"),
-        ({"body": ACK, "by": "Harbo"}, "Harbor", UNLISTED, "stranger"),
+        ({"body": ACK, "by": "Harbo"}, "Harbo", UNLISTED, "stranger"),
         ({"body": ACK, "edited": LATER}, "harbor",
          "edited since, at 2026-11-23 12:00:01Z; say it anew", "edited"),
         ({"body": "approve it"}, "harbor",
