@@ -8,19 +8,18 @@ are instructed about their nodes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from .. import playbook
 from ..clusters import Node
-from ..context import AT_ONCE, Context
+from ..context import Context
 from ..errors import ParameterError, SourceError
 from ..evidence.order import policy_of
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.commands import NodeConfig
 from ..sources.node import Rollout
-from .apply import Applier, all_pass, put, read_back, runs_as_planned
+from .apply import Applier, all_pass, lanes, put, read_back, runs_as_planned
 from .approvals import Ruling
 from .operators import look, tell_wave
 from .phases import plan_of
@@ -162,36 +161,20 @@ def go_back(context: Context, applier: Applier) -> list[Row]:
     ours = [wave for wave in phase.waves if phase.node(wave[0]).control == "ours"]
     theirs = [wave for wave in phase.waves if phase.node(wave[0]).control == "operator"]
     found: dict[str, list[Row]] = {}
+
+    def one(mine: Context, applier: Applier, name: str) -> list[Row]:
+        return _node(mine, applier, phase.node(name), builds)
+
     for wave in ours:
-        found |= _wave(context, applier, phase, wave, builds)
+        found |= lanes(context, applier, wave, "", one)
     told = [row for wave in theirs for row in tell_wave(context, applier, phase, wave)]
     for wave in ours:  # wave by wave as well: most of them may run
         if left := [name for name in wave if _unreached(found[name])]:
-            found |= _wave(context, applier, phase, left, builds, again=True)
+            again = lanes(context, applier, left, ", again", one)
+            found |= {name: [_tried(row) for row in rows] for name, rows in again.items()}
     told += [row for wave in theirs for row in look(context, applier, phase, wave)]
     rows = [row for node in phase.nodes for row in found.get(node.node, ())]
     return [*_inspected(context, made, found), *rows, *told]
-
-
-def _wave(
-    context: Context,
-    applier: Applier,
-    phase: Phase,
-    wave: Sequence[str],
-    builds: Builds,
-    *,
-    again: bool = False,
-) -> dict[str, list[Row]]:
-    """Several nodes at a time, each in a lane of its own, so that a replay tells them apart."""
-
-    def one(name: str) -> list[Row]:
-        lane = context.scope.lane(f"{name}, again" if again else name)
-        mine = replace(context, scope=lane)
-        rows = _node(mine, replace(applier, context=mine, rows=[]), phase.node(name), builds)
-        return [_tried(row) for row in rows] if again else rows
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return dict(zip(wave, pool.map(one, wave), strict=True))
 
 
 def _unreached(rows: Sequence[Row]) -> bool:

@@ -111,7 +111,7 @@ def roll(context: Context, applier: Applier, phase: Phase, before_wave: Before =
     for number, wave in enumerate(phase.waves):
         left = _left(context, applier, phase, wave)
         turns: Turns = [wave]
-        if left and not _still_healthy(context, applier, earlier):
+        if left and not _all_healthy(context, applier, earlier):
             return False
         if left and not (turns := _begin(context, applier, phase, number, before_wave)):
             return False
@@ -124,17 +124,12 @@ def roll(context: Context, applier: Applier, phase: Phase, before_wave: Before =
             return False
         changed = [name for name in wave if phase.node(name).before != phase.node(name).after]
         earlier = [] if left else earlier + changed
-    return _still_healthy(context, applier, earlier)
-
-
-def _still_healthy(context: Context, applier: Applier, earlier: Sequence[str]) -> bool:
-    """Whether the chain bears what earlier tries did to some nodes."""
-    return not earlier or _all_healthy(context, applier, earlier)
+    return _all_healthy(context, applier, earlier)
 
 
 def _all_healthy(context: Context, applier: Applier, nodes: Sequence[str]) -> bool:
-    """Whether the chain bears what was done to some nodes; rows say so."""
-    if not isinstance(context.params, RolloutParams):
+    """Whether the chain bears what was done to some nodes, now or by earlier tries; rows say so."""
+    if not nodes or not isinstance(context.params, RolloutParams):
         return True
     rows = healthy(context, nodes)
     applier.rows += rows

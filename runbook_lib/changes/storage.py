@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TypeVar
 
 from ..canonical import canonical
 from ..clusters import Node
-from ..context import AT_ONCE, Context
+from ..context import Context
 from ..errors import SourceError
 from ..evidence.comment import code
 from ..outcomes import Outcome, Row, check_row, unknown_row
@@ -25,7 +24,7 @@ from ..sources.commands import OfNode, answer
 from ..sources.node import Rollout
 from ..sources.process import Ended
 from ..sources.storage import Kept, Replayed, StorageCommands, Wal, wal_of
-from .apply import POLL_S, Applier, Step, all_pass
+from .apply import POLL_S, Applier, Step, all_pass, lanes
 from .followed import LOOK_AGAIN
 from .halting import follow
 from .instruction import FOLDER, Instruction
@@ -123,16 +122,13 @@ class Work:
     def _round(
         self, names: Sequence[str], phase: str, do: Callable[[One], list[Row]]
     ) -> dict[str, list[Row]]:
-        def one(name: str) -> list[Row]:
-            mine = replace(self.context, scope=self.context.scope.lane(f"{name} {phase}"))
-            made = One(name, mine, replace(self.applier, context=mine, rows=[]))
+        def one(context: Context, applier: Applier, name: str) -> list[Row]:
             try:
-                return [*made.applier.rows, *do(made)]
+                return [*applier.rows, *do(One(name, context, applier))]
             except SourceError as error:
-                return [*made.applier.rows, unknown_row(name, phase, "readable", str(error))]
+                return [*applier.rows, unknown_row(name, phase, "readable", str(error))]
 
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            return dict(zip(names, pool.map(one, names), strict=True))
+        return lanes(self.context, self.applier, names, f" {phase}", one)
 
     # --- one node -------------------------------------------------------------------------------
 

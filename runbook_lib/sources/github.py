@@ -91,6 +91,7 @@ class Issue(Post):
     """An issue; ``author`` wrote its body, which may be null."""
 
     body: Annotated[str, BeforeValidator(lambda text: "" if text is None else text)]
+    title: str
     state: Literal["open", "closed"]
 
 
