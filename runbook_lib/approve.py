@@ -25,7 +25,6 @@ from .sources.keys import read_signed
 from .sources.node import Fleet, Rollout
 from .sources.reports import FENCE, NodeReport
 from .sources.scope import Scope, live_scope
-from .sources.words import parse_signed
 from .strict import validate
 
 if TYPE_CHECKING:
@@ -102,7 +101,7 @@ def approve(args: argparse.Namespace) -> int:
     """Sign an approval, acknowledgement, sign-off or withdrawal. Raises ParameterError."""
     from .site import read_site
     from .sources.scope import read_clock
-    from .sources.words import Refused, verify
+    from .sources.words import Refused, Statement, verify
 
     site, key = read_site(args.site), private_key(args.key, args.passphrase_env)
     now, _ = read_clock(site.clock)
@@ -120,7 +119,7 @@ def approve(args: argparse.Namespace) -> int:
     signature = base64.b64encode(key.sign(canonical(statement))).decode()
     data = canonical({"statement": statement, "signature": signature})
     try:
-        signed = parse_signed(data)
+        signed = read_signed(data, Statement)
     except ValueError as error:
         raise ParameterError(f"approve: {error}") from error
     word = verify(site, signed, str(args.key), now)

@@ -36,7 +36,6 @@ from .next_steps import verdict_card
 from .params import stage_params
 from .playbook import NOTEBOOKS
 from .recording import recording
-from .session import environment
 from .signatures import KEY_ENV, PASSPHRASE_ENV
 from .signers import Signing
 from .site import read_site
@@ -245,7 +244,7 @@ def _handoff() -> Iterator[Any]:
         ours = {"HANDOFF": str(note), "HEADLESS": "1", "SCRATCH": scratch}
         given = {f"RUNBOOK_{name}": value for name, value in ours.items()}
         # What the kernel runs is judged; it must not sign.
-        with environment(**given, **dict.fromkeys((KEY_ENV, PASSPHRASE_ENV), "")):
+        with notebook.environment(**given, **dict.fromkeys((KEY_ENV, PASSPHRASE_ENV), "")):
             yield lambda: Path(json.loads(note.read_bytes())["folder"]) if note.exists() else None
 
 

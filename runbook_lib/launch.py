@@ -15,10 +15,9 @@ from .errors import NotebookError, ParameterError
 from .evidence.record import Record
 from .evidence.standing import FINAL, standing
 from .files import replace_file
-from .notebook import KERNEL, filled_in, read
+from .notebook import KERNEL, environment, filled_in, read
 from .notebook import NOTEBOOKS as FOLDER
 from .playbook import NOTEBOOKS
-from .session import environment
 from .verdicts import ExitCode, Standing
 
 Shown = Callable[[Standing], None]

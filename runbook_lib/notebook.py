@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,3 +205,17 @@ def _literal(name: str, value: ast.expr) -> Any:
         raise NotebookError(
             f"parameters cell: {name}: expected a literal, got an expression"
         ) from error
+
+
+@contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """Variables that are set for a while; an empty value leaves one as it is."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update({name: value for name, value in values.items() if value})
+    try:
+        yield
+    finally:
+        for name, old in before.items():
+            os.environ.pop(name, None)
+            if old is not None:
+                os.environ[name] = old

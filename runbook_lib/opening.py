@@ -15,9 +15,10 @@ import yaml
 from . import playbook
 from .errors import ParameterError, RecordDamaged, SourceError, StoreError
 from .evidence.heads import compare
-from .evidence.order import BEFORE, find_earlier, plan_of, policy_of, what_to_undo
+from .evidence.order import BEFORE, find_earlier, plan_of, policy_of
 from .evidence.record import Record
 from .evidence.seal import FOLDER
+from .evidence.status import what_to_undo
 from .evidence.store import Attempt, Store
 from .evidence.verify import verify_log
 from .files import replace_file

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from . import display
-from .canonical import canonical
 from .changes.approvals import Ruling, accept_drops, needs_approval, rule
-from .changes.plan import Plan
+from .changes.plan import Plan, load_plan
 from .changes.power import margin_facts
 from .context import Context
 from .errors import ParameterError, SourceError
@@ -29,7 +28,7 @@ def recorded_plan(session: Session) -> Plan | None:
     if session.replay:
         return None
     made = [entry for entry in session.record.entries() if entry.kind == "plan"]
-    return accept_drops(session, _load(made[-1])) if made else None
+    return accept_drops(session, load_plan(made[-1].body["plan"], PLAN)) if made else None
 
 
 def next_plan(session: Session) -> int:
@@ -126,7 +125,3 @@ def plan_card(plan: Plan, approved_by: Sequence[str], margins: Margins) -> displ
         facts.append(("approved by", ", ".join(approved_by)))
     facts += margins
     return display.plan_card(changes, digest=plan.digest, facts=facts)
-
-
-def _load(entry: Entry) -> Plan:
-    return Plan.model_validate_json(canonical(entry.body["plan"]))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -179,17 +178,3 @@ def hand_over(session: Session) -> None:
     for name in ("RUNBOOK_HANDOFF", "RUNBOOK_FOLLOW"):
         if target := os.environ.get(name):
             replace_file(Path(target), canonical(note), lasting=False)
-
-
-@contextmanager
-def environment(**values: str) -> Iterator[None]:
-    """Variables that are set for a while; an empty value leaves one as it is."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update({name: value for name, value in values.items() if value})
-    try:
-        yield
-    finally:
-        for name, old in before.items():
-            os.environ.pop(name, None)
-            if old is not None:
-                os.environ[name] = old

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from . import display, playbook, wording
 from .changes.apply import Applier, Change
@@ -39,22 +39,17 @@ if TYPE_CHECKING:
 
 
 EXPECT = "stage.expect"
+T = TypeVar("T", covariant=True)
 
 
-class Show(Protocol):
-    """A card over what the store holds. Raises SourceError where it holds nothing."""
-
-    __name__: str
-
-    def __call__(self, context: Context) -> display.Card: ...
-
-
-class Draw(Protocol):
-    """A figure of an attempt: PNG, the same in words, and for programs; None for nothing."""
+class Shown(Protocol[T]):
+    """What a cell shows of an attempt: a card over what the store holds, two windows compared, or a
+    figure (PNG, the same in words, and for programs; None for nothing). Raises SourceError.
+    """
 
     __name__: str
 
-    def __call__(self, context: Context) -> tuple[bytes, str, dict[str, Any]] | None: ...
+    def __call__(self, context: Context) -> T: ...
 
 
 def open_stage(stage: str, namespace: Mapping[str, Any], /) -> Stage:
@@ -131,14 +126,14 @@ class Stage:
         standing = self._tries.run(change.item, lambda context: make(self._tries, change, context))
         return self._marked(display.result_card(standing))
 
-    def show(self, show: Show) -> display.Card:
+    def show(self, show: Shown[display.Card]) -> display.Card:
         """A page of the release report."""
         try:
             return show(self._tries.context(f"stage.show.{show.__name__}", 1))
         except SourceError as error:
             return display.table_card("Nothing to show", ("why",), [(str(error),)])
 
-    def plot(self, draw: Draw) -> display.Card:
+    def plot(self, draw: Shown[tuple[bytes, str, dict[str, Any]] | None]) -> display.Card:
         """A figure of what this attempt recorded; without one, why not."""
         try:
             drawn = draw(self._tries.context(f"stage.plot.{draw.__name__}", 1))
@@ -150,10 +145,18 @@ class Stage:
         png, text, data = drawn
         return display.figure_card(png, text, data)
 
-    def compare(self, compare: Compare) -> Comparison:
-        """Two windows side by side. It is shown, and judges no item."""
+    def compare(self, compare: Shown[Sequence[Compared]]) -> Comparison:
+        """Two windows side by side, metric by metric. It is shown, and judges no item."""
         context = self._tries.context(f"stage.compare.{compare.__name__}", 1)
-        return Comparison.of(compare, context)
+        try:
+            compared = compare(context)
+        except SourceError as error:
+            card = display.table_card("Nothing to compare with", ("why",), [(str(error),)])
+            return Comparison(card, context.folder)
+        columns = ("metric", "change", "interval", "tolerance", "outcome", "reason")
+        rows = [one.row() for one in compared]
+        card = display.table_card("Now against before", columns, rows)
+        return Comparison(card, context.folder, compared)
 
     def enforce(self) -> display.Card:
         """The last cell: raises StageRefused unless everything holds."""
@@ -170,34 +173,13 @@ class Stage:
         return display.marked(card, wording.RECORDING) if recorded else card
 
 
-class Compare(Protocol):
-    """Compares two windows metric by metric. Raises SourceError where there is nothing to compare."""
-
-    __name__: str
-
-    def __call__(self, context: Context) -> Sequence[Compared]: ...
-
-
 @dataclass(frozen=True)
 class Comparison:
-    """Two windows side by side, as a table and as a figure: shown, and judges no item."""
+    """A table and a figure of two windows; the figure is kept in the attempt as well."""
 
     card: display.Card
     folder: Path
     compared: Sequence[Compared] = ()
-
-    @classmethod
-    def of(cls, compare: Compare, context: Context) -> Comparison:
-        """What ``compare`` finds; its figure is kept in the attempt as well."""
-        folder = context.folder / "figures"
-        try:
-            compared = compare(context)
-        except SourceError as error:
-            card = display.table_card("Nothing to compare with", ("why",), [(str(error),)])
-            return cls(card, folder)
-        columns = ("metric", "change", "interval", "tolerance", "outcome", "reason")
-        rows = [one.row() for one in compared]
-        return cls(display.table_card("Now against before", columns, rows), folder, compared)
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> Any:
         return self.card._repr_mimebundle_()
@@ -209,7 +191,7 @@ class Comparison:
         if not self.compared:
             return self.card
         png, text, data = overview_figure(self.compared)
-        keep_file(self.folder.parent, f"{self.folder.name}/overview.png", png)
+        keep_file(self.folder, "figures/overview.png", png)
         return display.figure_card(png, text, data)
 
 
@@ -293,13 +275,11 @@ def apply_change(tries: Tries, change: Change, context: Context) -> CheckResult 
             return change.observe(context, result)
         return result
     except LockHeld as error:
-        held_by = str(error).partition(", got ")[2]
-        row = unknown_row(context.cluster_name, "lock", "free", held_by)
-        return context.conclude([*rows, row], passed="", empty="")
+        said = ("lock", "free", str(error).partition(", got ")[2])
     except Stopped as stopped:
-        what, expected = "goes on", "still approved, and not undone"
-        row = unknown_row(context.cluster_name, what, expected, str(stopped))
-        return context.conclude([*rows, row], passed="", empty="")
+        said = ("goes on", "still approved, and not undone", str(stopped))
+    row = unknown_row(context.cluster_name, *said)
+    return context.conclude([*rows, row], passed="", empty="")
 
 
 def _undone(session: Session, context: Context) -> str:
@@ -316,9 +296,8 @@ def _undone(session: Session, context: Context) -> str:
 
 def _prepare_way_back(session: Session, change: Change, context: Context) -> list[Row]:
     """Before the first step that the plan is needed for: the way back, or what hinders it."""
-    if session.stage not in playbook.STAGES or change.item == playbook.DOCUMENT:
-        return []
-    if not needs_plan(session.stage, change.item):
+    stage, item = session.stage, change.item
+    if stage not in playbook.STAGES or item == playbook.DOCUMENT or not needs_plan(stage, item):
         return []
     prepare(context)
     return write_kit(context)

@@ -7,20 +7,23 @@ is assumed. Every changing command inherits the cluster's lock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..context import Context
+from ..context import AT_ONCE, Context
 from ..errors import SourceError, SourceRefused
 from ..evidence import outbox
 from ..files import place
 from ..outcomes import CheckResult, Outcome, Row, check_row, unknown_row
+from ..sources.commands import Build, NodeConfig
 from ..sources.process import Ended
+from ..strict import project_path
 from .approvals import require_standing
-from .plan import NodePlan, phase_of
+from .plan import Artifact, NodePlan, phase_of
 from .state import NodeState
 
 POLL_S = 0.5
@@ -70,7 +73,6 @@ class Applier:
     guarded: Callable[[], str] = lambda: ""
     rows: list[Row] = field(default_factory=list)
     fence: int = 0
-    _done: dict[tuple[str, str], str] = field(default_factory=dict)
     _noted: list[dict[str, Any]] = field(default_factory=list)
 
     def step(self, step: Step) -> bool:
@@ -126,25 +128,16 @@ class Applier:
 
         Once a phase: the first read-back is the instant at which it took effect.
         """
-        last = [
-            (entry.body["state"], entry.body.get("phase", ""))
-            for entry in self.context.so_far
-            if entry.kind == "state"
-            and entry.body["node"] == node
-            and entry.body["item"] == self.context.item
-        ]
-        if last and last[-1] == (state.model_dump(mode="json"), phase):
-            return
-        self.context.record.append(
-            "state",
-            {
-                "item": self.context.item,
-                "node": node,
-                "phase": phase,
-                "state": state.model_dump(mode="json"),
-                "at": self.context.scope.reread().isoformat(),
-            },
-        )
+        body: dict[str, Any] = {"item": self.context.item, "node": node, "phase": phase}
+        last: dict[str, Any] = {}
+        for entry in self.context.so_far:
+            found = entry.body
+            if entry.kind == "state" and (found["item"], found["node"]) == (body["item"], node):
+                last = found
+        body["state"] = state.model_dump(mode="json")
+        if {"phase": "", **last, "at": ""} != {**body, "at": ""}:
+            at = self.context.scope.reread().isoformat()
+            self.context.record.append("state", {**body, "at": at})
 
     def stem(self, step: Step) -> str:
         """The path stem of a done step's outputs; empty when it is not done."""
@@ -153,7 +146,12 @@ class Applier:
     def done(self, node: str, name: str) -> str:
         """The same, of a step by its node and name."""
         phase, stem = self._journalled(node, name)
-        return stem if phase == "done" else self._done.get((node, name), "")
+        made = [
+            body["stem"]
+            for body in self._noted
+            if (body["node"], body["step"], body["phase"]) == (node, name, "done")
+        ]
+        return stem if phase == "done" else (made or [""])[-1]
 
     def _note(self, step: Step, phase: str, stem: str, **more: object) -> None:
         body = {"item": self.context.item, "node": step.node, "step": step.name}
@@ -161,8 +159,6 @@ class Applier:
         noted = {**body, "phase": phase, "stem": stem, "at": at, "fence": self.fence, **more}
         self.context.record.append("step", noted)
         self._noted.append(noted)
-        if phase == "done":
-            self._done[step.node, step.name] = stem
 
     def _journalled(self, node: str, name: str) -> tuple[str, str]:
         phase, stem = "", ""
@@ -332,18 +328,62 @@ def read_back(context: Context, node: NodePlan, *, silent: Outcome = Outcome.FAI
 
 
 def _binary(context: Context, node: NodePlan) -> Row:
-    try:
-        build = context.commands.version(node.node)
-    except SourceError as error:
-        return unknown_row(node.node, "binary", node.after.binary, error.problem)
-    return check_row(
-        node.node, "binary", node.after.binary, build.digest, build.digest == node.after.binary
-    )
+    return _same(node, "binary", node.after.binary, context.commands.version)
 
 
 def _config(context: Context, node: NodePlan) -> Row:
+    return _same(node, "config", node.after.config, context.commands.read_config)
+
+
+def _same(
+    node: NodePlan, what: str, planned: str, read: Callable[[str], Build | NodeConfig]
+) -> Row:
     try:
-        found = context.commands.read_config(node.node).digest
+        found = read(node.node).digest
     except SourceError as error:
-        return unknown_row(node.node, "config", node.after.config, error.problem)
-    return check_row(node.node, "config", node.after.config, found, found == node.after.config)
+        return unknown_row(node.node, what, planned, error.problem)
+    return check_row(node.node, what, planned, found, found == planned)
+
+
+# --- Several nodes at once; a build and a configuration put on one of ours ---
+
+
+def lanes(
+    context: Context,
+    applier: Applier,
+    names: Sequence[str],
+    about: str,
+    do: Callable[[Context, Applier, str], list[Row]],
+) -> dict[str, list[Row]]:
+    """``do`` of several nodes at a time, each in a lane of its own, so that a replay tells them
+    apart: named by the node and what it is ``about``.
+    """
+
+    def one(name: str) -> list[Row]:
+        mine = replace(context, scope=context.scope.lane(f"{name}{about}"))
+        return do(mine, replace(applier, context=mine, rows=[]), name)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return dict(zip(names, pool.map(one, names), strict=True))
+
+
+def put(
+    context: Context,
+    applier: Applier,
+    node: NodePlan,
+    build: Artifact,
+    config: Path,
+    named: Callable[[str], str],
+) -> bool:
+    """Deliver both to a node and restart it, in steps of these names. False when it stopped."""
+    values = {"digest": build.digest, "config": str(config)}
+    values["artifact"] = str(project_path(build.path))
+    change, name = context.commands.change, node.node
+    inspect = partial(runs_as_planned, context, node)
+    return all(
+        applier.step(Step(name, named(what), run, inspect))
+        for what, run in (
+            ("deliver", change("deploy", name, node=name, **values)),
+            ("restart", change("restart", name, node=name)),
+        )
+    )

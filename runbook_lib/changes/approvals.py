@@ -15,7 +15,6 @@ from datetime import datetime, timedelta
 from itertools import permutations
 
 from .. import playbook
-from ..canonical import canonical
 from ..context import Context
 from ..errors import ParameterError, RecordDamaged, SourceError, Stopped
 from ..evidence.record import attempts_in
@@ -23,12 +22,10 @@ from ..outcomes import Outcome, Row, check_row, explain, unknown_row, worst
 from ..params import Drop, RecoveryParams, RolloutParams, Waiver
 from ..session import OPEN, Session
 from ..site import Site, parse_site
-from ..sources.policy import moved as policy_moved
 from ..sources.scope import Scope
 from ..sources.words import Heard, Word, hear, in_force, withdrawn
 from ..strict import parse_instant, project_path
-from .plan import Plan, moved
-from .waiting import hold_until
+from .plan import Plan, load_plan, moved
 
 
 def approvals(
@@ -311,8 +308,12 @@ def _policy_rows(context: Context) -> list[Row]:
         now = parse_site(context.scope.read(project_path(path)), path)
     except (SourceError, ParameterError) as error:
         return [unknown_row(path, what, expected, str(error))]
-    got = policy_moved(context.site, now)
-    return [check_row(path, what, expected, f"{got}; put it back", ok=False)] if got else []
+    if now.policy_digest == context.site.policy_digest:
+        return []
+    from ..sources.policy import moved as policy_moved
+
+    got = f"{policy_moved(context.site, now)}; put it back"
+    return [check_row(path, what, expected, got, ok=False)]
 
 
 def _approval_rows(context: Context, plan: str) -> list[Row]:
@@ -331,6 +332,8 @@ def _approval_rows(context: Context, plan: str) -> list[Row]:
         due = context.scope.reread() + timedelta(seconds=pause or 0.0)
         if pause is None or due >= end:
             break
+        from .waiting import hold_until
+
         hold_until(context, due, "the forge")
     return down
 
@@ -344,15 +347,8 @@ def _stored(context: Context, wanted: str) -> tuple[Plan, str] | None:
             continue
         for entry in entries:
             if entry.kind == "plan" and entry.body["digest"] == wanted:
-                plan = _load(entry.body["plan"], where)
+                plan = load_plan(entry.body["plan"], where)
                 if plan.digest != wanted:
                     raise RecordDamaged(f"{where}: expected plan {wanted}, got {plan.digest}")
                 return plan, str(entry.body["author"])
     return None
-
-
-def _load(value: object, where: str) -> Plan:
-    try:
-        return Plan.model_validate_json(canonical(value))
-    except ValueError as error:
-        raise SourceError(where, f"expected a plan of this version, got: {error}") from error

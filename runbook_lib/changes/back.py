@@ -8,29 +8,25 @@ are instructed about their nodes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from .. import playbook
 from ..clusters import Node
-from ..context import AT_ONCE, Context
+from ..context import Context
 from ..errors import ParameterError, SourceError
 from ..evidence.order import policy_of
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.commands import NodeConfig
 from ..sources.node import Rollout
-from ..sources.process import Ended
-from ..strict import project_path
-from .apply import Applier, Step, all_pass, read_back, runs_as_planned
+from .apply import Applier, all_pass, lanes, put, read_back, runs_as_planned
 from .approvals import Ruling
 from .operators import look, tell_wave
-from .phases import keep_phase
+from .phases import plan_of
 from .plan import Artifact, NodePlan, Phase, Plan
 from .power import cut, powers
 from .state import NodeState, good_map, require_known
-from .targets import artifact_or_none, keep, missing, no_file
+from .targets import artifact_or_none, keep, keep_target, missing, no_file
 from .undone import Undone, file_of, turned_back, undone
 
 BACK = "back"
@@ -60,29 +56,11 @@ def make_back_plan(context: Context) -> Plan:
             before = before.model_copy(update={"binary": build.digest, "artifact": artifact})
         if not isinstance(config, SourceError):
             before = before.model_copy(update={"config": config.digest})
-        nodes.append(
-            NodePlan(
-                node=name,
-                control=node.control,
-                operator=node.operator,
-                before=before,
-                after=after,
-            )
-        )
+        nodes.append(NodePlan.of(node, before, after))
     first = artifact_or_none(context, nodes[0].after) or no_file(nodes[0].after)
     item = playbook.DECLARED[f"{context.stage}_recovery"][0]
     phase = Phase(item=item, name=BACK, nodes=tuple(nodes), waves=_waves(context, nodes))
-    return Plan(
-        stage=context.stage,
-        release=context.params.release,
-        commit=context.params.commit,
-        cluster=context.cluster_name,
-        chain_id=context.cluster.chain_id,
-        artifact=first,
-        phases=(phase,),
-        policy=context.site.policy_digest,
-        limits=context.limits(),
-    )
+    return plan_of(context, first, [phase])
 
 
 def _goals(context: Context, made: Undone | None) -> dict[str, NodeState]:
@@ -116,7 +94,7 @@ def _after(
             file = turned_back(context, node.name, file, goal)
             goal = goal.model_copy(update={"config": file.digest})
     if file is not None:
-        keep_phase(context, node.name, BACK, file)
+        keep_target(context, f"{node.name}.{BACK}", file.text, file.raw)
     return goal
 
 
@@ -183,36 +161,20 @@ def go_back(context: Context, applier: Applier) -> list[Row]:
     ours = [wave for wave in phase.waves if phase.node(wave[0]).control == "ours"]
     theirs = [wave for wave in phase.waves if phase.node(wave[0]).control == "operator"]
     found: dict[str, list[Row]] = {}
+
+    def one(mine: Context, applier: Applier, name: str) -> list[Row]:
+        return _node(mine, applier, phase.node(name), builds)
+
     for wave in ours:
-        found |= _wave(context, applier, phase, wave, builds)
+        found |= lanes(context, applier, wave, "", one)
     told = [row for wave in theirs for row in tell_wave(context, applier, phase, wave)]
     for wave in ours:  # wave by wave as well: most of them may run
         if left := [name for name in wave if _unreached(found[name])]:
-            found |= _wave(context, applier, phase, left, builds, again=True)
+            again = lanes(context, applier, left, ", again", one)
+            found |= {name: [_tried(row) for row in rows] for name, rows in again.items()}
     told += [row for wave in theirs for row in look(context, applier, phase, wave)]
     rows = [row for node in phase.nodes for row in found.get(node.node, ())]
     return [*_inspected(context, made, found), *rows, *told]
-
-
-def _wave(
-    context: Context,
-    applier: Applier,
-    phase: Phase,
-    wave: Sequence[str],
-    builds: Builds,
-    *,
-    again: bool = False,
-) -> dict[str, list[Row]]:
-    """Several nodes at a time, each in a lane of its own, so that a replay tells them apart."""
-
-    def one(name: str) -> list[Row]:
-        lane = context.scope.lane(f"{name}, again" if again else name)
-        mine = replace(context, scope=lane)
-        rows = _node(mine, replace(applier, context=mine, rows=[]), phase.node(name), builds)
-        return [_tried(row) for row in rows] if again else rows
-
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        return dict(zip(wave, pool.map(one, wave), strict=True))
 
 
 def _unreached(rows: Sequence[Row]) -> bool:
@@ -249,7 +211,9 @@ def _node(context: Context, applier: Applier, node: NodePlan, builds: Builds) ->
         rows.append(check_row(node.node, "previous artifact", node.after.binary, got, ok=False))
         if (build := builds.now) is None:
             return rows
-    if not _steps(context, applier, node, file, build):
+    config = keep(context, f"{node.node}.{BACK}", "targets", file.text, file.raw)
+    name = partial(_free, applier, node.node)
+    if not put(context, applier, node, build, config, name):
         # A command that fails on a node says that it could not be reached, not what it is.
         failed = {"outcome": Outcome.INCONCLUSIVE}
         return [*rows, *(row.model_copy(update=failed) for row in applier.rows)]
@@ -276,29 +240,10 @@ def _unproven(context: Context, node: NodePlan) -> list[Row]:
     return [] if any(row.outcome is Outcome.FAIL for row in rows) else rows
 
 
-def _steps(
-    context: Context, applier: Applier, node: NodePlan, file: NodeConfig, build: Artifact
-) -> bool:
-    commands, path = context.commands, project_path(build.path)
-    name = node.node
-    config = keep(context, f"{name}.{BACK}", "targets", file.text, file.raw)
-    inspect = partial(runs_as_planned, context, node)
-
-    def deliver(lock: int, outputs: Path) -> Ended:
-        return commands.deploy(name, path, build.digest, config, lock=lock, outputs=outputs)
-
-    def restart(lock: int, outputs: Path) -> Ended:
-        return commands.restart(name, lock=lock, outputs=outputs)
-
-    return all(
-        applier.step(Step(name, _free(applier, name, f"{what}-{BACK}"), run, inspect))
-        for what, run in (("deliver", deliver), ("restart", restart))
-    )
-
-
 def _free(applier: Applier, node: str, step: str) -> str:
     """The step's name; a further one where it was done, and the node is not what it made of it."""
-    number, name = 1, step
+    number, step = 1, f"{step}-{BACK}"
+    name = step
     while applier.done(node, name):
         number += 1
         name = f"{step}-{number}"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from ..context import Context
 from ..errors import SourceError
@@ -49,8 +50,6 @@ class Look:
     told: dict[tuple[str, str], datetime]
     now: datetime
     deadline: datetime | None
-    _reports: Reports | SourceError | None = field(default=None, init=False)
-    _seen: dict[str, dict[str, dict[str, bool]]] = field(default_factory=dict, init=False)
 
     @property
     def due(self) -> datetime | None:
@@ -75,8 +74,6 @@ class Look:
         return unknown_row(node.node, what, expected, got, return_at=self.due)
 
     def _advert(self, node: NodePlan) -> Row:
-        names = [each.node for each in self.phase.nodes if each.control == "operator"]
-        self._seen = self._seen or seen(self.context, names)
         wanted, before = node.after.gates, node.before.gates
         expected = f"{_on(wanted)}, by {VIEWERS} of ours"
         said = self._seen[node.node]
@@ -97,7 +94,7 @@ class Look:
         context, plan = self.context, self.context.plan
         assert plan is not None
         expected = f"by {node.operator}, of this plan and phase"
-        reports = self._all()
+        reports = self._reports
         if isinstance(reports, SourceError):
             return [unknown_row(node.node, REPORT, expected, str(reports))], None
         told = self._told(node)
@@ -119,19 +116,20 @@ class Look:
         got = f"{missing} ({lies})" if lies else missing
         return [self._waiting(node, REPORT, expected, got)], None
 
-    def _all(self) -> Reports | SourceError:
-        if self._reports is None:
-            context = self.context
-            try:
-                self._reports = read_reports(
-                    context.scope,
-                    context.site,
-                    issue=context.params.issue,
-                    release=context.params.release,
-                )
-            except SourceError as error:
-                self._reports = error
-        return self._reports
+    @cached_property
+    def _seen(self) -> dict[str, dict[str, dict[str, bool]]]:
+        names = [each.node for each in self.phase.nodes if each.control == "operator"]
+        return seen(self.context, names)
+
+    @cached_property
+    def _reports(self) -> Reports | SourceError:
+        context, params = self.context, self.context.params
+        try:
+            return read_reports(
+                context.scope, context.site, issue=params.issue, release=params.release
+            )
+        except SourceError as error:
+            return error
 
     def _told(self, node: NodePlan) -> datetime | None:
         parted = f"{self.phase.name}."

@@ -1,25 +1,36 @@
-"""What a recovery kit says: its shell script, the page beside it, and what operators are sent.
+"""The files of a recovery kit: its shell script, the page beside it, targets, and what operators are sent.
 
-The script is the site's own commands, quoted, in a frame that keeps a journal.
+The script is the site's own commands, quoted, in a frame that keeps a journal. Only an apply that
+writes its kit, and what reads one, loads this.
 """
 
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from uuid import uuid4
 
+from ..canonical import canonical, digest_bytes
+from ..context import Context
+from ..errors import SourceError, StoreError
 from ..evidence.comment import code
+from ..files import place, replace_file, sync_names
+from ..playbook import GATE_STEPS
 from ..reach import Command
 from ..site import Site
+from ..sources.commands import NodeConfig
 from ..sources.process import program
 from ..sources.redact import MARK
 from ..sources.running import command_of, fill
 from ..strict import PROJECT, project_path
 from .instruction import fenced
-from .plan import Artifact, Plan
+from .plan import Artifact, NodePlan, Plan
 from .state import NodeState, differences
 
 Variant = Literal["back", "stall"]
@@ -240,3 +251,75 @@ def instruction(
         "| node | when | key | after the release | back |\n|---|---|---|---|---|\n"
         f"{table}\n{''.join(files)}"
     )
+
+
+# --- the files ------------------------------------------------------------------------------------
+
+
+def write_files(
+    context: Context,
+    folder: Path,
+    before: Sequence[tuple[NodePlan, NodeConfig, NodeConfig]],
+    artifacts: Mapping[str, Artifact | None],
+) -> str:
+    """Write the kit of ``before``: each node, its TOML, and that of the stall variant.
+
+    What came of it, as text: the digest of every file, or the error.
+    """
+    assert context.plan is not None
+    nodes, files = [], dict[str, bytes]()
+    for node, config, stalled in before:
+        texts: dict[Variant, NodeConfig] = {"back": config}
+        states: dict[Variant, NodeState] = {"back": node.before}
+        if context.stage == "mainnet":
+            off = GATE_STEPS["mainnet"]
+            gates = {gate: on and gate not in off for gate, on in node.before.gates.items()}
+            update = {"gates": gates, "config": stalled.digest}
+            texts["stall"], states["stall"] = stalled, node.before.model_copy(update=update)
+        build = artifacts[node.before.binary]
+        nodes.append(KitNode(node.node, node.operator, states, build))
+        for variant, text in texts.items() if node.control == "ours" else ():
+            raw = text.text if text.raw is None else text.raw
+            files[f"{FOLDERS[variant]}/{node.node}.toml"] = raw
+    release, stage = context.params.release, context.stage
+    kit = Kit(context.attempt_name, release, stage, context.plan, tuple(nodes))
+    plain = {node.node: config.text for node, config, _ in before}
+    try:
+        files |= {"recover.sh": script(kit, context.site), "README.md": page(kit).encode()}
+        for operator, theirs in kit.operators.items():
+            told = instruction(kit, operator, theirs, plain)
+            files[f"operators/{operator}.md"] = told.encode()
+        _put(folder, files, context.store.root.stat().st_gid)
+    except (OSError, SourceError, StoreError) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        return canonical({"error": f"{said}; see `kits` in the site file"}).decode()
+    return canonical({"files": {name: digest_bytes(data) for name, data in files.items()}}).decode()
+
+
+def _put(folder: Path, files: Mapping[str, bytes], group: int) -> None:
+    """The whole kit or none of it, on disk, for the store's ``group`` to read.
+
+    Raises OSError, StoreError, and SourceError for one that was used.
+    """
+    if (folder / JOURNAL).exists():
+        raise SourceError(folder.name, f"expected no kit that was used already, got its {JOURNAL}")
+    kits = folder.parent
+    kits.parent.mkdir(parents=True, exist_ok=True)
+    scratch = place(kits.parent, f"{kits.name}/.new-{uuid4().hex}")
+    try:
+        scratch.mkdir(0o700)
+        with suppress(PermissionError):  # whoever is of no such group keeps it to themselves
+            os.chown(scratch, -1, group)
+            scratch.chmod(0o2750)
+        for name, data in files.items():
+            path = place(scratch, name, 0o2750)
+            replace_file(path, data, 0o750 if name.endswith(".sh") else 0o640)
+        if folder.exists():  # of a run that ended before it could note it: nothing was changed yet
+            shutil.rmtree(folder)
+        for at in {scratch, *((scratch / name).parent for name in files)}:
+            sync_names(at)
+        scratch.rename(folder)
+        # The record says next that it is there; it may lie on another disk.
+        sync_names(folder.parent)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -94,10 +94,13 @@ def _ways(context: Context, made: Instruction) -> list[Way]:
 
 
 def _command(context: Context, made: Instruction, name: str) -> Step:
+    values = {"operator": made.operator, "file": str(made.file)}
+    send = context.commands.change("instruct", made.operator, **values)
+
     def notify(lock: int, outputs: Path) -> Ended:
         if was_sent(context, name):
             return Ended(0, b"", b"")
-        return context.commands.instruct(made.operator, made.file, lock=lock, outputs=outputs)
+        return send(lock, outputs)
 
     return Step(made.operator, f"notify-{made.key}", notify)
 

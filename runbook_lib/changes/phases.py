@@ -7,22 +7,22 @@ in its phase: it is read back, and that is the release's anchor.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 from ..clusters import Node
 from ..context import Context
 from ..errors import SourceError
 from ..params import RolloutParams
 from ..sources.commands import NodeConfig
-from ..sources.config import CHANNEL_AT, GATES_AT, Flat, Profile
+from ..sources.config import CHANNEL_AT
 from .plan import Artifact, NodePlan, Phase, Plan
 from .power import Powers, cut, powers
 from .state import Known, NodeState, known_map, require_known
 from .targets import (
     INSTALLED_AHEAD,
     TURNS,
-    Turn,
     artifact,
+    changed,
     keep_target,
     kept_toml,
     members_of,
@@ -31,14 +31,6 @@ from .targets import (
     target,
     turned,
 )
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """A node's configuration and state after a phase."""
-
-    config: NodeConfig
-    after: NodeState
 
 
 def make_plan(context: Context, *, keep: bool = True) -> Plan:
@@ -56,19 +48,29 @@ def make_plan(context: Context, *, keep: bool = True) -> Plan:
     params = context.params
     rollout = isinstance(params, RolloutParams)
     touched = {node.node for phase in phases for node in phase.nodes}
+    return plan_of(
+        context,
+        build,
+        phases,
+        untouched={name: last.state for name, last in before.items() if name not in touched},
+        window=tuple(instant.isoformat() for instant in params.window) if rollout else (),
+        max_down=params.max_down if rollout else 1.0,
+    )
+
+
+def plan_of(context: Context, build: Artifact, phases: Sequence[Phase], **more: Any) -> Plan:
+    """A plan of this stage, release, cluster and policy."""
     return Plan(
         stage=context.stage,
-        release=params.release,
-        commit=params.commit,
+        release=context.params.release,
+        commit=context.params.commit,
         cluster=context.cluster_name,
         chain_id=context.cluster.chain_id,
         artifact=build,
         phases=tuple(phases),
-        untouched={name: last.state for name, last in before.items() if name not in touched},
-        window=tuple(instant.isoformat() for instant in params.window) if rollout else (),
-        max_down=params.max_down if rollout else 1.0,
         policy=context.site.policy_digest,
         limits=context.limits(),
+        **more,
     )
 
 
@@ -79,7 +81,7 @@ def _phases(context: Context, build: Artifact, known: dict[str, Known], keep: bo
     found = context.each(context.commands.read_config)
     rollout = isinstance(context.params, RolloutParams)
     power = powers(context) if rollout else None
-    at: dict[str, Rendered] = {}
+    at: dict[str, tuple[NodeConfig, NodeState]] = {}
     phases = []
     for turn in TURNS[context.stage]:
         members = members_of(context, turn)
@@ -87,34 +89,20 @@ def _phases(context: Context, build: Artifact, known: dict[str, Known], keep: bo
         for node in (node for node in nodes if node.name in members):
             if node.name not in at:
                 at[node.name] = _begin(context, node, found[node.name], known[node.name], build)
-            before = at[node.name]
-            after = advance(context, node.name, before, turn, profile, build)
+            config, before = at[node.name]
+            made = target(context, node.name, config, before, turned(turn, profile, build))
             if keep:
-                keep_phase(context, node.name, turn.name, after.config)
-            plans.append(
-                NodePlan(
-                    node=node.name,
-                    control=node.control,
-                    operator=node.operator,
-                    before=before.after,
-                    after=after.after,
-                )
-            )
-            at[node.name] = after
-        phases.append(
-            Phase(
-                item=turn.item,
-                name=turn.name,
-                nodes=tuple(plans),
-                waves=_waves(context, plans, power),
-            )
-        )
+                keep_target(context, f"{node.name}.{turn.name}", made.text, made.raw)
+            plans.append(NodePlan.of(node, before, made.after))
+            at[node.name] = made, made.after
+        waves = _waves(context, plans, power)
+        phases.append(Phase(item=turn.item, name=turn.name, nodes=tuple(plans), waves=waves))
     return phases
 
 
 def _begin(
     context: Context, node: Node, found: NodeConfig | SourceError, last: Known, build: Artifact
-) -> Rendered:
+) -> tuple[NodeConfig, NodeState]:
     known = last.state
     if isinstance(found, SourceError):
         if node.control == "ours":
@@ -124,7 +112,7 @@ def _begin(
         # Their operators installed the candidate already: canary.ready.candidate-installed proves it.
         update = {"binary": build.binary, "artifact": build.digest}
         known = known.model_copy(update=update)
-    return Rendered(found, known)
+    return found, known
 
 
 def _waves(
@@ -139,37 +127,19 @@ def _waves(
     return tuple(wave for group in groups for wave in cut(group, found, most))
 
 
-def advance(
-    context: Context, node: str, before: Rendered, turn: Turn, profile: Profile, build: Artifact
-) -> Rendered:
-    """A node's configuration and state after one turn. Raises SourceError."""
-    delta = turned(turn, profile, build)
-    made = target(context, node, before.config, before.after, delta)
-    return Rendered(NodeConfig(made.text, made.after.config, made.raw), made.after)
-
-
 def reproduce(context: Context, node: NodePlan, found: NodeConfig) -> NodeConfig:
     """A node's target out of its TOML as it lies there now, before the phase or after it.
 
     Raises SourceError when it is not what was planned: the file moved.
     """
-    changes: Flat = {
-        f"{GATES_AT}.{gate}": on
-        for gate, on in node.after.gates.items()
-        if node.before.gates.get(gate) != on
-    }
+    changes = changed(node.before.gates, node.after)
     if node.before.channel != node.after.channel:
         changes[CHANNEL_AT] = node.after.channel
-    text, raw, digest = rendered(context, node.node, found, changes)
-    if digest != node.after.config:
+    made = rendered(context, node.node, found, changes)
+    if made.digest != node.after.config:
         raise SourceError(
             node.node,
-            f"expected a file that becomes {node.after.config}, got one that becomes {digest}:"
-            " it moved since the plan",
+            f"expected a file that becomes {node.after.config}, got one that becomes"
+            f" {made.digest}: it moved since the plan",
         )
-    return NodeConfig(text, digest, raw)
-
-
-def keep_phase(context: Context, node: str, phase: str, config: NodeConfig) -> None:
-    """Keep a phase's target beside the attempt."""
-    keep_target(context, f"{node}.{phase}", config.text, config.raw)
+    return made

@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Literal
 
-from ..canonical import digest
+from ..canonical import canonical, digest
+from ..clusters import Node
+from ..errors import SourceError
 from ..outcomes import Model
 from ..strict import Name, OwnName
 from .state import NodeState, differences
@@ -32,6 +34,12 @@ class NodePlan(Model):
     operator: Name = ""
     before: NodeState
     after: NodeState
+
+    @classmethod
+    def of(cls, node: Node, before: NodeState, after: NodeState) -> NodePlan:
+        """The plan of a node of the cluster."""
+        who, control = node.operator, node.control
+        return cls(node=node.name, control=control, operator=who, before=before, after=after)
 
     def changes(self) -> list[tuple[str, str | bool, str | bool]]:
         """(key, before, after) of what will differ."""
@@ -138,20 +146,22 @@ def _shrunk(phase: Phase, node: str) -> Phase:
     )
 
 
+def load_plan(value: object, where: str) -> Plan:
+    """A plan out of a record. Raises SourceError for one of another version."""
+    try:
+        return Plan.model_validate_json(canonical(value))
+    except ValueError as error:
+        raise SourceError(where, f"expected a plan of this version, got: {error}") from error
+
+
 def moved(planned: Plan, now: Plan) -> list[tuple[str, str, str, str]]:
     """(subject, what, planned, now) of everything in which a fresh plan differs from an older one."""
-    found = [
-        (name, "its state before", _states(differences(was.flat(), became.flat()), 1),
-         _states(differences(was.flat(), became.flat()), 2))
-        for name, was, became in _both(_before(planned), _before(now))
-        if was != became
-    ]  # fmt: skip
-    found += [
-        (name, "its state after", _states(differences(was.flat(), became.flat()), 1),
-         _states(differences(was.flat(), became.flat()), 2))
-        for name, was, became in _both(_after(planned), _after(now))
-        if was != became
-    ]  # fmt: skip
+    found = []
+    for what, of in (("its state before", _before), ("its state after", _after)):
+        then, today = of(planned), of(now)
+        for name in (name for name in then if name in today and then[name] != today[name]):
+            keys = differences(then[name].flat(), today[name].flat())
+            found.append((name, what, _states(keys, 1), _states(keys, 2)))
     for name in sorted(set(_before(planned)) ^ set(_before(now))):
         there = name in _before(planned)
         found.append((name, "a node of the plan", str(there).lower(), str(not there).lower()))
@@ -174,12 +184,6 @@ def _before(plan: Plan) -> dict[str, NodeState]:
 
 def _after(plan: Plan) -> dict[str, NodeState]:
     return {node.node: node.after for _, node in plan.changes()}
-
-
-def _both(
-    left: dict[str, NodeState], right: dict[str, NodeState]
-) -> Iterator[tuple[str, NodeState, NodeState]]:
-    return ((name, left[name], right[name]) for name in left if name in right)
 
 
 def _states(found: list[tuple[str, str | bool, str | bool]], side: int) -> str:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from functools import partial
-from pathlib import Path
 
 from .. import playbook
 from ..context import Context
@@ -19,10 +17,9 @@ from ..evidence.record import Entry
 from ..evidence.standing import standing
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
-from ..sources.process import Ended
 from ..strict import parse_instant, project_path
 from ..wording import utc
-from .apply import Applier, Step, all_pass, read_back, runs_as_planned, until
+from .apply import Applier, all_pass, put, read_back, until
 from .followed import VIEWERS, seen
 from .operators import instructed, is_theirs, roll_theirs
 from .phases import reproduce
@@ -114,7 +111,7 @@ def roll(context: Context, applier: Applier, phase: Phase, before_wave: Before =
     for number, wave in enumerate(phase.waves):
         left = _left(context, applier, phase, wave)
         turns: Turns = [wave]
-        if left and not _still_healthy(context, applier, earlier):
+        if left and not _all_healthy(context, applier, earlier):
             return False
         if left and not (turns := _begin(context, applier, phase, number, before_wave)):
             return False
@@ -127,17 +124,12 @@ def roll(context: Context, applier: Applier, phase: Phase, before_wave: Before =
             return False
         changed = [name for name in wave if phase.node(name).before != phase.node(name).after]
         earlier = [] if left else earlier + changed
-    return _still_healthy(context, applier, earlier)
-
-
-def _still_healthy(context: Context, applier: Applier, earlier: Sequence[str]) -> bool:
-    """Whether the chain bears what earlier tries did to some nodes."""
-    return not earlier or _all_healthy(context, applier, earlier)
+    return _all_healthy(context, applier, earlier)
 
 
 def _all_healthy(context: Context, applier: Applier, nodes: Sequence[str]) -> bool:
-    """Whether the chain bears what was done to some nodes; rows say so."""
-    if not isinstance(context.params, RolloutParams):
+    """Whether the chain bears what was done to some nodes, now or by earlier tries; rows say so."""
+    if not nodes or not isinstance(context.params, RolloutParams):
         return True
     rows = healthy(context, nodes)
     applier.rows += rows
@@ -218,14 +210,13 @@ def _node(context: Context, applier: Applier, phase: Phase, node: NodePlan) -> b
 
 def _change(context: Context, applier: Applier, phase: Phase, node: NodePlan) -> bool:
     assert context.plan is not None
-    release, commands = context.plan.artifact, context.commands
-    path = project_path(release.path)
-    if context.scope.file_digest(path) != release.digest:
+    release = context.plan.artifact
+    if context.scope.file_digest(project_path(release.path)) != release.digest:
         got = "another content than was planned"
         applier.rows.append(check_row(node.node, "artifact", release.digest, got, ok=False))
         return False
     try:
-        made = reproduce(context, node, commands.read_config(node.node))
+        made = reproduce(context, node, context.commands.read_config(node.node))
     except SourceError as error:
         moved = error.problem.startswith("expected a file that becomes")
         outcome = Outcome.FAIL if moved else Outcome.INCONCLUSIVE
@@ -233,19 +224,7 @@ def _change(context: Context, applier: Applier, phase: Phase, node: NodePlan) ->
         applier.rows.append(row)
         return False
     config = keep_target(context, f"{node.node}.{phase.name}", made.text, made.raw)
-    inspect = partial(runs_as_planned, context, node)
-
-    def deliver(lock: int, outputs: Path) -> Ended:
-        return commands.deploy(node.node, path, release.digest, config, lock=lock, outputs=outputs)
-
-    def restart(lock: int, outputs: Path) -> Ended:
-        return commands.restart(node.node, lock=lock, outputs=outputs)
-
-    steps = [
-        Step(node.node, _step(what, phase), run, inspect)
-        for what, run in (("deliver", deliver), ("restart", restart))
-    ]
-    return all(applier.step(step) for step in steps)
+    return put(context, applier, node, release, config, lambda what: _step(what, phase))
 
 
 def healthy(context: Context, nodes: Sequence[str]) -> list[Row]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TypeVar
 
 from ..canonical import canonical
 from ..clusters import Node
-from ..context import AT_ONCE, Context
+from ..context import Context
 from ..errors import SourceError
 from ..evidence.comment import code
 from ..outcomes import Outcome, Row, check_row, unknown_row
@@ -25,7 +24,7 @@ from ..sources.commands import OfNode, answer
 from ..sources.node import Rollout
 from ..sources.process import Ended
 from ..sources.storage import Kept, Replayed, StorageCommands, Wal, wal_of
-from .apply import POLL_S, Applier, Step, all_pass
+from .apply import POLL_S, Applier, Step, all_pass, lanes
 from .followed import LOOK_AGAIN
 from .halting import follow
 from .instruction import FOLDER, Instruction
@@ -123,16 +122,13 @@ class Work:
     def _round(
         self, names: Sequence[str], phase: str, do: Callable[[One], list[Row]]
     ) -> dict[str, list[Row]]:
-        def one(name: str) -> list[Row]:
-            mine = replace(self.context, scope=self.context.scope.lane(f"{name} {phase}"))
-            made = One(name, mine, replace(self.applier, context=mine, rows=[]))
+        def one(context: Context, applier: Applier, name: str) -> list[Row]:
             try:
-                return [*made.applier.rows, *do(made)]
+                return [*applier.rows, *do(One(name, context, applier))]
             except SourceError as error:
-                return [*made.applier.rows, unknown_row(name, phase, "readable", str(error))]
+                return [*applier.rows, unknown_row(name, phase, "readable", str(error))]
 
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            return dict(zip(names, pool.map(one, names), strict=True))
+        return lanes(self.context, self.applier, names, f" {phase}", one)
 
     # --- one node -------------------------------------------------------------------------------
 
@@ -146,9 +142,6 @@ class Work:
                 return ended
             return replace(ended, code=None, problem="exit 1: it could not be verified")
 
-        def stop(lock: int, outputs: Path) -> Ended:
-            return commands.stop(name, lock=lock, outputs=outputs)
-
         def inspect(lock: int, outputs: Path) -> Ended:
             ended = commands.inspect_wal(name, outputs=outputs)
             if ended.code is None:
@@ -161,40 +154,29 @@ class Work:
 
         return one.do(
             Step(name, "verify-snapshot", verify, expected="exit 0: whole, signed"),
-            Step(name, "stop", stop, lambda: proven_stopped(one.context, name).outcome is _PASS),
+            Step(
+                name,
+                "stop",
+                one.change("stop"),
+                lambda: proven_stopped(one.context, name).outcome is _PASS,
+            ),
             Step(name, "prove-stopped", lambda lock, outputs: _ended(one.stopped())),
             Step(name, "inspect-wal", one.guarded(inspect)),
         )
 
     def renew(self, one: One, height: int) -> list[Row]:
         """The old data aside, the snapshot in their place, proofs and log replayed."""
-        commands, name, chosen = one.commands, one.name, self.chosen
-
-        def keep(lock: int, outputs: Path) -> Ended:
-            return commands.keep_data(name, chosen.label, lock=lock, outputs=outputs)
-
-        def restore(lock: int, outputs: Path) -> Ended:
-            return commands.restore_snapshot(
-                name, chosen.folder, chosen.label, lock=lock, outputs=outputs
-            )
-
-        def replay(lock: int, outputs: Path) -> Ended:
-            return commands.replay_proofs(name, height, lock=lock, outputs=outputs)
-
-        return one.do(
-            Step(name, "keep-aside", one.guarded(keep)),
-            Step(name, "restore", one.guarded(restore)),
-            Step(name, "replay-proofs", one.guarded(replay)),
+        label, bundle = self.chosen.label, str(self.chosen.folder)
+        steps = (
+            ("keep-aside", one.change("keep_data", label=label)),
+            ("restore", one.change("restore_snapshot", bundle=bundle, label=label)),
+            ("replay-proofs", one.change("replay_proofs", height=str(height))),
         )
+        return one.do(*(Step(one.name, what, one.guarded(run)) for what, run in steps))
 
     def start(self, one: One) -> list[Row]:
         """Back up, on the data that agree."""
-        commands, name = one.commands, one.name
-
-        def start(lock: int, outputs: Path) -> Ended:
-            return commands.start(name, lock=lock, outputs=outputs)
-
-        return one.do(Step(name, "start", start))
+        return one.do(Step(one.name, "start", one.change("start")))
 
     def kept_row(self, one: One) -> list[Row]:
         """Where the old data are, and what its log was."""
@@ -253,6 +235,10 @@ class One:
     @property
     def commands(self) -> StorageCommands:
         return StorageCommands(self.context.scope, self.context.site.commands)
+
+    def change(self, purpose: str, **values: str) -> Callable[[int, Path], Ended]:
+        """A command of the site that changes the node."""
+        return self.commands.change(purpose, self.name, node=self.name, **values)
 
     def do(self, *steps: Step) -> list[Row]:
         """The steps in order, up to the first that fails; its row."""

@@ -8,9 +8,9 @@ profile in one gate, witness_network, which the playbook turns on in its last st
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -122,18 +122,15 @@ class Delta:
         )
 
 
-@dataclass(frozen=True)
-class Target:
-    """``found`` is a node's TOML as it is, ``text`` as it must become, both without secrets.
+@dataclass(frozen=True, kw_only=True)
+class Target(NodeConfig):
+    """A node's TOML as it must become, of what was ``found``; ``after`` is the node's state then.
 
-    ``raw`` is the target with its secrets, in memory only; None in a replay, and where ``text``
-    is the whole of it.
+    ``raw`` is None in a replay, and where ``text`` is the whole of it.
     """
 
     found: bytes
-    text: bytes
     after: NodeState
-    raw: bytes | None = field(default=None, repr=False)
 
 
 def read_bundle(context: Context) -> Bundle:
@@ -219,22 +216,26 @@ def target(
     context: Context, node: str, config: NodeConfig, before: NodeState, delta: Delta
 ) -> Target:
     """The target of a node. Raises SourceError when its TOML cannot be rewritten."""
-    text, raw, digest = rendered(context, node, config, delta.changes(before))
-    return Target(config.text, text, delta.after(before, digest), raw)
+    made = rendered(context, node, config, delta.changes(before))
+    return Target(**vars(made), found=config.text, after=delta.after(before, made.digest))
 
 
-def rendered(
-    context: Context, node: str, config: NodeConfig, changes: Flat
-) -> tuple[bytes, bytes | None, str]:
+def rendered(context: Context, node: str, config: NodeConfig, changes: Flat) -> NodeConfig:
     """A node's TOML with ``changes``: without secrets, with them (live), and the latter's digest."""
     text = render(config.text, changes, node) if changes else config.text
     if not config.secret:
-        return text, None, digest_bytes(text)
+        return NodeConfig(text, digest_bytes(text))
     raw = None
     if config.raw is not None:
         raw = render(config.raw, changes, node) if changes else config.raw
     whole = raw or b""
-    return text, raw, context.scope.derive(f"target {node}", lambda: digest_bytes(whole))
+    digest = context.scope.derive(f"target {node}", lambda: digest_bytes(whole))
+    return NodeConfig(text, digest, raw)
+
+
+def changed(before: Mapping[str, bool], after: NodeState) -> Flat:
+    """The dotted keys of the gates that differ, with their values ``after``."""
+    return {f"{GATES_AT}.{gate}": on for gate, on in after.gates.items() if before.get(gate) != on}
 
 
 def keep_target(context: Context, node: str, text: bytes, raw: bytes | None) -> Path:

@@ -9,19 +9,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..canonical import canonical, digest_bytes
+from ..canonical import digest_bytes
 from ..context import Context
 from ..errors import RecordDamaged, SourceError
 from ..evidence.order import plan_of
 from ..evidence.record import Entry, recorded
 from ..sources.commands import NodeConfig
-from ..sources.config import CHANNEL_AT, GATES_AT, Flat
+from ..sources.config import CHANNEL_AT, GATES_AT
 from ..strict import load_toml
 from .kit import folder_of
 from .kit_script import FOLDERS, Variant, target_file
-from .plan import Plan
+from .plan import Plan, load_plan
 from .state import NodeState, states
-from .targets import rendered
+from .targets import changed, rendered
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,7 @@ def undone(context: Context) -> Undone | None:
     made = plan_of(entries)
     if made is None or made.body["digest"] != undoes["plan"]:
         raise SourceError(name, f"expected its plan {undoes['plan']}, got another")
-    try:
-        plan = Plan.model_validate_json(canonical(made.body["plan"]))
-    except ValueError as error:
-        raise SourceError(name, f"expected a plan of this version, got: {error}") from error
+    plan = load_plan(made.body["plan"], name)
     by = tuple(made.body["approved_by"])
     return Undone(name, plan, str(made.body["author"]), by, entries)
 
@@ -96,16 +93,11 @@ def gates_of(config: NodeConfig, where: str) -> dict[str, Any]:
 def turned_back(context: Context, node: str, found: NodeConfig, goal: NodeState) -> NodeConfig:
     """A node's TOML as it lies there with the gates and channel of ``goal``. Raises SourceError."""
     held = gates_of(found, node)
-    changes: Flat = {
-        f"{GATES_AT}.{gate}": on
-        for gate, on in goal.gates.items()
-        if bool(held.get(gate, False)) != on
-    }
+    changes = changed({gate: bool(held.get(gate, False)) for gate in goal.gates}, goal)
     with suppress(KeyError, ValueError):
         if load_toml(found.text.decode())["rollout"]["release_channel"] != goal.channel:
             changes[CHANNEL_AT] = goal.channel
-    text, raw, digest = rendered(context, node, found, changes)
-    return NodeConfig(text, digest, raw)
+    return rendered(context, node, found, changes)
 
 
 def file_of(

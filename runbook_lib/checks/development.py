@@ -73,8 +73,8 @@ def _config(context: Context, profile: Profile) -> tuple[bytes, bytes | None]:
     wanted: Flat = {f"{GATES_AT}.{gate}": on for gate, on in profile.feature_gates.items()}
     wanted[CHANNEL_AT] = profile.release_channel
     changes = {key: value for key, value in wanted.items() if flat.get(key) != value}
-    text, raw, _ = rendered(context, model, found, changes)
-    return text, raw
+    made = rendered(context, model, found, changes)
+    return made.text, made.raw
 
 
 def _made(context: Context, applier: Applier, make: Step) -> Provisioned:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import quote
 
@@ -26,7 +25,6 @@ from ..sources import wire
 from ..sources.config import GATES_AT
 from ..sources.github import GitHub, complete, explanation, inner
 from ..sources.notices import Announcement, Governance
-from ..sources.process import Ended
 from ..sources.wire import Wire
 from ..wording import utc
 from . import preflight
@@ -101,13 +99,11 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
         text = context.folder / "announcement.txt"
         replace_file(text, _text(context))
 
-        def announce(lock: int, outputs: Path) -> Ended:
-            about = (release, context.stage, *context.params.window, text)
-            return commands.announce(*about, lock=lock, outputs=outputs)
-
-        def freeze(lock: int, outputs: Path) -> Ended:
-            return commands.freeze_proposals(release, lock=lock, outputs=outputs)
-
+        start, end = context.params.window
+        about = {"release": release, "stage": context.stage, "text": str(text)}
+        span = {"start": start.isoformat(), "end": end.isoformat()}
+        announce = commands.change("announce", **about, **span)
+        freeze = commands.change("freeze_proposals", release=release)
         told = Step("announcement", "announce", announce, lambda: _standing(context) is not None)
         frozen = Step("proposals", "freeze", freeze, lambda: _frozen(context))
         if applier.step(told) and applier.step(frozen):

@@ -271,9 +271,8 @@ def announce_halt(context: Context, applier: Applier) -> list[Row]:
 
     def run(lock: int, outputs: Path) -> Ended:
         try:
-            ended = context.commands.announce_halt(
-                context.params.release, context.stage, reference, path, lock=lock, outputs=outputs
-            )
+            send = context.commands.change("announce_halt", **values, text=str(path))
+            ended = send(lock, outputs)
         except SourceError as error:
             return Ended(None, b"", b"", f"{error.problem}; {later(context)}")
         if ended.code == 0:

@@ -10,9 +10,10 @@ from ..changes.apply import Applier, Change, Step, all_pass, asked
 from ..context import Context
 from ..errors import SourceError
 from ..evidence.comment import Account, compose, marker, other_stages, plan_digest
-from ..evidence.posts import Found, Post, comments_of, digest, find, read_back, write
+from ..evidence.posts import Found, comments_of, digest, find, read_back, write
 from ..evidence.standing import verdict
 from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
+from ..sources.github import Post
 from ..sources.process import Ended
 
 ITEM = "preflight.release-issue"
@@ -63,7 +64,7 @@ def _apply(context: Context, applier: Applier) -> CheckResult:
         applier.rows,
         passed=f"posted to issue {number} and read back",
         empty="nothing was posted",
-        data={"digest": digest(body), **({"comment": made[0].url} if made else {})},
+        data={"digest": digest(body), **({"comment": made[0].html_url} if made else {})},
     )
 
 

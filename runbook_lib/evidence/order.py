@@ -10,21 +10,17 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Any
 
 from ..canonical import canonical
 from ..errors import RunbookError, SourceError
-from ..outcomes import Model, Outcome, Row, check_row, explain, unknown_row
-from ..playbook import APPROVERS, RECOVERY, STAGES
+from ..outcomes import Model, Outcome, explain
+from ..playbook import RECOVERY, STAGES
 from ..signers import Trust
 from ..sources.scope import Scope
 from ..verdicts import Verdict
-from .record import Entry, Record, recorded
-from .seal import seals
+from .record import Entry, recorded
 from .standing import verdict
 from .store import Attempt, Store
-from .verify import verify
 
 # --- Which apply a recovery undoes, and by which recovery an apply was undone ---
 
@@ -62,39 +58,6 @@ def undoing(store: Store, release: str, stage: str, attempt: int) -> Undoing | N
     return None
 
 
-def what_to_undo(
-    store: Store, release: str, stage: str, source: str, number: int = 0
-) -> tuple[dict[str, Any] | None, str]:
-    """The apply that a recovery of ``stage`` undoes, and why that was not approved (or is none).
-
-    ``number`` 0 is the newest that began a change, else the newest that has a plan. One that was
-    undone before a newer one was opened is over: it is that one that must be stopped.
-    """
-    found = []
-    for attempt in store.readable(release, stage)[0]:
-        opened, entries = store.opened(attempt), _entries(attempt)
-        if opened["mode"] != "apply" or opened["source"] != source:
-            continue
-        if number in (0, attempt.number) and (plan := plan_of(entries)) is not None:
-            found.append((any(entry.kind == "step" for entry in entries), attempt, plan))
-    if not found:
-        which = f"apply attempt {number}" if number else "apply attempt"
-        return None, f"expected an {which} of {release}/{stage} with a plan, got none"
-    newest = max(found, key=lambda one: (one[0], one[1].number))
-    if (by := undoing(store, release, stage, newest[1].number)) is not None:
-        later = [one for one in found if one[1].number > newest[1].number]
-        newest = next((one for one in reversed(later) if _opened_at(store, one[1]) > by.at), newest)
-    _, attempt, plan = newest
-    undoes = {"attempt": attempt.number, "plan": plan.body["digest"], "name": attempt.name}
-    if stage in APPROVERS and not plan.body["approved_by"]:
-        return undoes, f"expected the plan of {attempt.name} approved, got nobody's approval"
-    return undoes, ""
-
-
-def _opened_at(store: Store, attempt: Attempt) -> datetime:
-    return datetime.fromisoformat(store.opened(attempt)["now"])
-
-
 def plan_of(entries: Sequence[Entry]) -> Entry | None:
     """The entry of the plan that an attempt has."""
     plans = [entry for entry in entries if entry.kind == "plan"]
@@ -104,13 +67,6 @@ def plan_of(entries: Sequence[Entry]) -> Entry | None:
 def policy_of(entries: Sequence[Entry]) -> str:
     """The policy digest of an attempt's newest session; empty where none is named."""
     return next((str(e.body["policy"]) for e in reversed(entries) if "policy" in e.body), "")
-
-
-def _entries(attempt: Attempt) -> list[Entry]:
-    try:
-        return attempt.record.entries()
-    except (RunbookError, OSError):
-        return []
 
 
 BEFORE = dict(zip(STAGES[1:], STAGES, strict=False))
@@ -165,6 +121,8 @@ def find_earlier(
 
 
 def _judged(store: Store, attempt: Attempt, commit: str, source: str, trust: Trust) -> Earlier:
+    from .seal import seals
+
     found, sealed = verdict(attempt.record.entries()), seals(attempt.folder)
     return Earlier(
         stage=attempt.stage,
@@ -192,29 +150,6 @@ def permitted(
     if found.problem:
         raise SourceError(f"{release}/{found.stage}", found.problem)
     return found
-
-
-def stages_before(folder: Path, trust: Trust) -> list[Row]:
-    """A row for each stage back to development, of an apply that lies in its own store.
-
-    The same release and commit, made in the same world, each signed and still in force.
-    """
-    rows = list[Row]()
-    try:
-        opened = Store.opened(Attempt("", "", 0, folder, Record(folder / "record.jsonl")))
-        release, stage = str(opened["release"]), str(opened["stage"])
-        home = (release, stage, f"{opened['attempt']:04d}")
-        if opened["mode"] != "apply" or folder.resolve().parts[-3:] != home:
-            return rows
-        store, facts = Store(folder.resolve().parents[2]), (opened["commit"], opened["source"])
-        while stage in BEFORE:
-            found = find_earlier(store, release, facts[0], stage, facts[1], trust)
-            stage = found.stage
-            said = found.problem or f"attempt {found.attempt} passed, {found.seal}"
-            rows.append(check_row(stage, "permits", "passed and proven", said, not found.problem))
-    except (RunbookError, LookupError, TypeError, ValueError) as error:
-        rows.append(unknown_row("order", "stages before", "readable", f"{error}"))
-    return rows
 
 
 def entries_of(scope: Scope, store: Store, found: Earlier) -> list[Entry]:
@@ -252,6 +187,8 @@ def _problem(
         return f"expected attempt {attempt.number} PASS, got {found.outcome}: {why}"
     if by := undone_by(store, attempt.release, attempt.stage, attempt.number):
         return f"expected attempt {attempt.number} still in force, got it undone: {by}"
+    from .verify import verify
+
     rows, _ = verify(attempt.folder, trust)
     if any(row.outcome is not Outcome.PASS for row in rows):
         return f"expected attempt {attempt.number} to verify, got: {explain(rows, '', '')}"

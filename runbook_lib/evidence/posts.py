@@ -14,25 +14,10 @@ from datetime import datetime, timedelta
 from ..canonical import digest_bytes
 from ..errors import SourceError, SourceRefused
 from ..outcomes import Row, check_row
-from ..sources.github import Comment, GitHub, Issue
+from ..sources.github import GitHub, Post
 
 CLOCKS_APART = timedelta(days=1)
 """How far the forge's clock may lag behind the site's."""
-
-
-@dataclass(frozen=True)
-class Post:
-    """A post as it stands: ``number`` of the comment or issue."""
-
-    number: int
-    author: str
-    body: str
-    url: str
-
-    @classmethod
-    def of(cls, one: Comment | Issue) -> Post:
-        number = one.id if isinstance(one, Comment) else one.number
-        return cls(number, one.author, one.body or "", one.html_url)
 
 
 @dataclass(frozen=True)
@@ -41,10 +26,10 @@ class Board:
 
     what: str
     me: Callable[[], str]
-    listed: Callable[[], Sequence[Comment | Issue]]
-    create: Callable[[str], Comment | Issue]
-    update: Callable[[int, str], Comment | Issue]
-    read: Callable[[int], Comment | Issue | None]
+    listed: Callable[[], Sequence[Post]]
+    create: Callable[[str], Post]
+    update: Callable[[int, str], Post]
+    read: Callable[[int], Post | None]
 
 
 def comments_of(forge: GitHub, issue: int) -> Board:
@@ -117,9 +102,7 @@ class Found:
 def find(board: Board, marker: str) -> Found:
     """The posts that bear a marker in their first line. Raises SourceError."""
     me = board.me()
-    posts = map(
-        Post.of, sorted(board.listed(), key=lambda one: (one.created_at, Post.of(one).number))
-    )
+    posts = sorted(board.listed(), key=lambda one: (one.created_at, one.number))
     marked = [one for one in posts if _lines(one.body).partition("\n")[0].strip() == marker]
     ours = next((one for one in marked if one.author.casefold() == me.casefold()), None)
     return Found(board, marker, me, ours, tuple(one for one in marked if one is not ours))
@@ -136,8 +119,8 @@ def write(found: Found, body: str) -> Post:
         return found.ours
     try:
         if found.ours is not None:
-            return Post.of(board.update(found.ours.number, body))
-        return Post.of(board.create(body))
+            return board.update(found.ours.number, body)
+        return board.create(body)
     except SourceRefused:
         raise
     except SourceError:
@@ -152,7 +135,7 @@ def read_back(found: Found, number: int, body: str) -> list[Row]:
     now, where, wanted = found.board.read(number), f"{found.board.what} {number}", digest(body)
     if now is None:
         return [check_row(where, "read back", wanted, f"no such {found.board.what}", ok=False)]
-    got, mine = digest(now.body or ""), now.author.casefold() == found.me.casefold()
+    got, mine = digest(now.body), now.author.casefold() == found.me.casefold()
     return [
         check_row(where, "author", found.me, now.author or "nobody", mine),
         check_row(where, "text read back", wanted, got, wanted == got),

@@ -35,7 +35,7 @@ from ..sources.redact import Redactor
 from ..sources.running import tell
 from ..sources.scope import Scope, live_scope, read_clock
 from ..sources.wire import Wire
-from ..sources.words import read_words, taken_back
+from ..sources.words import read_words, withdrawn
 from ..wording import utc
 from . import incidents, outbox
 from .comment import (
@@ -95,11 +95,7 @@ def _too_late(
     if plan and (issue or site.words):
         heard = read_words(scope, site, issue=issue, release=stage[0])
         said = [w for w in heard.words if (w.kind, w.plan) == ("approve", plan)]
-        gone = [
-            w
-            for w in said
-            if taken_back(w, [b for b in heard.withdrawals if b.account == w.account])
-        ]
+        gone = [w for w in said if withdrawn(w, heard) is not None]
         if lost := {w.account for w in gone} - {w.account for w in said if w not in gone}:
             return f"its approval was withdrawn by {', '.join(sorted(lost))}"
     until = datetime.fromisoformat(document["until"])

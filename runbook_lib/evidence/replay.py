@@ -18,7 +18,6 @@ from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..package import VERSION
 from ..params import way_back
 from ..recording import recorded_site
-from ..session import environment
 from ..signers import signed_text
 from ..sources.local import plain_files
 from ..sources.redact import Redactor
@@ -114,7 +113,9 @@ def replay(folder: Path, run: Run) -> tuple[list[Row], str]:
 
 def _run(stage: str, folder: Path, kept: Path, run: Run) -> Any:
     asked = str(folder.resolve())
-    with environment(RUNBOOK_REPLAY=asked, RUNBOOK_REPLAY_OK="1", RUNBOOK_REPLAY_KEEP=str(kept)):
+    with notebook.environment(
+        RUNBOOK_REPLAY=asked, RUNBOOK_REPLAY_OK="1", RUNBOOK_REPLAY_KEEP=str(kept)
+    ):
         return run(stage)
 
 

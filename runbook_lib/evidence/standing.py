@@ -43,43 +43,27 @@ def standing(entries: Sequence[Entry], item: str) -> Standing:
         last.body["number"] if last and ended else max((e.body["number"] for e in mine), default=0)
     )
     earlier = tuple(_earlier(one) for one in results if one.body["number"] != number)
+    about: dict[str, Any] = {"item": item, "kind": kind, "number": number, "earlier": earlier}
     if last is None or not ended:
         reason = f"try {number} began and did not end" if mine else "has not run"
-        return Standing(
-            item=item, kind=kind, state="missing", reason=reason, number=number, earlier=earlier
-        )
+        return Standing(**about, state="missing", reason=reason)
     body = last.body
     if last.kind == "result":
-        return Standing(
-            item=item,
-            kind=kind,
-            state="judged",
-            reason=body["result"]["reason"],
-            result=load_result(body["result"]),
-            number=number,
-            earlier=earlier,
-            waived=waived_rows(entries, item),
-        )
-    due = datetime.fromisoformat(body["due"]) if body.get("due") else None
+        result, waived = load_result(body["result"]), waived_rows(entries, item)
+        reason = body["result"]["reason"]
+        return Standing(**about, state="judged", reason=reason, result=result, waived=waived)
     return Standing(
-        item=item,
-        kind=kind,
+        **about,
         state="planned" if last.kind == "planned" else "not-reached",
         reason=body["reason"],
-        planned=tuple(_row(row) for row in body.get("rows", ())),
-        number=number,
-        earlier=earlier,
-        due=due,
+        planned=tuple(_load(Row, "planned", row) for row in body.get("rows", ())),
+        due=datetime.fromisoformat(body["due"]) if body.get("due") else None,
     )
 
 
 def load_result(value: Any) -> CheckResult:
     """A result out of a record. Raises RecordDamaged for anything else."""
     return _load(CheckResult, "result", value)
-
-
-def _row(value: Any) -> Row:
-    return _load(Row, "planned", value)
 
 
 def _load(model: type[M], what: str, value: Any) -> M:

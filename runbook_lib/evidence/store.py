@@ -27,7 +27,6 @@ from ..sources.local import recorded
 from ..strict import ATTEMPT
 from ..wording import utc
 from .record import Record
-from .seal import heads
 
 ADOPTED = ".adopted"
 RUNBOOKS = (
@@ -56,6 +55,8 @@ class Attempt:
     def head(self) -> str:
         """That of its newest seal; of one whose seals cannot be read, and of none, its record's."""
         try:
+            from .seal import heads
+
             return heads(self.folder, self.record.entries())[-1]
         except RecordDamaged:
             return self.record.head
@@ -175,6 +176,8 @@ class Store:
 
     def check_heads(self, attempts: list[Attempt]) -> None:
         """Every head an attempt opened on lies in that attempt's chain. Raises StoreError."""
+        from .seal import heads
+
         chains = {a.name: heads(a.folder, a.record.entries()) for a in attempts}
         for attempt in attempts:
             opened = self.opened(attempt)

@@ -121,10 +121,6 @@ def verify_log(folder: Path, trust: Trust) -> list[Row]:
     return report.rows
 
 
-class _Said(str):
-    """What a step that holds has to say."""
-
-
 class _Wrong(RunbookError):
     """A step that does not hold; carries what was expected and what was found."""
 
@@ -154,6 +150,7 @@ class _Report:
         return found, facts, since, entries
 
     def step(self, name: str, run: Callable[[], Any]) -> Any:
+        """What a step comes to, None where it fails; one that holds may say how, as text."""
         try:
             value = run()
         except _Wrong as wrong:
@@ -167,7 +164,7 @@ class _Report:
             problem = f"unreadable: {type(error).__name__}: {error}"
             self.rows.append(unknown_row("evidence", name, "readable", problem[:300]))
             return None
-        said = str(value) if isinstance(value, _Said) else "holds"
+        said = value if isinstance(value, str) else "holds"
         self.rows.append(check_row("evidence", name, "holds", said, ok=True))
         return value
 
@@ -181,14 +178,14 @@ def _seals(folder: Path) -> list[Seal]:
     return found
 
 
-def _signers(trust: Trust | None, found: Sequence[Seal], facts: Mapping[str, Any]) -> _Said:
+def _signers(trust: Trust | None, found: Sequence[Seal], facts: Mapping[str, Any]) -> str:
     if not found:
         raise _Wrong("a signature", "none")
     if trust is None:
         got = "no keys to compare with; name the trusted ones: --trust FILE"
         raise _NotYet("signatures by keys that are trusted", got)
     if trust.signing == "none":
-        return _Said("unsigned: the site asks for no signature")
+        return "unsigned: the site asks for no signature"
     stage, newest = playbook.RECOVERY.get(facts["stage"], facts["stage"]), found[-1]
     sealed = datetime.fromisoformat(facts["sealed_at"])
     who, lacks = trust.judge(newest.envelopes.values(), stage, sealed)
@@ -197,7 +194,7 @@ def _signers(trust: Trust | None, found: Sequence[Seal], facts: Mapping[str, Any
         how = "" if signed else "; it is unsigned: `runbook seal --sign FOLDER` signs it"
         wanted, _, got = lacks.partition(", got ")
         raise _Wrong(wanted.removeprefix("expected "), got + how)
-    return _Said(f"signed by {', '.join(who)}")
+    return f"signed by {', '.join(who)}"
 
 
 def _chained(found: Sequence[Seal], entries: Sequence[Entry]) -> None:
@@ -399,13 +396,13 @@ def _ours(folder: Path, facts: Mapping[str, Any], trust: Trust | None) -> None:
         raise _Wrong(f"this version's code {expected}", f"{found}, of another version")
 
 
-def _head(found: Sequence[Seal], head: str) -> _Said:
+def _head(found: Sequence[Seal], head: str) -> str:
     newest = found[-1].digest if found else "none"
     if not head:
-        return _Said(f"not compared; it is {newest}, compare it with the release issue: --head")
+        return f"not compared; it is {newest}, compare it with the release issue: --head"
     if head != newest:
         raise _Wrong(f"head {head}", f"{newest}; a seal is missing, or was replaced")
-    return _Said(f"as handed over, {newest}")
+    return f"as handed over, {newest}"
 
 
 def _sealed(since: Unsealed) -> None:

@@ -70,10 +70,10 @@ class CommitStatus(Wire):
     target_url: str | None = None
 
 
-class Comment(Wire):
-    """A comment of an issue; ``updated_at`` differs from ``created_at`` once it was edited."""
+class Post(Wire):
+    """A comment or an issue; ``updated_at`` differs from ``created_at`` once it was edited."""
 
-    id: int
+    number: int
     author: Author
     body: str
     created_at: AwareDatetime
@@ -81,17 +81,18 @@ class Comment(Wire):
     html_url: str
 
 
-class Issue(Wire):
-    """An issue; ``author`` wrote its body."""
+class Comment(Post):
+    """A comment of an issue."""
 
-    number: int
+    number: Annotated[int, Field(validation_alias="id")]
+
+
+class Issue(Post):
+    """An issue; ``author`` wrote its body, which may be null."""
+
+    body: Annotated[str, BeforeValidator(lambda text: "" if text is None else text)]
     title: str
     state: Literal["open", "closed"]
-    author: Author
-    body: str | None
-    created_at: AwareDatetime
-    updated_at: AwareDatetime
-    html_url: str
 
 
 class _User(Wire):
@@ -273,7 +274,7 @@ class GitHub:
         """All comments of an issue, oldest first."""
         source = f"forge: comments of issue {number}"
         comments = self.listed(source, f"/issues/{number}/comments", Comment)
-        complete(source, len(comments), [comment.id for comment in comments])
+        complete(source, len(comments), [comment.number for comment in comments])
         return comments
 
     def me(self) -> str:

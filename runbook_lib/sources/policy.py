@@ -13,7 +13,7 @@ from ..site import Site, parse_site
 from .config import diff, flatten
 from .scope import live_scope
 from .tape import read_body, read_entries
-from .words import Word, read_words, taken_back
+from .words import Word, in_force, read_words
 
 
 def moved(was: Site, now: Site) -> str:
@@ -43,13 +43,7 @@ def accepted(
             heard = read_words(scope, was, issue=issue, release=release)
     except SourceError as error:
         raise ParameterError(f"{differs}; whether `{line}` was said: {error}") from error
-    said = [
-        word
-        for word in heard.words
-        if (word.kind, word.plan) == ("accept-policy", now.policy_digest)
-        and was.person(word.account) is not None
-        and taken_back(word, [w for w in heard.withdrawals if w.account == word.account]) is None
-    ]
+    said = in_force(was, heard, now.policy_digest, "accept-policy")
     others = [word for word in said if word.account.casefold() != by.casefold()]
     word: Word | None = next(iter(others or (said if was.single_operator else [])), None)
     if word is None:

@@ -7,7 +7,7 @@ ended, for the journal, whatever its exit code.
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
 
 from .. import reach, site
@@ -86,7 +86,7 @@ def tell(scope: Scope, commands: site.Commands, purpose: str, **values: str) -> 
     require_well(where, scope.run(command, purpose="notify"))
 
 
-class Purposes:
+class Changes:
     """A site's commands by purpose. One the site does not name is a SourceError."""
 
     def __init__(self, scope: Scope, commands: site.Commands) -> None:
@@ -96,56 +96,17 @@ class Purposes:
         command = command_of(self._commands, purpose, source)
         return filled(f"commands.{purpose}", command, **values)
 
+    def change(
+        self, purpose: str, subject: str = "", /, **values: str
+    ) -> Callable[[int, Path], Ended]:
+        """A command that changes the world, as a step runs it: with the cluster's lock and a path
+        stem for its outputs. ``params/sites/example.yaml`` explains each purpose and its values.
 
-class Changes(Purposes):
-    """Steps by purpose. Each raises SourceError only where the site names no such command."""
+        It raises SourceError only where the site names no such command.
+        """
 
-    def deploy(
-        self, node: str, artifact: Path, digest: str, config: Path, *, lock: int, outputs: Path
-    ) -> Ended:
-        """Put artifact and configuration in place on a node, without a restart."""
-        values = {"artifact": str(artifact), "digest": digest, "config": str(config)}
-        return self._change("deploy", node, lock, outputs, node=node, **values)
+        def run(lock: int, outputs: Path) -> Ended:
+            command = self._command(purpose, f"{purpose} {subject}", **values)
+            return self._scope.run(command, purpose="change", lock=lock, outputs=outputs)
 
-    def restart(self, node: str, *, lock: int, outputs: Path) -> Ended:
-        """Restart a node on what is in place."""
-        return self._change("restart", node, lock, outputs, node=node)
-
-    def announce(
-        self,
-        release: str,
-        stage: str,
-        start: datetime,
-        end: datetime,
-        text: Path,
-        *,
-        lock: int,
-        outputs: Path,
-    ) -> Ended:
-        """Tell the validators of a window, in the words of a file."""
-        span = {"start": start.isoformat(), "end": end.isoformat(), "text": str(text)}
-        return self._change("announce", "", lock, outputs, release=release, stage=stage, **span)
-
-    def announce_halt(
-        self, release: str, stage: str, reference: str, text: Path, *, lock: int, outputs: Path
-    ) -> Ended:
-        """Tell the validators, in the words of a file, that a rollout is halted."""
-        values = {"reference": reference, "text": str(text)}
-        return self._change(
-            "announce_halt", "", lock, outputs, release=release, stage=stage, **values
-        )
-
-    def instruct(self, operator: str, file: Path, *, lock: int, outputs: Path) -> Ended:
-        """Hand an operator the instruction in a file."""
-        values = {"operator": operator, "file": str(file)}
-        return self._change("instruct", operator, lock, outputs, **values)
-
-    def freeze_proposals(self, release: str, *, lock: int, outputs: Path) -> Ended:
-        """Take no new governance proposals from now on."""
-        return self._change("freeze_proposals", "", lock, outputs, release=release)
-
-    def _change(
-        self, purpose: str, subject: str, lock: int, outputs: Path, /, **values: str
-    ) -> Ended:
-        command = self._command(purpose, f"{purpose} {subject}", **values)
-        return self._scope.run(command, purpose="change", lock=lock, outputs=outputs)
+        return run

@@ -48,13 +48,12 @@ class StageCommands(SiteCommands):
         self, cluster: str, name: str, config: Path, *, lock: int, outputs: Path
     ) -> Ended:
         """Make a fresh node; ``provisioned`` reads what it printed."""
-        return self._change(
-            "provision", name, lock, outputs, cluster=cluster, name=name, config=str(config)
-        )
+        values = {"cluster": cluster, "name": name, "config": str(config)}
+        return self.change("provision", name, **values)(lock, outputs)
 
     def deprovision(self, cluster: str, name: str, *, lock: int, outputs: Path) -> Ended:
         """Remove a node that ``provision`` made."""
-        return self._change("deprovision", name, lock, outputs, cluster=cluster, name=name)
+        return self.change("deprovision", name, cluster=cluster, name=name)(lock, outputs)
 
     def probe(self, backend: str) -> Probe:
         """What the probe inside the VPC saw of a backend; a mix-up of backends is an error."""

@@ -63,7 +63,7 @@ def wal_of(node: str, ended: Ended) -> Wal:
 
 
 class StorageCommands(SiteCommands):
-    """What only a storage recovery asks and changes; a change returns how its command ended."""
+    """What only a storage recovery asks."""
 
     def stopped(self, node: str) -> bool:
         """Whether a node's process is gone."""
@@ -81,26 +81,3 @@ class StorageCommands(SiteCommands):
     def _look(self, purpose: str, subject: str, outputs: Path | None, /, **values: str) -> Ended:
         command = self._command(purpose, f"{purpose} {subject}", **values)
         return self._scope.run(command, outputs=outputs)
-
-    def stop(self, node: str, *, lock: int, outputs: Path) -> Ended:
-        """End a node's process; a good end as well when it has ended already."""
-        return self._change("stop", node, lock, outputs, node=node)
-
-    def keep_data(self, node: str, label: str, *, lock: int, outputs: Path) -> Ended:
-        """Put a stopped node's data aside under a name with ``label`` in it, never over another."""
-        return self._change("keep_data", node, lock, outputs, node=node, label=label)
-
-    def restore_snapshot(
-        self, node: str, bundle: Path, label: str, *, lock: int, outputs: Path
-    ) -> Ended:
-        """Put a snapshot in place; a good end as well when it was, under this label."""
-        values = {"bundle": str(bundle), "label": label}
-        return self._change("restore_snapshot", node, lock, outputs, node=node, **values)
-
-    def replay_proofs(self, node: str, height: int, *, lock: int, outputs: Path) -> Ended:
-        """Verify the restored proofs and replay the kept log up to ``height``."""
-        return self._change("replay_proofs", node, lock, outputs, node=node, height=str(height))
-
-    def start(self, node: str, *, lock: int, outputs: Path) -> Ended:
-        """Start a node on what is in place; a good end as well when it runs."""
-        return self._change("start", node, lock, outputs, node=node)

@@ -298,16 +298,10 @@ class Statement(Model):
     def said(self) -> Said:
         """The same as a line says it. Raises ValueError for one that lacks what its kind needs."""
         if self.withdraw:
-            window = parse_window(self.window) if self.window else None
-            plan = _field("plan", self.plan) if self.plan else ""
-            anomaly = _field("anomaly", self.anomaly) if self.anomaly else ""
-            return Said(self.kind, True, self.release, self.stage, window, plan, anomaly)
+            given = ((name, getattr(self, name)) for name in ("window", "plan", "anomaly"))
+            fields = {name: _field(name, text) for name, text in given if text}
+            return Said(self.kind, True, self.release, self.stage, **fields)
         return parse_said(self.kind, [getattr(self, name) for name in FORMS[self.kind]])
-
-
-def parse_signed(data: bytes) -> Signed[Statement]:
-    """A signed file's content. Raises ValueError, in one line, for anything else."""
-    return read_signed(data, Statement)
 
 
 MAX_FILES = 1000
@@ -350,6 +344,10 @@ def read_words(scope: Scope, site: Site, *, issue: int, release: str) -> Heard:
     folder = site.words_folder(release) if release else None
     if not issue and folder is None:
         raise SourceError("words", "expected a release issue (issue) or the site's folder (words)")
+    return _heard(_found(scope, site, issue, folder))
+
+
+def _found(scope: Scope, site: Site, issue: int, folder: Path | None) -> Iterable[Word | Refused]:
     found: list[Word | Refused] = []
     if issue:
         for comment in GitHub(scope, site.forge).comments(issue):
@@ -357,13 +355,18 @@ def read_words(scope: Scope, site: Site, *, issue: int, release: str) -> Heard:
     if folder is not None:
         for name in _names(scope, site.words_root, folder):
             found.append(_file(scope, site, folder / name))
-    once = tuple(dict.fromkeys(found))
-    words = [one for one in once if isinstance(one, Word)]
-    return Heard(
-        tuple(word for word in words if not word.withdraws),
-        tuple(word for word in words if word.withdraws),
-        tuple(one for one in once if isinstance(one, Refused)),
-    )
+    return dict.fromkeys(found)
+
+
+def _heard(found: Iterable[Word | Refused]) -> Heard:
+    words, refused = list[Word](), list[Refused]()
+    for one in found:
+        if isinstance(one, Word):
+            words.append(one)
+        else:
+            refused.append(one)
+    said = (word for word in words if not word.withdraws)
+    return Heard(tuple(said), tuple(word for word in words if word.withdraws), tuple(refused))
 
 
 def _comment(site: Site, comment: Comment) -> Iterator[Word | Refused]:
@@ -411,7 +414,7 @@ def _names(scope: Scope, root: Path, folder: Path) -> list[str]:
 def _file(scope: Scope, site: Site, path: Path) -> Word | Refused:
     name = visible(path.name, 120)
     try:
-        signed = parse_signed(scope.read(path, limit=MAX_SIGNED, follow=False))
+        signed = read_signed(scope.read(path, limit=MAX_SIGNED, follow=False), Statement)
     except SourceError as error:
         return Refused(name, error.problem, name, "unreadable")
     except ValueError as error:
@@ -462,23 +465,19 @@ def hear(
 
     A file is its path, or what was in it. Raises SourceError when a place cannot be read, and for a file that approves anything else.
     """
-    heard = [Heard(tuple(_signed(scope, site, digest, file) for file in files if file))]
+    found: list[Word | Refused] = [_signed(scope, site, digest, file) for file in files if file]
+    folder = site.words_folder(release) if release else None
     for issue in dict.fromkeys(filter(None, issues)) or [0]:
-        if issue or (release and site.words):
-            heard.append(read_words(scope, site, issue=issue, release=release))
-    return Heard(
-        tuple(word for one in heard for word in one.words),
-        tuple(word for one in heard for word in one.withdrawals),
-        tuple(word for one in heard for word in one.refused),
-    )
+        found += _found(scope, site, issue, folder)
+    return _heard(found)
 
 
-def in_force(site: Site, heard: Heard, digest: str) -> list[Word]:
-    """Approvals of ``digest`` by listed people that nobody took back."""
+def in_force(site: Site, heard: Heard, digest: str, kind: str = "approve") -> list[Word]:
+    """Approvals (or what else quotes a digest) of ``digest`` by listed people that nobody took back."""
     return [
         word
         for word in heard.words
-        if (word.kind, word.plan) == ("approve", digest)
+        if (word.kind, word.plan) == (kind, digest)
         and site.person(word.account) is not None
         and withdrawn(word, heard) is None
     ]
@@ -492,7 +491,7 @@ def withdrawn(word: Word, heard: Heard) -> Word | None:
 def _signed(scope: Scope, site: Site, digest: str, found: str | bytes) -> Word:
     file, data = ("a signed file", found) if isinstance(found, bytes) else (found, b"")
     try:
-        signed = parse_signed(data or scope.read(project_path(file), limit=MAX_SIGNED))
+        signed = read_signed(data or scope.read(project_path(file), limit=MAX_SIGNED), Statement)
         said = signed.statement.said()
         if said.kind != "approve" or said.withdraws:
             raise ValueError(f"a signed {'withdrawal' if said.withdraws else said.kind}")

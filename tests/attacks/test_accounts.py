@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runbook_lib.canonical import canonical
-from runbook_lib.changes.kit import _put
+from runbook_lib.changes.kit_script import _put
 from runbook_lib.errors import StoreError
 from runbook_lib.evidence.store import Store
 from runbook_lib.files import keep_file

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runbook_lib.canonical import digest_bytes
-from runbook_lib.changes.kit import _put
 from runbook_lib.changes.kit_script import (
     Kit,
     KitNode,
+    _put,
     instruction,
     page,
     quoted,

@@ -139,7 +139,8 @@ def test_a_stage_never_turns_a_gate_off(before: dict[str, bool], on: set[str]) -
 def test_the_digest_of_a_target_is_that_of_the_file_with_its_secrets(context: Context) -> None:
     config = NodeConfig(SHOWN, digest_bytes(SECRET), SECRET)
 
-    text, raw, digest = rendered(context, "dev-1", config, {"rollout.release_channel": "testnet"})
+    made = rendered(context, "dev-1", config, {"rollout.release_channel": "testnet"})
+    raw, text, digest = made.raw, made.text, made.digest
 
     assert raw == SECRET.replace(b'"development"', b'"testnet"')
     assert text == SHOWN.replace(b'"development"', b'"testnet"')

@@ -239,9 +239,10 @@ def test_changes_are_marked_as_such_and_return_how_they_ended(world: World, tmp_
     )
     lock = os.open(tmp_path / "lock", os.O_CREAT | os.O_RDWR)
     end = {"lock": lock, "outputs": tmp_path / "step"}
+    values = {"artifact": "/artifact", "digest": DIGEST, "config": "/config"}
     ended = [
-        asked.deploy("n1", Path("/artifact"), DIGEST, Path("/config"), **end),
-        asked.restart("n1", **end),
+        asked.change("deploy", "n1", node="n1", **values)(**end),
+        asked.change("restart", "n1", node="n1")(**end),
         asked.provision("dev", "n9", Path("/config"), **end),
         asked.deprovision("dev", "n9", **end),
     ]

@@ -21,15 +21,15 @@ from hypothesis import strategies as st
 from runbook_lib.canonical import canonical
 from runbook_lib.errors import SourceError
 from runbook_lib.site import Site, parse_site
-from runbook_lib.sources.keys import MAX_SIGNED
+from runbook_lib.sources.keys import MAX_SIGNED, read_signed
 from runbook_lib.sources.words import (
     MAX_FILES,
     Heard,
     Malformed,
     Said,
+    Statement,
     Window,
     lines,
-    parse_signed,
     parse_window,
     read_words,
     taken_back,
@@ -376,14 +376,14 @@ def signed(**changes: Any) -> bytes:
 def test_a_file_says_what_a_line_says() -> None:
     """The signature is over what the file holds."""
     statement = {"kind": "approve", "plan": PLAN, "account": "bob", "at": AT}
-    found = parse_signed(json.dumps({"statement": statement, "signature": ""}).encode())
+    found = read_signed(json.dumps({"statement": statement, "signature": ""}).encode(), Statement)
 
-    assert parse_signed(signed()).statement.said() == SAID_ACK
+    assert read_signed(signed(), Statement).statement.said() == SAID_ACK
     assert found.statement.said() == APPROVE
     assert json.loads(found.content) == statement
-    assert parse_signed(signed(kind="sign-off", withdraw=True, window=None)).statement.said() == (
-        Said("sign-off", True, "v1.4.0", "testnet")
-    )
+    assert read_signed(
+        signed(kind="sign-off", withdraw=True, window=None), Statement
+    ).statement.said() == (Said("sign-off", True, "v1.4.0", "testnet"))
 
 
 @pytest.mark.parametrize(
@@ -412,7 +412,7 @@ def test_a_file_says_what_a_line_says() -> None:
 )  # fmt: skip
 def test_a_file_that_says_nothing_is_refused_in_a_line(data: bytes, why: str) -> None:
     with pytest.raises(ValueError, match=r".") as caught:
-        parse_signed(data)
+        read_signed(data, Statement)
 
     assert str(caught.value).startswith(why)
     assert "\n" not in str(caught.value)
@@ -425,4 +425,4 @@ def test_a_file_that_says_nothing_is_refused_in_a_line(data: bytes, why: str) ->
 ).map(lambda value: json.dumps(value).encode()))  # fmt: skip
 def test_no_file_breaks_the_reader(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
-        parse_signed(data)
+        read_signed(data, Statement)
