@@ -46,7 +46,7 @@ LAYERS = (
     ("context",),
     ("changes",),
     ("checks",),
-    ("planning", "next_steps"),
+    ("next_steps",),
     ("tries",),
     ("stage",),
     ("engine", "launch", "doctor", "watching"),

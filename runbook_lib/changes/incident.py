@@ -20,9 +20,8 @@ from ..canonical import digest as digest_of
 from ..context import Context
 from ..errors import RunbookError, SourceError
 from ..evidence import incidents, outbox
-from ..evidence.comment import code, plain
+from ..evidence.comment import Report, code, digest, find, plain, read_back, write
 from ..evidence.incidents import Incident, open_incident
-from ..evidence.posts import Report, digest, find, read_back, write
 from ..evidence.record import Entry
 from ..files import replace_file
 from ..markup import visible

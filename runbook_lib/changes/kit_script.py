@@ -29,7 +29,7 @@ from ..sources.process import program
 from ..sources.redact import MARK
 from ..sources.running import command_of, fill
 from ..strict import PROJECT, project_path
-from .instruction import fenced
+from .operators import fenced
 from .plan import Artifact, NodePlan, Plan
 from .state import NodeState, differences
 

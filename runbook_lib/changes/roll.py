@@ -20,12 +20,10 @@ from ..params import RolloutParams
 from ..strict import parse_instant, project_path
 from ..wording import utc
 from .apply import Applier, all_pass, put, read_back, until
-from .followed import VIEWERS, seen
-from .operators import instructed, is_theirs, roll_theirs
-from .phases import reproduce
+from .operators import VIEWERS, instructed, is_theirs, roll_theirs, seen
 from .plan import BUILD, NodePlan, Phase, Plan, phase_of
 from .power import powers
-from .targets import keep_target
+from .targets import keep_target, reproduce
 
 WINDOW = "change window"
 

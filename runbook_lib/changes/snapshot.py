@@ -15,8 +15,8 @@ from ..outcomes import Model, Outcome, Row, check_row, unknown_row
 from ..sources import snapshots
 from ..sources.snapshots import About, Bundle
 from ..strict import project_path
+from .back import undone
 from .snapshot_check import signature_row, whole
-from .undone import undone
 
 CHOSEN = "snapshot"
 """The kind of the record's entry."""

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from .. import playbook
 from ..changes.apply import Applier, Change, Step, answers, until
-from ..changes.phases import make_plan as plan
 from ..changes.roll import planned_rows, roll
 from ..changes.targets import keep_target, read_bundle, rendered
+from ..changes.targets import make_plan as plan
 from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError

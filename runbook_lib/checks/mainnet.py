@@ -11,7 +11,7 @@ from urllib.parse import quote
 from pydantic import BeforeValidator, Field
 
 from ..changes.apply import Applier, Change, Step
-from ..changes.phases import make_plan as plan
+from ..changes.targets import make_plan as plan
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect

@@ -13,14 +13,13 @@ import numpy as np
 from .. import playbook
 from ..canonical import digest_bytes
 from ..changes.apply import Applier, Change, Step, all_pass, keep, later
-from ..changes.back import go_back
+from ..changes.back import Undone, go_back, undone
 from ..changes.back import make_back_plan as plan
 from ..changes.halting import FOLLOWS, Need, corrupted, follow, halted
 from ..changes.incident import Audience, convene, file_incident, plan_council, plan_incident
 from ..changes.incident_facts import render
 from ..changes.roll import planned_rows
 from ..changes.storage import plan_storage, recover_storage
-from ..changes.undone import Undone, undone
 from ..context import Context
 from ..errors import SourceError
 from ..evidence import outbox

@@ -192,7 +192,7 @@ def publish(args: argparse.Namespace) -> int:
 
 def diff(args: argparse.Namespace) -> int:
     """What two attempts differ in; 0 also where they do."""
-    from ..evidence.diff import diff as procedure
+    from ..evidence.status import diff as procedure
 
     rows = procedure(attempt_folder(args.first), attempt_folder(args.second))
     columns = ("where", "what", "first", "second")

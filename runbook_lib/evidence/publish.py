@@ -41,15 +41,19 @@ from . import incidents, outbox
 from .comment import (
     Account,
     Filed,
+    Report,
     account_of,
+    comments_of,
     compose,
+    find,
     marker,
     other_stages,
+    read_back,
     seal_marker,
     sealed_text,
+    write,
 )
 from .order import undone_by
-from .posts import Report, comments_of, find, read_back, write
 from .record import Entry, Record
 from .seal import FOLDER, OUTBOX, Seal, facts_of, seals
 from .store import Store

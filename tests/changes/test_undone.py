@@ -8,7 +8,7 @@ from unittest.mock import Mock, call
 import pytest
 
 from runbook_lib.changes import back
-from runbook_lib.changes.undone import Undone
+from runbook_lib.changes.back import Undone
 from runbook_lib.evidence.record import Entry
 from runbook_lib.outcomes import Outcome, check_row
 
