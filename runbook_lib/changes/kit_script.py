@@ -55,8 +55,6 @@ class Kit:
     """What an attempt is about to do, and how each node is put back."""
 
     name: str
-    release: str
-    stage: str
     plan: Plan
     nodes: tuple[KitNode, ...]
 
@@ -210,7 +208,7 @@ def page(kit: Kit) -> str:
         stall=_STALL if "stall" in kit.variants else "",
         nodes="\n".join(rows) or "| none of ours | | | |",
         operators=_operators(kit),
-        stage=kit.stage,
+        stage=kit.plan.stage,
     )
 
 
@@ -244,7 +242,7 @@ def instruction(
             files.append(fenced(node.node, "its file before", text))
     table = "\n".join(rows) or "| nothing | | | | |"
     return (
-        f"## Back from {code(kit.release)} on {code(kit.stage)}, for {code(operator)}\n\n"
+        f"## Back from {code(kit.plan.release)} on {code(kit.plan.stage)}, for {code(operator)}\n\n"
         "Please put your nodes back to what they were before this release as soon as you can, one at"
         " a time: the file and the build that they had, then a restart. Where a file reads"
         f" `{MARK}`, keep your own value.\n\n"
@@ -281,8 +279,7 @@ def write_files(
         for variant, text in texts.items() if node.control == "ours" else ():
             raw = text.text if text.raw is None else text.raw
             files[f"{FOLDERS[variant]}/{node.node}.toml"] = raw
-    release, stage = context.params.release, context.stage
-    kit = Kit(context.attempt_name, release, stage, context.plan, tuple(nodes))
+    kit = Kit(context.attempt_name, context.plan, tuple(nodes))
     plain = {node.node: config.text for node, config, _ in before}
     try:
         files |= {"recover.sh": script(kit, context.site), "README.md": page(kit).encode()}

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -309,13 +309,8 @@ PAUSES_S = (10.0, 20.0, 30.0, 60.0)
 """Between looks at what operators do; whoever needs longer is returned to."""
 
 
-@dataclass(frozen=True)
-class Way:
-    """A step that tells an operator, and the same as a document that can be sent later."""
-
-    step: Step
-    name: str
-    document: dict[str, Any]
+Way = tuple[Step, str, dict[str, Any]]
+"""A step that tells an operator, and the same by name as a document that can be sent later."""
 
 
 def tell(context: Context, applier: Applier, made: Instruction, *, all_ways: bool = False) -> bool:
@@ -331,12 +326,12 @@ def tell(context: Context, applier: Applier, made: Instruction, *, all_ways: boo
         applier.rows.append(row)
         return False
     done = True
-    for way in ways:
-        if _step(applier, way.step):
-            outbox.drop(context.folder, way.name)
+    for step, name, document in ways:
+        if _step(applier, step):
+            outbox.drop(context.folder, name)
             continue
         done = False
-        applier.rows.append(keep(context, way.name, way.document, None))
+        applier.rows.append(keep(context, name, document, None))
         if not all_ways:
             break
     return done
@@ -353,7 +348,7 @@ def _step(applier: Applier, step: Step) -> bool:
 
 def told(context: Context, applier: Applier, made: Instruction) -> bool:
     """Whether an earlier try told it, by every way."""
-    return all(applier.done(made.operator, way.step.name) for way in _ways(context, made))
+    return all(applier.done(made.operator, step.name) for step, _, _ in _ways(context, made))
 
 
 def _ways(context: Context, made: Instruction) -> list[Way]:
@@ -361,44 +356,32 @@ def _ways(context: Context, made: Instruction) -> list[Way]:
     key = digest_bytes(made.marker.encode()).removeprefix("sha256:")[:12]
     until = context.params.window[1] if isinstance(context.params, RolloutParams) else None
     said = {"operator": made.operator, "until": until.isoformat() if until else ""}
-    ways = []
+    ways = list[Way]()
     if issue := context.params.issue:
-        document = {"kind": "comment", "issue": issue, "marker": made.marker, "text": made.comment}
-        ways.append(Way(_comment(context, made), f"instruct-{key}", said | document))
-    if context.site.commands.instruct is not None:
-        step = _command(context, made, f"notify-{key}")
-        ways.append(Way(step, f"notify-{key}", said | {"kind": "instruct", "text": made.text}))
-    return ways
 
-
-def _command(context: Context, made: Instruction, name: str) -> Step:
-    values = {"operator": made.operator, "file": str(made.file)}
-    send = context.commands.change("instruct", made.operator, **values)
-
-    def notify(lock: int, outputs: Path) -> Ended:
-        if was_sent(context, name):
+        def post(lock: int, outputs: Path) -> Ended:
+            try:
+                context.forge.create_comment(issue, made.comment)
+            except SourceRefused as refused:
+                return Ended(1, b"", b"", refused.problem)
+            except SourceError as error:  # it may stand there all the same: the next try looks
+                return Ended(None, b"", b"", error.problem)
             return Ended(0, b"", b"")
-        return send(lock, outputs)
 
-    return Step(made.operator, f"notify-{made.key}", notify)
+        posted = partial(notices.stands, context.forge, issue, made.marker)
+        step = Step(made.operator, f"instruct-{made.key}", post, posted, expected="posted")
+        document = {"kind": "comment", "issue": issue, "marker": made.marker, "text": made.comment}
+        ways.append((step, f"instruct-{key}", said | document))
+    if context.site.commands.instruct is not None:
+        name, about = f"notify-{key}", {"operator": made.operator, "file": str(made.file)}
+        send = context.commands.change("instruct", made.operator, **about)
 
+        def notify(lock: int, outputs: Path) -> Ended:
+            return Ended(0, b"", b"") if was_sent(context, name) else send(lock, outputs)
 
-def _comment(context: Context, made: Instruction) -> Step:
-    number = context.params.issue
-
-    def post(lock: int, outputs: Path) -> Ended:
-        try:
-            context.forge.create_comment(number, made.comment)
-        except SourceRefused as refused:
-            return Ended(1, b"", b"", refused.problem)
-        except SourceError as error:  # it may stand there all the same: the next try looks
-            return Ended(None, b"", b"", error.problem)
-        return Ended(0, b"", b"")
-
-    def posted() -> bool:
-        return notices.stands(context.forge, number, made.marker)
-
-    return Step(made.operator, f"instruct-{made.key}", post, posted, expected="posted")
+        step = Step(made.operator, f"notify-{made.key}", notify)
+        ways.append((step, name, said | {"kind": "instruct", "text": made.text}))
+    return ways
 
 
 def is_theirs(phase: Phase, wave: Sequence[str]) -> bool:

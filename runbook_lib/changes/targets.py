@@ -98,16 +98,6 @@ class Delta:
     def __bool__(self) -> bool:
         return bool(self.binary)
 
-    def then(self, later: Delta) -> Delta:
-        """This one and a later one together."""
-        gates = {*self.gates, *later.gates}
-        return Delta(
-            tuple(gate for gate in GATES if gate in gates),
-            later.channel or self.channel,
-            later.binary or self.binary,
-            later.artifact or self.artifact,
-        )
-
     def changes(self, before: NodeState) -> Flat:
         """The dotted keys of the node's TOML that are set, with their values."""
         keys: Flat = {
@@ -196,10 +186,10 @@ def members_of(context: Context, turn: Turn) -> set[str]:
     return found
 
 
-def turned(turn: Turn, profile: Profile, build: Artifact) -> Delta:
-    """What one change makes of each of its nodes; ``build`` is the release's."""
-    on = profile.on if turn.gates is None else set(turn.gates)
-    channel = profile.release_channel if turn.channel else ""
+def turned(turns: Sequence[Turn], profile: Profile, build: Artifact) -> Delta:
+    """What changes together make of each of their nodes; ``build`` is the release's."""
+    on = {gate for turn in turns for gate in (profile.on if turn.gates is None else turn.gates)}
+    channel = profile.release_channel if any(turn.channel for turn in turns) else ""
     return Delta(tuple(gate for gate in GATES if gate in on), channel, build.binary, build.digest)
 
 
@@ -209,13 +199,14 @@ def deltas(context: Context, bundle: Bundle, build: Artifact) -> dict[str, Delta
     Raises SourceError when the stage has no members, and ParameterError when the bundle lacks it.
     Design: section 7, expected state.
     """
-    found = {node.name: Delta() for node in context.cluster.nodes}
-    for turn in TURNS[context.stage]:
-        made = turned(turn, bundle.profile(context.stage), build)
-        for name in members_of(context, turn):
-            found[name] = found[name].then(made)
-    ahead = context.stage in INSTALLED_AHEAD
-    return {name: replace(delta, installed=ahead and bool(delta)) for name, delta in found.items()}
+    profile, found = bundle.profile(context.stage), dict[str, Delta]()
+    members = [(turn, members_of(context, turn)) for turn in TURNS[context.stage]]
+    for name in (node.name for node in context.cluster.nodes):
+        mine = [turn for turn, names in members if name in names]
+        ahead = context.stage in INSTALLED_AHEAD
+        made = turned(mine, profile, build)
+        found[name] = replace(made, installed=ahead) if mine else Delta()
+    return found
 
 
 def target(
@@ -393,7 +384,7 @@ def _phases(context: Context, build: Artifact, known: dict[str, Known], keep: bo
             if node.name not in at:
                 at[node.name] = _begin(context, node, found[node.name], known[node.name], build)
             config, before = at[node.name]
-            made = target(context, node.name, config, before, turned(turn, profile, build))
+            made = target(context, node.name, config, before, turned([turn], profile, build))
             if keep:
                 keep_target(context, f"{node.name}.{turn.name}", made.text, made.raw)
             plans.append(NodePlan.of(node, before, made.after))
