@@ -7,7 +7,7 @@ are instructed about their nodes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -293,18 +293,6 @@ def ruling(context: Context, plan: Plan) -> Ruling:
     return Ruling(plan, author, [check_row("approval", what, expected, got, ok=False)])
 
 
-@dataclass(frozen=True)
-class Builds:
-    """The file of each binary by digest; None where the site has none. ``now`` is the undone one.
-
-    On ``staged`` nodes something else may lie in place than what runs.
-    """
-
-    files: dict[str, Artifact | None]
-    now: Artifact | None
-    staged: frozenset[str] = frozenset()
-
-
 def go_back(context: Context, applier: Applier) -> list[Row]:
     """Take every node of the plan back; a row for each thing seen, the whole of it in node order."""
     if context.plan is None:
@@ -312,18 +300,15 @@ def go_back(context: Context, applier: Applier) -> list[Row]:
     (phase,) = context.plan.phases
     made = undone(context)
     wanted = {n.after.binary: n.after for n in phase.nodes if n.control == "ours"}
-    builds = Builds(
-        {binary: artifact_or_none(context, state) for binary, state in sorted(wanted.items())},
-        made.plan.artifact if made is not None else None,
-        made.staged() if made is not None else frozenset(),
-    )
+    # The file of each binary by digest; None where the site has none.
+    builds = {binary: artifact_or_none(context, wanted[binary]) for binary in sorted(wanted)}
     context.scope.now()
     ours = [wave for wave in phase.waves if phase.node(wave[0]).control == "ours"]
     theirs = [wave for wave in phase.waves if phase.node(wave[0]).control == "operator"]
     found: dict[str, list[Row]] = {}
 
     def one(mine: Context, applier: Applier, name: str) -> list[Row]:
-        return _node(mine, applier, phase.node(name), builds)
+        return _node(mine, applier, phase.node(name), builds, made)
 
     for wave in ours:
         found |= lanes(context, applier, wave, "", one)
@@ -347,9 +332,15 @@ def _tried(row: Row) -> Row:
     return row.model_copy(update={"observed": f"{row.observed}; passed over, tried again"})
 
 
-def _node(context: Context, applier: Applier, node: NodePlan, builds: Builds) -> list[Row]:
+def _node(
+    context: Context,
+    applier: Applier,
+    node: NodePlan,
+    builds: Mapping[str, Artifact | None],
+    made: Undone | None,
+) -> list[Row]:
     """Take one node of ours back, unless it is; what cannot be done is a row."""
-    settled = node.node not in builds.staged or _was_taken_back(applier, node.node)
+    settled = made is None or node.node not in made.staged() or _was_taken_back(applier, node.node)
     if settled and runs_as_planned(context, node):
         rows = read_back(context, node)
         applier.verified(node.node, node.after, BACK)
@@ -365,12 +356,13 @@ def _node(context: Context, applier: Applier, node: NodePlan, builds: Builds) ->
     if file is None:
         why = unread.problem if there is None and unread is not None else "none of that digest"
         return [unknown_row(node.node, "previous file", node.after.config, why)]
-    build, rows = builds.files[node.after.binary], list[Row]()
+    build, rows = builds[node.after.binary], list[Row]()
     if build is None:
         got = f"previous artifact missing; {missing(node.after)}"
         rows.append(check_row(node.node, "previous artifact", node.after.binary, got, ok=False))
-        if (build := builds.now) is None:
+        if made is None:
             return rows
+        build = made.plan.artifact
     config = keep(context, f"{node.node}.{BACK}", "targets", file.text, file.raw)
     name = partial(_free, applier, node.node)
     if not put(context, applier, node, build, config, name):

@@ -25,11 +25,10 @@ from ..canonical import canonical, digest_bytes
 from ..context import Context
 from ..errors import SourceError, SourceRefused
 from ..evidence import outbox
-from ..evidence.comment import LIMIT, code
+from ..evidence.comment import LIMIT, code, stands
 from ..files import keep_file
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
-from ..sources import notices
 from ..sources.config import rollout_keys
 from ..sources.node import Peers
 from ..sources.process import Ended
@@ -368,7 +367,7 @@ def _ways(context: Context, made: Instruction) -> list[Way]:
                 return Ended(None, b"", b"", error.problem)
             return Ended(0, b"", b"")
 
-        posted = partial(notices.stands, context.forge, issue, made.marker)
+        posted = partial(stands, context.forge, issue, made.marker)
         step = Step(made.operator, f"instruct-{made.key}", post, posted, expected="posted")
         document = {"kind": "comment", "issue": issue, "marker": made.marker, "text": made.comment}
         ways.append((step, f"instruct-{key}", said | document))

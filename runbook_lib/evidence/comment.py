@@ -19,7 +19,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from .. import wording
 from ..canonical import digest_bytes
@@ -301,9 +300,6 @@ def plan_digest(entries: Sequence[Entry]) -> str:
 
 # --- posts on the forge ---------------------------------------------------------------------------
 
-CLOCKS_APART = timedelta(days=1)
-"""How far the forge's clock may lag behind the site's."""
-
 
 @dataclass(frozen=True)
 class Board:
@@ -327,36 +323,6 @@ def comments_of(forge: GitHub, issue: int) -> Board:
         forge.update_comment,
         forge.comment,
     )
-
-
-@dataclass(frozen=True)
-class Report:
-    """What an incident's issue is to hold. ``since``: nothing of it can have been filed before."""
-
-    incident: str
-    audience: str
-    title: str
-    text: str
-    since: datetime
-
-    @property
-    def marker(self) -> str:
-        return f"<!-- rpp-runbook incident={self.incident} audience={self.audience} -->"
-
-    @property
-    def body(self) -> str:
-        return f"{self.marker}\n{self.text}"
-
-    def board(self, forge: GitHub) -> Board:
-        """The issues among which it is filed."""
-        return Board(
-            "issue",
-            forge.me,
-            lambda: forge.issues(self.since - CLOCKS_APART),
-            lambda body: forge.create_issue(self.title, body),
-            forge.update_issue,
-            forge.issue_if_there,
-        )
 
 
 @dataclass(frozen=True)
@@ -391,6 +357,11 @@ def find(board: Board, marker: str) -> Found:
     marked = [one for one in posts if _lines(one.body).partition("\n")[0].strip() == marker]
     ours = next((one for one in marked if one.author.casefold() == me.casefold()), None)
     return Found(board, marker, me, ours, tuple(one for one in marked if one is not ours))
+
+
+def stands(forge: GitHub, issue: int, marker: str) -> bool:
+    """Whether our own account said so in an issue, by a comment's first line. Raises SourceError."""
+    return find(comments_of(forge, issue), marker).ours is not None
 
 
 def write(found: Found, body: str) -> Post:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,9 @@ from ..errors import RecordDamaged, RunbookError, StoreError
 from ..files import place
 from ..playbook import COUNCIL_WITHIN
 from ..sources import local
+from ..sources.github import GitHub, Issue
 from ..wording import utc
+from .comment import Board
 from .record import Entry, Record, parse
 from .store import Store
 
@@ -331,3 +333,65 @@ def recoveries(store: Store, release: str) -> Iterator[tuple[str, str, str, str]
         named = [entry.body for entry in entries if entry.kind == "incident"]
         for body in named or [{"id": "", "hash": ""}]:
             yield stage, attempt, str(body["id"]), str(body["hash"])
+
+
+# --- in the forge: an issue for each audience ---
+
+CLOCKS_APART = timedelta(days=1)
+"""How far the forge's clock may lag behind the site's."""
+
+
+class Issues(GitHub):
+    """Reads and writes the issues of one repository."""
+
+    def issue_if_there(self, number: int) -> Issue | None:
+        """The same; None for one that does not exist, or that the token may not see."""
+        got = self.get(f"forge: issue {number}", f"{self.base}/issues/{number}", absent=True)
+        return None if got.status == 404 else self.decoded(number, got)
+
+    def issues(self, since: datetime) -> list[Issue]:
+        """Issues (and pull requests), open or closed, updated at ``since`` or later."""
+        source, at = "forge: issues", since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        # By number: what is updated meanwhile does not change its place.
+        order = {"sort": "created", "direction": "asc"}
+        return self.listed(source, "/issues", Issue, state="all", since=at, **order)
+
+    def create_issue(self, title: str, body: str) -> Issue:
+        """A new issue."""
+        given = {"title": title, "body": body}
+        return self.written("forge: a new issue", "POST", "/issues", given, Issue)
+
+    def update_issue(self, number: int, body: str) -> Issue:
+        """Another text for an issue."""
+        source, path = f"forge: issue {number}", f"/issues/{number}"
+        return self.written(source, "PATCH", path, {"body": body}, Issue)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an incident's issue is to hold. ``since``: nothing of it can have been filed before."""
+
+    incident: str
+    audience: str
+    title: str
+    text: str
+    since: datetime
+
+    @property
+    def marker(self) -> str:
+        return f"<!-- rpp-runbook incident={self.incident} audience={self.audience} -->"
+
+    @property
+    def body(self) -> str:
+        return f"{self.marker}\n{self.text}"
+
+    def board(self, forge: Issues) -> Board:
+        """The issues among which it is filed."""
+        return Board(
+            "issue",
+            forge.me,
+            lambda: forge.issues(self.since - CLOCKS_APART),
+            lambda body: forge.create_issue(self.title, body),
+            forge.update_issue,
+            forge.issue_if_there,
+        )

@@ -154,7 +154,7 @@ def test_the_second_round_is_made_in_the_waves_of_the_first(
         rounds[bool(given[3])].append(list(given[2]))
         return lanes(*given)
 
-    def unreached(context: Context, applier: Applier, node: NodePlan, builds: Any) -> list[Row]:
+    def unreached(context: Context, applier: Applier, node: NodePlan, *given: Any) -> list[Row]:
         return [unknown_row(node.node, "comes back", "an answer", "none")]
 
     monkeypatch.setattr(changes_back, "lanes", seen)
