@@ -366,7 +366,12 @@ def make_plan(
     """A plan, in apply one that others approved, and its card; None when there is none to follow."""
     try:
         made = build(context)
-        ruling = _rule(session, context, made)
+        if session.mode == "apply" and session.recovery:
+            from .changes.back import ruling as rule_on_recovery
+
+            ruling = rule_on_recovery(context, made)
+        else:
+            ruling = rule(context, made) if needs_approval(context) else Ruling(made)
     except (SourceError, ParameterError) as error:
         return None, display.table_card("No plan could be made", ("why",), [(str(error),)])
     margins = margin_facts(context, made) if made.window else []
@@ -375,14 +380,6 @@ def make_plan(
     if plan is None or (ruling.rows and ruling.outcome is not Outcome.PASS):
         return None, _refused(session, ruling)
     return _kept(session, plan, ruling, margins)
-
-
-def _rule(session: Session, context: Context, made: Plan) -> Ruling:
-    if session.mode == "apply" and session.recovery:
-        from .changes.back import ruling
-
-        return ruling(context, made)
-    return rule(context, made) if needs_approval(context) else Ruling(made)
 
 
 def _refused(session: Session, ruling: Ruling) -> display.Card:

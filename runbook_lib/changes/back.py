@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from .. import playbook
 from ..canonical import digest_bytes
@@ -43,6 +42,7 @@ from .targets import (
     no_file,
     rendered,
     stage_plan,
+    stalled,
 )
 
 
@@ -104,21 +104,16 @@ def undone(context: Context) -> Undone | None:
     return Undone(name, plan, str(made.body["author"]), by, entries)
 
 
-def gates_of(config: NodeConfig, where: str) -> dict[str, Any]:
-    """The gates as a TOML holds them. Raises SourceError."""
-    try:
-        return dict(load_toml(config.text.decode())["rollout"]["feature_gates"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise SourceError(where, f"expected a TOML with {GATES_AT}, got: {error!r}") from error
-
-
 def turned_back(context: Context, node: str, found: NodeConfig, goal: NodeState) -> NodeConfig:
     """A node's TOML as it lies there with the gates and channel of ``goal``. Raises SourceError."""
-    held = gates_of(found, node)
+    try:
+        rollout = load_toml(found.text.decode())["rollout"]
+        held = dict(rollout["feature_gates"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SourceError(node, f"expected a TOML with {GATES_AT}, got: {error!r}") from error
     changes = changed({gate: bool(held.get(gate, False)) for gate in goal.gates}, goal)
-    with suppress(KeyError, ValueError):
-        if load_toml(found.text.decode())["rollout"]["release_channel"] != goal.channel:
-            changes[CHANNEL_AT] = goal.channel
+    if rollout.get("release_channel", goal.channel) != goal.channel:
+        changes[CHANNEL_AT] = goal.channel
     return rendered(context, node, found, changes)
 
 
@@ -191,7 +186,6 @@ def kept_in_kit(context: Context, attempt: str, node: str, digest: str) -> NodeC
 
 BACK = "back"
 """The name of the one phase of a way back."""
-OFF_IN_A_STALL = playbook.GATE_STEPS["mainnet"]
 
 
 def make_back_plan(context: Context) -> Plan:
@@ -247,9 +241,8 @@ def _after(
     """What a node becomes, its file kept; after a stall with both gates off: a named deviation."""
     there = None if isinstance(found, SourceError) else found
     file = file_of(context, node.name, there, goal)
-    if context.stage == "mainnet" and any(goal.gates.get(gate) for gate in OFF_IN_A_STALL):
-        gates = {gate: on and gate not in OFF_IN_A_STALL for gate, on in goal.gates.items()}
-        goal = goal.model_copy(update={"gates": gates})
+    if context.stage == "mainnet" and goal != stalled(goal):
+        goal = stalled(goal)
         if file is not None:
             file = turned_back(context, node.name, file, goal)
             goal = goal.model_copy(update={"config": file.digest})
@@ -279,18 +272,16 @@ def ruling(context: Context, plan: Plan) -> Ruling:
     approved = made is not None and not moved and (made.approved_by or free)
     author = made.author if made is not None else ""
     what, expected = "the way back", "approved together with the plan it undoes"
-    if made is not None and approved and not beyond:
-        got = f"{made.plan.digest}, by {', '.join(made.approved_by) or author}"
-        return Ruling(
-            plan, author, [check_row("approval", what, expected, got, ok=True)], made.approved_by
-        )
     why = "the site's policy moved since" if moved else "nobody's approval"
     why = f"it goes beyond it on {', '.join(beyond)}" if beyond else why
-    if reason:
-        got = f"{why}; break-glass: {reason}; to be ratified within 24 h"
-        return Ruling(plan, author, [check_row("approval", what, expected, got, ok=True)])
-    got = f"{why}; give a reason (--reason) for break-glass"
-    return Ruling(plan, author, [check_row("approval", what, expected, got, ok=False)])
+    got = f"{why}; break-glass: {reason}; to be ratified within 24 h"
+    by: tuple[str, ...] = ()
+    if made is not None and approved and not beyond:
+        by, reason = made.approved_by, "approved"
+        got = f"{made.plan.digest}, by {', '.join(by) or author}"
+    elif not reason:
+        got = f"{why}; give a reason (--reason) for break-glass"
+    return Ruling(plan, author, [check_row("approval", what, expected, got, bool(reason))], by)
 
 
 def go_back(context: Context, applier: Applier) -> list[Row]:

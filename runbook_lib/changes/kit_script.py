@@ -21,7 +21,6 @@ from ..context import Context
 from ..errors import SourceError, StoreError
 from ..evidence.comment import code
 from ..files import place, replace_file, sync_names
-from ..playbook import GATE_STEPS
 from ..reach import Command
 from ..site import Site
 from ..sources.commands import NodeConfig
@@ -32,6 +31,7 @@ from ..strict import PROJECT, project_path
 from .operators import fenced
 from .plan import Artifact, NodePlan, Plan
 from .state import NodeState, differences
+from .targets import stalled
 
 Variant = Literal["back", "stall"]
 FOLDERS: dict[Variant, str] = {"back": "targets", "stall": "targets-stall"}
@@ -266,14 +266,12 @@ def write_files(
     """
     assert context.plan is not None
     nodes, files = [], dict[str, bytes]()
-    for node, config, stalled in before:
+    for node, config, stall in before:
         texts: dict[Variant, NodeConfig] = {"back": config}
         states: dict[Variant, NodeState] = {"back": node.before}
         if context.stage == "mainnet":
-            off = GATE_STEPS["mainnet"]
-            gates = {gate: on and gate not in off for gate, on in node.before.gates.items()}
-            update = {"gates": gates, "config": stalled.digest}
-            texts["stall"], states["stall"] = stalled, node.before.model_copy(update=update)
+            update = {"config": stall.digest}
+            texts["stall"], states["stall"] = stall, stalled(node.before).model_copy(update=update)
         build = artifacts[node.before.binary]
         nodes.append(KitNode(node.node, node.operator, states, build))
         for variant, text in texts.items() if node.control == "ours" else ():

@@ -345,11 +345,6 @@ def _step(applier: Applier, step: Step) -> bool:
         return False
 
 
-def told(context: Context, applier: Applier, made: Instruction) -> bool:
-    """Whether an earlier try told it, by every way."""
-    return all(applier.done(made.operator, step.name) for step, _, _ in _ways(context, made))
-
-
 def _ways(context: Context, made: Instruction) -> list[Way]:
     """A comment where there is an issue, the site's command where there is one."""
     key = digest_bytes(made.marker.encode()).removeprefix("sha256:")[:12]
@@ -390,7 +385,10 @@ def is_theirs(phase: Phase, wave: Sequence[str]) -> bool:
 
 def instructed(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> bool:
     """Whether every operator of a wave was told what to do, by an earlier try."""
-    return all(told(context, applier, made) for made in _instructions(context, phase, wave))
+    steps = (
+        step for made in _instructions(context, phase, wave) for step, _, _ in _ways(context, made)
+    )
+    return all(applier.done(step.node, step.name) for step in steps)
 
 
 def roll_theirs(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> bool:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from .. import playbook
 from ..canonical import digest_bytes
 from ..clusters import Node
 from ..context import Context
@@ -228,6 +229,16 @@ def rendered(context: Context, node: str, config: NodeConfig, changes: Flat) -> 
     whole = raw or b""
     digest = context.scope.derive(f"target {node}", lambda: digest_bytes(whole))
     return NodeConfig(text, digest, raw)
+
+
+STALL_OFF = playbook.GATE_STEPS["mainnet"]
+"""Gates that are off everywhere after a stall, whatever was on before."""
+
+
+def stalled(state: NodeState) -> NodeState:
+    """A state with them off; its file is another then."""
+    gates = {gate: on and gate not in STALL_OFF for gate, on in state.gates.items()}
+    return state.model_copy(update={"gates": gates})
 
 
 def changed(before: Mapping[str, bool], after: NodeState) -> Flat:

@@ -78,7 +78,7 @@ def _config(context: Context, profile: Profile) -> tuple[bytes, bytes | None]:
 
 
 def _made(context: Context, applier: Applier, make: Step) -> Provisioned:
-    stem = applier.stem(make)
+    stem = applier.done(make.node, make.name)
     out = context.scope.read(context.folder / "steps" / f"{stem}.out")
     return provisioned(make.node, Ended(0, out, b""))
 
