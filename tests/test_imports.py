@@ -39,7 +39,7 @@ LAYERS = (
     ("evidence.verify",),
     ("evidence.order",),
     ("evidence.comment", "evidence.incidents", "evidence.status"),
-    ("evidence.heads", "evidence.sign_off"),
+    ("evidence.admission",),
     ("session",),
     ("opening", "recording"),
     ("evidence",),

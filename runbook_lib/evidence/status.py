@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from .. import playbook
-from ..errors import RecordDamaged, RunbookError, SourceError
-from ..outcomes import Outcome, Row, check_row, unknown_row
-from ..playbook import APPROVERS
-from ..signers import Trust
+from ..errors import RecordDamaged, SourceError
+from ..outcomes import Outcome
 from ..site import Site
 from ..sources.local import recorded
 from ..verdicts import ExitCode, Standing, Verdict
 from .incidents import blocking
 from .order import BEFORE, Undoing, effect, find_earlier, plan_of, undoing
-from .record import Entry, Record, parse
+from .record import Entry, parse
 from .standing import standings, verdict
 from .store import Attempt, Store
 
@@ -144,72 +142,6 @@ def _missing(store: Store, release: str, stage: str) -> tuple[str, ...]:
         for row in item.open_rows
     ]
     return tuple(rows)
-
-
-# --- what a recovery undoes, and the stages before one ---
-
-
-def what_to_undo(
-    store: Store, release: str, stage: str, source: str, number: int = 0
-) -> tuple[dict[str, Any] | None, str]:
-    """The apply that a recovery of ``stage`` undoes, and why that was not approved (or is none).
-
-    ``number`` 0 is the newest that began a change, else the newest that has a plan. One that was
-    undone before a newer one was opened is over: it is that one that must be stopped.
-    """
-    found = []
-    for attempt in store.readable(release, stage)[0]:
-        opened, entries = store.opened(attempt), _entries(attempt)
-        if opened["mode"] != "apply" or opened["source"] != source:
-            continue
-        if number in (0, attempt.number) and (plan := plan_of(entries)) is not None:
-            found.append((any(entry.kind == "step" for entry in entries), attempt, plan))
-    if not found:
-        which = f"apply attempt {number}" if number else "apply attempt"
-        return None, f"expected an {which} of {release}/{stage} with a plan, got none"
-    newest = max(found, key=lambda one: (one[0], one[1].number))
-    if (by := undoing(store, release, stage, newest[1].number)) is not None:
-        later = [one for one in found if one[1].number > newest[1].number]
-        newest = next((one for one in reversed(later) if _opened_at(store, one[1]) > by.at), newest)
-    _, attempt, plan = newest
-    undoes = {"attempt": attempt.number, "plan": plan.body["digest"], "name": attempt.name}
-    if stage in APPROVERS and not plan.body["approved_by"]:
-        return undoes, f"expected the plan of {attempt.name} approved, got nobody's approval"
-    return undoes, ""
-
-
-def _opened_at(store: Store, attempt: Attempt) -> datetime:
-    return datetime.fromisoformat(store.opened(attempt)["now"])
-
-
-def _entries(attempt: Attempt) -> list[Entry]:
-    try:
-        return attempt.record.entries()
-    except (RunbookError, OSError):
-        return []
-
-
-def stages_before(folder: Path, trust: Trust) -> list[Row]:
-    """A row for each stage back to development, of an apply that lies in its own store.
-
-    The same release and commit, made in the same world, each signed and still in force.
-    """
-    rows = list[Row]()
-    try:
-        opened = Store.opened(Attempt("", "", 0, folder, Record(folder / "record.jsonl")))
-        release, stage = str(opened["release"]), str(opened["stage"])
-        home = (release, stage, f"{opened['attempt']:04d}")
-        if opened["mode"] != "apply" or folder.resolve().parts[-3:] != home:
-            return rows
-        store, facts = Store(folder.resolve().parents[2]), (opened["commit"], opened["source"])
-        while stage in BEFORE:
-            found = find_earlier(store, release, facts[0], stage, facts[1], trust)
-            stage = found.stage
-            said = found.problem or f"attempt {found.attempt} passed, {found.seal}"
-            rows.append(check_row(stage, "permits", "passed and proven", said, not found.problem))
-    except (RunbookError, LookupError, TypeError, ValueError) as error:
-        rows.append(unknown_row("order", "stages before", "readable", f"{error}"))
-    return rows
 
 
 # --- what two attempts differ in ------------------------------------------------------------------
