@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,53 +30,38 @@ from .seal import heads
 from .store import Attempt, Store
 
 
-@dataclass(frozen=True)
-class Told:
-    """A head that was told of an attempt (RELEASE/STAGE/NNNN)."""
-
-    attempt: str
-    head: str
-
-
-def read_told(site: Site, issue: int) -> list[Told]:
-    """Every head in the release issue, by an account of ours. Raises SourceError."""
-    with live_scope("heads", site.secret_names(), clock=site.clock) as scope:
-        forge = GitHub(scope, site.forge)
-        return told(forge.comments(issue), forge.me(), site)
-
-
-def told(comments: Iterable[Comment], me: str, site: Site) -> list[Told]:
-    """The heads that comments tell; one that was edited tells none, nor does a stranger's."""
+def told(comments: Iterable[Comment], me: str, site: Site) -> list[tuple[str, str]]:
+    """(RELEASE/STAGE/NNNN, head) that comments tell; one that was edited, or a stranger's, tells none."""
     found = []
     for comment in comments:
         ours = comment.author == me or site.person(comment.author) is not None
         line = re.match(SEAL, comment.body)
         if line and ours and comment.created_at == comment.updated_at:
-            found.append(Told(line[1], line[2]))
+            found.append((line[1], line[2]))
     return found
 
 
-def missing(store: Store, release: str, found: Iterable[Told]) -> list[str]:
+def missing(store: Store, release: str, found: Iterable[tuple[str, str]]) -> list[str]:
     """What the issue was told and the store does not hold, in words."""
     problems = []
     known = {attempt.name: attempt for attempt in store.readable(release)[0]}
-    for one in found:
-        if one.attempt.partition("/")[0] != release:
+    for name, head in found:
+        if name.partition("/")[0] != release:
             continue
-        attempt = known.get(one.attempt)
+        attempt = known.get(name)
         try:
             held = heads(attempt.folder, attempt.record.entries()) if attempt else None
         except RunbookError as error:
-            problems.append(f"{one.attempt}: {error}")
+            problems.append(f"{name}: {error}")
             continue
         if held is None:
             problems.append(
-                f"{one.attempt}: expected the attempt that the release issue tells of, got none;"
+                f"{name}: expected the attempt that the release issue tells of, got none;"
                 " it was removed: restore it"
             )
-        elif one.head not in held:
+        elif head not in held:
             problems.append(
-                f"{one.attempt}: expected it to hold head {one.head}, as the release issue tells, got"
+                f"{name}: expected it to hold head {head}, as the release issue tells, got"
                 " another history; it was replaced: restore it"
             )
     return list(dict.fromkeys(problems))
@@ -88,7 +72,9 @@ def compare_heads(site: Site, release: str, issue: int) -> tuple[list[str], str]
     if not issue:
         return [], ""
     try:
-        found = read_told(site, issue)
+        with live_scope("heads", site.secret_names(), clock=site.clock) as scope:
+            forge = GitHub(scope, site.forge)
+            found = told(forge.comments(issue), forge.me(), site)
     except SourceError as error:
         return [], f"heads not compared with the release issue: {error}"
     return missing(Store(site.store_path), release, found), ""

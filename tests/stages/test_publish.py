@@ -389,8 +389,8 @@ def test_a_strangers_head_is_not_believed(network: RehearsalNetwork, forge: Any)
     def believed(author: str, updated: str = "2026-03-02T09:00:00Z") -> list[str]:
         comment = {**written, "user": {"login": author}, "updated_at": updated}
         return [
-            one.attempt
-            for one in told([Comment.model_validate_json(json.dumps(comment))], "bot", site)
+            name
+            for name, _ in told([Comment.model_validate_json(json.dumps(comment))], "bot", site)
         ]
 
     assert believed("stranger") == believed("bot", updated="2026-03-02T09:00:01Z") == []
