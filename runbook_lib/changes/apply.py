@@ -139,12 +139,8 @@ class Applier:
             at = self.context.scope.reread().isoformat()
             self.context.record.append("state", {**body, "at": at})
 
-    def stem(self, step: Step) -> str:
-        """The path stem of a done step's outputs; empty when it is not done."""
-        return self.done(step.node, step.name)
-
     def done(self, node: str, name: str) -> str:
-        """The same, of a step by its node and name."""
+        """The path stem of a done step's outputs; empty when it is not done."""
         phase, stem = self._journalled(node, name)
         made = [
             body["stem"]

@@ -310,7 +310,7 @@ def _policy_rows(context: Context) -> list[Row]:
         return [unknown_row(path, what, expected, str(error))]
     if now.policy_digest == context.site.policy_digest:
         return []
-    from ..sources.policy import moved as policy_moved
+    from ..evidence.admission import policy_moved
 
     got = f"{policy_moved(context.site, now)}; put it back"
     return [check_row(path, what, expected, got, ok=False)]

@@ -25,10 +25,8 @@ from ..sources.node import Rollout
 from ..sources.process import Ended
 from ..sources.storage import Kept, Replayed, StorageCommands, Wal, wal_of
 from .apply import POLL_S, Applier, Step, all_pass, lanes
-from .followed import LOOK_AGAIN
 from .halting import follow
-from .instruction import FOLDER, Instruction
-from .operators import tell
+from .operators import FOLDER, LOOK_AGAIN, Instruction, tell
 from .snapshot import Chosen, choose
 
 KEY = "restore"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runbook_lib.errors import RecordDamaged
-from runbook_lib.evidence.diff import diff
+from runbook_lib.evidence.status import diff
 from runbook_lib.outcomes import Outcome
 
 SUITES = "development.activate.smoke-suites"

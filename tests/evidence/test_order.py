@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from runbook_lib.errors import StoreError
+from runbook_lib.evidence.admission import stages_before, what_to_undo
 from runbook_lib.evidence.order import find_earlier, undone_by
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.replay import seal_by_hand
-from runbook_lib.evidence.status import stages_before, what_to_undo
 from runbook_lib.evidence.store import Store
 from runbook_lib.opening import require_order
 from runbook_lib.outcomes import Outcome

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from runbook_lib.errors import SourceError, SourceRefused
+from runbook_lib.evidence.incidents import Issues
 from runbook_lib.evidence.publish import Asset, Releases
 from runbook_lib.sources.github import CommitStatus, GitHub
 from runbook_lib.sources.tape import read_entries
@@ -127,7 +128,7 @@ def test_issues_since_an_instant_are_read_to_the_last_page(world: World) -> None
         link = {} if last else {"link": f'<{request.url}&page=2>; rel="next"'}
         return httpx.Response(200, headers=link, json=[issue(2 if last else 1, body=None)])
 
-    found = GitHub(world.scope(answer), SETTINGS).issues(datetime(2026, 1, 1, tzinfo=UTC))
+    found = Issues(world.scope(answer), SETTINGS).issues(datetime(2026, 1, 1, tzinfo=UTC))
 
     assert [one.number for one in found] == [1, 2]
     assert dict(world.asked[0].url.params) == {
@@ -139,7 +140,7 @@ def test_issues_since_an_instant_are_read_to_the_last_page(world: World) -> None
 @pytest.mark.parametrize(
     ("kind", "ask", "path"),
     [
-        (GitHub, lambda forge: forge.issue_if_there(7), b"issues/7"),
+        (Issues, lambda forge: forge.issue_if_there(7), b"issues/7"),
         (Releases, lambda forge: forge.release("evidence/1"), b"releases/tags/evidence%2F1"),
     ],
     ids=["issue", "release"],
@@ -182,9 +183,9 @@ def test_whose_token_it_is_is_asked_or_known(world: World) -> None:
 @pytest.mark.parametrize(
     ("ask", "answer", "path", "content"),
     [
-        (lambda f: f.create_comment(3, "hello").id, comment(7), "POST /issues/3/comments",
+        (lambda f: f.create_comment(3, "hello").number, comment(7), "POST /issues/3/comments",
          b'{"body":"hello"}'),
-        (lambda f: f.update_comment(7, "more").id, comment(7), "PATCH /issues/comments/7",
+        (lambda f: f.update_comment(7, "more").number, comment(7), "PATCH /issues/comments/7",
          b'{"body":"more"}'),
         (lambda f: f.create_issue("title", "text").number, issue(7), "POST /issues",
          b'{"body":"text","title":"title"}'),
@@ -197,7 +198,7 @@ def test_it_is_written_once_and_as_a_change(
 ) -> None:
     method, _, below = path.partition(" ")
     written = httpx.Response(201 if method == "POST" else 200, json=answer)
-    assert ask(GitHub(world.scope(lambda _: written), SETTINGS)) == 7
+    assert ask(Issues(world.scope(lambda _: written), SETTINGS)) == 7
     assert [(r.method, r.url.path, r.content, r.headers["content-type"]) for r in world.asked] == [
         (method, f"/api/repos/o/r{below}", content, "application/json")
     ]

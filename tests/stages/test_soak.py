@@ -15,7 +15,6 @@ from runbook_lib import playbook
 from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import development
 from runbook_lib.checks.testnet import soak
-from runbook_lib.evidence import order
 from runbook_lib.evidence.order import Earlier
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult
@@ -47,7 +46,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
         patch.setitem(playbook.DECLARED, "development", (development.DEPLOY,))
         patch.setitem(playbook.DECLARED, "testnet", (SOAK,))
         # The attempt is sealed by the engine, which no test of this module runs.
-        patch.setattr(order, "verify", lambda folder, trust: ([], None))
+        patch.setattr("runbook_lib.evidence.verify.verify", lambda folder, trust: ([], None))
         deploy(net)
         yield net
 
