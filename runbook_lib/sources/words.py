@@ -609,7 +609,8 @@ def _report_places(
 def _report_fault(site: Site, signed: Signed[NodeReport], now: datetime) -> str:
     """Why a report does not count; empty when it does."""
     report = signed.statement
-    node = _reported(site, report)
+    nodes = site.cluster_of(report.stage).nodes if report.stage in site.stages else []
+    node = next((node for node in nodes if node.name == report.node), None)
     if node is None or not node.signoff_key:
         return "no signoff_key: expected one for this node in the site file, got none"
     if not signed.is_by(node.signoff_key):
@@ -617,10 +618,3 @@ def _report_fault(site: Site, signed: Signed[NodeReport], now: datetime) -> str:
     if report.at > now + NOW_SOURCE_LAG:
         return f"ahead: expected an instant that has come, got {report.at.isoformat()}"
     return ""
-
-
-def _reported(site: Site, report: NodeReport) -> Node | None:
-    if report.stage not in site.stages:
-        return None
-    nodes: Iterable[Node] = site.cluster_of(report.stage).nodes
-    return next((node for node in nodes if node.name == report.node), None)
