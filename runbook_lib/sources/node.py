@@ -167,15 +167,10 @@ class Fleet:
         paths = {node.name: path if isinstance(path, str) else path(node) for node in asked}
         by_url = [node for node in asked if node.url is not None]
         by_command = [node for node in asked if node.url is None]
+        rpc, limits = self._rpc, (self._rpc.per_minute, self._rpc.burst)
         requests = [
-            wire.request(
-                self._rpc,
-                "GET",
-                f"{node.url}{paths[node.name]}",
-                pace=(node.name, self._rpc.per_minute, self._rpc.burst),
-                max_bytes=MAX_NODE,
-            )
-            for node in by_url
+            wire.request(rpc, "GET", url, pace=(name, *limits), max_bytes=MAX_NODE)
+            for name, url in ((node.name, f"{node.url}{paths[node.name]}") for node in by_url)
         ]
         answers = self._scope.http(requests, retries=retries) if requests else []
         got: dict[str, Answer | Failure | SourceError] = {}
