@@ -307,12 +307,8 @@ class Guard:
         return standings.standing(known, item)
 
     def _judge(self, item: str, now: datetime) -> str:
-        change, number, check = (
-            self.context.item,
-            self.context.scope.number,
-            self.tries.checks.get(item),
-        )
-        session = self.tries.session
+        change, number = self.context.item, self.context.scope.number
+        session, check = self.tries.session, self.tries.checks.get(item)
         if check is None or not session.may_judge_again(change, item, number):
             return f"{item} is too old; run its cell again"
         # Each round of one try has a place of its own on the tape.

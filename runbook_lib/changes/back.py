@@ -275,13 +275,13 @@ def ruling(context: Context, plan: Plan) -> Ruling:
     why = "the site's policy moved since" if moved else "nobody's approval"
     why = f"it goes beyond it on {', '.join(beyond)}" if beyond else why
     got = f"{why}; break-glass: {reason}; to be ratified within 24 h"
-    by: tuple[str, ...] = ()
+    by, ok = tuple[str, ...](), bool(reason)
     if made is not None and approved and not beyond:
-        by, reason = made.approved_by, "approved"
+        by, ok = made.approved_by, True
         got = f"{made.plan.digest}, by {', '.join(by) or author}"
-    elif not reason:
+    elif not ok:
         got = f"{why}; give a reason (--reason) for break-glass"
-    return Ruling(plan, author, [check_row("approval", what, expected, got, bool(reason))], by)
+    return Ruling(plan, author, [check_row("approval", what, expected, got, ok)], by)
 
 
 def go_back(context: Context, applier: Applier) -> list[Row]:

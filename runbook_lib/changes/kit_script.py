@@ -119,14 +119,8 @@ def _acts(kit: Kit, site: Site) -> Iterator[str]:
         path = str(project_path(node.artifact.path))
         for variant in kit.variants:
             config = str(target_file(Path(_KIT), node.node, variant))
-            argv = fill(
-                "commands.deploy",
-                deploy.argv,
-                node=node.node,
-                artifact=path,
-                digest=node.artifact.digest,
-                config=config,
-            )
+            values = {"artifact": path, "digest": node.artifact.digest, "config": config}
+            argv = fill("commands.deploy", deploy.argv, node=node.node, **values)
             yield f"    {quoted(f'{variant}/{node.node}/deliver')})"
             yield f"      checked {quoted(config)} {_hex(node.states[variant].config)} &&"
             yield f"        checked {quoted(path)} {_hex(node.artifact.digest)} &&"

@@ -64,7 +64,9 @@ def instruction(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> In
     key = f"{phase.name}{parted}"
     marker = f"<!-- rpp-runbook instruct={name} attempt={context.attempt_name} -->"
     head = f"{marker}\n{_head(context, phase, nodes)}"
-    full = head + "".join(_target(context, phase, node) for node in nodes)
+    kept = {one.node: kept_config(context.folder, one.node, phase.name) for one in nodes}
+    files = {name: path.read_text("utf-8") for name, path in kept.items()}
+    full = head + "".join(fenced(name, "its target file", text) for name, text in files.items())
     brief = head + "\nThe target files are too long for a comment: ask us for them.\n"
     fits = len(full.encode("utf-16-le")) // 2 <= LIMIT
     file = context.folder / FOLDER / f"{name}.md"
@@ -123,11 +125,6 @@ def _own_build(context: Context, node: NodePlan) -> dict[str, Any]:
     if node.after.binary == context.plan.artifact.binary:
         return {}
     return {"artifact": (artifact_of(context, node.after) or no_file(node.after)).model_dump()}
-
-
-def _target(context: Context, phase: Phase, node: NodePlan) -> str:
-    text = kept_config(context.folder, node.node, phase.name).read_text("utf-8")
-    return fenced(node.node, "its target file", text)
 
 
 def fenced(node: str, what: str, text: str) -> str:
@@ -326,7 +323,13 @@ def tell(context: Context, applier: Applier, made: Instruction, *, all_ways: boo
         return False
     done = True
     for step, name, document in ways:
-        if _step(applier, step):
+        try:
+            sent = applier.step(step)
+        except SourceError as error:  # nobody can tell whether an earlier try's stands
+            sent = False
+            row = unknown_row(step.node, step.name, step.expected, str(error))
+            applier.rows.append(row)
+        if sent:
             outbox.drop(context.folder, name)
             continue
         done = False
@@ -334,15 +337,6 @@ def tell(context: Context, applier: Applier, made: Instruction, *, all_ways: boo
         if not all_ways:
             break
     return done
-
-
-def _step(applier: Applier, step: Step) -> bool:
-    """The step; where nobody can tell whether an earlier try's stands, that is a row."""
-    try:
-        return applier.step(step)
-    except SourceError as error:
-        applier.rows.append(unknown_row(step.node, step.name, step.expected, str(error)))
-        return False
 
 
 def _ways(context: Context, made: Instruction) -> list[Way]:

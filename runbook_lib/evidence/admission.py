@@ -160,16 +160,14 @@ def what_to_undo(
     newest = max(found, key=lambda one: (one[0], one[1].number))
     if (by := undoing(store, release, stage, newest[1].number)) is not None:
         later = [one for one in found if one[1].number > newest[1].number]
-        newest = next((one for one in reversed(later) if _opened_at(store, one[1]) > by.at), newest)
+        for one in later:
+            if datetime.fromisoformat(store.opened(one[1])["now"]) > by.at:
+                newest = one
     _, attempt, plan = newest
     undoes = {"attempt": attempt.number, "plan": plan.body["digest"], "name": attempt.name}
     if stage in APPROVERS and not plan.body["approved_by"]:
         return undoes, f"expected the plan of {attempt.name} approved, got nobody's approval"
     return undoes, ""
-
-
-def _opened_at(store: Store, attempt: Attempt) -> datetime:
-    return datetime.fromisoformat(store.opened(attempt)["now"])
 
 
 def _entries(attempt: Attempt) -> list[Entry]:

@@ -399,21 +399,18 @@ def _post(forge: GitHub, attempt: Attempt, files: list[Filed], redactor: Redacto
     where, facts = f"issue {attempt.issue}", attempt.facts
     release, board = str(facts["release"]), comments_of(forge, attempt.issue)
     store = Store(attempt.site.store_path)
-    applied = [
-        one
-        for one in store.readable(release, str(facts["stage"]))[0]
-        if store.opened(one)["mode"] == "apply"
-    ]
+    stage = str(facts["stage"])
+    known = store.readable(release, stage)[0]
+    later = [one.number for one in known if store.opened(one)["mode"] == "apply"][-1:]
     try:
         account = _account(attempt, files)
         texts = {seal_marker(account): sealed_text(account)}
         rows = []
-        if applied and applied[-1].number > facts["attempt"]:
-            kept = f"attempt {applied[-1].number} stays, it is later"
+        if later and later[0] > facts["attempt"]:
+            kept = f"attempt {later[0]} stays, it is later"
             rows.append(check_row(where, "summary", kept, kept, ok=True))
         else:
-            others = other_stages(store, release, str(facts["stage"]))
-            texts[marker(release)] = compose(account, others)
+            texts[marker(release)] = compose(account, other_stages(store, release, stage))
         for first, text in texts.items():
             body, found = redactor.clean_text(text), find(board, first)
             rows += [*found.rows(), *read_back(found, write(found, body).number, body)]

@@ -302,17 +302,16 @@ def _why(got: Answer) -> str:
         if reset.isdigit() and len(reset) < 12:
             return f"the rate limit is used up until {datetime.fromtimestamp(int(reset), UTC):%Y-%m-%d %H:%M:%SZ}"
         return "the rate limit is used up; ask again later"
-    message = explanation(got.body)
-    match got.status:
-        case 401:
-            return f"{message}; the token is wrong or expired"
-        case 403:
-            return f"{message}; the token lacks a permission"
-        case 404:
-            return f"{message}; it does not exist, or the token may not see it"
-        case 410:
-            return f"{message}; it was deleted, or issues are switched off"
-    return message
+    hint = _HINTS.get(got.status, "")
+    return f"{explanation(got.body)}; {hint}" if hint else explanation(got.body)
+
+
+_HINTS = {
+    401: "the token is wrong or expired",
+    403: "the token lacks a permission",
+    404: "it does not exist, or the token may not see it",
+    410: "it was deleted, or issues are switched off",
+}
 
 
 def explanation(body: bytes) -> str:

@@ -208,13 +208,13 @@ class Prometheus:
         answers = self.instants(asked.values(), at)
         seconds = self._offset().total_seconds()
 
-        def translated(found: Vector | SourceError) -> Vector | SourceError:
-            if isinstance(found, SourceError):
-                return found
-            samples = [replace(each, value=each.value + seconds) for each in found.samples]
-            return replace(found, samples=tuple(samples))
-
-        return {selector: translated(answers[query]) for selector, query in asked.items()}
+        found: dict[str, Vector | SourceError] = {}
+        for selector, query in asked.items():
+            found[selector] = got = answers[query]
+            if isinstance(got, Vector):
+                samples = [replace(each, value=each.value + seconds) for each in got.samples]
+                found[selector] = replace(got, samples=tuple(samples))
+        return found
 
     def rules(self) -> list[Rule]:
         """Every loaded rule and the alerts it holds now."""

@@ -34,7 +34,7 @@ stop a rollout otherwise.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -157,31 +157,34 @@ def parse_window(text: str) -> Window:
     return window
 
 
+_FIELDS: dict[str, tuple[Callable[[str], object], str, Callable[[str], str]]] = {
+    "anomaly": (
+        re.compile(_ANOMALY, re.I).fullmatch,
+        "A and 8 hex digits",
+        lambda text: "A" + text[1:].lower(),
+    ),
+    "decision": (
+        lambda text: text.lower() in DECISIONS,
+        f"one of {', '.join(DECISIONS)}",
+        str.lower,
+    ),
+    "plan": (lambda text: _DIGEST.fullmatch(text.lower()), "sha256: and 64 hex digits", str.lower),
+    "stage": (STAGES.__contains__, f"one of {', '.join(STAGES)}", str),
+    "release": (NAME.fullmatch, "the name of a release", str),
+}
+"""What a field's word must hold, how that is called, and how it is written."""
+
+
 def _field(name: str, text: str) -> Any:
     """One word of a line. Raises ValueError."""
-    shown = visible(text, 80)
-    match name:
-        case "window":
-            return parse_window(text)
-        case "anomaly" if not re.fullmatch(_ANOMALY, text, re.I):
-            raise ValueError(f"expected A and 8 hex digits, got {shown!r}")
-        case "anomaly":
-            return "A" + text[1:].lower()
-        case "decision" if text.lower() not in DECISIONS:
-            raise ValueError(f"expected one of {', '.join(DECISIONS)}, got {shown!r}")
-        case "decision":
-            return text.lower()
-        case "reason":
-            return visible(text.strip(), LONGEST_REASON)
-        case "plan" if not _DIGEST.fullmatch(text.lower()):
-            raise ValueError(f"expected sha256: and 64 hex digits, got {shown!r}")
-        case "plan":
-            return text.lower()
-        case "stage" if text not in STAGES:
-            raise ValueError(f"expected one of {', '.join(STAGES)}, got {shown!r}")
-        case "release" if not NAME.fullmatch(text):
-            raise ValueError(f"expected the name of a release, got {shown!r}")
-    return text
+    if name == "window":
+        return parse_window(text)
+    if name == "reason":
+        return visible(text.strip(), LONGEST_REASON)
+    holds, expected, written = _FIELDS[name]
+    if not holds(text):
+        raise ValueError(f"expected {expected}, got {visible(text, 80)!r}")
+    return written(text)
 
 
 def parse_said(kind: str, words: list[str]) -> Said:
@@ -604,7 +607,8 @@ def _report_places(
 def _report_fault(site: Site, signed: Signed[NodeReport], now: datetime) -> str:
     """Why a report does not count; empty when it does."""
     report = signed.statement
-    node = _reported(site, report)
+    nodes = site.cluster_of(report.stage).nodes if report.stage in site.stages else []
+    node = next((node for node in nodes if node.name == report.node), None)
     if node is None or not node.signoff_key:
         return "no signoff_key: expected one for this node in the site file, got none"
     if not signed.is_by(node.signoff_key):
@@ -612,10 +616,3 @@ def _report_fault(site: Site, signed: Signed[NodeReport], now: datetime) -> str:
     if report.at > now + NOW_SOURCE_LAG:
         return f"ahead: expected an instant that has come, got {report.at.isoformat()}"
     return ""
-
-
-def _reported(site: Site, report: NodeReport) -> Node | None:
-    if report.stage not in site.stages:
-        return None
-    nodes: Iterable[Node] = site.cluster_of(report.stage).nodes
-    return next((node for node in nodes if node.name == report.node), None)
