@@ -11,7 +11,7 @@ from runbook_lib.opening import prepare_attempt
 from runbook_lib.params import TestnetParams
 from runbook_lib.strict import parse_yaml
 
-from .conftest import NOWHERE
+from .conftest import stages_of
 
 
 @pytest.mark.parametrize(
@@ -187,12 +187,7 @@ def test_a_command_can_go_on_with_what_was_opened(practice: Any) -> None:
 
 def test_an_apply_does_not_open_before_its_turn(practice: Any) -> None:
     """Nothing is created for it either."""
-    names = ("development", "testnet")
-    clusters = {
-        name: {"chain_id": f"rpp-{name}", "nodes": [{"name": name, "url": NOWHERE}]}
-        for name in names
-    }
-    practice.write_site(stages=dict(zip(names, names, strict=True)), clusters=clusters)
+    practice.write_site(**stages_of("development", "testnet"))
     given = {key: practice.params[key] for key in ("site", "release", "commit")}
     given |= {"mode": "apply", "approved_plan": f"sha256:{'0' * 64}"}
     given |= {"window_start": "2026-01-01T00:00:00Z", "window_end": "2026-01-01T08:00:00Z"}

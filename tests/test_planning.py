@@ -11,13 +11,10 @@ from runbook_lib.sources.tape import read_entries
 from runbook_lib.verdicts import ExitCode
 
 from .conftest import (
-    CI,
     DEPLOY,
-    DRIFT,
     FAIL,
     INCONCLUSIVE,
     PROVISION,
-    REACHABLE,
     SMALL,
     states,
     text,
@@ -68,9 +65,7 @@ def test_every_change_says_what_it_would_do(practice: Any) -> None:
 
 def test_without_its_plan_a_change_is_not_planned_either(practice: Any) -> None:
     """A plan run in which no plan could be made is not ready to apply."""
-    stage = practice.open(mode="plan")
-    for item in (DRIFT, CI, REACHABLE, PROVISION):
-        practice.item(stage, item)
+    stage = practice.until(DEPLOY, mode="plan")
     stage.change(practice.change(DEPLOY))
 
     assert states(stage)[DEPLOY] == "not-reached"
@@ -79,9 +74,7 @@ def test_without_its_plan_a_change_is_not_planned_either(practice: Any) -> None:
 
 def test_a_change_that_cannot_be_planned_is_inconclusive(practice: Any) -> None:
     """An unreadable bundle is a row on its card, not a traceback."""
-    stage = practice.open(mode="plan")
-    for item in (DRIFT, CI, REACHABLE):
-        practice.item(stage, item)
+    stage = practice.until(PROVISION, mode="plan")
     change = practice.change(PROVISION)
 
     def plan(context: Any) -> Any:

@@ -32,7 +32,7 @@ from runbook_lib.sources.tape import Asked, LiveTape
 from runbook_lib.stage import Stage
 
 from ..commands.conftest import Terminal
-from ..conftest import ALICES_KEY, NOWHERE, declare, practising
+from ..conftest import ALICES_KEY, NOWHERE, declare, practising, stages_of
 from .conftest import ATTESTATION, Alter, attest, chained, instead, snapshot, to, zeros
 
 BOOK, INDEX, RECORD = NOTEBOOKS["development"], "tape/index.jsonl", "record.jsonl"
@@ -55,10 +55,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         declare(patch)
         root = tmp_path_factory.mktemp("hostile")
         with practising(root / "practice", patch) as practice:
-            stages = {"development": "development", "testnet": "testnet"}
-            nodes = {name: [{"name": f"{name}-1", "url": NOWHERE}] for name in stages}
-            clusters = {k: {"chain_id": f"rpp-{k}", "nodes": v} for k, v in nodes.items()}
-            practice.write_site(stages=stages, clusters=clusters)
+            practice.write_site(**stages_of("development", "testnet"))
             folder = practice.sealed()
             shutil.copytree(folder, root / "whole")
             yield SimpleNamespace(practice=practice, folder=folder, whole=root / "whole")

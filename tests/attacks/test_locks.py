@@ -19,7 +19,7 @@ from runbook_lib.sources.process import Ended
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.tape import Asked, LiveTape
 
-from ..conftest import CI, DRIFT, PROVISION, REACHABLE, text
+from ..conftest import PROVISION, text
 
 TRAPS: dict[str, Callable[[Path, Path], None]] = {
     "link": lambda path, key: path.symlink_to(key),
@@ -77,9 +77,7 @@ def test_no_folder_of_the_store_is_a_link(tmp_path: Path) -> None:
 @pytest.fixture
 def ready(practice: Any) -> Any:
     """A stage before its first change."""
-    practice.stage = practice.open()
-    for item in (DRIFT, CI, REACHABLE):
-        practice.item(practice.stage, item)
+    practice.stage = practice.until(PROVISION)
     return practice
 
 

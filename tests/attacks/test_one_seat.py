@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from typing import Any
 
 import pytest
 import yaml
 
 from runbook_lib import notebook
-from runbook_lib.canonical import canonical
 from runbook_lib.changes.approvals import approved
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.evidence.status import next_opening
@@ -22,12 +19,10 @@ from runbook_lib.sources.github import GitHub
 from runbook_lib.sources.words import Heard
 from runbook_lib.strict import PROJECT
 
+from ..conftest import signed_file, stages_of
+
 RELEASE = "v1.4.0"
-CLUSTERS = {
-    name: {"chain_id": f"rpp-{name}", "nodes": [{"name": f"{name}-1", "url": "http://127.0.0.1:9"}]}
-    for name in ("development", "testnet")
-}
-STAGES = {"stages": {name: name for name in CLUSTERS}, "clusters": CLUSTERS}
+STAGES = stages_of("development", "testnet")
 LATER: dict[str, Any] = {
     "window_start": "2026-01-31T12:00:00Z",
     "window_end": "2026-01-31T14:00:00Z",
@@ -133,11 +128,10 @@ def test_an_author_whom_nobody_lists_has_no_plan_to_approve(practice: Any) -> No
 
 def accept(practice: Any, site: Site, account: str = "bob") -> None:
     """Bob's signed statement about a site, in the folder of words."""
-    statement = {"kind": "accept-policy", "plan": site.policy_digest, "account": account}
-    statement["at"] = f"{practice.now():%Y-%m-%dT%H:%M:%SZ}"
-    signature = base64.b64encode(practice.key.sign(canonical(statement))).decode()
+    said = {"plan": site.policy_digest, "account": account}
+    said["at"] = f"{practice.now():%Y-%m-%dT%H:%M:%SZ}"
     path = practice.root / "words" / RELEASE / f"{site.policy_digest[-8:]}.json"
-    path.write_text(json.dumps({"statement": statement, "signature": signature}))
+    path.write_text(signed_file(practice.key, kind="accept-policy", **said))
 
 
 @pytest.mark.parametrize(

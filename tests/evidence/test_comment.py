@@ -31,8 +31,10 @@ from runbook_lib.evidence.record import Entry
 from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import CheckResult, Outcome, check_row
 from runbook_lib.sources.words import lines
-from runbook_lib.verdicts import Standing, Verdict, WaivedRow
+from runbook_lib.verdicts import Standing, Verdict
 from runbook_lib.wording import visible
+
+from ..cards import waived
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 DIGEST = "sha256:" + "ab" * 32
@@ -206,15 +208,8 @@ def test_before_apply_it_says_that_the_checks_hold() -> None:
 
 
 def test_waivers_rehearsals_and_broken_runs_are_said_openly() -> None:
-    waived = WaivedRow(
-        subject="dev-1",
-        outcome=FAIL,
-        reason="a known risk",
-        approved_by=("bob",),
-        self_approved=False,
-        expires=NOW,
-    )
-    item = judged(DECLARED[0], FAIL).model_copy(update={"waived": (waived,)})
+    by = waived("dev-1", reason="a known risk", approved_by=("bob",), expires=NOW)
+    item = judged(DECLARED[0], FAIL).model_copy(update={"waived": (by,)})
     text = section(account(item, source="rehearsal", broken=("the kernel died",)))
     open_part = text.partition("<details>")[0]
 
@@ -268,16 +263,9 @@ def test_what_does_not_fit_leaves_the_titles_of_other_stages() -> None:
 @given(st.integers(0, 41), words("@" * 4000, "𝒳" * 900), st.integers(0, 60), st.booleans())
 def test_it_always_fits(items: int, reason: str, waivers: int, huge: bool) -> None:
     """Hostile reasons, all items of the playbook, many waivers, huge older sections."""
-    waived = WaivedRow(
-        subject=reason,
-        outcome=FAIL,
-        reason=reason,
-        approved_by=(reason,),
-        self_approved=True,
-        expires=NOW,
-    )
+    by = waived(reason, reason=reason, approved_by=(reason,), self_approved=True)
     made = [
-        judged(item, FAIL, reason).model_copy(update={"waived": (waived,) * waivers})
+        judged(item, FAIL, reason).model_copy(update={"waived": (by,) * waivers})
         for item in list(playbook.ITEMS)[:items]
     ]
     whole = account(*made, judged(DECLARED[0], FAIL), stage="mainnet", broken=(reason,) * waivers)
