@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import yaml
 
 from runbook_lib import notebook
 from runbook_lib.changes.approvals import approved
@@ -14,10 +13,9 @@ from runbook_lib.evidence.status import next_opening
 from runbook_lib.evidence.store import Store
 from runbook_lib.opening import find_operator, prepare_attempt
 from runbook_lib.outcomes import Outcome
-from runbook_lib.site import Site, parse_site, read_site
+from runbook_lib.site import Site, read_site
 from runbook_lib.sources.github import GitHub
 from runbook_lib.sources.words import Heard
-from runbook_lib.strict import PROJECT
 
 from ..conftest import signed_file, stages_of
 
@@ -191,36 +189,7 @@ def test_what_somebody_else_accepted_opens_the_next_stage(practice: Any) -> None
     assert (kept["by"], kept["policy"]) == ("bob", site.policy_digest)
 
 
-# --- what a site and an environment may not say ---
-
-
-@pytest.mark.parametrize(
-    ("stages", "problem"),
-    [
-        ({"canary": "testnet"}, "stages.canary: expected another cluster than testnet, got 'testnet'"),
-        ({"testnet": "development"},
-         "stages.testnet: expected another cluster than development, got 'development'"),
-        ({"mainnet": "testnet"}, "stages.mainnet: expected the cluster of canary, got 'testnet'"),
-    ],
-)  # fmt: skip
-def test_a_stage_on_another_stages_cluster_is_refused(stages: dict[str, str], problem: str) -> None:
-    """Canary and mainnet share theirs, and no others do."""
-    values = yaml.safe_load((PROJECT / "params/sites/example.yaml").read_bytes())
-    values["stages"].update(stages)
-
-    with pytest.raises(ParameterError) as refused:
-        parse_site(yaml.safe_dump(values).encode(), "site.yaml")
-    assert f"site.yaml: {problem}" in refused.value.problems
-
-
-def test_a_chain_under_two_names_is_refused() -> None:
-    """Its stages would look at one cluster."""
-    values = yaml.safe_load((PROJECT / "params/sites/example.yaml").read_bytes())
-    values["clusters"]["testnet"]["chain_id"] = values["clusters"]["mainnet"]["chain_id"]
-
-    with pytest.raises(ParameterError) as refused:
-        parse_site(yaml.safe_dump(values).encode(), "site.yaml")
-    assert refused.value.problems == ("site.yaml: clusters: expected every chain_id once",)
+# --- what an environment may not say ---
 
 
 @pytest.mark.parametrize("mode", ["apply", "plan"])
