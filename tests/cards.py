@@ -26,7 +26,8 @@ def judged(*rows: Row, item: str = ITEM, **more: Any) -> Standing:
         started=NOW,
         ended=NOW + timedelta(seconds=3),
     )
-    return Standing(item=item, kind="check", state="judged", result=result, **{"number": 1, **more})
+    facts = {"kind": "check", "state": "judged", "result": result, "number": 1}
+    return Standing(item=item, **{**facts, **more})
 
 
 def waived(subject: str = "dev-2", **more: Any) -> WaivedRow:

@@ -21,7 +21,7 @@ from runbook_lib.outcomes import (
 )
 from runbook_lib.verdicts import RANK, ExitCode, Standing, Verdict
 
-from .cards import waived
+from .cards import judged, verdict, waived
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 PASS, FAIL, OPEN = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
@@ -38,16 +38,7 @@ def result(*rows: Row) -> CheckResult:
 
 
 def standing(*rows: Row, state: State = "judged", **keys: Any) -> Standing:
-    judged = result(*rows) if state == "judged" else None
-    return Standing(item="i", kind="check", state=state, result=judged, number=1, **keys)
-
-
-def verdict(*items: Standing, mode: Literal["plan", "apply"] = "apply", **keys: Any) -> Verdict:
-    return Verdict(
-        release="v1", commit="c" * 40, stage="development", site="s", mode=mode, attempt=1,
-        number=1, source="live", run="headless", operator="ada", started=AT, ended=AT,
-        items=items, **keys,
-    )  # fmt: skip
+    return judged(*rows, item="i", **{"state": state, **keys, **({} if rows else {"result": None})})
 
 
 def test_nothing_to_judge_is_inconclusive() -> None:
