@@ -349,7 +349,7 @@ Note: a note
     ],
 )
 def test_every_way_to_end_has_its_own_first_line(made: Verdict, first: str) -> None:
-    """No verdict can be taken for another one, nor practice for a release; a broken run says why."""
+    """No verdict can be taken for another one, nor practice for a release; broken says why."""
     text = display.verdict_card(made).text
 
     assert text.splitlines()[0] == first

@@ -32,7 +32,10 @@ def test_a_plan_that_cannot_be_made_says_why(practice: Any) -> None:
 
 
 def test_a_plan_changes_nothing(practice: Any) -> None:
-    """Checks before the first change are judged; it and all after it are planned: ready, exit 0."""
+    """Checks before the first change are judged; it and all after it are planned: ready, exit 0.
+
+    Every change says what it would do, also one that follows another.
+    """
     stage = practice.open(mode="plan")
     practice.walk(stage)
     stage.enforce()
@@ -42,6 +45,8 @@ def test_a_plan_changes_nothing(practice: Any) -> None:
     assert practice.entries("step") == []
     assert practice.made == []
     assert len(practice.entries("plan")) == 1
+    planned = {item.item: len(item.planned) for item in stage.verdict().items if item.planned}
+    assert planned == {PROVISION: 1, DEPLOY: 1}
 
 
 def test_a_plan_behind_a_failed_check_is_refused(practice: Any) -> None:
@@ -52,15 +57,6 @@ def test_a_plan_behind_a_failed_check_is_refused(practice: Any) -> None:
 
     assert states(stage)[PROVISION] == "not-reached"
     assert stage.verdict().exit_code is ExitCode.REFUSED
-
-
-def test_every_change_says_what_it_would_do(practice: Any) -> None:
-    """Also one that follows another: what it would do can be said before that is done."""
-    stage = practice.open(mode="plan")
-    practice.walk(stage)
-    planned = {item.item: len(item.planned) for item in stage.verdict().items if item.planned}
-
-    assert planned == {PROVISION: 1, DEPLOY: 1}
 
 
 def test_without_its_plan_a_change_is_not_planned_either(practice: Any) -> None:

@@ -21,10 +21,7 @@ from ..conftest import signed_file, stages_of
 
 RELEASE = "v1.4.0"
 STAGES = stages_of("development", "testnet")
-LATER: dict[str, Any] = {
-    "window_start": "2026-01-31T12:00:00Z",
-    "window_end": "2026-01-31T14:00:00Z",
-}
+LATER = {"window_start": "2026-01-31T12:00:00Z", "window_end": "2026-01-31T14:00:00Z"}
 
 
 @pytest.fixture
@@ -124,6 +121,19 @@ def test_an_author_whom_nobody_lists_has_no_plan_to_approve(practice: Any) -> No
 # --- under which policy ---
 
 
+def other_policy(
+    practice: Any, then: dict[str, Any], now: dict[str, Any]
+) -> tuple[Site, dict[str, Any]]:
+    """What passed development under one site file, the site as it is now, and testnet's values."""
+    (practice.root / "words" / RELEASE).mkdir(parents=True)
+    real = {**STAGES, "words": str(practice.root / "words" / "{release}")}
+    practice.write_site(**real, **then)
+    practice.sealed()
+    practice.write_site(**real, **now)
+    given = given_testnet(practice, mode="apply", approved_plan="sha256:" + "0" * 64)
+    return read_site(str(practice.site)), given
+
+
 def accept(practice: Any, site: Site, account: str = "bob") -> None:
     """Bob's signed statement about a site, in the folder of words."""
     said = {"plan": site.policy_digest, "account": account}
@@ -136,29 +146,18 @@ def accept(practice: Any, site: Site, account: str = "bob") -> None:
     ("private", "moved"),
     [
         ({"single_operator": True}, "single_operator: expected True, got None"),
-        (
-            {"people": [{"name": "Alice", "account": "alice"}]},
-            "people[1].account: expected None, got 'bob'",
-        ),
-        (
-            {"commands": {"soak": {"argv": ["printf", "passed"]}}},
-            "commands.soak.argv: expected ['printf', 'passed'], got None",
-        ),
+        ({"people": [{"name": "Alice", "account": "alice"}]},
+         "people[1].account: expected None, got 'bob'"),
+        ({"commands": {"soak": {"argv": ["printf", "passed"]}}},
+         "commands.soak.argv: expected ['printf', 'passed'], got None"),
     ],
     ids=["single operator", "nobody else", "command"],
-)
+)  # fmt: skip
 def test_a_stage_opens_on_an_attempt_of_its_own_policy_alone(
     practice: Any, private: dict[str, Any], moved: str
 ) -> None:
     """What passed on a private copy of the site opens nothing on the real one."""
-    (practice.root / "words" / RELEASE).mkdir(parents=True)
-    real = {**STAGES, "words": str(practice.root / "words" / "{release}")}
-    practice.write_site(**real, **private)
-    practice.sealed()
-    practice.write_site(**real)
-    site = read_site(str(practice.site))
-    given = given_testnet(practice, mode="apply", approved_plan="sha256:" + "0" * 64)
-
+    site, given = other_policy(practice, private, {})
     with pytest.raises(ParameterError) as refused:
         prepare_attempt("testnet", given, "params")
     found = next_opening(Store(site.store_path), site, RELEASE)
@@ -172,13 +171,7 @@ def test_a_stage_opens_on_an_attempt_of_its_own_policy_alone(
 
 def test_what_somebody_else_accepted_opens_the_next_stage(practice: Any) -> None:
     """By a file that one of the people of before signed; whoever runs it cannot."""
-    (practice.root / "words" / RELEASE).mkdir(parents=True)
-    real = {**STAGES, "words": str(practice.root / "words" / "{release}")}
-    practice.write_site(**real)
-    practice.sealed()
-    practice.write_site(**real, dashboards={"max_age_s": 60.0})
-    site = read_site(str(practice.site))
-    given = given_testnet(practice, mode="apply", approved_plan="sha256:" + "0" * 64)
+    site, given = other_policy(practice, {}, {"dashboards": {"max_age_s": 60.0}})
     accept(practice, site, account="alice")
     with pytest.raises(ParameterError, match=r"dashboards.max_age_s: expected None, got 60.0; put"):
         prepare_attempt("testnet", given, "params")

@@ -29,11 +29,12 @@ from runbook_lib.evidence.comment import (
 )
 from runbook_lib.evidence.record import Entry
 from runbook_lib.evidence.store import Store
-from runbook_lib.outcomes import CheckResult, Outcome, check_row
+from runbook_lib.outcomes import Outcome, check_row
 from runbook_lib.sources.words import lines
-from runbook_lib.verdicts import Standing, Verdict
+from runbook_lib.verdicts import Standing
 from runbook_lib.wording import visible
 
+from .. import cards
 from ..cards import waived
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -76,32 +77,22 @@ class Page(HTMLParser):
 
 
 def judged(item: str, outcome: Outcome = PASS, reason: str = "it holds") -> Standing:
-    result = CheckResult(
-        item=item,
-        outcome=outcome,
-        reason=reason,
-        rows=(check_row("dev-1", "height", 1, 1, outcome),),
-        started=NOW,
-        ended=NOW,
-    )
-    kind = playbook.ITEMS[item].kind
-    return Standing(item=item, kind=kind, state="judged", reason=reason, result=result, number=1)
+    made = cards.judged(check_row("dev-1", "height", 1, 1, outcome), item=item)
+    assert made.result is not None
+    result = made.result.model_copy(update={"reason": reason})
+    told = {"kind": playbook.ITEMS[item].kind, "reason": reason, "result": result}
+    return made.model_copy(update=told)
 
 
 def account(*items: Standing, sealed: bool = True, **more: object) -> Account:
     facts = {
-        "release": "v1.4.0", "commit": "c0ffee" * 6 + "abcd", "stage": "development",
-        "site": "practice", "mode": "apply", "attempt": 2, "number": 1, "source": "live",
-        "run": "headless", "operator": "alice", "started": NOW, "ended": NOW + timedelta(hours=1),
-        "items": items or tuple(judged(item) for item in DECLARED),
+        "commit": "c0ffee" * 6 + "abcd", "site": "practice", "attempt": 2, "operator": "alice",
+        "started": NOW, "ended": NOW + timedelta(hours=1),
     }  # fmt: skip
     return Account(
-        verdict=Verdict.model_validate(facts | more),
-        name="v1.4.0/development/0002",
-        head=DIGEST,
-        plan=DIGEST,
-        sealed=sealed,
-    )
+        verdict=cards.verdict(*items or map(judged, DECLARED), **facts | more),
+        name="v1.4.0/development/0002", head=DIGEST, plan=DIGEST, sealed=sealed,
+    )  # fmt: skip
 
 
 Brief = tuple[str, str, str]
@@ -223,9 +214,7 @@ def test_waivers_rehearsals_and_broken_runs_are_said_openly() -> None:
 def test_what_is_attached_is_linked_with_its_digest() -> None:
     url = "https://forge.example/a.ipynb"
     both = (Filed("a.ipynb", DIGEST, url), Filed("b.json", DIGEST))
-    made = account()
-    made = Account(**{**vars(made), "files": both})
-    text = section(made)
+    text = section(Account(**{**vars(account()), "files": both}))
 
     assert f"**Evidence:** [a.ipynb]({url}); not attached yet: `runbook publish" in text
     assert f"| b.json | `{DIGEST}` |" in text
@@ -288,11 +277,9 @@ def test_a_seal_is_told_with_its_head() -> None:
 # --- what the store says ----------------------------------------------------------------------------
 
 
-def test_of_a_release_that_never_ran_no_stage_is_told(tmp_path: Path) -> None:
+def test_of_a_release_the_newest_plan_counts(tmp_path: Path) -> None:
+    """Of one that never ran no stage is told."""
     assert other_stages(Store(tmp_path), "v1", "canary") == {}
-
-
-def test_the_newest_plan_counts() -> None:
     plans = [Entry(n, "", "", "plan", {"digest": f"sha256:{n}"}, "") for n in (1, 2)]
 
     assert (plan_digest([]), plan_digest(plans)) == ("", "sha256:2")

@@ -263,7 +263,8 @@ def drift_left_open(entries: list[dict[str, Any]]) -> None:
     ("forge", "step", "said"),
     [
         (other_inputs, "6 tape", ""),
-        (without_baseline, "8 completeness", f"{BASELINE}: expected a final result, it has not run"),
+        (without_baseline, "8 completeness",
+         f"{BASELINE}: expected a final result, it has not run"),
         (drift_left_open, "9 the rule", f"it began while {DRIFT} was INCONCLUSIVE (judged)"),
     ],
 )  # fmt: skip
