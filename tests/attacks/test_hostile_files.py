@@ -1,4 +1,4 @@
-"""Evidence is data: reading it, however hostile, writes nothing, follows nothing, says so and ends."""
+"""Evidence is data: reading it, however hostile, writes nothing, follows nothing, and ends."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from runbook_lib.changes.plan import NodePlan
 from runbook_lib.changes.state import NodeState
 from runbook_lib.errors import ParameterError, RunbookError, SourceError, StoreError
 from runbook_lib.evidence.store import Store
+from runbook_lib.package import VERSION
 from runbook_lib.playbook import NOTEBOOKS
 from runbook_lib.recording import open_replay
 from runbook_lib.site import read_site
@@ -37,13 +38,14 @@ from .conftest import ATTESTATION, Alter, attest, chained, instead, snapshot, to
 
 BOOK, INDEX, RECORD = NOTEBOOKS["development"], "tape/index.jsonl", "record.jsonl"
 OUT = "../" * 9 + "etc/cron.d/x"
-NAMES = "../../../home/u/.cargo/config", "/etc/cron.d/x", "..", "-rf", "a/b", "a\nb", ".hidden", "²"
-TYPES = b'{"item":["a"],"number":{},"n":1,"key":"k","purpose":"read","at":"","ms":0,"meta":[],"body":1}\n'
+NAMES = "../../home/u/.cargo/config", "/etc/cron.d/x", "..", "-rf", "a/b", "a\nb", ".hidden", "²"
+TYPES = {"item": ["a"], "number": {}, "n": 1, "key": "k", "purpose": "read", "at": "", "ms": 0}
+OTHERS = canonical({**TYPES, "meta": [], "body": 1}) + b"\n"
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A sealed attempt and a copy of its folder; a notebook that was not altered is laid out once."""
+    """A sealed attempt and a copy of its folder; each notebook is laid out once."""
     pages, lay_out = dict[str, Any](), HTMLExporter.from_notebook_node
 
     def once(self: Any, book: Any, **more: Any) -> Any:
@@ -210,7 +212,7 @@ HOSTILE: dict[str, Alter] = {
     },
     "linked folder beside": instead("more", to("/etc")),
     "deep folder beside": instead("a", deeply),
-    "other types as tape/index.jsonl": instead(INDEX, lambda path: path.write_bytes(TYPES)),
+    "other types as tape/index.jsonl": instead(INDEX, lambda path: path.write_bytes(OTHERS)),
     "link as body": in_body(to("/etc/passwd")),
     "pipe as body": in_body(os.mkfifo),
     "device as body": in_body(device),
@@ -230,7 +232,10 @@ def test_the_attempt_as_it_was_sealed_passes_each_command(world: Any) -> None:
     run, before = world.terminal.run, snapshot(*world.roots)
 
     assert run("verify", world.folder, "--trust", world.site) == 0, world.terminal.out
-    assert run("replay", world.folder) == 0, world.terminal.out + world.terminal.err
+    replayed = world.terminal.json("replay", world.folder)
+    assert (replayed["recorded_by"], replayed["replayed_by"]) == (VERSION, VERSION)
+    assert [row["observed"] for row in replayed["rows"]] == ["the same"] * 7
+    assert world.terminal.code == 0
     assert run("diff", world.whole, world.folder) == 0
     assert run("status", "v1.4.0", "--site", world.site) == 2, world.terminal.err
     assert run("render", world.folder, "--trust", world.site, "-o", world.page) == 0
