@@ -360,11 +360,15 @@ class Practice:
             self.item(stage, before)
         return stage
 
-    def sealed(self) -> Path:
-        """The folder of an attempt in which everything passed, sealed by hand."""
-        stage = self.open()
+    def enforced(self, **changes: Any) -> Path:
+        """The folder of an attempt in which everything passed, its notebook saved."""
+        stage = self.open(**changes)
         self.write_notebook(self.walk(stage), stage.enforce())
-        folder = self.folder()
+        return self.folder()
+
+    def sealed(self, **changes: Any) -> Path:
+        """The same, sealed by hand."""
+        folder = self.enforced(**changes)
         seal_by_hand(folder)
         return folder
 

@@ -191,11 +191,10 @@ def test_a_row_that_passed_against_its_own_numbers_is_named(practice: Any) -> No
 
 def test_what_a_fresh_kernel_judges_otherwise_breaks_the_run(practice: Any) -> None:
     """Functions replaced in the live kernel leave a result that its own tape does not give."""
-    stage = practice.open()
-    practice.write_notebook(practice.walk(stage), stage.enforce())
+    folder = practice.enforced()
     item = "development.activate.smoke-suites"
     again = [check_row(item, "result", "PASS (judged): all passed", "FAIL (judged): 101", ok=False)]
-    verdict = seal_by_hand(practice.folder(), again)
+    verdict = seal_by_hand(folder, again)
 
     assert verdict.exit_code is ExitCode.BROKEN
     assert verdict.broken == (
@@ -359,10 +358,9 @@ def test_the_key_comes_from_a_file_and_its_passphrase_from_the_environment(
 
 def test_a_key_that_nobody_listed_signs_nothing(practice: Any) -> None:
     practice.pem.write_bytes(as_pem(MALLORY))
-    stage = practice.open()
-    practice.write_notebook(practice.walk(stage), stage.enforce())
+    folder = practice.enforced()
     with pytest.raises(ParameterError) as caught:
-        seal_by_hand(practice.folder())
+        seal_by_hand(folder)
 
     said = "RUNBOOK_SIGNING_KEY: expected the key of a signer (alice), got another"
     assert str(caught.value) == said

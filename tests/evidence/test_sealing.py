@@ -79,8 +79,7 @@ def test_a_later_try_is_sealed_again_and_the_earlier_kept(practice: Any) -> None
 
 
 def test_a_secret_in_an_output_breaks_the_attempt(practice: Any) -> None:
-    stage = practice.open()
-    path = practice.write_notebook(practice.walk(stage), stage.enforce())
+    path = practice.enforced() / BOOK
     book = nbformat.read(path, as_version=4)
     code = next(cell for cell in book.cells if cell.cell_type == "code")
     code.outputs = [nbformat.v4.new_output("stream", text=os.environ["GITHUB_TOKEN"])]

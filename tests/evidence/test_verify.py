@@ -360,8 +360,7 @@ def test_11_altered_code_is_seen(sealed: Path) -> None:
 
 def test_11_a_foreign_notebook_never_verifies(practice: Any) -> None:
     """Sealed by hand with altered code it is foreign, and broken."""
-    stage = practice.open()
-    path = practice.write_notebook(practice.walk(stage), stage.enforce())
+    path = practice.enforced() / BOOK
     book = json.loads(path.read_bytes())
     book["cells"][-1]["source"] = "stage.enforce();"
     path.write_text(json.dumps(book))
