@@ -155,11 +155,14 @@ Difference = tuple[str, str, Any, Any]
 def diff(first: Path, second: Path) -> list[Difference]:
     """Every difference between two attempts, in the playbook's order. Raises RecordDamaged, OSError."""
     before, after = _read(first), _read(second)
-    return [
-        *_differ("environment", _environment(before), _environment(after)),
-        *_items({s.item: s for s in standings(before)}, {s.item: s for s in standings(after)}),
-        *_differ("plan", _plan(before), _plan(after)),
-    ]
+    try:
+        return [
+            *_differ("environment", _environment(before), _environment(after)),
+            *_items({s.item: s for s in standings(before)}, {s.item: s for s in standings(after)}),
+            *_differ("plan", _plan(before), _plan(after)),
+        ]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise RecordDamaged(f"expected the records of two attempts, got: {error!r}") from error
 
 
 def _read(folder: Path) -> list[Entry]:

@@ -26,12 +26,9 @@ from ..sources.conftest import World
 SHOW = "import json, os; print(json.dumps(dict(os.environ)))"
 ALWAYS = {"PATH", "HOME", "LANG", "TMPDIR"}
 OURS = {
-    "GITHUB_TOKEN",
-    "RPP_RPC_TOKEN",
-    "RUNBOOK_SCRATCH",
-    "RUNBOOK_SIGNING_PASSPHRASE",
+    "GITHUB_TOKEN", "RPP_RPC_TOKEN", "RUNBOOK_SCRATCH", "RUNBOOK_SIGNING_PASSPHRASE",
     "SSH_AUTH_SOCK",
-}
+}  # fmt: skip
 
 
 @pytest.fixture
