@@ -20,6 +20,8 @@ from runbook_lib.sources.commands import NodeConfig
 from runbook_lib.sources.config import BASE_GATES, CHANNEL_AT, GATES, GATES_AT, parse_bundle
 from runbook_rehearsal.chain.templates import bundle
 
+from ..messages import saying
+
 PLAIN = b'data_dir = "./data"\n\n[rollout]\nrelease_channel = "development"\n'
 SECRET = PLAIN + b'\n[network.rpc]\nauth_token = "do-not-tell-anyone"\n'
 SHOWN = SECRET.replace(b"do-not-tell-anyone", b"[redacted]")
@@ -115,11 +117,10 @@ def test_canary_touches_its_members_alone(context: Context, canaries: tuple[str,
     others = [delta for name, delta in found.items() if name not in canaries]
     assert others and all(delta.after(BEFORE, "sha256:old") == BEFORE for delta in others)
     assert not any(others)
-    with pytest.raises(SourceError) as caught:
+    with saying(
+        SourceError, "site: clusters.there.nodes: expected a node with canary: true, got none"
+    ):
         deltas_of(context, "canary")
-    assert str(caught.value) == (
-        "site: clusters.there.nodes: expected a node with canary: true, got none"
-    )
 
 
 @given(st.dictionaries(st.sampled_from(GATES), st.booleans()), st.sets(st.sampled_from(GATES)))
@@ -162,17 +163,14 @@ def test_an_attempt_renders_a_target_without_secrets_in_the_evidence_and_once(
 ) -> None:
     kept = keep_target(context, "dev-1", PLAIN, None)
     assert kept == context.folder / "targets" / "dev-1.toml"
-    with pytest.raises(SourceError) as caught:
+    with saying(
+        SourceError,
+        "dev-1: expected the target this attempt already rendered, got another; start a new one",
+    ):
         keep_target(context, "dev-1", SHOWN, None)
-
-    assert str(caught.value) == (
-        "dev-1: expected the target this attempt already rendered, got another; start a new one"
-    )
 
 
 def test_a_site_without_an_artifact_is_the_users_mistake(context: Context) -> None:
     context.site = context.site.model_copy(update={"artifacts": {}})
-    with pytest.raises(ParameterError) as caught:
+    with saying(ParameterError, "site: artifacts.node: expected the path of the release, got none"):
         artifact(context)
-
-    assert str(caught.value) == "site: artifacts.node: expected the path of the release, got none"

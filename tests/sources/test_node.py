@@ -11,6 +11,7 @@ from runbook_lib import clusters, reach
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.sources.node import Account, Fleet, Peer, Rollout, parse_printed
 
+from ..messages import saying
 from .conftest import World, says
 
 GATES = {"pruning": True, "malachite_consensus": False}
@@ -175,9 +176,8 @@ def test_a_printed_answer_is_read_behind_interim_ones() -> None:
     ],
 )
 def test_anything_else_printed_is_an_error(printed: str, problem: str) -> None:
-    with pytest.raises(SourceError) as caught:
+    with saying(SourceError, f"n: {problem}"):
         parse_printed("n", printed.encode())
-    assert str(caught.value) == f"n: {problem}"
 
 
 def test_nodes_by_command_and_by_url_answer_together(world: World) -> None:
@@ -205,8 +205,8 @@ def test_nodes_by_command_and_by_url_answer_together(world: World) -> None:
 
 def test_an_unknown_placeholder_is_the_users_mistake(world: World) -> None:
     node = clusters.Node(name="a", rpc_command=says("{port}"))
-    with pytest.raises(ParameterError) as caught:
+    with saying(
+        ParameterError,
+        "site: nodes.a.rpc_command: expected placeholders among {node}, {path}, got {port}",
+    ):
         Fleet(world.scope(), cluster(node)).rollout()
-    assert str(caught.value) == (
-        "site: nodes.a.rpc_command: expected placeholders among {node}, {path}, got {port}"
-    )

@@ -18,6 +18,7 @@ from runbook_lib.sources.http import Request
 from runbook_lib.sources.local import FileDigest
 from runbook_lib.sources.tape import read_entries
 
+from ..messages import saying
 from .conftest import World
 
 PING = Request("GET", "http://node/ping")
@@ -152,6 +153,5 @@ def test_an_unreadable_clock_is_a_source_error(
 ) -> None:
     file = tmp_path / "clock.json"
     file.write_text(text)
-    with pytest.raises(SourceError) as caught:
+    with saying(SourceError, f"clock: {file}: expected {{offset_s: SECONDS}}, got: {got}"):
         world.scope(clock=Clock(source="offset-file", path=str(file))).now()
-    assert str(caught.value) == f"clock: {file}: expected {{offset_s: SECONDS}}, got: {got}"
