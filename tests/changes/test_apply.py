@@ -83,14 +83,6 @@ def test_a_step_is_journalled_before_and_after(work: Work) -> None:
     assert applier.rows == []
 
 
-def test_a_step_that_failed_is_not_done(work: Work) -> None:
-    applier, work.ended = work.applier(), Ended(1, b"", b"")
-    applier.step(work.step())
-
-    assert [phase for phase, _ in work.phases()] == ["intent", "failed"]
-    assert applier.stem(work.step()) == ""
-
-
 def test_a_done_step_is_not_repeated(work: Work) -> None:
     work.applier(1).step(work.step())
     later = work.applier(2)

@@ -71,11 +71,13 @@ def journals(practice: Any) -> Journals:
     return Journals(practice)
 
 
-def test_a_passed_attempt_leaves_a_good_state(journals: Journals) -> None:
+def test_a_pass_and_an_adoption_replace_what_was_before(journals: Journals) -> None:
     journals.adopted(OLD, 1)
     journals.attempt(NEW, 2)
-
     assert journals.good() == {"dev-1": NEW}
+
+    journals.adopted(OLD, 3)
+    assert journals.good() == {"dev-1": OLD}
 
 
 @pytest.mark.parametrize(
@@ -103,13 +105,6 @@ def test_what_did_not_pass_whole_and_live_is_not_good(
     journals.adopted(OLD, 1)
     assert journals.good() == {"dev-1": OLD}
     assert journals.known() == known
-
-
-def test_a_later_adoption_replaces_an_older_pass(journals: Journals) -> None:
-    journals.attempt(NEW, 1)
-    journals.adopted(OLD, 2)
-
-    assert journals.good() == {"dev-1": OLD}
 
 
 def test_a_playbook_that_grew_does_not_undo_a_pass(

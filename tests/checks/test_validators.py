@@ -153,7 +153,6 @@ def test_an_edited_word_does_not_count_until_it_is_said_again(bench: Bench) -> N
          "window: scheduled: expected a window that ends after it starts, got"),
         (lambda bench: (bench.params.update(issue=0), bench.change_site(words="")),
          "words: readable: expected a release issue (issue) or the site's folder (words)"),
-        (lambda bench: bench.network.fault("forge-down@testnet"), "forge: comments of issue 42: readable: expected an answer, got "),
         (lambda bench: bench.network.fault("forge-500@testnet"), "forge: comments of issue 42: readable: expected status 200, got 500"),
     ],
 )  # fmt: skip

@@ -259,29 +259,17 @@ def test_the_narrowed_tree_is_the_old_one_with_matchers(query: str) -> None:
         ("up", {"cluster": 'd"ev'}, "expected a plain value of cluster, got 'd\"ev'"),
         ("up[", MATCHERS, "expected PromQL, got 'up[': unexpected end of input inside brackets"),
         ("rate(x[1500ms])", MATCHERS, "expected PromQL without escapes and milliseconds, got 'rate(x[1500ms])'"),
+        *((query, {}, f"expected a query with a selector, got '{query}'") for query in ("1 + 1", "vector(1)", "time()")),
+        # Its recursion would end the process.
+        ("1+" * 30_000 + "1", {}, "expected at most 8000 characters of PromQL, got 60001"),
     ],
+    ids=range(9),
 )  # fmt: skip
-def test_what_cannot_be_narrowed_is_refused(
+def test_what_cannot_be_narrowed_or_kept_to_a_cluster_is_refused(
     query: str, matchers: dict[str, str], problem: str
 ) -> None:
     with saying(ValueError, problem):
-        inject(query, matchers)
-
-
-@pytest.mark.parametrize(
-    ("query", "problem"),
-    [
-        ("1 + 1", "expected a query with a selector, got '1 + 1'"),
-        ("vector(1)", "expected a query with a selector, got 'vector(1)'"),
-        ("time()", "expected a query with a selector, got 'time()'"),
-        # Its recursion would end the process.
-        ("1+" * 30_000 + "1", "expected at most 8000 characters of PromQL, got 60001"),
-    ],
-    ids=["number", "vector", "time", "long"],
-)
-def test_a_query_that_cannot_be_kept_to_a_cluster_is_refused(query: str, problem: str) -> None:
-    with saying(ValueError, problem):
-        check(query)
+        inject(query, matchers) if matchers else check(query)
 
 
 def test_freshness_is_asked_of_each_plain_selector_once() -> None:

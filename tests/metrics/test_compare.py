@@ -164,13 +164,6 @@ def test_what_only_time_would_decide_says_how_much() -> None:
     )
 
 
-def test_a_gap_never_helps() -> None:
-    gappy = measured(2, 300.0)
-    gappy.frames[NAME].iloc[:20] = np.nan
-
-    assert compared(measured(1), gappy).outcome is Outcome.INCONCLUSIVE
-
-
 def test_planned_restarts_are_cut_out() -> None:
     frame = measured(1).frames[NAME]
     stretch = (START + 10 * STEP, START + 15 * STEP)
@@ -198,16 +191,6 @@ def votes(seed: int, changed: float = 1.0, weather: float = 1.0) -> Measured:
 def canary(baseline: Measured, current: Measured, *canaries: str) -> Compared:
     names = {f"v{number}": f"node-{number}" for number in range(5)}
     return compared(baseline, current, names=names, canaries=canaries)
-
-
-@pytest.mark.parametrize(("changed", "outcome"), [(1.0, Outcome.PASS), (1.3, Outcome.FAIL)])
-def test_a_canary_is_judged_against_the_rest_at_the_same_time(
-    changed: float, outcome: Outcome
-) -> None:
-    found = canary(votes(1), votes(20, changed, weather=1.3), "node-0")
-
-    assert [each.subject for each in found.judgements] == ["node-0"]
-    assert found.outcome is outcome
 
 
 def test_canaries_that_are_nowhere_are_no_pass() -> None:

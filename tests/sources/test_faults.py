@@ -114,11 +114,15 @@ def test_no_answer(world: World, source: str, error: httpx.TransportError) -> No
 
 
 HINTS = {
-    401: ("; check the token", "; the token is wrong or expired"),
-    403: ("; check what the token may do", "; the token lacks a permission"),
-    404: ("; check the URL", "; it does not exist, or the token may not see it"),
-    500: ("", ""),
-    503: ("", ""),
+    401: ("; check the token", "no luck; the token is wrong or expired"),
+    403: ("; check what the token may do", "no luck; the token lacks a permission"),
+    404: ("; check the URL", "no luck; it does not exist, or the token may not see it"),
+    429: (
+        "; it limits our rate, ask again later",
+        "the rate limit is used up; ask again in 3600 s",
+    ),
+    500: ("", "no luck"),
+    503: ("", "no luck"),
 }
 
 
@@ -126,25 +130,12 @@ HINTS = {
 @pytest.mark.usefixtures("no_waiting")
 @pytest.mark.parametrize("status", HINTS)
 def test_another_status(world: World, source: str, status: int) -> None:
-    body = {"message": "no luck"}
-    said = problem(world, source, lambda _: httpx.Response(status, json=body))
-    if source in FORGES:
-        assert said == f"expected status 200, got {status}: no luck{HINTS[status][1]}"
-    else:
-        text = f'expected status 200, got {status}: {{"message":"no luck"}}'
-        assert said == text + HINTS[status][0]
-
-
-@every_source
-@pytest.mark.usefixtures("no_waiting")
-def test_a_rate_limit(world: World, source: str) -> None:
-    said = problem(world, source, lambda _: httpx.Response(429, headers={"retry-after": "3600"}))
-    if source in FORGES:
-        assert (
-            said == "expected status 200, got 429: the rate limit is used up; ask again in 3600 s"
-        )
-    else:
-        assert said == "expected status 200, got 429; it limits our rate, ask again later"
+    headers = {"retry-after": "3600"} if status == 429 else {}
+    answer = httpx.Response(status, headers=headers, json={"message": "no luck"})
+    hint, forges = HINTS[status]
+    got = forges if source in FORGES else '{"message":"no luck"}' + hint
+    said = problem(world, source, lambda _: answer)
+    assert said == f"expected status 200, got {status}: {got}"
 
 
 @every_source
