@@ -20,15 +20,11 @@ from runbook_lib.sources.snapshots import About, Manifest, parse_signature, veri
 from runbook_lib.sources.wire import decode_once
 
 from ..messages import saying
-from .conftest import World
+from .conftest import World, public
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 OTHER = Ed25519PrivateKey.from_private_bytes(b"o" * 32)
 HEX = "ab" * 32
-
-
-def public(key: Ed25519PrivateKey) -> str:
-    return "ed25519:" + base64.b64encode(key.public_key().public_bytes_raw()).decode()
 
 
 KEYS = {1: public(KEY), 2: public(OTHER)}

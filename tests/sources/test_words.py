@@ -36,7 +36,7 @@ from runbook_lib.sources.words import (
 )
 from runbook_lib.strict import PROJECT
 
-from .conftest import World
+from .conftest import World, public
 from .github_answers import spoken
 
 WINDOW = "2026-12-01T12:00:00Z/2026-12-01T16:00:00Z"
@@ -45,10 +45,6 @@ PLAN = "sha256:" + "a" * 64
 AT, LATER = "2026-11-23T12:00:00Z", "2026-11-23T12:00:01Z"
 ADA = Ed25519PrivateKey.from_private_bytes(b"a" * 32)
 DEV_2 = Ed25519PrivateKey.from_private_bytes(b"d" * 32)
-
-
-def public(key: Ed25519PrivateKey) -> str:
-    return "ed25519:" + base64.b64encode(key.public_key().public_bytes_raw()).decode()
 
 
 @cache

@@ -113,24 +113,6 @@ def test_canary_touches_its_members_alone(
     }
 
 
-def test_a_canary_stage_without_canaries_is_inconclusive(
-    network: RehearsalNetwork, tmp_path: Path
-) -> None:
-    result = drift(network, "canary", site=site_with(network, tmp_path / "s.yaml", canaries=()))
-
-    assert (result.outcome, not_passed(result)) == (
-        Outcome.INCONCLUSIVE,
-        [
-            (
-                "site: clusters.mainnet.nodes",
-                "the stage's delta",
-                "per node",
-                "expected a node with canary: true, got none",
-            )
-        ],
-    )
-
-
 # --- the candidate, ahead of its stage ------------------------------------------------------------
 
 

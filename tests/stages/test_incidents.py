@@ -231,9 +231,6 @@ def test_a_later_recovery_joins_the_incident(network: RehearsalNetwork) -> None:
     assert all("it was removed from the store" in problem for problem in problems)
 
 
-# --- the halt, the council, and its end ---
-
-
 # --- the halt -------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from runbook_lib import playbook
 from runbook_lib.checks import preflight
 from runbook_lib.evidence.comment import marker
 from runbook_lib.evidence.record import Record
@@ -213,22 +212,3 @@ def test_a_replay_posts_nothing_and_finds_the_same(
 
     assert (again.outcome, again.result) == (Outcome.PASS, live.result)
     assert forge.comments == {}
-
-
-def test_no_change_follows_an_issue_that_cannot_be_reached(
-    practice: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a site whose forge is nowhere: what stands behind it is not reached, and says why."""
-    monkeypatch.setitem(playbook.DECLARED, "development", ("preflight.config-drift", ITEM, DEPLOY))
-    monkeypatch.setitem(playbook.PLAN_BEFORE, "development", ITEM)
-    stage = practice.open(issue=ISSUE)
-    practice.item(stage, "preflight.config-drift")
-    stage.plan(practice.plan)
-    stage.change(preflight.release_issue)
-    practice.item(stage, DEPLOY)
-    items = stage.verdict().items
-
-    assert [item.outcome for item in items] == [Outcome.PASS, *[Outcome.INCONCLUSIVE] * 2]
-    assert items[1].reason.startswith(f"forge: issue {ISSUE}: readable: expected an answer, got")
-    assert items[2].reason == f"not reached: blocked by {ITEM}"
-    assert practice.made == []
