@@ -33,6 +33,9 @@ from .samples import METRIC
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+ONE_LOAD = "expected one aggregate metric of topic load at most, got dict"
+
+
 def catalogue(*metrics: dict[str, Any]) -> bytes:
     return yaml.safe_dump({"metrics": [deepcopy(metric) for metric in metrics]}).encode()
 
@@ -67,6 +70,9 @@ def test_the_shipped_catalogue_covers_every_topic() -> None:
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
+        ([{}, {}], "expected every name once, got latency twice"),
+        ([{"topic": LOAD}, {"topic": LOAD, "name": "other"}], ONE_LOAD),
+        ([{"topic": LOAD, "per": "validator", "label": "validator"}], ONE_LOAD),
         ({"queries": []}, "queries: expected List should have at least 1 item after validation, not 0, got list"),
         ({"queries": ["sum("]}, "queries.0: expected PromQL, got 'sum(': unclosed left parenthesis"),
         ({"queries": ["up", "up"]}, "queries: expected every candidate once"),
@@ -84,27 +90,12 @@ def test_the_shipped_catalogue_covers_every_topic() -> None:
         ({"name": "Latency"}, "name: expected String should match pattern '^[a-z][a-z0-9_]*$', got 'Latency'"),
     ],
 )  # fmt: skip
-def test_a_wrong_metric_is_the_users_mistake(changes: dict[str, Any], problem: str) -> None:
+def test_a_wrong_metric_is_the_users_mistake(changes: Any, problem: str) -> None:
+    given = changes if isinstance(changes, list) else [changes]
     with pytest.raises(ParameterError) as caught:
-        parse_catalogue(catalogue(METRIC | changes), "m.yaml")
-    path = "metrics.0." if not problem.startswith("metrics") else ""
+        parse_catalogue(catalogue(*(METRIC | each for each in given)), "m.yaml")
+    path = "" if isinstance(changes, list) else "metrics.0."
     assert str(caught.value) == f"m.yaml: {path}{problem}"
-
-
-ONE_LOAD = "expected one aggregate metric of topic load at most"
-
-
-@pytest.mark.parametrize(
-    ("changes", "problem"),
-    [
-        ([{}, {}], "expected every name once, got latency twice"),
-        ([{"topic": LOAD}, {"topic": LOAD, "name": "other"}], ONE_LOAD),
-        ([{"topic": LOAD, "per": "validator", "label": "validator"}], ONE_LOAD),
-    ],
-)
-def test_names_and_the_load_stand_once(changes: list[dict[str, Any]], problem: str) -> None:
-    with saying(ParameterError, f"m.yaml: {problem}", whole=False):
-        parse_catalogue(catalogue(*(METRIC | each for each in changes)), "m.yaml")
 
 
 @pytest.mark.parametrize(

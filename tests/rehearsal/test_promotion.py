@@ -19,6 +19,9 @@ MODES = ("plan", "apply", "apply")
 @pytest.mark.parametrize(
     ("fault", "when"),
     [
+        ("gossip-slow@testnet", ("testnet", "first")),
+        ("canary-slow@mainnet", ("mainnet", "first")),
+        ("store-gone@canary", ("canary", "late")),
         ("consensus-stall@canary", ("canary", "late")),
         ("chain-halt@mainnet", ("mainnet", "late")),
         ("wrong-state-root@mainnet/main-2", ("mainnet", "late")),
