@@ -23,6 +23,7 @@ from runbook_rehearsal.chain.templates import bundle
 from ..messages import saying
 
 PLAIN = b'data_dir = "./data"\n\n[rollout]\nrelease_channel = "development"\n'
+FILE = NodeConfig(PLAIN, digest_bytes(PLAIN), PLAIN)
 SECRET = PLAIN + b'\n[network.rpc]\nauth_token = "do-not-tell-anyone"\n'
 SHOWN = SECRET.replace(b"do-not-tell-anyone", b"[redacted]")
 BUILD = Artifact(path="p", digest="sha256:file", binary="sha256:new")
@@ -38,10 +39,9 @@ def context(practice: Any) -> Context:
 
 def test_a_target_turns_on_the_deltas_gates_and_nothing_off(context: Context) -> None:
     before = BEFORE.model_copy(update={"gates": {"pruning": True, "witness_network": True}})
-    config = NodeConfig(PLAIN, digest_bytes(PLAIN), PLAIN)
     delta = Delta(("pruning", "malachite_consensus"), "testnet", "sha256:new")
 
-    made = target(context, "dev-1", config, before, delta)
+    made = target(context, "dev-1", FILE, before, delta)
 
     assert made.after.gates == {
         "pruning": True,
@@ -56,9 +56,8 @@ def test_a_target_turns_on_the_deltas_gates_and_nothing_off(context: Context) ->
 
 
 def test_nothing_to_change_leaves_the_file_byte_for_byte(context: Context) -> None:
-    config = NodeConfig(PLAIN, digest_bytes(PLAIN), PLAIN)
 
-    made = target(context, "dev-1", config, BEFORE, Delta((), "development", "sha256:new"))
+    made = target(context, "dev-1", FILE, BEFORE, Delta((), "development", "sha256:new"))
 
     assert (made.text, made.after.config) == (PLAIN, digest_bytes(PLAIN))
     assert made.after.binary == "sha256:new"

@@ -37,37 +37,37 @@ def from_fleet(found: dict[str, Any]) -> Any:
     return found["n1"]
 
 
+NODES = {
+    "rollout": "/status/rollout",
+    "status": "/status/node",
+    "consensus": "/status/consensus",
+    "peers": "/p2p/peers",
+    "membership": "/ui/bft/membership",
+}
+
+
+def prometheus(scope: Scope) -> Prometheus:
+    return Prometheus(scope, ENDPOINT)
+
+
 ASK: dict[str, tuple[str, Callable[[Scope], Any]]] = {
-    "rollout": ("n1 /status/rollout", lambda s: from_fleet(Fleet(s, CLUSTER).rollout())),
-    "status": ("n1 /status/node", lambda s: from_fleet(Fleet(s, CLUSTER).status())),
-    "consensus": ("n1 /status/consensus", lambda s: from_fleet(Fleet(s, CLUSTER).consensus())),
-    "peers": ("n1 /p2p/peers", lambda s: from_fleet(Fleet(s, CLUSTER).peers())),
-    "membership": ("n1 /ui/bft/membership", lambda s: from_fleet(Fleet(s, CLUSTER).membership())),
-    "instant": ("prometheus: up", lambda s: Prometheus(s, ENDPOINT).instant("up", AT)),
-    "range": (
-        "prometheus: up",
-        lambda s: Prometheus(s, ENDPOINT).range("up", AT, AT, timedelta(seconds=60)),
-    ),
-    "freshness": (
-        "prometheus: timestamp(up)",
-        lambda s: Prometheus(s, ENDPOINT).freshness("up", AT),
-    ),
-    "rules": ("prometheus: rules", lambda s: Prometheus(s, ENDPOINT).rules()),
-    "alertmanagers": (
-        "prometheus: alertmanagers",
-        lambda s: Prometheus(s, ENDPOINT).alertmanagers(),
-    ),
+    **{
+        what: (f"n1 {path}", lambda s, what=what: from_fleet(getattr(Fleet(s, CLUSTER), what)()))  # type: ignore[misc]
+        for what, path in NODES.items()
+    },
+    "instant": ("prometheus: up", lambda s: prometheus(s).instant("up", AT)),
+    "range": ("prometheus: up", lambda s: prometheus(s).range("up", AT, AT, timedelta(seconds=60))),
+    "freshness": ("prometheus: timestamp(up)", lambda s: prometheus(s).freshness("up", AT)),
+    "rules": ("prometheus: rules", lambda s: prometheus(s).rules()),
+    "alertmanagers": ("prometheus: alertmanagers", lambda s: prometheus(s).alertmanagers()),
     "am status": ("alertmanager: status", lambda s: Alertmanager(s, ENDPOINT).config()),
     "am alerts": ("alertmanager: alerts", lambda s: Alertmanager(s, ENDPOINT).alerts()),
     "am silences": ("alertmanager: silences", lambda s: Alertmanager(s, ENDPOINT).silences()),
     "check runs": (
-        "forge: check runs of cccccccccccc",
+        f"forge: check runs of {COMMIT[:12]}",
         lambda s: GitHub(s, FORGE).check_runs(COMMIT),
     ),
-    "statuses": (
-        "forge: statuses of cccccccccccc",
-        lambda s: GitHub(s, FORGE).statuses(COMMIT),
-    ),
+    "statuses": (f"forge: statuses of {COMMIT[:12]}", lambda s: GitHub(s, FORGE).statuses(COMMIT)),
     "issue": ("forge: issue 7", lambda s: GitHub(s, FORGE).issue(7)),
     "comments": ("forge: comments of issue 7", lambda s: GitHub(s, FORGE).comments(7)),
 }

@@ -16,7 +16,8 @@ from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome
 from runbook_lib.sources import snapshots
 from runbook_lib.sources.keys import Refused
-from runbook_lib.sources.snapshots import About, Manifest, parse_signature, verified_by
+from runbook_lib.sources.scope import Scope
+from runbook_lib.sources.snapshots import About, Bundle, Manifest, parse_signature, verified_by
 from runbook_lib.sources.wire import decode_once
 
 from ..messages import saying
@@ -171,6 +172,13 @@ def write(folder: Path, **about: Any) -> Path:
     return folder
 
 
+def only(world: World, folder: Path) -> tuple[Scope, Bundle]:
+    """A scope, and what it finds of the one bundle there."""
+    scope = world.scope()
+    [bundle] = snapshots.find_bundles(scope, folder, KEYS)
+    return scope, bundle
+
+
 def test_bundles_are_found_in_a_folder_or_are_it(world: World, tmp_path: Path) -> None:
     one = write(tmp_path / "all" / "one")
     (tmp_path / "all" / "notes").mkdir()
@@ -214,8 +222,7 @@ def test_a_pruning_checkpoint_tells_its_height(
     write(tmp_path / "one")
     for name, text in files.items():
         (tmp_path / "one" / name).write_text(text)
-    scope = world.scope()
-    [bundle] = snapshots.find_bundles(scope, tmp_path, KEYS)
+    scope, bundle = only(world, tmp_path)
     try:
         got: object = snapshots.checkpoint_height(scope, bundle)
     except SourceError as error:
@@ -240,8 +247,7 @@ def test_pruning_proofs_are_named_by_their_manifests(
     """As Firewood keeps them, and as its backup script copies them."""
     (write(tmp_path / "one") / manifests).mkdir()
     (tmp_path / "one" / manifests / NAME).write_text(json.dumps(PROOF))
-    scope = world.scope()
-    [bundle] = snapshots.find_bundles(scope, tmp_path, KEYS)
+    scope, bundle = only(world, tmp_path)
 
     assert snapshots.proofs(scope, bundle) == [
         snapshots.Proof(5, tmp_path / "one" / folder / "5.bin", f"sha256:{HEX}")
@@ -262,8 +268,6 @@ def test_other_pruning_manifests_are_refused(
 ) -> None:
     (write(tmp_path / "one") / "manifests").mkdir()
     (tmp_path / "one" / "manifests" / name).write_text(json.dumps({**PROOF, **changes}))
-    scope = world.scope()
-    [bundle] = snapshots.find_bundles(scope, tmp_path, KEYS)
-
+    scope, bundle = only(world, tmp_path)
     with saying(SourceError, problem):
         snapshots.proofs(scope, bundle)
