@@ -53,11 +53,6 @@ def test_only_the_newest_success_is_green(
     assert [status_row(status(state)).outcome for state in states] == [outcome] * len(states)
 
 
-def suite(**changes: Any) -> SuiteRun:
-    fine = {"code": 0, "announced": 4, "passed": 4, "failed": 0, "ignored": 0, "complete": True}
-    return SuiteRun(**{**fine, "skipped_lines": (), **changes})  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(
     ("changes", "outcome"),
     [
@@ -70,6 +65,9 @@ def suite(**changes: Any) -> SuiteRun:
     ],
 )
 def test_a_suite_passes_only_whole(changes: dict[str, Any], outcome: Outcome) -> None:
-    rows = suite_rows("tests/pipeline", suite(**changes))
+    given: Any = {"code": 0, "announced": 4, "passed": 4, "failed": 0, "ignored": 0} | changes
+    rows = suite_rows(
+        "tests/pipeline", SuiteRun(**{"complete": True, "skipped_lines": (), **given})
+    )
 
     assert worst(row.outcome for row in rows) is outcome

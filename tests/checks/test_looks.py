@@ -77,10 +77,6 @@ def stall(severity: str, *minutes: int, **labels: str) -> Series:
     return series(list(minutes), alertname="Stall", severity=severity, **labels)
 
 
-def watching(*minutes: int) -> Series:
-    return series(list(minutes), alertname="Watchdog", severity="none")
-
-
 QUIET = ("PASS", "alerts that page", "none, Watchdog was there")
 
 
@@ -95,7 +91,7 @@ QUIET = ("PASS", "alerts that page", "none, Watchdog was there")
         ([WATCHDOG, stall("warning", 4, cluster="mainnet")], QUIET),
         ([WATCHDOG, stall("critical", 0, 16, cluster="mainnet")], QUIET),
         # No alert proves nothing without the one that always fires.
-        *(([watching(*minutes)], ("INCONCLUSIVE", "alerts that page",
+        *(([series([*minutes], alertname="Watchdog", severity="none")], ("INCONCLUSIVE", "alerts that page",
                                   f"Watchdog was missing at {missing} of 15 instants"))
           for missing, minutes in ((15, ()), (1, range(1, 15)), (2, (1, 2, *range(5, 16))))),
         # A partial answer is none.
@@ -121,10 +117,6 @@ SLOTS = Slots.of(BEGUN, timedelta(hours=24), timedelta(minutes=15), [])
 NAN = float("nan")
 
 
-def metric(**more: Any) -> Metric:
-    return Metric.model_validate({**METRIC, "limit": {"max": 100.0}, **more})
-
-
 def limit(values: list[list[float]], **more: Any) -> tuple[Row, float | None]:
     """The row of a look whose series have these values in their last minutes."""
     slot = Slot(1, BEGUN, BEGUN + timedelta(minutes=15))
@@ -134,7 +126,8 @@ def limit(values: list[list[float]], **more: Any) -> tuple[Row, float | None]:
         found.append(samples(BEGUN, kept, node=str(number)))
     matrix = Matrix(tuple(found))
     frame = align("prometheus", matrix, BEGUN + STEP, slot.at, STEP)
-    return limit_of(metric(**more), frame, slot, SLOTS)
+    metric = Metric.model_validate({**METRIC, "limit": {"max": 100.0}, **more})
+    return limit_of(metric, frame, slot, SLOTS)
 
 
 HIGH = {"direction": "higher", "limit": {"min": 0.66}}

@@ -73,7 +73,8 @@ vector(1)
 """.strip().splitlines()
 
 
-def make_store() -> Store:
+@pytest.fixture(scope="module")
+def store() -> Store:
     """Three nodes with jitter, resets, NaN, a gap, an early end and staleness markers."""
     rng, store = np.random.default_rng(0), Store()
     for node in range(3):
@@ -99,11 +100,6 @@ def make_store() -> Store:
     for bound in ("1", "+Inf"):
         store.append({"__name__": "idle_bucket", "le": bound}, times, np.zeros(180))
     return store
-
-
-@pytest.fixture(scope="module")
-def store() -> Store:
-    return make_store()
 
 
 @pytest.fixture(scope="module")
