@@ -9,6 +9,7 @@ import pytest
 from runbook_lib import playbook
 from runbook_lib.changes.state import NodeState, good_map, known_map
 from runbook_lib.errors import SourceError
+from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.store import Store
 
 from ..messages import saying
@@ -39,11 +40,9 @@ class Journals:
             **opened,
         }
         record = self.store.create(RELEASE, "development", about).record
-        at = f"2026-11-23T{hour:02d}:00:00+00:00"
         record.append("session", {"number": 1})
         record.append("started", {"item": item, "number": 1})
-        body = {"item": item, "node": "dev-1", "state": state.model_dump(mode="json"), "at": at}
-        record.append("state", body)
+        at = self._verified(record, item, state, hour)
         row = {"subject": "dev-1", "what": "x", "expected": 1, "observed": 1, "outcome": outcome}
         result = {"item": item, "outcome": outcome, "reason": "", "rows": [row]}
         result |= {"started": at, "ended": at}
@@ -53,10 +52,13 @@ class Journals:
 
     def adopted(self, state: NodeState, hour: int) -> None:
         opened = {"cluster": "development", "mode": "adopt", "source": "rehearsal"}
-        record = self.store.adopt("development", opened).record
+        self._verified(self.store.adopt("development", opened).record, "adopt", state, hour)
+
+    def _verified(self, record: Record, item: str, state: NodeState, hour: int) -> str:
         at = f"2026-11-23T{hour:02d}:00:00+00:00"
-        body = {"item": "adopt", "node": "dev-1", "state": state.model_dump(mode="json"), "at": at}
+        body = {"item": item, "node": "dev-1", "state": state.model_dump(mode="json"), "at": at}
         record.append("state", body)
+        return at
 
     def good(self) -> dict[str, NodeState]:
         found = good_map(self.scope, self.store, "development")

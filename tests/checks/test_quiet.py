@@ -141,20 +141,10 @@ def test_a_page_is_named_with_node_and_times(over: quiet.Window, store: Store) -
 
 
 def silence(*matchers: tuple[str, str, bool, bool]) -> Silence:
-    return Silence.model_validate(
-        {
-            "id": "s1",
-            "status": {"state": "active"},
-            "matchers": [
-                {"name": name, "value": value, "isRegex": regex, "isEqual": equal}
-                for name, value, regex, equal in matchers
-            ],
-            "startsAt": T0,
-            "endsAt": END,
-            "createdBy": "somebody",
-            "comment": "maintenance",
-        }
-    )
+    keys = ("name", "value", "isRegex", "isEqual")
+    said = {"id": "s1", "status": {"state": "active"}, "startsAt": T0, "endsAt": END}
+    said |= {"matchers": [dict(zip(keys, each, strict=True)) for each in matchers]}
+    return Silence.model_validate({**said, "createdBy": "somebody", "comment": "maintenance"})
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,9 @@ LEVELS = {
 }
 
 
+ABOUT: Any = {"release": "v1", "cluster": "development", "epoch_length": 720}
+
+
 def noise(seed: int, level: float = 400.0, points: int = 481) -> NDArray[np.float64]:
     """White noise with a sd of 5 % of ``level``."""
     return level * (1 + 0.05 * np.random.default_rng(seed).standard_normal(points))
@@ -58,16 +61,8 @@ def noise(seed: int, level: float = 400.0, points: int = 481) -> NDArray[np.floa
 def measured(seed: int, level: float = 400.0, *, series: str = "{}", **about: object) -> Measured:
     values = noise(seed, level)
     grid = pd.date_range(START, periods=len(values), freq=STEP, unit="ms")
-    facts = About(
-        release="v1",
-        cluster="development",
-        start=START,
-        end=START + STEP * (len(values) - 1),
-        digest="sha256:0",
-        epoch_length=720,
-        validators=4,
-        load=18.0,
-    )
+    window = {"start": START, "end": START + STEP * (len(values) - 1)}
+    facts = About(digest="sha256:0", validators=4, load=18.0, **window, **ABOUT)
     frame = pd.DataFrame({series: values}, index=grid)
     queries = {NAME: "up", LOADED: "asked"}
     return Measured(facts.model_copy(update=about), queries, {NAME: frame})
@@ -287,15 +282,8 @@ def file(tmp_path: Path) -> Path:
     frame = Frame(values, ({"n": "b"}, {"n": "a"}), ())
     captured = [Captured(METRICS[NAME], "up", frame)]
     end = START + timedelta(hours=1)
-    about = {
-        "release": "v1",
-        "cluster": "development",
-        "start": START.isoformat(),
-        "end": end.isoformat(),
-        "digest": content_digest(captured, START, end),
-        "epoch_length": 720,
-        "validators": 2,
-    }
+    about = {**ABOUT, "start": START.isoformat(), "end": end.isoformat(), "validators": 2}
+    about["digest"] = content_digest(captured, START, end)
     path = tmp_path / "baseline.parquet"
     write(captured, path, about)
     return path

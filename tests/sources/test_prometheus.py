@@ -149,34 +149,19 @@ def test_a_range_is_translated_both_ways(world: World, ahead: reach.Clock) -> No
 
 
 def rules(**keys: Any) -> Handler:
-    rule = {
-        "type": "alerting",
-        "name": "Watchdog",
-        "query": "vector(1)",
-        "health": "ok",
-        "lastEvaluation": "2026-01-01T12:00:00.123456789Z",
-        "state": "firing",
-        "duration": 60,
-        "labels": {"severity": "page"},
-        "annotations": {},
-        "alerts": [
-            {
-                "labels": {"alertname": "Watchdog"},
-                "annotations": {},
-                "state": "firing",
-                "activeAt": "2026-01-01T11:00:00+01:00",
-                "value": "1e+00",
-            }
-        ],
-        **keys,
-    }
     recording = {
-        "type": "recording",
-        "name": "a:b",
-        "query": "up",
-        "health": "ok",
+        "type": "recording", "name": "a:b", "query": "up", "health": "ok",
         "lastEvaluation": "2026-01-01T12:00:00Z",
-    }
+    }  # fmt: skip
+    alert = {
+        "labels": {"alertname": "Watchdog"}, "annotations": {}, "state": "firing",
+        "activeAt": "2026-01-01T11:00:00+01:00", "value": "1e+00",
+    }  # fmt: skip
+    rule = {
+        **recording, "type": "alerting", "name": "Watchdog", "query": "vector(1)",
+        "lastEvaluation": "2026-01-01T12:00:00.123456789Z", "state": "firing", "duration": 60,
+        "labels": {"severity": "page"}, "annotations": {}, "alerts": [alert], **keys,
+    }  # fmt: skip
     groups = [{"name": "g", "file": "/rules.yml", "interval": 15, "rules": [rule, recording]}]
     return lambda _: httpx.Response(200, json={"status": "success", "data": {"groups": groups}})
 
