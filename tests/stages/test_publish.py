@@ -35,15 +35,12 @@ from runbook_rehearsal.layout import ISSUE
 from runbook_rehearsal.network import RehearsalNetwork
 
 from ..conftest import trust_of
-from .conftest import NOTEBOOK, clear, ended, issuing, ready_to_post
+from .conftest import NOTEBOOK, clear, ended, held, issuing, ready_to_post
 
 RELEASE, OUTBOX = "v1.4.0", "outbox/release-issue.json"
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
-    with issuing(tmp_path_factory.mktemp("publish")) as made:
-        yield made
+network = held(issuing)
 
 
 @pytest.fixture
@@ -120,22 +117,16 @@ def test_a_sealed_apply_is_attached_and_told(network: RehearsalNetwork, forge: A
     assert green(folder)
 
 
-def test_to_publish_again_adds_nothing(network: RehearsalNetwork, forge: Any) -> None:
+def test_to_publish_again_adds_nothing_but_a_later_seal(
+    network: RehearsalNetwork, forge: Any
+) -> None:
+    """It is kept beside the earlier: an asset of one name is never replaced by other content."""
     folder = sealed(network)
     at_sealing(folder)
-    before = assets(forge), dict(forge.comments)
-    rows = publish(folder)
-
-    assert {row.outcome for row in rows} == {Outcome.PASS}
+    first, told = assets(forge), dict(forge.comments)
+    assert {row.outcome for row in publish(folder)} == {Outcome.PASS}
     assert cli.main(["publish", str(folder)]) == 0
-    assert (assets(forge), dict(forge.comments)) == before
-
-
-def test_a_later_seal_is_kept_beside_the_earlier(network: RehearsalNetwork, forge: Any) -> None:
-    """An asset of the same name with another content is never replaced."""
-    folder = sealed(network)
-    at_sealing(folder)
-    first = assets(forge)
+    assert (assets(forge), dict(forge.comments)) == (first, told)
     seal_again(folder)
     at_sealing(folder)
     number, second = int(folder.name), assets(forge)

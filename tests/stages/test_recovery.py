@@ -149,16 +149,16 @@ def test_the_second_round_is_made_in_the_waves_of_the_first(
     made = prepare("testnet")
     applied(made, "testnet")
     rounds: dict[bool, list[list[str]]] = {False: [], True: []}
-    wave = changes_back._wave
+    lanes = changes_back.lanes
 
-    def seen(*given: Any, again: bool = False) -> dict[str, list[Row]]:
-        rounds[again].append(list(given[3]))
-        return wave(*given, again=again)
+    def seen(*given: Any) -> dict[str, list[Row]]:
+        rounds[bool(given[3])].append(list(given[2]))
+        return lanes(*given)
 
-    def unreached(context: Context, applier: Applier, node: NodePlan, builds: Any) -> list[Row]:
+    def unreached(context: Context, applier: Applier, node: NodePlan, *given: Any) -> list[Row]:
         return [unknown_row(node.node, "comes back", "an answer", "none")]
 
-    monkeypatch.setattr(changes_back, "_wave", seen)
+    monkeypatch.setattr(changes_back, "lanes", seen)
     monkeypatch.setattr(changes_back, "_node", unreached)
     made.recover("testnet")
 

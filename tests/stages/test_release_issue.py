@@ -19,17 +19,14 @@ from runbook_rehearsal.faults.table import FAULTS, Fault
 from runbook_rehearsal.layout import ISSUE
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import clear, issuing, mutations, ready_to_post
+from .conftest import clear, held, issuing, mutations, ready_to_post
 
 ITEM, DEPLOY = "preflight.release-issue", "development.activate.deploy"
 MINE = [fault for fault in FAULTS.values() if fault.item == ITEM]
 RELEASE = "v1.4.0"
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
-    with issuing(tmp_path_factory.mktemp("release-issue")) as made:
-        yield made
+network = held(issuing)
 
 
 @pytest.fixture
@@ -78,18 +75,12 @@ def test_the_checks_so_far_are_posted_and_read_back(network: RehearsalNetwork, f
     assert [(entry.item, entry.key.split(" ")[0]) for entry in changes] == [(ITEM, "POST")]
     steps = [e.body["phase"] for e in entries if e.kind == "step"]
     assert steps == ["intent", "done"]
-
-
-def test_a_second_attempt_updates_the_comment(network: RehearsalNetwork, forge: Any) -> None:
-    _, first = post(network)
+    # A second attempt updates the comment.
     standing, second = post(network)
     (comment,) = forge.comments.values()
-
     assert standing.outcome is Outcome.PASS
-    assert attempts(comment) == [second.verdict().attempt]
-    assert second.verdict().attempt == first.verdict().attempt + 1
-    changes = mutations(second.folder)
-    assert [entry.key.split(" ")[0] for entry in changes] == ["PATCH"]
+    assert attempts(comment) == [second.verdict().attempt] == [stage.verdict().attempt + 1]
+    assert [entry.key.split(" ")[0] for entry in mutations(second.folder)] == ["PATCH"]
 
 
 @pytest.mark.parametrize("fault", [pytest.param(fault, id=fault.name) for fault in MINE])
