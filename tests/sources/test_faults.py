@@ -88,13 +88,6 @@ def problem(world: World, source: str, handler: Callable[[httpx.Request], httpx.
     return said[0]
 
 
-def failing(error: httpx.TransportError) -> Callable[[httpx.Request], httpx.Response]:
-    def fail(request: httpx.Request) -> httpx.Response:
-        raise error
-
-    return fail
-
-
 @every_source
 @pytest.mark.usefixtures("no_waiting")
 @pytest.mark.parametrize(
@@ -108,9 +101,11 @@ def failing(error: httpx.TransportError) -> Callable[[httpx.Request], httpx.Resp
     ids=lambda error: type(error).__name__,
 )
 def test_no_answer(world: World, source: str, error: httpx.TransportError) -> None:
-    kind = type(error).__name__
-    said = problem(world, source, failing(error))
-    assert said == f"expected an answer, got {kind}: {error}"
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise error
+
+    said = problem(world, source, fail)
+    assert said == f"expected an answer, got {type(error).__name__}: {error}"
 
 
 HINTS = {
