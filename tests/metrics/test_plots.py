@@ -170,19 +170,16 @@ def test_a_window_of_any_length_has_a_readable_axis(
     assert 1 <= len(figure.axes[0].get_xticks()) <= 9
 
 
-def test_many_lines_show_their_median_and_the_furthest(figure_of: Callable[..., Any]) -> None:
+def test_many_lines_show_their_median_and_the_furthest_and_a_few_differ_without_colour(
+    figure_of: Callable[..., Any],
+) -> None:
     axes = figure_of(panels.baseline_figure, [many(25)]).axes[0]
 
     assert axes.get_title(loc="left") == "Latency: 1,250 samples"
     assert [text.get_text() for text in axes.texts] == ["furthest: val-24"]
     assert [line.get_linewidth() for line in axes.lines[25:27]] == [1, 1.6]
-
-
-def test_a_few_lines_differ_without_colour(figure_of: Callable[..., Any]) -> None:
-    figure = figure_of(panels.baseline_figure, [many(6)])
-    dashes = {str(line._unscaled_dash_pattern) for line in figure.axes[0].lines[:6]}
-
-    assert len(dashes) == 6
+    few = figure_of(panels.baseline_figure, [many(6)]).axes[0].lines[:6]
+    assert len({str(line._unscaled_dash_pattern) for line in few}) == 6
 
 
 def test_marks_stand_in_the_figure_and_in_the_words(figure_of: Callable[..., Any]) -> None:

@@ -56,6 +56,11 @@ def test_files_that_cannot_be_read_are_source_errors(world: World, tmp_path: Pat
             make(aliases=aliases).read(tmp_path / "none")
     with pytest.raises(SourceError, match=gone):
         world.scope(aliases=aliases).file_digest(tmp_path / "none")
+    # One is read whole or not at all.
+    (tmp_path / "file").write_bytes(b"12345")
+    assert world.scope().read(tmp_path / "file", limit=5) == b"12345"
+    with pytest.raises(SourceError, match="expected at most 4 bytes, got 5"):
+        world.scope().read(tmp_path / "file", limit=4)
 
 
 def test_what_is_no_file_is_not_waited_for(world: World, tmp_path: Path) -> None:
@@ -77,14 +82,6 @@ def test_what_is_no_file_is_not_waited_for(world: World, tmp_path: Path) -> None
         "expected a readable file, got: not a regular file",
         "expected a readable file, got: not a regular file",
     ]
-
-
-def test_a_file_is_read_whole_or_not_at_all(world: World, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"12345")
-    scope = world.scope()
-    assert scope.read(tmp_path / "file", limit=5) == b"12345"
-    with pytest.raises(SourceError, match="expected at most 4 bytes, got 5"):
-        scope.read(tmp_path / "file", limit=4)
 
 
 # --- many files at once ---------------------------------------------------------------------------
