@@ -207,14 +207,6 @@ def test_wrong_parameters_are_refused(
     assert problems[0].startswith(f"{said}{problem}")
 
 
-def test_every_wrong_parameter_is_named_at_once(
-    bench: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    problems = refused(bench, bench.book(), capsys, relase="v1", issue="12")
-
-    assert problems[0].count("development parameters: ") == 2
-
-
 def test_a_replay_that_was_not_asked_for_is_refused(
     bench: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

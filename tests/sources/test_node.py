@@ -15,32 +15,18 @@ from ..messages import saying
 from .conftest import World, says
 
 GATES = {"pruning": True, "malachite_consensus": False}
+TELEMETRY = {"enabled": True, "endpoint": "https://otlp.example:4317", "sample_interval_secs": 15}
 ROLLOUT: dict[str, Any] = {
     "release_channel": "canary",
     "feature_gates": GATES,
-    "telemetry": {
-        "enabled": True,
-        "endpoint": "https://otlp.example:4317",
-        "sample_interval_secs": 15,
-        "last_observed_height": None,
-    },
+    "telemetry": {**TELEMETRY, "last_observed_height": None},
 }
 CONSENSUS: dict[str, Any] = {
-    "height": 7200,
-    "block_hash": "ab",
-    "proposer": "addr2",
-    "round": 0,
-    "total_power": "340282366920938463463374607431768211455",
-    "quorum_threshold": "601",
-    "commit_power": "900",
-    "quorum_reached": True,
-    "epoch": 10,
-    "round_latencies_ms": [410, 395],
-    "leader_changes": 12,
-    "witness_events": 77,
-    "slashing_events": 0,
-    "failed_votes": 0,
-}
+    "height": 7200, "block_hash": "ab", "proposer": "addr2", "round": 0, "epoch": 10,
+    "total_power": str(2**128 - 1), "quorum_threshold": "601", "commit_power": "900",
+    "quorum_reached": True, "round_latencies_ms": [410, 395], "leader_changes": 12,
+    "witness_events": 77, "slashing_events": 0, "failed_votes": 0,
+}  # fmt: skip
 
 
 def cluster(*nodes: clusters.Node, **rpc: Any) -> clusters.Cluster:
