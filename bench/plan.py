@@ -14,9 +14,9 @@ from typing import Any
 
 import httpx
 
-from runbook_lib.changes.phases import make_plan
 from runbook_lib.changes.plan import Plan
 from runbook_lib.changes.state import kept_config
+from runbook_lib.changes.targets import make_plan
 from runbook_lib.context import Context
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.store import Store

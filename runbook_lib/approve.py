@@ -23,8 +23,8 @@ from .site import Commands
 from .sources.commands import SiteCommands
 from .sources.keys import read_signed
 from .sources.node import Fleet, Rollout
-from .sources.reports import FENCE, NodeReport
 from .sources.scope import Scope, live_scope
+from .sources.words import FENCE, NodeReport
 from .strict import validate
 
 if TYPE_CHECKING:

@@ -45,7 +45,10 @@ def next_steps(verdict: Verdict, folder: Path | None = None) -> list[str]:
         return back
     if verdict.stage == playbook.PREFLIGHT and verdict.exit_code is ExitCode.PASSED:
         return ["Nothing of the preflight stands in the way of opening the stage."]
-    given = f"-f {_parameters(folder)}"
+    # A replay has no file of parameters, nor has an old attempt: a word for it.
+    path = folder / PARAMETERS if folder is not None else None
+    there = path is not None and path.is_file()
+    given = f"-f {shlex.quote(str(path)) if there else 'PARAMS'}"
     again = f"runbook run {verdict.stage} {given} -p attempt {verdict.attempt}"
     match verdict.exit_code:
         case ExitCode.PASSED if verdict.mode == "plan":
@@ -90,12 +93,6 @@ def _unsaid(verdict: Verdict) -> list[str]:
     lines |= {key: f'{key}: ["TEXT"]' for key in ("mitigations", "next_steps")}
     rows = [row for item in verdict.blocking for row in item.open_rows if row.what == "text"]
     return [lines[row.subject] for row in rows if row.subject in lines]
-
-
-def _parameters(folder: Path | None) -> str:
-    """The file an attempt's parameters lie in; of a replay, and of an old attempt, a word for it."""
-    path = folder / PARAMETERS if folder is not None else None
-    return shlex.quote(str(path)) if path is not None and path.is_file() else "PARAMS"
 
 
 def _apply(verdict: Verdict, given: str, folder: Path | None) -> str:

@@ -14,11 +14,10 @@ import yaml
 
 from . import playbook
 from .errors import ParameterError, RecordDamaged, SourceError, StoreError
-from .evidence.heads import compare
+from .evidence.admission import accepted_policy, compare_heads, what_to_undo
 from .evidence.order import BEFORE, find_earlier, plan_of, policy_of
 from .evidence.record import Record
 from .evidence.seal import FOLDER
-from .evidence.status import what_to_undo
 from .evidence.store import Attempt, Store
 from .evidence.verify import verify_log
 from .files import replace_file
@@ -38,7 +37,6 @@ from .session import OPEN, PARAMETERS, Session, Source, hand_over, run_kind
 from .signers import Trust
 from .site import Person, Site, parse_site, read_site
 from .sources.github import GitHub
-from .sources.policy import accepted
 from .sources.redact import Redactor
 from .sources.scope import Outside, live_scope, read_clock
 from .sources.tape import LiveTape
@@ -153,7 +151,7 @@ def _find(store: Store, stage: str, params: StageParams, site: Site) -> Attempt 
 def _accepted(attempt: Attempt, params: StageParams, site: Site, operator: str) -> dict[str, Any]:
     """What accepts the site's policy after that of an attempt; empty where it is the same."""
     policy = policy_of(attempt.record.entries())
-    return accepted(attempt.folder, policy, site, params.issue, params.release, operator)
+    return accepted_policy(attempt.folder, policy, site, params.issue, params.release, operator)
 
 
 def _built_on(store: Store, stage: str, params: StageParams, source: str) -> list[Attempt]:
@@ -376,7 +374,7 @@ def require_heads(stage: str, params: StageParams, site: Site) -> str:
     """
     if stage in playbook.RECOVERY:
         return ""
-    problems, unknown = compare(site, params.release, getattr(params, "issue", 0))
+    problems, unknown = compare_heads(site, params.release, getattr(params, "issue", 0))
     if problems:
         raise StoreError("; ".join(problems))
     return unknown
@@ -395,8 +393,7 @@ def require_resolved(store: Store, stage: str, params: StageParams, site: Site) 
         for path in (store.root / ".incidents", *store.root.glob(f"{params.release}/*_recovery"))
     ):
         return  # nothing of the kind was ever recorded here
-    from .evidence.incidents import Block, blocking, incidents_of
-    from .evidence.sign_off import unsaid
+    from .evidence.incidents import Block, blocking, incidents_of, unsaid
 
     blocks = blocking(store, params.release, single_operator=site.single_operator)
     for one in incidents_of(store, params.release) if not blocks else ():

@@ -10,8 +10,8 @@ from typing import Any
 from .canonical import digest_bytes
 from .changes.kit_script import JOURNAL
 from .commands.running import read_parameters, run_and_tell
+from .evidence.admission import what_to_undo
 from .evidence.standing import verdict
-from .evidence.status import what_to_undo
 from .evidence.store import Store
 from .files import keep_file
 from .opening import prepare_attempt

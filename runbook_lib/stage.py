@@ -29,9 +29,8 @@ from .files import keep_file
 from .next_steps import refusal, verdict_card
 from .outcomes import CheckResult, Outcome, Row, Value, unknown_row
 from .params import taken
-from .planning import PLAN, make_plan, next_plan, recorded_plan, show_plan
 from .session import Session
-from .tries import Guard, Tries, needs_plan
+from .tries import PLAN, Guard, Tries, make_plan, needs_plan, next_plan, recorded_plan, show_plan
 from .verdicts import ExitCode, Verdict
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 from typing import Any
 
 from runbook_lib import display
-from runbook_lib.outcomes import CheckResult, Row, check_row, explain, unknown_row, worst
-from runbook_lib.verdicts import Standing, Verdict
+from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row, explain, unknown_row, worst
+from runbook_lib.verdicts import Standing, Verdict, WaivedRow
 
 NOW = datetime(2026, 11, 23, 14, 0, 5, tzinfo=UTC)
 ITEM = "preflight.config-drift"
@@ -26,36 +26,31 @@ def judged(*rows: Row, item: str = ITEM, **more: Any) -> Standing:
         started=NOW,
         ended=NOW + timedelta(seconds=3),
     )
-    return Standing(item=item, kind="check", state="judged", result=result, **{"number": 1, **more})
+    facts = {"kind": "check", "state": "judged", "result": result, "number": 1}
+    return Standing(item=item, **{**facts, **more})
+
+
+def waived(subject: str = "dev-2", **more: Any) -> WaivedRow:
+    """Of a FAIL, by Grace, until ``NOW``."""
+    facts = {"outcome": Outcome.FAIL, "reason": "spare node", "approved_by": ("grace",)}
+    return WaivedRow(
+        **{"subject": subject, **facts, "self_approved": False, "expires": NOW, **more}
+    )
 
 
 def verdict(*items: Standing, **more: Any) -> Verdict:
     facts: dict[str, Any] = {
-        "release": "v1.4.0",
-        "commit": "4f9d0c2e",
-        "stage": "development",
-        "site": "example",
-        "mode": "apply",
-        "attempt": 3,
-        "number": 1,
-        "source": "live",
-        "run": "headless",
-        "operator": "ada",
-        "started": NOW,
-        "ended": NOW + timedelta(minutes=4),
-        "items": items,
-    }
+        "release": "v1.4.0", "commit": "4f9d0c2e", "stage": "development", "site": "example",
+        "mode": "apply", "attempt": 3, "number": 1, "source": "live", "run": "headless",
+        "operator": "ada", "started": NOW, "ended": NOW + timedelta(minutes=4), "items": items,
+    }  # fmt: skip
     return Verdict(**{**facts, **more})
 
 
-ALLOWED = {"div", "strong", "code", "details", "summary", "span", "wbr"} | {
-    "table",
-    "thead",
-    "tbody",
-    "tr",
-    "th",
-    "td",
-}
+ALLOWED = {
+    "div", "strong", "code", "details", "summary", "span", "wbr",
+    "table", "thead", "tbody", "tr", "th", "td",
+}  # fmt: skip
 
 
 class Outline(HTMLParser):

@@ -149,6 +149,21 @@ def as_pem(key: Any, passphrase: bytes = b"") -> bytes:
     )
 
 
+def stages_of(*names: str) -> dict[str, Any]:
+    """What a site says of these stages, each on a cluster of its own."""
+    clusters = {
+        name: {"chain_id": f"rpp-{name}", "nodes": [{"name": f"{name}-1", "url": NOWHERE}]}
+        for name in names
+    }
+    return {"stages": {name: name for name in names}, "clusters": clusters}
+
+
+def signed_file(key: Ed25519PrivateKey, **statement: Any) -> str:
+    """A document of somebody's word, as a folder of words holds it."""
+    signature = base64.b64encode(key.sign(canonical(statement))).decode()
+    return json.dumps({"statement": statement, "signature": signature})
+
+
 def trust_of(folder: Path) -> Trust:
     """Who may sign, as the attempt's own site says: no reader would believe it."""
     return recorded_site(folder, "site").trust
@@ -229,10 +244,8 @@ class Practice:
     def approve(self, digest: str, account: str = BOB) -> str:
         """Bob's signed approval of ``digest``, as ``account`` says it is; the file's path."""
         at = datetime.now(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
-        statement = {"kind": "approve", "plan": digest, "account": account, "at": at}
-        signature = base64.b64encode(self.key.sign(canonical(statement))).decode()
         path = self.root / f"approval-{digest[-8:]}.json"
-        path.write_text(json.dumps({"statement": statement, "signature": signature}))
+        path.write_text(signed_file(self.key, kind="approve", plan=digest, account=account, at=at))
         return str(path)
 
     def waiver(self, **changes: Any) -> dict[str, Any]:
@@ -340,11 +353,22 @@ class Practice:
             for item in playbook.DECLARED["development"]
         ]
 
-    def sealed(self) -> Path:
-        """The folder of an attempt in which everything passed, sealed by hand."""
-        stage = self.open()
+    def until(self, item: str, **changes: Any) -> Stage:
+        """A stage in which every item before ``item`` has passed."""
+        stage = self.open(**changes)
+        for before in SMALL[: SMALL.index(item)]:
+            self.item(stage, before)
+        return stage
+
+    def enforced(self, **changes: Any) -> Path:
+        """The folder of an attempt in which everything passed, its notebook saved."""
+        stage = self.open(**changes)
         self.write_notebook(self.walk(stage), stage.enforce())
-        folder = self.folder()
+        return self.folder()
+
+    def sealed(self, **changes: Any) -> Path:
+        """The same, sealed by hand."""
+        folder = self.enforced(**changes)
         seal_by_hand(folder)
         return folder
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +10,6 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
 
 from runbook_lib.changes.approvals import approvals
 from runbook_lib.cli import main
@@ -26,16 +19,12 @@ from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import LiveTape
 from runbook_lib.sources.words import read_words
 
+from .conftest import NOWHERE, as_pem, named
+
 DIGEST = "sha256:" + "a" * 64
 WINDOW = "2026-12-01T12:00:00Z/2026-12-01T16:00:00Z"
 NODE = Ed25519PrivateKey.from_private_bytes(b"n" * 32)
 PASSPHRASE = "correct horse"
-
-
-def pem(key: Any, passphrase: str = "") -> bytes:
-    encryption: Any = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
-    data: bytes = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
-    return data
 
 
 class Desk:
@@ -44,17 +33,15 @@ class Desk:
     def __init__(self, practice: Any, capsys: pytest.CaptureFixture[str]) -> None:
         self.practice, self._capsys = practice, capsys
         self.root, self.key = practice.root, practice.root / "key"
-        self.key.write_bytes(pem(practice.key))
+        self.key.write_bytes(as_pem(practice.key))
         (self.root / "words").mkdir()
         self.write_site()
         self.outside = Outside(Redactor())
 
     def write_site(self, **changes: Any) -> None:
-        raw = base64.b64encode(NODE.public_key().public_bytes_raw()).decode()
-        node = {"name": "dev-1", "url": "http://127.0.0.1:9", "validator": "rpp1a",
-                "signoff_key": f"ed25519:{raw}", **changes}  # fmt: skip
+        node = {"name": "dev-1", "url": NOWHERE, "validator": "rpp1a", "signoff_key": named(NODE)}
         more = {"name": "dev-2", "url": "http://127.0.0.1:8", "validator": "rpp1b", **changes}
-        clusters = {"development": {"chain_id": "rpp", "nodes": [node, more]}}
+        clusters = {"development": {"chain_id": "rpp", "nodes": [{**node, **changes}, more]}}
         self.practice.write_site(words=str(self.root / "words" / "{release}"), clusters=clusters)
 
     def run(self, *words: str, key: Path | None = None) -> tuple[int, str, str]:
@@ -90,13 +77,8 @@ def test_an_approval_is_written_and_counts(desk: Desk) -> None:
     """Here, when no release is named; it says where."""
     code, out, _ = desk.run(DIGEST)
     written = Path(out.splitlines()[0].removeprefix("wrote "))
-    found = approvals(
-        desk.scope,
-        read_site(str(desk.practice.site)),
-        DIGEST,
-        issue=0,
-        file=str(written.absolute()),
-    )
+    site = read_site(str(desk.practice.site))
+    found = approvals(desk.scope, site, DIGEST, issue=0, file=str(written.absolute()))
 
     assert (code, out.splitlines()[1]) == (0, f"approve {DIGEST}")
     assert out.splitlines()[2].startswith("by bob at 20")
@@ -107,13 +89,11 @@ def test_an_approval_is_written_and_counts(desk: Desk) -> None:
     ("words", "said"),
     [
         (["--acknowledge", "--window", WINDOW], f"acknowledge v1.4.0 development {WINDOW}"),
-        (
-            ["--sign-off", DIGEST, "--window", WINDOW],
-            f"sign-off v1.4.0 development {WINDOW} {DIGEST}",
-        ),
+        (["--sign-off", DIGEST, "--window", WINDOW],
+         f"sign-off v1.4.0 development {WINDOW} {DIGEST}"),
         (["--sign-off", "--withdraw"], "withdraw sign-off v1.4.0 development"),
     ],
-)
+)  # fmt: skip
 def test_a_validators_word_lies_in_the_sites_folder(
     desk: Desk, words: list[str], said: str
 ) -> None:
@@ -126,11 +106,8 @@ def test_a_validators_word_lies_in_the_sites_folder(
 
     assert (code, document["said"], document["by"]) == (0, said, "rpp1a")
     assert Path(document["path"]).parent == desk.root / "words" / "v1.4.0"
-    assert (str(found), found.validator, found.grounds) == (
-        said,
-        "rpp1a",
-        Path(document["path"]).name,
-    )
+    assert (str(found), found.validator) == (said, "rpp1a")
+    assert found.grounds == Path(document["path"]).name
     assert heard.refused == ()
 
 
@@ -153,7 +130,7 @@ def test_an_encrypted_key_takes_its_passphrase_from_the_environment(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Never from the command line, and it is printed nowhere."""
-    desk.key.write_bytes(pem(desk.practice.key, PASSPHRASE))
+    desk.key.write_bytes(as_pem(desk.practice.key, PASSPHRASE.encode()))
     without = desk.refused(DIGEST)
     unset = desk.refused(DIGEST, "--passphrase-env", "KEY_PASSPHRASE")
     monkeypatch.setenv("KEY_PASSPHRASE", "wrong")
@@ -175,7 +152,7 @@ def test_an_encrypted_key_takes_its_passphrase_from_the_environment(
         (b"", "got one that cannot be read"),
         (b"x" * 33, "got one that cannot be read"),
         (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "got one that cannot be read"),
-        (pem(generate_private_key(SECP256R1())), "got a key of another kind"),
+        (as_pem(generate_private_key(SECP256R1())), "got a key of another kind"),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_such_key_is_refused(desk: Desk, content: bytes, got: str) -> None:
@@ -202,16 +179,14 @@ def test_what_is_no_word_is_not_signed(desk: Desk, words: list[str], problem: st
 def test_a_key_of_nobody_is_refused(desk: Desk) -> None:
     """For an approval a validator's key is nobody's; it names the public key to list."""
     desk.key.write_bytes(NODE.private_bytes_raw())
-    public = base64.b64encode(NODE.public_key().public_bytes_raw()).decode()
 
     assert desk.refused(DIGEST) == (
-        f"{desk.key}: expected a key of the site's people, got nobody's: ed25519:{public}\n"
+        f"{desk.key}: expected a key of the site's people, got nobody's: {named(NODE)}\n"
     )
 
 
 def test_a_key_of_several_validators_asks_which(desk: Desk) -> None:
-    raw = base64.b64encode(NODE.public_key().public_bytes_raw()).decode()
-    desk.write_site(signoff_key=f"ed25519:{raw}")
+    desk.write_site(signoff_key=named(NODE))
     desk.key.write_bytes(NODE.private_bytes_raw())
     words = ("--acknowledge", "--window", WINDOW, "--release", "v1.4.0", "--stage", "development")
 
@@ -223,21 +198,17 @@ def test_a_key_of_several_validators_asks_which(desk: Desk) -> None:
     assert "people or of dev-3, got nobody's" in desk.refused(*words, "--validator", "dev-3")
 
 
-def test_no_file_is_written_over(desk: Desk) -> None:
-    target = desk.root / "mine.json"
+def test_where_a_word_cannot_lie_nothing_is_written(desk: Desk) -> None:
+    """Not over another file, nor in a folder that is not mounted."""
+    target, words = desk.root / "mine.json", desk.root / "words"
     target.write_text("before")
-
     said = f"{target}: expected a new file, got one that is there\n"
     assert desk.refused(DIGEST, "--output", str(target)) == said
     assert target.read_text() == "before"
 
-
-def test_a_folder_that_is_not_mounted_is_not_made(desk: Desk) -> None:
-    (desk.root / "words").rmdir()
-    said = desk.refused(DIGEST, "--release", "v1.4.0")
-
-    assert said == (
-        f"{desk.root / 'words'}: expected the site's folder of words, got none;"
+    words.rmdir()
+    assert desk.refused(DIGEST, "--release", "v1.4.0") == (
+        f"{words}: expected the site's folder of words, got none;"
         " mount it, or write elsewhere with --output\n"
     )
 

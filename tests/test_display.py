@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from runbook_lib import display
 from runbook_lib.outcomes import Outcome, check_row, unknown_row
-from runbook_lib.verdicts import EarlierTry, Standing, Verdict, WaivedRow
+from runbook_lib.verdicts import EarlierTry, Standing, Verdict
 
-from .cards import ALLOWED, BAD, GOOD, ITEM, NOW, UNKNOWN, judged, outline, verdict
+from .cards import ALLOWED, BAD, GOOD, ITEM, NOW, UNKNOWN, judged, outline, verdict, waived
 
 
 def test_a_failed_check_shows_its_worst_row_first_and_folds_what_passed() -> None:
@@ -75,15 +75,8 @@ def test_a_fail_on_an_earlier_try_is_shown_for_ever() -> None:
 
 
 def test_a_waiver_says_who_until_when_and_that_it_is_self_approved() -> None:
-    waived = WaivedRow(
-        subject="dev-2",
-        outcome=Outcome.FAIL,
-        reason="spare node",
-        approved_by=("grace", "ada"),
-        self_approved=True,
-        expires=NOW,
-    )
-    lines = display.result_card(judged(GOOD, BAD, waived=(waived,))).text.splitlines()
+    by = waived(approved_by=("grace", "ada"), self_approved=True)
+    lines = display.result_card(judged(GOOD, BAD, waived=(by,))).text.splitlines()
 
     assert lines[0] == "✓ PASS by waiver preflight.config-drift"
     assert lines[2] == (
@@ -96,15 +89,7 @@ def test_a_waiver_says_who_until_when_and_that_it_is_self_approved() -> None:
 def test_a_row_that_is_never_waivable_says_so_and_blocks() -> None:
     """A waiver that names its subject covers the other row of it, and the card says which it does not."""
     forged = check_row("dev-2", "signature", "a listed key's", "another", ok=False, waivable=False)
-    waived = WaivedRow(
-        subject="dev-2",
-        outcome=Outcome.FAIL,
-        reason="spare node",
-        approved_by=("grace",),
-        self_approved=False,
-        expires=NOW,
-    )
-    standing = judged(GOOD, BAD, forged, waived=(waived,))
+    standing = judged(GOOD, BAD, forged, waived=(waived(),))
     lines = display.result_card(standing).text.splitlines()
 
     assert (standing.outcome, standing.open_rows) == (Outcome.FAIL, (forged,))
@@ -245,16 +230,15 @@ waves  1
     assert card.data["changes"][2] == ["dev-2", "epoch_length", 720, 1440]
 
 
-def test_a_plan_that_changes_nothing_says_so() -> None:
-    text = display.plan_card([("dev-1", "a", 1, 1)], digest="sha256:cc").text
+@pytest.mark.parametrize(
+    ("after", "said"),
+    [(1, "0 keys on 0 nodes will change:"), (True, "1 key on 1 node will change:")],
+)
+def test_a_plan_counts_what_moves(after: int, said: str) -> None:
+    """Nothing at all, too; true and one are different values of a key."""
+    text = display.plan_card([("dev-1", "a", 1, after)], digest="sha256:cc").text
 
-    assert text.splitlines()[1] == "0 keys on 0 nodes will change:"
-
-
-def test_true_and_one_are_different_values_of_a_key() -> None:
-    text = display.plan_card([("dev-1", "a", 1, True)], digest="sha256:cc").text
-
-    assert "1 key on 1 node will change:" in text
+    assert text.splitlines()[1] == said
 
 
 def test_thresholds_are_a_table() -> None:
@@ -365,14 +349,11 @@ Note: a note
     ],
 )
 def test_every_way_to_end_has_its_own_first_line(made: Verdict, first: str) -> None:
-    """No verdict can be taken for another one, nor practice for a release."""
-    assert display.verdict_card(made).text.splitlines()[0] == first
+    """No verdict can be taken for another one, nor practice for a release; broken says why."""
+    text = display.verdict_card(made).text
 
-
-def test_a_broken_run_says_why_it_cannot_count() -> None:
-    text = display.verdict_card(verdict(judged(GOOD), broken=("enforce never ran",))).text
-
-    assert "This run cannot count:\n- enforce never ran\n" in text
+    assert text.splitlines()[0] == first
+    assert ("This run cannot count:\n- killed\n" in text) == bool(made.broken)
 
 
 @pytest.mark.parametrize(
@@ -396,20 +377,10 @@ def test_only_safe_links_are_links(link: str, anchored: bool) -> None:
 
 def test_a_verdict_repeats_every_waiver() -> None:
     """Also the reader of the first screen learns that a risk was accepted."""
-    waived = WaivedRow(
-        subject="dev-2",
-        outcome=Outcome.FAIL,
-        reason="spare",
-        approved_by=("grace",),
-        self_approved=False,
-        expires=NOW,
-    )
-    text = display.verdict_card(verdict(judged(BAD, waived=(waived,)))).text
+    text = display.verdict_card(verdict(judged(BAD, waived=(waived(),)))).text
+    said = "dev-2 (FAIL) waived by grace until 2026-11-23 14:00:05 UTC: spare node"
 
-    assert (
-        "Waived (1):\n- preflight.config-drift: dev-2 (FAIL) waived by grace until "
-        "2026-11-23 14:00:05 UTC: spare\n"
-    ) in text
+    assert f"Waived (1):\n- preflight.config-drift: {said}\n" in text
 
 
 def test_the_banner_says_where_one_stands() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ def ran(source: str, count: int | None, error: str = "") -> Any:
     if error:
         cell.outputs = [v4.new_output("error", ename=error, evalue="why", traceback=[])]
     return cell
+
+
+def _handed(folder: Path) -> Any:
+    return lambda: nullcontext(lambda: folder)
 
 
 def run() -> engine.Run:
@@ -92,11 +97,9 @@ def test_how_the_cells_ended_is_said_in_words(error: BaseException, problem: str
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_cancel_and_the_handlers_are_put_back(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
+    before, said = signal.getsignal(number), ["run: it was cancelled before its end"]
 
-    assert engine._execute(run(), lambda: os.kill(os.getpid(), number)) == [
-        "run: it was cancelled before its end"
-    ]
+    assert engine._execute(run(), lambda: os.kill(os.getpid(), number)) == said
     assert signal.getsignal(number) is before
 
 
@@ -116,14 +119,13 @@ def test_a_seal_that_cannot_be_written_is_broken(
     folder = practice.folder()
     (folder / "record.jsonl").write_text("garbage\n")
 
-    class Quick(engine.RunbookEngine):
-        pass
-
     monkeypatch.setattr(engine, "prepare", lambda nb, output: run())
     monkeypatch.setattr(engine, "_execute", lambda run, execute: [])
     monkeypatch.setattr(engine, "_handoff", _handed(folder))
     with pytest.raises(engine.Finished) as caught:
-        Quick.execute_notebook(v4.new_notebook(), "python3", str(tmp_path / "out.ipynb"))
+        engine.RunbookEngine.execute_notebook(
+            v4.new_notebook(), "python3", str(tmp_path / "out.ipynb")
+        )
 
     assert caught.value.code == int(ExitCode.BROKEN) == 3
     assert caught.value.report.problems[0].startswith("seal: record.jsonl: line 1: expected an")
@@ -150,13 +152,3 @@ def test_what_has_run_so_far_is_saved_where_somebody_looks(
         Quick.execute_notebook(book, "python3", str(output), progress_bar=False, keep_partial=kept)
 
     assert found == [kept]
-
-
-def _handed(folder: Path) -> Any:
-    from contextlib import contextmanager
-
-    @contextmanager
-    def handoff() -> Any:
-        yield lambda: folder
-
-    return handoff

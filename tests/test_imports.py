@@ -29,24 +29,18 @@ LAYERS = (
     ("sources.scope",),
     ("sources",),
     ("metrics", "notebook"),
-    (
-        "evidence.outbox",
-        "evidence.record",
-        "evidence.store",
-        "evidence.standing",
-        "evidence.seal",
-    ),
+    ("evidence.outbox", "evidence.record", "evidence.store", "evidence.standing", "evidence.seal"),
     ("evidence.verify",),
-    ("evidence.order", "evidence.incidents"),
-    ("evidence.comment", "evidence.status"),
-    ("evidence.heads", "evidence.sign_off"),
+    ("evidence.order",),
+    ("evidence.comment", "evidence.incidents", "evidence.status"),
+    ("evidence.admission",),
     ("session",),
     ("opening", "recording"),
     ("evidence",),
     ("context",),
     ("changes",),
     ("checks",),
-    ("planning", "next_steps"),
+    ("next_steps",),
     ("tries",),
     ("stage",),
     ("engine", "launch", "doctor", "watching"),
@@ -165,25 +159,32 @@ def test_the_practice_network_imports_none_of_the_judging_code() -> None:
     assert users == ["command", "promote", "rehearse"]
 
 
-def test_opening_a_stage_pays_for_nothing_heavy() -> None:
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        (
+            "from runbook_lib import open_stage\n"
+            "from runbook_lib.checks import development, preflight",
+            "pandas matplotlib scipy pyarrow papermill starlette uvicorn",
+        ),
+        (
+            "from runbook_lib import cli\ncli.parser()",
+            "pandas matplotlib papermill nbformat httpx starlette",
+        ),
+    ],
+    ids=["a stage", "the command line"],
+)
+def test_what_is_opened_pays_for_nothing_heavy(code: str, heavy: str) -> None:
     """What a stage notebook imports before its first check draws nothing and frames nothing."""
-    code = (
-        "import sys\nfrom runbook_lib import open_stage\n"
-        "from runbook_lib.checks import development, preflight\n"
-        "heavy = {'pandas', 'matplotlib', 'scipy', 'pyarrow', 'papermill', 'starlette', 'uvicorn'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    said = f"import sys\n{code}\nprint(sorted(set({heavy.split()}) & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
 
     assert found.stdout.strip() == "[]"
 
 
-def test_the_command_line_starts_light() -> None:
-    code = (
-        "import sys\nfrom runbook_lib import cli\ncli.parser()\n"
-        "heavy = {'pandas', 'matplotlib', 'papermill', 'nbformat', 'httpx', 'starlette'}\n"
-        "print(sorted(heavy & set(sys.modules)))"
-    )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert found.stdout.strip() == "[]"
+def test_the_package_exports_open_stage_alone() -> None:
+    """The one name a stage notebook needs; checks come from ``runbook_lib.checks``."""
+    assert runbook_lib.__all__ == ["open_stage"]
+    assert runbook_lib.open_stage.__module__ == "runbook_lib.stage"
+    with pytest.raises(AttributeError, match="close_stage"):
+        _ = runbook_lib.close_stage

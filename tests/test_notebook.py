@@ -15,19 +15,11 @@ from runbook_lib.playbook import NOTEBOOKS
 from runbook_lib.strict import PROJECT, parse_yaml
 
 CHECK = {"cell_type": "code", "source": "stage.check(x)", "metadata": {}}
-OPEN = {
-    "cell_type": "code",
-    "source": 'stage = open_stage("development", globals())',
-    "metadata": {},
-}
+OPEN = {**CHECK, "source": 'stage = open_stage("development", globals())'}
 
 
-def parameters(source: str = "a: int = 1") -> dict[str, Any]:
-    return {"cell_type": "code", "source": source, "metadata": {"tags": ["parameters"]}}
-
-
-def injected(source: str) -> dict[str, Any]:
-    return {"cell_type": "code", "source": source, "metadata": {"tags": ["injected-parameters"]}}
+def parameters(source: str = "a: int = 1", tag: str = "parameters") -> dict[str, Any]:
+    return {"cell_type": "code", "source": source, "metadata": {"tags": [tag]}}
 
 
 def book(*cells: dict[str, Any]) -> dict[str, Any]:
@@ -54,17 +46,14 @@ def test_parameters_are_read_whole() -> None:
 @pytest.mark.parametrize(
     "line",
     ["a = 1", "a: int", "import os", "a: int = b", "a: dict = dict(x=1)", "a: int = 1 + 1j * f()",
-     "a.b: int = 1", "a: list = [*x]", "a: dict = {[]: 1}", "a: int = (", "a: str = '\0'"],
+     "a.b: int = 1", "a: list = [*x]", "a: dict = {[]: 1}", "a: int = (", "a: str = '\0'",
+     "a: int = " + "(" * 10_000],
+    ids=lambda line: line[:20],
 )  # fmt: skip
 def test_anything_but_annotated_literals_is_refused(line: str) -> None:
     """Derived defaults keep the old value when a parameter is passed: there are none."""
     with pytest.raises(NotebookError):
         notebook.parameters(book(parameters(line)))
-
-
-def test_bottomless_code_is_refused() -> None:
-    with pytest.raises(NotebookError, match=r"^notebook: expected Python in every code cell, got:"):
-        notebook.parameters(book(parameters("a: int = " + "(" * 10_000)))
 
 
 @given(
@@ -98,24 +87,14 @@ def test_the_parameters_cell_is_the_stages_model(runbook: str) -> None:
 def test_the_digest_is_of_the_code_alone() -> None:
     """Values, Markdown, outputs, an injected cell of values and the verdict's cell leave it alone."""
     plain = notebook.code_digest(book(parameters(), OPEN, CHECK))
-    verdict = {
-        "cell_type": "code", "source": notebook.VERDICT_SOURCE, "metadata": {"tags": ["verdict"]},
-    }  # fmt: skip
+    verdict = parameters(notebook.VERDICT_SOURCE, "verdict")
     text = {"cell_type": "markdown", "source": "# Note", "metadata": {}}
-    more = book(
-        verdict,
-        text,
-        parameters("a: int = 7"),
-        injected("# Parameters\na = 2\n"),
-        OPEN,
-        CHECK,
-        text,
-    )
+    values = parameters("# Parameters\na = 2\n", "injected-parameters")
+    more = book(verdict, text, parameters("a: int = 7"), values, OPEN, CHECK, text)
 
     assert notebook.code_digest(more) == plain
-    assert notebook.code_digest(
-        book(parameters(), OPEN, {**CHECK, "source": ["stage.", "check(x)"]})
-    )
+    lines = {**CHECK, "source": ["stage.", "check(x)"]}
+    assert notebook.code_digest(book(parameters(), OPEN, lines)) == plain
     for other in (
         book(parameters(), OPEN),
         book(parameters(), CHECK, OPEN),

@@ -19,7 +19,9 @@ from runbook_lib.outcomes import (
     value_text,
     worst,
 )
-from runbook_lib.verdicts import RANK, ExitCode, Standing, Verdict, WaivedRow
+from runbook_lib.verdicts import RANK, ExitCode, Standing, Verdict
+
+from .cards import judged, verdict, waived
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 PASS, FAIL, OPEN = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
@@ -36,27 +38,7 @@ def result(*rows: Row) -> CheckResult:
 
 
 def standing(*rows: Row, state: State = "judged", **keys: Any) -> Standing:
-    judged = result(*rows) if state == "judged" else None
-    return Standing(item="i", kind="check", state=state, result=judged, number=1, **keys)
-
-
-def waiver(subject: str, outcome: Outcome) -> WaivedRow:
-    return WaivedRow(
-        subject=subject,
-        outcome=outcome,
-        reason="known",
-        approved_by=("grace",),
-        self_approved=False,
-        expires=AT,
-    )
-
-
-def verdict(*items: Standing, mode: Literal["plan", "apply"] = "apply", **keys: Any) -> Verdict:
-    return Verdict(
-        release="v1", commit="c" * 40, stage="development", site="s", mode=mode, attempt=1,
-        number=1, source="live", run="headless", operator="ada", started=AT, ended=AT,
-        items=items, **keys,
-    )  # fmt: skip
+    return judged(*rows, item="i", **{"state": state, **keys, **({} if rows else {"result": None})})
 
 
 def test_nothing_to_judge_is_inconclusive() -> None:
@@ -111,11 +93,11 @@ def test_time_would_cure_it_only_when_nothing_else_is_open() -> None:
 
 def test_a_waiver_covers_its_subject_and_outcome_and_nothing_else() -> None:
     """Rows it does not name still block; what got worse is not covered."""
-    assert standing(row(FAIL), waived=(waiver("n1", FAIL),)).outcome is PASS
-    assert standing(row(FAIL), row(OPEN, "n2"), waived=(waiver("n1", FAIL),)).outcome is OPEN
-    assert standing(row(FAIL), waived=(waiver("n1", OPEN),)).outcome is FAIL
-    assert standing(row(FAIL), waived=(waiver("n2", FAIL),)).outcome is FAIL
-    assert standing(row(PASS), waived=(waiver("n1", FAIL),)).outcome is PASS
+    assert standing(row(FAIL), waived=(waived("n1"),)).outcome is PASS
+    assert standing(row(FAIL), row(OPEN, "n2"), waived=(waived("n1"),)).outcome is OPEN
+    assert standing(row(FAIL), waived=(waived("n1", outcome=OPEN),)).outcome is FAIL
+    assert standing(row(FAIL), waived=(waived("n2"),)).outcome is FAIL
+    assert standing(row(PASS), waived=(waived("n1"),)).outcome is PASS
 
 
 @pytest.mark.parametrize(("said", "rows"), [(PASS, (row(FAIL),)), (FAIL, ()), (PASS, ())])
@@ -169,7 +151,7 @@ def test_the_order_of_items_does_not_matter(items: list[Standing]) -> None:
 
 
 def test_a_verdict_survives_json() -> None:
-    found = verdict(standing(row(FAIL), row(OPEN, "n2", due=AT), waived=(waiver("n1", FAIL),)))
+    found = verdict(standing(row(FAIL), row(OPEN, "n2", due=AT), waived=(waived("n1"),)))
     assert Verdict.model_validate_json(found.model_dump_json()) == found
 
 

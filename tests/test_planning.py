@@ -11,13 +11,10 @@ from runbook_lib.sources.tape import read_entries
 from runbook_lib.verdicts import ExitCode
 
 from .conftest import (
-    CI,
     DEPLOY,
-    DRIFT,
     FAIL,
     INCONCLUSIVE,
     PROVISION,
-    REACHABLE,
     SMALL,
     states,
     text,
@@ -35,7 +32,10 @@ def test_a_plan_that_cannot_be_made_says_why(practice: Any) -> None:
 
 
 def test_a_plan_changes_nothing(practice: Any) -> None:
-    """Checks before the first change are judged; it and all after it are planned: ready, exit 0."""
+    """Checks before the first change are judged; it and all after it are planned: ready, exit 0.
+
+    Every change says what it would do, also one that follows another.
+    """
     stage = practice.open(mode="plan")
     practice.walk(stage)
     stage.enforce()
@@ -45,6 +45,8 @@ def test_a_plan_changes_nothing(practice: Any) -> None:
     assert practice.entries("step") == []
     assert practice.made == []
     assert len(practice.entries("plan")) == 1
+    planned = {item.item: len(item.planned) for item in stage.verdict().items if item.planned}
+    assert planned == {PROVISION: 1, DEPLOY: 1}
 
 
 def test_a_plan_behind_a_failed_check_is_refused(practice: Any) -> None:
@@ -57,20 +59,9 @@ def test_a_plan_behind_a_failed_check_is_refused(practice: Any) -> None:
     assert stage.verdict().exit_code is ExitCode.REFUSED
 
 
-def test_every_change_says_what_it_would_do(practice: Any) -> None:
-    """Also one that follows another: what it would do can be said before that is done."""
-    stage = practice.open(mode="plan")
-    practice.walk(stage)
-    planned = {item.item: len(item.planned) for item in stage.verdict().items if item.planned}
-
-    assert planned == {PROVISION: 1, DEPLOY: 1}
-
-
 def test_without_its_plan_a_change_is_not_planned_either(practice: Any) -> None:
     """A plan run in which no plan could be made is not ready to apply."""
-    stage = practice.open(mode="plan")
-    for item in (DRIFT, CI, REACHABLE, PROVISION):
-        practice.item(stage, item)
+    stage = practice.until(DEPLOY, mode="plan")
     stage.change(practice.change(DEPLOY))
 
     assert states(stage)[DEPLOY] == "not-reached"
@@ -79,9 +70,7 @@ def test_without_its_plan_a_change_is_not_planned_either(practice: Any) -> None:
 
 def test_a_change_that_cannot_be_planned_is_inconclusive(practice: Any) -> None:
     """An unreadable bundle is a row on its card, not a traceback."""
-    stage = practice.open(mode="plan")
-    for item in (DRIFT, CI, REACHABLE):
-        practice.item(stage, item)
+    stage = practice.until(PROVISION, mode="plan")
     change = practice.change(PROVISION)
 
     def plan(context: Any) -> Any:

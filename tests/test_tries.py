@@ -12,8 +12,9 @@ from runbook_lib.errors import RunbookError, SourceError, StageRefused
 from runbook_lib.outcomes import CheckResult, Outcome, Row
 from runbook_lib.sources.tape import read_entries
 from runbook_lib.tries import blocker, stale, waiver_ended
-from runbook_lib.verdicts import ExitCode, Standing, WaivedRow
+from runbook_lib.verdicts import ExitCode, Standing
 
+from .cards import waived
 from .conftest import (
     BASELINE,
     CI,
@@ -239,9 +240,7 @@ def test_an_item_that_was_skipped_blocks_all_after_it(practice: Any) -> None:
 
 
 def test_no_change_without_its_plan(practice: Any) -> None:
-    stage = practice.open()
-    for item in (DRIFT, CI, REACHABLE, PROVISION):
-        practice.item(stage, item)
+    stage = practice.until(DEPLOY)
     missing = blocker(stage._session, DEPLOY)
     card = stage.change(practice.change(DEPLOY))
 
@@ -268,9 +267,7 @@ def test_not_yet_due_goes_through_to_the_verdict(practice: Any) -> None:
 
 def test_aged_guards_are_judged_again_before_a_change(practice: Any) -> None:
     """Only those that age by the clock, recorded under the change, no try of their own."""
-    stage = practice.open()
-    for item in (DRIFT, CI, REACHABLE, PROVISION):
-        practice.item(stage, item)
+    stage = practice.until(DEPLOY)
     assert practice.entries("guard") == []
     practice.wind(2 * 3600)
     practice.item(stage, DEPLOY)
@@ -312,9 +309,7 @@ def test_a_guard_that_no_longer_holds_stops_the_change(practice: Any, outcome: O
 
 def test_an_aged_guard_whose_cell_did_not_run_stops_the_change(practice: Any) -> None:
     """What cannot be judged again is too old to rely on."""
-    first = practice.open()
-    for item in (DRIFT, CI, REACHABLE, PROVISION):
-        practice.item(first, item)
+    practice.until(DEPLOY)
     practice.wind(2 * 3600)
     stage = practice.open(attempt=1)
     card = practice.item(stage, DEPLOY)
@@ -339,9 +334,7 @@ def test_what_a_fast_clock_judged_is_judged_again(practice: Any) -> None:
 
 
 def test_valid_for_may_be_tightened(practice: Any) -> None:
-    stage = practice.open(valid_for_minutes=1.0)
-    for item in (DRIFT, CI, REACHABLE):
-        practice.item(stage, item)
+    stage = practice.until(PROVISION, valid_for_minutes=1.0)
     practice.wind(120)
     practice.item(stage, PROVISION)
 
@@ -367,15 +360,8 @@ def test_a_waiver_ends_at_its_expiry(practice: Any) -> None:
     result = CheckResult(
         item=DRIFT, outcome=Outcome.FAIL, reason="", rows=(row,), started=at, ended=at
     )
-    waived = WaivedRow(
-        subject="x",
-        outcome=Outcome.FAIL,
-        reason="r",
-        approved_by=(),
-        self_approved=True,
-        expires=at,
-    )
-    standing = Standing(item=DRIFT, kind="check", state="judged", result=result, waived=(waived,))
+    by = waived("x", expires=at)
+    standing = Standing(item=DRIFT, kind="check", state="judged", result=result, waived=(by,))
 
     assert waiver_ended(standing, at - timedelta(seconds=1)) == ""
     assert waiver_ended(standing, at) == (
@@ -403,9 +389,7 @@ def test_a_step_whose_command_outlived_us_is_found_done(practice: Any) -> None:
 
 
 def test_a_second_run_is_told_who_holds_the_cluster(practice: Any) -> None:
-    stage = practice.open()
-    for item in (DRIFT, CI, REACHABLE):
-        practice.item(stage, item)
+    stage = practice.until(PROVISION)
     with stage._session.store.cluster_lock("development", "carol (v1/development/0007)"):
         card = practice.item(stage, PROVISION)
 

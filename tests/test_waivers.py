@@ -41,29 +41,18 @@ def test_a_row_the_waiver_does_not_name_still_blocks(practice: Any, named: dict[
     ("changes", "problem"),
     [
         ({"subjects": []}, "subjects: expected"),
-        ({"subjects": [" "]}, "expected the subject of every row it covers, got an empty one"),
-        ({"item": "ci-green"}, "expected an item of the playbook, got 'ci-green'"),
-        (
-            {"item": DEPLOY},
-            "expected an item that may be waived; development.activate.deploy never is",
-        ),
-        ({"outcome": "PASS"}, "outcome: expected 'FAIL' or 'INCONCLUSIVE'"),
         ({"reason": "because"}, "reason: expected"),
-        ({"expires": "tomorrow"}, "expires: expected an instant such as 2026-01-31T12:00:00Z"),
-        ({"expires": "2026-01-31T12:00:00"}, "expires: expected an instant with its offset"),
         ({"expires": "2026-01-31T12:00:00Z"}, "expires: expected an instant to come"),
         ({"item": "testnet.ready.soak"}, "item: expected an item of development"),
-        (
-            {"approval": "nowhere.json"},
-            "approval: {project}/nowhere.json: expected a readable file",
-        ),
+        ({"approval": "nowhere.json"},
+         "approval: {project}/nowhere.json: expected a readable file"),
         ({}, "expected an approval of sha256:"),
     ],
-)
+)  # fmt: skip
 def test_a_waiver_that_cannot_be_in_force_is_refused(
     practice: Any, changes: dict[str, Any], problem: str
 ) -> None:
-    """One that names no row, an unknown item, a change, no reason, no end, or no approval."""
+    """What ``test_params`` lists, one that has ended, is another stage's, or nobody approved."""
     with pytest.raises(ParameterError) as caught:
         practice.open(waivers=[practice.waiver(**changes)])
 

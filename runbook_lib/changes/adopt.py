@@ -54,16 +54,8 @@ def adopt(
         raise ParameterError(f"{site_path}: clusters: expected one of {known}, got {cluster!r}")
     operator = find_operator(site, "apply", proven=True)
     store = Store(site.store_path)
-    attempt = store.adopt(
-        cluster,
-        {
-            "cluster": cluster,
-            "mode": "adopt",
-            "source": site.source,
-            "site": site.name,
-            "operator": operator,
-        },
-    )
+    opened = {"cluster": cluster, "mode": "adopt", "source": site.source, "site": site.name}
+    attempt = store.adopt(cluster, {**opened, "operator": operator})
     tape = attempt.folder / "tape"
     with live_scope(ADOPT, site.secret_names(), clock=site.clock, tape=tape) as scope:
         read = _read(scope, site, cluster, artifacts)

@@ -106,18 +106,18 @@ class Applier:
 
     def steps(self) -> list[dict[str, Any]]:
         """The journal of this change's steps so far: earlier tries, then this one."""
-        journal = (entry.body for entry in self.context.journal if entry.kind == "step")
-        return [*(body for body in journal if body["item"] == self.context.item), *self._noted]
+        return [*self._earlier(), *self._noted]
+
+    def _earlier(self) -> list[dict[str, Any]]:
+        steps = (entry.body for entry in self.context.journal if entry.kind == "step")
+        return [body for body in steps if body["item"] == self.context.item]
 
     def settle(self, inspect: Callable[[str], bool]) -> None:
         """Journal of each step of this change that began and has no good end whether it was done.
 
         For steps that a later try does not take up again; ``inspect`` gets the step's name.
         """
-        mine = [entry.body for entry in self.context.journal if entry.kind == "step"]
-        for node, name in dict.fromkeys(
-            (body["node"], body["step"]) for body in mine if body["item"] == self.context.item
-        ):
+        for node, name in dict.fromkeys((body["node"], body["step"]) for body in self._earlier()):
             step = Step(node, name, _never, partial(inspect, name))
             phase, stem = self._journalled(node, name)
             if phase in ("intent", "failed") and self._found_done(step, stem):
@@ -139,18 +139,11 @@ class Applier:
             at = self.context.scope.reread().isoformat()
             self.context.record.append("state", {**body, "at": at})
 
-    def stem(self, step: Step) -> str:
-        """The path stem of a done step's outputs; empty when it is not done."""
-        return self.done(step.node, step.name)
-
     def done(self, node: str, name: str) -> str:
-        """The same, of a step by its node and name."""
+        """The path stem of a done step's outputs; empty when it is not done."""
         phase, stem = self._journalled(node, name)
-        made = [
-            body["stem"]
-            for body in self._noted
-            if (body["node"], body["step"], body["phase"]) == (node, name, "done")
-        ]
+        mine = (b for b in self._noted if (b["node"], b["step"]) == (node, name))
+        made = [body["stem"] for body in mine if body["phase"] == "done"]
         return stem if phase == "done" else (made or [""])[-1]
 
     def _note(self, step: Step, phase: str, stem: str, **more: object) -> None:
@@ -161,16 +154,8 @@ class Applier:
         self._noted.append(noted)
 
     def _journalled(self, node: str, name: str) -> tuple[str, str]:
-        phase, stem = "", ""
-        for entry in self.context.journal:
-            body = entry.body
-            if entry.kind == "step" and (body["item"], body["node"], body["step"]) == (
-                self.context.item,
-                node,
-                name,
-            ):
-                phase, stem = body["phase"], body["stem"]
-        return phase, stem
+        mine = [b for b in self._earlier() if (b["node"], b["step"]) == (node, name)]
+        return (mine[-1]["phase"], mine[-1]["stem"]) if mine else ("", "")
 
     def _found_done(self, step: Step, stem: str) -> bool:
         """Whether an interrupted step was done after all: by its exit code, else by the node."""
@@ -299,30 +284,16 @@ def read_back(context: Context, node: NodePlan, *, silent: Outcome = Outcome.FAI
     if isinstance(rollout, SourceError):
         text = f"no answer within {context.patience_s:g} s: {rollout.problem}"
         return [check_row(node.node, "comes back", "answers /status/rollout", text, silent)]
-    after = node.after
-    rows = [
-        check_row(
-            node.node,
-            "rollout.release_channel",
-            after.channel,
-            rollout.release_channel,
-            rollout.release_channel == after.channel,
-        )
-    ]
-    gates = sorted({*after.gates, *rollout.feature_gates})
-    wrong = [gate for gate in gates if rollout.feature_gates.get(gate) != after.gates.get(gate)]
-    rows += [
-        check_row(
-            node.node,
-            f"rollout.feature_gates.{gate}",
-            after.gates.get(gate, "absent"),
-            rollout.feature_gates.get(gate, "absent"),
-            ok=False,
-        )
-        for gate in wrong
-    ]
-    if not wrong:
-        on = ", ".join(gate for gate in gates if after.gates[gate])
+    name, channel, found = node.node, node.after.channel, rollout.feature_gates
+    ok = rollout.release_channel == channel
+    rows = [check_row(name, "rollout.release_channel", channel, rollout.release_channel, ok)]
+    planned = node.after.gates
+    gates = sorted({*planned, *found})
+    for gate in (gate for gate in gates if found.get(gate) != planned.get(gate)):
+        what, wanted = f"rollout.feature_gates.{gate}", planned.get(gate, "absent")
+        rows.append(check_row(name, what, wanted, found.get(gate, "absent"), ok=False))
+    if len(rows) == 1:
+        on = ", ".join(gate for gate in gates if planned[gate])
         rows.append(check_row(node.node, "gates on", on, on, ok=True))
     return [*rows, _binary(context, node), _config(context, node)]
 

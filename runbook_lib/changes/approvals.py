@@ -8,7 +8,6 @@ approver. Before each node approvals are asked again, and whether the site's pol
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -153,10 +152,18 @@ def approved(site: Site, heard: Heard, author: str, stage: str, *, digest: str) 
     if not policy.author or alone:
         given.pop(author, None)
     seated = _seat(site, policy, list(given))
-    rows = [
-        _row(site, seat, account, given, author, f"seat {number} of {len(seated)}", digest)
-        for number, (seat, account) in enumerate(zip(policy.seats, seated, strict=True), 1)
-    ]
+    rows = []
+    for number, (seat, account) in enumerate(zip(policy.seats, seated, strict=True), 1):
+        what = f"seat {number} of {len(seated)}"
+        expected = f"by {' or '.join(sorted(seat))}, not {author} alone"
+        if account or site.single_operator:
+            by = f"{account} ({given[account]})" if account else f"{author} {OWN}"
+            rows.append(check_row(SUBJECT, what, expected, by, ok=True))
+            continue
+        can = sorted(p.account for p in site.people if seat & set(p.roles) and p.account != author)
+        how = f"`approve {digest}` in the release issue, or `runbook approve`"
+        got = f"nobody yet; {how}, by {' or '.join(can) or 'somebody the site must list'}"
+        rows.append(unknown_row(SUBJECT, what, expected, got))
     return rows + _objections(site, heard, digest, full=all(seated))
 
 
@@ -174,26 +181,6 @@ def _seat(site: Site, policy: playbook.Approvers, accounts: list[str]) -> tuple[
     nobody = [""] * len(policy.seats)
     orders = permutations([*accounts, *nobody], len(policy.seats))
     return max(map(filled, orders), key=lambda seats: sum(map(bool, seats)))
-
-
-def _row(
-    site: Site,
-    seat: frozenset[str],
-    account: str,
-    given: Mapping[str, str],
-    author: str,
-    what: str,
-    digest: str,
-) -> Row:
-    expected = f"by {' or '.join(sorted(seat))}, not {author} alone"
-    if account:
-        return check_row(SUBJECT, what, expected, f"{account} ({given[account]})", ok=True)
-    if site.single_operator:
-        return check_row(SUBJECT, what, expected, f"{author} {OWN}", ok=True)
-    can = sorted(p.account for p in site.people if seat & set(p.roles) and p.account != author)
-    how = f"`approve {digest}` in the release issue, or `runbook approve`"
-    got = f"nobody yet; {how}, by {' or '.join(can) or 'somebody the site must list'}"
-    return unknown_row(SUBJECT, what, expected, got)
 
 
 def _objections(site: Site, heard: Heard, digest: str, *, full: bool) -> list[Row]:
@@ -310,7 +297,7 @@ def _policy_rows(context: Context) -> list[Row]:
         return [unknown_row(path, what, expected, str(error))]
     if now.policy_digest == context.site.policy_digest:
         return []
-    from ..sources.policy import moved as policy_moved
+    from ..evidence.admission import policy_moved
 
     got = f"{policy_moved(context.site, now)}; put it back"
     return [check_row(path, what, expected, got, ok=False)]

@@ -7,31 +7,185 @@ are instructed about their nodes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from .. import playbook
+from ..canonical import digest_bytes
 from ..clusters import Node
 from ..context import Context
-from ..errors import ParameterError, SourceError
-from ..evidence.order import policy_of
+from ..errors import ParameterError, RecordDamaged, SourceError
+from ..evidence.order import plan_of, policy_of
+from ..evidence.record import Entry, recorded
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.commands import NodeConfig
+from ..sources.config import CHANNEL_AT, GATES_AT
 from ..sources.node import Rollout
+from ..strict import load_toml
 from .apply import Applier, all_pass, lanes, put, read_back, runs_as_planned
 from .approvals import Ruling
+from .kit import folder_of
+from .kit_script import FOLDERS, Variant, target_file
 from .operators import look, tell_wave
-from .phases import plan_of
-from .plan import Artifact, NodePlan, Phase, Plan
+from .plan import Artifact, NodePlan, Phase, Plan, load_plan
 from .power import cut, powers
-from .state import NodeState, good_map, require_known
-from .targets import artifact_or_none, keep, keep_target, missing, no_file
-from .undone import Undone, file_of, turned_back, undone
+from .state import NodeState, good_map, require_known, states
+from .targets import (
+    artifact_or_none,
+    changed,
+    keep,
+    keep_target,
+    missing,
+    no_file,
+    rendered,
+    stage_plan,
+    stalled,
+)
+
+
+@dataclass(frozen=True)
+class Undone:
+    """The apply that a recovery undoes: its plan, who approved that, and its record."""
+
+    name: str
+    plan: Plan
+    author: str
+    approved_by: tuple[str, ...]
+    entries: Sequence[Entry]
+
+    def last(self, node: str) -> NodeState | None:
+        """The state that the apply last verified on a node."""
+        found = [
+            known.state for name, known in states(list(self.entries), self.name) if name == node
+        ]
+        return found[-1] if found else None
+
+    def staged(self) -> frozenset[str]:
+        """Nodes on which something may lie in place that their next restart would take up."""
+        last = {entry.body["node"]: entry.body for entry in self.entries if entry.kind == "step"}
+        return frozenset(
+            node
+            for node, body in last.items()
+            if not (body["step"].startswith("restart") and body["phase"] == "done")
+        )
+
+    def half_done(self) -> list[tuple[str, str, str]]:
+        """(item, node, step) of every step that began and has no end in its journal."""
+        ended: dict[tuple[str, str, str], bool] = {}
+        for entry in self.entries:
+            if entry.kind == "step":
+                body = entry.body
+                # An inspected one was found half done, and the apply ended before it was repeated;
+                # one that failed without an exit code was still at work.
+                done = body["phase"] == "done"
+                failed = body["phase"] == "failed" and body.get("code") is not None
+                ended[body["item"], body["node"], body["step"]] = done or failed
+        return [key for key, is_over in ended.items() if not is_over]
+
+
+def undone(context: Context) -> Undone | None:
+    """The apply that this attempt undoes; None where there is none. Raises SourceError."""
+    undoes = context.record.entries()[0].body.get("undoes")
+    if not undoes:
+        return None
+    name = str(undoes["name"])
+    try:
+        entries = recorded(context.scope, context.store.root, name)
+    except RecordDamaged as error:
+        raise SourceError(name, f"expected its record whole, got: {error}") from error
+    made = plan_of(entries)
+    if made is None or made.body["digest"] != undoes["plan"]:
+        raise SourceError(name, f"expected its plan {undoes['plan']}, got another")
+    plan = load_plan(made.body["plan"], name)
+    by = tuple(made.body["approved_by"])
+    return Undone(name, plan, str(made.body["author"]), by, entries)
+
+
+def turned_back(context: Context, node: str, found: NodeConfig, goal: NodeState) -> NodeConfig:
+    """A node's TOML as it lies there with the gates and channel of ``goal``. Raises SourceError."""
+    try:
+        rollout = load_toml(found.text.decode())["rollout"]
+        held = dict(rollout["feature_gates"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SourceError(node, f"expected a TOML with {GATES_AT}, got: {error!r}") from error
+    changes = changed({gate: bool(held.get(gate, False)) for gate in goal.gates}, goal)
+    if rollout.get("release_channel", goal.channel) != goal.channel:
+        changes[CHANNEL_AT] = goal.channel
+    return rendered(context, node, found, changes)
+
+
+def file_of(
+    context: Context, node: str, found: NodeConfig | None, goal: NodeState
+) -> NodeConfig | None:
+    """The file that makes a node ``goal``: what lies there, that turned back, or one that was kept.
+
+    Where none has the digest of ``goal``, what lies there turned back (its digest differs); None
+    where nothing can be had.
+    """
+    if found is not None and found.digest == goal.config:
+        # As a rendered one: the raw file only where it holds what the evidence may not.
+        return found if found.secret else replace(found, raw=None)
+    made = None
+    if found is not None:
+        with suppress(SourceError):
+            made = turned_back(context, node, found, goal)
+    if made is not None and made.digest == goal.config:
+        return made
+    undoes = context.record.entries()[0].body.get("undoes") or {}
+    if undoes and (kept := kept_in_kit(context, str(undoes["name"]), node, goal.config)):
+        return kept
+    for path in _kept(context, node, goal.config):
+        with suppress(SourceError):
+            text = context.scope.read(path)
+            if digest_bytes(text) == goal.config:
+                return NodeConfig(text, goal.config)
+    return made
+
+
+def _kept(context: Context, node: str, config: str) -> Iterator[Path]:
+    """Where the store kept a node's TOML with that digest. What cannot be read is passed over."""
+    scope, root = context.scope, context.store.root
+    for release in scope.listing(root):
+        for stage in (
+            scope.listing(root / release) if release[:1] != "." or release == ".adopted" else ()
+        ):
+            for number in scope.listing(root / release / stage):
+                origin = f"{release}/{stage}/{number}"
+                with suppress(SourceError, RecordDamaged):
+                    for name, known in states(recorded(scope, root, origin), origin):
+                        if name == node and known.state.config == config:
+                            yield root / known.kept
+
+
+def kept_in_kit(context: Context, attempt: str, node: str, digest: str) -> NodeConfig | None:
+    """A node's file as the kit of ``attempt`` kept it; None where that has none with ``digest``."""
+    folder, raw = folder_of(context.site, attempt), dict[Variant, bytes]()
+
+    def look(variant: Variant) -> str:
+        # It holds secrets: the tape keeps its digest, and the text without them.
+        with suppress(OSError):
+            raw[variant] = target_file(folder, node, variant).read_bytes()
+        return digest_bytes(raw[variant]) if variant in raw else ""
+
+    for found in FOLDERS:
+        if context.scope.derive(f"kit target {node}", partial(look, found)) == digest:
+            break
+    else:
+        return None
+    try:
+        text = context.scope.read(target_file(folder, node, found))
+    except SourceError:
+        return None
+    # The raw file only where it holds what the evidence may not: a replay has none.
+    secret = found in raw and digest_bytes(text) != digest
+    return NodeConfig(text, digest, raw[found] if secret else None)
+
 
 BACK = "back"
 """The name of the one phase of a way back."""
-OFF_IN_A_STALL = playbook.GATE_STEPS["mainnet"]
 
 
 def make_back_plan(context: Context) -> Plan:
@@ -60,7 +214,7 @@ def make_back_plan(context: Context) -> Plan:
     first = artifact_or_none(context, nodes[0].after) or no_file(nodes[0].after)
     item = playbook.DECLARED[f"{context.stage}_recovery"][0]
     phase = Phase(item=item, name=BACK, nodes=tuple(nodes), waves=_waves(context, nodes))
-    return plan_of(context, first, [phase])
+    return stage_plan(context, first, [phase])
 
 
 def _goals(context: Context, made: Undone | None) -> dict[str, NodeState]:
@@ -87,9 +241,8 @@ def _after(
     """What a node becomes, its file kept; after a stall with both gates off: a named deviation."""
     there = None if isinstance(found, SourceError) else found
     file = file_of(context, node.name, there, goal)
-    if context.stage == "mainnet" and any(goal.gates.get(gate) for gate in OFF_IN_A_STALL):
-        gates = {gate: on and gate not in OFF_IN_A_STALL for gate, on in goal.gates.items()}
-        goal = goal.model_copy(update={"gates": gates})
+    if context.stage == "mainnet" and goal != stalled(goal):
+        goal = stalled(goal)
         if file is not None:
             file = turned_back(context, node.name, file, goal)
             goal = goal.model_copy(update={"config": file.digest})
@@ -119,30 +272,16 @@ def ruling(context: Context, plan: Plan) -> Ruling:
     approved = made is not None and not moved and (made.approved_by or free)
     author = made.author if made is not None else ""
     what, expected = "the way back", "approved together with the plan it undoes"
-    if made is not None and approved and not beyond:
-        got = f"{made.plan.digest}, by {', '.join(made.approved_by) or author}"
-        return Ruling(
-            plan, author, [check_row("approval", what, expected, got, ok=True)], made.approved_by
-        )
     why = "the site's policy moved since" if moved else "nobody's approval"
     why = f"it goes beyond it on {', '.join(beyond)}" if beyond else why
-    if reason:
-        got = f"{why}; break-glass: {reason}; to be ratified within 24 h"
-        return Ruling(plan, author, [check_row("approval", what, expected, got, ok=True)])
-    got = f"{why}; give a reason (--reason) for break-glass"
-    return Ruling(plan, author, [check_row("approval", what, expected, got, ok=False)])
-
-
-@dataclass(frozen=True)
-class Builds:
-    """The file of each binary by digest; None where the site has none. ``now`` is the undone one.
-
-    On ``staged`` nodes something else may lie in place than what runs.
-    """
-
-    files: dict[str, Artifact | None]
-    now: Artifact | None
-    staged: frozenset[str] = frozenset()
+    got = f"{why}; break-glass: {reason}; to be ratified within 24 h"
+    by, ok = tuple[str, ...](), bool(reason)
+    if made is not None and approved and not beyond:
+        by, ok = made.approved_by, True
+        got = f"{made.plan.digest}, by {', '.join(by) or author}"
+    elif not ok:
+        got = f"{why}; give a reason (--reason) for break-glass"
+    return Ruling(plan, author, [check_row("approval", what, expected, got, ok)], by)
 
 
 def go_back(context: Context, applier: Applier) -> list[Row]:
@@ -152,18 +291,15 @@ def go_back(context: Context, applier: Applier) -> list[Row]:
     (phase,) = context.plan.phases
     made = undone(context)
     wanted = {n.after.binary: n.after for n in phase.nodes if n.control == "ours"}
-    builds = Builds(
-        {binary: artifact_or_none(context, state) for binary, state in sorted(wanted.items())},
-        made.plan.artifact if made is not None else None,
-        made.staged() if made is not None else frozenset(),
-    )
+    # The file of each binary by digest; None where the site has none.
+    builds = {binary: artifact_or_none(context, wanted[binary]) for binary in sorted(wanted)}
     context.scope.now()
     ours = [wave for wave in phase.waves if phase.node(wave[0]).control == "ours"]
     theirs = [wave for wave in phase.waves if phase.node(wave[0]).control == "operator"]
     found: dict[str, list[Row]] = {}
 
     def one(mine: Context, applier: Applier, name: str) -> list[Row]:
-        return _node(mine, applier, phase.node(name), builds)
+        return _node(mine, applier, phase.node(name), builds, made)
 
     for wave in ours:
         found |= lanes(context, applier, wave, "", one)
@@ -187,9 +323,15 @@ def _tried(row: Row) -> Row:
     return row.model_copy(update={"observed": f"{row.observed}; passed over, tried again"})
 
 
-def _node(context: Context, applier: Applier, node: NodePlan, builds: Builds) -> list[Row]:
+def _node(
+    context: Context,
+    applier: Applier,
+    node: NodePlan,
+    builds: Mapping[str, Artifact | None],
+    made: Undone | None,
+) -> list[Row]:
     """Take one node of ours back, unless it is; what cannot be done is a row."""
-    settled = node.node not in builds.staged or _was_taken_back(applier, node.node)
+    settled = made is None or node.node not in made.staged() or _was_taken_back(applier, node.node)
     if settled and runs_as_planned(context, node):
         rows = read_back(context, node)
         applier.verified(node.node, node.after, BACK)
@@ -205,12 +347,13 @@ def _node(context: Context, applier: Applier, node: NodePlan, builds: Builds) ->
     if file is None:
         why = unread.problem if there is None and unread is not None else "none of that digest"
         return [unknown_row(node.node, "previous file", node.after.config, why)]
-    build, rows = builds.files[node.after.binary], list[Row]()
+    build, rows = builds[node.after.binary], list[Row]()
     if build is None:
         got = f"previous artifact missing; {missing(node.after)}"
         rows.append(check_row(node.node, "previous artifact", node.after.binary, got, ok=False))
-        if (build := builds.now) is None:
+        if made is None:
             return rows
+        build = made.plan.artifact
     config = keep(context, f"{node.node}.{BACK}", "targets", file.text, file.raw)
     name = partial(_free, applier, node.node)
     if not put(context, applier, node, build, config, name):

@@ -17,7 +17,7 @@ from ..errors import SourceError
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..sources.node import Consensus
 from ..sources.storage import StorageCommands, wal_of
-from .followed import seen
+from .operators import seen
 from .power import powers
 from .snapshot import Staged, staged
 from .waiting import hold_until

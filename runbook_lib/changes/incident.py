@@ -22,9 +22,8 @@ from ..canonical import digest as digest_of
 from ..context import Context
 from ..errors import ParameterError, RecordDamaged, RunbookError, SourceError
 from ..evidence import incidents, outbox
-from ..evidence.comment import LIMIT, code, plain
+from ..evidence.comment import LIMIT, code, digest, find, plain, read_back, write
 from ..evidence.incidents import Incident, open_incident
-from ..evidence.posts import Report, digest, find, read_back, write
 from ..evidence.record import Entry, recorded
 from ..files import replace_file
 from ..outcomes import Outcome, Row, check_row, unknown_row, value_text
@@ -185,7 +184,7 @@ def _collected(facts: Facts, nodes: int) -> list[Row]:
 
 def _report(
     context: Context, found: Incident, audience: Audience, facts: Facts, first: str
-) -> Report:
+) -> incidents.Report:
     params: RecoveryParams = context.params
     values = {
         "incident": found.id,
@@ -201,7 +200,7 @@ def _report(
     template = "public_report.md" if audience == "public" else "incident.md"
     text = first + render(context, template, values, facts)
     title = f"{_TITLES[audience]} {found.id}: {visible(' '.join(params.summary.split()), 120)}"
-    return Report(found.id, audience, title, text, found.opened_at)
+    return incidents.Report(found.id, audience, title, text, found.opened_at)
 
 
 def _facts(context: Context, found: Incident) -> str:
@@ -236,13 +235,17 @@ def _ending(found: Incident) -> str:
     return "\n\n".join(lines)
 
 
-def _file(context: Context, applier: Applier, found: Incident, report: Report) -> list[Row]:
+def _file(
+    context: Context, applier: Applier, found: Incident, report: incidents.Report
+) -> list[Row]:
     kind = f"{report.audience}-report"
     document = {**vars(report), "kind": "issue", "since": report.since.isoformat()}
     if context.scope.derive(f"a secret in the {kind}", lambda: _secret(context, report)):
         return [check_row(kind, "secrets", "none", "one; take it out of the texts", ok=False)]
     try:
-        there = find(report.board(context.forge), report.marker)
+        there = find(
+            report.board(incidents.Issues(context.scope, context.site.forge)), report.marker
+        )
     except SourceError as error:
         return [keep(context, kind, document, error)]
     made = [there.ours.number] if there.ours is not None and there.holds(report.body) else []
@@ -270,7 +273,7 @@ def _file(context: Context, applier: Applier, found: Incident, report: Report) -
     return rows
 
 
-def _secret(context: Context, report: Report) -> str:
+def _secret(context: Context, report: incidents.Report) -> str:
     return "yes" if context.scope.outside.redactor.found_in(report.body.encode()) else ""
 
 

@@ -21,13 +21,12 @@ from ..errors import SourceError
 from ..files import keep_file
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import way_back
-from ..playbook import GATE_STEPS, NOTEBOOKS
+from ..playbook import NOTEBOOKS
 from ..site import Site
 from ..sources.commands import NodeConfig
-from ..sources.config import GATES_AT, Flat
 from .plan import NodePlan, Plan
 from .state import known_map
-from .targets import artifact_of, kept_as, missing, rendered
+from .targets import artifact_of, changed, kept_as, missing, rendered, stalled
 
 FOLDER = "recovery"
 
@@ -55,7 +54,6 @@ def laid_ready(folder: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-STALL_OFF = GATE_STEPS["mainnet"]
 Before = tuple[NodePlan, NodeConfig, NodeConfig]
 """A node, its TOML as it lies there, and what the stall variant makes of it."""
 
@@ -125,8 +123,7 @@ def _before(context: Context, plan: Plan) -> tuple[list[Before], list[Row]]:
 
 
 def _stalled(context: Context, node: NodePlan, config: NodeConfig) -> NodeConfig:
-    gates = [gate for gate in STALL_OFF if node.before.gates.get(gate)]
-    if context.stage != "mainnet" or not gates or not config.text:
+    changes = changed(node.before.gates, stalled(node.before))
+    if context.stage != "mainnet" or not changes or not config.text:
         return config
-    changes: Flat = {f"{GATES_AT}.{gate}": False for gate in gates}
     return rendered(context, node.node, config, changes)

@@ -21,7 +21,6 @@ from ..context import Context
 from ..errors import SourceError, StoreError
 from ..evidence.comment import code
 from ..files import place, replace_file, sync_names
-from ..playbook import GATE_STEPS
 from ..reach import Command
 from ..site import Site
 from ..sources.commands import NodeConfig
@@ -29,9 +28,10 @@ from ..sources.process import program
 from ..sources.redact import MARK
 from ..sources.running import command_of, fill
 from ..strict import PROJECT, project_path
-from .instruction import fenced
+from .operators import fenced
 from .plan import Artifact, NodePlan, Plan
 from .state import NodeState, differences
+from .targets import stalled
 
 Variant = Literal["back", "stall"]
 FOLDERS: dict[Variant, str] = {"back": "targets", "stall": "targets-stall"}
@@ -55,8 +55,6 @@ class Kit:
     """What an attempt is about to do, and how each node is put back."""
 
     name: str
-    release: str
-    stage: str
     plan: Plan
     nodes: tuple[KitNode, ...]
 
@@ -121,14 +119,8 @@ def _acts(kit: Kit, site: Site) -> Iterator[str]:
         path = str(project_path(node.artifact.path))
         for variant in kit.variants:
             config = str(target_file(Path(_KIT), node.node, variant))
-            argv = fill(
-                "commands.deploy",
-                deploy.argv,
-                node=node.node,
-                artifact=path,
-                digest=node.artifact.digest,
-                config=config,
-            )
+            values = {"artifact": path, "digest": node.artifact.digest, "config": config}
+            argv = fill("commands.deploy", deploy.argv, node=node.node, **values)
             yield f"    {quoted(f'{variant}/{node.node}/deliver')})"
             yield f"      checked {quoted(config)} {_hex(node.states[variant].config)} &&"
             yield f"        checked {quoted(path)} {_hex(node.artifact.digest)} &&"
@@ -210,7 +202,7 @@ def page(kit: Kit) -> str:
         stall=_STALL if "stall" in kit.variants else "",
         nodes="\n".join(rows) or "| none of ours | | | |",
         operators=_operators(kit),
-        stage=kit.stage,
+        stage=kit.plan.stage,
     )
 
 
@@ -244,7 +236,7 @@ def instruction(
             files.append(fenced(node.node, "its file before", text))
     table = "\n".join(rows) or "| nothing | | | | |"
     return (
-        f"## Back from {code(kit.release)} on {code(kit.stage)}, for {code(operator)}\n\n"
+        f"## Back from {code(kit.plan.release)} on {code(kit.plan.stage)}, for {code(operator)}\n\n"
         "Please put your nodes back to what they were before this release as soon as you can, one at"
         " a time: the file and the build that they had, then a restart. Where a file reads"
         f" `{MARK}`, keep your own value.\n\n"
@@ -268,21 +260,18 @@ def write_files(
     """
     assert context.plan is not None
     nodes, files = [], dict[str, bytes]()
-    for node, config, stalled in before:
+    for node, config, stall in before:
         texts: dict[Variant, NodeConfig] = {"back": config}
         states: dict[Variant, NodeState] = {"back": node.before}
         if context.stage == "mainnet":
-            off = GATE_STEPS["mainnet"]
-            gates = {gate: on and gate not in off for gate, on in node.before.gates.items()}
-            update = {"gates": gates, "config": stalled.digest}
-            texts["stall"], states["stall"] = stalled, node.before.model_copy(update=update)
+            update = {"config": stall.digest}
+            texts["stall"], states["stall"] = stall, stalled(node.before).model_copy(update=update)
         build = artifacts[node.before.binary]
         nodes.append(KitNode(node.node, node.operator, states, build))
         for variant, text in texts.items() if node.control == "ours" else ():
             raw = text.text if text.raw is None else text.raw
             files[f"{FOLDERS[variant]}/{node.node}.toml"] = raw
-    release, stage = context.params.release, context.stage
-    kit = Kit(context.attempt_name, release, stage, context.plan, tuple(nodes))
+    kit = Kit(context.attempt_name, context.plan, tuple(nodes))
     plain = {node.node: config.text for node, config, _ in before}
     try:
         files |= {"recover.sh": script(kit, context.site), "README.md": page(kit).encode()}

@@ -3,41 +3,310 @@
 All operators of a wave are instructed at once where a quorum stands even while all of them are
 down together: they need no order among themselves. Otherwise (a node is down already) one operator
 is, and the next once those nodes are read back; so is the next wave once this one is.
+
+An instruction is Markdown for people, with one JSON block in it for their automation. Whether a
+node became what its operator was told takes two independent witnesses: what at least two of our own
+nodes see it advertise, and the report that its operator signed. One without the other proves
+nothing. What we can read of the node ourselves must agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from ..canonical import digest_bytes
+from ..canonical import canonical, digest_bytes
 from ..context import Context
 from ..errors import SourceError, SourceRefused
 from ..evidence import outbox
+from ..evidence.comment import LIMIT, code, stands
 from ..files import keep_file
-from ..outcomes import Outcome, Row, unknown_row
+from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
-from ..sources import notices
+from ..sources.config import rollout_keys
+from ..sources.node import Peers
 from ..sources.process import Ended
+from ..sources.redact import MARK
+from ..sources.words import NodeReport, Received, Reports, read_reports
 from .apply import Applier, Step, all_pass, keep, was_sent
-from .followed import Look
-from .instruction import Instruction, instruction
 from .plan import NodePlan, Phase
+from .state import differences, kept_config
+from .targets import artifact_of, no_file
+
+FOLDER = "instructions"
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One operator's nodes in one wave of a phase; ``key`` names it among the attempt's."""
+
+    operator: str
+    key: str
+    file: Path
+    marker: str
+    text: str
+    comment: str
+
+
+def instruction(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> Instruction:
+    """What the operator of ``nodes`` must do in ``phase``. Their targets lie in the attempt."""
+    operator = nodes[0].operator
+    theirs = [node.node for node in phase.nodes if node.operator == operator]
+    # Named by its first node where power parts an operator's nodes into several waves.
+    parted = "" if len(nodes) == len(theirs) else f".{nodes[0].node}"
+    name = f"{operator}.{phase.name}{parted}"
+    key = f"{phase.name}{parted}"
+    marker = f"<!-- rpp-runbook instruct={name} attempt={context.attempt_name} -->"
+    head = f"{marker}\n{_head(context, phase, nodes)}"
+    kept = {one.node: kept_config(context.folder, one.node, phase.name) for one in nodes}
+    files = {name: path.read_text("utf-8") for name, path in kept.items()}
+    full = head + "".join(fenced(name, "its target file", text) for name, text in files.items())
+    brief = head + "\nThe target files are too long for a comment: ask us for them.\n"
+    fits = len(full.encode("utf-16-le")) // 2 <= LIMIT
+    file = context.folder / FOLDER / f"{name}.md"
+    return Instruction(operator, key, file, marker, full, full if fits else brief)
+
+
+def _head(context: Context, phase: Phase, nodes: Sequence[NodePlan]) -> str:
+    plan, params = context.plan, context.params
+    assert plan is not None
+    deadline = plan.window[1] if plan.window else ""
+    until = f"until {code(deadline)}" if deadline else "as soon as you can"
+    document = {
+        "operator": nodes[0].operator,
+        "release": params.release,
+        "stage": context.stage,
+        "plan": plan.digest,
+        "phase": phase.name,
+        "deadline": deadline,
+        "artifact": plan.artifact.model_dump(mode="json"),
+        "nodes": {
+            node.node: {
+                "changes": {key: after for key, _, after in node.changes()},
+                "config": node.after.config,
+                "binary": node.after.binary,
+                **_own_build(context, node),
+            }
+            for node in nodes
+        },
+    }
+    rows = "\n".join(
+        f"| {code(node.node)} | {code(key)} | {code(str(old))} | {code(str(new))} |"
+        for node in nodes
+        for key, old, new in node.changes() or [("nothing", "", "")]
+    )
+    report = (
+        f"runbook node-report --node NODE --url RPC --config FILE --binary FILE --target FILE"
+        f" --key KEYFILE --release {params.release} --stage {context.stage}"
+        f" --plan {plan.digest} --phase {phase.name} --dry-run rpp-node --config {{config}}"
+        f" --dry-run --strict-config-validation"
+    )
+    return (
+        f"## {code(params.release)} on {context.stage}: {phase.name}, for"
+        f" {code(nodes[0].operator)}\n\n"
+        f"Please change your nodes {until}, one at a time, and restart each on the target file and"
+        f" the binary named for it. Where a target file reads `{MARK}`, keep your own value.\n\n"
+        f"| node | key | before | after |\n|---|---|---|---|\n{rows}\n\n"
+        "Then report each node, beside it, signed with its sign-off key; post what this prints"
+        f" here, or hand us the file:\n\n```sh\n{report}\n```\n\n"
+        f"```json\n{canonical(document).decode()}\n```\n"
+    )
+
+
+def _own_build(context: Context, node: NodePlan) -> dict[str, Any]:
+    """A node's build where it is not the plan's: on the way back nodes may go to several."""
+    assert context.plan is not None
+    if node.after.binary == context.plan.artifact.binary:
+        return {}
+    return {"artifact": (artifact_of(context, node.after) or no_file(node.after)).model_dump()}
+
+
+def fenced(node: str, what: str, text: str) -> str:
+    """A node's TOML in Markdown, whatever it holds."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(4, longest + 1)
+    return (
+        f"\n<details><summary>{code(node)}: {what}</summary>\n\n"
+        f"#### {node}.toml\n\n{fence}toml\n{text.rstrip()}\n{fence}\n\n</details>\n"
+    )
+
+
+VIEWERS = 2
+"""How many of our nodes must see what an operator's node advertises."""
+LOOK_AGAIN = timedelta(minutes=5)
+ADVERTISED = "gates that our nodes see it advertise"
+REPORT = "node report"
+
+
+def seen(context: Context, names: Sequence[str]) -> dict[str, dict[str, dict[str, bool]]]:
+    """Node -> the node of ours that sees it -> the gates it advertises to that one."""
+    ours = [node.name for node in context.cluster.nodes if node.control == "ours"]
+    peers = {node.peer: node.name for node in context.cluster.nodes if node.peer}
+    found: dict[str, dict[str, dict[str, bool]]] = {name: {} for name in names}
+    # Once each: who is silent is asked again at the next look.
+    for viewer, view in context.fleet.get("/p2p/peers", Peers, ours, retries=1).items():
+        for peer in view.peers if isinstance(view, Peers) else ():
+            if (name := peers.get(peer.peer, "")) in found:
+                found[name][viewer] = peer.features
+    return found
+
+
+@dataclass
+class Look:
+    """One look at what became of instructions: a few questions for all nodes of a wave."""
+
+    context: Context
+    phase: Phase
+    told: dict[tuple[str, str], datetime]
+    now: datetime
+    deadline: datetime | None
+
+    @property
+    def due(self) -> datetime | None:
+        """When to look again; None once the deadline has passed."""
+        again = self.now + LOOK_AGAIN
+        if self.deadline is None:
+            return again
+        return min(again, self.deadline) if self.now < self.deadline else None
+
+    def node(self, node: NodePlan) -> list[Row]:
+        """What both witnesses say of a node against its plan."""
+        advert = self._advert(node)
+        moved = node.before.gates != node.after.gates
+        reported, report = self._report(node, moved and advert.outcome is Outcome.PASS)
+        if report is None:
+            return [advert, *reported]
+        return [advert, *reported, *self._ours(node, report)]
+
+    def _waiting(self, node: NodePlan, what: str, expected: str, got: str) -> Row:
+        late = "" if self.due else ", and the deadline has passed"
+        got = f"{got}: waiting for {node.operator}{late}"
+        return unknown_row(node.node, what, expected, got, return_at=self.due)
+
+    def _advert(self, node: NodePlan) -> Row:
+        wanted, before = node.after.gates, node.before.gates
+        expected = f"{_on(wanted)}, by {VIEWERS} of ours"
+        said = self._seen[node.node]
+        for viewer, gates in said.items():
+            if gates not in (wanted, before):
+                got = f"{_on(gates)} (by {viewer})"
+                return check_row(node.node, ADVERTISED, expected, got, ok=False)
+        agree = [viewer for viewer, gates in said.items() if gates == wanted]
+        if len(agree) >= VIEWERS and len(agree) == len(said):
+            got = f"{_on(wanted)}, by {', '.join(agree)}"
+            return check_row(node.node, ADVERTISED, expected, got, ok=True)
+        if len(said) < VIEWERS:
+            got = f"seen by {', '.join(said) or 'none'} of our nodes"
+            return self._waiting(node, ADVERTISED, expected, got)
+        return self._waiting(node, ADVERTISED, expected, _on(before))
+
+    def _report(self, node: NodePlan, advertised: bool) -> tuple[list[Row], NodeReport | None]:
+        context, plan = self.context, self.context.plan
+        assert plan is not None
+        expected = f"by {node.operator}, of this plan and phase"
+        reports = self._reports
+        if isinstance(reports, SourceError):
+            return [unknown_row(node.node, REPORT, expected, str(reports))], None
+        told = self._told(node)
+        mine = [
+            one
+            for one in reports.of(node.node, context.stage)
+            if (one.report.plan, one.report.phase) == (plan.digest, self.phase.name)
+        ]
+        good = [one for one in mine if not one.fault and told and one.report.at >= told]
+        if good:
+            forged = [f"{one.grounds}: {one.fault}" for one in mine if one.fault]
+            return list(_against(node, good[-1], forged)), good[-1].report
+        if mine:
+            last = mine[-1]
+            why = last.fault or f"of {last.report.at.isoformat()}, older than the instruction"
+            return [self._waiting(node, REPORT, expected, f"{last.grounds}: {why}")], None
+        lies = "; ".join(f"{where}: {why}" for where, why in reports.unreadable[:2])
+        missing = "none" if not advertised else "none, though it advertises the target"
+        got = f"{missing} ({lies})" if lies else missing
+        return [self._waiting(node, REPORT, expected, got)], None
+
+    @cached_property
+    def _seen(self) -> dict[str, dict[str, dict[str, bool]]]:
+        names = [each.node for each in self.phase.nodes if each.control == "operator"]
+        return seen(self.context, names)
+
+    @cached_property
+    def _reports(self) -> Reports | SourceError:
+        context, params = self.context, self.context.params
+        try:
+            return read_reports(
+                context.scope, context.site, issue=params.issue, release=params.release
+            )
+        except SourceError as error:
+            return error
+
+    def _told(self, node: NodePlan) -> datetime | None:
+        parted = f"{self.phase.name}."
+        instants = [
+            at
+            for (operator, key), at in self.told.items()
+            if operator == node.operator and (key == self.phase.name or key.startswith(parted))
+        ]
+        return min(instants, default=None)
+
+    def _ours(self, node: NodePlan, report: NodeReport) -> list[Row]:
+        """What we can read of the node ourselves against its report; silence is no contradiction."""
+        context, name = self.context, node.node
+        read: dict[str, str | bool] = {}
+        rollout = context.fleet.rollout([name])[name]
+        if not isinstance(rollout, SourceError):
+            read = rollout_keys(rollout.release_channel, rollout.feature_gates)
+        with suppress(SourceError):
+            read["binary"] = context.commands.version(name).digest
+        with suppress(SourceError):
+            read["config"] = context.commands.read_config(name).digest
+        said = {**rollout_keys(report.channel, report.gates), "binary": report.binary}
+        said["config"] = report.config
+        wrong = [one for one in differences(said, read) if one[0] in read]
+        return [
+            check_row(name, f"{key} (reported, as we read it)", told, found, ok=False)
+            for key, told, found in wrong
+        ]
+
+
+def _against(node: NodePlan, received: Received, forged: Sequence[str]) -> Iterator[Row]:
+    """A report against the plan, key by key; it names what was passed over for it."""
+    report, after = received.report, node.after
+    said = {**rollout_keys(report.channel, report.gates), "binary": report.binary}
+    wanted = {**after.flat()}
+    wrong = differences(wanted, {**said, "config": report.config})
+    for key, expected, got in wrong:
+        yield check_row(node.node, f"{key} (reported)", expected, got, ok=False)
+    if report.target != after.config:
+        what = "file of the dry run (reported)"
+        yield check_row(node.node, what, after.config, report.target, ok=False)
+    if report.dry_run is None:
+        got = f"not run: {node.operator} must report anew with --dry-run"
+        yield unknown_row(node.node, "strict dry run (reported)", "accepted", got)
+    elif not report.dry_run:
+        yield check_row(node.node, "strict dry run (reported)", "accepted", "refused", ok=False)
+    elif not wrong and report.target == after.config:
+        got = "; passed over: ".join([f"{report.at.isoformat()}: {received.grounds}", *forged])
+        yield check_row(node.node, REPORT, "channel, gates, binary, config as planned", got, True)
+
+
+def _on(gates: dict[str, bool]) -> str:
+    return ", ".join(sorted(gate for gate, on in gates.items() if on)) or "none on"
+
 
 PAUSES_S = (10.0, 20.0, 30.0, 60.0)
 """Between looks at what operators do; whoever needs longer is returned to."""
 
 
-@dataclass(frozen=True)
-class Way:
-    """A step that tells an operator, and the same as a document that can be sent later."""
-
-    step: Step
-    name: str
-    document: dict[str, Any]
+Way = tuple[Step, str, dict[str, Any]]
+"""A step that tells an operator, and the same by name as a document that can be sent later."""
 
 
 def tell(context: Context, applier: Applier, made: Instruction, *, all_ways: bool = False) -> bool:
@@ -53,29 +322,21 @@ def tell(context: Context, applier: Applier, made: Instruction, *, all_ways: boo
         applier.rows.append(row)
         return False
     done = True
-    for way in ways:
-        if _step(applier, way.step):
-            outbox.drop(context.folder, way.name)
+    for step, name, document in ways:
+        try:
+            sent = applier.step(step)
+        except SourceError as error:  # nobody can tell whether an earlier try's stands
+            sent = False
+            row = unknown_row(step.node, step.name, step.expected, str(error))
+            applier.rows.append(row)
+        if sent:
+            outbox.drop(context.folder, name)
             continue
         done = False
-        applier.rows.append(keep(context, way.name, way.document, None))
+        applier.rows.append(keep(context, name, document, None))
         if not all_ways:
             break
     return done
-
-
-def _step(applier: Applier, step: Step) -> bool:
-    """The step; where nobody can tell whether an earlier try's stands, that is a row."""
-    try:
-        return applier.step(step)
-    except SourceError as error:
-        applier.rows.append(unknown_row(step.node, step.name, step.expected, str(error)))
-        return False
-
-
-def told(context: Context, applier: Applier, made: Instruction) -> bool:
-    """Whether an earlier try told it, by every way."""
-    return all(applier.done(made.operator, way.step.name) for way in _ways(context, made))
 
 
 def _ways(context: Context, made: Instruction) -> list[Way]:
@@ -83,44 +344,32 @@ def _ways(context: Context, made: Instruction) -> list[Way]:
     key = digest_bytes(made.marker.encode()).removeprefix("sha256:")[:12]
     until = context.params.window[1] if isinstance(context.params, RolloutParams) else None
     said = {"operator": made.operator, "until": until.isoformat() if until else ""}
-    ways = []
+    ways = list[Way]()
     if issue := context.params.issue:
-        document = {"kind": "comment", "issue": issue, "marker": made.marker, "text": made.comment}
-        ways.append(Way(_comment(context, made), f"instruct-{key}", said | document))
-    if context.site.commands.instruct is not None:
-        step = _command(context, made, f"notify-{key}")
-        ways.append(Way(step, f"notify-{key}", said | {"kind": "instruct", "text": made.text}))
-    return ways
 
-
-def _command(context: Context, made: Instruction, name: str) -> Step:
-    values = {"operator": made.operator, "file": str(made.file)}
-    send = context.commands.change("instruct", made.operator, **values)
-
-    def notify(lock: int, outputs: Path) -> Ended:
-        if was_sent(context, name):
+        def post(lock: int, outputs: Path) -> Ended:
+            try:
+                context.forge.create_comment(issue, made.comment)
+            except SourceRefused as refused:
+                return Ended(1, b"", b"", refused.problem)
+            except SourceError as error:  # it may stand there all the same: the next try looks
+                return Ended(None, b"", b"", error.problem)
             return Ended(0, b"", b"")
-        return send(lock, outputs)
 
-    return Step(made.operator, f"notify-{made.key}", notify)
+        posted = partial(stands, context.forge, issue, made.marker)
+        step = Step(made.operator, f"instruct-{made.key}", post, posted, expected="posted")
+        document = {"kind": "comment", "issue": issue, "marker": made.marker, "text": made.comment}
+        ways.append((step, f"instruct-{key}", said | document))
+    if context.site.commands.instruct is not None:
+        name, about = f"notify-{key}", {"operator": made.operator, "file": str(made.file)}
+        send = context.commands.change("instruct", made.operator, **about)
 
+        def notify(lock: int, outputs: Path) -> Ended:
+            return Ended(0, b"", b"") if was_sent(context, name) else send(lock, outputs)
 
-def _comment(context: Context, made: Instruction) -> Step:
-    number = context.params.issue
-
-    def post(lock: int, outputs: Path) -> Ended:
-        try:
-            context.forge.create_comment(number, made.comment)
-        except SourceRefused as refused:
-            return Ended(1, b"", b"", refused.problem)
-        except SourceError as error:  # it may stand there all the same: the next try looks
-            return Ended(None, b"", b"", error.problem)
-        return Ended(0, b"", b"")
-
-    def posted() -> bool:
-        return notices.stands(context.forge, number, made.marker)
-
-    return Step(made.operator, f"instruct-{made.key}", post, posted, expected="posted")
+        step = Step(made.operator, f"notify-{made.key}", notify)
+        ways.append((step, name, said | {"kind": "instruct", "text": made.text}))
+    return ways
 
 
 def is_theirs(phase: Phase, wave: Sequence[str]) -> bool:
@@ -130,7 +379,10 @@ def is_theirs(phase: Phase, wave: Sequence[str]) -> bool:
 
 def instructed(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> bool:
     """Whether every operator of a wave was told what to do, by an earlier try."""
-    return all(told(context, applier, made) for made in _instructions(context, phase, wave))
+    steps = (
+        step for made in _instructions(context, phase, wave) for step, _, _ in _ways(context, made)
+    )
+    return all(applier.done(step.node, step.name) for step in steps)
 
 
 def roll_theirs(context: Context, applier: Applier, phase: Phase, wave: Sequence[str]) -> bool:

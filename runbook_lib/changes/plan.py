@@ -123,27 +123,18 @@ class Plan(Model):
 
         Its digest stays: what was approved, signed off and sent to operators is still that plan.
         """
-        kept = (_shrunk(phase, node) for phase in self.phases)
+        kept = []
+        for phase in self.phases:
+            nodes = tuple(one for one in phase.nodes if one.node != node)
+            waves = (tuple(name for name in wave if name != node) for wave in phase.waves)
+            update = {"nodes": nodes, "waves": tuple(filter(None, waves))}
+            kept += [phase.model_copy(update=update)] if nodes else []
         back = self.recovery()
         left = {node: back[node]} if node in back else {}
-        made = self.model_copy(
-            update={
-                "phases": tuple(phase for phase in kept if phase.nodes),
-                "untouched": {**self.untouched, **left},
-            }
-        )
+        untouched = {**self.untouched, **left}
+        made = self.model_copy(update={"phases": tuple(kept), "untouched": untouched})
         vars(made)["digest"] = self.digest
         return made
-
-
-def _shrunk(phase: Phase, node: str) -> Phase:
-    waves = (tuple(name for name in wave if name != node) for wave in phase.waves)
-    return phase.model_copy(
-        update={
-            "nodes": tuple(one for one in phase.nodes if one.node != node),
-            "waves": tuple(wave for wave in waves if wave),
-        }
-    )
 
 
 def load_plan(value: object, where: str) -> Plan:

@@ -13,19 +13,16 @@ from datetime import datetime, timedelta
 from .. import playbook
 from ..context import Context
 from ..errors import SourceError
-from ..evidence.record import Entry
 from ..evidence.standing import standing
 from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..params import RolloutParams
 from ..strict import parse_instant, project_path
 from ..wording import utc
 from .apply import Applier, all_pass, put, read_back, until
-from .followed import VIEWERS, seen
-from .operators import instructed, is_theirs, roll_theirs
-from .phases import reproduce
+from .operators import VIEWERS, instructed, is_theirs, roll_theirs, seen
 from .plan import BUILD, NodePlan, Phase, Plan, phase_of
 from .power import powers
-from .targets import keep_target
+from .targets import keep_target, reproduce
 
 WINDOW = "change window"
 
@@ -261,28 +258,18 @@ def _healthy(context: Context, nodes: Sequence[str]) -> list[Row]:
 VERIFICATION = "preflight.binary-verification"
 
 
-def verified_digest(journal: Sequence[Entry], name: str = "node") -> str:
-    """The proven digest of the artifact that the site calls ``name``.
-
-    Raises SourceError when its last verification did not pass, or was of other artifacts.
-    """
-    now = standing(journal, VERIFICATION)
-    if now.result is None or now.outcome is not Outcome.PASS:
-        raise SourceError(name, f"expected it verified by {VERIFICATION}, got: {now.reason}")
-    digests = now.result.data.get("digests")
-    found = digests.get(name) if isinstance(digests, dict) else None
-    if not isinstance(found, str):
-        raise SourceError(name, f"expected {VERIFICATION} to name its digest, got none")
-    return found
-
-
 def digest_rows(context: Context, plan: Plan) -> list[Row]:
     """Whether the plan's artifact is the verified one; nothing where the stage verifies none."""
     if VERIFICATION not in playbook.DECLARED.get(context.stage, ()):
         return []
-    what, planned = "digest of the plan", plan.artifact.digest
-    try:
-        verified = verified_digest(context.journal)
-    except SourceError as error:
-        return [unknown_row("release artifact", what, "verified", error.problem)]
-    return [check_row("release artifact", what, verified, planned, planned == verified)]
+    subject, what, planned = "release artifact", "digest of the plan", plan.artifact.digest
+    now = standing(context.journal, VERIFICATION)
+    if now.result is None or now.outcome is not Outcome.PASS:
+        got = f"expected it verified by {VERIFICATION}, got: {now.reason}"
+        return [unknown_row(subject, what, "verified", got)]
+    digests = now.result.data.get("digests")
+    verified = digests.get("node") if isinstance(digests, dict) else None
+    if not isinstance(verified, str):
+        got = f"expected {VERIFICATION} to name its digest, got none"
+        return [unknown_row(subject, what, "verified", got)]
+    return [check_row(subject, what, verified, planned, planned == verified)]

@@ -15,7 +15,7 @@ from ..outcomes import Model, Outcome, Row, check_row
 from ..sources import snapshots
 from ..sources.snapshots import About, Bundle
 from ..strict import project_path
-from .undone import undone
+from .back import undone
 
 CHOSEN = "snapshot"
 """The kind of the record's entry."""

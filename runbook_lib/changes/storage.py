@@ -25,10 +25,8 @@ from ..sources.node import Rollout
 from ..sources.process import Ended
 from ..sources.storage import Kept, Replayed, StorageCommands, Wal, wal_of
 from .apply import POLL_S, Applier, Step, all_pass, lanes
-from .followed import LOOK_AGAIN
 from .halting import follow
-from .instruction import FOLDER, Instruction
-from .operators import tell
+from .operators import FOLDER, LOOK_AGAIN, Instruction, tell
 from .snapshot import Chosen, choose
 
 KEY = "restore"
@@ -196,9 +194,10 @@ class Work:
         wanted = self.chosen.root or said.expected_state_root
         same = said.restored_root == wanted == said.expected_state_root
         proven = said.pruning_proof_verified and said.restored_matches_expected
+        said_proven = "verified" if proven else "not verified"
         rows = [
             check_row(name, "restored state root", wanted[:16], said.restored_root[:16], same),
-            check_row(name, "pruning proofs", "verified", _word(proven), proven),
+            check_row(name, "pruning proofs", "verified", said_proven, proven),
             check_row(name, "replayed to", height, said.height, said.height == height),
         ]
         if said.wal_corruption_detected:
@@ -274,10 +273,6 @@ def _open(rows: Sequence[Row]) -> bool:
 
 def _unreached(rows: Sequence[Row]) -> bool:
     return any(row.outcome is Outcome.INCONCLUSIVE for row in rows)
-
-
-def _word(proven: bool) -> str:
-    return "verified" if proven else "not verified"
 
 
 ROOTS = "state roots"

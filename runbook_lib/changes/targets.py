@@ -4,21 +4,27 @@ Which nodes a stage touches, in which changes and how, is data: ``TURNS``. After
 gates of the stage's profile turned on, its channel and the release's build. A forward stage never
 turns a gate off; a gate ahead of the profile stays, and is shown. The canary stage goes beyond its
 profile in one gate, witness_network, which the playbook turns on in its last step.
+
+A node on which nothing differs stays in its phase of the plan: it is read back, and that is the
+release's anchor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from .. import playbook
 from ..canonical import digest_bytes
+from ..clusters import Node
 from ..context import Context
 from ..errors import ParameterError, RecordDamaged, SourceError
 from ..evidence.record import recorded
 from ..files import keep_file, place, replace_file
+from ..params import RolloutParams
 from ..site import Site
 from ..sources.commands import NodeConfig
 from ..sources.config import (
@@ -35,8 +41,9 @@ from ..sources.redact import MARK
 from ..sources.running import fill
 from ..sources.scope import Scope
 from ..strict import project_path
-from .plan import Artifact
-from .state import Known, NodeState, kept_config, known_map
+from .plan import Artifact, NodePlan, Phase, Plan
+from .power import Powers, cut, powers
+from .state import Known, NodeState, kept_config, known_map, require_known
 
 
 @dataclass(frozen=True)
@@ -91,16 +98,6 @@ class Delta:
 
     def __bool__(self) -> bool:
         return bool(self.binary)
-
-    def then(self, later: Delta) -> Delta:
-        """This one and a later one together."""
-        gates = {*self.gates, *later.gates}
-        return Delta(
-            tuple(gate for gate in GATES if gate in gates),
-            later.channel or self.channel,
-            later.binary or self.binary,
-            later.artifact or self.artifact,
-        )
 
     def changes(self, before: NodeState) -> Flat:
         """The dotted keys of the node's TOML that are set, with their values."""
@@ -190,10 +187,10 @@ def members_of(context: Context, turn: Turn) -> set[str]:
     return found
 
 
-def turned(turn: Turn, profile: Profile, build: Artifact) -> Delta:
-    """What one change makes of each of its nodes; ``build`` is the release's."""
-    on = profile.on if turn.gates is None else set(turn.gates)
-    channel = profile.release_channel if turn.channel else ""
+def turned(turns: Sequence[Turn], profile: Profile, build: Artifact) -> Delta:
+    """What changes together make of each of their nodes; ``build`` is the release's."""
+    on = {gate for turn in turns for gate in (profile.on if turn.gates is None else turn.gates)}
+    channel = profile.release_channel if any(turn.channel for turn in turns) else ""
     return Delta(tuple(gate for gate in GATES if gate in on), channel, build.binary, build.digest)
 
 
@@ -203,13 +200,14 @@ def deltas(context: Context, bundle: Bundle, build: Artifact) -> dict[str, Delta
     Raises SourceError when the stage has no members, and ParameterError when the bundle lacks it.
     Design: section 7, expected state.
     """
-    found = {node.name: Delta() for node in context.cluster.nodes}
-    for turn in TURNS[context.stage]:
-        made = turned(turn, bundle.profile(context.stage), build)
-        for name in members_of(context, turn):
-            found[name] = found[name].then(made)
-    ahead = context.stage in INSTALLED_AHEAD
-    return {name: replace(delta, installed=ahead and bool(delta)) for name, delta in found.items()}
+    profile, found = bundle.profile(context.stage), dict[str, Delta]()
+    members = [(turn, members_of(context, turn)) for turn in TURNS[context.stage]]
+    for name in (node.name for node in context.cluster.nodes):
+        mine = [turn for turn, names in members if name in names]
+        ahead = context.stage in INSTALLED_AHEAD
+        made = turned(mine, profile, build)
+        found[name] = replace(made, installed=ahead) if mine else Delta()
+    return found
 
 
 def target(
@@ -231,6 +229,16 @@ def rendered(context: Context, node: str, config: NodeConfig, changes: Flat) -> 
     whole = raw or b""
     digest = context.scope.derive(f"target {node}", lambda: digest_bytes(whole))
     return NodeConfig(text, digest, raw)
+
+
+STALL_OFF = playbook.GATE_STEPS["mainnet"]
+"""Gates that are off everywhere after a stall, whatever was on before."""
+
+
+def stalled(state: NodeState) -> NodeState:
+    """A state with them off; its file is another then."""
+    gates = {gate: on and gate not in STALL_OFF for gate, on in state.gates.items()}
+    return state.model_copy(update={"gates": gates})
 
 
 def changed(before: Mapping[str, bool], after: NodeState) -> Flat:
@@ -325,3 +333,118 @@ def artifact_or_none(context: Context, state: NodeState) -> Artifact | None:
         return artifact_of(context, state)
     except RecordDamaged:
         return None
+
+
+# --- the phases of a stage, and their plan --------------------------------------------------------
+
+
+def make_plan(context: Context, *, keep: bool = True) -> Plan:
+    """The stage's plan, from the world as it is. Raises SourceError, ParameterError.
+
+    Unless ``keep``, what it renders is not kept in the attempt: it is only looked at.
+    """
+    build = artifact(context)
+    known = known_map(context.scope, context.store, context.cluster_name)
+    before = {
+        node.name: require_known(known, node.name, context.cluster_name)
+        for node in context.cluster.nodes
+    }
+    phases = _phases(context, build, before, keep)
+    params = context.params
+    rollout = isinstance(params, RolloutParams)
+    touched = {node.node for phase in phases for node in phase.nodes}
+    return stage_plan(
+        context,
+        build,
+        phases,
+        untouched={name: last.state for name, last in before.items() if name not in touched},
+        window=tuple(instant.isoformat() for instant in params.window) if rollout else (),
+        max_down=params.max_down if rollout else 1.0,
+    )
+
+
+def stage_plan(context: Context, build: Artifact, phases: Sequence[Phase], **more: Any) -> Plan:
+    """A plan of this stage, release, cluster and policy."""
+    return Plan(
+        stage=context.stage,
+        release=context.params.release,
+        commit=context.params.commit,
+        cluster=context.cluster_name,
+        chain_id=context.cluster.chain_id,
+        artifact=build,
+        phases=tuple(phases),
+        policy=context.site.policy_digest,
+        limits=context.limits(),
+        **more,
+    )
+
+
+def _phases(context: Context, build: Artifact, known: dict[str, Known], keep: bool) -> list[Phase]:
+    profile = read_bundle(context).profile(context.stage)
+    # Our own nodes first: operators follow what has been seen to work.
+    nodes = sorted(context.cluster.nodes, key=lambda node: node.control == "operator")
+    found = context.each(context.commands.read_config)
+    rollout = isinstance(context.params, RolloutParams)
+    power = powers(context) if rollout else None
+    at: dict[str, tuple[NodeConfig, NodeState]] = {}
+    phases = []
+    for turn in TURNS[context.stage]:
+        members = members_of(context, turn)
+        plans = []
+        for node in (node for node in nodes if node.name in members):
+            if node.name not in at:
+                at[node.name] = _begin(context, node, found[node.name], known[node.name], build)
+            config, before = at[node.name]
+            made = target(context, node.name, config, before, turned([turn], profile, build))
+            if keep:
+                keep_target(context, f"{node.name}.{turn.name}", made.text, made.raw)
+            plans.append(NodePlan.of(node, before, made.after))
+            at[node.name] = made, made.after
+        waves = _waves(context, plans, power)
+        phases.append(Phase(item=turn.item, name=turn.name, nodes=tuple(plans), waves=waves))
+    return phases
+
+
+def _begin(
+    context: Context, node: Node, found: NodeConfig | SourceError, last: Known, build: Artifact
+) -> tuple[NodeConfig, NodeState]:
+    known = last.state
+    if isinstance(found, SourceError):
+        if node.control == "ours":
+            raise found
+        found = kept_toml(context, last)  # that it still lies there is config-drift's to prove
+    if context.stage in INSTALLED_AHEAD and node.canary:
+        # Their operators installed the candidate already: canary.ready.candidate-installed proves it.
+        update = {"binary": build.binary, "artifact": build.digest}
+        known = known.model_copy(update=update)
+    return found, known
+
+
+def _waves(
+    context: Context, plans: Sequence[NodePlan], found: Powers | None
+) -> tuple[tuple[str, ...], ...]:
+    ours = [plan.node for plan in plans if plan.control == "ours"]
+    theirs = [plan.node for plan in plans if plan.control == "operator"]
+    groups = [group for group in (ours, theirs) if group]  # no wave is mixed
+    if found is None:
+        return tuple(tuple(group) for group in groups)
+    most = context.params.max_down
+    return tuple(wave for group in groups for wave in cut(group, found, most))
+
+
+def reproduce(context: Context, node: NodePlan, found: NodeConfig) -> NodeConfig:
+    """A node's target out of its TOML as it lies there now, before the phase or after it.
+
+    Raises SourceError when it is not what was planned: the file moved.
+    """
+    changes = changed(node.before.gates, node.after)
+    if node.before.channel != node.after.channel:
+        changes[CHANNEL_AT] = node.after.channel
+    made = rendered(context, node.node, found, changes)
+    if made.digest != node.after.config:
+        raise SourceError(
+            node.node,
+            f"expected a file that becomes {node.after.config}, got one that becomes"
+            f" {made.digest}: it moved since the plan",
+        )
+    return made

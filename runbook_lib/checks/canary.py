@@ -16,10 +16,10 @@ import yaml
 from .. import playbook
 from ..canonical import digest_bytes
 from ..changes.apply import all_pass
-from ..changes.phases import make_plan as plan
 from ..changes.power import powers
 from ..changes.state import differences, journals, states
 from ..changes.targets import artifact, keep
+from ..changes.targets import make_plan as plan
 from ..context import Context, judges
 from ..errors import RecordDamaged, SourceError
 from ..evidence.incidents import FOLDER, SUFFIX, parse_incident

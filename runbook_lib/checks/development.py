@@ -8,9 +8,9 @@ from pathlib import Path
 
 from .. import playbook
 from ..changes.apply import Applier, Change, Step, answers, until
-from ..changes.phases import make_plan as plan
 from ..changes.roll import planned_rows, roll
 from ..changes.targets import keep_target, read_bundle, rendered
+from ..changes.targets import make_plan as plan
 from ..clusters import Node
 from ..context import Context, judges
 from ..errors import SourceError
@@ -78,7 +78,7 @@ def _config(context: Context, profile: Profile) -> tuple[bytes, bytes | None]:
 
 
 def _made(context: Context, applier: Applier, make: Step) -> Provisioned:
-    stem = applier.stem(make)
+    stem = applier.done(make.node, make.name)
     out = context.scope.read(context.folder / "steps" / f"{stem}.out")
     return provisioned(make.node, Ended(0, out, b""))
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from pydantic import BeforeValidator, Field
 
 from ..changes.apply import Applier, Change, Step, all_pass
-from ..changes.phases import make_plan as plan
+from ..changes.targets import make_plan as plan
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect

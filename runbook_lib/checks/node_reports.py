@@ -14,7 +14,7 @@ from ..outcomes import Row, check_row
 from ..sources.commands import NodeConfig
 from ..sources.config import rollout_keys
 from ..sources.node import Rollout
-from ..sources.reports import NodeReport, Reports, read_reports
+from ..sources.words import NodeReport, Reports, read_reports
 
 T = TypeVar("T")
 Read = dict[str, T | SourceError]

@@ -14,12 +14,11 @@ from .. import playbook
 from ..canonical import digest_bytes
 from ..changes import incident as reporting
 from ..changes.apply import Applier, Change, Step, all_pass, keep, later
-from ..changes.back import go_back
+from ..changes.back import Undone, go_back, undone
 from ..changes.back import make_back_plan as plan
 from ..changes.halting import FOLLOWS, Need, corrupted, follow, halted
 from ..changes.roll import planned_rows
 from ..changes.storage import plan_storage, recover_storage
-from ..changes.undone import Undone, undone
 from ..context import Context
 from ..errors import SourceError
 from ..evidence import outbox

@@ -9,8 +9,19 @@ from ..canonical import canonical
 from ..changes.apply import Applier, Change, Step, all_pass, asked
 from ..context import Context
 from ..errors import SourceError
-from ..evidence.comment import Account, compose, marker, other_stages, plan_digest
-from ..evidence.posts import Found, comments_of, digest, find, read_back, write
+from ..evidence.comment import (
+    Account,
+    Found,
+    comments_of,
+    compose,
+    digest,
+    find,
+    marker,
+    other_stages,
+    plan_digest,
+    read_back,
+    write,
+)
 from ..evidence.standing import verdict
 from ..outcomes import CheckResult, Row, Value, check_row, unknown_row
 from ..sources.github import Post

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 
 import numpy as np
 
-from ..changes.phases import make_plan as plan
 from ..changes.state import NodeState, journals, states
+from ..changes.targets import make_plan as plan
 from ..context import Context, judges
 from ..errors import SourceError
 from ..evidence.order import effect, entries_of

@@ -76,7 +76,7 @@ def options(verbs: Verbs) -> None:
 
 def verify(args: argparse.Namespace) -> int:
     """Verify an attempt from its files and the trusted keys, signature first."""
-    from ..evidence.status import stages_before
+    from ..evidence.admission import stages_before
     from ..evidence.verify import verify as procedure
 
     trust = read_trust(args.trust) if args.trust else None
@@ -192,7 +192,7 @@ def publish(args: argparse.Namespace) -> int:
 
 def diff(args: argparse.Namespace) -> int:
     """What two attempts differ in; 0 also where they do."""
-    from ..evidence.diff import diff as procedure
+    from ..evidence.status import diff as procedure
 
     rows = procedure(attempt_folder(args.first), attempt_folder(args.second))
     columns = ("where", "what", "first", "second")

@@ -30,7 +30,7 @@ def options(verbs: Verbs) -> None:
 
 def status(args: argparse.Namespace) -> int:
     """Where a release stands, computed from its attempts, and when the next stage can open."""
-    from ..evidence.heads import compare
+    from ..evidence.admission import compare_heads
     from ..evidence.incidents import blocking
     from ..evidence.status import attempts_of, next_opening
     from ..evidence.store import Store
@@ -40,7 +40,7 @@ def status(args: argparse.Namespace) -> int:
     store = Store(site.store_path)
     found = attempts_of(store, args.release)
     issues = [store.opened(one.attempt).get("params", {}).get("issue", 0) for one in found]
-    missing, unknown = compare(site, args.release, max(issues, default=0))
+    missing, unknown = compare_heads(site, args.release, max(issues, default=0))
     blocks = blocking(store, args.release, single_operator=site.single_operator)
     document = {
         "release": args.release,

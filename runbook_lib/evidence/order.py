@@ -112,29 +112,27 @@ def find_earlier(
             and store.opened(attempt)["mode"] == "apply"
             and store.opened(attempt)["source"] in (source, "live", "rehearsal")
         ]
-        if applied:
-            return _judged(store, applied[-1], commit, source, trust)
-        got = "expected an attempt that applied and passed, got none yet"
-        return Earlier(stage=before, problem=got)
+        if not applied:
+            got = "expected an attempt that applied and passed, got none yet"
+            return Earlier(stage=before, problem=got)
+        from .seal import seals
+
+        attempt, sealed = applied[-1], seals(applied[-1].folder)
+        entries = attempt.record.entries()
+        found = verdict(entries)
+        return Earlier(
+            stage=before,
+            attempt=attempt.number,
+            name=attempt.name,
+            head=attempt.record.head,
+            seal=sealed[-1].digest if sealed else "",
+            outcome=found.outcome.value,
+            ended=found.ended.isoformat(),
+            policy=policy_of(entries),
+            problem=_problem(store, attempt, found, commit, source, trust),
+        )
     except RunbookError as error:
         return Earlier(stage=before, problem=str(error))
-
-
-def _judged(store: Store, attempt: Attempt, commit: str, source: str, trust: Trust) -> Earlier:
-    from .seal import seals
-
-    found, sealed = verdict(attempt.record.entries()), seals(attempt.folder)
-    return Earlier(
-        stage=attempt.stage,
-        attempt=attempt.number,
-        name=attempt.name,
-        head=attempt.record.head,
-        seal=sealed[-1].digest if sealed else "",
-        outcome=found.outcome.value,
-        ended=found.ended.isoformat(),
-        policy=policy_of(attempt.record.entries()),
-        problem=_problem(store, attempt, found, commit, source, trust),
-    )
 
 
 def permitted(

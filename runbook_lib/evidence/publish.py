@@ -26,7 +26,7 @@ from ..outcomes import Outcome, Row, check_row, unknown_row
 from ..playbook import RECOVERY
 from ..recording import recorded_site
 from ..site import Site
-from ..sources import notices, wire
+from ..sources import wire
 from ..sources.github import GitHub, complete
 from ..sources.http import Http
 from ..sources.local import recorded
@@ -42,14 +42,18 @@ from .comment import (
     Account,
     Filed,
     account_of,
+    comments_of,
     compose,
+    find,
     marker,
     other_stages,
+    read_back,
     seal_marker,
     sealed_text,
+    stands,
+    write,
 )
 from .order import undone_by
-from .posts import Report, comments_of, find, read_back, write
 from .record import Entry, Record
 from .seal import FOLDER, OUTBOX, Seal, facts_of, seals
 from .store import Store
@@ -103,14 +107,14 @@ def _too_late(
 
 
 def _issue(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[Row]:
-    report = Report(
+    report = incidents.Report(
         incident=str(document["incident"]),
         audience=str(document["audience"]),
         title=str(document["title"]),
         text=str(document["text"]),
         since=datetime.fromisoformat(document["since"]),
     )
-    forge = GitHub(scope, site.forge, writes="notify")
+    forge = incidents.Issues(scope, site.forge, writes="notify")
     found = find(report.board(forge), report.marker)
     number = write(found, report.body).number
     rows = [*found.rows(), *read_back(found, number, report.body)]
@@ -119,7 +123,7 @@ def _issue(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[
     return rows
 
 
-def _filed(site: Site, report: Report, number: int, by: str) -> list[Row]:
+def _filed(site: Site, report: incidents.Report, number: int, by: str) -> list[Row]:
     """Say so in the incident."""
     store, at = Store(site.store_path), read_clock(site.clock)[0].isoformat()
     body = {"audience": report.audience, "number": number, "by": by, "at": at}
@@ -135,13 +139,13 @@ def _halt(scope: Scope, site: Site, document: dict[str, Any], by: str) -> list[R
     values = {name: str(document["values"][name]) for name in ("release", "stage", "reference")}
     wanted = ("halt", *values.values())
 
-    def stands() -> bool:
+    def announced() -> bool:
         found = Governance(scope, site.commands).announced()
         return wanted in [(one.kind, one.release, one.stage, one.reference) for one in found]
 
-    if not stands():
+    if not announced():
         _by_command(scope, site, "announce_halt", "text", document, **values)
-    there = stands()
+    there = announced()
     got = values["reference"] if there else "not among those that stand"
     return [check_row("halt", "stands in the channel", values["reference"], got, there)]
 
@@ -173,9 +177,9 @@ def _comment(scope: Scope, site: Site, document: dict[str, Any], by: str) -> lis
     """An operator's instruction in the release issue, once; by its first line."""
     issue, marker = int(document["issue"]), str(document["marker"])
     forge = GitHub(scope, site.forge, writes="notify")
-    if not notices.stands(forge, issue, marker):
+    if not stands(forge, issue, marker):
         forge.create_comment(issue, str(document["text"]))
-    there = notices.stands(forge, issue, marker)
+    there = stands(forge, issue, marker)
     got = f"issue {issue}" if there else "not among its comments"
     return [check_row(str(document["operator"]), "instructed", f"issue {issue}", got, there)]
 
@@ -395,21 +399,18 @@ def _post(forge: GitHub, attempt: Attempt, files: list[Filed], redactor: Redacto
     where, facts = f"issue {attempt.issue}", attempt.facts
     release, board = str(facts["release"]), comments_of(forge, attempt.issue)
     store = Store(attempt.site.store_path)
-    applied = [
-        one
-        for one in store.readable(release, str(facts["stage"]))[0]
-        if store.opened(one)["mode"] == "apply"
-    ]
+    stage = str(facts["stage"])
+    known = store.readable(release, stage)[0]
+    later = [one.number for one in known if store.opened(one)["mode"] == "apply"][-1:]
     try:
         account = _account(attempt, files)
         texts = {seal_marker(account): sealed_text(account)}
         rows = []
-        if applied and applied[-1].number > facts["attempt"]:
-            kept = f"attempt {applied[-1].number} stays, it is later"
+        if later and later[0] > facts["attempt"]:
+            kept = f"attempt {later[0]} stays, it is later"
             rows.append(check_row(where, "summary", kept, kept, ok=True))
         else:
-            others = other_stages(store, release, str(facts["stage"]))
-            texts[marker(release)] = compose(account, others)
+            texts[marker(release)] = compose(account, other_stages(store, release, stage))
         for first, text in texts.items():
             body, found = redactor.clean_text(text), find(board, first)
             rows += [*found.rows(), *read_back(found, write(found, body).number, body)]
@@ -472,7 +473,7 @@ class Releases(GitHub):
             "prerelease": True,
             "make_latest": "false",
         }
-        return self._written(f"forge: release {tag}", "POST", "/releases", given, Release)
+        return self.written(f"forge: release {tag}", "POST", "/releases", given, Release)
 
     def assets(self, release: Release) -> list[Asset]:
         """All files of a release."""

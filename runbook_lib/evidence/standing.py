@@ -139,8 +139,11 @@ def _unfinished(entries: Sequence[Entry], items: Sequence[Standing]) -> list[str
         f" {'its' if standing.number else 'it'} {standing.reason}"
         for standing in missing
     ]
-    firsts = [_first_judged(entries, standing.item) for standing in items]
-    seen = [seq for seq in firsts if seq is not None]
+    firsts: dict[str, int] = {}
+    for entry in entries:
+        if entry.kind == "result":
+            firsts.setdefault(entry.body["item"], entry.seq)
+    seen = [firsts[one.item] for one in items if one.item in firsts]
     if seen != sorted(seen):
         problems.append("order: expected the items in the playbook's order, got another")
     made = entries[0].body["source"]
@@ -154,11 +157,6 @@ def _unfinished(entries: Sequence[Entry], items: Sequence[Standing]) -> list[str
     if not enforced or judged > max(enforced):
         problems.append("enforce: expected it to run last, it did not; run the last cell")
     return problems
-
-
-def _first_judged(entries: Sequence[Entry], item: str) -> int | None:
-    seqs = (e.seq for e in entries if e.kind == "result" and e.body["item"] == item)
-    return next(seqs, None)
 
 
 def _earlier(entry: Entry) -> EarlierTry:

@@ -6,23 +6,22 @@ playbook's windows from the instants the journals say, epochs at the chain's nom
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from .. import playbook
-from ..errors import RecordDamaged, RunbookError, SourceError
-from ..outcomes import Outcome, Row, check_row, unknown_row
-from ..playbook import APPROVERS
-from ..signers import Trust
+from ..errors import RecordDamaged, SourceError
+from ..outcomes import Outcome
 from ..site import Site
-from ..verdicts import ExitCode, Verdict
+from ..sources.local import recorded
+from ..verdicts import ExitCode, Standing, Verdict
 from .incidents import blocking
 from .order import BEFORE, Undoing, effect, find_earlier, plan_of, undoing
-from .record import Entry, Record
-from .standing import verdict
+from .record import Entry, parse
+from .standing import standings, verdict
 from .store import Attempt, Store
 
 
@@ -145,67 +144,68 @@ def _missing(store: Store, release: str, stage: str) -> tuple[str, ...]:
     return tuple(rows)
 
 
-# --- what a recovery undoes, and the stages before one ---
+# --- what two attempts differ in ------------------------------------------------------------------
+
+ENVIRONMENT = ("release", "commit", "stage", "site", "cluster", "mode", "source", "policy")
+SESSION = ("operator", "run", "version", "package")
+Difference = tuple[str, str, Any, Any]
+"""Where, what, and what either attempt has there; None for what it has not."""
 
 
-def what_to_undo(
-    store: Store, release: str, stage: str, source: str, number: int = 0
-) -> tuple[dict[str, Any] | None, str]:
-    """The apply that a recovery of ``stage`` undoes, and why that was not approved (or is none).
-
-    ``number`` 0 is the newest that began a change, else the newest that has a plan. One that was
-    undone before a newer one was opened is over: it is that one that must be stopped.
-    """
-    found = []
-    for attempt in store.readable(release, stage)[0]:
-        opened, entries = store.opened(attempt), _entries(attempt)
-        if opened["mode"] != "apply" or opened["source"] != source:
-            continue
-        if number in (0, attempt.number) and (plan := plan_of(entries)) is not None:
-            found.append((any(entry.kind == "step" for entry in entries), attempt, plan))
-    if not found:
-        which = f"apply attempt {number}" if number else "apply attempt"
-        return None, f"expected an {which} of {release}/{stage} with a plan, got none"
-    newest = max(found, key=lambda one: (one[0], one[1].number))
-    if (by := undoing(store, release, stage, newest[1].number)) is not None:
-        later = [one for one in found if one[1].number > newest[1].number]
-        newest = next((one for one in reversed(later) if _opened_at(store, one[1]) > by.at), newest)
-    _, attempt, plan = newest
-    undoes = {"attempt": attempt.number, "plan": plan.body["digest"], "name": attempt.name}
-    if stage in APPROVERS and not plan.body["approved_by"]:
-        return undoes, f"expected the plan of {attempt.name} approved, got nobody's approval"
-    return undoes, ""
-
-
-def _opened_at(store: Store, attempt: Attempt) -> datetime:
-    return datetime.fromisoformat(store.opened(attempt)["now"])
-
-
-def _entries(attempt: Attempt) -> list[Entry]:
+def diff(first: Path, second: Path) -> list[Difference]:
+    """Every difference between two attempts, in the playbook's order. Raises RecordDamaged, OSError."""
+    before, after = _read(first), _read(second)
     try:
-        return attempt.record.entries()
-    except (RunbookError, OSError):
-        return []
+        return [
+            *_differ("environment", _environment(before), _environment(after)),
+            *_items({s.item: s for s in standings(before)}, {s.item: s for s in standings(after)}),
+            *_differ("plan", _plan(before), _plan(after)),
+        ]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise RecordDamaged(f"expected the records of two attempts, got: {error!r}") from error
 
 
-def stages_before(folder: Path, trust: Trust) -> list[Row]:
-    """A row for each stage back to development, of an apply that lies in its own store.
+def _read(folder: Path) -> list[Entry]:
+    entries, _ = parse(recorded(folder / "record.jsonl"), folder.name)
+    if not entries or entries[0].kind != "opened":
+        raise RecordDamaged(f"{folder.name}: expected the record of an attempt, got none")
+    return entries
 
-    The same release and commit, made in the same world, each signed and still in force.
-    """
-    rows = list[Row]()
-    try:
-        opened = Store.opened(Attempt("", "", 0, folder, Record(folder / "record.jsonl")))
-        release, stage = str(opened["release"]), str(opened["stage"])
-        home = (release, stage, f"{opened['attempt']:04d}")
-        if opened["mode"] != "apply" or folder.resolve().parts[-3:] != home:
-            return rows
-        store, facts = Store(folder.resolve().parents[2]), (opened["commit"], opened["source"])
-        while stage in BEFORE:
-            found = find_earlier(store, release, facts[0], stage, facts[1], trust)
-            stage = found.stage
-            said = found.problem or f"attempt {found.attempt} passed, {found.seal}"
-            rows.append(check_row(stage, "permits", "passed and proven", said, not found.problem))
-    except (RunbookError, LookupError, TypeError, ValueError) as error:
-        rows.append(unknown_row("order", "stages before", "readable", f"{error}"))
-    return rows
+
+def _environment(entries: Sequence[Entry]) -> dict[str, Any]:
+    opened = entries[0].body
+    last = next((e.body for e in reversed(entries) if e.kind == "session"), {})
+    parameters = {f"params.{key}": value for key, value in opened["params"].items()}
+    named = {key: opened.get(key) for key in ENVIRONMENT} | {key: last.get(key) for key in SESSION}
+    return named | parameters
+
+
+def _plan(entries: Sequence[Entry]) -> dict[str, Any]:
+    plan = plan_of(entries)
+    return {"digest": plan.body["digest"]} if plan else {}
+
+
+def _items(before: Mapping[str, Standing], after: Mapping[str, Standing]) -> Iterator[Difference]:
+    for item in dict.fromkeys([*before, *after]):
+        yield from _differ(item, _facts(before.get(item)), _facts(after.get(item)))
+
+
+def _facts(standing: Standing | None) -> dict[str, Any]:
+    """Outcome, state, waivers, and each row's numbers by subject and what was looked at."""
+    if standing is None:
+        return {}
+    facts: dict[str, Any] = {"outcome": standing.outcome.value, "state": standing.state}
+    if standing.waived:
+        facts["waived"] = [f"{one.subject}: {one.reason}" for one in standing.waived]
+    for row in standing.result.rows if standing.result else ():
+        about = f"{row.subject}: {row.what}"
+        facts |= {about: row.observed, f"{about}, expected": row.expected}
+    return facts
+
+
+def _differ(
+    where: str, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> Iterator[Difference]:
+    for what in dict.fromkeys([*before, *after]):
+        if before.get(what) != after.get(what):
+            yield where, what, before.get(what), after.get(what)

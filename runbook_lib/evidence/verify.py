@@ -67,10 +67,9 @@ class Unsealed:
         return f"not yet sealed: {many} since {since} by {by}; the next --continue seals it"
 
 
-def unsealed(folder: Path, facts: Mapping[str, Any]) -> Unsealed:
-    """What the record has gained since the seal of ``facts``. Nothing where it does not go on as it should."""
+def unsealed(entries: Sequence[Entry], facts: Mapping[str, Any]) -> Unsealed:
+    """What a record has gained since the seal of ``facts``. Nothing where it does not go on as it should."""
     try:
-        entries, _ = parse(recorded(folder / "record.jsonl"), "record.jsonl")
         number, head = facts["record"]["entries"], facts["record"]["head"]
         sealed, later = entries[number - 1], tuple(entries[number:])
         datetime.fromisoformat(sealed.at)
@@ -143,9 +142,9 @@ class _Report:
         """Its seals, what the newest states, what came since, and the entries that are sealed."""
         found = self.step("1 attestations", lambda: _seals(folder)) or []
         facts = seal.facts_of(found[-1].payload) if found else {}
-        since = unsealed(folder, facts)
         self.step("2 signers", lambda: _signers(trust, found, facts))
-        entries = self.step("5 record", lambda: _record(folder, facts, since)) or []
+        read = self.step("5 record", lambda: _record(folder, facts))
+        entries, since = read or ([], Unsealed())
         self.step("4 seals", lambda: _chained(found, entries))
         return found, facts, since, entries
 
@@ -241,17 +240,18 @@ def _files(
     return found
 
 
-def _record(folder: Path, facts: Mapping[str, Any], since: Unsealed) -> list[Entry]:
+def _record(folder: Path, facts: Mapping[str, Any]) -> tuple[list[Entry], Unsealed]:
+    """The entries that are sealed, and what came since."""
     entries, rest = parse(recorded(folder / "record.jsonl"), "record.jsonl")
+    sealed, since = facts["record"], unsealed(entries, facts)
     if since.entries:
-        return entries[: facts["record"]["entries"]]
-    sealed = facts["record"]
+        return entries[: sealed["entries"]], since
     if rest:
         raise _Wrong("a finished last entry", f"{len(rest)} bytes of an unfinished one")
     if len(entries) != sealed["entries"] or not entries or entries[-1].hash != sealed["head"]:
         got = f"{len(entries)} ending in {entries[-1].hash if entries else 'nothing'}"
         raise _Wrong(f"{sealed['entries']} entries ending in {sealed['head']}", got)
-    return entries
+    return entries, since
 
 
 def _tape(

@@ -166,9 +166,10 @@ class GitHub:
             return got
         raise SourceError(source, f"expected status 200, got {got.status}: {_why(got)}")
 
-    def _written(
+    def written(
         self, source: str, method: str, path: str, given: Mapping[str, object], model: type[M]
     ) -> M:
+        """What was answered to a document that was sent to ``path`` below ``base``."""
         data = canonical(given)
         return wire.decode(source, self._write(source, method, f"{self.base}{path}", data), model)
 
@@ -239,36 +240,15 @@ class GitHub:
     def issue(self, number: int) -> Issue:
         """An issue as it now is."""
         source = f"forge: issue {number}"
-        return self._issue(number, self.get(source, f"{self.base}/issues/{number}"))
+        return self.decoded(number, self.get(source, f"{self.base}/issues/{number}"))
 
-    def issue_if_there(self, number: int) -> Issue | None:
-        """The same; None for one that does not exist, or that the token may not see."""
-        got = self.get(f"forge: issue {number}", f"{self.base}/issues/{number}", absent=True)
-        return None if got.status == 404 else self._issue(number, got)
-
-    def _issue(self, number: int, got: Answer) -> Issue:
+    def decoded(self, number: int, got: Answer) -> Issue:
+        """An answer that must be about an issue of that number."""
         source = f"forge: issue {number}"
         found = wire.decode(source, got.body, Issue)
         if found.number != number:
             raise SourceError(source, f"expected issue {number}, got {found.number}")
         return found
-
-    def issues(self, since: datetime) -> list[Issue]:
-        """Issues (and pull requests), open or closed, updated at ``since`` or later."""
-        source, at = "forge: issues", since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        # By number: what is updated meanwhile does not change its place.
-        order = {"sort": "created", "direction": "asc"}
-        return self.listed(source, "/issues", Issue, state="all", since=at, **order)
-
-    def create_issue(self, title: str, body: str) -> Issue:
-        """A new issue."""
-        given = {"title": title, "body": body}
-        return self._written("forge: a new issue", "POST", "/issues", given, Issue)
-
-    def update_issue(self, number: int, body: str) -> Issue:
-        """Another text for an issue."""
-        source, path = f"forge: issue {number}", f"/issues/{number}"
-        return self._written(source, "PATCH", path, {"body": body}, Issue)
 
     def comments(self, number: int) -> list[Comment]:
         """All comments of an issue, oldest first."""
@@ -298,12 +278,12 @@ class GitHub:
     def create_comment(self, number: int, body: str) -> Comment:
         """A new comment in an issue."""
         source, path = f"forge: a comment in issue {number}", f"/issues/{number}/comments"
-        return self._written(source, "POST", path, {"body": body}, Comment)
+        return self.written(source, "POST", path, {"body": body}, Comment)
 
     def update_comment(self, id: int, body: str) -> Comment:
         """Another text for a comment."""
         source, path = f"forge: comment {id}", f"/issues/comments/{id}"
-        return self._written(source, "PATCH", path, {"body": body}, Comment)
+        return self.written(source, "PATCH", path, {"body": body}, Comment)
 
 
 def _limited(got: Answer) -> bool:
@@ -322,17 +302,16 @@ def _why(got: Answer) -> str:
         if reset.isdigit() and len(reset) < 12:
             return f"the rate limit is used up until {datetime.fromtimestamp(int(reset), UTC):%Y-%m-%d %H:%M:%SZ}"
         return "the rate limit is used up; ask again later"
-    message = explanation(got.body)
-    match got.status:
-        case 401:
-            return f"{message}; the token is wrong or expired"
-        case 403:
-            return f"{message}; the token lacks a permission"
-        case 404:
-            return f"{message}; it does not exist, or the token may not see it"
-        case 410:
-            return f"{message}; it was deleted, or issues are switched off"
-    return message
+    hint = _HINTS.get(got.status, "")
+    return f"{explanation(got.body)}; {hint}" if hint else explanation(got.body)
+
+
+_HINTS = {
+    401: "the token is wrong or expired",
+    403: "the token lacks a permission",
+    404: "it does not exist, or the token may not see it",
+    410: "it was deleted, or issues are switched off",
+}
 
 
 def explanation(body: bytes) -> str:

@@ -167,27 +167,17 @@ class Fleet:
         paths = {node.name: path if isinstance(path, str) else path(node) for node in asked}
         by_url = [node for node in asked if node.url is not None]
         by_command = [node for node in asked if node.url is None]
-        got: dict[str, Answer | Failure | SourceError] = {}
+        rpc, limits = self._rpc, (self._rpc.per_minute, self._rpc.burst)
         requests = [
-            wire.request(
-                self._rpc,
-                "GET",
-                f"{node.url}{paths[node.name]}",
-                pace=(node.name, self._rpc.per_minute, self._rpc.burst),
-                max_bytes=MAX_NODE,
-            )
-            for node in by_url
+            wire.request(rpc, "GET", url, pace=(name, *limits), max_bytes=MAX_NODE)
+            for name, url in ((node.name, f"{node.url}{paths[node.name]}") for node in by_url)
         ]
         answers = self._scope.http(requests, retries=retries) if requests else []
-        got.update({node.name: answer for node, answer in zip(by_url, answers, strict=True)})
-        if by_command:
-            with ThreadPoolExecutor(COMMANDS_AT_ONCE) as pool:
-                printed = pool.map(
-                    lambda node: self._by_command(node, paths[node.name]), by_command
-                )
-                got.update(
-                    {node.name: answer for node, answer in zip(by_command, printed, strict=True)}
-                )
+        got: dict[str, Answer | Failure | SourceError] = {}
+        got |= zip((node.name for node in by_url), answers, strict=True)
+        with ThreadPoolExecutor(COMMANDS_AT_ONCE) as pool:
+            printed = pool.map(self._by_command, by_command, (paths[n.name] for n in by_command))
+            got |= zip((node.name for node in by_command), printed, strict=True)
         # Large fleets say the same in many places: what is equal is decoded once.
         known: dict[bytes, T] = {}
         return {name: _typed(f"{name} {paths[name]}", got[name], model, known) for name in names}

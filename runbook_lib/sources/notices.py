@@ -13,7 +13,6 @@ from ..canonical import canonical
 from ..errors import SourceError
 from . import wire
 from .commands import SiteCommands
-from .github import GitHub
 from .scope import Scope
 from .wire import Wire
 
@@ -30,15 +29,6 @@ def by_webhook(scope: Scope, webhook: reach.Webhook, document: Mapping[str, Any]
     )
     request = replace(request, url_env=webhook.url_env)
     wire.content("telemetry.notify", scope.http([request])[0], expected=(200, 201, 202, 204))
-
-
-def stands(forge: GitHub, issue: int, marker: str) -> bool:
-    """Whether our own account said so in an issue, by a comment's first line. Raises SourceError."""
-    me = forge.me().casefold()
-    return any(
-        one.author.casefold() == me and one.body.partition("\n")[0].strip() == marker
-        for one in forge.comments(issue)
-    )
 
 
 # --- What the site's governance commands say: announcements that stand, and proposals ---

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Generic, Literal, TypeVar
 from urllib.parse import urlencode
 
 from pydantic import AwareDatetime, BeforeValidator, Field, JsonValue
@@ -75,9 +75,12 @@ class _Samples(Wire):
     result: list[_Sample]
 
 
-class _VectorAnswer(Wire):
+D = TypeVar("D")
+
+
+class _Answer(Wire, Generic[D]):
     status: Literal["success"]
-    data: _Samples
+    data: D
     warnings: list[str] = []
 
 
@@ -124,22 +127,12 @@ class _Groups(Wire):
     groups: list[_Group]
 
 
-class _RulesAnswer(Wire):
-    status: Literal["success"]
-    data: _Groups
-
-
 class _Alertmanager(Wire):
     url: str
 
 
 class _Alertmanagers(Wire):
     active: Annotated[list[_Alertmanager], Field(validation_alias="activeAlertmanagers")]
-
-
-class _AlertmanagersAnswer(Wire):
-    status: Literal["success"]
-    data: _Alertmanagers
 
 
 class Prometheus:
@@ -215,18 +208,18 @@ class Prometheus:
         answers = self.instants(asked.values(), at)
         seconds = self._offset().total_seconds()
 
-        def translated(found: Vector | SourceError) -> Vector | SourceError:
-            if isinstance(found, SourceError):
-                return found
-            samples = [replace(each, value=each.value + seconds) for each in found.samples]
-            return replace(found, samples=tuple(samples))
-
-        return {selector: translated(answers[query]) for selector, query in asked.items()}
+        found: dict[str, Vector | SourceError] = {}
+        for selector, query in asked.items():
+            found[selector] = got = answers[query]
+            if isinstance(got, Vector):
+                samples = [replace(each, value=each.value + seconds) for each in got.samples]
+                found[selector] = replace(got, samples=tuple(samples))
+        return found
 
     def rules(self) -> list[Rule]:
         """Every loaded rule and the alerts it holds now."""
         body = self._ask([self._get("rules")], "rules")[0]
-        groups = wire.decode("prometheus: rules", body, _RulesAnswer).data.groups
+        groups = wire.decode("prometheus: rules", body, _Answer[_Groups]).data.groups
         return [
             self._translated(rule.model_copy(update={"interval_s": group.interval}))
             for group in groups
@@ -236,7 +229,7 @@ class Prometheus:
     def alertmanagers(self) -> list[str]:
         """URLs of the Alertmanagers that alerts are sent to."""
         body = self._ask([self._get("alertmanagers")], "alertmanagers")[0]
-        found = wire.decode("prometheus: alertmanagers", body, _AlertmanagersAnswer)
+        found = wire.decode("prometheus: alertmanagers", body, _Answer[_Alertmanagers])
         return [alertmanager.url for alertmanager in found.data.active]
 
     # --- the machinery --------------------------------------------------------------------------
@@ -276,7 +269,7 @@ class Prometheus:
 
 
 def _vector(source: str, body: bytes, offset: timedelta) -> Vector:
-    answer = wire.decode(source, body, _VectorAnswer)
+    answer = wire.decode(source, body, _Answer[_Samples])
     samples = []
     for each in answer.data.result:
         if each.histogram is not None:

@@ -23,18 +23,24 @@ statement, which holds ``kind`` (the verb), ``release``, ``stage``, ``window`` (
 ``plan``, ``anomaly``, ``decision``, ``reason``, ``withdraw`` (true for a withdrawal), ``at`` (instant), and one of ``account``
 (signed with that person's key) and ``validator`` (an address; signed with its ``signoff_key``).
 What a kind does not need may be left out.
+
+A node report is what an operator says of a node that only they can look into: a file like these,
+signed by the node's ``signoff_key``. It lies in ``reports`` below the site's folder of words for
+the release, or stands in a comment of the release issue, in a fenced block that is named
+``node-report``. A comment counts only by the operator's own or a listed account: a stranger could
+stop a rollout otherwise.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
 from ..clusters import Node
 from ..errors import SourceError
@@ -151,31 +157,34 @@ def parse_window(text: str) -> Window:
     return window
 
 
+_FIELDS: dict[str, tuple[Callable[[str], object], str, Callable[[str], str]]] = {
+    "anomaly": (
+        re.compile(_ANOMALY, re.I).fullmatch,
+        "A and 8 hex digits",
+        lambda text: "A" + text[1:].lower(),
+    ),
+    "decision": (
+        lambda text: text.lower() in DECISIONS,
+        f"one of {', '.join(DECISIONS)}",
+        str.lower,
+    ),
+    "plan": (lambda text: _DIGEST.fullmatch(text.lower()), "sha256: and 64 hex digits", str.lower),
+    "stage": (STAGES.__contains__, f"one of {', '.join(STAGES)}", str),
+    "release": (NAME.fullmatch, "the name of a release", str),
+}
+"""What a field's word must hold, how that is called, and how it is written."""
+
+
 def _field(name: str, text: str) -> Any:
     """One word of a line. Raises ValueError."""
-    shown = visible(text, 80)
-    match name:
-        case "window":
-            return parse_window(text)
-        case "anomaly" if not re.fullmatch(_ANOMALY, text, re.I):
-            raise ValueError(f"expected A and 8 hex digits, got {shown!r}")
-        case "anomaly":
-            return "A" + text[1:].lower()
-        case "decision" if text.lower() not in DECISIONS:
-            raise ValueError(f"expected one of {', '.join(DECISIONS)}, got {shown!r}")
-        case "decision":
-            return text.lower()
-        case "reason":
-            return visible(text.strip(), LONGEST_REASON)
-        case "plan" if not _DIGEST.fullmatch(text.lower()):
-            raise ValueError(f"expected sha256: and 64 hex digits, got {shown!r}")
-        case "plan":
-            return text.lower()
-        case "stage" if text not in STAGES:
-            raise ValueError(f"expected one of {', '.join(STAGES)}, got {shown!r}")
-        case "release" if not NAME.fullmatch(text):
-            raise ValueError(f"expected the name of a release, got {shown!r}")
-    return text
+    if name == "window":
+        return parse_window(text)
+    if name == "reason":
+        return visible(text.strip(), LONGEST_REASON)
+    holds, expected, written = _FIELDS[name]
+    if not holds(text):
+        raise ValueError(f"expected {expected}, got {visible(text, 80)!r}")
+    return written(text)
 
 
 def parse_said(kind: str, words: list[str]) -> Said:
@@ -503,3 +512,107 @@ def _signed(scope: Scope, site: Site, digest: str, found: str | bytes) -> Word:
     if isinstance(word, Refused):
         raise SourceError(file, word.why)
     return word
+
+
+# --- node reports ---------------------------------------------------------------------------------
+
+MAX_REPORTS = 2000
+FOLDER, FENCE = "reports", "node-report"
+_BLOCK = re.compile(rf"^```{FENCE}[ \t]*\r?\n(.*?)\r?\n```[ \t]*$", re.S | re.M)
+_Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
+_Short = Annotated[str, Field(max_length=200)]
+
+
+class NodeReport(Model):
+    """What runs on a node, said beside it. ``plan`` and ``phase`` are empty outside a rollout.
+
+    ``target`` is the file that ``dry_run``, strict, was about; None: it was not run.
+    """
+
+    kind: Literal["node-report"] = "node-report"
+    node: _Short
+    release: _Short
+    stage: Literal["development", "testnet", "canary", "mainnet"]
+    plan: _Digest | Literal[""] = ""
+    phase: _Short = ""
+    channel: _Short
+    gates: dict[_Short, bool] = Field(max_length=100)
+    config: _Digest
+    binary: _Digest
+    target: _Digest
+    dry_run: bool | None
+    at: AwareDatetime
+
+
+@dataclass(frozen=True)
+class Received:
+    """A report and where it was found; ``fault`` is empty when its node's key signed it."""
+
+    report: NodeReport
+    grounds: str
+    fault: str = ""
+
+
+@dataclass(frozen=True)
+class Reports:
+    """All reports of a release; ``unreadable`` says of the rest where they are and why."""
+
+    received: tuple[Received, ...] = ()
+    unreadable: tuple[tuple[str, str], ...] = ()
+
+    def of(self, node: str, stage: str) -> list[Received]:
+        """Those in a node's name, oldest first."""
+        mine = [r for r in self.received if (r.report.node, r.report.stage) == (node, stage)]
+        return sorted(mine, key=lambda one: one.report.at)
+
+
+def read_reports(scope: Scope, site: Site, *, issue: int, release: str) -> Reports:
+    """Every node report of a release. Raises SourceError when a place cannot be read."""
+    received: list[Received] = []
+    unreadable: list[tuple[str, str]] = []
+    for grounds, data in _report_places(scope, site, issue, release):
+        try:
+            signed = read_signed(data, NodeReport)
+        except ValueError as error:
+            unreadable.append((grounds, f"expected a node report, got: {error}"))
+            continue
+        if signed.statement.release == release:
+            fault = _report_fault(site, signed, scope.now())
+            received.append(Received(signed.statement, grounds, fault))
+    return Reports(tuple(received), tuple(unreadable))
+
+
+def _report_places(
+    scope: Scope, site: Site, issue: int, release: str
+) -> Iterator[tuple[str, bytes]]:
+    if issue:
+        for comment in GitHub(scope, site.forge).comments(issue):
+            if known(site, comment.author):
+                for text in _BLOCK.findall(comment.body):
+                    yield comment.html_url, text.encode("utf-8", "backslashreplace")
+    folder = site.words_folder(release)
+    if folder is None:
+        return
+    names = [name for name in scope.listing(folder / FOLDER) if name.endswith(".json")]
+    if len(names) > MAX_REPORTS:
+        raise SourceError(FOLDER, f"expected at most {MAX_REPORTS} files, got {len(names)}")
+    for name in names:
+        shown = visible(name, 120)
+        try:
+            yield shown, scope.read(folder / FOLDER / name, limit=MAX_SIGNED, follow=False)
+        except SourceError as error:
+            yield shown, error.problem.encode()
+
+
+def _report_fault(site: Site, signed: Signed[NodeReport], now: datetime) -> str:
+    """Why a report does not count; empty when it does."""
+    report = signed.statement
+    nodes = site.cluster_of(report.stage).nodes if report.stage in site.stages else []
+    node = next((node for node in nodes if node.name == report.node), None)
+    if node is None or not node.signoff_key:
+        return "no signoff_key: expected one for this node in the site file, got none"
+    if not signed.is_by(node.signoff_key):
+        return "forged: expected the signature of this node's signoff_key, got another"
+    if report.at > now + NOW_SOURCE_LAG:
+        return f"ahead: expected an instant that has come, got {report.at.isoformat()}"
+    return ""

@@ -92,12 +92,8 @@ def test_what_one_account_makes_another_goes_on_with(shared: Path, umask: int) -
 
     assert {stat.S_IMODE(p.stat().st_mode) for p in made if p.is_file()} == {0o660}
     assert {stat.S_IMODE(p.stat().st_mode) for p in made if p.is_dir()} == {0o2770}
-    assert kit == {
-        "v1-canary-0001": 0o2750,
-        "targets": 0o2750,
-        "m.toml": 0o640,
-        "recover.sh": 0o750,
-    }
+    folders = {"v1-canary-0001": 0o2750, "targets": 0o2750}
+    assert kit == {**folders, "m.toml": 0o640, "recover.sh": 0o750}
     assert {p.stat().st_gid for p in shared.rglob("*")} == {GROUP}
     assert as_account(GRACE, umask, lambda: by_grace(shared)) == "v1/canary/0002 [kept]"
 

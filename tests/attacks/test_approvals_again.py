@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,13 +9,13 @@ from typing import Any
 import pytest
 import yaml
 
-from runbook_lib.canonical import canonical
 from runbook_lib.errors import ParameterError
 from runbook_lib.evidence.record import Entry, Record
 from runbook_lib.site import read_site
 from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_rehearsal.layout import ISSUE
 
+from ..conftest import signed_file
 from ..stages.conftest import entries
 from ..stages.test_rollout import ALICE, BOB, DEPLOY, Team, network, team  # noqa: F401 - fixtures
 
@@ -57,11 +55,9 @@ def meanwhile(team: Team, then: Callable[[], Any]) -> None:  # noqa: F811
 def sign(team: Team, **statement: Any) -> None:  # noqa: F811
     """A file that Bob signed, in the site's folder of words."""
     statement |= {"account": BOB, "at": f"{team.network.now:%Y-%m-%dT%H:%M:%SZ}"}
-    signature = base64.b64encode(team.key.sign(canonical(statement))).decode()
     folder = team.network.root / "words" / team.release
     folder.mkdir(parents=True, exist_ok=True)
-    document = {"statement": statement, "signature": signature}
-    (folder / f"{len(list(folder.iterdir()))}.json").write_text(json.dumps(document))
+    (folder / f"{len(list(folder.iterdir()))}.json").write_text(signed_file(team.key, **statement))
 
 
 def edit(team: Team, change: Callable[[dict[str, Any]], Any]) -> str:  # noqa: F811

@@ -49,17 +49,17 @@ def test_a_key_of_many_parts_is_refused_naming_the_node(
         assert str(caught.value) == "main-1: expected TOML, got: tables more than 64 deep"
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a = " + "[" * 70 + "]" * 70,
-        "a = " + "[" * 20_000 + "]" * 20_000,
-        "a = " + "{b = " * 70 + "1" + "}" * 70,
-        f"[{dotted('a{}', 40)}]\n{dotted('b{}', 40)} = 1\n",
-        "".join(f"[[{dotted('a{}', depth)}]]\n" for depth in range(1, 70)),
-    ],
-    ids=["arrays", "arrays without end", "inline tables", "a header and a key", "tables of tables"],
-)
+NESTED = {
+    "arrays": "a = " + "[" * 70 + "]" * 70,
+    "arrays without end": "a = " + "[" * 20_000 + "]" * 20_000,
+    "inline tables": "a = " + "{b = " * 70 + "1" + "}" * 70,
+    "a header and a key": f"[{dotted('a{}', 40)}]\n{dotted('b{}', 40)} = 1\n",
+    "tables of tables": "".join(f"[[{dotted('a{}', depth)}]]\n" for depth in range(1, 70)),
+    "what a tape says of such a file": TOO_DEEP.decode(),
+}
+
+
+@pytest.mark.parametrize("text", NESTED.values(), ids=NESTED)
 def test_depth_is_that_of_the_parsed_table(text: str) -> None:
     """Not of one line."""
     with pytest.raises(SourceError) as caught:
@@ -82,9 +82,6 @@ def test_a_file_too_deep_to_find_its_secrets_in_leaves_none_of_itself() -> None:
     text = f"{dotted(PARTS['quoted'], 3000)} = 1\nauth_token = '''\nhunter2'''\n".encode()
 
     assert Redactor().clean(text) == TOO_DEEP
-    with pytest.raises(SourceError) as caught:
-        parse_toml(TOO_DEEP, "main-1")
-    assert str(caught.value) == "main-1: expected TOML, got: tables more than 64 deep"
 
 
 @pytest.mark.parametrize(
@@ -106,13 +103,8 @@ def test_a_number_that_compares_to_nothing_names_node_and_key(text: str, key: st
     assert diff(fine, fine) == []
 
 
-VALIDATOR = {
-    "address": "a",
-    "stake": "1",
-    "reputation_score": 1.0,
-    "tier": "x",
-    "timetoke_hours": 1,
-}
+VALIDATOR = {"address": "a", "stake": "1", "tier": "x", "timetoke_hours": 1}
+VALIDATOR |= {"reputation_score": 1.0}
 
 
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "[" * 100_000, '{"a":' * 100_000])
@@ -129,9 +121,7 @@ def test_an_answer_of_such_numbers_or_depth_names_its_source(number: str) -> Non
 def test_other_nests_are_refused_where_they_are_read(tmp_path: Path) -> None:
     """Parameters, a forge's refusal, an entry of a tape."""
     for text in (b"a: " + b"[" * 100_000, b"a: " + b"{b: " * 5_000):
-        with pytest.raises(
-            ParameterError, match=r"^site.yaml: line 1: expected YAML, got: nesting"
-        ):
+        with pytest.raises(ParameterError, match=r"^site.yaml: line 1: expected YAML, got: nest"):
             parse_yaml(text, "site.yaml")
     assert explanation(b"[" * 100_000) == "[" * 200
     (tmp_path / "index.jsonl").write_bytes(b"[" * 100_000 + b"\n")

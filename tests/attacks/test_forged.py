@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
@@ -22,7 +21,6 @@ from runbook_lib.errors import NotebookError, ParameterError, RecordDamaged
 from runbook_lib.evidence import seal
 from runbook_lib.evidence.order import find_earlier
 from runbook_lib.evidence.publish import publish
-from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
 from runbook_lib.evidence.verify import verify
@@ -32,23 +30,19 @@ from runbook_lib.signers import Signing, Trust
 from runbook_lib.verdicts import ExitCode
 
 from ..conftest import ALICES, ALICES_KEY, as_pem, named
+from .conftest import (
+    ATTESTATION,
+    BOBS_KEY,
+    MALLORY,
+    attest,
+    chained,
+    pem,
+    resealed,
+    signer,
+    trust,
+)
 
-MALLORY = Ed25519PrivateKey.from_private_bytes(b"m" * 32)
-BOBS_KEY = ec.derive_private_key(12345, ec.SECP256R1())
 SEALED = datetime(2026, 11, 1, tzinfo=UTC)
-
-
-def pem(key: Any) -> str:
-    how = (serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return str(key.public_key().public_bytes(*how).decode())
-
-
-def signer(name: str, key: Any, **more: Any) -> dict[str, Any]:
-    return {"name": name, "key": pem(key), **more}
-
-
-def trust(*keys: dict[str, Any], **more: Any) -> Trust:
-    return Trust.model_validate({"signers": {"keys": list(keys), **more}})
 
 
 def red(folder: Path, by: Trust | None = ALICES, head: str = "") -> dict[str, str]:
@@ -58,19 +52,8 @@ def red(folder: Path, by: Trust | None = ALICES, head: str = "") -> dict[str, st
 
 def rewritten(folder: Path, change: Callable[[list[dict[str, Any]]], None], key: Any) -> None:
     """The whole log changed and chained anew, and what follows from it attested by ``key``."""
-    path = folder / "record.jsonl"
-    entries = [{"kind": entry.kind, "body": entry.body} for entry in Record(path).entries()]
-    change(entries)
-    path.unlink()
-    for entry in entries:
-        Record(path).append(entry["kind"], entry["body"])
-    about = seal.statement(Record(path).entries(), seal.file_digests(folder), "")
-    shutil.rmtree(folder / seal.FOLDER)
-    (folder / seal.FOLDER).mkdir()
-    envelope = Envelope(canonical(about))
-    if key is not None:
-        envelope = envelope.signed(CryptoSigner(key))
-    (folder / seal.FOLDER / "0001.alice.json").write_bytes(envelope.dump())
+    chained(folder, change)
+    resealed(folder, key)
 
 
 def passed(entries: list[dict[str, Any]]) -> None:
@@ -102,7 +85,7 @@ def test_a_log_rewritten_with_its_whole_chain_lacks_the_signature(practice: Any,
 
 def test_an_old_signature_does_not_hold_over_a_new_payload(practice: Any) -> None:
     folder = practice.sealed()
-    path = folder / seal.FOLDER / "0001.alice.json"
+    path = folder / ATTESTATION
     body = json.loads(path.read_bytes())
     payload = json.loads(base64.b64decode(body["payload"]))
     payload["predicate"]["result"] = "WARNED"
@@ -112,24 +95,24 @@ def test_an_old_signature_does_not_hold_over_a_new_payload(practice: Any) -> Non
     assert red(folder)["2 signers"] == "no signature of a listed key"
 
 
+ALICE_MAY: tuple[tuple[dict[str, Any], dict[str, Any], str], ...] = (
+    ({"stages": ["testnet"]}, {}, "alice may not sign development"),
+    ({"revoked": True}, {}, "alice is revoked: have another sign"),
+    ({"since": "2090-01-01T00:00:00Z"}, {}, "alice signed before 2090-01-01T00:00:00Z"),
+    ({"until": "2020-01-01T00:00:00Z"}, {}, "alice signed after 2020-01-01T00:00:00Z"),
+    ({"person": "alice"}, {"threshold": 2}, "alice"),
+    ({"person": "alice"}, {"ci": ["development"]}, "alice"),
+)
+
+
 @pytest.mark.parametrize(
     ("by", "said"),
     [
-        (trust(signer("alice", ALICES_KEY, stages=["testnet"])), "alice may not sign development"),
-        (trust(signer("alice", ALICES_KEY, revoked=True)), "alice is revoked: have another sign"),
-        (
-            trust(signer("alice", ALICES_KEY, since="2090-01-01T00:00:00Z")),
-            "alice signed before 2090-01-01T00:00:00Z",
-        ),
-        (
-            trust(signer("alice", ALICES_KEY, until="2020-01-01T00:00:00Z")),
-            "alice signed after 2020-01-01T00:00:00Z",
-        ),
-        (trust(signer("alice", ALICES_KEY, person="alice"), threshold=2), "alice"),
-        (trust(signer("alice", ALICES_KEY, person="alice"), ci=["development"]), "alice"),
+        *((trust(signer("alice", ALICES_KEY, **k), **m), said) for k, m, said in ALICE_MAY),
         (trust(signer("mallory", MALLORY)), "no signature of a listed key"),
         (None, "no keys to compare with; name the trusted ones: --trust FILE"),
     ],
+    ids=["stage", "revoked", "early", "late", "threshold", "CI", "stranger", "nobody"],
 )
 def test_a_signature_counts_only_for_who_may_sign(
     practice: Any, by: Trust | None, said: str
@@ -208,11 +191,10 @@ def test_a_row_that_passed_against_its_own_numbers_is_named(practice: Any) -> No
 
 def test_what_a_fresh_kernel_judges_otherwise_breaks_the_run(practice: Any) -> None:
     """Functions replaced in the live kernel leave a result that its own tape does not give."""
-    stage = practice.open()
-    practice.write_notebook(practice.walk(stage), stage.enforce())
+    folder = practice.enforced()
     item = "development.activate.smoke-suites"
     again = [check_row(item, "result", "PASS (judged): all passed", "FAIL (judged): 101", ok=False)]
-    verdict = seal_by_hand(practice.folder(), again)
+    verdict = seal_by_hand(folder, again)
 
     assert verdict.exit_code is ExitCode.BROKEN
     assert verdict.broken == (
@@ -236,10 +218,10 @@ def test_seals_are_numbered_and_chained(practice: Any, kind: str) -> None:
                 f"{first}; a seal is missing, or was replaced"
             )
         case "older put back":
-            shutil.copy(folder / seal.FOLDER / "0001.alice.json", path)
+            shutil.copy(folder / ATTESTATION, path)
             assert red(folder)["4 seals"] == ""
         case "gap":
-            (folder / seal.FOLDER / "0001.alice.json").unlink()
+            (folder / ATTESTATION).unlink()
             assert red(folder)["1 attestations"] == (
                 "attestations: expected seals 1 to 1 without a gap, got [2]; one was removed: restore it"
             )
@@ -283,7 +265,7 @@ def test_an_envelope_by_other_hands_is_read_and_judged(
 ) -> None:
     """Other spacing, order and no key id: the right predicate holds, a wrong one is refused."""
     folder = practice.sealed()
-    path = folder / seal.FOLDER / "0001.alice.json"
+    path = folder / ATTESTATION
     about = json.loads(seal.seals(folder)[0].payload) | change
     payload = json.dumps(dict(reversed(about.items())), indent=3).encode()
     signature = {"sig": base64.b64encode(ALICES_KEY.sign(pae(payload))).decode(), "cert": "x"}
@@ -311,8 +293,7 @@ def test_a_statement_that_cannot_be_read_is_named_by_verify_and_publish(
     """Signed by whoever may sign: nested without end, or read by two readers in two ways."""
     practice.params["issue"] = 3
     folder = practice.sealed()
-    signed = Envelope(payload).signed(CryptoSigner(ALICES_KEY))
-    (folder / seal.FOLDER / "0001.alice.json").write_bytes(signed.dump())
+    attest(folder, payload, ALICES_KEY)
 
     assert red(folder)["1 attestations"] == f"unreadable: ValueError: {got}"
     with pytest.raises(RecordDamaged) as caught:
@@ -377,10 +358,9 @@ def test_the_key_comes_from_a_file_and_its_passphrase_from_the_environment(
 
 def test_a_key_that_nobody_listed_signs_nothing(practice: Any) -> None:
     practice.pem.write_bytes(as_pem(MALLORY))
-    stage = practice.open()
-    practice.write_notebook(practice.walk(stage), stage.enforce())
+    folder = practice.enforced()
     with pytest.raises(ParameterError) as caught:
-        seal_by_hand(practice.folder())
+        seal_by_hand(folder)
 
     said = "RUNBOOK_SIGNING_KEY: expected the key of a signer (alice), got another"
     assert str(caught.value) == said

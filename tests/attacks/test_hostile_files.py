@@ -1,4 +1,4 @@
-"""A sealed attempt whose files were made hostile: commands read it, say so, and leave all as it was."""
+"""Evidence is data: reading it, however hostile, writes nothing, follows nothing, and ends."""
 
 from __future__ import annotations
 
@@ -8,42 +8,56 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
+import yaml
+from nbconvert import HTMLExporter
 
 from runbook_lib import launch
-from runbook_lib.canonical import canonical, digest_bytes
-from runbook_lib.errors import RunbookError
+from runbook_lib.canonical import canonical
+from runbook_lib.changes.plan import NodePlan
+from runbook_lib.changes.state import NodeState
+from runbook_lib.errors import ParameterError, RunbookError, SourceError, StoreError
+from runbook_lib.evidence.store import Store
+from runbook_lib.package import VERSION
 from runbook_lib.playbook import NOTEBOOKS
-from runbook_lib.signatures import Envelope
+from runbook_lib.recording import open_replay
+from runbook_lib.site import read_site
 from runbook_lib.sources.redact import Redactor
+from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import Asked, LiveTape
+from runbook_lib.stage import Stage
 
 from ..commands.conftest import Terminal
-from ..conftest import ALICES_KEY, NOWHERE, declare, practising
-from .test_evidence import bottomless, chained, instead, zeros
+from ..conftest import ALICES_KEY, NOWHERE, declare, practising, stages_of
+from .conftest import ATTESTATION, Alter, attest, chained, instead, snapshot, to, zeros
 
-Alter = Callable[[Path], object]
 BOOK, INDEX, RECORD = NOTEBOOKS["development"], "tape/index.jsonl", "record.jsonl"
-SEALED = "attestations/0001.alice.json"
 OUT = "../" * 9 + "etc/cron.d/x"
+NAMES = "../../home/u/.cargo/config", "/etc/cron.d/x", "..", "-rf", "a/b", "a\nb", ".hidden", "²"
+TYPES = {"item": ["a"], "number": {}, "n": 1, "key": "k", "purpose": "read", "at": "", "ms": 0}
+OTHERS = canonical({**TYPES, "meta": [], "body": 1}) + b"\n"
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A sealed attempt, and a copy of its release's folder."""
+    """A sealed attempt and a copy of its folder; each notebook is laid out once."""
+    pages, lay_out = dict[str, Any](), HTMLExporter.from_notebook_node
+
+    def once(self: Any, book: Any, **more: Any) -> Any:
+        key = json.dumps(book, sort_keys=True)
+        return pages.get(key) or pages.setdefault(key, lay_out(self, book, **more))
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HTMLExporter, "from_notebook_node", once)
         declare(patch)
         root = tmp_path_factory.mktemp("hostile")
         with practising(root / "practice", patch) as practice:
-            stages = {"development": "development", "testnet": "testnet"}
-            nodes = {name: [{"name": f"{name}-1", "url": NOWHERE}] for name in stages}
-            clusters = {k: {"chain_id": f"rpp-{k}", "nodes": v} for k, v in nodes.items()}
-            practice.write_site(stages=stages, clusters=clusters)
+            practice.write_site(**stages_of("development", "testnet"))
             folder = practice.sealed()
             shutil.copytree(folder, root / "whole")
             yield SimpleNamespace(practice=practice, folder=folder, whole=root / "whole")
@@ -66,12 +80,9 @@ def world(
     def run_stage(stage: str, params: Any, **more: Any) -> Any:
         """Our notebook's cells over the tape, without a kernel."""
         try:
-            replayed = made.practice.open()
-            try:
+            with closing(made.practice.open()) as replayed:
                 made.practice.walk(replayed)
                 shutil.copy(replayed.folder / RECORD, os.environ["RUNBOOK_REPLAY_KEEP"])
-            finally:
-                replayed.close()
         except RunbookError as error:
             return SimpleNamespace(problems=[str(error)])
         return SimpleNamespace(problems=[])
@@ -84,17 +95,6 @@ def world(
     )  # fmt: skip
     shutil.rmtree(made.folder)
     shutil.copytree(made.whole, made.folder)
-
-
-def around(roots: list[Path]) -> dict[str, Any]:
-    """Every name below ``roots`` with mode, size and time, and of a small file its digest."""
-    found = {}
-    for path in sorted(path for root in roots for path in root.rglob("*")):
-        about = path.lstat()
-        small = stat.S_ISREG(about.st_mode) and about.st_size < 1_000_000
-        digest = digest_bytes(path.read_bytes()) if small else ""
-        found[str(path)] = (about.st_mode, about.st_size, about.st_mtime_ns, digest)
-    return found
 
 
 def entries(alter: Callable[[dict[str, Any]], object], kind: str) -> Alter:
@@ -129,16 +129,40 @@ def answered(body: bytes, **meta: Any) -> Callable[[dict[str, Any], LiveTape], o
     return alter
 
 
-def body_of(folder: Path) -> Path:
-    """The tape's body of the site file."""
-    return max((path for path in (folder / "tape").glob("??/*")), key=lambda p: p.stat().st_size)
+def on_tape(**changes: Any) -> Alter:
+    """The site file on the tape with ``changes``, under its own digest."""
+
+    def alter(folder: Path) -> None:
+        site = yaml.safe_load((folder.parents[3] / "site.yaml").read_bytes())
+        other = answered(yaml.safe_dump({**site, **changes}).encode())
+        taped(lambda one, tape: one["key"].endswith("/site.yaml") and other(one, tape))(folder)
+
+    return alter
+
+
+def node(name: str) -> dict[str, Any]:
+    nodes = [{"name": name, "url": NOWHERE}]
+    return {"clusters": {"development": {"chain_id": "x", "nodes": nodes}}}
+
+
+def opened(**changes: Any) -> Alter:
+    return entries(lambda body: body.update(changes), "opened")
+
+
+def deeply(path: Path) -> None:
+    (path / "/".join("b" * 900)).mkdir(parents=True)
+    (path / "file").write_text("")
+
+
+def bottomless(path: Path) -> None:
+    path.write_bytes(b"[" * 100_000 + b"\n")
 
 
 def in_body(make: Alter) -> Alter:
     def alter(folder: Path) -> None:
-        path = body_of(folder)
-        path.unlink()
-        make(path)
+        bodies = (folder / "tape").glob("??/*")
+        path = max(bodies, key=lambda path: path.stat().st_size)  # that of the site file
+        instead(path.name, make)(path.parent)
 
     return alter
 
@@ -152,15 +176,6 @@ def device(path: Path) -> None:
         pytest.skip("no device can be made here")
 
 
-def to(target: str) -> Alter:
-    return lambda path: path.symlink_to(target)
-
-
-def signed(payload: bytes) -> Alter:
-    envelope = Envelope(payload).signed(CryptoSigner(ALICES_KEY))
-    return lambda path: path.write_bytes(envelope.dump())
-
-
 KINDS = {
     "link": to("/etc/passwd"),
     "pipe": os.mkfifo,
@@ -169,7 +184,7 @@ KINDS = {
     "depth": bottomless,
     "folder": Path.mkdir,
 }
-UNREAD = (BOOK, SEALED, "notebook", "signed")
+UNREAD = (BOOK, ATTESTATION, "notebook", "signed", "folder beside")
 """What a replay does not look at: it compares results."""
 HOSTILE: dict[str, Alter] = {
     "absolute body": taped(lambda one, tape: one.update(body="/etc/passwd")),
@@ -178,21 +193,31 @@ HOSTILE: dict[str, Alter] = {
     "notebook above": entries(lambda body: body.update(notebook=OUT), "sealed"),
     "item above": entries(lambda body: body.update(item=OUT), "started"),
     "release above": entries(lambda body: body["params"].update(release=OUT), "opened"),
+    "stage above": opened(stage=OUT),
+    "number above": opened(attempt=OUT),
+    "huge number": opened(attempt=10**15),
+    "nothing opened": entries(dict.clear, "opened"),
+    **{f"node {name!r}": on_tape(**node(name)) for name in (*NAMES[:2], "..")},
+    "site above": on_tape(name=OUT),
+    "absolute artifact": on_tape(artifacts={"/etc/x": "x"}),
     "absolute node": entries(
         lambda body: body["result"]["rows"][0].update(subject="/etc/x"), "result"
     ),
     "store elsewhere": taped(answered(b"name: x\nstore: /etc\n")),
     **{
         f"{what} as {name}": instead(name, make)
-        for name in (RECORD, INDEX, BOOK, SEALED)
+        for name in (RECORD, INDEX, BOOK, ATTESTATION)
         for what, make in KINDS.items()
         if what in ("link", "pipe", "zeros", "depth") or name not in UNREAD
     },
+    "linked folder beside": instead("more", to("/etc")),
+    "deep folder beside": instead("a", deeply),
+    "other types as tape/index.jsonl": instead(INDEX, lambda path: path.write_bytes(OTHERS)),
     "link as body": in_body(to("/etc/passwd")),
     "pipe as body": in_body(os.mkfifo),
     "device as body": in_body(device),
     "zeros as body": in_body(zeros),
-    "signed depth": instead(SEALED, signed(b'{"predicate":' * 100_000)),
+    "signed depth": lambda folder: attest(folder, b'{"predicate":' * 100_000, ALICES_KEY),
     "depth in an answer": taped(answered(b"[" * 100_000)),
     "depth in a TOML": taped(answered(b".".join([b"a"] * 100_000) + b" = 1\n")),
     "depth in a YAML": taped(answered(b"a: " + b"{b: " * 100_000)),
@@ -204,15 +229,18 @@ HOSTILE: dict[str, Alter] = {
 
 def test_the_attempt_as_it_was_sealed_passes_each_command(world: Any) -> None:
     """What the others fail by is what was altered."""
-    run, before = world.terminal.run, around(world.roots)
+    run, before = world.terminal.run, snapshot(*world.roots)
 
     assert run("verify", world.folder, "--trust", world.site) == 0, world.terminal.out
-    assert run("replay", world.folder) == 0, world.terminal.out + world.terminal.err
+    replayed = world.terminal.json("replay", world.folder)
+    assert (replayed["recorded_by"], replayed["replayed_by"]) == (VERSION, VERSION)
+    assert [row["observed"] for row in replayed["rows"]] == ["the same"] * 7
+    assert world.terminal.code == 0
     assert run("diff", world.whole, world.folder) == 0
     assert run("status", "v1.4.0", "--site", world.site) == 2, world.terminal.err
     assert run("render", world.folder, "--trust", world.site, "-o", world.page) == 0
     assert "<title>PASS" in world.page.read_text()
-    assert around(world.roots) == before
+    assert snapshot(*world.roots) == before
 
 
 @pytest.mark.parametrize("what", HOSTILE)
@@ -221,7 +249,7 @@ def test_hostile_files_are_named_and_nothing_is_altered_by_reading_them(
 ) -> None:
     """Whether it is read to be verified, replayed, compared, listed or shown."""
     HOSTILE[what](world.folder)
-    before = around(world.roots)
+    before = snapshot(*world.roots)
     replays = {0} if any(name in what for name in UNREAD) else set()
 
     for argv, codes in (
@@ -235,4 +263,63 @@ def test_hostile_files_are_named_and_nothing_is_altered_by_reading_them(
         said = world.terminal.out + world.terminal.err
         assert said.strip() and "Traceback" not in said, argv[0]
     assert not world.page.exists() or "<title>NOT PROVEN" in world.page.read_text()
-    assert around(world.roots) == before
+    assert snapshot(*world.roots) == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_obey_one_rule_in_a_site_and_in_evidence(practice: Any, name: str) -> None:
+    """Nodes, clusters, sites and artifacts; and what a plan of a record names."""
+    one, other = (node(each)["clusters"]["development"] for each in ("dev-1", "dev-2"))
+    clusters = {"development": one, name: other}
+    for changes in ({"name": name}, node(name), {"clusters": clusters}, {"artifacts": {name: "x"}}):
+        practice.write_site(**changes)
+        with pytest.raises(ParameterError, match="expected a name of letters, digits"):
+            read_site(str(practice.site))
+    state = NodeState(gates={}, channel="x", binary="x", config="x")
+    with pytest.raises(ValueError, match="expected a name of letters, digits"):
+        NodePlan(node=name, control="ours", before=state, after=state)
+
+
+def test_a_replay_has_a_folder_of_its_own_below_the_engines(
+    practice: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside what lies there: a release named like the engine's own note alters nothing."""
+    folder = practice.sealed()
+    monkeypatch.setenv("RUNBOOK_SCRATCH", str(tmp_path))
+    (tmp_path / "attempt.json").write_text("{}")
+    chained(folder, lambda entries: entries[0]["body"]["params"].update(release="attempt.json"))
+    stage = Stage(open_replay("development", folder))
+    stage.close()
+
+    assert stage.folder.parents[3] == tmp_path
+    assert (tmp_path / "attempt.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("name", ["link", "linked/key", "../key"])
+def test_a_file_of_the_store_is_read_through_no_link(tmp_path: Path, name: str) -> None:
+    """A colleague's link to a key of ours would put it on the tape."""
+    store = tmp_path / "store"
+    store.mkdir()
+    (tmp_path / "key").write_text("a key")
+    (store / "link").symlink_to(tmp_path / "key")
+    (store / "linked").symlink_to(tmp_path, target_is_directory=True)
+    outside, aliases = Outside(Redactor()), [(str(store), "store")]
+    with pytest.raises(SourceError, match="expected a"):
+        scope = Scope(LiveTape(tmp_path / "tape", Redactor()), outside, "i", 1, aliases=aliases)
+        scope.read(store / name)
+    outside.close()
+
+    found = [path.read_bytes() for path in (tmp_path / "tape").rglob("*") if path.is_file()]
+    assert found and b"a key" not in b"".join(found)
+
+
+@pytest.mark.parametrize("name", ["1²", "00²1", "0001.bak"])
+def test_a_folder_that_is_no_attempt_is_no_attempt(tmp_path: Path, name: str) -> None:
+    """Digits of other scripts are none; a second spelling of a number is a gap."""
+    store = Store(tmp_path / "store")
+    store.create("v1", "canary", {}).folder.with_name(name).mkdir()
+    assert [one.number for one in store.attempts("v1")] == [1]
+
+    (store.root / "v1" / "canary" / "00001").mkdir()
+    with pytest.raises(StoreError, match="expected attempts 1 to 2 without a gap"):
+        store.attempts("v1")

@@ -19,7 +19,7 @@ from runbook_lib.sources.process import Ended
 from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.tape import Asked, LiveTape
 
-from ..conftest import CI, DRIFT, PROVISION, REACHABLE, text
+from ..conftest import PROVISION, text
 
 TRAPS: dict[str, Callable[[Path, Path], None]] = {
     "link": lambda path, key: path.symlink_to(key),
@@ -39,13 +39,12 @@ def test_what_is_written_to_in_the_store_is_nobodys_own_file(
     folder = store.create("v1", "development", {}).folder
     (folder / "record.jsonl").unlink()
     tape = LiveTape(folder / "tape", Redactor())
+    locks, log, asked = store.root / ".locks", folder / "record.jsonl", Asked("read")
     writes: dict[Path, Callable[[], object]] = {
-        store.root / ".locks" / "main.lock": lambda: store.cluster_lock("main", "ada").__enter__(),
-        store.root / ".locks" / "release-v2.lock": lambda: store.release_lock("v2").__enter__(),
-        folder / "record.jsonl": lambda: Record(folder / "record.jsonl").append_if("x", len),
-        folder / "tape" / "index.jsonl": lambda: tape.record(
-            ("i", 1, "k", 1), Asked("read"), {}, b""
-        ),
+        locks / "main.lock": lambda: store.cluster_lock("main", "ada").__enter__(),
+        locks / "release-v2.lock": lambda: store.release_lock("v2").__enter__(),
+        log: lambda: Record(log).append_if("x", len),
+        folder / "tape" / "index.jsonl": lambda: tape.record(("i", 1, "k", 1), asked, {}, b""),
     }
     for path, write in writes.items():
         trap(path, key)
@@ -77,9 +76,7 @@ def test_no_folder_of_the_store_is_a_link(tmp_path: Path) -> None:
 @pytest.fixture
 def ready(practice: Any) -> Any:
     """A stage before its first change."""
-    practice.stage = practice.open()
-    for item in (DRIFT, CI, REACHABLE):
-        practice.item(practice.stage, item)
+    practice.stage = practice.until(PROVISION)
     return practice
 
 
@@ -101,18 +98,16 @@ def two_nodes(practice: Any, happens: Callable[[Any], object] = id) -> tuple[str
     return " ".join(text(practice.stage.change(change)).split()), ran
 
 
-def lock_of(practice: Any) -> Path:
-    return Path(practice.root / "store" / ".locks" / "development.lock")
-
-
-def removed(practice: Any) -> None:
-    lock_of(practice).unlink()
+def removed(practice: Any) -> bytes:
+    lock = practice.root / "store" / ".locks" / "development.lock"
+    content = lock.read_bytes()
+    lock.unlink()
+    return bytes(content)
 
 
 def replaced(practice: Any) -> None:
-    content = lock_of(practice).read_bytes()
-    removed(practice)
-    lock_of(practice).write_bytes(content)
+    content = removed(practice)
+    (practice.root / "store" / ".locks" / "development.lock").write_bytes(content)
 
 
 def taken_elsewhere(practice: Any) -> None:
@@ -166,8 +161,6 @@ def test_doctor_tries_the_stores_locks_from_a_second_process(
     monkeypatch.setattr("runbook_lib.evidence.store.fcntl.flock", lambda *given: None)
     lax = doctor._locks(Store(tmp_path))
 
+    said = "taken by both: two applies would run side by side"
     assert (held.outcome, held.observed) == (Outcome.PASS, "held against a second process")
-    assert (lax.outcome, lax.observed) == (
-        Outcome.FAIL,
-        "taken by both: two applies would run side by side",
-    )
+    assert (lax.outcome, lax.observed) == (Outcome.FAIL, said)

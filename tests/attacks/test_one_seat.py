@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from typing import Any
 
 import pytest
-import yaml
 
 from runbook_lib import notebook
-from runbook_lib.canonical import canonical
 from runbook_lib.changes.approvals import approved
 from runbook_lib.errors import ParameterError, SourceError
 from runbook_lib.evidence.status import next_opening
 from runbook_lib.evidence.store import Store
 from runbook_lib.opening import find_operator, prepare_attempt
 from runbook_lib.outcomes import Outcome
-from runbook_lib.site import Site, parse_site, read_site
+from runbook_lib.site import Site, read_site
 from runbook_lib.sources.github import GitHub
 from runbook_lib.sources.words import Heard
-from runbook_lib.strict import PROJECT
+
+from ..conftest import signed_file, stages_of
 
 RELEASE = "v1.4.0"
-CLUSTERS = {
-    name: {"chain_id": f"rpp-{name}", "nodes": [{"name": f"{name}-1", "url": "http://127.0.0.1:9"}]}
-    for name in ("development", "testnet")
-}
-STAGES = {"stages": {name: name for name in CLUSTERS}, "clusters": CLUSTERS}
-LATER: dict[str, Any] = {
-    "window_start": "2026-01-31T12:00:00Z",
-    "window_end": "2026-01-31T14:00:00Z",
-}
+STAGES = stages_of("development", "testnet")
+LATER = {"window_start": "2026-01-31T12:00:00Z", "window_end": "2026-01-31T14:00:00Z"}
 
 
 @pytest.fixture
@@ -131,42 +121,43 @@ def test_an_author_whom_nobody_lists_has_no_plan_to_approve(practice: Any) -> No
 # --- under which policy ---
 
 
+def other_policy(
+    practice: Any, then: dict[str, Any], now: dict[str, Any]
+) -> tuple[Site, dict[str, Any]]:
+    """What passed development under one site file, the site as it is now, and testnet's values."""
+    (practice.root / "words" / RELEASE).mkdir(parents=True)
+    real = {**STAGES, "words": str(practice.root / "words" / "{release}")}
+    practice.write_site(**real, **then)
+    practice.sealed()
+    practice.write_site(**real, **now)
+    given = given_testnet(practice, mode="apply", approved_plan="sha256:" + "0" * 64)
+    return read_site(str(practice.site)), given
+
+
 def accept(practice: Any, site: Site, account: str = "bob") -> None:
     """Bob's signed statement about a site, in the folder of words."""
-    statement = {"kind": "accept-policy", "plan": site.policy_digest, "account": account}
-    statement["at"] = f"{practice.now():%Y-%m-%dT%H:%M:%SZ}"
-    signature = base64.b64encode(practice.key.sign(canonical(statement))).decode()
+    said = {"plan": site.policy_digest, "account": account}
+    said["at"] = f"{practice.now():%Y-%m-%dT%H:%M:%SZ}"
     path = practice.root / "words" / RELEASE / f"{site.policy_digest[-8:]}.json"
-    path.write_text(json.dumps({"statement": statement, "signature": signature}))
+    path.write_text(signed_file(practice.key, kind="accept-policy", **said))
 
 
 @pytest.mark.parametrize(
     ("private", "moved"),
     [
         ({"single_operator": True}, "single_operator: expected True, got None"),
-        (
-            {"people": [{"name": "Alice", "account": "alice"}]},
-            "people[1].account: expected None, got 'bob'",
-        ),
-        (
-            {"commands": {"soak": {"argv": ["printf", "passed"]}}},
-            "commands.soak.argv: expected ['printf', 'passed'], got None",
-        ),
+        ({"people": [{"name": "Alice", "account": "alice"}]},
+         "people[1].account: expected None, got 'bob'"),
+        ({"commands": {"soak": {"argv": ["printf", "passed"]}}},
+         "commands.soak.argv: expected ['printf', 'passed'], got None"),
     ],
     ids=["single operator", "nobody else", "command"],
-)
+)  # fmt: skip
 def test_a_stage_opens_on_an_attempt_of_its_own_policy_alone(
     practice: Any, private: dict[str, Any], moved: str
 ) -> None:
     """What passed on a private copy of the site opens nothing on the real one."""
-    (practice.root / "words" / RELEASE).mkdir(parents=True)
-    real = {**STAGES, "words": str(practice.root / "words" / "{release}")}
-    practice.write_site(**real, **private)
-    practice.sealed()
-    practice.write_site(**real)
-    site = read_site(str(practice.site))
-    given = given_testnet(practice, mode="apply", approved_plan="sha256:" + "0" * 64)
-
+    site, given = other_policy(practice, private, {})
     with pytest.raises(ParameterError) as refused:
         prepare_attempt("testnet", given, "params")
     found = next_opening(Store(site.store_path), site, RELEASE)
@@ -180,13 +171,7 @@ def test_a_stage_opens_on_an_attempt_of_its_own_policy_alone(
 
 def test_what_somebody_else_accepted_opens_the_next_stage(practice: Any) -> None:
     """By a file that one of the people of before signed; whoever runs it cannot."""
-    (practice.root / "words" / RELEASE).mkdir(parents=True)
-    real = {**STAGES, "words": str(practice.root / "words" / "{release}")}
-    practice.write_site(**real)
-    practice.sealed()
-    practice.write_site(**real, dashboards={"max_age_s": 60.0})
-    site = read_site(str(practice.site))
-    given = given_testnet(practice, mode="apply", approved_plan="sha256:" + "0" * 64)
+    site, given = other_policy(practice, {}, {"dashboards": {"max_age_s": 60.0}})
     accept(practice, site, account="alice")
     with pytest.raises(ParameterError, match=r"dashboards.max_age_s: expected None, got 60.0; put"):
         prepare_attempt("testnet", given, "params")
@@ -197,36 +182,7 @@ def test_what_somebody_else_accepted_opens_the_next_stage(practice: Any) -> None
     assert (kept["by"], kept["policy"]) == ("bob", site.policy_digest)
 
 
-# --- what a site and an environment may not say ---
-
-
-@pytest.mark.parametrize(
-    ("stages", "problem"),
-    [
-        ({"canary": "testnet"}, "stages.canary: expected another cluster than testnet, got 'testnet'"),
-        ({"testnet": "development"},
-         "stages.testnet: expected another cluster than development, got 'development'"),
-        ({"mainnet": "testnet"}, "stages.mainnet: expected the cluster of canary, got 'testnet'"),
-    ],
-)  # fmt: skip
-def test_a_stage_on_another_stages_cluster_is_refused(stages: dict[str, str], problem: str) -> None:
-    """Canary and mainnet share theirs, and no others do."""
-    values = yaml.safe_load((PROJECT / "params/sites/example.yaml").read_bytes())
-    values["stages"].update(stages)
-
-    with pytest.raises(ParameterError) as refused:
-        parse_site(yaml.safe_dump(values).encode(), "site.yaml")
-    assert f"site.yaml: {problem}" in refused.value.problems
-
-
-def test_a_chain_under_two_names_is_refused() -> None:
-    """Its stages would look at one cluster."""
-    values = yaml.safe_load((PROJECT / "params/sites/example.yaml").read_bytes())
-    values["clusters"]["testnet"]["chain_id"] = values["clusters"]["mainnet"]["chain_id"]
-
-    with pytest.raises(ParameterError) as refused:
-        parse_site(yaml.safe_dump(values).encode(), "site.yaml")
-    assert refused.value.problems == ("site.yaml: clusters: expected every chain_id once",)
+# --- what an environment may not say ---
 
 
 @pytest.mark.parametrize("mode", ["apply", "plan"])

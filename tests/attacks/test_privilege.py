@@ -26,12 +26,9 @@ from ..sources.conftest import World
 SHOW = "import json, os; print(json.dumps(dict(os.environ)))"
 ALWAYS = {"PATH", "HOME", "LANG", "TMPDIR"}
 OURS = {
-    "GITHUB_TOKEN",
-    "RPP_RPC_TOKEN",
-    "RUNBOOK_SCRATCH",
-    "RUNBOOK_SIGNING_PASSPHRASE",
+    "GITHUB_TOKEN", "RPP_RPC_TOKEN", "RUNBOOK_SCRATCH", "RUNBOOK_SIGNING_PASSPHRASE",
     "SSH_AUTH_SOCK",
-}
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -134,7 +131,7 @@ def test_a_listed_variable_whose_name_says_secret_is_one_and_a_kit_forgets_the_o
     named = parsed(values).secret_names()
     assert named - parsed(example()).secret_names() == {"OPS_API_KEY"}
 
-    made = Kit("v1.4.0/canary/0001", "v1.4.0", "canary", Mock(), ())
+    made = Kit("v1.4.0/canary/0001", Mock(), ())
     [line] = [line for line in script(made, parsed(values)).splitlines() if b"unset" in line]
     names = line.decode().removeprefix("unset _ ").partition(" #")[0].split()
     assert set(names) == named - {"OPS_API_KEY", "PROXY_TOKEN"}

@@ -11,22 +11,17 @@ from typing import Any
 
 import pytest
 import yaml
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
 from runbook_lib import launch
-from runbook_lib.canonical import canonical
 from runbook_lib.errors import ParameterError, RecordDamaged, StageRefused
 from runbook_lib.evidence import seal
-from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.store import Store
 from runbook_lib.opening import prepare_attempt
 from runbook_lib.params import way_back
-from runbook_lib.signatures import Envelope
 
 from ..commands.conftest import Terminal
-from .test_evidence import chained
+from .conftest import ATTESTATION, MALLORY, attest, chained, resealed
 
 REASON = "the forge is down, called ada"
 NEXT = "to go on with others than the log's give the reason: --reason 'WHY'"
@@ -49,6 +44,11 @@ def ready(
 
     monkeypatch.setattr(launch, "run_stage", run_stage)
     yield SimpleNamespace(path=path, ran=ran, terminal=Terminal(capsys), site=str(practice.site))
+
+
+def recovery(practice: Any, **more: Any) -> dict[str, Any]:
+    keys = ("site", "release", "commit", "mode")
+    return {**{key: practice.params[key] for key in keys}, **more}
 
 
 def edit(path: Path, **changes: Any) -> None:
@@ -122,8 +122,7 @@ def test_a_recovery_opened_by_hand_is_held_to_the_log_it_undoes(
     """In JupyterLab, where no command reads the file."""
     practice.params |= {"issue": 3, "previous_release": "v1.3.0"}
     practice.sealed()
-    keys = ("site", "release", "commit", "mode")
-    given = {**{key: practice.params[key] for key in keys}, name: value}
+    given = recovery(practice, **{name: value})
     with pytest.raises(ParameterError) as caught:
         prepare_attempt("development_recovery", given, "by hand")
     made = prepare_attempt("development_recovery", {**given, "break_glass": REASON}, "by hand")
@@ -136,46 +135,28 @@ def test_a_recovery_opened_by_hand_is_held_to_the_log_it_undoes(
     assert Store.opened(made)["params"]["break_glass"] == REASON
 
 
-def resealed(folder: Path, key: Any) -> None:
-    """The log altered, and its seal made anew by whoever holds ``key``."""
+def altered(folder: Path) -> None:
     chained(folder, lambda found: found[0]["body"].update(operator="mallory"))
-    entries = Record(folder / "record.jsonl").entries()
-    (path,) = (folder / seal.FOLDER).iterdir()
-    path.unlink()
-    payload = canonical(seal.statement(entries, seal.file_digests(folder), ""))
-    path.write_bytes(Envelope(payload).signed(CryptoSigner(key)).dump())
-
-
-def unsealed_again(folder: Path) -> None:
-    shutil.rmtree(folder / seal.FOLDER)
 
 
 def unsigned(folder: Path) -> None:
-    (path,) = (folder / seal.FOLDER).iterdir()
-    path.write_bytes(Envelope(seal.seals(folder)[0].payload).dump())
+    attest(folder, seal.seals(folder)[0].payload)
 
 
 FORGED: dict[str, tuple[Callable[[Path], object], str]] = {
-    "log": (
-        lambda folder: chained(folder, lambda found: found[0]["body"].update(operator="mallory")),
-        "5 record: ",
-    ),
+    "log": (altered, "5 record: "),
     "log and seal": (
-        lambda folder: resealed(folder, Ed25519PrivateKey.generate()),
+        lambda folder: (altered(folder), resealed(folder, MALLORY)),
         "2 signers: no signature of a listed key; ",
     ),
-    "no seal": (unsealed_again, "1 attestations: no attestation; "),
+    "no seal": (
+        lambda folder: shutil.rmtree(folder / seal.FOLDER), "1 attestations: no attestation; ",
+    ),
     "no signature": (unsigned, "2 signers: no signature of a listed key"),
     "a seal without end": (
-        lambda folder: next((folder / seal.FOLDER).iterdir()).write_bytes(b"[" * 100_000),
-        "1 attestations: ",
+        lambda folder: (folder / ATTESTATION).write_bytes(b"[" * 100_000), "1 attestations: ",
     ),
-}
-
-
-def recovery(practice: Any, **more: Any) -> dict[str, Any]:
-    keys = ("site", "release", "commit", "mode")
-    return {**{key: practice.params[key] for key in keys}, **more}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("mode", ["apply", "plan"])

@@ -79,7 +79,7 @@ def test_a_step_is_journalled_before_and_after(work: Work) -> None:
     assert applier.step(work.step())
     assert work.phases() == [("intent", "dev-1-restart-1"), ("done", "dev-1-restart-1")]
     assert work.runs == [applier.context.folder / "steps" / "dev-1-restart-1"]
-    assert applier.stem(work.step()) == "dev-1-restart-1"
+    assert applier.done("dev-1", "restart") == "dev-1-restart-1"
     assert applier.rows == []
 
 
@@ -88,8 +88,8 @@ def test_a_done_step_is_not_repeated(work: Work) -> None:
     later = work.applier(2)
 
     assert later.step(work.step())
-    assert later.stem(work.step()) == "dev-1-restart-1"
-    assert later.stem(work.step("deliver")) == ""
+    assert later.done("dev-1", "restart") == "dev-1-restart-1"
+    assert later.done("dev-1", "deliver") == ""
     assert later.step(work.step("deliver"))
     assert [path.name for path in work.runs] == ["dev-1-restart-1", "dev-1-deliver-2"]
 

@@ -81,7 +81,7 @@ class Made:
         gates = phase("canary.activate.rewards-gate", "gates", nodes)
         made = plan(gates, stage=self.stage, release="v1.4.0", artifact=artifact)
         kept = tuple(self.kit_node(one, artifact) for one in nodes)
-        self.kit = Kit("v1.4.0/canary/0002", "v1.4.0", self.stage, made, kept)
+        self.kit = Kit("v1.4.0/canary/0002", made, kept)
         self.write()
 
     def plan_of(self, name: str) -> NodePlan:

@@ -20,7 +20,6 @@ from runbook_lib.checks import canary, preflight
 from runbook_lib.errors import StageRefused
 from runbook_lib.evidence.store import Store
 from runbook_lib.params import STAGE_PARAMS
-from runbook_lib.planning import plan_card
 from runbook_lib.sources import process
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.process import Ended
@@ -28,6 +27,7 @@ from runbook_lib.sources.redact import Redactor
 from runbook_lib.sources.scope import Outside
 from runbook_lib.stage import Stage, open_stage
 from runbook_lib.strict import PROJECT
+from runbook_lib.tries import plan_card
 
 NODES = 60
 

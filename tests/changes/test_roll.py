@@ -12,15 +12,13 @@ from runbook_lib import playbook
 from runbook_lib.changes import roll
 from runbook_lib.changes.apply import Applier
 from runbook_lib.changes.plan import Phase
-from runbook_lib.changes.roll import VERIFICATION, digest_rows, verified_digest
+from runbook_lib.changes.roll import VERIFICATION, digest_rows
 from runbook_lib.changes.state import NodeState
 from runbook_lib.checks import development
 from runbook_lib.context import Context, judges
-from runbook_lib.errors import SourceError
-from runbook_lib.outcomes import CheckResult, Outcome, check_row
+from runbook_lib.outcomes import CheckResult, Outcome, Row, check_row
 from runbook_lib.params import MainnetParams
 
-from ..messages import saying
 from .plans import node, phase, plan
 
 ITEM = "mainnet.activate.witness-gate"
@@ -135,13 +133,23 @@ def stage(practice: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return practice.open()
 
 
+def rows_of(stage: Any) -> list[Row]:
+    return digest_rows(stage._tries.context(DEPLOY, 1), cast(Any, PLAN))
+
+
 def test_the_verified_digest_is_the_one_on_record(stage: Any) -> None:
     stage.check(verifying(Outcome.PASS, {"digests": {"node": "sha256:1"}}))
-    journal = stage._tries.context(DEPLOY, 1).journal
+    [row] = rows_of(stage)
+    assert (row.expected, row.observed) == ("sha256:1", PLAN.artifact.digest)
+    assert row.outcome is Outcome.FAIL
 
-    assert verified_digest(journal) == "sha256:1"
-    with saying(SourceError, f"wallet: expected {VERIFICATION} to name its digest, got none"):
-        verified_digest(journal, "wallet")
+
+@pytest.mark.parametrize("data", [{}, {"digests": {"wallet": "sha256:1"}}, {"digests": "node"}])
+def test_a_verification_without_the_digest_proves_nothing(stage: Any, data: dict[str, Any]) -> None:
+    stage.check(verifying(Outcome.PASS, data))
+    [row] = rows_of(stage)
+    assert row.observed == f"expected {VERIFICATION} to name its digest, got none"
+    assert row.outcome is Outcome.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(
@@ -157,8 +165,9 @@ def test_nothing_is_verified_unless_it_passed(
 ) -> None:
     if outcome is not None:
         stage.check(verifying(outcome, {"digests": {"node": "sha256:1"}}))
-    with saying(SourceError, f"node: expected it verified by {VERIFICATION}, got: {got}"):
-        verified_digest(stage._tries.context(DEPLOY, 1).journal)
+    [row] = rows_of(stage)
+    assert row.observed == f"expected it verified by {VERIFICATION}, got: {got}"
+    assert row.outcome is Outcome.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(

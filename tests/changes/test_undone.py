@@ -8,7 +8,7 @@ from unittest.mock import Mock, call
 import pytest
 
 from runbook_lib.changes import back
-from runbook_lib.changes.undone import Undone
+from runbook_lib.changes.back import Undone
 from runbook_lib.evidence.record import Entry
 from runbook_lib.outcomes import Outcome, check_row
 
@@ -57,7 +57,7 @@ def test_a_node_that_is_back_already_is_known_to_be(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(back, "read_back", lambda *args: rows)
     applier, node = Mock(), Mock(node="n1")
 
-    assert back._node(Mock(), applier, node, back.Builds({}, None)) == rows
+    assert back._node(Mock(), applier, node, {}, None) == rows
     assert applier.mock_calls == [call.verified("n1", node.after, back.BACK)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -17,22 +18,13 @@ DEVELOPMENT = "development"
 
 
 @pytest.mark.parametrize(
-    "argv",
-    [
-        [],
-        ["holiday"],
-        ["run"],
-        ["run", "moon"],
-        ["run", DEVELOPMENT, "-p", "release"],
-        ["verify"],
-        ["adopt", "--site", "x"],
-        ["schema", "metrics"],
-        ["status", "v1"],
-    ],
-)
-def test_wrong_usage_ends_with_3(terminal: Terminal, argv: list[str]) -> None:
+    "words",
+    ["", "holiday", "run", "run moon", "run development -p release", "verify", "adopt --site x",
+     "schema metrics", "status v1"],
+)  # fmt: skip
+def test_wrong_usage_ends_with_3(terminal: Terminal, words: str) -> None:
     """2 means inconclusive here; what is wrong goes to stderr."""
-    assert terminal.run(*argv) == 3
+    assert terminal.run(*words.split()) == 3
     assert terminal.out == ""
     assert "usage: runbook" in terminal.err
     assert "error: " in terminal.err
@@ -57,59 +49,43 @@ def test_every_option_says_what_it_is_for() -> None:
     assert silent == []
 
 
-@pytest.mark.parametrize(
-    ("argv", "problem"),
-    [
-        (
-            ["run", DEVELOPMENT, "-f", "none.yaml"],
-            "none.yaml: expected a file or folder that can be used, got: No",
-        ),
-        (
-            ["run", DEVELOPMENT, "-f", "."],
-            ".: expected a file or folder that can be used, got: Is a directory",
-        ),
-        (
-            ["lab", DEVELOPMENT, "-f", "none.yaml"],
-            "none.yaml: expected a file or folder that can be used, got: No",
-        ),
-        (["lab", DEVELOPMENT], "command line: site: expected a site file, got none"),
-        (
-            ["run", DEVELOPMENT, "--continue", "-p", "site", "none.yaml"],
-            "release: expected a value",
-        ),
-        (["status", "v1", "--site", "none.yaml"], "none.yaml: expected a site file, got: No such"),
-        (["adopt", "--site", "none.yaml", "--cluster", "x"], "none.yaml: expected a site file"),
-        (["verify", "none"], "none: expected the folder of an attempt, got none"),
-        (["replay", "none"], "none: expected the folder of an attempt, got none"),
-        (["seal", "none"], "none: expected the folder of an attempt, got none"),
-        (["render", "none.ipynb"], "none.ipynb: expected a notebook, got: "),
-        (["render", "."], "expected one executed notebook, got 0"),
-        (["rehearse", "--fault", "holiday"], "fault: expected one of "),
-        (
-            ["rehearse", "--fault", "rpc-500@moon"],
-            "fault rpc-500@moon: expected a stage of development, testnet, canary, mainnet, got 'moon'",
-        ),
-        (
-            ["rehearse", "--servers", "real"],
-            "expected prometheus and alertmanager on PATH; install",
-        ),
-        (
-            ["rehearse", "--until", "testnet", "--fault", "slashing"],
-            "fault slashing: expected a stage of development, testnet, got 'canary'",
-        ),
-    ],
-)
+FOLDER = "expected a file or folder that can be used, got: "
+MISSING = {
+    f"run {DEVELOPMENT} -f none.yaml": f"none.yaml: {FOLDER}No",
+    f"run {DEVELOPMENT} -f .": f".: {FOLDER}Is a directory",
+    f"lab {DEVELOPMENT} -f none.yaml": f"none.yaml: {FOLDER}No",
+    f"lab {DEVELOPMENT}": "command line: site: expected a site file, got none",
+    f"run {DEVELOPMENT} --continue -p site none.yaml": "release: expected a value",
+    "status v1 --site none.yaml": "none.yaml: expected a site file, got: No such",
+    "adopt --site none.yaml --cluster x": "none.yaml: expected a site file",
+    "verify none": "none: expected the folder of an attempt, got none",
+    "replay none": "none: expected the folder of an attempt, got none",
+    "seal none": "none: expected the folder of an attempt, got none",
+    "render none.ipynb": "none.ipynb: expected a notebook, got: ",
+    "render .": "expected one executed notebook, got 0",
+    "rehearse --fault holiday": "fault: expected one of ",
+    "rehearse --fault rpc-500@moon": (
+        "fault rpc-500@moon: expected a stage of development, testnet, canary, mainnet, got 'moon'"
+    ),
+    "rehearse --servers real": "expected prometheus and alertmanager on PATH; install",
+    "rehearse --until testnet --fault slashing": (
+        "fault slashing: expected a stage of development, testnet, got 'canary'"
+    ),
+}
+
+
+@pytest.mark.parametrize(("words", "problem"), MISSING.items())
 def test_what_is_missing_is_named(
-    terminal: Terminal, argv: list[str], problem: str, tmp_path: Path, monkeypatch: Any
+    terminal: Terminal, words: str, problem: str, tmp_path: Path, monkeypatch: Any
 ) -> None:
     """On stderr; with --json the one document says it, too. Exit 3."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))  # neither server is installed
-    assert terminal.run(*argv) == 3
+    assert terminal.run(*words.split()) == 3
     assert problem in terminal.err
     assert "Traceback" not in terminal.err
 
-    document = terminal.json(*argv)
+    document = terminal.json(*words.split())
 
     assert terminal.code == 3
     assert problem in document["error"]
@@ -119,16 +95,10 @@ def test_what_is_missing_is_named(
 def test_a_cancelled_command_says_so(terminal: Terminal, monkeypatch: Any) -> None:
     """Ctrl-C is exit 3 without a traceback; a reader that went away is exit 3 in silence."""
 
-    def cancelled(args: Any) -> int:
-        raise KeyboardInterrupt
-
-    def gone(args: Any) -> int:
-        raise BrokenPipeError
-
-    monkeypatch.setattr(evidence, "verify", cancelled)
+    monkeypatch.setattr(evidence, "verify", Mock(side_effect=KeyboardInterrupt))
     assert terminal.run("verify", "x") == 3
     assert terminal.err == "runbook: cancelled\n"
-    monkeypatch.setattr(evidence, "verify", gone)
+    monkeypatch.setattr(evidence, "verify", Mock(side_effect=BrokenPipeError))
     assert terminal.run("verify", "x") == 3
     assert terminal.err == ""
 
@@ -136,13 +106,9 @@ def test_a_cancelled_command_says_so(terminal: Terminal, monkeypatch: Any) -> No
 def test_a_file_that_cannot_be_used_is_named(terminal: Terminal, monkeypatch: Any) -> None:
     """A store without permission, a full disk: one line and exit 3, whatever command met it."""
 
-    def denied(args: Any) -> int:
-        raise PermissionError(13, "Permission denied", "/srv/store/.locks/release-v1.lock")
-
-    said = (
-        "/srv/store/.locks/release-v1.lock: expected a file or folder that can be used,"
-        " got: Permission denied"
-    )
+    path = "/srv/store/.locks/release-v1.lock"
+    said = f"{path}: {FOLDER}Permission denied"
+    denied = Mock(side_effect=PermissionError(13, "Permission denied", path))
     monkeypatch.setattr(evidence, "verify", denied)
     assert terminal.run("verify", "x") == 3
     assert terminal.err == f"{said}\n"

@@ -29,10 +29,13 @@ from runbook_lib.evidence.comment import (
 )
 from runbook_lib.evidence.record import Entry
 from runbook_lib.evidence.store import Store
-from runbook_lib.outcomes import CheckResult, Outcome, check_row
+from runbook_lib.outcomes import Outcome, check_row
 from runbook_lib.sources.words import lines
-from runbook_lib.verdicts import Standing, Verdict, WaivedRow
+from runbook_lib.verdicts import Standing
 from runbook_lib.wording import visible
+
+from .. import cards
+from ..cards import waived
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 DIGEST = "sha256:" + "ab" * 32
@@ -74,32 +77,22 @@ class Page(HTMLParser):
 
 
 def judged(item: str, outcome: Outcome = PASS, reason: str = "it holds") -> Standing:
-    result = CheckResult(
-        item=item,
-        outcome=outcome,
-        reason=reason,
-        rows=(check_row("dev-1", "height", 1, 1, outcome),),
-        started=NOW,
-        ended=NOW,
-    )
-    kind = playbook.ITEMS[item].kind
-    return Standing(item=item, kind=kind, state="judged", reason=reason, result=result, number=1)
+    made = cards.judged(check_row("dev-1", "height", 1, 1, outcome), item=item)
+    assert made.result is not None
+    result = made.result.model_copy(update={"reason": reason})
+    told = {"kind": playbook.ITEMS[item].kind, "reason": reason, "result": result}
+    return made.model_copy(update=told)
 
 
 def account(*items: Standing, sealed: bool = True, **more: object) -> Account:
     facts = {
-        "release": "v1.4.0", "commit": "c0ffee" * 6 + "abcd", "stage": "development",
-        "site": "practice", "mode": "apply", "attempt": 2, "number": 1, "source": "live",
-        "run": "headless", "operator": "alice", "started": NOW, "ended": NOW + timedelta(hours=1),
-        "items": items or tuple(judged(item) for item in DECLARED),
+        "commit": "c0ffee" * 6 + "abcd", "site": "practice", "attempt": 2, "operator": "alice",
+        "started": NOW, "ended": NOW + timedelta(hours=1),
     }  # fmt: skip
     return Account(
-        verdict=Verdict.model_validate(facts | more),
-        name="v1.4.0/development/0002",
-        head=DIGEST,
-        plan=DIGEST,
-        sealed=sealed,
-    )
+        verdict=cards.verdict(*items or map(judged, DECLARED), **facts | more),
+        name="v1.4.0/development/0002", head=DIGEST, plan=DIGEST, sealed=sealed,
+    )  # fmt: skip
 
 
 Brief = tuple[str, str, str]
@@ -206,15 +199,8 @@ def test_before_apply_it_says_that_the_checks_hold() -> None:
 
 
 def test_waivers_rehearsals_and_broken_runs_are_said_openly() -> None:
-    waived = WaivedRow(
-        subject="dev-1",
-        outcome=FAIL,
-        reason="a known risk",
-        approved_by=("bob",),
-        self_approved=False,
-        expires=NOW,
-    )
-    item = judged(DECLARED[0], FAIL).model_copy(update={"waived": (waived,)})
+    by = waived("dev-1", reason="a known risk", approved_by=("bob",), expires=NOW)
+    item = judged(DECLARED[0], FAIL).model_copy(update={"waived": (by,)})
     text = section(account(item, source="rehearsal", broken=("the kernel died",)))
     open_part = text.partition("<details>")[0]
 
@@ -228,9 +214,7 @@ def test_waivers_rehearsals_and_broken_runs_are_said_openly() -> None:
 def test_what_is_attached_is_linked_with_its_digest() -> None:
     url = "https://forge.example/a.ipynb"
     both = (Filed("a.ipynb", DIGEST, url), Filed("b.json", DIGEST))
-    made = account()
-    made = Account(**{**vars(made), "files": both})
-    text = section(made)
+    text = section(Account(**{**vars(account()), "files": both}))
 
     assert f"**Evidence:** [a.ipynb]({url}); not attached yet: `runbook publish" in text
     assert f"| b.json | `{DIGEST}` |" in text
@@ -268,16 +252,9 @@ def test_what_does_not_fit_leaves_the_titles_of_other_stages() -> None:
 @given(st.integers(0, 41), words("@" * 4000, "𝒳" * 900), st.integers(0, 60), st.booleans())
 def test_it_always_fits(items: int, reason: str, waivers: int, huge: bool) -> None:
     """Hostile reasons, all items of the playbook, many waivers, huge older sections."""
-    waived = WaivedRow(
-        subject=reason,
-        outcome=FAIL,
-        reason=reason,
-        approved_by=(reason,),
-        self_approved=True,
-        expires=NOW,
-    )
+    by = waived(reason, reason=reason, approved_by=(reason,), self_approved=True)
     made = [
-        judged(item, FAIL, reason).model_copy(update={"waived": (waived,) * waivers})
+        judged(item, FAIL, reason).model_copy(update={"waived": (by,) * waivers})
         for item in list(playbook.ITEMS)[:items]
     ]
     whole = account(*made, judged(DECLARED[0], FAIL), stage="mainnet", broken=(reason,) * waivers)
@@ -300,11 +277,9 @@ def test_a_seal_is_told_with_its_head() -> None:
 # --- what the store says ----------------------------------------------------------------------------
 
 
-def test_of_a_release_that_never_ran_no_stage_is_told(tmp_path: Path) -> None:
+def test_of_a_release_the_newest_plan_counts(tmp_path: Path) -> None:
+    """Of one that never ran no stage is told."""
     assert other_stages(Store(tmp_path), "v1", "canary") == {}
-
-
-def test_the_newest_plan_counts() -> None:
     plans = [Entry(n, "", "", "plan", {"digest": f"sha256:{n}"}, "") for n in (1, 2)]
 
     assert (plan_digest([]), plan_digest(plans)) == ("", "sha256:2")

@@ -34,14 +34,17 @@ from runbook_lib.site import read_site
 
 RELEASE, ID = "v1.4.0", "v1.4.0-canary-001"
 AT = datetime(2026, 1, 1, tzinfo=UTC)
+Command = Callable[..., tuple[int, str]]
 HELD = "expected it closed and signed off by somebody other than alice, got it"
+
+
+OPENING = {"release": RELEASE, "stage": "canary", "author": "alice", "by": "alice"}
+OPENING |= {"attempt": f"{RELEASE}/canary_recovery/0001", "at": AT.isoformat()}
 
 
 def opened(store: Store, **more: Any) -> Incident:
     """An incident that a recovery's record names."""
-    body = {"release": RELEASE, "stage": "canary", "author": "alice", "by": "alice"}
-    body |= {"attempt": f"{RELEASE}/canary_recovery/0001", "at": AT.isoformat(), **more}
-    found = open_incident(store, body, lambda one: False)
+    found = open_incident(store, {**OPENING, **more}, lambda one: False)
     recovery(store, found)
     return found
 
@@ -83,7 +86,9 @@ def problems(store: Store, single: bool = False) -> list[str]:
 
 
 def test_an_incident_blocks_until_it_is_signed_off(store: Store) -> None:
-    opened(store)
+    """It is opened once."""
+    first = opened(store)
+    assert open_incident(store, {**first.opened}, lambda one: one.id == ID).id == ID
     assert problems(store) == [f"{HELD} open since 2026-01-01 00:00:00 UTC"]
 
     over(store)
@@ -135,8 +140,7 @@ def test_a_deleted_incident_is_noticed(store: Store) -> None:
         " from the store: restore .incidents/v1.4.0-canary-001.jsonl"
     ]
 
-    body = {"release": RELEASE, "stage": "canary", "author": "alice", "attempt": "x"}
-    other = open_incident(store, {**body, "by": "alice", "at": AT.isoformat()}, lambda _: False)
+    other = open_incident(store, OPENING, lambda _: False)
 
     assert other.id == "v1.4.0-canary-002"
 
@@ -145,8 +149,7 @@ def test_another_in_its_place_is_noticed(store: Store) -> None:
     """One that was written anew has another first entry."""
     opened(store)
     path_of(store, ID).unlink()
-    body = {"id": ID, "release": RELEASE, "stage": "canary", "author": "bob", "attempt": "x"}
-    Record(path_of(store, ID)).append("opened", {**body, "by": "bob", "at": AT.isoformat()})
+    Record(path_of(store, ID)).append("opened", {**OPENING, "id": ID, "author": "bob"})
     over(store)
 
     assert problems(store) == [
@@ -163,9 +166,7 @@ def test_a_recovery_without_an_incident_blocks(store: Store) -> None:
         "expected it to open an incident, got none yet: continue the recovery"
     ]
 
-    body = {"release": RELEASE, "stage": "canary", "author": "alice", "attempt": "x"}
-    found = open_incident(store, {**body, "by": "alice", "at": AT.isoformat()}, lambda _: False)
-    recovery(store, found, 2)
+    recovery(store, open_incident(store, OPENING, lambda _: False), 2)
 
     assert problems(store) == [f"{HELD} open since 2026-01-01 00:00:00 UTC"]
 
@@ -192,13 +193,6 @@ def test_a_damaged_incident_blocks(
     (said,) = problems(store)
 
     assert problem in said
-
-
-def test_the_same_incident_is_opened_once(store: Store) -> None:
-    first = opened(store)
-    joined = open_incident(store, {**first.opened}, lambda one: one.id == ID)
-
-    assert joined.id == ID
 
 
 def test_steps_come_in_order(store: Store) -> None:
@@ -305,7 +299,7 @@ def test_status_says_what_blocks(
 @pytest.fixture
 def command(
     practice: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str]]:
+) -> Command:
     def run(*words: str, what: str = ID, by: str = "alice") -> tuple[int, str]:
         monkeypatch.setenv("RUNBOOK_OPERATOR", by)
         capsys.readouterr()
@@ -316,9 +310,7 @@ def command(
     return run
 
 
-def test_an_incident_is_taken_to_its_end(
-    practice: Any, store: Store, command: Callable[..., tuple[int, str]]
-) -> None:
+def test_an_incident_is_taken_to_its_end(practice: Any, store: Store, command: Command) -> None:
     """By its author, but for the last word, which is somebody's approval of the closing."""
     opened(store)
     assert command(what=RELEASE)[0] == 2
@@ -339,53 +331,52 @@ def test_an_incident_is_taken_to_its_end(
     assert entries[-1].body["account"] == "bob"
 
 
-@pytest.mark.parametrize("what", ["v9.9.9", f"{ID}0", "../store", "*"])
+@pytest.mark.parametrize("words", [[], ["--acknowledge"]], ids=["list", "step"])
+@pytest.mark.parametrize("what", ["v9.9.9", f"{ID}0", "../store", "../../etc/passwd", "*"])
 def test_a_misspelt_name_is_not_a_release_without_incidents(
-    store: Store, command: Callable[..., tuple[int, str]], what: str
+    store: Store, command: Command, what: str, words: list[str]
 ) -> None:
-    """Which would end with 0, as if all were well."""
+    """Which would end with 0, as if all were well; and no name is a path."""
     opened(store)
 
-    assert command(what=what) == (
+    assert command(*words, what=what) == (
         3,
         f"{what}: expected an incident's id, or a release with attempts in the store, got neither\n",
     )
 
 
-def test_an_approval_of_another_statement_is_refused(
-    practice: Any, store: Store, command: Callable[..., tuple[int, str]]
-) -> None:
-    opened(store)
+def close(store: Store, command: Command, by: str = "alice") -> str:
+    """An incident of theirs taken to its closing by its author; the closing's digest."""
+    opened(store, author=by)
     for words in (["--acknowledge"], ["--mitigated"], ["--close", "--reason", "all is well again"]):
-        command(*words)
-    code, said = command("--sign-off", "--approval", practice.approve("sha256:" + "0" * 64))
-
-    assert code == 2
-    assert "expected an approval of sha256:" in said
+        command(*words, by=by)
+    return str(incidents.load(store, ID).entries[-1].body["digest"])
 
 
-def test_the_authors_own_approval_does_not_count(
-    practice: Any, store: Store, command: Callable[..., tuple[int, str]]
+@pytest.mark.parametrize(
+    ("author", "other", "code", "said"),
+    [
+        ("alice", f"sha256:{'0' * 64}", 2, "expected an approval of sha256:"),
+        ("bob", "", 4, ""),
+    ],
+    ids=["another statement", "the author's own"],
+)
+def test_what_is_no_word_of_another_signs_nothing_off(
+    practice: Any, store: Store, command: Command, author: str, other: str, code: int, said: str
 ) -> None:
-    """Bob's incident is signed off by another than Bob."""
-    opened(store, author="bob")
-    for words in (["--acknowledge"], ["--mitigated"], ["--close", "--reason", "all is well again"]):
-        command(*words, by="bob")
-    closed = incidents.load(store, ID).last("closed")
-    assert closed is not None
+    """Bob's approval of something else, or of his own incident."""
+    closing = close(store, command, author)
+    ended, told = command("--sign-off", "--approval", practice.approve(other or closing))
 
-    code, _ = command("--sign-off", "--approval", practice.approve(closed["digest"]))
-
-    assert code == 4
+    assert (ended, said in told) == (code, True)
     assert incidents.load(store, ID).standing == "closed"
 
 
-def test_the_council_ratifies_a_break_glass(
-    practice: Any, store: Store, command: Callable[..., tuple[int, str]]
-) -> None:
+def test_the_council_ratifies_a_break_glass(practice: Any, store: Store, command: Command) -> None:
     """Two thirds of it; here of one member. Too late it counts, and the closing says so."""
-    practice.write_site(people=[{**person, "roles": [playbook.COUNCIL]} if person["account"] == "bob"
-                                else person for person in _people(practice)])  # fmt: skip
+    people = [person.model_dump() for person in read_site(str(practice.site)).people]
+    next(one for one in people if one["account"] == "bob")["roles"] = [playbook.COUNCIL]
+    practice.write_site(people=people)
     found = opened(store, break_glass={"by": "alice", "reason": "no time to ask"})
     wanted = found.to_ratify
 
@@ -396,29 +387,12 @@ def test_the_council_ratifies_a_break_glass(
     assert (ratified["by"], ratified["late"]) == ("bob", datetime.now(UTC) - AT > timedelta(days=1))
 
 
-def _people(practice: Any) -> list[dict[str, Any]]:
-    site = read_site(str(practice.site))
-    return [person.model_dump() for person in site.people]
-
-
-def test_an_operator_nobody_knows_takes_no_step(
-    store: Store, command: Callable[..., tuple[int, str]]
-) -> None:
+def test_an_operator_nobody_knows_takes_no_step(store: Store, command: Command) -> None:
     opened(store)
     code, said = command("--acknowledge", by="mallory")
 
     assert code == 3
     assert "expected one of the site's people" in said
-
-
-def test_a_name_is_no_path(
-    store: Store, command: Callable[..., tuple[int, str]], tmp_path: Path
-) -> None:
-    """What is no incident is taken for a release; of none there is nothing to end."""
-    code, said = command("--acknowledge", what="../../etc/passwd")
-
-    assert code == 3
-    assert "expected an incident's id, or a release with attempts in the store, got neither" in said
 
 
 @given(st.binary(max_size=400) | st.text(max_size=200).map(str.encode))

@@ -131,22 +131,14 @@ def test_a_line_that_is_no_entry_is_named(
     assert got in str(caught.value)
 
 
-@pytest.mark.parametrize("change", ["alter", "remove", "swap", "repeat"])
-def test_an_altered_history_breaks_the_chain(record: Record, change: str) -> None:
+@pytest.mark.parametrize("order", [(0, "altered", 2, 3), (0, 2, 3), (0, 2, 1, 3), (0, 1, 1, 2, 3)])
+def test_an_altered_history_breaks_the_chain(record: Record, order: tuple[Any, ...]) -> None:
     """A line altered, removed, moved or repeated no longer fits the one after it."""
     for number in range(4):
         record.append("note", {"number": number})
-    lines = record.path.read_bytes().splitlines(keepends=True)
-    match change:
-        case "alter":
-            lines[1] = lines[1].replace(b'"number":1', b'"number":7')
-        case "remove":
-            del lines[1]
-        case "swap":
-            lines[1], lines[2] = lines[2], lines[1]
-        case "repeat":
-            lines.insert(1, lines[1])
-    record.path.write_bytes(b"".join(lines))
+    lines = dict[Any, bytes](enumerate(record.path.read_bytes().splitlines(keepends=True)))
+    lines["altered"] = lines[1].replace(b'"number":1', b'"number":7')
+    record.path.write_bytes(b"".join(lines[each] for each in order))
 
     with pytest.raises(RecordDamaged, match=r"expected entry \d after sha256:.*altered$"):
         Record(record.path).entries()
@@ -272,8 +264,7 @@ def test_a_record_that_was_altered_while_it_grew_is_noticed(record: Record, kept
         assert reader.entries()[1] == first
         assert reader.append("note", {}).seq == 3
         assert Record(record.path).entries() == reader.entries()
-    else:
+        return
+    for read in (reader.entries, lambda: reader.append("note", {})):
         with pytest.raises(RecordDamaged, match=r"^record.jsonl: line 2: expected entry 1 after"):
-            reader.entries()
-        with pytest.raises(RecordDamaged, match=r"^record.jsonl: line 2: expected entry 1 after"):
-            reader.append("note", {})
+            read()

@@ -34,13 +34,18 @@ def red(folder: Path) -> set[str]:
 
 
 def test_a_stepped_through_attempt_is_judged_by_the_same_rule(practice: Any) -> None:
-    """The card comes first in its notebook, and it verifies."""
+    """The card comes first in its notebook, and it verifies; sealed twice both are kept."""
     folder = practice.sealed()
     book = nbformat.read(folder / BOOK, as_version=4)
     facts = facts_of(seals(folder)[-1].payload)
 
     assert "✓ PASS" in book.cells[0].outputs[0].data["text/plain"]
     assert (facts["run"], facts["outcome"], facts["foreign"]) == ("interactive", "PASS", False)
+    assert red(folder) == set()
+
+    before = (folder / BOOK).read_bytes()
+    seal_by_hand(folder)
+    assert (folder / "10_development.try1.ipynb").read_bytes() == before
     assert red(folder) == set()
 
 
@@ -73,18 +78,8 @@ def test_a_later_try_is_sealed_again_and_the_earlier_kept(practice: Any) -> None
     assert red(practice.folder()) == set()
 
 
-def test_sealing_twice_keeps_both_notebooks(practice: Any) -> None:
-    folder = practice.sealed()
-    before = (folder / BOOK).read_bytes()
-    seal_by_hand(folder)
-
-    assert (folder / "10_development.try1.ipynb").read_bytes() == before
-    assert red(folder) == set()
-
-
 def test_a_secret_in_an_output_breaks_the_attempt(practice: Any) -> None:
-    stage = practice.open()
-    path = practice.write_notebook(practice.walk(stage), stage.enforce())
+    path = practice.enforced() / BOOK
     book = nbformat.read(path, as_version=4)
     code = next(cell for cell in book.cells if cell.cell_type == "code")
     code.outputs = [nbformat.v4.new_output("stream", text=os.environ["GITHUB_TOKEN"])]
@@ -99,9 +94,9 @@ def test_a_secret_in_an_output_breaks_the_attempt(practice: Any) -> None:
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (None, "0001: 10_development.ipynb: expected the notebook to seal, got none; save it"),
-        ("{}", "10_development.ipynb: expected a notebook, got: "),
-        ("no JSON", "10_development.ipynb: expected a notebook, got: "),
+        (None, f"0001: {BOOK}: expected the notebook to seal, got none; save it"),
+        ("{}", f"{BOOK}: expected a notebook, got: "),
+        ("no JSON", f"{BOOK}: expected a notebook, got: "),
     ],
 )
 def test_without_a_notebook_nothing_is_sealed(
@@ -196,28 +191,20 @@ def test_a_replay_shows_what_differs(practice: Any) -> None:
     assert str(rows[1].observed).startswith("FAIL (judged): dev-1: height: expected 1, got 2")
 
 
-def test_a_replay_that_did_not_run_proves_nothing(practice: Any) -> None:
-    folder = practice.sealed()
-    report = SimpleNamespace(problems=["the kernel died"])
-    rows, _ = replay(folder, lambda stage: report)
-
-    assert [(row.outcome, row.observed) for row in rows] == [
-        (Outcome.INCONCLUSIVE, "the kernel died")
-    ]
-
-
-def test_problems_of_a_replay_are_rows(practice: Any) -> None:
-    folder = practice.sealed()
-    inner = again(practice)
+@pytest.mark.parametrize("ran", [True, False])
+def test_problems_of_a_replay_are_rows(practice: Any, ran: bool) -> None:
+    """One that did not run at all proves nothing."""
+    folder, inner = practice.sealed(), again(practice)
 
     def run(stage: str) -> SimpleNamespace:
-        report = inner(stage)
-        report.problems = ["cell 9: it did not run"]
-        return report
+        if ran:
+            inner(stage)
+        return SimpleNamespace(problems=["cell 9: it did not run"])
 
     rows, _ = replay(folder, run)
 
-    assert [row.outcome for row in rows] == [Outcome.PASS] * 7 + [Outcome.INCONCLUSIVE]
+    assert [row.outcome for row in rows[:-1]] == [Outcome.PASS] * 7 * ran
+    assert (rows[-1].outcome, rows[-1].observed) == (Outcome.INCONCLUSIVE, "cell 9: it did not run")
 
 
 def test_a_folder_without_a_record_cannot_be_replayed(tmp_path: Path) -> None:

@@ -16,20 +16,15 @@ from runbook_lib.evidence.store import Store
 from runbook_lib.outcomes import Outcome
 from runbook_lib.site import read_site
 
+from ..conftest import stages_of
+
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
 def site(practice: Any) -> Any:
-    def cluster(name: str) -> dict[str, Any]:
-        return {"chain_id": f"rpp-{name}", "nodes": [{"name": "n-1", "url": "http://127.0.0.1:9"}]}
-
-    names = ("development", "testnet", "mainnet")
-    practice.write_site(
-        stages={"development": "development", "testnet": "testnet", "canary": "mainnet",
-                "mainnet": "mainnet"},
-        clusters={name: cluster(name) for name in names},
-    )  # fmt: skip
+    site = stages_of("development", "testnet", "mainnet")
+    practice.write_site(**site | {"stages": {**site["stages"], "canary": "mainnet"}})
     return read_site(str(practice.site))
 
 

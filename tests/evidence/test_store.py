@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -45,11 +48,7 @@ def test_attempts_are_numbered_from_one(store: Store) -> None:
     """Each is a directory of its own whose record opens with its number."""
     made = [store.create(RELEASE, STAGE, {"stage": STAGE}) for _ in range(3)]
 
-    assert [attempt.name for attempt in made] == [
-        "v1.4.0/development/0001",
-        "v1.4.0/development/0002",
-        "v1.4.0/development/0003",
-    ]
+    assert [attempt.name for attempt in made] == [f"v1.4.0/development/000{n}" for n in (1, 2, 3)]
     assert [store.opened(attempt)["attempt"] for attempt in made] == [1, 2, 3]
     assert [attempt.number for attempt in store.attempts(RELEASE)] == [1, 2, 3]
     assert store.records() == [attempt.folder / "record.jsonl" for attempt in made]
@@ -75,62 +74,57 @@ def test_an_unknown_attempt_is_named_beside_the_known_ones(store: Store) -> None
     assert str(another.value) == "v1.4.0/development: attempt: expected one of [1], got 2"
 
 
-def test_a_removed_attempt_is_noticed_by_the_gap(store: Store) -> None:
-    """Nothing can be opened in a store that lost an attempt in the middle."""
+def lost(store: Store) -> None:
+    """In the middle: by the gap."""
     for _ in range(3):
         store.create(RELEASE, STAGE, {})
     store.attempt(RELEASE, STAGE, 2).folder.rename(store.root / "gone")
 
-    with pytest.raises(StoreError) as caught:
-        store.create(RELEASE, STAGE, {})
 
-    assert str(caught.value) == (
-        "v1.4.0/development: expected attempts 1 to 2 without a gap, got [1, 3];"
-        " an attempt was removed from the store: restore it"
-    )
-
-
-def test_a_removed_last_attempt_is_noticed_by_those_that_opened_on_it(store: Store) -> None:
+def lost_last(store: Store) -> None:
     """A gap is not needed: later attempts of other stages hold its head."""
-    first = store.create(RELEASE, "development", {})
+    first = store.create(RELEASE, STAGE, {})
     store.create(RELEASE, "testnet", {})
     first.folder.rename(store.root / "gone")
 
-    with pytest.raises(StoreError) as caught:
-        store.check_heads(store.attempts(RELEASE))
 
-    assert str(caught.value) == (
-        "v1.4.0/testnet/0001: expected the earlier attempt v1.4.0/development/0001 in the store,"
-        " got none; it was removed: restore it"
-    )
-
-
-def test_a_replaced_record_is_noticed(store: Store) -> None:
+def replaced(store: Store) -> None:
     """Another history, however well it is chained, does not hold the head that was seen."""
-    first = store.create(RELEASE, STAGE, {})
-    head = first.record.head
-    second = store.create(RELEASE, STAGE, {})
-    path = first.folder / "record.jsonl"
+    path = store.create(RELEASE, STAGE, {}).folder / "record.jsonl"
+    assert store.create(RELEASE, STAGE, {}).number == 2
     path.unlink()
     Record(path).append("opened", {"heads": {}, "attempt": 1, "forged": True})
 
-    with pytest.raises(RecordDamaged) as caught:
-        store.check_heads(store.attempts(RELEASE))
 
-    assert second.number == 2
-    assert str(caught.value) == (
-        f"v1.4.0/development/0001: expected its record to hold {head}, got another history;"
-        " the record was replaced: restore it"
-    )
-
-
-def test_a_folder_without_its_opening_entry_is_damaged(store: Store) -> None:
+def unopened(store: Store) -> None:
     (store.root / RELEASE / STAGE / "0001").mkdir(parents=True)
 
-    with pytest.raises(RecordDamaged) as caught:
-        store.check_heads(store.attempts(RELEASE))
 
-    assert str(caught.value) == "v1.4.0/development/0001: expected an opening entry, got none"
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lost, "v1.4.0/development: expected attempts 1 to 2 without a gap, got [1, 3]; an attempt"
+         " was removed from the store: restore it"),
+        (lost_last, "v1.4.0/testnet/0001: expected the earlier attempt v1.4.0/development/0001 in"
+         " the store, got none; it was removed: restore it"),
+        (replaced, "v1.4.0/development/0001: expected its record to hold {head}, got another"
+         " history; the record was replaced: restore it"),
+        (unopened, "v1.4.0/development/0001: expected an opening entry, got none"),
+    ],
+)  # fmt: skip
+def test_a_store_that_lost_something_opens_nothing(
+    store: Store, harm: Callable[[Store], None], said: str
+) -> None:
+    """Attempts of every stage and their heads are looked at before another is made."""
+    harm(store)
+    with pytest.raises((StoreError, RecordDamaged)) as caught:
+        store.check_heads(store.attempts(RELEASE))
+    with pytest.raises((StoreError, RecordDamaged)):
+        store.create(RELEASE, STAGE, {})
+
+    assert re.fullmatch(
+        re.escape(said).replace(r"\{head\}", "sha256:[0-9a-f]{64}"), str(caught.value)
+    )
 
 
 def test_two_processes_create_different_attempts(store: Store) -> None:
@@ -149,10 +143,7 @@ def test_adoptions_are_numbered_apart(store: Store) -> None:
     """A state taken over is a record of its cluster, not an attempt of a release."""
     made = [store.adopt("development", {"cluster": "development"}) for _ in range(2)]
 
-    assert [attempt.name for attempt in made] == [
-        ".adopted/development/0001",
-        ".adopted/development/0002",
-    ]
+    assert [attempt.name for attempt in made] == [f".adopted/development/000{n}" for n in (1, 2)]
     assert store.attempts(RELEASE) == []
 
 
@@ -226,11 +217,8 @@ def test_a_command_that_outlives_its_run_keeps_the_lock(store: Store, tmp_path: 
 def _until_free(store: Store) -> None:
     deadline = datetime.now(UTC) + timedelta(seconds=20)
     while datetime.now(UTC) < deadline:
-        try:
-            with store.cluster_lock("development", "bob"):
-                return
-        except LockHeld:
-            continue
+        with suppress(LockHeld), store.cluster_lock("development", "bob"):
+            return
     raise AssertionError("the lock was never released")
 
 

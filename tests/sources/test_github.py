@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from runbook_lib.errors import SourceError, SourceRefused
+from runbook_lib.evidence.incidents import Issues
 from runbook_lib.evidence.publish import Asset, Releases
 from runbook_lib.sources.github import CommitStatus, GitHub
 from runbook_lib.sources.tape import read_entries
@@ -123,7 +124,7 @@ def test_issues_since_an_instant_are_read_to_the_last_page(world: World) -> None
         link = {} if last else {"link": f'<{request.url}&page=2>; rel="next"'}
         return httpx.Response(200, headers=link, json=[issue(2 if last else 1, body=None)])
 
-    found = GitHub(world.scope(answer), SETTINGS).issues(datetime(2026, 1, 1, tzinfo=UTC))
+    found = Issues(world.scope(answer), SETTINGS).issues(datetime(2026, 1, 1, tzinfo=UTC))
 
     assert [one.number for one in found] == [1, 2]
     assert dict(world.asked[0].url.params) == {
@@ -135,7 +136,7 @@ def test_issues_since_an_instant_are_read_to_the_last_page(world: World) -> None
 @pytest.mark.parametrize(
     ("kind", "ask", "path"),
     [
-        (GitHub, lambda forge: forge.issue_if_there(7), b"issues/7"),
+        (Issues, lambda forge: forge.issue_if_there(7), b"issues/7"),
         (Releases, lambda forge: forge.release("evidence/1"), b"releases/tags/evidence%2F1"),
     ],
     ids=["issue", "release"],
@@ -193,7 +194,7 @@ def test_it_is_written_once_and_as_a_change(
 ) -> None:
     method, _, below = path.partition(" ")
     written = httpx.Response(201 if method == "POST" else 200, json=answer)
-    assert ask(GitHub(world.scope(lambda _: written), SETTINGS)) == 7
+    assert ask(Issues(world.scope(lambda _: written), SETTINGS)) == 7
     assert [(r.method, r.url.path, r.content, r.headers["content-type"]) for r in world.asked] == [
         (method, f"/api/repos/o/r{below}", content, "application/json")
     ]

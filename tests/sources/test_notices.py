@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from runbook_lib.errors import ParameterError, SourceError
+from runbook_lib.evidence.comment import stands
 from runbook_lib.reach import Command, Webhook
 from runbook_lib.site import Commands
 from runbook_lib.sources import notices
@@ -136,4 +137,4 @@ def test_what_stands_in_an_issue_is_our_accounts_own_word(
     scoped = world.scope(lambda _: httpx.Response(200, json=[said]))
     forge = GitHub(scoped, SETTINGS.model_copy(update={"token_env": "", "account": "bot"}))
 
-    assert notices.stands(forge, 7, "<!-- m -->") is there
+    assert stands(forge, 7, "<!-- m -->") is there

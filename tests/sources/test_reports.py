@@ -19,9 +19,9 @@ from runbook_lib.cli import main
 from runbook_lib.site import read_site
 from runbook_lib.sources.keys import read_signed
 from runbook_lib.sources.redact import Redactor
-from runbook_lib.sources.reports import NodeReport, read_reports
 from runbook_lib.sources.scope import Outside, Scope
 from runbook_lib.sources.tape import LiveTape
+from runbook_lib.sources.words import NodeReport, read_reports
 from runbook_rehearsal.network import RehearsalNetwork
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"n" * 32)

@@ -21,8 +21,7 @@ import pytest
 
 from runbook_lib import opening, playbook
 from runbook_lib.changes.adopt import adopt
-from runbook_lib.changes.phases import make_plan
-from runbook_lib.changes.targets import TURNS
+from runbook_lib.changes.targets import TURNS, make_plan
 from runbook_lib.checks import development, recovery
 from runbook_lib.checks.rollouts import rollout
 from runbook_lib.evidence.record import Entry, Record

@@ -18,8 +18,8 @@ from runbook_lib.canonical import digest_file
 from runbook_lib.checks import preflight
 from runbook_lib.errors import ParameterError, StoreError
 from runbook_lib.evidence import publish as publishing
+from runbook_lib.evidence.admission import told
 from runbook_lib.evidence.comment import marker
-from runbook_lib.evidence.heads import told
 from runbook_lib.evidence.publish import at_sealing, publish
 from runbook_lib.evidence.replay import seal_by_hand
 from runbook_lib.evidence.verify import verify
@@ -361,8 +361,8 @@ def test_a_strangers_head_is_not_believed(network: RehearsalNetwork, forge: Any)
     def believed(author: str, updated: str = "2026-03-02T09:00:00Z") -> list[str]:
         comment = {**written, "user": {"login": author}, "updated_at": updated}
         return [
-            one.attempt
-            for one in told([Comment.model_validate_json(json.dumps(comment))], "bot", site)
+            name
+            for name, _ in told([Comment.model_validate_json(json.dumps(comment))], "bot", site)
         ]
 
     assert believed("stranger") == believed("bot", updated="2026-03-02T09:00:01Z") == []
