@@ -69,6 +69,15 @@ def watched(browser: Browser) -> Iterator[Watched]:
     page.close()
 
 
+def run_all(page: Page, address: str, notebook: str) -> None:
+    """Opens a notebook of the lab and runs all of its cells."""
+    page.goto(f"{address}/{notebook}?token={TOKEN}&reset")
+    page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
+    page.get_by_text("Runbook | Idle").wait_for()  # else it asks for a kernel
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.locator("li[data-command='runmenu:run-all']").click()
+
+
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     """A JupyterLab: the folder it serves, and the start of its notebooks' addresses."""

@@ -15,7 +15,7 @@ from runbook_rehearsal.network import RehearsalNetwork
 from tests.stages.conftest import enter
 from tests.stages.recovering import SIZES, Recovering, declare, fresh
 
-from .conftest import TOKEN, Watched
+from .conftest import Watched, run_all
 
 NOTEBOOK = "10_development.ipynb"
 pytestmark = pytest.mark.browser
@@ -31,11 +31,7 @@ def test_run_all_replays_the_recording(lab: tuple[Path, str], watched: Watched) 
     nbformat.write(book, root / NOTEBOOK)
     page = watched.page
 
-    page.goto(f"{address}/{NOTEBOOK}?token={TOKEN}&reset")
-    page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
-    page.get_by_text("Runbook | Idle").wait_for()  # else it asks for a kernel
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.locator("li[data-command='runmenu:run-all']").click()
+    run_all(page, address, NOTEBOOK)
     prompts = page.locator(".jp-CodeCell .jp-InputPrompt")
     count = sum(cell.cell_type == "code" for cell in book.cells)
     expect(prompts).to_have_text([f"[{n}]:" for n in range(1, count + 1)], timeout=60_000)
@@ -74,11 +70,7 @@ def test_the_recovery_that_lies_ready_takes_a_canary_back(
     page = watched.page
     assert any(made.gates("mainnet").values())
 
-    page.goto(f"{address}/{ready.name}?token={TOKEN}&reset")
-    page.locator(".jp-NotebookPanel .jp-Cell").first.wait_for()
-    page.get_by_text("Runbook | Idle").wait_for()
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.locator("li[data-command='runmenu:run-all']").click()
+    run_all(page, address, ready.name)
     outputs = page.locator(".jp-CodeCell .jp-OutputArea-output")
     back = outputs.filter(has_text="canary.recover.disable-gates (change)").first
     expect(back).to_contain_text("✓ PASS", timeout=60_000)

@@ -46,47 +46,41 @@ def agreed(*reports: Replayed, root: str = ROOT, height: int = 12) -> tuple[list
     return may, [(r.subject, r.what, r.outcome) for r in rows if r.outcome is not PASS]
 
 
-def test_nodes_of_one_root_start() -> None:
-    assert agreed(report("a"), report("b")) == (["a", "b"], [])
-    assert agreed(report("a")) == (["a"], [])
-    assert agreed() == ([], [])
+A, B, C = report("a"), report("b"), report("c")
 
 
 @pytest.mark.parametrize(
-    ("changes", "what"),
+    ("reports", "chosen", "may", "wrong"),
     [
-        ({"restored_root": OTHER}, ["restored state root"]),
-        ({"expected_state_root": OTHER}, ["restored state root"]),
-        ({"pruning_proof_verified": False}, ["pruning proofs"]),
-        ({"restored_matches_expected": False}, ["pruning proofs"]),
-        ({"height": 11}, ["replayed to"]),
-        ({"wal_corruption_detected": True}, ["its log"]),
-        ({"commitment_root": OTHER}, ["state roots"]),
+        ([A, B], {}, ["a", "b"], []),
+        ([A], {}, ["a"], []),
+        ([], {}, [], []),
+        # Without a majority nobody starts.
+        ([A, report("b", commitment_root=OTHER)], {}, [],
+         [("a", "state roots", FAIL), ("b", "state roots", FAIL)]),
+        # No block, no other root.
+        ([report("a", height=10)], {"height": 10}, [], [("a", "commitment root", FAIL)]),
+        ([report("a", height=10, commitment_root=ROOT)], {"height": 10}, ["a"], []),
+        # A backup without a root needs two nodes.
+        ([A, B], {"root": ""}, ["a", "b"], []),
+        ([A], {"root": ""}, [], [("a", "state roots", INCONCLUSIVE)]),
+        *(([A, report("b", **{key: value}), C], {}, ["a", "c"], [("b", what, FAIL)])
+          for key, value, what in (
+            ("restored_root", OTHER, "restored state root"),
+            ("expected_state_root", OTHER, "restored state root"),
+            ("pruning_proof_verified", False, "pruning proofs"),
+            ("restored_matches_expected", False, "pruning proofs"),
+            ("height", 11, "replayed to"),
+            ("wal_corruption_detected", True, "its log"),
+            ("commitment_root", OTHER, "state roots"),
+        )),
     ],
-)
-def test_a_node_that_deviates_never_starts(changes: dict[str, Any], what: list[str]) -> None:
-    may, wrong = agreed(report("a"), report("b", **changes), report("c"))
-
-    assert may == ["a", "c"]
-    assert wrong == [("b", one, FAIL) for one in what]
-
-
-def test_without_a_majority_nobody_starts() -> None:
-    may, wrong = agreed(report("a"), report("b", commitment_root=OTHER))
-
-    assert (may, wrong) == ([], [("a", "state roots", FAIL), ("b", "state roots", FAIL)])
-
-
-def test_no_block_no_other_root() -> None:
-    may, wrong = agreed(report("a", height=10), height=10)
-
-    assert (may, wrong) == ([], [("a", "commitment root", FAIL)])
-    assert agreed(report("a", height=10, commitment_root=ROOT), height=10) == (["a"], [])
-
-
-def test_a_backup_without_a_root_needs_two_nodes() -> None:
-    assert agreed(report("a"), report("b"), root="") == (["a", "b"], [])
-    assert agreed(report("a"), root="") == ([], [("a", "state roots", INCONCLUSIVE)])
+    ids=range(15),
+)  # fmt: skip
+def test_nodes_of_one_root_start_and_one_that_deviates_never_does(
+    reports: list[Replayed], chosen: dict[str, Any], may: list[str], wrong: list[Any]
+) -> None:
+    assert agreed(*reports, **chosen) == (may, wrong)
 
 
 def test_answers_are_about_the_node_that_was_asked() -> None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from runbook_lib.checks import binary
 from runbook_lib.checks.binary import binary_verification
 from runbook_lib.context import Context
-from runbook_lib.outcomes import CheckResult, Outcome, Row
+from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.recording import ReplayTape
 from runbook_lib.sources.http import Http
 from runbook_lib.sources.redact import Redactor
@@ -125,11 +125,11 @@ def candidate(practice: Any, loopback: Loopback) -> Iterator[Candidate]:
 
 
 def bad(result: CheckResult) -> list[tuple[str, str, str, str]]:
-    return [said(row) for row in result.rows if row.outcome is not Outcome.PASS]
-
-
-def said(row: Row) -> tuple[str, str, str, str]:
-    return row.subject, row.what, row.outcome.value, str(row.observed)
+    return [
+        (row.subject, row.what, row.outcome.value, str(row.observed))
+        for row in result.rows
+        if row.outcome is not Outcome.PASS
+    ]
 
 
 def again(context: Context) -> CheckResult:

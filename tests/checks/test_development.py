@@ -28,50 +28,29 @@ def status(state: str) -> CommitStatus:
 
 
 @pytest.mark.parametrize(
-    ("conclusion", "outcome"),
+    ("runs", "states", "outcome", "observed"),
     [
-        ("success", PASS),
-        ("timed_out", FAIL),
-        ("action_required", FAIL),
-        ("startup_failure", FAIL),
-        ("stale", INCONCLUSIVE),
-        ("a word of the future", INCONCLUSIVE),
-        (None, INCONCLUSIVE),
+        ([run("success")], [], PASS, "success"),
+        *(([run(word)], [], FAIL, word) for word in ("timed_out", "action_required", "startup_failure")),
+        *(([run(word)], [], INCONCLUSIVE, str(word)) for word in ("stale", "a word of the future", None)),
+        *(([run("success", status=word)], [], INCONCLUSIVE, f"not finished: {word}")
+          for word in ("queued", "in_progress", "waiting", "requested", "pending")),
+        # A re-run replaces what came before it, for better and worse.
+        ([run("success", number=2), run("failure", number=1)], [], PASS, "success"),
+        ([run("success", number=1), run("failure", number=2)], [], FAIL, "failure"),
+        # CI that reports by statuses has no check run.
+        *(([], [word], outcome, word) for word, outcome in (
+            ("success", PASS), ("pending", INCONCLUSIVE), ("failure", FAIL), ("error", FAIL))),
     ],
-)
-def test_only_success_is_green(conclusion: str | None, outcome: Outcome) -> None:
-    assert required_row("property tests", APP, [run(conclusion)], []).outcome is outcome
+    ids=range(18),
+)  # fmt: skip
+def test_only_the_newest_success_is_green(
+    runs: list[CheckRun], states: list[str], outcome: Outcome, observed: str
+) -> None:
+    row = required_row("property tests", APP, runs, [status(state) for state in states])
 
-
-@pytest.mark.parametrize("state", ["queued", "in_progress", "waiting", "requested", "pending"])
-def test_a_check_that_is_not_finished_is_not_green(state: str) -> None:
-    row = required_row("property tests", APP, [run("success", status=state)], [])
-
-    assert (row.outcome, row.observed) == (INCONCLUSIVE, f"not finished: {state}")
-
-
-def test_the_newest_run_of_a_check_counts() -> None:
-    """A re-run replaces what came before it, for better and worse."""
-    green, red = run("success", number=2), run("failure", number=1)
-
-    assert required_row("property tests", APP, [green, red], []).outcome is PASS
-    worse = [run("success", number=1), run("failure", number=2)]
-    assert required_row("property tests", APP, worse, []).outcome is FAIL
-
-
-@pytest.mark.parametrize(
-    ("state", "outcome"),
-    [("success", PASS), ("pending", INCONCLUSIVE), ("failure", FAIL), ("error", FAIL)],
-)
-def test_a_required_name_may_be_a_commit_status(state: str, outcome: Outcome) -> None:
-    """CI that reports by statuses has no check run."""
-    assert required_row("property tests", APP, [], [status(state)]).outcome is outcome
-    assert status_row(status(state)).outcome is outcome
-
-
-def suite(**changes: Any) -> SuiteRun:
-    fine = {"code": 0, "announced": 4, "passed": 4, "failed": 0, "ignored": 0, "complete": True}
-    return SuiteRun(**{**fine, "skipped_lines": (), **changes})  # type: ignore[arg-type]
+    assert (row.outcome, row.observed) == (outcome, observed)
+    assert [status_row(status(state)).outcome for state in states] == [outcome] * len(states)
 
 
 @pytest.mark.parametrize(
@@ -86,6 +65,9 @@ def suite(**changes: Any) -> SuiteRun:
     ],
 )
 def test_a_suite_passes_only_whole(changes: dict[str, Any], outcome: Outcome) -> None:
-    rows = suite_rows("tests/pipeline", suite(**changes))
+    given: Any = {"code": 0, "announced": 4, "passed": 4, "failed": 0, "ignored": 0} | changes
+    rows = suite_rows(
+        "tests/pipeline", SuiteRun(**{"complete": True, "skipped_lines": (), **given})
+    )
 
     assert worst(row.outcome for row in rows) is outcome

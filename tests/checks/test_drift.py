@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +10,6 @@ import tomlkit
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from runbook_lib import playbook
 from runbook_lib.canonical import digest_bytes
 from runbook_lib.checks.differences import file_rows
 from runbook_lib.checks.drift import STAGES, WORM, WORM_AT, bundle_rows, for_nodes
@@ -168,20 +165,3 @@ def test_each_value_that_no_node_starts_with_is_named(
     ]
     assert for_nodes(bundle, stage) == plain.other
     assert for_nodes(bundle, "testnet") == bundle.other
-
-
-@pytest.mark.skipif("RPP_CHAIN_DIR" not in os.environ, reason="needs the chain's files")
-@pytest.mark.parametrize("stage", playbook.STAGES)
-def test_the_chains_own_bundle_contradicts_itself_in_its_export_alone(stage: str) -> None:
-    path = Path(os.environ["RPP_CHAIN_DIR"]) / "config" / "defaults" / "mainnet.toml"
-    rows = bundle_rows(read(path.read_text()), stage)
-
-    if stage in ("canary", "mainnet"):
-        said = "(or no node starts)"
-        assert bad(rows) == [
-            (WORM, f"{WORM_AT}.enabled on channel {stage}", f"true {said}", False),
-            (WORM, f"{WORM_AT}.target.kind on channel {stage}", f"s3 {said}", "command"),
-        ]
-    else:
-        assert bad(rows) == []
-        assert rows[1].observed == "a node may start on it; not in canary, mainnet"

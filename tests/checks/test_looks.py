@@ -73,63 +73,48 @@ def series(minutes: list[int], **labels: str) -> Series:
 WATCHDOG = series(list(range(1, 16)), alertname="Watchdog", severity="none")
 
 
-def alerts(*found: Series, warnings: tuple[str, ...] = ()) -> list[tuple[str, str, str]]:
-    end = BEGUN + timedelta(minutes=15)
-    rows = alert_rows(CONTEXT, Matrix(found, warnings), BEGUN, end, STEP)
-    return [(row.outcome.value, row.subject, str(row.observed)) for row in rows]
+def stall(severity: str, *minutes: int, **labels: str) -> Series:
+    return series(list(minutes), alertname="Stall", severity=severity, **labels)
 
 
-@pytest.mark.parametrize("severity", ["page", "critical", "sms"])
-def test_an_alert_that_pages_is_found_wherever_it_fired(severity: str) -> None:
-    page = series([4, 5], alertname="Stall", severity=severity)
-
-    assert alerts(WATCHDOG, page) == [
-        ("FAIL", "alert Stall", f"{severity}, from 2026-12-01 12:04:00 UTC")
-    ]
+QUIET = ("PASS", "alerts that page", "none, Watchdog was there")
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("found", "row"),
     [
-        series([4], alertname="Stall", severity="critical", cluster="testnet"),
-        series([4], alertname="Stall", severity="warning", cluster="mainnet"),
-        series([0, 16], alertname="Stall", severity="critical", cluster="mainnet"),
+        *(([WATCHDOG, stall(severity, 4, 5)],
+           ("FAIL", "alert Stall", f"{severity}, from 2026-12-01 12:04:00 UTC"))
+          for severity in ("page", "critical", "sms")),
+        # Not ours, it pages nobody, or it is of another look.
+        ([WATCHDOG, stall("critical", 4, cluster="testnet")], QUIET),
+        ([WATCHDOG, stall("warning", 4, cluster="mainnet")], QUIET),
+        ([WATCHDOG, stall("critical", 0, 16, cluster="mainnet")], QUIET),
+        # No alert proves nothing without the one that always fires.
+        *(([series([*minutes], alertname="Watchdog", severity="none")], ("INCONCLUSIVE", "alerts that page",
+                                  f"Watchdog was missing at {missing} of 15 instants"))
+          for missing, minutes in ((15, ()), (1, range(1, 15)), (2, (1, 2, *range(5, 16))))),
+        # A partial answer is none.
+        ([WATCHDOG, "a store is down"], ("INCONCLUSIVE", "alerts that page", "a store is down")),
     ],
-)
-def test_what_is_not_ours_or_pages_nobody_or_is_of_another_look_is_none(other: Series) -> None:
-    assert alerts(WATCHDOG, other) == [("PASS", "alerts that page", "none, Watchdog was there")]
-
-
-@pytest.mark.parametrize(
-    ("minutes", "why"),
-    [
-        ([], "Watchdog was missing at 15 of 15 instants"),
-        (list(range(1, 15)), "Watchdog was missing at 1 of 15 instants"),
-        ([1, 2, *range(5, 16)], "Watchdog was missing at 2 of 15 instants"),
-    ],
-)
-def test_no_alert_proves_nothing_without_the_one_that_always_fires(
-    minutes: list[int], why: str
+    ids=range(10),
+)  # fmt: skip
+def test_a_page_of_ours_is_found_and_quiet_is_proven(
+    found: list[Series | str], row: tuple[str, str, str]
 ) -> None:
-    control = series(minutes, alertname="Watchdog", severity="none")
+    answer = Matrix(
+        tuple(one for one in found if not isinstance(one, str)),
+        tuple(one for one in found if isinstance(one, str)),
+    )
+    rows = alert_rows(CONTEXT, answer, BEGUN, BEGUN + timedelta(minutes=15), STEP)
 
-    assert alerts(control) == [("INCONCLUSIVE", "alerts that page", why)]
-
-
-def test_a_partial_answer_is_no_answer() -> None:
-    assert alerts(WATCHDOG, warnings=("a store is down",)) == [
-        ("INCONCLUSIVE", "alerts that page", "a store is down")
-    ]
+    assert [(row.outcome.value, row.subject, str(row.observed)) for row in rows] == [row]
 
 
 # --- metrics --------------------------------------------------------------------------------------
 
 SLOTS = Slots.of(BEGUN, timedelta(hours=24), timedelta(minutes=15), [])
 NAN = float("nan")
-
-
-def metric(**more: Any) -> Metric:
-    return Metric.model_validate({**METRIC, "limit": {"max": 100.0}, **more})
 
 
 def limit(values: list[list[float]], **more: Any) -> tuple[Row, float | None]:
@@ -141,39 +126,34 @@ def limit(values: list[list[float]], **more: Any) -> tuple[Row, float | None]:
         found.append(samples(BEGUN, kept, node=str(number)))
     matrix = Matrix(tuple(found))
     frame = align("prometheus", matrix, BEGUN + STEP, slot.at, STEP)
-    return limit_of(metric(**more), frame, slot, SLOTS)
+    metric = Metric.model_validate({**METRIC, "limit": {"max": 100.0}, **more})
+    return limit_of(metric, frame, slot, SLOTS)
 
 
-def test_a_level_inside_its_limit_is_told_as_the_worst_series() -> None:
-    row, level = limit([[10.0] * 15, [20.0] * 15])
-
-    assert (row.outcome, row.observed, level) == (Outcome.PASS, 20.0, 20.0)
-
-
-def test_a_minute_beyond_the_limit_between_two_looks_is_found() -> None:
-    over = limit([[10.0] * 5 + [101.0] + [10.0] * 9])[0]
-    gone = limit([[101.0, 10.0, NAN]])[0]
-
-    assert [(row.outcome, row.observed) for row in (over, gone)] == [(Outcome.FAIL, 101.0)] * 2
-
-
-def test_the_other_way_round_for_what_should_be_high() -> None:
-    row, _ = limit([[0.9] * 14 + [0.5]], direction="higher", limit={"min": 0.66})
-
-    assert (row.outcome, row.observed, row.expected) == (Outcome.FAIL, 0.5, "at least 0.66 ms")
+HIGH = {"direction": "higher", "limit": {"min": 0.66}}
+PASS, FAIL, INCONCLUSIVE = Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE
 
 
 @pytest.mark.parametrize(
-    ("values", "why"),
+    ("values", "more", "outcome", "observed"),
     [
-        ([], "no data"),
-        ([[10.0, NAN]], "no data of 1 of 1 series"),
-        ([[10.0, 10.0], [10.0, NAN]], "no data of 1 of 2 series"),
+        # The worst series tells; what lies between two looks counts.
+        ([[10.0] * 15, [20.0] * 15], {}, PASS, 20.0),
+        ([[10.0] * 5 + [101.0] + [10.0] * 9], {}, FAIL, 101.0),
+        ([[101.0, 10.0, NAN]], {}, FAIL, 101.0),
+        ([[0.9] * 14 + [0.5]], HIGH, FAIL, 0.5),
+        # Without data at its instant a look proves nothing.
+        ([], {}, INCONCLUSIVE, "no data"),
+        ([[10.0, NAN]], {}, INCONCLUSIVE, "no data of 1 of 1 series"),
+        ([[10.0, 10.0], [10.0, NAN]], {}, INCONCLUSIVE, "no data of 1 of 2 series"),
     ],
+    ids=range(7),
 )
-def test_without_data_at_its_instant_a_look_proves_nothing(
-    values: list[list[float]], why: str
+def test_a_level_is_held_to_its_limit_at_each_minute_of_a_look(
+    values: list[list[float]], more: dict[str, Any], outcome: Outcome, observed: object
 ) -> None:
-    row, level = limit(values)
+    row, level = limit(values, **more)
 
-    assert (row.outcome, row.observed, level) == (Outcome.INCONCLUSIVE, why, None)
+    assert (row.outcome, row.observed) == (outcome, observed)
+    assert row.expected == ("at least 0.66 ms" if more else "at most 100 ms")
+    assert level == (observed if outcome is PASS else None)

@@ -37,6 +37,7 @@ Spoil = Callable[[Staging], Any]
 GONE = "expected a readable file, got: No such file or directory"
 NO_ASSET = ("dev-2", "fetchable", "no asset", INCONCLUSIVE)
 SEGMENT = {"segment_name": "chunk-0", "size_bytes": 400}
+CHANGED = b"ZERO" * 100
 BLAKE = hashlib.blake2b(CHUNKS["chunk-0"], digest_size=32).hexdigest()
 
 
@@ -114,7 +115,29 @@ CASES: dict[str, tuple[Spoil, list[tuple[Any, ...]]]] = {
     "a third build has none": (
         lambda s: s.good("dev-2", build=b"a third build"),
         [("release", "artifact of the last good state of dev-2", sha(PREVIOUS), FAIL)]),
+    "a node of no good state must be adopted": (
+        lambda s: [s.heights.update({"dev-3": TIP}), s.probe("dev-3")],
+        [("dev-3", "last good state", "none; take development over with `runbook adopt`", INCONCLUSIVE),
+         ("dev-3", "fetchable", "no asset", INCONCLUSIVE)]),
+    "a good build that is the candidate's": (lambda s: s.good("dev-2", build=CANDIDATE), []),
+    "a good build that is the candidate's, which cannot be fetched": (
+        lambda s: [s.good("dev-2", build=CANDIDATE),
+                   s.probe("dev-2", fetchable=[sha(PREVIOUS), manifest(s)])],
+        [("dev-2", "fetchable", "not rpp-node", FAIL)]),
     # --- snapshots
+    **{f"chunks by {name}, {what}": (
+        lambda s, said=said, wrong=wrong: [again(s, manifest=said), wrong and chunk(0, CHANGED)(s)],  # type: ignore[misc]
+        [(ONE, "chunk chunk-0", digest, FAIL)] if wrong else [])
+       for name, said, digest in (
+        ("blake2b", {"checksum_algorithm": "blake2b", "segments": [{**SEGMENT, "checksum": BLAKE}]},
+         f"blake2b:{hashlib.blake2b(CHANGED, digest_size=32).hexdigest()}"),
+        ("sha256", {"segments": [{**SEGMENT, "sha256": sha(CHUNKS["chunk-0"])[7:].upper()}]}, sha(CHANGED)))
+       for what, wrong in (("whole", False), ("changed", True))},
+    "many damaged chunks are counted": (
+        lambda s: again(s, manifest={"segments": [
+            {"segment_name": f"c{n}", "size_bytes": 1, "checksum": "0" * 64} for n in range(50)]}),
+        [*((ONE, f"chunk c{n}", "missing", FAIL) for n in range(snapshots.SHOWN)),
+         (ONE, "further chunks", "30 are not", FAIL)]),
     "of the future": (
         lambda s: again(s, age_h=-2.0),
         [(ONE, "age", "expected an instant of the past, got one 2.0 h ahead", INCONCLUSIVE)]),
@@ -195,25 +218,6 @@ def test_without_a_candidate_nothing_is_told_from_it(staging: Staging) -> None:
     assert staging.wrong()[0][1:] == ("digest of the candidate", GONE, INCONCLUSIVE)
 
 
-def test_nodes_of_no_good_state_must_be_adopted(staging: Staging) -> None:
-    staging.heights["dev-3"] = TIP
-    staging.probe("dev-3")
-    text = "none; take development over with `runbook adopt`"
-
-    assert staging.wrong() == [
-        ("dev-3", "last good state", text, INCONCLUSIVE),
-        ("dev-3", "fetchable", "no asset", INCONCLUSIVE),
-    ]
-
-
-def test_a_node_whose_good_build_is_the_candidates_needs_that(staging: Staging) -> None:
-    staging.good("dev-2", build=CANDIDATE)
-    assert staging.wrong() == []
-
-    staging.probe("dev-2", fetchable=[sha(PREVIOUS), manifest(staging)])
-    assert staging.wrong() == [("dev-2", "fetchable", "not rpp-node", FAIL)]
-
-
 def test_each_good_build_has_an_archive_of_its_own(staging: Staging) -> None:
     staging.good("dev-2", build=b"a third build")
     staging.rollback["release"] = str(staging.root / "staged" / "{digest}")
@@ -225,22 +229,6 @@ def test_each_good_build_has_an_archive_of_its_own(staging: Staging) -> None:
 
 
 # --- snapshots ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "said",
-    [
-        {"checksum_algorithm": "blake2b", "segments": [{**SEGMENT, "checksum": BLAKE}]},
-        {"segments": [{**SEGMENT, "sha256": sha(CHUNKS["chunk-0"])[7:].upper()}]},
-    ],
-)
-def test_chunks_are_checked_by_either_algorithm(staging: Staging, said: Any) -> None:
-    again(staging, manifest=said)
-    assert staging.wrong() == []
-
-    chunk(0, b"ZERO" * 100)(staging)
-    [(_, what, _, outcome)] = staging.wrong()
-    assert (what, outcome) == ("chunk chunk-0", FAIL)
 
 
 def test_pruning_proofs_must_be_whole_and_of_the_past(staging: Staging) -> None:
@@ -258,15 +246,6 @@ def test_pruning_proofs_must_be_whole_and_of_the_past(staging: Staging) -> None:
     (staging.bundle / "manifests" / "notes.txt").touch()
     problem = "expected a height of 20 digits, got another name"
     assert staging.wrong() == [(ONE, "pruning data (manifests/notes.txt)", problem, INCONCLUSIVE)]
-
-
-def test_many_damaged_chunks_are_counted(staging: Staging) -> None:
-    rows = [{"segment_name": f"c{n}", "size_bytes": 1, "checksum": "0" * 64} for n in range(50)]
-    again(staging, manifest={"segments": rows})
-    wrong = staging.wrong()
-
-    assert len(wrong) == snapshots.SHOWN + 1
-    assert wrong[-1] == (ONE, "further chunks", "30 are not", FAIL)
 
 
 def test_only_the_newest_are_judged_as_many_as_wanted(staging: Staging) -> None:

@@ -114,27 +114,21 @@ def test_an_image_keeps_the_colours_of_its_lines_and_no_other() -> None:
     assert {colour for colour, _ in LINES} <= colours <= set(PALETTE)
 
 
-def test_a_gap_is_not_bridged(figure_of: Callable[..., Any]) -> None:
-    line = figure_of(panels.baseline_figure, [series(1, NAN, 3, INF, 5)]).axes[0].lines[0]
-
+def test_a_gap_is_not_bridged_but_under_a_strip_and_a_lone_sample_is_a_dot(
+    figure_of: Callable[..., Any],
+) -> None:
+    """The strip covers the missing samples, from half a step before to half a step after."""
+    line, *_ = figure_of(panels.baseline_figure, [series(1, NAN, 3, INF, 5)]).axes[0].lines
     assert np.isfinite(line.get_ydata()).tolist() == [True, False, True, False, True]
 
-
-def test_a_gap_has_a_strip_under_it(figure_of: Callable[..., Any]) -> None:
-    """The strip covers the missing samples, from half a step before to half a step after."""
     axes = figure_of(panels.baseline_figure, [series(1, 2, NAN, NAN, 5)]).axes[0]
-    strips = [path.vertices[:, 0] for path in axes.collections[-1].get_paths()]
+    [strip] = [path.vertices[:, 0] for path in axes.collections[-1].get_paths()]
     day = (START - np.datetime64(0, "ms")) / np.timedelta64(1, "D")
-
-    assert len(strips) == 1
-    seconds = sorted({round((x - day) * 86400, 3) for x in strips[0]})
+    seconds = sorted({round((x - day) * 86400, 3) for x in strip})
     assert seconds == pytest.approx([90, 210], abs=0.01)
 
-
-def test_a_lone_sample_is_a_dot(figure_of: Callable[..., Any]) -> None:
     axes = figure_of(panels.baseline_figure, [series(1, NAN, 3, NAN, 5, 6)]).axes[0]
     (dots,) = [line for line in axes.lines if line.get_marker() == "o"]
-
     np.testing.assert_array_equal(dots.get_ydata(), [1, 3])
 
 
@@ -176,19 +170,16 @@ def test_a_window_of_any_length_has_a_readable_axis(
     assert 1 <= len(figure.axes[0].get_xticks()) <= 9
 
 
-def test_many_lines_show_their_median_and_the_furthest(figure_of: Callable[..., Any]) -> None:
+def test_many_lines_show_their_median_and_the_furthest_and_a_few_differ_without_colour(
+    figure_of: Callable[..., Any],
+) -> None:
     axes = figure_of(panels.baseline_figure, [many(25)]).axes[0]
 
     assert axes.get_title(loc="left") == "Latency: 1,250 samples"
     assert [text.get_text() for text in axes.texts] == ["furthest: val-24"]
     assert [line.get_linewidth() for line in axes.lines[25:27]] == [1, 1.6]
-
-
-def test_a_few_lines_differ_without_colour(figure_of: Callable[..., Any]) -> None:
-    figure = figure_of(panels.baseline_figure, [many(6)])
-    dashes = {str(line._unscaled_dash_pattern) for line in figure.axes[0].lines[:6]}
-
-    assert len(dashes) == 6
+    few = figure_of(panels.baseline_figure, [many(6)]).axes[0].lines[:6]
+    assert len({str(line._unscaled_dash_pattern) for line in few}) == 6
 
 
 def test_marks_stand_in_the_figure_and_in_the_words(figure_of: Callable[..., Any]) -> None:
@@ -322,12 +313,9 @@ def test_importing_plots_does_not_import_matplotlib() -> None:
 )
 def test_words_say_everything_that_a_panel_shows(made: PlotSeries, said: str) -> None:
     assert series_words(made) == said
-
-
-@pytest.mark.parametrize("empty", [series(), series(NAN), PlotSeries("Latency", "ms", NEVER, {})])
-def test_no_samples_are_said(empty: PlotSeries) -> None:
-    assert series_words(empty).startswith("Latency: no samples, ")
-    assert "p50" not in series_data(empty)
+    for empty in (series(), series(NAN), PlotSeries("Latency", "ms", NEVER, {})):
+        assert series_words(empty).startswith("Latency: no samples, ")
+        assert "p50" not in series_data(empty)
 
 
 def test_what_the_judge_cannot_give_is_unbounded_or_unknown() -> None:

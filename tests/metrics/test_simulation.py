@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 
 import numpy as np
@@ -20,7 +20,13 @@ from runbook_lib.strict import PROJECT
 
 SHORT, LONG = 240, 10_080
 PERIODS = {SHORT: 24, LONG: 1440}
-ROUGH = ("walk", "noisy walk", "shift", "cycle", "heavy tails")
+ROUGH: dict[str, Callable[[ModuleType, int], object]] = {
+    "walk": lambda bench, points: bench.walk(1.0),
+    "noisy walk": lambda bench, points: bench.walk(0.5),
+    "shift": lambda bench, points: bench.shift(0.5),
+    "cycle": lambda bench, points: bench.cycles(0.5, PERIODS[points]),
+    "heavy tails": lambda bench, points: bench.heavy(0.5),
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +40,6 @@ def bench() -> Iterator[ModuleType]:
     module.CHUNK = 20  # type: ignore[attr-defined]
     yield module
     del sys.modules[spec.name]
-
-
-def rough(bench: ModuleType, name: str, points: int) -> object:
-    return {
-        "walk": lambda: bench.walk(1.0),
-        "noisy walk": lambda: bench.walk(0.5),
-        "shift": lambda: bench.shift(0.5),
-        "cycle": lambda: bench.cycles(0.5, PERIODS[points]),
-        "heavy tails": lambda: bench.heavy(0.5),
-    }[name]()
 
 
 def test_strong_autocorrelation_in_a_short_window_is_not_judged(bench: ModuleType) -> None:
@@ -76,7 +72,7 @@ def test_what_is_not_autoregressive_is_rarely_judged_wrong(
 ) -> None:
     statistics, trials = (bench.LOCATION, 100) if points == SHORT else (bench.BOTH, 20)
     same, inside, beyond = (
-        bench.run(rough(bench, name, points), change, points, (points,), statistics, trials, 5)
+        bench.run(ROUGH[name](bench, points), change, points, (points,), statistics, trials, 5)
         for change in (0.0, 0.099, 0.101)
     )
 

@@ -51,24 +51,22 @@ def wrong(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("cells", "problem"),
+    ("cell", "problem"),
     [
-        pytest.param(
-            ["import sys\nsys.exit(0)"], "cell 4 (`import sys`): SystemExit: 0", id="sys.exit"
-        ),
-        pytest.param(["import os\nos._exit(0)"], "run: the kernel died", id="dead kernel"),
-        pytest.param(
-            ["import time\ntime.sleep(60)"],
+        ("import sys\nsys.exit(0)", "cell 4 (`import sys`): SystemExit: 0"),
+        ("import os\nos._exit(0)", "run: the kernel died"),
+        (
+            "import time\ntime.sleep(60)",
             "run: a cell took longer than its limit and was interrupted",
-            id="timeout",
         ),
     ],
+    ids=["sys.exit", "dead kernel", "timeout"],
 )
 def test_a_run_that_stopped_is_broken_and_says_where(
-    bench: Any, capfd: pytest.CaptureFixture[str], cells: list[str], problem: str
+    bench: Any, capfd: pytest.CaptureFixture[str], cell: str, problem: str
 ) -> None:
     """Exit 3; the executed notebook is kept, with a card that says so, and the record as far."""
-    path = bench.as_shipped(bench.book(after_open(*cells)))
+    path = bench.as_shipped(bench.book(after_open(cell)))
     report = bench.run(path, execution_timeout=5)
     folder = bench.practice.folder()
 

@@ -73,99 +73,58 @@ def refused(bench: Any, path: Any, capsys: pytest.CaptureFixture[str], **options
 
 
 ALTERED = "10_development.ipynb: expected the development notebook as shipped, got altered code"
+NO_STAGE = 'notebook: expected open_stage("STAGE", globals()), got none'
+ONE_TAGGED = "notebook: expected one cell tagged"
+LITERAL = "parameters cell: expected `name: type = literal`, got"
+EDITS: dict[str, tuple[Edit, str]] = {
+    "shell line": (insert("stage.plan", "!exit 4"), ALTERED),
+    "shell cell": (insert("stage.plan", "%%bash\nexit 4"), ALTERED),
+    "magic": (
+        insert("from runbook_lib", "%matplotlib inline"),
+        "notebook: expected Python in every code cell, got: invalid syntax",
+    ),
+    "cell added": (insert("stage.plan", "import sys; sys.exit(0)"), ALTERED),
+    "cell removed": (remove("stage.check"), ALTERED),
+    "enforce removed": (remove("stage.enforce"), ALTERED),
+    "enforce not last": (enforce_first, ALTERED),
+    "altered": (replace("stage.check(preflight", "config_drift", "config_drift;"), ALTERED),
+    "parameter fixed": (
+        replace("from runbook_lib", "globals()", "{**globals(), 'issue': 1}"),
+        ALTERED,
+    ),
+    **{
+        name: (tag("stage.check", name), f"notebook: expected no cell tagged {name}, got one")
+        for name in ("raises-exception", "skip-execution")
+    },
+    "no parameters cell": (untag, f"{ONE_TAGGED} parameters, got 0"),
+    "two parameters cells": (tag("stage.check", "parameters"), f"{ONE_TAGGED} parameters, got 2"),
+    "expression": (
+        replace("site: str", "baseline_hours: float = 1.0", "baseline_hours: float = 1.0 * 2"),
+        "parameters cell: baseline_hours: expected a literal, got an expression",
+    ),
+    "without a type": (
+        replace("site: str", 'as_of: str = ""', 'as_of = ""'),
+        f"{LITERAL} `as_of = ''`",
+    ),
+    "code among parameters": (
+        replace("site: str", 'as_of: str = ""', 'as_of: str = ""\nimport os'),
+        f"{LITERAL} `import os`",
+    ),
+    "another stage": (
+        replace("from runbook_lib", '"development"', '"moon"'),
+        "notebook: expected one of preflight, development, development_recovery, testnet,"
+        " testnet_recovery, canary, canary_recovery, mainnet, mainnet_recovery, report",
+    ),
+    "no stage": (replace("from runbook_lib", '"development"', "str()"), NO_STAGE),
+    "never opened": (remove("from runbook_lib"), NO_STAGE),
+    "code injected late": (
+        insert("stage.plan", "import os", tags=["injected-parameters"]),
+        f"{ONE_TAGGED} injected-parameters, right after the parameters",
+    ),
+}
 
 
-@pytest.mark.parametrize(
-    ("edit", "problem"),
-    [
-        pytest.param(insert("stage.plan", "import sys; sys.exit(0)"), ALTERED, id="sys.exit"),
-        pytest.param(insert("stage.plan", "quit()"), ALTERED, id="quit"),
-        pytest.param(insert("stage.plan", "import os; os._exit(0)"), ALTERED, id="dead kernel"),
-        pytest.param(
-            insert("stage.plan", "!exit 4"),
-            ALTERED,
-            id="shell line",
-        ),
-        pytest.param(
-            insert("stage.plan", "%%bash\nexit 4"),
-            ALTERED,
-            id="shell cell",
-        ),
-        pytest.param(
-            insert("from runbook_lib", "%matplotlib inline"),
-            "notebook: expected Python in every code cell, got: invalid syntax",
-            id="magic",
-        ),
-        pytest.param(insert("stage.plan", "print('hello')"), ALTERED, id="cell added"),
-        pytest.param(remove("stage.check"), ALTERED, id="cell removed"),
-        pytest.param(remove("stage.enforce"), ALTERED, id="enforce removed"),
-        pytest.param(enforce_first, ALTERED, id="enforce not last"),
-        pytest.param(
-            replace("stage.check(preflight", "config_drift", "config_drift;"), ALTERED, id="altered"
-        ),
-        pytest.param(
-            tag("stage.check", "raises-exception"),
-            "notebook: expected no cell tagged raises-exception, got one",
-            id="raises-exception",
-        ),
-        pytest.param(
-            tag("stage.change", "skip-execution"),
-            "notebook: expected no cell tagged skip-execution, got one",
-            id="skip-execution",
-        ),
-        pytest.param(
-            untag,
-            "notebook: expected one cell tagged parameters, got 0",
-            id="no parameters cell",
-        ),
-        pytest.param(
-            tag("stage.check", "parameters"),
-            "notebook: expected one cell tagged parameters, got 2",
-            id="two parameters cells",
-        ),
-        pytest.param(
-            replace("site: str", "baseline_hours: float = 1.0", "baseline_hours: float = 1.0 * 2"),
-            "parameters cell: baseline_hours: expected a literal, got an expression",
-            id="expression",
-        ),
-        pytest.param(
-            replace("site: str", 'as_of: str = ""', 'as_of = ""'),
-            "parameters cell: expected `name: type = literal`, got `as_of = ''`",
-            id="without a type",
-        ),
-        pytest.param(
-            replace("site: str", 'as_of: str = ""', 'as_of: str = ""\nimport os'),
-            "parameters cell: expected `name: type = literal`, got `import os`",
-            id="code among parameters",
-        ),
-        pytest.param(
-            replace("from runbook_lib", "globals()", "{**globals(), 'issue': 1}"),
-            ALTERED,
-            id="parameter fixed",
-        ),
-        pytest.param(
-            replace("from runbook_lib", '"development"', '"moon"'),
-            "notebook: expected one of preflight, development, development_recovery, testnet,"
-            " testnet_recovery, canary, canary_recovery, mainnet, mainnet_recovery, report",
-            id="another stage",
-        ),
-        pytest.param(
-            replace("from runbook_lib", '"development"', "str()"),
-            'notebook: expected open_stage("STAGE", globals()), got none',
-            id="no stage",
-        ),
-        pytest.param(
-            remove("from runbook_lib"),
-            'notebook: expected open_stage("STAGE", globals()), got none',
-            id="never opened",
-        ),
-        pytest.param(
-            insert("stage.plan", "import os", tags=["injected-parameters"]),
-            "notebook: expected one cell tagged injected-parameters, right after the parameters",
-            id="code injected late",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("edit", "problem"), EDITS.values(), ids=EDITS)
 def test_an_altered_notebook_is_refused(
     bench: Any, capsys: pytest.CaptureFixture[str], edit: Edit, problem: str
 ) -> None:
@@ -226,6 +185,8 @@ def test_an_engineers_own_markdown_is_allowed(bench: Any) -> None:
 @pytest.mark.parametrize(
     ("given", "problem"),
     [
+        ({"site": "nowhere.yaml"}, "nowhere.yaml: expected a site file, got: No such file"),
+        ({"output": "-"}, "output: expected a file that is saved after each cell, got none"),
         ({"relase": "v1"}, "relase: expected no such key; remove it or correct its spelling"),
         ({"release": 3}, "release: expected text in quotes, got 3"),
         ({"issue": True}, "issue: expected a whole number, got True"),
@@ -242,21 +203,8 @@ def test_wrong_parameters_are_refused(
     """Misspelt, mistyped, laxer than the playbook: said by name, where papermill only warns."""
     problems = refused(bench, bench.book(), capsys, **given)
 
-    assert problems[0].startswith(f"development parameters: {problem}")
-
-
-def test_every_wrong_parameter_is_named_at_once(
-    bench: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    problems = refused(bench, bench.book(), capsys, relase="v1", issue="12")
-
-    assert problems[0].count("development parameters: ") == 2
-
-
-def test_a_missing_site_is_refused(bench: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    problems = refused(bench, bench.book(), capsys, site="nowhere.yaml")
-
-    assert problems[0].startswith("nowhere.yaml: expected a site file, got: No such file")
+    said = "" if given.keys() & {"site", "output"} else "development parameters: "
+    assert problems[0].startswith(f"{said}{problem}")
 
 
 def test_a_replay_that_was_not_asked_for_is_refused(
@@ -270,14 +218,6 @@ def test_a_replay_that_was_not_asked_for_is_refused(
         "development parameters: site: expected a site file, got none; pass -f PARAMS, or export"
         " RUNBOOK_REPLAY_OK=1 to replay a recording on purpose"
     ]
-
-
-def test_an_output_that_is_not_kept_is_refused(
-    bench: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    problems = refused(bench, bench.book(), capsys, output="-")
-
-    assert problems[0].startswith("output: expected a file that is saved after each cell, got none")
 
 
 def test_notebooks_without_their_digests_are_refused(

@@ -14,6 +14,7 @@ import httpx
 import pytest
 import yaml
 
+from runbook_rehearsal.chain.world import World, make_cluster
 from runbook_rehearsal.network import RehearsalNetwork
 
 
@@ -44,6 +45,14 @@ class Visitor:
     def _run(self, command: Any, values: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
         argv = measured([word.format(**values) for word in command["argv"]])
         return subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+
+
+def begun(root: Path, genesis: float, *clusters: str, nodes: int = 4) -> World:
+    """A world of these clusters, as the build before the release left it."""
+    hosts = [(f"127.1.1.{number}", 7070) for number in range(1, nodes + 1)]
+    world = World(root, 1, {name: make_cluster(name, hosts, 1, genesis) for name in clusters})
+    world.begin({"digest": "sha256:0", "commit": "c0ffee", "version": "v1.3.0"})
+    return world
 
 
 def measured(argv: list[str]) -> list[str]:

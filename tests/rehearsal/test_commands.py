@@ -104,6 +104,13 @@ def test_rules_are_tested_where_promtool_is_missing_too(
     assert visitor.command("test_rules", file=tests).returncode == 127
 
 
+def called(root: Path, words: str) -> subprocess.CompletedProcess[str]:
+    """The one command behind the site's, by hand."""
+    script = PROJECT / "runbook_rehearsal" / "commands" / "run.py"
+    argv = measured([sys.executable, "-S", "-E", str(script), str(root), *words.split()])
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -116,9 +123,7 @@ def test_rules_are_tested_where_promtool_is_missing_too(
 )
 def test_a_command_says_how_it_is_called(visitor: Visitor, words: str, said: str) -> None:
     """Too few words, too many, or a verb that there is not: exit 2, and nothing happens."""
-    script = PROJECT / "runbook_rehearsal" / "commands" / "run.py"
-    argv = measured([sys.executable, "-S", "-E", str(script), str(visitor.network.root)])
-    done = subprocess.run([*argv, *words.split()], capture_output=True, text=True, check=False)
+    done = called(visitor.network.root, words)
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(said)
@@ -127,10 +132,7 @@ def test_a_command_says_how_it_is_called(visitor: Visitor, words: str, said: str
 def test_a_wait_that_is_refused_says_why(visitor: Visitor, tmp_path: Path) -> None:
     """Time does not go back; and without a network nothing winds its clock."""
     refused = visitor.wait("soon")  # type: ignore[arg-type]
-    script = PROJECT / "runbook_rehearsal" / "commands" / "run.py"
-    words = ("fast-forward", "90")
-    argv = measured([sys.executable, "-S", "-E", str(script), str(tmp_path), *words])
-    alone = subprocess.run(argv, capture_output=True, text=True, check=False)
+    alone = called(tmp_path, "fast-forward 90")
 
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == "could not convert string to float: 'soon'\n"

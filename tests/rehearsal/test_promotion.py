@@ -19,6 +19,9 @@ MODES = ("plan", "apply", "apply")
 @pytest.mark.parametrize(
     ("fault", "when"),
     [
+        ("gossip-slow@testnet", ("testnet", "first")),
+        ("canary-slow@mainnet", ("mainnet", "first")),
+        ("store-gone@canary", ("canary", "late")),
         ("consensus-stall@canary", ("canary", "late")),
         ("chain-halt@mainnet", ("mainnet", "late")),
         ("wrong-state-root@mainnet/main-2", ("mainnet", "late")),
@@ -67,25 +70,22 @@ class _Network:
         return True
 
 
-def _carry(*faults: str) -> tuple[list[str], list[str]]:
+@pytest.mark.parametrize(
+    ("faults", "stages"),
+    [
+        (("vrf-low@development", "rewards-stall@canary"), ["development", "testnet"]),
+        (("wal-corrupt@development",), ["development", "development_recovery"]),
+    ],
+    ids=["nothing calls for it", "taken back"],
+)
+def test_a_stage_that_a_fault_takes_back_is_the_last(
+    faults: tuple[str, ...], stages: list[str]
+) -> None:
+    """What follows it would open on a release that is no longer there."""
     network: Any = _Network()
     runs = _Stages(network, lambda text: None, faults=faults).carry(("development", "testnet"))
-    return [run.stage for run in runs], network.faults
 
-
-def test_without_a_fault_that_calls_for_it_nothing_is_taken_back() -> None:
-    assert _carry("vrf-low@development", "rewards-stall@canary") == (
-        ["development", "testnet"],
-        ["vrf-low@development"],
-    )
-
-
-def test_a_stage_that_is_taken_back_is_the_last() -> None:
-    """What follows it would open on a release that is no longer there."""
-    assert _carry("wal-corrupt@development") == (
-        ["development", "development_recovery"],
-        ["wal-corrupt@development"],
-    )
+    assert ([run.stage for run in runs], network.faults) == (stages, [faults[0]])
 
 
 def test_the_runs_before_the_last_are_told_by_how_they_ended(

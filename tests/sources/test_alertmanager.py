@@ -31,6 +31,7 @@ from runbook_lib.sources.alertmanager import (
 )
 from runbook_lib.sources.tape import read_entries
 
+from ..messages import saying
 from .conftest import World
 from .test_prometheus import AHEAD, AT, ENDPOINT, MINUTE, ahead
 
@@ -166,9 +167,8 @@ def test_what_is_said_of_a_part_of_the_labels_holds_of_all(
     ],
 )  # fmt: skip
 def test_an_unreadable_configuration_is_an_error(text: str, problem: str) -> None:
-    with pytest.raises(SourceError) as caught:
+    with saying(SourceError, f"alertmanager: config: {problem}"):
         read_config(text)
-    assert str(caught.value) == f"alertmanager: config: {problem}"
 
 
 @given(st.text(max_size=60))

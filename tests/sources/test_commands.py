@@ -20,6 +20,7 @@ from runbook_lib.sources.running import fill
 from runbook_lib.sources.stage_commands import Probe, Provisioned, provisioned
 from runbook_lib.sources.tape import read_entries
 
+from ..messages import saying
 from .conftest import World, commands, says
 
 DIGEST, COMMIT = "sha256:" + "d" * 64, "c" * 40
@@ -50,9 +51,8 @@ def test_version_tells_the_build_that_runs(world: World) -> None:
 def test_an_unreadable_version_is_an_error(
     world: World, command: reach.Command | None, problem: str
 ) -> None:
-    with pytest.raises(SourceError) as caught:
+    with saying(SourceError, f"version n1: {problem}"):
         commands(world, version=command).version("n1")
-    assert str(caught.value) == f"version n1: {problem}"
 
 
 def test_a_config_is_kept_byte_for_byte_and_its_secrets_stay_off_the_tape(world: World) -> None:
@@ -101,12 +101,12 @@ def test_a_dry_run_is_strict_whatever_the_site_says(world: World, given: str) ->
 )  # fmt: skip
 def test_other_ends_of_a_dry_run_are_no_verdict(world: World, code: int, text: str) -> None:
     """The command line's own usage error ends with 2 as well."""
-    with pytest.raises(SourceError) as caught:
-        commands(world, dry_run=says(err=text, code=code)).dry_run(Path("/x/config.toml"))
-    assert str(caught.value) == (
+    with saying(
+        SourceError,
         "dry_run config.toml: expected exit code 0, or 2 with 'configuration error:',"
-        f" got {code}: {text}"
-    )
+        f" got {code}: {text}",
+    ):
+        commands(world, dry_run=says(err=text, code=code)).dry_run(Path("/x/config.toml"))
 
 
 def test_a_probe_reports_what_it_saw(world: World) -> None:
@@ -115,9 +115,8 @@ def test_a_probe_reports_what_it_saw(world: World) -> None:
     assert asked.probe("prometheus") == Probe(
         backend="prometheus", reachable=False, status=None, latency_ms=None
     )
-    with pytest.raises(SourceError) as caught:
+    with saying(SourceError, "probe alertmanager: expected 'alertmanager', got 'prometheus'"):
         asked.probe("alertmanager")
-    assert str(caught.value) == "probe alertmanager: expected 'alertmanager', got 'prometheus'"
 
 
 def test_promtools_verdict_on_the_tests_of_a_rule(world: World, tmp_path: Path) -> None:
@@ -154,9 +153,8 @@ def test_revision_and_tree(world: World) -> None:
     assert asked.revision() == COMMIT
     assert asked.tree_status() == " M file\n?? other"
     assert commands(world, tree_status=says()).tree_status() == ""
-    with pytest.raises(SourceError) as caught:
+    with saying(SourceError, "revision: expected 40 hex digits, got 'main'"):
         commands(world, revision=says("main")).revision()
-    assert str(caught.value) == "revision: expected 40 hex digits, got 'main'"
 
 
 # --- a test suite's own count ---------------------------------------------------------------------
@@ -202,11 +200,10 @@ def test_counts_add_up_over_any_number_of_binaries(counts: list[tuple[int, int, 
 
 
 def test_a_suite_the_site_does_not_name_is_an_error(world: World) -> None:
-    with pytest.raises(SourceError) as caught:
+    with saying(
+        SourceError, "suite tests/x: expected commands.suites.tests/x in the site file, got none"
+    ):
         commands(world).suite("tests/x")
-    assert str(caught.value) == (
-        "suite tests/x: expected commands.suites.tests/x in the site file, got none"
-    )
 
 
 # --- commands that change the world ---------------------------------------------------------------
@@ -218,12 +215,10 @@ def test_placeholders_are_filled_once_and_only_known_ones() -> None:
         "{}",
         '{"k": 1}',
     ]
-    with pytest.raises(ParameterError) as caught:
+    with saying(ParameterError, "site: commands.x: expected placeholders among {a}, {b}, got {c}"):
         fill("commands.x", ["{c}"], b="2", a="1")
-    assert str(caught.value) == "site: commands.x: expected placeholders among {a}, {b}, got {c}"
-    with pytest.raises(ParameterError) as caught:
+    with saying(ParameterError, "site: commands.x: expected placeholders among none, got {c}"):
         fill("commands.x", ["{c}"])
-    assert str(caught.value) == "site: commands.x: expected placeholders among none, got {c}"
 
 
 def test_changes_are_marked_as_such_and_return_how_they_ended(world: World, tmp_path: Path) -> None:
@@ -264,6 +259,5 @@ def test_changes_are_marked_as_such_and_return_how_they_ended(world: World, tmp_
     ],
 )  # fmt: skip
 def test_a_node_that_was_not_provisioned_is_an_error(ended: Ended, problem: str) -> None:
-    with pytest.raises(SourceError) as caught:
+    with saying(SourceError, f"provision n9: {problem}"):
         provisioned("n9", ended)
-    assert str(caught.value) == f"provision n9: {problem}"

@@ -15,6 +15,7 @@ from runbook_lib.errors import SourceError
 from runbook_lib.sources.dashboards import Dashboard, Grafana, Panel, read_dashboard
 from runbook_lib.strict import PROJECT
 
+from ..messages import saying
 from .conftest import World
 
 ENDPOINT = reach.Endpoint(url="http://grafana/g", token_env="GRAFANA_TOKEN")
@@ -257,9 +258,8 @@ def test_the_api_is_asked_with_the_token(world: World, monkeypatch: pytest.Monke
     ],
 )  # fmt: skip
 def test_an_unreadable_dashboard_is_an_error(text: bytes, problem: str) -> None:
-    with pytest.raises(SourceError) as caught:
+    with saying(SourceError, f"d.json: {problem}"):
         read_dashboard(text, "d.json", {})
-    assert str(caught.value) == f"d.json: {problem}"
 
 
 KEYS = ["title", "panels", "type", "targets", "expr", "fieldConfig", "defaults", "thresholds", "steps", "mappings",

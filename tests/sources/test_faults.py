@@ -37,37 +37,37 @@ def from_fleet(found: dict[str, Any]) -> Any:
     return found["n1"]
 
 
+NODES = {
+    "rollout": "/status/rollout",
+    "status": "/status/node",
+    "consensus": "/status/consensus",
+    "peers": "/p2p/peers",
+    "membership": "/ui/bft/membership",
+}
+
+
+def prometheus(scope: Scope) -> Prometheus:
+    return Prometheus(scope, ENDPOINT)
+
+
 ASK: dict[str, tuple[str, Callable[[Scope], Any]]] = {
-    "rollout": ("n1 /status/rollout", lambda s: from_fleet(Fleet(s, CLUSTER).rollout())),
-    "status": ("n1 /status/node", lambda s: from_fleet(Fleet(s, CLUSTER).status())),
-    "consensus": ("n1 /status/consensus", lambda s: from_fleet(Fleet(s, CLUSTER).consensus())),
-    "peers": ("n1 /p2p/peers", lambda s: from_fleet(Fleet(s, CLUSTER).peers())),
-    "membership": ("n1 /ui/bft/membership", lambda s: from_fleet(Fleet(s, CLUSTER).membership())),
-    "instant": ("prometheus: up", lambda s: Prometheus(s, ENDPOINT).instant("up", AT)),
-    "range": (
-        "prometheus: up",
-        lambda s: Prometheus(s, ENDPOINT).range("up", AT, AT, timedelta(seconds=60)),
-    ),
-    "freshness": (
-        "prometheus: timestamp(up)",
-        lambda s: Prometheus(s, ENDPOINT).freshness("up", AT),
-    ),
-    "rules": ("prometheus: rules", lambda s: Prometheus(s, ENDPOINT).rules()),
-    "alertmanagers": (
-        "prometheus: alertmanagers",
-        lambda s: Prometheus(s, ENDPOINT).alertmanagers(),
-    ),
+    **{
+        what: (f"n1 {path}", lambda s, what=what: from_fleet(getattr(Fleet(s, CLUSTER), what)()))  # type: ignore[misc]
+        for what, path in NODES.items()
+    },
+    "instant": ("prometheus: up", lambda s: prometheus(s).instant("up", AT)),
+    "range": ("prometheus: up", lambda s: prometheus(s).range("up", AT, AT, timedelta(seconds=60))),
+    "freshness": ("prometheus: timestamp(up)", lambda s: prometheus(s).freshness("up", AT)),
+    "rules": ("prometheus: rules", lambda s: prometheus(s).rules()),
+    "alertmanagers": ("prometheus: alertmanagers", lambda s: prometheus(s).alertmanagers()),
     "am status": ("alertmanager: status", lambda s: Alertmanager(s, ENDPOINT).config()),
     "am alerts": ("alertmanager: alerts", lambda s: Alertmanager(s, ENDPOINT).alerts()),
     "am silences": ("alertmanager: silences", lambda s: Alertmanager(s, ENDPOINT).silences()),
     "check runs": (
-        "forge: check runs of cccccccccccc",
+        f"forge: check runs of {COMMIT[:12]}",
         lambda s: GitHub(s, FORGE).check_runs(COMMIT),
     ),
-    "statuses": (
-        "forge: statuses of cccccccccccc",
-        lambda s: GitHub(s, FORGE).statuses(COMMIT),
-    ),
+    "statuses": (f"forge: statuses of {COMMIT[:12]}", lambda s: GitHub(s, FORGE).statuses(COMMIT)),
     "issue": ("forge: issue 7", lambda s: GitHub(s, FORGE).issue(7)),
     "comments": ("forge: comments of issue 7", lambda s: GitHub(s, FORGE).comments(7)),
 }
@@ -88,13 +88,6 @@ def problem(world: World, source: str, handler: Callable[[httpx.Request], httpx.
     return said[0]
 
 
-def failing(error: httpx.TransportError) -> Callable[[httpx.Request], httpx.Response]:
-    def fail(request: httpx.Request) -> httpx.Response:
-        raise error
-
-    return fail
-
-
 @every_source
 @pytest.mark.usefixtures("no_waiting")
 @pytest.mark.parametrize(
@@ -108,17 +101,23 @@ def failing(error: httpx.TransportError) -> Callable[[httpx.Request], httpx.Resp
     ids=lambda error: type(error).__name__,
 )
 def test_no_answer(world: World, source: str, error: httpx.TransportError) -> None:
-    kind = type(error).__name__
-    said = problem(world, source, failing(error))
-    assert said == f"expected an answer, got {kind}: {error}"
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise error
+
+    said = problem(world, source, fail)
+    assert said == f"expected an answer, got {type(error).__name__}: {error}"
 
 
 HINTS = {
-    401: ("; check the token", "; the token is wrong or expired"),
-    403: ("; check what the token may do", "; the token lacks a permission"),
-    404: ("; check the URL", "; it does not exist, or the token may not see it"),
-    500: ("", ""),
-    503: ("", ""),
+    401: ("; check the token", "no luck; the token is wrong or expired"),
+    403: ("; check what the token may do", "no luck; the token lacks a permission"),
+    404: ("; check the URL", "no luck; it does not exist, or the token may not see it"),
+    429: (
+        "; it limits our rate, ask again later",
+        "the rate limit is used up; ask again in 3600 s",
+    ),
+    500: ("", "no luck"),
+    503: ("", "no luck"),
 }
 
 
@@ -126,25 +125,12 @@ HINTS = {
 @pytest.mark.usefixtures("no_waiting")
 @pytest.mark.parametrize("status", HINTS)
 def test_another_status(world: World, source: str, status: int) -> None:
-    body = {"message": "no luck"}
-    said = problem(world, source, lambda _: httpx.Response(status, json=body))
-    if source in FORGES:
-        assert said == f"expected status 200, got {status}: no luck{HINTS[status][1]}"
-    else:
-        text = f'expected status 200, got {status}: {{"message":"no luck"}}'
-        assert said == text + HINTS[status][0]
-
-
-@every_source
-@pytest.mark.usefixtures("no_waiting")
-def test_a_rate_limit(world: World, source: str) -> None:
-    said = problem(world, source, lambda _: httpx.Response(429, headers={"retry-after": "3600"}))
-    if source in FORGES:
-        assert (
-            said == "expected status 200, got 429: the rate limit is used up; ask again in 3600 s"
-        )
-    else:
-        assert said == "expected status 200, got 429; it limits our rate, ask again later"
+    headers = {"retry-after": "3600"} if status == 429 else {}
+    answer = httpx.Response(status, headers=headers, json={"message": "no luck"})
+    hint, forges = HINTS[status]
+    got = forges if source in FORGES else '{"message":"no luck"}' + hint
+    said = problem(world, source, lambda _: answer)
+    assert said == f"expected status 200, got {status}: {got}"
 
 
 @every_source

@@ -36,17 +36,13 @@ from .verifying import (
 )
 
 
-def stamped(signed: dict[str, Any]) -> dict[str, Any]:
-    data = {"rfc3161Timestamps": [{"signedTimestamp": b64(b"junk")}]}
-    signed["verificationMaterial"]["timestampVerificationData"] = data
-    return signed
-
-
 def with_entry_of(signed: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
     entry = other["verificationMaterial"]["tlogEntries"][0]
     return tamper(signed, *ENTRY, value=entry)
 
 
+STAMPS = {"rfc3161Timestamps": [{"signedTimestamp": b64(b"junk")}]}
+STAMPED = ("verificationMaterial", "timestampVerificationData")
 LOGGED_AS = (
     "an envelope logged as hashedrekord/0.0.1 cannot be verified; log it as dsse/0.0.1 or"
     " hashedrekord/0.0.2"
@@ -91,7 +87,7 @@ LOGGED_AS = (
          ""),
         (lambda a: tamper(a.attest(statement(HEX)), "dsseEnvelope", "payload",
          value=b64(statement(HEX, predicate={"more": 1}))), "FAIL", ""),
-        (lambda a: stamped(a.sign(DATA)), "FAIL", "Invalid Timestamp Response"),
+        (lambda a: tamper(a.sign(DATA), *STAMPED, value=STAMPS), "FAIL", "Invalid Timestamp Response"),
     ],
 )  # fmt: skip
 def test_a_bundle_proves_its_signer_or_says_why_not(

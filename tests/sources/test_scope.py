@@ -18,6 +18,7 @@ from runbook_lib.sources.http import Request
 from runbook_lib.sources.local import FileDigest
 from runbook_lib.sources.tape import read_entries
 
+from ..messages import saying
 from .conftest import World
 
 PING = Request("GET", "http://node/ping")
@@ -55,6 +56,11 @@ def test_files_that_cannot_be_read_are_source_errors(world: World, tmp_path: Pat
             make(aliases=aliases).read(tmp_path / "none")
     with pytest.raises(SourceError, match=gone):
         world.scope(aliases=aliases).file_digest(tmp_path / "none")
+    # One is read whole or not at all.
+    (tmp_path / "file").write_bytes(b"12345")
+    assert world.scope().read(tmp_path / "file", limit=5) == b"12345"
+    with pytest.raises(SourceError, match="expected at most 4 bytes, got 5"):
+        world.scope().read(tmp_path / "file", limit=4)
 
 
 def test_what_is_no_file_is_not_waited_for(world: World, tmp_path: Path) -> None:
@@ -76,14 +82,6 @@ def test_what_is_no_file_is_not_waited_for(world: World, tmp_path: Path) -> None
         "expected a readable file, got: not a regular file",
         "expected a readable file, got: not a regular file",
     ]
-
-
-def test_a_file_is_read_whole_or_not_at_all(world: World, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"12345")
-    scope = world.scope()
-    assert scope.read(tmp_path / "file", limit=5) == b"12345"
-    with pytest.raises(SourceError, match="expected at most 4 bytes, got 5"):
-        scope.read(tmp_path / "file", limit=4)
 
 
 # --- many files at once ---------------------------------------------------------------------------
@@ -152,6 +150,5 @@ def test_an_unreadable_clock_is_a_source_error(
 ) -> None:
     file = tmp_path / "clock.json"
     file.write_text(text)
-    with pytest.raises(SourceError) as caught:
+    with saying(SourceError, f"clock: {file}: expected {{offset_s: SECONDS}}, got: {got}"):
         world.scope(clock=Clock(source="offset-file", path=str(file))).now()
-    assert str(caught.value) == f"clock: {file}: expected {{offset_s: SECONDS}}, got: {got}"

@@ -16,18 +16,16 @@ from runbook_lib.errors import SourceError
 from runbook_lib.outcomes import Outcome
 from runbook_lib.sources import snapshots
 from runbook_lib.sources.keys import Refused
-from runbook_lib.sources.snapshots import About, Manifest, parse_signature, verified_by
+from runbook_lib.sources.scope import Scope
+from runbook_lib.sources.snapshots import About, Bundle, Manifest, parse_signature, verified_by
 from runbook_lib.sources.wire import decode_once
 
-from .conftest import World
+from ..messages import saying
+from .conftest import World, public
 
 KEY = Ed25519PrivateKey.from_private_bytes(b"k" * 32)
 OTHER = Ed25519PrivateKey.from_private_bytes(b"o" * 32)
 HEX = "ab" * 32
-
-
-def public(key: Ed25519PrivateKey) -> str:
-    return "ed25519:" + base64.b64encode(key.public_key().public_bytes_raw()).decode()
 
 
 KEYS = {1: public(KEY), 2: public(OTHER)}
@@ -83,10 +81,8 @@ def test_a_chunks_checksum_is_of_the_manifests_algorithm(
     ],
 )  # fmt: skip
 def test_a_manifest_of_another_shape_is_refused(changes: dict[str, Any], problem: str) -> None:
-    with pytest.raises(SourceError) as caught:
+    with saying(SourceError, f"m: {problem}"):
         decode_once("m", manifest(**changes), Manifest)
-
-    assert str(caught.value) == f"m: {problem}"
 
 
 def test_a_key_that_stands_twice_and_deep_nesting_are_refused() -> None:
@@ -176,6 +172,13 @@ def write(folder: Path, **about: Any) -> Path:
     return folder
 
 
+def only(world: World, folder: Path) -> tuple[Scope, Bundle]:
+    """A scope, and what it finds of the one bundle there."""
+    scope = world.scope()
+    [bundle] = snapshots.find_bundles(scope, folder, KEYS)
+    return scope, bundle
+
+
 def test_bundles_are_found_in_a_folder_or_are_it(world: World, tmp_path: Path) -> None:
     one = write(tmp_path / "all" / "one")
     (tmp_path / "all" / "notes").mkdir()
@@ -219,8 +222,7 @@ def test_a_pruning_checkpoint_tells_its_height(
     write(tmp_path / "one")
     for name, text in files.items():
         (tmp_path / "one" / name).write_text(text)
-    scope = world.scope()
-    [bundle] = snapshots.find_bundles(scope, tmp_path, KEYS)
+    scope, bundle = only(world, tmp_path)
     try:
         got: object = snapshots.checkpoint_height(scope, bundle)
     except SourceError as error:
@@ -245,8 +247,7 @@ def test_pruning_proofs_are_named_by_their_manifests(
     """As Firewood keeps them, and as its backup script copies them."""
     (write(tmp_path / "one") / manifests).mkdir()
     (tmp_path / "one" / manifests / NAME).write_text(json.dumps(PROOF))
-    scope = world.scope()
-    [bundle] = snapshots.find_bundles(scope, tmp_path, KEYS)
+    scope, bundle = only(world, tmp_path)
 
     assert snapshots.proofs(scope, bundle) == [
         snapshots.Proof(5, tmp_path / "one" / folder / "5.bin", f"sha256:{HEX}")
@@ -267,9 +268,6 @@ def test_other_pruning_manifests_are_refused(
 ) -> None:
     (write(tmp_path / "one") / "manifests").mkdir()
     (tmp_path / "one" / "manifests" / name).write_text(json.dumps({**PROOF, **changes}))
-    scope = world.scope()
-    [bundle] = snapshots.find_bundles(scope, tmp_path, KEYS)
-
-    with pytest.raises(SourceError) as caught:
+    scope, bundle = only(world, tmp_path)
+    with saying(SourceError, problem):
         snapshots.proofs(scope, bundle)
-    assert str(caught.value) == problem

@@ -36,7 +36,7 @@ from runbook_lib.sources.words import (
 )
 from runbook_lib.strict import PROJECT
 
-from .conftest import World
+from .conftest import World, public
 from .github_answers import spoken
 
 WINDOW = "2026-12-01T12:00:00Z/2026-12-01T16:00:00Z"
@@ -45,10 +45,6 @@ PLAN = "sha256:" + "a" * 64
 AT, LATER = "2026-11-23T12:00:00Z", "2026-11-23T12:00:01Z"
 ADA = Ed25519PrivateKey.from_private_bytes(b"a" * 32)
 DEV_2 = Ed25519PrivateKey.from_private_bytes(b"d" * 32)
-
-
-def public(key: Ed25519PrivateKey) -> str:
-    return "ed25519:" + base64.b64encode(key.public_key().public_bytes_raw()).decode()
 
 
 @cache
@@ -178,22 +174,16 @@ def test_what_does_not_count_is_named(
     assert release.refused() == [(who, why.format(who=who), grounds, fault)]
 
 
-def test_a_file_of_an_instant_to_come_does_not_count(release: Release) -> None:
-    """It could not be withdrawn before then."""
+def test_of_an_instant_to_come_a_withdrawal_counts_alone(release: Release) -> None:
+    """A word could not be withdrawn before then; the clock that one was signed by may be fast."""
     at = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
     release.sign(at=at.isoformat())
     why = f"expected an instant that has come, got {at:%Y-%m-%d %H:%M:%SZ}"
-
     assert release.refused() == [("rpp1dev2", why, "one.json", "ahead")]
 
-
-def test_a_withdrawal_of_an_instant_to_come_counts_at_once(release: Release) -> None:
-    """The clock that it was signed by may be fast; until then nothing else could be taken back."""
     release.sign()
-    at = (datetime.now(UTC) + timedelta(hours=1)).replace(microsecond=0)
     release.sign(name="two.json", withdraw=True, at=at.isoformat())
     heard = release.read()
-
     assert heard.refused == ()
     assert taken_back(heard.words[0], heard.withdrawals) is heard.withdrawals[0]
 

@@ -219,6 +219,17 @@ def issuing(root: Path) -> Iterator[RehearsalNetwork]:
         yield network
 
 
+def held(make: Callable[..., contextlib.AbstractContextManager[Any]], **options: Any) -> Any:
+    """A module's fixture: what ``make`` makes in a folder of its own, closed after the last test."""
+
+    @pytest.fixture(scope="module")
+    def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+        with make(tmp_path_factory.mktemp("held"), **options) as found:
+            yield found
+
+    return made
+
+
 @contextlib.contextmanager
 def ready_to_post(network: RehearsalNetwork, **changes: Any) -> Iterator[Stage]:
     """The stage of ``issuing`` with drift judged and its plan made."""

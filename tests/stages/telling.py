@@ -22,7 +22,7 @@ from runbook_lib.stage import Stage, open_stage
 from runbook_lib.verdicts import Verdict
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import clear, ended, enter, given
+from .conftest import clear, ended, enter, given, held
 
 TEXTS = {
     "summary": "Rewards stopped on both canaries.",
@@ -53,12 +53,7 @@ CHANGES = (
 RELEASES = iter(f"v1.4.0-{number}" for number in range(1, 1000))
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
-    sizes = {"development": 2, "testnet": 2, "mainnet": 2}
-    root = tmp_path_factory.mktemp("incidents") / "network"
-    with RehearsalNetwork(root, sizes=sizes) as network:
-        yield network
+made = held(RehearsalNetwork, sizes={"development": 2, "testnet": 2, "mainnet": 2})
 
 
 @pytest.fixture

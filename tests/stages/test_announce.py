@@ -21,14 +21,9 @@ from runbook_lib.verdicts import ExitCode, Verdict
 from runbook_lib.wording import utc
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import clear, ended, enter, entries, given, mutations, opened
+from .conftest import clear, ended, enter, entries, given, held, mutations, opened
 
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
-    root = tmp_path_factory.mktemp("announce") / "network"
-    with RehearsalNetwork(root, telemetry=False) as network:
-        yield network
+made = held(RehearsalNetwork, telemetry=False)
 
 
 @pytest.fixture

@@ -47,19 +47,19 @@ def test_it_has_the_least_permissions() -> None:
 
 
 @BOTH
-def test_every_action_is_pinned_by_its_commit(job: str) -> None:
-    """A tag can be moved; credentials do not stay in the checkout."""
+def test_what_runs_is_pinned_and_ours(job: str) -> None:
+    """A tag of an action can be moved; credentials do not stay in the checkout; nothing that others
+    typed reaches a shell; what is installed is a target of ours, from the lock file.
+    """
     used = [one["uses"] for one in steps(job) if "uses" in one]
 
     assert used
     assert [name for name in used if not re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", name)] == []
     assert all(f"{name} # v" in EXAMPLE.read_text() for name in used)
     assert steps(job)[0]["with"]["persist-credentials"] is False
-
-
-@BOTH
-def test_nothing_that_others_typed_reaches_a_shell(job: str) -> None:
     assert [one["run"] for one in steps(job) if "${{" in one.get("run", "")] == []
+    target = step(job, "Install")["run"].removeprefix("make ")
+    assert f"\n{target}: requirements.lock" in (PROJECT / "Makefile").read_text()
 
 
 def test_a_plan_never_runs_for_a_fork_and_covers_every_stage() -> None:
@@ -95,14 +95,6 @@ def test_the_executed_notebook_is_kept_whatever_happened(job: str) -> None:
     assert kept["if"].startswith("always()")
     assert step(job, "Verdict")["if"].startswith("always()")
     assert "${{ runner.temp }}/*.ipynb" in kept["with"]["path"].split("\n")
-
-
-@BOTH
-def test_what_it_installs_is_a_target_of_ours(job: str) -> None:
-    """From the lock file, into the environment that the commands are called from."""
-    target = step(job, "Install")["run"].removeprefix("make ")
-
-    assert f"\n{target}: requirements.lock" in (PROJECT / "Makefile").read_text()
 
 
 def test_both_jobs_end_alike() -> None:
@@ -205,27 +197,17 @@ def test_an_apply_without_an_approved_plan_is_broken(runner: Runner, tmp_path: P
     assert "approved_plan: expected the digest of an approved plan" in summary
 
 
-@BOTH
 @pytest.mark.parametrize(
-    ("code", "ends", "kind"),
-    [
-        ("0", 0, "::notice::"),
-        ("4", 0, "::notice::"),
-        ("1", 1, "::error::"),
-        ("2", 2, "::error::"),
-        ("3", 3, "::error::"),
-        ("", 3, "::error::"),
-        ("137", 3, "::error::"),
-    ],
+    ("code", "ends"), [("0", 0), ("4", 0), ("1", 1), ("2", 2), ("3", 3), ("", 3), ("137", 3)]
 )
 def test_each_exit_code_ends_the_job_as_documented(
-    runner: Runner, tmp_path: Path, job: str, code: str, ends: int, kind: str
+    runner: Runner, tmp_path: Path, code: str, ends: int
 ) -> None:
     """What ends otherwise, or never ended, is broken: even without a text to show."""
-    ended = runner.run(job, "Verdict", tmp_path, CODE=code, STAGE="canary")
+    ended = runner.run("apply", "Verdict", tmp_path, CODE=code, STAGE="canary")
 
     assert ended.returncode == ends
-    assert ended.stdout.startswith(f"{kind}canary: ")
+    assert ended.stdout.startswith(f"::{'error' if ends else 'notice'}::canary: ")
 
 
 def test_only_a_stage_that_is_touched_is_planned(tmp_path: Path, runner: Runner) -> None:

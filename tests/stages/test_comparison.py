@@ -10,16 +10,8 @@ from runbook_lib.context import Context
 from runbook_lib.errors import SourceError
 from runbook_lib.metrics.compare import Compared
 from runbook_lib.outcomes import Outcome
-from runbook_lib.stage import Compare
 
 from ..metrics.test_compare import compared, measured
-
-
-def against(level: float) -> Compare:
-    def windows(context: Context) -> list[Compared]:
-        return [compared(measured(1), measured(2, level))]
-
-    return windows
 
 
 @pytest.mark.parametrize(("level", "outcome"), [(400.0, "PASS"), (600.0, "FAIL")])
@@ -27,9 +19,13 @@ def test_the_table_says_what_moved_and_the_figure_shows_it(
     practice: Any, level: float, outcome: str
 ) -> None:
     """One row a metric; the figure is one image, kept in the attempt too. It blocks nothing."""
+
+    def windows(context: Context) -> list[Compared]:
+        return [compared(measured(1), measured(2, level))]
+
     stage = practice.open()
     practice.walk(stage)
-    comparison = stage.compare(against(level))
+    comparison = stage.compare(windows)
 
     [row] = comparison.card.data["rows"]
     assert (row[0], row[4]) == ("Duration of a consensus round", outcome)

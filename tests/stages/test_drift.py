@@ -17,13 +17,12 @@ from runbook_lib.changes.adopt import adopt
 from runbook_lib.checks import preflight
 from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_lib.params import STAGE_PARAMS
-from runbook_lib.stage import Stage, open_stage
 from runbook_lib.strict import parse_yaml
 from runbook_rehearsal.chain.world import STAGE_CLUSTERS
 from runbook_rehearsal.files import unpack
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import ended, fault, practising
+from .conftest import ended, fault, opened, practising
 
 DRIFT = "preflight.config-drift"
 MALACHITE, REWARDS, WITNESS = (
@@ -46,22 +45,14 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
         yield net
 
 
-def opened(network: RehearsalNetwork, stage: str, **changes: str) -> Stage:
+def drift(network: RehearsalNetwork, stage: str, **changes: str) -> CheckResult:
     file = network.params["preflight"]
     given = STAGE_PARAMS["preflight"]().model_dump() | parse_yaml(file.read_bytes(), file.name)
-    return open_stage("preflight", {**given, "stage": stage, **changes})
-
-
-def judged(stage: Stage) -> CheckResult:
-    stage.check(preflight.config_drift)
-    result = ended(stage)[0].items[0].result
-    stage.close()
+    with opened("preflight", {**given, "stage": stage, **changes}) as made:
+        made.check(preflight.config_drift)
+        result = ended(made)[0].items[0].result
     assert result is not None
     return result
-
-
-def drift(network: RehearsalNetwork, stage: str, **changes: str) -> CheckResult:
-    return judged(opened(network, stage, **changes))
 
 
 def site_with(
@@ -111,24 +102,6 @@ def test_canary_touches_its_members_alone(
     assert targets(result) == {
         f"main-{n}": CANARY if f"main-{n}" in canaries else "left as it is" for n in range(1, 6)
     }
-
-
-def test_a_canary_stage_without_canaries_is_inconclusive(
-    network: RehearsalNetwork, tmp_path: Path
-) -> None:
-    result = drift(network, "canary", site=site_with(network, tmp_path / "s.yaml", canaries=()))
-
-    assert (result.outcome, not_passed(result)) == (
-        Outcome.INCONCLUSIVE,
-        [
-            (
-                "site: clusters.mainnet.nodes",
-                "the stage's delta",
-                "per node",
-                "expected a node with canary: true, got none",
-            )
-        ],
-    )
 
 
 # --- the candidate, ahead of its stage ------------------------------------------------------------
@@ -208,40 +181,43 @@ def taken_over(network: RehearsalNetwork, old: str, new: str) -> Iterator[None]:
     path = network.world.node_dir("development", "dev-2") / "config.toml"
     before = path.read_text()
     assert old in before
-    try:
-        path.write_text(before.replace(old, new))
+
+    def run(text: str) -> None:
+        path.write_text(text)
         network.fleet.restart("dev-2")
         adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
+
+    try:
+        run(before.replace(old, new))
         yield
     finally:
-        path.write_text(before)
-        network.fleet.restart("dev-2")
-        adopt(str(network.site), "development", artifacts=[network.release.previous_artifact])
+        run(before)
 
 
-def test_a_gate_ahead_of_its_profile_is_shown_and_stays(network: RehearsalNetwork) -> None:
-    with taken_over(network, "witness_network = false", "witness_network = true"):
+ON, ALONE = "witness_network = true", "profile development; changes: the build only"
+PRUNING = "rollout.feature_gates.pruning (different in the target)"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "wrong", "made"),
+    [
+        ("witness_network = false", ON, [], f"{ALONE}; ahead of the profile: witness_network"),
+        ("pruning = true", "pruning = false", [("dev-2", PRUNING, True, False)], None),
+        ("pruning = true\n", "", [], ALONE),
+    ],
+    ids=["ahead of its profile", "off", "left to its default"],
+)
+def test_a_gate_in_the_file_is_drift_only_where_it_lacks_its_profile(
+    network: RehearsalNetwork, old: str, new: str, wrong: list[Any], made: str | None
+) -> None:
+    """Known or not: the delta of development is the build, which mends none. The table may be
+    partial; the node itself says what is in force.
+    """
+    with taken_over(network, old, new):
         result = drift(network, "development")
 
-    assert result.outcome is Outcome.PASS
-    assert targets(result)["dev-2"] == (
-        "profile development; changes: the build only; ahead of the profile: witness_network"
-    )
-
-
-def test_development_does_not_mend_what_lacks_its_profile(network: RehearsalNetwork) -> None:
-    """Its delta is the build: a gate that is off is drift, known or not."""
-    with taken_over(network, "pruning = true", "pruning = false"):
-        found = not_passed(drift(network, "development"))
-
-    key = "rollout.feature_gates.pruning (different in the target)"
-    assert found == [("dev-2", key, True, False)]
-
-
-def test_a_gate_that_a_file_leaves_to_its_default_is_no_drift(network: RehearsalNetwork) -> None:
-    """The table may be partial; the node itself says what is in force."""
-    with taken_over(network, "pruning = true\n", ""):
-        assert not_passed(drift(network, "development")) == []
+    assert not_passed(result) == wrong
+    assert targets(result).get("dev-2") == made
 
 
 # --- the chain's own bundle -----------------------------------------------------------------------

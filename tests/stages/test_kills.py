@@ -16,17 +16,14 @@ import pytest
 
 from runbook_lib.changes.adopt import adopt
 
-from .conftest import Operator, entries, left_in, operating, processes_of, until
+from .conftest import Operator, entries, held, left_in, operating, processes_of, until
 
 DEPLOY = "development.activate.deploy"
 CANCELLED = "run: it was cancelled before its end"
 NODES = ("dev-1", "dev-2", "dev-3", "dev-4")
 
 
-@pytest.fixture(scope="module")
-def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    with operating(tmp_path_factory.mktemp("kills"), measured=False) as made:
-        yield made
+operator = held(operating, measured=False)
 
 
 def running(operator: Operator, *words: str) -> list[int]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import yaml
 
-from runbook_lib.canonical import canonical
 from runbook_lib.evidence import publish as publishing
 from runbook_lib.evidence.publish import publish
 from runbook_lib.outcomes import Outcome
@@ -78,12 +76,8 @@ def test_an_instruction_that_could_not_be_given_is_given_by_publish(team: Team) 
     away.unlink()
     words = team.network.root / "words" / team.release
     words.mkdir(parents=True)
-    withdrawn = json.loads(Path(team.approve(digest)).read_text())["statement"]
-    withdrawn["withdraw"] = True
-    signature = base64.b64encode(team.key.sign(canonical(withdrawn))).decode()
-    said = {"statement": withdrawn, "signature": signature}
     (words / "approval.json").write_text(Path(team.approve(digest)).read_text())
-    (words / "withdrawn.json").write_text(json.dumps(said))
+    (words / "withdrawn.json").write_text(Path(team.approve(digest, withdraw=True)).read_text())
     (taken,) = publish(folder)
     (words / "withdrawn.json").unlink()
     assert str(taken.observed) == "its approval was withdrawn by bob"

@@ -34,9 +34,6 @@ CANARIES = ("main-1", "main-2")
 OPERATORS = ("north-validators", "harbor-stake", "lumen-nodes")
 
 
-# --- going back -------------------------------------------------------------------------------------
-
-
 def before(network: RehearsalNetwork, cluster: str) -> dict[str, tuple[Any, str]]:
     """Node -> its gates and the digest of its build."""
     running = network.fleet.running
@@ -44,7 +41,11 @@ def before(network: RehearsalNetwork, cluster: str) -> dict[str, tuple[Any, str]
     return {n.name: (running[n.name].config.gates, running[n.name].build.digest) for n in nodes}
 
 
-# --- what cannot be reached, and what is wrong --------------------------------------------------------
+def told(made: Recovering) -> int:
+    """How many comments of this recovery's first attempt stand in the forge."""
+    mine = f"attempt={made.release}/testnet_recovery/0001 -->"
+    comments = made.network.forge.comments.values()
+    return sum(comment["body"].partition("\n")[0].endswith(mine) for comment in comments)
 
 
 SECRET = b"rehearsal-throwaway"
@@ -203,16 +204,13 @@ def test_operators_are_told_by_what_works(
     assert len(list((folder / "outbox").iterdir())) == len(OPERATORS)
     assert {row.outcome for row in publish(folder)} == {PASS}
     assert not (folder / "outbox").exists()
-    told = [c["body"].partition("\n")[0] for c in network.forge.comments.values()]
-    mine = f"attempt={made.release}/testnet_recovery/0001 -->"
-    assert sum(line.endswith(mine) for line in told) == len(OPERATORS)
+    assert told(made) == len(OPERATORS)
 
     again, folder = made.recover("testnet", attempt=verdict.attempt, retry_reason="x", **given)
 
     assert back(again).outcome is PASS, back(again).reason
     assert [step for node, step in steps(folder) if node in OPERATORS].count("notify-back") == 3
-    lines = [c["body"].partition("\n")[0] for c in network.forge.comments.values()]
-    assert sum(line.endswith(mine) for line in lines) == len(OPERATORS)
+    assert told(made) == len(OPERATORS)
 
 
 def test_a_comment_nobody_can_look_for_keeps_no_operator_from_being_told(
@@ -247,9 +245,7 @@ def test_a_comment_nobody_can_look_for_keeps_no_operator_from_being_told(
     )
     # What may stand there already is posted by publish where it does not, once.
     assert {row.outcome for row in publish(folder)} == {PASS}
-    lines = [c["body"].partition("\n")[0] for c in network.forge.comments.values()]
-    mine = f"attempt={made.release}/testnet_recovery/0001 -->"
-    assert sum(line.endswith(mine) for line in lines) == len(OPERATORS)
+    assert told(made) == len(OPERATORS)
 
 
 # --- who may ----------------------------------------------------------------------------------------

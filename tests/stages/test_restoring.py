@@ -15,7 +15,7 @@ from runbook_lib.outcomes import CheckResult, Outcome
 from runbook_rehearsal.faults.table import FAULTS
 from runbook_rehearsal.network import RehearsalNetwork
 
-from .conftest import clear, enter, entries, given, opened
+from .conftest import clear, enter, entries, given, held, opened
 
 SIZES = {"development": 4, "testnet": 2, "mainnet": 5}
 STEPS = [
@@ -75,13 +75,7 @@ class Site:
         return [name for name in self.ours(stage) if name in self.network.fleet.running]
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
-    root = tmp_path_factory.mktemp("restoring") / "network"
-    with RehearsalNetwork(root, telemetry=False, sizes=SIZES) as made:
-        yield made
-
-
+network = held(RehearsalNetwork, telemetry=False, sizes=SIZES)
 NUMBER = iter(range(1, 1000))
 
 
@@ -99,10 +93,6 @@ def site(network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator
         network.reinstall(cluster)
     # Whatever broke: the data of a node that runs were never touched.
     assert not [one for one in made.touched if one["running"]]
-
-
-def seen(result: CheckResult) -> list[tuple[str, str, Outcome]]:
-    return [(row.subject, row.what, row.outcome) for row in result.rows]
 
 
 def wrong(result: CheckResult) -> list[tuple[str, str, str]]:
@@ -251,19 +241,3 @@ def test_a_silent_operator_is_waited_for(site: Site) -> None:
     later, _ = site.recover("mainnet", attempt=1)
     assert (later.outcome, wrong(later)) == (PASS, [])
     assert sorted(site.restores()) == site.ours("mainnet")
-
-
-def test_a_recovery_replays(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From its tape alone, row by row, with nothing asked of the network."""
-    site.network.fault("wrong-state-root@development")
-    result, folder = site.recover("development")
-    touched = len(site.touched)
-    monkeypatch.setenv("RUNBOOK_REPLAY", str(folder))
-    monkeypatch.setenv("RUNBOOK_REPLAY_OK", "1")
-    monkeypatch.setenv("RUNBOOK_SCRATCH", str(site.network.root / f"scratch-{site.release}"))
-    (site.network.root / f"scratch-{site.release}").mkdir()
-    again, _ = site.recover("development")
-
-    assert again.outcome is result.outcome is FAIL
-    assert again.rows == result.rows
-    assert len(site.touched) == touched

@@ -35,6 +35,7 @@ from .conftest import (
     enter,
     entries,
     given,
+    held,
     in_the_way_of_kits,
     mutations,
     opened,
@@ -104,15 +105,12 @@ class Team:
         assert next_steps(verdict, folder) == [f"Have the plan approved, then: `{command}`"]
         return digest, window
 
-    def approve(self, digest: str, account: str = BOB) -> str:
-        statement = {
-            "kind": "approve",
-            "account": account,
-            "plan": digest,
-            "at": "2026-01-01T00:00:00Z",
-        }
+    def approve(self, digest: str, **more: Any) -> str:
+        """A file of Bob's word."""
+        statement = {"kind": "approve", "account": BOB, "plan": digest, **more}
+        statement["at"] = "2026-01-01T00:00:00Z"
         signature = base64.b64encode(self.key.sign(canonical(statement))).decode()
-        path = self.network.root / f"approval-{account}-{digest[-8:]}.json"
+        path = self.network.root / f"{'-'.join(('approval', *more))}-{digest[-8:]}.json"
         path.write_text(json.dumps({"statement": statement, "signature": signature}))
         return str(path)
 
@@ -127,12 +125,8 @@ class Team:
         return {**drop, "approval": self.approve(wanted)}
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
-    root = tmp_path_factory.mktemp("rollout") / "network"
-    sizes = {"development": 1, "mainnet": 1}  # history of those does not matter
-    with RehearsalNetwork(root, sizes=sizes, history_s=2 * 3600.0) as made:
-        yield made
+# History of development and mainnet does not matter.
+network = held(RehearsalNetwork, sizes={"development": 1, "mainnet": 1}, history_s=2 * 3600.0)
 
 
 @pytest.fixture

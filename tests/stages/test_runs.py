@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from runbook_lib import playbook
 from runbook_lib.notebook import NOTEBOOKS
 from runbook_rehearsal.telemetry import processes
 
-from .conftest import NOTEBOOK, Operator, entries, left_in, operating, processes_of
+from .conftest import NOTEBOOK, Operator, entries, held, left_in, operating, processes_of
 
 DECLARED = list(playbook.DECLARED["development"])
 TOKENS = ("RPP_RPC_TOKEN", "GITHUB_TOKEN")
@@ -33,10 +32,7 @@ os.execvp(sys.argv[1], sys.argv[1:])
 """
 
 
-@pytest.fixture(scope="module")
-def operator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    with operating(tmp_path_factory.mktemp("runs")) as made:
-        yield made
+operator = held(operating)
 
 
 @pytest.fixture

@@ -51,20 +51,21 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwo
         yield net
 
 
+def passed(network: RehearsalNetwork, hours: float) -> RehearsalNetwork:
+    """The network so long after the deploy, at least."""
+    if network.world.clock.offset < hours * 3600:
+        network.fast_forward(hours * 3600)
+    return network
+
+
 @pytest.fixture
 def soaked(network: RehearsalNetwork) -> RehearsalNetwork:
-    """The network once the soak is over."""
-    if network.world.clock.offset < 48 * 3600:
-        network.fast_forward(48 * 3600 + 600)
-    return network
+    return passed(network, 48.2)
 
 
 @pytest.fixture
 def soaking(network: RehearsalNetwork) -> RehearsalNetwork:
-    """The network some hours after the deploy."""
-    if network.world.clock.offset < 4 * 3600:
-        network.fast_forward(4 * 3600)
-    return network
+    return passed(network, 4)
 
 
 def judged(network: RehearsalNetwork, **changes: Any) -> tuple[Verdict, CheckResult, Path]:
@@ -142,7 +143,7 @@ def test_another_attempts_change_is_no_soak(soaked: RehearsalNetwork) -> None:
 
 
 def test_without_a_development_attempt_nothing_is_known(
-    soaked: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch
+    soaked: RehearsalNetwork,
 ) -> None:
     """A soak is anchored at a deploy of this release, or at nothing."""
     (soaked.root / "artifacts" / "v1.5.0").symlink_to(soaked.root / "artifacts" / "v1.4.0")

@@ -32,18 +32,11 @@ from runbook_rehearsal.layout import ISSUE
 from runbook_rehearsal.network import RehearsalNetwork
 
 from ..conftest import trust_of
-from .conftest import clear, enter, given, mutations, opened
+from .conftest import clear, enter, given, held, mutations, opened
 
-HOURS = 49
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RehearsalNetwork]:
-    """Mainnet with more than a day of history."""
-    root = tmp_path_factory.mktemp("watch") / "network"
-    sizes = {"development": 1, "testnet": 1, "mainnet": 4}
-    with RehearsalNetwork(root, sizes=sizes, history_s=HOURS * 3600.0) as made:
-        yield made
+# Mainnet with more than a day of history.
+SIZES = {"development": 1, "testnet": 1, "mainnet": 4}
+network = held(RehearsalNetwork, sizes=SIZES, history_s=49 * 3600.0)
 
 
 @dataclass
@@ -107,10 +100,6 @@ def mainnet(network: RehearsalNetwork, monkeypatch: pytest.MonkeyPatch) -> Itera
 def judged(stage: Stage) -> Standing:
     stage.check(watch)
     return next(item for item in stage.verdict().items if item.item == ITEM)
-
-
-def mainnet_anchor(stage: Stage) -> datetime:
-    return datetime.fromisoformat(recorded(stage, "state")[0]["at"])
 
 
 def rows(found: Standing) -> dict[tuple[str, str], Row]:
@@ -252,7 +241,7 @@ def test_an_anomaly_is_told_once_with_figure_and_query(later: Watch) -> None:
     """By the site's command and a comment; acknowledged, decided, and both recorded."""
     later.network.fault("participation-dip@mainnet")
     with later.opened(timedelta(hours=1, minutes=1)) as stage:
-        begun = mainnet_anchor(stage)
+        begun = datetime.fromisoformat(recorded(stage, "state")[0]["at"])
         found = judged(stage)
         judged(stage)
         anomalies = recorded(stage, "anomaly")

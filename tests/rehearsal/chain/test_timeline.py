@@ -8,18 +8,16 @@ import numpy as np
 import pytest
 
 from runbook_rehearsal.chain.timeline import noise, quorum_of, state_at, voting_power
-from runbook_rehearsal.chain.world import Event, World, make_cluster
+from runbook_rehearsal.chain.world import Event, World
+
+from ..conftest import begun
 
 GENESIS = 1_790_000_000.0
-BUILD = {"digest": "sha256:0", "commit": "c0ffee", "version": "v1.3.0"}
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    addresses = [(f"127.1.3.{index}", 7070) for index in range(1, 8)]
-    world = World(tmp_path, 1, {"mainnet": make_cluster("mainnet", addresses, 1, GENESIS)})
-    world.begin(BUILD)
-    return world
+    return begun(tmp_path, GENESIS, "mainnet", nodes=7)
 
 
 def happen(world: World, at: float, kind: str, node: str = "", **data: object) -> None:

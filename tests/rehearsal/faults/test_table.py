@@ -36,21 +36,6 @@ def test_what_a_change_is_to_bring_comes_with_it(fault: str, stage: str, so: boo
     assert FAULTS[fault].comes_with_change(stage) is so
 
 
-@pytest.mark.parametrize(
-    ("fault", "place"),
-    [
-        ("page-during-soak", "development"),
-        ("mass-restart", "testnet"),
-        ("gate-flipped", "development"),
-        ("store-gone", "canary"),
-        ("canary-slow", "mainnet"),
-    ],
-)
-def test_where_a_fault_comes_unless_told(fault: str, place: str) -> None:
-    """At its item's stage; what a stage judges of the one before, on that one's cluster."""
-    assert FAULTS[fault].place(FAULTS[fault].item) == place
-
-
 @pytest.mark.parametrize("item", playbook.ITEMS)
 def test_every_item_can_fail_and_be_inconclusive(item: str) -> None:
     """An item that no fault turns red is a gate that cannot fail."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
 import pytest
 
 from ..conftest import Visitor
@@ -62,18 +61,13 @@ def test_forge_wants_its_token(visitor: Visitor, auth: str | None) -> None:
     }
 
 
-def errors(answer: httpx.Response) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = answer.json()["errors"]
-    return found
-
-
 def test_a_comment_is_limited_in_size(visitor: Visitor) -> None:
     """65,536 characters and not one more; the refusal says so as GitHub does."""
     fits = visitor.forge("POST", "/issues/42/comments", json={"body": "é" * 65536})
     too_long = visitor.forge("POST", "/issues/42/comments", json={"body": "é" * 65537})
 
     assert (fits.status_code, too_long.status_code) == (201, 422)
-    assert errors(too_long) == [
+    assert too_long.json()["errors"] == [
         {
             "resource": "IssueComment",
             "code": "unprocessable",

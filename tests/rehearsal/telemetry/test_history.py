@@ -8,23 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runbook_rehearsal.chain.world import HISTORY_S, Event, World, make_cluster
+from runbook_rehearsal.chain.world import HISTORY_S, Event, World
 from runbook_rehearsal.telemetry import history as module
 from runbook_rehearsal.telemetry.history import TOLD_INSTANTS, History
 from runbook_rehearsal.telemetry.recorder import Recorder
 from runbook_rehearsal.telemetry.rules import OWN_RULES, SHIPPED_RULES, read
 from runbook_rehearsal.telemetry.tsdb import Series, Store
 
+from ..conftest import begun
+
 HOUR = 3600
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    hosts = [(f"127.1.1.{n}", 7070) for n in range(1, 5)]
-    cluster = make_cluster("mainnet", hosts, 1, time.time() - HISTORY_S)
-    world = World(tmp_path, 1, {"mainnet": cluster})
-    world.begin({"digest": "sha256:0", "commit": "c0ffee", "version": "v1.3.0"})
-    return world
+    return begun(tmp_path, time.time() - HISTORY_S, "mainnet")
 
 
 def make(world: World, origin: float) -> History:

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runbook_rehearsal.chain.world import Event, World, make_cluster, profile
+from runbook_rehearsal.chain.world import Event, World, profile
 from runbook_rehearsal.telemetry.promql import evaluate
 from runbook_rehearsal.telemetry.recorder import Recorder
 from runbook_rehearsal.telemetry.tsdb import Series, Store
+
+from ..conftest import begun
 
 GENESIS = 4_000_000_000.0  # ahead of the wall: the clock only runs ahead
 ORIGIN = GENESIS + 86_400
@@ -20,11 +22,7 @@ ROUNDS = "rpp_runtime_consensus_round_duration_milliseconds"
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    addresses = [(f"127.1.1.{index}", 7070) for index in range(1, 5)]
-    cluster = make_cluster("development", addresses, 1, GENESIS)
-    world = World(tmp_path, 1, {"development": cluster})
-    world.begin({"digest": "sha256:0", "commit": "c0ffee", "version": "v1.3.0"})
-    return world
+    return begun(tmp_path, GENESIS, "development")
 
 
 def happen(world: World, at: float, kind: str, node: str = "", **data: object) -> None:

@@ -14,9 +14,11 @@ import httpx
 import pytest
 import yaml
 
-from runbook_rehearsal.chain.world import HISTORY_S, Clock, Event, World, make_cluster
+from runbook_rehearsal.chain.world import HISTORY_S, Clock, Event
 from runbook_rehearsal.telemetry import processes
 from runbook_rehearsal.telemetry.servers import TelemetryServers
+
+from ..conftest import begun
 
 
 def mean(name: str, by: str) -> str:
@@ -38,22 +40,12 @@ CATALOGUE = (
 METRICS = Path(__file__).parents[3] / "params" / "metrics.yaml"
 
 
-def make_world(root: Path) -> World:
-    genesis = Clock(root / "clock.json").now() - HISTORY_S
-    clusters = {
-        name: make_cluster(name, [(f"127.1.1.{n}", 7070) for n in range(1, 5)], 1, genesis)
-        for name in ("development", "mainnet")
-    }
-    world = World(root, 1, clusters)
-    world.begin({"digest": "sha256:0", "commit": "c0ffee", "version": "v1.3.0"})
-    return world
-
-
 class Site:
     """A world with its servers, and the two APIs as a stage asks them."""
 
     def __init__(self, root: Path, kind: Any) -> None:
-        self.world = make_world(root)
+        genesis = Clock(root / "clock.json").now() - HISTORY_S
+        self.world = begun(root, genesis, "development", "mainnet")
         self.origin = self.world.clock.now() - 7200
         self.servers = TelemetryServers(self.world, kind, self.origin)
 

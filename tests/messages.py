@@ -1,0 +1,13 @@
+"""Errors by their whole message."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+
+def saying(kind: type[BaseException], text: str, *, whole: bool = True) -> Any:
+    """Expects an error that says exactly ``text``, or begins with it."""
+    return pytest.raises(kind, match=rf"\A{re.escape(text)}" + (r"\Z" if whole else ""))
