@@ -24,7 +24,7 @@ COUNTED = {".py", ".j2", ".sh", ".yaml"}
 LIMITS = {  # lines, statements, modules
     "runbook_lib": (31_719, 20_119, 141),
     "runbook_rehearsal": (8_457, 5_138, 45),
-    "tests": (34_987, 19_074, 191),
+    "tests": (34_387, 18_772, 192),
 }
 LOADED = {"development": 18_317, "testnet": 19_359, "canary": 20_467, "mainnet": 20_550}
 """Lines of ``runbook_lib`` that a stage's notebook has loaded when it ends over its recording."""
