@@ -24,6 +24,7 @@ from ..sources.scope import live_scope
 from ..sources.tape import read_body, read_entries
 from ..sources.words import Word, in_force, read_words
 from .comment import SEAL
+from .incidents import blocking
 from .order import BEFORE, find_earlier, plan_of, undoing
 from .record import Entry, Record
 from .seal import heads
@@ -180,7 +181,8 @@ def _entries(attempt: Attempt) -> list[Entry]:
 def stages_before(folder: Path, trust: Trust) -> list[Row]:
     """A row for each stage back to development, of an apply that lies in its own store.
 
-    The same release and commit, made in the same world, each signed and still in force.
+    The same release and commit, made in the same world, each signed and still in force; and one for
+    each incident that was removed from the store, or replaced.
     """
     rows = list[Row]()
     try:
@@ -195,6 +197,10 @@ def stages_before(folder: Path, trust: Trust) -> list[Row]:
             stage = found.stage
             said = found.problem or f"attempt {found.attempt} passed, {found.seal}"
             rows.append(check_row(stage, "permits", "passed and proven", said, not found.problem))
+        for block in blocking(store, release, single_operator=True):
+            if block.lost:
+                expected = "as its recovery opened it"
+                rows.append(check_row(block.name, "incident", expected, block.problem, ok=False))
     except (RunbookError, LookupError, TypeError, ValueError) as error:
         rows.append(unknown_row("order", "stages before", "readable", f"{error}"))
     return rows

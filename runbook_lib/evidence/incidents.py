@@ -194,11 +194,15 @@ def _require_own(one: Incident, closed: dict[str, Any], before: Entry) -> None:
 
 @dataclass(frozen=True)
 class Block:
-    """Why an incident (or a recovery that opened none) blocks a release; ``stage`` is its own."""
+    """Why an incident (or a recovery that opened none) blocks a release; ``stage`` is its own.
+
+    ``lost``: it was removed from the store, or replaced.
+    """
 
     name: str
     stage: str
     problem: str
+    lost: bool = False
 
 
 def blocking(store: Store, release: str, *, single_operator: bool) -> list[Block]:
@@ -222,9 +226,10 @@ def blocking(store: Store, release: str, *, single_operator: bool) -> list[Block
         expected = f"expected the incident that {attempt} opened"
         if name not in known:
             got = f"none; it was removed from the store: restore {FOLDER}/{name}{SUFFIX}"
-            problems.append(Block(name, stage, f"{expected}, got {got}"))
+            problems.append(Block(name, stage, f"{expected}, got {got}", lost=True))
         elif known[name].entries[0].hash != first:
-            problems.append(Block(name, stage, f"{expected}, got another in its place: restore it"))
+            got = "another in its place: restore it"
+            problems.append(Block(name, stage, f"{expected}, got {got}", lost=True))
     for one in known.values():
         if problem := one.problem(single_operator):
             problems.append(Block(one.id, str(one.opened["stage"]), problem))

@@ -18,6 +18,7 @@ from runbook_lib import cli, playbook
 from runbook_lib.canonical import digest
 from runbook_lib.errors import RecordDamaged, StoreError
 from runbook_lib.evidence import incidents
+from runbook_lib.evidence.admission import stages_before
 from runbook_lib.evidence.incidents import (
     STEPS,
     Incident,
@@ -30,7 +31,10 @@ from runbook_lib.evidence.incidents import (
 from runbook_lib.evidence.record import Record
 from runbook_lib.evidence.status import next_opening
 from runbook_lib.evidence.store import Store
+from runbook_lib.outcomes import Outcome
 from runbook_lib.site import read_site
+
+from ..conftest import ALICES
 
 RELEASE, ID = "v1.4.0", "v1.4.0-canary-001"
 AT = datetime(2026, 1, 1, tzinfo=UTC)
@@ -135,6 +139,10 @@ def test_a_deleted_incident_is_noticed(store: Store) -> None:
     opened(store)
     over(store)
     path_of(store, ID).unlink()
+    rows = stages_before(store.root / RELEASE / "canary_recovery" / "0001", ALICES)
+    assert [(row.subject, row.outcome, row.observed) for row in rows] == [
+        (ID, Outcome.FAIL, problems(store)[0])
+    ]
     assert problems(store) == [
         "expected the incident that v1.4.0/canary_recovery/0001 opened, got none; it was removed"
         " from the store: restore .incidents/v1.4.0-canary-001.jsonl"
