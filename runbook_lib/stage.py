@@ -21,7 +21,7 @@ from .changes.approvals import accept_waivers
 from .changes.kit import prepare, write_kit
 from .changes.plan import Plan
 from .context import Context, Judge
-from .errors import LockHeld, SourceError, StageRefused, Stopped
+from .errors import LockHeld, SourceError, StageRefused, Stopped, StoreError
 from .evidence import standing as standings
 from .evidence.order import undone_by
 from .evidence.store import Lock
@@ -225,7 +225,11 @@ def _require_free(context: Context) -> None:
     """Raises LockHeld for another attempt that took the cluster's lock and never gave it back."""
 
     def look() -> str:
-        for one in context.store.took_lock(context.cluster_name):
+        try:
+            taken = list(context.store.took_lock(context.cluster_name))
+        except StoreError as error:
+            return f"nobody knows whether it is: {error}"
+        for one in taken:
             about = playbook.RECOVERY.get(one.stage, one.stage)
             if one.name == context.attempt_name or (
                 one.stage == about and undone_by(context.store, one.release, about, one.number)

@@ -206,13 +206,19 @@ class Store:
         return sorted(self.root.glob("*/*/[0-9]*/record.jsonl"))
 
     def took_lock(self, cluster: str) -> Iterator[Attempt]:
-        """The attempts that took a cluster's lock and have not given it back, by their records."""
+        """The attempts that took a cluster's lock and have not given it back, by their records.
+
+        Raises StoreError for a record that cannot be read: it may be that of one of them.
+        """
         for path in self.records():
-            with suppress(StoreError, OSError):
+            name = path.parent.relative_to(self.root).as_posix()
+            try:
                 entries = Record(path).entries() if b'"lock"' in recorded(path) else []
-                mine = [e.kind for e in entries if e.body.get("cluster") == cluster]
-                if [kind for kind in mine if kind in ("lock", "unlock")][-1:] == ["lock"]:
-                    yield self.named(path.parent.relative_to(self.root).as_posix())
+            except (StoreError, OSError) as error:
+                raise StoreError(f"{name}: {error}") from error
+            mine = [e.kind for e in entries if e.body.get("cluster") == cluster]
+            if [kind for kind in mine if kind in ("lock", "unlock")][-1:] == ["lock"]:
+                yield self.named(name)
 
     def named(self, name: str) -> Attempt:
         """The attempt of a name that a record holds. Raises StoreError for what is none."""

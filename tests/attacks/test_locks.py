@@ -153,6 +153,17 @@ def test_a_second_attempt_refuses_while_another_is_unfinished(
     assert (refused in card) == (runs == 0)
 
 
+def test_a_log_that_cannot_be_read_is_no_proof_of_a_free_lock(ready: Any) -> None:
+    """Whoever damages the log of the attempt at work must not open the way for another."""
+    other = Store(ready.root / "store").create("v1.3.9", "development", {"mode": "apply"})
+    other.record.append("lock", {"cluster": "development", "owner": "bob"})
+    other.record.path.write_bytes(other.record.path.read_bytes() + b"{}\n")
+    card, ran = two_nodes(ready)
+
+    assert ran == []
+    assert f"lock: expected free, got nobody knows whether it is: {other.name}: " in card
+
+
 def test_doctor_tries_the_stores_locks_from_a_second_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
