@@ -22,9 +22,9 @@ from runbook_lib.playbook import NOTEBOOKS
 PROJECT = Path(__file__).resolve().parents[1]
 COUNTED = {".py", ".j2", ".sh", ".yaml"}
 LIMITS = {  # lines, statements, modules
-    "runbook_lib": (31_753, 20_143, 141),
+    "runbook_lib": (31_757, 20_146, 141),
     "runbook_rehearsal": (8_457, 5_138, 45),
-    "tests": (34_406, 18_785, 192),
+    "tests": (34_424, 18_795, 192),
 }
 LOADED = {"development": 18_340, "testnet": 19_382, "canary": 20_495, "mainnet": 20_573}
 """Lines of ``runbook_lib`` that a stage's notebook has loaded when it ends over its recording."""

@@ -35,7 +35,7 @@ header {{ border-bottom: 4px double #000; }} main {{ contain: content; overflow-
 pre {{ white-space: pre-wrap; overflow-wrap: break-word; background: #f6f6f6; padding: .6rem; }}
 table {{ border-collapse: collapse; }} img {{ max-width: 100%; }}
 th, td {{ border-bottom: 1px solid #ccc; padding: .25rem .6rem; vertical-align: top; }}
-main a::after {{ content: " (" attr(href) ")"; }}
+main a[href]::after {{ content: " (" attr(href) ")"; }}
 </style></head><body>
 <header>{head}</header>
 <main>

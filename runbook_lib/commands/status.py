@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .. import display
+from ..errors import ParameterError
 from ..outcomes import Value
 from ..playbook import NOTEBOOKS, STAGES
 from ..verdicts import ExitCode
@@ -40,7 +41,10 @@ def status(args: argparse.Namespace) -> int:
     store = Store(site.store_path)
     found = attempts_of(store, args.release)
     issues = [store.opened(one.attempt).get("params", {}).get("issue", 0) for one in found]
-    missing, unknown = compare_heads(site, args.release, max(issues, default=0))
+    try:
+        missing, unknown = compare_heads(site, args.release, max(issues, default=0))
+    except ParameterError as error:  # who only looks may have no token
+        missing, unknown = [], f"heads not compared with the release issue: {error}"
     blocks = blocking(store, args.release, single_operator=site.single_operator)
     document = {
         "release": args.release,
@@ -56,7 +60,7 @@ def status(args: argparse.Namespace) -> int:
     newest = {one.attempt.stage: one for one in found if one.verdict.mode == "apply"}
     stand = {stage for stage, one in newest.items() if one.passed and one.undone is None}
     built = {stage for stage in STAGES if stage in NOTEBOOKS and stage in site.stages}
-    whole = stand.issuperset(built) and not blocks and not missing
+    whole = stand.issuperset(built) and not blocks and not document["heads"]
     return 0 if whole else int(ExitCode.INCONCLUSIVE)
 
 

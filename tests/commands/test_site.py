@@ -45,6 +45,24 @@ def test_status_is_computed_from_the_attempts(terminal: Terminal, practice: Any)
     assert terminal.run(*argv) == 0
 
 
+def test_status_without_a_token_shows_what_the_store_holds(
+    terminal: Terminal, practice: Any, monkeypatch: Any
+) -> None:
+    """Who only looks may have none; what was not compared with the issue is no 0."""
+    practice.params["issue"] = 42
+    monkeypatch.setattr("runbook_lib.opening.compare_heads", lambda *given: ([], ""))
+    practice.sealed()
+    monkeypatch.delenv("GITHUB_TOKEN", raising=False)
+    document = terminal.json("status", "v1.4.0", "--site", practice.site)
+
+    assert terminal.code == 2
+    assert [row["outcome"] for row in document["attempts"]] == ["PASS"]
+    assert document["heads"] == [
+        "heads not compared with the release issue: environment: GITHUB_TOKEN: expected a secret,"
+        " got nothing; export it"
+    ]
+
+
 def test_status_of_a_plan_is_no_pass(terminal: Terminal, practice: Any) -> None:
     stage = practice.open(mode="plan")
     practice.walk(stage)
