@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ..canonical import digest as canonical_digest
@@ -341,8 +341,8 @@ def trusted_root(data: bytes) -> TrustedRoot:
 def _valid_at(root: TrustedRoot, times: Sequence[datetime]) -> TrustedRoot:
     """Of a root, the logs and certificate authorities that were valid at all of ``times``.
 
-    The library takes them of any time; by its specification a validity is closed and binds. Raises
-    Refused when there is no time, or nothing is left.
+    The library takes them of any time, and a timestamp authority until before its end; by its
+    specification a validity is closed and binds. Raises Refused without a time, or when none is left.
     """
     if not times:
         raise Refused("neither a promise of the log nor a timestamp: no proof of signing time")
@@ -352,14 +352,24 @@ def _valid_at(root: TrustedRoot, times: Sequence[datetime]) -> TrustedRoot:
         if not valid:
             shown = ", ".join(time.isoformat() for time in times)
             raise Refused(f"no {what} of the trusted root was valid at {shown}")
-    return root.model_copy(update={"tlogs": logs, "certificate_authorities": issuers})
+    stampers = [_closed(each) for each in root.timestamp_authorities or ()]
+    left = {"tlogs": logs, "certificate_authorities": issuers, "timestamp_authorities": stampers}
+    return root.model_copy(update=left)
+
+
+def _closed(authority: Any) -> Any:
+    """A timestamp authority that the library takes at the last instant of its validity as well."""
+    if not (end := authority.valid_for.end):
+        return authority
+    until = authority.valid_for.model_copy(update={"end": end + timedelta.resolution})
+    return authority.model_copy(update={"valid_for": until})
 
 
 def _holds(window: Any, times: Sequence[datetime]) -> bool:
     """Whether a validity, if there is one, covers every time."""
     if window is None:
         return True
-    return all(window.start <= time and (not window.end or time <= window.end) for time in times)
+    return all(window.start <= time <= (window.end or time) for time in times)
 
 
 def _verifier(root: TrustedRoot) -> Verifier:
@@ -372,7 +382,9 @@ def _verifier(root: TrustedRoot) -> Verifier:
         "signingConfig": {"mediaType": _CONFIG.format("signingconfig.v0.2")},
     }
     try:
-        return Verifier(trusted_root=ClientTrustConfig.from_json(json.dumps(config)).trusted_root)
+        trusted = ClientTrustConfig.from_json(json.dumps(config)).trusted_root
+        trusted.get_timestamp_authorities()  # read when a timestamp is: a bad one is no finding
+        return Verifier(trusted_root=trusted)
     except Exception as error:
         raise ParameterError(f"trusted root: expected a usable one, got: {said(error)}") from error
 

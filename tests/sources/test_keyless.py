@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +30,7 @@ from .verifying import (
     SIGNER,
     Authority,
     Detached,
+    TimestampAuthority,
     envelope,
     one,
     statement,
@@ -235,6 +237,30 @@ def test_a_validity_is_closed_and_binds(
         if outcome == "FAIL" and part == "tlogs":
             why = f"no log of the trusted root was valid at {SIGNED.isoformat()}"
             assert found[1] == why
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make timestamps")
+def test_the_validity_of_a_timestamp_authority_is_closed_and_its_own(
+    file: Path, tmp_path: Path
+) -> None:
+    now = datetime.now(UTC).replace(microsecond=0)
+    authority, second = Authority(now), timedelta(seconds=1)
+    stamps, signed = TimestampAuthority(authority, tmp_path), authority.sign(DATA, at=now)
+    at = stamps.stamp(signed)
+    right, late = stamps.in_root(at, at), stamps.in_root(at - 2 * second, at - second)
+    unread = stamps.in_root(at - second, at + second, chain=False)
+
+    def judged(*authorities: dict[str, Any]) -> tuple[str, str]:
+        root = json.loads(authority.root) | {"timestampAuthorities": authorities}
+        return one(file, Policy(IDENTITY, ISSUER, root=json.dumps(root).encode()), signed)
+
+    assert judged(right) == judged(late, right) == ("PASS", SIGNER)
+    for wrong in (late, stamps.in_root(at + second, at + 2 * second)):
+        assert judged(wrong) == ("FAIL", "not enough sources of verified time")
+    # One without certificates lends its validity to nobody: such a root is not usable.
+    for others in ((late, unread), (right, unread)):
+        with pytest.raises(ParameterError, match="trusted root: expected a usable one"):
+            judged(*others)
 
 
 # --- a signature beside its certificate -----------------------------------------------------------

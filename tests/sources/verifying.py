@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import base64
 import copy
 import hashlib
 import json
+from base64 import b64decode
 from datetime import UTC, datetime
 from pathlib import Path
+from subprocess import run
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from rfc3161_client import decode_timestamp_response
 
 from runbook_lib.commands.files import examine
 from runbook_lib.outcomes import Row
@@ -45,8 +47,8 @@ def statement(digest: str, **more: Any) -> bytes:
 class Authority(signing.Authority):
     """Signs and attests for one identity unless told otherwise."""
 
-    def __init__(self) -> None:
-        super().__init__(SIGNED, "https://log.example")
+    def __init__(self, signed: datetime = SIGNED) -> None:
+        super().__init__(signed, "https://log.example")
 
     def certificate(
         self, key: Any, identity: str = IDENTITY, issuer: str = ISSUER, commit: str = COMMIT
@@ -78,6 +80,55 @@ class Authority(signing.Authority):
         signature = key.sign(data, SHA256)
         entry = self.file_entry(pem(key), signature, data, SIGNED)
         return bundle({"publicKey": {"hint": "x"}}, entry) | message(signature, data)
+
+
+class TimestampAuthority:
+    """``openssl ts`` as a timestamp authority (RFC 3161), below the certificate authority's root."""
+
+    def __init__(self, above: signing.Authority, folder: Path) -> None:
+        self._folder, key = folder, new_key()
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stamps")])
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(above.ca_key.public_key())
+        stamping = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.TIME_STAMPING])
+        leaf = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(above.ca.subject)
+            .public_key(key.public_key())
+            .serial_number(2)
+            .not_valid_before(above.ca.not_valid_before_utc)
+            .not_valid_after(above.ca.not_valid_after_utc)
+            .add_extension(stamping, critical=True)
+            .add_extension(issuer, critical=False)
+            .sign(above.ca_key, SHA256.algorithm)  # type: ignore[arg-type]
+        )
+        self._chain = {"certificates": [_raw(leaf), _raw(above.ca)]}
+        clear = (PrivateFormat.PKCS8, NoEncryption())
+        (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, *clear))
+        (folder / "leaf.pem").write_bytes(leaf.public_bytes(Encoding.PEM))
+        (folder / "serial").write_text("01")
+        said = "serial=serial\ndefault_policy=1.2.3\ndigests=sha256\nsigner_digest=sha256\n"
+        said += "ess_cert_id_alg=sha256\n"
+        (folder / "ts.conf").write_text(f"[tsa]\ndefault_tsa=one\n[one]\n{said}")
+
+    def stamp(self, signed: Json) -> datetime:
+        """Lay a timestamp of now beside the signature of a bundle; its time."""
+        (self._folder / "data").write_bytes(b64decode(signed["messageSignature"]["signature"]))
+        query = ["ts", "-query", "-data", "data", "-sha256", "-cert", "-out", "query"]
+        reply = ["ts", "-reply", "-config", "ts.conf", "-queryfile", "query", "-out", "reply"]
+        for argv in (query, [*reply, "-inkey", "key.pem", "-signer", "leaf.pem"]):
+            run(["openssl", *argv], cwd=self._folder, check=True, capture_output=True)
+        found = (self._folder / "reply").read_bytes()
+        stamps = {"rfc3161Timestamps": [{"signedTimestamp": b64(found)}]}
+        signed["verificationMaterial"]["timestampVerificationData"] = stamps
+        return decode_timestamp_response(found).tst_info.gen_time
+
+    def in_root(self, start: datetime, end: datetime, *, chain: bool = True) -> Json:
+        """Itself, as a trusted root names one."""
+        subject = {"organization": "stamps", "commonName": "stamps"}
+        valid = {"start": start.isoformat(), "end": end.isoformat()}
+        listed = self._chain if chain else {"certificates": []}
+        return {"subject": subject, "certChain": listed, "validFor": valid}
 
 
 def bundle(verifier: Json, entry: Json) -> Json:
@@ -145,7 +196,7 @@ def tamper(signed: dict[str, Any], *path: str | int, value: Any = None) -> dict[
     for step in path[:-1]:
         inner = inner[step]
     if value is None:
-        raw = bytearray(base64.b64decode(inner[path[-1]]))
+        raw = bytearray(b64decode(inner[path[-1]]))
         raw[len(raw) // 2] ^= 1
         value = b64(bytes(raw))
     inner[path[-1]] = value
