@@ -101,12 +101,14 @@ def parse(source: str, bodies: Sequence[bytes], shift_ms: int = 0) -> Matrix:
 
 def _samples(source: str, text: bytes) -> tuple[Times, Values]:
     """Times and values of ``T,"V"],[T,"V"``: marks where they must be, JSON numbers between."""
-    marks, n = text.translate(None, b"0123456789+-.eENaInf"), text.count(b',"')
+    marks, n = text.translate(None, b"0123456789+-.eE"), text.count(b',"')
     whole = text.count(b'"],[') == n - 1 and text.endswith(b'"')
     try:
-        if not whole or marks != b',""],[' * (n - 1) + b',""':
+        if not whole or marks.translate(None, b"NaInf") != b',""],[' * (n - 1) + b',""':
             raise ValueError
-        numbers = text.translate(None, b'"[]').replace(b"+Inf", b"Inf").replace(b"Inf", b"Infinity")
+        numbers = text.translate(None, b'"[]')
+        if b"I" in marks:
+            numbers = numbers.replace(b"+Inf", b"Inf").replace(b"Inf", b"Infinity")
         found = np.array(from_json(b"[" + numbers + b"]"), np.float64)
         if not ((found[0::2] >= 1e9) & (found[0::2] < 1e10)).all():
             raise ValueError
