@@ -12,7 +12,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from runbook_lib import wording
@@ -26,9 +26,8 @@ SHOWN = 20
 AS_EXPECTED = "as expected"
 LISTED, GOOD = 200, 60
 """Rows a fold lists, and those that PASS; the rest is counted, and stands in the card's JSON."""
-LONGEST_CELL = 120
-VERBATIM, VERBATIM_WIDTH = 200, 2_000
-"""Lines of a text that a card shows, and characters of each."""
+VERBATIM, LONGEST = 200, 2_000
+"""Lines of a text that a card shows; characters of one string, that a reason or a command is whole."""
 WIDEST = 40
 """Columns of a terminal that a column of a text table is filled up to; a digest sticks out."""
 
@@ -427,7 +426,7 @@ def _block_html(block: Block) -> str:
             return _table_html(columns, rows)
         case Verbatim(text):
             # A blank line would end the block of HTML for Markdown: line ends travel as entities.
-            shown = (_escape(row, VERBATIM_WIDTH) for row in _verbatim(text))
+            shown = map(_escape, _verbatim(text))
             return f'<pre style="white-space:pre-wrap">{"&#10;".join(shown)}</pre>'
         case Fold(summary, blocks, is_open):
             body = "".join(_block_html(inner) for inner in blocks)
@@ -448,11 +447,11 @@ def _cell_html(tag: str, align: str, text: Text) -> str:
 
 
 def _cells(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> list[list[Text]]:
-    """The head, a name to the right where all its cells are, then the rows; none is long."""
+    """The head, a name to the right where all its cells are, then the rows."""
     body = [list(map(_run, row)) for row in rows]
     rights = [bool(body) and all(row[i].right for row in body) for i in range(len(columns))]
     head = [Text(name, right=right) for name, right in zip(columns, rights, strict=True)]
-    return [[replace(x, text=visible(x.text, LONGEST_CELL)) for x in row] for row in (head, *body)]
+    return [head, *body]
 
 
 def _run(span: str | Text) -> Text:
@@ -476,11 +475,11 @@ def _span_html(span: Text) -> str:
     return f"<strong>{out}</strong>" if span.strong else out
 
 
-def _escape(text: str, limit: int = wording.LONGEST) -> str:
+def _escape(text: str) -> str:
     """For HTML. Long words may break, and ``$`` and backslashes stand apart, or a notebook would
     typeset what is between them as mathematics."""
     # visible() leaves no newline.
-    broken = re.sub(r"\S{36}(?=\S)", r"\g<0>\n", visible(text, limit))
+    broken = re.sub(r"\S{36}(?=\S)", r"\g<0>\n", visible(text, LONGEST))
     apart = re.sub(r"[$\\]", r"<span>\g<0></span>", _html.escape(broken))
     return apart.replace("\n", "<wbr>")
 
@@ -488,7 +487,7 @@ def _escape(text: str, limit: int = wording.LONGEST) -> str:
 def _block_text(block: Block) -> list[str]:
     match block:
         case Heading(text):
-            return [visible(text)]
+            return [visible(text, LONGEST)]
         case Line(spans):
             return [_spans_text(spans)]
         case Bullets(lines):
@@ -498,7 +497,8 @@ def _block_text(block: Block) -> list[str]:
         case Verbatim(text):
             return _verbatim(text)
         case Fold(summary, blocks):
-            return [f"{visible(summary)}:", *(f"  {row}" for b in blocks for row in _block_text(b))]
+            inner = (f"  {row}" for each in blocks for row in _block_text(each))
+            return [f"{visible(summary, LONGEST)}:", *inner]
 
 
 def _table_text(columns: Sequence[str], rows: Sequence[Sequence[str | Text]]) -> list[str]:
@@ -517,7 +517,7 @@ def _verbatim(text: str) -> list[str]:
     rows = text.split("\n")
     left = len(rows) - VERBATIM
     more = [f"{left:,} more lines not shown here, kept in this card's JSON"] if left > 0 else []
-    return [visible(row, VERBATIM_WIDTH) for row in rows[:VERBATIM]] + more
+    return [visible(row, LONGEST) for row in rows[:VERBATIM]] + more
 
 
 def _spans_text(spans: Iterable[str | Text]) -> str:
@@ -525,7 +525,7 @@ def _spans_text(spans: Iterable[str | Text]) -> str:
 
 
 def _span_text(span: Text) -> str:
-    return visible(span.text) + (f" <{visible(span.href)}>" if span.href else "")
+    return visible(span.text, LONGEST) + (f" <{visible(span.href, LONGEST)}>" if span.href else "")
 
 
 def _pad(cell: tuple[str, bool], width: int) -> str:

@@ -290,6 +290,20 @@ def test_the_same_value_gives_the_same_bytes() -> None:
 # --- Cards of whole attempts: what blocks, what to do next, where one stands ---
 
 
+def test_what_to_do_is_said_whole() -> None:
+    """An instruction that is cut cannot be followed, nor can a command be pasted."""
+    row = unknown_row(
+        "approval", "statement", "one of two", f"{'n' * 1200}; sign it by `approve X`"
+    )
+    command = f"runbook run canary -f /{'d/' * 300}parameters.yaml"
+    card = display.verdict_card(verdict(judged(row)), next_steps=[f"Come back: `{command}`"])
+
+    for text in (card.text, outline(card).text, display.result_card(judged(row)).text):
+        assert str(row.observed) in text
+    assert command in card.text
+    assert command in outline(card).text
+
+
 def test_a_verdict_says_what_blocks_and_what_to_do_next() -> None:
     """The first screen: outcome, reasons, next steps, the way back."""
     behind = Standing(item="x.y", kind="check", state="not-reached", reason=f"blocked by {ITEM}")
@@ -418,7 +432,7 @@ def test_hostile_strings_are_shown_and_do_nothing(text: str) -> None:
     assert seen.attributes <= {"style", "align", "open"}
     assert "\n" not in card.html
     assert all(line.isprintable() for line in card.text.splitlines())
-    assert len(card.text) < 3000
+    assert len(card.text) < 12_000
     assert card.data["standing"]["result"]["rows"][0]["subject"] == text
 
 
